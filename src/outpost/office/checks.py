@@ -1,0 +1,510 @@
+"""The rules of an office file that no single field can state, each with a remedy.
+
+``schema_problem`` puts pydantic's findings into the reader's words; ``cross_checks`` holds the rules that
+span tables. Nothing here stops at the first finding.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from outpost.office.model import ROLES, IPAddress, IPNetwork, Office, Peer
+from outpost.office.problems import Problem
+
+_SECRET_KEY = re.compile(r"(^|_)(password|passwd|passphrase|secret|private_key|token|hash|credential)s?($|_)")
+_SECRET_VALUE = re.compile(
+    r"PRIVATE KEY|AGE-SECRET-KEY-|\$argon2|\$2[aby]\$|\$[156y]\$|\{(SSHA|ARGON2|PLAIN|CRYPT|BLF|SHA)", re.IGNORECASE
+)
+MESSAGES_IN_QUEUE = 20
+"""Largest messages that the queue must have room for at least: a morning's mail while the line is down."""
+
+
+# What the schema finds ----------------------------------------------------------------------------------------
+
+
+def schema_problem(detail: ErrorDetails, data: dict[str, Any]) -> Problem:
+    """One of pydantic's findings as field, value, message and remedy."""
+    location = tuple(step for step in detail["loc"] if not (isinstance(step, str) and step.startswith("function-")))
+    field, value = dotted(location), _shown(detail)
+    kind, message = detail["type"], detail["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        return _unknown_key(location, value)
+    if kind == "missing":
+        return Problem(field, "", _missing_message(location), f"add {location[-1]} ({_help(location)})")
+    if "two roles" in message:
+        return Problem(field, value, message, f"declare one host for each role; a role is one of {', '.join(ROLES)}")
+    if kind == "literal_error":
+        wanted = str(detail.get("ctx", {}).get("expected", "")).replace("'", "")
+        guess = _nearest(value.strip("'"), re.split(r", | or ", wanted))
+        return Problem(field, value, "not one of the known values", f"choose one of {wanted}{guess}")
+    if "domain name" in message or "host label" in message or "mailbox address" in message:
+        return Problem(field, value, message, f"write it like {_example(location)}")
+    if kind.startswith("ip_") or "address" in kind or "network" in kind:
+        return Problem(field, value, "not an IP address or network (host bits must be zero)", f"write it like {_example(location)}")
+    if kind == "byte_size":
+        return Problem(field, value, "not a size", "write a number with a unit, like 25MiB or 2GiB")
+    return Problem(field, value, message[:1].lower() + message[1:], f"see {_help(location)}")
+
+
+def syntax_problem(file: Path, error: tomllib.TOMLDecodeError) -> Problem:
+    """A file that is not TOML; a table that is declared twice is the mistake worth naming."""
+    text = str(error)
+    if "Cannot declare" in text or "overwrite" in text:
+        return Problem(str(file), "", f"the same table or key stands twice ({text})", "one host has one table and one role: merge or rename")
+    return Problem(str(file), "", f"not valid TOML ({text})", "mend the line named; strings need quotes, tables need brackets")
+
+
+def derived(location: tuple[int | str, ...], pruned: set[str]) -> bool:
+    """Whether a finding only follows from an entry that was reported and left out."""
+    return len(location) == 1 and str(location[0]) in pruned
+
+
+def dotted(location: tuple[int | str, ...]) -> str:
+    """A location as a TOML path: ``users[2].address``."""
+    path = ""
+    for step in location:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
+    return path
+
+
+def _shown(detail: ErrorDetails) -> str:
+    value = detail.get("input")
+    if detail["type"] == "missing" or isinstance(value, dict):
+        return ""
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+def _unknown_key(location: tuple[int | str, ...], value: str) -> Problem:
+    key = str(location[-1])
+    known = sorted(_known_keys(location[:-1]))
+    if key == "roles":
+        return Problem(dotted(location), value, "unknown key; a host has one role", "write role = \"…\" and one host for each role")
+    guess = _nearest(key, known)
+    return Problem(dotted(location), value, "unknown key", f"remove it, or use one of {', '.join(known)}{guess}")
+
+
+def _missing_message(location: tuple[int | str, ...]) -> str:
+    if location[0] == "peers" and location[-1] == "next_hop":
+        return "a peer without a route"
+    if location[0] == "peers" and location[-1] == "tls":
+        return "a peer without a TLS policy"
+    if location[0] == "hosts" and location[-1] == "addresses":
+        return "a host in no zone"
+    return "required, and not there"
+
+
+def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model of the table at a location: through lists and named tables."""
+    model: type[BaseModel] = Office
+    for step in location:
+        if isinstance(step, int):
+            continue
+        by_alias = {info.alias or name: info for name, info in model.model_fields.items()}
+        if step not in by_alias:
+            continue  # the name of a host or zone
+        nested = [item for item in _flatten(by_alias[step].annotation) if isinstance(item, type) and issubclass(item, BaseModel)]
+        if nested:
+            model = nested[0]
+    return model
+
+
+def _flatten(annotation: Any) -> Iterator[Any]:
+    inner = get_args(annotation)
+    if not inner:
+        yield annotation
+    for item in inner:
+        yield from _flatten(item)
+
+
+def _known_keys(location: tuple[int | str, ...]) -> set[str]:
+    return {info.alias or name for name, info in _model_at(location).model_fields.items() if not info.exclude}
+
+
+def _field_info(location: tuple[int | str, ...]) -> Any:
+    names = [step for step in location if isinstance(step, str)]
+    for end in range(len(names), 0, -1):
+        fields = {info.alias or name: info for name, info in _model_at(tuple(names[: end - 1])).model_fields.items()}
+        if names[end - 1] in fields:
+            return fields[names[end - 1]]
+    return None
+
+
+def _help(location: tuple[int | str, ...]) -> str:
+    info = _field_info(location)
+    return f"{str(info.description).rstrip('.')}; like {_example(location)}" if info else "docs/reference/office.md"
+
+
+def _example(location: tuple[int | str, ...]) -> str:
+    info = _field_info(location)
+    example = info.examples[0] if info and info.examples else ""
+    return f'"{example}"' if isinstance(example, str) and example else str(example) if example else "the reference page shows"
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, [item for item in known if item], n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+# Secrets that stand in the data file --------------------------------------------------------------------------
+
+
+def secrets_in(data: Mapping[str, Any]) -> list[Problem]:
+    """Keys and values that look like secrets; their values are never repeated."""
+    return [
+        Problem(dotted(location), "", "a secret in the data file, which is not encrypted", "keep it in secrets.age (outpost secrets)")
+        for location, value in _leaves(data, ())
+        if _looks_secret(location, value)
+    ]
+
+
+def without_secrets(data: dict[str, Any], found: list[Problem]) -> dict[str, Any]:
+    """A copy of the data in which the secrets that were found are left out, so that nothing can show them."""
+    fields = {problem.field for problem in found}
+
+    def strip(node: Any, location: tuple[int | str, ...]) -> Any:
+        if isinstance(node, dict):
+            return {key: strip(item, (*location, key)) for key, item in node.items() if dotted((*location, key)) not in fields}
+        if isinstance(node, list):
+            kept = [(index, item) for index, item in enumerate(node) if dotted((*location, index)) not in fields]
+            return [strip(item, (*location, index)) for index, item in kept]
+        return node
+
+    stripped: dict[str, Any] = strip(data, ())
+    return stripped
+
+
+def _leaves(node: Any, location: tuple[int | str, ...]) -> Iterator[tuple[tuple[int | str, ...], Any]]:
+    if isinstance(node, Mapping):
+        for key, item in node.items():
+            yield from _leaves(item, (*location, key))
+    elif isinstance(node, list):
+        for index, item in enumerate(node):
+            yield from _leaves(item, (*location, index))
+    else:
+        yield location, node
+
+
+def _looks_secret(location: tuple[int | str, ...], value: Any) -> bool:
+    key = next((str(step) for step in reversed(location) if isinstance(step, str)), "")
+    return bool(_SECRET_KEY.search(key.lower()) and location[0] != "secrets") or (
+        isinstance(value, str) and bool(_SECRET_VALUE.search(value))
+    )
+
+
+# Rules that span tables ---------------------------------------------------------------------------------------
+
+
+def cross_checks(office: Office, pruned: set[str]) -> list[Problem]:
+    """Findings of every rule; a rule is passed over where the tables it needs were left out for other mistakes."""
+    return [
+        problem
+        for rule, needs in _RULES
+        if not needs & pruned
+        for problem in rule(office)
+    ]
+
+
+def _zones_apart(office: Office) -> Iterator[Problem]:
+    seen: list[tuple[str, IPNetwork]] = []
+    for zone in office.zones.values():
+        for network in zone.networks:
+            for other, taken in seen:
+                if network.version == taken.version and network.overlaps(taken):  # type: ignore[arg-type]
+                    yield Problem(
+                        f"zones.{zone.name}.networks",
+                        str(network),
+                        f"overlaps {taken} of zone {other}",
+                        "give each zone networks of its own: trust is told by address",
+                    )
+            seen.append((zone.name, network))
+
+
+def _zones_wanted(office: Office) -> Iterator[Problem]:
+    for kind, why in (
+        ("internet", "mail comes from there"),
+        ("servers", "the hosts' links cross it"),
+        ("management", "SSH is open only there"),
+        ("users", "people read mail there"),
+    ):
+        if not any(zone.kind == kind for zone in office.zones.values()):
+            yield Problem("zones", ", ".join(office.zones), f"no zone of kind {kind}", f"declare one: {why}")
+
+
+def _hosts_in_zones(office: Office) -> Iterator[Problem]:
+    for host in office.hosts:
+        field = f"hosts.{host.name}.addresses"
+        if not any(host.addresses.values()):
+            yield Problem(field, "{}", "a host in no zone", f"give it an address in one of {', '.join(office.zones)}")
+        for zone_name, addresses in host.addresses.items():
+            zone = office.zones.get(zone_name)
+            if zone is None:
+                guess = _nearest(zone_name, list(office.zones))
+                yield Problem(f"{field}.{zone_name}", "", "no such zone", f"use one of {', '.join(office.zones)}{guess}")
+                continue
+            yield from _addresses_fit(f"{field}.{zone_name}", addresses, zone.networks)
+
+
+def _addresses_fit(field: str, addresses: tuple[IPAddress, ...], networks: tuple[IPNetwork, ...]) -> Iterator[Problem]:
+    wanted = {network.version for network in networks}
+    for version in (4, 6):
+        count = sum(address.version == version for address in addresses)
+        shown = ", ".join(map(str, addresses))
+        if count > 1:
+            yield Problem(field, shown, f"{count} IPv{version} addresses", "give one address of each family")
+        elif count == 0 and version in wanted:
+            yield Problem(field, shown, f"no IPv{version} address though the zone carries IPv{version}", f"add one of the zone's IPv{version} network")
+        elif count and version not in wanted:
+            yield Problem(field, shown, f"an IPv{version} address in a zone without IPv{version}", "use the family of the zone's networks")
+    for address in addresses:
+        if address.version in wanted and not any(address in network for network in networks):
+            yield Problem(field, str(address), "outside the zone's networks", f"use an address in {', '.join(map(str, networks))}")
+
+
+def _addresses_unique(office: Office) -> Iterator[Problem]:
+    owner: dict[IPAddress, str] = {}
+    for host in office.hosts:
+        for zone, addresses in host.addresses.items():
+            for address in addresses:
+                if address in owner:
+                    yield Problem(
+                        f"hosts.{host.name}.addresses.{zone}",
+                        str(address),
+                        f"{owner[address]} has this address already, so two roles would share one machine",
+                        "give every host its own address",
+                    )
+                owner.setdefault(address, host.name)
+
+
+def _roles_present(office: Office) -> Iterator[Problem]:
+    for role in ROLES:
+        count = len(office.with_role(role))
+        if count == 0:
+            yield Problem("hosts", "", f"no host has the role {role}", f'declare one: [hosts.NAME] with role = "{role}"')
+        elif role == "dns" and count == 1:
+            yield Problem(
+                f"hosts.{office.with_role(role)[0].name}.role",
+                role,
+                "one name server only: its failure takes the domain off the net (RFC 2182)",
+                "declare a second host with role dns",
+            )
+        elif role == "store" and count > 1:
+            yield Problem(
+                f"hosts.{office.with_role(role)[1].name}.role",
+                role,
+                "a second store: mailboxes are not replicated between stores",
+                "keep one store (a lost one is rebuilt from its backup)",
+            )
+
+
+def _hosts_where_their_work_is(office: Office) -> Iterator[Problem]:
+    for host in office.hosts:
+        kinds = {office.zones[zone].kind for zone in host.addresses if zone in office.zones}
+        if host.role == "store" and "internet" in kinds:
+            yield Problem(
+                f"hosts.{host.name}.addresses",
+                "",
+                "the store has an address in the Internet's zone",
+                "keep it in the servers', users' and management zones: the Internet must not reach where passwords are checked",
+            )
+
+
+def _recipients(office: Office) -> Iterator[Problem]:
+    owner: dict[str, str] = {}
+    for table, addresses in (("users", office.mailboxes), ("aliases", tuple(alias.address for alias in office.aliases))):
+        for index, address in enumerate(addresses):
+            field = f"{table}[{index}].address"
+            if address in owner:
+                yield Problem(field, address, f"declared already, as {owner[address]}", "remove one, or give it another address")
+            owner.setdefault(address, field)
+            if address.partition("@")[2] != office.domain:
+                yield Problem(field, address, "not in the office's domain", f"write {address.partition('@')[0]}@{office.domain}")
+
+
+def _alias_members(office: Office) -> Iterator[Problem]:
+    known = [alias.address for alias in office.all_aliases] + list(office.mailboxes)
+    for index, alias in enumerate(office.aliases):
+        for member in alias.members:
+            if member not in known:
+                guess = _nearest(member, known)
+                yield Problem(f"aliases[{index}].members", member, "neither a user nor an alias of this office", f"name a declared one{guess}")
+
+
+def _alias_loops(office: Office) -> Iterator[Problem]:
+    members = {alias.address: alias.members for alias in office.aliases}
+    for index, alias in enumerate(office.aliases):
+        path = _path_back(alias.address, members)
+        if path:
+            yield Problem(f"aliases[{index}].members", " -> ".join(path), "an alias that leads back to itself", "break the circle")
+
+
+def _path_back(start: str, edges: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """A shortest way from a node back to itself; empty when there is none."""
+    paths: list[tuple[str, ...]] = [(start,)]
+    seen: set[str] = set()
+    while paths:
+        path = paths.pop(0)
+        for following in edges.get(path[-1], ()):
+            if following == start:
+                return (*path, following)
+            if following not in seen:
+                seen.add(following)
+                paths.append((*path, following))
+    return ()
+
+
+def _postmaster(office: Office) -> Iterator[Problem]:
+    if office.postmaster not in office.mailboxes:
+        guess = _nearest(office.postmaster, list(office.mailboxes))
+        yield Problem("postmaster", office.postmaster, "not one of the users", f"name a declared user{guess}")
+
+
+def _peer_zones(office: Office) -> Iterator[Problem]:
+    for index, peer in enumerate(office.peers):
+        zone = office.zones.get(peer.zone)
+        if zone is None:
+            guess = _nearest(peer.zone, list(office.zones))
+            yield Problem(f"peers[{index}].zone", peer.zone, "no such zone", f"use one of {', '.join(office.zones)}{guess}")
+            continue
+        if zone.kind not in ("internet", "partner"):
+            yield Problem(f"peers[{index}].zone", peer.zone, "a peer inside the office", "peers are reached in a partner's or the Internet's zone")
+        for mta in office.with_role("mta"):
+            if peer.zone not in mta.addresses:
+                yield Problem(f"peers[{index}].zone", peer.zone, f"{mta.name} has no address there, so there is no route", f"give hosts.{mta.name}.addresses one in {peer.zone}")
+        if zone.kind == "partner":
+            for relay in peer.relays:
+                if not any(relay in network for network in zone.networks):
+                    yield Problem(f"peers[{index}].relays", str(relay), f"outside zone {peer.zone}", f"use its address in {', '.join(map(str, zone.networks))}")
+
+
+def _peer_listeners(office: Office) -> Iterator[Problem]:
+    taken: dict[tuple[str, int], str] = {}
+    for index, peer in enumerate(office.peers):
+        zone = office.zones.get(peer.zone)
+        if zone is not None and zone.kind == "internet" and peer.listen == 25:
+            yield Problem(f"peers[{index}].listen", "25", "the Internet's own port: a flood there would starve this peer", "choose another port, like 2525")
+        other = taken.setdefault((peer.zone, peer.listen), peer.name)
+        if other != peer.name:
+            yield Problem(f"peers[{index}].listen", str(peer.listen), f"{other} has this listener already", "give each peer of a zone its own port")
+
+
+def _peer_domains(office: Office) -> Iterator[Problem]:
+    owner: dict[str, str] = {}
+    names: set[str] = set()
+    for index, peer in enumerate(office.peers):
+        if peer.name in names:
+            yield Problem(f"peers[{index}].name", peer.name, "declared twice", "give each peer its own name")
+        names.add(peer.name)
+        for domain in peer.domains:
+            if domain == office.domain:
+                yield Problem(f"peers[{index}].domains", domain, "the office's own domain would be sent away: a mail loop", "remove it")
+            elif domain in owner:
+                yield Problem(f"peers[{index}].domains", domain, f"routed to {owner[domain]} already", "keep it with one peer")
+            owner.setdefault(domain, peer.name)
+
+
+def _peer_loops(office: Office) -> Iterator[Problem]:
+    own = {host.fqdn for host in office.hosts}
+    edges = {peer.name: tuple(_routed_through(office, peer)) for peer in office.peers}
+    for index, peer in enumerate(office.peers):
+        if peer.next_hop in own:
+            yield Problem(f"peers[{index}].next_hop", peer.next_hop, "one of this office's own hosts: a mail loop", "name the peer's own relay")
+        own_relays = [relay for relay in peer.relays if any(relay in host.all_addresses for host in office.hosts)]
+        for relay in own_relays:
+            yield Problem(f"peers[{index}].relays", str(relay), "an address of one of this office's own hosts: a mail loop", "name the peer's own relays")
+        path = _path_back(peer.name, edges)
+        if path:
+            yield Problem(f"peers[{index}].next_hop", peer.next_hop, f"peers that lead to each other ({' -> '.join(path)})", "send each peer's mail to a host of its own")
+
+
+def _routed_through(office: Office, peer: Peer) -> Iterator[str]:
+    """Other peers whose domains the next hop's name lies in: its mail is handed to them."""
+    for other in office.peers:
+        if other.name != peer.name and any(_inside(peer.next_hop, domain) for domain in other.domains):
+            if not any(_inside(peer.next_hop, domain) for domain in peer.domains):
+                yield other.name
+
+
+def _inside(name: str, domain: str) -> bool:
+    return name == domain or name.endswith(f".{domain}")
+
+
+def _limits_hold(office: Office) -> Iterator[Problem]:
+    limits = office.limits
+    message = int(limits.message_size)
+    if message > limits.scan_size:
+        yield Problem("limits.message_size", _size(message), f"larger than the scanner reads ({_size(limits.scan_size)}): it would pass unscanned", "lower it, or raise limits.scan_size")
+    if message * MESSAGES_IN_QUEUE > limits.queue_volume:
+        yield Problem("limits.message_size", _size(message), f"the queue ({_size(limits.queue_volume)}) holds fewer than {MESSAGES_IN_QUEUE} such messages", "lower it, or raise limits.queue_volume")
+    if limits.scan_size > MAX_SCAN:
+        yield Problem("limits.scan_size", _size(limits.scan_size), "more than ClamAV can scan", f"use at most {_size(MAX_SCAN)}")
+    for user in office.users:
+        if office.quota(user) < message:
+            yield Problem(f"users[{user.address}].quota", _size(office.quota(user)), "smaller than one message of limits.message_size", "raise the quota")
+
+
+MAX_SCAN = 2 * 1024**3 - 1
+"""ClamAV refuses to scan files of 2 GiB and more (clamd.conf(5), MaxFileSize)."""
+
+
+def _reachable_services(office: Office) -> Iterator[Problem]:
+    """A forwarder or proxy in one of the office's zones serves only hosts of that zone."""
+    for host in office.hosts:
+        zones = [office.zones[zone] for zone in host.addresses if zone in office.zones]
+        own = [network for zone in zones for network in zone.networks]
+        inside = [
+            address
+            for address in office.resolver.forwarders
+            if any(address in network for zone in office.zones.values() for network in zone.networks)
+        ]
+        outside = len(office.resolver.forwarders) > len(inside)
+        if inside and not outside and not any(address in network for address in inside for network in own):
+            yield Problem("resolver.forwarders", ", ".join(map(str, inside)), f"{host.name} is in none of their zones", f"add a forwarder that {host.name} reaches")
+
+
+def _keys_are_public(office: Office) -> Iterator[Problem]:
+    for index, key in enumerate(office.ssh.authorized_keys):
+        if not re.match(r"(ssh-ed25519|ecdsa-sha2-|sk-ssh-|sk-ecdsa-|ssh-rsa) ?\S+", key):
+            yield Problem(f"ssh.authorized_keys[{index}]", key[:24], "not a public SSH key", "paste the line of the .pub file")
+    for index, recipient in enumerate(office.secrets.recipients):
+        if not re.fullmatch(r"age1[0-9a-z]{58}", recipient):
+            yield Problem(f"secrets.recipients[{index}]", recipient, "not an age public key", "paste the age1… line that outpost secrets prints")
+
+
+def _size(value: int) -> str:
+    for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if value >= factor and value % factor == 0:
+            return f"{value // factor}{unit}"
+    return f"{value} bytes"
+
+
+_Rule = Callable[[Office], Iterator[Problem]]
+_RULES: tuple[tuple[_Rule, set[str]], ...] = (
+    (_zones_apart, set()),
+    (_zones_wanted, {"zones"}),
+    (_hosts_in_zones, {"zones"}),
+    (_addresses_unique, set()),
+    (_roles_present, {"hosts"}),
+    (_hosts_where_their_work_is, set()),
+    (_recipients, {"domain"}),
+    (_alias_members, {"users", "aliases", "domain", "postmaster"}),
+    (_alias_loops, set()),
+    (_postmaster, {"users", "postmaster"}),
+    (_peer_zones, {"zones", "hosts"}),
+    (_peer_listeners, set()),
+    (_peer_domains, {"domain"}),
+    (_peer_loops, set()),
+    (_limits_hold, {"limits"}),
+    (_reachable_services, {"zones", "hosts"}),
+    (_keys_are_public, set()),
+)
+
+__all__ = ["cross_checks", "derived", "dotted", "schema_problem", "secrets_in", "syntax_problem", "without_secrets"]

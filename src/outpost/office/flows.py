@@ -1,0 +1,248 @@
+"""The graph of flows: who may open a connection to whom, on which port, and why.
+
+The only source for the packet filters in and out, for each role's listener contract, for the reachability
+tests and for the README's diagram. What is not here is refused (invariant 5; control NET-01).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Literal
+from urllib.parse import urlsplit
+
+from outpost.office import ports
+from outpost.office.model import Host, IPAddress, IPNetwork, Office, Zone
+
+Protocol = Literal["tcp", "udp"]
+
+
+@dataclass(frozen=True)
+class Where:
+    """One end of a flow.
+
+    Attributes:
+        label: Name for people: a host, a zone, a peer or a service outside.
+        networks: Its networks; a host's addresses stand as /32 and /128. Empty together with `beyond`:
+            any address that is in none of the `beyond` networks, which is how the Internet is written.
+        beyond: The office's inner networks, for the Internet's end only.
+        host: The host's name, where the end is one of the office's hosts.
+    """
+
+    label: str
+    networks: tuple[IPNetwork, ...] = ()
+    beyond: tuple[IPNetwork, ...] = ()
+    host: str | None = None
+
+    @property
+    def is_internet(self) -> bool:
+        """Whether this end is any address outside the office."""
+        return not self.networks
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Permission to open connections from one end to a port of the other.
+
+    Attributes:
+        zone: The zone it crosses; for a link between hosts of no common zone, the destination's.
+        why: Reason in one clause; it becomes the comment of the filter rule.
+    """
+
+    source: Where
+    destination: Where
+    protocol: Protocol
+    port: int
+    zone: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A socket that a host must have, and with the others of its contract the only ones it may have."""
+
+    address: IPAddress
+    port: int
+    protocol: Protocol
+    why: str
+
+
+def flows(office: Office) -> tuple[Flow, ...]:
+    """Every permitted flow of the office, in the order mail is told about: names, mail in, mail out, users, keeping."""
+    return tuple(
+        flow
+        for family in (_names, _mail_in, _mail_inside, _mail_out, _users, _webmail, _keeping)
+        for flow in family(office)
+    )
+
+
+def inbound(office: Office, host: Host) -> tuple[Flow, ...]:
+    """Flows that end at a host."""
+    return tuple(flow for flow in flows(office) if flow.destination.host == host.name)
+
+
+def outbound(office: Office, host: Host) -> tuple[Flow, ...]:
+    """Flows that begin at a host."""
+    return tuple(flow for flow in flows(office) if flow.source.host == host.name)
+
+
+def listeners(office: Office, host: Host) -> tuple[Listener, ...]:
+    """The role contract: each socket that flows to this host need, once (loopback aside)."""
+    found: dict[tuple[IPAddress, int, Protocol], Listener] = {}
+    for flow in inbound(office, host):
+        for network in flow.destination.networks:
+            address = network.network_address
+            found.setdefault((address, flow.port, flow.protocol), Listener(address, flow.port, flow.protocol, flow.why))
+    return tuple(found.values())
+
+
+def inner_networks(office: Office) -> tuple[IPNetwork, ...]:
+    """Networks of every zone that is not the Internet's."""
+    return tuple(network for zone in office.zones.values() if zone.kind != "internet" for network in zone.networks)
+
+
+def _single(addresses: tuple[IPAddress, ...]) -> tuple[IPNetwork, ...]:
+    return tuple(ip_network(address) for address in addresses)
+
+
+def _internet(office: Office) -> Where:
+    return Where("Internet", beyond=inner_networks(office))
+
+
+def _everyone_in(zone: Zone) -> Where:
+    return Where(zone.name, networks=zone.networks)
+
+
+def _at(office: Office, host: Host, zone: str) -> Where:
+    """A host as seen from a zone: its addresses there; a host that is reached by routing shows all of them."""
+    return Where(host.name, networks=_single(host.in_zone(zone) or host.all_addresses), host=host.name)
+
+
+def _between(office: Office, source: Host, destination: Host, port: int, why: str, protocol: Protocol = "tcp") -> Flow:
+    ends = (
+        Where(source.name, networks=_single(office.link_addresses(source, destination)), host=source.name),
+        Where(destination.name, networks=_single(office.link_addresses(destination, source)), host=destination.name),
+    )
+    target = office.link_addresses(destination, source)[0]
+    zone = next(zone for zone, addresses in destination.addresses.items() if target in addresses)
+    return Flow(*ends, protocol, port, zone, why)
+
+
+def _names(office: Office) -> Iterator[Flow]:
+    for server in office.with_role("dns"):
+        for zone in office.zones.values():
+            if zone.name not in server.addresses and zone.kind != "internet":
+                continue
+            source = _internet(office) if zone.kind == "internet" else _everyone_in(zone)
+            for protocol in ("udp", "tcp"):
+                yield Flow(source, _at(office, server, zone.name), protocol, ports.DNS, zone.name, "answer for the office's zones")
+    primary, *secondaries = office.with_role("dns")
+    for secondary in secondaries:
+        for protocol in ("udp", "tcp"):
+            yield _between(office, primary, secondary, ports.DNS, "notify of a changed zone", protocol)
+            yield _between(office, secondary, primary, ports.DNS, "transfer of a zone, TSIG-signed", protocol)
+
+
+def _mail_in(office: Office) -> Iterator[Flow]:
+    for mta in office.with_role("mta"):
+        for zone in office.zones_of_kind("internet"):
+            yield Flow(_internet(office), _at(office, mta, zone.name), "tcp", ports.SMTP, zone.name, "mail from the Internet")
+        for peer in office.peers:
+            source = Where(peer.name, networks=_single(peer.relays))
+            yield Flow(source, _at(office, mta, peer.zone), "tcp", peer.listen, peer.zone, f"mail from {peer.name}, a listener of its own")
+
+
+def _mail_inside(office: Office) -> Iterator[Flow]:
+    for mta in office.with_role("mta"):
+        for store in office.with_role("store"):
+            yield _between(office, mta, store, ports.LMTP, "delivery into mailboxes")
+            yield _between(office, store, mta, ports.SUBMISSION_RELAY, "users' submissions, already authenticated")
+
+
+def _mail_out(office: Office) -> Iterator[Flow]:
+    for mta in office.with_role("mta"):
+        for zone in office.zones_of_kind("internet"):
+            port = office.smarthost.port if office.smarthost else ports.SMTP
+            yield Flow(_at(office, mta, zone.name), _internet(office), "tcp", port, zone.name, "mail to the Internet")
+        for peer in office.peers:
+            # Its name resolves to addresses of its choosing; in the Internet's zone they are not ours to list.
+            zone = office.zones[peer.zone]
+            target = _internet(office) if zone.kind == "internet" else Where(peer.name, networks=_single(peer.relays))
+            yield Flow(_at(office, mta, peer.zone), target, "tcp", peer.port, peer.zone, f"mail to {peer.name}")
+
+
+def _users(office: Office) -> Iterator[Flow]:
+    for zone in office.zones_of_kind("users"):
+        for store in office.with_role("store"):
+            for port, why in (
+                (ports.IMAPS, "reading mail"),
+                (ports.SUBMISSIONS, "sending mail"),
+                (ports.MANAGESIEVE, "managing filters"),
+            ):
+                yield Flow(_everyone_in(zone), _at(office, store, zone.name), "tcp", port, zone.name, why)
+        for webmail in office.with_role("webmail"):
+            yield Flow(_everyone_in(zone), _at(office, webmail, zone.name), "tcp", ports.HTTPS, zone.name, "webmail and client set-up")
+
+
+def _webmail(office: Office) -> Iterator[Flow]:
+    for webmail in office.with_role("webmail"):
+        for zone in office.zones_of_kind("internet"):
+            yield Flow(
+                _internet(office), _at(office, webmail, zone.name), "tcp", ports.HTTPS, zone.name, "MTA-STS policy and client set-up"
+            )
+        for store in office.with_role("store"):
+            yield _between(office, webmail, store, ports.IMAPS, "webmail reads with the user's login")
+            yield _between(office, webmail, store, ports.SUBMISSIONS, "webmail sends with the user's login")
+            yield _between(office, webmail, store, ports.MANAGESIEVE, "webmail manages the user's filters")
+
+
+def _keeping(office: Office) -> Iterator[Flow]:
+    for host in office.hosts:
+        for zone in office.zones_of_kind("management"):
+            yield Flow(_everyone_in(zone), _at(office, host, zone.name), "tcp", ports.SSH, zone.name, "administration")
+        yield from _resolving(office, host)
+        yield from _outside(office, host, office.time.servers, "udp", ports.NTP, "the clock")
+        if office.archive.proxy:
+            proxy = urlsplit(office.archive.proxy)
+            yield from _outside(office, host, (proxy.hostname or "",), "tcp", proxy.port or 80, "packages and upgrades")
+        else:
+            for port in sorted({_url_port(office.archive.mirror), _url_port(office.archive.security_mirror)}):
+                yield from _outside(office, host, ("",), "tcp", port, "packages and upgrades")
+    if office.scanner.signatures == "freshclam" and not office.archive.proxy:
+        for mta in office.with_role("mta"):
+            yield from _outside(office, mta, ("",), "tcp", ports.HTTPS, "virus signatures")
+
+
+def _resolving(office: Office, host: Host) -> Iterator[Flow]:
+    for protocol in ("udp", "tcp"):
+        servers = tuple(str(forwarder) for forwarder in office.resolver.forwarders) or ("",)
+        yield from _outside(office, host, servers, protocol, ports.DNS, "resolving names")
+
+
+def _outside(
+    office: Office, host: Host, servers: tuple[str, ...], protocol: Protocol, port: int, why: str
+) -> Iterator[Flow]:
+    """From a host to services that are not the office's: by address where it is known, else anywhere outside."""
+    addresses = tuple(address for address in (_address(server) for server in servers) if address is not None)
+    for address in addresses:
+        zone = next((zone.name for zone in office.zones.values() if any(address in net for net in zone.networks)), "")
+        source = Where(host.name, networks=_single(host.in_zone(zone) or host.all_addresses), host=host.name)
+        if zone and zone not in host.addresses:
+            continue  # on-link in a zone this host is not in: another server of the list serves it
+        yield Flow(source, Where(str(address), networks=_single((address,))), protocol, port, zone or "outside", why)
+    if len(addresses) < len(servers):
+        source = Where(host.name, networks=_single(host.all_addresses), host=host.name)
+        yield Flow(source, _internet(office), protocol, port, "outside", why)
+
+
+def _address(text: str) -> IPAddress | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def _url_port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)

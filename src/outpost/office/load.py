@@ -1,0 +1,165 @@
+"""From ``office.toml`` to ``Office``: every problem is found before any is reported."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from outpost.office import checks
+from outpost.office.model import Office
+from outpost.office.problems import OfficeError, Problem
+
+FILE_NAME = "office.toml"
+
+
+def load(path: Path) -> Office:
+    """The office that a file or its directory declares.
+
+    Args:
+        path: ``office.toml`` or the directory that holds it.
+
+    Raises:
+        OfficeError: Anything is wrong with it; all problems at once.
+    """
+    office, problems = _read(path)
+    if problems or office is None:
+        raise OfficeError(problems)
+    return office
+
+
+def check(path: Path) -> tuple[Problem, ...]:
+    """Everything wrong with an office file; empty when it is fit to use."""
+    return tuple(_read(path)[1])
+
+
+def parse(data: dict[str, Any]) -> tuple[Office | None, list[Problem]]:
+    """The office in TOML data already read, as far as it can be built, and every problem with it.
+
+    Tables that do not fit the schema are reported and left out, so that the rules that span tables still see
+    the rest of the file.
+    """
+    problems = checks.secrets_in(data)
+    data = _with_names(checks.without_secrets(data, problems))
+    pruned: set[str] = set()
+    office: Office | None = None
+    for _ in range(200):  # each round removes at least one offending entry; a bound, should one not go away
+        try:
+            office = Office.model_validate(data)
+            break
+        except ValidationError as error:
+            removed = False
+            for detail in error.errors():
+                location = detail["loc"]
+                problem = checks.schema_problem(detail, data)
+                if not checks.derived(location, pruned) and problem not in problems:
+                    problems.append(problem)
+                removed |= _prune(data, location, detail["type"], pruned)
+            _close_gaps(data)
+            if not removed:
+                break
+    if office is not None:
+        problems += [problem for problem in checks.cross_checks(office, pruned) if problem not in problems]
+    return office, problems
+
+
+def _read(path: Path) -> tuple[Office | None, list[Problem]]:
+    file = path / FILE_NAME if path.is_dir() else path
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None, [Problem(str(file), "", "there is no such file", "name an office directory below inventory/")]
+    except OSError as error:
+        return None, [Problem(str(file), "", f"cannot be read ({error.strerror})", "make it readable")]
+    except UnicodeDecodeError as error:
+        return None, [Problem(str(file), f"byte {error.start}", "not UTF-8", "save the file as UTF-8")]
+    except tomllib.TOMLDecodeError as error:
+        return None, [checks.syntax_problem(file, error)]
+    problems = _read_authorities(data, file.parent)
+    office, more = parse(data)
+    return office, problems + more
+
+
+def _read_authorities(data: dict[str, Any], directory: Path) -> list[Problem]:
+    """Replace file names in ``tls.trusted_authorities`` by their content."""
+    tls = data.get("tls")
+    names = tls.get("trusted_authorities") if isinstance(tls, dict) else None
+    if not isinstance(tls, dict) or not isinstance(names, list):
+        return []
+    problems: list[Problem] = []
+    authorities = []
+    for index, name in enumerate(names):
+        field = f"tls.trusted_authorities[{index}]"
+        if not isinstance(name, str) or "/" in name:
+            problems.append(Problem(field, repr(name), "not the name of a file beside office.toml", "give a plain file name"))
+            continue
+        try:
+            pem = (directory / name).read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError):
+            problems.append(Problem(field, name, "no such PEM file beside office.toml", f"put it at {directory / name}"))
+            continue
+        if "BEGIN CERTIFICATE" not in pem:
+            problems.append(Problem(field, name, "holds no certificate", "give a PEM file of CERTIFICATE blocks"))
+            continue
+        authorities.append({"name": name, "pem": pem})
+    tls["trusted_authorities"] = authorities
+    return problems
+
+
+def _with_names(data: dict[str, Any]) -> dict[str, Any]:
+    """A copy in which each zone and host carries the name of its table, and hosts their domain."""
+    data = copy.deepcopy(data)
+    for table in ("zones", "hosts"):
+        entries = data.get(table)
+        if not isinstance(entries, dict):
+            continue
+        for name, entry in entries.items():
+            if isinstance(entry, dict):
+                entry["name"] = name
+                if table == "hosts":
+                    entry["domain"] = data.get("domain", "")
+    return data
+
+
+PLACEHOLDERS = {
+    "name": "placeholder",
+    "organisation": "placeholder",
+    "domain": "placeholder.invalid",
+    "postmaster": "placeholder@placeholder.invalid",
+}
+"""Stand-ins for a required value that is missing or wrong, so that the rest of the file is still looked at."""
+
+
+def _prune(data: dict[str, Any], location: tuple[int | str, ...], kind: str, pruned: set[str]) -> bool:
+    """Take the offending entry out of the data; whether anything changed."""
+    top = str(location[0])
+    if len(location) == 1 and top in PLACEHOLDERS and top not in pruned:
+        pruned.add(top)
+        data[top] = PLACEHOLDERS[top]
+        return True
+    keep = len(location) if kind == "extra_forbidden" else min(2, len(location))
+    *parents, last = location[:keep]
+    node: Any = data
+    for step in parents:
+        try:
+            node = node[step]
+        except (KeyError, IndexError, TypeError):
+            return False
+    if kind != "extra_forbidden":
+        pruned.add(top)
+    if isinstance(node, dict) and last in node:
+        del node[last]
+        return True
+    if isinstance(node, list) and isinstance(last, int) and last < len(node):
+        node[last] = None  # a gap, so that the indexes of later errors stay true
+        return True
+    return False
+
+
+def _close_gaps(data: dict[str, Any]) -> None:
+    for key, value in data.items():
+        if isinstance(value, list):
+            data[key] = [entry for entry in value if entry is not None]

@@ -1,0 +1,416 @@
+"""The office as data: what one ``office.toml`` declares, frozen, with nothing derived twice.
+
+Pure: no file, network or pyinfra access. Derivations that belong to one role live beside this module
+(``dns``, ``mta``, ``store``, ``webmail``, ``base``), the graph of connections in ``flows``, the rules that
+span several fields in ``checks``. Field descriptions and examples feed ``docs/reference/office.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+Role = Literal["dns", "mta", "store", "webmail"]
+ROLES: tuple[Role, ...] = ("dns", "mta", "store", "webmail")
+ZoneKind = Literal["internet", "partner", "servers", "users", "management"]
+
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+_LOCAL_PART = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+
+
+def _fqdn(value: str) -> str:
+    labels = value.split(".")
+    if len(value) > 253 or len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise ValueError("not a fully qualified domain name in lower-case A-labels (RFC 1123, section 2.1)")
+    if labels[-1].isdigit():
+        raise ValueError("not a fully qualified domain name: it ends in a number, like an address")
+    return value
+
+
+def _label(value: str) -> str:
+    if not _LABEL.fullmatch(value):
+        raise ValueError("not a host label: lower-case letters, digits and inner hyphens, 63 at most (RFC 1123)")
+    return value
+
+
+def _mail_address(value: str) -> str:
+    local, _, domain = value.rpartition("@")
+    if not _LOCAL_PART.fullmatch(local) or ".." in local:
+        raise ValueError("not a mailbox address: its local part must be a lower-case dot-atom (RFC 5321, section 4.1.2)")
+    _fqdn(domain)
+    return value
+
+
+def _one_role(value: object) -> object:
+    several = value if isinstance(value, list | tuple) else re.split(r"[,+/ ]+", value) if isinstance(value, str) else []
+    if len(several) > 1:
+        raise ValueError("two roles on one host; a role that is broken into must not hand over another")
+    return value
+
+
+Fqdn = Annotated[str, AfterValidator(_fqdn)]
+HostLabel = Annotated[str, AfterValidator(_label)]
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+FilePort = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Part(BaseModel):
+    """Base of every table in the office file: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Zone(Part):
+    """A network with one level of trust (`[zones.NAME]`)."""
+
+    name: str = Field(description="Set from the table's name.", exclude=True)
+    kind: ZoneKind = Field(
+        description="How much its machines are trusted: the Internet is hostile, a partner is untrusted, "
+        "servers talk only along declared flows, users reach the store and webmail, management reaches SSH.",
+        examples=["servers"],
+    )
+    networks: tuple[IPNetwork, ...] = Field(
+        min_length=1,
+        description="Its networks, IPv4 and IPv6. For the Internet's zone: the network on the office's own outer side.",
+        examples=[["192.0.2.0/28", "2001:db8:0:1::/64"]],
+    )
+
+    @property
+    def families(self) -> frozenset[int]:
+        """IP versions (4, 6) that the zone carries."""
+        return frozenset(network.version for network in self.networks)
+
+
+class Host(Part):
+    """A machine with exactly one role (`[hosts.NAME]`)."""
+
+    name: HostLabel = Field(description="Set from the table's name.", exclude=True)
+    domain: str = Field(description="Set from the office's domain.", exclude=True)
+    role: Annotated[Role, BeforeValidator(_one_role)] = Field(
+        description="What the machine does; never more than one role, so that one break-in or breakdown stays one.",
+        examples=["mta"],
+    )
+    addresses: dict[str, tuple[IPAddress, ...]] = Field(
+        description="Per zone one IPv4 and one IPv6 address (as far as the zone carries both).",
+        examples=[{"core": ["192.0.2.21", "2001:db8:0:2::21"]}],
+    )
+    ssh: str = Field(
+        default="",
+        description="How the controller reaches it, `user@address:port`; empty means the management address, as `ssh.user`.",
+        examples=["root@192.0.2.21:22"],
+    )
+
+    @property
+    def fqdn(self) -> str:
+        """The host's name in the DNS; also its EHLO and certificate name."""
+        return f"{self.name}.{self.domain}"
+
+    def in_zone(self, zone: str) -> tuple[IPAddress, ...]:
+        """Addresses in one zone, IPv4 first; empty where the host has none."""
+        return tuple(sorted(self.addresses.get(zone, ()), key=lambda address: address.version))
+
+    @property
+    def all_addresses(self) -> tuple[IPAddress, ...]:
+        """Every address of the host, zone after zone in the order of the file."""
+        return tuple(address for zone in self.addresses for address in self.in_zone(zone))
+
+
+class User(Part):
+    """A person with a mailbox (`[[users]]`)."""
+
+    address: MailAddress = Field(description="The mailbox, in the office's domain.", examples=["alice@po.example.com"])
+    full_name: str = Field(default="", description="Shown in webmail and address books.", examples=["Alice Archer"])
+    quota: ByteSize | None = Field(
+        default=None, description="Mailbox size; `limits.mailbox_quota` where it is not given.", examples=["2GiB"]
+    )
+
+    @property
+    def name(self) -> str:
+        """The local part."""
+        return self.address.partition("@")[0]
+
+
+class Alias(Part):
+    """An address that stands for several mailboxes (`[[aliases]]`)."""
+
+    address: MailAddress = Field(description="The alias, in the office's domain.", examples=["site@po.example.com"])
+    members: tuple[MailAddress, ...] = Field(
+        min_length=1,
+        description="Users or other aliases of this office.",
+        examples=[["alice@po.example.com", "bob@po.example.com"]],
+    )
+
+
+class Peer(Part):
+    """Another mail system with a route and listener of its own (`[[peers]]`): head office, the client."""
+
+    name: HostLabel = Field(description="Short name, used for the route, its listener and its reports.", examples=["headoffice"])
+    domains: tuple[Fqdn, ...] = Field(min_length=1, description="Recipient domains routed to it.", examples=[["example.com"]])
+    zone: str = Field(description="The zone it is reached in.", examples=["wan"])
+    relays: tuple[IPAddress, ...] = Field(
+        min_length=1, description="Addresses its mail comes from; only they reach its listener.", examples=[["198.51.100.25"]]
+    )
+    next_hop: Fqdn = Field(description="Host name its mail is sent to.", examples=["mx.example.com"])
+    port: FilePort = Field(default=25, description="Port at the next hop.")
+    listen: FilePort = Field(
+        default=2525,
+        description="Port of the listener kept for it on the MTA: a flood on port 25 must not reach it. "
+        "25 only where its zone is not the Internet's.",
+    )
+    tls: Literal["verify", "dane"] = Field(
+        description="How the next hop proves itself: `verify` (certificate with its name from a trusted authority) or "
+        "`dane` (TLSA records, RFC 7672). There is no opportunistic choice: mail waits rather than travel in clear.",
+        examples=["verify"],
+    )
+    backup_mx: bool = Field(default=False, description="Whether its next hop is also this office's MX of last resort (MX 20).")
+
+
+class Smarthost(Part):
+    """A relay that carries all Internet mail (`[smarthost]`); without it the MTA delivers by MX itself."""
+
+    host: Fqdn = Field(description="Its host name.", examples=["relay.provider.example"])
+    port: FilePort = Field(default=25, description="Its port; 465 means TLS from the first byte.")
+
+
+class Link(Part):
+    """The office's line to the Internet (`[link]`)."""
+
+    rate_kbit: int = Field(default=1544, ge=64, description="Rate in kbit/s; the case study's T1 carries 1544.")
+
+
+class Limits(Part):
+    """Sizes and counts (`[limits]`), each with its arithmetic."""
+
+    message_size: ByteSize = Field(
+        default=ByteSize(25 * 1024**2),
+        description="Largest message, encoded (base64 adds a third: 25 MiB carry 18 MiB of files). One such message "
+        "to 50 recipients at one destination takes 2 min 16 s of a 1544 kbit/s line; as 50 copies it would take nearly two hours.",
+        examples=["25MiB"],
+    )
+    scan_size: ByteSize = Field(
+        default=ByteSize(64 * 1024**2),
+        description="Largest message the filters read whole; must not be below `message_size`, or large mail passes unscanned.",
+        examples=["64MiB"],
+    )
+    queue_volume: ByteSize = Field(
+        default=ByteSize(4 * 1024**3),
+        description="Room of the mail queue; must hold at least 20 of the largest messages.",
+        examples=["4GiB"],
+    )
+    mailbox_quota: ByteSize = Field(default=ByteSize(2 * 1024**3), description="Default size of a mailbox.", examples=["2GiB"])
+    recipients_per_message: int = Field(
+        default=50, ge=1, le=1000, description="Recipients a user may name in one message (strangers: RFC 5321's 100 at least)."
+    )
+    connections_per_client: int = Field(default=20, ge=1, description="Simultaneous SMTP sessions from one address on port 25.")
+    connections_per_minute: int = Field(default=60, ge=1, description="New SMTP sessions a minute from one address on port 25.")
+    imap_connections_per_user: int = Field(default=20, ge=4, description="Simultaneous IMAP sessions of one user from one address.")
+
+
+class Resolver(Part):
+    """How the hosts' validating resolvers find names (`[resolver]`)."""
+
+    forwarders: tuple[IPAddress, ...] = Field(
+        default=(), description="Resolvers asked for everything; empty: recurse from the root, which needs port 53 outwards."
+    )
+    trust_anchor: tuple[str, ...] = Field(
+        default=(),
+        description="DS records of the root key (presentation format); empty: the Internet's, from Debian's dns-root-data.",
+        examples=[[". IN DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"]],
+    )
+
+
+class Archive(Part):
+    """Where packages come from (`[archive]`)."""
+
+    mirror: str = Field(default="http://deb.debian.org/debian", description="Debian mirror.")
+    security_mirror: str = Field(default="http://deb.debian.org/debian-security", description="Debian security mirror.")
+    proxy: str = Field(
+        default="",
+        description="HTTP proxy for apt; needed by hosts that must not reach the Internet themselves (the store).",
+        examples=["http://192.0.2.9:3142"],
+    )
+
+
+class Time(Part):
+    """Clock sources (`[time]`)."""
+
+    servers: tuple[str, ...] = Field(
+        default=("0.debian.pool.ntp.org", "1.debian.pool.ntp.org", "2.debian.pool.ntp.org"),
+        min_length=1,
+        description="NTP servers, names or addresses; at least three let a wrong one be outvoted.",
+    )
+
+
+class Scanner(Part):
+    """Content checks on the MTA (`[scanner]`)."""
+
+    signatures: Literal["freshclam", "local"] = Field(
+        default="freshclam", description="ClamAV's signatures: fetched by freshclam, or only the local test signature (lab)."
+    )
+    mirror: str = Field(default="", description="Private mirror for freshclam; empty: ClamAV's own.", examples=["https://clam.example.com"])
+    network_checks: bool = Field(default=True, description="Whether Rspamd may ask block lists and other services on the network.")
+
+
+class TrustedAuthority(Part):
+    """A certificate authority the hosts trust besides Debian's (a PEM file named in `tls.trusted_authorities`)."""
+
+    name: str = Field(description="File name beside office.toml.")
+    pem: str = Field(description="Its content, read when the office is loaded.", repr=False)
+
+
+class Tls(Part):
+    """Certificates (`[tls]`)."""
+
+    trusted_authorities: tuple[TrustedAuthority, ...] = Field(
+        default=(), description="PEM files beside office.toml whose authorities the hosts trust too.", examples=[["world-ca.pem"]]
+    )
+    mta_sts: Literal["none", "testing", "enforce"] = Field(
+        default="testing", description="Mode of the published MTA-STS policy (RFC 8461): `testing` first, `enforce` once reports are clean."
+    )
+
+
+class Ssh(Part):
+    """How administrators reach the hosts (`[ssh]`)."""
+
+    user: str = Field(default="root", description="Account the controller logs in as.")
+    authorized_keys: tuple[str, ...] = Field(
+        default=(), description="Public keys of the administrators.", examples=[["ssh-ed25519 AAAA… admin@controller"]]
+    )
+
+
+class Webmail(Part):
+    """Webmail (`[webmail]`)."""
+
+    open_to_internet: bool = Field(
+        default=False, description="Whether users may log in from the Internet; else only from the users' zone."
+    )
+
+
+class Encryption(Part):
+    """Who can read the office's secrets (`[secrets]`)."""
+
+    recipients: tuple[str, ...] = Field(
+        default=(), description="age public keys that `secrets.age` is encrypted to.", examples=[["age1…"]]
+    )
+
+
+class Office(Part):
+    """One project office: the content of ``inventory/<office>/office.toml``."""
+
+    name: HostLabel = Field(description="Short name of the office.", examples=["po"])
+    organisation: str = Field(description="Shown to users (webmail, client set-up).", examples=["Myertor project office"])
+    domain: Fqdn = Field(description="Its mail domain; host names stand below it.", examples=["po.myertor.test"])
+    platform: Literal["machine", "vagrant", "docker"] = Field(
+        default="machine", description="What the hosts are; a container cannot steer the clock or load kernel modules."
+    )
+    postmaster: MailAddress = Field(description="User who gets postmaster, abuse and the hosts' own mail (RFC 2142).")
+    zones: dict[str, Zone] = Field(description="Networks by trust.")
+    hosts_by_name: dict[str, Host] = Field(alias="hosts", description="The machines.")
+    users: tuple[User, ...] = Field(min_length=1, description="People with a mailbox.")
+    aliases: tuple[Alias, ...] = Field(default=(), description="Addresses that stand for several mailboxes.")
+    peers: tuple[Peer, ...] = Field(default=(), description="Mail systems with a route and listener of their own.")
+    smarthost: Smarthost | None = Field(default=None, description="Relay for Internet mail.")
+    link: Link = Field(default=Link(), description="The line to the Internet.")
+    limits: Limits = Field(default=Limits(), description="Sizes and counts.")
+    resolver: Resolver = Field(default=Resolver(), description="Name resolution on the hosts.")
+    archive: Archive = Field(default=Archive(), description="Package sources.")
+    time: Time = Field(default=Time(), description="Clock sources.")
+    scanner: Scanner = Field(default=Scanner(), description="Content checks.")
+    tls: Tls = Field(default=Tls(), description="Certificates.")
+    ssh: Ssh = Field(default=Ssh(), description="Administrators' access.")
+    webmail: Webmail = Field(default=Webmail(), description="Webmail.")
+    secrets: Encryption = Field(default=Encryption(), description="Readers of secrets.age.")
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """Every host, in the order of the file."""
+        return tuple(self.hosts_by_name.values())
+
+    def host(self, name: str) -> Host:
+        """The host of that name.
+
+        Raises:
+            KeyError: No such host.
+        """
+        return self.hosts_by_name[name]
+
+    def with_role(self, role: Role) -> tuple[Host, ...]:
+        """Hosts of one role, in the order of the file; the first is the primary where that matters (DNS)."""
+        return tuple(host for host in self.hosts if host.role == role)
+
+    def zones_of_kind(self, kind: ZoneKind) -> tuple[Zone, ...]:
+        """Zones of one kind, in the order of the file."""
+        return tuple(zone for zone in self.zones.values() if zone.kind == kind)
+
+    def peers_in(self, zone: str) -> tuple[Peer, ...]:
+        """Peers reached in one zone."""
+        return tuple(peer for peer in self.peers if peer.zone == zone)
+
+    def link_addresses(self, host: Host, other: Host) -> tuple[IPAddress, ...]:
+        """Addresses at which `other` reaches `host`: in a zone they share, servers' zones first; else all of them."""
+        shared = [zone for zone in host.addresses if zone in other.addresses and zone in self.zones]
+        shared.sort(key=lambda zone: ("servers", "management", "users", "partner", "internet").index(self.zones[zone].kind))
+        return host.in_zone(shared[0]) if shared else host.all_addresses
+
+    def addresses_of_kind(self, host: Host, kind: ZoneKind) -> tuple[IPAddress, ...]:
+        """Addresses of a host in zones of one kind."""
+        return tuple(address for zone in self.zones_of_kind(kind) for address in host.in_zone(zone.name))
+
+    @property
+    def core(self) -> Zone:
+        """The servers' zone."""
+        return self.zones_of_kind("servers")[0]
+
+    @property
+    def mailboxes(self) -> tuple[str, ...]:
+        """Every user's address."""
+        return tuple(user.address for user in self.users)
+
+    def quota(self, user: User) -> int:
+        """A user's mailbox size in bytes."""
+        return int(user.quota if user.quota is not None else self.limits.mailbox_quota)
+
+    @property
+    def all_aliases(self) -> tuple[Alias, ...]:
+        """Declared aliases, and RFC 2142's role names pointing at the postmaster where the file does not declare them."""
+        taken = {alias.address for alias in self.aliases} | set(self.mailboxes)
+        roles = (f"{name}@{self.domain}" for name in ROLE_NAMES)
+        return self.aliases + tuple(
+            Alias(address=address, members=(self.postmaster,)) for address in roles if address not in taken
+        )
+
+    def expand(self, address: str) -> tuple[str, ...]:
+        """The mailboxes that an alias or user address stands for, without duplicates, in declaration order.
+
+        Raises:
+            KeyError: The office knows no such recipient.
+        """
+        members = {alias.address: alias.members for alias in self.all_aliases}
+        found: dict[str, None] = {}
+        seen: set[str] = set()
+        pending = [address]
+        while pending:
+            current = pending.pop(0)
+            if current in seen:
+                continue
+            seen.add(current)
+            if current in members:
+                pending.extend(members[current])
+            elif current in self.mailboxes:
+                found[current] = None
+            else:
+                raise KeyError(current)
+        return tuple(found)
+
+    def to_json(self) -> str:
+        """What pyinfra's ``debug-inventory`` and ``--json`` show for it: the name, not the whole file."""
+        return f"<office {self.domain}>"
+
+
+ROLE_NAMES = ("postmaster", "abuse", "hostmaster", "webmaster", "security", "root", "tls-reports", "dmarc-reports")
+"""Local parts that always reach somebody (RFC 2142; DMARC and TLS reports; the hosts' own mail)."""

@@ -1,0 +1,19 @@
+"""Port numbers of the office, stated once.
+
+Registered numbers come from the IANA service registry; the two unregistered ones are links between the
+office's own hosts and are never open to users or strangers.
+"""
+
+SSH = 22
+LMTP = 24
+"""MTA to store, TLS with client certificates (RFC 2033; IANA's "any private mail system")."""
+SMTP = 25
+DNS = 53
+NTP = 123
+HTTPS = 443
+SUBMISSIONS = 465
+"""Message submission over implicit TLS (RFC 8314, section 3.3)."""
+IMAPS = 993
+MANAGESIEVE = 4190
+SUBMISSION_RELAY = 10465
+"""The MTA's trusted listener: the store's submission proxy hands users' mail over with XCLIENT LOGIN."""
