@@ -10,7 +10,6 @@ import difflib
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,7 +21,8 @@ from outpost.office.problems import Problem
 
 _SECRET_KEY = re.compile(r"(^|_)(password|passwd|passphrase|secret|private_key|token|hash|credential)s?($|_)")
 _SECRET_VALUE = re.compile(
-    r"PRIVATE KEY|AGE-SECRET-KEY-|\$argon2|\$2[aby]\$|\$[156y]\$|\{(SSHA|ARGON2|PLAIN|CRYPT|BLF|SHA)", re.IGNORECASE
+    r"PRIVATE KEY|AGE-SECRET-KEY-|\$argon2|\$2[aby]\$|\$[156y]\$|\{(SSHA|ARGON2|PLAIN|CRYPT|BLF|SHA)",
+    re.IGNORECASE,
 )
 MESSAGES_IN_QUEUE = 20
 """Largest messages that the queue must have room for at least: a morning's mail while the line is down."""
@@ -31,9 +31,11 @@ MESSAGES_IN_QUEUE = 20
 # What the schema finds ----------------------------------------------------------------------------------------
 
 
-def schema_problem(detail: ErrorDetails, data: dict[str, Any]) -> Problem:
+def schema_problem(detail: ErrorDetails) -> Problem:
     """One of pydantic's findings as field, value, message and remedy."""
-    location = tuple(step for step in detail["loc"] if not (isinstance(step, str) and step.startswith("function-")))
+    location = tuple(
+        step for step in detail["loc"] if not (isinstance(step, str) and step.startswith("function-"))
+    )
     field, value = dotted(location), _shown(detail)
     kind, message = detail["type"], detail["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
@@ -41,7 +43,9 @@ def schema_problem(detail: ErrorDetails, data: dict[str, Any]) -> Problem:
     if kind == "missing":
         return Problem(field, "", _missing_message(location), f"add {location[-1]} ({_help(location)})")
     if "two roles" in message:
-        return Problem(field, value, message, f"declare one host for each role; a role is one of {', '.join(ROLES)}")
+        return Problem(
+            field, value, message, f"declare one host for each role; a role is one of {', '.join(ROLES)}"
+        )
     if kind == "literal_error":
         wanted = str(detail.get("ctx", {}).get("expected", "")).replace("'", "")
         guess = _nearest(value.strip("'"), re.split(r", | or ", wanted))
@@ -49,7 +53,12 @@ def schema_problem(detail: ErrorDetails, data: dict[str, Any]) -> Problem:
     if "domain name" in message or "host label" in message or "mailbox address" in message:
         return Problem(field, value, message, f"write it like {_example(location)}")
     if kind.startswith("ip_") or "address" in kind or "network" in kind:
-        return Problem(field, value, "not an IP address or network (host bits must be zero)", f"write it like {_example(location)}")
+        return Problem(
+            field,
+            value,
+            "not an IP address or network (host bits must be zero)",
+            f"write it like {_example(location)}",
+        )
     if kind == "byte_size":
         return Problem(field, value, "not a size", "write a number with a unit, like 25MiB or 2GiB")
     return Problem(field, value, message[:1].lower() + message[1:], f"see {_help(location)}")
@@ -59,8 +68,18 @@ def syntax_problem(file: Path, error: tomllib.TOMLDecodeError) -> Problem:
     """A file that is not TOML; a table that is declared twice is the mistake worth naming."""
     text = str(error)
     if "Cannot declare" in text or "overwrite" in text:
-        return Problem(str(file), "", f"the same table or key stands twice ({text})", "one host has one table and one role: merge or rename")
-    return Problem(str(file), "", f"not valid TOML ({text})", "mend the line named; strings need quotes, tables need brackets")
+        return Problem(
+            str(file),
+            "",
+            f"the same table or key stands twice ({text})",
+            "one host has one table and one role: merge or rename",
+        )
+    return Problem(
+        str(file),
+        "",
+        f"not valid TOML ({text})",
+        "mend the line named; strings need quotes, tables need brackets",
+    )
 
 
 def derived(location: tuple[int | str, ...], pruned: set[str]) -> bool:
@@ -87,9 +106,16 @@ def _unknown_key(location: tuple[int | str, ...], value: str) -> Problem:
     key = str(location[-1])
     known = sorted(_known_keys(location[:-1]))
     if key == "roles":
-        return Problem(dotted(location), value, "unknown key; a host has one role", "write role = \"…\" and one host for each role")
+        return Problem(
+            dotted(location),
+            value,
+            "unknown key; a host has one role",
+            'write role = "…" and one host for each role',
+        )
     guess = _nearest(key, known)
-    return Problem(dotted(location), value, "unknown key", f"remove it, or use one of {', '.join(known)}{guess}")
+    return Problem(
+        dotted(location), value, "unknown key", f"remove it, or use one of {', '.join(known)}{guess}"
+    )
 
 
 def _missing_message(location: tuple[int | str, ...]) -> str:
@@ -111,7 +137,11 @@ def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
         by_alias = {info.alias or name: info for name, info in model.model_fields.items()}
         if step not in by_alias:
             continue  # the name of a host or zone
-        nested = [item for item in _flatten(by_alias[step].annotation) if isinstance(item, type) and issubclass(item, BaseModel)]
+        nested = [
+            item
+            for item in _flatten(by_alias[step].annotation)
+            if isinstance(item, type) and issubclass(item, BaseModel)
+        ]
         if nested:
             model = nested[0]
     return model
@@ -132,7 +162,9 @@ def _known_keys(location: tuple[int | str, ...]) -> set[str]:
 def _field_info(location: tuple[int | str, ...]) -> Any:
     names = [step for step in location if isinstance(step, str)]
     for end in range(len(names), 0, -1):
-        fields = {info.alias or name: info for name, info in _model_at(tuple(names[: end - 1])).model_fields.items()}
+        fields = {
+            info.alias or name: info for name, info in _model_at(tuple(names[: end - 1])).model_fields.items()
+        }
         if names[end - 1] in fields:
             return fields[names[end - 1]]
     return None
@@ -140,13 +172,23 @@ def _field_info(location: tuple[int | str, ...]) -> Any:
 
 def _help(location: tuple[int | str, ...]) -> str:
     info = _field_info(location)
-    return f"{str(info.description).rstrip('.')}; like {_example(location)}" if info else "docs/reference/office.md"
+    return (
+        f"{str(info.description).rstrip('.')}; like {_example(location)}"
+        if info
+        else "docs/reference/office.md"
+    )
 
 
 def _example(location: tuple[int | str, ...]) -> str:
     info = _field_info(location)
     example = info.examples[0] if info and info.examples else ""
-    return f'"{example}"' if isinstance(example, str) and example else str(example) if example else "the reference page shows"
+    return (
+        f'"{example}"'
+        if isinstance(example, str) and example
+        else str(example)
+        if example
+        else "the reference page shows"
+    )
 
 
 def _nearest(word: str, known: list[str]) -> str:
@@ -160,7 +202,12 @@ def _nearest(word: str, known: list[str]) -> str:
 def secrets_in(data: Mapping[str, Any]) -> list[Problem]:
     """Keys and values that look like secrets; their values are never repeated."""
     return [
-        Problem(dotted(location), "", "a secret in the data file, which is not encrypted", "keep it in secrets.age (outpost secrets)")
+        Problem(
+            dotted(location),
+            "",
+            "a secret in the data file, which is not encrypted",
+            "keep it in secrets.age (outpost secrets)",
+        )
         for location, value in _leaves(data, ())
         if _looks_secret(location, value)
     ]
@@ -172,9 +219,15 @@ def without_secrets(data: dict[str, Any], found: list[Problem]) -> dict[str, Any
 
     def strip(node: Any, location: tuple[int | str, ...]) -> Any:
         if isinstance(node, dict):
-            return {key: strip(item, (*location, key)) for key, item in node.items() if dotted((*location, key)) not in fields}
+            return {
+                key: strip(item, (*location, key))
+                for key, item in node.items()
+                if dotted((*location, key)) not in fields
+            }
         if isinstance(node, list):
-            kept = [(index, item) for index, item in enumerate(node) if dotted((*location, index)) not in fields]
+            kept = [
+                (index, item) for index, item in enumerate(node) if dotted((*location, index)) not in fields
+            ]
             return [strip(item, (*location, index)) for index, item in kept]
         return node
 
@@ -205,12 +258,7 @@ def _looks_secret(location: tuple[int | str, ...], value: Any) -> bool:
 
 def cross_checks(office: Office, pruned: set[str]) -> list[Problem]:
     """Findings of every rule; a rule is passed over where the tables it needs were left out for other mistakes."""
-    return [
-        problem
-        for rule, needs in _RULES
-        if not needs & pruned
-        for problem in rule(office)
-    ]
+    return [problem for rule, needs in _RULES if not needs & pruned for problem in rule(office)]
 
 
 def _zones_apart(office: Office) -> Iterator[Problem]:
@@ -218,7 +266,7 @@ def _zones_apart(office: Office) -> Iterator[Problem]:
     for zone in office.zones.values():
         for network in zone.networks:
             for other, taken in seen:
-                if network.version == taken.version and network.overlaps(taken):  # type: ignore[arg-type]
+                if network.version == taken.version and network.overlaps(taken):
                     yield Problem(
                         f"zones.{zone.name}.networks",
                         str(network),
@@ -243,17 +291,23 @@ def _hosts_in_zones(office: Office) -> Iterator[Problem]:
     for host in office.hosts:
         field = f"hosts.{host.name}.addresses"
         if not any(host.addresses.values()):
-            yield Problem(field, "{}", "a host in no zone", f"give it an address in one of {', '.join(office.zones)}")
+            yield Problem(
+                field, "{}", "a host in no zone", f"give it an address in one of {', '.join(office.zones)}"
+            )
         for zone_name, addresses in host.addresses.items():
             zone = office.zones.get(zone_name)
             if zone is None:
                 guess = _nearest(zone_name, list(office.zones))
-                yield Problem(f"{field}.{zone_name}", "", "no such zone", f"use one of {', '.join(office.zones)}{guess}")
+                yield Problem(
+                    f"{field}.{zone_name}", "", "no such zone", f"use one of {', '.join(office.zones)}{guess}"
+                )
                 continue
             yield from _addresses_fit(f"{field}.{zone_name}", addresses, zone.networks)
 
 
-def _addresses_fit(field: str, addresses: tuple[IPAddress, ...], networks: tuple[IPNetwork, ...]) -> Iterator[Problem]:
+def _addresses_fit(
+    field: str, addresses: tuple[IPAddress, ...], networks: tuple[IPNetwork, ...]
+) -> Iterator[Problem]:
     wanted = {network.version for network in networks}
     for version in (4, 6):
         count = sum(address.version == version for address in addresses)
@@ -261,12 +315,27 @@ def _addresses_fit(field: str, addresses: tuple[IPAddress, ...], networks: tuple
         if count > 1:
             yield Problem(field, shown, f"{count} IPv{version} addresses", "give one address of each family")
         elif count == 0 and version in wanted:
-            yield Problem(field, shown, f"no IPv{version} address though the zone carries IPv{version}", f"add one of the zone's IPv{version} network")
+            yield Problem(
+                field,
+                shown,
+                f"no IPv{version} address though the zone carries IPv{version}",
+                f"add one of the zone's IPv{version} network",
+            )
         elif count and version not in wanted:
-            yield Problem(field, shown, f"an IPv{version} address in a zone without IPv{version}", "use the family of the zone's networks")
+            yield Problem(
+                field,
+                shown,
+                f"an IPv{version} address in a zone without IPv{version}",
+                "use the family of the zone's networks",
+            )
     for address in addresses:
         if address.version in wanted and not any(address in network for network in networks):
-            yield Problem(field, str(address), "outside the zone's networks", f"use an address in {', '.join(map(str, networks))}")
+            yield Problem(
+                field,
+                str(address),
+                "outside the zone's networks",
+                f"use an address in {', '.join(map(str, networks))}",
+            )
 
 
 def _addresses_unique(office: Office) -> Iterator[Problem]:
@@ -288,7 +357,9 @@ def _roles_present(office: Office) -> Iterator[Problem]:
     for role in ROLES:
         count = len(office.with_role(role))
         if count == 0:
-            yield Problem("hosts", "", f"no host has the role {role}", f'declare one: [hosts.NAME] with role = "{role}"')
+            yield Problem(
+                "hosts", "", f"no host has the role {role}", f'declare one: [hosts.NAME] with role = "{role}"'
+            )
         elif role == "dns" and count == 1:
             yield Problem(
                 f"hosts.{office.with_role(role)[0].name}.role",
@@ -319,14 +390,27 @@ def _hosts_where_their_work_is(office: Office) -> Iterator[Problem]:
 
 def _recipients(office: Office) -> Iterator[Problem]:
     owner: dict[str, str] = {}
-    for table, addresses in (("users", office.mailboxes), ("aliases", tuple(alias.address for alias in office.aliases))):
+    for table, addresses in (
+        ("users", office.mailboxes),
+        ("aliases", tuple(alias.address for alias in office.aliases)),
+    ):
         for index, address in enumerate(addresses):
             field = f"{table}[{index}].address"
             if address in owner:
-                yield Problem(field, address, f"declared already, as {owner[address]}", "remove one, or give it another address")
+                yield Problem(
+                    field,
+                    address,
+                    f"declared already, as {owner[address]}",
+                    "remove one, or give it another address",
+                )
             owner.setdefault(address, field)
             if address.partition("@")[2] != office.domain:
-                yield Problem(field, address, "not in the office's domain", f"write {address.partition('@')[0]}@{office.domain}")
+                yield Problem(
+                    field,
+                    address,
+                    "not in the office's domain",
+                    f"write {address.partition('@')[0]}@{office.domain}",
+                )
 
 
 def _alias_members(office: Office) -> Iterator[Problem]:
@@ -335,7 +419,12 @@ def _alias_members(office: Office) -> Iterator[Problem]:
         for member in alias.members:
             if member not in known:
                 guess = _nearest(member, known)
-                yield Problem(f"aliases[{index}].members", member, "neither a user nor an alias of this office", f"name a declared one{guess}")
+                yield Problem(
+                    f"aliases[{index}].members",
+                    member,
+                    "neither a user nor an alias of this office",
+                    f"name a declared one{guess}",
+                )
 
 
 def _alias_loops(office: Office) -> Iterator[Problem]:
@@ -343,7 +432,12 @@ def _alias_loops(office: Office) -> Iterator[Problem]:
     for index, alias in enumerate(office.aliases):
         path = _path_back(alias.address, members)
         if path:
-            yield Problem(f"aliases[{index}].members", " -> ".join(path), "an alias that leads back to itself", "break the circle")
+            yield Problem(
+                f"aliases[{index}].members",
+                " -> ".join(path),
+                "an alias that leads back to itself",
+                "break the circle",
+            )
 
 
 def _path_back(start: str, edges: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -372,17 +466,37 @@ def _peer_zones(office: Office) -> Iterator[Problem]:
         zone = office.zones.get(peer.zone)
         if zone is None:
             guess = _nearest(peer.zone, list(office.zones))
-            yield Problem(f"peers[{index}].zone", peer.zone, "no such zone", f"use one of {', '.join(office.zones)}{guess}")
+            yield Problem(
+                f"peers[{index}].zone",
+                peer.zone,
+                "no such zone",
+                f"use one of {', '.join(office.zones)}{guess}",
+            )
             continue
         if zone.kind not in ("internet", "partner"):
-            yield Problem(f"peers[{index}].zone", peer.zone, "a peer inside the office", "peers are reached in a partner's or the Internet's zone")
+            yield Problem(
+                f"peers[{index}].zone",
+                peer.zone,
+                "a peer inside the office",
+                "peers are reached in a partner's or the Internet's zone",
+            )
         for mta in office.with_role("mta"):
             if peer.zone not in mta.addresses:
-                yield Problem(f"peers[{index}].zone", peer.zone, f"{mta.name} has no address there, so there is no route", f"give hosts.{mta.name}.addresses one in {peer.zone}")
+                yield Problem(
+                    f"peers[{index}].zone",
+                    peer.zone,
+                    f"{mta.name} has no address there, so there is no route",
+                    f"give hosts.{mta.name}.addresses one in {peer.zone}",
+                )
         if zone.kind == "partner":
             for relay in peer.relays:
                 if not any(relay in network for network in zone.networks):
-                    yield Problem(f"peers[{index}].relays", str(relay), f"outside zone {peer.zone}", f"use its address in {', '.join(map(str, zone.networks))}")
+                    yield Problem(
+                        f"peers[{index}].relays",
+                        str(relay),
+                        f"outside zone {peer.zone}",
+                        f"use its address in {', '.join(map(str, zone.networks))}",
+                    )
 
 
 def _peer_listeners(office: Office) -> Iterator[Problem]:
@@ -390,10 +504,20 @@ def _peer_listeners(office: Office) -> Iterator[Problem]:
     for index, peer in enumerate(office.peers):
         zone = office.zones.get(peer.zone)
         if zone is not None and zone.kind == "internet" and peer.listen == 25:
-            yield Problem(f"peers[{index}].listen", "25", "the Internet's own port: a flood there would starve this peer", "choose another port, like 2525")
+            yield Problem(
+                f"peers[{index}].listen",
+                "25",
+                "the Internet's own port: a flood there would starve this peer",
+                "choose another port, like 2525",
+            )
         other = taken.setdefault((peer.zone, peer.listen), peer.name)
         if other != peer.name:
-            yield Problem(f"peers[{index}].listen", str(peer.listen), f"{other} has this listener already", "give each peer of a zone its own port")
+            yield Problem(
+                f"peers[{index}].listen",
+                str(peer.listen),
+                f"{other} has this listener already",
+                "give each peer of a zone its own port",
+            )
 
 
 def _peer_domains(office: Office) -> Iterator[Problem]:
@@ -405,9 +529,19 @@ def _peer_domains(office: Office) -> Iterator[Problem]:
         names.add(peer.name)
         for domain in peer.domains:
             if domain == office.domain:
-                yield Problem(f"peers[{index}].domains", domain, "the office's own domain would be sent away: a mail loop", "remove it")
+                yield Problem(
+                    f"peers[{index}].domains",
+                    domain,
+                    "the office's own domain would be sent away: a mail loop",
+                    "remove it",
+                )
             elif domain in owner:
-                yield Problem(f"peers[{index}].domains", domain, f"routed to {owner[domain]} already", "keep it with one peer")
+                yield Problem(
+                    f"peers[{index}].domains",
+                    domain,
+                    f"routed to {owner[domain]} already",
+                    "keep it with one peer",
+                )
             owner.setdefault(domain, peer.name)
 
 
@@ -416,21 +550,42 @@ def _peer_loops(office: Office) -> Iterator[Problem]:
     edges = {peer.name: tuple(_routed_through(office, peer)) for peer in office.peers}
     for index, peer in enumerate(office.peers):
         if peer.next_hop in own:
-            yield Problem(f"peers[{index}].next_hop", peer.next_hop, "one of this office's own hosts: a mail loop", "name the peer's own relay")
-        own_relays = [relay for relay in peer.relays if any(relay in host.all_addresses for host in office.hosts)]
+            yield Problem(
+                f"peers[{index}].next_hop",
+                peer.next_hop,
+                "one of this office's own hosts: a mail loop",
+                "name the peer's own relay",
+            )
+        own_relays = [
+            relay for relay in peer.relays if any(relay in host.all_addresses for host in office.hosts)
+        ]
         for relay in own_relays:
-            yield Problem(f"peers[{index}].relays", str(relay), "an address of one of this office's own hosts: a mail loop", "name the peer's own relays")
+            yield Problem(
+                f"peers[{index}].relays",
+                str(relay),
+                "an address of one of this office's own hosts: a mail loop",
+                "name the peer's own relays",
+            )
         path = _path_back(peer.name, edges)
         if path:
-            yield Problem(f"peers[{index}].next_hop", peer.next_hop, f"peers that lead to each other ({' -> '.join(path)})", "send each peer's mail to a host of its own")
+            yield Problem(
+                f"peers[{index}].next_hop",
+                peer.next_hop,
+                f"peers that lead to each other ({' -> '.join(path)})",
+                "send each peer's mail to a host of its own",
+            )
 
 
 def _routed_through(office: Office, peer: Peer) -> Iterator[str]:
     """Other peers whose domains the next hop's name lies in: its mail is handed to them."""
     for other in office.peers:
-        if other.name != peer.name and any(_inside(peer.next_hop, domain) for domain in other.domains):
-            if not any(_inside(peer.next_hop, domain) for domain in peer.domains):
-                yield other.name
+        elsewhere = not any(_inside(peer.next_hop, domain) for domain in peer.domains)
+        if (
+            other.name != peer.name
+            and elsewhere
+            and any(_inside(peer.next_hop, name) for name in other.domains)
+        ):
+            yield other.name
 
 
 def _inside(name: str, domain: str) -> bool:
@@ -441,14 +596,34 @@ def _limits_hold(office: Office) -> Iterator[Problem]:
     limits = office.limits
     message = int(limits.message_size)
     if message > limits.scan_size:
-        yield Problem("limits.message_size", _size(message), f"larger than the scanner reads ({_size(limits.scan_size)}): it would pass unscanned", "lower it, or raise limits.scan_size")
+        yield Problem(
+            "limits.message_size",
+            _size(message),
+            f"larger than the scanner reads ({_size(limits.scan_size)}): it would pass unscanned",
+            "lower it, or raise limits.scan_size",
+        )
     if message * MESSAGES_IN_QUEUE > limits.queue_volume:
-        yield Problem("limits.message_size", _size(message), f"the queue ({_size(limits.queue_volume)}) holds fewer than {MESSAGES_IN_QUEUE} such messages", "lower it, or raise limits.queue_volume")
+        yield Problem(
+            "limits.message_size",
+            _size(message),
+            f"the queue ({_size(limits.queue_volume)}) holds fewer than {MESSAGES_IN_QUEUE} such messages",
+            "lower it, or raise limits.queue_volume",
+        )
     if limits.scan_size > MAX_SCAN:
-        yield Problem("limits.scan_size", _size(limits.scan_size), "more than ClamAV can scan", f"use at most {_size(MAX_SCAN)}")
+        yield Problem(
+            "limits.scan_size",
+            _size(limits.scan_size),
+            "more than ClamAV can scan",
+            f"use at most {_size(MAX_SCAN)}",
+        )
     for user in office.users:
         if office.quota(user) < message:
-            yield Problem(f"users[{user.address}].quota", _size(office.quota(user)), "smaller than one message of limits.message_size", "raise the quota")
+            yield Problem(
+                f"users[{user.address}].quota",
+                _size(office.quota(user)),
+                "smaller than one message of limits.message_size",
+                "raise the quota",
+            )
 
 
 MAX_SCAN = 2 * 1024**3 - 1
@@ -467,16 +642,31 @@ def _reachable_services(office: Office) -> Iterator[Problem]:
         ]
         outside = len(office.resolver.forwarders) > len(inside)
         if inside and not outside and not any(address in network for address in inside for network in own):
-            yield Problem("resolver.forwarders", ", ".join(map(str, inside)), f"{host.name} is in none of their zones", f"add a forwarder that {host.name} reaches")
+            yield Problem(
+                "resolver.forwarders",
+                ", ".join(map(str, inside)),
+                f"{host.name} is in none of their zones",
+                f"add a forwarder that {host.name} reaches",
+            )
 
 
 def _keys_are_public(office: Office) -> Iterator[Problem]:
     for index, key in enumerate(office.ssh.authorized_keys):
         if not re.match(r"(ssh-ed25519|ecdsa-sha2-|sk-ssh-|sk-ecdsa-|ssh-rsa) ?\S+", key):
-            yield Problem(f"ssh.authorized_keys[{index}]", key[:24], "not a public SSH key", "paste the line of the .pub file")
+            yield Problem(
+                f"ssh.authorized_keys[{index}]",
+                key[:24],
+                "not a public SSH key",
+                "paste the line of the .pub file",
+            )
     for index, recipient in enumerate(office.secrets.recipients):
         if not re.fullmatch(r"age1[0-9a-z]{58}", recipient):
-            yield Problem(f"secrets.recipients[{index}]", recipient, "not an age public key", "paste the age1… line that outpost secrets prints")
+            yield Problem(
+                f"secrets.recipients[{index}]",
+                recipient,
+                "not an age public key",
+                "paste the age1… line that outpost secrets prints",
+            )
 
 
 def _size(value: int) -> str:
@@ -507,4 +697,12 @@ _RULES: tuple[tuple[_Rule, set[str]], ...] = (
     (_keys_are_public, set()),
 )
 
-__all__ = ["cross_checks", "derived", "dotted", "schema_problem", "secrets_in", "syntax_problem", "without_secrets"]
+__all__ = [
+    "cross_checks",
+    "derived",
+    "dotted",
+    "schema_problem",
+    "secrets_in",
+    "syntax_problem",
+    "without_secrets",
+]

@@ -16,6 +16,7 @@ from outpost.office import ports
 from outpost.office.model import Host, IPAddress, IPNetwork, Office, Zone
 
 Protocol = Literal["tcp", "udp"]
+BOTH: tuple[Protocol, ...] = ("udp", "tcp")
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,17 @@ def listeners(office: Office, host: Host) -> tuple[Listener, ...]:
     for flow in inbound(office, host):
         for network in flow.destination.networks:
             address = network.network_address
-            found.setdefault((address, flow.port, flow.protocol), Listener(address, flow.port, flow.protocol, flow.why))
+            found.setdefault(
+                (address, flow.port, flow.protocol), Listener(address, flow.port, flow.protocol, flow.why)
+            )
     return tuple(found.values())
 
 
 def inner_networks(office: Office) -> tuple[IPNetwork, ...]:
     """Networks of every zone that is not the Internet's."""
-    return tuple(network for zone in office.zones.values() if zone.kind != "internet" for network in zone.networks)
+    return tuple(
+        network for zone in office.zones.values() if zone.kind != "internet" for network in zone.networks
+    )
 
 
 def _single(addresses: tuple[IPAddress, ...]) -> tuple[IPNetwork, ...]:
@@ -114,15 +119,21 @@ def _everyone_in(zone: Zone) -> Where:
     return Where(zone.name, networks=zone.networks)
 
 
-def _at(office: Office, host: Host, zone: str) -> Where:
+def _at(host: Host, zone: str) -> Where:
     """A host as seen from a zone: its addresses there; a host that is reached by routing shows all of them."""
     return Where(host.name, networks=_single(host.in_zone(zone) or host.all_addresses), host=host.name)
 
 
-def _between(office: Office, source: Host, destination: Host, port: int, why: str, protocol: Protocol = "tcp") -> Flow:
+def _between(
+    office: Office, source: Host, destination: Host, port: int, why: str, protocol: Protocol = "tcp"
+) -> Flow:
     ends = (
         Where(source.name, networks=_single(office.link_addresses(source, destination)), host=source.name),
-        Where(destination.name, networks=_single(office.link_addresses(destination, source)), host=destination.name),
+        Where(
+            destination.name,
+            networks=_single(office.link_addresses(destination, source)),
+            host=destination.name,
+        ),
     )
     target = office.link_addresses(destination, source)[0]
     zone = next(zone for zone, addresses in destination.addresses.items() if target in addresses)
@@ -135,11 +146,18 @@ def _names(office: Office) -> Iterator[Flow]:
             if zone.name not in server.addresses and zone.kind != "internet":
                 continue
             source = _internet(office) if zone.kind == "internet" else _everyone_in(zone)
-            for protocol in ("udp", "tcp"):
-                yield Flow(source, _at(office, server, zone.name), protocol, ports.DNS, zone.name, "answer for the office's zones")
+            for protocol in BOTH:
+                yield Flow(
+                    source,
+                    _at(server, zone.name),
+                    protocol,
+                    ports.DNS,
+                    zone.name,
+                    "answer for the office's zones",
+                )
     primary, *secondaries = office.with_role("dns")
     for secondary in secondaries:
-        for protocol in ("udp", "tcp"):
+        for protocol in BOTH:
             yield _between(office, primary, secondary, ports.DNS, "notify of a changed zone", protocol)
             yield _between(office, secondary, primary, ports.DNS, "transfer of a zone, TSIG-signed", protocol)
 
@@ -147,29 +165,49 @@ def _names(office: Office) -> Iterator[Flow]:
 def _mail_in(office: Office) -> Iterator[Flow]:
     for mta in office.with_role("mta"):
         for zone in office.zones_of_kind("internet"):
-            yield Flow(_internet(office), _at(office, mta, zone.name), "tcp", ports.SMTP, zone.name, "mail from the Internet")
+            yield Flow(
+                _internet(office),
+                _at(mta, zone.name),
+                "tcp",
+                ports.SMTP,
+                zone.name,
+                "mail from the Internet",
+            )
         for peer in office.peers:
             source = Where(peer.name, networks=_single(peer.relays))
-            yield Flow(source, _at(office, mta, peer.zone), "tcp", peer.listen, peer.zone, f"mail from {peer.name}, a listener of its own")
+            yield Flow(
+                source,
+                _at(mta, peer.zone),
+                "tcp",
+                peer.listen,
+                peer.zone,
+                f"mail from {peer.name}, a listener of its own",
+            )
 
 
 def _mail_inside(office: Office) -> Iterator[Flow]:
     for mta in office.with_role("mta"):
         for store in office.with_role("store"):
             yield _between(office, mta, store, ports.LMTP, "delivery into mailboxes")
-            yield _between(office, store, mta, ports.SUBMISSION_RELAY, "users' submissions, already authenticated")
+            yield _between(
+                office, store, mta, ports.SUBMISSION_RELAY, "users' submissions, already authenticated"
+            )
 
 
 def _mail_out(office: Office) -> Iterator[Flow]:
     for mta in office.with_role("mta"):
         for zone in office.zones_of_kind("internet"):
             port = office.smarthost.port if office.smarthost else ports.SMTP
-            yield Flow(_at(office, mta, zone.name), _internet(office), "tcp", port, zone.name, "mail to the Internet")
+            yield Flow(_at(mta, zone.name), _internet(office), "tcp", port, zone.name, "mail to the Internet")
         for peer in office.peers:
             # Its name resolves to addresses of its choosing; in the Internet's zone they are not ours to list.
             zone = office.zones[peer.zone]
-            target = _internet(office) if zone.kind == "internet" else Where(peer.name, networks=_single(peer.relays))
-            yield Flow(_at(office, mta, peer.zone), target, "tcp", peer.port, peer.zone, f"mail to {peer.name}")
+            target = (
+                _internet(office)
+                if zone.kind == "internet"
+                else Where(peer.name, networks=_single(peer.relays))
+            )
+            yield Flow(_at(mta, peer.zone), target, "tcp", peer.port, peer.zone, f"mail to {peer.name}")
 
 
 def _users(office: Office) -> Iterator[Flow]:
@@ -180,16 +218,28 @@ def _users(office: Office) -> Iterator[Flow]:
                 (ports.SUBMISSIONS, "sending mail"),
                 (ports.MANAGESIEVE, "managing filters"),
             ):
-                yield Flow(_everyone_in(zone), _at(office, store, zone.name), "tcp", port, zone.name, why)
+                yield Flow(_everyone_in(zone), _at(store, zone.name), "tcp", port, zone.name, why)
         for webmail in office.with_role("webmail"):
-            yield Flow(_everyone_in(zone), _at(office, webmail, zone.name), "tcp", ports.HTTPS, zone.name, "webmail and client set-up")
+            yield Flow(
+                _everyone_in(zone),
+                _at(webmail, zone.name),
+                "tcp",
+                ports.HTTPS,
+                zone.name,
+                "webmail and client set-up",
+            )
 
 
 def _webmail(office: Office) -> Iterator[Flow]:
     for webmail in office.with_role("webmail"):
         for zone in office.zones_of_kind("internet"):
             yield Flow(
-                _internet(office), _at(office, webmail, zone.name), "tcp", ports.HTTPS, zone.name, "MTA-STS policy and client set-up"
+                _internet(office),
+                _at(webmail, zone.name),
+                "tcp",
+                ports.HTTPS,
+                zone.name,
+                "MTA-STS policy and client set-up",
             )
         for store in office.with_role("store"):
             yield _between(office, webmail, store, ports.IMAPS, "webmail reads with the user's login")
@@ -200,12 +250,21 @@ def _webmail(office: Office) -> Iterator[Flow]:
 def _keeping(office: Office) -> Iterator[Flow]:
     for host in office.hosts:
         for zone in office.zones_of_kind("management"):
-            yield Flow(_everyone_in(zone), _at(office, host, zone.name), "tcp", ports.SSH, zone.name, "administration")
+            yield Flow(
+                _everyone_in(zone),
+                _at(host, zone.name),
+                "tcp",
+                ports.SSH,
+                zone.name,
+                "administration",
+            )
         yield from _resolving(office, host)
         yield from _outside(office, host, office.time.servers, "udp", ports.NTP, "the clock")
         if office.archive.proxy:
             proxy = urlsplit(office.archive.proxy)
-            yield from _outside(office, host, (proxy.hostname or "",), "tcp", proxy.port or 80, "packages and upgrades")
+            yield from _outside(
+                office, host, (proxy.hostname or "",), "tcp", proxy.port or 80, "packages and upgrades"
+            )
         else:
             for port in sorted({_url_port(office.archive.mirror), _url_port(office.archive.security_mirror)}):
                 yield from _outside(office, host, ("",), "tcp", port, "packages and upgrades")
@@ -215,7 +274,7 @@ def _keeping(office: Office) -> Iterator[Flow]:
 
 
 def _resolving(office: Office, host: Host) -> Iterator[Flow]:
-    for protocol in ("udp", "tcp"):
+    for protocol in BOTH:
         servers = tuple(str(forwarder) for forwarder in office.resolver.forwarders) or ("",)
         yield from _outside(office, host, servers, protocol, ports.DNS, "resolving names")
 
@@ -226,11 +285,15 @@ def _outside(
     """From a host to services that are not the office's: by address where it is known, else anywhere outside."""
     addresses = tuple(address for address in (_address(server) for server in servers) if address is not None)
     for address in addresses:
-        zone = next((zone.name for zone in office.zones.values() if any(address in net for net in zone.networks)), "")
+        zone = next(
+            (zone.name for zone in office.zones.values() if any(address in net for net in zone.networks)), ""
+        )
         source = Where(host.name, networks=_single(host.in_zone(zone) or host.all_addresses), host=host.name)
         if zone and zone not in host.addresses:
             continue  # on-link in a zone this host is not in: another server of the list serves it
-        yield Flow(source, Where(str(address), networks=_single((address,))), protocol, port, zone or "outside", why)
+        yield Flow(
+            source, Where(str(address), networks=_single((address,))), protocol, port, zone or "outside", why
+        )
     if len(addresses) < len(servers):
         source = Where(host.name, networks=_single(host.all_addresses), host=host.name)
         yield Flow(source, _internet(office), protocol, port, "outside", why)

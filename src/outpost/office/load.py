@@ -54,7 +54,7 @@ def parse(data: dict[str, Any]) -> tuple[Office | None, list[Problem]]:
             removed = False
             for detail in error.errors():
                 location = detail["loc"]
-                problem = checks.schema_problem(detail, data)
+                problem = checks.schema_problem(detail)
                 if not checks.derived(location, pruned) and problem not in problems:
                     problems.append(problem)
                 removed |= _prune(data, location, detail["type"], pruned)
@@ -71,7 +71,9 @@ def _read(path: Path) -> tuple[Office | None, list[Problem]]:
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return None, [Problem(str(file), "", "there is no such file", "name an office directory below inventory/")]
+        return None, [
+            Problem(str(file), "", "there is no such file", "name an office directory below inventory/")
+        ]
     except OSError as error:
         return None, [Problem(str(file), "", f"cannot be read ({error.strerror})", "make it readable")]
     except UnicodeDecodeError as error:
@@ -94,15 +96,23 @@ def _read_authorities(data: dict[str, Any], directory: Path) -> list[Problem]:
     for index, name in enumerate(names):
         field = f"tls.trusted_authorities[{index}]"
         if not isinstance(name, str) or "/" in name:
-            problems.append(Problem(field, repr(name), "not the name of a file beside office.toml", "give a plain file name"))
+            problems.append(
+                Problem(
+                    field, repr(name), "not the name of a file beside office.toml", "give a plain file name"
+                )
+            )
             continue
         try:
             pem = (directory / name).read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError):
-            problems.append(Problem(field, name, "no such PEM file beside office.toml", f"put it at {directory / name}"))
+            problems.append(
+                Problem(field, name, "no such PEM file beside office.toml", f"put it at {directory / name}")
+            )
             continue
         if "BEGIN CERTIFICATE" not in pem:
-            problems.append(Problem(field, name, "holds no certificate", "give a PEM file of CERTIFICATE blocks"))
+            problems.append(
+                Problem(field, name, "holds no certificate", "give a PEM file of CERTIFICATE blocks")
+            )
             continue
         authorities.append({"name": name, "pem": pem})
     tls["trusted_authorities"] = authorities

@@ -34,20 +34,30 @@ def _fqdn(value: str) -> str:
 
 def _label(value: str) -> str:
     if not _LABEL.fullmatch(value):
-        raise ValueError("not a host label: lower-case letters, digits and inner hyphens, 63 at most (RFC 1123)")
+        raise ValueError(
+            "not a host label: lower-case letters, digits and inner hyphens, 63 at most (RFC 1123)"
+        )
     return value
 
 
 def _mail_address(value: str) -> str:
     local, _, domain = value.rpartition("@")
     if not _LOCAL_PART.fullmatch(local) or ".." in local:
-        raise ValueError("not a mailbox address: its local part must be a lower-case dot-atom (RFC 5321, section 4.1.2)")
+        raise ValueError(
+            "not a mailbox address: its local part must be a lower-case dot-atom (RFC 5321, section 4.1.2)"
+        )
     _fqdn(domain)
     return value
 
 
 def _one_role(value: object) -> object:
-    several = value if isinstance(value, list | tuple) else re.split(r"[,+/ ]+", value) if isinstance(value, str) else []
+    several = (
+        value
+        if isinstance(value, list | tuple)
+        else re.split(r"[,+/ ]+", value)
+        if isinstance(value, str)
+        else []
+    )
     if len(several) > 1:
         raise ValueError("two roles on one host; a role that is broken into must not hand over another")
     return value
@@ -123,10 +133,16 @@ class Host(Part):
 class User(Part):
     """A person with a mailbox (`[[users]]`)."""
 
-    address: MailAddress = Field(description="The mailbox, in the office's domain.", examples=["alice@po.example.com"])
-    full_name: str = Field(default="", description="Shown in webmail and address books.", examples=["Alice Archer"])
+    address: MailAddress = Field(
+        description="The mailbox, in the office's domain.", examples=["alice@po.example.com"]
+    )
+    full_name: str = Field(
+        default="", description="Shown in webmail and address books.", examples=["Alice Archer"]
+    )
     quota: ByteSize | None = Field(
-        default=None, description="Mailbox size; `limits.mailbox_quota` where it is not given.", examples=["2GiB"]
+        default=None,
+        description="Mailbox size; `limits.mailbox_quota` where it is not given.",
+        examples=["2GiB"],
     )
 
     @property
@@ -138,7 +154,9 @@ class User(Part):
 class Alias(Part):
     """An address that stands for several mailboxes (`[[aliases]]`)."""
 
-    address: MailAddress = Field(description="The alias, in the office's domain.", examples=["site@po.example.com"])
+    address: MailAddress = Field(
+        description="The alias, in the office's domain.", examples=["site@po.example.com"]
+    )
     members: tuple[MailAddress, ...] = Field(
         min_length=1,
         description="Users or other aliases of this office.",
@@ -149,11 +167,17 @@ class Alias(Part):
 class Peer(Part):
     """Another mail system with a route and listener of its own (`[[peers]]`): head office, the client."""
 
-    name: HostLabel = Field(description="Short name, used for the route, its listener and its reports.", examples=["headoffice"])
-    domains: tuple[Fqdn, ...] = Field(min_length=1, description="Recipient domains routed to it.", examples=[["example.com"]])
+    name: HostLabel = Field(
+        description="Short name, used for the route, its listener and its reports.", examples=["headoffice"]
+    )
+    domains: tuple[Fqdn, ...] = Field(
+        min_length=1, description="Recipient domains routed to it.", examples=[["example.com"]]
+    )
     zone: str = Field(description="The zone it is reached in.", examples=["wan"])
     relays: tuple[IPAddress, ...] = Field(
-        min_length=1, description="Addresses its mail comes from; only they reach its listener.", examples=[["198.51.100.25"]]
+        min_length=1,
+        description="Addresses its mail comes from; only they reach its listener.",
+        examples=[["198.51.100.25"]],
     )
     next_hop: Fqdn = Field(description="Host name its mail is sent to.", examples=["mx.example.com"])
     port: FilePort = Field(default=25, description="Port at the next hop.")
@@ -167,7 +191,9 @@ class Peer(Part):
         "`dane` (TLSA records, RFC 7672). There is no opportunistic choice: mail waits rather than travel in clear.",
         examples=["verify"],
     )
-    backup_mx: bool = Field(default=False, description="Whether its next hop is also this office's MX of last resort (MX 20).")
+    backup_mx: bool = Field(
+        default=False, description="Whether its next hop is also this office's MX of last resort (MX 20)."
+    )
 
 
 class Smarthost(Part):
@@ -180,7 +206,9 @@ class Smarthost(Part):
 class Link(Part):
     """The office's line to the Internet (`[link]`)."""
 
-    rate_kbit: int = Field(default=1544, ge=64, description="Rate in kbit/s; the case study's T1 carries 1544.")
+    rate_kbit: int = Field(
+        default=1544, ge=64, description="Rate in kbit/s; the case study's T1 carries 1544."
+    )
 
 
 class Limits(Part):
@@ -202,20 +230,32 @@ class Limits(Part):
         description="Room of the mail queue; must hold at least 20 of the largest messages.",
         examples=["4GiB"],
     )
-    mailbox_quota: ByteSize = Field(default=ByteSize(2 * 1024**3), description="Default size of a mailbox.", examples=["2GiB"])
-    recipients_per_message: int = Field(
-        default=50, ge=1, le=1000, description="Recipients a user may name in one message (strangers: RFC 5321's 100 at least)."
+    mailbox_quota: ByteSize = Field(
+        default=ByteSize(2 * 1024**3), description="Default size of a mailbox.", examples=["2GiB"]
     )
-    connections_per_client: int = Field(default=20, ge=1, description="Simultaneous SMTP sessions from one address on port 25.")
-    connections_per_minute: int = Field(default=60, ge=1, description="New SMTP sessions a minute from one address on port 25.")
-    imap_connections_per_user: int = Field(default=20, ge=4, description="Simultaneous IMAP sessions of one user from one address.")
+    recipients_per_message: int = Field(
+        default=50,
+        ge=1,
+        le=1000,
+        description="Recipients a user may name in one message (strangers: RFC 5321's 100 at least).",
+    )
+    connections_per_client: int = Field(
+        default=20, ge=1, description="Simultaneous SMTP sessions from one address on port 25."
+    )
+    connections_per_minute: int = Field(
+        default=60, ge=1, description="New SMTP sessions a minute from one address on port 25."
+    )
+    imap_connections_per_user: int = Field(
+        default=20, ge=4, description="Simultaneous IMAP sessions of one user from one address."
+    )
 
 
 class Resolver(Part):
     """How the hosts' validating resolvers find names (`[resolver]`)."""
 
     forwarders: tuple[IPAddress, ...] = Field(
-        default=(), description="Resolvers asked for everything; empty: recurse from the root, which needs port 53 outwards."
+        default=(),
+        description="Resolvers asked for everything; empty: recurse from the root, which needs port 53 outwards.",
     )
     trust_anchor: tuple[str, ...] = Field(
         default=(),
@@ -228,7 +268,9 @@ class Archive(Part):
     """Where packages come from (`[archive]`)."""
 
     mirror: str = Field(default="http://deb.debian.org/debian", description="Debian mirror.")
-    security_mirror: str = Field(default="http://deb.debian.org/debian-security", description="Debian security mirror.")
+    security_mirror: str = Field(
+        default="http://deb.debian.org/debian-security", description="Debian security mirror."
+    )
     proxy: str = Field(
         default="",
         description="HTTP proxy for apt; needed by hosts that must not reach the Internet themselves (the store).",
@@ -250,10 +292,17 @@ class Scanner(Part):
     """Content checks on the MTA (`[scanner]`)."""
 
     signatures: Literal["freshclam", "local"] = Field(
-        default="freshclam", description="ClamAV's signatures: fetched by freshclam, or only the local test signature (lab)."
+        default="freshclam",
+        description="ClamAV's signatures: fetched by freshclam, or only the local test signature (lab).",
     )
-    mirror: str = Field(default="", description="Private mirror for freshclam; empty: ClamAV's own.", examples=["https://clam.example.com"])
-    network_checks: bool = Field(default=True, description="Whether Rspamd may ask block lists and other services on the network.")
+    mirror: str = Field(
+        default="",
+        description="Private mirror for freshclam; empty: ClamAV's own.",
+        examples=["https://clam.example.com"],
+    )
+    network_checks: bool = Field(
+        default=True, description="Whether Rspamd may ask block lists and other services on the network."
+    )
 
 
 class TrustedAuthority(Part):
@@ -267,10 +316,13 @@ class Tls(Part):
     """Certificates (`[tls]`)."""
 
     trusted_authorities: tuple[TrustedAuthority, ...] = Field(
-        default=(), description="PEM files beside office.toml whose authorities the hosts trust too.", examples=[["world-ca.pem"]]
+        default=(),
+        description="PEM files beside office.toml whose authorities the hosts trust too.",
+        examples=[["world-ca.pem"]],
     )
     mta_sts: Literal["none", "testing", "enforce"] = Field(
-        default="testing", description="Mode of the published MTA-STS policy (RFC 8461): `testing` first, `enforce` once reports are clean."
+        default="testing",
+        description="Mode of the published MTA-STS policy (RFC 8461): `testing` first, `enforce` once reports are clean.",
     )
 
 
@@ -279,7 +331,9 @@ class Ssh(Part):
 
     user: str = Field(default="root", description="Account the controller logs in as.")
     authorized_keys: tuple[str, ...] = Field(
-        default=(), description="Public keys of the administrators.", examples=[["ssh-ed25519 AAAA… admin@controller"]]
+        default=(),
+        description="Public keys of the administrators.",
+        examples=[["ssh-ed25519 AAAA… admin@controller"]],
     )
 
 
@@ -287,7 +341,8 @@ class Webmail(Part):
     """Webmail (`[webmail]`)."""
 
     open_to_internet: bool = Field(
-        default=False, description="Whether users may log in from the Internet; else only from the users' zone."
+        default=False,
+        description="Whether users may log in from the Internet; else only from the users' zone.",
     )
 
 
@@ -303,17 +358,26 @@ class Office(Part):
     """One project office: the content of ``inventory/<office>/office.toml``."""
 
     name: HostLabel = Field(description="Short name of the office.", examples=["po"])
-    organisation: str = Field(description="Shown to users (webmail, client set-up).", examples=["Myertor project office"])
-    domain: Fqdn = Field(description="Its mail domain; host names stand below it.", examples=["po.myertor.test"])
-    platform: Literal["machine", "vagrant", "docker"] = Field(
-        default="machine", description="What the hosts are; a container cannot steer the clock or load kernel modules."
+    organisation: str = Field(
+        description="Shown to users (webmail, client set-up).", examples=["Myertor project office"]
     )
-    postmaster: MailAddress = Field(description="User who gets postmaster, abuse and the hosts' own mail (RFC 2142).")
+    domain: Fqdn = Field(
+        description="Its mail domain; host names stand below it.", examples=["po.myertor.test"]
+    )
+    platform: Literal["machine", "vagrant", "docker"] = Field(
+        default="machine",
+        description="What the hosts are; a container cannot steer the clock or load kernel modules.",
+    )
+    postmaster: MailAddress = Field(
+        description="User who gets postmaster, abuse and the hosts' own mail (RFC 2142)."
+    )
     zones: dict[str, Zone] = Field(description="Networks by trust.")
     hosts_by_name: dict[str, Host] = Field(alias="hosts", description="The machines.")
     users: tuple[User, ...] = Field(min_length=1, description="People with a mailbox.")
     aliases: tuple[Alias, ...] = Field(default=(), description="Addresses that stand for several mailboxes.")
-    peers: tuple[Peer, ...] = Field(default=(), description="Mail systems with a route and listener of their own.")
+    peers: tuple[Peer, ...] = Field(
+        default=(), description="Mail systems with a route and listener of their own."
+    )
     smarthost: Smarthost | None = Field(default=None, description="Relay for Internet mail.")
     link: Link = Field(default=Link(), description="The line to the Internet.")
     limits: Limits = Field(default=Limits(), description="Sizes and counts.")
@@ -354,7 +418,11 @@ class Office(Part):
     def link_addresses(self, host: Host, other: Host) -> tuple[IPAddress, ...]:
         """Addresses at which `other` reaches `host`: in a zone they share, servers' zones first; else all of them."""
         shared = [zone for zone in host.addresses if zone in other.addresses and zone in self.zones]
-        shared.sort(key=lambda zone: ("servers", "management", "users", "partner", "internet").index(self.zones[zone].kind))
+        shared.sort(
+            key=lambda zone: ("servers", "management", "users", "partner", "internet").index(
+                self.zones[zone].kind
+            )
+        )
         return host.in_zone(shared[0]) if shared else host.all_addresses
 
     def addresses_of_kind(self, host: Host, kind: ZoneKind) -> tuple[IPAddress, ...]:
@@ -412,5 +480,14 @@ class Office(Part):
         return f"<office {self.domain}>"
 
 
-ROLE_NAMES = ("postmaster", "abuse", "hostmaster", "webmaster", "security", "root", "tls-reports", "dmarc-reports")
+ROLE_NAMES = (
+    "postmaster",
+    "abuse",
+    "hostmaster",
+    "webmaster",
+    "security",
+    "root",
+    "tls-reports",
+    "dmarc-reports",
+)
 """Local parts that always reach somebody (RFC 2142; DMARC and TLS reports; the hosts' own mail)."""

@@ -1,0 +1,34 @@
+"""pyinfra's entry: what each host becomes. Run ``pyinfra inventory/lab/docker.py deploy.py``.
+
+One line per role, in the order of trust: names first, then the door for mail, then the mailboxes, then the
+browser's way in. Hosts run side by side; nothing here waits for another host.
+"""
+
+from pyinfra import config
+from pyinfra.context import host
+from roles.base import base
+from roles.dns import dns
+from roles.mta import mta
+from roles.store import store
+from roles.webmail import webmail
+
+from outpost.office import Host, Office
+from outpost.secrets import Secrets
+from roles import shapes
+
+config.REQUIRE_PYINFRA_VERSION = ">=3.10,<3.11"
+
+office: Office = host.data.office
+secrets: Secrets = host.data.secrets
+me: Host = office.host(host.data.machine)
+
+base(office=office, me=me, secrets=secrets)
+if me.role == "dns":
+    dns(office=office, me=me, secrets=secrets)
+if me.role == "mta":
+    mta(office=office, me=me, secrets=secrets)
+if me.role == "store":
+    store(office=office, me=me, secrets=secrets)
+if me.role == "webmail":
+    webmail(office=office, me=me, secrets=secrets)
+shapes.retire_undeclared()

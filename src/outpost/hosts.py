@@ -1,0 +1,87 @@
+"""pyinfra's host list for an office: what ``inventory/<office>/<connector>.py`` returns.
+
+An inventory file is one call, so that every connector reaches the same office with the same data.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from outpost import secrets
+from outpost.errors import OutpostError
+from outpost.office import OfficeError, load
+from outpost.office.model import Host, Office
+from outpost.target import INSTANCE_VARIABLE, LAB, ROOT
+
+Inventory = list[tuple[str, dict[str, Any]]]
+
+
+def lab_directory() -> Path:
+    """State of the lab instance that $OUTPOST_LAB names (``lab`` where it is not set).
+
+    Raises:
+        SystemExit: It does not run.
+    """
+    instance = os.environ.get(INSTANCE_VARIABLE, LAB)
+    directory = ROOT / ".lab" / instance
+    if not (directory / "office.toml").is_file():
+        raise SystemExit(
+            f"The lab instance {instance} does not run. Remedy: ./outpost lab up --name {instance}"
+        )
+    return directory
+
+
+def docker(directory: Path, instance: str | None = None) -> Inventory:
+    """Hosts as running containers ``outpost-INSTANCE-HOST``."""
+    instance = instance or os.environ.get(INSTANCE_VARIABLE, LAB)
+    office = _load(directory)
+    return [
+        (f"@docker/outpost-{instance}-{host.name}", _data(office, host, directory)) for host in office.hosts
+    ]
+
+
+def ssh(directory: Path) -> Inventory:
+    """Hosts over SSH with host keys pinned in ``known_hosts`` beside the office file."""
+    office = _load(directory)
+    hosts: Inventory = []
+    for host in office.hosts:
+        user, address, port = ssh_target(office, host)
+        data = _data(office, host, directory) | {
+            "ssh_hostname": address,
+            "ssh_user": user,
+            "ssh_port": port,
+            "ssh_known_hosts_file": str(directory / "known_hosts"),
+            "ssh_strict_host_key_checking": "yes",
+            "_sudo": user != "root",
+        }
+        key = directory / "ssh_key"
+        if key.is_file():
+            data["ssh_key"] = str(key)
+        hosts.append((host.name, data))
+    return hosts
+
+
+def ssh_target(office: Office, host: Host) -> tuple[str, str, int]:
+    """User, address and port that the controller logs in with."""
+    if host.ssh:
+        user, _, rest = host.ssh.rpartition("@")
+        address, _, port = rest.rpartition(":") if rest.count(":") == 1 or "]" in rest else (rest, "", "")
+        return user or office.ssh.user, address.strip("[]"), int(port or 22)
+    addresses = office.addresses_of_kind(host, "management") or host.all_addresses
+    return office.ssh.user, str(addresses[0]), 22
+
+
+def _load(directory: Path) -> Office:
+    try:
+        return load(directory)
+    except OfficeError as error:
+        raise SystemExit(f"{directory}/office.toml cannot be used:\n{error}") from None
+
+
+def _data(office: Office, host: Host, directory: Path) -> dict[str, Any]:
+    try:
+        return {"office": office, "secrets": secrets.read(directory), "machine": host.name}
+    except OutpostError as error:
+        raise SystemExit(str(error)) from None
