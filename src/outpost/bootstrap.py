@@ -76,7 +76,7 @@ def pip(python: Path, requirements: Path, progress: Progress, total: int) -> Non
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True
     ) as process:
-        assert process.stdout is not None  # noqa: S101
+        assert process.stdout is not None
         for line in process.stdout:
             tail.append(line.rstrip())
             if line.startswith("Collecting "):
@@ -85,10 +85,10 @@ def pip(python: Path, requirements: Path, progress: Progress, total: int) -> Non
             elif line.startswith("Installing collected"):
                 progress(f"installing {seen} packages ...", always=True)
     if process.returncode:
-        raise BrokenOff("\n  ".join(["pip could not install the locked packages:", *tail]))
+        raise InstallationError("\n  ".join(["pip could not install the locked packages:", *tail]))
 
 
-class BrokenOff(Exception):
+class InstallationError(Exception):
     """The environment could not be made."""
 
 
@@ -131,7 +131,7 @@ def main() -> int:
     except KeyboardInterrupt:
         progress.close("interrupted; the next start makes the environment anew.")
         return 130
-    except (BrokenOff, OSError, subprocess.CalledProcessError) as error:
+    except (InstallationError, OSError, subprocess.CalledProcessError) as error:
         progress.close(f"the Python environment could not be made: {error}")
         progress.close("Remedy: check the network, the disk and pip's configuration, then start again.")
         if os.environ.get("OUTPOST_DEBUG"):

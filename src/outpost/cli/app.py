@@ -1,0 +1,277 @@
+"""The commands. Each imports what it works with when it runs, so that `--help` is there at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from outpost import __version__
+from outpost.errors import OutpostError
+
+EXIT_CODES = """
+**Exit codes**: 0 done and as declared · 1 failed, or problems found · 2 `plan`: hosts differ from the
+office file · 64 wrong usage · 130 interrupted.
+"""
+
+EXAMPLES = """
+**Examples**
+
+```
+./outpost lab up --yes          a whole office in Docker, with mail flowing
+./outpost check lab             is the office file sound?
+./outpost plan lab              what would change, with differences
+./outpost apply lab -y          make the hosts what the file declares
+./outpost verify lab            prove it on the running hosts
+./outpost test                  the project's own tests
+```
+"""
+
+
+class LazyGroup(TyperGroup):
+    """Resolves `lab` to the lab's own commands, which are imported only when they are asked for."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the arguments name."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name == "lab":
+            from outpost.lab.cli import app as lab_app
+
+            command = typer.main.get_command(lab_app)
+        return name, command, rest
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    name="outpost",
+    help="A project office's mail system: provisioned, re-applied and proven, on hosts that do one thing each.",
+    epilog=EXAMPLES + EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+OfficeArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="OFFICE",
+        help="An office below inventory/, or the path of an office directory.",
+        autocompletion=lambda incomplete: _complete(incomplete),
+    ),
+]
+NameOption = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="The lab instance (default: lab).")
+]
+LimitOption = Annotated[
+    list[str] | None,
+    typer.Option("--limit", metavar="HOST", help="Only this host or group; may be repeated."),
+]
+ViaOption = Annotated[
+    str | None,
+    typer.Option("--via", metavar="CONNECTOR", help="docker, ssh or vagrant: inventory/OFFICE/CONNECTOR.py."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def _complete(incomplete: str) -> list[str]:
+    from outpost.target import offices
+
+    return [name for name in offices() if name.startswith(incomplete)]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"outpost {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version_option: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    "lab", help="The case study's office and the world around it, in Docker: `up`, `down`, `info`, `shell`."
+)
+def _lab() -> None:
+    raise AssertionError("LazyGroup resolves this command")
+
+
+@app.command(epilog="Example: `./outpost check inventory/lab --json`. Exit code 0: sound, 1: problems found.")
+def check(office: OfficeArgument, name: NameOption = None, json: JsonOption = False) -> None:
+    """Find every problem of an office file: field, value and remedy of each. No host is contacted."""
+    from outpost.cli.office import check_office
+
+    raise typer.Exit(check_office(office, name, as_json=json))
+
+
+@app.command(
+    epilog="Example: `./outpost plan lab --limit mta`. Exit code 0: nothing to change, 2: hosts differ, 1: failed."
+)
+def plan(
+    office: OfficeArgument,
+    name: NameOption = None,
+    limit: LimitOption = None,
+    via: ViaOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what an apply would change, with the differences. Nothing is touched."""
+    from outpost.cli.office import plan_office
+
+    raise typer.Exit(plan_office(office, name, limit, via, as_json=json))
+
+
+@app.command(
+    epilog="Example: `./outpost apply lab -y`. Exit code 0: done, 1: a host failed or the plan was declined."
+)
+def apply(
+    office: OfficeArgument,
+    name: NameOption = None,
+    limit: LimitOption = None,
+    via: ViaOption = None,
+    yes: YesOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Make the hosts what the office file declares. Without -y the plan is shown and confirmed first."""
+    from outpost.cli.office import apply_office
+
+    raise typer.Exit(apply_office(office, name, limit, via, yes=yes, as_json=json))
+
+
+@app.command(
+    epilog="Example: `./outpost verify lab --host mta --junit verify.xml`. Exit code 0: proven, 1: a check failed."
+)
+def verify(
+    office: OfficeArgument,
+    name: NameOption = None,
+    host: Annotated[
+        list[str] | None, typer.Option("--host", metavar="HOST", help="Only this host; may be repeated.")
+    ] = None,
+    via: ViaOption = None,
+    json: JsonOption = False,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit report.")
+    ] = None,
+) -> None:
+    """Check the running hosts against what the office promises. Changes nothing; safe on a live office."""
+    from outpost.cli.office import verify_office
+
+    raise typer.Exit(verify_office(office, name, host, via, as_json=json, junit=junit))
+
+
+@app.command("test", epilog="Example: `./outpost test --fast`. Exit code 0: all passed, 1: something failed.")
+def suite(
+    yes: YesOption = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Only what needs no Docker.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the lab instance `test` running.")] = False,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- PYTEST…]", help="Passed on to pytest.")
+    ] = None,
+) -> None:
+    """Run the project's whole suite: lint, unit tests, then a cold lab with live checks and journeys."""
+    from outpost.cli.suite import run_suite
+
+    raise typer.Exit(run_suite(yes=yes, fast=fast, keep=keep, arguments=arguments or []))
+
+
+secrets = typer.Typer(
+    help="The secrets of an office, encrypted with age beside its file.", no_args_is_help=True
+)
+app.add_typer(secrets, name="secrets")
+
+
+@secrets.callback()
+def _secrets() -> None:
+    pass
+
+
+@secrets.command(
+    "init",
+    epilog="Example: `./outpost secrets init inventory/po`. Nothing secret is printed; what exists is never overwritten.",
+)
+def secrets_init(
+    office: OfficeArgument,
+    passwords: Annotated[
+        Path | None,
+        typer.Option(
+            "--passwords", metavar="FILE", help="Where new users' first passwords go, for handing over."
+        ),
+    ] = None,
+) -> None:
+    """Create what is missing: your age identity, and in the office's secrets.age keys and first passwords."""
+    from outpost.cli.office import init_secrets
+
+    raise typer.Exit(init_secrets(office, passwords))
+
+
+@app.command(
+    epilog="Example: `./outpost reference --check` (in a commit hook: exit code 1 when a page is out of date)."
+)
+def reference(
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail when something is out of date.")
+    ] = False,
+) -> None:
+    """Write docs/reference/office.md and the README's diagram from the model."""
+    from outpost.cli.office import write_reference
+
+    raise typer.Exit(write_reference(check_only=check))
+
+
+def main() -> None:
+    """Run the command line; every failure ends in one line with a remedy."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and give its exit code."""
+    debug = bool(os.environ.get("OUTPOST_DEBUG"))
+    try:
+        return int(app(arguments, prog_name="outpost", standalone_mode=False) or 0)
+    except typer.TyperException as error:
+        from typer.rich_utils import rich_format_error
+
+        rich_format_error(error)  # type: ignore[arg-type]  # what typer itself raises for wrong usage
+        return 64
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("\noutpost: interrupted\n")
+        return 130
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # the reader has gone: nothing left to flush to
+        return 1
+    except OutpostError as error:
+        from outpost.cli.console import say_error
+
+        say_error(error.message, error.remedy)
+        if debug:
+            raise
+        return error.exit_code
+    except Exception as error:
+        from outpost.cli.console import say_error
+        from outpost.office.problems import OfficeError
+
+        if debug:
+            raise
+        if remedy := getattr(error, "remedy", ""):
+            say_error(getattr(error, "message", str(error)), remedy)
+            return 1
+        if isinstance(error, OfficeError):
+            from outpost.cli.office import show_problems
+
+            show_problems(error.problems)
+            return 1
+        say_error(
+            f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
+            "this is a mistake in Outpost; OUTPOST_DEBUG=1 shows where",
+        )
+        return 1

@@ -1,0 +1,290 @@
+"""Commands about one office: check, plan, apply, verify, secrets, and the pages made from the model."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from outpost import run
+from outpost.cli.console import err, out, say_json
+from outpost.cli.progress import watcher
+from outpost.errors import OutpostError
+from outpost.office import Office, OfficeError, Problem, load
+from outpost.office import check as problems_of
+from outpost.target import INVENTORY, LAB, Target, find, shown
+
+if TYPE_CHECKING:  # imports pytest, which only verify needs
+    from outpost.verification import Verdict
+
+CLEAN, FAILED, DRIFT = 0, 1, 2
+
+
+def check_office(office: str, name: str | None, *, as_json: bool) -> int:
+    """Show every problem of an office file."""
+    directory = INVENTORY / LAB if office == LAB and name is None else find(office, name).data
+    file = directory / "office.toml"
+    problems = list(problems_of(directory))
+    if directory == INVENTORY / LAB:  # its world's authority is made for each instance
+        problems = [problem for problem in problems if problem.value != "world-ca.pem"]
+    if as_json:
+        say_json({"office": office, "file": shown(file), "problems": [vars(problem) for problem in problems]})
+    elif problems:
+        show_problems(problems, file)
+    else:
+        out.print(f"[green]{escape(shown(file))} is sound[/]{_summary(directory)}")
+    return FAILED if problems else CLEAN
+
+
+def _summary(directory: Path) -> str:
+    try:
+        office = load(directory)
+    except OfficeError:
+        return ""
+    return (
+        f": {office.domain}, {len(office.hosts)} hosts, {len(office.users)} users, {len(office.peers)} peers"
+    )
+
+
+def show_problems(problems: Iterable[Problem], file: Path | None = None) -> None:
+    """Each problem with field, value and remedy, and how many there are."""
+    problems = list(problems)
+    for problem in problems:
+        shown_value = f" = [yellow]{escape(problem.value)}[/]" if problem.value else ""
+        err.print(f"[bold]{escape(problem.field)}[/]{shown_value}: {escape(problem.message)}")
+        err.print(f"    [bold]Remedy:[/] {escape(problem.remedy)}")
+    where = f" in {escape(shown(file))}" if file else ""
+    err.print(f"[bold red]{len(problems)} problem{'s' * (len(problems) != 1)}{where}[/]")
+
+
+def plan_office(
+    office: str, name: str | None, limit: list[str] | None, via: str | None, *, as_json: bool
+) -> int:
+    """Show what would change."""
+    target = find(office, name)
+    hosts = _limit(load(target.data), limit)
+    outcome = run.plan(target, limit=hosts, connector=via, watcher=watcher())
+    if as_json:
+        say_json(outcome.as_data(target))
+    else:
+        _show_diff(outcome)
+        _show_plan(outcome, target)
+    return FAILED if outcome.failed else DRIFT if outcome.changes else CLEAN
+
+
+def apply_office(
+    office: str, name: str | None, limit: list[str] | None, via: str | None, *, yes: bool, as_json: bool
+) -> int:
+    """Bring the hosts to what is declared, asking first unless told not to."""
+    target = find(office, name)
+    hosts = _limit(load(target.data), limit)
+    if not yes:
+        if not sys.stdin.isatty() or as_json:
+            raise OutpostError("apply asks before it changes hosts, and nobody is here to answer", "add -y")
+        proposed = run.plan(target, limit=hosts, connector=via, watcher=watcher())
+        _show_diff(proposed)
+        _show_plan(proposed, target)
+        if not proposed.changes or proposed.failed:
+            return FAILED if proposed.failed else CLEAN
+        if err.input("Apply? [y/N] ").strip().lower() not in ("y", "yes"):
+            return FAILED
+    outcome = run.apply(target, limit=hosts, connector=via, watcher=watcher())
+    if as_json:
+        say_json(outcome.as_data(target))
+    else:
+        _show_apply(outcome, target)
+    return FAILED if outcome.failed else CLEAN
+
+
+def _limit(office: Office, patterns: list[str] | None) -> tuple[str, ...]:
+    """Names of the hosts that the patterns choose by name or role."""
+    chosen: dict[str, None] = {}
+    for pattern in patterns or ():
+        matching = [host.name for host in office.hosts if fnmatch(host.name, pattern) or host.role == pattern]
+        if not matching:
+            known = sorted({name for host in office.hosts for name in (host.name, host.role)})
+            raise OutpostError(
+                f"--limit {pattern} names no host or role of {office.domain}", f"one of: {', '.join(known)}"
+            )
+        chosen.update(dict.fromkeys(matching))
+    return tuple(chosen)
+
+
+def _show_diff(outcome: run.Outcome) -> None:
+    for line in outcome.diff:
+        style = "green" if line.lstrip().startswith("+") else "red" if line.lstrip().startswith("-") else ""
+        out.print(line, style=style, markup=False)
+    if outcome.diff:
+        out.print()
+
+
+def _by_host(outcome: run.Outcome) -> dict[str, list[run.Change]]:
+    return {host: [change for change in outcome.changes if change.host == host] for host in outcome.hosts}
+
+
+def _show_plan(outcome: run.Outcome, target: Target) -> None:
+    for host, changes in _by_host(outcome).items():
+        if host in outcome.failed:
+            out.print(f"[bold]{escape(host)}[/]: [red]failed[/]: {escape(outcome.failed[host])}")
+        elif changes:
+            out.print(f"[bold]{escape(host)}[/]: [yellow]{_count(len(changes), 'change')}[/]")
+            for change in changes:
+                out.print(
+                    f"    {change.operation}{' (if what it depends on changes)' if change.conditional else ''}",
+                    markup=False,
+                )
+        else:
+            out.print(f"[bold]{escape(host)}[/]: [green]as declared[/]")
+    verdict = (
+        f"[red]could not compare {_count(len(outcome.failed), 'host')}[/]" if outcome.failed
+        else f"[yellow]{_count(len(outcome.changes), 'change')} to make[/]" if outcome.changes
+        else "[green]nothing to change[/]"
+    )  # fmt: skip
+    out.print(f"{escape(target.title)}: {verdict} ({outcome.seconds:.1f} s)")
+
+
+def _show_apply(outcome: run.Outcome, target: Target) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for host, changes in _by_host(outcome).items():
+        failed = outcome.failed.get(host)
+        state = f"[red]failed[/] {escape(failed)}" if failed else "[green]as declared[/]"
+        table.add_row(f"[bold]{escape(host)}[/]", f"{len(changes)} changed", state)
+    out.print(table)
+    if outcome.failed:
+        err.print(
+            f"[bold red]outpost:[/] {_count(len(outcome.failed), 'host')} failed. [bold]Remedy:[/] mend the cause and apply again; a broken-off apply goes on where it stopped."
+        )
+    else:
+        out.print(
+            f"{escape(target.title)}: [green]applied[/], {_count(len(outcome.changes), 'change')} ({outcome.seconds:.1f} s)"
+        )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def verify_office(
+    office: str,
+    name: str | None,
+    hosts: list[str] | None,
+    via: str | None,
+    *,
+    as_json: bool,
+    junit: Path | None,
+) -> int:
+    """Run the live checks; the verdict comes first, then what failed and what was seen instead."""
+    from outpost import verification
+    from outpost.cli.progress import checks_progress
+
+    target = find(office, name)
+    loaded = load(target.data)
+    for host in hosts or ():
+        if host not in loaded.hosts_by_name:
+            raise OutpostError(
+                f"{loaded.domain} has no host {host}", f"one of: {', '.join(loaded.hosts_by_name)}"
+            )
+    with checks_progress() as told:
+        verdict = verification.verify(target, hosts=tuple(hosts or ()), connector=via, junit=junit, told=told)
+    if as_json:
+        say_json(verdict.as_data(target))
+    else:
+        _show_verdict(verdict, target)
+    return CLEAN if verdict.proven else FAILED
+
+
+def _show_verdict(verdict: Verdict, target: Target) -> None:
+    passed, failed, skipped = (verdict.with_outcome(outcome) for outcome in ("passed", "failed", "skipped"))
+    word = "[bold green]PROVEN[/]" if verdict.proven else "[bold red]NOT PROVEN[/]"
+    counts = f"{len(passed)} passed, {len(failed)} failed" + (f", {len(skipped)} skipped" if skipped else "")
+    out.print(f"{escape(target.title)}: {word} ({counts}, {verdict.seconds:.1f} s)")
+    for result in failed:
+        controls = f" \\[{', '.join(result.controls)}]" if result.controls else ""
+        out.print(f"\n[red]✗[/] [bold]{escape(result.host or target.name)}[/]{controls}")
+        out.print(f"    expected: {escape(result.promise)}")
+        out.print(f"    observed: {escape(_indented(result.seen))}")
+        out.print(f"    [dim]{escape(result.id)}[/]")
+    for result in skipped:
+        out.print(f"[yellow]- skipped[/] {escape(result.promise)}: {escape(result.seen)}")
+
+
+def _indented(text: str) -> str:
+    lines = text.strip().splitlines()[:12] or ["(nothing)"]
+    return "\n              ".join(lines)
+
+
+def init_secrets(office: str, passwords: Path | None) -> int:
+    """Create what is missing: the administrator's identity, the office's secrets, users' first passwords."""
+    from outpost import secrets
+
+    target = find(office)
+    if target.instance:
+        raise OutpostError("the lab makes its own secrets", f"./outpost lab up --name {target.instance}")
+    identity = secrets.identity_path(target.data)
+    if not identity.exists():
+        secrets.create_identity(identity)
+        out.print(f"made your age identity: {escape(str(identity))} (keep a copy off this machine)")
+    loaded = load(target.data)
+    recipients = loaded.secrets.recipients
+    if not recipients:
+        recipients = (str(secrets.read_identity(identity).to_public()),)
+        _add_recipients(target.office_file, recipients)
+        out.print(f"added your public key to {escape(shown(target.office_file))}: secrets.recipients")
+    existing = secrets.read(target.data) if (target.data / secrets.FILE_NAME).exists() else None
+    done = secrets.complete(loaded, existing)
+    if not done.added:
+        out.print(f"{escape(shown(target.data / secrets.FILE_NAME))} has everything this office needs")
+        return CLEAN
+    if done.new_passwords:
+        handover = passwords or identity.parent / f"{target.name}-first-passwords.txt"
+        _write_passwords(handover, done.new_passwords)  # before the secrets: no hash without its password
+        out.print(f"first passwords: {escape(str(handover))} (hand them over, then delete it)")
+    secrets.write(target.data, done.secrets, recipients)
+    for what in done.added:
+        out.print(f"made {escape(what)}")
+    out.print(
+        f"[green]wrote {escape(shown(target.data / secrets.FILE_NAME))}[/], {_count(len(recipients), 'reader')}"
+    )
+    return CLEAN
+
+
+def _add_recipients(file: Path, recipients: tuple[str, ...]) -> None:
+    """Into the office file, whose comments and order stay as they are."""
+    import tomlkit
+
+    document = tomlkit.parse(file.read_text(encoding="utf-8"))
+    document.setdefault("secrets", tomlkit.table())["recipients"] = list(recipients)
+    file.write_text(tomlkit.dumps(document), encoding="utf-8")
+
+
+def _write_passwords(file: Path, passwords: Mapping[str, str]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.writelines(f"{address} {password}\n" for address, password in passwords.items())
+
+
+def write_reference(*, check_only: bool) -> int:
+    """Write, or only compare, the pages that are made from the model."""
+    from outpost import reference
+
+    stale = [page for page in reference.pages() if not page.is_current()]
+    for page in stale:
+        if check_only:
+            err.print(f"{escape(shown(page.path))} is out of date")
+        else:
+            page.write()
+            out.print(f"wrote {escape(shown(page.path))}")
+    if stale and check_only:
+        raise OutpostError(
+            "pages made from the model are out of date", "./outpost reference, and commit what it wrote"
+        )
+    if not stale:
+        out.print("pages made from the model are current")
+    return CLEAN

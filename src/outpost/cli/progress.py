@@ -1,0 +1,151 @@
+"""Progress of a pyinfra run: a live table of the hosts on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from outpost.cli.console import err
+from outpost.run import Follower, HostState
+
+if TYPE_CHECKING:
+    from outpost.verification import Result
+
+SLOW = 2.0  # seconds; quicker operations that change nothing are not worth a line
+STILL = 15.0  # seconds between two signs of life
+
+
+class LiveTable:
+    """One row a host: what it does, how long, and what changed so far."""
+
+    def __init__(self, console: Console = err) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._spinner = Spinner("dots")
+
+    def start(self, what: str, follower: Follower) -> None:
+        self._what, self._follower, self._started = what, follower, time.monotonic()
+        self._live = Live(self._table(), console=self._console, transient=True, refresh_per_second=8)
+        self._live.start()
+
+    def tick(self) -> None:
+        if self._live:
+            self._live.update(self._table())
+
+    def stop(self) -> None:
+        if self._live:
+            self._live.stop()
+
+    def _table(self) -> Group:
+        now = time.monotonic()
+        self._spinner.update(text=Text(f"{self._follower.stage}  {now - self._started:.0f} s", style="dim"))
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        for name, host in sorted(self._follower.hosts.items()):
+            table.add_row(*_row(name, host, now))
+        return Group(Text(f"$ {self._what}", style="dim"), table, self._spinner)
+
+
+def _row(name: str, host: HostState, now: float) -> tuple[Text, Text, Text]:
+    style = "red" if host.failed else "green" if host.doing == "done" else ""
+    waited = (
+        f"  {now - host.since:.0f} s"
+        if now - host.since >= SLOW and host.doing not in ("done", "failed")
+        else ""
+    )
+    counts = f"{host.changed} changed, {host.unchanged} unchanged" if host.changed or host.unchanged else ""
+    return Text(name, style="bold"), Text(f"{host.doing}{waited}", style=style), Text(counts, style="dim")
+
+
+class Lines:
+    """For logs and pipes: each stage, each operation that changed something or took its time."""
+
+    def __init__(self, console: Console = err) -> None:
+        self._console = console
+
+    def start(self, what: str, follower: Follower) -> None:
+        self._follower = follower
+        self._stage = ""
+        self._operation = ""
+        self._since = self._said = time.monotonic()
+        self._before: dict[str, int] = {}
+        self._say(f"$ {what}")
+
+    def tick(self) -> None:
+        follower = self._follower
+        now = time.monotonic()
+        if follower.stage != self._stage and follower.stage != "starting":
+            self._finish()
+            self._stage = follower.stage
+            self._say(f"  {follower.stage}")
+        if follower.operation_since != self._since and follower.executing:
+            self._finish()
+            self._operation, self._since = follower.operation, follower.operation_since
+            self._before = {name: host.changed for name, host in follower.hosts.items()}
+        elif now - self._said > STILL:
+            self._say(f"  still: {self._operation or self._stage or 'starting'} ({now - self._since:.0f} s)")
+
+    def stop(self) -> None:
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self._operation:
+            return
+        hosts = self._follower.hosts
+        changed = [name for name, host in sorted(hosts.items()) if host.changed > self._before.get(name, 0)]
+        failed = [name for name, host in sorted(hosts.items()) if host.failed == self._operation]
+        seconds = time.monotonic() - self._since
+        if changed or failed or seconds >= SLOW:
+            said = [f"changed on {', '.join(changed)}"] if changed else []
+            said += [f"FAILED on {', '.join(failed)}"] if failed else []
+            took = f" ({seconds:.0f} s)" if seconds >= SLOW else ""
+            self._say(f"  {self._operation}: {'; '.join(said) or 'unchanged'}{took}")
+        self._operation = ""
+
+    def _say(self, text: str) -> None:
+        self._said = time.monotonic()
+        self._console.print(text, markup=False)
+
+
+def watcher() -> LiveTable | Lines:
+    """What suits the standard error stream."""
+    return LiveTable() if err.is_terminal else Lines()
+
+
+@contextmanager
+def checks_progress() -> Iterator[Callable[[int, int, Result], None]]:
+    """A bar for checks on a terminal; elsewhere a line for each failure, and a sign of life."""
+    failed = 0
+    if not err.is_terminal:
+        said = time.monotonic()
+
+        def tell(done: int, total: int, result: Result) -> None:
+            nonlocal said, failed
+            failed += result.outcome == "failed"
+            if result.outcome == "failed" or done == total or time.monotonic() - said > STILL:
+                said = time.monotonic()
+                note = f": FAILED {result.host} {result.promise}" if result.outcome == "failed" else ""
+                err.print(f"  checked {done} of {total}, {failed} failed{note}", markup=False)
+
+        err.print("  looking at the hosts")
+        yield tell
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("looking at the hosts", total=None)
+
+        def show(done: int, total: int, result: Result) -> None:
+            nonlocal failed
+            failed += result.outcome == "failed"
+            red = f" [red]{failed} failed[/]" if failed else ""
+            bar.update(task, completed=done, total=total, description=f"{result.host or 'checks'}{red}")
+
+        yield show

@@ -1,0 +1,196 @@
+"""`outpost test`: the whole suite, stage after stage, with pytest and the tools underneath in plain sight."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from outpost.cli.console import err, out
+from outpost.target import ROOT
+
+INSTANCE = "test"
+SOURCES = ("src", "roles", "tests", "inventory", "deploy.py")
+BROWSER = (("chromium", ("chromium",)), ("certutil", ("libnss3-tools",)))  # what webmail's journeys drive
+
+
+@dataclass
+class Stage:
+    """One part of the suite and what it came to."""
+
+    name: str
+    covers: str
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    ran: bool = False
+
+    @property
+    def result(self) -> str:
+        """In one word."""
+        return "not run" if not self.ran else "FAILED" if self.failed else "passed"
+
+
+def run_suite(*, yes: bool, fast: bool, keep: bool, arguments: list[str]) -> int:
+    """Run every stage that can run; a stage that fails does not keep the others from telling more."""
+    suite = Suite(yes=yes, keep=keep, arguments=arguments)
+    stages: list[tuple[Stage, Callable[[Stage], None]]] = [
+        (Stage("ruff", "style and likely bugs"), suite.ruff),
+        (Stage("mypy", "types, strict"), suite.mypy),
+        (Stage("lint", "the project's own rules about itself"), suite.pytest("tests/lint")),
+        (
+            Stage("unit", "office model, derivations, templates, command line"),
+            suite.pytest("tests/unit", "-n", "auto"),
+        ),
+    ]
+    if not fast:
+        stages += [
+            (Stage("lab up", "five bare hosts and their world, provisioned cold"), suite.lab_up),
+            (Stage("lab", "the second apply changes nothing; raw pyinfra agrees"), suite.in_lab("tests/lab")),
+            (Stage("live", "each host keeps its role's promises"), suite.in_lab("tests/live", "-n", "4")),
+            (Stage("journeys", "mail in every direction, by real clients; webmail in a browser"), suite.in_lab("tests/journeys")),
+        ]  # fmt: skip
+    try:
+        for stage, work in stages:
+            with _timed(stage):
+                work(stage)
+    finally:
+        if not fast and not keep:
+            suite.lab_down()
+    return _report([stage for stage, _ in stages], fast=fast)
+
+
+@contextmanager
+def _timed(stage: Stage) -> Iterator[None]:
+    out.rule(f"{stage.name}: {stage.covers}", align="left") if out.is_terminal else out.print(
+        f"=== {stage.name}: {stage.covers}", markup=False
+    )
+    sys.stdout.flush()
+    started = time.monotonic()
+    yield
+    stage.seconds = time.monotonic() - started
+
+
+def _report(stages: list[Stage], *, fast: bool) -> int:
+    out.print()
+    for stage in stages:
+        style = {"FAILED": "bold red", "passed": "green"}.get(stage.result, "yellow")
+        counts = f"{stage.passed:5} passed" + (f", {stage.failed} failed" if stage.failed else "")
+        counts += f", {stage.skipped} skipped" if stage.skipped else ""
+        out.print(
+            f"[{style}]{stage.result:8}[/] {stage.name:10} {stage.seconds:6.1f} s  {counts}  {stage.covers}"
+        )
+    total = {kind: sum(getattr(stage, kind) for stage in stages) for kind in ("passed", "failed", "skipped")}
+    seconds = sum(stage.seconds for stage in stages)
+    out.print(f"{'without the lab (--fast); ' if fast else ''}{seconds:.0f} s in all")
+    sys.stdout.write(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped\n")
+    return 1 if total["failed"] or any(not stage.ran for stage in stages) else 0
+
+
+class Suite:
+    """The stages' work."""
+
+    def __init__(self, *, yes: bool, keep: bool, arguments: list[str]) -> None:
+        self.yes, self.keep, self.arguments = yes, keep, arguments
+        self.lab_runs = False
+        self.environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+
+    def _run(self, *command: str) -> int:
+        return subprocess.run(command, cwd=ROOT, env=self.environment, check=False).returncode
+
+    def _tool(self, stage: Stage, *commands: tuple[str, ...]) -> None:
+        for command in commands:
+            failed = self._run(sys.executable, "-m", *command) != 0
+            stage.failed += failed
+            stage.passed += not failed
+        stage.ran = True
+
+    def ruff(self, stage: Stage) -> None:
+        """Lint and format, as the commit hook does."""
+        sources = [source for source in SOURCES if (ROOT / source).exists()]
+        self._tool(stage, ("ruff", "check", *sources), ("ruff", "format", "--check", *sources))
+
+    def mypy(self, stage: Stage) -> None:
+        """Strict types."""
+        self._tool(stage, ("mypy",))
+
+    def pytest(self, directory: str, *options: str) -> Callable[[Stage], None]:
+        """A stage that is a directory of tests."""
+
+        def work(stage: Stage) -> None:
+            with tempfile.TemporaryDirectory() as temporary:
+                report = Path(temporary) / "junit.xml"
+                code = self._run(
+                    sys.executable, "-m", "pytest", directory, "-q", f"--junitxml={report}", *options, *self.arguments
+                )  # fmt: skip
+                _count(stage, report)
+            stage.ran = True
+            if code and not stage.failed:  # broke off, or found no test
+                stage.failed += 1
+
+        return work
+
+    def in_lab(self, directory: str, *options: str) -> Callable[[Stage], None]:
+        """The same, against the suite's own lab instance."""
+        work = self.pytest(directory, "--name", INSTANCE, *options)
+
+        def in_lab(stage: Stage) -> None:
+            if self.lab_runs:
+                work(stage)
+            else:
+                out.print("not run: there is no lab to run it in")
+
+        return in_lab
+
+    def lab_up(self, stage: Stage) -> None:
+        """A cold lab of the suite's own."""
+        self._browser()
+        consent = ("--yes",) if self.yes else ()
+        self._run(sys.executable, "-m", "outpost", "lab", "down", "--name", INSTANCE)
+        self.lab_runs = (
+            self._run(sys.executable, "-m", "outpost", "lab", "up", "--name", INSTANCE, *consent) == 0
+        )
+        stage.ran = True
+        stage.passed += self.lab_runs
+        stage.failed += not self.lab_runs
+
+    def lab_down(self) -> None:
+        """Leave nothing behind."""
+        self._run(sys.executable, "-m", "outpost", "lab", "down", "--name", INSTANCE)
+
+    def _browser(self) -> None:
+        """Debian's Chromium and certutil, with consent."""
+        import shutil
+
+        from outpost.lab.engine import apt_install
+
+        missing = [
+            package for command, packages in BROWSER if not shutil.which(command) for package in packages
+        ]
+        if missing and self.yes:
+            err.print(f"installing {' and '.join(missing)} from Debian ...")
+            apt_install(*missing)
+        elif missing:
+            err.print(
+                f"the browser journeys need {' and '.join(missing)}: --yes installs them, or apt-get install {' '.join(missing)}"
+            )
+
+
+def _count(stage: Stage, report: Path) -> None:
+    if not report.is_file():
+        return
+    for suite in ET.parse(report).getroot().iter("testsuite"):  # noqa: S314  # pytest has just written it
+        tests, failures, errors, skipped = (
+            int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")
+        )
+        stage.failed += failures + errors
+        stage.skipped += skipped
+        stage.passed += tests - failures - errors - skipped

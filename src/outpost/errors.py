@@ -1,0 +1,19 @@
+"""What the command line reports in one line, with what to do about it."""
+
+from __future__ import annotations
+
+
+class OutpostError(Exception):
+    """A failure that a user can understand and act on.
+
+    Attributes:
+        message: What is wrong, without a full stop.
+        remedy: What to do next; empty where nothing can be done.
+        exit_code: What the command exits with.
+    """
+
+    def __init__(self, message: str, remedy: str = "", *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.exit_code = exit_code

@@ -1,0 +1,324 @@
+"""Plan and apply: pyinfra itself, as a user would start it, with its output turned into progress.
+
+The command that runs is shown in the plain log, so the raw `pyinfra inventory/lab/docker.py deploy.py`
+and `./outpost apply lab` cannot differ. pyinfra writes what happens to standard error, one line an event,
+and the result as JSON to standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from outpost.errors import OutpostError
+from outpost.target import ROOT, Target, shown
+
+_HOST_LINE = re.compile(r"^\s*\[(?P<host>[^\]]+)\]\s+(?P<text>.*)$")
+_OPERATION = re.compile(r"^--> Starting(?: [^:]*)? operation: (?P<name>.*?)\s*$")
+_STAGE = re.compile(r"^--> (?P<stage>.*?)(?:\.\.\.)?$")
+_NOISE = ("Loading: ", "Ready: ")
+
+
+@dataclass
+class HostState:
+    """What is known of one host while pyinfra runs."""
+
+    doing: str = "waiting"
+    changed: int = 0
+    unchanged: int = 0
+    failed: str = ""
+    since: float = field(default_factory=time.monotonic)
+    lines: list[str] = field(default_factory=list)
+
+    def does(self, what: str) -> None:
+        self.doing, self.since = what, time.monotonic()
+
+
+class Follower:
+    """Reads pyinfra's log line by line and keeps the state of each host."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix  # of host names, left out of everything shown
+        self.stage = "starting"
+        self.operation = ""
+        self.operation_since = time.monotonic()
+        self.executing = False
+        self.hosts: dict[str, HostState] = defaultdict(HostState)
+        self.details: list[str] = []  # the diff, while planning
+        self.log: list[str] = []
+
+    def feed(self, line: str) -> None:
+        """Take in one line."""
+        line = line.rstrip("\n")
+        self.log.append(line)
+        if match := _OPERATION.match(line):
+            self.executing = True
+            self.operation = match["name"]
+            self.operation_since = time.monotonic()
+            for host in self.hosts.values():
+                if not host.failed:
+                    host.does(self.operation)
+                    host.lines.clear()
+        elif match := _STAGE.match(line):
+            self.stage = match["stage"]
+            if not self.executing:
+                for host in self.hosts.values():
+                    host.does(self.stage)
+        elif match := _HOST_LINE.match(line):
+            self._host_line(self.short(match["host"]), match["text"].strip())
+        elif line.strip() and not line.strip().startswith(_NOISE) and not self.executing:
+            self.details.append(line.removeprefix("    "))
+
+    def short(self, name: str) -> str:
+        """A host's name in the office."""
+        return name.removeprefix(self._prefix)
+
+    def _host_line(self, name: str, text: str) -> None:
+        host = self.hosts[name]
+        if text == "Connected":
+            host.does("connected")
+        elif text.startswith("Ready:"):
+            host.does("compared")
+        elif text.startswith("Success"):
+            host.changed += 1
+            host.does("done")
+        elif text.startswith(("No changes", "Skipped")):
+            host.unchanged += 1
+            host.does("done")
+        elif text.startswith("Error: executed"):
+            host.failed = self.operation or self.stage
+            host.does("failed")
+        else:
+            host.lines.append(text)
+            if not self.executing:
+                self.details.append(f"[{name}] {text}")
+            if self.stage.startswith("Connecting"):
+                host.failed = text
+
+
+@dataclass(frozen=True)
+class Change:
+    """An operation that would change, or has changed, a host."""
+
+    host: str
+    operation: str
+    conditional: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of pyinfra came to.
+
+    Attributes:
+        hosts: Every host that was reached or should have been.
+        changes: What would change (plan) or did change (apply).
+        failed: Host → why.
+        diff: Differences as pyinfra shows them; secrets are never among them.
+    """
+
+    hosts: tuple[str, ...]
+    changes: tuple[Change, ...]
+    failed: dict[str, str]
+    diff: tuple[str, ...]
+    seconds: float
+
+    def as_data(self, target: Target) -> dict[str, Any]:
+        """The outcome for scripts."""
+        return {
+            "office": target.name,
+            "instance": target.instance,
+            "clean": not self.changes and not self.failed,
+            "hosts": {
+                host: {
+                    "changes": [
+                        {"operation": change.operation, "conditional": change.conditional}
+                        for change in self.changes
+                        if change.host == host
+                    ],
+                    "failed": self.failed.get(host),
+                }
+                for host in self.hosts
+            },
+            "diff": list(self.diff),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+class Watcher(Protocol):
+    """Shows a run's progress."""
+
+    def start(self, what: str, follower: Follower) -> None: ...
+    def tick(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Silent:
+    """No progress at all."""
+
+    def start(self, what: str, follower: Follower) -> None: ...
+    def tick(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+def plan(
+    target: Target, *, limit: tuple[str, ...] = (), connector: str | None = None, watcher: Watcher
+) -> Outcome:
+    """What an apply would change, host by host; nothing is touched.
+
+    Args:
+        limit: Names of hosts; all of them where it is empty.
+    """
+    return _pyinfra(target, ["--dry", "--diff"], limit, connector, watcher)
+
+
+def apply(
+    target: Target, *, limit: tuple[str, ...] = (), connector: str | None = None, watcher: Watcher
+) -> Outcome:
+    """Make the hosts what the office declares.
+
+    Args:
+        limit: Names of hosts; all of them where it is empty.
+    """
+    return _pyinfra(target, ["-y"], limit, connector, watcher)
+
+
+def command(target: Target, options: list[str], limit: tuple[str, ...], connector: str | None) -> list[str]:
+    """The pyinfra command, as it would be typed at the top of the checkout."""
+    inventory = target.inventory(connector)
+    path = str(inventory.relative_to(ROOT) if inventory.is_relative_to(ROOT) else inventory)
+    prefix = _prefix(target, inventory)
+    limits = [argument for host in limit for argument in ("--limit", f"{prefix}{host}")]
+    return ["pyinfra", path, "deploy.py", *options, *limits]
+
+
+def _prefix(target: Target, inventory: Path) -> str:
+    """What pyinfra's name of a host has in front of ours."""
+    return f"@docker/outpost-{target.instance}-" if inventory.stem == "docker" else ""
+
+
+def _pyinfra(
+    target: Target, options: list[str], limit: tuple[str, ...], connector: str | None, watcher: Watcher
+) -> Outcome:
+    typed = command(target, options, limit, connector)
+    started = time.monotonic()
+    follower = Follower(_prefix(target, target.inventory(connector)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", *typed, "--json"],
+        cwd=ROOT,
+        env=target.environment | {"PYINFRA_PROGRESS": "off"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    lines: queue.Queue[str | None] = queue.Queue()
+    output: list[str] = []
+    readers = [
+        threading.Thread(target=_pump, args=(process.stderr, lines), daemon=True),
+        threading.Thread(target=lambda pipe: output.append(pipe.read()), args=(process.stdout,), daemon=True),
+    ]
+    for reader in readers:
+        reader.start()
+    watcher.start(" ".join(typed), follower)
+    try:
+        for line in _until_end(lines):
+            if line:
+                follower.feed(line)
+            watcher.tick()
+        returncode = process.wait()
+        readers[1].join()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+        watcher.stop()
+    if os.environ.get("OUTPOST_DEBUG"):
+        sys.stderr.write("\n".join(follower.log) + "\n")
+    return _outcome(target, output[0] if output else "", follower, returncode, time.monotonic() - started)
+
+
+def _pump(pipe: IO[str], lines: queue.Queue[str | None]) -> None:
+    for line in pipe:
+        lines.put(line)
+    lines.put(None)
+
+
+def _until_end(lines: queue.Queue[str | None]) -> Iterator[str]:
+    """Lines as they come, and an empty one five times a second so that clocks keep running."""
+    while True:
+        try:
+            line = lines.get(timeout=0.2)
+        except queue.Empty:
+            yield ""
+            continue
+        if line is None:
+            return
+        yield line
+
+
+def _outcome(target: Target, output: str, follower: Follower, returncode: int, seconds: float) -> Outcome:
+    try:
+        result = json.loads(output)
+    except ValueError:
+        raise OutpostError(
+            f"pyinfra stopped: {_reason(follower)}",
+            f"./outpost check {target.name}; OUTPOST_DEBUG=1 shows all of pyinfra's log",
+        ) from None
+    failed = {name: _last(host) for name, host in follower.hosts.items() if host.failed}
+    if result["results"] is None:
+        changes = [
+            Change(follower.short(host), operation["name"], conditional)
+            for operation in result["plan"]
+            for key, conditional in (("hosts_with_change", False), ("hosts_with_conditional_change", True))
+            for host in operation[key]
+        ]
+    else:
+        changes = [
+            Change(follower.short(host), operation["name"])
+            for operation in result["results"]["operations"]
+            for host in operation["success"]
+        ]
+        for host in result["results"]["failed_hosts"]:
+            failed.setdefault(follower.short(host), "see the log")
+    if returncode and not failed:
+        raise OutpostError(f"pyinfra stopped: {_reason(follower)}", "OUTPOST_DEBUG=1 shows all of its log")
+    return Outcome(
+        hosts=tuple(sorted({*follower.hosts, *(change.host for change in changes), *failed})),
+        changes=tuple(changes),
+        failed=failed,
+        diff=tuple(follower.details),
+        seconds=seconds,
+    )
+
+
+def _last(host: HostState) -> str:
+    said = next((line for line in reversed(host.lines) if line), "")
+    return f"{host.failed}: {said}" if said and said != host.failed else host.failed
+
+
+def _reason(follower: Follower) -> str:
+    """The line of a broken-off run that says most: the exception, else the last thing said."""
+    said = [
+        line.strip() for line in follower.log if line.strip() and not line.startswith("--> Disconnecting")
+    ]
+    for line in reversed(said):
+        if re.match(r"^[A-Za-z_.]+(Error|Exception): ", line):
+            return line
+    for line in reversed(said):
+        if "rror" in line:
+            return line.removeprefix("--> ")
+    return said[-1] if said else f"no output from {shown(Path(sys.executable))}"

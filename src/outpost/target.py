@@ -1,0 +1,112 @@
+"""Which office a command means: its file, the pyinfra inventory that reaches it, the lab instance."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from outpost.errors import OutpostError
+
+ROOT = Path(__file__).resolve().parents[2]
+INVENTORY = ROOT / "inventory"
+LAB = "lab"
+INSTANCE_VARIABLE = "OUTPOST_LAB"  # tells inventory/lab/*.py which instance's state in .lab/ to read
+CONNECTORS = ("docker", "ssh", "vagrant")  # the first that the office has an inventory for is the default
+
+
+@dataclass(frozen=True)
+class Target:
+    """An office as a command's arguments name it.
+
+    Attributes:
+        name: The office's directory name.
+        directory: `inventory/<office>`, or a directory elsewhere.
+        data: The directory with `office.toml` and the secrets: for the lab, its instance's state.
+        instance: The lab instance; None for any other office.
+    """
+
+    name: str
+    directory: Path
+    data: Path
+    instance: str | None = None
+
+    @property
+    def office_file(self) -> Path:
+        """The file that declares the office."""
+        return self.data / "office.toml"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment for pyinfra and pytest, which read the instance from it."""
+        chosen = {INSTANCE_VARIABLE: self.instance} if self.instance else {}
+        return os.environ | chosen
+
+    def inventory(self, connector: str | None = None) -> Path:
+        """The pyinfra inventory file that reaches the office's hosts."""
+        available = [kind for kind in CONNECTORS if (self.directory / f"{kind}.py").is_file()]
+        if connector in available:
+            return self.directory / f"{connector}.py"
+        if connector or not available:
+            wanted = f"{connector}.py" if connector else "inventory"
+            raise OutpostError(
+                f"{shown(self.directory)} has no {wanted}",
+                f"choose one of: {', '.join(available)}" if available else "copy inventory/lab/ssh.py there",
+            )
+        return self.directory / f"{available[0]}.py"
+
+    @property
+    def title(self) -> str:
+        """The office in a sentence."""
+        return f"{self.name} (instance {self.instance})" if self.instance not in (None, LAB) else self.name
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be said from where the user stands."""
+    for base in (Path.cwd(), ROOT):
+        if path.is_relative_to(base):
+            return str(path.relative_to(base)) or "."
+    return str(path)
+
+
+def offices() -> list[str]:
+    """Names of the offices below inventory/."""
+    return sorted(file.parent.name for file in INVENTORY.glob("*/office.toml"))
+
+
+def find(office: str, instance: str | None = None) -> Target:
+    """The target that `OFFICE` and `--name` name.
+
+    Args:
+        office: A name below inventory/, or the path of an office directory or its office.toml.
+        instance: The lab instance; only for the office `lab`, where it defaults to `lab`.
+
+    Raises:
+        OutpostError: There is no such office or instance.
+    """
+    path = Path(office)
+    if re.fullmatch(r"[\w.-]+", office) and (INVENTORY / office).is_dir():
+        directory = INVENTORY / office
+    elif path.exists():
+        path = path.resolve()
+        directory = path if path.is_dir() else path.parent
+    else:
+        known = offices()
+        close = difflib.get_close_matches(office, known, n=1)
+        raise OutpostError(
+            f"there is no office {office}",
+            f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}; or give a path",
+        )
+    if directory != INVENTORY / LAB:
+        if instance:
+            raise OutpostError(
+                f"--name {instance} selects a lab instance, and {office} is no lab", "leave it out"
+            )
+        return Target(directory.name, directory, directory)
+    instance = instance or LAB
+    state = ROOT / ".lab" / instance
+    if not (state / "office.toml").is_file():
+        raise OutpostError(f"the lab instance {instance} does not run", f"./outpost lab up --name {instance}")
+    return Target(LAB, directory, state, instance)

@@ -1,0 +1,236 @@
+"""Verification of running hosts: pytest over `tests/live`, its progress followed, its result told verdict first.
+
+This module is also the pytest plugin that reports from inside: with `--events-fd` it writes a line of JSON
+for each test to a pipe, however many processes (xdist) share the work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from outpost.errors import OutpostError
+from outpost.target import ROOT, Target, find
+
+# --- inside pytest ----------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The pipe to report to."""
+    parser.addoption(
+        "--events-fd", type=int, default=None, help="Write one JSON line per test to this descriptor."
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Report from the one process that sees every result."""
+    descriptor = config.getoption("--events-fd")
+    if descriptor is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Reporter(os.fdopen(descriptor, "w", buffering=1)), "outpost-events")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Carry a test's promise, and the controls that it proves, with its report."""
+    report = yield
+    report.user_properties.append(("promise", promise(item)))
+    controls = [control for mark in item.iter_markers("control") for control in mark.args]
+    report.user_properties.append(("controls", controls))
+    return report
+
+
+class Reporter:
+    """Writes what happens to a pipe."""
+
+    def __init__(self, pipe: IO[str]) -> None:
+        self._pipe = pipe
+
+    def _event(self, **event: Any) -> None:
+        self._pipe.write(json.dumps(event) + "\n")
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """How many tests there are."""
+        if session.items:
+            self._event(event="collected", total=len(session.items))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """The same, where workers (xdist) collect."""
+        self._event(event="collected", total=len(ids))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """One result: the call, or what went wrong before or after it."""
+        if report.when != "call" and report.passed:
+            return
+        properties = dict(report.user_properties)
+        self._event(
+            event="result",
+            id=report.nodeid,
+            outcome=report.outcome,
+            seconds=report.duration,
+            promise=str(properties.get("promise") or sentence(report.nodeid)),
+            controls=properties.get("controls") or [],
+            seen=_seen(report),
+        )
+
+
+def promise(item: pytest.Item) -> str:
+    """What a test promises: the first line of its docstring, else its name as a sentence."""
+    documented = (getattr(getattr(item, "function", None), "__doc__", None) or "").strip().splitlines()
+    return documented[0].rstrip(".") if documented else sentence(item.nodeid)
+
+
+def sentence(nodeid: str) -> str:
+    """`tests/live/test_mta.py::test_stranger_cannot_relay[mta]` → `stranger cannot relay (mta)`."""
+    name, _, parameters = nodeid.rpartition("::")[2].partition("[")
+    words = name.removeprefix("test_").replace("_", " ")
+    return f"{words} ({parameters.removesuffix(']')})" if parameters else words
+
+
+def _seen(report: pytest.TestReport) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        return str(crash.message)
+    if isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2])
+    return str(report.longrepr or "")
+
+
+_TARGET = pytest.StashKey[Target]()
+
+
+def chosen_target(config: pytest.Config) -> Target:
+    """The office that the options of tests/conftest.py name, found once a run."""
+    if _TARGET not in config.stash:
+        try:
+            config.stash[_TARGET] = find(config.getoption("--office"), config.getoption("--name"))
+        except OutpostError as error:
+            raise pytest.UsageError(f"{error.message}. Remedy: {error.remedy}.") from None
+    return config.stash[_TARGET]
+
+
+# --- outside ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Result:
+    """One check's result."""
+
+    id: str
+    promise: str
+    controls: tuple[str, ...]
+    outcome: str
+    seen: str
+    seconds: float
+
+    @property
+    def host(self) -> str:
+        """The test's parameters: the host it looked at, where it names one."""
+        return self.id.rpartition("[")[2].removesuffix("]") if self.id.endswith("]") else ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verification came to."""
+
+    results: tuple[Result, ...]
+    seconds: float
+    closing: str
+
+    def with_outcome(self, outcome: str) -> tuple[Result, ...]:
+        """Results of one outcome: passed, failed, skipped."""
+        return tuple(result for result in self.results if result.outcome == outcome)
+
+    @property
+    def proven(self) -> bool:
+        """Whether every check that ran passed, and any ran."""
+        return bool(self.with_outcome("passed")) and not self.with_outcome("failed")
+
+    def as_data(self, target: Target) -> dict[str, Any]:
+        """The verdict for scripts."""
+        return {
+            "office": target.name,
+            "instance": target.instance,
+            "proven": self.proven,
+            "passed": len(self.with_outcome("passed")),
+            "failed": len(self.with_outcome("failed")),
+            "skipped": len(self.with_outcome("skipped")),
+            "seconds": round(self.seconds, 1),
+            "results": [vars(result) for result in self.results],
+        }
+
+
+Told = Callable[[int, int, Result], None]  # done, total, the latest
+
+
+def verify(
+    target: Target,
+    *,
+    hosts: tuple[str, ...] = (),
+    connector: str | None = None,
+    junit: Path | None = None,
+    told: Told = lambda _done, _total, _result: None,
+) -> Verdict:
+    """Run the live checks against an office's hosts.
+
+    Raises:
+        OutpostError: pytest could not run them.
+    """
+    started = time.monotonic()
+    read, write = os.pipe()
+    arguments = [
+        sys.executable, "-m", "pytest", "tests/live", "-p", "outpost.verification", "--events-fd", str(write), "-q",
+        "--color=no", "--office", str(target.directory),
+        *(("--name", target.instance) if target.instance else ()),
+        *(("--via", connector) if connector else ()),
+        *(argument for host in hosts for argument in ("--host", host)),
+        *((f"--junitxml={junit.resolve()}",) if junit else ()),
+    ]  # fmt: skip
+    with subprocess.Popen(
+        arguments, cwd=ROOT, env=target.environment, pass_fds=(write,),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as process:  # fmt: skip
+        os.close(write)
+        said: deque[str] = deque(maxlen=400)
+        assert process.stdout is not None
+        drain = threading.Thread(target=said.extend, args=(process.stdout,), daemon=True)
+        drain.start()
+        results = _follow(read, told)
+        drain.join()
+    lines = [line.rstrip() for line in said if line.strip()]
+    if os.environ.get("OUTPOST_DEBUG"):
+        sys.stderr.write("\n".join(lines) + "\n")
+    if process.returncode not in (0, 1) or not results:
+        raise OutpostError(
+            f"the live checks could not run: {lines[-1] if lines else 'pytest said nothing'}",
+            "OUTPOST_DEBUG=1 shows all that pytest said",
+        )
+    return Verdict(tuple(results), time.monotonic() - started, lines[-1] if lines else "")
+
+
+def _follow(descriptor: int, told: Told) -> list[Result]:
+    results: dict[str, Result] = {}
+    total = 0
+    with os.fdopen(descriptor) as pipe:
+        for line in pipe:
+            event = json.loads(line)
+            if event["event"] == "collected":
+                total = max(total, event["total"])
+                continue
+            event["controls"] = tuple(event["controls"])
+            result = Result(**{name: value for name, value in event.items() if name != "event"})
+            if result.id not in results or result.outcome == "failed":  # a failed teardown undoes a pass
+                results[result.id] = result
+            told(len(results), max(total, len(results)), result)
+    return list(results.values())

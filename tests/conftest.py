@@ -1,0 +1,38 @@
+"""Options that say which office the live checks look at; shared by tests/live, tests/lab and tests/journeys."""
+
+from __future__ import annotations
+
+import pytest
+
+from outpost.office import Office, load
+from outpost.target import Target
+from outpost.verification import chosen_target
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`pytest tests/live --office lab --name two --host mta` works without ./outpost, too."""
+    group = parser.getgroup("outpost", "which office to check")
+    group.addoption("--office", default="lab", metavar="OFFICE", help="a name below inventory/, or a path")
+    group.addoption("--name", default=None, metavar="NAME", help="the lab instance (default: lab)")
+    group.addoption("--via", default=None, metavar="CONNECTOR", help="docker or ssh: how to reach the hosts")
+    group.addoption(
+        "--host", action="append", default=[], metavar="HOST", help="only this host; may be repeated"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Marks that say what a check is about."""
+    config.addinivalue_line("markers", "role(*names): runs on each host of these roles (default: all)")
+    config.addinivalue_line("markers", "control(*ids): the controls that the check proves")
+
+
+@pytest.fixture(scope="session")
+def target(pytestconfig: pytest.Config) -> Target:
+    """The office that the options name."""
+    return chosen_target(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def office(target: Target) -> Office:
+    """Its model."""
+    return load(target.data)
