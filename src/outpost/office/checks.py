@@ -16,7 +16,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from outpost.office.model import ROLES, IPAddress, IPNetwork, Office, Peer
+from outpost.office.model import ROLES, Host, IPAddress, IPNetwork, Office, Peer
 from outpost.office.problems import Problem
 
 _SECRET_KEY = re.compile(r"(^|_)(password|passwd|passphrase|secret|private_key|token|hash|credential)s?($|_)")
@@ -36,7 +36,8 @@ def schema_problem(detail: ErrorDetails) -> Problem:
     location = tuple(
         step for step in detail["loc"] if not (isinstance(step, str) and step.startswith("function-"))
     )
-    field, value = dotted(location), _shown(detail)
+    named_by_table = location[0] in ("hosts", "zones") and location[-1] == "name"
+    field, value = dotted(location[:-1] if named_by_table else location), _shown(detail)
     kind, message = detail["type"], detail["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         return _unknown_key(location, value)
@@ -50,15 +51,10 @@ def schema_problem(detail: ErrorDetails) -> Problem:
         wanted = str(detail.get("ctx", {}).get("expected", "")).replace("'", "")
         guess = _nearest(value.strip("'"), re.split(r", | or ", wanted))
         return Problem(field, value, "not one of the known values", f"choose one of {wanted}{guess}")
+    if "IP address" in message or "IP network" in message:
+        return Problem(field, value, message, f"write it like {_example(location)}")
     if "domain name" in message or "host label" in message or "mailbox address" in message:
         return Problem(field, value, message, f"write it like {_example(location)}")
-    if kind.startswith("ip_") or "address" in kind or "network" in kind:
-        return Problem(
-            field,
-            value,
-            "not an IP address or network (host bits must be zero)",
-            f"write it like {_example(location)}",
-        )
     if kind == "byte_size":
         return Problem(field, value, "not a size", "write a number with a unit, like 25MiB or 2GiB")
     return Problem(field, value, message[:1].lower() + message[1:], f"see {_help(location)}")
@@ -305,16 +301,21 @@ def _hosts_in_zones(office: Office) -> Iterator[Problem]:
             yield from _addresses_fit(f"{field}.{zone_name}", addresses, zone.networks)
 
 
+def _placed(office: Office, host: Host) -> bool:
+    """Whether a host's own zones are in order; if not, that is reported, and what follows from it is not."""
+    return any(host.addresses.values()) and all(zone in office.zones for zone in host.addresses)
+
+
 def _addresses_fit(
     field: str, addresses: tuple[IPAddress, ...], networks: tuple[IPNetwork, ...]
 ) -> Iterator[Problem]:
     wanted = {network.version for network in networks}
-    for version in (4, 6):
-        count = sum(address.version == version for address in addresses)
-        shown = ", ".join(map(str, addresses))
+    shown = ", ".join(map(str, addresses))
+    counts = {version: sum(address.version == version for address in addresses) for version in (4, 6)}
+    for version, count in counts.items():
         if count > 1:
             yield Problem(field, shown, f"{count} IPv{version} addresses", "give one address of each family")
-        elif count == 0 and version in wanted:
+        elif count == 0 and version in wanted and max(counts.values()) <= 1:
             yield Problem(
                 field,
                 shown,
@@ -388,29 +389,25 @@ def _hosts_where_their_work_is(office: Office) -> Iterator[Problem]:
             )
 
 
-def _recipients(office: Office) -> Iterator[Problem]:
+def _addresses_of(office: Office) -> Iterator[tuple[str, str]]:
+    yield from ((f"users[{index}].address", address) for index, address in enumerate(office.mailboxes))
+    yield from ((f"aliases[{index}].address", alias.address) for index, alias in enumerate(office.aliases))
+
+
+def _recipients_unique(office: Office) -> Iterator[Problem]:
     owner: dict[str, str] = {}
-    for table, addresses in (
-        ("users", office.mailboxes),
-        ("aliases", tuple(alias.address for alias in office.aliases)),
-    ):
-        for index, address in enumerate(addresses):
-            field = f"{table}[{index}].address"
-            if address in owner:
-                yield Problem(
-                    field,
-                    address,
-                    f"declared already, as {owner[address]}",
-                    "remove one, or give it another address",
-                )
-            owner.setdefault(address, field)
-            if address.partition("@")[2] != office.domain:
-                yield Problem(
-                    field,
-                    address,
-                    "not in the office's domain",
-                    f"write {address.partition('@')[0]}@{office.domain}",
-                )
+    for field, address in _addresses_of(office):
+        if address in owner:
+            message = f"declared already, as {owner[address]}"
+            yield Problem(field, address, message, "remove one, or give it another address")
+        owner.setdefault(address, field)
+
+
+def _recipients_ours(office: Office) -> Iterator[Problem]:
+    for field, address in _addresses_of(office):
+        local, _, domain = address.partition("@")
+        if domain != office.domain:
+            yield Problem(field, address, "not in the office's domain", f"write {local}@{office.domain}")
 
 
 def _alias_members(office: Office) -> Iterator[Problem]:
@@ -481,7 +478,7 @@ def _peer_zones(office: Office) -> Iterator[Problem]:
                 "peers are reached in a partner's or the Internet's zone",
             )
         for mta in office.with_role("mta"):
-            if peer.zone not in mta.addresses:
+            if _placed(office, mta) and peer.zone not in mta.addresses:
                 yield Problem(
                     f"peers[{index}].zone",
                     peer.zone,
@@ -633,7 +630,9 @@ MAX_SCAN = 2 * 1024**3 - 1
 def _reachable_services(office: Office) -> Iterator[Problem]:
     """A forwarder or proxy in one of the office's zones serves only hosts of that zone."""
     for host in office.hosts:
-        zones = [office.zones[zone] for zone in host.addresses if zone in office.zones]
+        if not _placed(office, host):
+            continue
+        zones = [office.zones[zone] for zone in host.addresses]
         own = [network for zone in zones for network in zone.networks]
         inside = [
             address
@@ -684,7 +683,8 @@ _RULES: tuple[tuple[_Rule, set[str]], ...] = (
     (_addresses_unique, set()),
     (_roles_present, {"hosts"}),
     (_hosts_where_their_work_is, set()),
-    (_recipients, {"domain"}),
+    (_recipients_unique, set()),
+    (_recipients_ours, {"domain"}),
     (_alias_members, {"users", "aliases", "domain", "postmaster"}),
     (_alias_loops, set()),
     (_postmaster, {"users", "postmaster"}),

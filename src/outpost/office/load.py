@@ -44,7 +44,8 @@ def parse(data: dict[str, Any]) -> tuple[Office | None, list[Problem]]:
     """
     problems = checks.secrets_in(data)
     data = _with_names(checks.without_secrets(data, problems))
-    pruned: set[str] = set()
+    pruned = {problem.field for problem in problems if problem.field in PLACEHOLDERS}
+    data |= {field: PLACEHOLDERS[field] for field in pruned}
     office: Office | None = None
     for _ in range(200):  # each round removes at least one offending entry; a bound, should one not go away
         try:

@@ -8,7 +8,7 @@ span several fields in ``checks``. Field descriptions and examples feed ``docs/r
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field
@@ -50,6 +50,20 @@ def _mail_address(value: str) -> str:
     return value
 
 
+def _to_address(value: object) -> object:
+    try:
+        return ip_address(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("not an IP address") from None
+
+
+def _to_network(value: object) -> object:
+    try:
+        return ip_network(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("not an IP network; the bits behind its prefix must be zero") from None
+
+
 def _one_role(value: object) -> object:
     several = (
         value
@@ -66,6 +80,8 @@ def _one_role(value: object) -> object:
 Fqdn = Annotated[str, AfterValidator(_fqdn)]
 HostLabel = Annotated[str, AfterValidator(_label)]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
+Address = Annotated[IPAddress, BeforeValidator(_to_address)]
+Network = Annotated[IPNetwork, BeforeValidator(_to_network)]
 FilePort = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -84,7 +100,7 @@ class Zone(Part):
         "servers talk only along declared flows, users reach the store and webmail, management reaches SSH.",
         examples=["servers"],
     )
-    networks: tuple[IPNetwork, ...] = Field(
+    networks: tuple[Network, ...] = Field(
         min_length=1,
         description="Its networks, IPv4 and IPv6. For the Internet's zone: the network on the office's own outer side.",
         examples=[["192.0.2.0/28", "2001:db8:0:1::/64"]],
@@ -99,13 +115,13 @@ class Zone(Part):
 class Host(Part):
     """A machine with exactly one role (`[hosts.NAME]`)."""
 
-    name: HostLabel = Field(description="Set from the table's name.", exclude=True)
+    name: HostLabel = Field(description="Set from the table's name.", exclude=True, examples=["mta1"])
     domain: str = Field(description="Set from the office's domain.", exclude=True)
     role: Annotated[Role, BeforeValidator(_one_role)] = Field(
         description="What the machine does; never more than one role, so that one break-in or breakdown stays one.",
         examples=["mta"],
     )
-    addresses: dict[str, tuple[IPAddress, ...]] = Field(
+    addresses: dict[str, tuple[Address, ...]] = Field(
         description="Per zone one IPv4 and one IPv6 address (as far as the zone carries both).",
         examples=[{"core": ["192.0.2.21", "2001:db8:0:2::21"]}],
     )
@@ -174,7 +190,7 @@ class Peer(Part):
         min_length=1, description="Recipient domains routed to it.", examples=[["example.com"]]
     )
     zone: str = Field(description="The zone it is reached in.", examples=["wan"])
-    relays: tuple[IPAddress, ...] = Field(
+    relays: tuple[Address, ...] = Field(
         min_length=1,
         description="Addresses its mail comes from; only they reach its listener.",
         examples=[["198.51.100.25"]],
@@ -253,7 +269,7 @@ class Limits(Part):
 class Resolver(Part):
     """How the hosts' validating resolvers find names (`[resolver]`)."""
 
-    forwarders: tuple[IPAddress, ...] = Field(
+    forwarders: tuple[Address, ...] = Field(
         default=(),
         description="Resolvers asked for everything; empty: recurse from the root, which needs port 53 outwards.",
     )

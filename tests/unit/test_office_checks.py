@@ -1,0 +1,359 @@
+"""Every mistake in an office file gets its one clear finding: field, value, remedy; all of them at once."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outpost.office import OfficeError, Problem, load
+from outpost.office.load import parse
+
+ROOT = Path(__file__).resolve().parents[2]
+Data = dict[str, Any]
+
+
+@pytest.fixture
+def lab() -> Data:
+    """The case study's office file as data, without the authority that only an instance has."""
+    data = tomllib.loads((ROOT / "inventory/lab/office.toml").read_text(encoding="utf-8"))
+    del data["tls"]["trusted_authorities"]
+    return data
+
+
+def problems_of(data: Data) -> list[Problem]:
+    return parse(copy.deepcopy(data))[1]
+
+
+def test_the_case_study_is_accepted(lab: Data) -> None:
+    assert problems_of(lab) == []
+
+
+def two_roles(data: Data) -> None:
+    data["hosts"]["mta"]["role"] = ["mta", "store"]
+
+
+def two_roles_in_words(data: Data) -> None:
+    data["hosts"]["mta"]["role"] = "mta, store"
+
+
+def roles_key(data: Data) -> None:
+    data["hosts"]["mta"]["roles"] = ["mta", "store"]
+
+
+def shared_machine(data: Data) -> None:
+    data["hosts"]["webmail"]["addresses"]["lan"] = data["hosts"]["store"]["addresses"]["lan"]
+
+
+def no_zone(data: Data) -> None:
+    data["hosts"]["mta"]["addresses"] = {}
+
+
+def unknown_zone(data: Data) -> None:
+    data["hosts"]["mta"]["addresses"]["cor"] = data["hosts"]["mta"]["addresses"].pop("core")
+
+
+def overlapping_zones(data: Data) -> None:
+    data["zones"]["lan"]["networks"] = ["10.77.2.0/23", "fd00:77:0:3::/64"]
+
+
+def outside_network(data: Data) -> None:
+    data["hosts"]["mta"]["addresses"]["core"] = ["10.99.2.21", "fd00:77:0:2::21"]
+
+
+def two_of_one_family(data: Data) -> None:
+    data["hosts"]["mta"]["addresses"]["core"] = ["10.77.2.21", "10.77.2.22"]
+
+
+def family_missing(data: Data) -> None:
+    data["hosts"]["mta"]["addresses"]["core"] = ["10.77.2.21"]
+
+
+def family_not_carried(data: Data) -> None:
+    data["zones"]["core"]["networks"] = ["10.77.2.0/24"]
+
+
+def not_an_address(data: Data) -> None:
+    data["hosts"]["mta"]["addresses"]["core"] = ["10.77.2.321", "fd00:77:0:2::21"]
+
+
+def host_bits(data: Data) -> None:
+    data["zones"]["core"]["networks"] = ["10.77.2.1/24", "fd00:77:0:2::/64"]
+
+
+def unknown_key(data: Data) -> None:
+    data["limits"]["mesage_size"] = "10MiB"
+
+
+def unknown_top_key(data: Data) -> None:
+    data["pears"] = []
+
+
+def duplicate_user(data: Data) -> None:
+    data["users"].append({"address": "bob@po.myertor.test"})
+
+
+def user_is_alias(data: Data) -> None:
+    data["users"].append({"address": "office@po.myertor.test"})
+
+
+def foreign_user(data: Data) -> None:
+    data["users"].append({"address": "eve@elsewhere.test"})
+
+
+def foreign_alias(data: Data) -> None:
+    data["aliases"].append({"address": "all@elsewhere.test", "members": ["bob@po.myertor.test"]})
+
+
+def duplicate_alias(data: Data) -> None:
+    data["aliases"].append(dict(data["aliases"][0]))
+
+
+def unknown_member(data: Data) -> None:
+    data["aliases"][0]["members"] = ["bobb@po.myertor.test"]
+
+
+def alias_loop(data: Data) -> None:
+    data["aliases"] = [
+        {"address": "a@po.myertor.test", "members": ["b@po.myertor.test"]},
+        {"address": "b@po.myertor.test", "members": ["a@po.myertor.test", "bob@po.myertor.test"]},
+    ]
+
+
+def alias_of_itself(data: Data) -> None:
+    data["aliases"] = [{"address": "a@po.myertor.test", "members": ["a@po.myertor.test"]}]
+
+
+def peer_without_route(data: Data) -> None:
+    del data["peers"][0]["next_hop"]
+
+
+def peer_without_tls(data: Data) -> None:
+    del data["peers"][0]["tls"]
+
+
+def peer_with_optional_tls(data: Data) -> None:
+    data["peers"][0]["tls"] = "may"
+
+
+def peers_in_a_circle(data: Data) -> None:
+    data["peers"][0]["next_hop"] = "mx.steeltec.test"
+    data["peers"][1]["next_hop"] = "mx.myertor.test"
+
+
+def peer_back_to_us(data: Data) -> None:
+    data["peers"][0]["next_hop"] = "mta.po.myertor.test"
+
+
+def peer_takes_our_domain(data: Data) -> None:
+    data["peers"][0]["domains"] = ["po.myertor.test"]
+
+
+def peers_share_a_domain(data: Data) -> None:
+    data["peers"][1]["domains"] = ["myertor.test"]
+
+
+def peer_on_port_25_of_the_internet(data: Data) -> None:
+    data["peers"][0]["listen"] = 25
+
+
+def peer_where_the_mta_is_not(data: Data) -> None:
+    del data["hosts"]["mta"]["addresses"]["client"]
+
+
+def message_larger_than_scanner(data: Data) -> None:
+    data["limits"] |= {"message_size": "100MiB"}
+    del data["users"][3]["quota"]
+
+
+def message_larger_than_queue(data: Data) -> None:
+    data["limits"] |= {"queue_volume": "100MiB"}
+
+
+def not_a_size(data: Data) -> None:
+    data["limits"]["message_size"] = "huge"
+
+
+def missing_role(data: Data) -> None:
+    del data["hosts"]["webmail"]
+
+
+def one_name_server(data: Data) -> None:
+    del data["hosts"]["ns2"]
+
+
+def two_stores(data: Data) -> None:
+    addresses = {"core": ["10.77.2.32", "fd00:77:0:2::32"], "mgmt": ["10.77.4.32", "fd00:77:0:4::32"]}
+    data["hosts"]["store2"] = {"role": "store", "addresses": addresses}
+
+
+def store_on_the_internet(data: Data) -> None:
+    data["hosts"]["store"]["addresses"]["wan"] = ["10.77.0.31", "fd00:77::31"]
+
+
+def bare_domain(data: Data) -> None:
+    data["domain"] = "localhost"
+
+
+def underscore_in_domain(data: Data) -> None:
+    data["domain"] = "po_1.myertor.test"
+
+
+def bad_host_label(data: Data) -> None:
+    data["hosts"]["MTA_1"] = data["hosts"].pop("mta")
+
+
+def bad_next_hop(data: Data) -> None:
+    data["peers"][0]["next_hop"] = "mx"
+
+
+def password(data: Data) -> None:
+    data["users"][0]["password"] = "hunter2hunter2"
+
+
+def private_key(data: Data) -> None:
+    data["organisation"] = "-----BEGIN PRIVATE KEY-----"
+
+
+def hash_value(data: Data) -> None:
+    data["users"][0]["full_name"] = "$argon2id$v=19$m=65536,t=3,p=1$c2FsdA$aGFzaA"
+
+
+def unknown_postmaster(data: Data) -> None:
+    data["postmaster"] = "alise@po.myertor.test"
+
+
+def no_domain(data: Data) -> None:
+    del data["domain"]
+
+
+MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
+    (two_roles, "hosts.mta.role", "two roles on one host", "one host for each role"),
+    (two_roles_in_words, "hosts.mta.role", "two roles on one host", "one host for each role"),
+    (roles_key, "hosts.mta.roles", "one role", "one host for each role"),
+    (shared_machine, "hosts.webmail.addresses.lan", "two roles would share one machine", "own address"),
+    (no_zone, "hosts.mta.addresses", "no zone", "wan"),
+    (unknown_zone, "hosts.mta.addresses.cor", "no such zone", "did you mean core"),
+    (overlapping_zones, "zones.lan.networks", "overlaps 10.77.2.0/24 of zone core", "networks of its own"),
+    (outside_network, "hosts.mta.addresses.core", "outside the zone's networks", "10.77.2.0/24"),
+    (two_of_one_family, "hosts.mta.addresses.core", "2 IPv4 addresses", "one address of each family"),
+    (family_missing, "hosts.mta.addresses.core", "no IPv6 address", "IPv6"),
+    (family_not_carried, "hosts.mta.addresses.core", "an IPv6 address in a zone without IPv6", "family"),
+    (not_an_address, "hosts.mta.addresses.core[0]", "not an IP address", "192.0.2.21"),
+    (host_bits, "zones.core.networks[0]", "not an IP", "192.0.2.0/28"),
+    (unknown_key, "limits.mesage_size", "unknown key", "did you mean message_size"),
+    (unknown_top_key, "pears", "unknown key", "did you mean peers"),
+    (duplicate_user, "users[4].address", "declared already", "remove one"),
+    (user_is_alias, "aliases[0].address", "declared already, as users[4].address", "another address"),
+    (foreign_user, "users[4].address", "not in the office's domain", "eve@po.myertor.test"),
+    (foreign_alias, "aliases[1].address", "not in the office's domain", "all@po.myertor.test"),
+    (duplicate_alias, "aliases[1].address", "declared already", "remove one"),
+    (unknown_member, "aliases[0].members", "neither a user nor an alias", "did you mean bob@po.myertor.test"),
+    (alias_loop, "aliases[0].members", "leads back to itself", "break the circle"),
+    (alias_of_itself, "aliases[0].members", "leads back to itself", "break the circle"),
+    (peer_without_route, "peers[0].next_hop", "a peer without a route", "add next_hop"),
+    (peer_without_tls, "peers[0].tls", "a peer without a TLS policy", "add tls"),
+    (peer_with_optional_tls, "peers[0].tls", "not one of the known values", "verify"),
+    (peers_in_a_circle, "peers[0].next_hop", "peers that lead to each other", "a host of its own"),
+    (peer_back_to_us, "peers[0].next_hop", "mail loop", "peer's own relay"),
+    (peer_takes_our_domain, "peers[0].domains", "mail loop", "remove it"),
+    (peers_share_a_domain, "peers[1].domains", "routed to headoffice already", "one peer"),
+    (peer_on_port_25_of_the_internet, "peers[0].listen", "starve this peer", "another port"),
+    (peer_where_the_mta_is_not, "peers[1].zone", "no route", "hosts.mta.addresses"),
+    (message_larger_than_scanner, "limits.message_size", "pass unscanned", "scan_size"),
+    (message_larger_than_queue, "limits.message_size", "the queue (100MiB) holds fewer", "queue_volume"),
+    (not_a_size, "limits.message_size", "not a size", "25MiB"),
+    (missing_role, "hosts", "no host has the role webmail", "declare one"),
+    (one_name_server, "hosts.ns1.role", "one name server only", "second host"),
+    (two_stores, "hosts.store2.role", "a second store", "keep one store"),
+    (store_on_the_internet, "hosts.store.addresses", "Internet's zone", "servers', users' and management"),
+    (bare_domain, "domain", "not a fully qualified domain name", "po.myertor.test"),
+    (underscore_in_domain, "domain", "not a fully qualified domain name", "po.myertor.test"),
+    (bad_host_label, "hosts.MTA_1", "not a host label", "mta1"),
+    (bad_next_hop, "peers[0].next_hop", "not a fully qualified domain name", "mx.example.com"),
+    (password, "users[0].password", "a secret in the data file", "secrets.age"),
+    (private_key, "organisation", "a secret in the data file", "secrets.age"),
+    (hash_value, "users[0].full_name", "a secret in the data file", "secrets.age"),
+    (unknown_postmaster, "postmaster", "not one of the users", "did you mean alice@po.myertor.test"),
+    (no_domain, "domain", "required", "po.myertor.test"),
+]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "field", "message", "remedy"), MISTAKES, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_a_mistake_is_named_with_its_remedy(
+    lab: Data, spoil: Callable[[Data], None], field: str, message: str, remedy: str
+) -> None:
+    spoil(lab)
+    found = problems_of(lab)
+    named = [problem for problem in found if problem.field == field and message in problem.message]
+    assert named, [str(problem) for problem in found]
+    assert remedy in named[0].remedy, str(named[0])
+
+
+ECHOES = {"peers_in_a_circle", "alias_loop", "alias_of_itself", "family_not_carried", "shared_machine"}
+"""Mistakes that stand in several places of the file, and are named at each."""
+
+
+@pytest.mark.parametrize(
+    "spoil", [row[0] for row in MISTAKES if row[0].__name__ not in ECHOES], ids=lambda f: f.__name__
+)
+def test_one_mistake_gets_one_finding(lab: Data, spoil: Callable[[Data], None]) -> None:
+    spoil(lab)
+    assert [str(problem) for problem in problems_of(lab)][1:] == []
+
+
+def test_all_mistakes_are_reported_at_once(lab: Data) -> None:
+    for spoil in (
+        two_roles,
+        unknown_key,
+        duplicate_user,
+        peer_without_tls,
+        overlapping_zones,
+        bare_domain,
+        password,
+    ):
+        spoil(lab)
+    fields = {problem.field for problem in problems_of(lab)}
+    assert fields >= {
+        "hosts.mta.role",
+        "limits.mesage_size",
+        "users[4].address",
+        "peers[0].tls",
+        "zones.lan.networks",
+        "domain",
+        "users[0].password",
+    }
+
+
+def test_a_secret_is_never_repeated(lab: Data) -> None:
+    password(lab)
+    hash_value(lab)
+    shown = "\n".join(str(problem) for problem in problems_of(lab))
+    assert "hunter2" not in shown
+    assert "argon2id" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[hosts.a]\nrole = 'mta'\n[hosts.a]\nrole = 'store'\n", "stands twice"),
+        ("name = po\n", "not valid TOML"),
+        ('name = "p\xf6"\n', "not UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "office.toml"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(OfficeError, match=message):
+        load(file)
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(OfficeError, match="no such file"):
+        load(tmp_path)
