@@ -268,7 +268,7 @@ def _keeping(office: Office) -> Iterator[Flow]:
         else:
             for port in sorted({_url_port(office.archive.mirror), _url_port(office.archive.security_mirror)}):
                 yield from _outside(office, host, ("",), "tcp", port, "packages and upgrades")
-    if office.scanner.signatures == "freshclam" and not office.archive.proxy:
+    if office.scanner.signatures == "freshclam":
         for mta in office.with_role("mta"):
             yield from _outside(office, mta, ("",), "tcp", ports.HTTPS, "virus signatures")
 
