@@ -1,0 +1,209 @@
+"""What every host needs whatever its role, derived from the office: packet filter, resolver, clock, SSH.
+
+Pure. `BaseView` is what the templates of the base role are rendered with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import collapse_addresses, ip_address, ip_network
+
+from outpost.office import ports
+from outpost.office.flows import Flow, Where, inbound, outbound
+from outpost.office.model import Host, IPAddress, IPNetwork, Office, ZoneKind
+
+FAMILIES = ((4, "ip"), (6, "ip6"))
+SPECIAL_USE = ("test", "invalid", "onion", "home.arpa")
+"""Top-level names that Unbound answers by itself (RFC 6761, RFC 8375)."""
+INNER: tuple[ZoneKind, ...] = ("servers", "users", "management")
+
+
+@dataclass(frozen=True)
+class BaseView:
+    """One host of an office as the base role sees it."""
+
+    office: Office
+    me: Host
+
+    # Packet filter ----------------------------------------------------------------------------------------
+
+    @property
+    def inbound(self) -> tuple[str, ...]:
+        """Filter rules for what may reach the host."""
+        return tuple(filter_rules(inbound(self.office, self.me)))
+
+    @property
+    def outbound(self) -> tuple[str, ...]:
+        """Filter rules for what the host may reach."""
+        return tuple(filter_rules(outbound(self.office, self.me)))
+
+    @property
+    def echo(self) -> tuple[str, ...]:
+        """Filter rules that let administrators, and nobody else, ping the host."""
+        managers = [network for zone in self.office.zones_of_kind("management") for network in zone.networks]
+        names = {"ip": "icmp", "ip6": "icmpv6"}
+        return tuple(
+            f'{name} saddr {_set(networks)} {names[name]} type echo-request accept comment "administrators ping"'
+            for version, name in FAMILIES
+            if (networks := _of(version, managers))
+        )
+
+    @property
+    def own_networks(self) -> tuple[tuple[str, str], ...]:
+        """Per family the networks the host stands in (the Internet's apart), as a set's content."""
+        networks = [
+            network
+            for zone in self.office.zones.values()
+            if zone.name in self.me.addresses and zone.kind != "internet"
+            for network in zone.networks
+        ]
+        return tuple(
+            (name, _listed(_of(version, networks))) for version, name in FAMILIES if _of(version, networks)
+        )
+
+    # Resolver and names -----------------------------------------------------------------------------------
+
+    @property
+    def forwarders(self) -> tuple[IPAddress, ...]:
+        """Resolvers this host can reach; empty where it recurses itself."""
+        return tuple(
+            address for address in self.office.resolver.forwarders if self._may_reach(address, ports.DNS)
+        )
+
+    @property
+    def trust_anchor(self) -> tuple[str, ...]:
+        """DS records of the root key; empty: Debian's."""
+        return self.office.resolver.trust_anchor
+
+    @property
+    def private_networks(self) -> tuple[IPNetwork, ...]:
+        """Inner networks, which no name outside the office may point at."""
+        return tuple(
+            net for kind in INNER for zone in self.office.zones_of_kind(kind) for net in zone.networks
+        )
+
+    @property
+    def opened_zones(self) -> tuple[str, ...]:
+        """Special-use names that are real here, because the office or a peer lives below them."""
+        domains = [self.office.domain, *(domain for peer in self.office.peers for domain in peer.domains)]
+        return tuple(
+            f"{name}." for name in SPECIAL_USE if any(domain.endswith(f".{name}") for domain in domains)
+        )
+
+    @property
+    def private_internet(self) -> bool:
+        """Whether the office's outer side has private addresses, as behind a translating router or in the lab."""
+        outer = self.office.zones_of_kind("internet")
+        return any(network.is_private for zone in outer for network in zone.networks)
+
+    @property
+    def hosts_file(self) -> tuple[tuple[str, str], ...]:
+        """Address and names of the office's hosts: this one first, then the others as this one reaches them."""
+        order = (self.me, *(host for host in self.office.hosts if host != self.me))
+        return tuple(
+            (str(address), f"{host.fqdn} {host.name}")
+            for host in order
+            for address in self.office.link_addresses(host, self.me)
+        )
+
+    # Clock, SSH, platform ---------------------------------------------------------------------------------
+
+    @property
+    def time_servers(self) -> tuple[str, ...]:
+        """NTP servers this host can reach."""
+        return tuple(server for server in self.office.time.servers if self._may_reach(server, ports.NTP))
+
+    @property
+    def ssh_addresses(self) -> tuple[IPAddress, ...]:
+        """Where sshd listens: the host's management addresses."""
+        return self.office.addresses_of_kind(self.me, "management")
+
+    @property
+    def admin(self) -> str:
+        """The account administrators log in to."""
+        user, at, _ = self.me.ssh.rpartition("@")
+        return user if at else self.office.ssh.user
+
+    @property
+    def admin_keys(self) -> tuple[str, ...]:
+        """Their public keys; empty: those already on the host stay."""
+        return self.office.ssh.authorized_keys
+
+    @property
+    def steers_clock(self) -> bool:
+        """Whether the host's clock is its own to set."""
+        return self.office.platform != "docker"
+
+    @property
+    def owns_kernel(self) -> bool:
+        """Whether kernel settings stay on this host; a container's would change the machine it runs on."""
+        return self.office.platform != "docker"
+
+    def _may_reach(self, server: IPAddress | str, port: int) -> bool:
+        """Whether a flow leads there: a server on the link of a zone this host is not in serves others."""
+        try:
+            network = ip_network(ip_address(str(server)))
+        except ValueError:
+            return True  # a name: the flow to anywhere outside covers it
+        return any(
+            flow.port == port and network in flow.destination.networks
+            for flow in outbound(self.office, self.me)
+        )
+
+
+def filter_rules(flows: Iterable[Flow]) -> Iterator[str]:
+    """nftables rules for flows, one per family, each with the flow's reason as its comment.
+
+    Flows that differ in their protocol or ends but not in port and reason become one rule where they can.
+    """
+    merged: dict[tuple[Where, Where, int, str], set[str]] = {}
+    for flow in flows:
+        ends = (_addresses_only(flow.source), _addresses_only(flow.destination))
+        merged.setdefault((*ends, flow.port, flow.why), set()).add(flow.protocol)
+    for (source, destination, port, why), protocols in merged.items():
+        for version, name in FAMILIES:
+            origin = _end(name, "saddr", source, version)
+            target = _end(name, "daddr", destination, version)
+            if origin and target:
+                yield f'{origin} {target} {_port(protocols, port)} accept comment "{why}"'
+
+
+def _port(protocols: set[str], port: int) -> str:
+    if len(protocols) == 1:
+        return f"{min(protocols)} dport {port}"
+    return f"meta l4proto {{ {', '.join(sorted(protocols))} }} th dport {port}"
+
+
+def _addresses_only(end: Where) -> Where:
+    """An end without its labels, so that equal addresses are equal."""
+    return Where("", end.networks, end.beyond)
+
+
+def _end(family: str, side: str, end: Where, version: int) -> str | None:
+    """A match on one end; None where it has no address of the family."""
+    if end.networks:
+        networks = _of(version, end.networks)
+        return f"{family} {side} {_set(networks)}" if networks else None
+    beyond = _of(version, end.beyond)
+    return (
+        f"{family} {side} != {_set(beyond)}"
+        if beyond
+        else f"meta nfproto {'ipv4' if version == 4 else 'ipv6'}"
+    )
+
+
+def _of(version: int, networks: Iterable[IPNetwork]) -> tuple[IPNetwork, ...]:
+    same = [network for network in networks if network.version == version]
+    return tuple(collapse_addresses(same))  # type: ignore[type-var]  # one family each
+
+
+def _set(networks: Iterable[IPNetwork]) -> str:
+    return f"{{ {_listed(networks)} }}"
+
+
+def _listed(networks: Iterable[IPNetwork]) -> str:
+    return ", ".join(
+        str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+        for network in networks
+    )

@@ -1,0 +1,412 @@
+"""The office's DNS as data: every record from the model, each with the reason it stands there.
+
+Pure. The dns role renders these zones into Knot's zone files; `tests/live/test_dns.py` asks every
+authoritative server for every record; later ``outpost dns`` prints them for offices whose DNS lives elsewhere.
+
+**Which addresses are published.** There is one view of the zone for everybody, signed once; no split horizon
+that could answer one side wrongly. A name carries the addresses of the zone its users come from: name servers
+and MTAs their Internet-zone addresses; the store and webmail their users'-zone addresses (private addresses,
+harmless in public: nobody outside has a route to them), because people on the LAN type those names and the
+certificates carry them; webmail also its Internet addresses once the office opens it; ``mta-sts`` only
+Internet addresses, because other mail systems fetch the policy. The servers' zone is never published: the
+office's hosts find each other by /etc/hosts, so that internal links survive the loss of the DNS.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from outpost.office import ports
+from outpost.office.flows import listeners
+from outpost.office.model import Host, IPAddress, IPNetwork, Office
+from outpost.secrets import Secrets
+
+CLIENT_SETUP = ("autoconfig", "autodiscover")
+"""Labels below the domain at which mail programs look for their settings (Thunderbird, Outlook)."""
+TTL = 3600
+"""Seconds a record may be cached; a rollover waits two of them."""
+POLICY_MAX_AGE = {"none": 86400, "testing": 86400, "enforce": 28 * 86400}
+"""How long others keep the MTA-STS policy: a day while it may still change, four weeks once it is enforced."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One resource record and why it exists.
+
+    Attributes:
+        name: Owner, absolute (``mta.po.example.com.``).
+        type: Record type (``MX``).
+        data: Record data in presentation format, names absolute.
+        reason: Control id where there is one, and what breaks without the record.
+        ttl: Seconds it may be cached.
+    """
+
+    name: str
+    type: str
+    data: str
+    reason: str
+    ttl: int = TTL
+
+
+@dataclass(frozen=True)
+class ZoneData:
+    """A zone the office is authoritative for: its absolute name and its records, SOA first."""
+
+    name: str
+    records: tuple[Record, ...]
+
+    @property
+    def file_name(self) -> str:
+        """Name of its zone file (``po.example.com.zone``)."""
+        return f"{self.name.rstrip('.')}.zone"
+
+    def find(self, name: str, rtype: str) -> tuple[Record, ...]:
+        """Records of one owner and type."""
+        return tuple(record for record in self.records if (record.name, record.type) == (name, rtype))
+
+
+@dataclass(frozen=True)
+class DkimKey:
+    """The public half of a DKIM key: selector, algorithm (``rsa`` or ``ed25519``), the ``p=`` value."""
+
+    selector: str
+    algorithm: str
+    public: str
+
+
+@dataclass(frozen=True)
+class PublicKeys:
+    """What the zone says about keys; nothing secret.
+
+    Attributes:
+        dkim: Every key under which mail is or will be signed.
+        tls: Per host name the SHA-256 (hex) of the public keys it shows to outsiders: current, then next.
+    """
+
+    dkim: tuple[DkimKey, ...] = ()
+    tls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def public_keys(secrets: Secrets) -> PublicKeys:
+    """The public halves of the office's keys."""
+    dkim = tuple(
+        DkimKey(dkim_selector(selector, algorithm), algorithm, dkim_public(key.get_secret_value()))
+        for selector, pair in secrets.dkim.items()
+        for algorithm, key in (("rsa", pair.rsa), ("ed25519", pair.ed25519))
+    )
+    return PublicKeys(dkim, {name: (key_digest(pair.certificate),) for name, pair in secrets.public.items()})
+
+
+def dkim_selector(selector: str, algorithm: str) -> str:
+    """The selector a key is published and signed under; one TXT record per key (RFC 8463, section 5)."""
+    return f"{selector}-{algorithm}"
+
+
+def dkim_public(private_pem: str) -> str:
+    """The ``p=`` value of a DKIM key: RSA as SubjectPublicKeyInfo (RFC 6376), Ed25519 raw (RFC 8463)."""
+    key = load_pem_private_key(private_pem.encode(), password=None)
+    if isinstance(key, Ed25519PrivateKey):
+        raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    elif isinstance(key, RSAPrivateKey):
+        raw = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    else:
+        raise TypeError(f"DKIM keys are RSA or Ed25519, not {type(key).__name__}")
+    return base64.b64encode(raw).decode()
+
+
+def key_digest(certificate_pem: str) -> str:
+    """SHA-256 of a certificate's public key, as TLSA 3 1 1 wants it (RFC 7672, section 3.1.1)."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
+    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(key).hexdigest()
+
+
+def mta_sts_policy(office: Office) -> str:
+    """The policy file served at https://mta-sts.DOMAIN/.well-known/mta-sts.txt (RFC 8461, section 3.2)."""
+    lines = ["version: STSv1", f"mode: {office.tls.mta_sts}"]
+    lines += [f"mx: {target}" for _, target in mail_exchangers(office)]
+    lines += [f"max_age: {POLICY_MAX_AGE[office.tls.mta_sts]}"]
+    return "".join(f"{line}\r\n" for line in lines)
+
+
+def mail_exchangers(office: Office) -> tuple[tuple[int, str], ...]:
+    """Preference and host name of every MX: the office's MTAs, then peers that hold mail while they are away."""
+    own = [(10, mta.fqdn) for mta in office.with_role("mta")]
+    backup = [(20, peer.next_hop) for peer in office.peers if peer.backup_mx]
+    return (*own, *backup)
+
+
+def published_addresses(office: Office, host: Host) -> tuple[IPAddress, ...]:
+    """The addresses a host's name carries in the DNS (see the module's head)."""
+    outside = office.addresses_of_kind(host, "internet")
+    inside = office.addresses_of_kind(host, "users")
+    if host.role in ("dns", "mta"):
+        return outside
+    if host.role == "webmail" and office.webmail.open_to_internet:
+        return (*inside, *outside)
+    return inside
+
+
+def office_zone(office: Office, keys: PublicKeys) -> ZoneData:
+    """The zone of the office's domain, complete but for what the signer adds."""
+    apex = f"{office.domain}."
+    records = (
+        *_authority(office, apex),
+        *_hosts(office),
+        *_mail(office, apex),
+        *_policies(office, apex, keys),
+        *_clients(office, apex),
+        *_tlsa(office, keys),
+    )
+    return ZoneData(name=apex, records=records)
+
+
+def reverse_zone(office: Office, network: IPNetwork) -> ZoneData:
+    """PTR data for a network whose reverse zone is delegated to the office.
+
+    Raises:
+        ValueError: The prefix does not end on an octet (IPv4) or nibble (IPv6), so no whole zone is delegated.
+    """
+    step = 8 if network.version == 4 else 4
+    if network.prefixlen % step:
+        raise ValueError(
+            f"{network} does not end on a {step}-bit boundary: its reverse zone cannot be delegated whole"
+        )
+    labels = network.network_address.reverse_pointer.split(".")
+    width = network.max_prefixlen // step
+    apex = ".".join(labels[width - network.prefixlen // step :]) + "."
+    pointers = tuple(
+        Record(
+            f"{address.reverse_pointer}.",
+            "PTR",
+            f"{host.fqdn}.",
+            "SPO-05: receivers refuse a client without a name",
+        )
+        for host in office.hosts
+        for address in host.all_addresses
+        if address in network
+    )
+    return ZoneData(name=apex, records=(*_authority(office, apex), *pointers))
+
+
+def zone_text(zone: ZoneData) -> str:
+    """The zone file. Its serial is a placeholder: the primary numbers its own versions (unixtime)."""
+    lines = [f"$ORIGIN {zone.name}", f"$TTL {TTL}"]
+    lines += [f"{r.name} {r.ttl} IN {r.type} {r.data} ; {r.reason}" for r in zone.records]
+    return "".join(f"{line}\n" for line in lines)
+
+
+@dataclass(frozen=True)
+class DnsView:
+    """One name server of an office, as its configuration sees it."""
+
+    office: Office
+    me: Host
+    zones: tuple[ZoneData, ...]
+
+    @property
+    def addresses(self) -> tuple[IPAddress, ...]:
+        """Where it answers: the role contract's addresses, no wildcard."""
+        found = {
+            listener.address: None
+            for listener in listeners(self.office, self.me)
+            if listener.port == ports.DNS
+        }
+        return tuple(found)
+
+    @property
+    def primary(self) -> Host:
+        """The server that signs."""
+        return self.office.with_role("dns")[0]
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether this is it."""
+        return self.me == self.primary
+
+    @property
+    def partners(self) -> tuple[Host, ...]:
+        """Servers it exchanges zones with: a primary's secondaries, a secondary's primary."""
+        return self.office.with_role("dns")[1:] if self.is_primary else (self.primary,)
+
+    def link(self, partner: Host) -> str:
+        """A partner's addresses on the link between the two."""
+        return ", ".join(map(str, self.office.link_addresses(partner, self.me)))
+
+    def own_link(self, partner: Host) -> str:
+        """This server's addresses on the same link; only they pass the partner's packet filter."""
+        return ", ".join(map(str, self.office.link_addresses(self.me, partner)))
+
+
+def _authority(office: Office, apex: str) -> Iterable[Record]:
+    servers = office.with_role("dns")
+    yield Record(
+        apex,
+        "SOA",
+        f"{servers[0].fqdn}. hostmaster.{office.domain}. 1 3600 900 {14 * 86400} {TTL}",
+        "Secondaries refresh hourly and answer for two weeks without the primary",
+    )
+    for server in servers:
+        yield Record(apex, "NS", f"{server.fqdn}.", "DNS-08: with one name server its outage is everybody's")
+
+
+def _hosts(office: Office) -> Iterable[Record]:
+    for host in office.hosts:
+        reason = (
+            "DNS-08: name server"
+            if host.role == "dns"
+            else f"SPO-05: name of the {host.role}, as in its certificate"
+        )
+        yield from _addresses(host.fqdn, published_addresses(office, host), reason)
+        yield from _no_mail(office, host)
+
+
+def _no_mail(office: Office, host: Host) -> Iterable[Record]:
+    yield Record(
+        f"{host.fqdn}.",
+        "MX",
+        "0 .",
+        "SPO-04: without it mail forged as or sent to this name is queued for days",
+    )
+    spf = _spf(office) if host.role == "mta" else "v=spf1 -all"
+    why = (
+        "SPF-01: the MTA's HELO name is checked too (RFC 7208, section 2.3)"
+        if host.role == "mta"
+        else "SPO-04: never sends"
+    )
+    yield Record(f"{host.fqdn}.", "TXT", _text(spf), why)
+
+
+def _mail(office: Office, apex: str) -> Iterable[Record]:
+    for preference, target in mail_exchangers(office):
+        yield Record(apex, "MX", f"{preference} {target}.", "Where mail for the office goes")
+    yield Record(apex, "TXT", _text(_spf(office)), "SPF-01: without it anybody sends as the office")
+
+
+def _spf(office: Office) -> str:
+    """One SPF policy without look-ups: the MTAs' addresses on every side they send from, and the smarthost's."""
+    senders = [
+        f"ip{address.version}:{address}"
+        for mta in office.with_role("mta")
+        for kind in ("internet", "partner")
+        for address in office.addresses_of_kind(mta, kind)
+    ]
+    if office.smarthost:
+        senders.append(f"a:{office.smarthost.host}")
+    return " ".join(["v=spf1", *senders, "-all"])
+
+
+def _policies(office: Office, apex: str, keys: PublicKeys) -> Iterable[Record]:
+    for key in keys.dkim:
+        control = "DKM-02" if key.algorithm == "ed25519" else "DKM-01"
+        yield Record(
+            f"{key.selector}._domainkey.{apex}",
+            "TXT",
+            _text(f"v=DKIM1; k={key.algorithm}; t=s; p={key.public}"),
+            f"{control}: receivers cannot verify our signatures without it",
+        )
+    dmarc = f"v=DMARC1; p=reject; sp=reject; adkim=s; aspf=s; rua=mailto:dmarc-reports@{office.domain}"
+    yield Record(f"_dmarc.{apex}", "TXT", _text(dmarc), "DMC-01: receivers deliver forged mail without it")
+    report = f"v=TLSRPTv1; rua=mailto:tls-reports@{office.domain}"
+    yield Record(
+        f"_smtp._tls.{apex}", "TXT", _text(report), "TLS-08: nobody would tell us that TLS to us fails"
+    )
+    for tag, value in (("issue", ";"), ("issuewild", ";"), ("iodef", f"mailto:security@{office.domain}")):
+        yield Record(
+            apex,
+            "CAA",
+            f'0 {tag} "{value}"',
+            "TLS-11: any public authority may issue for the office without it",
+        )
+    yield from _mta_sts(office, apex)
+
+
+def _mta_sts(office: Office, apex: str) -> Iterable[Record]:
+    hosts = [a for host in office.with_role("webmail") for a in office.addresses_of_kind(host, "internet")]
+    if not hosts:
+        return
+    version = hashlib.sha256(mta_sts_policy(office).encode()).hexdigest()[:32]
+    yield Record(
+        f"_mta-sts.{apex}",
+        "TXT",
+        _text(f"v=STSv1; id={version}"),
+        "TLS-07: the id follows the policy's content",
+    )
+    yield from _addresses(
+        f"mta-sts.{office.domain}", hosts, "TLS-07: other mail systems fetch the policy here"
+    )
+
+
+def _clients(office: Office, apex: str) -> Iterable[Record]:
+    stores = office.with_role("store")
+    for service, port in (
+        ("imaps", ports.IMAPS),
+        ("submissions", ports.SUBMISSIONS),
+        ("sieve", ports.MANAGESIEVE),
+    ):
+        for store in stores:
+            yield Record(
+                f"_{service}._tcp.{apex}",
+                "SRV",
+                f"0 1 {port} {store.fqdn}.",
+                "Mail programs set themselves up (RFC 6186, 8314)",
+            )
+    for service in ("imap", "submission", "pop3", "pop3s"):
+        yield Record(
+            f"_{service}._tcp.{apex}",
+            "SRV",
+            "0 0 0 .",
+            "REL-03: the office does not offer it; nothing to fall back to",
+        )
+    addresses = [a for host in office.with_role("webmail") for a in published_addresses(office, host)]
+    for label in CLIENT_SETUP:
+        yield from _addresses(
+            f"{label}.{office.domain}", addresses, "Mail programs fetch their settings here"
+        )
+
+
+def _tlsa(office: Office, keys: PublicKeys) -> Iterable[Record]:
+    for host in office.hosts:
+        for name, port in _tls_services(office, host):
+            for digest in keys.tls.get(host.name, ()):
+                yield Record(
+                    f"_{port}._tcp.{name}.",
+                    "TLSA",
+                    f"3 1 1 {digest}",
+                    "TLS-05: senders fall back to unverified TLS without it",
+                )
+
+
+def _tls_services(office: Office, host: Host) -> Iterable[tuple[str, int]]:
+    """Name and port of every TLS service under a public name."""
+    match host.role:
+        case "mta":
+            outside = [zone.name for zone in office.zones_of_kind("internet")]
+            listeners = {ports.SMTP} | {peer.listen for peer in office.peers if peer.zone in outside}
+            yield from ((host.fqdn, port) for port in sorted(listeners))
+        case "store":
+            yield from ((host.fqdn, port) for port in (ports.SUBMISSIONS, ports.IMAPS, ports.MANAGESIEVE))
+        case "webmail":
+            labels = ("mta-sts", *CLIENT_SETUP)
+            yield host.fqdn, ports.HTTPS
+            yield from ((f"{label}.{office.domain}", ports.HTTPS) for label in labels)
+
+
+def _addresses(name: str, addresses: Iterable[IPAddress], reason: str) -> Iterable[Record]:
+    for address in addresses:
+        yield Record(f"{name}.", "A" if ip_address(address).version == 4 else "AAAA", str(address), reason)
+
+
+def _text(value: str) -> str:
+    """A TXT value as quoted strings of at most 255 octets (RFC 1035, section 3.3.14)."""
+    chunks = [value[start : start + 255] for start in range(0, len(value), 255)]
+    return " ".join(f'"{chunk}"' for chunk in chunks)
