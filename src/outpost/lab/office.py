@@ -1,0 +1,90 @@
+"""The office in a lab: its secrets, its deploy, its first letters."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import tomlkit
+
+from outpost import run, secrets
+from outpost.lab.errors import LabError
+from outpost.lab.info import info
+from outpost.lab.instance import Instance
+from outpost.lab.post import Correspondent, NotArrivedError, Town, letter
+from outpost.target import LAB, find
+
+IDENTITY = "identity.txt"
+
+
+def seal(instance: Instance) -> None:
+    """Make what is missing of the instance's secrets: identity, keys, users' passwords, the authority's PEM file.
+
+    Passwords stand in ``passwords.json`` because a lab's users are made up; an office's are shown once.
+    """
+    directory = instance.directory
+    identity = directory / IDENTITY
+    if not identity.exists():
+        secrets.create_identity(identity)
+    recipient = str(secrets.read_identity(identity).to_public())
+    document = tomlkit.parse(instance.office_file.read_text(encoding="utf-8"))
+    if document.get("secrets", {}).get("recipients") != [recipient]:
+        document["secrets"] = {"recipients": [recipient]}
+        instance.office_file.write_text(tomlkit.dumps(document), encoding="utf-8")
+    sealed = directory / secrets.FILE_NAME
+    existing = secrets.read(directory) if sealed.exists() else None
+    done = secrets.complete(instance.office, existing)
+    if done.new_passwords:
+        file = directory / "passwords.json"
+        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        with open(
+            os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+        ) as stream:
+            json.dump(known | dict(done.new_passwords), stream, indent=1)
+    if done.added:
+        secrets.write(directory, done.secrets, (recipient,))
+    instance.office_ca.write_text(done.secrets.authority.certificate, encoding="ascii")
+
+
+def deploy(instance: Instance, watcher: run.Watcher) -> None:
+    """Make the empty hosts an office: the same apply as for any other.
+
+    Raises:
+        LabError: A host failed.
+    """
+    seal(instance)
+    outcome = run.apply(find(LAB, instance.name), watcher=watcher)
+    if outcome.failed:
+        said = "; ".join(f"{host}: {why}" for host, why in outcome.failed.items())
+        raise LabError(f"the deploy failed on {said}", "the same command again goes on where it stopped")
+
+
+def first_letters(instance: Instance) -> Iterator[tuple[str, str]]:
+    """Write a letter in every direction of the case study and wait until it is read; yields (from, to) as each arrives.
+
+    Raises:
+        LabError: One did not arrive.
+    """
+    town = Town(info(instance))
+    alice, bob = town.user("alice"), town.user("bob")
+    outside: tuple[Correspondent, ...] = (town.head_office, town.client_site, town.stranger)
+    pairs: list[tuple[Correspondent, Correspondent]] = [(alice, bob)]
+    pairs += [(alice, neighbour) for neighbour in outside] + [(neighbour, alice) for neighbour in outside]
+    with ThreadPoolExecutor(len(pairs)) as pool:
+        for sender, reader, done in [(*pair, pool.submit(_carry, *pair)) for pair in pairs]:
+            try:
+                done.result()
+            except (NotArrivedError, OSError) as error:
+                raise LabError(
+                    f"mail from {sender.address} to {reader.address}: {error}",
+                    f"./outpost lab shell mta --name {instance.name} -- journalctl -n 50 -t postfix",
+                ) from error
+            yield sender.address, reader.address
+
+
+def _carry(sender: Correspondent, reader: Correspondent) -> None:
+    message, token = letter(sender.address, [reader.address])
+    sender.send(message, [reader.address])
+    reader.receive(token)

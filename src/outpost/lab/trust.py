@@ -1,0 +1,80 @@
+"""What the world learns of an office once it is deployed: the key of its zone, and its authority."""
+
+from __future__ import annotations
+
+import time
+
+import dns.dnssec
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.query
+import dns.rdatatype
+import dns.rdtypes.ANY.DNSKEY
+import dns.rrset
+
+from outpost.lab import containers, dnszones, engine, render
+from outpost.lab.errors import LabError
+from outpost.lab.instance import Instance
+
+SIGNED_WITHIN = 30.0  # seconds that the primary may take to sign and answer
+SEP = 0x0001  # RFC 4034, section 2.1.1: the key that a DS points at
+
+
+def establish(instance: Instance) -> None:
+    """Puts the office's DS into its parent zone and the office's authority onto the world's machines.
+
+    Called after a deploy; may be repeated.
+
+    Raises:
+        LabError: The office's primary name server does not show a signed zone.
+    """
+    client = engine.connect()
+    root = instance.container("root", client)
+    parent = dnszones.parent_of_office(instance)
+    wanted = dnszones.zone_file(instance, parent, office_ds(instance))
+    path = f"{dnszones.STORAGE}/{parent.file}.zone"
+    if containers.run(root, "cat", path).encode() != wanted:
+        containers.put(root, [render.File(path, wanted)])
+        containers.run(root, "knotc", "-b", "zone-reload", parent.name)
+        containers.run(instance.container("gw", client), "unbound-control", "flush_zone", parent.name)
+    for machine in instance.machines:
+        if not machine.office:
+            container = instance.container(machine.name, client)
+            containers.put(container, render.trust(instance))
+            containers.run(container, "update-ca-certificates")
+
+
+def office_ds(instance: Instance) -> list[str]:
+    """DS data (SHA-256) of the office's zone, made from the DNSKEYs that its primary shows, signatures checked.
+
+    Raises:
+        LabError: It shows none within ``SIGNED_WITHIN`` seconds.
+    """
+    zone = dns.name.from_text(instance.office.domain)
+    primary = instance.office.with_role("dns")[0]
+    server = str(primary.in_zone("wan")[0])
+    deadline = time.monotonic() + SIGNED_WITHIN
+    said = "no DNSKEY"
+    while time.monotonic() < deadline:
+        try:
+            return _ds(zone, server)
+        except (dns.exception.DNSException, OSError) as error:
+            said = str(error) or type(error).__name__
+        time.sleep(0.5)
+    raise LabError(
+        f"{primary.fqdn} ({server}) does not show a signed zone {instance.office.domain}: {said}",
+        f"docker exec {instance.container_name(primary.name)} knotc zone-status {instance.office.domain}",
+    )
+
+
+def _ds(zone: dns.name.Name, server: str) -> list[str]:
+    query = dns.message.make_query(zone, dns.rdatatype.DNSKEY, want_dnssec=True)
+    answer = dns.query.tcp(query, server, timeout=5)
+    keys = answer.find_rrset(answer.answer, zone, query.question[0].rdclass, dns.rdatatype.DNSKEY)
+    signatures = answer.find_rrset(
+        answer.answer, zone, query.question[0].rdclass, dns.rdatatype.RRSIG, dns.rdatatype.DNSKEY
+    )
+    dns.dnssec.validate(keys, signatures, {zone: keys})
+    return [dns.dnssec.make_ds(zone, key, "SHA256").to_text() for key in keys if key.flags & SEP]

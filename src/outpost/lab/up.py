@@ -1,0 +1,172 @@
+"""``lab up`` and ``lab down``."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import docker
+from docker.errors import APIError, NotFound
+
+from outpost.lab import aptcache, containers, engine, images, keys, networks, trust, world
+from outpost.lab.dnszones import trust_anchor
+from outpost.lab.errors import LabError
+from outpost.lab.instance import CHECKOUT, DEFAULT, LABEL, Instance, directory
+from outpost.lab.material import world_authority
+from outpost.lab.paths import OFFICE, ROOT, STATE
+from outpost.lab.progress import Clock, Progress, Quiet
+
+AT_ONCE = 4  # containers created or booted side by side
+NETWORKS = "networks"
+IMAGES = "images"
+
+
+def up(
+    name: str = DEFAULT,
+    *,
+    progress: Progress | None = None,
+    install: bool = False,
+    deploy: Callable[[Instance], None] | None = None,
+    source: Path = OFFICE,
+) -> Instance:
+    """Brings an instance up: images, networks, the world, the office's hosts (an empty Debian each).
+
+    May be repeated: what is there and as it should be stays, what is missing or stopped is repaired, what was
+    broken off is taken up where it stopped.
+
+    Args:
+        name: The instance.
+        progress: Told of each step.
+        install: The user agrees to Docker and mmdebstrap being installed on this machine.
+        deploy: Deploys the office's roles; called when all containers run, followed by ``trust.establish``.
+        source: Office file written for slot 0.
+
+    Raises:
+        EngineMissing: No Docker, and installing was not allowed.
+        LabError: Anything else, with a remedy.
+    """
+    clock = Clock(progress or Quiet())
+    with _alone():
+        with clock.step("Docker"):
+            client = engine.ensure(install=install, note=lambda text: clock.note("Docker", text))
+            _only_ours(client, name)
+        with clock.step(IMAGES):
+            wanted = ("base", "postfix", "exim", "apt-cache")
+            images.build(client, wanted, install=install, note=lambda text: clock.note(IMAGES, text))
+            aptcache.ensure(client, images.tag("apt-cache"))
+        with clock.step(NETWORKS):
+            instance = _instance(client, name)
+            _write_state(instance, source)
+            zones = networks.ensure(client, instance)
+            aptcache.attach(
+                client, zones["mgmt"], *world.address("mgmt", world.APT_CACHE_OCTET, instance.slot)
+            )
+    with clock.step("world and hosts"), ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda machine: containers.ensure(client, instance, machine, zones), instance.machines))
+    with clock.step("boot"), ThreadPoolExecutor(AT_ONCE) as pool:
+        # a host of the office may be degraded for reasons of its own, which verification names
+        list(
+            pool.map(
+                lambda machine: containers.wait(
+                    instance.container(machine.name, client),
+                    ("running", "degraded") if machine.office else ("running",),
+                ),
+                instance.machines,
+            )
+        )
+    if deploy is not None:
+        with clock.step("office"):
+            deploy(instance)
+        with clock.step("trust"):
+            trust.establish(instance)
+    instance.save(timings=clock.seconds)
+    return instance
+
+
+def down(name: str = DEFAULT, *, progress: Progress | None = None) -> None:
+    """Removes an instance: containers, networks and state; image and apt caches stay.
+
+    Finds everything by label, also after an ``up`` that broke off. Nothing to remove is no error.
+
+    Raises:
+        EngineMissing: Docker does not answer.
+    """
+    clock = Clock(progress or Quiet())
+    client = engine.connect()
+    instance = Instance(name=name, slot=0)
+    with clock.step(f"{name}: containers"), ThreadPoolExecutor(AT_ONCE) as pool:
+        for found in [pool.submit(item.remove, force=True, v=True) for item in instance.containers(client)]:
+            with suppress(NotFound):
+                found.result()
+    with clock.step(f"{name}: networks"):
+        for network in networks.mine(client, instance):
+            with suppress(APIError):  # not connected to it
+                network.disconnect(aptcache.NAME, force=True)
+            network.remove()
+        aptcache.release(client)
+    if directory(name).exists():
+        shutil.rmtree(directory(name))
+
+
+def down_all(*, progress: Progress | None = None) -> tuple[str, ...]:
+    """Removes every instance on this machine; gives their names."""
+    names = instances(engine.connect())
+    for name in names:
+        down(name, progress=progress)
+    return names
+
+
+def instances(client: docker.DockerClient) -> tuple[str, ...]:
+    """Names of all instances: those Docker has something of, and those this checkout remembers."""
+    known = {path.parent.name for path in STATE.glob("*/instance.json")}
+    for item in client.containers.list(all=True, filters={"label": LABEL}):
+        known.add(item.labels[LABEL])
+    for network in client.networks.list(filters={"label": LABEL}):
+        known.add(network.attrs["Labels"][LABEL])
+    return tuple(sorted(known))
+
+
+def _instance(client: docker.DockerClient, name: str) -> Instance:
+    """The instance with a slot: that of its networks, else the remembered one if free, else a free one."""
+    stored = Instance.stored(name)
+    existing = networks.mine(client, Instance(name=name, slot=0))
+    if existing:
+        return Instance(name=name, slot=int(existing[0].attrs["Labels"]["outpost.slot"]))
+    if stored and networks.is_free(client, stored.slot):
+        return stored
+    return Instance(name=name, slot=networks.free_slot(client))
+
+
+def _write_state(instance: Instance, source: Path) -> None:
+    instance.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    instance.save()
+    world_authority(instance)
+    instance.write_office(trust_anchor(instance), source)
+    lines = []
+    for machine in instance.machines:
+        public = keys.ssh_key(instance.directory / "hosts" / machine.name, machine.fqdn).rpartition(" ")[0]
+        where = [item for pair in machine.addresses.values() for item in pair]
+        lines.append(f"{','.join([*where, machine.fqdn, instance.container_name(machine.name)])} {public}\n")
+    instance.known_hosts.write_text("".join(lines))
+
+
+def _only_ours(client: docker.DockerClient, name: str) -> None:
+    for item in Instance(name=name, slot=0).containers(client):
+        if item.labels.get(CHECKOUT) != str(ROOT):
+            raise LabError(
+                f"the lab {name} belongs to another checkout, {item.labels.get(CHECKOUT)}",
+                "give this one another name (--name), or take that one down first",
+            )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Slots and images are given out by one command at a time."""
+    STATE.mkdir(exist_ok=True)
+    with (STATE / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
