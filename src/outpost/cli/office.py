@@ -38,18 +38,15 @@ def check_office(office: str, name: str | None, *, as_json: bool) -> int:
     elif problems:
         show_problems(problems, file)
     else:
-        out.print(f"[green]{escape(shown(file))} is sound[/]{_summary(directory)}")
+        from outpost.reference import case_study
+
+        loaded = case_study() if directory == INVENTORY / LAB else load(directory)
+        out.print(f"[green]{escape(shown(file))} is sound[/]: {_summary(loaded)}")
     return FAILED if problems else CLEAN
 
 
-def _summary(directory: Path) -> str:
-    try:
-        office = load(directory)
-    except OfficeError:
-        return ""
-    return (
-        f": {office.domain}, {len(office.hosts)} hosts, {len(office.users)} users, {len(office.peers)} peers"
-    )
+def _summary(office: Office) -> str:
+    return f"{office.domain}, {len(office.hosts)} hosts, {len(office.users)} users, {len(office.peers)} peers"
 
 
 def show_problems(problems: Iterable[Problem], file: Path | None = None) -> None:

@@ -1,0 +1,342 @@
+"""The command line: what a user sees, and what a script can rely on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from outpost import secrets
+from outpost.cli import app as cli
+from outpost.cli import office as commands
+from outpost.cli import progress
+from outpost.errors import OutpostError
+from outpost.office import load
+from outpost.run import Change, Follower, Outcome
+from outpost.run import command as pyinfra_command
+from outpost.target import INVENTORY, LAB, Target, find
+from outpost.verification import sentence
+
+ROOT = Path(__file__).resolve().parents[2]
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+
+TRANSCRIPT = """\
+--> Loading config...
+--> Loading inventory...
+--> Connecting to hosts...
+    [@docker/outpost-lab-mta]   Connected
+    [@docker/outpost-lab-store] Connected
+    [@docker/outpost-lab-ns1] No such container: outpost-lab-ns1
+
+--> Preparing operation files...
+    Loading: deploy.py
+    [@docker/outpost-lab-mta]   changes /etc/postfix/main.cf
+        -smtpd_tls_security_level = none
+        +smtpd_tls_security_level = may
+    [@docker/outpost-lab-mta]   Ready: deploy.py
+    [@docker/outpost-lab-store] Ready: deploy.py
+
+--> Skipping change detection
+
+--> Beginning operation run...
+--> Starting operation: mta | postfix
+    [@docker/outpost-lab-mta]   Success
+
+--> Starting operation: store | dovecot
+    [@docker/outpost-lab-store] doveconf: Fatal: Unknown setting: mail_locatoin
+    [@docker/outpost-lab-store] Error: executed 0 commands
+
+--> Results:
+"""
+
+
+@pytest.fixture
+def office_directory(tmp_path: Path) -> Path:
+    """A copy of the case study's office, as a directory of its own."""
+    directory = tmp_path / "po"
+    directory.mkdir()
+    text = (INVENTORY / LAB / "office.toml").read_text().replace('trusted_authorities = ["world-ca.pem"]', "")
+    (directory / "office.toml").write_text(text)
+    return directory
+
+
+def run(*arguments: str) -> int:
+    """One command, in this process."""
+    return cli.run(list(arguments))
+
+
+def test_help_has_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    shown = capsys.readouterr().out
+    assert "./outpost lab up --yes" in shown
+    assert "64" in shown
+
+
+@pytest.mark.parametrize("name", ["check", "plan", "apply", "verify", "test", "reference"])
+def test_each_command_has_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(name, "--help") == 0
+    assert f"./outpost {name}" in capsys.readouterr().out
+
+
+def test_help_needs_neither_pyinfra_nor_docker_nor_a_browser() -> None:
+    listed = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "outpost", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+    ).stderr
+    for heavy in ("pyinfra", "docker", "playwright", "pytest", "pydantic", "cryptography"):
+        assert f"| {heavy}\n" not in listed.replace("|   ", "| ").replace("  ", " "), heavy
+
+
+def test_a_sound_office_passes(office_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check", str(office_directory)) == 0
+    assert "is sound: po.myertor.test, 5 hosts" in capsys.readouterr().out
+
+
+def test_every_problem_is_shown_with_field_value_and_remedy(
+    office_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = office_directory / "office.toml"
+    file.write_text(
+        file.read_text()
+        .replace('role = "webmail"', 'role = "mta, webmail"')
+        .replace("organisation =", "organization =")
+    )
+    assert run("check", str(office_directory)) == 1
+    shown = capsys.readouterr().err
+    assert "hosts.webmail.role = 'mta, webmail': two roles on one host" in shown
+    assert "organization" in shown
+    assert shown.count("Remedy:") >= 2
+    assert "Traceback" not in shown
+
+    assert run("check", str(office_directory), "--json") == 1
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert {"field", "value", "message", "remedy"} == set(problems[0])
+    assert "hosts.webmail.role" in [problem["field"] for problem in problems]
+
+
+def test_no_host_is_contacted_for_an_office_that_is_wrong(
+    office_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (office_directory / "office.toml").write_text('name = "po"\n')
+    assert run("plan", str(office_directory)) == 1
+    assert "Remedy:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["check", "lba"], 1, "did you mean lab?"),
+        (["plan", "lab", "--name", "nowhere"], 1, "./outpost lab up --name nowhere"),
+        (["chekc", "lab"], 64, "check"),
+        (["plan"], 64, "OFFICE"),
+    ],
+)
+def test_a_slip_gets_one_message_and_a_way_on(
+    arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == code
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert shown.out == ""
+
+
+def test_an_unforeseen_failure_is_one_line_without_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> int:
+        raise RuntimeError("the moon is full")
+
+    monkeypatch.setattr(commands, "check_office", broken)
+    assert run("check", "lab") == 1
+    shown = capsys.readouterr().err
+    assert "RuntimeError: the moon is full. Remedy:" in shown
+    assert "Traceback" not in shown
+
+    monkeypatch.setenv("OUTPOST_DEBUG", "1")
+    with pytest.raises(RuntimeError):
+        run("check", "lab")
+
+
+def test_apply_without_consent_or_terminal_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], office_directory: Path
+) -> None:
+    monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: PTH123, SIM115  # no terminal
+    assert run("apply", str(office_directory)) == 1
+    assert "add -y" in capsys.readouterr().err
+
+
+def test_the_command_is_the_one_a_user_would_type() -> None:
+    target = Target("lab", INVENTORY / LAB, ROOT / ".lab" / "two", instance="two")
+    typed = pyinfra_command(target, ["-y"], ("mta",), "docker")
+    assert " ".join(typed) == "pyinfra inventory/lab/docker.py deploy.py -y --limit @docker/outpost-two-mta"
+    assert target.environment["OUTPOST_LAB"] == "two"
+
+
+def test_pyinfras_log_becomes_the_state_of_each_host() -> None:
+    follower = Follower("@docker/outpost-lab-")
+    for line in TRANSCRIPT.splitlines():
+        follower.feed(line)
+    assert sorted(follower.hosts) == ["mta", "ns1", "store"]
+    assert follower.hosts["mta"].changed == 1
+    assert follower.hosts["ns1"].failed == "No such container: outpost-lab-ns1"
+    assert follower.hosts["store"].failed == "store | dovecot"
+    assert follower.hosts["store"].lines == ["doveconf: Fatal: Unknown setting: mail_locatoin"]
+    assert "    +smtpd_tls_security_level = may" in follower.details
+    assert follower.stage == "Results:"
+
+
+def test_plain_progress_names_what_changed_and_what_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    follower = Follower("@docker/outpost-lab-")
+    lines = progress.Lines()
+    lines.start("pyinfra …", follower)
+    for line in TRANSCRIPT.splitlines():
+        follower.feed(line)
+        lines.tick()
+    lines.stop()
+    shown = capsys.readouterr().err
+    assert "mta | postfix: changed on mta\n" in shown
+    assert "store | dovecot: FAILED on store\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "failed", "code"),
+    [((), {}, 0), ((Change("mta", "mta | postfix"),), {}, 2), ((), {"mta": "no route"}, 1)],
+)
+def test_plan_tells_drift_from_failure_by_its_exit_code(
+    changes: tuple[Change, ...],
+    failed: dict[str, str],
+    code: int,
+    office_directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    outcome = Outcome(("mta",), changes, failed, (), 1.0)
+    monkeypatch.setattr("outpost.run.plan", lambda *_, **__: outcome)
+    assert run("plan", str(office_directory), "--json") == code
+    data = json.loads(capsys.readouterr().out)
+    assert data["clean"] is (code == 0)
+    assert len(data["hosts"]["mta"]["changes"]) == len(changes)
+    assert run("plan", str(office_directory)) == code
+
+
+def test_limit_takes_hosts_and_roles_and_refuses_others(
+    office_directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits: list[tuple[str, ...]] = []
+
+    def plan(_target: Target, *, limit: tuple[str, ...], **_: object) -> Outcome:
+        limits.append(limit)
+        return Outcome((), (), {}, (), 0.0)
+
+    monkeypatch.setattr("outpost.run.plan", plan)
+    assert run("plan", str(office_directory), "--limit", "dns", "--limit", "m*") == 0
+    assert limits == [("ns1", "ns2", "mta")]
+    assert run("plan", str(office_directory), "--limit", "mtta") == 1
+    assert "names no host or role" in capsys.readouterr().err
+
+
+def test_secrets_init_makes_what_is_missing_and_shows_nothing_secret(
+    office_directory: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    identity, passwords = tmp_path / "keys" / "identity.txt", tmp_path / "passwords.txt"
+    monkeypatch.setenv("OUTPOST_IDENTITY", str(identity))
+    before = (office_directory / "office.toml").read_text()
+    assert run("secrets", "init", str(office_directory), "--passwords", str(passwords)) == 0
+    shown = capsys.readouterr()
+
+    assert identity.stat().st_mode & 0o777 == 0o600
+    assert passwords.stat().st_mode & 0o777 == 0o600
+    office = load(office_directory)
+    kept = secrets.read(office_directory)
+    assert set(kept.passwords) == set(office.mailboxes)
+    first = dict(line.split() for line in passwords.read_text().splitlines())
+    assert set(first) == set(office.mailboxes)
+    for secret in (*first.values(), "AGE-SECRET-KEY", "PRIVATE KEY", kept.webmail_key.get_secret_value()):
+        assert secret not in shown.out + shown.err
+    assert before.splitlines()[0] in (office_directory / "office.toml").read_text()  # comments survive
+
+    assert run("secrets", "init", str(office_directory)) == 0
+    assert "has everything" in capsys.readouterr().out
+    assert secrets.read(office_directory) == kept
+
+
+def test_a_path_and_a_name_find_the_same_office(office_directory: Path) -> None:
+    assert find(str(office_directory)) == find(str(office_directory / "office.toml"))
+    with pytest.raises(OutpostError, match="is no lab"):
+        find(str(office_directory), "two")
+
+
+def test_a_tests_name_reads_as_its_promise() -> None:
+    assert (
+        sentence("tests/live/test_mta.py::test_stranger_cannot_relay[mta]") == "stranger cannot relay (mta)"
+    )
+
+
+def test_verification_reports_promise_and_observation(tmp_path: Path) -> None:
+    """The plugin inside pytest: one line of JSON per check, also when workers share the work."""
+    (tmp_path / "test_it.py").write_text(
+        textwrap.dedent(
+            '''
+            import pytest
+
+            @pytest.mark.control("REL-01")
+            def test_refusal():
+                """A stranger is refused."""
+                assert "250" == "554", "the server said 250"
+
+            def test_two_names_answer():
+                pass
+            '''
+        )
+    )
+    for workers in ([], ["-n", "2"]):
+        read, write = os.pipe()
+        subprocess.run(
+            [
+                sys.executable, "-m", "pytest", str(tmp_path), "-q", "-p", "outpost.verification",
+                "--events-fd", str(write), "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "-c", "/dev/null", *workers,
+            ],
+            pass_fds=(write,), capture_output=True, check=False, cwd=tmp_path, env=ENVIRONMENT,
+        )  # fmt: skip
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            events = [json.loads(line) for line in pipe]
+        assert {event["total"] for event in events if event["event"] == "collected"} == {2}
+        results = {event["promise"]: event for event in events if event["event"] == "result"}
+        assert set(results) == {"A stranger is refused", "two names answer"}
+        failed = results["A stranger is refused"]
+        assert failed["outcome"] == "failed"
+        assert failed["controls"] == ["REL-01"]
+        assert "the server said 250" in failed["seen"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="shell completion is tried with bash")
+def test_commands_complete_in_the_shell() -> None:
+    environment = ENVIRONMENT | {
+        "_OUTPOST_COMPLETE": "complete_bash",
+        "COMP_WORDS": "outpost ch",
+        "COMP_CWORD": "1",
+    }
+    result = subprocess.run(
+        [sys.executable, "-m", "outpost"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert "check" in result.stdout

@@ -1,0 +1,147 @@
+"""./outpost from a bare checkout: it makes its environment, keeps it, and says what is missing.
+
+The copies under test have an empty lock and a stand-in for the package, so that only the launcher is tested
+and nothing is fetched. Their path has a space in it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+STAND_IN = "import sys\nprint('ran', *sys.argv[1:])\n"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A bare checkout."""
+    root = tmp_path / "check out"
+    package = root / "src" / "outpost"
+    package.mkdir(parents=True)
+    shutil.copy2(ROOT / "outpost", root)
+    shutil.copy2(ROOT / "src" / "outpost" / "bootstrap.py", package)
+    (package / "__init__.py").write_text("")
+    (package / "__main__.py").write_text(STAND_IN)
+    (root / "requirements.lock").write_text("# nothing\n")
+    return root
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A directory to be PATH: the tools the launcher uses, and no Python."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    for tool in ("sh", "dirname", "readlink", "cmp", "id", "mktemp", "rm", "tail", "ln"):
+        found = shutil.which(tool)
+        assert found, tool
+        (directory / tool).symlink_to(found)
+    return directory
+
+
+def launch(
+    program: Path, *arguments: str, path: Path | None = None, cwd: Path = Path("/")
+) -> subprocess.CompletedProcess[str]:
+    """Start the launcher as a user would."""
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("PYTHON", "OUTPOST", "VIRTUAL"))
+    }
+    environment["OUTPOST_PYTHON" if path is None else "PATH"] = sys.executable if path is None else str(path)
+    return subprocess.run(
+        [program, *arguments], env=environment, cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+def stamp(checkout: Path) -> Path:
+    """Written when an environment is complete."""
+    return checkout / ".venv" / "outpost.stamp"
+
+
+def test_first_use_makes_the_environment_and_later_uses_start_at_once(checkout: Path) -> None:
+    first = launch(checkout / "outpost", "check", "two words")
+    assert (first.returncode, first.stdout) == (0, "ran check two words\n"), first.stderr
+    assert "environment ready" in first.stderr
+    made = stamp(checkout).stat().st_mtime_ns
+
+    link = checkout.parent / "elsewhere"
+    link.symlink_to(checkout / "outpost")
+    started = time.monotonic()
+    again = launch(link, "plan", cwd=checkout.parent)
+    assert (again.returncode, again.stdout, again.stderr) == (0, "ran plan\n", "")
+    assert time.monotonic() - started < 5
+    assert stamp(checkout).stat().st_mtime_ns == made
+
+
+def test_a_new_lock_or_a_broken_off_creation_makes_it_anew(checkout: Path) -> None:
+    launch(checkout / "outpost")
+    left_over = checkout / ".venv" / "left-over"
+    left_over.touch()
+    (checkout / "requirements.lock").write_text("# still nothing, but another lock\n")
+    assert launch(checkout / "outpost").stdout == "ran\n"
+    assert not left_over.exists()
+
+    left_over.touch()
+    stamp(checkout).unlink()  # what a creation that broke off looks like
+    assert launch(checkout / "outpost").stdout == "ran\n"
+    assert not left_over.exists()
+
+
+def test_two_starts_at_once_make_one_environment(checkout: Path) -> None:
+    environment = os.environ | {"OUTPOST_PYTHON": sys.executable}
+    both = [
+        subprocess.Popen(
+            [checkout / "outpost"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate() for process in both]
+    assert [out for out, _ in said] == ["ran\n", "ran\n"], said
+    assert sum("making the Python environment" in err for _, err in said) == 1
+
+
+def test_a_lock_that_cannot_be_installed_ends_in_a_remedy(checkout: Path) -> None:
+    (checkout / "requirements.lock").write_text("no-hash==1.0\n")
+    result = launch(checkout / "outpost")
+    assert result.returncode == 1
+    assert "Remedy" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not stamp(checkout).exists()
+
+
+def test_without_python_it_says_what_to_install(checkout: Path, path: Path) -> None:
+    result = launch(checkout / "outpost", "lab", "up", path=path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    assert "apt-get install python3-venv" in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may install packages; CI is root")
+def test_with_consent_it_installs_python(checkout: Path, path: Path) -> None:
+    installer = path / "apt-get"
+    installer.write_text(
+        f'#!/bin/sh\n[ "$1" = update ] || ln -s "{sys.executable}" "{path}/python3"\necho "$@" >>"{path}/log"\n'
+    )
+    installer.chmod(0o755)
+    result = launch(checkout / "outpost", "lab", "up", "--yes", path=path)
+    assert result.stdout == "ran lab up --yes\n", result.stderr
+    assert (path / "log").read_text() == "update\ninstall --yes --no-install-recommends python3-venv\n"
+
+
+def test_a_python_that_is_too_old_is_refused_by_name(checkout: Path) -> None:
+    result = subprocess.run(
+        [checkout / "outpost"],
+        env=os.environ | {"OUTPOST_PYTHON": "/bin/false"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "OUTPOST_PYTHON=/bin/false" in result.stderr
