@@ -1,0 +1,204 @@
+"""What an MTA's files say, derived from the office: recipients, routes, listeners, who may send as whom.
+
+Pure: no I/O, no pyinfra. Templates below ``templates/mta/`` get one ``MtaView`` as ``mta`` and print it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from outpost.office import ports
+from outpost.office.checks import MAX_SCAN
+from outpost.office.model import Host, IPAddress, Office, Peer
+
+STRANGERS_RECIPIENTS = 100
+"""Recipients a stranger may name in one message: RFC 5321, section 4.5.3.1.8, asks for at least 100."""
+
+SCAN_MARGIN = 1024**2
+"""What clamd's stream may exceed the largest message by: headers that Postfix adds, and framing."""
+
+
+def literal(address: IPAddress) -> str:
+    """An address as Postfix writes it in front of a port."""
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+@dataclass(frozen=True)
+class PeerRoute:
+    """Both directions to one peer, as Postfix sees them.
+
+    Attributes:
+        sockets: Where its mail comes in, ``address:port``, on the MTA's addresses in the peer's zone.
+        next_hop: Where mail to it goes; in brackets, so that no MX record can divert it.
+        policy: How the next hop must prove itself, in the terms of smtp_tls_policy_maps.
+    """
+
+    peer: Peer
+    sockets: tuple[str, ...]
+    next_hop: str
+    policy: str
+
+    @property
+    def inward(self) -> str:
+        """Name of its listener in logs."""
+        return f"from-{self.peer.name}"
+
+    @property
+    def parameter(self) -> str:
+        """Its listener's name within Postfix parameter names."""
+        return self.inward.replace("-", "_")
+
+    @property
+    def outward(self) -> str:
+        """Name of its transport, in master.cf and in logs."""
+        return f"to-{self.peer.name}"
+
+
+@dataclass(frozen=True)
+class MtaView:
+    """One MTA of an office."""
+
+    office: Office
+    me: Host
+
+    # Who is here -----------------------------------------------------------------------------------------------
+
+    @property
+    def mailboxes(self) -> tuple[str, ...]:
+        """Addresses that the store has a mailbox for."""
+        return self.office.mailboxes
+
+    @property
+    def aliases(self) -> dict[str, tuple[str, ...]]:
+        """Every other address of the office, with the mailboxes it stands for."""
+        return {alias.address: self.office.expand(alias.address) for alias in self.office.all_aliases}
+
+    @property
+    def sender_logins(self) -> dict[str, tuple[str, ...]]:
+        """Sender address to the logins that may use it: one's own, and the aliases one is a member of."""
+        return {address: (address,) for address in self.mailboxes} | self.aliases
+
+    # Listeners -------------------------------------------------------------------------------------------------
+
+    @property
+    def outer_sockets(self) -> tuple[str, ...]:
+        """Where strangers connect."""
+        return self._sockets(self.office.addresses_of_kind(self.me, "internet"), ports.SMTP)
+
+    @property
+    def submission_sockets(self) -> tuple[str, ...]:
+        """Where the store hands over users' mail."""
+        addresses = dict.fromkeys(
+            address
+            for store in self.office.with_role("store")
+            for address in self.office.link_addresses(self.me, store)
+        )
+        return self._sockets(tuple(addresses), ports.SUBMISSION_RELAY)
+
+    @property
+    def store_addresses(self) -> tuple[IPAddress, ...]:
+        """Where the store's side of the link is: LMTP goes there, submissions come from there."""
+        return tuple(
+            address
+            for store in self.office.with_role("store")
+            for address in self.office.link_addresses(store, self.me)
+        )
+
+    @property
+    def peers(self) -> tuple[PeerRoute, ...]:
+        """A listener and a route for every peer."""
+        return tuple(
+            PeerRoute(
+                peer=peer,
+                sockets=self._sockets(self.me.in_zone(peer.zone), peer.listen),
+                next_hop=f"[{peer.next_hop}]:{peer.port}",
+                policy="dane-only" if peer.tls == "dane" else f"secure match={peer.next_hop}",
+            )
+            for peer in self.office.peers
+        )
+
+    # Routes ----------------------------------------------------------------------------------------------------
+
+    @property
+    def store_names(self) -> tuple[str, ...]:
+        """Names one of which the store's certificate must carry."""
+        return tuple(store.fqdn for store in self.office.with_role("store"))
+
+    @property
+    def lmtp(self) -> str:
+        """The store, by address: local delivery must not wait for the DNS. The second is for when the first is down."""
+        return ", ".join(f"[{address}]:{ports.LMTP}" for address in self.store_addresses)
+
+    @property
+    def smarthost(self) -> str:
+        """The relay for Internet mail as a next hop; empty where the MTA delivers by MX."""
+        relay = self.office.smarthost
+        return f"[{relay.host}]:{relay.port}" if relay else ""
+
+    @property
+    def smarthost_speaks_tls_first(self) -> bool:
+        """Whether the smarthost expects TLS from the first byte."""
+        return self.office.smarthost is not None and self.office.smarthost.port == ports.SUBMISSIONS
+
+    @property
+    def default_transport(self) -> str:
+        """Where mail to everybody else goes."""
+        return f"smarthost:{self.smarthost}" if self.smarthost else "smtp"
+
+    @property
+    def protocols(self) -> str:
+        """IP versions that the office carries, as Postfix names them."""
+        families = frozenset[int]().union(*(zone.families for zone in self.office.zones.values()))
+        return "all" if families == {4, 6} else ", ".join(f"ipv{family}" for family in sorted(families))
+
+    @property
+    def tls_policies(self) -> dict[str, str]:
+        """Next hop to the TLS it must show; whatever is not here gets DANE where there is DANE."""
+        policies = {route.next_hop: route.policy for route in self.peers}
+        if self.office.smarthost:
+            policies[self.smarthost] = f"secure match={self.office.smarthost.host}"
+        return policies
+
+    # Sizes and counts ------------------------------------------------------------------------------------------
+
+    @property
+    def message_size(self) -> int:
+        """Largest message in bytes, encoded."""
+        return int(self.office.limits.message_size)
+
+    @property
+    def queue_reserve(self) -> int:
+        """Bytes that must be free before mail is accepted: the message that is coming, and its copies on the way."""
+        return 4 * self.message_size
+
+    @property
+    def scan_size(self) -> int:
+        """Most that the filters read of one message, with room for what Postfix adds to it."""
+        return int(self.office.limits.scan_size) + SCAN_MARGIN
+
+    @property
+    def expanded_size(self) -> int:
+        """Most that ClamAV unpacks of one message; what goes beyond is refused as too deep, not passed."""
+        return min(4 * self.scan_size, MAX_SCAN)
+
+    @property
+    def strangers_recipients(self) -> int:
+        """Recipients per message on the listeners that are not for users."""
+        return max(STRANGERS_RECIPIENTS, self.office.limits.recipients_per_message)
+
+    # Filters ---------------------------------------------------------------------------------------------------
+
+    @property
+    def local_signatures(self) -> bool:
+        """Whether ClamAV has only the test signature (the lab)."""
+        return self.office.scanner.signatures == "local"
+
+    @property
+    def signature_proxy(self) -> SplitResult | None:
+        """The HTTP proxy by which freshclam leaves, where the host must not do so itself."""
+        return urlsplit(self.office.archive.proxy) if self.office.archive.proxy else None
+
+    @staticmethod
+    def _sockets(addresses: tuple[IPAddress, ...], port: int) -> tuple[str, ...]:
+        return tuple(f"{literal(address)}:{port}" for address in addresses)
