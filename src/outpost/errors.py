@@ -13,7 +13,7 @@ class OutpostError(Exception):
     """
 
     def __init__(self, message: str, remedy: str = "", *, exit_code: int = 1) -> None:
-        super().__init__(message)
+        super().__init__(f"{message}. Remedy: {remedy}." if remedy else message)
         self.message = message
         self.remedy = remedy
         self.exit_code = exit_code

@@ -274,10 +274,7 @@ def _outcome(target: Target, output: str, follower: Follower, returncode: int, s
     try:
         result = json.loads(output)
     except ValueError:
-        raise OutpostError(
-            f"pyinfra stopped: {_reason(follower)}",
-            f"./outpost check {target.name}; OUTPOST_DEBUG=1 shows all of pyinfra's log",
-        ) from None
+        raise _stopped(target, follower) from None
     failed = {name: _last(host) for name, host in follower.hosts.items() if host.failed}
     if result["results"] is None:
         changes = [
@@ -295,13 +292,24 @@ def _outcome(target: Target, output: str, follower: Follower, returncode: int, s
         for host in result["results"]["failed_hosts"]:
             failed.setdefault(follower.short(host), "see the log")
     if returncode and not failed:
-        raise OutpostError(f"pyinfra stopped: {_reason(follower)}", "OUTPOST_DEBUG=1 shows all of its log")
+        raise _stopped(target, follower)
     return Outcome(
         hosts=tuple(sorted({*follower.hosts, *(change.host for change in changes), *failed})),
         changes=tuple(changes),
         failed=failed,
         diff=tuple(follower.details),
         seconds=seconds,
+    )
+
+
+def _stopped(target: Target, follower: Follower) -> OutpostError:
+    """Why pyinfra broke off, with the remedy that the reason itself names, where it names one."""
+    message, _, remedy = _reason(follower).partition(". Remedy: ")
+    if remedy:
+        return OutpostError(message, remedy.removesuffix("."))
+    return OutpostError(
+        f"pyinfra stopped: {message}",
+        f"./outpost check {target.name}; OUTPOST_DEBUG=1 shows all of pyinfra's log",
     )
 
 

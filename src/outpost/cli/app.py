@@ -41,7 +41,7 @@ class LazyGroup(TyperGroup):
         if name == "lab":
             from outpost.lab.cli import app as lab_app
 
-            command = typer.main.get_command(lab_app)
+            command = typer.main.get_group(lab_app)
         return name, command, rest
 
 

@@ -16,7 +16,7 @@ from outpost import run
 from outpost.cli.console import err, out, say_json
 from outpost.cli.progress import watcher
 from outpost.errors import OutpostError
-from outpost.office import Office, OfficeError, Problem, load
+from outpost.office import Office, Problem, load
 from outpost.office import check as problems_of
 from outpost.target import INVENTORY, LAB, Target, find, shown
 
