@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,10 +38,8 @@ def seal(instance: Instance) -> None:
     if done.new_passwords:
         file = directory / "passwords.json"
         known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        with open(
-            os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
-        ) as stream:
-            json.dump(known | dict(done.new_passwords), stream, indent=1)
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(known | dict(done.new_passwords), indent=1), encoding="utf-8")
     if done.added:
         secrets.write(directory, done.secrets, (recipient,))
     instance.office_ca.write_text(done.secrets.authority.certificate, encoding="ascii")

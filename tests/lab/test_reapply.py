@@ -1,0 +1,131 @@
+"""The second apply is empty, by every connector and after a restart; what drifts is named and repaired, nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+import pytest
+
+from outpost.lab.instance import Instance
+from tests.lab.conftest import Pyinfra
+
+DOCKER, SSH = "inventory/lab/docker.py", "inventory/lab/ssh.py"
+
+
+def on(lab: Instance, machine: str, script: str) -> str:
+    """Output of a shell script on a machine of the lab."""
+    command = ["docker", "exec", lab.container_name(machine), "sh", "-euc", script]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("inventory", [DOCKER, SSH])
+def test_a_plan_after_the_deploy_finds_nothing_to_change(pyinfra: Pyinfra, inventory: str) -> None:
+    run = pyinfra("--dry", "--json", inventory=inventory)
+    assert run.code == 0, run.log
+    assert run.changes == {}
+    assert run.result["plan"], "no operation was looked at"
+
+
+@pytest.mark.parametrize("inventory", [DOCKER, SSH])
+def test_a_second_apply_changes_nothing(pyinfra: Pyinfra, inventory: str) -> None:
+    run = pyinfra("-y", "--json", inventory=inventory)
+    assert run.code == 0, run.log
+    results = run.result["results"]
+    assert results["failed_hosts"] == []
+    assert {
+        operation["name"]: operation["success"] for operation in results["operations"] if operation["success"]
+    } == {}
+
+
+def test_drift_is_named_and_repaired_and_nothing_else_is(lab: Instance, pyinfra: Pyinfra) -> None:
+    on(lab, "mta", "echo '# by hand' >> /etc/postfix/main.cf")
+    on(lab, "store", "chmod 0644 /etc/dovecot/users; systemctl stop dovecot")
+    on(lab, "webmail", "rm /etc/nginx/nginx.conf")
+    plan = pyinfra("--dry", "--diff", "--json")
+    touched = {
+        host.rpartition("-")[2]: operation for operation, hosts in plan.changes.items() for host in hosts
+    }
+    assert touched == {"mta": "postfix", "store": "dovecot", "webmail": "nginx"}
+    assert "-# by hand" in plan.log
+    applied = pyinfra("-y", "--json")
+    assert applied.code == 0, applied.log
+    assert "by hand" not in on(lab, "mta", "cat /etc/postfix/main.cf")
+    assert on(lab, "store", "systemctl is-active dovecot; stat -c %a /etc/dovecot/users").split() == [
+        "active",
+        "640",
+    ]
+    assert pyinfra("--dry", "--json").changes == {}
+
+
+def test_a_configuration_its_daemon_refuses_never_lands(
+    lab: Instance, pyinfra: Pyinfra, tmp_path: object
+) -> None:
+    before = on(
+        lab, "mta", "sha256sum /etc/postfix/main.cf; systemctl show -P ExecMainStartTimestamp postfix"
+    )
+    deploy = f"{tmp_path}/deploy.py"
+    with open(deploy, "w", encoding="utf-8") as file:  # noqa: PTH123
+        file.write(
+            "from roles import shapes\n"
+            "shapes.service(name='postfix', unit='postfix.service', check='postfix check',\n"
+            "    files=[shapes.text('/etc/postfix/main.cf', 'inet_protocols = ipv7\\n')])\n"
+        )
+    run = pyinfra("-y", "--json", "--limit", f"@docker/{lab.container_name('mta')}", deploy=deploy)
+    assert run.code != 0
+    assert "ipv7" in run.log
+    after = on(lab, "mta", "sha256sum /etc/postfix/main.cf; systemctl show -P ExecMainStartTimestamp postfix")
+    assert after == before
+
+
+def test_a_restart_that_was_lost_is_made_up_for(lab: Instance, pyinfra: Pyinfra) -> None:
+    """A run that broke off between installing a file and restarting its daemon leaves no digest behind."""
+    on(lab, "ns2", "sed -i '/^digest /d' /var/lib/outpost/applied/knot")
+    before = on(lab, "ns2", "systemctl show -P InvocationID knot")
+    assert pyinfra("-y", "--json").code == 0
+    assert on(lab, "ns2", "systemctl show -P InvocationID knot") != before or "reload" in on(
+        lab, "ns2", "journalctl -u knot -n 20 -o cat"
+    )
+    assert pyinfra("--dry", "--json").changes == {}
+
+
+def test_what_is_no_longer_declared_leaves_the_host(
+    lab: Instance, pyinfra: Pyinfra, tmp_path: object
+) -> None:
+    deploy = f"{tmp_path}/deploy.py"
+    with open(deploy, "w", encoding="utf-8") as file:  # noqa: PTH123
+        file.write(
+            "from roles import shapes\n"
+            "unit = '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=true\\n[Install]\\nWantedBy=multi-user.target\\n'\n"
+            "shapes.service(name='bygone', unit='bygone.service',\n"
+            "    files=[shapes.text('/etc/systemd/system/bygone.service', unit)])\n"
+        )
+    assert pyinfra("-y", "--limit", f"@docker/{lab.container_name('ns2')}", deploy=deploy).code == 0
+    assert on(lab, "ns2", "systemctl is-active bygone").strip() == "active"
+    assert pyinfra("-y", "--json").code == 0
+    assert (
+        on(lab, "ns2", "ls /etc/systemd/system; systemctl list-units --all --plain 'bygone*'").count("bygone")
+        == 0
+    )
+    assert pyinfra("--dry", "--json").changes == {}
+
+
+@pytest.mark.parametrize("machine", ["ns1", "mta", "store", "webmail"])
+def test_a_restarted_host_comes_back_as_declared(lab: Instance, pyinfra: Pyinfra, machine: str) -> None:
+    subprocess.run(
+        ["docker", "restart", "-t", "20", lab.container_name(machine)], check=True, capture_output=True
+    )
+    state = _settled(lab, machine)
+    assert state == "running", on(lab, machine, "systemctl --failed --no-legend; true")
+    assert pyinfra("--dry", "--json").changes == {}
+
+
+def _settled(lab: Instance, machine: str) -> str:
+    """The state that the machine's boot ends in; systemd itself says when."""
+    deadline = time.monotonic() + 90
+    command = ["docker", "exec", lab.container_name(machine), "systemctl", "is-system-running", "--wait"]
+    while time.monotonic() < deadline:
+        state = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        if state in ("running", "degraded"):
+            return state
+    return "not booted"

@@ -1,0 +1,135 @@
+"""Secrets are only added to, open only to their readers, and show nowhere."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from argon2 import PasswordHasher
+from cryptography import x509
+from cryptography.x509.verification import PolicyBuilder, Store
+
+from outpost import secrets
+from outpost.errors import OutpostError
+from outpost.office import Office
+from outpost.office.load import parse
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def office() -> Office:
+    data = tomllib.loads((ROOT / "inventory/harbour/office.toml").read_text(encoding="utf-8"))
+    office, _ = parse(data)
+    assert office is not None
+    return office
+
+
+@pytest.fixture(scope="module")
+def done(office: Office) -> secrets.Completed:
+    return secrets.complete(office)
+
+
+def canaries(kept: secrets.Secrets) -> list[str]:
+    """Every secret value, as it would be found in a leak."""
+    pairs = [kept.authority, *kept.hosts.values(), *kept.public.values()]
+    keys = [pair.key for pair in pairs] + [
+        key for pair in kept.dkim.values() for key in (pair.rsa, pair.ed25519)
+    ]
+    bodies = [key.get_secret_value().splitlines()[1] for key in keys]
+    return bodies + [
+        value.get_secret_value()
+        for value in (*kept.tsig.values(), *kept.passwords.values(), kept.webmail_key)
+    ]
+
+
+def test_nothing_secret_shows_in_representations(done: secrets.Completed) -> None:
+    shown = f"{done.secrets!r} {done.secrets} {done.secrets.to_json()} {done.added}"
+    assert len(canaries(done.secrets)) > 10
+    assert not [canary for canary in canaries(done.secrets) if canary in shown]
+
+
+def test_completing_again_adds_nothing_and_keeps_everything(office: Office, done: secrets.Completed) -> None:
+    again = secrets.complete(office, done.secrets)
+    assert again.added == ()
+    assert again.new_passwords == {}
+    assert again.secrets == done.secrets
+
+
+def test_a_certificate_near_its_end_is_renewed_with_the_same_key(
+    office: Office, done: secrets.Completed
+) -> None:
+    later = datetime.now(UTC) + timedelta(days=secrets.HOST_DAYS - secrets.RENEW_DAYS + 1)
+    renewed = secrets.complete(office, done.secrets, now=later).secrets
+    assert renewed.hosts["mta"].certificate != done.secrets.hosts["mta"].certificate
+    assert renewed.hosts["mta"].key == done.secrets.hosts["mta"].key
+    assert renewed.authority == done.secrets.authority
+
+
+def test_a_new_user_gets_a_password_and_the_others_keep_theirs(
+    office: Office, done: secrets.Completed
+) -> None:
+    fewer = done.secrets.model_copy(update={"passwords": dict(list(done.secrets.passwords.items())[:1])})
+    again = secrets.complete(office, fewer)
+    assert list(again.new_passwords) == ["tom@harbour.example.com"]
+    assert (
+        again.secrets.passwords["maria@harbour.example.com"]
+        == done.secrets.passwords["maria@harbour.example.com"]
+    )
+
+
+def test_passwords_are_hashed_with_argon2id(done: secrets.Completed) -> None:
+    for address, password in done.new_passwords.items():
+        stored = done.secrets.passwords[address].get_secret_value()
+        assert stored.startswith("{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$")
+        assert PasswordHasher().verify(stored.removeprefix("{ARGON2ID}"), password)
+
+
+def test_the_authority_vouches_for_its_own_office_only(office: Office, done: secrets.Completed) -> None:
+    authority = x509.load_pem_x509_certificate(done.secrets.authority.certificate.encode())
+    verifier = PolicyBuilder().store(Store([authority]))
+    for host in office.hosts:
+        leaf = x509.load_pem_x509_certificate(done.secrets.hosts[host.name].certificate.encode())
+        assert verifier.build_server_verifier(x509.DNSName(host.fqdn)).verify(leaf, [])
+    permitted = authority.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees
+    assert permitted is not None
+    assert [name.value for name in permitted if isinstance(name, x509.DNSName)] == [office.domain]
+
+
+def test_sealed_secrets_open_to_their_reader_only(
+    tmp_path: Path, done: secrets.Completed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = secrets.create_identity(tmp_path / "reader.txt")
+    secrets.create_identity(tmp_path / "other.txt")
+    secrets.write(tmp_path, done.secrets, (reader,))
+    sealed = (tmp_path / secrets.FILE_NAME).read_bytes()
+    assert not [canary for canary in canaries(done.secrets) if canary.encode() in sealed]
+    monkeypatch.setenv(secrets.IDENTITY_VARIABLE, str(tmp_path / "reader.txt"))
+    assert secrets.read(tmp_path) == done.secrets
+    monkeypatch.setenv(secrets.IDENTITY_VARIABLE, str(tmp_path / "other.txt"))
+    with pytest.raises(OutpostError, match="was not encrypted to the identity"):
+        secrets.read(tmp_path)
+
+
+def test_an_identity_is_never_overwritten_and_is_private(tmp_path: Path) -> None:
+    path = tmp_path / "identity.txt"
+    secrets.create_identity(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    before = path.read_text()
+    with pytest.raises(OutpostError, match="exists"):
+        secrets.create_identity(path)
+    assert path.read_text() == before
+
+
+def test_secrets_without_a_reader_are_refused(tmp_path: Path, done: secrets.Completed) -> None:
+    with pytest.raises(OutpostError, match="nobody could read"):
+        secrets.write(tmp_path, done.secrets, ())
+    assert not (tmp_path / secrets.FILE_NAME).exists()
+
+
+def test_missing_secrets_say_how_to_make_them(tmp_path: Path) -> None:
+    with pytest.raises(OutpostError, match="no secrets at") as error:
+        secrets.read(tmp_path)
+    assert "secrets init" in error.value.remedy
