@@ -1,0 +1,119 @@
+"""What a store's files say, derived from the office: accounts, listeners, who needs a certificate, the way to the MTA.
+
+Pure: no I/O, no pyinfra. Templates below ``templates/store/`` get one ``StoreView`` as ``store`` and print it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outpost.office import ports
+from outpost.office.flows import inbound, listeners
+from outpost.office.model import Host, IPAddress, IPNetwork, Office, User
+
+QUOTA_GRACE = 10 * 1024**2
+"""How far one delivery may exceed a mailbox that is not full yet, so that the last message is not refused at random."""
+
+TRASH_ROOM = 100 * 1024**2
+"""Room beyond the quota for the Trash folder: a full mailbox must still let its owner delete (by copy and expunge)."""
+
+DELIVERIES_PER_USER = 4
+"""Parallel deliveries into one mailbox. Each may overshoot the quota once, and a bomb must not take every process."""
+
+SESSIONS_PER_USER = 6
+"""IMAP sessions that one user's programs hold open, on average: a desktop with four folders, a telephone, webmail."""
+
+LEAST_SESSIONS = 100
+"""IMAP sessions that even the smallest office has room for."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """One line of the accounts file.
+
+    Attributes:
+        quota: Size of the mailbox in bytes.
+    """
+
+    user: User
+    quota: int
+
+
+@dataclass(frozen=True)
+class StoreView:
+    """One store of an office."""
+
+    office: Office
+    me: Host
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """Every user with a mailbox, in the order of the file."""
+        return tuple(Account(user, self.office.quota(user)) for user in self.office.users)
+
+    def addresses(self, port: int) -> tuple[IPAddress, ...]:
+        """Addresses of the role contract at which the store listens on a port; never a wildcard."""
+        return tuple(entry.address for entry in listeners(self.office, self.me) if entry.port == port)
+
+    @property
+    def login_addresses(self) -> tuple[IPAddress, ...]:
+        """Where users' programs and webmail read, send and manage filters."""
+        return self.addresses(ports.IMAPS)
+
+    @property
+    def lmtp_addresses(self) -> tuple[IPAddress, ...]:
+        """Where the MTAs deliver."""
+        return self.addresses(ports.LMTP)
+
+    @property
+    def office_addresses(self) -> tuple[IPAddress, ...]:
+        """Login addresses that only the office's own hosts use: there the store shows and asks for host certificates."""
+        return tuple(
+            address
+            for address in self.login_addresses
+            if all(
+                flow.source.host is not None
+                for flow in inbound(self.office, self.me)
+                if flow.port == ports.IMAPS and any(address in net for net in flow.destination.networks)
+            )
+        )
+
+    @property
+    def certless_networks(self) -> tuple[IPNetwork, ...]:
+        """Networks whose users log in without a client certificate; from anywhere else a login needs one."""
+        return tuple(
+            network
+            for flow in inbound(self.office, self.me)
+            if flow.port == ports.IMAPS and flow.source.host is None
+            for network in flow.source.networks
+        )
+
+    @property
+    def webmail_addresses(self) -> tuple[IPAddress, ...]:
+        """Where webmail logs in from, on behalf of many browsers."""
+        return tuple(
+            network.network_address
+            for flow in inbound(self.office, self.me)
+            if flow.port == ports.IMAPS and flow.source.host is not None
+            for network in flow.source.networks
+        )
+
+    @property
+    def mtas(self) -> tuple[Host, ...]:
+        """The MTAs, whose certificates alone open the delivery port."""
+        return self.office.with_role("mta")
+
+    @property
+    def relay(self) -> IPAddress:
+        """The MTA that users' mail is handed to: the first one declared. See docs/adr on the store's links."""
+        return self.office.link_addresses(self.mtas[0], self.me)[0]
+
+    @property
+    def relay_host(self) -> str:
+        """The relay in front of a port, as Dovecot writes it."""
+        return f"[{self.relay}]" if self.relay.version == 6 else str(self.relay)
+
+    @property
+    def sessions(self) -> int:
+        """IMAP sessions of the whole office at once."""
+        return max(LEAST_SESSIONS, SESSIONS_PER_USER * len(self.office.users))
