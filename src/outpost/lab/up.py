@@ -21,6 +21,7 @@ from outpost.lab.paths import OFFICE, ROOT, STATE
 from outpost.lab.progress import Clock, Progress, Quiet
 
 AT_ONCE = 4  # containers created or booted side by side
+RESOLVES = ("kdig", "@127.0.0.1", "+retry=3", "+timeout=2", "+cd", "a.nic.test", "A")
 NETWORKS = "networks"
 IMAGES = "images"
 
@@ -68,16 +69,13 @@ def up(
     with clock.step("world and hosts"), ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(lambda machine: containers.ensure(client, instance, machine, zones), instance.machines))
     with clock.step("boot"), ThreadPoolExecutor(AT_ONCE) as pool:
-        # a host of the office may be degraded for reasons of its own, which verification names
         list(
             pool.map(
-                lambda machine: containers.wait(
-                    instance.container(machine.name, client),
-                    ("running", "degraded") if machine.office else ("running",),
-                ),
+                lambda machine: containers.wait(instance.container(machine.name, client), machine),
                 instance.machines,
             )
         )
+        containers.run(instance.container("gw", client), *RESOLVES)
     if deploy is not None:
         with clock.step("office"):
             deploy(instance)
