@@ -120,6 +120,12 @@ def _identity(*, office: Office, me: Host, secrets: Secrets) -> None:
 
 
 def _names_and_clock(view: BaseView) -> None:
+    if not view.trust_anchor:
+        once(
+            "trust anchor of the root",  # Unbound keeps it up to date from then on (RFC 5011)
+            unless="test -s /var/lib/unbound/root.key",
+            command="install -o unbound -g unbound -m 0644 /usr/share/dns/root.key /var/lib/unbound/root.key",
+        )
     service(
         name="unbound",
         unit="unbound.service",
