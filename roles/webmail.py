@@ -1,0 +1,132 @@
+"""Webmail: nginx, PHP-FPM and Roundcube, and the files that other mail systems and mail programs fetch.
+
+It keeps no mail and no password: Roundcube logs in to the store with what the user types, and what a session
+holds lives in memory that only the PHP unit sees.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyinfra.api.deploy import deploy
+
+from outpost.office import Host, Office, ports
+from outpost.office.dns import mta_sts_policy
+from outpost.office.webmail import WebmailView
+from outpost.secrets import Secrets
+from roles.base import tls_files
+from roles.shapes import File, absent, account, directory, once, packages, rendered, service, settings, text
+
+PACKAGES = (
+    "nginx",
+    "php8.4-fpm",  # by name: Debian's "php" alone would bring Apache with it
+    "php8.4-zip",  # several attachments in one download; php8.4-gd stays away: it parses pictures of strangers
+    "roundcube-core",
+    "roundcube-plugins",
+    "roundcube-sqlite3",
+)
+PRESEED = (
+    # Roundcube's package would create a database of its own, and configure whatever web server it finds
+    "roundcube-core roundcube/dbconfig-install boolean false",
+    "roundcube-core roundcube/reconfigure-webserver multiselect",
+)
+DEFAULTS = ("/etc/php/8.4/fpm/pool.d/www.conf", "/etc/nginx/sites-enabled/default")
+DATABASE_TOOL = "/usr/local/lib/outpost/roundcube-database"
+CONFIG = "/etc/roundcube/config.inc.php"
+PHP = ("/etc/php/8.4/fpm/php-fpm.conf", "/etc/php/8.4/fpm/conf.d/99-outpost.ini")
+SCRIPTS = (
+    "/etc/roundcube/plugins/managesieve/config.inc.php",
+    "/var/lib/roundcube/plugins/office/config.inc.php",
+    "/var/lib/roundcube/plugins/office/office.php",
+)
+STATIC = (
+    "/var/www/webmail/office.svg",
+    "/var/www/webmail/too-large.html",
+    "/var/www/autoconfig/mail/config-v1.1.xml",
+    "/var/www/autoconfig/autodiscover/autodiscover.xml",
+)
+
+
+@deploy("webmail")
+def webmail(*, office: Office, me: Host, secrets: Secrets) -> None:
+    """Make a host the office's webmail."""
+    view = WebmailView(office, me)
+    packages("nginx, PHP and Roundcube", PACKAGES, preseed=PRESEED)
+    account("roundcube", home="/var/lib/roundcube")
+    absent("Debian's default pool and site", DEFAULTS)
+    _database(view)
+    _roundcube(view, secrets)
+    _web_server(view, tls_files(me=me, secrets=secrets))
+
+
+def _database(view: WebmailView) -> None:
+    """Preferences and contacts: the schema made once, and brought forward when the package brings a newer one."""
+    directory("/var/lib/roundcube/db", owner="roundcube", group="roundcube", mode="0700")
+    settings(name="roundcube-database", files=[rendered("webmail", DATABASE_TOOL, mode="0755")])
+    once(
+        "Roundcube's database",
+        unless=f"runuser -u roundcube -- {DATABASE_TOOL} current",
+        command=f"runuser -u roundcube -- {DATABASE_TOOL} update",
+    )
+    service(
+        name="roundcube-cleandb",
+        unit="roundcube-cleandb.timer",
+        files=[_from_template("/etc/systemd/system/roundcube-cleandb.service.d/outpost.conf", view)],
+    )
+    once(
+        "roundcube-gc masked",  # nothing on the disk for it to sweep, and PHP's memory is not its to see
+        unless="systemctl is-enabled roundcube-gc.timer roundcube-gc.service | grep -cx masked | grep -x 2",
+        command="systemctl disable --now --quiet roundcube-gc.timer; systemctl mask --quiet roundcube-gc.timer roundcube-gc.service",
+    )
+
+
+def _roundcube(view: WebmailView, secrets: Secrets) -> None:
+    """Roundcube and the PHP that runs it."""
+    context: dict[str, Any] = {
+        "view": view,
+        "ports": ports,
+        "session_key": secrets.webmail_key.get_secret_value(),
+    }
+    config = rendered("webmail", CONFIG, mode="0640", group="roundcube", secret=True, **context)
+    syntax = (f"php --syntax-check {path} >/dev/null" for path in (CONFIG, *SCRIPTS))
+    _sandbox("php8.4-fpm.service", view)
+    service(
+        name="php8.4-fpm",
+        unit="php8.4-fpm.service",
+        files=[config, *(_from_template(path, view) for path in (*PHP, *SCRIPTS))],
+        check=" && ".join(["php-fpm8.4 --test", *syntax]),
+        on_change="reload",  # it ends no session; a restart ends them all
+    )
+
+
+def _web_server(view: WebmailView, certificates: tuple[File, ...]) -> None:
+    """nginx and what it serves besides Roundcube."""
+    settings(
+        name="client-setup",
+        files=[
+            text("/var/www/mta-sts/.well-known/mta-sts.txt", mta_sts_policy(view.office)),
+            *(_from_template(path, view) for path in STATIC),
+        ],
+    )
+    _sandbox("nginx.service", view)
+    service(
+        name="nginx",
+        unit="nginx.service",
+        files=[_from_template("/etc/nginx/nginx.conf", view)],
+        watches=certificates,
+        check="nginx -t -q",
+        on_change="reload",
+    )
+
+
+def _sandbox(unit: str, view: WebmailView) -> None:
+    """A unit's drop-in, apart from its configuration: that is reloaded, a drop-in needs a restart."""
+    settings(
+        name=f"{unit.removesuffix('.service')}-unit",
+        files=[_from_template(f"/etc/systemd/system/{unit}.d/outpost.conf", view)],
+        activate=f"systemctl try-restart {unit}",
+    )
+
+
+def _from_template(path: str, view: WebmailView) -> File:
+    return rendered("webmail", path, view=view, ports=ports)

@@ -1,0 +1,119 @@
+"""What a webmail host derives from the office: which names it answers where, its limits, its way to the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outpost.office import ports
+from outpost.office.dns import CLIENT_SETUP
+from outpost.office.flows import listeners
+from outpost.office.model import Host, IPAddress, Office
+
+MIB = 1024**2
+FORM_ROOM = MIB
+"""Room in a request beside the file itself: the form around an upload, the text of a message."""
+IDLE_MINUTES = 30
+"""Without a click for this long a session ends (WEB-03); a browser's own refreshes do not count."""
+SESSION_HOURS = 12
+"""No session outlives a working day, however busy (WEB-03)."""
+
+
+@dataclass(frozen=True)
+class WebmailView:
+    """Derivations for the templates of one webmail host."""
+
+    office: Office
+    me: Host
+
+    @property
+    def name(self) -> str:
+        """The name users type."""
+        return self.me.fqdn
+
+    @property
+    def store(self) -> Host:
+        """The store it logs in to; users cannot choose another (REL-07)."""
+        return self.office.with_role("store")[0]
+
+    @property
+    def store_addresses(self) -> tuple[IPAddress, ...]:
+        """Where the store is reached from here."""
+        return self.office.link_addresses(self.store, self.me)
+
+    @property
+    def policy_name(self) -> str:
+        """Host name of the MTA-STS policy (RFC 8461, section 3.3)."""
+        return f"mta-sts.{self.office.domain}"
+
+    @property
+    def discovery_names(self) -> tuple[str, ...]:
+        """Host names at which mail programs look for their settings."""
+        return tuple(f"{label}.{self.office.domain}" for label in CLIENT_SETUP)
+
+    @property
+    def addresses(self) -> tuple[IPAddress, ...]:
+        """Addresses of the role contract: nginx listens on these and on no other, least of all on a wildcard."""
+        return tuple(entry.address for entry in listeners(self.office, self.me) if entry.port == ports.HTTPS)
+
+    @property
+    def webmail_addresses(self) -> tuple[IPAddress, ...]:
+        """Addresses that answer to the webmail name: not the Internet's, unless the office opens it."""
+        if self.office.webmail.open_to_internet:
+            return self.addresses
+        outer = self.office.addresses_of_kind(self.me, "internet")
+        return tuple(address for address in self.addresses if address not in outer)
+
+    @property
+    def file_size(self) -> int:
+        """Largest file a user can attach: base64 turns 3 bytes into 4, and lines of 76 end in 2 more."""
+        return int(self.office.limits.message_size) * 57 // 78
+
+    @property
+    def request_size(self) -> int:
+        """Largest HTTP request: one largest file and its form."""
+        return self.file_size + FORM_ROOM
+
+    @property
+    def memory_limit(self) -> int:
+        """Memory of one PHP request: Roundcube holds a message while it encodes it."""
+        return 64 * MIB + 4 * int(self.office.limits.message_size)
+
+    @property
+    def workers(self) -> int:
+        """PHP processes: browsers refresh once a minute, so one for five users is ample; 6 let small offices breathe."""
+        return min(30, max(6, len(self.office.users) // 5))
+
+    @property
+    def volatile_size(self) -> int:
+        """Room in memory for sessions and uploads: every worker's largest message twice (raw and encoded)."""
+        return 64 * MIB + 2 * self.workers * int(self.office.limits.message_size)
+
+    @property
+    def idle_minutes(self) -> int:
+        """Minutes without a click after which a session ends."""
+        return IDLE_MINUTES
+
+    @property
+    def session_hours(self) -> int:
+        """Hours after which every session ends."""
+        return SESSION_HOURS
+
+    @property
+    def sieve_scheme(self) -> str:
+        """How a ManageSieve connection gets its TLS: by STARTTLS, the protocol's only way (RFC 5804, section 2.2)."""
+        return "tls"
+
+    @staticmethod
+    def socket(address: IPAddress) -> str:
+        """An address and the HTTPS port as nginx writes them."""
+        return f"[{address}]:{ports.HTTPS}" if address.version == 6 else f"{address}:{ports.HTTPS}"
+
+    @staticmethod
+    def php(text: str) -> str:
+        """Text for inside a single-quoted PHP string."""
+        return text.replace("\\", "\\\\").replace("'", "\\'")
+
+    @property
+    def logo_letters(self) -> int:
+        """Size of the organisation's name on the login page, so that a long one still fits."""
+        return max(14, min(34, 840 // len(self.office.organisation)))
