@@ -1,0 +1,136 @@
+"""The project's rules about itself that no linter knows; CONTRIBUTING.md has them by number."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PURE = ROOT / "src" / "outpost" / "office"
+
+
+def files(pattern: str) -> list[Path]:
+    """Files of the project, without what is made (environment, lab instances, caches)."""
+    made = {
+        ".git",
+        ".venv",
+        ".lab",
+        ".mypy_cache",
+        ".ruff_cache",
+        ".pytest_cache",
+        ".hypothesis",
+        "__pycache__",
+    }
+    found = (file for file in ROOT.rglob(pattern) if not made & set(file.relative_to(ROOT).parts))
+    return sorted(file for file in found if file.is_file())
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Modules that a file imports, at any level."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def calls(file: Path) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of every call in a file."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call):
+            yield node.lineno, ast.unparse(node.func)
+
+
+def test_every_locked_package_has_hashes_and_comes_from_the_configured_index() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    blocks = re.findall(r"^[a-z0-9].*(?:\n[ \t]+.*)*", lock, flags=re.MULTILINE)
+    assert len(blocks) > 30
+    assert [block.split()[0] for block in blocks if "--hash=sha256:" not in block or "==" not in block] == []
+    assert not re.search(r"https?://|file:|--index|--find-links| @ ", lock)
+
+
+def test_every_dependency_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    lock = (ROOT / "requirements.lock").read_text()
+    names = [re.split(r"[<>=\[ ]", requirement)[0] for requirement in wanted]
+    assert [name for name in names if not re.search(rf"^{re.escape(name)}==", lock, flags=re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("file", sorted(PURE.glob("*.py")), ids=lambda file: file.name)
+def test_the_model_is_pure(file: Path) -> None:
+    """Rule 3: no files, no network, no pyinfra; only load.py reads."""
+    outside = {"pyinfra", "docker", "subprocess", "socket", "os", "shutil", "requests", "urllib.request"}
+    assert outside & set(imports(file)) == set()
+    if file.name != "load.py":
+        reading = {"open", "print", "input"}
+        assert [
+            call
+            for call in calls(file)
+            if call[1] in reading or call[1].endswith((".read_text", ".write_text"))
+        ] == []
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "roles").glob("*.py")), ids=lambda file: file.name)
+def test_roles_change_hosts_only_through_shapes(file: Path) -> None:
+    """Rule 6: no shell operation, no upload by itself."""
+    if file.name != "shapes.py":
+        assert [module for module in imports(file) if module.startswith("pyinfra.operations")] == []
+
+
+def test_the_deploy_fits_one_screen() -> None:
+    assert len((ROOT / "deploy.py").read_text().splitlines()) <= 48
+
+
+def test_tests_await_events_and_never_a_fixed_time() -> None:
+    """Rule 15."""
+    found = [
+        f"{file.relative_to(ROOT)}:{line}"
+        for file in files("tests/**/*.py")
+        for line, name in calls(file)
+        if name == "time.sleep"
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("page", files("*.md"), ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", page.read_text())
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_every_decision_is_in_the_index() -> None:
+    directory = ROOT / "docs" / "adr"
+    index = (directory / "README.md").read_text()
+    pages = sorted(directory.glob("[0-9]*.md"))
+    assert [page.name[:4] for page in pages] == [f"{number:04}" for number in range(1, len(pages) + 1)]
+    for page in pages:
+        text = page.read_text()
+        assert f"({page.name})" in index
+        for part in ("**Context.**", "**Decision.**", "**Consequences.**", "**Alternatives.**"):
+            assert part in text, f"{page.name} lacks {part}"
+
+
+def test_commit_hooks_fetch_nothing() -> None:
+    text = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert re.findall(r"repo: (\S+)", text) == ["local"]
+    assert set(re.findall(r"language: (\S+)", text)) == {"system"}
+
+
+def test_programs_can_be_run() -> None:
+    for name in ("outpost", ".ci/run"):
+        assert (ROOT / name).stat().st_mode & 0o111, name
+
+
+def test_no_secret_is_in_version_control() -> None:
+    """Rule 10."""
+    secret = re.compile(r"AGE-SECRET-KEY-1[A-Z0-9]{20}|PRIVATE KEY-----\n[A-Za-z0-9+/]{40}")
+    leaks = [
+        str(file.relative_to(ROOT)) for file in files("*") if secret.search(file.read_text(errors="replace"))
+    ]
+    assert leaks == []
