@@ -262,7 +262,7 @@ def service(
     verb = "reload-or-restart" if on_change == "reload" else "restart"
     # A daemon gets 90 s by default; the evidence of a failed start belongs to the error, not to a later look.
     activate = (
-        f"systemctl reset-failed {unit} 2>/dev/null; systemctl enable --quiet {unit} && systemctl {verb} {unit} "
+        f"systemctl reset-failed {unit} 2>/dev/null || true; systemctl enable --quiet {unit} && systemctl {verb} {unit} "
         f"&& systemctl is-active --quiet {unit} || {{ journalctl --unit={unit} --lines=25 --no-pager >&2; exit 1; }}"
     )
     _converge(
