@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import shlex
 import tarfile
 from collections.abc import Generator, Iterable, Sequence
@@ -258,7 +259,7 @@ def service(
         check: Command that accepts or refuses the future configuration.
         on_change: ``reload`` for daemons that lose nothing by it and pick up everything.
     """
-    _note(name, files)
+    key = _note(name, files)
     verb = "reload-or-restart" if on_change == "reload" else "restart"
     # A daemon gets 90 s by default; the evidence of a failed start belongs to the error, not to a later look.
     activate = (
@@ -267,7 +268,7 @@ def service(
     )
     _converge(
         name=name,
-        key=name,
+        key=key,
         files=tuple(files),
         watches=tuple(watches),
         check=check,
@@ -284,8 +285,8 @@ def settings(
     Args:
         activate: Run after a change (``sysctl --system``); run again by the next run if it failed.
     """
-    _note(name, files)
-    _converge(name=name, key=name, files=tuple(files), watches=(), check=check, activate=activate, unit="")
+    key = _note(name, files)
+    _converge(name=name, key=key, files=tuple(files), watches=(), check=check, activate=activate, unit="")
 
 
 def packages(name: str, names: Sequence[str], *, preseed: Sequence[str] = ()) -> None:
@@ -351,10 +352,13 @@ def retire_undeclared() -> None:
     _retire(name="what is no longer declared")
 
 
-def _note(name: str, files: Sequence[File]) -> None:
+def _note(name: str, files: Sequence[File]) -> str:
+    """Enter a declaration; gives the file name of its record on the host."""
+    key = re.sub(r"[^\w.-]+", "-", name)
     known = declared()
-    known.records.add(name)
+    known.records.add(key)
     known.paths.update(file.path for file in files)
+    return key
 
 
 # Operations -----------------------------------------------------------------------------------------------------
