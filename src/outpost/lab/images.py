@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import docker
@@ -57,8 +58,9 @@ def prune(client: docker.DockerClient) -> list[str]:
     gone = []
     for image in client.images.list(filters={"label": LABEL}):
         for old in set(image.tags) - current:
-            client.images.remove(old)
-            gone.append(old)
+            with suppress(APIError):  # something of somebody's still runs from it
+                client.images.remove(old)
+                gone.append(old)
     return gone
 
 

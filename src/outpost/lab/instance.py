@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,7 @@ from docker.errors import NotFound
 
 from outpost.lab import engine, keys, world
 from outpost.lab.errors import LabError, NotUp
-from outpost.lab.paths import OFFICE, ROOT, STATE
+from outpost.lab.paths import OFFICE, ROOT, state
 from outpost.lab.world import Machine
 from outpost.office.load import load
 from outpost.office.model import Office
@@ -192,7 +191,7 @@ def directory(name: str) -> Path:
     """
     if not re.fullmatch(r"[a-z][a-z0-9]{0,15}", name):
         raise LabError(f"{name!r} cannot name a lab", "a letter, then up to 15 lower-case letters or digits")
-    return Path(os.environ.get("OUTPOST_LAB_STATE", STATE)) / name
+    return state() / name
 
 
 def _option(name: str) -> str:

@@ -22,7 +22,7 @@ SIGNED_WITHIN = 30.0  # seconds that the primary may take to sign and answer
 SEP = 0x0001  # RFC 4034, section 2.1.1: the key that a DS points at
 
 
-def establish(instance: Instance) -> None:
+def after_deploy(instance: Instance) -> None:
     """Puts the office's DS into its parent zone and the office's authority onto the world's machines.
 
     Called after a deploy; may be repeated.

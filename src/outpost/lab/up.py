@@ -17,7 +17,7 @@ from outpost.lab.dnszones import trust_anchor
 from outpost.lab.errors import LabError
 from outpost.lab.instance import CHECKOUT, DEFAULT, LABEL, Instance, directory
 from outpost.lab.material import world_authority
-from outpost.lab.paths import OFFICE, ROOT, STATE
+from outpost.lab.paths import OFFICE, ROOT, state
 from outpost.lab.progress import Clock, Progress, Quiet
 
 AT_ONCE = 4  # containers created or booted side by side
@@ -43,7 +43,7 @@ def up(
         name: The instance.
         progress: Told of each step.
         install: The user agrees to Docker and mmdebstrap being installed on this machine.
-        deploy: Deploys the office's roles; called when all containers run, followed by ``trust.establish``.
+        deploy: Deploys the office's roles; called when all containers run, followed by ``trust.after_deploy``.
         source: Office file written for slot 0.
 
     Raises:
@@ -80,7 +80,7 @@ def up(
         with clock.step("office"):
             deploy(instance)
         with clock.step("trust"):
-            trust.establish(instance)
+            trust.after_deploy(instance)
     instance.save(timings=clock.seconds)
     return instance
 
@@ -105,7 +105,8 @@ def down(name: str = DEFAULT, *, progress: Progress | None = None) -> None:
             with suppress(APIError):  # not connected to it
                 network.disconnect(aptcache.NAME, force=True)
             network.remove()
-        aptcache.release(client)
+        if aptcache.release(client):  # the last one on this machine
+            images.prune(client)
     if directory(name).exists():
         shutil.rmtree(directory(name))
 
@@ -120,7 +121,7 @@ def down_all(*, progress: Progress | None = None) -> tuple[str, ...]:
 
 def instances(client: docker.DockerClient) -> tuple[str, ...]:
     """Names of all instances: those Docker has something of, and those this checkout remembers."""
-    known = {path.parent.name for path in STATE.glob("*/instance.json")}
+    known = {path.parent.name for path in state().glob("*/instance.json")}
     for item in client.containers.list(all=True, filters={"label": LABEL}):
         known.add(item.labels[LABEL])
     for network in client.networks.list(filters={"label": LABEL}):
@@ -164,7 +165,7 @@ def _only_ours(client: docker.DockerClient, name: str) -> None:
 @contextmanager
 def _alone() -> Iterator[None]:
     """Slots and images are given out by one command at a time."""
-    STATE.mkdir(exist_ok=True)
-    with (STATE / ".lock").open("w") as lock:
+    state().mkdir(exist_ok=True)
+    with (state() / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
