@@ -68,7 +68,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File]) -> None:
     """Dovecot."""
     # Apart from its configuration, because that is reloaded (no session is dropped) and a drop-in needs a restart.
     settings(
-        name="dovecot unit",
+        name="dovecot-unit",
         files=[_drop_in("dovecot.service")],
         activate="systemctl try-restart dovecot.service",
     )
