@@ -148,7 +148,10 @@ def _names_and_clock(view: BaseView) -> None:
 
 
 def _access(view: BaseView) -> None:
-    settings(name="umask", files=[rendered("base", "/etc/profile.d/outpost.sh")])
+    settings(
+        name="sessions",
+        files=[rendered("base", "/etc/profile.d/outpost.sh"), rendered("base", "/etc/default/locale")],
+    )
     settings(
         name="journald",
         files=[rendered("base", "/etc/systemd/journald.conf.d/outpost.conf")],

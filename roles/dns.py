@@ -28,7 +28,7 @@ def dns(*, office: Office, me: Host, secrets: Secrets) -> None:
                 for zone in zones
             ],
             check=" && ".join(f"kzonecheck --origin {zone.name} {ZONES}/{zone.file_name}" for zone in zones),
-            activate="! systemctl is-active --quiet knot.service || knotc zone-reload",
+            activate="! systemctl is-active --quiet knot.service || knotc --blocking zone-reload",
         )
     service(
         name="knot",

@@ -10,8 +10,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 import testinfra
 from testinfra.host import Host as TestinfraHost
@@ -20,6 +18,8 @@ from outpost.hosts import ssh_target
 from outpost.office import Host, Office, load
 from outpost.target import Target
 from outpost.verification import chosen_target
+
+TestinfraHost.__test__ = False  # its name here begins with Test, and pytest would collect it
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -43,7 +43,6 @@ def host(me: Host, target: Target, office: Office, pytestconfig: pytest.Config) 
     return reach(target, office, me, pytestconfig.getoption("--via"))
 
 
-@cache
 def reach(target: Target, office: Office, me: Host, via: str | None) -> TestinfraHost:
     """A testinfra host for a machine of the office."""
     if (via or target.inventory().stem) == "docker":

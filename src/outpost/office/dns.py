@@ -5,7 +5,7 @@ authoritative server for every record; later ``outpost dns`` prints them for off
 
 **Which addresses are published.** There is one view of the zone for everybody, signed once; no split horizon
 that could answer one side wrongly. A name carries the addresses of the zone its users come from: name servers
-and MTAs their Internet-zone addresses; the store and webmail their users'-zone addresses (private addresses,
+and MTAs their Internet-zone addresses; the store, webmail and client set-up (``autoconfig``) their users'-zone addresses (private addresses,
 harmless in public: nobody outside has a route to them), because people on the LAN type those names and the
 certificates carry them; webmail also its Internet addresses once the office opens it; ``mta-sts`` only
 Internet addresses, because other mail systems fetch the policy. The servers' zone is never published: the
@@ -320,13 +320,11 @@ def _policies(office: Office, apex: str, keys: PublicKeys) -> Iterable[Record]:
     yield Record(
         f"_smtp._tls.{apex}", "TXT", _text(report), "TLS-08: nobody would tell us that TLS to us fails"
     )
-    for tag, value in (("issue", ";"), ("issuewild", ";"), ("iodef", f"mailto:security@{office.domain}")):
-        yield Record(
-            apex,
-            "CAA",
-            f'0 {tag} "{value}"',
-            "TLS-11: any public authority may issue for the office without it",
-        )
+    for tag in ("issue", "issuewild"):
+        reason = "TLS-11: any public authority may issue for the office without it"
+        yield Record(apex, "CAA", f'0 {tag} ";"', reason)
+    iodef = f'0 iodef "mailto:security@{office.domain}"'
+    yield Record(apex, "CAA", iodef, "TLS-11: nobody here would hear of an attempt")
     yield from _mta_sts(office, apex)
 
 

@@ -1,0 +1,255 @@
+"""What every host of the office promises, whatever its role; the running system is asked, not its files."""
+
+from __future__ import annotations
+
+import json
+import re
+from ipaddress import ip_address
+from typing import Any
+
+import dns.flags
+import dns.rcode
+import pytest
+from testinfra.host import Host as TestinfraHost
+
+from outpost.office import Host, Office
+from outpost.office.base import BaseView
+from outpost.office.flows import listeners
+from tests.live.asking import ask, query
+
+
+@pytest.fixture
+def view(office: Office, me: Host) -> BaseView:
+    """The host as the base role derives it."""
+    return BaseView(office, me)
+
+
+def ruleset(host: TestinfraHost) -> list[dict[str, Any]]:
+    """The live packet filter of the office's table."""
+    entries: list[dict[str, Any]] = json.loads(host.check_output("nft -j list table inet outpost"))[
+        "nftables"
+    ]
+    return entries
+
+
+# SSH ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sshd(host: TestinfraHost) -> dict[str, list[str]]:
+    """The effective configuration of the SSH server."""
+    settings: dict[str, list[str]] = {}
+    for line in host.check_output("/usr/sbin/sshd -T").splitlines():
+        key, _, value = line.partition(" ")
+        settings.setdefault(key, []).append(value)
+    return settings
+
+
+@pytest.mark.control("SSH-01")
+def test_ssh_accepts_keys_only(sshd: dict[str, list[str]], view: BaseView) -> None:
+    assert sshd["authenticationmethods"] == ["publickey"]
+    assert sshd["passwordauthentication"] == sshd["kbdinteractiveauthentication"] == ["no"]
+    assert sshd["permitemptypasswords"] == ["no"]
+    assert sshd["permitrootlogin"] == (["without-password"] if view.admin == "root" else ["no"])
+    assert sshd["allowusers"] == [view.admin]
+
+
+@pytest.mark.control("SSH-02")
+def test_ssh_offers_modern_algorithms_only(sshd: dict[str, list[str]]) -> None:
+    offered = ",".join(sshd[key][0] for key in ("kexalgorithms", "ciphers", "macs", "hostkeyalgorithms"))
+    weak = re.findall(r"[^,]*(?:sha1|cbc|3des|md5|nistp|umac-64|group14|ssh-dss|arcfour)[^,]*", offered)
+    assert not weak
+    assert sshd["kexalgorithms"][0].startswith("mlkem768x25519-sha256")
+    assert all("-etm@" in mac for mac in sshd["macs"][0].split(","))
+
+
+@pytest.mark.control("SSH-02")
+def test_ssh_listens_in_the_management_zone_only(host: TestinfraHost, view: BaseView) -> None:
+    found = {address for address, port, _, program in sockets(host) if program == "sshd" and port == 22}
+    assert found == set(map(str, view.ssh_addresses))
+
+
+# Packet filter and kernel ---------------------------------------------------------------------------------------
+
+
+def sockets(host: TestinfraHost) -> set[tuple[str, int, str, str]]:
+    """Every socket that waits for strangers: address, port, protocol, program."""
+    found = set()
+    for line in host.check_output(
+        "ss --no-header --listening --numeric --tcp --udp --processes"
+    ).splitlines():
+        protocol, _, _, _, local, *rest = line.split()
+        address, _, port = local.rpartition(":")
+        program = re.search(r'"([^"]+)"', " ".join(rest))
+        found.add((address.partition("%")[0].strip("[]"), int(port), protocol, program[1] if program else ""))
+    return found
+
+
+@pytest.mark.control("SYS-05")
+def test_every_listener_belongs_to_the_role_contract(host: TestinfraHost, office: Office, me: Host) -> None:
+    contract = {(str(entry.address), entry.port, entry.protocol) for entry in listeners(office, me)}
+    reachable = {
+        (address, port, protocol, program)
+        for address, port, protocol, program in sockets(host)
+        if address == "*" or not ip_address(address).is_loopback
+        if not (protocol == "udp" and port >= 1024 and program == "unbound")  # a question that is under way
+    }
+    assert {entry[:3] for entry in reachable} <= contract, f"beyond the contract: {reachable}"
+
+
+@pytest.mark.control("SYS-05")
+def test_every_listener_of_the_role_contract_is_there(host: TestinfraHost, office: Office, me: Host) -> None:
+    open_sockets = {entry[:3] for entry in sockets(host)}
+    contract = {(str(entry.address), entry.port, entry.protocol) for entry in listeners(office, me)}
+    missing = contract - open_sockets
+    assert not missing
+
+
+@pytest.mark.control("NET-01")
+@pytest.mark.parametrize("hook", ["input", "output", "forward"])
+def test_packet_filter_drops_what_no_flow_allows(host: TestinfraHost, hook: str) -> None:
+    chains = [entry["chain"] for entry in ruleset(host) if "chain" in entry]
+    assert [chain["policy"] for chain in chains if chain.get("hook") == hook] == ["drop"]
+
+
+@pytest.mark.control("NET-01")
+@pytest.mark.parametrize("chain", ["inbound", "outbound"])
+def test_packet_filter_allows_exactly_the_offices_flows(
+    host: TestinfraHost, view: BaseView, chain: str
+) -> None:
+    rules = [entry["rule"] for entry in ruleset(host) if "rule" in entry and entry["rule"]["chain"] == chain]
+    allowed = sorted(rule["comment"] for rule in rules if rule.get("comment"))
+    wanted = (*view.echo, *view.inbound) if chain == "inbound" else view.outbound
+    assert allowed == sorted(rule.split('"')[1] for rule in wanted)
+
+
+@pytest.mark.control("NET-01")
+def test_packet_filter_comes_up_with_the_host(host: TestinfraHost) -> None:
+    assert host.service("nftables").is_enabled
+
+
+@pytest.mark.control("NET-04")
+def test_host_does_not_forward_between_its_zones(host: TestinfraHost) -> None:
+    for key in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+        assert host.sysctl(key) == 0
+
+
+@pytest.mark.control("SYS-02")
+def test_neighbours_cannot_redirect_the_hosts_traffic(host: TestinfraHost) -> None:
+    pattern = r"\.(accept_redirects|secure_redirects|send_redirects|accept_source_route) = "
+    lines = host.check_output("sysctl --all --pattern 'net.ipv[46].conf.*' 2>/dev/null").splitlines()
+    relevant = [line for line in lines if re.search(pattern, line)]
+    assert relevant
+    assert not [line for line in relevant if not line.endswith("= 0")]
+
+
+# Names and time -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.control("DNS-07")
+def test_resolver_validates_the_offices_own_names(host: TestinfraHost, office: Office) -> None:
+    (answer,) = ask(host, "127.0.0.1", [query(office.domain, "MX", recurse=True)])
+    assert answer.rcode() == dns.rcode.NOERROR
+    assert answer.flags & dns.flags.AD, (
+        "not authentic: the parent has no DS for the office, or signatures are bad"
+    )
+
+
+@pytest.mark.control("DNS-07")
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("module-config", "validator iterator"),
+        ("val-permissive-mode", "no"),
+        ("harden-dnssec-stripped", "yes"),
+        ("qname-minimisation", "yes"),
+        ("serve-expired", "yes"),
+        ("hide-version", "yes"),
+    ],
+)
+def test_resolver_is_strict_and_keeps_answers_for_a_cut_line(
+    host: TestinfraHost, option: str, value: str
+) -> None:
+    assert host.check_output(f"unbound-control get_option {option}").strip('"') == value
+
+
+@pytest.mark.control("DNS-03")
+def test_resolver_serves_this_host_only(host: TestinfraHost) -> None:
+    answering = {
+        address for address, port, _, program in sockets(host) if program == "unbound" and port == 53
+    }
+    assert answering == {"127.0.0.1", "::1"}
+    servers = re.findall(r"^nameserver (\S+)", host.file("/etc/resolv.conf").content_string, re.MULTILINE)
+    assert set(servers) == {"127.0.0.1", "::1"}
+
+
+def test_office_hosts_are_found_without_the_dns(host: TestinfraHost, office: Office, me: Host) -> None:
+    for other in office.hosts:
+        found = host.check_output(f"getent -s files ahosts {other.fqdn}")
+        addresses = {line.split()[0] for line in found.splitlines()}
+        assert addresses == set(map(str, office.link_addresses(other, me)))
+
+
+@pytest.mark.control("TIM-01")
+def test_clock_follows_its_sources(host: TestinfraHost, view: BaseView) -> None:
+    sources = host.check_output("chronyc -n -c sources").splitlines()
+    assert len(sources) >= len(view.time_servers)
+    assert any(line.startswith("^,*") for line in sources), f"no source is selected: {sources}"
+
+
+# Packages, logs, keys -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.control("SYS-06")
+def test_security_upgrades_install_themselves(host: TestinfraHost, office: Office) -> None:
+    dump = host.check_output("apt-config dump")
+    assert 'APT::Periodic::Unattended-Upgrade "1"' in dump
+    assert re.search(r"Unattended-Upgrade::Origins-Pattern:: .*Debian-Security", dump)
+    assert host.service("apt-daily-upgrade.timer").is_enabled
+    enabled = 'APT::Periodic::Enable "1"' in dump
+    assert enabled or office.platform == "docker"  # a container is made anew from a fresh image instead
+
+
+@pytest.mark.control("SYS-07")
+def test_packages_come_from_signed_archives_only(host: TestinfraHost) -> None:
+    dump = host.check_output("apt-config dump")
+    assert "AllowInsecureRepositories" not in dump or 'AllowInsecureRepositories "false"' in dump
+    listed = host.check_output(
+        "grep -rhE '^(deb|URIs|Signed-By|Trusted)' /etc/apt/sources.list /etc/apt/sources.list.d"
+    )
+    assert not [line for line in listed.splitlines() if line.startswith(("deb", "Trusted"))]
+    assert listed.count("Signed-By:") == listed.count("URIs:") == 2
+
+
+@pytest.mark.control("SYS-04")
+def test_no_mail_server_but_the_roles(host: TestinfraHost, me: Host) -> None:
+    installed = set(host.check_output("dpkg-query --show --showformat '${Package}\\n'").splitlines())
+    servers = {"exim4-daemon-light", "exim4-daemon-heavy", "sendmail-bin", "nullmailer", "opensmtpd"}
+    assert not installed & (servers if me.role == "mta" else servers | {"postfix"})
+
+
+@pytest.mark.control("LOG-01")
+def test_journal_survives_a_restart(host: TestinfraHost) -> None:
+    machine = host.check_output("cat /etc/machine-id")
+    assert host.file(f"/var/log/journal/{machine}/system.journal").exists
+
+
+@pytest.mark.control("SEC-01")
+@pytest.mark.parametrize("name", ["host", "public"])
+def test_certificate_keys_are_private_and_match(host: TestinfraHost, me: Host, name: str) -> None:
+    if name == "public" and me.role == "dns":
+        pytest.skip("a name server shows no certificate to outsiders")
+    key, certificate = host.file(f"/etc/outpost/tls/{name}.key"), f"/etc/outpost/tls/{name}.pem"
+    assert (key.user, key.group, key.mode) == ("root", "outpost-tls", 0o640)
+    assert host.run(f"openssl verify -CAfile /etc/outpost/tls/ca.pem {certificate}").rc == 0
+    of_key = host.check_output(f"openssl pkey -in {key.path} -pubout")
+    assert host.check_output(f"openssl x509 -in {certificate} -noout -pubkey") == of_key
+
+
+def test_host_knows_its_name(host: TestinfraHost, me: Host) -> None:
+    assert host.check_output("hostname") == me.fqdn
+    assert host.check_output("hostname --fqdn") == me.fqdn
+
+
+def test_no_unit_has_failed(host: TestinfraHost) -> None:
+    assert host.check_output("systemctl list-units --failed --no-legend --plain") == ""

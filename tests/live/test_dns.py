@@ -1,0 +1,172 @@
+"""What the office's name servers promise; each one is asked for everything at its own address."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import dns.dnssec
+import dns.dnssectypes
+import dns.edns
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import pytest
+from testinfra.host import Host as TestinfraHost
+
+from outpost import secrets
+from outpost.office import Host, Office
+from outpost.office.dns import Record, ZoneData, office_zone, public_keys
+from outpost.target import Target
+from tests.live.asking import ask, query
+
+pytestmark = pytest.mark.role("dns")
+
+DAY = 86400
+
+
+@pytest.fixture(scope="session")
+def zone(office: Office, target: Target) -> ZoneData:
+    """The zone as the model says it."""
+    return office_zone(office, public_keys(secrets.read(target.data)))
+
+
+@pytest.fixture
+def own_address(office: Office, me: Host) -> str:
+    """Where outsiders ask this server."""
+    return str(office.addresses_of_kind(me, "internet")[0])
+
+
+def shown(answer: dns.message.Message, name: str, rtype: str) -> list[dns.rdata.Rdata]:
+    """The records of one owner and type in an answer."""
+    rrset = answer.get_rrset(
+        answer.answer, dns.name.from_text(name), dns.rdataclass.IN, dns.rdatatype.from_text(rtype)
+    )
+    return list(rrset or ())
+
+
+def values(records: Iterable[Record]) -> set[dns.rdata.Rdata]:
+    """Records as dnspython compares them."""
+    return {dns.rdata.from_text("IN", record.type, record.data) for record in records}
+
+
+@pytest.mark.control("SPF-01", "DKM-01", "DKM-02", "DMC-01", "TLS-05", "TLS-07", "TLS-08", "TLS-11", "SPO-04")
+def test_every_record_of_the_model_is_served(host: TestinfraHost, zone: ZoneData, own_address: str) -> None:
+    sets = sorted({(record.name, record.type) for record in zone.records if record.type != "SOA"})
+    answers = ask(host, own_address, [query(name, rtype) for name, rtype in sets])
+    wrong = {
+        f"{name} {rtype}": (set(map(str, found)), set(map(str, wanted)))
+        for (name, rtype), answer in zip(sets, answers, strict=True)
+        if (found := set(shown(answer, name, rtype))) != (wanted := values(zone.find(name, rtype)))
+    }
+    assert not wrong, f"served, declared: {wrong}"
+
+
+@pytest.mark.control("DNS-08")
+def test_server_answers_on_each_of_its_addresses(host: TestinfraHost, me: Host, office: Office) -> None:
+    for address in me.all_addresses:
+        (answer,) = ask(host, str(address), [query(office.domain, "SOA")])
+        assert answer.flags & dns.flags.AA
+
+
+@pytest.mark.control("DNS-01")
+def test_zone_is_signed_by_its_own_keys_for_days_to_come(
+    host: TestinfraHost, office: Office, own_address: str
+) -> None:
+    keys, soa = ask(host, own_address, [query(office.domain, "DNSKEY"), query(office.domain, "SOA")])
+    apex = dns.name.from_text(office.domain)
+    rrset = keys.find_rrset(keys.answer, apex, dns.rdataclass.IN, dns.rdatatype.DNSKEY)
+    assert {key.algorithm for key in rrset} == {dns.dnssectypes.Algorithm.ECDSAP256SHA256}
+    for answer, rtype in ((keys, dns.rdatatype.DNSKEY), (soa, dns.rdatatype.SOA)):
+        signed = answer.find_rrset(answer.answer, apex, dns.rdataclass.IN, rtype)
+        signatures = answer.find_rrset(answer.answer, apex, dns.rdataclass.IN, dns.rdatatype.RRSIG, rtype)
+        dns.dnssec.validate(signed, signatures, {apex: rrset})
+        assert min(signature.expiration for signature in signatures) - time.time() > 3 * DAY
+
+
+@pytest.mark.control("DNS-02")
+def test_missing_names_are_denied_without_salt_or_extra_rounds(
+    host: TestinfraHost, office: Office, own_address: str
+) -> None:
+    parameters, missing = ask(
+        host, own_address, [query(office.domain, "NSEC3PARAM"), query(f"no-such-name.{office.domain}", "A")]
+    )
+    assert [str(record) for record in shown(parameters, office.domain, "NSEC3PARAM")] == ["1 0 0 -"]
+    assert missing.rcode() == dns.rcode.NXDOMAIN
+    assert any(rrset.rdtype == dns.rdatatype.NSEC3 for rrset in missing.authority)
+
+
+@pytest.mark.control("DNS-03")
+def test_foreign_names_are_refused(host: TestinfraHost, own_address: str) -> None:
+    (answer,) = ask(host, own_address, [query("example.com", "A", recurse=True)])
+    assert answer.rcode() == dns.rcode.REFUSED
+    assert not answer.flags & dns.flags.RA
+
+
+@pytest.mark.control("DNS-04")
+def test_zone_transfer_needs_the_key(host: TestinfraHost, office: Office, me: Host) -> None:
+    for address in me.all_addresses:
+        (answer,) = ask(host, str(address), [query(office.domain, "AXFR")])
+        assert answer.rcode() in (dns.rcode.NOTAUTH, dns.rcode.REFUSED)
+        assert not answer.answer
+
+
+@pytest.mark.control("DNS-05")
+def test_question_for_everything_gets_one_record_set(
+    host: TestinfraHost, office: Office, own_address: str
+) -> None:
+    (answer,) = ask(host, own_address, [query(office.domain, "ANY")])
+    assert len([rrset for rrset in answer.answer if rrset.rdtype != dns.rdatatype.RRSIG]) == 1
+
+
+@pytest.mark.control("DNS-05")
+def test_server_offers_cookies(host: TestinfraHost, office: Office, own_address: str) -> None:
+    question = query(office.domain, "SOA")
+    question.use_edns(0, options=[dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")])
+    (answer,) = ask(host, own_address, [question])
+    assert dns.edns.OptionType.COOKIE in {option.otype for option in answer.options}
+
+
+@pytest.mark.control("DNS-05")
+def test_floods_of_questions_are_limited(host: TestinfraHost) -> None:
+    limits = host.check_output("knotc conf-read mod-rrl")
+    assert "rate-limit = 50" in limits
+    assert "mod-rrl/default" in host.check_output("knotc conf-read template.global-module")
+
+
+@pytest.mark.control("DNS-06")
+@pytest.mark.parametrize("name", ["version.bind", "version.server", "hostname.bind", "id.server"])
+def test_server_tells_neither_version_nor_name(host: TestinfraHost, own_address: str, name: str) -> None:
+    (answer,) = ask(host, own_address, [query(name, "TXT", rdclass="CH")])
+    assert answer.rcode() == dns.rcode.REFUSED
+    assert not answer.answer
+
+
+@pytest.mark.control("DNS-08")
+def test_servers_hold_the_same_version(host: TestinfraHost, office: Office, me: Host) -> None:
+    question = query(office.domain, "SOA")
+    deadline = time.monotonic() + 15
+    while True:
+        serials = {
+            server.name: shown(
+                ask(host, str(office.link_addresses(server, me)[0]), [question])[0], office.domain, "SOA"
+            )[0].serial  # type: ignore[attr-defined]
+            for server in office.with_role("dns")
+            if server in (me, office.with_role("dns")[0])
+        }
+        if len(set(serials.values())) == 1 or time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    assert len(set(serials.values())) == 1, serials
+
+
+@pytest.mark.control("SEC-01")
+def test_keys_are_readable_by_the_server_only(host: TestinfraHost) -> None:
+    transfer = host.file("/etc/knot/tsig.conf")
+    assert (transfer.user, transfer.group, transfer.mode) == ("root", "knot", 0o640)
+    exposed = host.check_output("find /etc/knot /var/lib/knot -perm /o+rwx ! -type l -path '*key*'")
+    assert exposed == ""
