@@ -4,17 +4,16 @@ One line per role, in the order of trust: names first, then the door for mail, t
 browser's way in. Hosts run side by side; nothing here waits for another host.
 """
 
-from pyinfra import config
-from pyinfra.context import host
+from pyinfra.context import config, host
+
+from outpost.office import Host, Office
+from outpost.secrets import Secrets
+from roles import shapes
 from roles.base import base
 from roles.dns import dns
 from roles.mta import mta
 from roles.store import store
 from roles.webmail import webmail
-
-from outpost.office import Host, Office
-from outpost.secrets import Secrets
-from roles import shapes
 
 config.REQUIRE_PYINFRA_VERSION = ">=3.10,<3.11"
 

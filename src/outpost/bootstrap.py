@@ -83,7 +83,7 @@ def pip(python: Path, requirements: Path, progress: Progress, total: int) -> Non
                 seen += 1
                 progress(f"fetching {seen} of {total}: {line.split()[1].split('=')[0]}")
             elif line.startswith("Installing collected"):
-                progress(f"installing {seen} packages ...", always=True)
+                progress(f"installing {seen} packages ...", always=seen > 1)
     if process.returncode:
         raise InstallationError("\n  ".join(["pip could not install the locked packages:", *tail]))
 
