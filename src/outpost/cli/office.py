@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -21,7 +22,7 @@ from outpost.office import check as problems_of
 from outpost.target import INVENTORY, LAB, Target, find, shown
 
 if TYPE_CHECKING:  # imports pytest, which only verify needs
-    from outpost.verification import Verdict
+    from outpost.verification import Result, Verdict
 
 CLEAN, FAILED, DRIFT = 0, 1, 2
 
@@ -175,8 +176,9 @@ def verify_office(
     *,
     as_json: bool,
     junit: Path | None,
+    console: Console = out,
 ) -> int:
-    """Run the live checks; the verdict comes first, then what failed and what was seen instead."""
+    """Run the live checks; the verdict comes first, then what failed and what was seen instead, then the evidence."""
     from outpost import verification
     from outpost.cli.progress import checks_progress
 
@@ -192,11 +194,11 @@ def verify_office(
     if as_json:
         say_json(verdict.as_data(target))
     else:
-        _show_verdict(verdict, target)
+        _show_verdict(verdict, target, console)
     return CLEAN if verdict.proven else FAILED
 
 
-def _show_verdict(verdict: Verdict, target: Target) -> None:
+def _show_verdict(verdict: Verdict, target: Target, out: Console) -> None:
     passed, failed, skipped = (verdict.with_outcome(outcome) for outcome in ("passed", "failed", "skipped"))
     word = "[bold green]PROVEN[/]" if verdict.proven else "[bold red]NOT PROVEN[/]"
     counts = f"{len(passed)} passed, {len(failed)} failed" + (f", {len(skipped)} skipped" if skipped else "")
@@ -209,6 +211,17 @@ def _show_verdict(verdict: Verdict, target: Target) -> None:
         out.print(f"    [dim]{escape(result.id)}[/]")
     for result in skipped:
         out.print(f"[yellow]- skipped[/] {escape(result.promise)}: {escape(result.seen)}")
+    _show_evidence(passed, out)
+
+
+def _show_evidence(passed: Sequence[Result], out: Console) -> None:
+    """Per host what was seen to hold, and the controls that it proves."""
+    table = Table("host", "seen to hold", "of controls", box=None, padding=(0, 2, 0, 0))
+    for host in dict.fromkeys(result.host for result in passed):
+        held = [result for result in passed if result.host == host]
+        controls = sorted({control for result in held for control in result.controls})
+        table.add_row(host or "whole office", _count(len(held), "promise"), ", ".join(controls) or "-")
+    out.print(table)
 
 
 def _indented(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -18,7 +19,8 @@ from outpost.lab import LabError
 from outpost.lab import up as lab
 from outpost.lab.info import info as lab_info
 from outpost.lab.instance import DEFAULT, Instance
-from outpost.lab.progress import Lines
+from outpost.lab.progress import Clock, Lines
+from outpost.target import LAB
 
 app = typer.Typer(help="The lab: an office and an Internet in a box, on Docker.", no_args_is_help=True)
 
@@ -26,7 +28,9 @@ Name = Annotated[str, typer.Option("--name", help="Which lab; several can run si
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
-@app.command()
+@app.command(
+    epilog="Example: `./outpost lab up --name two --yes`. Exit code 0: mail flows and every check passed, 1: not so."
+)
 def up(
     name: Name = DEFAULT,
     yes: Annotated[
@@ -35,13 +39,80 @@ def up(
             "--yes", "--install-docker", help="Install Docker and mmdebstrap where they are missing."
         ),
     ] = False,
+    verify: Annotated[bool, typer.Option(help="Check every host at the end.")] = True,
+    timings: Annotated[bool, typer.Option("--timings", help="Show how long each step took.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Bring the lab's containers up: the world and the office's hosts. A second run repairs."""
+    """Bring up an office and its world: build, deploy, send mail, verify. A second run repairs."""
+    from outpost.cli.progress import watcher
+    from outpost.lab import office, trust
+
     with shown() as progress:
         instance = lab.up(name, progress=progress, install=yes)
+        progress.close()  # the deploy shows its own progress
+        clock = Clock(progress)
+        clock.seconds |= instance.timings
+        started = time.monotonic()
+        office.deploy(instance, watcher())
+        clock.seconds["deploy"] = round(time.monotonic() - started, 1)
+        with clock.step("trust"):
+            trust.after_deploy(instance)
+        with clock.step("first letters"):
+            for sender, reader in office.first_letters(instance):
+                clock.note("first letters", f"{sender} → {reader}")
+        instance.save(timings=clock.seconds)
+    proven = _verified(name, as_json=as_json) if verify else True
     if as_json:
         sys.stdout.write(json.dumps(lab_info(instance), indent=2) + "\n")
+    else:
+        _tell(instance)
+    if timings:
+        _show_timings(clock.seconds)
+    raise typer.Exit(0 if proven else 1)
+
+
+def _verified(name: str, *, as_json: bool) -> bool:
+    from outpost.cli.console import err, out
+    from outpost.cli.office import verify_office
+
+    return (
+        verify_office(LAB, name, None, None, as_json=False, junit=None, console=err if as_json else out) == 0
+    )
+
+
+def _tell(instance: Instance) -> None:
+    """What there is to see, and what to try next."""
+    data = lab_info(instance)
+    option = "" if instance.name == DEFAULT else f" --name {instance.name}"
+    webmail = next(host for host in data["hosts"].values() if host["role"] == "webmail")["addresses"]["lan"][
+        0
+    ]
+    user, password = next(iter(data["users"].items()))
+    domain = data["domain"]
+    lines = [
+        f"[bold]{domain} runs.[/] Mail went in every direction: within the office, to and from head office, the",
+        "client site and the Internet.",
+        "",
+        f"  webmail   https://webmail.{domain}/ at {webmail}, as [bold]{user}[/] with [bold]{password}[/]",
+        f"            chromium --host-resolver-rules='MAP webmail.{domain} {webmail}' https://webmail.{domain}/",
+        f"            (authority: {data['ca']})",
+        "",
+        "  try next",
+        f"    ./outpost lab info{option}             machines, addresses, users and passwords",
+        f"    ./outpost lab shell mta{option}        a root shell on a host",
+        f"    ./outpost plan lab{option}             drift: change a file on a host first, and see it named",
+        f"    ./outpost verify lab{option}           the checks again",
+        f"    ./outpost lab down{option}             remove it all",
+    ]
+    Console(highlight=False, soft_wrap=True).print("\n".join(lines))
+
+
+def _show_timings(seconds: dict[str, float]) -> None:
+    table = Table("step", "seconds", box=None)
+    for step, taken in seconds.items():
+        table.add_row(step, f"{taken:.1f}")
+    table.add_row("in all", f"{sum(seconds.values()):.1f}", style="bold")
+    Console(stderr=True).print(table)
 
 
 @app.command()

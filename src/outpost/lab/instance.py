@@ -152,6 +152,13 @@ class Instance:
         """Docker labels of everything that belongs to the instance."""
         return {LABEL: self.name, "outpost.slot": str(self.slot), CHECKOUT: str(ROOT)}
 
+    @property
+    def timings(self) -> dict[str, float]:
+        """Step → seconds of the last ``up``."""
+        path = self.directory / "instance.json"
+        known: dict[str, float] = json.loads(path.read_text()).get("timings", {}) if path.exists() else {}
+        return known
+
     def save(self, **facts: Any) -> None:
         """Remembers the slot and further facts (such as ``timings``) for later commands."""
         path = self.directory / "instance.json"
