@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -178,7 +179,11 @@ def verify_office(
     junit: Path | None,
     console: Console = out,
 ) -> int:
-    """Run the live checks; the verdict comes first, then what failed and what was seen instead, then the evidence."""
+    """Run the live checks; the verdict comes first, then what failed and what was seen instead.
+
+    Args:
+        console: Where the verdict goes.
+    """
     from outpost import verification
     from outpost.cli.progress import checks_progress
 
@@ -202,15 +207,15 @@ def _show_verdict(verdict: Verdict, target: Target, out: Console) -> None:
     passed, failed, skipped = (verdict.with_outcome(outcome) for outcome in ("passed", "failed", "skipped"))
     word = "[bold green]PROVEN[/]" if verdict.proven else "[bold red]NOT PROVEN[/]"
     counts = f"{len(passed)} passed, {len(failed)} failed" + (f", {len(skipped)} skipped" if skipped else "")
-    out.print(f"{escape(target.title)}: {word} ({counts}, {verdict.seconds:.1f} s)")
+    console.print(f"{escape(target.title)}: {word} ({counts}, {verdict.seconds:.1f} s)")
     for result in failed:
         controls = f" \\[{', '.join(result.controls)}]" if result.controls else ""
-        out.print(f"\n[red]✗[/] [bold]{escape(result.host or target.name)}[/]{controls}")
-        out.print(f"    expected: {escape(result.promise)}")
-        out.print(f"    observed: {escape(_indented(result.seen))}")
-        out.print(f"    [dim]{escape(result.id)}[/]")
+        console.print(f"\n[red]✗[/] [bold]{escape(result.host or target.name)}[/]{controls}")
+        console.print(f"    expected: {escape(result.promise)}")
+        console.print(f"    observed: {escape(_indented(result.seen))}")
+        console.print(f"    [dim]{escape(result.id)}[/]")
     for result in skipped:
-        out.print(f"[yellow]- skipped[/] {escape(result.promise)}: {escape(result.seen)}")
+        console.print(f"[yellow]- skipped[/] {escape(result.promise)}: {escape(result.seen)}")
     _show_evidence(passed, out)
 
 
@@ -221,7 +226,7 @@ def _show_evidence(passed: Sequence[Result], out: Console) -> None:
         held = [result for result in passed if result.host == host]
         controls = sorted({control for result in held for control in result.controls})
         table.add_row(host or "whole office", _count(len(held), "promise"), ", ".join(controls) or "-")
-    out.print(table)
+    console.print(table)
 
 
 def _indented(text: str) -> str:
