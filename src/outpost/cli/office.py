@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -207,15 +206,15 @@ def _show_verdict(verdict: Verdict, target: Target, out: Console) -> None:
     passed, failed, skipped = (verdict.with_outcome(outcome) for outcome in ("passed", "failed", "skipped"))
     word = "[bold green]PROVEN[/]" if verdict.proven else "[bold red]NOT PROVEN[/]"
     counts = f"{len(passed)} passed, {len(failed)} failed" + (f", {len(skipped)} skipped" if skipped else "")
-    console.print(f"{escape(target.title)}: {word} ({counts}, {verdict.seconds:.1f} s)")
+    out.print(f"{escape(target.title)}: {word} ({counts}, {verdict.seconds:.1f} s)")
     for result in failed:
         controls = f" \\[{', '.join(result.controls)}]" if result.controls else ""
-        console.print(f"\n[red]✗[/] [bold]{escape(result.host or target.name)}[/]{controls}")
-        console.print(f"    expected: {escape(result.promise)}")
-        console.print(f"    observed: {escape(_indented(result.seen))}")
-        console.print(f"    [dim]{escape(result.id)}[/]")
+        out.print(f"\n[red]✗[/] [bold]{escape(result.host or target.name)}[/]{controls}")
+        out.print(f"    expected: {escape(result.promise)}")
+        out.print(f"    observed: {escape(_indented(result.seen))}")
+        out.print(f"    [dim]{escape(result.id)}[/]")
     for result in skipped:
-        console.print(f"[yellow]- skipped[/] {escape(result.promise)}: {escape(result.seen)}")
+        out.print(f"[yellow]- skipped[/] {escape(result.promise)}: {escape(result.seen)}")
     _show_evidence(passed, out)
 
 
@@ -226,7 +225,7 @@ def _show_evidence(passed: Sequence[Result], out: Console) -> None:
         held = [result for result in passed if result.host == host]
         controls = sorted({control for result in held for control in result.controls})
         table.add_row(host or "whole office", _count(len(held), "promise"), ", ".join(controls) or "-")
-    console.print(table)
+    out.print(table)
 
 
 def _indented(text: str) -> str:
