@@ -1,0 +1,354 @@
+"""What the webmail host promises: it keeps nothing, runs little, and shows the Internet only what it must."""
+
+from __future__ import annotations
+
+import json
+import re
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from testinfra.host import Host as TestinfraHost
+
+from outpost.office import Host, Office, ports
+from outpost.office.dns import mta_sts_policy
+from outpost.office.webmail import WebmailView
+from tests.live.browsing import Answer, RefusedError, browse
+
+pytestmark = pytest.mark.role("webmail")
+
+UNITS = ("nginx.service", "php8.4-fpm.service")
+HIDDEN = (
+    "/.git/config",
+    "/.htaccess",
+    "/SQL/sqlite.initial.sql",
+    "/bin/updatedb.sh",
+    "/composer.json",
+    "/config/config.inc.php",
+    "/db/roundcube.sqlite",
+    "/index.php/../../config/config.inc.php",
+    "/installer/",
+    "/installer/index.php",
+    "/logs/errors.log",
+    "/plugins/managesieve/config.inc.php",
+    "/plugins/managesieve/managesieve.php",
+    "/plugins/password/helpers/passwd-expect",
+    "/program/include/iniset.php",
+    "/program/lib/Roundcube/rcube.php",
+    "/program/resources/..%2f..%2f..%2f..%2fetc/passwd",
+    "/skins/elastic/templates/login.html",
+    "/temp/",
+    "/vendor/autoload.php",
+)
+
+
+@pytest.fixture(scope="module")
+def view(office: Office, me: Host) -> WebmailView:
+    """The host as its role derives it."""
+    return WebmailView(office, me)
+
+
+@pytest.fixture(scope="module")
+def inside(view: WebmailView) -> IPv4Address | IPv6Address:
+    """An address at which users reach it."""
+    return view.webmail_addresses[0]
+
+
+@pytest.fixture(scope="module")
+def login_page(host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address) -> Answer:
+    """What a user's browser gets first."""
+    return browse(host, inside, view.name)
+
+
+def main_process(host: TestinfraHost, unit: str) -> str:
+    """A unit's main process."""
+    return str(host.check_output("systemctl show --property MainPID --value %s", unit))
+
+
+# The host ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_webmail_runs_and_comes_up_with_the_host(host: TestinfraHost, unit: str) -> None:
+    service = host.service(unit)
+    assert service.is_running
+    assert service.is_enabled
+
+
+@pytest.mark.control("SYS-04")
+def test_no_second_web_server_and_no_database_server_is_installed(host: TestinfraHost) -> None:
+    installed = host.check_output("dpkg-query --show --showformat '${Package} ${db:Status-Abbrev}\\n'")
+    found = re.findall(
+        r"^(?:apache2|lighttpd|mariadb-server|mysql-server|postgresql|php8.4-gd)\S* ii", installed, re.M
+    )
+    assert found == []
+
+
+@pytest.mark.control("NET-01")
+def test_web_server_listens_on_its_zone_addresses_and_no_wildcard(
+    host: TestinfraHost, view: WebmailView
+) -> None:
+    listening = host.check_output("ss --no-header --listening --numeric --tcp 'sport = :443'")
+    found = {line.split()[3].rpartition(":")[0].strip("[]") for line in listening.splitlines()}
+    assert found == set(map(str, view.addresses))
+
+
+@pytest.mark.control("WEB-04")
+def test_php_runs_as_an_account_of_its_own_and_never_as_root(host: TestinfraHost) -> None:
+    assert {process.user for process in host.process.filter(comm="php-fpm8.4")} == {"roundcube"}
+    assert host.user("roundcube").groups == ["roundcube"]
+    assert host.user("roundcube").shell == "/usr/sbin/nologin"
+
+
+@pytest.mark.control("SYS-01")
+@pytest.mark.parametrize("unit", UNITS)
+def test_web_units_are_sandboxed(host: TestinfraHost, unit: str) -> None:
+    verdict = host.check_output("systemd-analyze security --no-pager %s | tail -n 1", unit)
+    found = re.search(r"exposure level for \S+ ([\d.]+)", verdict)
+    assert found, verdict
+    assert float(found[1]) <= 4.0
+
+
+@pytest.mark.control("WEB-04")
+def test_php_keeps_what_an_intruder_would_want_switched_off(host: TestinfraHost) -> None:
+    # PHP-FPM tells its settings at the log level "notice" only, which is not the one it runs with.
+    said = host.check_output(
+        "shown=$(mktemp); sed 's/^log_level = .*/log_level = notice/' /etc/php/8.4/fpm/php-fpm.conf >$shown; "
+        "php-fpm8.4 -tt --fpm-config $shown 2>&1; rm $shown"
+    )
+    settings = dict(re.findall(r"php_admin_value\[(\S+)\] = (.*)", said))
+    assert {"exec", "mail", "popen", "proc_open", "shell_exec", "system"} <= set(
+        settings["disable_functions"].split(",")
+    )
+    assert settings["expose_php"] == settings["allow_url_fopen"] == settings["display_errors"] == "0"
+    assert not "/etc/passwd".startswith(tuple(settings["open_basedir"].split(":")))
+    assert re.findall(r"\tlisten = (.*)", said) == ["/run/roundcube/fpm.sock"]
+
+
+@pytest.mark.control("WEB-05", "WEB-09")
+def test_only_roundcube_reads_its_key_and_its_database(host: TestinfraHost) -> None:
+    config, database = host.file("/etc/roundcube/config.inc.php"), host.file("/var/lib/roundcube/db")
+    assert (config.user, config.group, config.mode) == ("root", "roundcube", 0o640)
+    assert (database.user, database.mode) == ("roundcube", 0o700)
+    assert host.run("runuser -u www-data -- cat /etc/roundcube/config.inc.php").rc != 0
+
+
+def test_database_has_the_schema_of_the_installed_version(host: TestinfraHost) -> None:
+    assert host.run("runuser -u roundcube -- /usr/local/lib/outpost/roundcube-database current").rc == 0
+
+
+@pytest.mark.control("WEB-06")
+@pytest.mark.parametrize(
+    ("unit", "path"), [("php8.4-fpm.service", "/var/lib/roundcube/temp"), ("nginx.service", "/var/lib/nginx")]
+)
+def test_sessions_and_uploads_live_in_the_units_own_memory(host: TestinfraHost, unit: str, path: str) -> None:
+    seen = host.check_output(
+        "nsenter --mount --target %s findmnt --noheadings --output FSTYPE,OPTIONS --mountpoint %s",
+        main_process(host, unit),
+        path,
+    )
+    assert seen.startswith("tmpfs")
+    assert {"nodev", "noexec", "nosuid"} <= set(seen.split()[1].split(","))
+    assert host.run("findmnt --mountpoint %s", path).rc != 0, "the whole host sees it"
+
+
+@pytest.mark.control("WEB-06")
+def test_no_message_and_no_session_is_in_the_database(host: TestinfraHost) -> None:
+    dump = host.check_output("sqlite3 -readonly /var/lib/roundcube/db/roundcube.sqlite .dump")
+    assert "INSERT INTO system" in dump
+    assert re.findall(r"INSERT INTO (?:session|cache\w*) ", dump) == []
+
+
+@pytest.mark.control("TLS-10", "REL-07")
+def test_roundcube_speaks_with_the_store_alone_and_checks_that_it_is(
+    host: TestinfraHost, view: WebmailView
+) -> None:
+    script = "include '/etc/roundcube/config.inc.php'; echo json_encode(array_diff_key($config, ['des_key' => 0]));"
+    config: dict[str, Any] = json.loads(host.check_output("runuser -u roundcube -- php -r %s", script))
+    store = view.store.fqdn
+    assert config["imap_host"] == f"ssl://{store}:{ports.IMAPS}"
+    assert (config["smtp_host"], config["smtp_user"], config["smtp_pass"]) == (
+        f"ssl://{store}:{ports.SUBMISSIONS}",
+        "%u",
+        "%p",
+    )
+    for name in ("imap_conn_options", "smtp_conn_options"):
+        tls = config[name]["ssl"]
+        assert tls["verify_peer"] is tls["verify_peer_name"] is True
+        assert tls["peer_name"] == store
+        assert tls["cafile"] == "/etc/outpost/tls/ca.pem"
+
+
+# What a browser gets -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.control("WEB-01", "WEB-02")
+def test_pages_carry_the_security_headers_once(login_page: Answer) -> None:
+    assert login_page.status == 200
+    assert "Roundcube" not in login_page.body.partition("<title>")[2].partition("</title>")[0]
+    for name in (
+        "Content-Security-Policy",
+        "Referrer-Policy",
+        "Strict-Transport-Security",
+        "X-Frame-Options",
+    ):
+        assert len(login_page.headers.get_all(name) or []) == 1, name
+    policy = dict(
+        part.strip().partition(" ")[::2] for part in login_page.headers["Content-Security-Policy"].split(";")
+    )
+    assert policy["default-src"] == policy["object-src"] == policy["base-uri"] == "'none'"
+    assert policy["connect-src"] == policy["form-action"] == policy["frame-ancestors"] == "'self'"
+    assert policy["img-src"] == "'self' data: blob:", "remote pictures are let through"
+    assert login_page.headers["X-Content-Type-Options"] == "nosniff"
+    assert int(login_page.headers["Strict-Transport-Security"].partition("max-age=")[2]) >= 31536000
+    assert login_page.headers["Server"] == "nginx"
+    assert login_page.headers["X-Powered-By"] is None
+
+
+@pytest.mark.control("WEB-01")
+def test_attachments_shown_in_the_browser_run_no_script(
+    host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address
+) -> None:
+    answer = browse(host, inside, view.name, "/?_task=mail&_action=get&_mbox=INBOX&_uid=1&_part=2")
+    assert "script-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.control("WEB-03")
+def test_session_cookies_stay_with_this_host_and_out_of_scripts(login_page: Answer) -> None:
+    cookies = login_page.headers.get_all("Set-Cookie") or []
+    assert cookies
+    for cookie in cookies:
+        flags = {flag.strip().lower() for flag in cookie.split(";")[1:]}
+        assert {"secure", "httponly", "samesite=strict"} <= flags
+        assert not any(flag.startswith("domain=") for flag in flags)
+
+
+@pytest.mark.control("REL-07")
+def test_login_form_offers_no_choice_of_server(login_page: Answer) -> None:
+    assert 'name="_user"' in login_page.body
+    assert 'name="_host"' not in login_page.body
+
+
+@pytest.mark.control("WEB-04")
+@pytest.mark.parametrize("path", HIDDEN)
+def test_nothing_but_the_entry_script_and_its_pictures_is_served(
+    host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address, path: str
+) -> None:
+    answer = browse(host, inside, view.name, path)
+    assert answer.status in (400, 404), answer.body[:200]
+    assert "nginx/" not in answer.body
+
+
+@pytest.mark.control("INP-04")
+def test_too_large_a_file_is_refused_in_plain_words(
+    host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address
+) -> None:
+    answer = browse(
+        host, inside, view.name, method="POST", headers=f"Content-Length: {view.request_size + 1}\r\n"
+    )
+    assert answer.status == 413
+    assert f"{view.file_size // 1024**2} MiB" in answer.body
+
+
+# What the Internet gets -----------------------------------------------------------------------------------------
+
+
+def test_webmail_is_not_there_for_the_internet_unless_the_office_opens_it(
+    host: TestinfraHost, view: WebmailView, office: Office, me: Host
+) -> None:
+    outer = office.addresses_of_kind(me, "internet")
+    if not outer or office.webmail.open_to_internet:
+        pytest.skip("the office opens its webmail to the Internet, or the host has no address there")
+    for address in outer:
+        with pytest.raises(RefusedError, match="unrecognized name"):
+            browse(host, address, view.name)
+        with pytest.raises(RefusedError):  # the name only in the request, behind a handshake for another
+            browse(host, address, view.policy_name, requested=view.name)
+
+
+@pytest.mark.control("WEB-02")
+def test_unknown_names_get_no_handshake_and_see_no_certificate(
+    host: TestinfraHost, view: WebmailView
+) -> None:
+    for address in view.addresses:
+        with pytest.raises(RefusedError, match="unrecognized name"):
+            browse(host, address, "unknown.example")
+
+
+@pytest.mark.control("TLS-07")
+def test_mta_sts_policy_is_the_mx_set(host: TestinfraHost, view: WebmailView, office: Office) -> None:
+    for address in view.addresses:
+        answer = browse(host, address, view.policy_name, "/.well-known/mta-sts.txt")
+        assert answer.status == 200
+        assert answer.headers.get_content_type() == "text/plain"
+        assert answer.body == mta_sts_policy(office)
+        assert browse(host, address, view.policy_name).status == 404
+
+
+def test_mail_programs_find_their_settings(host: TestinfraHost, view: WebmailView, office: Office) -> None:
+    name = view.discovery_names[0]
+    for path in ("/mail/config-v1.1.xml", "/.well-known/autoconfig/mail/config-v1.1.xml"):
+        answer = browse(host, view.addresses[0], name, f"{path}?emailaddress=someone%40{office.domain}")
+        assert answer.headers.get_content_type() == "text/xml"
+        provider = ElementTree.fromstring(answer.body).find("emailProvider")
+        assert provider is not None
+        assert provider.findtext("domain") == office.domain
+        found = [
+            tuple(server.findtext(key) for key in ("hostname", "port", "socketType"))
+            for server in (*provider.findall("incomingServer"), *provider.findall("outgoingServer"))
+        ]
+        assert found == [(view.store.fqdn, str(port), "SSL") for port in (ports.IMAPS, ports.SUBMISSIONS)]
+
+
+def test_outlook_finds_its_settings_by_asking_with_a_post(host: TestinfraHost, view: WebmailView) -> None:
+    answer = browse(
+        host,
+        view.addresses[0],
+        view.discovery_names[1],
+        "/Autodiscover/Autodiscover.xml",
+        method="POST",
+        body="<Autodiscover/>",
+    )
+    assert answer.status == 200
+    elements = ElementTree.fromstring(answer.body).iter()
+    found = [element.text for element in elements if element.tag.endswith("Port")]
+    assert found == [str(ports.IMAPS), str(ports.SUBMISSIONS)]
+
+
+# TLS -------------------------------------------------------------------------------------------------------------
+
+
+def handshake(host: TestinfraHost, view: WebmailView, options: str) -> str:
+    """What openssl says of a handshake, with everything allowed on its own side."""
+    socket = view.socket(view.webmail_addresses[0])
+    command = (
+        f"timeout 10 openssl s_client -connect {socket} -servername {view.name} {options} </dev/null 2>&1"
+    )
+    return str(host.run(command).stdout)
+
+
+@pytest.mark.control("TLS-01")
+@pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
+def test_old_tls_is_refused(host: TestinfraHost, view: WebmailView, version: str) -> None:
+    assert "alert protocol version" in handshake(host, view, f"{version} -cipher ALL:@SECLEVEL=0")
+
+
+@pytest.mark.control("TLS-02")
+def test_only_forward_secret_authenticated_ciphers_are_taken(host: TestinfraHost, view: WebmailView) -> None:
+    weak = "ALL:!AESGCM:!CHACHA20:@SECLEVEL=0"
+    assert "alert handshake failure" in handshake(host, view, f"-tls1_2 -cipher '{weak}'")
+    assert re.search(r"Cipher is ECDHE-\S+(GCM|POLY1305)", handshake(host, view, "-tls1_2"))
+
+
+@pytest.mark.control("TLS-03")
+def test_no_weak_signature_no_renegotiation_no_compression(host: TestinfraHost, view: WebmailView) -> None:
+    sha1 = handshake(host, view, "-tls1_2 -sigalgs ECDSA+SHA1:RSA+SHA1 -cipher ALL:@SECLEVEL=0")
+    assert "alert handshake failure" in sha1
+    assert "Compression: NONE" in handshake(host, view, "-tls1_2")
+    socket = view.socket(view.webmail_addresses[0])
+    renegotiation = host.run(
+        f"{{ sleep 1; echo R; sleep 2; }} | timeout 10 openssl s_client -tls1_2 -connect {socket} -servername {view.name} 2>&1"
+    ).stdout
+    assert "RENEGOTIATING" in renegotiation
+    assert "error" in renegotiation.partition("RENEGOTIATING")[2]
