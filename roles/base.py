@@ -92,6 +92,11 @@ def _network(view: BaseView) -> None:
         check="nft --check --file /etc/nftables.conf",
         on_change="reload",
     )
+    once(
+        "nftables loaded",  # the unit stays active when somebody flushes the rules by hand
+        unless="nft list table inet outpost",
+        command="systemctl reload nftables.service",
+    )
 
 
 def _identity(*, office: Office, me: Host, secrets: Secrets) -> None:

@@ -16,6 +16,8 @@ from outpost.office.model import Host, IPAddress, IPNetwork, Office, ZoneKind
 FAMILIES = ((4, "ip"), (6, "ip6"))
 SPECIAL_USE = ("test", "invalid", "onion", "home.arpa")
 """Top-level names that Unbound answers by itself (RFC 6761, RFC 8375)."""
+PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
+"""Addresses that anybody may use behind a router (RFC 1918, RFC 4193)."""
 INNER: tuple[ZoneKind, ...] = ("servers", "users", "management")
 
 
@@ -94,8 +96,8 @@ class BaseView:
     @property
     def private_internet(self) -> bool:
         """Whether the office's outer side has private addresses, as behind a translating router or in the lab."""
-        outer = self.office.zones_of_kind("internet")
-        return any(network.is_private for zone in outer for network in zone.networks)
+        outer = [network for zone in self.office.zones_of_kind("internet") for network in zone.networks]
+        return any(network.network_address in private for network in outer for private in PRIVATE)
 
     @property
     def hosts_file(self) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,154 @@
+"""The zone says of the office what is true, all of it, and nothing of its inner networks."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import dns.rdatatype
+import dns.zone
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from outpost import secrets
+from outpost.office import Office
+from outpost.office.dns import (
+    PublicKeys,
+    ZoneData,
+    mta_sts_policy,
+    office_zone,
+    public_keys,
+    published_addresses,
+    reverse_zone,
+    zone_text,
+)
+from outpost.office.load import parse
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def office_of(name: str, **changes: object) -> Office:
+    data = tomllib.loads((ROOT / f"inventory/{name}/office.toml").read_text(encoding="utf-8"))
+    data["tls"].pop("trusted_authorities", None)
+    office, problems = parse(data | changes)
+    assert office is not None
+    assert problems == []
+    return office
+
+
+@pytest.fixture(scope="module", params=["lab", "harbour"])
+def office(request: pytest.FixtureRequest) -> Office:
+    return office_of(request.param)
+
+
+@pytest.fixture(scope="module")
+def made(office: Office) -> secrets.Secrets:
+    return secrets.complete(office).secrets
+
+
+@pytest.fixture(scope="module")
+def zone(office: Office, made: secrets.Secrets) -> ZoneData:
+    return office_zone(office, public_keys(made))
+
+
+def test_zone_file_loads_in_another_implementation(zone: ZoneData) -> None:
+    loaded = dns.zone.from_text(zone_text(zone), origin=zone.name, relativize=False)
+    assert sum(len(rdataset) for _, rdataset in loaded.iterate_rdatasets()) == len(zone.records)
+
+
+def test_every_record_says_why_it_is_there(zone: ZoneData) -> None:
+    assert all(record.reason and record.name.endswith(zone.name) for record in zone.records)
+
+
+def test_the_servers_and_management_networks_are_not_published(office: Office, zone: ZoneData) -> None:
+    inner = [n for kind in ("servers", "management") for z in office.zones_of_kind(kind) for n in z.networks]
+    addresses = [ip_address(record.data) for record in zone.records if record.type in ("A", "AAAA")]
+    assert addresses
+    assert not [address for address in addresses if any(address in network for network in inner)]
+
+
+def test_every_target_of_the_zone_has_an_address(zone: ZoneData) -> None:
+    targets = {r.data.split()[-1] for r in zone.records if r.type in ("MX", "NS", "SRV")} - {"."}
+    own = {target for target in targets if target.endswith(zone.name)}
+    assert own
+    assert not [name for name in own if not zone.find(name, "A") and not zone.find(name, "AAAA")]
+
+
+def test_spf_names_every_address_the_mta_sends_from_and_needs_no_look_up(
+    office: Office, zone: ZoneData
+) -> None:
+    (spf,) = [r.data.strip('"').split() for r in zone.find(zone.name, "TXT") if "v=spf1" in r.data]
+    sends = {
+        f"ip{address.version}:{address}"
+        for mta in office.with_role("mta")
+        for name, addresses in mta.addresses.items()
+        if office.zones[name].kind in ("internet", "partner")
+        for address in addresses
+    }
+    assert spf[0] == "v=spf1"
+    assert spf[-1] == "-all"
+    assert set(spf[1:-1]) == sends
+
+
+def test_hosts_never_take_mail_under_their_own_names(office: Office, zone: ZoneData) -> None:
+    for host in office.hosts:
+        assert [record.data for record in zone.find(f"{host.fqdn}.", "MX")] == ["0 ."]
+
+
+def test_tlsa_pins_the_key_that_outsiders_see(office: Office, made: secrets.Secrets, zone: ZoneData) -> None:
+    mta = office.with_role("mta")[0]
+    certificate = x509.load_pem_x509_certificate(made.public[mta.name].certificate.encode())
+    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    (record,) = zone.find(f"_25._tcp.{mta.fqdn}.", "TLSA")
+    assert record.data == f"3 1 1 {hashlib.sha256(key).hexdigest()}"
+    listeners = {r.name.split(".")[0] for r in zone.records if r.type == "TLSA" and mta.fqdn in r.name}
+    assert listeners == {"_25", "_2525"}
+
+
+def test_both_dkim_keys_are_published_and_nothing_private_is(made: secrets.Secrets, zone: ZoneData) -> None:
+    published = [record for record in zone.records if "._domainkey." in record.name]
+    assert [("k=rsa" in r.data, "k=ed25519" in r.data) for r in published] == [(True, False), (False, True)]
+    text = zone_text(zone)
+    for pair in made.dkim.values():
+        for key in (pair.rsa, pair.ed25519):
+            assert key.get_secret_value().splitlines()[1] not in text
+
+
+def test_policy_id_follows_the_policys_content() -> None:
+    ids = {}
+    for mode in ("testing", "enforce"):
+        office = office_of("harbour", tls={"mta_sts": mode})
+        zone = office_zone(office, PublicKeys())
+        (record,) = zone.find(f"_mta-sts.{office.domain}.", "TXT")
+        again = office_zone(office, PublicKeys()).find(f"_mta-sts.{office.domain}.", "TXT")
+        assert again == (record,)
+        ids[mode] = record.data
+        assert f"mode: {mode}\r\n" in mta_sts_policy(office)
+    assert ids["testing"] != ids["enforce"]
+
+
+def test_webmail_has_an_internet_address_only_once_the_office_opens_it() -> None:
+    for opened in (False, True):
+        office = office_of("harbour", webmail={"open_to_internet": opened})
+        host = office.with_role("webmail")[0]
+        outer = office.addresses_of_kind(host, "internet")
+        assert (set(outer) <= set(published_addresses(office, host))) == opened
+
+
+def test_reverse_zone_points_back_at_each_host() -> None:
+    office = office_of("lab")
+    zone = reverse_zone(office, ip_network("10.77.0.0/24"))
+    assert zone.name == "0.77.10.in-addr.arpa."
+    mta = office.host("mta")
+    assert [r.data for r in zone.find("21.0.77.10.in-addr.arpa.", "PTR")] == [f"{mta.fqdn}."]
+    six = reverse_zone(office, ip_network("fd00:77::/64"))
+    assert {r.data for r in six.records if r.type == "PTR"} >= {f"{mta.fqdn}."}
+    dns.zone.from_text(zone_text(six), origin=six.name, relativize=False)
+
+
+def test_part_of_a_reverse_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="boundary"):
+        reverse_zone(office_of("harbour"), ip_network("192.0.2.0/28"))
