@@ -14,7 +14,7 @@ from pyinfra.api.deploy import deploy
 
 from outpost.office import Host, Office
 from outpost.office.dns import dkim_selector
-from outpost.office.mta import MtaView
+from outpost.office.mta import MtaView, dkim_ed25519_key
 from outpost.secrets import KeyPair, Secrets
 from roles.shapes import File, directory, once, packages, rendered, service, settings, text
 
@@ -35,8 +35,9 @@ MAPS = (
     "sender_logins",
     "tls_policy",
     "transport",
+    "users_headers",
 )
-"""Postfix tables, each read as it is (texthash, cidr)."""
+"""Postfix tables, each read as it is (texthash, cidr, regexp)."""
 FILTER = (
     "local.d/actions.conf",
     "local.d/antivirus.conf",
@@ -52,6 +53,7 @@ FILTER = (
     "local.d/worker-fuzzy.inc",
     "local.d/worker-normal.inc",
     "local.d/worker-proxy.inc",
+    "override.d/options.inc",
     "rspamd.conf.override",
 )
 """Rspamd's settings below /etc/rspamd."""
@@ -79,7 +81,10 @@ def mta(*, office: Office, me: Host, secrets: Secrets) -> None:
 def _scanner(view: MtaView) -> None:
     """ClamAV and its signatures."""
     if view.local_signatures:
-        signatures = [rendered("mta", "/var/lib/clamav/local.hdb", owner="clamav", group="clamav")]
+        signatures = [
+            rendered("mta", f"/var/lib/clamav/local.{kind}", owner="clamav", group="clamav")
+            for kind in ("hdb", "ndb")
+        ]
         once(
             "no freshclam: it would ask the network",
             unless="systemctl is-enabled clamav-freshclam.service clamav-freshclam-once.timer "
@@ -119,42 +124,32 @@ def _filter(view: MtaView, secrets: Secrets) -> None:
     directory("/var/spool/postfix/rspamd", owner="_rspamd", group="postfix", mode="2750")
     keys: dict[str, File] = {}
     for selector, pair in secrets.dkim.items():
-        for algorithm, key in (("rsa", pair.rsa), ("ed25519", pair.ed25519)):
-            name = dkim_selector(selector, algorithm)
-            keys[name] = text(
-                f"/etc/rspamd/dkim/{name}.key",
-                key.get_secret_value(),
-                mode="0640",
-                group="_rspamd",
-                secret=True,
-            )
+        rsa, ed25519 = pair.rsa.get_secret_value(), dkim_ed25519_key(pair.ed25519.get_secret_value())
+        for name, key in (
+            (dkim_selector(selector, "rsa"), rsa),
+            (dkim_selector(selector, "ed25519"), ed25519),
+        ):
+            path = f"/etc/rspamd/dkim/{name}.key"
+            keys[name] = text(path, key, mode="0640", group="_rspamd", secret=True)
     signing = rendered(
         "mta",
         "/etc/rspamd/local.d/dkim_signing.conf",
         mta=view,
         keys={name: key.path for name, key in keys.items()},
     )
+    _sandbox("rspamd.service", view)
     service(
         name="rspamd",
         unit="rspamd.service",
-        files=[
-            *(rendered("mta", f"/etc/rspamd/{name}", mta=view) for name in FILTER),
-            signing,
-            *keys.values(),
-            _drop_in("rspamd.service", view),
-        ],
+        files=[*(rendered("mta", f"/etc/rspamd/{name}", mta=view) for name in FILTER), signing, *keys.values()],
         check="rspamadm configtest --quiet",
+        on_change="reload",
     )
 
 
 def _door(view: MtaView, secrets: Secrets) -> None:
     """Postfix."""
-    # Apart from its configuration, because that is reloaded (no session is dropped) and a sandbox needs a restart.
-    settings(
-        name="postfix-sandbox",
-        files=[_drop_in("postfix.service", view)],
-        activate="systemctl try-restart postfix.service",
-    )
+    _sandbox("postfix.service", view)
     certificates = [secrets.hosts[store.name] for store in view.office.with_role("store")]
     service(
         name="postfix",
@@ -172,6 +167,12 @@ def _door(view: MtaView, secrets: Secrets) -> None:
         check="postfix check",
         on_change="reload",
     )
+
+
+def _sandbox(unit: str, view: MtaView) -> None:
+    """Apart from the daemon's configuration: that is reloaded, and drops no session; this needs a restart."""
+    name = unit.replace(".service", "-sandbox")
+    settings(name=name, files=[_drop_in(unit, view)], activate=f"systemctl try-restart {unit}")
 
 
 def _drop_in(unit: str, view: MtaView) -> File:

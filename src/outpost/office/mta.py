@@ -5,8 +5,12 @@ Pure: no I/O, no pyinfra. Templates below ``templates/mta/`` get one ``MtaView``
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from outpost.office import ports
 from outpost.office.checks import MAX_SCAN
@@ -20,7 +24,7 @@ SCAN_MARGIN = 1024**2
 
 
 def literal(address: IPAddress) -> str:
-    """An address as Postfix writes it in front of a port."""
+    """An address as Postfix writes it in a list of hosts, or in front of a port."""
     return f"[{address}]" if address.version == 6 else str(address)
 
 
@@ -104,6 +108,11 @@ class MtaView:
             for store in self.office.with_role("store")
             for address in self.office.link_addresses(store, self.me)
         )
+
+    @property
+    def store_hosts(self) -> str:
+        """The store's addresses as Postfix lists hosts."""
+        return ",".join(map(literal, self.store_addresses))
 
     @property
     def peers(self) -> tuple[PeerRoute, ...]:
@@ -195,6 +204,11 @@ class MtaView:
         return self.office.scanner.signatures == "local"
 
     @property
+    def origin_groups(self) -> tuple[str, ...]:
+        """Rspamd's groups that judge where mail comes from; users' mail is not judged by that."""
+        return ("spf", "dmarc", "hfilter", *(("rbl",) if self.office.scanner.network_checks else ()))
+
+    @property
     def signature_proxy(self) -> SplitResult | None:
         """The HTTP proxy by which freshclam leaves, where the host must not do so itself."""
         return urlsplit(self.office.archive.proxy) if self.office.archive.proxy else None
@@ -202,3 +216,11 @@ class MtaView:
     @staticmethod
     def _sockets(addresses: tuple[IPAddress, ...], port: int) -> tuple[str, ...]:
         return tuple(f"{literal(address)}:{port}" for address in addresses)
+
+
+def dkim_ed25519_key(pem: str) -> str:
+    """An Ed25519 private key as Rspamd reads it: the bare seed in base64. It takes PEM for an RSA key."""
+    key = load_pem_private_key(pem.encode(), password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise TypeError(f"not an Ed25519 key but {type(key).__name__}")
+    return base64.b64encode(key.private_bytes_raw()).decode() + "\n"
