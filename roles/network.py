@@ -1,0 +1,56 @@
+"""The network side of every host: packet filter, kernel settings, resolver, clock."""
+
+from __future__ import annotations
+
+from outpost.office.base import BaseView
+from roles.shapes import once, rendered, service, settings
+
+
+def network(view: BaseView) -> None:
+    """Default deny both ways, before any role's daemon starts."""
+    settings(
+        name="sysctl",
+        files=[rendered("base", "/etc/sysctl.d/90-outpost.conf", view=view)],
+        activate="/usr/lib/systemd/systemd-sysctl",
+    )
+    service(
+        name="nftables",
+        unit="nftables.service",
+        files=[rendered("base", "/etc/nftables.conf", mode="0755", view=view)],
+        check="nft --check --file /etc/nftables.conf",
+        on_change="reload",
+    )
+    once(
+        "nftables loaded",  # the unit stays active when somebody flushes the rules by hand
+        unless="nft list table inet outpost",
+        command="systemctl reload nftables.service",
+    )
+
+
+def names_and_clock(view: BaseView) -> None:
+    """A validating resolver of the host's own, and the time."""
+    if not view.trust_anchor:
+        once(
+            "trust anchor of the root",  # Unbound keeps it up to date from then on (RFC 5011)
+            unless="test -s /var/lib/unbound/root.key",
+            command="install -o unbound -g unbound -m 0644 /usr/share/dns/root.key /var/lib/unbound/root.key",
+        )
+    service(
+        name="unbound",
+        unit="unbound.service",
+        files=[rendered("base", "/etc/unbound/unbound.conf", view=view)],
+        check="unbound-checkconf",
+        on_change="reload",
+    )
+    settings(
+        name="resolv.conf",
+        files=[rendered("base", "/etc/resolv.conf"), rendered("base", "/etc/hosts", view=view)],
+    )
+    service(
+        name="chrony",
+        unit="chrony.service",
+        files=[
+            rendered("base", path, view=view) for path in ("/etc/chrony/chrony.conf", "/etc/default/chrony")
+        ],
+        check="chronyd -p -f /etc/chrony/chrony.conf >/dev/null",
+    )
