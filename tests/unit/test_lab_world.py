@@ -1,0 +1,156 @@
+"""The world around the office, as it would be put into its containers: no Docker is asked."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import dns.zone
+import pytest
+from cryptography import x509
+
+from outpost.lab import dnszones, images, keys, render
+from outpost.lab.errors import LabError
+from outpost.lab.info import info
+from outpost.lab.instance import Instance, directory
+from outpost.lab.material import credentials, world_authority
+from outpost.lab.paths import IMAGES, OFFICE
+
+
+@pytest.fixture(params=[0, 5])
+def lab(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Instance:
+    """An instance that exists only as state, in the first slot and in another."""
+    monkeypatch.setenv("OUTPOST_LAB_STATE", str(tmp_path))
+    instance = Instance(name="unit", slot=request.param)
+    instance.directory.mkdir()
+    world_authority(instance)
+    instance.write_office(dnszones.trust_anchor(instance), OFFICE)
+    return instance
+
+
+def zone_of(lab: Instance, name: str, office_ds: tuple[str, ...] = ()) -> dns.zone.Zone:
+    """A zone of the root server, parsed."""
+    zone = next(item for item in dnszones.zones(lab) if item.name == name)
+    return dns.zone.from_text(
+        dnszones.zone_file(lab, zone, office_ds).decode(), origin=name, relativize=False
+    )
+
+
+def test_every_machine_renders_without_an_undefined_name(lab: Instance) -> None:
+    for machine in lab.machines:
+        paths = {file.path for file in render.files(lab, machine)}
+        assert {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/etc/ssh/ssh_host_ed25519_key"} <= paths
+
+
+def test_addresses_of_another_slot_never_appear(lab: Instance) -> None:
+    wrong = 77 if lab.slot else 82
+    for machine in lab.machines:
+        for file in render.files(lab, machine):
+            if not file.path.endswith(("pem", "key", "crt", "pub", "authorized_keys")):
+                text = file.content.decode()
+                assert f"10.{wrong}." not in text, file.path
+                assert f"fd00:{wrong}:" not in text, file.path
+
+
+def test_every_zone_parses_and_has_its_server(lab: Instance) -> None:
+    for zone in dnszones.zones(lab):
+        parsed = zone_of(lab, zone.name)
+        assert parsed.get_rdataset(zone.name, "NS") is not None
+        assert parsed.get_rdataset(zone.name, "SOA") is not None
+
+
+def test_chain_of_trust_has_no_gap(lab: Instance) -> None:
+    for zone in dnszones.zones(lab):
+        if zone.parent:
+            shown = zone_of(lab, zone.parent).get_rdataset(zone.name, "DS")
+            key = keys.ec_key(lab.directory / "world" / "dnssec" / f"{zone.file}.pem")
+            assert shown is not None
+            assert [item.to_text() for item in shown] == [keys.ds(zone.name, key)]
+
+
+def test_office_is_insecure_until_its_key_is_known(lab: Instance) -> None:
+    parent = dnszones.parent_of_office(lab).name
+    office = f"{lab.office.domain}."
+    key = "1 13 2 " + "ab" * 32
+    assert zone_of(lab, parent).get_rdataset(office, "DS") is None
+    shown = zone_of(lab, parent, (key,)).get_rdataset(office, "DS")
+    assert shown is not None
+    assert shown[0].to_text() == key
+
+
+def test_office_name_servers_have_glue_in_both_families(lab: Instance) -> None:
+    parent = zone_of(lab, dnszones.parent_of_office(lab).name)
+    for host in lab.office.with_role("dns"):
+        assert parent.get_rdataset(f"{host.fqdn}.", "A") is not None
+        assert parent.get_rdataset(f"{host.fqdn}.", "AAAA") is not None
+
+
+def test_every_address_has_a_name_that_points_back(lab: Instance) -> None:
+    pointers = {
+        (name.to_text(), data.to_text())
+        for zone in dnszones.zones(lab)
+        if zone.template == "reverse"
+        for name, _ttl, data in zone_of(lab, zone.name).iterate_rdatas("PTR")
+    }
+    count = sum(len(pair) for machine in lab.machines for pair in machine.addresses.values())
+    assert len(pointers) == count
+
+
+def test_mail_servers_prove_every_name_they_are_known_by(lab: Instance) -> None:
+    ca, _key = world_authority(lab)
+    for machine in lab.machines:
+        if machine.domain:
+            certificate = x509.load_pem_x509_certificate(credentials(lab, machine)[1])
+            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            assert set(names.get_values_for_type(x509.DNSName)) == set(machine.certificate_names)
+            certificate.verify_directly_issued_by(ca)
+
+
+def test_peers_of_the_office_are_machines_of_the_world(lab: Instance) -> None:
+    around = {machine.domain: machine for machine in lab.machines if machine.domain}
+    for peer in lab.office.peers:
+        machine = around[peer.domains[0]]
+        assert {str(item) for item in peer.relays} <= set(machine.addresses[peer.zone])
+        assert peer.next_hop in machine.certificate_names
+
+
+def test_trust_anchor_reaches_the_office_file(lab: Instance) -> None:
+    (anchor,) = lab.office.resolver.trust_anchor
+    assert anchor == f". IN DS {keys.ds('.', keys.ec_key(lab.directory / 'world' / 'dnssec' / 'root.pem'))}"
+    assert lab.office.ssh.authorized_keys
+
+
+def test_a_second_write_of_the_office_file_changes_nothing(lab: Instance) -> None:
+    before = lab.office_file.stat()
+    lab.write_office(dnszones.trust_anchor(lab), OFFICE)
+    assert lab.office_file.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_info_has_the_shape_that_scripts_rely_on(lab: Instance) -> None:
+    data = info(lab)
+    assert set(data) == {"office", "domain", "ca", "users", "hosts", "world"}
+    for shape in (data["hosts"] | data["world"]).values():
+        assert set(shape) == {"role", "container", "addresses"}
+        assert all(len(pair) == 2 for pair in shape["addresses"].values())
+    assert data["hosts"]["mta"]["addresses"]["wan"][0] == f"10.{77 + lab.slot}.0.21"
+
+
+def test_ssh_host_keys_are_unique_and_private(lab: Instance) -> None:
+    lines = {keys.ssh_key(lab.directory / "hosts" / machine.name, machine.fqdn) for machine in lab.machines}
+    assert len(lines) == len(lab.machines)
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (lab.directory / "hosts").glob("*[!b]"))
+
+
+@pytest.mark.parametrize("name", ["", "UP", "a-b", "x" * 17, "../x", "1a"])
+def test_names_that_docker_or_the_file_system_would_misread_are_refused(name: str) -> None:
+    with pytest.raises(LabError):
+        directory(name)
+
+
+def test_a_changed_recipe_gives_another_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = images.tag("postfix")
+    copied = tmp_path / "images"
+    subprocess.run(["cp", "-r", str(IMAGES), str(copied)], check=True)
+    (copied / "base" / "Dockerfile").write_text("FROM scratch\n")
+    monkeypatch.setattr(images, "IMAGES", copied)
+    assert images.tag("postfix") != before
