@@ -105,7 +105,7 @@ class StoreView:
 
     @property
     def relay(self) -> IPAddress:
-        """The MTA that users' mail is handed to: the first one declared. See docs/adr on the store's links."""
+        """The MTA that users' mail is handed to: the first one declared. See docs/adr/0007."""
         return self.office.link_addresses(self.mtas[0], self.me)[0]
 
     @property

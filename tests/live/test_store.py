@@ -1,0 +1,307 @@
+"""What the store promises, asked of its daemons: nobody reads, delivers or sends who should not. Leaves no mail behind."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+import pytest
+from testinfra.host import Host as TestinfraHost
+
+from outpost.office import Host, Office, ports
+from outpost.office.model import IPAddress
+from outpost.office.store import StoreView
+from outpost.target import Target
+from tests.live.conftest import reach
+
+pytestmark = pytest.mark.role("store")
+
+TLS = "/etc/outpost/tls"
+OWN_CERTIFICATE = f"-cert {TLS}/host.pem -key {TLS}/host.key"
+CLEAR_TEXT_PORTS = (110, 143, 587, 995, 2000)
+TLS_FIRST = (ports.IMAPS, ports.SUBMISSIONS)
+
+
+@pytest.fixture
+def store(office: Office, me: Host) -> StoreView:
+    """The host as the store role derives it."""
+    return StoreView(office, me)
+
+
+@pytest.fixture
+def mta(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
+    """The machine whose certificate opens the delivery port."""
+    return reach(target, office, office.with_role("mta")[0], pytestconfig.getoption("--via"))
+
+
+@pytest.fixture
+def webmail(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
+    """A machine that the store lets near ManageSieve; talking to itself, Dovecot holds every connection for secure."""
+    return reach(target, office, office.with_role("webmail")[0], pytestconfig.getoption("--via"))
+
+
+def at(address: IPAddress, port: int) -> str:
+    """A socket as openssl writes it."""
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+
+def dialogue(client: TestinfraHost, socket: str, lines: Sequence[str] = (), options: str = "") -> str:
+    """What a server says to these lines over TLS; the last one must make it hang up."""
+    said = "".join(f"{line}\r\n" for line in lines)
+    # the pause lets the greeting come first: talking before it is a fault of its own
+    heard: str = client.run(
+        f"{{ sleep 0.3; printf %s {shlex.quote(said)}; sleep 0.3; }} | timeout 20 openssl s_client -connect {shlex.quote(socket)} "
+        f"-CAfile {TLS}/ca.pem -verify_return_error -quiet {options} 2>&1"
+    ).stdout
+    return heard
+
+
+def setting(host: TestinfraHost, name: str, *, protocol: str = "") -> str:
+    """A setting as Dovecot understands it."""
+    scope = f"-f protocol={protocol} " if protocol else ""
+    value: str = host.check_output(f"doveconf {scope}-h {name}")
+    return value
+
+
+# Who gets in ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.control("TLS-10")
+def test_delivery_is_refused_without_a_certificate(host: TestinfraHost, store: StoreView) -> None:
+    for address in store.lmtp_addresses:
+        heard = dialogue(host, at(address, ports.LMTP), ["LHLO stranger.invalid", "QUIT"])
+        assert "alert certificate required" in heard
+        assert "220 " not in heard
+
+
+@pytest.mark.control("TLS-10")
+def test_delivery_is_refused_with_a_certificate_of_a_foreign_authority(
+    host: TestinfraHost, store: StoreView, office: Office
+) -> None:
+    name = office.with_role("mta")[0].fqdn
+    forged = host.check_output("mktemp -d")
+    try:
+        host.check_output(
+            f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN={name} "
+            f"-addext subjectAltName=DNS:{name} -keyout {forged}/key -out {forged}/pem 2>&1"
+        )
+        for address in store.lmtp_addresses:
+            heard = dialogue(
+                host,
+                at(address, ports.LMTP),
+                ["LHLO stranger.invalid", "QUIT"],
+                f"-cert {forged}/pem -key {forged}/key",
+            )
+            assert "alert unknown ca" in heard
+            assert "220 " not in heard
+    finally:
+        host.run(f"rm -rf {forged}")
+
+
+@pytest.mark.control("TLS-10")
+def test_delivery_is_refused_to_the_offices_hosts_that_are_no_mta(
+    host: TestinfraHost, store: StoreView
+) -> None:
+    for address in store.lmtp_addresses:
+        heard = dialogue(host, at(address, ports.LMTP), ["LHLO store.invalid", "QUIT"], OWN_CERTIFICATE)
+        assert "alert" in heard
+        assert "220 " not in heard
+
+
+@pytest.mark.control("TLS-10", "DSN-01")
+def test_the_mta_delivers_to_mailboxes_and_is_told_at_once_of_unknown_ones(
+    mta: TestinfraHost, store: StoreView, office: Office
+) -> None:
+    for address in store.lmtp_addresses:
+        heard = dialogue(
+            mta,
+            at(address, ports.LMTP),
+            [
+                "LHLO mta.invalid",
+                "MAIL FROM:<>",
+                f"RCPT TO:<{office.mailboxes[0]}>",
+                f"RCPT TO:<{office.mailboxes[0].replace('@', '+detail@')}>",
+                f"RCPT TO:<no-such-user@{office.domain}>",
+                "QUIT",
+            ],
+            OWN_CERTIFICATE,
+        )
+        assert heard.count("250 2.1.5") == 2, heard
+        assert "550 5.1.1" in heard
+
+
+@pytest.mark.control("STO-02", "REL-03")
+@pytest.mark.parametrize("port", CLEAR_TEXT_PORTS)
+def test_no_clear_text_port_is_open(host: TestinfraHost, me: Host, port: int) -> None:
+    for address in me.all_addresses:
+        assert not host.addr(str(address)).port(port).is_reachable
+
+
+@pytest.mark.control("REL-04", "AUT-05")
+def test_managesieve_takes_no_password_before_tls(webmail: TestinfraHost, store: StoreView) -> None:
+    login = r'AUTHENTICATE "PLAIN" "AGEAYg=="\r\n'
+    for address in store.office_addresses:
+        heard = webmail.check_output(
+            "bash -c %s",
+            f"exec 3<>/dev/tcp/{address}/{ports.MANAGESIEVE}; printf '{login}' >&3; sleep 0.5; "
+            r"printf 'LOGOUT\r\n' >&3; timeout 10 cat <&3",
+        )
+        assert '"SASL" ""' in heard
+        assert "NO (ENCRYPT-NEEDED)" in heard
+
+
+@pytest.mark.control("AUT-05", "REL-03")
+def test_submission_wants_a_login_and_offers_plain_only(host: TestinfraHost, store: StoreView) -> None:
+    for address in store.login_addresses:
+        heard = dialogue(
+            host, at(address, ports.SUBMISSIONS), ["EHLO client.invalid", "MAIL FROM:<a@example.com>", "QUIT"]
+        )
+        assert "250-AUTH PLAIN\n" in heard.replace("\r", "")
+        assert "STARTTLS" not in heard
+        assert "530 5.7.0" in heard
+
+
+@pytest.mark.control("AUT-04")
+def test_a_wrong_password_and_an_unknown_user_get_the_same_answer(
+    host: TestinfraHost, store: StoreView, office: Office
+) -> None:
+    socket = at(store.login_addresses[0], ports.IMAPS)
+    answers = {
+        dialogue(host, socket, [f'a LOGIN {user} "not-the-password"', "b LOGOUT"])
+        .replace(user, "")
+        .partition("a NO")[2]
+        for user in (office.mailboxes[0], f"no-such-user@{office.domain}")
+    }
+    assert len(answers) == 1
+    assert "[AUTHENTICATIONFAILED] Authentication failed." in answers.pop()
+
+
+@pytest.mark.control("TLS-10")
+def test_a_login_needs_a_certificate_or_the_users_network(host: TestinfraHost, store: StoreView) -> None:
+    rule = host.check_output("doveconf -h passdb/passwd-file/passdb_fields/allow_real_nets")
+    assert rule.startswith('%{cert | if("eq", "valid", "0.0.0.0/0,::/0", ')
+    assert ",".join(map(str, store.certless_networks)) in rule
+
+
+# Encryption -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.control("TLS-01", "TLS-02", "TLS-03")
+@pytest.mark.parametrize(
+    "offer",
+    [
+        "-tls1_1",
+        "-tls1_2 -cipher ECDHE+AESCBC",
+        "-tls1_2 -cipher kRSA",
+        "-tls1_2 -sigalgs ECDSA+SHA224:RSA+SHA224",
+    ],
+    ids=["TLS 1.1", "CBC", "RSA key exchange", "SHA-224"],
+)
+def test_weak_offers_are_refused(host: TestinfraHost, store: StoreView, offer: str) -> None:
+    for address in store.login_addresses:
+        for port in TLS_FIRST:
+            heard = dialogue(
+                host,
+                at(address, port),
+                ["x"],
+                f"{offer} -cipher DEFAULT@SECLEVEL=0" if "tls1_1" in offer else offer,
+            )
+            assert "error" in heard
+            assert "ready" not in heard
+
+
+@pytest.mark.control("TLS-02")
+def test_a_current_client_gets_tls_1_3(host: TestinfraHost, store: StoreView) -> None:
+    for address in store.login_addresses:
+        for port in TLS_FIRST:
+            heard = dialogue(
+                host, at(address, port), ["QUIT" if port == ports.SUBMISSIONS else "a LOGOUT"], "-tls1_3"
+            )
+            assert "ready" in heard
+
+
+@pytest.mark.control("TLS-10")
+def test_users_see_the_public_certificate_and_hosts_the_internal_one(
+    host: TestinfraHost, store: StoreView
+) -> None:
+    for address in store.login_addresses:
+        expected = "host" if address in store.office_addresses else "public"
+        shown = host.check_output(
+            f"openssl s_client -connect {at(address, ports.IMAPS)} </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256"
+        )
+        assert shown == host.check_output(
+            f"openssl x509 -in {TLS}/{expected}.pem -noout -fingerprint -sha256"
+        )
+
+
+@pytest.mark.control("DSN-06")
+def test_greetings_name_no_software(host: TestinfraHost, store: StoreView) -> None:
+    for address in store.login_addresses:
+        for port, goodbye in ((ports.IMAPS, "a LOGOUT"), (ports.SUBMISSIONS, "QUIT")):
+            heard = dialogue(host, at(address, port), [goodbye])
+            assert "ready" in heard
+            assert "dovecot" not in heard.lower()
+
+
+# Accounts and mailboxes -----------------------------------------------------------------------------------------
+
+
+def test_the_configuration_is_accepted_without_a_warning(host: TestinfraHost) -> None:
+    assert host.run("doveconf -n >/dev/null").stderr == ""
+
+
+@pytest.mark.control("AUT-01", "SEC-01")
+def test_accounts_are_the_offices_users_with_argon2id(host: TestinfraHost, office: Office) -> None:
+    accounts = host.file("/etc/dovecot/users")
+    assert (accounts.user, accounts.group, accounts.mode) == ("root", "dovecot", 0o640)
+    schemes = host.check_output("sed -nE 's/^([^#:]+):(\\{[^}]*\\}\\$[^$]*).*/\\1 \\2/p' /etc/dovecot/users")
+    assert schemes.splitlines() == [f"{address} {{ARGON2ID}}$argon2id" for address in office.mailboxes]
+    assert host.check_output("doveadm user '*'").splitlines() == list(office.mailboxes)
+
+
+@pytest.mark.control("STO-01")
+def test_mail_belongs_to_one_account_and_nobody_else_reads_it(host: TestinfraHost) -> None:
+    home = host.file("/srv/mail")
+    assert (home.user, home.group, home.mode) == ("vmail", "vmail", 0o700)
+    assert host.check_output("find /srv/mail ! -user vmail -o -type d -perm /077 | head -5") == ""
+    assert not host.user("vmail").groups[1:]
+    assert host.user("vmail").shell == "/usr/sbin/nologin"
+
+
+@pytest.mark.control("DOS-08")
+def test_each_mailbox_has_the_size_that_the_office_file_gives_it(host: TestinfraHost, office: Office) -> None:
+    for user in office.users:
+        rows = host.check_output("doveadm -f tab quota get -u %s", user.address).splitlines()
+        limits = {line.split("\t")[1]: line.split("\t")[3] for line in rows[1:]}
+        assert int(limits["STORAGE"]) * 1024 == office.quota(user)
+
+
+@pytest.mark.control("DSN-01", "DOS-08")
+def test_a_full_mailbox_makes_mail_wait_and_never_bounce(host: TestinfraHost) -> None:
+    assert setting(host, "quota_full_tempfail") == "yes"
+    assert setting(host, "lmtp_rcpt_check_quota", protocol="lmtp") == "yes"
+
+
+def test_what_was_acknowledged_is_on_disk(host: TestinfraHost) -> None:
+    assert setting(host, "mail_fsync", protocol="lmtp") == "always"
+
+
+# Processes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.control("INP-13")
+def test_what_strangers_send_is_read_without_root(host: TestinfraHost) -> None:
+    assert {process.user for process in host.process.filter(comm="stunnel4")} == {"stunnel4"}
+    for name in ("imap-login", "submission-login", "managesieve-login"):
+        assert setting(host, f"service/{name}/user") in ("dovenull", "$SET:default_login_user")
+        assert setting(host, f"service/{name}/chroot") == "login"
+        assert setting(host, f"service/{name}/client_limit") == "1"
+    for name in ("lmtp", "indexer-worker", "quota-warning"):
+        assert setting(host, f"service/{name}/user") == "vmail"
+
+
+@pytest.mark.parametrize("unit", ["dovecot", "stunnel@lmtp"])
+def test_it_comes_back_by_itself(host: TestinfraHost, unit: str) -> None:
+    assert host.service(unit).is_running
+    assert host.service(unit).is_enabled
+    assert host.service(unit).systemd_properties["Restart"] == "on-failure"
