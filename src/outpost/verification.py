@@ -47,6 +47,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report.user_properties.append(("promise", promise(item)))
     controls = [control for mark in item.iter_markers("control") for control in mark.args]
     report.user_properties.append(("controls", controls))
+    me = getattr(item, "callspec", None) and item.callspec.params.get("me")  # type: ignore[attr-defined]
+    report.user_properties.append(("host", me.name if me else ""))
     return report
 
 
@@ -81,6 +83,7 @@ class Reporter:
             seconds=report.duration,
             promise=str(properties.get("promise") or sentence(report.nodeid)),
             controls=properties.get("controls") or [],
+            host=str(properties.get("host") or ""),
             seen=_seen(report),
         )
 
@@ -125,19 +128,20 @@ def chosen_target(config: pytest.Config) -> Target:
 
 @dataclass(frozen=True)
 class Result:
-    """One check's result."""
+    """One check's result.
+
+    Attributes:
+        host: The host it looked at; empty for a promise of the whole office.
+        seen: What was seen instead, where it failed.
+    """
 
     id: str
+    host: str
     promise: str
     controls: tuple[str, ...]
     outcome: str
     seen: str
     seconds: float
-
-    @property
-    def host(self) -> str:
-        """The test's parameters: the host it looked at, where it names one."""
-        return self.id.rpartition("[")[2].removesuffix("]") if self.id.endswith("]") else ""
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,7 @@ def verify(
     started = time.monotonic()
     read, write = os.pipe()
     arguments = [
-        sys.executable, "-m", "pytest", "tests/live", "-p", "outpost.verification", "--events-fd", str(write), "-q",
+        sys.executable, "-m", "pytest", "tests/live", "-p", "outpost.verification", "--events-fd", str(write), "-q", "-n", "4",
         "--color=no", "--office", str(target.directory),
         *(("--name", target.instance) if target.instance else ()),
         *(("--via", connector) if connector else ()),

@@ -321,6 +321,7 @@ def test_verification_reports_promise_and_observation(tmp_path: Path) -> None:
         failed = results["A stranger is refused"]
         assert failed["outcome"] == "failed"
         assert failed["controls"] == ["REL-01"]
+        assert failed["host"] == ""
         assert "the server said 250" in failed["seen"]
 
 

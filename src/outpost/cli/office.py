@@ -221,7 +221,7 @@ def _show_verdict(verdict: Verdict, target: Target, out: Console) -> None:
 def _show_evidence(passed: Sequence[Result], out: Console) -> None:
     """Per host what was seen to hold, and the controls that it proves."""
     table = Table("host", "seen to hold", "of controls", box=None, padding=(0, 2, 0, 0))
-    for host in dict.fromkeys(result.host for result in passed):
+    for host in sorted({result.host for result in passed}):
         held = [result for result in passed if result.host == host]
         controls = sorted({control for result in held for control in result.controls})
         table.add_row(host or "whole office", _count(len(held), "promise"), ", ".join(controls) or "-")
