@@ -27,6 +27,7 @@ PRESEED = (
 )
 MAPS = (
     "aliases",
+    "filter_senders",
     "mailboxes",
     "own_names",
     "peer_domains",
@@ -141,7 +142,11 @@ def _filter(view: MtaView, secrets: Secrets) -> None:
     service(
         name="rspamd",
         unit="rspamd.service",
-        files=[*(rendered("mta", f"/etc/rspamd/{name}", mta=view) for name in FILTER), signing, *keys.values()],
+        files=[
+            *(rendered("mta", f"/etc/rspamd/{name}", mta=view) for name in FILTER),
+            signing,
+            *keys.values(),
+        ],
         check="rspamadm configtest --quiet",
         on_change="reload",
     )

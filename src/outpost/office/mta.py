@@ -127,6 +127,11 @@ class MtaView:
             for peer in self.office.peers
         )
 
+    @property
+    def peer_relays(self) -> tuple[IPAddress, ...]:
+        """Addresses that peers' mail comes from."""
+        return tuple(address for peer in self.office.peers for address in peer.relays)
+
     # Routes ----------------------------------------------------------------------------------------------------
 
     @property
