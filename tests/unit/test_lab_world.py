@@ -114,6 +114,17 @@ def test_peers_of_the_office_are_machines_of_the_world(lab: Instance) -> None:
         assert peer.next_hop in machine.certificate_names
 
 
+def test_the_world_answers_where_the_office_sends(lab: Instance) -> None:
+    for peer in lab.office.peers:
+        zone = zone_of(lab, f"{peer.domains[0]}.")
+        found = {
+            data.to_text()
+            for rrtype in ("A", "AAAA")
+            for data in zone.find_rdataset(f"{peer.next_hop}.", rrtype)
+        }
+        assert found == {str(item) for item in peer.relays}
+
+
 def test_trust_anchor_reaches_the_office_file(lab: Instance) -> None:
     (anchor,) = lab.office.resolver.trust_anchor
     assert anchor == f". IN DS {keys.ds('.', keys.ec_key(lab.directory / 'world' / 'dnssec' / 'root.pem'))}"

@@ -31,7 +31,7 @@ class Machine:
         domain: The mail domain it serves; empty for none.
         users: Local parts of that domain's mailboxes; empty where any will do.
         units: systemd units that are enabled on it.
-        also_named: Zone → further name, for its address in that zone.
+        also_named: Zone → the name of its address there, instead of its host name.
     """
 
     name: str
@@ -47,13 +47,11 @@ class Machine:
 
     @property
     def names(self) -> tuple[tuple[str, str], ...]:
-        """(name, address) pairs for the DNS: one name has the addresses of one zone only, Internet first."""
-        main = "wan" if "wan" in self.addresses else next(iter(self.addresses))
-        pairs = [(self.also_named.get(main, self.fqdn), address) for address in self.addresses[main]]
-        for zone, name in self.also_named.items():
-            if zone != main:
-                pairs += [(name, address) for address in self.addresses[zone]]
-        return tuple(pairs)
+        """(name, address) pairs for the DNS: a name has the addresses of one zone only, the first of its own."""
+        zones: dict[str, str] = {}
+        for zone in sorted(self.addresses, key=lambda zone: zone != "wan"):
+            zones.setdefault(self.also_named.get(zone, self.fqdn), zone)
+        return tuple((name, address) for name, zone in zones.items() for address in self.addresses[zone])
 
     @property
     def outside_name(self) -> str:
