@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pyinfra.api.deploy import deploy
 
 from outpost.office import Host, Office, ports
-from outpost.office.store import DELIVERIES_PER_USER, QUOTA_GRACE, TRASH_ROOM, StoreView
+from outpost.office.store import DELIVERIES_PER_USER, QUOTA_GRACE, TRASH_ROOM, StoreView, decoy
 from outpost.secrets import Secrets
 from roles.base import tls_files
 from roles.shapes import File, account, directory, packages, rendered, service, settings
@@ -40,7 +40,8 @@ def store(*, office: Office, me: Host, secrets: Secrets) -> None:
     directory("/srv/mail", owner="vmail", group="vmail", mode="0700")
     _accounts(view, secrets)
     certificates = tls_files(me=me, secrets=secrets)
-    _mailboxes(view, certificates)
+    some_hash = next(iter(secrets.passwords.values())).get_secret_value()
+    _mailboxes(view, certificates, decoy_hash=decoy(some_hash))
     _delivery_door(view, certificates)
 
 
@@ -64,7 +65,7 @@ def _accounts(view: StoreView, secrets: Secrets) -> None:
     )
 
 
-def _mailboxes(view: StoreView, certificates: Sequence[File]) -> None:
+def _mailboxes(view: StoreView, certificates: Sequence[File], *, decoy_hash: str) -> None:
     """Dovecot."""
     # Apart from its configuration, because that is reloaded (no session is dropped) and a drop-in needs a restart.
     settings(
@@ -84,6 +85,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File]) -> None:
                 deliveries_per_user=DELIVERIES_PER_USER,
                 quota_grace=QUOTA_GRACE,
                 trash_room=TRASH_ROOM,
+                decoy=decoy_hash,
             ),
             rendered("store", OPENSSL),
             rendered("store", "/usr/local/lib/outpost/quota-warning", mode="0755", store=view),

@@ -27,6 +27,12 @@ LEAST_SESSIONS = 100
 """IMAP sessions that even the smallest office has room for."""
 
 
+def decoy(hashed: str) -> str:
+    """A hash that no password fits and that costs as much to try as the one given: what unknown users are checked against."""
+    *parameters, salt, digest = hashed.split("$")
+    return "$".join((*parameters, "A" * len(salt), "A" * len(digest)))
+
+
 @dataclass(frozen=True)
 class Account:
     """One line of the accounts file.
