@@ -6,58 +6,26 @@ It holds no password and no mailbox (invariant 2), and nothing that a filter has
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
+from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pyinfra.api.deploy import deploy
 
 from outpost.office import Host, Office
 from outpost.office.dns import dkim_selector
-from outpost.office.mta import MtaView, dkim_ed25519_key
-from outpost.secrets import KeyPair, Secrets
-from roles.shapes import File, directory, once, packages, rendered, service, settings, text
+from outpost.office.mta import MtaView, dkim_ed25519_key, key_fingerprint
+from outpost.secrets import Secrets
+from roles.base import tls_files
+from roles.shapes import TEMPLATES, File, directory, once, packages, rendered, service, settings, text
 
 PRESEED = (
-    # its package scripts would write a main.cf and edit it seven times, a second each
+    # or its package would write a main.cf and edit it five times, waiting two seconds after each
     "postfix postfix/main_mailer_type select No configuration",
-    # these files are ours: the package must not write them again at its next upgrade
+    # these files are the role's: their packages must not write them again with the next upgrade
     "clamav-daemon clamav-daemon/debconf boolean false",
     "clamav-freshclam clamav-freshclam/autoupdate_freshclam select manual",
 )
-MAPS = (
-    "aliases",
-    "filter_senders",
-    "mailboxes",
-    "own_names",
-    "peer_domains",
-    "peer_relays",
-    "postscreen_access",
-    "sender_logins",
-    "tls_policy",
-    "transport",
-    "users_headers",
-)
-"""Postfix tables, each read as it is (texthash, cidr, regexp)."""
-FILTER = (
-    "local.d/actions.conf",
-    "local.d/antivirus.conf",
-    "local.d/force_actions.conf",
-    "local.d/greylist.conf",
-    "local.d/history_redis.conf",
-    "local.d/logging.inc",
-    "local.d/milter_headers.conf",
-    "local.d/options.inc",
-    "local.d/redis.conf",
-    "local.d/settings.conf",
-    "local.d/worker-controller.inc",
-    "local.d/worker-fuzzy.inc",
-    "local.d/worker-normal.inc",
-    "local.d/worker-proxy.inc",
-    "override.d/options.inc",
-    "rspamd.conf.override",
-)
-"""Rspamd's settings below /etc/rspamd."""
+FRESHCLAM = "clamav-freshclam.service clamav-freshclam-once.service clamav-freshclam-once.timer"
 
 
 @deploy("mta")
@@ -69,32 +37,28 @@ def mta(*, office: Office, me: Host, secrets: Secrets) -> None:
         ["clamav-daemon", "clamav-freshclam", "libsasl2-modules", "postfix", "redis-server", "rspamd"],
         preseed=PRESEED,
     )
-    service(
-        name="redis",
-        unit="redis-server.service",
-        files=[rendered("mta", "/etc/redis/redis.conf", mode="0640", group="redis")],
-    )
+    service(name="redis", unit="redis-server.service", files=_below("/etc/redis", group="redis", mode="0640"))
     _scanner(view)
     _filter(view, secrets)
-    _door(view, secrets)
+    _door(view, secrets, tls_files(me=me, secrets=secrets))
 
 
 def _scanner(view: MtaView) -> None:
     """ClamAV and its signatures."""
+    signatures: list[File] = []
     if view.local_signatures:
-        signatures = [
-            rendered("mta", f"/var/lib/clamav/local.{kind}", owner="clamav", group="clamav")
-            for kind in ("hdb", "ndb")
-        ]
+        signatures = _below("/var/lib/clamav", owner="clamav", group="clamav")
         once(
             "no freshclam: it would ask the network",
-            unless="systemctl is-enabled clamav-freshclam.service clamav-freshclam-once.timer "
-            "clamav-freshclam-once.service | grep -vx masked | wc -l | grep -qx 0",
-            command="systemctl disable --now --quiet clamav-freshclam.service clamav-freshclam-once.timer\n"
-            "systemctl mask --quiet clamav-freshclam.service clamav-freshclam-once.timer clamav-freshclam-once.service",
+            unless=f"! systemctl is-enabled {FRESHCLAM} | grep --invert-match --line-regexp masked",
+            command=f"systemctl disable --now --quiet {FRESHCLAM} || true\nsystemctl mask --quiet {FRESHCLAM}",
         )
     else:
-        signatures = []
+        once(
+            "freshclam may run",
+            unless=f"! systemctl is-enabled {FRESHCLAM} | grep --line-regexp masked",
+            command=f"systemctl unmask --quiet {FRESHCLAM}",
+        )
         service(
             name="freshclam",
             unit="clamav-freshclam.service",
@@ -102,17 +66,17 @@ def _scanner(view: MtaView) -> None:
         )
         once(
             "the first signatures",
-            unless="ls /var/lib/clamav/main.c[vl]d /var/lib/clamav/daily.c[vl]d",
-            command="for _ in $(seq 120); do ls /var/lib/clamav/main.c[vl]d /var/lib/clamav/daily.c[vl]d >/dev/null 2>&1 "
-            "&& exit 0; sleep 5; done; echo 'freshclam has fetched no signatures in ten minutes' >&2; exit 1",
+            unless="ls /var/lib/clamav/main.c[lv]d /var/lib/clamav/daily.c[lv]d",
+            command="for _ in $(seq 120); do [ -e /var/lib/clamav/main.c[lv]d ] && [ -e /var/lib/clamav/daily.c[lv]d ] "
+            "&& exit 0; sleep 5; done; echo 'freshclam fetched no signatures within ten minutes' >&2; exit 1",
         )
     service(
         name="clamav",
         unit="clamav-daemon.service",
         files=[
             rendered("mta", "/etc/clamav/clamd.conf", mta=view),
-            _drop_in("clamav-daemon.service", view),
-            _drop_in("clamav-daemon.socket", view),
+            *_below("/etc/systemd/system/clamav-daemon.service.d", mta=view),
+            *_below("/etc/systemd/system/clamav-daemon.socket.d", mta=view),
             *signatures,
         ],
         check="clamconf --config-dir=/etc/clamav >/dev/null",
@@ -121,73 +85,66 @@ def _scanner(view: MtaView) -> None:
 
 def _filter(view: MtaView, secrets: Secrets) -> None:
     """Rspamd and the keys it signs with."""
+    keys: list[File] = []
+    signing: dict[str, str] = {}
+    for selector, pair in secrets.dkim.items():
+        for algorithm, key in (
+            ("rsa", pair.rsa.get_secret_value()),
+            ("ed25519", dkim_ed25519_key(pair.ed25519.get_secret_value())),
+        ):
+            name = dkim_selector(selector, algorithm)
+            signing[name] = f"/etc/rspamd/dkim/{name}.key"
+            keys.append(text(signing[name], key, mode="0640", group="_rspamd", secret=True))
     # In the spool, because Postfix is chrooted there; its group may connect, nobody else may look.
     directory("/var/spool/postfix/rspamd", owner="_rspamd", group="postfix", mode="2750")
-    keys: dict[str, File] = {}
-    for selector, pair in secrets.dkim.items():
-        rsa, ed25519 = pair.rsa.get_secret_value(), dkim_ed25519_key(pair.ed25519.get_secret_value())
-        for name, key in (
-            (dkim_selector(selector, "rsa"), rsa),
-            (dkim_selector(selector, "ed25519"), ed25519),
-        ):
-            path = f"/etc/rspamd/dkim/{name}.key"
-            keys[name] = text(path, key, mode="0640", group="_rspamd", secret=True)
-    signing = rendered(
-        "mta",
-        "/etc/rspamd/local.d/dkim_signing.conf",
-        mta=view,
-        keys={name: key.path for name, key in keys.items()},
-    )
-    _sandbox("rspamd.service", view)
+    _sandbox("rspamd.service")
     service(
         name="rspamd",
         unit="rspamd.service",
-        files=[
-            *(rendered("mta", f"/etc/rspamd/{name}", mta=view) for name in FILTER),
-            signing,
-            *keys.values(),
-        ],
+        files=[*_below("/etc/rspamd", mta=view, signing=signing), *keys],
         check="rspamadm configtest --quiet",
         on_change="reload",
     )
 
 
-def _door(view: MtaView, secrets: Secrets) -> None:
+def _door(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> None:
     """Postfix."""
-    _sandbox("postfix.service", view)
-    certificates = [secrets.hosts[store.name] for store in view.office.with_role("store")]
+    stores = [secrets.hosts[store.name] for store in view.office.with_role("store")]
+    _sandbox("postfix.service")
     service(
         name="postfix",
         unit="postfix.service",
-        files=[
-            rendered("mta", "/etc/postfix/main.cf", mta=view),
-            rendered("mta", "/etc/postfix/master.cf", mta=view),
-            rendered("mta", "/etc/postfix/openssl.cnf"),
-            rendered("mta", "/etc/postfix/sasl/smtpd.conf"),
-            *(rendered("mta", f"/etc/postfix/{name}", mta=view) for name in MAPS),
-            rendered(
-                "mta", "/etc/postfix/store_certificates", store_keys=[_pin(pair) for pair in certificates]
-            ),
-        ],
+        files=_below(
+            "/etc/postfix", mta=view, store_keys=[key_fingerprint(pair.certificate) for pair in stores]
+        ),
+        watches=certificates,
         check="postfix check",
         on_change="reload",
     )
 
 
-def _sandbox(unit: str, view: MtaView) -> None:
+def _sandbox(unit: str) -> None:
     """Apart from the daemon's configuration: that is reloaded, and drops no session; this needs a restart."""
-    name = unit.replace(".service", "-sandbox")
-    settings(name=name, files=[_drop_in(unit, view)], activate=f"systemctl try-restart {unit}")
-
-
-def _drop_in(unit: str, view: MtaView) -> File:
-    return rendered("mta", f"/etc/systemd/system/{unit}.d/outpost.conf", mta=view)
-
-
-def _pin(pair: KeyPair) -> str:
-    """The public key's SHA-256, as Postfix writes it; it outlives a renewal, which keeps the key."""
-    key = x509.load_pem_x509_certificate(pair.certificate.encode()).public_key()
-    digest = (
-        hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest().upper()
+    settings(
+        name=unit.replace(".service", "-sandbox"),
+        files=_below(f"/etc/systemd/system/{unit}.d"),
+        activate=f"systemctl try-restart {unit}",
     )
-    return ":".join(digest[start : start + 2] for start in range(0, len(digest), 2))
+
+
+def _below(
+    path: str, *, owner: str = "root", group: str = "root", mode: str = "0644", **context: Any
+) -> list[File]:
+    """Every file that the role has a template for below a directory."""
+    top = TEMPLATES / "mta"
+    return [
+        rendered(
+            "mta",
+            f"/{found.relative_to(top).with_suffix('')}",
+            owner=owner,
+            group=group,
+            mode=mode,
+            **context,
+        )
+        for found in sorted((top / path.lstrip("/")).rglob("*.j2"))
+    ]

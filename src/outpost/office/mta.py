@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from outpost.office import ports
 from outpost.office.checks import MAX_SCAN
+from outpost.office.dns import key_digest
 from outpost.office.model import Host, IPAddress, Office, Peer
 
 STRANGERS_RECIPIENTS = 100
@@ -229,3 +230,8 @@ def dkim_ed25519_key(pem: str) -> str:
     if not isinstance(key, Ed25519PrivateKey):
         raise TypeError(f"not an Ed25519 key but {type(key).__name__}")
     return base64.b64encode(key.private_bytes_raw()).decode() + "\n"
+
+
+def key_fingerprint(certificate_pem: str) -> str:
+    """SHA-256 of a certificate's public key as Postfix writes it; renewals keep the key, and so the fingerprint."""
+    return bytes.fromhex(key_digest(certificate_pem)).hex(":").upper()
