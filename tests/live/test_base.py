@@ -124,6 +124,17 @@ def test_packet_filter_allows_exactly_the_offices_flows(
 
 
 @pytest.mark.control("NET-01")
+def test_live_packet_filter_is_the_one_on_disk_rule_by_rule(host: TestinfraHost) -> None:
+    def listed(command: str) -> str:
+        rules = host.check_output(command)
+        return re.sub(r'"(handle|packets|bytes)": \d+', "", rules)
+
+    table = "nft -j list table inet outpost"
+    loaded_afresh = f"unshare --net sh -c 'nft -f /etc/nftables.conf && {table}'"
+    assert listed(table) == listed(loaded_afresh)
+
+
+@pytest.mark.control("NET-01")
 def test_packet_filter_comes_up_with_the_host(host: TestinfraHost) -> None:
     assert host.service("nftables").is_enabled
 
