@@ -1,0 +1,320 @@
+"""Webmail as a person uses it: Chromium at a desk on the LAN, the office's authority trusted, nothing ignored."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from email.message import EmailMessage
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+from imap_tools import AND
+from playwright.sync_api import Browser, Page, Playwright, Response, expect, sync_playwright
+from playwright.sync_api import Error as BrowserError
+
+from outpost.lab.instance import Instance
+from outpost.lab.post import Neighbour, OfficeUser, letter
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+TRACKER = "https://tracker.internet.test/pixel.png"
+DISK = "/etc /home /media /mnt /opt /root /srv /tmp /usr/local /var"
+"""Where a host keeps what it is given; /run is memory, and the units' own memory is looked at by itself."""
+
+pytestmark = pytest.mark.skipif(
+    not (Path(CHROMIUM).exists() and shutil.which("certutil")),
+    reason="needs Debian's chromium and libnss3-tools: apt-get install chromium libnss3-tools",
+)
+
+
+@pytest.fixture(scope="session")
+def site(lab: Instance) -> str:
+    """The address users type."""
+    (webmail,) = lab.office.with_role("webmail")
+    return f"https://{webmail.fqdn}/"
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    """What drives the browsers."""
+    with sync_playwright() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="session")
+def browser(
+    lab: Instance, playwright: Playwright, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Browser]:
+    """Chromium that trusts the office's authority, because its profile says so."""
+    home = tmp_path_factory.mktemp("desk")
+    profile = f"sql:{home}/.pki/nssdb"
+    (home / ".pki" / "nssdb").mkdir(parents=True)
+    for arguments in (
+        ["-N", "--empty-password"],
+        ["-A", "-t", "C,,", "-n", lab.office.domain, "-i", str(lab.office_ca)],
+    ):
+        subprocess.run(["certutil", "-d", profile, *arguments], stdin=subprocess.DEVNULL, check=True)
+    chromium = launch(lab, playwright, home)
+    yield chromium
+    chromium.close()
+
+
+def launch(lab: Instance, playwright: Playwright, home: Path) -> Browser:
+    """Chromium with a profile of its own that knows one name, webmail's, and no other."""
+    (webmail,) = lab.office.with_role("webmail")
+    address = lab.office.addresses_of_kind(webmail, "users")[0]
+    return playwright.chromium.launch(
+        executable_path=_at_the_desk(lab, home),
+        args=[*FLAGS, f"--host-resolver-rules=MAP {webmail.fqdn} {address}, MAP * ~NOTFOUND"],
+        env={**os.environ, "HOME": str(home)},
+    )
+
+
+def _at_the_desk(lab: Instance, home: Path) -> str:
+    """Chromium in the network of the lab's workstation, as far as this account may enter it.
+
+    There no other lab's coming and going looks like a change of network, at which Chromium drops what it loads.
+    """
+    if os.geteuid() != 0:
+        return CHROMIUM
+    inspect = ["docker", "inspect", "--format", "{{.State.Pid}}", lab.container_name("workstation")]
+    process = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.strip()
+    wrapper = home / "chromium"
+    wrapper.write_text(f'#!/bin/sh\nexec nsenter --net=/proc/{process}/ns/net {CHROMIUM} "$@"\n')
+    wrapper.chmod(0o755)
+    return str(wrapper)
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A window of its own, without the cookies of another."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB")
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    yield page
+    context.close()
+
+
+def log_in(page: Page, site: str, user: OfficeUser, password: str | None = None) -> None:
+    """Type name and password into the login form and send it."""
+    page.goto(site)
+    page.fill("#rcmloginuser", user.address.partition("@")[0])
+    page.fill("#rcmloginpwd", password or user.password)
+    page.click("#rcmloginsubmit")
+
+
+def open_message(page: Page, token: str) -> None:
+    """Read a message in the preview beside the list."""
+    page.locator("#messagelist tbody tr", has_text=token).click()
+    expect(page.frame_locator("#messagecontframe").locator("#message-header")).to_contain_text(token)
+
+
+def idle(page: Page) -> None:
+    """Wait until Roundcube has nothing under way."""
+    page.wait_for_function("window.rcmail && !rcmail.busy")
+
+
+def log_out(page: Page) -> None:
+    """By the button everybody sees, once Roundcube listens: while it loads it ignores clicks."""
+    idle(page)
+    page.click("#taskmenu a.logout")
+    expect(page.locator("#rcmloginuser")).to_be_visible()
+
+
+def on_disk(lab: Instance, text: str) -> list[str]:
+    """Files on webmail's disk that hold a text, and files in the memory of its units."""
+    (webmail,) = lab.office.with_role("webmail")
+    search = f"""
+        grep --recursive --files-with-matches --fixed-strings --text --devices=skip -- "$1" {DISK} 2>/dev/null
+        for unit in php8.4-fpm nginx; do
+            nsenter --mount --target "$(systemctl show --property MainPID --value $unit)" \\
+                grep --recursive --files-with-matches --fixed-strings --text -- "$1" \\
+                /var/lib/roundcube/temp /var/lib/nginx /tmp /var/tmp 2>/dev/null
+        done; true"""
+    container = lab.container_name(webmail.name)
+    done = subprocess.run(
+        ["docker", "exec", container, "sh", "-c", search, "search", text],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return sorted(set(done.stdout.splitlines()))
+
+
+def test_user_logs_in_reads_writes_and_logs_out(
+    lab: Instance, page: Page, site: str, alice: OfficeUser, bob: OfficeUser, tmp_path: Path
+) -> None:
+    question, token = letter(bob.address, [alice.address], "When is the crane due?\n")
+    bob.send(question, [alice.address])
+    alice.receive(token)
+
+    log_in(page, site, alice)
+    open_message(page, token)
+    expect(page.frame_locator("#messagecontframe").locator("#messagebody")).to_contain_text(
+        "When is the crane due?"
+    )
+    page.screenshot(path=str(tmp_path / "reading.png"))
+
+    answer = f"answer-{token_hex(8)}"
+    plan = tmp_path / "crane.txt"
+    plan.write_text(f"Crane plan {answer}\n" * 50)
+    idle(page)
+    page.click("#taskmenu a.compose")
+    page.fill("#compose_to input", bob.address)
+    page.keyboard.press("Tab")
+    page.fill("#compose-subject", answer)
+    page.fill("#composebody", f"At seven. {answer}")
+    page.set_input_files("input[type=file][name='_attachments[]']", str(plan))
+    expect(page.locator("#attachment-list li", has_text="crane.txt")).to_be_visible()
+    page.screenshot(path=str(tmp_path / "writing.png"))
+    page.click("button.send")
+    page.wait_for_url(re.compile(r"_task=mail(?!.*_action=compose)"))
+
+    arrived = bob.search(AND(subject=answer))
+    assert arrived.from_ == alice.address
+    assert [attachment.payload for attachment in arrived.attachments] == [plan.read_bytes()]
+    trace = "\n".join(arrived.obj.get_all("Received", []))
+    assert not any(str(address) in trace for address in _desk(lab)), "the reader's own address leaks"
+    with alice.mailbox() as mailbox:
+        mailbox.folder.set("Sent")
+        assert len(mailbox.uids(AND(subject=answer))) == 1
+    log_out(page)
+    page.screenshot(path=str(tmp_path / "leaving.png"))
+
+
+def _desk(lab: Instance) -> list[str]:
+    """Addresses a browser of this test may come from."""
+    machine = next(machine for machine in lab.machines if machine.name == "workstation")
+    networks = lab.office.zones["lan"].networks
+    return [*map(str, machine.addresses["lan"]), *(str(network[1]) for network in networks)]
+
+
+@pytest.mark.control("WEB-06")
+def test_nothing_of_a_session_stays_on_the_host(
+    lab: Instance, page: Page, site: str, alice: OfficeUser, bob: OfficeUser
+) -> None:
+    canary = f"canary-{token_hex(12)}"
+    message, token = letter(bob.address, [alice.address], f"{canary}\n" * 400)
+    bob.send(message, [alice.address])
+    alice.receive(token)
+    log_in(page, site, alice)
+    open_message(page, token)
+    expect(page.frame_locator("#messagecontframe").locator("#messagebody")).to_contain_text(canary)
+    session = next(
+        cookie["value"] for cookie in page.context.cookies() if cookie["name"] == "roundcube_sessid"
+    )
+    assert on_disk(lab, alice.address.partition("@")[0]), "the search finds nothing at all: it proves nothing"
+    assert on_disk(lab, alice.password) == [], "a password in clear, while logged in"
+    log_out(page)
+    for text in (canary, token, alice.password):
+        assert on_disk(lab, text) == []
+    assert [file for file in on_disk(lab, "roundcube") if session in file] == []
+
+
+@pytest.mark.control("WEB-07", "WEB-01")
+def test_hostile_mail_runs_no_script_and_fetches_nothing(
+    page: Page, site: str, alice: OfficeUser, stranger: Neighbour
+) -> None:
+    message, token = hostile_letter(stranger.address, alice.address)
+    stranger.send(message, [alice.address])
+    alice.receive(token)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    log_in(page, site, alice)
+    open_message(page, token)
+    body = page.frame_locator("#messagecontframe")
+    expect(body.locator("#messagebody")).to_contain_text("Invoice attached")
+    body.locator("#messagebody a").first.hover()
+    frames = [frame.evaluate("[typeof window.owned, document.title]") for frame in page.frames]
+    assert all(kind == "undefined" and title != "owned" for kind, title in frames)
+    assert [url for url in asked if not url.startswith((site, "data:", "blob:", "about:"))] == []
+    # The same search does see a request, once the user asks for the pictures.
+    with page.expect_request(TRACKER):
+        body.locator("#remote-objects-message a, #remote-objects-message button").first.click()
+    log_out(page)
+
+
+def hostile_letter(sender: str, recipient: str) -> tuple[EmailMessage, str]:
+    """Mail that would act if a browser let it, in the ways that have worked somewhere."""
+    message, token = letter(sender, [recipient], "Invoice attached.\n")
+    message.add_alternative(
+        f"""<html><head><script>window.owned = 1</script><base href="https://evil.internet.test/">
+        <style>@import url("https://tracker.internet.test/style.css");</style></head>
+        <body onload="window.owned = 2"><p>Invoice attached.</p>
+        <img src="x" onerror="document.title = 'owned'"><img src="{TRACKER}">
+        <svg onload="window.owned = 3"><animate onbegin="window.owned = 4" attributeName="x" dur="1s"/></svg>
+        <iframe srcdoc="<script>parent.owned = 5</script>"></iframe>
+        <div style="background: url('https://tracker.internet.test/background.png')">…</div>
+        <form action="https://evil.internet.test/"><input autofocus onfocus="window.owned = 6"></form>
+        <a href="javascript:window.owned = 7" onmouseover="window.owned = 8">Open</a></body></html>""",
+        subtype="html",
+    )
+    return message, token
+
+
+@pytest.mark.control("WEB-08", "AUT-04")
+def test_wrong_password_is_refused_with_the_readers_address_in_the_log(
+    lab: Instance, page: Page, site: str, alice: OfficeUser
+) -> None:
+    answers: list[Response] = []
+    page.on("response", lambda answer: answers.append(answer))
+    log_in(page, site, alice, f"wrong-{token_hex(8)}")
+    expect(page.locator("#messagestack")).to_contain_text("Login failed")
+    assert [
+        answer.status
+        for answer in answers
+        if "_action=login" in answer.url or answer.request.method == "POST"
+    ] == [401]
+    (webmail,) = lab.office.with_role("webmail")
+    journal = ["journalctl", "--identifier=roundcube", "--lines=20", "--output=cat"]
+    said = subprocess.run(
+        ["docker", "exec", lab.container_name(webmail.name), *journal],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    sources = re.findall(r"Failed login for alice from (\S+) ", said)
+    assert sources
+    assert sources[-1] in _desk(lab)
+
+
+@pytest.mark.control("WEB-03")
+def test_login_changes_the_session_and_a_stolen_old_one_is_worthless(
+    page: Page, site: str, alice: OfficeUser
+) -> None:
+    page.goto(site)
+    before = {cookie["value"] for cookie in page.context.cookies()}
+    log_in(page, site, alice)
+    expect(page.locator("#messagelist")).to_be_attached()
+    after = {cookie["value"] for cookie in page.context.cookies()}
+    assert before
+    assert not before & after
+    kept = page.context.cookies()
+    log_out(page)
+    page.context.clear_cookies()
+    page.context.add_cookies(kept)  # type: ignore[arg-type]  # what cookies() gives is what add_cookies() takes
+    page.goto(f"{site}?_task=mail")
+    expect(page.locator("#rcmloginuser")).to_be_visible()
+
+
+def test_browser_without_the_offices_authority_refuses_the_site(
+    lab: Instance, playwright: Playwright, site: str, tmp_path: Path
+) -> None:
+    """What all of the above rest on: the certificate is verified, not waved through."""
+    stranger = launch(lab, playwright, tmp_path)
+    with pytest.raises(BrowserError, match="ERR_CERT_AUTHORITY_INVALID"):
+        stranger.new_page().goto(site)
+    stranger.close()
