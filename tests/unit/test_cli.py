@@ -103,6 +103,15 @@ def test_a_sound_office_passes(office_directory: Path, capsys: pytest.CaptureFix
     assert "is sound: po.myertor.test, 5 hosts" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("way", ["lab", "inventory/lab", "inventory/lab/office.toml"])
+def test_the_labs_office_is_sound_without_a_running_lab(
+    way: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert run("check", way) == 0
+    assert "inventory/lab/office.toml is sound" in capsys.readouterr().out
+
+
 def test_every_problem_is_shown_with_field_value_and_remedy(
     office_directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,10 +29,12 @@ CLEAN, FAILED, DRIFT = 0, 1, 2
 
 def check_office(office: str, name: str | None, *, as_json: bool) -> int:
     """Show every problem of an office file."""
-    directory = INVENTORY / LAB if office == LAB and name is None else find(office, name).data
+    template = INVENTORY / LAB
+    meant = office == LAB or Path(office).resolve() in (template, template / "office.toml")
+    directory = template if meant and name is None else find(office, name).data
     file = directory / "office.toml"
     problems = list(problems_of(directory))
-    if directory == INVENTORY / LAB:  # its world's authority is made for each instance
+    if directory == template:  # its world's authority is made for each instance
         problems = [problem for problem in problems if problem.value != "world-ca.pem"]
     if as_json:
         say_json({"office": office, "file": shown(file), "problems": [vars(problem) for problem in problems]})
@@ -41,7 +43,7 @@ def check_office(office: str, name: str | None, *, as_json: bool) -> int:
     else:
         from outpost.reference import case_study
 
-        loaded = case_study() if directory == INVENTORY / LAB else load(directory)
+        loaded = case_study() if directory == template else load(directory)
         out.print(f"[green]{escape(shown(file))} is sound[/]: {_summary(loaded)}")
     return FAILED if problems else CLEAN
 
