@@ -1,0 +1,53 @@
+"""SMTP spoken from a host itself, with nothing on it but a shell and openssl."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from testinfra.host import Host as TestinfraHost
+
+from outpost.office.model import IPAddress
+
+TLS = "/etc/outpost/tls"
+_SPEAK = r"""
+reply() {
+  while IFS= read -r -t 15 line <&3; do
+    printf '%s\n' "${line%$'\r'}"
+    [ "${line:3:1}" = - ] || { echo; return; }
+  done
+  echo; exit 0
+}
+reply
+for said in "$@"; do printf '%b\r\n' "$said" >&3; reply; done
+"""
+_PLAIN = "exec 3<>/dev/tcp/{address}/{port}\n"
+_TLS = """
+coproc SERVER {{ openssl s_client -quiet -connect {socket} -CAfile {tls}/ca.pem {options} 2>/dev/null; }}
+exec 3<&${{SERVER[0]}} 4>&${{SERVER[1]}}
+"""
+
+
+def speak(
+    client: TestinfraHost,
+    address: IPAddress,
+    port: int,
+    lines: Sequence[str] = (),
+    *,
+    tls: str | None = None,
+) -> list[str]:
+    """The greeting and the answer to each line, lock-step as RFC 5321 wants it; what is missing was cut off.
+
+    Args:
+        lines: Commands without their line end; backslash escapes are expanded (``\\n`` is a bare line feed).
+        tls: Options of ``openssl s_client``; without them the words go in clear.
+    """
+    if tls is None:
+        opening = _PLAIN.format(address=address, port=port)
+        script = opening + _SPEAK
+    else:
+        socket = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+        script = _TLS.format(socket=socket, tls=TLS, options=tls) + _SPEAK.replace(">&3;", ">&4;")
+    spoken = " ".join(map(shlex.quote, lines))
+    done = client.run(f"timeout 60 bash -c {shlex.quote(script)} smtp {spoken}")
+    return [answer for answer in done.stdout.split("\n\n") if answer.strip()]

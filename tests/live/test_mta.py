@@ -1,0 +1,447 @@
+"""What the MTA promises, asked of its daemons: strangers get no further than they may, and nothing passes unseen.
+
+Every dialogue ends before a message is accepted, or with a message that must be refused: no mail is left behind.
+"""
+
+from __future__ import annotations
+
+import pytest
+from testinfra.host import Host as TestinfraHost
+
+from outpost.office import Host, Office, ports
+from outpost.office.model import IPAddress
+from outpost.office.mta import MtaView
+from outpost.target import Target
+from tests.live.conftest import reach
+from tests.live.speaking import TLS, speak
+
+pytestmark = pytest.mark.role("mta")
+
+UNITS = ("postfix.service", "rspamd.service", "redis-server.service", "clamav-daemon.service")
+HELLO = "EHLO check.invalid"
+STRANGER = "MAIL FROM:<>"
+CERTIFICATE = f"-cert {TLS}/host.pem -key {TLS}/host.key"
+EICAR = ("X5O!P%@AP[4\\\\PZX54(P^)7CC)7}$EI", "CAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*")
+RELAY_FORMS = (
+    "victim@elsewhere.example",
+    "victim%elsewhere.example@{domain}",
+    '"victim@elsewhere.example"@{domain}',
+    "@{domain}:victim@elsewhere.example",
+    "elsewhere.example!victim@{domain}",
+    "victim@[192.0.2.1]",
+)
+GTUBE = ("XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD", "-ANTI-UBE-TEST-EMAIL*C.34X")
+
+
+@pytest.fixture(scope="module")
+def view(office: Office, me: Host) -> MtaView:
+    """The host as the mta role derives it."""
+    return MtaView(office, me)
+
+
+@pytest.fixture(scope="module")
+def door(office: Office, me: Host) -> IPAddress:
+    """Where strangers knock."""
+    return office.addresses_of_kind(me, "internet")[0]
+
+
+@pytest.fixture(scope="module")
+def relay(office: Office, me: Host) -> IPAddress:
+    """Where the store hands over users' mail."""
+    return office.link_addresses(me, office.with_role("store")[0])[0]
+
+
+@pytest.fixture(scope="module")
+def store(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
+    """The machine whose certificate opens that listener."""
+    return reach(target, office, office.with_role("store")[0], pytestconfig.getoption("--via"))
+
+
+@pytest.fixture(scope="module")
+def webmail(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
+    """A machine with a certificate of the same authority, which does not."""
+    return reach(target, office, office.with_role("webmail")[0], pytestconfig.getoption("--via"))
+
+
+@pytest.fixture(scope="module")
+def postconf(host: TestinfraHost) -> dict[str, str]:
+    """Every setting as Postfix understands it."""
+    lines = host.check_output("postconf -x").splitlines()
+    return {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in lines)}
+
+
+def refused(host: TestinfraHost, door: IPAddress, *lines: str) -> str:
+    """The answer to the last of these lines."""
+    answers = speak(host, door, ports.SMTP, [HELLO, *lines])
+    assert len(answers) == len(lines) + 2, f"cut off: {answers}"
+    return answers[-1]
+
+
+# The host -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_daemon_runs_and_comes_up_with_the_host(host: TestinfraHost, unit: str) -> None:
+    assert host.service(unit).is_running
+    assert host.service(unit).is_enabled
+
+
+def test_postfix_finds_nothing_wrong_with_its_configuration(host: TestinfraHost) -> None:
+    checked = host.run("postfix check && postconf -n >/dev/null")
+    assert checked.rc == 0
+    assert checked.stderr == ""
+
+
+@pytest.mark.control("INP-13")
+def test_what_parses_strangers_words_is_unprivileged_and_chrooted(host: TestinfraHost) -> None:
+    entries = [line.split() for line in host.check_output("postconf -M").splitlines()]
+    chroot = {entry[7]: entry[4] for entry in entries}
+    assert {chroot[name] for name in ("postscreen", "smtpd", "cleanup", "smtp", "lmtp", "bounce")} == {"y"}
+    assert {entry[7] for entry in entries}.isdisjoint({"local", "pipe", "spawn", "virtual"})
+    users = host.check_output("ps -o user= -C rspamd,clamd,redis-server").split()
+    assert set(users) == {"_rspamd", "clamav", "redis"}
+
+
+@pytest.mark.control("SYS-01")
+@pytest.mark.parametrize("unit", UNITS)
+def test_daemon_runs_in_a_sandbox(host: TestinfraHost, unit: str) -> None:
+    table = host.check_output("systemd-analyze security --no-pager %s", unit)
+    assert float(table.rpartition("level for")[2].split()[1]) <= 4.0
+
+
+@pytest.mark.control("REL-06")
+def test_a_filter_that_was_broken_into_cannot_send_mail(host: TestinfraHost) -> None:
+    said = host.run("setpriv --reuid=_rspamd --regid=_rspamd --clear-groups sendmail postmaster </dev/null")
+    assert said.rc != 0
+    assert "not allowed to submit mail" in said.stderr
+
+
+# Who gets mail --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.control("DSN-01", "DSN-06")
+def test_unknown_recipient_is_refused_at_once_and_told_nothing_else(
+    host: TestinfraHost, door: IPAddress, office: Office
+) -> None:
+    name = f"<no-such-user@{office.domain}>"
+    answer = refused(host, door, STRANGER, f"RCPT TO:{name}")
+    assert answer == f"550 5.1.1 {name}: Recipient address rejected: User unknown"
+
+
+def test_every_address_of_the_office_is_known(host: TestinfraHost, door: IPAddress, view: MtaView) -> None:
+    detailed = view.mailboxes[0].replace("@", "+detail@")
+    known = (*view.mailboxes, *view.aliases, "postmaster", detailed)[: view.strangers_recipients]
+    answers = speak(host, door, ports.SMTP, [HELLO, STRANGER, *(f"RCPT TO:<{address}>" for address in known)])
+    for address, answer in zip(known, answers[3:], strict=True):
+        assert answer.startswith("250 2.1.5"), f"{address}: {answer}"
+
+
+@pytest.mark.control("REL-01")
+def test_stranger_cannot_relay(host: TestinfraHost, door: IPAddress, office: Office, view: MtaView) -> None:
+    forms = [form.format(domain=office.domain) for form in RELAY_FORMS]
+    forms += [f"somebody@{route.peer.domains[0]}" for route in view.peers]
+    answers = speak(host, door, ports.SMTP, [HELLO, STRANGER, *(f"RCPT TO:<{form}>" for form in forms)])
+    for form, answer in zip(forms, answers[3:], strict=True):
+        assert answer.startswith("554 5.7.1"), f"{form}: {answer}"
+
+
+# Who sends ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.control("SPO-01")
+def test_nobody_outside_writes_in_the_offices_name(
+    host: TestinfraHost, door: IPAddress, office: Office
+) -> None:
+    for sender in (office.mailboxes[0], f"root@{office.with_role('mta')[0].fqdn}"):
+        answer = refused(host, door, f"MAIL FROM:<{sender}>", f"RCPT TO:<{office.mailboxes[0]}>")
+        assert answer.startswith("550 5.7.1")
+
+
+@pytest.mark.control("SPO-01")
+def test_peers_names_are_believed_from_their_relays_only(
+    host: TestinfraHost, door: IPAddress, office: Office, view: MtaView
+) -> None:
+    for route in view.peers:
+        for domain in route.peer.domains:
+            answer = refused(host, door, f"MAIL FROM:<somebody@{domain}>", f"RCPT TO:<{office.mailboxes[0]}>")
+            assert answer.startswith("550 5.7.1")
+
+
+@pytest.mark.control("INP-01")
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("MAIL FROM: somebody@elsewhere.example", "501 5.1.7"),
+        ("MAIL FROM:<somebody@elsewhere.example> (comment)", "501 5.5.4"),
+        ("MAIL FROM:<some body@elsewhere.example>", "501 5."),
+    ],
+)
+def test_envelopes_follow_the_rfc(host: TestinfraHost, door: IPAddress, line: str, code: str) -> None:
+    answer = refused(host, door, line)
+    assert answer.startswith((code, "555 5.5.4"))
+
+
+@pytest.mark.control("INP-01")
+def test_helo_is_required(host: TestinfraHost, door: IPAddress) -> None:
+    assert speak(host, door, ports.SMTP, [STRANGER])[1].startswith("503 5.5.1")
+
+
+@pytest.mark.control("DSN-04")
+def test_a_bounce_has_one_recipient(host: TestinfraHost, door: IPAddress, office: Office) -> None:
+    recipients = [f"RCPT TO:<{address}>" for address in (office.mailboxes[0], f"abuse@{office.domain}")]
+    assert refused(host, door, STRANGER, *recipients, "DATA").startswith("550 5.5.3")
+
+
+@pytest.mark.control("DSN-03")
+def test_strangers_get_no_delivery_notifications(
+    host: TestinfraHost, door: IPAddress, office: Office
+) -> None:
+    answers = speak(
+        host,
+        door,
+        ports.SMTP,
+        [HELLO, STRANGER, f"RCPT TO:<{office.mailboxes[0]}> NOTIFY=SUCCESS"],
+    )
+    assert "DSN" not in answers[1]
+    assert answers[3].startswith("501 5.7.1")
+
+
+@pytest.mark.control("DSN-07", "REL-02", "REL-08")
+def test_strangers_are_offered_nothing_but_delivery(host: TestinfraHost, door: IPAddress) -> None:
+    commands = {
+        "VRFY postmaster": "502 5.5.1",
+        "EXPN postmaster": "500 5.5.2",
+        "ETRN example.com": "459",
+        "AUTH PLAIN AGEAYg==": "503 5.5.1",
+        "XCLIENT LOGIN=postmaster": "550 5.7.0",
+    }
+    _, offered, *answers = speak(host, door, ports.SMTP, [HELLO, *commands])
+    for (command, code), answer in zip(commands.items(), answers, strict=True):
+        assert command.split()[0] not in offered
+        assert answer.startswith(code), f"{command}: {answer}"
+
+
+@pytest.mark.control("INP-06", "INP-07")
+@pytest.mark.parametrize(("command", "code"), [("BDAT 1 LAST", "521 5.5.1"), ("GET / HTTP/1.1", "221 2.7.0")])
+def test_who_speaks_something_else_is_cut_off(
+    host: TestinfraHost, door: IPAddress, command: str, code: str
+) -> None:
+    assert refused(host, door, command).startswith(code)
+
+
+@pytest.mark.control("INP-04")
+def test_a_message_too_large_is_refused_before_it_is_sent(
+    host: TestinfraHost, door: IPAddress, view: MtaView
+) -> None:
+    answer = refused(host, door, f"MAIL FROM:<> SIZE={view.message_size + 1}")
+    assert answer.startswith("552 5.3.4")
+
+
+@pytest.mark.control("INP-08")
+@pytest.mark.parametrize("end", [r"\n.\r\n", r"\n.\n", r"\r\n.\n"], ids=["LF.CRLF", "LF.LF", "CRLF.LF"])
+def test_a_bare_line_feed_ends_no_message(
+    host: TestinfraHost, door: IPAddress, office: Office, end: str
+) -> None:
+    message = rf"Subject: smuggled\r\n\r\nfirst{end}MAIL FROM:<>\r\n."
+    recipient = f"RCPT TO:<{office.mailboxes[0]}>"
+    assert refused(host, door, STRANGER, recipient, "DATA", message).startswith("550 5.5.2")
+
+
+@pytest.mark.control("DOS-03")
+def test_who_talks_before_the_greeting_is_no_mail_server(postconf: dict[str, str]) -> None:
+    assert postconf["postscreen_greet_action"] == "enforce"
+    assert float(postconf["postscreen_greet_wait"].removesuffix("s")) <= 3
+
+
+@pytest.mark.control("DSN-11")
+def test_guessing_addresses_ends_after_ten_errors(
+    host: TestinfraHost, door: IPAddress, office: Office
+) -> None:
+    guesses = [f"RCPT TO:<guess{number}@{office.domain}>" for number in range(12)]
+    answers = speak(host, door, ports.SMTP, [HELLO, STRANGER, *guesses])
+    assert [answer[:9] for answer in answers[3:]] == ["550 5.1.1"] * 10 + ["421 4.7.0"]
+
+
+# What it carries ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.control("VIR-01", "DSN-02")
+def test_a_virus_is_refused_in_the_session(host: TestinfraHost, door: IPAddress, office: Office) -> None:
+    message = rf"Subject: check\r\nContent-Type: text/plain\r\n\r\n{''.join(EICAR)}\r\n."
+    recipient = f"RCPT TO:<{office.mailboxes[0]}>"
+    assert refused(host, door, STRANGER, recipient, "DATA", message).startswith("554 5.7.1")
+
+
+@pytest.mark.control("DSN-02")
+def test_spam_is_refused_in_the_session(host: TestinfraHost, door: IPAddress, office: Office) -> None:
+    message = rf"Subject: check\r\n\r\n{''.join(GTUBE)}\r\n."
+    recipient = f"RCPT TO:<{office.mailboxes[0]}>"
+    assert refused(host, door, STRANGER, recipient, "DATA", message).startswith("554 5.7.1")
+
+
+@pytest.mark.control("VIR-01")
+def test_nothing_passes_while_a_filter_is_down(host: TestinfraHost, postconf: dict[str, str]) -> None:
+    assert postconf["milter_default_action"] == "tempfail"
+    assert postconf["smtpd_milters"] == "unix:rspamd/milter.sock"
+    rules = host.check_output("rspamadm configdump --json force_actions")
+    assert "CLAM_VIRUS_FAIL" in rules
+    assert "soft reject" in rules
+
+
+@pytest.mark.control("DOS-10", "INP-04")
+def test_the_scanner_reads_more_than_postfix_takes(host: TestinfraHost, postconf: dict[str, str]) -> None:
+    clamd = dict(
+        line.split(maxsplit=1)
+        for line in host.file("/etc/clamav/clamd.conf").content_string.splitlines()
+        if line and not line.startswith("#")
+    )
+    largest = int(postconf["message_size_limit"])
+    assert min(int(clamd[name]) for name in ("StreamMaxLength", "MaxFileSize", "MaxScanSize")) > largest
+    assert int(postconf["queue_minfree"]) >= 2 * largest
+
+
+# Links ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.control("REL-08", "TLS-10")
+def test_users_mail_comes_with_the_stores_certificate_or_not_at_all(
+    store: TestinfraHost, webmail: TestinfraHost, relay: IPAddress, office: Office
+) -> None:
+    user = office.mailboxes[0]
+    lines = ["EHLO check.invalid", f"MAIL FROM:<{user}>", f"RCPT TO:<{user}>"]
+    without = speak(store, relay, ports.SUBMISSION_RELAY, lines, tls="")
+    assert not any(answer.startswith("250") for answer in without)
+    foreign = speak(webmail, relay, ports.SUBMISSION_RELAY, lines, tls=CERTIFICATE)
+    assert not any(answer.startswith("250 2.1.5") for answer in foreign)
+
+
+@pytest.mark.control("SPO-02")
+def test_a_login_owns_its_sender_addresses(store: TestinfraHost, relay: IPAddress, office: Office) -> None:
+    user, colleague = office.mailboxes[:2]
+    recipient = "RCPT TO:<somebody@elsewhere.example>"
+    for sender, code in (
+        (user, "250 2.1.5"),
+        (user.replace("@", "+detail@"), "250 2.1.5"),
+        (colleague, "553 5.7.1"),
+        ("somebody@elsewhere.example", "553 5.7.1"),
+    ):
+        answers = speak(
+            store,
+            relay,
+            ports.SUBMISSION_RELAY,
+            [HELLO, f"XCLIENT LOGIN={user}", HELLO, f"MAIL FROM:<{sender}>", recipient],
+            tls=CERTIFICATE,
+        )
+        assert answers[-1].startswith(code), f"{sender}: {answers}"
+
+
+@pytest.mark.control("SPO-02", "REL-02")
+def test_without_a_login_the_store_sends_for_its_own_users_only(
+    store: TestinfraHost, relay: IPAddress
+) -> None:
+    answers = speak(
+        store,
+        relay,
+        ports.SUBMISSION_RELAY,
+        [HELLO, "MAIL FROM:<somebody@elsewhere.example>", "RCPT TO:<victim@elsewhere.example>"],
+        tls=CERTIFICATE,
+    )
+    assert answers[-1].startswith("554 5.7.1")
+
+
+@pytest.mark.control("DOS-06")
+def test_a_user_names_so_many_recipients_and_no_more(
+    store: TestinfraHost, relay: IPAddress, office: Office
+) -> None:
+    user, most = office.mailboxes[0], office.limits.recipients_per_message
+    recipients = [f"RCPT TO:<somebody{number}@elsewhere.example>" for number in range(most + 1)]
+    lines = [HELLO, f"XCLIENT LOGIN={user}", HELLO, f"MAIL FROM:<{user}>", *recipients]
+    answers = speak(store, relay, ports.SUBMISSION_RELAY, lines, tls=CERTIFICATE)
+    assert answers[-2].startswith("250 2.1.5")
+    assert answers[-1].startswith("452 4.5.3")
+
+
+@pytest.mark.control("TLS-09")
+def test_a_peers_listener_speaks_with_its_relays_and_in_no_clear_text(
+    host: TestinfraHost, me: Host, view: MtaView, office: Office
+) -> None:
+    for route in view.peers:
+        for address in me.in_zone(route.peer.zone):
+            clear = speak(host, address, route.peer.listen, [HELLO, STRANGER])
+            assert clear[2].startswith("530 5.7.0")
+            secured = speak(
+                host,
+                address,
+                route.peer.listen,
+                [HELLO, STRANGER, f"RCPT TO:<{office.mailboxes[0]}>"],
+                tls="-starttls smtp",
+            )
+            assert secured[-1].startswith("554 5.7.1")
+
+
+@pytest.mark.control("TLS-09")
+def test_mail_to_peers_waits_rather_than_travel_unproven(host: TestinfraHost, view: MtaView) -> None:
+    for route in view.peers:
+        policy = host.check_output("postmap -q %s texthash:/etc/postfix/tls_policy", route.next_hop)
+        assert policy.split()[0] in ("secure", "dane-only")
+        for domain in route.peer.domains:
+            via = host.check_output("postmap -q %s texthash:/etc/postfix/transport", domain)
+            assert via == f"{route.outward}:{route.next_hop}"
+
+
+@pytest.mark.control("TLS-10")
+def test_delivery_proves_the_store_and_itself(postconf: dict[str, str], view: MtaView) -> None:
+    assert postconf["lmtp_tls_security_level"] == "secure"
+    assert postconf["lmtp_tls_secure_cert_match"] == ":".join(view.store_names)
+    assert postconf["lmtp_tls_CAfile"] == f"{TLS}/ca.pem"
+    assert postconf["virtual_transport"] == f"lmtp:{view.lmtp}"
+
+
+@pytest.mark.control("TLS-06")
+def test_the_internet_is_reached_by_dane_where_it_has_it(postconf: dict[str, str]) -> None:
+    assert postconf["smtp_dns_support_level"] == "dnssec"
+    assert postconf["smtp_tls_security_level"] == "dane"
+
+
+@pytest.mark.control("TLS-01", "TLS-02", "TLS-03")
+@pytest.mark.parametrize(
+    "offer",
+    [
+        "-tls1_1",
+        "-tls1_2 -cipher ECDHE+AESCBC",
+        "-tls1_2 -cipher kRSA",
+        "-tls1_2 -cipher aNULL",
+        "-tls1_2 -sigalgs ECDSA+SHA224:RSA+SHA224",
+        "-tls1_2 -sigalgs ECDSA+SHA1:RSA+SHA1",
+    ],
+    ids=["TLS 1.1", "CBC", "RSA key exchange", "anonymous", "SHA-224", "SHA-1"],
+)
+def test_weak_offers_are_refused(host: TestinfraHost, door: IPAddress, offer: str) -> None:
+    answers = speak(host, door, ports.SMTP, [HELLO], tls=f"-starttls smtp {offer}")
+    assert not any(answer.startswith("250") for answer in answers)
+
+
+@pytest.mark.control("TLS-04")
+def test_strangers_see_the_certificate_of_the_hosts_name(
+    host: TestinfraHost, door: IPAddress, me: Host
+) -> None:
+    shown = host.check_output(
+        "bash -c %s",
+        f"openssl s_client -starttls smtp -connect {door}:{ports.SMTP} </dev/null 2>/dev/null "
+        f"| openssl x509 -noout -checkhost {me.fqdn} -checkend $((21 * 86400))",
+    )
+    assert f"{me.fqdn} does match certificate" in shown
+    assert "will not expire" in shown
+
+
+# Signatures -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.control("DKM-01", "DKM-02", "SEC-01")
+def test_the_signing_keys_are_two_and_private(host: TestinfraHost) -> None:
+    paths = host.check_output("ls /etc/rspamd/dkim").split()
+    assert any(name.endswith("-rsa.key") for name in paths)
+    assert any(name.endswith("-ed25519.key") for name in paths)
+    for name in paths:
+        file = host.file(f"/etc/rspamd/dkim/{name}")
+        assert (file.mode, file.user, file.group) == (0o640, "root", "_rspamd")

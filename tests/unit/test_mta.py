@@ -1,0 +1,122 @@
+"""What the MTA's files say follows from the office, for every office: who gets mail, by which way, from whom."""
+
+from __future__ import annotations
+
+import base64
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from outpost.office import Office
+from outpost.office.flows import listeners
+from outpost.office.load import parse
+from outpost.office.mta import MtaView, dkim_ed25519_key
+from roles.shapes import TEMPLATES, rendered
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def office_of(name: str, **changes: object) -> Office:
+    data = tomllib.loads((ROOT / f"inventory/{name}/office.toml").read_text(encoding="utf-8"))
+    data["tls"].pop("trusted_authorities", None)
+    office, problems = parse(data | changes)
+    assert office is not None
+    assert problems == []
+    return office
+
+
+def view_of(office: Office) -> MtaView:
+    return MtaView(office, office.with_role("mta")[0])
+
+
+@pytest.fixture(params=["lab", "harbour"])
+def view(request: pytest.FixtureRequest) -> MtaView:
+    return view_of(office_of(request.param))
+
+
+def printed(view: MtaView, path: str) -> str:
+    return rendered("mta", path, mta=view).content.decode()
+
+
+def table(view: MtaView, name: str) -> dict[str, str]:
+    lines = (line for line in printed(view, f"/etc/postfix/{name}").splitlines() if line[:1] != "#")
+    return {key: value for key, _, value in (line.partition(" ") for line in lines)}
+
+
+def test_every_address_of_the_office_has_exactly_one_entry(view: MtaView) -> None:
+    mailboxes, aliases = table(view, "mailboxes"), table(view, "aliases")
+    assert set(mailboxes) == set(view.office.mailboxes)
+    assert set(mailboxes).isdisjoint(aliases)
+    assert {f"postmaster@{view.office.domain}", f"abuse@{view.office.domain}"} <= set(aliases)
+
+
+def test_aliases_lead_to_mailboxes_in_one_step(view: MtaView) -> None:
+    for members in table(view, "aliases").values():
+        assert set(members.split(", ")) <= set(view.office.mailboxes)
+
+
+def test_senders_are_owned_by_the_user_or_the_members_of_the_alias(view: MtaView) -> None:
+    owners = table(view, "sender_logins")
+    for address in view.office.mailboxes:
+        assert owners[address] == address
+    for address, members in view.aliases.items():
+        assert owners[address] == ", ".join(members)
+
+
+def test_every_listener_of_the_role_contract_is_in_master_cf_and_no_other(view: MtaView) -> None:
+    sockets = set(re.findall(r"^(\S+:\d+) inet ", printed(view, "/etc/postfix/master.cf"), re.MULTILINE))
+    contract = {
+        (f"[{entry.address}]" if entry.address.version == 6 else str(entry.address)) + f":{entry.port}"
+        for entry in listeners(view.office, view.me)
+        if entry.port not in (22,)
+    }
+    assert sockets == contract
+
+
+def test_every_peer_has_a_route_that_must_prove_itself(view: MtaView) -> None:
+    routes, policies = table(view, "transport"), table(view, "tls_policy")
+    transports = set(re.findall(r"^(\S+) unix ", printed(view, "/etc/postfix/master.cf"), re.MULTILINE))
+    for peer in view.office.peers:
+        for domain in peer.domains:
+            transport, _, next_hop = routes[domain].partition(":")
+            assert transport in transports
+            assert policies[next_hop].split()[0] == {"verify": "secure", "dane": "dane-only"}[peer.tls]
+
+
+def test_a_smarthost_must_prove_itself_too() -> None:
+    view = view_of(office_of("harbour", smarthost={"host": "relay.example.net", "port": 465}))
+    assert "\ndefault_transport = smarthost:[relay.example.net]:465\n" in printed(
+        view, "/etc/postfix/main.cf"
+    )
+    assert "smtp_tls_wrappermode=yes" in printed(view, "/etc/postfix/master.cf")
+    assert table(view, "tls_policy")["[relay.example.net]:465"] == "secure match=relay.example.net"
+
+
+def test_no_parameter_of_main_cf_is_set_twice(view: MtaView) -> None:
+    names = re.findall(r"^(\w+) =", printed(view, "/etc/postfix/main.cf"), re.MULTILINE)
+    assert len(names) == len(set(names))
+
+
+def test_filters_read_more_than_postfix_takes(view: MtaView) -> None:
+    assert view.message_size < view.scan_size <= view.expanded_size
+    assert view.queue_reserve >= 2 * view.message_size
+
+
+def test_no_template_is_left_out(view: MtaView) -> None:
+    """Each renders with what the role gives it; a name that is missing stops it here and not on a host."""
+    top = TEMPLATES / "mta"
+    for found in sorted(top.rglob("*.j2")):
+        path = f"/{found.relative_to(top).with_suffix('')}"
+        file = rendered("mta", path, mta=view, signing={"s-rsa": "/k"}, store_keys=["AA:BB"])
+        assert b"{{" not in file.content.replace(b"regexp:{{/^[^A-Z]/ Bogus}}", b"")
+        assert file.content.endswith(b"\n")
+
+
+def test_an_ed25519_key_is_its_seed_in_base64() -> None:
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    assert base64.b64decode(dkim_ed25519_key(pem)) == key.private_bytes_raw()
