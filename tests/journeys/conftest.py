@@ -21,9 +21,9 @@ def lab(pytestconfig: pytest.Config) -> Instance:
 @pytest.fixture(scope="session")
 def info(lab: Instance) -> dict[str, Any]:
     """What `outpost lab info --json` says of it."""
-    from outpost.lab.info import information
+    from outpost.lab.info import info as lab_info
 
-    described: dict[str, Any] = json.loads(json.dumps(information(lab)))
+    described: dict[str, Any] = json.loads(json.dumps(lab_info(lab)))
     return described
 
 
