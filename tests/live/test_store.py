@@ -305,3 +305,10 @@ def test_it_comes_back_by_itself(host: TestinfraHost, unit: str) -> None:
     assert host.service(unit).is_running
     assert host.service(unit).is_enabled
     assert host.service(unit).systemd_properties["Restart"] == "on-failure"
+
+
+@pytest.mark.control("SYS-01")
+@pytest.mark.parametrize("unit", ["dovecot.service", "stunnel@lmtp.service"])
+def test_a_hole_in_it_does_not_open_the_host(host: TestinfraHost, unit: str) -> None:
+    verdict = host.check_output("systemd-analyze security %s 2>/dev/null | tail -1", unit)
+    assert float(verdict.partition(": ")[2].split()[0]) <= 4.0
