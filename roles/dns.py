@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra.api.deploy import deploy
 
 from outpost.office import Host, Office
-from outpost.office.dns import DnsView, office_zone, public_keys, zone_text
+from outpost.office.dns import DnsView, office_zone, public_keys, reverse_zone, zone_text
 from outpost.secrets import Secrets
 from roles.shapes import directory, packages, rendered, service, settings, text
 
@@ -15,7 +15,10 @@ ZONES = "/etc/knot/zones"
 @deploy("dns")
 def dns(*, office: Office, me: Host, secrets: Secrets) -> None:
     """Answer for the office's domain, signed (F31, F32)."""
-    zones = (office_zone(office, public_keys(secrets)),)
+    zones = (
+        office_zone(office, public_keys(secrets)),
+        *(reverse_zone(office, network) for network in office.dns.reverse),
+    )
     view = DnsView(office, me, zones)
     packages("Knot DNS", ["knot", "knot-dnsutils", "knot-dnssecutils"])
     directory(ZONES, group="knot", mode="0750")

@@ -25,6 +25,7 @@ def test_a_plan_after_the_deploy_finds_nothing_to_change(pyinfra: Pyinfra, inven
     assert run.code == 0, run.log
     assert run.changes == {}
     assert run.result["plan"], "no operation was looked at"
+    assert run.log.count(" Connected") == 5, run.log
 
 
 @pytest.mark.parametrize("inventory", [DOCKER, SSH])

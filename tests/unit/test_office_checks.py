@@ -211,6 +211,10 @@ def bad_next_hop(data: Data) -> None:
     data["peers"][0]["next_hop"] = "mx"
 
 
+def reverse_between_octets(data: Data) -> None:
+    data["dns"] = {"reverse": ["10.77.0.0/20"]}
+
+
 def password(data: Data) -> None:
     data["users"][0]["password"] = "hunter2hunter2"
 
@@ -275,6 +279,7 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (underscore_in_domain, "domain", "not a fully qualified domain name", "po.myertor.test"),
     (bad_host_label, "hosts.MTA_1", "not a host label", "mta1"),
     (bad_next_hop, "peers[0].next_hop", "not a fully qualified domain name", "mx.example.com"),
+    (reverse_between_octets, "dns.reverse[0]", "no reverse zone of its own", "8 divides"),
     (password, "users[0].password", "a secret in the data file", "secrets.age"),
     (private_key, "organisation", "a secret in the data file", "secrets.age"),
     (hash_value, "users[0].full_name", "a secret in the data file", "secrets.age"),

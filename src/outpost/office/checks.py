@@ -649,6 +649,18 @@ def _reachable_services(office: Office) -> Iterator[Problem]:
             )
 
 
+def _reverse_zones(office: Office) -> Iterator[Problem]:
+    for index, network in enumerate(office.dns.reverse):
+        step, unit = (8, "an octet") if network.version == 4 else (4, "a nibble")
+        if network.prefixlen % step or not network.prefixlen:
+            yield Problem(
+                f"dns.reverse[{index}]",
+                str(network),
+                f"its prefix does not end on {unit}, so it is no reverse zone of its own",
+                f"give the delegated networks with a prefix that {step} divides (RFC 2317 delegations stay with the provider)",
+            )
+
+
 def _keys_are_public(office: Office) -> Iterator[Problem]:
     for index, key in enumerate(office.ssh.authorized_keys):
         if not re.match(r"(ssh-ed25519|ecdsa-sha2-|sk-ssh-|sk-ecdsa-|ssh-rsa) ?\S+", key):
@@ -694,6 +706,7 @@ _RULES: tuple[tuple[_Rule, set[str]], ...] = (
     (_peer_loops, set()),
     (_limits_hold, {"limits"}),
     (_reachable_services, {"zones", "hosts"}),
+    (_reverse_zones, set()),
     (_keys_are_public, set()),
 )
 

@@ -127,7 +127,8 @@ class Host(Part):
     )
     ssh: str = Field(
         default="",
-        description="How the controller reaches it, `user@address:port`; empty means the management address, as `ssh.user`.",
+        description="How the controller reaches it, `user@address:port` (a port that is forwarded to 22: sshd itself listens "
+        "there); empty means the management address, as `ssh.user`.",
         examples=["root@192.0.2.21:22"],
     )
 
@@ -266,6 +267,17 @@ class Limits(Part):
     )
 
 
+class Dns(Part):
+    """The office's zones (`[dns]`)."""
+
+    reverse: tuple[Network, ...] = Field(
+        default=(),
+        description="Networks whose reverse zones are delegated to the office; prefixes end on an octet (IPv4) or a "
+        "nibble (IPv6), as the delegation does.",
+        examples=[["192.0.2.0/24", "2001:db8:40::/48"]],
+    )
+
+
 class Resolver(Part):
     """How the hosts' validating resolvers find names (`[resolver]`)."""
 
@@ -397,6 +409,7 @@ class Office(Part):
     smarthost: Smarthost | None = Field(default=None, description="Relay for Internet mail.")
     link: Link = Field(default=Link(), description="The line to the Internet.")
     limits: Limits = Field(default=Limits(), description="Sizes and counts.")
+    dns: Dns = Field(default=Dns(), description="The office's zones.")
     resolver: Resolver = Field(default=Resolver(), description="Name resolution on the hosts.")
     archive: Archive = Field(default=Archive(), description="Package sources.")
     time: Time = Field(default=Time(), description="Clock sources.")
