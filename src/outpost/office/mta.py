@@ -210,11 +210,6 @@ class MtaView:
         return self.office.scanner.signatures == "local"
 
     @property
-    def origin_groups(self) -> tuple[str, ...]:
-        """Rspamd's groups that judge where mail comes from; users' mail is not judged by that."""
-        return ("spf", "dmarc", "hfilter", *(("rbl",) if self.office.scanner.network_checks else ()))
-
-    @property
     def signature_proxy(self) -> SplitResult | None:
         """The HTTP proxy by which freshclam leaves, where the host must not do so itself."""
         return urlsplit(self.office.archive.proxy) if self.office.archive.proxy else None
