@@ -1,0 +1,93 @@
+"""What the store derives from an office, and what its templates make of it; no host needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from outpost.office import Office, load, ports
+from outpost.office.store import StoreView, decoy
+from roles.shapes import rendered
+
+LAB = Path(__file__).resolve().parents[2] / "inventory" / "lab"
+HASH = "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$c29tZXNhbHQxMjM0$" + "q" * 42 + "w"
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Office:
+    """The lab's office, without the files that only a running lab has."""
+    text = (LAB / "office.toml").read_text().replace('trusted_authorities = ["world-ca.pem"]', "")
+    (tmp_path / "office.toml").write_text(text)
+    return load(tmp_path)
+
+
+@pytest.fixture
+def store(office: Office) -> StoreView:
+    return StoreView(office, office.with_role("store")[0])
+
+
+def configuration(store: StoreView) -> str:
+    """dovecot.conf of this store."""
+    file = rendered(
+        "store",
+        "/etc/dovecot/dovecot.conf",
+        store=store,
+        ports=ports,
+        deliveries_per_user=1,
+        quota_grace=1,
+        trash_room=1,
+        decoy=decoy(HASH),
+    )
+    return file.content.decode()
+
+
+def without_zone(office: Office, kind: str) -> Office:
+    """The same office with no zone of that kind, unchecked."""
+    zones = {name: zone for name, zone in office.zones.items() if zone.kind != kind}
+    return office.model_copy(update={"zones": zones})
+
+
+def test_delivery_and_logins_have_addresses_of_their_zones_only(store: StoreView) -> None:
+    zones = {"core": store.me.in_zone("core"), "lan": store.me.in_zone("lan")}
+    assert set(store.lmtp_addresses) == set(zones["core"]) == set(store.office_addresses)
+    assert set(store.login_addresses) == {*zones["core"], *zones["lan"]}
+
+
+def test_only_the_users_networks_log_in_without_a_certificate(store: StoreView) -> None:
+    assert store.certless_networks == store.office.zones["lan"].networks
+
+
+def test_where_no_users_zone_exists_every_login_needs_a_certificate(office: Office) -> None:
+    store = StoreView(without_zone(office, "users"), office.with_role("store")[0])
+    assert store.certless_networks == ()
+    assert 'if("eq", "valid", "0.0.0.0/0,::/0", "255.255.255.255")' in configuration(store)
+
+
+def test_each_account_has_its_own_quota(store: StoreView) -> None:
+    lines = rendered(
+        "store", "/etc/dovecot/users", store=store, passwords=dict.fromkeys(store.office.mailboxes, HASH)
+    ).content.decode()
+    accounts = [line for line in lines.splitlines() if not line.startswith("#")]
+    assert accounts == [
+        f"{user.address}:{HASH}::::::userdb_quota_storage_size={store.office.quota(user)}B"
+        for user in store.office.users
+    ]
+    assert len({store.office.quota(user) for user in store.office.users}) > 1
+
+
+def test_unknown_users_are_checked_against_a_hash_that_costs_as_much_and_fits_nothing(
+    store: StoreView,
+) -> None:
+    before, after = HASH.split("$"), decoy(HASH).split("$")
+    assert after[:-2] == before[:-2]
+    assert [len(part) for part in after] == [len(part) for part in before]
+    assert set(after[-1]) == {"A"}
+    exempt = next(line for line in configuration(store).splitlines() if "username_filter" in line)
+    assert exempt.split()[2:] == [f"!{address}" for address in store.office.mailboxes]
+
+
+def test_only_the_mtas_names_open_the_delivery_port(store: StoreView) -> None:
+    door = rendered("store", "/etc/stunnel/lmtp.conf", store=store, ports=ports).content.decode()
+    named = [line.removeprefix("checkHost = ") for line in door.splitlines() if line.startswith("checkHost")]
+    assert named == [mta.fqdn for mta in store.office.with_role("mta")]
