@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_network
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -23,13 +24,16 @@ def free_slot(client: docker.DockerClient) -> int:
     for slot in range(world.SLOTS):
         if is_free(client, slot):
             return slot
-    raise LabError("no address range is left for another lab", "./outpost lab down --all")
+    raise LabError(
+        "10.77.0.0/16 and all after it overlap with Docker's networks or this machine's routes",
+        "`./outpost lab down --all`, or see `ip route` for a VPN that takes all of 10.0.0.0/8",
+    )
 
 
 def is_free(client: docker.DockerClient, slot: int) -> bool:
-    """Whether no network of Docker's overlaps with a slot's."""
+    """Whether a slot's networks overlap with no network of Docker's and no route of this machine's."""
     wanted = ip_network(f"10.{world.FIRST_NET + slot}.0.0/16")
-    taken = [network for existing in client.networks.list() for network in _subnets(existing)]
+    taken = [network for existing in client.networks.list() for network in _subnets(existing)] + _routes()
     return not any(isinstance(network, IPv4Network) and network.overlaps(wanted) for network in taken)
 
 
@@ -80,3 +84,16 @@ def _create(client: docker.DockerClient, instance: Instance, zone: str, name: st
 def _subnets(network: Any) -> list[Any]:
     pools = (network.attrs.get("IPAM") or {}).get("Config") or []
     return [ip_network(pool["Subnet"], strict=False) for pool in pools if pool.get("Subnet")]
+
+
+def _routes(table: Path = Path("/proc/net/route")) -> list[IPv4Network]:
+    """IPv4 destinations of the kernel's routing table, without the default route (a VPN may use 10.0.0.0/8)."""
+    if not table.exists():
+        return []
+    found = []
+    for line in table.read_text().splitlines()[1:]:
+        fields = line.split()
+        destination, mask = (IPv4Address(int(fields[column], 16).to_bytes(4, "little")) for column in (1, 7))
+        if int(mask):
+            found.append(IPv4Network(f"{destination}/{mask}"))
+    return found

@@ -23,7 +23,10 @@ class Progress(Protocol):
         """A step has ended well after this many seconds."""
 
     def note(self, step: str, text: str) -> None:
-        """What a running step is doing right now; may be dropped."""
+        """A running step has come to something that takes a while."""
+
+    def doing(self, step: str, text: str) -> None:
+        """What a running step is doing this moment; worth showing only where it can be overwritten."""
 
 
 class Quiet:
@@ -38,9 +41,12 @@ class Quiet:
     def note(self, step: str, text: str) -> None:
         """See ``Progress``."""
 
+    def doing(self, step: str, text: str) -> None:
+        """See ``Progress``."""
+
 
 class Lines:
-    """A live status on a terminal; elsewhere one plain line per finished step.
+    """A live status on a terminal; elsewhere plain lines.
 
     Args:
         stream: Where to write; standard error unless given, so that ``--json`` output stays clean.
@@ -59,6 +65,12 @@ class Lines:
             self._show()
 
     def note(self, step: str, text: str) -> None:
+        """See ``Progress``."""
+        if not self._console.is_terminal:
+            self._console.print(f"  {step}: {text}", soft_wrap=True, markup=False)
+        self.doing(step, text)
+
+    def doing(self, step: str, text: str) -> None:
         """See ``Progress``."""
         with self._lock:
             if step in self._running:
@@ -115,5 +127,9 @@ class Clock:
         self._progress.end(name, self.seconds[name])
 
     def note(self, step: str, text: str) -> None:
-        """Passes on what a running step is doing."""
+        """Passes on what a running step has come to."""
         self._progress.note(step, text)
+
+    def doing(self, step: str, text: str) -> None:
+        """Passes on what a running step is doing this moment."""
+        self._progress.doing(step, text)

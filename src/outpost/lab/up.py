@@ -19,10 +19,12 @@ from outpost.lab.instance import CHECKOUT, DEFAULT, LABEL, Instance, directory
 from outpost.lab.material import world_authority
 from outpost.lab.paths import OFFICE, ROOT, state
 from outpost.lab.progress import Clock, Progress, Quiet
+from outpost.lab.world import Machine
 
 AT_ONCE = 4  # containers created or booted side by side
 RESOLVES = ("kdig", "@127.0.0.1", "+retry=3", "+timeout=2", "+cd", "a.nic.test", "A")
 NETWORKS = "networks"
+MACHINES = "world and hosts"
 IMAGES = "images"
 
 
@@ -66,16 +68,14 @@ def up(
             aptcache.attach(
                 client, zones["mgmt"], *world.address("mgmt", world.APT_CACHE_OCTET, instance.slot)
             )
-    with clock.step("world and hosts"), ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda machine: containers.ensure(client, instance, machine, zones), instance.machines))
-    with clock.step("boot"), ThreadPoolExecutor(AT_ONCE) as pool:
-        list(
-            pool.map(
-                lambda machine: containers.wait(instance.container(machine.name, client), machine),
-                instance.machines,
-            )
-        )
-        containers.run(instance.container("gw", client), *RESOLVES)
+    _each(clock, MACHINES, instance, lambda machine: containers.ensure(client, instance, machine, zones))
+    _each(
+        clock,
+        "boot",
+        instance,
+        lambda machine: containers.wait(instance.container(machine.name, client), machine),
+    )
+    containers.run(instance.container("gw", client), *RESOLVES)
     if deploy is not None:
         with clock.step("office"):
             deploy(instance)
@@ -127,6 +127,18 @@ def instances(client: docker.DockerClient) -> tuple[str, ...]:
     for network in client.networks.list(filters={"label": LABEL}):
         known.add(network.attrs["Labels"][LABEL])
     return tuple(sorted(known))
+
+
+def _each(clock: Clock, step: str, instance: Instance, work: Callable[[Machine], object]) -> None:
+    """Does something for each machine, a few at a time; raises what the first one raised."""
+
+    def one(machine: Machine) -> None:
+        clock.doing(step, machine.name)
+        work(machine)
+
+    with clock.step(step), ThreadPoolExecutor(AT_ONCE) as pool:
+        for done in [pool.submit(one, machine) for machine in instance.machines]:
+            done.result()
 
 
 def _instance(client: docker.DockerClient, name: str) -> Instance:
