@@ -18,6 +18,7 @@ from playwright.sync_api import Error as BrowserError
 
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, letter
+from outpost.office.webmail import WebmailView
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
@@ -173,12 +174,12 @@ def test_user_logs_in_reads_writes_and_logs_out(
     plan.write_text(f"Crane plan {answer}\n" * 50)
     idle(page)
     page.click("#taskmenu a.compose")
-    page.fill("#compose_to input", bob.address)
-    page.keyboard.press("Tab")
+    page.locator("#compose_to input").press_sequentially("bob")  # the office's address book knows the rest
+    page.locator("#rcmKSearchpane li", has_text=bob.address).click()
     page.fill("#compose-subject", answer)
     page.fill("#composebody", f"At seven. {answer}")
     page.set_input_files("input[type=file][name='_attachments[]']", str(plan))
-    expect(page.locator("#attachment-list li", has_text="crane.txt")).to_be_visible()
+    expect(page.locator("#attachment-list li:not(.uploading)", has_text="crane.txt")).to_be_visible()
     page.screenshot(path=str(tmp_path / "writing.png"))
     page.click("button.send")
     page.wait_for_url(re.compile(r"_task=mail(?!.*_action=compose)"))
@@ -193,6 +194,31 @@ def test_user_logs_in_reads_writes_and_logs_out(
         assert len(mailbox.uids(AND(subject=answer))) == 1
     log_out(page)
     page.screenshot(path=str(tmp_path / "leaving.png"))
+
+
+@pytest.mark.control("SPO-02")
+def test_user_is_offered_the_senders_that_the_mta_accepts(
+    lab: Instance, page: Page, site: str, bob: OfficeUser
+) -> None:
+    log_in(page, site, bob)
+    idle(page)
+    page.click("#taskmenu a.compose")
+    offered = page.locator("#_from option").all_text_contents()
+    (webmail,) = lab.office.with_role("webmail")
+    (user,) = (user for user in lab.office.users if user.address == bob.address)
+    assert offered[0] == f"{user.full_name} <{user.address}>"
+    assert {entry.rpartition("<")[2].rstrip(">") for entry in offered} == {
+        user.address,
+        *WebmailView(lab.office, webmail).shared_addresses.get(user.address, ()),
+    }
+
+
+def test_user_finds_filters_and_absence_notes_of_the_store(page: Page, site: str, alice: OfficeUser) -> None:
+    log_in(page, site, alice)
+    idle(page)
+    page.goto(f"{site}?_task=settings&_action=plugin.managesieve-vacation")
+    expect(page.locator("textarea[name=vacation_reason]")).to_be_visible()
+    expect(page.locator("#messagestack .error")).to_have_count(0)
 
 
 def _desk(lab: Instance) -> list[str]:

@@ -89,6 +89,22 @@ class WebmailView:
         return 64 * MIB + 2 * self.workers * int(self.office.limits.message_size)
 
     @property
+    def people(self) -> dict[str, str]:
+        """Address to name of everybody to write to: the users, and the shared addresses by their local part."""
+        users = {user.address: user.full_name or user.name for user in self.office.users}
+        return users | {alias.address: alias.address.partition("@")[0] for alias in self.office.aliases}
+
+    @property
+    def shared_addresses(self) -> dict[str, tuple[str, ...]]:
+        """Login to the aliases it is a member of, and may therefore send from (SPO-02)."""
+        members = {alias.address: self.office.expand(alias.address) for alias in self.office.aliases}
+        return {
+            user.address: addresses
+            for user in self.office.users
+            if (addresses := tuple(alias for alias, names in members.items() if user.address in names))
+        }
+
+    @property
     def idle_minutes(self) -> int:
         """Minutes without a click after which a session ends."""
         return IDLE_MINUTES
