@@ -90,7 +90,7 @@ def _identity(*, office: Office, me: Host, secrets: Secrets) -> None:
 def _access(view: BaseView) -> None:
     settings(
         name="sessions",
-        files=[rendered("base", "/etc/profile.d/outpost.sh"), rendered("base", "/etc/default/locale")],
+        files=[rendered("base", "/etc/profile.d/outpost.sh"), rendered("base", "/etc/locale.conf")],
     )
     settings(
         name="journald",
