@@ -18,7 +18,7 @@ reply() {
   done
   echo; exit 0
 }
-reply
+[ -n "$STARTED" ] || reply
 for said in "$@"; do printf '%b\r\n' "$said" >&3; reply; done
 """
 _PLAIN = "exec 3<>/dev/tcp/{address}/{port}\n"
@@ -38,6 +38,8 @@ def speak(
 ) -> list[str]:
     """The greeting and the answer to each line, lock-step as RFC 5321 wants it; what is missing was cut off.
 
+    After STARTTLS there is no greeting: the first answer is that to the first line.
+
     Args:
         lines: Commands without their line end; backslash escapes are expanded (``\\n`` is a bare line feed).
         tls: Options of ``openssl s_client``; without them the words go in clear.
@@ -49,5 +51,6 @@ def speak(
         socket = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
         script = _TLS.format(socket=socket, tls=TLS, options=tls) + _SPEAK.replace(">&3;", ">&4;")
     spoken = " ".join(map(shlex.quote, lines))
-    done = client.run(f"timeout 60 bash -c {shlex.quote(script)} smtp {spoken}")
+    started = "yes" if tls and "-starttls" in tls else ""
+    done = client.run(f"STARTED={started} timeout 60 bash -c {shlex.quote(script)} smtp {spoken}")
     return [answer for answer in done.stdout.split("\n\n") if answer.strip()]
