@@ -15,7 +15,7 @@ import pytest
 from outpost import secrets
 from outpost.cli import app as cli
 from outpost.cli import office as commands
-from outpost.cli import progress
+from outpost.cli import progress, suite
 from outpost.errors import OutpostError
 from outpost.office import load
 from outpost.run import Change, Follower, Outcome
@@ -350,3 +350,22 @@ def test_commands_complete_in_the_shell() -> None:
         cwd=ROOT,
     )
     assert "check" in result.stdout
+
+
+def test_the_suite_counts_every_stage_and_ends_with_the_totals(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "test_one.py").write_text("def test_good():\n    pass\n\ndef test_bad():\n    assert False\n")
+    monkeypatch.setattr(
+        suite.Suite, "ruff", lambda self, stage: self._tool(stage, ("compileall", "-q", str(tmp_path)))
+    )
+    monkeypatch.setattr(suite.Suite, "mypy", lambda self, stage: self._tool(stage, ("no_such_tool",)))
+    one = suite.Suite.pytest
+    monkeypatch.setattr(
+        suite.Suite, "pytest", lambda self, *_: one(self, str(tmp_path), "-p", "no:cacheprovider")
+    )
+    assert run("test", "--fast") == 1
+    shown = capfd.readouterr().out
+    assert shown.splitlines()[-1] == "3 passed, 3 failed, 0 skipped"
+    assert "FAILED   unit" in shown
+    assert "1 failed, 1 passed in" in shown  # pytest's own closing line

@@ -20,6 +20,13 @@ INSTANCE = "test"
 SOURCES = ("src", "roles", "tests", "inventory", "deploy.py")
 BROWSER = (("chromium", ("chromium",)), ("certutil", ("libnss3-tools",)))  # what webmail's journeys drive
 
+EVIDENCE = (
+    "systemctl --failed --no-legend; "
+    "! command -v postqueue >/dev/null || postqueue -p | tail -n 20; "
+    "journalctl --boot --no-pager --output=short-precise --priority=warning --lines=25; "
+    "journalctl --boot --no-pager --output=short-precise --unit='postfix*' --unit='dovecot*' --unit='knot*' --lines=40"
+)
+
 
 @dataclass
 class Stage:
@@ -63,8 +70,13 @@ def run_suite(*, yes: bool, fast: bool, keep: bool, arguments: list[str]) -> int
             with _timed(stage):
                 work(stage)
     finally:
-        if not fast and not keep:
-            suite.lab_down()
+        if not fast:
+            if any(
+                stage.failed for stage, _ in stages if stage.name in ("lab up", "lab", "live", "journeys")
+            ):
+                suite.lab_evidence()
+            if not keep:
+                suite.lab_down()
     return _report([stage for stage, _ in stages], fast=fast)
 
 
@@ -155,12 +167,22 @@ class Suite:
         self._browser()
         consent = ("--yes",) if self.yes else ()
         self._run(sys.executable, "-m", "outpost", "lab", "down", "--name", INSTANCE)
-        self.lab_runs = (
-            self._run(sys.executable, "-m", "outpost", "lab", "up", "--name", INSTANCE, *consent) == 0
-        )
+        up = (sys.executable, "-m", "outpost", "lab", "up", "--name", INSTANCE, "--no-verify", *consent)
+        self.lab_runs = self._run(*up) == 0
         stage.ran = True
         stage.passed += self.lab_runs
         stage.failed += not self.lab_runs
+
+    def lab_evidence(self) -> None:
+        """What the machines have to say about a failure, before they go."""
+        listed = subprocess.run(
+            ["docker", "ps", "--filter", f"label=outpost.instance={INSTANCE}", "--format", "{{.Names}}"],
+            capture_output=True, text=True, check=False,
+        ).stdout.split()  # fmt: skip
+        for container in sorted(listed):
+            out.print(f"--- {container}", markup=False)
+            sys.stdout.flush()
+            self._run("docker", "exec", container, "sh", "-c", EVIDENCE)
 
     def lab_down(self) -> None:
         """Leave nothing behind."""
