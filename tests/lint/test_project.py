@@ -132,6 +132,11 @@ def test_commit_hooks_fetch_nothing() -> None:
     assert set(re.findall(r"language: (\S+)", text)) == {"system"}
 
 
+def test_continuous_integration_runs_the_readmes_command() -> None:
+    command = (ROOT / ".ci" / "run").read_text().splitlines()[-1].removeprefix("exec ")
+    assert f"```sh\n{command}\n```" in (ROOT / "README.md").read_text()
+
+
 def test_programs_can_be_run() -> None:
     for name in ("outpost", ".ci/run"):
         assert (ROOT / name).stat().st_mode & 0o111, name
