@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -13,11 +14,17 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from outpost.lab.errors import EngineMissing, LabError
+from outpost.lab.errors import EngineMissing, LabError, NotAllowed
 
 PACKAGES = ("docker.io", "docker-cli")
 START_TIMEOUT = 90.0  # seconds that dockerd may take to say it is ready
 LOG = Path("/var/log/outpost-dockerd.log")
+PID_FILES = {
+    Path("/var/run/docker.pid"): "dockerd",
+    Path("/var/run/docker/containerd/containerd.pid"): "containerd",
+}
+INSTALL = "apt-get install"
+CONSENT = "let the lab do it: --yes"
 
 Note = Callable[[str], None]
 
@@ -47,16 +54,23 @@ def ensure(*, install: bool = False, note: Note = lambda _text: None) -> docker.
         EngineMissing: It is not there, and installing was not allowed or did not help.
     """
     try:
-        return connect()
+        client = connect()
+    except NotAllowed:
+        raise
     except EngineMissing:
         if not install:
             raise
-    if shutil.which("dockerd") is None:
-        note("installing Docker from Debian")
-        apt_install(*PACKAGES)
-    note("starting the Docker daemon")
-    start()
-    return connect()
+        if shutil.which("dockerd") is None:
+            note("installing Docker from Debian")
+            apt_install(*PACKAGES)
+        note("starting the Docker daemon")
+        start()
+        client = connect()
+    if shutil.which("docker") is None:  # a package of its own in Debian; pyinfra reaches the hosts with it
+        if not install:
+            raise EngineMissing("the docker command is not installed", f"{INSTALL} docker-cli, or {CONSENT}")
+        apt_install("docker-cli")
+    return client
 
 
 def apt_install(*packages: str) -> None:
@@ -98,13 +112,14 @@ def start() -> None:
         raise EngineMissing(
             "the Docker daemon does not run, and there is no systemd to start it", "sudo dockerd &"
         )
+    for file, process in PID_FILES.items():
+        forget_dead(file, process)
     with (
         tempfile.TemporaryDirectory() as directory,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready,
     ):
         address = str(Path(directory) / "notify")
         ready.bind(address)
-        ready.settimeout(START_TIMEOUT)
         with LOG.open("ab") as log:
             daemon = subprocess.Popen(
                 ["dockerd"],
@@ -114,12 +129,36 @@ def start() -> None:
                 stderr=log,
                 start_new_session=True,
             )
+        ended = os.pidfd_open(daemon.pid)
         try:
-            while b"READY=1" not in ready.recv(4096):
-                pass
-        except TimeoutError as error:
-            daemon.terminate()
-            raise EngineMissing("the Docker daemon does not become ready", f"read {LOG}") from error
+            said = b""
+            while b"READY=1" not in said:
+                readable, _, _ = select.select([ready.fileno(), ended], [], [], START_TIMEOUT)
+                if ready.fileno() not in readable:
+                    daemon.terminate()
+                    raise EngineMissing("the Docker daemon does not start", f"tail {LOG}")
+                said = ready.recv(4096)
+        finally:
+            os.close(ended)
+
+
+def forget_dead(file: Path, process: str) -> None:
+    """Removes the PID file of a daemon that was killed: its number may be another process's by now.
+
+    Args:
+        file: The PID file.
+        process: Name of the daemon, as in ``/proc/<pid>/comm``.
+    """
+    try:
+        pid = int(file.read_text())
+    except (OSError, ValueError):
+        return
+    try:
+        _, _, state = Path(f"/proc/{pid}/stat").read_text().partition(f"({process}) ")
+    except OSError:
+        state = ""
+    if not state or state.startswith("Z"):  # a zombie: nobody has collected it, and it runs no more
+        file.unlink()
 
 
 def _as_root() -> list[str]:
@@ -127,15 +166,9 @@ def _as_root() -> list[str]:
 
 
 def _diagnosis() -> EngineMissing:
-    if shutil.which("dockerd") is None and not os.environ.get("DOCKER_HOST"):
-        return EngineMissing(
-            "Docker is not installed", f"apt-get install {' '.join(PACKAGES)}, or let the lab do it: --yes"
-        )
     endpoint = Path("/var/run/docker.sock")
     if endpoint.exists() and not os.access(endpoint, os.W_OK):
-        return EngineMissing(
-            "Docker is not open to this user", "sudo adduser $USER docker, then log in again"
-        )
-    return EngineMissing(
-        "Docker is installed but does not answer", "systemctl start docker, or let the lab do it: --yes"
-    )
+        return NotAllowed("Docker is not open to this user", "sudo adduser $USER docker, then log in again")
+    if shutil.which("dockerd") is None and not os.environ.get("DOCKER_HOST"):
+        return EngineMissing("Docker is not installed", f"{INSTALL} {' '.join(PACKAGES)}, or {CONSENT}")
+    return EngineMissing("Docker is installed but does not answer", f"systemctl start docker, or {CONSENT}")

@@ -21,5 +21,9 @@ class EngineMissing(LabError):  # noqa: N818 (named for what is the matter; LabE
     """Docker is not installed, or its daemon does not answer."""
 
 
+class NotAllowed(EngineMissing):
+    """Docker runs, but this user may not use it; installing anything would not help."""
+
+
 class NotUp(LabError):  # noqa: N818
     """The instance named on the command line is not running."""

@@ -53,7 +53,7 @@ def up(
         LabError: Anything else, with a remedy.
     """
     clock = Clock(progress or Quiet())
-    with _alone():
+    with _alone(clock):
         with clock.step("Docker"):
             client = engine.ensure(install=install, note=lambda text: clock.note("Docker", text))
             _only_ours(client, name)
@@ -175,9 +175,13 @@ def _only_ours(client: docker.DockerClient, name: str) -> None:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _alone(clock: Clock) -> Iterator[None]:
     """Slots and images are given out by one command at a time."""
     state().mkdir(exist_ok=True)
     with (state() / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with clock.step("waiting for another lab command"):
+                fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,0 +1,74 @@
+"""Without Docker the lab says what to do, and installs nothing unasked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import docker
+import pytest
+from docker.errors import DockerException
+
+from outpost.lab import engine
+from outpost.lab.errors import EngineMissing, LabError
+
+
+@pytest.fixture
+def no_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine where no Docker daemon answers, and apt must not be run."""
+
+    def refuse(**_options: object) -> None:
+        raise DockerException("connection refused")
+
+    def never(*packages: str) -> None:
+        raise AssertionError(f"installs {packages}")
+
+    monkeypatch.setattr(docker, "from_env", refuse)
+    monkeypatch.setattr(engine, "apt_install", never)
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+
+
+@pytest.mark.usefixtures("no_daemon")
+def test_missing_docker_names_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    monkeypatch.setattr(Path, "exists", lambda _path: False)
+    with pytest.raises(EngineMissing) as caught:
+        engine.ensure()
+    assert caught.value.remedy.startswith("apt-get install docker.io docker-cli")
+
+
+@pytest.mark.usefixtures("no_daemon")
+def test_stopped_docker_is_told_apart_from_missing_docker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(os, "access", lambda *_arguments: True)
+    with pytest.raises(EngineMissing, match="does not answer"):
+        engine.ensure()
+
+
+@pytest.mark.usefixtures("no_daemon")
+def test_a_user_without_access_is_not_offered_an_installation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Path, "exists", lambda _path: True)
+    monkeypatch.setattr(os, "access", lambda *_arguments: False)
+    with pytest.raises(EngineMissing, match="not open to this user"):
+        engine.ensure(install=True)
+
+
+def test_a_machine_without_apt_gets_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    with pytest.raises(LabError, match="no apt-get"):
+        engine.apt_install("docker.io")
+
+
+def test_pid_file_of_a_killed_daemon_is_removed_and_a_living_ones_kept(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    comm = Path(f"/proc/{os.getpid()}/comm").read_text().strip()
+    file.write_text(str(os.getpid()))
+    engine.forget_dead(file, comm)
+    assert file.exists()
+    engine.forget_dead(file, "dockerd")
+    assert not file.exists()
