@@ -96,6 +96,8 @@ class Follower:
         elif text.startswith(("No changes", "Skipped")):
             host.unchanged += 1
             host.does("done")
+        elif text.startswith("docker build complete"):
+            pass  # what pyinfra's Docker connector says of a container it leaves as it is
         elif text.startswith("Error: executed"):
             host.failed = self.operation or self.stage
             host.does("failed")
