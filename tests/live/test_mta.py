@@ -5,6 +5,8 @@ Every dialogue ends before a message is accepted, or with a message that must be
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from testinfra.host import Host as TestinfraHost
 
@@ -272,6 +274,19 @@ def test_a_virus_is_refused_in_the_session(host: TestinfraHost, door: IPAddress,
     assert refused(host, door, STRANGER, recipient, "DATA", message).startswith("554 5.7.1")
 
 
+@pytest.mark.control("REL-06", "VIR-01")
+@pytest.mark.parametrize("login", [True, False], ids=["user", "filter"])
+def test_a_virus_from_inside_is_refused_as_well(
+    store: TestinfraHost, relay: IPAddress, office: Office, login: bool
+) -> None:
+    user = office.mailboxes[0]
+    message = rf"From: {user}\r\nSubject: check\r\n\r\n{''.join(EICAR)}\r\n."
+    lines = [HELLO, f"XCLIENT LOGIN={user}"] if login else []
+    lines += [HELLO, f"MAIL FROM:<{user}>", f"RCPT TO:<{user}>", "DATA", message]
+    answers = speak(store, relay, ports.SUBMISSION_RELAY, lines, tls=CERTIFICATE)
+    assert answers[-1].startswith("554 5.7.1")
+
+
 @pytest.mark.control("DSN-02")
 def test_spam_is_refused_in_the_session(host: TestinfraHost, door: IPAddress, office: Office) -> None:
     message = rf"Subject: check\r\n\r\n{''.join(GTUBE)}\r\n."
@@ -283,9 +298,11 @@ def test_spam_is_refused_in_the_session(host: TestinfraHost, door: IPAddress, of
 def test_nothing_passes_while_a_filter_is_down(host: TestinfraHost, postconf: dict[str, str]) -> None:
     assert postconf["milter_default_action"] == "tempfail"
     assert postconf["smtpd_milters"] == "unix:rspamd/milter.sock"
-    rules = host.check_output("rspamadm configdump --json force_actions")
-    assert "CLAM_VIRUS_FAIL" in rules
-    assert "soft reject" in rules
+    rules = json.loads(host.check_output("rspamadm configdump --json force_actions"))["rules"]
+    assert rules["SCANNER_DOWN"]["expression"] == "CLAM_VIRUS_FAIL"
+    assert rules["SCANNER_DOWN"]["action"] == "soft reject"
+    options = json.loads(host.check_output("rspamadm configdump --json options"))
+    assert options["soft_reject_on_timeout"] is True
 
 
 @pytest.mark.control("DOS-10", "INP-04")

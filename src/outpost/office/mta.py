@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from typing import ClassVar
 from urllib.parse import SplitResult, urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -201,6 +202,9 @@ class MtaView:
     def strangers_recipients(self) -> int:
         """Recipients per message on the listeners that are not for users."""
         return max(STRANGERS_RECIPIENTS, self.office.limits.recipients_per_message)
+
+    scanner_socket: ClassVar[str] = "/run/clamav/clamd.ctl"
+    """Where Rspamd finds ClamAV; systemd's socket unit makes it."""
 
     # Filters ---------------------------------------------------------------------------------------------------
 
