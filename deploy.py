@@ -12,6 +12,7 @@ from roles import shapes
 from roles.base import base
 from roles.dns import dns
 from roles.mta import mta
+from roles.observation import declaring
 from roles.store import store
 from roles.webmail import webmail
 
@@ -21,13 +22,21 @@ office: Office = host.data.office
 secrets: Secrets = host.data.secrets
 me: Host = office.host(host.data.machine)
 
-base(office=office, me=me, secrets=secrets)
-if me.role == "dns":
-    dns(office=office, me=me, secrets=secrets)
-if me.role == "mta":
-    mta(office=office, me=me, secrets=secrets)
-if me.role == "store":
-    store(office=office, me=me, secrets=secrets)
-if me.role == "webmail":
-    webmail(office=office, me=me, secrets=secrets)
-shapes.retire_undeclared()
+
+def become() -> None:
+    """What this host is."""
+    base(office=office, me=me, secrets=secrets)
+    if me.role == "dns":
+        dns(office=office, me=me, secrets=secrets)
+    if me.role == "mta":
+        mta(office=office, me=me, secrets=secrets)
+    if me.role == "store":
+        store(office=office, me=me, secrets=secrets)
+    if me.role == "webmail":
+        webmail(office=office, me=me, secrets=secrets)
+    shapes.retire_undeclared()
+
+
+with declaring():  # first what to look at, so that one look answers for all
+    become()
+become()

@@ -1,7 +1,7 @@
 """The one shape of change that every role uses: render, check, install, activate, remember.
 
-A role declares what a host should hold; these operations compare it with one observation of the host and act
-on the difference. The order makes two promises: a file lands only after the daemon's own checker has accepted
+A role declares what a host should hold; these operations compare it with one look at the host
+(``roles.observation``) and act on the difference. The order makes two promises: a file lands only after the daemon's own checker has accepted
 it, and a daemon that has not loaded its files yet is restarted by the next run, whatever broke this one off.
 
 How the check works: in a private mount namespace an overlay lays the new files over the live directories, so
@@ -18,32 +18,39 @@ import io
 import re
 import shlex
 import tarfile
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from difflib import unified_diff
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pyinfra import logger
 from pyinfra.api.command import FileUploadCommand, StringCommand
-from pyinfra.api.exceptions import FactProcessError, OperationError
-from pyinfra.api.facts import FactBase
-from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
-from pyinfra.context import ctx_host, host, state
+from pyinfra.context import host, state
 from pyinfra.operations import files as stock_files
 from pyinfra.operations import server as stock_server
-from typing_extensions import override
+
+from roles.observation import (
+    APPLIED,
+    STATE,
+    Status,
+    declared,
+    look,
+    observe,
+    read_now,
+    void,
+    will_ask,
+)
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
-STATE = "/var/lib/outpost"
-APPLIED = f"{STATE}/applied"
 STAGE = "/run/outpost/stage"
-END = "outpost-observation-complete"
-"""Last line of every observation. Without it the answer was cut off and must not be read as "nothing there"."""
+PACKAGES = f"{STATE}/packages"
+PACKAGES_BEFORE = f"cat {PACKAGES}"
+ENABLED = ("enabled", "static", "alias", "generated", "indirect")
+"""Unit file states in which a unit starts at boot, or needs nothing for it (systemctl(1), is-enabled)."""
 
 Command = str | StringCommand | FileUploadCommand
 
@@ -127,117 +134,7 @@ def rendered(
     )
 
 
-# What a host shows ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One observation of a host.
-
-    Attributes:
-        files: Path to (mode, owner, group, SHA-256) of what exists.
-        applied: Lines of the record of the last successful run.
-        active: ``systemctl is-active`` of the unit; empty without one.
-        enabled: ``systemctl is-enabled`` of the unit.
-    """
-
-    files: dict[str, tuple[str, str, str, str]]
-    applied: tuple[str, ...]
-    active: str
-    enabled: str
-
-    @property
-    def digest(self) -> str:
-        return next((line.removeprefix("digest ") for line in self.applied if line.startswith("digest ")), "")
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        return tuple(line.removeprefix("path ") for line in self.applied if line.startswith("path "))
-
-
-class Observation(FactBase[Seen]):
-    """Files, record and unit in one command."""
-
-    @override
-    def command(self, key: str, paths: tuple[str, ...], unit: str) -> str:
-        listed = " ".join(map(shlex.quote, paths))
-        record = shlex.quote(f"{APPLIED}/{key}")
-        parts = [f"sed 's/^/A /' {record} 2>/dev/null"]
-        if paths:
-            parts.append(f"stat -c 'S %a %U %G %n' -- {listed} 2>/dev/null")
-            parts.append(f"sha256sum -- {listed} 2>/dev/null | sed 's/^/H /'")
-        if unit:
-            quoted = shlex.quote(unit)
-            parts.append(
-                f"echo U $(systemctl is-active {quoted} 2>/dev/null) $(systemctl is-enabled {quoted} 2>/dev/null)"
-            )
-        return "; ".join([*parts, f"echo {END}"])
-
-    @override
-    def process(self, output: Iterable[str]) -> Seen:
-        lines = complete(output)
-        status: dict[str, tuple[str, str, str]] = {}
-        digests: dict[str, str] = {}
-        active = enabled = ""
-        for line in lines:
-            kind, _, rest = line.partition(" ")
-            if kind == "S":
-                mode, owner, group, path = rest.split(" ", 3)
-                status[path] = (mode, owner, group)
-            elif kind == "H":
-                digest, _, path = rest.partition("  ")
-                digests[path] = digest
-            elif kind == "U":
-                active, enabled = (*rest.split(), "", "")[:2]
-        files = {path: (*found, digests.get(path, "")) for path, found in status.items()}
-        applied = tuple(line.removeprefix("A ") for line in lines if line.startswith("A "))
-        return Seen(files, applied, active, enabled)
-
-
-class Lines(FactBase[tuple[str, ...]]):
-    """Standard output of a command that only looks."""
-
-    @override
-    def command(self, look: str) -> str:
-        return f"{look}; echo {END}"
-
-    @override
-    def process(self, output: Iterable[str]) -> tuple[str, ...]:
-        return complete(output)
-
-
-def complete(output: Iterable[str]) -> tuple[str, ...]:
-    """The lines of an observation, once it is known to be whole.
-
-    Raises:
-        FactProcessError: The marker at its end is missing.
-    """
-    lines = tuple(output)
-    if not lines or lines[-1] != END:
-        raise FactProcessError("the host's answer was cut off; nothing is concluded from it: run again")
-    return lines[:-1]
-
-
 # What a role declares -------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Declared:
-    """Everything the roles have declared for one host in this run; what is on the host beyond it must go."""
-
-    records: set[str] = field(default_factory=set)
-    paths: set[str] = field(default_factory=set)
-    packages: set[str] = field(default_factory=set)
-    changing: set[str] = field(default_factory=set)
-
-
-_declared: WeakKeyDictionary[Host, Declared] = WeakKeyDictionary()
-
-
-def declared() -> Declared:
-    """The declarations for the current host so far."""
-    current: Host = ctx_host.get()  # type: ignore[no-untyped-call]  # the host itself: its proxy is one for all
-    return _declared.setdefault(current, Declared())
 
 
 def service(
@@ -260,6 +157,8 @@ def service(
         on_change: ``reload`` for daemons that lose nothing by it and pick up everything.
     """
     key = _note(name, files)
+    if will_ask(paths=[file.path for file in files], unit=unit):
+        return
     verb = "reload-or-restart" if on_change == "reload" else "restart"
     # A daemon gets 90 s by default; the evidence of a failed start belongs to the error, not to a later look.
     activate = (
@@ -286,6 +185,8 @@ def settings(
         activate: Run after a change (``sysctl --system``); run again by the next run if it failed.
     """
     key = _note(name, files)
+    if will_ask(paths=[file.path for file in files]):
+        return
     _converge(name=name, key=key, files=tuple(files), watches=(), check=check, activate=activate, unit="")
 
 
@@ -296,12 +197,15 @@ def packages(name: str, names: Sequence[str], *, preseed: Sequence[str] = ()) ->
         preseed: ``debconf-set-selections`` lines, loaded only when something is installed.
     """
     declared().packages.update(names)
-    _packages(name=name, names=tuple(names), preseed=tuple(preseed))
+    question = _installed(names)
+    if not will_ask(question=question):
+        _packages(name=name, question=question, names=tuple(names), preseed=tuple(preseed))
 
 
 def directory(path: str, *, owner: str = "root", group: str = "root", mode: str = "0755") -> None:
     """A directory with its owner and permissions."""
-    stock_files.directory(name=path, path=path, user=owner, group=group, mode=mode)
+    if not will_ask(paths=[path]):
+        _directory(name=path, path=path, owner=owner, group=group, mode=mode)
 
 
 def account(
@@ -313,28 +217,33 @@ def account(
     create_home: bool = False,
 ) -> None:
     """A system account and its group of the same name."""
-    stock_server.group(name=f"group {name}", group=name, system=True)
-    stock_server.user(
-        name=f"account {name}",
-        user=name,
-        group=name,
-        groups=list(groups),
-        append=True,
-        home=home,
-        shell=shell,
-        system=True,
-        ensure_home=create_home,
-    )
+    group(name)
+    question = f"getent passwd {name} && id -nG {name}"
+    if not will_ask(question=question):
+        _account(
+            name=f"account {name}",
+            user=name,
+            question=question,
+            home=home,
+            shell=shell,
+            groups=tuple(groups),
+            create_home=create_home,
+        )
 
 
 def group(name: str) -> None:
     """A system group."""
-    stock_server.group(name=f"group {name}", group=name, system=True)
+    question = f"getent group {name}"
+    if not will_ask(question=question):
+        _group(name=f"group {name}", group=name, question=question)
 
 
 def absent(name: str, paths: Sequence[str]) -> None:
     """Files of a package that must not be there (a default site, a sample)."""
-    _absent(name=name, paths=tuple(paths))
+    listed = " ".join(map(shlex.quote, paths))
+    question = f'for path in {listed}; do [ ! -e "$path" ] && [ ! -L "$path" ] || echo "$path"; done'
+    if not will_ask(question=question):
+        _absent(name=name, question=question)
 
 
 def once(name: str, *, unless: str, command: str) -> None:
@@ -344,12 +253,15 @@ def once(name: str, *, unless: str, command: str) -> None:
         unless: Shell test without side effects; true means there is nothing to do.
         command: Idempotent by itself, because a run may break off behind it.
     """
-    _once(name=name, unless=unless, command=command)
+    question = f"if ( {unless} ) >/dev/null 2>&1; then echo met; fi"
+    if not will_ask(question=question):
+        _once(name=name, question=question, command=command)
 
 
 def retire_undeclared() -> None:
     """Remove what earlier runs installed and no role declares any more: files, units, packages. Call it last."""
-    _retire(name="what is no longer declared")
+    if not will_ask(question=PACKAGES_BEFORE):
+        _retire(name="what is no longer declared")
 
 
 def _note(name: str, files: Sequence[File]) -> str:
@@ -357,7 +269,7 @@ def _note(name: str, files: Sequence[File]) -> str:
     key = re.sub(r"[^\w.-]+", "-", name)
     known = declared()
     known.records.add(key)
-    known.paths.update(file.path for file in files)
+    known.files.update(file.path for file in files)
     return key
 
 
@@ -373,17 +285,18 @@ def _converge(
     activate: str | None,
     unit: str,
 ) -> Generator[Command, None, None]:
-    seen = _observe(key, tuple(file.path for file in files), unit)
+    answer = observe(paths=[file.path for file in files], unit=unit)
+    record = answer.records.get(key, ())
     wanted = {file.path for file in files}
-    gone = tuple(path for path in seen.paths if path not in wanted and path not in declared().paths)
-    changed = tuple(file for file in files if seen.files.get(file.path) != file.fingerprint)
+    before = [line.removeprefix("path ") for line in record if line.startswith("path ")]
+    gone = tuple(path for path in before if path not in wanted and path not in declared().files)
+    changed = tuple(file for file in files if answer.files.get(file.path) != file.fingerprint)
     digest = _digest(files + watches)
-    loaded = seen.digest == digest
-    running = not unit or (
-        seen.active == "active" and seen.enabled in ("enabled", "static", "alias", "generated", "indirect")
-    )
+    loaded = f"digest {digest}" in record
+    active, enabled = answer.units.get(unit, ("", ""))
+    running = not unit or (active == "active" and enabled in ENABLED)
     if state.config.DIFF:
-        _show(changed, gone, seen)
+        _show(changed, gone, answer.files)
     if changed or gone:
         archive = f"{STATE}/{key}.tar"
         yield StringCommand("mkdir", "-p", "-m", "0700", STATE)
@@ -395,29 +308,16 @@ def _converge(
             steps.append("systemctl daemon-reload")
         if activate:
             steps.append(f"( {activate} )")
-        record = (
-            [f"unit {unit}"] * bool(unit) + [f"path {path}" for path in sorted(wanted)] + [f"digest {digest}"]
-        )
+        entries = [f"path {path}" for path in sorted(wanted)] + [f"digest {digest}"]
+        if unit:
+            entries.insert(0, f"unit {unit}")
         target = shlex.quote(f"{APPLIED}/{key}")
         steps.append(f"mkdir -p {APPLIED}")
         steps.append(
-            f"printf '%s\\n' {' '.join(map(shlex.quote, record))} > {target}.new && mv {target}.new {target}"
+            f"printf '%s\\n' {' '.join(map(shlex.quote, entries))} > {target}.new && mv {target}.new {target}"
         )
         yield StringCommand("\n".join(steps))
-
-
-def _observe(key: str, paths: tuple[str, ...], unit: str) -> Seen:
-    seen: Seen | None = host.get_fact(Observation, key=key, paths=paths, unit=unit)
-    if seen is None:
-        raise OperationError("the host did not answer; nothing is concluded from it: run again")
-    return seen
-
-
-def _look(command: str) -> tuple[str, ...]:
-    lines: tuple[str, ...] | None = host.get_fact(Lines, look=command)
-    if lines is None:
-        raise OperationError("the host did not answer; nothing is concluded from it: run again")
-    return lines
+        void()
 
 
 def _digest(files: Sequence[File]) -> str:
@@ -477,32 +377,33 @@ def _top(path: str) -> str:
     return "/" + "/".join(parts[1:2] if parts[1] in ("etc", "usr") else parts[1:3])
 
 
-def _show(changed: Sequence[File], gone: Sequence[str], seen: Seen) -> None:
+def _show(changed: Sequence[File], gone: Sequence[str], seen: dict[str, Status]) -> None:
     for file in changed:
-        before = seen.files.get(file.path)
+        before = seen.get(file.path)
         logger.info("%s%s", host.print_prefix, f"{'changes' if before else 'creates'} {file.path}")
         if before and before[:3] != file.fingerprint[:3]:
             logger.info("    %s -> %s", " ".join(before[:3]), " ".join(file.fingerprint[:3]))
         if file.secret:
             logger.info("    (secret: content not shown)")
             continue
-        old = _look(f"cat {shlex.quote(file.path)} 2>/dev/null; echo") if before else ()
+        old = read_now(f"cat {shlex.quote(file.path)}") if before else ()
         new = file.content.decode(errors="replace").splitlines()
-        for line in unified_diff(
-            [*old][:-1] if old and not old[-1] else [*old], new, "on the host", "declared", lineterm="", n=1
-        ):
+        for line in unified_diff(old, new, "on the host", "declared", lineterm="", n=1):
             logger.info("    %s", line)
     for path in gone:
         logger.info("%s%s", host.print_prefix, f"removes {path}")
 
 
-@operation()
-def _packages(names: tuple[str, ...], preseed: tuple[str, ...]) -> Generator[Command, None, None]:
+def _installed(names: Sequence[str]) -> str:
     listed = " ".join(map(shlex.quote, names))
-    lines = _look(
-        f"dpkg-query --show --showformat '${{db:Status-Abbrev}}|${{Package}}\\n' {listed} 2>/dev/null"
-    )
-    installed = {line.split("|")[1] for line in lines if line.startswith("ii")}
+    return f"dpkg-query --show --showformat '${{db:Status-Abbrev}}|${{Package}}\\n' {listed}"
+
+
+@operation()
+def _packages(
+    question: str, names: tuple[str, ...], preseed: tuple[str, ...]
+) -> Generator[Command, None, None]:
+    installed = {line.split("|")[1] for line in look(question) if line.startswith("ii")}
     missing = [name for name in names if name not in installed]
     if not missing:
         return
@@ -522,56 +423,92 @@ def _packages(names: tuple[str, ...], preseed: tuple[str, ...]) -> Generator[Com
         "</dev/null"
     )
     yield StringCommand("\n".join(steps))
+    void()
 
 
 @operation()
-def _absent(paths: tuple[str, ...]) -> Generator[Command, None, None]:
-    listed = " ".join(map(shlex.quote, paths))
-    present = _look(f'for path in {listed}; do [ ! -e "$path" ] && [ ! -L "$path" ] || echo "$path"; done')
-    if present:
+def _directory(path: str, owner: str, group: str, mode: str) -> Generator[Command, None, None]:
+    if observe(paths=[path]).files.get(path) != (mode.lstrip("0"), owner, group, "directory"):
+        yield from stock_files.directory._inner(path=path, user=owner, group=group, mode=mode)
+        void()
+
+
+@operation()
+def _group(group: str, question: str) -> Generator[Command, None, None]:
+    if not look(question):
+        yield from stock_server.group._inner(group=group, system=True)
+        void()
+
+
+@operation()
+def _account(
+    user: str, question: str, home: str | None, shell: str, groups: tuple[str, ...], create_home: bool
+) -> Generator[Command, None, None]:
+    seen = look(question)
+    entry = seen[0].split(":") if seen else []
+    if (
+        entry
+        and entry[6] == shell
+        and entry[5] == (home or entry[5])
+        and {user, *groups} <= set(seen[1].split())
+    ):
+        return
+    yield from stock_server.user._inner(
+        user=user,
+        group=user,
+        groups=list(groups),
+        append=True,
+        home=home,
+        shell=shell,
+        system=True,
+        ensure_home=create_home,
+    )
+    void()
+
+
+@operation()
+def _absent(question: str) -> Generator[Command, None, None]:
+    if present := look(question):
         yield StringCommand("rm", "-rf", "--", *map(shlex.quote, present))
+        void()
 
 
 @operation()
-def _once(unless: str, command: str) -> Generator[Command, None, None]:
-    if "met" not in _look(f"if ( {unless} ) >/dev/null 2>&1; then echo met; fi"):
+def _once(question: str, command: str) -> Generator[Command, None, None]:
+    if "met" not in look(question):
         yield StringCommand(f"set -eu\n{command}")
+        void()
 
 
 @operation()
 def _retire() -> Generator[Command, None, None]:
     known = declared()
-    lines = _look(f"cd {APPLIED} 2>/dev/null && grep -H . -- * 2>/dev/null")
-    stale: dict[str, list[str]] = {}
-    for line in lines:
-        record, _, entry = line.partition(":")
-        if record not in known.records and not record.endswith(".new"):
-            stale.setdefault(record, []).append(entry)
-    for record, entries in stale.items():
+    for record, entries in observe().records.items():
+        if record in known.records or record.endswith(".new"):
+            continue
         units = [entry.removeprefix("unit ") for entry in entries if entry.startswith("unit ")]
         paths = [entry.removeprefix("path ") for entry in entries if entry.startswith("path ")]
         steps = [
             "set -eu",
             *(f"systemctl disable --now --quiet {shlex.quote(unit)} || true" for unit in units),
         ]
-        steps += [f"rm -f -- {shlex.quote(path)}" for path in paths if path not in known.paths]
+        steps += [f"rm -f -- {shlex.quote(path)}" for path in paths if path not in known.files]
         steps += ["systemctl daemon-reload", f"rm -f {shlex.quote(f'{APPLIED}/{record}')}"]
         yield StringCommand("\n".join(steps))
-    yield from _retire_packages(known)
+    yield from _retire_packages(known.packages)
+    void()
 
 
-def _retire_packages(known: Declared) -> Generator[Command, None, None]:
+def _retire_packages(wanted: set[str]) -> Generator[Command, None, None]:
     """Packages that a role asked for once; they are removed, not purged: their data stays for a human to judge."""
-    record = f"{STATE}/packages"
-    before = _look(f"cat {record} 2>/dev/null")
-    extra = sorted(set(before) - known.packages)
-    if extra:
+    before = set(look(PACKAGES_BEFORE))
+    if extra := sorted(before - wanted):
         listed = " ".join(map(shlex.quote, extra))
         yield StringCommand(
             f"DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 remove {listed} </dev/null"
         )
-    if set(before) != known.packages:
-        listed = " ".join(map(shlex.quote, sorted(known.packages)))
+    if before != wanted:
+        listed = " ".join(map(shlex.quote, sorted(wanted)))
         yield StringCommand(
-            f"mkdir -p -m 0700 {STATE}; printf '%s\\n' {listed} > {record}.new && mv {record}.new {record}"
+            f"mkdir -p -m 0700 {STATE}; printf '%s\\n' {listed} > {PACKAGES}.new && mv {PACKAGES}.new {PACKAGES}"
         )

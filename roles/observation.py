@@ -1,0 +1,204 @@
+"""One look at a host for everything its roles declare.
+
+Office links are slow, so what counts is the number of questions. The roles run twice: first they only declare
+(``declaring``), then their operations ask. The first operation that asks sends one command for all of them; the
+others are answered from it. Any change to the host voids the answer, and so does the step from planning to
+executing: an answer is never older than the state it is compared with.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+from pyinfra.api.exceptions import FactProcessError, OperationError
+from pyinfra.api.facts import FactBase
+from pyinfra.api.host import Host
+from pyinfra.context import ctx_host, host, state
+from typing_extensions import override
+
+STATE = "/var/lib/outpost"
+APPLIED = f"{STATE}/applied"
+END = "outpost-observation-complete"
+"""Last line of every answer. Without it the answer was cut off and must not be read as "nothing there"."""
+
+Status = tuple[str, str, str, str]
+"""Mode, owner, group; then the SHA-256 of a file, or ``directory``."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a host showed at one moment.
+
+    Attributes:
+        files: Path to status, of what exists.
+        records: Name to lines of the record of the last successful run.
+        units: Unit to (ActiveState, UnitFileState), systemctl(1).
+        lines: Question to the lines it was answered with.
+        asked: Paths, units and questions that it covers.
+        executing: Whether it was asked while executing, not while planning.
+    """
+
+    files: dict[str, Status]
+    records: dict[str, tuple[str, ...]]
+    units: dict[str, tuple[str, str]]
+    lines: dict[str, tuple[str, ...]]
+    asked: frozenset[str]
+    executing: bool
+
+
+@dataclass
+class Declared:
+    """Everything the roles declare for one host in this run; what is on the host beyond it must go."""
+
+    records: set[str] = field(default_factory=set)
+    files: set[str] = field(default_factory=set)
+    packages: set[str] = field(default_factory=set)
+    paths: dict[str, None] = field(default_factory=dict)
+    units: dict[str, None] = field(default_factory=dict)
+    questions: dict[str, None] = field(default_factory=dict)
+    collecting: bool = False
+    answer: Answer | None = None
+
+
+_declared: WeakKeyDictionary[Host, Declared] = WeakKeyDictionary()
+
+
+def declared() -> Declared:
+    """The declarations for the current host so far."""
+    current: Host = ctx_host.get()  # type: ignore[no-untyped-call]  # the host itself: its proxy is one for all
+    return _declared.setdefault(current, Declared())
+
+
+@contextmanager
+def declaring() -> Iterator[None]:
+    """Within it, shapes only note what they will ask, and do nothing else."""
+    known = declared()
+    known.collecting = True
+    try:
+        yield
+    finally:
+        known.collecting = False
+
+
+def will_ask(*, paths: Iterable[str] = (), unit: str = "", question: str = "") -> bool:
+    """Note what an operation will ask; whether that is all for now, because the roles are only declaring."""
+    known = declared()
+    known.paths.update(dict.fromkeys(paths))
+    if unit:
+        known.units[unit] = None
+    if question:
+        known.questions[question] = None
+    return known.collecting
+
+
+def observe(*, paths: Sequence[str] = (), unit: str = "", question: str = "") -> Answer:
+    """An answer that covers these, as true as any other at this point of the run.
+
+    Raises:
+        OperationError: The host did not answer, or its answer was cut off.
+    """
+    will_ask(paths=paths, unit=unit, question=question)
+    known = declared()
+    needed = {*paths, *filter(None, (unit, question))}
+    answer = known.answer
+    if answer is None or answer.executing != state.is_executing or not needed <= answer.asked:
+        questions, units = tuple(known.questions), tuple(known.units)
+        answer = host.get_fact(Survey, paths=tuple(known.paths), units=units, questions=questions)
+        if answer is None:
+            raise OperationError("the host did not answer; nothing is concluded from it: run again")
+        known.answer = answer
+    return answer
+
+
+def look(question: str) -> tuple[str, ...]:
+    """Lines that a shell command, which only looks, prints on the host."""
+    return observe(question=question).lines[question]
+
+
+def read_now(question: str) -> tuple[str, ...]:
+    """Lines that a shell command prints, asked on its own: for what no later operation will ask again."""
+    answer: Answer | None = host.get_fact(Survey, paths=(), units=(), questions=(question,))
+    return answer.lines[question] if answer else ()
+
+
+def void() -> None:
+    """Forget the answer: the host has been changed."""
+    declared().answer = None
+
+
+class Survey(FactBase[Answer]):
+    """Everything in one command. Each line of the answer begins with a letter that says what it is."""
+
+    @override
+    def command(self, paths: tuple[str, ...], units: tuple[str, ...], questions: tuple[str, ...]) -> str:
+        self.asked = (paths, units, questions)
+        parts = [f"cd {APPLIED} 2>/dev/null && grep -H . -- * 2>/dev/null | sed 's/^/R /'; cd /"]
+        if paths:
+            listed = " ".join(map(shlex.quote, paths))
+            parts.append(f"stat -c 'S %a %U %G %F|%n' -- {listed} 2>/dev/null")
+            parts.append(f"sha256sum -- {listed} 2>/dev/null | sed 's/^/H /'")
+        if units:
+            listed = " ".join(map(shlex.quote, units))
+            parts.append(
+                f"systemctl show -P ActiveState -P UnitFileState -- {listed} 2>/dev/null | sed 's/^/U /'"
+            )
+        for number, question in enumerate(questions):
+            parts.append(f"( {question}\n) 2>/dev/null | sed 's/^/Q{number} /'")
+        return "; ".join([*parts, f"echo {END}"])
+
+    @override
+    def process(self, output: Iterable[str]) -> Answer:
+        lines = tuple(output)
+        if not lines or lines[-1] != END:
+            raise FactProcessError("the host's answer was cut off; nothing is concluded from it: run again")
+        paths, units, questions = self.asked
+        status: dict[str, tuple[str, ...]] = {}
+        digests: dict[str, str] = {}
+        records: dict[str, list[str]] = {}
+        states: list[str] = []
+        replies: dict[str, list[str]] = {question: [] for question in questions}
+        for line in lines[:-1]:
+            kind, _, rest = line.partition(" ")
+            if kind == "S":
+                described, _, path = rest.partition("|")
+                status[path] = tuple(described.split(" ", 3))
+            elif kind == "H":
+                digest, _, path = rest.partition("  ")
+                digests[path] = digest
+            elif kind == "R":
+                record, _, entry = rest.partition(":")
+                records.setdefault(record, []).append(entry)
+            elif kind == "U":
+                states.append(rest)
+            elif kind.startswith("Q"):
+                replies[questions[int(kind[1:])]].append(rest)
+        return Answer(
+            files={path: _status(found, digests.get(path, "")) for path, found in status.items()},
+            records={record: tuple(entries) for record, entries in records.items()},
+            units=_by_unit(units, states),
+            lines={question: tuple(reply) for question, reply in replies.items()},
+            asked=frozenset((*paths, *units, *questions)),
+            executing=state.is_executing,
+        )
+
+
+def _status(described: tuple[str, ...], digest: str) -> Status:
+    mode, owner, group, kind = described
+    return (mode, owner, group, "directory" if kind == "directory" else digest)
+
+
+def _by_unit(units: tuple[str, ...], states: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """`systemctl show -P` prints each unit's values in the order asked, an empty line between units."""
+    blocks: list[list[str]] = [[]]
+    for line in states:
+        if line == "" and len(blocks[-1]) == 2:
+            blocks.append([])
+        else:
+            blocks[-1].append(line)
+    if units and len(blocks) != len(units):
+        raise FactProcessError("systemd's answer does not match what it was asked: run again")
+    return {unit: (block[0], block[1]) for unit, block in zip(units, blocks, strict=False)}
