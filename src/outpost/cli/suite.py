@@ -24,7 +24,7 @@ EVIDENCE = (
     "systemctl --failed --no-legend; "
     "! command -v postqueue >/dev/null || postqueue -p | tail -n 20; "
     "journalctl --boot --no-pager --output=short-precise --priority=warning --lines=25; "
-    "journalctl --boot --no-pager --output=short-precise --unit='postfix*' --unit='dovecot*' --unit='knot*' --lines=40"
+    "journalctl --boot --no-pager --output=short-precise --unit='postfix*' --unit='dovecot*' --unit='knot*' --lines=40 2>/dev/null"
 )
 
 
