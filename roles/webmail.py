@@ -76,7 +76,7 @@ def _database(view: WebmailView) -> None:
     once(
         "roundcube-gc masked",  # nothing on the disk for it to sweep, and PHP's memory is not its to see
         unless="systemctl is-enabled roundcube-gc.timer roundcube-gc.service | grep -cx masked | grep -x 2",
-        command="systemctl disable --now --quiet roundcube-gc.timer; systemctl mask --quiet roundcube-gc.timer roundcube-gc.service",
+        command="systemctl mask --now --quiet roundcube-gc.timer roundcube-gc.service",
     )
 
 
@@ -101,13 +101,8 @@ def _roundcube(view: WebmailView, secrets: Secrets) -> None:
 
 def _web_server(view: WebmailView, certificates: tuple[File, ...]) -> None:
     """nginx and what it serves besides Roundcube."""
-    settings(
-        name="client-setup",
-        files=[
-            text("/var/www/mta-sts/.well-known/mta-sts.txt", mta_sts_policy(view.office)),
-            *(_from_template(path, view) for path in STATIC),
-        ],
-    )
+    policy = text("/var/www/mta-sts/.well-known/mta-sts.txt", mta_sts_policy(view.office))
+    settings(name="client-setup", files=[policy, *(_from_template(path, view) for path in STATIC)])
     _sandbox("nginx.service", view)
     service(
         name="nginx",

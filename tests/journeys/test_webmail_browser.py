@@ -124,12 +124,14 @@ def open_message(page: Page, token: str) -> None:
 
 
 def idle(page: Page) -> None:
-    """Wait until the user is in and Roundcube has nothing under way."""
+    """Wait until the user is in and Roundcube has nothing under way: while it loads it ignores clicks."""
+    page.wait_for_url(re.compile(r"_task=(?!login)"))
+    page.wait_for_load_state("networkidle")
     page.wait_for_function("window.rcmail && rcmail.env.task !== 'login' && !rcmail.busy")
 
 
 def log_out(page: Page) -> None:
-    """By the button everybody sees, once Roundcube listens: while it loads it ignores clicks."""
+    """By the button everybody sees."""
     idle(page)
     page.click("#taskmenu a.logout")
     expect(page.locator("#rcmloginuser")).to_be_visible()
@@ -207,6 +209,7 @@ def test_user_is_offered_the_senders_that_the_mta_accepts(
     log_in(page, site, bob)
     idle(page)
     page.click("#taskmenu a.compose")
+    expect(page.locator("#_from")).to_be_visible()
     offered = page.locator("#_from option").all_text_contents()
     (webmail,) = lab.office.with_role("webmail")
     (user,) = (user for user in lab.office.users if user.address == bob.address)
