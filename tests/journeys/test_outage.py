@@ -1,0 +1,99 @@
+"""Any one host may be down: the others keep their promises, and nothing accepted is lost (AVL-01, F27, F28, F31)."""
+
+from __future__ import annotations
+
+import smtplib
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dns.message
+import dns.query
+import dns.rcode
+import pytest
+
+from outpost.lab.instance import Instance
+from outpost.lab.post import Neighbour, OfficeUser, Town, letter
+
+BACK_WITHIN = 150.0
+"""Seconds after a host's return in which what waited for it is delivered: a minute of Postfix's back-off, twice."""
+
+
+@contextmanager
+def down(lab: Instance, machine: str) -> Iterator[None]:
+    """The machine stopped; afterwards started, and waited for until its own boot says it is done."""
+    container = lab.container_name(machine)
+    subprocess.run(["docker", "stop", "--time", "20", container], check=True, capture_output=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["docker", "start", container], check=True, capture_output=True)
+        settled = 'until systemctl is-system-running --wait | grep -qx "running"; do sleep 0.5; done'
+        subprocess.run(["docker", "exec", container, "timeout", "90", "sh", "-c", settled], check=True)
+
+
+@pytest.mark.control("AVL-01", "DSN-01")
+def test_while_the_store_is_down_mail_is_taken_and_waits(
+    lab: Instance, town: Town, stranger: Neighbour, alice: OfficeUser
+) -> None:
+    """Mail for known recipients is accepted and queued, unknown ones are refused, and all of it arrives later."""
+    message, token = letter(stranger.address, [alice.address])
+    unknown = f"nobody@{town.info['domain']}"
+    lost, lost_token = letter(stranger.address, [unknown])
+    with down(lab, "store"):
+        stranger.send(message, [alice.address])
+        mta = lab.container_name("mta")
+        waits = f"until postqueue -p | grep -q {alice.address}; do sleep 0.2; done"
+        subprocess.run(["docker", "exec", mta, "timeout", "60", "sh", "-c", waits], check=True)
+        stranger.send(lost, [unknown])
+        report = stranger.receive(lost_token)
+        assert b"550" in report
+        assert b"5.1.1" in report
+    alice.receive(token, patience=BACK_WITHIN)
+    assert alice.count(token) == 1
+
+
+@pytest.mark.control("AVL-01")
+def test_while_the_mta_is_down_users_read_and_are_told_to_try_again(
+    lab: Instance, alice: OfficeUser, bob: OfficeUser, stranger: Neighbour
+) -> None:
+    """IMAP goes on, a submission is refused for the time being, and mail from outside waits outside."""
+    message, _ = letter(alice.address, [bob.address])
+    incoming, token = letter(stranger.address, [alice.address])
+    with down(lab, "mta"):
+        with alice.mailbox() as mailbox:
+            assert mailbox.folder.exists("INBOX")
+        with pytest.raises((smtplib.SMTPException, OSError)) as refusal:
+            alice.send(message, [bob.address])
+        assert not [code for code in ("550", "554", "552") if code in str(refusal.value)], str(refusal.value)
+        stranger.send(incoming, [alice.address])
+    # the stranger's own server decides when it tries again; ask it to
+    subprocess.run(["docker", "exec", stranger.container, "postqueue", "-f"], check=True)
+    alice.receive(token, patience=BACK_WITHIN)
+
+
+@pytest.mark.control("AVL-01", "DNS-08")
+@pytest.mark.parametrize(("gone", "left"), [("ns1", "ns2"), ("ns2", "ns1")])
+def test_while_one_name_server_is_down_the_other_answers_and_mail_flows(
+    lab: Instance, town: Town, stranger: Neighbour, alice: OfficeUser, gone: str, left: str
+) -> None:
+    """The zone is answered with authority by the one that is left."""
+    message, token = letter(stranger.address, [alice.address])
+    with down(lab, gone):
+        question = dns.message.make_query(town.info["domain"], "MX", want_dnssec=True)
+        answer = dns.query.udp(question, town.info["hosts"][left]["addresses"]["wan"][0], timeout=5)
+        assert answer.rcode() == dns.rcode.NOERROR
+        assert {rrset.rdtype.name for rrset in answer.answer} == {"MX", "RRSIG"}
+        stranger.send(message, [alice.address])
+        alice.receive(token)
+
+
+@pytest.mark.control("AVL-01")
+def test_while_webmail_is_down_mail_and_imap_do_not_notice(
+    lab: Instance, alice: OfficeUser, bob: OfficeUser
+) -> None:
+    """Webmail is a client like any other."""
+    message, token = letter(alice.address, [bob.address])
+    with down(lab, "webmail"):
+        alice.send(message, [bob.address])
+        bob.receive(token)
