@@ -18,6 +18,7 @@ import io
 import re
 import shlex
 import tarfile
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from difflib import unified_diff
@@ -246,16 +247,23 @@ def absent(name: str, paths: Sequence[str]) -> None:
         _absent(name=name, question=question)
 
 
-def once(name: str, *, unless: str, command: str) -> None:
+def made_by_host(*paths: str) -> None:
+    """Files that something on the host makes and keeps (a renewed certificate): never compared, never removed."""
+    declared().files.update(paths)
+
+
+def once(name: str, *, unless: str, command: str, files: Sequence[File] = ()) -> None:
     """A command for what only the host can make (a database schema), run while `unless` fails.
 
     Args:
         unless: Shell test without side effects; true means there is nothing to do.
         command: Idempotent by itself, because a run may break off behind it.
+        files: What the command reads, laid below ``$STAGE`` while it runs and gone afterwards.
     """
     question = f"if ( {unless} ) >/dev/null 2>&1; then echo met; fi"
     if not will_ask(question=question):
-        _once(name=name, question=question, command=command)
+        key = re.sub(r"[^\w.-]+", "-", name)
+        _once(name=name, key=key, question=question, command=command, files=tuple(files))
 
 
 def retire_undeclared() -> None:
@@ -332,6 +340,7 @@ def _tar(files: Sequence[File]) -> io.BytesIO:
             member = tarfile.TarInfo(file.path.lstrip("/"))
             member.size, member.mode = len(file.content), int(file.mode, 8)
             member.uname, member.gname = file.owner, file.group
+            member.mtime = time.time()  # what web servers make their entity tags of
             archive.addfile(member, io.BytesIO(file.content))
     buffer.seek(0)
     return buffer
@@ -474,10 +483,20 @@ def _absent(question: str) -> Generator[Command, None, None]:
 
 
 @operation()
-def _once(question: str, command: str) -> Generator[Command, None, None]:
-    if "met" not in look(question):
-        yield StringCommand(f"set -eu\n{command}")
-        void()
+def _once(key: str, question: str, command: str, files: tuple[File, ...]) -> Generator[Command, None, None]:
+    if "met" in look(question):
+        return
+    if files:
+        archive = f"{STATE}/{key}.tar"
+        yield StringCommand("mkdir", "-p", "-m", "0700", STATE)
+        yield FileUploadCommand(_tar(files), archive)
+        stage = f"{STAGE}/{key}"
+        command = (
+            f"trap 'rm -rf {stage} {archive}' EXIT\nSTAGE={stage}\nrm -rf $STAGE; mkdir -p -m 0700 $STAGE\n"
+            f"tar --extract --preserve-permissions --file={archive} --directory=$STAGE\n{command}"
+        )
+    yield StringCommand(f"set -eu\n{command}")
+    void()
 
 
 @operation()
