@@ -1,0 +1,82 @@
+"""An answer from a host is believed whole or not at all."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from pyinfra.api.exceptions import FactProcessError
+from pyinfra.context import ctx_state
+
+from roles.observation import END, Answer, Survey
+
+
+class Planning:
+    """As much of pyinfra's state as an observation looks at."""
+
+    is_executing = False
+
+
+def survey(
+    paths: tuple[str, ...] = (), units: tuple[str, ...] = (), questions: tuple[str, ...] = ()
+) -> Survey:
+    fact = Survey()
+    fact.command(paths, units, questions)
+    return fact
+
+
+def answered(fact: Survey, *lines: str) -> Answer:
+    with ctx_state.use(Planning()):
+        return fact.process(lines)
+
+
+def test_an_empty_answer_is_not_an_empty_host() -> None:
+    with pytest.raises(FactProcessError, match="cut off"):
+        answered(survey(paths=("/etc/motd",)))
+
+
+def test_an_answer_that_was_cut_off_is_refused() -> None:
+    with pytest.raises(FactProcessError, match="cut off"):
+        answered(survey(paths=("/etc/motd",)), "S 644 root root regular file|/etc/motd")
+
+
+def test_units_are_told_apart_by_their_order_even_when_one_is_unknown() -> None:
+    fact = survey(units=("a.service", "unknown.service", "b.service"))
+    lines = ("U active", "U enabled", "U ", "U inactive", "U ", "U ", "U failed", "U disabled")
+    units = answered(fact, *lines, END).units
+    assert units == {
+        "a.service": ("active", "enabled"),
+        "unknown.service": ("inactive", ""),
+        "b.service": ("failed", "disabled"),
+    }
+
+
+def test_an_answer_about_fewer_units_than_asked_is_refused() -> None:
+    with pytest.raises(FactProcessError, match="does not match"):
+        answered(survey(units=("a.service", "b.service")), "U active", "U enabled", END)
+
+
+def test_replies_belong_to_their_questions() -> None:
+    fact = survey(questions=("first", "second"))
+    lines = answered(fact, "Q1 two", "Q0 one", "Q1 three words here", END).lines
+    assert lines == {"first": ("one",), "second": ("two", "three words here")}
+
+
+def test_the_command_sees_files_directories_and_answers_as_they_are(tmp_path: Path) -> None:
+    """The shell command itself, run here: odd names, missing paths, a question whose command fails."""
+    odd = tmp_path / "with space and 'quote'"
+    odd.write_text("content")
+    odd.chmod(0o640)
+    paths = (str(odd), str(tmp_path), str(tmp_path / "missing"))
+    fact = Survey()
+    command = fact.command(paths, (), ("echo yes; false", "exit 3", "cat /nonexistent"))
+    output = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, check=False
+    ).stdout.splitlines()
+    answer = answered(fact, *output)
+    assert answer.files[str(odd)][0] == "640"
+    assert answer.files[str(odd)][3] == "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"
+    assert answer.files[str(tmp_path)][3] == "directory"
+    assert str(tmp_path / "missing") not in answer.files
+    assert answer.lines == {"echo yes; false": ("yes",), "exit 3": (), "cat /nonexistent": ()}
