@@ -5,34 +5,24 @@ from __future__ import annotations
 from pyinfra.api.deploy import deploy
 
 from outpost.office import Host, Office
-from outpost.office.dns import DnsView, office_zone, public_keys, reverse_zone, zone_text
+from outpost.office.dns import DnsView, ZoneData, office_zones, public_keys, zone_text
 from outpost.secrets import Secrets
-from roles.shapes import directory, packages, rendered, service, settings, text
+from roles.shapes import directory, once, packages, rendered, service, settings, text
 
 ZONES = "/etc/knot/zones"
+KEYS = "/var/lib/knot/keys"
 
 
 @deploy("dns")
 def dns(*, office: Office, me: Host, secrets: Secrets) -> None:
     """Answer for the office's domain, signed (F31, F32)."""
-    zones = (
-        office_zone(office, public_keys(secrets)),
-        *(reverse_zone(office, network) for network in office.dns.reverse),
-    )
-    view = DnsView(office, me, zones)
+    zones = office_zones(office, public_keys(secrets))
+    view = DnsView(office, me, zones, tuple(secrets.transfer_keys), secrets.transfer_key)
     packages("Knot DNS", ["knot", "knot-dnsutils", "knot-dnssecutils"])
     directory(ZONES, group="knot", mode="0750")
     if view.is_primary:
-        # A changed zone is loaded beside the running one and sent as a difference; nothing restarts.
-        settings(
-            name="zones",
-            files=[
-                text(f"{ZONES}/{zone.file_name}", zone_text(zone), mode="0640", group="knot")
-                for zone in zones
-            ],
-            check=" && ".join(f"kzonecheck --origin {zone.name} {ZONES}/{zone.file_name}" for zone in zones),
-            activate="! systemctl is-active --quiet knot.service || knotc --blocking zone-reload",
-        )
+        _signing_keys(secrets)
+        _zone_files(zones)
     service(
         name="knot",
         unit="knot.service",
@@ -43,9 +33,56 @@ def dns(*, office: Office, me: Host, secrets: Secrets) -> None:
                 mode="0640",
                 group="knot",
                 secret=True,
-                secret_key=secrets.tsig["transfer"].get_secret_value(),
+                transfer_keys=secrets.transfer_keys,
+                update_keys={name: secrets.tsig[name] for name, *_ in view.updaters},
             ),
             rendered("dns", "/etc/knot/knot.conf", mode="0640", group="knot", view=view),
         ],
         check="knotc conf-check",
+    )
+
+
+def _zone_files(zones: tuple[ZoneData, ...]) -> None:
+    """A changed zone is loaded beside the running one and sent as a difference; nothing restarts."""
+    settings(
+        name="zones",
+        files=[
+            text(f"{ZONES}/{zone.file_name}", zone_text(zone), mode="0640", group="knot") for zone in zones
+        ],
+        check=" && ".join(f"kzonecheck --origin {zone.name} {ZONES}/{zone.file_name}" for zone in zones),
+        activate="! systemctl is-active --quiet knot.service || knotc --blocking zone-reload",
+    )
+
+
+def _signing_keys(secrets: Secrets) -> None:
+    """A primary that was lost signs with the keys it had, so that its DS stays true; one that has keys keeps them.
+
+    All or nothing: the keys are imported aside, and the finished database takes the place of none.
+    """
+    kept = [(zone, key) for zone, keys in secrets.dnssec.items() for key in keys]
+    if not kept:
+        return
+    imports = [
+        f"keymgr -D {KEYS}.new {zone} import-pem $STAGE/{zone}{key.id}.pem algorithm={key.algorithm} "
+        + " ".join(f"{role}={'yes' if role in key.roles else 'no'}" for role in ("ksk", "zsk"))
+        + "".join(f" {timer}={when}" for timer, when in sorted(key.timers.items()))
+        for zone, key in kept
+    ]
+    once(
+        "DNSSEC keys from the office's secrets",
+        unless=f"keymgr -D {KEYS} -l | grep .",
+        files=[
+            text(f"/{zone}{key.id}.pem", key.key.get_secret_value(), mode="0600", secret=True)
+            for zone, key in kept
+        ],
+        command="\n".join(
+            [
+                "systemctl stop knot.service",
+                f"rm -rf {KEYS}.new",
+                *imports,
+                f"chown -R knot:knot {KEYS}.new",
+                f"rm -rf {KEYS}",
+                f"mv -T {KEYS}.new {KEYS}",
+            ]
+        ),
     )

@@ -40,7 +40,7 @@ def mta(*, office: Office, me: Host, secrets: Secrets) -> None:
     service(name="redis", unit="redis-server.service", files=_below("/etc/redis", group="redis", mode="0640"))
     _scanner(view)
     _filter(view, secrets)
-    _door(view, secrets, tls_files(me=me, secrets=secrets))
+    _door(view, secrets, tls_files(office=office, me=me, secrets=secrets))
 
 
 def _scanner(view: MtaView) -> None:
@@ -88,7 +88,7 @@ def _filter(view: MtaView, secrets: Secrets) -> None:
     """Rspamd and the keys it signs with."""
     keys: list[File] = []
     signing: dict[str, str] = {}
-    for selector, pair in secrets.dkim.items():
+    for selector, pair in secrets.signing.items():
         for algorithm, key in (
             ("rsa", pair.rsa.get_secret_value()),
             ("ed25519", dkim_ed25519_key(pair.ed25519.get_secret_value())),

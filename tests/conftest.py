@@ -23,6 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Marks that say what a check is about."""
     config.addinivalue_line("markers", "role(*names): runs on each host of these roles (default: all)")
+    config.addinivalue_line("markers", "slow: a long rehearsal; left out unless asked for with -m slow")
     config.addinivalue_line("markers", "control(*ids): the controls that the check proves")
 
 

@@ -11,11 +11,13 @@ import json
 import os
 import secrets as random
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
+from string import ascii_lowercase
+from typing import Literal
 
 import pyrage
 from cryptography import x509
@@ -32,11 +34,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pydantic import BaseModel, ConfigDict, SecretStr, field_serializer
 
 from outpost.errors import OutpostError
+from outpost.office.certificates import acme_hosts, mode, public_names, tsig_name
 from outpost.office.model import Host, IPAddress, Office
 
 FILE_NAME = "secrets.age"
 IDENTITY_VARIABLE = "OUTPOST_IDENTITY"
 DEFAULT_IDENTITY = Path("~/.config/outpost/identity.txt")
+TRANSFER = "transfer"
 AUTHORITY_DAYS = 3650
 HOST_DAYS = 397
 RENEW_DAYS = 30
@@ -60,13 +64,62 @@ class KeyPair(_Kept):
         return value.get_secret_value()
 
 
+class NextKey(_Kept):
+    """The key that a host's public certificate will have next (PEM), published before it is used.
+
+    Attributes:
+        seen: Since when every authoritative server has shown its TLSA record; None: not yet.
+    """
+
+    key: SecretStr
+    seen: datetime | None = None
+
+    @field_serializer("key", when_used="json")
+    def _reveal(self, value: SecretStr) -> str:
+        return value.get_secret_value()
+
+
+DkimStage = Literal["published", "active", "retired", "revoked"]
+
+
 class DkimKeys(_Kept):
-    """The two private keys a message is signed with (RFC 8301, RFC 8463), PEM."""
+    """The two private keys a message is signed with (RFC 8301, RFC 8463), PEM, and where they stand in their life.
+
+    Attributes:
+        stage: ``published`` before the first signature, ``active`` while it signs, ``retired`` while messages with
+            its signature are still on their way, ``revoked`` (empty ``p=``, private halves destroyed) at the end.
+        since: When it reached that stage.
+        seen: Since when every authoritative server has shown what the stage says; None: not yet.
+    """
 
     rsa: SecretStr
     ed25519: SecretStr
+    stage: DkimStage = "active"
+    since: datetime | None = None
+    seen: datetime | None = None
 
     @field_serializer("rsa", "ed25519", when_used="json")
+    def _reveal(self, value: SecretStr) -> str:
+        return value.get_secret_value()
+
+
+class SigningKey(_Kept):
+    """A DNSSEC key as the primary name server keeps it; in the secrets so that it outlives that server.
+
+    Attributes:
+        id: The server's name for it, made from its public half.
+        roles: ``ksk``, ``zsk`` or both.
+        timers: What the server has planned and done with it: name to UNIX time.
+        key: The private key, PEM.
+    """
+
+    id: str
+    roles: tuple[Literal["ksk", "zsk"], ...]
+    algorithm: int
+    timers: dict[str, int]
+    key: SecretStr
+
+    @field_serializer("key", when_used="json")
     def _reveal(self, value: SecretStr) -> str:
         return value.get_secret_value()
 
@@ -78,7 +131,12 @@ class Secrets(_Kept):
         authority: The office's own certificate authority.
         hosts: Host name to the certificate of its internal links.
         public: Host name to the certificate that users and strangers see.
-        tsig: Name to key, base64 (HMAC-SHA256, RFC 8945).
+        public_next: Host name to the key that comes after it.
+        public_past: Host name to the SHA-256 of the public key before it, published until the host shows the new one.
+        accounts: Host name to the key of its ACME account, PEM.
+        tsig: Name to key, base64 (HMAC-SHA256, RFC 8945). Zone transfers accept every ``transfer…`` key.
+        transfer_key: Name of the one they are asked for with.
+        dnssec: Zone to its signing keys, as last fetched from the primary name server.
         dkim: Selector to keys.
         passwords: Address to password hash, ``{ARGON2ID}…``; rendered on the store only.
         webmail_key: Encrypts the password inside a webmail session; 24 characters.
@@ -87,18 +145,33 @@ class Secrets(_Kept):
     authority: KeyPair
     hosts: dict[str, KeyPair]
     public: dict[str, KeyPair]
+    public_next: dict[str, NextKey] = {}
+    public_past: dict[str, str] = {}
+    accounts: dict[str, SecretStr] = {}
     tsig: dict[str, SecretStr]
+    transfer_key: str = TRANSFER
     dkim: dict[str, DkimKeys]
+    dnssec: dict[str, tuple[SigningKey, ...]] = {}
     passwords: dict[str, SecretStr]
     webmail_key: SecretStr
 
-    @field_serializer("tsig", "passwords", when_used="json")
+    @field_serializer("tsig", "accounts", "passwords", when_used="json")
     def _reveal_all(self, values: Mapping[str, SecretStr]) -> dict[str, str]:
         return {name: value.get_secret_value() for name, value in values.items()}
 
     @field_serializer("webmail_key", when_used="json")
     def _reveal(self, value: SecretStr) -> str:
         return value.get_secret_value()
+
+    @property
+    def transfer_keys(self) -> dict[str, SecretStr]:
+        """The TSIG keys that zone transfers accept; several while they roll."""
+        return {name: key for name, key in self.tsig.items() if name.startswith(TRANSFER)}
+
+    @property
+    def signing(self) -> dict[str, DkimKeys]:
+        """The DKIM keys that mail is signed with."""
+        return {selector: keys for selector, keys in self.dkim.items() if keys.stage == "active"}
 
     def to_json(self) -> str:
         """What pyinfra shows of it."""
@@ -139,13 +212,27 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
         if names and not _good(public.get(host.name), names, (), now):
             public[host.name] = _issue(authority, names, (), now, public.get(host.name))
             added.append(f"certificate of {host.name} for {', '.join(names)}")
+    upcoming = dict(existing.public_next) if existing else {}
+    for name in public:
+        if name not in upcoming:
+            upcoming[name] = NextKey(key=new_key())
+            added.append(f"next key of {name}")
     tsig = dict(existing.tsig) if existing else {}
-    if "transfer" not in tsig:
-        tsig["transfer"] = SecretStr(base64.b64encode(random.token_bytes(32)).decode())
+    accounts = dict(existing.accounts) if existing else {}
+    for host in acme_hosts(office):
+        if host.name not in accounts:
+            accounts[host.name] = new_key()
+            added.append(f"ACME account key of {host.name}")
+        if tsig_name(host) not in tsig:
+            tsig[tsig_name(host)] = new_tsig()
+            added.append(f"TSIG key for {host.name}'s challenges")
+    transfer_key = existing.transfer_key if existing else TRANSFER
+    if transfer_key not in tsig:
+        tsig[transfer_key] = new_tsig()
         added.append("TSIG key for zone transfers")
     dkim = dict(existing.dkim) if existing else {}
     if not dkim:
-        dkim[f"{now:%Y}q{(now.month + 2) // 3}"] = _new_dkim()
+        dkim[new_selector(dkim, now)] = new_dkim(now)
         added.append("DKIM keys")
     passwords = dict(existing.passwords) if existing else {}
     fresh = {user.address: new_password() for user in office.users if user.address not in passwords}
@@ -156,24 +243,59 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
         authority=authority,
         hosts=hosts,
         public=public,
+        public_next=upcoming,
+        public_past=dict(existing.public_past) if existing else {},
+        accounts=accounts,
         tsig=tsig,
+        transfer_key=transfer_key,
         dkim=dkim,
+        dnssec=existing.dnssec if existing else {},
         passwords=passwords,
         webmail_key=webmail_key,
     )
     return Completed(made, tuple(added), fresh)
 
 
-def public_names(office: Office, host: Host) -> tuple[str, ...]:
-    """Names on the certificate that a host shows to users and strangers; none for name servers."""
-    if host.role == "dns":
-        return ()
-    if host.role == "webmail":
-        return (
-            host.fqdn,
-            *(f"{label}.{office.domain}" for label in ("mta-sts", "autoconfig", "autodiscover")),
+def public_pair(office: Office, host: Host, secrets: Secrets) -> KeyPair:
+    """A host's public key with the certificate that the office issued or was given for it.
+
+    Raises:
+        OutpostError: The one that was given is for another key or other names.
+    """
+    own = secrets.public[host.name]
+    if mode(office, host) != "provided":
+        return own
+    given = next(item.pem for item in office.tls.provided if item.host == host.name)
+    certificate, mine = (x509.load_pem_x509_certificate(pem.encode()) for pem in (given, own.certificate))
+    subject = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    if certificate.public_key() != mine.public_key():
+        raise OutpostError(
+            f"{host.name}.pem certifies another key than {host.name}'s",
+            f"have the request certified that this prints: outpost secrets csr OFFICE {host.name}",
         )
-    return (host.fqdn,)
+    missing = set(public_names(office, host)) - set(subject.get_values_for_type(x509.DNSName))
+    if missing:
+        raise OutpostError(
+            f"{host.name}.pem lacks {', '.join(sorted(missing))}",
+            f"have the request certified that this prints: outpost secrets csr OFFICE {host.name}",
+        )
+    return KeyPair(certificate=given, key=own.key)
+
+
+def signing_request(office: Office, host: Host, key: SecretStr) -> str:
+    """A request (PKCS #10, PEM) for a certificate with all of a host's public names."""
+    signer = load_pem_private_key(key.get_secret_value().encode(), password=None)
+    if not isinstance(signer, ec.EllipticCurvePrivateKey):
+        raise TypeError("a public key of a host is not an elliptic-curve key")
+    names = [x509.DNSName(name) for name in public_names(office, host)]
+    return (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(signer, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+        .decode()
+    )
 
 
 def new_password() -> str:
@@ -189,10 +311,29 @@ def password_hash(password: str) -> str:
     return "{ARGON2ID}" + PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=1).hash(password)
 
 
-def _new_dkim() -> DkimKeys:
+def new_key() -> SecretStr:
+    """A P-256 key, PEM."""
+    return SecretStr(_pem(ec.generate_private_key(ec.SECP256R1())))
+
+
+def new_tsig() -> SecretStr:
+    """A TSIG key for HMAC-SHA256."""
+    return SecretStr(base64.b64encode(random.token_bytes(32)).decode())
+
+
+def new_selector(taken: Iterable[str], now: datetime) -> str:
+    """A DKIM selector that says when it was made: ``2026q4``, within the same quarter ``2026q4b`` and so on."""
+    base, used = f"{now:%Y}q{(now.month + 2) // 3}", set(taken)
+    return next(name for name in (base, *(f"{base}{letter}" for letter in ascii_lowercase[1:])) if name not in used)
+
+
+def new_dkim(now: datetime, stage: DkimStage = "active") -> DkimKeys:
+    """A pair of DKIM keys."""
     return DkimKeys(
         rsa=SecretStr(_pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))),
         ed25519=SecretStr(_pem(ed25519.Ed25519PrivateKey.generate())),
+        stage=stage,
+        since=now,
     )
 
 

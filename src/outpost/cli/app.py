@@ -11,6 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 from outpost import __version__
+from outpost.cli.options import JsonOption, LimitOption, NameOption, OfficeArgument, ViaOption, YesOption
+from outpost.cli.rotate import app as rotate
 from outpost.errors import OutpostError
 
 EXIT_CODES = """
@@ -55,34 +57,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-OfficeArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="OFFICE",
-        help="An office below inventory/, or the path of an office directory.",
-        autocompletion=lambda incomplete: _complete(incomplete),
-    ),
-]
-NameOption = Annotated[
-    str | None, typer.Option("--name", metavar="NAME", help="The lab instance (default: lab).")
-]
-LimitOption = Annotated[
-    list[str] | None,
-    typer.Option("--limit", metavar="HOST", help="Only this host or group; may be repeated."),
-]
-ViaOption = Annotated[
-    str | None,
-    typer.Option("--via", metavar="CONNECTOR", help="docker, ssh or vagrant: inventory/OFFICE/CONNECTOR.py."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-
-
-def _complete(incomplete: str) -> list[str]:
-    from outpost.target import offices
-
-    return [name for name in offices() if name.startswith(incomplete)]
 
 
 def _version(wanted: bool) -> None:
@@ -212,6 +186,28 @@ def secrets_init(
     from outpost.cli.office import init_secrets
 
     raise typer.Exit(init_secrets(office, passwords))
+
+
+app.add_typer(rotate, name="rotate")
+
+
+@app.command(
+    "dns",
+    epilog="Example: `./outpost dns po > po.zone`. The output is a zone file that any name server loads.",
+)
+def zone(
+    office: OfficeArgument,
+    name: NameOption = None,
+    zone: Annotated[
+        str,
+        typer.Option("--zone", metavar="ZONE", help="A reverse zone of the office instead of its domain."),
+    ] = "",
+    json: JsonOption = False,
+) -> None:
+    """Print the office's zone: every record with its reason, nothing secret. For offices whose DNS lives elsewhere."""
+    from outpost.cli.office import print_zone
+
+    raise typer.Exit(print_zone(office, name, zone, as_json=json))
 
 
 @app.command(

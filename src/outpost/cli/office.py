@@ -270,6 +270,26 @@ def init_secrets(office: str, passwords: Path | None) -> int:
     return CLEAN
 
 
+def print_zone(office: str, name: str | None, zone: str, *, as_json: bool) -> int:
+    """A zone of the office as a zone file, or its records as JSON."""
+    from outpost import secrets
+    from outpost.office.dns import office_zones, public_keys, zone_text
+
+    target = find(office, name)
+    zones = office_zones(load(target.data), public_keys(secrets.read(target.data)))
+    wanted = f"{zone.rstrip('.')}." if zone else zones[0].name
+    found = next((candidate for candidate in zones if candidate.name == wanted), None)
+    if found is None:
+        raise OutpostError(
+            f"the office has no zone {zone}", f"one of: {', '.join(zone.name for zone in zones)}"
+        )
+    if as_json:
+        say_json({"zone": found.name, "records": [vars(record) for record in found.records]})
+    else:
+        sys.stdout.write(zone_text(found))
+    return CLEAN
+
+
 def _add_recipients(file: Path, recipients: tuple[str, ...]) -> None:
     """Into the office file, whose comments and order stay as they are."""
     import tomlkit

@@ -1,7 +1,7 @@
 """The office's DNS as data: every record from the model, each with the reason it stands there.
 
 Pure. The dns role renders these zones into Knot's zone files; `tests/live/test_dns.py` asks every
-authoritative server for every record; later ``outpost dns`` prints them for offices whose DNS lives elsewhere.
+authoritative server for every record; ``outpost dns`` prints them for offices whose DNS lives elsewhere.
 
 **Which addresses are published.** There is one view of the zone for everybody, signed once; no split horizon
 that could answer one side wrongly. A name carries the addresses of the zone its users come from: name servers
@@ -17,7 +17,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from cryptography import x509
@@ -26,14 +26,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from outpost.office import ports
+from outpost.office.certificates import caa_issuer, public_names, updaters
 from outpost.office.flows import listeners
 from outpost.office.model import Host, IPAddress, IPNetwork, Office
 from outpost.secrets import Secrets
 
 CLIENT_SETUP = ("autoconfig", "autodiscover")
 """Labels below the domain at which mail programs look for their settings (Thunderbird, Outlook)."""
-TTL = 3600
-"""Seconds a record may be cached; a rollover waits two of them."""
 POLICY_MAX_AGE = {"none": 86400, "testing": 86400, "enforce": 28 * 86400}
 """How long others keep the MTA-STS policy: a day while it may still change, four weeks once it is enforced."""
 
@@ -47,14 +46,14 @@ class Record:
         type: Record type (``MX``).
         data: Record data in presentation format, names absolute.
         reason: Control id where there is one, and what breaks without the record.
-        ttl: Seconds it may be cached.
+        ttl: Seconds it may be cached; the zone sets it.
     """
 
     name: str
     type: str
     data: str
     reason: str
-    ttl: int = TTL
+    ttl: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class ZoneData:
 
 @dataclass(frozen=True)
 class DkimKey:
-    """The public half of a DKIM key: selector, algorithm (``rsa`` or ``ed25519``), the ``p=`` value."""
+    """The public half of a DKIM key: selector, algorithm (``rsa`` or ``ed25519``), the ``p=`` value (empty: revoked)."""
 
     selector: str
     algorithm: str
@@ -99,11 +98,25 @@ class PublicKeys:
 def public_keys(secrets: Secrets) -> PublicKeys:
     """The public halves of the office's keys."""
     dkim = tuple(
-        DkimKey(dkim_selector(selector, algorithm), algorithm, dkim_public(key.get_secret_value()))
+        DkimKey(
+            dkim_selector(selector, algorithm),
+            algorithm,
+            "" if pair.stage == "revoked" else dkim_public(key.get_secret_value()),
+        )
         for selector, pair in secrets.dkim.items()
         for algorithm, key in (("rsa", pair.rsa), ("ed25519", pair.ed25519))
     )
-    return PublicKeys(dkim, {name: (key_digest(pair.certificate),) for name, pair in secrets.public.items()})
+    return PublicKeys(dkim, {name: tls_digests(secrets, name) for name in secrets.public})
+
+
+def tls_digests(secrets: Secrets, host: str) -> tuple[str, ...]:
+    """What TLSA says of a host's public keys: the current and the next, and the last until nothing shows it any more."""
+    kept = [key_digest(secrets.public[host].certificate)]
+    if host in secrets.public_next:
+        kept.append(private_key_digest(secrets.public_next[host].key.get_secret_value()))
+    if host in secrets.public_past:
+        kept.append(secrets.public_past[host])
+    return tuple(dict.fromkeys(kept))
 
 
 def dkim_selector(selector: str, algorithm: str) -> str:
@@ -128,6 +141,12 @@ def key_digest(certificate_pem: str) -> str:
     certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
     key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(key).hexdigest()
+
+
+def private_key_digest(private_pem: str) -> str:
+    """The same for a key that no certificate has been issued for yet."""
+    public = load_pem_private_key(private_pem.encode(), password=None).public_key()
+    return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def mta_sts_policy(office: Office) -> str:
@@ -156,10 +175,18 @@ def published_addresses(office: Office, host: Host) -> tuple[IPAddress, ...]:
     return inside
 
 
+def office_zones(office: Office, keys: PublicKeys) -> tuple[ZoneData, ...]:
+    """Every zone the office is authoritative for: its domain, then the reverse zones."""
+    return (
+        office_zone(office, keys),
+        *(reverse_zone(office, network) for network in office.dns.reverse),
+    )
+
+
 def office_zone(office: Office, keys: PublicKeys) -> ZoneData:
     """The zone of the office's domain, complete but for what the signer adds."""
     apex = f"{office.domain}."
-    records = (
+    records: tuple[Record, ...] = (
         *_authority(office, apex),
         *_hosts(office),
         *_mail(office, apex),
@@ -167,7 +194,7 @@ def office_zone(office: Office, keys: PublicKeys) -> ZoneData:
         *_clients(office, apex),
         *_tlsa(office, keys),
     )
-    return ZoneData(name=apex, records=records)
+    return _zone(office, apex, records)
 
 
 def reverse_zone(office: Office, network: IPNetwork) -> ZoneData:
@@ -195,12 +222,18 @@ def reverse_zone(office: Office, network: IPNetwork) -> ZoneData:
         for address in host.all_addresses
         if address in network
     )
-    return ZoneData(name=apex, records=(*_authority(office, apex), *pointers))
+    return _zone(office, apex, (*_authority(office, apex), *pointers))
+
+
+def _zone(office: Office, apex: str, records: Iterable[Record]) -> ZoneData:
+    """Records in their zone, each once, with the office's TTL."""
+    unique = {(record.name, record.type, record.data): record for record in records}
+    return ZoneData(apex, tuple(replace(record, ttl=office.dns.ttl) for record in unique.values()))
 
 
 def zone_text(zone: ZoneData) -> str:
     """The zone file. Its serial is a placeholder: the primary numbers its own versions (unixtime)."""
-    lines = [f"$ORIGIN {zone.name}", f"$TTL {TTL}"]
+    lines = [f"$ORIGIN {zone.name}", f"$TTL {zone.records[0].ttl}"]
     lines += [f"{r.name} {r.ttl} IN {r.type} {r.data} ; {r.reason}" for r in zone.records]
     return "".join(f"{line}\n" for line in lines)
 
@@ -212,6 +245,8 @@ class DnsView:
     office: Office
     me: Host
     zones: tuple[ZoneData, ...]
+    transfer_keys: tuple[str, ...] = ("transfer",)
+    transfer_key: str = "transfer"
 
     @property
     def addresses(self) -> tuple[IPAddress, ...]:
@@ -238,6 +273,15 @@ class DnsView:
         """Servers it exchanges zones with: a primary's secondaries, a secondary's primary."""
         return self.office.with_role("dns")[1:] if self.is_primary else (self.primary,)
 
+    @property
+    def updaters(self) -> tuple[tuple[str, str, str], ...]:
+        """Who may write challenges of the ACME authority here: key, addresses, names."""
+        if not self.is_primary:
+            return ()
+        return tuple(
+            (key, ", ".join(map(str, at)), ", ".join(names)) for key, at, names in updaters(self.office)
+        )
+
     def link(self, partner: Host) -> str:
         """A partner's addresses on the link between the two."""
         return ", ".join(map(str, self.office.link_addresses(partner, self.me)))
@@ -252,7 +296,7 @@ def _authority(office: Office, apex: str) -> Iterable[Record]:
     yield Record(
         apex,
         "SOA",
-        f"{servers[0].fqdn}. hostmaster.{office.domain}. 1 3600 900 {14 * 86400} {TTL}",
+        f"{servers[0].fqdn}. hostmaster.{office.domain}. 1 3600 900 {14 * 86400} {office.dns.ttl}",
         "Secondaries refresh hourly and answer for two weeks without the primary",
     )
     for server in servers:
@@ -267,23 +311,41 @@ def _hosts(office: Office) -> Iterable[Record]:
             else f"SPO-05: name of the {host.role}, as in its certificate"
         )
         yield from _addresses(host.fqdn, published_addresses(office, host), reason)
-        yield from _no_mail(office, host)
+        if host.role == "mta":
+            why = "SPF-01: the MTA's HELO name is checked too (RFC 7208, section 2.3)"
+            yield from _no_mail(host.fqdn, _spf(office), why)
+        else:
+            yield from _no_mail(host.fqdn)
+        yield from _host_keys(office, host)
 
 
-def _no_mail(office: Office, host: Host) -> Iterable[Record]:
+def _no_mail(name: str, spf: str = "v=spf1 -all", why: str = "SPO-04: never sends") -> Iterable[Record]:
+    """What keeps a name out of mail: no recipient (RFC 7505), no sender, no From."""
+    reason = "SPO-04: without it mail forged as or sent to this name is queued for days"
+    yield Record(f"{name}.", "MX", "0 .", reason)
+    yield Record(f"{name}.", "TXT", _text(spf), why)
+    # A receiver of RFC 7489 asks here and then at the organisational domain, which the office's need not be.
+    reject = _text("v=DMARC1; p=reject; adkim=s; aspf=s")
     yield Record(
-        f"{host.fqdn}.",
-        "MX",
-        "0 .",
-        "SPO-04: without it mail forged as or sent to this name is queued for days",
+        f"_dmarc.{name}.", "TXT", reject, "SPO-04: forged mail from this name is delivered without it"
     )
-    spf = _spf(office) if host.role == "mta" else "v=spf1 -all"
-    why = (
-        "SPF-01: the MTA's HELO name is checked too (RFC 7208, section 2.3)"
-        if host.role == "mta"
-        else "SPO-04: never sends"
-    )
-    yield Record(f"{host.fqdn}.", "TXT", _text(spf), why)
+
+
+SSHFP_ALGORITHMS = {"ssh-rsa": 1, "ecdsa-sha2-nistp256": 3, "ecdsa-sha2-nistp384": 3, "ssh-ed25519": 4}
+"""Numbers of host key types (RFC 4255, 6594, 7479)."""
+
+
+def _host_keys(office: Office, host: Host) -> Iterable[Record]:
+    for line in office.ssh.host_keys.get(host.name, ()):
+        kind, key = line.split()
+        if kind in SSHFP_ALGORITHMS:
+            digest = hashlib.sha256(base64.b64decode(key)).hexdigest()
+            yield Record(
+                f"{host.fqdn}.",
+                "SSHFP",
+                f"{SSHFP_ALGORITHMS[kind]} 2 {digest}",
+                "SSH-01: administrators would trust whoever answers first (RFC 4255)",
+            )
 
 
 def _mail(office: Office, apex: str) -> Iterable[Record]:
@@ -312,7 +374,9 @@ def _policies(office: Office, apex: str, keys: PublicKeys) -> Iterable[Record]:
             f"{key.selector}._domainkey.{apex}",
             "TXT",
             _text(f"v=DKIM1; k={key.algorithm}; t=s; p={key.public}"),
-            f"{control}: receivers cannot verify our signatures without it",
+            f"{control}: receivers cannot verify our signatures without it"
+            if key.public
+            else "DKM-04: revoked, so that a stolen old key signs nothing",
         )
     dmarc = f"v=DMARC1; p=reject; sp=reject; adkim=s; aspf=s; rua=mailto:dmarc-reports@{office.domain}"
     yield Record(f"_dmarc.{apex}", "TXT", _text(dmarc), "DMC-01: receivers deliver forged mail without it")
@@ -325,7 +389,18 @@ def _policies(office: Office, apex: str, keys: PublicKeys) -> Iterable[Record]:
         yield Record(apex, "CAA", f'0 {tag} ";"', reason)
     iodef = f'0 iodef "mailto:security@{office.domain}"'
     yield Record(apex, "CAA", iodef, "TLS-11: nobody here would hear of an attempt")
+    yield from _issuers(office)
     yield from _mta_sts(office, apex)
+
+
+def _issuers(office: Office) -> Iterable[Record]:
+    """The names that an authority may certify; the domain itself stays closed."""
+    for host in office.hosts:
+        issuer = caa_issuer(office, host)
+        for name in public_names(office, host) if issuer != ";" else ():
+            why = "TLS-11: any other authority, account or kind of proof would do without it"
+            yield Record(f"{name}.", "CAA", f'0 issue "{issuer}"', why)
+            yield Record(f"{name}.", "CAA", '0 issuewild ";"', "TLS-11: no certificate for what lies below")
 
 
 def _mta_sts(office: Office, apex: str) -> Iterable[Record]:
@@ -342,6 +417,7 @@ def _mta_sts(office: Office, apex: str) -> Iterable[Record]:
     yield from _addresses(
         f"mta-sts.{office.domain}", hosts, "TLS-07: other mail systems fetch the policy here"
     )
+    yield from _no_mail(f"mta-sts.{office.domain}")
 
 
 def _clients(office: Office, apex: str) -> Iterable[Record]:
@@ -370,6 +446,7 @@ def _clients(office: Office, apex: str) -> Iterable[Record]:
         yield from _addresses(
             f"{label}.{office.domain}", addresses, "Mail programs fetch their settings here"
         )
+        yield from _no_mail(f"{label}.{office.domain}")
 
 
 def _tlsa(office: Office, keys: PublicKeys) -> Iterable[Record]:

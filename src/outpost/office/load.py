@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import hmac
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +85,7 @@ def _read(path: Path) -> tuple[Office | None, list[Problem]]:
     except tomllib.TOMLDecodeError as error:
         return None, [checks.syntax_problem(file, error)]
     problems = _read_authorities(data, file.parent)
+    _read_host_keys(data, file.parent)
     office, more = parse(data)
     return office, problems + more
 
@@ -118,6 +122,43 @@ def _read_authorities(data: dict[str, Any], directory: Path) -> list[Problem]:
         authorities.append({"name": name, "pem": pem})
     tls["trusted_authorities"] = authorities
     return problems
+
+
+def _read_host_keys(data: dict[str, Any], directory: Path) -> None:
+    """Host keys from ``known_hosts``, by host name; without that file none are known."""
+    ssh, hosts = data.setdefault("ssh", {}), data.get("hosts")
+    if not isinstance(ssh, dict) or not isinstance(hosts, dict) or "host_keys" in ssh:
+        return
+    try:
+        lines = (directory / "known_hosts").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return
+    found: dict[str, list[str]] = {}
+    for name, host in hosts.items():
+        addresses = host.get("addresses") if isinstance(host, dict) else None
+        known = {name, f"{name}.{data.get('domain', '')}"}
+        if isinstance(addresses, dict):
+            known |= {
+                str(address) for group in addresses.values() if isinstance(group, list) for address in group
+            }
+        keys = [key for key in map(partial(_host_key, names=known), lines) if key]
+        if keys:
+            found[name] = list(dict.fromkeys(keys))
+    ssh["host_keys"] = found
+
+
+def _host_key(line: str, names: set[str]) -> str | None:
+    """`TYPE KEY` of a known_hosts line (sshd(8)) that is about one of the names, else None."""
+    fields = line.split()
+    if len(fields) < 3 or line.startswith(("#", "@")):
+        return None
+    if fields[0].startswith("|1|"):
+        _, _, salt, digest = fields[0].split("|")
+        hashed = (hmac.digest(base64.b64decode(salt), name.encode(), "sha1") for name in names)
+        mine = any(hmac.compare_digest(base64.b64decode(digest), value) for value in hashed)
+    else:
+        mine = bool(names & {pattern.strip("[]").partition("]:")[0] for pattern in fields[0].split(",")})
+    return f"{fields[1]} {fields[2]}" if mine else None
 
 
 def _with_names(data: dict[str, Any]) -> dict[str, Any]:

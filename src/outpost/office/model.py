@@ -18,6 +18,7 @@ IPNetwork = IPv4Network | IPv6Network
 Role = Literal["dns", "mta", "store", "webmail"]
 ROLES: tuple[Role, ...] = ("dns", "mta", "store", "webmail")
 ZoneKind = Literal["internet", "partner", "servers", "users", "management"]
+CertificateMode = Literal["acme", "office", "provided"]
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _LOCAL_PART = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
@@ -77,12 +78,26 @@ def _one_role(value: object) -> object:
     return value
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _to_seconds(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+)([smhd])", value)
+    if not match:
+        raise ValueError("not a duration: a number with s, m, h or d, like 90s or 30d")
+    return int(match[1]) * _UNITS[match[2]]
+
+
 Fqdn = Annotated[str, AfterValidator(_fqdn)]
 HostLabel = Annotated[str, AfterValidator(_label)]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
 Address = Annotated[IPAddress, BeforeValidator(_to_address)]
 Network = Annotated[IPNetwork, BeforeValidator(_to_network)]
 FilePort = Annotated[int, Field(ge=1, le=65535)]
+Duration = Annotated[int, BeforeValidator(_to_seconds), Field(ge=1)]
+"""Seconds; the file may say `90s`, `15m`, `6h` or `30d`."""
 
 
 class Part(BaseModel):
@@ -130,6 +145,11 @@ class Host(Part):
         description="How the controller reaches it, `user@address:port` (a port that is forwarded to 22: sshd itself listens "
         "there); empty means the management address, as `ssh.user`.",
         examples=["root@192.0.2.21:22"],
+    )
+    certificates: CertificateMode | None = Field(
+        default=None,
+        description="Where its public certificate comes from, if not from where `tls.certificates` says.",
+        examples=["office"],
     )
 
     @property
@@ -276,6 +296,55 @@ class Dns(Part):
         "nibble (IPv6), as the delegation does.",
         examples=[["192.0.2.0/24", "2001:db8:40::/48"]],
     )
+    ttl: Duration = Field(
+        default=3600,
+        description="How long others may keep a record. Every rollover waits two of them before it goes on.",
+        examples=["1h"],
+    )
+    signature_lifetime: Duration = Field(
+        default=14 * 86400,
+        description="How long a DNSSEC signature is valid; renewed at half of it, so the zone outlasts that long "
+        "without its primary (14d: a week).",
+        examples=["14d"],
+    )
+    zsk_lifetime: Duration = Field(
+        default=30 * 86400,
+        description="Age at which the zone-signing key rolls, by itself (RFC 6781, section 4.1.1).",
+        examples=["30d"],
+    )
+    ksk_lifetime: Duration = Field(
+        default=365 * 86400,
+        description="Age at which the key that the parent's DS names rolls. It goes on by itself once the parent shows "
+        "the new DS; a parent that does not read CDS (RFC 8078) must be given it by hand.",
+        examples=["365d"],
+    )
+    propagation: Duration = Field(
+        default=900,
+        description="Time for a change to reach every name server of the office, with a margin.",
+        examples=["15m"],
+    )
+    parent_propagation: Duration = Field(
+        default=86400,
+        description="Time the parent's servers and caches may still show the old DS after the new one was seen; "
+        "at least the TTL of the DS record there.",
+        examples=["1d"],
+    )
+    parent_interval: Duration = Field(
+        default=3600,
+        description="How often the parent is asked for the new DS while a key rolls.",
+        examples=["1h"],
+    )
+    dkim_lifetime: Duration = Field(
+        default=180 * 86400,
+        description="Age at which `outpost rotate due` begins a new pair of DKIM keys.",
+        examples=["180d"],
+    )
+    dkim_retention: Duration = Field(
+        default=14 * 86400,
+        description="How long an old DKIM key stays published after the last signature with it (mail waits up to five "
+        "days in queues), and how long it then stands revoked (empty `p=`, RFC 6376, section 3.6.1).",
+        examples=["14d"],
+    )
 
 
 class Resolver(Part):
@@ -340,9 +409,58 @@ class TrustedAuthority(Part):
     pem: str = Field(description="Its content, read when the office is loaded.", repr=False)
 
 
+class ProvidedCertificate(Part):
+    """A public certificate that an authority issued by hand (`HOST.pem` beside office.toml)."""
+
+    host: str = Field(description="The host whose key it certifies.")
+    pem: str = Field(description="Certificate and chain, read when the office is loaded.", repr=False)
+
+
+class Acme(Part):
+    """The authority that issues certificates by ACME (`[acme]`, RFC 8555), proven by DNS-01 on the office's name servers."""
+
+    directory: str = Field(
+        default="https://acme-v02.api.letsencrypt.org/directory",
+        pattern=r"^https://[a-z0-9.-]+(:[0-9]+)?/\S*$",
+        description="Its directory; the default is Let's Encrypt.",
+        examples=["https://acme-staging-v02.api.letsencrypt.org/directory"],
+    )
+    contact: MailAddress | None = Field(
+        default=None,
+        description="Where it writes to when something is wrong; empty: security@ the office's domain.",
+        examples=["security@po.example.com"],
+    )
+    accounts: dict[str, str] = Field(
+        default={},
+        description="Account URL of each host, once it has one (`outpost rotate tls OFFICE --status` shows them): "
+        "CAA then binds the host's names to its account (RFC 8657).",
+        examples=[{"mta": "https://acme-v02.api.letsencrypt.org/acme/acct/12345"}],
+    )
+    proxy: str = Field(
+        default="",
+        description="HTTP proxy (CONNECT) to it, for hosts that must not reach the Internet themselves (the store).",
+        examples=["http://192.0.2.9:8888"],
+    )
+
+
 class Tls(Part):
     """Certificates (`[tls]`)."""
 
+    certificates: CertificateMode = Field(
+        default="office",
+        description="Where the certificates come from that users and strangers see: `acme` (`[acme]`; fetched and renewed "
+        "by each host), `office` (the office's own authority, for users who trust it), `provided` (an authority that is "
+        "asked by hand: `HOST.pem` beside office.toml, for the key of `outpost secrets csr`). A host may differ.",
+    )
+    issuer: Fqdn = Field(
+        default="letsencrypt.org",
+        description="The authority's name in CAA records (RFC 8659) where `certificates` is `acme` or `provided`: nobody "
+        "else may issue for these names.",
+        examples=["letsencrypt.org"],
+    )
+    provided: tuple[ProvidedCertificate, ...] = Field(
+        default=(), exclude=True, description="Read from `HOST.pem` beside the office file."
+    )
     trusted_authorities: tuple[TrustedAuthority, ...] = Field(
         default=(),
         description="PEM files beside office.toml whose authorities the hosts trust too.",
@@ -362,6 +480,12 @@ class Ssh(Part):
         default=(),
         description="Public keys of the administrators.",
         examples=[["ssh-ed25519 AAAA… admin@controller"]],
+    )
+    host_keys: dict[str, tuple[str, ...]] = Field(
+        default={},
+        exclude=True,
+        description="Read from `known_hosts` beside the office file: the host keys that the administrator has "
+        "compared; published as SSHFP (RFC 4255).",
     )
 
 
@@ -415,6 +539,7 @@ class Office(Part):
     time: Time = Field(default=Time(), description="Clock sources.")
     scanner: Scanner = Field(default=Scanner(), description="Content checks.")
     tls: Tls = Field(default=Tls(), description="Certificates.")
+    acme: Acme = Field(default=Acme(), description="The authority that issues them.")
     ssh: Ssh = Field(default=Ssh(), description="Administrators' access.")
     webmail: Webmail = Field(default=Webmail(), description="Webmail.")
     secrets: Encryption = Field(default=Encryption(), description="Readers of secrets.age.")

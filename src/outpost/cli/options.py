@@ -1,0 +1,35 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+OfficeArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="OFFICE",
+        help="An office below inventory/, or the path of an office directory.",
+        autocompletion=lambda incomplete: _complete(incomplete),
+    ),
+]
+NameOption = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="The lab instance (default: lab).")
+]
+LimitOption = Annotated[
+    list[str] | None,
+    typer.Option("--limit", metavar="HOST", help="Only this host or group; may be repeated."),
+]
+ViaOption = Annotated[
+    str | None,
+    typer.Option("--via", metavar="CONNECTOR", help="docker, ssh or vagrant: inventory/OFFICE/CONNECTOR.py."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def _complete(incomplete: str) -> list[str]:
+    from outpost.target import offices
+
+    return [name for name in offices() if name.startswith(incomplete)]

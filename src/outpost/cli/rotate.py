@@ -1,0 +1,107 @@
+"""`outpost rotate`: keys that roll, one function a kind. Each imports what it works with when it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from outpost.cli.options import NameOption, OfficeArgument, ViaOption
+
+if TYPE_CHECKING:
+    from outpost.rotation.engine import Desk
+
+app = typer.Typer(
+    help="Roll keys in steps that nobody outside notices: published before they are used, withdrawn after they are gone.",
+    no_args_is_help=True,
+)
+
+StatusOption = Annotated[bool, typer.Option("--status", help="Only show where the keys stand.")]
+
+
+@app.command(
+    epilog="Example: `./outpost rotate dkim lab`, again after two TTLs. Exit code 0: a step was taken, 1: too early."
+)
+def dkim(
+    office: OfficeArgument, name: NameOption = None, via: ViaOption = None, status: StatusOption = False
+) -> None:
+    """Roll the DKIM keys: each call takes the next step, and refuses what would come too early."""
+    from outpost.rotation import dkim as kind
+
+    with _desk(office, name, via) as desk:
+        if status:
+            _show(kind.status(desk))
+        elif not kind.go_on(desk):
+            kind.begin(desk)
+
+
+@app.command(
+    epilog="Example: `./outpost rotate tsig lab`. Nobody outside holds this key, so nothing has to be waited for."
+)
+def tsig(
+    office: OfficeArgument, name: NameOption = None, via: ViaOption = None, status: StatusOption = False
+) -> None:
+    """Replace the key of zone transfers; transfers work throughout."""
+    from outpost.rotation import tsig as kind
+
+    with _desk(office, name, via) as desk:
+        if status:
+            _show(kind.status(desk))
+        else:
+            kind.roll(desk)
+
+
+@app.command(
+    epilog="Example: `./outpost rotate dnssec lab --status`. The keys roll by themselves, as `[dns]` in the office file says."
+)
+def dnssec(
+    office: OfficeArgument, name: NameOption = None, via: ViaOption = None, status: StatusOption = False
+) -> None:
+    """Keep a copy of the primary name server's DNSSEC keys in the office's secrets."""
+    from outpost.rotation import dnssec as kind
+
+    with _desk(office, name, via) as desk:
+        if status:
+            _show(kind.status(desk))
+        elif not kind.keep(desk):
+            desk.tell("the office's secrets have every DNSSEC key")
+
+
+@app.command(
+    epilog="Example, in the controller's crontab: `17 * * * * /srv/outpost/outpost rotate due po`. Exit code 0 also when nothing was due."
+)
+def due(office: OfficeArgument, name: NameOption = None, via: ViaOption = None) -> None:
+    """Take every step that is due, of every kind: what a timer on the controller calls."""
+    from outpost.rotation import due as everything
+
+    with _desk(office, name, via) as desk:
+        everything.take(desk)
+
+
+@contextmanager
+def _desk(office: str, name: str | None, via: str | None) -> Iterator[Desk]:
+    from outpost.cli.progress import watcher
+    from outpost.rotation import engine
+    from outpost.target import find
+
+    with engine.desk(find(office, name), _teller(), via=via, watcher=watcher()) as desk:
+        yield desk
+
+
+def _teller() -> Callable[[str], None]:
+    from outpost.cli.console import out
+
+    return lambda text: out.print(text, markup=False)
+
+
+def _show(rows: list[tuple[str, str, str]]) -> None:
+    from rich.table import Table
+
+    from outpost.cli.console import out
+
+    table = Table("key", "stage", "next", box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)

@@ -1,0 +1,55 @@
+"""A shell script on a host, by the connector that the inventory uses; the script goes by standard input, never argv."""
+
+from __future__ import annotations
+
+import subprocess
+
+from outpost.errors import OutpostError
+from outpost.hosts import ssh_target
+from outpost.office.model import Host, Office
+from outpost.target import Target
+
+PATIENCE = 120.0  # seconds
+
+
+def run_script(target: Target, office: Office, host: Host, script: str, via: str | None = None) -> str:
+    """Run a script as root on a host; gives its standard output.
+
+    Raises:
+        OutpostError: The host cannot be reached, or the script failed; with its last line.
+    """
+    command = _command(target, office, host, via)
+    try:
+        done = subprocess.run(
+            command, input=script, capture_output=True, text=True, check=False, timeout=PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        raise OutpostError(
+            f"{host.name} did not answer within {PATIENCE:.0f} s", "look at its console"
+        ) from None
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise OutpostError(f"{host.name}: {said}", f"./outpost plan {target.name} --limit {host.name}")
+    return done.stdout
+
+
+def _command(target: Target, office: Office, host: Host, via: str | None) -> list[str]:
+    if target.inventory(via).stem == "docker":
+        return ["docker", "exec", "--interactive", f"outpost-{target.instance}-{host.name}", "sh", "-s"]
+    user, address, port = ssh_target(office, host)
+    options = [
+        "BatchMode=yes",
+        f"UserKnownHostsFile={target.data / 'known_hosts'}",
+        "StrictHostKeyChecking=yes",
+    ]
+    key = target.data / "ssh_key"
+    identity = ["-i", str(key)] if key.is_file() else []
+    return [
+        "ssh",
+        *(argument for option in options for argument in ("-o", option)),
+        *identity,
+        "-p",
+        str(port),
+        f"{user}@{address}",
+        "sh -s" if user == "root" else "sudo -n sh -s",
+    ]

@@ -1,0 +1,39 @@
+"""Every step of every kind that is due now. One kind that must wait or fails does not keep the others back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from outpost.errors import OutpostError
+from outpost.rotation import dkim, dnssec
+from outpost.rotation.engine import Desk, NotYetError
+
+
+def take(desk: Desk) -> None:
+    """Take them.
+
+    Raises:
+        OutpostError: A kind failed; the others were done all the same.
+    """
+    kinds: tuple[Callable[[Desk], None], ...] = (_dkim, _dnssec)
+    failed: list[OutpostError] = []
+    for kind in kinds:
+        try:
+            kind(desk)
+        except NotYetError as wait:
+            desk.tell(f"waits: {wait.message}")
+        except OutpostError as error:
+            failed.append(error)
+    if failed:
+        raise OutpostError("; ".join(error.message for error in failed), failed[0].remedy)
+
+
+def _dkim(desk: Desk) -> None:
+    if dkim.due(desk):
+        dkim.begin(desk)
+    while dkim.go_on(desk):
+        pass
+
+
+def _dnssec(desk: Desk) -> None:
+    dnssec.keep(desk)

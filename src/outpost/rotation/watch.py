@@ -1,0 +1,59 @@
+"""What the office's authoritative name servers show, each asked at its own address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.query
+import dns.rdata
+import dns.rdatatype
+
+from outpost.office.dns import Record
+from outpost.office.model import Host, Office
+
+PATIENCE = 3.0  # seconds an address has to answer
+
+
+def missing(office: Office, records: Iterable[Record]) -> tuple[str, ...]:
+    """Where these records are not shown yet, in words (``ns2: 2026q4-rsa._domainkey.… TXT``); empty: everywhere.
+
+    Record sets are compared whole: an old record beside the new one is not what is declared.
+    """
+    wanted: dict[tuple[str, str], set[dns.rdata.Rdata]] = {}
+    for record in records:
+        wanted.setdefault((record.name, record.type), set()).add(_rdata(record))
+    return tuple(
+        f"{server.name}: {name} {rtype}"
+        for server in office.with_role("dns")
+        for (name, rtype), data in wanted.items()
+        if ask(office, server, name, rtype) != data
+    )
+
+
+def ask(office: Office, server: Host, name: str, rtype: str) -> set[dns.rdata.Rdata] | None:
+    """A record set as one server shows it with authority; None where the server does not answer."""
+    query = dns.message.make_query(name, rtype)
+    query.flags &= ~dns.flags.RD
+    for address in addresses(office, server):
+        try:
+            answer = dns.query.tcp(query, address, timeout=PATIENCE)
+        except (dns.exception.DNSException, OSError, EOFError):
+            continue
+        if not answer.flags & dns.flags.AA:
+            return None
+        sets = [rrset for rrset in answer.answer if rrset.rdtype == dns.rdatatype.from_text(rtype)]
+        return {rdata for rrset in sets for rdata in rrset}
+    return None
+
+
+def addresses(office: Office, server: Host) -> tuple[str, ...]:
+    """Where the controller asks a server: as the Internet does, else over the management network."""
+    outside = office.addresses_of_kind(server, "internet")
+    return tuple(map(str, (*outside, *office.addresses_of_kind(server, "management"))))
+
+
+def _rdata(record: Record) -> dns.rdata.Rdata:
+    return dns.rdata.from_text("IN", record.type, record.data)
