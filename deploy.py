@@ -8,7 +8,7 @@ from pyinfra.context import config, host
 
 from outpost.office import Host, Office
 from outpost.secrets import Secrets
-from roles import shapes
+from roles import drift, shapes
 from roles.base import base
 from roles.dns import dns
 from roles.mta import mta
@@ -25,7 +25,9 @@ me: Host = office.host(host.data.machine)
 
 def become() -> None:
     """What this host is."""
+    drift.first()
     base(office=office, me=me, secrets=secrets)
+    drift.contract(office=office, me=me)
     if me.role == "dns":
         dns(office=office, me=me, secrets=secrets)
     if me.role == "mta":
@@ -35,6 +37,7 @@ def become() -> None:
     if me.role == "webmail":
         webmail(office=office, me=me, secrets=secrets)
     shapes.retire_undeclared()
+    drift.last()
 
 
 with declaring():  # first what to look at, so that one look answers for all

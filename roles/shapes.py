@@ -21,19 +21,18 @@ import tarfile
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from difflib import unified_diff
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from pyinfra import logger
 from pyinfra.api.command import FileUploadCommand, StringCommand
 from pyinfra.api.operation import operation
-from pyinfra.context import host, state
+from pyinfra.context import state
 from pyinfra.operations import files as stock_files
 from pyinfra.operations import server as stock_server
 
+from outpost.drift.findings import Finding
 from roles.observation import (
     APPLIED,
     STATE,
@@ -45,6 +44,7 @@ from roles.observation import (
     void,
     will_ask,
 )
+from roles.reporting import attended, file_finding, report
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 STAGE = "/run/outpost/stage"
@@ -303,8 +303,16 @@ def _converge(
     loaded = f"digest {digest}" in record
     active, enabled = answer.units.get(unit, ("", ""))
     running = not unit or (active == "active" and enabled in ENABLED)
-    if state.config.DIFF:
-        _show(changed, gone, answer.files)
+    if not state.is_executing:
+        _report(key, changed, gone, answer.files, known=set(before), by_hand=loaded)
+        if unit and not running:
+            said = f"{active or 'not there'}, {enabled or 'not enabled'}"
+            report(Finding("unit", unit, said, "what it does for the office is not done", ("AVL-01",)))
+        if record and not loaded and not changed:
+            said = "its daemon has not loaded the present files: an apply broke off, or a certificate is new"
+            report(Finding("daemon", unit or key, said, "what runs is not what the files say"))
+    if changed or gone or not loaded or not running:
+        attended().add(unit)
     if changed or gone:
         archive = f"{STATE}/{key}.tar"
         yield StringCommand("mkdir", "-p", "-m", "0700", STATE)
@@ -386,21 +394,32 @@ def _top(path: str) -> str:
     return "/" + "/".join(parts[1:2] if parts[1] in ("etc", "usr") else parts[1:3])
 
 
-def _show(changed: Sequence[File], gone: Sequence[str], seen: dict[str, Status]) -> None:
+def _report(
+    key: str,
+    changed: Sequence[File],
+    gone: Sequence[str],
+    seen: dict[str, Status],
+    *,
+    known: set[str],
+    by_hand: bool,
+) -> None:
     for file in changed:
-        before = seen.get(file.path)
-        logger.info("%s%s", host.print_prefix, f"{'changes' if before else 'creates'} {file.path}")
-        if before and before[:3] != file.fingerprint[:3]:
-            logger.info("    %s -> %s", " ".join(before[:3]), " ".join(file.fingerprint[:3]))
-        if file.secret:
-            logger.info("    (secret: content not shown)")
-            continue
-        old = read_now(f"cat {shlex.quote(file.path)}") if before else ()
-        new = file.content.decode(errors="replace").splitlines()
-        for line in unified_diff(old, new, "on the host", "declared", lineterm="", n=1):
-            logger.info("    %s", line)
+        found = seen.get(file.path)
+        told = state.config.DIFF and found and not file.secret
+        same = not found or found[:3] == file.fingerprint[:3]
+        finding = file_finding(
+            file.path,
+            owner=key,
+            before=None if not found else read_now(f"cat {shlex.quote(file.path)}") if told else (),
+            after=file.content.decode(errors="replace").splitlines() if told and not file.secret else (),
+            permissions=None if same or not found else (" ".join(found[:3]), " ".join(file.fingerprint[:3])),
+            known=file.path in known,
+            by_hand=by_hand,
+            secret=file.secret and found is not None and found[3] != file.sha256,
+        )
+        report(finding)
     for path in gone:
-        logger.info("%s%s", host.print_prefix, f"removes {path}")
+        report(Finding("file", path, "no longer declared", "it goes; nothing reads it any more"))
 
 
 def _installed(names: Sequence[str]) -> str:

@@ -13,11 +13,12 @@ import queue
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -127,6 +128,7 @@ class Outcome:
         changes: What would change (plan) or did change (apply).
         failed: Host → why.
         diff: Differences as pyinfra shows them; secrets are never among them.
+        findings: Each difference with its cause and consequence (`outpost.drift.findings.Finding.as_data`).
     """
 
     hosts: tuple[str, ...]
@@ -134,6 +136,7 @@ class Outcome:
     failed: dict[str, str]
     diff: tuple[str, ...]
     seconds: float
+    findings: tuple[dict[str, Any], ...] = ()
 
     def as_data(self, target: Target) -> dict[str, Any]:
         """The outcome for scripts."""
@@ -148,6 +151,7 @@ class Outcome:
                         for change in self.changes
                         if change.host == host
                     ],
+                    "findings": [finding for finding in self.findings if finding["host"] == host],
                     "failed": self.failed.get(host),
                 }
                 for host in self.hosts
@@ -181,7 +185,13 @@ def plan(
     Args:
         limit: Names of hosts; all of them where it is empty.
     """
-    return _pyinfra(target, ["--dry", "--diff"], limit, connector, watcher)
+    with tempfile.TemporaryDirectory(prefix="outpost-plan-") as directory:
+        noted = Path(directory) / "findings"  # one JSON object a line, written by roles/reporting.py
+        outcome = _pyinfra(
+            target, ["--dry", "--diff"], limit, connector, watcher, {"OUTPOST_FINDINGS": str(noted)}
+        )
+        lines = noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
+    return replace(outcome, findings=tuple(json.loads(line) for line in lines))
 
 
 def apply(
@@ -210,7 +220,12 @@ def _prefix(target: Target, inventory: Path) -> str:
 
 
 def _pyinfra(
-    target: Target, options: list[str], limit: tuple[str, ...], connector: str | None, watcher: Watcher
+    target: Target,
+    options: list[str],
+    limit: tuple[str, ...],
+    connector: str | None,
+    watcher: Watcher,
+    environment: dict[str, str] | None = None,
 ) -> Outcome:
     typed = command(target, options, limit, connector)
     started = time.monotonic()
@@ -218,7 +233,7 @@ def _pyinfra(
     process = subprocess.Popen(
         [sys.executable, "-m", *typed, "--json"],
         cwd=ROOT,
-        env=target.environment | {"PYINFRA_PROGRESS": "off"},
+        env=target.environment | {"PYINFRA_PROGRESS": "off"} | (environment or {}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

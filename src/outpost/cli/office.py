@@ -73,7 +73,7 @@ def plan_office(
     if as_json:
         say_json(outcome.as_data(target))
     else:
-        _show_diff(outcome)
+        _show_findings(outcome)
         _show_plan(outcome, target)
     return FAILED if outcome.failed else DRIFT if outcome.changes else CLEAN
 
@@ -88,7 +88,7 @@ def apply_office(
         if not sys.stdin.isatty() or as_json:
             raise OutpostError("apply asks before it changes hosts, and nobody is here to answer", "add -y")
         proposed = run.plan(target, limit=hosts, connector=via, watcher=watcher())
-        _show_diff(proposed)
+        _show_findings(proposed)
         _show_plan(proposed, target)
         if not proposed.changes or proposed.failed:
             return FAILED if proposed.failed else CLEAN
@@ -116,11 +116,19 @@ def _limit(office: Office, patterns: list[str] | None) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def _show_diff(outcome: run.Outcome) -> None:
-    for line in outcome.diff:
-        style = "green" if line.lstrip().startswith("+") else "red" if line.lstrip().startswith("-") else ""
-        out.print(line, style=style, markup=False)
-    if outcome.diff:
+def _show_findings(outcome: run.Outcome) -> None:
+    """The drift report: per host and thing the cause, the consequence and the difference."""
+    for finding in sorted(outcome.findings, key=lambda each: outcome.hosts.index(each["host"])):
+        controls = f" \\[{', '.join(finding['controls'])}]" if finding["controls"] else ""
+        out.print(
+            f"[bold]{escape(finding['host'])}[/] {escape(finding['kind'])} [bold]{escape(finding['thing'])}[/]: "
+            f"[yellow]{escape(finding['cause'])}[/]"
+        )
+        out.print(f"    consequence: {escape(finding['consequence'])}{controls}", highlight=False)
+        for line in finding["diff"]:
+            style = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
+            out.print(f"    {line}", style=style, markup=False, highlight=False)
+    if outcome.findings:
         out.print()
 
 

@@ -1,0 +1,106 @@
+"""Differences as findings: into pyinfra's own output, and into the file that `outpost plan` reads them from."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from difflib import unified_diff
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from pyinfra import logger
+from pyinfra.api.host import Host
+from pyinfra.context import ctx_host, host, state
+
+from outpost.drift.findings import Finding
+
+_attended: WeakKeyDictionary[Host, set[str]] = WeakKeyDictionary()
+
+
+def attended() -> set[str]:
+    """Units that a role's own operation starts or reloads in this run: what else is said of them follows from it."""
+    current: Host = ctx_host.get()  # type: ignore[no-untyped-call]
+    return _attended.setdefault(current, set())
+
+
+CONTROL = re.compile(r"\b([A-Z]{3,4}-\d\d)\b")
+
+
+def report(finding: Finding) -> None:
+    """One difference, while planning."""
+    if state.is_executing:
+        return
+    if path := os.environ.get("OUTPOST_FINDINGS"):
+        with Path(path).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(finding.as_data(str(host.data.machine))) + "\n")
+    if state.config.DIFF:
+        logger.info("%s%s %s: %s", host.print_prefix, finding.kind, finding.thing, finding.cause)
+        for line in finding.diff:
+            logger.info("    %s", line)
+
+
+def file_finding(
+    path: str,
+    *,
+    owner: str,
+    before: Sequence[str] | None,
+    after: Sequence[str],
+    permissions: tuple[str, str] | None,
+    known: bool,
+    by_hand: bool,
+    secret: bool,
+) -> Finding:
+    """What is the matter with a declared file.
+
+    Args:
+        owner: The daemon or matter it belongs to.
+        before: Its lines on the host; None where it is missing.
+        permissions: As found and as declared, where they differ.
+        known: Whether the last apply put it there.
+        by_hand: Whether the declaration is still that of the last apply, so that the host has changed.
+    """
+    diff = [*unified_diff(before or (), after, "on the host", "declared", lineterm="", n=1)]
+    if before is None:
+        cause = "removed by hand" if known else "declared, not there yet"
+    elif diff or secret:
+        cause = (
+            "edited by hand"
+            if by_hand
+            else "declared otherwise since the last apply"
+            if known
+            else "not as declared"
+        )
+    else:
+        cause = "permissions or owner changed by hand" if by_hand else "permissions declared otherwise"
+    controls, why = _control(after, diff)
+    if secret:
+        diff = ["(secret: content not shown)"]
+    if permissions:
+        diff = [
+            f"-{permissions[0]}",
+            f"+{permissions[1]}",
+            *([] if cause.startswith("permissions") else diff),
+        ]
+    consequence = why or f"{owner} does not work as the office declares"
+    return Finding("file", path, cause, consequence, controls, diff=tuple(diff))
+
+
+def _control(lines: Sequence[str], diff: Iterable[str]) -> tuple[tuple[str, ...], str]:
+    """The control that the comment above the first difference names, and what it says breaks without it."""
+    start = next((int(match[1]) for line in diff if (match := re.match(r"@@ -\S+ \+(\d+)", line))), None)
+    if start is None:
+        return (), ""
+    for number in range(min(start + 1, len(lines) - 1), -1, -1):
+        line = lines[number].strip()
+        if not line and number < start - 1:
+            break
+        if line[:1] in ("#", ";", "/") and (ids := CONTROL.findall(line)):
+            words = line.lstrip("#;/ ").partition(":")[2].strip()
+            following = number + 1
+            while words and following < len(lines) and lines[following].strip()[:1] in ("#", ";", "/"):
+                words += " " + lines[following].strip().lstrip("#;/ ")
+                following += 1
+            return tuple(dict.fromkeys(ids)), words
+    return (), ""

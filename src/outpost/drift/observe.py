@@ -1,0 +1,513 @@
+#!/usr/bin/python3
+"""Runs on the host: what is live and beside the declared files, compared with the state after the last apply.
+
+Installed by base as ``/usr/local/lib/outpost/observe``; only Python's own library. Without an argument it looks and
+prints one JSON object; ``remember`` makes the present state the known one, except for the facts on standard input.
+
+A fact is a line ``kind TAB object TAB value``. Two sorts: *states* are compared with ``/var/lib/outpost/known``;
+*faults* are wrong whatever was before (a sysctl that differs from its file, a socket outside the role's contract).
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import contextlib
+import datetime
+import glob
+import grp
+import hashlib
+import json
+import os
+import pathlib
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+
+STATE = pathlib.Path("/var/lib/outpost")
+KNOWN = STATE / "known"
+APPLIED = STATE / "applied"
+CONTRACT = pathlib.Path("/etc/outpost/contract.json")
+
+WATCHED = (
+    "/etc/apt", "/etc/audit", "/etc/chrony", "/etc/clamav", "/etc/cron.d", "/etc/cron.daily", "/etc/cron.hourly",
+    "/etc/cron.monthly", "/etc/cron.weekly", "/etc/dovecot", "/etc/knot", "/etc/ld.so.conf.d", "/etc/modprobe.d",
+    "/etc/modules-load.d", "/etc/nftables.d", "/etc/nginx", "/etc/outpost", "/etc/pam.d", "/etc/php", "/etc/postfix",
+    "/etc/profile.d", "/etc/redis", "/etc/roundcube", "/etc/rspamd", "/etc/rsyslog.d", "/etc/security", "/etc/ssh",
+    "/etc/stunnel", "/etc/sudoers.d", "/etc/sysctl.d", "/etc/systemd", "/etc/tmpfiles.d", "/etc/udev/rules.d",
+    "/etc/unbound", "/root/.ssh", "/run/systemd/system", "/run/systemd/system.control", "/etc/systemd/system.control", "/usr/local/bin",
+    "/usr/local/lib", "/usr/local/sbin", "/var/spool/cron", "/etc/environment.d",
+)  # fmt: skip
+SINGLE = (
+    "/etc/ld.so.preload",
+    "/etc/rc.local",
+    "/etc/environment",
+    "/etc/crontab",
+    "/etc/hosts.allow",
+    "/etc/hosts.deny",
+)
+GUARDED = (
+    "/etc", "/etc/group", "/etc/gshadow", "/etc/outpost/tls", "/etc/passwd", "/etc/shadow", "/etc/ssh",
+    "/etc/ssh/ssh_host_ed25519_key", "/etc/sudoers", "/etc/sudoers.d", "/root", "/srv/mail", "/tmp", "/usr/local/bin",
+    "/var/lib/outpost", "/var/log", "/var/log/journal", "/var/spool/postfix", "/var/tmp", "/etc/rspamd/dkim",
+)  # fmt: skip
+PASSING = re.compile(
+    r"(^|/)(\.\S*\.swp|\S+\.outpost-new|\S+\.(db|lmdb|dpkg-\w+|ucf-\w+|cache|pyc))$|/unbound_\w+\.(key|pem)$"
+    r"|^/run/systemd/system/(session-|user-|docker-|run-|outpost-)|/ssh_host_\w+_key(\.pub)?$|/\.placeholder$"
+)
+COMES_AND_GOES = re.compile(
+    r"^(user@|user-runtime-dir@|session-|getty@|serial-getty@|run-|outpost-|apt-|systemd-(hostnamed|timedated|localed|"
+    r"tmpfiles|journal|logind|udevd|networkd|resolved|timesyncd|fsck|initctl|sysext|creds)|logrotate|man-db|dpkg-db|fstrim|e2scrub|phpsessionclean|roundcube-|"
+    r"packagekit|polkit|unattended-upgrades|clamav-freshclam-once)"
+)
+SENSITIVE = re.compile(r"(?i)(secret|passw|pass=|des_key|requirepass|masterauth|private|\bkey\b|salt|nonce)")
+SECURITY = (
+    "LoadState", "FragmentPath", "DropInPaths", "User", "CapabilityBoundingSet", "NoNewPrivileges", "ProtectSystem",
+    "ProtectHome", "PrivateTmp", "PrivateDevices", "RestrictAddressFamilies", "SystemCallFilter", "MemoryMax", "TasksMax",
+    "ExecStart", "Environment", "ReadWritePaths",
+)  # fmt: skip
+# Unit, package, and how its daemon is asked for what it runs with (or would after the next start).
+ASKED = (
+    ("ssh.service", "openssh-server", "/usr/sbin/sshd -T"),
+    ("postfix.service", "postfix", "postconf -n; postconf -M; postconf -P"),
+    ("dovecot.service", "dovecot-core", "doveconf -n"),
+    ("knot.service", "knot", "knotc conf-check && knotc conf-read"),
+    ("nginx.service", "nginx", "nginx -T 2>/dev/null"),
+    ("php8.4-fpm.service", "php8.4-fpm", "php-fpm8.4 -tt 2>&1 | sed 's/^\\[[^]]*\\] //'"),
+    ("unbound.service", "unbound", "unbound-control list_forwards; unbound-control list_insecure; unbound-control list_stubs; "
+     "for o in module-config val-permissive-mode harden-dnssec-stripped qname-minimisation serve-expired hide-version "
+     "hide-identity deny-any access-control; do echo \"$o: $(unbound-control -q get_option $o)\"; done"),
+    ("chrony.service", "chrony", "chronyd -p -f /etc/chrony/chrony.conf"),
+    ("redis-server.service", "redis-server",
+     "s=$(sed -n 's/^unixsocket //p' /etc/redis/redis.conf); redis-cli ${s:+-s $s} config get '*' | paste - -"),
+    ("systemd-journald.service", "systemd", "systemd-analyze cat-config systemd/journald.conf | grep -v '^#'"),
+    ("apt", "apt", "apt-config dump | grep -Ei 'unattended|periodic|insecure|unauth|proxy|recommends'"),
+)  # fmt: skip
+
+
+def said(command: str) -> list[str]:
+    """Lines of standard output; empty where the command fails."""
+    try:
+        done = subprocess.run(
+            ["/bin/sh", "-c", command], capture_output=True, text=True, timeout=60, errors="replace"
+        )
+    except subprocess.TimeoutExpired:
+        return []
+    return done.stdout.splitlines()
+
+
+def records() -> tuple[dict[str, list[str]], set[str]]:
+    """What the last apply put here: unit → its files, and all paths."""
+    units: dict[str, list[str]] = {}
+    paths: set[str] = set()
+    for record in APPLIED.glob("*"):
+        lines = record.read_text().splitlines()
+        own = [line[5:] for line in lines if line.startswith("path ")]
+        paths.update(own)
+        for line in lines:
+            if line.startswith("unit "):
+                units.setdefault(line[5:], []).extend(own)
+    return units, paths
+
+
+def packages() -> list[str]:
+    """Installed packages that somebody asked for; what they need comes and goes with them."""
+    automatic: set[str] = set()
+    with contextlib.suppress(OSError):
+        for block in pathlib.Path("/var/lib/apt/extended_states").read_text().split("\n\n"):
+            if "Auto-Installed: 1" in block and (match := re.match(r"Package: (\S+)", block)):
+                automatic.add(match[1])
+    found = []
+    for block in pathlib.Path("/var/lib/dpkg/status").read_text(errors="replace").split("\n\n"):
+        name = re.match(r"Package: (\S+)\nStatus: (?:install|hold) ok ", block)
+        if name and name[1] not in automatic:
+            found.append(f"package\t{name[1]}\t")
+    return found
+
+
+def units() -> list[str]:
+    """What is enabled or masked, read from the links that say so, and what runs."""
+    found = []
+    for top in ("/etc/systemd/system", "/run/systemd/system"):
+        for link in glob.glob(f"{top}/*.wants/*") + glob.glob(f"{top}/*.requires/*"):
+            if os.path.islink(link):
+                found.append(
+                    f"unit\t{os.path.basename(link)}\tenabled for {os.path.basename(os.path.dirname(link)).rpartition('.')[0]}"
+                )
+        for link in glob.glob(f"{top}/*.*"):
+            if os.path.islink(link) and os.readlink(link) == "/dev/null":
+                found.append(f"unit\t{os.path.basename(link)}\tmasked")
+    for line in said(
+        "systemctl list-units --no-legend --plain --full --type=service,socket,timer,path --state=running,waiting,listening"
+    ):
+        name = line.split()[0]
+        if not COMES_AND_GOES.match(name):
+            found.append(f"running\t{name}\t")
+    return found
+
+
+def troubled_units() -> list[str]:
+    return [
+        f"failed\t{line.split()[0]}\t"
+        for line in said("systemctl list-units --no-legend --plain --full --state=failed")
+        if not line.startswith(("run-", "outpost-"))
+    ]
+
+
+def accounts() -> list[str]:
+    locked = {}
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/etc/shadow").read_text().splitlines():
+            name, password, *_ = line.split(":")
+            locked[name] = "password" if password[:1] not in ("!", "*") else "locked"
+    found = []
+    for entry in pwd.getpwall():
+        state = locked.get(entry.pw_name, "locked")
+        found.append(
+            f"account\t{entry.pw_name}\t{entry.pw_uid}:{entry.pw_gid}:{entry.pw_dir}:{entry.pw_shell}:{state}"
+        )
+    for group in grp.getgrall():
+        found.append(f"group\t{group.gr_name}\t{group.gr_gid}")
+        found.extend(f"member\t{group.gr_name}\t{member}" for member in group.gr_mem)
+    return found
+
+
+def owned_by_packages() -> set[str]:
+    owned: set[str] = set()
+    for listing in glob.iglob("/var/lib/dpkg/info/*.list"):
+        for line in pathlib.Path(listing).read_text(errors="replace").splitlines():
+            if line.startswith(("/etc/", "/usr/local/")):
+                owned.add(line)
+    return owned
+
+
+def files(declared: set[str]) -> list[str]:
+    """Files in directories that configure the host, which neither a package nor the office put there."""
+    owned = owned_by_packages()
+    seen = [path for path in SINGLE if os.path.lexists(path)]
+    for top in (*WATCHED, *glob.glob("/home/*/.ssh")):
+        for directory, inner, names in os.walk(top):
+            links = [name for name in inner if os.path.islink(f"{directory}/{name}")]
+            for name in (*names, *links):
+                path = f"{directory}/{name}"
+                if "/systemd/" in path and os.path.islink(path):
+                    continue  # what is enabled or masked; the units tell
+                seen.append(path)
+    return [
+        f"file\t{path}\t{fingerprint(path)}"
+        for path in dict.fromkeys(seen)
+        if path not in declared and path not in owned and not PASSING.search(path)
+    ]
+
+
+def fingerprint(path: str) -> str:
+    if os.path.islink(path):
+        return f"link to {os.readlink(path)}"
+    try:
+        return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
+
+
+def conffiles(declared: set[str]) -> list[str]:
+    """Configuration files of packages that differ from the package."""
+    found = []
+    for line in said("dpkg-query --show --showformat '${Conffiles}\\n'"):
+        parts = line.split()
+        if len(parts) != 2 or parts[0] in declared:
+            continue
+        path, wanted = parts
+        try:
+            content = pathlib.Path(path).read_bytes()
+        except OSError:
+            found.append(f"conffile\t{path}\tmissing")
+            continue
+        if wanted != "newconffile" and hashlib.md5(content, usedforsecurity=False).hexdigest() != wanted:
+            found.append(f"conffile\t{path}\t{hashlib.sha256(content).hexdigest()[:16]}")
+    return found
+
+
+def modes() -> list[str]:
+    found = []
+    for path in GUARDED:
+        with contextlib.suppress(OSError, KeyError):
+            status = os.stat(path)
+            owner, group = pwd.getpwuid(status.st_uid).pw_name, grp.getgrgid(status.st_gid).gr_name
+            found.append(f"mode\t{path}\t{status.st_mode & 0o7777:o} {owner} {group}")
+    for line in said(
+        "findmnt --raw --noheadings --output TARGET,OPTIONS /tmp; findmnt --raw --noheadings --output TARGET,OPTIONS /dev/shm; "
+        "findmnt --raw --noheadings --output TARGET,OPTIONS /var/tmp"
+    ):
+        target, options = line.split(" ", 1)
+        kept = [word for word in options.split(",") if word in ("ro", "rw", "noexec", "nosuid", "nodev")]
+        found.append(f"mount\t{target}\t{','.join(kept)}")
+    return found
+
+
+def packet_filter() -> tuple[list[str], list[str]]:
+    """Tables beside the office's (a state); rules that differ from the file (faults)."""
+    tables = [line.removeprefix("table ") for line in said("nft list tables")]
+    look = "nft --stateless list table inet outpost"
+    live = said(look)
+    filed = said(f"unshare --net sh -c 'nft --file /etc/nftables.conf && {look}'")
+    strange = []
+    if filed and not live:
+        strange.append("filter\tmissing\tall rules: the table is not loaded")
+    elif filed:
+        count = collections.Counter(line.strip() for line in live)
+        count.subtract(line.strip() for line in filed)
+        for line, number in count.items():
+            if number and line not in ("}", ""):
+                strange.append(f"filter\t{'missing' if number < 0 else 'added'}\t{line}")
+    others = [table for table in tables if table != "inet outpost"]
+    states = [f"table\t{table}\t" for table in others]
+    for table in others:
+        text = "\n".join(said(f"nft --stateless list table {table}"))
+        text = re.sub(r"\d+\.\d+\.\d+\.\d+:\d+", "ADDRESS", text)  # Docker's own resolver changes its port
+        states.append(f"rules\t{table}\t{hashlib.sha256(text.encode()).hexdigest()[:16]}")
+    return states, strange
+
+
+def kernel() -> list[str]:
+    """Live settings that differ from the declared file."""
+    found = []
+    wanted: dict[str, str] = {}
+    try:
+        text = pathlib.Path("/etc/sysctl.d/90-outpost.conf").read_text()
+    except OSError:
+        return []
+    for line in text.splitlines():
+        key, equals, value = line.partition("=")
+        if not equals or line.startswith(("#", ";")):
+            continue
+        for path in glob.glob("/proc/sys/" + key.strip().lstrip("-").replace(".", "/")):
+            wanted[path] = " ".join(value.split())
+    for path, value in wanted.items():
+        with contextlib.suppress(OSError):
+            live = " ".join(pathlib.Path(path).read_text().split())
+            if live != value:
+                found.append(
+                    f"sysctl\t{path.removeprefix('/proc/sys/').replace('/', '.')}\t{live} instead of {value}"
+                )
+    return found
+
+
+def listeners(contract: dict[str, object]) -> list[str]:
+    """Sockets that wait for others and are in no flow."""
+    allowed = {tuple(entry) for entry in contract.get("listeners", ())}  # type: ignore[attr-defined]
+    found = []
+    for line in said("ss --no-header --listening --numeric --tcp --udp --processes"):
+        protocol, _, _, _, local, _, *rest = line.split()
+        address, _, port = local.rpartition(":")
+        address = address.partition("%")[0].strip("[]")
+        process = re.search(r'"([^"]+)",pid=(\d+)', " ".join(rest))
+        if process is None or address.startswith("127.") or address == "::1":
+            continue  # Docker's resolver listens in the container without being a process of it
+        program, pid = process.groups()
+        if (protocol, address, int(port)) in allowed:
+            continue
+        if protocol == "udp" and program in ("unbound", "chronyd", "rspamd") and int(port) >= 1024:
+            continue  # the near end of a question that is under way
+        found.append(f"listener\t{protocol} {address} {port}\t{program} {pid} {unit_of(pid)}")
+    return found
+
+
+def unit_of(pid: str) -> str:
+    with contextlib.suppress(OSError):
+        for part in reversed(pathlib.Path(f"/proc/{pid}/cgroup").read_text().strip().split("/")):
+            if part.endswith((".service", ".scope")):
+                return part
+    return ""
+
+
+def stale(units: dict[str, list[str]], paths: set[str]) -> list[str]:
+    """Units whose files were written after the daemon last loaded them."""
+    loads: dict[str, set[tuple[str, str]]] = collections.defaultdict(set)
+    for unit, own in units.items():
+        for path in own:
+            if not path.startswith("/etc/systemd/system/") and unit.endswith(".service"):
+                loads[unit].add((path, "StateChangeTimestamp"))
+    for path in paths:
+        if match := re.match(r"/etc/systemd/system/([^/]+\.service)(\.d/.*)?$", path):
+            loads[match[1]].add((path, "ExecMainStartTimestamp"))
+    if not loads:
+        return []
+    names = sorted(loads)
+    properties = "Id,ActiveState,NeedDaemonReload,StateChangeTimestamp,ExecMainStartTimestamp"
+    shown = "\n".join(
+        said(f"systemctl show --timestamp=us+utc --property={properties} {' '.join(names)}")
+    ).split("\n\n")
+    found = []
+    for name, block in zip(names, shown, strict=False):
+        values = dict(line.partition("=")[::2] for line in block.splitlines())
+        if values.get("NeedDaemonReload") == "yes":
+            found.append(f"stale\t{name}\tits unit file or a drop-in, after systemd read it")
+        if values.get("ActiveState") != "active":
+            continue
+        for path, stamp in sorted(loads[name]):
+            loaded = values.get(stamp, "").removesuffix(" UTC").partition(" ")[2]
+            with contextlib.suppress(OSError, ValueError):
+                moment = datetime.datetime.strptime(loaded + " +0000", "%Y-%m-%d %H:%M:%S.%f %z").timestamp()
+                if os.stat(path).st_ctime > moment:
+                    found.append(f"stale\t{name}\t{path}")
+                    break
+    return found
+
+
+def effective(declared_units: dict[str, list[str]]) -> list[str]:
+    """What daemons and systemd itself say they run with."""
+    versions = dict(
+        line.split(" ", 1)
+        for line in said(
+            "dpkg-query --show --showformat '${Package} ${Version}\\n' "
+            + " ".join(entry[1] for entry in ASKED)
+            + " 2>/dev/null"
+        )
+        if " " in line and line.split(" ", 1)[1]
+    )
+
+    def answer(entry: tuple[str, str, str]) -> list[str]:
+        unit, package, command = entry
+        if package not in versions or (
+            not shutil.which(command.split()[0].split(";")[0]) and command[:2] != "s="
+        ):
+            return []
+        lines = [re.sub(r"\s+", " ", line).strip() for line in said(command)]
+        return [
+            f"effective\t{unit}@{versions[package]}\t{discreet(line)}"
+            for line in lines
+            if line and line[0] != "#"
+        ]
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        found = [line for lines in pool.map(answer, ASKED) for line in lines]
+    names = sorted(name for name in declared_units if name.endswith(".service"))
+    if names:
+        shown = "\n".join(said(f"systemctl show --property={','.join(SECURITY)} {' '.join(names)}")).split(
+            "\n\n"
+        )
+        for name, block in zip(names, shown, strict=False):
+            if "LoadState=loaded" not in block:
+                continue  # masked; that is said of the unit itself
+            for line in block.splitlines():
+                line = re.sub(r" ; ignore_errors=.*| ; start_time=.*|; start_time=.*", "", line)
+                if not line.startswith("LoadState="):
+                    found.append(
+                        f"effective\t{name}@systemd\t{line if line.startswith('P') else discreet(line)}"
+                    )
+    return found
+
+
+def discreet(line: str) -> str:
+    """A line whose value nobody needs to read to see that it changed."""
+    key, separator, value = line.partition("=") if "=" in line else line.partition(" ")
+    if SENSITIVE.search(key) and separator and value and not value.lstrip().startswith("/"):
+        return f"{key}{separator}(not shown, {hashlib.sha256(value.encode()).hexdigest()[:12]})"
+    return line[:400]
+
+
+def name_and_clock(contract: dict[str, object]) -> list[str]:
+    found = []
+    wanted = contract.get("hostname")
+    live = os.uname().nodename
+    if wanted and live != wanted:
+        found.append(f"hostname\t{live}\tinstead of {wanted}")
+    return found
+
+
+def look() -> tuple[list[str], list[str]]:
+    """States and faults of now."""
+    declared_units, declared = records()
+    contract: dict[str, object] = {}
+    with contextlib.suppress(OSError, ValueError):
+        contract = json.loads(CONTRACT.read_text())
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        filters = pool.submit(packet_filter)
+        states = [
+            pool.submit(packages), pool.submit(units), pool.submit(accounts), pool.submit(files, declared),
+            pool.submit(conffiles, declared), pool.submit(modes), pool.submit(effective, declared_units),
+        ]  # fmt: skip
+        faults = [
+            pool.submit(troubled_units), pool.submit(kernel), pool.submit(listeners, contract),
+            pool.submit(stale, declared_units, declared), pool.submit(name_and_clock, contract),
+        ]  # fmt: skip
+    tables, rules = filters.result()
+    me = hashlib.sha256(pathlib.Path(__file__).read_bytes()).hexdigest()[:16]
+    return (
+        sorted({f"observer\t{me}\t", *tables, *(line for future in states for line in future.result())}),
+        [*rules, *(line for future in faults for line in future.result())],
+    )
+
+
+def known() -> set[str] | None:
+    try:
+        return set(KNOWN.read_text().splitlines())
+    except OSError:
+        return None
+
+
+def unfinished() -> bool:
+    """Whether an apply changed something after the known state was written down."""
+    try:
+        noted = KNOWN.stat().st_mtime_ns
+    except OSError:
+        return True
+    return any(record.stat().st_mtime_ns > noted for record in APPLIED.glob("*"))
+
+
+def same_version(lines: set[str], others: set[str]) -> set[str]:
+    """Without what a daemon says since it was upgraded: other versions have other defaults."""
+    objects = {line.split("\t")[1] for line in others if line.startswith("effective\t")}
+    return {line for line in lines if not line.startswith("effective\t") or line.split("\t")[1] in objects}
+
+
+def keep_copies(keep: set[str]) -> None:
+    """Files that no package and no office can restore: kept as they were when they were last known good."""
+    for line in keep:
+        kind, path, value = line.split("\t", 2)
+        copy = STATE / "known-files" / path.lstrip("/")
+        if (
+            kind != "file"
+            or value.startswith("link to ")
+            or (copy.is_file() and fingerprint(str(copy)) == value)
+        ):
+            continue
+        with contextlib.suppress(OSError):
+            copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if fingerprint(path) == value:
+                shutil.copy2(path, copy)
+                status = os.stat(path)
+                os.chown(copy, status.st_uid, status.st_gid)
+
+
+def main() -> None:
+    """Look, or remember."""
+    states, faults = look()
+    before = known()
+    if sys.argv[1:] == ["remember"]:
+        strange = set(sys.stdin.read().splitlines())
+        keep = (set(states) - strange) | (strange & (before or set()))
+        STATE.mkdir(mode=0o700, exist_ok=True)
+        new = KNOWN.with_suffix(".new")
+        new.write_text("".join(f"{line}\n" for line in sorted(keep)))
+        new.chmod(0o600)
+        keep_copies(keep)
+        new.replace(KNOWN)
+        return
+    now = set(states)
+    result = {
+        "first": before is None,
+        "unfinished": unfinished() or any(line.startswith("observer\t") for line in now - (before or set())),
+        "appeared": sorted(same_version(now - before, before)) if before is not None else [],
+        "vanished": sorted(same_version(before - now, now)) if before is not None else [],
+        "upgraded": before is not None and same_version(now - before, before) != now - before,
+        "faults": faults,
+    }
+    json.dump(result, sys.stdout)
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    main()
