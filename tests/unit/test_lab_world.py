@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+from ipaddress import ip_address
 from pathlib import Path
 
 import dns.zone
@@ -15,6 +17,7 @@ from outpost.lab.info import info
 from outpost.lab.instance import Instance, directory
 from outpost.lab.material import credentials, world_authority
 from outpost.lab.paths import IMAGES, OFFICE
+from outpost.office.dns import reverse_zone
 
 
 @pytest.fixture(params=[0, 5])
@@ -28,12 +31,11 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     return instance
 
 
-def zone_of(lab: Instance, name: str, office_ds: tuple[str, ...] = ()) -> dns.zone.Zone:
-    """A zone of the root server, parsed."""
+def zone_of(lab: Instance, name: str) -> dns.zone.Zone:
+    """A zone of the root server, parsed; the DS records that it includes are the registry's."""
     zone = next(item for item in dnszones.zones(lab) if item.name == name)
-    return dns.zone.from_text(
-        dnszones.zone_file(lab, zone, office_ds).decode(), origin=name, relativize=False
-    )
+    text = re.sub(r"(?m)^\$INCLUDE .*$", "", dnszones.zone_file(lab, zone).decode())
+    return dns.zone.from_text(text, origin=name, relativize=False)
 
 
 def test_every_machine_renders_without_an_undefined_name(lab: Instance) -> None:
@@ -65,21 +67,20 @@ def test_chain_of_trust_has_no_gap(lab: Instance) -> None:
             shown = zone_of(lab, zone.parent).get_rdataset(zone.name, "DS")
             key = keys.ec_key(lab.directory / "world" / "dnssec" / f"{zone.file}.pem")
             assert shown is not None
-            assert [item.to_text() for item in shown] == [keys.ds(zone.name, key)]
+            assert ([item.to_text() for item in shown] == [keys.ds(zone.name, key)]) == zone.trusted
 
 
-def test_office_is_insecure_until_its_key_is_known(lab: Instance) -> None:
-    parent = dnszones.parent_of_office(lab).name
-    office = f"{lab.office.domain}."
-    key = "1 13 2 " + "ab" * 32
-    assert zone_of(lab, parent).get_rdataset(office, "DS") is None
-    shown = zone_of(lab, parent, (key,)).get_rdataset(office, "DS")
-    assert shown is not None
-    assert shown[0].to_text() == key
+def test_every_zone_of_the_office_is_delegated_with_the_ds_that_the_registry_keeps(lab: Instance) -> None:
+    placed = dict(dnszones.files(lab))
+    for child in dnszones.children(lab):
+        shown = dnszones.zone_file(lab, child.parent).decode()
+        assert f'$INCLUDE "{child.ds_file}"' in shown
+        assert b" DS " not in placed[child.ds_file], "insecure until its key is known"
+        assert zone_of(lab, child.parent.name).get_rdataset(child.name, "NS") is not None
 
 
 def test_office_name_servers_have_glue_in_both_families(lab: Instance) -> None:
-    parent = zone_of(lab, dnszones.parent_of_office(lab).name)
+    parent = zone_of(lab, dnszones.children(lab)[0].parent.name)
     for host in lab.office.with_role("dns"):
         assert parent.get_rdataset(f"{host.fqdn}.", "A") is not None
         assert parent.get_rdataset(f"{host.fqdn}.", "AAAA") is not None
@@ -87,13 +88,20 @@ def test_office_name_servers_have_glue_in_both_families(lab: Instance) -> None:
 
 def test_every_address_has_a_name_that_points_back(lab: Instance) -> None:
     pointers = {
-        (name.to_text(), data.to_text())
+        name.to_text()
         for zone in dnszones.zones(lab)
         if zone.template == "reverse"
-        for name, _ttl, data in zone_of(lab, zone.name).iterate_rdatas("PTR")
+        for name, _ttl, _data in zone_of(lab, zone.name).iterate_rdatas("PTR")
     }
-    count = sum(len(pair) for machine in lab.machines for pair in machine.addresses.values())
-    assert len(pointers) == count
+    held = [reverse_zone(lab.office, network) for network in lab.office.dns.reverse]
+    office = {record.name for zone in held for record in zone.records if record.type == "PTR"}
+    assert pointers & office == set()
+    for machine in lab.machines:
+        for address in (item for pair in machine.addresses.values() for item in pair):
+            inside = any(ip_address(address) in network for network in lab.office.dns.reverse)
+            name = f"{ip_address(address).reverse_pointer}."
+            assert (name in office) == (inside and machine.office)
+            assert (name in pointers) != inside
 
 
 def test_mail_servers_prove_every_name_they_are_known_by(lab: Instance) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -12,8 +11,11 @@ from outpost.lab.instance import Instance
 from outpost.lab.material import credentials, environment
 from outpost.lab.paths import WORLD
 from outpost.lab.world import Machine
+from outpost.office.dns import reverse_zone
 
 STORAGE = "/var/lib/knot"
+REGISTRY = f"{STORAGE}/registry"
+"""Where the parent keeps the DS records of the office's zones; its zone files include them."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,14 @@ class Zone:
         file: Base name of its files.
         template: Base name of its template.
         parent: Zone that delegates it.
+        trusted: Whether the parent's DS is that of its key; one zone of the world is forged on purpose.
     """
 
     name: str
     file: str
     template: str
     parent: str
+    trusted: bool = True
 
 
 ROOT_ZONE = Zone(name=".", file="root", template="registry", parent="")
@@ -45,12 +49,27 @@ class Delegation:
     servers: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True)
+class Child:
+    """A zone of the office, and the zone of the world that delegates it."""
+
+    name: str
+    parent: Zone
+    servers: tuple[tuple[str, str], ...]
+
+    @property
+    def ds_file(self) -> str:
+        """Where the parent keeps its DS records; the name that dnssec-cds(1) expects."""
+        return f"{REGISTRY}/dsset-{self.name}"
+
+
 def zones(instance: Instance) -> tuple[Zone, ...]:
     """Every zone of the root server, parents first."""
     ipv4, ipv6 = (f"{name}." for name in _reverse(instance.slot))
     return (
         ROOT_ZONE,
         Zone("test.", "test", "registry", "."),
+        Zone("forged.test.", "forged", "forged", "test.", trusted=False),
         *(
             Zone(f"{machine.domain}.", machine.domain, "domain", "test.")
             for machine in _mail_servers(instance)
@@ -65,48 +84,47 @@ def trust_anchor(instance: Instance) -> list[str]:
     return [f". IN DS {_ds(instance, ROOT_ZONE)}"]
 
 
-def files(instance: Instance, office_ds: Iterable[str]) -> list[tuple[str, bytes]]:
+def files(instance: Instance) -> list[tuple[str, bytes]]:
     """Zone files and the keys that the server imports: (path, content)."""
-    result = []
+    result = [(child.ds_file, b"; nothing here yet\n") for child in children(instance)]
     for zone in zones(instance):
-        result.append((f"{STORAGE}/{zone.file}.zone", zone_file(instance, zone, office_ds)))
+        result.append((f"{STORAGE}/{zone.file}.zone", zone_file(instance, zone)))
         key = _key_file(instance, zone)
         keys.ec_key(key)
         result.append((f"{STORAGE}/import/{zone.file}.pem", key.read_bytes()))
     return result
 
 
-def parent_of_office(instance: Instance) -> Zone:
-    """The zone that delegates the office's."""
-    above = f"{instance.office.domain.partition('.')[2]}."
-    return next(zone for zone in zones(instance) if zone.name == above)
+def children(instance: Instance) -> tuple[Child, ...]:
+    """The office's zones: its domain, then the reverse zones it holds."""
+    office = instance.office
+    names = (
+        f"{office.domain}.",
+        *(reverse_zone(office, network).name for network in office.dns.reverse),
+    )
+    return tuple(Child(name, _parent(instance, name), _office_servers(instance)) for name in names)
 
 
-def zone_file(instance: Instance, zone: Zone, office_ds: Iterable[str]) -> bytes:
-    """The unsigned content of a zone.
+def _parent(instance: Instance, name: str) -> Zone:
+    above = [zone for zone in zones(instance) if zone.name == "." or name.endswith(f".{zone.name}")]
+    return max(above, key=lambda zone: len(zone.name))
 
-    Args:
-        instance: Whose zone.
-        zone: Which.
-        office_ds: DS data of the office's zone (``key tag, algorithm, digest type, digest``).
-    """
+
+def zone_file(instance: Instance, zone: Zone) -> bytes:
+    """The unsigned content of a zone."""
     mail = next((machine for machine in _mail_servers(instance) if f"{machine.domain}." == zone.name), None)
     context = {
         "names": _names(instance, zone),
         "children": [
-            Delegation(child.name, (_ds(instance, child),))
+            Delegation(child.name, (_ds(instance, child if child.trusted else ROOT_ZONE, child.name),))
             for child in zones(instance)
             if child.parent == zone.name
         ],
-        "delegations": [],
+        "delegations": [child for child in children(instance) if child.parent == zone],
         "pointers": _pointers(instance, zone),
     }
     if mail:
         context["mail"] = {"fqdn": mail.outside_name, "tlsa": keys.tlsa(credentials(instance, mail)[0])}
-    if zone == parent_of_office(instance):
-        context["delegations"] = [
-            Delegation(f"{instance.office.domain}.", tuple(office_ds), _office_servers(instance))
-        ]
     template = environment().get_template(
         str((WORLD / "root/var/lib/knot" / f"{zone.template}.zone.j2").relative_to(WORLD))
     )
@@ -145,7 +163,12 @@ def _pointers(instance: Instance, zone: Zone) -> list[tuple[str, str]]:
         for address in addresses
     ]
     owners = ((f"{ip_address(address).reverse_pointer}.", name) for address, name in pairs)
-    return [(owner, name) for owner, name in owners if owner.endswith(f".{zone.name}")]
+    held = [f".{child.name}" for child in children(instance)]
+    return [
+        (owner, name)
+        for owner, name in owners
+        if owner.endswith(f".{zone.name}") and not any(owner.endswith(below) for below in held)
+    ]
 
 
 def _reverse(slot: int) -> tuple[str, str]:
@@ -158,5 +181,6 @@ def _key_file(instance: Instance, zone: Zone) -> Path:
     return instance.directory / "world" / "dnssec" / f"{zone.file}.pem"
 
 
-def _ds(instance: Instance, zone: Zone) -> str:
-    return keys.ds(zone.name, keys.ec_key(_key_file(instance, zone)))
+def _ds(instance: Instance, zone: Zone, name: str = "") -> str:
+    """The DS of a zone's key, as one of that name."""
+    return keys.ds(name or zone.name, keys.ec_key(_key_file(instance, zone)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from outpost.lab import dnszones, keys, world
@@ -76,13 +75,12 @@ class OfficeSeen:
     client_senders: tuple[str, ...]
 
 
-def files(instance: Instance, machine: Machine, office_ds: Iterable[str] = ()) -> list[File]:
+def files(instance: Instance, machine: Machine) -> list[File]:
     """Everything the lab puts into a machine before its first start.
 
     Args:
         instance: Whose machine.
         machine: Which.
-        office_ds: DS records of the office's zone, for its parent; none while it is not deployed.
     """
     host_key = instance.directory / "hosts" / machine.name
     public = keys.ssh_key(host_key, machine.fqdn)
@@ -106,7 +104,7 @@ def files(instance: Instance, machine: Machine, office_ds: Iterable[str] = ()) -
             File("/etc/outpost/host.key", key.read_bytes()),
         ]
     if machine.role == "root":
-        result += [File(path, content) for path, content in dnszones.files(instance, office_ds)]
+        result += [File(path, content) for path, content in dnszones.files(instance)]
     return result
 
 
@@ -133,6 +131,9 @@ def _templates(instance: Instance, machine: Machine, directory: str) -> list[Fil
     }
     top = WORLD / directory
     return [
+        "children": dnszones.children(instance),
+        "registry": dnszones.REGISTRY,
+        "storage": dnszones.STORAGE,
         File(
             f"/{template.relative_to(top)}".removesuffix(".j2"),
             made.get_template(str(template.relative_to(WORLD))).render(context).encode(),

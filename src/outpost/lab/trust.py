@@ -25,7 +25,9 @@ SEP = 0x0001  # RFC 4034, section 2.1.1: the key that a DS points at
 
 
 def after_deploy(instance: Instance) -> None:
-    """Puts the office's DS into its parent zone and the office's authority onto the world's machines.
+    """Gives the DS records of the office's zones to their parents and its authority to the world's machines.
+
+    A parent that has a DS of the zone follows its CDS by itself from then on (templates/world/root).
 
     Called after a deploy; may be repeated.
 
@@ -34,13 +36,14 @@ def after_deploy(instance: Instance) -> None:
     """
     client = engine.connect()
     root = instance.container("root", client)
-    parent = dnszones.parent_of_office(instance)
-    wanted = dnszones.zone_file(instance, parent, office_ds(instance))
-    path = f"{dnszones.STORAGE}/{parent.file}.zone"
-    if containers.run(root, "cat", path).encode() != wanted:
-        containers.put(root, [render.File(path, wanted)])
-        containers.run(root, "knotc", "-b", "zone-reload", parent.name)
-        containers.run(instance.container("gw", client), "unbound-control", "flush_zone", parent.name)
+    for child in dnszones.children(instance):
+        shown = zone_ds(instance, child.name)
+        if not any(ds in containers.run(root, "cat", child.ds_file).upper() for ds in map(str.upper, shown)):
+            lines = "".join(f"{child.name} 5 IN DS {ds}\n" for ds in shown)
+            containers.put(root, [render.File(child.ds_file, lines.encode())])
+            containers.run(root, "touch", f"{dnszones.STORAGE}/{child.parent.file}.zone")
+            containers.run(root, "knotc", "-b", "zone-reload", child.parent.name)
+            containers.run(instance.container("gw", client), "unbound-control", "flush_zone", child.name)
     outside = [
         instance.container(machine.name, client) for machine in instance.machines if not machine.office
     ]
@@ -54,7 +57,7 @@ def office_ds(instance: Instance) -> list[str]:
     Raises:
         LabError: It shows none within ``SIGNED_WITHIN`` seconds.
     """
-    zone = dns.name.from_text(instance.office.domain)
+    zone = dns.name.from_text(name)
     primary = instance.office.with_role("dns")[0]
     server = str(primary.in_zone("wan")[0])
     deadline = time.monotonic() + SIGNED_WITHIN
@@ -66,8 +69,8 @@ def office_ds(instance: Instance) -> list[str]:
             said = str(error) or type(error).__name__
         time.sleep(0.5)
     raise LabError(
-        f"{primary.fqdn} ({server}) does not show a signed zone {instance.office.domain}: {said}",
-        f"docker exec {instance.container_name(primary.name)} knotc zone-status {instance.office.domain}",
+        f"{primary.fqdn} ({server}) does not show a signed zone {name}: {said}",
+        f"docker exec {instance.container_name(primary.name)} knotc zone-status {name}",
     )
 
 
