@@ -11,6 +11,7 @@ from outpost.secrets import Secrets
 from roles import drift, shapes
 from roles.base import base
 from roles.dns import dns
+from roles.hardening import hardening
 from roles.mta import mta
 from roles.observation import declaring
 from roles.store import store
@@ -27,6 +28,7 @@ def become() -> None:
     """What this host is."""
     drift.first()
     base(office=office, me=me, secrets=secrets)
+    hardening(office=office, me=me)
     drift.contract(office=office, me=me)
     if me.role == "dns":
         dns(office=office, me=me, secrets=secrets)

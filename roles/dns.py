@@ -23,6 +23,11 @@ def dns(*, office: Office, me: Host, secrets: Secrets) -> None:
     if view.is_primary:
         _signing_keys(secrets)
         _zone_files(zones)
+    settings(
+        name="knot-sandbox",  # apart from its configuration, because that is reloaded and this needs a restart
+        files=[rendered("dns", "/etc/systemd/system/knot.service.d/outpost.conf")],
+        activate="systemctl try-restart knot.service",
+    )
     service(
         name="knot",
         unit="knot.service",

@@ -330,6 +330,8 @@ def stale(units: dict[str, list[str]], paths: set[str]) -> list[str]:
             if not path.startswith("/etc/systemd/system/") and unit.endswith(".service"):
                 loads[unit].add((path, "StateChangeTimestamp"))
     for path in paths:
+        if path.endswith("/limits.conf"):
+            continue  # systemd puts these on a running daemon
         if match := re.match(r"/etc/systemd/system/([^/]+\.service)(\.d/.*)?$", path):
             loads[match[1]].add((path, "ExecMainStartTimestamp"))
     if not loads:

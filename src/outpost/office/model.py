@@ -498,6 +498,23 @@ class Webmail(Part):
     )
 
 
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+
+
+class Maintenance(Part):
+    """When hosts may be changed (`[maintenance]`)."""
+
+    read_only: tuple[Weekday, ...] = Field(
+        default=(),
+        description="Days (UTC) on which `apply` refuses unless it is told `--anyway`: nobody is there to mend it.",
+        examples=[["friday", "saturday"]],
+    )
+    upgrades_at: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = Field(
+        default="02:00",
+        description="Time of day (UTC) from which security upgrades install themselves, within half an hour.",
+    )
+
+
 class Encryption(Part):
     """Who can read the office's secrets (`[secrets]`)."""
 
@@ -542,6 +559,7 @@ class Office(Part):
     acme: Acme = Field(default=Acme(), description="The authority that issues them.")
     ssh: Ssh = Field(default=Ssh(), description="Administrators' access.")
     webmail: Webmail = Field(default=Webmail(), description="Webmail.")
+    maintenance: Maintenance = Field(default=Maintenance(), description="When hosts may be changed.")
     secrets: Encryption = Field(default=Encryption(), description="Readers of secrets.age.")
 
     @property

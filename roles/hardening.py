@@ -1,0 +1,75 @@
+"""What every host has beyond its packet filter and SSH: sandboxes, limits, modules, audit, the hours of upgrades."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyinfra.api.deploy import deploy
+
+from outpost.office import Host, Office
+from outpost.office.base import UNUSED_MODULES, BaseView, cgroup_limits
+from roles.shapes import File, once, packages, rendered, service, settings
+
+
+@deploy("hardening")
+def hardening(*, office: Office, me: Host) -> None:
+    """Make a break-in or a flood stay where it is."""
+    view = BaseView(office, me)
+    _sandboxes()
+    _limits(me)
+    settings(
+        name="sessions' limits",
+        files=[rendered("base", "/etc/security/limits.d/outpost.conf")],
+    )
+    settings(
+        name="kernel modules",
+        files=[rendered("base", "/etc/modprobe.d/outpost.conf", modules=UNUSED_MODULES)],
+    )
+    settings(
+        name="hours of upgrades",
+        files=[_unit_file("apt-daily-upgrade.timer", upgrades_at=office.maintenance.upgrades_at)],
+        activate="systemctl try-restart apt-daily-upgrade.timer",
+    )
+    if view.owns_kernel:
+        _machine()
+
+
+def _machine() -> None:
+    """What a container shares with the machine it runs on, and a machine has of its own."""
+    packages("audit and AppArmor", ["apparmor", "auditd"])
+    service(
+        name="auditd",
+        unit="auditd.service",
+        files=[rendered("base", "/etc/audit/rules.d/outpost.rules", mode="0640")],
+        on_change="reload",
+    )
+    once(
+        "AppArmor's profiles are loaded",
+        unless="! [ -d /sys/module/apparmor ] || systemctl is-active --quiet apparmor.service",
+        command="systemctl enable --now --quiet apparmor.service",
+    )
+
+
+def _sandboxes() -> None:
+    for unit in ("unbound.service", "ssh.service"):
+        settings(
+            name=f"{unit.removesuffix('.service')}-sandbox",
+            files=[_unit_file(unit)],
+            activate=f"systemctl try-restart {unit}",
+        )
+
+
+def _limits(me: Host) -> None:
+    """Apart from the sandboxes: systemd puts them on a running daemon without a restart."""
+    settings(
+        name="cgroup limits",
+        files=[
+            rendered("base", f"/etc/systemd/system/{unit}.d/limits.conf", template="limits.conf", limit=limit)
+            for unit, limit in cgroup_limits(me.role).items()
+        ],
+        activate="systemctl daemon-reload",
+    )
+
+
+def _unit_file(unit: str, **context: Any) -> File:
+    return rendered("base", f"/etc/systemd/system/{unit}.d/outpost.conf", **context)
