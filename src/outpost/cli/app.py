@@ -143,6 +143,65 @@ def verify(
     raise typer.Exit(verify_office(office, name, host, via, as_json=json, junit=junit))
 
 
+@app.command(
+    epilog="Examples: `./outpost attack lab --list`, `./outpost attack lab --only 2g --only REL --transcript`. Exit code 0: "
+    "withstood, 1: breached."
+)
+def attack(
+    office: OfficeArgument,
+    name: NameOption = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only", metavar="ID", help="An attack, a family (A-DSN), a control or a fault; may be repeated."
+        ),
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Show the attacks and carry out none.")] = False,
+    slow: Annotated[bool, typer.Option("--slow", help="Floods and the long fuzzing, too.")] = False,
+    positive: Annotated[
+        bool,
+        typer.Option(
+            "--with-positive-control",
+            help="In the lab: turn each defence off afterwards and see the same attack succeed; then turn it on again.",
+        ),
+    ] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep the results in controls/measured.json (appendix II).")
+    ] = False,
+    transcript: Annotated[bool, typer.Option("--transcript", help="Show every dialogue.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Attack an office as the case study fears, bounded in count and time, and measure what honest people notice.
+
+    The lab, or an office whose file agrees to it for a time (`[attack] consent_until`), with somebody at the terminal.
+    """
+    from outpost.cli.attack import attack_office
+
+    raise typer.Exit(
+        attack_office(
+            office,
+            name,
+            only,
+            listed=listed,
+            slow=slow,
+            positive=positive,
+            record=record,
+            transcripts=transcript,
+            as_json=json,
+        )
+    )
+
+
+@app.command(
+    epilog="Example: `./outpost hosts harbour --json`. Exit code 0: listed, 1: the office file has problems."
+)
+def hosts(office: OfficeArgument, name: NameOption = None, json: JsonOption = False) -> None:
+    """List an office's hosts: role, name, addresses in each zone. What scripts and the Vagrantfile read."""
+    from outpost.cli.office import list_hosts
+
+    raise typer.Exit(list_hosts(office, name, as_json=json))
+
+
 @app.command("test", epilog="Example: `./outpost test --fast`. Exit code 0: all passed, 1: something failed.")
 def suite(
     yes: YesOption = False,

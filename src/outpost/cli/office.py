@@ -35,7 +35,7 @@ def check_office(office: str, name: str | None, *, as_json: bool) -> int:
     file = directory / "office.toml"
     problems = list(problems_of(directory))
     if directory == template:  # its world's authority is made for each instance
-        problems = [problem for problem in problems if problem.value != "world-ca.pem"]
+        problems = [problem for problem in problems if problem.value not in ("world-ca.pem", "acme-ca.pem")]
     if as_json:
         say_json({"office": office, "file": shown(file), "problems": [vars(problem) for problem in problems]})
     elif problems:
@@ -50,6 +50,30 @@ def check_office(office: str, name: str | None, *, as_json: bool) -> int:
 
 def _summary(office: Office) -> str:
     return f"{office.domain}, {len(office.hosts)} hosts, {len(office.users)} users, {len(office.peers)} peers"
+
+
+def list_hosts(office: str, name: str | None, *, as_json: bool) -> int:
+    """Each host with its role, name and addresses."""
+    directory = INVENTORY / LAB if office == LAB and name is None else find(office, name).data
+    found = load(directory)
+    listed = [
+        {
+            "name": host.name,
+            "role": host.role,
+            "fqdn": host.fqdn,
+            "addresses": {zone: [str(address) for address in host.in_zone(zone)] for zone in host.addresses},
+        }
+        for host in found.hosts
+    ]
+    if as_json:
+        say_json(listed)
+        return CLEAN
+    table = Table("host", "role", "name", "addresses", box=None, padding=(0, 2, 0, 0))
+    for host in found.hosts:
+        where = "\n".join(f"{zone}: {', '.join(map(str, host.in_zone(zone)))}" for zone in host.addresses)
+        table.add_row(host.name, host.role, host.fqdn, where)
+    out.print(table)
+    return CLEAN
 
 
 def show_problems(problems: Iterable[Problem], file: Path | None = None) -> None:
@@ -94,12 +118,17 @@ def apply_office(
             return FAILED if proposed.failed else CLEAN
         if err.input("Apply? [y/N] ").strip().lower() not in ("y", "yes"):
             return FAILED
+    from outpost.rotation import dnssec
+
     outcome = run.apply(target, limit=hosts, connector=via, watcher=watcher())
     if as_json:
         say_json(outcome.as_data(target))
     else:
         _show_apply(outcome, target)
-    return FAILED if outcome.failed else CLEAN
+    if outcome.failed:
+        return FAILED
+    dnssec.after_apply(target, outcome.hosts, lambda text: err.print(text, markup=False), via)
+    return CLEAN
 
 
 def _limit(office: Office, patterns: list[str] | None) -> tuple[str, ...]:
