@@ -106,4 +106,5 @@ def _access(view: BaseView) -> None:
             rendered("base", "/etc/ssh/sshd_config.d/00-outpost.conf", view=view),
         ],
         check="sshd -t",
+        guarded=True,
     )

@@ -15,6 +15,11 @@ from roles.shapes import File, once, packages, rendered, service, settings
 def hardening(*, office: Office, me: Host) -> None:
     """Make a break-in or a flood stay where it is."""
     view = BaseView(office, me)
+    service(
+        name="outpost-undo",  # a change that waits for its confirmation does not survive a restart (roles.guard)
+        unit="outpost-undo.service",
+        files=[rendered("base", "/etc/systemd/system/outpost-undo.service")],
+    )
     _sandboxes()
     _limits(me)
     settings(

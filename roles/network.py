@@ -12,6 +12,7 @@ def network(view: BaseView) -> None:
         name="sysctl",
         files=[rendered("base", "/etc/sysctl.d/90-outpost.conf", view=view)],
         activate="/usr/lib/systemd/systemd-sysctl",
+        guarded=True,
     )
     service(
         name="nftables",
@@ -19,6 +20,7 @@ def network(view: BaseView) -> None:
         files=[rendered("base", "/etc/nftables.conf", mode="0755", view=view)],
         check="nft --check --file /etc/nftables.conf",
         on_change="reload",
+        guarded=True,
     )
     once(
         "nftables loaded",  # the unit stays active when somebody flushes the rules by hand

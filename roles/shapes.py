@@ -26,13 +26,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from pyinfra.api.command import FileUploadCommand, StringCommand
+from pyinfra.api.command import FileUploadCommand, FunctionCommand, StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import state
 from pyinfra.operations import files as stock_files
 from pyinfra.operations import server as stock_server
 
 from outpost.drift.findings import Finding
+from roles import guard
 from roles.observation import (
     APPLIED,
     STATE,
@@ -53,7 +54,7 @@ PACKAGES_BEFORE = f"cat {PACKAGES}"
 ENABLED = ("enabled", "static", "alias", "generated", "indirect")
 """Unit file states in which a unit starts at boot, or needs nothing for it (systemctl(1), is-enabled)."""
 
-Command = str | StringCommand | FileUploadCommand
+Command = str | StringCommand | FileUploadCommand | FunctionCommand
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ def service(
     watches: Sequence[File] = (),
     check: str | None = None,
     on_change: Literal["restart", "reload"] = "restart",
+    guarded: bool = False,
 ) -> None:
     """A daemon and its files: checked, installed, enabled, running, restarted when what it loaded differs.
 
@@ -156,6 +158,8 @@ def service(
         watches: Files that another shape installs and this daemon loads (certificates).
         check: Command that accepts or refuses the future configuration.
         on_change: ``reload`` for daemons that lose nothing by it and pick up everything.
+        guarded: It stands between the controller and the host: the host undoes a change by itself unless a fresh
+            connection confirms it (`roles.guard`).
     """
     key = _note(name, files)
     if will_ask(paths=[file.path for file in files], unit=unit):
@@ -174,21 +178,37 @@ def service(
         check=check,
         activate=activate,
         unit=unit,
+        guarded=guarded,
     )
 
 
 def settings(
-    *, name: str, files: Sequence[File], check: str | None = None, activate: str | None = None
+    *,
+    name: str,
+    files: Sequence[File],
+    check: str | None = None,
+    activate: str | None = None,
+    guarded: bool = False,
 ) -> None:
     """Files without a daemon of their own, and the command that puts a change into effect.
 
     Args:
         activate: Run after a change (``sysctl --system``); run again by the next run if it failed.
+        guarded: As for a service.
     """
     key = _note(name, files)
     if will_ask(paths=[file.path for file in files]):
         return
-    _converge(name=name, key=key, files=tuple(files), watches=(), check=check, activate=activate, unit="")
+    _converge(
+        name=name,
+        key=key,
+        files=tuple(files),
+        watches=(),
+        check=check,
+        activate=activate,
+        unit="",
+        guarded=guarded,
+    )
 
 
 def packages(name: str, names: Sequence[str], *, preseed: Sequence[str] = ()) -> None:
@@ -292,6 +312,7 @@ def _converge(
     check: str | None,
     activate: str | None,
     unit: str,
+    guarded: bool,
 ) -> Generator[Command, None, None]:
     answer = observe(paths=[file.path for file in files], unit=unit)
     record = answer.records.get(key, ())
@@ -317,13 +338,22 @@ def _converge(
         archive = f"{STATE}/{key}.tar"
         yield StringCommand("mkdir", "-p", "-m", "0700", STATE)
         yield FileUploadCommand(_tar(changed), archive)
-        yield StringCommand(_install_script(key, archive, changed, gone, check))
+        arrange = guard.keep_previous(
+            key, [file.path for file in changed], gone, activate=activate, first=not record
+        )
+        if guarded and record:
+            arrange += guard.arm(key)
+        yield StringCommand(_install_script(key, archive, changed, gone, check, arrange))
     if changed or gone or not loaded or not running:
         steps = ["set -eu"]
         if any(path.startswith("/etc/systemd/") for path in (*wanted, *gone)):
             steps.append("systemctl daemon-reload")
         if activate:
             steps.append(f"( {activate} )")
+        if guarded and record and (changed or gone):
+            yield StringCommand("\n".join(steps))
+            yield guard.confirmation(key)
+            steps = ["set -eu"]
         entries = [f"path {path}" for path in sorted(wanted)] + [f"digest {digest}"]
         if unit:
             entries.insert(0, f"unit {unit}")
@@ -355,7 +385,12 @@ def _tar(files: Sequence[File]) -> io.BytesIO:
 
 
 def _install_script(
-    key: str, archive: str, changed: Sequence[File], gone: Sequence[str], check: str | None
+    key: str,
+    archive: str,
+    changed: Sequence[File],
+    gone: Sequence[str],
+    check: str | None,
+    arrange: Sequence[str] = (),
 ) -> str:
     """Unpack aside, check in an overlay of the future file system, then move each file into place."""
     stage = f"{STAGE}/{key}"
@@ -377,6 +412,7 @@ def _install_script(
         lines.append(
             f"unshare --mount sh -euc {shlex.quote(mounts + check)} >{stage}.log 2>&1 || {{ cat {stage}.log >&2; exit 1; }}"
         )
+    lines.extend(arrange)
     lines.append(f"[ ! -e {APPLIED}/{key} ] || sed -i '/^digest /d' {APPLIED}/{key}")
     for file in changed:
         path, new = shlex.quote(file.path), shlex.quote(f"{file.path}.outpost-new")

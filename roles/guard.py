@@ -1,0 +1,139 @@
+"""A push that cannot strand a site: the host keeps what was before, and goes back to it unless somebody confirms.
+
+``/var/lib/outpost/previous/NAME`` holds the files of a shape as they were before its last change, and ``undo``, the
+script that brings them back and activates them. For what stands between the controller and the host (packet filter,
+SSH, network, sudo) a change first arms a timer on the host; only a new connection disarms it, because one that was
+open before outlives rules that let nobody in again. A restart of the host while a change waits for its confirmation
+undoes it too (``outpost-undo.service``), before the packet filter is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.exceptions import OperationError
+from pyinfra.api.host import Host
+from pyinfra.api.state import State
+from pyinfra.context import host
+
+from roles.observation import APPLIED, STATE
+
+PREVIOUS = f"{STATE}/previous"
+ARMED = f"{STATE}/armed"
+SECONDS_VARIABLE = "OUTPOST_CONFIRM_WITHIN"
+CONFIRM_WITHIN = 60
+"""Seconds that a host waits for the confirmation; a slow line needs three of them for a new connection."""
+
+
+def seconds() -> int:
+    """How long the host waits before it goes back."""
+    return int(os.environ.get(SECONDS_VARIABLE, CONFIRM_WITHIN))
+
+
+def unit(key: str) -> str:
+    """The transient timer that undoes a change."""
+    return f"outpost-undo-{key}"
+
+
+def keep_previous(
+    key: str, changed: Sequence[str], gone: Sequence[str], *, activate: str | None, first: bool
+) -> list[str]:
+    """Shell lines that keep the files as they are now, and how to come back to them.
+
+    Args:
+        first: Nothing has been applied here yet, so there is nothing to come back to.
+    """
+    kept = f"{PREVIOUS}/{key}"
+    if first:
+        return [f"rm -rf {kept}"]
+    listed = " ".join(map(shlex.quote, (*changed, *gone)))
+    undo = [
+        "set -u",
+        f"tar --extract --preserve-permissions --same-owner --file={kept}/files.tar --directory=/",
+        f'while read -r path; do rm -f -- "$path"; done < {kept}/created',
+        # Without its digest the next apply makes the daemon load its files, should it not get to the last line here.
+        f"sed -i '/^digest /d' {APPLIED}/{key}",
+        f"rm -f {ARMED}/{key}",
+        '[ "${1:-}" = booting ] && exit 0',
+        "systemctl daemon-reload",
+        f"( {activate or 'true'} ) && cp --archive {kept}/record {APPLIED}/{key}",
+        f"logger -t outpost 'went back to the previous {key}'",
+    ]
+    return [
+        f"rm -rf {kept}.new; mkdir -p -m 0700 {PREVIOUS} {kept}.new",
+        f"cp --archive {APPLIED}/{key} {kept}.new/record",
+        f": > {kept}.new/created; : > {kept}.new/existing",
+        f'for path in {listed}; do if [ -e "$path" ]; then echo "${{path#/}}" >> {kept}.new/existing; '
+        f'else echo "$path" >> {kept}.new/created; fi; done',
+        f"tar --create --file={kept}.new/files.tar --directory=/ --files-from={kept}.new/existing",
+        f"printf '%s\\n' {' '.join(map(shlex.quote, undo))} > {kept}.new/undo",
+        f"rm -rf {kept}; mv -T {kept}.new {kept}",
+    ]
+
+
+def arm(key: str) -> list[str]:
+    """Shell lines that make the host undo what comes next, unless it is told otherwise in time."""
+    name = unit(key)
+    return [
+        f"mkdir -p -m 0700 {ARMED}; ln -sfn {PREVIOUS}/{key}/undo {ARMED}/{key}",
+        f"systemctl stop --quiet {name}.timer 2>/dev/null || true; systemctl reset-failed {name}.service 2>/dev/null || true",
+        f"systemd-run --quiet --collect --on-active={seconds()} --timer-property=AccuracySec=1s --unit={name} "
+        f"/bin/sh {PREVIOUS}/{key}/undo",
+    ]
+
+
+def disarm(key: str) -> str:
+    """The host's command for "all is well"."""
+    return f"systemctl stop {unit(key)}.timer && rm -f {ARMED}/{key}"
+
+
+def confirmation(key: str) -> StringCommand | FunctionCommand:
+    """Over SSH a connection of its own; a container is reached by no network that rules could close."""
+    if host.connector_cls.__name__ != "SSHConnector":
+        return StringCommand(disarm(key))
+    return FunctionCommand(_confirm, [key], {})
+
+
+def _confirm(state: State, host: Host, key: str) -> None:  # noqa: ARG001 (pyinfra passes both)
+    """Disarm over a connection that did not exist before the change.
+
+    Raises:
+        OperationError: None could be opened; the host goes back by itself.
+    """
+    data: Any = host.data
+    target = f"{data.get('ssh_user') or 'root'}@{data.get('ssh_hostname') or host.name}"
+    options = [
+        "BatchMode=yes",
+        "ConnectTimeout=10",
+        "ControlMaster=no",
+        "ControlPath=none",
+        "StrictHostKeyChecking=yes",
+    ]
+    if known := data.get("ssh_known_hosts_file"):
+        options.append(f"UserKnownHostsFile={known}")
+    command = ["ssh", "-p", str(data.get("ssh_port") or 22)]
+    if identity := data.get("ssh_key"):
+        command += ["-i", str(identity), "-o", "IdentitiesOnly=yes"]
+    for option in options:
+        command += ["-o", option]
+    prefix = "sudo -n " if data.get("_sudo") else ""
+    wait = max(seconds() - 2, 5)
+    try:
+        done = subprocess.run(
+            [*command, target, f"{prefix}sh -c {shlex.quote(disarm(key))}"],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=wait, check=False,
+        )  # fmt: skip
+        said, good = done.stderr.strip().splitlines(), done.returncode == 0
+    except subprocess.TimeoutExpired:
+        said, good = [], False
+    if not good:
+        why = said[-1] if said else "no answer"
+        raise OperationError(
+            f"no new connection to the host after the change of {key} ({why}); the host goes back to what was "
+            f"before within {seconds()} s"
+        )
