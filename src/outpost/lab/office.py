@@ -13,6 +13,7 @@ from outpost.lab.errors import LabError
 from outpost.lab.info import info
 from outpost.lab.instance import Instance
 from outpost.lab.post import Correspondent, NotArrivedError, Town, letter
+from outpost.rotation import dnssec
 from outpost.target import LAB, find
 
 IDENTITY = "identity.txt"
@@ -52,10 +53,12 @@ def deploy(instance: Instance, watcher: run.Watcher) -> None:
         LabError: A host failed.
     """
     seal(instance)
-    outcome = run.apply(find(LAB, instance.name), watcher=watcher)
+    target = find(LAB, instance.name)
+    outcome = run.apply(target, watcher=watcher)
     if outcome.failed:
         said = "; ".join(f"{host}: {why}" for host, why in outcome.failed.items())
         raise LabError(f"the deploy failed on {said}", "the same command again goes on where it stopped")
+    dnssec.after_apply(target, outcome.hosts, lambda _text: None)
 
 
 def first_letters(instance: Instance) -> Iterator[tuple[str, str]]:
