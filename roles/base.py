@@ -3,32 +3,60 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
+from typing import Any
 
 from pyinfra.api.deploy import deploy
 
 from outpost.office import Host, Office
 from outpost.office.base import BaseView
-from outpost.secrets import Secrets
+from outpost.office.certificates import AcmeView, mode, tsig_name
+from outpost.secrets import KeyPair, Secrets, public_pair
 from roles.network import names_and_clock, network
-from roles.shapes import File, directory, group, once, packages, rendered, service, settings, text
-
-TLS = "/etc/outpost/tls"
-EVERYWHERE = (
-    ["ca-certificates", "chrony", "dns-root-data", "nftables", "openssh-server", "unattended-upgrades", "unbound"]
+from roles.shapes import (
+    File,
+    account,
+    directory,
+    group,
+    made_by_host,
+    once,
+    packages,
+    rendered,
+    service,
+    settings,
+    text,
 )
 
+TLS = "/etc/outpost/tls"
+ACME = "/etc/outpost/acme"
+LIB = "/usr/local/lib/outpost"
+EVERYWHERE = [
+    "ca-certificates",
+    "chrony",
+    "dns-root-data",
+    "nftables",
+    "openssh-server",
+    "unattended-upgrades",
+    "unbound",
+]
 
-def tls_files(*, me: Host, secrets: Secrets) -> tuple[File, ...]:
-    """The certificates base installs; daemons that load them name them in their `watches`."""
-    pairs = {"host": secrets.hosts[me.name]}
-    if me.name in secrets.public:
-        pairs["public"] = secrets.public[me.name]
-    files = [text(f"{TLS}/ca.pem", secrets.authority.certificate)]
-    for name, pair in pairs.items():
-        key = pair.key.get_secret_value()
-        files.append(text(f"{TLS}/{name}.pem", pair.certificate))
-        files.append(text(f"{TLS}/{name}.key", key, mode="0640", group="outpost-tls", secret=True))
+
+def tls_files(*, office: Office, me: Host, secrets: Secrets) -> tuple[File, ...]:
+    """The certificates base installs; daemons that load them name them in their `watches`.
+
+    A public certificate that the host fetches itself is not among them: what fetches it reloads the daemon.
+    """
+    files = [text(f"{TLS}/ca.pem", secrets.authority.certificate), *_pair("host", secrets.hosts[me.name])]
+    if mode(office, me) in ("office", "provided"):
+        files += _pair("public", public_pair(office, me, secrets))
     return tuple(files)
+
+
+def _pair(name: str, pair: KeyPair, *, where: str = TLS, group: str = "outpost-tls") -> tuple[File, File]:
+    key = pair.key.get_secret_value()
+    return (
+        text(f"{where}/{name}.pem", pair.certificate),
+        text(f"{where}/{name}.key", key, mode="0640", group=group, secret=True),
+    )
 
 
 @deploy("base")
@@ -76,7 +104,7 @@ def _identity(*, office: Office, me: Host, secrets: Secrets) -> None:
     group("outpost-tls")
     directory("/etc/outpost")
     directory(TLS)
-    settings(name="certificates", files=tls_files(me=me, secrets=secrets))
+    _certificates(office=office, me=me, secrets=secrets)
     settings(
         name="trusted-authorities",
         files=[
@@ -84,6 +112,56 @@ def _identity(*, office: Office, me: Host, secrets: Secrets) -> None:
             for authority in office.tls.trusted_authorities
         ],
         activate="update-ca-certificates --fresh >/dev/null",
+    )
+
+
+def _certificates(*, office: Office, me: Host, secrets: Secrets) -> None:
+    files = tls_files(office=office, me=me, secrets=secrets)
+    if mode(office, me) != "acme":
+        settings(name="certificates", files=files)
+        return
+    view = AcmeView(office, me)
+    packages("ACME client", ["knot-dnsutils", "openssl", "uacme"])
+    account("outpost-acme", home="/var/lib/outpost-acme")
+    directory("/var/lib/outpost-acme", owner="outpost-acme", group="outpost-acme", mode="0700")
+    directory(ACME, group="outpost-acme", mode="0750")
+    directory(f"{ACME}/private", group="outpost-acme", mode="0750")
+    for_client: dict[str, Any] = {"mode": "0640", "group": "outpost-acme"}
+    made_by_host(f"{TLS}/public.pem", f"{TLS}/public.key")
+    settings(
+        name="certificates",
+        files=[
+            *files,
+            # what it shows until the authority has answered for the first time: nothing waits for the DNS
+            *_pair("public", secrets.public[me.name], where=ACME, group="root"),
+            rendered("base", f"{ACME}/settings", acme=view, **for_client),
+            rendered(
+                "base",
+                f"{ACME}/tsig.key",
+                name=tsig_name(me),
+                shared=secrets.tsig[tsig_name(me)].get_secret_value(),
+                secret=True,
+                **for_client,
+            ),
+            text(
+                f"{ACME}/private/key.pem",
+                secrets.accounts[me.name].get_secret_value(),
+                secret=True,
+                **for_client,
+            ),
+            rendered("base", f"{LIB}/certificate", mode="0755"),
+            rendered("base", f"{LIB}/acme-challenge", mode="0755"),
+        ],
+        check=f"sh -n {LIB}/certificate && sh -n {LIB}/acme-challenge",
+        activate=f"{LIB}/certificate install",
+    )
+    service(
+        name="outpost-certificate",
+        unit="outpost-certificate.timer",
+        files=[
+            rendered("base", f"/etc/systemd/system/outpost-certificate.{kind}", acme=view)
+            for kind in ("service", "timer")
+        ],
     )
 
 

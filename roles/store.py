@@ -39,7 +39,7 @@ def store(*, office: Office, me: Host, secrets: Secrets) -> None:
     account("vmail", home="/srv/mail")
     directory("/srv/mail", owner="vmail", group="vmail", mode="0700")
     _accounts(view, secrets)
-    certificates = tls_files(me=me, secrets=secrets)
+    certificates = tls_files(office=office, me=me, secrets=secrets)
     some_hash = next(iter(secrets.passwords.values())).get_secret_value()
     _mailboxes(view, certificates, decoy_hash=decoy(some_hash))
     _delivery_door(view, certificates)

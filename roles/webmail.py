@@ -56,7 +56,7 @@ def webmail(*, office: Office, me: Host, secrets: Secrets) -> None:
     absent("Debian's default pool and site", DEFAULTS)
     _database(view)
     _roundcube(view, secrets)
-    _web_server(view, tls_files(me=me, secrets=secrets))
+    _web_server(view, tls_files(office=office, me=me, secrets=secrets))
 
 
 def _database(view: WebmailView) -> None:

@@ -28,7 +28,15 @@ from outpost.target import INVENTORY, LAB, ROOT
 BEGIN, END = "<!-- made by `./outpost reference` -->", "<!-- end of what is made -->"
 NOTE = "<!-- Made by `./outpost reference` from src/outpost/office/model.py. Do not edit. -->\n\n"
 UPKEEP = frozenset(
-    ("administration", "packages and upgrades", "resolving names", "the clock", "virus signatures")
+    (
+        "administration",
+        "certificates",
+        "packages and upgrades",
+        "proving names to the certificate authority",
+        "resolving names",
+        "the clock",
+        "virus signatures",
+    )
 )
 PROTOCOLS = {
     ports.DNS: "DNS",

@@ -59,13 +59,13 @@ def playwright() -> Iterator[Playwright]:
 def browser(
     lab: Instance, playwright: Playwright, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Browser]:
-    """Chromium that trusts the office's authority, because its profile says so."""
+    """Chromium that trusts the authority of the office's certificates, because its profile says so."""
     home = tmp_path_factory.mktemp("desk")
     profile = f"sql:{home}/.pki/nssdb"
     (home / ".pki" / "nssdb").mkdir(parents=True)
     for arguments in (
         ["-N", "--empty-password"],
-        ["-A", "-t", "C,,", "-n", lab.office.domain, "-i", str(lab.office_ca)],
+        ["-A", "-t", "C,,", "-n", lab.office.domain, "-i", str(lab.users_ca)],
     ):
         subprocess.run(["certutil", "-d", profile, *arguments], stdin=subprocess.DEVNULL, check=True)
     chromium = launch(lab, playwright, home)

@@ -62,7 +62,7 @@ def office_directory(tmp_path: Path) -> Path:
     """A copy of the case study's office, as a directory of its own."""
     directory = tmp_path / "po"
     directory.mkdir()
-    text = (INVENTORY / LAB / "office.toml").read_text().replace('trusted_authorities = ["world-ca.pem"]', "")
+    text = (INVENTORY / LAB / "office.toml").read_text().replace('trusted_authorities = ["world-ca.pem", "acme-ca.pem"]', "")
     (directory / "office.toml").write_text(text)
     return directory
 

@@ -57,6 +57,8 @@ def up(
         clock.seconds["deploy"] = round(time.monotonic() - started, 1)
         with clock.step("trust"):
             trust.after_deploy(instance)
+        with clock.step("certificates"):
+            trust.certificates(instance)
         with clock.step("first letters"):
             for sender, reader in office.first_letters(instance):
                 clock.note("first letters", f"{sender} → {reader}")

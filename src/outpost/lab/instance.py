@@ -17,6 +17,7 @@ from outpost.lab import engine, keys, world
 from outpost.lab.errors import LabError, NotUp
 from outpost.lab.paths import OFFICE, ROOT, state
 from outpost.lab.world import Machine
+from outpost.office.certificates import acme_hosts
 from outpost.office.load import load
 from outpost.office.model import Office
 
@@ -98,6 +99,16 @@ class Instance:
     def office_ca(self) -> Path:
         """Authority of the office, PEM; there once the office has its secrets."""
         return self.directory / "ca.pem"
+
+    @property
+    def acme_ca(self) -> Path:
+        """Root of the world's ACME authority, PEM; there once that has been asked for it."""
+        return self.directory / "acme-ca.pem"
+
+    @property
+    def users_ca(self) -> Path:
+        """The authority that users and strangers must trust to believe the office's hosts, PEM."""
+        return self.acme_ca if acme_hosts(self.office) else self.office_ca
 
     @cached_property
     def office(self) -> Office:

@@ -96,7 +96,7 @@ def files(instance: Instance, machine: Machine) -> list[File]:
     if machine.office:
         return result
     result += _templates(instance, machine, machine.name) + trust(instance)
-    if machine.domain:
+    if machine.domain or machine.role == "acme":
         key, certificate = credentials(instance, machine)
         # readable by the mail server's own account, whose number is not known here; it protects only the lab
         result += [
@@ -109,9 +109,14 @@ def files(instance: Instance, machine: Machine) -> list[File]:
 
 
 def trust(instance: Instance) -> list[File]:
-    """The authorities a machine of the world trusts: the world's, and the office's once it has one."""
+    """The authorities a machine of the world trusts: the world's, the one that issues by ACME, the office's once it has one."""
     result = []
-    for name, path in (("world-ca", instance.world_ca), ("office-ca", instance.office_ca)):
+    authorities = (
+        ("world-ca", instance.world_ca),
+        ("acme-ca", instance.acme_ca),
+        ("office-ca", instance.office_ca),
+    )
+    for name, path in authorities:
         if path.exists():
             result.append(File(f"/etc/outpost/{name}.pem", path.read_bytes()))
             result.append(File(f"/usr/local/share/ca-certificates/outpost-{name}.crt", path.read_bytes()))
@@ -126,14 +131,14 @@ def _templates(instance: Instance, machine: Machine, directory: str) -> list[Fil
         "networks": [network for zone in world.zones() for network in world.network(zone, instance.slot)],
         "root": Me(instance.machine("root"), "", ()),
         "zones": dnszones.zones(instance),
+        "children": dnszones.children(instance),
+        "registry": dnszones.REGISTRY,
+        "storage": dnszones.STORAGE,
         "trust_anchor": dnszones.trust_anchor(instance),
         "office": _office(instance, machine),
     }
     top = WORLD / directory
     return [
-        "children": dnszones.children(instance),
-        "registry": dnszones.REGISTRY,
-        "storage": dnszones.STORAGE,
         File(
             f"/{template.relative_to(top)}".removesuffix(".j2"),
             made.get_template(str(template.relative_to(WORLD))).render(context).encode(),

@@ -19,8 +19,14 @@ import dns.rrset
 from outpost.lab import containers, dnszones, engine, render
 from outpost.lab.errors import LabError
 from outpost.lab.instance import Instance
+from outpost.office.certificates import acme_hosts
 
 SIGNED_WITHIN = 30.0  # seconds that the primary may take to sign and answer
+ACME_ROOT = "curl --silent --show-error --fail --insecure --retry 5 --retry-connrefused https://127.0.0.1:15000/roots/0"
+RENEW_IF_FOREIGN = (
+    "openssl verify -CAfile /root/acme-ca.pem -untrusted /etc/outpost/tls/public.pem /etc/outpost/tls/public.pem "
+    "|| systemd-run --quiet --wait --pipe /usr/local/lib/outpost/certificate renew --force"
+)
 SEP = 0x0001  # RFC 4034, section 2.1.1: the key that a DS points at
 
 
@@ -51,8 +57,33 @@ def after_deploy(instance: Instance) -> None:
         list(pool.map(lambda container: _trust(container, render.trust(instance)), outside))
 
 
-def office_ds(instance: Instance) -> list[str]:
-    """DS data (SHA-256) of the office's zone, made from the DNSKEYs that its primary shows, signatures checked.
+def learn_acme_root(instance: Instance) -> None:
+    """Keeps the root of the world's ACME authority, which makes itself another one whenever it starts."""
+    said = containers.run(instance.container("acme", engine.connect()), "sh", "-c", ACME_ROOT)
+    instance.acme_ca.write_text(said)
+
+
+def certificates(instance: Instance) -> None:
+    """Has every host fetch its certificate, or another one where the authority is no longer the same.
+
+    Raises:
+        LabError: One was refused; what the host had stays in use.
+    """
+    client = engine.connect()
+    root = instance.acme_ca.read_bytes()
+
+    def fetch(container: Any) -> None:
+        containers.put(container, [render.File("/root/acme-ca.pem", root)])
+        containers.run(container, "systemctl", "start", "outpost-certificate.service")
+        containers.run(container, "sh", "-c", RENEW_IF_FOREIGN)
+
+    hosts = [instance.container(host.name, client) for host in acme_hosts(instance.office)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(fetch, hosts))
+
+
+def zone_ds(instance: Instance, name: str) -> list[str]:
+    """DS data (SHA-256) of one of the office's zones, from the DNSKEYs that its primary shows, signatures checked.
 
     Raises:
         LabError: It shows none within ``SIGNED_WITHIN`` seconds.

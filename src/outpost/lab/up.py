@@ -58,7 +58,7 @@ def up(
             client = engine.ensure(install=install, note=lambda text: clock.note("Docker", text))
             _only_ours(client, name)
         with clock.step(IMAGES):
-            wanted = ("base", "postfix", "exim", "apt-cache")
+            wanted = ("base", "postfix", "exim", "acme", "apt-cache")
             images.build(client, wanted, install=install, note=lambda text: clock.note(IMAGES, text))
             aptcache.ensure(client, images.tag("apt-cache"))
         with clock.step(NETWORKS):
@@ -76,11 +76,13 @@ def up(
         lambda machine: containers.wait(instance.container(machine.name, client), machine),
     )
     containers.run(instance.container("gw", client), *RESOLVES)
+    trust.learn_acme_root(instance)
     if deploy is not None:
         with clock.step("office"):
             deploy(instance)
         with clock.step("trust"):
             trust.after_deploy(instance)
+            trust.certificates(instance)
     instance.save(timings=clock.seconds)
     return instance
 
@@ -156,6 +158,8 @@ def _write_state(instance: Instance, source: Path) -> None:
     instance.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     instance.save()
     world_authority(instance)
+    if not instance.acme_ca.exists():  # the office file names it, and it makes its root when it starts
+        instance.acme_ca.write_bytes(instance.world_ca.read_bytes())
     instance.write_office(trust_anchor(instance), source)
     lines = []
     for machine in instance.machines:

@@ -13,6 +13,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from outpost.office import ports
+from outpost.office.certificates import acme_hosts, acme_port
 from outpost.office.model import Host, IPAddress, IPNetwork, Office, Zone
 
 Protocol = Literal["tcp", "udp"]
@@ -73,7 +74,7 @@ def flows(office: Office) -> tuple[Flow, ...]:
     """Every permitted flow of the office, in the order mail is told about: names, mail in, mail out, users, keeping."""
     return tuple(
         flow
-        for family in (_names, _mail_in, _mail_inside, _mail_out, _users, _webmail, _keeping)
+        for family in (_names, _mail_in, _mail_inside, _mail_out, _users, _webmail, _certificates, _keeping)
         for flow in family(office)
     )
 
@@ -245,6 +246,19 @@ def _webmail(office: Office) -> Iterator[Flow]:
             yield _between(office, webmail, store, ports.IMAPS, "webmail reads with the user's login")
             yield _between(office, webmail, store, ports.SUBMISSIONS, "webmail sends with the user's login")
             yield _between(office, webmail, store, ports.MANAGESIEVE, "webmail manages the user's filters")
+
+
+def _certificates(office: Office) -> Iterator[Flow]:
+    for host in acme_hosts(office):
+        outside = office.addresses_of_kind(host, "internet")
+        if not outside and office.acme.proxy:
+            proxy = urlsplit(office.acme.proxy)
+            server, port = proxy.hostname or "", proxy.port or 80
+        else:
+            server, port = "", acme_port(office)
+        yield from _outside(office, host, (server,), "tcp", port, "certificates")
+        for name_server in office.with_role("dns"):
+            yield _between(office, host, name_server, ports.DNS, "proving names to the certificate authority")
 
 
 def _keeping(office: Office) -> Iterator[Flow]:

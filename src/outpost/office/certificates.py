@@ -1,0 +1,121 @@
+"""The certificates that users and strangers see: under which names, from whom, and how a host comes by its own.
+
+Every public key exists twice: the current one, and the next one, whose TLSA record stands in the DNS long before
+the key is used (RFC 7671, section 8.1). Keys are the office's (``secrets.age``), whoever certifies them, so that the
+records can be derived and a rebuilt host comes back with the same key. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from outpost.office.model import CertificateMode, Host, IPAddress, Office
+
+POLICY_NAMES = ("mta-sts", "autoconfig", "autodiscover")
+"""Labels below the domain that the webmail host answers for (RFC 8461; Thunderbird, Outlook)."""
+CHALLENGE = "_acme-challenge"
+"""The label under which control over a name is proven (RFC 8555, section 8.4)."""
+RELOADS = {"mta": "postfix.service", "store": "dovecot.service", "webmail": "nginx.service"}
+"""The daemon that shows the certificate."""
+
+
+def public_names(office: Office, host: Host) -> tuple[str, ...]:
+    """Names on the certificate that a host shows to users and strangers; none for name servers."""
+    if host.role == "dns":
+        return ()
+    if host.role == "webmail":
+        return (host.fqdn, *(f"{label}.{office.domain}" for label in POLICY_NAMES))
+    return (host.fqdn,)
+
+
+def mode(office: Office, host: Host) -> CertificateMode | None:
+    """Where a host's public certificate comes from; None for a host without a public name."""
+    return (host.certificates or office.tls.certificates) if public_names(office, host) else None
+
+
+def acme_hosts(office: Office) -> tuple[Host, ...]:
+    """Hosts that fetch their certificate by ACME."""
+    return tuple(host for host in office.hosts if mode(office, host) == "acme")
+
+
+def tsig_name(host: Host) -> str:
+    """The key that a host proves its names with: it may write nothing but their challenges."""
+    return f"acme-{host.name}"
+
+
+def challenges(office: Office, host: Host) -> tuple[str, ...]:
+    """The names that a host's key may write, relative to the office's zone."""
+    return tuple(
+        f"{CHALLENGE}.{name.removesuffix(f'.{office.domain}')}" for name in public_names(office, host)
+    )
+
+
+def acme_port(office: Office) -> int:
+    """The port of the authority's directory."""
+    return urlsplit(office.acme.directory).port or 443
+
+
+def caa_issuer(office: Office, host: Host) -> str:
+    """Value of CAA ``issue`` for a host's public names (RFC 8659; its parameters: RFC 8657).
+
+    The domain itself and whatever has no record of its own stay closed to every authority.
+    """
+    match mode(office, host):
+        case "acme":
+            account = office.acme.accounts.get(host.name)
+            bound = f"; accounturi={account}" if account else ""
+            return f"{office.tls.issuer}{bound}; validationmethods=dns-01"
+        case "provided":
+            return office.tls.issuer
+        case _:
+            return ";"
+
+
+@dataclass(frozen=True)
+class AcmeView:
+    """A host that fetches its certificate, as its configuration sees it."""
+
+    office: Office
+    me: Host
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The certificate's names, the host's own first."""
+        return public_names(self.office, self.me)
+
+    @property
+    def contact(self) -> str:
+        """Where the authority writes to."""
+        return self.office.acme.contact or f"security@{self.office.domain}"
+
+    @property
+    def primary(self) -> IPAddress:
+        """The name server that takes the challenges, as this host reaches it."""
+        return self.office.link_addresses(self.office.with_role("dns")[0], self.me)[0]
+
+    @property
+    def servers(self) -> tuple[IPAddress, ...]:
+        """Every name server, as this host reaches it: the authority may ask any of them."""
+        return tuple(
+            self.office.link_addresses(server, self.me)[0] for server in self.office.with_role("dns")
+        )
+
+    @property
+    def unit(self) -> str:
+        """What loads the certificate."""
+        return RELOADS[self.me.role]
+
+    @property
+    def proxy(self) -> str:
+        """The proxy this host needs; a host on the Internet goes by itself."""
+        outside = self.office.addresses_of_kind(self.me, "internet")
+        return "" if outside else self.office.acme.proxy
+
+
+def updaters(office: Office) -> Iterator[tuple[str, tuple[IPAddress, ...], tuple[str, ...]]]:
+    """Who may write challenges on the primary: key, addresses it comes from, names."""
+    primary = office.with_role("dns")[0]
+    for host in acme_hosts(office):
+        yield tsig_name(host), office.link_addresses(host, primary), challenges(office, host)
