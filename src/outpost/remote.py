@@ -18,7 +18,7 @@ def run_script(target: Target, office: Office, host: Host, script: str, via: str
     Raises:
         OutpostError: The host cannot be reached, or the script failed; with its last line.
     """
-    command = _command(target, office, host, via)
+    command = shell_command(target, office, host, via)
     try:
         done = subprocess.run(
             command, input=script, capture_output=True, text=True, check=False, timeout=PATIENCE
@@ -33,7 +33,8 @@ def run_script(target: Target, office: Office, host: Host, script: str, via: str
     return done.stdout
 
 
-def _command(target: Target, office: Office, host: Host, via: str | None) -> list[str]:
+def shell_command(target: Target, office: Office, host: Host, via: str | None = None) -> list[str]:
+    """The command that starts a root shell on a host, which reads its script from standard input."""
     if target.inventory(via).stem == "docker":
         return ["docker", "exec", "--interactive", f"outpost-{target.instance}-{host.name}", "sh", "-s"]
     user, address, port = ssh_target(office, host)

@@ -11,11 +11,11 @@
 from __future__ import annotations
 
 import pytest
-import testinfra
 from testinfra.host import Host as TestinfraHost
 
-from outpost.hosts import ssh_target
 from outpost.office import Host, Office, load
+from outpost.remote import shell_command
+from outpost.shell import Shell, ShellBackend
 from outpost.target import Target
 from outpost.verification import chosen_target
 
@@ -43,15 +43,20 @@ def host(me: Host, target: Target, office: Office, pytestconfig: pytest.Config) 
     return reach(target, office, me, pytestconfig.getoption("--via"))
 
 
+_shells: dict[str, Shell] = {}
+
+
 def reach(target: Target, office: Office, me: Host, via: str | None) -> TestinfraHost:
-    """A testinfra host for a machine of the office."""
-    if (via or target.inventory().stem) == "docker":
-        return testinfra.get_host(f"docker://outpost-{target.instance}-{me.name}")
-    user, address, port = ssh_target(office, me)
-    key, known = target.data / "ssh_key", target.data / "known_hosts"
-    return testinfra.get_host(
-        f"ssh://{user}@{f'[{address}]' if ':' in address else address}:{port}",
-        ssh_identity_file=str(key) if key.is_file() else None,
-        ssh_extra_args=f"-o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes",
-        sudo=user != "root",
-    )
+    """A testinfra host for a machine of the office, over one shell that is kept."""
+    if me.name not in _shells:
+        _shells[me.name] = Shell(shell_command(target, office, me, via))
+    backend = ShellBackend(me.name, _shells[me.name])
+    host = TestinfraHost(backend)
+    backend.set_host(host)
+    return host
+
+
+def pytest_sessionfinish() -> None:
+    """Leave nothing on the hosts."""
+    for shell in _shells.values():
+        shell.close()

@@ -1,0 +1,144 @@
+"""One shell on a host, kept open: a check costs a round trip, not a login.
+
+testinfra's own backends start a process, or a channel, for every property of every file. This one starts
+``sh`` once a host and sends it commands; each answer comes back with its exit status, output and errors,
+framed by their lengths. Several commands can be on their way at once (``ahead``), so that what is known to be
+asked travels in one round trip and shows the host at one moment.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from testinfra.backend.base import BaseBackend, CommandResult
+from typing_extensions import override
+
+from outpost.errors import OutpostError
+
+Answer = tuple[int, bytes, bytes]
+"""Exit status, standard output, standard error."""
+
+_PRELUDE = b"""\
+outpost_dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$outpost_dir"' EXIT
+outpost_run() {
+    sh -c "$2" </dev/null >"$outpost_dir/out" 2>"$outpost_dir/err"
+    outpost_rc=$?
+    printf 'answer %s %s %s %s\\n' "$1" "$outpost_rc" \\
+        "$(wc -c <"$outpost_dir/out")" "$(wc -c <"$outpost_dir/err")"
+    cat "$outpost_dir/out" "$outpost_dir/err"
+}
+"""
+
+
+class Shell:
+    """A ``sh`` at the other end of a command, such as ``docker exec -i HOST sh`` or ``ssh HOST sh``.
+
+    Args:
+        command: What starts it; it reads a script from standard input.
+
+    Raises:
+        OutpostError: From any method: it could not be started, or has ended.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = list(command)
+        self._lock = threading.RLock()
+        self._numbers = itertools.count()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ahead: dict[str, Answer] = {}
+
+    def run(self, command: str) -> Answer:
+        """Carry out one shell command; an answer fetched ahead is used once."""
+        with self._lock:
+            if command in self._ahead:
+                return self._ahead.pop(command)
+            return self._exchange([command])[0]
+
+    def ahead(self, commands: Iterable[str]) -> None:
+        """Carry out commands that only look, in one round trip, and keep the answers for ``run``."""
+        with self._lock:
+            wanted = list(dict.fromkeys(commands))
+            self._ahead.update(zip(wanted, self._exchange(wanted), strict=True))
+
+    def close(self) -> None:
+        """End it; what it kept on the host goes with it."""
+        with self._lock:
+            if self._process is not None:
+                self._process.communicate()
+                self._process = None
+
+    def _exchange(self, commands: list[str]) -> list[Answer]:
+        process = self._started()
+        assert process.stdin is not None
+        numbers = [next(self._numbers) for _ in commands]
+        script = "".join(
+            f"outpost_run {number} {_quoted(command)}\n"
+            for number, command in zip(numbers, commands, strict=True)
+        )
+        # The far end answers while it still reads: a thread writes, or both sides would wait with full pipes.
+        writer = threading.Thread(target=self._write, args=(process, script.encode()), daemon=True)
+        writer.start()
+        answers = [self._read(process, number) for number in numbers]
+        writer.join()
+        return answers
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            self._write(self._process, _PRELUDE)
+        return self._process
+
+    def _write(self, process: subprocess.Popen[bytes], script: bytes) -> None:
+        assert process.stdin is not None
+        try:
+            process.stdin.write(script)
+            process.stdin.flush()
+        except BrokenPipeError:
+            pass  # the reader sees the end, and says what the far end said
+
+    def _read(self, process: subprocess.Popen[bytes], number: int) -> Answer:
+        assert process.stdout is not None
+        header = process.stdout.readline().split()
+        if len(header) != 5 or header[0] != b"answer" or int(header[1]) != number:
+            raise self._ended(process)
+        status, length, errors = (int(field) for field in header[2:])
+        output = process.stdout.read(length + errors)
+        if len(output) != length + errors:
+            raise self._ended(process)
+        return status, output[:length], output[length:]
+
+    def _ended(self, process: subprocess.Popen[bytes]) -> OutpostError:
+        process.kill()
+        _, said = process.communicate()
+        self._process = None
+        last = (said.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+        return OutpostError(
+            f"the shell on the host ended: {last} ({' '.join(self._command[:4])} …)", "is the host up?"
+        )
+
+
+class ShellBackend(BaseBackend):  # type: ignore[misc]  # testinfra is untyped
+    """testinfra over a kept shell."""
+
+    NAME = "outpost"
+
+    def __init__(self, hostname: str, shell: Shell, *args: Any, **kwargs: Any) -> None:
+        self.shell = shell
+        super().__init__(hostname, *args, **kwargs)
+
+    @override
+    def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
+        text = self.get_command(command, *args)
+        status, output, errors = self.shell.run(text)
+        return self.result(status, self.encode(text), output, errors)
+
+
+def _quoted(command: str) -> str:
+    return "'" + command.replace("'", "'\\''") + "'"

@@ -1,0 +1,79 @@
+"""A kept shell answers like a new one each time, and says so when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from outpost.errors import OutpostError
+from outpost.shell import Shell
+
+
+@pytest.fixture
+def shell() -> Iterator[Shell]:
+    kept = Shell(["sh", "-s"])
+    yield kept
+    kept.close()
+
+
+def test_status_output_and_errors_are_told_apart(shell: Shell) -> None:
+    assert shell.run("echo out; echo err >&2; exit 3") == (3, b"out\n", b"err\n")
+
+
+def test_a_command_leaves_nothing_behind_for_the_next(shell: Shell) -> None:
+    shell.run("cd /; export LEFT=here; exit 1")
+    assert shell.run('echo "${LEFT-gone}"') == (0, b"gone\n", b"")
+
+
+def test_output_may_hold_anything(shell: Shell) -> None:
+    status, output, _ = shell.run("printf 'answer 7 0 3 0\\n\\000\\377no newline'")
+    assert (status, output) == (0, b"answer 7 0 3 0\n\x00\xffno newline")
+
+
+@pytest.mark.parametrize("text", ["it's", 'a "b" $(c) `d` \\ e', "two\nlines", "ünïcode"])
+def test_quoting_survives(shell: Shell, text: str) -> None:
+    quoted = "'" + text.replace("'", "'\\''") + "'"
+    assert shell.run(f"printf %s {quoted}") == (0, text.encode(), b"")
+
+
+def test_a_command_that_reads_gets_nothing_and_does_not_swallow_the_next(shell: Shell) -> None:
+    assert shell.run("cat") == (0, b"", b"")
+    assert shell.run("echo still here") == (0, b"still here\n", b"")
+
+
+def test_large_output_and_many_commands_do_not_block(shell: Shell) -> None:
+    commands = [f"head -c 200000 /dev/zero | tr '\\0' x; echo {number}" for number in range(30)]
+    shell.ahead(commands)
+    assert [shell.run(command)[1][-3:] for command in commands] == [
+        f"x{number}\n".encode()[-3:] for number in range(30)
+    ]
+
+
+def test_an_answer_fetched_ahead_is_used_once(shell: Shell) -> None:
+    shell.ahead(["date +%s%N"])
+    early = shell.run("date +%s%N")
+    assert shell.run("date +%s%N") != early
+
+
+def test_an_ended_shell_says_what_it_said_and_a_new_one_is_started() -> None:
+    shell = Shell(["sh", "-c", "echo 'no such container' >&2; exit 1"])
+    with pytest.raises(OutpostError, match="no such container"):
+        shell.run("true")
+
+
+def test_it_leaves_no_file_behind() -> None:
+    shell = Shell(["sh", "-s"])
+    _, directory, _ = shell.run("ls -d /proc/$PPID/cwd; ls -dt ${TMPDIR:-/tmp}/tmp.* | head -n 1")
+    kept = directory.decode().split()[-1]
+    shell.close()
+    gone = Shell(["sh", "-s"])
+    try:
+        assert gone.run(f"test -e {kept}")[0] == 1
+    finally:
+        gone.close()
+
+
+def test_commands_share_one_process(shell: Shell) -> None:
+    parents = {shell.run("echo $PPID")[1] for _ in range(3)}
+    assert len(parents) == 1
