@@ -1,0 +1,303 @@
+"""A-BOF: probing commands, overlong and malformed input, ambiguous ends of data (essay 3.1.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from outpost.attack.evidence import Evidence
+from outpost.attack.ground import Ground, letter, token
+from outpost.attack.registry import attack
+from outpost.attack.weakness import postfix
+from outpost.attack.wire import CLOSED, SILENT, Session, unverified
+
+SESSIONS = 300
+MANY_SESSIONS = 10_000
+ENDINGS = {
+    "LF.CRLF": b"\n.\r\n", "LF.LF": b"\n.\n", "CRLF.LF": b"\r\n.\n", "CR.CR": b"\r.\r", "LF.CR": b"\n.\r",
+    "CR.LF": b"\r.\n", "CRLF.CR": b"\r\n.\r", "CR.CRLF": b"\r.\r\n", "NUL": b"\r\n\0.\r\n", "CRCR": b"\r\n.\r\r\n",
+}  # fmt: skip
+
+
+@attack(
+    "2a",
+    without=postfix(
+        disable_vrfy_command="no",
+        smtpd_discard_ehlo_keywords="silent-discard, dsn, chunking",
+        fast_flush_domains="$mydomain",
+    ),
+)
+async def vrfy_and_expn(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        for name in (ground.someone(), f"nobody@{ground.domain}"):
+            seen.expect(await session.say(f"VRFY {name}"), "502 5.5.1", what="VRFY")
+        seen.expect(await session.say("EXPN office"), "500 5.5.2", "502 5.5.1", what="EXPN")
+        seen.expect(
+            await session.say(f"ETRN {ground.domain}"), "459", "500 5.5.", "502 5.5.", "503 5.5.", what="ETRN"
+        )
+
+
+@attack("2b", without=postfix(smtpd_hard_error_limit="1000", smtpd_soft_error_limit="1000"))
+async def guessing_recipients(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        await session.say("MAIL FROM:<guesser@internet.test>")
+        said = await session.say_all([f"RCPT TO:<guess{number}@{ground.domain}>" for number in range(30)])
+    refused = [reply for _, reply in said if reply.code == 550]
+    seen.expect(said[-1][1], "421 4.7.0", what="at the end")
+    seen.check(len(refused) <= 10, "at most 10 answers", f"{len(refused)} answers")
+
+
+async def _memory(ground: Ground) -> int:
+    """Resident memory of the MTA's largest smtpd, in kB."""
+    said = await ground.on_mta("ps -C smtpd,postscreen -o rss= | sort -n | tail -n 1")
+    return int(said.strip() or 0)
+
+
+@attack("2c", without=postfix(line_length_limit="4194304", smtpd_hard_error_limit="1000"))
+async def a_mebibyte_of_address(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        await session.say("NOOP")
+        before = await _memory(ground)
+        await session.send(b"MAIL FROM:<" + b"a" * 2**20 + b"@internet.test>\r\n")
+        answer = await session.reply()
+        seen.expect(answer, "501 5.1.7", "500 5.5.2", "421", "closed")
+        growth = await _memory(ground) - before
+        seen.check(growth < 10 * 1024, "memory grows by less than 10 MB", f"{growth} kB more")
+    async with await ground.smtp(seen) as session:
+        seen.expect(session.greeting, "220", what="the next client")
+
+
+@attack("2e")
+async def overlong_commands(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen, hello=False) as session:
+        seen.expect(
+            await session.say("EXPN " + "A" * 1000),
+            "500 5.5.2",
+            "502 5.5.1",
+            "501 5.5.4",
+            "closed",
+            what="EXPN",
+        )
+        seen.expect(
+            await session.say("EHLO " + "b" * 3000), "501", "500", "250", "421", "closed", what="EHLO"
+        )
+        seen.expect(await session.say("NOOP " + "c" * 5000), "250", "5", "421", "closed", what="NOOP")
+    async with await ground.smtp(seen) as session:
+        long = "d" * 300
+        seen.expect(
+            await session.say(f"MAIL FROM:<{long}@internet.test>"), "501", "250", what="local part of 300"
+        )
+        await session.say("RSET")
+        await session.say("MAIL FROM:<>")
+        answer = await session.say(f"RCPT TO:<{long}@{ground.domain}>")
+        seen.expect(answer, "501", "550", "553", what="recipient of 300")
+
+
+@attack("2f")
+async def zeros_and_high_bytes(ground: Ground, seen: Evidence) -> None:
+    for data in (
+        b"MA\0IL FROM:<>\r\n",
+        b"\xff\xfe\xfd\r\n",
+        b"MAIL FROM:<\0@internet.test>\r\n",
+        b"RCPT TO:<\xff\xff>\r\n",
+    ):
+        async with await ground.smtp(seen) as session:
+            await session.send(data)
+            seen.expect(
+                await session.reply(),
+                "500",
+                "501",
+                "502",
+                "503",
+                "553",
+                "221",
+                "closed",
+                what=repr(data)[:24],
+            )
+
+
+async def _smuggle(ground: Ground, seen: Evidence, name: str, ending: bytes) -> None:
+    """One message with a second one inside, behind an end of data that only some servers take for one."""
+    victim, first, second = ground.victim(), token(), token()
+    inner = f"MAIL FROM:<{ground.someone(1)}>\r\nRCPT TO:<{ground.someone(2)}>\r\nDATA\r\n".encode() + letter(
+        ground.someone(1), ground.someone(2), second
+    )
+    async with await ground.smtp(seen, ground.stranger) as session:
+        await session.say(f"MAIL FROM:<{victim}>")
+        await session.say(f"RCPT TO:<{ground.someone(2)}>")
+        if (await session.say("DATA")).code != 354:
+            seen.check(held=False, expected="354", observed="no DATA")
+            return
+        await session.send(letter(victim, ground.someone(2), first).rstrip() + ending + inner + b"\r\n.\r\n")
+        replies = [await session.reply()]
+        while (more := await session.reply(patience=2.0)).code not in (CLOSED, SILENT):
+            replies.append(more)
+        extra = [reply for reply in replies[1:] if reply.code in (250, 354)]
+        seen.check(
+            not extra, f"{name}: no second transaction", f"{name}: {replies[0].brief}, then {len(extra)} more"
+        )
+        if b"\n" in ending.replace(b"\r\n", b"") and name in ("LF.CRLF", "LF.LF", "CRLF.LF"):
+            seen.expect(replies[0], "550 5.5.2", "521 5.5.2", what=name)
+    await ground.settled()
+    # the text may arrive as part of the first message; a message of its own begins with the smuggled envelope
+    count = await ground.delivered(second)
+    whole = await ground.delivered(first)
+    seen.check(
+        count <= whole,
+        f"{name}: no second message",
+        f"{name}: {count} with the second text, {whole} with the first",
+    )
+
+
+@attack(
+    "2g",
+    without=postfix(
+        smtpd_forbid_bare_newline="no", smtpd_forbid_unauth_pipelining="no", smtpd_data_restrictions=""
+    ),
+)
+async def smuggled_messages(ground: Ground, seen: Evidence) -> None:
+    for name, ending in ENDINGS.items():
+        await _smuggle(ground, seen, name, ending)
+
+
+@attack("2h", without=postfix(smtpd_discard_ehlo_keywords="silent-discard, dsn, etrn, vrfy"))
+async def chunking(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen, hello=False) as session:
+        offered = await session.say("EHLO attacker.hostile.test")
+        seen.check(
+            "CHUNKING" not in offered.text,
+            "no CHUNKING in EHLO",
+            "CHUNKING" if "CHUNKING" in offered.text else "none",
+        )
+        await session.say("MAIL FROM:<>")
+        await session.say(f"RCPT TO:<{ground.someone()}>")
+        await session.send(b"BDAT 10 LAST\r\nSubject: x")
+        seen.expect(await session.reply(), "5", "closed", what="BDAT")
+
+
+@attack("2i", without=postfix(postscreen_greet_action="ignore"))
+async def talking_before_the_greeting(ground: Ground, seen: Evidence) -> None:
+    newcomer = await ground.newcomer() if ground.info else None  # whoever has passed once is not tested again
+    async with await ground.smtp(
+        seen, address=ground.door6 if newcomer else ground.door, source=newcomer, greeting=False
+    ) as session:
+        await session.send(b"EHLO robot.hostile.test\r\n")
+        replies = [await session.reply(patience=8), await session.reply(patience=2)]
+        replies += [
+            reply for _, reply in await session.say_all(["MAIL FROM:<>", f"RCPT TO:<{ground.someone()}>"])
+        ]
+        final = next((reply for reply in replies if reply.code >= 400 or reply.code == CLOSED), replies[-1])
+        seen.expect(final, "550 5.5.1", "521 5.5.1", "521 5.7.1", "closed")
+
+
+@attack("2j", without=postfix(smtpd_forbid_unauth_pipelining="no", smtpd_data_restrictions=""))
+async def data_and_body_in_one_breath(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        await session.say("MAIL FROM:<>")
+        await session.say(f"RCPT TO:<{ground.someone()}>")
+        await session.send(b"DATA\r\nSubject: hasty\r\n\r\ntext\r\n.\r\n")
+        seen.expect(await session.reply(), "554 5.5.0", "503 5.5.0", "503 5.5.1")
+
+
+@attack("2k")
+async def commands_injected_behind_starttls(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        await session.send(b"STARTTLS\r\nNOOP injected\r\n")
+        answer = await session.reply()
+        if answer.code != 220:
+            seen.expect(answer, "554", "501", "503", "closed", what="STARTTLS and more")
+            return
+        try:
+            await session.start_tls(ground.role("mta").fqdn, unverified())
+        except (OSError, TimeoutError) as error:
+            seen.check(
+                held=True, expected="nothing answered", observed=f"handshake refused: {type(error).__name__}"
+            )
+            return
+        early = await session.reply(patience=2.0)
+        seen.check(early.code in (SILENT, CLOSED), "the injected command is not answered", early.brief)
+
+
+@attack(
+    "2l",
+    without=postfix(
+        smtpd_forbidden_commands="", smtpd_junk_command_limit="1000", smtpd_hard_error_limit="1000"
+    ),
+)
+async def http_on_port_25(ground: Ground, seen: Evidence) -> None:
+    for line in (
+        "GET / HTTP/1.1",
+        "POST /cgi HTTP/1.0",
+        "CONNECT elsewhere.example:25 HTTP/1.1",
+        "\x16\x03\x01\x02",
+    ):
+        async with await ground.smtp(seen, hello=False) as session:
+            answer = await session.say(line)
+            seen.expect(answer, "221 2.7.0", "521 5.7.", "521 5.5.", "closed", what=line[:8])
+            seen.expect(await session.reply(patience=5), "closed", what="then")
+
+
+async def fuzz(ground: Ground, seen: Evidence, sessions: int, *, seed: int = 4) -> None:
+    """Random sessions from a seed: the same number of sessions says the same words."""
+    # not for secrets, but for the same words every time
+    chance = random.Random(seed)  # noqa: S311
+    verbs = [b"EHLO x.test", b"HELO y", b"MAIL FROM:<a@internet.test>", b"RCPT TO:<" + ground.someone().encode() + b">", b"DATA",
+             b"RSET", b"NOOP", b"VRFY a", b"EXPN b", b"HELP", b"AUTH PLAIN =", b"STARTTLS", b"XCLIENT ADDR=::1", b"XFORWARD NAME=x",
+             b"BDAT 4 LAST", b"QUIT", b"."]  # fmt: skip
+
+    def mangled(line: bytes) -> bytes:
+        kind = chance.randrange(8)
+        at = chance.randrange(len(line) + 1)
+        return {
+            0: line,
+            1: line[:at] + chance.randbytes(chance.randrange(1, 40)) + line[at:],
+            2: line * chance.randrange(1, 60),
+            3: line[:at],
+            4: line.replace(b"<", b"<" * chance.randrange(1, 400)),
+            5: line + b" " + chance.randbytes(chance.randrange(0, 3000)),
+            6: line.replace(b":", b"\0"),
+            7: bytes(reversed(line)),
+        }[kind]
+
+    async def one(lines: list[bytes]) -> int:
+        streams = await ground.internet.connect(
+            ground.door, 25, source=ground.internet.fresh_source(), patience=30
+        )
+        async with Session(streams, lambda _line: None, patience=6) as session:
+            await session.reply(patience=10)
+            for line in lines:
+                await session.send(line)
+                if (await session.reply(patience=0.25)).code == CLOSED:
+                    break
+            return len(lines)
+
+    ends = (b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"")
+    plans = [
+        [mangled(chance.choice(verbs)) + chance.choice(ends) for _ in range(chance.randrange(1, 9))]
+        for _ in range(sessions)
+    ]
+    turn = asyncio.Semaphore(16)
+
+    async def limited(lines: list[bytes]) -> int:
+        async with turn:
+            try:
+                return await one(lines)
+            except (OSError, TimeoutError):
+                return 0
+
+    spoken = await asyncio.gather(*(limited(lines) for lines in plans))
+    seen.note(f"({sessions} sessions from seed {seed}, {sum(spoken)} lines)")
+    answered = sum(1 for count in spoken if count)
+    seen.check(answered > sessions * 0.9, "sessions are answered", f"{answered} of {sessions} sessions spoke")
+    async with await ground.smtp(seen) as session:
+        seen.expect(session.greeting, "220", what="the next client")
+
+
+@attack("2m")
+async def three_hundred_random_sessions(ground: Ground, seen: Evidence) -> None:
+    await fuzz(ground, seen, SESSIONS)
+
+
+@attack("2n")
+async def ten_thousand_random_sessions(ground: Ground, seen: Evidence) -> None:
+    await fuzz(ground, seen, MANY_SESSIONS, seed=5)

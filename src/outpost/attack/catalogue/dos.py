@@ -1,0 +1,257 @@
+"""A-DOS: taking the door away from those who knock politely (essay 3.1.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from outpost.attack.evidence import Evidence
+from outpost.attack.ground import Ground, letter, token
+from outpost.attack.registry import attack
+from outpost.attack.weakness import postfix
+from outpost.attack.wire import CLOSED, SILENT, Reply, Session
+
+IDLE = 130
+BOMB, BOMB_SIZE = 300, 288_000
+
+
+@attack(
+    "3a",
+    without=postfix(
+        smtpd_client_connection_count_limit="0",
+        smtpd_client_connection_rate_limit="0",
+        postscreen_client_connection_count_limit="0",
+    ),
+)
+async def many_connections_from_one_address(ground: Ground, seen: Evidence) -> None:
+    cap = ground.office.limits.connections_per_client
+    source = ground.internet.fresh_source()
+    sessions: list[Session] = []
+    try:
+
+        async def one() -> Reply:
+            session = await ground.smtp(seen, source=source, hello=False, patience=30)
+            sessions.append(session)
+            return session.greeting
+
+        greetings = await asyncio.gather(*(one() for _ in range(cap + 15)))
+        taken = sum(reply.code == 220 for reply in greetings)
+        seen.check(
+            taken <= cap,
+            f"{cap} sessions at most",
+            f"{taken} sessions, {sum(r.code == 421 for r in greetings)} times 421",
+        )
+        refused = [reply for reply in greetings if reply.code != 220]
+        seen.expect_all(
+            [("one more", reply) for reply in refused] or [("one more", greetings[0])], "421 4.7.0", "closed"
+        )
+        async with await ground.smtp(seen, ground.stranger) as honest:
+            seen.expect(honest.greeting, "220", what="somebody else meanwhile")
+    finally:
+        for session in sessions:
+            session.close()
+
+
+async def _hold(ground: Ground, seen: Evidence, *, slowly: bool) -> None:
+    """Sessions from as many addresses that say nothing, or a byte a second; an honest stranger wants to deliver."""
+    held: list[Session] = []
+
+    async def one(source: str) -> None:
+        try:
+            streams = await ground.internet.connect(ground.door, 25, source=source, patience=30)
+        except (OSError, TimeoutError):
+            return
+        session = Session(streams, lambda _line: None)
+        held.append(session)
+        if (await session.reply(patience=30)).code != 220:
+            return
+        if slowly:
+            for byte in b"EHLO slow.hostile.test":
+                await session.send(bytes([byte]))
+                await asyncio.sleep(1)
+
+    attackers = [asyncio.create_task(one(source)) for source in ground.internet.sources[:IDLE]]
+    try:
+        await asyncio.sleep(4)
+        waits = []
+        for _ in range(4):
+            started = time.monotonic()
+            async with await ground.smtp(seen, ground.stranger, patience=40) as session:
+                waits.append(time.monotonic() - started if session.greeting.code == 220 else 40.0)
+                await session.say("MAIL FROM:<stranger@internet.test>")
+                seen.expect(
+                    await session.say(f"RCPT TO:<{ground.someone(2)}>"), "250", what="an honest stranger"
+                )
+            await asyncio.sleep(2)
+        seen.note(
+            f"({len(held)} sessions held; the honest stranger waited {', '.join(f'{wait:.1f}' for wait in waits)} s)"
+        )
+        seen.check(len(held) > IDLE * 0.8, "the attack takes place", f"{len(held)} sessions held")
+        seen.check(max(waits) < 10, "an honest stranger is greeted within 10 s", f"waited {max(waits):.1f} s")
+    finally:
+        for task in attackers:
+            task.cancel()
+        await asyncio.gather(*attackers, return_exceptions=True)
+        for session in held:
+            session.close()
+
+
+@attack(
+    "3b", without=postfix("smtpd/pass/smtpd_timeout=300s", default_process_limit="20", smtpd_timeout="300s")
+)
+async def idle_connections_from_many_addresses(ground: Ground, seen: Evidence) -> None:
+    await _hold(ground, seen, slowly=False)
+
+
+@attack("3c")
+async def slowloris(ground: Ground, seen: Evidence) -> None:
+    await _hold(ground, seen, slowly=True)
+
+
+@attack("3j", without=postfix(smtpd_timeout="300s", smtpd_per_request_deadline="no"))
+async def a_silent_client_is_cut_off(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        await session.send(b"MAIL FRO")
+        started = time.monotonic()
+        answer = await session.reply(patience=90)
+        seen.expect(answer, "421 4.4.2", "closed", what=f"after {time.monotonic() - started:.0f} s")
+
+
+@attack(
+    "3d",
+    without=postfix(
+        strict_rfc821_envelopes="no",
+        smtpd_sender_restrictions="",
+        smtpd_recipient_restrictions="",
+        smtpd_soft_error_limit="100",
+        smtpd_hard_error_limit="200",
+    ),
+)
+async def malformed_envelopes(ground: Ground, seen: Evidence) -> None:
+    malformed = {
+        "MAIL FROM: x@internet.test": ("501 5.1.7",), "MAIL FROM:<x@internet.test": ("501 5.1.7",),
+        "MAIL FROM:<x@internet.test> SIZE=-1": ("501 5.5.4",), "MAIL FROM:<x@internet.test> FOO=BAR": ("555 5.5.4",),
+        "MAIL FROM:<x y@internet.test>": ("501 5.", "555 5.5.4"),
+        "MAIL FROM:<x@localhost>": ("504 5.5.2",), "MAIL FROM:<x@no-such-domain.internet.invalid>": ("550 5.1.8", "450 4.1.8"),
+    }  # fmt: skip
+    for line, expected in malformed.items():
+        async with await ground.smtp(seen) as session:
+            said = await session.say(line)
+            said = await session.say(f"RCPT TO:<{ground.someone()}>") if said.good else said
+            seen.expect(said, *expected, what=line[10:40])
+    for recipient, expected in {
+        f"{ground.someone()}": ("501 5.1.3",), "<>": ("501 5.1.3",), f"<{ground.someone()}> FOO=BAR": ("555 5.5.4",),
+        "<alice>": ("504 5.5.2", "550 5.1.1"), f"<@{ground.domain}>": ("501 5.1.3", "553 5.1."),
+    }.items():  # fmt: skip
+        async with await ground.smtp(seen) as session:
+            await session.say("MAIL FROM:<>")
+            seen.expect(await session.say(f"RCPT TO:{recipient}"), *expected, what=f"RCPT {recipient}")
+
+
+@attack(
+    "3e",
+    without=postfix(
+        smtpd_hard_error_limit="1000", smtpd_soft_error_limit="1000", smtpd_junk_command_limit="1000"
+    ),
+)
+async def nonsense_without_end(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        said = await session.say_all([f"NONSENSE {number}" for number in range(30)])
+        seen.expect(said[-1][1], "421 4.7.0", "221 2.7.0", "closed", what=f"after {len(said)} commands")
+        seen.check(len(said) <= 12, "no more than a dozen answers", f"{len(said)} answers")
+    async with await ground.smtp(seen) as session:
+        said = await session.say_all(["NOOP"] * 150)
+        seen.expect(said[-1][1], "421 4.7.0", "closed", what=f"after {len(said)} NOOPs")
+
+
+@attack("3f", without=postfix(message_size_limit="0"))
+async def messages_too_large(ground: Ground, seen: Evidence) -> None:
+    limit = int(ground.office.limits.message_size)
+    async with await ground.smtp(seen, ground.stranger) as session:
+        said = await session.say(f"MAIL FROM:<stranger@internet.test> SIZE={limit + 1}")
+        seen.expect(said, "552 5.3.4", what="declared")
+        await session.say("RSET")
+        await session.say("MAIL FROM:<stranger@internet.test>")
+        await session.say(f"RCPT TO:<{ground.someone(2)}>")
+        line = b"0123456789abcdef" * 4 + b"\r\n"
+        body = letter("stranger@internet.test", ground.someone(2), token()) + line * (
+            limit // len(line) + 2000
+        )
+        seen.expect(await session.message(body), "552 5.3.4", "closed", what="undeclared")
+
+
+@attack("3g")
+async def mail_while_the_queue_volume_is_full(ground: Ground, seen: Evidence) -> None:
+    """The reserve is set above what is free: for Postfix that is a full volume, and no disk is filled for it."""
+    await ground.on_mta(
+        "set -e; cp -a /etc/postfix/main.cf /root/main.cf.kept; free=$(df --output=avail -B1 /var/spool/postfix | tail -n 1); "
+        'postconf -e "queue_minfree=$(( free < 4611686018427387904 ? free + 1073741824 : free ))"; postfix reload'
+    )
+    try:
+        async with await ground.smtp(seen, ground.stranger) as session:
+            seen.expect(await session.say("MAIL FROM:<stranger@internet.test> SIZE=1000"), "452 4.3.1")
+    finally:
+        await ground.on_mta(
+            "cp -a /root/main.cf.kept /etc/postfix/main.cf; rm /root/main.cf.kept; postfix reload"
+        )
+    async with await ground.smtp(seen, ground.stranger) as session:
+        seen.expect(
+            await session.say("MAIL FROM:<stranger@internet.test> SIZE=1000"), "250", what="with room again"
+        )
+
+
+@attack("3h")
+async def a_mail_bomb_to_one_user(ground: Ground, seen: Evidence) -> None:
+    """To dave, whose mailbox is small: it ends at a rate or at the quota, and nobody gets a bounce."""
+    recipient, victim, mark = f"dave@{ground.domain}", ground.victim(), token()
+    line = b"0123456789abcdef" * 4 + b"\r\n"
+    message = letter(victim, recipient, mark) + line * (BOMB_SIZE // len(line))
+    answers: list[Reply] = []
+
+    async def some(count: int) -> None:
+        async with await ground.smtp(seen, ground.stranger, patience=120) as session:
+            for _ in range(count):
+                said = await session.say(f"MAIL FROM:<{victim}>")
+                said = await session.say(f"RCPT TO:<{recipient}>") if said.good else said
+                said = await session.message(message) if said.good else said
+                answers.append(said)
+                if said.code in (CLOSED, SILENT, 421):
+                    return
+
+    await asyncio.gather(*(some(BOMB // 6) for _ in range(6)))
+    taken = sum(reply.good for reply in answers)
+    last = next((reply for reply in answers if not reply.good), answers[-1])
+    seen.check(
+        taken < BOMB, "a limit before the end of the bomb", f"{taken} of {BOMB} taken; then: {last.brief}"
+    )
+    if not last.good:
+        seen.expect(
+            last, "450 4.7.1", "451 4.7.1", "452 4.2.2", "450 4.2.", "452 4.", "421", what="the limit"
+        )
+    await ground.settled(patience=60)
+    got = await ground.sink(victim)
+    seen.check(got == 0, "no bounce to the forged sender", f"{got} messages at the victim's sink")
+    await ground.on(
+        ground.role("store").name, f"doveadm expunge -u {recipient} mailbox INBOX body {mark}; true"
+    )
+    await ground.on_mta(
+        f'postqueue -j | grep -F {victim} | sed \'s/.*"queue_id": *"\\([^"]*\\)".*/\\1/\' | postsuper -d - 2>/dev/null; true'
+    )
+
+
+@attack("3i", without=postfix(smtpd_client_message_rate_limit="0", smtpd_client_recipient_rate_limit="0"))
+async def envelopes_without_end(ground: Ground, seen: Evidence) -> None:
+    source = ground.internet.fresh_source()
+
+    async def some() -> list[Reply]:
+        answers = []
+        async with await ground.smtp(seen, source=source) as session:
+            for _ in range(20):
+                answers.append(await session.say("MAIL FROM:<x@internet.test>"))
+                await session.say("RSET")
+        return answers
+
+    answers = [reply for part in await asyncio.gather(*(some() for _ in range(8))) for reply in part]
+    taken = sum(reply.good for reply in answers)
+    refused = next((reply for reply in answers if not reply.good), answers[-1])
+    seen.expect(refused, "450 4.7.1", what=f"after {taken} envelopes")

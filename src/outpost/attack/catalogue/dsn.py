@@ -1,0 +1,151 @@
+"""A-DSN: making the office send notifications to people who never wrote (essay 3.1.1)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from outpost.attack import content
+from outpost.attack.evidence import Evidence
+from outpost.attack.ground import Ground, letter, token
+from outpost.attack.registry import attack
+from outpost.attack.weakness import postfix, rspamd
+from outpost.attack.wire import Reply
+
+SESSIONS = 12
+
+
+@attack(
+    "1a",
+    without=postfix(
+        virtual_mailbox_maps="static:anybody", smtpd_hard_error_limit="1000", smtpd_soft_error_limit="1000"
+    ),
+)
+async def forged_senders_to_unknown_recipients(ground: Ground, seen: Evidence) -> None:
+    victim = ground.victim()
+
+    async def one() -> list[tuple[str, Reply]]:
+        async with await ground.smtp(seen) as session:
+            await session.say(f"MAIL FROM:<{victim}>")
+            said = await session.say_all(
+                [f"RCPT TO:<nobody-{number}@{ground.domain}>" for number in range(12)]
+            )
+            if any(reply.code == 250 for _, reply in said):
+                await session.message(letter(victim, f"nobody@{ground.domain}", token()))
+            return said
+
+    refused = [
+        said for session in await asyncio.gather(*(one() for _ in range(SESSIONS))) for said in session
+    ]
+    seen.expect_all(refused, "550 5.1.1", "421 4.7.0")
+    seen.check(
+        any(reply.code == 421 for _, reply in refused),
+        "guessing ends with 421",
+        f"{sum(reply.code == 550 for _, reply in refused)} refusals, "
+        f"{sum(reply.code == 421 for _, reply in refused)} times cut off",
+    )
+    await ground.settled()
+    await ground.nothing_at(victim, seen)
+
+
+@attack("1b")
+async def a_full_mailbox_is_known_at_rcpt(ground: Ground, seen: Evidence) -> None:
+    from imap_tools import AND
+
+    user = ground.user("dave")
+    filling = letter(user.address, user.address, token()) + b"0123456789abcdef" * 64 * 1024 * 14
+
+    def fill() -> int:
+        with user.mailbox() as box:
+            for count in range(8):
+                try:
+                    box.append(filling, "Archive")
+                except Exception:  # the store says it in its own words: over quota
+                    return count
+        return 8
+
+    def empty() -> None:
+        with user.mailbox() as box:
+            box.folder.set("Archive")
+            box.delete(box.uids(AND(all=True)))
+
+    copies = await asyncio.to_thread(fill)
+    seen.note(f"(filled the mailbox of {user.address} by IMAP: {copies} messages of 14 MiB)")
+    victim, mark = ground.victim(), token()
+    try:
+        async with await ground.smtp(seen, ground.stranger) as session:
+            size = f" SIZE={16 * 1024 * 1024}"
+            await session.say(f"MAIL FROM:<{victim}>{size}")
+            answer = await session.say(f"RCPT TO:<{user.address}>")
+            seen.expect(answer, "452 4.2.2", "552 5.2.2", what="a full mailbox at RCPT")
+            other = await session.say(f"RCPT TO:<{ground.someone(2)}>")
+            seen.expect(other, "250", what="another user meanwhile")
+            if answer.code == 250:
+                await session.message(letter(victim, user.address, mark) + b"x" * 76 * 1000)
+        await ground.nothing_at(victim, seen)
+    finally:
+        await asyncio.to_thread(empty)
+
+
+@attack("1c", without=postfix(smtpd_data_restrictions=""))
+async def null_sender_with_two_recipients(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        await session.say("MAIL FROM:<>")
+        for number in (0, 1):
+            await session.say(f"RCPT TO:<{ground.someone(number)}>")
+        seen.expect(await session.say("DATA"), "550 5.5.3")
+
+
+@attack("1d", without=postfix(smtpd_discard_ehlo_keywords="silent-discard, etrn, chunking, vrfy"))
+async def notify_success_from_outside(ground: Ground, seen: Evidence) -> None:
+    victim = ground.victim()
+    async with await ground.smtp(seen, hello=False) as session:
+        offered = await session.say("EHLO attacker.hostile.test")
+        seen.check(
+            "DSN" not in offered.text.upper(), "no DSN in EHLO", "DSN" if "DSN" in offered.text else "no DSN"
+        )
+        await session.say(f"MAIL FROM:<{victim}>")
+        answer = await session.say(f"RCPT TO:<{ground.someone()}> NOTIFY=SUCCESS")
+        seen.expect(answer, "501 5.7.1", "555 5.5.4")
+        await session.say("RSET")
+        seen.expect(await session.say(f"MAIL FROM:<{victim}> RET=FULL ENVID=x"), "501 5.7.1", "555 5.5.4")
+
+
+@attack("1e", without=rspamd("ClamAV in Rspamd", antivirus="enabled = false;\nclamav { enabled = false; }\n"))
+async def virus_with_a_forged_sender(ground: Ground, seen: Evidence) -> None:
+    victim, mark = ground.victim(), token()
+    async with await ground.smtp(seen, ground.stranger) as session:
+        await session.say(f"MAIL FROM:<{victim}>")
+        await session.say(f"RCPT TO:<{ground.someone(2)}>")
+        answer = await session.message(letter(victim, ground.someone(2), mark) + content.eicar() + b"\r\n")
+        seen.expect(answer, "554 5.7.1")
+    await ground.nothing_at(victim, seen)
+    await ground.settled()
+    seen.check(
+        not await ground.delivered(mark), "not delivered", "delivered" if answer.good else "not delivered"
+    )
+
+
+@attack("1f", without=postfix(hopcount_limit="1000"))
+async def sixty_received_lines(ground: Ground, seen: Evidence) -> None:
+    victim, mark = ground.victim(), token()
+    trace = "".join(
+        f"Received: from hop{n}.invalid by hop{n + 1}.invalid; Tue, 3 Nov 2026 10:00:{n % 60:02} +0000\r\n"
+        for n in range(60)
+    )
+    async with await ground.smtp(seen, ground.stranger) as session:
+        await session.say(f"MAIL FROM:<{victim}>")
+        await session.say(f"RCPT TO:<{ground.someone(2)}>")
+        message = trace.encode() + letter(victim, ground.someone(2), mark)
+        seen.expect(await session.message(message), "554 5.4.0", "550 5.4.0", "554 5.4.6")
+    await ground.nothing_at(victim, seen)
+
+
+@attack("1h", without=rspamd("Rspamd's verdict on spam", actions="reject = null;\n"))
+async def spam_is_refused_and_not_returned(ground: Ground, seen: Evidence) -> None:
+    victim = ground.victim()
+    async with await ground.smtp(seen, ground.stranger) as session:
+        await session.say(f"MAIL FROM:<{victim}>")
+        await session.say(f"RCPT TO:<{ground.someone(2)}>")
+        message = letter(victim, ground.someone(2), token()) + content.gtube() + b"\r\n"
+        seen.expect(await session.message(message), "554 5.7.1", "550 5.7.1")
+    await ground.nothing_at(victim, seen)

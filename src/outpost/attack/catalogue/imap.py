@@ -1,0 +1,92 @@
+"""A-IMAP: reading somebody's mail on the way in (essay 1.2)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from outpost.attack.evidence import Evidence
+from outpost.attack.ground import Ground
+from outpost.attack.registry import attack
+from outpost.attack.weakness import Weakness
+from outpost.attack.wire import Session, unverified
+from outpost.office import ports
+
+OPEN_143 = Weakness(
+    role="store",
+    what="port 143 open, cleartext logins allowed",
+    keeps=("/etc/dovecot/dovecot.conf", "/etc/nftables.conf"),
+    steps="sed -i -z -E 's/(service imap-login \\{\\n  # [^\\n]*\\n  inet_listener imap \\{\\n    port = )0/\\1143/; "
+    "s/ssl = required/ssl = yes\\nauth_allow_cleartext = yes/' /etc/dovecot/dovecot.conf; "
+    "sed -i -E 's/tcp dport 993/tcp dport { 143, 993 }/' /etc/nftables.conf",
+    activate="nft -f /etc/nftables.conf; doveadm reload; systemctl restart dovecot",
+)
+
+
+async def _line(session: Session) -> str:
+    line = (await asyncio.wait_for(session.reader.readline(), 10)).decode(errors="replace").rstrip()
+    session.note(f"S: {line[:200]}")
+    return line
+
+
+async def _ask(session: Session, command: str, *, told: str | None = None) -> str:
+    """A tagged command and its tagged answer."""
+    await session.send(f"a {command}\r\n".encode(), told=told or command[:200])
+    while True:
+        line = await _line(session)
+        if not line or line.startswith(("a ", "* BYE")):
+            return line
+
+
+@attack("9f", without=OPEN_143)
+async def imap_without_tls(ground: Ground, seen: Evidence) -> None:
+    for port in (143, 110):
+        try:
+            streams = await ground.lan.connect(ground.store, port, patience=3)
+        except (OSError, TimeoutError) as error:
+            seen.check(
+                held=True, expected="no clear-text port", observed=f"port {port}: {type(error).__name__}"
+            )
+            continue
+        async with Session(streams, seen.session()) as session:
+            await _line(session)
+            said = await _ask(
+                session,
+                f"LOGIN carol@{ground.domain} {ground.password(f'carol@{ground.domain}')}",
+                told="LOGIN carol (password)",
+            )
+            seen.check(not said.startswith("a OK"), "no login without TLS", said)
+            seen.check(held=False, expected="no clear-text port", observed=f"port {port} answers")
+
+
+@attack("9g")
+async def the_store_from_outside(ground: Ground, seen: Evidence) -> None:
+    """Mailboxes have no address on the Internet, nor in the client's network."""
+    host = ground.role("store")
+    for vantage in (ground.internet, ground.client):
+        for address in (*host.all_addresses, *ground.role("mta").all_addresses):
+            for port in (ports.IMAPS, ports.SUBMISSIONS, ports.LMTP, ports.MANAGESIEVE):
+                try:
+                    streams = await vantage.connect(str(address), port, patience=1)
+                except (OSError, TimeoutError):
+                    continue
+                streams[1].close()
+                seen.check(
+                    held=False, expected="out of reach", observed=f"{vantage.name} reaches {address}:{port}"
+                )
+    seen.check(held=True, expected="out of reach", observed="no port of the store can be reached")
+
+
+@attack("9h")
+async def malformed_imap(ground: Ground, seen: Evidence) -> None:
+    lines = (b"a LOGIN {99999999999}\r\n", b"a LOGIN \"" + b"x" * 70000 + b"\" y\r\n", b"\0\xff\r\n", b"a AUTHENTICATE PLAIN\r\n\xff\xff\r\n",
+             b"a " + b"(" * 5000 + b"\r\n", b"* BYE\r\n")  # fmt: skip
+    for data in lines:
+        async with Session(await ground.lan.connect(ground.store, ports.IMAPS), seen.session()) as session:
+            await session.start_tls(ground.role("store").fqdn, unverified())
+            await _line(session)
+            await session.send(data)
+            said = await _line(session)
+            seen.check(not said.startswith("a OK"), "NO, BAD or the end", said[:80] or "closed")
+    async with Session(await ground.lan.connect(ground.store, ports.IMAPS), seen.session()) as session:
+        await session.start_tls(ground.role("store").fqdn, ground.trust)
+        seen.check((await _line(session)).startswith("* OK"), "the next client is greeted", "greeted")

@@ -1,0 +1,232 @@
+"""A-REL: sending through the office without a right to (essay 3.1.5)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+from outpost.attack.evidence import Evidence
+from outpost.attack.ground import Ground, letter, token
+from outpost.attack.registry import attack
+from outpost.attack.weakness import edited, postfix, rspamd
+from outpost.attack.wire import Reply, Session, unverified
+from outpost.office import ports
+
+RELAY_FORMS = (
+    "victim@{elsewhere}", "victim%{elsewhere}@{domain}", '"victim@{elsewhere}"@{domain}', '"victim%{elsewhere}"@{domain}',
+    "@{domain}:victim@{elsewhere}", "@{domain},@{elsewhere}:victim@{elsewhere}", "{elsewhere}!victim@{domain}",
+    "{elsewhere}!victim", "victim%{elsewhere}", '"victim@{elsewhere}"', '"{elsewhere}!victim"@{domain}',
+    "victim@[{address}]", "victim@[IPv6:::1]", "victim%{elsewhere}@[{door}]", "victim%{elsewhere}@{host}",
+    "victim@{elsewhere}@{domain}", "victim@{elsewhere}%{domain}", "victim@{elsewhere}!{domain}", "victim@{domain}@{elsewhere}",
+    "postmaster@{elsewhere}", "victim@{peer}", "victim%{peer}@{domain}",
+)  # fmt: skip
+
+
+@attack(
+    "5a",
+    without=postfix(
+        smtpd_relay_restrictions="permit",
+        smtpd_recipient_restrictions="permit",
+        allow_percent_hack="yes",
+        swap_bangpath="yes",
+    ),
+)
+async def address_tricks(ground: Ground, seen: Evidence) -> None:
+    words = {
+        "elsewhere": "internet.test", "domain": ground.domain, "door": ground.door, "host": ground.role("mta").fqdn,
+        "address": ground.info["world"]["internet"]["addresses"]["wan"][0] if ground.info else "192.0.2.1",
+        "peer": ground.office.peers[0].domains[0] if ground.office.peers else "internet.test",
+    }  # fmt: skip
+    forms = [form.format(**words) for form in RELAY_FORMS]
+
+    async def some(part: list[str], sender: str) -> list[tuple[str, Reply]]:
+        async with await ground.smtp(seen) as session:
+            await session.say(f"MAIL FROM:<{sender}>")
+            return [(form, await session.say(f"RCPT TO:<{form}>")) for form in part]
+
+    parts = [
+        (forms[at : at + 4], sender) for at in range(0, len(forms), 4) for sender in ("", "x@internet.test")
+    ]
+    said = [pair for answers in await asyncio.gather(*(some(*part) for part in parts)) for pair in answers]
+    seen.expect_all(
+        said,
+        "554 5.7.1",
+        "550 5.1.1",
+        "501 5.1.3",
+        "550 5.7.1",
+        "553 5.1.",
+        "555 5.5.4",
+        "501 5.5.4",
+        "504 5.5.2",
+    )
+
+
+@attack("5b", without=postfix(smtpd_relay_restrictions="permit", smtpd_recipient_restrictions="permit"))
+async def relaying_by_a_peers_listener(ground: Ground, seen: Evidence) -> None:
+    """A peer is trusted to write from its own names to the office, not to send anywhere."""
+    peer = next(peer for peer in ground.office.peers if peer.zone == "client" or peer.listen == 25)
+    door = str(ground.role("mta").in_zone(peer.zone)[0])
+    async with await ground.smtp(seen, ground.client, address=door, port=peer.listen) as session:
+        await session.say("STARTTLS")
+        await session.start_tls(ground.role("mta").fqdn, unverified())
+        await session.say("EHLO mx.steeltec.test")
+        await session.say(f"MAIL FROM:<client@{peer.domains[0]}>")
+        for recipient in (
+            "victim@internet.test",
+            f"head@{ground.office.peers[0].domains[0]}",
+            f"v%internet.test@{ground.domain}",
+        ):
+            seen.expect(await session.say(f"RCPT TO:<{recipient}>"), "554 5.7.1", "550 5.1.1", what=recipient)
+        await session.say("RSET")
+        said = await session.say(f"MAIL FROM:<{ground.someone()}>")
+        said = await session.say(f"RCPT TO:<{ground.someone(1)}>") if said.good else said
+        seen.expect(said, "550 5.7.1", "553 5.7.1", "554 5.7.1", what="our own name from the client")
+
+
+@attack("5c", without=edited("store", "ssl = required, auth_allow_cleartext = no", "/etc/dovecot/dovecot.conf",
+                            "s/^ssl = required$/ssl = yes\\nauth_allow_cleartext = yes/", "doveadm reload && sleep 1"))  # fmt: skip
+async def a_password_before_tls(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        seen.expect(
+            await session.say("AUTH PLAIN AGEAYg=="), "503 5.5.1", "502 5.5.", "538", "530", what="AUTH on 25"
+        )
+    for port in (25, 587, 143, 110):
+        try:
+            streams = await ground.lan.connect(ground.store, port, patience=3)
+        except (OSError, TimeoutError) as error:
+            seen.check(
+                held=True, expected="no clear-text port", observed=f"port {port}: {type(error).__name__}"
+            )
+        else:
+            streams[1].close()
+            seen.check(held=False, expected="no clear-text port", observed=f"port {port} answers")
+    streams = await ground.lan.connect(ground.store, ports.MANAGESIEVE)
+    async with Session(streams, seen.session(), patience=5) as session:
+        greeting = await _sieve_answer(session)
+        seen.check('"SASL" ""' in greeting, "no mechanism offered before TLS", greeting[:200])
+        address = f"carol@{ground.domain}"
+        secret = base64.b64encode(f"\0{address}\0{ground.password(address)}".encode()).decode()
+        await session.send(
+            f'AUTHENTICATE "PLAIN" "{secret}"\r\n'.encode(), told="AUTHENTICATE PLAIN (as carol)"
+        )
+        answer = await _sieve_answer(session)
+        seen.check(answer.startswith(("NO", "BYE")), "NO", answer[:100])
+
+
+async def _sieve_answer(session: Session) -> str:
+    lines = []
+    while True:
+        line = (await asyncio.wait_for(session.reader.readline(), 10)).decode().rstrip()
+        session.note(f"S: {line}")
+        lines.append(line)
+        if not line or line.startswith(("OK", "NO", "BYE")):
+            return "\n".join(lines) if len(lines) > 1 else line
+
+
+@attack("5d")
+async def submission_without_a_login(ground: Ground, seen: Evidence) -> None:
+    async with await ground.submission(seen) as session:
+        for line in (f"MAIL FROM:<{ground.someone()}>", "MAIL FROM:<>", "VRFY alice"):
+            seen.expect(await session.say(line), "530 5.7.0", "503 5.5.1", "502 5.5.1", what=line)
+    for vantage in (ground.internet, ground.client, ground.lan):
+        address = str(ground.role("mta").in_zone("core")[0])
+        try:
+            streams = await vantage.connect(address, ports.SUBMISSION_RELAY, patience=3)
+        except (OSError, TimeoutError) as error:
+            seen.check(
+                held=True, expected="the trusted listener is out of reach", observed=type(error).__name__
+            )
+        else:
+            streams[1].close()
+            seen.check(
+                held=False,
+                expected="the trusted listener is out of reach",
+                observed=f"{vantage.name} reaches it",
+            )
+
+
+@attack("5e", without=edited("store", "auth_failure_delay = 0", "/etc/dovecot/dovecot.conf",
+                            "s/^auth_failure_delay = .*/auth_failure_delay = 0/", "doveadm reload && sleep 1"))  # fmt: skip
+async def guessing_passwords(ground: Ground, seen: Evidence) -> None:
+    """Guesses at one account slow down, whatever they come from; a colleague behind the same address keeps working."""
+    import time
+
+    from outpost.attack.probe import percentile
+
+    async def guess(number: int) -> tuple[Reply, float]:
+        async with await ground.submission(seen) as session:
+            secret = base64.b64encode(f"\0dave@{ground.domain}\0guess-number-{number}".encode()).decode()
+            started = time.monotonic()
+            await session.send(f"AUTH PLAIN {secret}\r\n".encode(), told=f"AUTH PLAIN (guess {number})")
+            return await session.reply(patience=60), time.monotonic() - started
+
+    guesses = []
+    waits: list[float] = []
+
+    async def colleague() -> None:
+        for _ in range(4):
+            started = time.monotonic()
+            async with await ground.submission(seen, "carol"):
+                waits.append(time.monotonic() - started)
+
+    attempts = asyncio.gather(*(guess(number) for number in range(12)))
+    await colleague()
+    guesses = await attempts
+    seen.expect_all(
+        [(f"guess {number}", reply) for number, (reply, _) in enumerate(guesses)],
+        "535 5.7.8",
+        "421",
+        "454",
+        "closed",
+    )
+    slowest = max(seconds for _, seconds in guesses)
+    seen.check(slowest >= 2, "guesses wait", f"the slowest guess waited {slowest:.1f} s")
+    seen.check(
+        percentile(waits, 0.95) < 5,
+        "a colleague behind the same address logs in",
+        f"in {max(waits):.1f} s at most",
+    )
+
+
+@attack("5g", without=rspamd("rates per user", ratelimit="enabled = false;\n"))
+async def a_stolen_account_sends_spam(ground: Ground, seen: Evidence) -> None:
+    """From the LAN with dave's password, to strangers by the hundred."""
+    mark, sent, last = token(), 0, None
+    async with await ground.submission(seen, "dave") as session:
+        own = f"dave@{ground.domain}"
+        for number in range(30):
+            await session.say(f"MAIL FROM:<{own}>")
+            said = [await session.say(f"RCPT TO:<spam-{number}-{each}@internet.test>") for each in range(20)]
+            taken = sum(1 for reply in said if reply.good)
+            last = await session.message(letter(own, "list@internet.test", mark)) if taken else said[-1]
+            sent += taken if last.good else 0
+            if not last.good:
+                break
+    seen.check(
+        last is not None and not last.good,
+        "450 4.7.1 before 600 recipients",
+        f"{sent} recipients, last: {last.brief if last else '-'}",
+    )
+    await ground.on_mta(
+        'postqueue -j | grep -F spam- | sed \'s/.*"queue_id": *"\\([^"]*\\)".*/\\1/\' | postsuper -d - 2>/dev/null; true'
+    )
+
+
+@attack("5h")
+async def a_pc_straight_to_the_internet(ground: Ground, seen: Evidence) -> None:
+    for name in ("internet", "headoffice"):
+        address = str(ground.info["world"][name]["addresses"]["wan"][0])
+        for via in (None, ground.store):
+            try:
+                streams = await ground.lan.connect(address, 25, patience=3)
+            except (OSError, TimeoutError) as error:
+                seen.check(held=True, expected="no way out on 25", observed=f"{name}: {type(error).__name__}")
+            else:
+                streams[1].close()
+                seen.check(
+                    held=False, expected="no way out on 25", observed=f"{name} answers a PC (via {via})"
+                )
+    forwards = await ground.on(
+        ground.role("store").name, "nft list chain inet outpost forward | grep -c 'policy drop'"
+    )
+    seen.check(forwards.strip() == "1", "the store forwards nothing", f"policy drop: {forwards.strip()}")

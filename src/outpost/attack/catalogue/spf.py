@@ -1,0 +1,182 @@
+"""A-SPF: writing in somebody else's name (essay 3.1.4)."""
+
+from __future__ import annotations
+
+from outpost.attack.evidence import Evidence
+from outpost.attack.ground import Ground, letter, token
+from outpost.attack.registry import attack
+from outpost.attack.weakness import postfix, rspamd
+from outpost.attack.wire import Reply, Vantage
+
+REFUSED = ("550 5.7.", "553 5.7.", "554 5.7.", "451 4.7.", "550 5.1.8")
+
+
+async def _letter_from(
+    ground: Ground, seen: Evidence, envelope: str, message: bytes, vantage: Vantage, recipient: str
+) -> Reply:
+    async with await ground.smtp(seen, vantage) as session:
+        said = await session.say(f"MAIL FROM:<{envelope}>")
+        if said.good:
+            said = await session.say(f"RCPT TO:<{recipient}>")
+        return await session.message(message) if said.good else said
+
+
+@attack("4a", without=postfix(smtpd_sender_restrictions=""))
+async def our_domain_in_the_envelope(ground: Ground, seen: Evidence) -> None:
+    senders = (
+        ground.someone(),
+        f"nobody@{ground.domain}",
+        f"root@{ground.role('mta').fqdn}",
+        f"x@{ground.domain.upper()}",
+    )
+    for sender in senders:
+        async with await ground.smtp(seen) as session:
+            said = await session.say(f"MAIL FROM:<{sender}>")
+            said = await session.say(f"RCPT TO:<{ground.someone(1)}>") if said.good else said
+            seen.expect(said, "550 5.7.1", what=sender)
+
+
+@attack(
+    "4b",
+    without=rspamd(
+        "the rule about our own domain in From",
+        force_actions="enabled = false;\n",
+        dmarc="enabled = false;\n",
+    ),
+)
+async def our_domain_in_the_header(ground: Ground, seen: Evidence) -> None:
+    recipient = ground.someone(2)
+    for author in (
+        ground.someone(),
+        f"Alice Archer <{ground.someone()}>",
+        f"<{ground.someone()}>, x@{'internet.test'}",
+    ):
+        mark = token()
+        answer = await _letter_from(
+            ground,
+            seen,
+            "stranger@internet.test",
+            letter(author, recipient, mark),
+            ground.stranger,
+            recipient,
+        )
+        seen.expect(answer, "554 5.7.1", "550 5.7.1", what=f"From: {author}")
+
+
+@attack("4c")
+async def a_colleagues_name_on_a_free_address(ground: Ground, seen: Evidence) -> None:
+    recipient, colleague = ground.someone(2), ground.office.users[0].full_name or ground.office.users[0].name
+    mark = token()
+    message = letter(
+        f'"{colleague}" <director.office@internet.test>', recipient, mark, subject="Urgent payment"
+    )
+    answer = await _letter_from(
+        ground, seen, "director.office@internet.test", message, ground.stranger, recipient
+    )
+    if not answer.good:
+        seen.expect(answer, "554 5.7.1", "550 5.7.1")
+        return
+    await ground.settled()
+    store = ground.role("store").name
+    found = await ground.on(
+        store, f"cat $(grep -rlsF {mark} /srv/mail) /dev/null | sed '/^\\r\\{{0,1\\}}$/q'"
+    )
+    subject = next((line for line in found.splitlines() if line.lower().startswith("subject:")), "")
+    tags = [line for line in found.splitlines() if "extern" in line.lower() or "impersonat" in line.lower()]
+    seen.check(
+        bool(tags),
+        "refused, or delivered with a mark",
+        tags[0] if tags else f"delivered as {subject or 'is'}",
+    )
+
+
+@attack("4e", without=postfix(smtpd_sender_restrictions=""))
+async def a_peers_name_from_elsewhere(ground: Ground, seen: Evidence) -> None:
+    for peer in ground.office.peers:
+        sender = f"director@{peer.domains[0]}"
+        answer = await _letter_from(
+            ground,
+            seen,
+            sender,
+            letter(sender, ground.someone(2), token()),
+            ground.internet,
+            ground.someone(2),
+        )
+        seen.expect(answer, *REFUSED, what=f"envelope {sender}")
+        answer = await _letter_from(
+            ground,
+            seen,
+            "x@internet.test",
+            letter(sender, ground.someone(2), token()),
+            ground.stranger,
+            ground.someone(2),
+        )
+        seen.expect(answer, *REFUSED, what=f"From: {sender}")
+
+
+@attack("4f", without=postfix(submission_sender_restrictions="permit_sasl_authenticated, reject"))
+async def a_user_writes_as_another(ground: Ground, seen: Evidence) -> None:
+    async with await ground.submission(seen, "carol") as session:
+        for sender in (ground.someone(), f"carol@{ground.office.peers[0].domains[0]}", "carol@internet.test"):
+            said = await session.say(f"MAIL FROM:<{sender}>")
+            said = await session.say(f"RCPT TO:<{ground.someone(1)}>") if said.good else said
+            seen.expect(said, "553 5.7.1", what=f"carol as {sender}")
+            await session.say("RSET")
+
+
+@attack("4h", without=rspamd("the rule about users' From", force_actions="enabled = false;\n"))
+async def a_users_header_names_another(ground: Ground, seen: Evidence) -> None:
+    own = f"carol@{ground.domain}"
+    authors = (
+        ground.someone(),
+        f"Bob <{ground.someone(1)}>",
+        "boss@internet.test",
+        f"{own}, {ground.someone()}",
+    )
+    async with await ground.submission(seen, "carol") as session:
+        for author in authors:
+            await session.say(f"MAIL FROM:<{own}>")
+            await session.say(f"RCPT TO:<{ground.someone(3)}>")
+            answer = await session.message(letter(author, ground.someone(3), token()))
+            seen.expect(answer, "5", what=f"carol with From: {author}")
+
+
+@attack(
+    "4i", without=rspamd("the removal of strangers' Authentication-Results", milter_headers="use = [];\n")
+)
+async def forged_authentication_results(ground: Ground, seen: Evidence) -> None:
+    recipient, mark = ground.someone(2), token()
+    forged = f"Authentication-Results: {ground.role('mta').fqdn}; dmarc=pass header.from=bank.example (forged-{mark})\r\n"
+    answer = await _letter_from(
+        ground, seen, "stranger@internet.test", letter("stranger@internet.test", recipient, mark, extra=forged),
+        ground.stranger, recipient,
+    )  # fmt: skip
+    await ground.settled()
+    left = await ground.delivered(f"forged-{mark}")
+    seen.check(
+        answer.code >= 500 or left == 0,
+        "refused, or delivered without it",
+        f"{answer.brief}; {left} delivered with it",
+    )
+
+
+@attack("4g")
+async def one_signed_message_replayed(ground: Ground, seen: Evidence) -> None:
+    """A message that head office's or our own key has signed stays valid wherever it is sent from."""
+    sender, recipient = "stranger@internet.test", ground.someone(2)
+    message = letter(sender, recipient, token())
+    answers = []
+    async with await ground.smtp(seen, ground.stranger) as session:
+        for _ in range(150):
+            said = await session.say(f"MAIL FROM:<{sender}>")
+            said = await session.say(f"RCPT TO:<{recipient}>") if said.good else said
+            said = await session.message(message) if said.good else said
+            answers.append(said)
+            if not said.good:
+                break
+    last = answers[-1]
+    seen.check(
+        not last.good,
+        "a limit (450 4.7.1 or 4.2.0) before 150 copies",
+        f"{len(answers)} sent, last: {last.brief}",
+    )

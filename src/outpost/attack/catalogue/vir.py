@@ -1,0 +1,168 @@
+"""A-VIR: content that harms whoever opens it, and content that harms whoever looks at it (essay 3.1.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from outpost.attack import content
+from outpost.attack.evidence import Evidence
+from outpost.attack.ground import Ground, letter, token
+from outpost.attack.registry import attack
+from outpost.attack.weakness import Weakness, rspamd
+from outpost.attack.wire import Reply
+
+NO_SCANNER = rspamd(
+    "ClamAV in Rspamd",
+    antivirus="enabled = false;\nclamav { enabled = false; }\n",
+    force_actions="enabled = false;\n",
+)
+NO_POLICY = rspamd("Rspamd's rules about file types", mime_types="enabled = false;\n", force_actions="enabled = false;\n",
+                   multimap="enabled = false;\n", antivirus="enabled = false;\nclamav { enabled = false; }\n")  # fmt: skip
+
+
+async def _try(ground: Ground, seen: Evidence, name: str, files: dict[str, bytes], *expected: str) -> Reply:
+    """A message with these files from an honest server; refused in the session, or it is in the mailbox."""
+    victim, recipient, mark = ground.victim(), ground.someone(2), token()
+    async with await ground.smtp(seen, ground.stranger, patience=200) as session:
+        await session.say(f"MAIL FROM:<{victim}>")
+        await session.say(f"RCPT TO:<{recipient}>")
+        answer = await session.message(content.parcel(victim, recipient, mark, files), patience=200)
+    seen.expect(answer, *expected, what=name)
+    return answer
+
+
+@attack("7a", without=NO_SCANNER)
+async def the_test_virus_in_every_wrapping(ground: Ground, seen: Evidence) -> None:
+    virus = content.eicar()
+    wrappings: dict[str, dict[str, bytes]] = {
+        "plain": {"readme.txt": virus},
+        "zip": {"papers.zip": content.zipped({"readme.txt": virus})},
+        "zip in zip": {"papers.zip": content.nested(2, virus)},
+        "tar.gz": {"papers.tar.gz": content.tar_gz({"readme.txt": virus})},
+        "in a PDF": {"paper.pdf": content.pdf_with(virus)},
+        "behind a harmless file": {"a.txt": b"harmless", "b.txt": virus},
+    }
+    for name, files in wrappings.items():
+        await _try(ground, seen, name, files, "554 5.7.1")
+
+
+@attack("7b", without=NO_POLICY)
+async def a_rar_archive(ground: Ground, seen: Evidence) -> None:
+    for name, data in {"plans.rar": b"a drawing", "plans.zip": content.eicar()}.items():
+        await _try(ground, seen, f"RAR as {name}", {name: content.rar("readme.txt", data)}, "554 5.7.1")
+
+
+@attack("7c", without=NO_POLICY)
+async def an_encrypted_archive(ground: Ground, seen: Evidence) -> None:
+    locked = content.encrypted_zip("invoice.doc", b"secret" * 40)
+    await _try(ground, seen, "encrypted zip", {"invoice.zip": locked}, "554 5.7.1")
+    await _try(
+        ground,
+        seen,
+        "encrypted zip in a zip",
+        {"papers.zip": content.zipped({"invoice.zip": locked})},
+        "554 5.7.1",
+    )
+
+
+@attack("7d", without=NO_SCANNER)
+async def twenty_five_archives_deep(ground: Ground, seen: Evidence) -> None:
+    await _try(ground, seen, "25 deep", {"deep.zip": content.nested(25, content.eicar())}, "554 5.7.1")
+
+
+@attack("7e", without=NO_SCANNER)
+async def an_archive_bomb(ground: Ground, seen: Evidence) -> None:
+    await _try(ground, seen, "20 x 20 MB of zeros", {"bomb.zip": content.bomb()}, "554 5.7.1")
+
+
+@attack("7g", without=NO_POLICY)
+async def a_program_dressed_as_a_document(ground: Ground, seen: Evidence) -> None:
+    names = (
+        "invoice.pdf.exe",
+        "invoice.pdf                .scr",
+        "photo.jpg.com",
+        "run.exe",
+        "update.msi",
+        "x.bat",
+        "y.ps1",
+        "z.vbs",
+    )
+    for name in names:
+        await _try(ground, seen, name, {name: content.program()}, "554 5.7.1")
+    await _try(
+        ground,
+        seen,
+        "exe in a zip",
+        {"invoice.zip": content.zipped({"invoice.pdf.exe": content.program()})},
+        "554 5.7.1",
+    )
+
+
+@attack("7h", without=NO_POLICY)
+async def macros_images_shortcuts_scripts(ground: Ground, seen: Evidence) -> None:
+    files: dict[str, Callable[[], bytes]] = {
+        "offer.docm": content.macro_document, "offer.xlsm": content.macro_document, "disk.iso": content.disk_image,
+        "disk.img": content.disk_image, "open.lnk": content.shortcut, "run.js": lambda: b"WScript.Echo('x');\r\n",
+        "page.hta": lambda: b"<script>1</script>", "page.html": lambda: b"<html><script>location='http://x.invalid'</script></html>",
+    }  # fmt: skip
+    for name, made in files.items():
+        await _try(ground, seen, name, {name: made()}, "554 5.7.1")
+
+
+async def _with_unit_down(ground: Ground, seen: Evidence, units: str) -> None:
+    mark, victim = token(), ground.victim()
+    await ground.on_mta(f"systemctl stop {units}")
+    try:
+        async with await ground.smtp(seen, ground.stranger, patience=200) as session:
+            answers = [await session.say(f"MAIL FROM:<{victim}>")]
+            if answers[-1].good:
+                answers.append(await session.say(f"RCPT TO:<{ground.someone(2)}>"))
+            if answers[-1].good:
+                message = letter(victim, ground.someone(2), mark) + content.eicar() + b"\r\n"
+                answers.append(await session.message(message, patience=200))
+            seen.expect(answers[-1], "451 4.7.1", "451 4.3.0", "closed", what=f"{units} down")
+    finally:
+        await ground.on_mta(f"systemctl start {units}")
+        await ground.on_mta("timeout 60 sh -c 'until rspamc stat >/dev/null 2>&1; do sleep 0.5; done'; true")
+    seen.check(
+        not await ground.delivered(mark),
+        "nothing is delivered unscanned",
+        "not delivered" if not await ground.delivered(mark) else "delivered",
+    )
+
+
+FAIL_OPEN = Weakness(
+    role="mta",
+    what="milter_default_action=accept; SCANNER_DOWN off",
+    keeps=("/etc/postfix/main.cf", "/etc/rspamd"),
+    steps="postconf -e milter_default_action=accept && printf 'enabled = false;\\n' >> /etc/rspamd/override.d/force_actions.conf",
+    activate="postfix reload && systemctl reload rspamd && sleep 2",
+)
+
+
+@attack("7i", without=FAIL_OPEN)
+async def mail_while_the_scanner_is_down(ground: Ground, seen: Evidence) -> None:
+    await _with_unit_down(ground, seen, "clamav-daemon.socket clamav-daemon.service")
+
+
+@attack("7k", without=FAIL_OPEN)
+async def mail_while_the_filter_is_down(ground: Ground, seen: Evidence) -> None:
+    await _with_unit_down(ground, seen, "rspamd.service")
+
+
+@attack("7j", without=NO_SCANNER)
+async def a_virus_from_an_own_user(ground: Ground, seen: Evidence) -> None:
+    own, mark = f"carol@{ground.domain}", token()
+    async with await ground.submission(seen, "carol") as session:
+        await session.say(f"MAIL FROM:<{own}>")
+        await session.say(f"RCPT TO:<{ground.someone(3)}>")
+        parcel = content.parcel(
+            own, ground.someone(3), mark, {"papers.zip": content.zipped({"a.txt": content.eicar()})}
+        )
+        seen.expect(await session.message(parcel), "554 5.7.1")
+    await ground.settled()
+    seen.check(
+        not await ground.delivered(mark),
+        "not delivered",
+        "delivered" if await ground.delivered(mark) else "not delivered",
+    )

@@ -1,0 +1,234 @@
+"""A-WEB: webmail by hand (essay 1.2 and 4.0). What needs a browser is a journey: tests/journeys."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass, field
+from http.cookies import SimpleCookie
+from urllib.parse import urlencode
+
+from outpost.attack.evidence import Evidence
+from outpost.attack.ground import Ground
+from outpost.attack.registry import attack
+from outpost.attack.wire import Session
+from outpost.office import ports
+
+
+@dataclass
+class Page:
+    """An answer."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: str
+
+    def header(self, name: str) -> str:
+        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+
+    @property
+    def token(self) -> str:
+        """Roundcube's token against forged requests."""
+        found = re.search(r'"request_token":"([^"]+)"|name="_token" value="([^"]+)"', self.body)
+        return (found.group(1) or found.group(2)) if found else ""
+
+
+@dataclass
+class Browser:
+    """A user agent without a screen, in the office's LAN."""
+
+    ground: Ground
+    seen: Evidence
+    cookies: dict[str, str] = field(default_factory=dict)
+    set_cookies: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.ground.role("webmail").fqdn
+
+    async def ask(
+        self, path: str, form: dict[str, str] | None = None, *, raw: bytes | None = None, headers: str = ""
+    ) -> Page:
+        """One request in a connection of its own."""
+        session = Session(
+            await self.ground.lan.connect(self.ground.webmail, ports.HTTPS), self.seen.session()
+        )
+        await session.start_tls(self.name, self.ground.trust)
+        body = urlencode(form).encode() if form is not None else b""
+        cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        request = raw or (
+            f"{'POST' if form is not None else 'GET'} {path} HTTP/1.1\r\nHost: {self.name}\r\nConnection: close\r\n"
+            + (f"Cookie: {cookie}\r\n" if cookie else "") + headers
+            + (f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n" if body else "") + "\r\n"
+        ).encode() + body  # fmt: skip
+        await session.send(request, told=f"{'POST' if form is not None else 'GET'} {path[:150]}")
+        data = await asyncio.wait_for(session.reader.read(-1), 30)
+        session.close()
+        head, _, rest = data.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        status = int(lines[0].split()[1]) if lines[0].startswith("HTTP/") else 0
+        session.note(f"S: {lines[0]}")
+        pairs = [
+            (name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])
+        ]
+        for key, value in pairs:
+            if key.lower() == "set-cookie":
+                self.set_cookies.append(value)
+                for crumb, morsel in SimpleCookie(value).items():
+                    self.cookies[crumb] = morsel.value
+        return Page(status, pairs, rest.decode("utf-8", "replace"))
+
+    async def log_in(self, user: str, password: str, *, token: str | None = None) -> Page:
+        """Roundcube's login form."""
+        start = await self.ask("/?_task=login")
+        form = {"_token": start.token if token is None else token, "_task": "login", "_action": "login", "_timezone": "UTC",
+                "_url": "", "_user": user, "_pass": password}  # fmt: skip
+        return await self.ask("/?_task=login", form)
+
+    @property
+    def inside(self) -> bool:
+        """Whether it holds a session of a user."""
+        return "roundcube_sessauth" in self.cookies and self.cookies["roundcube_sessauth"] not in (
+            "",
+            "-del-",
+        )
+
+
+@attack("8a")
+async def sql_in_the_login(ground: Ground, seen: Evidence) -> None:
+    for user in (
+        "' OR '1'='1",
+        "carol' --",
+        'carol" OR ""="',
+        "carol@x'; DROP TABLE users; --",
+        "%' UNION SELECT 1 --",
+    ):
+        browser = Browser(ground, seen)
+        page = await browser.log_in(user, "' OR '1'='1")
+        leaked = re.search(r"SQLSTATE|syntax error|sqlite|PDOException|on line \d+", page.body, re.IGNORECASE)
+        seen.check(page.status < 500 and not leaked and not browser.inside, "an ordinary refusal",
+                   f"{user}: status {page.status}" + (f", says {leaked.group()}" if leaked else "") + (", INSIDE" if browser.inside else ""))  # fmt: skip
+    browser = Browser(ground, seen)
+    address = f"carol@{ground.domain}"
+    await browser.log_in(address, ground.password(address))
+    seen.check(browser.inside, "carol herself gets in", "inside" if browser.inside else "refused")
+    for path in ("/?_task=mail&_action=search&_q=%27%20OR%201%3D1%20--&_headers=subject&_mbox=INBOX&_remote=1",
+                 "/?_task=addressbook&_action=search&_q=%27%20UNION%20SELECT%201--&_remote=1", "/?_task=addressbook&_action=show&_cid=1%27%20OR%201=1&_source=0"):  # fmt: skip
+        page = await browser.ask(path, headers="X-Requested-With: XMLHttpRequest\r\n")
+        leaked = re.search(r"SQLSTATE|syntax error|sqlite|PDOException", page.body, re.IGNORECASE)
+        seen.check(
+            page.status < 500 and not leaked, "an ordinary answer", f"{path[7:40]}: status {page.status}"
+        )
+
+
+@attack("8c")
+async def sessions_and_forged_requests(ground: Ground, seen: Evidence) -> None:
+    address = f"carol@{ground.domain}"
+    browser = Browser(ground, seen, cookies={"roundcube_sessid": "0123456789abcdef0123456789abcdef"})
+    await browser.ask("/?_task=login")
+    before = browser.cookies["roundcube_sessid"]
+    seen.check(
+        before != "0123456789abcdef0123456789abcdef",
+        "a session id that the client made up is not taken",
+        before[:6] + "…",
+    )
+    await browser.log_in(address, ground.password(address))
+    seen.check(browser.inside, "carol gets in", "inside" if browser.inside else "refused")
+    seen.check(
+        browser.cookies["roundcube_sessid"] != before,
+        "a new session id at login",
+        "new" if browser.cookies["roundcube_sessid"] != before else "the same",
+    )
+    for cookie in browser.set_cookies:
+        if "-del-" in cookie:
+            continue
+        low = cookie.lower()
+        seen.check(
+            all(flag in low for flag in ("secure", "httponly", "samesite")),
+            "Secure, HttpOnly, SameSite",
+            re.sub("=[^;]*", "=…", cookie, count=1),
+        )
+    forged = await browser.ask(
+        "/?_task=settings&_action=save-prefs", {"_section": "general", "_language": "de_DE"}
+    )
+    seen.check(forged.status == 403 or "request check" in forged.body.lower() or ("token" in forged.body.lower()[:4000] and forged.status != 200),
+               "a request without its token is refused", f"status {forged.status}")  # fmt: skip
+    stranger = Browser(ground, seen)
+    await stranger.log_in(address, ground.password(address), token="")
+    seen.check(
+        not stranger.inside,
+        "a login without its token is refused",
+        "INSIDE" if stranger.inside else "refused",
+    )
+    thief = Browser(ground, seen, cookies={"roundcube_sessid": browser.cookies["roundcube_sessid"]})
+    page = await thief.ask("/?_task=mail")
+    seen.check(
+        "rcmloginform" in page.body or page.status in (302, 401, 403) or "_pass" in page.body,
+        "half of the cookies opens nothing",
+        f"status {page.status}",
+    )
+
+
+@attack("8d")
+async def guessing_at_webmail(ground: Ground, seen: Evidence) -> None:
+    answers = []
+    for number in range(5):
+        browser = Browser(ground, seen)
+        page = await browser.log_in(f"dave@{ground.domain}", f"guess-{number}")
+        answers.append((page.status, browser.inside))
+    seen.check(
+        not any(inside for _, inside in answers), "no guess gets in", f"{len(answers)} guesses refused"
+    )
+    limited = [status for status, _ in answers if status in (429, 503, 403)]
+    log = await ground.on(
+        ground.role("store").name,
+        "journalctl --quiet --no-pager -o cat -u dovecot --since=-2min | grep -F dave@ | grep -oE 'rip=[0-9a-f.:]+' | sort -u",
+    )
+    workstation = str(ground.info["world"]["workstation"]["addresses"]["lan"][0])
+    seen.check(
+        bool(limited) or workstation in log,
+        "a limit, or the browser's own address at the store's",
+        f"{len(limited)} limited; the store saw {log.split()}",
+    )
+    seen.check(
+        workstation in log or bool(limited), "the real client in the log", " ".join(log.split()) or "nothing"
+    )
+
+
+@attack("8e")
+async def forbidden_paths(ground: Ground, seen: Evidence) -> None:
+    paths = ("/installer/", "/config/config.inc.php", "/config/", "/logs/errors.log", "/temp/", "/SQL/mysql.initial.sql", "/bin/update.sh",
+             "/.git/config", "/vendor/composer/installed.json", "/composer.json", "/README.md", "/program/lib/Roundcube/bootstrap.php",
+             "/../../etc/passwd", "/..%2f..%2fetc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/static../../etc/passwd", "/plugins/../config/config.inc.php",
+             "/index.php/../../etc/passwd", "/x.php", "/phpinfo.php", "/status", "/.env")  # fmt: skip
+    browser = Browser(ground, seen)
+    for path in paths:
+        page = await browser.ask(path)
+        leaked = re.search(r"root:x:0|des_key|CREATE TABLE|<\?php|\[core\]", page.body)
+        seen.check(
+            page.status in (400, 403, 404, 405) or (page.status == 302 and not leaked),
+            "403 or 404",
+            f"{path}: {page.status}" + (" LEAKS" if leaked else ""),
+        )
+
+
+@attack("8f")
+async def smuggled_http_requests(ground: Ground, seen: Evidence) -> None:
+    browser = Browser(ground, seen)
+    host = browser.name
+    for name, raw in {
+        "both lengths": f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\nG",
+        "two lengths": f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 6\r\nContent-Length: 5\r\nConnection: close\r\n\r\nabcdef",
+        "no host": "GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+        "a foreign host": "GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n",
+        "a huge header": f"GET / HTTP/1.1\r\nHost: {host}\r\nX: {'y' * 70000}\r\nConnection: close\r\n\r\n",
+    }.items():
+        try:
+            page = await browser.ask("/", raw=raw.encode())
+        except ConnectionError:
+            page = Page(0, [], "")
+        seen.check(
+            page.status in (0, 400, 403, 404, 413, 414, 421, 431),
+            f"{name}: refused",
+            f"{name}: {page.status or 'closed'}",
+        )

@@ -1,0 +1,162 @@
+"""What malicious messages carry. Harmless: the worst in here is the scanners' own test pattern, never stored whole."""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+import tarfile
+import zipfile
+import zlib
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import formatdate, make_msgid
+
+_EICAR = ("X5O!P%@AP[4\\PZX54(P^)7CC)7}$EI", "CAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*")
+_GTUBE = ("XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD", "-ANTI-UBE-TEST-EMAIL*C.34X")
+
+
+def eicar() -> bytes:
+    """The anti-virus test file (EICAR), put together here so that no scanner finds it in the checkout."""
+    return "".join(_EICAR).encode()
+
+
+def gtube() -> bytes:
+    """The spam filters' test line."""
+    return "".join(_GTUBE).encode()
+
+
+def parcel(
+    sender: str, recipient: str, token: str, attachments: dict[str, bytes], subtype: str = "octet-stream"
+) -> bytes:
+    """A message with attachments, by file name."""
+    message = EmailMessage(policy=SMTP)
+    message["From"], message["To"] = sender, recipient
+    message["Subject"] = "Revised invoice"
+    message["Date"] = formatdate(localtime=False)
+    message["Message-ID"] = make_msgid(domain=sender.partition("@")[2])
+    message.set_content(f"Please see the attached file.\n{token}\n")
+    for name, data in attachments.items():
+        message.add_attachment(data, maintype="application", subtype=subtype, filename=name)
+    return message.as_bytes()
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    """A zip archive."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return made.getvalue()
+
+
+def nested(depth: int, core: bytes, name: str = "core.txt") -> bytes:
+    """A zip archive in a zip archive, and so on."""
+    data = zipped({name: core})
+    for level in range(depth - 1):
+        data = zipped({f"level{level}.zip": data})
+    return data
+
+
+def tar_gz(files: dict[str, bytes]) -> bytes:
+    """A compressed tar archive."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return made.getvalue()
+
+
+def encrypted_zip(name: str, data: bytes) -> bytes:
+    """A zip archive whose one member is marked as encrypted; nobody has the password, the bytes being no cipher."""
+    archive = bytearray(zipped({name: bytes(12) + data}))
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = archive.find(signature) + offset
+        archive[at] |= 1
+    return bytes(archive)
+
+
+def bomb(files: int = 20, size: int = 20 * 2**20) -> bytes:
+    """A small zip archive that unpacks to a lot of zeros."""
+    return zipped({f"part{number}.bin": bytes(size) for number in range(files)})
+
+
+def pdf_with(data: bytes) -> bytes:
+    """A PDF document with an embedded file."""
+    packed = zlib.compress(data)
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R /Names << /EmbeddedFiles << /Names [(a.txt) 4 0 R] >> >> >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 200 200] >>",
+        b"<< /Type /Filespec /F (a.txt) /EF << /F 5 0 R >> >>",
+        b"<< /Type /EmbeddedFile /Filter /FlateDecode /Length %d >>\nstream\n" % len(packed)
+        + packed
+        + b"\nendstream",
+    ]
+    made, offsets = b"%PDF-1.5\n", []
+    for number, body in enumerate(objects, 1):
+        offsets.append(len(made))
+        made += b"%d 0 obj\n" % number + body + b"\nendobj\n"
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    return (
+        made + b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1) + table
+        + b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, len(made))
+    )  # fmt: skip
+
+
+def rar(name: str, data: bytes) -> bytes:
+    """A RAR archive (version 4) with one stored file."""
+
+    def block(kind: int, flags: int, rest: bytes, body: bytes = b"") -> bytes:
+        head = struct.pack("<BHH", kind, flags, 7 + len(rest)) + rest
+        return struct.pack("<H", zlib.crc32(head) & 0xFFFF) + head + body
+
+    encoded = name.encode()
+    file_head = struct.pack(
+        "<IIBIIBBHI", len(data), len(data), 2, zlib.crc32(data), 0x5A210000, 29, 0x30, len(encoded), 0x20
+    )
+    return (
+        b"Rar!\x1a\x07\x00"
+        + block(0x73, 0, bytes(6))
+        + block(0x74, 0x8000, file_head + encoded, data)
+        + block(0x7B, 0x4000, b"")
+    )
+
+
+def macro_document() -> bytes:
+    """A Word document that says it has macros."""
+    types = (
+        b'<?xml version="1.0"?><Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
+        b'<Default Extension="bin" ContentType="application/vnd.ms-office.vbaProject"/>'
+        b'<Override PartName="/word/document.xml" '
+        b'ContentType="application/vnd.ms-word.document.macroEnabled.main+xml"/></Types>'
+    )
+    return zipped(
+        {
+            "[Content_Types].xml": types,
+            "word/document.xml": b"<?xml version='1.0'?><document/>",
+            "word/vbaProject.bin": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+        }
+    )
+
+
+def disk_image() -> bytes:
+    """The beginning of an ISO 9660 image."""
+    return bytes(0x8000) + b"\x01CD001\x01" + bytes(2041) + b"\xffCD001\x01" + bytes(2041)
+
+
+def program() -> bytes:
+    """The beginning of a Windows program; it runs nowhere."""
+    return b"MZ" + bytes(58) + struct.pack("<I", 64) + b"PE\0\0" + bytes(200)
+
+
+def shortcut() -> bytes:
+    """A Windows shortcut's header."""
+    return bytes.fromhex("4c0000000114020000000000c000000000000046") + bytes(100)
+
+
+def as_text(data: bytes) -> str:
+    """Base64, for a part made by hand."""
+    return base64.encodebytes(data).decode()

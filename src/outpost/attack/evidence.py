@@ -1,0 +1,71 @@
+"""What an attack expects, what it saw, and the transcript that proves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from outpost.attack.wire import Reply
+
+KEPT = 400  # lines of a transcript; a flood says the same thing a thousand times
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One expectation and what was seen."""
+
+    held: bool
+    expected: str
+    observed: str
+
+
+@dataclass
+class Evidence:
+    """Collected while an attack runs."""
+
+    findings: list[Finding] = field(default_factory=list)
+    transcript: list[str] = field(default_factory=list)
+    dropped: int = 0
+    sessions: int = 0
+
+    def note(self, line: str) -> None:
+        """Add a line to the transcript."""
+        if len(self.transcript) < KEPT:
+            self.transcript.append(line)
+        else:
+            self.dropped += 1
+
+    def session(self) -> Callable[[str], None]:
+        """Where one more session writes its lines: numbered, because several may run at once."""
+        self.sessions += 1
+        number = self.sessions
+        return lambda line: self.note(f"{number} {line}")
+
+    def check(self, held: bool, expected: str, observed: object) -> bool:
+        """Remember whether an expectation held."""
+        self.findings.append(Finding(bool(held), expected, str(observed)))
+        return bool(held)
+
+    def expect(self, reply: Reply, *beginnings: str, what: str = "") -> bool:
+        """The reply must begin with one of these (``554 5.7.1``), or the connection be ``closed``."""
+        expected = " or ".join(beginnings)
+        return self.check(reply.begins(*beginnings), f"{what}: {expected}" if what else expected, reply.brief)
+
+    def expect_all(self, replies: Sequence[tuple[str, Reply]], *beginnings: str) -> bool:
+        """Every one of many named replies; one finding, with the first exception."""
+        odd = [(name, reply) for name, reply in replies if not reply.begins(*beginnings)]
+        seen = f"{odd[0][0]}: {odd[0][1].brief}" if odd else f"{len(replies)} times"
+        return self.check(not odd and bool(replies), " or ".join(beginnings), seen)
+
+    @property
+    def defended(self) -> bool:
+        """Whether every expectation held, and there were any."""
+        return bool(self.findings) and all(finding.held for finding in self.findings)
+
+    @property
+    def observed(self) -> str:
+        """What was seen, worst first, in one line."""
+        broken = [finding for finding in self.findings if not finding.held]
+        told = broken or self.findings
+        seen = list(dict.fromkeys(finding.observed for finding in told))
+        return "; ".join(seen[:4]) + (f"; and {len(seen) - 4} more" if len(seen) > 4 else "")

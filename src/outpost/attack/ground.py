@@ -1,0 +1,321 @@
+"""The office under attack: its addresses, the machines around it, and ways to look inside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.utils
+import re
+import shlex
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from secrets import token_hex
+from typing import Any
+
+from outpost.attack.evidence import Evidence
+from outpost.attack.wire import PATIENCE, Session, Vantage, unverified
+from outpost.errors import OutpostError
+from outpost.lab.instance import Instance
+from outpost.lab.post import OfficeUser, Town
+from outpost.office import Host, Office, ports
+from outpost.target import Target
+
+SINK = "internet.test"  # where bounces to forged senders would go: any local part is a mailbox there
+HOSTILE_OCTETS = range(100, 231)  # addresses that the hostile machine may take, besides its own
+PLACES = {  # vantage point: machine of the lab
+    "internet": "attacker",
+    "stranger": "internet",
+    "peer": "headoffice",
+    "client": "clientsite",
+    "lan": "workstation",
+}
+HELLO = "attacker.hostile.test"
+
+
+@dataclass
+class Ground:
+    """One office and the vantage points around it.
+
+    Attributes:
+        office: Its model.
+        internet: A hostile machine on the Internet, with many addresses.
+        stranger: An honest mail server on the Internet.
+        peer: Head office's mail server.
+        client: The client's mail server, in the client's network.
+        lan: A workstation of the office.
+        containers: Machine → Docker's name; empty for an office that is not the lab.
+    """
+
+    office: Office
+    internet: Vantage
+    stranger: Vantage
+    peer: Vantage
+    client: Vantage
+    lan: Vantage
+    containers: dict[str, str] = field(default_factory=dict)
+    town: Town | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+    # Who and where ---------------------------------------------------------------------------------------------
+
+    def role(self, role: str) -> Host:
+        """The first host of a role."""
+        return next(host for host in self.office.hosts if host.role == role)
+
+    @property
+    def domain(self) -> str:
+        return self.office.domain
+
+    @property
+    def door(self) -> str:
+        """Where strangers' mail comes in."""
+        return str(self.office.addresses_of_kind(self.role("mta"), "internet")[0])
+
+    @property
+    def door6(self) -> str:
+        """The same by IPv6; by IPv4 where the office has no IPv6."""
+        addresses = self.office.addresses_of_kind(self.role("mta"), "internet")
+        return str(next((address for address in addresses if address.version == 6), addresses[0]))
+
+    async def newcomer(self) -> str:
+        """An IPv6 address that nobody has ever seen, taken by the hostile machine."""
+        own = str(self.info["world"]["attacker"]["addresses"]["wan"][1])
+        compressed = ip_address(own).compressed
+        words = [token_hex(2) for _ in range(3)]
+        source = f"{ip_address(own).exploded.rpartition(':')[0].rsplit(':', 3)[0]}:{':'.join(words)}:66"
+        await self.on(
+            "attacker",
+            f"ip address add {source}/64 dev $(ip -o -6 address show | grep -F ' {compressed}/' | awk '{{print $2}}') nodad",
+            check=True,
+        )
+        return source
+
+    @property
+    def store(self) -> str:
+        """Where users read and send."""
+        return str(self.office.addresses_of_kind(self.role("store"), "users")[0])
+
+    @property
+    def webmail(self) -> str:
+        """Where users' browsers go."""
+        return str(self.office.addresses_of_kind(self.role("webmail"), "users")[0])
+
+    def someone(self, number: int = 0) -> str:
+        """A mailbox of the office."""
+        return self.office.mailboxes[number]
+
+    def user(self, name: str) -> OfficeUser:
+        """A user with a password, by local part."""
+        assert self.town is not None
+        return self.town.user(name)
+
+    def password(self, address: str) -> str:
+        """A lab user's password."""
+        return str(self.info["users"][address])
+
+    # Sessions --------------------------------------------------------------------------------------------------
+
+    async def smtp(
+        self,
+        seen: Evidence,
+        vantage: Vantage | None = None,
+        *,
+        address: str = "",
+        port: int = ports.SMTP,
+        greeting: bool = True,
+        hello: bool = True,
+        source: str | None = None,
+        patience: float = PATIENCE,
+    ) -> Session:
+        """A session with an SMTP listener; from the Internet's side each has an address of its own.
+
+        Raises:
+            OSError: Nobody answered.
+        """
+        vantage = vantage or self.internet
+        streams = await vantage.connect(
+            address or self.door, port, source=source or vantage.fresh_source(), patience=patience
+        )
+        session = Session(streams, seen.session(), patience=patience)
+        if greeting:
+            session.greeting = await session.reply()
+            if hello:
+                await session.say(f"EHLO {HELLO}")
+        return session
+
+    async def submission(self, seen: Evidence, name: str = "", *, hello: bool = True) -> Session:
+        """Port 465 at the store from the LAN, with the login of a user where one is named."""
+        session = Session(await self.lan.connect(self.store, ports.SUBMISSIONS), seen.session())
+        await session.start_tls(self.role("store").fqdn, self.trust)
+        session.greeting = await session.reply()
+        if hello:
+            await session.say("EHLO workstation.lan.test")
+        if name:
+            await self.log_in(session, name)
+        return session
+
+    async def log_in(self, session: Session, name: str) -> None:
+        """SASL PLAIN with the user's password, which stays out of the transcript."""
+        import base64
+
+        address = f"{name}@{self.domain}"
+        secret = base64.b64encode(f"\0{address}\0{self.password(address)}".encode()).decode()
+        await session.send(f"AUTH PLAIN {secret}\r\n".encode(), told=f"AUTH PLAIN (as {name})")
+        answer = await session.reply()
+        if answer.code != 235:
+            raise OutpostError(f"{name} cannot log in: {answer.brief}")
+
+    @property
+    def trust(self) -> ssl.SSLContext:
+        """TLS as a client of the office has it."""
+        return ssl.create_default_context(cafile=self.info["ca"]) if self.info else unverified()
+
+    # Looking inside --------------------------------------------------------------------------------------------
+
+    async def on(self, machine: str, command: str, *, check: bool = False) -> str:
+        """What a shell command on a machine of the lab says on standard output."""
+        process = await asyncio.create_subprocess_exec(
+            "docker", "exec", self.containers[machine], "sh", "-c", command,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await process.communicate()
+        if process.returncode and (check or command.startswith("set -e")):
+            raise OutpostError(
+                f"{machine}: {err.decode(errors='replace').strip().splitlines()[-1:] or 'failed'}"
+            )
+        return out.decode(errors="replace")
+
+    async def on_mta(self, command: str) -> str:
+        """A command on the MTA."""
+        return await self.on(self.role("mta").name, command)
+
+    async def queue_length(self) -> int:
+        """Messages in the MTA's queue."""
+        found = await self.on_mta(
+            "find /var/spool/postfix/maildrop /var/spool/postfix/incoming /var/spool/postfix/active "
+            "/var/spool/postfix/deferred -type f | wc -l"
+        )
+        return int(found.strip() or 0)
+
+    # The victim of backscatter -----------------------------------------------------------------------------------
+
+    def victim(self) -> str:
+        """An address elsewhere whose mailbox has never had a message."""
+        return f"victim-{token_hex(5)}@{SINK}"
+
+    async def sink(self, victim: str) -> int:
+        """How many messages a victim has got."""
+        box = shlex.quote(f"/var/mail/{SINK}/{victim.partition('@')[0]}/new")
+        return int((await self.on("internet", f"ls {box} 2>/dev/null | wc -l")).strip())
+
+    async def nothing_at(self, victim: str, seen: Evidence) -> bool:
+        """Wait until the office has nothing more to send to a victim, and see that nothing has come."""
+        for _ in range(40):
+            left = await self.on_mta(f"postqueue -j | grep -c {shlex.quote(victim)}")
+            if not int(left.strip() or 0):
+                break
+            await asyncio.sleep(0.5)
+        got = await self.sink(victim)
+        return seen.check(
+            got == 0, "nothing reaches the forged sender", f"{got} messages at the victim's sink"
+        )
+
+    async def delivered(self, token: str, *names: str) -> int:
+        """How many messages with a token in their text are in mailboxes of the office."""
+        boxes = " ".join(f"/srv/mail/{shlex.quote(name)}/Maildir" for name in names) or "/srv/mail"
+        found = await self.on(
+            self.role("store").name, f"grep -rlsF --include='*,S=*' -- {shlex.quote(token)} {boxes} | wc -l"
+        )
+        return int(found.strip())
+
+    async def settled(self, *, patience: float = 30.0) -> None:
+        """Until the queue holds no message that an attack has got accepted."""
+        deadline = asyncio.get_running_loop().time() + patience
+        while asyncio.get_running_loop().time() < deadline:
+            text = await self.on_mta(
+                "find /var/spool/postfix/incoming /var/spool/postfix/active -type f | wc -l"
+            )
+            if text.strip() == "0":
+                return
+            await asyncio.sleep(0.3)
+
+
+def letter(
+    sender: str, recipient: str, token: str, *, subject: str = "Minutes of the site meeting", extra: str = ""
+) -> bytes:
+    """An ordinary message with a token in its text."""
+    return (
+        f"From: {sender}\r\nTo: {recipient}\r\nSubject: {subject}\r\n"
+        f"Date: {email.utils.formatdate(localtime=False)}\r\nMessage-ID: <{token_hex(8)}@{re.sub('.*@', '', sender)}>\r\n"
+        f"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n{extra}\r\n"
+        f"Dear colleague,\r\n\r\nplease find below what we agreed upon this morning.\r\n{token}\r\n\r\nKind regards\r\n"
+    ).encode()
+
+
+def token() -> str:
+    """Text that is in no other message."""
+    return f"outpost-attack-{token_hex(8)}"
+
+
+async def stand(target: Target, office: Office) -> Ground:
+    """The ground of an office: for the lab all vantage points, for any other office this machine only."""
+    here = Vantage("this machine")
+    if target.instance is None:
+        return Ground(office, here, here, here, here, here)
+    from outpost.lab.info import info as lab_info
+
+    instance = await asyncio.to_thread(Instance.load, target.instance)
+    known = lab_info(instance)
+    containers = {
+        name: machine["container"] for part in ("hosts", "world") for name, machine in known[part].items()
+    }
+    spaces = await _namespaces([containers[machine] for machine in PLACES.values()])
+    places = {name: Vantage(name, spaces[containers[machine]]) for name, machine in PLACES.items()}
+    ground = Ground(office, **places, containers=containers, town=Town(known), info=known)
+    await _many_addresses(ground)
+    return ground
+
+
+async def _namespaces(containers: Sequence[str]) -> dict[str, str]:
+    """Container → its network namespace."""
+    process = await asyncio.create_subprocess_exec(
+        "docker", "inspect", "--format", "{{.State.Pid}}", *containers, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    pids = out.decode().split()
+    return {name: f"/proc/{pid}/ns/net" for name, pid in zip(containers, pids, strict=True)}
+
+
+async def _many_addresses(ground: Ground) -> None:
+    """Give the hostile machine many addresses: a client that is judged by its address gets a new one."""
+    own = str(ground.info["world"]["attacker"]["addresses"]["wan"][0])
+    stem = own.rpartition(".")[0]
+    sources = [f"{stem}.{octet}" for octet in HOSTILE_OCTETS]
+    added = "; ".join(f"ip address add {source}/24 dev $interface 2>/dev/null" for source in sources)
+    await ground.on(
+        "attacker",
+        f"interface=$(ip -o -4 address show | grep -F ' {own}/' | awk '{{print $2}}'); {added}; true",
+    )
+    ground.internet.sources = tuple(sources)
+
+
+async def leave(ground: Ground) -> None:
+    """Take back what `stand` has added to the world."""
+    if not ground.internet.sources:
+        return
+    removed = "; ".join(
+        f"ip address del {source}/24 dev $interface 2>/dev/null" for source in ground.internet.sources
+    )
+    stem = ground.internet.sources[0].rpartition(".")[0]
+    with contextlib.suppress(OutpostError):
+        await ground.on(
+            "attacker",
+            f"interface=$(ip -o -4 address show | awk '$4 ~ /^{re.escape(stem)}\\./ {{print $2; exit}}'); {removed}; true",
+        )
+
+
+def refusals(replies: Sequence[Any]) -> int:
+    """How many of several answers are permanent or transient refusals."""
+    return sum(1 for reply in replies if reply.code >= 400)

@@ -1,0 +1,235 @@
+"""What honest people notice while an attack runs: greeting and delivery times, the queue, the daemons' health.
+
+Bounds are those that the design of the office promises (``BOUNDS``); percentiles are over the samples of a window.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from imap_tools import AND, BaseMailBox
+
+from outpost.attack.ground import Ground
+from outpost.attack.wire import Session
+from outpost.lab.post import OfficeUser, letter
+from outpost.office import ports
+
+BOUNDS = {"submission": 1.0, "peer": 2.0, "delivery": 5.0}
+NAMES = {
+    "submission": "a user's submission greeting",
+    "peer": "a peer's greeting",
+    "delivery": "local delivery",
+}
+UNITS = {
+    "mta": ("postfix", "rspamd", "clamav-daemon", "redis-server"),
+    "store": ("dovecot", "stunnel@lmtp"),
+    "webmail": ("nginx", "php8.4-fpm"),
+    "dns": ("knot",),
+}
+DEATHS = r"killed by signal|exited on signal|segfault|general protection|Out of memory|oom-kill|oom_reaper|core dumped"
+AUTHOR, READER = "alice", "bob"
+
+
+def percentile(samples: list[float], share: float) -> float:
+    """The smallest sample that a share of all does not exceed; NaN without samples."""
+    if not samples:
+        return float("nan")
+    ordered = sorted(samples)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+@dataclass
+class Window:
+    """What was measured while something ran."""
+
+    samples: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in BOUNDS})
+    queue_before: int = 0
+    queue_peak: int = 0
+    queue_after: int = 0
+    deaths: list[str] = field(default_factory=list)
+    restarts: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def broken(self) -> list[str]:
+        """Bounds that were not kept, in words."""
+        said = [
+            f"{NAMES[name]} took {percentile(samples, 0.95):.1f} s (p95), allowed are {BOUNDS[name]:.0f} s"
+            for name, samples in self.samples.items()
+            if samples and percentile(samples, 0.95) >= BOUNDS[name]
+        ]
+        if self.queue_after > self.queue_before:
+            said.append(f"the queue did not return to {self.queue_before}: {self.queue_after} messages")
+        said += [f"a daemon died: {line}" for line in self.deaths[:3]]
+        said += [f"restarted unasked: {unit}" for unit in self.restarts]
+        return said
+
+    def as_data(self) -> dict[str, Any]:
+        """For scripts."""
+        return {
+            "seconds": round(self.seconds, 1),
+            **{
+                name: {"n": len(samples), "p50": _rounded(samples, 0.5), "p95": _rounded(samples, 0.95)}
+                for name, samples in self.samples.items()
+            },
+            "queue": {"before": self.queue_before, "peak": self.queue_peak, "after": self.queue_after},
+            "deaths": self.deaths,
+            "restarts": self.restarts,
+        }
+
+    def brief(self) -> str:
+        """In one line."""
+        times = [
+            f"{name} {percentile(samples, 0.5):.2f}/{percentile(samples, 0.95):.2f} s"
+            for name, samples in self.samples.items()
+            if samples
+        ]
+        return f"honest users meanwhile (p50/p95): {', '.join(times) or 'not measured'}; queue peak {self.queue_peak}"
+
+
+def _rounded(samples: list[float], share: float) -> float | None:
+    return round(percentile(samples, share), 3) if samples else None
+
+
+@asynccontextmanager
+async def watching(ground: Ground, *, restarts_expected: bool = False) -> AsyncIterator[Window]:
+    """Measure while the block runs, and then until the queue has settled."""
+    window = Window()
+    started, began = time.monotonic(), time.time()
+    window.queue_before = await ground.queue_length()
+    counts = await _restart_counts(ground)
+    workers = [
+        asyncio.create_task(worker)
+        for worker in (
+            _greetings(ground, window, "submission"),
+            _greetings(ground, window, "peer"),
+            _deliveries(ground, window),
+            _queue(ground, window),
+        )
+    ]
+    try:
+        yield window
+        await _one_sample(window, workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        window.queue_after = await _settled(ground, window.queue_before)
+        window.seconds = time.monotonic() - started
+        window.deaths = await _deaths(ground, began)
+        if not restarts_expected:
+            after = await _restart_counts(ground)
+            window.restarts = [unit for unit, count in after.items() if count != counts.get(unit, count)]
+
+
+async def _one_sample(window: Window, workers: list[asyncio.Task[None]]) -> None:
+    """A short attack still gets one measurement of each kind."""
+    for _ in range(120):
+        if all(window.samples.values()) or any(worker.done() for worker in workers):
+            return
+        await asyncio.sleep(0.25)
+
+
+async def _greetings(ground: Ground, window: Window, kind: str) -> None:
+    peer = ground.office.peers[0] if ground.office.peers else None
+    while True:
+        started = time.monotonic()
+        try:
+            if kind == "submission":
+                streams = await ground.lan.connect(ground.store, ports.SUBMISSIONS)
+                session = Session(streams, lambda _line: None)
+                await session.start_tls(ground.role("store").fqdn, ground.trust)
+            elif peer is not None:
+                session = Session(await ground.peer.connect(ground.door, peer.listen), lambda _line: None)
+            else:
+                return
+            answer = await session.reply()
+            session.close()
+            took = time.monotonic() - started if answer.code == 220 else 30.0
+        except (OSError, TimeoutError):
+            took = 30.0
+        window.samples[kind].append(took)
+        await asyncio.sleep(0.7)
+
+
+async def _deliveries(ground: Ground, window: Window) -> None:
+    """Alice writes to Bob, who has his mailbox open, over and over."""
+    author, reader = ground.user(AUTHOR), ground.user(READER)
+    box = await asyncio.to_thread(_opened, reader)
+    try:
+        while True:
+            window.samples["delivery"].append(await asyncio.to_thread(_delivery, author, reader, box))
+            await asyncio.sleep(1.5)
+    finally:
+        with contextlib.suppress(Exception):
+            box.logout()
+
+
+def _opened(reader: OfficeUser) -> BaseMailBox:
+    from outpost.lab.post import _MailboxAt
+
+    return _MailboxAt(reader.server, reader.at, reader.tls).login(reader.address, reader.password)
+
+
+def _delivery(author: OfficeUser, reader: OfficeUser, box: BaseMailBox) -> float:
+    message, mark = letter(author.address, [reader.address])
+    started = time.monotonic()
+    author.send(message, [reader.address])
+    while time.monotonic() - started < 30:
+        found = box.uids(AND(subject=mark))
+        if found:
+            took = time.monotonic() - started
+            box.delete(found)
+            return took
+        time.sleep(0.1)
+    return 30.0
+
+
+async def _queue(ground: Ground, window: Window) -> None:
+    while True:
+        window.queue_peak = max(window.queue_peak, await ground.queue_length())
+        await asyncio.sleep(2)
+
+
+async def _settled(ground: Ground, wanted: int) -> int:
+    length = await ground.queue_length()
+    for _ in range(60):
+        if length <= wanted:
+            break
+        await asyncio.sleep(0.5)
+        length = await ground.queue_length()
+    return length
+
+
+async def _restart_counts(ground: Ground) -> dict[str, str]:
+    counts: dict[str, str] = {}
+    for host in ground.office.hosts:
+        units = UNITS.get(host.role, ())
+        said = await ground.on(
+            host.name, f"systemctl show -p Id,NRestarts,MainPID {' '.join(units)} | grep -v MainPID"
+        )
+        words = [line.partition("=")[2] for line in said.splitlines() if line]
+        counts |= {f"{host.name}: {unit}": count for unit, count in _pairs(words)}
+    return counts
+
+
+def _pairs(words: list[str]) -> list[tuple[str, str]]:
+    numbers, names = words[0::2], words[1::2]
+    return [(b, a) if a.isdigit() else (a, b) for a, b in zip(numbers, names, strict=False)]
+
+
+async def _deaths(ground: Ground, began: float) -> list[str]:
+    """What the journals say of processes that a signal ended."""
+    found = []
+    for host in ground.office.hosts:
+        said = await ground.on(
+            host.name,
+            f"journalctl --quiet --no-pager --output=cat --since=@{int(began)} --grep='{DEATHS}' --case-sensitive=no",
+        )
+        found += [f"{host.name}: {line}" for line in said.splitlines() if "signal 15" not in line]
+    return found

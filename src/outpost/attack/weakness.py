@@ -1,0 +1,110 @@
+"""Defences turned off on a lab host, and back on: the positive control of an attack.
+
+A check that has never been seen to fail proves nothing. Each weakness saves what it changes on the host itself, so
+that a run that breaks off can be mended by the next (`mend`), and puts it back byte for byte: a following
+apply finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from outpost.attack.ground import Ground
+
+SAVED = "/root/outpost-attack"
+
+
+@dataclass(frozen=True)
+class Weakness:
+    """A defence's switch.
+
+    Attributes:
+        role: The role of the host it is on.
+        what: What is turned off, in the words of its daemon.
+        keeps: Files or directories that are changed, put back afterwards.
+        steps: Shell commands that turn it off.
+        activate: Shell command by which the daemon takes over a change.
+    """
+
+    role: str
+    what: str
+    keeps: tuple[str, ...]
+    steps: str
+    activate: str
+
+
+def postfix(*entries: str, **settings: str) -> Weakness:
+    """Settings of main.cf; `entries` are those of master.cf (``postconf -P`` syntax)."""
+    edits = [f"{name}={value}" for name, value in settings.items()]
+    steps = [f"postconf -e {' '.join(map(shlex.quote, edits))}"] if edits else []
+    steps += [f"postconf -P {shlex.quote(entry)}" for entry in entries]
+    return Weakness(
+        role="mta",
+        what="; ".join(edits + list(entries)),
+        keeps=("/etc/postfix/main.cf", "/etc/postfix/master.cf"),
+        steps=" && ".join(steps),
+        activate="postfix reload",
+    )
+
+
+def rspamd(what: str, **files: str) -> Weakness:
+    """Further files of override.d, whose text replaces what the office's say; by name without ``.conf``."""
+    steps = [
+        f"printf %s {shlex.quote(text)} >> /etc/rspamd/override.d/{name}.conf" for name, text in files.items()
+    ]
+    return Weakness(
+        role="mta",
+        what=what,
+        keeps=("/etc/rspamd",),
+        steps=" && ".join(steps),
+        activate="systemctl reload rspamd && timeout 20 sh -c "
+        "'until [ \"$(rspamc ping 2>&1 | grep -c pong)\" != 0 ]; do sleep 0.3; done; true'",
+    )
+
+
+def edited(role: str, what: str, file: str, expression: str, activate: str) -> Weakness:
+    """A file changed by an extended regular expression of sed; it must change something."""
+    quoted = shlex.quote(file)
+    return Weakness(
+        role=role,
+        what=what,
+        keeps=(file,),
+        steps=f"before=$(md5sum {quoted}); sed -i -E {shlex.quote(expression)} {quoted}; "
+        f'[ "$(md5sum {quoted})" != "$before" ]',
+        activate=activate,
+    )
+
+
+@asynccontextmanager
+async def weakened(ground: Ground, weakness: Weakness) -> AsyncIterator[None]:
+    """The office without a defence, while the block runs."""
+    host = next(host.name for host in ground.office.hosts if host.role == weakness.role)
+    kept = " ".join(map(shlex.quote, weakness.keeps))
+    restore = f"rm -rf {kept}; tar -C / -xpf {SAVED}/kept.tar && {weakness.activate}; rm -rf {SAVED}"
+    await ground.on(
+        host,
+        f"set -e; mkdir -m 0700 {SAVED}; tar -C / -cpf {SAVED}/kept.tar {kept} 2>/dev/null; "
+        f"printf '%s\\n' {shlex.quote(restore)} > {SAVED}/restore",
+    )
+    try:
+        await ground.on(host, f"set -e; {weakness.steps}; {weakness.activate}")
+        yield
+    finally:
+        await ground.on(host, f"sh {SAVED}/restore")
+
+
+async def mend(ground: Ground) -> list[str]:
+    """Hosts that an earlier run has left weak, which it was when it broke off."""
+    mended = []
+    for host in ground.office.hosts:
+        said = await ground.on(
+            host.name, f"[ ! -e {SAVED}/restore ] || {{ sh {SAVED}/restore; echo mended; }}"
+        )
+        if "mended" in said:
+            mended.append(host.name)
+    return mended

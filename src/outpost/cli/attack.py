@@ -1,0 +1,233 @@
+"""`outpost attack`: the case study's weaknesses, tried against an office that agrees to it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import sys
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from outpost.cli.console import err, out, say_json
+from outpost.controls import FAMILIES, MEASURED, AttackPlan, catalogue
+from outpost.errors import OutpostError
+from outpost.office import Office, load
+from outpost.target import Target, find
+
+
+def attack_office(
+    office: str,
+    name: str | None,
+    only: list[str] | None,
+    *,
+    listed: bool,
+    slow: bool,
+    positive: bool,
+    record: bool,
+    transcripts: bool,
+    as_json: bool,
+) -> int:
+    """Carry out attacks; 0 when each was withstood."""
+    plans = _chosen(only or [], slow=slow)
+    if listed:
+        _list(plans, as_json=as_json)
+        return 0
+    target = find(office, name)
+    loaded = load(target.data)
+    _agreed(target, loaded, positive=positive)
+    results = asyncio.run(
+        _run(target, loaded, plans, positive=positive, transcripts=transcripts, quiet=as_json)
+    )
+    if record:
+        _record(results)
+    if as_json:
+        say_json(
+            {
+                "office": target.name,
+                "instance": target.instance,
+                "attacks": [result.as_data() for result in results],
+            }
+        )
+    else:
+        _verdict(target, results)
+    failed = [
+        result
+        for result in results
+        if result.verdict == "BREACHED" or (result.without and not result.without[0])
+    ]
+    return 1 if failed or all(result.verdict == "not run" for result in results) else 0
+
+
+def _chosen(only: list[str], *, slow: bool) -> tuple[AttackPlan, ...]:
+    wanted = tuple(part.strip() for entry in only for part in entry.split(",") if part.strip())
+    try:
+        plans = catalogue().chosen(wanted)
+    except KeyError as error:
+        raise OutpostError(
+            f"--only {error.args[0]} names no attack",
+            "outpost attack OFFICE --list shows ids; families, controls and faults work, too",
+        ) from None
+    return tuple(plan for plan in plans if wanted or slow or not plan.slow)
+
+
+def _list(plans: tuple[AttackPlan, ...], *, as_json: bool) -> None:
+    if as_json:
+        say_json([plan.model_dump() for plan in plans])
+        return
+    table = Table(
+        "id", "family", "attack", "from", "tries", "must answer", "at most", box=None, padding=(0, 2, 0, 0)
+    )
+    for plan in plans:
+        notes = [word for word in ("destructive", "slow") if getattr(plan, word)]
+        if plan.status == "planned":
+            notes.append(f"planned: {plan.waits_for}")
+        title = plan.title + (f" ({', '.join(notes)})" if notes else "")
+        row = (
+            plan.id,
+            FAMILIES[plan.family],
+            title,
+            plan.vantage,
+            ", ".join(plan.controls),
+            plan.expectation,
+            plan.bound,
+        )
+        table.add_row(*map(escape, row))
+    out.print(table)
+
+
+def _agreed(target: Target, office: Office, *, positive: bool) -> None:
+    """The lab is there to be attacked; any other office has to agree in its file, and somebody in person.
+
+    Raises:
+        OutpostError: Nobody has agreed.
+    """
+    if target.instance is not None:
+        return
+    if positive:
+        raise OutpostError(
+            "defences are turned off in the lab only", "./outpost attack lab --with-positive-control"
+        )
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    until = office.attack.consent_until
+    if until is None or until < today:
+        raise OutpostError(
+            f"{target.name} does not agree to be attacked"
+            + (f" (its consent ended on {until})" if until else ""),
+            f"write `[attack] consent_until = {today + datetime.timedelta(days=7)}` into {target.office_file}, or attack the lab",
+        )
+    if not sys.stdin.isatty():
+        raise OutpostError(
+            "an office that is not the lab is attacked with somebody present", "run it on a terminal"
+        )
+    if (
+        err.input(f"This attacks {office.domain}. Type the office's name ({office.name}) to go on: ").strip()
+        != office.name
+    ):
+        raise OutpostError("that is not the office's name", "nothing was done")
+
+
+async def _run(
+    target: Target,
+    office: Office,
+    plans: tuple[AttackPlan, ...],
+    *,
+    positive: bool,
+    transcripts: bool,
+    quiet: bool,
+) -> list[Any]:
+    from outpost.attack import runner, weakness
+    from outpost.attack.ground import leave, stand
+
+    ground = await stand(target, office)
+    try:
+        if ground.containers:
+            for host in await weakness.mend(ground):
+                err.print(f"[yellow]{escape(host)}[/]: an earlier run had left a defence off; it is on again")
+        told = _silent if quiet else lambda result: _show(result, transcripts=transcripts)
+        return list(await runner.run(ground, plans, positive=positive, told=told))
+    finally:
+        await leave(ground)
+
+
+def _silent(result: Any) -> None:
+    """JSON comes at the end; a line on standard error shows that something happens."""
+    err.print(f"{result.plan.id}: {result.verdict}", markup=False)
+
+
+def _show(result: Any, *, transcripts: bool) -> None:
+    style = {"defended": "green", "BREACHED": "bold red"}.get(result.verdict, "yellow")
+    plan = result.plan
+    out.print(
+        f"[{style}]{result.verdict:8}[/] [bold]A-{plan.family} {plan.id}[/] {escape(plan.title)} "
+        f"[dim]({plan.vantage}; {', '.join(plan.controls)}; {result.seconds:.1f} s)[/]"
+    )
+    if result.verdict == "not run":
+        out.print(f"         {escape(result.reason)}")
+        return
+    out.print(f"         expected: {escape(plan.expectation)}")
+    out.print(f"         observed: {escape(result.observed)}")
+    for line in result.broken:
+        out.print(f"         [red]meanwhile: {escape(line)}[/]")
+    if result.window and plan.alone:
+        out.print(f"         [dim]{escape(result.window.brief())}[/]")
+    if result.without is not None:
+        word = "[green]succeeded[/]" if result.without[0] else "[bold red]did not succeed[/]"
+        out.print(
+            f"         without the defence ({escape(result.weakness)}): {word}: {escape(result.without[1])}"
+        )
+    if transcripts or result.verdict == "BREACHED":
+        shown = result.transcript if transcripts else result.transcript[-20:]
+        for line in shown:
+            out.print(f"           [dim]{escape(line)}[/]")
+
+
+def _verdict(target: Target, results: list[Any]) -> None:
+    counts = {
+        word: sum(result.verdict == word for result in results)
+        for word in ("defended", "BREACHED", "not run")
+    }
+    tried = [result for result in results if result.without is not None]
+    weak = [result.plan.id for result in tried if not result.without[0]]
+    windows = [result.window for result in results if result.window]
+    if windows:
+        from outpost.attack.probe import BOUNDS, percentile
+
+        for kind in BOUNDS:
+            samples = [
+                sample for window in {id(w): w for w in windows}.values() for sample in window.samples[kind]
+            ]
+            out.print(
+                f"{kind}: p50 {percentile(samples, 0.5):.2f} s, p95 {percentile(samples, 0.95):.2f} s ({len(samples)} samples)"
+            )
+    if tried:
+        out.print(f"positive controls: {len(tried) - len(weak)} of {len(tried)} attacks succeed without their defence"
+                  + (f"; not {', '.join(weak)}" if weak else ""))  # fmt: skip
+    style = "bold red" if counts["BREACHED"] else "bold green"
+    word = "BREACHED" if counts["BREACHED"] else "DEFENDED"
+    out.print(
+        f"{escape(target.title)}: [{style}]{word}[/] ({', '.join(f'{count} {name}' for name, count in counts.items())})"
+    )
+
+
+def _record(results: list[Any]) -> None:
+    """Into the committed file that appendix II is made from; what was not tried keeps its last measurement."""
+    known = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.is_file() else {}
+    for result in results:
+        if result.verdict == "not run":
+            continue
+        known[result.plan.id] = {
+            "with": {"verdict": result.verdict, "observed": result.observed},
+            "without": None
+            if result.without is None
+            else {
+                "turned off": result.weakness,
+                "succeeded": result.without[0],
+                "observed": result.without[1],
+            },
+            "measured": result.window.as_data() if result.window and result.plan.alone else None,
+        }
+    text = json.dumps(dict(sorted(known.items())), indent=1, ensure_ascii=False)
+    MEASURED.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,209 @@
+"""The catalogue as data: faults, the controls that meet them, the attacks that try them (``controls/*.toml``).
+
+fault → control → check → attack, in both directions and without orphans: ``tests/lint/test_controls.py`` holds
+the data to it. The classes of faults and failures follow Avizienis, Laprie, Randell and Landwehr (2004), "Basic
+Concepts and Taxonomy of Dependable and Secure Computing".
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from outpost.office.model import Role
+from outpost.target import ROOT
+
+DIRECTORY = ROOT / "controls"
+MEASURED = DIRECTORY / "measured.json"
+FAMILIES = {
+    "DSN": "Notifications (3.1.1)",
+    "BOF": "Commands and parsers (3.1.2)",
+    "DOS": "Denial of service (3.1.3)",
+    "SPF": "Forged senders (3.1.4)",
+    "REL": "Relaying and accounts (3.1.5)",
+    "AMP": "Amplification (3.1.6)",
+    "VIR": "Viruses (3.1.7)",
+    "WEB": "Webmail (1.2, 4.0)",
+    "DNS": "Names (4.0)",
+    "IMAP": "Mailboxes (1.2)",
+}
+
+
+class Entry(BaseModel):
+    """Base of every table: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    title: str = Field(min_length=5)
+
+
+class Means(BaseModel):
+    """The four means to attain dependability: fault prevention, tolerance, removal and forecasting."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prevention: str = ""
+    tolerance: str = ""
+    removal: str = ""
+    forecasting: str = ""
+
+
+class Fault(Entry):
+    """A fault of Internet mail in the case study.
+
+    Attributes:
+        origin: A design fault of the protocols, an interaction fault (somebody's input), a natural (physical)
+            fault, or one of operation.
+        failure: How the service fails through it.
+        signalled: Whether the failure shows itself.
+        severity: 1 (a nuisance) to 4 (the office is without mail, or its mail is in strangers' hands).
+        hurts: Attributes of dependability and security.
+        sections: Of the essay.
+    """
+
+    origin: tuple[Literal["design", "interaction", "physical", "operation"], ...] = Field(min_length=1)
+    failure: tuple[Literal["content", "late", "halt", "erratic"], ...] = Field(min_length=1)
+    signalled: bool
+    severity: int = Field(ge=1, le=4)
+    hurts: tuple[
+        Literal[
+            "availability", "reliability", "integrity", "confidentiality", "authenticity", "accountability"
+        ],
+        ...,
+    ] = Field(min_length=1)
+    sections: tuple[str, ...] = Field(min_length=1)
+    means: Means
+
+
+class Control(Entry):
+    """A defence.
+
+    Attributes:
+        rationale: What breaks without it.
+        sources: Where it comes from; only what has been looked up is given with its section.
+        where: Roles of the hosts it is on; empty for one of the project itself.
+        faults: What it meets.
+        status: `unproven` is configured, and nothing tries it yet; `planned` claims nothing: it is listed as missing.
+        waits_for: For a planned one, the issue that brings it.
+    """
+
+    rationale: str = Field(min_length=10)
+    sources: tuple[str, ...] = ()
+    where: tuple[Role | Literal["base"], ...] = ()
+    faults: tuple[str, ...] = Field(min_length=1)
+    status: Literal["deployed", "unproven", "planned"] = "deployed"
+    waits_for: str = ""
+
+
+class AttackPlan(Entry):
+    """What an attack does and what must come of it.
+
+    Attributes:
+        vantage: Where it comes from.
+        expectation: What a defended office answers.
+        bound: How much it does at most.
+        destructive: Takes something of the office down or fills it up: never outside the lab.
+        alone: Runs by itself, because it, or what is measured meanwhile, would disturb the others.
+        slow: Takes more than a few seconds; the suite runs it on request.
+        no_switch: Why there is no positive control, where there is none.
+    """
+
+    family: Literal["DSN", "BOF", "DOS", "SPF", "REL", "AMP", "VIR", "WEB", "DNS", "IMAP"]
+    faults: tuple[str, ...] = Field(min_length=1)
+    controls: tuple[str, ...] = Field(min_length=1)
+    vantage: Literal["internet", "client", "lan", "user"]
+    expectation: str = Field(min_length=5)
+    bound: str = Field(min_length=5)
+    destructive: bool = False
+    alone: bool = False
+    slow: bool = False
+    no_switch: str = ""
+    status: Literal["deployed", "planned"] = "deployed"
+    waits_for: str = ""
+
+
+class Waiver(BaseModel):
+    """A lint finding that is accepted for a time: a control without a check, a configuration line or an attack."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    control: str
+    lacks: Literal["check", "line", "attack"]
+    reason: str = Field(min_length=20)
+    expires: date
+
+
+class Catalogue(BaseModel):
+    """Everything in ``controls/``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    faults: Mapping[str, Fault]
+    controls: Mapping[str, Control]
+    attacks: Mapping[str, AttackPlan]
+    waivers: tuple[Waiver, ...]
+
+    def controls_of(self, fault: str) -> tuple[Control, ...]:
+        """What meets a fault."""
+        return tuple(control for control in self.controls.values() if fault in control.faults)
+
+    def attacks_of(self, fault: str) -> tuple[AttackPlan, ...]:
+        """What tries a fault."""
+        return tuple(plan for plan in self.attacks.values() if fault in plan.faults)
+
+    def attacks_on(self, control: str) -> tuple[AttackPlan, ...]:
+        """What tries a control."""
+        return tuple(plan for plan in self.attacks.values() if control in plan.controls)
+
+    def chosen(self, wanted: tuple[str, ...]) -> tuple[AttackPlan, ...]:
+        """Attacks by their own id, their family's, a control's or a fault's; all where nothing is wanted.
+
+        Raises:
+            KeyError: Something names none of them.
+        """
+        found: dict[str, AttackPlan] = {}
+        for name in wanted:
+            plans = [
+                plan
+                for plan in self.attacks.values()
+                if name in (plan.id, f"A-{plan.family}", f"A-{plan.family}-{plan.id}", plan.family)
+                or name in plan.controls
+                or name in plan.faults
+            ]
+            if not plans:
+                raise KeyError(name)
+            found |= {plan.id: plan for plan in plans}
+        return tuple(self.attacks.values()) if not wanted else tuple(found.values())
+
+
+def load(directory: Path = DIRECTORY) -> Catalogue:
+    """The catalogue as it stands in a directory."""
+    tables = {
+        name: {id_: {"id": id_, **entry} for id_, entry in _read(directory / f"{name}.toml").items()}
+        for name in ("faults", "controls", "attacks")
+    }
+    waivers = _read(directory / "waivers.toml").get("waiver", [])
+    return Catalogue.model_validate({**tables, "waivers": waivers})
+
+
+@lru_cache(maxsize=1)
+def catalogue() -> Catalogue:
+    """The project's own catalogue."""
+    return load()
+
+
+def measured(path: Path = MEASURED) -> dict[str, Any]:
+    """The last recorded run of every attack, with and without the defence; empty where there is none."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
