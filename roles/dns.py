@@ -55,7 +55,10 @@ def _zone_files(zones: tuple[ZoneData, ...]) -> None:
             text(f"{ZONES}/{zone.file_name}", zone_text(zone), mode="0640", group="knot") for zone in zones
         ],
         check=" && ".join(f"kzonecheck --origin {zone.name} {ZONES}/{zone.file_name}" for zone in zones),
-        activate="! systemctl is-active --quiet knot.service || knotc --blocking zone-reload",
+        # a zone that is new, or no longer declared, is for the restart with the new knot.conf
+        activate="if systemctl is-active --quiet knot.service; then "
+        f"for zone in {' '.join(zone.name for zone in zones)}; do "
+        "if knotc zone-status $zone >/dev/null 2>&1; then knotc --blocking zone-reload $zone; fi; done; fi",
     )
 
 

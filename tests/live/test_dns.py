@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 
 import dns.dnssec
 import dns.dnssectypes
@@ -20,19 +19,21 @@ from testinfra.host import Host as TestinfraHost
 
 from outpost import secrets
 from outpost.office import Host, Office
-from outpost.office.dns import Record, ZoneData, office_zone, public_keys
+from outpost.office.dns import Record, ZoneData, office_zones, public_keys
 from outpost.target import Target
 from tests.live.asking import ask, query
 
 pytestmark = pytest.mark.role("dns")
 
 DAY = 86400
+SIGNERS_OWN = {"DNSKEY", "RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "CDS", "CDNSKEY"}
+"""Types that the signing server adds to what the model says."""
 
 
 @pytest.fixture(scope="session")
-def zone(office: Office, target: Target) -> ZoneData:
-    """The zone as the model says it."""
-    return office_zone(office, public_keys(secrets.read(target.data)))
+def zones(office: Office, target: Target) -> tuple[ZoneData, ...]:
+    """The zones as the model says them."""
+    return office_zones(office, public_keys(secrets.read(target.data)))
 
 
 @pytest.fixture
@@ -49,21 +50,84 @@ def shown(answer: dns.message.Message, name: str, rtype: str) -> list[dns.rdata.
     return list(rrset or ())
 
 
-def values(records: Iterable[Record]) -> set[dns.rdata.Rdata]:
-    """Records as dnspython compares them."""
-    return {dns.rdata.from_text("IN", record.type, record.data) for record in records}
+def served(answer: dns.message.Message, record: Record) -> bool:
+    """Whether an answer has a record, with its TTL."""
+    owner, rtype = dns.name.from_text(record.name), dns.rdatatype.from_text(record.type)
+    rrset = answer.get_rrset(answer.answer, owner, dns.rdataclass.IN, rtype)
+    return rrset is not None and rrset.ttl == record.ttl and rdata(record) in rrset
 
 
-@pytest.mark.control("SPF-01", "DKM-01", "DKM-02", "DMC-01", "TLS-05", "TLS-07", "TLS-08", "TLS-11", "SPO-04")
-def test_every_record_of_the_model_is_served(host: TestinfraHost, zone: ZoneData, own_address: str) -> None:
-    sets = sorted({(record.name, record.type) for record in zone.records if record.type != "SOA"})
-    answers = ask(host, own_address, [query(name, rtype) for name, rtype in sets])
-    wrong = {
-        f"{name} {rtype}": (set(map(str, found)), set(map(str, wanted)))
+def rdata(record: Record) -> dns.rdata.Rdata:
+    """A record's data as dnspython compares it."""
+    return dns.rdata.from_text("IN", record.type, record.data)
+
+
+@pytest.mark.control(
+    "SPF-01", "DKM-01", "DKM-02", "DMC-01", "TLS-05", "TLS-07", "TLS-08", "TLS-11", "SPO-04", "SPO-05"
+)
+def test_every_record_of_the_model_is_served(
+    host: TestinfraHost, zones: tuple[ZoneData, ...], own_address: str
+) -> None:
+    wanted = [record for zone in zones for record in zone.records if record.type != "SOA"]
+    sets = sorted({(record.name, record.type) for record in wanted})
+    found = ask(host, own_address, [query(name, rtype) for name, rtype in sets])
+    answers = dict(zip(sets, found, strict=True))
+    wrong = [
+        f"{record.name} {record.ttl} {record.type} {record.data} ({record.reason}): "
+        f"shown instead: {[*map(str, shown(answer, record.name, record.type))]}"
+        for record in wanted
+        if not served(answer := answers[record.name, record.type], record)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_is_served_that_the_model_does_not_know(
+    host: TestinfraHost, zones: tuple[ZoneData, ...]
+) -> None:
+    extra = []
+    for zone in zones:
+        known = {(record.name, rdata(record)) for record in zone.records if record.type != "SOA"}
+        for line in host.check_output(f"knotc zone-read {zone.name}").splitlines():
+            _, owner, _ttl, rtype, data = line.split(" ", 4)
+            challenge = owner.startswith("_acme-challenge.") and rtype == "TXT"  # there while one is answered
+            if rtype in SIGNERS_OWN or rtype == "SOA" or challenge:
+                continue
+            if (owner, dns.rdata.from_text("IN", rtype, data)) not in known:
+                extra.append(f"{owner} {rtype} {data}")
+    assert not extra, "\n".join(extra)
+
+
+@pytest.mark.control("DNS-01")
+def test_the_parent_is_told_which_key_to_trust(
+    host: TestinfraHost, zones: tuple[ZoneData, ...], own_address: str
+) -> None:
+    for zone in zones:
+        asked = [query(zone.name, rtype) for rtype in ("DNSKEY", "CDS", "CDNSKEY")]
+        keys, cds, cdnskey = (
+            set(shown(answer, zone.name, rtype))
+            for answer, rtype in zip(ask(host, own_address, asked), ("DNSKEY", "CDS", "CDNSKEY"), strict=True)
+        )
+        entry = {key.to_text() for key in keys if key.flags & 1}  # type: ignore[attr-defined]  # SEP, RFC 4034
+        made = {
+            dns.dnssec.make_ds(zone.name, key, "SHA256").to_text()
+            for key in keys
+            if key.to_text() in {record.to_text() for record in cdnskey}
+        }
+        assert {record.to_text() for record in cdnskey} <= entry
+        assert {record.to_text() for record in cds} == made != set()
+
+
+@pytest.mark.control("DNS-01", "DNS-07")
+def test_each_zone_is_proven_from_the_trust_anchor(host: TestinfraHost, zones: tuple[ZoneData, ...]) -> None:
+    """Asked of the host's own resolver, which validates from the root."""
+    sets = sorted({(record.name, record.type) for zone in zones for record in zone.records})
+    answers = ask(host, "127.0.0.1", [query(name, rtype, recurse=True) for name, rtype in sets])
+    unproven = [
+        f"{name} {rtype}: {dns.rcode.to_text(answer.rcode())}"
         for (name, rtype), answer in zip(sets, answers, strict=True)
-        if (found := set(shown(answer, name, rtype))) != (wanted := values(zone.find(name, rtype)))
-    }
-    assert not wrong, f"served, declared: {wrong}"
+        if not answer.flags & dns.flags.AD or answer.rcode() != dns.rcode.NOERROR
+    ]
+    assert not unproven, "\n".join(unproven)
 
 
 @pytest.mark.control("DNS-08")
