@@ -110,13 +110,15 @@ def _filter(view: MtaView, secrets: Secrets) -> None:
 
 def _door(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> None:
     """Postfix."""
-    stores = [secrets.hosts[store.name] for store in view.office.with_role("store")]
+    stores = [store.name for store in view.office.with_role("store")]
+    accepted = [secrets.hosts[name].certificate for name in stores]
+    accepted += [secrets.hosts_past[name] for name in stores if name in secrets.hosts_past]
     _sandbox("postfix.service")
     service(
         name="postfix",
         unit="postfix.service",
         files=_below(
-            "/etc/postfix", mta=view, store_keys=[key_fingerprint(pair.certificate) for pair in stores]
+            "/etc/postfix", mta=view, store_keys=[key_fingerprint(pem) for pem in accepted]
         ),
         watches=certificates,
         check="postfix check",

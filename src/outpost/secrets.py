@@ -68,10 +68,12 @@ class NextKey(_Kept):
     """The key that a host's public certificate will have next (PEM), published before it is used.
 
     Attributes:
+        since: When it became the next one, which is when the current one came into use.
         seen: Since when every authoritative server has shown its TLSA record; None: not yet.
     """
 
     key: SecretStr
+    since: datetime | None = None
     seen: datetime | None = None
 
     @field_serializer("key", when_used="json")
@@ -130,6 +132,7 @@ class Secrets(_Kept):
     Attributes:
         authority: The office's own certificate authority.
         hosts: Host name to the certificate of its internal links.
+        hosts_past: Host name to the certificate before it (PEM), accepted while its key rolls.
         public: Host name to the certificate that users and strangers see.
         public_next: Host name to the key that comes after it.
         public_past: Host name to the SHA-256 of the public key before it, published until the host shows the new one.
@@ -144,6 +147,7 @@ class Secrets(_Kept):
 
     authority: KeyPair
     hosts: dict[str, KeyPair]
+    hosts_past: dict[str, str] = {}
     public: dict[str, KeyPair]
     public_next: dict[str, NextKey] = {}
     public_past: dict[str, str] = {}
@@ -215,7 +219,7 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
     upcoming = dict(existing.public_next) if existing else {}
     for name in public:
         if name not in upcoming:
-            upcoming[name] = NextKey(key=new_key())
+            upcoming[name] = NextKey(key=new_key(), since=now)
             added.append(f"next key of {name}")
     tsig = dict(existing.tsig) if existing else {}
     accounts = dict(existing.accounts) if existing else {}
@@ -242,6 +246,7 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
     made = Secrets(
         authority=authority,
         hosts=hosts,
+        hosts_past=dict(existing.hosts_past) if existing else {},
         public=public,
         public_next=upcoming,
         public_past=dict(existing.public_past) if existing else {},
@@ -280,6 +285,33 @@ def public_pair(office: Office, host: Host, secrets: Secrets) -> KeyPair:
             f"have the request certified that this prints: outpost secrets csr OFFICE {host.name}",
         )
     return KeyPair(certificate=given, key=own.key)
+
+
+def issue_public(office: Office, host: Host, authority: KeyPair, key: SecretStr, now: datetime) -> KeyPair:
+    """The office's own certificate for a host's public names and that key."""
+    return _issue(authority, public_names(office, host), (), now, KeyPair(certificate="", key=key))
+
+
+def renewed_hosts(office: Office, kept: Secrets, now: datetime, *, keys: bool) -> dict[str, KeyPair]:
+    """Every host's certificate for internal links issued anew, for its key or for a new one."""
+    return {
+        host.name: _issue(
+            kept.authority,
+            (host.fqdn,),
+            host.all_addresses,
+            now,
+            None if keys else kept.hosts.get(host.name),
+        )
+        for host in office.hosts
+    }
+
+
+def host_lifetimes(kept: Secrets) -> dict[str, datetime]:
+    """Host name to the end of its certificate for internal links."""
+    return {
+        name: x509.load_pem_x509_certificate(pair.certificate.encode()).not_valid_after_utc
+        for name, pair in kept.hosts.items()
+    }
 
 
 def signing_request(office: Office, host: Host, key: SecretStr) -> str:
@@ -324,7 +356,9 @@ def new_tsig() -> SecretStr:
 def new_selector(taken: Iterable[str], now: datetime) -> str:
     """A DKIM selector that says when it was made: ``2026q4``, within the same quarter ``2026q4b`` and so on."""
     base, used = f"{now:%Y}q{(now.month + 2) // 3}", set(taken)
-    return next(name for name in (base, *(f"{base}{letter}" for letter in ascii_lowercase[1:])) if name not in used)
+    return next(
+        name for name in (base, *(f"{base}{letter}" for letter in ascii_lowercase[1:])) if name not in used
+    )
 
 
 def new_dkim(now: datetime, stage: DkimStage = "active") -> DkimKeys:

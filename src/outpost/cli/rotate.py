@@ -38,6 +38,45 @@ def dkim(
 
 
 @app.command(
+    epilog="Example: `./outpost rotate tls lab mta`. Exit code 0: switched, 1: too early (it says how long to wait)."
+)
+def tls(
+    office: OfficeArgument,
+    host: Annotated[str | None, typer.Argument(metavar="[HOST]", help="Only this host's key.")] = None,
+    name: NameOption = None,
+    via: ViaOption = None,
+    status: StatusOption = False,
+) -> None:
+    """Switch public keys of TLS to the next ones, whose TLSA records every name server has shown for two TTLs."""
+    from outpost.rotation import tls as kind
+
+    with _desk(office, name, via) as desk:
+        if status:
+            _show(kind.status(desk))
+            return
+        for one in kind.hosts(desk, host):
+            kind.roll(desk, one)
+
+
+@app.command(epilog="Example: `./outpost rotate hosts lab --keys`, after a host was lost or broken into.")
+def hosts(
+    office: OfficeArgument,
+    name: NameOption = None,
+    via: ViaOption = None,
+    keys: Annotated[bool, typer.Option("--keys", help="New keys, too.")] = False,
+    status: StatusOption = False,
+) -> None:
+    """Issue the certificates of the links between the hosts anew; no mail is refused meanwhile."""
+    from outpost.rotation import hosts as kind
+
+    with _desk(office, name, via) as desk:
+        if status:
+            _show(kind.status(desk))
+        else:
+            kind.roll(desk, keys=keys)
+
+
+@app.command(
     epilog="Example: `./outpost rotate tsig lab`. Nobody outside holds this key, so nothing has to be waited for."
 )
 def tsig(

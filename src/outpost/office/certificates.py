@@ -35,6 +35,11 @@ def mode(office: Office, host: Host) -> CertificateMode | None:
     return (host.certificates or office.tls.certificates) if public_names(office, host) else None
 
 
+def signing_service(host: Host) -> str:
+    """The unit to look at when a host does not show the certificate it should."""
+    return f"outpost-certificate.service {RELOADS[host.role]}"
+
+
 def acme_hosts(office: Office) -> tuple[Host, ...]:
     """Hosts that fetch their certificate by ACME."""
     return tuple(host for host in office.hosts if mode(office, host) == "acme")

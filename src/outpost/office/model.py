@@ -458,6 +458,12 @@ class Tls(Part):
         "else may issue for these names.",
         examples=["letsencrypt.org"],
     )
+    key_lifetime: Duration = Field(
+        default=365 * 86400,
+        description="Age at which `outpost rotate due` switches a public key to the next one, whose TLSA record has been "
+        "published since the last switch. Certificates are renewed far more often, with the same key.",
+        examples=["365d"],
+    )
     provided: tuple[ProvidedCertificate, ...] = Field(
         default=(), exclude=True, description="Read from `HOST.pem` beside the office file."
     )

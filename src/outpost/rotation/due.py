@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from outpost.errors import OutpostError
-from outpost.rotation import dkim, dnssec
+from outpost.rotation import dkim, dnssec, hosts, tls
 from outpost.rotation.engine import Desk, NotYetError
 
 
@@ -15,7 +15,7 @@ def take(desk: Desk) -> None:
     Raises:
         OutpostError: A kind failed; the others were done all the same.
     """
-    kinds: tuple[Callable[[Desk], None], ...] = (_dkim, _dnssec)
+    kinds: tuple[Callable[[Desk], None], ...] = (_dkim, _dnssec, _tls, _hosts)
     failed: list[OutpostError] = []
     for kind in kinds:
         try:
@@ -33,6 +33,19 @@ def _dkim(desk: Desk) -> None:
         dkim.begin(desk)
     while dkim.go_on(desk):
         pass
+
+
+def _tls(desk: Desk) -> None:
+    for host in tls.hosts(desk):
+        if tls.due(desk, host):
+            tls.roll(desk, host)
+        else:
+            tls.look(desk, host)
+
+
+def _hosts(desk: Desk) -> None:
+    if hosts.due(desk):
+        hosts.roll(desk, keys=False)
 
 
 def _dnssec(desk: Desk) -> None:
