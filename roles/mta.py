@@ -6,17 +6,32 @@ It holds no password and no mailbox (invariant 2), and nothing that a filter has
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pyinfra.api.deploy import deploy
 
+import outpost.onhost.policy
 from outpost.office import Host, Office
+from outpost.office.defence import filter_facts, policy_settings
 from outpost.office.dns import dkim_selector
 from outpost.office.mta import MtaView, dkim_ed25519_key, key_fingerprint
 from outpost.secrets import Secrets
 from roles.base import tls_files
-from roles.shapes import TEMPLATES, File, directory, once, packages, rendered, service, settings, text
+from roles.shapes import (
+    TEMPLATES,
+    File,
+    account,
+    directory,
+    once,
+    packages,
+    rendered,
+    service,
+    settings,
+    text,
+)
 
 PRESEED = (
     # or its package would write a main.cf and edit it five times, waiting two seconds after each
@@ -25,6 +40,7 @@ PRESEED = (
     "clamav-daemon clamav-daemon/debconf boolean false",
     "clamav-freshclam clamav-freshclam/autoupdate_freshclam select manual",
 )
+TEST_SIGNATURES = "/var/lib/clamav/local."
 FRESHCLAM = "clamav-freshclam.service clamav-freshclam-once.service clamav-freshclam-once.timer"
 
 
@@ -40,14 +56,16 @@ def mta(*, office: Office, me: Host, secrets: Secrets) -> None:
     service(name="redis", unit="redis-server.service", files=_below("/etc/redis", group="redis", mode="0640"))
     _scanner(view)
     _filter(view, secrets)
+    _policy(view, tls_files(office=office, me=me, secrets=secrets))
     _door(view, secrets, tls_files(office=office, me=me, secrets=secrets))
 
 
 def _scanner(view: MtaView) -> None:
     """ClamAV and its signatures."""
-    signatures: list[File] = []
+    signatures = _below("/var/lib/clamav", owner="clamav", group="clamav", mta=view)
+    if not view.local_signatures:
+        signatures = [file for file in signatures if not file.path.startswith(TEST_SIGNATURES)]
     if view.local_signatures:
-        signatures = _below("/var/lib/clamav", owner="clamav", group="clamav")
         once(
             "no freshclam: it would ask the network",
             unless=f"! systemctl is-enabled {FRESHCLAM} | grep --invert-match --line-regexp masked",
@@ -102,9 +120,29 @@ def _filter(view: MtaView, secrets: Secrets) -> None:
     service(
         name="rspamd",
         unit="rspamd.service",
-        files=[*_below("/etc/rspamd", mta=view, signing=signing), *keys],
+        files=[
+            *_below("/etc/rspamd", mta=view, signing=signing, facts=filter_facts(view)),
+            *keys,
+        ],
         check="rspamadm configtest --quiet",
         on_change="reload",
+    )
+
+
+def _policy(view: MtaView, certificates: Sequence[File]) -> None:
+    """What Postfix asks at RCPT: quotas, rates, budgets."""
+    account("outpost-policy")
+    directory("/var/spool/postfix/policy", owner="outpost-policy", group="postfix", mode="2750")
+    service(
+        name="policy",
+        unit="outpost-policy.service",
+        files=[
+            text("/usr/local/lib/outpost/policy", Path(outpost.onhost.policy.__file__).read_text("utf-8")),
+            text("/etc/outpost/policy.json", json.dumps(policy_settings(view), indent=1) + "\n"),
+            rendered("mta", "/etc/systemd/system/outpost-policy.service"),
+        ],
+        watches=certificates,
+        check="python3 -m json.tool /etc/outpost/policy.json >/dev/null",
     )
 
 

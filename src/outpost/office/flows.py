@@ -190,6 +190,7 @@ def _mail_inside(office: Office) -> Iterator[Flow]:
     for mta in office.with_role("mta"):
         for store in office.with_role("store"):
             yield _between(office, mta, store, ports.LMTP, "delivery into mailboxes")
+            yield _between(office, mta, store, ports.QUOTA_STATUS, "whether a mailbox has room")
             yield _between(
                 office, store, mta, ports.SUBMISSION_RELAY, "users' submissions, already authenticated"
             )

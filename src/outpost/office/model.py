@@ -79,6 +79,17 @@ def _one_role(value: object) -> object:
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+REFUSED_ATTACHMENTS = tuple(
+    (  # noqa: SIM905 (readable as lines, not as a column)
+        "ace ade adp app appinstaller application appref-ms appx appxbundle arc asp bas bat chm cmd com cpl dll "
+        "docm dotm elf exe fxp gadget hlp hta img inf ins iso isp jar jnlp js jse ksh lha lnk lzh mda mde mdw mdz "
+        "mof mpkg msc msh msi msix msp mst one pcd pif pkg ppam ppsm pptm prf printerexport ps1 ps1xml ps2 psc1 "
+        "psc2 pst r00 r01 rar rdp reg rev scf scr sct shb shs sldm udl uue url vb vbe vbp vbs vhd vhdx vsmacros "
+        "vsw vxd webpnp website wim ws wsc wsf wsh xbap xll xlam xlsm xltm xnk z zoo"
+    ).split()
+)
+"""Windows runs, mounts or installs these at a double click (Outlook blocks most of them), or no scanner here opens them."""
+
 
 
 def _to_seconds(value: object) -> object:
@@ -200,6 +211,10 @@ class Alias(Part):
         examples=[["alice@po.example.com", "bob@po.example.com"]],
     )
 
+    inside_only: bool = Field(
+        default=False,
+        description="Whether only the office's own users may write to it (`550 5.7.1` to everybody else).",
+    )
 
 class Peer(Part):
     """Another mail system with a route and listener of its own (`[[peers]]`): head office, the client."""
@@ -297,6 +312,135 @@ class Dns(Part):
         examples=[["192.0.2.0/24", "2001:db8:40::/48"]],
     )
     ttl: Duration = Field(
+    messages_per_minute: int = Field(
+        default=120,
+        ge=1,
+        description="Messages a minute from one address on port 25 (`450 4.7.1`). 120 of 75 KiB fill a 1544 kbit/s line "
+        "for 48 s of that minute, so one sender alone cannot keep it full.",
+    )
+    client_recipients_per_minute: int = Field(
+        default=600,
+        ge=100,
+        description="Recipients a minute from one address on port 25; a stranger may name 100 in one message "
+        "(RFC 5321, section 4.5.3.1.8).",
+    )
+    mailbox_messages: int = Field(
+        default=100,
+        ge=10,
+        description="Messages from strangers that one mailbox takes in ten minutes (`450 4.7.1`, so that honest mail comes "
+        "again). 100 messages of 288 KiB are 28 MiB: a mail bomb holds a quarter of a 1544 kbit/s line, not all of it.",
+    )
+    user_recipients: int = Field(
+        default=300,
+        ge=10,
+        description="Recipients one user may name in an hour; then the account is held and the postmaster told. "
+        "300 recipients of 100 KiB take 2 min 39 s of a 1544 kbit/s line; a stolen password sends no more spam than that.",
+    )
+    user_hold: Duration = Field(
+        default=3600,
+        description="How long an account that went over `user_recipients` stays held (`450 4.7.1`).",
+        examples=["1h"],
+    )
+    message_budget: ByteSize = Field(
+        default=ByteSize(256 * 1024**2),
+        description="Size of one message of a user times the destinations it crosses the line to (`552 5.3.4`). "
+        "256 MiB take 23 minutes of 1544 kbit/s; 25 MiB to 50 domains would take nearly two hours.",
+        examples=["256MiB"],
+    )
+    same_signature: int = Field(
+        default=100,
+        ge=10,
+        description="How often in an hour strangers may bring the very same signed message (DKIM replay). A list that "
+        "writes to each member separately brings it once for each: keep it above the number of users.",
+    )
+    mime_depth: int = Field(
+        default=20, ge=5, description="Parts within parts of one message; a forward of a forward has four."
+    )
+    header_bytes: ByteSize = Field(
+        default=ByteSize(64 * 1024),
+        description="Header of one message; the largest honest ones (long lists of recipients, many hops) have about 30 KiB.",
+        examples=["64KiB"],
+    )
+    redirects: int = Field(
+        default=4, ge=0, description="Addresses that one user's filters may send a copy of a message to."
+    )
+    alias_members: int = Field(
+        default=200,
+        ge=1,
+        description="Mailboxes that one recipient may stand for, through aliases of aliases. The copies stay inside; "
+        "200 of the largest messages are 5 GiB of the store's disk.",
+    )
+    login_failures: int = Field(
+        default=10,
+        ge=3,
+        description="Different wrong passwords for one account in `login_ban`, from wherever they come, before it answers no "
+        "more to that place. The same wrong password again (a telephone that kept an old one) counts once. "
+        "10 in 15 minutes are 960 a day: a password that the rules accept lasts for centuries.",
+    )
+    login_ban: Duration = Field(
+        default=900,
+        description="How long an account answers nothing to a place it was attacked from. Its owner's usual places "
+        "go on working, and so do colleagues behind the same address.",
+        examples=["15m"],
+    )
+
+
+Verdict = Literal["refuse", "tag", "accept"]
+
+
+class Policy(Part):
+    """What mail may look like (`[policy]`). `refuse` answers 554 in the session, `tag` marks and delivers."""
+
+    forged_own: Verdict = Field(
+        default="refuse",
+        description="Mail from outside whose From header is an address of the office, unless the office itself signed it "
+        "(DKIM): so one's own words come back from a list or a forwarder, and nobody else's do.",
+    )
+    forged_peer: Verdict = Field(
+        default="refuse",
+        description="The same for peers' addresses on mail that comes neither from their relays nor with their signature.",
+    )
+    impersonation: Verdict = Field(
+        default="tag",
+        description="Mail from outside that shows a user's name, or an address of the office, as the name of another "
+        "address. Not refused by default: people write from their private addresses.",
+    )
+    forged_bounce: Verdict = Field(
+        default="refuse",
+        description="Notifications about messages the office did not send. Those it sent are remembered for ten days "
+        "(a queue gives up after five).",
+    )
+    external_subject: str = Field(
+        default="",
+        max_length=40,
+        pattern=r"^[ -~]*$",
+        description="Put before the subject of mail from outside; empty: only the header `X-Office-Origin` says it, which "
+        "leaves signatures whole.",
+        examples=["[external]"],
+    )
+    impersonation_subject: str = Field(
+        default="[Not from inside the office]",
+        max_length=40,
+        pattern=r"^[ -~]*$",
+        description="Put before the subject of mail that is tagged as an impersonation.",
+    )
+    refused_attachments: tuple[str, ...] = Field(
+        default=REFUSED_ATTACHMENTS,
+        description="File name endings that no message may carry, in archives neither. Programs, scripts, shortcuts, disk "
+        "images, documents with macros, and archives that the scanner cannot open (RAR, ACE).",
+        examples=[["exe", "js", "iso"]],
+    )
+    refused_at_top: tuple[str, ...] = Field(
+        default=("htm", "html", "mht", "mhtml", "shtml", "svg", "xhtml"),
+        description="Endings refused as an attachment of its own but not inside an archive: pages that imitate a login. "
+        "The text of a message may of course be HTML.",
+    )
+    encrypted_archives: Literal["refuse", "accept"] = Field(
+        default="refuse", description="Archives with a password: no scanner sees into them."
+    )
+    macros: Literal["refuse", "accept"] = Field(
+        default="refuse", description="Office documents that contain a program, whatever their name."
+    )
         default=3600,
         description="How long others may keep a record. Every rollover waits two of them before it goes on.",
         examples=["1h"],
@@ -585,6 +729,7 @@ class Office(Part):
         """Hosts of one role, in the order of the file; the first is the primary where that matters (DNS)."""
         return tuple(host for host in self.hosts if host.role == role)
 
+    policy: Policy = Field(default=Policy(), description="What mail may look like.")
     def zones_of_kind(self, kind: ZoneKind) -> tuple[Zone, ...]:
         """Zones of one kind, in the order of the file."""
         return tuple(zone for zone in self.zones.values() if zone.kind == kind)

@@ -218,6 +218,30 @@ class MtaView:
         """The HTTP proxy by which freshclam leaves, where the host must not do so itself."""
         return urlsplit(self.office.archive.proxy) if self.office.archive.proxy else None
 
+    @property
+    def trusted_sealers(self) -> tuple[str, ...]:
+        """Domains whose ARC seals are believed: the peers' own, and those that the office file names."""
+        peers = (domain for peer in self.office.peers for domain in peer.domains)
+        return tuple(dict.fromkeys((*peers, *self.office.scanner.trusted_sealers)))
+
+    @property
+    def backup_relays(self) -> tuple[IPAddress, ...]:
+        """Addresses from which strangers' mail comes by way of a backup MX."""
+        return tuple(address for peer in self.office.peers if peer.backup_mx for address in peer.relays)
+
+    @property
+    def backup_domains(self) -> tuple[str, ...]:
+        """Domains whose own mail comes from those addresses, too."""
+        return tuple(domain for peer in self.office.peers if peer.backup_mx for domain in peer.domains)
+
+    @property
+    def refused_in_any_case(self) -> str:
+        """Refused endings as ClamAV's container signatures want them: alternatives, with either case spelt out."""
+        return "|".join(
+            "".join(f"[{letter}{letter.upper()}]" if letter.isalpha() else letter for letter in ending)
+            for ending in self.office.policy.refused_attachments
+        )
+
     @staticmethod
     def _sockets(addresses: tuple[IPAddress, ...], port: int) -> tuple[str, ...]:
         return tuple(f"{literal(address)}:{port}" for address in addresses)

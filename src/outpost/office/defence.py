@@ -1,0 +1,75 @@
+"""What the MTA's policy service and Rspamd's office rules are told, derived from the office.
+
+Pure: no I/O, no pyinfra. Both read JSON; the code that reads it is the same for every office.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from outpost.office import ports
+from outpost.office.mta import MtaView
+
+POLICY_SOCKET = "/var/spool/postfix/policy/socket"
+"""In Postfix's spool, because smtpd is chrooted there."""
+
+ALARM_PORT = 10025
+"""Loopback listener that takes mail for the postmaster and nobody else."""
+
+TLS = "/etc/outpost/tls"
+
+
+def policy_settings(view: MtaView) -> dict[str, Any]:
+    """``/etc/outpost/policy.json`` (outpost.onhost.policy.Settings)."""
+    office = view.office
+    limits = office.limits
+    return {
+        "socket": POLICY_SOCKET,
+        "domain": office.domain,
+        "aliases": {address: list(members) for address, members in view.aliases.items()},
+        "mailbox_messages": limits.mailbox_messages,
+        "user_recipients": limits.user_recipients,
+        "user_hold": limits.user_hold,
+        "message_budget": int(limits.message_budget),
+        "postmaster": office.postmaster,
+        "alarm_port": ALARM_PORT,
+        "store": {
+            "addresses": [str(address) for address in view.store_addresses],
+            "port": ports.QUOTA_STATUS,
+            "names": list(view.store_names),
+            "authority": f"{TLS}/ca.pem",
+            "certificate": f"{TLS}/host.pem",
+            "key": f"{TLS}/host.key",
+        },
+    }
+
+
+def filter_facts(view: MtaView) -> dict[str, Any]:
+    """What the office rules in Rspamd know of the office (``rspamd/lua.local.d/office.lua``)."""
+    office = view.office
+    policy, limits = office.policy, office.limits
+    return {
+        "domain": office.domain,
+        "names": {user.full_name: user.address for user in office.users if user.full_name},
+        "owners": {address: list(logins) for address, logins in view.sender_logins.items()},
+        "peers": {
+            domain: {"name": peer.name, "relays": [str(address) for address in peer.relays]}
+            for peer in office.peers
+            for domain in peer.domains
+        },
+        "own_addresses": ["127.0.0.1", "::1", *(str(address) for address in view.me.all_addresses)],
+        "store_addresses": [str(address) for address in view.store_addresses],
+        "forged_own": policy.forged_own,
+        "forged_peer": policy.forged_peer,
+        "impersonation": policy.impersonation,
+        "impersonation_subject": policy.impersonation_subject,
+        "forged_bounce": policy.forged_bounce,
+        "external_subject": policy.external_subject,
+        "refused": list(policy.refused_attachments),
+        "refused_at_top": list(policy.refused_at_top),
+        "encrypted_archives": policy.encrypted_archives,
+        "macros": policy.macros,
+        "same_signature": limits.same_signature,
+        "mime_depth": limits.mime_depth,
+        "header_bytes": int(limits.header_bytes),
+    }

@@ -1,0 +1,1 @@
+"""Small daemons that run on the hosts themselves: standard library only, installed as they stand here."""

@@ -1,0 +1,297 @@
+"""What the MTA decides at RCPT: full mailboxes, mail bombs, accounts that send too much, messages times destinations.
+
+Postfix asks over its policy protocol (SMTPD_POLICY_README): a request of ``name=value`` lines, an empty line, and
+back comes one ``action=``. The context says who is speaking: ``stranger``, ``peer`` or ``user``.
+
+- DOS-08: whether the mailbox is full is the store's knowledge (Dovecot's quota-status, mutual TLS); a store that
+  does not answer refuses nobody (trap T1).
+- DOS-07: one mailbox takes so many messages in ten minutes from strangers; the others do not notice.
+- REL-05: one login names so many recipients in an hour; then it is held, and the postmaster is told.
+- AMP-05: bytes times destinations of one message, which is what it costs the line.
+
+Counters live in memory: a restart forgets them, which is also how an administrator releases an account at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import smtplib
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+SETTINGS = Path("/etc/outpost/policy.json")
+DUNNO = "DUNNO"
+STORE_PATIENCE = 2.0
+"""Seconds for the store's answer; RCPT waits that long at most, and not again for `STORE_REST` seconds."""
+STORE_REST = 5.0
+HOUR = 3600
+TEN_MINUTES = 600
+REMEMBERED = 2000
+"""Transactions whose recipients are remembered until their end; the oldest goes first."""
+
+FULL = "452 4.2.2 The mailbox is full, please try again later"
+BOMBED = "450 4.7.1 This mailbox is getting too much mail just now, please try again later"
+
+
+@dataclass
+class Bucket:
+    """Something that may happen `size` times at once and then as fast as `size` in `seconds`."""
+
+    size: float
+    seconds: float
+    level: float = 0.0
+    at: float = 0.0
+
+    def take(self, now: float, amount: float = 1.0) -> bool:
+        """Whether there is room; only what fits is counted."""
+        self.level = max(0.0, self.level - (now - self.at) * self.size / self.seconds)
+        self.at = now
+        if self.level + amount > self.size:
+            return False
+        self.level += amount
+        return True
+
+    def idle(self, now: float) -> bool:
+        return now - self.at > self.seconds
+
+
+@dataclass
+class Settings:
+    """What the office file says, as ``/etc/outpost/policy.json``."""
+
+    socket: str
+    domain: str
+    aliases: dict[str, list[str]]
+    mailbox_messages: int
+    user_recipients: int
+    user_hold: int
+    message_budget: int
+    store: dict[str, Any]
+    postmaster: str
+    alarm_port: int
+
+    @classmethod
+    def read(cls, path: Path = SETTINGS) -> Settings:
+        return cls(**json.loads(path.read_text()))
+
+
+@dataclass
+class Decisions:
+    """The decisions, apart from sockets: `full` asks the store, `alarm` tells the postmaster, `clock` tells the time."""
+
+    settings: Settings
+    full: Callable[[str, str], Any]
+    alarm: Callable[[str, str], None]
+    clock: Callable[[], float] = time.monotonic
+    mailboxes: dict[str, Bucket] = field(default_factory=dict)
+    users: dict[str, Bucket] = field(default_factory=dict)
+    held: dict[str, float] = field(default_factory=dict)
+    destinations: dict[str, set[str]] = field(default_factory=dict)
+
+    async def answer(self, request: dict[str, str]) -> str:
+        """The action for one request."""
+        if request.get("protocol_state") == "END-OF-MESSAGE":
+            return self._too_costly(request, self.destinations.pop(request.get("instance", ""), set()))
+        if request.get("protocol_state") != "RCPT":
+            return DUNNO
+        if request.get("policy_context") == "user":
+            return self._outgoing(request)
+        return await self._incoming(request, rated=request.get("policy_context") == "stranger")
+
+    # Incoming ---------------------------------------------------------------------------------------------------
+
+    async def _incoming(self, request: dict[str, str], *, rated: bool) -> str:
+        mailboxes = self._behind(request.get("recipient", ""))
+        size = request.get("size", "0")
+        full = [await self.full(mailbox, size) for mailbox in mailboxes]
+        if full and all(full):
+            return FULL
+        if rated and not all(self._room(mailbox) for mailbox in mailboxes):
+            return BOMBED
+        return DUNNO
+
+    def _behind(self, recipient: str) -> list[str]:
+        local, _, domain = recipient.lower().rpartition("@")
+        if domain != self.settings.domain:
+            return []
+        address = f"{local.partition('+')[0]}@{domain}"
+        return self.settings.aliases.get(address, [address])
+
+    def _room(self, mailbox: str) -> bool:
+        return self._take(self.mailboxes, mailbox, self.settings.mailbox_messages, TEN_MINUTES)
+
+    # Outgoing ---------------------------------------------------------------------------------------------------
+
+    def _outgoing(self, request: dict[str, str]) -> str:
+        # without a login come the store's filters: an absence or a redirection counts for its owner
+        login = request.get("sasl_username") or request.get("sender") or "<>"
+        now = self.clock()
+        until = self.held.get(login, 0.0)
+        if now < until:
+            return self._hold(until - now)
+        self.held.pop(login, None)
+        if not self._take(self.users, login, self.settings.user_recipients, HOUR):
+            self.held[login] = now + self.settings.user_hold
+            self.alarm(login, request.get("recipient", ""))
+            return self._hold(self.settings.user_hold)
+        return self._note_destination(request)
+
+    def _hold(self, seconds: float) -> str:
+        return (
+            f"450 4.7.1 More than {self.settings.user_recipients} recipients within an hour: sending is stopped for "
+            f"{max(1, round(seconds / 60))} minutes. If you did not send them, tell {self.settings.postmaster}"
+        )
+
+    def _note_destination(self, request: dict[str, str]) -> str:
+        domain = request.get("recipient", "").lower().rpartition("@")[2]
+        instance = request.get("instance", "")
+        seen = self.destinations.setdefault(instance, set())
+        if domain != self.settings.domain:
+            seen.add(domain)
+        while len(self.destinations) > REMEMBERED:
+            del self.destinations[next(iter(self.destinations))]
+        return self._too_costly(request, seen)
+
+    def _too_costly(self, request: dict[str, str], destinations: set[str]) -> str:
+        size = int(request.get("size") or 0)
+        if size * len(destinations) <= self.settings.message_budget:
+            return DUNNO
+        return (
+            f"552 5.3.4 {size // 1024} KiB to {len(destinations)} destinations is more than the line can carry: "
+            "send fewer at a time, or a link"
+        )
+
+    def _take(self, buckets: dict[str, Bucket], key: str, size: int, seconds: int) -> bool:
+        now = self.clock()
+        if len(buckets) > REMEMBERED:
+            for stale in [name for name, bucket in buckets.items() if bucket.idle(now)]:
+                del buckets[stale]
+        return buckets.setdefault(key, Bucket(size, seconds)).take(now)
+
+
+@dataclass
+class Store:
+    """The store's quota-status over mutual TLS, on one connection that is made again when it breaks."""
+
+    addresses: list[str]
+    port: int
+    names: list[str]
+    authority: str
+    certificate: str
+    key: str
+    rests_until: float = 0.0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    link: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def full(self, mailbox: str, size: str) -> bool:
+        """Whether a message of that size has no room in the mailbox; a store that is down never says so."""
+        question = f"request=smtpd_access_policy\nrecipient={mailbox}\nsize={size}\n\n".encode()
+        async with self.lock:
+            if time.monotonic() < self.rests_until:
+                return False
+            for _attempt in range(2):  # an idle connection may have been closed meanwhile
+                try:
+                    async with asyncio.timeout(STORE_PATIENCE):
+                        answer = await self._ask(question)
+                except (OSError, TimeoutError, EOFError) as trouble:
+                    self._hang_up()
+                    reason = trouble
+                else:
+                    return not answer.startswith((b"action=DUNNO", b"action=OK"))
+            say(4, f"the store does not tell quotas: {reason!r}")
+            self.rests_until = time.monotonic() + STORE_REST
+            return False
+
+    async def _ask(self, question: bytes) -> bytes:
+        if self.link is None:
+            self.link = await self._connect()
+        reader, writer = self.link
+        writer.write(question)
+        await writer.drain()
+        return (await reader.readuntil(b"\n\n")).strip()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        context = ssl.create_default_context(cafile=self.authority)
+        context.load_cert_chain(self.certificate, self.key)
+        refused: OSError = ConnectionError("no address")
+        for name in self.names:
+            for address in self.addresses:
+                try:
+                    return await asyncio.open_connection(
+                        address, self.port, ssl=context, server_hostname=name
+                    )
+                except OSError as trouble:
+                    refused = trouble
+        raise refused
+
+    def _hang_up(self) -> None:
+        if self.link is not None:
+            self.link[1].close()
+        self.link = None
+
+
+def say(priority: int, line: str) -> None:
+    """A line for the journal, with its priority (sd-daemon(3))."""
+    sys.stderr.write(f"<{priority}>{line}\n")
+    sys.stderr.flush()
+
+
+def tell_postmaster(settings: Settings, login: str, recipient: str) -> None:
+    """Mail about a held account, by the listener that takes mail for the postmaster only."""
+    message = EmailMessage()
+    message["From"] = f"Mail gateway <postmaster@{settings.domain}>"
+    message["To"] = settings.postmaster
+    message["Subject"] = f"Sending held: {login}"
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(
+        f"{login} has named more than {settings.user_recipients} recipients within an hour; the last was {recipient}.\n"
+        f"Its mail is refused for {settings.user_hold // 60} minutes. If its owner did not send this, somebody else has the\n"
+        "password: change it before the time is over.\n"
+    )
+    try:
+        with smtplib.SMTP("127.0.0.1", settings.alarm_port, local_hostname="[127.0.0.1]", timeout=30) as door:
+            door.send_message(message, "", [settings.postmaster])
+    except (OSError, smtplib.SMTPException) as trouble:
+        say(3, f"the postmaster could not be told: {trouble}")
+
+
+async def serve(settings: Settings) -> None:
+    """Answer until told to stop."""
+    store = Store(**settings.store)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def alarm(login: str, recipient: str) -> None:
+        say(1, f"sending held: {login} named more than {settings.user_recipients} recipients within an hour")
+        task = asyncio.create_task(asyncio.to_thread(tell_postmaster, settings, login, recipient))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    decisions = Decisions(settings, store.full, alarm)
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError):
+            while True:
+                lines = (await reader.readuntil(b"\n\n")).decode(errors="replace").splitlines()
+                request = dict(line.partition("=")[::2] for line in lines if line)
+                writer.write(f"action={await decisions.answer(request)}\n\n".encode())
+                await writer.drain()
+        writer.close()
+
+    place = Path(settings.socket)
+    place.unlink(missing_ok=True)
+    server = await asyncio.start_unix_server(client, settings.socket)
+    place.chmod(0o660)
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Settings.read()))

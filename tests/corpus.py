@@ -1,0 +1,541 @@
+"""Ordinary mail of an office, made at run time: what honest people, lists and machines send every day.
+
+Each letter must pass the MTA unharmed. They are written as the programs named in their ids write them, from RFCs and from
+what such mail looks like; no real message is copied. ``ordinary(recipient)`` gives (id, message) pairs.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from email.message import EmailMessage, Message, MIMEPart
+from email.mime.application import MIMEApplication
+from email.mime.base import MIMEBase
+from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
+from email.policy import SMTP
+from email.utils import formatdate, make_msgid
+from secrets import token_hex
+
+SENDER = "peter@internet.test"
+DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+def ordinary(recipient: str) -> Iterator[tuple[str, bytes]]:
+    """Every letter of the corpus, ready for SMTP."""
+    for make in _LETTERS:
+        message = make()
+        for name, value in (
+            ("From", SENDER),
+            ("To", recipient),
+            ("Subject", make.__name__.replace("_", " ")),
+            ("Date", formatdate()),
+            ("Message-ID", make_msgid(domain=SENDER.partition("@")[2])),
+        ):
+            if name not in message:
+                message[name] = value
+        lines = message.as_bytes(policy=SMTP).splitlines()
+        yield make.__name__.replace("_", "-"), b"\r\n".join(lines) + b"\r\n"
+
+
+_LETTERS: list[Callable[[], Message]] = []
+
+
+def _letter(make: Callable[[], Message]) -> Callable[[], Message]:
+    _LETTERS.append(make)
+    return make
+
+
+def _text(content: str = "Dear all,\n\nthe crane comes on Monday at seven.\n\nRegards\n") -> EmailMessage:
+    message = EmailMessage()
+    message.set_content(content)
+    return message
+
+
+def _png(side: int = 8) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+    rows = b"".join(b"\0" + bytes((x * 31 + y * 17) % 256 for x in range(side * 3)) for y in range(side))
+    size = side.to_bytes(4) * 2 + b"\x08\x02\0\0\0"
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", size)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def _jpeg() -> bytes:
+    return base64.b64decode(
+        "/9j/4AAQSkZJRgABAQEASABIAAD/2wBDAAMCAgICAgMCAgIDAwMDBAYEBAQEBAgGBgUGCQgKCgkICQkKDA8MCgsOCwkJDRENDg8QEBEQCgwSExIQ"
+        "Ew8QEBD/yQALCAABAAEBAREA/8wABgAQEAX/2gAIAQEAAD8A0s8g/9k="
+    )
+
+
+def _pdf() -> bytes:
+    body = (
+        b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+        b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]>>endobj\n"
+    )
+    return body + b"trailer<</Root 1 0 R>>\n%%EOF\n"
+
+
+def _zip(**files: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name.replace("__", "/").replace("_DOT_", "."), content)
+    return packed.getvalue()
+
+
+def _docx() -> bytes:
+    return _zip(
+        **{
+            "[Content_Types].xml": b'<?xml version="1.0"?><Types xmlns="http://schemas.openxmlformats.org/package/2006/'
+            b'content-types"><Default Extension="xml" ContentType="application/xml"/></Types>',
+            "word/document.xml": b'<?xml version="1.0"?><w:document xmlns:w="http://schemas.openxmlformats.org/'
+            b'wordprocessingml/2006/main"><w:body/></w:document>',
+        }
+    )
+
+
+@_letter
+def plain_text() -> Message:
+    return _text()
+
+
+@_letter
+def plain_text_with_umlauts_in_8bit() -> Message:
+    message = EmailMessage()
+    message.set_content("Grüße aus Köln\n", cte="8bit")
+    return message
+
+
+@_letter
+def format_flowed_reply_with_quotes() -> Message:
+    message = EmailMessage()
+    message.set_content(
+        "> Shall we start on Monday? \n> I think so.\n\nYes, at seven.\n", params={"format": "flowed"}
+    )
+    message["In-Reply-To"] = "<20250101.1@mail.example.com>"
+    message["References"] = "<20241231.9@mail.example.com> <20250101.1@mail.example.com>"
+    message["Subject"] = "Re: Re: AW: start of work"
+    return message
+
+
+@_letter
+def html_newsletter() -> Message:
+    message = _text("Our spring offers: https://shop.internet.test/spring\n")
+    rows = "".join(
+        f'<tr><td style="padding:8px"><a href="https://shop.internet.test/{item}?utm_source=mail">Offer {item}</a></td></tr>'
+        for item in range(40)
+    )
+    message.add_alternative(
+        f"<html><head><style>td{{font:14px sans-serif}}</style></head><body><table>{rows}</table>"
+        '<img src="https://shop.internet.test/open.gif" width="1" height="1" alt=""></body></html>',
+        subtype="html",
+    )
+    message["List-Unsubscribe"] = "<https://shop.internet.test/u/1>, <mailto:unsubscribe@internet.test>"
+    message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    message["Precedence"] = "bulk"
+    message["Feedback-ID"] = "1:spring:shop"
+    return message
+
+
+@_letter
+def html_only() -> Message:
+    message = EmailMessage()
+    message.set_content(
+        "<html><body><p>Good morning,<br>the plans are <b>ready</b>.</p></body></html>", subtype="html"
+    )
+    return message
+
+
+@_letter
+def html_with_inline_logo() -> Message:
+    message = _text()
+    message.add_alternative('<p>Regards</p><img src="cid:logo@internet.test">', subtype="html")
+    _, html = message.iter_parts()
+    assert isinstance(html, EmailMessage)
+    html.add_related(
+        _png(), "image", "png", cid="<logo@internet.test>", filename="logo.png", disposition="inline"
+    )
+    return message
+
+
+@_letter
+def html_part_with_a_file_name() -> Message:
+    message = MIMEMultipart("alternative")
+    message.attach(MIMEText("text", "plain"))
+    html = MIMEText("<p>text</p>", "html")
+    html.add_header("Content-Disposition", "inline", filename="message.html")
+    message.attach(html)
+    return message
+
+
+@_letter
+def mailing_list_post() -> Message:
+    message = _text("Has anybody a source for M24 bolts?\n-- \n_____\nbuilders mailing list\n")
+    message["Sender"] = "builders-bounces@internet.test"
+    message["From"] = '"Peter Planner via Builders" <builders@internet.test>'
+    message["Reply-To"] = "Peter Planner <peter@internet.test>"
+    message["Subject"] = "[Builders] M24 bolts"
+    message["List-Id"] = "Builders <builders.internet.test>"
+    message["List-Post"] = "<mailto:builders@internet.test>"
+    message["Precedence"] = "list"
+    message["X-Mailman-Version"] = "3.3.3"
+    return message
+
+
+@_letter
+def mailing_list_digest() -> Message:
+    message = MIMEMultipart("mixed")
+    message.attach(MIMEText("Today's topics:\n\n1. bolts\n2. nuts\n"))
+    digest = MIMEMultipart("digest")
+    for topic in ("bolts", "nuts"):
+        post = _text(f"About {topic}.\n")
+        post["From"], post["Subject"] = f"{topic}@internet.test", topic
+        holder = MIMEBase("message", "rfc822")
+        holder.attach(post)
+        digest.attach(holder)
+    message.attach(digest)
+    message["List-Id"] = "<builders.internet.test>"
+    return message
+
+
+@_letter
+def forward_as_attachment() -> Message:
+    inner = _text("The original.\n")
+    inner["From"], inner["Subject"], inner["Date"] = "somebody@internet.test", "original", formatdate()
+    message = _text("See below.\n")
+    message.add_attachment(inner, filename="original.eml")
+    return message
+
+
+@_letter
+def forward_of_a_forward_of_a_forward() -> Message:
+    inner = _text("The first words.\n")
+    inner["Subject"] = "first"
+    for level in range(4):
+        outer = _text(f"Forward {level}.\n")
+        outer["Subject"] = f"Fwd {level}"
+        outer.add_attachment(inner)
+        inner = outer
+    del inner["Subject"]
+    return inner
+
+
+@_letter
+def forwarded_by_a_server() -> Message:
+    message = _text()
+    for hop in range(6):
+        message["Received"] = (
+            f"from relay{hop}.internet.test (relay{hop}.internet.test [192.0.2.{hop + 1}]) by relay{hop + 1}.internet.test "
+            f"with ESMTPS id {token_hex(5)} for <x@internet.test>; {formatdate()}"
+        )
+    message["X-Forwarded-To"] = "new-address@internet.test"
+    message["Delivered-To"] = "old-address@internet.test"
+    return message
+
+
+def _calendar(method: str) -> Message:
+    entry = (
+        f"BEGIN:VCALENDAR\r\nPRODID:-//Office//EN\r\nVERSION:2.0\r\nMETHOD:{method}\r\nBEGIN:VEVENT\r\n"
+        "UID:1@internet.test\r\nDTSTAMP:20250101T080000Z\r\nDTSTART:20250106T080000Z\r\nDTEND:20250106T090000Z\r\n"
+        "SUMMARY:Site meeting\r\nORGANIZER:mailto:peter@internet.test\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n"
+    )
+    message = MIMEMultipart("mixed")
+    bodies = MIMEMultipart("alternative")
+    bodies.attach(MIMEText("Site meeting on Monday\n"))
+    bodies.attach(MIMEText("<p>Site meeting on Monday</p>", "html"))
+    invitation = MIMEText(entry, "calendar", "utf-8")
+    invitation.set_param("method", method)
+    bodies.attach(invitation)
+    message.attach(bodies)
+    attached = MIMEBase("application", "ics", name="invite.ics")
+    attached.set_payload(base64.encodebytes(entry.encode()).decode())
+    attached["Content-Transfer-Encoding"] = "base64"
+    attached.add_header("Content-Disposition", "attachment", filename="invite.ics")
+    message.attach(attached)
+    return message
+
+
+@_letter
+def calendar_invitation() -> Message:
+    return _calendar("REQUEST")
+
+
+@_letter
+def calendar_acceptance() -> Message:
+    return _calendar("REPLY")
+
+
+@_letter
+def pgp_signed() -> Message:
+    message = MIMEMultipart("signed", micalg="pgp-sha256", protocol="application/pgp-signature")
+    message.attach(MIMEText("Signed words.\n"))
+    signature = MIMEApplication(
+        b"-----BEGIN PGP SIGNATURE-----\n\n"
+        + base64.encodebytes(b"s" * 300)
+        + b"-----END PGP SIGNATURE-----\n",
+        "pgp-signature",
+        name="OpenPGP_signature.asc",
+    )
+    signature.add_header("Content-Disposition", "attachment", filename="OpenPGP_signature.asc")
+    message.attach(signature)
+    return message
+
+
+@_letter
+def pgp_encrypted() -> Message:
+    message = MIMEMultipart("encrypted", protocol="application/pgp-encrypted")
+    message.attach(MIMEApplication(b"Version: 1\n", "pgp-encrypted"))
+    body = (
+        b"-----BEGIN PGP MESSAGE-----\n\n"
+        + base64.encodebytes(bytes(range(256)) * 4)
+        + b"-----END PGP MESSAGE-----\n"
+    )
+    message.attach(MIMEApplication(body, "octet-stream", name="encrypted.asc"))
+    return message
+
+
+@_letter
+def pgp_public_key() -> Message:
+    message = _text()
+    message.add_attachment(
+        b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n-----END PGP PUBLIC KEY BLOCK-----\n",
+        maintype="application",
+        subtype="pgp-keys",
+        filename="OpenPGP_0x1234.asc",
+    )
+    return message
+
+
+@_letter
+def smime_signed() -> Message:
+    message = MIMEMultipart("signed", protocol="application/pkcs7-signature", micalg="sha-256")
+    message.attach(MIMEText("Signed words.\n"))
+    signature = MIMEApplication(b"\x30\x82" + bytes(range(200)), "pkcs7-signature", name="smime.p7s")
+    signature.add_header("Content-Disposition", "attachment", filename="smime.p7s")
+    message.attach(signature)
+    return message
+
+
+@_letter
+def smime_encrypted() -> Message:
+    message = MIMEApplication(b"\x30\x82" + bytes(range(256)) * 3, "pkcs7-mime", name="smime.p7m")
+    message.set_param("smime-type", "enveloped-data")
+    message.add_header("Content-Disposition", "attachment", filename="smime.p7m")
+    return message
+
+
+@_letter
+def big_provider_shape() -> Message:
+    message = _text()
+    message["ARC-Seal"] = f"i=1; a=rsa-sha256; t=1; cv=none; d=internet.test; s=arc; b={'QUJD' * 40}"
+    message["ARC-Message-Signature"] = (
+        f"i=1; a=rsa-sha256; c=relaxed/relaxed; d=internet.test; s=arc; h=from; b={'QUJD' * 40}"
+    )
+    message["ARC-Authentication-Results"] = "i=1; mx.internet.test; spf=pass smtp.mailfrom=x@internet.test"
+    message["X-Received"] = (
+        "by 2002:a05:6512:1:b0:1:2:3 with SMTP id a1; Mon, 06 Jan 2025 08:00:00 -0800 (PST)"
+    )
+    message["X-Gm-Message-State"] = "AOJu0Yw" + "a" * 200
+    message["X-Google-Smtp-Source"] = "AGHT+IF" + "b" * 80
+    return message
+
+
+@_letter
+def exchange_shape() -> Message:
+    message = _text()
+    message["Thread-Topic"] = "Plans"
+    message["Thread-Index"] = "AQHb" + "x" * 22 + "=="
+    message["Accept-Language"] = "en-GB, de-DE"
+    message["X-MS-Exchange-Organization-AuthAs"] = "Internal"
+    message["X-MS-Exchange-AntiSpam-MessageData-0"] = "A" * 2000
+    message["X-Forefront-Antispam-Report"] = (
+        "CIP:255.255.255.255;CTRY:;LANG:en;SCL:1;SRV:;" + "SFS:(13230040);" * 30
+    )
+    message.add_attachment(_png(), maintype="image", subtype="png", filename="image001.png")
+    return message
+
+
+@_letter
+def outlook_winmail() -> Message:
+    message = _text()
+    tnef = b"\x78\x9f\x3e\x22\x01\x00\x01\x06\x90\x08\x00\x04\x00\x00\x00\x00\x00\x01\x00\x01\x00\x01\x07\x90\x06\x00"
+    message.add_attachment(tnef, maintype="application", subtype="ms-tnef", filename="winmail.dat")
+    return message
+
+
+@_letter
+def pdf_invoice() -> Message:
+    message = _text("Please find our invoice attached.\n")
+    message.add_attachment(_pdf(), maintype="application", subtype="pdf", filename="Invoice 2025-001.v2.pdf")
+    return message
+
+
+@_letter
+def word_document() -> Message:
+    message = _text()
+    message.add_attachment(
+        _docx(), maintype="application", subtype=DOCX.partition("/")[2], filename="Report.docx"
+    )
+    return message
+
+
+@_letter
+def spreadsheet_and_csv() -> Message:
+    message = _text()
+    message.add_attachment(
+        _docx(), maintype="application", subtype=XLSX.partition("/")[2], filename="Costs.xlsx"
+    )
+    message.add_attachment("item;cost\nbolt;1\n", subtype="csv", filename="costs.csv")
+    return message
+
+
+@_letter
+def zip_of_pictures() -> Message:
+    message = _text()
+    pictures = {f"site/DSC_{number:04}.jpg": _jpeg() for number in range(12)}
+    message.add_attachment(_zip(**pictures), maintype="application", subtype="zip", filename="pictures.zip")
+    return message
+
+
+@_letter
+def zip_with_drawings_and_a_page() -> Message:
+    message = _text()
+    files = {"plan.dwg": b"AC1032" + bytes(500), "readme.txt": b"hello", "index.html": b"<p>index</p>"}
+    message.add_attachment(
+        _zip(**files), maintype="application", subtype="x-zip-compressed", filename="plans.zip"
+    )
+    return message
+
+
+@_letter
+def picture_from_a_telephone() -> Message:
+    message = MIMEMultipart("mixed")
+    picture = MIMEBase("image", "jpeg", name="IMG_0001.jpeg")
+    picture.set_payload(base64.encodebytes(_jpeg()).decode())
+    picture["Content-Transfer-Encoding"] = "base64"
+    picture.add_header("Content-Disposition", "inline", filename="IMG_0001.jpeg")
+    message.attach(picture)
+    message.attach(MIMEText("\n\nSent from my telephone\n"))
+    return message
+
+
+@_letter
+def headers_in_utf8_words() -> Message:
+    message = _text("Добрый день\n")
+    message["Subject"] = (
+        "Встреча на объекте в понедельник, 7 часов утра — см. приложение с чертежами и сметой"
+    )
+    message["From"] = f"Иван Строитель <{SENDER}>"
+    message.add_attachment("текст\n", filename="смета.txt")
+    return message
+
+
+@_letter
+def long_attachment_name_in_continuations() -> Message:
+    message = _text()
+    name = (
+        "Protokoll der Baustellenbesprechung über die Kräne vom 6. Januar (endgültige Fassung, geändert).pdf"
+    )
+    message.add_attachment(_pdf(), maintype="application", subtype="pdf", filename=name)
+    return message
+
+
+def _report(subtype: str, machine: MIMEPart | Message, original: str = "") -> MIMEMultipart:
+    message = MIMEMultipart("report", report_type=subtype)
+    message.attach(MIMEText("This is a notification.\n"))
+    message.attach(machine)
+    if original:
+        message.attach(MIMEText(original, "rfc822-headers"))
+    return message
+
+
+@_letter
+def read_receipt() -> Message:
+    machine = MIMEBase("message", "disposition-notification")
+    machine.set_payload(
+        f"Reporting-UA: desk; Mailer\nFinal-Recipient: rfc822;{SENDER}\nOriginal-Message-ID: <1@elsewhere.example>\n"
+        "Disposition: manual-action/MDN-sent-manually; displayed\n"
+    )
+    return _report("disposition-notification", machine)
+
+
+@_letter
+def abuse_report() -> Message:
+    machine = MIMEBase("message", "feedback-report")
+    machine.set_payload("Feedback-Type: abuse\nUser-Agent: Loop/1.0\nVersion: 1\n")
+    return _report(
+        "feedback-report", machine, "From: a@internet.test\nMessage-ID: <1@internet.test>\nSubject: x\n"
+    )
+
+
+@_letter
+def dmarc_aggregate_report() -> Message:
+    message = _text("This is a DMARC aggregate report.\n")
+    report = zlib.compress(b"<?xml version='1.0'?><feedback/>", wbits=31)
+    name = "internet.test!po.example!1735689600!1735776000.xml.gz"
+    message.add_attachment(report, maintype="application", subtype="gzip", filename=name)
+    message["Subject"] = "Report Domain: po.example Submitter: internet.test Report-ID: <1>"
+    return message
+
+
+@_letter
+def automatic_reply() -> Message:
+    message = _text("I am away until Monday.\n")
+    message["Auto-Submitted"] = "auto-replied"
+    message["Subject"] = "Automatic reply: plans"
+    message["X-Auto-Response-Suppress"] = "All"
+    message["Precedence"] = "bulk"
+    return message
+
+
+@_letter
+def notification_of_a_machine() -> Message:
+    message = _text("The backup of file server 2 is done: 0 errors.\n")
+    message["Auto-Submitted"] = "auto-generated"
+    message["From"] = f"Backup <{SENDER}>"
+    return message
+
+
+@_letter
+def many_recipients_in_the_header() -> Message:
+    message = _text()
+    message["To"] = ", ".join([f"Person Number {n} <person{n}@internet.test>" for n in range(150)])
+    return message
+
+
+@_letter
+def no_subject_and_no_recipient_shown() -> Message:
+    message = _text("see you\n")
+    message["To"] = "undisclosed-recipients:;"
+    message["Subject"] = ""
+    return message
+
+
+@_letter
+def voice_message() -> Message:
+    message = _text("New voice message, 12 s.\n")
+    sound = b"RIFF" + (36).to_bytes(4, "little") + b"WAVEfmt " + bytes(28)
+    message.add_attachment(sound, maintype="audio", subtype="wav", filename="voice 2025-01-06 08.00.wav")
+    return message
+
+
+@_letter
+def vcard_and_certificate() -> Message:
+    message = _text()
+    message.add_attachment(
+        "BEGIN:VCARD\nVERSION:3.0\nFN:P\nEND:VCARD\n", subtype="vcard", filename="planner.vcf"
+    )
+    message.add_attachment(
+        b"\x30\x82\x01", maintype="application", subtype="pkix-cert", filename="planner.cer"
+    )
+    return message
