@@ -19,6 +19,8 @@ from pydantic import AfterValidator, BaseModel, ByteSize
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from outpost import appendices
+from outpost.controls import catalogue, measured
 from outpost.office import Office, ports
 from outpost.office.flows import Flow, flows
 from outpost.office.load import parse
@@ -27,6 +29,7 @@ from outpost.target import INVENTORY, LAB, ROOT
 
 BEGIN, END = "<!-- made by `./outpost reference` -->", "<!-- end of what is made -->"
 NOTE = "<!-- Made by `./outpost reference` from src/outpost/office/model.py. Do not edit. -->\n\n"
+CATALOGUE_NOTE = "<!-- Made by `./outpost reference` from controls/. Do not edit. -->\n\n"
 UPKEEP = frozenset(
     (
         "administration",
@@ -71,9 +74,15 @@ def pages() -> tuple[Page, ...]:
     office = case_study()
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
+    docs = ROOT / "docs"
+    data = catalogue()
     return (
-        Page(ROOT / "docs" / "reference" / "office.md", NOTE + office_reference()),
-        Page(ROOT / "docs" / "reference" / "flows.md", NOTE + flow_reference(office)),
+        Page(docs / "reference" / "office.md", NOTE + office_reference()),
+        Page(docs / "reference" / "flows.md", NOTE + flow_reference(office)),
+        Page(docs / "reference" / "faults.md", CATALOGUE_NOTE + appendices.faults_page(data)),
+        Page(docs / "reference" / "controls.md", CATALOGUE_NOTE + appendices.controls_page(data)),
+        Page(docs / "reference" / "attacks.md", CATALOGUE_NOTE + appendices.attacks_page(data)),
+        Page(docs / "appendices.md", CATALOGUE_NOTE + appendices.appendices(data, measured())),
         Page(readme, replaced(text, diagram(office))),
     )
 

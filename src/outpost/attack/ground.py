@@ -57,6 +57,7 @@ class Ground:
     containers: dict[str, str] = field(default_factory=dict)
     town: Town | None = None
     info: dict[str, Any] = field(default_factory=dict)
+    turn: int = 0
 
     # Who and where ---------------------------------------------------------------------------------------------
 
@@ -105,6 +106,11 @@ class Ground:
     def someone(self, number: int = 0) -> str:
         """A mailbox of the office."""
         return self.office.mailboxes[number]
+
+    def reader(self) -> str:
+        """One mailbox after the other: what one of them may take in ten minutes is bounded (DOS-07)."""
+        self.turn += 1
+        return self.someone(self.turn % len(self.office.mailboxes))
 
     def user(self, name: str) -> OfficeUser:
         """A user with a password, by local part."""
@@ -273,8 +279,20 @@ async def stand(target: Target, office: Office) -> Ground:
     }
     spaces = await _namespaces([containers[machine] for machine in PLACES.values()])
     places = {name: Vantage(name, spaces[containers[machine]]) for name, machine in PLACES.items()}
-    ground = Ground(office, **places, containers=containers, town=Town(known), info=known)
+    ground = Ground(
+        office,
+        internet=places["internet"],
+        stranger=places["stranger"],
+        peer=places["peer"],
+        client=places["client"],
+        lan=places["lan"],
+        containers=containers,
+        town=Town(known),
+        info=known,
+    )
     await _many_addresses(ground)
+    # a run begins in a quiet hour, whatever ran before: the MTA's counters live in memory
+    await ground.on_mta("systemctl try-restart outpost-policy.service")
     return ground
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +36,7 @@ DEATHS = r"killed by signal|exited on signal|segfault|general protection|Out of 
 AUTHOR, READER = "alice", "bob"
 
 
-def percentile(samples: list[float], share: float) -> float:
+def percentile(samples: Sequence[float], share: float) -> float:
     """The smallest sample that a share of all does not exceed; NaN without samples."""
     if not samples:
         return float("nan")

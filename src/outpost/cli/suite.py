@@ -64,6 +64,7 @@ def run_suite(*, yes: bool, fast: bool, keep: bool, arguments: list[str]) -> int
             (Stage("lab", "the second apply changes nothing; raw pyinfra agrees"), suite.in_lab("tests/lab")),
             (Stage("live", "each host keeps its role's promises"), suite.in_lab("tests/live", "-n", "4")),
             (Stage("journeys", "mail in every direction, by real clients; webmail in a browser"), suite.in_lab("tests/journeys")),
+            (Stage("attacks", "the case study's weaknesses, tried, with what honest people notice"), suite.in_lab("tests/attacks")),
         ]  # fmt: skip
     try:
         for stage, work in stages:
@@ -72,7 +73,9 @@ def run_suite(*, yes: bool, fast: bool, keep: bool, arguments: list[str]) -> int
     finally:
         if not fast:
             if any(
-                stage.failed for stage, _ in stages if stage.name in ("lab up", "lab", "live", "journeys")
+                stage.failed
+                for stage, _ in stages
+                if stage.name in ("lab up", "lab", "live", "journeys", "attacks")
             ):
                 suite.lab_evidence()
             if not keep:

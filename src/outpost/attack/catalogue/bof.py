@@ -119,16 +119,16 @@ async def zeros_and_high_bytes(ground: Ground, seen: Evidence) -> None:
 async def _smuggle(ground: Ground, seen: Evidence, name: str, ending: bytes) -> None:
     """One message with a second one inside, behind an end of data that only some servers take for one."""
     victim, first, second = ground.victim(), token(), token()
-    inner = f"MAIL FROM:<{ground.someone(1)}>\r\nRCPT TO:<{ground.someone(2)}>\r\nDATA\r\n".encode() + letter(
-        ground.someone(1), ground.someone(2), second
+    inner = f"MAIL FROM:<{ground.someone(1)}>\r\nRCPT TO:<{ground.reader()}>\r\nDATA\r\n".encode() + letter(
+        ground.someone(1), ground.reader(), second
     )
     async with await ground.smtp(seen, ground.stranger) as session:
         await session.say(f"MAIL FROM:<{victim}>")
-        await session.say(f"RCPT TO:<{ground.someone(2)}>")
+        await session.say(f"RCPT TO:<{ground.reader()}>")
         if (await session.say("DATA")).code != 354:
             seen.check(held=False, expected="354", observed="no DATA")
             return
-        await session.send(letter(victim, ground.someone(2), first).rstrip() + ending + inner + b"\r\n.\r\n")
+        await session.send(letter(victim, ground.reader(), first).rstrip() + ending + inner + b"\r\n.\r\n")
         replies = [await session.reply()]
         while (more := await session.reply(patience=2.0)).code not in (CLOSED, SILENT):
             replies.append(more)

@@ -77,7 +77,7 @@ async def a_full_mailbox_is_known_at_rcpt(ground: Ground, seen: Evidence) -> Non
             await session.say(f"MAIL FROM:<{victim}>{size}")
             answer = await session.say(f"RCPT TO:<{user.address}>")
             seen.expect(answer, "452 4.2.2", "552 5.2.2", what="a full mailbox at RCPT")
-            other = await session.say(f"RCPT TO:<{ground.someone(2)}>")
+            other = await session.say(f"RCPT TO:<{ground.reader()}>")
             seen.expect(other, "250", what="another user meanwhile")
             if answer.code == 250:
                 await session.message(letter(victim, user.address, mark) + b"x" * 76 * 1000)
@@ -115,8 +115,8 @@ async def virus_with_a_forged_sender(ground: Ground, seen: Evidence) -> None:
     victim, mark = ground.victim(), token()
     async with await ground.smtp(seen, ground.stranger) as session:
         await session.say(f"MAIL FROM:<{victim}>")
-        await session.say(f"RCPT TO:<{ground.someone(2)}>")
-        answer = await session.message(letter(victim, ground.someone(2), mark) + content.eicar() + b"\r\n")
+        await session.say(f"RCPT TO:<{ground.reader()}>")
+        answer = await session.message(letter(victim, ground.reader(), mark) + content.eicar() + b"\r\n")
         seen.expect(answer, "554 5.7.1")
     await ground.nothing_at(victim, seen)
     await ground.settled()
@@ -134,8 +134,8 @@ async def sixty_received_lines(ground: Ground, seen: Evidence) -> None:
     )
     async with await ground.smtp(seen, ground.stranger) as session:
         await session.say(f"MAIL FROM:<{victim}>")
-        await session.say(f"RCPT TO:<{ground.someone(2)}>")
-        message = trace.encode() + letter(victim, ground.someone(2), mark)
+        await session.say(f"RCPT TO:<{ground.reader()}>")
+        message = trace.encode() + letter(victim, ground.reader(), mark)
         seen.expect(await session.message(message), "554 5.4.0", "550 5.4.0", "554 5.4.6")
     await ground.nothing_at(victim, seen)
 
@@ -145,7 +145,7 @@ async def spam_is_refused_and_not_returned(ground: Ground, seen: Evidence) -> No
     victim = ground.victim()
     async with await ground.smtp(seen, ground.stranger) as session:
         await session.say(f"MAIL FROM:<{victim}>")
-        await session.say(f"RCPT TO:<{ground.someone(2)}>")
-        message = letter(victim, ground.someone(2), token()) + content.gtube() + b"\r\n"
+        await session.say(f"RCPT TO:<{ground.reader()}>")
+        message = letter(victim, ground.reader(), token()) + content.gtube() + b"\r\n"
         seen.expect(await session.message(message), "554 5.7.1", "550 5.7.1")
     await ground.nothing_at(victim, seen)

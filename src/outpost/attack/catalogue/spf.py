@@ -45,7 +45,7 @@ async def our_domain_in_the_envelope(ground: Ground, seen: Evidence) -> None:
     ),
 )
 async def our_domain_in_the_header(ground: Ground, seen: Evidence) -> None:
-    recipient = ground.someone(2)
+    recipient = ground.reader()
     for author in (
         ground.someone(),
         f"Alice Archer <{ground.someone()}>",
@@ -65,7 +65,7 @@ async def our_domain_in_the_header(ground: Ground, seen: Evidence) -> None:
 
 @attack("4c")
 async def a_colleagues_name_on_a_free_address(ground: Ground, seen: Evidence) -> None:
-    recipient, colleague = ground.someone(2), ground.office.users[0].full_name or ground.office.users[0].name
+    recipient, colleague = ground.reader(), ground.office.users[0].full_name or ground.office.users[0].name
     mark = token()
     message = letter(
         f'"{colleague}" <director.office@internet.test>', recipient, mark, subject="Urgent payment"
@@ -82,12 +82,8 @@ async def a_colleagues_name_on_a_free_address(ground: Ground, seen: Evidence) ->
         store, f"cat $(grep -rlsF {mark} /srv/mail) /dev/null | sed '/^\\r\\{{0,1\\}}$/q'"
     )
     subject = next((line for line in found.splitlines() if line.lower().startswith("subject:")), "")
-    tags = [line for line in found.splitlines() if "extern" in line.lower() or "impersonat" in line.lower()]
-    seen.check(
-        bool(tags),
-        "refused, or delivered with a mark",
-        tags[0] if tags else f"delivered as {subject or 'is'}",
-    )
+    marked = "Urgent payment" in subject and subject.strip() != "Subject: Urgent payment"
+    seen.check(marked, "refused, or delivered with a mark", f"delivered as {subject or '(not found)'}")
 
 
 @attack("4e", without=postfix(smtpd_sender_restrictions=""))
@@ -98,18 +94,18 @@ async def a_peers_name_from_elsewhere(ground: Ground, seen: Evidence) -> None:
             ground,
             seen,
             sender,
-            letter(sender, ground.someone(2), token()),
+            letter(sender, ground.reader(), token()),
             ground.internet,
-            ground.someone(2),
+            ground.reader(),
         )
         seen.expect(answer, *REFUSED, what=f"envelope {sender}")
         answer = await _letter_from(
             ground,
             seen,
             "x@internet.test",
-            letter(sender, ground.someone(2), token()),
+            letter(sender, ground.reader(), token()),
             ground.stranger,
-            ground.someone(2),
+            ground.reader(),
         )
         seen.expect(answer, *REFUSED, what=f"From: {sender}")
 
@@ -145,7 +141,7 @@ async def a_users_header_names_another(ground: Ground, seen: Evidence) -> None:
     "4i", without=rspamd("the removal of strangers' Authentication-Results", milter_headers="use = [];\n")
 )
 async def forged_authentication_results(ground: Ground, seen: Evidence) -> None:
-    recipient, mark = ground.someone(2), token()
+    recipient, mark = ground.reader(), token()
     forged = f"Authentication-Results: {ground.role('mta').fqdn}; dmarc=pass header.from=bank.example (forged-{mark})\r\n"
     answer = await _letter_from(
         ground, seen, "stranger@internet.test", letter("stranger@internet.test", recipient, mark, extra=forged),
@@ -163,7 +159,7 @@ async def forged_authentication_results(ground: Ground, seen: Evidence) -> None:
 @attack("4g")
 async def one_signed_message_replayed(ground: Ground, seen: Evidence) -> None:
     """A message that head office's or our own key has signed stays valid wherever it is sent from."""
-    sender, recipient = "stranger@internet.test", ground.someone(2)
+    sender, recipient = "stranger@internet.test", ground.reader()
     message = letter(sender, recipient, token())
     answers = []
     async with await ground.smtp(seen, ground.stranger) as session:

@@ -1,0 +1,143 @@
+"""The attack runner without a lab: what it takes for a breach, whom it refuses to attack, what its parcels hold."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import subprocess
+import sys
+import tarfile
+import zipfile
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from outpost import reference
+from outpost.attack import content
+from outpost.attack.evidence import Evidence
+from outpost.attack.probe import Window, percentile
+from outpost.attack.wire import CLOSED, Reply
+from outpost.cli import attack as command
+from outpost.cli import console
+from outpost.controls import catalogue
+from outpost.errors import OutpostError
+from outpost.target import Target
+
+LIVE = Target("harbour", Path("inventory/harbour"), Path("inventory/harbour"))
+TODAY = datetime.now(tz=UTC).date()
+
+
+def test_an_attack_without_findings_is_not_withstood() -> None:
+    assert not Evidence().defended
+
+
+def test_one_broken_expectation_is_a_breach_and_told_first() -> None:
+    seen = Evidence()
+    seen.expect(Reply(554, "554 5.7.1 Relay access denied"), "554 5.7.1")
+    held = seen.defended
+    seen.expect(Reply(250, "250 2.1.5 Ok"), "554 5.7.1", what="a trick")
+    assert (held, seen.defended) == (True, False)
+    assert seen.observed == "250 2.1.5 Ok"
+
+
+def test_no_reply_is_no_refusal() -> None:
+    seen = Evidence()
+    assert not seen.expect(Reply(-1, "no answer"), "5", "closed")
+    assert seen.expect(Reply(CLOSED, "closed"), "5", "closed")
+    assert not seen.expect_all([], "550")
+
+
+def test_bounds_are_broken_by_slow_greetings_dead_daemons_and_a_queue_that_stays() -> None:
+    window = Window(queue_before=1, queue_after=1)
+    window.samples["submission"] = [0.1] * 10
+    assert window.broken() == []
+    window.samples["submission"] = [0.1] * 10 + [3.0] * 2
+    window.queue_after = 9
+    window.deaths = ["mta: smtpd killed by signal 11"]
+    window.restarts = ["mta: rspamd.service"]
+    assert len(window.broken()) == 4
+
+
+def test_percentiles() -> None:
+    assert percentile([3, 1, 2], 0.5) == 2
+    assert percentile([1] * 99 + [50], 0.95) == 1
+    assert math.isnan(percentile([], 0.5))
+
+
+def test_an_office_is_attacked_only_with_its_dated_consent(monkeypatch: pytest.MonkeyPatch) -> None:
+    office = reference.case_study()
+
+    def consenting(until: date | None) -> None:
+        agreeing = office.model_copy(
+            update={"attack": office.attack.model_copy(update={"consent_until": until})}
+        )
+        command._agreed(LIVE, agreeing, positive=False)
+
+    with pytest.raises(OutpostError, match="does not agree"):
+        consenting(None)
+    with pytest.raises(OutpostError, match="its consent ended"):
+        consenting(TODAY - timedelta(days=1))
+    with pytest.raises(OutpostError, match="somebody present"):
+        consenting(TODAY)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(console.err, "input", lambda _prompt: "another")
+    with pytest.raises(OutpostError, match="not the office's name"):
+        consenting(TODAY)
+    monkeypatch.setattr(console.err, "input", lambda _prompt: office.name)
+    consenting(TODAY)
+
+
+def test_defences_are_turned_off_in_the_lab_only() -> None:
+    with pytest.raises(OutpostError, match="in the lab only"):
+        command._agreed(LIVE, reference.case_study(), positive=True)
+
+
+def test_attacks_are_chosen_by_id_family_control_and_fault() -> None:
+    data = catalogue()
+    assert [plan.id for plan in data.chosen(("2g",))] == ["2g"]
+    assert {plan.family for plan in data.chosen(("A-VIR",))} == {"VIR"}
+    assert "5a" in {plan.id for plan in data.chosen(("REL-01",))}
+    assert "2g" in {plan.id for plan in data.chosen(("F10",))}
+    with pytest.raises(KeyError):
+        data.chosen(("99z",))
+
+
+def test_the_list_needs_no_office_that_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    code = command.attack_office(
+        "lab", None, [], listed=True, slow=True, positive=False, record=False, transcripts=False, as_json=True
+    )
+    listed = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert len(listed) == len(catalogue().attacks)
+
+
+def test_archives_are_what_they_claim(tmp_path: Path) -> None:
+    assert zipfile.ZipFile(io.BytesIO(content.zipped({"a": b"x"}))).read("a") == b"x"
+    with tarfile.open(fileobj=io.BytesIO(content.tar_gz({"a": b"x"}))) as archive:
+        assert archive.getnames() == ["a"]
+    locked = zipfile.ZipFile(io.BytesIO(content.encrypted_zip("a", b"x")))
+    assert locked.getinfo("a").flag_bits & 1
+    deep = content.nested(25, b"core")
+    for _ in range(25):
+        level = zipfile.ZipFile(io.BytesIO(deep))
+        deep = level.read(level.namelist()[0])
+    assert deep == b"core"
+    rar = tmp_path / "a.rar"
+    rar.write_bytes(content.rar("readme.txt", b"a drawing"))
+    said = subprocess.run(["file", "--brief", str(rar)], capture_output=True, text=True, check=False).stdout
+    assert not said or "RAR archive" in said
+
+
+def test_a_bomb_is_small_until_it_is_opened() -> None:
+    bomb = content.bomb(2, 2**20)
+    assert len(bomb) < 10_000
+    assert sum(entry.file_size for entry in zipfile.ZipFile(io.BytesIO(bomb)).infolist()) == 2 * 2**20
+
+
+def test_no_scanner_finds_its_test_pattern_in_the_checkout() -> None:
+    source = Path(content.__file__).read_bytes()
+    assert content.eicar() not in source
+    assert len(content.eicar()) == 68
+    assert content.gtube() not in source
