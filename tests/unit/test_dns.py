@@ -20,6 +20,7 @@ from outpost.office.dns import (
     ZoneData,
     mta_sts_policy,
     office_zone,
+    private_key_digest,
     public_keys,
     published_addresses,
     reverse_zone,
@@ -98,12 +99,15 @@ def test_hosts_never_take_mail_under_their_own_names(office: Office, zone: ZoneD
         assert [record.data for record in zone.find(f"{host.fqdn}.", "MX")] == ["0 ."]
 
 
-def test_tlsa_pins_the_key_that_outsiders_see(office: Office, made: secrets.Secrets, zone: ZoneData) -> None:
+def test_tlsa_pins_the_key_that_outsiders_see_and_the_next_one(
+    office: Office, made: secrets.Secrets, zone: ZoneData
+) -> None:
     mta = office.with_role("mta")[0]
     certificate = x509.load_pem_x509_certificate(made.public[mta.name].certificate.encode())
     key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    (record,) = zone.find(f"_25._tcp.{mta.fqdn}.", "TLSA")
-    assert record.data == f"3 1 1 {hashlib.sha256(key).hexdigest()}"
+    current, upcoming = zone.find(f"_25._tcp.{mta.fqdn}.", "TLSA")
+    assert current.data == f"3 1 1 {hashlib.sha256(key).hexdigest()}"
+    assert upcoming.data == f"3 1 1 {private_key_digest(made.public_next[mta.name].key.get_secret_value())}"
     listeners = {r.name.split(".")[0] for r in zone.records if r.type == "TLSA" and mta.fqdn in r.name}
     assert listeners == {"_25", "_2525"}
 

@@ -35,7 +35,7 @@ def done(office: Office) -> secrets.Completed:
 def canaries(kept: secrets.Secrets) -> list[str]:
     """Every secret value, as it would be found in a leak."""
     pairs = [kept.authority, *kept.hosts.values(), *kept.public.values()]
-    keys = [pair.key for pair in pairs] + [
+    keys = [item.key for item in (*pairs, *kept.public_next.values())] + [*kept.accounts.values()] + [
         key for pair in kept.dkim.values() for key in (pair.rsa, pair.ed25519)
     ]
     bodies = [key.get_secret_value().splitlines()[1] for key in keys]

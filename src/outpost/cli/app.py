@@ -247,6 +247,24 @@ def secrets_init(
     raise typer.Exit(init_secrets(office, passwords))
 
 
+@secrets.command(
+    "csr",
+    epilog="Example: `./outpost secrets csr po mta > mta.csr`; what the authority makes of it is kept as mta.pem.",
+)
+def secrets_csr(
+    office: OfficeArgument,
+    host: Annotated[str, typer.Argument(metavar="HOST", help="The host the certificate is for.")],
+    name: NameOption = None,
+    following: Annotated[
+        bool, typer.Option("--next", help="For the key that `outpost rotate tls` switches to.")
+    ] = False,
+) -> None:
+    """Print the request for a host's public certificate, for an authority that is asked by hand."""
+    from outpost.cli.office import print_request
+
+    raise typer.Exit(print_request(office, name, host, following=following))
+
+
 app.add_typer(rotate, name="rotate")
 
 

@@ -307,6 +307,20 @@ def init_secrets(office: str, passwords: Path | None) -> int:
     return CLEAN
 
 
+def print_request(office: str, name: str | None, host: str, *, following: bool) -> int:
+    """The request (PKCS #10) for a host's public certificate."""
+    from outpost import secrets
+
+    target = find(office, name)
+    loaded, kept = load(target.data), secrets.read(target.data)
+    if host not in kept.public_next:
+        known = ", ".join(kept.public_next) or "none yet: outpost secrets init"
+        raise OutpostError(f"{host} has no public key", f"one of: {known}")
+    key = kept.public_next[host].key if following else kept.public[host].key
+    sys.stdout.write(secrets.signing_request(loaded, loaded.host(host), key))
+    return CLEAN
+
+
 def print_zone(office: str, name: str | None, zone: str, *, as_json: bool) -> int:
     """A zone of the office as a zone file, or its records as JSON."""
     from outpost import secrets

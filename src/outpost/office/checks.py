@@ -16,6 +16,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from outpost.office.certificates import mode
 from outpost.office.model import ROLES, Host, IPAddress, IPNetwork, Office, Peer
 from outpost.office.problems import Problem
 
@@ -661,6 +662,33 @@ def _reverse_zones(office: Office) -> Iterator[Problem]:
             )
 
 
+def _certificates_come(office: Office) -> Iterator[Problem]:
+    given = {item.host for item in office.tls.provided}
+    for host in office.hosts:
+        chosen = mode(office, host)
+        field = f"hosts.{host.name}.certificates"
+        if not _placed(office, host):
+            continue
+        if chosen == "acme" and not office.addresses_of_kind(host, "internet") and not office.acme.proxy:
+            yield Problem(
+                field,
+                "acme",
+                f"{host.name} has no address on the Internet, so it cannot ask the authority",
+                'name a proxy in acme.proxy, or give the host certificates = "office"',
+            )
+        if chosen == "provided" and host.name not in given:
+            yield Problem(
+                field,
+                "provided",
+                f"no certificate in {host.name}.pem beside office.toml",
+                f"put it there with its chain; its request: outpost secrets csr OFFICE {host.name}",
+            )
+    for name in office.acme.accounts:
+        if name not in office.hosts_by_name:
+            guess = _nearest(name, list(office.hosts_by_name))
+            yield Problem(f"acme.accounts.{name}", "", "no such host", f"name a declared host{guess}")
+
+
 def _keys_are_public(office: Office) -> Iterator[Problem]:
     for index, key in enumerate(office.ssh.authorized_keys):
         if not re.match(r"(ssh-ed25519|ecdsa-sha2-|sk-ssh-|sk-ecdsa-|ssh-rsa) ?\S+", key):
@@ -707,6 +735,7 @@ _RULES: tuple[tuple[_Rule, set[str]], ...] = (
     (_limits_hold, {"limits"}),
     (_reachable_services, {"zones", "hosts"}),
     (_reverse_zones, set()),
+    (_certificates_come, {"hosts", "zones"}),
     (_keys_are_public, set()),
 )
 

@@ -86,6 +86,7 @@ def _read(path: Path) -> tuple[Office | None, list[Problem]]:
         return None, [checks.syntax_problem(file, error)]
     problems = _read_authorities(data, file.parent)
     _read_host_keys(data, file.parent)
+    _read_provided(data, file.parent)
     office, more = parse(data)
     return office, problems + more
 
@@ -122,6 +123,23 @@ def _read_authorities(data: dict[str, Any], directory: Path) -> list[Problem]:
         authorities.append({"name": name, "pem": pem})
     tls["trusted_authorities"] = authorities
     return problems
+
+
+def _read_provided(data: dict[str, Any], directory: Path) -> None:
+    """Certificates that an authority was asked for by hand: ``HOST.pem``, which the rules then want where they are used."""
+    tls, hosts = data.setdefault("tls", {}), data.get("hosts")
+    if not isinstance(tls, dict) or not isinstance(hosts, dict) or "provided" in tls:
+        return
+    found = []
+    for name in hosts:
+        try:
+            pem = (directory / f"{name}.pem").read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if "BEGIN CERTIFICATE" in pem:
+            found.append({"host": name, "pem": pem})
+    if found:
+        tls["provided"] = found
 
 
 def _read_host_keys(data: dict[str, Any], directory: Path) -> None:

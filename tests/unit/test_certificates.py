@@ -1,0 +1,249 @@
+"""Public certificates: who may ask for them, prove them and change their keys, and when."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from outpost import secrets
+from outpost.errors import OutpostError
+from outpost.office import Host, Office
+from outpost.office.certificates import AcmeView, acme_hosts, caa_issuer, challenges, mode
+from outpost.office.dns import DnsView, office_zone, public_keys
+from outpost.office.flows import outbound
+from outpost.office.load import load, parse
+from outpost.rotation import hosts, tls, watch
+from outpost.rotation.engine import Desk, NotYetError
+from roles.shapes import rendered
+
+ROOT = Path(__file__).resolve().parents[2]
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def office_of(change: Callable[[dict[str, Any]], None] = lambda _: None) -> Office:
+    data = tomllib.loads((ROOT / "inventory/lab/office.toml").read_text(encoding="utf-8"))
+    del data["tls"]["trusted_authorities"]
+    change(data)
+    office, problems = parse(data)
+    assert not problems
+    assert office is not None
+    return office
+
+
+@pytest.fixture(scope="module")
+def office() -> Office:
+    return office_of()
+
+
+@pytest.fixture(scope="module")
+def made(office: Office) -> secrets.Secrets:
+    return secrets.complete(office, now=NOON).secrets
+
+
+# Where they come from -------------------------------------------------------------------------------------------
+
+
+def test_a_host_may_differ_from_its_office() -> None:
+    office = office_of(lambda data: data["hosts"]["store"].update(certificates="office"))
+    assert [mode(office, host) for host in office.hosts] == [None, None, "acme", "office", "acme"]
+    assert {host.name for host in acme_hosts(office)} == {"mta", "webmail"}
+
+
+def test_a_key_writes_the_challenges_of_its_host_and_nothing_else(
+    office: Office, made: secrets.Secrets
+) -> None:
+    view = DnsView(office, office.host("ns1"), (office_zone(office, public_keys(made)),))
+    config = rendered("dns", "/etc/knot/knot.conf", view=view).content.decode()
+    rule = config.split("- id: acme-webmail")[1].split("- id:")[0]
+    assert "action: update" in rule
+    assert "update-type: TXT" in rule
+    assert "update-owner-match: equal" in rule
+    assert f"update-owner-name: [ {', '.join(challenges(office, office.host('webmail')))} ]" in rule
+    assert set(challenges(office, office.host("mta"))) == {"_acme-challenge.mta"}
+    secondary = DnsView(office, office.host("ns2"), view.zones)
+    assert "update" not in rendered("dns", "/etc/knot/knot.conf", view=secondary).content.decode()
+
+
+def test_only_a_host_without_internet_goes_by_the_proxy(office: Office) -> None:
+    proxied = {host.name for host in acme_hosts(office) if AcmeView(office, host).proxy}
+    assert proxied == {"store"}
+    ways = {flow.port for flow in outbound(office, office.host("store")) if flow.why == "certificates"}
+    assert ways == {8888}
+
+
+def test_caa_names_the_authority_the_account_and_the_proof() -> None:
+    url = "https://acme.nic.test/my-account/1"
+    office = office_of(lambda data: data["acme"].update(accounts={"mta": url}))
+    assert (
+        caa_issuer(office, office.host("mta")) == f"acme.nic.test; accounturi={url}; validationmethods=dns-01"
+    )
+    assert caa_issuer(office, office.host("ns1")) == ";"
+    zone = office_zone(office, public_keys(secrets.complete(office).secrets))
+    assert '0 issue ";"' in [record.data for record in zone.find("po.myertor.test.", "CAA")]
+
+
+def test_a_provided_certificate_must_be_for_the_hosts_key(tmp_path: Path) -> None:
+    text = (ROOT / "inventory/lab/office.toml").read_text().replace('["world-ca.pem", "acme-ca.pem"]', "[]")
+    (tmp_path / "office.toml").write_text(text.replace('certificates = "acme"', 'certificates = "provided"'))
+    made = secrets.complete(office_of()).secrets
+    for name in ("mta", "store", "webmail"):
+        (tmp_path / f"{name}.pem").write_text(made.public["store" if name == "mta" else name].certificate)
+    office = load(tmp_path)
+    assert secrets.public_pair(office, office.host("store"), made) == made.public["store"]
+    with pytest.raises(OutpostError, match="another key") as caught:
+        secrets.public_pair(office, office.host("mta"), made)
+    assert "outpost secrets csr" in caught.value.remedy
+
+
+def test_a_request_is_for_the_next_key_and_all_names(office: Office, made: secrets.Secrets) -> None:
+    host, key = office.host("webmail"), made.public_next["webmail"].key
+    request = x509.load_pem_x509_csr(secrets.signing_request(office, host, key).encode())
+    names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert len(names.get_values_for_type(x509.DNSName)) == 4
+    assert tls.next_digest(made, "webmail") in {r.data.split()[-1] for r in tls_records(office, made, host)}
+
+
+def tls_records(office: Office, made: secrets.Secrets, host: Host) -> list[Any]:
+    return [
+        record
+        for record in office_zone(office, public_keys(made)).records
+        if record.type == "TLSA" and host.fqdn in record.name
+    ]
+
+
+# How they roll --------------------------------------------------------------------------------------------------
+
+
+class Rehearsal(Desk):
+    """A desk whose hosts do as they are told, and whose clock and name servers are the test's."""
+
+    def __init__(self, office: Office, made: secrets.Secrets) -> None:
+        self.office, self.secrets, self.via = office, made, None
+        self.told: list[str] = []
+        self.tell = self.told.append
+        self.moment, self.shown = NOON, dict(made.public)
+        self.now = lambda: self.moment
+        self.applied: list[tuple[str, ...]] = []
+        self.stuck = False
+
+    @property
+    def target(self) -> Any:  # type: ignore[override]
+        return type("Target", (), {"name": "lab"})
+
+    @target.setter
+    def target(self, _value: object) -> None: ...
+
+    def keep(self, changed: secrets.Secrets) -> None:
+        self.secrets = changed
+
+    def apply(self, hosts: tuple[Host, ...]) -> None:
+        self.applied.append(tuple(host.name for host in hosts))
+        if not self.stuck:
+            self.shown |= {host.name: self.secrets.public[host.name] for host in hosts if host.role != "dns"}
+
+
+@pytest.fixture
+def desk(office: Office, made: secrets.Secrets, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
+    desk = Rehearsal(office, made)
+    monkeypatch.setattr(watch, "missing", lambda _office, _records: ())
+    monkeypatch.setattr(
+        tls, "_shown_digest", lambda _desk, host: tls.key_digest(desk.shown[host.name].certificate)
+    )
+    monkeypatch.setattr(tls, "_fetch", lambda _desk, _host: None)
+    return desk
+
+
+def test_a_switch_waits_for_two_ttls_from_when_every_server_was_seen(desk: Rehearsal) -> None:
+    mta = desk.office.host("mta")
+    with pytest.raises(NotYetError, match="twice that to be safe"):
+        tls.roll(desk, mta)
+    desk.moment += timedelta(seconds=2 * desk.office.dns.ttl - 1)
+    with pytest.raises(NotYetError) as caught:
+        tls.roll(desk, mta)
+    assert "come again in 1 s" in caught.value.remedy
+    assert desk.applied == []
+
+
+def test_a_name_server_without_the_record_starts_the_wait_anew(
+    desk: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mta = desk.office.host("mta")
+    tls.look(desk, mta)
+    desk.moment += timedelta(days=1)
+    monkeypatch.setattr(watch, "missing", lambda _office, _records: ("ns2: _25._tcp.mta TLSA",))
+    with pytest.raises(NotYetError, match="ns2: _25"):
+        tls.roll(desk, mta)
+    assert desk.secrets.public_next["mta"].seen is None
+    assert desk.secrets.public == desk.shown
+
+
+def test_no_moment_of_a_switch_has_a_shown_key_without_its_record(
+    desk: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The zone as the name servers have it at each apply, against what the host shows before and after it."""
+    mta, apply = desk.office.host("mta"), desk.apply
+    published = set(public_keys(desk.secrets).tls["mta"])
+
+    def watched(hosts: tuple[Host, ...]) -> None:
+        assert tls.key_digest(desk.shown["mta"].certificate) in published
+        apply(hosts)
+        if any(host.role == "dns" for host in hosts):
+            published.clear()
+            published.update(public_keys(desk.secrets).tls["mta"])
+        assert tls.key_digest(desk.shown["mta"].certificate) in published
+
+    monkeypatch.setattr(desk, "apply", watched)
+    tls.look(desk, mta)
+    desk.moment += timedelta(seconds=2 * desk.office.dns.ttl)
+    upcoming = tls.next_digest(desk.secrets, "mta")
+    tls.roll(desk, mta)
+    assert desk.applied == [("mta",), ("ns1", "ns2")]
+    assert tls.key_digest(desk.secrets.public["mta"].certificate) == upcoming
+    assert upcoming in published
+    assert len(published) == 2
+
+
+def test_a_host_that_keeps_its_old_pair_keeps_the_old_record(desk: Rehearsal) -> None:
+    mta = desk.office.host("mta")
+    tls.look(desk, mta)
+    desk.moment += timedelta(seconds=2 * desk.office.dns.ttl)
+    desk.stuck = True
+    with pytest.raises(NotYetError, match="still shows its old key"):
+        tls.roll(desk, mta)
+    assert len(public_keys(desk.secrets).tls["mta"]) == 3
+    assert tls.due(desk, mta)
+    desk.stuck = False
+    tls.roll(desk, mta)  # goes on where it stopped, without another switch
+    assert len(public_keys(desk.secrets).tls["mta"]) == 2
+    assert not tls.due(desk, mta)
+
+
+def test_a_key_is_due_at_its_lifetime(desk: Rehearsal) -> None:
+    mta = desk.office.host("mta")
+    assert not tls.due(desk, mta)
+    desk.moment += timedelta(seconds=desk.office.tls.key_lifetime)
+    assert tls.due(desk, mta)
+
+
+def test_the_mta_accepts_the_stores_new_key_before_the_store_has_it(desk: Rehearsal) -> None:
+    before = desk.secrets.hosts
+    hosts.roll(desk, keys=True)
+    assert desk.applied == [("mta",), tuple(host.name for host in desk.office.hosts), ("mta",)]
+    assert {name for name, pair in desk.secrets.hosts.items() if pair.key == before[name].key} == set()
+    assert desk.secrets.hosts_past == {}
+
+
+def test_certificates_between_hosts_are_renewed_with_their_keys(desk: Rehearsal) -> None:
+    before = desk.secrets.hosts
+    assert not hosts.due(desk)
+    desk.moment += timedelta(days=secrets.HOST_DAYS - secrets.RENEW_DAYS + 1)
+    assert hosts.due(desk)
+    hosts.roll(desk, keys=False)
+    assert [pair.key for pair in desk.secrets.hosts.values()] == [pair.key for pair in before.values()]
+    assert not hosts.due(desk)
