@@ -141,6 +141,8 @@ def _of_kinds(kinds: tuple[str, ...]) -> tuple[Finding, ...]:
 def _remembered() -> Generator[Command, None, None]:
     before = _before()
     if not state.is_executing:
+        if before.usable and before.unfinished:  # a run broke off before it came here
+            yield StringCommand(f"python3 -B {OBSERVER} remember")
         return
     untouched = declared().answer is _sight().began is not None
     if untouched and not before.to_remember:

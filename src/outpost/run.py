@@ -205,6 +205,13 @@ def apply(
     return _pyinfra(target, ["-y"], limit, connector, watcher)
 
 
+def execute(
+    target: Target, script: str, *, limit: tuple[str, ...], connector: str | None, watcher: Watcher
+) -> Outcome:
+    """Run a shell script on hosts, as root."""
+    return _pyinfra(target, ["-y"], limit, connector, watcher, instead=["exec", "--", script])
+
+
 def command(target: Target, options: list[str], limit: tuple[str, ...], connector: str | None) -> list[str]:
     """The pyinfra command, as it would be typed at the top of the checkout."""
     inventory = target.inventory(connector)
@@ -226,12 +233,15 @@ def _pyinfra(
     connector: str | None,
     watcher: Watcher,
     environment: dict[str, str] | None = None,
+    instead: list[str] | None = None,
 ) -> Outcome:
-    typed = command(target, options, limit, connector)
+    typed = [*command(target, options, limit, connector), "--json"]
+    if instead:
+        typed = [*(word for word in typed if word != "deploy.py"), *instead]
     started = time.monotonic()
     follower = Follower(_prefix(target, target.inventory(connector)))
     process = subprocess.Popen(
-        [sys.executable, "-m", *typed, "--json"],
+        [sys.executable, "-m", *typed],
         cwd=ROOT,
         env=target.environment | {"PYINFRA_PROGRESS": "off"} | (environment or {}),
         stdin=subprocess.DEVNULL,
@@ -250,7 +260,7 @@ def _pyinfra(
     ]
     for reader in readers:
         reader.start()
-    watcher.start(" ".join(typed), follower)
+    watcher.start(" ".join(word for word in typed if word != "--json"), follower)
     try:
         for line in _until_end(lines):
             if line:

@@ -182,11 +182,15 @@ def verify(
     target: Target,
     *,
     hosts: tuple[str, ...] = (),
+    files: tuple[str, ...] = ("tests/live",),
     connector: str | None = None,
     junit: Path | None = None,
     told: Told = lambda _done, _total, _result: None,
 ) -> Verdict:
     """Run the live checks against an office's hosts.
+
+    Args:
+        files: Test files or directories; those of single roles are `tests/live/test_ROLE*.py`.
 
     Raises:
         OutpostError: pytest could not run them.
@@ -194,7 +198,7 @@ def verify(
     started = time.monotonic()
     read, write = os.pipe()
     arguments = [
-        sys.executable, "-m", "pytest", "tests/live", "-p", "outpost.verification", "--events-fd", str(write), "-q", "-n", "4",
+        sys.executable, "-m", "pytest", *files, "-p", "outpost.verification", "--events-fd", str(write), "-q", "-n", "4",
         "--color=no", "--office", str(target.directory),
         *(("--name", target.instance) if target.instance else ()),
         *(("--via", connector) if connector else ()),

@@ -115,11 +115,27 @@ def apply(
     via: ViaOption = None,
     yes: YesOption = False,
     json: JsonOption = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also on a read-only day of the office file.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Check what was touched afterwards.")
+    ] = True,
+    rollback: Annotated[
+        bool, typer.Option("--rollback/--no-rollback", help="Put previous files back when a check fails.")
+    ] = True,
 ) -> None:
-    """Make the hosts what the office file declares. Without -y the plan is shown and confirmed first."""
+    """Make the hosts what the office file declares, one host of a role at a time; verify, go back on failure.
+
+    Without -y the plan is shown and confirmed first.
+    """
     from outpost.cli.office import apply_office
 
-    raise typer.Exit(apply_office(office, name, limit, via, yes=yes, as_json=json))
+    raise typer.Exit(
+        apply_office(
+            office, name, limit, via, yes=yes, as_json=json, anyway=anyway, checked=verify, back=rollback
+        )
+    )
 
 
 @app.command(

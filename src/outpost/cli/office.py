@@ -22,6 +22,7 @@ from outpost.office import check as problems_of
 from outpost.target import INVENTORY, LAB, Target, find, shown
 
 if TYPE_CHECKING:  # imports pytest, which only verify needs
+    from outpost.rollout import Rollout
     from outpost.verification import Result, Verdict
 
 CLEAN, FAILED, DRIFT = 0, 1, 2
@@ -103,11 +104,30 @@ def plan_office(
 
 
 def apply_office(
-    office: str, name: str | None, limit: list[str] | None, via: str | None, *, yes: bool, as_json: bool
+    office: str,
+    name: str | None,
+    limit: list[str] | None,
+    via: str | None,
+    *,
+    yes: bool,
+    as_json: bool,
+    anyway: bool = False,
+    checked: bool = True,
+    back: bool = True,
 ) -> int:
     """Bring the hosts to what is declared, asking first unless told not to."""
+    from outpost import rollout
+
     target = find(office, name)
-    hosts = _limit(load(target.data), limit)
+    loaded = load(target.data)
+    hosts = _limit(loaded, limit)
+    if rollout.is_read_only(loaded) and not anyway:
+        days = ", ".join(loaded.maintenance.read_only)
+        raise OutpostError(
+            f"today nobody changes hosts of {loaded.domain} (maintenance.read_only: {days})",
+            "wait for another day, or say --anyway",
+        )
+    proposed = None
     if not yes:
         if not sys.stdin.isatty() or as_json:
             raise OutpostError("apply asks before it changes hosts, and nobody is here to answer", "add -y")
@@ -118,17 +138,32 @@ def apply_office(
             return FAILED if proposed.failed else CLEAN
         if err.input("Apply? [y/N] ").strip().lower() not in ("y", "yes"):
             return FAILED
-    from outpost.rotation import dnssec
-
-    outcome = run.apply(target, limit=hosts, connector=via, watcher=watcher())
+    done = rollout.roll_out(
+        target, loaded, limit=hosts, connector=via, watcher=watcher, checked=checked, back=back, proposed=proposed,
+    )  # fmt: skip
     if as_json:
-        say_json(outcome.as_data(target))
+        verified = [verdict.as_data(target) for verdict in done.verdicts]
+        more = {"waiting": done.waiting, "went_back": done.went_back, "verified": verified}
+        say_json(done.outcome.as_data(target) | more)
     else:
-        _show_apply(outcome, target)
-    if outcome.failed:
-        return FAILED
-    dnssec.after_apply(target, outcome.hosts, lambda text: err.print(text, markup=False), via)
-    return CLEAN
+        _show_apply(done.outcome, target)
+        _show_rollout(done, target)
+    return CLEAN if done.good else FAILED
+
+
+def _show_rollout(done: Rollout, target: Target) -> None:
+    """What was verified after the apply, and what came of it where a check failed."""
+    for verdict in done.verdicts:
+        _show_verdict(verdict, target, out, brief=True)
+    if done.went_back:
+        err.print(
+            f"[bold red]outpost:[/] the previous files are back on {', '.join(done.went_back)}. [bold]Remedy:[/] "
+            "mend what the failed checks name, then apply again; --no-rollback leaves the change in place."
+        )
+    if done.waiting:
+        err.print(
+            f"[bold red]outpost:[/] not reached: {', '.join(done.waiting)}; the rollout stopped before them."
+        )
 
 
 def _limit(office: Office, patterns: list[str] | None) -> tuple[str, ...]:
@@ -241,7 +276,7 @@ def verify_office(
     return CLEAN if verdict.proven else FAILED
 
 
-def _show_verdict(verdict: Verdict, target: Target, out: Console) -> None:
+def _show_verdict(verdict: Verdict, target: Target, out: Console, *, brief: bool = False) -> None:
     passed, failed, skipped = (verdict.with_outcome(outcome) for outcome in ("passed", "failed", "skipped"))
     word = "[bold green]PROVEN[/]" if verdict.proven else "[bold red]NOT PROVEN[/]"
     counts = f"{len(passed)} passed, {len(failed)} failed" + (f", {len(skipped)} skipped" if skipped else "")
@@ -252,9 +287,10 @@ def _show_verdict(verdict: Verdict, target: Target, out: Console) -> None:
         out.print(f"    expected: {escape(result.promise)}")
         out.print(f"    observed: {escape(_indented(result.seen))}")
         out.print(f"    [dim]{escape(result.id)}[/]")
-    for result in skipped:
+    for result in () if brief else skipped:
         out.print(f"[yellow]- skipped[/] {escape(result.promise)}: {escape(result.seen)}")
-    _show_evidence(passed, out)
+    if not brief:
+        _show_evidence(passed, out)
 
 
 def _show_evidence(passed: Sequence[Result], out: Console) -> None:

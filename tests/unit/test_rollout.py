@@ -1,0 +1,53 @@
+"""How an apply is rolled out, without a host."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from outpost.cli.app import run
+from outpost.office import Office
+from outpost.office.model import Maintenance
+from outpost.reference import case_study
+from outpost.rollout import WEEKDAYS, is_read_only, waves
+
+
+@pytest.fixture
+def office() -> Office:
+    """The case study's office."""
+    return case_study()
+
+
+def test_two_hosts_of_one_role_are_never_changed_at_the_same_time(office: Office) -> None:
+    steps = waves(office, tuple(host.name for host in office.hosts))
+    assert sorted(name for wave in steps for name in wave) == sorted(host.name for host in office.hosts)
+    for wave in steps:
+        roles = [office.host(name).role for name in wave]
+        assert len(roles) == len(set(roles)), wave
+    assert ["ns1" in steps[0], "ns2" in steps[1]] == [True, True]
+
+
+def test_hosts_that_are_as_declared_are_in_no_wave(office: Office) -> None:
+    assert waves(office, ("ns2", "store")) == [("ns2", "store")]
+
+
+def test_a_read_only_day_is_one_of_the_office_file(office: Office) -> None:
+    friday = datetime(2026, 11, 27, 12, tzinfo=UTC)
+    careful = office.model_copy(update={"maintenance": Maintenance(read_only=("friday",))})
+    assert is_read_only(careful, friday)
+    assert not is_read_only(careful, friday + timedelta(days=1))
+    assert not is_read_only(office, friday)
+
+
+def test_apply_refuses_on_a_read_only_day_and_says_how_to_insist(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path("inventory") / "harbour" / "office.toml").read_text()
+    today = WEEKDAYS[datetime.now(UTC).weekday()]
+    (tmp_path / "office.toml").write_text(text + f'\n[maintenance]\nread_only = ["{today}"]\n')
+    assert run(["apply", str(tmp_path), "-y"]) == 1
+    said = capsys.readouterr().err
+    assert "--anyway" in said
+    assert today in said
