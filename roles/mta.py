@@ -57,6 +57,9 @@ def mta(*, office: Office, me: Host, secrets: Secrets) -> None:
     _scanner(view)
     _filter(view, secrets)
     _policy(view, tls_files(office=office, me=me, secrets=secrets))
+    _shaping(view)
+    _transport_security(view)
+    _reports(view)
     _door(view, secrets, tls_files(office=office, me=me, secrets=secrets))
 
 
@@ -143,6 +146,51 @@ def _policy(view: MtaView, certificates: Sequence[File]) -> None:
         ],
         watches=certificates,
         check="python3 -m json.tool /etc/outpost/policy.json >/dev/null",
+    )
+
+
+def _shaping(view: MtaView) -> None:
+    """What leaves, below the rate of the line (AMP-03)."""
+    if rate := shaped_rate(view):
+        service(
+            name="shaping",
+            unit="outpost-shaping.service",
+            files=[
+                rendered("mta", "/usr/local/lib/outpost/shape", mode="0755", mta=view, shaped=rate),
+                rendered("mta", "/etc/systemd/system/outpost-shaping.service"),
+            ],
+            check="sh -n /usr/local/lib/outpost/shape",
+        )
+
+
+def _transport_security(view: MtaView) -> None:
+    """MTA-STS for domains without DANE (TLS-06); it must answer before Postfix asks."""
+    if not view.finds_policies:
+        return
+    packages("MTA-STS policies", ["postfix-mta-sts-resolver", "python3-dnspython"])
+    directory("/var/spool/postfix/mta-sts", owner="_mta-sts", group="postfix", mode="2750")
+    service(
+        name="mta-sts",
+        unit="postfix-mta-sts-resolver.service",
+        files=[
+            rendered("mta", "/etc/mta-sts-daemon.yml", mta=view),
+            rendered("mta", "/usr/local/lib/outpost/mta-sts", mode="0755"),
+            *_below("/etc/systemd/system/postfix-mta-sts-resolver.service.d"),
+        ],
+        check="python3 -c \"compile(open('/usr/local/lib/outpost/mta-sts').read(), 'mta-sts', 'exec')\"",
+    )
+
+
+def _reports(view: MtaView) -> None:
+    """DMARC aggregate reports, once a day (DMC-03)."""
+    service(
+        name="dmarc-reports",
+        unit="outpost-dmarc-reports.timer",
+        files=[
+            rendered("mta", "/usr/local/lib/outpost/dmarc-reports", mode="0755", mta=view),
+            rendered("mta", "/etc/systemd/system/outpost-dmarc-reports.service"),
+            rendered("mta", "/etc/systemd/system/outpost-dmarc-reports.timer"),
+        ],
     )
 
 

@@ -101,6 +101,12 @@ def _delivery_door(view: StoreView, certificates: Sequence[File]) -> None:
     service(
         name="lmtp-door",
         unit="stunnel@lmtp.service",
+    settings(
+        name="junk",
+        files=[rendered("store", "/etc/dovecot/sieve/junk.sieve")],
+        # Dovecot cannot write the compiled form itself, and would complain at each delivery.
+        activate="sievec /etc/dovecot/sieve/junk.sieve",
+    )
         files=[
             rendered("store", "/etc/stunnel/lmtp.conf", store=view, ports=ports),
             _drop_in("stunnel@lmtp.service"),

@@ -84,7 +84,11 @@ def test_every_peer_has_a_route_that_must_prove_itself(view: MtaView) -> None:
         for domain in peer.domains:
             transport, _, next_hop = routes[domain].partition(":")
             assert transport in transports
-            assert policies[next_hop].split()[0] == {"verify": "secure", "dane": "dane-only"}[peer.tls]
+            assert policies[next_hop].split()[0] == {
+                "verify": "secure",
+                "dane": "dane-only",
+                "fingerprint": "fingerprint",
+            }[peer.tls]
 
 
 def test_a_smarthost_must_prove_itself_too() -> None:

@@ -169,6 +169,14 @@ def peers_share_a_domain(data: Data) -> None:
     data["peers"][1]["domains"] = ["myertor.test"]
 
 
+def peer_pinned_to_nothing(data: Data) -> None:
+    data["peers"][0]["tls"] = "fingerprint"
+
+
+def peer_pinned_but_not_looked_at(data: Data) -> None:
+    data["peers"][0]["fingerprints"] = [":".join(["AB"] * 32)]
+
+
 def peer_on_port_25_of_the_internet(data: Data) -> None:
     data["peers"][0]["listen"] = 25
 
@@ -281,6 +289,8 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (peer_back_to_us, "peers[0].next_hop", "mail loop", "peer's own relay"),
     (peer_takes_our_domain, "peers[0].domains", "mail loop", "remove it"),
     (peers_share_a_domain, "peers[1].domains", "routed to headoffice already", "one peer"),
+    (peer_pinned_to_nothing, "peers[0].fingerprints", "no key is pinned", "SHA-256"),
+    (peer_pinned_but_not_looked_at, "peers[0].fingerprints", "not looked at", "leave them out"),
     (peer_on_port_25_of_the_internet, "peers[0].listen", "starve this peer", "another port"),
     (peer_where_the_mta_is_not, "peers[1].zone", "no route", "hosts.mta.addresses"),
     (message_larger_than_scanner, "limits.message_size", "pass unscanned", "scan_size"),

@@ -497,6 +497,22 @@ def _peer_zones(office: Office) -> Iterator[Problem]:
                     )
 
 
+def _peer_fingerprints(office: Office) -> Iterator[Problem]:
+    for index, peer in enumerate(office.peers):
+        if (peer.tls == "fingerprint") == bool(peer.fingerprints):
+            continue
+        yield Problem(
+            f"peers[{index}].fingerprints",
+            ", ".join(peer.fingerprints) or "(none)",
+            "no key is pinned, so no mail would ever leave"
+            if peer.tls == "fingerprint"
+            else f'not looked at with tls = "{peer.tls}"',
+            "give the SHA-256 of the next hop's public key"
+            if peer.tls == "fingerprint"
+            else 'leave them out, or choose tls = "fingerprint"',
+        )
+
+
 def _peer_listeners(office: Office) -> Iterator[Problem]:
     taken: dict[tuple[str, int], str] = {}
     for index, peer in enumerate(office.peers):
@@ -730,6 +746,7 @@ _RULES: tuple[tuple[_Rule, set[str]], ...] = (
     (_postmaster, {"users", "postmaster"}),
     (_peer_zones, {"zones", "hosts"}),
     (_peer_listeners, set()),
+    (_peer_fingerprints, set()),
     (_peer_domains, {"domain"}),
     (_peer_loops, set()),
     (_limits_hold, {"limits"}),

@@ -201,6 +201,15 @@ def _mail_out(office: Office) -> Iterator[Flow]:
         for zone in office.zones_of_kind("internet"):
             port = office.smarthost.port if office.smarthost else ports.SMTP
             yield Flow(_at(mta, zone.name), _internet(office), "tcp", port, zone.name, "mail to the Internet")
+            if not office.smarthost:
+                yield Flow(
+                    _at(mta, zone.name),
+                    _internet(office),
+                    "tcp",
+                    ports.HTTPS,
+                    zone.name,
+                    "MTA-STS policies of the domains mail goes to",
+                )
         for peer in office.peers:
             # Its name resolves to addresses of its choosing; in the Internet's zone they are not ours to list.
             zone = office.zones[peer.zone]

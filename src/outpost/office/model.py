@@ -238,12 +238,23 @@ class Peer(Part):
         description="Port of the listener kept for it on the MTA: a flood on port 25 must not reach it. "
         "25 only where its zone is not the Internet's.",
     )
-    tls: Literal["verify", "dane"] = Field(
-        description="How the next hop proves itself: `verify` (certificate with its name from a trusted authority) or "
-        "`dane` (TLSA records, RFC 7672). There is no opportunistic choice: mail waits rather than travel in clear.",
+    tls: Literal["verify", "dane", "fingerprint"] = Field(
+        description="How the next hop proves itself: `verify` (certificate with its name from a trusted authority), "
+        "`dane` (TLSA records, RFC 7672) or `fingerprint` (a key agreed on beforehand, `fingerprints`). There is no "
+        "opportunistic choice: mail waits rather than travel in clear.",
         examples=["verify"],
     )
     backup_mx: bool = Field(
+    fingerprints: tuple[Annotated[str, Field(pattern=r"^[0-9A-F]{2}(:[0-9A-F]{2}){31}$")], ...] = Field(
+        default=(),
+        description='With `tls = "fingerprint"`: SHA-256 of the next hop\'s public key (DER), upper-case pairs with colons; '
+        "two while it changes its key.",
+        examples=[
+            [
+                "3A:5F:0C:19:6E:2B:84:D7:90:11:C3:AE:52:F8:67:4D:BB:08:E1:36:7C:9A:25:D0:4F:83:16:EA:5B:70:C2:9D",
+            ]
+        ],
+    )
         default=False, description="Whether its next hop is also this office's MX of last resort (MX 20)."
     )
 
@@ -552,6 +563,12 @@ class TrustedAuthority(Part):
     name: str = Field(description="File name beside office.toml.")
     pem: str = Field(description="Its content, read when the office is loaded.", repr=False)
 
+    trusted_sealers: tuple[Fqdn, ...] = Field(
+        default=(),
+        description="Domains of forwarders and mailing lists whose ARC seal (RFC 8617) is believed: what they saw pass DMARC "
+        "is not refused because their own changes broke the signature. Peers' domains are among them by themselves.",
+        examples=[["lists.example.org"]],
+    )
 
 class ProvidedCertificate(Part):
     """A public certificate that an authority issued by hand (`HOST.pem` beside office.toml)."""

@@ -124,7 +124,7 @@ class MtaView:
                 peer=peer,
                 sockets=self._sockets(self.me.in_zone(peer.zone), peer.listen),
                 next_hop=f"[{peer.next_hop}]:{peer.port}",
-                policy="dane-only" if peer.tls == "dane" else f"secure match={peer.next_hop}",
+                policy=_policy(peer),
             )
             for peer in self.office.peers
         )
@@ -161,6 +161,11 @@ class MtaView:
     def default_transport(self) -> str:
         """Where mail to everybody else goes."""
         return f"smarthost:{self.smarthost}" if self.smarthost else "smtp"
+
+    @property
+    def finds_policies(self) -> bool:
+        """Whether it asks the domains it delivers to for their MTA-STS policy; with a smarthost that is its task."""
+        return self.office.smarthost is None
 
     @property
     def protocols(self) -> str:
@@ -245,6 +250,17 @@ class MtaView:
     @staticmethod
     def _sockets(addresses: tuple[IPAddress, ...], port: int) -> tuple[str, ...]:
         return tuple(f"{literal(address)}:{port}" for address in addresses)
+
+
+def _policy(peer: Peer) -> str:
+    """How a peer's next hop must prove itself, in the terms of smtp_tls_policy_maps (postconf(5))."""
+    match peer.tls:
+        case "dane":
+            return "dane-only"
+        case "fingerprint":
+            return " ".join(("fingerprint", *(f"match={pin}" for pin in peer.fingerprints)))
+        case "verify":
+            return f"secure match={peer.next_hop}"
 
 
 def dkim_ed25519_key(pem: str) -> str:
