@@ -15,7 +15,7 @@ from outpost import secrets
 from outpost.errors import OutpostError
 from outpost.office import Host, Office
 from outpost.office.certificates import AcmeView, acme_hosts, caa_issuer, challenges, mode
-from outpost.office.dns import DnsView, office_zone, public_keys
+from outpost.office.dns import DnsView, key_digest, office_zone, public_keys
 from outpost.office.flows import outbound
 from outpost.office.load import load, parse
 from outpost.rotation import hosts, tls, watch
@@ -153,7 +153,7 @@ def desk(office: Office, made: secrets.Secrets, monkeypatch: pytest.MonkeyPatch)
     desk = Rehearsal(office, made)
     monkeypatch.setattr(watch, "missing", lambda _office, _records: ())
     monkeypatch.setattr(
-        tls, "_shown_digest", lambda _desk, host: tls.key_digest(desk.shown[host.name].certificate)
+        tls, "_shown_digest", lambda _desk, host: key_digest(desk.shown[host.name].certificate)
     )
     monkeypatch.setattr(tls, "_fetch", lambda _desk, _host: None)
     return desk
@@ -191,12 +191,12 @@ def test_no_moment_of_a_switch_has_a_shown_key_without_its_record(
     published = set(public_keys(desk.secrets).tls["mta"])
 
     def watched(hosts: tuple[Host, ...]) -> None:
-        assert tls.key_digest(desk.shown["mta"].certificate) in published
+        assert key_digest(desk.shown["mta"].certificate) in published
         apply(hosts)
         if any(host.role == "dns" for host in hosts):
             published.clear()
             published.update(public_keys(desk.secrets).tls["mta"])
-        assert tls.key_digest(desk.shown["mta"].certificate) in published
+        assert key_digest(desk.shown["mta"].certificate) in published
 
     monkeypatch.setattr(desk, "apply", watched)
     tls.look(desk, mta)
@@ -204,7 +204,7 @@ def test_no_moment_of_a_switch_has_a_shown_key_without_its_record(
     upcoming = tls.next_digest(desk.secrets, "mta")
     tls.roll(desk, mta)
     assert desk.applied == [("mta",), ("ns1", "ns2")]
-    assert tls.key_digest(desk.secrets.public["mta"].certificate) == upcoming
+    assert key_digest(desk.secrets.public["mta"].certificate) == upcoming
     assert upcoming in published
     assert len(published) == 2
 

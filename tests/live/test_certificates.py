@@ -1,0 +1,197 @@
+"""What strangers and users see of the office's keys: the certificate at every service, and its TLSA records."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from testinfra.host import Host as TestinfraHost
+
+from outpost import secrets
+from outpost.office import Host, Office
+from outpost.office.certificates import challenges, mode, public_names, tsig_name
+from outpost.office.dns import office_zone, public_keys, tls_digests
+from outpost.secrets import Secrets
+from outpost.target import Target
+from tests.live.asking import ask, query
+
+pytestmark = pytest.mark.role("mta", "store", "webmail")
+
+STARTTLS = {25: "smtp", 2525: "smtp", 4190: "sieve"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One TLS service as it was seen."""
+
+    name: str
+    port: int
+    chain: tuple[x509.Certificate, ...]
+    verdict: str
+
+    @property
+    def digest(self) -> str:
+        key = self.chain[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return hashlib.sha256(key).hexdigest()
+
+
+@pytest.fixture(scope="session")
+def kept(target: Target) -> Secrets:
+    """The office's secrets."""
+    return secrets.read(target.data)
+
+
+@pytest.fixture(scope="session")
+def services(office: Office, me: Host, kept: Secrets) -> dict[tuple[str, int], set[str]]:
+    """Name and port of each service of the host that has TLSA records, with their data."""
+    found: dict[tuple[str, int], set[str]] = {}
+    for record in office_zone(office, public_keys(kept)).records:
+        port, _, name = record.name.rstrip(".").removeprefix("_").partition("._tcp.")
+        if record.type == "TLSA" and name in public_names(office, me):
+            found.setdefault((name, int(port)), set()).add(record.data)
+    return found
+
+
+@pytest.fixture(scope="session")
+def shown(
+    host: TestinfraHost, office: Office, me: Host, services: dict[tuple[str, int], set[str]]
+) -> tuple[Shown, ...]:
+    """Every service of the host, asked by its public name at the address where outsiders find it."""
+    outside = office.addresses_of_kind(me, "internet") if me.role == "mta" else ()
+    address = (*outside, *office.addresses_of_kind(me, "users"))[0]
+    commands = []
+    for name, port in services:
+        start = f"-starttls {STARTTLS[port]}" if port in STARTTLS else ""
+        commands.append(
+            f"timeout 20 openssl s_client -connect {address}:{port} {start} -servername {name} -showcerts "
+            f"-verify_hostname {name} -CAfile /etc/outpost/tls/ca.pem -CApath /etc/ssl/certs </dev/null 2>&1; echo '=== end'"
+        )
+    said = host.run("sh -c " + shlex.quote("\n".join(commands))).stdout.split("=== end")
+    result = []
+    for (name, port), text in zip(services, said, strict=False):
+        pems = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", text, flags=re.DOTALL)
+        chain = tuple(x509.load_pem_x509_certificate(pem.encode()) for pem in dict.fromkeys(pems))
+        assert chain, f"{name}:{port} shows no certificate: {text}"
+        verdict = re.findall(r"Verif(?:y return code|ication): .*", text)
+        result.append(Shown(name, port, chain, verdict[-1] if verdict else ""))
+    return tuple(result)
+
+
+@pytest.mark.control("TLS-05")
+def test_every_service_shows_the_hosts_current_key(shown: tuple[Shown, ...], me: Host, kept: Secrets) -> None:
+    current, *_ = tls_digests(kept, me.name)
+    assert {f"{item.name}:{item.port}": item.digest for item in shown} == {
+        f"{item.name}:{item.port}": current for item in shown
+    }
+
+
+@pytest.mark.control("TLS-04")
+def test_every_certificate_has_the_name_and_a_chain_that_is_trusted(shown: tuple[Shown, ...]) -> None:
+    assert {f"{item.name}:{item.port}": item.verdict for item in shown if " 0 (ok)" not in item.verdict} == {}
+
+
+@pytest.mark.control("TLS-04")
+def test_every_certificate_is_strong_and_valid_for_three_weeks(shown: tuple[Shown, ...]) -> None:
+    for item in shown:
+        certificate, where = item.chain[0], f"{item.name}:{item.port}"
+        left = certificate.not_valid_after_utc - datetime.now(UTC)
+        assert left > timedelta(days=21), f"{where} ends in {left.days} days"
+        assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey), where
+        assert certificate.signature_hash_algorithm is not None
+        assert certificate.signature_hash_algorithm.digest_size >= 32, where
+
+
+@pytest.mark.control("TLS-04")
+def test_certificates_come_from_where_the_office_says(
+    shown: tuple[Shown, ...], office: Office, me: Host, kept: Secrets
+) -> None:
+    own = x509.load_pem_x509_certificate(kept.authority.certificate.encode()).subject
+    by_the_office = {item.chain[0].issuer == own for item in shown}
+    why = "the authority has not answered yet: journalctl -u outpost-certificate says why"
+    assert by_the_office == {mode(office, me) == "office"}, why
+
+
+@pytest.mark.control("TLS-05")
+def test_every_name_server_shows_the_current_key_and_the_next(
+    host: TestinfraHost,
+    office: Office,
+    me: Host,
+    kept: Secrets,
+    services: dict[tuple[str, int], set[str]],
+) -> None:
+    questions = [query(f"_{port}._tcp.{name}", "TLSA") for name, port in services]
+    rolling = me.name in kept.public_past
+    for server in office.with_role("dns"):
+        answers = ask(host, str(office.link_addresses(server, me)[0]), questions)
+        for (name, port), answer in zip(services, answers, strict=True):
+            data = {
+                record.to_text()
+                for rrset in answer.answer
+                for record in rrset
+                if record.rdtype.name == "TLSA"
+            }
+            assert data == services[name, port], f"{server.name}: _{port}._tcp.{name}"
+            assert len(data) == (3 if rolling else 2), f"{server.name}: _{port}._tcp.{name}"
+
+
+# How a host comes by its certificate --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_acme(office: Office, me: Host) -> None:
+    """Only for hosts that fetch their certificate."""
+    if mode(office, me) != "acme":
+        pytest.skip("this host does not fetch its certificate")
+
+
+@pytest.mark.control("TLS-04")
+@pytest.mark.usefixtures("by_acme")
+def test_renewal_runs_by_a_timer_and_did_not_fail(host: TestinfraHost) -> None:
+    assert host.service("outpost-certificate.timer").is_running
+    assert host.service("outpost-certificate.timer").is_enabled
+    state = host.run("systemctl is-failed outpost-certificate.service").stdout.strip()
+    assert state != "failed", host.run("journalctl -u outpost-certificate -n 8 --no-pager").stdout
+
+
+@pytest.mark.control("TLS-04", "SEC-01")
+@pytest.mark.usefixtures("by_acme")
+@pytest.mark.parametrize("path", ["/etc/outpost/tls/public.key", "/etc/outpost/acme/public.key"])
+def test_the_client_that_talks_to_the_authority_cannot_read_the_key(host: TestinfraHost, path: str) -> None:
+    assert host.run("cat %s >/dev/null", path).rc == 0
+    assert host.run("setpriv --reuid=outpost-acme --regid=outpost-acme --clear-groups cat %s", path).rc != 0
+
+
+@pytest.mark.control("DNS-04", "TLS-04")
+@pytest.mark.usefixtures("by_acme")
+def test_the_hosts_key_writes_its_own_challenges_and_nothing_else(
+    host: TestinfraHost, office: Office, me: Host
+) -> None:
+    """Each update hangs on a record that does not exist: what the server would allow, it answers with NXRRSET."""
+    own = f"{challenges(office, me)[0]}.{office.domain}."
+    other = next(item for item in office.hosts if public_names(office, item) and item != me)
+    answers = {
+        f"add {own} 60 TXT probe": "NXRRSET",
+        f"add {challenges(office, other)[0]}.{office.domain}. 60 TXT probe": "NOTAUTH",
+        f"add {own} 60 A 192.0.2.1": "NOTAUTH",
+        f"add {me.fqdn}. 60 TXT probe": "NOTAUTH",
+        f"delete {office.domain}. MX": "NOTAUTH",
+    }
+    server = office.link_addresses(office.with_role("dns")[0], me)[0]
+    for update, wanted in answers.items():
+        lines = [
+            f"server {server}",
+            f"zone {office.domain}.",
+            f"prereq yxrrset {own} LOC",
+            f"update {update}",
+            "send",
+        ]
+        typed = " ".join(map(shlex.quote, lines))
+        said = host.run(f"printf '%s\\n' {typed} | knsupdate -v -k /etc/outpost/acme/tsig.key 2>&1")
+        assert wanted in said.stdout, f"{tsig_name(me)}: {update}: {said.stdout}"
