@@ -1,0 +1,222 @@
+"""Keys roll in stages: none is skipped, each may be repeated, and a run that broke off is taken up."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import tomlkit
+
+from outpost import run, secrets
+from outpost.errors import OutpostError
+from outpost.office import load
+from outpost.office.dns import office_zone, public_keys
+from outpost.rotation import dkim, dnssec, due, engine, tsig, watch
+from outpost.rotation.engine import Desk, NotYetError
+from outpost.target import Target
+
+ROOT = Path(__file__).resolve().parents[2]
+START = datetime(2026, 11, 2, 12, tzinfo=UTC)
+
+
+class Site:
+    """An office without hosts: what is applied and what the name servers show is under the test's control."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.time = START
+        self.applied: list[tuple[str, ...]] = []
+        self.broken = False
+        self.absent: tuple[str, ...] = ()
+        self.told: list[str] = []
+
+    def later(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+    @property
+    def stages(self) -> dict[str, str]:
+        return {selector: keys.stage for selector, keys in self.desk.secrets.dkim.items()}
+
+    @property
+    def two_ttls(self) -> int:
+        return 2 * self.desk.office.dns.ttl
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    identity = tmp_path / "identity.txt"
+    recipient = secrets.create_identity(identity)
+    monkeypatch.setenv(secrets.IDENTITY_VARIABLE, str(identity))
+    shutil.copy(ROOT / "inventory/harbour/office.toml", tmp_path)
+    file = tmp_path / "office.toml"
+    document = tomlkit.parse(file.read_text(encoding="utf-8"))
+    document["secrets"] = {"recipients": [recipient]}
+    file.write_text(tomlkit.dumps(document), encoding="utf-8")
+    target = Target("harbour", tmp_path, tmp_path)
+    secrets.write(tmp_path, secrets.complete(load(tmp_path), now=START).secrets, (recipient,))
+    told: list[str] = []
+    with engine.desk(target, told.append) as desk:
+        site = Site(desk)
+        site.told = told
+        desk.now = lambda: site.time
+
+        def apply(_target: Target, *, limit: tuple[str, ...], **_more: object) -> run.Outcome:
+            site.applied.append(limit)
+            failed = dict.fromkeys(limit, "no route to host") if site.broken else {}
+            return run.Outcome(limit, (), failed, (), 0.0)
+
+        monkeypatch.setattr(run, "apply", apply)
+        monkeypatch.setattr(watch, "missing", lambda _office, _records: site.absent)
+        yield site
+
+
+def test_dkim_goes_through_every_stage_and_leaves_only_the_new_pair(site: Site) -> None:
+    (old,) = site.stages
+    new = dkim.begin(site.desk)
+    assert site.stages == {old: "active", new: "published"}
+    assert list(site.desk.secrets.signing) == [old]
+    site.later(site.two_ttls)
+    assert dkim.go_on(site.desk)
+    assert site.stages == {old: "retired", new: "active"}
+    assert site.applied == [("ns1", "ns2"), ("mta",)]
+    site.later(site.desk.office.dns.dkim_retention)
+    assert dkim.go_on(site.desk)
+    assert site.stages == {old: "revoked", new: "active"}
+    assert site.desk.secrets.dkim[old].rsa.get_secret_value() == ""
+    zone = office_zone(site.desk.office, public_keys(site.desk.secrets))
+    revoked = [record.data for record in zone.records if record.name.startswith(f"{old}-")]
+    assert len(revoked) == 2
+    assert all(data.rstrip('"').endswith("p=") for data in revoked)
+    site.later(site.desk.office.dns.dkim_retention)
+    assert dkim.go_on(site.desk)
+    assert site.stages == {new: "active"}
+    assert not dkim.go_on(site.desk)
+
+
+def test_a_key_does_not_sign_before_two_ttls_have_passed(site: Site) -> None:
+    dkim.begin(site.desk)
+    site.later(site.two_ttls - 1)
+    with pytest.raises(NotYetError, match="twice that") as early:
+        dkim.go_on(site.desk)
+    assert early.value.until == START + timedelta(seconds=site.two_ttls)
+    with pytest.raises(NotYetError, match="not in use yet"):
+        dkim.begin(site.desk)
+    assert "published" in site.stages.values()
+
+
+def test_a_name_server_that_does_not_show_the_key_holds_the_roll(site: Site) -> None:
+    site.absent = ("ns2: x._domainkey.harbour.example.com. TXT",)
+    with pytest.raises(NotYetError, match="ns2"):
+        dkim.begin(site.desk)
+    site.later(site.two_ttls)
+    with pytest.raises(NotYetError, match="ns2"):
+        dkim.go_on(site.desk)
+    site.absent = ()
+    assert dkim.go_on(site.desk)  # the clock starts only now
+    with pytest.raises(NotYetError, match="twice that"):
+        dkim.go_on(site.desk)
+
+
+def test_a_key_that_vanishes_from_a_name_server_waits_anew(site: Site) -> None:
+    dkim.begin(site.desk)
+    site.later(site.two_ttls)
+    site.absent = ("ns1: x TXT",)
+    with pytest.raises(NotYetError, match="no longer shown"):
+        dkim.go_on(site.desk)
+    site.absent = ()
+    assert dkim.go_on(site.desk)
+    with pytest.raises(NotYetError, match="twice that"):
+        dkim.go_on(site.desk)
+
+
+def test_a_switch_that_broke_off_is_finished_before_anything_is_withdrawn(site: Site) -> None:
+    (old,) = site.stages
+    dkim.begin(site.desk)
+    site.later(site.two_ttls)
+    site.broken = True
+    with pytest.raises(OutpostError, match="no route"):
+        dkim.go_on(site.desk)
+    site.later(10 * site.desk.office.dns.dkim_retention)
+    with pytest.raises(OutpostError, match="no route"):
+        dkim.go_on(site.desk)
+    assert site.stages[old] == "retired", "the MTA may still sign with it"
+    site.broken = False
+    assert dkim.go_on(site.desk)
+    assert not dkim.go_on(site.desk)
+    assert site.stages[old] == "retired", "its last messages are on their way"
+
+
+def test_due_begins_a_roll_when_the_key_is_old_and_not_before(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other in ("_dnssec", "_tls", "_hosts"):
+        monkeypatch.setattr(due, other, lambda _desk: None)
+    due.take(site.desk)
+    assert list(site.stages.values()) == ["active"]
+    site.later(site.desk.office.dns.dkim_lifetime)
+    due.take(site.desk)
+    assert list(site.stages.values()) == ["active", "published"]
+    site.later(site.two_ttls)
+    due.take(site.desk)
+    assert list(site.stages.values()) == ["retired", "active"]
+
+
+def test_state_outlives_the_command(site: Site) -> None:
+    dkim.begin(site.desk)
+    assert secrets.read(site.desk.target.data) == site.desk.secrets
+
+
+def test_one_rotation_at_a_time(site: Site) -> None:
+    with pytest.raises(OutpostError, match="another rotation"), engine.desk(site.desk.target, print):
+        pass
+
+
+def test_name_servers_accept_both_transfer_keys_before_the_new_one_is_used(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[list[str], str]] = []
+
+    def apply(_target: Target, *, limit: tuple[str, ...], **_more: object) -> run.Outcome:
+        now = secrets.read(site.desk.target.data)
+        seen.append((sorted(now.transfer_keys), now.transfer_key))
+        return run.Outcome(limit, (), {}, (), 0.0)
+
+    monkeypatch.setattr(run, "apply", apply)
+    monkeypatch.setattr(tsig, "prove", lambda _desk: None)
+    tsig.roll(site.desk)
+    both = ["transfer", "transfer-2"]
+    assert seen == [(both, "transfer"), (both, "transfer-2"), (["transfer-2"], "transfer-2")]
+    assert list(site.desk.secrets.transfer_keys) == ["transfer-2"]
+
+
+def test_a_failed_transfer_keeps_both_keys(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_desk: Desk) -> None:
+        raise OutpostError("ns2 cannot fetch it")
+
+    monkeypatch.setattr(tsig, "prove", refuse)
+    for _ in range(2):
+        with pytest.raises(OutpostError, match="cannot fetch"):
+            tsig.roll(site.desk)
+    assert sorted(site.desk.secrets.transfer_keys) == ["transfer", "transfer-2"]
+
+
+def test_signing_keys_are_kept_with_what_the_server_plans_for_them(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = (
+        '[{"zone":"harbour.example.com.","id":"ab12","ksk":true,"zsk":false,"tag":1,"algorithm":13,"size":256,'
+        '"public-only":false,"missing":false,"created":100,"pre-active":0,"publish":100,"ready":100,"active":200,'
+        '"retire-active":0,"retire":0,"post-active":0,"revoke":0,"remove":0}]'
+    )
+    zones = 1 + len(site.desk.office.dns.reverse)
+    monkeypatch.setattr(dnssec, "run_script", lambda *_: "\n".join([*[listed] * zones, "ab12", "UEVN", ""]))
+    assert dnssec.keep(site.desk)
+    (key,) = secrets.read(site.desk.target.data).dnssec["harbour.example.com."]
+    assert (key.roles, key.algorithm) == (("ksk",), 13)
+    assert key.timers == {"created": 100, "publish": 100, "ready": 100, "active": 200}
+    assert key.key.get_secret_value() == "PEM"
+    assert not dnssec.keep(site.desk)
+    assert "PEM" not in repr(site.desk.secrets)
