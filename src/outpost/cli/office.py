@@ -117,6 +117,7 @@ def apply_office(
 ) -> int:
     """Bring the hosts to what is declared, asking first unless told not to."""
     from outpost import rollout
+    from outpost.rotation import dnssec
 
     target = find(office, name)
     loaded = load(target.data)
@@ -148,6 +149,8 @@ def apply_office(
     else:
         _show_apply(done.outcome, target)
         _show_rollout(done, target)
+    if not done.outcome.failed:
+        dnssec.after_apply(target, done.outcome.hosts, lambda text: err.print(text, markup=False), via)
     return CLEAN if done.good else FAILED
 
 

@@ -33,8 +33,8 @@ def dkim(
     with _desk(office, name, via) as desk:
         if status:
             _show(kind.status(desk))
-        elif not kind.go_on(desk):
-            kind.begin(desk)
+        else:
+            kind.advance(desk)
 
 
 @app.command(

@@ -35,12 +35,24 @@ def begin(desk: Desk) -> str:
 
 
 def go_on(desk: Desk) -> bool:
-    """Take the next step that is due; whether there was one.
+    """Take the steps that are due, of the old pairs and of the new one; whether there was one.
 
     Raises:
         NotYetError: A new pair waits for the name servers, or for others' caches.
     """
-    return _settle(desk) or _retire(desk) or _use(desk)
+    return any([_settle(desk), _retire(desk), _use(desk)])
+
+
+def advance(desk: Desk) -> None:
+    """What an administrator asks for: the published pair comes into use, else a new one is published.
+
+    Raises:
+        NotYetError: It is too early.
+    """
+    pending = _in_stage(desk.secrets, "published")
+    go_on(desk)
+    if not pending:
+        begin(desk)
 
 
 def due(desk: Desk) -> bool:
