@@ -15,7 +15,7 @@ from pyinfra.api.deploy import deploy
 
 import outpost.onhost.policy
 from outpost.office import Host, Office
-from outpost.office.defence import filter_facts, policy_settings
+from outpost.office.defence import filter_facts, policy_settings, shaped_rate
 from outpost.office.dns import dkim_selector
 from outpost.office.mta import MtaView, dkim_ed25519_key, key_fingerprint
 from outpost.secrets import Secrets
@@ -203,9 +203,7 @@ def _door(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> None
     service(
         name="postfix",
         unit="postfix.service",
-        files=_below(
-            "/etc/postfix", mta=view, store_keys=[key_fingerprint(pem) for pem in accepted]
-        ),
+        files=_below("/etc/postfix", mta=view, store_keys=[key_fingerprint(pem) for pem in accepted]),
         watches=certificates,
         check="postfix check",
         on_change="reload",

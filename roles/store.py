@@ -7,15 +7,19 @@ login, not the mail.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from pyinfra.api.deploy import deploy
 
+import outpost.onhost.logins
 from outpost.office import Host, Office, ports
 from outpost.office.store import DELIVERIES_PER_USER, QUOTA_GRACE, TRASH_ROOM, StoreView, decoy
 from outpost.secrets import Secrets
 from roles.base import tls_files
-from roles.shapes import File, account, directory, packages, rendered, service, settings
+from roles.shapes import File, account, directory, once, packages, rendered, service, settings, text
 
 PACKAGES = (
     "dovecot-flatcurve",
@@ -26,6 +30,8 @@ PACKAGES = (
     "dovecot-submissiond",
     "stunnel4",
 )
+LOGINS_PORT = 4001
+"""Loopback only: where Dovecot asks whether a login may be tried."""
 OPENSSL = "/etc/dovecot/openssl.cnf"
 # `doveconf` warns about what it will ignore and still succeeds; a setting that is ignored is not a setting.
 CHECK_DOVECOT = 'said=$(doveconf -n 2>&1 >/dev/null) && [ -z "$said" ] || { echo "$said"; exit 1; }'
@@ -41,7 +47,8 @@ def store(*, office: Office, me: Host, secrets: Secrets) -> None:
     _accounts(view, secrets)
     certificates = tls_files(office=office, me=me, secrets=secrets)
     some_hash = next(iter(secrets.passwords.values())).get_secret_value()
-    _mailboxes(view, certificates, decoy_hash=decoy(some_hash))
+    _logins(view)
+    _mailboxes(view, certificates, some_hash=some_hash)
     _delivery_door(view, certificates)
 
 
@@ -65,13 +72,40 @@ def _accounts(view: StoreView, secrets: Secrets) -> None:
     )
 
 
-def _mailboxes(view: StoreView, certificates: Sequence[File], *, decoy_hash: str) -> None:
+def _logins(view: StoreView) -> None:
+    """What Dovecot asks before it tries a password."""
+    limits = view.office.limits
+    asked = {
+        "port": LOGINS_PORT,
+        "domain": view.office.domain,
+        "failures": limits.login_failures,
+        "ban": limits.login_ban,
+    }
+    service(
+        name="logins",
+        unit="outpost-logins.service",
+        files=[
+            text("/usr/local/lib/outpost/logins", Path(outpost.onhost.logins.__file__).read_text("utf-8")),
+            text("/etc/outpost/logins.json", json.dumps(asked) + "\n"),
+            rendered("store", "/etc/systemd/system/outpost-logins.service"),
+        ],
+        check="python3 -m json.tool /etc/outpost/logins.json >/dev/null",
+    )
+
+
+def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str) -> None:
     """Dovecot."""
     # Apart from its configuration, because that is reloaded (no session is dropped) and a drop-in needs a restart.
     settings(
         name="dovecot-unit",
         files=[_drop_in("dovecot.service")],
         activate="systemctl try-restart dovecot.service",
+    )
+    settings(
+        name="junk",
+        files=[rendered("store", "/etc/dovecot/sieve/junk.sieve")],
+        # Dovecot cannot write the compiled form itself, and would complain at each delivery.
+        activate="sievec /etc/dovecot/sieve/junk.sieve",
     )
     service(
         name="dovecot",
@@ -85,7 +119,10 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, decoy_hash: str
                 deliveries_per_user=DELIVERIES_PER_USER,
                 quota_grace=QUOTA_GRACE,
                 trash_room=TRASH_ROOM,
-                decoy=decoy_hash,
+                decoy=decoy(some_hash),
+                logins_port=LOGINS_PORT,
+                # secret as the hashes are, stable between two runs
+                logins_nonce=hashlib.sha256(b"logins " + some_hash.encode()).hexdigest(),
             ),
             rendered("store", OPENSSL),
             rendered("store", "/usr/local/lib/outpost/quota-warning", mode="0755", store=view),
@@ -94,6 +131,12 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, decoy_hash: str
         check=CHECK_DOVECOT,
         on_change="reload",
     )
+    # Dovecot 2.4 loses all of anvil's sockets when a reload takes one away, and then nobody can log in: seen.
+    once(
+        "no penalty per address",
+        unless="! [ -S /run/dovecot/anvil-auth-penalty ]",
+        command="systemctl restart dovecot.service",
+    )
 
 
 def _delivery_door(view: StoreView, certificates: Sequence[File]) -> None:
@@ -101,12 +144,6 @@ def _delivery_door(view: StoreView, certificates: Sequence[File]) -> None:
     service(
         name="lmtp-door",
         unit="stunnel@lmtp.service",
-    settings(
-        name="junk",
-        files=[rendered("store", "/etc/dovecot/sieve/junk.sieve")],
-        # Dovecot cannot write the compiled form itself, and would complain at each delivery.
-        activate="sievec /etc/dovecot/sieve/junk.sieve",
-    )
         files=[
             rendered("store", "/etc/stunnel/lmtp.conf", store=view, ports=ports),
             _drop_in("stunnel@lmtp.service"),

@@ -38,6 +38,8 @@ def configuration(store: StoreView) -> str:
         quota_grace=1,
         trash_room=1,
         decoy=decoy(HASH),
+        logins_port=1,
+        logins_nonce="nonce",
     )
     return file.content.decode()
 

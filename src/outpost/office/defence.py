@@ -19,6 +19,12 @@ ALARM_PORT = 10025
 TLS = "/etc/outpost/tls"
 
 
+def shaped_rate(view: MtaView) -> int:
+    """Rate in kbit/s that mail may leave with; 0 where it is not shaped (AMP-03)."""
+    link = view.office.link
+    return link.rate_kbit * link.shaped_percent // 100
+
+
 def policy_settings(view: MtaView) -> dict[str, Any]:
     """``/etc/outpost/policy.json`` (outpost.onhost.policy.Settings)."""
     office = view.office

@@ -8,6 +8,7 @@ span several fields in ``checks``. Field descriptions and examples feed ``docs/r
 from __future__ import annotations
 
 import re
+from datetime import date
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Annotated, Literal
 
@@ -78,7 +79,6 @@ def _one_role(value: object) -> object:
     return value
 
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 REFUSED_ATTACHMENTS = tuple(
     (  # noqa: SIM905 (readable as lines, not as a column)
         "ace ade adp app appinstaller application appref-ms appx appxbundle arc asp bas bat chm cmd com cpl dll "
@@ -90,6 +90,7 @@ REFUSED_ATTACHMENTS = tuple(
 )
 """Windows runs, mounts or installs these at a double click (Outlook blocks most of them), or no scanner here opens them."""
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _to_seconds(value: object) -> object:
@@ -210,11 +211,11 @@ class Alias(Part):
         description="Users or other aliases of this office.",
         examples=[["alice@po.example.com", "bob@po.example.com"]],
     )
-
     inside_only: bool = Field(
         default=False,
         description="Whether only the office's own users may write to it (`550 5.7.1` to everybody else).",
     )
+
 
 class Peer(Part):
     """Another mail system with a route and listener of its own (`[[peers]]`): head office, the client."""
@@ -244,7 +245,6 @@ class Peer(Part):
         "opportunistic choice: mail waits rather than travel in clear.",
         examples=["verify"],
     )
-    backup_mx: bool = Field(
     fingerprints: tuple[Annotated[str, Field(pattern=r"^[0-9A-F]{2}(:[0-9A-F]{2}){31}$")], ...] = Field(
         default=(),
         description='With `tls = "fingerprint"`: SHA-256 of the next hop\'s public key (DER), upper-case pairs with colons; '
@@ -255,6 +255,7 @@ class Peer(Part):
             ]
         ],
     )
+    backup_mx: bool = Field(
         default=False, description="Whether its next hop is also this office's MX of last resort (MX 20)."
     )
 
@@ -271,6 +272,13 @@ class Link(Part):
 
     rate_kbit: int = Field(
         default=1544, ge=64, description="Rate in kbit/s; the case study's T1 carries 1544."
+    )
+    shaped_percent: int = Field(
+        default=90,
+        ge=0,
+        le=100,
+        description="How much of it the MTA's mail may fill outwards; 0: no shaping. Below 100 the queue forms on the MTA, "
+        "where names and peers go first, and not in the provider's modem: 1389 of 1544 kbit/s leave the others 155.",
     )
 
 
@@ -311,18 +319,6 @@ class Limits(Part):
     imap_connections_per_user: int = Field(
         default=20, ge=4, description="Simultaneous IMAP sessions of one user from one address."
     )
-
-
-class Dns(Part):
-    """The office's zones (`[dns]`)."""
-
-    reverse: tuple[Network, ...] = Field(
-        default=(),
-        description="Networks whose reverse zones are delegated to the office; prefixes end on an octet (IPv4) or a "
-        "nibble (IPv6), as the delegation does.",
-        examples=[["192.0.2.0/24", "2001:db8:40::/48"]],
-    )
-    ttl: Duration = Field(
     messages_per_minute: int = Field(
         default=120,
         ge=1,
@@ -452,6 +448,18 @@ class Policy(Part):
     macros: Literal["refuse", "accept"] = Field(
         default="refuse", description="Office documents that contain a program, whatever their name."
     )
+
+
+class Dns(Part):
+    """The office's zones (`[dns]`)."""
+
+    reverse: tuple[Network, ...] = Field(
+        default=(),
+        description="Networks whose reverse zones are delegated to the office; prefixes end on an octet (IPv4) or a "
+        "nibble (IPv6), as the delegation does.",
+        examples=[["192.0.2.0/24", "2001:db8:40::/48"]],
+    )
+    ttl: Duration = Field(
         default=3600,
         description="How long others may keep a record. Every rollover waits two of them before it goes on.",
         examples=["1h"],
@@ -555,6 +563,12 @@ class Scanner(Part):
     network_checks: bool = Field(
         default=True, description="Whether Rspamd may ask block lists and other services on the network."
     )
+    trusted_sealers: tuple[Fqdn, ...] = Field(
+        default=(),
+        description="Domains of forwarders and mailing lists whose ARC seal (RFC 8617) is believed: what they saw pass DMARC "
+        "is not refused because their own changes broke the signature. Peers' domains are among them by themselves.",
+        examples=[["lists.example.org"]],
+    )
 
 
 class TrustedAuthority(Part):
@@ -563,12 +577,6 @@ class TrustedAuthority(Part):
     name: str = Field(description="File name beside office.toml.")
     pem: str = Field(description="Its content, read when the office is loaded.", repr=False)
 
-    trusted_sealers: tuple[Fqdn, ...] = Field(
-        default=(),
-        description="Domains of forwarders and mailing lists whose ARC seal (RFC 8617) is believed: what they saw pass DMARC "
-        "is not refused because their own changes broke the signature. Peers' domains are among them by themselves.",
-        examples=[["lists.example.org"]],
-    )
 
 class ProvidedCertificate(Part):
     """A public certificate that an authority issued by hand (`HOST.pem` beside office.toml)."""
@@ -682,6 +690,17 @@ class Maintenance(Part):
     )
 
 
+class Attack(Part):
+    """Whether the office agrees to be attacked by its own administrators (`[attack]`)."""
+
+    consent_until: date | None = Field(
+        default=None,
+        description="Last day on which `./outpost attack` may be run against this office; never without it (the lab needs none). "
+        "Attacks that take something down stay in the lab all the same.",
+        examples=["2026-12-31"],
+    )
+
+
 class Encryption(Part):
     """Who can read the office's secrets (`[secrets]`)."""
 
@@ -717,6 +736,7 @@ class Office(Part):
     smarthost: Smarthost | None = Field(default=None, description="Relay for Internet mail.")
     link: Link = Field(default=Link(), description="The line to the Internet.")
     limits: Limits = Field(default=Limits(), description="Sizes and counts.")
+    policy: Policy = Field(default=Policy(), description="What mail may look like.")
     dns: Dns = Field(default=Dns(), description="The office's zones.")
     resolver: Resolver = Field(default=Resolver(), description="Name resolution on the hosts.")
     archive: Archive = Field(default=Archive(), description="Package sources.")
@@ -727,6 +747,7 @@ class Office(Part):
     ssh: Ssh = Field(default=Ssh(), description="Administrators' access.")
     webmail: Webmail = Field(default=Webmail(), description="Webmail.")
     maintenance: Maintenance = Field(default=Maintenance(), description="When hosts may be changed.")
+    attack: Attack = Field(default=Attack(), description="Consent to attacks.")
     secrets: Encryption = Field(default=Encryption(), description="Readers of secrets.age.")
 
     @property
@@ -746,7 +767,6 @@ class Office(Part):
         """Hosts of one role, in the order of the file; the first is the primary where that matters (DNS)."""
         return tuple(host for host in self.hosts if host.role == role)
 
-    policy: Policy = Field(default=Policy(), description="What mail may look like.")
     def zones_of_kind(self, kind: ZoneKind) -> tuple[Zone, ...]:
         """Zones of one kind, in the order of the file."""
         return tuple(zone for zone in self.zones.values() if zone.kind == kind)

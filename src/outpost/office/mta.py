@@ -219,11 +219,6 @@ class MtaView:
         return self.office.scanner.signatures == "local"
 
     @property
-    def signature_proxy(self) -> SplitResult | None:
-        """The HTTP proxy by which freshclam leaves, where the host must not do so itself."""
-        return urlsplit(self.office.archive.proxy) if self.office.archive.proxy else None
-
-    @property
     def trusted_sealers(self) -> tuple[str, ...]:
         """Domains whose ARC seals are believed: the peers' own, and those that the office file names."""
         peers = (domain for peer in self.office.peers for domain in peer.domains)
@@ -246,6 +241,11 @@ class MtaView:
             "".join(f"[{letter}{letter.upper()}]" if letter.isalpha() else letter for letter in ending)
             for ending in self.office.policy.refused_attachments
         )
+
+    @property
+    def signature_proxy(self) -> SplitResult | None:
+        """The HTTP proxy by which freshclam leaves, where the host must not do so itself."""
+        return urlsplit(self.office.archive.proxy) if self.office.archive.proxy else None
 
     @staticmethod
     def _sockets(addresses: tuple[IPAddress, ...], port: int) -> tuple[str, ...]:

@@ -1,0 +1,158 @@
+"""Whether a login may be tried: Dovecot asks before and tells the outcome after (its auth policy protocol, HTTP and JSON).
+
+AUT-03. What is counted is *different* wrong passwords for one account, never connections or attempts: a telephone that
+keeps trying an old password counts once. Dovecot sends a keyed hash, not the password.
+
+- Places an account has logged in from before have a count of their own. A guesser elsewhere cannot lock the owner out of
+  the places he uses, and the account stays shut to all other places however often the guesser changes his address.
+- An address from which many accounts are tried answers only for accounts that have logged in there before: colleagues
+  behind the same address keep working.
+
+After half the allowed failures each further attempt waits, then the account answers no more until the oldest failure is
+as old as the ban is long. Counters live in memory: a restart forgets them, which is also how an administrator lifts a ban.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+SETTINGS = Path("/etc/outpost/logins.json")
+KNOWN_FOR = 30 * 86400
+"""Seconds a place stays a usual one after the last login from it."""
+SPRAYING = 5
+"""An address may fail at this many times as many passwords as one account, over all accounts."""
+LONGEST_WAIT = 8
+REMEMBERED = 20_000
+
+REFUSE = -1
+Key = tuple[str, str]
+
+
+@dataclass
+class Logins:
+    """The decisions, apart from sockets.
+
+    Attributes:
+        failures: Different wrong passwords within `ban` seconds that shut an account.
+    """
+
+    domain: str
+    failures: int
+    ban: int
+    clock: Callable[[], float] = time.monotonic
+    known: dict[Key, float] = field(default_factory=dict)
+    wrong: dict[Key, dict[str, float]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def allow(self, login: str, remote: str) -> int:
+        """0 to go on at once, seconds to wait first, or -1 to refuse whatever the password."""
+        with self.lock:
+            account = self._account(login)
+            if not self._is_known(account, remote) and self._count(("", remote)) >= SPRAYING * self.failures:
+                return REFUSE
+            count = self._count(self._place(account, remote))
+            if count >= self.failures:
+                return REFUSE
+            free = self.failures // 2
+            return 0 if count < free else int(min(2 ** (count - free), LONGEST_WAIT))
+
+    def report(self, login: str, remote: str, password: str, *, success: bool) -> bool:
+        """Note an outcome; true when it shut the account."""
+        with self.lock:
+            account, now = self._account(login), self.clock()
+            if len(self.wrong) + len(self.known) > REMEMBERED:
+                self._forget(now)
+            place = self._place(account, remote)
+            if success:
+                self.known[account, remote] = now
+                self.wrong.pop((account, remote), None)
+                return False
+            before = self._count(place)
+            if not self._is_known(account, remote):
+                self.wrong.setdefault(("", remote), {})[f"{account} {password}"] = now
+            self.wrong.setdefault(place, {}).setdefault(password, now)
+            return before < self.failures <= self._count(place)
+
+    def _account(self, login: str) -> str:
+        lowered = login.strip().lower()
+        return lowered if "@" in lowered else f"{lowered}@{self.domain}"
+
+    def _is_known(self, account: str, remote: str) -> bool:
+        return self.clock() - self.known.get((account, remote), float("-inf")) < KNOWN_FOR
+
+    def _place(self, account: str, remote: str) -> Key:
+        return (account, remote if self._is_known(account, remote) else "")
+
+    def _count(self, key: Key) -> int:
+        now = self.clock()
+        recent = {password: at for password, at in self.wrong.get(key, {}).items() if now - at < self.ban}
+        if recent:
+            self.wrong[key] = recent
+        else:
+            self.wrong.pop(key, None)
+        return len(recent)
+
+    def _forget(self, now: float) -> None:
+        for key in list(self.wrong):
+            self._count(key)
+        self.known = {key: at for key, at in self.known.items() if now - at < KNOWN_FOR}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection of Dovecot's."""
+
+    protocol_version = "HTTP/1.1"
+    logins: Logins
+
+    def do_POST(self) -> None:
+        """``?command=allow`` and ``?command=report``."""
+        try:
+            said: dict[str, Any] = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+            answer = self._answer(said)
+        except (ValueError, TypeError, AttributeError):
+            answer = 0
+        body = json.dumps(
+            {"status": answer, "msg": "Authentication failed." if answer < 0 else "ok"}
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _answer(self, said: dict[str, Any]) -> int:
+        login, remote = str(said.get("login", "")), str(said.get("remote", ""))
+        if "command=allow" in self.path:
+            return self.logins.allow(login, remote)
+        # what was refused here was not tried
+        if "command=report" in self.path and not said.get("policy_reject"):
+            success = bool(said.get("success"))
+            if self.logins.report(login, remote, str(said.get("pwhash", "")), success=success):
+                sys.stderr.write(
+                    f"<4>login shut: {login}, {self.logins.failures} different wrong passwords\n"
+                )
+                sys.stderr.flush()
+        return 0
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (its name in the base class)
+        """Dovecot logs each login already."""
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    settings = json.loads(SETTINGS.read_text())
+    Handler.logins = Logins(settings["domain"], settings["failures"], settings["ban"])
+    with ThreadingHTTPServer(("127.0.0.1", settings["port"]), Handler) as server:
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
