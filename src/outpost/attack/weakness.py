@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from outpost.attack.ground import Ground
 
 SAVED = "/root/outpost-attack"
+# not a reload: its old workers answer for a while yet
+RSPAMD_RESTARTS = (
+    "systemctl restart rspamd && timeout 30 sh -c "
+    "'until [ -S /var/spool/postfix/rspamd/milter.sock ]; do sleep 0.2; done' && sleep 1"
+)
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,7 @@ def rspamd(what: str, **files: str) -> Weakness:
         what=what,
         keeps=("/etc/rspamd",),
         steps=" && ".join(steps),
-        activate="systemctl reload rspamd && timeout 20 sh -c "
-        "'until [ \"$(rspamc ping 2>&1 | grep -c pong)\" != 0 ]; do sleep 0.3; done; true'",
+        activate=RSPAMD_RESTARTS,
     )
 
 

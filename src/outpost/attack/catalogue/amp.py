@@ -101,3 +101,33 @@ async def a_hundred_recipients_on_25(ground: Ground, seen: Evidence) -> None:
         said = await session.say_all([f"RCPT TO:<{recipient}>" for recipient in recipients])
         seen.expect_all(said, "250 2.1.5")
         await session.say("RSET")
+
+
+@attack("6f")
+async def a_large_message_to_many_destinations(ground: Ground, seen: Evidence) -> None:
+    """Bytes times destinations is what a message costs the line (AMP-05)."""
+    budget = int(ground.office.limits.message_budget)
+    size = int(ground.office.limits.message_size) - 2**20
+    count = min(budget // size + 5, ground.office.limits.recipients_per_message)
+    line = b"0123456789abcdef" * 4 + b"\r\n"
+    async with await ground.submission(seen, "carol") as session:
+        own = f"carol@{ground.domain}"
+        said = await session.say(f"MAIL FROM:<{own}> SIZE={size}")
+        for number in range(count):
+            said = await session.say(f"RCPT TO:<reader@domain{number}.internet.test>")
+            if not said.good:
+                break
+        if said.good:
+            body = letter(own, "list@internet.test", token()) + line * (size // len(line) - 100)
+            said = await session.message(body, patience=180)
+        seen.expect(
+            said,
+            "552 5.3.4",
+            "452 5.3.4",
+            "451 4.7.1",
+            "450 4.7.1",
+            what=f"{size // 2**20} MiB to {count} destinations",
+        )
+    await ground.on_mta(
+        'postqueue -j | grep -F internet.test | sed \'s/.*"queue_id": *"\\([^"]*\\)".*/\\1/\' | postsuper -d - 2>/dev/null; true'
+    )

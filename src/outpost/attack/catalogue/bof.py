@@ -8,7 +8,7 @@ import random
 from outpost.attack.evidence import Evidence
 from outpost.attack.ground import Ground, letter, token
 from outpost.attack.registry import attack
-from outpost.attack.weakness import postfix
+from outpost.attack.weakness import postfix, rspamd
 from outpost.attack.wire import CLOSED, SILENT, Session, unverified
 
 SESSIONS = 300
@@ -301,3 +301,30 @@ async def three_hundred_random_sessions(ground: Ground, seen: Evidence) -> None:
 @attack("2n")
 async def ten_thousand_random_sessions(ground: Ground, seen: Evidence) -> None:
     await fuzz(ground, seen, MANY_SESSIONS, seed=5)
+
+
+@attack(
+    "2o", without=rspamd("the filter's bounds on headers and nesting", force_actions="enabled = false;\n")
+)
+async def huge_headers_and_deep_nesting(ground: Ground, seen: Evidence) -> None:
+    victim = ground.victim()
+    many = "".join(f"X-Padding-{number}: {'y' * 900}\r\n" for number in range(400))
+    deep = b"Content-Type: text/plain\r\n\r\ncore\r\n"
+    for level in range(120):
+        deep = (
+            b'Content-Type: multipart/mixed; boundary="b%d"\r\n\r\n--b%d\r\n' % (level, level)
+            + deep
+            + b"--b%d--\r\n" % level
+        )
+    start = f"From: {victim}\r\nTo: {ground.someone()}\r\nSubject: deep\r\nDate: Tue, 3 Nov 2026 10:00:00 +0000\r\nMIME-Version: 1.0\r\n"
+    for name, message in {
+        "360 kB of header": letter(victim, ground.someone(), token(), extra=many),
+        "120 levels of MIME": start.encode() + deep,
+    }.items():
+        async with await ground.smtp(seen, ground.stranger) as session:
+            await session.say(f"MAIL FROM:<{victim}>")
+            await session.say(f"RCPT TO:<{ground.reader()}>")
+            seen.expect(
+                await session.message(message), "554 5.7.1", "552 5.", "554 5.6.", "550 5.", what=name
+            )
+    await ground.nothing_at(victim, seen)

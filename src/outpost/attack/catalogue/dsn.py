@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 
 from outpost.attack import content
 from outpost.attack.evidence import Evidence
 from outpost.attack.ground import Ground, letter, token
 from outpost.attack.registry import attack
 from outpost.attack.weakness import postfix, rspamd
-from outpost.attack.wire import Reply
+from outpost.attack.wire import Reply, Session
+from outpost.errors import OutpostError
+from outpost.office import ports
 
 SESSIONS = 12
 
@@ -149,3 +152,73 @@ async def spam_is_refused_and_not_returned(ground: Ground, seen: Evidence) -> No
         message = letter(victim, ground.reader(), token()) + content.gtube() + b"\r\n"
         seen.expect(await session.message(message), "554 5.7.1", "550 5.7.1")
     await ground.nothing_at(victim, seen)
+
+
+SCRIPT = 'require "vacation"; vacation :days 1 :subject "away" "I am on leave.";'
+
+
+async def _sieve(ground: Ground, seen: Evidence, name: str, *commands: str) -> None:
+    """Commands to ManageSieve (RFC 5804) with a user's own login."""
+    session = Session(await ground.lan.connect(ground.store, ports.MANAGESIEVE), seen.session())
+
+    async def answer() -> str:
+        while True:
+            line = (await asyncio.wait_for(session.reader.readline(), 10)).decode().rstrip()
+            session.note(f"S: {line}")
+            if not line or line.startswith(("OK", "NO", "BYE")):
+                return line
+
+    await answer()
+    await session.send(b"STARTTLS\r\n")
+    await answer()
+    await session.start_tls(ground.role("store").fqdn, ground.trust)
+    await answer()
+    address = f"{name}@{ground.domain}"
+    secret = base64.b64encode(f"\0{address}\0{ground.password(address)}".encode()).decode()
+    await session.send(
+        f'AUTHENTICATE "PLAIN" "{secret}"\r\n'.encode(), told=f"AUTHENTICATE PLAIN (as {name})"
+    )
+    for command in ("", *commands):
+        if command:
+            await session.send(command.encode())
+        if not (said := await answer()).startswith("OK"):
+            raise OutpostError(f"ManageSieve: {said}")
+    session.close()
+
+
+@attack("1g")
+async def automatic_replies(ground: Ground, seen: Evidence) -> None:
+    """Carol is away. Her answer goes to people who wrote to her, once, and never to robots, lists and bounces."""
+    script = f'PUTSCRIPT "attack" {{{len(SCRIPT)}+}}\r\n{SCRIPT}\r\n'
+    await _sieve(ground, seen, "carol", script, 'SETACTIVE "attack"\r\n')
+    recipient = f"carol@{ground.domain}"
+    silent = {
+        "a list": "List-Id: <team.internet.test>\r\nPrecedence: list\r\n",
+        "a robot": "Auto-Submitted: auto-generated\r\n",
+        "bulk mail": "Precedence: bulk\r\n",
+    }
+    victims: dict[str, str] = {}
+    person = ground.victim()
+    try:
+        for name, extra in {**silent, "a person": "", "the same person again": "", "a bounce": ""}.items():
+            sender = "" if name == "a bounce" else person if "person" in name else ground.victim()
+            victims[name] = sender
+            async with await ground.smtp(seen, ground.stranger) as session:
+                await session.say(f"MAIL FROM:<{sender}>")
+                await session.say(f"RCPT TO:<{recipient}>")
+                author = sender or "someone@internet.test"
+                answer = await session.message(letter(author, recipient, token(), extra=extra))
+                seen.expect(answer, "250", what=name)
+        await ground.settled()
+        for _ in range(40):  # her answer to the person is what is waited for
+            if await ground.sink(person):
+                break
+            await asyncio.sleep(0.25)
+        await ground.settled()
+        got = await ground.sink(person)
+        seen.check(got == 1, "one answer to a person who wrote twice", f"{got} answers")
+        for name in silent:
+            got = await ground.sink(victims[name])
+            seen.check(got == 0, f"no answer to {name}", f"{got} answers to {name}")
+    finally:
+        await _sieve(ground, seen, "carol", 'SETACTIVE ""\r\n', 'DELETESCRIPT "attack"\r\n')

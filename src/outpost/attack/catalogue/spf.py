@@ -176,3 +176,29 @@ async def one_signed_message_replayed(ground: Ground, seen: Evidence) -> None:
         "a limit (450 4.7.1 or 4.2.0) before 150 copies",
         f"{len(answers)} sent, last: {last.brief}",
     )
+
+
+@attack("4j", without=rspamd("what the filter remembers of sent mail", force_actions="enabled = false;\n"))
+async def a_bounce_for_mail_never_sent(ground: Ground, seen: Evidence) -> None:
+    mark, recipient = token(), ground.reader()
+    quoted = letter(recipient, "nobody@internet.test", mark)
+    bounce = (
+        f"From: MAILER-DAEMON@internet.test\r\nTo: {recipient}\r\nSubject: Undelivered Mail Returned to Sender\r\n"
+        f"Date: Tue, 3 Nov 2026 10:00:00 +0000\r\nMessage-ID: <{mark}@mx.internet.test>\r\nAuto-Submitted: auto-replied\r\n"
+        "MIME-Version: 1.0\r\n"
+        'Content-Type: multipart/report; report-type=delivery-status; boundary="cut"\r\n\r\n'
+        "--cut\r\nContent-Type: text/plain\r\n\r\nYour message could not be delivered.\r\n"
+        "--cut\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.internet.test\r\n\r\n"
+        "Final-Recipient: rfc822; nobody@internet.test\r\nAction: failed\r\nStatus: 5.1.1\r\n"
+        "--cut\r\nContent-Type: message/rfc822\r\n\r\n"
+    ).encode() + quoted + b"\r\n--cut--\r\n"  # fmt: skip
+    answer = await _letter_from(ground, seen, "", bounce, ground.stranger, recipient)
+    if not answer.good:
+        seen.expect(answer, "554 5.7.1", "550 5.7.1")
+        return
+    await ground.settled()
+    found = await ground.on(
+        ground.role("store").name, f"cat $(grep -rlsF {mark} /srv/mail) /dev/null | head -n 40"
+    )
+    marked = "X-Office-Bounce" in found or "X-Spam" in found
+    seen.check(marked, "refused, or delivered with a mark", "marked" if marked else "delivered as it is")

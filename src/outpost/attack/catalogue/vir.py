@@ -9,7 +9,7 @@ from outpost.attack import content
 from outpost.attack.evidence import Evidence
 from outpost.attack.ground import Ground, letter, token
 from outpost.attack.registry import attack
-from outpost.attack.weakness import Weakness, rspamd
+from outpost.attack.weakness import RSPAMD_RESTARTS, Weakness, rspamd
 from outpost.attack.wire import Reply
 
 NO_SCANNER = rspamd(
@@ -73,7 +73,9 @@ async def twenty_five_archives_deep(ground: Ground, seen: Evidence) -> None:
 
 @attack("7e", without=NO_SCANNER)
 async def an_archive_bomb(ground: Ground, seen: Evidence) -> None:
-    bomb = await asyncio.to_thread(content.bomb)  # packing it takes a while, and the probe must not wait for that
+    bomb = await asyncio.to_thread(
+        content.bomb
+    )  # packing it takes a while, and the probe must not wait for that
     await _try(ground, seen, "20 x 20 MB of zeros", {"bomb.zip": bomb}, "554 5.7.1")
 
 
@@ -138,7 +140,7 @@ FAIL_OPEN = Weakness(
     what="milter_default_action=accept; SCANNER_DOWN off",
     keeps=("/etc/postfix/main.cf", "/etc/rspamd"),
     steps="postconf -e milter_default_action=accept && printf 'enabled = false;\\n' >> /etc/rspamd/override.d/force_actions.conf",
-    activate="postfix reload && systemctl reload rspamd && sleep 2",
+    activate=f"postfix reload && {RSPAMD_RESTARTS}",
 )
 
 
