@@ -34,6 +34,8 @@ UPKEEP = frozenset(
     (
         "administration",
         "certificates",
+        "proving names to the certificate authority",
+        "whether a mailbox has room",
         "packages and upgrades",
         "proving names to the certificate authority",
         "resolving names",
