@@ -63,7 +63,7 @@ def filter_facts(view: MtaView) -> dict[str, Any]:
             for peer in office.peers
             for domain in peer.domains
         },
-        "own_addresses": ["127.0.0.1", "::1", *(str(address) for address in view.me.all_addresses)],
+        "own_addresses": ["127.0.0.1", "::1"],
         "store_addresses": [str(address) for address in view.store_addresses],
         "forged_own": policy.forged_own,
         "forged_peer": policy.forged_peer,

@@ -335,7 +335,7 @@ class Limits(Part):
         default=100,
         ge=10,
         description="Messages from strangers that one mailbox takes in ten minutes (`450 4.7.1`, so that honest mail comes "
-        "again). 100 messages of 288 KiB are 28 MiB: a mail bomb holds a quarter of a 1544 kbit/s line, not all of it.",
+        "again), half of them from one network (/24, /64). 100 messages of 288 KiB are 28 MiB: a mail bomb holds a quarter of a 1544 kbit/s line, not all of it.",
     )
     user_recipients: int = Field(
         default=300,

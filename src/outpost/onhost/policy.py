@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.message import EmailMessage
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ class Decisions:
         full = [await self.full(mailbox, size) for mailbox in mailboxes]
         if full and all(full):
             return FULL
-        if rated and not all(self._room(mailbox) for mailbox in mailboxes):
+        client = _network(request.get("client_address", ""))
+        if rated and not all(self._room(mailbox, client) for mailbox in mailboxes):
             return BOMBED
         return DUNNO
 
@@ -125,8 +127,12 @@ class Decisions:
         address = f"{local.partition('+')[0]}@{domain}"
         return self.settings.aliases.get(address, [address])
 
-    def _room(self, mailbox: str) -> bool:
-        return self._take(self.mailboxes, mailbox, self.settings.mailbox_messages, TEN_MINUTES)
+    def _room(self, mailbox: str, client: str) -> bool:
+        # half for one network of senders: a bomb from there leaves room for everybody else's mail
+        most = self.settings.mailbox_messages
+        return self._take(self.mailboxes, f"{mailbox} {client}", most // 2, TEN_MINUTES) and self._take(
+            self.mailboxes, mailbox, most, TEN_MINUTES
+        )
 
     # Outgoing ---------------------------------------------------------------------------------------------------
 
@@ -236,6 +242,14 @@ class Store:
         if self.link is not None:
             self.link[1].close()
         self.link = None
+
+
+def _network(address: str) -> str:
+    """The /24 or /64 of an address."""
+    try:
+        return str(ip_network((address, 64 if ":" in address else 24), strict=False))
+    except ValueError:
+        return address
 
 
 def say(priority: int, line: str) -> None:

@@ -1,0 +1,109 @@
+"""The MTA's policy service: what it answers to whom, with a clock and a store of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from outpost.onhost.policy import BOMBED, DUNNO, FULL, Decisions, Settings
+
+
+class World:
+    """A clock that stands still unless told, a store with full mailboxes, and a postmaster."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.full: set[str] = set()
+        self.told: list[str] = []
+        settings = Settings(
+            socket="",
+            domain="po.test",
+            aliases={"all@po.test": ["a@po.test", "b@po.test"]},
+            mailbox_messages=20,
+            user_recipients=10,
+            user_hold=600,
+            message_budget=1000,
+            store={},
+            postmaster="a@po.test",
+            alarm_port=0,
+        )
+        self.decisions = Decisions(
+            settings, self._full, lambda login, _: self.told.append(login), lambda: self.now
+        )
+
+    async def _full(self, mailbox: str, _: str) -> bool:
+        return mailbox in self.full
+
+    def ask(self, context: str = "stranger", **request: Any) -> str:
+        asked = {"protocol_state": "RCPT", "policy_context": context, "client_address": "192.0.2.1"}
+        return asyncio.run(self.decisions.answer(asked | {name: str(said) for name, said in request.items()}))
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_full_mailbox_is_told_at_rcpt_and_the_others_are_open(world: World) -> None:
+    world.full = {"a@po.test"}
+    for recipient in ("a@po.test", "A@PO.test", "a+list@po.test"):
+        assert world.ask(recipient=recipient) == FULL
+        assert world.ask("peer", recipient=recipient) == FULL
+    assert world.ask(recipient="b@po.test") == DUNNO
+
+
+def test_an_alias_is_full_when_all_its_members_are(world: World) -> None:
+    world.full = {"a@po.test"}
+    assert world.ask(recipient="all@po.test") == DUNNO
+    world.full = {"a@po.test", "b@po.test"}
+    assert world.ask(recipient="all@po.test") == FULL
+
+
+def test_a_bomb_stops_and_leaves_room_for_others(world: World) -> None:
+    answers = [world.ask(recipient="a@po.test") for _ in range(12)]
+    assert answers == [DUNNO] * 10 + [BOMBED] * 2
+    assert world.ask(recipient="a@po.test", client_address="198.51.100.1") == DUNNO
+    assert world.ask(recipient="b@po.test") == DUNNO
+    assert world.ask("peer", recipient="a@po.test") == DUNNO
+    world.now += 60  # a tenth of ten minutes: one more of the ten
+    assert world.ask(recipient="a@po.test") == DUNNO
+    assert world.ask(recipient="a@po.test") == BOMBED
+
+
+def test_bombs_from_everywhere_stop_as_well(world: World) -> None:
+    answers = [world.ask(recipient="a@po.test", client_address=f"198.51.{n}.1") for n in range(21)]
+    assert answers == [DUNNO] * 20 + [BOMBED]
+
+
+def test_an_account_that_sends_too_much_is_held_and_told_of_once(world: World) -> None:
+    def send() -> str:
+        return world.ask("user", sasl_username="a@po.test", recipient="x@elsewhere.test")
+
+    assert [send()[:9] for _ in range(13)] == [DUNNO] * 10 + ["450 4.7.1"] * 3
+    assert world.told == ["a@po.test"]
+    assert world.ask("user", sasl_username="b@po.test", recipient="x@elsewhere.test") == DUNNO
+    world.now += 599
+    assert send().startswith("450 4.7.1")
+    world.now += 2
+    assert send() == DUNNO
+
+
+def test_bytes_times_destinations_are_bounded(world: World) -> None:
+    def name(domain: str, size: int) -> str:
+        return world.ask("user", sasl_username="a@po.test", recipient=f"x@{domain}", size=size, instance="1")
+
+    assert name("one.test", 400) == DUNNO
+    assert name("one.test", 400) == DUNNO
+    assert name("po.test", 400) == DUNNO  # inside: it does not cross the line
+    assert name("two.test", 400) == DUNNO
+    assert name("three.test", 400).startswith("552 5.3.4")
+
+
+def test_a_size_that_was_not_declared_is_found_at_the_end(world: World) -> None:
+    for domain in ("one.test", "two.test"):
+        asked = {"recipient": f"x@{domain}", "size": 0, "instance": "2"}
+        assert world.ask("user", sasl_username="a@po.test", **asked) == DUNNO
+    end = world.ask("user", protocol_state="END-OF-MESSAGE", size=501, instance="2")
+    assert end.startswith("552 5.3.4")
