@@ -34,6 +34,13 @@ def test_the_office_withstands(campaign: Campaign, plan: AttackPlan) -> None:
     assert result.verdict == "defended", told(result)
 
 
+def test_honest_people_notice_nothing_of_the_gentle_attacks(campaign: Campaign) -> None:
+    """Greetings, deliveries, the queue and the daemons' health stay within bounds while they run together."""
+    if not campaign.wanted:
+        pytest.skip("none of the gentle attacks was chosen")
+    assert campaign.result(campaign.wanted[0]).broken == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("plan", plans(slow=True), ids=name)
 def test_the_office_withstands_at_length(campaign: Campaign, plan: AttackPlan) -> None:

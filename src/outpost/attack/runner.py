@@ -130,9 +130,9 @@ async def _wave(ground: Ground, wave: list[tuple[AttackPlan, Attack]], *, probe:
     broken = window.broken()
     for result in results:
         result.window = window
-        # what broke while several ran is held against each of them: running them singly tells which it was
+        # what broke while several ran is nobody's alone: it is told of all, and `--only` finds out whose it is
         result.broken = broken
-        if broken and result.verdict == "defended":
+        if broken and len(wave) == 1 and result.verdict == "defended":
             result.verdict = "BREACHED"
     return results
 

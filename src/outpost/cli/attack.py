@@ -56,7 +56,7 @@ def attack_office(
     failed = [
         result
         for result in results
-        if result.verdict == "BREACHED" or (result.without and not result.without[0])
+        if result.verdict == "BREACHED" or result.broken or (result.without and not result.without[0])
     ]
     return 1 if failed or all(result.verdict == "not run" for result in results) else 0
 
@@ -169,7 +169,7 @@ def _show(result: Any, *, transcripts: bool) -> None:
         return
     out.print(f"         expected: {escape(plan.expectation)}")
     out.print(f"         observed: {escape(result.observed)}")
-    for line in result.broken:
+    for line in result.broken if plan.alone else ():
         out.print(f"         [red]meanwhile: {escape(line)}[/]")
     if result.window and plan.alone:
         out.print(f"         [dim]{escape(result.window.brief())}[/]")
@@ -205,8 +205,12 @@ def _verdict(target: Target, results: list[Any]) -> None:
     if tried:
         out.print(f"positive controls: {len(tried) - len(weak)} of {len(tried)} attacks succeed without their defence"
                   + (f"; not {', '.join(weak)}" if weak else ""))  # fmt: skip
-    style = "bold red" if counts["BREACHED"] else "bold green"
-    word = "BREACHED" if counts["BREACHED"] else "DEFENDED"
+    noticed = sorted({line for result in results for line in result.broken})
+    for line in noticed:
+        out.print(f"[red]honest people noticed: {escape(line)}[/]")
+    breached = bool(counts["BREACHED"] or noticed)
+    style = "bold red" if breached else "bold green"
+    word = "BREACHED" if breached else "DEFENDED"
     out.print(
         f"{escape(target.title)}: [{style}]{word}[/] ({', '.join(f'{count} {name}' for name, count in counts.items())})"
     )
