@@ -109,14 +109,18 @@ def _filter(view: MtaView, secrets: Secrets) -> None:
     """Rspamd and the keys it signs with."""
     keys: list[File] = []
     signing: dict[str, str] = {}
-    for selector, pair in secrets.signing.items():
+    # A retired pair stays on the host: until the reload is through, workers still sign with it, and unsigned mail
+    # is refused by others.
+    for selector, pair in secrets.loaded.items():
         for algorithm, key in (
             ("rsa", pair.rsa.get_secret_value()),
             ("ed25519", dkim_ed25519_key(pair.ed25519.get_secret_value())),
         ):
             name = dkim_selector(selector, algorithm)
-            signing[name] = f"/etc/rspamd/dkim/{name}.key"
-            keys.append(text(signing[name], key, mode="0640", group="_rspamd", secret=True))
+            path = f"/etc/rspamd/dkim/{name}.key"
+            if selector in secrets.signing:
+                signing[name] = path
+            keys.append(text(path, key, mode="0640", group="_rspamd", secret=True))
     # In the spool, because Postfix is chrooted there; its group may connect, nobody else may look.
     directory("/var/spool/postfix/rspamd", owner="_rspamd", group="postfix", mode="2750")
     _sandbox("rspamd.service")
