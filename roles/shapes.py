@@ -471,6 +471,10 @@ def _packages(
     missing = [name for name in names if name not in installed]
     if not missing:
         return
+    for each in missing:
+        report(
+            Finding("package", each, "not installed", "what its role needs it for is not done", ("SYS-04",))
+        )
     steps = ["set -eu", "export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8"]
     # A policy that refuses starts lives only as long as this run: later upgrades must restart their daemons.
     steps.append(

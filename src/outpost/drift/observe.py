@@ -38,7 +38,7 @@ WATCHED = (
     "/etc/profile.d", "/etc/redis", "/etc/roundcube", "/etc/rspamd", "/etc/rsyslog.d", "/etc/security", "/etc/ssh",
     "/etc/stunnel", "/etc/sudoers.d", "/etc/sysctl.d", "/etc/systemd", "/etc/tmpfiles.d", "/etc/udev/rules.d",
     "/etc/unbound", "/root/.ssh", "/run/systemd/system", "/run/systemd/system.control", "/etc/systemd/system.control", "/usr/local/bin",
-    "/usr/local/lib", "/usr/local/sbin", "/var/spool/cron", "/etc/environment.d",
+    "/usr/local/lib", "/usr/local/sbin", "/usr/local/share/ca-certificates", "/var/spool/cron", "/etc/environment.d",
 )  # fmt: skip
 SINGLE = (
     "/etc/ld.so.preload",
