@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from outpost.attack.evidence import Evidence
 from outpost.attack.ground import Ground, letter, token
 from outpost.attack.registry import attack
-from outpost.attack.weakness import Weakness, postfix
+from outpost.attack.weakness import Weakness, edited, postfix
 
 
 @attack(
@@ -130,4 +131,33 @@ async def a_large_message_to_many_destinations(ground: Ground, seen: Evidence) -
         )
     await ground.on_mta(
         'postqueue -j | grep -F internet.test | sed \'s/.*"queue_id": *"\\([^"]*\\)".*/\\1/\' | postsuper -d - 2>/dev/null; true'
+    )
+
+
+@attack(
+    "6b",
+    without=edited(
+        "mta",
+        "shaping of outgoing mail",
+        "/usr/local/lib/outpost/shape",
+        r's/^\[ "\$1" = start \] .*/exit 0/',
+        "systemctl restart outpost-shaping",
+    ),
+)
+async def a_large_message_over_the_line(ground: Ground, seen: Evidence) -> None:
+    """Three MiB leave no faster than the line carries them, and whoever else uses it does not wait (AMP-03)."""
+    own, reader, mark, size = f"carol@{ground.domain}", ground.victim(), token(), 3 * 2**20
+    line = b"0123456789abcdef" * 4 + b"\r\n"
+    async with await ground.submission(seen, "carol") as session:
+        await session.say(f"MAIL FROM:<{own}>")
+        await session.say(f"RCPT TO:<{reader}>")
+        seen.expect(await session.message(letter(own, reader, mark) + line * (size // len(line))), "250")
+    started = time.monotonic()
+    while not await ground.sink(reader) and time.monotonic() - started < 120:
+        await asyncio.sleep(0.5)
+    took = time.monotonic() - started
+    rate = size * 8 / 1000 / took
+    limit = ground.office.link.rate_kbit
+    seen.check(
+        rate <= limit, f"at most {limit} kbit/s", f"{size >> 20} MiB in {took:.0f} s: {rate:.0f} kbit/s"
     )
