@@ -53,7 +53,7 @@ def test_ssh_opens_with_the_instances_key_and_pinned_host_key(lab: Instance) -> 
 
 
 def test_dns_is_validated_from_the_root_down_to_the_office(lab: Instance) -> None:
-    names = [(zone.name, "SOA") for zone in dnszones.zones(lab)]
+    names = [(zone.name, "SOA") for zone in dnszones.zones(lab) if zone.trusted]
     names += [(f"{lab.office.domain}.", "MX"), ("_25._tcp.mx.internet.test.", "TLSA")]
     for name, rrtype in names:
         answer = on(lab, "gw", "kdig", "@127.0.0.1", "+dnssec", name, rrtype)

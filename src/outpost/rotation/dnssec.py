@@ -2,7 +2,7 @@
 
 Without the copy a lost primary means a new KSK and a zone that is bogus until the parent has its DS. The copy is
 fetched after every apply that reaches the primary, and by ``outpost rotate due``; it is put back only onto a
-primary that has no keys at all (docs/adr/0008).
+primary that has no keys at all (docs/adr/0009).
 """
 
 from __future__ import annotations

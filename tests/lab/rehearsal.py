@@ -1,0 +1,254 @@
+"""A rehearsal of rollovers: time is compressed in the office file, mail flows, and everything is written down.
+
+Nothing is faked: the keys' lifetimes are those of the office file, the name server rolls by its own policy, and
+messages are judged where they arrive, by keys that a validating resolver vouches for.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dkim
+import dns.edns
+import dns.exception
+import dns.flags
+import dns.message
+import dns.query
+import dns.rcode
+import dns.rdatatype
+import tomlkit
+
+from outpost import secrets
+from outpost.lab.info import info
+from outpost.lab.instance import Instance
+from outpost.lab.post import Neighbour, OfficeUser, Town, letter
+from outpost.target import LAB, ROOT
+
+PATIENCE = 300.0
+BOGUS = range(5, 13)
+"""Extended DNS errors that say an answer failed validation (RFC 8914, section 4.6 to 4.13)."""
+
+
+@dataclass
+class Log:
+    """What was seen; threads write, the test reads."""
+
+    carried: Counter[str] = field(default_factory=Counter)
+    selectors: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    looks: int = 0
+
+
+@dataclass
+class Rehearsal:
+    """A lab whose keys roll while mail flows."""
+
+    lab: Instance
+    log: Log = field(default_factory=Log)
+    said: list[str] = field(default_factory=list)
+    typed: set[str] = field(default_factory=set)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def resolver(self) -> str:
+        """The world's validating resolver."""
+        return self.lab.machine("gw").addresses["core"][0]
+
+    # The controller's part ---------------------------------------------------------------------------------
+
+    def outpost(self, *arguments: str, check: bool = True) -> str:
+        """A command as it is typed, with all of its log; gives its output."""
+        done = subprocess.run(
+            [sys.executable, "-m", "outpost", *arguments, "--name", self.lab.name],
+            cwd=ROOT,
+            env=os.environ | {"OUTPOST_DEBUG": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.said += [done.stdout, done.stderr]
+        assert not check or done.returncode == 0, f"{arguments}: {done.stdout[-400:]}{done.stderr[-800:]}"
+        return done.stdout if check else done.stdout + done.stderr
+
+    def apply(self, *roles: str) -> None:
+        limits = [argument for role in roles for argument in ("--limit", role)]
+        self.outpost("apply", LAB, "-y", "--no-verify", *limits)
+
+    def step(self, kind: str) -> str:
+        return self.outpost("rotate", kind, LAB)
+
+    @contextmanager
+    def policy(self, **values: str) -> Iterator[None]:
+        """The office file with other values in `[dns]`; the old ones stand there again afterwards."""
+        file = self.lab.office_file
+        before = file.read_text(encoding="utf-8")
+        document = tomlkit.parse(before)
+        document.setdefault("dns", tomlkit.table()).update(values)
+        file.write_text(tomlkit.dumps(document), encoding="utf-8")
+        try:
+            self.apply("dns")
+            yield
+        finally:
+            file.write_text(before, encoding="utf-8")
+            self.apply("dns")
+
+    # Keys in sight -----------------------------------------------------------------------------------------
+
+    def ask(self, server: str, name: str, rtype: str, *, recurse: bool = False) -> dns.message.Message:
+        """One question over TCP."""
+        question = dns.message.make_query(name, rtype, want_dnssec=True)
+        if not recurse:
+            question.flags &= ~dns.flags.RD
+        return dns.query.tcp(question, server, timeout=10)
+
+    def keys(self, flags: int) -> set[str]:
+        """DNSKEY data with these flags (256: ZSK, 257: KSK) that every name server of the office shows."""
+        seen = [
+            self._keys_at(str(host.in_zone("wan")[0]), flags) for host in self.lab.office.with_role("dns")
+        ]
+        return set.intersection(*seen)
+
+    def _keys_at(self, server: str, flags: int) -> set[str]:
+        answer = self.ask(server, self.lab.office.domain, "DNSKEY")
+        found = [rdata for rrset in answer.answer for rdata in rrset if rrset.rdtype == dns.rdatatype.DNSKEY]
+        return {key.to_text() for key in found if key.flags == flags}
+
+    def ds(self) -> set[str]:
+        """DS data at the parent."""
+        answer = self.ask(self.lab.machine("root").addresses["wan"][0], self.lab.office.domain, "DS")
+        return {
+            rdata.to_text() for rrset in answer.answer for rdata in rrset if rrset.rdtype == dns.rdatatype.DS
+        }
+
+    def until(self, what: str, condition: Callable[[], bool]) -> None:
+        """Waits for something; meanwhile a failure ends the rehearsal at once."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert not self.log.failures, self.log.failures
+            assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE:.0f} s"
+            time.sleep(0.5)
+
+    # Mail and look-ups, all the while ------------------------------------------------------------------------
+
+    @contextmanager
+    def life(self) -> Iterator[None]:
+        """Mail in every direction, and a resolver's look-ups, until the block ends; then all of it has arrived."""
+        town = Town(info(self.lab))
+        alice, outside = town.user("alice"), (town.head_office, town.client_site, town.stranger)
+        routes: list[tuple[OfficeUser | Neighbour, OfficeUser | Neighbour]] = []
+        routes += [(alice, reader) for reader in outside] + [(writer, alice) for writer in outside]
+        work = [threading.Thread(target=self._guard, args=(self._carry, *route)) for route in routes]
+        work += [
+            threading.Thread(target=self._guard, args=(action,)) for action in (self._resolve, self._watch)
+        ]
+        for thread in work:
+            thread.start()
+        try:
+            yield
+        finally:
+            self.stop.set()
+            for thread in work:
+                thread.join()
+
+    def _guard(self, action: Callable[..., None], *arguments: object) -> None:
+        try:
+            action(*arguments)
+        except Exception as error:  # a thread's failure is the rehearsal's
+            self.log.failures.append(f"{type(error).__name__}: {error}")
+
+    def _carry(self, writer: OfficeUser | Neighbour, reader: OfficeUser | Neighbour) -> None:
+        while not self.stop.is_set():
+            message, token = letter(writer.address, [reader.address])
+            writer.send(message, [reader.address])
+            arrived = reader.receive(token, patience=120)
+            if isinstance(writer, OfficeUser):
+                self._judge(arrived, token)
+            self.log.carried[f"{writer.address} → {reader.address}"] += 1
+            self.stop.wait(1)
+
+    def _judge(self, message: bytes, token: str) -> None:
+        """Every signature of a message holds, and there is one of each algorithm."""
+        algorithms = []
+        verifier = dkim.DKIM(message, timeout=10)
+        count = sum(1 for name, _ in verifier.headers if name.lower() == b"dkim-signature")
+        for index in range(count):
+            held = verifier.verify(idx=index, dnsfunc=self._key_record)
+            fields = verifier.signature_fields
+            selector = fields[b"s"].decode()
+            if not held:
+                self.log.failures.append(f"{token}: signature {selector} does not hold")
+            algorithms.append(fields[b"a"])
+            self.log.selectors[selector.rpartition("-")[0]] += 1
+        if sorted(algorithms) != [b"ed25519-sha256", b"rsa-sha256"]:
+            self.log.failures.append(f"{token}: signed with {algorithms}")
+
+    def _key_record(self, name: bytes, timeout: float = 10) -> bytes | None:
+        del timeout
+        answer = self._validated(name.decode(), "TXT")
+        texts = [
+            b"".join(rdata.strings)
+            for rrset in answer.answer
+            for rdata in rrset
+            if rrset.rdtype == dns.rdatatype.TXT
+        ]
+        return texts[0] if texts else None
+
+    def _resolve(self) -> None:
+        """What every correspondent looks up before it sends."""
+        domain, mta = self.lab.office.domain, self.lab.office.with_role("mta")[0].fqdn
+        while not self.stop.is_set():
+            for name, rtype in ((domain, "MX"), (domain, "TXT"), (mta, "A"), (f"_25._tcp.{mta}", "TLSA")):
+                answer = self._validated(name, rtype)
+                if not answer.answer:
+                    self.log.failures.append(f"{name} {rtype}: no answer")
+            self.stop.wait(0.5)
+
+    def _validated(self, name: str, rtype: str) -> dns.message.Message:
+        """A resolver's answer, which it has validated; one that does not come is asked for again, a bogus one is not."""
+        for _ in range(5):
+            answer = self.ask(self.resolver, name, rtype, recurse=True)
+            self.log.looks += 1
+            if answer.flags & dns.flags.AD:
+                return answer
+            reasons = [option for option in answer.options if isinstance(option, dns.edns.EDEOption)]
+            if answer.rcode() == dns.rcode.NOERROR or any(int(reason.code) in BOGUS for reason in reasons):
+                break
+        said = f"{dns.rcode.to_text(answer.rcode())} {[reason.to_text() for reason in reasons]}"
+        self.log.failures.append(f"{name} {rtype}: not validated: {said}")
+        return answer
+
+    def _watch(self) -> None:
+        """Arguments of every process on the controller."""
+        while not self.stop.wait(0.05):
+            for entry in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    self.typed.add(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                except OSError:
+                    continue
+
+    # What must stay unsaid ------------------------------------------------------------------------------------
+
+    def secrets_now(self) -> set[str]:
+        """Pieces of every secret of the office, long enough not to appear by chance."""
+        kept = secrets.read(self.lab.directory)
+        values = [key.get_secret_value() for pair in kept.dkim.values() for key in (pair.rsa, pair.ed25519)]
+        values += [key.get_secret_value() for key in kept.tsig.values()]
+        values += [key.key.get_secret_value() for keys in kept.dnssec.values() for key in keys]
+        values += [
+            pair.key.get_secret_value()
+            for pair in (kept.authority, *kept.hosts.values(), *kept.public.values())
+        ]
+        values += [upcoming.key.get_secret_value() for upcoming in kept.public_next.values()]
+        values += [key.get_secret_value() for key in kept.accounts.values()]
+        values += [value.get_secret_value() for value in (*kept.passwords.values(), kept.webmail_key)]
+        lines = {line.strip() for value in values for line in value.splitlines()}
+        return {line for line in lines if len(line) >= 16 and not line.startswith("-----")}

@@ -1,0 +1,190 @@
+"""The office's DNS as others see it: proven from the root, free of linters' findings, loadable elsewhere, there when the line is cut."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from outpost import secrets
+from outpost.lab import containers, dnszones, trust
+from outpost.lab.instance import Instance
+from outpost.lab.render import File
+from outpost.office.dns import Record, ZoneData, office_zones, public_keys
+from outpost.target import LAB, ROOT
+
+DIRECTORY = "/root/outpost-zones"
+"""Where another name server, on a machine of the world, finds the office's zones."""
+
+
+@pytest.fixture(scope="module")
+def zones(lab: Instance) -> tuple[ZoneData, ...]:
+    """The zones as the model says them."""
+    return office_zones(lab.office, public_keys(secrets.read(lab.directory)))
+
+
+@pytest.fixture(scope="module")
+def printed(lab: Instance, zones: tuple[ZoneData, ...]) -> dict[str, str]:
+    """Zone to what `outpost dns` prints of it, also lying on the machine of the Internet domain."""
+    texts = {zone.name: outpost("dns", LAB, "--zone", zone.name, "--name", lab.name) for zone in zones}
+    files = [File(f"{DIRECTORY}/{name}zone", text.encode()) for name, text in texts.items()]
+    containers.put(lab.container("internet"), files)
+    return texts
+
+
+def outpost(*arguments: str) -> str:
+    """Output of a command."""
+    done = subprocess.run([str(ROOT / "outpost"), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def on(lab: Instance, machine: str, script: str) -> str:
+    """Output of a shell script on a machine of the lab, both streams; whether it succeeded is in the last line."""
+    command = ["docker", "exec", "-i", lab.container_name(machine), "sh", "-s"]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+    return f"{done.stdout}{done.stderr}\nexit {done.returncode}"
+
+
+@pytest.mark.control("DNS-01", "DNS-07")
+def test_delv_proves_every_record_from_the_trust_anchor(lab: Instance, zones: tuple[ZoneData, ...]) -> None:
+    """BIND's validator, on a machine outside, with nothing but the root's DS."""
+    tag, algorithm, digest_type, digest = dnszones.trust_anchor(lab)[0].split(" DS ")[1].split(" ", 3)
+    anchor = (
+        f'trust-anchors {{ "." initial-ds {tag} {algorithm} {digest_type} "{digest.replace(" ", "")}"; }};'
+    )
+    sets = sorted({(record.name, record.type) for zone in zones for record in zone.records})
+    asked = "\n".join(f"{name} {rtype}" for name, rtype in sets)
+    gateway = lab.machine("gw").addresses["wan"][0]
+    said = on(
+        lab,
+        "internet",
+        f"echo '{anchor}' >/root/lab.anchor\n"
+        f'while read -r name type; do echo "$name $type $(delv @{gateway} -a /root/lab.anchor +root=. $name $type 2>&1 '
+        f"| grep -m1 '^;')\"; done <<'E'\n{asked}\nE",
+    )
+    proven = [line for line in said.splitlines() if line.endswith("; fully validated")]
+    assert len(proven) == len(sets), "\n".join(set(said.splitlines()) - set(proven))
+
+
+def test_printed_zones_load_in_bind_and_nsd(lab: Instance, printed: dict[str, str]) -> None:
+    for name in printed:
+        checked = on(
+            lab,
+            "internet",
+            f"named-checkzone -i full -k fail -m fail -n fail -r fail -S fail {name} {DIRECTORY}/{name}zone",
+        )
+        assert checked.endswith("exit 0"), checked
+        assert "OK" in checked
+        checked = on(lab, "internet", f"nsd-checkzone {name} {DIRECTORY}/{name}zone")
+        assert checked.endswith("exit 0"), checked
+
+
+def test_another_name_server_answers_from_the_printed_zone_what_ours_does(
+    lab: Instance, zones: tuple[ZoneData, ...], printed: dict[str, str]
+) -> None:
+    blocks = "".join(f'zone:\n  name: "{name}"\n  zonefile: "{DIRECTORY}/{name}zone"\n' for name in printed)
+    config = (
+        'server:\n  ip-address: 127.0.0.1@5300\n  username: root\n  database: ""\n  pidfile: /run/nsd-test.pid\n'
+        f"  zonesdir: /\n  xfrdfile: /run/nsd-test.xfrd\n  zonelistfile: /run/nsd-test.list\n"
+        f"remote-control:\n  control-enable: no\n{blocks}"
+    )
+    containers.put(lab.container("internet"), [File(f"{DIRECTORY}/nsd.conf", config.encode())])
+    wanted = zones[0].find(zones[0].name, "MX")[0]
+    ask = f"dig @127.0.0.1 -p 5300 +short +tries=1 {wanted.name} MX"
+    said = on(
+        lab,
+        "internet",
+        f"nsd -c {DIRECTORY}/nsd.conf || exit 1\n"
+        f"for _ in $(seq 100); do {ask} | grep . && break; sleep 0.1; done\n"
+        f"for zone in {' '.join(printed)}; do dig @127.0.0.1 -p 5300 +short $zone SOA; done\n"
+        "kill $(cat /run/nsd-test.pid)",
+    )
+    assert wanted.data in said.splitlines(), said
+    assert said.count(" 1 3600 900 ") == len(zones), said
+
+
+def test_printed_zone_tells_every_reason_and_no_secret(lab: Instance, printed: dict[str, str]) -> None:
+    (text, *_) = printed.values()
+    lines = [line for line in text.splitlines() if not line.startswith("$")]
+    assert all(" ; " in line for line in lines)
+    kept = secrets.read(lab.directory)
+    private = [key.get_secret_value() for pair in kept.dkim.values() for key in (pair.rsa, pair.ed25519)]
+    private += [key.key.get_secret_value() for keys in kept.dnssec.values() for key in keys]
+    assert not [line for key in private for line in key.splitlines()[1:-1] if line in text]
+    assert not [key for key in kept.tsig.values() if key.get_secret_value() in text]
+
+
+def test_json_has_the_same_records(lab: Instance, zones: tuple[ZoneData, ...]) -> None:
+    data = json.loads(outpost("dns", LAB, "--json", "--name", lab.name))
+    assert data["zone"] == zones[0].name
+    assert tuple(Record(**record) for record in data["records"]) == zones[0].records
+
+
+@pytest.mark.control("DNS-01", "DNS-02")
+def test_linters_find_nothing_in_the_signed_zones(lab: Instance, zones: tuple[ZoneData, ...]) -> None:
+    primary = lab.office.with_role("dns")[0].name
+    for zone in zones:
+        dump = on(lab, primary, f"knotc zone-read {zone.name} | cut -d' ' -f2-").rpartition("\nexit")[0]
+        containers.put(lab.container("internet"), [File(f"{DIRECTORY}/signed", f"{dump}\n".encode())])
+        for linter in (
+            f"ldns-verify-zone -V 2 {DIRECTORY}/signed",
+            f"dnssec-verify -o {zone.name} {DIRECTORY}/signed",
+            f"named-checkzone {zone.name} {DIRECTORY}/signed",
+        ):
+            said = on(lab, "internet", linter)
+            assert said.endswith("exit 0"), f"{linter}: {said}"
+            assert "rror" not in said, said
+            assert "arning" not in said, said
+
+
+@pytest.mark.control("DNS-01")
+def test_the_parent_names_a_key_of_the_zone(lab: Instance) -> None:
+    for child in dnszones.children(lab):
+        given = containers.run(lab.container("root"), "cat", child.ds_file).upper()
+        shown = [ds.upper() for ds in trust.zone_ds(lab, child.name)]
+        assert any(ds in given for ds in shown), child.name
+
+
+@pytest.mark.control("DNS-07")
+def test_a_forged_zone_is_believed_by_no_host(lab: Instance) -> None:
+    question = "dig @127.0.0.1 forged.test A +tries=1 +timeout=10"
+    for host in lab.office.with_role("dns"):
+        kdig = question.replace("dig", "kdig", 1)
+        assert "SERVFAIL" in on(lab, host.name, kdig), host.name
+        assert "192.0.2.66" in on(lab, host.name, f"{kdig} +cdflag"), "there is nothing to disbelieve"
+    for host in lab.office.hosts:
+        found = on(lab, host.name, "getent ahosts forged.test")
+        assert "192.0.2.66" not in found, host.name
+
+
+@pytest.fixture
+def gateway(lab: Instance) -> Iterator[Any]:
+    """The world's resolver; pausing it is what cutting the line to the Internet is to the hosts' own."""
+    container = lab.container("gw")
+    yield container
+    container.reload()
+    if container.status == "paused":
+        container.unpause()
+
+
+@pytest.mark.control("DNS-07")
+def test_known_answers_serve_while_the_line_is_cut(lab: Instance, gateway: Any) -> None:
+    """RFC 8767: an answer that may be kept for one second is given, stale, when no fresh one can be had."""
+    server = lab.office.with_role("dns")[0].name
+    ask = "kdig @127.0.0.1 brief.internet.test TXT +timeout=10 +retry=0"
+    fresh = on(lab, server, ask)
+    assert "old after a second" in fresh
+    gateway.pause()
+    deadline = time.monotonic() + 30
+    while True:  # until the answer is the stale one, with the TTL that says so
+        said = on(lab, server, ask)
+        if "brief.internet.test. \t30" in said.replace("  ", " ") or "\t30\t" in said:
+            break
+        assert time.monotonic() < deadline, said
+        time.sleep(0.5)
+    assert "old after a second" in said
+    assert "SERVFAIL" in on(lab, server, ask.replace("brief", "never-asked-before")), "the line is not cut"
