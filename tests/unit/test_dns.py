@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
+import shutil
 import tomllib
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -26,7 +29,7 @@ from outpost.office.dns import (
     reverse_zone,
     zone_text,
 )
-from outpost.office.load import parse
+from outpost.office.load import load, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -151,6 +154,51 @@ def test_reverse_zone_points_back_at_each_host() -> None:
     six = reverse_zone(office, ip_network("fd00:77::/64"))
     assert {r.data for r in six.records if r.type == "PTR"} >= {f"{mta.fqdn}."}
     dns.zone.from_text(zone_text(six), origin=six.name, relativize=False)
+
+
+def test_names_without_mail_neither_send_nor_receive(office: Office, zone: ZoneData) -> None:
+    named = {r.name for r in zone.records if r.type in ("A", "AAAA")}
+    assert len(named) >= len(office.hosts)
+    for name in named:
+        assert [r.data for r in zone.find(name, "MX")] == ["0 ."]
+        (spf,) = [r.data for r in zone.find(name, "TXT")]
+        assert spf.endswith('-all"')
+        (dmarc,) = [r.data for r in zone.find(f"_dmarc.{name}", "TXT")]
+        assert "p=reject" in dmarc
+
+
+def test_a_revoked_key_stays_published_empty(made: secrets.Secrets, office: Office) -> None:
+    ((selector, pair),) = made.dkim.items()
+    revoked = pair.model_copy(update={"stage": "revoked"})
+    zone = office_zone(office, public_keys(made.model_copy(update={"dkim": {selector: revoked}})))
+    published = [r.data for r in zone.records if "._domainkey." in r.name]
+    assert [data.rstrip('"').endswith("p=") for data in published] == [True, True]
+
+
+def test_ttl_and_host_keys_come_from_the_office() -> None:
+    key = "AAAAC3NzaC1lZDI1NTE5AAAAIGPvl2VGKbSb6DB9Jbjn8cDsxhYg3Q6hVZCAT1Z0tOAa"
+    office = office_of("harbour", dns={"ttl": "2h"}, ssh={"host_keys": {"mta": [f"ssh-ed25519 {key}"]}})
+    zone = office_zone(office, PublicKeys())
+    assert {record.ttl for record in zone.records} == {7200}
+    (record,) = [r for r in zone.records if r.type == "SSHFP"]
+    digest = hashlib.sha256(base64.b64decode(key)).hexdigest()
+    assert (record.name, record.data) == (f"{office.host('mta').fqdn}.", f"4 2 {digest}")
+
+
+def test_known_hosts_are_read_plain_bracketed_and_hashed(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "inventory/harbour/office.toml", tmp_path)
+    salt = b"salted"
+    digest = hmac.digest(salt, b"store.harbour.example.com", "sha1")
+    hashed = f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
+    lines = [
+        "# consoles, 2 November",
+        "10.40.4.21 ssh-ed25519 AAAA",
+        "[ns1.harbour.example.com]:2222 ssh-rsa BBBB",
+    ]
+    lines += [f"{hashed} ssh-ed25519 CCCC", "elsewhere.example ssh-ed25519 DDDD", "@revoked * ssh-rsa EEEE"]
+    (tmp_path / "known_hosts").write_text("\n".join(lines))
+    keys = load(tmp_path).ssh.host_keys
+    assert keys == {"mta": ("ssh-ed25519 AAAA",), "ns1": ("ssh-rsa BBBB",), "store": ("ssh-ed25519 CCCC",)}
 
 
 def test_part_of_a_reverse_zone_is_refused() -> None:

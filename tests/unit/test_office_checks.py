@@ -235,6 +235,14 @@ def reverse_between_octets(data: Data) -> None:
     data["dns"] = {"reverse": ["10.77.0.0/20"]}
 
 
+def key_older_than_its_successor(data: Data) -> None:
+    data["dns"] = {"zsk_lifetime": "2h", "ttl": "1h", "propagation": "15m"}
+
+
+def duration_without_unit(data: Data) -> None:
+    data["dns"] = {"ttl": "an hour"}
+
+
 def password(data: Data) -> None:
     data["users"][0]["password"] = "hunter2hunter2"
 
@@ -263,7 +271,12 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (no_zone, "hosts.mta.addresses", "no zone", "wan"),
     (unknown_zone, "hosts.mta.addresses.cor", "no such zone", "did you mean core"),
     (no_way_to_the_authority, "hosts.store.certificates", "cannot ask the authority", "acme.proxy"),
-    (no_provided_certificate, "hosts.store.certificates", "no certificate in store.pem", "outpost secrets csr"),
+    (
+        no_provided_certificate,
+        "hosts.store.certificates",
+        "no certificate in store.pem",
+        "outpost secrets csr",
+    ),
     (account_of_nobody, "acme.accounts.mtaa", "no such host", "did you mean mta?"),
     (overlapping_zones, "zones.lan.networks", "overlaps 10.77.2.0/24 of zone core", "networks of its own"),
     (outside_network, "hosts.mta.addresses.core", "outside the zone's networks", "10.77.2.0/24"),
@@ -305,6 +318,13 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (bad_host_label, "hosts.MTA_1", "not a host label", "mta1"),
     (bad_next_hop, "peers[0].next_hop", "not a fully qualified domain name", "mx.example.com"),
     (reverse_between_octets, "dns.reverse[0]", "no reverse zone of its own", "8 divides"),
+    (
+        key_older_than_its_successor,
+        "dns.zsk_lifetime",
+        "shorter than a roll takes: 9000 s",
+        "more than 9000s",
+    ),
+    (duration_without_unit, "dns.ttl", "not a duration", "write it like 90s"),
     (password, "users[0].password", "a secret in the data file", "secrets.age"),
     (private_key, "organisation", "a secret in the data file", "secrets.age"),
     (hash_value, "users[0].full_name", "a secret in the data file", "secrets.age"),

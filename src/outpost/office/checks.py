@@ -54,6 +54,8 @@ def schema_problem(detail: ErrorDetails) -> Problem:
         return Problem(field, value, "not one of the known values", f"choose one of {wanted}{guess}")
     if "IP address" in message or "IP network" in message:
         return Problem(field, value, message, f"write it like {_example(location)}")
+    if "duration" in message:
+        return Problem(field, value, message, "write it like 90s, 15m, 6h or 30d")
     if "domain name" in message or "host label" in message or "mailbox address" in message:
         return Problem(field, value, message, f"write it like {_example(location)}")
     if kind == "byte_size":
@@ -705,6 +707,30 @@ def _certificates_come(office: Office) -> Iterator[Problem]:
             yield Problem(f"acme.accounts.{name}", "", "no such host", f"name a declared host{guess}")
 
 
+def _rolls_fit(office: Office) -> Iterator[Problem]:
+    """A key must live longer than its replacement takes, a signature longer than a cache keeps it."""
+    dns = office.dns
+    step = dns.propagation + dns.ttl
+    for field, value, needed, what in (
+        ("zsk_lifetime", dns.zsk_lifetime, 2 * step, "two steps of propagation and TTL"),
+        (
+            "ksk_lifetime",
+            dns.ksk_lifetime,
+            2 * step + dns.parent_propagation,
+            "two steps of propagation and TTL, and the parent's time",
+        ),
+        ("signature_lifetime", dns.signature_lifetime, 2 * step, "twice propagation and TTL"),
+        ("dkim_lifetime", dns.dkim_lifetime, 2 * dns.ttl + dns.dkim_retention, "two TTLs and dkim_retention"),
+    ):
+        if value <= needed:
+            yield Problem(
+                f"dns.{field}",
+                f"{value}s",
+                f"shorter than a roll takes: {needed} s ({what})",
+                f"more than {needed}s",
+            )
+
+
 def _keys_are_public(office: Office) -> Iterator[Problem]:
     for index, key in enumerate(office.ssh.authorized_keys):
         if not re.match(r"(ssh-ed25519|ecdsa-sha2-|sk-ssh-|sk-ecdsa-|ssh-rsa) ?\S+", key):
@@ -752,6 +778,7 @@ _RULES: tuple[tuple[_Rule, set[str]], ...] = (
     (_limits_hold, {"limits"}),
     (_reachable_services, {"zones", "hosts"}),
     (_reverse_zones, set()),
+    (_rolls_fit, {"dns"}),
     (_certificates_come, {"hosts", "zones"}),
     (_keys_are_public, set()),
 )
