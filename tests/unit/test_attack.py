@@ -42,6 +42,14 @@ def test_one_broken_expectation_is_a_breach_and_told_first() -> None:
     assert seen.observed == "250 2.1.5 Ok"
 
 
+def test_a_refusal_of_another_kind_is_neither_withstood_nor_a_success() -> None:
+    seen = Evidence()
+    seen.expect(Reply(451, "451 4.7.1 Service unavailable"), "554 5.7.1")
+    assert (seen.defended, seen.succeeded) == (False, False)
+    seen.expect(Reply(250, "250 2.0.0 Ok"), "554 5.7.1")
+    assert seen.succeeded
+
+
 def test_no_reply_is_no_refusal() -> None:
     seen = Evidence()
     assert not seen.expect(Reply(-1, "no answer"), "5", "closed")

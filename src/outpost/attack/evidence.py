@@ -12,11 +12,16 @@ KEPT = 400  # lines of a transcript; a flood says the same thing a thousand time
 
 @dataclass(frozen=True)
 class Finding:
-    """One expectation and what was seen."""
+    """One expectation and what was seen.
+
+    Attributes:
+        refused: It did not hold, but all the same nothing was accepted (451 instead of 554, out of order, no answer).
+    """
 
     held: bool
     expected: str
     observed: str
+    refused: bool = False
 
 
 @dataclass
@@ -49,7 +54,12 @@ class Evidence:
     def expect(self, reply: Reply, *beginnings: str, what: str = "") -> bool:
         """The reply must begin with one of these (``554 5.7.1``), or the connection be ``closed``."""
         expected = " or ".join(beginnings)
-        return self.check(reply.begins(*beginnings), f"{what}: {expected}" if what else expected, reply.brief)
+        held = reply.begins(*beginnings)
+        refused = not (reply.good or reply.begins("500"))  # 500: the command was tried
+        self.findings.append(
+            Finding(held, f"{what}: {expected}" if what else expected, reply.brief, refused=refused)
+        )
+        return held
 
     def expect_all(self, replies: Sequence[tuple[str, Reply]], *beginnings: str) -> bool:
         """Every one of many named replies; one finding, with the first exception."""
@@ -61,6 +71,11 @@ class Evidence:
     def defended(self) -> bool:
         """Whether every expectation held, and there were any."""
         return bool(self.findings) and all(finding.held for finding in self.findings)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the attack got something: a refusal of another kind than expected is not a success."""
+        return any(not finding.held and not finding.refused for finding in self.findings)
 
     @property
     def observed(self) -> str:

@@ -182,5 +182,5 @@ async def _without(ground: Ground, attack: Attack, result: Result) -> None:
     except OutpostError as error:
         result.without = (False, f"the defence could not be turned off: {error}")
         return
-    result.without = (not seen.defended, seen.observed)
+    result.without = (seen.succeeded, seen.observed)
     result.transcript += ["", f"--- without the defence ({attack.without.what})", *seen.transcript[:60]]

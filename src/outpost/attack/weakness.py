@@ -7,11 +7,15 @@ apply finds nothing to do.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from outpost.attack.evidence import Evidence
 
 if TYPE_CHECKING:
     from outpost.attack.ground import Ground
@@ -71,6 +75,21 @@ def rspamd(what: str, **files: str) -> Weakness:
     )
 
 
+def judged_by_nobody(*also: Weakness, **files: str) -> Weakness:
+    """The filter without the office's own rules (lua.local.d), and with further files as for `rspamd`."""
+    steps = [": > /etc/rspamd/lua.local.d/office.lua"]
+    steps += [
+        f"printf %s {shlex.quote(text)} >> /etc/rspamd/override.d/{name}.conf" for name, text in files.items()
+    ]
+    return Weakness(
+        role="mta",
+        what="; ".join(["the office's own rules in Rspamd", *files, *(other.what for other in also)]),
+        keeps=("/etc/rspamd", *(path for other in also for path in other.keeps)),
+        steps=" && ".join([*(other.steps for other in also), *steps]),
+        activate=" && ".join([*(other.activate for other in also), RSPAMD_RESTARTS]),
+    )
+
+
 def edited(role: str, what: str, file: str, expression: str, activate: str) -> Weakness:
     """A file changed by an extended regular expression of sed; it must change something."""
     quoted = shlex.quote(file)
@@ -97,9 +116,23 @@ async def weakened(ground: Ground, weakness: Weakness) -> AsyncIterator[None]:
     )
     try:
         await ground.on(host, f"set -e; {weakness.steps}; {weakness.activate}")
+        if weakness.role == "mta":
+            await _takes_mail(ground)
         yield
     finally:
         await ground.on(host, f"sh {SAVED}/restore")
+        if weakness.role == "mta":
+            await _takes_mail(ground)
+
+
+async def _takes_mail(ground: Ground) -> None:
+    """Until the MTA and its filter answer again: a refusal for the time being is neither defence nor breach."""
+    for _ in range(60):
+        with contextlib.suppress(OSError):
+            async with await ground.smtp(Evidence(), ground.stranger) as session:
+                if (await session.say("MAIL FROM:<stranger@internet.test>")).code in (250, 552):
+                    return
+        await asyncio.sleep(0.5)
 
 
 async def mend(ground: Ground) -> list[str]:

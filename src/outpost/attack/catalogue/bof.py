@@ -8,7 +8,7 @@ import random
 from outpost.attack.evidence import Evidence
 from outpost.attack.ground import Ground, letter, token
 from outpost.attack.registry import attack
-from outpost.attack.weakness import postfix, rspamd
+from outpost.attack.weakness import judged_by_nobody, postfix
 from outpost.attack.wire import CLOSED, SILENT, Session, unverified
 
 SESSIONS = 300
@@ -303,9 +303,7 @@ async def ten_thousand_random_sessions(ground: Ground, seen: Evidence) -> None:
     await fuzz(ground, seen, MANY_SESSIONS, seed=5)
 
 
-@attack(
-    "2o", without=rspamd("the filter's bounds on headers and nesting", force_actions="enabled = false;\n")
-)
+@attack("2o", without=judged_by_nobody())
 async def huge_headers_and_deep_nesting(ground: Ground, seen: Evidence) -> None:
     victim = ground.victim()
     many = "".join(f"X-Padding-{number}: {'y' * 900}\r\n" for number in range(400))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from outpost.attack.evidence import Evidence
 from outpost.attack.ground import Ground, letter, token
 from outpost.attack.registry import attack
-from outpost.attack.weakness import postfix, rspamd
+from outpost.attack.weakness import judged_by_nobody, postfix, rspamd
 from outpost.attack.wire import Reply, Vantage
 
 REFUSED = ("550 5.7.", "553 5.7.", "554 5.7.", "451 4.7.", "550 5.1.8")
@@ -36,14 +36,7 @@ async def our_domain_in_the_envelope(ground: Ground, seen: Evidence) -> None:
             seen.expect(said, "550 5.7.1", what=sender)
 
 
-@attack(
-    "4b",
-    without=rspamd(
-        "the rule about our own domain in From",
-        force_actions="enabled = false;\n",
-        dmarc="enabled = false;\n",
-    ),
-)
+@attack("4b", without=judged_by_nobody(dmarc="enabled = false;\n"))
 async def our_domain_in_the_header(ground: Ground, seen: Evidence) -> None:
     recipient = ground.reader()
     for author in (
@@ -86,7 +79,7 @@ async def a_colleagues_name_on_a_free_address(ground: Ground, seen: Evidence) ->
     seen.check(marked, "refused, or delivered with a mark", f"delivered as {subject or '(not found)'}")
 
 
-@attack("4e", without=postfix(smtpd_sender_restrictions=""))
+@attack("4e", without=judged_by_nobody(postfix(smtpd_sender_restrictions=""), dmarc="enabled = false;\n"))
 async def a_peers_name_from_elsewhere(ground: Ground, seen: Evidence) -> None:
     for peer in ground.office.peers:
         sender = f"director@{peer.domains[0]}"
@@ -120,7 +113,7 @@ async def a_user_writes_as_another(ground: Ground, seen: Evidence) -> None:
             await session.say("RSET")
 
 
-@attack("4h", without=rspamd("the rule about users' From", force_actions="enabled = false;\n"))
+@attack("4h", without=judged_by_nobody())
 async def a_users_header_names_another(ground: Ground, seen: Evidence) -> None:
     own = f"carol@{ground.domain}"
     authors = (
@@ -178,7 +171,7 @@ async def one_signed_message_replayed(ground: Ground, seen: Evidence) -> None:
     )
 
 
-@attack("4j", without=rspamd("what the filter remembers of sent mail", force_actions="enabled = false;\n"))
+@attack("4j", without=judged_by_nobody())
 async def a_bounce_for_mail_never_sent(ground: Ground, seen: Evidence) -> None:
     mark, recipient = token(), ground.reader()
     quoted = letter(recipient, "nobody@internet.test", mark)

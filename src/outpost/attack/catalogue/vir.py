@@ -9,7 +9,7 @@ from outpost.attack import content
 from outpost.attack.evidence import Evidence
 from outpost.attack.ground import Ground, letter, token
 from outpost.attack.registry import attack
-from outpost.attack.weakness import RSPAMD_RESTARTS, Weakness, rspamd
+from outpost.attack.weakness import RSPAMD_RESTARTS, Weakness, judged_by_nobody, rspamd
 from outpost.attack.wire import Reply
 
 NO_SCANNER = rspamd(
@@ -17,8 +17,9 @@ NO_SCANNER = rspamd(
     antivirus="enabled = false;\nclamav { enabled = false; }\n",
     force_actions="enabled = false;\n",
 )
-NO_POLICY = rspamd("Rspamd's rules about file types", mime_types="enabled = false;\n", force_actions="enabled = false;\n",
-                   multimap="enabled = false;\n", antivirus="enabled = false;\nclamav { enabled = false; }\n")  # fmt: skip
+NO_POLICY = judged_by_nobody(
+    antivirus="enabled = false;\nclamav { enabled = false; }\n", mime_types="enabled = false;\n"
+)
 
 
 async def _try(ground: Ground, seen: Evidence, name: str, files: dict[str, bytes], *expected: str) -> Reply:
