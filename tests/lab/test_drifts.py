@@ -73,7 +73,7 @@ DRIFTS = (
     Drift("ns1", "/etc/environment", "echo 'LD_PRELOAD=/tmp/x' >> /etc/environment"),
     Drift("ns1", "/etc/ssh/sshd_config", "echo 'PermitRootLogin yes' >> /etc/ssh/sshd_config; systemctl reload ssh"),
     Drift("ns2", "/etc/pam.d/sshd", "echo '# evil' >> /etc/pam.d/sshd"),
-    Drift("store", "/etc/login.defs", "sed -i 's/^UMASK.*/UMASK 000/' /etc/login.defs"),
+    Drift("store", "/etc/login.defs", "echo 'UMASK 000' >> /etc/login.defs"),
     # Units
     Drift("store", "dovecot.service", "systemctl stop dovecot"),
     Drift("mta", "rspamd.service", "systemctl disable --quiet rspamd"),

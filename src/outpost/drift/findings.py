@@ -237,7 +237,7 @@ def _file(thing: str, new: tuple[str, ...], old: tuple[str, ...], facts: frozens
     return Finding(
         "file", thing, "put there by hand; neither a role nor a package has it",
         _meaning(thing), ("SYS-08",),
-        f"mkdir -p -m 0700 {ASIDE} && mkdir -p \"{ASIDE}$(dirname {quoted})\" && mv -f --backup=numbered {quoted} {ASIDE}{quoted}{reload}",
+        f"{_stop_first(thing)}mkdir -p -m 0700 {ASIDE} && mkdir -p \"{ASIDE}$(dirname {quoted})\" && mv -f --backup=numbered {quoted} {ASIDE}{quoted}{reload}",
         facts=facts,
     )  # fmt: skip
 
@@ -283,17 +283,18 @@ def _meaning(path: str) -> str:
     )
 
 
+def _stop_first(path: str) -> str:
+    """A unit of its own is stopped while systemd still knows it."""
+    match = re.fullmatch(r"/(?:etc|run)/systemd/system/([^/]+\.(?:service|socket|timer|path))", path)
+    return f"systemctl disable --now --quiet {shlex.quote(match[1])} 2>/dev/null || true; " if match else ""
+
+
 def _reload_for(path: str) -> str:
     if match := re.match(
         r"/(?:etc|run)/systemd/system(?:\.control)?/([^/]+\.(?:service|socket|timer))(?:\.d/)?", path
     ):
         unit = shlex.quote(match[1])
-        stop = (
-            ""
-            if "/" in path.partition(match[1])[2]
-            else f"; systemctl disable --now --quiet {unit} 2>/dev/null"
-        )
-        return f"; systemctl daemon-reload{stop}; systemctl try-restart {unit} 2>/dev/null || true"
+        return f"; systemctl daemon-reload; systemctl try-restart {unit} 2>/dev/null || true"
     if path.startswith("/etc/sysctl.d/"):
         return "; /usr/lib/systemd/systemd-sysctl"
     if path.startswith("/etc/systemd/") or path.startswith("/run/systemd/"):
@@ -315,7 +316,9 @@ def _unit(thing: str, new: tuple[str, ...], old: tuple[str, ...], facts: frozens
     elif new and not old:
         yield Finding(
             "unit", thing, "enabled by hand; no role declares it", "it starts with the host, and nobody looks after it",
-            ("SYS-04",), f"systemctl disable --now --quiet {quoted}", facts=facts,
+            ("SYS-04",),
+            f"systemctl disable --now --quiet {quoted} 2>/dev/null || {{ systemctl stop {quoted} 2>/dev/null; "
+            f"rm -f /etc/systemd/system/*.wants/{quoted} /run/systemd/system/*.wants/{quoted}; }}", facts=facts,
         )  # fmt: skip
     elif "masked" in old:
         yield Finding(

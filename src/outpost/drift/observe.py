@@ -62,7 +62,7 @@ COMES_AND_GOES = re.compile(
     r"tmpfiles|journal|logind|udevd|networkd|resolved|timesyncd|fsck|initctl|sysext|creds)|logrotate|man-db|dpkg-db|fstrim|e2scrub|phpsessionclean|roundcube-|"
     r"packagekit|polkit|unattended-upgrades|clamav-freshclam-once)"
 )
-SENSITIVE = re.compile(r"(?i)(secret|passw|pass=|des_key|requirepass|masterauth|private|\bkey\b|salt|nonce)")
+SENSITIVE = re.compile(r"(?i)(secret|passw|pass=|des_key|requirepass|masterauth|private|(?:\b|_)key\b|salt|nonce)")
 SECURITY = (
     "LoadState", "FragmentPath", "DropInPaths", "User", "CapabilityBoundingSet", "NoNewPrivileges", "ProtectSystem",
     "ProtectHome", "PrivateTmp", "PrivateDevices", "RestrictAddressFamilies", "SystemCallFilter", "MemoryMax", "TasksMax",
@@ -78,7 +78,7 @@ ASKED = (
     ("php8.4-fpm.service", "php8.4-fpm", "php-fpm8.4 -tt 2>&1 | sed 's/^\\[[^]]*\\] //'"),
     ("unbound.service", "unbound", "unbound-control list_forwards; unbound-control list_insecure; unbound-control list_stubs; "
      "for o in module-config val-permissive-mode harden-dnssec-stripped qname-minimisation serve-expired hide-version "
-     "hide-identity deny-any access-control; do echo \"$o: $(unbound-control -q get_option $o)\"; done"),
+     "hide-identity deny-any access-control; do echo \"$o: $(unbound-control get_option $o)\"; done"),
     ("chrony.service", "chrony", "chronyd -p -f /etc/chrony/chrony.conf"),
     ("redis-server.service", "redis-server",
      "s=$(sed -n 's/^unixsocket //p' /etc/redis/redis.conf); redis-cli ${s:+-s $s} config get '*' | paste - -"),

@@ -1,0 +1,118 @@
+"""What an observation of a host means: cause, consequence and repair of each difference, without a host."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import sys
+
+import pytest
+
+from outpost.drift import observe
+from outpost.drift.findings import Beside, findings
+
+
+def seen(
+    *,
+    appeared: tuple[str, ...] = (),
+    vanished: tuple[str, ...] = (),
+    faults: tuple[str, ...] = (),
+    unfinished: bool = False,
+) -> Beside:
+    """An observation as the host prints it."""
+    data = {
+        "first": False, "unfinished": unfinished, "appeared": appeared, "vanished": vanished, "faults": faults, "upgraded": False,
+    }  # fmt: skip
+    return Beside.parse(json.dumps(data))
+
+
+def test_a_host_without_the_observer_has_nothing_beside_its_files() -> None:
+    assert findings(Beside.parse("\n")) == ()
+    assert not Beside.parse("").usable
+
+
+@pytest.mark.parametrize(
+    ("facts", "kind", "thing", "repair"),
+    [
+        (("file\t/etc/cron.d/evil\tabc",), "file", "/etc/cron.d/evil", "/var/lib/outpost/removed/etc/cron.d/evil"),
+        (("unit\tevil.service\tenabled for multi-user.target",), "unit", "evil.service", "systemctl disable --now"),
+        (("unit\tknot.service\tmasked",), "unit", "knot.service", "systemctl unmask"),
+        (("package\ttelnetd\t",), "package", "telnetd", "apt-get"),
+        (("account\tmallory\t1000:1000:/home/mallory:/bin/bash:password",), "account", "mallory", "usermod --lock"),
+        (("account\ttoor\t0:0:/root:/bin/bash:locked",), "account", "toor", "sed -i '/^toor:/d'"),
+        (("member\tsudo\tnobody",), "group", "sudo: nobody", "gpasswd --delete"),
+        (("table\tinet evil\t",), "packet filter", "table inet evil", "nft delete table inet evil"),
+    ],
+)  # fmt: skip
+def test_what_appears_by_hand_is_named_and_taken_away(
+    facts: tuple[str, ...], kind: str, thing: str, repair: str
+) -> None:
+    (finding,) = findings(seen(appeared=facts))
+    assert (finding.kind, finding.thing) == (kind, thing)
+    assert finding.cause
+    assert finding.consequence
+    assert repair in finding.repair
+
+
+def test_no_repair_deletes_data() -> None:
+    facts = (
+        "file\t/srv/notes\tabc", "account\tmallory\t1000:1000:/home/mallory:/bin/bash:password", "package\ttelnetd\t",
+    )  # fmt: skip
+    for finding in findings(seen(appeared=facts)):
+        assert "rm -r" not in finding.repair
+        assert "userdel" not in finding.repair
+        assert "purge" not in finding.repair
+
+
+def test_a_locked_account_is_no_way_in() -> None:
+    assert (
+        findings(seen(appeared=("account\tmallory\t1000:1000:/home/mallory:/usr/sbin/nologin:locked",))) == ()
+    )
+
+
+def test_a_declared_package_is_no_stranger() -> None:
+    assert findings(seen(appeared=("package\tknot\t",)), packages=frozenset({"knot"})) == ()
+
+
+def test_what_a_broken_off_apply_did_itself_is_not_drift_but_a_second_root_is() -> None:
+    facts = ("unit\tknot.service\tenabled for multi-user.target", "account\ttoor\t0:0:/root:/bin/bash:locked")
+    assert [finding.thing for finding in findings(seen(appeared=facts, unfinished=True))] == ["toor"]
+
+
+def test_rules_of_the_filter_are_one_finding_with_every_rule_in_its_diff() -> None:
+    (finding,) = findings(
+        seen(faults=("filter\tmissing\ttcp dport 25 accept", "filter\tadded\ttcp dport 9 accept"))
+    )
+    assert finding.diff == ("+tcp dport 9 accept", "-tcp dport 25 accept")
+
+
+def test_a_listener_of_a_declared_daemon_restarts_it_and_another_unit_is_stopped() -> None:
+    line = "listener\ttcp 0.0.0.0 4444\tnc 77 {}"
+    declared = frozenset({"postfix.service"})
+    (own,) = findings(seen(faults=(line.format("postfix.service"),)), units=declared)
+    (other,) = findings(seen(faults=(line.format("backdoor.service"),)), units=declared)
+    (bare,) = findings(seen(faults=(line.format("session-3.scope"),)), units=declared)
+    assert own.repair == "systemctl restart postfix.service"
+    assert "systemctl disable --now --quiet backdoor.service" in other.repair
+    assert bare.repair.startswith("kill 77")
+
+
+@pytest.mark.parametrize(
+    "line", ["requirepass hunter2", "password = hunter2", "secret: hunter2", "api_key=hunter2"]
+)
+def test_a_secret_in_a_daemons_answer_leaves_the_host_as_a_digest(line: str) -> None:
+    assert "hunter2" not in observe.discreet(line)
+    assert observe.discreet(line) != observe.discreet(line.replace("hunter2", "hunter3"))
+
+
+def test_the_observer_needs_nothing_but_pythons_own_library() -> None:
+    tree = ast.parse(inspect.getsource(observe))
+    imported = {
+        alias.name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert imported <= sys.stdlib_module_names | {"__future__"}
