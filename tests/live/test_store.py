@@ -51,7 +51,7 @@ def dialogue(client: TestinfraHost, socket: str, lines: Sequence[str] = (), opti
     # the pause lets the greeting come first: talking before it is a fault of its own
     heard: str = client.run(
         f"{{ sleep 0.3; printf %s {shlex.quote(said)}; sleep 0.3; }} | timeout 20 openssl s_client -connect {shlex.quote(socket)} "
-        f"-CAfile {TLS}/ca.pem -verify_return_error -quiet {options} 2>&1"
+        f"-CAfile {TLS}/ca.pem -CApath /etc/ssl/certs -verify_return_error -quiet {options} 2>&1"
     ).stdout
     return heard
 
