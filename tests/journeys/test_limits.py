@@ -1,0 +1,114 @@
+"""Limits under load: they stop whom they should, and nobody else. Counters are forgotten again afterwards."""
+
+from __future__ import annotations
+
+import smtplib
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from imap_tools import AND
+
+from outpost.lab.instance import Instance
+from outpost.lab.post import OfficeUser, Town, letter
+from outpost.office import Office
+
+
+@pytest.fixture
+def fresh(lab: Instance) -> Iterator[None]:
+    """Counters at zero before and after."""
+    restart = ["docker", "exec", f"outpost-{lab.name}-mta", "systemctl", "restart", "outpost-policy.service"]
+    subprocess.run(restart, check=True)
+    yield
+    subprocess.run(restart, check=True)
+
+
+@pytest.fixture
+def door(info: dict[str, Any]) -> Iterator[smtplib.SMTP]:
+    """A stranger's session with the MTA."""
+    with smtplib.SMTP(info["hosts"]["mta"]["addresses"]["wan"][0], timeout=60) as session:
+        session.ehlo("check.invalid")
+        yield session
+
+
+@pytest.mark.control("DOS-08")
+@pytest.mark.usefixtures("fresh")
+def test_a_full_mailbox_is_known_at_rcpt_and_bounces_nothing(
+    town: Town, door: smtplib.SMTP, office: Office
+) -> None:
+    dave = town.user("dave")
+    block = b"Subject: filling\r\n\r\n" + b"0123456789abcdef\r\n" * (14 * 1024 * 1024 // 18)
+    with dave.mailbox() as mailbox:
+        mailbox.client.create("Filling")
+        try:
+            full = False
+            while not full:
+                full = mailbox.client.append("Filling", "", "", block)[0] != "OK"
+            door.mail("", [f"SIZE={int(office.limits.message_size)}"])
+            code, said = door.rcpt(dave.address)
+            assert (code, said[:5]) == (452, b"4.2.2")
+            assert door.rcpt(dave.address.replace("@", "+site@"))[0] == 452
+            assert door.rcpt(town.user("bob").address)[0] == 250
+        finally:
+            mailbox.client.delete("Filling")
+    door.rset()
+    door.mail("", [f"SIZE={int(office.limits.message_size)}"])
+    assert door.rcpt(dave.address)[0] == 250
+
+
+@pytest.mark.control("DOS-07")
+@pytest.mark.usefixtures("fresh")
+def test_a_bomb_to_one_mailbox_leaves_the_others_alone(
+    town: Town, door: smtplib.SMTP, office: Office
+) -> None:
+    victim, other = town.user("dave").address, town.user("bob").address
+    allowed = office.limits.mailbox_messages // 2
+    door.mail("")
+    answers = [door.rcpt(victim) for _ in range(allowed + 3)]
+    assert [code for code, _ in answers] == [250] * allowed + [450] * 3
+    assert answers[-1][1].startswith(b"4.7.1")
+    assert door.rcpt(other)[0] == 250
+
+
+@pytest.mark.control("REL-05")
+@pytest.mark.usefixtures("fresh")
+def test_an_account_that_sends_too_much_is_held_and_the_postmaster_told(town: Town, office: Office) -> None:
+    bob, carol, postmaster = town.user("bob"), town.user("carol"), town.user("alice")
+    most = office.limits.recipients_per_message
+    with postmaster.mailbox() as mailbox:
+        mailbox.delete(mailbox.uids(AND(subject="Sending held")))
+    with bob.submission() as session:
+        named, answer = 0, (250, b"")
+        while answer[0] == 250 and named <= office.limits.user_recipients:
+            if named % most == 0:
+                session.rset()
+                session.mail(bob.address)
+            answer = session.rcpt(f"x{named}@internet.test")
+            named += 1
+        assert named == office.limits.user_recipients + 1
+        assert (answer[0], answer[1][:5]) == (450, b"4.7.1")
+    with carol.submission() as session:
+        session.mail(carol.address)
+        assert session.rcpt("x@internet.test")[0] == 250
+    assert bob.address in postmaster.search(AND(subject="Sending held")).subject
+
+
+@pytest.mark.control("SPO-01", "SPF-01")
+def test_a_colleagues_name_on_a_foreign_address_is_marked(
+    town: Town, office: Office, bob: OfficeUser
+) -> None:
+    stranger = town.stranger
+    name = next(user.full_name for user in office.users if user.full_name)
+    message, token = letter(f'"{name}" <{stranger.address}>', [bob.address])
+    stranger.send(message, [bob.address])
+    arrived = bob.search(AND(subject=token))
+    assert arrived.subject.startswith(office.policy.impersonation_subject)
+    assert "somebody else" in arrived.headers["x-office-origin"][0]
+
+
+@pytest.mark.control("DSN-10")
+def test_a_bounce_of_what_was_sent_comes_back(bob: OfficeUser) -> None:
+    message, token = letter(bob.address, ["nobody-by-this-name@myertor.test"])
+    bob.send(message, ["nobody-by-this-name@myertor.test"])
+    assert "MAILER-DAEMON" in bob.search(AND(from_="MAILER-DAEMON", text=token)).from_

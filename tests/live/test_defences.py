@@ -1,0 +1,327 @@
+"""What the office knows of itself, used against forgers, droppers, bombers and guessers: asked of the daemons.
+
+Every dialogue ends before a message is accepted, or with a message that must be refused: no mail is left behind. What
+arrives all the same is in tests/journeys/test_ordinary_mail.py, what floods do in tests/journeys/test_limits.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zipfile
+from secrets import token_hex
+
+import pytest
+from testinfra.host import Host as TestinfraHost
+
+from outpost.office import Host, Office, ports
+from outpost.office.defence import shaped_rate
+from outpost.office.model import IPAddress
+from outpost.office.mta import MtaView
+from outpost.target import Target
+from tests.live.conftest import reach
+from tests.live.speaking import TLS, speak
+
+pytestmark = pytest.mark.role("mta")
+
+HELLO = "EHLO check.invalid"
+CERTIFICATE = f"-cert {TLS}/host.pem -key {TLS}/host.key"
+
+
+@pytest.fixture(scope="module")
+def view(office: Office, me: Host) -> MtaView:
+    return MtaView(office, me)
+
+
+@pytest.fixture(scope="module")
+def door(office: Office, me: Host) -> IPAddress:
+    """Where strangers knock."""
+    return office.addresses_of_kind(me, "internet")[0]
+
+
+@pytest.fixture(scope="module")
+def store(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
+    return reach(target, office, office.with_role("store")[0], pytestconfig.getoption("--via"))
+
+
+@pytest.fixture(scope="module")
+def webmail(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
+    return reach(target, office, office.with_role("webmail")[0], pytestconfig.getoption("--via"))
+
+
+@pytest.fixture(scope="module")
+def relay(office: Office, me: Host) -> IPAddress:
+    """Where the store hands over users' mail."""
+    return office.link_addresses(me, office.with_role("store")[0])[0]
+
+
+def stranger_says(host: TestinfraHost, door: IPAddress, office: Office, *lines: str) -> str:
+    """The answer to a message of a stranger's with the null sender."""
+    message = r"\r\n".join((*lines, "."))
+    to = f"RCPT TO:<{office.mailboxes[0]}>"
+    answers = speak(host, door, ports.SMTP, [HELLO, "MAIL FROM:<>", to, "DATA", message])
+    assert len(answers) == 6, answers
+    return answers[-1]
+
+
+def user_says(store: TestinfraHost, relay: IPAddress, user: str, *lines: str) -> str:
+    """The answer to the last of a logged-in user's lines, which may be a message."""
+    spoken = [HELLO, f"XCLIENT LOGIN={user}", HELLO, f"MAIL FROM:<{user}>", *lines]
+    answers = speak(store, relay, ports.SUBMISSION_RELAY, spoken, tls=CERTIFICATE)
+    assert len(answers) == len(spoken) + 1, answers
+    return answers[-1]
+
+
+def attached(
+    name: str, content: bytes = b"content", kind: str = "application/octet-stream"
+) -> tuple[str, ...]:
+    """A message with one attachment."""
+    return (
+        "From: somebody@elsewhere.example",
+        "Subject: check",
+        "MIME-Version: 1.0",
+        "Content-Type: multipart/mixed; boundary=b",
+        "",
+        "--b",
+        f"Content-Type: {kind}",
+        "Content-Transfer-Encoding: base64",
+        f'Content-Disposition: attachment; filename="{name}"',
+        "",
+        base64.b64encode(content).decode(),
+        "--b--",
+    )
+
+
+def packed(*names: str, content: bytes = b"content") -> bytes:
+    """A zip archive."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def locked() -> bytes:
+    """A zip archive that says it has a password; nobody needs to open it."""
+    plain = bytearray(packed("secret.txt", content=b"x" * 64))
+    plain[6] |= 1
+    plain[plain.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(plain)
+
+
+# Who a message says it is from ----------------------------------------------------------------------------------
+
+
+@pytest.mark.control("SPO-01")
+@pytest.mark.parametrize(
+    "field",
+    [
+        "From: {user}",
+        'From: "Boss" <{user}>',
+        "From: somebody@elsewhere.example, {user}",
+        r"From: somebody@elsewhere.example\r\nFrom: {user}",
+        "From: root@mta.{domain}",
+    ],
+    ids=["plain", "with a name", "second address", "second header", "host"],
+)
+def test_nobody_outside_writes_the_offices_name_into_from(
+    host: TestinfraHost, door: IPAddress, office: Office, field: str
+) -> None:
+    line = field.format(user=office.mailboxes[0], domain=office.domain)
+    assert stranger_says(host, door, office, line, "Subject: check", "", "x").startswith("554 5.7.1")
+
+
+@pytest.mark.control("SPO-01")
+def test_peers_names_in_from_are_believed_from_their_relays_only(
+    host: TestinfraHost, door: IPAddress, office: Office
+) -> None:
+    for peer in office.peers:
+        for domain in peer.domains:
+            answer = stranger_says(host, door, office, f"From: head@{domain}", "Subject: check", "", "x")
+            assert answer.startswith("554 5.7.1")
+
+
+@pytest.mark.control("SPO-02")
+@pytest.mark.parametrize(
+    "field", ["From: {colleague}", "From: somebody@elsewhere.example", r"From: {user}\r\nSender: {colleague}"]
+)
+def test_a_login_owns_from_and_sender_as_well(
+    store: TestinfraHost, relay: IPAddress, office: Office, field: str
+) -> None:
+    user, colleague = office.mailboxes[:2]
+    line = field.format(user=user, colleague=colleague)
+    message = rf"{line}\r\nSubject: check\r\n\r\nx\r\n."
+    answer = user_says(store, relay, user, f"RCPT TO:<{user}>", "DATA", message)
+    assert answer.startswith("554 5.7.1")
+    assert "is not yours" in answer
+
+
+# What it carries ------------------------------------------------------------------------------------------------
+
+MACRO = "word/vbaProject.bin"
+
+
+@pytest.mark.control("VIR-03")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("invoice.pdf.exe", b"MZ"),
+        ("invoice.exe.", b"MZ"),
+        ("letter.docm", b"x"),
+        ("disk.iso", b"x"),
+        ("link.lnk", b"x"),
+        ("script.js", b"x"),
+        ("login.html", b"x"),
+        ("archive.rar", b"x"),
+        ("renamed.dat", b"Rar!\x1a\x07\x01\x00" + bytes(64)),
+        ("inside.zip", packed("folder/invoice.pdf.exe")),
+        ("twice.zip", packed("inner.zip", content=packed("run.exe"))),
+        ("report.docx", packed("[Content_Types].xml", MACRO)),
+        ("locked.zip", locked()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_runs_or_cannot_be_scanned_is_refused(
+    host: TestinfraHost, door: IPAddress, office: Office, name: str, content: bytes
+) -> None:
+    answer = stranger_says(host, door, office, *attached(name, content))
+    assert answer.startswith(
+        "554 5.7.1 Refused by the virus scanner" if name == "twice.zip" else "554 5.7.1 The "
+    )
+
+
+@pytest.mark.control("VIR-03", "REL-06")
+def test_users_are_told_the_same(store: TestinfraHost, relay: IPAddress, office: Office) -> None:
+    user = office.mailboxes[0]
+    lines = (f"From: {user}", *attached("invoice.pdf.exe", b"MZ")[1:], ".")
+    answer = user_says(store, relay, user, f"RCPT TO:<{user}>", "DATA", r"\r\n".join(lines))
+    assert "invoice.pdf.exe" in answer
+    assert answer.startswith("554 5.7.1")
+
+
+@pytest.mark.control("INP-05")
+def test_headers_without_end_are_refused(host: TestinfraHost, door: IPAddress, office: Office) -> None:
+    many = [f"X-Check-{number}: {'a' * 900}" for number in range(int(office.limits.header_bytes) // 900 + 2)]
+    answer = stranger_says(host, door, office, "From: a@elsewhere.example", *many, "", "x")
+    assert answer.startswith("554 5.7.1 The message's header is too large")
+
+
+@pytest.mark.control("INP-05")
+def test_parts_within_parts_without_end_are_refused(
+    host: TestinfraHost, door: IPAddress, office: Office
+) -> None:
+    levels = range(office.limits.mime_depth * 3)
+    opened = [
+        line
+        for level in levels
+        for line in (f"Content-Type: multipart/mixed; boundary=b{level}", "", f"--b{level}")
+    ]
+    message = (*opened, "Content-Type: text/plain", "", "x", *(f"--b{level}--" for level in reversed(levels)))
+    answer = stranger_says(host, door, office, "From: a@elsewhere.example", "MIME-Version: 1.0", *message)
+    assert answer.startswith("554 5.7.1 The message is nested too deeply")
+
+
+@pytest.mark.control("DSN-10")
+def test_a_bounce_of_what_was_never_sent_is_refused(
+    host: TestinfraHost, door: IPAddress, office: Office
+) -> None:
+    answer = stranger_says(
+        host,
+        door,
+        office,
+        "From: MAILER-DAEMON@elsewhere.example",
+        "Subject: Undelivered Mail Returned to Sender",
+        "MIME-Version: 1.0",
+        "Content-Type: multipart/report; report-type=delivery-status; boundary=b",
+        "",
+        "--b",
+        "Content-Type: message/delivery-status",
+        "",
+        "Reporting-MTA: dns; elsewhere.example",
+        "",
+        "Final-Recipient: rfc822; victim@elsewhere.example",
+        "Action: failed",
+        "Status: 5.1.1",
+        "",
+        "--b",
+        "Content-Type: text/rfc822-headers",
+        "",
+        f"From: {office.mailboxes[0]}",
+        f"Message-ID: <{token_hex(8)}@{office.domain}>",
+        "",
+        "--b--",
+    )
+    assert answer == "554 5.7.1 This notification is about a message that we did not send"
+
+
+# Rates, room, budgets -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.control("DOS-08", "TLS-10")
+def test_the_store_tells_this_host_and_no_other_whether_a_mailbox_has_room(
+    host: TestinfraHost, webmail: TestinfraHost, me: Host, office: Office
+) -> None:
+    address = office.link_addresses(office.with_role("store")[0], me)[0]
+    question = f"printf 'request=smtpd_access_policy\\nrecipient={office.mailboxes[0]}\\nsize=1\\n\\n'"
+    socket = (
+        f"[{address}]:{ports.QUOTA_STATUS}" if address.version == 6 else f"{address}:{ports.QUOTA_STATUS}"
+    )
+    ask = f"({question}; sleep 2) | timeout 10 openssl s_client -quiet -connect {socket} -CAfile {TLS}/ca.pem"
+    assert "action=" in host.run(f"{ask} {CERTIFICATE} 2>/dev/null").stdout
+    assert "action=" not in host.run(f"{ask} 2>/dev/null").stdout
+    assert "action=" not in webmail.run(f"{ask} {CERTIFICATE} 2>/dev/null").stdout
+
+
+@pytest.mark.control("DOS-07", "DOS-08", "REL-05")
+def test_postfix_goes_on_while_the_policy_service_is_down(host: TestinfraHost) -> None:
+    asked = [line for line in host.check_output("postconf -n").splitlines() if "check_policy_service" in line]
+    assert len(asked) >= 4
+    assert all("default_action=DUNNO" in line for line in asked)
+    assert host.service("outpost-policy.service").is_running
+    assert host.service("outpost-policy.service").is_enabled
+
+
+@pytest.mark.control("SYS-01")
+def test_the_policy_service_runs_in_a_sandbox(host: TestinfraHost) -> None:
+    table = host.check_output("systemd-analyze security --no-pager outpost-policy.service")
+    assert float(table.rpartition("level for")[2].split()[1]) <= 4.0
+
+
+@pytest.mark.control("AMP-05")
+def test_a_large_message_to_many_destinations_is_more_than_the_line_carries(
+    store: TestinfraHost, relay: IPAddress, office: Office
+) -> None:
+    user, size = office.mailboxes[0], int(office.limits.message_size)
+    fits = int(office.limits.message_budget) // size
+    if fits >= office.limits.recipients_per_message:
+        pytest.skip("the budget of this office is above what one message can cost")
+    recipients = [f"RCPT TO:<x@check{number}.example>" for number in range(fits + 1)]
+    spoken = [HELLO, f"XCLIENT LOGIN={user}", HELLO, f"MAIL FROM:<{user}> SIZE={size}", *recipients]
+    answers = speak(store, relay, ports.SUBMISSION_RELAY, spoken, tls=CERTIFICATE)
+    assert answers[-2].startswith("250 2.1.5")
+    assert answers[-1].startswith("552 5.3.4")
+
+
+@pytest.mark.control("REL-06")
+def test_the_alarm_door_takes_mail_for_the_postmaster_only(host: TestinfraHost, office: Office) -> None:
+    from ipaddress import ip_address
+
+    other = next(address for address in office.mailboxes if address != office.postmaster)
+    lines = [HELLO, "MAIL FROM:<>"] + [
+        f"RCPT TO:<{to}>" for to in (office.postmaster, other, "x@elsewhere.example")
+    ]
+    answers = speak(host, ip_address("127.0.0.1"), 10025, lines)
+    assert [answer[:3] for answer in answers[3:]] == ["250", "554", "554"]
+
+
+@pytest.mark.control("AMP-03")
+def test_mail_leaves_below_the_rate_of_the_line(host: TestinfraHost, door: IPAddress, view: MtaView) -> None:
+    rate = shaped_rate(view)
+    if not rate:
+        pytest.skip("this office does not shape")
+    device = host.check_output(f"ip -oneline address show to {door} | awk '{{ print $2; exit }}'")
+    shown = json.loads(host.check_output(f"tc -json class show dev {device}"))
+    (root,) = (entry for entry in shown if entry["handle"] == "1:1")
+    assert root["ceil"] * 8 <= view.office.link.rate_kbit * 1000
+    assert {entry["handle"] for entry in shown} == {"1:1", "1:10", "1:20", "1:30"}
