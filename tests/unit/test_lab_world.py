@@ -27,6 +27,7 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     instance = Instance(name="unit", slot=request.param)
     instance.directory.mkdir()
     world_authority(instance)
+    instance.acme_ca.write_bytes(instance.world_ca.read_bytes())  # Pebble makes its own when it starts
     instance.write_office(dnszones.trust_anchor(instance), OFFICE)
     return instance
 
