@@ -193,6 +193,10 @@ class Ground:
             )
         return out.decode(errors="replace")
 
+    async def quiet(self) -> None:
+        """A quiet hour, whatever ran before: the MTA's counters live in memory (DOS-07, REL-05)."""
+        await self.on_mta("systemctl try-restart outpost-policy.service")
+
     async def on_mta(self, command: str) -> str:
         """A command on the MTA."""
         return await self.on(self.role("mta").name, command)
@@ -291,8 +295,7 @@ async def stand(target: Target, office: Office) -> Ground:
         info=known,
     )
     await _many_addresses(ground)
-    # a run begins in a quiet hour, whatever ran before: the MTA's counters live in memory
-    await ground.on_mta("systemctl try-restart outpost-policy.service")
+    await ground.quiet()
     return ground
 
 

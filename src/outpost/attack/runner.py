@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from outpost.attack.evidence import Evidence
+from outpost.attack.evidence import Evidence, Finding
 from outpost.attack.ground import Ground
 from outpost.attack.probe import Window, watching
 from outpost.attack.registry import Attack, attacks
@@ -163,12 +163,16 @@ async def _one(ground: Ground, plan: AttackPlan, attack: Attack) -> Result:
 
 
 async def _attempt(ground: Ground, attack: Attack, seen: Evidence) -> None:
+    what = ""
     try:
-        await asyncio.wait_for(attack.work(ground, seen), LONGEST)
+        async with asyncio.timeout(LONGEST) as limit:
+            await attack.work(ground, seen)
     except TimeoutError:
-        seen.check(held=False, expected="an end", observed=f"no end after {LONGEST:.0f} s")
+        what = f"no end after {LONGEST:.0f} s" if limit.expired() else "no answer in time"
     except (OSError, OutpostError) as error:
-        seen.check(held=False, expected="an answer", observed=f"{type(error).__name__}: {error}")
+        what = f"{type(error).__name__}: {error}"
+    if what:
+        seen.findings.append(Finding(held=False, expected="an answer", observed=what, refused=True))
 
 
 async def _without(ground: Ground, attack: Attack, result: Result) -> None:
@@ -177,6 +181,7 @@ async def _without(ground: Ground, attack: Attack, result: Result) -> None:
     seen = Evidence()
     result.weakness = attack.without.what
     try:
+        await ground.quiet()
         async with weakened(ground, attack.without):
             await _attempt(ground, attack, seen)
     except OutpostError as error:

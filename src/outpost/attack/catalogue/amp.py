@@ -8,7 +8,7 @@ import time
 from outpost.attack.evidence import Evidence
 from outpost.attack.ground import Ground, letter, token
 from outpost.attack.registry import attack
-from outpost.attack.weakness import Weakness, edited, postfix
+from outpost.attack.weakness import edited, postfix
 
 
 @attack(
@@ -54,14 +54,7 @@ async def _taken_by(ground: Ground, queue_id: str) -> bool:
     return int(said.strip() or 0) > 0
 
 
-@attack(
-    "6c",
-    without=Weakness(
-        role="store", what="submission_max_recipients", keeps=("/etc/dovecot/dovecot.conf",),
-        steps="sed -i -E 's/^submission_max_recipients = .*/submission_max_recipients = 5000/' /etc/dovecot/dovecot.conf",
-        activate="doveadm reload && sleep 1",
-    ),
-)  # fmt: skip
+@attack("6c")
 async def a_thousand_recipients_from_a_user(ground: Ground, seen: Evidence) -> None:
     cap = ground.office.limits.recipients_per_message
     async with await ground.submission(seen, "carol") as session:

@@ -21,16 +21,18 @@ RELAY_FORMS = (
     "postmaster@{elsewhere}", "victim@{peer}", "victim%{peer}@{domain}",
 )  # fmt: skip
 
-
-@attack(
-    "5a",
-    without=postfix(
-        smtpd_relay_restrictions="permit",
-        smtpd_recipient_restrictions="permit",
-        allow_percent_hack="yes",
-        swap_bangpath="yes",
-    ),
+# the classic open relay: everybody is in "my networks", and the old ways of routing are on
+OPEN = postfix(
+    mynetworks="0.0.0.0/0 [::]/0",
+    smtpd_relay_restrictions="permit_mynetworks, reject_unauth_destination",
+    smtpd_sender_restrictions="",
+    peer_sender_restrictions="",
+    allow_percent_hack="yes",
+    swap_bangpath="yes",
 )
+
+
+@attack("5a", without=OPEN)
 async def address_tricks(ground: Ground, seen: Evidence) -> None:
     words = {
         "elsewhere": "internet.test", "domain": ground.domain, "door": ground.door, "host": ground.role("mta").fqdn,
@@ -61,7 +63,7 @@ async def address_tricks(ground: Ground, seen: Evidence) -> None:
     )
 
 
-@attack("5b", without=postfix(smtpd_relay_restrictions="permit", smtpd_recipient_restrictions="permit"))
+@attack("5b", without=OPEN)
 async def relaying_by_a_peers_listener(ground: Ground, seen: Evidence) -> None:
     """A peer is trusted to write from its own names to the office, not to send anywhere."""
     peer = next(peer for peer in ground.office.peers if peer.zone == "client" or peer.listen == 25)
