@@ -150,7 +150,11 @@ def _remembered() -> Generator[Command, None, None]:
     now = _now()
     if not now.usable or not now.to_remember:
         return
-    strange = {fact for finding in findings(before) for fact in finding.facts} & (now.appeared | now.vanished)
+    # Not what daemons say of themselves: they have been started again from the declared files, so that is true now.
+    facts = {
+        fact for finding in findings(before) for fact in finding.facts if not fact.startswith("effective\t")
+    }
+    strange = facts & (now.appeared | now.vanished)
     if now.unfinished or now.upgraded or (now.appeared | now.vanished) - strange:
         listed = "".join(f"{line}\n" for line in sorted(strange))
         yield StringCommand(f"printf %s {shlex.quote(listed)} | python3 -B {OBSERVER} remember")
