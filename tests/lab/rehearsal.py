@@ -34,6 +34,8 @@ from outpost.lab.post import Neighbour, OfficeUser, Town, letter
 from outpost.target import LAB, ROOT
 
 PATIENCE = 300.0
+PACE = 5.0
+"""Seconds between two letters of one correspondent: below the limits that the office sets its users."""
 BOGUS = range(5, 13)
 """Extended DNS errors that say an answer failed validation (RFC 8914, section 4.6 to 4.13)."""
 
@@ -140,13 +142,13 @@ class Rehearsal:
     # Mail and look-ups, all the while ------------------------------------------------------------------------
 
     @contextmanager
-    def life(self) -> Iterator[None]:
+    def life(self, *, mail: bool = True) -> Iterator[None]:
         """Mail in every direction, and a resolver's look-ups, until the block ends; then all of it has arrived."""
         town = Town(info(self.lab))
         alice, outside = town.user("alice"), (town.head_office, town.client_site, town.stranger)
         routes: list[tuple[OfficeUser | Neighbour, OfficeUser | Neighbour]] = []
         routes += [(alice, reader) for reader in outside] + [(writer, alice) for writer in outside]
-        work = [threading.Thread(target=self._guard, args=(self._carry, *route)) for route in routes]
+        work = [threading.Thread(target=self._guard, args=(self._carry, *route)) for route in routes if mail]
         work += [
             threading.Thread(target=self._guard, args=(action,)) for action in (self._resolve, self._watch)
         ]
@@ -173,7 +175,7 @@ class Rehearsal:
             if isinstance(writer, OfficeUser):
                 self._judge(arrived, token)
             self.log.carried[f"{writer.address} → {reader.address}"] += 1
-            self.stop.wait(1)
+            self.stop.wait(PACE)
 
     def _judge(self, message: bytes, token: str) -> None:
         """Every signature of a message holds, and there is one of each algorithm."""
