@@ -255,7 +255,7 @@ def _type(annotation: Any, metadata: list[Any]) -> str:
     if origin is tuple:
         return "list of file names" if TrustedAuthority in arguments else _list_of(arguments[0])
     if origin is dict:
-        return "tables by name" if _table_of(annotation) else f"zone → {_type(arguments[1], [])}"
+        return "tables by name" if _table_of(annotation) else f"name → {_type(arguments[1], [])}"
     if hasattr(annotation, "__metadata__"):
         return _type(arguments[0], list(annotation.__metadata__))
     return "table"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ import pytest
 from outpost import secrets
 from outpost.lab.instance import Instance
 from outpost.office import Host
+from outpost.office.certificates import acme_hosts
 from outpost.office.dns import tls_digests
 from tests.lab.conftest import Pyinfra
 from tests.lab.rehearsal import Rehearsal
@@ -19,7 +21,7 @@ from tests.lab.rehearsal import Rehearsal
 SHOWN = "openssl s_client -connect {socket} -servername {name} </dev/null 2>/dev/null | openssl x509 -noout"
 SERIAL = f"{SHOWN} -serial"
 KEY = f"{SHOWN} -pubkey"
-RENEW = "systemd-run --quiet --wait --pipe /usr/local/lib/outpost/certificate renew --force"
+RENEW = "systemd-run --quiet --collect --wait --pipe /usr/local/lib/outpost/certificate renew --force"
 
 
 def on(lab: Instance, machine: str, script: str, *, check: bool = True) -> str:
@@ -37,6 +39,14 @@ def shown(lab: Instance, host: Host, what: str) -> str:
     return on(lab, "workstation", what.format(socket=f"{address}:{port}", name=host.fqdn))
 
 
+def changes_from(lab: Instance, host: Host, serial: str) -> None:
+    """Waits until a daemon that was told to reload shows another certificate."""
+    deadline = time.monotonic() + 15
+    while shown(lab, host, SERIAL) == serial:
+        assert time.monotonic() < deadline, f"{host.name} still shows {serial}"
+        time.sleep(0.2)
+
+
 @contextmanager
 def deaf_authority(lab: Instance) -> Iterator[None]:
     """The ACME authority refuses connections, and keeps its root: a restarted one would have another."""
@@ -46,6 +56,8 @@ def deaf_authority(lab: Instance) -> Iterator[None]:
         yield
     finally:
         on(lab, "acme", "nft delete table inet deaf")
+        for host in acme_hosts(lab.office):  # their timers may have tried meanwhile
+            on(lab, host.name, "systemctl start outpost-certificate.service")
 
 
 @pytest.fixture(params=["store", "webmail"])
@@ -60,10 +72,11 @@ def test_a_renewed_certificate_is_shown_at_once_with_the_same_key(
 ) -> None:
     serial, key = shown(lab, host, SERIAL), shown(lab, host, KEY)
     on(lab, host.name, RENEW)
-    assert shown(lab, host, SERIAL) != serial
+    changes_from(lab, host, serial)
     assert shown(lab, host, KEY) == key
     limit = ("--limit", f"@docker/{lab.container_name(host.name)}")
-    assert pyinfra("--dry", "--json", *limit).changes == {}, "the host's own renewal is no drift"
+    drift = pyinfra("--dry", "--json", *limit).changes
+    assert [name for name in drift if "certificate" in name] == [], "the host's own renewal is no drift"
 
 
 @pytest.mark.control("TLS-04")
@@ -71,14 +84,11 @@ def test_a_failed_renewal_keeps_the_certificate_and_is_reported(lab: Instance) -
     host = lab.office.host("webmail")
     serial = shown(lab, host, SERIAL)
     with deaf_authority(lab):
-        said = on(lab, host.name, RENEW, check=False)
-        assert "uacme" in said, said
         on(lab, host.name, "rm -f /var/lib/outpost-acme/*-cert.pem")  # so that the unit itself has work to do
         on(lab, host.name, "systemctl start outpost-certificate.service", check=False)
         assert on(lab, host.name, "systemctl is-failed outpost-certificate.service").strip() == "failed"
         assert shown(lab, host, SERIAL) == serial
-    on(lab, host.name, "systemctl start outpost-certificate.service")
-    assert shown(lab, host, SERIAL) != serial
+    changes_from(lab, host, serial)
 
 
 @pytest.mark.control("TLS-05")

@@ -20,6 +20,7 @@ from outpost.office.flows import outbound
 from outpost.office.load import load, parse
 from outpost.rotation import hosts, tls, watch
 from outpost.rotation.engine import Desk, NotYetError
+from outpost.target import Target
 from roles.shapes import rendered
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,19 +126,13 @@ class Rehearsal(Desk):
 
     def __init__(self, office: Office, made: secrets.Secrets) -> None:
         self.office, self.secrets, self.via = office, made, None
+        self.target = Target("lab", ROOT, ROOT)
         self.told: list[str] = []
         self.tell = self.told.append
         self.moment, self.shown = NOON, dict(made.public)
         self.now = lambda: self.moment
         self.applied: list[tuple[str, ...]] = []
         self.stuck = False
-
-    @property
-    def target(self) -> Any:  # type: ignore[override]
-        return type("Target", (), {"name": "lab"})
-
-    @target.setter
-    def target(self, _value: object) -> None: ...
 
     def keep(self, changed: secrets.Secrets) -> None:
         self.secrets = changed

@@ -35,9 +35,9 @@ def done(office: Office) -> secrets.Completed:
 def canaries(kept: secrets.Secrets) -> list[str]:
     """Every secret value, as it would be found in a leak."""
     pairs = [kept.authority, *kept.hosts.values(), *kept.public.values()]
-    keys = [item.key for item in (*pairs, *kept.public_next.values())] + [*kept.accounts.values()] + [
-        key for pair in kept.dkim.values() for key in (pair.rsa, pair.ed25519)
-    ]
+    keys = [pair.key for pair in pairs] + [upcoming.key for upcoming in kept.public_next.values()]
+    keys += [*kept.accounts.values()]
+    keys += [key for pair in kept.dkim.values() for key in (pair.rsa, pair.ed25519)]
     bodies = [key.get_secret_value().splitlines()[1] for key in keys]
     return bodies + [
         value.get_secret_value()
