@@ -6,6 +6,7 @@ Every dialogue ends before a message is accepted, or with a message that must be
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from testinfra.host import Host as TestinfraHost
@@ -462,6 +463,19 @@ def test_strangers_see_the_certificate_of_the_hosts_name(
 @pytest.mark.control("DKM-01", "DKM-02", "SEC-01")
 def test_the_signing_keys_are_two_and_private(host: TestinfraHost) -> None:
     paths = host.check_output("ls /etc/rspamd/dkim").split()
+@pytest.mark.control("TLS-06", "TLS-09", "TLS-10")
+def test_no_mail_waits_for_a_next_hop_that_cannot_prove_itself(host: TestinfraHost) -> None:
+    """Here an administrator reads why mail does not leave: a certificate, a TLSA record or a missing STARTTLS."""
+    unproven = re.compile(r"not (verified|trusted)|handshake|TLS is required|certificate|TLSA")
+    waiting = [
+        f"{recipient['address']}: {recipient['delay_reason']}"
+        for entry in map(json.loads, host.check_output("postqueue -j").splitlines())
+        for recipient in entry["recipients"]
+        if unproven.search(recipient.get("delay_reason", ""))
+    ]
+    assert not waiting, "\n".join(waiting)
+
+
     assert any(name.endswith("-rsa.key") for name in paths)
     assert any(name.endswith("-ed25519.key") for name in paths)
     for name in paths:
