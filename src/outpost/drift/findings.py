@@ -317,7 +317,7 @@ def _unit(thing: str, new: tuple[str, ...], old: tuple[str, ...], facts: frozens
         yield Finding(
             "unit", thing, "enabled by hand; no role declares it", "it starts with the host, and nobody looks after it",
             ("SYS-04",),
-            f"systemctl disable --now --quiet {quoted} 2>/dev/null || {{ systemctl stop {quoted} 2>/dev/null; "
+            f"systemctl disable --now --quiet {quoted} 2>/dev/null || {{ systemctl stop {quoted} 2>/dev/null || true; "
             f"rm -f /etc/systemd/system/*.wants/{quoted} /run/systemd/system/*.wants/{quoted}; }}", facts=facts,
         )  # fmt: skip
     elif "masked" in old:
