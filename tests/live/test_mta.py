@@ -185,6 +185,13 @@ def test_envelopes_follow_the_rfc(host: TestinfraHost, door: IPAddress, line: st
 
 
 @pytest.mark.control("INP-01")
+def test_an_address_has_one_at_sign(host: TestinfraHost, door: IPAddress, office: Office) -> None:
+    recipient = f"RCPT TO:<{office.mailboxes[0]}>"
+    answer = refused(host, door, "MAIL FROM:<somebody@@elsewhere.example>", recipient)
+    assert answer.startswith("501 5.1.7")
+
+
+@pytest.mark.control("INP-01")
 def test_helo_is_required(host: TestinfraHost, door: IPAddress) -> None:
     assert speak(host, door, ports.SMTP, [STRANGER])[1].startswith("503 5.5.1")
 
@@ -457,12 +464,6 @@ def test_strangers_see_the_certificate_of_the_hosts_name(
         assert answer in host.check_output(f"{shown} | openssl x509 -noout {question}")
 
 
-# Signatures -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.control("DKM-01", "DKM-02", "SEC-01")
-def test_the_signing_keys_are_two_and_private(host: TestinfraHost) -> None:
-    paths = host.check_output("ls /etc/rspamd/dkim").split()
 @pytest.mark.control("TLS-06", "TLS-09", "TLS-10")
 def test_no_mail_waits_for_a_next_hop_that_cannot_prove_itself(host: TestinfraHost) -> None:
     """Here an administrator reads why mail does not leave: a certificate, a TLSA record or a missing STARTTLS."""
@@ -476,6 +477,12 @@ def test_no_mail_waits_for_a_next_hop_that_cannot_prove_itself(host: TestinfraHo
     assert not waiting, "\n".join(waiting)
 
 
+# Signatures -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.control("DKM-01", "DKM-02", "SEC-01")
+def test_the_signing_keys_are_two_and_private(host: TestinfraHost) -> None:
+    paths = host.check_output("ls /etc/rspamd/dkim").split()
     assert any(name.endswith("-rsa.key") for name in paths)
     assert any(name.endswith("-ed25519.key") for name in paths)
     for name in paths:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
+from secrets import token_hex
 
 import pytest
 from testinfra.host import Host as TestinfraHost
@@ -12,6 +14,7 @@ from outpost.office import Host, Office, ports
 from outpost.office.model import IPAddress
 from outpost.office.store import StoreView
 from outpost.target import Target
+from roles.store import LOGINS_PORT
 from tests.live.conftest import reach
 
 pytestmark = pytest.mark.role("store")
@@ -20,6 +23,13 @@ TLS = "/etc/outpost/tls"
 OWN_CERTIFICATE = f"-cert {TLS}/host.pem -key {TLS}/host.key"
 CLEAR_TEXT_PORTS = (110, 143, 587, 995, 2000)
 TLS_FIRST = (ports.IMAPS, ports.SUBMISSIONS)
+ASK = """
+import json, sys, urllib.request
+for command, said in json.loads(sys.argv[2]):
+    url = f"http://127.0.0.1:{sys.argv[1]}/?command={command}"
+    with urllib.request.urlopen(url, json.dumps(said).encode()) as answer:
+        print(json.load(answer)["status"])
+"""
 
 
 @pytest.fixture
@@ -312,3 +322,36 @@ def test_it_comes_back_by_itself(host: TestinfraHost, unit: str) -> None:
 def test_a_hole_in_it_does_not_open_the_host(host: TestinfraHost, unit: str) -> None:
     verdict = host.check_output("systemd-analyze security %s 2>/dev/null | tail -1", unit)
     assert float(verdict.partition(": ")[2].split()[0]) <= 4.0
+
+
+@pytest.mark.control("AUT-03")
+def test_guessers_are_shut_out_and_nobody_else(host: TestinfraHost, office: Office) -> None:
+    """Asked of the service that Dovecot asks; the accounts do not exist."""
+    guessed, colleague = (f"{name}-{token_hex(4)}@{office.domain}" for name in ("guessed", "colleague"))
+    wrong = {"remote": "192.0.2.66", "success": False}
+    questions: list[tuple[str, dict[str, object]]] = [
+        *(
+            ("report", wrong | {"login": guessed, "pwhash": str(n)})
+            for n in range(office.limits.login_failures)
+        ),
+        *(("report", wrong | {"login": colleague, "pwhash": "old"}) for _ in range(30)),
+        ("allow", {"login": guessed, "remote": "192.0.2.66"}),
+        ("allow", {"login": guessed, "remote": "198.51.100.1"}),
+        ("allow", {"login": colleague, "remote": "192.0.2.66"}),
+    ]
+    said = host.check_output("python3 -c %s %s %s", ASK, str(LOGINS_PORT), json.dumps(questions))
+    answers = said.split()[-3:]
+    assert answers == ["-1", "-1", "0"]
+    assert host.service("outpost-logins.service").is_enabled
+    assert f"server_url = http://127.0.0.1:{LOGINS_PORT}/" in host.check_output("doveconf -n")
+
+
+@pytest.mark.control("AUT-03")
+def test_nobody_is_slowed_for_what_others_behind_the_same_address_do(host: TestinfraHost) -> None:
+    assert not host.file("/run/dovecot/anvil-auth-penalty").exists
+
+
+@pytest.mark.control("SYS-01")
+def test_the_login_policy_runs_in_a_sandbox(host: TestinfraHost) -> None:
+    table = host.check_output("systemd-analyze security --no-pager outpost-logins.service")
+    assert float(table.rpartition("level for")[2].split()[1]) <= 4.0

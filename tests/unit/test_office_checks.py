@@ -190,6 +190,15 @@ def message_larger_than_scanner(data: Data) -> None:
     del data["users"][3]["quota"]
 
 
+def budget_below_one_message(data: Data) -> None:
+    data["limits"] |= {"message_budget": "10MiB"}
+
+
+def signature_rate_below_the_users(data: Data) -> None:
+    data["limits"] |= {"same_signature": 10}
+    data["users"] += [{"address": f"user{number}@po.myertor.test"} for number in range(10)]
+
+
 def message_larger_than_queue(data: Data) -> None:
     data["limits"] |= {"queue_volume": "100MiB"}
 
@@ -308,6 +317,8 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (peer_where_the_mta_is_not, "peers[1].zone", "no route", "hosts.mta.addresses"),
     (message_larger_than_scanner, "limits.message_size", "pass unscanned", "scan_size"),
     (message_larger_than_queue, "limits.message_size", "the queue (100MiB) holds fewer", "queue_volume"),
+    (budget_below_one_message, "limits.message_budget", "smaller than one message", "raise it"),
+    (signature_rate_below_the_users, "limits.same_signature", "fewer than the 14 users", "raise it"),
     (not_a_size, "limits.message_size", "not a size", "25MiB"),
     (missing_role, "hosts", "no host has the role webmail", "declare one"),
     (one_name_server, "hosts.ns1.role", "one name server only", "second host"),

@@ -632,6 +632,20 @@ def _limits_hold(office: Office) -> Iterator[Problem]:
             "more than ClamAV can scan",
             f"use at most {_size(MAX_SCAN)}",
         )
+    if message > limits.message_budget:
+        yield Problem(
+            "limits.message_budget",
+            _size(limits.message_budget),
+            "smaller than one message of limits.message_size: nobody could send it to anybody",
+            "raise it, or lower limits.message_size",
+        )
+    if limits.same_signature < len(office.users):
+        yield Problem(
+            "limits.same_signature",
+            str(limits.same_signature),
+            f"fewer than the {len(office.users)} users: a list that writes to each of them would be stopped",
+            "raise it",
+        )
     for user in office.users:
         if office.quota(user) < message:
             yield Problem(
