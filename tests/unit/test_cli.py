@@ -62,7 +62,11 @@ def office_directory(tmp_path: Path) -> Path:
     """A copy of the case study's office, as a directory of its own."""
     directory = tmp_path / "po"
     directory.mkdir()
-    text = (INVENTORY / LAB / "office.toml").read_text().replace('trusted_authorities = ["world-ca.pem", "acme-ca.pem"]', "")
+    text = (
+        (INVENTORY / LAB / "office.toml")
+        .read_text()
+        .replace('trusted_authorities = ["world-ca.pem", "acme-ca.pem"]', "")
+    )
     (directory / "office.toml").write_text(text)
     return directory
 
@@ -79,10 +83,29 @@ def test_help_has_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) ->
     assert "64" in shown
 
 
-@pytest.mark.parametrize("name", ["check", "plan", "apply", "verify", "test", "reference"])
+@pytest.mark.parametrize("name", ["check", "plan", "apply", "verify", "test", "reference", "dns"])
 def test_each_command_has_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(name, "--help") == 0
     assert f"./outpost {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["dkim", "tsig", "dnssec", "due"])
+def test_each_rotation_has_an_example(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("rotate", kind, "--help") == 0
+    assert f"rotate {kind}" in capsys.readouterr().out
+
+
+def test_zone_is_printed_with_reasons_and_an_unknown_zone_is_explained(
+    office_directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = load(office_directory)
+    monkeypatch.setattr(secrets, "read", lambda _directory: secrets.complete(office).secrets)
+    assert run("dns", str(office_directory)) == 0
+    shown = capsys.readouterr().out
+    assert f"{office.domain}. {office.dns.ttl} IN MX 10 mta.{office.domain}. ; Where mail for the office goes" in shown
+    assert "PRIVATE KEY" not in shown
+    assert run("dns", str(office_directory), "--zone", "elsewhere.example") == 1
+    assert f"one of: {office.domain}." in capsys.readouterr().err
 
 
 def test_help_needs_neither_pyinfra_nor_docker_nor_a_browser() -> None:
