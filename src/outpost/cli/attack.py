@@ -39,10 +39,8 @@ def attack_office(
     loaded = load(target.data)
     _agreed(target, loaded, positive=positive)
     results = asyncio.run(
-        _run(target, loaded, plans, positive=positive, transcripts=transcripts, quiet=as_json)
+        _run(target, loaded, plans, positive=positive, transcripts=transcripts, quiet=as_json, record=record)
     )
-    if record:
-        _record(results)
     if as_json:
         say_json(
             {
@@ -137,6 +135,7 @@ async def _run(
     positive: bool,
     transcripts: bool,
     quiet: bool,
+    record: bool,
 ) -> list[Any]:
     from outpost.attack import runner, weakness
     from outpost.attack.ground import leave, stand
@@ -146,7 +145,15 @@ async def _run(
         if ground.containers:
             for host in await weakness.mend(ground):
                 err.print(f"[yellow]{escape(host)}[/]: an earlier run had left a defence off; it is on again")
-        told = _silent if quiet else lambda result: _show(result, transcripts=transcripts)
+
+        def told(result: Any) -> None:
+            if record:  # one by one: a run that is broken off keeps what it has measured
+                _record([result])
+            if quiet:
+                _silent(result)
+            else:
+                _show(result, transcripts=transcripts)
+
         return list(await runner.run(ground, plans, positive=positive, told=told))
     finally:
         await leave(ground)
