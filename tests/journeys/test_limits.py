@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import smtplib
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -112,3 +115,48 @@ def test_a_bounce_of_what_was_sent_comes_back(bob: OfficeUser) -> None:
     message, token = letter(bob.address, ["nobody-by-this-name@myertor.test"])
     bob.send(message, ["nobody-by-this-name@myertor.test"])
     assert "MAILER-DAEMON" in bob.search(AND(from_="MAILER-DAEMON", text=token)).from_
+
+
+@pytest.mark.control("AMP-03")
+def test_a_large_message_to_the_internet_does_not_hold_up_a_peer(
+    town: Town, office: Office, bob: OfficeUser
+) -> None:
+    drawing = os.urandom(600_000)
+    bulk, bulk_token = letter(bob.address, [town.stranger.address])
+    bulk.add_attachment(drawing, maintype="application", subtype="octet-stream", filename="drawing.dwg")
+    bob.send(bulk, [town.stranger.address])
+    began = time.monotonic()
+    urgent, token = letter(bob.address, [town.head_office.address])
+    bob.send(urgent, [town.head_office.address])
+    town.head_office.receive(token)
+    assert town.stranger.count(bulk_token) == 0, "the line is not shaped: the bulk was there first"
+    town.stranger.receive(bulk_token)
+    least = len(bulk.as_bytes()) * 8 / (office.link.rate_kbit * 1000)
+    assert time.monotonic() - began > 0.8 * least
+
+
+@pytest.mark.control("AMP-01")
+def test_one_copy_for_each_destination_crosses_the_line(town: Town, lab: Instance, bob: OfficeUser) -> None:
+    recipients = [f"copy{number}@internet.test" for number in range(10)]
+    message, token = letter(bob.address, recipients)
+    bob.send(message, recipients)
+    town.neighbour("internet", recipients[-1]).receive(token)
+    command = ["docker", "exec", f"outpost-{lab.name}-mta", "journalctl"]
+    log = subprocess.run(
+        [*command, "--since=-2min", "--no-pager", "--grep=to=<copy[0-9]+@internet.test>.*status=sent"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    theirs = set(re.findall(r"queued as (\w+)", log))
+    assert len(re.findall("status=sent", log)) >= len(recipients)
+    assert len(theirs) == 1, f"crossed the line {len(theirs)} times"
+
+
+@pytest.mark.control("DSN-05")
+def test_a_notification_carries_no_more_than_the_header(bob: OfficeUser) -> None:
+    message, token = letter(bob.address, ["nobody-by-this-name@myertor.test"], "secret words\n" * 20_000)
+    bob.send(message, ["nobody-by-this-name@myertor.test"])
+    report = bob.search(AND(from_="MAILER-DAEMON", text=token)).obj.as_bytes()
+    assert b"secret words" not in report
+    assert len(report) < 20_000

@@ -107,6 +107,7 @@ def test_a_wrong_password_opens_nothing(alice: OfficeUser) -> None:
         pass
 
 
+@pytest.mark.control("DSN-13")
 def test_the_trace_is_whole_and_tells_nothing_of_the_inside(
     town: Town, alice: OfficeUser, stranger: Neighbour
 ) -> None:

@@ -267,7 +267,7 @@ def test_the_store_tells_this_host_and_no_other_whether_a_mailbox_has_room(
     socket = (
         f"[{address}]:{ports.QUOTA_STATUS}" if address.version == 6 else f"{address}:{ports.QUOTA_STATUS}"
     )
-    ask = f"({question}; sleep 2) | timeout 10 openssl s_client -quiet -connect {socket} -CAfile {TLS}/ca.pem"
+    ask = f"({question}; sleep 2) | timeout 4 openssl s_client -quiet -connect {socket} -CAfile {TLS}/ca.pem"
     assert "action=" in host.run(f"{ask} {CERTIFICATE} 2>/dev/null").stdout
     assert "action=" not in host.run(f"{ask} 2>/dev/null").stdout
     assert "action=" not in webmail.run(f"{ask} {CERTIFICATE} 2>/dev/null").stdout
@@ -325,3 +325,81 @@ def test_mail_leaves_below_the_rate_of_the_line(host: TestinfraHost, door: IPAdd
     (root,) = (entry for entry in shown if entry["handle"] == "1:1")
     assert root["ceil"] * 8 <= view.office.link.rate_kbit * 1000
     assert {entry["handle"] for entry in shown} == {"1:1", "1:10", "1:20", "1:30"}
+
+
+# Floods and malformed dialogues ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def postconf(host: TestinfraHost) -> dict[str, str]:
+    """Every setting as Postfix understands it."""
+    lines = host.check_output("postconf -x").splitlines()
+    return {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in lines)}
+
+
+@pytest.mark.control("DSN-12")
+def test_a_message_that_goes_round_is_stopped(host: TestinfraHost, door: IPAddress, office: Office) -> None:
+    hop = "Received: from a.example by b.example with ESMTP id 1; Mon, 6 Jan 2025 08:00:00 +0000"
+    answer = stranger_says(host, door, office, *[hop] * 60, "From: a@elsewhere.example", "", "x")
+    assert answer.startswith(("554 5.4.0", "554 5.4.6"))
+
+
+@pytest.mark.control("INP-02", "DOS-05")
+@pytest.mark.parametrize(
+    ("helo", "sender", "code"),
+    [
+        ("check.invalid", "somebody@localhost", "504 5.5.2"),
+        ("check.invalid", "somebody@no-such-domain.invalid", ("550 5.1.8", "450 4.1.8")),
+        ("localhost", "", "504 5.5.2"),
+        ("not_a_name!", "", "501 5.5.2"),
+    ],
+)
+def test_who_cannot_be_answered_is_not_listened_to(
+    host: TestinfraHost, door: IPAddress, office: Office, helo: str, sender: str, code: str | tuple[str, ...]
+) -> None:
+    to = f"RCPT TO:<{office.mailboxes[0]}>"
+    answers = speak(host, door, ports.SMTP, [f"EHLO {helo}", f"MAIL FROM:<{sender}>", to])
+    assert answers[-1].startswith(code)
+
+
+@pytest.mark.control("INP-03")
+@pytest.mark.parametrize("command", ["EHLO ", "MAIL FROM:<", "EXPN "])
+def test_endless_commands_end_in_an_error(host: TestinfraHost, door: IPAddress, command: str) -> None:
+    answers = speak(host, door, ports.SMTP, [HELLO, command + "a" * 20_000, "NOOP"])
+    assert all(not answer.startswith("250") for answer in answers[2:3]), answers
+    assert speak(host, door, ports.SMTP, [HELLO])[1].startswith("250")
+
+
+@pytest.mark.control("DOS-01", "DOS-02", "DOS-04", "DOS-09")
+def test_one_client_gets_so_much_and_no_more(postconf: dict[str, str], office: Office) -> None:
+    limits = office.limits
+    assert int(postconf["smtpd_client_connection_count_limit"]) == limits.connections_per_client
+    assert int(postconf["smtpd_client_connection_rate_limit"]) == limits.connections_per_minute
+    assert int(postconf["smtpd_client_message_rate_limit"]) == limits.messages_per_minute
+    assert int(postconf["smtpd_client_recipient_rate_limit"]) == limits.client_recipients_per_minute
+    assert int(postconf["smtpd_client_new_tls_session_rate_limit"]) > 0
+    assert postconf["smtpd_client_event_limit_exceptions"] == ""
+    assert postconf["smtpd_per_request_deadline"] == "yes"
+    assert "stress" in postconf["smtpd_timeout"] or int(postconf["smtpd_timeout"].removesuffix("s")) <= 60
+    assert int(postconf["queue_minfree"]) >= 2 * int(limits.message_size)
+
+
+@pytest.mark.control("DOS-01", "DOS-02")
+def test_users_behind_one_address_are_counted_by_login(host: TestinfraHost) -> None:
+    listeners = [line for line in host.check_output("postconf -M").splitlines() if ":10465" in line]
+    assert listeners
+    for line in listeners:
+        options = host.check_output("postconf -P").replace(" = ", "=")
+        name = "/".join(line.split()[:2])
+        for rate in ("message", "recipient"):
+            assert f"{name}/smtpd_client_{rate}_rate_limit=0" in options
+
+
+@pytest.mark.control("AMP-01", "AMP-02", "AMP-04")
+def test_one_message_does_not_become_many(
+    postconf: dict[str, str], store: TestinfraHost, office: Office
+) -> None:
+    assert int(postconf["default_destination_recipient_limit"]) >= office.limits.recipients_per_message
+    assert 1 < int(postconf["default_destination_concurrency_limit"]) <= 10
+    assert int(postconf["virtual_alias_expansion_limit"]) == office.limits.alias_members
+    assert int(store.check_output("doveconf -h sieve_max_redirects")) == office.limits.redirects

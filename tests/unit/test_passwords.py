@@ -10,6 +10,8 @@ from outpost.office import Office, load
 from outpost.passwords import complaint
 from outpost.secrets import new_password
 
+pytestmark = pytest.mark.control("AUT-02")
+
 HARBOUR = Path(__file__).resolve().parents[2] / "inventory" / "harbour"
 
 
