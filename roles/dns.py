@@ -11,6 +11,19 @@ from roles.shapes import directory, once, packages, rendered, service, settings,
 
 ZONES = "/etc/knot/zones"
 KEYS = "/var/lib/knot/keys"
+TIMERS = (
+    "created",
+    "pre_active",
+    "publish",
+    "ready",
+    "active",
+    "retire_active",
+    "retire",
+    "post_active",
+    "revoke",
+    "remove",
+)
+"""All of a key's; one that is not said is "now" to keymgr, and a key that waits its turn would sign at once."""
 
 
 @deploy("dns")
@@ -73,7 +86,7 @@ def _signing_keys(secrets: Secrets) -> None:
     imports = [
         f"keymgr -D {KEYS}.new {zone} import-pem $STAGE/{zone}{key.id}.pem algorithm={key.algorithm} "
         + " ".join(f"{role}={'yes' if role in key.roles else 'no'}" for role in ("ksk", "zsk"))
-        + "".join(f" {timer}={when}" for timer, when in sorted(key.timers.items()))
+        + "".join(f" {timer}={key.timers.get(timer, 0)}" for timer in TIMERS)
         for zone, key in kept
     ]
     once(
