@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from outpost.office import Office, load
-from outpost.passwords import complaint
+from outpost.office.passwords import complaint
 from outpost.secrets import new_password
 
 pytestmark = pytest.mark.control("AUT-02")

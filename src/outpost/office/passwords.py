@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from outpost.office import Office
+from outpost.office.model import Office
 
 LEAST = 12
 """Characters. 12 random lower-case letters outlast Argon2id guessing at any budget; the words below do not count."""
