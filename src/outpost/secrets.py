@@ -42,7 +42,7 @@ IDENTITY_VARIABLE = "OUTPOST_IDENTITY"
 DEFAULT_IDENTITY = Path("~/.config/outpost/identity.txt")
 TRANSFER = "transfer"
 AUTHORITY_DAYS = 3650
-HOST_DAYS = 397
+HOST_DAYS = 365
 RENEW_DAYS = 30
 """A host certificate with fewer days left is made anew by ``complete``, with the key it has."""
 BACKDATE = timedelta(hours=1)

@@ -1,0 +1,155 @@
+"""Every port with TLS, judged by sslyze against Mozilla's profile "intermediate" (TLS-01, TLS-02, TLS-03).
+
+sslyze pins a cryptography of its own, so it lives in an environment of its own: `.lab/judges`, made on first use from
+`tests/judges.txt`. It runs in the network of a machine that may reach the port.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import venv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outpost.lab.instance import Instance
+from outpost.office import Office, ports
+from outpost.target import ROOT
+from tests.journeys.forging import replaced, run
+
+JUDGES = ROOT / ".lab" / "judges"
+JUDGE = Path(__file__).with_name("judge_tls.py")
+REQUIREMENTS = ROOT / "tests" / "judges.txt"
+
+
+@dataclass(frozen=True)
+class Port:
+    """A listener, and from where it may be reached.
+
+    Attributes:
+        seen_from: Machine in whose network the judge stands.
+        host: Which of the office's hosts listens.
+        zone: On its address in this zone.
+        starttls: Protocol that begins in clear; empty where TLS comes first.
+        office_only: Whether the client must show a certificate of the office.
+        name: What it answers to there, below the office's domain; the host's name where that is left out.
+    """
+
+    seen_from: str
+    host: str
+    zone: str
+    port: int
+    starttls: str = ""
+    office_only: bool = False
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.host}-{self.zone}-{self.port}"
+
+
+PORTS = (
+    Port("attacker", "mta", "wan", ports.SMTP, "smtp"),
+    Port("headoffice", "mta", "wan", 2525, "smtp"),
+    Port("clientsite", "mta", "client", ports.SMTP, "smtp"),
+    Port("store", "mta", "core", ports.SUBMISSION_RELAY, office_only=True),
+    Port("mta", "store", "core", ports.LMTP, office_only=True),
+    Port("workstation", "store", "lan", ports.SUBMISSIONS),
+    Port("workstation", "store", "lan", ports.IMAPS),
+    Port("workstation", "webmail", "lan", ports.HTTPS),
+    Port("attacker", "webmail", "wan", ports.HTTPS, name="mta-sts"),
+)
+"""ManageSieve (4190) is not here: sslyze does not speak its STARTTLS. It is Dovecot's, with the settings of 993."""
+
+IN_EVERY_RUN = ("mta-wan-25", "store-core-24", "webmail-lan-443")
+"""One port of each daemon; Dovecot's take the longest."""
+
+
+@pytest.fixture(scope="module")
+def sslyze() -> Path:
+    """Its Python."""
+    python = JUDGES / "bin" / "python"
+    if not (JUDGES / "done").exists():
+        venv.create(JUDGES, clear=True, with_pip=True)
+        install = [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--require-hashes",
+            "--requirement",
+            str(REQUIREMENTS),
+        ]
+        done = subprocess.run(install, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"sslyze cannot be fetched from the package index: {done.stderr.strip()[-200:]}")
+        (JUDGES / "done").touch()
+    return python
+
+
+@pytest.fixture(scope="module")
+def unhurried(lab: Instance) -> Iterator[None]:
+    """The judge connects some hundred times; that it would be turned away for that is proven elsewhere (DOS-01)."""
+    mta = lab.container_name("mta")
+    lifted = run(mta, ["cat", "/etc/postfix/main.cf"])
+    lifted += "\nsmtpd_client_event_limit_exceptions = static:all\n"
+    with replaced(mta, {"/etc/postfix/main.cf": lifted}, "postfix reload"):
+        yield
+
+
+def judged(lab: Instance, office: Office, sslyze: Path, port: Port, directory: Path) -> dict[str, Any]:
+    """What does not conform to the profile."""
+    vantage = lab.container_name(port.seen_from)
+    inspected = ["docker", "inspect", "--format", "{{.State.Pid}}", vantage]
+    process = subprocess.run(inspected, check=True, capture_output=True, text=True).stdout.strip()
+    listener = office.host(port.host)
+    name = f"{port.name or port.host}.{office.domain}"
+    command = ["nsenter", f"--net=/proc/{process}/ns/net", str(sslyze), "-W", "ignore", str(JUDGE)]
+    command += [str(listener.in_zone(port.zone)[0]), str(port.port), name]
+    if port.starttls:
+        command += ["--starttls", port.starttls]
+    if port.office_only:
+        command.append("--client")
+        for name in ("host.pem", "host.key"):
+            kept = directory / name
+            kept.touch(mode=0o600)
+            kept.write_text(run(vantage, ["cat", f"/etc/outpost/tls/{name}"]))
+            command.append(str(kept))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.control("TLS-01", "TLS-02", "TLS-03")
+@pytest.mark.parametrize(
+    "port",
+    [
+        pytest.param(port, id=str(port), marks=[] if str(port) in IN_EVERY_RUN else [pytest.mark.slow])
+        for port in PORTS
+    ],
+)
+@pytest.mark.usefixtures("unhurried")
+def test_a_port_with_tls_conforms_to_mozillas_intermediate_profile(
+    lab: Instance, office: Office, sslyze: Path, port: Port, tmp_path: Path
+) -> None:
+    assert judged(lab, office, sslyze, port, tmp_path) == {}
+
+
+@pytest.mark.control("GOV-01")
+@pytest.mark.usefixtures("unhurried")
+def test_the_judge_sees_a_port_that_was_weakened(
+    lab: Instance, office: Office, sslyze: Path, tmp_path: Path
+) -> None:
+    mta = lab.container_name("mta")
+    weak = run(mta, ["cat", "/etc/postfix/main.cf"])
+    weak += (
+        "\ntls_high_cipherlist = ALL:@SECLEVEL=0\ntls_eecdh_auto_curves = secp521r1\ntls_config_file = none\n"
+    )
+    with replaced(mta, {"/etc/postfix/main.cf": weak}, "postfix reload"):
+        found = judged(lab, office, sslyze, PORTS[1], tmp_path)
+    assert {"ciphers", "tls_curves"} & set(found), found
