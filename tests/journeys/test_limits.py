@@ -67,8 +67,11 @@ def test_a_bomb_to_one_mailbox_leaves_the_others_alone(
 ) -> None:
     victim, other = town.user("dave").address, town.user("bob").address
     allowed = office.limits.mailbox_messages // 2
-    door.mail("")
-    answers = [door.rcpt(victim) for _ in range(allowed + 3)]
+    answers: list[tuple[int, bytes]] = []
+    while len(answers) < allowed + 3:
+        door.rset()
+        door.mail("")
+        answers += [door.rcpt(victim) for _ in range(min(50, allowed + 3 - len(answers)))]
     assert [code for code, _ in answers] == [250] * allowed + [450] * 3
     assert answers[-1][1].startswith(b"4.7.1")
     assert door.rcpt(other)[0] == 250

@@ -21,6 +21,7 @@ class World:
             socket="",
             domain="po.test",
             aliases={"all@po.test": ["a@po.test", "b@po.test"]},
+            own_addresses=["203.0.113.25"],
             mailbox_messages=20,
             user_recipients=10,
             user_hold=600,
@@ -70,6 +71,10 @@ def test_a_bomb_stops_and_leaves_room_for_others(world: World) -> None:
     world.now += 60  # a tenth of ten minutes: one more of the ten
     assert world.ask(recipient="a@po.test") == DUNNO
     assert world.ask(recipient="a@po.test") == BOMBED
+
+
+def test_the_hosts_own_checks_are_no_bomb(world: World) -> None:
+    assert {world.ask(recipient="a@po.test", client_address="203.0.113.25") for _ in range(50)} == {DUNNO}
 
 
 def test_bombs_from_everywhere_stop_as_well(world: World) -> None:

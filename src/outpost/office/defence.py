@@ -33,6 +33,7 @@ def policy_settings(view: MtaView) -> dict[str, Any]:
         "socket": POLICY_SOCKET,
         "domain": office.domain,
         "aliases": {address: list(members) for address, members in view.aliases.items()},
+        "own_addresses": [str(address) for address in view.me.all_addresses],
         "mailbox_messages": limits.mailbox_messages,
         "user_recipients": limits.user_recipients,
         "user_hold": limits.user_hold,
