@@ -36,7 +36,9 @@ class Drift:
 
 def loaded_and_reverted(path: str, edit: str, load: str) -> str:
     """A file that is edited, loaded and put back: only the daemon remembers."""
-    return f"cp -p {path} /root/aside; sed -i '{edit}' {path}; {load}; cat /root/aside > {path}; rm /root/aside"
+    return (
+        f"cp -p {path} /root/aside; sed -i '{edit}' {path}; {load}; cat /root/aside > {path}; rm /root/aside"
+    )
 
 
 SERVER = "/usr/bin/python3 -m http.server --bind 0.0.0.0"
@@ -124,7 +126,9 @@ def named(outcome: Outcome, drift: Drift) -> bool:
     )
 
 
-def all_named_and_repaired(lab: Instance, pyinfra: Pyinfra, target: Target, drifts: tuple[Drift, ...]) -> None:
+def all_named_and_repaired(
+    lab: Instance, pyinfra: Pyinfra, target: Target, drifts: tuple[Drift, ...]
+) -> None:
     """Inject, plan, apply, plan."""
     assert pyinfra("--dry", "--json").changes == {}, "the office differs before anything was injected"
     inject(lab, drifts)

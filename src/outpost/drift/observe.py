@@ -62,7 +62,9 @@ COMES_AND_GOES = re.compile(
     r"tmpfiles|journal|logind|udevd|networkd|resolved|timesyncd|fsck|initctl|sysext|creds)|logrotate|man-db|dpkg-db|fstrim|e2scrub|phpsessionclean|roundcube-|"
     r"packagekit|polkit|unattended-upgrades|clamav-freshclam-once)"
 )
-SENSITIVE = re.compile(r"(?i)(secret|passw|pass=|des_key|requirepass|masterauth|private|(?:\b|_)key\b|salt|nonce)")
+SENSITIVE = re.compile(
+    r"(?i)(secret|passw|pass=|des_key|requirepass|masterauth|private|(?:\b|_)key\b|salt|nonce)"
+)
 SECURITY = (
     "LoadState", "FragmentPath", "DropInPaths", "User", "CapabilityBoundingSet", "NoNewPrivileges", "ProtectSystem",
     "ProtectHome", "PrivateTmp", "PrivateDevices", "RestrictAddressFamilies", "SystemCallFilter", "MemoryMax", "TasksMax",
