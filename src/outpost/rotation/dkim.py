@@ -156,8 +156,8 @@ def _retire(desk: Desk) -> bool:
             _keep(desk, {name: kept for name, kept in desk.secrets.dkim.items() if name != selector})
             desk.tell(f"removed {selector}")
             done = True
-    if done:
-        desk.apply(desk.office.with_role("dns"))
+    if done:  # the MTAs drop a revoked pair, which they kept while the last worker might have used it
+        desk.apply((*desk.office.with_role("dns"), *desk.office.with_role("mta")))
     return done
 
 
