@@ -180,9 +180,7 @@ class Secrets(_Kept):
     @property
     def loaded(self) -> dict[str, DkimKeys]:
         """The DKIM keys that the MTAs hold: those in use, and those that were until a moment ago."""
-        return {
-            selector: keys for selector, keys in self.dkim.items() if keys.stage in ("active", "retired")
-        }
+        return {selector: keys for selector, keys in self.dkim.items() if keys.stage in ("active", "retired")}
 
     def to_json(self) -> str:
         """What pyinfra shows of it."""

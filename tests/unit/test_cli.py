@@ -102,7 +102,10 @@ def test_zone_is_printed_with_reasons_and_an_unknown_zone_is_explained(
     monkeypatch.setattr(secrets, "read", lambda _directory: secrets.complete(office).secrets)
     assert run("dns", str(office_directory)) == 0
     shown = capsys.readouterr().out
-    assert f"{office.domain}. {office.dns.ttl} IN MX 10 mta.{office.domain}. ; Where mail for the office goes" in shown
+    assert (
+        f"{office.domain}. {office.dns.ttl} IN MX 10 mta.{office.domain}. ; Where mail for the office goes"
+        in shown
+    )
     assert "PRIVATE KEY" not in shown
     assert run("dns", str(office_directory), "--zone", "elsewhere.example") == 1
     assert f"one of: {office.domain}." in capsys.readouterr().err

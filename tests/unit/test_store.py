@@ -17,7 +17,9 @@ HASH = "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$c29tZXNhbHQxMjM0$" + "q" * 42 +
 @pytest.fixture
 def office(tmp_path: Path) -> Office:
     """The lab's office, without the files that only a running lab has."""
-    text = (LAB / "office.toml").read_text().replace('trusted_authorities = ["world-ca.pem", "acme-ca.pem"]', "")
+    text = (
+        (LAB / "office.toml").read_text().replace('trusted_authorities = ["world-ca.pem", "acme-ca.pem"]', "")
+    )
     (tmp_path / "office.toml").write_text(text)
     return load(tmp_path)
 

@@ -21,7 +21,14 @@ from outpost.lab.paths import IMAGES
 SUITE = "trixie"
 MIRROR = "http://deb.debian.org/debian"
 SECURITY = "http://deb.debian.org/debian-security"
-PARENT = {"apt-cache": "rootfs", "base": "rootfs", "world": "base", "postfix": "world", "exim": "world", "acme": "world"}
+PARENT = {
+    "apt-cache": "rootfs",
+    "base": "rootfs",
+    "world": "base",
+    "postfix": "world",
+    "exim": "world",
+    "acme": "world",
+}
 LABEL = "outpost.image"
 
 
