@@ -111,10 +111,9 @@ def _unknown_key(location: tuple[int | str, ...], value: str) -> Problem:
             "unknown key; a host has one role",
             'write role = "…" and one host for each role',
         )
-    guess = _nearest(key, known)
-    return Problem(
-        dotted(location), value, "unknown key", f"remove it, or use one of {', '.join(known)}{guess}"
-    )
+    guess = _nearest(key, known).removeprefix("; ")
+    listed = f"remove it, or use one of {', '.join(known)}"
+    return Problem(dotted(location), value, "unknown key", f"{guess} Else {listed}" if guess else listed)
 
 
 def _missing_message(location: tuple[int | str, ...]) -> str:
