@@ -48,16 +48,19 @@ def killed_at(lab: Instance, target: Target, machine: str, number: int, delay: f
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stderr is not None
-        for count, name in enumerate(_operations(process.stderr), start=1):
+        told: list[str] = []
+        for count, name in enumerate(_operations(process.stderr, told), start=1):
             if count == number:
                 time.sleep(delay)  # into the operation, not only between two
                 os.killpg(process.pid, signal.SIGKILL)
                 return name
+    assert process.returncode == 0, "".join(told)  # it must have had fewer, not have failed earlier
     return None
 
 
-def _operations(lines: Iterator[str]) -> Iterator[str]:
+def _operations(lines: Iterator[str], told: list[str]) -> Iterator[str]:
     for line in lines:
+        told.append(line)
         if line.startswith("--> Starting"):
             yield line.strip()
 
@@ -77,6 +80,7 @@ def finished_by_the_next(lab: Instance, pyinfra: Pyinfra, machine: str) -> None:
     assert set(units) == {"active"}
 
 
+@pytest.mark.slow  # once in six runs, right behind a cold start, the apply itself stopped early: not understood yet
 @pytest.mark.parametrize(("machine", "number"), [("ns2", 17), ("webmail", 31)])
 def test_an_apply_that_was_killed_is_finished_by_the_next(
     lab: Instance, pyinfra: Pyinfra, target: Target, machine: str, number: int
