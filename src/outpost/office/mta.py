@@ -117,6 +117,11 @@ class MtaView:
         return ",".join(map(literal, self.store_addresses))
 
     @property
+    def own_hosts(self) -> str:
+        """Its own addresses, as Postfix lists hosts: what `outpost verify` asks from, and nobody else can have."""
+        return ",".join(map(literal, self.me.all_addresses))
+
+    @property
     def peers(self) -> tuple[PeerRoute, ...]:
         """A listener and a route for every peer."""
         return tuple(
