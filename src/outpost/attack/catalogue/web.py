@@ -123,7 +123,9 @@ async def sql_in_the_login(ground: Ground, seen: Evidence) -> None:
 
 @attack("8c")
 async def sessions_and_forged_requests(ground: Ground, seen: Evidence) -> None:
-    address = f"carol@{ground.domain}"
+    address = (
+        f"bob@{ground.domain}"  # not carol: two first logins of one user at once make Roundcube refuse one
+    )
     browser = Browser(ground, seen, cookies={"roundcube_sessid": "0123456789abcdef0123456789abcdef"})
     await browser.ask("/?_task=login")
     before = browser.cookies["roundcube_sessid"]
@@ -133,7 +135,7 @@ async def sessions_and_forged_requests(ground: Ground, seen: Evidence) -> None:
         before[:6] + "…",
     )
     await browser.log_in(address, ground.password(address))
-    seen.check(browser.inside, "carol gets in", "inside" if browser.inside else "refused")
+    seen.check(browser.inside, "bob gets in", "inside" if browser.inside else "refused")
     seen.check(
         browser.cookies["roundcube_sessid"] != before,
         "a new session id at login",
