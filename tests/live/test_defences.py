@@ -369,10 +369,13 @@ def test_who_cannot_be_answered_is_not_listened_to(
 def test_endless_commands_end_in_an_error_or_the_end(
     host: TestinfraHost, door: IPAddress, command: str
 ) -> None:
-    answers = speak(host, door, ports.SMTP, [HELLO, command + "a" * 20_000, "NOOP"])
-    assert any(answer.startswith("5") for answer in answers[2:]), (
-        answers
-    )  # an overlong EHLO is cut, the rest refused
+    said = [HELLO, command + "a" * 20_000, "NOOP"]
+    greeting, hello, *answers = speak(host, door, ports.SMTP, said)
+    assert greeting.startswith("220") and hello.startswith("250")
+    # An overlong EHLO is cut and its rest refused. A session that is closed on unread input is reset, and a
+    # reset takes answers with it that were on their way: fewer answers than commands is "the end".
+    refused = any(answer.startswith("5") for answer in answers)
+    assert refused or len(answers) < len(said) - 1, answers
     assert speak(host, door, ports.SMTP, [HELLO])[1].startswith("250")
 
 
