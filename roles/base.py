@@ -45,7 +45,7 @@ def tls_files(*, office: Office, me: Host, secrets: Secrets) -> tuple[File, ...]
 
     A public certificate that the host fetches itself is not among them: what fetches it reloads the daemon.
     """
-    files = [text(f"{TLS}/ca.pem", secrets.authority.certificate), *_pair("host", secrets.hosts[me.name])]
+    files = [text(f"{TLS}/ca.pem", secrets.trusted), *_pair("host", secrets.hosts[me.name])]
     if mode(office, me) in ("office", "provided"):
         files += _pair("public", public_pair(office, me, secrets))
     return tuple(files)

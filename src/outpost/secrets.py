@@ -64,6 +64,17 @@ class KeyPair(_Kept):
         return value.get_secret_value()
 
 
+class NextAuthority(_Kept):
+    """The authority that comes after the office's own, trusted before it issues anything.
+
+    Attributes:
+        trusted: Since when every host trusts it; None: not yet.
+    """
+
+    pair: KeyPair
+    trusted: datetime | None = None
+
+
 class NextKey(_Kept):
     """The key that a host's public certificate will have next (PEM), published before it is used.
 
@@ -79,6 +90,13 @@ class NextKey(_Kept):
     @field_serializer("key", when_used="json")
     def _reveal(self, value: SecretStr) -> str:
         return value.get_secret_value()
+
+
+class AcmeAccount(_Kept):
+    """What an authority calls a host's account (public); it means nothing to another authority."""
+
+    directory: str
+    url: str
 
 
 DkimStage = Literal["published", "active", "retired", "revoked"]
@@ -131,12 +149,15 @@ class Secrets(_Kept):
 
     Attributes:
         authority: The office's own certificate authority.
+        authority_next: The one that takes over from it, while it rolls.
+        authority_past: Certificate of the one before it (PEM), trusted until no host shows a certificate of it.
         hosts: Host name to the certificate of its internal links.
         hosts_past: Host name to the certificate before it (PEM), accepted while its key rolls.
         public: Host name to the certificate that users and strangers see.
         public_next: Host name to the key that comes after it.
         public_past: Host name to the SHA-256 of the public key before it, published until the host shows the new one.
         accounts: Host name to the key of its ACME account, PEM.
+        acme_accounts: Host name to the account that the authority keeps for that key; CAA names it.
         tsig: Name to key, base64 (HMAC-SHA256, RFC 8945). Zone transfers accept every ``transfer…`` key.
         transfer_key: Name of the one they are asked for with.
         dnssec: Zone to its signing keys, as last fetched from the primary name server.
@@ -146,12 +167,15 @@ class Secrets(_Kept):
     """
 
     authority: KeyPair
+    authority_next: NextAuthority | None = None
+    authority_past: str = ""
     hosts: dict[str, KeyPair]
     hosts_past: dict[str, str] = {}
     public: dict[str, KeyPair]
     public_next: dict[str, NextKey] = {}
     public_past: dict[str, str] = {}
     accounts: dict[str, SecretStr] = {}
+    acme_accounts: dict[str, AcmeAccount] = {}
     tsig: dict[str, SecretStr]
     transfer_key: str = TRANSFER
     dkim: dict[str, DkimKeys]
@@ -166,6 +190,12 @@ class Secrets(_Kept):
     @field_serializer("webmail_key", when_used="json")
     def _reveal(self, value: SecretStr) -> str:
         return value.get_secret_value()
+
+    @property
+    def trusted(self) -> str:
+        """Certificates of the authorities that the office's hosts trust for each other, PEM: one, or two while it rolls."""
+        upcoming = self.authority_next.pair.certificate if self.authority_next else ""
+        return self.authority.certificate + upcoming + self.authority_past
 
     @property
     def transfer_keys(self) -> dict[str, SecretStr]:
@@ -208,7 +238,7 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
     """Add what the office needs and its secrets lack; nothing that exists and is still good is replaced."""
     now = now or datetime.now(UTC)
     added: list[str] = []
-    authority = existing.authority if existing else _new_authority(office, now)
+    authority = existing.authority if existing else new_authority(office, now)
     if existing is None:
         added.append("the office's certificate authority")
     hosts, public = (dict(existing.hosts), dict(existing.public)) if existing else ({}, {})
@@ -250,12 +280,15 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
     webmail_key = existing.webmail_key if existing else SecretStr(random.token_urlsafe(18))
     made = Secrets(
         authority=authority,
+        authority_next=existing.authority_next if existing else None,
+        authority_past=existing.authority_past if existing else "",
         hosts=hosts,
         hosts_past=dict(existing.hosts_past) if existing else {},
         public=public,
         public_next=upcoming,
         public_past=dict(existing.public_past) if existing else {},
         accounts=accounts,
+        acme_accounts=dict(existing.acme_accounts) if existing else {},
         tsig=tsig,
         transfer_key=transfer_key,
         dkim=dkim,
@@ -295,6 +328,28 @@ def public_pair(office: Office, host: Host, secrets: Secrets) -> KeyPair:
 def issue_public(office: Office, host: Host, authority: KeyPair, key: SecretStr, now: datetime) -> KeyPair:
     """The office's own certificate for a host's public names and that key."""
     return _issue(authority, public_names(office, host), (), now, KeyPair(certificate="", key=key))
+
+
+def succeeded(office: Office, kept: Secrets, now: datetime) -> Secrets:
+    """The secrets once the next authority has taken over: it has issued every certificate anew, for the same keys."""
+    if kept.authority_next is None:
+        return kept
+    pair = kept.authority_next.pair
+    after = kept.model_copy(
+        update={"authority": pair, "authority_next": None, "authority_past": kept.authority.certificate}
+    )
+    public = {
+        host.name: issue_public(office, host, pair, kept.public[host.name].key, now)
+        for host in office.hosts
+        if host.name in kept.public
+    }
+    hosts = renewed_hosts(office, after, now, keys=False)
+    return after.model_copy(update={"hosts": hosts, "public": kept.public | public})
+
+
+def authority_ends(kept: Secrets) -> datetime:
+    """When the office's authority ends, and all that it issued with it."""
+    return x509.load_pem_x509_certificate(kept.authority.certificate.encode()).not_valid_after_utc
 
 
 def renewed_hosts(office: Office, kept: Secrets, now: datetime, *, keys: bool) -> dict[str, KeyPair]:
@@ -376,12 +431,13 @@ def new_dkim(now: datetime, stage: DkimStage = "active") -> DkimKeys:
     )
 
 
-def _new_authority(office: Office, now: datetime) -> KeyPair:
+def new_authority(office: Office, now: datetime) -> KeyPair:
+    """A certificate authority for the office's names and addresses, and for no others."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, office.organisation[:64]),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"Office authority of {office.domain}"[:64]),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"Office authority {now:%Y-%m} of {office.domain}"[:64]),
         ]
     )
     certificate = (

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 
 import pytest
+import tomlkit
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -24,10 +25,12 @@ from outpost import secrets
 from outpost.lab import material
 from outpost.lab.instance import Instance
 from outpost.lab.post import Correspondent, Neighbour, NotArrivedError, OfficeUser, Town, letter
+from outpost.office.mta import key_fingerprint
 from outpost.target import ROOT, Target
 from tests.journeys.capture import Wire, captured
 from tests.journeys.forging import Authority, Shown, certificate, replaced, run, write
 from tests.journeys.naming import Names, Record, text
+from tests.lab.rehearsal import Rehearsal
 
 UNPROVEN = r"not (verified|trusted)|handshake failure|TLS is required|certificate"
 """What Postfix says of a next hop that it does not believe."""
@@ -178,6 +181,33 @@ def test_mail_to_a_peer_waits_until_it_proves_itself(
     arrives(mta, reader, token)
     assert reader.count(token) == 1
     assert not wire.shows(token)
+
+
+@pytest.mark.control("TLS-09")
+def test_a_peer_whose_key_was_agreed_on_gets_mail_for_that_key_only(
+    lab: Instance, mta: str, wire: Wire, alice: OfficeUser, head: Neighbour
+) -> None:
+    """With ``tls = "fingerprint"`` the key is everything: self-signed will do, another key with a good certificate will not."""
+    server = PEERS["head_office"]
+    agreed = certificate([f"other.{server.name}"])
+
+    def pin(office: tomlkit.TOMLDocument) -> None:
+        for peer in office["peers"]:
+            if peer["next_hop"] == server.name:
+                peer.update(tls="fingerprint", fingerprints=[key_fingerprint(agreed.certificate)])
+
+    files = {"/etc/outpost/host.pem": agreed.certificate, "/etc/outpost/host.key": agreed.key}
+    letters = [letter(alice.address, [head.address]) for _ in range(2)]
+    (first, expected), (second, early) = letters
+    with Rehearsal(lab).declared(pin, "mta"):
+        with replaced(lab.container_name(server.machine), files, server.activate):
+            alice.send(first, [head.address])
+            head.receive(expected)
+        alice.send(second, [head.address])
+        waiting(mta, head.address)
+        assert head.count(early) == 0
+    arrives(mta, head, early)
+    assert not [token for token in (expected, early) if wire.shows(token)]
 
 
 def verification(lab: Instance) -> str:

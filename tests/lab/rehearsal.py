@@ -7,13 +7,14 @@ messages are judged where they arrive, by keys that a validating resolver vouche
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,11 +34,18 @@ from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, Town, letter
 from outpost.target import LAB, ROOT
 
-PATIENCE = 300.0
+PATIENCE = 600.0
 PACE = 5.0
 """Seconds between two letters of one correspondent: below the limits that the office sets its users."""
 BOGUS = range(5, 13)
 """Extended DNS errors that say an answer failed validation (RFC 8914, section 4.6 to 4.13)."""
+DISBELIEF = re.compile(
+    r"not verified|not trusted|certificate verif|handshake fail|TLS is required|TLSA lookup error"
+    r"|(Untrusted|Trusted|Anonymous) TLS connection established to mta\.|Name service error for name=\S*po\."
+)
+"""What mail servers write when they do not believe a key, or know the office's MTA by less than its TLSA record."""
+BELIEF = re.compile(r"Verified TLS connection established to mta\.|C=.*CV=yes|CV=yes.*C=")
+"""Postfix says Verified of a DANE match; Exim, which has no TLSA record to go by on the client's network, of the name."""
 
 
 @dataclass
@@ -45,6 +53,7 @@ class Log:
     """What was seen; threads write, the test reads."""
 
     carried: Counter[str] = field(default_factory=Counter)
+    verified: Counter[str] = field(default_factory=Counter)
     selectors: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     looks: int = 0
@@ -89,19 +98,25 @@ class Rehearsal:
         return self.outpost("rotate", kind, LAB)
 
     @contextmanager
-    def policy(self, **values: str) -> Iterator[None]:
-        """The office file with other values in `[dns]`; the old ones stand there again afterwards."""
+    def declared(self, change: Callable[[tomlkit.TOMLDocument], None], *roles: str) -> Iterator[None]:
+        """Another office file, applied to hosts of these roles; the old one stands there again afterwards."""
         file = self.lab.office_file
         before = file.read_text(encoding="utf-8")
         document = tomlkit.parse(before)
-        document.setdefault("dns", tomlkit.table()).update(values)
+        change(document)
         file.write_text(tomlkit.dumps(document), encoding="utf-8")
         try:
-            self.apply("dns")
+            self.apply(*roles)
             yield
         finally:
             file.write_text(before, encoding="utf-8")
-            self.apply("dns")
+            self.apply(*roles)
+
+    def policy(self, **values: str) -> AbstractContextManager[None]:
+        """Other values in `[dns]`."""
+        return self.declared(
+            lambda document: document.setdefault("dns", tomlkit.table()).update(values), "dns"
+        )
 
     # Keys in sight -----------------------------------------------------------------------------------------
 
@@ -131,6 +146,14 @@ class Rehearsal:
             rdata.to_text() for rrset in answer.answer for rdata in rrset if rrset.rdtype == dns.rdatatype.DS
         }
 
+    def believes(self, peer: str) -> bool:
+        """Whether a peer's Postfix finds the key that the MTA shows now among its TLSA records."""
+        mta = self.lab.office.with_role("mta")[0].fqdn
+        finger = ["posttls-finger", "-c", "-t", "60", "-l", "dane-only", "-L", "summary", f"[{mta}]"]
+        command = ["docker", "exec", self.lab.container_name(peer), *finger]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return f"Verified TLS connection established to {mta}" in done.stdout + done.stderr
+
     def until(self, what: str, condition: Callable[[], bool]) -> None:
         """Waits for something; meanwhile a failure ends the rehearsal at once."""
         deadline = time.monotonic() + PATIENCE
@@ -152,6 +175,7 @@ class Rehearsal:
         work += [
             threading.Thread(target=self._guard, args=(action,)) for action in (self._resolve, self._watch)
         ]
+        began = time.time()
         for thread in work:
             thread.start()
         try:
@@ -160,6 +184,20 @@ class Rehearsal:
             self.stop.set()
             for thread in work:
                 thread.join()
+        for machine in ("headoffice", "internet", "clientsite", "mta") if mail else ():
+            self._read(machine, began)
+
+    def _read(self, machine: str, began: float) -> None:
+        """What a mail server wrote of the keys it was shown."""
+        lines = self.journal(machine, began).splitlines()
+        self.log.verified[machine] = sum(1 for line in lines if BELIEF.search(line))
+        self.log.failures += [f"{machine}: {line}" for line in lines if DISBELIEF.search(line)]
+
+    def journal(self, machine: str, since: float = 0) -> str:
+        """All that a machine's services wrote, since a moment or since it exists."""
+        command = ["docker", "exec", self.lab.container_name(machine)]
+        command += ["journalctl", "--output=cat", "--no-pager", f"--since=@{since:.0f}"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, errors="replace").stdout
 
     def _guard(self, action: Callable[..., None], *arguments: object) -> None:
         try:
@@ -230,7 +268,7 @@ class Rehearsal:
 
     def _watch(self) -> None:
         """Arguments of every process on the controller."""
-        while not self.stop.wait(0.05):
+        while not self.stop.wait(0.2):
             for entry in Path("/proc").glob("[0-9]*/cmdline"):
                 try:
                     self.typed.add(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
@@ -250,6 +288,7 @@ class Rehearsal:
             for pair in (kept.authority, *kept.hosts.values(), *kept.public.values())
         ]
         values += [upcoming.key.get_secret_value() for upcoming in kept.public_next.values()]
+        values += [kept.authority_next.pair.key.get_secret_value()] if kept.authority_next else []
         values += [key.get_secret_value() for key in kept.accounts.values()]
         values += [value.get_secret_value() for value in (*kept.passwords.values(), kept.webmail_key)]
         lines = {line.strip() for value in values for line in value.splitlines()}

@@ -1,5 +1,7 @@
 """Every port with TLS, judged by sslyze against Mozilla's profile "intermediate" (TLS-01, TLS-02, TLS-03).
 
+ManageSieve, whose STARTTLS sslyze does not speak, is judged by openssl. And the one lever that relaxes it all, both ways.
+
 sslyze pins a cryptography of its own, so it lives in an environment of its own: `.lab/judges`, made on first use from
 `tests/judges.txt`. It runs in the network of a machine that may reach the port.
 """
@@ -7,7 +9,9 @@ sslyze pins a cryptography of its own, so it lives in an environment of its own:
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import sys
 import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,8 +22,10 @@ import pytest
 
 from outpost.lab.instance import Instance
 from outpost.office import Office, ports
+from outpost.office.tls import INTERMEDIATE, OLD, TlsLevel
 from outpost.target import ROOT
 from tests.journeys.forging import replaced, run
+from tests.lab.rehearsal import Rehearsal
 
 JUDGES = ROOT / ".lab" / "judges"
 JUDGE = Path(__file__).with_name("judge_tls.py")
@@ -62,7 +68,7 @@ PORTS = (
     Port("workstation", "webmail", "lan", ports.HTTPS),
     Port("attacker", "webmail", "wan", ports.HTTPS, name="mta-sts"),
 )
-"""ManageSieve (4190) is not here: sslyze does not speak its STARTTLS. It is Dovecot's, with the settings of 993."""
+"""ManageSieve (4190) is judged below: sslyze does not speak its STARTTLS."""
 
 IN_EVERY_RUN = ("mta-wan-25", "store-core-24", "webmail-lan-443")
 """One port of each daemon; Dovecot's take the longest."""
@@ -153,3 +159,76 @@ def test_the_judge_sees_a_port_that_was_weakened(
     with replaced(mta, {"/etc/postfix/main.cf": weak}, "postfix reload"):
         found = judged(lab, office, sslyze, PORTS[1], tmp_path)
     assert {"ciphers", "tls_curves"} & set(found), found
+
+
+# ManageSieve, by openssl ----------------------------------------------------------------------------------------
+
+
+def sieve(lab: Instance, options: str) -> str:
+    """What openssl, with nothing forbidden on its side, says of a handshake at ManageSieve."""
+    store = lab.office.with_role("store")[0]
+    socket = f"{lab.office.addresses_of_kind(store, 'users')[0]}:{ports.MANAGESIEVE}"
+    command = (
+        f"timeout 20 openssl s_client -connect {socket} -starttls sieve {options} </dev/null 2>&1 || true"
+    )
+    return run(lab.container_name("workstation"), ["sh", "-c", command])
+
+
+def suites(lab: Instance, version: str) -> list[str]:
+    """Every suite the server takes with a version: what it chose is left out of the next offer, until it refuses."""
+    found: list[str] = []
+    while chosen := re.search(
+        r"New, TLS\S+, Cipher is ([A-Z0-9-]+)$",
+        sieve(
+            lab,
+            f"-{version} -cipher '{':'.join(('ALL', 'COMPLEMENTOFALL', *(f'!{one}' for one in found)))}:@SECLEVEL=0'",
+        ),
+        flags=re.MULTILINE,
+    ):
+        found.append(chosen[1])
+    return found
+
+
+def at_most(level: TlsLevel) -> set[str]:
+    """The suites of a level that go with the office's own certificates."""
+    return {suite for suite in level.ciphers.split(":") if suite.startswith("ECDHE-ECDSA-")}
+
+
+@pytest.mark.control("TLS-01", "TLS-02", "TLS-03")
+def test_managesieve_conforms_to_mozillas_intermediate_profile(lab: Instance) -> None:
+    taken = {version: suites(lab, version) for version in ("tls1", "tls1_1", "tls1_2")}
+    assert taken["tls1"] + taken["tls1_1"] == []
+    assert set(taken["tls1_2"]) == at_most(INTERMEDIATE)
+    assert "Cipher is TLS_AES" in sieve(lab, "-tls1_3")
+    for weak in (
+        "-groups secp521r1",
+        "-groups ffdhe2048",
+        "-sigalgs ECDSA+SHA224",
+        "-tls1_2 -sigalgs ECDSA+SHA1",
+    ):
+        assert "Cipher is (NONE)" in sieve(lab, f"{weak} -cipher ALL:@SECLEVEL=0"), weak
+
+
+# The lever ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.control("TLS-01", "TLS-02")
+def test_one_lever_lets_old_clients_in_at_every_daemon_and_shuts_them_out_again(lab: Instance) -> None:
+    served = ("mta", "store", "webmail")
+    command = [sys.executable, "-m", "pytest", "tests/live", "-q", "--name", lab.name]
+    command += [
+        "-k",
+        "old_offers_are_taken or weak_offers or forward_secret or current_client or good_offers",
+    ]
+
+    def verified() -> None:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+    with Rehearsal(lab).declared(lambda office: office["tls"].update(profile="old"), *served):
+        verified()
+        assert set(suites(lab, "tls1_2")) == at_most(OLD)
+        assert suites(lab, "tls1")
+    verified()
+    assert suites(lab, "tls1") == []

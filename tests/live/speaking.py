@@ -28,6 +28,14 @@ exec 3<&${{SERVER[0]}} 4>&${{SERVER[1]}}
 """
 
 
+OLD_OFFERS = {
+    "TLS 1.0": "-tls1 -cipher ALL:@SECLEVEL=0",
+    "TLS 1.1": "-tls1_1 -cipher ALL:@SECLEVEL=0",
+    "CBC": "-tls1_2 -cipher ECDHE+SHA1",
+}
+"""What clients offer that know no better (``openssl s_client``); `tls.profile` decides."""
+
+
 def speak(
     client: TestinfraHost,
     address: IPAddress,

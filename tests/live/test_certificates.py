@@ -160,6 +160,28 @@ def test_renewal_runs_by_a_timer_and_did_not_fail(host: TestinfraHost) -> None:
     assert state != "failed", host.run("journalctl -u outpost-certificate -n 8 --no-pager").stdout
 
 
+@pytest.mark.control("TLS-11")
+@pytest.mark.usefixtures("by_acme")
+def test_only_the_hosts_own_account_may_have_its_names_certified(
+    host: TestinfraHost, office: Office, me: Host, kept: Secrets
+) -> None:
+    account = public_keys(kept).account(office, me)
+    assert account, (
+        f"{me.name} has no known account at {office.acme.directory}: outpost rotate due asks for it"
+    )
+    names = public_names(office, me)
+    server = str(office.link_addresses(office.with_role("dns")[0], me)[0])
+    for name, answer in zip(names, ask(host, server, [query(name, "CAA") for name in names]), strict=True):
+        issuers = [
+            record.to_text()
+            for rrset in answer.answer
+            for record in rrset
+            if record.rdtype.name == "CAA" and " issue " in record.to_text()
+        ]
+        bound = f"{office.tls.issuer}; accounturi={account}; validationmethods=dns-01"
+        assert issuers == [f'0 issue "{bound}"'], name
+
+
 @pytest.mark.control("TLS-04", "SEC-01")
 @pytest.mark.usefixtures("by_acme")
 @pytest.mark.parametrize("path", ["/etc/outpost/tls/public.key", "/etc/outpost/acme/public.key"])

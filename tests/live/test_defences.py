@@ -371,7 +371,8 @@ def test_endless_commands_end_in_an_error_or_the_end(
 ) -> None:
     said = [HELLO, command + "a" * 20_000, "NOOP"]
     greeting, hello, *answers = speak(host, door, ports.SMTP, said)
-    assert greeting.startswith("220") and hello.startswith("250")
+    assert greeting.startswith("220")
+    assert hello.startswith("250")
     # An overlong EHLO is cut and its rest refused. A session that is closed on unread input is reset, and a
     # reset takes answers with it that were on their way: fewer answers than commands is "the end".
     refused = any(answer.startswith("5") for answer in answers)

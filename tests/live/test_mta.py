@@ -16,7 +16,7 @@ from outpost.office.model import IPAddress
 from outpost.office.mta import MtaView
 from outpost.target import Target
 from tests.live.conftest import reach
-from tests.live.speaking import TLS, speak
+from tests.live.speaking import OLD_OFFERS, TLS, speak
 
 pytestmark = pytest.mark.role("mta")
 
@@ -432,17 +432,28 @@ def test_the_internet_is_reached_by_dane_where_it_has_it(postconf: dict[str, str
 @pytest.mark.parametrize(
     "offer",
     [
-        "-tls1_1",
-        "-tls1_2 -cipher ECDHE+AESCBC",
         "-tls1_2 -cipher kRSA",
         "-tls1_2 -cipher aNULL",
         "-tls1_2 -sigalgs ECDSA+SHA224:RSA+SHA224",
         "-tls1_2 -sigalgs ECDSA+SHA1:RSA+SHA1",
     ],
-    ids=["TLS 1.1", "CBC", "RSA key exchange", "anonymous", "SHA-224", "SHA-1"],
+    ids=["RSA key exchange", "anonymous", "SHA-224", "SHA-1"],
 )
 def test_weak_offers_are_refused(host: TestinfraHost, door: IPAddress, offer: str) -> None:
     assert speak(host, door, ports.SMTP, [HELLO], tls=f"-starttls smtp {offer}") == []
+
+
+@pytest.mark.control("TLS-01", "TLS-02")
+@pytest.mark.parametrize("offer", OLD_OFFERS.values(), ids=OLD_OFFERS)
+def test_old_offers_are_taken_only_where_the_office_says_so(
+    host: TestinfraHost, door: IPAddress, office: Office, me: Host, offer: str
+) -> None:
+    taken = bool(speak(host, door, ports.SMTP, [HELLO], tls=f"-starttls smtp {offer}"))
+    assert taken == (office.tls.profile == "old")
+    for peer in office.peers:
+        for address in me.in_zone(peer.zone):
+            assert speak(host, address, peer.listen, [HELLO], tls="-starttls smtp"), peer.name
+            assert speak(host, address, peer.listen, [HELLO], tls=f"-starttls smtp {offer}") == [], peer.name
 
 
 @pytest.mark.control("TLS-01", "TLS-02")

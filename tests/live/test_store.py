@@ -16,6 +16,7 @@ from outpost.office.store import StoreView
 from outpost.target import Target
 from roles.store import LOGINS_PORT
 from tests.live.conftest import reach
+from tests.live.speaking import OLD_OFFERS
 
 pytestmark = pytest.mark.role("store")
 
@@ -23,6 +24,8 @@ TLS = "/etc/outpost/tls"
 OWN_CERTIFICATE = f"-cert {TLS}/host.pem -key {TLS}/host.key"
 CLEAR_TEXT_PORTS = (110, 143, 587, 995, 2000)
 TLS_FIRST = (ports.IMAPS, ports.SUBMISSIONS)
+SECURED = dict.fromkeys(TLS_FIRST, "") | {ports.MANAGESIEVE: "-starttls sieve"}
+"""Ports that users reach to how TLS begins there (``openssl s_client``)."""
 ASK = """
 import json, sys, urllib.request
 for command, said in json.loads(sys.argv[2]):
@@ -64,6 +67,13 @@ def dialogue(client: TestinfraHost, socket: str, lines: Sequence[str] = (), opti
         f"-CAfile {TLS}/ca.pem -CApath /etc/ssl/certs -verify_return_error -quiet {options} 2>&1"
     ).stdout
     return heard
+
+
+def handshake(client: TestinfraHost, socket: str, options: str) -> str:
+    """What openssl says of a handshake."""
+    command = f"timeout 20 openssl s_client -connect {shlex.quote(socket)} {options} </dev/null 2>&1"
+    said: str = client.run(command).stdout
+    return said
 
 
 def setting(host: TestinfraHost, name: str, *, protocol: str = "") -> str:
@@ -200,24 +210,29 @@ def test_a_login_needs_a_certificate_or_the_users_network(host: TestinfraHost, s
 @pytest.mark.parametrize(
     "offer",
     [
-        "-tls1_1",
-        "-tls1_2 -cipher ECDHE+AESCBC",
         "-tls1_2 -cipher kRSA",
+        "-tls1_2 -cipher DHE+AESGCM",
+        "-tls1_2 -cipher ECDHE+AESCBC+SHA256",
         "-tls1_2 -sigalgs ECDSA+SHA224:RSA+SHA224",
     ],
-    ids=["TLS 1.1", "CBC", "RSA key exchange", "SHA-224"],
+    ids=["RSA key exchange", "finite-field key exchange", "CBC with SHA-256", "SHA-224"],
 )
 def test_weak_offers_are_refused(host: TestinfraHost, store: StoreView, offer: str) -> None:
     for address in store.login_addresses:
-        for port in TLS_FIRST:
-            heard = dialogue(
-                host,
-                at(address, port),
-                ["x"],
-                f"{offer} -cipher DEFAULT@SECLEVEL=0" if "tls1_1" in offer else offer,
-            )
-            assert "error" in heard
-            assert "ready" not in heard
+        for port, first in SECURED.items():
+            assert "Cipher is ECDHE" not in handshake(host, at(address, port), f"{first} {offer}")
+
+
+@pytest.mark.control("TLS-01", "TLS-02")
+@pytest.mark.parametrize("offer", OLD_OFFERS.values(), ids=OLD_OFFERS)
+def test_old_offers_are_taken_only_where_the_office_says_so(
+    host: TestinfraHost, store: StoreView, office: Office, offer: str
+) -> None:
+    for address in store.login_addresses:
+        for port, first in SECURED.items():
+            taken = "Cipher is ECDHE" in handshake(host, at(address, port), f"{first} {offer}")
+            relaxed = office.tls.profile == "old" and address not in store.office_addresses
+            assert taken == relaxed, at(address, port)
 
 
 @pytest.mark.control("TLS-02")

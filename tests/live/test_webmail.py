@@ -15,6 +15,7 @@ from outpost.office import Host, Office, ports
 from outpost.office.dns import mta_sts_policy
 from outpost.office.webmail import WebmailView
 from tests.live.browsing import Answer, RefusedError, browse
+from tests.live.speaking import OLD_OFFERS
 
 pytestmark = pytest.mark.role("webmail")
 
@@ -328,15 +329,19 @@ def handshake(host: TestinfraHost, view: WebmailView, options: str) -> str:
     return str(host.run(command).stdout)
 
 
-@pytest.mark.control("TLS-01")
-@pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
-def test_old_tls_is_refused(host: TestinfraHost, view: WebmailView, version: str) -> None:
-    assert "alert protocol version" in handshake(host, view, f"{version} -cipher ALL:@SECLEVEL=0")
+@pytest.mark.control("TLS-01", "TLS-02")
+@pytest.mark.parametrize("offer", OLD_OFFERS.values(), ids=OLD_OFFERS)
+def test_old_offers_are_taken_only_where_the_office_says_so(
+    host: TestinfraHost, view: WebmailView, office: Office, offer: str
+) -> None:
+    said = handshake(host, view, offer)
+    assert ("Cipher is ECDHE" in said) == (office.tls.profile == "old")
+    assert "Cipher is ECDHE" in said or re.search("alert (protocol version|handshake failure)", said), said
 
 
 @pytest.mark.control("TLS-02")
 def test_only_forward_secret_authenticated_ciphers_are_taken(host: TestinfraHost, view: WebmailView) -> None:
-    weak = "ALL:!AESGCM:!CHACHA20:@SECLEVEL=0"
+    weak = "ALL:!AESGCM:!CHACHA20:!ECDHE+SHA1:@SECLEVEL=0"
     assert "alert handshake failure" in handshake(host, view, f"-tls1_2 -cipher '{weak}'")
     assert re.search(r"Cipher is ECDHE-\S+(GCM|POLY1305)", handshake(host, view, "-tls1_2"))
 

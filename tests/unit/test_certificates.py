@@ -20,6 +20,7 @@ from outpost.office.flows import outbound
 from outpost.office.load import load, parse
 from outpost.rotation import hosts, tls, watch
 from outpost.rotation.engine import Desk, NotYetError
+from outpost.secrets import AcmeAccount
 from outpost.target import Target
 from roles.shapes import rendered
 
@@ -80,13 +81,22 @@ def test_only_a_host_without_internet_goes_by_the_proxy(office: Office) -> None:
 
 def test_caa_names_the_authority_the_account_and_the_proof() -> None:
     url = "https://acme.nic.test/my-account/1"
-    office = office_of(lambda data: data["acme"].update(accounts={"mta": url}))
-    assert (
-        caa_issuer(office, office.host("mta")) == f"acme.nic.test; accounturi={url}; validationmethods=dns-01"
-    )
-    assert caa_issuer(office, office.host("ns1")) == ";"
-    zone = office_zone(office, public_keys(secrets.complete(office).secrets))
+    office = office_of()
+    account = AcmeAccount(directory=office.acme.directory, url=url)
+    kept = secrets.complete(office).secrets.model_copy(update={"acme_accounts": {"mta": account}})
+    zone = office_zone(office, public_keys(kept))
+    bound = f'0 issue "acme.nic.test; accounturi={url}; validationmethods=dns-01"'
+    assert bound in [record.data for record in zone.find("mta.po.myertor.test.", "CAA")]
     assert '0 issue ";"' in [record.data for record in zone.find("po.myertor.test.", "CAA")]
+    assert caa_issuer(office, office.host("ns1")) == ";"
+
+
+def test_an_account_with_another_authority_is_not_named() -> None:
+    account = AcmeAccount(directory="https://elsewhere.test/dir", url="https://elsewhere.test/acct/1")
+    office = office_of()
+    kept = secrets.complete(office).secrets.model_copy(update={"acme_accounts": {"mta": account}})
+    zone = office_zone(office, public_keys(kept))
+    assert not [record for record in zone.records if "elsewhere" in record.data]
 
 
 def test_a_provided_certificate_must_be_for_the_hosts_key(tmp_path: Path) -> None:

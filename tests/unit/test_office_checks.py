@@ -65,10 +65,6 @@ def no_provided_certificate(data: Data) -> None:
     data["hosts"]["store"]["certificates"] = "provided"
 
 
-def account_of_nobody(data: Data) -> None:
-    data["acme"]["accounts"] = {"mtaa": "https://acme.nic.test/my-account/1"}
-
-
 def overlapping_zones(data: Data) -> None:
     data["zones"]["lan"]["networks"] = ["10.77.2.0/23", "fd00:77:0:3::/64"]
 
@@ -286,7 +282,6 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
         "no certificate in store.pem",
         "outpost secrets csr",
     ),
-    (account_of_nobody, "acme.accounts.mtaa", "no such host", "did you mean mta?"),
     (overlapping_zones, "zones.lan.networks", "overlaps 10.77.2.0/24 of zone core", "networks of its own"),
     (outside_network, "hosts.mta.addresses.core", "outside the zone's networks", "10.77.2.0/24"),
     (two_of_one_family, "hosts.mta.addresses.core", "2 IPv4 addresses", "one address of each family"),

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import tomlkit
+from cryptography import x509
 
 from outpost import run, secrets
 from outpost.errors import OutpostError
 from outpost.office import load
+from outpost.office.certificates import acme_hosts
 from outpost.office.dns import office_zone, public_keys
-from outpost.rotation import dkim, dnssec, due, engine, tsig, watch
+from outpost.rotation import accounts, authority, dkim, dnssec, due, engine, tsig, watch
 from outpost.rotation.engine import Desk, NotYetError
 from outpost.target import Target
 
@@ -152,7 +154,7 @@ def test_a_switch_that_broke_off_is_finished_before_anything_is_withdrawn(site: 
 def test_due_begins_a_roll_when_the_key_is_old_and_not_before(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for other in ("_dnssec", "_tls", "_hosts"):
+    for other in ("_dnssec", "_accounts", "_tls", "_hosts"):
         monkeypatch.setattr(due, other, lambda _desk: None)
     due.take(site.desk)
     assert list(site.stages.values()) == ["active"]
@@ -220,3 +222,53 @@ def test_signing_keys_are_kept_with_what_the_server_plans_for_them(
     assert key.key.get_secret_value() == "PEM"
     assert not dnssec.keep(site.desk)
     assert "PEM" not in repr(site.desk.secrets)
+
+
+def test_an_acme_account_is_asked_for_until_the_authority_has_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter(["", "https://acme.test/acct/7\n"])
+    monkeypatch.setattr(accounts, "run_script", lambda *_: next(answers))
+    host, *_ = acme_hosts(site.desk.office)
+    assert not accounts.learn(site.desk, [host.name])
+    assert accounts.learn(site.desk, [host.name])
+    assert not accounts.learn(site.desk, [host.name]), "asked for again"
+    kept = public_keys(secrets.read(site.desk.target.data))
+    assert kept.account(site.desk.office, host) == "https://acme.test/acct/7"
+
+
+def test_a_new_authority_is_trusted_before_it_issues_and_the_old_one_until_nobody_shows_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, str]] = []
+    issuers = {site.desk.secrets.authority.certificate: "old"}
+
+    def apply(_target: Target, *, limit: tuple[str, ...], **_more: object) -> run.Outcome:
+        now = secrets.read(site.desk.target.data)
+        seen.append((now.trusted.count("BEGIN"), issuers.get(now.authority.certificate, "new")))
+        return run.Outcome(limit, (), {}, (), 0.0)
+
+    monkeypatch.setattr(run, "apply", apply)
+    before = site.desk.secrets
+    authority.advance(site.desk)
+    assert seen == [(2, "old")]
+    assert site.desk.secrets.hosts == before.hosts
+    authority.advance(site.desk)
+    assert seen == [(2, "old"), (2, "new"), (1, "new")]
+    after = site.desk.secrets
+    for issued in (*after.hosts.values(), *after.public.values()):
+        x509.load_pem_x509_certificate(issued.certificate.encode()).verify_directly_issued_by(
+            x509.load_pem_x509_certificate(after.authority.certificate.encode())
+        )
+    assert {name: pair.key for name, pair in after.public.items()} == {
+        name: pair.key for name, pair in before.public.items()
+    }
+
+
+def test_an_authority_that_a_host_does_not_trust_issues_nothing(site: Site) -> None:
+    site.broken = True
+    for _ in range(2):
+        with pytest.raises(OutpostError, match="no route to host"):
+            authority.advance(site.desk)
+    assert site.desk.secrets.authority_next
+    assert site.desk.secrets.authority_next.trusted is None

@@ -281,6 +281,17 @@ def secrets_csr(
     raise typer.Exit(print_request(office, name, host, following=following))
 
 
+@secrets.command(
+    "ca",
+    epilog="Example: `./outpost secrets ca po > office-ca.pem`; two certificates while the authority rolls.",
+)
+def secrets_ca(office: OfficeArgument, name: NameOption = None) -> None:
+    """Print the certificate of the office's own authority, for users and peers who are to trust it."""
+    from outpost.cli.office import print_authority
+
+    raise typer.Exit(print_authority(office, name))
+
+
 app.add_typer(rotate, name="rotate")
 
 

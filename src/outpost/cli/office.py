@@ -117,7 +117,7 @@ def apply_office(
 ) -> int:
     """Bring the hosts to what is declared, asking first unless told not to."""
     from outpost import rollout
-    from outpost.rotation import dnssec
+    from outpost.rotation import aftermath
 
     target = find(office, name)
     loaded = load(target.data)
@@ -150,7 +150,7 @@ def apply_office(
         _show_apply(done.outcome, target)
         _show_rollout(done, target)
     if not done.outcome.failed:
-        dnssec.after_apply(target, done.outcome.hosts, lambda text: err.print(text, markup=False), via)
+        aftermath.keep(target, done.outcome.hosts, lambda text: err.print(text, markup=False), via)
     return CLEAN if done.good else FAILED
 
 
@@ -357,6 +357,14 @@ def print_request(office: str, name: str | None, host: str, *, following: bool) 
         raise OutpostError(f"{host} has no public key", f"one of: {known}")
     key = kept.public_next[host].key if following else kept.public[host].key
     sys.stdout.write(secrets.signing_request(loaded, loaded.host(host), key))
+    return CLEAN
+
+
+def print_authority(office: str, name: str | None) -> int:
+    """What the office's hosts trust for each other, PEM."""
+    from outpost import secrets
+
+    sys.stdout.write(secrets.read(find(office, name).data).trusted)
     return CLEAN
 
 

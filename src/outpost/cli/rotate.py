@@ -77,6 +77,22 @@ def hosts(
 
 
 @app.command(
+    epilog="Example: `./outpost rotate authority lab`, again once users and peers have the new one (`outpost secrets ca`)."
+)
+def authority(
+    office: OfficeArgument, name: NameOption = None, via: ViaOption = None, status: StatusOption = False
+) -> None:
+    """Replace the office's own authority: first everybody trusts both, the second call switches and forgets the old one."""
+    from outpost.rotation import authority as kind
+
+    with _desk(office, name, via) as desk:
+        if status:
+            _show(kind.status(desk))
+        else:
+            kind.advance(desk)
+
+
+@app.command(
     epilog="Example: `./outpost rotate tsig lab`. Nobody outside holds this key, so nothing has to be waited for."
 )
 def tsig(

@@ -13,7 +13,7 @@ from outpost.lab.errors import LabError
 from outpost.lab.info import info
 from outpost.lab.instance import Instance
 from outpost.lab.post import Correspondent, NotArrivedError, Town, letter
-from outpost.rotation import dnssec
+from outpost.rotation import aftermath
 from outpost.target import LAB, find
 
 IDENTITY = "identity.txt"
@@ -43,7 +43,7 @@ def seal(instance: Instance) -> None:
         file.write_text(json.dumps(known | dict(done.new_passwords), indent=1), encoding="utf-8")
     if done.added:
         secrets.write(directory, done.secrets, (recipient,))
-    instance.office_ca.write_text(done.secrets.authority.certificate, encoding="ascii")
+    instance.office_ca.write_text(done.secrets.trusted, encoding="ascii")
 
 
 def deploy(instance: Instance, watcher: run.Watcher) -> None:
@@ -58,7 +58,7 @@ def deploy(instance: Instance, watcher: run.Watcher) -> None:
     if outcome.failed:
         said = "; ".join(f"{host}: {why}" for host, why in outcome.failed.items())
         raise LabError(f"the deploy failed on {said}", "the same command again goes on where it stopped")
-    dnssec.after_apply(target, outcome.hosts, lambda _text: None)
+    aftermath.keep(target, outcome.hosts, lambda _text: None)
 
 
 def first_letters(instance: Instance) -> Iterator[tuple[str, str]]:

@@ -714,10 +714,6 @@ def _certificates_come(office: Office) -> Iterator[Problem]:
                 f"no certificate in {host.name}.pem beside office.toml",
                 f"put it there with its chain; its request: outpost secrets csr OFFICE {host.name}",
             )
-    for name in office.acme.accounts:
-        if name not in office.hosts_by_name:
-            guess = _nearest(name, list(office.hosts_by_name))
-            yield Problem(f"acme.accounts.{name}", "", "no such host", f"name a declared host{guess}")
 
 
 def _rolls_fit(office: Office) -> Iterator[Problem]:

@@ -29,7 +29,7 @@ from outpost.office import ports
 from outpost.office.certificates import caa_issuer, public_names, updaters
 from outpost.office.flows import listeners
 from outpost.office.model import Host, IPAddress, IPNetwork, Office
-from outpost.secrets import Secrets
+from outpost.secrets import AcmeAccount, Secrets
 
 CLIENT_SETUP = ("autoconfig", "autodiscover")
 """Labels below the domain at which mail programs look for their settings (Thunderbird, Outlook)."""
@@ -89,10 +89,17 @@ class PublicKeys:
     Attributes:
         dkim: Every key under which mail is or will be signed.
         tls: Per host name the SHA-256 (hex) of the public keys it shows to outsiders: current, then next.
+        accounts: Per host name its account with the authority that certifies them.
     """
 
     dkim: tuple[DkimKey, ...] = ()
     tls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    accounts: Mapping[str, AcmeAccount] = field(default_factory=dict)
+
+    def account(self, office: Office, host: Host) -> str:
+        """URL of a host's account with the authority that the office uses now; empty where none is known."""
+        known = self.accounts.get(host.name)
+        return known.url if known and known.directory == office.acme.directory else ""
 
 
 def public_keys(secrets: Secrets) -> PublicKeys:
@@ -106,7 +113,8 @@ def public_keys(secrets: Secrets) -> PublicKeys:
         for selector, pair in secrets.dkim.items()
         for algorithm, key in (("rsa", pair.rsa), ("ed25519", pair.ed25519))
     )
-    return PublicKeys(dkim, {name: tls_digests(secrets, name) for name in secrets.public})
+    tls = {name: tls_digests(secrets, name) for name in secrets.public}
+    return PublicKeys(dkim, tls, secrets.acme_accounts)
 
 
 def tls_digests(secrets: Secrets, host: str) -> tuple[str, ...]:
@@ -389,14 +397,14 @@ def _policies(office: Office, apex: str, keys: PublicKeys) -> Iterable[Record]:
         yield Record(apex, "CAA", f'0 {tag} ";"', reason)
     iodef = f'0 iodef "mailto:security@{office.domain}"'
     yield Record(apex, "CAA", iodef, "TLS-11: nobody here would hear of an attempt")
-    yield from _issuers(office)
+    yield from _issuers(office, keys)
     yield from _mta_sts(office, apex)
 
 
-def _issuers(office: Office) -> Iterable[Record]:
+def _issuers(office: Office, keys: PublicKeys) -> Iterable[Record]:
     """The names that an authority may certify; the domain itself stays closed."""
     for host in office.hosts:
-        issuer = caa_issuer(office, host)
+        issuer = caa_issuer(office, host, keys.account(office, host))
         for name in public_names(office, host) if issuer != ";" else ():
             why = "TLS-11: any other authority, account or kind of proof would do without it"
             yield Record(f"{name}.", "CAA", f'0 issue "{issuer}"', why)

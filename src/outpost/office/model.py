@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field
 
+from outpost.office.tls import INTERMEDIATE, LEVELS, TlsLevel, TlsProfile
+
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 Role = Literal["dns", "mta", "store", "webmail"]
@@ -599,12 +601,6 @@ class Acme(Part):
         description="Where it writes to when something is wrong; empty: security@ the office's domain.",
         examples=["security@po.example.com"],
     )
-    accounts: dict[str, str] = Field(
-        default={},
-        description="Account URL of each host, once it has one (`outpost rotate tls OFFICE --status` shows them): "
-        "CAA then binds the host's names to its account (RFC 8657).",
-        examples=[{"mta": "https://acme-v02.api.letsencrypt.org/acme/acct/12345"}],
-    )
     proxy: str = Field(
         default="",
         description="HTTP proxy (CONNECT) to it, for hosts that must not reach the Internet themselves (the store).",
@@ -613,7 +609,17 @@ class Acme(Part):
 
 
 class Tls(Part):
-    """Certificates (`[tls]`)."""
+    """Encryption and certificates (`[tls]`)."""
+
+    profile: TlsProfile = Field(
+        default="intermediate",
+        description="Mozilla's profile for users and strangers (ports 25, 993, 465, 4190 and 443): `intermediate` is TLS 1.2 "
+        "and 1.3 with forward secrecy and authenticated ciphers. `old` is the one lever for clients that cannot do that, "
+        "Outlook on Windows 7 without KB3140245, the mail program of Android 4.4, scanners and copiers of that age: TLS 1.0 "
+        "and 1.1 and AES-CBC come in beside it. It costs full marks at every judge (internet.nl, sslyze), so take it back with "
+        "the last such client. The links between the hosts and to the peers do not follow it.",
+        examples=["old"],
+    )
 
     certificates: CertificateMode = Field(
         default="office",
@@ -645,6 +651,16 @@ class Tls(Part):
         default="testing",
         description="Mode of the published MTA-STS policy (RFC 8461): `testing` first, `enforce` once reports are clean.",
     )
+
+    @property
+    def level(self) -> TlsLevel:
+        """What users and strangers may use."""
+        return LEVELS[self.profile]
+
+    @property
+    def links(self) -> TlsLevel:
+        """What the office's hosts and its peers use among themselves."""
+        return INTERMEDIATE
 
 
 class Ssh(Part):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from pydantic import SecretStr
@@ -17,10 +16,8 @@ from pydantic import SecretStr
 from outpost.errors import OutpostError
 from outpost.office.dns import office_zones, public_keys
 from outpost.remote import run_script
-from outpost.rotation import engine
-from outpost.rotation.engine import Desk, Tell
+from outpost.rotation.engine import Desk
 from outpost.secrets import SigningKey
-from outpost.target import Target
 
 KEYS = "/var/lib/knot/keys/keys"
 FLAGS = {"zone", "id", "ksk", "zsk", "tag", "algorithm", "size", "public-only", "missing"}
@@ -41,13 +38,6 @@ def keep(desk: Desk) -> bool:
         f"kept {sum(map(len, found.values()))} DNSSEC keys of {len(found)} zones in the office's secrets"
     )
     return True
-
-
-def after_apply(target: Target, hosts: Iterable[str], tell: Tell, via: str | None = None) -> None:
-    """Keep the keys that an apply may have made, where it reached the primary name server."""
-    with engine.desk(target, tell, via=via) as desk:
-        if desk.office.with_role("dns")[0].name in hosts:
-            keep(desk)
 
 
 def fetch(desk: Desk) -> dict[str, tuple[SigningKey, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from outpost.errors import OutpostError
-from outpost.rotation import dkim, dnssec, hosts, tls
+from outpost.rotation import accounts, dkim, dnssec, hosts, tls
 from outpost.rotation.engine import Desk, NotYetError
 
 
@@ -15,7 +15,7 @@ def take(desk: Desk) -> None:
     Raises:
         OutpostError: A kind failed; the others were done all the same.
     """
-    kinds: tuple[Callable[[Desk], None], ...] = (_dkim, _dnssec, _tls, _hosts)
+    kinds: tuple[Callable[[Desk], None], ...] = (_dkim, _dnssec, _accounts, _tls, _hosts)
     failed: list[OutpostError] = []
     for kind in kinds:
         try:
@@ -46,6 +46,11 @@ def _tls(desk: Desk) -> None:
 def _hosts(desk: Desk) -> None:
     if hosts.due(desk):
         hosts.roll(desk, keys=False)
+
+
+def _accounts(desk: Desk) -> None:
+    if accounts.learn(desk, [host.name for host in desk.office.hosts]):
+        desk.apply(desk.office.with_role("dns"))
 
 
 def _dnssec(desk: Desk) -> None:

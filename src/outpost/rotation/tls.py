@@ -73,7 +73,7 @@ def due(desk: Desk, host: Host) -> bool:
 
 
 def status(desk: Desk) -> list[tuple[str, str, str]]:
-    """Host, stage and what comes next; looks at the name servers, and asks hosts for their ACME account."""
+    """Host, stage and what comes next; looks at the name servers."""
     rows = []
     for host in hosts(desk):
         if host.name in desk.secrets.public_past:
@@ -176,9 +176,8 @@ def _shown_digest(desk: Desk, host: Host) -> str:
 def _account(desk: Desk, host: Host) -> str:
     if mode(desk.office, host) != "acme":
         return ""
-    script = "/usr/local/lib/outpost/certificate account"
-    url = run_script(desk.target, desk.office, host, script, desk.via).strip()
-    return f"; ACME account {url}" if url else ""
+    url = public_keys(desk.secrets).account(desk.office, host)
+    return f"; ACME account {url or 'not known yet: outpost rotate due'}"
 
 
 def _note(desk: Desk, host: Host, seen: datetime | None) -> None:

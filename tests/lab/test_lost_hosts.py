@@ -1,4 +1,4 @@
-"""A primary name server that is lost comes back as the one that others trust."""
+"""Hosts that are lost come back as those that others trust: the same names, the same keys."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from outpost import secrets
 from outpost.lab.instance import Instance
 from tests.lab.rehearsal import Rehearsal
+from tests.lab.test_certificates import KEY, on, shown
 from tests.lab.test_rollover import KSK, ZSK
 
 
@@ -31,3 +32,23 @@ def test_a_lost_primary_comes_back_with_its_keys_and_nobody_notices(lab: Instanc
     assert not rehearsal.log.failures, rehearsal.log.failures
     assert rehearsal.ds() == parent
     assert secrets.read(lab.directory).dnssec == kept, "its plans for them are what they were"
+
+
+@pytest.mark.slow
+@pytest.mark.control("TLS-04", "TLS-05", "DKM-01")
+def test_wiped_hosts_come_back_with_their_names_and_keys(lab: Instance) -> None:
+    rehearsal, webmail = Rehearsal(lab), lab.office.host("webmail")
+    kept = secrets.read(lab.directory)
+    names, key = on(lab, "mta", "hostname --fqdn"), shown(lab, webmail, KEY)
+    for host in ("mta", "webmail"):
+        lab.container(host).remove(force=True, v=True)
+    rehearsal.outpost("lab", "up", "--no-verify")
+    assert secrets.read(lab.directory) == kept, "nothing was made anew"
+    assert on(lab, "mta", "hostname --fqdn") == names
+    assert shown(lab, webmail, KEY) == key
+    for peer in ("headoffice", "internet"):
+        assert rehearsal.believes(peer)
+    with rehearsal.life():  # every message is signed with the keys that stand in the DNS
+        rehearsal.until("mail in every direction", lambda: len(rehearsal.log.carried) == 6)
+    assert not rehearsal.log.failures, rehearsal.log.failures
+    assert "nothing to change" in rehearsal.outpost("plan", "lab")
