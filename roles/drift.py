@@ -127,14 +127,25 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
 def _of_kinds(kinds: tuple[str, ...]) -> tuple[Finding, ...]:
     known = declared()
     found = findings(_before(), packages=frozenset(known.packages), units=frozenset(known.units))
-    files = {f"file\t{path}" for path in known.files}  # declared from now on: its own operation sees to it
     return tuple(
         finding
         for finding in found
         if any(fact.split("\t")[0] in kinds for fact in finding.facts)
-        and not any(fact.rpartition("\t")[0] in files for fact in finding.facts)
+        and not any(_is_declared(fact) for fact in finding.facts)
         and not (finding.kind in FOLLOWS and finding.thing in attended() and not state.is_executing)
     )
+
+
+def _is_declared(fact: str) -> bool:
+    """Whether it is about a file that is declared from now on: its own operation, or the host, sees to it."""
+    kind, path, *_ = fact.split("\t")
+    return kind == "file" and path in declared().files
+
+
+def _worth_remembering(seen: Beside, strange: frozenset[str] | set[str] = frozenset()) -> bool:
+    """Whether the known state lacks more than what the host makes itself (a renewed certificate)."""
+    news = (seen.appeared | seen.vanished) - strange
+    return seen.unfinished or seen.upgraded or not all(_is_declared(fact) for fact in news)
 
 
 @operation()
@@ -145,7 +156,7 @@ def _remembered() -> Generator[Command, None, None]:
             yield StringCommand(f"python3 -B {OBSERVER} remember")
         return
     untouched = declared().answer is _sight().began is not None
-    if untouched and not before.to_remember:
+    if untouched and not _worth_remembering(before):
         return
     now = _now()
     if not now.usable or not now.to_remember:
@@ -155,6 +166,6 @@ def _remembered() -> Generator[Command, None, None]:
         fact for finding in findings(before) for fact in finding.facts if not fact.startswith("effective\t")
     }
     strange = facts & (now.appeared | now.vanished)
-    if now.unfinished or now.upgraded or (now.appeared | now.vanished) - strange:
+    if _worth_remembering(now, strange):
         listed = "".join(f"{line}\n" for line in sorted(strange))
         yield StringCommand(f"printf %s {shlex.quote(listed)} | python3 -B {OBSERVER} remember")

@@ -19,8 +19,11 @@ from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.exceptions import OperationError
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
+from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.context import host
 
+from outpost.connector import OpenSSHConnector
+from outpost.ssh import NEW
 from roles.observation import APPLIED, STATE
 
 PREVIOUS = f"{STATE}/previous"
@@ -94,7 +97,7 @@ def disarm(key: str) -> str:
 
 def confirmation(key: str) -> StringCommand | FunctionCommand:
     """Over SSH a connection of its own; a container is reached by no network that rules could close."""
-    if host.connector_cls.__name__ != "SSHConnector":
+    if not issubclass(host.connector_cls, (OpenSSHConnector, SSHConnector)):
         return StringCommand(disarm(key))
     return FunctionCommand(_confirm, [key], {})
 
@@ -106,26 +109,18 @@ def _confirm(state: State, host: Host, key: str) -> None:  # noqa: ARG001 (pyinf
         OperationError: None could be opened; the host goes back by itself.
     """
     data: Any = host.data
-    target = f"{data.get('ssh_user') or 'root'}@{data.get('ssh_hostname') or host.name}"
-    options = [
-        "BatchMode=yes",
-        "ConnectTimeout=10",
-        "ControlMaster=no",
-        "ControlPath=none",
-        "StrictHostKeyChecking=yes",
-    ]
-    if known := data.get("ssh_known_hosts_file"):
-        options.append(f"UserKnownHostsFile={known}")
-    command = ["ssh", "-p", str(data.get("ssh_port") or 22)]
-    if identity := data.get("ssh_key"):
-        command += ["-i", str(identity), "-o", "IdentitiesOnly=yes"]
-    for option in options:
-        command += ["-o", option]
+    configuration = data.get("openssh_config")
+    if configuration is None:
+        raise OperationError(
+            f"{host.name}: {key} needs a new connection to confirm it, and this inventory names none; the host goes "
+            "back by itself. Remedy: an inventory made by outpost.hosts.ssh"
+        )
+    command = ["ssh", "-F", configuration, *NEW, "-o", "ConnectTimeout=10", host.name]
     prefix = "sudo -n " if data.get("_sudo") else ""
     wait = max(seconds() - 2, 5)
     try:
         done = subprocess.run(
-            [*command, target, f"{prefix}sh -c {shlex.quote(disarm(key))}"],
+            [*command, f"{prefix}sh -c {shlex.quote(disarm(key))}"],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=wait, check=False,
         )  # fmt: skip
         said, good = done.stderr.strip().splitlines(), done.returncode == 0

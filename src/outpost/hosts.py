@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from outpost import secrets
+from outpost import ssh as openssh
 from outpost.errors import OutpostError
 from outpost.office import OfficeError, load
 from outpost.office.model import Host, Office
@@ -45,32 +46,15 @@ def docker(directory: Path, instance: str | None = None) -> Inventory:
 def ssh(directory: Path) -> Inventory:
     """Hosts over SSH with host keys pinned in ``known_hosts`` beside the office file."""
     office = _load(directory)
-    hosts: Inventory = []
-    for host in office.hosts:
-        user, address, port = ssh_target(office, host)
-        data = _data(office, host, directory) | {
-            "ssh_hostname": address,
-            "ssh_user": user,
-            "ssh_port": port,
-            "ssh_known_hosts_file": str(directory / "known_hosts"),
-            "ssh_strict_host_key_checking": "yes",
-            "_sudo": user != "root",
-        }
-        key = directory / "ssh_key"
-        if key.is_file():
-            data["ssh_key"] = str(key)
-        hosts.append((host.name, data))
-    return hosts
-
-
-def ssh_target(office: Office, host: Host) -> tuple[str, str, int]:
-    """User, address and port that the controller logs in with."""
-    if host.ssh:
-        user, _, rest = host.ssh.rpartition("@")
-        address, _, port = rest.rpartition(":") if rest.count(":") == 1 or "]" in rest else (rest, "", "")
-        return user or office.ssh.user, address.strip("[]"), int(port or 22)
-    addresses = office.addresses_of_kind(host, "management") or host.all_addresses
-    return office.ssh.user, str(addresses[0]), 22
+    configuration = str(openssh.configuration(office, directory))
+    return [
+        (
+            f"@openssh/{host.name}",
+            _data(office, host, directory)
+            | {"openssh_config": configuration, "_sudo": openssh.target(office, host)[0] != "root"},
+        )
+        for host in office.hosts
+    ]
 
 
 def _load(directory: Path) -> Office:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
+from outpost import ssh
 from outpost.errors import OutpostError
-from outpost.hosts import ssh_target
 from outpost.office.model import Host, Office
 from outpost.target import Target
 
@@ -37,20 +37,6 @@ def shell_command(target: Target, office: Office, host: Host, via: str | None = 
     """The command that starts a root shell on a host, which reads its script from standard input."""
     if target.inventory(via).stem == "docker":
         return ["docker", "exec", "--interactive", f"outpost-{target.instance}-{host.name}", "sh", "-s"]
-    user, address, port = ssh_target(office, host)
-    options = [
-        "BatchMode=yes",
-        f"UserKnownHostsFile={target.data / 'known_hosts'}",
-        "StrictHostKeyChecking=yes",
-    ]
-    key = target.data / "ssh_key"
-    identity = ["-i", str(key)] if key.is_file() else []
-    return [
-        "ssh",
-        *(argument for option in options for argument in ("-o", option)),
-        *identity,
-        "-p",
-        str(port),
-        f"{user}@{address}",
-        "sh -s" if user == "root" else "sudo -n sh -s",
-    ]
+    user, _, _ = ssh.target(office, host)
+    shell = "sh -s" if user == "root" else "sudo -n sh -s"
+    return ["ssh", "-F", str(ssh.configuration(office, target.data)), host.name, shell]

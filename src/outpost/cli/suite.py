@@ -17,7 +17,7 @@ from outpost.cli.console import err, out
 from outpost.target import ROOT
 
 INSTANCE = "test"
-SOURCES = ("src", "roles", "tests", "inventory", "deploy.py")
+SOURCES = ("src", "roles", "tests", "benchmarks", "inventory", "deploy.py")
 BROWSER = (("chromium", ("chromium",)), ("certutil", ("libnss3-tools",)))  # what webmail's journeys drive
 
 EVIDENCE = (

@@ -1,0 +1,186 @@
+"""pyinfra's way to the hosts by OpenSSH: ``@openssh/NAME``, with the configuration of `outpost.ssh`.
+
+pyinfra's own connector is paramiko: a new handshake for each run, no connection that outlives it, small packets
+held back by the kernel. This one starts ``ssh``, which has all that, and the algorithms of today.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import IOBase
+from typing import Any, NoReturn
+
+import gevent
+from gevent.subprocess import PIPE, Popen
+from pyinfra import logger
+from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.api.exceptions import ConnectError
+from pyinfra.api.output import echo, format_text
+from pyinfra.api.util import get_file_io
+from pyinfra.connectors.base import BaseConnector, DataMeta
+from pyinfra.connectors.util import (
+    CommandOutput,
+    OutputLine,
+    execute_command_with_sudo_retry,
+    extract_control_arguments,
+    make_unix_command_for_host,
+)
+from typing_extensions import TypedDict, override
+
+
+class OpenSSHData(TypedDict):
+    """What an inventory says of a host."""
+
+    openssh_config: str
+
+
+class OpenSSHConnector(BaseConnector):
+    """Commands and files over ``ssh``; the first connection to a host stays open for what follows."""
+
+    handles_execution = True
+    data_cls = OpenSSHData
+    data_meta = {"openssh_config": DataMeta("File for ssh -F that knows the host by its name")}  # noqa: RUF012
+    data: OpenSSHData
+
+    @override
+    @staticmethod
+    def make_names_data(name: str) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
+        yield name, {}, []
+
+    def ssh(self, *arguments: str) -> list[str]:
+        """The ssh command with this host's configuration."""
+        return ["ssh", "-F", self.data["openssh_config"], *arguments]
+
+    @override
+    def connect(self) -> None:
+        """Open the connection that is kept, unless it is open.
+
+        Raises:
+            ConnectError: With what ssh said.
+        """
+        known, _ = self._run(self.ssh("-O", "check", self.host.name))
+        if known:
+            status, output = self._run(self.ssh("-N", "-f", self.host.name))
+            if status:
+                _refused(output.stderr_lines)
+
+    @override
+    def disconnect(self) -> None:
+        """Leave it open: ControlPersist ends it."""
+
+    @override
+    def run_shell_command(
+        self, command: StringCommand, print_output: bool = False, print_input: bool = False, **arguments: Any
+    ) -> tuple[bool, CommandOutput]:
+        control = extract_control_arguments(arguments)  # type: ignore[arg-type]  # pyinfra's TypedDict of arguments
+
+        def execute() -> tuple[int, CommandOutput]:
+            unix = make_unix_command_for_host(self.state, self.host, command, **arguments)
+            if print_input:
+                echo(f"{self.host.print_prefix}>>> {unix}", err=True)
+            logger.debug("ssh %s: %s", self.host.name, unix)
+            terminal = ("-tt",) if control.get("_get_pty") else ()
+            status, output = self._run(
+                self.ssh(*terminal, self.host.name, unix.get_raw_value()),
+                stdin=_lines(control.get("_stdin")),
+                timeout=control.get("_timeout"),
+            )
+            if print_output:
+                self._show(output)
+            return status, output
+
+        status, output = execute_command_with_sudo_retry(self.host, arguments, execute)  # type: ignore[arg-type]
+        return status in (control.get("_success_exit_codes") or (0,)), output
+
+    @override
+    def put_file(
+        self,
+        filename_or_io: str | IOBase,
+        remote_filename: str,
+        remote_temp_filename: str | None = None,
+        print_output: bool = False,
+        print_input: bool = False,
+        **arguments: Any,
+    ) -> bool:
+        with get_file_io(filename_or_io) as stream:  # type: ignore[arg-type]  # pyinfra passes what open() gives
+            content = stream.read()
+        extract_control_arguments(arguments)  # type: ignore[arg-type]
+        write = StringCommand("cat", ">", QuoteString(remote_filename))
+        unix = make_unix_command_for_host(self.state, self.host, write, **arguments)
+        if print_input:
+            echo(f"{self.host.print_prefix}>>> {unix}", err=True)
+        status, output = self._run(
+            self.ssh(self.host.name, unix.get_raw_value()),
+            stdin=content.encode() if isinstance(content, str) else content,
+        )
+        if status:
+            raise OSError(output.stderr or f"ssh ended with {status}")
+        if print_output:
+            echo(f"{self.host.print_prefix}file uploaded: {remote_filename}", err=True)
+        return True
+
+    @override
+    def get_file(
+        self,
+        remote_filename: str,
+        filename_or_io: str | IOBase,
+        remote_temp_filename: str | None = None,
+        print_output: bool = False,
+        print_input: bool = False,
+        **arguments: Any,
+    ) -> bool:
+        extract_control_arguments(arguments)  # type: ignore[arg-type]
+        unix = make_unix_command_for_host(
+            self.state, self.host, StringCommand("cat", QuoteString(remote_filename)), **arguments
+        )
+        status, out, errors = self._exchange(self.ssh(self.host.name, unix.get_raw_value()))
+        if status:
+            raise OSError(errors.decode(errors="replace") or f"ssh ended with {status}")
+        with get_file_io(filename_or_io, "wb") as stream:  # type: ignore[arg-type]
+            stream.write(out)
+        return True
+
+    def _run(
+        self, command: list[str], *, stdin: bytes = b"", timeout: float | None = None
+    ) -> tuple[int, CommandOutput]:
+        status, *streams = self._exchange(command, stdin=stdin, timeout=timeout)
+        return status, CommandOutput(
+            [
+                OutputLine(name, line)
+                for name, stream in zip(("stdout", "stderr"), streams, strict=True)
+                for line in stream.decode(errors="replace").splitlines()
+            ]
+        )
+
+    def _exchange(
+        self, command: list[str], *, stdin: bytes = b"", timeout: float | None = None
+    ) -> tuple[int, bytes, bytes]:
+        process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        try:
+            with gevent.Timeout(timeout, TimeoutError):
+                out, errors = process.communicate(stdin)
+        finally:
+            if process.poll() is None:
+                process.kill()
+        return process.returncode, out, errors
+
+    def _show(self, output: CommandOutput) -> None:
+        for line in output:
+            text = format_text(line.line, "red") if line.buffer_name == "stderr" else line.line
+            echo(f"{self.host.print_prefix}{text}", err=True)
+
+
+def _lines(stdin: Any) -> bytes:
+    """What pyinfra calls stdin: a stream, a line or a list of them."""
+    if not stdin:
+        return b""
+    lines = stdin.readlines() if hasattr(stdin, "readlines") else stdin
+    listed = lines if isinstance(lines, (list, tuple)) else [lines]
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in listed).encode()
+
+
+def _refused(said: list[str]) -> NoReturn:
+    reason = (said or ["it said nothing"])[-1]
+    if any("host key" in line.lower() or "identification has changed" in line.lower() for line in said):
+        reason += " Remedy: compare the host's key with its console, then correct known_hosts beside the office file"
+    raise ConnectError(f"ssh: {reason}")
