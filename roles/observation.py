@@ -8,10 +8,14 @@ executing: an answer is never older than the state it is compared with.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from pyinfra.api.exceptions import FactProcessError, OperationError
@@ -40,6 +44,7 @@ class Answer:
         lines: Question to the lines it was answered with.
         asked: Paths, units and questions that it covers.
         executing: Whether it was asked while executing, not while planning.
+        digest: SHA-256 of the answer as it came.
     """
 
     files: dict[str, Status]
@@ -48,6 +53,7 @@ class Answer:
     lines: dict[str, tuple[str, ...]]
     asked: frozenset[str]
     executing: bool
+    digest: str
 
 
 @dataclass
@@ -111,7 +117,16 @@ def observe(*, paths: Sequence[str] = (), unit: str = "", question: str = "") ->
         if answer is None:
             raise OperationError("the host did not answer; nothing is concluded from it: run again")
         known.answer = answer
+        _note(Survey().command(tuple(known.paths), units, questions), answer)
     return answer
+
+
+def _note(command: str, answer: Answer) -> None:
+    """Tell who asked for the plan what the host was asked and answered (`outpost.unchanged`)."""
+    path = os.environ.get("OUTPOST_SURVEYS")
+    if path and not state.is_executing:
+        with Path(path).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps([str(host.data.machine), command, answer.digest]) + "\n")
 
 
 def look(question: str) -> tuple[str, ...]:
@@ -183,6 +198,7 @@ class Survey(FactBase[Answer]):
             lines={question: tuple(reply) for question, reply in replies.items()},
             asked=frozenset((*paths, *units, *questions)),
             executing=state.is_executing,
+            digest=hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest(),
         )
 
 

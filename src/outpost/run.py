@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from outpost import unchanged
 from outpost.errors import OutpostError
 from outpost.target import ROOT, Target, shown
 
@@ -186,12 +187,42 @@ def plan(
         limit: Names of hosts; all of them where it is empty.
     """
     with tempfile.TemporaryDirectory(prefix="outpost-plan-") as directory:
-        noted = Path(directory) / "findings"  # one JSON object a line, written by roles/reporting.py
-        outcome = _pyinfra(
-            target, ["--dry", "--diff"], limit, connector, watcher, {"OUTPOST_FINDINGS": str(noted)}
+        noted, surveyed = (
+            Path(directory) / "findings",
+            Path(directory) / "surveys",
+        )  # one JSON value a line, by roles/
+        written = {"OUTPOST_FINDINGS": str(noted), "OUTPOST_SURVEYS": str(surveyed)}
+        outcome = _pyinfra(target, ["--dry", "--diff"], limit, connector, watcher, written)
+        findings, surveys = (
+            [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+            if file.exists()
+            else []
+            for file in (noted, surveyed)
         )
-        lines = noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
-    return replace(outcome, findings=tuple(json.loads(line) for line in lines))
+    _remember(target, connector, outcome, surveys)
+    return replace(outcome, findings=tuple(findings))
+
+
+def _remember(target: Target, connector: str | None, outcome: Outcome, surveys: list[list[str]]) -> None:
+    if outcome.changes or outcome.failed:
+        unchanged.forget(target, connector)
+        return
+    from outpost.office import load  # the model, which takes longer to load than all else here
+    from outpost.remote import shell_command
+
+    office = load(target.data)
+    reaches = [
+        unchanged.Reach(host.name, host.role, shell_command(target, office, host, connector))
+        for host in office.hosts
+    ]
+    once = {  # asked twice, it was not the same plan all along
+        name: unchanged.Survey(command, digest)
+        for name, command, digest in surveys
+        if sum(name == other for other, *_ in surveys) == 1
+    }
+    unchanged.remember(
+        target, connector, once, [reach for reach in reaches if reach.name in outcome.hosts], len(reaches)
+    )
 
 
 def apply(

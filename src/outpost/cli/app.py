@@ -11,7 +11,15 @@ import typer
 from typer.core import TyperGroup
 
 from outpost import __version__
-from outpost.cli.options import JsonOption, LimitOption, NameOption, OfficeArgument, ViaOption, YesOption
+from outpost.cli.options import (
+    AfreshOption,
+    JsonOption,
+    LimitOption,
+    NameOption,
+    OfficeArgument,
+    ViaOption,
+    YesOption,
+)
 from outpost.cli.rotate import app as rotate
 from outpost.errors import OutpostError
 
@@ -98,11 +106,22 @@ def plan(
     limit: LimitOption = None,
     via: ViaOption = None,
     json: JsonOption = False,
+    afresh: AfreshOption = False,
 ) -> None:
     """Show what an apply would change, with the differences. Nothing is touched."""
+    _unless_as_declared(office, name, limit, via, as_json=json, afresh=afresh)
     from outpost.cli.office import plan_office
 
     raise typer.Exit(plan_office(office, name, limit, via, as_json=json))
+
+
+def _unless_as_declared(
+    office: str, name: str | None, limit: list[str] | None, via: str | None, *, as_json: bool, afresh: bool
+) -> None:
+    from outpost.cli.quick import as_declared
+
+    if not afresh and as_declared(office, name, limit, via, as_json=as_json):
+        raise typer.Exit
 
 
 @app.command(
@@ -124,11 +143,13 @@ def apply(
     rollback: Annotated[
         bool, typer.Option("--rollback/--no-rollback", help="Put previous files back when a check fails.")
     ] = True,
+    afresh: AfreshOption = False,
 ) -> None:
     """Make the hosts what the office file declares, one host of a role at a time; verify, go back on failure.
 
     Without -y the plan is shown and confirmed first.
     """
+    _unless_as_declared(office, name, limit, via, as_json=json, afresh=afresh)
     from outpost.cli.office import apply_office
 
     raise typer.Exit(
@@ -231,6 +252,27 @@ def suite(
     from outpost.cli.suite import run_suite
 
     raise typer.Exit(run_suite(yes=yes, fast=fast, keep=keep, arguments=arguments or []))
+
+
+@app.command(
+    epilog="Example: `./outpost bench --name two --row reapply-cold`. Exit code 0: every ratio reached, 1: not so."
+)
+def bench(
+    name: NameOption = None,
+    row: Annotated[
+        list[str] | None, typer.Option("--row", metavar="ROW", help="Only this row; may be repeated.")
+    ] = None,
+    json: JsonOption = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw docs/benchmarks.svg from all results.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the results in docs/benchmarks.json.")] = False,
+) -> None:
+    """Measure speed against its peers on a lab that is up: bare SSH, stock pyinfra, Ansible, plain apt-get.
+
+    A slow line is put in front of the hosts. Nothing else should run on the machine meanwhile.
+    """
+    from outpost.cli.bench import bench as measure
+
+    raise typer.Exit(measure(name, row or [], as_json=json, draw=plot, keep=keep))
 
 
 secrets = typer.Typer(

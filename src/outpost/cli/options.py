@@ -26,6 +26,12 @@ ViaOption = Annotated[
     typer.Option("--via", metavar="CONNECTOR", help="docker, ssh or vagrant: inventory/OFFICE/CONNECTOR.py."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
+AfreshOption = Annotated[
+    bool,
+    typer.Option(
+        "--afresh", help="Compare everything, also where a host answers as when it was last as declared."
+    ),
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 

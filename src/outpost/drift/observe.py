@@ -11,6 +11,7 @@ A fact is a line ``kind TAB object TAB value``. Two sorts: *states* are compared
 from __future__ import annotations
 
 import collections
+import collections.abc
 import concurrent.futures
 import contextlib
 import datetime
@@ -23,6 +24,7 @@ import pathlib
 import pwd
 import re
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -62,6 +64,7 @@ COMES_AND_GOES = re.compile(
     r"tmpfiles|journal|logind|udevd|networkd|resolved|timesyncd|fsck|initctl|sysext|creds)|logrotate|man-db|dpkg-db|fstrim|e2scrub|phpsessionclean|roundcube-|"
     r"packagekit|polkit|unattended-upgrades|clamav-freshclam-once)"
 )
+STANDING = ("running", "waiting", "listening")
 SENSITIVE = re.compile(
     r"(?i)(secret|passw|pass=|des_key|requirepass|masterauth|private|(?:\b|_)key\b|salt|nonce)"
 )
@@ -70,23 +73,33 @@ SECURITY = (
     "ProtectHome", "PrivateTmp", "PrivateDevices", "RestrictAddressFamilies", "SystemCallFilter", "MemoryMax", "TasksMax",
     "ExecStart", "Environment", "ReadWritePaths",
 )  # fmt: skip
-# Unit, package, and how its daemon is asked for what it runs with (or would after the next start).
+# Unit, package, how its daemon is asked for what it runs with (or would after the next start), and where the answer
+# comes from: one that comes from files alone is asked for again only when one of those files is another one.
 ASKED = (
-    ("ssh.service", "openssh-server", "/usr/sbin/sshd -T"),
-    ("postfix.service", "postfix", "postconf -n; postconf -M; postconf -P"),
-    ("dovecot.service", "dovecot-core", "doveconf -n"),
-    ("knot.service", "knot", "knotc conf-check && knotc conf-read"),
-    ("nginx.service", "nginx", "nginx -T 2>/dev/null"),
-    ("php8.4-fpm.service", "php8.4-fpm", "php-fpm8.4 -tt 2>&1 | sed 's/^\\[[^]]*\\] //'"),
-    ("unbound.service", "unbound", "unbound-control list_forwards; unbound-control list_insecure; unbound-control list_stubs; "
-     "for o in module-config val-permissive-mode harden-dnssec-stripped qname-minimisation serve-expired hide-version "
-     "hide-identity deny-any access-control; do echo \"$o: $(unbound-control get_option $o)\"; done"),
-    ("chrony.service", "chrony", "chronyd -p -f /etc/chrony/chrony.conf"),
+    ("ssh.service", "openssh-server", "/usr/sbin/sshd -T", ("/etc/ssh",)),
+    ("postfix.service", "postfix", "postconf -n; postconf -M; postconf -P", ("/etc/postfix",)),
+    ("dovecot.service", "dovecot-core", "doveconf -n", ("/etc/dovecot",)),
+    ("knot.service", "knot", "knotc conf-check && knotc conf-read", ()),
+    ("nginx.service", "nginx", "nginx -T 2>/dev/null", ("/etc/nginx", "/etc/outpost/tls")),
+    ("php8.4-fpm.service", "php8.4-fpm", "php-fpm8.4 -tt 2>&1 | sed 's/^\\[[^]]*\\] //'", ("/etc/php",)),
+    ("unbound.service", "unbound", "", ()),  # over its socket: a program for each option costs more than all the rest
+    ("chrony.service", "chrony", "chronyd -p -f /etc/chrony/chrony.conf", ("/etc/chrony",)),
     ("redis-server.service", "redis-server",
-     "s=$(sed -n 's/^unixsocket //p' /etc/redis/redis.conf); redis-cli ${s:+-s $s} config get '*' | paste - -"),
-    ("systemd-journald.service", "systemd", "systemd-analyze cat-config systemd/journald.conf | grep -v '^#'"),
-    ("apt", "apt", "apt-config dump | grep -Ei 'unattended|periodic|insecure|unauth|proxy|recommends'"),
+     "s=$(sed -n 's/^unixsocket //p' /etc/redis/redis.conf); redis-cli ${s:+-s $s} config get '*' | paste - -", ()),
+    ("systemd-journald.service", "systemd", "systemd-analyze cat-config systemd/journald.conf | grep -v '^#'",
+     ("/etc/systemd/journald.conf", "/etc/systemd/journald.conf.d", "/run/systemd/journald.conf.d",
+      "/usr/local/lib/systemd/journald.conf.d", "/usr/lib/systemd/journald.conf", "/usr/lib/systemd/journald.conf.d")),
+    ("apt", "apt", "apt-config dump | grep -Ei 'unattended|periodic|insecure|unauth|proxy|recommends'", ("/etc/apt",)),
 )  # fmt: skip
+UNBOUND = "/run/unbound.ctl"
+UNBOUND_LISTS = ("list_forwards", "list_insecure", "list_stubs")
+UNBOUND_OPTIONS = (
+    "module-config", "val-permissive-mode", "harden-dnssec-stripped", "qname-minimisation", "serve-expired",
+    "hide-version", "hide-identity", "deny-any", "access-control",
+)  # fmt: skip
+KEPT = pathlib.Path(
+    "/run/outpost/observed.json"
+)  # answers that come from files alone; gone with the next boot
 
 
 def said(command: str) -> list[str]:
@@ -98,6 +111,78 @@ def said(command: str) -> list[str]:
     except subprocess.TimeoutExpired:
         return []
     return done.stdout.splitlines()
+
+
+def unbound() -> list[str]:
+    """What Unbound answers at its control socket (unbound-control(8), its protocol is a line)."""
+    found: list[str] = []
+    for command in (*UNBOUND_LISTS, *(f"get_option {option}" for option in UNBOUND_OPTIONS)):
+        try:
+            with socket.socket(socket.AF_UNIX) as control:
+                control.settimeout(10)
+                control.connect(UNBOUND)
+                control.sendall(f"UBCT1 {command}\n".encode())
+                text = b"".join(iter(lambda: control.recv(4096), b"")).decode(errors="replace")
+        except OSError:
+            continue
+        label = f"{command.removeprefix('get_option ')}: " if command.startswith("get_option") else ""
+        found.extend(f"{label}{text}".splitlines())
+    return found
+
+
+_before: dict[str, list] = {}  # type: ignore[type-arg]
+_answers: dict[str, list] = {}  # type: ignore[type-arg]
+
+
+def kept(name: str, mark: str, ask: collections.abc.Callable[[], list[str]]) -> list[str]:
+    """The answer of an earlier look that bears the same mark, else a new one. Without a mark it is never kept."""
+    if not mark:
+        return ask()
+    known = _before.get(name)
+    lines = known[1] if known and known[0] == mark else ask()
+    _answers[name] = [mark, lines]
+    return lines
+
+
+def stamp(sources: tuple[str, ...], *more: str) -> str:
+    """A mark that differs when any file below these paths is another one (inode, size, change of any kind)."""
+    found = list(more)
+    for top in sources:
+        for directory, _, names in os.walk(top):
+            for path in (directory, *(f"{directory}/{name}" for name in names)):
+                found.append(_identity(path))
+        if os.path.isfile(top):
+            found.append(_identity(top))
+    return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()
+
+
+def _identity(path: str) -> str:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return f"{path} ?"
+    return (
+        f"{path} {status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+    )
+
+
+def recall() -> None:
+    """Read what earlier looks have kept; only root's own file counts."""
+    with contextlib.suppress(OSError, ValueError):
+        if os.stat(KEPT).st_uid == 0:
+            _before.update(json.loads(KEPT.read_text()))
+
+
+def keep() -> None:
+    """Keep it for the next look."""
+    if _answers == _before:
+        return
+    with contextlib.suppress(OSError):
+        KEPT.parent.mkdir(mode=0o700, exist_ok=True)
+        new = KEPT.with_suffix(f".{os.getpid()}")
+        new.touch(mode=0o600)
+        new.write_text(json.dumps(_answers))
+        new.replace(KEPT)
 
 
 def records() -> tuple[dict[str, list[str]], set[str]]:
@@ -129,7 +214,7 @@ def packages() -> list[str]:
     return found
 
 
-def units() -> list[str]:
+def units(listed_units: list[str]) -> list[str]:
     """What is enabled or masked, read from the links that say so, and what runs."""
     found = []
     for top in ("/etc/systemd/system", "/run/systemd/system"):
@@ -141,20 +226,19 @@ def units() -> list[str]:
         for link in glob.glob(f"{top}/*.*"):
             if os.path.islink(link) and os.readlink(link) == "/dev/null":
                 found.append(f"unit\t{os.path.basename(link)}\tmasked")
-    for line in said(
-        "systemctl list-units --no-legend --plain --full --type=service,socket,timer,path --state=running,waiting,listening"
-    ):
-        name = line.split()[0]
-        if not COMES_AND_GOES.match(name):
+    for line in listed_units:
+        name, _, active, sub, *_ = line.split()
+        kind = name.rpartition(".")[2] in ("service", "socket", "timer", "path")
+        if kind and active != "failed" and sub in STANDING and not COMES_AND_GOES.match(name):
             found.append(f"running\t{name}\t")
     return found
 
 
-def troubled_units() -> list[str]:
+def troubled_units(listed_units: list[str]) -> list[str]:
     return [
         f"failed\t{line.split()[0]}\t"
-        for line in said("systemctl list-units --no-legend --plain --full --state=failed")
-        if not line.startswith(("run-", "outpost-"))
+        for line in listed_units
+        if line.split()[2] == "failed" and not line.startswith(("run-", "outpost-"))
     ]
 
 
@@ -177,12 +261,22 @@ def accounts() -> list[str]:
 
 
 def owned_by_packages() -> set[str]:
+    return set(
+        kept(
+            "owned",
+            stamp((), _identity("/var/lib/dpkg/info"), _identity("/var/lib/dpkg/status")),
+            listed_by_packages,
+        )
+    )
+
+
+def listed_by_packages() -> list[str]:
     owned: set[str] = set()
     for listing in glob.iglob("/var/lib/dpkg/info/*.list"):
         for line in pathlib.Path(listing).read_text(errors="replace").splitlines():
             if line.startswith(("/etc/", "/usr/local/")):
                 owned.add(line)
-    return owned
+    return sorted(owned)
 
 
 def files(declared: set[str]) -> list[str]:
@@ -253,7 +347,11 @@ def packet_filter() -> tuple[list[str], list[str]]:
     tables = [line.removeprefix("table ") for line in said("nft list tables")]
     look = "nft --stateless list table inet outpost"
     live = said(look)
-    filed = said(f"unshare --net sh -c 'nft --file /etc/nftables.conf && {look}'")
+    filed = kept(
+        "packet filter",
+        stamp(("/etc/nftables.conf", "/usr/sbin/nft")),
+        lambda: said(f"unshare --net sh -c 'nft --file /etc/nftables.conf && {look}'"),
+    )
     strange = []
     if filed and not live:
         strange.append("filter\tmissing\tall rules: the table is not loaded")
@@ -372,18 +470,23 @@ def effective(declared_units: dict[str, list[str]]) -> list[str]:
         if " " in line and line.split(" ", 1)[1]
     )
 
-    def answer(entry: tuple[str, str, str]) -> list[str]:
-        unit, package, command = entry
+    def answer(entry: tuple[str, str, str, tuple[str, ...]]) -> list[str]:
+        unit, package, command, sources = entry
         if package not in versions or (
-            not shutil.which(command.split()[0].split(";")[0]) and command[:2] != "s="
+            command and not shutil.which(command.split()[0].split(";")[0]) and command[:2] != "s="
         ):
             return []
-        lines = [re.sub(r"\s+", " ", line).strip() for line in said(command)]
-        return [
-            f"effective\t{unit}@{versions[package]}\t{discreet(line)}"
-            for line in lines
-            if line and line[0] != "#"
-        ]
+        return kept(
+            unit,
+            stamp(sources, package, versions[package], command) if sources else "",
+            lambda: [
+                f"effective\t{unit}@{versions[package]}\t{discreet(line)}"
+                for line in (
+                    re.sub(r"\s+", " ", line).strip() for line in (said(command) if command else unbound())
+                )
+                if line and line[0] != "#"
+            ],
+        )
 
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         found = [line for lines in pool.map(answer, ASKED) for line in lines]
@@ -427,20 +530,26 @@ def look() -> tuple[list[str], list[str]]:
     contract: dict[str, object] = {}
     with contextlib.suppress(OSError, ValueError):
         contract = json.loads(CONTRACT.read_text())
+    recall()
+    listed_units = said(
+        "systemctl list-units --no-legend --plain --full --state=failed,running,waiting,listening"
+    )
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         filters = pool.submit(packet_filter)
         states = [
-            pool.submit(packages), pool.submit(units), pool.submit(accounts), pool.submit(files, declared),
+            pool.submit(packages), pool.submit(units, listed_units), pool.submit(accounts), pool.submit(files, declared),
             pool.submit(conffiles, declared), pool.submit(modes), pool.submit(effective, declared_units),
         ]  # fmt: skip
         faults = [
-            pool.submit(troubled_units), pool.submit(kernel), pool.submit(listeners, contract),
+            pool.submit(troubled_units, listed_units), pool.submit(kernel), pool.submit(listeners, contract),
             pool.submit(stale, declared_units, declared), pool.submit(name_and_clock, contract),
         ]  # fmt: skip
     tables, rules = filters.result()
+    facts = sorted({*tables, *(line for future in states for line in future.result())})
+    keep()
     me = hashlib.sha256(pathlib.Path(__file__).read_bytes()).hexdigest()[:16]
     return (
-        sorted({f"observer\t{me}\t", *tables, *(line for future in states for line in future.result())}),
+        sorted([f"observer\t{me}\t", *facts]),
         [*rules, *(line for future in faults for line in future.result())],
     )
 

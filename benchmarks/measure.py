@@ -1,0 +1,89 @@
+"""Measurements and their verdicts, as data."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from outpost.target import ROOT
+
+RESULTS = ROOT / "docs" / "benchmarks.json"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One row: what was measured, against whom, in the same session.
+
+    Attributes:
+        ours, peer: Medians, in `unit`.
+        reach: The ratio to reach; None where a row only reports.
+        sense: `at most` (ours / peer) or `times faster` (peer / ours).
+        samples: Every single value, by whose it is.
+        notes: Further figures of the same run.
+    """
+
+    row: str
+    what: str
+    against: str
+    unit: str
+    ours: float
+    peer: float
+    sense: Literal["at most", "times faster", "reported"]
+    reach: float | None = None
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float:
+        """As `sense` reads it."""
+        return self.peer / self.ours if self.sense == "times faster" else self.ours / self.peer
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the ratio is what it should be."""
+        if self.reach is None:
+            return None
+        return self.ratio >= self.reach if self.sense == "times faster" else self.ratio <= self.reach
+
+    def as_data(self) -> dict[str, Any]:
+        """For JSON."""
+        data = asdict(self)
+        for name in ("ours", "peer"):
+            data[name] = round(data[name], 4)
+        data["samples"] = {who: [round(each, 4) for each in values] for who, values in self.samples.items()}
+        return data | {"ratio": round(self.ratio, 2), "reached": self.reached}
+
+
+def paired(ours: Callable[[], float], peer: Callable[[], float], runs: int) -> dict[str, list[float]]:
+    """Both, one after the other, several times: what disturbs one disturbs the other."""
+    samples: dict[str, list[float]] = {"peer": [], "ours": []}
+    for _ in range(runs):
+        samples["peer"].append(peer())
+        samples["ours"].append(ours())
+    return samples
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle one."""
+    return statistics.median(values)
+
+
+def keep(found: Sequence[Measurement], file: Path = RESULTS) -> None:
+    """Into the file of results; rows that were not measured now stay as they are."""
+    known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+    machine = {"when": when, "processors": _processors(), "python": platform.python_version()}
+    known |= {each.row: each.as_data() | {"measured": machine} for each in found}
+    file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+
+
+def _processors() -> int:
+    import os
+
+    return os.cpu_count() or 1

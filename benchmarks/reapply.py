@@ -1,0 +1,195 @@
+"""Re-apply of an office that is as declared: against a bare login on the same line, Ansible, mitogen, stock pyinfra."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from benchmarks.measure import Measurement, median, paired
+from benchmarks.peers import setup
+from benchmarks.place import Place, behind
+from outpost.remote import run_script
+from outpost.target import ROOT, Target
+
+RTT = 0.150
+RUNS = 5
+
+
+def cold(target: Target) -> Measurement:
+    """No connection is open."""
+    with _settled(target, RTT) as place:
+        samples = paired(_closed(place, _apply(place)), _closed(place, _floor(place)), RUNS)
+        notes = {
+            "whole comparison (--afresh), s": _closed(place, _apply(place, "--afresh"))(),
+            "raw pyinfra, s": _closed(place, _raw(place))(),
+        }
+    return _row(
+        "reapply-cold", "no-op re-apply, all hosts, cold", "bare `ssh HOST true`", samples, 1.25, notes
+    )
+
+
+def opened(target: Target) -> Measurement:
+    """The connections of the run before are open, as an hourly timer finds them."""
+    with _settled(target, RTT) as place:
+        bare = [_closed(place, _floor(place))() for _ in range(RUNS)]
+        _apply(place)()
+        samples = {"peer": bare, "ours": [_apply(place)() for _ in range(RUNS)]}
+        notes = {"raw pyinfra, s": _raw(place)()}
+    return _row(
+        "reapply-open", "no-op re-apply, connections open", "cold `ssh HOST true`", samples, 0.6, notes
+    )
+
+
+def thin(target: Target) -> Measurement:
+    """The same on a line of 1.544 Mbit/s."""
+    with _settled(target, RTT, 1_544_000) as place:
+        samples = paired(_closed(place, _apply(place)), _closed(place, _floor(place)), RUNS)
+    return _row("reapply-t1", "no-op re-apply, cold, 1.544 Mbit/s", "bare `ssh HOST true`", samples, 1.25, {})
+
+
+def ansible(target: Target) -> Measurement:
+    """Ansible takes minutes: one run."""
+    with _settled(target, RTT) as place:
+        command, environment = setup.ansible(place)
+        peer = place.timed(command, environment=environment)
+        ours = [_closed(place, _apply(place))() for _ in range(3)]
+    return _faster("ansible-150ms", "Ansible, equal content, 150 ms", ours, [peer], 120)
+
+
+def ansible_near(target: Target) -> Measurement:
+    """Without delay the controller's own work counts."""
+    with _settled(target, 0.0) as place:
+        command, environment = setup.ansible(place)
+        peer = place.timed(command, environment=environment)
+        ours = [_closed(place, _apply(place))() for _ in range(3)]
+    return _faster("ansible-0ms", "Ansible, equal content, no delay", ours, [peer], 50)
+
+
+def mitogen(target: Target) -> Measurement:
+    """The same with mitogen."""
+    with _settled(target, 0.0) as place:
+        command, environment = setup.ansible(place, mitogen=True)
+        peer = [place.timed(command, environment=environment) for _ in range(2)]
+        ours = [_closed(place, _apply(place))() for _ in range(3)]
+    return _faster("mitogen-0ms", "Ansible with mitogen, no delay", ours, peer, 8)
+
+
+def stock(target: Target) -> Measurement:
+    """pyinfra as its documentation shows it, over its own SSH."""
+    with _settled(target, RTT) as place:
+        with _counted(place) as theirs:
+            peer = place.timed(setup.stock(place))
+        with _counted(place) as ours_seen:
+            ours = _closed(place, _apply(place))()
+        notes = {"stock": theirs, "ours": ours_seen}
+    return Measurement(
+        "stock-150ms", "no-op re-apply, cold", "pyinfra's own operations, 150 ms", "s", ours, peer, "reported",
+        samples={"ours": [ours], "peer": [peer]}, notes=notes,
+    )  # fmt: skip
+
+
+def traffic(target: Target) -> Measurement:
+    """Commands and bytes of a no-op, of the host with the most to say; the login's own bytes are in it."""
+    with _settled(target, 0.0) as place:
+        place.cold()
+        with _counted(place) as bare:
+            _floor(place)()
+        place.cold()
+        with _counted(place) as ours:
+            _apply(place)()
+        place.cold()
+        with _counted(place) as whole:
+            _apply(place, "--afresh")()
+    worst = max(ours["bytes"].values())
+    return Measurement(
+        "traffic", "bytes of a no-op on the link, per host", "8 kB", "B", worst, 8000.0, "at most", 1.0,
+        notes={"no-op": ours, "whole comparison": whole, "bare login": bare},
+    )  # fmt: skip
+
+
+def one_template(target: Target) -> Measurement:
+    """One changed template out of all, against nothing to change; raw pyinfra, so that both do the whole work."""
+    with _settled(target, RTT) as place:
+        script = "echo '# by hand' >> /etc/locale.conf"
+        noop = [_closed(place, _raw(place))() for _ in range(3)]
+        ours = []
+        for _ in range(3):
+            for host in place.office.hosts:
+                run_script(target, place.office, host, script, "docker")
+            ours.append(_closed(place, _raw(place))())
+    return _row(
+        "one-template",
+        "one changed file on every host",
+        "no-op (raw pyinfra both)",
+        {"ours": ours, "peer": noop},
+        2.0,
+        {},
+    )
+
+
+@contextmanager
+def _settled(target: Target, rtt: float, rate: float = 0.0) -> Iterator[Place]:
+    """A place whose hosts are as declared, and known to be."""
+    with behind(target, rtt=rtt, rate=rate) as place:
+        _apply(place, "--afresh")()
+        yield place
+
+
+def _apply(place: Place, *options: str) -> Callable[[], float]:
+    return lambda: place.timed([str(ROOT / "outpost"), "apply", str(place.directory), "-y", *options])
+
+
+def _raw(place: Place) -> Callable[[], float]:
+    return lambda: place.timed(["pyinfra", str(place.directory / "ssh.py"), "deploy.py", "-y"])
+
+
+def _floor(place: Place) -> Callable[[], float]:
+    return lambda: place.floor("-o", "ControlMaster=no")
+
+
+def _closed(place: Place, then: Callable[[], float]) -> Callable[[], float]:
+    def run() -> float:
+        place.cold()
+        return then()
+
+    return run
+
+
+@contextmanager
+def _counted(place: Place) -> Iterator[dict[str, Any]]:
+    """Commands that each host's sshd started, and bytes on the line."""
+    since = time.time()
+    place.link.reset()
+    found: dict[str, Any] = {}
+    yield found
+    found["bytes"] = dict(zip(place.ports, (traffic.bytes for traffic in place.link.traffic), strict=True))
+    count = f"journalctl --unit=ssh --since=@{since:.3f} --output=cat | grep -c '^Starting session' || true"
+    found["commands"] = {
+        host.name: int(
+            subprocess.run(
+                ["ssh", "-F", str(place.configuration), host.name, count],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        - 1  # this one
+        for host in place.office.hosts
+    }
+
+
+def _row(
+    row: str, what: str, against: str, samples: dict[str, list[float]], reach: float, notes: dict[str, Any]
+) -> Measurement:
+    ours, peer = median(samples["ours"]), median(samples["peer"])
+    return Measurement(row, what, against, "s", ours, peer, "at most", reach, samples, notes)
+
+
+def _faster(row: str, against: str, ours: list[float], peer: list[float], reach: float) -> Measurement:
+    return Measurement(
+        row, "no-op re-apply, all hosts, cold", against, "s", median(ours), median(peer), "times faster", reach,
+        {"ours": ours, "peer": peer},
+    )  # fmt: skip

@@ -1,0 +1,36 @@
+"""The rows of `outpost bench`, their order, and the picture of their results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from benchmarks import reapply
+from benchmarks.measure import Measurement
+from outpost.errors import OutpostError
+from outpost.target import Target
+
+Row = Callable[[Target], Measurement]
+ROWS: dict[str, Row] = {
+    "reapply-cold": reapply.cold,
+    "reapply-open": reapply.opened,
+    "reapply-t1": reapply.thin,
+    "ansible-150ms": reapply.ansible,
+    "ansible-0ms": reapply.ansible_near,
+    "mitogen-0ms": reapply.mitogen,
+    "stock-150ms": reapply.stock,
+    "traffic": reapply.traffic,
+    "one-template": reapply.one_template,
+}
+
+
+def measured(target: Target, rows: Sequence[str]) -> Iterator[Measurement]:
+    """The rows that are asked for, as they are done.
+
+    Raises:
+        OutpostError: There is no such row, or one could not be measured.
+    """
+    for row in rows or ROWS:
+        if row not in ROWS:
+            raise OutpostError(f"there is no row {row}", f"one of: {', '.join(ROWS)}")
+    for row in rows or ROWS:
+        yield ROWS[row](target)

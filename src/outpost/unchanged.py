@@ -1,0 +1,178 @@
+"""Whether hosts are as they were when they were last found as declared: one question each, answered with a digest.
+
+A plan is a function of three things: what is declared (the office, its secrets, roles, templates and code), and what
+the host shows in its survey (`roles.observation`). When the last plan found nothing to change, the survey's command and
+the digest of its answer are kept. Is the declaration the same, byte for byte, and does a new survey, made now and in
+full on each host, have the same digest, then the plan is the same, too: nothing to change. Anything else, or a day
+later, and everything is compared afresh (docs/adr/0014).
+
+Imports nothing but Python's library: it is asked first, before what takes time to load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from outpost.target import ROOT, Target
+
+CODE = ("deploy.py", "roles", "templates", "src/outpost", "inventory", "requirements.lock")
+DAY = 24 * 3600.0
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a host was asked, and what it answered.
+
+    Attributes:
+        command: Shell, which only looks.
+        digest: SHA-256 of its output.
+    """
+
+    command: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Reach:
+    """A host and how it is reached.
+
+    Attributes:
+        shell: Command that starts a root shell on it, which reads its script from standard input.
+    """
+
+    name: str
+    role: str
+    shell: list[str]
+
+
+def remember(
+    target: Target, connector: str | None, surveys: Mapping[str, Survey], hosts: Sequence[Reach], of: int
+) -> None:
+    """Keep what hosts, which are all as declared, answered.
+
+    Args:
+        of: How many hosts the office has.
+    """
+    file = _file(target, connector)
+    known = _read(file)
+    declaration = declared(target)
+    kept: dict[str, Any] = known.get("hosts", {}) if known.get("declaration") == declaration else {}
+    for host in hosts:
+        if survey := surveys.get(host.name):
+            kept[host.name] = vars(host) | vars(survey) | {"when": time.time()}
+        else:
+            kept.pop(host.name, None)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new = file.with_suffix(f".{os.getpid()}")
+    new.touch(mode=0o600)
+    new.write_text(json.dumps({"declaration": declaration, "all": of, "hosts": kept}), encoding="utf-8")
+    new.replace(file)
+
+
+def forget(target: Target, connector: str | None) -> None:
+    """Hosts differ, or are about to be changed."""
+    _file(target, connector).unlink(missing_ok=True)
+
+
+@dataclass
+class Asked:
+    """Hosts that have been asked and answer while the caller does something else."""
+
+    target: Target
+    declaration: str
+    answers: list[tuple[dict[str, Any], subprocess.Popen[str]]]
+
+    def as_declared(self) -> tuple[str, ...] | None:
+        """The hosts, where each is as it was when it was found as declared; else None: compare them afresh."""
+        same = self.declaration == declared(self.target)  # while they answer
+        digests = [(entry["digest"], _answer(process)) for entry, process in self.answers]
+        if same and all(now and before == now for before, now in digests):
+            return tuple(sorted(entry["name"] for entry, _ in self.answers))
+        return None
+
+
+def ask(target: Target, connector: str | None, limit: Sequence[str]) -> Asked | None:
+    """Ask each host for its survey's digest; None where there is nothing to compare it with.
+
+    Args:
+        limit: Names or roles; all hosts where it is empty.
+    """
+    known = _read(_file(target, connector))
+    hosts = [
+        entry
+        for entry in known.get("hosts", {}).values()
+        if not limit or entry["name"] in limit or entry["role"] in limit
+    ]
+    named = {word for entry in hosts for word in (entry["name"], entry["role"])}
+    complete = set(limit) <= named if limit else len(hosts) == known.get("all")
+    if not hosts or not complete or any(not 0 <= time.time() - entry["when"] < DAY for entry in hosts):
+        return None
+    return Asked(
+        target, known["declaration"], [(entry, _ask(entry["shell"], entry["command"])) for entry in hosts]
+    )
+
+
+def declared(target: Target) -> str:
+    """A digest of everything that a plan is made of, the host aside."""
+    found = hashlib.sha256()
+    tops = [*(ROOT / name for name in CODE), target.data]
+    files = [file for top in tops for file in ([top] if top.is_file() else sorted(_below(top)))]
+    for file in files:
+        found.update(f"{file}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return found.hexdigest()
+
+
+def _below(top: Path) -> list[Path]:
+    found: list[Path] = []
+    for directory, inner, names in os.walk(top):
+        inner[:] = [name for name in inner if name != "__pycache__"]
+        found.extend(Path(directory, name) for name in names if name != "instance.json")
+    return found
+
+
+def _ask(shell: list[str], command: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdin is not None
+    try:
+        process.stdin.write(f"(\n{command}\n) </dev/null | sha256sum\n")
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # no answer comes, which says it
+    return process
+
+
+def _answer(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return ""
+    with process.stdout as stream:
+        said = stream.read().split()
+    return said[0] if said and process.returncode == 0 else ""
+
+
+def _file(target: Target, connector: str | None) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outpost" / "as-declared"
+    name = f"{target.data.resolve()} {connector or ''}"
+    return cache / f"{hashlib.sha256(name.encode()).hexdigest()[:12]}.json"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known

@@ -1,0 +1,101 @@
+"""A host counts as unchanged only where it answers the same, now, to the same question, for the same declaration."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from outpost import unchanged
+from outpost.target import Target
+
+SHELL = ["sh", "-s"]
+
+
+@pytest.fixture
+def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(unchanged, "CODE", ("deploy.py",))
+    directory = tmp_path / "office"
+    directory.mkdir()
+    (directory / "office.toml").write_text("")
+    (directory / "ssh.py").write_text("")
+    return Target("office", directory, directory)
+
+
+@pytest.fixture
+def remember(target: Target, tmp_path: Path) -> Callable[..., None]:
+    """Two hosts, of which one shows the content of a file."""
+    shown = tmp_path / "shown"
+    shown.write_text("as declared\n")
+
+    def remember(*names: str) -> None:
+        surveys = {
+            name: unchanged.Survey(f"cat {shown}", hashlib.sha256(shown.read_bytes()).hexdigest())
+            for name in names or ("mta", "store")
+        }
+        hosts = [unchanged.Reach("mta", "mta", SHELL), unchanged.Reach("store", "store", SHELL)]
+        unchanged.remember(target, None, surveys, hosts, of=2)
+
+    return remember
+
+
+def told(target: Target, *limit: str) -> tuple[str, ...] | None:
+    asked = unchanged.ask(target, None, limit)
+    return asked.as_declared() if asked else None
+
+
+def test_hosts_that_answer_as_before_are_as_declared(target: Target, remember: Callable[..., None]) -> None:
+    assert told(target) is None
+    remember()
+    assert told(target) == ("mta", "store")
+    assert told(target, "store") == ("store",)
+
+
+def test_another_answer_is_compared_afresh(
+    target: Target, remember: Callable[..., None], tmp_path: Path
+) -> None:
+    remember()
+    (tmp_path / "shown").write_text("changed by hand\n")
+    assert told(target) is None
+
+
+def test_another_declaration_is_compared_afresh(target: Target, remember: Callable[..., None]) -> None:
+    remember()
+    target.office_file.write_text("# another\n")
+    assert told(target) is None
+
+
+def test_a_host_of_which_nothing_is_known_is_compared_afresh(
+    target: Target, remember: Callable[..., None]
+) -> None:
+    remember("mta")
+    assert told(target) is None
+    assert told(target, "mta") == ("mta",)
+    assert told(target, "mta", "webmail") is None
+
+
+def test_a_host_that_does_not_answer_is_compared_afresh(
+    target: Target,
+) -> None:
+    hosts = [unchanged.Reach("mta", "mta", ["false"])]
+    unchanged.remember(target, None, {"mta": unchanged.Survey("true", "")}, hosts, of=1)
+    assert told(target) is None
+
+
+def test_after_a_day_everything_is_compared_afresh(
+    target: Target, remember: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember()
+    monkeypatch.setattr(unchanged, "DAY", 0.0)
+    assert told(target) is None
+
+
+def test_a_plan_that_found_a_difference_is_not_remembered(
+    target: Target, remember: Callable[..., None]
+) -> None:
+    remember()
+    unchanged.forget(target, None)
+    assert told(target) is None
