@@ -63,21 +63,21 @@ def _pair(name: str, pair: KeyPair, *, where: str = TLS, group: str = "outpost-t
 def base(*, office: Office, me: Host, secrets: Secrets) -> None:
     """The common ground of all roles."""
     view = BaseView(office, me)
-    _packages(office)
+    _packages(office, me)
     network(view)
     _identity(office=office, me=me, secrets=secrets)
     names_and_clock(view)
     _access(view)
 
 
-def _packages(office: Office) -> None:
+def _packages(office: Office, me: Host) -> None:
     sources = "/etc/apt/sources.list.d/debian.sources"
     settings(
         name="apt",
         files=[
             rendered("base", sources, archive=office.archive),
             rendered("base", "/etc/apt/apt.conf.d/30outpost", archive=office.archive),
-            rendered("base", "/etc/apt/apt.conf.d/52outpost-unattended", platform=office.platform),
+            rendered("base", "/etc/apt/apt.conf.d/52outpost-unattended", platform=office.platform_of(me)),
             text("/etc/apt/sources.list", f"# See {sources}.\n"),
         ],
         check="apt-config dump >/dev/null",

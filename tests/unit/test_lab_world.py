@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
+import tarfile
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import dns.zone
 import pytest
 from cryptography import x509
 
-from outpost.lab import dnszones, images, keys, render
+from outpost.lab import box, dnszones, images, keys, render
 from outpost.lab.errors import LabError
 from outpost.lab.info import info
 from outpost.lab.instance import Instance, directory
@@ -174,3 +176,28 @@ def test_a_changed_recipe_gives_another_image(tmp_path: Path, monkeypatch: pytes
     (copied / "base" / "Dockerfile").write_text("FROM scratch\n")
     monkeypatch.setattr(images, "IMAGES", copied)
     assert images.tag("postfix") != before
+
+
+def test_a_host_made_virtual_stays_so_and_is_no_container(lab: Instance) -> None:
+    lab.office_file.write_text(
+        lab.office_file.read_text().replace("[hosts.ns1]", '[hosts.ns1]\nplatform = "vagrant"')
+    )
+    lab.write_office(dnszones.trust_anchor(lab), OFFICE)  # what a repeated `lab up` does
+    again = Instance(name=lab.name, slot=lab.slot)
+    assert again.office.platform_of(again.office.host("ns1")) == "vagrant"
+    assert again.office.platform_of(again.office.host("ns2")) == "docker"
+    assert {item.name for item in again.machines} - {item.name for item in again.contained} == {"ns1"}
+
+
+def test_what_a_virtual_host_finds_at_first_is_what_a_container_finds(lab: Instance) -> None:
+    with tarfile.open(fileobj=io.BytesIO(box.first_files(lab, "ns1"))) as archive:
+        key = archive.extractfile("etc/ssh/ssh_host_ed25519_key")
+        assert key is not None and key.read() == (lab.directory / "hosts" / "ns1").read_bytes()
+        assert archive.getmember("etc/ssh/ssh_host_ed25519_key").mode == 0o600
+
+
+def test_interfaces_carry_the_length_of_their_network(lab: Instance) -> None:
+    mta = lab.office.host("mta")
+    v4, v6 = lab.office.interfaces(mta, "core")
+    assert (str(v4.network), str(v6.network)) == tuple(map(str, lab.office.zones["core"].networks))
+    assert (v4.ip, v6.ip) == mta.in_zone("core")

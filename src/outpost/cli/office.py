@@ -17,6 +17,7 @@ from outpost import run
 from outpost.cli.console import err, out, say_json
 from outpost.cli.progress import watcher
 from outpost.errors import OutpostError
+from outpost.hosts import ssh_target
 from outpost.office import Office, Problem, load
 from outpost.office import check as problems_of
 from outpost.target import INVENTORY, LAB, Target, find, shown
@@ -63,6 +64,8 @@ def list_hosts(office: str, name: str | None, *, as_json: bool) -> int:
             "role": host.role,
             "fqdn": host.fqdn,
             "addresses": {zone: [str(address) for address in host.in_zone(zone)] for zone in host.addresses},
+            "interfaces": {zone: list(map(str, found.interfaces(host, zone))) for zone in host.addresses},
+            "management": str(ssh_target(found, host)[1]),
         }
         for host in found.hosts
     ]

@@ -15,7 +15,8 @@ from docker.errors import DockerException
 from rich.console import Console
 from rich.table import Table
 
-from outpost.lab import LabError
+from outpost.lab import LabError, engine
+from outpost.lab import box as vagrant
 from outpost.lab import up as lab
 from outpost.lab.info import info as lab_info
 from outpost.lab.instance import DEFAULT, Instance
@@ -167,6 +168,47 @@ def shell(
     terminal = ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
     arguments = ["docker", "exec", "--interactive", *terminal, container, *(command or ["bash", "-l"])]
     os.execvp("docker", arguments)  # noqa: S606
+
+
+@app.command(epilog="Example: `./outpost lab box --yes`, then `./outpost lab vm ns1 mta`.")
+def box(
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Install Vagrant, libvirt and QEMU where missing.")
+    ] = False,
+) -> None:
+    """Make the Vagrant box `outpost/trixie` from Debian's archive: lab hosts as virtual machines."""
+    with shown() as progress:
+        clock = Clock(progress)
+        with clock.step("box"):
+            vagrant.make(install=yes, note=lambda text: clock.note("box", text))
+
+
+@app.command(
+    epilog="Example: `./outpost lab vm ns1 mta --name two`, then `./outpost apply lab --via ssh --name two`."
+)
+def vm(
+    hosts: Annotated[list[str], typer.Argument(help="Hosts of the office.")],
+    name: Name = DEFAULT,
+) -> None:
+    """Run hosts of a lab as virtual machines in place of their containers (`vagrant destroy` ends them)."""
+    with shown() as progress:
+        instance = Instance.stored(name)
+        if instance is None:
+            raise LabError(f"the lab {name} is not up", f"./outpost lab up --name {name}")
+        progress.close()  # Vagrant shows its own
+        vagrant.replace(instance, tuple(hosts), client=engine.connect())
+
+
+@app.command("first-files", hidden=True)
+def first_files(
+    host: Annotated[str, typer.Argument(help="A host of the office.")], name: Name = DEFAULT
+) -> None:
+    """Write what the lab puts on a host before its first start to standard output, as tar. For the Vagrantfile."""
+    with shown():
+        instance = Instance.stored(name)
+        if instance is None:
+            raise LabError(f"the lab {name} is not known here", f"./outpost lab up --name {name}")
+        sys.stdout.buffer.write(vagrant.first_files(instance, host))
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class Instance:
             if container.status == "running"
         }
         absent = [
-            machine.name for machine in found.machines if found.container_name(machine.name) not in running
+            machine.name for machine in found.contained if found.container_name(machine.name) not in running
         ]
         if absent:
             raise NotUp(
@@ -117,8 +117,14 @@ class Instance:
 
     @cached_property
     def machines(self) -> tuple[Machine, ...]:
-        """Every container: the world's first, then the office's."""
+        """Every machine: the world's first, then the office's."""
         return world.around(self.slot) + world.hosts(self.office)
+
+    @property
+    def contained(self) -> tuple[Machine, ...]:
+        """The machines that are containers: all but those hosts that ``lab vm`` has made virtual machines."""
+        virtual = {host.name for host in self.office.hosts if host.platform == "vagrant"}
+        return tuple(machine for machine in self.machines if machine.name not in virtual)
 
     def machine(self, name: str) -> Machine:
         """One machine by its short name.
@@ -187,15 +193,18 @@ class Instance:
             trust_anchor: DS records of the lab's DNS root, in presentation format.
             source: The office file written for slot 0.
         """
-        document = tomlkit.parse(world.shifted(source.read_text(), self.slot))
+        document: Any = tomlkit.parse(world.shifted(source.read_text(), self.slot))
         resolver: Any = document.setdefault("resolver", tomlkit.table())
         resolver["trust_anchor"] = trust_anchor
         ssh: Any = document.setdefault("ssh", tomlkit.table())
         ssh["authorized_keys"] = [keys.ssh_key(self.ssh_key, f"outpost lab {self.name}")]
         if (before := self.office_file).exists():  # what a later step has added stays
-            old = tomlkit.parse(before.read_text())
+            old: Any = tomlkit.parse(before.read_text())
             if "secrets" in old and "secrets" not in document:
                 document["secrets"] = old["secrets"]
+            for host, data in old["hosts"].items():
+                if "platform" in data and host in document["hosts"]:
+                    document["hosts"][host]["platform"] = data["platform"]
         text = tomlkit.dumps(document)
         if not before.exists() or before.read_text() != text:
             before.write_text(text)

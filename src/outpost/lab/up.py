@@ -139,7 +139,7 @@ def _each(clock: Clock, step: str, instance: Instance, work: Callable[[Machine],
         work(machine)
 
     with clock.step(step), ThreadPoolExecutor(AT_ONCE) as pool:
-        for done in [pool.submit(one, machine) for machine in instance.machines]:
+        for done in [pool.submit(one, machine) for machine in instance.contained]:
             done.result()
 
 

@@ -135,12 +135,12 @@ class BaseView:
     @property
     def steers_clock(self) -> bool:
         """Whether the host's clock is its own to set."""
-        return self.office.platform != "docker"
+        return self.office.platform_of(self.me) != "docker"
 
     @property
     def owns_kernel(self) -> bool:
         """Whether kernel settings stay on this host; a container's would change the machine it runs on."""
-        return self.office.platform != "docker"
+        return self.office.platform_of(self.me) != "docker"
 
     def _may_reach(self, server: IPAddress | str, port: int) -> bool:
         """Whether a flow leads there: a server on the link of a zone this host is not in serves others."""

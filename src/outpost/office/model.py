@@ -9,7 +9,17 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field
@@ -18,8 +28,10 @@ from outpost.office.tls import INTERMEDIATE, LEVELS, TlsLevel, TlsProfile
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
+IPInterface = IPv4Interface | IPv6Interface
 Role = Literal["dns", "mta", "store", "webmail"]
 ROLES: tuple[Role, ...] = ("dns", "mta", "store", "webmail")
+Platform = Literal["machine", "vagrant", "docker"]
 ZoneKind = Literal["internet", "partner", "servers", "users", "management"]
 CertificateMode = Literal["acme", "office", "provided"]
 
@@ -153,6 +165,9 @@ class Host(Part):
     addresses: dict[str, tuple[Address, ...]] = Field(
         description="Per zone one IPv4 and one IPv6 address (as far as the zone carries both).",
         examples=[{"core": ["192.0.2.21", "2001:db8:0:2::21"]}],
+    )
+    platform: Platform | None = Field(
+        default=None, description="What this machine is, where it is not what the office's `platform` says."
     )
     ssh: str = Field(
         default="",
@@ -735,7 +750,7 @@ class Office(Part):
     domain: Fqdn = Field(
         description="Its mail domain; host names stand below it.", examples=["po.myertor.test"]
     )
-    platform: Literal["machine", "vagrant", "docker"] = Field(
+    platform: Platform = Field(
         default="machine",
         description="What the hosts are; a container cannot steer the clock or load kernel modules.",
     )
@@ -800,6 +815,19 @@ class Office(Part):
             )
         )
         return host.in_zone(shared[0]) if shared else host.all_addresses
+
+    def platform_of(self, host: Host) -> Platform:
+        """What a host is: as it says itself, else as the office says."""
+        return host.platform or self.platform
+
+    def interfaces(self, host: Host, zone: str) -> tuple[IPInterface, ...]:
+        """Addresses of a host in a zone, each with the length of the zone's network it lies in."""
+        return tuple(
+            ip_interface(f"{address}/{network.prefixlen}")
+            for address in host.in_zone(zone)
+            for network in self.zones[zone].networks
+            if address in network
+        )
 
     def addresses_of_kind(self, host: Host, kind: ZoneKind) -> tuple[IPAddress, ...]:
         """Addresses of a host in zones of one kind."""
