@@ -192,7 +192,8 @@ def test_a_host_made_virtual_stays_so_and_is_no_container(lab: Instance) -> None
 def test_what_a_virtual_host_finds_at_first_is_what_a_container_finds(lab: Instance) -> None:
     with tarfile.open(fileobj=io.BytesIO(box.first_files(lab, "ns1"))) as archive:
         key = archive.extractfile("etc/ssh/ssh_host_ed25519_key")
-        assert key is not None and key.read() == (lab.directory / "hosts" / "ns1").read_bytes()
+        assert key is not None
+        assert key.read() == (lab.directory / "hosts" / "ns1").read_bytes()
         assert archive.getmember("etc/ssh/ssh_host_ed25519_key").mode == 0o600
 
 
