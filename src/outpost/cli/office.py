@@ -13,11 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from outpost import run
+from outpost import run, ssh
 from outpost.cli.console import err, out, say_json
 from outpost.cli.progress import watcher
 from outpost.errors import OutpostError
-from outpost.hosts import ssh_target
 from outpost.office import Office, Problem, load
 from outpost.office import check as problems_of
 from outpost.target import INVENTORY, LAB, Target, find, shown
@@ -65,7 +64,7 @@ def list_hosts(office: str, name: str | None, *, as_json: bool) -> int:
             "fqdn": host.fqdn,
             "addresses": {zone: [str(address) for address in host.in_zone(zone)] for zone in host.addresses},
             "interfaces": {zone: list(map(str, found.interfaces(host, zone))) for zone in host.addresses},
-            "management": str(ssh_target(found, host)[1]),
+            "management": str(ssh.target(found, host)[1]),
         }
         for host in found.hosts
     ]
