@@ -6,8 +6,11 @@ messages are judged where they arrive, by keys that a validating resolver vouche
 
 from __future__ import annotations
 
+import imaplib
 import os
 import re
+import smtplib
+import ssl
 import subprocess
 import sys
 import threading
@@ -17,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import dkim
 import dns.edns
@@ -33,6 +37,8 @@ from outpost.lab.info import info
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, Town, letter
 from outpost.target import LAB, ROOT
+
+T = TypeVar("T")
 
 PATIENCE = 600.0
 PACE = 5.0
@@ -54,6 +60,7 @@ class Log:
 
     carried: Counter[str] = field(default_factory=Counter)
     verified: Counter[str] = field(default_factory=Counter)
+    again: list[str] = field(default_factory=list)
     selectors: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     looks: int = 0
@@ -154,13 +161,13 @@ class Rehearsal:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return f"Verified TLS connection established to {mta}" in done.stdout + done.stderr
 
-    def until(self, what: str, condition: Callable[[], bool]) -> None:
-        """Waits for something; meanwhile a failure ends the rehearsal at once."""
+    def until(self, what: str, condition: Callable[[], bool], pace: float = 0.5) -> None:
+        """Waits for something, looking once in `pace` seconds; meanwhile a failure ends the rehearsal at once."""
         deadline = time.monotonic() + PATIENCE
         while not condition():
             assert not self.log.failures, self.log.failures
             assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE:.0f} s"
-            time.sleep(0.5)
+            time.sleep(pace)
 
     # Mail and look-ups, all the while ------------------------------------------------------------------------
 
@@ -208,12 +215,24 @@ class Rehearsal:
     def _carry(self, writer: OfficeUser | Neighbour, reader: OfficeUser | Neighbour) -> None:
         while not self.stop.is_set():
             message, token = letter(writer.address, [reader.address])
-            writer.send(message, [reader.address])
-            arrived = reader.receive(token, patience=120)
+            self._persist(lambda message=message: writer.send(message, [reader.address]))  # type: ignore[misc]
+            arrived = self._persist(lambda token=token: reader.receive(token, patience=180))  # type: ignore[misc]
             if isinstance(writer, OfficeUser):
                 self._judge(arrived, token)
             self.log.carried[f"{writer.address} → {reader.address}"] += 1
             self.stop.wait(PACE)
+
+    def _persist(self, action: Callable[[], T]) -> T:
+        """As mail programs do: a session that broke off is begun anew, and what was put off is asked for again."""
+        for _ in range(20):
+            try:
+                return action()
+            except (ConnectionError, ssl.SSLEOFError, imaplib.IMAP4.abort, smtplib.SMTPException) as error:
+                if isinstance(error, smtplib.SMTPResponseException) and error.smtp_code >= 500:
+                    raise
+                self.log.again.append(f"{type(error).__name__}: {error}")
+                time.sleep(2)
+        return action()
 
     def _judge(self, message: bytes, token: str) -> None:
         """Every signature of a message holds, and there is one of each algorithm."""
