@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import re
 import smtplib
 import subprocess
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ from imap_tools import AND
 
 from outpost.lab import world
 from outpost.lab.instance import Instance
-from outpost.lab.post import Neighbour, OfficeUser, Town
+from outpost.lab.post import Neighbour, OfficeUser, Town, letter
 from tests.journeys.naming import Names, Record, text
 from tests.journeys.resolving import txt_of
 
@@ -348,6 +350,38 @@ def test_a_domain_that_asks_for_reports_gets_one(
     assert f"<header_from>{domain}</header_from>" in xml
     assert "<disposition>reject</disposition>" in xml
     assert dkim.verify(raw, dnsfunc=txt_of(town))
+
+
+def packed_report(name: str) -> tuple[bytes, str]:
+    """A report as others pack it, and its type."""
+    match name.partition(".")[2]:
+        case "xml.gz":
+            return gzip.compress(b"<feedback/>"), "application/gzip"
+        case "zip":
+            archive = io.BytesIO()
+            with zipfile.ZipFile(archive, "w") as file:
+                file.writestr("report.xml", "<feedback/>")
+            return archive.getvalue(), "application/zip"
+        case _:
+            return gzip.compress(b'{"policies": []}'), "application/tlsrpt+gzip"
+
+
+@pytest.mark.control("DMC-01", "TLS-08")
+@pytest.mark.parametrize(
+    ("mailbox", "name"),
+    [("dmarc-reports", "report.xml.gz"), ("dmarc-reports", "report.zip"), ("tls-reports", "report.json.gz")],
+)
+def test_reports_of_others_reach_the_postmaster(
+    town: Town, alice: OfficeUser, stranger: Neighbour, mailbox: str, name: str
+) -> None:
+    """To the addresses that the DNS gives them; alice is the lab's postmaster."""
+    recipient = f"{mailbox}@{town.info['domain']}"
+    message, token = letter(stranger.address, [recipient], "This is an aggregate report.\n")
+    content, kind = packed_report(name)
+    message.add_attachment(content, *kind.split("/"), filename=name)
+    stranger.send(message, [recipient])
+    arrived = message_from_bytes(alice.receive(token), policy=policy.default)
+    assert [part.get_payload(decode=True) for part in arrived.iter_attachments()] == [content]
 
 
 @contextmanager
