@@ -50,6 +50,7 @@ def store(*, office: Office, me: Host, secrets: Secrets) -> None:
     _logins(view)
     _mailboxes(view, certificates, some_hash=some_hash)
     _delivery_door(view, certificates)
+    _forgetting()
 
 
 def _accounts(view: StoreView, secrets: Secrets) -> None:
@@ -149,6 +150,19 @@ def _delivery_door(view: StoreView, certificates: Sequence[File]) -> None:
             _drop_in("stunnel@lmtp.service"),
         ],
         watches=[*certificates, rendered("store", OPENSSL)],
+    )
+
+
+def _forgetting() -> None:
+    """Deleted messages leave the indexes every night."""
+    service(
+        name="forget",
+        unit="outpost-forget.timer",
+        files=[
+            rendered("store", "/usr/local/lib/outpost/forget", mode="0755"),
+            rendered("store", "/etc/systemd/system/outpost-forget.service"),
+            rendered("store", "/etc/systemd/system/outpost-forget.timer"),
+        ],
     )
 
 

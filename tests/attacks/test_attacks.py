@@ -6,6 +6,8 @@ run in the default suite, so that a probe that has gone blind is noticed at once
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from outpost.attack.registry import attacks
@@ -39,6 +41,53 @@ def test_honest_people_notice_nothing_of_the_gentle_attacks(campaign: Campaign) 
     if not campaign.wanted:
         pytest.skip("none of the gentle attacks was chosen")
     assert campaign.result(campaign.wanted[0]).broken == []
+
+
+# The inside of the office, and what its daemons are made of: nobody outside learns of either by a refusal.
+INNER = re.compile(
+    r"postfix|rspamd|dovecot|clam|milter|\blua|redis|hash:|regexp|cidr|sqlite|/(etc|var|usr|run|srv)/|\bvirtual\b|\btable\b",
+    re.IGNORECASE,
+)
+REFUSAL = re.compile(r"^\d+ S: (([45])\d\d[ -].*)$")
+
+
+def unplain(transcript: list[str], inner: tuple[str, ...] = ()) -> list[str]:
+    """Refusals without an enhanced code of their class (RFC 2034), or that tell what is nobody's business."""
+    said = [match for line in transcript if (match := REFUSAL.match(line))]
+    return [
+        match[1]
+        for match in said
+        if not re.match(rf"\d\d\d[ -]{match[2]}\.\d{{1,3}}\.\d{{1,3}} \S", match[1])
+        or INNER.search(match[1])
+        or any(word in match[1] for word in inner)
+    ]
+
+
+def test_every_refusal_is_plain(campaign: Campaign) -> None:
+    """Right enhanced code, no table, no software, no name or address of the inside: in each refusal seen so far."""
+    if not campaign.wanted:
+        pytest.skip("none of the gentle attacks was chosen")
+    campaign.result(campaign.wanted[0])
+    office = campaign.ground.office
+    inner = tuple(
+        str(word)
+        for host in office.hosts
+        if host.role == "store"
+        for word in (host.fqdn, *host.all_addresses)
+    )
+    transcripts = [line for result in campaign.results.values() for line in result.transcript]
+    assert len([line for line in transcripts if REFUSAL.match(line)]) > len(campaign.wanted)
+    assert unplain(transcripts, inner) == []
+
+
+def test_a_refusal_that_tells_too_much_is_noticed() -> None:
+    plain = "1 S: 554 5.7.1 The attachment a.exe is of a kind we do not take by mail"
+    told = [
+        "1 S: 550 5.1.1 User unknown in virtual mailbox table",
+        "2 S: 554 no code",
+        "3 S: 451 5.7.1 wrong class",
+    ]
+    assert unplain([plain, "1 C: 554 said by us", *told]) == [line[5:] for line in told]
 
 
 @pytest.mark.slow

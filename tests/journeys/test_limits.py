@@ -20,8 +20,9 @@ from outpost.office import Office
 
 @pytest.fixture
 def fresh(lab: Instance) -> Iterator[None]:
-    """Counters at zero before and after."""
-    restart = ["docker", "exec", f"outpost-{lab.name}-mta", "systemctl", "restart", "outpost-policy.service"]
+    """Counters at zero and nobody held, before and after."""
+    forget = "rm -f /var/lib/outpost-policy/held.json; systemctl restart outpost-policy.service"
+    restart = ["docker", "exec", f"outpost-{lab.name}-mta", "sh", "-c", forget]
     subprocess.run(restart, check=True)
     yield
     subprocess.run(restart, check=True)

@@ -101,3 +101,86 @@ def test_administration_is_audited_where_the_kernel_is_the_hosts_own(
     rules = host.check_output("auditctl -l")
     for key in ("accounts", "privileges", "ssh", "packet-filter", "units", "outpost"):
         assert f"key={key}" in rules or f"-k {key}" in rules
+
+
+# Run on the host: what the programs of its listening units say of themselves (ELF), as JSON.
+PROGRAMS = r"""
+import json, os, struct, sys
+said = {}
+for pid in sys.argv[1:]:
+    try:
+        path = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+        data = open(f"/proc/{pid}/exe", "rb").read()
+    except OSError:
+        continue
+    kind, = struct.unpack_from("<H", data, 16)
+    start, = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    heads = [struct.unpack_from("<II", data, start + size * number) for number in range(count)]
+    said[path] = {
+        "position-independent": kind == 3,
+        "relocations read-only": any(head == 0x6474E552 for head, _ in heads),
+        "stack not executable": any(head == 0x6474E551 and not flags & 1 for head, flags in heads),
+    }
+print(json.dumps(said))
+"""
+
+
+# Debian builds Python without, for its speed; what it runs here is memory-safe.
+NOT_INDEPENDENT = "/usr/bin/python3"
+
+
+@pytest.mark.control("INP-12")
+def test_programs_that_listen_are_hard_to_break_into(host: TestinfraHost) -> None:
+    programs = sorted({program for *_, program in sockets(host) if program})
+    pids = host.check_output(f"pgrep -x '{'|'.join(map(re.escape, programs))}'").split()
+    said = json.loads(host.check_output(f"python3 -I -c '{PROGRAMS}' {' '.join(pids)}"))
+    assert said, "no program was looked at"
+    weak = {path: [what for what, held in facts.items() if not held] for path, facts in said.items()}
+    assert {path: what for path, what in weak.items() if what and not path.startswith(NOT_INDEPENDENT)} == {}
+    assert host.check_output("cat /proc/sys/kernel/randomize_va_space") == "2"
+
+
+@pytest.mark.control("INP-14", "SYS-06")
+def test_no_security_update_waits(host: TestinfraHost) -> None:
+    """By the lists of packages that the host has; they are fetched daily, and what they bring is installed at once."""
+    pending = host.check_output("apt-get --simulate --quiet upgrade | grep '^Inst .*Debian-Security'; true")
+    assert pending == ""
+    assert "unattended-upgrades" in host.check_output("dpkg-query -W -f '${Package}\\n' unattended-upgrades")
+
+
+WRITABLE = {
+    "mta": "/var/lib/clamav /var/spool/postfix /tmp",
+    "store": "/srv/mail /tmp",
+    "webmail": "/var/lib/roundcube /tmp",
+}
+WRITERS = {
+    "mta": ("postfix", "rspamd", "clamav-daemon"),
+    "store": ("dovecot",),
+    "webmail": ("nginx", "php8.4-fpm"),
+}
+
+
+@pytest.mark.role("mta", "store", "webmail")
+@pytest.mark.control("VIR-05")
+def test_what_a_daemon_writes_cannot_be_run(host: TestinfraHost, me: Host) -> None:
+    """A program put where strangers' mail goes, as the daemon sees that place (its mount namespace)."""
+    for unit in WRITERS[me.role]:
+        pid = host.check_output(f"systemctl show --value --property=MainPID {unit}")
+        for place in WRITABLE[me.role].split():
+            options = host.run(
+                f"nsenter --target {pid} --mount findmnt --noheadings --output OPTIONS --target {place}"
+            )
+            if options.rc:
+                continue  # not there for this daemon
+            tried = host.run(
+                f"nsenter --target {pid} --mount sh -c 'p={place}/outpost-check-$$; cp /bin/true $p 2>/dev/null || exit 99; "
+                "$p; said=$?; rm $p; exit $said'"
+            )
+            assert tried.rc in (99, 126), f"{unit} runs what is in {place}: {options.stdout[:60]}"
+
+
+@pytest.mark.control("DOS-12")
+def test_half_open_connections_do_not_fill_the_table(host: TestinfraHost) -> None:
+    assert host.check_output("cat /proc/sys/net/ipv4/tcp_syncookies") == "1"
+    assert int(host.check_output("cat /proc/sys/net/ipv4/tcp_max_syn_backlog")) >= 4096

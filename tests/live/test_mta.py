@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from testinfra.host import Host as TestinfraHost
@@ -499,3 +500,21 @@ def test_the_signing_keys_are_two_and_private(host: TestinfraHost) -> None:
     for name in paths:
         file = host.file(f"/etc/rspamd/dkim/{name}")
         assert (file.mode, file.user, file.group) == (0o640, "root", "_rspamd")
+
+
+@pytest.mark.control("VIR-02")
+def test_the_scanner_knows_fresh_signatures(host: TestinfraHost, office: Office) -> None:
+    """clamd is asked what it has loaded; in the lab, which has no way to the signatures, that is the office's own."""
+    script = (
+        'import socket; s = socket.socket(socket.AF_UNIX); s.connect("/run/clamav/clamd.ctl"); '
+        's.sendall(b"nVERSION\\n"); print(s.recv(200).decode())'
+    )
+    said = host.check_output(f"python3 -I -c '{script}'")
+    assert said.startswith("ClamAV ")
+    if office.scanner.signatures == "local":
+        assert host.file("/var/lib/clamav/local.hdb").exists
+        assert "masked" in host.run("systemctl is-enabled clamav-freshclam.service").stdout
+        return
+    made = datetime.strptime(said.split("/")[2], "%a %b %d %H:%M:%S %Y").replace(tzinfo=UTC)
+    assert datetime.now(tz=UTC) - made < timedelta(days=7), said
+    assert host.service("clamav-freshclam.service").is_running

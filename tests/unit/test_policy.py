@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from outpost.onhost.policy import BOMBED, DUNNO, FULL, Decisions, Settings
+from outpost.onhost.policy import BOMBED, DUNNO, FULL, Decisions, Holds, Settings
 
 
 class World:
@@ -31,7 +32,11 @@ class World:
             alarm_port=0,
         )
         self.decisions = Decisions(
-            settings, self._full, lambda login, _: self.told.append(login), lambda: self.now
+            settings,
+            self._full,
+            lambda login, _: self.told.append(login),
+            lambda: self.now,
+            held=Holds(clock=lambda: self.now),
         )
 
     async def _full(self, mailbox: str, _: str) -> bool:
@@ -93,6 +98,30 @@ def test_an_account_that_sends_too_much_is_held_and_told_of_once(world: World) -
     assert send().startswith("450 4.7.1")
     world.now += 2
     assert send() == DUNNO
+
+
+def test_a_restart_releases_nobody_and_an_administrator_does(world: World, tmp_path: Path) -> None:
+    def send() -> str:
+        return world.ask("user", sasl_username="a@po.test", recipient="x@elsewhere.test")
+
+    def service() -> Holds:
+        return Holds(tmp_path / "held.json", lambda: world.now)
+
+    world.decisions.held = service()
+    assert [send()[:9] for _ in range(11)][-1] == "450 4.7.1"
+    world.decisions.users.clear()
+    world.decisions.held = service()  # as after a restart: counters are gone, the hold is not
+    assert send().startswith("450 4.7.1")
+    assert service().release("a@po.test")
+    assert not service().release("a@po.test")
+    assert send() == DUNNO
+
+
+def test_a_damaged_file_holds_whoever_was_held(tmp_path: Path) -> None:
+    holds = Holds(tmp_path / "held.json", lambda: 1000.0)
+    holds.hold("a@po.test", 60)
+    (tmp_path / "held.json").write_text("{")
+    assert holds.left("a@po.test") == 60
 
 
 def test_bytes_times_destinations_are_bounded(world: World) -> None:

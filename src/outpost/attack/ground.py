@@ -45,6 +45,7 @@ class Ground:
         peer: Head office's mail server.
         client: The client's mail server, in the client's network.
         lan: A workstation of the office.
+        idle: What honest people wait for with nothing going on (outpost.attack.probe).
         containers: Machine → Docker's name; empty for an office that is not the lab.
     """
 
@@ -58,6 +59,7 @@ class Ground:
     town: Town | None = None
     info: dict[str, Any] = field(default_factory=dict)
     turn: int = 0
+    idle: dict[str, float] = field(default_factory=dict)
 
     # Who and where ---------------------------------------------------------------------------------------------
 
@@ -194,8 +196,12 @@ class Ground:
         return out.decode(errors="replace")
 
     async def quiet(self) -> None:
-        """A quiet hour, whatever ran before: the MTA's counters live in memory (DOS-07, REL-05)."""
-        await self.on_mta("systemctl try-restart outpost-policy.service")
+        """A quiet hour, whatever ran before: counters live in memory (DOS-07, AUT-03), held accounts are let go (REL-05)."""
+        await self.on_mta(
+            "systemctl try-restart outpost-policy.service; "
+            f"python3 /usr/local/lib/outpost/policy release {' '.join(self.office.mailboxes)}"
+        )
+        await self.on(self.role("store").name, "systemctl try-restart outpost-logins.service")
 
     async def on_mta(self, command: str) -> str:
         """A command on the MTA."""

@@ -1,6 +1,8 @@
 """What honest people notice while an attack runs: greeting and delivery times, the queue, the daemons' health.
 
 Bounds are those that the design of the office promises (``BOUNDS``); percentiles are over the samples of a window.
+The lab shares a small machine with everything else on it: where it is slow with nothing going on (``idle``, measured
+first in the same run), three times that is allowed, if it is more.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from outpost.lab.post import OfficeUser, letter
 from outpost.office import ports
 
 BOUNDS = {"submission": 1.0, "peer": 2.0, "delivery": 5.0}
+SLACK = 3.0
+IDLE_SECONDS = 8.0
 NAMES = {
     "submission": "a user's submission greeting",
     "peer": "a peer's greeting",
@@ -55,13 +59,18 @@ class Window:
     deaths: list[str] = field(default_factory=list)
     restarts: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    idle: dict[str, float] = field(default_factory=dict)
+
+    def allowed(self, name: str) -> float:
+        """Seconds that something may take at the 95th percentile."""
+        return max(BOUNDS[name], SLACK * self.idle.get(name, 0.0))
 
     def broken(self) -> list[str]:
         """Bounds that were not kept, in words."""
         said = [
-            f"{NAMES[name]} took {percentile(samples, 0.95):.1f} s (p95), allowed are {BOUNDS[name]:.0f} s"
+            f"{NAMES[name]} took {percentile(samples, 0.95):.1f} s (p95), allowed are {self.allowed(name):.1f} s"
             for name, samples in self.samples.items()
-            if samples and percentile(samples, 0.95) >= BOUNDS[name]
+            if samples and percentile(samples, 0.95) >= self.allowed(name)
         ]
         if self.queue_after > self.queue_before:
             said.append(f"the queue did not return to {self.queue_before}: {self.queue_after} messages")
@@ -77,6 +86,7 @@ class Window:
                 name: {"n": len(samples), "p50": _rounded(samples, 0.5), "p95": _rounded(samples, 0.95)}
                 for name, samples in self.samples.items()
             },
+            "idle p95": {name: round(seconds, 3) for name, seconds in self.idle.items()},
             "queue": {"before": self.queue_before, "peak": self.queue_peak, "after": self.queue_after},
             "deaths": self.deaths,
             "restarts": self.restarts,
@@ -86,6 +96,7 @@ class Window:
         """In one line."""
         times = [
             f"{name} {percentile(samples, 0.5):.2f}/{percentile(samples, 0.95):.2f} s"
+            + (f" (idle {self.idle[name]:.2f})" if name in self.idle else "")
             for name, samples in self.samples.items()
             if samples
         ]
@@ -96,14 +107,8 @@ def _rounded(samples: list[float], share: float) -> float | None:
     return round(percentile(samples, share), 3) if samples else None
 
 
-@asynccontextmanager
-async def watching(ground: Ground, *, restarts_expected: bool = False) -> AsyncIterator[Window]:
-    """Measure while the block runs, and then until the queue has settled."""
-    window = Window()
-    started, began = time.monotonic(), time.time()
-    window.queue_before = await ground.queue_length()
-    counts = await _restart_counts(ground)
-    workers = [
+def _workers(ground: Ground, window: Window) -> list[asyncio.Task[None]]:
+    return [
         asyncio.create_task(worker)
         for worker in (
             _greetings(ground, window, "submission"),
@@ -112,6 +117,30 @@ async def watching(ground: Ground, *, restarts_expected: bool = False) -> AsyncI
             _queue(ground, window),
         )
     ]
+
+
+async def idle(ground: Ground) -> dict[str, float]:
+    """The 95th percentile of each time while nothing happens."""
+    window = Window()
+    workers = _workers(ground, window)
+    try:
+        await asyncio.sleep(IDLE_SECONDS)
+        await _one_sample(window, workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+    return {name: percentile(samples, 0.95) for name, samples in window.samples.items() if samples}
+
+
+@asynccontextmanager
+async def watching(ground: Ground, *, restarts_expected: bool = False) -> AsyncIterator[Window]:
+    """Measure while the block runs, and then until the queue has settled."""
+    window = Window(idle=ground.idle)
+    started, began = time.monotonic(), time.time()
+    window.queue_before = await ground.queue_length()
+    counts = await _restart_counts(ground)
+    workers = _workers(ground, window)
     try:
         yield window
         await _one_sample(window, workers)

@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 from outpost.attack.evidence import Evidence, Finding
 from outpost.attack.ground import Ground
-from outpost.attack.probe import Window, watching
+from outpost.attack.probe import Window, idle, watching
 from outpost.attack.registry import Attack, attacks
 from outpost.attack.weakness import weakened
 from outpost.controls import AttackPlan
 from outpost.errors import OutpostError
 
 TOGETHER = 6  # gentle attacks at a time
-LONGEST = 600.0  # seconds; no attack may take more
+LONGEST = 1800.0  # seconds; no attack may take more
 
 Verdict = Literal["defended", "BREACHED", "not run"]
 
@@ -125,6 +125,9 @@ async def _wave(ground: Ground, wave: list[tuple[AttackPlan, Attack]], *, probe:
     if not probe:
         return await _together(ground, wave)
     ours = any(plan.destructive for plan, _ in wave)
+    if len(wave) == 1:
+        await ground.quiet()
+    ground.idle = ground.idle or await idle(ground)
     async with watching(ground, restarts_expected=ours) as window:
         results = await _together(ground, wave)
     broken = window.broken()

@@ -72,14 +72,16 @@ class Vantage:
         self._next += 1
         return self.sources[(self._next - 1) % len(self.sources)]
 
-    def socket(self, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
+    def socket(
+        self, family: socket.AddressFamily, kind: socket.SocketKind, protocol: int = 0
+    ) -> socket.socket:
         """A socket that belongs to this place's network.
 
         Raises:
             OutpostError: This user may not enter it.
         """
         if self._namespace is None:
-            return socket.socket(family, kind)
+            return socket.socket(family, kind, protocol)
         if self._descriptor is None:
             try:
                 self._descriptor = os.open(self._namespace, os.O_RDONLY)
@@ -88,7 +90,7 @@ class Vantage:
                     "attacks from the lab's machines need root on this one", "run the command as root"
                 ) from None
         with _inside(self._descriptor):
-            return socket.socket(family, kind)
+            return socket.socket(family, kind, protocol)
 
     async def connect(
         self, address: str, port: int, *, source: str | None = None, patience: float = PATIENCE
@@ -225,6 +227,53 @@ class Session:
         """The TLS handshake on the open connection."""
         await asyncio.wait_for(self.writer.start_tls(context, server_hostname=name), self.patience)
         self.note("(TLS)")
+
+
+class Catcher:
+    """A mail server of the attacker's own: takes whatever it is sent and keeps it byte by byte.
+
+    Attributes:
+        messages: What came between DATA and the end of the message, dots and all.
+    """
+
+    def __init__(self, vantage: Vantage) -> None:
+        self.vantage = vantage
+        self.messages: list[bytes] = []
+        self._arrived = asyncio.Event()
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Catcher:
+        listening = self.vantage.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.bind(("::", 25))
+        self._server = await asyncio.start_server(self._client, sock=listening, limit=2**24)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+
+    async def caught(self, *, patience: float = 60.0) -> list[bytes]:
+        """Everything so far, once something has come; nothing where nothing comes in time."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._arrived.wait(), patience)
+        return list(self.messages)
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            writer.write(b"220 attacker ESMTP\r\n")
+            while line := await reader.readline():
+                verb = line[:4].upper()
+                if verb == b"DATA":
+                    writer.write(b"354 go on\r\n")
+                    self.messages.append(await reader.readuntil(b"\r\n.\r\n"))
+                    self._arrived.set()
+                writer.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n")
+                await writer.drain()
+        writer.close()
 
 
 def unverified() -> ssl.SSLContext:

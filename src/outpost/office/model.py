@@ -95,11 +95,14 @@ def _one_role(value: object) -> object:
 
 REFUSED_ATTACHMENTS = tuple(
     (  # noqa: SIM905 (readable as lines, not as a column)
-        "ace ade adp app appinstaller application appref-ms appx appxbundle arc asp bas bat chm cmd com cpl dll "
-        "docm dotm elf exe fxp gadget hlp hta img inf ins iso isp jar jnlp js jse ksh lha lnk lzh mda mde mdw mdz "
-        "mof mpkg msc msh msi msix msp mst one pcd pif pkg ppam ppsm pptm prf printerexport ps1 ps1xml ps2 psc1 "
-        "psc2 pst r00 r01 rar rdp reg rev scf scr sct shb shs sldm udl uue url vb vbe vbp vbs vhd vhdx vsmacros "
-        "vsw vxd webpnp website wim ws wsc wsf wsh xbap xll xlam xlsm xltm xnk z zoo"
+        "7z accda accde ace ade adp alz apk app appinstaller application appref-ms appx appxbundle arc arj asp bas bat "
+        "cab chm class cmd com cpl csh deb diagcab diagcfg diagpkg dll dmg docm dotm egg elf exe fxp gadget grp hlp hpj "
+        "hta img inf ins iqy iso isp jar jnlp js jse ksh lha library-ms lnk lz lzma lzh mda mdb mde mdw mdz mof mpkg msc "
+        "msh msi msix msixbundle msp mst nsh ocx one onepkg osd pcd pif pkg pl plg potm ppa ppam ppsm pptm prf "
+        "printerexport ps1 ps1xml ps2 psc1 psc2 psd1 psdm1 psm1 pst py pyc pyo pyw pyz pyzw r00 r01 rar rdp reg rev rpm "
+        "scf scr sct search-ms settingcontent-ms sh shb shs sit sitx sldm slk swf sys theme themepack udf udl uue url "
+        "vb vbe vbp vbs vhd vhdx vsmacros vsw vxd webpnp website wim wll ws wsc wsf wsh xbap xlam xll xlsm xltm xnk z "
+        "zoo zst"
     ).split()
 )
 """Windows runs, mounts or installs these at a double click (Outlook blocks most of them), or no scanner here opens them."""
@@ -451,7 +454,8 @@ class Policy(Part):
     refused_attachments: tuple[str, ...] = Field(
         default=REFUSED_ATTACHMENTS,
         description="File name endings that no message may carry, in archives neither. Programs, scripts, shortcuts, disk "
-        "images, documents with macros, and archives that the scanner cannot open (RAR, ACE).",
+        "images, documents with macros, and archives in which the scanner cannot see every name (RAR, 7z, ACE): an ordinary "
+        "zip archive is taken. Content of such a kind is refused under any name.",
         examples=[["exe", "js", "iso"]],
     )
     refused_at_top: tuple[str, ...] = Field(

@@ -6,6 +6,7 @@ Pure: no I/O, no pyinfra. Templates below ``templates/mta/`` get one ``MtaView``
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import SplitResult, urlsplit
@@ -23,6 +24,46 @@ STRANGERS_RECIPIENTS = 100
 
 SCAN_MARGIN = 1024**2
 """What clamd's stream may exceed the largest message by: headers that Postfix adds, and framing."""
+
+
+@dataclass(frozen=True)
+class Magic:
+    """How content says what it is, whatever its name: bytes that leave no doubt.
+
+    Attributes:
+        kind: The file name ending that such content ought to have.
+        target: ClamAV's type of file; 0 for any.
+    """
+
+    kind: str
+    offset: int
+    hexadecimal: str
+    target: int = 0
+
+
+MAGIC = (
+    Magic("7z", 0, "377abcaf271c"),
+    Magic("cab", 0, "4d534346000000"),
+    Magic("chm", 0, "4954534603000000"),
+    Magic("class", 0, "cafebabe000000"),
+    Magic("elf", 0, "7f454c46"),
+    Magic("exe", 0, "4d5a*50450000", target=1),
+    Magic("iso", 0x8001, "4344303031"),
+    Magic("lnk", 0, "4c0000000114020000000000c000000000000046"),
+    Magic("lz", 0, "4c5a4950"),
+    Magic("lzma", 0, "5d0000"),
+    Magic("one", 0, "e4525c7b8cd8a74daeb15378d02996d3"),
+    Magic("rar", 0, "526172211a07"),
+    Magic("vhd", 0, "636f6e6563746978"),
+    Magic("vhdx", 0, "7668647866696c65"),
+    Magic("wim", 0, "4d5357494d000000"),
+    Magic("zst", 0, "28b52ffd"),
+)
+
+
+def pattern(text: str) -> str:
+    """A text as Postfix's regular expressions (regexp_table(5)) find it literally."""
+    return re.sub(r"([][.^$*+?(){}|\\/])", r"\\\1", text)
 
 
 def literal(address: IPAddress) -> str:
@@ -85,6 +126,13 @@ class MtaView:
         """Sender address to the logins that may use it: one's own, and the aliases one is a member of."""
         return {address: (address,) for address in self.mailboxes} | self.aliases
 
+    @property
+    def hidden_members(self) -> tuple[str, ...]:
+        """Who is behind an alias, as patterns: not for those who write to it (DSN-08)."""
+        return tuple(
+            dict.fromkeys(pattern(member) for members in self.aliases.values() for member in members)
+        )
+
     # Listeners -------------------------------------------------------------------------------------------------
 
     @property
@@ -145,6 +193,11 @@ class MtaView:
     def store_names(self) -> tuple[str, ...]:
         """Names one of which the store's certificate must carry."""
         return tuple(store.fqdn for store in self.office.with_role("store"))
+
+    @property
+    def inner_names(self) -> tuple[str, ...]:
+        """Names and addresses of the store, as patterns: not for those who get a notification (DSN-06)."""
+        return tuple(pattern(str(name)) for name in (*self.store_names, *self.store_addresses))
 
     @property
     def lmtp(self) -> str:
@@ -246,6 +299,12 @@ class MtaView:
             "".join(f"[{letter}{letter.upper()}]" if letter.isalpha() else letter for letter in ending)
             for ending in self.office.policy.refused_attachments
         )
+
+    @property
+    def refused_magic(self) -> tuple[Magic, ...]:
+        """Content that is refused: by Rspamd as an attachment, by ClamAV inside one, however deep."""
+        refused = set(self.office.policy.refused_attachments)
+        return tuple(magic for magic in MAGIC if magic.kind in refused)
 
     @property
     def signature_proxy(self) -> SplitResult | None:

@@ -9,7 +9,8 @@ back comes one ``action=``. The context says who is speaking: ``stranger``, ``pe
 - REL-05: one login names so many recipients in an hour; then it is held, and the postmaster is told.
 - AMP-05: bytes times destinations of one message, which is what it costs the line.
 
-Counters live in memory: a restart forgets them, which is also how an administrator releases an account at once.
+Counters live in memory, holds in a file: neither a restart nor a crash releases a stolen account. An administrator
+does (``python3 /usr/local/lib/outpost/policy release alice@po.example.com``), at once and without a restart.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import smtplib
 import ssl
 import sys
@@ -29,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 SETTINGS = Path("/etc/outpost/policy.json")
+HELD = Path("/var/lib/outpost-policy/held.json")
 DUNNO = "DUNNO"
 STORE_PATIENCE = 2.0
 """Seconds for the store's answer; RCPT waits that long at most, and not again for `STORE_REST` seconds."""
@@ -86,6 +89,69 @@ class Settings:
 
 
 @dataclass
+class Holds:
+    """Accounts that may not send, and until when (seconds since 1970): kept in a file that others may shorten.
+
+    Attributes:
+        path: The file; None keeps them in memory only.
+        clock: Tells the time of day.
+    """
+
+    path: Path | None = None
+    clock: Callable[[], float] = time.time
+    until: dict[str, float] = field(default_factory=dict)
+    seen: int = -1
+
+    def left(self, login: str) -> float:
+        """Seconds that an account still waits; 0: it may send."""
+        self._read()
+        return max(0.0, self.until.get(login, 0.0) - self.clock())
+
+    def hold(self, login: str, seconds: float) -> None:
+        """From now on an account may not send."""
+        self._read()
+        self.until[login] = self.clock() + seconds
+        self._write()
+
+    def release(self, login: str) -> bool:
+        """Whether the account was held; it is not any more."""
+        held = self.left(login) > 0
+        if self.until.pop(login, None) is not None:
+            self._write()
+        return held
+
+    def _read(self) -> None:
+        if self.path is None:
+            return
+        try:
+            changed = self.path.stat().st_mtime_ns
+            if changed != self.seen:
+                known = json.loads(self.path.read_text())
+                self.until = {str(login): float(until) for login, until in known.items()}
+                self.seen = changed
+        except FileNotFoundError:
+            self.until, self.seen = {}, -1
+        except (OSError, ValueError, AttributeError, TypeError) as trouble:  # those in memory stay held
+            say(3, f"{self.path} cannot be read: {trouble}")
+
+    def _write(self) -> None:
+        if self.path is None:
+            return
+        now = self.clock()
+        self.until = {login: until for login, until in self.until.items() if until > now}
+        fresh = self.path.with_suffix(".new")
+        try:
+            fresh.write_text(json.dumps(self.until))
+            if self.path.exists():  # an administrator's release leaves the file to the service
+                owner = self.path.stat()
+                os.chown(fresh, owner.st_uid, owner.st_gid)
+            fresh.replace(self.path)
+            self.seen = self.path.stat().st_mtime_ns
+        except OSError as trouble:
+            say(3, f"{self.path} cannot be written, a restart will release who is held: {trouble}")
+
+
+@dataclass
 class Decisions:
     """The decisions, apart from sockets: `full` asks the store, `alarm` tells the postmaster, `clock` tells the time."""
 
@@ -95,7 +161,7 @@ class Decisions:
     clock: Callable[[], float] = time.monotonic
     mailboxes: dict[str, Bucket] = field(default_factory=dict)
     users: dict[str, Bucket] = field(default_factory=dict)
-    held: dict[str, float] = field(default_factory=dict)
+    held: Holds = field(default_factory=Holds)
     destinations: dict[str, set[str]] = field(default_factory=dict)
 
     async def answer(self, request: dict[str, str]) -> str:
@@ -143,13 +209,11 @@ class Decisions:
     def _outgoing(self, request: dict[str, str]) -> str:
         # without a login come the store's filters: an absence or a redirection counts for its owner
         login = request.get("sasl_username") or request.get("sender") or "<>"
-        now = self.clock()
-        until = self.held.get(login, 0.0)
-        if now < until:
-            return self._hold(until - now)
-        self.held.pop(login, None)
+        if left := self.held.left(login):
+            return self._hold(left)
         if not self._take(self.users, login, self.settings.user_recipients, HOUR):
-            self.held[login] = now + self.settings.user_hold
+            self.held.hold(login, self.settings.user_hold)
+            del self.users[login]  # whoever is released begins anew
             self.alarm(login, request.get("recipient", ""))
             return self._hold(self.settings.user_hold)
         return self._note_destination(request)
@@ -272,7 +336,8 @@ def tell_postmaster(settings: Settings, login: str, recipient: str) -> None:
     message.set_content(
         f"{login} has named more than {settings.user_recipients} recipients within an hour; the last was {recipient}.\n"
         f"Its mail is refused for {settings.user_hold // 60} minutes. If its owner did not send this, somebody else has the\n"
-        "password: change it before the time is over.\n"
+        "password: change it before the time is over. To let the account send again at once, on this host as root:\n"
+        f"python3 /usr/local/lib/outpost/policy release {login}\n"
     )
     try:
         with smtplib.SMTP("127.0.0.1", settings.alarm_port, local_hostname="[127.0.0.1]", timeout=30) as door:
@@ -292,7 +357,7 @@ async def serve(settings: Settings) -> None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    decisions = Decisions(settings, store.full, alarm)
+    decisions = Decisions(settings, store.full, alarm, held=Holds(HELD))
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError):
@@ -311,5 +376,19 @@ async def serve(settings: Settings) -> None:
         await server.serve_forever()
 
 
+def main(arguments: list[str]) -> int:
+    """The service, or ``release LOGIN…`` by an administrator."""
+    if not arguments:
+        asyncio.run(serve(Settings.read()))
+        return 0
+    if arguments[0] != "release" or len(arguments) < 2:
+        sys.stderr.write("usage: policy [release LOGIN...]\n")
+        return 2
+    for login in arguments[1:]:
+        word = "may send again" if Holds(HELD).release(login) else "was not held"
+        sys.stdout.write(f"{login} {word}\n")
+    return 0
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(Settings.read()))
+    sys.exit(main(sys.argv[1:]))

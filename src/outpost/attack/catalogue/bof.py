@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 
 from outpost.attack.evidence import Evidence
-from outpost.attack.ground import Ground, letter, token
+from outpost.attack.ground import HELLO, Ground, letter, token
 from outpost.attack.registry import attack
 from outpost.attack.weakness import judged_by_nobody, postfix
-from outpost.attack.wire import CLOSED, SILENT, Session, unverified
+from outpost.attack.wire import CLOSED, SILENT, Catcher, Session, unverified
 
 SESSIONS = 300
 MANY_SESSIONS = 10_000
@@ -237,7 +238,7 @@ async def http_on_port_25(ground: Ground, seen: Evidence) -> None:
             seen.expect(await session.reply(patience=5), "closed", what="then")
 
 
-async def fuzz(ground: Ground, seen: Evidence, sessions: int, *, seed: int = 4) -> None:
+async def fuzz(ground: Ground, seen: Evidence, sessions: int, *, seed: int = 4, at_once: int = 16) -> None:
     """Random sessions from a seed: the same number of sessions says the same words."""
     # not for secrets, but for the same words every time
     chance = random.Random(seed)  # noqa: S311
@@ -276,7 +277,7 @@ async def fuzz(ground: Ground, seen: Evidence, sessions: int, *, seed: int = 4) 
         [mangled(chance.choice(verbs)) + chance.choice(ends) for _ in range(chance.randrange(1, 9))]
         for _ in range(sessions)
     ]
-    turn = asyncio.Semaphore(16)
+    turn = asyncio.Semaphore(at_once)
 
     async def limited(lines: list[bytes]) -> int:
         async with turn:
@@ -300,7 +301,7 @@ async def three_hundred_random_sessions(ground: Ground, seen: Evidence) -> None:
 
 @attack("2n")
 async def ten_thousand_random_sessions(ground: Ground, seen: Evidence) -> None:
-    await fuzz(ground, seen, MANY_SESSIONS, seed=5)
+    await fuzz(ground, seen, MANY_SESSIONS, seed=5, at_once=40)
 
 
 @attack("2o", without=judged_by_nobody())
@@ -326,3 +327,32 @@ async def huge_headers_and_deep_nesting(ground: Ground, seen: Evidence) -> None:
                 await session.message(message), "554 5.7.1", "552 5.", "554 5.6.", "550 5.", what=name
             )
     await ground.nothing_at(victim, seen)
+
+
+@attack("2p", without=postfix(cleanup_replace_stray_cr_lf="no", smtpd_forbid_bare_newline="no"))
+async def a_user_lets_the_office_smuggle(ground: Ground, seen: Evidence) -> None:
+    """What one of our users' programs wrote between two real ends of line must not become an end of data elsewhere."""
+    own = f"carol@{ground.domain}"
+    async with Catcher(ground.internet) as catcher:
+        for name, ending in ENDINGS.items():
+            async with await ground.submission(seen, "carol") as session:
+                await session.say(f"MAIL FROM:<{own}>")
+                await session.say(f"RCPT TO:<x@{HELLO}>")
+                if (await session.say("DATA")).code != 354:
+                    seen.check(held=False, expected="354", observed=f"{name}: no DATA")
+                    continue
+                text = (
+                    letter(own, f"x@{HELLO}", token()).rstrip()
+                    + ending
+                    + b"MAIL FROM:<smuggled@internet.test>"
+                )
+                await session.send(text + b"\r\n.\r\n", told=f"(a message with {name})")
+                seen.note(f"{name}: {(await session.reply()).brief}")
+        await ground.settled()
+        caught = await catcher.caught(patience=5)
+    stray = [re.findall(rb"(?<!\r)\n|\r(?!\n)", message) for message in caught]
+    seen.check(
+        not any(stray),
+        "no lone CR or LF leaves",
+        f"{sum(map(bool, stray))} of {len(caught)} messages with one",
+    )

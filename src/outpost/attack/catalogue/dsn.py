@@ -7,9 +7,9 @@ import base64
 
 from outpost.attack import content
 from outpost.attack.evidence import Evidence
-from outpost.attack.ground import Ground, letter, token
+from outpost.attack.ground import SINK, Ground, letter, token
 from outpost.attack.registry import attack
-from outpost.attack.weakness import postfix, rspamd
+from outpost.attack.weakness import edited, postfix, rspamd
 from outpost.attack.wire import Reply, Session
 from outpost.errors import OutpostError
 from outpost.office import ports
@@ -55,32 +55,43 @@ async def a_full_mailbox_is_known_at_rcpt(ground: Ground, seen: Evidence) -> Non
     from imap_tools import AND
 
     user = ground.user("dave")
-    filling = letter(user.address, user.address, token()) + b"0123456789abcdef" * 64 * 1024 * 14
+    mebibyte = b"0123456789abcdef" * 64 * 1024
+    filling = letter(user.address, user.address, token())
 
     def fill() -> int:
+        taken = 0
         with user.mailbox() as box:
-            for count in range(8):
-                try:
-                    box.append(filling, "Archive")
-                except Exception:  # the store says it in its own words: over quota
-                    return count
-        return 8
+            for size in (14, 1):
+                for _ in range(14):
+                    try:
+                        box.append(filling + mebibyte * size, "Archive")
+                    except Exception:  # the store says it in its own words: over quota
+                        break
+                    taken += size
+        return taken
 
     def empty() -> None:
         with user.mailbox() as box:
-            box.folder.set("Archive")
-            box.delete(box.uids(AND(all=True)))
+            for folder in ("Archive", "INBOX"):
+                box.folder.set(folder)
+                box.delete(box.uids(AND(all=True)))
 
-    copies = await asyncio.to_thread(fill)
-    seen.note(f"(filled the mailbox of {user.address} by IMAP: {copies} messages of 14 MiB)")
+    filled = await asyncio.to_thread(fill)
+    seen.note(f"(filled the mailbox of {user.address} by IMAP: {filled} MiB)")
     victim, mark = ground.victim(), token()
     try:
         async with await ground.smtp(seen, ground.stranger) as session:
-            size = f" SIZE={16 * 1024 * 1024}"
-            await session.say(f"MAIL FROM:<{victim}>{size}")
+            await session.say(f"MAIL FROM:<{victim}>")
+            await session.say(f"RCPT TO:<{user.address}>")
+            # folded lines: Postfix would cut longer ones
+            last = letter(victim, user.address, token()) + (b"0123456789abcdef" * 4 + b"\r\n") * 2**15
+            seen.expect(await session.message(last), "250", what="the message that fills it")
+        await ground.settled()
+        async with await ground.smtp(seen, ground.stranger) as session:
+            await session.say(f"MAIL FROM:<{victim}>")
             answer = await session.say(f"RCPT TO:<{user.address}>")
             seen.expect(answer, "452 4.2.2", "552 5.2.2", what="a full mailbox at RCPT")
-            other = await session.say(f"RCPT TO:<{ground.reader()}>")
+            other = await session.say(f"RCPT TO:<{ground.someone(2)}>")
             seen.expect(other, "250", what="another user meanwhile")
             if answer.code == 250:
                 await session.message(letter(victim, user.address, mark) + b"x" * 76 * 1000)
@@ -129,11 +140,11 @@ async def virus_with_a_forged_sender(ground: Ground, seen: Evidence) -> None:
 
 
 @attack("1f", without=postfix(hopcount_limit="1000"))
-async def sixty_received_lines(ground: Ground, seen: Evidence) -> None:
+async def a_hundred_and_twenty_received_lines(ground: Ground, seen: Evidence) -> None:
     victim, mark = ground.victim(), token()
     trace = "".join(
         f"Received: from hop{n}.invalid by hop{n + 1}.invalid; Tue, 3 Nov 2026 10:00:{n % 60:02} +0000\r\n"
-        for n in range(60)
+        for n in range(120)
     )
     async with await ground.smtp(seen, ground.stranger) as session:
         await session.say(f"MAIL FROM:<{victim}>")
@@ -222,3 +233,59 @@ async def automatic_replies(ground: Ground, seen: Evidence) -> None:
             seen.check(got == 0, f"no answer to {name}", f"{got} answers to {name}")
     finally:
         await _sieve(ground, seen, "carol", 'SETACTIVE ""\r\n', 'DELETESCRIPT "attack"\r\n')
+
+
+KEPT = "/root/outpost-attack-kept"
+
+
+@attack(
+    "1i",
+    without=edited(
+        "mta", "what notifications leave out", "/etc/postfix/notices", "s/^/#/", "postfix reload && sleep 1"
+    ),
+)
+async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
+    """An alias gets dave as a member, whom the store does not know for a moment: what does the sender learn?"""
+    alias, member, store = ground.office.all_aliases[0], f"dave@{ground.domain}", ground.role("store")
+    hidden = next(address for address in ground.office.expand(alias.address))
+    await ground.on_mta(
+        f"set -e; mkdir -m 0700 {KEPT}; cp -a /etc/postfix/aliases /etc/postfix/notices {KEPT}; cd /etc/postfix; "
+        f"sed -i 's/^{alias.address} .*/{alias.address} {member}/' aliases; "
+        f"{{ grep -E '{hidden.partition('@')[0]}@' {KEPT}/notices | sed 's/{hidden.partition('@')[0]}@/dave@/g'; cat {KEPT}/notices; }} > notices; "
+        "postfix reload; sleep 1"
+    )
+    await ground.on(store.name, f"cp -a /etc/dovecot/users {KEPT}; sed -i '/^{member}:/d' /etc/dovecot/users")
+    victim = ground.victim()
+    box = f"/var/mail/{SINK}/{victim.partition('@')[0]}/new"
+    try:
+        async with await ground.smtp(seen, ground.stranger) as session:
+            await session.say(f"MAIL FROM:<{victim}>")
+            seen.expect(await session.say(f"RCPT TO:<{alias.address}>"), "250", what="the alias")
+            seen.expect(await session.message(letter(victim, alias.address, token())), "250")
+        for _ in range(80):
+            if await ground.sink(victim):
+                break
+            await asyncio.sleep(0.5)
+        notice = await ground.on("internet", f"cat {box}/* 2>/dev/null | sed '1,/^$/d'")
+    finally:
+        await ground.on(
+            store.name,
+            f"[ ! -e {KEPT} ] || {{ cp -a {KEPT} /etc/dovecot/users.new && mv /etc/dovecot/users.new /etc/dovecot/users; rm {KEPT}; }}",
+        )
+        await ground.on_mta(
+            f"cp -a {KEPT}/aliases {KEPT}/notices /etc/postfix/; rm -r {KEPT}; postfix reload; sleep 1"
+        )
+    seen.check(alias.address in notice, "a notification names the alias", f"{len(notice)} octets")
+    inner = [
+        member,
+        store.fqdn,
+        *(str(address) for address in ground.office.link_addresses(store, ground.role("mta"))),
+    ]
+    told = [word for word in inner if word in notice]
+    seen.check(
+        not told,
+        "neither the member nor the store behind it",
+        f"it tells {', '.join(told)}" if told else "nothing of the inside",
+    )
+    for line in notice.splitlines()[:60]:
+        seen.note(f"notice: {line}")

@@ -7,7 +7,7 @@ import asyncio
 from outpost.attack.evidence import Evidence
 from outpost.attack.ground import Ground
 from outpost.attack.registry import attack
-from outpost.attack.weakness import Weakness
+from outpost.attack.weakness import Weakness, edited
 from outpost.attack.wire import Session, unverified
 from outpost.office import ports
 
@@ -90,3 +90,37 @@ async def malformed_imap(ground: Ground, seen: Evidence) -> None:
     async with Session(await ground.lan.connect(ground.store, ports.IMAPS), seen.session()) as session:
         await session.start_tls(ground.role("store").fqdn, ground.trust)
         seen.check((await _line(session)).startswith("* OK"), "the next client is greeted", "greeted")
+
+
+@attack("9i", without=edited("store", "mail_max_userip_connections = 0", "/etc/dovecot/dovecot.conf",
+                            "s/^mail_max_userip_connections = .*/mail_max_userip_connections = 0/", "doveadm reload && sleep 1"))  # fmt: skip
+async def one_user_takes_all_sessions(ground: Ground, seen: Evidence) -> None:
+    """Dave's program opens session after session and closes none; carol reads her mail meanwhile."""
+    limit = ground.office.limits.imap_connections_per_user
+
+    async def log_in(name: str) -> tuple[Session, str]:
+        session = Session(await ground.lan.connect(ground.store, ports.IMAPS), lambda _line: None)
+        await session.start_tls(ground.role("store").fqdn, ground.trust)
+        await session.reader.readline()
+        secret = ground.password(f"{name}@{ground.domain}")
+        await session.send(f'a LOGIN "{name}@{ground.domain}" "{secret}"\r\n'.encode())
+        answer = ""
+        while not answer.startswith(("a ", "* BYE")):
+            answer = (await asyncio.wait_for(session.reader.readline(), 30)).decode().rstrip()
+            if not answer:
+                break
+        return session, answer
+
+    opened = []
+    try:
+        for _ in range(limit + 5):
+            opened.append(await log_in("dave"))
+        taken = sum(answer.startswith("a OK") for _, answer in opened)
+        seen.note(f"(session {limit + 1}: {opened[limit][1]})")
+        seen.check(taken <= limit, f"{limit} sessions at most", f"{taken} sessions of {limit + 5}")
+        opened.append(await log_in("carol"))
+        answer = opened[-1][1]
+        seen.check(answer.startswith("a OK"), "a colleague logs in meanwhile", answer[:60])
+    finally:
+        for session, _ in opened:
+            session.close()

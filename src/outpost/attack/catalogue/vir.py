@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from outpost.attack import content
+from outpost.attack import content, tricks
 from outpost.attack.evidence import Evidence
-from outpost.attack.ground import Ground, letter, token
+from outpost.attack.ground import HELLO, Ground, letter, token
 from outpost.attack.registry import attack
 from outpost.attack.weakness import RSPAMD_RESTARTS, Weakness, judged_by_nobody, rspamd
 from outpost.attack.wire import Reply
@@ -112,6 +112,35 @@ async def macros_images_shortcuts_scripts(ground: Ground, seen: Evidence) -> Non
     }  # fmt: skip
     for name, made in files.items():
         await _try(ground, seen, name, {name: made()}, "554 5.7.1")
+
+
+IN_ONE_SESSION = 6
+
+
+async def _refused_each(ground: Ground, seen: Evidence, messages: dict[str, bytes]) -> None:
+    """A handful in a session, from a fresh address each: neither the rates nor SPF may be what refuses them."""
+    named = list(messages.items())
+    for at in range(0, len(named), IN_ONE_SESSION):
+        async with await ground.smtp(seen, patience=200) as session:
+            for name, message in named[at : at + IN_ONE_SESSION]:
+                await session.say(f"MAIL FROM:<x@{HELLO}>")
+                await session.say(f"RCPT TO:<{ground.reader()}>")
+                seen.expect(await session.message(message, patience=200), "554 5.7.1", what=name)
+
+
+@attack("7l", without=NO_POLICY)
+async def names_that_hide_what_they_are(ground: Ground, seen: Evidence) -> None:
+    await _refused_each(ground, seen, tricks.names())
+
+
+@attack("7m", without=NO_SCANNER)
+async def messages_put_together_oddly(ground: Ground, seen: Evidence) -> None:
+    await _refused_each(ground, seen, tricks.structures())
+
+
+@attack("7n", without=NO_POLICY)
+async def archives_that_lie(ground: Ground, seen: Evidence) -> None:
+    await _refused_each(ground, seen, tricks.wrappings())
 
 
 async def _with_unit_down(ground: Ground, seen: Evidence, units: str) -> None:

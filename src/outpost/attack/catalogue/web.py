@@ -9,7 +9,7 @@ from http.cookies import SimpleCookie
 from urllib.parse import urlencode
 
 from outpost.attack.evidence import Evidence
-from outpost.attack.ground import Ground
+from outpost.attack.ground import Ground, token
 from outpost.attack.registry import attack
 from outpost.attack.wire import Session
 from outpost.office import ports
@@ -234,3 +234,51 @@ async def smuggled_http_requests(ground: Ground, seen: Evidence) -> None:
             f"{name}: refused",
             f"{name}: {page.status or 'closed'}",
         )
+
+
+BREAKS = {"CRLF": "\r\n", "LF": "\n", "CR": "\r", "NEL": "\u0085", "line separator": "\u2028"}
+
+
+@attack("8g")
+async def headers_injected_by_a_form(ground: Ground, seen: Evidence) -> None:
+    """What bob writes into the fields of a message becomes neither a header nor a recipient of its own."""
+    own, recipient = f"bob@{ground.domain}", f"carol@{ground.domain}"
+    browser = Browser(ground, seen)
+    await browser.log_in(own, ground.password(own))
+    seen.check(browser.inside, "bob gets in", "inside" if browser.inside else "refused")
+    for name, between in BREAKS.items():
+        for slot in ("_subject", "_to", "_replyto"):
+            victim, mark = ground.victim(), token()
+            start = await browser.ask("/?_task=mail&_action=compose")
+            where = start.header("Location") or "/?_task=mail&_action=compose"
+            page = await browser.ask(where[where.find("/?") :]) if start.status == 302 else start
+            found = re.search(r'name="_id" value="([0-9a-f]+)"', page.body)
+            identity = re.search(r'<option value="(\d+)"', page.body)
+            form = {"_token": page.token, "_task": "mail", "_action": "send", "_id": found.group(1) if found else "",
+                    "_from": identity.group(1) if identity else "1", "_to": recipient, "_subject": "plan", "_message": mark,
+                    "_replyto": "", "_is_html": "0"}  # fmt: skip
+            form[slot] = (form[slot] or own) + f"{between}Bcc: {victim}{between}X-Injected: yes"
+            await browser.ask("/?_task=mail&_action=send", form)
+            await ground.settled()
+            got = await ground.sink(victim)
+            headers = await ground.on(
+                ground.role("store").name,
+                f"grep -rlF --include='*,S=*' {mark} /srv/mail | xargs -r sed '/^\r*$/q'",
+            )
+            injected = [
+                line for line in headers.splitlines() if line.lower().startswith(("x-injected:", "bcc:"))
+            ]
+            seen.check(not got and not injected, "no header, no recipient",
+                       f"{slot}, {name}: {got} at the victim's" + (f", {injected[0][:60]}" if injected else ""))  # fmt: skip
+    control = token()
+    start = await browser.ask("/?_task=mail&_action=compose")
+    where = start.header("Location") or ""
+    page = await browser.ask(where[where.find("/?") :]) if start.status == 302 else start
+    found = re.search(r'name="_id" value="([0-9a-f]+)"', page.body)
+    identity = re.search(r'<option value="(\d+)"', page.body)
+    await browser.ask("/?_task=mail&_action=send", {"_token": page.token, "_task": "mail", "_action": "send",
+        "_id": found.group(1) if found else "", "_from": identity.group(1) if identity else "1", "_to": recipient,
+        "_subject": "plan", "_message": control, "_is_html": "0"})  # fmt: skip
+    await ground.settled()
+    arrived = await ground.delivered(control, "carol")
+    seen.check(arrived == 1, "an ordinary message goes out by the same form", f"{arrived} arrived")

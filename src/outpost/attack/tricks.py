@@ -1,0 +1,209 @@
+"""The same forbidden things, said in every other way that MIME, mail programs and archives allow (RFC 2045 to 2047, 2231).
+
+A scanner that reads a message differently from the program that opens it is no scanner: each of these is opened as a
+program by some mail program or archiver, and all must be refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+from email.utils import formatdate, make_msgid
+
+from outpost.attack import content
+
+SCRIPT = b"@echo off\r\n"
+CUT = 'Content-Type: multipart/mixed; boundary="cut"'
+
+
+def _encoded(data: bytes) -> str:
+    return base64.encodebytes(data).decode().replace("\n", "\r\n")
+
+
+def _letter(kind: str, body: str) -> str:
+    return (
+        f"From: x@attacker.hostile.test\r\nSubject: papers\r\nDate: {formatdate()}\r\n"
+        f"Message-ID: {make_msgid(domain='attacker.hostile.test')}\r\nMIME-Version: 1.0\r\n{kind}\r\n\r\n{body}"
+    )
+
+
+def _mixed(part: str, kind: str = CUT, boundary: str = "cut", end: str | None = None) -> bytes:
+    closing = f"--{boundary}--\r\n" if end is None else end
+    text = f"--{boundary}\r\nContent-Type: text/plain\r\n\r\nSee below.\r\n"
+    return _letter(kind, f"{text}--{boundary}\r\n{part}\r\n{closing}").encode("utf-8")
+
+
+def _part(
+    disposition: str,
+    data: bytes,
+    kind: str = "application/octet-stream",
+    encoding: str = "base64",
+    body: str | None = None,
+) -> str:
+    return (
+        f"Content-Type: {kind}\r\nContent-Disposition: {disposition}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+        + (_encoded(data) if body is None else body)
+    )
+
+
+def names() -> dict[str, bytes]:
+    """A script whose name hides what it is."""
+    said = {
+        "in pieces": 'attachment; filename*0="invoice.b"; filename*1="at"',
+        "pieces turned round": 'attachment; filename*1="at"; filename*0="invoice.b"',
+        "percent-encoded": "attachment; filename*=utf-8''invoice%2Ebat",
+        "pieces, percent-encoded": "attachment; filename*0*=utf-8''invoice%2E; filename*1*=b; filename*2=at",
+        "encoded word": 'attachment; filename="=?utf-8?B?aW52b2ljZS5iYXQ=?="',
+        "encoded words": 'attachment; filename="=?utf-8?Q?invoice=2E?= =?utf-8?Q?bat?="',
+        "encoded word, bare": "attachment; filename==?utf-8?Q?invoice=2Ebat?=",
+        "blank and dots behind": 'attachment; filename="invoice.bat . ."',
+        "end by %00": 'attachment; filename="invoice.bat%00.pdf"',
+        "folded": 'attachment;\r\n filename=\r\n\t"invoice.bat"',
+        "folded within": 'attachment; filename="invoice.\r\n bat"',
+        "quoted pair": 'attachment; filename="invoice.b\\at"',
+        "comment": "attachment; filename=invoice(x).bat",
+        "no quotes": "attachment; filename=my invoice.bat",
+        "no end of quotes": 'attachment; filename="invoice.bat',
+        "a stream of a file": 'attachment; filename="invoice.bat::$DATA"',
+        "second of two": 'attachment; filename="a.pdf"; filename="a.bat"',
+        "first of two": 'attachment; filename="a.bat"; filename="a.pdf"',
+        "second header": 'attachment; filename="a.pdf"\r\nContent-Disposition: attachment; filename="a.bat"',
+        "unknown disposition": 'x-shown; filename="invoice.bat"',
+        "written backwards": 'attachment; filename="invoice\u202efdp.exe"',
+        "invisible character": 'attachment; filename="invoice.b\u200bat"',
+    }
+    made = {name: _mixed(_part(disposition, SCRIPT)) for name, disposition in said.items()}
+    kind = 'application/octet-stream; name="invoice.bat"'
+    made["in Content-Type only"] = _mixed(_part('attachment; filename="invoice.pdf"', SCRIPT, kind))
+    return made
+
+
+def _uuencoded(name: str, data: bytes) -> str:
+    lines = (binascii.b2a_uu(data[at : at + 45]).decode().rstrip("\n") for at in range(0, len(data), 45))
+    return f"begin 644 {name}\r\n" + "\r\n".join(lines) + "\r\n`\r\nend\r\n"
+
+
+def structures() -> dict[str, bytes]:
+    """The test virus, or a script, in a message that is put together oddly."""
+    virus = content.eicar()
+    part = _part('attachment; filename="a.bin"', virus)
+    text = base64.b64encode(virus).decode()
+    inner = _mixed(part, 'Content-Type: multipart/mixed; boundary="in"', "in")
+    halves = "".join(f"{base64.b64encode(half).decode()}\r\n" for half in (virus[:20], virus[20:]))
+    hexadecimal = "".join(f"={octet:02X}" for octet in virus)
+    lines = "=\r\n".join(hexadecimal[at : at + 72] for at in range(0, len(hexadecimal), 72))
+
+    def encoded(encoding: str, body: str) -> bytes:
+        return _mixed(_part('attachment; filename="a.bin"', b"", encoding=encoding, body=f"{body}\r\n"))
+
+    def typed(*lines: str) -> bytes:
+        return _mixed(part, "\r\n".join(f"Content-Type: {line}" for line in lines))
+
+    return {
+        "no end": _mixed(part, end=""),
+        "boundary in pieces": typed('multipart/mixed; boundary*0="cu"; boundary*1="t"'),
+        "two boundaries": typed('multipart/mixed; boundary="foo"; boundary="cut"'),
+        "empty boundary": _mixed(part, 'Content-Type: multipart/mixed; boundary=""', ""),
+        "two types": typed("text/plain", 'multipart/mixed; boundary="cut"'),
+        "two types turned round": typed('multipart/mixed; boundary="cut"', "text/plain"),
+        "no MIME-Version": _mixed(part).replace(b"MIME-Version: 1.0\r\n", b""),
+        "unknown multipart": typed('multipart/x-any; boundary="cut"'),
+        "behind the end": _letter(
+            CUT, f"--cut\r\n\r\nx\r\n--cut--\r\n--cut\r\n{part}\r\n--cut--\r\n"
+        ).encode(),
+        "before the beginning": _letter(
+            CUT, f"{_uuencoded('a.bin', virus)}\r\n--cut\r\n\r\nx\r\n--cut--\r\n"
+        ).encode(),
+        "a message within": _mixed("Content-Type: message/rfc822\r\n\r\n" + inner.decode()),
+        "a message within, encoded": _mixed(
+            "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" + _encoded(inner)
+        ),
+        "a message as a file": _mixed(_part('attachment; filename="x.eml"', inner)),
+        "a piece of a message": _letter(
+            'Content-Type: message/partial; id="x"; number=1; total=2', part
+        ).encode(),
+        "a part elsewhere": _mixed(
+            'Content-Type: message/external-body; access-type=URL; URL="http://x.invalid/a"\r\n\r\n'
+        ),
+        "uuencoded in the text": _letter(
+            "Content-Type: text/plain", f"See below.\r\n{_uuencoded('a.bat', SCRIPT)}"
+        ).encode(),
+        "x-uuencode": encoded("x-uuencode", _uuencoded("a.bin", virus)),
+        "two encodings": _mixed(
+            _part('attachment; filename="a.bin"', virus, encoding="7bit\r\nContent-Transfer-Encoding: base64")
+        ),
+        "encoding with a comment": encoded("base64 (as usual)", text),
+        "base64 with junk": encoded("base64", "!".join(text)),
+        "base64 in two": encoded("base64", halves),
+        "one letter a line": encoded("base64", "\r\n".join(text)),
+        "all octets quoted": encoded("quoted-printable", lines),
+        "a program as text": _mixed(
+            f"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n{_encoded(content.program())}"
+        ),
+        "a program as a picture": _mixed(
+            _part('inline; filename="a.jpg"', content.program(), kind="image/jpeg")
+        ),
+    }
+
+
+def _tar(name: str, data: bytes) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(data)
+        archive.addfile(entry, io.BytesIO(data))
+    return made.getvalue()
+
+
+def wrappings() -> dict[str, bytes]:
+    """A program, script, shortcut, macro or the test virus in archives that lie about themselves or that few can open."""
+    virus, archive = content.eicar(), content.zipped({"run.bat": SCRIPT})
+    central = archive.find(b"PK\1\2")
+    harmless = content.zipped({"a.txt": b"x"})
+    tar = _tar("run.bat", SCRIPT)
+    macros = content.macro_document()
+    files: dict[str, tuple[str, bytes]] = {
+        "gz": ("a.gz", gzip.compress(virus)),
+        "bz2": ("a.bz2", bz2.compress(virus)),
+        "xz": ("a.xz", lzma.compress(virus)),
+        "lzma": ("a.dat", lzma.compress(virus, format=lzma.FORMAT_ALONE)),
+        "a program, gz": ("a.gz", gzip.compress(content.program())),
+        "tar": ("a.tar", tar),
+        "tar.xz": ("a.tar.xz", lzma.compress(tar)),
+        "tar.gz in zip": ("a.zip", content.zipped({"a.tgz": gzip.compress(tar)})),
+        "zip as a document": ("a.docx", archive),
+        "zip behind junk": ("a.zip", b"junk" * 50 + archive),
+        "zip before junk": ("a.zip", archive + b"junk" * 50),
+        "two names, one harmless": ("a.zip", archive[:central] + archive[central:].replace(b".bat", b".txt")),
+        "two names, the other": ("a.zip", archive[:central].replace(b".bat", b".txt") + archive[central:]),
+        "two archives in one": ("a.zip", archive + harmless),
+        "two archives, turned round": ("a.zip", harmless + archive),
+        "zip without its directory": ("a.zip", archive[:central]),
+        "zip with its directory cut": ("a.zip", harmless[:-30]),
+        "four deep": ("a.zip", content.nested(4, SCRIPT, "run.bat")),
+        "blank behind the name": ("a.zip", content.zipped({"run.bat ": SCRIPT})),
+        "backslashes": ("a.zip", content.zipped({"x\\run.bat": SCRIPT})),
+        "a program under another name": ("a.zip", content.zipped({"a.pdf": content.program()})),
+        "a shortcut under another name": ("a.zip", content.zipped({"a.pdf": content.shortcut()})),
+        "a disk image under another name": ("a.zip", content.zipped({"a.dat": content.disk_image()})),
+        "RAR under another name": ("a.zip", content.zipped({"a.dat": content.rar("x.txt", b"x")})),
+        "7z": ("a.dat", bytes.fromhex("377abcaf271c0004") + bytes(100)),
+        "cabinet": ("a.dat", b"MSCF" + bytes(100)),
+        "zstandard": ("a.dat", bytes.fromhex("28b52ffd") + bytes(60)),
+        "virtual disk": ("a.dat", b"vhdxfile" + bytes(60)),
+        "notebook": ("a.dat", bytes.fromhex("e4525c7b8cd8a74daeb15378d02996d3") + bytes(60)),
+        "macros without the name": ("a.xlsx", macros),
+        "macros in zip": ("a.zip", content.zipped({"a.docx": macros})),
+        "a password, three deep": (
+            "a.zip",
+            content.zipped({"b.zip": content.zipped({"c.zip": content.encrypted_zip("a.txt", b"x" * 40)})}),
+        ),
+    }
+    return {
+        name: _mixed(_part(f'attachment; filename="{file}"', data)) for name, (file, data) in files.items()
+    }

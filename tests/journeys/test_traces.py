@@ -1,0 +1,63 @@
+"""What is left behind: nothing of a deleted message, nothing of a password that somebody typed."""
+
+from __future__ import annotations
+
+import base64
+import smtplib
+import subprocess
+from dataclasses import replace
+from secrets import token_hex
+from typing import Any
+
+import pytest
+from imap_tools import AND, MailboxLoginError
+
+from outpost.lab.instance import Instance
+from outpost.lab.post import OfficeUser, letter
+
+
+def said_on(lab: Instance, host: str, command: str) -> str:
+    done = subprocess.run(
+        ["docker", "exec", f"outpost-{lab.name}-{host}", "sh", "-c", command],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout
+
+
+@pytest.mark.control("STO-03")
+def test_a_deleted_message_is_gone_with_its_traces_in_the_indexes(lab: Instance, bob: OfficeUser) -> None:
+    word = f"canary{token_hex(8)}"
+    message = f"From: {bob.address}\r\nSubject: {word}\r\n\r\n{word} was here\r\n".encode()
+    everywhere = f"grep -rlaF {word} /srv/mail/bob /var/lib/dovecot 2>/dev/null"
+    with bob.mailbox() as mailbox:
+        mailbox.append(message, "INBOX")
+        mailbox.folder.set("INBOX")
+        found = mailbox.uids(AND(body=word))  # the search index knows it by now
+        assert len(found) == 1
+        assert said_on(lab, "store", everywhere), "it was on the disk"
+        mailbox.delete(found)
+        assert mailbox.uids(AND(body=word)) == []
+    said_on(lab, "store", "systemctl start outpost-forget.service")  # what the timer does every night
+    assert said_on(lab, "store", everywhere) == ""
+    assert "active" in said_on(lab, "store", "systemctl is-active outpost-forget.timer").split()
+
+
+@pytest.mark.control("LOG-03")
+def test_a_password_that_was_typed_is_in_no_log(lab: Instance, info: dict[str, Any], bob: OfficeUser) -> None:
+    """The right one and a wrong one, in clear or in base64, in any host's journal or log file."""
+    wrong = f"Wrong-{token_hex(12)}"
+    with bob.mailbox():
+        pass
+    mistaken = replace(bob, password=wrong)
+    with pytest.raises(MailboxLoginError), mistaken.mailbox():
+        pass
+    with pytest.raises(smtplib.SMTPAuthenticationError):
+        mistaken.send(letter(bob.address, [bob.address])[0], [bob.address])
+    secrets = [wrong, bob.password]
+    secrets += [base64.b64encode(f"\0{bob.address}\0{secret}".encode()).decode() for secret in secrets]
+    wanted = "\n".join(secrets)
+    noticed = said_on(lab, "store", f"journalctl --quiet --since=-5min | grep -cF {bob.address}")
+    assert int(noticed) > 0, "the logins were logged"
+    for host in info["hosts"]:
+        look = f"{{ journalctl --quiet --no-pager --output=cat; cat /var/log/*.log /var/log/*/*.log; }} 2>/dev/null | grep -cF '{wanted}'"
+        assert said_on(lab, host, look).strip() == "0", host
