@@ -18,6 +18,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--host", action="append", default=[], metavar="HOST", help="only this host; may be repeated"
     )
+    group.addoption(
+        "--control",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="only what proves this control; may be repeated",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what proves none of the wanted controls."""
+    wanted = set(config.getoption("--control"))
+    if not wanted:
+        return
+    proving = [
+        item
+        for item in items
+        if wanted & {name for mark in item.iter_markers("control") for name in mark.args}
+    ]
+    config.hook.pytest_deselected(items=[item for item in items if item not in proving])
+    items[:] = proving
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -25,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "role(*names): runs on each host of these roles (default: all)")
     config.addinivalue_line("markers", "slow: a long rehearsal; left out unless asked for with -m slow")
     config.addinivalue_line("markers", "control(*ids): the controls that the check proves")
+    config.addinivalue_line("markers", "remedy(text): what mends it, where an apply does not")
 
 
 @pytest.fixture(scope="session")

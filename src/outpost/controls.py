@@ -8,6 +8,7 @@ Concepts and Taxonomy of Dependable and Secure Computing".
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from datetime import date
@@ -22,6 +23,8 @@ from outpost.target import ROOT
 
 DIRECTORY = ROOT / "controls"
 MEASURED = DIRECTORY / "measured.json"
+_NAMED = re.compile(r"\b(?!SHA-|CVE-|RFC-|UTF-|ISO-|AES-)[A-Z]{3,4}-\d{2}\b")
+_RANGE = re.compile(r"\b([A-Z]{3,4})-(\d{2})…(\d{2})\b")
 FAMILIES = {
     "DSN": "Notifications (3.1.1)",
     "BOF": "Commands and parsers (3.1.2)",
@@ -182,6 +185,16 @@ class Catalogue(BaseModel):
                 raise KeyError(name)
             found |= {plan.id: plan for plan in plans}
         return tuple(self.attacks.values()) if not wanted else tuple(found.values())
+
+
+def named(text: str) -> set[str]:
+    """Controls that a text names, ``TLS-01…04`` included."""
+    spans = {
+        f"{family}-{number:02}"
+        for family, first, last in _RANGE.findall(text)
+        for number in range(int(first), int(last) + 1)
+    }
+    return spans | set(_NAMED.findall(text))
 
 
 def load(directory: Path = DIRECTORY) -> Catalogue:

@@ -21,7 +21,7 @@ from typing import IO, Any
 import pytest
 
 from outpost.errors import OutpostError
-from outpost.target import ROOT, Target, find
+from outpost.target import LAB, ROOT, Target, find
 
 # --- inside pytest ----------------------------------------------------------------------------------------
 
@@ -47,6 +47,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report.user_properties.append(("promise", promise(item)))
     controls = [control for mark in item.iter_markers("control") for control in mark.args]
     report.user_properties.append(("controls", controls))
+    report.user_properties.append(
+        ("remedy", " ".join(r for mark in item.iter_markers("remedy") for r in mark.args))
+    )
     me = getattr(item, "callspec", None) and item.callspec.params.get("me")  # type: ignore[attr-defined]
     report.user_properties.append(("host", me.name if me else ""))
     return report
@@ -84,6 +87,7 @@ class Reporter:
             promise=str(properties.get("promise") or sentence(report.nodeid)),
             controls=properties.get("controls") or [],
             host=str(properties.get("host") or ""),
+            remedy=str(properties.get("remedy") or ""),
             seen=_seen(report),
         )
 
@@ -133,6 +137,7 @@ class Result:
     Attributes:
         host: The host it looked at; empty for a promise of the whole office.
         seen: What was seen instead, where it failed.
+        remedy: What mends it, where an apply does not.
     """
 
     id: str
@@ -142,6 +147,14 @@ class Result:
     outcome: str
     seen: str
     seconds: float
+    remedy: str = ""
+
+    def mended_by(self, target: Target) -> str:
+        """What to do where it failed."""
+        name = f" --name {target.instance}" if target.instance not in (None, LAB) else ""
+        limit = f" --limit {self.host}" if self.host else ""
+        drift = f"./outpost plan {target.name}{name}{limit} shows what differs from the office file, and apply mends it"
+        return self.remedy or drift
 
 
 @dataclass(frozen=True)
@@ -171,7 +184,7 @@ class Verdict:
             "failed": len(self.with_outcome("failed")),
             "skipped": len(self.with_outcome("skipped")),
             "seconds": round(self.seconds, 1),
-            "results": [vars(result) for result in self.results],
+            "results": [vars(result) | {"remedy": result.mended_by(target)} for result in self.results],
         }
 
 
@@ -182,6 +195,7 @@ def verify(
     target: Target,
     *,
     hosts: tuple[str, ...] = (),
+    controls: tuple[str, ...] = (),
     files: tuple[str, ...] = ("tests/live",),
     connector: str | None = None,
     junit: Path | None = None,
@@ -190,6 +204,7 @@ def verify(
     """Run the live checks against an office's hosts.
 
     Args:
+        controls: Only checks that prove one of these.
         files: Test files or directories; those of single roles are `tests/live/test_ROLE*.py`.
 
     Raises:
@@ -203,6 +218,7 @@ def verify(
         *(("--name", target.instance) if target.instance else ()),
         *(("--via", connector) if connector else ()),
         *(argument for host in hosts for argument in ("--host", host)),
+        *(argument for control in controls for argument in ("--control", control)),
         *((f"--junitxml={junit.resolve()}",) if junit else ()),
     ]  # fmt: skip
     with subprocess.Popen(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
@@ -12,25 +11,12 @@ from pathlib import Path
 import pytest
 
 from outpost.attack.registry import attacks
-from outpost.controls import AttackPlan, Catalogue, Control, Fault, Waiver, catalogue, load
+from outpost.controls import AttackPlan, Catalogue, Control, Fault, Waiver, catalogue, load, named
 
 ROOT = Path(__file__).resolve().parents[2]
-CONTROL = re.compile(r"\b(?!SHA-|CVE-|RFC-|UTF-|ISO-|AES-)[A-Z]{3,4}-\d{2}\b")
-RANGE = re.compile(r"\b([A-Z]{3,4})-(\d{2})…(\d{2})\b")
 LINES = ("templates", "roles", "src/outpost/office")  # where a control's configuration is
-LISTED = re.compile(r"\b([A-Z]{3,4})-(\d{2})(?:, (\d{2}))+\b")
 
 whole = catalogue()
-
-
-def named(text: str) -> set[str]:
-    """Controls that a text names, ``TLS-01…04`` included."""
-    spans = {
-        f"{family}-{number:02}"
-        for family, first, last in RANGE.findall(text)
-        for number in range(int(first), int(last) + 1)
-    }
-    return spans | set(CONTROL.findall(text))
 
 
 @cache

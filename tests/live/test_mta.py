@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from testinfra.host import Host as TestinfraHost
@@ -16,6 +18,7 @@ from outpost.office import Host, Office, ports
 from outpost.office.model import IPAddress
 from outpost.office.mta import MtaView
 from outpost.target import Target
+from tests.live.asking import ask, query
 from tests.live.conftest import reach
 from tests.live.speaking import OLD_OFFERS, TLS, speak
 
@@ -518,3 +521,80 @@ def test_the_scanner_knows_fresh_signatures(host: TestinfraHost, office: Office)
     made = datetime.strptime(said.split("/")[2], "%a %b %d %H:%M:%S %Y").replace(tzinfo=UTC)
     assert datetime.now(tz=UTC) - made < timedelta(days=7), said
     assert host.service("clamav-freshclam.service").is_running
+
+
+@pytest.fixture
+def filter_says(host: TestinfraHost) -> Callable[[str], dict[str, Any]]:
+    """A module's settings as Rspamd understands them."""
+
+    def ask(module: str) -> dict[str, Any]:
+        said: dict[str, Any] = json.loads(host.check_output("rspamadm configdump --json %s", module))
+        return said
+
+    return ask
+
+
+@pytest.mark.control("DKM-03")
+def test_nobody_adds_a_second_from_or_subject_to_what_was_signed(
+    filter_says: Callable[[str], dict[str, Any]],
+) -> None:
+    signed = filter_says("dkim_signing")["sign_headers"].split(":")
+    assert {"(o)from", "(o)to", "(o)subject", "(o)date", "(o)reply-to"} <= set(signed)
+
+
+@pytest.mark.control("DKM-04")
+def test_the_keys_that_sign_are_published(
+    host: TestinfraHost, office: Office, filter_says: Callable[[str], dict[str, Any]]
+) -> None:
+    selectors = [
+        each["selector"] for each in filter_says("dkim_signing")["domain"][office.domain]["selectors"]
+    ]
+    assert len(selectors) == 2
+    names = [f"{selector}._domainkey.{office.domain}" for selector in selectors]
+    for name, answer in zip(
+        names, ask(host, "127.0.0.1", [query(name, "TXT", recurse=True) for name in names]), strict=True
+    ):
+        published = " ".join(rrset.to_text() for rrset in answer.answer)
+        assert re.search(r"p=[A-Za-z0-9+/]{40}", published.replace('" "', "")), f"{name}: {published}"
+
+
+@pytest.mark.control("SPF-02", "DMC-02", "ARC-01")
+@pytest.mark.parametrize("module", ["spf", "dkim", "dmarc", "arc"])
+def test_senders_domains_are_asked_whether_it_was_they(host: TestinfraHost, module: str) -> None:
+    said = host.check_output("rspamadm configdump --modules-state 2>/dev/null")
+    enabled = said.partition("Modules enabled:")[2].partition("\n")[0]
+    assert module in enabled.replace(" ", "").split(","), said
+
+
+@pytest.mark.control("SPO-03")
+def test_what_strangers_say_of_their_own_authenticity_goes(
+    filter_says: Callable[[str], dict[str, Any]],
+) -> None:
+    headers = filter_says("milter_headers")
+    assert headers["use"].index("remove-headers") < headers["use"].index("authentication-results")
+    assert headers["routines"]["remove-headers"]["headers"]["Authentication-Results"] == 0
+
+
+@pytest.mark.control("DMC-03")
+def test_domains_are_told_daily_what_was_sent_in_their_name(host: TestinfraHost) -> None:
+    timer = host.service("outpost-dmarc-reports.timer")
+    assert timer.is_running
+    assert timer.is_enabled
+
+
+@pytest.mark.control("DSN-05")
+def test_a_bounce_carries_no_more_than_headers(postconf: dict[str, str]) -> None:
+    assert postconf["bounce_size_limit"] == "1"
+
+
+@pytest.mark.control("DSN-13")
+def test_a_users_machine_is_not_named_to_the_world(host: TestinfraHost) -> None:
+    hidden = host.check_output("postconf -P '*/inet/smtpd_hide_client_session'").splitlines()
+    assert hidden
+    assert not [line for line in hidden if not line.endswith("= yes")]
+
+
+@pytest.mark.control("INP-09")
+def test_commands_do_not_run_ahead_of_their_answers(postconf: dict[str, str]) -> None:
+    assert postconf["smtpd_forbid_unauth_pipelining"] == "yes"
+    assert "reject_unauth_pipelining" in postconf["smtpd_data_restrictions"].split()

@@ -311,6 +311,25 @@ def test_what_was_acknowledged_is_on_disk(host: TestinfraHost) -> None:
     assert setting(host, "mail_fsync", protocol="lmtp") == "always"
 
 
+@pytest.mark.control("DSN-09")
+def test_an_automatic_reply_comes_once_a_day_at_most(host: TestinfraHost) -> None:
+    assert setting(host, "sieve_vacation_min_period") in ("1 days", "1d", "24h")
+
+
+@pytest.mark.control("DOS-13")
+def test_one_users_program_does_not_take_everybodys_sessions(
+    host: TestinfraHost, office: Office, store: StoreView
+) -> None:
+    assert int(setting(host, "mail_max_userip_connections")) == office.limits.imap_connections_per_user
+    assert int(setting(host, "service/imap-login/process_limit")) == store.sessions
+
+
+@pytest.mark.control("LOG-03")
+def test_passwords_are_in_no_log(host: TestinfraHost) -> None:
+    for name in ("auth_verbose_passwords", "auth_debug_passwords", "auth_debug"):
+        assert setting(host, name) == "no"
+
+
 # Processes ------------------------------------------------------------------------------------------------------
 
 

@@ -161,24 +161,57 @@ def test_no_message_and_no_session_is_in_the_database(host: TestinfraHost) -> No
     assert re.findall(r"INSERT INTO (?:session|cache\w*) ", dump) == []
 
 
-@pytest.mark.control("TLS-10", "REL-07")
-def test_roundcube_speaks_with_the_store_alone_and_checks_that_it_is(
-    host: TestinfraHost, view: WebmailView
-) -> None:
+@pytest.fixture(scope="module")
+def roundcube(host: TestinfraHost) -> dict[str, Any]:
+    """Roundcube's settings as PHP reads them, without its key."""
     script = "include '/etc/roundcube/config.inc.php'; echo json_encode(array_diff_key($config, ['des_key' => 0]));"
     config: dict[str, Any] = json.loads(host.check_output("runuser -u roundcube -- php -r %s", script))
+    return config
+
+
+@pytest.mark.control("TLS-10", "REL-07")
+def test_roundcube_speaks_with_the_store_alone_and_checks_that_it_is(
+    roundcube: dict[str, Any], view: WebmailView
+) -> None:
     store = view.store.fqdn
-    assert config["imap_host"] == f"ssl://{store}:{ports.IMAPS}"
-    assert (config["smtp_host"], config["smtp_user"], config["smtp_pass"]) == (
+    assert roundcube["imap_host"] == f"ssl://{store}:{ports.IMAPS}"
+    assert (roundcube["smtp_host"], roundcube["smtp_user"], roundcube["smtp_pass"]) == (
         f"ssl://{store}:{ports.SUBMISSIONS}",
         "%u",
         "%p",
     )
     for name in ("imap_conn_options", "smtp_conn_options"):
-        tls = config[name]["ssl"]
+        tls = roundcube[name]["ssl"]
         assert tls["verify_peer"] is tls["verify_peer_name"] is True
         assert tls["peer_name"] == store
         assert tls["cafile"] == "/etc/outpost/tls/ca.pem"
+
+
+@pytest.mark.control("WEB-07")
+def test_no_picture_is_fetched_unasked(roundcube: dict[str, Any]) -> None:
+    assert roundcube["show_images"] == 0
+
+
+@pytest.mark.control("WEB-08", "DOS-13")
+def test_guesses_at_webmail_are_counted_by_the_browsers_address(
+    roundcube: dict[str, Any], host: TestinfraHost
+) -> None:
+    assert "office" in roundcube["plugins"], "the plug-in that tells the store who knocks"
+    assert host.run("php -l /var/lib/roundcube/plugins/office/office.php").rc == 0
+
+
+@pytest.mark.control("LOG-03")
+def test_neither_protocol_nor_session_is_logged(roundcube: dict[str, Any]) -> None:
+    debugging = {name: on for name, on in roundcube.items() if name.endswith("_debug") and on}
+    assert debugging == {}
+    assert roundcube["log_session_id"] is False
+
+
+@pytest.mark.control("STO-03")
+def test_deleted_contacts_go_for_good(host: TestinfraHost) -> None:
+    timer = host.service("roundcube-cleandb.timer")
+    assert timer.is_running
+    assert timer.is_enabled
 
 
 # What a browser gets -------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from outpost.attack.ground import Ground
 
 SAVED = "/root/outpost-attack"
+RESTORES = f"sh {SAVED}/restore"
+MENDS = f"[ ! -e {SAVED}/restore ] || {{ {RESTORES}; echo mended; }}"
 # not a reload: its old workers answer for a while yet
 RSPAMD_RESTARTS = (
     "systemctl restart rspamd && timeout 30 sh -c "
@@ -38,6 +40,7 @@ class Weakness:
         keeps: Files or directories that are changed, put back afterwards.
         steps: Shell commands that turn it off.
         activate: Shell command by which the daemon takes over a change.
+        undo: Shell command that takes back what is in no file.
     """
 
     role: str
@@ -45,6 +48,23 @@ class Weakness:
     keeps: tuple[str, ...]
     steps: str
     activate: str
+    undo: str = ":"
+
+    @property
+    def saves(self) -> str:
+        """Script that keeps what is changed, and the way back, on the host itself."""
+        kept = " ".join(map(shlex.quote, self.keeps))
+        files = f"rm -rf {kept}; tar -C / -xpf {SAVED}/kept.tar && " if kept else ""
+        restore = f"{self.undo}; {files}{self.activate}; rm -rf {SAVED}"
+        saving = f"tar -C / -cpf {SAVED}/kept.tar {kept} 2>/dev/null; " if kept else ""
+        return (
+            f"set -e; mkdir -m 0700 {SAVED}; {saving}printf '%s\\n' {shlex.quote(restore)} > {SAVED}/restore"
+        )
+
+    @property
+    def turns_off(self) -> str:
+        """Script that turns the defence off."""
+        return f"set -e; {self.steps}; {self.activate}"
 
 
 def postfix(*entries: str, **settings: str) -> Weakness:
@@ -107,20 +127,14 @@ def edited(role: str, what: str, file: str, expression: str, activate: str) -> W
 async def weakened(ground: Ground, weakness: Weakness) -> AsyncIterator[None]:
     """The office without a defence, while the block runs."""
     host = next(host.name for host in ground.office.hosts if host.role == weakness.role)
-    kept = " ".join(map(shlex.quote, weakness.keeps))
-    restore = f"rm -rf {kept}; tar -C / -xpf {SAVED}/kept.tar && {weakness.activate}; rm -rf {SAVED}"
-    await ground.on(
-        host,
-        f"set -e; mkdir -m 0700 {SAVED}; tar -C / -cpf {SAVED}/kept.tar {kept} 2>/dev/null; "
-        f"printf '%s\\n' {shlex.quote(restore)} > {SAVED}/restore",
-    )
+    await ground.on(host, weakness.saves)
     try:
-        await ground.on(host, f"set -e; {weakness.steps}; {weakness.activate}")
+        await ground.on(host, weakness.turns_off)
         if weakness.role == "mta":
             await _takes_mail(ground)
         yield
     finally:
-        await ground.on(host, f"sh {SAVED}/restore")
+        await ground.on(host, RESTORES)
         if weakness.role == "mta":
             await _takes_mail(ground)
 
@@ -139,9 +153,7 @@ async def mend(ground: Ground) -> list[str]:
     """Hosts that an earlier run has left weak, which it was when it broke off."""
     mended = []
     for host in ground.office.hosts:
-        said = await ground.on(
-            host.name, f"[ ! -e {SAVED}/restore ] || {{ sh {SAVED}/restore; echo mended; }}"
-        )
+        said = await ground.on(host.name, MENDS)
         if "mended" in said:
             mended.append(host.name)
     return mended

@@ -160,7 +160,8 @@ def apply(
 
 
 @app.command(
-    epilog="Example: `./outpost verify lab --host mta --junit verify.xml`. Exit code 0: proven, 1: a check failed."
+    epilog="Examples: `./outpost verify lab --host mta --control TLS-09`; from a timer `./outpost verify po --changes --tell "
+    "'smtp://relay.example/?to=admin@example&from=outpost@example'`. Exit code 0: proven, 1: a check failed."
 )
 def verify(
     office: OfficeArgument,
@@ -168,16 +169,82 @@ def verify(
     host: Annotated[
         list[str] | None, typer.Option("--host", metavar="HOST", help="Only this host; may be repeated.")
     ] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option("--control", metavar="ID", help="Only what proves this control; may be repeated."),
+    ] = None,
     via: ViaOption = None,
+    since: Annotated[
+        Path | None,
+        typer.Option(
+            "--since",
+            metavar="FILE",
+            help="Compare with this run (a file of --json) instead of the one before.",
+        ),
+    ] = None,
+    changes: Annotated[
+        bool,
+        typer.Option("--changes", help="For a timer: say nothing unless something is different from before."),
+    ] = False,
+    tell: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tell",
+            metavar="PATH",
+            help="Whom to tell of a change, past the mail queue that is looked at: smtp://…, https://… or a command.",
+        ),
+    ] = None,
+    sabotage: Annotated[
+        bool,
+        typer.Option(
+            "--sabotage", help="In the lab: break what each check looks at, and see the check fail."
+        ),
+    ] = False,
     json: JsonOption = False,
     junit: Annotated[
         Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit report.")
     ] = None,
 ) -> None:
     """Check the running hosts against what the office promises. Changes nothing; safe on a live office."""
-    from outpost.cli.office import verify_office
+    from outpost.cli.verify import sabotage_office, verify_office
 
-    raise typer.Exit(verify_office(office, name, host, via, as_json=json, junit=junit))
+    if sabotage:
+        raise typer.Exit(sabotage_office(office, name, host))
+    raise typer.Exit(
+        verify_office(
+            office,
+            name,
+            host,
+            via,
+            controls=control,
+            since=since,
+            changes=changes,
+            tell_to=tell,
+            as_json=json,
+            junit=junit,
+        )
+    )
+
+
+@app.command(
+    epilog="Example: `./outpost report lab --html evidence.html --pdf evidence.pdf`. Exit code 0: written, 1: nothing to report."
+)
+def report(
+    office: OfficeArgument,
+    name: NameOption = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Where the page goes (default: OFFICE-evidence.html)."),
+    ] = None,
+    pdf: Annotated[
+        Path | None, typer.Option("--pdf", metavar="FILE", help="On paper, too, by Debian's Chromium.")
+    ] = None,
+    via: ViaOption = None,
+) -> None:
+    """Write one page of evidence from the latest results: fault, control, line in effect, check, attack, host, result."""
+    from outpost.cli.report import report_office
+
+    raise typer.Exit(report_office(office, name, html, pdf, via))
 
 
 @app.command(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -23,7 +22,6 @@ from outpost.target import INVENTORY, LAB, Target, find, shown
 
 if TYPE_CHECKING:  # imports pytest, which only verify needs
     from outpost.rollout import Rollout
-    from outpost.verification import Result, Verdict
 
 CLEAN, FAILED, DRIFT = 0, 1, 2
 
@@ -158,8 +156,10 @@ def apply_office(
 
 def _show_rollout(done: Rollout, target: Target) -> None:
     """What was verified after the apply, and what came of it where a check failed."""
+    from outpost.cli.verify import show_verdict
+
     for verdict in done.verdicts:
-        _show_verdict(verdict, target, out, brief=True)
+        show_verdict(verdict, target, out, brief=True)
     if done.went_back:
         err.print(
             f"[bold red]outpost:[/] the previous files are back on {', '.join(done.went_back)}. [bold]Remedy:[/] "
@@ -245,72 +245,6 @@ def _show_apply(outcome: run.Outcome, target: Target) -> None:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def verify_office(
-    office: str,
-    name: str | None,
-    hosts: list[str] | None,
-    via: str | None,
-    *,
-    as_json: bool,
-    junit: Path | None,
-    console: Console = out,
-) -> int:
-    """Run the live checks; the verdict comes first, then what failed and what was seen instead.
-
-    Args:
-        console: Where the verdict goes.
-    """
-    from outpost import verification
-    from outpost.cli.progress import checks_progress
-
-    target = find(office, name)
-    loaded = load(target.data)
-    for host in hosts or ():
-        if host not in loaded.hosts_by_name:
-            raise OutpostError(
-                f"{loaded.domain} has no host {host}", f"one of: {', '.join(loaded.hosts_by_name)}"
-            )
-    with checks_progress() as told:
-        verdict = verification.verify(target, hosts=tuple(hosts or ()), connector=via, junit=junit, told=told)
-    if as_json:
-        say_json(verdict.as_data(target))
-    else:
-        _show_verdict(verdict, target, console)
-    return CLEAN if verdict.proven else FAILED
-
-
-def _show_verdict(verdict: Verdict, target: Target, out: Console, *, brief: bool = False) -> None:
-    passed, failed, skipped = (verdict.with_outcome(outcome) for outcome in ("passed", "failed", "skipped"))
-    word = "[bold green]PROVEN[/]" if verdict.proven else "[bold red]NOT PROVEN[/]"
-    counts = f"{len(passed)} passed, {len(failed)} failed" + (f", {len(skipped)} skipped" if skipped else "")
-    out.print(f"{escape(target.title)}: {word} ({counts}, {verdict.seconds:.1f} s)")
-    for result in failed:
-        controls = f" \\[{', '.join(result.controls)}]" if result.controls else ""
-        out.print(f"\n[red]✗[/] [bold]{escape(result.host or target.name)}[/]{controls}")
-        out.print(f"    expected: {escape(result.promise)}")
-        out.print(f"    observed: {escape(_indented(result.seen))}")
-        out.print(f"    [dim]{escape(result.id)}[/]")
-    for result in () if brief else skipped:
-        out.print(f"[yellow]- skipped[/] {escape(result.promise)}: {escape(result.seen)}")
-    if not brief:
-        _show_evidence(passed, out)
-
-
-def _show_evidence(passed: Sequence[Result], out: Console) -> None:
-    """Per host what was seen to hold, and the controls that it proves."""
-    table = Table("host", "seen to hold", "of controls", box=None, padding=(0, 2, 0, 0))
-    for host in sorted({result.host for result in passed}):
-        held = [result for result in passed if result.host == host]
-        controls = sorted({control for result in held for control in result.controls})
-        table.add_row(host or "whole office", _count(len(held), "promise"), ", ".join(controls) or "-")
-    out.print(table)
-
-
-def _indented(text: str) -> str:
-    lines = text.strip().splitlines()[:12] or ["(nothing)"]
-    return "\n              ".join(lines)
 
 
 def init_secrets(office: str, passwords: Path | None) -> int:

@@ -121,9 +121,12 @@ def watcher() -> LiveTable | Lines:
 
 
 @contextmanager
-def checks_progress() -> Iterator[Callable[[int, int, Result], None]]:
-    """A bar for checks on a terminal; elsewhere a line for each failure, and a sign of life."""
+def checks_progress(*, quiet: bool = False) -> Iterator[Callable[[int, int, Result], None]]:
+    """A bar for checks on a terminal; elsewhere a line for each failure, and a sign of life; nothing for a timer."""
     failed = 0
+    if quiet:
+        yield lambda _done, _total, _result: None
+        return
     if not err.is_terminal:
         said = time.monotonic()
 

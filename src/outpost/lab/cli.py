@@ -76,7 +76,7 @@ def up(
 
 def _verified(name: str, *, as_json: bool) -> bool:
     from outpost.cli.console import err, out
-    from outpost.cli.office import verify_office
+    from outpost.cli.verify import verify_office
 
     return (
         verify_office(LAB, name, None, None, as_json=False, junit=None, console=err if as_json else out) == 0

@@ -1,0 +1,47 @@
+"""`outpost report`: the page of evidence, and the same on paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.markup import escape
+
+from outpost import history
+from outpost.cli.console import err, out
+from outpost.controls import catalogue, measured
+from outpost.effect import Line, in_effect
+from outpost.errors import OutpostError
+from outpost.office import Office, load
+from outpost.report import Evidence, page, print_page
+from outpost.target import Target, find, shown
+
+
+def report_office(office: str, name: str | None, html: Path | None, pdf: Path | None, via: str | None) -> int:
+    """Write the page from the runs that were kept, and what the hosts hold now."""
+    target = find(office, name)
+    loaded = load(target.data)
+    kept = history.runs(target)
+    if not kept:
+        raise OutpostError(
+            f"nothing of {target.title} has been verified yet", f"./outpost verify {target.name}"
+        )
+    evidence = Evidence(loaded, catalogue(), kept, _lines(target, loaded, via), measured())
+    file = html or Path(f"{target.name}-evidence.html")
+    file.write_text(page(evidence), encoding="utf-8")
+    out.print(f"wrote {escape(shown(file.resolve()))} ({file.stat().st_size // 1024} KiB)")
+    if pdf:
+        print_page(page(evidence, paper=True), pdf)
+        out.print(f"wrote {escape(shown(pdf.resolve()))} ({pdf.stat().st_size // 1024} KiB)")
+    return 0
+
+
+def _lines(target: Target, office: Office, via: str | None) -> dict[str, list[Line]]:
+    """Lines in effect, of the hosts that answer."""
+    found: dict[str, list[Line]] = {}
+    for host in office.hosts:
+        try:
+            for control, lines in in_effect(target, office, [host], via).items():
+                found.setdefault(control, []).extend(lines)
+        except OutpostError as error:
+            err.print(f"[yellow]without the lines of {escape(host.name)}[/]: {escape(error.message)}")
+    return found

@@ -1,0 +1,192 @@
+"""`outpost verify`: the live checks, what they came to, what is different from before, and whom that is told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from outpost import history, run, verification
+from outpost.cli.console import err, out, say_json
+from outpost.cli.progress import checks_progress, watcher
+from outpost.controls import catalogue
+from outpost.errors import OutpostError
+from outpost.office import Office, load
+from outpost.target import ROOT, Target, find
+from outpost.telling import News, tell
+from outpost.verification import Result, Verdict
+
+PROVEN, FAILED = 0, 1
+
+
+def verify_office(
+    office: str,
+    name: str | None,
+    hosts: list[str] | None,
+    via: str | None,
+    *,
+    as_json: bool,
+    junit: Path | None,
+    controls: list[str] | None = None,
+    since: Path | None = None,
+    changes: bool = False,
+    tell_to: list[str] | None = None,
+    console: Console = out,
+) -> int:
+    """Run the live checks; the verdict comes first, then what failed and what was seen instead.
+
+    Args:
+        since: A run to compare with instead of the latest one.
+        changes: Say nothing where nothing is different from before.
+        tell_to: Whom to tell where something is.
+        console: Where the verdict goes.
+    """
+    target = find(office, name)
+    _known(load(target.data), hosts, controls)
+    before = (history.read(since),) if since else history.runs(target)
+    with checks_progress(quiet=changes) as told:
+        verdict = verification.verify(
+            target, hosts=tuple(hosts or ()), controls=tuple(controls or ()), connector=via, junit=junit, told=told
+        )  # fmt: skip
+    now = history.described(target, verdict, " ".join([*(hosts or ()), *(controls or ())]))
+    history.keep(target, now)
+    difference = history.difference(now, before)
+    if as_json:
+        say_json(now.as_data() | verdict.as_data(target) | {"difference": difference.as_data()})
+    elif changes and difference.is_news:
+        console.print(_news(difference, target), markup=False, highlight=False, soft_wrap=True)
+    elif not changes:
+        show_verdict(verdict, target, console)
+        _show_difference(difference, console)
+    if difference.is_news:
+        _tell(tell_to or (), difference, target)
+    return PROVEN if verdict.proven else FAILED
+
+
+def _known(office: Office, hosts: Sequence[str] | None, controls: Sequence[str] | None) -> None:
+    """Whether the wanted hosts and controls exist."""
+    for host in hosts or ():
+        if host not in office.hosts_by_name:
+            raise OutpostError(
+                f"{office.domain} has no host {host}", f"one of: {', '.join(office.hosts_by_name)}"
+            )
+    known = catalogue().controls
+    for control in controls or ():
+        if control not in known:
+            close = get_close_matches(control, known, n=3, cutoff=0.5) or ["docs/reference/controls.md"]
+            raise OutpostError(f"there is no control {control}", f"see {', '.join(close)}")
+
+
+def show_verdict(verdict: Verdict, target: Target, out: Console, *, brief: bool = False) -> None:
+    """The verdict, what failed with expectation, observation and remedy, and per host what was seen to hold."""
+    passed, failed, skipped = (verdict.with_outcome(outcome) for outcome in ("passed", "failed", "skipped"))
+    word = "[bold green]PROVEN[/]" if verdict.proven else "[bold red]NOT PROVEN[/]"
+    counts = f"{len(passed)} passed, {len(failed)} failed" + (f", {len(skipped)} skipped" if skipped else "")
+    out.print(f"{escape(target.title)}: {word} ({counts}, {verdict.seconds:.1f} s)")
+    for result in failed:
+        controls = f" \\[{', '.join(result.controls)}]" if result.controls else ""
+        out.print(f"\n[red]✗[/] [bold]{escape(result.host or target.name)}[/]{controls}")
+        out.print(f"    expected: {escape(result.promise)}")
+        out.print(f"    observed: {escape(_indented(result.seen))}")
+        out.print(f"    remedy:   {escape(result.mended_by(target))}")
+        out.print(f"    [dim]{escape(result.id)}[/]")
+    for result in () if brief else skipped:
+        out.print(f"[yellow]- skipped[/] {escape(result.promise)}: {escape(result.seen)}")
+    if not brief:
+        _show_evidence(passed, out)
+
+
+def _show_evidence(passed: Sequence[Result], out: Console) -> None:
+    """Per host what was seen to hold, and the controls that it proves."""
+    table = Table("host", "seen to hold", "of controls", box=None, padding=(0, 2, 0, 0))
+    for host in sorted({result.host for result in passed}):
+        held = [result for result in passed if result.host == host]
+        controls = sorted({control for result in held for control in result.controls})
+        count = f"{len(held)} promise{'' if len(held) == 1 else 's'}"
+        table.add_row(host or "whole office", count, ", ".join(controls) or "-")
+    out.print(table)
+
+
+def _show_difference(difference: history.Difference, out: Console) -> None:
+    """What is different from before, in a line and the names."""
+    if not difference.since:
+        return
+    parts = [
+        f"{len(results)} {word}"
+        for results, word in (
+            (difference.broken, "newly failed"), (difference.mended, "mended"), (difference.still, "still failing"),
+            (range(difference.added), "new"), (difference.gone, "gone"),
+        )
+        if results
+    ]  # fmt: skip
+    out.print(f"since {difference.since}: {', '.join(parts) or 'no difference'}")
+    for result in difference.mended:
+        out.print(f"[green]✓ mended[/] {escape(result.host)} {escape(result.promise)}")
+
+
+def _indented(text: str) -> str:
+    lines = text.strip().splitlines()[:12] or ["(nothing)"]
+    return "\n              ".join(lines)
+
+
+def _news(difference: history.Difference, target: Target) -> str:
+    """What is different, for somebody who was asleep."""
+    text = StringIO()
+    plain = Console(file=text, width=100, no_color=True, highlight=False)
+    for word, results in (("BROKEN", difference.broken), ("STILL BROKEN", difference.still)):
+        for result in results:
+            controls = f" ({', '.join(result.controls)})" if result.controls else ""
+            plain.print(f"{word} {result.host or target.name}{controls}", markup=False)
+            for label, said in (
+                ("expected", result.promise), ("observed", _indented(result.seen)),
+                ("remedy", result.mended_by(target)),
+            ):  # fmt: skip
+                plain.print(f"    {label + ':':9} {said}", markup=False, soft_wrap=True)
+    for result in difference.mended:
+        plain.print(f"MENDED {result.host} {result.promise}", markup=False, soft_wrap=True)
+    return text.getvalue()
+
+
+def _tell(paths: Sequence[str], difference: history.Difference, target: Target) -> None:
+    counts = [
+        f"{len(results)} {word}"
+        for results, word in (
+            (difference.broken, "broken"), (difference.still, "still broken"), (difference.mended, "mended"),
+        )
+        if results
+    ]  # fmt: skip
+    news = News(
+        f"{load(target.data).domain}: {', '.join(counts)}", _news(difference, target), difference.as_data()
+    )
+    for path in paths:
+        tell(path, news)
+
+
+def sabotage_office(office: str, name: str | None, hosts: list[str] | None) -> int:
+    """Every check's positive control, in a lab; then an apply and a plan, which must find nothing left of it."""
+    target = find(office, name)
+    if not target.instance:
+        raise OutpostError(
+            f"{target.name} is no lab, and a sabotage is one", "./outpost verify lab --sabotage"
+        )
+    arguments = [
+        sys.executable, "-m", "pytest", "tests/sabotage", "-m", "slow", "--name", target.instance, "-q", "-n", "5",
+        *(("-k", " or ".join(f"{host}:" for host in hosts)) if hosts else ()),
+    ]  # fmt: skip
+    done = subprocess.run(arguments, cwd=ROOT, env=target.environment, check=False)
+    run.apply(
+        target, watcher=watcher()
+    )  # daemons whose files were changed and changed back load them once more
+    left = run.plan(target, watcher=watcher())
+    if left.changes or left.failed:
+        err.print(
+            f"[bold red]outpost:[/] not everything came back: ./outpost plan {target.name} --name {target.instance}"
+        )
+    return FAILED if done.returncode or left.changes or left.failed else PROVEN

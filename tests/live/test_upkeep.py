@@ -1,0 +1,138 @@
+"""What ages on a running host, and what no file shows: patches, clock, programs, crashes, what waits in the queue."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+import pytest
+from testinfra.host import Host as TestinfraHost
+
+from outpost.office import Host, Office
+from outpost.target import Target
+from tests.live.conftest import reach
+from tests.live.test_base import ruleset, sockets
+
+PATIENCE = (
+    4 * 3600
+)  # seconds that a message may wait before somebody looks; main.cf tells the postmaster then as well
+DAEMONS = {
+    "dns": ("knot",),
+    "mta": ("postfix", "rspamd", "redis-server", "clamav-daemon", "outpost-policy"),
+    "store": ("dovecot", "stunnel@lmtp", "outpost-logins"),
+    "webmail": ("nginx", "php8.4-fpm"),
+}
+
+
+@pytest.mark.control("INP-14")
+@pytest.mark.remedy(
+    "unattended-upgrades installs them at night: its log in /var/log/unattended-upgrades says why it has not; or apt-get upgrade"
+)
+def test_no_security_update_is_pending(host: TestinfraHost) -> None:
+    # the two caches stay in memory: a look must not leave files behind
+    said = host.check_output(
+        "apt-get --simulate --quiet -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= upgrade"
+    )
+    assert re.findall(r"^Inst (\S+) .*Debian-Security", said, re.MULTILINE) == []
+
+
+@pytest.mark.control("TIM-01")
+@pytest.mark.remedy(
+    "chronyc sources on the host shows which time server answers; [time] of the office file names them"
+)
+def test_clock_is_right_to_a_second(host: TestinfraHost) -> None:
+    tracking = host.check_output("chronyc -n -c tracking").split(",")
+    assert tracking[-1] == "Normal", f"not synchronised: {tracking}"
+    assert abs(float(tracking[4])) < 1.0
+
+
+@pytest.mark.control("INP-12")
+def test_listening_programs_lie_at_random_addresses(host: TestinfraHost) -> None:
+    """Programs are position-independent (ELF type 3, DYN) and the kernel uses it."""
+    assert host.check_output("cat /proc/sys/kernel/randomize_va_space") == "2"
+    listening = sorted({program for *_, program in sockets(host) if program})
+    assert listening
+    # a script's interpreter is a fixed program in Debian: it parses no strangers' bytes in C of its own
+    found = host.check_output(
+        f"for name in {' '.join(listening)}; do for process in $(pidof $name); do "
+        "exe=$(readlink /proc/$process/exe); case $exe in */python3*) continue;; esac; "
+        'echo "$exe $(od --address-radix=n --skip-bytes=16 --read-bytes=2 --format=u2 $exe)"; done; done | sort -u'
+    )
+    assert [line.split()[0] for line in found.splitlines() if line.split()[1] != "3"] == []
+
+
+@pytest.mark.control("DOS-12")
+def test_half_open_connections_keep_nobody_out(host: TestinfraHost) -> None:
+    assert host.sysctl("net.ipv4.tcp_syncookies") == 1
+    assert host.sysctl("net.ipv4.tcp_max_syn_backlog") >= 4096
+
+
+@pytest.mark.control("NET-02")
+def test_a_packet_comes_in_where_it_belongs_or_not_at_all(host: TestinfraHost) -> None:
+    rules = json.dumps([entry["rule"]["expr"] for entry in ruleset(host) if "rule" in entry])
+    assert '"flags": ["daddr", "iif"]' in rules
+    assert '"flags": ["saddr", "iif"]' in rules
+    said = host.check_output("sysctl --all --pattern 'net.ipv4.conf.*[.]arp_ignore' 2>/dev/null").splitlines()
+    assert said
+    assert not [line for line in said if not line.endswith("= 1")]
+
+
+@pytest.mark.control("NET-03")
+def test_one_packet_filter_judges_both_families(host: TestinfraHost) -> None:
+    chains = json.loads(host.check_output("nft -j list chains"))["nftables"]
+    filters = {
+        (chain["family"], chain["table"])
+        for chain in (entry["chain"] for entry in chains if "chain" in entry)
+        if chain.get("type") == "filter"
+    }
+    assert filters == {("inet", "outpost")}
+
+
+@pytest.mark.control("AVL-01")
+def test_a_daemon_that_dies_comes_back(host: TestinfraHost, me: Host) -> None:
+    wanted = (*DAEMONS[me.role], "ssh", "unbound")
+    shown = host.check_output(f"systemctl show --property=Id,Restart {' '.join(wanted)}")
+    assert len(shown.split("\n\n")) == len(wanted)
+    assert [block for block in shown.split("\n\n") if "Restart=no" in block] == []
+
+
+@pytest.mark.control("INP-12")
+@pytest.mark.remedy(
+    "coredumpctl or journalctl on the host shows the crash; a parser that crashes is somebody's way in"
+)
+def test_no_daemon_has_crashed_since_the_last_apply(host: TestinfraHost) -> None:
+    """A segmentation fault, an abort or the kernel's out-of-memory killer; what an administrator kills is no crash."""
+    said = host.check_output(
+        "journalctl --boot --quiet --no-pager --output=cat _PID=1 "
+        '--since "@$(stat --format=%Y /var/lib/outpost/applied)"'
+    )
+    assert re.findall(r".*(?:status=(?:4/ILL|6/ABRT|7/BUS|11/SEGV)|oom-kill).*", said) == []
+
+
+# The MTA's queue and its knowledge of the store ---------------------------------------------------------------
+
+
+@pytest.mark.role("mta")
+@pytest.mark.control("TLS-09")
+@pytest.mark.remedy("postqueue -p on the MTA says what each message waits for; postqueue -f tries again")
+def test_nothing_waits_in_the_queue_for_hours(host: TestinfraHost) -> None:
+    now = time.time()
+    waiting = [
+        f"{entry['queue_id']} for {(now - entry['arrival_time']) / 3600:.0f} h: {entry['recipients'][0].get('delay_reason', '')}"
+        for entry in map(json.loads, host.check_output("postqueue -j").splitlines())
+        if now - entry["arrival_time"] > PATIENCE
+    ]
+    assert not waiting, "\n".join(waiting)
+
+
+@pytest.mark.role("mta")
+@pytest.mark.control("DSN-01")
+def test_the_edge_knows_the_stores_mailboxes_and_no_other(
+    host: TestinfraHost, target: Target, office: Office, pytestconfig: pytest.Config
+) -> None:
+    store = reach(target, office, office.with_role("store")[0], pytestconfig.getoption("--via"))
+    known = host.check_output("postmap -s texthash:/etc/postfix/mailboxes")
+    assert sorted(line.split()[0] for line in known.splitlines()) == sorted(
+        store.check_output("doveadm user '*'").split()
+    )

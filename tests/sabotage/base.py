@@ -1,0 +1,189 @@
+"""Sabotage of what every host promises; each runs on one host, and they share the hosts among them."""
+
+from __future__ import annotations
+
+from outpost.attack.weakness import SAVED
+from tests.sabotage.breaking import broken, closed_to_nobody, drop_ins_gone, edited, stopped, written
+
+SSHD = "/etc/ssh/sshd_config.d/00-outpost.conf"
+UNBOUND = "/etc/unbound/unbound.conf"
+NFT = "nft add table inet outpost; nft -f /etc/nftables.conf"
+EXTRA_UNIT = "outpost-sabotage"  # of a program that should not run
+
+SABOTAGES = (
+    # SSH
+    edited(
+        "base", "sshd takes passwords", SSHD, "s/^PasswordAuthentication no/PasswordAuthentication yes/",
+        "base::ssh_accepts_keys_only",
+    ),
+    edited(
+        "base", "sshd offers a cipher in CBC mode", SSHD, "s/^Ciphers /&aes128-cbc,/",
+        "base::ssh_offers_modern_algorithms_only",
+    ),
+    edited(
+        "base", "sshd listens in every zone", SSHD, "/^ListenAddress/d",
+        "base::ssh_listens_in_the_management_zone_only", "base::every_listener_belongs_to_the_role_contract",
+        activate="systemctl restart ssh",
+    ),
+    stopped("base", "ssh.service", red=("base::every_listener_of_the_role_contract_is_there",)),
+    # Packet filter and kernel
+    broken(
+        "base", "the packet filter lets everything through",
+        "for chain in inbound outbound forward; do nft chain inet outpost $chain '{ policy accept; }'; done",
+        "base::packet_filter_drops_what_no_flow_allows", "base::live_packet_filter_is_the_one_on_disk_rule_by_rule",
+        undo=NFT,
+    ),
+    broken(
+        "base", "somebody has opened a port for a moment",
+        "for chain in inbound outbound; do nft insert rule inet outpost $chain tcp dport 8080 accept comment '\"trial\"'; done",
+        "base::packet_filter_allows_exactly_the_offices_flows", "base::live_packet_filter_is_the_one_on_disk_rule_by_rule",
+        undo=NFT,
+    ),
+    broken(
+        "base", "the packet filter does not come up with the host", "systemctl disable nftables",
+        "base::packet_filter_comes_up_with_the_host", undo="systemctl enable nftables",
+    ),
+    broken(
+        "base", "the host is a router", "sysctl -w net.ipv4.ip_forward=1", "base::host_does_not_forward_between_its_zones",
+        undo="sysctl --system",
+    ),
+    broken(
+        "base", "the kernel follows a neighbour's redirects", "sysctl -w net.ipv4.conf.lo.accept_redirects=1",
+        "base::neighbours_cannot_redirect_the_hosts_traffic", undo="sysctl -w net.ipv4.conf.lo.accept_redirects=0",
+    ),
+    edited(
+        "base", "an unused file system may load again", "/etc/modprobe.d/outpost.conf", "0,/^install/{/^install/d}",
+        "hardening::unused_kernel_modules_do_not_load",
+    ),
+    # Names and time
+    edited(
+        "base", "the resolver believes what it hears", UNBOUND,
+        's/"validator iterator"/"iterator"/; s/^( *)(qname-minimisation|serve-expired|hide-version|harden-dnssec-stripped): yes'
+        r"/\1\2: no/; s/^( *)hide-version: no/&\n\1val-permissive-mode: yes/",
+        "base::resolver_validates_the_offices_own_names", "base::resolver_is_strict_and_keeps_answers_for_a_cut_line",
+        activate="systemctl restart unbound",
+    ),
+    edited(
+        "webmail", "the resolver serves whoever asks", UNBOUND, "s/interface: 127.0.0.1/interface: 0.0.0.0/",
+        "base::resolver_serves_this_host_only", activate="systemctl restart unbound",
+    ),
+    broken(
+        "base", "the office's hosts are looked up in the DNS",
+        f"cat /etc/hosts > {SAVED}/hosts; grep -v mta {SAVED}/hosts > /etc/hosts",
+        "base::office_hosts_are_found_without_the_dns", undo=f"cat {SAVED}/hosts > /etc/hosts",
+    ),
+    edited(
+        "base", "the clock follows a server that is not there", "/etc/chrony/chrony.conf", "s/^server [^ ]+/server 192.0.2.1/",
+        "base::clock_follows_its_sources", "upkeep::clock_is_right_to_a_second", activate="systemctl restart chrony",
+    ),
+    # Packages, accounts, logs, keys
+    edited(
+        "base", "security upgrades wait for somebody", "/etc/apt/apt.conf.d/52outpost-unattended",
+        's/Unattended-Upgrade "1"/Unattended-Upgrade "0"/', "base::security_upgrades_install_themselves",
+    ),
+    edited(
+        "base", "security upgrades come in office hours", "/etc/systemd/system/apt-daily-upgrade.timer.d/outpost.conf",
+        r"s/^OnCalendar=.*[0-9].*/OnCalendar=*-*-* 11:11/", "hardening::security_upgrades_come_in_their_hours",
+        activate="systemctl daemon-reload",
+    ),
+    broken(
+        "base", "an archive without signatures",
+        written("/etc/apt/sources.list.d/trial.list", r"deb [trusted=yes] http://archive.invalid/ stable main\n"),
+        "base::packages_come_from_signed_archives_only", undo="rm -f /etc/apt/sources.list.d/trial.list",
+    ),
+    broken(
+        "base", "a second mail server",
+        r"printf '\nPackage: exim4-daemon-light\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n"
+        r"Maintainer: nobody\nDescription: trial\n' >> /var/lib/dpkg/status",
+        "base::no_mail_server_but_the_roles", keeps=("/var/lib/dpkg/status",),
+    ),
+    broken(
+        "base", "the journal is gone with the next restart", "mv /var/log/journal /var/log/journal.away",
+        "base::journal_survives_a_restart", undo="rm -rf /var/log/journal; mv /var/log/journal.away /var/log/journal",
+    ),
+    closed_to_nobody(
+        "mta", "everybody on the host reads its keys", "/etc/outpost/tls/host.key /etc/outpost/tls/public.key", "0644", "0640",
+        "base::certificate_keys_are_private_and_match",
+    ),
+    broken(
+        "base", "the host has another name", f"hostname > {SAVED}/name; hostname somebody.invalid",
+        "base::host_knows_its_name", undo=f'hostname "$(cat {SAVED}/name)"',
+    ),
+    broken(
+        "base", "a unit has failed", f"systemd-run --quiet --wait --unit={EXTRA_UNIT} false || true",
+        "base::no_unit_has_failed", undo=f"systemctl reset-failed {EXTRA_UNIT}",
+    ),
+    broken(
+        "base", "a daemon may take all memory and every process",
+        written("/etc/systemd/system/unbound.service.d/zz-trial.conf", r"[Service]\nMemoryMax=infinity\nTasksMax=infinity\n"),
+        "hardening::no_daemon_may_take_the_whole_host",
+        undo="rm -f /etc/systemd/system/unbound.service.d/zz-trial.conf", activate="systemctl daemon-reload",
+    ),
+    drop_ins_gone("base", "unbound.service", red=("hardening::every_listening_unit_is_in_a_sandbox",)),
+    edited(
+        "base", "a session leaves files that everybody reads", "/etc/profile.d/outpost.sh", "s/umask .*/umask 022/",
+        "hardening::a_session_leaves_no_memory_on_the_disk",
+    ),
+    edited(
+        "base", "a service account has a password", "/etc/shadow", "s/^nobody:[^:]*/nobody:$y$j9T$trial$trial/",
+        "hardening::only_known_accounts_can_log_in",
+    ),
+    # Upkeep
+    broken(
+        "base", "security updates that nobody installs",
+        written("/etc/apt/preferences.d/trial", r"Package: *\nPin: release l=Debian-Security\nPin-Priority: 1001\n"),
+        "upkeep::no_security_update_is_pending", undo="rm -f /etc/apt/preferences.d/trial",
+    ),
+    broken(
+        "ns1", "a program at a fixed address listens",
+        "cp $(readlink -f /usr/bin/python3) /usr/local/bin/trial; systemd-run --quiet --unit=outpost-sabotage /usr/local/bin/trial -c "
+        "'import socket, time\nheld = socket.create_server((\"127.0.0.9\", 8080))\ntime.sleep(600)'; sleep 1",
+        "upkeep::listening_programs_lie_at_random_addresses", undo="systemctl stop outpost-sabotage; rm -f /usr/local/bin/trial",
+    ),
+    broken(
+        "base", "half-open connections fill the host", "sysctl -w net.ipv4.tcp_syncookies=0",
+        "upkeep::half_open_connections_keep_nobody_out", undo="sysctl -w net.ipv4.tcp_syncookies=1",
+    ),
+    broken(
+        "base", "an address answers on every interface", "sysctl -w net.ipv4.conf.lo.arp_ignore=0",
+        "upkeep::a_packet_comes_in_where_it_belongs_or_not_at_all", undo="sysctl -w net.ipv4.conf.lo.arp_ignore=1",
+    ),
+    broken(
+        "base", "a second packet filter for one family", "nft add table ip trial; nft add chain ip trial input '{ type filter hook input priority 0; }'",
+        "upkeep::one_packet_filter_judges_both_families", undo="nft delete table ip trial",
+    ),
+    broken(
+        "base", "a daemon that dies stays dead",
+        written("/etc/systemd/system/unbound.service.d/zz-trial.conf", r"[Service]\nRestart=no\n"),
+        "upkeep::a_daemon_that_dies_comes_back",
+        undo="rm -f /etc/systemd/system/unbound.service.d/zz-trial.conf", activate="systemctl daemon-reload",
+    ),
+    broken(
+        "base", "a program has crashed",
+        f"systemd-run --quiet --wait --unit={EXTRA_UNIT} sh -c 'kill -SEGV $$' || true",
+        "upkeep::no_daemon_has_crashed_since_the_last_apply",
+        # the journal keeps it: what counts is after the last apply
+        undo=f"systemctl reset-failed {EXTRA_UNIT}; sleep 1.5; touch /var/lib/outpost/applied",
+    ),
+    # Certificates
+    broken(
+        "webmail", "a certificate of nobody's making, for another name, for a day",
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=somebody.invalid -addext subjectAltName=DNS:somebody.invalid "
+        "-keyout /etc/outpost/tls/public.key -out /etc/outpost/tls/public.pem 2>/dev/null",
+        "certificates::every_service_shows_the_hosts_current_key",
+        "certificates::every_certificate_has_the_name_and_a_chain_that_is_trusted",
+        "certificates::every_certificate_is_strong_and_valid_for_three_weeks",
+        "certificates::certificates_come_from_where_the_office_says",
+        keeps=("/etc/outpost/tls/public.key", "/etc/outpost/tls/public.pem"), activate="systemctl restart nginx",
+    ),
+    broken(
+        "webmail", "nobody renews the certificate", "systemctl stop outpost-certificate.timer",
+        "certificates::renewal_runs_by_a_timer_and_did_not_fail", undo="systemctl start outpost-certificate.timer",
+    ),
+    broken(
+        "webmail", "the ACME client reads the keys",
+        "chmod o+x /etc/outpost /etc/outpost/tls /etc/outpost/acme; chmod o+r /etc/outpost/tls/public.key /etc/outpost/acme/public.key",
+        "certificates::the_client_that_talks_to_the_authority_cannot_read_the_key",
+        keeps=("/etc/outpost/tls", "/etc/outpost/acme"),
+    ),
+)  # fmt: skip

@@ -1,0 +1,161 @@
+"""Which host each sabotage goes to, and how many of the checks have been seen to fail."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+from outpost.office import Host, Office, load
+from outpost.verification import chosen_target
+from tests.sabotage.breaking import Check
+from tests.sabotage.table import LIVE, SABOTAGES, SPARED, file_of, function, meant, variant
+
+RED = "red"  # property of a report: what was seen to fail
+
+
+def hosts_of(office: Office) -> list[Host]:
+    """The host of each sabotage: the first of its role or the one that it names; what any host does goes to the idlest."""
+    busy: Counter[str] = Counter()
+    chosen: dict[int, Host] = {}
+    for number, sabotage in sorted(enumerate(SABOTAGES), key=lambda each: each[1].switch.role == "base"):
+        role = sabotage.switch.role
+        candidates = [host for host in office.hosts if role in ("base", host.role, host.name)]
+        chosen[number] = (
+            min(candidates, key=lambda host: busy[host.name]) if role == "base" else candidates[0]
+        )
+        busy[chosen[number].name] += 1
+    return [chosen[number] for number in range(len(SABOTAGES))]
+
+
+class ByHost(LoadScopeScheduling):  # type: ignore[misc]  # xdist is untyped
+    """xdist's order of work: one host's sabotages one after the other, hosts side by side."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.partition("[")[2].partition(":")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByHost:
+    """Whatever --dist says."""
+    return ByHost(config, log)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test a sabotage, named after its host."""
+    if "sabotage" not in metafunc.fixturenames:
+        return
+    office = load(chosen_target(metafunc.config).data)
+    metafunc.parametrize(
+        ("sabotage", "victim"),
+        [
+            pytest.param(sabotage, host, id=f"{host.name}: {sabotage.what}")
+            for sabotage, host in zip(SABOTAGES, hosts_of(office), strict=True)
+        ],
+    )
+
+
+@dataclass
+class Listed:
+    """A plugin that hears which checks there are, or how they ended.
+
+    Attributes:
+        aims: Only these; all of them where it is None.
+    """
+
+    host: str = ""
+    aims: tuple[Check, ...] | None = None
+    outcomes: dict[Check, str] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave only what is meant."""
+        kept = []
+        for item in items:
+            me = item.callspec.params["me"].name if hasattr(item, "callspec") else ""
+            check = variant(item.nodeid, me)
+            if self.aims is None or meant(check, self.aims):
+                kept.append(item)
+                self.outcomes[check] = "not run"
+        items[:] = kept
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """The worst of a check's phases counts."""
+        check = variant(report.nodeid, self.host)
+        if report.when == "call" or not report.passed:
+            self.outcomes[check] = report.outcome
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            self.said.append(f"{check}: {str(getattr(crash, 'message', report.longrepr))[:400]}")
+
+
+def seen_of(heard: Listed, config: pytest.Config, *options: str) -> Listed:
+    """Run or list live checks in a pytest of their own, against the same office."""
+    target = chosen_target(config)
+    files = sorted({str(LIVE)} if heard.aims is None else {file_of(aim) for aim in heard.aims})
+    arguments = [
+        *files, "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "--office", str(target.directory),
+        *(("--name", target.instance) if target.instance else ()),
+        *(("--host", heard.host) if heard.host else ()), *options,
+    ]  # fmt: skip
+    pytest.main(arguments, plugins=[heard])
+    return heard
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many checks have been seen to fail.
+
+    Attributes:
+        missing: Checks that no sabotage has turned red.
+        spared: Checks that none can, in the lab.
+    """
+
+    known: int
+    missing: tuple[Check, ...]
+    spared: tuple[Check, ...]
+
+    def __str__(self) -> str:
+        wanted = self.known - len(self.spared)
+        seen = wanted - len(self.missing)
+        return f"{seen} of {wanted} checks: {100 * seen / max(1, wanted):.1f} %"
+
+
+SHARE = pytest.StashKey[Share]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Add up; a check that no sabotage has turned red fails a whole run."""
+    config = session.config
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if hasattr(config, "workerinput") or config.option.collectonly or not reporter or exitstatus > 1:
+        return
+    reports = [report for kind in ("passed", "failed") for report in reporter.stats.get(kind, [])]
+    red = {check for report in reports for check in dict(report.user_properties).get(RED, ())}
+    with contextlib.redirect_stdout(io.StringIO()):
+        known = set(seen_of(Listed(), config, "--collect-only").outcomes)
+    spared = {check for check in known if function(check) in SPARED}
+    share = config.stash[SHARE] = Share(
+        len(known), tuple(sorted(known - spared - red)), tuple(sorted(spared))
+    )
+    if share.missing and not config.option.keyword:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The share of checks that have been seen to fail; after a whole run what is missing, by name."""
+    share = config.stash.get(SHARE, None)
+    if share is None:
+        return
+    terminalreporter.section("checks that have been seen to fail")
+    for check in () if config.option.keyword else share.missing:
+        terminalreporter.write_line(f"never seen to fail: {check}", red=True)
+    for check in share.spared:
+        terminalreporter.write_line(f"not in the lab: {check}: {SPARED[function(check)]}")
+    terminalreporter.write_line(str(share), green=not share.missing, red=bool(share.missing), bold=True)

@@ -1,0 +1,78 @@
+"""Sabotage of the name servers. The second one's copy of the zone is spoilt where that shows the same: it fetches it anew."""
+
+from __future__ import annotations
+
+from tests.sabotage.breaking import broken, closed_to_nobody, edited
+
+KNOT = "/etc/knot/knot.conf"
+ZONE = "zone=$(knotc zone-status | grep -v arpa | grep -o '^[[]po[^]]*\\|^[[][^]]*' | tr -d '[' | grep -v arpa | head -1)"
+SETTLED = "for turn in 1 2 3 4 5 6 7 8 9 10; do knotc status >/dev/null 2>&1 && break; sleep 0.5; done"
+RESTART = f"systemctl restart knot; {SETTLED}; sleep 1"
+SIGN = "knotc reload; knotc -b zone-sign"
+
+SABOTAGES = (
+    broken(
+        "ns2", "a name server's copy of the zone is spoilt",
+        f"{ZONE}; knotc zone-begin $zone; knotc zone-unset $zone _25._tcp.mta TLSA; knotc zone-unset $zone _dmarc TXT; "
+        "knotc zone-unset $zone @ CDS; knotc zone-set $zone trial 300 A 192.0.2.1; knotc zone-commit $zone",
+        "dns::every_record_of_the_model_is_served", "dns::nothing_is_served_that_the_model_does_not_know",
+        "dns::the_parent_is_told_which_key_to_trust", "dns::servers_hold_the_same_version",
+        undo=f"{ZONE}; knotc -b zone-retransfer $zone",
+    ),
+    broken(
+        "ns2", "a name server has no TLSA records",
+        f"{ZONE}; knotc zone-begin $zone; knotc zone-unset $zone _25._tcp.mta TLSA; knotc zone-commit $zone",
+        "certificates::every_name_server_shows_the_current_key_and_the_next",
+        undo=f"{ZONE}; knotc -b zone-retransfer $zone", looked_at="mta",
+    ),
+    edited(
+        "ns1", "the server's own resolver does not validate", "/etc/unbound/unbound.conf", 's/"validator iterator"/"iterator"/',
+        "dns::each_zone_is_proven_from_the_trust_anchor", activate="systemctl restart unbound",
+    ),
+    edited(
+        "ns2", "the server listens on one address too few", KNOT, "0,/^ *listen:/{/^ *listen:/d}",
+        "dns::server_answers_on_each_of_its_addresses", activate=RESTART,
+    ),
+    edited(
+        "ns1", "signatures for two days, and expensive denials", KNOT,
+        "s/rrsig-lifetime: .*/rrsig-lifetime: 2d/; s/rrsig-refresh: .*/rrsig-refresh: 1d/; s/nsec3-iterations: 0/nsec3-iterations: 5/; "
+        "s/nsec3-salt-length: 0/nsec3-salt-length: 8/",
+        "dns::zone_is_signed_by_its_own_keys_for_days_to_come",
+        "dns::missing_names_are_denied_without_salt_or_extra_rounds",
+        activate=SIGN,
+    ),
+    broken(
+        "ns2", "the server answers for names that are not the office's",
+        r"printf '$ORIGIN example.com.\n@ 60 SOA ns hostmaster 1 60 60 60 60\n@ 60 NS ns\nns 60 A 192.0.2.1\n@ 60 A 192.0.2.1\n' "
+        r"> /var/lib/knot/trial.zone; printf '  - domain: example.com\n    file: /var/lib/knot/trial.zone\n    zonefile-load: whole\n"
+        rf"    master: []\n' >> {KNOT}; chown knot: /var/lib/knot/trial.zone",
+        "dns::foreign_names_are_refused", keeps=(KNOT,), activate=RESTART, undo="rm -f /var/lib/knot/trial.zone",
+    ),
+    edited(
+        "ns2", "anybody may copy the zone", KNOT,
+        r"s/^acl:/&\n  - id: anybody\n    address: [ 0.0.0.0\/0, ::\/0 ]\n    action: transfer/; s/^    acl: \[ /&anybody, /",
+        "dns::zone_transfer_needs_the_key", activate=RESTART,
+    ),
+    edited(
+        "ns2", "the zone is not loaded", KNOT, r"/^zone:/,$d", "dns::question_for_everything_gets_one_record_set",
+        activate=RESTART,
+    ),
+    edited(
+        "ns2", "neither cookies nor rate limits", KNOT, "/^ *global-module:/d", "dns::server_offers_cookies",
+        "dns::floods_of_questions_are_limited", activate=RESTART,
+    ),
+    edited(
+        "ns2", "the server tells what it is", KNOT, 's/^ *(identity|version): ""/    \\1: "trial"/',
+        "dns::server_tells_neither_version_nor_name", activate=RESTART,
+    ),
+    closed_to_nobody(
+        "ns2", "everybody on the host reads the transfer key", "/etc/knot/tsig.conf", "0644", "0640",
+        "dns::keys_are_readable_by_the_server_only",
+    ),
+    edited(
+        "ns1", "a host's key writes any name", KNOT,
+        "/^ *update-(type|owner|owner-match|owner-name):/d",
+        "certificates::the_hosts_key_writes_its_own_challenges_and_nothing_else", activate="knotc reload",
+        looked_at="webmail",
+    ),
+)  # fmt: skip

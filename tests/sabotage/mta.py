@@ -1,0 +1,195 @@
+"""Sabotage of the MTA. What a sabotaged host accepts goes to `discard`: no virus ends in a mailbox."""
+
+from __future__ import annotations
+
+from outpost.attack import weakness
+from tests.sabotage.breaking import (
+    Sabotage,
+    broken,
+    closed_to_nobody,
+    drop_ins_gone,
+    edit,
+    edited,
+    stopped,
+    unit_laid_bare,
+)
+
+MAIN, MASTER = "/etc/postfix/main.cf", "/etc/postfix/master.cf"
+POSTFIX = "postfix reload && sleep 1"
+UNITS = ("postfix.service", "rspamd.service", "redis-server.service", "clamav-daemon.service")
+OLD_TLS = "/etc/postfix/trial"
+
+
+def postfix(what: str, *red: str, entries: tuple[str, ...] = (), **settings: str) -> Sabotage:
+    """Settings of Postfix."""
+    return Sabotage(what, weakness.postfix(*entries, **settings), red)
+
+
+SABOTAGES = (
+    # The host
+    stopped("mta", *UNITS, red=("mta::daemon_runs_and_comes_up_with_the_host",)),
+    stopped("mta", "postfix.service", red=("defences::endless_commands_end_in_an_error_or_the_end",)),
+    drop_ins_gone("mta", *UNITS, red=("mta::daemon_runs_in_a_sandbox", "hardening::every_listening_unit_is_in_a_sandbox")),
+    postfix(
+        "a setting that Postfix does not know", "mta::postfix_finds_nothing_wrong_with_its_configuration",
+        no_such_setting="yes",
+    ),
+    broken(
+        "mta", "Postfix outside its chroot", "postconf -F '*/*/chroot=n'",
+        "mta::what_parses_strangers_words_is_unprivileged_and_chrooted", keeps=(MASTER,),
+    ),
+    postfix(
+        "every account on the host sends mail", "mta::a_filter_that_was_broken_into_cannot_send_mail",
+        authorized_submit_users="static:anyone", virtual_transport="discard:",
+    ),
+    # Who gets mail
+    postfix(
+        "every recipient is taken", "mta::unknown_recipient_is_refused_at_once_and_told_nothing_else",
+        "mta::guessing_addresses_ends_after_ten_errors", virtual_mailbox_maps="static:taken",
+    ),
+    postfix("no recipient is known", "mta::every_address_of_the_office_is_known", virtual_mailbox_maps="inline:{nobody@invalid=x}"),
+    postfix("an open relay", "mta::stranger_cannot_relay", smtpd_relay_restrictions="permit, reject"),
+    # Who sends
+    postfix(
+        "senders are not looked at", "mta::nobody_outside_writes_in_the_offices_name",
+        "mta::peers_names_are_believed_from_their_relays_only", "mta::an_address_has_one_at_sign",
+        "defences::who_cannot_be_answered_is_not_listened_to",
+        smtpd_sender_restrictions="", smtpd_helo_restrictions="",
+    ),
+    postfix("envelopes as anybody writes them", "mta::envelopes_follow_the_rfc", strict_rfc821_envelopes="no"),
+    postfix("no EHLO is needed", "mta::helo_is_required", smtpd_helo_required="no"),
+    postfix("a bounce to many", "mta::a_bounce_has_one_recipient", smtpd_data_restrictions=""),
+    postfix(
+        "everything Postfix can do is offered to strangers", "mta::strangers_get_no_delivery_notifications",
+        "mta::strangers_are_offered_nothing_but_delivery", "mta::who_speaks_something_else_is_cut_off",
+        smtpd_discard_ehlo_keywords="", disable_vrfy_command="no", smtpd_forbidden_commands="",
+    ),
+    postfix(
+        "messages of any size", "mta::a_message_too_large_is_refused_before_it_is_sent",
+        "mta::the_scanner_reads_more_than_postfix_takes", message_size_limit="1000000000", queue_minfree="0",
+    ),
+    postfix(
+        "a bare line feed ends a line", "mta::a_bare_line_feed_ends_no_message", smtpd_forbid_bare_newline="no",
+        virtual_transport="discard:",
+    ),
+    postfix("who talks first is welcome", "mta::who_talks_before_the_greeting_is_no_mail_server", postscreen_greet_action="ignore"),
+    postfix("guesses without end", "mta::guessing_addresses_ends_after_ten_errors", smtpd_hard_error_limit="1000"),
+    # What it carries
+    postfix(
+        "nothing is looked into", "mta::a_virus_is_refused_in_the_session", "mta::a_virus_from_inside_is_refused_as_well",
+        "mta::spam_is_refused_in_the_session", "mta::nothing_passes_while_a_filter_is_down",
+        "defences::nobody_outside_writes_the_offices_name_into_from",
+        "defences::peers_names_in_from_are_believed_from_their_relays_only",
+        "defences::a_login_owns_from_and_sender_as_well", "defences::what_runs_or_cannot_be_scanned_is_refused",
+        "defences::users_are_told_the_same", "defences::headers_without_end_are_refused",
+        "defences::parts_within_parts_without_end_are_refused", "defences::a_bounce_of_what_was_never_sent_is_refused",
+        "defences::a_message_that_goes_round_is_stopped",
+        smtpd_milters="", virtual_transport="discard:", hopcount_limit="1000",
+    ),
+    # Links
+    broken(
+        "mta", "who comes in the users' name is not asked for a certificate",
+        edit(MASTER, "s/smtpd_tls_req_ccert=yes/smtpd_tls_req_ccert=no/")
+        + "; postconf -e 'submission_client_restrictions=permit, reject' submission_sender_restrictions=permit",
+        "mta::users_mail_comes_with_the_stores_certificate_or_not_at_all", "mta::a_login_owns_its_sender_addresses",
+        "mta::without_a_login_the_store_sends_for_its_own_users_only", keeps=(MAIN, MASTER), activate=POSTFIX,
+    ),
+    edited(
+        "mta", "a user names any number of recipients", MASTER, "s/smtpd_recipient_limit=.*/smtpd_recipient_limit=1000/",
+        "mta::a_user_names_so_many_recipients_and_no_more", activate=POSTFIX,
+    ),
+    edited(
+        "mta", "peers may speak in clear text", MASTER, "s/smtpd_tls_security_level=encrypt/smtpd_tls_security_level=may/",
+        "mta::a_peers_listener_speaks_with_its_relays_and_in_no_clear_text", activate=POSTFIX,
+    ),
+    edited(
+        "mta", "mail to peers goes in clear text where it must", "/etc/postfix/tls_policy", r"s/\b(secure|dane-only)\b/may/",
+        "mta::mail_to_peers_waits_rather_than_travel_unproven",
+    ),
+    postfix("the store need not prove itself", "mta::delivery_proves_the_store_and_itself", lmtp_tls_security_level="encrypt"),
+    postfix("DANE is not looked at", "mta::the_internet_is_reached_by_dane_where_it_has_it", smtp_tls_security_level="may"),
+    broken(
+        "mta", "TLS as it was twenty years ago, with a certificate for another name",
+        f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=somebody.invalid -keyout {OLD_TLS}.key -out {OLD_TLS}.pem "
+        f"2>/dev/null; postconf -e smtpd_tls_chain_files={OLD_TLS}.key,{OLD_TLS}.pem smtpd_tls_protocols= smtpd_tls_exclude_ciphers= "
+        "tls_config_name= tls_config_file=none tls_high_cipherlist=ALL:@SECLEVEL=0",
+        "mta::weak_offers_are_refused", "mta::strangers_see_the_certificate_of_the_hosts_name",
+        keeps=(MAIN,), activate=POSTFIX, undo=f"rm -f {OLD_TLS}.key {OLD_TLS}.pem",
+    ),
+    postfix("no TLS for strangers", "mta::good_offers_are_taken", smtpd_tls_security_level="none"),
+    broken(
+        "mta", "a peer shows a certificate that is not the expected one",
+        edit("/etc/postfix/tls_policy", r"s/secure.*/secure match=somebody.invalid/")
+        + "; postfix reload; sleep 1; postsuper -d ALL deferred 2>/dev/null; domain=$(awk '!/^#/ { print $1; exit }' "
+        "/etc/postfix/transport); printf 'Subject: trial\\n\\nx\\n' | sendmail -f '<>' \"trial@$domain\"; "
+        "for turn in $(seq 60); do postqueue -j | grep -q delay_reason && break; sleep 0.5; done; "
+        "find /var/spool/postfix/deferred -type f -exec sed -i -E 's/T[0-9]{10} /T1000000000 /' {} +",
+        "mta::no_mail_waits_for_a_next_hop_that_cannot_prove_itself", "upkeep::nothing_waits_in_the_queue_for_hours",
+        keeps=("/etc/postfix/tls_policy",),
+        undo="postsuper -d ALL deferred",
+    ),
+    # Signatures
+    closed_to_nobody(
+        "mta", "everybody on the host reads the signing keys", "/etc/rspamd/dkim/*.key", "0644", "0640",
+        "mta::the_signing_keys_are_two_and_private",
+    ),
+    Sabotage(
+        "only one From is signed",
+        weakness.rspamd("oversigning", dkim_signing='sign_headers = "from:to:subject:date";'),
+        ("mta::nobody_adds_a_second_from_or_subject_to_what_was_signed",),
+    ),
+    edited(
+        "mta", "a key signs that nobody can look up", "/etc/rspamd/local.d/dkim_signing.conf",
+        r's/(selector = ")[^"]*rsa"/\1trial"/', "mta::the_keys_that_sign_are_published",
+    ),
+    Sabotage(
+        "nobody asks the senders' domains",
+        weakness.rspamd("SPF, DKIM, DMARC and ARC", **dict.fromkeys(("spf", "dkim", "dmarc", "arc"), "enabled = false;")),
+        ("mta::senders_domains_are_asked_whether_it_was_they",),
+    ),
+    edited(
+        "mta", "what a stranger writes in our name stays", "/etc/rspamd/local.d/milter_headers.conf", '/"?Authentication-Results"? = 0/d',
+        "mta::what_strangers_say_of_their_own_authenticity_goes",
+    ),
+    stopped("mta", "outpost-dmarc-reports.timer", red=("mta::domains_are_told_daily_what_was_sent_in_their_name",)),
+    postfix("a bounce carries the message", "mta::a_bounce_carries_no_more_than_headers", bounce_size_limit="50000"),
+    edited(
+        "mta", "the users' machines are named to the world", MASTER, "s/smtpd_hide_client_session=yes/smtpd_hide_client_session=no/",
+        "mta::a_users_machine_is_not_named_to_the_world",
+    ),
+    postfix(
+        "commands may run ahead", "mta::commands_do_not_run_ahead_of_their_answers", smtpd_forbid_unauth_pipelining="no",
+        smtpd_data_restrictions="", virtual_transport="discard:",
+    ),
+    edited(
+        "mta", "a mailbox that the edge does not know", "/etc/postfix/mailboxes", "0,/@/{/@/d}",
+        "upkeep::the_edge_knows_the_stores_mailboxes_and_no_other",
+    ),
+    # Rates, room, budgets
+    stopped(
+        "mta", "outpost-policy.service",
+        red=(
+            "defences::postfix_goes_on_while_the_policy_service_is_down",
+            "defences::a_large_message_to_many_destinations_is_more_than_the_line_carries",
+        ),
+    ),
+    unit_laid_bare("mta", "outpost-policy.service", "defences::the_policy_service_runs_in_a_sandbox"),
+    postfix(
+        "the alarm door takes mail for anybody", "defences::the_alarm_door_takes_mail_for_the_postmaster_only",
+        alarm_recipient_restrictions="permit", smtpd_relay_restrictions="permit, reject",
+    ),
+    stopped("mta", "outpost-shaping.service", red=("defences::mail_leaves_below_the_rate_of_the_line",)),
+    # Floods
+    postfix(
+        "commands of any length", "defences::endless_commands_end_in_an_error_or_the_end[EHLO ]", line_length_limit="100000"
+    ),
+    postfix(
+        "a client gets what it wants", "defences::one_client_gets_so_much_and_no_more",
+        smtpd_client_connection_count_limit="0",
+    ),
+    edited(
+        "mta", "users behind one address are counted as one", MASTER, "/^ *-o smtpd_client_(message|recipient)_rate_limit=0/d",
+        "defences::users_behind_one_address_are_counted_by_login",
+    ),
+    postfix("an alias without end", "defences::one_message_does_not_become_many", virtual_alias_expansion_limit="100000"),
+)  # fmt: skip

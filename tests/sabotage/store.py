@@ -1,0 +1,134 @@
+"""Sabotage of the store."""
+
+from __future__ import annotations
+
+from tests.sabotage.breaking import (
+    broken,
+    closed_to_nobody,
+    drop_ins_gone,
+    edit,
+    edited,
+    stopped,
+    unit_laid_bare,
+)
+
+DOVECOT, OPENSSL, STUNNEL = "/etc/dovecot/dovecot.conf", "/etc/dovecot/openssl.cnf", "/etc/stunnel/lmtp.conf"
+RESTART = "systemctl restart dovecot; for turn in $(seq 40); do doveadm who >/dev/null 2>&1 && break; sleep 0.25; done"
+DOOR = "systemctl restart stunnel@lmtp; sleep 1"
+OLD_TLS, TRUSTED = "/etc/dovecot/trial", "/etc/outpost/tls/ca.pem"
+
+SABOTAGES = (
+    # Who gets in
+    edited(
+        "store", "the delivery port takes anybody", STUNNEL, "/^(requireCert|verifyChain|checkHost|CAfile)/d",
+        "store::delivery_is_refused_without_a_certificate",
+        "store::delivery_is_refused_with_a_certificate_of_a_foreign_authority",
+        "store::delivery_is_refused_to_the_offices_hosts_that_are_no_mta", activate=DOOR,
+    ),
+    edited(
+        "store", "anybody asks who has room", STUNNEL, "/^(requireCert|verifyChain|checkHost|CAfile)/d",
+        "defences::the_store_tells_this_host_and_no_other_whether_a_mailbox_has_room", activate=DOOR, looked_at="mta",
+    ),
+    stopped(
+        "store", "dovecot.service", "stunnel@lmtp.service",
+        red=(
+            "store::the_mta_delivers_to_mailboxes_and_is_told_at_once_of_unknown_ones", "store::it_comes_back_by_itself",
+            "store::what_strangers_send_is_read_without_root",
+        ),
+    ),
+    broken(
+        "store", "services in clear text",
+        "systemd-run --quiet --unit=outpost-sabotage python3 -c 'import socket, time\n"
+        "held = [socket.create_server((\"::\", port), family=socket.AF_INET6, dualstack_ipv6=True) for port in (110, 143, 587, 995, 2000)]\n"
+        "time.sleep(600)'; sleep 1",
+        "store::no_clear_text_port_is_open", "base::every_listener_belongs_to_the_role_contract",
+        undo="systemctl stop outpost-sabotage",
+    ),
+    edited(
+        "store", "passwords in clear text", DOVECOT, r"s/^ssl = required/ssl = yes\nauth_allow_cleartext = yes/",
+        "store::managesieve_takes_no_password_before_tls", activate=RESTART,
+    ),
+    edited(
+        "store", "another way to log in", DOVECOT, "s/^auth_mechanisms = plain/auth_mechanisms = plain login/",
+        "store::submission_wants_a_login_and_offers_plain_only", activate=RESTART,
+    ),
+    edited(
+        "store", "the answer tells whether an account exists", DOVECOT,
+        r"/^passdb nobody/,/^}/s/^( *)static_password = .*/\1fields {\n\1  nopassword = yes\n\1  reason = no such account\n\1}/",
+        "store::a_wrong_password_and_an_unknown_user_get_the_same_answer", activate=RESTART,
+    ),
+    edited(
+        "store", "a login from anywhere", DOVECOT, "/^ *allow_real_nets = /d",
+        "store::a_login_needs_a_certificate_or_the_users_network",
+    ),
+    # Encryption
+    broken(
+        "store", "TLS as it was twenty years ago",
+        f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=store.invalid -keyout {OLD_TLS}.key -out {OLD_TLS}.pem "
+        f"2>/dev/null; cat {OLD_TLS}.pem >> {TRUSTED}; printf '' > {OPENSSL}; "
+        + edit(
+            DOVECOT,
+            f"s#/etc/outpost/tls/(public|host)[.](pem|key)#{OLD_TLS}.\\2#; s/^ssl_min_protocol = .*/ssl_min_protocol = ANY/; "
+            "s/^ssl_cipher_list = .*/ssl_cipher_list = ALL:@SECLEVEL=0/",
+        ),
+        "store::weak_offers_are_refused", "store::users_see_the_public_certificate_and_hosts_the_internal_one",
+        keeps=(DOVECOT, OPENSSL, TRUSTED), activate=RESTART, undo=f"rm -f {OLD_TLS}.key {OLD_TLS}.pem",
+    ),
+    edited(
+        "store", "nothing newer than TLS 1.2", OPENSSL, r"s/^MinProtocol.*/&\nMaxProtocol = TLSv1.2/",
+        "store::a_current_client_gets_tls_1_3", activate=RESTART,
+    ),
+    edited(
+        "store", "the greeting names the software", DOVECOT, "s/^login_greeting = .*/login_greeting = Dovecot ready/",
+        "store::greetings_name_no_software", activate=RESTART,
+    ),
+    # Accounts and mailboxes
+    broken(
+        "store", "a setting that Dovecot does not know", f"echo 'no_such_setting = yes' >> {DOVECOT}",
+        "store::the_configuration_is_accepted_without_a_warning", keeps=(DOVECOT,),
+    ),
+    edited(
+        "store", "a password hash of yesterday", "/etc/dovecot/users", r"0,/\{ARGON2ID\}\$argon2id/s//{SHA512-CRYPT}$6/",
+        "store::accounts_are_the_offices_users_with_argon2id",
+    ),
+    closed_to_nobody(
+        "store", "every account on the host reads mail", "/srv/mail", "0755", "0700",
+        "store::mail_belongs_to_one_account_and_nobody_else_reads_it",
+    ),
+    edited(
+        "store", "mailboxes without end", "/etc/dovecot/users", "s/userdb_quota_storage_size=[0-9]+B/userdb_quota_storage_size=900G/",
+        "store::each_mailbox_has_the_size_that_the_office_file_gives_it",
+    ),
+    edited(
+        "store", "mail to a full mailbox bounces", DOVECOT, "s/^quota_full_tempfail = yes/quota_full_tempfail = no/",
+        "store::a_full_mailbox_makes_mail_wait_and_never_bounce",
+    ),
+    edited(
+        "store", "what was acknowledged is in memory only", DOVECOT, "s/^mail_fsync = always/mail_fsync = never/",
+        "store::what_was_acknowledged_is_on_disk",
+    ),
+    edited(
+        "store", "an automatic reply to every message", DOVECOT, "s/^sieve_vacation_min_period = .*/sieve_vacation_min_period = 1 secs/",
+        "store::an_automatic_reply_comes_once_a_day_at_most",
+    ),
+    edited(
+        "store", "one program takes every session", DOVECOT, "s/^mail_max_userip_connections = .*/mail_max_userip_connections = 5000/",
+        "store::one_users_program_does_not_take_everybodys_sessions",
+    ),
+    edited(
+        "store", "passwords in the log", DOVECOT, r"s/^auth_mechanisms = .*/&\nauth_verbose_passwords = plain/",
+        "store::passwords_are_in_no_log",
+    ),
+    # Processes
+    drop_ins_gone(
+        "store", "dovecot.service", "stunnel@lmtp.service",
+        red=("store::a_hole_in_it_does_not_open_the_host", "hardening::every_listening_unit_is_in_a_sandbox"),
+    ),
+    unit_laid_bare("store", "outpost-logins.service", "store::the_login_policy_runs_in_a_sandbox"),
+    stopped("store", "outpost-logins.service", red=("store::guessers_are_shut_out_and_nobody_else",)),
+    edited(
+        "store", "who shares an address waits for each other's mistakes", DOVECOT,
+        "/unix_listener anvil-auth-penalty/,/}/d",
+        "store::nobody_is_slowed_for_what_others_behind_the_same_address_do", activate=RESTART,
+    ),
+)  # fmt: skip

@@ -1,0 +1,72 @@
+"""Positive controls: each sabotage turns the checks red that it is aimed at, and they are green again without it.
+
+    .venv/bin/python -m pytest tests/sabotage -m slow --name LAB -n 5
+
+Only the aimed checks run, on the host that is sabotaged; the summary names every check that no sabotage has turned red.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from testinfra.host import Host as TestinfraHost
+
+from outpost.attack.weakness import MENDS, RESTORES
+from outpost.office import Host, Office
+from outpost.target import Target
+from tests.live.conftest import reach
+from tests.sabotage.breaking import Sabotage
+from tests.sabotage.conftest import RED, Listed, seen_of
+
+pytestmark = pytest.mark.slow
+RECOVERY = 120.0  # seconds; a clock needs a while to choose a source
+
+
+@pytest.fixture
+def machine(target: Target, office: Office, victim: Host) -> Iterator[TestinfraHost]:
+    """The host, mended where an earlier run broke off."""
+    host = reach(target, office, victim, "docker")
+    host.run(MENDS)
+    yield host
+    host.run(MENDS)
+
+
+def test_sabotage_is_noticed(
+    sabotage: Sabotage,
+    victim: Host,
+    machine: TestinfraHost,
+    office: Office,
+    pytestconfig: pytest.Config,
+    record_property: Callable[[str, object], None],
+) -> None:
+    looked_at = next(
+        host.name for host in office.hosts if (sabotage.looked_at or victim.name) in (host.name, host.role)
+    )
+    saved = machine.run(sabotage.switch.saves)
+    assert saved.rc == 0, f"nothing was saved, so nothing was done: {saved.stderr}"
+    done = machine.run(sabotage.switch.turns_off)
+    heard = Listed(looked_at, sabotage.red)
+    try:
+        assert done.rc == 0, f"the sabotage failed: {done.stderr or done.stdout}"
+        outcomes = seen_of(heard, pytestconfig).outcomes
+    finally:
+        restored = machine.run(RESTORES)
+    record_property(RED, sorted(check for check, outcome in outcomes.items() if outcome == "failed"))
+    assert restored.rc == 0, restored.stderr
+    unnoticed = {check: outcome for check, outcome in outcomes.items() if outcome != "failed"}
+    assert outcomes, "no such check on this host"
+    assert not unnoticed, f"{sabotage.what}: not noticed"
+    assert _green(sabotage, looked_at, pytestconfig) == []
+
+
+def _green(sabotage: Sabotage, host: str, config: pytest.Config) -> list[str]:
+    """What is still red after the way back; daemons get their time to return."""
+    deadline = time.monotonic() + RECOVERY
+    aims = sabotage.red
+    while True:
+        heard = seen_of(Listed(host, aims), config)
+        aims = tuple(check for check, outcome in heard.outcomes.items() if outcome == "failed")
+        if not aims or time.monotonic() > deadline:
+            return heard.said

@@ -1,0 +1,131 @@
+"""Sabotage of webmail."""
+
+from __future__ import annotations
+
+from tests.sabotage.breaking import broken, closed_to_nobody, drop_ins_gone, edit, edited, stopped
+
+NGINX, FPM, ROUNDCUBE = (
+    "/etc/nginx/nginx.conf",
+    "/etc/php/8.4/fpm/php-fpm.conf",
+    "/etc/roundcube/config.inc.php",
+)
+DATABASE = "/var/lib/roundcube/db"
+UNITS = ("nginx.service", "php8.4-fpm.service")
+RELOAD = "systemctl reload nginx && sleep 1"
+RESTART = "systemctl restart php8.4-fpm && sleep 1"
+POLICY, SETTINGS, OUTLOOK = (
+    "/var/www/mta-sts/.well-known/mta-sts.txt",
+    "/var/www/autoconfig/mail/config-v1.1.xml",
+    "/var/www/autoconfig/autodiscover/autodiscover.xml",
+)
+
+SABOTAGES = (
+    # The host
+    stopped(
+        "webmail", *UNITS,
+        red=(
+            "webmail::webmail_runs_and_comes_up_with_the_host",
+            "webmail::nothing_but_the_entry_script_and_its_pictures_is_served",
+        ),
+    ),
+    broken(
+        "webmail", "a second web server",
+        r"printf '\nPackage: apache2\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n"
+        r"Maintainer: nobody\nDescription: trial\n' >> /var/lib/dpkg/status",
+        "webmail::no_second_web_server_and_no_database_server_is_installed", keeps=("/var/lib/dpkg/status",),
+    ),
+    broken(
+        "webmail", "somebody else listens for browsers",
+        "systemd-run --quiet --unit=outpost-sabotage python3 -c 'import socket, time\n"
+        "held = socket.create_server((\"127.0.0.9\", 443))\ntime.sleep(600)'; sleep 1",
+        "webmail::web_server_listens_on_its_zone_addresses_and_no_wildcard", undo="systemctl stop outpost-sabotage",
+    ),
+    broken(
+        "webmail", "PHP shares nginx's files", "usermod --append --groups www-data roundcube",
+        "webmail::php_runs_as_an_account_of_its_own_and_never_as_root", keeps=("/etc/group", "/etc/gshadow"),
+    ),
+    drop_ins_gone(
+        "webmail", *UNITS, red=("webmail::web_units_are_sandboxed", "hardening::every_listening_unit_is_in_a_sandbox")
+    ),
+    edited(
+        "webmail", "PHP may start programs", FPM, r"s/^(php_admin_value\[disable_functions\]) = .*/\1 = phpinfo/",
+        "webmail::php_keeps_what_an_intruder_would_want_switched_off",
+    ),
+    closed_to_nobody(
+        "webmail", "nginx reads Roundcube's key", ROUNDCUBE, "0644", "0640",
+        "webmail::only_roundcube_reads_its_key_and_its_database",
+    ),
+    broken(
+        "webmail", "a database of another version, with somebody's mail in it",
+        f"sqlite3 {DATABASE}/roundcube.sqlite \"UPDATE system SET value = '2000010100' WHERE name = 'roundcube-version'; "
+        "INSERT INTO cache_shared (cache_key, expires, data) VALUES ('trial', NULL, 'mail')\"",
+        "webmail::database_has_the_schema_of_the_installed_version",
+        "webmail::no_message_and_no_session_is_in_the_database", keeps=(DATABASE,),
+    ),
+    broken(
+        "webmail", "uploads and sessions on the disk",
+        "for pair in php8.4-fpm:/var/lib/roundcube/temp nginx:/var/lib/nginx; do nsenter --mount "
+        "--target $(systemctl show --property MainPID --value ${pair%%:*}) umount --lazy ${pair#*:}; done",
+        "webmail::sessions_and_uploads_live_in_the_units_own_memory",
+        undo="systemctl restart nginx php8.4-fpm; sleep 1",
+    ),
+    edited(
+        "webmail", "whoever answers for the store is believed", ROUNDCUBE, "s/'verify_peer' => true/'verify_peer' => false/",
+        "webmail::roundcube_speaks_with_the_store_alone_and_checks_that_it_is",
+    ),
+    broken(
+        "webmail", "pictures from anywhere, the protocol in the log, and no plug-in that says who knocks",
+        f"printf '%s\\n' '$config[\"show_images\"] = 2; $config[\"imap_debug\"] = true; $config[\"plugins\"] = [];' >> {ROUNDCUBE}",
+        "webmail::no_picture_is_fetched_unasked", "webmail::neither_protocol_nor_session_is_logged",
+        "webmail::guesses_at_webmail_are_counted_by_the_browsers_address", keeps=(ROUNDCUBE,),
+    ),
+    stopped("webmail", "roundcube-cleandb.timer", red=("webmail::deleted_contacts_go_for_good",)),
+    # What a browser gets
+    edited(
+        "webmail", "pages without security headers", NGINX, "/^ *add_header/d", "webmail::pages_carry_the_security_headers_once",
+        "webmail::attachments_shown_in_the_browser_run_no_script", activate=RELOAD,
+    ),
+    edited(
+        "webmail", "an attachment may run its script", NGINX, "/\"get:\"/s/script-src 'none'/script-src 'self'/",
+        "webmail::attachments_shown_in_the_browser_run_no_script", activate=RELOAD,
+    ),
+    edited(
+        "webmail", "cookies that scripts read", FPM, r"/session.cookie_(secure|httponly|samesite)/d",
+        "webmail::session_cookies_stay_with_this_host_and_out_of_scripts", activate=RESTART,
+    ),
+    broken(
+        "webmail", "users choose their mail server",
+        f"echo \"\\$config['imap_host'] = ['ssl://a.invalid:993', 'ssl://b.invalid:993'];\" >> {ROUNDCUBE}",
+        "webmail::login_form_offers_no_choice_of_server", keeps=(ROUNDCUBE,), activate=RESTART,
+    ),
+    edited(
+        "webmail", "uploads of any size", NGINX, "s/client_max_body_size .*/client_max_body_size 0;/",
+        "webmail::too_large_a_file_is_refused_in_plain_words", activate=RELOAD,
+    ),
+    # What the Internet gets
+    edited(
+        "webmail", "any name gets a handshake", NGINX, "s/ssl_reject_handshake on/ssl_reject_handshake off/",
+        "webmail::webmail_is_not_there_for_the_internet_unless_the_office_opens_it",
+        "webmail::unknown_names_get_no_handshake_and_see_no_certificate", activate=RELOAD,
+    ),
+    broken(
+        "webmail", "a policy that asks for nothing, and settings for another server",
+        "; ".join(
+            (
+                edit(POLICY, "s/enforce/testing/"),
+                edit(SETTINGS, "s/993/143/"),
+                edit(OUTLOOK, "s/993/143/"),
+            )
+        ),
+        "webmail::mta_sts_policy_is_the_mx_set", "webmail::mail_programs_find_their_settings",
+        "webmail::outlook_finds_its_settings_by_asking_with_a_post", keeps=(POLICY, SETTINGS, OUTLOOK),
+    ),
+    # TLS
+    edited(
+        "webmail", "TLS as it was twenty years ago", NGINX,
+        r"s/ssl_protocols .*/ssl_protocols TLSv1 TLSv1.1 TLSv1.2;/; s/ssl_ciphers .*/ssl_ciphers ALL:@SECLEVEL=0;/; "
+        "/SignatureAlgorithms|NoRenegotiation/d",
+        "webmail::old_tls_is_refused", "webmail::only_forward_secret_authenticated_ciphers_are_taken",
+        "webmail::no_weak_signature_no_renegotiation_no_compression", activate="systemctl restart nginx && sleep 1",
+    ),
+)  # fmt: skip
