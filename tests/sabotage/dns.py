@@ -69,6 +69,11 @@ SABOTAGES = (
         "ns2", "everybody on the host reads the transfer key", "/etc/knot/tsig.conf", "0644", "0640",
         "dns::keys_are_readable_by_the_server_only",
     ),
+    broken(
+        "ns1", "any authority may certify the office's names", "sed -i '/[[:space:]]CAA[[:space:]]/d' /etc/knot/zones/*",
+        "certificates::only_the_hosts_own_account_may_have_its_names_certified", keeps=("/etc/knot/zones",),
+        activate="knotc -b zone-reload; sleep 1", looked_at="webmail",
+    ),
     edited(
         "ns1", "a host's key writes any name", KNOT,
         "/^ *update-(type|owner|owner-match|owner-name):/d",

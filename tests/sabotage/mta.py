@@ -113,7 +113,8 @@ SABOTAGES = (
         f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=somebody.invalid -keyout {OLD_TLS}.key -out {OLD_TLS}.pem "
         f"2>/dev/null; postconf -e smtpd_tls_chain_files={OLD_TLS}.key,{OLD_TLS}.pem smtpd_tls_protocols= smtpd_tls_exclude_ciphers= "
         "tls_config_name= tls_config_file=none tls_high_cipherlist=ALL:@SECLEVEL=0",
-        "mta::weak_offers_are_refused", "mta::strangers_see_the_certificate_of_the_hosts_name",
+        "mta::weak_offers_are_refused", "mta::old_offers_are_taken_only_where_the_office_says_so",
+        "mta::strangers_see_the_certificate_of_the_hosts_name",
         keeps=(MAIN,), activate=POSTFIX, undo=f"rm -f {OLD_TLS}.key {OLD_TLS}.pem",
     ),
     postfix("no TLS for strangers", "mta::good_offers_are_taken", smtpd_tls_security_level="none"),

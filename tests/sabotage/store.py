@@ -71,7 +71,8 @@ SABOTAGES = (
             f"s#/etc/outpost/tls/(public|host)[.](pem|key)#{OLD_TLS}.\\2#; s/^ssl_min_protocol = .*/ssl_min_protocol = ANY/; "
             "s/^ssl_cipher_list = .*/ssl_cipher_list = ALL:@SECLEVEL=0/",
         ),
-        "store::weak_offers_are_refused", "store::users_see_the_public_certificate_and_hosts_the_internal_one",
+        "store::weak_offers_are_refused", "store::old_offers_are_taken_only_where_the_office_says_so",
+        "store::users_see_the_public_certificate_and_hosts_the_internal_one",
         keeps=(DOVECOT, OPENSSL, TRUSTED), activate=RESTART, undo=f"rm -f {OLD_TLS}.key {OLD_TLS}.pem",
     ),
     edited(

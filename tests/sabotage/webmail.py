@@ -125,7 +125,7 @@ SABOTAGES = (
         "webmail", "TLS as it was twenty years ago", NGINX,
         r"s/ssl_protocols .*/ssl_protocols TLSv1 TLSv1.1 TLSv1.2;/; s/ssl_ciphers .*/ssl_ciphers ALL:@SECLEVEL=0;/; "
         "/SignatureAlgorithms|NoRenegotiation/d",
-        "webmail::old_tls_is_refused", "webmail::only_forward_secret_authenticated_ciphers_are_taken",
+        "webmail::old_offers_are_taken_only_where_the_office_says_so", "webmail::only_forward_secret_authenticated_ciphers_are_taken",
         "webmail::no_weak_signature_no_renegotiation_no_compression", activate="systemctl restart nginx && sleep 1",
     ),
 )  # fmt: skip
