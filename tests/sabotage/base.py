@@ -132,17 +132,17 @@ SABOTAGES = (
     broken(
         "base", "security updates that nobody installs",
         written("/etc/apt/preferences.d/trial", r"Package: *\nPin: release l=Debian-Security\nPin-Priority: 1001\n"),
-        "upkeep::no_security_update_is_pending", undo="rm -f /etc/apt/preferences.d/trial",
+        "hardening::no_security_update_waits", undo="rm -f /etc/apt/preferences.d/trial",
     ),
     broken(
         "ns1", "a program at a fixed address listens",
         "cp $(readlink -f /usr/bin/python3) /usr/local/bin/trial; systemd-run --quiet --unit=outpost-sabotage /usr/local/bin/trial -c "
         "'import socket, time\nheld = socket.create_server((\"127.0.0.9\", 8080))\ntime.sleep(600)'; sleep 1",
-        "upkeep::listening_programs_lie_at_random_addresses", undo="systemctl stop outpost-sabotage; rm -f /usr/local/bin/trial",
+        "hardening::programs_that_listen_are_hard_to_break_into", undo="systemctl stop outpost-sabotage; rm -f /usr/local/bin/trial",
     ),
     broken(
         "base", "half-open connections fill the host", "sysctl -w net.ipv4.tcp_syncookies=0",
-        "upkeep::half_open_connections_keep_nobody_out", undo="sysctl -w net.ipv4.tcp_syncookies=1",
+        "hardening::half_open_connections_do_not_fill_the_table", undo="sysctl -w net.ipv4.tcp_syncookies=1",
     ),
     broken(
         "base", "an address answers on every interface", "sysctl -w net.ipv4.conf.lo.arp_ignore=0",

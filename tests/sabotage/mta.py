@@ -166,6 +166,10 @@ SABOTAGES = (
         "mta", "a mailbox that the edge does not know", "/etc/postfix/mailboxes", "0,/@/{/@/d}",
         "upkeep::the_edge_knows_the_stores_mailboxes_and_no_other",
     ),
+    broken(
+        "mta", "the scanner's own signatures are gone", "rm /var/lib/clamav/local.hdb", "mta::the_scanner_knows_fresh_signatures",
+        keeps=("/var/lib/clamav/local.hdb",),
+    ),
     # Rates, room, budgets
     stopped(
         "mta", "outpost-policy.service",

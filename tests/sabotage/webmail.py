@@ -70,6 +70,11 @@ SABOTAGES = (
         undo="systemctl restart nginx php8.4-fpm; sleep 1",
     ),
     edited(
+        "webmail", "what PHP writes can be run", "/etc/systemd/system/php8.4-fpm.service.d/outpost.conf",
+        "/^(NoExecPaths|ExecPaths|TemporaryFileSystem)/d", "hardening::what_a_daemon_writes_cannot_be_run",
+        activate="systemctl daemon-reload; systemctl restart php8.4-fpm; sleep 1",
+    ),
+    edited(
         "webmail", "whoever answers for the store is believed", ROUNDCUBE, "s/'verify_peer' => true/'verify_peer' => false/",
         "webmail::roundcube_speaks_with_the_store_alone_and_checks_that_it_is",
     ),
