@@ -136,3 +136,41 @@ def test_an_ed25519_key_is_its_seed_in_base64() -> None:
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     assert base64.b64decode(dkim_ed25519_key(pem)) == key.private_bytes_raw()
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("<{member}> (expanded from <{alias}>): host {store}[{store}] said:", "A recipient (expanded from <{alias}>):"),
+        ("<{member}> (expanded from", "A recipient (expanded from"),
+        ("    {store}[{store}] said: 550 5.1.1 <{member}> No: {member}", "    the office's mailboxes refuse a recipient"),
+        ("    User doesn't exist: {member} (in reply to RCPT TO", "    User doesn't exist: a recipient"),
+        ("Diagnostic-Code: smtp; 550 5.1.1 <{member}> No: {member}", "Diagnostic-Code: smtp; 550 5.1.1 a recipient"),
+        ("Diagnostic-Code: X-Postfix; connect to {store}[{store}]:24: no", "Diagnostic-Code: X-Postfix; connect to the office's mailboxes:24: no"),
+        ("Remote-MTA: dns; {store}", None),
+        ("Remote-MTA: dns; mx.elsewhere.test", "Remote-MTA: dns; mx.elsewhere.test"),
+        ("Original-Recipient: rfc822;{alias}", "Original-Recipient: rfc822;{alias}"),
+        ("To: {member}", "To: {member}"),
+    ],
+)  # fmt: skip
+def test_a_notification_tells_neither_members_nor_the_store(
+    view: MtaView, line: str, told: str | None
+) -> None:
+    """By the rules as Postfix reads them: the first that fits; `REPLACE` or `IGNORE`."""
+    words = {
+        "member": next(iter(view.aliases.values()))[0],
+        "alias": next(iter(view.aliases)),
+        "store": str(view.store_addresses[0]),
+    }
+    said: str | None = line.format(**words)
+    for rule in printed(view, "/etc/postfix/notices").splitlines():
+        if not rule.startswith("/"):
+            continue
+        expression, _, action = rule[1:].partition("/ ")
+        found = re.search(expression, line.format(**words))
+        if found:
+            assert not re.search(r"\$\d[A-Za-z]", action), "Postfix takes that for one long index"
+            template = re.sub(r"\$\{?(\d)\}?", r"\\g<\1>", action.removeprefix("REPLACE "))
+            said = None if action == "IGNORE" else found.expand(template)
+            break
+    assert said == (None if told is None else told.format(**words))

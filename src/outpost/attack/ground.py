@@ -215,6 +215,13 @@ class Ground:
         )
         return int(found.strip() or 0)
 
+    async def drop_mail_to(self, word: str) -> None:
+        """What an attack has left in the MTA's queue goes: nobody waits for it."""
+        await self.on_mta(
+            f'postqueue -j | grep -F {shlex.quote(word)} | sed \'s/.*"queue_id": *"\\([^"]*\\)".*/\\1/\' '
+            "| postsuper -d - 2>/dev/null; true"
+        )
+
     # The victim of backscatter -----------------------------------------------------------------------------------
 
     def victim(self) -> str:

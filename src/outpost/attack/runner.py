@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from outpost.attack.evidence import Evidence, Finding
-from outpost.attack.ground import Ground
+from outpost.attack.ground import HELLO, Ground
 from outpost.attack.probe import Window, idle, watching
 from outpost.attack.registry import Attack, attacks
 from outpost.attack.weakness import weakened
@@ -190,5 +190,6 @@ async def _without(ground: Ground, attack: Attack, result: Result) -> None:
     except OutpostError as error:
         result.without = (False, f"the defence could not be turned off: {error}")
         return
+    await ground.drop_mail_to(HELLO)  # notifications to an attacker who takes none
     result.without = (seen.succeeded, seen.observed)
     result.transcript += ["", f"--- without the defence ({attack.without.what})", *seen.transcript[:60]]
