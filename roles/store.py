@@ -14,24 +14,36 @@ from pathlib import Path
 
 from pyinfra.api.deploy import deploy
 
+import outpost.onhost.accounts
 import outpost.onhost.logins
+import outpost.onhost.passwords
 from outpost.office import Host, Office, ports
+from outpost.office.passwords import office_words
 from outpost.office.store import DELIVERIES_PER_USER, QUOTA_GRACE, TRASH_ROOM, StoreView, decoy
+from outpost.office.webmail import SESSION_HOURS
 from outpost.secrets import Secrets
 from roles.base import tls_files
 from roles.shapes import File, account, directory, once, packages, rendered, service, settings, text
 
 PACKAGES = (
+    "dovecot-auth-lua",
     "dovecot-flatcurve",
     "dovecot-imapd",
     "dovecot-lmtpd",
     "dovecot-managesieved",
     "dovecot-sieve",
     "dovecot-submissiond",
+    "python3-argon2",
     "stunnel4",
 )
 LOGINS_PORT = 4001
 """Loopback only: where Dovecot asks whether a login may be tried."""
+OWN = "/var/lib/outpost-accounts"
+"""What users chose themselves. The host's own: no apply writes there."""
+ACCOUNTS = "/usr/local/lib/outpost/accounts"
+ACCOUNTS_SOCKET = "/run/outpost-accounts/socket"
+SHARED = "/srv/mail/.shared"
+FORWARD = "/etc/dovecot/sieve/forward"
 OPENSSL = "/etc/dovecot/openssl.cnf"
 # `doveconf` warns about what it will ignore and still succeeds; a setting that is ignored is not a setting.
 CHECK_DOVECOT = 'said=$(doveconf -n 2>&1 >/dev/null) && [ -z "$said" ] || { echo "$said"; exit 1; }'
@@ -44,12 +56,16 @@ def store(*, office: Office, me: Host, secrets: Secrets) -> None:
     packages("Dovecot and stunnel", PACKAGES)
     account("vmail", home="/srv/mail")
     directory("/srv/mail", owner="vmail", group="vmail", mode="0700")
+    account("outpost-accounts", home="/nonexistent")
+    directory(OWN, owner="outpost-accounts", group="dovecot", mode="2750")
     _accounts(view, secrets)
     certificates = tls_files(office=office, me=me, secrets=secrets)
     some_hash = next(iter(secrets.passwords.values())).get_secret_value()
     _logins(view)
     _mailboxes(view, certificates, some_hash=some_hash)
-    _delivery_door(view, certificates)
+    _chosen(view)
+    _door("lmtp", view, certificates)
+    _door("accounts", view, certificates)
     _forgetting()
 
 
@@ -57,7 +73,9 @@ def _accounts(view: StoreView, secrets: Secrets) -> None:
     """Users and their hashes. Dovecot looks at the file's time at each login, so nothing needs a reload."""
     settings(
         name="accounts",
+        activate="/usr/local/lib/outpost/end-sessions",
         files=[
+            rendered("store", "/usr/local/lib/outpost/end-sessions", mode="0755", own=OWN),
             rendered(
                 "store",
                 "/etc/dovecot/users",
@@ -65,10 +83,13 @@ def _accounts(view: StoreView, secrets: Secrets) -> None:
                 group="dovecot",
                 secret=True,
                 store=view,
+                own=OWN,
+                shared_root=SHARED,
+                one_time=secrets.one_time,
                 passwords={
                     address: hashed.get_secret_value() for address, hashed in secrets.passwords.items()
                 },
-            )
+            ),
         ],
     )
 
@@ -86,7 +107,7 @@ def _logins(view: StoreView) -> None:
         name="logins",
         unit="outpost-logins.service",
         files=[
-            text("/usr/local/lib/outpost/logins", Path(outpost.onhost.logins.__file__).read_text("utf-8")),
+            text("/usr/local/lib/outpost/logins", _source(outpost.onhost.logins.__file__)),
             text("/etc/outpost/logins.json", json.dumps(asked) + "\n"),
             rendered("store", "/etc/systemd/system/outpost-logins.service"),
         ],
@@ -108,6 +129,22 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
         # Dovecot cannot write the compiled form itself, and would complain at each delivery.
         activate="sievec /etc/dovecot/sieve/junk.sieve",
     )
+    if view.office.shared:
+        _shared(view)
+    if view.forwards:
+        settings(
+            name="forwards",
+            files=[
+                text(
+                    f"{FORWARD}/{login}.sieve",
+                    "".join(
+                        ['require "copy";\n', *(f'redirect :copy "{address}";\n' for address in addresses)]
+                    ),
+                )
+                for login, addresses in view.forwards.items()
+            ],
+            activate=f"for script in {FORWARD}/*.sieve; do sievec $script; done",
+        )
     service(
         name="dovecot",
         unit="dovecot.service",
@@ -117,6 +154,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
                 "/etc/dovecot/dovecot.conf",
                 store=view,
                 ports=ports,
+                shared_root=SHARED,
                 deliveries_per_user=DELIVERIES_PER_USER,
                 quota_grace=QUOTA_GRACE,
                 trash_room=TRASH_ROOM,
@@ -125,6 +163,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
                 # secret as the hashes are, stable between two runs
                 logins_nonce=hashlib.sha256(b"logins " + some_hash.encode()).hexdigest(),
             ),
+            rendered("store", "/etc/dovecot/accounts.lua", own=OWN),
             rendered("store", OPENSSL),
             rendered("store", "/usr/local/lib/outpost/quota-warning", mode="0755", store=view),
         ],
@@ -140,14 +179,69 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
     )
 
 
-def _delivery_door(view: StoreView, certificates: Sequence[File]) -> None:
-    """stunnel, which Dovecot needs because its LMTP takes a client without a certificate."""
-    service(
-        name="lmtp-door",
-        unit="stunnel@lmtp.service",
+def _shared(view: StoreView) -> None:
+    """Mailboxes that several read, and who may do what in each."""
+    directory(SHARED, owner="vmail", group="vmail", mode="0700")
+    for mailbox in view.office.shared:
+        directory(f"{SHARED}/.{mailbox.folder}", owner="vmail", group="vmail", mode="0700")
+    settings(
+        name="shared-mailboxes",
         files=[
-            rendered("store", "/etc/stunnel/lmtp.conf", store=view, ports=ports),
-            _drop_in("stunnel@lmtp.service"),
+            text(
+                f"{SHARED}/.{mailbox.folder}/dovecot-acl",
+                "".join(f"user={address} {rights}\n" for address, rights in view.rights(mailbox).items()),
+                mode="0640",
+                owner="vmail",
+                group="vmail",
+            )
+            for mailbox in view.office.shared
+        ],
+        activate=f"find {SHARED} -name dovecot-acl-list -delete",  # what Dovecot remembers of them
+    )
+
+
+def _chosen(view: StoreView) -> None:
+    """What users change of their accounts themselves."""
+    modules = {
+        "outpost/__init__.py": "",
+        "outpost/onhost/__init__.py": "",
+        "outpost/onhost/passwords.py": _source(outpost.onhost.passwords.__file__),
+        "outpost/onhost/accounts.py": _source(outpost.onhost.accounts.__file__),
+        "__main__.py": "from outpost.onhost.accounts import main\n\nmain()\n",
+    }
+    told = {
+        "domain": view.office.domain,
+        "words": sorted(office_words(view.office)),
+        "declared": "/etc/dovecot/users",
+        "own": OWN,
+        "session_seconds": SESSION_HOURS * 3600,
+        "auth": "/run/dovecot/auth-accounts",
+        "socket": ACCOUNTS_SOCKET,
+    }
+    service(
+        name="accounts-service",
+        unit="outpost-accounts.service",
+        files=[
+            *(text(f"{ACCOUNTS}/{name}", content) for name, content in modules.items()),
+            text("/etc/outpost/accounts.json", json.dumps(told, indent=1) + "\n"),
+            rendered("store", "/etc/systemd/system/outpost-accounts.service", own=OWN),
+        ],
+        check="python3 -m json.tool /etc/outpost/accounts.json >/dev/null",
+    )
+
+
+def _door(name: str, view: StoreView, certificates: Sequence[File]) -> None:
+    """stunnel, which demands a certificate: Dovecot's LMTP takes a client without one (docs/adr/0007)."""
+    service(
+        name=f"{name}-door",
+        unit=f"stunnel@{name}.service",
+        files=[
+            rendered("store", f"/etc/stunnel/{name}.conf", store=view, ports=ports, socket=ACCOUNTS_SOCKET),
+            rendered(
+                "store",
+                f"/etc/systemd/system/stunnel@{name}.service.d/outpost.conf",
+                template="etc/systemd/system/stunnel@.service.d/outpost.conf",
+            ),
         ],
         watches=[*certificates, rendered("store", OPENSSL)],
     )
@@ -164,6 +258,10 @@ def _forgetting() -> None:
             rendered("store", "/etc/systemd/system/outpost-forget.timer"),
         ],
     )
+
+
+def _source(path: str | None) -> str:
+    return Path(path or "").read_text("utf-8")
 
 
 def _drop_in(unit: str) -> File:

@@ -12,7 +12,8 @@ from pyinfra.api.deploy import deploy
 
 from outpost.office import Host, Office, ports
 from outpost.office.dns import mta_sts_policy
-from outpost.office.webmail import WebmailView
+from outpost.office.guide import PROFILE, Guide, apple_profile
+from outpost.office.webmail import IDLE_MINUTES, WebmailView
 from outpost.secrets import Secrets
 from roles.base import tls_files
 from roles.shapes import File, absent, account, directory, once, packages, rendered, service, settings, text
@@ -36,9 +37,11 @@ CONFIG = "/etc/roundcube/config.inc.php"
 PHP = ("/etc/php/8.4/fpm/php-fpm.conf", "/etc/php/8.4/fpm/conf.d/99-outpost.ini")
 SCRIPTS = (
     "/etc/roundcube/plugins/managesieve/config.inc.php",
+    "/var/lib/roundcube/plugins/access/access.php",
     "/var/lib/roundcube/plugins/office/config.inc.php",
     "/var/lib/roundcube/plugins/office/office.php",
 )
+GUIDE = "/var/www/webmail/guide.html"
 STATIC = (
     "/var/www/webmail/office.svg",
     "/var/www/webmail/too-large.html",
@@ -56,7 +59,7 @@ def webmail(*, office: Office, me: Host, secrets: Secrets) -> None:
     absent("Debian's default pool and site", DEFAULTS)
     _database(view)
     _roundcube(view, secrets)
-    _web_server(view, tls_files(office=office, me=me, secrets=secrets))
+    _web_server(view, secrets, tls_files(office=office, me=me, secrets=secrets))
 
 
 def _database(view: WebmailView) -> None:
@@ -99,15 +102,21 @@ def _roundcube(view: WebmailView, secrets: Secrets) -> None:
     )
 
 
-def _web_server(view: WebmailView, certificates: tuple[File, ...]) -> None:
+def _web_server(view: WebmailView, secrets: Secrets, certificates: tuple[File, ...]) -> None:
     """nginx and what it serves besides Roundcube."""
     policy = text("/var/www/mta-sts/.well-known/mta-sts.txt", mta_sts_policy(view.office))
-    settings(name="client-setup", files=[policy, *(_from_template(path, view) for path in STATIC)])
+    profile = text(
+        f"/var/www/autoconfig{PROFILE}", apple_profile(view.office, authority=secrets.authority.certificate)
+    )
+    guide = rendered("webmail", GUIDE, guide=Guide(view.office), idle_minutes=IDLE_MINUTES)
+    settings(
+        name="client-setup", files=[policy, profile, guide, *(_from_template(path, view) for path in STATIC)]
+    )
     _sandbox("nginx.service", view)
     service(
         name="nginx",
         unit="nginx.service",
-        files=[_from_template("/etc/nginx/nginx.conf", view)],
+        files=[rendered("webmail", "/etc/nginx/nginx.conf", view=view, ports=ports, profile_path=PROFILE)],
         watches=certificates,
         check="nginx -t -q",
         on_change="reload",

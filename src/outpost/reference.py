@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ByteSize
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from outpost import appendices
+from outpost import appendices, explanation
 from outpost.controls import catalogue, measured
 from outpost.office import Office, ports
 from outpost.office.flows import Flow, flows
@@ -44,6 +44,7 @@ UPKEEP = frozenset(
     )
 )
 PROTOCOLS = {
+    ports.ACCOUNTS: "accounts",
     ports.DNS: "DNS",
     ports.HTTPS: "HTTPS",
     ports.IMAPS: "IMAP",
@@ -60,10 +61,14 @@ class Page:
 
     path: Path
     wanted: str
+    compared: Callable[[str], str] = str
+    """What of it must agree."""
 
     def is_current(self) -> bool:
         """Whether it stands there."""
-        return self.path.is_file() and self.path.read_text(encoding="utf-8") == self.wanted
+        if not self.path.is_file():
+            return False
+        return self.compared(self.path.read_text(encoding="utf-8")) == self.compared(self.wanted)
 
     def write(self) -> None:
         """Make it so."""
@@ -84,6 +89,7 @@ def pages() -> tuple[Page, ...]:
         Page(docs / "reference" / "faults.md", CATALOGUE_NOTE + appendices.faults_page(data)),
         Page(docs / "reference" / "controls.md", CATALOGUE_NOTE + appendices.controls_page(data)),
         Page(docs / "reference" / "attacks.md", CATALOGUE_NOTE + appendices.attacks_page(data)),
+        Page(docs / "explanation.md", CATALOGUE_NOTE + explanation.page(data), explanation.without_lines),
         Page(docs / "appendices.md", CATALOGUE_NOTE + appendices.appendices(data, measured())),
         Page(readme, replaced(text, diagram(office))),
     )

@@ -163,6 +163,7 @@ class Secrets(_Kept):
         dnssec: Zone to its signing keys, as last fetched from the primary name server.
         dkim: Selector to keys.
         passwords: Address to password hash, ``{ARGON2ID}…``; rendered on the store only.
+        one_time: Addresses whose password is a first one, good only for choosing another.
         webmail_key: Encrypts the password inside a webmail session; 24 characters.
     """
 
@@ -181,6 +182,7 @@ class Secrets(_Kept):
     dkim: dict[str, DkimKeys]
     dnssec: dict[str, tuple[SigningKey, ...]] = {}
     passwords: dict[str, SecretStr]
+    one_time: tuple[str, ...] = ()
     webmail_key: SecretStr
 
     @field_serializer("tsig", "accounts", "passwords", when_used="json")
@@ -277,6 +279,7 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
     fresh = {user.address: new_password() for user in office.users if user.address not in passwords}
     passwords |= {address: SecretStr(password_hash(password)) for address, password in fresh.items()}
     added += [f"first password of {address}" for address in fresh]
+    one_time = tuple(dict.fromkeys((*(existing.one_time if existing else ()), *fresh)))
     webmail_key = existing.webmail_key if existing else SecretStr(random.token_urlsafe(18))
     made = Secrets(
         authority=authority,
@@ -294,6 +297,7 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
         dkim=dkim,
         dnssec=existing.dnssec if existing else {},
         passwords=passwords,
+        one_time=one_time,
         webmail_key=webmail_key,
     )
     return Completed(made, tuple(added), fresh)

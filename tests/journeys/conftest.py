@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, Town
 from outpost.target import LAB
+from tests.journeys.desk import launch
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +60,45 @@ def client(town: Town) -> Neighbour:
 @pytest.fixture(scope="session")
 def stranger(town: Town) -> Neighbour:
     return town.stranger
+
+
+@pytest.fixture(scope="session")
+def site(lab: Instance) -> str:
+    """The address users type."""
+    (webmail,) = lab.office.with_role("webmail")
+    return f"https://{webmail.fqdn}/"
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    """What drives the browsers."""
+    with sync_playwright() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="session")
+def browser(
+    lab: Instance, playwright: Playwright, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Browser]:
+    """Chromium that trusts the authority of the office's certificates, because its profile says so."""
+    home = tmp_path_factory.mktemp("desk")
+    profile = f"sql:{home}/.pki/nssdb"
+    (home / ".pki" / "nssdb").mkdir(parents=True)
+    for arguments in (
+        ["-N", "--empty-password"],
+        ["-A", "-t", "C,,", "-n", lab.office.domain, "-i", str(lab.users_ca)],
+    ):
+        subprocess.run(["certutil", "-d", profile, *arguments], stdin=subprocess.DEVNULL, check=True)
+    chromium = launch(lab, playwright, home)
+    yield chromium
+    chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A window of its own, without the cookies of another."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB")
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    yield page
+    context.close()

@@ -2,159 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
-from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
 from secrets import token_hex
 
 import pytest
 from imap_tools import AND
-from playwright.sync_api import Browser, Page, Playwright, Response, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, Response, expect
 from playwright.sync_api import Error as BrowserError
 
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, letter
 from outpost.office.webmail import WebmailView
-
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
+from tests.journeys.desk import (
+    desk_addresses,
+    idle,
+    launch,
+    log_in,
+    log_out,
+    needs_browser,
+    on_disk,
+    open_message,
 )
+
 TRACKER = "https://tracker.internet.test/pixel.png"
-DISK = "/etc /home /media /mnt /opt /root /srv /tmp /usr/local /var"
-"""Where a host keeps what it is given; /run is memory, and the units' own memory is looked at by itself."""
 
-pytestmark = pytest.mark.skipif(
-    not (Path(CHROMIUM).exists() and shutil.which("certutil")),
-    reason="needs Debian's chromium and libnss3-tools: apt-get install chromium libnss3-tools",
-)
-
-
-@pytest.fixture(scope="session")
-def site(lab: Instance) -> str:
-    """The address users type."""
-    (webmail,) = lab.office.with_role("webmail")
-    return f"https://{webmail.fqdn}/"
-
-
-@pytest.fixture(scope="session")
-def playwright() -> Iterator[Playwright]:
-    """What drives the browsers."""
-    with sync_playwright() as driver:
-        yield driver
-
-
-@pytest.fixture(scope="session")
-def browser(
-    lab: Instance, playwright: Playwright, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Browser]:
-    """Chromium that trusts the authority of the office's certificates, because its profile says so."""
-    home = tmp_path_factory.mktemp("desk")
-    profile = f"sql:{home}/.pki/nssdb"
-    (home / ".pki" / "nssdb").mkdir(parents=True)
-    for arguments in (
-        ["-N", "--empty-password"],
-        ["-A", "-t", "C,,", "-n", lab.office.domain, "-i", str(lab.users_ca)],
-    ):
-        subprocess.run(["certutil", "-d", profile, *arguments], stdin=subprocess.DEVNULL, check=True)
-    chromium = launch(lab, playwright, home)
-    yield chromium
-    chromium.close()
-
-
-def launch(lab: Instance, playwright: Playwright, home: Path) -> Browser:
-    """Chromium with a profile of its own that knows one name, webmail's, and no other."""
-    (webmail,) = lab.office.with_role("webmail")
-    address = lab.office.addresses_of_kind(webmail, "users")[0]
-    return playwright.chromium.launch(
-        executable_path=_at_the_desk(lab, home),
-        args=[*FLAGS, f"--host-resolver-rules=MAP {webmail.fqdn} {address}, MAP * ~NOTFOUND"],
-        env={**os.environ, "HOME": str(home)},
-    )
-
-
-def _at_the_desk(lab: Instance, home: Path) -> str:
-    """Chromium in the network of the lab's workstation, as far as this account may enter it.
-
-    There no other lab's coming and going looks like a change of network, at which Chromium drops what it loads.
-    """
-    if os.geteuid() != 0:
-        return CHROMIUM
-    inspect = ["docker", "inspect", "--format", "{{.State.Pid}}", lab.container_name("workstation")]
-    process = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.strip()
-    wrapper = home / "chromium"
-    wrapper.write_text(f'#!/bin/sh\nexec nsenter --net=/proc/{process}/ns/net {CHROMIUM} "$@"\n')
-    wrapper.chmod(0o755)
-    return str(wrapper)
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A window of its own, without the cookies of another."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB")
-    page = context.new_page()
-    page.set_default_timeout(20_000)
-    yield page
-    context.close()
-
-
-def log_in(page: Page, site: str, user: OfficeUser, password: str | None = None) -> None:
-    """Type name and password into the login form and send it."""
-    page.goto(site)
-    page.fill("#rcmloginuser", user.address.partition("@")[0])
-    page.fill("#rcmloginpwd", password or user.password)
-    page.click("#rcmloginsubmit")
-
-
-def open_message(page: Page, token: str) -> None:
-    """Read a message in the preview beside the list."""
-    page.locator("#messagelist tbody tr", has_text=token).click()
-    expect(page.frame_locator("#messagecontframe").locator("#message-header")).to_contain_text(token)
-
-
-def idle(page: Page) -> None:
-    """Wait until the user is in and Roundcube has nothing under way: while it loads it ignores clicks."""
-    page.wait_for_url(re.compile(r"_task=(?!login)"))
-    page.wait_for_load_state("networkidle")
-    page.wait_for_function("window.rcmail && rcmail.env.task !== 'login' && !rcmail.busy")
-
-
-def log_out(page: Page) -> None:
-    """By the button everybody sees."""
-    idle(page)
-    page.click("#taskmenu a.logout")
-    expect(page.locator("#rcmloginuser")).to_be_visible()
-
-
-def on_disk(lab: Instance, text: str) -> list[str]:
-    """Files on webmail's disk that hold a text, and files in the memory of its units."""
-    (webmail,) = lab.office.with_role("webmail")
-    search = f"""
-        grep --recursive --files-with-matches --fixed-strings --text --devices=skip -- "$1" {DISK} 2>/dev/null
-        for unit in php8.4-fpm nginx; do
-            nsenter --mount --target "$(systemctl show --property MainPID --value $unit)" \\
-                grep --recursive --files-with-matches --fixed-strings --text -- "$1" \\
-                /var/lib/roundcube/temp /var/lib/nginx /tmp /var/tmp 2>/dev/null
-        done; true"""
-    container = lab.container_name(webmail.name)
-    done = subprocess.run(
-        ["docker", "exec", container, "sh", "-c", search, "search", text],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return sorted(set(done.stdout.splitlines()))
+pytestmark = needs_browser
 
 
 def test_user_logs_in_reads_writes_and_logs_out(
@@ -193,13 +68,45 @@ def test_user_logs_in_reads_writes_and_logs_out(
     assert arrived.from_ == alice.address
     assert [attachment.payload for attachment in arrived.attachments] == [plan.read_bytes()]
     trace = "\n".join(arrived.obj.get_all("Received", []))
-    assert not any(str(address) in trace for address in _desk(lab)), "the reader's own address leaks"
+    assert not any(str(address) in trace for address in desk_addresses(lab)), "the reader's own address leaks"
     with alice.mailbox() as mailbox:
         mailbox.folder.set("Sent")
         assert len(mailbox.uids(AND(subject=answer))) == 1
     log_out(page)
     page.screenshot(path=str(tmp_path / "leaving.png"))
     assert [text for text in complaints if re.search("Content.Security.Policy|Error", text)] == []
+
+
+def test_webmail_is_usable_on_a_telephone_and_by_keyboard(
+    browser: Browser, site: str, alice: OfficeUser, tmp_path: Path
+) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto(site)
+    expect(page.locator("#rcmloginuser")).to_be_focused()
+    page.keyboard.type(alice.address.partition("@")[0])
+    page.keyboard.press("Tab")
+    page.keyboard.type(alice.password)
+    page.keyboard.press("Enter")
+    idle(page)
+    expect(page.locator("#messagelist")).to_be_visible(timeout=20_000)
+    pages = (
+        "?_task=mail",
+        "?_task=mail&_action=compose",
+        "?_task=settings&_action=plugin.access",
+        "guide.html",
+    )
+    for number, path in enumerate(pages):
+        page.goto(f"{site}{path}")
+        page.screenshot(path=str(tmp_path / f"telephone-{number}.png"))
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, (
+            f"{path} is wider than the screen"
+        )
+    assert [text for text in complaints if "Content Security Policy" in text] == []
+    context.close()
 
 
 @pytest.mark.control("SPO-02")
@@ -226,13 +133,6 @@ def test_user_finds_filters_and_absence_notes_of_the_store(page: Page, site: str
     page.goto(f"{site}?_task=settings&_action=plugin.managesieve-vacation")
     expect(page.locator("textarea[name=vacation_reason]")).to_be_visible()
     expect(page.locator("#messagestack .error")).to_have_count(0)
-
-
-def _desk(lab: Instance) -> list[str]:
-    """Addresses a browser of this test may come from."""
-    machine = next(machine for machine in lab.machines if machine.name == "workstation")
-    networks = lab.office.zones["lan"].networks
-    return [*map(str, machine.addresses["lan"]), *(str(network[1]) for network in networks)]
 
 
 @pytest.mark.control("WEB-06")
@@ -321,7 +221,7 @@ def test_wrong_password_is_refused_with_the_readers_address_in_the_log(
     ).stdout
     sources = re.findall(r"Failed login for alice from (\S+) ", said)
     assert sources
-    assert sources[-1] in _desk(lab)
+    assert sources[-1] in desk_addresses(lab)
 
 
 @pytest.mark.control("WEB-03")

@@ -128,6 +128,30 @@ def test_delivery_is_refused_to_the_offices_hosts_that_are_no_mta(
         assert "220 " not in heard
 
 
+@pytest.mark.control("TLS-10")
+def test_only_webmail_asks_about_accounts(
+    host: TestinfraHost, mta: TestinfraHost, webmail: TestinfraHost, store: StoreView
+) -> None:
+    question = '{"do": "state", "user": "nobody", "session": "none"}'
+    for address in store.accounts_addresses:
+        socket = at(address, ports.ACCOUNTS)
+        assert "refused" in dialogue(webmail, socket, [question], OWN_CERTIFICATE)
+        assert "refused" not in dialogue(host, socket, [question], OWN_CERTIFICATE)
+        assert "refused" not in dialogue(host, socket, [question])
+        assert "CONNECTED" not in dialogue(mta, socket, [question], OWN_CERTIFICATE)
+
+
+@pytest.mark.control("AUT-02", "AUT-06")
+def test_nobody_reads_what_users_chose_but_dovecot(host: TestinfraHost) -> None:
+    assert host.file("/var/lib/outpost-accounts").mode == 0o2750
+    assert host.run("runuser -u nobody -- ls /var/lib/outpost-accounts").rc != 0
+    assert host.run("runuser -u vmail -- ls /var/lib/outpost-accounts").rc != 0
+    assert (
+        host.check_output("runuser -u outpost-accounts -- stat -c %U /var/lib/outpost-accounts")
+        == "outpost-accounts"
+    )
+
+
 @pytest.mark.control("TLS-10", "DSN-01")
 def test_the_mta_delivers_to_mailboxes_and_is_told_at_once_of_unknown_ones(
     mta: TestinfraHost, store: StoreView, office: Office
@@ -198,7 +222,7 @@ def test_a_wrong_password_and_an_unknown_user_get_the_same_answer(
 
 @pytest.mark.control("TLS-10")
 def test_a_login_needs_a_certificate_or_the_users_network(host: TestinfraHost, store: StoreView) -> None:
-    rule = host.check_output("doveconf -h passdb/passwd-file/passdb_fields/allow_real_nets")
+    rule = host.check_output("doveconf -h passdb/lua/passdb_fields/allow_real_nets")
     assert rule.startswith('%{cert | if("eq", "valid", "0.0.0.0/0,::/0", ')
     assert ",".join(map(str, store.certless_networks)) in rule
 
@@ -278,11 +302,13 @@ def test_the_configuration_is_accepted_without_a_warning(host: TestinfraHost) ->
 
 
 @pytest.mark.control("AUT-01", "SEC-01")
-def test_accounts_are_the_offices_users_with_argon2id(host: TestinfraHost, office: Office) -> None:
+def test_accounts_are_the_offices_users_with_argon2id(
+    host: TestinfraHost, office: Office, store: StoreView
+) -> None:
     accounts = host.file("/etc/dovecot/users")
     assert (accounts.user, accounts.group, accounts.mode) == ("root", "dovecot", 0o640)
     schemes = host.check_output("sed -nE 's/^([^#:]+):(\\{[^}]*\\}\\$[^$]*).*/\\1 \\2/p' /etc/dovecot/users")
-    assert schemes.splitlines() == [f"{address} {{ARGON2ID}}$argon2id" for address in office.mailboxes]
+    assert schemes.splitlines() == [f"{address} {{ARGON2ID}}$argon2id" for address in store.active]
     assert host.check_output("doveadm user '*'").splitlines() == list(office.mailboxes)
 
 
@@ -346,7 +372,7 @@ def test_what_strangers_send_is_read_without_root(host: TestinfraHost) -> None:
         assert setting(host, f"service/{name}/user") == "vmail"
 
 
-@pytest.mark.parametrize("unit", ["dovecot", "stunnel@lmtp"])
+@pytest.mark.parametrize("unit", ["dovecot", "stunnel@lmtp", "stunnel@accounts", "outpost-accounts"])
 def test_it_comes_back_by_itself(host: TestinfraHost, unit: str) -> None:
     assert host.service(unit).is_running
     assert host.service(unit).is_enabled
@@ -354,7 +380,10 @@ def test_it_comes_back_by_itself(host: TestinfraHost, unit: str) -> None:
 
 
 @pytest.mark.control("SYS-01")
-@pytest.mark.parametrize("unit", ["dovecot.service", "stunnel@lmtp.service"])
+@pytest.mark.parametrize(
+    "unit",
+    ["dovecot.service", "stunnel@lmtp.service", "stunnel@accounts.service", "outpost-accounts.service"],
+)
 def test_a_hole_in_it_does_not_open_the_host(host: TestinfraHost, unit: str) -> None:
     verdict = host.check_output("systemd-analyze security %s 2>/dev/null | tail -1", unit)
     assert float(verdict.partition(": ")[2].split()[0]) <= 4.0

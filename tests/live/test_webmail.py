@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import plistlib
 import re
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -13,6 +14,7 @@ from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office, ports
 from outpost.office.dns import mta_sts_policy
+from outpost.office.guide import PROFILE
 from outpost.office.webmail import WebmailView
 from tests.live.browsing import Answer, RefusedError, browse
 from tests.live.speaking import OLD_OFFERS
@@ -348,6 +350,28 @@ def test_outlook_finds_its_settings_by_asking_with_a_post(host: TestinfraHost, v
     elements = ElementTree.fromstring(answer.body).iter()
     found = [element.text for element in elements if element.tag.endswith("Port")]
     assert found == [str(ports.IMAPS), str(ports.SUBMISSIONS)]
+
+
+def test_apple_devices_are_given_a_profile_to_install(host: TestinfraHost, view: WebmailView) -> None:
+    answer = browse(host, view.addresses[0], view.discovery_names[0], PROFILE)
+    assert answer.status == 200
+    assert answer.headers.get_content_type() == "application/x-apple-aspen-config"
+    mail = plistlib.loads(answer.body.encode())["PayloadContent"][0]
+    assert mail["PayloadType"] == "com.apple.mail.managed"
+    assert (mail["IncomingMailServerHostName"], mail["IncomingMailServerPortNumber"]) == (
+        view.store.fqdn,
+        ports.IMAPS,
+    )
+    assert mail["OutgoingMailServerPortNumber"] == ports.SUBMISSIONS
+    assert mail["IncomingMailServerUseSSL"] is mail["OutgoingMailServerUseSSL"] is True
+
+
+def test_users_find_the_offices_guide(host: TestinfraHost, view: WebmailView, office: Office) -> None:
+    answer = browse(host, view.webmail_addresses[0], view.name, "/guide.html")
+    assert answer.status == 200
+    for fact in (office.domain, office.postmaster, view.store.fqdn, f"port {ports.IMAPS}", PROFILE):
+        assert fact in answer.body
+    assert 'href="./guide.html"' in browse(host, view.webmail_addresses[0], view.name).body
 
 
 # TLS -------------------------------------------------------------------------------------------------------------

@@ -70,7 +70,13 @@ def test_where_no_users_zone_exists_every_login_needs_a_certificate(office: Offi
 
 def test_each_account_has_its_own_quota(store: StoreView) -> None:
     lines = rendered(
-        "store", "/etc/dovecot/users", store=store, passwords=dict.fromkeys(store.office.mailboxes, HASH)
+        "store",
+        "/etc/dovecot/users",
+        store=store,
+        own="/own",
+        shared_root="/shared",
+        one_time=(),
+        passwords=dict.fromkeys(store.office.mailboxes, HASH),
     ).content.decode()
     accounts = [line for line in lines.splitlines() if not line.startswith("#")]
     assert accounts == [

@@ -21,6 +21,7 @@ from outpost.cli.options import (
     YesOption,
 )
 from outpost.cli.rotate import app as rotate
+from outpost.cli.user import alias, group, shared, user
 from outpost.errors import OutpostError
 
 EXIT_CODES = """
@@ -95,6 +96,64 @@ def check(office: OfficeArgument, name: NameOption = None, json: JsonOption = Fa
     from outpost.cli.office import check_office
 
     raise typer.Exit(check_office(office, name, as_json=json))
+
+
+@app.command(
+    epilog="Examples: `./outpost new po` asks; `./outpost new po --domain po.example.com --organisation 'Site office' "
+    "--postmaster maria --wan 192.0.2.0/28` does not, and takes the defaults for the rest."
+)
+def new(
+    office: Annotated[str, typer.Argument(metavar="OFFICE", help="Its name below inventory/, or a path.")],
+    domain: Annotated[str | None, typer.Option(help="Mail domain.")] = None,
+    organisation: Annotated[str | None, typer.Option(help="Name that users see.")] = None,
+    postmaster: Annotated[str | None, typer.Option(help="The user who gets postmaster's mail.")] = None,
+    users: Annotated[str | None, typer.Option(help="Further users, with commas.")] = None,
+    wan: Annotated[str | None, typer.Option(help="Networks on the Internet's side, with a comma.")] = None,
+    core: Annotated[str | None, typer.Option(help="Networks between the servers.")] = None,
+    lan: Annotated[str | None, typer.Option(help="Networks of the users.")] = None,
+    mgmt: Annotated[str | None, typer.Option(help="Networks of the administrators.")] = None,
+    proxy: Annotated[str | None, typer.Option(help="HTTP proxy for packages, for the store.")] = None,
+    acme_proxy: Annotated[
+        str | None, typer.Option(help="HTTP proxy to the authority, for the store.")
+    ] = None,
+    certificates: Annotated[str | None, typer.Option(help="acme or office.")] = None,
+    secrets: Annotated[bool, typer.Option("--secrets/--no-secrets", help="Make its secrets, too.")] = True,
+) -> None:
+    """From nothing to a checked office file with its secrets made; asks for what no option says."""
+    from outpost.cli.new import new_office
+
+    answers = {
+        "domain": domain,
+        "organisation": organisation,
+        "postmaster": postmaster,
+        "users": users,
+        "wan": wan,
+        "core": core,
+        "lan": lan,
+        "mgmt": mgmt,
+        "proxy": proxy,
+        "acme_proxy": acme_proxy,
+        "certificates": certificates,
+    }
+    raise typer.Exit(new_office(office, answers, secrets=secrets))
+
+
+@app.command(
+    epilog="Example: `./outpost preflight po`. Exit code 0: ready for the first apply, 1: something is in the way."
+)
+def preflight(
+    office: OfficeArgument,
+    name: NameOption = None,
+    host: Annotated[
+        list[str] | None, typer.Option("--host", metavar="HOST", help="Only this host; may be repeated.")
+    ] = None,
+    via: ViaOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Look at the machines before the first apply: reached, release, addresses, ports, clock, port 25, delegation."""
+    from outpost.cli.new import look_ahead
+
+    raise typer.Exit(look_ahead(office, name, via, host, as_json=json))
 
 
 @app.command(
@@ -402,6 +461,8 @@ def secrets_ca(office: OfficeArgument, name: NameOption = None) -> None:
 
 
 app.add_typer(rotate, name="rotate")
+for part, called in ((user, "user"), (alias, "alias"), (group, "group"), (shared, "shared")):
+    app.add_typer(part, name=called)
 
 
 @app.command(
@@ -421,6 +482,16 @@ def zone(
     from outpost.cli.office import print_zone
 
     raise typer.Exit(print_zone(office, name, zone, as_json=json))
+
+
+@app.command(
+    epilog="Example: `./outpost guide po > guide.html`: to print, or to send to somebody new. Webmail shows it, too."
+)
+def guide(office: OfficeArgument, name: NameOption = None) -> None:
+    """Print the office's guide for its users, a page of HTML: first login, mail programs, limits, whom to ask."""
+    from outpost.cli.office import print_guide
+
+    raise typer.Exit(print_guide(office, name))
 
 
 @app.command(

@@ -324,6 +324,18 @@ def print_zone(office: str, name: str | None, zone: str, *, as_json: bool) -> in
     return CLEAN
 
 
+def print_guide(office: str, name: str | None) -> int:
+    """The page for users."""
+    from outpost.office.guide import Guide
+    from outpost.office.webmail import IDLE_MINUTES
+    from roles.shapes import rendered
+    from roles.webmail import GUIDE
+
+    page = rendered("webmail", GUIDE, guide=Guide(load(find(office, name).data)), idle_minutes=IDLE_MINUTES)
+    sys.stdout.write(page.content.decode())
+    return CLEAN
+
+
 def _add_recipients(file: Path, recipients: tuple[str, ...]) -> None:
     """Into the office file, whose comments and order stay as they are."""
     import tomlkit

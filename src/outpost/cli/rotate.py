@@ -30,7 +30,7 @@ def dkim(
     """Roll the DKIM keys: each call takes the next step, and refuses what would come too early."""
     from outpost.rotation import dkim as kind
 
-    with _desk(office, name, via) as desk:
+    with at_desk(office, name, via) as desk:
         if status:
             _show(kind.status(desk))
         else:
@@ -50,7 +50,7 @@ def tls(
     """Switch public keys of TLS to the next ones, whose TLSA records every name server has shown for two TTLs."""
     from outpost.rotation import tls as kind
 
-    with _desk(office, name, via) as desk:
+    with at_desk(office, name, via) as desk:
         if status:
             _show(kind.status(desk))
             return
@@ -69,7 +69,7 @@ def hosts(
     """Issue the certificates of the links between the hosts anew; no mail is refused meanwhile."""
     from outpost.rotation import hosts as kind
 
-    with _desk(office, name, via) as desk:
+    with at_desk(office, name, via) as desk:
         if status:
             _show(kind.status(desk))
         else:
@@ -85,7 +85,7 @@ def authority(
     """Replace the office's own authority: first everybody trusts both, the second call switches and forgets the old one."""
     from outpost.rotation import authority as kind
 
-    with _desk(office, name, via) as desk:
+    with at_desk(office, name, via) as desk:
         if status:
             _show(kind.status(desk))
         else:
@@ -101,7 +101,7 @@ def tsig(
     """Replace the key of zone transfers; transfers work throughout."""
     from outpost.rotation import tsig as kind
 
-    with _desk(office, name, via) as desk:
+    with at_desk(office, name, via) as desk:
         if status:
             _show(kind.status(desk))
         else:
@@ -117,7 +117,7 @@ def dnssec(
     """Keep a copy of the primary name server's DNSSEC keys in the office's secrets."""
     from outpost.rotation import dnssec as kind
 
-    with _desk(office, name, via) as desk:
+    with at_desk(office, name, via) as desk:
         if status:
             _show(kind.status(desk))
         elif not kind.keep(desk):
@@ -131,12 +131,12 @@ def due(office: OfficeArgument, name: NameOption = None, via: ViaOption = None) 
     """Take every step that is due, of every kind: what a timer on the controller calls."""
     from outpost.rotation import due as everything
 
-    with _desk(office, name, via) as desk:
+    with at_desk(office, name, via) as desk:
         everything.take(desk)
 
 
 @contextmanager
-def _desk(office: str, name: str | None, via: str | None) -> Iterator[Desk]:
+def at_desk(office: str, name: str | None, via: str | None) -> Iterator[Desk]:
     from outpost.cli.progress import watcher
     from outpost.rotation import engine
     from outpost.target import find

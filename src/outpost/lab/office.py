@@ -42,7 +42,9 @@ def seal(instance: Instance) -> None:
         file.touch(mode=0o600)
         file.write_text(json.dumps(known | dict(done.new_passwords), indent=1), encoding="utf-8")
     if done.added:
-        secrets.write(directory, done.secrets, (recipient,))
+        # nobody is there to choose another: what was made here stands
+        standing = existing.one_time if existing else ()
+        secrets.write(directory, done.secrets.model_copy(update={"one_time": standing}), (recipient,))
     instance.office_ca.write_text(done.secrets.trusted, encoding="ascii")
 
 

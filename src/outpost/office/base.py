@@ -238,6 +238,9 @@ _BY_ROLE: dict[Role, dict[str, CgroupLimit]] = {
         # A process of 5 MB for each of 40 people's sessions, and indexing.
         "dovecot.service": CgroupLimit("2G", 2048),
         "stunnel@lmtp.service": CgroupLimit("128M", 128),
+        "stunnel@accounts.service": CgroupLimit("128M", 128),
+        # Argon2id takes 64 MiB; each change of a password is one.
+        "outpost-accounts.service": CgroupLimit("512M", 128),
     },
     "webmail": {
         "nginx.service": CgroupLimit("256M", 32),

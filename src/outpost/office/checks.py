@@ -392,7 +392,8 @@ def _hosts_where_their_work_is(office: Office) -> Iterator[Problem]:
 
 
 def _addresses_of(office: Office) -> Iterator[tuple[str, str]]:
-    yield from ((f"users[{index}].address", address) for index, address in enumerate(office.mailboxes))
+    yield from ((f"users[{index}].address", user.address) for index, user in enumerate(office.users))
+    yield from ((f"shared[{index}].address", mailbox.address) for index, mailbox in enumerate(office.shared))
     yield from ((f"aliases[{index}].address", alias.address) for index, alias in enumerate(office.aliases))
 
 
@@ -426,6 +427,56 @@ def _alias_members(office: Office) -> Iterator[Problem]:
                 )
 
 
+def _shared_mailboxes(office: Office) -> Iterator[Problem]:
+    people = [user.address for user in office.users]
+    folders = [mailbox.folder for mailbox in office.shared]
+    for index, mailbox in enumerate(office.shared):
+        if mailbox.folder in folders[:index]:
+            yield Problem(
+                f"shared[{index}].address",
+                mailbox.address,
+                f"the same folder Shared/{mailbox.folder} as another one",
+                "give it another name",
+            )
+        for key, addresses in (("members", mailbox.members), ("readers", mailbox.readers)):
+            for address in addresses:
+                if address not in people:
+                    yield Problem(
+                        f"shared[{index}].{key}",
+                        address,
+                        "not a user of this office",
+                        f"name a declared one{_nearest(address, people)}",
+                    )
+
+
+def _users_rights(office: Office) -> Iterator[Problem]:
+    ours = [alias.address for alias in office.all_aliases] + list(office.mailboxes)
+    for index, user in enumerate(office.users):
+        for address in user.send_as:
+            if address not in ours:
+                yield Problem(
+                    f"users[{index}].send_as",
+                    address,
+                    "not an address of this office: its mail would be refused elsewhere as forged",
+                    f"name one of its users, aliases or shared mailboxes{_nearest(address, ours)}",
+                )
+        for address in user.forward:
+            if address.endswith(f"@{office.domain}"):
+                yield Problem(
+                    f"users[{index}].forward",
+                    address,
+                    "an address of this office",
+                    "forwarding is for addresses outside: make an alias with both members",
+                )
+        if len(user.forward) > office.limits.redirects:
+            yield Problem(
+                f"users[{index}].forward",
+                str(len(user.forward)),
+                f"more copies than limits.redirects ({office.limits.redirects}) lets leave",
+                "name fewer",
+            )
+
+
 def _alias_loops(office: Office) -> Iterator[Problem]:
     members = {alias.address: alias.members for alias in office.aliases}
     for index, alias in enumerate(office.aliases):
@@ -455,8 +506,9 @@ def _path_back(start: str, edges: Mapping[str, tuple[str, ...]]) -> tuple[str, .
 
 
 def _postmaster(office: Office) -> Iterator[Problem]:
-    if office.postmaster not in office.mailboxes:
-        guess = _nearest(office.postmaster, list(office.mailboxes))
+    people = [user.address for user in office.users]
+    if office.postmaster not in people:
+        guess = _nearest(office.postmaster, people)
         yield Problem("postmaster", office.postmaster, "not one of the users", f"name a declared user{guess}")
 
 
@@ -776,7 +828,9 @@ _RULES: tuple[tuple[_Rule, set[str]], ...] = (
     (_hosts_where_their_work_is, set()),
     (_recipients_unique, set()),
     (_recipients_ours, {"domain"}),
-    (_alias_members, {"users", "aliases", "domain", "postmaster"}),
+    (_alias_members, {"users", "aliases", "shared", "domain", "postmaster"}),
+    (_shared_mailboxes, {"users"}),
+    (_users_rights, {"users", "aliases", "shared", "domain", "limits"}),
     (_alias_loops, set()),
     (_postmaster, {"users", "postmaster"}),
     (_peer_zones, {"zones", "hosts"}),

@@ -271,6 +271,7 @@ def _webmail(office: Office) -> Iterator[Flow]:
             yield _between(office, webmail, store, ports.IMAPS, "webmail reads with the user's login")
             yield _between(office, webmail, store, ports.SUBMISSIONS, "webmail sends with the user's login")
             yield _between(office, webmail, store, ports.MANAGESIEVE, "webmail manages the user's filters")
+            yield _between(office, webmail, store, ports.ACCOUNTS, "webmail logs in and changes passwords")
 
 
 def _certificates(office: Office) -> Iterator[Flow]:

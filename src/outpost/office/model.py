@@ -213,6 +213,23 @@ class User(Part):
         description="Mailbox size; `limits.mailbox_quota` where it is not given.",
         examples=["2GiB"],
     )
+    disabled: bool = Field(
+        default=False,
+        description="Whether the account is shut: no login on any path, open sessions end, filters redirect nothing; mail "
+        "is still delivered and kept.",
+    )
+    forward: tuple[MailAddress, ...] = Field(
+        default=(),
+        description="Addresses outside that get a copy of everything delivered; the mailbox keeps its own. Copies leave "
+        "under this user's address and with an ARC seal, and count as the redirects of a filter do.",
+        examples=[["alice@example.net"]],
+    )
+    send_as: tuple[MailAddress, ...] = Field(
+        default=(),
+        description="Further addresses of the office that this user may send from, besides aliases and shared mailboxes "
+        "they belong to.",
+        examples=[["site@po.example.com"]],
+    )
 
     @property
     def name(self) -> str:
@@ -235,6 +252,28 @@ class Alias(Part):
         default=False,
         description="Whether only the office's own users may write to it (`550 5.7.1` to everybody else).",
     )
+
+
+class SharedMailbox(Part):
+    """A mailbox that several people read and nobody logs in to (`[[shared]]`)."""
+
+    address: MailAddress = Field(
+        description="The mailbox, in the office's domain.", examples=["tenders@po.example.com"]
+    )
+    members: tuple[MailAddress, ...] = Field(
+        default=(),
+        description="Users who read, file, delete and send from it. They find it below `Shared/` among their folders.",
+        examples=[["alice@po.example.com", "bob@po.example.com"]],
+    )
+    readers: tuple[MailAddress, ...] = Field(default=(), description="Users who read it, and nothing else.")
+    quota: ByteSize | None = Field(
+        default=None, description="Its size; `limits.mailbox_quota` where it is not given.", examples=["2GiB"]
+    )
+
+    @property
+    def folder(self) -> str:
+        """Its name below ``Shared/``; a dot would be a folder within a folder."""
+        return self.address.partition("@")[0].replace(".", "-")
 
 
 class Peer(Part):
@@ -765,6 +804,7 @@ class Office(Part):
     hosts_by_name: dict[str, Host] = Field(alias="hosts", description="The machines.")
     users: tuple[User, ...] = Field(min_length=1, description="People with a mailbox.")
     aliases: tuple[Alias, ...] = Field(default=(), description="Addresses that stand for several mailboxes.")
+    shared: tuple[SharedMailbox, ...] = Field(default=(), description="Mailboxes that several people read.")
     peers: tuple[Peer, ...] = Field(
         default=(), description="Mail systems with a route and listener of their own."
     )
@@ -844,12 +884,27 @@ class Office(Part):
 
     @property
     def mailboxes(self) -> tuple[str, ...]:
-        """Every user's address."""
-        return tuple(user.address for user in self.users)
+        """Every address with a mailbox: the users', then the shared ones."""
+        return (*(user.address for user in self.users), *(mailbox.address for mailbox in self.shared))
 
-    def quota(self, user: User) -> int:
-        """A user's mailbox size in bytes."""
-        return int(user.quota if user.quota is not None else self.limits.mailbox_quota)
+    def quota(self, owner: User | SharedMailbox) -> int:
+        """The size of a mailbox in bytes."""
+        return int(owner.quota if owner.quota is not None else self.limits.mailbox_quota)
+
+    @property
+    def senders(self) -> dict[str, tuple[str, ...]]:
+        """Address to the logins that may send from it (SPO-02): one's own, its members, and who is named in `send_as`."""
+        allowed: dict[str, tuple[str, ...]] = {user.address: (user.address,) for user in self.users}
+        allowed |= {mailbox.address: mailbox.members for mailbox in self.shared}
+        for alias in self.all_aliases:
+            reached = dict.fromkeys(
+                login for address in self.expand(alias.address) for login in allowed.get(address, ())
+            )
+            allowed[alias.address] = tuple(reached)
+        for user in self.users:
+            for address in user.send_as:
+                allowed[address] = tuple(dict.fromkeys((*allowed.get(address, ()), user.address)))
+        return {address: logins for address, logins in allowed.items() if logins}
 
     @property
     def all_aliases(self) -> tuple[Alias, ...]:

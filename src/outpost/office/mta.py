@@ -123,8 +123,8 @@ class MtaView:
 
     @property
     def sender_logins(self) -> dict[str, tuple[str, ...]]:
-        """Sender address to the logins that may use it: one's own, and the aliases one is a member of."""
-        return {address: (address,) for address in self.mailboxes} | self.aliases
+        """Sender address to the logins that may use it."""
+        return self.office.senders
 
     @property
     def hidden_members(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from outpost.office import ports
 from outpost.office.flows import inbound, listeners
-from outpost.office.model import Host, IPAddress, IPNetwork, Office, User
+from outpost.office.model import Host, IPAddress, IPNetwork, Office, SharedMailbox, User
 
 QUOTA_GRACE = 10 * 1024**2
 """How far one delivery may exceed a mailbox that is not full yet, so that the last message is not refused at random."""
@@ -56,6 +56,33 @@ class StoreView:
     def accounts(self) -> tuple[Account, ...]:
         """Every user with a mailbox, in the order of the file."""
         return tuple(Account(user, self.office.quota(user)) for user in self.office.users)
+
+    @staticmethod
+    def rights(mailbox: SharedMailbox) -> dict[str, str]:
+        """Login to its rights in a shared mailbox (RFC 4314): readers see and read, members do all but give rights."""
+        return dict.fromkeys(mailbox.readers, "lrs") | dict.fromkeys(mailbox.members, "lrwstipekx")
+
+    @property
+    def forwards(self) -> dict[str, tuple[str, ...]]:
+        """Login to the addresses outside that get copies."""
+        return {
+            user.address: user.forward for user in self.office.users if user.forward and not user.disabled
+        }
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """Addresses that somebody may log in as."""
+        return tuple(account.user.address for account in self.accounts if not account.user.disabled)
+
+    @property
+    def accounts_addresses(self) -> tuple[IPAddress, ...]:
+        """Where webmail logs users in and changes what they chose."""
+        return self.addresses(ports.ACCOUNTS)
+
+    @property
+    def webmails(self) -> tuple[Host, ...]:
+        """The hosts whose certificates alone open that door."""
+        return self.office.with_role("webmail")
 
     def addresses(self, port: int) -> tuple[IPAddress, ...]:
         """Addresses of the role contract at which the store listens on a port; never a wildcard."""

@@ -92,16 +92,24 @@ class WebmailView:
     def people(self) -> dict[str, str]:
         """Address to name of everybody to write to: the users, and the shared addresses by their local part."""
         users = {user.address: user.full_name or user.name for user in self.office.users}
-        return users | {alias.address: alias.address.partition("@")[0] for alias in self.office.aliases}
+        others = [alias.address for alias in self.office.aliases]
+        others += [mailbox.address for mailbox in self.office.shared]
+        return users | {address: address.partition("@")[0] for address in others}
 
     @property
     def shared_addresses(self) -> dict[str, tuple[str, ...]]:
-        """Login to the aliases it is a member of, and may therefore send from (SPO-02)."""
-        members = {alias.address: self.office.expand(alias.address) for alias in self.office.aliases}
+        """Login to the further addresses it may send from (SPO-02); RFC 2142's names only where the file declares them."""
+        implied = {alias.address for alias in self.office.all_aliases[len(self.office.aliases) :]}
         return {
             user.address: addresses
             for user in self.office.users
-            if (addresses := tuple(alias for alias, names in members.items() if user.address in names))
+            if (
+                addresses := tuple(
+                    address
+                    for address, logins in self.office.senders.items()
+                    if user.address in logins and address != user.address and address not in implied
+                )
+            )
         }
 
     @property

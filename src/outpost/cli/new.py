@@ -1,0 +1,130 @@
+"""`outpost new` and `outpost preflight`: from nothing to a checked office, and a look at its machines before they change."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.markup import escape
+
+from outpost.cli.console import err, out, say_json
+from outpost.errors import OutpostError
+from outpost.office import OfficeError, load
+from outpost.office import check as problems_of
+from outpost.target import INVENTORY, find, shown
+
+QUESTIONS = {
+    "domain": ("Mail domain of the office", ""),
+    "organisation": ("Name that users see", ""),
+    "postmaster": ("Who gets postmaster's mail (a local part, like maria)", ""),
+    "wan": ("Network on the Internet's side, IPv4 and IPv6, with a comma", ""),
+    "core": ("Network between the servers", "10.40.2.0/24"),
+    "lan": ("Network of the users", "10.40.3.0/24"),
+    "mgmt": ("Network of the administrators", "10.40.4.0/24"),
+    "users": ("Further users (local parts, with a comma)", ""),
+    "proxy": ("HTTP proxy for packages in the administrators' network, for the store", ""),
+    "acme_proxy": ("HTTP proxy to the certificate authority, for the store", ""),
+    "certificates": ("Certificates: acme (Let's Encrypt) or office (its own authority)", "acme"),
+}  # fmt: skip
+"""Option to what is asked where it is missing, and the default."""
+MAY_BE_EMPTY = ("users", "proxy", "acme_proxy")
+
+
+def new_office(where: str, answers: dict[str, str | None], *, secrets: bool) -> int:
+    """Ask for what the options leave open, write the office, check it, make its secrets."""
+    from outpost import newoffice
+    from roles.shapes import rendered
+
+    directory = INVENTORY / where if "/" not in where else Path(where).resolve()
+    if (directory / "office.toml").exists():
+        raise OutpostError(
+            f"{shown(directory)}/office.toml is there already", "choose another name, or edit it"
+        )
+    given = {key: _answer(key, answers.get(key)) for key in QUESTIONS}
+    domain = given["domain"].strip().lower().rstrip(".")
+    postmaster, *others = (
+        _address(local, domain) for local in (given["postmaster"], *given["users"].split(",")) if local.strip()
+    )  # fmt: skip
+    plan = newoffice.Plan(
+        name=directory.name,
+        organisation=given["organisation"],
+        domain=domain,
+        postmaster=postmaster,
+        wan=newoffice.networks(given["wan"], "wan"),
+        core=newoffice.networks(given["core"], "core"),
+        lan=newoffice.networks(given["lan"], "lan"),
+        mgmt=newoffice.networks(given["mgmt"], "mgmt"),
+        people=tuple((address, "") for address in dict.fromkeys((postmaster, *others))),
+        certificates=given["certificates"],
+        proxy=given["proxy"],
+        acme_proxy=given["acme_proxy"],
+        authorized_keys=newoffice.public_keys(Path.home()),
+    )
+    text = rendered("office", "/office.toml", plan=plan).content.decode()
+    newoffice.write(directory, text.rstrip() + "\n")
+    out.print(f"wrote {escape(shown(directory / 'office.toml'))}")
+    if problems := problems_of(directory):
+        raise OfficeError(list(problems))
+    out.print(f"[green]{escape(shown(directory / 'office.toml'))} is sound[/]")
+    if not plan.authorized_keys:
+        err.print("[yellow]no SSH public key found in ~/.ssh: add yours to ssh.authorized_keys[/]")
+    if secrets:
+        from outpost.cli.office import init_secrets
+
+        init_secrets(str(directory), None)
+    name = where
+    out.print(
+        f"Next: install Debian 13 on the machines, put their SSH host keys into {escape(shown(directory / 'known_hosts'))} "
+        f"(compared at their consoles), then\n  ./outpost preflight {name}\n  ./outpost plan {name}\n  ./outpost apply {name}"
+    )
+    return 0
+
+
+def _answer(key: str, given: str | None) -> str:
+    if given is not None:
+        return given
+    question, default = QUESTIONS[key]
+    if not sys.stdin.isatty():
+        if default or key in MAY_BE_EMPTY:
+            return default
+        raise OutpostError(
+            f"--{key} is missing, and nobody is here to answer", f"{question.lower()}: --{key} …"
+        )
+    shown_default = f" [{default}]" if default else " (may be empty)" if key in MAY_BE_EMPTY else ""
+    while True:
+        said = err.input(f"{escape(question + shown_default)}: ").strip() or default
+        if said or key in MAY_BE_EMPTY:
+            return said
+
+
+def _address(local: str, domain: str) -> str:
+    local = local.strip().lower()
+    return local if "@" in local else f"{local}@{domain}"
+
+
+def look_ahead(
+    office: str, name: str | None, via: str | None, hosts: Sequence[str] | None, *, as_json: bool
+) -> int:
+    """Look at every machine and at the world around it; nothing is changed."""
+    from outpost import preflight
+
+    target = find(office, name)
+    loaded = load(target.data)
+    for wanted in hosts or ():
+        if wanted not in loaded.hosts_by_name:
+            raise OutpostError(
+                f"{loaded.domain} has no host {wanted}", f"one of: {', '.join(loaded.hosts_by_name)}"
+            )
+    findings = preflight.look(target, loaded, via, tuple(hosts or loaded.hosts_by_name))
+    bad = [finding for finding in findings if finding.level == "bad"]
+    if as_json:
+        say_json([vars(finding) for finding in findings])
+        return 1 if bad else 0
+    marks = {"good": "[green]✓[/]", "note": "[yellow]·[/]", "bad": "[red]✗[/]"}
+    for finding in findings:
+        out.print(f"{marks[finding.level]} [bold]{escape(finding.where)}[/] {escape(finding.seen)}")
+        if finding.remedy:
+            out.print(f"    [bold]Remedy:[/] {escape(finding.remedy)}")
+    out.print("[red]not ready[/]" if bad else "[green]ready for the first apply[/]")
+    return 1 if bad else 0

@@ -1,0 +1,465 @@
+"""`outpost user`, `alias`, `group` and `shared`: people, edited in the office file and applied to the hosts that know them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
+
+if TYPE_CHECKING:
+    from outpost.office import Office
+    from outpost.people import Kind, Roster
+    from outpost.rotation.engine import Desk
+
+user = typer.Typer(help="People with a mailbox.", no_args_is_help=True)
+alias = typer.Typer(help="Addresses that stand for several people.", no_args_is_help=True)
+group = typer.Typer(help="Aliases that only the office's own users may write to.", no_args_is_help=True)
+shared = typer.Typer(help="Mailboxes that several people read, and nobody logs in to.", no_args_is_help=True)
+
+AddressArgument = Annotated[
+    str, typer.Argument(metavar="ADDRESS", help="A mail address; without a domain it is the office's.")
+]
+MembersArgument = Annotated[list[str], typer.Argument(metavar="MEMBER…", help="Users, or other aliases.")]
+ApplyOption = Annotated[
+    bool, typer.Option("--apply/--no-apply", help="Bring it to the hosts at once, or leave that to an apply.")
+]
+EVERYWHERE = ("store", "mta", "webmail")
+"""Roles that know who is here: mailboxes and logins, recipients, the address book."""
+
+
+@user.command("add", epilog="Example: `./outpost user add po erin --full-name 'Erin Eaton' --quota 4GiB`.")
+def add(
+    office: OfficeArgument,
+    address: AddressArgument,
+    full_name: Annotated[str, typer.Option("--full-name", help="Shown in webmail and address books.")] = "",
+    quota: Annotated[str, typer.Option("--quota", metavar="SIZE", help="Other than the office's.")] = "",
+    name: NameOption = None,
+    via: ViaOption = None,
+    apply: ApplyOption = True,
+) -> None:
+    """Add a user. The first password is printed once; it is good only for choosing another in webmail."""
+
+    def edit(roster: Roster, at: Callable[[str], str]) -> None:
+        values = {"address": at(address), "full_name": full_name, "quota": quota}
+        roster.add("users", {key: value for key, value in values.items() if value})
+
+    _change(office, name, via, edit, apply=apply)
+
+
+@user.command("list", epilog="Example: `./outpost user list po --json`.")
+def list_users(office: OfficeArgument, name: NameOption = None, json: JsonOption = False) -> None:
+    """Everybody in the office file."""
+    from outpost.cli.console import say_json
+    from outpost.office import load
+    from outpost.target import find
+
+    loaded = load(find(office, name).data)
+    rows = [
+        {
+            "address": one.address,
+            "full_name": one.full_name,
+            "quota": loaded.quota(one),
+            "disabled": one.disabled,
+            "aliases": [found.address for found in loaded.aliases if one.address in loaded.expand(found.address)],
+        }
+        for one in loaded.users
+    ]  # fmt: skip
+    if json:
+        say_json(rows)
+    else:
+        _show_users(rows)
+
+
+@user.command("disable", epilog="Example: `./outpost user disable po erin`. Open sessions end with it.")
+def disable(
+    office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
+) -> None:
+    """Shut an account on every path, at once: no login, no open session, no redirect. Mail to it is kept."""
+
+    def edit(roster: Roster, at: Callable[[str], str]) -> None:
+        roster.change("users", at(address), disabled=True)
+
+    _change(office, name, via, edit, roles=("store",))
+
+
+@user.command("enable", epilog="Example: `./outpost user enable po erin`. The password is the one it had.")
+def enable(
+    office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
+) -> None:
+    """Open a disabled account again."""
+
+    def edit(roster: Roster, at: Callable[[str], str]) -> None:
+        roster.change("users", at(address), disabled=None)
+
+    _change(office, name, via, edit, roles=("store",))
+
+
+@user.command("remove", epilog="Example: `./outpost user remove po erin`. The mailbox stays on the store.")
+def remove(
+    office: OfficeArgument,
+    address: AddressArgument,
+    name: NameOption = None,
+    via: ViaOption = None,
+    apply: ApplyOption = True,
+) -> None:
+    """Take a user out of the office and of its lists; new mail is refused, the mailbox stays on the store."""
+
+    def edit(roster: Roster, at: Callable[[str], str]) -> None:
+        roster.remove("users", at(address))
+        roster.leave_lists(at(address))
+
+    _change(office, name, via, edit, apply=apply)
+
+
+@user.command("quota", epilog="Example: `./outpost user quota po erin 4GiB`.")
+def quota(
+    office: OfficeArgument,
+    address: AddressArgument,
+    size: Annotated[str, typer.Argument(metavar="SIZE", help="Like 4GiB; `default` for the office's.")],
+    name: NameOption = None,
+    via: ViaOption = None,
+) -> None:
+    """Change the size of a mailbox."""
+
+    def edit(roster: Roster, at: Callable[[str], str]) -> None:
+        roster.change("users", at(address), quota=None if size == "default" else size)
+
+    _change(office, name, via, edit, roles=("store",))
+
+
+@user.command(
+    "passwd", epilog="Example: `./outpost user passwd po erin`, after a telephone or a password was lost."
+)
+def passwd(
+    office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
+) -> None:
+    """Give a new first password, printed once. What the user had chosen is void, a second factor included."""
+    from pydantic import SecretStr
+
+    from outpost import secrets
+    from outpost.errors import OutpostError
+
+    with _desk(office, name, via) as desk:
+        full = _full(desk.office, address)
+        if full not in {one.address for one in desk.office.users}:
+            raise OutpostError(f"{full} is no user of {desk.office.domain}", "./outpost user list names them")
+        made = secrets.new_password()
+        desk.keep(
+            desk.secrets.model_copy(
+                update={
+                    "passwords": desk.secrets.passwords | {full: SecretStr(secrets.password_hash(made))},
+                    "one_time": tuple(dict.fromkeys((*desk.secrets.one_time, full))),
+                }
+            )
+        )
+        try:
+            _apply(desk, ("store",))
+            _end_sessions(desk, full)
+        finally:
+            _show_passwords({full: made})
+
+
+@user.command(
+    "sign-out", epilog="Example: `./outpost user sign-out po erin`. Mail programs log in again by themselves."
+)
+def sign_out(
+    office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
+) -> None:
+    """End a user's open sessions of mail programs."""
+    with _desk(office, name, via) as desk:
+        _end_sessions(desk, _full(desk.office, address))
+
+
+@alias.command("add", epilog="Example: `./outpost alias add po site erin bob`.")
+def add_alias(
+    office: OfficeArgument,
+    address: AddressArgument,
+    members: MembersArgument,
+    name: NameOption = None,
+    via: ViaOption = None,
+) -> None:
+    """Add an alias, or members to one that is there. Members may send from it."""
+    _join("aliases", office, address, members, name, via)
+
+
+@alias.command("remove", epilog="Example: `./outpost alias remove po site`, or only a member: `… site bob`.")
+def remove_alias(
+    office: OfficeArgument,
+    address: AddressArgument,
+    members: Annotated[list[str] | None, typer.Argument(metavar="[MEMBER…]", help="Only these.")] = None,
+    name: NameOption = None,
+    via: ViaOption = None,
+) -> None:
+    """Remove an alias, or members of it."""
+    _part("aliases", office, address, members, name, via)
+
+
+@alias.command("list", epilog="Example: `./outpost alias list po --json`.")
+def list_aliases(office: OfficeArgument, name: NameOption = None, json: JsonOption = False) -> None:
+    """Every alias and group with its members."""
+    from outpost.cli.console import out, say_json
+    from outpost.office import load
+    from outpost.target import find
+
+    rows = [
+        {"address": one.address, "members": list(one.members), "inside_only": one.inside_only}
+        for one in load(find(office, name).data).aliases
+    ]
+    if json:
+        say_json(rows)
+    for row in () if json else rows:
+        inside = " (the office's own users only)" if row["inside_only"] else ""
+        out.print(f"{row['address']}{inside}: {', '.join(row['members'])}", markup=False)  # type: ignore[arg-type]
+
+
+@group.command("add", epilog="Example: `./outpost group add po everybody alice bob erin`.")
+def add_group(
+    office: OfficeArgument,
+    address: AddressArgument,
+    members: MembersArgument,
+    name: NameOption = None,
+    via: ViaOption = None,
+) -> None:
+    """Add a group, or members to one that is there; only the office's own users may write to it."""
+    _join("aliases", office, address, members, name, via, inside_only=True)
+
+
+group.command("remove", epilog="Example: `./outpost group remove po everybody`.")(remove_alias)
+group.command("list", epilog="Example: `./outpost group list po`.")(list_aliases)
+
+
+@shared.command("add", epilog="Example: `./outpost shared add po tenders alice bob --reader carol`.")
+def add_shared(
+    office: OfficeArgument,
+    address: AddressArgument,
+    members: Annotated[
+        list[str] | None, typer.Argument(metavar="[MEMBER…]", help="Read, file, send.")
+    ] = None,
+    readers: Annotated[
+        list[str] | None, typer.Option("--reader", metavar="USER", help="Only reads; may be repeated.")
+    ] = None,
+    name: NameOption = None,
+    via: ViaOption = None,
+) -> None:
+    """Add a shared mailbox, or people to one that is there. Its members find it below `Shared/`, and may send from it."""
+
+    def edit(roster: Roster, at: Callable[[str], str]) -> None:
+        present = roster.find("shared", at(address))
+        known = present.data if present else {}
+        people = {
+            "members": list(dict.fromkeys((*known.get("members", ()), *map(at, members or ())))),
+            "readers": list(dict.fromkeys((*known.get("readers", ()), *map(at, readers or ())))),
+        }
+        given = {key: value for key, value in people.items() if value}
+        if present is None:
+            roster.add("shared", {"address": at(address), **given})
+        else:
+            roster.change("shared", at(address), **given)
+
+    _change(office, name, via, edit)
+
+
+@shared.command(
+    "remove", epilog="Example: `./outpost shared remove po tenders`; its mail stays on the store."
+)
+def remove_shared(
+    office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
+) -> None:
+    """Remove a shared mailbox; new mail to it is refused, its mail stays on the store."""
+
+    def edit(roster: Roster, at: Callable[[str], str]) -> None:
+        roster.remove("shared", at(address))
+        roster.leave_lists(at(address))
+
+    _change(office, name, via, edit)
+
+
+@user.command(
+    "forward",
+    epilog="Example: `./outpost user forward po erin erin@example.net`; without addresses it stops.",
+)
+def forward(
+    office: OfficeArgument,
+    address: AddressArgument,
+    to: Annotated[list[str] | None, typer.Argument(metavar="[TO…]", help="Addresses outside.")] = None,
+    name: NameOption = None,
+    via: ViaOption = None,
+) -> None:
+    """Send copies of a user's mail to addresses outside, sealed (ARC); the mailbox keeps its own."""
+
+    def edit(roster: Roster, at: Callable[[str], str]) -> None:
+        roster.change("users", at(address), forward=list(to) if to else None)
+
+    _change(office, name, via, edit, roles=("store",))
+
+
+@user.command(
+    "send-as",
+    epilog="Example: `./outpost user send-as po erin site tenders`; without addresses none is left.",
+)
+def send_as(
+    office: OfficeArgument,
+    address: AddressArgument,
+    senders: Annotated[
+        list[str] | None, typer.Argument(metavar="[SENDER…]", help="Addresses of the office.")
+    ] = None,
+    name: NameOption = None,
+    via: ViaOption = None,
+) -> None:
+    """Let a user send from further addresses of the office."""
+
+    def edit(roster: Roster, at: Callable[[str], str]) -> None:
+        roster.change("users", at(address), send_as=[at(one) for one in senders] if senders else None)
+
+    _change(office, name, via, edit, roles=("mta", "webmail"))
+
+
+# What they share -----------------------------------------------------------------------------------------------
+
+
+def _join(
+    kind: Kind,
+    office: str,
+    address: str,
+    members: Sequence[str],
+    name: str | None,
+    via: str | None,
+    **more: Any,
+) -> None:
+    def edit(roster: Roster, at: Callable[[str], str]) -> None:
+        present = roster.find(kind, at(address))
+        joined = [at(member) for member in members]
+        if present is None:
+            roster.add(kind, {"address": at(address), "members": joined, **more})
+        else:
+            both = list(dict.fromkeys((*present.data.get("members", ()), *joined)))
+            roster.change(kind, at(address), members=both, **more)
+
+    _change(office, name, via, edit)
+
+
+def _part(
+    kind: Kind, office: str, address: str, members: Sequence[str] | None, name: str | None, via: str | None
+) -> None:
+    def edit(roster: Roster, at: Callable[[str], str]) -> None:
+        present = roster.find(kind, at(address))
+        gone = {at(member) for member in members or ()}
+        left = [one for one in present.data.get("members", ()) if one not in gone] if present and gone else []
+        if left:
+            roster.change(kind, at(address), members=left)
+        else:
+            roster.remove(kind, at(address))
+
+    _change(office, name, via, edit)
+
+
+def _change(
+    office: str,
+    name: str | None,
+    via: str | None,
+    edit: Callable[[Roster, Callable[[str], str]], None],
+    *,
+    roles: tuple[str, ...] = EVERYWHERE,
+    apply: bool = True,
+) -> None:
+    """Edit the office file, check and show it, make the passwords that are missing, and apply."""
+    from outpost import people, secrets
+    from outpost.cli.console import out
+    from outpost.target import shown
+
+    with _desk(office, name, via) as desk:
+        file = desk.target.office_file
+        before = file.read_text(encoding="utf-8")
+        roster = people.Roster(before)
+        edit(roster, lambda address: _full(desk.office, address))
+        if roster.text == before:
+            out.print("it is so already")
+            return
+        changed = people.propose(file, roster.text)
+        for line in people.difference(before, roster.text, shown(file)):
+            style = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
+            out.print(line, style=style, markup=False)
+        here = {one.address for one in changed.users}
+        kept = desk.secrets.model_copy(
+            update={
+                "passwords": {
+                    address: hashed for address, hashed in desk.secrets.passwords.items() if address in here
+                },
+                "one_time": tuple(address for address in desk.secrets.one_time if address in here),
+            }
+        )
+        done = secrets.complete(changed, kept)
+        try:
+            people.keep(file, roster.text)
+            desk.office = changed
+            if done.secrets != desk.secrets:
+                desk.keep(done.secrets)
+            if apply:
+                _apply(desk, roles)
+        finally:
+            _show_passwords(done.new_passwords)
+
+
+def _apply(desk: Desk, roles: tuple[str, ...]) -> None:
+    import time
+
+    started = time.monotonic()
+    hosts = tuple(host for host in desk.office.hosts if host.role in roles)
+    desk.apply(hosts)
+    desk.tell(f"applied to {', '.join(host.name for host in hosts)} ({time.monotonic() - started:.1f} s)")
+
+
+def _end_sessions(desk: Desk, address: str) -> None:
+    import shlex
+
+    from outpost.remote import run_script
+
+    for store in desk.office.with_role("store"):
+        run_script(
+            desk.target,
+            desk.office,
+            store,
+            f"/usr/local/lib/outpost/end-sessions {shlex.quote(address)}",
+            desk.via,
+        )
+    desk.tell(f"open sessions of {address} have ended")
+
+
+def _full(office: Office, address: str) -> str:
+    """An address with the office's domain where none is given."""
+    return address if "@" in address else f"{address}@{office.domain}"
+
+
+def _show_passwords(passwords: Mapping[str, str]) -> None:
+    from outpost.cli.console import out
+
+    for address, password in passwords.items():
+        out.print(f"first password of {address}: {password}", markup=False)
+        out.print("  It is shown this once, and good only for choosing another one in webmail.")
+
+
+def _show_users(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    from outpost.cli.console import out
+
+    table = Table("address", "name", "quota", "state", "also gets mail to", box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(
+            row["address"],
+            row["full_name"],
+            f"{row['quota'] / 1024**3:.3g} GiB",
+            "[red]disabled[/]" if row["disabled"] else "open",
+            ", ".join(row["aliases"]),
+        )
+    out.print(table)
+
+
+def _desk(office: str, name: str | None, via: str | None) -> AbstractContextManager[Desk]:
+    from outpost.cli.rotate import at_desk
+
+    return at_desk(office, name, via)

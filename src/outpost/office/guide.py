@@ -1,0 +1,130 @@
+"""What an office tells its users: a guide of one page, and a profile that sets Apple's mail programs up."""
+
+from __future__ import annotations
+
+import plistlib
+import uuid
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from outpost.office import ports
+from outpost.office.certificates import mode
+from outpost.office.dns import CLIENT_SETUP
+from outpost.office.model import Host, Office
+from outpost.office.webmail import MIB, WebmailView
+from outpost.onhost.passwords import LEAST
+
+PROFILE = "/mail/apple.mobileconfig"
+"""Where the profile is on the names that mail programs look at."""
+
+
+@dataclass(frozen=True)
+class Guide:
+    """The facts of the page."""
+
+    office: Office
+
+    @property
+    def webmail(self) -> Host:
+        """The host that users open in a browser."""
+        return self.office.with_role("webmail")[0]
+
+    @property
+    def store(self) -> Host:
+        """The host that mail programs speak to."""
+        return self.office.with_role("store")[0]
+
+    @property
+    def site(self) -> str:
+        """Webmail's address."""
+        return f"https://{self.webmail.fqdn}/"
+
+    @property
+    def profile(self) -> str:
+        """The Apple profile's address."""
+        return f"https://{CLIENT_SETUP[0]}.{self.office.domain}{PROFILE}"
+
+    @property
+    def servers(self) -> tuple[tuple[str, str, int], ...]:
+        """What, server, port: for programs that must be told by hand."""
+        return (
+            ("Incoming mail (IMAP)", self.store.fqdn, ports.IMAPS),
+            ("Outgoing mail (SMTP)", self.store.fqdn, ports.SUBMISSIONS),
+        )
+
+    @property
+    def own_authority(self) -> bool:
+        """Whether users' programs must be given the office's authority before they trust its certificates."""
+        return any(mode(self.office, host) == "office" for host in (self.store, self.webmail))
+
+    @property
+    def password_length(self) -> int:
+        """Fewest characters of a password."""
+        return LEAST
+
+    @property
+    def file_mib(self) -> int:
+        """Largest file in a message, MiB."""
+        return WebmailView(self.office, self.webmail).file_size // MIB
+
+    @property
+    def recipients(self) -> int:
+        """Recipients of one message."""
+        return self.office.limits.recipients_per_message
+
+
+def apple_profile(office: Office, *, authority: str) -> str:
+    """Settings for Mail on iOS and macOS; the program asks for name, address and password itself.
+
+    Args:
+        authority: The office's authority, PEM; in the profile where its certificates are the office's own.
+    """
+    guide = Guide(office)
+    payloads = [
+        {
+            "PayloadType": "com.apple.mail.managed",
+            "PayloadVersion": 1,
+            **_identity(office, "mail"),
+            "PayloadDisplayName": office.organisation,
+            "EmailAccountType": "EmailTypeIMAP",
+            "EmailAccountDescription": office.organisation,
+            "IncomingMailServerHostName": guide.store.fqdn,
+            "IncomingMailServerPortNumber": ports.IMAPS,
+            "IncomingMailServerUseSSL": True,
+            "IncomingMailServerAuthentication": "EmailAuthPassword",
+            "OutgoingMailServerHostName": guide.store.fqdn,
+            "OutgoingMailServerPortNumber": ports.SUBMISSIONS,
+            "OutgoingMailServerUseSSL": True,
+            "OutgoingMailServerAuthentication": "EmailAuthPassword",
+            "OutgoingPasswordSameAsIncomingPassword": True,
+        }
+    ]
+    if guide.own_authority:
+        der = x509.load_pem_x509_certificate(authority.encode()).public_bytes(Encoding.DER)
+        payloads.append(
+            {
+                "PayloadType": "com.apple.security.root",
+                "PayloadVersion": 1,
+                **_identity(office, "authority"),
+                "PayloadDisplayName": f"Authority of {office.organisation}",
+                "PayloadContent": der,
+            }
+        )
+    profile = {
+        "PayloadType": "Configuration",
+        "PayloadVersion": 1,
+        **_identity(office, "profile"),
+        "PayloadDisplayName": f"Mail of {office.organisation}",
+        "PayloadOrganization": office.organisation,
+        "PayloadDescription": f"Sets up mail for an address of {office.domain}.",
+        "PayloadContent": payloads,
+    }
+    return plistlib.dumps(profile).decode()
+
+
+def _identity(office: Office, part: str) -> dict[str, str]:
+    """The same office gives the same profile, so that a new version replaces the old one."""
+    name = f"{part}.{office.domain}"
+    return {"PayloadIdentifier": name, "PayloadUUID": str(uuid.uuid5(uuid.NAMESPACE_DNS, name)).upper()}

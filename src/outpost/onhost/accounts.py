@@ -1,0 +1,407 @@
+"""What users choose for themselves, on the store: password, second factor, application passwords, webmail sessions.
+
+The office declares accounts and first passwords; what a user chose stands in one file an account, beside the mailboxes,
+which Dovecot reads at each login (``accounts.lua``). It is bound to the first password it grew from: a new one from the
+administrator voids all of it, and nothing else does. No password is checked here but by asking Dovecot, so that guesses
+are counted where all are (AUT-03).
+
+Webmail asks for everything by one JSON object a line. It gets a session, good for webmail only and for a working day, in
+exchange for a password and, where the user wants one, a code (RFC 6238): so it never keeps a password (docs/adr/0015).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import socket
+import socketserver
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from outpost.onhost.passwords import complaint
+
+SETTINGS = Path("/etc/outpost/accounts.json")
+SESSIONS = 8
+"""Webmail sessions of one user; the oldest ends when another begins."""
+APPLICATIONS = 10
+WRONG_CODES, WHILE = 5, 600
+"""So many wrong codes within so many seconds, and no code is right for a while (a guess has 3 chances in a million)."""
+STEP = 30
+"""Seconds that a code is for (RFC 6238); the one before and the one after are right, too, for clocks that differ."""
+LONGEST_LINE = 8192
+
+
+class RefusedError(Exception):
+    """The request is refused, for a reason that a user may read."""
+
+
+@dataclass
+class Chosen:
+    """What one user has chosen.
+
+    Attributes:
+        grown_from: The hash of the first password it belongs to.
+        password: Hash of the user's own password; empty until it is chosen.
+        factor: Secret of the second factor, base32; empty without one.
+        counter: The last code's time step, which is never right again.
+        applications: Name of a program to the hash of its password.
+        sessions: Hash of a webmail session's token to its end, UNIX time.
+    """
+
+    grown_from: str
+    password: str = ""
+    factor: str = ""
+    counter: int = 0
+    applications: dict[str, str] = field(default_factory=dict)
+    sessions: dict[str, int] = field(default_factory=dict)
+
+    def lines(self) -> str:
+        """As the file has it: one fact a line, its kind first."""
+        rows = [("from", self.grown_from)]
+        rows += [("password", self.password)] if self.password else []
+        rows += [("factor", f"{self.factor} {self.counter}")] if self.factor else []
+        rows += [("application", f"{hashed} {name}") for name, hashed in self.applications.items()]
+        rows += [("session", f"{hashed} {end}") for hashed, end in self.sessions.items()]
+        return "".join(f"{kind} {value}\n" for kind, value in rows)
+
+    @classmethod
+    def parse(cls, text: str) -> Chosen:
+        """From what `lines` wrote."""
+        chosen = cls("")
+        for line in text.splitlines():
+            kind, _, value = line.partition(" ")
+            first, _, rest = value.partition(" ")
+            if kind == "from":
+                chosen.grown_from = value
+            elif kind == "password":
+                chosen.password = value
+            elif kind == "factor":
+                chosen.factor, chosen.counter = first, int(rest or 0)
+            elif kind == "application":
+                chosen.applications[rest] = first
+            elif kind == "session":
+                chosen.sessions[first] = int(rest)
+        return chosen
+
+
+@dataclass
+class Accounts:
+    """The decisions, apart from sockets.
+
+    Attributes:
+        declared: The office's accounts as Dovecot reads them: address, hash of the first password.
+        own: The directory of what users chose.
+        verify: Asks Dovecot whether that is the password of that address, typed at that remote address.
+        hash_password: What is kept of a password (AUT-01).
+        session_seconds: How long a webmail session lasts.
+    """
+
+    domain: str
+    words: frozenset[str]
+    declared: Path
+    own: Path
+    session_seconds: int
+    verify: Callable[[str, str, str], bool]
+    hash_password: Callable[[str], str]
+    clock: Callable[[], float] = time.time
+    pending: dict[str, str] = field(default_factory=dict)
+    wrong: dict[str, list[float]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one request; ``refused`` says why there is none."""
+        actions: dict[str, Callable[..., dict[str, Any]]] = {
+            "login": self.login, "logout": self.logout, "state": self.state, "change": self.change,
+            "add_application": self.add_application, "remove_application": self.remove_application,
+            "begin_factor": self.begin_factor, "confirm_factor": self.confirm_factor, "remove_factor": self.remove_factor,
+        }  # fmt: skip
+        said = {str(key): str(value) for key, value in asked.items()}
+        action = actions.get(said.pop("do", ""))
+        if action is None:
+            return {"refused": "no such request"}
+        address = self._address(said.pop("user", ""))
+        try:
+            return action(address, **said)
+        except RefusedError as reason:
+            return {"refused": str(reason)}
+        except TypeError:
+            return {"refused": "a field too many or too few"}
+
+    # Coming and going -----------------------------------------------------------------------------------------
+
+    def login(self, address: str, password: str, remote: str, code: str = "") -> dict[str, Any]:
+        """A session for the right password and, where there is a second factor, the right code."""
+        self._prove(address, password, remote)
+        with self.lock:
+            chosen = self._chosen(address)
+            if chosen.factor:
+                if not code.strip():
+                    return {"refused": "code"}
+                self._use_code(address, chosen, code)
+            token = secrets.token_urlsafe(32)
+            ends = sorted(chosen.sessions.items(), key=lambda item: item[1])[-(SESSIONS - 1) :]
+            chosen.sessions = {hashed: end for hashed, end in ends if end > self.clock()}
+            chosen.sessions[token_hash(token)] = int(self.clock()) + self.session_seconds
+            self._keep(address, chosen)
+            return {"session": token, "must_change": self._is_first(address, chosen)}
+
+    def logout(self, address: str, session: str) -> dict[str, Any]:
+        """End a session."""
+        with self.lock:
+            chosen = self._in_session(address, session)
+            del chosen.sessions[token_hash(session)]
+            self._keep(address, chosen)
+        return {}
+
+    def state(self, address: str, session: str) -> dict[str, Any]:
+        """What the user has, without anything secret."""
+        with self.lock:
+            chosen = self._in_session(address, session)
+            return {
+                "must_change": self._is_first(address, chosen),
+                "factor": bool(chosen.factor),
+                "applications": list(chosen.applications),
+            }
+
+    # Choosing -------------------------------------------------------------------------------------------------
+
+    def change(self, address: str, session: str, password: str, new: str, remote: str) -> dict[str, Any]:
+        """Another password; every other webmail session ends."""
+        self._authorise(address, session, password, remote)
+        if new == password:
+            raise RefusedError("That is the password you have: choose another.")
+        if objection := complaint(new, words=self.words | {address}):
+            raise RefusedError(objection)
+        hashed = self.hash_password(new)
+        with self.lock:
+            chosen = self._in_session(address, session)
+            chosen.password = hashed
+            mine = token_hash(session)
+            chosen.sessions = {mine: chosen.sessions[mine]}
+            self._keep(address, chosen)
+        return {}
+
+    def add_application(
+        self, address: str, session: str, password: str, name: str, remote: str
+    ) -> dict[str, Any]:
+        """A password for one program, shown once."""
+        self._authorise(address, session, password, remote)
+        name = re.sub(r"[^\w .+-]", "", name).strip()[:40]
+        if not name:
+            raise RefusedError("Name the program or device, for instance: telephone.")
+        made = "-".join(
+            "".join(secrets.choice("abcdefghijkmnpqrstuvwxyz23456789") for _ in range(4)) for _ in range(5)
+        )
+        with self.lock:
+            chosen = self._in_session(address, session)
+            self._refuse_first(address, chosen)
+            if name in chosen.applications or len(chosen.applications) >= APPLICATIONS:
+                raise RefusedError("There is one of that name, or there are too many: remove one first.")
+            chosen.applications[name] = token_hash(made)
+            self._keep(address, chosen)
+        return {"application_password": made}
+
+    def remove_application(self, address: str, session: str, name: str) -> dict[str, Any]:
+        """Its password is right no more."""
+        with self.lock:
+            chosen = self._in_session(address, session)
+            if chosen.applications.pop(name, None) is None:
+                raise RefusedError("There is none of that name.")
+            self._keep(address, chosen)
+        return {}
+
+    def begin_factor(self, address: str, session: str, password: str, remote: str) -> dict[str, Any]:
+        """A new secret for an authenticator; nothing changes before a code of it has been right."""
+        self._authorise(address, session, password, remote)
+        with self.lock:
+            self._refuse_first(address, self._in_session(address, session))
+            secret = base64.b32encode(secrets.token_bytes(20)).decode()
+            self.pending[address] = secret
+        return {"secret": secret, "uri": f"otpauth://totp/{address}?secret={secret}&issuer={self.domain}"}
+
+    def confirm_factor(self, address: str, session: str, code: str) -> dict[str, Any]:
+        """From now on the password alone opens nothing: webmail wants a code, programs a password of their own."""
+        with self.lock:
+            chosen = self._in_session(address, session)
+            secret = self.pending.get(address)
+            if secret is None:
+                raise RefusedError("Begin again: there is no new second factor to confirm.")
+            trial = Chosen(chosen.grown_from, factor=secret)
+            self._use_code(address, trial, code)
+            chosen.factor, chosen.counter = secret, trial.counter
+            del self.pending[address]
+            self._keep(address, chosen)
+        return {}
+
+    def remove_factor(self, address: str, session: str, password: str, remote: str) -> dict[str, Any]:
+        """The password alone is enough again."""
+        self._authorise(address, session, password, remote)
+        with self.lock:
+            chosen = self._in_session(address, session)
+            chosen.factor, chosen.counter = "", 0
+            self._keep(address, chosen)
+        return {}
+
+    # What all of it rests on ----------------------------------------------------------------------------------
+
+    def _prove(self, address: str, password: str, remote: str) -> None:
+        if "\0" in password or not self.verify(address, password, remote):
+            raise RefusedError("password")
+
+    def _authorise(self, address: str, session: str, password: str, remote: str) -> None:
+        """Whoever changes an account has its session and knows its password: a browser left open is not enough."""
+        with self.lock:
+            self._in_session(address, session)
+        self._prove(address, password, remote)
+
+    def _in_session(self, address: str, session: str) -> Chosen:
+        chosen = self._chosen(address)
+        if chosen.sessions.get(token_hash(session), 0) <= self.clock():
+            raise RefusedError("session")
+        return chosen
+
+    def _use_code(self, address: str, chosen: Chosen, code: str) -> None:
+        """A code is right once, and only a few wrong ones are looked at."""
+        now = self.clock()
+        recent = [at for at in self.wrong.get(address, []) if now - at < WHILE]
+        digits = re.sub(r"\s", "", code)
+        for counter in range(int(now // STEP) - 1, int(now // STEP) + 2):
+            right = hmac.compare_digest(time_code(chosen.factor, counter).encode(), digits.encode())
+            if right and counter > chosen.counter and len(recent) < WRONG_CODES:
+                chosen.counter = counter
+                return
+        self.wrong[address] = [*recent, now]
+        raise RefusedError("code")
+
+    def _is_first(self, address: str, chosen: Chosen) -> bool:
+        return self._declared(address)[1] and not chosen.password
+
+    def _refuse_first(self, address: str, chosen: Chosen) -> None:
+        if self._is_first(address, chosen):
+            raise RefusedError("Choose a password of your own first.")
+
+    def _address(self, login: str) -> str:
+        lowered = login.strip().lower()
+        return lowered if "@" in lowered else f"{lowered}@{self.domain}"
+
+    def _declared(self, address: str) -> tuple[str, bool]:
+        """Hash of the first password, and whether it must be changed."""
+        for line in self.declared.read_text(encoding="utf-8").splitlines():
+            name, _, rest = line.partition(":")
+            hashed = rest.partition(":")[0]
+            if name == address and hashed:
+                return hashed, "one_time=yes" in rest
+        raise RefusedError("password")
+
+    def _chosen(self, address: str) -> Chosen:
+        declared, _ = self._declared(address)
+        try:
+            chosen = Chosen.parse((self.own / address).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return Chosen(declared)
+        return chosen if chosen.grown_from == declared else Chosen(declared)
+
+    def _keep(self, address: str, chosen: Chosen) -> None:
+        """Whole or not at all, and on the disk before anybody is told."""
+        fresh = self.own / f".{address}"
+        with fresh.open("w", encoding="utf-8") as file:
+            fresh.chmod(0o640)
+            file.write(chosen.lines())
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self.own / address)
+        directory = os.open(self.own, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def token_hash(token: str) -> str:
+    """What is kept of a random token: 100 bits and more need no slow hash, and each login looks at several."""
+    return "{SHA256}" + base64.b64encode(hashlib.sha256(token.encode()).digest()).decode()
+
+
+def time_code(secret: str, counter: int) -> str:
+    """The six digits of a time step (RFC 6238, RFC 4226)."""
+    digest = hmac.digest(base64.b32decode(secret), struct.pack(">Q", counter), "sha1")
+    start = digest[-1] & 15
+    number = struct.unpack(">I", digest[start : start + 4])[0] & 0x7FFFFFFF
+    return f"{number % 1_000_000:06}"
+
+
+def ask_dovecot(path: str, address: str, password: str, remote: str) -> bool:
+    """Whether Dovecot takes a password, by its authentication protocol: delays and counts of guesses are its own."""
+    response = base64.b64encode(f"\0{address}\0{password}".encode()).decode()
+    place = f"rip={remote}\t" if re.fullmatch(r"[0-9a-fA-F:.]+", remote) else ""
+    asked = f"AUTH\t1\tPLAIN\tprotocol=accounts\tsecured\tnologin\t{place}resp={response}\n"
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(30)
+        connection.connect(path)
+        connection.sendall(f"VERSION\t1\t2\nCPID\t{os.getpid()}\n{asked}".encode())
+        for line in connection.makefile(encoding="utf-8"):
+            if line.startswith(("OK\t1", "FAIL\t1")):
+                return line.startswith("OK")
+    return False
+
+
+class Handler(socketserver.StreamRequestHandler):
+    """One connection of webmail's, by way of stunnel: a request, an answer."""
+
+    timeout = 30
+    accounts: Accounts
+
+    def handle(self) -> None:
+        """Read one line, answer by one line."""
+        try:
+            asked = json.loads(self.rfile.readline(LONGEST_LINE))
+            answer = self.accounts.answer(asked)
+        except (ValueError, AttributeError):
+            answer = {"refused": "not a request"}
+        except OSError as error:
+            sys.stderr.write(f"<3>accounts: {error}\n")
+            answer = {"refused": "unavailable"}
+        self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+
+class Server(socketserver.ThreadingUnixStreamServer):
+    """Answers side by side: Dovecot makes guessers wait, and nobody else should."""
+
+    daemon_threads = True
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    from argon2 import PasswordHasher
+
+    settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
+    hasher = PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=1)
+    Handler.accounts = Accounts(
+        domain=settings["domain"],
+        words=frozenset(settings["words"]),
+        declared=Path(settings["declared"]),
+        own=Path(settings["own"]),
+        session_seconds=settings["session_seconds"],
+        verify=lambda address, password, remote: ask_dovecot(settings["auth"], address, password, remote),
+        hash_password=lambda password: "{ARGON2ID}" + hasher.hash(password),
+    )
+    path = Path(settings["socket"])
+    path.unlink(missing_ok=True)
+    with Server(str(path), Handler) as server:
+        path.chmod(0o660)
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

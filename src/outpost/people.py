@@ -1,0 +1,151 @@
+"""An office's people in its file: entries added, changed and removed where they stand, comments and order untouched.
+
+An entry is the text from its header (``[[users]]``) to the last of its keys; comments before the next header belong to
+what follows. Only the touched entry is written anew.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tomlkit
+
+from outpost.errors import OutpostError
+from outpost.office import Office, OfficeError, check, load
+
+Kind = Literal["users", "aliases", "shared"]
+_HEADER = re.compile(r"^\s*\[")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry: its lines, counted from 0, and what they say."""
+
+    start: int
+    end: int
+    data: dict[str, Any]
+
+
+@dataclass
+class Roster:
+    """The text of an office file while people in it change."""
+
+    text: str
+
+    def entries(self, kind: Kind) -> Iterator[Entry]:
+        """Every entry of a kind, in the order of the file."""
+        lines = self.text.splitlines(keepends=True)
+        starts = [number for number, line in enumerate(lines) if _HEADER.match(line)]
+        for start, following in zip(starts, [*starts[1:], len(lines)], strict=True):
+            if lines[start].split("#")[0].strip() != f"[[{kind}]]":
+                continue
+            end = following
+            while end > start + 1 and (not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#")):
+                end -= 1
+            (data,) = tomllib.loads("".join(lines[start:end]))[kind]
+            yield Entry(start, end, data)
+
+    def find(self, kind: Kind, address: str) -> Entry | None:
+        """The entry with that address."""
+        return next((entry for entry in self.entries(kind) if entry.data.get("address") == address), None)
+
+    def add(self, kind: Kind, data: dict[str, Any]) -> None:
+        """A new entry behind the last of its kind, or at the end of the file."""
+        document = tomlkit.document()
+        document.update(data)
+        block = f"[[{kind}]]\n{tomlkit.dumps(document)}"
+        lines = self.text.splitlines(keepends=True)
+        last = max((entry.end for entry in self.entries(kind)), default=len(lines))
+        self.text = "".join([*lines[:last], "\n", block, *lines[last:]])
+
+    def change(self, kind: Kind, address: str, **values: Any) -> None:
+        """Set keys of an entry; None takes a key away.
+
+        Raises:
+            OutpostError: There is no such entry.
+        """
+        entry = self.find(kind, address)
+        if entry is None:
+            raise OutpostError(f"{address} is not among the office's {kind}", f"known: {self._known(kind)}")
+        document = tomlkit.parse("".join(self._lines[entry.start : entry.end]))
+        (table,) = document[kind]
+        for key, value in values.items():
+            if value is None:
+                table.pop(key, None)
+            else:
+                table[key] = value
+        self._replace(entry, tomlkit.dumps(document))
+
+    def remove(self, kind: Kind, address: str) -> None:
+        """Take an entry out, and with it the empty line before it.
+
+        Raises:
+            OutpostError: There is no such entry.
+        """
+        entry = self.find(kind, address)
+        if entry is None:
+            raise OutpostError(f"{address} is not among the office's {kind}", f"known: {self._known(kind)}")
+        before = entry.start
+        if before and not self._lines[before - 1].strip():
+            before -= 1
+        self._replace(Entry(before, entry.end, {}), "")
+
+    def leave_lists(self, address: str) -> None:
+        """Take an address out of every alias and shared mailbox; a list that had nobody else goes."""
+        kinds: tuple[Kind, ...] = ("aliases", "shared")
+        for kind in kinds:
+            for entry in list(self.entries(kind)):
+                for key in ("members", "readers"):
+                    if address in entry.data.get(key, ()):
+                        left = [member for member in entry.data[key] if member != address]
+                        if left or key == "readers" or kind == "shared":
+                            self.change(kind, entry.data["address"], **{key: left})
+                        else:
+                            self.remove(kind, entry.data["address"])
+                            self.leave_lists(entry.data["address"])
+
+    @property
+    def _lines(self) -> list[str]:
+        return self.text.splitlines(keepends=True)
+
+    def _known(self, kind: Kind) -> str:
+        return ", ".join(str(entry.data.get("address")) for entry in self.entries(kind)) or "none"
+
+    def _replace(self, entry: Entry, text: str) -> None:
+        lines = self._lines
+        self.text = "".join([*lines[: entry.start], text, *lines[entry.end :]])
+
+
+def propose(file: Path, text: str) -> Office:
+    """The office as the changed text declares it; the file itself is untouched.
+
+    Raises:
+        OfficeError: The change would break a rule of the office.
+    """
+    candidate = file.with_name(f".{file.name}.proposed")  # beside it: it names files there
+    candidate.write_text(text, encoding="utf-8")
+    try:
+        if problems := check(candidate):
+            raise OfficeError(list(problems))
+        return load(candidate)
+    finally:
+        candidate.unlink()
+
+
+def keep(file: Path, text: str) -> None:
+    """Put the changed text in the file's place, whole or not at all."""
+    fresh = file.with_name(f".{file.name}.new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.chmod(file.stat().st_mode & 0o777)
+    fresh.replace(file)
+
+
+def difference(before: str, after: str, name: str) -> list[str]:
+    """What changes, as a unified diff."""
+    return list(difflib.unified_diff(before.splitlines(), after.splitlines(), name, name, n=1, lineterm=""))

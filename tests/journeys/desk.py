@@ -1,0 +1,115 @@
+"""A desk on the office's LAN: Chromium as a person uses it, the office's authority trusted, nothing ignored."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Playwright, expect
+
+from outpost.lab.instance import Instance
+from outpost.lab.post import OfficeUser
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+DISK = "/etc /home /media /mnt /opt /root /srv /tmp /usr/local /var"
+"""Where a host keeps what it is given; /run is memory, and the units' own memory is looked at by itself."""
+
+needs_browser = pytest.mark.skipif(
+    not (Path(CHROMIUM).exists() and shutil.which("certutil")),
+    reason="needs Debian's chromium and libnss3-tools: apt-get install chromium libnss3-tools",
+)
+
+
+def launch(lab: Instance, playwright: Playwright, home: Path) -> Browser:
+    """Chromium with a profile of its own that knows one name, webmail's, and no other."""
+    (webmail,) = lab.office.with_role("webmail")
+    address = lab.office.addresses_of_kind(webmail, "users")[0]
+    return playwright.chromium.launch(
+        executable_path=_at_the_desk(lab, home),
+        args=[*FLAGS, f"--host-resolver-rules=MAP {webmail.fqdn} {address}, MAP * ~NOTFOUND"],
+        env={**os.environ, "HOME": str(home)},
+    )
+
+
+def _at_the_desk(lab: Instance, home: Path) -> str:
+    """Chromium in the network of the lab's workstation, as far as this account may enter it.
+
+    There no other lab's coming and going looks like a change of network, at which Chromium drops what it loads.
+    """
+    if os.geteuid() != 0:
+        return CHROMIUM
+    inspect = ["docker", "inspect", "--format", "{{.State.Pid}}", lab.container_name("workstation")]
+    process = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.strip()
+    wrapper = home / "chromium"
+    wrapper.write_text(f'#!/bin/sh\nexec nsenter --net=/proc/{process}/ns/net {CHROMIUM} "$@"\n')
+    wrapper.chmod(0o755)
+    return str(wrapper)
+
+
+def log_in(page: Page, site: str, user: OfficeUser, password: str | None = None) -> None:
+    """Type name and password into the login form and send it."""
+    page.goto(site)
+    page.fill("#rcmloginuser", user.address.partition("@")[0])
+    page.fill("#rcmloginpwd", password or user.password)
+    page.click("#rcmloginsubmit")
+
+
+def open_message(page: Page, token: str) -> None:
+    """Read a message in the preview beside the list."""
+    page.locator("#messagelist tbody tr", has_text=token).click()
+    expect(page.frame_locator("#messagecontframe").locator("#message-header")).to_contain_text(token)
+
+
+def idle(page: Page) -> None:
+    """Wait until the user is in and Roundcube has nothing under way: while it loads it ignores clicks."""
+    page.wait_for_url(re.compile(r"_task=(?!login)"))
+    page.wait_for_load_state("networkidle")
+    page.wait_for_function("window.rcmail && rcmail.env.task !== 'login' && !rcmail.busy")
+
+
+def log_out(page: Page) -> None:
+    """By the button everybody sees."""
+    idle(page)
+    page.click("#taskmenu a.logout")
+    expect(page.locator("#rcmloginuser")).to_be_visible()
+
+
+def on_disk(lab: Instance, text: str) -> list[str]:
+    """Files on webmail's disk that hold a text, and files in the memory of its units."""
+    (webmail,) = lab.office.with_role("webmail")
+    search = f"""
+        grep --recursive --files-with-matches --fixed-strings --text --devices=skip -- "$1" {DISK} 2>/dev/null
+        for unit in php8.4-fpm nginx; do
+            nsenter --mount --target "$(systemctl show --property MainPID --value $unit)" \\
+                grep --recursive --files-with-matches --fixed-strings --text -- "$1" \\
+                /var/lib/roundcube/temp /var/lib/nginx /tmp /var/tmp 2>/dev/null
+        done; true"""
+    container = lab.container_name(webmail.name)
+    done = subprocess.run(
+        ["docker", "exec", container, "sh", "-c", search, "search", text],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return sorted(set(done.stdout.splitlines()))
+
+
+def desk_addresses(lab: Instance) -> list[str]:
+    """Addresses a browser of this test may come from."""
+    machine = next(machine for machine in lab.machines if machine.name == "workstation")
+    networks = lab.office.zones["lan"].networks
+    return [*map(str, machine.addresses["lan"]), *(str(network[1]) for network in networks)]

@@ -1,0 +1,321 @@
+"""An account's whole life: given, made one's own, protected, shut at once, and never reset by an apply."""
+
+from __future__ import annotations
+
+import base64
+import re
+import smtplib
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from email import message_from_bytes
+
+import pytest
+from imap_tools import AND
+from imap_tools.errors import MailboxLoginError
+from playwright.sync_api import Page, expect
+
+from outpost.lab.instance import Instance
+from outpost.lab.post import Neighbour, OfficeUser, letter
+from outpost.office import ports
+from outpost.onhost.accounts import time_code
+from outpost.target import ROOT
+from tests.journeys.desk import idle, log_in, log_out, needs_browser, on_disk
+
+pytestmark = [needs_browser, pytest.mark.slow]
+OWN = "cobalt ravine tuba mosaic"
+OTHER = "granite lemon otter viaduct"
+MINUTE = 60.0
+
+
+@dataclass
+class Administrator:
+    """Somebody at the controller."""
+
+    lab: Instance
+
+    def does(self, *words: str) -> str:
+        """What a command says; it must succeed."""
+        command = [sys.executable, "-m", "outpost", *words, "--name", self.lab.name]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def administrator(lab: Instance) -> Administrator:
+    return Administrator(lab)
+
+
+@pytest.fixture(scope="module")
+def erin(administrator: Administrator, lab: Instance, alice: OfficeUser) -> Iterator[OfficeUser]:
+    """A new user with the first password that the command printed, and has not printed to any file."""
+    said = administrator.does("user", "add", "lab", "erin", "--full-name", "Erin Eaton", "--quota", "1GiB")
+    (password,) = re.findall(r"first password of erin@\S+: (\S+)", said)
+    assert password not in lab.office_file.read_text()
+    yield replace(alice, address=f"erin@{lab.office.domain}", password=password)
+    administrator.does("user", "remove", "lab", "erin")
+
+
+def knows(user: OfficeUser, password: str) -> bool:
+    """Whether a mail program gets in with that password."""
+    try:
+        with replace(user, password=password).mailbox():
+            return True
+    except MailboxLoginError:
+        return False
+
+
+def change_password(page: Page, present: str, new: str) -> None:
+    """On the page where users do it."""
+    page.fill("#access-change-password", present)
+    page.fill("#access-change-new", new)
+    page.fill("#access-change-again", new)
+    page.click("#access-change button[type=submit]")
+
+
+@pytest.mark.control("AUT-02")
+def test_a_first_password_is_good_for_choosing_another_and_nothing_else(
+    lab: Instance, page: Page, site: str, erin: OfficeUser
+) -> None:
+    assert not knows(erin, erin.password)
+    log_in(page, site, erin)
+    expect(page.locator("#access-change")).to_be_visible()
+    page.goto(f"{site}?_task=mail")  # no way around it
+    expect(page.locator("#access-change")).to_be_visible()
+    change_password(page, erin.password, "Myertor2026!")
+    expect(page.locator("#messagestack")).to_contain_text("Guessers try it early")
+    change_password(page, erin.password, OWN)
+    expect(page.locator("#messagestack")).to_contain_text("Done.")
+    page.goto(f"{site}?_task=mail")
+    expect(page.locator("#messagelist")).to_be_attached()
+    assert on_disk(lab, OWN) == [], "webmail keeps the password"
+    log_out(page)
+    assert knows(erin, OWN)
+    assert not knows(erin, erin.password)
+
+
+@pytest.mark.control("AUT-02")
+def test_an_apply_never_resets_a_users_own_password(administrator: Administrator, erin: OfficeUser) -> None:
+    administrator.does("plan", "lab", "--limit", "store")  # exit code 0: nothing to change
+    administrator.does("user", "quota", "lab", "erin", "2GiB")
+    assert knows(erin, OWN)
+
+
+@pytest.mark.control("AUT-07")
+def test_disabling_an_account_ends_every_session_within_a_minute(
+    administrator: Administrator, page: Page, site: str, erin: OfficeUser
+) -> None:
+    user = replace(erin, password=OWN)
+    log_in(page, site, user)
+    idle(page)
+    reading, sending, filtering = imap_session(user), smtp_session(user), sieve_session(user)
+    assert all(map(answers, (reading, sending, filtering)))
+    administrator.does("user", "disable", "lab", "erin")
+    for session in (reading, sending, filtering):  # a minute at most: what `ends` waits
+        assert ends(session), f"{session} is still open"
+    assert page_ends(page, site)
+    assert not knows(erin, OWN)
+    log_in(page, site, user)
+    expect(page.locator("#messagestack")).to_contain_text("Login failed")
+    administrator.does("user", "enable", "lab", "erin")
+    assert knows(erin, OWN)
+    page.goto(f"{site}?_task=mail")  # what was open does not open again
+    expect(page.locator("#rcmloginuser")).to_be_visible()
+
+
+@pytest.mark.control("AUT-06")
+def test_with_a_second_factor_a_stolen_password_opens_nothing(
+    page: Page, site: str, erin: OfficeUser
+) -> None:
+    user = replace(erin, password=OWN)
+    log_in(page, site, user)
+    idle(page)
+    page.goto(f"{site}?_task=settings&_action=plugin.access")
+    page.fill("#access-add_application-password", OWN)
+    page.fill("#access-add_application-name", "telephone")
+    page.click("#access-add_application button[type=submit]")
+    telephone = page.locator(".access-secret").inner_text().strip()
+    page.fill("#access-begin_factor-password", OWN)
+    page.click("#access-begin_factor button[type=submit]")
+    secret = page.locator(".access-secret").inner_text().replace(" ", "")
+    page.fill("#access-confirm_factor-code", time_code(secret, int(time.time() // 30) - 1))
+    page.click("#access-confirm_factor button[type=submit]")
+    expect(page.locator("#access-remove_factor")).to_be_visible()
+    log_out(page)
+
+    assert not knows(user, OWN)
+    assert knows(user, telephone)
+    assert answers(smtp_session(replace(user, password=telephone)))
+    with pytest.raises(ConnectionRefusedError):
+        sieve_session(replace(user, password=telephone))
+    log_in(page, site, user)
+    expect(page.locator("#messagestack")).to_contain_text("code is missing")
+    page.fill("#rcmloginuser", "erin")
+    page.fill("#rcmloginpwd", OWN)
+    page.fill("#rcmlogincode", time_code(secret, int(time.time() // 30)))
+    page.click("#rcmloginsubmit")
+    idle(page)
+    page.goto(f"{site}?_task=settings&_action=plugin.access")
+    page.get_by_role("button", name="Remove telephone").click()
+    expect(page.get_by_role("button", name="Remove telephone")).to_have_count(0)
+    assert not knows(user, telephone)
+    log_out(page)
+
+
+def test_a_new_first_password_voids_everything_that_was_chosen(
+    administrator: Administrator, page: Page, site: str, erin: OfficeUser
+) -> None:
+    said = administrator.does("user", "passwd", "lab", "erin")
+    (password,) = re.findall(r"first password of erin@\S+: (\S+)", said)
+    assert not knows(erin, OWN)
+    log_in(page, site, erin, password)  # no code: the telephone may be what was lost
+    change_password(page, password, OTHER)
+    expect(page.locator("#messagestack")).to_contain_text("Done.")
+    assert knows(erin, OTHER)
+
+
+@pytest.mark.control("SPO-02")
+def test_a_shared_mailbox_is_its_members_and_nobody_elses(
+    administrator: Administrator, erin: OfficeUser, alice: OfficeUser, bob: OfficeUser, lab: Instance
+) -> None:
+    administrator.does("shared", "add", "lab", "tenders", "alice", "--reader", "bob")
+    try:
+        address = f"tenders@{lab.office.domain}"
+        offer, token = letter(bob.address, [address])
+        bob.send(offer, [address])
+        for user, listed in ((alice, True), (bob, True), (replace(erin, password=OTHER), False)):
+            with user.mailbox() as mailbox:
+                assert mailbox.folder.exists("Shared/tenders") is listed, user.address
+        arrived = shared_message(alice, token)
+        with bob.mailbox() as mailbox:
+            mailbox.folder.set("Shared/tenders")
+            mailbox.delete(mailbox.uids(AND(subject=token)))  # what a reader deletes stays
+        assert shared_message(alice, token) == arrived
+        answer, _ = letter(address, [bob.address])
+        with alice.submission() as session:
+            assert session.send_message(answer, address, [bob.address]) == {}
+        with (
+            bob.submission() as session,
+            pytest.raises(smtplib.SMTPRecipientsRefused, match="not owned by user"),
+        ):
+            session.send_message(answer, address, [bob.address])
+    finally:
+        administrator.does("shared", "remove", "lab", "tenders")
+
+
+def shared_message(user: OfficeUser, token: str) -> str:
+    """The UID of a message in the shared mailbox, which is waited for."""
+    deadline = time.monotonic() + MINUTE
+    while time.monotonic() < deadline:
+        with user.mailbox() as mailbox:
+            mailbox.folder.set("Shared/tenders")
+            if found := mailbox.uids(AND(subject=token)):
+                return found[0]
+            mailbox.idle.wait(timeout=5)
+    raise AssertionError(f"{token} did not come")
+
+
+@pytest.mark.control("ARC-01")
+def test_a_forwarded_copy_is_sealed_and_the_mailbox_keeps_its_own(
+    administrator: Administrator, erin: OfficeUser, head: Neighbour, stranger: Neighbour
+) -> None:
+    administrator.does("user", "forward", "lab", "erin", stranger.address)
+    message, token = letter(head.address, [erin.address])
+    head.send(message, [erin.address])
+    copy = message_from_bytes(stranger.receive(token))
+    assert copy["ARC-Seal"], "the next system cannot see what it was when it came"
+    assert copy["Return-Path"] == f"<{erin.address}>"  # under the first sender's name SPF would refuse it
+    assert replace(erin, password=OTHER).count(token) == 1
+
+
+# Open sessions --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Session:
+    """An authenticated session that a program keeps open.
+
+    Attributes:
+        noop: What it says to see whether somebody is there.
+    """
+
+    name: str
+    connection: ssl.SSLSocket
+    noop: bytes
+
+
+def imap_session(user: OfficeUser) -> Session:
+    raw = connect(user, ports.IMAPS)
+    raw.recv(4096)
+    say(raw, f'a LOGIN {user.address} "{user.password}"', b"a OK")
+    return Session("IMAP", raw, b"b NOOP\r\n")
+
+
+def smtp_session(user: OfficeUser) -> Session:
+    raw = connect(user, ports.SUBMISSIONS)
+    raw.recv(4096)
+    raw.sendall(b"EHLO desk.test\r\n")
+    raw.recv(4096)
+    say(raw, f"AUTH PLAIN {plain(user)}", b"235 ")
+    return Session("submission", raw, b"NOOP\r\n")
+
+
+def sieve_session(user: OfficeUser) -> Session:
+    raw = socket.create_connection((user.at, ports.MANAGESIEVE), timeout=MINUTE)
+    raw.recv(4096)
+    raw.sendall(b"STARTTLS\r\n")
+    raw.recv(4096)
+    wrapped = user.tls.wrap_socket(raw, server_hostname=user.server)
+    wrapped.recv(4096)
+    say(wrapped, f'AUTHENTICATE "PLAIN" "{plain(user)}"', b"OK")
+    return Session("managesieve", wrapped, b"NOOP\r\n")
+
+
+def connect(user: OfficeUser, port: int) -> ssl.SSLSocket:
+    raw = socket.create_connection((user.at, port), timeout=MINUTE)
+    return user.tls.wrap_socket(raw, server_hostname=user.server)
+
+
+def plain(user: OfficeUser) -> str:
+    return base64.b64encode(f"\0{user.address}\0{user.password}".encode()).decode()
+
+
+def say(connection: ssl.SSLSocket, line: str, wanted: bytes) -> None:
+    connection.sendall(line.encode() + b"\r\n")
+    heard = connection.recv(4096)
+    if wanted not in heard:
+        raise ConnectionRefusedError(heard.decode(errors="replace"))
+
+
+def page_ends(page: Page, site: str) -> bool:
+    """Whether webmail asks for a login again; looks until it does."""
+    deadline = time.monotonic() + MINUTE
+    while time.monotonic() < deadline:
+        page.goto(f"{site}?_task=mail")
+        if page.locator("#rcmloginuser").is_visible():
+            return True
+        page.wait_for_timeout(1000)
+    return False
+
+
+def answers(session: Session) -> bool:
+    """Whether the server still does what it is told."""
+    session.connection.sendall(session.noop)
+    return re.search(rb"^(b OK|250|OK)", session.connection.recv(4096), re.MULTILINE) is not None
+
+
+def ends(session: Session) -> bool:
+    """Whether the server hangs up; waits for it."""
+    try:
+        while session.connection.recv(4096):
+            pass
+    except (ConnectionError, ssl.SSLError):
+        return True
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,83 @@
+"""What people and their programs expect of a mailbox: a warning before it is full, a search that finds, the usual extensions."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from imap_tools import AND, MailMessageFlags
+
+from outpost.lab.instance import Instance
+from outpost.lab.post import OfficeUser, Town, letter
+
+EXPECTED = frozenset(
+    [
+        "IDLE",
+        "CONDSTORE",
+        "QRESYNC",
+        "ENABLE",
+        "ESEARCH",
+        "SORT",
+        "THREAD=REFERENCES",
+        "UIDPLUS",
+        "UNSELECT",
+        "MOVE",
+        "NAMESPACE",
+        "QUOTA",
+        "ID",
+        "LIST-EXTENDED",
+        "LIST-STATUS",
+        "SPECIAL-USE",
+        "NOTIFY",
+        "SNIPPET=FUZZY",
+        "BINARY",
+        "LITERAL+",
+        "SAVEDATE",
+    ]
+)
+"""Of RFC 9051 and its companions, what Thunderbird, Apple's Mail, Outlook and K-9 make use of."""
+BLOCK = b"Subject: filling\r\n\r\n" + b"0123456789abcdef\r\n" * (3 * 1024**2 // 18)
+PATIENCE = 60.0
+
+
+def test_programs_find_the_extensions_they_use(alice: OfficeUser) -> None:
+    with alice.mailbox() as mailbox:
+        _, said = mailbox.client.capability()
+    assert set(said[0].decode().split()) >= EXPECTED
+
+
+def test_a_search_finds_part_of_a_word_in_the_text(alice: OfficeUser, bob: OfficeUser) -> None:
+    message, token = letter(bob.address, [alice.address], "The Turmdrehkran is due on Thursday.\n")
+    bob.send(message, [alice.address])
+    alice.receive(token)
+    with alice.mailbox() as mailbox:
+        assert len(mailbox.uids(AND(subject=token, text="mdrehkra"))) == 1
+        assert mailbox.uids(AND(subject=token, text="mdrehkrx")) == []
+
+
+@pytest.mark.control("DOS-08")
+def test_a_mailbox_that_fills_up_warns_at_80_and_at_95_per_cent(lab: Instance, town: Town) -> None:
+    (small,) = [user for user in lab.office.users if lab.office.quota(user) == 64 * 1024**2]
+    user = town.user(small.name)
+    with user.mailbox() as mailbox:
+        mailbox.folder.create("Filling")
+        try:
+            for percent, blocks in ((80, 18), (95, 3)):
+                for _ in range(blocks):
+                    mailbox.append(BLOCK, "Filling", flag_set=[MailMessageFlags.SEEN])
+                assert warning(user, percent), f"no warning at {percent} %"
+        finally:
+            mailbox.folder.delete("Filling")
+            mailbox.folder.set("INBOX")
+            mailbox.delete(mailbox.uids(AND(subject="Your mailbox is")))
+
+
+def warning(user: OfficeUser, percent: int) -> bool:
+    """Whether the warning comes; waits for it."""
+    deadline = time.monotonic() + PATIENCE
+    with user.mailbox() as mailbox:
+        while time.monotonic() < deadline:
+            if mailbox.uids(AND(subject=f"Your mailbox is {percent} % full")):
+                return True
+            mailbox.idle.wait(timeout=5)
+    return False

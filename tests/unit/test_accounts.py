@@ -1,0 +1,208 @@
+"""What users choose on the store, apart from sockets and Dovecot: who may change what, and what a new first password voids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outpost.onhost.accounts import WRONG_CODES, Accounts, Chosen, time_code
+
+ALICE = "alice@po.example.com"
+FIRST, GOOD = "{ARGON2ID}first", "cobalt ravine tuba mosaic"
+
+
+@dataclass
+class Desk:
+    """An office's accounts, with a clock that the test turns and passwords in clear."""
+
+    own: Path
+    declared: Path
+    now: float = 1_700_000_000.0
+
+    def __post_init__(self) -> None:
+        self.own.mkdir()
+        self.declare()
+        self.accounts = Accounts(
+            domain="po.example.com",
+            words=frozenset({"myertor"}),
+            declared=self.declared,
+            own=self.own,
+            session_seconds=3600,
+            verify=self.verify,
+            hash_password=lambda password: f"{{ARGON2ID}}{password}",
+            clock=lambda: self.now,
+        )
+
+    def declare(self, hashed: str = FIRST, *, one_time: bool = True) -> None:
+        mark = " one_time=yes" if one_time else ""
+        self.declared.write_text(f"# accounts\n{ALICE}:{hashed}::::::userdb_quota_storage_size=1B{mark}\n")
+
+    def verify(self, address: str, password: str, remote: str) -> bool:
+        assert remote == "192.0.2.7"
+        present = self.accounts._chosen(address).password or self.accounts._declared(address)[0]
+        return present == f"{{ARGON2ID}}{password}"
+
+    def ask(self, action: str, **fields: Any) -> dict[str, Any]:
+        return self.accounts.answer({"do": action, "user": "Alice", **fields})
+
+    def log_in(self, password: str, code: str = "") -> dict[str, Any]:
+        return self.ask("login", password=password, remote="192.0.2.7", code=code)
+
+    def settle(self) -> str:
+        """A session of somebody who has chosen a password."""
+        session = str(self.log_in("first")["session"])
+        changed = self.ask("change", session=session, password="first", new=GOOD, remote="192.0.2.7")
+        assert changed == {}
+        return session
+
+    def with_factor(self) -> tuple[str, str]:
+        """A session and the second factor's secret, turned on a minute ago."""
+        session = self.settle()
+        secret = self.ask("begin_factor", session=session, password=GOOD, remote="192.0.2.7")["secret"]
+        assert self.ask("confirm_factor", session=session, code=self.code(secret)) == {}
+        self.now += 60
+        return session, secret
+
+    def code(self, secret: str) -> str:
+        return time_code(secret, int(self.now // 30))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path / "own", tmp_path / "users")
+
+
+def test_a_first_password_is_good_for_choosing_another_and_nothing_else(desk: Desk) -> None:
+    answer = desk.log_in("first")
+    assert answer["must_change"] is True
+    common = {"session": answer["session"], "password": "first", "remote": "192.0.2.7"}
+    assert "of your own first" in desk.ask("add_application", name="telephone", **common)["refused"]
+    assert "of your own first" in desk.ask("begin_factor", **common)["refused"]
+    desk.ask("change", new=GOOD, **common)
+    assert desk.log_in("first") == {"refused": "password"}
+    assert desk.log_in(GOOD)["must_change"] is False
+
+
+@pytest.mark.parametrize(
+    "poor", ["short", "Summer2026!!Summer", "myertor-myertor-po", "alice-alice-alice", "first"]
+)
+def test_a_poor_password_is_refused_with_a_reason(desk: Desk, poor: str) -> None:
+    session = desk.log_in("first")["session"]
+    answer = desk.ask("change", session=session, password="first", new=poor, remote="192.0.2.7")
+    assert len(answer["refused"]) > 20
+    assert "session" in desk.log_in("first")
+
+
+def test_a_change_needs_the_session_and_the_password(desk: Desk) -> None:
+    session = desk.settle()
+    other = {"new": "granite lemon otter viaduct", "remote": "192.0.2.7"}
+    assert desk.ask("change", session=session, password="guess", **other) == {"refused": "password"}
+    assert desk.ask("change", session="guess", password=GOOD, **other) == {"refused": "session"}
+    assert "session" in desk.log_in(GOOD)
+
+
+def test_a_change_ends_the_other_sessions(desk: Desk) -> None:
+    session = desk.settle()
+    other = desk.log_in(GOOD)["session"]
+    assert (
+        desk.ask(
+            "change", session=session, password=GOOD, new="granite lemon otter viaduct", remote="192.0.2.7"
+        )
+        == {}
+    )
+    assert desk.ask("state", session=other) == {"refused": "session"}
+    assert desk.ask("state", session=session)["factor"] is False
+
+
+def test_a_session_ends_with_its_day_and_with_the_logout(desk: Desk) -> None:
+    session, other = desk.settle(), desk.log_in(GOOD)["session"]
+    assert desk.ask("logout", session=session) == {}
+    assert desk.ask("state", session=session) == {"refused": "session"}
+    desk.now += 3600
+    assert desk.ask("state", session=other) == {"refused": "session"}
+
+
+def test_with_a_second_factor_the_password_is_not_enough(desk: Desk) -> None:
+    _, secret = desk.with_factor()
+    assert desk.log_in(GOOD) == {"refused": "code"}
+    assert desk.log_in(GOOD, "000000" if desk.code(secret) != "000000" else "111111") == {"refused": "code"}
+    assert "session" in desk.log_in(GOOD, desk.code(secret))
+
+
+def test_a_code_is_right_once(desk: Desk) -> None:
+    _, secret = desk.with_factor()
+    code = desk.code(secret)
+    assert "session" in desk.log_in(GOOD, code)
+    assert desk.log_in(GOOD, code) == {"refused": "code"}
+
+
+def test_codes_cannot_be_guessed(desk: Desk) -> None:
+    _, secret = desk.with_factor()
+    wrong = "000000" if desk.code(secret) != "000000" else "111111"
+    for _ in range(WRONG_CODES):
+        assert desk.log_in(GOOD, wrong) == {"refused": "code"}
+    assert desk.log_in(GOOD, desk.code(secret)) == {"refused": "code"}
+    desk.now += 601
+    assert "session" in desk.log_in(GOOD, desk.code(secret))
+
+
+def test_the_codes_are_those_of_rfc_6238() -> None:
+    secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"  # appendix B; its 8 digits end in these 6
+    assert [time_code(secret, at // 30) for at in (59, 1111111109, 20000000000)] == [
+        "287082",
+        "081804",
+        "353130",
+    ]
+
+
+def test_a_new_first_password_voids_what_was_chosen_and_an_apply_does_not(desk: Desk) -> None:
+    session, _ = desk.with_factor()
+    made = desk.ask("add_application", session=session, password=GOOD, name="telephone", remote="192.0.2.7")
+    assert len(made["application_password"]) == 24
+    desk.declare()  # the same apply again
+    assert desk.ask("state", session=session) == {
+        "must_change": False,
+        "factor": True,
+        "applications": ["telephone"],
+    }
+    desk.declare("{ARGON2ID}second")
+    assert desk.ask("state", session=session) == {"refused": "session"}
+    assert desk.log_in(GOOD) == {"refused": "password"}
+    assert desk.log_in("second")["must_change"] is True
+
+
+def test_a_disabled_account_has_no_session(desk: Desk) -> None:
+    session = desk.settle()
+    desk.declare("")
+    assert desk.ask("state", session=session) == {"refused": "password"}
+
+
+def test_nothing_typed_leads_out_of_the_directory(desk: Desk) -> None:
+    session = desk.settle()
+    for name in ("../../etc/passwd", "..", ".alice@po.example.com", "alice@po.example.com\n"):
+        assert (
+            "refused" in desk.accounts.answer({"do": "state", "user": name, "session": session})
+            or name.strip() == ALICE
+        )
+
+
+def test_what_is_kept_reads_back_and_holds_no_password(desk: Desk) -> None:
+    session, _ = desk.with_factor()
+    made = desk.ask(
+        "add_application", session=session, password=GOOD, name="my telephone", remote="192.0.2.7"
+    )
+    text = (desk.own / ALICE).read_text()
+    assert Chosen.parse(text).lines() == text
+    assert session not in text
+    assert made["application_password"] not in text
+    assert (desk.own / ALICE).stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"do": "login"}, {"do": "nothing"}, {"do": "state", "user": ALICE, "more": "1"}]
+)
+def test_what_is_no_request_is_refused(desk: Desk, asked: dict[str, Any]) -> None:
+    assert "refused" in desk.accounts.answer(asked)

@@ -1,0 +1,70 @@
+"""From a few answers to an office: sound as it is written, and never over one that is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from outpost.cli.app import run
+from outpost.office import load
+
+ANSWERS = ("--domain", "po.example.com", "--organisation", 'Maria\'s "site" office', "--postmaster", "maria")
+
+
+def new(directory: Path, *more: str) -> int:
+    return run(["new", str(directory), *ANSWERS, *more])
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OUTPOST_IDENTITY", str(tmp_path / "identity.txt"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--wan", "192.0.2.0/28"),
+        ("--wan", "192.0.2.0/28,2001:db8:1::/64", "--lan", "10.1.0.0/24,fd00:1::/64", "--users", "tom,ann"),
+        ("--wan", "192.0.2.0/24", "--certificates", "office", "--proxy", "http://10.40.4.9:3142"),
+        ("--wan", "192.0.2.0/29", "--acme-proxy", "http://10.40.4.9:8888"),
+    ],
+)
+def test_what_is_written_is_sound(tmp_path: Path, more: tuple[str, ...]) -> None:
+    assert new(tmp_path / "site", "--no-secrets", *more) == 0
+    office = load(tmp_path / "site")
+    assert [host.role for host in office.hosts] == ["dns", "dns", "mta", "store", "webmail"]
+    assert office.postmaster == "maria@po.example.com"
+    addresses = [address for host in office.hosts for address in host.all_addresses]
+    assert len(addresses) == len(set(addresses))
+    assert (tmp_path / "site" / "ssh.py").exists()
+
+
+def test_its_secrets_are_made_and_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert new(tmp_path / "site", "--wan", "192.0.2.0/28") == 0
+    said = capsys.readouterr().out
+    (handover,) = tmp_path.glob("*-first-passwords.txt")
+    assert (tmp_path / "site" / "secrets.age").exists()
+    assert handover.read_text().split()[1] not in said
+
+
+def test_an_office_that_is_there_stays(tmp_path: Path) -> None:
+    assert new(tmp_path / "site", "--no-secrets", "--wan", "192.0.2.0/28") == 0
+    before = (tmp_path / "site" / "office.toml").read_text()
+    assert new(tmp_path / "site", "--no-secrets", "--wan", "198.51.100.0/28") == 1
+    assert (tmp_path / "site" / "office.toml").read_text() == before
+
+
+@pytest.mark.parametrize("wan", ["192.0.2.1/28", "everything", "192.0.2.0/30", ""])
+def test_a_network_that_cannot_be_is_refused_with_a_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wan: str
+) -> None:
+    assert new(tmp_path / "site", "--no-secrets", "--wan", wan) == 1
+    assert "Remedy" in capsys.readouterr().err
+    assert not (tmp_path / "site").exists()
+
+
+def test_what_nobody_answered_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert new(tmp_path / "site", "--no-secrets") == 1
+    assert "--wan is missing" in capsys.readouterr().err
