@@ -18,6 +18,14 @@ DOOR = "systemctl restart stunnel@lmtp; sleep 1"
 OLD_TLS, TRUSTED = "/etc/dovecot/trial", "/etc/outpost/tls/ca.pem"
 
 SABOTAGES = (
+    edited(
+        "store", "anybody asks about accounts", "/etc/stunnel/accounts.conf", "/^(requireCert|verifyChain|checkHost|CAfile)/d",
+        "store::only_webmail_asks_about_accounts", activate="systemctl restart stunnel@accounts; sleep 1",
+    ),
+    broken(
+        "store", "anybody reads what users chose", "chmod 0755 /var/lib/outpost-accounts",
+        "store::nobody_reads_what_users_chose_but_dovecot", keeps=("/var/lib/outpost-accounts",),
+    ),
     # Who gets in
     edited(
         "store", "the delivery port takes anybody", STUNNEL, "/^(requireCert|verifyChain|checkHost|CAfile)/d",

@@ -20,6 +20,14 @@ POLICY, SETTINGS, OUTLOOK = (
 )
 
 SABOTAGES = (
+    broken(
+        "webmail", "no profile for Apple's devices", "rm /var/www/autoconfig/mail/apple.mobileconfig",
+        "webmail::apple_devices_are_given_a_profile_to_install", keeps=("/var/www/autoconfig/mail/apple.mobileconfig",),
+    ),
+    broken(
+        "webmail", "no guide", "rm /var/www/webmail/guide.html",
+        "webmail::users_find_the_offices_guide", keeps=("/var/www/webmail/guide.html",),
+    ),
     # The host
     stopped(
         "webmail", *UNITS,
