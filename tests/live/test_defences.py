@@ -188,9 +188,7 @@ def test_what_runs_or_cannot_be_scanned_is_refused(
     host: TestinfraHost, door: IPAddress, office: Office, name: str, content: bytes
 ) -> None:
     answer = stranger_says(host, door, office, *attached(name, content))
-    assert answer.startswith(
-        "554 5.7.1 Refused by the virus scanner" if name == "twice.zip" else "554 5.7.1 The "
-    )
+    assert answer.startswith("554 5.7.1 The ")
 
 
 @pytest.mark.control("VIR-03", "REL-06")
@@ -342,7 +340,7 @@ def postconf(host: TestinfraHost) -> dict[str, str]:
 @pytest.mark.control("DSN-12")
 def test_a_message_that_goes_round_is_stopped(host: TestinfraHost, door: IPAddress, office: Office) -> None:
     hop = "Received: from a.example by b.example with ESMTP id 1; Mon, 6 Jan 2025 08:00:00 +0000"
-    answer = stranger_says(host, door, office, *[hop] * 60, "From: a@elsewhere.example", "", "x")
+    answer = stranger_says(host, door, office, *[hop] * 120, "From: a@elsewhere.example", "", "x")
     assert answer.startswith(("554 5.4.0", "554 5.4.6"))
 
 

@@ -64,6 +64,8 @@ COMES_AND_GOES = re.compile(
     r"tmpfiles|journal|logind|udevd|networkd|resolved|timesyncd|fsck|initctl|sysext|creds)|logrotate|man-db|dpkg-db|fstrim|e2scrub|phpsessionclean|roundcube-|"
     r"packagekit|polkit|unattended-upgrades|clamav-freshclam-once)"
 )
+# Docker's own resolver in a container's network: its ports, and whether it is there at all, change with every start
+DOCKER_RESOLVER = re.compile(r"127\.0\.0\.11|^(table|chain|type nat hook) |^}?$|^#|jump DOCKER_")
 STANDING = ("running", "waiting", "listening")
 SENSITIVE = re.compile(
     r"(?i)(secret|passw|pass=|des_key|requirepass|masterauth|private|(?:\b|_)key\b|salt|nonce)"
@@ -361,12 +363,15 @@ def packet_filter() -> tuple[list[str], list[str]]:
         for line, number in count.items():
             if number and line not in ("}", ""):
                 strange.append(f"filter\t{'missing' if number < 0 else 'added'}\t{line}")
-    others = [table for table in tables if table != "inet outpost"]
-    states = [f"table\t{table}\t" for table in others]
-    for table in others:
-        text = "\n".join(said(f"nft --stateless list table {table}"))
-        text = re.sub(r"\d+\.\d+\.\d+\.\d+:\d+", "ADDRESS", text)  # Docker's own resolver changes its port
-        states.append(f"rules\t{table}\t{hashlib.sha256(text.encode()).hexdigest()[:16]}")
+    states = []
+    for table in tables:
+        if table == "inet outpost":
+            continue
+        lines = [line.strip() for line in said(f"nft --stateless list table {table}")]
+        if table == "ip nat" and all(DOCKER_RESOLVER.search(line) for line in lines):
+            continue
+        states.append(f"table\t{table}\t")
+        states.append(f"rules\t{table}\t{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()[:16]}")
     return states, strange
 
 

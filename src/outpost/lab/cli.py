@@ -60,6 +60,7 @@ def up(
             trust.after_deploy(instance)
         with clock.step("certificates"):
             trust.certificates(instance)
+            office.settle(instance)
         with clock.step("first letters"):
             for sender, reader in office.first_letters(instance):
                 clock.note("first letters", f"{sender} → {reader}")

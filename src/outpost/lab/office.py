@@ -63,6 +63,12 @@ def deploy(instance: Instance, watcher: run.Watcher) -> None:
     aftermath.keep(target, outcome.hosts, lambda _text: None)
 
 
+def settle(instance: Instance) -> None:
+    """Keep what the hosts made after their deploy: once they have certificates they have ACME accounts, for CAA."""
+    target = find(LAB, instance.name)
+    aftermath.keep(target, [host.name for host in instance.office.hosts], lambda _text: None)
+
+
 def first_letters(instance: Instance) -> Iterator[tuple[str, str]]:
     """Write a letter in every direction of the case study and wait until it is read; yields (from, to) as each arrives.
 
