@@ -14,8 +14,9 @@ from typing import Any
 from pyinfra.api.deploy import deploy
 
 import outpost.onhost.policy
+import outpost.onhost.routes
 from outpost.office import Host, Office
-from outpost.office.defence import filter_facts, policy_settings, shaped_rate
+from outpost.office.defence import filter_facts, policy_settings, route_settings, shaped_rate
 from outpost.office.dns import dkim_selector
 from outpost.office.mta import MtaView, dkim_ed25519_key, key_fingerprint
 from outpost.secrets import Secrets
@@ -58,6 +59,7 @@ def mta(*, office: Office, me: Host, secrets: Secrets) -> None:
     _filter(view, secrets)
     _policy(view, tls_files(office=office, me=me, secrets=secrets))
     _shaping(view)
+    _routes(view)
     _transport_security(view)
     _reports(view)
     _door(view, secrets, tls_files(office=office, me=me, secrets=secrets))
@@ -165,6 +167,21 @@ def _shaping(view: MtaView) -> None:
             ],
             check="sh -n /usr/local/lib/outpost/shape",
         )
+
+
+def _routes(view: MtaView) -> None:
+    """What Postfix does for the whole queue only, for each peer (QUE-01)."""
+    service(
+        name="routes",
+        unit="outpost-routes.timer",
+        files=[
+            text("/usr/local/lib/outpost/routes", Path(outpost.onhost.routes.__file__).read_text("utf-8")),
+            text("/etc/outpost/routes.json", json.dumps(route_settings(view), indent=1) + "\n"),
+            rendered("mta", "/etc/systemd/system/outpost-routes.service"),
+            rendered("mta", "/etc/systemd/system/outpost-routes.timer"),
+        ],
+        check="python3 -m json.tool /etc/outpost/routes.json >/dev/null",
+    )
 
 
 def _transport_security(view: MtaView) -> None:

@@ -598,3 +598,16 @@ def test_a_users_machine_is_not_named_to_the_world(host: TestinfraHost) -> None:
 def test_commands_do_not_run_ahead_of_their_answers(postconf: dict[str, str]) -> None:
     assert postconf["smtpd_forbid_unauth_pipelining"] == "yes"
     assert "reject_unauth_pipelining" in postconf["smtpd_data_restrictions"].split()
+
+
+@pytest.mark.control("QUE-01")
+def test_mail_waits_as_long_as_the_office_says_and_its_routes_are_looked_at(
+    host: TestinfraHost, view: MtaView, postconf: dict[str, str]
+) -> None:
+    link = view.office.link
+    assert postconf["maximal_queue_lifetime"] == f"{link.queue_lifetime}s"
+    assert postconf["delay_warning_time"] == f"{link.delay_warning}s"
+    for route in view.peers:
+        assert postconf[f"{route.outward}_destination_concurrency_limit"] == str(route.peer.concurrency)
+    assert host.service("outpost-routes.timer").is_running
+    assert host.run("systemctl is-failed outpost-routes.service").stdout.strip() != "failed"

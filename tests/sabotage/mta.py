@@ -42,6 +42,11 @@ SABOTAGES = (
         "every account on the host sends mail", "mta::a_filter_that_was_broken_into_cannot_send_mail",
         authorized_submit_users="static:anyone", virtual_transport="discard:",
     ),
+    # What waits
+    postfix(
+        "mail is given up after an hour", "mta::mail_waits_as_long_as_the_office_says_and_its_routes_are_looked_at",
+        maximal_queue_lifetime="1h",
+    ),
     # Who gets mail
     postfix(
         "every recipient is taken", "mta::unknown_recipient_is_refused_at_once_and_told_nothing_else",

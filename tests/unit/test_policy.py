@@ -141,3 +141,28 @@ def test_a_size_that_was_not_declared_is_found_at_the_end(world: World) -> None:
         assert world.ask("user", sasl_username="a@po.test", **asked) == DUNNO
     end = world.ask("user", protocol_state="END-OF-MESSAGE", size=501, instance="2")
     assert end.startswith("552 5.3.4")
+
+
+@pytest.mark.parametrize(
+    ("clock", "size", "recipients", "held"),
+    [
+        ("12:00", 500, ("x@far.test",), True),
+        ("12:00", 499, ("x@far.test",), False),
+        ("23:00", 500, ("x@far.test",), False),
+        ("12:00", 500, ("x@far.test", "b@po.test"), False),
+        ("12:00", 500, ("x@far.test", "y@elsewhere.test"), False),
+    ],
+)
+def test_large_mail_to_a_route_alone_waits_for_its_hours(
+    world: World, clock: str, size: int, recipients: tuple[str, ...], held: bool
+) -> None:
+    kept: list[str] = []
+    route = {"name": "far", "domains": ["far.test"], "size": 500, "hours": "19:00-06:00"}
+    world.decisions.settings.large = [route]
+    world.decisions.time_of_day = lambda: clock
+    world.decisions.wait = lambda name: not kept.append(name)  # type: ignore[func-returns-value]
+    said = {"sasl_username": "a@po.test", "instance": "1", "size": size}
+    for recipient in recipients:
+        world.ask("user", recipient=recipient, **said)
+    answer = world.ask("user", protocol_state="END-OF-MESSAGE", queue_id="4gVxB25hBLz1", **said)
+    assert (answer[:4] == "HOLD", kept) == (held, ["4gVxB25hBLz1"] if held else [])

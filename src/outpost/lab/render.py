@@ -5,11 +5,13 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
+from outpost import peers
 from outpost.lab import dnszones, keys, world
 from outpost.lab.instance import Instance
 from outpost.lab.material import credentials, environment
 from outpost.lab.paths import WORLD
 from outpost.lab.world import Machine
+from outpost.office.peering import OtherEnd
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class OfficeSeen:
         port: Port of the listener it keeps for this peer.
         senders: Addresses its mail comes from, on the Internet.
         client_senders: The same in the client's network.
+        main_cf: What `outpost peer` prints for this machine's Postfix.
+        master_cf: The same for its services.
     """
 
     domain: str
@@ -73,6 +77,8 @@ class OfficeSeen:
     port: int
     senders: tuple[str, ...]
     client_senders: tuple[str, ...]
+    main_cf: str = ""
+    master_cf: str = ""
 
 
 def files(instance: Instance, machine: Machine) -> list[File]:
@@ -162,13 +168,15 @@ def _me(instance: Instance, machine: Machine) -> Me:
 def _office(instance: Instance, machine: Machine) -> OfficeSeen:
     office = instance.office
     servers = office.with_role("mta")
-    ports = [peer.listen for peer in office.peers if machine.domain in peer.domains]
+    ends = [OtherEnd(office, peer) for peer in office.peers if machine.domain in peer.domains]
     return OfficeSeen(
         domain=office.domain,
         mta=servers[0].fqdn,
-        port=ports[0] if ports else 25,
+        port=ends[0].peer.listen if ends else 25,
         senders=tuple(str(item) for server in servers for item in server.in_zone("wan")),
         client_senders=tuple(str(item) for server in servers for item in server.in_zone("client")),
+        main_cf=peers.main_cf(ends[0]) if ends else "",
+        master_cf=peers.master_cf(ends[0]) if ends else "",
     )
 
 

@@ -566,6 +566,32 @@ def _peer_fingerprints(office: Office) -> Iterator[Problem]:
         )
 
 
+def _peer_waits(office: Office) -> Iterator[Problem]:
+    for index, peer in enumerate(office.peers):
+        if peer.lifetime and peer.lifetime > office.link.queue_lifetime:
+            yield Problem(
+                f"peers[{index}].lifetime",
+                f"{peer.lifetime}s",
+                f"the queue gives up after {office.link.queue_lifetime} s (link.queue_lifetime)",
+                "shorten it, or lengthen link.queue_lifetime",
+            )
+        zone = office.zones.get(peer.zone)
+        if peer.backup_mx and zone is not None and zone.kind != "internet":
+            yield Problem(
+                f"peers[{index}].backup_mx",
+                "true",
+                f"strangers cannot reach a next hop in {peer.zone}",
+                "only a peer in the Internet's zone can be an MX",
+            )
+    if office.link.retry_soonest > office.link.retry_latest:
+        yield Problem(
+            "link.retry_soonest",
+            f"{office.link.retry_soonest}s",
+            "longer than link.retry_latest",
+            "shorten it",
+        )
+
+
 def _peer_listeners(office: Office) -> Iterator[Problem]:
     taken: dict[tuple[str, int], str] = {}
     for index, peer in enumerate(office.peers):
@@ -836,6 +862,7 @@ _RULES: tuple[tuple[_Rule, set[str]], ...] = (
     (_peer_zones, {"zones", "hosts"}),
     (_peer_listeners, set()),
     (_peer_fingerprints, set()),
+    (_peer_waits, {"link"}),
     (_peer_domains, {"domain"}),
     (_peer_loops, set()),
     (_limits_hold, {"limits"}),

@@ -40,6 +40,16 @@ def policy_settings(view: MtaView) -> dict[str, Any]:
         "message_budget": int(limits.message_budget),
         "postmaster": office.postmaster,
         "alarm_port": ALARM_PORT,
+        "large": [
+            {
+                "name": peer.name,
+                "domains": list(peer.domains),
+                "size": int(peer.large),
+                "hours": peer.large_hours,
+            }
+            for peer in office.peers
+            if peer.large
+        ],
         "store": {
             "addresses": [str(address) for address in view.store_addresses],
             "port": ports.QUOTA_STATUS,
@@ -48,6 +58,27 @@ def policy_settings(view: MtaView) -> dict[str, Any]:
             "certificate": f"{TLS}/host.pem",
             "key": f"{TLS}/host.key",
         },
+    }
+
+
+def route_settings(view: MtaView) -> dict[str, Any]:
+    """``/etc/outpost/routes.json`` (outpost.onhost.routes)."""
+    office = view.office
+    return {
+        "domain": office.domain,
+        "routes": [
+            {
+                "name": peer.name,
+                "domains": list(peer.domains),
+                "host": peer.next_hop,
+                "port": peer.port,
+                "lifetime": peer.lifetime or office.link.queue_lifetime,
+                "retry": peer.retry,
+                "hours": peer.large_hours if peer.large else "",
+                "internet": office.zones[peer.zone].kind == "internet",
+            }
+            for peer in office.peers
+        ],
     }
 
 

@@ -315,7 +315,39 @@ class Peer(Part):
         ],
     )
     backup_mx: bool = Field(
-        default=False, description="Whether its next hop is also this office's MX of last resort (MX 20)."
+        default=False,
+        description="Whether its next hop is also this office's MX of last resort (MX 20). It must know the office's recipients: "
+        "`outpost peer OFFICE NAME` prints them with the rest of its side.",
+    )
+    lifetime: Duration | None = Field(
+        default=None,
+        description="How long mail waits for it before it returns to its sender; at most `link.queue_lifetime`, which it is by "
+        "default. For a route whose mail is worthless late.",
+        examples=["2d"],
+    )
+    concurrency: int = Field(
+        default=4,
+        ge=1,
+        le=10,
+        description="Messages on their way to it at the same time. One for a satellite or a modem: four that share a thin "
+        "line all end late, and all of them begin again when it breaks.",
+    )
+    retry: Duration = Field(
+        default=60,
+        description="How often the next hop is looked at while mail waits for it. It costs one connection, no message; as soon as "
+        "it answers, all that waits goes at once, whatever each message's own back-off is.",
+        examples=["5m"],
+    )
+    large: ByteSize | None = Field(
+        default=None,
+        description="Users' mail from this size on, and to this peer alone, waits for `large_hours`. The queue says so, and "
+        "`outpost queue --release` lets it go at once.",
+        examples=["5MiB"],
+    )
+    large_hours: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")] = Field(
+        default="19:00-06:00",
+        description="Hours (UTC) in which large mail crosses the line.",
+        examples=["19:00-06:00"],
     )
 
 
@@ -338,6 +370,26 @@ class Link(Part):
         le=100,
         description="How much of it the MTA's mail may fill outwards; 0: no shaping. Below 100 the queue forms on the MTA, "
         "where names and peers go first, and not in the provider's modem: 1389 of 1544 kbit/s leave the others 155.",
+    )
+    queue_lifetime: Duration = Field(
+        default=5 * 86400,
+        description="How long mail waits in the queue before it returns to its sender (RFC 5321, section 4.5.4.1: four to five "
+        "days at least).",
+        examples=["5d"],
+    )
+    delay_warning: Duration = Field(
+        default=4 * 3600,
+        description="After this time a sender is told that a message still waits (RFC 3464, `Action: delayed`), once.",
+        examples=["4h"],
+    )
+    retry_soonest: Duration = Field(
+        default=30, description="First wait after an attempt that failed; each later one is twice as long."
+    )
+    retry_latest: Duration = Field(
+        default=1800,
+        description="Longest wait between two attempts. A peer that answers again is noticed sooner (`retry` of the peer), and "
+        "with one of the Internet's zone all that waits for the Internet.",
+        examples=["30m"],
     )
 
 

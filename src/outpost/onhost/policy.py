@@ -8,6 +8,7 @@ back comes one ``action=``. The context says who is speaking: ``stranger``, ``pe
 - DOS-07: one mailbox takes so many messages in ten minutes from strangers; the others do not notice.
 - REL-05: one login names so many recipients in an hour; then it is held, and the postmaster is told.
 - AMP-05: bytes times destinations of one message, which is what it costs the line.
+- QUE-01: large mail to a peer alone waits for the hours of its route, on hold; outpost-routes lets it go.
 
 Counters live in memory, holds in a file: neither a restart nor a crash releases a stolen account. An administrator
 does (``python3 /usr/local/lib/outpost/policy release alice@po.example.com``), at once and without a restart.
@@ -32,6 +33,8 @@ from typing import Any
 
 SETTINGS = Path("/etc/outpost/policy.json")
 HELD = Path("/var/lib/outpost-policy/held.json")
+LARGE = Path("/var/lib/outpost-policy/large")
+"""A file for each message on hold for the hours of its route, under its queue id: outpost-routes looks here."""
 DUNNO = "DUNNO"
 STORE_PATIENCE = 2.0
 """Seconds for the store's answer; RCPT waits that long at most, and not again for `STORE_REST` seconds."""
@@ -82,6 +85,7 @@ class Settings:
     store: dict[str, Any]
     postmaster: str
     alarm_port: int
+    large: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path = SETTINGS) -> Settings:
@@ -163,11 +167,13 @@ class Decisions:
     users: dict[str, Bucket] = field(default_factory=dict)
     held: Holds = field(default_factory=Holds)
     destinations: dict[str, set[str]] = field(default_factory=dict)
+    wait: Callable[[str], bool] = lambda _queue_id: False
+    time_of_day: Callable[[], str] = lambda: time.strftime("%H:%M", time.gmtime())
 
     async def answer(self, request: dict[str, str]) -> str:
         """The action for one request."""
         if request.get("protocol_state") == "END-OF-MESSAGE":
-            return self._too_costly(request, self.destinations.pop(request.get("instance", ""), set()))
+            return self._whole(request, self.destinations.pop(request.get("instance", ""), set()))
         if request.get("protocol_state") != "RCPT":
             return DUNNO
         if request.get("policy_context") == "user":
@@ -228,14 +234,28 @@ class Decisions:
         domain = request.get("recipient", "").lower().rpartition("@")[2]
         instance = request.get("instance", "")
         seen = self.destinations.setdefault(instance, set())
-        if domain != self.settings.domain:
-            seen.add(domain)
+        seen.add(domain)
         while len(self.destinations) > REMEMBERED:
             del self.destinations[next(iter(self.destinations))]
         return self._too_costly(request, seen)
 
+    def _whole(self, request: dict[str, str], destinations: set[str]) -> str:
+        """The action for a message whose last byte is here."""
+        answer = self._too_costly(request, destinations)
+        for route in self.settings.large if answer == DUNNO else ():
+            begin, end = route["hours"].split("-")
+            clock = self.time_of_day()
+            now = begin <= clock < end if begin <= end else clock >= begin or clock < end
+            # what goes to others as well is not kept from them
+            alone = bool(destinations) and destinations <= set(route["domains"])
+            large = int(request.get("size") or 0) >= route["size"]
+            if alone and large and not now and self.wait(request.get("queue_id", "")):
+                return f"HOLD large mail to {route['name']} leaves at {begin} UTC"
+        return answer
+
     def _too_costly(self, request: dict[str, str], destinations: set[str]) -> str:
         size = int(request.get("size") or 0)
+        destinations = destinations - {self.settings.domain}
         if size * len(destinations) <= self.settings.message_budget:
             return DUNNO
         return (
@@ -320,6 +340,17 @@ def _network(address: str) -> str:
         return address
 
 
+def keep_for_later(queue_id: str) -> bool:
+    """Whether it is written down that a message waits for the hours of its route; else it had better go now."""
+    try:
+        LARGE.mkdir(mode=0o700, exist_ok=True)
+        (LARGE / queue_id).touch()
+    except OSError as trouble:
+        say(3, f"{queue_id} goes at once: {trouble}")
+        return False
+    return bool(queue_id)
+
+
 def say(priority: int, line: str) -> None:
     """A line for the journal, with its priority (sd-daemon(3))."""
     sys.stderr.write(f"<{priority}>{line}\n")
@@ -357,7 +388,7 @@ async def serve(settings: Settings) -> None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    decisions = Decisions(settings, store.full, alarm, held=Holds(HELD))
+    decisions = Decisions(settings, store.full, alarm, held=Holds(HELD), wait=keep_for_later)
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError):

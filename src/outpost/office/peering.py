@@ -1,0 +1,91 @@
+"""What the other end of a route has to set up, derived from the office: the half of each link that is not ours.
+
+Pure: no I/O. ``outpost peer`` prints it, and the lab's head office is configured by what it prints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outpost.office.model import IPAddress, Office, Peer
+
+DAY = 86400
+
+
+@dataclass(frozen=True)
+class OtherEnd:
+    """A peer's side of the route between it and the office."""
+
+    office: Office
+    peer: Peer
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """Names of the office's MTAs, which their certificates carry."""
+        return tuple(mta.fqdn for mta in self.office.with_role("mta"))
+
+    @property
+    def senders(self) -> tuple[IPAddress, ...]:
+        """Addresses that the office's mail comes from, and where its listener for this peer is."""
+        return tuple(
+            address for mta in self.office.with_role("mta") for address in mta.in_zone(self.peer.zone)
+        )
+
+    @property
+    def next_hops(self) -> str:
+        """Where its mail for the office goes, as Postfix writes it; the second is for when the first is down."""
+        return ", ".join(f"[{server}]:{self.peer.listen}" for server in self.servers)
+
+    @property
+    def transport(self) -> str:
+        """Name of the other end's transport to the office, and beginning of its parameters' names."""
+        return self.office.name.replace("-", "_")
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Every address that people outside may write to: what a backup MX must know (DSN-01)."""
+        return self.office.mailboxes + tuple(
+            alias.address for alias in self.office.all_aliases if not alias.inside_only
+        )
+
+    @property
+    def message_size(self) -> int:
+        """Largest message the office takes, in bytes."""
+        return int(self.office.limits.message_size)
+
+    @property
+    def lifetime_days(self) -> int:
+        """How long a backup MX keeps what it holds for the office: as long as the office would, in whole days."""
+        return max(1, self.office.link.queue_lifetime // DAY)
+
+    @property
+    def authority(self) -> str:
+        """Who vouches for the office's certificate."""
+        modes = {mta.certificates or self.office.tls.certificates for mta in self.office.with_role("mta")}
+        return "the office's own authority" if "office" in modes else self.office.tls.issuer
+
+    @property
+    def own_proof(self) -> str:
+        """How the other end must prove itself to the office."""
+        match self.peer.tls:
+            case "verify":
+                return f"a certificate for {self.peer.next_hop} from an authority that the office trusts"
+            case "dane":
+                return f"TLSA records for _{self.peer.port}._tcp.{self.peer.next_hop}, signed by DNSSEC"
+            case "fingerprint":
+                return f"the key {' or '.join(self.peer.fingerprints)}"
+
+    def as_data(self) -> dict[str, object]:
+        """For scripts."""
+        return {
+            "peer": self.peer.name,
+            "domain": self.office.domain,
+            "servers": list(self.servers),
+            "port": self.peer.listen,
+            "addresses": [str(address) for address in self.senders],
+            "authority": self.authority,
+            "own_proof": self.own_proof,
+            "message_size": self.message_size,
+            "backup_mx": self.peer.backup_mx,
+            "recipients": list(self.recipients) if self.peer.backup_mx else [],
+        }

@@ -1,0 +1,178 @@
+"""Looks after the routes to peers on the MTA, once a minute: what Postfix knows only of the whole queue, for each.
+
+- A next hop that mail waits for is looked at every ``retry`` seconds; when it greets again, all that waits for it is
+  tried at once, and with a next hop on the Internet all that waits for the Internet (postqueue -i; F27).
+- Mail older than the route's ``lifetime`` returns to its sender with the reason (postsuper -e).
+- Large mail that the policy service put on hold leaves when its hours begin (postsuper -H).
+
+Standard library only; it does nothing while nothing waits.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SETTINGS = Path("/etc/outpost/routes.json")
+STATE = Path("/run/outpost-routes/state.json")
+HELD = Path("/var/lib/outpost-policy/large")
+PATIENCE = 10.0  # seconds for a greeting
+INTERNET = ""
+
+
+@dataclass(frozen=True)
+class Route:
+    """A peer's route, as the office file says.
+
+    Attributes:
+        domains: Recipient domains that take it.
+        lifetime: Seconds that mail waits for it.
+        retry: Seconds between two looks at its next hop.
+        hours: When large mail leaves (UTC); empty for any time.
+        internet: Whether its next hop answering means that the Internet is there again.
+    """
+
+    name: str
+    domains: tuple[str, ...]
+    host: str
+    port: int
+    lifetime: int
+    retry: int
+    hours: str = ""
+    internet: bool = False
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message in the queue."""
+
+    id: str
+    queue: str
+    arrived: int
+    domains: frozenset[str]
+
+
+@dataclass
+class Work:
+    """What is to be done now."""
+
+    attempt: list[str] = field(default_factory=list)
+    expire: list[str] = field(default_factory=list)
+    release: list[str] = field(default_factory=list)
+
+
+def messages(lines: Iterable[str]) -> list[Message]:
+    """The queue, from ``postqueue -j`` (JSON objects, one a line)."""
+    found = []
+    for line in lines:
+        entry = json.loads(line)
+        domains = frozenset(one["address"].rpartition("@")[2].lower() for one in entry["recipients"])
+        found.append(Message(entry["queue_id"], entry["queue_name"], int(entry["arrival_time"]), domains))
+    return found
+
+
+def within(hours: str, now: float) -> bool:
+    """Whether it is between the two times of day (UTC), which may lie around midnight; without hours it always is."""
+    if not hours:
+        return True
+    begin, end = hours.split("-")
+    clock = time.strftime("%H:%M", time.gmtime(now))
+    return begin <= clock < end if begin <= end else clock >= begin or clock < end
+
+
+def due(
+    routes: Iterable[Route],
+    queue: list[Message],
+    held: Iterable[str],
+    state: dict[str, Any],
+    now: float,
+    answers: Callable[[str, int], bool],
+    own_domain: str = "",
+) -> Work:
+    """What is to be done now; `state` keeps from one minute to the next when each next hop was looked at."""
+    work, routes = Work(), tuple(routes)
+    routed = {domain for route in routes for domain in route.domains} | {own_domain}
+    back = False
+    for route in routes:
+        waiting = [
+            one for one in queue if one.queue == "deferred" and not one.domains.isdisjoint(route.domains)
+        ]
+        work.expire += [one.id for one in waiting if now - one.arrived > route.lifetime]
+        # one that waits for the Internet only is a reason to look as well, where this next hop is the way to know
+        stranded = [one for one in queue if one.queue == "deferred" and one.domains - routed]
+        if not waiting and not (route.internet and stranded):
+            state.pop(route.name, None)
+            continue
+        known = state.setdefault(route.name, {"looked": 0.0, "up": True})
+        if now - known["looked"] < route.retry:
+            continue
+        up = answers(route.host, route.port)
+        if up and not known["up"]:
+            work.attempt += [one.id for one in waiting]
+            back = back or route.internet
+        state[route.name] = {"looked": now, "up": up}
+    if back:
+        work.attempt += [one.id for one in queue if one.queue == "deferred" and one.domains - routed]
+    on_hold = {one.id: one for one in queue if one.queue == "hold"}
+    for name in held:
+        message = on_hold.get(name)
+        waits = [route for route in routes if message and not message.domains.isdisjoint(route.domains)]
+        if all(within(route.hours, now) for route in waits):
+            work.release.append(name)
+    work.attempt = list(dict.fromkeys(work.attempt))
+    return work
+
+
+def greets(host: str, port: int) -> bool:
+    """Whether a mail server greets there (RFC 5321, section 3.1): a line that is up and a daemon that works."""
+    with suppress(OSError), socket.create_connection((host, port), PATIENCE) as line:
+        line.settimeout(PATIENCE)
+        greeting = line.recv(512)
+        line.sendall(b"QUIT\r\n")
+        return greeting.startswith(b"220")
+    return False
+
+
+def main() -> int:
+    """One round."""
+    settings = json.loads(SETTINGS.read_text())
+    routes = [Route(**{**entry, "domains": tuple(entry["domains"])}) for entry in settings["routes"]]
+    listed = subprocess.run(["postqueue", "-j"], capture_output=True, text=True, check=True)
+    queue = messages(listed.stdout.splitlines())
+    held = sorted(file.name for file in HELD.glob("*")) if HELD.is_dir() else []
+    state: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        state = json.loads(STATE.read_text())
+    work = due(routes, queue, held, state, time.time(), greets, settings["domain"])
+    STATE.write_text(json.dumps(state))
+    _do(["postsuper", "-e", "-"], work.expire, "older than their route keeps mail, returned")
+    for name in (*work.expire, *work.attempt):
+        subprocess.run(["postqueue", "-i", name], check=False)
+    _do(["postsuper", "-H", "-"], work.release, "large messages released, their hours have begun")
+    for name in work.release:
+        (HELD / name).unlink(missing_ok=True)
+    if work.attempt:
+        _say(f"{len(work.attempt)} messages tried again, their next hop answers")
+    return 0
+
+
+def _do(command: list[str], names: list[str], what: str) -> None:
+    if names:
+        subprocess.run(command, input="\n".join(names) + "\n", text=True, check=False)
+        _say(f"{len(names)} {what}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

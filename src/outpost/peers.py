@@ -1,0 +1,40 @@
+"""The text that ``outpost peer`` prints: facts for any mail server, and the lines for Postfix."""
+
+from __future__ import annotations
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from outpost.office.peering import OtherEnd
+from outpost.target import ROOT
+
+
+def facts(end: OtherEnd) -> str:
+    """What people at the other end have to know, whatever their server is."""
+    return _rendered("facts.j2", end)
+
+
+def main_cf(end: OtherEnd) -> str:
+    """Its lines for Postfix's main.cf."""
+    return _rendered("main.cf.j2", end)
+
+
+def master_cf(end: OtherEnd) -> str:
+    """Its lines for Postfix's master.cf."""
+    return _rendered("master.cf.j2", end)
+
+
+def recipients(end: OtherEnd) -> str:
+    """Every recipient of the office, as a table (``texthash:``) for ``relay_recipient_maps``."""
+    return "".join(f"{address} known\n" for address in end.recipients)
+
+
+def _rendered(template: str, end: OtherEnd) -> str:
+    made = Environment(
+        loader=FileSystemLoader(ROOT / "templates" / "peer"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 (configuration files)
+    )
+    return made.get_template(template).render(end=end)

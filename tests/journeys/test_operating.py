@@ -1,0 +1,124 @@
+"""What administrators do with mail on its way: follow it, look at what waits, let it go; the MX of last resort."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from outpost.lab.instance import Instance
+from outpost.lab.post import Neighbour, OfficeUser, Town, letter
+from outpost.target import LAB, ROOT
+from tests.journeys.test_outage import BACK_WITHIN, down
+
+
+def outpost(lab: Instance, *arguments: str) -> Any:
+    """A command's answer, as JSON."""
+    command = [sys.executable, "-m", "outpost", *arguments, "--name", lab.name, "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def on(lab: Instance, machine: str, command: str) -> str:
+    """What a shell command says on a machine."""
+    return subprocess.run(
+        ["docker", "exec", lab.container_name(machine), "sh", "-c", command],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+
+
+@pytest.mark.control("QUE-01")
+def test_a_message_is_followed_through_every_host_by_any_of_its_names(
+    lab: Instance, alice: OfficeUser, bob: OfficeUser, head: Neighbour
+) -> None:
+    message, token = letter(alice.address, [bob.address, head.address])
+    alice.send(message, [bob.address, head.address])
+    bob.receive(token)
+    head.receive(token)
+    (story,) = outpost(lab, "trace", LAB, message["Message-ID"])
+    told = [(hop["host"], hop["what"], hop["tls"]) for hop in story["hops"]]
+    for host, what, tls in (
+        ("store", f"{alice.address} handed it over", ""),
+        ("mta", f"taken from {alice.address}", "Trusted TLSv1.3"),
+        ("mta", f"<{bob.address}> taken by", "Verified TLSv1.3"),
+        ("mta", f"<{head.address}> taken by mx.myertor.test", "Verified TLSv1.3"),
+        ("store", f"{bob.address}: stored mail into mailbox 'INBOX'", ""),
+        ("mta", "done, out of the queue", ""),
+    ):
+        assert [hop for hop in told if hop[0] == host and what in hop[1] and hop[2].startswith(tls)], (
+            what,
+            told,
+        )
+    name = next(hop["id"] for hop in story["hops"] if hop["host"] == "mta" and hop["id"])
+    assert [each["hops"] for each in outpost(lab, "trace", LAB, name)] == [story["hops"]]
+    latest = outpost(lab, "trace", LAB, head.address, "--last", "1")
+    assert message["Message-ID"] in [each["message_id"] for each in latest]
+
+
+@pytest.mark.control("QUE-01", "DSN-01")
+def test_while_the_mta_is_away_head_office_takes_mail_for_those_who_exist(
+    lab: Instance, town: Town, stranger: Neighbour, alice: OfficeUser
+) -> None:
+    """The backup MX knows the same recipients: what it takes arrives once, what it refuses is refused at once."""
+    message, token = letter(stranger.address, [alice.address])
+    unknown = f"nobody@{town.info['domain']}"
+    lost, lost_token = letter(stranger.address, [unknown])
+    with down(lab, "mta"):
+        stranger.send(message, [alice.address])
+        stranger.send(lost, [unknown])
+        assert b"550" in stranger.receive(lost_token)
+        held = f"until postqueue -p | grep -q {alice.address}; do sleep 0.2; done"
+        on(lab, "headoffice", f"timeout 60 sh -c '{held}'")
+    alice.receive(token, patience=BACK_WITHIN)
+    assert alice.count(token) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.control("QUE-01")
+def test_what_waits_for_a_peer_goes_when_it_answers_again(
+    lab: Instance, alice: OfficeUser, head: Neighbour
+) -> None:
+    """Without the route's look it would wait for its own back-off; here it is held back so that only the look can help."""
+    message, token = letter(alice.address, [head.address])
+    look = "systemctl start outpost-routes.service"
+    on(lab, "mta", "systemctl stop outpost-routes.timer; postconf minimal_backoff_time=1800s; postfix reload")
+    try:
+        with down(lab, "headoffice"):
+            alice.send(message, [head.address])
+            on(
+                lab,
+                "mta",
+                f"timeout 120 sh -c 'until postqueue -j | grep -q \"deferred.*{head.address}\"; do sleep 0.5; done'",
+            )
+            waiting = [one for one in outpost(lab, "queue", LAB) if head.address in one["reasons"]]
+            assert [(one["queue"], one["routes"]) for one in waiting] == [("deferred", ["headoffice"])]
+            on(lab, "mta", look)  # sees that it is away
+        # the peer may be looked at again at once: its `retry` is over
+        on(lab, "mta", f'sed -i \'s/"looked": [0-9.]*/"looked": 0/\' /run/outpost-routes/state.json; {look}')
+        head.receive(token, patience=30)
+        assert head.count(token) == 1
+    finally:
+        on(
+            lab,
+            "mta",
+            "postconf minimal_backoff_time=30s; postfix reload; systemctl start outpost-routes.timer",
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.control("QUE-01")
+def test_what_is_held_waits_until_it_is_released(lab: Instance, alice: OfficeUser, head: Neighbour) -> None:
+    message, token = letter(alice.address, [head.address])
+    with down(lab, "headoffice"):
+        alice.send(message, [head.address])
+        on(lab, "mta", f"timeout 60 sh -c 'until postqueue -p | grep -q {head.address}; do sleep 0.5; done'")
+        held = outpost(lab, "queue", LAB, "--hold", "headoffice")
+        assert {one["queue"] for one in held if head.address in one["reasons"]} == {"hold"}
+    on(lab, "mta", "postqueue -f")
+    assert head.count(token) == 0
+    outpost(lab, "queue", LAB, "--release", "headoffice")
+    head.receive(token, patience=30)

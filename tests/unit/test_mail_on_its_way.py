@@ -1,0 +1,212 @@
+"""Messages on their way: how the hosts' logs are told, what the queue says, what the other end has to set up."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from outpost import peers, queue, trace
+from outpost.errors import OutpostError
+from outpost.office.model import Office
+from outpost.office.peering import OtherEnd
+from outpost.onhost import mailtrace, routes
+from outpost.onhost.mailtrace import Line
+from outpost.onhost.routes import Message, Route
+from tests.unit.test_mta import office_of
+
+TLS = "TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits) key-exchange x25519 server-signature ECDSA (prime256v1)"
+MTA = [
+    Line(1.0, "postfix/submission/smtpd", "9", f"Trusted TLS connection established from unknown[10.0.2.31]: {TLS}"),
+    Line(1.1, "postfix/submission/smtpd", "9", "4gVxB25hBLz1: client=unknown[10.0.3.1], sasl_method=XCLIENT, sasl_username=alice@po.test"),
+    Line(1.2, "postfix/submission/cleanup", "10", "4gVxB25hBLz1: message-id=<one@po.test>"),
+    Line(1.3, "postfix/qmgr", "11", "4gVxB25hBLz1: from=<alice@po.test>, size=528, nrcpt=2 (queue active)"),
+    Line(1.4, "postfix/to-headoffice/smtp", "12", f"Verified TLS connection established to mx.ho.test[fd00:78::51]:25: {TLS}"),
+    Line(1.5, "postfix/to-headoffice/smtp", "12", "4gVxB25hBLz1: to=<head@ho.test>, relay=mx.ho.test[fd00:78::51]:25, delay=0.4, delays=0.1/0/0.1/0.2, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as BDF0CD0099)"),
+    Line(1.6, "postfix/lmtp", "13", "4gVxB25hBLz1: to=<bob@po.test>, relay=10.0.2.31[10.0.2.31]:24, delay=3.1, delays=0.1/0/3/0, dsn=4.4.1, status=deferred (connect to 10.0.2.31[10.0.2.31]:24: Connection refused)"),
+    Line(2.0, "postfix/bounce", "14", "4gVxB25hBLz1: sender delay notification: 4gVxB35hBLz2"),
+    Line(2.1, "postfix/cleanup-notices", "15", "4gVxB35hBLz2: message-id=<notice@po.test>"),
+    Line(2.2, "postfix/qmgr", "11", "4gVxB35hBLz2: from=<>, size=2000, nrcpt=1 (queue active)"),
+    Line(3.0, "postfix/smtpd", "16", "4gVxB45hBLz3: client=mx.other.test[192.0.2.1]"),
+    Line(3.1, "postfix/cleanup", "17", "4gVxB45hBLz3: message-id=<other@other.test>"),
+]  # fmt: skip
+STORE = [
+    Line(1.15, "dovecot", "7", "submission(alice@po.test)<1><x>: relay: Successfully relayed message: from=<alice@po.test>, size=332, id=abc, nrcpt=2, reply=`250 2.0.0 Ok: queued as 4gVxB25hBLz1'"),
+    Line(9.0, "dovecot", "7", "lmtp(bob@po.test)<1><x>: sieve: msgid=<one@po.test>: stored mail into mailbox 'INBOX'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("identifier", ["4gVxB25hBLz1", "<one@po.test>", "one@po.test", "head@ho.test"])
+def test_any_identifier_finds_the_whole_message_and_its_notices(identifier: str) -> None:
+    told = mailtrace.related(MTA, [identifier], last=5)
+    assert {line.text[:12] for line in told if mailtrace.QUEUE_ID.match(line.text)} == {
+        "4gVxB25hBLz1",
+        "4gVxB35hBLz2",
+    }
+
+
+def test_of_an_address_only_the_latest_messages_are_told() -> None:
+    lines = [
+        Line(n, "postfix/qmgr", "1", f"4gVxB25hBL{n:02}: from=<alice@po.test>, size=1, nrcpt=1")
+        for n in range(9)
+    ]
+    assert [line.time for line in mailtrace.related(lines, ["alice@po.test"], last=3)] == [6, 7, 8]
+
+
+@pytest.mark.parametrize("identifier", ["4gVxB25hBLz1", "<one@po.test>", "bob@po.test"])
+def test_a_message_is_followed_from_host_to_host(identifier: str) -> None:
+    office, asked = office_of("lab"), []
+
+    def ask(host: object, identifiers: tuple[str, ...]) -> list[Line]:
+        asked.append(identifiers)
+        name = getattr(host, "name", "")
+        return mailtrace.related({"mta": MTA, "store": STORE}.get(name, []), identifiers, 5)
+
+    told = trace.follow(office, [identifier], ask)
+    story = next(story for story in told if story.message_id == "<one@po.test>")
+    assert [(hop.host, hop.what) for hop in story.hops] == [
+        ("mta", "taken from alice@po.test at unknown[10.0.3.1]"),
+        ("store", "alice@po.test handed it over"),
+        ("mta", "in the queue: 528 bytes from <alice@po.test> for 2"),
+        ("mta", "<head@ho.test> taken by mx.ho.test[fd00:78::51]:25: 250 2.0.0 Ok: queued as BDF0CD0099"),
+        ("mta", "<bob@po.test> deferred: connect to 10.0.2.31[10.0.2.31]:24: Connection refused"),
+        ("mta", "sender delay notification as 4gVxB35hBLz2"),
+        ("store", "bob@po.test: stored mail into mailbox 'INBOX'"),
+    ]
+    assert story.hops[0].tls == "Trusted TLSv1.3 TLS_AES_256_GCM_SHA384"
+    assert story.hops[3].tls == "Verified TLSv1.3 TLS_AES_256_GCM_SHA384"
+    assert story.hops[3].parts == "0.1 s before the queue, 0.1 s connecting, 0.2 s handing over"
+
+
+def entry(name: str, state: str, arrived: int, **recipients: str) -> str:
+    people = [
+        {"address": address.replace("__", "@"), "delay_reason": why} for address, why in recipients.items()
+    ]
+    return "message " + json.dumps(
+        {"queue_name": state, "queue_id": name, "arrival_time": arrived, "message_size": 2048,
+         "sender": "alice@po.myertor.test", "recipients": people}
+    )  # fmt: skip
+
+
+@pytest.fixture
+def waiting() -> list[queue.Waiting]:
+    answer = "\n".join(
+        (
+            "large 4gVxB25hBLz2",
+            entry(
+                "4gVxB25hBLz1",
+                "deferred",
+                20,
+                **{"head__myertor.test": "timed out", "bob__po.myertor.test": ""},
+            ),
+            entry("4gVxB25hBLz2", "hold", 10, **{"head__myertor.test": ""}),
+            entry("4gVxB25hBLz3", "deferred", 30, **{"x__example.org": "refused"}),
+        )
+    )
+    return queue.listed(office_of("lab"), "mta", answer)
+
+
+def test_the_queue_tells_the_oldest_first_with_ways_and_reasons(waiting: list[queue.Waiting]) -> None:
+    assert [(one.id[-1], one.routes) for one in waiting] == [
+        ("2", ("headoffice",)),
+        ("1", ("headoffice", "store")),
+        ("3", ("Internet",)),
+    ]
+    assert waiting[0].reasons["head@myertor.test"] == "large: leaves at 19:00 UTC"
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("all", "213"), ("headoffice", "21"), ("store", "1"), ("Internet", "3"), ("@example.org", "3"),
+     ("4gVxB25hBLz3", "3"), ("head@myertor.test", "21"), ("alice@po.myertor.test", "213")],
+)  # fmt: skip
+def test_words_choose_messages(waiting: list[queue.Waiting], word: str, meant: str) -> None:
+    assert "".join(one.id[-1] for one in queue.chosen(waiting, [word])) == meant
+
+
+def test_a_word_that_means_nothing_is_told(waiting: list[queue.Waiting]) -> None:
+    with pytest.raises(OutpostError, match="nothing in the queue"):
+        queue.chosen(waiting, ["@nowhere.test"])
+
+
+def ends(office: Office) -> dict[str, OtherEnd]:
+    return {peer.name: OtherEnd(office, peer) for peer in office.peers}
+
+
+def test_the_other_end_is_told_every_recipient_that_outsiders_may_write_to() -> None:
+    aliases = [
+        {"address": "site@po.myertor.test", "members": ["bob@po.myertor.test"], "inside_only": True},
+        {"address": "office@po.myertor.test", "members": ["bob@po.myertor.test"]},
+    ]
+    end = ends(office_of("lab", aliases=aliases))["headoffice"]
+    known = peers.recipients(end).split()[::2]
+    assert {"alice@po.myertor.test", "office@po.myertor.test", "postmaster@po.myertor.test"} <= set(known)
+    assert "site@po.myertor.test" not in known
+    assert "[mta.po.myertor.test]:2525" in peers.main_cf(end)
+    assert "smtp_tls_security_level=secure" in peers.master_cf(end)
+
+
+def test_a_peer_that_is_no_backup_is_told_no_recipients() -> None:
+    end = ends(office_of("lab"))["clientsite"]
+    assert "alice@" not in peers.main_cf(end) + peers.facts(end)
+
+
+# Routes that come and go ------------------------------------------------------------------------------------------
+
+HEAD = Route("headoffice", ("ho.test",), "mx.ho.test", 25, 1000, 60, hours="19:00-06:00", internet=True)
+SITE = Route("site", ("site.test",), "mx.site.test", 25, 100, 60)
+NIGHT, NOON = 22 * 3600, 12 * 3600
+
+
+def deferred(name: str, arrived: float, *domains: str) -> Message:
+    return Message(name, "deferred", int(arrived), frozenset(domains))
+
+
+def test_what_waits_goes_when_its_next_hop_is_back_and_the_internet_with_it() -> None:
+    mail = [deferred("a", NOON, "ho.test"), deferred("b", NOON, "far.test"), deferred("c", NOON, "site.test"),
+            deferred("d", NOON, "po.test")]  # fmt: skip
+    state: dict[str, object] = {}
+    cut = routes.due((HEAD, SITE), mail, (), state, NOON, lambda _host, _port: False, "po.test")
+    assert cut.attempt == []
+    early = routes.due((HEAD, SITE), mail, (), state, NOON + 59, lambda _host, _port: True, "po.test")
+    assert early.attempt == [], "not looked at again before its time"
+    back = routes.due(
+        (HEAD, SITE), mail, (), state, NOON + 60, lambda host, _port: host == "mx.ho.test", "po.test"
+    )
+    assert back.attempt == ["a", "b"]
+    again = routes.due((HEAD, SITE), mail, (), state, NOON + 120, lambda _host, _port: True, "po.test")
+    assert again.attempt == ["c"], "a next hop that stayed up is left to the queue's own back-off"
+
+
+def test_nobody_is_looked_at_while_nothing_waits() -> None:
+    def never(_host: str, _port: int) -> bool:
+        raise AssertionError
+
+    assert (
+        routes.due((HEAD, SITE), [deferred("d", NOON, "po.test")], (), {}, NOON, never, "po.test")
+        == routes.Work()
+    )
+
+
+def test_mail_older_than_its_route_keeps_it_returns() -> None:
+    mail = [deferred("old", NOON - 101, "site.test"), deferred("young", NOON - 99, "site.test")]
+    assert routes.due((SITE,), mail, (), {}, NOON, lambda _h, _p: False).expire == ["old"]
+
+
+@pytest.mark.parametrize(("now", "released"), [(NOON, []), (NIGHT, ["big"])])
+def test_large_mail_leaves_in_its_hours(now: int, released: list[str]) -> None:
+    big = Message("big", "hold", now, frozenset({"ho.test"}))
+    assert routes.due((HEAD,), [big], ["big"], {}, now, lambda _h, _p: True).release == released
+
+
+@pytest.mark.parametrize(
+    ("hours", "now", "inside"),
+    [
+        ("19:00-06:00", NIGHT, True),
+        ("19:00-06:00", NOON, False),
+        ("10:00-14:00", NOON, True),
+        ("", NOON, True),
+    ],
+)
+def test_hours_may_lie_around_midnight(hours: str, now: int, inside: bool) -> None:
+    assert routes.within(hours, now) is inside
