@@ -48,12 +48,13 @@ INNER = re.compile(
     r"postfix|rspamd|dovecot|clam|milter|\blua|redis|hash:|regexp|cidr|sqlite|/(etc|var|usr|run|srv)/|\bvirtual\b|\btable\b",
     re.IGNORECASE,
 )
+ECHO = re.compile(r"<[^<>]*>")  # the client's own words
 REFUSAL = re.compile(r"^\d+ S: (([45])\d\d[ -].*)$")
 
 
 def unplain(transcript: list[str], inner: tuple[str, ...] = ()) -> list[str]:
     """Refusals without an enhanced code of their class (RFC 2034), or that tell what is nobody's business."""
-    said = [match for line in transcript if (match := REFUSAL.match(line))]
+    said = [match for line in transcript if (match := REFUSAL.match(ECHO.sub("<>", line)))]
     return [
         match[1]
         for match in said

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
+from outpost.lab.desk import trusting
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, Town
 from outpost.target import LAB
@@ -82,13 +82,7 @@ def browser(
 ) -> Iterator[Browser]:
     """Chromium that trusts the authority of the office's certificates, because its profile says so."""
     home = tmp_path_factory.mktemp("desk")
-    profile = f"sql:{home}/.pki/nssdb"
-    (home / ".pki" / "nssdb").mkdir(parents=True)
-    for arguments in (
-        ["-N", "--empty-password"],
-        ["-A", "-t", "C,,", "-n", lab.office.domain, "-i", str(lab.users_ca)],
-    ):
-        subprocess.run(["certutil", "-d", profile, *arguments], stdin=subprocess.DEVNULL, check=True)
+    trusting(lab.users_ca, home)
     chromium = launch(lab, playwright, home)
     yield chromium
     chromium.close()

@@ -2,62 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect
 
+from outpost.lab import desk
 from outpost.lab.instance import Instance
 from outpost.lab.post import OfficeUser
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 DISK = "/etc /home /media /mnt /opt /root /srv /tmp /usr/local /var"
 """Where a host keeps what it is given; /run is memory, and the units' own memory is looked at by itself."""
 
-needs_browser = pytest.mark.skipif(
-    not (Path(CHROMIUM).exists() and shutil.which("certutil")),
-    reason="needs Debian's chromium and libnss3-tools: apt-get install chromium libnss3-tools",
-)
+needs_browser = pytest.mark.skipif(not desk.present(), reason=desk.MISSING)
 
 
 def launch(lab: Instance, playwright: Playwright, home: Path) -> Browser:
     """Chromium with a profile of its own that knows one name, webmail's, and no other."""
     (webmail,) = lab.office.with_role("webmail")
     address = lab.office.addresses_of_kind(webmail, "users")[0]
-    return playwright.chromium.launch(
-        executable_path=_at_the_desk(lab, home),
-        args=[*FLAGS, f"--host-resolver-rules=MAP {webmail.fqdn} {address}, MAP * ~NOTFOUND"],
-        env={**os.environ, "HOME": str(home)},
-    )
-
-
-def _at_the_desk(lab: Instance, home: Path) -> str:
-    """Chromium in the network of the lab's workstation, as far as this account may enter it.
-
-    There no other lab's coming and going looks like a change of network, at which Chromium drops what it loads.
-    """
-    if os.geteuid() != 0:
-        return CHROMIUM
-    inspect = ["docker", "inspect", "--format", "{{.State.Pid}}", lab.container_name("workstation")]
-    process = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.strip()
-    wrapper = home / "chromium"
-    wrapper.write_text(f'#!/bin/sh\nexec nsenter --net=/proc/{process}/ns/net {CHROMIUM} "$@"\n')
-    wrapper.chmod(0o755)
-    return str(wrapper)
+    workstation = lab.container_name("workstation")
+    return playwright.chromium.launch(**desk.options(webmail.fqdn, str(address), home, workstation))
 
 
 def log_in(page: Page, site: str, user: OfficeUser, password: str | None = None) -> None:

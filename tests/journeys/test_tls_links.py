@@ -133,7 +133,7 @@ PEERS = {
     "head_office": PeerServer(
         "headoffice",
         "mx.myertor.test",
-        "postfix reload",
+        "systemctl reload postfix.service",
         ("/etc/postfix/main.cf", "smtpd_tls_security_level = may", "smtpd_tls_security_level = none"),
     ),
     "client_site": PeerServer(
@@ -334,7 +334,7 @@ def open_for(lab: Instance, domains: Sequence[Stranger], authority: Authority) -
     )
     try:
         show(internet, {stranger.server: stranger.shown for stranger in domains})
-        with replaced(internet, {"/etc/postfix/main.cf": settings}, "postfix reload"):
+        with replaced(internet, {"/etc/postfix/main.cf": settings}, "systemctl reload postfix.service"):
             yield internet
     finally:
         run(internet, ["sh", "-c", "kill $(cat /root/sts/pid); rm -r /root/sts /etc/postfix/shown"])
@@ -395,7 +395,7 @@ def test_mail_to_the_office_waits_while_its_mta_cannot_prove_itself(
     shown = certificate([f"mta.{town.info['domain']}"])
     files = {"/etc/outpost/tls/public.pem": shown.certificate, "/etc/outpost/tls/public.key": shown.key}
     sent = {}
-    with replaced(mta, files, "postfix reload"):
+    with replaced(mta, files, "systemctl reload postfix.service"):
         for sender in (head, stranger):
             message, token = letter(sender.address, [alice.address])
             sender.send(message, [alice.address])
@@ -450,7 +450,7 @@ def test_users_keep_their_mail_until_the_mta_proves_itself(
     shown = faulty(fault, f"mta.{town.info['domain']}", office_authority)
     files = {"/etc/outpost/tls/host.pem": shown.certificate, "/etc/outpost/tls/host.key": shown.key}
     message, token = letter(alice.address, [bob.address])
-    with replaced(mta, files, "postfix reload"):
+    with replaced(mta, files, "systemctl reload postfix.service"):
         with pytest.raises((smtplib.SMTPException, OSError)) as refusal:
             alice.send(message, [bob.address])
         assert not re.search(r"\b5\d\d\b", str(refusal.value)), refusal.value

@@ -13,6 +13,7 @@ from imap_tools import AND
 from playwright.sync_api import Browser, Page, Playwright, Response, expect
 from playwright.sync_api import Error as BrowserError
 
+from outpost.attack.content import acting_html
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, letter
 from outpost.office.webmail import WebmailView
@@ -183,18 +184,7 @@ def test_hostile_mail_runs_no_script_and_fetches_nothing(
 def hostile_letter(sender: str, recipient: str) -> tuple[EmailMessage, str]:
     """Mail that would act if a browser let it, in the ways that have worked somewhere."""
     message, token = letter(sender, [recipient], "Invoice attached.\n")
-    message.add_alternative(
-        f"""<html><head><script>window.owned = 1</script><base href="https://evil.internet.test/">
-        <style>@import url("https://tracker.internet.test/style.css");</style></head>
-        <body onload="window.owned = 2"><p>Invoice attached.</p>
-        <img src="x" onerror="document.title = 'owned'"><img src="{TRACKER}">
-        <svg onload="window.owned = 3"><animate onbegin="window.owned = 4" attributeName="x" dur="1s"/></svg>
-        <iframe srcdoc="<script>parent.owned = 5</script>"></iframe>
-        <div style="background: url('https://tracker.internet.test/background.png')">…</div>
-        <form action="https://evil.internet.test/"><input autofocus onfocus="window.owned = 6"></form>
-        <a href="javascript:window.owned = 7" onmouseover="window.owned = 8">Open</a></body></html>""",
-        subtype="html",
-    )
+    message.add_alternative(acting_html(TRACKER), subtype="html")
     return message, token
 
 

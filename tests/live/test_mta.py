@@ -225,7 +225,7 @@ def test_strangers_are_offered_nothing_but_delivery(host: TestinfraHost, door: I
     commands = {
         "VRFY postmaster": "502 5.5.1",
         "EXPN postmaster": "500 5.5.2",
-        "ETRN example.com": "459",
+        "ETRN example.com": "554 5.7.1",
         "AUTH PLAIN AGEAYg==": "503 5.5.1",
         "XCLIENT LOGIN=postmaster": "550 5.7.0",
     }

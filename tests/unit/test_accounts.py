@@ -104,6 +104,18 @@ def test_a_change_needs_the_session_and_the_password(desk: Desk) -> None:
     assert "session" in desk.log_in(GOOD)
 
 
+def test_a_guess_is_told_with_its_place_and_without_the_password(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"do": "login", "user": "alice\nroot", "password": "guessed-it", "remote": "192.0.2.7"}
+    assert desk.accounts.answer(asked) == {"refused": "password"}
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert told.startswith("<5>webmail login refused: wrong password, user=<alice?root@")
+    assert "rip=192.0.2.7" in told
+    assert "guessed-it" not in told
+
+
 def test_a_change_ends_the_other_sessions(desk: Desk) -> None:
     session = desk.settle()
     other = desk.log_in(GOOD)["session"]

@@ -160,3 +160,18 @@ def shortcut() -> bytes:
 def as_text(data: bytes) -> str:
     """Base64, for a part made by hand."""
     return base64.encodebytes(data).decode()
+
+
+def acting_html(tracker: str) -> str:
+    """A letter that would act if a browser let it, in the ways that have worked somewhere: it then sets `window.owned`
+    or the title, or asks for `tracker` or another name of that host."""
+    host = tracker.split("/")[2]
+    return f"""<html><head><script>window.owned = 1</script><base href="https://evil.internet.test/">
+        <style>@import url("https://{host}/style.css");</style></head>
+        <body onload="window.owned = 2"><p>Invoice attached.</p>
+        <img src="x" onerror="document.title = 'owned'"><img src="{tracker}">
+        <svg onload="window.owned = 3"><animate onbegin="window.owned = 4" attributeName="x" dur="1s"/></svg>
+        <iframe srcdoc="<script>parent.owned = 5</script>"></iframe>
+        <div style="background: url('https://{host}/background.png')">…</div>
+        <form action="https://evil.internet.test/"><input autofocus onfocus="window.owned = 6"></form>
+        <a href="javascript:window.owned = 7" onmouseover="window.owned = 8">Open</a></body></html>"""

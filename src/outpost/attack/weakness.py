@@ -77,7 +77,7 @@ def postfix(*entries: str, **settings: str) -> Weakness:
         what="; ".join(edits + list(entries)),
         keeps=("/etc/postfix/main.cf", "/etc/postfix/master.cf"),
         steps=" && ".join(steps),
-        activate="postfix reload && sleep 1",  # processes that are waiting for a client go first
+        activate="systemctl reload postfix.service && sleep 1",  # processes that are waiting for a client go first
     )
 
 

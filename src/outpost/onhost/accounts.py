@@ -40,6 +40,8 @@ WRONG_CODES, WHILE = 5, 600
 STEP = 30
 """Seconds that a code is for (RFC 6238); the one before and the one after are right, too, for clocks that differ."""
 LONGEST_LINE = 8192
+GUESSES = ("password", "code")
+"""Refusals that somebody who guesses gets."""
 
 
 class RefusedError(Exception):
@@ -134,6 +136,8 @@ class Accounts:
         try:
             return action(address, **said)
         except RefusedError as reason:
+            if str(reason) in GUESSES:
+                tell_of_guess(address, said.get("remote", ""), str(reason))
             return {"refused": str(reason)}
         except TypeError:
             return {"refused": "a field too many or too few"}
@@ -331,6 +335,12 @@ class Accounts:
 def token_hash(token: str) -> str:
     """What is kept of a random token: 100 bits and more need no slow hash, and each login looks at several."""
     return "{SHA256}" + base64.b64encode(hashlib.sha256(token.encode()).digest()).decode()
+
+
+def tell_of_guess(address: str, remote: str, what: str) -> None:
+    """A line in the journal, in the words of Dovecot's for mail programs: who is guessed at, from where (LOG-01)."""
+    user, place = (re.sub(r"[^\w.@:+-]", "?", text)[:120] for text in (address, remote))
+    sys.stderr.write(f"<5>webmail login refused: wrong {what}, user=<{user}>, rip={place}\n")
 
 
 def time_code(secret: str, counter: int) -> str:

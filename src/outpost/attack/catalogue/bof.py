@@ -25,6 +25,7 @@ ENDINGS = {
     without=postfix(
         disable_vrfy_command="no",
         smtpd_discard_ehlo_keywords="silent-discard, dsn, chunking",
+        smtpd_etrn_restrictions="",
         fast_flush_domains="$mydomain",
     ),
 )
@@ -34,7 +35,12 @@ async def vrfy_and_expn(ground: Ground, seen: Evidence) -> None:
             seen.expect(await session.say(f"VRFY {name}"), "502 5.5.1", what="VRFY")
         seen.expect(await session.say("EXPN office"), "500 5.5.2", "502 5.5.1", what="EXPN")
         seen.expect(
-            await session.say(f"ETRN {ground.domain}"), "459", "500 5.5.", "502 5.5.", "503 5.5.", what="ETRN"
+            await session.say(f"ETRN {ground.domain}"),
+            "554 5.7.1",
+            "500 5.5.",
+            "502 5.5.",
+            "503 5.5.",
+            what="ETRN",
         )
 
 

@@ -188,14 +188,14 @@ async def mail_while_the_queue_volume_is_full(ground: Ground, seen: Evidence) ->
     """The reserve is set above what is free: for Postfix that is a full volume, and no disk is filled for it."""
     await ground.on_mta(
         "set -e; cp -a /etc/postfix/main.cf /root/main.cf.kept; free=$(df --output=avail -B1 /var/spool/postfix | tail -n 1); "
-        'postconf -e "queue_minfree=$(( free < 4611686018427387904 ? free + 1073741824 : free ))"; postfix reload; sleep 1'
+        'postconf -e "queue_minfree=$(( free < 4611686018427387904 ? free + 1073741824 : free ))"; systemctl reload postfix.service; sleep 1'
     )
     try:
         async with await ground.smtp(seen, ground.stranger) as session:
             seen.expect(await session.say("MAIL FROM:<stranger@internet.test> SIZE=1000"), "452 4.3.1")
     finally:
         await ground.on_mta(
-            "cp -a /root/main.cf.kept /etc/postfix/main.cf; rm /root/main.cf.kept; postfix reload; sleep 1"
+            "cp -a /root/main.cf.kept /etc/postfix/main.cf; rm /root/main.cf.kept; systemctl reload postfix.service; sleep 1"
         )
     async with await ground.smtp(seen, ground.stranger) as session:
         seen.expect(

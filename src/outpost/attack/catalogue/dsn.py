@@ -241,7 +241,11 @@ KEPT = "/root/outpost-attack-kept"
 @attack(
     "1i",
     without=edited(
-        "mta", "what notifications leave out", "/etc/postfix/notices", "s/^/#/", "postfix reload && sleep 1"
+        "mta",
+        "what notifications leave out",
+        "/etc/postfix/notices",
+        "s/^/#/",
+        "systemctl reload postfix.service && sleep 1",
     ),
 )
 async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
@@ -252,7 +256,7 @@ async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
         f"set -e; mkdir -m 0700 {KEPT}; cp -a /etc/postfix/aliases /etc/postfix/notices {KEPT}; cd /etc/postfix; "
         f"sed -i 's/^{alias.address} .*/{alias.address} {member}/' aliases; "
         f"{{ grep -E '{hidden.partition('@')[0]}@' {KEPT}/notices | sed 's/{hidden.partition('@')[0]}@/dave@/g'; cat {KEPT}/notices; }} > notices; "
-        "postfix reload; sleep 1"
+        "systemctl reload postfix.service; sleep 1"
     )
     await ground.on(store.name, f"cp -a /etc/dovecot/users {KEPT}; sed -i '/^{member}:/d' /etc/dovecot/users")
     victim = ground.victim()
@@ -273,7 +277,7 @@ async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
             f"[ ! -e {KEPT} ] || {{ cp -a {KEPT} /etc/dovecot/users.new && mv /etc/dovecot/users.new /etc/dovecot/users; rm {KEPT}; }}",
         )
         await ground.on_mta(
-            f"cp -a {KEPT}/aliases {KEPT}/notices /etc/postfix/; rm -r {KEPT}; postfix reload; sleep 1"
+            f"cp -a {KEPT}/aliases {KEPT}/notices /etc/postfix/; rm -r {KEPT}; systemctl reload postfix.service; sleep 1"
         )
     seen.check(alias.address in notice, "a notification names the alias", f"{len(notice)} octets")
     inner = [

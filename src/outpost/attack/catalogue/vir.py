@@ -170,7 +170,7 @@ FAIL_OPEN = Weakness(
     what="milter_default_action=accept; SCANNER_DOWN off",
     keeps=("/etc/postfix/main.cf", "/etc/rspamd"),
     steps="postconf -e milter_default_action=accept && printf 'enabled = false;\\n' >> /etc/rspamd/override.d/force_actions.conf",
-    activate=f"postfix reload && {RSPAMD_RESTARTS}",
+    activate=f"systemctl reload postfix.service && {RSPAMD_RESTARTS}",
 )
 
 

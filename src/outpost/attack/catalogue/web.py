@@ -5,13 +5,24 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass, field
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import formatdate, make_msgid
 from http.cookies import SimpleCookie
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlencode
 
+from playwright.async_api import async_playwright
+
+from outpost.attack.content import acting_html
 from outpost.attack.evidence import Evidence
-from outpost.attack.ground import Ground, token
+from outpost.attack.ground import SINK, Ground, token
 from outpost.attack.registry import attack
+from outpost.attack.weakness import Weakness
 from outpost.attack.wire import Session
+from outpost.errors import OutpostError
+from outpost.lab import desk
 from outpost.office import ports
 
 
@@ -184,7 +195,7 @@ async def guessing_at_webmail(ground: Ground, seen: Evidence) -> None:
     limited = [status for status, _ in answers if status in (429, 503, 403)]
     log = await ground.on(
         ground.role("store").name,
-        "journalctl --quiet --no-pager -o cat -u dovecot --since=-2min | grep -F dave@ | grep -oE 'rip=[0-9a-f.:]+' | sort -u",
+        "journalctl --quiet --no-pager -o cat -u dovecot -u outpost-accounts --since=-2min | grep -F dave@ | grep -oE 'rip=[0-9a-f.:]+' | sort -u",
     )
     workstation = str(ground.info["world"]["workstation"]["addresses"]["lan"][0])
     seen.check(
@@ -234,6 +245,96 @@ async def smuggled_http_requests(ground: Ground, seen: Evidence) -> None:
             f"{name}: refused",
             f"{name}: {page.status or 'closed'}",
         )
+
+
+@attack("8b")
+async def mail_that_acts(ground: Ground, seen: Evidence) -> None:
+    """Read in a real browser: no script of it runs, nothing is asked of anybody but webmail."""
+    if not desk.present():
+        raise OutpostError("8b reads a message in a real browser", desk.MISSING)
+    reader, mark = f"alice@{ground.domain}", token()
+    message = EmailMessage(policy=SMTP)
+    message["From"], message["To"], message["Subject"] = f"accounts@{SINK}", reader, mark
+    message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=SINK)
+    message.set_content("Invoice attached.\n")
+    message.add_alternative(acting_html(f"https://tracker.{SINK}/pixel.png"), subtype="html")
+    async with await ground.smtp(seen, ground.stranger) as session:
+        await session.say_all([f"MAIL FROM:<accounts@{SINK}>", f"RCPT TO:<{reader}>"])
+        taken = await session.message(message.as_bytes())
+    seen.check(taken.good, "an honest server's letter is taken", taken.brief)
+    await ground.settled()
+    site = f"https://{ground.role('webmail').fqdn}/"
+    with TemporaryDirectory() as directory:
+        home = Path(directory)
+        await asyncio.to_thread(desk.trusting, Path(ground.info["ca"]), home)
+        way = await asyncio.to_thread(
+            desk.options,
+            ground.role("webmail").fqdn,
+            ground.webmail,
+            home,
+            ground.containers["workstation"],
+        )
+        async with async_playwright() as driver:
+            chromium = await driver.chromium.launch(**way)
+            page = await chromium.new_page()
+            asked: list[str] = []
+            page.on("request", lambda request: asked.append(request.url))
+            await page.goto(site)
+            await page.fill("#rcmloginuser", reader)
+            await page.fill("#rcmloginpwd", ground.password(reader))
+            await page.click("#rcmloginsubmit")
+            await page.locator("#messagelist tbody tr", has_text=mark).click()
+            body = page.frame_locator("#messagecontframe").locator("#messagebody")
+            await body.locator("a").first.hover()
+            shown = await body.inner_text()
+            owned = [await frame.evaluate("[typeof window.owned, document.title]") for frame in page.frames]
+            await chromium.close()
+    seen.check("Invoice attached" in shown, "the letter is shown", shown.split()[:2])
+    seen.check(
+        all(kind == "undefined" and title != "owned" for kind, title in owned),
+        "no script runs",
+        f"{len(owned)} frames: {sorted({kind for kind, _ in owned})}",
+    )
+    foreign = [url for url in asked if not url.startswith((site, "data:", "blob:", "about:"))]
+    seen.check(not foreign, "no request leaves", foreign or f"{len(asked)} requests, all to webmail")
+
+
+WEAK = ("Summer2026!!Summer", "qwertyuiop123456", "elevenchars")
+CHOSEN_ON = "/usr/local/lib/outpost/accounts/outpost/onhost/passwords.py"
+
+
+@attack(
+    "5f",
+    without=Weakness(
+        role="store",
+        what="the judgement of new passwords",
+        keeps=(CHOSEN_ON, "/var/lib/outpost-accounts"),
+        steps=f"echo 'complaint = lambda *_, **__: str()' >> {CHOSEN_ON}",
+        activate="systemctl restart outpost-accounts.service && "
+        "timeout 30 sh -c 'until [ -S /run/outpost-accounts/socket ]; do sleep 0.2; done'",
+    ),
+)
+async def weak_passwords(ground: Ground, seen: Evidence) -> None:
+    """Bob chooses what guessers try first, by the form that webmail has for it."""
+    own = f"bob@{ground.domain}"
+    browser = Browser(ground, seen)
+    await browser.log_in(own, ground.password(own))
+    if not browser.inside:
+        raise OutpostError("bob does not get in, so there is nothing to see")
+    present = ground.password(own)
+    for weak in (*WEAK, f"{ground.office.name}-{ground.domain}"):
+        page = await browser.ask("/?_task=settings&_action=plugin.access")
+        form = {"_token": page.token, "_task": "settings", "_action": "plugin.access", "_do": "change",
+                "_password": present, "_new": weak, "_again": weak}  # fmt: skip
+        answer = await browser.ask("/?_task=settings&_action=plugin.access", form)
+        told = re.search(r"Guessers try it early|It has \d+ characters", answer.body)
+        taken = '"Done."' in answer.body
+        seen.check(
+            bool(told) and not taken,
+            "refused, with the reason",
+            f"{weak}: {'TAKEN' if taken else told.group() if told else f'status {answer.status}'}",
+        )
+        present = weak if taken else present
 
 
 BREAKS = {"CRLF": "\r\n", "LF": "\n", "CR": "\r", "NEL": "\u0085", "line separator": "\u2028"}

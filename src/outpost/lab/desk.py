@@ -1,0 +1,67 @@
+"""A desk on the office's LAN: Debian's Chromium, in the network of the lab's workstation, knowing webmail's name only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+MISSING = "needs Debian's chromium and libnss3-tools: apt-get install chromium libnss3-tools"
+
+
+def present() -> bool:
+    """Whether a browser can be used here."""
+    return Path(CHROMIUM).exists() and shutil.which("certutil") is not None
+
+
+def trusting(authority: Path, home: Path) -> None:
+    """Make a home whose Chromium trusts an authority (PEM) and nothing else is changed.
+
+    Raises:
+        CalledProcessError: certutil (libnss3-tools) refused.
+    """
+    store = home / ".pki" / "nssdb"
+    store.mkdir(parents=True)
+    database = f"sql:{store}"
+    subprocess.run(["certutil", "-N", "-d", database, "--empty-password"], check=True, capture_output=True)
+    subprocess.run(
+        ["certutil", "-A", "-d", database, "-n", "office", "-t", "C,,", "-i", str(authority)],
+        check=True,
+        capture_output=True,
+    )
+
+
+def options(name: str, address: str, home: Path, workstation: str) -> dict[str, Any]:
+    """How Playwright starts it: it resolves one name, webmail's, and no other.
+
+    Args:
+        workstation: The container whose network it is in, as far as this account may enter it. There no other lab's
+            coming and going looks like a change of network, at which Chromium drops what it loads.
+    """
+    return {
+        "executable_path": _wrapped(home, workstation) if os.geteuid() == 0 else CHROMIUM,
+        "args": [*FLAGS, f"--host-resolver-rules=MAP {name} {address}, MAP * ~NOTFOUND"],
+        "env": {**os.environ, "HOME": str(home)},
+    }
+
+
+def _wrapped(home: Path, workstation: str) -> str:
+    inspect = ["docker", "inspect", "--format", "{{.State.Pid}}", workstation]
+    process = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.strip()
+    wrapper = home / "chromium"
+    wrapper.write_text(f'#!/bin/sh\nexec nsenter --net=/proc/{process}/ns/net {CHROMIUM} "$@"\n')
+    wrapper.chmod(0o755)
+    return str(wrapper)
