@@ -11,6 +11,7 @@ from outpost.office import Host, Office
 from outpost.office.base import BaseView
 from outpost.office.certificates import AcmeView, mode, tsig_name
 from outpost.secrets import KeyPair, Secrets, public_pair
+from roles.backup import backup
 from roles.network import names_and_clock, network
 from roles.shapes import (
     File,
@@ -68,6 +69,7 @@ def base(*, office: Office, me: Host, secrets: Secrets) -> None:
     _identity(office=office, me=me, secrets=secrets)
     names_and_clock(view)
     _access(view)
+    backup(office=office, me=me, secrets=secrets)
 
 
 def _packages(office: Office, me: Host) -> None:
@@ -82,7 +84,7 @@ def _packages(office: Office, me: Host) -> None:
         ],
         check="apt-config dump >/dev/null",
     )
-    packages("what every host has", EVERYWHERE)
+    packages("what every host has", [*EVERYWHERE, *(["borgbackup"] if office.backup else [])])
     once(
         "no mail server but the role's",
         unless="! dpkg-query --show --showformat '${db:Status-Abbrev}|${Package}\\n' 'exim4*' sendmail-bin nullmailer | grep ^ii",

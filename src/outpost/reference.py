@@ -33,6 +33,7 @@ CATALOGUE_NOTE = "<!-- Made by `./outpost reference` from controls/. Do not edit
 UPKEEP = frozenset(
     (
         "administration",
+        "backup at head office",
         "certificates",
         "proving names to the certificate authority",
         "whether a mailbox has room",

@@ -12,8 +12,19 @@ from outpost.target import Target
 PATIENCE = 120.0  # seconds
 
 
-def run_script(target: Target, office: Office, host: Host, script: str, via: str | None = None) -> str:
+def run_script(
+    target: Target,
+    office: Office,
+    host: Host,
+    script: str,
+    via: str | None = None,
+    *,
+    patience: float = PATIENCE,
+) -> str:
     """Run a script as root on a host; gives its standard output.
+
+    Args:
+        patience: Seconds that it may take.
 
     Raises:
         OutpostError: The host cannot be reached, or the script failed; with its last line.
@@ -21,11 +32,11 @@ def run_script(target: Target, office: Office, host: Host, script: str, via: str
     command = shell_command(target, office, host, via)
     try:
         done = subprocess.run(
-            command, input=script, capture_output=True, text=True, check=False, timeout=PATIENCE
+            command, input=script, capture_output=True, text=True, check=False, timeout=patience
         )
     except subprocess.TimeoutExpired:
         raise OutpostError(
-            f"{host.name} did not answer within {PATIENCE:.0f} s", "look at its console"
+            f"{host.name} did not answer within {patience:.0f} s", "look at its console"
         ) from None
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -28,7 +28,9 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
+    load_ssh_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pydantic import BaseModel, ConfigDict, SecretStr, field_serializer
@@ -88,6 +90,22 @@ class NextKey(_Kept):
     seen: datetime | None = None
 
     @field_serializer("key", when_used="json")
+    def _reveal(self, value: SecretStr) -> str:
+        return value.get_secret_value()
+
+
+class BackupKeys(_Kept):
+    """What opens one host's backup, and no other's.
+
+    Attributes:
+        ssh_key: Opens the host's repository at the other end, OpenSSH.
+        passphrase: Encrypts what is in it; 256 bits, base64.
+    """
+
+    ssh_key: SecretStr
+    passphrase: SecretStr
+
+    @field_serializer("ssh_key", "passphrase", when_used="json")
     def _reveal(self, value: SecretStr) -> str:
         return value.get_secret_value()
 
@@ -165,6 +183,8 @@ class Secrets(_Kept):
         passwords: Address to password hash, ``{ARGON2ID}…``; rendered on the store only.
         one_time: Addresses whose password is a first one, good only for choosing another.
         webmail_key: Encrypts the password inside a webmail session; 24 characters.
+        backup: Host name to what opens its backup.
+        backup_pruning: The SSH key that thins out old archives at the other end; on no host.
     """
 
     authority: KeyPair
@@ -184,6 +204,12 @@ class Secrets(_Kept):
     passwords: dict[str, SecretStr]
     one_time: tuple[str, ...] = ()
     webmail_key: SecretStr
+    backup: dict[str, BackupKeys] = {}
+    backup_pruning: SecretStr | None = None
+
+    @field_serializer("backup_pruning", when_used="json")
+    def _reveal_pruning(self, value: SecretStr | None) -> str | None:
+        return value.get_secret_value() if value else None
 
     @field_serializer("tsig", "accounts", "passwords", when_used="json")
     def _reveal_all(self, values: Mapping[str, SecretStr]) -> dict[str, str]:
@@ -281,6 +307,15 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
     added += [f"first password of {address}" for address in fresh]
     one_time = tuple(dict.fromkeys((*(existing.one_time if existing else ()), *fresh)))
     webmail_key = existing.webmail_key if existing else SecretStr(random.token_urlsafe(18))
+    backup, pruning = (dict(existing.backup), existing.backup_pruning) if existing else ({}, None)
+    if office.backup:
+        for host in office.hosts:
+            if host.name not in backup:
+                backup[host.name] = BackupKeys(ssh_key=new_ssh_key(), passphrase=new_tsig())
+                added.append(f"keys of {host.name}'s backup")
+        if pruning is None:
+            pruning = new_ssh_key()
+            added.append("SSH key that thins out backups")
     made = Secrets(
         authority=authority,
         authority_next=existing.authority_next if existing else None,
@@ -299,6 +334,8 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
         passwords=passwords,
         one_time=one_time,
         webmail_key=webmail_key,
+        backup=backup,
+        backup_pruning=pruning,
     )
     return Completed(made, tuple(added), fresh)
 
@@ -410,6 +447,18 @@ def password_hash(password: str) -> str:
 def new_key() -> SecretStr:
     """A P-256 key, PEM."""
     return SecretStr(_pem(ec.generate_private_key(ec.SECP256R1())))
+
+
+def new_ssh_key() -> SecretStr:
+    """An Ed25519 key in OpenSSH's format."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    return SecretStr(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode())
+
+
+def ssh_public(key: SecretStr) -> str:
+    """`TYPE KEY` of an SSH key's public half."""
+    loaded = load_ssh_private_key(key.get_secret_value().encode(), None)
+    return loaded.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
 def new_tsig() -> SecretStr:

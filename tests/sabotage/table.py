@@ -6,7 +6,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
-from tests.sabotage import base, dns, mta, store, webmail
+from tests.sabotage import backup, base, dns, mta, store, webmail
 from tests.sabotage.breaking import Check, Sabotage
 
 LIVE = Path(__file__).resolve().parents[1] / "live"
@@ -17,6 +17,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
     *webmail.SABOTAGES,
     *dns.SABOTAGES,
     *base.SABOTAGES,
+    *backup.SABOTAGES,
 )
 
 SPARED: dict[Check, str] = {

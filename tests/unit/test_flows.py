@@ -51,7 +51,16 @@ def test_users_reach_neither_the_mta_nor_port_25_anywhere(office: Office) -> Non
 
 
 def test_ssh_comes_from_management_only(office: Office) -> None:
-    assert {flow.source.label for flow in flows(office) if flow.port == 22} == {"mgmt"}
+    into_hosts = [flow for flow in flows(office) if flow.port == 22 and flow.destination.host]
+    assert {flow.source.label for flow in into_hosts} == {"mgmt"}
+
+
+def test_each_host_reaches_its_backup_and_the_machine_that_keeps_it_reaches_none(office: Office) -> None:
+    if office.backup is None:
+        pytest.skip("this office declares no backup")
+    kept = [flow for flow in flows(office) if flow.why == "backup at head office"]
+    assert [flow.source.host for flow in kept] == [host.name for host in office.hosts]
+    assert {str(flow.destination.networks[0].network_address) for flow in kept} == {str(office.backup.server)}
 
 
 def test_each_peer_has_a_listener_that_only_it_reaches(office: Office) -> None:

@@ -20,6 +20,7 @@ from outpost.cli.options import (
     ViaOption,
     YesOption,
 )
+from outpost.cli.restore import app as restore
 from outpost.cli.rotate import app as rotate
 from outpost.cli.user import alias, group, shared, user
 from outpost.errors import OutpostError
@@ -286,6 +287,53 @@ def verify(
 
 
 @app.command(
+    epilog="Examples: `./outpost backup po` lists what is kept, `./outpost backup po --now --limit store`, "
+    "`./outpost backup po --other-end | ssh root@vault sh`. Exit code 0: done, 1: failed."
+)
+def backup(
+    office: OfficeArgument,
+    name: NameOption = None,
+    limit: LimitOption = None,
+    via: ViaOption = None,
+    now: Annotated[bool, typer.Option("--now", help="Make one first, on every host or those named.")] = False,
+    listed: Annotated[
+        bool, typer.Option("--list", help="Show what is kept, which is what happens anyway.")
+    ] = False,
+    thin_out: Annotated[
+        bool, typer.Option("--thin-out", help="Let old archives go, at the other end (for a timer).")
+    ] = False,
+    other_end: Annotated[
+        bool, typer.Option("--other-end", help="Print the set-up of the machine that keeps them.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show what is kept of each host at head office; make a backup now; let old ones go."""
+    from outpost.cli.backup import back_up
+
+    del listed  # what is kept is shown in any case
+
+    raise typer.Exit(
+        back_up(office, name, limit, via, now=now, thin_out=thin_out, other_end=other_end, as_json=json)
+    )
+
+
+@app.command(
+    epilog="Example: `./outpost drill po`; from a timer: docs/examples/outpost-drill.service. Exit code 0: everything came back, "
+    "1: not so."
+)
+def drill(
+    office: OfficeArgument, name: NameOption = None, via: ViaOption = None, json: JsonOption = False
+) -> None:
+    """Restore the store into a throw-away container on this machine, and compare: mail, flags, UIDs, filters, logins.
+
+    The live store makes a backup and goes on; how long a loss would take and what it would cost is kept for `report`.
+    """
+    from outpost.cli.backup import hold_drill
+
+    raise typer.Exit(hold_drill(office, name, via, as_json=json))
+
+
+@app.command(
     epilog="Example: `./outpost report lab --html evidence.html --pdf evidence.pdf`. Exit code 0: written, 1: nothing to report."
 )
 def report(
@@ -530,6 +578,7 @@ def secrets_ca(office: OfficeArgument, name: NameOption = None) -> None:
 
 
 app.add_typer(rotate, name="rotate")
+app.add_typer(restore, name="restore")
 for part, called in ((user, "user"), (alias, "alias"), (group, "group"), (shared, "shared")):
     app.add_typer(part, name=called)
 

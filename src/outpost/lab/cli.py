@@ -61,6 +61,9 @@ def up(
         with clock.step("certificates"):
             trust.certificates(instance)
             office.settle(instance)
+        if instance.office.backup:
+            with clock.step("first backups"):
+                office.back_up(instance)
         with clock.step("first letters"):
             for sender, reader in office.first_letters(instance):
                 clock.note("first letters", f"{sender} → {reader}")

@@ -28,6 +28,7 @@ PARENT = {
     "postfix": "world",
     "exim": "world",
     "acme": "world",
+    "vault": "base",
 }
 LABEL = "outpost.image"
 

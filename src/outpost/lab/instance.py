@@ -24,6 +24,8 @@ from outpost.office.model import Office
 DEFAULT = "lab"
 LABEL = "outpost.instance"
 CHECKOUT = "outpost.checkout"
+VAULT = "vault"
+"""The machine of the world that keeps backups."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,9 @@ class Instance:
         resolver["trust_anchor"] = trust_anchor
         ssh: Any = document.setdefault("ssh", tomlkit.table())
         ssh["authorized_keys"] = [keys.ssh_key(self.ssh_key, f"outpost lab {self.name}")]
+        if "backup" in document:
+            vault = keys.ssh_key(self.directory / "hosts" / VAULT, VAULT)
+            document["backup"]["host_keys"] = [vault.rpartition(" ")[0]]
         if (before := self.office_file).exists():  # what a later step has added stays
             old: Any = tomlkit.parse(before.read_text())
             if "secrets" in old and "secrets" not in document:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import tomlkit
 
-from outpost import run, secrets
+from outpost import backup, run, secrets
 from outpost.lab.errors import LabError
 from outpost.lab.info import info
 from outpost.lab.instance import Instance
@@ -67,6 +67,11 @@ def settle(instance: Instance) -> None:
     """Keep what the hosts made after their deploy: once they have certificates they have ACME accounts, for CAA."""
     target = find(LAB, instance.name)
     aftermath.keep(target, [host.name for host in instance.office.hosts], lambda _text: None)
+
+
+def back_up(instance: Instance) -> None:
+    """Every host's first backup, so that there is something to restore from the first minute on."""
+    backup.run_now(find(LAB, instance.name), instance.office)
 
 
 def first_letters(instance: Instance) -> Iterator[tuple[str, str]]:

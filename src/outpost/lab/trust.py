@@ -16,9 +16,11 @@ import dns.rdatatype
 import dns.rdtypes.ANY.DNSKEY
 import dns.rrset
 
+from outpost import secrets
+from outpost.backup import other_end
 from outpost.lab import containers, dnszones, engine, render
 from outpost.lab.errors import LabError
-from outpost.lab.instance import Instance
+from outpost.lab.instance import VAULT, Instance
 from outpost.office.certificates import acme_hosts
 
 SIGNED_WITHIN = 30.0  # seconds that the primary may take to sign and answer
@@ -50,11 +52,21 @@ def after_deploy(instance: Instance) -> None:
             containers.run(root, "touch", f"{dnszones.STORAGE}/{child.parent.file}.zone")
             containers.run(root, "knotc", "-b", "zone-reload", child.parent.name)
             containers.run(instance.container("gw", client), "unbound-control", "flush_zone", child.name)
+    _backups(instance)
     outside = [
         instance.container(machine.name, client) for machine in instance.machines if not machine.office
     ]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda container: _trust(container, render.trust(instance)), outside))
+
+
+def _backups(instance: Instance) -> None:
+    """Head office's machine takes the office's backups: what `outpost backup --other-end` prints, run there."""
+    if instance.office.backup and (instance.directory / secrets.FILE_NAME).exists():
+        vault = instance.container(VAULT, engine.connect())
+        script = other_end(instance.office, secrets.read(instance.directory))
+        containers.put(vault, [render.File("/root/set-up.sh", script.encode())])
+        containers.run(vault, "sh", "/root/set-up.sh")
 
 
 def learn_acme_root(instance: Instance) -> None:

@@ -794,6 +794,31 @@ def _certificates_come(office: Office) -> Iterator[Problem]:
             )
 
 
+def _backup_fits(office: Office) -> Iterator[Problem]:
+    """Every host reaches the other end, and a backup may be as old as two of them are apart."""
+    backup = office.backup
+    if backup is None:
+        return
+    zone = next(
+        (zone for zone in office.zones.values() if any(backup.server in net for net in zone.networks)), None
+    )
+    for host in office.hosts:
+        if zone and _placed(office, host) and zone.name not in host.addresses:
+            yield Problem(
+                "backup.server",
+                str(backup.server),
+                f"{host.name} has no address in its zone {zone.name}",
+                f"give {host.name} one there, or name a server that is reached by routing",
+            )
+    if backup.oldest <= backup.every + backup.jitter:
+        yield Problem(
+            "backup.oldest",
+            f"{backup.oldest}s",
+            f"two backups may lie {backup.every + backup.jitter} s apart (every and jitter)",
+            f"more than {backup.every + backup.jitter}s",
+        )
+
+
 def _rolls_fit(office: Office) -> Iterator[Problem]:
     """A key must live longer than its replacement takes, a signature longer than a cache keeps it."""
     dns = office.dns
@@ -869,6 +894,7 @@ _RULES: tuple[tuple[_Rule, set[str]], ...] = (
     (_reachable_services, {"zones", "hosts"}),
     (_reverse_zones, set()),
     (_rolls_fit, {"dns"}),
+    (_backup_fits, {"hosts", "zones", "backup"}),
     (_certificates_come, {"hosts", "zones"}),
     (_keys_are_public, set()),
 )

@@ -299,6 +299,9 @@ def _keeping(office: Office) -> Iterator[Flow]:
                 "administration",
             )
         yield from _resolving(office, host)
+        if office.backup:
+            server, port = str(office.backup.server), office.backup.port
+            yield from _outside(office, host, (server,), "tcp", port, "backup at head office")
         yield from _outside(office, host, office.time.servers, "udp", ports.NTP, "the clock")
         if office.archive.proxy:
             proxy = urlsplit(office.archive.proxy)

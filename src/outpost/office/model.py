@@ -816,6 +816,65 @@ class Maintenance(Part):
     )
 
 
+class Backup(Part):
+    """What is kept elsewhere in case a host is lost (`[backup]`): encrypted on the host, append-only for it, at head office."""
+
+    server: Address = Field(
+        description="Address of the machine that keeps it, reached by SSH. In one of the office's zones each host must stand "
+        "in that zone; elsewhere it is reached by routing.",
+        examples=["198.51.100.61"],
+    )
+    port: FilePort = Field(default=22, description="Port of its SSH server.")
+    host_keys: tuple[Annotated[str, Field(pattern=r"^(ssh-ed25519|ecdsa-sha2-\S+|ssh-rsa) \S+$")], ...] = (
+        Field(
+            min_length=1,
+            description="Its SSH host keys, compared with its console: `TYPE KEY` as in `known_hosts`.",
+            examples=[["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…"]],
+        )
+    )
+    account: str = Field(
+        default="",
+        pattern=r"^([a-z][a-z0-9-]{0,30})?$",
+        description="Account there that is the office's alone; empty: `outpost-` and the office's name.",
+        examples=["outpost-po"],
+    )
+    directory: str = Field(
+        default="",
+        pattern=r"^(/[A-Za-z0-9._-]+)*$",
+        description="Where it keeps the repositories; empty: `/srv/outpost/` and the office's name.",
+        examples=["/srv/outpost/po"],
+    )
+    every: Duration = Field(
+        default=3600,
+        description="Time between two backups of a host. What a lost disk costs is what came since the last one: at most this "
+        "long, `jitter`, and the time a backup takes.",
+        examples=["1h"],
+    )
+    jitter: Duration = Field(
+        default=600,
+        description="Up to this much later, at random, so that hosts and offices do not begin together.",
+        examples=["10m"],
+    )
+    oldest: Duration = Field(
+        default=6 * 3600,
+        description="Age of the last backup at which `verify` says so; more than `every` and `jitter` together.",
+        examples=["6h"],
+    )
+    line_percent: int = Field(
+        default=25,
+        ge=0,
+        le=100,
+        description="How much of `link.rate_kbit` one host's backup may fill; 0: all it gets. 25 % of 1544 kbit/s carry 170 MB "
+        "an hour beside the mail.",
+    )
+    hourly: int = Field(
+        default=48, ge=1, description="How many of the last hours keep an archive, at the other end."
+    )
+    daily: int = Field(default=14, ge=0, description="How many days keep one.")
+    weekly: int = Field(default=8, ge=0, description="How many weeks keep one.")
+    monthly: int = Field(default=18, ge=0, description="How many months keep one.")
+
+
 class Attack(Part):
     """Whether the office agrees to be attacked by its own administrators (`[attack]`)."""
 
@@ -874,6 +933,7 @@ class Office(Part):
     ssh: Ssh = Field(default=Ssh(), description="Administrators' access.")
     webmail: Webmail = Field(default=Webmail(), description="Webmail.")
     maintenance: Maintenance = Field(default=Maintenance(), description="When hosts may be changed.")
+    backup: Backup | None = Field(default=None, description="What is kept elsewhere; without it nothing is.")
     attack: Attack = Field(default=Attack(), description="Consent to attacks.")
     secrets: Encryption = Field(default=Encryption(), description="Readers of secrets.age.")
 

@@ -1,0 +1,52 @@
+"""Backup: every host keeps what only it has at head office, encrypted, by a key that can add and not take away."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import outpost.onhost.backup
+from outpost.errors import OutpostError
+from outpost.office import Host, Office
+from outpost.office.backup import LIB, SETTINGS, STATE, backup_of
+from outpost.secrets import Secrets
+from roles.shapes import File, directory, rendered, service, text
+
+
+def backup(*, office: Office, me: Host, secrets: Secrets) -> None:
+    """The program, its keys and its timer; the first backup makes the repository (BKP-01)."""
+    view = backup_of(office, me)
+    if view is None:
+        return
+    directory(STATE, mode="0700")
+    directory(SETTINGS, mode="0700")
+    service(
+        name="backup",
+        unit="outpost-backup.timer",
+        files=[
+            *files(office=office, me=me, secrets=secrets),
+            rendered("base", "/etc/systemd/system/outpost-backup.service", backup=view, state=STATE),
+            rendered("base", "/etc/systemd/system/outpost-backup.timer", backup=view.backup),
+        ],
+        check=f"python3 -B -c 'import ast; ast.parse(open(\"{LIB}\").read())' && python3 -m json.tool {SETTINGS}/settings.json >/dev/null",
+    )
+
+
+def files(*, office: Office, me: Host, secrets: Secrets) -> list[File]:
+    """What a host needs to reach its backup; also what an empty one needs to get it back.
+
+    Raises:
+        OutpostError: The office's secrets know nothing of it yet.
+    """
+    view, keys = backup_of(office, me), secrets.backup.get(me.name)
+    if view is None or keys is None:
+        raise OutpostError(
+            f"{me.name} has no keys for its backup in the office's secrets", "outpost secrets init OFFICE"
+        )
+    return [
+        text(LIB, inspect.getsource(outpost.onhost.backup), mode="0755"),
+        text(f"{SETTINGS}/settings.json", json.dumps(view.settings, indent=1) + "\n"),
+        text(f"{SETTINGS}/known_hosts", view.known_hosts),
+        text(f"{SETTINGS}/key", keys.ssh_key.get_secret_value(), mode="0600", secret=True),
+        text(f"{SETTINGS}/passphrase", keys.passphrase.get_secret_value(), mode="0600", secret=True),
+    ]

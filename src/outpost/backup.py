@@ -1,0 +1,176 @@
+"""Backups as the controller sees them: the other end's set-up, a backup now, what there is, what is no longer needed.
+
+A host reaches its own repository and adds to it (`outpost.onhost.backup`). What is old goes by another key, which is on no
+host, and on the machine that keeps it: nothing crosses the line for it (docs/adr/0016).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import SecretStr
+
+from outpost.errors import OutpostError
+from outpost.office.backup import LIB, STATE, BackupView, backup_of
+from outpost.office.model import Host, Office
+from outpost.remote import run_script
+from outpost.secrets import Secrets, ssh_public
+from outpost.target import ROOT, Target
+
+TEMPLATES = ROOT / "templates" / "vault"
+PROGRAM = f"python3 -B {LIB}"
+PATIENCE = 7 * 86400.0
+"""Seconds: a first backup, or a whole mailbox, crosses a slow line in days."""
+WITHDRAWN = "withdrawn"
+"""What the other end says of archives that are gone without having been thinned out there."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One backup of one host."""
+
+    host: str
+    name: str
+    id: str
+    when: datetime
+
+    @property
+    def age(self) -> float:
+        """In seconds."""
+        return (datetime.now(UTC) - self.when).total_seconds()
+
+
+def views(office: Office, hosts: Iterable[Host] = ()) -> tuple[BackupView, ...]:
+    """The backups of some or all hosts.
+
+    Raises:
+        OutpostError: The office has none.
+    """
+    found = tuple(view for host in (tuple(hosts) or office.hosts) if (view := backup_of(office, host)))
+    if not found:
+        raise OutpostError(
+            f"{office.domain} has no backup", "declare where it goes: [backup] in docs/reference/office.md"
+        )
+    return found
+
+
+def other_end(office: Office, secrets: Secrets) -> str:
+    """A shell script for the machine that keeps the backups, run there as root; again after each change of hosts or keys.
+
+    Raises:
+        OutpostError: The office has no backup, or its secrets do not know of it yet.
+    """
+    shown = views(office)
+    missing = [view.me.name for view in shown if view.me.name not in secrets.backup]
+    if missing or secrets.backup_pruning is None:
+        raise OutpostError(
+            f"no keys yet for the backup of {', '.join(missing)}", "outpost secrets init OFFICE"
+        )
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True, autoescape=False,  # noqa: S701 (a shell script)
+    )  # fmt: skip
+    return made.get_template("set-up.sh.j2").render(
+        office=office,
+        backup=shown[0].backup,
+        account=shown[0].account,
+        directory=shown[0].directory,
+        hosts=[(view.me.fqdn, view.path, ssh_public(secrets.backup[view.me.name].ssh_key)) for view in shown],
+        pruning=ssh_public(secrets.backup_pruning),
+    )
+
+
+def run_now(
+    target: Target, office: Office, hosts: Iterable[Host] = (), via: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """Host to what its backup came to; side by side, each by the unit that the timer starts.
+
+    Raises:
+        OutpostError: One failed.
+    """
+
+    def one(view: BackupView) -> dict[str, Any]:
+        script = (
+            "systemctl start outpost-backup.service || { journalctl --unit outpost-backup.service --lines 5 --output cat "
+            f"--no-pager >&2; exit 1; }}; cat {STATE}/last.json"
+        )
+        made: dict[str, Any] = json.loads(run_script(target, office, view.me, script, via, patience=PATIENCE))
+        return made
+
+    chosen = views(office, hosts)
+    with ThreadPoolExecutor(4) as pool:
+        return dict(zip((view.me.name for view in chosen), pool.map(one, chosen), strict=True))
+
+
+def archives(
+    target: Target, office: Office, hosts: Iterable[Host] = (), via: str | None = None
+) -> tuple[Archive, ...]:
+    """What there is, as each host sees it in its repository; the oldest first.
+
+    Raises:
+        OutpostError: A host cannot reach it.
+    """
+
+    def one(view: BackupView) -> list[Archive]:
+        said = json.loads(run_script(target, office, view.me, f"{PROGRAM} list", via, patience=PATIENCE))
+        return [Archive(view.me.name, entry["name"], entry["id"], _moment(entry["name"])) for entry in said]
+
+    with ThreadPoolExecutor(4) as pool:
+        return tuple(archive for found in pool.map(one, views(office, hosts)) for archive in found)
+
+
+def thin_out(office: Office, secrets: Secrets) -> list[str]:
+    """Let old archives go, at the other end; gives what it says, a line a host.
+
+    Raises:
+        OutpostError: It cannot be reached, or archives have gone that nobody thinned out: a host has withdrawn them.
+    """
+    shown = views(office)
+    if secrets.backup_pruning is None:
+        raise OutpostError("the office's secrets have no key for it", "outpost secrets init OFFICE")
+    asked = "".join(
+        f"{view.me.name} {secrets.backup[view.me.name].passphrase.get_secret_value()}\n" for view in shown
+    )
+    with _ssh(shown[0], secrets.backup_pruning) as command:
+        done = subprocess.run(command, input=asked, capture_output=True, text=True, check=False)
+    said = done.stdout.strip().splitlines()
+    if withdrawn := [line for line in said if WITHDRAWN in line]:
+        raise OutpostError(
+            "; ".join(withdrawn),
+            "nothing of it was thinned out; look at the host, then see docs/how-to/back-up-and-restore.md",
+        )
+    if done.returncode:
+        raise OutpostError(
+            f"the other end failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}",
+            "set it up anew with what `outpost backup OFFICE --other-end` prints",
+        )
+    return said
+
+
+@contextmanager
+def _ssh(view: BackupView, key: SecretStr) -> Iterator[list[str]]:
+    with tempfile.TemporaryDirectory(prefix="outpost-backup-") as directory:
+        identity, known = Path(directory) / "key", Path(directory) / "known_hosts"
+        identity.touch(mode=0o600)
+        identity.write_text(key.get_secret_value(), encoding="ascii")
+        known.write_text(view.known_hosts, encoding="ascii")
+        yield [
+            "ssh", "-F", "none", "-i", str(identity), "-o", "IdentitiesOnly=yes", "-o", f"UserKnownHostsFile={known}",
+            "-o", f"HostKeyAlias={view.known_name}", "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes",
+            "-o", "ConnectTimeout=30", "-p", str(view.backup.port), f"{view.account}@{view.backup.server}",
+        ]  # fmt: skip
+
+
+def _moment(name: str) -> datetime:
+    """An archive's name is the moment of its snapshot: ``2026-11-25T134500Z-123``."""
+    return datetime.strptime(name[:18], "%Y-%m-%dT%H%M%SZ").replace(tzinfo=UTC)

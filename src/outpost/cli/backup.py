@@ -1,0 +1,155 @@
+"""`outpost backup`, `restore` and `drill`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from outpost import backup, secrets
+from outpost.cli.console import err, out, say_json
+from outpost.cli.office import _limit
+from outpost.office import Office, load
+from outpost.office.model import Host
+from outpost.target import find
+
+
+def back_up(
+    office: str,
+    name: str | None,
+    limit: list[str] | None,
+    via: str | None,
+    *,
+    now: bool,
+    thin_out: bool,
+    other_end: bool,
+    as_json: bool,
+) -> int:
+    """Show what is kept; make a backup, let old ones go, or print the other end's set-up first."""
+    target = find(office, name)
+    loaded = load(target.data)
+    hosts = _hosts(loaded, _limit(loaded, limit))
+    if other_end:
+        sys.stdout.write(backup.other_end(loaded, secrets.read(target.data)))
+        return 0
+    if now:
+        made = backup.run_now(target, loaded, hosts, via)
+        for host, outcome in made.items() if not as_json else ():
+            out.print(f"[bold]{escape(host)}[/]: {_said(outcome)}")
+    if thin_out:
+        for line in backup.thin_out(loaded, secrets.read(target.data)):
+            out.print(line, markup=False)
+    found = backup.archives(target, loaded, hosts, via)
+    if as_json:
+        say_json([vars(archive) | {"when": archive.when.isoformat()} for archive in found])
+    else:
+        _show(found, hosts or loaded.hosts)
+    return 0
+
+
+def restore_host(
+    office: str, name: str | None, host: str, archive: str, via: str | None, *, yes: bool
+) -> int:
+    """Make an empty machine the host that was lost."""
+    from outpost import restore
+    from outpost.cli.progress import watcher
+    from outpost.rotation import aftermath
+
+    target = find(office, name)
+    loaded = load(target.data)
+    (lost,) = _hosts(loaded, _limit(loaded, [host]))
+    if not yes and err.input(
+        f"{lost.name} is an empty machine that is to become {lost.fqdn} again? [y/N] "
+    ).strip().lower() not in ("y", "yes"):
+        return 1
+    done = restore.host(
+        target, loaded, secrets.read(target.data), lost,
+        archive=archive, via=via, watcher=watcher(), tell=lambda text: out.print(text, markup=False),
+    )  # fmt: skip
+    aftermath.keep(target, (lost.name,), lambda text: err.print(text, markup=False), via)
+    out.print(f"[green]{escape(lost.name)} is back[/], as of {done.archive}, after {duration(done.seconds)}")
+    return 0
+
+
+def restore_mailbox(
+    office: str, name: str | None, address: str, folder: str, archive: str, via: str | None
+) -> int:
+    """Bring mail back beside what is there."""
+    from outpost import restore
+
+    target = find(office, name)
+    loaded = load(target.data)
+    full = address if "@" in address else f"{address}@{loaded.domain}"
+    into, count = restore.mailbox(target, loaded, full, folder=folder, archive=archive, via=via)
+    out.print(
+        f"[green]{count} message{'s' * (count != 1)}[/] of {escape(full)} below the folder {escape(into)}"
+    )
+    return 0
+
+
+def hold_drill(office: str, name: str | None, via: str | None, *, as_json: bool) -> int:
+    """Restore the store into a throw-away container and compare."""
+    from outpost import drill
+    from outpost.cli.progress import watcher
+
+    done = drill.hold(
+        find(office, name), via=via, watcher=watcher(), tell=lambda text: err.print(text, markup=False)
+    )
+    if as_json:
+        say_json(asdict(done))
+        return 0 if done.good else 1
+    for line in done.differences:
+        out.print(f"[red]{escape(line)}[/]")
+    verdict = "[green]everything came back as it was[/]" if done.good else "[red]not everything came back[/]"
+    out.print(
+        f"{verdict}: {done.folders} folders, {done.messages} messages, {done.files} files"
+        + (f", {done.logins} users logged in" if done.logins else "")
+    )
+    out.print(
+        f"back after {duration(done.rto)} (its data after {duration(done.data)}); lost would have been the mail of "
+        f"{duration(done.rpo)}, of {duration(done.worst_gap)} at the worst moment of the last week"
+    )
+    return 0 if done.good else 1
+
+
+def _hosts(office: Office, names: Iterable[str]) -> tuple[Host, ...]:
+    return tuple(office.host(name) for name in names)
+
+
+def _said(outcome: dict[str, Any]) -> str:
+    still = f", everything stood still for {outcome['frozen'] * 1000:.0f} ms" if outcome["frozen"] else ""
+    return f"{outcome['files']} files, {size(outcome['size'])}, of which {size(outcome['added'])} new, in {outcome['seconds']} s{still}"
+
+
+def _show(found: Iterable[backup.Archive], hosts: Iterable[Host]) -> None:
+    table = Table("host", "archives", "oldest", "latest", "age", box=None, padding=(0, 2, 0, 0))
+    for host in hosts:
+        own = [archive for archive in found if archive.host == host.name]
+        if own:
+            table.add_row(host.name, str(len(own)), own[0].name, own[-1].name, duration(own[-1].age))
+        else:
+            table.add_row(host.name, "0", "", "[red]nothing is kept yet[/]", "")
+    out.print(table)
+    out.print(f"[dim]as of {datetime.now(UTC):%Y-%m-%d %H:%M} UTC[/]")
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count = count / 1024  # type: ignore[assignment]
+    raise AssertionError
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

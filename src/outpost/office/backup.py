@@ -1,0 +1,117 @@
+"""What is kept elsewhere of each host, and how the host makes it: the role's view of its own state.
+
+Pure. What an apply makes again (configuration, certificates, accounts of the office file) is in no backup, and neither is
+the MTA's queue: a copy of it, put back, would deliver a second time what has been delivered since, and what it holds is
+gone within minutes. What head office and the users' programs have not been told `250` for, they keep (BKP-01).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from outpost.office.model import Backup, Host, Office
+
+LIB = "/usr/local/lib/outpost/backup"
+SETTINGS = "/etc/outpost/backup"
+STATE = "/var/lib/outpost-backup"
+MAIL = "/srv/mail"
+SNAPSHOT = f"{MAIL}/.snapshot"
+"""On the same file system as the mail, because its messages are hard links to it."""
+OWN = "/var/lib/outpost-accounts"
+DATABASE = "/var/lib/roundcube/db/roundcube.sqlite"
+KNOT = "/var/lib/knot/outpost-backup"
+LEAST_RATE = 16
+"""KiB/s that a backup gets even on the slowest line."""
+
+
+@dataclass(frozen=True)
+class BackupView:
+    """The backup of one host."""
+
+    office: Office
+    me: Host
+    backup: Backup
+
+    @property
+    def account(self) -> str:
+        """The office's account at the other end."""
+        return self.backup.account or f"outpost-{self.office.name}"
+
+    @property
+    def directory(self) -> str:
+        """The office's directory at the other end."""
+        return self.backup.directory or f"/srv/outpost/{self.office.name}"
+
+    @property
+    def path(self) -> str:
+        """This host's repository there; nobody else's key opens it."""
+        return f"{self.directory}/repositories/{self.me.name}"
+
+    @property
+    def known_name(self) -> str:
+        """The name that the other end's host keys are known by."""
+        return f"backup.{self.office.name}"
+
+    @property
+    def known_hosts(self) -> str:
+        """The file that pins its keys."""
+        return "".join(f"{self.known_name} {key}\n" for key in self.backup.host_keys)
+
+    @property
+    def url(self) -> str:
+        """The repository as borg names it."""
+        server = self.backup.server
+        shown = f"[{server}]" if server.version == 6 else str(server)
+        return f"ssh://{self.account}@{shown}:{self.backup.port}{self.path}"
+
+    @property
+    def rate(self) -> int:
+        """KiB/s that a backup may send; 0: no limit."""
+        share = self.backup.line_percent
+        return max(LEAST_RATE, self.office.link.rate_kbit * share * 1000 // (100 * 8 * 1024)) if share else 0
+
+    @property
+    def sources(self) -> tuple[dict[str, Any], ...]:
+        """What is kept of this host (`outpost.onhost.backup` says what each kind means)."""
+        own: dict[str, tuple[dict[str, Any], ...]] = {
+            "store": (
+                {"kind": "mail", "path": MAIL, "snapshot": SNAPSHOT, "still": "dovecot.service"},
+                {"kind": "copy", "path": OWN},  # what users chose (docs/adr/0015)
+            ),
+            "webmail": ({"kind": "sqlite", "path": DATABASE},),
+            "dns": ({"kind": "knot", "path": KNOT},) if self.me == self.office.with_role("dns")[0] else (),
+            "mta": (),
+        }
+        return ({"kind": "copy", "path": "/etc/ssh", "only": "ssh_host_*_key*"}, *own[self.me.role])
+
+    @property
+    def still(self) -> str:
+        """The unit whose processes stand still for the snapshot; empty: none."""
+        return next((source["still"] for source in self.sources if "still" in source), "")
+
+    @property
+    def accounts(self) -> dict[str, str]:
+        """Accounts that own what comes back, with their homes: made before it does (BKP-02: the drill goes this way)."""
+        return {
+            "store": {"vmail": MAIL, "outpost-accounts": "/nonexistent"},
+            "webmail": {"roundcube": "/var/lib/roundcube"},
+        }.get(self.me.role, {})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the host's program is told; no secret among it."""
+        return {
+            "repository": self.url,
+            "known_name": self.known_name,
+            "rate": self.rate,
+            "oldest": self.backup.oldest,
+            "state": STATE,
+            "secrets": SETTINGS,
+            "sources": list(self.sources),
+        }
+
+
+def backup_of(office: Office, host: Host) -> BackupView | None:
+    """The backup of a host; None where the office has none."""
+    return BackupView(office, host, office.backup) if office.backup else None

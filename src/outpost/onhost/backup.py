@@ -1,0 +1,451 @@
+"""Backs its host up to head office and brings things back: borg does the work, this decides what it sees.
+
+BKP-01. Standard library only: it runs on the hosts, and on a host that is still empty. ``/etc/outpost/backup/settings.json``
+says what is kept (`outpost.office.backup`); each source is of a kind:
+
+- ``mail``: a tree of Maildirs. Its daemon's processes are stopped (SIGSTOP) while every message is linked into a snapshot beside it, which
+  takes milliseconds for a thousand messages, so the snapshot shows all mailboxes at one moment, as a power cut would, and
+  sessions wait instead of ending. A message is a file that never changes, so a link is a copy; what Dovecot writes in place
+  (UIDs, keywords, indexes with what only they know) is copied. Search indexes and caches are left out: they are made again.
+- ``sqlite``: a database, by SQLite's own online copy.
+- ``knot``: the name server's signing keys, by its own backup.
+- ``copy``: files as they are.
+
+Commands: ``run``, ``list``, ``extract``, ``manifest``, ``probe``. What they find is JSON on standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import fnmatch
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+SETTINGS = Path("/etc/outpost/backup/settings.json")
+LINKED = ("cur", "new")
+"""Directories of a Maildir whose files never change: a flag is a new name."""
+LEFT_OUT = (
+    "fts-flatcurve",
+    "dovecot.index.cache",
+    "dovecot.list.index*",
+    "tmp",
+    ".snapshot",
+    ".restored-*",
+    "*.lock",
+)
+MAIL, REST = "mail", "rest"
+STILL_WITHIN = 10.0
+"""Seconds until everything must stand still: a process finishes the write that it is in."""
+WAITED = ("--lock-wait", "600")
+
+
+class BackupError(Exception):
+    """Something that an administrator has to look at."""
+
+
+class Backup:
+    """One host's backup, as its settings say."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.secrets, self.state = Path(settings["secrets"]), Path(settings["state"])
+        self.stage = self.state / "stage"
+        self.mail = next((source for source in settings["sources"] if source["kind"] == "mail"), None)
+        self.frozen = 0.0
+
+    # borg ---------------------------------------------------------------------------------------------------
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where borg finds its keys; nothing secret is an argument."""
+        shell = (
+            f"ssh -F none -i {self.secrets}/key -o IdentitiesOnly=yes -o UserKnownHostsFile={self.secrets}/known_hosts "
+            f"-o HostKeyAlias={self.settings['known_name']} -o StrictHostKeyChecking=yes -o BatchMode=yes "
+            "-o ConnectTimeout=30 -o ServerAliveInterval=30"
+        )
+        return os.environ | {
+            "BORG_REPO": self.settings["repository"],
+            "BORG_RSH": shell,
+            "BORG_PASSCOMMAND": f"cat {self.secrets}/passphrase",
+            "BORG_BASE_DIR": str(self.state),
+            "BORG_EXIT_CODES": "modern",
+            "LC_ALL": "C.UTF-8",
+        }
+
+    def borg(self, *arguments: str, cwd: Path | None = None, repository: str = "") -> str:
+        """Run borg; gives what it printed.
+
+        Raises:
+            BackupError: It failed; warnings (codes from 100) are no failure.
+        """
+        environment = self.environment | ({"BORG_REPO": repository} if repository else {})
+        done = subprocess.run(
+            ["borg", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode and done.returncode < 100:
+            said = [line for line in done.stderr.strip().splitlines() if line.strip()]
+            raise BackupError(f"borg {arguments[0]}: {said[-1] if said else done.returncode}")
+        return done.stdout
+
+    def archives(self) -> list[dict[str, str]]:
+        """Every archive, the oldest first."""
+        found: list[dict[str, str]] = json.loads(self.borg("list", *WAITED, "--json"))["archives"]
+        return found
+
+    def ensure(self) -> None:
+        """The repository, made by the first backup."""
+        try:
+            self.borg("info", *WAITED, "--json")
+        except BackupError as error:
+            if "does not exist" not in str(error) and "not a valid repository" not in str(error):
+                raise
+            self.borg("init", "--encryption", "repokey-blake2", "--make-parent-dirs")
+
+    # What is kept ---------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def snapshot(self) -> Iterator[list[str]]:
+        """What borg is shown, as paths below ``/``; gone afterwards."""
+        shutil.rmtree(self.stage, ignore_errors=True)
+        self.stage.mkdir(parents=True, mode=0o700)
+        shown = []
+        try:
+            for source in self.settings["sources"]:
+                getattr(self, f"_{source['kind']}")(source)
+            if self.mail:
+                shown.append(self.mail["snapshot"].lstrip("/"))
+            yield [*shown, str(self.stage).lstrip("/")]
+        finally:
+            shutil.rmtree(self.stage, ignore_errors=True)
+            if self.mail:
+                shutil.rmtree(self.mail["snapshot"], ignore_errors=True)
+
+    def _mail(self, source: dict[str, Any]) -> None:
+        top, into = Path(source["path"]), Path(source["snapshot"])
+        shutil.rmtree(into, ignore_errors=True)
+        top.mkdir(exist_ok=True)
+        with self._still(source["still"]):
+            copied = linked_tree(top, into)
+        owner = top.stat()
+        os.chown(into, owner.st_uid, owner.st_gid)
+        into.chmod(0o700)
+        (self.state / "linked").write_text(f"{copied}\n", encoding="ascii")
+
+    @contextmanager
+    def _still(self, unit: str) -> Iterator[None]:
+        """Its processes stand still, and go on whatever happens here (the unit's ExecStopPost, if this is killed)."""
+        began = time.monotonic()
+        deadline = began + STILL_WITHIN
+        try:
+            while moving := [pid for pid, state in members(unit) if state not in "TtZX"]:
+                if time.monotonic() > deadline:
+                    raise BackupError(f"processes of {unit} do not stand still: {moving}")
+                subprocess.run(
+                    ["systemctl", "kill", "--signal=SIGSTOP", unit], capture_output=True, check=False
+                )
+                time.sleep(0.01)
+            yield
+        finally:
+            subprocess.run(["systemctl", "kill", "--signal=SIGCONT", unit], capture_output=True, check=False)
+            self.frozen = time.monotonic() - began
+
+    def _sqlite(self, source: dict[str, Any]) -> None:
+        path = Path(source["path"])
+        if not path.exists():
+            return
+        into = self._staged(path)
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as live, sqlite3.connect(into) as copy:
+            live.backup(copy)
+        copy.close()
+        live.close()
+        _same_owner(path, into)
+
+    def _knot(self, source: dict[str, Any]) -> None:
+        shutil.rmtree(source["path"], ignore_errors=True)
+        done = subprocess.run(
+            ["knotc", "--blocking", "--timeout", "120", "zone-backup", "+backupdir", source["path"], "+nozonefile"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise BackupError(f"knotc zone-backup: {(done.stderr or done.stdout).strip()}")
+        into = self._staged(Path(source["path"]))
+        copied_tree(Path(source["path"]), into)
+        shutil.rmtree(source["path"], ignore_errors=True)
+
+    def _copy(self, source: dict[str, Any]) -> None:
+        path = Path(source["path"])
+        if path.exists():
+            copied_tree(path, self._staged(path), only=source.get("only", "*"))
+
+    def _staged(self, path: Path) -> Path:
+        into = self.stage / str(path).lstrip("/")
+        into.parent.mkdir(parents=True, exist_ok=True)
+        return into
+
+    # Commands -------------------------------------------------------------------------------------------------
+
+    def run(self, *, with_manifest: bool = False) -> dict[str, Any]:
+        """Make an archive; what it came to is kept for `verify`."""
+        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self.state / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            began, started = time.monotonic(), datetime.now(UTC)
+            self.ensure()
+            rate = ("--upload-ratelimit", str(self.settings["rate"])) if self.settings["rate"] else ()
+            found: dict[str, Any] | None = None
+            with self.snapshot() as shown:
+                started = datetime.now(UTC)
+                said = self.borg(
+                    "create", *WAITED, *rate, "--json", "--compression", "zstd", "--files-cache", "mtime,size,inode",
+                    "--checkpoint-interval", "600", f"::{started:%Y-%m-%dT%H%M%SZ}-{started.microsecond // 1000:03}",
+                    *shown, cwd=Path("/"),
+                )  # fmt: skip
+                if with_manifest:
+                    found = manifest(Path(self.mail["snapshot"]) if self.mail else None, self.stage)
+            made = json.loads(said)["archive"]
+            outcome: dict[str, Any] = {
+                "archive": made["name"],
+                "id": made["id"],
+                "started": started.isoformat(timespec="seconds"),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": round(time.monotonic() - began, 1),
+                "frozen": round(self.frozen, 3),
+                "files": made["stats"]["nfiles"],
+                "size": made["stats"]["original_size"],
+                "added": made["stats"]["deduplicated_size"],
+            }
+            partial = self.state / "last.new"
+            partial.write_text(json.dumps(outcome, indent=1) + "\n", encoding="utf-8")
+            partial.replace(self.state / "last.json")
+        return outcome | ({"manifest": found} if found is not None else {})
+
+    def extract(self, archive: str, into: dict[str, Path], below: str = "") -> str:
+        """Bring back the mail, the rest or both, each below a directory; gives the archive's name.
+
+        Args:
+            archive: Its name; ``latest``.
+            into: ``mail`` → where the mailboxes go, ``rest`` → where ``/`` is.
+            below: Only this part of the mail.
+        """
+        names = [entry["name"] for entry in self.archives()]
+        if not names:
+            raise BackupError("there is no archive yet")
+        name = names[-1] if archive == "latest" else archive
+        if name not in names:
+            raise BackupError(f"there is no archive {name}; the latest is {names[-1]}")
+        if MAIL in into and self.mail:
+            self._extract(name, self.mail["snapshot"], into[MAIL], below)
+        if REST in into:
+            self._extract(name, str(self.stage), into[REST], "")
+        return name
+
+    def _extract(self, name: str, source: str, into: Path, below: str) -> None:
+        into.mkdir(parents=True, exist_ok=True)
+        path = source.strip("/")
+        depth = str(len(Path(path).parts))
+        wanted = f"{path}/{below}" if below else path
+        self.borg("extract", *WAITED, "--strip-components", depth, f"::{name}", wanted, cwd=into)
+
+    def probe(self) -> dict[str, str]:
+        """What the other end lets this host do to a repository that is there only for this: make one, and nothing else.
+
+        Each answer is what was refused, or ``allowed``.
+        """
+        trial, found = f"{self.settings['repository']}.probe", {}
+        if self._tried(trial, "info"):
+            self.borg("init", "--encryption", "none", repository=trial)
+        elsewhere = f"{self.settings['repository'].rpartition('/')[0]}/elsewhere"
+        for what, repository, arguments, refusal in (
+            ("delete a repository", trial, ("delete", "--force"), "append-only"),
+            ("open another host's", elsewhere, ("info",), "not allowed"),
+        ):
+            said = self._tried(repository, *arguments)
+            found[what] = said if refusal in said else f"allowed ({said or 'done'})"
+        found["a shell"] = self._shell()
+        return found
+
+    def _tried(self, repository: str, *arguments: str) -> str:
+        """What borg says when it fails; empty: it did not."""
+        environment = self.environment | {
+            "BORG_REPO": repository,
+            "BORG_DELETE_I_KNOW_WHAT_I_AM_DOING": "YES",
+            "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
+        }
+        done = subprocess.run(
+            ["borg", *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+        return done.stderr.strip()[-400:] if 0 < done.returncode < 100 else ""
+
+    def _shell(self) -> str:
+        """Whether its key opens more than borg; a repository on the host itself is open to all of it."""
+        place = urlsplit(self.settings["repository"])
+        if not place.hostname:
+            return "allowed"
+        command = [
+            *self.environment["BORG_RSH"].split(), "-p", str(place.port or 22), f"{place.username}@{place.hostname}",
+            "echo outpost-shell",
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, input="", check=False, timeout=60)
+        return "allowed" if "outpost-shell" in done.stdout else "no command but borg's"
+
+
+# Trees --------------------------------------------------------------------------------------------------------------
+
+
+def members(unit: str) -> Iterator[tuple[int, str]]:
+    """Number and state (proc(5)) of each process of a unit."""
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"/{unit}" in (directory / "cgroup").read_text(encoding="ascii"):
+                status = (directory / "stat").read_text(encoding="utf-8", errors="replace")
+                yield int(directory.name), status.rpartition(")")[2].split()[0]
+        except OSError:
+            continue  # it has ended meanwhile
+
+
+def linked_tree(top: Path, into: Path) -> int:
+    """A copy of a tree of Maildirs in which messages are hard links; gives how many."""
+    linked = 0
+    for directory, names, files in os.walk(top):
+        names[:] = [name for name in names if not _left_out(name)]
+        here, linking = into / Path(directory).relative_to(top), Path(directory).name in LINKED
+        here.mkdir(parents=True, exist_ok=True)
+        for name in files:
+            if _left_out(name):
+                continue
+            source = f"{directory}/{name}"
+            if linking:
+                os.link(source, here / name, follow_symlinks=False)
+                linked += 1
+            else:
+                shutil.copy2(source, here / name, follow_symlinks=False)
+                _same_owner(Path(source), here / name)
+        _same_owner(Path(directory), here)
+        shutil.copystat(directory, here)
+    return linked
+
+
+def copied_tree(top: Path, into: Path, only: str = "*") -> None:
+    """A copy of a tree with owners and times."""
+    for directory, _, files in os.walk(top):
+        here = into / Path(directory).relative_to(top)
+        here.mkdir(parents=True, exist_ok=True)
+        for name in fnmatch.filter(files, only):
+            shutil.copy2(f"{directory}/{name}", here / name, follow_symlinks=False)
+            _same_owner(Path(directory) / name, here / name)
+        _same_owner(Path(directory), here)
+        shutil.copystat(directory, here)
+
+
+def _left_out(name: str) -> bool:
+    return name not in LINKED and any(fnmatch.fnmatch(name, pattern) for pattern in LEFT_OUT)
+
+
+def _same_owner(source: Path, target: Path) -> None:
+    status = source.lstat()
+    os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
+
+
+# What is in a tree --------------------------------------------------------------------------------------------------
+
+
+def manifest(mail: Path | None, rest: Path | None) -> dict[str, Any]:
+    """Everything that must come back the same: each folder's UIDVALIDITY, each message's UID, flags and SHA-256, other files."""
+    folders: dict[str, Any] = {}
+    files: dict[str, str] = {}
+    if mail is not None:
+        for directory, names, found in os.walk(mail):
+            names[:] = sorted(name for name in names if not _left_out(name))
+            here = Path(directory)
+            if {"cur", "new"} <= set(names):
+                folders[str(here.relative_to(mail))] = folder(here)
+            if here.name not in LINKED:
+                for name in found:
+                    if not name.startswith("dovecot") and not _left_out(name):
+                        files[f"{MAIL}/{(here / name).relative_to(mail)}"] = _sha256(here / name)
+    if rest is not None and rest.exists():
+        for directory, _, found in os.walk(rest):
+            for name in found:
+                path = Path(directory) / name
+                files[f"{REST}/{path.relative_to(rest)}"] = _sha256(path)
+    return {"folders": folders, "files": files}
+
+
+def folder(directory: Path) -> dict[str, Any]:
+    """A Maildir: UIDVALIDITY, next UID, and base name → (UID, flags, SHA-256) of each message."""
+    uids: dict[str, int] = {}
+    header: dict[str, str] = {}
+    listed = directory / "dovecot-uidlist"
+    if listed.exists():
+        first, *lines = listed.read_text(encoding="utf-8", errors="replace").splitlines()
+        header = {field[0]: field[1:] for field in first.split()[1:]}
+        for line in lines:
+            numbers, _, name = line.partition(":")
+            uids[name.partition(":2,")[0]] = int(numbers.split()[0])
+    messages = {}
+    for part in LINKED:
+        for file in sorted((directory / part).iterdir()):
+            base, _, flags = file.name.partition(":2,")
+            messages[base] = [uids.get(base, 0), flags, _sha256(file)]
+    return {"uidvalidity": int(header.get("V", "0")), "next": int(header.get("N", "0")), "messages": messages}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="backup")
+    parser.add_argument("--settings", type=Path, default=SETTINGS)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run").add_argument("--manifest", action="store_true")
+    commands.add_parser("list")
+    commands.add_parser("probe")
+    extract = commands.add_parser("extract")
+    extract.add_argument("archive")
+    extract.add_argument("--mail", type=Path)
+    extract.add_argument("--rest", type=Path)
+    extract.add_argument("--below", default="")
+    shown = commands.add_parser("manifest")
+    shown.add_argument("--mail", type=Path)
+    shown.add_argument("--rest", type=Path)
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "manifest":
+        said: Any = manifest(chosen.mail, chosen.rest)
+    else:
+        backup = Backup(json.loads(chosen.settings.read_text(encoding="utf-8")))
+        try:
+            if chosen.command == "run":
+                said = backup.run(with_manifest=chosen.manifest)
+            elif chosen.command == "list":
+                said = backup.archives()
+            elif chosen.command == "probe":
+                said = backup.probe()
+            else:
+                into = {part: where for part, where in ((MAIL, chosen.mail), (REST, chosen.rest)) if where}
+                said = backup.extract(chosen.archive, into, chosen.below)
+        except BackupError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+    json.dump(said, sys.stdout)
+    sys.stdout.write("\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

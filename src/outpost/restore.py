@@ -1,0 +1,182 @@
+"""Bringing back: a lost host onto an empty machine, or one mailbox beside the live one.
+
+A host is the office directory (configuration, keys) and its backup (what only it had). What it had comes first, so that no
+daemon ever runs without it: a store whose mailboxes are empty for a minute would show every mail program new UIDVALIDITYs,
+and take mail that the old mailboxes then lack. So the empty machine gets accounts, borg and its data, then the role.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from shlex import quote
+
+from outpost import run
+from outpost.backup import PATIENCE, PROGRAM, archives, views
+from outpost.errors import OutpostError
+from outpost.office.backup import KNOT, LIB, MAIL, OWN, SETTINGS, BackupView
+from outpost.office.model import Host, Office
+from outpost.remote import run_script
+from outpost.secrets import Secrets
+from outpost.target import Target
+
+Tell = Callable[[str], None]
+ASIDE = "/var/lib/outpost-restore"
+EMPTY = "[ ! -d /var/lib/outpost/applied ] || { echo 'it is not empty: an apply has been here, and mail may have come since' >&2; exit 1; }"
+APT = "apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What came back.
+
+    Attributes:
+        archive: From when.
+        data: Seconds until the data was there.
+        seconds: Until the host did its work.
+    """
+
+    host: str
+    archive: str
+    data: float
+    seconds: float
+
+
+def host(
+    target: Target,
+    office: Office,
+    secrets: Secrets,
+    lost: Host,
+    *,
+    archive: str = "latest",
+    via: str | None = None,
+    watcher: run.Watcher | None = None,
+    tell: Tell = lambda _text: None,
+) -> Restored:
+    """Make an empty machine the host that was lost.
+
+    Raises:
+        OutpostError: It is not empty, the backup cannot be reached, or the apply failed; the same command goes on from there.
+    """
+    (view,) = views(office, (lost,))
+    began = time.monotonic()
+    name = json.loads(
+        run_script(target, office, lost, _before(view, office, secrets, archive), via, patience=PATIENCE)
+        .strip()
+        .splitlines()[-1]
+    )
+    data = time.monotonic() - began
+    tell(f"{lost.name}: what it had at {name} is there ({data:.0f} s)")
+    outcome = run.apply(target, limit=(lost.name,), connector=via, watcher=watcher or run.Silent())
+    if outcome.failed:
+        said = "; ".join(f"{who}: {why}" for who, why in outcome.failed.items())
+        raise OutpostError(f"the apply failed on {said}", f"outpost apply {target.name} --limit {lost.name}")
+    run_script(target, office, lost, "\n".join(["set -eu", *_after(view)]), via, patience=PATIENCE)
+    return Restored(lost.name, name, data, time.monotonic() - began)
+
+
+def _before(view: BackupView, office: Office, secrets: Secrets, archive: str) -> str:
+    """On the empty machine: accounts, borg, the data. The SSH keys stay aside until the end."""
+    from roles.backup import files
+
+    proxy = f"-o Acquire::http::Proxy={quote(office.archive.proxy)}" if office.archive.proxy else ""
+    lines = ["set -eu", "umask 077", EMPTY, "export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8"]
+    lines += [
+        f"getent passwd {name} >/dev/null || useradd --system --user-group --home-dir {home} --shell /usr/sbin/nologin {name}"
+        for name, home in view.accounts.items()
+    ]
+    lines.append(
+        f"command -v borg >/dev/null || {{ {APT} {proxy} update && {APT} {proxy} install borgbackup openssh-client </dev/null; }} >&2"
+    )
+    for file in files(office=office, me=view.me, secrets=secrets):
+        place = f"{ASIDE}{file.path}"
+        lines += [
+            f"mkdir -p $(dirname {place})",
+            f"base64 -d > {place} <<'END'\n{base64.b64encode(file.content).decode()}\nEND",
+        ]
+    lines.append(f'sed -i \'s#"{SETTINGS}"#"{ASIDE}{SETTINGS}"#\' {ASIDE}{SETTINGS}/settings.json')
+    mail = f"--mail {MAIL}" if view.me.role == "store" else ""
+    lines += [
+        f"python3 -B {ASIDE}{LIB} --settings {ASIDE}{SETTINGS}/settings.json extract {quote(archive)} {mail} --rest {ASIDE}/data > {ASIDE}/archive",
+        *([f"chown vmail:vmail {MAIL}", f"chmod 0700 {MAIL}"] if mail else []),
+        f"umask 022; for top in {ASIDE}/data/*; do case $top in */etc) ;; *) cp --archive $top / ;; esac; done",
+        f"rm -rf {ASIDE}{SETTINGS}",
+        f"cat {ASIDE}/archive",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _after(view: BackupView) -> Iterator[str]:
+    """Once the role is there: owners that came with its packages, keys that its daemon takes over, SSH's own keys."""
+    if view.me.role == "store":
+        yield f"chown -R outpost-accounts:dovecot {OWN}"
+    if any(source["kind"] == "knot" for source in view.sources):
+        yield (
+            f"[ ! -d {KNOT} ] || {{ chown -R knot:knot {KNOT}; knotc --blocking --timeout 120 zone-restore +backupdir {KNOT} "
+            f"+nozonefile; rm -rf {KNOT}; }}"
+        )
+    yield f"[ ! -d {ASIDE}/data/etc/ssh ] || cp --archive {ASIDE}/data/etc/ssh/ssh_host_*_key* /etc/ssh/"
+    yield "systemctl try-reload-or-restart ssh.service"
+    yield f"rm -rf {ASIDE}"
+
+
+def mailbox(
+    target: Target,
+    office: Office,
+    address: str,
+    *,
+    folder: str = "",
+    archive: str = "latest",
+    via: str | None = None,
+) -> tuple[str, int]:
+    """Bring a mailbox, or one folder of it, back beside the live one; gives the folder it is below, and how many messages.
+
+    Flags and dates come with the messages; what is in the mailbox now stays as it is. The owner's quota does not count them.
+
+    Raises:
+        OutpostError: No such user, archive or folder.
+    """
+    if address not in {user.address for user in office.users}:
+        raise OutpostError(
+            f"{address} is no user of {office.domain}",
+            "add the user first (outpost user add); a shared mailbox comes back with its host only",
+        )
+    store = office.with_role("store")[0]
+    if archive != "latest" and archive not in {one.name for one in archives(target, office, (store,), via)}:
+        raise OutpostError(
+            f"there is no archive {archive}", f"outpost backup {target.name} --json lists them"
+        )
+    local = address.partition("@")[0]
+    place = f"{MAIL}/.restored-{datetime.now(UTC):%Y%m%d%H%M%S}"
+    into = f"Restored/{datetime.now(UTC):%Y-%m-%d %H.%M.%S}"
+    query = f"mailbox {quote(folder)}" if folder else "all"
+    done = run_script(
+        target,
+        office,
+        store,
+        "\n".join(
+            [
+                "set -eu",
+                f"trap 'rm -rf {place}' EXIT",
+                f"install -d -m 0700 -o vmail -g vmail {place}",
+                f"{PROGRAM} extract {quote(archive)} --mail {place} --below {quote(local)} >/dev/null",
+                f"[ -d {place}/{quote(local)}/Maildir ] || {{ echo 'nothing of it in that archive' >&2; exit 1; }}",
+                f"chown -R vmail:vmail {place}",
+                f"doveadm -o quota_storage_size=0 import -u {quote(address)} -s maildir:{place}/{quote(local)}/Maildir {quote(into)} {query}",
+                f"doveadm -f tab mailbox status -u {quote(address)} messages {quote(into + '/*')}",
+            ]
+        ),
+        via,
+        patience=PATIENCE,
+    )
+    counts = [int(line.rpartition("\t")[2]) for line in done.splitlines()[1:]]
+    if not counts:
+        raise OutpostError(
+            f"{address} had no folder {folder}" if folder else f"{address} had no mail then",
+            "outpost restore mailbox without --folder brings all of them",
+        )
+    return into, sum(counts)

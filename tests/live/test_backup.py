@@ -1,0 +1,72 @@
+"""The backup as it stands: how old it is, whether it can be read, and that this host cannot take it away."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from testinfra.host import Host as TestinfraHost
+
+from outpost.office import Office
+from outpost.office.backup import LIB, SETTINGS, STATE
+from outpost.office.model import Backup
+
+PROGRAM = f"python3 -B {LIB}"
+
+
+@pytest.fixture(scope="session")
+def backup(office: Office) -> Backup:
+    """What the office file says."""
+    if office.backup is None:
+        pytest.skip("the office file declares no backup")
+    return office.backup
+
+
+@pytest.mark.control("BKP-01")
+@pytest.mark.remedy(
+    "journalctl -u outpost-backup on the host says why; outpost backup OFFICE --now --limit HOST tries again"
+)
+def test_the_last_backup_is_not_older_than_the_office_allows(host: TestinfraHost, backup: Backup) -> None:
+    now = datetime.now(UTC).timestamp()
+    last = host.file(f"{STATE}/last.json")
+    if last.exists:
+        since = datetime.fromisoformat(json.loads(last.content_string)["started"]).timestamp()
+    else:  # a new host has as long for its first one
+        since = float(host.check_output(f"stat --format=%W {STATE}"))
+    assert now - since < backup.oldest, f"{(now - since) / 3600:.1f} h ago"
+    assert host.service("outpost-backup.timer").is_running
+
+
+@pytest.mark.control("BKP-01")
+@pytest.mark.remedy(
+    "outpost backup OFFICE --other-end prints the set-up of the machine that keeps it; run it there"
+)
+@pytest.mark.usefixtures("backup")
+def test_what_is_kept_is_there_and_can_be_read(host: TestinfraHost) -> None:
+    last = host.file(f"{STATE}/last.json")
+    if not last.exists:
+        pytest.skip("its first backup is still to come")
+    archives = {entry["id"] for entry in json.loads(host.check_output(f"{PROGRAM} list"))}
+    assert json.loads(last.content_string)["id"] in archives
+
+
+@pytest.mark.control("BKP-01")
+@pytest.mark.remedy(
+    "outpost backup OFFICE --other-end prints the set-up of the machine that keeps it; run it there"
+)
+@pytest.mark.usefixtures("backup")
+def test_this_host_cannot_take_away_what_is_kept(host: TestinfraHost) -> None:
+    """It tries with a repository that is there only for this."""
+    found = json.loads(host.check_output(f"{PROGRAM} probe"))
+    assert len(found) == 3
+    assert [what for what, answer in found.items() if answer.startswith("allowed")] == []
+
+
+@pytest.mark.control("BKP-01", "SEC-01")
+@pytest.mark.usefixtures("backup")
+def test_what_opens_the_backup_is_roots_alone(host: TestinfraHost) -> None:
+    modes = host.check_output(
+        f"stat --format='%U %a' {SETTINGS} {SETTINGS}/key {SETTINGS}/passphrase {STATE}"
+    ).splitlines()
+    assert modes == ["root 700", "root 600", "root 600", "root 700"]

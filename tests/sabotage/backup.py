@@ -1,0 +1,24 @@
+"""Sabotage of the backup, on any host."""
+
+from __future__ import annotations
+
+from tests.sabotage.breaking import broken, closed_to_nobody, edit, edited
+
+SETTINGS, STATE = "/etc/outpost/backup", "/var/lib/outpost-backup"
+
+SABOTAGES = (
+    edited(
+        "base", "no backup for years", f"{STATE}/last.json", r's/("started": ")20[0-9]{2}/\12020/',
+        "backup::the_last_backup_is_not_older_than_the_office_allows",
+    ),
+    broken(
+        "base", "backups go where the host can delete them",
+        edit(f"{SETTINGS}/settings.json", rf's#"ssh://[^"]*"#"{STATE}/trial"#'),
+        "backup::this_host_cannot_take_away_what_is_kept", "backup::what_is_kept_is_there_and_can_be_read",
+        keeps=(f"{SETTINGS}/settings.json",), undo=f"rm -rf {STATE}/trial*",
+    ),
+    closed_to_nobody(
+        "base", "everybody reads the backup's key", f"{SETTINGS}/key", "0644", "0600",
+        "backup::what_opens_the_backup_is_roots_alone",
+    ),
+)  # fmt: skip
