@@ -153,7 +153,6 @@ def mailbox(
     local = address.partition("@")[0]
     place = f"{MAIL}/.restored-{datetime.now(UTC):%Y%m%d%H%M%S}"
     into = f"Restored/{datetime.now(UTC):%Y-%m-%d %H.%M.%S}"
-    query = f"mailbox {quote(folder)}" if folder else "all"
     done = run_script(
         target,
         office,
@@ -163,10 +162,21 @@ def mailbox(
                 "set -eu",
                 f"trap 'rm -rf {place}' EXIT",
                 f"install -d -m 0700 -o vmail -g vmail {place}",
-                f"{PROGRAM} extract {quote(archive)} --mail {place} --below {quote(local)} >/dev/null",
-                f"[ -d {place}/{quote(local)}/Maildir ] || {{ echo 'nothing of it in that archive' >&2; exit 1; }}",
+                # Dovecot knows how a folder is called on the disk, also one that is no longer there
+                f"below={quote(local)}",
+                *(
+                    [
+                        f"below=$(doveadm mailbox path -u {quote(address)} {quote(folder)})",
+                        f"below=${{below#{MAIL}/}}",
+                    ]
+                    if folder
+                    else []
+                ),
+                f'{PROGRAM} extract {quote(archive)} --mail {place} --below "$below" >/dev/null',
+                *([f"rm -rf {place}/{quote(local)}/Maildir/.[!.]*"] if folder.upper() == "INBOX" else []),
+                f"[ -d {place}/{quote(local)}/Maildir ] || exit 0",
                 f"chown -R vmail:vmail {place}",
-                f"doveadm -o quota_storage_size=0 import -u {quote(address)} -s maildir:{place}/{quote(local)}/Maildir {quote(into)} {query}",
+                f"doveadm -o quota_storage_size=0 import -u {quote(address)} -s -p namespace_separator=/ -p mailbox_list_storage_escape_char=% maildir:{place}/{quote(local)}/Maildir {quote(into)} all",
                 f"doveadm -f tab mailbox status -u {quote(address)} messages {quote(into + '/*')}",
             ]
         ),

@@ -273,7 +273,8 @@ class Backup:
             ("open another host's", elsewhere, ("info",), "not allowed"),
         ):
             said = self._tried(repository, *arguments)
-            found[what] = said if refusal in said else f"allowed ({said or 'done'})"
+            refused = [line.strip() for line in said.splitlines() if refusal in line]
+            found[what] = refused[0] if refused else f"allowed ({said[-200:] or 'done'})"
         found["a shell"] = self._shell()
         return found
 
@@ -287,7 +288,7 @@ class Backup:
         done = subprocess.run(
             ["borg", *arguments], env=environment, capture_output=True, text=True, check=False
         )
-        return done.stderr.strip()[-400:] if 0 < done.returncode < 100 else ""
+        return done.stderr.strip() if 0 < done.returncode < 100 else ""
 
     def _shell(self) -> str:
         """Whether its key opens more than borg; a repository on the host itself is open to all of it."""
