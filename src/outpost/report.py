@@ -21,6 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from outpost import history
 from outpost.appendices import SEVERITY
 from outpost.controls import AttackPlan, Catalogue, Control, Fault
+from outpost.drill import Drill
 from outpost.effect import Line
 from outpost.errors import OutpostError
 from outpost.history import Run
@@ -111,6 +112,7 @@ class Evidence:
         kept: Runs, the latest first.
         lines: Control → lines in effect on the hosts.
         attacked: Recorded attacks.
+        drills: Restore drills, the latest first.
     """
 
     office: Office
@@ -118,6 +120,7 @@ class Evidence:
     kept: tuple[Run, ...]
     lines: Mapping[str, Sequence[Line]]
     attacked: Mapping[str, Any]
+    drills: tuple[Drill, ...] = ()
 
     @cached_property
     def latest(self) -> tuple[Checked, ...]:

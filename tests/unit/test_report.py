@@ -10,6 +10,7 @@ import pytest
 from typing_extensions import override
 
 from outpost.controls import catalogue
+from outpost.drill import Drill
 from outpost.effect import explained, files
 from outpost.errors import OutpostError
 from outpost.history import Run
@@ -123,6 +124,14 @@ def test_a_cell_tells_failure_from_silence(evidence: Evidence, office: Office) -
 
 def test_all_is_open_on_paper(evidence: Evidence) -> None:
     assert "<details>" not in page(evidence, paper=True)
+
+
+def test_a_drill_tells_what_a_loss_would_cost_and_what_did_not_come_back(evidence: Evidence) -> None:
+    held = Drill("2026-01-01T00:00:00+00:00", "store", "a", 61.4, 3600.0, 240.2, 30.0, 5, 120, 9, 4, ())
+    text = page(replace(evidence, drills=(held, replace(held, differences=("folder x is missing",)))))
+    assert "61 s, 3600 s" in text
+    assert "120 messages, 5 folders, 9 files, 4 logins" in text
+    assert "folder x is missing" in text
 
 
 def test_there_is_no_page_without_a_run(evidence: Evidence) -> None:

@@ -9,6 +9,7 @@ from rich.markup import escape
 from outpost import history
 from outpost.cli.console import err, out
 from outpost.controls import catalogue, measured
+from outpost.drill import held
 from outpost.effect import Line, in_effect
 from outpost.errors import OutpostError
 from outpost.office import Office, load
@@ -25,7 +26,7 @@ def report_office(office: str, name: str | None, html: Path | None, pdf: Path | 
         raise OutpostError(
             f"nothing of {target.title} has been verified yet", f"./outpost verify {target.name}"
         )
-    evidence = Evidence(loaded, catalogue(), kept, _lines(target, loaded, via), measured())
+    evidence = Evidence(loaded, catalogue(), kept, _lines(target, loaded, via), measured(), held(target))
     file = html or Path(f"{target.name}-evidence.html")
     file.write_text(page(evidence), encoding="utf-8")
     out.print(f"wrote {escape(shown(file.resolve()))} ({file.stat().st_size // 1024} KiB)")
