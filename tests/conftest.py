@@ -42,7 +42,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Marks that say what a check is about."""
+    """Marks that say what a check is about; and testinfra's own ``--hosts=docker://NAME,…`` says how to reach hosts, too."""
+    schemes = {spec.rpartition("://")[0] for spec in (config.getoption("--hosts") or "").split(",")} - {""}
+    if len(schemes) > 1:
+        raise pytest.UsageError(f"--hosts by one connector at a time, not by {' and '.join(sorted(schemes))}")
+    config.option.via = config.option.via or config.getoption("--connection") or next(iter(schemes), None)
     config.addinivalue_line("markers", "role(*names): runs on each host of these roles (default: all)")
     config.addinivalue_line("markers", "slow: a long rehearsal; left out unless asked for with -m slow")
     config.addinivalue_line("markers", "control(*ids): the controls that the check proves")

@@ -68,9 +68,14 @@ class Log:
 
 @dataclass
 class Rehearsal:
-    """A lab whose keys roll while mail flows."""
+    """A lab whose keys roll while mail flows.
+
+    Attributes:
+        user: The office's correspondent.
+    """
 
     lab: Instance
+    user: str = "alice"
     log: Log = field(default_factory=Log)
     said: list[str] = field(default_factory=list)
     typed: set[str] = field(default_factory=set)
@@ -175,9 +180,9 @@ class Rehearsal:
     def life(self, *, mail: bool = True) -> Iterator[None]:
         """Mail in every direction, and a resolver's look-ups, until the block ends; then all of it has arrived."""
         town = Town(info(self.lab))
-        alice, outside = town.user("alice"), (town.head_office, town.client_site, town.stranger)
+        user, outside = town.user(self.user), (town.head_office, town.client_site, town.stranger)
         routes: list[tuple[OfficeUser | Neighbour, OfficeUser | Neighbour]] = []
-        routes += [(alice, reader) for reader in outside] + [(writer, alice) for writer in outside]
+        routes += [(user, reader) for reader in outside] + [(writer, user) for writer in outside]
         work = [threading.Thread(target=self._guard, args=(self._carry, *route)) for route in routes if mail]
         work += [
             threading.Thread(target=self._guard, args=(action,)) for action in (self._resolve, self._watch)

@@ -21,6 +21,8 @@ from tests.lab.rehearsal import Rehearsal
 
 ZSK, KSK = 256, 257
 ROUNDS = 10
+USERS = ("alice", "bob", "carol")
+"""They take turns: each round is about fifty messages, and a user may name 300 recipients in an hour (REL-05)."""
 WALK = 3.0
 """Seconds between two looks that are a command each."""
 PEERS = ("headoffice", "internet", "clientsite")
@@ -149,6 +151,21 @@ def test_keys_between_the_hosts_roll_and_mail_flows_on(rehearsal: Rehearsal) -> 
     _nothing_was_told(rehearsal, canaries)
 
 
+@pytest.mark.control("DNS-04", "SEC-01")
+def test_the_transfer_key_rolls_and_the_zone_never_goes(rehearsal: Rehearsal) -> None:
+    lab, canaries = rehearsal.lab, rehearsal.secrets_now()
+    before = secrets.read(lab.directory)
+    with rehearsal.life(mail=False):
+        assert "is gone" in rehearsal.step("tsig")
+    canaries |= rehearsal.secrets_now()
+    after = secrets.read(lab.directory)
+    assert after.transfer_key != before.transfer_key
+    assert before.transfer_key not in after.tsig
+    assert not rehearsal.log.failures, rehearsal.log.failures
+    assert rehearsal.keys(KSK), "both name servers serve the zone"
+    _nothing_was_told(rehearsal, canaries)
+
+
 @pytest.mark.slow
 @pytest.mark.control("TLS-10", "SEC-01")
 def test_the_offices_authority_rolls_and_no_link_between_its_hosts_breaks(rehearsal: Rehearsal) -> None:
@@ -177,7 +194,7 @@ def test_the_offices_authority_rolls_and_no_link_between_its_hosts_breaks(rehear
 def test_keys_roll_again_and_again(lab: Instance) -> None:
     with Rehearsal(lab).policy(**COMPRESSED):
         for number in range(1, ROUNDS + 1):
-            began, rehearsal = time.monotonic(), Rehearsal(lab)
+            began, rehearsal = time.monotonic(), Rehearsal(lab, user=USERS[number % len(USERS)])
             roll(rehearsal)
             seen = rehearsal.log
             log.info(

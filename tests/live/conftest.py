@@ -5,7 +5,9 @@
     @pytest.mark.control("REL-01")
     def test_stranger_cannot_relay(host: TestinfraHost, me: Host, office: Office) -> None: ...
 
-`host` is testinfra's view of the machine, `me` the same host in the office's model.
+`host` is testinfra's view of the machine, `me` the same host in the office's model. Raw: ``pytest tests/live``, all of the
+lab; ``--hosts=mta,store``, ``--hosts=docker://outpost-lab-mta``, ``--hosts=ssh://mta.po.example.com`` (with the pinned host
+keys, whatever the name), ``--office NAME`` for another office.
 """
 
 from __future__ import annotations
@@ -28,13 +30,31 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     office = load(chosen_target(metafunc.config).data)
     roles = {role for mark in metafunc.definition.iter_markers("role") for role in mark.args}
-    only = metafunc.config.getoption("--host")
+    only = named(metafunc.config, office)
     hosts = [
         host
         for host in office.hosts
         if host.role in (roles or {host.role}) and host.name in (only or [host.name])
     ]
     metafunc.parametrize("me", hosts, ids=[host.name for host in hosts], scope="session")
+
+
+def named(config: pytest.Config, office: Office) -> list[str]:
+    """Hosts that --host and --hosts ask for, by name, address or container; none for all."""
+    only: list[str] = [*config.getoption("--host")]
+    for spec in filter(None, (config.getoption("--hosts") or "").split(",")):
+        name = spec.rpartition("://")[2].rpartition("@")[2]
+        instance = chosen_target(config).instance
+        found = [
+            host.name
+            for host in office.hosts
+            if name
+            in (host.name, host.fqdn, f"outpost-{instance}-{host.name}", *map(str, host.all_addresses))
+        ]
+        if not found:
+            raise pytest.UsageError(f"--hosts: {office.domain} has no host {name}")
+        only += found
+    return only
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from testinfra.host import Host as TestinfraHost
 from outpost.office import Host, Office
 from outpost.target import Target
 from tests.live.conftest import reach
+from tests.live.explained import unexplained
 from tests.live.test_base import ruleset
 
 PATIENCE = (
@@ -75,6 +76,22 @@ def test_no_daemon_has_crashed_since_the_last_apply(host: TestinfraHost) -> None
         '--since "@$(stat --format=%Y /var/lib/outpost/applied)"'
     )
     assert re.findall(r".*(?:status=(?:4/ILL|6/ABRT|7/BUS|11/SEGV)|oom-kill).*", said) == []
+
+
+@pytest.mark.control("LOG-01")
+@pytest.mark.remedy(
+    "journalctl --priority=warning on the host; what is no fault is explained in [[verification.explained]] of the office file"
+)
+def test_nothing_worse_than_notice_is_in_the_journal_or_it_is_explained(
+    host: TestinfraHost, office: Office
+) -> None:
+    """What daemons wrote at warning or worse since the last apply, each kind once with how often."""
+    said = host.check_output(
+        "journalctl --boot --quiet --no-pager --no-hostname --output=short --priority=warning "
+        '--since "@$(stat --format=%Y /var/lib/outpost/applied)" '
+        r"| sed -E 's/^.{16}//; s/^([^[:space:]]+)\[[0-9]+\]:/\1:/; s/[0-9]+/N/g' | sort | uniq -c | sort -rn | head -500"
+    )
+    assert unexplained(said.splitlines(), office) == []
 
 
 # The MTA's queue and its knowledge of the store ---------------------------------------------------------------

@@ -165,10 +165,16 @@ SABOTAGES = (
         # the journal keeps it: what counts is after the last apply
         undo=f"systemctl reset-failed {EXTRA_UNIT}; sleep 1.5; touch /var/lib/outpost/applied",
     ),
+    broken(
+        "base", "a daemon writes that something is wrong", "logger --priority daemon.err --tag trial something is wrong",
+        "upkeep::nothing_worse_than_notice_is_in_the_journal_or_it_is_explained",
+        undo="sleep 1.5; touch /var/lib/outpost/applied",
+    ),
     # Certificates
     broken(
-        "webmail", "a certificate of nobody's making, for another name, for a day",
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=somebody.invalid -addext subjectAltName=DNS:somebody.invalid "
+        "webmail", "a certificate of nobody's making, for another name, for a day, by the name of the office's authority",
+        "name=$(openssl x509 -in /etc/outpost/tls/ca.pem -noout -subject -nameopt compat); "
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj \"${name#subject=}\" -addext subjectAltName=DNS:somebody.invalid "
         "-keyout /etc/outpost/tls/public.key -out /etc/outpost/tls/public.pem 2>/dev/null",
         "certificates::every_service_shows_the_hosts_current_key",
         "certificates::every_certificate_has_the_name_and_a_chain_that_is_trusted",

@@ -91,6 +91,15 @@ SABOTAGES = (
         "defences::a_message_that_goes_round_is_stopped",
         smtpd_milters="", virtual_transport="discard:", hopcount_limit="1000",
     ),
+    # Routes
+    postfix(
+        "messages get a second subject on the way", "routes::a_letter_from_outside_reaches_its_mailbox_fit_to_be_believed",
+        header_checks="regexp:{{/^Date:/ PREPEND Subject: trial}}",
+    ),
+    edited(
+        "mta", "users are not told what became of their mail", MASTER, "s/(etrn,chunking,vrfy,auth)$/\\1,dsn/",
+        "routes::a_users_letter_arrives_and_its_sender_is_told", activate=POSTFIX,
+    ),
     # Links
     broken(
         "mta", "who comes in the users' name is not asked for a certificate",
@@ -129,9 +138,10 @@ SABOTAGES = (
         + "; postfix reload; sleep 1; postsuper -d ALL deferred 2>/dev/null; domain=$(awk '!/^#/ { print $1; exit }' "
         "/etc/postfix/transport); printf 'Subject: trial\\n\\nx\\n' | sendmail -f '<>' \"trial@$domain\"; "
         "for turn in $(seq 60); do postqueue -j | grep -q delay_reason && break; sleep 0.5; done; "
-        "find /var/spool/postfix/deferred -type f -exec sed -i -E 's/T[0-9]{10} /T1000000000 /' {} +",
+        r'find /var/spool/postfix/deferred -type f -exec sed -i -E "s/T(.)[0-9]{10} /T\1$(($(date +%s) - 18000)) /" {} +',
         "mta::no_mail_waits_for_a_next_hop_that_cannot_prove_itself", "upkeep::nothing_waits_in_the_queue_for_hours",
-        keeps=("/etc/postfix/tls_policy",),
+        "routes::every_peer_and_the_internet_would_take_the_offices_mail_now",
+        keeps=("/etc/postfix/tls_policy",), activate=POSTFIX,
         undo="postsuper -d ALL deferred",
     ),
     # Signatures

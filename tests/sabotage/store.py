@@ -73,15 +73,16 @@ SABOTAGES = (
     broken(
         "store", "TLS as it was twenty years ago",
         f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=store.invalid -keyout {OLD_TLS}.key -out {OLD_TLS}.pem "
-        f"2>/dev/null; cat {OLD_TLS}.pem >> {TRUSTED}; printf '' > {OPENSSL}; "
+        f"2>/dev/null; openssl genpkey -genparam -algorithm DH -pkeyopt group:ffdhe2048 -out {OLD_TLS}.dh; "
+        f"cat {OLD_TLS}.pem >> {TRUSTED}; printf '' > {OPENSSL}; "
         + edit(
             DOVECOT,
             f"s#/etc/outpost/tls/(public|host)[.](pem|key)#{OLD_TLS}.\\2#; s/^ssl_min_protocol = .*/ssl_min_protocol = ANY/; "
-            "s/^ssl_cipher_list = .*/ssl_cipher_list = ALL:@SECLEVEL=0/",
+            f"s#^ssl_cipher_list = .*#ssl_cipher_list = ALL:@SECLEVEL=0\\nssl_server_dh_file = {OLD_TLS}.dh#",
         ),
         "store::weak_offers_are_refused", "store::old_offers_are_taken_only_where_the_office_says_so",
         "store::users_see_the_public_certificate_and_hosts_the_internal_one",
-        keeps=(DOVECOT, OPENSSL, TRUSTED), activate=RESTART, undo=f"rm -f {OLD_TLS}.key {OLD_TLS}.pem",
+        keeps=(DOVECOT, OPENSSL, TRUSTED), activate=RESTART, undo=f"rm -f {OLD_TLS}.key {OLD_TLS}.pem {OLD_TLS}.dh",
     ),
     edited(
         "store", "nothing newer than TLS 1.2", OPENSSL, r"s/^MinProtocol.*/&\nMaxProtocol = TLSv1.2/",

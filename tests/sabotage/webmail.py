@@ -83,7 +83,7 @@ SABOTAGES = (
         activate="systemctl daemon-reload; systemctl restart php8.4-fpm; sleep 1",
     ),
     edited(
-        "webmail", "whoever answers for the store is believed", ROUNDCUBE, "s/'verify_peer' => true/'verify_peer' => false/",
+        "webmail", "whoever answers for the store is believed", ROUNDCUBE, "s/('verify_peer' *)=> true/\\1=> false/",
         "webmail::roundcube_speaks_with_the_store_alone_and_checks_that_it_is",
     ),
     broken(
@@ -103,7 +103,7 @@ SABOTAGES = (
         "webmail::attachments_shown_in_the_browser_run_no_script", activate=RELOAD,
     ),
     edited(
-        "webmail", "cookies that scripts read", FPM, r"/session.cookie_(secure|httponly|samesite)/d",
+        "webmail", "cookies that scripts read", FPM, r"s/(session.cookie_(secure|httponly)\]) = on/\1 = off/",
         "webmail::session_cookies_stay_with_this_host_and_out_of_scripts", activate=RESTART,
     ),
     broken(

@@ -260,6 +260,18 @@ def hash_value(data: Data) -> None:
     data["users"][0]["full_name"] = "$argon2id$v=19$m=65536,t=3,p=1$c2FsdA$aGFzaA"
 
 
+def unknown_canary(data: Data) -> None:
+    data["verification"]["canary"] = "alise@po.myertor.test"
+
+
+def correspondent_of_a_peer(data: Data) -> None:
+    data["verification"]["correspondents"] = ["head@myertor.test"]
+
+
+def no_pattern(data: Data) -> None:
+    data["verification"]["explained"] = [{"says": "(", "why": "nobody knows"}]
+
+
 def unknown_postmaster(data: Data) -> None:
     data["postmaster"] = "alise@po.myertor.test"
 
@@ -335,6 +347,14 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (private_key, "organisation", "a secret in the data file", "secrets.age"),
     (hash_value, "users[0].full_name", "a secret in the data file", "secrets.age"),
     (unknown_postmaster, "postmaster", "not one of the users", "did you mean alice@po.myertor.test"),
+    (unknown_canary, "verification.canary", "not one of the users", "did you mean alice@po.myertor.test"),
+    (correspondent_of_a_peer, "verification.correspondents[0]", "not on the Internet", "remove it"),
+    (
+        no_pattern,
+        "verification.explained[0].says",
+        "not a regular expression",
+        "Regular expression that finds the line",
+    ),
     (no_domain, "domain", "required", "po.myertor.test"),
 ]
 

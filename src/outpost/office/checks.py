@@ -512,6 +512,20 @@ def _postmaster(office: Office) -> Iterator[Problem]:
         yield Problem("postmaster", office.postmaster, "not one of the users", f"name a declared user{guess}")
 
 
+def _verification(office: Office) -> Iterator[Problem]:
+    canary, domains = office.verification.canary, {domain for peer in office.peers for domain in peer.domains}
+    people = [user.address for user in office.users]
+    if canary and canary not in people:
+        guess = _nearest(canary, people)
+        yield Problem("verification.canary", canary, "not one of the users", f"name a declared one{guess}")
+    for index, address in enumerate(office.verification.correspondents):
+        if address.partition("@")[2] in {office.domain, *domains}:
+            yield Problem(
+                f"verification.correspondents[{index}]", address, "not on the Internet: the office's own or a peer's",
+                "remove it (peers are asked in any case)",
+            )  # fmt: skip
+
+
 def _peer_zones(office: Office) -> Iterator[Problem]:
     for index, peer in enumerate(office.peers):
         zone = office.zones.get(peer.zone)
@@ -884,6 +898,7 @@ _RULES: tuple[tuple[_Rule, set[str]], ...] = (
     (_users_rights, {"users", "aliases", "shared", "domain", "limits"}),
     (_alias_loops, set()),
     (_postmaster, {"users", "postmaster"}),
+    (_verification, {"users", "peers", "domain", "verification"}),
     (_peer_zones, {"zones", "hosts"}),
     (_peer_listeners, set()),
     (_peer_fingerprints, set()),

@@ -66,6 +66,14 @@ def _mail_address(value: str) -> str:
     return value
 
 
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return value
+
+
 def _to_address(value: object) -> object:
     try:
         return ip_address(value) if isinstance(value, str) else value
@@ -886,6 +894,40 @@ class Attack(Part):
     )
 
 
+class ExplainedMessage(Part):
+    """What a daemon of this office writes though nothing is wrong (`[[verification.explained]]`)."""
+
+    says: Annotated[str, AfterValidator(_pattern)] = Field(
+        description="Regular expression that finds the line: `DAEMON: MESSAGE` as in the journal, each number written as `N`.",
+        examples=["^chronyd: Source N.N.N.N offline"],
+    )
+    why: str = Field(
+        min_length=10,
+        description="Why nobody has to look at it.",
+        examples=["the site's power is off at night"],
+    )
+
+
+class Verification(Part):
+    """What the live checks may do and what they accept (`[verification]`)."""
+
+    canary: MailAddress | None = Field(
+        default=None,
+        description="User whose mailbox gets a verification's own messages, which it removes again; empty: the postmaster.",
+        examples=["canary@po.example.com"],
+    )
+    correspondents: tuple[MailAddress, ...] = Field(
+        default=(),
+        description="Addresses on the Internet whose servers are asked, up to RCPT, whether they would take mail from the office: "
+        "nothing is sent. The peers' postmasters are asked in any case.",
+        examples=[["postmaster@example.org"]],
+    )
+    explained: tuple[ExplainedMessage, ...] = Field(
+        default=(),
+        description="Warnings and errors in this office's journals that are no fault.",
+    )
+
+
 class Encryption(Part):
     """Who can read the office's secrets (`[secrets]`)."""
 
@@ -935,6 +977,9 @@ class Office(Part):
     maintenance: Maintenance = Field(default=Maintenance(), description="When hosts may be changed.")
     backup: Backup | None = Field(default=None, description="What is kept elsewhere; without it nothing is.")
     attack: Attack = Field(default=Attack(), description="Consent to attacks.")
+    verification: Verification = Field(
+        default=Verification(), description="What the live checks do and accept."
+    )
     secrets: Encryption = Field(default=Encryption(), description="Readers of secrets.age.")
 
     @property
@@ -998,6 +1043,11 @@ class Office(Part):
     def mailboxes(self) -> tuple[str, ...]:
         """Every address with a mailbox: the users', then the shared ones."""
         return (*(user.address for user in self.users), *(mailbox.address for mailbox in self.shared))
+
+    @property
+    def canary(self) -> str:
+        """The mailbox that a verification writes to."""
+        return self.verification.canary or self.postmaster
 
     def quota(self, owner: User | SharedMailbox) -> int:
         """The size of a mailbox in bytes."""

@@ -1,0 +1,97 @@
+"""The office's routes from end to end: a canary goes through each, and what arrives is looked at as its reader would.
+
+Inside, and from the Internet's door, a message is sent, to the canary mailbox only. Of routes that end with somebody else,
+the next hop is asked up to RCPT whether it would take mail (``sendmail -bv``): over the real connection, with the real
+demands on its TLS, and nothing is sent. Mail that arrives at peers and on the Internet is in tests/journeys.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from testinfra.host import Host as TestinfraHost
+
+from outpost.office import Host, Office, ports
+from outpost.target import Target
+from tests.live.conftest import reach
+from tests.live.letters import faults, new_token, recipients_of, report_faults, taken_out, written
+from tests.live.speaking import TLS, speak
+
+pytestmark = [
+    pytest.mark.role("mta"),
+    pytest.mark.remedy(
+        "journalctl -t 'postfix/*' on the MTA says how far the message came; postqueue -p what waits"
+    ),
+]
+
+CERTIFICATE = f"-cert {TLS}/host.pem -key {TLS}/host.key"
+
+
+@pytest.fixture(scope="module")
+def store(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
+    """Where the canary mailbox is, and where users' mail comes from."""
+    return reach(target, office, office.with_role("store")[0], pytestconfig.getoption("--via"))
+
+
+@pytest.mark.control("SPO-03", "TLS-10")
+def test_a_letter_from_outside_reaches_its_mailbox_fit_to_be_believed(
+    host: TestinfraHost, store: TestinfraHost, me: Host, office: Office
+) -> None:
+    """A stranger's message arrives once, whole, with an honest trace, and without what it says of its own authenticity."""
+    token, door = new_token(), office.addresses_of_kind(me, "internet")[0]
+    forged = f"Authentication-Results: {me.fqdn}.invalid; dmarc=pass header.from=check.invalid"
+    letter = written("canary@check.invalid", office.canary, token, forged)
+    lines = ["EHLO check.invalid", "MAIL FROM:<>", f"RCPT TO:<{office.canary}>", "DATA", letter, "QUIT"]
+    answers = speak(host, door, ports.SMTP, lines)
+    assert answers[5].startswith("250 2.0.0"), answers
+    (arrived,) = taken_out(store, office.canary, token)
+    assert list(faults(arrived, me.fqdn)) == []
+
+
+@pytest.mark.control("REL-08", "DSN-05")
+def test_a_users_letter_arrives_and_its_sender_is_told(
+    store: TestinfraHost, me: Host, office: Office
+) -> None:
+    """A message over the users' way arrives, and so does the notification that it asked for, with headers only."""
+    token, user = new_token(), office.canary
+    relay = office.link_addresses(me, office.with_role("store")[0])[0]
+    lines = [
+        "EHLO check.invalid",
+        f"XCLIENT LOGIN={user}",
+        "EHLO check.invalid",
+        f"MAIL FROM:<{user}> RET=HDRS",
+    ]
+    lines += [f"RCPT TO:<{user}> NOTIFY=SUCCESS,FAILURE", "DATA", written(user, user, token), "QUIT"]
+    answers = speak(store, relay, ports.SUBMISSION_RELAY, lines, tls=CERTIFICATE)
+    assert answers[-2].startswith("250 2.0.0"), answers
+    arrived = taken_out(store, user, token, 2)
+    report, letter = sorted(arrived, key=lambda message: message.get_content_type() != "multipart/report")
+    assert [*faults(letter, me.fqdn), *faults(report, me.fqdn), *report_faults(report, me.fqdn, user)] == []
+    (said,) = recipients_of(report).values()
+    assert said["action"] in ("relayed", "delivered", "expanded")
+    assert said["status"].startswith("2.")
+
+
+@pytest.mark.control("TLS-06", "TLS-09")
+def test_every_peer_and_the_internet_would_take_the_offices_mail_now(
+    host: TestinfraHost, store: TestinfraHost, me: Host, office: Office
+) -> None:
+    """Each next hop proves itself as its route demands and takes a recipient; nothing is sent to anybody."""
+    asked = [f"postmaster@{peer.domains[0]}" for peer in office.peers] + list(
+        office.verification.correspondents
+    )
+    if not asked:
+        pytest.skip("the office has no peers, and [verification] names no correspondents")
+    token = new_token()
+    sender = office.canary.replace("@", f"+{token}@")
+    host.check_output(f"sendmail -bv -f {shlex.quote(sender)} {' '.join(map(shlex.quote, asked))}")
+    (report,) = taken_out(store, office.canary, token)
+    said = recipients_of(report)
+    assert sorted(said) == sorted(asked)
+    refused = {
+        address: f"{one['action']}: {one.get('diagnostic-code', one['status'])}"
+        for address, one in said.items()
+    }
+    assert {address: why for address, why in refused.items() if not why.startswith("deliverable")} == {}
+    assert [*faults(report, me.fqdn), *report_faults(report, me.fqdn, sender)] == []
