@@ -36,6 +36,7 @@ EVERYWHERE = [
     "dns-root-data",
     "nftables",
     "openssh-server",
+    "sudo",
     "unattended-upgrades",
     "unbound",
 ]
@@ -70,6 +71,8 @@ def base(*, office: Office, me: Host, secrets: Secrets) -> None:
     names_and_clock(view)
     _access(view)
     backup(office=office, me=me, secrets=secrets)
+    if office.logs.collector:
+        _logs(view, office=office, me=me, secrets=secrets)
 
 
 def _packages(office: Office, me: Host) -> None:
@@ -109,12 +112,16 @@ def _identity(*, office: Office, me: Host, secrets: Secrets) -> None:
     _certificates(office=office, me=me, secrets=secrets)
     settings(
         name="trusted-authorities",
-        files=[
-            text(f"/usr/local/share/ca-certificates/{PurePosixPath(authority.name).stem}.crt", authority.pem)
-            for authority in office.tls.trusted_authorities
-        ],
+        files=_authorities(office),
         activate="update-ca-certificates --fresh >/dev/null",
     )
+
+
+def _authorities(office: Office) -> list[File]:
+    return [
+        text(f"/usr/local/share/ca-certificates/{PurePosixPath(authority.name).stem}.crt", authority.pem)
+        for authority in office.tls.trusted_authorities
+    ]
 
 
 def _certificates(*, office: Office, me: Host, secrets: Secrets) -> None:
@@ -174,8 +181,14 @@ def _access(view: BaseView) -> None:
     )
     settings(
         name="journald",
-        files=[rendered("base", "/etc/systemd/journald.conf.d/outpost.conf")],
+        files=[rendered("base", "/etc/systemd/journald.conf.d/zz-outpost.conf")],
         activate="systemctl restart systemd-journald && journalctl --flush",
+    )
+    settings(
+        name="sudo",
+        files=[rendered("base", "/etc/sudoers.d/outpost", mode="0440")],
+        check="visudo --check --quiet",
+        guarded=True,
     )
     keys = f"/etc/ssh/authorized_keys.d/{view.admin}"
     service(
@@ -187,4 +200,23 @@ def _access(view: BaseView) -> None:
         ],
         check="sshd -t",
         guarded=True,
+    )
+
+
+def _logs(view: BaseView, *, office: Office, me: Host, secrets: Secrets) -> None:
+    """What the host writes goes to head office, too."""
+    packages("log shipping", ["rsyslog", "rsyslog-relp"])
+    account("outpost-logs", home="/var/spool/rsyslog")
+    directory("/var/spool/rsyslog", owner="outpost-logs", group="outpost-logs", mode="0700")
+    settings(
+        name="rsyslog-unit",
+        files=[rendered("base", "/etc/systemd/system/rsyslog.service.d/outpost.conf")],
+        activate="systemctl try-restart rsyslog.service || true",  # its own operation starts what does not come up
+    )
+    service(
+        name="rsyslog",
+        unit="rsyslog.service",
+        files=[rendered("base", "/etc/rsyslog.conf", view=view)],
+        watches=[*tls_files(office=office, me=me, secrets=secrets), *_authorities(office)],
+        check="rsyslogd -N1 -f /etc/rsyslog.conf >/dev/null",
     )

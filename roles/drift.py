@@ -17,10 +17,11 @@ from weakref import WeakKeyDictionary
 from pyinfra.api.command import StringCommand
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.operation import operation
-from pyinfra.context import ctx_host, state
+from pyinfra.context import ctx_host, host, state
 
 from outpost.drift import observe as observer
-from outpost.drift.findings import EARLY, Beside, Finding, findings
+from outpost.drift.findings import EARLY, Beside, Finding, findings, unit_reading
+from outpost.errors import OutpostError
 from outpost.office import Host, Office
 from outpost.office.flows import listeners
 from roles.observation import Answer, declared, observe, read_now, void, will_ask
@@ -29,25 +30,28 @@ from roles.shapes import Command, settings, text
 
 OBSERVER = "/usr/local/lib/outpost/observe"
 CONTRACT = "/etc/outpost/contract.json"
-QUESTION = f"[ ! -x {OBSERVER} ] || python3 -B {OBSERVER}"
 FOLLOWS = ("running", "unit", "daemon", "effective configuration")
 LATE = (
     ("daemons that were stopped, started or failed", ("running", "failed")),
     ("packages that nobody declares", ("package",)),
     ("accounts and groups", ("account", "member", "group")),
-    ("permissions and mounts", ("mode", "mount")),
+    ("permissions and mounts", ("mode", "special", "capability", "mount")),
     ("host name in force", ("hostname",)),
-    ("kernel settings in force", ("sysctl",)),
+    ("kernel settings in force", ("sysctl", "setting", "module")),
+    ("environment of daemons", ("manager",)),
+    ("addresses and routes", ("link", "address", "route", "rule", "neighbour")),
     ("packet filter in force", ("table", "rules", "filter")),
     ("sockets that no flow allows", ("listener",)),
     ("configuration in force", ("stale", "effective")),
 )
 
 
+# SYS-08: without it what an intruder changes of programs, units, accounts and rules stays unseen.
 def contract(*, office: Office, me: Host) -> None:
     """The observer, and what it compares sockets and name with."""
     wanted = {
         "hostname": me.fqdn,
+        "kernel": office.platform_of(me) != "docker",
         "listeners": sorted(
             [entry.protocol, str(entry.address), entry.port] for entry in listeners(office, me)
         ),
@@ -82,24 +86,42 @@ def _before() -> Beside:
     """With ``-y`` pyinfra does not plan first; then the first operation of the execution looks."""
     sight = _sight()
     if sight.before is None:
-        sight.before = Beside.parse("\n".join(observe(question=QUESTION).lines[QUESTION]))
+        sight.before = Beside.parse("\n".join(observe(question=_question()).lines[_question()]))
     return sight.before
 
 
 def _now() -> Beside:
-    return Beside.parse("\n".join(read_now(QUESTION)))
+    return Beside.parse("\n".join(read_now(_question())))
+
+
+def _observer(*words: str) -> str:
+    """The observer's command; it is told which files are the host's own."""
+    return " ".join(("python3 -B", OBSERVER, *words, *map(shlex.quote, _me().local)))
+
+
+def _question() -> str:
+    return f"[ ! -x {OBSERVER} ] || {_observer('look')}"
 
 
 def first() -> None:
     """Before the roles: what would make a daemon's own check fail."""
-    if not will_ask(question=QUESTION):
+    if not will_ask(question=_question()):
         _repaired(name="files and units that nobody declares", kinds=EARLY)
 
 
 def last() -> None:
-    """After the roles: everything else, and the new known state."""
+    """After the roles: everything else, and the new known state.
+
+    Raises:
+        OutpostError: The office file leaves a file to the host that a role declares.
+    """
     if will_ask():
         return
+    if taken := sorted(path for path in declared().files if _me().keeps(path)):
+        raise OutpostError(
+            f"hosts.{_me().name}.local names {', '.join(taken)}, which a role declares",
+            "take it out; what differs belongs into the office file, or into a drop-in of its own",
+        )
     for name, kinds in LATE:
         _repaired(name=name, kinds=kinds)
     _remembered(name="known state")
@@ -112,7 +134,9 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
         for finding in found:
             report(finding)
     elif kinds == EARLY:
-        declared().questions.pop(QUESTION, None)  # from here on it is asked by itself, when something changed
+        declared().questions.pop(
+            _question(), None
+        )  # from here on it is asked by itself, when something changed
         _sight().began = observe()
     elif found:
         now = _now()
@@ -131,8 +155,9 @@ def _of_kinds(kinds: tuple[str, ...]) -> tuple[Finding, ...]:
         finding
         for finding in found
         if any(fact.split("\t")[0] in kinds for fact in finding.facts)
-        and not any(_is_declared(fact) for fact in finding.facts)
+        and not any(_is_declared(fact) or _is_local(fact) for fact in finding.facts)
         and not (finding.kind in FOLLOWS and finding.thing in attended() and not state.is_executing)
+        and not (finding.kind == "effective configuration" and finding.thing in _moved_on())
     )
 
 
@@ -140,6 +165,26 @@ def _is_declared(fact: str) -> bool:
     """Whether it is about a file that is declared from now on: its own operation, or the host, sees to it."""
     kind, path, *_ = fact.split("\t")
     return kind == "file" and path in declared().files
+
+
+def _is_local(fact: str) -> bool:
+    """Whether it is about a file, or a unit, that the office file leaves to the host (`hosts.NAME.local`)."""
+    kind, thing, *_ = fact.split("\t")
+    if kind in ("unit", "running"):
+        return _me().keeps(f"/etc/systemd/system/{thing}")
+    return kind == "local" or (kind in ("file", "conffile") and _me().keeps(thing))
+
+
+def _moved_on() -> frozenset[str]:
+    """Units that answer otherwise because a file of the host's own has changed: no drift, and soon the known state."""
+    seen = _before()
+    own = (fact.split("\t")[1] for fact in seen.appeared | seen.vanished if _is_local(fact))
+    return frozenset(filter(None, map(unit_reading, own)))
+
+
+def _me() -> Host:
+    office: Office = host.data.office
+    return office.host(host.data.machine)
 
 
 def _worth_remembering(seen: Beside, strange: frozenset[str] | set[str] = frozenset()) -> bool:
@@ -153,7 +198,7 @@ def _remembered() -> Generator[Command, None, None]:
     before = _before()
     if not state.is_executing:
         if before.usable and before.unfinished:  # a run broke off before it came here
-            yield StringCommand(f"python3 -B {OBSERVER} remember")
+            yield StringCommand(_observer("remember"))
         return
     untouched = declared().answer is _sight().began is not None
     if untouched and not _worth_remembering(before):
@@ -168,4 +213,4 @@ def _remembered() -> Generator[Command, None, None]:
     strange = facts & (now.appeared | now.vanished)
     if _worth_remembering(now, strange):
         listed = "".join(f"{line}\n" for line in sorted(strange))
-        yield StringCommand(f"printf %s {shlex.quote(listed)} | python3 -B {OBSERVER} remember")
+        yield StringCommand(f"printf %s {shlex.quote(listed)} | {_observer('remember')}")

@@ -7,7 +7,7 @@ from typing import Any
 from pyinfra.api.deploy import deploy
 
 from outpost.office import Host, Office
-from outpost.office.base import UNUSED_MODULES, BaseView, cgroup_limits
+from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, BaseView, cgroup_limits
 from roles.shapes import File, once, packages, rendered, service, settings
 
 
@@ -20,6 +20,7 @@ def hardening(*, office: Office, me: Host) -> None:
         unit="outpost-undo.service",
         files=[rendered("base", "/etc/systemd/system/outpost-undo.service")],
     )
+    _mounts(me)
     _sandboxes()
     _limits(me)
     settings(
@@ -48,10 +49,25 @@ def _machine() -> None:
         files=[rendered("base", "/etc/audit/rules.d/outpost.rules", mode="0640")],
         on_change="reload",
     )
+    # SYS-03: without it a daemon that is broken into has one wall less before it.
     once(
         "AppArmor's profiles are loaded",
         unless="! [ -d /sys/module/apparmor ] || systemctl is-active --quiet apparmor.service",
         command="systemctl enable --now --quiet apparmor.service",
+    )
+
+
+def _mounts(me: Host) -> None:
+    """Where everybody writes, and where mail lies, nothing runs."""
+    places = [*NOTHING_RUNS, *(["/srv/mail"] if me.role == "store" else [])]
+    service(
+        name="mounts",
+        unit="outpost-mounts.service",
+        files=[
+            rendered("base", "/usr/local/lib/outpost/mounts", mode="0755", places=places),
+            rendered("base", "/etc/systemd/system/outpost-mounts.service", places=places),
+        ],
+        check="sh -n /usr/local/lib/outpost/mounts",
     )
 
 

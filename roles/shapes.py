@@ -32,7 +32,7 @@ from pyinfra.context import state
 from pyinfra.operations import files as stock_files
 from pyinfra.operations import server as stock_server
 
-from outpost.drift.findings import Finding
+from outpost.drift.findings import Finding, reload_for
 from roles import guard
 from roles.observation import (
     APPLIED,
@@ -272,10 +272,13 @@ def made_by_host(*paths: str) -> None:
     declared().files.update(paths)
 
 
-def once(name: str, *, unless: str, command: str, files: Sequence[File] = ()) -> None:
+def once(
+    name: str, *, unless: str, command: str, files: Sequence[File] = (), told: Finding | None = None
+) -> None:
     """A command for what only the host can make (a database schema), run while `unless` fails.
 
     Args:
+        told: What the plan says while it is not so; by default that it is not so.
         unless: Shell test without side effects; true means there is nothing to do.
         command: Idempotent by itself, because a run may break off behind it.
         files: What the command reads, laid below ``$STAGE`` while it runs and gone afterwards.
@@ -283,7 +286,8 @@ def once(name: str, *, unless: str, command: str, files: Sequence[File] = ()) ->
     question = f"if ( {unless} ) >/dev/null 2>&1; then echo met; fi"
     if not will_ask(question=question):
         key = re.sub(r"[^\w.-]+", "-", name)
-        _once(name=name, key=key, question=question, command=command, files=tuple(files))
+        said = told or Finding("state", name, "not so on the host", "what a role relies on is not there")
+        _once(name=name, key=key, question=question, command=command, files=tuple(files), told=said)
 
 
 def retire_undeclared() -> None:
@@ -420,8 +424,14 @@ def _install_script(
         lines.append(
             f"cp --archive --no-dereference {shlex.quote(stage + file.path)} {new} && mv -fT {new} {path}"
         )
-    lines.extend(f"rm -f -- {shlex.quote(path)}" for path in gone)
+    lines.extend(_removal(path) for path in gone)
     return "\n".join(lines)
+
+
+def _removal(path: str) -> str:
+    """What takes a file away, and with it what its daemon made of it (a Sieve script's compiled form)."""
+    made = [f"{path.removesuffix('.sieve')}.svbin"] if path.endswith(".sieve") else []
+    return f"rm -f -- {' '.join(map(shlex.quote, [path, *made]))}"
 
 
 def _top(path: str) -> str:
@@ -542,9 +552,12 @@ def _absent(question: str) -> Generator[Command, None, None]:
 
 
 @operation()
-def _once(key: str, question: str, command: str, files: tuple[File, ...]) -> Generator[Command, None, None]:
+def _once(
+    key: str, question: str, command: str, files: tuple[File, ...], told: Finding
+) -> Generator[Command, None, None]:
     if "met" in look(question):
         return
+    report(told)
     if files:
         archive = f"{STATE}/{key}.tar"
         yield StringCommand("mkdir", "-p", "-m", "0700", STATE)
@@ -566,12 +579,17 @@ def _retire() -> Generator[Command, None, None]:
             continue
         units = [entry.removeprefix("unit ") for entry in entries if entry.startswith("unit ")]
         paths = [entry.removeprefix("path ") for entry in entries if entry.startswith("path ")]
+        leaving = [path for path in paths if path not in known.files]
+        for kind, thing in (*(("unit", unit) for unit in units), *(("file", path) for path in leaving)):
+            report(Finding(kind, thing, "no longer declared", "it goes; nothing needs it any more"))
         steps = [
             "set -eu",
             *(f"systemctl disable --now --quiet {shlex.quote(unit)} || true" for unit in units),
         ]
-        steps += [f"rm -f -- {shlex.quote(path)}" for path in paths if path not in known.files]
-        steps += ["systemctl daemon-reload", f"rm -f {shlex.quote(f'{APPLIED}/{record}')}"]
+        steps += [_removal(path) for path in leaving]
+        steps += ["systemctl daemon-reload"]
+        steps += dict.fromkeys(f": {reload}" for path in leaving if (reload := reload_for(path)))
+        steps += [f"rm -f {shlex.quote(f'{APPLIED}/{record}')}"]
         yield StringCommand("\n".join(steps))
     yield from _retire_packages(known.packages)
     void()
@@ -581,9 +599,11 @@ def _retire_packages(wanted: set[str]) -> Generator[Command, None, None]:
     """Packages that a role asked for once; they are removed, not purged: their data stays for a human to judge."""
     before = set(look(PACKAGES_BEFORE))
     if extra := sorted(before - wanted):
+        for each in extra:
+            report(Finding("package", each, "no longer declared", "it goes; its data stays", ("SYS-04",)))
         listed = " ".join(map(shlex.quote, extra))
         yield StringCommand(
-            f"DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 remove {listed} </dev/null"
+            f"DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 --auto-remove remove {listed} </dev/null"
         )
     if before != wanted:
         listed = " ".join(map(shlex.quote, sorted(wanted)))

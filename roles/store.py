@@ -1,8 +1,8 @@
 """The store: Dovecot with the office's mailboxes and accounts, the only host that ever sees a password.
 
 Mail comes in from the MTA over mutual TLS (stunnel in front of LMTP), users read, filter and submit, and what they
-submit goes to the MTA's trusted listener. Nothing here deletes a mailbox: a user who leaves the office file loses the
-login, not the mail.
+submit goes to the MTA's trusted listener. Nothing here deletes a mailbox: the mail of a user who leaves the office file is
+put away.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pyinfra.api.deploy import deploy
 import outpost.onhost.accounts
 import outpost.onhost.logins
 import outpost.onhost.passwords
+from outpost.drift.findings import Finding
 from outpost.office import Host, Office, ports
 from outpost.office.passwords import office_words
 from outpost.office.store import DELIVERIES_PER_USER, QUOTA_GRACE, TRASH_ROOM, StoreView, decoy
@@ -42,7 +43,9 @@ OWN = "/var/lib/outpost-accounts"
 """What users chose themselves. The host's own: no apply writes there."""
 ACCOUNTS = "/usr/local/lib/outpost/accounts"
 ACCOUNTS_SOCKET = "/run/outpost-accounts/socket"
-SHARED = "/srv/mail/.shared"
+MAIL = "/srv/mail"
+SHARED = f"{MAIL}/.shared"
+FORMER = "/usr/local/lib/outpost/former"
 FORWARD = "/etc/dovecot/sieve/forward"
 OPENSSL = "/etc/dovecot/openssl.cnf"
 # `doveconf` warns about what it will ignore and still succeeds; a setting that is ignored is not a setting.
@@ -67,6 +70,7 @@ def store(*, office: Office, me: Host, secrets: Secrets) -> None:
     _door("lmtp", view, certificates)
     _door("accounts", view, certificates)
     _forgetting()
+    _departed(view)
 
 
 def _accounts(view: StoreView, secrets: Secrets) -> None:
@@ -257,6 +261,38 @@ def _forgetting() -> None:
             rendered("store", "/etc/systemd/system/outpost-forget.service"),
             rendered("store", "/etc/systemd/system/outpost-forget.timer"),
         ],
+    )
+
+
+def _departed(view: StoreView) -> None:
+    """Mail of whom the office no longer declares is put away, and what opened it goes."""
+    settings(
+        name="former",
+        files=[
+            rendered(
+                "store",
+                FORMER,
+                mode="0755",
+                store=view,
+                root=MAIL,
+                shared_root=SHARED,
+                own=OWN,
+                lib="/usr/local/lib/outpost",
+            )
+        ],
+        check=f"sh -n {FORMER}",
+    )
+    once(
+        "mail of former users is put away",
+        unless=f'! [ -x {FORMER} ] || ! [ -e /etc/dovecot/users ] || [ -z "$({FORMER} list)" ]',
+        command=f"{FORMER} archive",
+        told=Finding(
+            "mailbox",
+            "of somebody the office no longer declares",
+            "a user or shared mailbox left the office file",
+            "its mail moves to /srv/mail/.former; its passwords and sessions end",
+            ("AUT-07",),
+        ),
     )
 
 

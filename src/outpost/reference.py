@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ByteSize
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from outpost import appendices, explanation
+from outpost import appendices, explanation, judges
 from outpost.controls import catalogue, measured
 from outpost.office import Office, ports
 from outpost.office.flows import Flow, flows
@@ -35,6 +35,7 @@ UPKEEP = frozenset(
         "administration",
         "backup at head office",
         "certificates",
+        "logs to head office",
         "proving names to the certificate authority",
         "whether a mailbox has room",
         "packages and upgrades",
@@ -92,7 +93,7 @@ def pages() -> tuple[Page, ...]:
         Page(docs / "reference" / "attacks.md", CATALOGUE_NOTE + appendices.attacks_page(data)),
         Page(docs / "explanation.md", CATALOGUE_NOTE + explanation.page(data), explanation.without_lines),
         Page(docs / "appendices.md", CATALOGUE_NOTE + appendices.appendices(data, measured())),
-        Page(readme, replaced(text, diagram(office))),
+        Page(readme, with_opinions(replaced(text, diagram(office)))),
     )
 
 
@@ -106,9 +107,18 @@ def case_study() -> Office:
     return office
 
 
-def replaced(text: str, content: str) -> str:
+def with_opinions(text: str) -> str:
+    """The text with what others' tools said last."""
+    return replaced(
+        text,
+        judges.table(judges.recorded(), judges.reasons()),
+        "<!-- outside opinions, by `./outpost judge --record` -->",
+    )
+
+
+def replaced(text: str, content: str, marker: str = BEGIN) -> str:
     """The text with everything between the markers replaced."""
-    before, begin, rest = text.partition(BEGIN)
+    before, begin, rest = text.partition(marker)
     _, end, after = rest.partition(END)
     return f"{before}{begin}\n{content}{end}{after}" if begin and end else text
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 import subprocess
 from dataclasses import dataclass
 
@@ -41,6 +42,22 @@ def loaded_and_reverted(path: str, edit: str, load: str) -> str:
     )
 
 
+def attributed(path: str, flag: int) -> str:
+    """`chattr +i` where e2fsprogs is not installed (FS_IOC_SETFLAGS)."""
+    return f'python3 -c \'import fcntl, os, struct; fcntl.ioctl(os.open("{path}", 0), 0x40086602, struct.pack("l", {flag}))\''
+
+
+def extended(path: str, name: str, value: bytes) -> str:
+    """`setfacl` and `setcap` where they are not installed."""
+    return f'python3 -c \'import os; os.setxattr("{path}", "{name}", bytes.fromhex("{value.hex()}"))\''
+
+
+# acl(5) as the kernel keeps it: version 2, then tag, rights and id of each entry; user 65534 may read and write
+ACCESS_LIST = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *entry)
+    for entry in ((1, 6, 2**32 - 1), (2, 6, 65534), (4, 4, 2**32 - 1), (16, 6, 2**32 - 1), (32, 0, 2**32 - 1))
+)
+SETUID_CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 7, 0, 0, 0)
 SERVER = "/usr/bin/python3 -m http.server --bind 0.0.0.0"
 EVIL_UNIT = r"[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
 DRIFTS = (
@@ -93,6 +110,52 @@ DRIFTS = (
     Drift("store", "vmail", "usermod -s /bin/bash vmail"),
     Drift("store", "/root", "chmod 0755 /root"),
     Drift("ns2", "/etc/shadow", "chmod 0644 /etc/shadow"),
+    # What strangers try, too
+    Drift("mta", "/etc/postfix/master.cf", f"echo '# x' >> /etc/postfix/master.cf; {attributed('/etc/postfix/master.cf', 0x10)}"),
+    Drift("ns2", "/etc/cron.hourly/evil", f"mkdir -p /etc/cron.hourly; echo true > /etc/cron.hourly/evil; {attributed('/etc/cron.hourly/evil', 0x10)}"),
+    Drift("webmail", "/etc/php/8.4/fpm/php-fpm.conf", extended("/etc/php/8.4/fpm/php-fpm.conf", "system.posix_acl_access", ACCESS_LIST)),
+    Drift("ns1", "/etc/unbound/unbound.conf", "mv /etc/unbound/unbound.conf /root/kept; ln -s /root/kept /etc/unbound/unbound.conf"),
+    Drift("store", "/etc/stunnel/lmtp.conf", "rm /etc/stunnel/lmtp.conf"),
+    Drift("webmail", "/usr/bin/dpkg-split", "chmod u+s /usr/bin/dpkg-split"),
+    Drift("store", "/usr/bin/dpkg-split", extended("/usr/bin/dpkg-split", "security.capability", SETUID_CAPABILITY)),
+    Drift("mta", "/usr/bin/dpkg-split", "printf x >> /usr/bin/dpkg-split"),
+    Drift("ns2", "/usr/bin/dpkg-split", "rm /usr/bin/dpkg-split"),
+    Drift("ns1", "/usr/bin/evil", "printf '#!/bin/sh\\n' > /usr/bin/evil; chmod 755 /usr/bin/evil"),
+    Drift("ns1", "/usr/lib/systemd/system/evil-two.service", f"printf '{EVIL_UNIT}' > /usr/lib/systemd/system/evil-two.service; systemctl daemon-reload"),
+    Drift("webmail", "/etc/systemd/user/evil.service", f"mkdir -p /etc/systemd/user; printf '{EVIL_UNIT}' > /etc/systemd/user/evil.service"),
+    Drift("webmail", "/root/.config/systemd/user/evil.service", f"mkdir -p /root/.config/systemd/user; printf '{EVIL_UNIT}' > /root/.config/systemd/user/evil.service"),
+    Drift("store", "/root/.ssh/authorized_keys2", "echo 'ssh-ed25519 AAAA evil' > /root/.ssh/authorized_keys2"),
+    Drift("mta", "/var/spool/cron/crontabs/nobody", "mkdir -p /var/spool/cron/crontabs; echo '@hourly true' > /var/spool/cron/crontabs/nobody"),
+    Drift("mta", "/var/spool/cron/atjobs/evil", "mkdir -p /var/spool/cron/atjobs; echo true > /var/spool/cron/atjobs/evil"),
+    Drift("ns2", "/etc/alternatives/pager", "ln -sfn /bin/cat /etc/alternatives/pager"),
+    Drift("store", "/usr/bin/dpkg-realpath", "dpkg-divert --quiet --local --rename --add /usr/bin/dpkg-realpath"),
+    Drift("ns1", "knot", "apt-mark hold knot >/dev/null"),
+    Drift("webmail", "/usr/bin/dpkg-trigger", "dpkg-statoverride --quiet --update --add root root 4755 /usr/bin/dpkg-trigger"),
+    Drift("ns2", "/etc/apt/trusted.gpg.d/evil.gpg", "echo evil > /etc/apt/trusted.gpg.d/evil.gpg"),
+    Drift("webmail", "/usr/share/keyrings/evil.gpg", "echo evil > /usr/share/keyrings/evil.gpg"),
+    Drift("mta", "/etc/nsswitch.conf", "sed -i 's/^hosts:.*/hosts: dns files/' /etc/nsswitch.conf; echo '# x' >> /etc/nsswitch.conf"),
+    Drift("ns1", "/etc/pam.d/common-auth", "echo 'auth sufficient pam_permit.so' >> /etc/pam.d/common-auth"),
+    Drift("store", "/etc/sudoers", "echo 'nobody ALL=(ALL) NOPASSWD: ALL' >> /etc/sudoers"),
+    Drift("ns2", "/etc/ld.so.conf.d/evil.conf", "echo /tmp > /etc/ld.so.conf.d/evil.conf"),
+    Drift("store", "EVIL_OPTION", "systemctl set-environment EVIL_OPTION=1"),
+    Drift("mta", "/run/systemd/system/rspamd.service.d/evil.conf", r"mkdir -p /run/systemd/system/rspamd.service.d; printf '[Service]\nNoNewPrivileges=no\n' > /run/systemd/system/rspamd.service.d/evil.conf; systemctl daemon-reload"),
+    Drift("mta", "/etc/postfix/main.cf", "postconf -e smtpd_banner=hello"),
+    Drift("webmail", "net.ipv4.ip_default_ttl", "sysctl -qw net.ipv4.ip_default_ttl=37"),
+    Drift("ns1", "evil0", "ip link add evil0 type dummy 2>/dev/null || ip link add evil0 type veth peer name evil1"),
+    Drift("ns2", "192.0.2.66/24", "ip address add 192.0.2.66/24 dev eth0"),
+    Drift("store", "4 unicast 203.0.113.0/24", "ip route add 203.0.113.0/24 dev eth0"),
+    Drift("ns1", "4 100 from 203.0.113.9", "ip rule add from 203.0.113.9 lookup 7 priority 100"),
+    Drift("mta", "203.0.113.7", "ip neighbour replace 203.0.113.7 lladdr 02:00:00:00:00:07 dev eth0 nud permanent"),
+    Drift("webmail", "/etc/localtime", "ln -sfn /usr/share/zoneinfo/Asia/Tokyo /etc/localtime"),
+    Drift("store", "/etc/locale.conf", "echo LANG=tlh > /etc/locale.conf"),
+    Drift("ns2", "/etc/default/evil", "echo EVIL=1 > /etc/default/evil"),
+    Drift("mta", "/etc/fstab", "echo 'tmpfs /opt tmpfs defaults 0 0' >> /etc/fstab"),
+    Drift("ns1", "/var/tmp", "mount -o remount,bind,exec /var/tmp"),
+    Drift("store", "/srv/mail", "chmod 0777 /srv/mail"),
+    Drift("ns1", "nobody", "usermod -p '$y$j9T$x$x' nobody"),
+    Drift("ns2", "/etc/shells", "chmod 0666 /etc/shells"),
+    Drift("ns2", "rsyslog.service", "systemctl stop rsyslog"),
+    Drift("store", "/etc/rsyslog.d/evil.conf", "echo '*.* /tmp/x' > /etc/rsyslog.d/evil.conf"),
     # What is live and not written
     Drift("mta", "table inet outpost", "nft flush ruleset"),
     Drift("ns2", "table inet outpost", "nft add rule inet outpost inbound tcp dport 9999 accept"),
@@ -149,5 +212,5 @@ def test_a_dozen_drifts_are_named_and_repaired(lab: Instance, pyinfra: Pyinfra, 
 
 @pytest.mark.slow
 def test_every_known_drift_is_named_and_repaired(lab: Instance, pyinfra: Pyinfra, target: Target) -> None:
-    assert len(DRIFTS) >= 50
+    assert len(DRIFTS) >= 100
     all_named_and_repaired(lab, pyinfra, target, DRIFTS)

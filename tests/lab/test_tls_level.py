@@ -12,7 +12,6 @@ import json
 import re
 import subprocess
 import sys
-import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from outpost.errors import OutpostError
+from outpost.judges import environment
 from outpost.lab.instance import Instance
 from outpost.office import Office, ports
 from outpost.office.tls import INTERMEDIATE, OLD, TlsLevel
@@ -27,9 +28,7 @@ from outpost.target import ROOT
 from tests.journeys.forging import replaced, run
 from tests.lab.rehearsal import Rehearsal
 
-JUDGES = ROOT / ".lab" / "judges"
 JUDGE = Path(__file__).with_name("judge_tls.py")
-REQUIREMENTS = ROOT / "tests" / "judges.txt"
 
 
 @dataclass(frozen=True)
@@ -77,24 +76,10 @@ IN_EVERY_RUN = ("mta-wan-25", "store-core-24", "webmail-lan-443")
 @pytest.fixture(scope="module")
 def sslyze() -> Path:
     """Its Python."""
-    python = JUDGES / "bin" / "python"
-    if not (JUDGES / "done").exists():
-        venv.create(JUDGES, clear=True, with_pip=True)
-        install = [
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--require-hashes",
-            "--requirement",
-            str(REQUIREMENTS),
-        ]
-        done = subprocess.run(install, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"sslyze cannot be fetched from the package index: {done.stderr.strip()[-200:]}")
-        (JUDGES / "done").touch()
-    return python
+    try:
+        return environment()
+    except OutpostError as error:
+        pytest.skip(error.message)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,8 @@ EXPLAINED: dict[str, str] = {
     r"^postfix/(smtpd|postscreen|tlsproxy|[\w-]+/smtpd): warning: ": STRANGERS,
     # Reloads
     r"^dovecot: master: Warning: SIGHUP received - reloading configuration$": RESTARTS,
+    # Head office's collector
+    r"^rsyslogd: (omrelp|action 'collector' suspended)": "it was away; whether it is now, and what waits, LOG-02's check says",
     # The lab
     r"^systemd: cgroup compatibility translation ": PLATFORM,
 }

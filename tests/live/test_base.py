@@ -59,7 +59,11 @@ def test_ssh_offers_modern_algorithms_only(sshd: dict[str, list[str]]) -> None:
     offered = ",".join(sshd[key][0] for key in ("kexalgorithms", "ciphers", "macs", "hostkeyalgorithms"))
     weak = re.findall(r"[^,]*(?:sha1|cbc|3des|md5|nistp|umac-64|group14|ssh-dss|arcfour)[^,]*", offered)
     assert not weak
-    assert sshd["kexalgorithms"][0].startswith("mlkem768x25519-sha256")
+    exchanges = sshd["kexalgorithms"][0].split(",")
+    assert exchanges[0] == "mlkem768x25519-sha256"
+    assert not [name for name in exchanges if not name.startswith(("mlkem", "sntrup"))], (
+        "not safe from recording"
+    )
     assert all("-etm@" in mac for mac in sshd["macs"][0].split(","))
 
 

@@ -9,7 +9,7 @@ import pytest
 from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office
-from outpost.office.base import UNUSED_MODULES, cgroup_limits
+from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, cgroup_limits
 from tests.live.test_base import sockets
 
 WAIVED = {
@@ -73,6 +73,34 @@ def test_a_session_leaves_no_memory_on_the_disk(host: TestinfraHost) -> None:
     assert host.check_output("bash --login -c umask") == "0027"
 
 
+@pytest.mark.control("VIR-05")
+def test_nothing_runs_from_where_everybody_writes(host: TestinfraHost, me: Host) -> None:
+    for place in (*NOTHING_RUNS, *(("/srv/mail",) if me.role == "store" else ())):
+        options = host.check_output(f"findmnt --noheadings --output OPTIONS --mountpoint {place}").split(",")
+        assert {"noexec", "nosuid", "nodev"} <= set(options), place
+        tried = host.run(f"p={place}/outpost-check-$$; cp /bin/true $p && $p; said=$?; rm -f $p; exit $said")
+        assert tried.rc == 126, place
+
+
+@pytest.mark.control("SYS-08")
+def test_no_program_differs_from_its_package(host: TestinfraHost) -> None:
+    """By the packages' own checksums; configuration is the roles' and compared by every plan."""
+    differing = host.run("dpkg --verify").stdout.splitlines()
+    assert [line for line in differing if line[2:3] == "5" and " c " not in line[:14]] == []
+
+
+@pytest.mark.control("SYS-03")
+def test_apparmor_confines_where_the_kernel_is_the_hosts_own(
+    host: TestinfraHost, office: Office, me: Host
+) -> None:
+    if office.platform_of(me) == "docker":
+        pytest.skip("a container has no profiles of its own: its kernel is the machine's")
+    if host.run("test -d /sys/module/apparmor").rc:
+        pytest.skip("the machine's kernel is built without AppArmor")
+    profiles = host.check_output("cat /sys/kernel/security/apparmor/profiles").splitlines()
+    assert [line for line in profiles if line.endswith("(enforce)")]
+
+
 @pytest.mark.control("SYS-09")
 def test_only_known_accounts_can_log_in(host: TestinfraHost) -> None:
     """No account but root has a password that opens anything, and none but root is root."""
@@ -92,7 +120,7 @@ def test_security_upgrades_come_in_their_hours(host: TestinfraHost, office: Offi
     assert re.findall(r"OnCalendar=([^;]+) ;", shown) == [f"*-*-* {office.maintenance.upgrades_at}:00"]
 
 
-@pytest.mark.control("LOG-02")
+@pytest.mark.control("LOG-05")
 def test_administration_is_audited_where_the_kernel_is_the_hosts_own(
     host: TestinfraHost, office: Office, me: Host
 ) -> None:

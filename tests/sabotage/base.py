@@ -128,6 +128,25 @@ SABOTAGES = (
         "base", "a service account has a password", "/etc/shadow", "s/^nobody:[^:]*/nobody:$y$j9T$trial$trial/",
         "hardening::only_known_accounts_can_log_in",
     ),
+    stopped("base", "rsyslog.service", red=("logs::what_the_host_writes_goes_to_the_collector",)),
+    broken(
+        "base", "what carries the logs runs as root",
+        written("/etc/systemd/system/rsyslog.service.d/zz-trial.conf", r"[Service]\nUser=root\n"),
+        "logs::what_carries_the_logs_has_none_of_roots_rights",
+        undo="rm -f /etc/systemd/system/rsyslog.service.d/zz-trial.conf", activate="systemctl daemon-reload; systemctl restart rsyslog",
+    ),
+    edited(
+        "base", "sudo tells nobody", "/etc/sudoers.d/outpost", "s/syslog=authpriv, log_allowed/!syslog, !log_allowed/",
+        "logs::what_an_administrator_does_as_somebody_else_is_logged",
+    ),
+    broken(
+        "base", "programs run from where everybody writes", "mount -o remount,bind,nosuid,nodev,exec /var/tmp",
+        "hardening::nothing_runs_from_where_everybody_writes", undo="systemctl restart outpost-mounts",
+    ),
+    broken(
+        "base", "a program is not its package's", "printf trial >> /usr/bin/dpkg-split",
+        "hardening::no_program_differs_from_its_package", keeps=("/usr/bin/dpkg-split",),
+    ),
     # Upkeep
     broken(
         "base", "security updates that nobody installs",

@@ -24,6 +24,9 @@ SPARED: dict[Check, str] = {
     "hardening::administration_is_audited_where_the_kernel_is_the_hosts_own": (
         "a container has no audit of its own, so the check is skipped in the lab, and says so"
     ),
+    "hardening::apparmor_confines_where_the_kernel_is_the_hosts_own": (
+        "a container has no profiles of its own, so the check is skipped in the lab, and says so"
+    ),
 }
 """Checks that cannot be sabotaged in the lab, with the reason."""
 

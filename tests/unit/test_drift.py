@@ -43,6 +43,19 @@ def test_a_host_without_the_observer_has_nothing_beside_its_files() -> None:
         (("account\ttoor\t0:0:/root:/bin/bash:locked",), "account", "toor", "sed -i '/^toor:/d'"),
         (("member\tsudo\tnobody",), "group", "sudo: nobody", "gpasswd --delete"),
         (("table\tinet evil\t",), "packet filter", "table inet evil", "nft delete table inet evil"),
+        (("hold\tknot\t",), "package", "knot", "apt-mark unhold"),
+        (("diversion\t/usr/bin/at\tto /usr/bin/at.distrib, for :",), "package", "/usr/bin/at", "dpkg-divert --quiet --rename --remove"),
+        (("override\t/usr/bin/at\troot root 4755",), "package", "/usr/bin/at", "dpkg-statoverride --quiet --remove"),
+        (("program\t/usr/bin/at\tchanged",), "file", "/usr/bin/at", "dpkg-deb --fsys-tarfile"),
+        (("special\t/usr/bin/at\t4755 root root",), "file", "/usr/bin/at", "chmod ug-s,o-w"),
+        (("capability\t/usr/bin/at\t01000002",), "file", "/usr/bin/at", "removexattr"),
+        (("manager\tLD_PRELOAD\t/tmp/x.so",), "environment of daemons", "LD_PRELOAD", "unset-environment LD_PRELOAD"),
+        (("link\tevil0\tup dummy",), "network link", "evil0", "ip link delete dev evil0"),
+        (("address\t192.0.2.66/24\teth0",), "network address", "192.0.2.66/24", "ip address delete 192.0.2.66/24 dev eth0"),
+        (("route\t4 unicast 192.0.2.0/24 via 10.0.0.1\teth0",), "network route", "4 unicast 192.0.2.0/24 via 10.0.0.1",
+         "ip -4 route delete unicast 192.0.2.0/24 via 10.0.0.1 dev eth0"),
+        (("rule\t6 100 from all lookup 7\t",), "network rule", "6 100 from all lookup 7", "ip -6 rule delete from all lookup 7 priority 100"),
+        (("neighbour\t10.0.0.1\t02:00:00:00:00:01 eth0",), "network neighbour", "10.0.0.1", "ip neighbour delete 10.0.0.1 dev eth0"),
     ],
 )  # fmt: skip
 def test_what_appears_by_hand_is_named_and_taken_away(
@@ -53,6 +66,42 @@ def test_what_appears_by_hand_is_named_and_taken_away(
     assert finding.cause
     assert finding.consequence
     assert repair in finding.repair
+
+
+def test_what_is_the_hosts_own_is_no_stranger() -> None:
+    assert findings(seen(appeared=("local\t/etc/nginx/conf.d/own.conf\tabc",))) == ()
+
+
+def test_interfaces_that_a_boot_named_otherwise_are_no_drift() -> None:
+    seen_otherwise = seen(appeared=("address\t10.0.0.1/24\teth1",), vanished=("address\t10.0.0.1/24\teth0",))
+    assert findings(seen_otherwise) == ()
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "repair"),
+    [
+        ("file\t/etc/localtime\tlink to /usr/share/zoneinfo/Asia/Tokyo", "file\t/etc/localtime\tlink to /usr/share/zoneinfo/Etc/UTC",
+         "ln -sfnT /usr/share/zoneinfo/Etc/UTC /etc/localtime"),
+        ("file\t/etc/alternatives/pager\tlink to /tmp/x", "file\t/etc/alternatives/pager\tlink to /bin/less", "update-alternatives --auto pager"),
+        ("setting\tnet.ipv4.tcp_sack\t0", "setting\tnet.ipv4.tcp_sack\t1", "sysctl --quiet --write net.ipv4.tcp_sack=1"),
+        ("link\teth0\tdown", "link\teth0\tup", "ip link set dev eth0 up"),
+        ("", "address\t10.0.0.1/24\teth0", "ip address add 10.0.0.1/24 dev eth0"),
+        ("", "capability\t/usr/bin/ping\t01000002", "os.setxattr"),
+        ("special\t/etc/x\t666 root root", "special\t/etc/x\t4755 root root", "chmod 4755 /etc/x"),
+        ("mount\t/tmp\trw,nosuid", "mount\t/tmp\trw,nosuid,nodev,noexec", "mount -o remount,bind,rw,nosuid,nodev,noexec /tmp"),
+    ],
+)  # fmt: skip
+def test_what_was_changed_by_hand_goes_back_to_what_it_was(new: str, old: str, repair: str) -> None:
+    (finding,) = findings(seen(appeared=(new,) if new else (), vanished=(old,)))
+    assert repair in finding.repair
+    assert finding.consequence
+
+
+@pytest.mark.parametrize("fault", ["locked\t/etc/hosts\timmutable", "acl\t/etc/hosts\t"])
+def test_what_keeps_a_file_from_being_replaced_goes_first(fault: str) -> None:
+    stray = "file\t/etc/cron.d/evil\tabc"
+    first, _ = findings(seen(appeared=(stray,), faults=(fault,)))
+    assert "observe release /etc/hosts" in first.repair
 
 
 def test_no_repair_deletes_data() -> None:

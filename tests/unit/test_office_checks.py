@@ -57,6 +57,30 @@ def unknown_zone(data: Data) -> None:
     data["hosts"]["mta"]["addresses"]["cor"] = data["hosts"]["mta"]["addresses"].pop("core")
 
 
+def collector_out_of_reach(data: Data) -> None:
+    data["logs"]["addresses"] = ["10.77.0.54"]  # the store is not in that zone
+
+
+def collector_without_a_name(data: Data) -> None:
+    del data["logs"]["collector"]
+
+
+def local_file_by_wildcard(data: Data) -> None:
+    data["hosts"]["mta"]["local"] = ["/etc/nginx/*.conf"]
+
+
+def local_file_of_outposts(data: Data) -> None:
+    data["hosts"]["mta"]["local"] = ["/etc/outpost/tls/host.key"]
+
+
+def local_everything(data: Data) -> None:
+    data["hosts"]["mta"]["local"] = ["/usr/local/"]
+
+
+def local_file_nobody_looks_at(data: Data) -> None:
+    data["hosts"]["mta"]["local"] = ["/var/cache/x"]
+
+
 def no_way_to_the_authority(data: Data) -> None:
     del data["acme"]["proxy"]
 
@@ -287,6 +311,12 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (shared_machine, "hosts.webmail.addresses.lan", "two roles would share one machine", "own address"),
     (no_zone, "hosts.mta.addresses", "no zone", "wan"),
     (unknown_zone, "hosts.mta.addresses.cor", "no such zone", "did you mean core"),
+    (collector_out_of_reach, "logs.addresses", "store is in none of their zones", "management zone"),
+    (collector_without_a_name, "logs.addresses", "without a name", "logs.collector"),
+    (local_file_by_wildcard, "hosts.mta.local[0]", "full path", "without wildcards"),
+    (local_file_of_outposts, "hosts.mta.local[0]", "Outpost's own place", "beside the daemon"),
+    (local_everything, "hosts.mta.local[0]", "no change by hand", "a directory of their own"),
+    (local_file_nobody_looks_at, "hosts.mta.local[0]", "not looked at", "local files stand below"),
     (no_way_to_the_authority, "hosts.store.certificates", "cannot ask the authority", "acme.proxy"),
     (
         no_provided_certificate,

@@ -355,6 +355,33 @@ def report(
 
 
 @app.command(
+    epilog="Example: `./outpost judge lab --only ssh-audit --record`. Exit code 0: all that is left has a reason, 1: not so."
+)
+def judge(
+    office: OfficeArgument,
+    name: NameOption = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="TOOL", help="ssh-audit, lynis, testssl or sslyze; may be repeated."),
+    ] = None,
+    record: Annotated[
+        bool,
+        typer.Option("--record", help="Keep the results in controls/judged.json, for the documentation."),
+    ] = False,
+    via: ViaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask others' tools: ssh-audit, lynis, testssl.sh, sslyze; each finding has a reason or is an error."""
+    from outpost.cli.judge import judge_office
+    from outpost.errors import OutpostError
+    from outpost.judges import TOOLS
+
+    if unknown := sorted(set(only or ()) - set(TOOLS)):
+        raise OutpostError(f"{', '.join(unknown)}: no such tool", f"one of {', '.join(TOOLS)}")
+    raise typer.Exit(judge_office(office, name, tuple(only or ()), via, record=record, as_json=as_json))
+
+
+@app.command(
     epilog="Examples: `./outpost attack lab --list`, `./outpost attack lab --only 2g --only REL --transcript`. Exit code 0: "
     "withstood, 1: breached."
 )

@@ -98,7 +98,7 @@ def enable(
     _change(office, name, via, edit, roles=("store",))
 
 
-@user.command("remove", epilog="Example: `./outpost user remove po erin`. The mailbox stays on the store.")
+@user.command("remove", epilog="Example: `./outpost user remove po erin`. The mail is put away on the store.")
 def remove(
     office: OfficeArgument,
     address: AddressArgument,
@@ -106,7 +106,7 @@ def remove(
     via: ViaOption = None,
     apply: ApplyOption = True,
 ) -> None:
-    """Take a user out of the office and of its lists; new mail is refused, the mailbox stays on the store."""
+    """Take a user out of the office and of its lists; new mail is refused, their mail is put away on the store."""
 
     def edit(roster: Roster, at: Callable[[str], str]) -> None:
         roster.remove("users", at(address))

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
+OBSERVER = "/usr/local/lib/outpost/observe"
 ASIDE = "/var/lib/outpost/removed"
 COPIES = "/var/lib/outpost/known-files"
 
-EARLY = ("file", "conffile", "unit")
+EARLY = ("locked", "acl", "file", "conffile", "unit", "hold", "diversion", "override", "program")
 """Kinds repaired before the roles: a stray file or a mask would make a daemon's own check fail."""
 
 
@@ -107,12 +109,17 @@ def findings(
         found.extend(_state(kind, thing, new, old, packages=packages))
     for line in sorted(seen.faults, key=lambda line: _order((line.split("\t")[0], line))):
         found.extend(_fault(line, units))
-    return tuple(_merged(found))
+    return tuple(sorted(_merged(found), key=_place))
+
+
+def _place(finding: Finding) -> int:
+    return min(_order((fact.split("\t")[0], ""))[0] for fact in finding.facts)
 
 
 ORDER = (
-    "file", "conffile", "unit", "running", "failed", "package", "account", "member", "group", "mode", "mount", "hostname",
-    "sysctl", "table", "rules", "filter", "listener", "stale", "effective",
+    "locked", "acl", "file", "conffile", "unit", "running", "failed", "hold", "diversion", "override", "program", "package",
+    "account", "member", "group", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module",
+    "link", "address", "route", "rule", "neighbour", "table", "rules", "filter", "listener", "stale", "effective",
 )  # fmt: skip
 
 
@@ -134,7 +141,7 @@ def _strange_anyway(key: tuple[str, str], values: tuple[str, ...]) -> bool:
     if kind == "account":
         uid = int(values[0].split(":")[0])
         return uid == 0 or uid >= 1000
-    return kind == "table"
+    return kind in ("table", "address", "route", "rule", "neighbour", "manager")
 
 
 def _facts(kind: str, thing: str, values: Iterable[str]) -> frozenset[str]:
@@ -201,8 +208,11 @@ def _state(
         yield Finding(
             kind, thing, "mounted otherwise" if new else "not mounted",
             "programs may be put and run where only data belongs", ("VIR-05",),
-            f"mount -o remount,{old[0]} {quoted}", _lines(new, old), facts,
+            f"! systemctl is-enabled --quiet {MOUNTS} 2>/dev/null || systemctl restart {MOUNTS}; "
+            f"mount -o remount,bind,{old[0]} {quoted}", _lines(new, old), facts,
         )  # fmt: skip
+    elif kind in _SMALL:
+        yield from _SMALL[kind](thing, new, old, facts)
     elif kind == "table" and new:
         yield Finding(
             "packet filter", f"table {thing}", "added by hand",
@@ -223,23 +233,174 @@ def _state(
         )  # fmt: skip
 
 
+MOUNTS = "outpost-mounts.service"
+
+
+def _packaging(
+    kind: str, thing: str, new: tuple[str, ...], _old: tuple[str, ...], facts: frozenset[str]
+) -> Iterator[Finding]:
+    """What somebody told dpkg to do otherwise."""
+    quoted = shlex.quote(thing)
+    if kind == "hold" and new:
+        yield Finding(
+            "package", thing, "put on hold by hand", "security upgrades pass it by", ("SYS-06",),
+            f"apt-mark unhold {quoted} >/dev/null", facts=facts,
+        )  # fmt: skip
+    elif kind == "diversion" and new:
+        yield Finding(
+            "package", thing, f"diverted by hand {new[0]}", "upgrades of its package go past it", ("SYS-06", "SYS-08"),
+            f"dpkg-divert --quiet --rename --remove {quoted} || dpkg-divert --quiet --no-rename --remove {quoted}", facts=facts,
+        )  # fmt: skip
+    elif kind == "override" and new:
+        yield Finding(
+            "package", thing, f"owner and mode overridden by hand ({new[0]})", "upgrades set them again", ("SYS-08",),
+            f"dpkg-statoverride --quiet --remove {quoted}", facts=facts,
+        )  # fmt: skip
+    elif kind == "program" and new:
+        yield Finding(
+            "file", thing, "a package's program, removed by hand" if new[0] == "missing" else "a package's program, changed by hand",
+            "what runs under its name is not what Debian signed", ("SYS-08",), _from_package(thing), facts=facts,
+        )  # fmt: skip
+
+
+def _privileges(
+    kind: str, thing: str, new: tuple[str, ...], old: tuple[str, ...], facts: frozenset[str]
+) -> Iterator[Finding]:
+    """Rights that a file has by itself."""
+    quoted = shlex.quote(thing)
+    if kind == "special" and new:
+        mode, owner, group = (old or new)[0].split(" ")
+        calm = (
+            f"chown {owner}:{group} {quoted} && chmod {mode} {quoted}" if old else f"chmod ug-s,o-w {quoted}"
+        )
+        yield Finding(
+            "file", thing, f"has got mode {new[0].partition(' ')[0]} by hand",
+            "whoever starts it has its owner's rights" if int(new[0].partition(" ")[0], 8) & 0o6000 else "anybody may write it",
+            ("SYS-09",), f"! [ -e {quoted} ] || {{ {calm}; }}", _lines(new, old), facts,
+        )  # fmt: skip
+    elif kind == "special":
+        mode, owner, group = old[0].split(" ")
+        yield Finding(
+            "file", thing, "has lost its mode by hand, or is gone", "what needs it does not work", ("SYS-09",),
+            f"! [ -e {quoted} ] || {{ chown {owner}:{group} {quoted} && chmod {mode} {quoted}; }}", _lines(new, old), facts,
+        )  # fmt: skip
+    elif kind == "capability":
+        repair = (
+            "os.removexattr(path, name)" if not old else f"os.setxattr(path, name, bytes.fromhex('{old[0]}'))"
+        )
+        yield Finding(
+            "file", thing, "has got capabilities by hand" if new else "has lost its capabilities by hand",
+            "whoever starts it has some of root's rights" if new else "what needs it does not work", ("SYS-09",),
+            f"! [ -e {quoted} ] || python3 -c \"import os, sys; path, name = sys.argv[1], 'security.capability'; {repair}\" {quoted}",
+            _lines(new, old), facts,
+        )  # fmt: skip
+
+
+def _in_force(
+    kind: str, thing: str, new: tuple[str, ...], old: tuple[str, ...], facts: frozenset[str]
+) -> Iterator[Finding]:
+    """What the kernel and systemd do otherwise than after the last apply."""
+    if kind == "setting" and new and old:
+        yield Finding(
+            "kernel setting", thing, "changed in the running kernel", "the host behaves otherwise until the next boot", ("SYS-02",),
+            f"sysctl --quiet --write {shlex.quote(f'{thing}={old[0]}')}", _lines(new, old), facts,
+        )  # fmt: skip
+    elif kind == "manager":
+        word = shlex.quote(f"{thing}={old[0]}") if old else shlex.quote(thing)
+        yield Finding(
+            "environment of daemons", thing, "set by hand" if new else "taken out by hand",
+            "every daemon that starts from now on gets it", ("SYS-08",),
+            f"systemctl {'set' if old else 'unset'}-environment {word}", _lines(new, old), facts,
+        )  # fmt: skip
+
+
+def _network(
+    kind: str, thing: str, new: tuple[str, ...], old: tuple[str, ...], facts: frozenset[str]
+) -> Iterator[Finding]:
+    """Interfaces, addresses and routes that came or went by hand."""
+    repair = _network_repair(kind, thing, new, old)
+    if repair is None:
+        return
+    cause = "changed by hand" if new and old else "added by hand" if new else "taken away by hand"
+    consequence = (
+        "traffic goes where no flow was meant to lead"
+        if new and not old
+        else "what the office sends does not arrive"
+    )
+    yield Finding(f"network {kind}", thing, cause, consequence, ("NET-02",), repair, _lines(new, old), facts)
+
+
+def _network_repair(kind: str, thing: str, new: tuple[str, ...], old: tuple[str, ...]) -> str | None:
+    """The ip(8) command; None where there is nothing to repair (interfaces that have other names since a boot)."""
+    family, _, rest = thing.partition(" ")
+    if kind == "link":
+        if new and not old:
+            name = shlex.quote(thing)  # the other end of a pair goes with the first
+            return f"! ip link show dev {name} >/dev/null 2>&1 || ip link delete dev {name} || ip link set dev {name} down"
+        return f"ip link set dev {shlex.quote(thing)} {old[0].partition(' ')[0]}" if new else ""
+    if kind in ("address", "route") and new and old:
+        return None
+    if kind == "address":
+        verb, device = ("delete", new[0]) if new else ("add", old[0])
+        return f"ip address {verb} {shlex.quote(thing)} dev {shlex.quote(device)}"
+    if kind == "route":
+        verb, device = ("delete", new[0]) if new else ("add", old[0])
+        return f"ip -{family} route {verb} {rest}" + (f" dev {shlex.quote(device)}" if device else "")
+    if kind == "rule":
+        priority, _, selector = rest.partition(" ")
+        return f"ip -{family} rule {'delete' if new else 'add'} {selector} priority {priority}"
+    if new:
+        return f"ip neighbour delete {shlex.quote(thing)} dev {shlex.quote(new[0].rpartition(' ')[2])}"
+    address, _, device = old[0].partition(" ")
+    return f"ip neighbour replace {shlex.quote(thing)} lladdr {shlex.quote(address)} dev {shlex.quote(device)} nud permanent"
+
+
+_Small = Callable[[str, tuple[str, ...], tuple[str, ...], frozenset[str]], Iterator[Finding]]
+_SMALL: dict[str, _Small] = {
+    kind: partial(family, kind)
+    for family, kinds in (
+        (_packaging, ("hold", "diversion", "override", "program")),
+        (_privileges, ("special", "capability")),
+        (_in_force, ("setting", "manager")),
+        (_network, ("link", "address", "route", "rule", "neighbour")),
+    )
+    for kind in kinds
+}
+
+
 def _file(thing: str, new: tuple[str, ...], old: tuple[str, ...], facts: frozenset[str]) -> Finding:
     quoted = shlex.quote(thing)
     copy = shlex.quote(f"{COPIES}{thing}")
-    reload = _reload_for(thing)
+    reload = reload_for(thing)
+    free = f"{OBSERVER} release {quoted}; "
+    if old and old[0].startswith("link to "):
+        return Finding(
+            "file", thing, "points elsewhere by hand" if new else "removed by hand",
+            "what is called by its name is something else", ("SYS-08",), f"{free}{_linked(thing, old[0].removeprefix('link to '))}{reload}",
+            _lines(new, old), facts,
+        )  # fmt: skip
     if old:
         return Finding(
             "file", thing, "edited by hand" if new else "removed by hand",
             "it is the platform's, and the office's daemons or administrators depend on it", ("SYS-08",),
-            f"[ ! -e {copy} ] || {{ mkdir -p \"$(dirname {quoted})\"; cp --archive {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}",
+            f"{free}[ ! -e {copy} ] || {{ mkdir -p \"$(dirname {quoted})\"; cp --archive {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}",
             facts=facts,
         )  # fmt: skip
     return Finding(
         "file", thing, "put there by hand; neither a role nor a package has it",
         _meaning(thing), ("SYS-08",),
-        f"{_stop_first(thing)}mkdir -p -m 0700 {ASIDE} && mkdir -p \"{ASIDE}$(dirname {quoted})\" && mv -f --backup=numbered {quoted} {ASIDE}{quoted}{reload}",
+        f"{free}{_stop_first(thing)}mkdir -p -m 0700 {ASIDE} && mkdir -p \"{ASIDE}$(dirname {quoted})\" && mv -f --backup=numbered {quoted} {ASIDE}{quoted}{reload}",
         facts=facts,
     )  # fmt: skip
+
+
+def _linked(path: str, target: str) -> str:
+    """A symbolic link as it was; of an alternative, with its choice."""
+    name = path.removeprefix("/etc/alternatives/")
+    chosen = (
+        f"update-alternatives --auto {shlex.quote(name)} >/dev/null 2>&1 || true; " if name != path else ""
+    )
+    return f"{chosen}ln -sfnT {shlex.quote(target)} {shlex.quote(path)}"
 
 
 MEANINGS = (
@@ -274,6 +435,7 @@ RELOADS = (
     (r"/etc/chrony/", "chrony.service"),
     (r"/etc/ssh/", "ssh.service"),
     (r"/etc/systemd/journald", "systemd-journald.service"),
+    (r"/etc/rsyslog", "rsyslog.service"),
 )
 
 
@@ -290,7 +452,8 @@ def _stop_first(path: str) -> str:
     return f"systemctl disable --now --quiet {shlex.quote(match[1])} 2>/dev/null || true; " if match else ""
 
 
-def _reload_for(path: str) -> str:
+def reload_for(path: str) -> str:
+    """Shell, behind another command, that makes the daemon of a file that came or went read its files again."""
     if match := re.match(
         r"/(?:etc|run)/systemd/system(?:\.control)?/([^/]+\.(?:service|socket|timer))(?:\.d/)?", path
     ):
@@ -304,6 +467,13 @@ def _reload_for(path: str) -> str:
         )
     unit = next((unit for pattern, unit in RELOADS if path.startswith(pattern)), "")
     return f"; systemctl try-reload-or-restart {unit} || true" if unit else ""
+
+
+def unit_reading(path: str) -> str:
+    """The unit whose daemon reads a file, or whose drop-in it is; empty where none is known."""
+    if match := re.match(r"/(?:etc|run)/systemd/system/([^/]+\.(?:service|socket|timer))(?:\.d/|$)", path):
+        return match[1]
+    return next((unit for pattern, unit in RELOADS if path.startswith(pattern)), "")
 
 
 def _unit(thing: str, new: tuple[str, ...], old: tuple[str, ...], facts: frozenset[str]) -> Iterator[Finding]:
@@ -389,7 +559,22 @@ def _fault(line: str, units: frozenset[str]) -> Iterator[Finding]:
     kind, thing, value = line.split("\t", 2)
     facts = frozenset((line,))
     quoted = shlex.quote(thing)
-    if kind == "failed":
+    if kind == "locked":
+        yield Finding(
+            "file", thing, f"made {value} by hand", "no apply can replace what is there", ("SYS-08",),
+            f"{OBSERVER} release {quoted}", facts=facts,
+        )  # fmt: skip
+    elif kind == "acl":
+        yield Finding(
+            "file", thing, "an access list put on it by hand", "others may read or write it than its mode says", ("SYS-09",),
+            f"{OBSERVER} release {quoted}", facts=facts,
+        )  # fmt: skip
+    elif kind == "module":
+        yield Finding(
+            "kernel module", thing, "loaded by hand, though it is barred", "it is more of the kernel to break into", ("SYS-02",),
+            f"modprobe --remove {quoted} || rmmod {quoted}", facts=facts,
+        )  # fmt: skip
+    elif kind == "failed":
         yield Finding(
             "unit", thing, "failed", "what it does for the host is not done", ("AVL-01",),
             f"systemctl reset-failed {quoted}; systemctl is-enabled --quiet {quoted} && systemctl restart {quoted} || true", facts=facts,
@@ -460,7 +645,7 @@ def _from_package(path: str) -> str:
         f'package=$(dpkg-query --search {quoted} | cut -d: -f1); aside=$(mktemp -d); cd "$aside"; chmod 0755 .; '
         'apt-get -qq -o APT::Sandbox::User=root download "$package=$(dpkg-query --show --showformat \'${Version}\' "$package")"; '
         f'mkdir -p -m 0700 {ASIDE}; mkdir -p "{ASIDE}$(dirname {quoted})"; [ ! -e {quoted} ] || cp --archive --backup=numbered {quoted} {ASIDE}{quoted}; '
-        f'dpkg-deb --fsys-tarfile ./*.deb | tar --extract --directory=/ .{quoted}; cd /; rm -rf "$aside"{_reload_for(path)}'
+        f'dpkg-deb --fsys-tarfile ./*.deb | tar --extract --directory=/ .{quoted}; cd /; rm -rf "$aside"{reload_for(path)}'
     )
 
 

@@ -2,7 +2,8 @@
 """Runs on the host: what is live and beside the declared files, compared with the state after the last apply.
 
 Installed by base as ``/usr/local/lib/outpost/observe``; only Python's own library. Without an argument it looks and
-prints one JSON object; ``remember`` makes the present state the known one, except for the facts on standard input.
+prints one JSON object; ``remember`` makes the present state the known one, except for the facts on standard input;
+``release`` takes away attributes and access lists that keep files from being replaced.
 
 A fact is a line ``kind TAB object TAB value``. Two sorts: *states* are compared with ``/var/lib/outpost/known``;
 *faults* are wrong whatever was before (a sysctl that differs from its file, a socket outside the role's contract).
@@ -15,6 +16,7 @@ import collections.abc
 import concurrent.futures
 import contextlib
 import datetime
+import fcntl
 import glob
 import grp
 import hashlib
@@ -25,8 +27,11 @@ import pwd
 import re
 import shutil
 import socket
+import stat
+import struct
 import subprocess
 import sys
+import typing
 
 STATE = pathlib.Path("/var/lib/outpost")
 KNOWN = STATE / "known"
@@ -34,22 +39,22 @@ APPLIED = STATE / "applied"
 CONTRACT = pathlib.Path("/etc/outpost/contract.json")
 
 WATCHED = (
-    "/etc/apt", "/etc/audit", "/etc/chrony", "/etc/clamav", "/etc/cron.d", "/etc/cron.daily", "/etc/cron.hourly",
-    "/etc/cron.monthly", "/etc/cron.weekly", "/etc/dovecot", "/etc/knot", "/etc/ld.so.conf.d", "/etc/modprobe.d",
-    "/etc/modules-load.d", "/etc/nftables.d", "/etc/nginx", "/etc/outpost", "/etc/pam.d", "/etc/php", "/etc/postfix",
-    "/etc/profile.d", "/etc/redis", "/etc/roundcube", "/etc/rspamd", "/etc/rsyslog.d", "/etc/security", "/etc/ssh",
-    "/etc/stunnel", "/etc/sudoers.d", "/etc/sysctl.d", "/etc/systemd", "/etc/tmpfiles.d", "/etc/udev/rules.d",
-    "/etc/unbound", "/root/.ssh", "/run/systemd/system", "/run/systemd/system.control", "/etc/systemd/system.control", "/usr/local/bin",
-    "/usr/local/lib", "/usr/local/sbin", "/usr/local/share/ca-certificates", "/var/spool/cron", "/etc/environment.d",
+    "/etc", "/root/.ssh", "/root/.config/systemd", "/run/systemd/system", "/run/systemd/system.control", "/run/systemd/user",
+    "/usr/local/bin", "/usr/local/etc", "/usr/local/lib", "/usr/local/libexec", "/usr/local/sbin",
+    "/usr/local/share/ca-certificates", "/var/spool/cron",
 )  # fmt: skip
-SINGLE = (
-    "/etc/ld.so.preload",
-    "/etc/rc.local",
-    "/etc/environment",
-    "/etc/crontab",
-    "/etc/hosts.allow",
-    "/etc/hosts.deny",
-)
+HOMES = (".ssh", ".config/systemd")
+SINGLE = tuple(
+    f"/root/{name}" for name in (".bashrc", ".bash_aliases", ".bash_login", ".bash_logout", ".bash_profile", ".profile", ".forward")
+)  # fmt: skip
+PROGRAMS = ("/usr/bin", "/usr/sbin", "/usr/libexec", "/usr/lib/systemd", "/usr/lib/*/security")
+"""Where packages' programs are, and what runs unasked; each must be the package's, and nobody else's may lie there."""
+PACKAGES_OWN = (
+    *PROGRAMS, "/usr/lib/binfmt.d", "/usr/lib/environment.d", "/usr/lib/modprobe.d", "/usr/lib/modules-load.d",
+    "/usr/lib/sysctl.d", "/usr/lib/sysusers.d", "/usr/lib/tmpfiles.d", "/usr/lib/udev/rules.d", "/usr/share/keyrings",
+    "/usr/share/pam-configs", "/usr/share/polkit-1",
+)  # fmt: skip
+"""Other places that only packages fill."""
 GUARDED = (
     "/etc", "/etc/group", "/etc/gshadow", "/etc/outpost/tls", "/etc/passwd", "/etc/shadow", "/etc/ssh",
     "/etc/ssh/ssh_host_ed25519_key", "/etc/sudoers", "/etc/sudoers.d", "/root", "/srv/mail", "/tmp", "/usr/local/bin",
@@ -58,6 +63,9 @@ GUARDED = (
 PASSING = re.compile(
     r"(^|/)(\.\S*\.swp|\S+\.outpost-new|\S+\.(db|lmdb|dpkg-\w+|ucf-\w+|cache|pyc))$|/unbound_\w+\.(key|pem)$"
     r"|^/run/systemd/system/(session-|user-|docker-|run-|outpost-)|/ssh_host_\w+_key(\.pub)?$|/\.placeholder$"
+    # what the system and its packages make themselves; accounts and authorities are looked at in their own right
+    r"|^/etc/(ssl/certs/|rc[0-6S]\.d/|init\.d/\.depend|mtab$|\.pwd\.lock$|\.updated$|machine-id$|adjtime$|mailcap$"
+    r"|ca-certificates\.conf$|(passwd|shadow|group|gshadow|subuid|subgid)-?$|udev/hwdb\.bin$)"
 )
 COMES_AND_GOES = re.compile(
     r"^(user@|user-runtime-dir@|session-|getty@|serial-getty@|run-|outpost-|apt-|systemd-(hostnamed|timedated|localed|"
@@ -66,6 +74,20 @@ COMES_AND_GOES = re.compile(
 )
 # Docker's own resolver in a container's network: its ports, and whether it is there at all, change with every start
 DOCKER_RESOLVER = re.compile(r"127\.0\.0\.11|^(table|chain|type nat hook) |^}?$|^#|jump DOCKER_")
+UNSTEADY = re.compile(
+    r"(_mem|_key|_secret|/flush|_count|_max|_entries|_orphans|_buckets|_available\w*|mtu|/tcp_child_ehash\w*)$"
+)
+"""Kernel settings that the kernel works out itself, or that nobody may read."""
+MACHINE_SETTINGS = (
+    "fs/protected_*", "fs/suid_dumpable", "kernel/core_pattern", "kernel/modprobe", "kernel/poweroff_cmd", "kernel/sysrq",
+    "kernel/unprivileged_*", "kernel/yama/*", "vm/overcommit_memory",
+)  # fmt: skip
+"""Those of the whole machine that open it: compared where the kernel is the host's own."""
+IMMUTABLE, APPEND_ONLY = 0x10, 0x20  # chattr(1): i and a
+GET_FLAGS, SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS of linux/fs.h, 64 bits
+ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
+LOCAL: list[str] = []
+"""Files that the office file leaves to this host; a path with a slash at its end is everything below it."""
 STANDING = ("running", "waiting", "listening")
 SENSITIVE = re.compile(
     r"(?i)(secret|passw|pass=|des_key|requirepass|masterauth|private|(?:\b|_)key\b|salt|nonce)"
@@ -210,9 +232,21 @@ def packages() -> list[str]:
                 automatic.add(match[1])
     found = []
     for block in pathlib.Path("/var/lib/dpkg/status").read_text(errors="replace").split("\n\n"):
-        name = re.match(r"Package: (\S+)\nStatus: (?:install|hold) ok ", block)
+        name = re.match(r"Package: (\S+)\nStatus: (install|hold) ok ", block)
         if name and name[1] not in automatic:
             found.append(f"package\t{name[1]}\t")
+        if name and name[2] == "hold":
+            found.append(f"hold\t{name[1]}\t")
+    with contextlib.suppress(OSError):
+        diverted = pathlib.Path("/var/lib/dpkg/diversions").read_text().splitlines()
+        found += [
+            f"diversion\t{path}\tto {to}, for {who}"
+            for path, to, who in zip(diverted[::3], diverted[1::3], diverted[2::3], strict=False)
+        ]
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/var/lib/dpkg/statoverride").read_text().splitlines():
+            owner, _, path = line.rpartition(" ")
+            found.append(f"override\t{path}\t{owner}")
     return found
 
 
@@ -265,7 +299,7 @@ def accounts() -> list[str]:
 def owned_by_packages() -> set[str]:
     return set(
         kept(
-            "owned",
+            "owned by packages",
             stamp((), _identity("/var/lib/dpkg/info"), _identity("/var/lib/dpkg/status")),
             listed_by_packages,
         )
@@ -274,30 +308,42 @@ def owned_by_packages() -> set[str]:
 
 def listed_by_packages() -> list[str]:
     owned: set[str] = set()
+    tops = ("/etc/", "/usr/local/", *(f"{place}/" for place in expanded(PACKAGES_OWN)))
     for listing in glob.iglob("/var/lib/dpkg/info/*.list"):
         for line in pathlib.Path(listing).read_text(errors="replace").splitlines():
-            if line.startswith(("/etc/", "/usr/local/")):
+            if line.startswith(("/bin/", "/sbin/", "/lib/")):
+                line = f"/usr{line}"  # lists of packages from before the directories became one
+            if line.startswith(tops):
                 owned.add(line)
     return sorted(owned)
+
+
+def expanded(places: tuple[str, ...]) -> list[str]:
+    return [found for place in places for found in (glob.glob(place) if "*" in place else [place])]
 
 
 def files(declared: set[str]) -> list[str]:
     """Files in directories that configure the host, which neither a package nor the office put there."""
     owned = owned_by_packages()
     seen = [path for path in SINGLE if os.path.lexists(path)]
-    for top in (*WATCHED, *glob.glob("/home/*/.ssh")):
+    homes = (found for name in HOMES for found in glob.glob(f"/home/*/{name}"))
+    for top in (*WATCHED, *homes, *expanded(PACKAGES_OWN)):
         for directory, inner, names in os.walk(top):
             links = [name for name in inner if os.path.islink(f"{directory}/{name}")]
             for name in (*names, *links):
                 path = f"{directory}/{name}"
-                if "/systemd/" in path and os.path.islink(path):
+                if "/systemd/" in path and os.path.islink(path) and not path.startswith("/usr/"):
                     continue  # what is enabled or masked; the units tell
                 seen.append(path)
     return [
-        f"file\t{path}\t{fingerprint(path)}"
+        f"{'local' if is_local(path) else 'file'}\t{path}\t{fingerprint(path)}"
         for path in dict.fromkeys(seen)
         if path not in declared and path not in owned and not PASSING.search(path)
     ]
+
+
+def is_local(path: str) -> bool:
+    return any(path == own or (own.endswith("/") and path.startswith(own)) for own in LOCAL)
 
 
 def fingerprint(path: str) -> str:
@@ -317,6 +363,8 @@ def conffiles(declared: set[str]) -> list[str]:
         if len(parts) != 2 or parts[0] in declared:
             continue
         path, wanted = parts
+        if is_local(path):
+            continue
         try:
             content = pathlib.Path(path).read_bytes()
         except OSError:
@@ -336,12 +384,197 @@ def modes() -> list[str]:
             found.append(f"mode\t{path}\t{status.st_mode & 0o7777:o} {owner} {group}")
     for line in said(
         "findmnt --raw --noheadings --output TARGET,OPTIONS /tmp; findmnt --raw --noheadings --output TARGET,OPTIONS /dev/shm; "
-        "findmnt --raw --noheadings --output TARGET,OPTIONS /var/tmp"
+        "findmnt --raw --noheadings --output TARGET,OPTIONS /var/tmp; findmnt --raw --noheadings --output TARGET,OPTIONS /srv/mail"
     ):
         target, options = line.split(" ", 1)
         kept = [word for word in options.split(",") if word in ("ro", "rw", "noexec", "nosuid", "nodev")]
         found.append(f"mount\t{target}\t{','.join(kept)}")
     return found
+
+
+def programs() -> list[str]:
+    """Packages' programs that are gone, or were changed since the last apply by others than a package."""
+    owned = owned_by_packages()
+    tops = tuple(f"{place}/" for place in expanded(PROGRAMS))
+    try:
+        since = KNOWN.stat().st_mtime
+    except OSError:
+        return []
+    found, suspects = [], {}
+    for path in owned:
+        if not path.startswith(tops):
+            continue
+        try:
+            status = os.lstat(path)
+        except OSError:
+            found.append(f"program\t{path}\tmissing")
+            continue
+        if status.st_ctime > since and stat.S_ISREG(status.st_mode):
+            suspects[path] = _identity(path)
+    if suspects:
+        mark = hashlib.sha256("\n".join(suspects.values()).encode()).hexdigest()
+        found += kept("programs", mark, lambda: [f"program\t{path}\tchanged" for path in differing(suspects)])
+    return found
+
+
+def differing(paths: collections.abc.Iterable[str]) -> list[str]:
+    """Those whose content is not what their package's list of checksums says."""
+    wanted: dict[str, set[str]] = collections.defaultdict(set)
+    for listing in glob.iglob("/var/lib/dpkg/info/*.md5sums"):
+        for line in pathlib.Path(listing).read_text(errors="replace").splitlines():
+            digest, _, name = line.partition("  ")
+            path = f"/{name}"
+            wanted[f"/usr{path}" if path.startswith(("/bin/", "/sbin/", "/lib/")) else path].add(digest)
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            digest = hashlib.md5(pathlib.Path(path).read_bytes(), usedforsecurity=False).hexdigest()
+            if wanted[path] and digest not in wanted[path]:
+                found.append(path)
+    return found
+
+
+def privileges() -> list[str]:
+    """Programs that run as somebody else, what the world may write, and programs with capabilities."""
+    pruned = " -o ".join(
+        f"-path {top}"
+        for top in ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/srv/mail", "/var/lib/docker")
+    )
+    wanted = r"-type f -perm /6000 -o -type f -perm -0002 -o -type d -perm -0002 ! -perm -1000"
+    found = [
+        f"special\t{path}\t{rest}"
+        for rest, _, path in (
+            line.partition("|")
+            for line in said(
+                f"find / -xdev \\( {pruned} \\) -prune -o \\( {wanted} \\) -printf '%m %u %g|%p\\n'"
+            )
+        )
+    ]
+    for top in (*expanded(PROGRAMS), "/usr/local", "/opt"):
+        for directory, _, names in os.walk(top):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    value = os.getxattr(f"{directory}/{name}", "security.capability", follow_symlinks=False)
+                    found.append(f"capability\t{directory}/{name}\t{value.hex()}")
+    return found
+
+
+def held(paths: set[str]) -> list[str]:
+    """Declared files, and directories on the way, that cannot be replaced, or that more may read than their mode says."""
+    found = []
+    places = {*paths, *(os.path.dirname(path) for path in paths), *GUARDED}
+    for path in sorted(places):
+        if path.startswith("/var/log") or not os.path.lexists(path) or os.path.islink(path):
+            continue
+        with contextlib.suppress(OSError):
+            flags = attributes(path)
+            names = [
+                name for name, bit in (("immutable", IMMUTABLE), ("append-only", APPEND_ONLY)) if flags & bit
+            ]
+            if names:
+                found.append(f"locked\t{path}\t{', '.join(names)}")
+        with contextlib.suppress(OSError):
+            if set(ACCESS_LISTS) & set(os.listxattr(path)):
+                found.append(f"acl\t{path}\t")
+    return found
+
+
+def attributes(path: str, wanted: int | None = None) -> int:
+    """Attributes of a file on disk (chattr(1)), set first where they are given."""
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    try:
+        if wanted is not None:
+            fcntl.ioctl(opened, SET_FLAGS, struct.pack("l", wanted))
+        return int(struct.unpack("l", fcntl.ioctl(opened, GET_FLAGS, struct.pack("l", 0)))[0])
+    finally:
+        os.close(opened)
+
+
+def release(paths: list[str]) -> None:
+    """Take away what keeps files and their directories from being replaced, and access lists."""
+    for path in dict.fromkeys([*(os.path.dirname(path) for path in paths), *paths]):
+        with contextlib.suppress(OSError):
+            flags = attributes(path)
+            if flags & (IMMUTABLE | APPEND_ONLY):
+                attributes(path, flags & ~(IMMUTABLE | APPEND_ONLY))
+        for name in ACCESS_LISTS if path in paths else ():
+            with contextlib.suppress(OSError):
+                os.removexattr(path, name)
+
+
+def network() -> list[str]:
+    """Interfaces, addresses and routes that somebody gave the host; what it learns or works out itself apart."""
+    found = []
+    for entry in told("ip -json -details address"):
+        name = entry["ifname"]
+        if name == "lo":
+            continue
+        kind = entry.get("linkinfo", {}).get("info_kind", "")
+        found.append(f"link\t{name}\t{'up' if 'UP' in entry.get('flags', ()) else 'down'} {kind}".rstrip())
+        for each in entry.get("addr_info", ()):
+            if each.get("scope") == "global" and not each.get("dynamic") and not each.get("temporary"):
+                found.append(f"address\t{each['local']}/{each['prefixlen']}\t{name}")
+    for family in ("4", "6"):
+        for entry in told(f"ip -json -{family} route"):
+            if entry.get("protocol") in ("kernel", "ra", "dhcp", "redirect") or entry.get(
+                "dst", ""
+            ).startswith("fe80:"):
+                continue
+            words = [entry.get("type", "unicast"), entry["dst"]]
+            words += ["via", entry["gateway"]] if "gateway" in entry else []
+            words += ["metric", str(entry["metric"])] if "metric" in entry else []
+            found.append(f"route\t{family} {' '.join(words)}\t{entry.get('dev', '')}")
+        found += [
+            f"rule\t{family} {' '.join(line.replace(':', ' ', 1).split())}\t"
+            for line in said(f"ip -{family} rule")
+        ]
+        for entry in told(f"ip -json -{family} neighbour show nud permanent"):
+            found.append(f"neighbour\t{entry['dst']}\t{entry.get('lladdr', '')} {entry['dev']}")
+    return found
+
+
+def told(command: str) -> list[dict[str, typing.Any]]:
+    with contextlib.suppress(ValueError):
+        answer = json.loads("\n".join(said(command)) or "[]")
+        return [entry for entry in answer if entry]
+    return []
+
+
+def settings_in_force(contract: dict[str, object]) -> list[str]:
+    """Kernel settings that no file of the office names; those are compared with the file."""
+    places = ["net/ipv4/*", "net/ipv4/conf/all/*", "net/ipv4/conf/default/*", "net/ipv6/*", "net/ipv6/conf/all/*",
+              "net/ipv6/conf/default/*", "net/core/*", *(MACHINE_SETTINGS if contract.get("kernel") else ())]  # fmt: skip
+    declared = set(wanted_settings())
+    found = []
+    for path in (path for place in places for path in glob.iglob(f"/proc/sys/{place}")):
+        if path in declared or UNSTEADY.search(path) or not os.path.isfile(path):
+            continue
+        with contextlib.suppress(OSError):
+            value = " ".join(pathlib.Path(path).read_text().split())
+            found.append(f"setting\t{path.removeprefix('/proc/sys/').replace('/', '.')}\t{value}")
+    return found
+
+
+def manager() -> list[str]:
+    """What systemd hands to every daemon; its language comes with the boot."""
+    return [
+        f"manager\t{name}\t{value}"
+        for name, _, value in (line.partition("=") for line in said("systemctl show-environment"))
+        if not name.startswith(("LANG", "LC_"))
+    ]
+
+
+def modules(contract: dict[str, object]) -> list[str]:
+    """Kernel modules that are barred and loaded all the same, where the kernel is the host's own."""
+    if not contract.get("kernel"):
+        return []
+    barred: set[str] = set()
+    for path in glob.iglob("/etc/modprobe.d/*.conf"):
+        barred.update(re.findall(r"^install (\S+) /bin/false$", pathlib.Path(path).read_text(), re.MULTILINE))
+    loaded = {
+        line.split()[0].replace("_", "-") for line in pathlib.Path("/proc/modules").read_text().splitlines()
+    }
+    return [f"module\t{name}\t" for name in sorted(loaded & {name.replace("_", "-") for name in barred})]
 
 
 def packet_filter() -> tuple[list[str], list[str]]:
@@ -375,21 +608,26 @@ def packet_filter() -> tuple[list[str], list[str]]:
     return states, strange
 
 
-def kernel() -> list[str]:
-    """Live settings that differ from the declared file."""
-    found = []
+def wanted_settings() -> dict[str, str]:
+    """Path below /proc/sys to the value in the declared file."""
     wanted: dict[str, str] = {}
     try:
         text = pathlib.Path("/etc/sysctl.d/90-outpost.conf").read_text()
     except OSError:
-        return []
+        return {}
     for line in text.splitlines():
         key, equals, value = line.partition("=")
         if not equals or line.startswith(("#", ";")):
             continue
         for path in glob.glob("/proc/sys/" + key.strip().lstrip("-").replace(".", "/")):
             wanted[path] = " ".join(value.split())
-    for path, value in wanted.items():
+    return wanted
+
+
+def kernel() -> list[str]:
+    """Live settings that differ from the declared file."""
+    found = []
+    for path, value in wanted_settings().items():
         with contextlib.suppress(OSError):
             live = " ".join(pathlib.Path(path).read_text().split())
             if live != value:
@@ -544,10 +782,13 @@ def look() -> tuple[list[str], list[str]]:
         states = [
             pool.submit(packages), pool.submit(units, listed_units), pool.submit(accounts), pool.submit(files, declared),
             pool.submit(conffiles, declared), pool.submit(modes), pool.submit(effective, declared_units),
+            pool.submit(programs), pool.submit(privileges), pool.submit(network), pool.submit(settings_in_force, contract),
+            pool.submit(manager),
         ]  # fmt: skip
         faults = [
             pool.submit(troubled_units, listed_units), pool.submit(kernel), pool.submit(listeners, contract),
             pool.submit(stale, declared_units, declared), pool.submit(name_and_clock, contract),
+            pool.submit(held, declared), pool.submit(modules, contract),
         ]  # fmt: skip
     tables, rules = filters.result()
     facts = sorted({*tables, *(line for future in states for line in future.result())})
@@ -601,10 +842,14 @@ def keep_copies(keep: set[str]) -> None:
 
 
 def main() -> None:
-    """Look, or remember."""
+    """Look, remember, or let go of what somebody has locked."""
+    if sys.argv[1:2] == ["release"]:
+        release(sys.argv[2:])
+        return
+    LOCAL.extend(sys.argv[2:])
     states, faults = look()
     before = known()
-    if sys.argv[1:] == ["remember"]:
+    if sys.argv[1:2] == ["remember"]:
         strange = set(sys.stdin.read().splitlines())
         keep = (set(states) - strange) | (strange & (before or set()))
         STATE.mkdir(mode=0o700, exist_ok=True)

@@ -29,6 +29,7 @@ PARENT = {
     "exim": "world",
     "acme": "world",
     "vault": "base",
+    "collector": "base",
 }
 LABEL = "outpost.image"
 

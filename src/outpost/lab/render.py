@@ -70,6 +70,7 @@ class OfficeSeen:
         client_senders: The same in the client's network.
         main_cf: What `outpost peer` prints for this machine's Postfix.
         master_cf: The same for its services.
+        hosts: Its hosts' names, as their certificates have them.
     """
 
     domain: str
@@ -77,6 +78,7 @@ class OfficeSeen:
     port: int
     senders: tuple[str, ...]
     client_senders: tuple[str, ...]
+    hosts: tuple[str, ...]
     main_cf: str = ""
     master_cf: str = ""
 
@@ -102,7 +104,7 @@ def files(instance: Instance, machine: Machine) -> list[File]:
     if machine.office:
         return result
     result += _templates(instance, machine, machine.name) + trust(instance)
-    if machine.domain or machine.role == "acme":
+    if machine.domain or machine.role in ("acme", "collector"):
         key, certificate = credentials(instance, machine)
         # readable by the mail server's own account, whose number is not known here; it protects only the lab
         result += [
@@ -177,6 +179,7 @@ def _office(instance: Instance, machine: Machine) -> OfficeSeen:
         client_senders=tuple(str(item) for server in servers for item in server.in_zone("client")),
         main_cf=peers.main_cf(ends[0]) if ends else "",
         master_cf=peers.master_cf(ends[0]) if ends else "",
+        hosts=tuple(host.fqdn for host in office.hosts),
     )
 
 

@@ -58,7 +58,7 @@ def up(
             client = engine.ensure(install=install, note=lambda text: clock.note("Docker", text))
             _only_ours(client, name)
         with clock.step(IMAGES):
-            wanted = ("base", "postfix", "exim", "acme", "vault", "apt-cache")
+            wanted = ("base", "postfix", "exim", "acme", "collector", "vault", "apt-cache")
             images.build(client, wanted, install=install, note=lambda text: clock.note(IMAGES, text))
             aptcache.ensure(client, images.tag("apt-cache"))
         with clock.step(NETWORKS):

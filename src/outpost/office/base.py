@@ -117,6 +117,16 @@ class BaseView:
         return tuple(server for server in self.office.time.servers if self._may_reach(server, ports.NTP))
 
     @property
+    def collector(self) -> str:
+        """Where this host sends its logs: the first address that a flow leads to, else the collector's name."""
+        reached = (
+            address
+            for address in self.office.logs.addresses
+            if self._may_reach(address, self.office.logs.port)
+        )
+        return str(next(reached, self.office.logs.collector))
+
+    @property
     def ssh_addresses(self) -> tuple[IPAddress, ...]:
         """Where sshd listens: the host's management addresses."""
         return self.office.addresses_of_kind(self.me, "management")
@@ -247,6 +257,8 @@ _BY_ROLE: dict[Role, dict[str, CgroupLimit]] = {
         "php8.4-fpm.service": CgroupLimit("1G", 64),
     },
 }
+NOTHING_RUNS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 (the places themselves)
+"""Where everybody may write."""
 UNUSED_MODULES = (
     "cramfs", "dccp", "firewire-core", "freevxfs", "hfs", "hfsplus", "jffs2", "rds", "sctp", "tipc", "udf", "usb-storage",
 )  # fmt: skip

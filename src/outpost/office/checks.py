@@ -54,6 +54,8 @@ def schema_problem(detail: ErrorDetails) -> Problem:
         return Problem(field, value, "not one of the known values", f"choose one of {wanted}{guess}")
     if "IP address" in message or "IP network" in message:
         return Problem(field, value, message, f"write it like {_example(location)}")
+    if "full path" in message:
+        return Problem(field, value, message, f"write it like {_example(location)}, without wildcards")
     if "duration" in message:
         return Problem(field, value, message, "write it like 90s, 15m, 6h or 30d")
     if "domain name" in message or "host label" in message or "mailbox address" in message:
@@ -301,6 +303,29 @@ def _hosts_in_zones(office: Office) -> Iterator[Problem]:
                 )
                 continue
             yield from _addresses_fit(f"{field}.{zone_name}", addresses, zone.networks)
+
+
+LOCAL_PLACES = ("/etc/", "/usr/", "/root/", "/home/", "/var/spool/cron/", "/run/systemd/")
+OUTPOST_OWN = ("/etc/outpost/", "/usr/local/lib/outpost/")
+
+
+def _local_files(office: Office) -> Iterator[Problem]:
+    for host in office.hosts:
+        for index, path in enumerate(host.local):
+            field = f"hosts.{host.name}.local[{index}]"
+            if path.startswith(OUTPOST_OWN) or f"{path}/".startswith(OUTPOST_OWN):
+                yield Problem(field, path, "Outpost's own place", "put the file beside the daemon it is for")
+            elif not path.startswith(LOCAL_PLACES):
+                yield Problem(
+                    field, path, "not looked at there", f"local files stand below {', '.join(LOCAL_PLACES)}"
+                )
+            elif path in ("/etc/", "/usr/local/", "/root/"):
+                yield Problem(
+                    field,
+                    path,
+                    "so no change by hand would be seen any more",
+                    "name the files, or a directory of their own",
+                )
 
 
 def _placed(office: Office, host: Host) -> bool:
@@ -773,6 +798,34 @@ def _reachable_services(office: Office) -> Iterator[Problem]:
             )
 
 
+def _collector_reached(office: Office) -> Iterator[Problem]:
+    logs = office.logs
+    if logs.addresses and not logs.collector:
+        yield Problem(
+            "logs.addresses",
+            ", ".join(map(str, logs.addresses)),
+            "a collector without a name",
+            "give logs.collector, the name in its certificate",
+        )
+    if not logs.collector or not logs.addresses:
+        return
+    every = [network for zone in office.zones.values() for network in zone.networks]
+    for host in office.hosts:
+        if not _placed(office, host):
+            continue
+        own = [network for zone in host.addresses for network in office.zones[zone].networks]
+        if not any(
+            any(address in network for network in own) or not any(address in network for network in every)
+            for address in logs.addresses
+        ):
+            yield Problem(
+                "logs.addresses",
+                ", ".join(map(str, logs.addresses)),
+                f"{host.name} is in none of their zones",
+                f"add an address that {host.name} reaches; all hosts are in the management zone",
+            )
+
+
 def _reverse_zones(office: Office) -> Iterator[Problem]:
     for index, network in enumerate(office.dns.reverse):
         step, unit = (8, "an octet") if network.version == 4 else (4, "a nibble")
@@ -888,6 +941,7 @@ _RULES: tuple[tuple[_Rule, set[str]], ...] = (
     (_zones_apart, set()),
     (_zones_wanted, {"zones"}),
     (_hosts_in_zones, {"zones"}),
+    (_local_files, set()),
     (_addresses_unique, set()),
     (_roles_present, {"hosts"}),
     (_hosts_where_their_work_is, set()),
@@ -907,6 +961,7 @@ _RULES: tuple[tuple[_Rule, set[str]], ...] = (
     (_peer_loops, set()),
     (_limits_hold, {"limits"}),
     (_reachable_services, {"zones", "hosts"}),
+    (_collector_reached, {"zones", "hosts", "logs"}),
     (_reverse_zones, set()),
     (_rolls_fit, {"dns"}),
     (_backup_fits, {"hosts", "zones", "backup"}),

@@ -303,6 +303,9 @@ def _keeping(office: Office) -> Iterator[Flow]:
             server, port = str(office.backup.server), office.backup.port
             yield from _outside(office, host, (server,), "tcp", port, "backup at head office")
         yield from _outside(office, host, office.time.servers, "udp", ports.NTP, "the clock")
+        if office.logs.collector:
+            places = tuple(map(str, office.logs.addresses)) or (office.logs.collector,)
+            yield from _outside(office, host, places, "tcp", office.logs.port, "logs to head office")
         if office.archive.proxy:
             proxy = urlsplit(office.archive.proxy)
             yield from _outside(

@@ -24,6 +24,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field
 
+from outpost.office import ports
 from outpost.office.tls import INTERMEDIATE, LEVELS, TlsLevel, TlsProfile
 
 IPAddress = IPv4Address | IPv6Address
@@ -71,6 +72,18 @@ def _pattern(value: str) -> str:
         re.compile(value)
     except re.error as error:
         raise ValueError(f"not a regular expression: {error}") from None
+    return value
+
+
+def _host_path(value: str) -> str:
+    parts = value.removesuffix("/").split("/")
+    if (
+        parts[0]
+        or len(parts) < 3
+        or any(part in ("", ".", "..") for part in parts[1:])
+        or re.search(r"[\s*?'\"\\]", value)
+    ):
+        raise ValueError("not the full path of a file; a directory ends in a slash")
     return value
 
 
@@ -130,6 +143,7 @@ def _to_seconds(value: object) -> object:
 Fqdn = Annotated[str, AfterValidator(_fqdn)]
 HostLabel = Annotated[str, AfterValidator(_label)]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
+HostPath = Annotated[str, AfterValidator(_host_path)]
 Address = Annotated[IPAddress, BeforeValidator(_to_address)]
 Network = Annotated[IPNetwork, BeforeValidator(_to_network)]
 FilePort = Annotated[int, Field(ge=1, le=65535)]
@@ -191,6 +205,22 @@ class Host(Part):
         description="Where its public certificate comes from, if not from where `tls.certificates` says.",
         examples=["office"],
     )
+    local: tuple[HostPath, ...] = Field(
+        default=(),
+        description="Files of this host's own, written there by hand: no apply touches them, no plan reports them. A path that "
+        "ends in a slash is everything below it. systemd, sshd, sysctl and Rspamd read such files in their own directories; "
+        "nginx in `/etc/nginx/conf.d`; Unbound, chrony, Dovecot and Knot read those that are named here by full path and end in `.conf`. "
+        "Postfix has no such place: what it lacks belongs into this file.",
+        examples=[["/etc/nginx/conf.d/headers.conf", "/etc/systemd/system/knot.service.d/local.conf"]],
+    )
+
+    def keeps(self, path: str) -> bool:
+        """Whether a file is one of the host's own."""
+        return any(path == own or (own.endswith("/") and path.startswith(own)) for own in self.local)
+
+    def local_conf(self, directory: str) -> tuple[str, ...]:
+        """The host's own configuration files below a daemon's directory, for that daemon to read."""
+        return tuple(path for path in self.local if path.startswith(directory) and path.endswith(".conf"))
 
     @property
     def fqdn(self) -> str:
@@ -807,6 +837,31 @@ class Webmail(Part):
     )
 
 
+class Logs(Part):
+    """Where the hosts' logs go besides their own journals (`[logs]`)."""
+
+    collector: Fqdn | None = Field(
+        default=None,
+        description="Head office's collector, a RELP server with TLS (rsyslog's `imrelp`): the name that its certificate must "
+        "carry, from an authority that Debian or `tls.trusted_authorities` trusts. The hosts show theirs, which `outpost "
+        "secrets ca` lets it judge. Not given: logs stay on the hosts, where whoever breaks in can edit them.",
+        examples=["logs.example.com"],
+    )
+    addresses: tuple[Address, ...] = Field(
+        default=(),
+        description="Where it is; without them its name is looked up, and must be outside the office's networks. Each host "
+        "takes the first that a zone of its own leads to.",
+        examples=[["192.0.2.54", "2001:db8:0:4::54"]],
+    )
+    port: FilePort = Field(default=ports.SYSLOG_TLS, description="Its port.")
+    queue: ByteSize = Field(
+        default=ByteSize(512 * 1024**2),
+        description="Disk on each host for lines that wait while the line or the collector is down. A busy MTA of 40 people "
+        "writes 20 MB a day: three weeks. Behind a full queue the journal itself keeps what has not been read.",
+        examples=["512MiB"],
+    )
+
+
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
 
@@ -974,6 +1029,7 @@ class Office(Part):
     acme: Acme = Field(default=Acme(), description="The authority that issues them.")
     ssh: Ssh = Field(default=Ssh(), description="Administrators' access.")
     webmail: Webmail = Field(default=Webmail(), description="Webmail.")
+    logs: Logs = Field(default=Logs(), description="Where logs go.")
     maintenance: Maintenance = Field(default=Maintenance(), description="When hosts may be changed.")
     backup: Backup | None = Field(default=None, description="What is kept elsewhere; without it nothing is.")
     attack: Attack = Field(default=Attack(), description="Consent to attacks.")

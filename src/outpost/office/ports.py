@@ -15,6 +15,8 @@ SUBMISSIONS = 465
 """Message submission over implicit TLS (RFC 8314, section 3.3)."""
 IMAPS = 993
 MANAGESIEVE = 4190
+SYSLOG_TLS = 6514
+"""Where head office collects logs, unless the office file says another port (RFC 5425's, spoken as RELP)."""
 SUBMISSION_RELAY = 10465
 """The MTA's trusted listener: the store's submission proxy hands users' mail over with XCLIENT LOGIN."""
 ACCOUNTS = 10443

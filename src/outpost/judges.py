@@ -1,0 +1,361 @@
+"""What others' tools say of an office: ssh-audit, lynis, testssl.sh and sslyze, and our reasons for what is left.
+
+Nothing stays on a host: lynis is brought there, runs as it would from its package, and goes again. Strangers' and users' TLS
+ports are judged from the controller, so it must stand where they may be reached (the lab's does).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import tomllib
+import venv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from outpost.errors import OutpostError
+from outpost.office import Host, Office, ports
+from outpost.office.flows import inbound
+from outpost.remote import run_script, shell_command
+from outpost.target import ROOT, Target
+
+TOOLS = ("ssh-audit", "lynis", "testssl", "sslyze")
+RECORDED = ROOT / "controls" / "judged.json"
+REASONS = ROOT / "controls" / "opinions.toml"
+ENVIRONMENT = ROOT / ".lab" / "judges"
+REQUIREMENTS = ROOT / "tests" / "judges.txt"
+SSLYZE = ROOT / "tests" / "lab" / "judge_tls.py"
+POLICY = "Hardened Debian 13 (version 1)"
+LYNIS = (Path("/usr/sbin/lynis"), Path("/usr/share/lynis"), Path("/etc/lynis/default.prf"))
+STARTTLS = {
+    ports.SMTP: "smtp",
+    ports.MANAGESIEVE: "sieve",
+    ports.SUBMISSIONS: "",
+    ports.IMAPS: "",
+    ports.HTTPS: "",
+}
+"""Ports that strangers and users see, and the protocol that begins in clear."""
+PATIENCE = 1200.0  # seconds that a tool may take
+LIFTED = "postconf -e smtpd_client_event_limit_exceptions=static:all; postfix reload"
+"""The judge connects a hundred times from one address; that it would be turned away for that is proven elsewhere (DOS-01)."""
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What one tool says of one host.
+
+    Attributes:
+        what: What was looked at: a policy, a port.
+        findings: What it would have otherwise, by the tool's own ids or words.
+    """
+
+    tool: str
+    version: str
+    day: str
+    role: str
+    host: str
+    what: str
+    result: str
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Door:
+    """A TLS port as outsiders see it."""
+
+    host: Host
+    address: str
+    port: int
+    starttls: str
+
+
+def opinions(target: Target, office: Office, only: tuple[str, ...], via: str | None) -> Iterator[Opinion]:
+    """One after the other, as they come.
+
+    Raises:
+        OutpostError: A tool is missing, or a host cannot be reached.
+    """
+    judges: dict[str, Callable[[Target, Office, str | None], Iterator[Opinion]]] = {
+        "ssh-audit": _ssh_audit,
+        "lynis": _lynis,
+        "testssl": _testssl,
+        "sslyze": _sslyze,
+    }
+    for tool in only or TOOLS:
+        yield from judges[tool](target, office, via)
+
+
+def environment() -> Path:
+    """The Python that has ssh-audit and sslyze: sslyze pins libraries of its own. Made on first use.
+
+    Raises:
+        OutpostError: The package index does not answer.
+    """
+    python, done = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "done"
+    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    if done.exists() and done.read_text() == wanted:
+        return python
+    venv.create(ENVIRONMENT, clear=True, with_pip=True)
+    install = ["-m", "pip", "install", "--quiet", "--require-hashes", "--requirement", str(REQUIREMENTS)]
+    made = subprocess.run([str(python), *install], capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise OutpostError(
+            f"ssh-audit and sslyze cannot be fetched: {made.stderr.strip()[-200:]}",
+            "a way to the package index",
+        )
+    done.write_text(wanted)
+    return python
+
+
+def doors(office: Office) -> tuple[Door, ...]:
+    """Every TLS port that strangers or users see, once for each host."""
+    found: dict[tuple[str, int], Door] = {}
+    for host in office.hosts:
+        for flow in inbound(office, host):
+            if flow.port in STARTTLS and flow.source.host is None and flow.protocol == "tcp":
+                address = str(flow.destination.networks[0].network_address)
+                found.setdefault((host.name, flow.port), Door(host, address, flow.port, STARTTLS[flow.port]))
+    return tuple(found.values())
+
+
+def _ssh_audit(_target: Target, office: Office, _via: str | None) -> Iterator[Opinion]:
+    program = str(environment().with_name("ssh-audit"))
+    version = _version([program, "--help"], r"ssh-audit v([\d.]+)")
+    for host in office.hosts:
+        address = str(office.addresses_of_kind(host, "management")[0])
+        done = _run([program, "--policy", POLICY, "--no-colors", address])
+        failed = re.findall(r"^ +\* (.+)$", done.stdout, re.MULTILINE)
+        if not re.search(r"Result:\s+\S*\s*(Passed|Failed)", done.stdout):
+            raise OutpostError(
+                f"ssh-audit says nothing of {host.name}: {done.stdout.strip()[-200:]}",
+                "is port 22 reached from here?",
+            )
+        yield Opinion(
+            "ssh-audit",
+            version,
+            _today(),
+            host.role,
+            host.name,
+            POLICY,
+            "passed" if done.returncode == 0 else "failed",
+            tuple(failed),
+        )
+
+
+def _lynis(target: Target, office: Office, via: str | None) -> Iterator[Opinion]:
+    program, shared, profile = LYNIS
+    if not all(path.exists() for path in LYNIS):
+        raise OutpostError("lynis is not installed on this machine", "apt-get install lynis")
+    version = _version([str(program), "show", "version"], r"([\d.]+)")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.add(program, "lynis")
+        archive.add(profile, "default.prf")
+        for part in ("include", "db", "plugins"):
+            if (shared / part).exists():
+                archive.add(shared / part, part)
+    script = (
+        "set -eu; umask 077; d=$(mktemp -d /run/outpost-lynis.XXXXXX); trap 'rm -rf $d' EXIT; cd $d; "
+        f"base64 -d <<'END' | tar -xz --no-same-owner\n{base64.encodebytes(packed.getvalue()).decode()}END\n"
+        "sh ./lynis audit system --quick --quiet --no-colors --cronjob --profile $d/default.prf "
+        "--report-file $d/report --logfile $d/log >/dev/null 2>&1 </dev/null || true\n"
+        "grep -E '^(hardening_index|warning|suggestion)' $d/report\n"
+    )
+    for host in office.hosts:
+        done = subprocess.run(
+            shell_command(target, office, host, via),
+            input=script,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+        index = re.search(r"^hardening_index=(\d+)", done.stdout, re.MULTILINE)
+        if index is None:
+            raise OutpostError(
+                f"lynis says nothing of {host.name}: {done.stderr.strip()[-200:]}",
+                f"./outpost plan {target.name} --limit {host.name}",
+            )
+        ids = dict.fromkeys(
+            re.findall(r"^(?:warning|suggestion)\[\]=([A-Z]+-\d+)\|", done.stdout, re.MULTILINE)
+        )
+        yield Opinion(
+            "lynis", version, _today(), host.role, host.name, "audit system", f"index {index[1]}", tuple(ids)
+        )
+
+
+def _testssl(target: Target, office: Office, via: str | None) -> Iterator[Opinion]:
+    program = shutil.which("testssl") or shutil.which("testssl.sh")
+    if program is None:
+        raise OutpostError("testssl.sh is not installed on this machine", "apt-get install testssl.sh")
+    version = _version([program, "--version"], r"version ([\d.]+\d)")
+    with _unhurried(target, office, via):
+        for door in doors(office):
+            with tempfile.TemporaryDirectory() as directory:
+                file = Path(directory) / "said.json"
+                command = [
+                    program,
+                    "--quiet",
+                    "--color",
+                    "0",
+                    "--warnings",
+                    "off",
+                    "--ip",
+                    door.address,
+                    "--jsonfile",
+                    str(file),
+                ]
+                command += ["--starttls", door.starttls] if door.starttls else []
+                # A standard input that ends at once makes its injection test say nothing (seen).
+                with subprocess.Popen(["sleep", str(PATIENCE)], stdout=subprocess.PIPE) as open_input:
+                    _run([*command, f"{door.host.fqdn}:{door.port}"], stdin=open_input.stdout)
+                    open_input.kill()
+                said: list[dict[str, str]] = json.loads(file.read_text()) if file.exists() else []
+            if not any(entry["id"] == "overall_grade" for entry in said):
+                raise OutpostError(
+                    f"testssl says nothing of {door.host.name}:{door.port}", "is the port reached from here?"
+                )
+            grade = next(entry["finding"] for entry in said if entry["id"] == "overall_grade")
+            bad = {
+                entry["id"]: None
+                for entry in said
+                if entry["severity"] in ("LOW", "MEDIUM", "HIGH", "CRITICAL")
+            }
+            yield Opinion(
+                "testssl",
+                version,
+                _today(),
+                door.host.role,
+                door.host.name,
+                f"port {door.port}",
+                f"grade {grade}",
+                tuple(bad),
+            )
+
+
+def _sslyze(target: Target, office: Office, via: str | None) -> Iterator[Opinion]:
+    python = str(environment())
+    version = _version([python, "-m", "sslyze", "--help"], r"SSLyze version ([\d.]+)")
+    with _unhurried(target, office, via):
+        for door in doors(office):
+            if door.starttls == "sieve":
+                continue  # it does not speak it
+            command = [python, str(SSLYZE), door.address, str(door.port), door.host.fqdn]
+            done = _run([*command, *(["--starttls", door.starttls] if door.starttls else [])])
+            if done.returncode:
+                raise OutpostError(
+                    f"sslyze says nothing of {door.host.name}:{door.port}: {done.stderr.strip()[-200:]}",
+                    "is the port reached from here?",
+                )
+            left: dict[str, Any] = json.loads(done.stdout)
+            result = "Mozilla intermediate: " + ("passed" if not left else "failed")
+            yield Opinion(
+                "sslyze",
+                version,
+                _today(),
+                door.host.role,
+                door.host.name,
+                f"port {door.port}",
+                result,
+                tuple(left),
+            )
+
+
+@contextmanager
+def _unhurried(target: Target, office: Office, via: str | None) -> Iterator[None]:
+    """In the lab the limits on strangers' connections wait; elsewhere they hold, and a tool may be turned away."""
+    hosts = office.with_role("mta") if target.instance else ()
+    for host in hosts:
+        run_script(target, office, host, f"cp -p /etc/postfix/main.cf /root/judged.cf; {LIFTED}", via)
+    try:
+        yield
+    finally:
+        for host in hosts:
+            run_script(
+                target, office, host, "mv -f /root/judged.cf /etc/postfix/main.cf; postfix reload", via
+            )
+
+
+def _run(command: list[str], stdin: Any = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=PATIENCE, stdin=stdin, errors="replace"
+    )
+
+
+def _version(command: list[str], pattern: str) -> str:
+    done = _run(command)
+    found = re.search(pattern, done.stdout + done.stderr)
+    return found[1] if found else "?"
+
+
+def _today() -> str:
+    return f"{datetime.now(tz=UTC):%Y-%m-%d}"
+
+
+# What is kept, and told ----------------------------------------------------------------------------------------
+
+
+def record(new: list[Opinion], path: Path = RECORDED) -> None:
+    """Keep what was said, in the place of what the same tools said before."""
+    tools = {opinion.tool for opinion in new}
+    kept = [opinion for opinion in recorded(path) if opinion.tool not in tools]
+    told = [asdict(opinion) for opinion in sorted((*kept, *new), key=lambda each: TOOLS.index(each.tool))]
+    path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def recorded(path: Path = RECORDED) -> tuple[Opinion, ...]:
+    """What was kept."""
+    if not path.exists():
+        return ()
+    entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return tuple(Opinion(**entry | {"findings": tuple(entry["findings"])}) for entry in entries)
+
+
+def reasons(path: Path = REASONS) -> dict[str, dict[str, str]]:
+    """Tool to finding to why it stays."""
+    found: dict[str, dict[str, str]] = tomllib.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def unexplained(said: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> list[str]:
+    """Findings without a reason."""
+    return sorted(
+        {
+            f"{each.tool}: {finding}"
+            for each in said
+            for finding in each.findings
+            if finding not in known.get(each.tool, {})
+        }
+    )
+
+
+def table(said: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> str:
+    """The results as Markdown, a line for each tool and role, and what is left with its reason."""
+    rows: dict[tuple[str, str, str, str, str], list[Opinion]] = {}
+    for each in said:
+        rows.setdefault((each.tool, each.version, each.day, each.role, each.what), []).append(each)
+    lines = ["| Tool | Seen | Role | What | Result | Left |", "|---|---|---|---|---|---|"]
+    for (tool, version, day, role, what), same in rows.items():
+        results = ", ".join(dict.fromkeys(each.result for each in same))
+        left = len(dict.fromkeys(finding for each in same for finding in each.findings))
+        lines.append(f"| {tool} {version} | {day} | {role} | {what} | {results} | {left or 'nothing'} |")
+    left_of = {each.tool: None for each in said if each.findings}
+    for tool in left_of:
+        lines += ["", f"What {tool} would have otherwise, and why it stays:", ""]
+        findings = sorted({finding for each in said if each.tool == tool for finding in each.findings})
+        lines += [
+            f"- **{finding}**: {known.get(tool, {}).get(finding, 'not explained yet')}"
+            for finding in findings
+        ]
+    return "\n".join(lines) + "\n"

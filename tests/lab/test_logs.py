@@ -1,0 +1,137 @@
+"""Every line reaches head office, once, however the way there fails; and nobody else gets to read one."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from outpost.lab import keys
+from outpost.lab.instance import Instance
+from tests.lab.test_reapply import on
+
+LINES = 300
+SPOOL = "find /var/spool/rsyslog -name 'collector.*' -size +0 | wc -l"
+
+
+def say(lab: Instance, host: str, word: str, count: int = 1) -> list[str]:
+    """Write numbered lines into a host's journal."""
+    lines = [f"{word}-{number}." for number in range(count)]
+    on(lab, host, "\n".join(f"logger -t outpost-test {line}" for line in lines))
+    return lines
+
+
+def collected(lab: Instance, host: str, word: str) -> list[str]:
+    """What has come of them, in the order of coming."""
+    name = lab.office.host(host).fqdn
+    said = on(lab, "collector", f"grep -o '{word}-[0-9]*[.]' /var/log/hosts/{name}.log || true")
+    return said.split()
+
+
+def await_lines(lab: Instance, host: str, word: str, wanted: list[str], seconds: float = 90) -> list[str]:
+    """What has come once all have, or time is up."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = collected(lab, host, word)
+        if set(found) >= set(wanted) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.5)
+
+
+@pytest.fixture
+def collector(lab: Instance) -> Iterator[str]:
+    """Its machine; what a test stopped runs again."""
+    yield "collector"
+    on(lab, "collector", "systemctl restart rsyslog")
+
+
+@pytest.mark.parametrize("host", ["ns1", "ns2", "mta", "store", "webmail"])
+def test_what_a_host_writes_is_at_head_office_within_seconds(lab: Instance, host: str) -> None:
+    word = f"now{time.time_ns()}"
+    wanted = say(lab, host, word)
+    assert await_lines(lab, host, word, wanted, 30) == wanted
+
+
+def test_what_is_written_while_the_collector_is_away_arrives_once(lab: Instance, collector: str) -> None:
+    """It stops, lines wait, the host's own daemon is stopped and started over them, it comes back."""
+    word = f"cut{time.time_ns()}"
+    on(lab, collector, "systemctl stop rsyslog")
+    wanted = say(lab, "mta", word, LINES // 2)
+    deadline = time.monotonic() + 30
+    while (
+        on(lab, "mta", SPOOL).strip() == "0"
+    ):  # the queue goes to disk when its daemon ends, or holds a thousand lines
+        on(lab, "mta", "systemctl restart rsyslog")
+        assert time.monotonic() < deadline, "nothing waits on disk"
+    wanted += [line.replace(word, f"{word}b") for line in say(lab, "mta", f"{word}b", LINES // 2)]
+    on(lab, collector, "systemctl start rsyslog")
+    found = await_lines(lab, "mta", word, wanted[: LINES // 2]) + await_lines(
+        lab, "mta", f"{word}b", wanted[LINES // 2 :]
+    )
+    assert sorted(found) == sorted(wanted)
+
+
+@pytest.mark.slow
+def test_lines_under_way_when_the_line_breaks_are_not_lost(lab: Instance, collector: str) -> None:
+    """The collector is killed in the middle of a stream; what it had not acknowledged comes again."""
+    word = f"broken{time.time_ns()}"
+    with subprocess.Popen(
+        ["docker", "exec", lab.container_name("store"), "sh", "-c",
+         f"for n in $(seq 0 {LINES - 1}); do logger -t outpost-test {word}-$n.; done"],
+    ) as writing:  # fmt: skip
+        await_lines(lab, "store", word, [f"{word}-0."])  # the stream flows
+        on(lab, collector, "systemctl kill --signal=KILL rsyslog")
+        writing.wait()
+    on(lab, collector, "systemctl restart rsyslog")
+    wanted = [f"{word}-{number}." for number in range(LINES)]
+    assert set(await_lines(lab, "store", word, wanted)) == set(wanted)
+
+
+@pytest.mark.slow
+def test_somebody_elses_certificate_at_the_collectors_address_gets_no_line(
+    lab: Instance, collector: str, tmp_path: Path
+) -> None:
+    key = tmp_path / "impostor.key"
+    keys.authority(tmp_path / "ca.pem", tmp_path / "ca.key", "Nobody's authority")
+    certificate = keys.certificate(
+        key,
+        ("logs.myertor.test",),
+        keys.authority(tmp_path / "ca.pem", tmp_path / "ca.key", "Nobody's authority"),
+        keys.ec_key(tmp_path / "ca.key"),
+    )
+    on(lab, collector, "cp -p /etc/outpost/host.pem /root/own.pem; cp -p /etc/outpost/host.key /root/own.key")
+    word = f"impostor{time.time_ns()}"
+    try:
+        for name, content in (("host.pem", certificate), ("host.key", key.read_bytes())):
+            subprocess.run(
+                ["docker", "exec", "-i", lab.container_name(collector), "sh", "-c", f"cat > /etc/outpost/{name}"],
+                input=content, check=True,
+            )  # fmt: skip
+        on(lab, collector, "systemctl restart rsyslog")
+        on(lab, "ns1", "systemctl restart rsyslog")
+        wanted = say(lab, "ns1", word)
+        deadline = time.monotonic() + 60
+        while "authentication" not in on(
+            lab, "ns1", "journalctl -q -u rsyslog --since=-2min -o cat | tail -20"
+        ):
+            assert time.monotonic() < deadline, "it was not even tried"
+            time.sleep(0.5)
+        assert collected(lab, "ns1", word) == []
+    finally:
+        on(
+            lab,
+            collector,
+            "cat /root/own.pem > /etc/outpost/host.pem; cat /root/own.key > /etc/outpost/host.key; systemctl restart rsyslog",
+        )
+    assert await_lines(lab, "ns1", word, wanted) == wanted
+
+
+@pytest.mark.slow
+def test_the_collector_takes_lines_from_the_offices_hosts_only(lab: Instance) -> None:
+    """A machine in the management network without a certificate of the office's does not get through the handshake."""
+    address = lab.machine("collector").addresses["mgmt"][0]
+    said = on(lab, "acme", f"openssl s_client -connect {address}:6514 -quiet </dev/null 2>&1 | tail -3; true")
+    assert "alert" in said or "error" in said, said

@@ -1,0 +1,109 @@
+"""What the office file and the roles no longer declare leaves the hosts; mail is put away, never deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from outpost.lab import office as lab_office
+from outpost.lab.info import info
+from outpost.lab.instance import Instance
+from outpost.lab.post import Town, letter
+from outpost.people import Roster
+from outpost.target import ROOT
+from tests.lab.conftest import Pyinfra
+from tests.lab.test_reapply import on
+
+pytestmark = pytest.mark.slow
+USER = "eve"
+UNIT = "[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=true\\n[Install]\\nWantedBy=multi-user.target\\n"
+BYGONE = f"""
+    shapes.packages("bygone", ["tree"])
+    shapes.service(name="bygone", unit="bygone.service", files=[shapes.text("/etc/systemd/system/bygone.service", "{UNIT}")])
+    shapes.settings(
+        name="bygone drop-in",
+        files=[shapes.text("/etc/systemd/system/knot.service.d/bygone.conf", "[Service]\\nNice=1\\n")],
+        activate="systemctl daemon-reload; systemctl try-restart knot",
+    )
+    shapes.retire_undeclared()"""
+
+
+@pytest.fixture
+def roster(lab: Instance) -> Iterator[Roster]:
+    """The office file's people; the file is as before afterwards."""
+    before = lab.office_file.read_text()
+    yield Roster(before)
+    lab.office_file.write_text(before)
+
+
+def applied(lab: Instance, pyinfra: Pyinfra, *hosts: str, deploy: Path | str = "deploy.py") -> None:
+    """An apply of some hosts that succeeds."""
+    only = [word for host in hosts for word in ("--limit", f"@docker/{lab.container_name(host)}")]
+    run = pyinfra("-y", "--json", *only, deploy=deploy)
+    assert run.code == 0, run.log
+
+
+def test_mail_and_keys_of_a_user_who_left_are_put_away_and_their_logins_end(
+    lab: Instance, pyinfra: Pyinfra, roster: Roster
+) -> None:
+    before = roster.text
+    address = f"{USER}@{lab.office.domain}"
+    roster.add("users", {"address": address})
+    lab.office_file.write_text(roster.text)
+    fresh = Instance(name=lab.name, slot=lab.slot)
+    lab_office.seal(fresh)
+    applied(fresh, pyinfra, "store", "mta", "webmail")
+    user = Town(info(fresh)).user(USER)
+    message, token = letter(user.address, [user.address])
+    user.send(message, [user.address])
+    user.receive(token)
+    on(lab, "store", f"printf 'from x\\nsession y 99999999999\\n' > /var/lib/outpost-accounts/{address}")
+    home = on(lab, "store", f"find /srv/mail/{USER} -type f | wc -l").strip()
+    assert int(home) > 0
+
+    lab.office_file.write_text(before)
+    plan = pyinfra("--dry", "--json", "--diff")
+    assert any("mail of former users" in operation for operation in plan.changes)
+    applied(lab, pyinfra, "store", "mta", "webmail")
+    put = f"/srv/mail/.former/{address}-{datetime.now(tz=UTC):%Y-%m-%d}"
+    assert on(lab, "store", f"ls -d {put}*").split(), "the mail is not put away"
+    assert on(lab, "store", f"grep -rl {token} {put}*/Maildir | wc -l").strip() != "0"
+    assert "session" not in on(lab, "store", f"cat {put}*/account.outpost")
+    assert (
+        on(lab, "store", f"ls -d /srv/mail/{USER} /var/lib/outpost-accounts/{address} 2>/dev/null || true")
+        == ""
+    )
+    assert on(lab, "store", f"doveadm user {address} 2>/dev/null || true") == ""
+    for other in (one.name for one in lab.office.users):
+        assert on(lab, "store", f"ls -d /srv/mail/{other} 2>/dev/null || true").strip() in (
+            "",
+            f"/srv/mail/{other}",
+        )
+    assert pyinfra("--dry", "--json").changes == {}
+
+
+def test_a_drop_in_a_unit_and_a_package_that_nobody_declares_any_more_are_gone(
+    lab: Instance, pyinfra: Pyinfra, tmp_path: Path
+) -> None:
+    deploy = tmp_path / "deploy.py"
+    deploy.write_text((ROOT / "deploy.py").read_text().replace("\n    shapes.retire_undeclared()", BYGONE))
+    applied(lab, pyinfra, "ns2", deploy=deploy)
+    there = on(
+        lab, "ns2", "systemctl is-active bygone; systemctl show --value -p Nice knot; command -v tree"
+    ).split()
+    assert there == ["active", "1", "/usr/bin/tree"]
+    assert any("no longer declared" in operation for operation in pyinfra("--dry", "--json").changes)
+    applied(lab, pyinfra, "ns2")
+    left = on(
+        lab,
+        "ns2",
+        "ls /etc/systemd/system /etc/systemd/system/knot.service.d; systemctl list-units --all --plain 'bygone*' --no-legend; "
+        "command -v tree || true; systemctl show --value -p Nice knot",
+    )
+    assert "bygone" not in left
+    assert "tree" not in left
+    assert left.split()[-1] == "0", "the daemon still runs with the drop-in"
+    assert pyinfra("--dry", "--json").changes == {}
