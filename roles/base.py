@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+import json
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pyinfra.api.deploy import deploy
 
+import outpost.onhost
 from outpost.office import Host, Office
 from outpost.office.base import BaseView
 from outpost.office.certificates import AcmeView, mode, tsig_name
+from outpost.office.watch import watch_settings
 from outpost.secrets import KeyPair, Secrets, public_pair
 from roles.backup import backup
 from roles.network import names_and_clock, network
@@ -73,6 +76,31 @@ def base(*, office: Office, me: Host, secrets: Secrets) -> None:
     backup(office=office, me=me, secrets=secrets)
     if office.logs.collector:
         _logs(view, office=office, me=me, secrets=secrets)
+    _watch(office, me)
+
+
+def _watch(office: Office, me: Host) -> None:
+    """What needs a human, told past the mail queue (LOG-04)."""
+    directory("/var/lib/outpost-watch", mode="0700")
+    modules = Path(outpost.onhost.__file__).parent
+    for package in ("", "/outpost", "/outpost/onhost"):
+        directory(f"{LIB}/python{package}")
+    service(
+        name="outpost-watch",
+        unit="outpost-watch.timer",
+        files=[
+            *(
+                text(f"{LIB}/python/outpost/onhost/{name}.py", (modules / f"{name}.py").read_text("utf-8"))
+                for name in ("tell", "watch")
+            ),
+            text("/etc/outpost/watch.json", json.dumps(watch_settings(office, me), indent=1) + "\n"),
+            *(
+                rendered("base", f"/etc/systemd/system/outpost-watch.{kind}", every=office.alarms.every)
+                for kind in ("service", "timer")
+            ),
+        ],
+        check="python3 -m json.tool /etc/outpost/watch.json >/dev/null",
+    )
 
 
 def _packages(office: Office, me: Host) -> None:

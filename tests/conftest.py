@@ -16,6 +16,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--name", default=None, metavar="NAME", help="the lab instance (default: lab)")
     group.addoption("--via", default=None, metavar="CONNECTOR", help="docker or ssh: how to reach the hosts")
     group.addoption(
+        "--seed", type=int, default=0, help="what a rehearsal's chance begins with (default: by chance)"
+    )
+    group.addoption(
+        "--messages", type=int, default=200, help="how many messages a rehearsal sends (default: 200)"
+    )
+    group.addoption(
         "--host", action="append", default=[], metavar="HOST", help="only this host; may be repeated"
     )
     group.addoption(

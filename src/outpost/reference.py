@@ -34,6 +34,7 @@ UPKEEP = frozenset(
     (
         "administration",
         "backup at head office",
+        "alarms",
         "certificates",
         "logs to head office",
         "proving names to the certificate authority",

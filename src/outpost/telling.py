@@ -1,44 +1,15 @@
-"""Tells somebody of a change, over a path that is not the mail system which it is about.
-
-``smtp://relay.example/?to=admin@example&from=outpost@example`` hands a message to another organisation's server over
-TLS that is verified; ``https://…`` is a webhook that gets JSON; anything else is a command that gets the text on its
-standard input.
-"""
+"""Tells somebody of a change, over a path that is not the mail system which it is about (``outpost.onhost.tell``)."""
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
-import smtplib
-import ssl
-import subprocess
-import urllib.request
-from collections.abc import Mapping
-from dataclasses import dataclass
-from email.message import EmailMessage
-from email.utils import formatdate, make_msgid
-from pathlib import Path
-from typing import Any
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from outpost.errors import OutpostError
+from outpost.onhost import tell as telling
+from outpost.onhost.tell import News
 
-PATIENCE = 30.0  # seconds
-
-
-@dataclass(frozen=True)
-class News:
-    """What is told.
-
-    Attributes:
-        text: For people.
-        data: For programs.
-    """
-
-    subject: str
-    text: str
-    data: Mapping[str, Any]
+__all__ = ["News", "tell"]
 
 
 def tell(path: str, news: News) -> None:
@@ -47,57 +18,14 @@ def tell(path: str, news: News) -> None:
     Raises:
         OutpostError: Nobody could be told.
     """
-    url = urlsplit(path)
     try:
-        if url.scheme in ("smtp", "smtps"):
-            _by_mail(url, news)
-        elif url.scheme in ("http", "https"):
-            _by_webhook(path, news)
-        else:
-            _by_command(path, news)
-    except (OSError, smtplib.SMTPException, subprocess.SubprocessError) as error:
-        where = url.hostname or shlex.split(path)[0]
+        telling.tell(path, news)
+    except ValueError as error:
+        raise OutpostError(
+            f"--tell {error}", "write smtp://relay.example/?to=admin@example&from=outpost@example"
+        ) from None
+    except telling.TROUBLES as error:
+        where = urlsplit(path).hostname or shlex.split(path)[0]
         raise OutpostError(
             f"{where} could not be told: {error}", "try --tell with `cat` to see what would be told"
         ) from None
-
-
-def _by_mail(url: SplitResult, news: News) -> None:
-    asked = {name: values[-1] for name, values in parse_qs(url.query).items()}
-    if not url.hostname or not asked.get("to") or not asked.get("from"):
-        raise OutpostError(
-            f"--tell {url.geturl()} names no server, to or from",
-            "write smtp://relay.example/?to=admin@example&from=outpost@example",
-        )
-    message = EmailMessage()
-    message["From"], message["To"], message["Subject"] = asked["from"], asked["to"], news.subject
-    message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=asked["from"].partition("@")[2])
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's vacation answers it
-    message.set_content(news.text)
-    trust = ssl.create_default_context(cafile=asked.get("ca"))
-    if url.scheme == "smtps":
-        session: smtplib.SMTP = smtplib.SMTP_SSL(
-            url.hostname, url.port or 465, timeout=PATIENCE, context=trust
-        )
-    else:
-        session = smtplib.SMTP(url.hostname, url.port or 25, timeout=PATIENCE)
-    with session:
-        if url.scheme == "smtp":
-            session.starttls(context=trust)  # or it fails: nothing is told in clear text
-        if url.username:
-            session.login(url.username, Path(asked["password_file"]).read_text(encoding="utf-8").strip())
-        session.send_message(message)
-
-
-def _by_webhook(url: str, news: News) -> None:
-    body = json.dumps({"subject": news.subject, "text": news.text, **news.data}).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310  # the administrator's own
-    with urllib.request.urlopen(request, timeout=PATIENCE):  # noqa: S310
-        pass
-
-
-def _by_command(command: str, news: News) -> None:
-    subprocess.run(
-        shlex.split(command), input=news.text, text=True, check=True, timeout=PATIENCE,
-        env=os.environ | {"OUTPOST_SUBJECT": news.subject},
-    )  # fmt: skip

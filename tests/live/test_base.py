@@ -271,3 +271,18 @@ def test_host_knows_its_name(host: TestinfraHost, me: Host) -> None:
 
 def test_no_unit_has_failed(host: TestinfraHost) -> None:
     assert host.check_output("systemctl list-units --failed --no-legend --plain") == ""
+
+
+# What needs a human ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.control("LOG-04")
+def test_the_host_looks_at_itself_and_knows_whom_to_tell(host: TestinfraHost, office: Office) -> None:
+    assert host.service("outpost-watch.timer").is_running
+    assert host.service("outpost-watch.timer").is_enabled
+    assert host.check_output("systemctl show --property=Result --value outpost-watch.service") == "success"
+    settings = json.loads(host.check_output("cat /etc/outpost/watch.json"))
+    assert settings["tell"] == list(office.alarms.tell)
+    look = "PYTHONPATH=/usr/local/lib/outpost/python python3 -s -P -B -m outpost.onhost.watch look"
+    told = [json.loads(line)["about"] for line in host.check_output(look).splitlines()]
+    assert [about for about in told if about.startswith("watch ")] == [], "every look works"

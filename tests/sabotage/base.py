@@ -11,6 +11,10 @@ NFT = "nft add table inet outpost; nft -f /etc/nftables.conf"
 EXTRA_UNIT = "outpost-sabotage"  # of a program that should not run
 
 SABOTAGES = (
+    broken(
+        "base", "nobody looks at the host", "systemctl stop outpost-watch.timer",
+        "base::the_host_looks_at_itself_and_knows_whom_to_tell", undo="systemctl start outpost-watch.timer",
+    ),
     # SSH
     edited(
         "base", "sshd takes passwords", SSHD, "s/^PasswordAuthentication no/PasswordAuthentication yes/",

@@ -526,6 +526,24 @@ def queue(
 
 
 @app.command(
+    epilog="Examples: `./outpost alarms po`; `./outpost alarms po --test` sends one by every path. Exit code 0: none, 1: some."
+)
+def alarms(
+    office: OfficeArgument,
+    name: NameOption = None,
+    test: Annotated[
+        bool, typer.Option("--test", help="Have each host tell a trial alarm by each of its paths.")
+    ] = False,
+    via: ViaOption = None,
+    json: JsonOption = False,
+) -> None:
+    """What needs a human now, host by host: old mail, certificates, signatures, disks, backups, guessed passwords, units."""
+    from outpost.cli.mail import show_alarms
+
+    raise typer.Exit(show_alarms(office, name, via, test=test, as_json=json))
+
+
+@app.command(
     epilog="Examples: `./outpost peer po` for the people there, `./outpost peer po headoffice --postfix` for their files, "
     "`./outpost peer po headoffice --recipients > po_recipients` for their timer. Exit code 0."
 )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from rich.markup import escape
 from rich.table import Table
 
-from outpost import peers, queue, trace
+from outpost import alarms, peers, queue, trace
 from outpost.cli.console import out, say_json
 from outpost.errors import OutpostError
 from outpost.office import Office, load
@@ -76,6 +77,29 @@ def queue_office(
         for address, reason in message.reasons.items():
             out.print(f"    to {escape(address)}" + (f": {escape(reason)}" if reason else ""))
     return 0
+
+
+def show_alarms(office: str, name: str | None, via: str | None, *, test: bool, as_json: bool) -> int:
+    """What each host would tell now; with `test`, whether it can."""
+    target = find(office, name)
+    loaded = load(target.data)
+    with ThreadPoolExecutor(len(loaded.hosts)) as pool:
+        answers = list(
+            pool.map(lambda host: alarms.of_host(target, loaded, host, via, test=test), loaded.hosts)
+        )
+    found = [alarm for answer in answers for alarm in answer]
+    if as_json:
+        say_json(found)
+        return 1 if found else 0
+    for alarm in found:
+        out.print(f"[bold red]{escape(alarm['host'])}[/] {escape(alarm['about'])}: {escape(alarm['text'])}")
+    if not found:
+        told = "every host was heard" if test else "no host needs a human"
+        paths = (
+            ", ".join(path.partition("?")[0] for path in loaded.alarms.tell) or "nobody: see [alarms] tell"
+        )
+        out.print(f"{escape(target.title)}: [green]{told}[/] (told: {escape(paths)})")
+    return 1 if found else 0
 
 
 def print_peer(

@@ -10,8 +10,10 @@ import difflib
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -826,6 +828,34 @@ def _collector_reached(office: Office) -> Iterator[Problem]:
             )
 
 
+def _alarms_leave(office: Office) -> Iterator[Problem]:
+    """Every host tells its own alarms: one that is not on the Internet needs a path to an address near it."""
+    for host in office.hosts:
+        if not _placed(office, host) or not office.alarms.tell or office.addresses_of_kind(host, "internet"):
+            continue
+        networks = [network for zone in host.addresses for network in office.zones[zone].networks]
+        addresses = [address for path in office.alarms.tell if (address := _literal(path)) is not None]
+        if not any(address in network for address in addresses for network in networks):
+            yield Problem(
+                "alarms.tell",
+                ", ".join(office.alarms.tell),
+                f"{host.name} is not on the Internet and reaches none of them",
+                "add a relay or webhook by its address in a zone of that host, the administrators' best",
+            )
+    for index, path in enumerate(office.alarms.tell):
+        if path.startswith("http:") and _literal(path) is None:
+            yield Problem(
+                f"alarms.tell[{index}]", path, "in clear across the Internet", "write https:// for a name"
+            )
+
+
+def _literal(url: str) -> IPAddress | None:
+    try:
+        return ip_address(urlsplit(url).hostname or "")
+    except ValueError:
+        return None
+
+
 def _reverse_zones(office: Office) -> Iterator[Problem]:
     for index, network in enumerate(office.dns.reverse):
         step, unit = (8, "an octet") if network.version == 4 else (4, "a nibble")
@@ -962,6 +992,7 @@ _RULES: tuple[tuple[_Rule, set[str]], ...] = (
     (_limits_hold, {"limits"}),
     (_reachable_services, {"zones", "hosts"}),
     (_collector_reached, {"zones", "hosts", "logs"}),
+    (_alarms_leave, {"zones", "hosts", "alarms"}),
     (_reverse_zones, set()),
     (_rolls_fit, {"dns"}),
     (_backup_fits, {"hosts", "zones", "backup"}),

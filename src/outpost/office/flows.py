@@ -306,6 +306,7 @@ def _keeping(office: Office) -> Iterator[Flow]:
         if office.logs.collector:
             places = tuple(map(str, office.logs.addresses)) or (office.logs.collector,)
             yield from _outside(office, host, places, "tcp", office.logs.port, "logs to head office")
+        yield from _telling(office, host)
         if office.archive.proxy:
             proxy = urlsplit(office.archive.proxy)
             yield from _outside(
@@ -317,6 +318,20 @@ def _keeping(office: Office) -> Iterator[Flow]:
     if office.scanner.signatures == "freshclam":
         for mta in office.with_role("mta"):
             yield from _outside(office, mta, ("",), "tcp", ports.HTTPS, "virus signatures")
+
+
+TELLING_PORTS = {"smtp": ports.SMTP, "smtps": ports.SUBMISSIONS, "https": ports.HTTPS, "http": 80}
+
+
+def _telling(office: Office, host: Host) -> Iterator[Flow]:
+    """Alarms; to a name only from hosts that are on the Internet."""
+    for path in office.alarms.tell:
+        url = urlsplit(path)
+        server = url.hostname or ""
+        if _address(server) is not None or office.addresses_of_kind(host, "internet"):
+            yield from _outside(
+                office, host, (server,), "tcp", url.port or TELLING_PORTS[url.scheme], "alarms"
+            )
 
 
 def _resolving(office: Office, host: Host) -> Iterator[Flow]:

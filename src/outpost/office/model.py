@@ -938,6 +938,41 @@ class Backup(Part):
     monthly: int = Field(default=18, ge=0, description="How many months keep one.")
 
 
+class Alarms(Part):
+    """What a host tells when it needs a human, and whom, past the mail queue (`[alarms]`)."""
+
+    tell: tuple[Annotated[str, Field(pattern=r"^(smtps?|https?)://[^\s/?]+\S*$")], ...] = Field(
+        default=(),
+        description="Paths, each tried: `smtp://RELAY/?to=ADDRESS&from=ADDRESS` hands a message to another organisation's "
+        "server over verified TLS (`smtps` for TLS from the first byte), `https://…` is a webhook that gets JSON. Hosts without an "
+        "address on the Internet need one that is an address in the administrators' zone. Empty: alarms stand in the journal only.",
+        examples=[["smtp://192.0.2.25/?to=admin@example.com&from=outpost@example.com"]],
+    )
+    every: Duration = Field(default=300, description="How often each host looks at itself.", examples=["5m"])
+    queue_age: Duration = Field(
+        default=2 * 3600,
+        description="Mail that has waited longer is an alarm, before its sender is told (`link.delay_warning`).",
+        examples=["2h"],
+    )
+    certificate_age: Duration = Field(
+        default=14 * 86400,
+        description="A certificate that ends within this time: it should have been renewed by then.",
+        examples=["14d"],
+    )
+    signature_age: Duration = Field(
+        default=3 * 86400, description="DNSSEC signatures that end within this time.", examples=["3d"]
+    )
+    virus_age: Duration = Field(
+        default=2 * 86400, description="Age of the newest virus signatures.", examples=["2d"]
+    )
+    disk_percent: int = Field(
+        default=85, ge=50, le=99, description="How full a volume may be, in bytes or inodes."
+    )
+    wrong_logins: int = Field(
+        default=50, ge=1, description="Wrong passwords within ten minutes, over all accounts."
+    )
+
+
 class Attack(Part):
     """Whether the office agrees to be attacked by its own administrators (`[attack]`)."""
 
@@ -1032,6 +1067,7 @@ class Office(Part):
     logs: Logs = Field(default=Logs(), description="Where logs go.")
     maintenance: Maintenance = Field(default=Maintenance(), description="When hosts may be changed.")
     backup: Backup | None = Field(default=None, description="What is kept elsewhere; without it nothing is.")
+    alarms: Alarms = Field(default=Alarms(), description="What needs a human, and whom it is told.")
     attack: Attack = Field(default=Attack(), description="Consent to attacks.")
     verification: Verification = Field(
         default=Verification(), description="What the live checks do and accept."

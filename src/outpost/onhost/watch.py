@@ -1,0 +1,286 @@
+"""Looks at its own host every few minutes and tells when something needs a human, past the mail queue (LOG-04).
+
+Each look is a function that gives alarms; what it looks at is the host's own: its queue, certificates, DNSSEC
+signatures, virus signatures, disks, backup, wrong logins, units. What is told is what changed: a new alarm, one that is
+over, and once a day what still lasts. What could not be told stays untold and is tried again at the next look.
+
+Standard library only. ``python3 -m outpost.onhost.watch`` looks and tells; with ``look`` it prints what it would tell.
+"""
+
+from __future__ import annotations
+
+import calendar
+import json
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from outpost.onhost.tell import TROUBLES, News, tell
+
+SETTINGS = Path("/etc/outpost/watch.json")
+STATE = Path("/var/lib/outpost-watch/state.json")
+DAY = 86400
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Something that needs a human.
+
+    Attributes:
+        about: What it is about, stable from one look to the next: ``queue``, ``certificate host.pem``.
+        text: What is wrong, with figures, and what to do.
+    """
+
+    about: str
+    text: str
+
+
+Settings = dict[str, Any]
+Look = Callable[[Settings, float], Iterator[Alarm]]
+
+
+def said(*command: str) -> str:
+    """A command's output; nothing where it fails."""
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
+    return ""
+
+
+def queue(settings: Settings, now: float) -> Iterator[Alarm]:
+    """Mail that has waited for too long, or stands on hold with nobody knowing."""
+    waiting = [json.loads(line) for line in said("postqueue", "-j").splitlines()]
+    large = {file.name for file in Path("/var/lib/outpost-policy/large").glob("*")}
+    late = [
+        one
+        for one in waiting
+        if now - one["arrival_time"] > settings["queue_age"] and one["queue_name"] != "hold"
+    ]
+    if late:
+        oldest = min(late, key=lambda one: int(one["arrival_time"]))
+        reasons = [one.get("delay_reason", "") for one in oldest["recipients"]]
+        yield Alarm(
+            "queue",
+            f"{len(late)} of {len(waiting)} messages have waited for more than {_span(settings['queue_age'])}, the oldest for "
+            f"{_span(now - oldest['arrival_time'])}: {next(filter(None, reasons), 'not tried yet')}. See `outpost queue`",
+        )
+    held = [one for one in waiting if one["queue_name"] == "hold" and one["queue_id"] not in large]
+    if held:
+        yield Alarm("hold", f"{len(held)} messages are on hold and wait for `outpost queue --release`")
+
+
+def certificates(settings: Settings, now: float) -> Iterator[Alarm]:
+    """Certificates that end soon: whatever renews them has failed for a while."""
+    for file in sorted(Path(settings["tls"]).glob("*.pem")):
+        end = said("openssl", "x509", "-noout", "-enddate", "-in", str(file)).strip().partition("=")[2]
+        if end and (left := ssl.cert_time_to_seconds(end) - now) < settings["certificate_age"]:
+            yield Alarm(
+                f"certificate {file.name}",
+                f"{file.name} {'ends in ' + _span(left) if left > 0 else 'has ended'}: "
+                "`systemctl status outpost-certificate`, or `outpost rotate`",
+            )
+
+
+def zone_signatures(settings: Settings, now: float) -> Iterator[Alarm]:
+    """DNSSEC signatures that end before anybody will have looked: the primary does not sign, or does not reach this host."""
+    for zone in settings["zones"]:
+        answer = said("kdig", f"@{settings['asked']}", "+dnssec", "+noall", "+answer", "+time=5", zone, "SOA")
+        ends = [
+            _moment(match[1])
+            for match in re.finditer(r"\sRRSIG\s+SOA\s+\d+\s+\d+\s+\d+\s+(\d{14})\s", answer)
+        ]
+        if not ends:
+            yield Alarm(
+                f"signatures {zone}", f"this host gives no signed answer for {zone}: `systemctl status knot`"
+            )
+        elif (left := min(ends) - now) < settings["signature_age"]:
+            yield Alarm(
+                f"signatures {zone}", f"signatures of {zone} end in {_span(left)}: does the primary sign?"
+            )
+
+
+def virus_signatures(settings: Settings, now: float) -> Iterator[Alarm]:
+    """A scanner that knows nothing new."""
+    files = [file for name in settings["virus_signatures"] for file in Path("/").glob(name.lstrip("/"))]
+    newest = max((file.stat().st_mtime for file in files), default=0.0)
+    if settings["virus_signatures"] and now - newest > settings["virus_age"]:
+        age = f"{_span(now - newest)} old" if files else "not there"
+        yield Alarm("virus signatures", f"virus signatures are {age}: `journalctl -u clamav-freshclam`")
+
+
+def disks(settings: Settings, _now: float) -> Iterator[Alarm]:
+    """Volumes that fill up, by bytes or by inodes."""
+    seen: set[int] = set()
+    for path in map(Path, settings["volumes"]):
+        if not path.exists() or path.stat().st_dev in seen:
+            continue
+        seen.add(path.stat().st_dev)
+        space, nodes = shutil.disk_usage(path), os.statvfs(path)
+        used = {
+            "space": 100 * (1 - space.free / space.total) if space.total else 0,
+            "inodes": 100 * (1 - nodes.f_favail / nodes.f_files) if nodes.f_files else 0,
+        }
+        for what, percent in used.items():
+            if percent > settings["disk_percent"]:
+                yield Alarm(f"disk {path} {what}", f"{percent:.0f} % of the {what} of {path} is used")
+
+
+def backup(settings: Settings, now: float) -> Iterator[Alarm]:
+    """No backup for too long."""
+    stamp = Path(settings["backup"]) if settings["backup"] else None
+    if stamp is None:
+        return
+    made = stamp.stat().st_mtime if stamp.exists() else 0.0
+    if now - made > settings["backup_age"]:
+        last = f"{_span(now - made)} old" if made else "not made yet"
+        yield Alarm("backup", f"the last backup is {last}: `journalctl -u outpost-backup`")
+
+
+def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
+    """A burst of wrong passwords: somebody is guessing."""
+    told = said("journalctl", "--quiet", "--output=cat", "--unit=dovecot.service", "--since=-10min")
+    wrong = [
+        line
+        for line in told.splitlines()
+        if re.search(r"auth failed|Password mismatch|password mismatch", line)
+    ]
+    places = sorted({match[1] for line in wrong if (match := re.search(r"rip=([^,\s]+)", line))})
+    if len(wrong) > settings["wrong_logins"]:
+        yield Alarm(
+            "logins",
+            f"{len(wrong)} wrong passwords within ten minutes, from {', '.join(places[:5]) or 'webmail'}",
+        )
+
+
+def units(settings: Settings, _now: float) -> Iterator[Alarm]:
+    """What should run and does not."""
+    failed = [
+        line.split()[0]
+        for line in said("systemctl", "list-units", "--failed", "--plain", "--no-legend").splitlines()
+    ]
+    for unit in failed:
+        yield Alarm(f"unit {unit}", f"{unit} has failed: `systemctl status {unit}`")
+    for unit in settings["daemons"]:
+        if unit not in failed and said("systemctl", "is-active", unit).strip() not in (
+            "active",
+            "activating",
+            "reloading",
+        ):
+            yield Alarm(f"unit {unit}", f"{unit} does not run: `systemctl status {unit}`")
+
+
+LOOKS: dict[str, Look] = {
+    "queue": queue,
+    "certificates": certificates,
+    "zone_signatures": zone_signatures,
+    "virus_signatures": virus_signatures,
+    "disks": disks,
+    "backup": backup,
+    "logins": logins,
+    "units": units,
+}
+
+
+def alarms(settings: Settings, now: float) -> list[Alarm]:
+    """Everything that needs a human now; a look that breaks is one of these things."""
+    found: list[Alarm] = []
+    for name in settings["looks"]:
+        try:
+            found += LOOKS[name](settings, now)
+        except Exception as error:
+            found.append(
+                Alarm(f"watch {name}", f"{name} could not be looked at: {type(error).__name__}: {error}")
+            )
+    return found
+
+
+@dataclass
+class Memory:
+    """What has been told: what each alarm is about, to when it was told last."""
+
+    told: dict[str, float]
+
+    def news(self, found: list[Alarm], now: float) -> tuple[list[Alarm], list[str]]:
+        """What is to be told: new alarms and those that have lasted for another day, and what is over."""
+        fresh = [alarm for alarm in found if now - self.told.get(alarm.about, 0.0) >= DAY]
+        over = sorted(self.told.keys() - {alarm.about for alarm in found})
+        return fresh, over
+
+    def keep(self, fresh: list[Alarm], over: list[str], now: float) -> None:
+        """From now on they are known."""
+        self.told |= {alarm.about: now for alarm in fresh}
+        for about in over:
+            self.told.pop(about, None)
+
+
+def main(arguments: list[str]) -> int:
+    """See the module's head."""
+    settings = json.loads(SETTINGS.read_text())
+    now = time.time()
+    found = alarms(settings, now)
+    if arguments == ["look"]:
+        for alarm in found:
+            sys.stdout.write(json.dumps(asdict(alarm)) + "\n")
+        return 0
+    if arguments == ["test"]:
+        trial = News(f"{settings['host']}: a trial", "This is a trial alarm.\n", {"host": settings["host"]})
+        for path in settings["tell"]:
+            if not _took(path, trial):
+                silent = Alarm(f"path {path.partition('?')[0]}", "nobody can be told by it")
+                sys.stdout.write(json.dumps(asdict(silent)) + "\n")
+        return 0
+    memory = Memory({})
+    with suppress(OSError, ValueError):
+        memory.told = json.loads(STATE.read_text())
+    fresh, over = memory.news(found, now)
+    for alarm in fresh:
+        sys.stderr.write(f"<2>ALARM {alarm.about}: {alarm.text}\n")
+    if (fresh or over) and not _told(settings, fresh, over):
+        return 0  # not remembered, so tried again; a failed unit would be one alarm more that cannot be told
+    memory.keep(fresh, over, now)
+    partial = STATE.with_suffix(".new")
+    partial.write_text(json.dumps(memory.told))
+    partial.replace(STATE)
+    return 0
+
+
+def _told(settings: Settings, fresh: list[Alarm], over: list[str]) -> bool:
+    """Whether at least one path took it, or the journal is all there is."""
+    host = settings["host"]
+    subject = f"{host}: " + (", ".join(alarm.about for alarm in fresh) or f"over: {', '.join(over)}")
+    lines = [f"ALARM {alarm.about}: {alarm.text}" for alarm in fresh] + [f"OVER {about}" for about in over]
+    data = {"host": host, "alarms": [asdict(alarm) for alarm in fresh], "over": over}
+    took = [_took(path, News(subject, "\n".join(lines) + "\n", data)) for path in settings["tell"]]
+    return any(took) or not settings["tell"]
+
+
+def _took(path: str, news: News) -> bool:
+    try:
+        tell(path, news)
+    except (*TROUBLES, ValueError) as trouble:
+        sys.stderr.write(f"<3>{path.partition('?')[0]} could not be told: {trouble}\n")
+        return False
+    return True
+
+
+def _moment(text: str) -> float:
+    return float(calendar.timegm(time.strptime(text, "%Y%m%d%H%M%S")))
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("days", DAY), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

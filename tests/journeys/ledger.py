@@ -1,0 +1,425 @@
+"""The ledger: every message that somebody's server took is found again, in a mailbox, in a report, or in a queue.
+
+Clients send at the same time in every direction of the case study, each message under a token of its own. A token is
+sent once: what was refused, or not acknowledged because the connection broke, goes out again under a new one, so a
+token that is found twice was doubled by the servers and by nobody else. An attempt that broke off after its last byte
+is kept apart: RFC 5321 (section 4.5.3.2.6) lets a client wait ten minutes for that answer, these do, and nobody can say
+whether such a message was taken.
+
+What neighbours send is acknowledged by their own server, what users send by the office's.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import random
+import re
+import smtplib
+import statistics
+import subprocess
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from imap_tools import AND
+
+from outpost.lab.instance import Instance
+from outpost.lab.post import Neighbour, OfficeUser, Town, letter
+
+ACKNOWLEDGED_WITHIN = 600.0
+"""Seconds a client waits for the answer to its last byte (RFC 5321, section 4.5.3.2.6)."""
+PER_SESSION = 10
+"""Messages of one submission session, as a mail program's outbox sends them."""
+SPOOLS = {
+    "mta": "postqueue -p",
+    "headoffice": "postqueue -p",
+    "internet": "postqueue -p",
+    "clientsite": "exim4 -bp",
+}
+FLUSH = {"headoffice": "postqueue -f", "internet": "postqueue -f", "clientsite": "exim4 -qff"}
+TOLD = """
+now=$(date +%s)
+find {maildir} -type f 2>/dev/null | sort | while read -r file; do
+    stat -c 'F %Y' "$file"
+    awk '/^$/ && !body {{ body = 1 }}
+         !body && /^Subject: ledger / {{ print "S", $3 }}
+         !body && /^From:.*MAILER-DAEMON|^From:.*Mail Delivery System/ {{ report = 1 }}
+         report && /^Action: / {{ action = $2 }}
+         report && body && /^Subject: ledger / {{ print "R", $3, action }}' "$file"
+done
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """One direction: who writes to whom."""
+
+    writer: OfficeUser | Neighbour
+    reader: OfficeUser | Neighbour
+
+    def __str__(self) -> str:
+        return f"{self.writer.address} → {self.reader.address}"
+
+
+@dataclass
+class Entry:
+    """An attempt that was made to send a message."""
+
+    token: str
+    way: Way
+    number: int
+    sent: float
+    acknowledged: bool | None = None
+    """None: its connection broke when the answer was due."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where tokens were seen.
+
+    Attributes:
+        arrived: Token to the moments at which copies of it came into mailboxes.
+        returned: Tokens that came back to their sender as failed.
+        delayed: Tokens whose senders were told that they are late.
+        order: Mailbox to the tokens in the order in which they lie there.
+    """
+
+    arrived: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    returned: set[str] = field(default_factory=set)
+    delayed: set[str] = field(default_factory=set)
+    order: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What the ledger comes to; latency in seconds, to the full second."""
+
+    seed: int
+    acknowledged: int
+    delivered: int
+    lost: tuple[str, ...]
+    doubled: tuple[str, ...]
+    returned: tuple[str, ...]
+    delayed: int
+    unacknowledged: int
+    refused: int
+    deferred: int
+    reordered: int
+    median: float
+    p95: float
+    slowest: float
+    seconds: float
+
+    def as_data(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        return (
+            f"seed {self.seed}: {self.acknowledged} acknowledged, {self.delivered} delivered, {len(self.lost)} lost, "
+            f"{len(self.doubled)} doubled, {len(self.returned)} returned, {self.delayed} told late, {self.refused} refused "
+            f"for a time and sent again, {self.unacknowledged} without an answer, {self.deferred} times put off by the MTA, {self.reordered} overtaken; "
+            f"latency median {self.median:.0f} s, p95 {self.p95:.0f} s, slowest {self.slowest:.0f} s; {self.seconds:.0f} s in all"
+        )
+
+
+class Ledger:
+    """One run. Bounded: so many messages, so many clients at a time.
+
+    Args:
+        seed: Chooses the order of the directions and the sizes.
+        messages: How many are sent, each until it is taken.
+        clients: How many send at the same time.
+        pace: Seconds a client pauses between two messages, at most.
+    """
+
+    def __init__(
+        self, lab: Instance, town: Town, *, seed: int, messages: int, clients: int = 6, pace: float = 0.2
+    ) -> None:
+        self.lab, self.seed, self.clients, self.pace = lab, seed, clients, pace
+        self.chance = random.Random(seed)  # noqa: S311  # repeatable on purpose
+        self.people = [town.user(name) for name in ("alice", "bob", "carol")]
+        self.outside = [town.head_office, town.client_site, town.stranger]
+        self.work: queue.SimpleQueue[tuple[Way, int, int]] = queue.SimpleQueue()
+        ways = self._ways()
+        numbers: Counter[Way] = Counter()
+        for _ in range(messages):
+            way = self.chance.choice(ways)
+            numbers[way] += 1
+            self.work.put((way, numbers[way], self.chance.choice((500, 2_000, 20_000, 200_000))))
+        self.messages = messages
+        self.entries: list[Entry] = []
+        self.errors: list[str] = []
+        self.stop = threading.Event()
+        self.began = time.time()
+
+    def _ways(self) -> list[Way]:
+        """Users to each other and to everybody outside, and back; strangers are fewer, for mailboxes count them."""
+        inside = [Way(one, other) for one in self.people for other in self.people if one != other]
+        out = [Way(user, other) for user in self.people for other in self.outside]
+        back = [Way(other, user) for other in self.outside for user in self.people]
+        return inside + out + back
+
+    # Sending -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """The clients at work, until every message has been taken by some server."""
+        threads = [threading.Thread(target=self._client, daemon=True) for _ in range(self.clients)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+            for thread in threads:
+                thread.join()
+        finally:
+            self.stop.set()
+
+    def taken(self) -> int:
+        """How many messages have been acknowledged so far."""
+        return sum(1 for entry in tuple(self.entries) if entry.acknowledged)
+
+    def until_taken(self, count: int, patience: float = 300.0) -> None:
+        """Waits until so many are."""
+        deadline = time.monotonic() + patience
+        while self.taken() < min(count, self.messages) and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+    def _client(self) -> None:
+        chance = random.Random(f"{self.seed} {threading.get_ident()}")  # noqa: S311
+        sessions: dict[str, tuple[Any, smtplib.SMTP_SSL, int]] = {}
+        while not self.stop.is_set():
+            try:
+                way, number, size = self.work.get_nowait()
+            except queue.Empty:
+                break
+            while not self.stop.is_set() and not self._attempt(way, number, size, sessions):
+                self.stop.wait(1 + chance.random())
+            self.stop.wait(self.pace * chance.random())
+        for address in list(sessions):
+            self._hang_up(address, sessions)
+
+    def _attempt(self, way: Way, number: int, size: int, sessions: dict[str, Any]) -> bool:
+        """One token, sent once; whether the message needs no other."""
+        message, _ = letter(way.writer.address, [way.reader.address], "x" * 70 + "\n")
+        entry = Entry(f"{self.seed}-{len(self.entries)}-{random.getrandbits(40):x}", way, number, time.time())
+        message.replace_header("Subject", f"ledger {entry.token}")
+        message.set_payload(("x" * 70 + "\n") * (size // 71 + 1))
+        try:
+            if isinstance(way.writer, Neighbour):
+                way.writer.send(message, [way.reader.address])
+            else:
+                self._submit(way.writer, message.as_bytes(), way.reader.address, entry, sessions)
+            entry.acknowledged = True
+        except (smtplib.SMTPException, OSError, subprocess.CalledProcessError) as error:
+            self._hang_up(way.writer.address, sessions)
+            permanent = isinstance(error, smtplib.SMTPResponseException) and 500 <= error.smtp_code < 600
+            self.errors.append(f"{way}: {type(error).__name__}: {error}"[:300])
+            if permanent and error.smtp_code not in (535,):  # type: ignore[union-attr]
+                raise
+            if entry.acknowledged is not None or not isinstance(way.writer, OfficeUser):
+                entry.acknowledged = False
+        self.entries.append(entry)
+        return bool(entry.acknowledged)
+
+    def _submit(
+        self, user: OfficeUser, message: bytes, to: str, entry: Entry, sessions: dict[str, Any]
+    ) -> None:
+        """By the user's open session; until the last byte is out, a failure means that nothing was taken."""
+        entry.acknowledged = False
+        if user.address not in sessions or sessions[user.address][2] >= PER_SESSION:
+            self._hang_up(user.address, sessions)
+            context = user.submission()
+            sessions[user.address] = (context, context.__enter__(), 0)
+        context, session, count = sessions[user.address]
+        sessions[user.address] = (context, session, count + 1)
+        for code, said in (session.mail(user.address), session.rcpt(to), session.docmd("DATA")):
+            if code not in (250, 354):
+                raise smtplib.SMTPResponseException(code, said)
+        session.sock.settimeout(ACKNOWLEDGED_WITHIN)
+        entry.acknowledged = None
+        session.send(re.sub(rb"(?m)^\.", b"..", message.replace(b"\n", b"\r\n")) + b".\r\n")
+        code, said = session.getreply()
+        if code != 250:
+            entry.acknowledged = False
+            raise smtplib.SMTPResponseException(code, said)
+
+    @staticmethod
+    def _hang_up(address: str, sessions: dict[str, Any]) -> None:
+        if address in sessions:
+            context, _, _ = sessions.pop(address)
+            with suppress(smtplib.SMTPException, OSError, RuntimeError):
+                context.__exit__(None, None, None)
+
+    # Finding -------------------------------------------------------------------------------------------------------
+
+    def look(self) -> Found:
+        """Every mailbox, as it is now."""
+        found = Found()
+        for user in self.people:
+            self._look_into(user, found)
+        for neighbour in self.outside:
+            said = self.on(neighbour.container, TOLD.format(maildir=neighbour.maildir))
+            moment = 0.0
+            for line in said.splitlines():
+                kind, *rest = line.split()
+                if kind == "F":
+                    moment = float(rest[0])
+                elif rest[0].startswith(f"{self.seed}-"):
+                    self._note(found, neighbour.address, kind, rest, moment)
+        return found
+
+    def _look_into(self, user: OfficeUser, found: Found) -> None:
+        with user.mailbox() as mailbox:
+            for message in mailbox.fetch(
+                AND(subject=f"ledger {self.seed}-"), headers_only=True, mark_seen=False, bulk=200
+            ):
+                token = message.subject.split()[1]
+                arrived = str(message.obj["Received"]).rpartition(";")[2]
+                self._note(found, user.address, "S", [token], _moment(arrived))
+            for report in mailbox.fetch(AND(from_="MAILER-DAEMON"), mark_seen=False, bulk=50):
+                text = report.obj.as_string()
+                action = (re.search(r"^Action: (\w+)", text, re.MULTILINE) or ["", ""])[1]
+                for token in set(re.findall(rf"^Subject: ledger ({self.seed}-\S+)", text, re.MULTILINE)):
+                    self._note(found, user.address, "R", [token, action], 0.0)
+
+    @staticmethod
+    def _note(found: Found, mailbox: str, kind: str, rest: list[str], moment: float) -> None:
+        if kind == "S":
+            found.arrived[rest[0]].append(moment)
+            found.order[mailbox].append(rest[0])
+        elif "failed" in rest[1:] or "expired" in rest[1:]:
+            found.returned.add(rest[0])
+        elif "delayed" in rest[1:]:
+            found.delayed.add(rest[0])
+
+    def on(self, container: str, script: str) -> str:
+        """What a script says in a container."""
+        command = ["docker", "exec", "--interactive", container, "sh", "-s"]
+        done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+        return done.stdout
+
+    def waiting(self) -> int:
+        """Messages in the queues of all mail servers around; anybody's."""
+        count = 0
+        for machine, listing in SPOOLS.items():
+            said = self.on(self.lab.container_name(machine), listing)
+            count += len(
+                re.findall(r"^(?:[0-9A-Za-z]{10,20}[*!]?\s+\d+\s\w|\s*\d+[smhd]\s)", said, re.MULTILINE)
+            )
+        return count
+
+    def settled(self, patience: float) -> Balance:
+        """The balance, once everything that was acknowledged has come to an end, or time is up."""
+        deadline = time.monotonic() + patience
+        while True:
+            for machine, flush in FLUSH.items():  # the neighbours' own patience is not what is measured
+                self.on(self.lab.container_name(machine), flush)
+            found = self.look()
+            missing = self._missing(found)
+            if (not missing and not self.waiting()) or time.monotonic() > deadline:
+                return self._balance(self.look())
+            time.sleep(2)
+
+    def _missing(self, found: Found) -> list[Entry]:
+        return [
+            entry
+            for entry in self.entries
+            if entry.acknowledged and entry.token not in found.arrived and entry.token not in found.returned
+        ]
+
+    def _balance(self, found: Found) -> Balance:
+        taken = {entry.token: entry for entry in self.entries if entry.acknowledged}
+        unknown = [entry for entry in self.entries if entry.acknowledged is None]
+        late = sorted(
+            max(0.0, min(found.arrived[token]) - entry.sent)
+            for token, entry in taken.items()
+            if token in found.arrived
+        ) or [0.0]
+        return Balance(
+            seed=self.seed,
+            acknowledged=len(taken),
+            delivered=sum(1 for token in taken if token in found.arrived),
+            lost=tuple(f"{entry.way} {entry.token}" for entry in self._missing(found)),
+            doubled=tuple(token for token, moments in found.arrived.items() if len(moments) > 1),
+            returned=tuple(sorted(found.returned)),
+            delayed=len(found.delayed),
+            unacknowledged=len(unknown),
+            refused=sum(1 for entry in self.entries if entry.acknowledged is False),
+            deferred=self._deferred(),
+            reordered=self._overtaken(found, taken),
+            median=statistics.median(late),
+            p95=late[int(len(late) * 0.95) - 1] if len(late) > 1 else late[0],
+            slowest=late[-1],
+            seconds=time.time() - self.began,
+        )
+
+    def _deferred(self) -> int:
+        """How often the MTA could not deliver a message and kept it."""
+        look = f"journalctl --quiet --output=cat --unit=postfix --since=@{self.began:.0f} | grep -c status=deferred"
+        return int(self.on(self.lab.container_name("mta"), look) or 0)
+
+    @staticmethod
+    def _overtaken(found: Found, taken: dict[str, Entry]) -> int:
+        """Messages that lie behind one that was sent later the same way."""
+        count = 0
+        for tokens in found.order.values():
+            last: dict[Way, int] = {}
+            for entry in (taken[token] for token in tokens if token in taken):
+                count += entry.number < last.get(entry.way, 0)
+                last[entry.way] = max(entry.number, last.get(entry.way, 0))
+        return count
+
+    def tidy(self) -> None:
+        """Take the messages away again: users' mailboxes have a size."""
+        for user in self.people:
+            with user.mailbox() as mailbox:
+                for criteria in (AND(subject=f"ledger {self.seed}-"), AND(from_="MAILER-DAEMON")):
+                    mailbox.delete(mailbox.uids(criteria))
+        for neighbour in self.outside:
+            pick = f"grep -rlF 'ledger {self.seed}-' {neighbour.maildir} | xargs -r rm -f"
+            self.on(neighbour.container, pick)
+
+
+def run(
+    lab: Instance,
+    town: Town,
+    *,
+    seed: int,
+    messages: int,
+    trouble: Callable[[Ledger], Any] | None = None,
+    patience: float = 300.0,
+    clients: int = 6,
+) -> Balance:
+    """A ledger with trouble in the middle: a quarter of the messages before it, half during it, the rest after it."""
+    ledger = Ledger(lab, town, seed=seed, messages=messages, clients=clients)
+    ledger.on(
+        lab.container_name("mta"), "systemctl restart outpost-policy"
+    )  # rates are other tests' business
+    with ledger.sending():
+        ledger.until_taken(messages // 4)
+        if trouble:
+            trouble(ledger)
+    balance = ledger.settled(patience)
+    ledger.tidy()
+    return balance
+
+
+def keep(lab: Instance, scenario: str, balance: Balance) -> None:
+    """Write a result beside the lab's state, from where the README's table is made."""
+    path = lab.directory / "ledger.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(known | {scenario: balance.as_data()}, indent=1) + "\n")
+
+
+def _moment(date: str) -> float:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(date.strip()).timestamp()
+    except ValueError:
+        return 0.0

@@ -1,0 +1,155 @@
+"""What needs a human is told past the mail queue: each kind is brought about on a running host, heard, and over again."""
+
+from __future__ import annotations
+
+import imaplib
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import pytest
+from imap_tools import MailboxLoginError
+
+from outpost.lab.instance import Instance
+from outpost.lab.post import OfficeUser, Town, letter
+from tests.journeys.test_operating import on, outpost
+
+HEARD = "/run/alarms-heard"
+LISTENER = f"""
+import http.server
+
+class Ear(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        open("{HEARD}", "ab").write(body + b"\\n")
+        self.send_response(204)
+        self.end_headers()
+
+http.server.HTTPServer(("", 8025), Ear).serve_forever()
+"""
+SETTINGS, STATE = "/etc/outpost/watch.json", "/var/lib/outpost-watch/state.json"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that an alarm is about.
+
+    Attributes:
+        settings: Thresholds that need not be waited for.
+        begins: Shell on the host that brings it about.
+        ends: Shell on the host that mends it.
+        acts: What people do besides.
+    """
+
+    host: str
+    about: str
+    settings: dict[str, object] = field(default_factory=dict)
+    begins: str = "true"
+    ends: str = "true"
+    acts: Callable[[Town], None] = lambda _town: None
+
+
+def letter_that_waits(town: Town) -> None:
+    alice, head = town.user("alice"), town.head_office
+    message, _ = letter(alice.address, [head.address])
+    alice.send(message, [head.address])
+
+
+def guess(town: Town) -> None:
+    mistaken: OfficeUser = replace(town.user("alice"), password="a-guess")
+    for number in range(3):
+        wrong = replace(mistaken, password=f"a-guess-{number}")
+        with suppress(MailboxLoginError, imaplib.IMAP4.error), wrong.mailbox():
+            pass
+
+
+DEFERRING = (
+    "cp -p /etc/postfix/main.cf /root/main.aside; postconf defer_transports=to-headoffice; postfix reload"
+)
+AS_BEFORE = "cat /root/main.aside > /etc/postfix/main.cf; rm /root/main.aside; postfix reload"
+TROUBLES = (
+    Trouble(
+        "mta", "queue", {"queue_age": 0},
+        DEFERRING,
+        f"{AS_BEFORE}; postqueue -f; "
+        "timeout 60 sh -c 'until postqueue -p | grep -q \"queue is empty\"; do sleep 0.5; done'",
+        letter_that_waits,
+    ),
+    Trouble(
+        "mta", "hold", {},
+        DEFERRING,
+        f"{AS_BEFORE}; postsuper -H ALL; postqueue -f",
+        letter_that_waits,
+    ),
+    Trouble("mta", "certificate public.pem", {"certificate_age": 10**10}),
+    Trouble("mta", "virus signatures", {"virus_signatures": ["/var/lib/clamav/local.hdb"], "virus_age": 0}),
+    Trouble("mta", "unit rspamd.service", {}, "systemctl stop rspamd", "systemctl start rspamd"),
+    Trouble("ns1", "signatures po.myertor.test", {"signature_age": 10**9}),
+    Trouble("ns2", "unit knot.service", {}, "systemctl stop knot", "systemctl start knot"),
+    Trouble("store", "disk / space", {"disk_percent": 0}),
+    Trouble("store", "backup", {"backup": "/no/such/backup", "backup_age": 60}),
+    Trouble("store", "logins", {"wrong_logins": 2}, acts=guess),
+    Trouble("webmail", "unit nginx.service", {}, "systemctl stop nginx", "systemctl start nginx"),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ear(lab: Instance) -> Iterator[Callable[[str], list[dict[str, object]]]]:
+    """What somebody on the administrators' network hears from a host."""
+    command = ["docker", "exec", "--interactive", lab.container_name("gw"), "python3", "-"]
+    listener = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+    assert listener.stdin is not None
+    listener.stdin.write(LISTENER)
+    listener.stdin.close()
+    on(lab, "gw", f"rm -f {HEARD}; timeout 20 sh -c 'until nc -z 127.0.0.1 8025; do sleep 0.2; done'")
+
+    def heard(host: str) -> list[dict[str, object]]:
+        said = on(lab, "gw", f"cat {HEARD} 2>/dev/null || true")
+        return [
+            told for line in said.splitlines() if (told := json.loads(line))["host"].startswith(f"{host}.")
+        ]
+
+    yield heard
+    on(lab, "gw", "kill $(ss -ltnpH 'sport = :8025' | grep -o 'pid=[0-9]*' | cut -d= -f2)")
+    listener.wait(timeout=20)
+
+
+@pytest.mark.slow
+@pytest.mark.control("LOG-04")
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: f"{trouble.host} {trouble.about}")
+def test_what_needs_a_human_is_heard_past_the_queue(
+    lab: Instance, town: Town, ear: Callable[[str], list[dict[str, object]]], trouble: Trouble
+) -> None:
+    host, look = trouble.host, "systemctl start outpost-watch.service"
+    before = on(lab, host, f"cat {SETTINGS}; cp -p {SETTINGS} /root/watch.aside")
+    on(lab, host, f"systemctl stop outpost-watch.timer; rm -f {STATE}; {trouble.begins}")
+    try:
+        written = json.dumps(json.loads(before) | trouble.settings)
+        on(lab, host, f"cat > {SETTINGS} <<'END'\n{written}\nEND\n")
+        trouble.acts(town)
+        if trouble.about == "hold":
+            outpost(lab, "queue", "lab", "--hold", "headoffice")
+        heard = len(ear(host))
+        on(lab, host, look)
+        told = [alarm["about"] for news in ear(host)[heard:] for alarm in news["alarms"]]  # type: ignore[attr-defined]
+        assert trouble.about in told
+        heard = len(ear(host))
+        on(lab, host, look)
+        assert ear(host)[heard:] == [], "told once, not every five minutes"
+    finally:
+        on(lab, host, trouble.ends)
+        on(lab, host, f"cat /root/watch.aside > {SETTINGS}; rm /root/watch.aside")
+        on(lab, host, "systemctl start outpost-watch.timer")
+    on(lab, host, look)
+    assert trouble.about in [about for news in ear(host)[heard:] for about in news["over"]]  # type: ignore[attr-defined]
+    assert trouble.about not in on(lab, host, f"cat {STATE}")
+
+
+@pytest.mark.slow
+@pytest.mark.control("LOG-04")
+def test_every_host_can_tell(lab: Instance, ear: Callable[[str], list[dict[str, object]]]) -> None:
+    assert outpost(lab, "alarms", "lab", "--test") == []
+    for host in lab.office.hosts:
+        assert ear(host.name)

@@ -1,0 +1,282 @@
+"""Nothing is lost and nothing comes twice, whatever breaks (R01 to R16 of the resilience scenarios).
+
+The short run with nothing broken is part of the suite. The others are long: `pytest -m slow tests/journeys/test_ledger.py
+--name LAB --seed N --messages N`; each says what it measured (`-o log_cli=true -o log_cli_level=INFO`) and keeps it in
+`.lab/LAB/ledger.json`. Not here: R08 (containers share one clock), R12 (restores have tests of their own).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from outpost.lab.instance import Instance
+from outpost.lab.post import Town, letter
+from outpost.target import LAB, ROOT
+from tests.journeys.ledger import Ledger, keep, run
+from tests.journeys.test_outage import down
+
+logger = logging.getLogger(__name__)
+ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Something that goes wrong while mail flows.
+
+    Attributes:
+        trouble: Does it, and mends it.
+        told_late: Whether senders must be told that their mail is late.
+        refused: Whether some mail must have been refused for a time.
+        unanswered: Whether connections may break when an answer is due.
+        waits: Whether the MTA's queue must have held mail back.
+    """
+
+    trouble: Callable[[Ledger], None]
+    told_late: bool = False
+    refused: bool = False
+    unanswered: bool = False
+    waits: bool = False
+
+
+def on(ledger: Ledger, machine: str, script: str) -> str:
+    return ledger.on(ledger.lab.container_name(machine), script)
+
+
+def half_more(ledger: Ledger) -> None:
+    """Until half of all have been taken, as far as anybody takes any now."""
+    ledger.until_taken(ledger.taken() + ledger.messages // 2, patience=45)
+
+
+@contextmanager
+def postfix(ledger: Ledger, **settings: str) -> Iterator[None]:
+    """Other settings on the MTA; the old file afterwards."""
+    pairs = " ".join(f"'{name}={value}'" for name, value in settings.items())
+    on(ledger, "mta", f"cp -p /etc/postfix/main.cf /root/main.cf.aside; postconf {pairs}; postfix reload")
+    try:
+        yield
+    finally:
+        on(
+            ledger,
+            "mta",
+            "cat /root/main.cf.aside > /etc/postfix/main.cf; rm /root/main.cf.aside; postfix reload",
+        )
+
+
+@contextmanager
+def cut_off(ledger: Ledger, *machines: str) -> Iterator[None]:
+    """Machines whose line to the Internet is cut: nothing comes, nothing goes, nobody is told."""
+    for machine in machines:
+        address = ledger.lab.machine(machine).addresses["wan"][0]
+        on(
+            ledger, machine,
+            f"card=$(ip -o addr show | awk '/ {address}\\//{{print $2}}'); "
+            "nft add table inet cut; "
+            "for way in input output; do nft add chain inet cut $way \"{ type filter hook $way priority -300; }\"; done; "
+            "nft add rule inet cut input iifname $card drop; nft add rule inet cut output oifname $card drop",
+        )  # fmt: skip
+    try:
+        yield
+    finally:
+        for machine in machines:
+            on(ledger, machine, "nft delete table inet cut")
+
+
+def line_cut(ledger: Ledger) -> None:
+    """R01, compressed: senders are told after 20 s instead of four hours; mail inside the office goes on."""
+    alice, bob = ledger.people[:2]
+    with postfix(ledger, delay_warning_time="20s"), cut_off(ledger, "mta", "ns1", "ns2", "webmail", "gw"):
+        message, token = letter(alice.address, [bob.address])
+        began = time.monotonic()
+        alice.send(message, [bob.address])
+        bob.receive(token, patience=20)
+        assert time.monotonic() - began < 5, "mail inside the office does not wait for the line"
+        half_more(ledger)
+        # somebody's mail has been late for long enough
+        deadline = time.monotonic() + 120
+        while not ledger.look().delayed and time.monotonic() < deadline:
+            time.sleep(2)
+
+
+def host_down(machine: str) -> Callable[[Ledger], None]:
+    def trouble(ledger: Ledger) -> None:
+        with down(ledger.lab, machine):
+            half_more(ledger)
+
+    return trouble
+
+
+def filter_down(ledger: Ledger) -> None:
+    on(ledger, "mta", "systemctl stop rspamd")
+    try:
+        half_more(ledger)
+    finally:
+        on(ledger, "mta", "systemctl start rspamd")
+
+
+def queue_full(ledger: Ledger) -> None:
+    """R06: no room that could be counted on (`452 4.3.1`)."""
+    with postfix(ledger, queue_minfree="1000000000000000"):
+        half_more(ledger)
+
+
+def store_full(ledger: Ledger) -> None:
+    """R07: not one byte left where Dovecot writes a message first."""
+    # where Dovecot's processes are: its unit has mounts of its own
+    inside = "nsenter --mount --target $(systemctl show --property=MainPID --value dovecot)"
+    each = "for d in /srv/mail/*/Maildir/tmp; do"
+    full = f"{each} mount -t tmpfs -o size=4k,mode=0777 full $d; head -c 4096 /dev/zero > $d/full; done"
+    on(ledger, "store", f"{inside} sh -c '{full}'")
+    try:
+        half_more(ledger)
+    finally:
+        on(ledger, "store", f"{inside} sh -c '{each} umount $d; done'")
+
+
+def wrong_certificate(ledger: Ledger) -> None:
+    """R09: head office shows a certificate that nobody vouches for; mail to it waits, and goes nowhere in clear."""
+    on(
+        ledger, "headoffice",
+        "cp -p /etc/outpost/host.pem /root/aside.pem; cp -p /etc/outpost/host.key /root/aside.key; "
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=mx.myertor.test -keyout /etc/outpost/host.key "
+        "-out /etc/outpost/host.pem 2>/dev/null; postfix reload",
+    )  # fmt: skip
+    try:
+        half_more(ledger)
+        sent = on(
+            ledger, "mta", f"journalctl --quiet --since=@{ledger.began:.0f} -t postfix/to-headoffice/smtp"
+        )
+        assert "Server certificate not trusted" in sent or "not verified" in sent
+    finally:
+        on(
+            ledger, "headoffice",
+            "cat /root/aside.pem > /etc/outpost/host.pem; cat /root/aside.key > /etc/outpost/host.key; postfix reload",
+        )  # fmt: skip
+
+
+def killed(ledger: Ledger) -> None:
+    """R10: no daemon gets to end anything. The kernel survives: what a lost power supply does to a disk is not shown here."""
+    chance = random.Random(ledger.seed)  # noqa: S311
+    hosts = [host.name for host in ledger.lab.office.hosts]
+    for _ in range(ROUNDS):
+        machine = ledger.lab.container_name(chance.choice(hosts))
+        ledger.until_taken(ledger.taken() + 4, patience=10)
+        subprocess.run(["docker", "kill", machine], check=True, capture_output=True)
+        subprocess.run(["docker", "start", machine], check=True, capture_output=True)
+        settled = 'until systemctl is-system-running --wait | grep -qx "running"; do sleep 0.5; done'
+        subprocess.run(["docker", "exec", machine, "timeout", "90", "sh", "-c", settled], check=True)
+
+
+def restarted(ledger: Ledger) -> None:
+    """R11: every host, one after the other; each comes up unaided."""
+    for host in ledger.lab.office.hosts:
+        with down(ledger.lab, host.name):
+            pass
+
+
+def outpost(ledger: Ledger, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "outpost", *arguments, "--name", ledger.lab.name]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def applied_again(ledger: Ledger) -> None:
+    """R14: a setting is changed and changed back; no session breaks."""
+    file = ledger.lab.office_file
+    before = file.read_text()
+    try:
+        file.write_text(before.replace("recipients_per_message = 50", "recipients_per_message = 49"))
+        assert file.read_text() != before
+        errors = len(ledger.errors)
+        assert outpost(ledger, "apply", LAB, "-y", "--no-verify").returncode == 0
+        assert ledger.errors[errors:] == []
+    finally:
+        file.write_text(before)
+        assert outpost(ledger, "apply", LAB, "-y", "--no-verify").returncode == 0
+
+
+def edited_by_hand(ledger: Ledger) -> None:
+    """R15: named with file and line, and repaired."""
+    on(
+        ledger,
+        "mta",
+        "sed -i 's/^smtpd_helo_required.*/smtpd_helo_required = no/' /etc/postfix/main.cf; postfix reload",
+    )
+    plan = outpost(ledger, "plan", LAB)
+    assert plan.returncode == 2
+    assert "/etc/postfix/main.cf" in plan.stdout
+    assert "+smtpd_helo_required = yes" in plan.stdout + plan.stderr
+    assert outpost(ledger, "apply", LAB, "-y", "--no-verify").returncode == 0
+    assert "yes" in on(ledger, "mta", "postconf smtpd_helo_required")
+
+
+def wrong_configuration(ledger: Ledger) -> None:
+    """R16: what the daemon's own checker refuses does not land, and the old one works on."""
+    template = ROOT / "templates/store/etc/dovecot/dovecot.conf.j2"
+    before, live = template.read_text(), on(ledger, "store", "sha256sum /etc/dovecot/dovecot.conf")
+    try:
+        template.write_text(before + "\nno_such_setting = yes\n")
+        assert outpost(ledger, "apply", LAB, "-y", "--no-verify", "--limit", "store").returncode == 1
+    finally:
+        template.write_text(before)
+    assert on(ledger, "store", "sha256sum /etc/dovecot/dovecot.conf") == live
+    assert outpost(ledger, "apply", LAB, "-y", "--no-verify", "--limit", "store").returncode == 0
+
+
+SCENARIOS = {
+    "R01 line cut": Scenario(line_cut, told_late=True, waits=True),
+    "R02 first name server down": Scenario(host_down("ns1")),
+    "R03 store down": Scenario(host_down("store"), refused=True, unanswered=True, waits=True),
+    "R04 webmail down": Scenario(host_down("webmail")),
+    "R05 filter down": Scenario(filter_down, refused=True),
+    "R06 queue volume full": Scenario(queue_full, refused=True),
+    "R07 store volume full": Scenario(store_full, waits=True),
+    "R09 wrong certificate at a peer": Scenario(wrong_certificate, waits=True),
+    "R10 kill -9 under load, 20 rounds": Scenario(killed, refused=True, unanswered=True),
+    "R11 every host restarted": Scenario(restarted, refused=True, unanswered=True),
+    "R13 MTA away, head office holds": Scenario(host_down("mta"), refused=True, unanswered=True),
+    "R14 re-apply under load": Scenario(applied_again),
+    "R15 edited by hand": Scenario(edited_by_hand),
+    "R16 wrong configuration": Scenario(wrong_configuration),
+}
+
+
+@pytest.fixture
+def seed(pytestconfig: pytest.Config) -> int:
+    """Another one each time, unless --seed says which."""
+    return pytestconfig.getoption("--seed") or random.SystemRandom().randrange(10_000, 99_999)
+
+
+@pytest.mark.control("AVL-01")
+def test_every_message_that_was_taken_arrives_once(lab: Instance, town: Town, seed: int) -> None:
+    balance = run(lab, town, seed=seed, messages=12, patience=60)
+    logger.info("%s", balance)
+    assert (balance.lost, balance.doubled, balance.returned, balance.unacknowledged) == ((), (), (), 0)
+    assert balance.delivered == balance.acknowledged == 12
+
+
+@pytest.mark.slow
+@pytest.mark.control("AVL-01", "QUE-01")
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_nothing_is_lost_whatever_breaks(
+    lab: Instance, town: Town, seed: int, pytestconfig: pytest.Config, name: str
+) -> None:
+    scenario = SCENARIOS[name]
+    messages = pytestconfig.getoption("--messages")
+    with ExitStack() as stack:
+        balance = run(lab, town, seed=seed, messages=messages, trouble=scenario.trouble)
+        stack.callback(keep, lab, name, balance)
+    logger.info("%s: %s", name, balance)
+    assert (balance.lost, balance.doubled, balance.returned) == ((), (), ())
+    assert balance.delivered == balance.acknowledged == messages
+    assert balance.delayed > 0 or not scenario.told_late
+    assert balance.refused > 0 or not scenario.refused
+    assert balance.unacknowledged == 0 or scenario.unanswered
+    assert balance.deferred > 0 or not scenario.waits
