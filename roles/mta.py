@@ -15,7 +15,7 @@ from pyinfra.api.deploy import deploy
 
 import outpost.onhost.policy
 import outpost.onhost.routes
-from outpost.office import Host, Office
+from outpost.office import Host, Office, ports
 from outpost.office.defence import filter_facts, policy_settings, route_settings, shaped_rate
 from outpost.office.dns import dkim_selector
 from outpost.office.mta import MtaView, dkim_ed25519_key, key_fingerprint
@@ -51,11 +51,20 @@ def mta(*, office: Office, me: Host, secrets: Secrets) -> None:
     view = MtaView(office, me)
     packages(
         "Postfix, Rspamd, Redis and ClamAV",
-        ["clamav-daemon", "clamav-freshclam", "libsasl2-modules", "postfix", "redis-server", "rspamd"],
+        [
+            "clamav-daemon",
+            "clamav-freshclam",
+            "libsasl2-modules",
+            "postfix",
+            "redis-server",
+            "rspamd",
+            "stunnel4",
+        ],
         preseed=PRESEED,
     )
     service(name="redis", unit="redis-server.service", files=_below("/etc/redis", group="redis", mode="0640"))
     _scanner(view)
+    _scanners_door(view, tls_files(office=office, me=me, secrets=secrets))
     _filter(view, secrets)
     _policy(view, tls_files(office=office, me=me, secrets=secrets))
     _shaping(view)
@@ -104,6 +113,27 @@ def _scanner(view: MtaView) -> None:
         ],
         # clamconf reports a mistake and succeeds all the same
         check="! clamconf --config-dir=/etc/clamav 2>&1 | grep '^ERROR'",
+    )
+
+
+def _scanners_door(view: MtaView, certificates: Sequence[File]) -> None:
+    """Where the store has mailboxes scanned again (VIR-04): it may ask clamd, nobody else."""
+    openssl = "/etc/postfix/openssl.cnf"
+    service(
+        name="scanner-door",
+        unit="stunnel@scanner.service",
+        files=[
+            rendered("mta", "/etc/stunnel/scanner.conf", mta=view, ports=ports),
+            rendered(
+                "base",
+                "/etc/systemd/system/stunnel@scanner.service.d/outpost.conf",
+                template="etc/systemd/system/stunnel@.service.d/outpost.conf",
+                after="clamav-daemon.socket",
+                openssl=openssl,
+                group="clamav",
+            ),
+        ],
+        watches=[*certificates, rendered("mta", openssl, mta=view)],
     )
 
 

@@ -17,6 +17,7 @@ from pyinfra.api.deploy import deploy
 import outpost.onhost.accounts
 import outpost.onhost.logins
 import outpost.onhost.passwords
+import outpost.onhost.rescan
 from outpost.drift.findings import Finding
 from outpost.office import Host, Office, ports
 from outpost.office.passwords import office_words
@@ -39,6 +40,8 @@ PACKAGES = (
 )
 LOGINS_PORT = 4001
 """Loopback only: where Dovecot asks whether a login may be tried."""
+RESCANNED_DAYS = 14
+"""How long new signatures may take to learn what came before them."""
 OWN = "/var/lib/outpost-accounts"
 """What users chose themselves. The host's own: no apply writes there."""
 ACCOUNTS = "/usr/local/lib/outpost/accounts"
@@ -71,6 +74,7 @@ def store(*, office: Office, me: Host, secrets: Secrets) -> None:
     _door("accounts", view, certificates)
     _forgetting()
     _departed(view)
+    _rescanning(view)
 
 
 def _accounts(view: StoreView, secrets: Secrets) -> None:
@@ -242,9 +246,12 @@ def _door(name: str, view: StoreView, certificates: Sequence[File]) -> None:
         files=[
             rendered("store", f"/etc/stunnel/{name}.conf", store=view, ports=ports, socket=ACCOUNTS_SOCKET),
             rendered(
-                "store",
+                "base",
                 f"/etc/systemd/system/stunnel@{name}.service.d/outpost.conf",
                 template="etc/systemd/system/stunnel@.service.d/outpost.conf",
+                after="dovecot.service",
+                openssl=OPENSSL,
+                group="",
             ),
         ],
         watches=[*certificates, rendered("store", OPENSSL)],
@@ -293,6 +300,33 @@ def _departed(view: StoreView) -> None:
             "its mail moves to /srv/mail/.former; its passwords and sessions end",
             ("AUT-07",),
         ),
+    )
+
+
+def _rescanning(view: StoreView) -> None:
+    """Mailboxes are scanned again by night, by the MTA's scanner (VIR-04)."""
+    told = {
+        "scanners": [
+            {"address": str(address), "port": ports.SCANNER, "name": mta.fqdn}
+            for mta in view.mtas
+            for address in view.office.link_addresses(mta, view.me)[:1]
+        ],
+        "days": RESCANNED_DAYS,
+        "largest": int(view.office.limits.scan_size),
+        "domain": view.office.domain,
+        "organisation": view.office.organisation,
+        "postmaster": view.office.postmaster,
+    }
+    service(
+        name="rescan",
+        unit="outpost-rescan.timer",
+        files=[
+            text("/usr/local/lib/outpost/rescan", _source(outpost.onhost.rescan.__file__)),
+            text("/etc/outpost/rescan.json", json.dumps(told, indent=1) + "\n"),
+            rendered("store", "/etc/systemd/system/outpost-rescan.service"),
+            rendered("store", "/etc/systemd/system/outpost-rescan.timer"),
+        ],
+        check="python3 -m json.tool /etc/outpost/rescan.json >/dev/null",
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from imap_tools import AND, MailboxLoginError
 
+from outpost.attack.content import eicar, parcel
 from outpost.lab.instance import Instance
 from outpost.lab.post import OfficeUser, letter
 
@@ -40,6 +41,29 @@ def test_a_deleted_message_is_gone_with_its_traces_in_the_indexes(lab: Instance,
     said_on(lab, "store", "systemctl start outpost-forget.service")  # what the timer does every night
     assert said_on(lab, "store", everywhere) == ""
     assert "active" in said_on(lab, "store", "systemctl is-active outpost-forget.timer").split()
+
+
+@pytest.mark.control("VIR-04")
+def test_what_nobody_knew_at_delivery_is_found_later_and_its_owner_told(
+    lab: Instance, bob: OfficeUser
+) -> None:
+    """A message that came past the filter, as one does whose signature is a day late."""
+    infected, harmless = f"invoice-{token_hex(8)}", f"minutes-{token_hex(8)}"
+    with bob.mailbox() as mailbox:
+        for token, attachment in ((infected, eicar()), (harmless, b"as agreed")):
+            message = parcel("stranger@internet.test", bob.address, token, {"invoice.bin": attachment})
+            mailbox.append(message.replace(b"Revised invoice", token.encode()), "INBOX")
+    assert "success" in said_on(
+        lab,
+        "store",
+        "systemctl start outpost-rescan.service; systemctl show outpost-rescan.service -p Result",
+    )
+    with bob.mailbox() as mailbox:
+        assert mailbox.uids(AND(subject=infected)) == []
+        assert len(mailbox.uids(AND(subject=harmless))) == 1
+        (notice,) = mailbox.fetch(AND(subject="taken out of your mailbox", body=infected))
+        assert "Eicar" in notice.text
+    assert said_on(lab, "store", f"grep -rlF {infected} /srv/mail/.quarantine/bob"), "nothing is ever lost"
 
 
 @pytest.mark.control("LOG-03")

@@ -24,7 +24,13 @@ from tests.live.speaking import OLD_OFFERS, TLS, speak
 
 pytestmark = pytest.mark.role("mta")
 
-UNITS = ("postfix.service", "rspamd.service", "redis-server.service", "clamav-daemon.service")
+UNITS = (
+    "postfix.service",
+    "rspamd.service",
+    "redis-server.service",
+    "clamav-daemon.service",
+    "stunnel@scanner.service",
+)
 HELLO = "EHLO check.invalid"
 STRANGER = "MAIL FROM:<>"
 CERTIFICATE = f"-cert {TLS}/host.pem -key {TLS}/host.key"

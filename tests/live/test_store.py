@@ -420,3 +420,25 @@ def test_nobody_is_slowed_for_what_others_behind_the_same_address_do(host: Testi
 def test_the_login_policy_runs_in_a_sandbox(host: TestinfraHost) -> None:
     table = host.check_output("systemd-analyze security --no-pager outpost-logins.service")
     assert float(table.rpartition("level for")[2].split()[1]) <= 4.0
+
+
+@pytest.mark.control("VIR-04")
+def test_mailboxes_are_scanned_again_by_night(host: TestinfraHost, store: StoreView) -> None:
+    timer = host.service("outpost-rescan.timer")
+    assert timer.is_running
+    assert timer.is_enabled
+    assert host.service("outpost-rescan.service").systemd_properties["Result"] == "success"
+    scanners = host.check_output("python3 -I /usr/local/lib/outpost/rescan ping")
+    assert scanners.split() == ["PONG"] * len(store.mtas)
+
+
+@pytest.mark.control("VIR-04", "TLS-10")
+def test_the_scanner_takes_messages_from_the_store_and_nobody_else(
+    host: TestinfraHost, mta: TestinfraHost, webmail: TestinfraHost, office: Office, me: Host
+) -> None:
+    for address in office.link_addresses(office.with_role("mta")[0], me):
+        socket = at(address, ports.SCANNER)
+        assert "PONG" in dialogue(host, socket, ["nPING"], OWN_CERTIFICATE)
+        assert "PONG" not in dialogue(host, socket, ["nPING"])
+        assert "PONG" not in dialogue(mta, socket, ["nPING"], OWN_CERTIFICATE)
+        assert "CONNECTED" not in dialogue(webmail, socket, ["nPING"], OWN_CERTIFICATE)

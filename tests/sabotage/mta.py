@@ -16,7 +16,13 @@ from tests.sabotage.breaking import (
 
 MAIN, MASTER = "/etc/postfix/main.cf", "/etc/postfix/master.cf"
 POSTFIX = "postfix reload && sleep 1"
-UNITS = ("postfix.service", "rspamd.service", "redis-server.service", "clamav-daemon.service")
+UNITS = (
+    "postfix.service",
+    "rspamd.service",
+    "redis-server.service",
+    "clamav-daemon.service",
+    "stunnel@scanner.service",
+)
 OLD_TLS = "/etc/postfix/trial"
 
 

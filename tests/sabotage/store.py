@@ -26,6 +26,15 @@ SABOTAGES = (
         "store", "anybody reads what users chose", "chmod 0755 /var/lib/outpost-accounts",
         "store::nobody_reads_what_users_chose_but_dovecot", keeps=("/var/lib/outpost-accounts",),
     ),
+    broken(
+        "store", "nobody scans mailboxes again", "systemctl disable --now --quiet outpost-rescan.timer",
+        "store::mailboxes_are_scanned_again_by_night", undo="systemctl enable --now --quiet outpost-rescan.timer",
+    ),
+    edited(
+        "mta", "the scanner takes messages from anybody", "/etc/stunnel/scanner.conf", "/^(requireCert|verifyChain|checkHost|CAfile)/d",
+        "store::the_scanner_takes_messages_from_the_store_and_nobody_else",
+        activate="systemctl restart stunnel@scanner; sleep 1", looked_at="store",
+    ),
     # Who gets in
     edited(
         "store", "the delivery port takes anybody", STUNNEL, "/^(requireCert|verifyChain|checkHost|CAfile)/d",

@@ -429,6 +429,7 @@ RELOADS = (
     (r"/etc/redis/", "redis-server.service"),
     (r"/etc/dovecot/", "dovecot.service"),
     (r"/etc/stunnel/accounts", "stunnel@accounts.service"),
+    (r"/etc/stunnel/scanner", "stunnel@scanner.service"),
     (r"/etc/stunnel/", "stunnel@lmtp.service"),
     (r"/etc/knot/", "knot.service"),
     (r"/etc/unbound/", "unbound.service"),

@@ -243,6 +243,7 @@ _BY_ROLE: dict[Role, dict[str, CgroupLimit]] = {
         "redis-server.service": CgroupLimit("384M", 32),
         # ClamAV's own signatures take 1.3 GB, twice that while it loads new ones beside the old.
         "clamav-daemon.service": CgroupLimit("3584M", 64),
+        "stunnel@scanner.service": CgroupLimit("128M", 64),
     },
     "store": {
         # A process of 5 MB for each of 40 people's sessions, and indexing.

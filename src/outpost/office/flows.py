@@ -209,6 +209,7 @@ def _mail_inside(office: Office) -> Iterator[Flow]:
             yield _between(
                 office, store, mta, ports.SUBMISSION_RELAY, "users' submissions, already authenticated"
             )
+            yield _between(office, store, mta, ports.SCANNER, "scanning mailboxes again")
 
 
 def _mail_out(office: Office) -> Iterator[Flow]:

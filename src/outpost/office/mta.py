@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from outpost.office import ports
 from outpost.office.checks import MAX_SCAN
 from outpost.office.dns import key_digest
+from outpost.office.flows import listeners
 from outpost.office.model import Host, IPAddress, Office, Peer
 
 STRANGERS_RECIPIENTS = 100
@@ -188,6 +189,18 @@ class MtaView:
         return tuple(address for peer in self.office.peers for address in peer.relays)
 
     # Routes ----------------------------------------------------------------------------------------------------
+
+    @property
+    def stores(self) -> tuple[Host, ...]:
+        """The hosts whose certificates alone open the scanner's door."""
+        return self.office.with_role("store")
+
+    @property
+    def scanner_addresses(self) -> tuple[IPAddress, ...]:
+        """Where the store has mailboxes scanned again."""
+        return tuple(
+            entry.address for entry in listeners(self.office, self.me) if entry.port == ports.SCANNER
+        )
 
     @property
     def store_names(self) -> tuple[str, ...]:

@@ -21,5 +21,7 @@ SUBMISSION_RELAY = 10465
 """The MTA's trusted listener: the store's submission proxy hands users' mail over with XCLIENT LOGIN."""
 ACCOUNTS = 10443
 """Webmail to store, TLS with client certificates: sessions, and what users change of their accounts."""
+SCANNER = 13310
+"""Store to MTA, TLS with client certificates: mailboxes scanned again (clamd's INSTREAM)."""
 QUOTA_STATUS = 10024
 """MTA to store, TLS with client certificates: whether a mailbox has room (Dovecot's quota-status)."""

@@ -1,0 +1,193 @@
+"""Mailboxes scanned again (VIR-04): what no signature knew at delivery is found when one does. Runs on the store by night.
+
+Each message that came in within some days is read to the MTA's ClamAV (clamd(8), INSTREAM) over TLS, both ends with the
+office's certificates. What is found is taken out of its mailbox into the quarantine, never deleted, and its owner is told.
+Only Python's own library: it runs where no package but Dovecot's is.
+"""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import json
+import os
+import re
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SETTINGS = Path("/etc/outpost/rescan.json")
+MAIL = Path("/srv/mail")
+QUARANTINE = ".quarantine"
+TLS = Path("/etc/outpost/tls")
+PATIENCE = 60.0
+"""Seconds that a scan of one message may take."""
+PIECE = 1 << 16
+LDA = "/usr/lib/dovecot/dovecot-lda"
+
+
+class UnavailableError(Exception):
+    """The scanner cannot be asked, or did not give a verdict."""
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """Where a clamd is.
+
+    Attributes:
+        name: The MTA's name, which its certificate must show.
+    """
+
+    address: str
+    port: int
+    name: str
+
+    def ask(self, *parts: bytes) -> str:
+        """Send, and read the answer up to its end.
+
+        Raises:
+            UnavailableError: There was none.
+        """
+        given = os.environ.get("CREDENTIALS_DIRECTORY", "")
+        key = Path(given) / "host.key" if given else TLS / "host.key"
+        context = ssl.create_default_context(cafile=str(TLS / "ca.pem"))
+        try:
+            context.load_cert_chain(TLS / "host.pem", key)
+            with (
+                socket.create_connection((self.address, self.port), timeout=PATIENCE) as plain,
+                context.wrap_socket(plain, server_hostname=self.name) as connection,
+            ):
+                for part in parts:
+                    connection.sendall(part)
+                answer = b"".join(iter(lambda: connection.recv(4096), b""))
+        except OSError as error:
+            raise UnavailableError(f"{self.name} [{self.address}]:{self.port}: {error}") from error
+        return answer.rstrip(b"\0\n").decode(errors="replace")
+
+    def verdict(self, message: Path) -> str:
+        """Name of what is in a message; empty for nothing.
+
+        Raises:
+            UnavailableError: No verdict.
+            FileNotFoundError: Its owner moved or deleted it meanwhile.
+        """
+        data = message.read_bytes()
+        pieces = (data[start : start + PIECE] for start in range(0, len(data), PIECE))
+        answer = self.ask(
+            b"zINSTREAM\0", *(struct.pack(">I", len(piece)) + piece for piece in pieces), struct.pack(">I", 0)
+        )
+        if answer == "stream: OK":
+            return ""
+        if found := re.fullmatch(r"stream: (.+) FOUND", answer):
+            return found.group(1)
+        raise UnavailableError(f"{self.name}: {answer or 'closed the connection'}")
+
+
+def messages(mail: Path, since: float) -> Iterator[Path]:
+    """Files of messages that came (or were moved) after a UNIX time; no mailbox of somebody who has left."""
+    for top in sorted(mail.iterdir()):
+        if top.name in (QUARANTINE, ".former") or not top.is_dir():
+            continue
+        for directory, _, names in os.walk(top):
+            if Path(directory).name not in ("cur", "new"):
+                continue
+            for name in names:
+                path = Path(directory, name)
+                try:
+                    if path.stat().st_ctime >= since:
+                        yield path
+                except FileNotFoundError:
+                    continue
+
+
+def take_out(message: Path, mail: Path = MAIL) -> Path:
+    """Move a message into the quarantine, below its mailbox's name; Dovecot notices at its next look."""
+    owner = message.relative_to(mail).parts[0]
+    place = mail / QUARANTINE / owner
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    target = place / message.name.partition(":")[0]
+    message.rename(target)
+    return target
+
+
+def notice(message: bytes, found: str, settings: dict[str, Any], owner: str) -> str:
+    """What the owner of a mailbox is told."""
+    headers = email.message_from_bytes(message, policy=email.policy.default)
+    sender, subject, date = (
+        " ".join(str(headers.get(name, "unknown")).split())[:200] for name in ("From", "Subject", "Date")
+    )
+    return (
+        f"From: {settings['organisation']} <{settings['postmaster']}>\n"
+        f"To: <{owner}>\nSubject: A message was taken out of your mailbox\nAuto-Submitted: auto-generated\n"
+        "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\n"
+        f"It carries what is now known as {found}; when it came, nobody knew.\n\n"
+        f"  From:     {sender}\n  Subject:  {subject}\n  Date:     {date}\n\n"
+        "If you have opened its attachment, turn that machine off and call your administrator. The message itself is\n"
+        f"kept: write to {settings['postmaster']} if you need it.\n"
+    )
+
+
+def tell(text: str, owner: str) -> None:
+    """Put a notice into a mailbox, however full."""
+    subprocess.run([LDA, "-d", owner, "-o", "quota_enforce=no"], input=text.encode(), check=True)
+
+
+def rescan(settings: dict[str, Any]) -> int:
+    """Scan what is due; exit status."""
+    scanners = [Scanner(**place) for place in settings["scanners"]]
+    since = time.time() - settings["days"] * 86400
+    scanned = taken = skipped = 0
+    for message in messages(MAIL, since):
+        try:
+            data = message.read_bytes()
+            if len(data) > settings["largest"]:
+                skipped += 1
+                continue
+            found = _first_verdict(scanners, message)
+        except FileNotFoundError:
+            continue
+        scanned += 1
+        if found:
+            owner = message.relative_to(MAIL).parts[0]
+            kept = take_out(message)
+            taken += 1
+            sys.stderr.write(f"<4>rescan: {found} in a message to {owner}, now {kept}\n")
+            if not owner.startswith("."):
+                address = f"{owner}@{settings['domain']}"
+                tell(notice(data, found, settings, address), address)
+    sys.stdout.write(f"{scanned} messages scanned, {taken} taken out, {skipped} too large to scan\n")
+    return 0
+
+
+def _first_verdict(scanners: list[Scanner], message: Path) -> str:
+    for scanner in scanners[:-1]:
+        try:
+            return scanner.verdict(message)
+        except UnavailableError as error:
+            sys.stderr.write(f"<5>rescan: {error}\n")
+    return scanners[-1].verdict(message)
+
+
+def main() -> int:
+    """``rescan`` scans; ``rescan ping`` asks each scanner whether it is there."""
+    settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
+    try:
+        if sys.argv[1:] == ["ping"]:
+            for place in settings["scanners"]:
+                sys.stdout.write(Scanner(**place).ask(b"zPING\0") + "\n")
+            return 0
+        return rescan(settings)
+    except UnavailableError as error:
+        sys.stderr.write(f"<3>rescan: {error}; the next night tries again\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Mailboxes scanned again, apart from clamd: what is looked at, what is taken out, what its owner is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from outpost.onhost import rescan
+from outpost.onhost.rescan import Scanner, UnavailableError, messages, notice, take_out
+
+
+@pytest.fixture
+def mail(tmp_path: Path) -> Path:
+    for place in ("bob/Maildir/cur", "bob/Maildir/.Sent/new", ".quarantine/bob", ".former/eve/Maildir/cur"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "1.M1.host,S=5:2,S").write_bytes(b"text\n")
+    (tmp_path / "bob/Maildir/dovecot.index").write_bytes(b"index")
+    return tmp_path
+
+
+def test_every_folder_of_present_users_is_looked_at_and_nothing_else(mail: Path) -> None:
+    found = {str(path.relative_to(mail).parent) for path in messages(mail, 0)}
+    assert found == {"bob/Maildir/cur", "bob/Maildir/.Sent/new"}
+
+
+def test_what_is_older_than_signatures_need_is_left_alone(mail: Path) -> None:
+    newest = max(path.stat().st_ctime for path in messages(mail, 0))
+    assert list(messages(mail, newest + 1)) == []
+
+
+def test_what_is_found_is_kept_elsewhere(mail: Path) -> None:
+    message = mail / "bob/Maildir/cur/1.M1.host,S=5:2,S"
+    (mail / ".quarantine/bob/1.M1.host,S=5:2,S").unlink()
+    kept = take_out(message, mail)
+    assert not message.exists()
+    assert kept == mail / ".quarantine/bob/1.M1.host,S=5"
+    assert kept.read_bytes() == b"text\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"), [("stream: OK", ""), ("stream: Eicar-Test-Signature FOUND", "Eicar-Test-Signature")]
+)
+def test_a_verdict_is_what_clamd_says(
+    mail: Path, monkeypatch: pytest.MonkeyPatch, answer: str, found: str
+) -> None:
+    monkeypatch.setattr(Scanner, "ask", lambda _self, *_parts: answer)
+    assert Scanner("192.0.2.1", 1, "mta").verdict(mail / "bob/Maildir/cur/1.M1.host,S=5:2,S") == found
+
+
+@pytest.mark.parametrize("answer", ["", "INSTREAM size limit exceeded. ERROR"])
+def test_no_verdict_is_not_a_clean_one(mail: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    monkeypatch.setattr(Scanner, "ask", lambda _self, *_parts: answer)
+    with pytest.raises(UnavailableError):
+        Scanner("192.0.2.1", 1, "mta").verdict(mail / "bob/Maildir/cur/1.M1.host,S=5:2,S")
+
+
+def test_a_notice_carries_no_line_of_the_strangers_making() -> None:
+    hostile = b"From: a@b.example\r\nSubject: hello\r\n =?utf-8?q?=0A=0AClick_here?=\r\n\r\nx"
+    settings = {"organisation": "Office", "postmaster": "postmaster@po.example"}
+    head, _, body = notice(hostile, "Virus", settings, "bob@po.example").partition("\n\n")
+    assert "Click" not in head
+    assert not any(line.startswith("Click") for line in body.splitlines())
+
+
+def test_settings_are_where_the_role_puts_them() -> None:
+    assert str(rescan.SETTINGS) == "/etc/outpost/rescan.json"
