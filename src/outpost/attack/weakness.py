@@ -68,10 +68,12 @@ class Weakness:
 
 
 def postfix(*entries: str, **settings: str) -> Weakness:
-    """Settings of main.cf; `entries` are those of master.cf (``postconf -P`` syntax)."""
+    """Settings of main.cf; `entries` are those of master.cf (``postconf -P`` syntax, ``-F`` for a service's fields)."""
     edits = [f"{name}={value}" for name, value in settings.items()]
     steps = [f"postconf -e {' '.join(map(shlex.quote, edits))}"] if edits else []
-    steps += [f"postconf -P {shlex.quote(entry)}" for entry in entries]
+    steps += [
+        f"postconf {'-F' if '/process_limit=' in entry else '-P'} {shlex.quote(entry)}" for entry in entries
+    ]
     return Weakness(
         role="mta",
         what="; ".join(edits + list(entries)),

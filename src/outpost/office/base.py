@@ -237,8 +237,8 @@ _EVERYWHERE = {
 _BY_ROLE: dict[Role, dict[str, CgroupLimit]] = {
     "dns": {"knot.service": CgroupLimit("512M", 64)},
     "mta": {
-        # 100 smtpd and as many others at 5 MB each.
-        "postfix.service": CgroupLimit("1G", 512),
+        # 250 smtpd for strangers and 150 other processes at 5 MB each.
+        "postfix.service": CgroupLimit("2G", 1024),
         "rspamd.service": CgroupLimit("1G", 64),
         "redis-server.service": CgroupLimit("384M", 32),
         # ClamAV's own signatures take 1.3 GB, twice that while it loads new ones beside the old.

@@ -185,8 +185,9 @@ async def guessing_passwords(ground: Ground, seen: Evidence) -> None:
         "454",
         "closed",
     )
-    slowest = max(seconds for _, seconds in guesses)
-    seen.check(slowest >= 2, "guesses wait", f"the slowest guess waited {slowest:.1f} s")
+    # one more by itself: before it, guesses may have waited for each other
+    reply, seconds = await guess(len(guesses))
+    seen.check(seconds >= 2, "guesses wait", f"one more guess waited {seconds:.1f} s: {reply.brief}")
     seen.check(
         percentile(waits, 0.95) < 5,
         "a colleague behind the same address logs in",
