@@ -38,6 +38,8 @@ PACKAGES = (
     "python3-argon2",
     "stunnel4",
 )
+RELAY_PORT = 10466
+"""Loopback only: where Dovecot hands users' mail over when there are several MTAs."""
 LOGINS_PORT = 4001
 """Loopback only: where Dovecot asks whether a login may be tried."""
 RESCANNED_DAYS = 14
@@ -68,6 +70,8 @@ def store(*, office: Office, me: Host, secrets: Secrets) -> None:
     certificates = tls_files(office=office, me=me, secrets=secrets)
     some_hash = next(iter(secrets.passwords.values())).get_secret_value()
     _logins(view)
+    if view.has_relay_door:  # before Dovecot hands mail over there
+        _door("relay", view, certificates)
     _mailboxes(view, certificates, some_hash=some_hash)
     _chosen(view)
     _door("lmtp", view, certificates)
@@ -168,6 +172,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
                 trash_room=TRASH_ROOM,
                 decoy=decoy(some_hash),
                 logins_port=LOGINS_PORT,
+                relay_port=RELAY_PORT,
                 # secret as the hashes are, stable between two runs
                 logins_nonce=hashlib.sha256(b"logins " + some_hash.encode()).hexdigest(),
             ),
@@ -244,7 +249,14 @@ def _door(name: str, view: StoreView, certificates: Sequence[File]) -> None:
         name=f"{name}-door",
         unit=f"stunnel@{name}.service",
         files=[
-            rendered("store", f"/etc/stunnel/{name}.conf", store=view, ports=ports, socket=ACCOUNTS_SOCKET),
+            rendered(
+                "store",
+                f"/etc/stunnel/{name}.conf",
+                store=view,
+                ports=ports,
+                socket=ACCOUNTS_SOCKET,
+                relay_port=RELAY_PORT,
+            ),
             rendered(
                 "base",
                 f"/etc/systemd/system/stunnel@{name}.service.d/outpost.conf",

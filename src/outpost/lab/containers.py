@@ -6,6 +6,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import docker
@@ -20,6 +21,10 @@ from outpost.lab.world import Machine
 RECIPE = "outpost.recipe"
 RECIPE_VERSION = 2  # raised when `_create` makes containers otherwise than before
 LATER = tuple(f"{name}-ca.{kind}" for name in ("office", "acme") for kind in ("pem", "crt"))
+LEARNT = ("headoffice", "clientsite")
+"""Machines whose mail servers are told of the office while they run (`learn`): made anew they would lose what they hold."""
+TOLD = ("/etc/postfix/", "/etc/exim4/", "/etc/hosts")
+RELOADS = "systemctl try-reload-or-restart postfix.service exim4.service 2>/dev/null || true"
 BOOTED = "until [ -S /run/systemd/private ]; do sleep 0.05; done; exec systemctl is-system-running --wait"
 
 
@@ -55,6 +60,20 @@ def ensure(
     if container.status != "running":
         container.start()
     return created
+
+
+def learn(client: docker.DockerClient, instance: Instance) -> None:
+    """The peers' mail servers are told what the office file says of it now, as `outpost peer` tells their administrators."""
+    for name in LEARNT:
+        container = instance.container(name, client)
+        told = [file for file in files(instance, instance.machine(name)) if file.path.startswith(TOLD)]
+        held = [container.exec_run(["cat", file.path])[1] for file in told]
+        if [file.content for file in told] != held:
+            # Docker mounts /etc/hosts: what is there is written over, not replaced
+            put(container, [replace(file, path=f"/root/told{file.path}") for file in told])
+            for file in told:
+                run(container, "sh", "-c", f"cat /root/told{file.path} > {file.path}")
+            run(container, "sh", "-c", RELOADS)
 
 
 def wait(container: Any, machine: Machine) -> None:
@@ -158,6 +177,7 @@ def _attached(container: Any) -> set[str]:
 def _digest(machine: Machine, content: list[File]) -> str:
     recipe = hashlib.sha256(repr((RECIPE_VERSION, images.tag(machine.image), machine)).encode())
     for file in content:
-        if not file.path.endswith(LATER):  # arrives later, and is put in place then
+        told = machine.name in LEARNT and file.path.startswith(TOLD)
+        if not told and not file.path.endswith(LATER):  # arrives later, and is put in place then
             recipe.update(repr(file).encode())
     return recipe.hexdigest()[:16]

@@ -64,7 +64,7 @@ class OfficeSeen:
 
     Attributes:
         domain: Its mail domain.
-        mta: Host name of its mail server.
+        mtas: Host names of its mail servers, the first one first.
         port: Port of the listener it keeps for this peer.
         senders: Addresses its mail comes from, on the Internet.
         client_senders: The same in the client's network.
@@ -74,7 +74,7 @@ class OfficeSeen:
     """
 
     domain: str
-    mta: str
+    mtas: tuple[str, ...]
     port: int
     senders: tuple[str, ...]
     client_senders: tuple[str, ...]
@@ -162,8 +162,11 @@ def _me(instance: Instance, machine: Machine) -> Me:
     resolver = "127.0.0.1" if machine.name == "gw" else gateway.addresses[shared][0]
     known: list[tuple[str, str]] = []
     if machine.role == "clientsite":
-        mta = instance.office.with_role("mta")[0]
-        known = [(str(item), mta.fqdn) for item in mta.in_zone("client")]
+        known = [
+            (str(item), mta.fqdn)
+            for mta in instance.office.with_role("mta")
+            for item in mta.in_zone("client")
+        ]
     return Me(machine, resolver, tuple(known))
 
 
@@ -173,7 +176,7 @@ def _office(instance: Instance, machine: Machine) -> OfficeSeen:
     ends = [OtherEnd(office, peer) for peer in office.peers if machine.domain in peer.domains]
     return OfficeSeen(
         domain=office.domain,
-        mta=servers[0].fqdn,
+        mtas=tuple(server.fqdn for server in office.mail_servers),
         port=ends[0].peer.listen if ends else 25,
         senders=tuple(str(item) for server in servers for item in server.in_zone("wan")),
         client_senders=tuple(str(item) for server in servers for item in server.in_zone("client")),

@@ -53,6 +53,7 @@ def after_deploy(instance: Instance) -> None:
             containers.run(root, "knotc", "-b", "zone-reload", child.parent.name)
             containers.run(instance.container("gw", client), "unbound-control", "flush_zone", child.name)
     _backups(instance)
+    containers.learn(client, instance)
     outside = [
         instance.container(machine.name, client) for machine in instance.machines if not machine.office
     ]

@@ -390,6 +390,13 @@ def _roles_present(office: Office) -> Iterator[Problem]:
             yield Problem(
                 "hosts", "", f"no host has the role {role}", f'declare one: [hosts.NAME] with role = "{role}"'
             )
+        elif role == "mta" and not office.mail_servers:
+            yield Problem(
+                f"hosts.{office.with_role(role)[0].name}.retiring",
+                "true",
+                "every MTA retires: nobody takes mail",
+                "leave one in service",
+            )
         elif role == "dns" and count == 1:
             yield Problem(
                 f"hosts.{office.with_role(role)[0].name}.role",

@@ -101,7 +101,10 @@ def filter_facts(view: MtaView) -> dict[str, Any]:
         "forged_peer": policy.forged_peer,
         "impersonation": policy.impersonation,
         "impersonation_subject": policy.impersonation_subject,
-        "forged_bounce": policy.forged_bounce,
+        # a notification may come to the other MTA, which does not know what this one has sent
+        "forged_bounce": "tag"
+        if policy.forged_bounce == "refuse" and len(office.with_role("mta")) > 1
+        else policy.forged_bounce,
         "external_subject": policy.external_subject,
         "refused": list(policy.refused_attachments),
         "refused_at_top": list(policy.refused_at_top),

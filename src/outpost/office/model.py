@@ -200,6 +200,11 @@ class Host(Part):
         "there); empty means the management address, as `ssh.user`.",
         examples=["root@192.0.2.21:22"],
     )
+    retiring: bool = Field(
+        default=False,
+        description="For an MTA beside another: it is given no new mail (no MX, no peer's next hop, none of the users') and "
+        "delivers what it has. Take it out of the file when `outpost queue` shows nothing of it.",
+    )
     certificates: CertificateMode | None = Field(
         default=None,
         description="Where its public certificate comes from, if not from where `tls.certificates` says.",
@@ -564,7 +569,7 @@ class Policy(Part):
     forged_bounce: Verdict = Field(
         default="refuse",
         description="Notifications about messages the office did not send. Those it sent are remembered for ten days "
-        "(a queue gives up after five).",
+        "(a queue gives up after five), by the MTA that sent them: with two of them `refuse` is only `tag`.",
     )
     external_subject: str = Field(
         default="",
@@ -1090,6 +1095,11 @@ class Office(Part):
     def with_role(self, role: Role) -> tuple[Host, ...]:
         """Hosts of one role, in the order of the file; the first is the primary where that matters (DNS)."""
         return tuple(host for host in self.hosts if host.role == role)
+
+    @property
+    def mail_servers(self) -> tuple[Host, ...]:
+        """MTAs that are given mail, the first one first; those that retire only deliver what they have."""
+        return tuple(host for host in self.with_role("mta") if not host.retiring)
 
     def zones_of_kind(self, kind: ZoneKind) -> tuple[Zone, ...]:
         """Zones of one kind, in the order of the file."""

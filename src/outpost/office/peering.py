@@ -22,7 +22,7 @@ class OtherEnd:
     @property
     def servers(self) -> tuple[str, ...]:
         """Names of the office's MTAs, which their certificates carry."""
-        return tuple(mta.fqdn for mta in self.office.with_role("mta"))
+        return tuple(mta.fqdn for mta in self.office.mail_servers)
 
     @property
     def senders(self) -> tuple[IPAddress, ...]:

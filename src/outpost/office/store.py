@@ -137,14 +137,19 @@ class StoreView:
         return self.office.with_role("mta")
 
     @property
-    def relay(self) -> IPAddress:
-        """The MTA that users' mail is handed to: the first one declared. See docs/adr/0007."""
-        return self.office.link_addresses(self.mtas[0], self.me)[0]
+    def relays(self) -> tuple[IPAddress, ...]:
+        """The MTAs that users' mail is handed to: the first one, the others when it is down. See docs/adr/0007."""
+        return tuple(self.office.link_addresses(mta, self.me)[0] for mta in self.office.mail_servers)
 
     @property
-    def relay_host(self) -> str:
-        """The relay in front of a port, as Dovecot writes it."""
-        return f"[{self.relay}]" if self.relay.version == 6 else str(self.relay)
+    def has_relay_door(self) -> bool:
+        """Whether stunnel stands between Dovecot and several MTAs: Dovecot itself knows only one (docs/adr/0017)."""
+        return len(self.relays) > 1
+
+    @staticmethod
+    def socket(address: IPAddress, port: int) -> str:
+        """An address and a port, as Dovecot and stunnel write them."""
+        return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
     @property
     def sessions(self) -> int:
