@@ -133,11 +133,9 @@ def _trust(container: Any, authorities: list[render.File]) -> None:
     """Installs authorities, unless a machine has these very ones already."""
     wanted = "".join(file.content.decode() for file in authorities)
     paths = [file.path for file in authorities]
-    if (
-        container.exec_run(["cat", *paths, "/etc/ssl/certs/outpost-office-ca.pem"])[1]
-        .decode()
-        .startswith(wanted)
-    ):
+    # the last one is there once they have been installed: a machine that was made anew holds the files, and trusts nobody yet
+    code, held = container.exec_run(["cat", *paths, "/etc/ssl/certs/outpost-office-ca.pem"])
+    if code == 0 and held.decode().startswith(wanted):
         return
     containers.put(container, authorities)
     containers.run(container, "update-ca-certificates")

@@ -1,0 +1,137 @@
+"""From one MTA to two and back on a running office, and the loss of the first with its queue, while letters are counted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from outpost import run
+from outpost.lab import office as lab_office
+from outpost.lab import trust, up
+from outpost.lab.info import info
+from outpost.lab.instance import Instance
+from outpost.lab.paths import OFFICE
+from outpost.lab.post import NotArrivedError, Town, letter
+from outpost.target import ROOT
+from tests.lab.test_certificates import on
+
+SECOND = """[hosts.mta2]
+role = "mta"
+retiring = {retiring}
+addresses.wan = ["10.77.0.22", "fd00:77:0:0::22"]
+addresses.client = ["10.77.1.22", "fd00:77:0:1::22"]
+addresses.core = ["10.77.2.22", "fd00:77:0:2::22"]
+addresses.mgmt = ["10.77.4.22", "fd00:77:0:4::22"]
+
+"""
+PACE = 2.0  # seconds between two letters, below what the office lets one network send
+DRAINED = 600.0  # seconds: the routes' longest backoff in the lab is a minute
+LOST = "delivered to the machine that was lost, and still in its queue"
+
+
+@dataclass
+class Ledger:
+    """Letters that somebody's server has acknowledged, by their token."""
+
+    accepted: dict[str, str] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def letters(town: Town) -> Iterator[Ledger]:
+    """Letters in and out all the while: to the office from head office and the client, and out of it from a user."""
+    ledger, ended = Ledger(), threading.Event()
+    alice = town.user("alice")
+
+    def write() -> None:
+        while not ended.wait(PACE):
+            for sender, reader in ((town.head_office, alice), (town.client_site, alice), (alice, town.head_office)):
+                message, token = letter(sender.address, [reader.address])
+                try:
+                    sender.send(message, [reader.address])
+                except (OSError, subprocess.CalledProcessError) as error:
+                    ledger.refused.append(f"{sender.address}: {error}")
+                else:
+                    ledger.accepted[token] = f"{sender.address} to {reader.address}"
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    try:
+        yield ledger
+    finally:
+        ended.set()
+        writer.join()
+
+
+def missing(town: Town, ledger: Ledger, patience: float = DRAINED) -> dict[str, str]:
+    """Letters that have not arrived when the queues had their time; and none has come twice."""
+    deadline = time.monotonic() + patience
+    alice, gone, twice = town.user("alice"), dict[str, str](), []
+    for token, way in ledger.accepted.items():
+        reader = alice if way.endswith(alice.address) else town.head_office
+        try:
+            reader.receive(token, max(1.0, deadline - time.monotonic()))
+        except NotArrivedError:
+            gone[token] = way
+        if reader.count(token) > 1:
+            twice.append(token)
+    assert twice == []
+    return gone
+
+
+def declared(lab: Instance, directory: Path, second: str) -> Instance:
+    """The running office becomes what its file says from now on: the same apply as for any other."""
+    source = directory / "office.toml"
+    source.write_text(OFFICE.read_text().replace("[hosts.store]", f"{second}[hosts.store]", 1))
+    up.up(lab.name, source=source)
+    changed = Instance.load(lab.name)
+    lab_office.deploy(changed, run.Silent())
+    trust.after_deploy(changed)
+    trust.certificates(changed)
+    return changed
+
+
+def queued(lab: Instance, host: str) -> int:
+    return len(on(lab, host, "postqueue -j").splitlines())
+
+
+@pytest.mark.slow
+@pytest.mark.control("AVL-03", "QUE-01")
+def test_two_mtas_the_loss_of_the_first_and_one_again_lose_no_letter(lab: Instance, tmp_path: Path) -> None:
+    town = Town(info(lab))
+    try:
+        with letters(town) as ledger:
+            two = declared(lab, tmp_path, SECOND.format(retiring="false"))
+            two.container("mta").kill()  # as by a power cut: users and peers go to the other
+            before = len(ledger.accepted)
+            deadline = time.monotonic() + 120
+            while len(ledger.accepted) < before + 12 and time.monotonic() < deadline:
+                time.sleep(1)
+            assert len(ledger.accepted) >= before + 12, ledger.refused[-3:]
+            two.container("mta").remove(force=True, v=True)  # and its queue with it
+            up.up(lab.name, source=tmp_path / "office.toml")
+            command = [sys.executable, "-m", "outpost", "restore", "lab", "mta", "--yes", "--name", lab.name]
+            subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        assert missing(town, ledger) == {}, "nothing that head office, the client or the store had acknowledged"
+        retiring = declared(lab, tmp_path, SECOND.format(retiring="true"))
+        with letters(town) as ledger:
+            while queued(retiring, "mta2"):
+                time.sleep(1)
+            assert "mta2" not in on(retiring, "headoffice", "postconf po_transport")
+            one = declared(lab, tmp_path, "")
+        assert missing(town, ledger) == {}
+        assert ledger.refused == []
+        assert [host.name for host in one.office.with_role("mta")] == ["mta"]
+    finally:
+        declared(lab, tmp_path, "")
+        for container in lab.containers(__import__("docker").from_env()):
+            if container.labels.get("outpost.machine") == "mta2":
+                container.remove(force=True, v=True)
