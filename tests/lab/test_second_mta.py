@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from outpost import run
+from outpost.lab import engine, trust, up
 from outpost.lab import office as lab_office
-from outpost.lab import trust, up
 from outpost.lab.info import info
 from outpost.lab.instance import Instance
 from outpost.lab.paths import OFFICE
@@ -34,7 +34,6 @@ addresses.mgmt = ["10.77.4.22", "fd00:77:0:4::22"]
 """
 PACE = 2.0  # seconds between two letters, below what the office lets one network send
 DRAINED = 600.0  # seconds: the routes' longest backoff in the lab is a minute
-LOST = "delivered to the machine that was lost, and still in its queue"
 
 
 @dataclass
@@ -53,7 +52,11 @@ def letters(town: Town) -> Iterator[Ledger]:
 
     def write() -> None:
         while not ended.wait(PACE):
-            for sender, reader in ((town.head_office, alice), (town.client_site, alice), (alice, town.head_office)):
+            for sender, reader in (
+                (town.head_office, alice),
+                (town.client_site, alice),
+                (alice, town.head_office),
+            ):
                 message, token = letter(sender.address, [reader.address])
                 try:
                     sender.send(message, [reader.address])
@@ -120,7 +123,9 @@ def test_two_mtas_the_loss_of_the_first_and_one_again_lose_no_letter(lab: Instan
             up.up(lab.name, source=tmp_path / "office.toml")
             command = [sys.executable, "-m", "outpost", "restore", "lab", "mta", "--yes", "--name", lab.name]
             subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-        assert missing(town, ledger) == {}, "nothing that head office, the client or the store had acknowledged"
+        assert missing(town, ledger) == {}, (
+            "nothing that head office, the client or the store had acknowledged"
+        )
         retiring = declared(lab, tmp_path, SECOND.format(retiring="true"))
         with letters(town) as ledger:
             while queued(retiring, "mta2"):
@@ -132,6 +137,6 @@ def test_two_mtas_the_loss_of_the_first_and_one_again_lose_no_letter(lab: Instan
         assert [host.name for host in one.office.with_role("mta")] == ["mta"]
     finally:
         declared(lab, tmp_path, "")
-        for container in lab.containers(__import__("docker").from_env()):
+        for container in lab.containers(engine.connect()):
             if container.labels.get("outpost.machine") == "mta2":
                 container.remove(force=True, v=True)
