@@ -143,7 +143,7 @@ class StoreView:
 
     @property
     def has_relay_door(self) -> bool:
-        """Whether stunnel stands between Dovecot and several MTAs: Dovecot itself knows only one (docs/adr/0017)."""
+        """Whether stunnel stands between Dovecot and several MTAs: Dovecot itself knows only one (docs/adr/0019)."""
         return len(self.relays) > 1
 
     @staticmethod
