@@ -14,6 +14,7 @@ from rich.table import Table
 from outpost import backup, secrets
 from outpost.cli.console import err, out, say_json
 from outpost.cli.office import _limit
+from outpost.errors import OutpostError
 from outpost.office import Office, load
 from outpost.office.model import Host
 from outpost.target import find
@@ -62,7 +63,11 @@ def restore_host(
 
     target = find(office, name)
     loaded = load(target.data)
-    (lost,) = _hosts(loaded, _limit(loaded, [host]))
+    if host not in loaded.hosts_by_name:
+        raise OutpostError(
+            f"{loaded.domain} has no host {host}", f"one of: {', '.join(loaded.hosts_by_name)}"
+        )
+    lost = loaded.host(host)
     if not yes and err.input(
         f"{lost.name} is an empty machine that is to become {lost.fqdn} again? [y/N] "
     ).strip().lower() not in ("y", "yes"):

@@ -194,6 +194,13 @@ def office_zones(office: Office, keys: PublicKeys) -> tuple[ZoneData, ...]:
 def office_zone(office: Office, keys: PublicKeys) -> ZoneData:
     """The zone of the office's domain, complete but for what the signer adds."""
     apex = f"{office.domain}."
+    if office.closing.ended:  # GOV-02: a domain that is given up and says nothing is somebody's to send from
+        revoked = (record for record in _policies(office, apex, keys) if "._domainkey." in record.name)
+        return _zone(
+            office,
+            apex,
+            (*_authority(office, apex), *_name_servers(office), *_no_mail(office.domain), *revoked),
+        )
     records: tuple[Record, ...] = (
         *_authority(office, apex),
         *_hosts(office),
@@ -309,6 +316,12 @@ def _authority(office: Office, apex: str) -> Iterable[Record]:
     )
     for server in servers:
         yield Record(apex, "NS", f"{server.fqdn}.", "DNS-08: with one name server its outage is everybody's")
+
+
+def _name_servers(office: Office) -> Iterable[Record]:
+    for host in office.with_role("dns"):
+        yield from _addresses(host.fqdn, published_addresses(office, host), "DNS-08: name server")
+        yield from _no_mail(host.fqdn)
 
 
 def _hosts(office: Office) -> Iterable[Record]:

@@ -884,6 +884,20 @@ class Maintenance(Part):
     )
 
 
+class Closing(Part):
+    """An office that is being closed (`[closing]`); `outpost decommission` writes it, step by step."""
+
+    forward: MailAddress | None = Field(
+        default=None,
+        description="Where mail for every address of the office goes, instead of into its mailboxes.",
+        examples=["po-archive@example.com"],
+    )
+    ended: bool = Field(
+        default=False,
+        description="Whether the domain is out of mail: null MX, no sender, no TLSA, no policies (RFC 7505).",
+    )
+
+
 class Backup(Part):
     """What is kept elsewhere in case a host is lost (`[backup]`): encrypted on the host, append-only for it, at head office."""
 
@@ -1073,6 +1087,7 @@ class Office(Part):
     maintenance: Maintenance = Field(default=Maintenance(), description="When hosts may be changed.")
     backup: Backup | None = Field(default=None, description="What is kept elsewhere; without it nothing is.")
     alarms: Alarms = Field(default=Alarms(), description="What needs a human, and whom it is told.")
+    closing: Closing = Field(default=Closing(), description="The end of the office.")
     attack: Attack = Field(default=Attack(), description="Consent to attacks.")
     verification: Verification = Field(
         default=Verification(), description="What the live checks do and accept."

@@ -119,7 +119,10 @@ class MtaView:
 
     @property
     def aliases(self) -> dict[str, tuple[str, ...]]:
-        """Every other address of the office, with the mailboxes it stands for."""
+        """Every other address of the office, with the mailboxes it stands for; of an office that closes, where all mail goes."""
+        if self.office.closing.forward:
+            known = (*self.office.mailboxes, *(alias.address for alias in self.office.all_aliases))
+            return dict.fromkeys(known, (self.office.closing.forward,))
         return {alias.address: self.office.expand(alias.address) for alias in self.office.all_aliases}
 
     @property

@@ -1,0 +1,368 @@
+"""Closing an office: a runbook as steps, each with its checkpoint in a file, none of which can be skipped.
+
+freeze → forward → handover → drain → withdraw → erase → certificate. Each asks the hosts afterwards whether it is so, and what
+it found stands in ``decommission.json`` beside the office file; the same call again goes on from there. The name servers are not
+erased: they say for as long as the domain is delegated that it takes and sends no mail (RFC 7505), which is what keeps others from
+sending as it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import inspect
+import json
+import socket
+import subprocess
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from pydantic import SecretStr
+
+import outpost.onhost.backup
+from outpost import people, queue, run, secrets
+from outpost.errors import OutpostError
+from outpost.office import load
+from outpost.office.backup import MAIL
+from outpost.office.model import Host, Office, Role
+from outpost.remote import run_script, shell_command
+from outpost.target import Target, shown
+
+FILE = "decommission.json"
+STATEMENT = "decommission-certificate.json"
+STEPS = ("freeze", "forward", "handover", "drain", "withdraw", "erase", "certificate")
+WORDS = {
+    "freeze": "every account is shut: nobody logs in, open sessions end, filters redirect nothing; mail still arrives",
+    "forward": "mail for every address goes to head office; the mailboxes no longer change",
+    "handover": "every mailbox is copied out, and each copied message's SHA-256 compared with the store's",
+    "drain": "the MTAs' queues are empty",
+    "withdraw": "the domain takes and sends no mail (null MX, SPF -all); DKIM keys are revoked, TLSA and policies gone",
+    "erase": "mail, accounts, queues and keys are deleted on store, webmail and MTAs; the name servers go on saying no",
+    "certificate": "what was done, when and by whom, signed with the office's authority",
+}
+HELD: dict[Role, tuple[str, ...]] = {
+    "store": ("/srv/mail", "/var/lib/outpost-accounts", "/etc/dovecot/users", "/var/lib/dovecot"),
+    "webmail": ("/var/lib/roundcube/db", "/etc/roundcube/config.inc.php"),
+    "mta": (
+        "/var/spool/postfix",
+        "/var/lib/rspamd",
+        "/var/lib/redis",
+        "/var/lib/outpost-policy",
+        "/etc/rspamd",
+    ),
+    "dns": (),
+}
+EVERYWHERE = ("/etc/outpost", "/var/lib/outpost-acme", "/var/lib/outpost-backup", "/var/log/journal")
+UNITS: dict[Role, tuple[str, ...]] = {
+    "store": ("dovecot.service", "outpost-accounts.service", "outpost-logins.service", "stunnel@*.service"),
+    "webmail": ("nginx.service", "php8.4-fpm.service"),
+    "mta": ("postfix.service", "rspamd.service", "redis-server.service", "outpost-policy.service"),
+    "dns": (),
+}
+PATIENCE = 86400.0
+
+
+@dataclass
+class Closing:
+    """An office that is being closed.
+
+    Attributes:
+        forward: Where mail for the office goes from the second step on.
+        into: Directory that the mailboxes are copied to.
+        confirmed: The office's domain, typed by whoever wants its data deleted.
+    """
+
+    target: Target
+    via: str | None = None
+    watcher: run.Watcher = field(default_factory=run.Silent)
+    forward: str = ""
+    into: Path | None = None
+    confirmed: str = ""
+
+    def __post_init__(self) -> None:
+        self.office: Office = load(self.target.data)
+
+    # Checkpoints ------------------------------------------------------------------------------------------------
+
+    @property
+    def file(self) -> Path:
+        """Where the checkpoints are."""
+        return self.target.data / FILE
+
+    @property
+    def done(self) -> dict[str, Any]:
+        """Step to its checkpoint, of those that have been taken."""
+        return json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else {}
+
+    @property
+    def next(self) -> str:
+        """The step that comes now; empty: the office is closed."""
+        return next((step for step in STEPS if step not in self.done), "")
+
+    def advance(self) -> tuple[str, dict[str, Any]]:
+        """Take the next step; gives it and what it found.
+
+        Raises:
+            OutpostError: The office is closed, something is missing, or it is not so afterwards.
+        """
+        step = self.next
+        if not step:
+            raise OutpostError(
+                f"{self.office.domain} is closed", f"its certificate: {shown(self.target.data / STATEMENT)}"
+            )
+        steps: Mapping[str, Callable[[], dict[str, Any]]] = {
+            name: getattr(self, f"_{name}") for name in STEPS
+        }
+        found = steps[step]()
+        checkpoint = {
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "by": f"{getpass.getuser()}@{socket.gethostname()}",
+            "found": found,
+        }
+        partial = self.file.with_suffix(".new")
+        partial.write_text(json.dumps(self.done | {step: checkpoint}, indent=1) + "\n", encoding="utf-8")
+        partial.replace(self.file)
+        return step, found
+
+    # Steps ------------------------------------------------------------------------------------------------------
+
+    def _freeze(self) -> dict[str, Any]:
+        roster = people.Roster(self.target.office_file.read_text(encoding="utf-8"))
+        for user in self.office.users:
+            if not user.disabled:
+                roster.change("users", user.address, disabled=True)
+        self._declare(roster.text)
+        (store,) = self.office.with_role("store")
+        self._apply("store")
+        active = self._ask(store, "grep -c 'ARGON2ID' /etc/dovecot/users || true").strip()
+        sessions = len(self._ask(store, "doveadm -f tab who").splitlines()) - 1
+        if active != "0" or sessions > 0:
+            raise OutpostError(
+                f"{active} accounts still have a password, {sessions} sessions are open",
+                "the same command again",
+            )
+        return {"accounts shut": len(self.office.users), "sessions": 0}
+
+    def _forward(self) -> dict[str, Any]:
+        if not self.forward:
+            raise OutpostError("where does the office's mail go from now on?", "say --forward-to ADDRESS")
+        self._declare(self._with_closing(forward=self.forward))
+        self._apply("mta")
+        for mta in self.office.with_role("mta"):
+            for address in self.office.mailboxes:
+                said = self._ask(mta, f"postmap -q {address} texthash:/etc/postfix/aliases || true").strip()
+                if said != self.forward:
+                    raise OutpostError(
+                        f"{mta.name} sends {address} to {said or 'its mailbox'}", "the same command again"
+                    )
+        return {"to": self.forward, "addresses": len(self.office.mailboxes) + len(self.office.all_aliases)}
+
+    def _handover(self) -> dict[str, Any]:
+        if self.into is None:
+            raise OutpostError(
+                "where do the mailboxes go?", "say --into DIRECTORY, with room for all of them"
+            )
+        self.into.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (store,) = self.office.with_role("store")
+        manifest = json.loads(self._program(store, f"manifest --mail {MAIL}"))
+        archive = self.into / f"{self.office.domain}-mail.tar"
+        with archive.open("wb") as file:
+            archive.chmod(0o600)
+            done = subprocess.run(
+                shell_command(self.target, self.office, store, self.via),
+                input=f"exec tar --create --directory {MAIL} --exclude ./.snapshot .\n".encode(),
+                stdout=file, stderr=subprocess.PIPE, check=False, timeout=PATIENCE,
+            )  # fmt: skip
+        if done.returncode:
+            raise OutpostError(
+                f"{store.name}: {done.stderr.decode(errors='replace').strip()}", "the same command again"
+            )
+        (self.into / f"{self.office.domain}-manifest.json").write_text(
+            json.dumps(manifest, indent=1), encoding="utf-8"
+        )
+        wrong = differing(manifest, archive)
+        if wrong:
+            raise OutpostError(
+                f"{len(wrong)} messages are not in {shown(archive)} as they are on the store, {wrong[0]} among them",
+                "the same command again",
+            )
+        return {
+            "file": archive.name,
+            "sha256": _sha256(archive),
+            "messages": {
+                user: sum(
+                    len(one["messages"])
+                    for path, one in manifest["folders"].items()
+                    if path.startswith(f"{user}/")
+                )
+                for user in sorted({path.split("/")[0] for path in manifest["folders"]})
+            },
+        }
+
+    def _drain(self) -> dict[str, Any]:
+        waiting = queue.waiting(self.target, self.office, self.via)
+        if waiting:
+            reasons = {reason for message in waiting for reason in message.reasons.values() if reason}
+            raise OutpostError(
+                f"{len(waiting)} messages wait at the MTAs: {'; '.join(sorted(reasons)[:3]) or 'not tried yet'}",
+                f"outpost queue {self.target.name}; come again when they have left or come back to their senders",
+            )
+        return {"waiting": {mta.name: 0 for mta in self.office.with_role("mta")}}
+
+    def _withdraw(self) -> dict[str, Any]:
+        kept = secrets.read(self.target.data)
+        gone = {
+            "stage": "revoked",
+            "rsa": SecretStr(""),
+            "ed25519": SecretStr(""),
+            "since": datetime.now(UTC),
+        }
+        revoked = {selector: keys.model_copy(update=gone) for selector, keys in kept.dkim.items()}
+        secrets.write(
+            self.target.data, kept.model_copy(update={"dkim": revoked}), self.office.secrets.recipients
+        )
+        self._declare(self._with_closing(ended=True))
+        self._apply("dns")
+        shown_by: dict[str, dict[str, str]] = {}
+        apex = self.office.domain
+        asked = {"MX": apex, "SPF": apex, "DMARC": f"_dmarc.{apex}"} | {
+            f"DKIM {selector}": f"{selector}._domainkey.{apex}" for selector in _selectors(revoked)
+        }
+        for server in self.office.with_role("dns"):
+            at = self.office.link_addresses(server, server)[0]
+            script = "\n".join(
+                f"kdig +short @{at} {name} {'MX' if what == 'MX' else 'TXT'} | tr '\\n' ' '; echo"
+                for what, name in asked.items()
+            )
+            answers = self._ask(server, script).splitlines()
+            shown_by[server.name] = dict(zip(asked, (answer.strip() for answer in answers), strict=True))
+            if shown_by[server.name]["MX"] != "0 .":
+                raise OutpostError(
+                    f"{server.name} still shows MX {shown_by[server.name]['MX']}",
+                    "the same command again in a moment",
+                )
+        return shown_by
+
+    def _erase(self) -> dict[str, Any]:
+        if self.confirmed != self.office.domain:
+            raise OutpostError(
+                "this deletes the office's mail, accounts and keys on its hosts for good",
+                f"say --erase {self.office.domain}, after looking at what was handed over",
+            )
+        found = {}
+        for host in self.office.hosts:
+            if host.role != "dns":
+                before, after = self._ask(host, erasing(host)).split()[-2:]
+                if after != "0":
+                    raise OutpostError(f"{after} files are left on {host.name}", "the same command again")
+                found[host.name] = {"files": int(before), "left": 0, "of": [*HELD[host.role], *EVERYWHERE]}
+        return found
+
+    def _certificate(self) -> dict[str, Any]:
+        statement = {
+            "office": self.office.domain,
+            "organisation": self.office.organisation,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "by": f"{getpass.getuser()}@{socket.gethostname()}",
+            "steps": {step: {"meaning": WORDS[step], **checkpoint} for step, checkpoint in self.done.items()},
+            "not done by it": [
+                "the parent's delegation and DS, reverse names, and the domain itself are the registrant's to give back",
+                "deleted files are overwritten only as far as the medium does it: disks that were not encrypted are to be destroyed",
+                *(["archives at head office stay until their own term ends"] if self.office.backup else []),
+            ],
+        }
+        file = self.target.data / STATEMENT
+        file.write_text(json.dumps(statement, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        authority = secrets.read(self.target.data).authority
+        key = load_pem_private_key(authority.key.get_secret_value().encode(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise TypeError("the office authority's key is not an elliptic-curve key")
+        file.with_suffix(".sig").write_bytes(key.sign(file.read_bytes(), ec.ECDSA(hashes.SHA256())))
+        file.with_suffix(".pem").write_text(authority.certificate, encoding="ascii")
+        return {"file": file.name, "sha256": _sha256(file)}
+
+    # Means ------------------------------------------------------------------------------------------------------
+
+    def _declare(self, text: str) -> None:
+        file = self.target.office_file
+        changed = people.propose(file, text)
+        people.keep(file, text)
+        self.office = changed
+
+    def _with_closing(self, **values: Any) -> str:
+        document: Any = tomlkit.parse(self.target.office_file.read_text(encoding="utf-8"))
+        document.setdefault("closing", tomlkit.table()).update(values)
+        return tomlkit.dumps(document)
+
+    def _apply(self, role: Role) -> None:
+        names = tuple(host.name for host in self.office.with_role(role))
+        outcome = run.apply(self.target, limit=names, connector=self.via, watcher=self.watcher)
+        if outcome.failed:
+            said = "; ".join(f"{host}: {why}" for host, why in outcome.failed.items())
+            raise OutpostError(
+                f"the apply failed on {said}", "mend the cause; the same command goes on from there"
+            )
+
+    def _ask(self, host: Host, script: str) -> str:
+        return run_script(self.target, self.office, host, script, self.via, patience=PATIENCE)
+
+    def _program(self, host: Host, arguments: str) -> str:
+        """The backup's program, also where the office has no backup."""
+        source = inspect.getsource(outpost.onhost.backup)
+        return self._ask(host, f"python3 -B - {arguments} <<'END-OF-PROGRAM'\n{source}\nEND-OF-PROGRAM\n")
+
+
+def erasing(host: Host) -> str:
+    """A script that deletes what a host holds of the office; its last words are how many files there were and are."""
+    places = " ".join((*HELD[host.role], *EVERYWHERE))
+    units = " ".join(f"'{unit}'" for unit in UNITS[host.role])
+    return f"""
+systemctl stop outpost-backup.timer outpost-backup.service {units} 2>/dev/null
+count() {{ find {places} -xdev -type f 2>/dev/null | wc -l; }}
+before=$(count)
+for unit in {units}; do systemctl disable --quiet "$unit" 2>/dev/null; done
+find {places} -xdev -type f -size -1024k -exec shred --force --zero --iterations=1 {{}} + 2>/dev/null
+find {places} -xdev -mindepth 0 -delete 2>/dev/null
+journalctl --rotate --vacuum-time=1s --quiet 2>/dev/null
+find {places} -xdev -type f -delete 2>/dev/null
+fstrim --all --quiet 2>/dev/null
+sync
+echo "$before $(count)"
+"""
+
+
+def differing(manifest: Mapping[str, Any], archive: Path) -> list[str]:
+    """Messages of a manifest that a tar archive does not hold with that content."""
+    wanted = {
+        (path, base): digest
+        for path, folder in manifest["folders"].items()
+        for base, (_, _, digest) in folder["messages"].items()
+    }
+    with tarfile.open(archive) as held:
+        for member in held:
+            path = Path(member.name)
+            if member.isfile() and path.parent.name in ("cur", "new"):
+                key = (str(path.parent.parent), path.name.partition(":2,")[0])
+                content = held.extractfile(member)
+                if content and wanted.get(key) == hashlib.sha256(content.read()).hexdigest():
+                    del wanted[key]
+    return [f"{path}/{base}" for path, base in wanted]
+
+
+def _selectors(dkim: Mapping[str, secrets.DkimKeys]) -> list[str]:
+    from outpost.office.dns import dkim_selector
+
+    return [dkim_selector(selector, algorithm) for selector in dkim for algorithm in ("rsa", "ed25519")]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,123 @@
+"""Closing an office: no step is skipped, what is copied out is compared, and the domain says no in the end."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import tomllib
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from outpost import secrets
+from outpost.decommission import FILE, STATEMENT, STEPS, WORDS, Closing, differing, erasing
+from outpost.errors import OutpostError
+from outpost.office import Office
+from outpost.office.dns import office_zone, public_keys
+from outpost.office.load import parse
+from outpost.office.mta import MtaView
+from outpost.onhost.backup import manifest
+from outpost.target import Target
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "inventory/harbour/office.toml").read_text(encoding="utf-8")
+
+
+def office(**closing: object) -> Office:
+    data = tomllib.loads(TEXT) | {"closing": closing}
+    found, problems = parse(data)
+    assert found is not None
+    assert problems == []
+    return found
+
+
+@pytest.fixture
+def closing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Closing:
+    identity = tmp_path / "identity.txt"
+    recipient = secrets.create_identity(identity)
+    monkeypatch.setenv(secrets.IDENTITY_VARIABLE, str(identity))
+    (tmp_path / "office.toml").write_text(TEXT, encoding="utf-8")
+    target = Target("harbour", tmp_path, tmp_path)
+    made = Closing(target)
+    secrets.write(tmp_path, secrets.complete(made.office).secrets, (recipient,))
+    return made
+
+
+def test_all_mail_of_a_closing_office_goes_where_it_says() -> None:
+    found = office(forward="archive@example.com")
+    aliases = MtaView(found, found.with_role("mta")[0]).aliases
+    assert set(aliases) >= set(found.mailboxes)
+    assert set(aliases.values()) == {("archive@example.com",)}
+
+
+def test_a_domain_that_has_ended_takes_and_sends_no_mail_and_shows_no_keys() -> None:
+    found = office(ended=True)
+    kept = secrets.complete(found).secrets
+    revoked = {name: keys.model_copy(update={"stage": "revoked"}) for name, keys in kept.dkim.items()}
+    records = office_zone(found, public_keys(kept.model_copy(update={"dkim": revoked}))).records
+    apex = f"{found.domain}."
+    assert [record.data for record in records if (record.name, record.type) == (apex, "MX")] == ["0 ."]
+    assert '"v=spf1 -all"' in {record.data for record in records if record.name == apex}
+    assert not [record for record in records if record.type in ("TLSA", "SRV")]
+    dkim = [record.data for record in records if "._domainkey." in record.name]
+    assert dkim
+    assert all("p=" in data and not data.partition("p=")[2].strip('"; ') for data in dkim)
+
+
+def test_every_step_says_what_is_so_afterwards() -> None:
+    assert tuple(WORDS) == STEPS
+
+
+def test_a_step_that_lacks_something_leaves_no_checkpoint(closing: Closing) -> None:
+    (closing.target.data / FILE).write_text(json.dumps({"freeze": {}}))
+    with pytest.raises(OutpostError, match="where does the office's mail go"):
+        closing.advance()
+    assert closing.next == "forward"
+
+
+def test_nothing_is_deleted_without_the_domain_typed(closing: Closing) -> None:
+    (closing.target.data / FILE).write_text(json.dumps({step: {} for step in STEPS[:5]}))
+    with pytest.raises(OutpostError, match="this deletes"):
+        closing.advance()
+    assert closing.next == "erase"
+
+
+def test_name_servers_are_not_erased_and_everything_else_loses_its_keys(closing: Closing) -> None:
+    for host in closing.office.hosts:
+        if host.role != "dns":
+            assert "/etc/outpost" in erasing(host)
+    assert "/srv/mail" in erasing(closing.office.with_role("store")[0])
+
+
+def test_the_certificate_is_the_authoritys_and_says_every_step(closing: Closing) -> None:
+    (closing.target.data / FILE).write_text(json.dumps({step: {"when": step} for step in STEPS[:-1]}))
+    step, _ = closing.advance()
+    assert step == "certificate"
+    assert closing.next == ""
+    file = closing.target.data / STATEMENT
+    assert set(json.loads(file.read_text())["steps"]) == set(STEPS[:-1])
+    key = x509.load_pem_x509_certificate(file.with_suffix(".pem").read_bytes()).public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    key.verify(file.with_suffix(".sig").read_bytes(), file.read_bytes(), ec.ECDSA(hashes.SHA256()))
+    with pytest.raises(OutpostError, match="is closed"):
+        closing.advance()
+
+
+def test_a_message_that_was_not_copied_is_found(tmp_path: Path) -> None:
+    box = tmp_path / "mail" / "alice" / "Maildir"
+    for name in ("cur", "new"):
+        (box / name).mkdir(parents=True)
+    (box / "cur" / "1.M1.host:2,S").write_text("one")
+    (box / "new" / "2.M2.host").write_text("two")
+    archive = tmp_path / "mail.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(tmp_path / "mail", ".")
+    assert differing(manifest(tmp_path / "mail", None), archive) == []
+    (box / "new" / "2.M2.host").write_text("tow")
+    (box / "cur" / "3.M3.host:2,").write_text("three")
+    assert sorted(differing(manifest(tmp_path / "mail", None), archive)) == [
+        "alice/Maildir/2.M2.host", "alice/Maildir/3.M3.host",
+    ]  # fmt: skip
