@@ -130,7 +130,7 @@ def _scanners_door(view: MtaView, certificates: Sequence[File]) -> None:
                 template="etc/systemd/system/stunnel@.service.d/outpost.conf",
                 after="clamav-daemon.socket",
                 openssl=openssl,
-                group="clamav",
+                also_in="clamav",
             ),
         ],
         watches=[*certificates, rendered("mta", openssl, mta=view)],

@@ -263,7 +263,7 @@ def _door(name: str, view: StoreView, certificates: Sequence[File]) -> None:
                 template="etc/systemd/system/stunnel@.service.d/outpost.conf",
                 after="dovecot.service",
                 openssl=OPENSSL,
-                group="",
+                also_in="",
             ),
         ],
         watches=[*certificates, rendered("store", OPENSSL)],
