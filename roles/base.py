@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from pyinfra.api.deploy import deploy
 
 import outpost.onhost
+import outpost.onhost.logs
 from outpost.office import Host, Office
 from outpost.office.base import BaseView
 from outpost.office.certificates import AcmeView, mode, tsig_name
@@ -233,18 +235,21 @@ def _access(view: BaseView) -> None:
 
 def _logs(view: BaseView, *, office: Office, me: Host, secrets: Secrets) -> None:
     """What the host writes goes to head office, too."""
-    packages("log shipping", ["rsyslog", "rsyslog-relp"])
-    account("outpost-logs", home="/var/spool/rsyslog")
-    directory("/var/spool/rsyslog", owner="outpost-logs", group="outpost-logs", mode="0700")
-    settings(
-        name="rsyslog-unit",
-        files=[rendered("base", "/etc/systemd/system/rsyslog.service.d/outpost.conf")],
-        activate="systemctl try-restart rsyslog.service || true",  # its own operation starts what does not come up
-    )
+    account("outpost-shipper", home="/var/lib/outpost-logs")
+    asked = {
+        "host": me.fqdn,
+        "collector": office.logs.collector,
+        "address": view.collector,
+        "port": office.logs.port,
+    }
     service(
-        name="rsyslog",
-        unit="rsyslog.service",
-        files=[rendered("base", "/etc/rsyslog.conf", view=view)],
+        name="logs",
+        unit="outpost-logs.service",
+        files=[
+            text(f"{LIB}/logs", inspect.getsource(outpost.onhost.logs)),
+            text("/etc/outpost/logs.json", json.dumps(asked, indent=1) + "\n"),
+            rendered("base", "/etc/systemd/system/outpost-logs.service", view=view),
+        ],
         watches=[*tls_files(office=office, me=me, secrets=secrets), *_authorities(office)],
-        check="rsyslogd -N1 -f /etc/rsyslog.conf >/dev/null",
+        check=f"python3 -B -c 'import ast; ast.parse(open(\"{LIB}/logs\").read())' && python3 -m json.tool /etc/outpost/logs.json >/dev/null",
     )

@@ -154,8 +154,8 @@ DRIFTS = (
     Drift("store", "/srv/mail", "chmod 0777 /srv/mail"),
     Drift("ns1", "nobody", "usermod -p '$y$j9T$x$x' nobody"),
     Drift("ns2", "/etc/shells", "chmod 0666 /etc/shells"),
-    Drift("ns2", "rsyslog.service", "systemctl stop rsyslog"),
-    Drift("store", "/etc/rsyslog.d/evil.conf", "echo '*.* /tmp/x' > /etc/rsyslog.d/evil.conf"),
+    Drift("ns2", "outpost-logs.service", "systemctl stop outpost-logs"),
+    Drift("store", "/etc/rsyslog.d/evil.conf", "mkdir -p /etc/rsyslog.d; echo '*.* /tmp/x' > /etc/rsyslog.d/evil.conf"),
     # What is live and not written
     Drift("mta", "table inet outpost", "nft flush ruleset"),
     Drift("ns2", "table inet outpost", "nft add rule inet outpost inbound tcp dport 9999 accept"),

@@ -19,7 +19,7 @@ EXPLAINED: dict[str, str] = {
     # Reloads
     r"^dovecot: master: Warning: SIGHUP received - reloading configuration$": RESTARTS,
     # Head office's collector
-    r"^rsyslogd: (omrelp|action 'collector' suspended)": "it was away; whether it is now, and what waits, LOG-02's check says",
+    r"^python3: \S+: .*; lines wait in the journal$": "it was away; whether it is now, and what waits, LOG-02's check says",
     # The lab
     r"^systemd: cgroup compatibility translation ": PLATFORM,
 }

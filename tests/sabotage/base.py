@@ -132,12 +132,12 @@ SABOTAGES = (
         "base", "a service account has a password", "/etc/shadow", "s/^nobody:[^:]*/nobody:$y$j9T$trial$trial/",
         "hardening::only_known_accounts_can_log_in",
     ),
-    stopped("base", "rsyslog.service", red=("logs::what_the_host_writes_goes_to_the_collector",)),
+    stopped("base", "outpost-logs.service", red=("logs::what_the_host_writes_goes_to_the_collector",)),
     broken(
         "base", "what carries the logs runs as root",
-        written("/etc/systemd/system/rsyslog.service.d/zz-trial.conf", r"[Service]\nUser=root\n"),
+        "mkdir -p /etc/systemd/system/outpost-logs.service.d; " + written("/etc/systemd/system/outpost-logs.service.d/zz-trial.conf", r"[Service]\nUser=root\n"),
         "logs::what_carries_the_logs_has_none_of_roots_rights",
-        undo="rm -f /etc/systemd/system/rsyslog.service.d/zz-trial.conf", activate="systemctl daemon-reload; systemctl restart rsyslog",
+        undo="rm -rf /etc/systemd/system/outpost-logs.service.d", activate="systemctl daemon-reload; systemctl restart outpost-logs",
     ),
     edited(
         "base", "sudo tells nobody", "/etc/sudoers.d/outpost", "s/syslog=authpriv, log_allowed/!syslog, !log_allowed/",

@@ -436,7 +436,6 @@ RELOADS = (
     (r"/etc/chrony/", "chrony.service"),
     (r"/etc/ssh/", "ssh.service"),
     (r"/etc/systemd/journald", "systemd-journald.service"),
-    (r"/etc/rsyslog", "rsyslog.service"),
 )
 
 

@@ -859,12 +859,6 @@ class Logs(Part):
         examples=[["192.0.2.54", "2001:db8:0:4::54"]],
     )
     port: FilePort = Field(default=ports.SYSLOG_TLS, description="Its port.")
-    queue: ByteSize = Field(
-        default=ByteSize(512 * 1024**2),
-        description="Disk on each host for lines that wait while the line or the collector is down. A busy MTA of 40 people "
-        "writes 20 MB a day: three weeks. Behind a full queue the journal itself keeps what has not been read.",
-        examples=["512MiB"],
-    )
 
 
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]

@@ -1,0 +1,220 @@
+"""Sends what a host writes to head office, line by line, and forgets none: the journal on disk is the queue.
+
+It reads the journal behind the last line that the collector has acknowledged, sends what follows by RELP over TLS, and notes
+how far the collector has come only when it says so. Whatever breaks, here or there, the same lines are sent again; nothing else
+remembers anything, so nothing else can lose one (docs/adr/0017).
+
+RELP (https://rsyslog.readthedocs.io/en/latest/whitepapers/): a frame is ``NUMBER COMMAND LENGTH DATA LF``; the answer to
+number 7 is ``7 rsp LENGTH 200 OK…``. Only Python's own library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+SETTINGS = Path("/etc/outpost/logs.json")
+SENT = Path("/var/lib/outpost-logs/sent")
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+CERTIFICATE, KEY = "/etc/outpost/tls/host.pem", "/etc/outpost/tls/host.key"
+FIELDS = "MESSAGE,PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,_PID"
+AT_ONCE = 128
+"""Lines under way at most: what a line of 600 ms carries at 200 lines a second."""
+LONGEST = 8192
+PATIENCE = 30.0
+"""Seconds without an answer after which a connection is given up."""
+PAUSES = (1.0, 5.0, 15.0, 30.0)
+"""Seconds between attempts; the last goes on."""
+
+
+class BrokenError(Exception):
+    """The collector, or the way to it, does not do its part."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """An entry of the journal.
+
+    Attributes:
+        cursor: Its place in the journal.
+        at: Its time, microseconds since 1970.
+        text: It as RFC 5424 has it.
+    """
+
+    cursor: str
+    at: int
+    text: bytes
+
+    @classmethod
+    def parse(cls, entry: dict[str, Any], host: str) -> Line:
+        """From what journalctl prints as JSON; text that is not UTF-8 comes as a list of bytes."""
+
+        def field(name: str, default: str) -> str:
+            value = entry.get(name)
+            value = value[0] if isinstance(value, list) and value and isinstance(value[0], str) else value
+            value = bytes(value).decode(errors="replace") if isinstance(value, list) else value
+            return str(value) if value not in (None, "") else default
+
+        def number(name: str, default: int) -> int:
+            value = field(name, "")
+            return int(value) if value.isdigit() else default
+
+        at = int(entry["__REALTIME_TIMESTAMP"])
+        moment = (
+            datetime.fromtimestamp(at / 1e6, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        )
+        rank = 8 * min(number("SYSLOG_FACILITY", 3), 23) + min(number("PRIORITY", 6), 7)
+        name = "".join(sign for sign in field("SYSLOG_IDENTIFIER", "-") if "!" <= sign <= "~")[:48] or "-"
+        head = f"<{rank}>1 {moment} {host} {name} {number('_PID', 0) or '-'} - - "
+        return cls(entry["__CURSOR"], at, (head + field("MESSAGE", "")).encode()[:LONGEST])
+
+
+class Session:
+    """A connection to the collector on which both sides have shown who they are."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        context = ssl.create_default_context(cafile=AUTHORITIES)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(CERTIFICATE, KEY)
+        raw = socket.create_connection((settings["address"], settings["port"]), timeout=PATIENCE)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.socket = context.wrap_socket(raw, server_hostname=settings["collector"])
+        self.answers: BinaryIO = self.socket.makefile("rb")
+        self.number = 0
+        self._exchange([(b"open", b"relp_version=0\nrelp_software=outpost\ncommands=syslog")])
+
+    def send(self, lines: list[Line]) -> None:
+        """Returns when the collector has them all.
+
+        Raises:
+            BrokenError: It says otherwise.
+        """
+        self._exchange([(b"syslog", line.text) for line in lines])
+
+    def _exchange(self, commands: list[tuple[bytes, bytes]]) -> None:
+        waiting = set()
+        frames = b""
+        for command, data in commands:
+            self.number = self.number % 999_999_999 + 1
+            waiting.add(self.number)
+            frames += b"%d %s %d %s\n" % (self.number, command, len(data), data)
+        self.socket.sendall(frames)
+        while waiting:
+            number, code = self._answer()
+            if code != b"200":
+                raise BrokenError(f"it answers {code.decode(errors='replace')}")
+            waiting.discard(number)
+
+    def _answer(self) -> tuple[int, bytes]:
+        head = b""
+        while head.count(b" ") < 3 and not head.endswith(b"\n"):
+            sign = self.answers.read(1)
+            if not sign:
+                raise BrokenError("it hung up")
+            head += sign
+        words = head.split()
+        if len(words) < 3 or not words[0].isdigit() or not words[2].isdigit() or words[1] != b"rsp":
+            raise BrokenError("it hung up" if b"serverclose" in words else "it does not speak RELP")
+        length = int(words[2])
+        data = self.answers.read(length + (0 if head.endswith(b"\n") else 1))
+        return int(words[0]), data[:3]
+
+    def close(self) -> None:
+        """Without ceremony: what counts is acknowledged."""
+        self.socket.close()
+
+
+def journal(after: tuple[str, int] | None, host: str) -> Iterator[list[Line]]:
+    """What the journal holds behind a place and what comes, in portions; an empty one when there is nothing yet.
+
+    Raises:
+        BrokenError: journalctl has ended.
+    """
+    place = ["--no-tail"] if after is None else [f"--after-cursor={after[0]}"]
+    command = [
+        "journalctl",
+        "--follow",
+        "--quiet",
+        "--all",
+        "--output=json",
+        f"--output-fields={FIELDS}",
+        *place,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as reading:
+        if reading.stdout is None:
+            raise BrokenError("journalctl says nothing")
+        pipe, rest = reading.stdout.fileno(), b""
+        while True:
+            if not select.select([pipe], [], [], PATIENCE)[0]:
+                yield []
+                continue
+            data = os.read(pipe, 65536)
+            if not data:
+                raise BrokenError("journalctl has ended")
+            *whole, rest = (rest + data).split(b"\n")
+            lines = [Line.parse(json.loads(each), host) for each in whole if each]
+            for start in range(0, len(lines), AT_ONCE):
+                yield lines[start : start + AT_ONCE]
+
+
+def recalled(path: Path = SENT) -> tuple[str, int] | None:
+    """The last line that the collector has: its place and time."""
+    try:
+        cursor, at = path.read_text(encoding="ascii").split()
+        return cursor, int(at)
+    except (OSError, ValueError):
+        return None
+
+
+def remember(line: Line, path: Path = SENT) -> None:
+    """Whole or not at all."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(f"{line.cursor}\n{line.at}\n", encoding="ascii")
+    fresh.replace(path)
+
+
+def deliver(lines: list[Line], session: Session | None, settings: dict[str, Any]) -> Session:
+    """Send them until the collector has them, however long that takes; gives the connection to go on with."""
+    attempt = 0
+    while True:
+        try:
+            session = session or Session(settings)
+            session.send(lines)
+        except (OSError, BrokenError) as error:
+            if session is not None:
+                session.close()
+                session = None
+            if attempt in (1, len(PAUSES)):  # not for a connection that has only gone stale
+                said = str(error) or type(error).__name__
+                sys.stderr.write(f"<4>{settings['collector']}: {said}; lines wait in the journal\n")
+            time.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])
+            attempt += 1
+        else:
+            if attempt > 1:
+                sys.stderr.write(f"<5>{settings['collector']}: has all that waited\n")
+            return session
+
+
+def main() -> None:
+    """Send until told to stop."""
+    settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
+    session: Session | None = None
+    for lines in journal(recalled(), settings["host"]):
+        if lines:
+            session = deliver(lines, session, settings)
+            remember(lines[-1])
+
+
+if __name__ == "__main__":
+    main()
