@@ -16,7 +16,7 @@ OPEN_143 = Weakness(
     what="port 143 open, cleartext logins allowed",
     keeps=("/etc/dovecot/dovecot.conf", "/etc/nftables.conf"),
     steps="sed -i -z -E 's/(service imap-login \\{\\n  # [^\\n]*\\n  inet_listener imap \\{\\n    port = )0/\\1143/; "
-    "s/ssl = required/ssl = yes\\nauth_allow_cleartext = yes/' /etc/dovecot/dovecot.conf; "
+    "s/\\nssl = required\\n/\\nssl = yes\\nauth_allow_cleartext = yes\\n/' /etc/dovecot/dovecot.conf; "
     "sed -i -E 's/tcp dport 993/tcp dport { 143, 993 }/' /etc/nftables.conf",
     activate="nft -f /etc/nftables.conf; doveadm reload; systemctl restart dovecot",
 )
