@@ -136,10 +136,10 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
         activate="systemctl try-restart dovecot.service || true",  # its own operation starts what does not come up, or says why
     )
     settings(
-        name="junk",
-        files=[rendered("store", "/etc/dovecot/sieve/junk.sieve")],
+        name="before",
+        files=[rendered("store", f"/etc/dovecot/sieve/{name}.sieve") for name in ("again", "junk")],
         # Dovecot cannot write the compiled form itself, and would complain at each delivery.
-        activate="sievec /etc/dovecot/sieve/junk.sieve",
+        activate="sievec /etc/dovecot/sieve/again.sieve && sievec /etc/dovecot/sieve/junk.sieve",
     )
     if view.office.shared:
         _shared(view)

@@ -152,6 +152,9 @@ class Ledger:
             numbers[way] += 1
             self.work.put((way, numbers[way], self.chance.choice((500, 2_000, 20_000, 200_000))))
         self.messages = messages
+        self.begun = 0
+        self.allowed = messages
+        self.lock = threading.Lock()
         self.entries: list[Entry] = []
         self.errors: list[str] = []
         self.stop = threading.Event()
@@ -189,10 +192,39 @@ class Ledger:
         while self.taken() < min(count, self.messages) and time.monotonic() < deadline:
             time.sleep(0.2)
 
+    @contextmanager
+    def trickling(self, until: int, every: float) -> Iterator[None]:
+        """Meanwhile one more message may be begun each so many seconds, until so many."""
+        ended = threading.Event()
+
+        def more() -> None:
+            while self.allowed < until and not ended.wait(every):
+                self.allowed += 1
+
+        threading.Thread(target=more, daemon=True).start()
+        yield
+        ended.set()
+
+    def until_allowed(self, count: int, patience: float) -> None:
+        """Waits until so many may have been begun."""
+        deadline = time.monotonic() + patience
+        while self.allowed < count and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+    def _begins(self) -> bool:
+        with self.lock:
+            if self.begun >= self.allowed:
+                return False
+            self.begun += 1
+            return True
+
     def _client(self) -> None:
         chance = random.Random(f"{self.seed} {threading.get_ident()}")  # noqa: S311
         sessions: dict[str, tuple[Any, smtplib.SMTP_SSL, int]] = {}
         while not self.stop.is_set():
+            if self.begun < self.messages and not self._begins():
+                self.stop.wait(0.1)
+                continue
             try:
                 way, number, size = self.work.get_nowait()
             except queue.Empty:
@@ -345,7 +377,11 @@ class Ledger:
             acknowledged=len(taken),
             delivered=sum(1 for token in taken if token in found.arrived),
             lost=tuple(f"{entry.way} {entry.token}" for entry in self._missing(found)),
-            doubled=tuple(token for token, moments in found.arrived.items() if len(moments) > 1),
+            doubled=tuple(
+                f"{taken[token].way if token in taken else 'without an answer'} {token}"
+                for token, moments in found.arrived.items()
+                if len(moments) > 1
+            ),
             returned=tuple(sorted(found.returned)),
             delayed=len(found.delayed),
             unacknowledged=len(unknown),
@@ -392,18 +428,26 @@ def run(
     seed: int,
     messages: int,
     trouble: Callable[[Ledger], Any] | None = None,
+    every: float = 0.5,
     patience: float = 300.0,
     clients: int = 6,
 ) -> Balance:
-    """A ledger with trouble in the middle: a quarter of the messages before it, half during it, the rest after it."""
+    """A ledger with trouble in the middle: a quarter of the messages before it, half during it, the rest after it.
+
+    Args:
+        every: Seconds between two messages during the trouble.
+    """
     ledger = Ledger(lab, town, seed=seed, messages=messages, clients=clients)
     ledger.on(
         lab.container_name("mta"), "systemctl restart outpost-policy"
     )  # rates are other tests' business
+    ledger.allowed = messages // 4 if trouble else messages
     with ledger.sending():
-        ledger.until_taken(messages // 4)
         if trouble:
-            trouble(ledger)
+            ledger.until_taken(messages // 4)
+            with ledger.trickling(messages * 3 // 4, every):
+                trouble(ledger)
+            ledger.allowed = messages
     balance = ledger.settled(patience)
     ledger.tidy()
     return balance

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import statistics
 import subprocess
 import sys
 import time
@@ -38,6 +39,9 @@ class Scenario:
         refused: Whether some mail must have been refused for a time.
         unanswered: Whether connections may break when an answer is due.
         waits: Whether the MTA's queue must have held mail back.
+        twice: Whether a message may come twice: whoever is killed between the last byte and its answer cannot say that it
+            has it, and must be given it again (RFC 5321, sections 4.5.3.2.6 and 6.1).
+        every: Seconds between two messages while it lasts.
     """
 
     trouble: Callable[[Ledger], None]
@@ -45,6 +49,8 @@ class Scenario:
     refused: bool = False
     unanswered: bool = False
     waits: bool = False
+    twice: bool = False
+    every: float = 0.5
 
 
 def on(ledger: Ledger, machine: str, script: str) -> str:
@@ -52,8 +58,8 @@ def on(ledger: Ledger, machine: str, script: str) -> str:
 
 
 def half_more(ledger: Ledger) -> None:
-    """Until half of all have been taken, as far as anybody takes any now."""
-    ledger.until_taken(ledger.taken() + ledger.messages // 2, patience=45)
+    """Until half of all have been begun, as far as anybody takes any now."""
+    ledger.until_allowed(ledger.messages * 3 // 4, patience=60)
 
 
 @contextmanager
@@ -94,11 +100,14 @@ def line_cut(ledger: Ledger) -> None:
     """R01, compressed: senders are told after 20 s instead of four hours; mail inside the office goes on."""
     alice, bob = ledger.people[:2]
     with postfix(ledger, delay_warning_time="20s"), cut_off(ledger, "mta", "ns1", "ns2", "webmail", "gw"):
-        message, token = letter(alice.address, [bob.address])
-        began = time.monotonic()
-        alice.send(message, [bob.address])
-        bob.receive(token, patience=20)
-        assert time.monotonic() - began < 5, "mail inside the office does not wait for the line"
+        times = []
+        for _ in range(3):
+            message, token = letter(alice.address, [bob.address])
+            began = time.monotonic()
+            alice.send(message, [bob.address])
+            bob.receive(token, patience=20)
+            times.append(time.monotonic() - began)
+        assert statistics.median(times) < 5, "mail inside the office does not wait for the line"
         half_more(ledger)
         # somebody's mail has been late for long enough
         deadline = time.monotonic() + 120
@@ -168,7 +177,7 @@ def killed(ledger: Ledger) -> None:
     hosts = [host.name for host in ledger.lab.office.hosts]
     for _ in range(ROUNDS):
         machine = ledger.lab.container_name(chance.choice(hosts))
-        ledger.until_taken(ledger.taken() + 4, patience=10)
+        ledger.until_taken(ledger.taken() + 3, patience=10)
         subprocess.run(["docker", "kill", machine], check=True, capture_output=True)
         subprocess.run(["docker", "start", machine], check=True, capture_output=True)
         settled = 'until systemctl is-system-running --wait | grep -qx "running"; do sleep 0.5; done'
@@ -239,8 +248,10 @@ SCENARIOS = {
     "R06 queue volume full": Scenario(queue_full, refused=True),
     "R07 store volume full": Scenario(store_full, waits=True),
     "R09 wrong certificate at a peer": Scenario(wrong_certificate, waits=True),
-    "R10 kill -9 under load, 20 rounds": Scenario(killed, refused=True, unanswered=True),
-    "R11 every host restarted": Scenario(restarted, refused=True, unanswered=True),
+    "R10 kill -9 under load, 20 rounds": Scenario(
+        killed, refused=True, unanswered=True, twice=True, every=3.0
+    ),
+    "R11 every host restarted": Scenario(restarted, refused=True, unanswered=True, every=1.5),
     "R13 MTA away, head office holds": Scenario(host_down("mta"), refused=True, unanswered=True),
     "R14 re-apply under load": Scenario(applied_again),
     "R15 edited by hand": Scenario(edited_by_hand),
@@ -271,10 +282,11 @@ def test_nothing_is_lost_whatever_breaks(
     scenario = SCENARIOS[name]
     messages = pytestconfig.getoption("--messages")
     with ExitStack() as stack:
-        balance = run(lab, town, seed=seed, messages=messages, trouble=scenario.trouble)
+        balance = run(lab, town, seed=seed, messages=messages, trouble=scenario.trouble, every=scenario.every)
         stack.callback(keep, lab, name, balance)
     logger.info("%s: %s", name, balance)
-    assert (balance.lost, balance.doubled, balance.returned) == ((), (), ())
+    assert (balance.lost, balance.returned) == ((), ())
+    assert balance.doubled == () or scenario.twice
     assert balance.delivered == balance.acknowledged == messages
     assert balance.delayed > 0 or not scenario.told_late
     assert balance.refused > 0 or not scenario.refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import smtplib
 import subprocess
 import sys
 from typing import Any
@@ -122,3 +123,91 @@ def test_what_is_held_waits_until_it_is_released(lab: Instance, alice: OfficeUse
     assert head.count(token) == 0
     outpost(lab, "queue", LAB, "--release", "headoffice")
     head.receive(token, patience=30)
+
+
+@pytest.mark.control("QUE-02")
+@pytest.mark.parametrize(("ways", "copies"), [(("4a1", "4a1"), 1), (("4a1", "4a2"), 2)])
+def test_the_same_transfer_given_twice_is_kept_once(
+    lab: Instance, alice: OfficeUser, head: Neighbour, ways: tuple[str, ...], copies: int
+) -> None:
+    """As a server gives a message again that was killed before it heard our answer; another way is another copy."""
+    message, token = letter(head.address, [alice.address])
+    for number, way in enumerate(ways):
+        trace = f"Received: from there by mx.far.test with ESMTPS id {token[-8:]}{way}; Mon, 2 Nov 2026 08:00:00 +0000\n"
+        text = trace + message.as_string().replace("Subject: Letter", f"Subject: Copy {number}")
+        subprocess.run(
+            ["docker", "exec", "-i", lab.container_name("mta"), "sendmail", "-i", "-f", head.address, alice.address],
+            input=text, text=True, check=True,
+        )  # fmt: skip
+    on(lab, "mta", "timeout 60 sh -c 'until postqueue -p | grep -q \"queue is empty\"; do sleep 0.2; done'")
+    alice.receive(token)
+    assert alice.count(token) == copies
+
+
+@pytest.mark.control("DSN-01")
+def test_a_virus_that_came_by_the_backup_mx_is_kept_and_nobody_gets_a_bounce(
+    lab: Instance, alice: OfficeUser, stranger: Neighbour
+) -> None:
+    message, token = letter(stranger.address, [alice.address])
+    message.add_attachment(
+        b"MZ" + b"x" * 99, maintype="application", subtype="octet-stream", filename="a.exe"
+    )
+    door = lab.machine("headoffice").addresses["wan"][0]
+    with smtplib.SMTP(door, 25, local_hostname="mx.internet.test", timeout=60) as session:
+        session.send_message(message, stranger.address, [alice.address])
+    on(
+        lab,
+        "mta",
+        f"timeout 60 sh -c 'until postqueue -j | grep -q \"hold.*{alice.address}\"; do sleep 0.2; done'",
+    )
+    (held,) = [one for one in outpost(lab, "queue", LAB) if one["queue"] == "hold"]
+    try:
+        assert held["sender"] == stranger.address
+        assert on(lab, "headoffice", "postqueue -j") == ""
+        assert (alice.count(token), stranger.count(token)) == (0, 0)
+    finally:
+        on(lab, "mta", f"postsuper -d {held['id']}")
+
+
+HOURS = """
+cp -p /etc/outpost/policy.json /root/policy.aside; cp -p /etc/outpost/routes.json /root/routes.aside
+python3 - <<'END'
+import json, time
+later = time.strftime("%H:%M-%H:%M", time.gmtime(time.time() + 7200))
+route = {"name": "headoffice", "domains": ["myertor.test"], "size": 100000, "hours": later}
+for file, change in (("policy", {"large": [route]}), ("routes", None)):
+    data = json.load(open(f"/etc/outpost/{file}.json"))
+    if change:
+        data |= change
+    else:
+        next(each for each in data["routes"] if each["name"] == "headoffice")["hours"] = later
+    json.dump(data, open(f"/etc/outpost/{file}.json", "w"))
+END
+systemctl restart outpost-policy
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.control("QUE-01")
+def test_large_mail_waits_for_its_hours_and_small_mail_does_not(
+    lab: Instance, alice: OfficeUser, head: Neighbour
+) -> None:
+    small, small_token = letter(alice.address, [head.address])
+    large, token = letter(alice.address, [head.address], "x" * 70 + "\n" + ("y" * 70 + "\n") * 3000)
+    on(lab, "mta", HOURS)
+    try:
+        alice.send(large, [head.address])
+        alice.send(small, [head.address])
+        head.receive(small_token)
+        (held,) = [one for one in outpost(lab, "queue", LAB) if head.address in one["reasons"]]
+        assert held["queue"] == "hold"
+        assert "large: leaves at" in held["reasons"][head.address]
+        on(lab, "mta", "systemctl start outpost-routes.service")
+        assert head.count(token) == 0
+    finally:
+        for file in ("policy", "routes"):
+            on(lab, "mta", f"cat /root/{file}.aside > /etc/outpost/{file}.json; rm /root/{file}.aside")
+        on(lab, "mta", "systemctl restart outpost-policy")
+    # as declared there are no hours for large mail: it goes at the next look
+    on(lab, "mta", "systemctl start outpost-routes.service; postqueue -f")
+    head.receive(token, patience=60)
