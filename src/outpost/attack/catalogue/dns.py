@@ -80,7 +80,11 @@ async def borrowing_the_name_server(ground: Ground, seen: Evidence) -> None:
 @attack(
     "9d",
     without=edited(
-        "dns", "response rate limiting", KNOT, "s/, mod-rrl\\/default//; s/mod-rrl\\/default, //", "knotc reload && sleep 1"
+        "dns",
+        "response rate limiting",
+        KNOT,
+        "s/, mod-rrl\\/default//; s/mod-rrl\\/default, //",
+        "knotc reload && sleep 1",
     ),
 )
 async def many_fast_questions(ground: Ground, seen: Evidence) -> None:
