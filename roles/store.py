@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -301,10 +302,16 @@ def _departed(view: StoreView) -> None:
         ],
         check=f"sh -n {FORMER}",
     )
+    declared = " ".join(
+        map(
+            shlex.quote,
+            (*view.office.mailboxes, *(f"shared:{mailbox.folder}" for mailbox in view.office.shared)),
+        )
+    )
     once(
         "mail of former users is put away",
-        unless=f'! [ -x {FORMER} ] || ! [ -e /etc/dovecot/users ] || [ -z "$({FORMER} list)" ]',
-        command=f"{FORMER} archive",
+        unless=f'! [ -x {FORMER} ] || [ -z "$({FORMER} list {declared})" ]',
+        command=f"{FORMER} archive {declared}",
         told=Finding(
             "mailbox",
             "of somebody the office no longer declares",
