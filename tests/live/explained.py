@@ -10,14 +10,30 @@ import re
 from outpost.office import Office
 
 STRANGERS = "anybody who reaches the port can cause it, and was refused"
-RESTARTS = "an apply, an upgrade or a rollover restarted or reloaded it"
-PLATFORM = "the lab's containers, whose kernel is not theirs"
+THEIRS = "another organisation's server, which the delivery log and the queue's checks judge"
+RESTARTS = "an apply, an upgrade or a rollover stopped, started or reloaded it"
+PACE = "a machine that had more to do than it could; the clock has checks of its own (TIM-01)"
+PLATFORM = "containers, whose kernel is not theirs"
 
 EXPLAINED: dict[str, str] = {
-    # Strangers
-    r"^postfix/(smtpd|postscreen|tlsproxy|[\w-]+/smtpd): warning: ": STRANGERS,
-    # Reloads
-    r"^dovecot: master: Warning: SIGHUP received - reloading configuration$": RESTARTS,
+    # Who knocks
+    r"^postfix/([\w-]+/)?(smtpd|postscreen|tlsproxy): warning: ": STRANGERS,
+    r"^postfix/cleanup: warning: (stripping too many comments |\S+: message rejected: )": STRANGERS,
+    r"^nginx: .* \[error\] .* (client intended to send too large body|limiting (requests|connections)|access forbidden)": STRANGERS,
+    r"^postfix/sendmail: fatal: User \S+ is not allowed to submit mail$": "refused (REL-06); the check asks it each time",
+    r"^stunnel: LOGN\[N\]: (SSL_accept|Rejected by CERT|CERT: (Subject checks failed|Pre-verification error))": STRANGERS,
+    r"^knotd: warning: \[\S+\] (DDNS|ACL|update), ": "an update or transfer that its key does not allow was refused (DNS-04)",
+    r"^kernel: outpost (in|out) drop: ": "what the packet filter refused, within limits (LOG-01)",
+    r"^\S+: sending held: ": "a user named more recipients than an hour allows; the postmaster got a message (REL-05)",
+    r"^\S+: login shut: ": "somebody guessed passwords and was shut out (AUT-03)",
+    # Whom we ask
+    r"^postfix/([\w-]+/)?smtp: warning: ": THEIRS,
+    # Coming and going
+    r"^dovecot: master: Warning: (SIGHUP received - reloading configuration|Killed with signal N )": RESTARTS,
+    r"^postfix/postqueue: warning: Mail system is down ": RESTARTS,
+    r"^dbus-daemon: Unknown username ": "a package's bus policy is read before its account is made",
+    # Time
+    r"^dovecot: \S+ Warning: Time moved (forward|backwards) by ": PACE,
     # Head office's collector
     r"^python3: \S+: .*; lines wait in the journal$": "it was away; whether it is now, and what waits, LOG-02's check says",
     # The lab

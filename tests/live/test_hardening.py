@@ -19,8 +19,10 @@ WAIVED = {
 
 
 def unit_of(host: TestinfraHost, program: str) -> str:
-    """The service that a listening program belongs to."""
-    shown = host.check_output(f"ps --no-headers -o unit= -C {program} | sort -u | head -1")
+    """The service that a listening program belongs to; sessions, the checks' own among them, are none."""
+    shown = host.check_output(
+        f"ps --no-headers -o unit= -C {program} | {{ grep '[.]service$' || true; }} | sort -u | head -1"
+    )
     return str(shown).strip()
 
 

@@ -80,7 +80,8 @@ def test_no_daemon_has_crashed_since_the_last_apply(host: TestinfraHost) -> None
 
 @pytest.mark.control("LOG-01")
 @pytest.mark.remedy(
-    "journalctl --priority=warning on the host; what is no fault is explained in [[verification.explained]] of the office file"
+    "journalctl --priority=warning on the host; what is no fault is explained in [[verification.explained]] of the office "
+    "file; what has been dealt with is past after `touch /var/lib/outpost/applied` there"
 )
 def test_nothing_worse_than_notice_is_in_the_journal_or_it_is_explained(
     host: TestinfraHost, office: Office

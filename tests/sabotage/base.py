@@ -183,7 +183,7 @@ SABOTAGES = (
     ),
     broken(
         "base", "a program has crashed",
-        f"systemd-run --quiet --wait --unit={EXTRA_UNIT} sh -c 'kill -SEGV $$' || true",
+        f"systemd-run --quiet --wait --unit={EXTRA_UNIT} sh -c 'kill -SEGV $$$$' || true; sleep 1",
         "upkeep::no_daemon_has_crashed_since_the_last_apply",
         # the journal keeps it: what counts is after the last apply
         undo=f"systemctl reset-failed {EXTRA_UNIT}; sleep 1.5; touch /var/lib/outpost/applied",

@@ -95,6 +95,43 @@ def drop_ins_gone(role: str, *units: str, red: tuple[Check, ...]) -> Sabotage:
     )
 
 
+BARE = (
+    "CapabilityBoundingSet=~",
+    "RestrictAddressFamilies=",
+    "SystemCallFilter=",
+    "SystemCallArchitectures=",
+    "RestrictNamespaces=no",
+    "UMask=0000",
+    "ProtectSystem=no",
+    "ProtectHome=no",
+    "ProtectProc=default",
+    "DevicePolicy=auto",
+    *(
+        f"{name}=no"
+        for name in (
+            "NoNewPrivileges", "PrivateDevices", "PrivateTmp", "PrivateUsers", "ProtectKernelTunables", "ProtectKernelModules",
+            "ProtectKernelLogs", "ProtectControlGroups", "ProtectClock", "ProtectHostname", "LockPersonality",
+            "MemoryDenyWriteExecute", "RestrictRealtime", "RestrictSUIDSGID",
+        )
+    ),
+)  # fmt: skip
+"""What a unit says that is kept from nothing, whatever Debian's own file asks for."""
+
+
+def laid_bare(role: str, *units: str, red: tuple[Check, ...]) -> Sabotage:
+    """Nothing is kept from these daemons, neither by the office nor by Debian."""
+    files = [f"/etc/systemd/system/{unit}.d/zz-trial.conf" for unit in units]
+    text = r"\n".join(("[Service]", *BARE, ""))
+    return broken(
+        role,
+        f"{', '.join(units)} without a sandbox",
+        "; ".join(written(file, text) for file in files),
+        *red,
+        undo=f"rm -f {' '.join(files)}",
+        activate="systemctl daemon-reload",
+    )
+
+
 def unit_laid_bare(role: str, unit: str, *red: Check) -> Sabotage:
     """The same of a unit of the office's own, whose sandbox is in the unit itself."""
     return edited(

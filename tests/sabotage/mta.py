@@ -7,9 +7,9 @@ from tests.sabotage.breaking import (
     Sabotage,
     broken,
     closed_to_nobody,
-    drop_ins_gone,
     edit,
     edited,
+    laid_bare,
     stopped,
     unit_laid_bare,
 )
@@ -35,7 +35,7 @@ SABOTAGES = (
     # The host
     stopped("mta", *UNITS, red=("mta::daemon_runs_and_comes_up_with_the_host",)),
     stopped("mta", "postfix.service", red=("defences::endless_commands_end_in_an_error_or_the_end",)),
-    drop_ins_gone("mta", *UNITS, red=("mta::daemon_runs_in_a_sandbox", "hardening::every_listening_unit_is_in_a_sandbox")),
+    laid_bare("mta", *UNITS, red=("mta::daemon_runs_in_a_sandbox", "hardening::every_listening_unit_is_in_a_sandbox")),
     postfix(
         "a setting that Postfix does not know", "mta::postfix_finds_nothing_wrong_with_its_configuration",
         no_such_setting="yes",
@@ -67,7 +67,10 @@ SABOTAGES = (
         "defences::who_cannot_be_answered_is_not_listened_to",
         smtpd_sender_restrictions="", smtpd_helo_restrictions="",
     ),
-    postfix("envelopes as anybody writes them", "mta::envelopes_follow_the_rfc", strict_rfc821_envelopes="no"),
+    postfix(
+        "envelopes as anybody writes them", "mta::envelopes_follow_the_rfc",
+        smtpd_command_filter="regexp:{{/^MAIL FROM:/ MAIL FROM:<>}}",
+    ),
     postfix("no EHLO is needed", "mta::helo_is_required", smtpd_helo_required="no"),
     postfix("a bounce to many", "mta::a_bounce_has_one_recipient", smtpd_data_restrictions=""),
     postfix(
@@ -110,7 +113,7 @@ SABOTAGES = (
     broken(
         "mta", "who comes in the users' name is not asked for a certificate",
         edit(MASTER, "s/smtpd_tls_req_ccert=yes/smtpd_tls_req_ccert=no/")
-        + "; postconf -e 'submission_client_restrictions=permit, reject' submission_sender_restrictions=permit",
+        + "; postconf -e 'submission_client_restrictions=check_client_access static:permit, reject' submission_sender_restrictions=permit",
         "mta::users_mail_comes_with_the_stores_certificate_or_not_at_all", "mta::a_login_owns_its_sender_addresses",
         "mta::without_a_login_the_store_sends_for_its_own_users_only", keeps=(MAIN, MASTER), activate=POSTFIX,
     ),

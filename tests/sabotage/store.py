@@ -5,9 +5,9 @@ from __future__ import annotations
 from tests.sabotage.breaking import (
     broken,
     closed_to_nobody,
-    drop_ins_gone,
     edit,
     edited,
+    laid_bare,
     stopped,
     unit_laid_bare,
 )
@@ -47,11 +47,14 @@ SABOTAGES = (
         "defences::the_store_tells_this_host_and_no_other_whether_a_mailbox_has_room", activate=DOOR, looked_at="mta",
     ),
     stopped(
-        "store", "dovecot.service", "stunnel@lmtp.service",
+        "store", "dovecot.service", "stunnel@lmtp.service", "stunnel@accounts.service", "outpost-accounts.service",
         red=(
             "store::the_mta_delivers_to_mailboxes_and_is_told_at_once_of_unknown_ones", "store::it_comes_back_by_itself",
-            "store::what_strangers_send_is_read_without_root",
         ),
+    ),
+    edited(
+        "store", "what a stranger types is read by root", DOVECOT, r"s/^service imap-login \{/&\n  user = root/",
+        "store::what_strangers_send_is_read_without_root",
     ),
     broken(
         "store", "services in clear text",
@@ -139,8 +142,8 @@ SABOTAGES = (
         "store::passwords_are_in_no_log",
     ),
     # Processes
-    drop_ins_gone(
-        "store", "dovecot.service", "stunnel@lmtp.service",
+    laid_bare(
+        "store", "dovecot.service", "stunnel@lmtp.service", "stunnel@accounts.service", "outpost-accounts.service",
         red=("store::a_hole_in_it_does_not_open_the_host", "hardening::every_listening_unit_is_in_a_sandbox"),
     ),
     unit_laid_bare("store", "outpost-logins.service", "store::the_login_policy_runs_in_a_sandbox"),
