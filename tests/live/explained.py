@@ -35,7 +35,7 @@ EXPLAINED: dict[str, str] = {
     # Time
     r"^dovecot: \S+ Warning: Time moved (forward|backwards) by ": PACE,
     # Head office's collector
-    r"^python3: \S+: .*; lines wait in the journal$": "it was away; whether it is now, and what waits, LOG-02's check says",
+    r"^pythonN: \S+: .*; lines wait in the journal$": "it was away; whether it is now, and what waits, LOG-02's check says",
     # The lab
     r"^systemd: cgroup compatibility translation ": PLATFORM,
 }
