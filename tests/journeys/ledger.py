@@ -429,7 +429,7 @@ def run(
     messages: int,
     trouble: Callable[[Ledger], Any] | None = None,
     every: float = 0.5,
-    patience: float = 300.0,
+    patience: float = 600.0,
     clients: int = 6,
 ) -> Balance:
     """A ledger with trouble in the middle: a quarter of the messages before it, half during it, the rest after it.

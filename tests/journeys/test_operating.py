@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import smtplib
 import subprocess
 import sys
 from typing import Any
@@ -141,6 +142,31 @@ def test_the_same_transfer_given_twice_is_kept_once(
     on(lab, "mta", "timeout 60 sh -c 'until postqueue -p | grep -q \"queue is empty\"; do sleep 0.2; done'")
     alice.receive(token)
     assert alice.count(token) == copies
+
+
+@pytest.mark.control("DSN-01")
+def test_a_virus_that_came_by_the_backup_mx_is_kept_and_nobody_gets_a_bounce(
+    lab: Instance, alice: OfficeUser, stranger: Neighbour
+) -> None:
+    message, token = letter(stranger.address, [alice.address])
+    message.add_attachment(
+        b"MZ" + b"x" * 99, maintype="application", subtype="octet-stream", filename="a.exe"
+    )
+    door = lab.machine("headoffice").addresses["wan"][0]
+    with smtplib.SMTP(door, 25, local_hostname="mx.internet.test", timeout=60) as session:
+        session.send_message(message, stranger.address, [alice.address])
+    on(
+        lab,
+        "mta",
+        f"timeout 60 sh -c 'until postqueue -j | grep -q \"hold.*{alice.address}\"; do sleep 0.2; done'",
+    )
+    (held,) = [one for one in outpost(lab, "queue", LAB) if one["queue"] == "hold"]
+    try:
+        assert held["sender"] == stranger.address
+        assert on(lab, "headoffice", "postqueue -j") == ""
+        assert (alice.count(token), stranger.count(token)) == (0, 0)
+    finally:
+        on(lab, "mta", f"postsuper -d {held['id']}")
 
 
 HOURS = """
