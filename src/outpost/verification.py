@@ -74,6 +74,15 @@ class Reporter:
         """The same, where workers (xdist) collect."""
         self._event(event="collected", total=len(ids))
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file whose checks cannot even be read: none of them holds."""
+        if report.failed:
+            self._event(
+                event="result", id=report.nodeid, outcome="failed", seconds=0.0, controls=[], host="",
+                promise=f"the checks of {report.nodeid} can run",
+                remedy="the file itself has to be mended: it cannot be imported", seen=str(report.longrepr),
+            )  # fmt: skip
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """One result: the call, or what went wrong before or after it."""
         if report.when != "call" and report.passed:
@@ -235,7 +244,10 @@ def verify(
     lines = [line.rstrip() for line in said if line.strip()]
     if os.environ.get("OUTPOST_DEBUG"):
         sys.stderr.write("\n".join(lines) + "\n")
-    if process.returncode not in (0, 1) or not results:
+    unexplained = process.returncode == 1 and not any(result.outcome == "failed" for result in results)
+    if (
+        process.returncode not in (0, 1) or not results or unexplained
+    ):  # a file that cannot be read is no proof
         raise OutpostError(
             f"the live checks could not run: {lines[-1] if lines else 'pytest said nothing'}",
             "OUTPOST_DEBUG=1 shows all that pytest said",

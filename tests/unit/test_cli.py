@@ -360,6 +360,26 @@ def test_verification_reports_promise_and_observation(tmp_path: Path) -> None:
         assert "the server said 250" in failed["seen"]
 
 
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_a_file_of_checks_that_cannot_be_read_is_a_failure(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    (tmp_path / "test_good.py").write_text("def test_it_holds(): pass\n")
+    (tmp_path / "test_bad.py").write_text("from nowhere import nothing\n")
+    read, write = os.pipe()
+    subprocess.run(
+        [
+            sys.executable, "-m", "pytest", str(tmp_path), "-q", "-p", "outpost.verification", "--events-fd", str(write),
+            "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "-c", "/dev/null", *workers,
+        ],
+        pass_fds=(write,), capture_output=True, check=False, cwd=tmp_path, env=ENVIRONMENT,
+    )  # fmt: skip
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        results = [event for event in map(json.loads, pipe) if event["event"] == "result"]
+    failed = [event for event in results if event["outcome"] == "failed"]
+    assert [event["promise"] for event in failed] == ["the checks of test_bad.py can run"]
+    assert "nowhere" in failed[0]["seen"]
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="shell completion is tried with bash")
 def test_commands_complete_in_the_shell() -> None:
     environment = ENVIRONMENT | {
