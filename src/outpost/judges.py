@@ -166,9 +166,9 @@ def _lynis(target: Target, office: Office, via: str | None) -> Iterator[Opinion]
             if (shared / part).exists():
                 archive.add(shared / part, part)
     script = (
-        "set -eu; umask 077; d=$(mktemp -d /run/outpost-lynis.XXXXXX); trap 'rm -rf $d' EXIT; cd $d; "
+        "set -eu; umask 077; d=$(mktemp -d /run/outpost-lynis.XXXXXX); trap 'rm -rf $d /run/lynis.pid' EXIT; cd $d; "
         f"base64 -d <<'END' | tar -xz --no-same-owner\n{base64.encodebytes(packed.getvalue()).decode()}END\n"
-        "sh ./lynis audit system --quick --quiet --no-colors --cronjob --profile $d/default.prf "
+        "mkdir -p plugins; sh ./lynis audit system --quick --quiet --no-colors --cronjob --profile $d/default.prf "
         "--report-file $d/report --logfile $d/log >/dev/null 2>&1 </dev/null || true\n"
         "grep -E '^(hardening_index|warning|suggestion)' $d/report\n"
     )
@@ -340,19 +340,24 @@ def unexplained(said: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> 
     )
 
 
-def table(said: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> str:
-    """The results as Markdown, a line for each tool and role, and what is left with its reason."""
+def table(said: tuple[Opinion, ...]) -> str:
+    """The results as Markdown, a line for each tool and role."""
     rows: dict[tuple[str, str, str, str, str], list[Opinion]] = {}
     for each in said:
         rows.setdefault((each.tool, each.version, each.day, each.role, each.what), []).append(each)
     lines = ["| Tool | Seen | Role | What | Result | Left |", "|---|---|---|---|---|---|"]
     for (tool, version, day, role, what), same in rows.items():
         results = ", ".join(dict.fromkeys(each.result for each in same))
-        left = len(dict.fromkeys(finding for each in same for finding in each.findings))
-        lines.append(f"| {tool} {version} | {day} | {role} | {what} | {results} | {left or 'nothing'} |")
-    left_of = {each.tool: None for each in said if each.findings}
-    for tool in left_of:
-        lines += ["", f"What {tool} would have otherwise, and why it stays:", ""]
+        open_ends = len(dict.fromkeys(finding for each in same for finding in each.findings))
+        lines.append(f"| {tool} {version} | {day} | {role} | {what} | {results} | {open_ends or 'nothing'} |")
+    return "\n".join(lines) + "\n"
+
+
+def left(said: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> str:
+    """What the tools would have otherwise, with the reason why it stays, as Markdown."""
+    lines: list[str] = []
+    for tool in dict.fromkeys(each.tool for each in said if each.findings):
+        lines += [f"What {tool} would have otherwise, and why it stays:", ""]
         findings = sorted({finding for each in said if each.tool == tool for finding in each.findings})
         lines += [
             f"- **{finding}**: {known.get(tool, {}).get(finding, 'not explained yet')}"

@@ -29,6 +29,7 @@ from outpost.target import INVENTORY, LAB, ROOT
 
 BEGIN, END = "<!-- made by `./outpost reference` -->", "<!-- end of what is made -->"
 NOTE = "<!-- Made by `./outpost reference` from src/outpost/office/model.py. Do not edit. -->\n\n"
+OPINIONS_NOTE = "<!-- Made by `./outpost reference` from controls/judged.json and controls/opinions.toml. Do not edit. -->\n\n"
 CATALOGUE_NOTE = "<!-- Made by `./outpost reference` from controls/. Do not edit. -->\n\n"
 UPKEEP = frozenset(
     (
@@ -93,6 +94,7 @@ def pages() -> tuple[Page, ...]:
         Page(docs / "reference" / "controls.md", CATALOGUE_NOTE + appendices.controls_page(data)),
         Page(docs / "reference" / "attacks.md", CATALOGUE_NOTE + appendices.attacks_page(data)),
         Page(docs / "explanation.md", CATALOGUE_NOTE + explanation.page(data), explanation.without_lines),
+        Page(docs / "reference" / "opinions.md", OPINIONS_NOTE + opinions()),
         Page(docs / "appendices.md", CATALOGUE_NOTE + appendices.appendices(data, measured())),
         Page(readme, with_opinions(replaced(text, diagram(office)))),
     )
@@ -108,11 +110,17 @@ def case_study() -> Office:
     return office
 
 
+def opinions() -> str:
+    """What others' tools said last, and why what is left stays."""
+    said = judges.recorded()
+    return f"# Outside opinions\n\n{judges.table(said)}\n{judges.left(said, judges.reasons())}"
+
+
 def with_opinions(text: str) -> str:
     """The text with what others' tools said last."""
     return replaced(
         text,
-        judges.table(judges.recorded(), judges.reasons()),
+        judges.table(judges.recorded()),
         "<!-- outside opinions, by `./outpost judge --record` -->",
     )
 

@@ -25,7 +25,7 @@ def judge_office(
     if as_json:
         say_json([vars(each) | {"findings": list(each.findings)} for each in said])
     else:
-        out.print(judges.table(tuple(said), known), markup=False)
+        out.print(judges.table(tuple(said)) + "\n" + judges.left(tuple(said), known), markup=False)
     for finding in open_ends:
         err.print(f"[red]no reason given in controls/opinions.toml[/]: {escape(finding)}")
     if record:
