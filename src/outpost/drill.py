@@ -355,6 +355,8 @@ def _write_office(
                 document["hosts"][one.name]["addresses"][zone.name] = [mine]
     for one in document["hosts"].values():
         one.pop("certificates", None)
+    for talks in ("alarms", "logs"):  # a drill is no alarm, and not the store's log
+        document.pop(talks, None)
     document["platform"] = "docker"
     document["tls"]["certificates"] = "office"
     if "archive" in reached:
