@@ -60,7 +60,13 @@ HELD: dict[Role, tuple[str, ...]] = {
     ),
     "dns": (),
 }
-EVERYWHERE = ("/etc/outpost", "/var/lib/outpost-acme", "/var/lib/outpost-backup", "/var/log/journal")
+EVERYWHERE = (
+    "/etc/outpost",
+    "/var/lib/outpost-acme",
+    "/var/lib/outpost-backup",
+    "/var/log/journal",
+    "/var/spool/rsyslog",
+)
 UNITS: dict[Role, tuple[str, ...]] = {
     "store": ("dovecot.service", "outpost-accounts.service", "outpost-logins.service", "stunnel@*.service"),
     "webmail": ("nginx.service", "php8.4-fpm.service"),
@@ -185,9 +191,9 @@ class Closing:
             raise OutpostError(
                 f"{store.name}: {done.stderr.decode(errors='replace').strip()}", "the same command again"
             )
-        (self.into / f"{self.office.domain}-manifest.json").write_text(
-            json.dumps(manifest, indent=1), encoding="utf-8"
-        )
+        listed = self.into / f"{self.office.domain}-manifest.json"
+        listed.touch(mode=0o600)
+        listed.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         wrong = differing(manifest, archive)
         if wrong:
             raise OutpostError(
@@ -325,7 +331,7 @@ def erasing(host: Host) -> str:
     places = " ".join((*HELD[host.role], *EVERYWHERE))
     units = " ".join(f"'{unit}'" for unit in UNITS[host.role])
     return f"""
-systemctl stop outpost-backup.timer outpost-backup.service {units} 2>/dev/null
+systemctl stop outpost-backup.timer outpost-backup.service rsyslog.service syslog.socket {units} 2>/dev/null
 count() {{ find {places} -xdev -type f 2>/dev/null | wc -l; }}
 before=$(count)
 for unit in {units}; do systemctl disable --quiet "$unit" 2>/dev/null; done
