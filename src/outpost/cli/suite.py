@@ -61,8 +61,8 @@ def run_suite(*, yes: bool, fast: bool, keep: bool, arguments: list[str]) -> int
     if not fast:
         stages += [
             (Stage("lab up", "five bare hosts and their world, provisioned cold"), suite.lab_up),
-            (Stage("lab", "the second apply changes nothing; raw pyinfra agrees"), suite.in_lab("tests/lab")),
             (Stage("live", "each host keeps its role's promises"), suite.in_lab("tests/live", "-n", "2")),
+            (Stage("lab", "the second apply changes nothing; raw pyinfra agrees"), suite.in_lab("tests/lab")),
             (Stage("journeys", "mail in every direction, by real clients; webmail in a browser"), suite.in_lab("tests/journeys")),
             (Stage("attacks", "the case study's weaknesses, tried, with what honest people notice"), suite.in_lab("tests/attacks")),
         ]  # fmt: skip
