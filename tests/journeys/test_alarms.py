@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import imaplib
 import json
 import subprocess
@@ -63,6 +64,7 @@ def guess(town: Town) -> None:
         wrong = replace(mistaken, password=f"a-guess-{number}")
         with suppress(MailboxLoginError, imaplib.IMAP4.error), wrong.mailbox():
             pass
+    gc.collect()  # hangs up: only then does Dovecot tell of it
 
 
 DEFERRING = (
@@ -129,6 +131,9 @@ def test_what_needs_a_human_is_heard_past_the_queue(
         written = json.dumps(json.loads(before) | trouble.settings)
         on(lab, host, f"cat > {SETTINGS} <<'END'\n{written}\nEND\n")
         trouble.acts(town)
+        if trouble.about == "logins":
+            count = "journalctl --quiet --unit=dovecot --since=-2min | grep -c auth.failed"
+            on(lab, host, f"timeout 20 sh -c 'until [ $({count}) -ge 3 ]; do sleep 0.5; done'")
         if trouble.about == "hold":
             outpost(lab, "queue", "lab", "--hold", "headoffice")
         heard = len(ear(host))
