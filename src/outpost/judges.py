@@ -216,6 +216,9 @@ def _testssl(target: Target, office: Office, via: str | None) -> Iterator[Opinio
                     "--jsonfile",
                     str(file),
                 ]
+                trusted = Path(directory) / "trusted.pem"
+                trusted.write_text("".join(each.pem for each in office.tls.trusted_authorities))
+                command += ["--add-ca", str(trusted)] if trusted.stat().st_size else []
                 command += ["--starttls", door.starttls] if door.starttls else []
                 # A standard input that ends at once makes its injection test say nothing (seen).
                 with subprocess.Popen(["sleep", str(PATIENCE)], stdout=subprocess.PIPE) as open_input:
