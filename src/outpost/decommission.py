@@ -65,7 +65,7 @@ EVERYWHERE = (
     "/var/lib/outpost-acme",
     "/var/lib/outpost-backup",
     "/var/log/journal",
-    "/var/spool/rsyslog",
+    "/var/lib/outpost-logs",
 )
 UNITS: dict[Role, tuple[str, ...]] = {
     "store": ("dovecot.service", "outpost-accounts.service", "outpost-logins.service", "stunnel@*.service"),
@@ -331,7 +331,7 @@ def erasing(host: Host) -> str:
     places = " ".join((*HELD[host.role], *EVERYWHERE))
     units = " ".join(f"'{unit}'" for unit in UNITS[host.role])
     return f"""
-systemctl stop outpost-backup.timer outpost-backup.service rsyslog.service syslog.socket {units} 2>/dev/null
+systemctl stop outpost-backup.timer outpost-backup.service outpost-logs.service {units} 2>/dev/null
 count() {{ find {places} -xdev -type f 2>/dev/null | wc -l; }}
 before=$(count)
 for unit in {units}; do systemctl disable --quiet "$unit" 2>/dev/null; done
