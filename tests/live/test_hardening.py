@@ -197,7 +197,7 @@ WRITERS = {
 @pytest.mark.role("mta", "store", "webmail")
 @pytest.mark.control("VIR-05")
 def test_what_a_daemon_writes_cannot_be_run(host: TestinfraHost, me: Host) -> None:
-    """A program put where strangers' mail goes, as the daemon sees that place (its mount namespace)."""
+    """Where strangers' mail goes the kernel runs nothing for the daemon (its mount namespace is asked; nothing is written)."""
     for unit in WRITERS[me.role]:
         pid = host.check_output(f"systemctl show --value --property=MainPID {unit}")
         for place in WRITABLE[me.role].split():
@@ -206,11 +206,8 @@ def test_what_a_daemon_writes_cannot_be_run(host: TestinfraHost, me: Host) -> No
             )
             if options.rc:
                 continue  # not there for this daemon
-            tried = host.run(
-                f"nsenter --target {pid} --mount sh -c 'p={place}/outpost-check-$$; cp /bin/true $p 2>/dev/null || exit 99; "
-                "$p; said=$?; rm $p; exit $said'"
-            )
-            assert tried.rc in (99, 126), f"{unit} runs what is in {place}: {options.stdout[:60]}"
+            flags = set(options.stdout.splitlines()[-1].split(","))  # the uppermost mount there
+            assert {"noexec", "ro"} & flags, f"{unit} runs what is in {place}"
 
 
 @pytest.mark.control("DOS-12")
