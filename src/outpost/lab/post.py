@@ -93,7 +93,7 @@ class OfficeUser:
     def submission(self) -> Iterator[smtplib.SMTP_SSL]:
         """An authenticated submission session (RFC 8314, port 465)."""
         with _SubmissionAt(self.server, self.at, self.tls) as session:
-            session.login(self.address, self.password)
+            _log_in(session, self.address, self.password)
             yield session
 
     @contextmanager
@@ -219,6 +219,20 @@ class Town:
     @property
     def stranger(self) -> Neighbour:
         return self.neighbour("internet", "stranger@internet.test")
+
+
+def _log_in(session: smtplib.SMTP, user: str, password: str) -> None:
+    """As a mail program does: told that it cannot be judged just now (454, RFC 4954, section 6), it tries again."""
+    for pause in (1.0, 3.0):
+        try:
+            session.login(user, password)
+        except smtplib.SMTPAuthenticationError as refusal:
+            if refusal.smtp_code != 454:
+                raise
+            time.sleep(pause)
+        else:
+            return
+    session.login(user, password)
 
 
 class _SubmissionAt(smtplib.SMTP_SSL):
