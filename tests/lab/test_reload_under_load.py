@@ -1,0 +1,76 @@
+"""A re-apply while people work: their sessions go on, and what they send arrives."""
+
+from __future__ import annotations
+
+import smtplib
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from outpost import run
+from outpost.lab.info import info
+from outpost.lab.instance import Instance
+from outpost.lab.post import OfficeUser, Town, letter
+from outpost.run import Silent
+from outpost.target import Target
+from tests.lab.test_reapply import on
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def sending(sender: OfficeUser, reader: OfficeUser) -> Iterator[list[str]]:
+    """Somebody writes a letter every second or so; yields the tokens of those that were taken."""
+    taken: list[str] = []
+    refused: list[smtplib.SMTPResponseException] = []
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.wait(1):
+            message, token = letter(sender.address, [reader.address])
+            try:
+                sender.send(message, [reader.address])
+            except smtplib.SMTPResponseException as refusal:
+                refused.append(refusal)  # for the time being: the program keeps it in its outbox
+            except smtplib.SMTPServerDisconnected:
+                continue  # a login that was under way at the moment of the reload; the program tries again
+            else:
+                taken.append(token)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield taken
+    finally:
+        done.set()
+        thread.join()
+    assert [refusal for refusal in refused if not 400 <= refusal.smtp_code < 500] == []
+
+
+def test_a_reapply_drops_no_session_and_loses_no_letter(lab: Instance, target: Target) -> None:
+    town = Town(info(lab))
+    alice, bob, carol = (town.user(name) for name in ("alice", "bob", "carol"))
+    with ExitStack() as desk:
+        reading = [desk.enter_context(user.mailbox()) for user in (alice, bob, carol)]
+        writing = desk.enter_context(carol.submission())
+        writing.ehlo("workstation.lan.test")
+        assert writing.mail(carol.address)[0] == 250
+        for host, file in (("store", "/etc/dovecot/dovecot.conf"), ("mta", "/etc/postfix/main.cf")):
+            on(lab, host, f"echo '# by hand' >> {file}")
+        with sending(alice, bob) as taken:
+            outcome = run.apply(target, watcher=Silent())
+        assert outcome.failed == {}
+        assert "by hand" not in on(lab, "store", "tail -1 /etc/dovecot/dovecot.conf")
+        assert "by hand" not in on(lab, "mta", "tail -1 /etc/postfix/main.cf")
+        for mailbox in reading:
+            assert mailbox.client.noop()[0] == "OK"
+        message, token = letter(carol.address, [alice.address])
+        assert writing.rcpt(alice.address)[0] == 250
+        assert writing.data(message.as_bytes())[0] == 250
+    alice.receive(token)
+    assert taken
+    for each in taken:
+        bob.receive(each)
+        assert bob.count(each) == 1
