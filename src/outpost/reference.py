@@ -49,6 +49,7 @@ UPKEEP = frozenset(
 )
 PROTOCOLS = {
     ports.ACCOUNTS: "accounts",
+    ports.SCANNER: "scanner",
     ports.DNS: "DNS",
     ports.HTTPS: "HTTPS",
     ports.IMAPS: "IMAP",
