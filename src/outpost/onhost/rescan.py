@@ -55,11 +55,9 @@ class Scanner:
         Raises:
             UnavailableError: There was none.
         """
-        given = os.environ.get("CREDENTIALS_DIRECTORY", "")
-        key = Path(given) / "host.key" if given else TLS / "host.key"
         context = ssl.create_default_context(cafile=str(TLS / "ca.pem"))
         try:
-            context.load_cert_chain(TLS / "host.pem", key)
+            context.load_cert_chain(TLS / "host.pem", TLS / "host.key")
             with (
                 socket.create_connection((self.address, self.port), timeout=PATIENCE) as plain,
                 context.wrap_socket(plain, server_hostname=self.name) as connection,
