@@ -185,7 +185,7 @@ def test_no_security_update_waits(host: TestinfraHost) -> None:
 WRITABLE = {
     "mta": "/var/lib/clamav /var/spool/postfix /tmp",
     "store": "/srv/mail /tmp",
-    "webmail": "/var/lib/roundcube /tmp",
+    "webmail": "/var/lib/roundcube/db /var/lib/roundcube/temp /tmp",
 }
 WRITERS = {
     "mta": ("postfix", "rspamd", "clamav-daemon"),

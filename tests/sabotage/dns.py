@@ -14,7 +14,9 @@ SABOTAGES = (
     broken(
         "ns2", "a name server's copy of the zone is spoilt",
         f"{ZONE}; knotc zone-begin $zone; knotc zone-unset $zone _25._tcp.mta TLSA; knotc zone-unset $zone _dmarc TXT; "
-        "knotc zone-unset $zone @ CDS; knotc zone-set $zone trial 300 A 192.0.2.1; knotc zone-commit $zone",
+        "knotc zone-unset $zone @ CDS; knotc zone-set $zone trial 300 A 192.0.2.1; knotc zone-commit $zone; "
+        # twice, so that its serial is not the one that the primary comes to by signing meanwhile
+        "knotc zone-begin $zone; knotc zone-set $zone trial 300 A 192.0.2.2; knotc zone-commit $zone",
         "dns::every_record_of_the_model_is_served", "dns::nothing_is_served_that_the_model_does_not_know",
         "dns::the_parent_is_told_which_key_to_trust", "dns::servers_hold_the_same_version",
         undo=f"{ZONE}; knotc -b zone-retransfer $zone",
