@@ -110,6 +110,9 @@ def test_guessed_passwords_are_an_alarm_and_a_forgotten_one_is_none(answers: dic
     (alarm,) = watch.logins(settings("store"), NOW)
     assert "51 wrong passwords" in alarm.text
     assert "10.0.3.9" in alarm.text
+    answers["journalctl"] = "webmail login refused: wrong password, user=<a>, rip=10.0.3.7\n" * 51
+    (alarm,) = watch.logins(settings("store"), NOW)
+    assert "10.0.3.7" in alarm.text
     answers["journalctl"] = line * 3
     assert abouts(watch.logins, settings("store")) == []
 

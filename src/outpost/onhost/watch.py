@@ -146,17 +146,18 @@ def backup(settings: Settings, now: float) -> Iterator[Alarm]:
 
 def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
     """A burst of wrong passwords: somebody is guessing."""
-    told = said("journalctl", "--quiet", "--output=cat", "--unit=dovecot.service", "--since=-10min")
+    sources = ("--unit=dovecot.service", "--unit=outpost-accounts.service")  # mail programs, webmail
+    told = said("journalctl", "--quiet", "--output=cat", *sources, "--since=-10min")
     wrong = [
         line
         for line in told.splitlines()
-        if re.search(r"auth failed|Password mismatch|password mismatch", line)
+        if re.search(r"auth failed|[Pp]assword mismatch|webmail login refused: wrong password", line)
     ]
     places = sorted({match[1] for line in wrong if (match := re.search(r"rip=([^,\s]+)", line))})
     if len(wrong) > settings["wrong_logins"]:
         yield Alarm(
             "logins",
-            f"{len(wrong)} wrong passwords within ten minutes, from {', '.join(places[:5]) or 'webmail'}",
+            f"{len(wrong)} wrong passwords within ten minutes, from {', '.join(places[:5]) or 'places that no line names'}",
         )
 
 
