@@ -41,18 +41,33 @@ def test_what_is_found_is_kept_elsewhere(mail: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "found"), [("stream: OK", ""), ("stream: Eicar-Test-Signature FOUND", "Eicar-Test-Signature")]
 )
-def test_a_verdict_is_what_clamd_says(
-    mail: Path, monkeypatch: pytest.MonkeyPatch, answer: str, found: str
-) -> None:
+def test_a_verdict_is_what_clamd_says(monkeypatch: pytest.MonkeyPatch, answer: str, found: str) -> None:
     monkeypatch.setattr(Scanner, "ask", lambda _self, *_parts: answer)
-    assert Scanner("192.0.2.1", 1, "mta").verdict(mail / "bob/Maildir/cur/1.M1.host,S=5:2,S") == found
+    assert Scanner("192.0.2.1", 1, "mta").verdict(b"text\n") == found
 
 
 @pytest.mark.parametrize("answer", ["", "INSTREAM size limit exceeded. ERROR"])
-def test_no_verdict_is_not_a_clean_one(mail: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+def test_no_verdict_is_not_a_clean_one(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
     monkeypatch.setattr(Scanner, "ask", lambda _self, *_parts: answer)
     with pytest.raises(UnavailableError):
-        Scanner("192.0.2.1", 1, "mta").verdict(mail / "bob/Maildir/cur/1.M1.host,S=5:2,S")
+        Scanner("192.0.2.1", 1, "mta").verdict(b"text\n")
+
+
+def test_a_message_that_is_read_just_then_stays_for_the_next_night(
+    mail: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def seen_meanwhile(_self: Scanner, *_parts: bytes) -> str:
+        for message in list(messages(mail, 0)):
+            message.rename(message.with_name(f"{message.name}R"))
+        return "stream: Eicar-Test-Signature FOUND"
+
+    monkeypatch.setattr(Scanner, "ask", seen_meanwhile)
+    monkeypatch.setattr(rescan, "MAIL", mail)
+    place = {"address": "192.0.2.1", "port": 1, "name": "mta"}
+    rescan.rescan({"scanners": [place], "days": 1, "largest": 100})
+    said = capsys.readouterr()
+    assert "which moved" in said.err
+    assert "0 taken out" in said.out
 
 
 def test_a_notice_carries_no_line_of_the_strangers_making() -> None:

@@ -30,6 +30,7 @@ TLS = Path("/etc/outpost/tls")
 PATIENCE = 60.0
 """Seconds that a scan of one message may take."""
 PIECE = 1 << 16
+"""Octets that clamd gets at once."""
 LDA = "/usr/lib/dovecot/dovecot-lda"
 
 
@@ -69,15 +70,13 @@ class Scanner:
             raise UnavailableError(f"{self.name} [{self.address}]:{self.port}: {error}") from error
         return answer.rstrip(b"\0\n").decode(errors="replace")
 
-    def verdict(self, message: Path) -> str:
+    def verdict(self, message: bytes) -> str:
         """Name of what is in a message; empty for nothing.
 
         Raises:
             UnavailableError: No verdict.
-            FileNotFoundError: Its owner moved or deleted it meanwhile.
         """
-        data = message.read_bytes()
-        pieces = (data[start : start + PIECE] for start in range(0, len(data), PIECE))
+        pieces = (message[start : start + PIECE] for start in range(0, len(message), PIECE))
         answer = self.ask(
             b"zINSTREAM\0", *(struct.pack(">I", len(piece)) + piece for piece in pieces), struct.pack(">I", 0)
         )
@@ -105,7 +104,7 @@ def messages(mail: Path, since: float) -> Iterator[Path]:
                     continue
 
 
-def take_out(message: Path, mail: Path = MAIL) -> Path:
+def take_out(message: Path, mail: Path) -> Path:
     """Move a message into the quarantine, below its mailbox's name; Dovecot notices at its next look."""
     owner = message.relative_to(mail).parts[0]
     place = mail / QUARANTINE / owner
@@ -137,34 +136,43 @@ def tell(text: str, owner: str) -> None:
     subprocess.run([LDA, "-d", owner, "-o", "quota_enforce=no"], input=text.encode(), check=True)
 
 
-def rescan(settings: dict[str, Any]) -> int:
-    """Scan what is due; exit status."""
+def rescan(settings: dict[str, Any]) -> None:
+    """Scan what is due.
+
+    Raises:
+        UnavailableError: No scanner gave a verdict.
+    """
     scanners = [Scanner(**place) for place in settings["scanners"]]
     since = time.time() - settings["days"] * 86400
     scanned = taken = skipped = 0
     for message in messages(MAIL, since):
         try:
             data = message.read_bytes()
-            if len(data) > settings["largest"]:
-                skipped += 1
-                continue
-            found = _first_verdict(scanners, message)
         except FileNotFoundError:
             continue
+        if len(data) > settings["largest"]:
+            skipped += 1
+            continue
+        found = _first_verdict(scanners, data)
         scanned += 1
         if found:
             owner = message.relative_to(MAIL).parts[0]
-            kept = take_out(message)
+            try:
+                kept = take_out(message, MAIL)
+            except FileNotFoundError:  # a flag is a new name: somebody has just read it, or deleted it
+                sys.stderr.write(
+                    f"<4>rescan: {found} in a message to {owner}, which moved; the next night looks again\n"
+                )
+                continue
             taken += 1
             sys.stderr.write(f"<4>rescan: {found} in a message to {owner}, now {kept}\n")
             if not owner.startswith("."):
                 address = f"{owner}@{settings['domain']}"
                 tell(notice(data, found, settings, address), address)
     sys.stdout.write(f"{scanned} messages scanned, {taken} taken out, {skipped} too large to scan\n")
-    return 0
 
 
-def _first_verdict(scanners: list[Scanner], message: Path) -> str:
+def _first_verdict(scanners: list[Scanner], message: bytes) -> str:
     for scanner in scanners[:-1]:
         try:
             return scanner.verdict(message)
@@ -180,11 +188,12 @@ def main() -> int:
         if sys.argv[1:] == ["ping"]:
             for place in settings["scanners"]:
                 sys.stdout.write(Scanner(**place).ask(b"zPING\0") + "\n")
-            return 0
-        return rescan(settings)
+        else:
+            rescan(settings)
     except UnavailableError as error:
         sys.stderr.write(f"<3>rescan: {error}; the next night tries again\n")
         return 1
+    return 0
 
 
 if __name__ == "__main__":
