@@ -118,3 +118,8 @@ def test_a_path_that_leads_nowhere_is_an_error_with_a_remedy(path: str) -> None:
 def test_mail_without_recipient_is_refused() -> None:
     with pytest.raises(OutpostError, match="names no server, to or from"):
         tell("smtp://relay.example/?to=a@b", NEWS)
+
+
+def test_a_login_without_its_password_is_refused() -> None:
+    with pytest.raises(OutpostError, match="names no password_file for outpost"):
+        tell("smtps://outpost@relay.example/?to=a@b&from=c@d", NEWS)

@@ -61,6 +61,10 @@ def collector_out_of_reach(data: Data) -> None:
     data["logs"]["addresses"] = ["10.77.0.54"]  # the store is not in that zone
 
 
+def alarm_from_nobody(data: Data) -> None:
+    data["alarms"]["tell"] = ["smtp://10.77.4.2/?to=admin@myertor.test"]
+
+
 def collector_without_a_name(data: Data) -> None:
     del data["logs"]["collector"]
 
@@ -312,6 +316,7 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (no_zone, "hosts.mta.addresses", "no zone", "wan"),
     (unknown_zone, "hosts.mta.addresses.cor", "no such zone", "did you mean core"),
     (collector_out_of_reach, "logs.addresses", "store is in none of their zones", "management zone"),
+    (alarm_from_nobody, "alarms.tell[0]", "from nobody", "&from=ADDRESS"),
     (collector_without_a_name, "logs.addresses", "without a name", "logs.collector"),
     (local_file_by_wildcard, "hosts.mta.local[0]", "full path", "without wildcards"),
     (local_file_of_outposts, "hosts.mta.local[0]", "Outpost's own place", "beside the daemon"),

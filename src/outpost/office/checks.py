@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, get_args
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -853,6 +853,14 @@ def _alarms_leave(office: Office) -> Iterator[Problem]:
         if path.startswith("http:") and _literal(path) is None:
             yield Problem(
                 f"alarms.tell[{index}]", path, "in clear across the Internet", "write https:// for a name"
+            )
+        asked = parse_qs(urlsplit(path).query)
+        if path.startswith("smtp") and not (asked.get("to") and asked.get("from")):
+            yield Problem(
+                f"alarms.tell[{index}]",
+                path,
+                "a message from nobody, or to nobody",
+                "write smtp://RELAY/?to=ADDRESS&from=ADDRESS",
             )
 
 

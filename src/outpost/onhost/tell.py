@@ -61,6 +61,8 @@ def _by_mail(url: SplitResult, news: News) -> None:
     asked = {name: values[-1] for name, values in parse_qs(url.query).items()}
     if not url.hostname or not asked.get("to") or not asked.get("from"):
         raise ValueError(f"{url.geturl()} names no server, to or from")
+    if url.username and not asked.get("password_file"):
+        raise ValueError(f"{url.geturl()} names no password_file for {url.username}")
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = asked["from"], asked["to"], news.subject
     message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=asked["from"].partition("@")[2])
