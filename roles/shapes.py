@@ -14,7 +14,9 @@ daemon has come up; a file named there and no longer declared is removed.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
+import json
 import re
 import shlex
 import tarfile
@@ -23,9 +25,10 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 from typing import Any, Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from pyinfra.api.command import FileUploadCommand, FunctionCommand, StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import state
@@ -33,6 +36,7 @@ from pyinfra.operations import files as stock_files
 from pyinfra.operations import server as stock_server
 
 from outpost.drift.findings import Finding, reload_for
+from outpost.templates import environment
 from roles import guard
 from roles.observation import (
     APPLIED,
@@ -97,16 +101,25 @@ def text(
     return File(path, content.encode(), mode, owner, group, secret)
 
 
+def as_json(path: str, data: object) -> File:
+    """The settings of one of our programs; no secret among them."""
+    return text(path, json.dumps(data, indent=1) + "\n")
+
+
+def program(path: str, module: ModuleType, *, mode: str = "0644") -> File:
+    """One of our modules as a program of the host's: it needs Python's own library only."""
+    return text(path, inspect.getsource(module), mode=mode)
+
+
+def parses(settings: str, program: str = "") -> str:
+    """A check for `service` and `settings`: the settings are JSON, and Python can read the program."""
+    source = f"python3 -B -c 'import ast; ast.parse(open(\"{program}\").read())' && " if program else ""
+    return f"{source}python3 -m json.tool {settings} >/dev/null"
+
+
 @cache
 def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 (configuration files; the two HTML pages escape by themselves)
-    )
+    return environment(TEMPLATES)
 
 
 def rendered(

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import SecretStr
 
 from outpost.errors import OutpostError
@@ -26,6 +25,7 @@ from outpost.office.model import Host, Office
 from outpost.remote import run_script
 from outpost.secrets import Secrets, ssh_public
 from outpost.target import ROOT, Target
+from outpost.templates import environment
 
 TEMPLATES = ROOT / "templates" / "vault"
 PROGRAM = f"python3 -B {LIB}"
@@ -70,23 +70,15 @@ def other_end(office: Office, secrets: Secrets) -> str:
     Raises:
         OutpostError: The office has no backup, or its secrets do not know of it yet.
     """
-    shown = views(office)
-    missing = [view.me.name for view in shown if view.me.name not in secrets.backup]
-    if missing or secrets.backup_pruning is None:
-        raise OutpostError(
-            f"no keys yet for the backup of {', '.join(missing)}", "outpost secrets init OFFICE"
-        )
-    made = Environment(
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True, autoescape=False,  # noqa: S701 (a shell script)
-    )  # fmt: skip
-    return made.get_template("set-up.sh.j2").render(
+    shown, pruning = _with_keys(office, secrets)
+    template = environment(TEMPLATES).get_template("set-up.sh.j2")
+    return template.render(
         office=office,
         backup=shown[0].backup,
         account=shown[0].account,
         directory=shown[0].directory,
         hosts=[(view.me.fqdn, view.path, ssh_public(secrets.backup[view.me.name].ssh_key)) for view in shown],
-        pruning=ssh_public(secrets.backup_pruning),
+        pruning=ssh_public(pruning),
     )
 
 
@@ -133,15 +125,13 @@ def thin_out(office: Office, secrets: Secrets) -> list[str]:
     """Let old archives go, at the other end; gives what it says, a line a host.
 
     Raises:
-        OutpostError: It cannot be reached, or archives have gone that nobody thinned out: a host has withdrawn them.
+        OutpostError: A key is missing, it cannot be reached, or archives have gone that nobody thinned out: a host has withdrawn them.
     """
-    shown = views(office)
-    if secrets.backup_pruning is None:
-        raise OutpostError("the office's secrets have no key for it", "outpost secrets init OFFICE")
+    shown, pruning = _with_keys(office, secrets)
     asked = "".join(
         f"{view.me.name} {secrets.backup[view.me.name].passphrase.get_secret_value()}\n" for view in shown
     )
-    with _ssh(shown[0], secrets.backup_pruning) as command:
+    with _ssh(shown[0], pruning) as command:
         done = subprocess.run(command, input=asked, capture_output=True, text=True, check=False)
     said = done.stdout.strip().splitlines()
     if withdrawn := [line for line in said if WITHDRAWN in line]:
@@ -155,6 +145,18 @@ def thin_out(office: Office, secrets: Secrets) -> list[str]:
             "set it up anew with what `outpost backup OFFICE --other-end` prints",
         )
     return said
+
+
+def _with_keys(office: Office, secrets: Secrets) -> tuple[tuple[BackupView, ...], SecretStr]:
+    """The backups of all hosts, of which each has its keys, and the key that thins them out."""
+    shown = views(office)
+    missing = [view.me.name for view in shown if view.me.name not in secrets.backup]
+    if missing or secrets.backup_pruning is None:
+        raise OutpostError(
+            f"no keys yet for the backup of {', '.join(missing) or office.domain}",
+            "outpost secrets init OFFICE",
+        )
+    return shown, secrets.backup_pruning
 
 
 @contextmanager

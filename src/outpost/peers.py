@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from outpost.office.peering import OtherEnd
 from outpost.target import ROOT
+from outpost.templates import environment
 
 
 def facts(end: OtherEnd) -> str:
@@ -29,12 +28,4 @@ def recipients(end: OtherEnd) -> str:
 
 
 def _rendered(template: str, end: OtherEnd) -> str:
-    made = Environment(
-        loader=FileSystemLoader(ROOT / "templates" / "peer"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 (configuration files)
-    )
-    return made.get_template(template).render(end=end)
+    return environment(ROOT / "templates" / "peer").get_template(template).render(end=end)

@@ -103,6 +103,8 @@ def test_an_office_without_keys_for_it_is_told_how_to_make_them(office: Office) 
     without = secrets.complete(lab()).secrets.model_copy(update={"backup": {}})
     with pytest.raises(OutpostError, match="no keys yet"):
         backup.other_end(office, without)
+    with pytest.raises(OutpostError, match="no keys yet for the backup of ns1"):
+        backup.thin_out(office, without)
 
 
 @pytest.mark.parametrize(("percent", "rate"), [(0, 0), (25, 47), (100, 188), (1, 16)])

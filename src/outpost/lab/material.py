@@ -6,8 +6,9 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
+from outpost import templates
 from outpost.lab import keys, world
 from outpost.lab.instance import Instance
 from outpost.lab.paths import WORLD
@@ -27,14 +28,7 @@ def world_authority(instance: Instance) -> tuple[x509.Certificate, ec.EllipticCu
 
 
 def environment() -> Environment:
-    """Jinja2 as the lab's templates expect it: undefined names are errors."""
-    made = Environment(
-        loader=FileSystemLoader(WORLD),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 (configuration files, not HTML)
-    )
+    """Jinja2 as the lab's templates expect it, with the types of DNS records."""
+    made = templates.environment(WORLD)
     made.filters["rrtype"] = world.rrtype
     return made
