@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-import json
-
 import outpost.onhost.backup
 from outpost.errors import OutpostError
 from outpost.office import Host, Office
 from outpost.office.backup import LIB, SETTINGS, STATE, backup_of
 from outpost.secrets import Secrets
-from roles.shapes import File, directory, rendered, service, text
+from roles.shapes import File, as_json, directory, parses, program, rendered, service, text
 
 
 def backup(*, office: Office, me: Host, secrets: Secrets) -> None:
@@ -28,7 +25,7 @@ def backup(*, office: Office, me: Host, secrets: Secrets) -> None:
             rendered("base", "/etc/systemd/system/outpost-backup.service", backup=view, state=STATE),
             rendered("base", "/etc/systemd/system/outpost-backup.timer", backup=view.backup),
         ],
-        check=f"python3 -B -c 'import ast; ast.parse(open(\"{LIB}\").read())' && python3 -m json.tool {SETTINGS}/settings.json >/dev/null",
+        check=parses(f"{SETTINGS}/settings.json", LIB),
     )
 
 
@@ -44,8 +41,8 @@ def files(*, office: Office, me: Host, secrets: Secrets) -> list[File]:
             f"{me.name} has no keys for its backup in the office's secrets", "outpost secrets init OFFICE"
         )
     return [
-        text(LIB, inspect.getsource(outpost.onhost.backup), mode="0755"),
-        text(f"{SETTINGS}/settings.json", json.dumps(view.settings, indent=1) + "\n"),
+        program(LIB, outpost.onhost.backup, mode="0755"),
+        as_json(f"{SETTINGS}/settings.json", view.settings),
         text(f"{SETTINGS}/known_hosts", view.known_hosts),
         text(f"{SETTINGS}/key", keys.ssh_key.get_secret_value(), mode="0600", secret=True),
         text(f"{SETTINGS}/passphrase", keys.passphrase.get_secret_value(), mode="0600", secret=True),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-import json
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from pyinfra.api.deploy import deploy
 
-import outpost.onhost
 import outpost.onhost.logs
+import outpost.onhost.tell
+import outpost.onhost.watch
 from outpost.office import Host, Office
 from outpost.office.base import BaseView
 from outpost.office.certificates import AcmeView, mode, tsig_name
@@ -21,11 +20,14 @@ from roles.network import names_and_clock, network
 from roles.shapes import (
     File,
     account,
+    as_json,
     directory,
     group,
     made_by_host,
     once,
     packages,
+    parses,
+    program,
     rendered,
     service,
     settings,
@@ -84,24 +86,21 @@ def base(*, office: Office, me: Host, secrets: Secrets) -> None:
 def _watch(office: Office, me: Host) -> None:
     """What needs a human, told past the mail queue (LOG-04)."""
     directory("/var/lib/outpost-watch", mode="0700")
-    modules = Path(outpost.onhost.__file__).parent
     for package in ("", "/outpost", "/outpost/onhost"):
         directory(f"{LIB}/python{package}")
     service(
         name="outpost-watch",
         unit="outpost-watch.timer",
         files=[
-            *(
-                text(f"{LIB}/python/outpost/onhost/{name}.py", (modules / f"{name}.py").read_text("utf-8"))
-                for name in ("tell", "watch")
-            ),
-            text("/etc/outpost/watch.json", json.dumps(watch_settings(office, me), indent=1) + "\n"),
+            program(f"{LIB}/python/outpost/onhost/tell.py", outpost.onhost.tell),
+            program(f"{LIB}/python/outpost/onhost/watch.py", outpost.onhost.watch),
+            as_json("/etc/outpost/watch.json", watch_settings(office, me)),
             *(
                 rendered("base", f"/etc/systemd/system/outpost-watch.{kind}", every=office.alarms.every)
                 for kind in ("service", "timer")
             ),
         ],
-        check="python3 -m json.tool /etc/outpost/watch.json >/dev/null",
+        check=parses("/etc/outpost/watch.json"),
     )
 
 
@@ -246,10 +245,10 @@ def _logs(view: BaseView, *, office: Office, me: Host, secrets: Secrets) -> None
         name="logs",
         unit="outpost-logs.service",
         files=[
-            text(f"{LIB}/logs", inspect.getsource(outpost.onhost.logs)),
-            text("/etc/outpost/logs.json", json.dumps(asked, indent=1) + "\n"),
+            program(f"{LIB}/logs", outpost.onhost.logs),
+            as_json("/etc/outpost/logs.json", asked),
             rendered("base", "/etc/systemd/system/outpost-logs.service", view=view),
         ],
         watches=[*tls_files(office=office, me=me, secrets=secrets), *_authorities(office)],
-        check=f"python3 -B -c 'import ast; ast.parse(open(\"{LIB}/logs\").read())' && python3 -m json.tool /etc/outpost/logs.json >/dev/null",
+        check=parses("/etc/outpost/logs.json", f"{LIB}/logs"),
     )

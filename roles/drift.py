@@ -7,8 +7,6 @@ apply itself brings about is added to it, what was strange before it is repaired
 
 from __future__ import annotations
 
-import inspect
-import json
 import shlex
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -20,15 +18,14 @@ from pyinfra.api.operation import operation
 from pyinfra.context import ctx_host, host, state
 
 from outpost.drift import observe as observer
-from outpost.drift.findings import EARLY, Beside, Finding, findings, unit_reading
+from outpost.drift.findings import EARLY, OBSERVER, Beside, Finding, findings, unit_reading
 from outpost.errors import OutpostError
 from outpost.office import Host, Office
 from outpost.office.flows import listeners
 from roles.observation import Answer, declared, observe, read_now, void, will_ask
 from roles.reporting import attended, report
-from roles.shapes import Command, settings, text
+from roles.shapes import Command, as_json, parses, program, settings
 
-OBSERVER = "/usr/local/lib/outpost/observe"
 CONTRACT = "/etc/outpost/contract.json"
 FOLLOWS = ("running", "unit", "daemon", "effective configuration")
 LATE = (
@@ -59,10 +56,10 @@ def contract(*, office: Office, me: Host) -> None:
     settings(
         name="observer",
         files=[
-            text(OBSERVER, inspect.getsource(observer), mode="0755"),
-            text(CONTRACT, json.dumps(wanted, indent=1) + "\n"),
+            program(OBSERVER, observer, mode="0755"),
+            as_json(CONTRACT, wanted),
         ],
-        check=f"python3 -B -c 'import ast; ast.parse(open(\"{OBSERVER}\").read())' && python3 -m json.tool {CONTRACT} >/dev/null",
+        check=parses(CONTRACT, OBSERVER),
     )
 
 

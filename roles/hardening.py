@@ -7,6 +7,7 @@ from typing import Any
 from pyinfra.api.deploy import deploy
 
 from outpost.office import Host, Office
+from outpost.office.backup import MAIL
 from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, BaseView, cgroup_limits
 from roles.shapes import File, once, packages, rendered, service, settings
 
@@ -59,7 +60,7 @@ def _machine() -> None:
 
 def _mounts(me: Host) -> None:
     """Where everybody writes, and where mail lies, nothing runs."""
-    places = [*NOTHING_RUNS, *(["/srv/mail"] if me.role == "store" else [])]
+    places = [*NOTHING_RUNS, *([MAIL] if me.role == "store" else [])]
     service(
         name="mounts",
         unit="outpost-mounts.service",

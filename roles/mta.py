@@ -6,9 +6,7 @@ It holds no password and no mailbox (invariant 2), and nothing that a filter has
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pyinfra.api.deploy import deploy
@@ -25,9 +23,12 @@ from roles.shapes import (
     TEMPLATES,
     File,
     account,
+    as_json,
     directory,
     once,
     packages,
+    parses,
+    program,
     rendered,
     service,
     settings,
@@ -176,12 +177,12 @@ def _policy(view: MtaView, certificates: Sequence[File]) -> None:
         name="policy",
         unit="outpost-policy.service",
         files=[
-            text("/usr/local/lib/outpost/policy", Path(outpost.onhost.policy.__file__).read_text("utf-8")),
-            text("/etc/outpost/policy.json", json.dumps(policy_settings(view), indent=1) + "\n"),
+            program("/usr/local/lib/outpost/policy", outpost.onhost.policy),
+            as_json("/etc/outpost/policy.json", policy_settings(view)),
             rendered("mta", "/etc/systemd/system/outpost-policy.service"),
         ],
         watches=certificates,
-        check="python3 -m json.tool /etc/outpost/policy.json >/dev/null",
+        check=parses("/etc/outpost/policy.json"),
     )
 
 
@@ -205,12 +206,12 @@ def _routes(view: MtaView) -> None:
         name="routes",
         unit="outpost-routes.timer",
         files=[
-            text("/usr/local/lib/outpost/routes", Path(outpost.onhost.routes.__file__).read_text("utf-8")),
-            text("/etc/outpost/routes.json", json.dumps(route_settings(view), indent=1) + "\n"),
+            program("/usr/local/lib/outpost/routes", outpost.onhost.routes),
+            as_json("/etc/outpost/routes.json", route_settings(view)),
             rendered("mta", "/etc/systemd/system/outpost-routes.service"),
             rendered("mta", "/etc/systemd/system/outpost-routes.timer"),
         ],
-        check="python3 -m json.tool /etc/outpost/routes.json >/dev/null",
+        check=parses("/etc/outpost/routes.json"),
     )
 
 

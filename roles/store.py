@@ -11,7 +11,6 @@ import hashlib
 import json
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from pyinfra.api.deploy import deploy
 
@@ -21,12 +20,26 @@ import outpost.onhost.passwords
 import outpost.onhost.rescan
 from outpost.drift.findings import Finding
 from outpost.office import Host, Office, ports
+from outpost.office.backup import MAIL, OWN
 from outpost.office.passwords import office_words
 from outpost.office.store import DELIVERIES_PER_USER, QUOTA_GRACE, TRASH_ROOM, StoreView, decoy
 from outpost.office.webmail import SESSION_HOURS
 from outpost.secrets import Secrets
 from roles.base import tls_files
-from roles.shapes import File, account, directory, once, packages, rendered, service, settings, text
+from roles.shapes import (
+    File,
+    account,
+    as_json,
+    directory,
+    once,
+    packages,
+    parses,
+    program,
+    rendered,
+    service,
+    settings,
+    text,
+)
 
 PACKAGES = (
     "dovecot-auth-lua",
@@ -45,11 +58,8 @@ LOGINS_PORT = 4001
 """Loopback only: where Dovecot asks whether a login may be tried."""
 RESCANNED_DAYS = 14
 """How long new signatures may take to learn what came before them."""
-OWN = "/var/lib/outpost-accounts"
-"""What users chose themselves. The host's own: no apply writes there."""
 ACCOUNTS = "/usr/local/lib/outpost/accounts"
 ACCOUNTS_SOCKET = "/run/outpost-accounts/socket"
-MAIL = "/srv/mail"
 SHARED = f"{MAIL}/.shared"
 FORMER = "/usr/local/lib/outpost/former"
 FORWARD = "/etc/dovecot/sieve/forward"
@@ -120,11 +130,11 @@ def _logins(view: StoreView) -> None:
         name="logins",
         unit="outpost-logins.service",
         files=[
-            text("/usr/local/lib/outpost/logins", _source(outpost.onhost.logins.__file__)),
+            program("/usr/local/lib/outpost/logins", outpost.onhost.logins),
             text("/etc/outpost/logins.json", json.dumps(asked) + "\n"),
             rendered("store", "/etc/systemd/system/outpost-logins.service"),
         ],
-        check="python3 -m json.tool /etc/outpost/logins.json >/dev/null",
+        check=parses("/etc/outpost/logins.json"),
     )
 
 
@@ -216,13 +226,6 @@ def _shared(view: StoreView) -> None:
 
 def _chosen(view: StoreView) -> None:
     """What users change of their accounts themselves."""
-    modules = {
-        "outpost/__init__.py": "",
-        "outpost/onhost/__init__.py": "",
-        "outpost/onhost/passwords.py": _source(outpost.onhost.passwords.__file__),
-        "outpost/onhost/accounts.py": _source(outpost.onhost.accounts.__file__),
-        "__main__.py": "from outpost.onhost.accounts import main\n\nmain()\n",
-    }
     told = {
         "domain": view.office.domain,
         "words": sorted(office_words(view.office)),
@@ -236,11 +239,15 @@ def _chosen(view: StoreView) -> None:
         name="accounts-service",
         unit="outpost-accounts.service",
         files=[
-            *(text(f"{ACCOUNTS}/{name}", content) for name, content in modules.items()),
-            text("/etc/outpost/accounts.json", json.dumps(told, indent=1) + "\n"),
+            text(f"{ACCOUNTS}/outpost/__init__.py", ""),
+            text(f"{ACCOUNTS}/outpost/onhost/__init__.py", ""),
+            program(f"{ACCOUNTS}/outpost/onhost/passwords.py", outpost.onhost.passwords),
+            program(f"{ACCOUNTS}/outpost/onhost/accounts.py", outpost.onhost.accounts),
+            text(f"{ACCOUNTS}/__main__.py", "from outpost.onhost.accounts import main\n\nmain()\n"),
+            as_json("/etc/outpost/accounts.json", told),
             rendered("store", "/etc/systemd/system/outpost-accounts.service", own=OWN),
         ],
-        check="python3 -m json.tool /etc/outpost/accounts.json >/dev/null",
+        check=parses("/etc/outpost/accounts.json"),
     )
 
 
@@ -340,17 +347,13 @@ def _rescanning(view: StoreView) -> None:
         name="rescan",
         unit="outpost-rescan.timer",
         files=[
-            text("/usr/local/lib/outpost/rescan", _source(outpost.onhost.rescan.__file__)),
-            text("/etc/outpost/rescan.json", json.dumps(told, indent=1) + "\n"),
+            program("/usr/local/lib/outpost/rescan", outpost.onhost.rescan),
+            as_json("/etc/outpost/rescan.json", told),
             rendered("store", "/etc/systemd/system/outpost-rescan.service"),
             rendered("store", "/etc/systemd/system/outpost-rescan.timer"),
         ],
-        check="python3 -m json.tool /etc/outpost/rescan.json >/dev/null",
+        check=parses("/etc/outpost/rescan.json"),
     )
-
-
-def _source(path: str | None) -> str:
-    return Path(path or "").read_text("utf-8")
 
 
 def _drop_in(unit: str) -> File:

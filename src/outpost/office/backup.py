@@ -19,6 +19,7 @@ MAIL = "/srv/mail"
 SNAPSHOT = f"{MAIL}/.snapshot"
 """On the same file system as the mail, because its messages are hard links to it."""
 OWN = "/var/lib/outpost-accounts"
+"""What users chose themselves, on the store. The host's own: no apply writes there."""
 DATABASE = "/var/lib/roundcube/db/roundcube.sqlite"
 KNOT = "/var/lib/knot/outpost-backup"
 LEAST_RATE = 16
@@ -105,7 +106,6 @@ class BackupView:
             "repository": self.url,
             "known_name": self.known_name,
             "rate": self.rate,
-            "oldest": self.backup.oldest,
             "state": STATE,
             "secrets": SETTINGS,
             "sources": list(self.sources),
