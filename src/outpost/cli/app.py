@@ -404,7 +404,6 @@ def judge(
 ) -> None:
     """Ask others' tools: ssh-audit, lynis, testssl.sh, sslyze; each finding has a reason or is an error."""
     from outpost.cli.judge import judge_office
-    from outpost.errors import OutpostError
     from outpost.judges import TOOLS
 
     if unknown := sorted(set(only or ()) - set(TOOLS)):

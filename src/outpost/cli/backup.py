@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from outpost import backup, secrets
-from outpost.cli.console import err, out, say_json
+from outpost.cli.console import duration, err, out, say_json, size
 from outpost.cli.office import _limit
 from outpost.errors import OutpostError
 from outpost.office import Office, load
@@ -141,20 +141,3 @@ def _show(found: Iterable[backup.Archive], hosts: Iterable[Host]) -> None:
             table.add_row(host.name, "0", "", "[red]nothing is kept yet[/]", "")
     out.print(table)
     out.print(f"[dim]as of {datetime.now(UTC):%Y-%m-%d %H:%M} UTC[/]")
-
-
-def size(count: int) -> str:
-    """Bytes for people."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count = count / 1024  # type: ignore[assignment]
-    raise AssertionError
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people."""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"

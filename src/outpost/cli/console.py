@@ -6,6 +6,7 @@ import json
 import sys
 from typing import Any
 
+from pydantic import ByteSize
 from rich.console import Console
 
 out = Console(soft_wrap=True, highlight=False)
@@ -22,6 +23,19 @@ def say_error(message: str, remedy: str = "") -> None:
 def say_json(data: Any) -> None:
     """A result for scripts, on standard output and nothing else there."""
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    return ByteSize(count).human_readable(separator=" ")
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"
 
 
 def _plain(text: str) -> str:

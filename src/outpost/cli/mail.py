@@ -1,4 +1,4 @@
-"""`outpost trace`, `outpost queue`, `outpost peer`: mail on its way, and what the other end has to know."""
+"""`outpost trace`, `queue`, `alarms` and `peer`: mail on its way, what needs a human, what the other end has to know."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from outpost import alarms, peers, queue, trace
-from outpost.cli.console import out, say_json
+from outpost.cli.console import duration, out, say_json, size
 from outpost.errors import OutpostError
 from outpost.office import Office, load
 from outpost.office.model import Peer
@@ -68,12 +68,14 @@ def queue_office(
         return 0
     routes = Table("route", "messages", "oldest", "most often because", box=None, padding=(0, 2, 0, 0))
     for route, count, age, reason in queue.by_route(messages):
-        routes.add_row(route, str(count), _age(age), escape(reason))
+        routes.add_row(route, str(count), duration(age), escape(reason))
     out.print(routes)
     out.print()
     for message in messages:
-        told = f"{message.host} [bold]{message.id}[/] {message.queue}, {_age(int(time.time()) - message.arrived)}"
-        out.print(f"{told}, {max(1, message.size // 1024)} KiB, from {escape(message.sender)}")
+        told = (
+            f"{message.host} [bold]{message.id}[/] {message.queue}, {duration(time.time() - message.arrived)}"
+        )
+        out.print(f"{told}, {size(message.size)}, from {escape(message.sender)}")
         for address, reason in message.reasons.items():
             out.print(f"    to {escape(address)}" + (f": {escape(reason)}" if reason else ""))
     return 0
@@ -140,10 +142,3 @@ def _peers(office: Office, wanted: str | None) -> list[Peer]:
             f"one of: {known}" if known else "declare one as [[peers]]",
         )
     return chosen
-
-
-def _age(seconds: int) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
-    return f"{max(0, seconds)} s"
