@@ -8,11 +8,9 @@ sending as it.
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import inspect
 import json
-import socket
 import subprocess
 import tarfile
 from collections.abc import Callable, Mapping
@@ -30,8 +28,9 @@ from pydantic import SecretStr
 import outpost.onhost.backup
 from outpost import people, queue, run, secrets
 from outpost.errors import OutpostError
+from outpost.history import who
 from outpost.office import load
-from outpost.office.backup import MAIL
+from outpost.office.backup import MAIL, OWN, STATE
 from outpost.office.model import Host, Office, Role
 from outpost.remote import run_script, shell_command
 from outpost.target import Target, shown
@@ -49,7 +48,7 @@ WORDS = {
     "certificate": "what was done, when and by whom, signed with the office's authority",
 }
 HELD: dict[Role, tuple[str, ...]] = {
-    "store": ("/srv/mail", "/var/lib/outpost-accounts", "/etc/dovecot/users", "/var/lib/dovecot"),
+    "store": (MAIL, OWN, "/etc/dovecot/users", "/var/lib/dovecot"),
     "webmail": ("/var/lib/roundcube/db", "/etc/roundcube/config.inc.php"),
     "mta": (
         "/var/spool/postfix",
@@ -60,10 +59,11 @@ HELD: dict[Role, tuple[str, ...]] = {
     ),
     "dns": (),
 }
+"""Role to the places where its hosts hold what is the office's."""
 EVERYWHERE = (
     "/etc/outpost",
     "/var/lib/outpost-acme",
-    "/var/lib/outpost-backup",
+    STATE,
     "/var/log/journal",
     "/var/lib/outpost-logs",
 )
@@ -74,6 +74,7 @@ UNITS: dict[Role, tuple[str, ...]] = {
     "dns": (),
 }
 PATIENCE = 86400.0
+"""Seconds: mailboxes cross a slow line, and disks are overwritten, in hours."""
 
 
 @dataclass
@@ -130,7 +131,7 @@ class Closing:
         found = steps[step]()
         checkpoint = {
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "by": f"{getpass.getuser()}@{socket.gethostname()}",
+            "by": who(),
             "found": found,
         }
         partial = self.file.with_suffix(".new")
@@ -277,7 +278,7 @@ class Closing:
             "office": self.office.domain,
             "organisation": self.office.organisation,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "by": f"{getpass.getuser()}@{socket.gethostname()}",
+            "by": who(),
             "steps": {step: {"meaning": WORDS[step], **checkpoint} for step, checkpoint in self.done.items()},
             "not done by it": [
                 "the parent's delegation and DS, reverse names, and the domain itself are the registrant's to give back",

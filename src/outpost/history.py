@@ -61,11 +61,16 @@ def folder(target: Target) -> Path:
     return state / "outpost" / target.name / "verifications"
 
 
+def who() -> str:
+    """Who runs this, and on which machine."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
 def described(target: Target, verdict: Verdict, selection: str) -> Run:
     """A verdict with its circumstances."""
     return Run(
         when=datetime.now(UTC).isoformat(timespec="seconds"),
-        by=f"{getpass.getuser()}@{socket.gethostname()}",
+        by=who(),
         commit=commit(),
         office_file=hashlib.sha256(target.office_file.read_bytes()).hexdigest(),
         selection=selection,

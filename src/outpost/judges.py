@@ -47,7 +47,7 @@ STARTTLS = {
 }
 """Ports that strangers and users see, and the protocol that begins in clear."""
 PATIENCE = 1200.0  # seconds that a tool may take
-LIFTED = "postconf -e smtpd_client_event_limit_exceptions=static:all; postfix reload"
+LIFTED = "postconf -e smtpd_client_event_limit_exceptions=static:all; systemctl reload postfix.service"
 """The judge connects a hundred times from one address; that it would be turned away for that is proven elsewhere (DOS-01)."""
 
 
@@ -286,7 +286,11 @@ def _unhurried(target: Target, office: Office, via: str | None) -> Iterator[None
     finally:
         for host in hosts:
             run_script(
-                target, office, host, "mv -f /root/judged.cf /etc/postfix/main.cf; postfix reload", via
+                target,
+                office,
+                host,
+                "mv -f /root/judged.cf /etc/postfix/main.cf; systemctl reload postfix.service",
+                via,
             )
 
 

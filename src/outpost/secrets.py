@@ -311,7 +311,7 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
     if office.backup:
         for host in office.hosts:
             if host.name not in backup:
-                backup[host.name] = BackupKeys(ssh_key=new_ssh_key(), passphrase=new_tsig())
+                backup[host.name] = BackupKeys(ssh_key=new_ssh_key(), passphrase=_random_bits())
                 added.append(f"keys of {host.name}'s backup")
         if pruning is None:
             pruning = new_ssh_key()
@@ -463,6 +463,11 @@ def ssh_public(key: SecretStr) -> str:
 
 def new_tsig() -> SecretStr:
     """A TSIG key for HMAC-SHA256."""
+    return _random_bits()
+
+
+def _random_bits() -> SecretStr:
+    """256 of them, base64."""
     return SecretStr(base64.b64encode(random.token_bytes(32)).decode())
 
 

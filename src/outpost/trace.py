@@ -12,7 +12,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +72,10 @@ class Rule:
     who: str
     line: str
     told: str
-    compiled: list[re.Pattern[str]] = field(default_factory=list, compare=False, repr=False)
 
     def hop(self, host: str, line: mailtrace.Line) -> Hop | None:
         """The line as a hop, if it is one of these."""
-        if not self.compiled:
-            self.compiled.extend((re.compile(self.who), re.compile(self.line)))
-        who, pattern = self.compiled
-        if not who.search(line.who) or not (match := pattern.search(line.text)):
+        if not re.search(self.who, line.who) or not (match := re.search(self.line, line.text)):
             return None
         found = {name: value or "" for name, value in match.groupdict().items()}
         delay = float(found["delay"]) if found.get("delay") else None

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """Runs on the host: what is live and beside the declared files, compared with the state after the last apply.
 
-Installed by base as ``/usr/local/lib/outpost/observe``; only Python's own library. Without an argument it looks and
-prints one JSON object; ``remember`` makes the present state the known one, except for the facts on standard input;
-``release`` takes away attributes and access lists that keep files from being replaced.
+Installed by base as ``/usr/local/lib/outpost/observe``; only Python's own library. ``look`` prints one JSON
+object; ``remember`` makes the present state the known one, except for the facts on standard input; both are told which
+files are the host's own. ``release FILE...`` takes away attributes and access lists that keep files from being replaced.
 
 A fact is a line ``kind TAB object TAB value``. Two sorts: *states* are compared with ``/var/lib/outpost/known``;
 *faults* are wrong whatever was before (a sysctl that differs from its file, a socket outside the role's contract).
@@ -382,9 +382,9 @@ def modes() -> list[str]:
             status = os.stat(path)
             owner, group = pwd.getpwuid(status.st_uid).pw_name, grp.getgrgid(status.st_gid).gr_name
             found.append(f"mode\t{path}\t{status.st_mode & 0o7777:o} {owner} {group}")
+    places = ("/tmp", "/dev/shm", "/var/tmp", "/srv/mail")
     for line in said(
-        "findmnt --raw --noheadings --output TARGET,OPTIONS /tmp; findmnt --raw --noheadings --output TARGET,OPTIONS /dev/shm; "
-        "findmnt --raw --noheadings --output TARGET,OPTIONS /var/tmp; findmnt --raw --noheadings --output TARGET,OPTIONS /srv/mail"
+        "; ".join(f"findmnt --raw --noheadings --output TARGET,OPTIONS {place}" for place in places)
     ):
         target, options = line.split(" ", 1)
         kept = [word for word in options.split(",") if word in ("ro", "rw", "noexec", "nosuid", "nodev")]

@@ -66,8 +66,7 @@ class OfficeSeen:
         domain: Its mail domain.
         mtas: Host names of its mail servers, the first one first.
         port: Port of the listener it keeps for this peer.
-        senders: Addresses its mail comes from, on the Internet.
-        client_senders: The same in the client's network.
+        client_senders: Addresses its mail comes from in the client's network.
         main_cf: What `outpost peer` prints for this machine's Postfix.
         master_cf: The same for its services.
         hosts: Its hosts' names, as their certificates have them.
@@ -76,7 +75,6 @@ class OfficeSeen:
     domain: str
     mtas: tuple[str, ...]
     port: int
-    senders: tuple[str, ...]
     client_senders: tuple[str, ...]
     hosts: tuple[str, ...]
     main_cf: str = ""
@@ -178,7 +176,6 @@ def _office(instance: Instance, machine: Machine) -> OfficeSeen:
         domain=office.domain,
         mtas=tuple(server.fqdn for server in office.mail_servers),
         port=ends[0].peer.listen if ends else 25,
-        senders=tuple(str(item) for server in servers for item in server.in_zone("wan")),
         client_senders=tuple(str(item) for server in servers for item in server.in_zone("client")),
         main_cf=peers.main_cf(ends[0]) if ends else "",
         master_cf=peers.master_cf(ends[0]) if ends else "",

@@ -933,7 +933,7 @@ class Backup(Part):
     )
     oldest: Duration = Field(
         default=6 * 3600,
-        description="Age of the last backup at which `verify` says so; more than `every` and `jitter` together.",
+        description="Age of the last backup that is an alarm, and at which `verify` fails; more than `every` and `jitter` together.",
         examples=["6h"],
     )
     line_percent: int = Field(

@@ -138,11 +138,10 @@ class Backup:
         shutil.rmtree(into, ignore_errors=True)
         top.mkdir(exist_ok=True)
         with self._still(source["still"]):
-            copied = linked_tree(top, into)
+            linked_tree(top, into)
         owner = top.stat()
         os.chown(into, owner.st_uid, owner.st_gid)
         into.chmod(0o700)
-        (self.state / "linked").write_text(f"{copied}\n", encoding="ascii")
 
     @contextmanager
     def _still(self, unit: str) -> Iterator[None]:

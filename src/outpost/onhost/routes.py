@@ -25,7 +25,6 @@ SETTINGS = Path("/etc/outpost/routes.json")
 STATE = Path("/run/outpost-routes/state.json")
 HELD = Path("/var/lib/outpost-policy/large")
 PATIENCE = 10.0  # seconds for a greeting
-INTERNET = ""
 
 
 @dataclass(frozen=True)
