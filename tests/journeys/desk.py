@@ -16,7 +16,10 @@ from outpost.lab.post import OfficeUser
 DISK = "/etc /home /media /mnt /opt /root /srv /tmp /usr/local /var"
 """Where a host keeps what it is given; /run is memory, and the units' own memory is looked at by itself."""
 
-needs_browser = pytest.mark.skipif(not desk.present(), reason=desk.MISSING)
+needs_browser = pytest.mark.skipif(
+    not desk.present(),
+    reason="needs Debian's chromium and libnss3-tools: apt-get install chromium libnss3-tools",
+)
 
 
 def launch(lab: Instance, playwright: Playwright, home: Path) -> Browser:

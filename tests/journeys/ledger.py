@@ -30,6 +30,7 @@ from imap_tools import AND
 
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, Town, letter
+from tests.awaiting import TimeUpError, until
 
 ACKNOWLEDGED_WITHIN = 600.0
 """Seconds a client waits for the answer to its last byte (RFC 5321, section 4.5.3.2.6)."""
@@ -188,9 +189,12 @@ class Ledger:
 
     def until_taken(self, count: int, patience: float = 300.0) -> None:
         """Waits until so many are."""
-        deadline = time.monotonic() + patience
-        while self.taken() < min(count, self.messages) and time.monotonic() < deadline:
-            time.sleep(0.2)
+        with suppress(TimeUpError):  # a scenario goes on with what there is
+            until(
+                lambda: self.taken() >= min(count, self.messages),
+                f"{count} messages are taken",
+                seconds=patience,
+            )
 
     @contextmanager
     def trickling(self, until: int, every: float) -> Iterator[None]:
@@ -207,9 +211,8 @@ class Ledger:
 
     def until_allowed(self, count: int, patience: float) -> None:
         """Waits until so many may have been begun."""
-        deadline = time.monotonic() + patience
-        while self.allowed < count and time.monotonic() < deadline:
-            time.sleep(0.2)
+        with suppress(TimeUpError):
+            until(lambda: self.allowed >= count, f"{count} messages are allowed", seconds=patience)
 
     def _begins(self) -> bool:
         with self.lock:
@@ -347,15 +350,15 @@ class Ledger:
 
     def settled(self, patience: float) -> Balance:
         """The balance, once everything that was acknowledged has come to an end, or time is up."""
-        deadline = time.monotonic() + patience
-        while True:
+
+        def all_ended() -> bool:
             for machine, flush in FLUSH.items():  # the neighbours' own patience is not what is measured
                 self.on(self.lab.container_name(machine), flush)
-            found = self.look()
-            missing = self._missing(found)
-            if (not missing and not self.waiting()) or time.monotonic() > deadline:
-                return self._balance(self.look())
-            time.sleep(2)
+            return not self._missing(self.look()) and not self.waiting()
+
+        with suppress(TimeUpError):  # the balance says what is missing
+            until(all_ended, "every message has come to an end", seconds=patience, pace=2)
+        return self._balance(self.look())
 
     def _missing(self, found: Found) -> list[Entry]:
         return [

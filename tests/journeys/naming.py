@@ -11,19 +11,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tests.awaiting import until
+
 Record = tuple[str, str, str]
 """Owner below the zone (or a full name with a final dot), type, data."""
 
 
-_UNTIL_KNOWN = """
-import sys, time, dns.resolver
+_KNOWN = """
+import sys, dns.resolver
 for owner, rtype in zip(sys.argv[1::2], sys.argv[2::2]):
-    while True:
-        try:
-            dns.resolver.resolve(owner, rtype)
-            break
-        except dns.exception.DNSException:
-            time.sleep(0.2)
+    dns.resolver.resolve(owner, rtype)
 """
 
 
@@ -59,8 +56,11 @@ class Names:
 
     def _await(self, wanted: Iterable[tuple[str, str]]) -> None:
         words = [word for owner, rtype in wanted for word in (owner, rtype)]
-        command = ["docker", "exec", self.reader, "timeout", "30", "python3", "-c", _UNTIL_KNOWN, *words]
-        subprocess.run(command, check=True, capture_output=True)
+        command = ["docker", "exec", self.reader, "python3", "-c", _KNOWN, *words]
+        until(
+            lambda: subprocess.run(command, check=False, capture_output=True).returncode == 0,
+            f"{self.reader} knows {words}",
+        )
 
     def _change(self, steps: Iterable[list[str]]) -> None:
         commands = [

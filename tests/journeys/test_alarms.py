@@ -15,6 +15,7 @@ from imap_tools import MailboxLoginError
 
 from outpost.lab.instance import Instance
 from outpost.lab.post import OfficeUser, Town, letter
+from tests.awaiting import on_host
 from tests.journeys.test_operating import on, outpost
 
 HEARD = "/run/alarms-heard"
@@ -75,8 +76,7 @@ TROUBLES = (
     Trouble(
         "mta", "queue", {"queue_age": 0},
         DEFERRING,
-        f"{AS_BEFORE}; postqueue -f; "
-        "timeout 60 sh -c 'until postqueue -p | grep -q \"queue is empty\"; do sleep 0.5; done'",
+        f"{AS_BEFORE}; postqueue -f; " + on_host("postqueue -p | grep -q 'queue is empty'", 60),
         letter_that_waits,
     ),
     Trouble(
@@ -105,7 +105,7 @@ def ear(lab: Instance) -> Iterator[Callable[[str], list[dict[str, object]]]]:
     assert listener.stdin is not None
     listener.stdin.write(LISTENER)
     listener.stdin.close()
-    on(lab, "gw", f"rm -f {HEARD}; timeout 20 sh -c 'until nc -z 127.0.0.1 8025; do sleep 0.2; done'")
+    on(lab, "gw", f"rm -f {HEARD}; {on_host('nc -z 127.0.0.1 8025')}")
 
     def heard(host: str) -> list[dict[str, object]]:
         said = on(lab, "gw", f"cat {HEARD} 2>/dev/null || true")
@@ -133,7 +133,7 @@ def test_what_needs_a_human_is_heard_past_the_queue(
         trouble.acts(town)
         if trouble.about == "logins":
             count = "journalctl --quiet --unit=dovecot --since=-2min | grep -c auth.failed"
-            on(lab, host, f"timeout 20 sh -c 'until [ $({count}) -ge 3 ]; do sleep 0.5; done'")
+            on(lab, host, on_host(f"[ $({count}) -ge 3 ]"))
         if trouble.about == "hold":
             outpost(lab, "queue", "lab", "--hold", "headoffice")
         heard = len(ear(host))

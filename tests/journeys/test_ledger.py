@@ -22,8 +22,9 @@ import pytest
 from outpost.lab.instance import Instance
 from outpost.lab.post import Town, letter
 from outpost.target import LAB, ROOT
+from tests.awaiting import until
 from tests.journeys.ledger import Ledger, keep, run
-from tests.journeys.test_outage import down
+from tests.journeys.test_outage import SETTLED, down
 
 logger = logging.getLogger(__name__)
 ROUNDS = 20
@@ -109,10 +110,7 @@ def line_cut(ledger: Ledger) -> None:
             times.append(time.monotonic() - began)
         assert statistics.median(times) < 5, "mail inside the office does not wait for the line"
         half_more(ledger)
-        # somebody's mail has been late for long enough
-        deadline = time.monotonic() + 120
-        while not ledger.look().delayed and time.monotonic() < deadline:
-            time.sleep(2)
+        until(lambda: ledger.look().delayed, "a sender is told that mail is late", seconds=120, pace=2)
 
 
 def host_down(machine: str) -> Callable[[Ledger], None]:
@@ -180,8 +178,7 @@ def killed(ledger: Ledger) -> None:
         ledger.until_taken(ledger.taken() + 3, patience=10)
         subprocess.run(["docker", "kill", machine], check=True, capture_output=True)
         subprocess.run(["docker", "start", machine], check=True, capture_output=True)
-        settled = 'until systemctl is-system-running --wait | grep -qx "running"; do sleep 0.5; done'
-        subprocess.run(["docker", "exec", machine, "timeout", "90", "sh", "-c", settled], check=True)
+        subprocess.run(["docker", "exec", machine, "sh", "-c", SETTLED], check=True)
 
 
 def restarted(ledger: Ledger) -> None:

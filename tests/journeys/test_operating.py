@@ -13,6 +13,7 @@ import pytest
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, Town, letter
 from outpost.target import LAB, ROOT
+from tests.awaiting import on_host
 from tests.journeys.test_outage import BACK_WITHIN, down
 
 
@@ -72,8 +73,7 @@ def test_while_the_mta_is_away_head_office_takes_mail_for_those_who_exist(
         stranger.send(message, [alice.address])
         stranger.send(lost, [unknown])
         assert b"550" in stranger.receive(lost_token)
-        held = f"until postqueue -p | grep -q {alice.address}; do sleep 0.2; done"
-        on(lab, "headoffice", f"timeout 60 sh -c '{held}'")
+        on(lab, "headoffice", on_host(f"postqueue -p | grep -q {alice.address}", 60))
     alice.receive(token, patience=BACK_WITHIN)
     assert alice.count(token) == 1
 
@@ -90,11 +90,7 @@ def test_what_waits_for_a_peer_goes_when_it_answers_again(
     try:
         with down(lab, "headoffice"):
             alice.send(message, [head.address])
-            on(
-                lab,
-                "mta",
-                f"timeout 120 sh -c 'until postqueue -j | grep -q \"deferred.*{head.address}\"; do sleep 0.5; done'",
-            )
+            on(lab, "mta", on_host(f"postqueue -j | grep -q 'deferred.*{head.address}'", 120))
             waiting = [one for one in outpost(lab, "queue", LAB) if head.address in one["reasons"]]
             assert [(one["queue"], one["routes"]) for one in waiting] == [("deferred", ["headoffice"])]
             on(lab, "mta", look)  # sees that it is away
@@ -116,7 +112,7 @@ def test_what_is_held_waits_until_it_is_released(lab: Instance, alice: OfficeUse
     message, token = letter(alice.address, [head.address])
     with down(lab, "headoffice"):
         alice.send(message, [head.address])
-        on(lab, "mta", f"timeout 60 sh -c 'until postqueue -p | grep -q {head.address}; do sleep 0.5; done'")
+        on(lab, "mta", on_host(f"postqueue -p | grep -q {head.address}", 60))
         held = outpost(lab, "queue", LAB, "--hold", "headoffice")
         assert {one["queue"] for one in held if head.address in one["reasons"]} == {"hold"}
     on(lab, "mta", "postqueue -f")
@@ -139,7 +135,7 @@ def test_the_same_transfer_given_twice_is_kept_once(
             ["docker", "exec", "-i", lab.container_name("mta"), "sendmail", "-i", "-f", head.address, alice.address],
             input=text, text=True, check=True,
         )  # fmt: skip
-    on(lab, "mta", "timeout 60 sh -c 'until postqueue -p | grep -q \"queue is empty\"; do sleep 0.2; done'")
+    on(lab, "mta", on_host("postqueue -p | grep -q 'queue is empty'", 60))
     alice.receive(token)
     assert alice.count(token) == copies
 
@@ -155,11 +151,7 @@ def test_a_virus_that_came_by_the_backup_mx_is_kept_and_nobody_gets_a_bounce(
     door = lab.machine("headoffice").addresses["wan"][0]
     with smtplib.SMTP(door, 25, local_hostname="mx.internet.test", timeout=60) as session:
         session.send_message(message, stranger.address, [alice.address])
-    on(
-        lab,
-        "mta",
-        f"timeout 60 sh -c 'until postqueue -j | grep -q \"hold.*{alice.address}\"; do sleep 0.2; done'",
-    )
+    on(lab, "mta", on_host(f"postqueue -j | grep -q 'hold.*{alice.address}'", 60))
     (held,) = [one for one in outpost(lab, "queue", LAB) if one["queue"] == "hold"]
     try:
         assert held["sender"] == stranger.address

@@ -14,9 +14,13 @@ import pytest
 
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, Town, letter
+from tests.awaiting import on_host
 
 BACK_WITHIN = 150.0
 """Seconds after a host's return in which what waited for it is delivered: a minute of Postfix's back-off, twice."""
+
+# every unit of it is up, not only its container
+SETTLED = on_host("systemctl is-system-running --wait | grep -qx running", 90)
 
 
 @contextmanager
@@ -28,8 +32,7 @@ def down(lab: Instance, machine: str) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["docker", "start", container], check=True, capture_output=True)
-        settled = 'until systemctl is-system-running --wait | grep -qx "running"; do sleep 0.5; done'
-        subprocess.run(["docker", "exec", container, "timeout", "90", "sh", "-c", settled], check=True)
+        subprocess.run(["docker", "exec", container, "sh", "-c", SETTLED], check=True)
 
 
 @pytest.mark.control("AVL-01", "DSN-01")
@@ -43,8 +46,8 @@ def test_while_the_store_is_down_mail_is_taken_and_waits(
     with down(lab, "store"):
         stranger.send(message, [alice.address])
         mta = lab.container_name("mta")
-        waits = f"until postqueue -p | grep -q {alice.address}; do sleep 0.2; done"
-        subprocess.run(["docker", "exec", mta, "timeout", "60", "sh", "-c", waits], check=True)
+        waits = on_host(f"postqueue -p | grep -q {alice.address}", 60)
+        subprocess.run(["docker", "exec", mta, "sh", "-c", waits], check=True)
         stranger.send(lost, [unknown])
         report = stranger.receive(lost_token)
         assert b"550" in report

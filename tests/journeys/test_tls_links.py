@@ -9,7 +9,6 @@ import re
 import smtplib
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from outpost.lab.instance import Instance
 from outpost.lab.post import Correspondent, Neighbour, NotArrivedError, OfficeUser, Town, letter
 from outpost.office.mta import key_fingerprint
 from outpost.target import ROOT, Target
+from tests.awaiting import until
 from tests.journeys.capture import Wire, captured
 from tests.journeys.forging import Authority, Shown, certificate, replaced, run, write
 from tests.journeys.naming import Names, Record, text
@@ -78,18 +78,17 @@ def faulty(fault: str, name: str, authority: Authority) -> Shown:
 
 def waiting(container: str, recipient: str, reason: str = UNPROVEN, *, sender: str = "") -> str:
     """Why a message for the recipient is still in the machine's queue, once its first delivery has failed for that reason."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
+
+    def told() -> str:
         for entry in map(json.loads, run(container, ["postqueue", "-j"]).splitlines()):
             for found in entry["recipients"]:
                 why = str(found.get("delay_reason", ""))
                 ours = found["address"] == recipient and entry["sender"].endswith(sender)
                 if ours and re.search(reason, why):
                     return why
-        time.sleep(0.2)
-    raise AssertionError(
-        f"no message to {recipient} waits for that reason: {run(container, ['postqueue', '-p'])}"
-    )
+        return ""
+
+    return until(told, f"a message to {recipient} waits in {container} for that reason", seconds=PATIENCE)
 
 
 def tried_again(container: str) -> None:

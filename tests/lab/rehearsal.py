@@ -37,6 +37,7 @@ from outpost.lab.info import info
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, Town, letter
 from outpost.target import LAB, ROOT
+from tests.awaiting import until
 
 T = TypeVar("T")
 
@@ -168,11 +169,14 @@ class Rehearsal:
 
     def until(self, what: str, condition: Callable[[], bool], pace: float = 0.5) -> None:
         """Waits for something, looking once in `pace` seconds; meanwhile a failure ends the rehearsal at once."""
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
+
+        def came() -> bool:
+            if condition():
+                return True
             assert not self.log.failures, self.log.failures
-            assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE:.0f} s"
-            time.sleep(pace)
+            return False
+
+        until(came, what, seconds=PATIENCE, pace=pace)
 
     # Mail and look-ups, all the while ------------------------------------------------------------------------
 
@@ -236,7 +240,7 @@ class Rehearsal:
                 if isinstance(error, smtplib.SMTPResponseException) and error.smtp_code >= 500:
                     raise
                 self.log.again.append(f"{type(error).__name__}: {error}")
-                time.sleep(2)
+                self.stop.wait(2)
         return action()
 
     def _judge(self, message: bytes, token: str) -> None:

@@ -8,8 +8,8 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -51,7 +51,8 @@ def killed_at(lab: Instance, target: Target, machine: str, number: int, delay: f
         told: list[str] = []
         for count, name in enumerate(_operations(process.stderr, told), start=1):
             if count == number:
-                time.sleep(delay)  # into the operation, not only between two
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(delay)  # into the operation, not only between two
                 os.killpg(process.pid, signal.SIGKILL)
                 return name
     assert process.returncode == 0, "".join(told)  # it must have had fewer, not have failed earlier

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +12,7 @@ from outpost import secrets
 from outpost.lab.instance import Instance
 from outpost.office import Host
 from outpost.office.certificates import acme_hosts
+from tests.awaiting import until
 from tests.lab.conftest import Pyinfra
 from tests.lab.rehearsal import Rehearsal
 
@@ -39,10 +39,7 @@ def shown(lab: Instance, host: Host, what: str) -> str:
 
 def changes_from(lab: Instance, host: Host, serial: str) -> None:
     """Waits until a daemon that was told to reload shows another certificate."""
-    deadline = time.monotonic() + 15
-    while shown(lab, host, SERIAL) == serial:
-        assert time.monotonic() < deadline, f"{host.name} still shows {serial}"
-        time.sleep(0.2)
+    until(lambda: shown(lab, host, SERIAL) != serial, f"{host.name} shows another than {serial}", seconds=15)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import pytest
 from outpost.lab.instance import Instance
 from outpost.run import Outcome, Silent, plan
 from outpost.target import Target
+from tests.awaiting import listening
 from tests.lab.conftest import Pyinfra
 
 SEED = 5
@@ -163,8 +164,8 @@ DRIFTS = (
     Drift("webmail", "net.ipv4.conf.all.accept_redirects", "sysctl -qw net.ipv4.conf.all.accept_redirects=1"),
     Drift("store", "net.ipv4.tcp_syncookies", "sysctl -qw net.ipv4.tcp_syncookies=0"),
     Drift("ns1", "evil.example", "hostname evil.example"),
-    Drift("ns1", "tcp 0.0.0.0 8099", f"systemd-run --quiet --unit=evil-web {SERVER} 8099"),
-    Drift("ns2", "tcp 0.0.0.0 8098", f"setsid {SERVER} 8098 >/dev/null 2>&1 </dev/null & sleep 1"),
+    Drift("ns1", "tcp 0.0.0.0 8099", f"systemd-run --quiet --unit=evil-web {SERVER} 8099; {listening('0.0.0.0:8099')}"),
+    Drift("ns2", "tcp 0.0.0.0 8098", f"setsid {SERVER} 8098 >/dev/null 2>&1 </dev/null & {listening('0.0.0.0:8098')}"),
     Drift("mta", "redis-server.service", "redis-cli -s $(sed -n 's/^unixsocket //p' /etc/redis/redis.conf) config set maxmemory-policy noeviction >/dev/null"),
     Drift("store", "unbound.service", "unbound-control -q set_option val-permissive-mode: yes"),
     Drift("ns2", "knot.service", loaded_and_reverted("/etc/knot/knot.conf", "s/^server:/server:\\n    rate-limit: 0/", "knotc reload >/dev/null 2>&1 || true")),

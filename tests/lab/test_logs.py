@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from outpost.lab import keys
 from outpost.lab.instance import Instance
+from tests.awaiting import TimeUpError, until
 from tests.lab.test_reapply import on
 
 LINES = 300
@@ -32,12 +34,9 @@ def collected(lab: Instance, host: str, word: str) -> list[str]:
 
 def await_lines(lab: Instance, host: str, word: str, wanted: list[str], seconds: float = 90) -> list[str]:
     """What has come once all have, or time is up."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = collected(lab, host, word)
-        if set(found) >= set(wanted) or time.monotonic() > deadline:
-            return found
-        time.sleep(0.5)
+    with suppress(TimeUpError):  # what is missing is told better by who compares
+        until(lambda: set(collected(lab, host, word)) >= set(wanted), f"{wanted} have come", seconds=seconds)
+    return collected(lab, host, word)
 
 
 @pytest.fixture
@@ -107,12 +106,14 @@ def test_somebody_elses_certificate_at_the_collectors_address_gets_no_line(
         on(lab, collector, "systemctl restart rsyslog")
         on(lab, "ns1", "systemctl restart outpost-logs")
         wanted = say(lab, "ns1", word)
-        deadline = time.monotonic() + 60
-        while "certificate verify failed" not in on(
-            lab, "ns1", "journalctl -q -u outpost-logs --since=-1min -o cat | tail -20"
-        ):
-            assert time.monotonic() < deadline, "it was not even tried"
-            time.sleep(0.5)
+        until(
+            lambda: (
+                "certificate verify failed"
+                in on(lab, "ns1", "journalctl -q -u outpost-logs --since=-1min -o cat | tail -20")
+            ),
+            "the impostor is tried, and refused",
+            seconds=60,
+        )
         assert collected(lab, "ns1", word) == []
     finally:
         on(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from outpost.lab.instance import Instance
+from tests.awaiting import until
 from tests.lab.conftest import Pyinfra
 from tests.lab.test_reapply import DOCKER, SSH, on
 
@@ -54,10 +54,11 @@ def test_a_ruleset_that_locks_the_controller_out_is_undone_by_the_host(
     run = pyinfra("-y", "--limit", "ns2", inventory=SSH, deploy=deploy)
     assert run.code != 0
     assert "no new connection to the host" in run.log
-    deadline = time.monotonic() + WITHIN + 20
-    while not a_new_connection_opens(lab, "ns2"):
-        assert time.monotonic() < deadline, "the host is stranded"
-        time.sleep(0.5)
+    until(
+        lambda: a_new_connection_opens(lab, "ns2"),
+        "the host lets the controller in again",
+        seconds=WITHIN + 20,
+    )
     assert on(lab, "ns2", look) == before
     assert "went back to the previous nftables" in on(lab, "ns2", "journalctl -t outpost -n 5 -o cat")
     assert on(lab, "ns2", "ls /var/lib/outpost/armed").strip() == ""
@@ -95,10 +96,7 @@ def test_an_unconfirmed_change_does_not_survive_a_restart_of_the_host(
     subprocess.run(
         ["docker", "restart", "-t", "20", lab.container_name("ns2")], check=True, capture_output=True
     )
-    deadline = time.monotonic() + 60
-    while not a_new_connection_opens(lab, "ns2"):
-        assert time.monotonic() < deadline, "the host is stranded"
-        time.sleep(0.5)
+    until(lambda: a_new_connection_opens(lab, "ns2"), "the host lets the controller in", seconds=60)
     assert on(lab, "ns2", "sha256sum /etc/nftables.conf") == before
     assert (
         pyinfra("-y", "--json", "--limit", f"@docker/{lab.container_name('ns2')}", inventory=DOCKER).code == 0

@@ -21,6 +21,7 @@ from outpost.lab.instance import Instance
 from outpost.lab.paths import OFFICE
 from outpost.lab.post import NotArrivedError, Town, letter
 from outpost.target import ROOT
+from tests.awaiting import until
 from tests.lab.test_certificates import on
 
 SECOND = """[hosts.mta2]
@@ -115,10 +116,11 @@ def test_two_mtas_the_loss_of_the_first_and_one_again_lose_no_letter(lab: Instan
             two = declared(lab, tmp_path, SECOND.format(retiring="false"))
             two.container("mta").kill()  # as by a power cut: users and peers go to the other
             before = len(ledger.accepted)
-            deadline = time.monotonic() + 120
-            while len(ledger.accepted) < before + 12 and time.monotonic() < deadline:
-                time.sleep(1)
-            assert len(ledger.accepted) >= before + 12, ledger.refused[-3:]
+            until(
+                lambda: len(ledger.accepted) >= before + 12,
+                "the second MTA takes what the first would have taken",
+                seconds=120,
+            )
             two.container("mta").remove(force=True, v=True)  # and its queue with it
             up.up(lab.name, source=tmp_path / "office.toml")
             command = [sys.executable, "-m", "outpost", "restore", "lab", "mta", "--yes", "--name", lab.name]
@@ -128,8 +130,7 @@ def test_two_mtas_the_loss_of_the_first_and_one_again_lose_no_letter(lab: Instan
         )
         retiring = declared(lab, tmp_path, SECOND.format(retiring="true"))
         with letters(town) as ledger:
-            while queued(retiring, "mta2"):
-                time.sleep(1)
+            until(lambda: not queued(retiring, "mta2"), "the retiring MTA delivers what it has", seconds=300)
             assert "mta2" not in on(retiring, "headoffice", "postconf po_transport")
             one = declared(lab, tmp_path, "")
         assert missing(town, ledger) == {}

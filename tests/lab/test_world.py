@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from secrets import token_hex
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from outpost.lab import LabError, containers, dnszones
 from outpost.lab.info import info
 from outpost.lab.instance import Instance
+from tests.awaiting import until
 
 
 def on(lab: Instance, machine: str, *command: str) -> str:
@@ -85,10 +85,10 @@ def test_mail_around_the_office_travels_encrypted(
     on(lab, machine, "sh", "-c", script)
     domain = recipient.partition("@")[2]
     target = next(item.name for item in lab.machines if item.domain == domain)
-    deadline = time.monotonic() + 30
-    while not (found := on(lab, target, "sh", "-c", f"grep -rl {token} /var/mail/{domain} || true").strip()):
-        assert time.monotonic() < deadline, "it did not arrive"
-        time.sleep(0.2)
+    found = until(
+        lambda: on(lab, target, "sh", "-c", f"grep -rl {token} /var/mail/{domain} || true").strip(),
+        "it arrives",
+    )
     assert "TLS1" in (text := on(lab, target, "cat", found)) or "TLSv1" in text
 
 

@@ -22,8 +22,10 @@ reply() {
 for said in "$@"; do printf '%b\r\n' "$said" >&3; reply; done
 """
 _PLAIN = "exec 3<>/dev/tcp/{address}/{port}\n"
+# openssl outlives the shell that asked it, and its session fills the listener until the server's own timeout
 _TLS = """
-coproc SERVER {{ openssl s_client -quiet -connect {socket} -CAfile {tls}/ca.pem {options} 2>/dev/null; }}
+coproc SERVER {{ exec openssl s_client -quiet -connect {socket} -CAfile {tls}/ca.pem {options} 2>/dev/null; }}
+trap 'kill $SERVER_PID 2>/dev/null' EXIT
 exec 3<&${{SERVER[0]}} 4>&${{SERVER[1]}}
 """
 

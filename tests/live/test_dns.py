@@ -21,6 +21,7 @@ from outpost import secrets
 from outpost.office import Host, Office
 from outpost.office.dns import Record, ZoneData, office_zones, public_keys
 from outpost.target import Target
+from tests.awaiting import until
 from tests.live.asking import ask, query
 
 pytestmark = pytest.mark.role("dns")
@@ -213,19 +214,13 @@ def test_server_tells_neither_version_nor_name(host: TestinfraHost, own_address:
 @pytest.mark.control("DNS-08")
 def test_servers_hold_the_same_version(host: TestinfraHost, office: Office, me: Host) -> None:
     question = query(office.domain, "SOA")
-    deadline = time.monotonic() + 15
-    while True:
-        serials = {
-            server.name: shown(
-                ask(host, str(office.link_addresses(server, me)[0]), [question])[0], office.domain, "SOA"
-            )[0].serial  # type: ignore[attr-defined]
-            for server in office.with_role("dns")
-            if server in (me, office.with_role("dns")[0])
-        }
-        if len(set(serials.values())) == 1 or time.monotonic() > deadline:
-            break
-        time.sleep(1)
-    assert len(set(serials.values())) == 1, serials
+    servers = [server for server in office.with_role("dns") if server in (me, office.with_role("dns")[0])]
+
+    def serials() -> set[int]:
+        answers = [ask(host, str(office.link_addresses(server, me)[0]), [question])[0] for server in servers]
+        return {shown(answer, office.domain, "SOA")[0].serial for answer in answers}  # type: ignore[attr-defined]
+
+    until(lambda: len(serials()) == 1, "both serve the same version", seconds=15, pace=1)
 
 
 @pytest.mark.control("SEC-01")

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Office
+from tests.awaiting import until
 
 PATIENCE = 60.0  # seconds; a collector that was away is asked again every half minute
 SENT = "/var/lib/outpost-logs/sent"
-WITHOUT = "the office names no collector ([logs]): what its hosts write stays on them"
 
 
 @pytest.mark.control("LOG-02")
 def test_what_the_host_writes_goes_to_the_collector(host: TestinfraHost, office: Office) -> None:
     """A line is written, and the collector acknowledges it, or one behind it."""
     if office.logs.collector is None:
-        pytest.skip(WITHOUT)
+        pytest.skip("the office names no collector ([logs]): what its hosts write stays on them")
     written = int(host.check_output("logger -t outpost-verify 'a line for the collector'; date +%s%6N"))
-    deadline = time.monotonic() + PATIENCE
-    while (sent := int(host.check_output(f"sed -n 2p {SENT} 2>/dev/null | grep . || echo 0"))) < written:
-        host.check_output(
-            "logger -t outpost-verify 'another one'"
-        )  # a clock may have been read before the line was
-        assert time.monotonic() < deadline, f"the collector has nothing since {sent}, microseconds"
-        time.sleep(2)
+
+    def arrived() -> bool:
+        if int(host.check_output(f"sed -n 2p {SENT} 2>/dev/null | grep . || echo 0")) >= written:
+            return True
+        # a clock may have been read before the line was
+        host.check_output("logger -t outpost-verify 'another one'")
+        return False
+
+    until(arrived, "the collector acknowledges it", seconds=PATIENCE, pace=2)
 
 
 @pytest.mark.control("LOG-02", "SYS-09")
 def test_what_carries_the_logs_has_none_of_roots_rights(host: TestinfraHost, office: Office) -> None:
     if office.logs.collector is None:
-        pytest.skip(WITHOUT)
+        pytest.skip("the office names no collector ([logs]): what its hosts write stays on them")
     status = host.check_output("cat /proc/$(systemctl show --value --property=MainPID outpost-logs)/status")
     facts = dict(line.split(":", 1) for line in status.splitlines())
     assert facts["Uid"].split()[0] != "0"
@@ -43,9 +43,11 @@ def test_what_carries_the_logs_has_none_of_roots_rights(host: TestinfraHost, off
 def test_what_an_administrator_does_as_somebody_else_is_logged(host: TestinfraHost) -> None:
     told = host.check_output("date +%s%N")
     host.check_output(f"sudo -n -u nobody true outpost-check-{told}")
-    deadline = time.monotonic() + 15
-    while f"COMMAND=/usr/bin/true outpost-check-{told}" not in host.check_output(
-        "journalctl -q -t sudo -n 20 -o cat; true"
-    ):
-        assert time.monotonic() < deadline, "sudo's command is not in the journal"
-        time.sleep(0.5)
+    until(
+        lambda: (
+            f"COMMAND=/usr/bin/true outpost-check-{told}"
+            in host.check_output("journalctl -q -t sudo -n 20 -o cat; true")
+        ),
+        "sudo's command is in the journal",
+        seconds=15,
+    )

@@ -73,7 +73,7 @@ def test_no_daemon_has_crashed_since_the_last_apply(host: TestinfraHost) -> None
     """A segmentation fault, an abort or the kernel's out-of-memory killer; what an administrator kills is no crash."""
     said = host.check_output(
         "journalctl --boot --quiet --no-pager --output=cat _PID=1 "
-        '--since "@$(stat --format=%Y /var/lib/outpost/applied)"'
+        '--since "@$(stat --format=%.6Y /var/lib/outpost/applied)"'
     )
     assert re.findall(r".*(?:status=(?:4/ILL|6/ABRT|7/BUS|11/SEGV)|oom-kill).*", said) == []
 
@@ -89,7 +89,7 @@ def test_nothing_worse_than_notice_is_in_the_journal_or_it_is_explained(
     """What daemons wrote at warning or worse since the last apply, each kind once with how often."""
     said = host.check_output(
         "journalctl --boot --quiet --no-pager --no-hostname --output=short --priority=warning "
-        '--since "@$(stat --format=%Y /var/lib/outpost/applied)" '
+        '--since "@$(stat --format=%.6Y /var/lib/outpost/applied)" '
         r"| sed -E 's/^.{16}//; s/^([^[:space:]]+)\[[0-9]+\]:/\1:/; s/[0-9]+/N/g' | sort | uniq -c | sort -rn | head -500"
     )
     assert unexplained(said.splitlines(), office) == []

@@ -409,8 +409,12 @@ def test_no_weak_signature_no_renegotiation_no_compression(host: TestinfraHost, 
     assert "alert handshake failure" in sha1
     assert "Compression: NONE" in handshake(host, view, "-tls1_2")
     socket = view.socket(view.webmail_addresses[0])
+    # R is a command to openssl once the handshake is told of
     renegotiation = host.run(
-        f"{{ sleep 1; echo R; sleep 2; }} | timeout 10 openssl s_client -tls1_2 -connect {socket} -servername {view.name} 2>&1"
+        "bash -c %s",
+        f"coproc S {{ timeout 10 openssl s_client -tls1_2 -connect {socket} -servername {view.name} 2>&1; }}; "
+        'while IFS= read -r line; do printf "%s\\n" "$line"; [[ $line != *"Extended master secret"* ]] || echo R >&"${S[1]}"; '
+        'done <&"${S[0]}"',
     ).stdout
     assert "RENEGOTIATING" in renegotiation
     assert "error" in renegotiation.partition("RENEGOTIATING")[2]

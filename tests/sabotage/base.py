@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from outpost.attack.weakness import SAVED
+from tests.awaiting import listening
 from tests.sabotage.breaking import broken, closed_to_nobody, drop_ins_gone, edited, stopped, written
 
 SSHD = "/etc/ssh/sshd_config.d/00-outpost.conf"
@@ -160,7 +161,7 @@ SABOTAGES = (
     broken(
         "ns1", "a program at a fixed address listens",
         "cp $(readlink -f /usr/bin/python3) /usr/local/bin/trial; systemd-run --quiet --unit=outpost-sabotage /usr/local/bin/trial -c "
-        "'import socket, time\nheld = socket.create_server((\"127.0.0.9\", 8080))\ntime.sleep(600)'; sleep 1",
+        f"'import signal, socket\nheld = socket.create_server((\"127.0.0.9\", 8080))\nsignal.pause()'; {listening('127.0.0.9:8080')}",
         "hardening::programs_that_listen_are_hard_to_break_into", undo="systemctl stop outpost-sabotage; rm -f /usr/local/bin/trial",
     ),
     broken(
@@ -183,15 +184,15 @@ SABOTAGES = (
     ),
     broken(
         "base", "a program has crashed",
-        f"systemd-run --quiet --wait --unit={EXTRA_UNIT} sh -c 'kill -SEGV $$$$' || true; sleep 1",
+        f"systemd-run --quiet --wait --unit={EXTRA_UNIT} sh -c 'kill -SEGV $$$$' || true; journalctl --sync",
         "upkeep::no_daemon_has_crashed_since_the_last_apply",
         # the journal keeps it: what counts is after the last apply
-        undo=f"systemctl reset-failed {EXTRA_UNIT}; sleep 1.5; touch /var/lib/outpost/applied",
+        undo=f"systemctl reset-failed {EXTRA_UNIT}; journalctl --sync; touch /var/lib/outpost/applied",
     ),
     broken(
-        "base", "a daemon writes that something is wrong", "logger --priority daemon.err --tag trial something is wrong",
+        "base", "a daemon writes that something is wrong", "logger --priority daemon.err --tag trial something is wrong; journalctl --sync",
         "upkeep::nothing_worse_than_notice_is_in_the_journal_or_it_is_explained",
-        undo="sleep 1.5; touch /var/lib/outpost/applied",
+        undo="journalctl --sync; touch /var/lib/outpost/applied",
     ),
     # Certificates
     broken(

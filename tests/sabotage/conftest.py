@@ -36,10 +36,11 @@ def hosts_of(office: Office) -> list[Host]:
 
 
 class ByHost(LoadScopeScheduling):  # type: ignore[misc]  # xdist is untyped
-    """xdist's order of work: one host's sabotages one after the other, hosts side by side."""
+    """xdist's order of work: one role's sabotages one after the other, roles side by side."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid.partition("[")[2].partition(":")[0]
+        host = nodeid.partition("[")[2].partition(":")[0]
+        return host.rstrip("0123456789")  # what a name server signs mends the other's copy
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from outpost.attack import weakness
+from tests.awaiting import on_host
 from tests.sabotage.breaking import (
     Sabotage,
     broken,
@@ -15,7 +16,7 @@ from tests.sabotage.breaking import (
 )
 
 MAIN, MASTER = "/etc/postfix/main.cf", "/etc/postfix/master.cf"
-POSTFIX = "postfix reload && sleep 1"
+POSTFIX = weakness.POSTFIX_RELOADS
 UNITS = (
     "postfix.service",
     "rspamd.service",
@@ -144,9 +145,10 @@ SABOTAGES = (
     broken(
         "mta", "a peer shows a certificate that is not the expected one",
         edit("/etc/postfix/tls_policy", r"s/secure.*/secure match=somebody.invalid/")
-        + "; postfix reload; sleep 1; postsuper -d ALL deferred 2>/dev/null; domain=$(awk '!/^#/ { print $1; exit }' "
+        + f"; {POSTFIX}; "
+        "postsuper -d ALL deferred 2>/dev/null; domain=$(awk '!/^#/ { print $1; exit }' "
         "/etc/postfix/transport); printf 'Subject: trial\\n\\nx\\n' | sendmail -f '<>' \"trial@$domain\"; "
-        "for turn in $(seq 60); do postqueue -j | grep -q delay_reason && break; sleep 0.5; done; "
+        + f"{on_host('postqueue -j | grep -q delay_reason', 30)}; "
         r'find /var/spool/postfix/deferred -type f -exec sed -i -E "s/T(.)[0-9]{10} /T\1$(($(date +%s) - 18000)) /" {} +',
         "mta::no_mail_waits_for_a_next_hop_that_cannot_prove_itself", "upkeep::nothing_waits_in_the_queue_for_hours",
         "routes::every_peer_and_the_internet_would_take_the_offices_mail_now",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from outpost.office import ports
+from tests.awaiting import listening, on_host
 from tests.sabotage.breaking import (
     broken,
     closed_to_nobody,
@@ -13,14 +15,14 @@ from tests.sabotage.breaking import (
 )
 
 DOVECOT, OPENSSL, STUNNEL = "/etc/dovecot/dovecot.conf", "/etc/dovecot/openssl.cnf", "/etc/stunnel/lmtp.conf"
-RESTART = "systemctl restart dovecot; for turn in $(seq 40); do doveadm who >/dev/null 2>&1 && break; sleep 0.25; done"
-DOOR = "systemctl restart stunnel@lmtp; sleep 1"
+RESTART = "systemctl restart dovecot; " + on_host("doveadm who >/dev/null 2>&1")
+DOOR = f"systemctl restart stunnel@lmtp; {listening(f':{ports.LMTP}')}"
 OLD_TLS, TRUSTED = "/etc/dovecot/trial", "/etc/outpost/tls/ca.pem"
 
 SABOTAGES = (
     edited(
         "store", "anybody asks about accounts", "/etc/stunnel/accounts.conf", "/^(requireCert|verifyChain|checkHost|CAfile)/d",
-        "store::only_webmail_asks_about_accounts", activate="systemctl restart stunnel@accounts; sleep 1",
+        "store::only_webmail_asks_about_accounts", activate=f"systemctl restart stunnel@accounts; {listening(f':{ports.ACCOUNTS}')}",
     ),
     broken(
         "store", "anybody reads what users chose", "chmod 0755 /var/lib/outpost-accounts",
@@ -33,7 +35,7 @@ SABOTAGES = (
     edited(
         "mta", "the scanner takes messages from anybody", "/etc/stunnel/scanner.conf", "/^(requireCert|verifyChain|checkHost|CAfile)/d",
         "store::the_scanner_takes_messages_from_the_store_and_nobody_else",
-        activate="systemctl restart stunnel@scanner; sleep 1", looked_at="store",
+        activate=f"systemctl restart stunnel@scanner; {listening(f':{ports.SCANNER}')}", looked_at="store",
     ),
     # Who gets in
     edited(
@@ -58,9 +60,9 @@ SABOTAGES = (
     ),
     broken(
         "store", "services in clear text",
-        "systemd-run --quiet --unit=outpost-sabotage python3 -c 'import socket, time\n"
+        "systemd-run --quiet --unit=outpost-sabotage python3 -c 'import signal, socket\n"
         "held = [socket.create_server((\"::\", port), family=socket.AF_INET6, dualstack_ipv6=True) for port in (110, 143, 587, 995, 2000)]\n"
-        "time.sleep(600)'; sleep 1",
+        f"signal.pause()'; {listening(':2000')}",
         "store::no_clear_text_port_is_open", "base::every_listener_belongs_to_the_role_contract",
         undo="systemctl stop outpost-sabotage",
     ),

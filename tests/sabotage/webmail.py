@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.awaiting import listening, replaced
 from tests.sabotage.breaking import broken, closed_to_nobody, drop_ins_gone, edit, edited, stopped
 
 NGINX, FPM, ROUNDCUBE = (
@@ -11,8 +12,9 @@ NGINX, FPM, ROUNDCUBE = (
 )
 DATABASE = "/var/lib/roundcube/db"
 UNITS = ("nginx.service", "php8.4-fpm.service")
-RELOAD = "systemctl reload nginx && sleep 1"
-RESTART = "systemctl restart php8.4-fpm && sleep 1"
+# its old workers take connections until they are told to finish; php-fpm and a started nginx say by themselves that they are ready
+RELOAD = replaced("nginx: worker process", "systemctl reload nginx")
+RESTART = "systemctl restart php8.4-fpm"
 POLICY, SETTINGS, OUTLOOK = (
     "/var/www/mta-sts/.well-known/mta-sts.txt",
     "/var/www/autoconfig/mail/config-v1.1.xml",
@@ -44,8 +46,8 @@ SABOTAGES = (
     ),
     broken(
         "webmail", "somebody else listens for browsers",
-        "systemd-run --quiet --unit=outpost-sabotage python3 -c 'import socket, time\n"
-        "held = socket.create_server((\"127.0.0.9\", 443))\ntime.sleep(600)'; sleep 1",
+        "systemd-run --quiet --unit=outpost-sabotage python3 -c 'import signal, socket\n"
+        f"held = socket.create_server((\"127.0.0.9\", 443))\nsignal.pause()'; {listening('127.0.0.9:443')}",
         "webmail::web_server_listens_on_its_zone_addresses_and_no_wildcard", undo="systemctl stop outpost-sabotage",
     ),
     broken(
@@ -75,12 +77,12 @@ SABOTAGES = (
         "for pair in php8.4-fpm:/var/lib/roundcube/temp nginx:/var/lib/nginx; do nsenter --mount "
         "--target $(systemctl show --property MainPID --value ${pair%%:*}) umount --lazy ${pair#*:}; done",
         "webmail::sessions_and_uploads_live_in_the_units_own_memory",
-        undo="systemctl restart nginx php8.4-fpm; sleep 1",
+        undo="systemctl restart nginx php8.4-fpm",
     ),
     edited(
         "webmail", "what PHP writes can be run", "/etc/systemd/system/php8.4-fpm.service.d/outpost.conf",
         "/^(NoExecPaths|ExecPaths|TemporaryFileSystem)/d", "hardening::what_a_daemon_writes_cannot_be_run",
-        activate="systemctl daemon-reload; systemctl restart php8.4-fpm; sleep 1",
+        activate="systemctl daemon-reload; systemctl restart php8.4-fpm",
     ),
     edited(
         "webmail", "whoever answers for the store is believed", ROUNDCUBE, "s/('verify_peer' *)=> true/\\1=> false/",
@@ -139,6 +141,6 @@ SABOTAGES = (
         r"s/ssl_protocols .*/ssl_protocols TLSv1 TLSv1.1 TLSv1.2;/; s/ssl_ciphers .*/ssl_ciphers ALL:@SECLEVEL=0;/; "
         "/SignatureAlgorithms|NoRenegotiation/d",
         "webmail::old_offers_are_taken_only_where_the_office_says_so", "webmail::only_forward_secret_authenticated_ciphers_are_taken",
-        "webmail::no_weak_signature_no_renegotiation_no_compression", activate="systemctl restart nginx && sleep 1",
+        "webmail::no_weak_signature_no_renegotiation_no_compression", activate="systemctl restart nginx",
     ),
 )  # fmt: skip

@@ -30,6 +30,13 @@ RSPAMD_RESTARTS = (
 )
 
 
+# a process that waits for a client goes at once, one that has a client when it has done with it
+POSTFIX_RELOADS = (
+    "old=$(pgrep -d, -x 'smtpd|postscreen|trivial-rewrite') || true; systemctl reload postfix.service; "
+    'for turn in $(seq 20); do [ -n "$old" ] && ps -p "$old" >/dev/null || break; sleep 0.1; done'
+)
+
+
 @dataclass(frozen=True)
 class Weakness:
     """A defence's switch.
@@ -79,7 +86,7 @@ def postfix(*entries: str, **settings: str) -> Weakness:
         what="; ".join(edits + list(entries)),
         keeps=("/etc/postfix/main.cf", "/etc/postfix/master.cf"),
         steps=" && ".join(steps),
-        activate="systemctl reload postfix.service && sleep 1",  # processes that are waiting for a client go first
+        activate=POSTFIX_RELOADS,
     )
 
 

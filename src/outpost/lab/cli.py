@@ -64,6 +64,7 @@ def up(
         if instance.office.backup:
             with clock.step("first backups"):
                 office.back_up(instance)
+        office.came_up(instance)
         with clock.step("first letters"):
             for sender, reader in office.first_letters(instance):
                 clock.note("first letters", f"{sender} → {reader}")

@@ -9,10 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import tomlkit
 
 from outpost import backup, run, secrets
+from outpost.drift.observe import APPLIED
 from outpost.lab.errors import LabError
 from outpost.lab.info import info
 from outpost.lab.instance import Instance
 from outpost.lab.post import Correspondent, NotArrivedError, Town, letter
+from outpost.remote import run_script
 from outpost.rotation import aftermath
 from outpost.target import LAB, find
 
@@ -72,6 +74,13 @@ def settle(instance: Instance) -> None:
 def back_up(instance: Instance) -> None:
     """Every host's first backup, so that there is something to restore from the first minute on."""
     backup.run_now(find(LAB, instance.name), instance.office)
+
+
+def came_up(instance: Instance) -> None:
+    """The office begins here: what its hosts wrote while the others were still being made is past (LOG-01's check)."""
+    target = find(LAB, instance.name)
+    for host in instance.office.hosts:
+        run_script(target, instance.office, host, f"journalctl --sync; touch {APPLIED}")
 
 
 def first_letters(instance: Instance) -> Iterator[tuple[str, str]]:
