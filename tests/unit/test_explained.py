@@ -14,7 +14,7 @@ def test_what_strangers_cause_is_explained_and_what_is_wrong_is_not() -> None:
     lines = [
         "     64 postfix/smtpd: warning: hostname mta.po.myertor.test does not resolve to address N.N.N.N",
         "      4 postfix/from-headoffice/smtpd: warning: TLS library problem: error:NAN:SSL routines::unsupported protocol",
-        "      1 pythonN: sending held: alice@po.myertor.test named more than N recipients within an hour",
+        "      1 pythonN: sending held: alice@po.myertor.test sent to more than N recipients within an hour",
         "      1 systemd: knot.service: Failed with result 'signal'.",
         "      1 postfix/qmgr: warning: connect to transport private/lmtp: Connection refused",
     ]

@@ -18,6 +18,7 @@ class World:
         self.now = 1000.0
         self.full: set[str] = set()
         self.told: list[str] = []
+        self.messages = 0
         settings = Settings(
             socket="",
             domain="po.test",
@@ -45,6 +46,15 @@ class World:
     def ask(self, context: str = "stranger", **request: Any) -> str:
         asked = {"protocol_state": "RCPT", "policy_context": context, "client_address": "192.0.2.1"}
         return asyncio.run(self.decisions.answer(asked | {name: str(said) for name, said in request.items()}))
+
+    def send(self, login: str, recipients: int = 1) -> str:
+        """The last answer to a whole message of a user."""
+        self.messages += 1
+        said = {"sasl_username": login, "instance": self.messages}
+        named = [self.ask("user", recipient=f"x{n}@elsewhere.test", **said) for n in range(recipients)]
+        if named[-1] != DUNNO:
+            return named[-1]
+        return self.ask("user", protocol_state="END-OF-MESSAGE", recipient_count=recipients, **said)
 
 
 @pytest.fixture
@@ -88,33 +98,58 @@ def test_bombs_from_everywhere_stop_as_well(world: World) -> None:
 
 
 def test_an_account_that_sends_too_much_is_held_and_told_of_once(world: World) -> None:
-    def send() -> str:
-        return world.ask("user", sasl_username="a@po.test", recipient="x@elsewhere.test")
-
-    assert [send()[:9] for _ in range(13)] == [DUNNO] * 10 + ["450 4.7.1"] * 3
+    assert [world.send("a@po.test")[:9] for _ in range(13)] == [DUNNO] * 10 + ["450 4.7.1"] * 3
     assert world.told == ["a@po.test"]
-    assert world.ask("user", sasl_username="b@po.test", recipient="x@elsewhere.test") == DUNNO
+    assert world.send("b@po.test") == DUNNO
     world.now += 599
-    assert send().startswith("450 4.7.1")
+    assert world.send("a@po.test").startswith("450 4.7.1")
     world.now += 2
-    assert send() == DUNNO
+    assert world.send("a@po.test") == DUNNO
+
+
+def test_one_message_to_more_than_the_hour_has_left_is_refused_at_the_recipient_too_many(
+    world: World,
+) -> None:
+    assert world.send("a@po.test", 7) == DUNNO
+    named = [
+        world.ask("user", sasl_username="a@po.test", recipient="x@elsewhere.test", instance="b")
+        for _ in range(4)
+    ]
+    assert [answer[:9] for answer in named] == [DUNNO] * 3 + ["450 4.7.1"]
+
+
+def test_who_names_recipients_and_leaves_uses_up_nothing(world: World) -> None:
+    for n in range(100):
+        asked = {"sasl_username": "a@po.test", "recipient": "x@elsewhere.test", "instance": f"left{n}"}
+        assert world.ask("user", **asked) == DUNNO
+    assert world.send("a@po.test", 10) == DUNNO
+    assert world.told == []
+
+
+def test_messages_named_at_the_same_time_are_counted_when_they_come(world: World) -> None:
+    said = [{"sasl_username": "a@po.test", "instance": f"same{n}"} for n in range(12)]
+    assert {world.ask("user", recipient="x@elsewhere.test", **asked) for asked in said} == {DUNNO}
+    ends = [world.ask("user", protocol_state="END-OF-MESSAGE", **asked)[:9] for asked in said]
+    assert ends == [DUNNO] * 10 + ["450 4.7.1"] * 2
+
+
+def test_a_transaction_forgotten_for_its_many_companions_counts_all_the_same(world: World) -> None:
+    end = world.ask("user", protocol_state="END-OF-MESSAGE", sasl_username="a@po.test", recipient_count=11)
+    assert end.startswith("450 4.7.1")
 
 
 def test_a_restart_releases_nobody_and_an_administrator_does(world: World, tmp_path: Path) -> None:
-    def send() -> str:
-        return world.ask("user", sasl_username="a@po.test", recipient="x@elsewhere.test")
-
     def service() -> Holds:
         return Holds(tmp_path / "held.json", lambda: world.now)
 
     world.decisions.held = service()
-    assert [send()[:9] for _ in range(11)][-1] == "450 4.7.1"
+    assert [world.send("a@po.test")[:9] for _ in range(11)][-1] == "450 4.7.1"
     world.decisions.users.clear()
     world.decisions.held = service()  # as after a restart: counters are gone, the hold is not
-    assert send().startswith("450 4.7.1")
+    assert world.send("a@po.test").startswith("450 4.7.1")
     assert service().release("a@po.test")
     assert not service().release("a@po.test")
-    assert send() == DUNNO
+    assert world.send("a@po.test") == DUNNO
 
 
 def test_a_damaged_file_holds_whoever_was_held(tmp_path: Path) -> None:

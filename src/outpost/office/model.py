@@ -494,7 +494,7 @@ class Limits(Part):
     user_recipients: int = Field(
         default=300,
         ge=10,
-        description="Recipients one user may name in an hour; then the account is held and the postmaster told. "
+        description="Recipients one user may send to in an hour; then the account is held and the postmaster told. "
         "300 recipients of 100 KiB take 2 min 39 s of a 1544 kbit/s line; a stolen password sends no more spam than that.",
     )
     user_hold: Duration = Field(

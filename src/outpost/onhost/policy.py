@@ -6,7 +6,8 @@ back comes one ``action=``. The context says who is speaking: ``stranger``, ``pe
 - DOS-08: whether the mailbox is full is the store's knowledge (Dovecot's quota-status, mutual TLS); a store that
   does not answer refuses nobody (trap T1).
 - DOS-07: one mailbox takes so many messages in ten minutes from strangers; the others do not notice.
-- REL-05: one login names so many recipients in an hour; then it is held, and the postmaster is told.
+- REL-05: one login sends to so many recipients in an hour; then it is held, and the postmaster is told. What counts
+  is a message that came whole: who names recipients and leaves (a check, a program that asks) uses up nobody's hour.
 - AMP-05: bytes times destinations of one message, which is what it costs the line.
 - QUE-01: large mail to a peer alone waits for the hours of its route, on hold; outpost-routes lets it go.
 
@@ -57,14 +58,17 @@ class Bucket:
     level: float = 0.0
     at: float = 0.0
 
-    def take(self, now: float, amount: float = 1.0) -> bool:
-        """Whether there is room; only what fits is counted."""
+    def fits(self, now: float, amount: float = 1.0) -> bool:
+        """Whether there is room; nothing is counted."""
         self.level = max(0.0, self.level - (now - self.at) * self.size / self.seconds)
         self.at = now
-        if self.level + amount > self.size:
-            return False
-        self.level += amount
-        return True
+        return self.level + amount <= self.size
+
+    def take(self, now: float, amount: float = 1.0) -> bool:
+        """Whether there is room; only what fits is counted."""
+        fits = self.fits(now, amount)
+        self.level += amount if fits else 0.0
+        return fits
 
     def idle(self, now: float) -> bool:
         return now - self.at > self.seconds
@@ -156,6 +160,14 @@ class Holds:
 
 
 @dataclass
+class Transaction:
+    """A user's message that is being named: how many recipients so far, in which domains."""
+
+    recipients: int = 0
+    destinations: set[str] = field(default_factory=set)
+
+
+@dataclass
 class Decisions:
     """The decisions, apart from sockets: `full` asks the store, `alarm` tells the postmaster, `clock` tells the time."""
 
@@ -166,14 +178,14 @@ class Decisions:
     mailboxes: dict[str, Bucket] = field(default_factory=dict)
     users: dict[str, Bucket] = field(default_factory=dict)
     held: Holds = field(default_factory=Holds)
-    destinations: dict[str, set[str]] = field(default_factory=dict)
+    open: dict[str, Transaction] = field(default_factory=dict)
     wait: Callable[[str], bool] = lambda _queue_id: False
     time_of_day: Callable[[], str] = lambda: time.strftime("%H:%M", time.gmtime())
 
     async def answer(self, request: dict[str, str]) -> str:
         """The action for one request."""
         if request.get("protocol_state") == "END-OF-MESSAGE":
-            return self._whole(request, self.destinations.pop(request.get("instance", ""), set()))
+            return self._whole(request, self.open.pop(request.get("instance", ""), Transaction()))
         if request.get("protocol_state") != "RCPT":
             return DUNNO
         if request.get("policy_context") == "user":
@@ -213,16 +225,30 @@ class Decisions:
     # Outgoing ---------------------------------------------------------------------------------------------------
 
     def _outgoing(self, request: dict[str, str]) -> str:
+        transaction = self.open.setdefault(request.get("instance", ""), Transaction())
+        while len(self.open) > REMEMBERED:
+            del self.open[next(iter(self.open))]
+        transaction.recipients += 1
+        transaction.destinations.add(request.get("recipient", "").lower().rpartition("@")[2])
+        return self._too_many(request, transaction, Bucket.fits) or self._too_costly(
+            request, transaction.destinations
+        )
+
+    def _too_many(
+        self, request: dict[str, str], transaction: Transaction, room: Callable[[Bucket, float, float], bool]
+    ) -> str:
+        """The refusal when a message's recipients are more than its sender has left of the hour; else nothing."""
         # without a login come the store's filters: an absence or a redirection counts for its owner
         login = request.get("sasl_username") or request.get("sender") or "<>"
         if left := self.held.left(login):
             return self._hold(left)
-        if not self._take(self.users, login, self.settings.user_recipients, HOUR):
-            self.held.hold(login, self.settings.user_hold)
-            del self.users[login]  # whoever is released begins anew
-            self.alarm(login, request.get("recipient", ""))
-            return self._hold(self.settings.user_hold)
-        return self._note_destination(request)
+        bucket = self._bucket(self.users, login, self.settings.user_recipients, HOUR)
+        if room(bucket, self.clock(), transaction.recipients):
+            return ""
+        self.held.hold(login, self.settings.user_hold)
+        del self.users[login]  # whoever is released begins anew
+        self.alarm(login, request.get("recipient", ""))
+        return self._hold(self.settings.user_hold)
 
     def _hold(self, seconds: float) -> str:
         return (
@@ -230,18 +256,14 @@ class Decisions:
             f"{max(1, round(seconds / 60))} minutes. If you did not send them, tell {self.settings.postmaster}"
         )
 
-    def _note_destination(self, request: dict[str, str]) -> str:
-        domain = request.get("recipient", "").lower().rpartition("@")[2]
-        instance = request.get("instance", "")
-        seen = self.destinations.setdefault(instance, set())
-        seen.add(domain)
-        while len(self.destinations) > REMEMBERED:
-            del self.destinations[next(iter(self.destinations))]
-        return self._too_costly(request, seen)
-
-    def _whole(self, request: dict[str, str], destinations: set[str]) -> str:
+    def _whole(self, request: dict[str, str], transaction: Transaction) -> str:
         """The action for a message whose last byte is here."""
+        # Postfix counts as well (recipient_count), and forgets no transaction
+        transaction.recipients = max(transaction.recipients, int(request.get("recipient_count") or 0))
+        destinations = transaction.destinations
         answer = self._too_costly(request, destinations)
+        if answer == DUNNO:
+            answer = self._too_many(request, transaction, Bucket.take) or DUNNO
         for route in self.settings.large if answer == DUNNO else ():
             begin, end = route["hours"].split("-")
             clock = self.time_of_day()
@@ -264,11 +286,14 @@ class Decisions:
         )
 
     def _take(self, buckets: dict[str, Bucket], key: str, size: int, seconds: int) -> bool:
+        return self._bucket(buckets, key, size, seconds).take(self.clock())
+
+    def _bucket(self, buckets: dict[str, Bucket], key: str, size: int, seconds: int) -> Bucket:
         now = self.clock()
         if len(buckets) > REMEMBERED:
             for stale in [name for name, bucket in buckets.items() if bucket.idle(now)]:
                 del buckets[stale]
-        return buckets.setdefault(key, Bucket(size, seconds)).take(now)
+        return buckets.setdefault(key, Bucket(size, seconds))
 
 
 @dataclass
@@ -365,7 +390,7 @@ def tell_postmaster(settings: Settings, login: str, recipient: str) -> None:
     message["Subject"] = f"Sending held: {login}"
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(
-        f"{login} has named more than {settings.user_recipients} recipients within an hour; the last was {recipient}.\n"
+        f"{login} has sent to more than {settings.user_recipients} recipients within an hour; the last was {recipient}.\n"
         f"Its mail is refused for {settings.user_hold // 60} minutes. If its owner did not send this, somebody else has the\n"
         "password: change it before the time is over. To let the account send again at once, on this host as root:\n"
         f"python3 /usr/local/lib/outpost/policy release {login}\n"
@@ -383,7 +408,9 @@ async def serve(settings: Settings) -> None:
     tasks: set[asyncio.Task[None]] = set()
 
     def alarm(login: str, recipient: str) -> None:
-        say(1, f"sending held: {login} named more than {settings.user_recipients} recipients within an hour")
+        say(
+            1, f"sending held: {login} sent to more than {settings.user_recipients} recipients within an hour"
+        )
         task = asyncio.create_task(asyncio.to_thread(tell_postmaster, settings, login, recipient))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
