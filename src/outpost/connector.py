@@ -73,6 +73,8 @@ class OpenSSHConnector(BaseConnector):
         self, command: StringCommand, print_output: bool = False, print_input: bool = False, **arguments: Any
     ) -> tuple[bool, CommandOutput]:
         control = extract_control_arguments(arguments)  # type: ignore[arg-type]  # pyinfra's TypedDict of arguments
+        # a session's own umask (SYS-09) would close what an apply makes to the daemons it is made for
+        command = StringCommand("umask 022;", command)
 
         def execute() -> tuple[int, CommandOutput]:
             unix = make_unix_command_for_host(self.state, self.host, command, **arguments)

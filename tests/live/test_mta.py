@@ -90,6 +90,14 @@ def refused(host: TestinfraHost, door: IPAddress, *lines: str) -> str:
     return answers[-1]
 
 
+def found_in(host: TestinfraHost, tables: str, key: str, *, service: str = "") -> str:
+    """What Postfix finds for a key in the tables that a setting names; a service of master.cf may name others."""
+    own = host.check_output(f"postconf -P {service}/{tables} 2>/dev/null || true") if service else ""
+    named = own.partition(" = ")[2] or host.check_output(f"postconf -h {tables}")
+    answers = (host.run("postmap -q %s %s", key, table) for table in re.split(r"[,\s]+", named) if table)
+    return next((str(answer.stdout).strip() for answer in answers if answer.rc == 0), "")
+
+
 # The host -------------------------------------------------------------------------------------------------------
 
 
@@ -323,15 +331,33 @@ def test_nothing_passes_while_a_filter_is_down(host: TestinfraHost, postconf: di
     assert options["soft_reject_on_timeout"] is True
 
 
+# A message of so many octets, scanned in the daemon's own way (clamd(8), INSTREAM).
+SCANNED = """
+import socket, struct, sys
+left, scanner = int(sys.argv[1]), socket.socket(socket.AF_UNIX)
+scanner.connect(sys.argv[2])
+try:
+    scanner.sendall(b"zINSTREAM\\0")
+    while left:
+        part = bytes(min(left, 1 << 20))
+        scanner.sendall(struct.pack("!I", len(part)) + part)
+        left -= len(part)
+    scanner.sendall(struct.pack("!I", 0))
+except OSError:
+    pass  # it has heard enough: the answer says why
+print(scanner.recv(4096).decode())
+"""
+
+
 @pytest.mark.control("DOS-10", "INP-04")
-def test_the_scanner_reads_more_than_postfix_takes(host: TestinfraHost, postconf: dict[str, str]) -> None:
-    clamd = dict(
-        line.split(maxsplit=1)
-        for line in host.file("/etc/clamav/clamd.conf").content_string.splitlines()
-        if line and not line.startswith("#")
-    )
+def test_the_scanner_reads_more_than_postfix_takes(
+    host: TestinfraHost, postconf: dict[str, str], view: MtaView
+) -> None:
+    """The largest message that Postfix takes is put to the scanner, which says so where one of its limits is below."""
     largest = int(postconf["message_size_limit"])
-    assert min(int(clamd[name]) for name in ("StreamMaxLength", "MaxFileSize", "MaxScanSize")) > largest
+    assert largest <= view.scan_size
+    said = host.check_output("python3 -I -c %s %s %s", SCANNED, str(largest), view.scanner_socket)
+    assert said.strip("\0 \n") == "stream: OK"
     assert int(postconf["queue_minfree"]) >= 2 * largest
 
 
@@ -417,11 +443,10 @@ def test_a_peers_listener_speaks_with_its_relays_and_in_no_clear_text(
 @pytest.mark.control("TLS-09")
 def test_mail_to_peers_waits_rather_than_travel_unproven(host: TestinfraHost, view: MtaView) -> None:
     for route in view.peers:
-        policy = host.check_output("postmap -q %s texthash:/etc/postfix/tls_policy", route.next_hop)
-        assert policy.split()[0] in ("secure", "dane-only")
+        demand = found_in(host, "smtp_tls_policy_maps", route.next_hop, service=f"{route.outward}/unix")
+        assert demand.split()[0] in ("secure", "dane-only")
         for domain in route.peer.domains:
-            via = host.check_output("postmap -q %s texthash:/etc/postfix/transport", domain)
-            assert via == f"{route.outward}:{route.next_hop}"
+            assert found_in(host, "transport_maps", domain) == f"{route.outward}:{route.next_hop}"
 
 
 @pytest.mark.control("TLS-10")
@@ -586,6 +611,27 @@ def test_domains_are_told_daily_what_was_sent_in_their_name(host: TestinfraHost)
     timer = host.service("outpost-dmarc-reports.timer")
     assert timer.is_running
     assert timer.is_enabled
+
+
+@pytest.mark.control("DSN-06", "DSN-08")
+def test_a_notification_names_neither_the_store_nor_who_is_behind_an_alias(
+    host: TestinfraHost, view: MtaView
+) -> None:
+    """What Postfix makes of the lines of a report, by the tables that its notifications go through."""
+    through = host.check_output("postconf -P '*/unix/cleanup_service_name'").splitlines()
+    assert {
+        f"{name}/unix/cleanup_service_name = cleanup-notices" for name in ("bounce", "defer", "trace")
+    } <= set(through)
+    members = {member for of_alias in view.aliases.values() for member in of_alias}
+    for member in members:
+        line = f"Final-Recipient: rfc822; {member}"
+        said = found_in(host, "body_checks", line, service="cleanup-notices/unix")
+        assert said == f"REPLACE Final-Recipient: rfc822; undisclosed@{view.office.domain}"
+    for name in view.store_names:
+        assert (
+            found_in(host, "body_checks", f"Remote-MTA: dns; {name}", service="cleanup-notices/unix")
+            == "IGNORE"
+        )
 
 
 @pytest.mark.control("DSN-05")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from datetime import UTC, datetime
 
 import pytest
 from testinfra.host import Host as TestinfraHost
@@ -63,6 +64,43 @@ def test_a_daemon_that_dies_comes_back(host: TestinfraHost, me: Host) -> None:
     shown = host.check_output(f"systemctl show --property=Id,Restart {' '.join(wanted)}")
     assert len(shown.split("\n\n")) == len(wanted)
     assert [block for block in shown.split("\n\n") if "Restart=no" in block] == []
+
+
+DAILY = 2 * 86400
+PACE = {
+    "dns": {},
+    "mta": {"outpost-routes.timer": 600, "outpost-dmarc-reports.timer": DAILY},
+    "store": {"outpost-rescan.timer": DAILY, "outpost-forget.timer": DAILY},
+    "webmail": {"roundcube-cleandb.timer": DAILY},
+}
+"""Seconds after which what a role's timer starts should have begun again."""
+
+
+@pytest.mark.control("LOG-04", "QUE-01", "VIR-04", "DMC-03", "STO-03", "SYS-06")
+@pytest.mark.remedy(
+    "systemctl list-timers --all on the host; systemctl start UNIT.service does it now, and its journal says what stops it"
+)
+def test_what_the_host_does_by_itself_was_begun_lately(host: TestinfraHost, office: Office, me: Host) -> None:
+    """A timer that never fires does nothing, and nothing that it starts can fail."""
+    wanted = PACE[me.role] | {
+        "outpost-watch.timer": office.alarms.every + 600,
+        "apt-daily.timer": DAILY,
+        "apt-daily-upgrade.timer": DAILY,
+    }
+    asked = "Id,ActiveState,ActiveEnterTimestamp,LastTriggerUSec"
+    shown = host.check_output(
+        f"date +%s; TZ=UTC LC_ALL=C systemctl show --property={asked} {' '.join(wanted)}"
+    )
+    now, *lines = shown.splitlines()
+    timers = [
+        dict(line.split("=", 1) for line in block.splitlines()) for block in "\n".join(lines).split("\n\n")
+    ]
+    assert {timer["Id"] for timer in timers} == set(wanted)
+    assert [timer["Id"] for timer in timers if timer["ActiveState"] != "active"] == []
+    for timer in timers:  # one that is new has its pace for the first time
+        last = timer["LastTriggerUSec"] or timer["ActiveEnterTimestamp"]
+        since = int(now) - datetime.strptime(last, "%a %Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC).timestamp()
+        assert since < wanted[timer["Id"]], f"{timer['Id']}: {last}"
 
 
 @pytest.mark.control("INP-12")

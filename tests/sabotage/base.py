@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from outpost.attack.weakness import SAVED
 from tests.awaiting import listening
-from tests.sabotage.breaking import broken, closed_to_nobody, drop_ins_gone, edited, stopped, written
+from tests.sabotage.breaking import (
+    BARE,
+    broken,
+    closed_to_nobody,
+    drop_ins_gone,
+    edit,
+    edited,
+    stopped,
+    written,
+)
 
 SSHD = "/etc/ssh/sshd_config.d/00-outpost.conf"
 UNBOUND = "/etc/unbound/unbound.conf"
 NFT = "nft add table inet outpost; nft -f /etc/nftables.conf"
+DROP_IN = "/etc/systemd/system/unbound.service.d/zz-trial.conf"
+NEVER, STAMP = "/etc/systemd/system/apt-daily.timer.d", "/var/lib/systemd/timers/stamp-apt-daily.timer"
 EXTRA_UNIT = "outpost-sabotage"  # of a program that should not run
 
 SABOTAGES = (
@@ -19,11 +30,22 @@ SABOTAGES = (
     # SSH
     edited(
         "base", "sshd takes passwords", SSHD, "s/^PasswordAuthentication no/PasswordAuthentication yes/",
-        "base::ssh_accepts_keys_only",
+        "base::ssh_accepts_keys_only_whoever_comes_from_wherever",
+    ),
+    broken(
+        "base", "sshd takes passwords from one network",
+        written("/etc/ssh/sshd_config.d/zz-trial.conf", r"Match Address 192.0.2.0/24\n  AuthenticationMethods any\n  PasswordAuthentication yes\n"),
+        "base::ssh_accepts_keys_only_whoever_comes_from_wherever", undo="rm -f /etc/ssh/sshd_config.d/zz-trial.conf",
+    ),
+    broken(
+        "base", "sshd still takes the passwords that its file forbids again",
+        f"cp -p {SSHD} {SAVED}/sshd; {edit(SSHD, 's/^AuthenticationMethods .*/AuthenticationMethods any/; s/^PasswordAuthentication no/PasswordAuthentication yes/')}; "
+        f"systemctl restart ssh; cp -p {SAVED}/sshd {SSHD}",
+        "base::ssh_offers_keys_only", keeps=(SSHD,), activate=":", undo="systemctl restart ssh",
     ),
     edited(
         "base", "sshd offers a cipher in CBC mode", SSHD, "s/^Ciphers /&aes128-cbc,/",
-        "base::ssh_offers_modern_algorithms_only",
+        "base::ssh_offers_modern_algorithms_only", activate="systemctl restart ssh",
     ),
     edited(
         "base", "sshd listens in every zone", SSHD, "/^ListenAddress/d",
@@ -56,16 +78,16 @@ SABOTAGES = (
         "base", "the kernel follows a neighbour's redirects", "sysctl -w net.ipv4.conf.lo.accept_redirects=1",
         "base::neighbours_cannot_redirect_the_hosts_traffic", undo="sysctl -w net.ipv4.conf.lo.accept_redirects=0",
     ),
-    edited(
-        "base", "an unused file system may load again", "/etc/modprobe.d/outpost.conf", "0,/^install/{/^install/d}",
-        "hardening::unused_kernel_modules_do_not_load",
-    ),
     # Names and time
     edited(
         "base", "the resolver believes what it hears", UNBOUND,
         's/"validator iterator"/"iterator"/; s/^( *)(qname-minimisation|serve-expired|hide-version|harden-dnssec-stripped): yes'
         r"/\1\2: no/; s/^( *)hide-version: no/&\n\1val-permissive-mode: yes/",
         "base::resolver_validates_the_offices_own_names", "base::resolver_is_strict_and_keeps_answers_for_a_cut_line",
+        activate="systemctl restart unbound",
+    ),
+    edited(
+        "base", "names outside may point inside", UNBOUND, "/private-address/d", "base::resolver_lets_no_outside_name_point_inside",
         activate="systemctl restart unbound",
     ),
     edited(
@@ -96,6 +118,10 @@ SABOTAGES = (
         written("/etc/apt/sources.list.d/trial.list", r"deb [trusted=yes] http://archive.invalid/ stable main\n"),
         "base::packages_come_from_signed_archives_only", undo="rm -f /etc/apt/sources.list.d/trial.list",
     ),
+    edited(
+        "base", "the office's archive needs no signature", "/etc/apt/sources.list.d/debian.sources", "0,/^Suites/s//Trusted: yes\\n&/",
+        "base::packages_come_from_signed_archives_only",
+    ),
     broken(
         "base", "a second mail server",
         r"printf '\nPackage: exim4-daemon-light\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n"
@@ -124,9 +150,15 @@ SABOTAGES = (
         "hardening::no_daemon_may_take_the_whole_host",
         undo="rm -f /etc/systemd/system/unbound.service.d/zz-trial.conf", activate="systemctl daemon-reload",
     ),
+    broken(
+        "base", "a sandbox that came after the daemon's start",
+        written(f"{DROP_IN}", r"\n".join(("[Service]", *BARE, ""))) + f"; systemctl daemon-reload; systemctl restart unbound; rm {DROP_IN}",
+        "hardening::what_listens_runs_within_what_its_unit_allows",
+        undo=f"rm -f {DROP_IN}; systemctl daemon-reload; systemctl restart unbound", activate="systemctl daemon-reload",
+    ),
     drop_ins_gone("base", "unbound.service", red=("hardening::every_listening_unit_is_in_a_sandbox",)),
     edited(
-        "base", "a session leaves files that everybody reads", "/etc/profile.d/outpost.sh", "s/umask .*/umask 022/",
+        "base", "a session leaves files that everybody reads", "/etc/default/login", "s/UMASK=.*/UMASK=022/",
         "hardening::a_session_leaves_no_memory_on_the_disk",
     ),
     edited(
@@ -153,6 +185,14 @@ SABOTAGES = (
         "hardening::no_program_differs_from_its_package", keeps=("/usr/bin/dpkg-split",),
     ),
     # Upkeep
+    stopped("base", "apt-daily-upgrade.timer", red=("upkeep::what_the_host_does_by_itself_was_begun_lately",)),
+    broken(
+        "base", "a timer that fired years ago",
+        f"mkdir -p {NEVER}; " + written(f"{NEVER}/zz-trial.conf", r"[Timer]\nOnCalendar=\nOnCalendar=2020-01-01\nPersistent=yes\n")
+        + f"; touch -d 2020-06-01 {STAMP}",
+        "upkeep::what_the_host_does_by_itself_was_begun_lately", keeps=(STAMP,), undo=f"rm -rf {NEVER}",
+        activate="systemctl daemon-reload; systemctl restart apt-daily.timer",
+    ),
     broken(
         "base", "security updates that nobody installs",
         written("/etc/apt/preferences.d/trial", r"Package: *\nPin: release l=Debian-Security\nPin-Priority: 1001\n"),

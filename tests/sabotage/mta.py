@@ -126,6 +126,10 @@ SABOTAGES = (
         "mta", "peers may speak in clear text", MASTER, "s/smtpd_tls_security_level=encrypt/smtpd_tls_security_level=may/",
         "mta::a_peers_listener_speaks_with_its_relays_and_in_no_clear_text", activate=POSTFIX,
     ),
+    postfix(
+        "what peers must prove is in a table that nobody reads", "mta::mail_to_peers_waits_rather_than_travel_unproven",
+        smtp_tls_policy_maps="",
+    ),
     edited(
         "mta", "mail to peers goes in clear text where it must", "/etc/postfix/tls_policy", r"s/\b(secure|dane-only)\b/may/",
         "mta::mail_to_peers_waits_rather_than_travel_unproven",
@@ -179,6 +183,10 @@ SABOTAGES = (
         "mta::what_strangers_say_of_their_own_authenticity_goes",
     ),
     stopped("mta", "outpost-dmarc-reports.timer", red=("mta::domains_are_told_daily_what_was_sent_in_their_name",)),
+    edited(
+        "mta", "notifications tell who is behind an alias, and where mail is kept", "/etc/postfix/notices",
+        "/undisclosed@|Remote-MTA/d", "mta::a_notification_names_neither_the_store_nor_who_is_behind_an_alias",
+    ),
     postfix("a bounce carries the message", "mta::a_bounce_carries_no_more_than_headers", bounce_size_limit="50000"),
     edited(
         "mta", "the users' machines are named to the world", MASTER, "s/smtpd_hide_client_session=yes/smtpd_hide_client_session=no/",
@@ -191,6 +199,11 @@ SABOTAGES = (
     edited(
         "mta", "a mailbox that the edge does not know", "/etc/postfix/mailboxes", "0,/@/{/@/d}",
         "upkeep::the_edge_knows_the_stores_mailboxes_and_no_other",
+    ),
+    edited(
+        "mta", "the scanner lets go of what is large", "/etc/clamav/clamd.conf", "s/^StreamMaxLength .*/StreamMaxLength 1M/",
+        "mta::the_scanner_reads_more_than_postfix_takes",
+        activate=f"systemctl restart clamav-daemon; {on_host('[ -S /run/clamav/clamd.ctl ]', 60)}",
     ),
     broken(
         "mta", "the scanner's own signatures are gone", "rm /var/lib/clamav/local.hdb", "mta::the_scanner_knows_fresh_signatures",
@@ -217,6 +230,10 @@ SABOTAGES = (
     postfix(
         "a client gets what it wants", "defences::one_client_gets_so_much_and_no_more",
         smtpd_client_connection_count_limit="0",
+    ),
+    postfix(
+        "main.cf has limits, and the strangers' listener goes before it", "defences::one_client_gets_so_much_and_no_more",
+        entries=("smtpd/pass/smtpd_client_message_rate_limit=0",),
     ),
     edited(
         "mta", "users behind one address are counted as one", MASTER, "/^ *-o smtpd_client_(message|recipient)_rate_limit=0/d",

@@ -82,6 +82,8 @@ SABOTAGES = (
     edited(
         "store", "a login from anywhere", DOVECOT, "/^ *allow_real_nets = /d",
         "store::a_login_needs_a_certificate_or_the_users_network",
+        "store::the_right_password_opens_nothing_from_a_host_without_its_certificate",
+        "store::the_right_password_opens_nothing_from_outside_the_users_networks", activate=RESTART,
     ),
     # Encryption
     broken(

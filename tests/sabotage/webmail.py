@@ -59,7 +59,7 @@ SABOTAGES = (
     ),
     edited(
         "webmail", "PHP may start programs", FPM, r"s/^(php_admin_value\[disable_functions\]) = .*/\1 = phpinfo/",
-        "webmail::php_keeps_what_an_intruder_would_want_switched_off",
+        "webmail::php_keeps_what_an_intruder_would_want_switched_off", activate=RESTART,
     ),
     closed_to_nobody(
         "webmail", "nginx reads Roundcube's key", ROUNDCUBE, "0644", "0640",
