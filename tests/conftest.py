@@ -56,6 +56,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "role(*names): runs on each host of these roles (default: all)")
     config.addinivalue_line("markers", "slow: a long rehearsal; left out unless asked for with -m slow")
     config.addinivalue_line("markers", "control(*ids): the controls that the check proves")
+    config.addinivalue_line(
+        "markers", "looks: asks the same each time and changes nothing: may be asked ahead"
+    )
+    config.addinivalue_line(
+        "markers", "live: acts, waits, or looks at what it did, among others that only look"
+    )
     config.addinivalue_line("markers", "remedy(text): what mends it, where an apply does not")
 
 

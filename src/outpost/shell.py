@@ -2,8 +2,8 @@
 
 testinfra's own backends start a process, or a channel, for every property of every file. This one starts
 ``sh`` once a host and sends it commands; each answer comes back with its exit status, output and errors,
-framed by their lengths. Several commands can be on their way at once (``ahead``), so that what is known to be
-asked travels in one round trip and shows the host at one moment.
+framed by their lengths. Several commands can be on their way at once (``run_all``), so that what is known to be
+asked travels in one round trip and shows the host at one moment (`outpost.ahead`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from testinfra.backend.base import BaseBackend, CommandResult
@@ -50,20 +50,15 @@ class Shell:
         self._lock = threading.RLock()
         self._numbers = itertools.count()
         self._process: subprocess.Popen[bytes] | None = None
-        self._ahead: dict[str, Answer] = {}
 
     def run(self, command: str) -> Answer:
-        """Carry out one shell command; an answer fetched ahead is used once."""
-        with self._lock:
-            if command in self._ahead:
-                return self._ahead.pop(command)
-            return self._exchange([command])[0]
+        """Carry out one shell command."""
+        return self.run_all([command])[0]
 
-    def ahead(self, commands: Iterable[str]) -> None:
-        """Carry out commands that only look, in one round trip, and keep the answers for ``run``."""
+    def run_all(self, commands: Sequence[str]) -> list[Answer]:
+        """Carry out several, one after the other, in one round trip."""
         with self._lock:
-            wanted = list(dict.fromkeys(commands))
-            self._ahead.update(zip(wanted, self._exchange(wanted), strict=True))
+            return self._exchange(commands)
 
     def close(self) -> None:
         """End it; what it kept on the host goes with it."""
@@ -72,7 +67,7 @@ class Shell:
                 self._process.communicate()
                 self._process = None
 
-    def _exchange(self, commands: list[str]) -> list[Answer]:
+    def _exchange(self, commands: Sequence[str]) -> list[Answer]:
         process = self._started()
         assert process.stdin is not None
         numbers = [next(self._numbers) for _ in commands]
@@ -125,18 +120,24 @@ class Shell:
 
 
 class ShellBackend(BaseBackend):  # type: ignore[misc]  # testinfra is untyped
-    """testinfra over a kept shell."""
+    """testinfra over a kept shell.
+
+    Args:
+        carry_out: Gives the answer to a command; ``live`` where it may not be one of before.
+    """
 
     NAME = "outpost"
 
-    def __init__(self, hostname: str, shell: Shell, *args: Any, **kwargs: Any) -> None:
-        self.shell = shell
+    def __init__(
+        self, hostname: str, carry_out: Callable[[str, bool], Answer], *args: Any, **kwargs: Any
+    ) -> None:
+        self._carry_out = carry_out
         super().__init__(hostname, *args, **kwargs)
 
     @override
-    def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
+    def run(self, command: str, *args: str, live: bool = False, **_: Any) -> CommandResult:
         text = self.get_command(command, *args)
-        status, output, errors = self.shell.run(text)
+        status, output, errors = self._carry_out(text, live)
         return self.result(status, self.encode(text), output, errors)
 
 

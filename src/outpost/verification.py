@@ -88,14 +88,15 @@ class Reporter:
         if report.when != "call" and report.passed:
             return
         properties = dict(report.user_properties)
+        host = str(properties.get("host") or "")
         self._event(
             event="result",
-            id=report.nodeid,
+            id=report.nodeid.removesuffix(f"@{host}"),  # which workers (xdist) had it together
             outcome=report.outcome,
             seconds=report.duration,
             promise=str(properties.get("promise") or sentence(report.nodeid)),
             controls=properties.get("controls") or [],
-            host=str(properties.get("host") or ""),
+            host=host,
             remedy=str(properties.get("remedy") or ""),
             seen=_seen(report),
         )
@@ -208,12 +209,14 @@ def verify(
     files: tuple[str, ...] = ("tests/live",),
     connector: str | None = None,
     junit: Path | None = None,
+    ahead: Path | None = None,
     told: Told = lambda _done, _total, _result: None,
 ) -> Verdict:
     """Run the live checks against an office's hosts.
 
     Args:
         controls: Only checks that prove one of these.
+        ahead: Where it is kept what the checks ask (`outpost.ahead`).
         files: Test files or directories; those of single roles are `tests/live/test_ROLE*.py`.
 
     Raises:
@@ -228,6 +231,7 @@ def verify(
         *(("--via", connector) if connector else ()),
         *(argument for host in hosts for argument in ("--host", host)),
         *(argument for control in controls for argument in ("--control", control)),
+        *(("-p", "outpost.ahead", f"--ahead={ahead}", "--dist=loadgroup") if ahead else ()),
         *((f"--junitxml={junit.resolve()}",) if junit else ()),
     ]  # fmt: skip
     with subprocess.Popen(

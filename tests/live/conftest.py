@@ -15,6 +15,7 @@ from __future__ import annotations
 import pytest
 from testinfra.host import Host as TestinfraHost
 
+from outpost import ahead
 from outpost.office import Host, Office, load
 from outpost.remote import shell_command
 from outpost.shell import Shell, ShellBackend
@@ -60,17 +61,17 @@ def named(config: pytest.Config, office: Office) -> list[str]:
 @pytest.fixture(scope="session")
 def host(me: Host, target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
     """The running machine, by the connector that the inventory uses."""
-    return reach(target, office, me, pytestconfig.getoption("--via"))
+    return reach(target, office, me, pytestconfig)
 
 
 _shells: dict[str, Shell] = {}
 
 
-def reach(target: Target, office: Office, me: Host, via: str | None) -> TestinfraHost:
+def reach(target: Target, office: Office, me: Host, config: pytest.Config) -> TestinfraHost:
     """A testinfra host for a machine of the office, over one shell that is kept."""
     if me.name not in _shells:
-        _shells[me.name] = Shell(shell_command(target, office, me, via))
-    backend = ShellBackend(me.name, _shells[me.name])
+        _shells[me.name] = Shell(shell_command(target, office, me, config.getoption("--via")))
+    backend = ShellBackend(me.name, ahead.carried_out_by(config, me.name, _shells[me.name]))
     host = TestinfraHost(backend)
     backend.set_host(host)
     return host

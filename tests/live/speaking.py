@@ -62,5 +62,5 @@ def speak(
         script = _TLS.format(socket=socket, tls=TLS, options=tls) + _SPEAK.replace(">&3;", ">&4;")
     spoken = " ".join(map(shlex.quote, lines))
     started = "yes" if tls and "-starttls" in tls else ""
-    done = client.run(f"STARTED={started} timeout 60 bash -c {shlex.quote(script)} smtp {spoken}")
+    done = client.run(f"STARTED={started} timeout 60 bash -c {shlex.quote(script)} smtp {spoken}", live=True)
     return [answer for answer in done.stdout.split("\n\n") if answer.strip()]

@@ -12,6 +12,8 @@ from outpost.office import Office
 from outpost.office.backup import LIB, SETTINGS, STATE
 from outpost.office.model import Backup
 
+pytestmark = pytest.mark.looks
+
 PROGRAM = f"python3 -B {LIB}"
 
 
@@ -51,6 +53,7 @@ def test_what_is_kept_is_there_and_can_be_read(host: TestinfraHost) -> None:
     assert json.loads(last.content_string)["id"] in archives
 
 
+@pytest.mark.live
 @pytest.mark.control("BKP-01")
 @pytest.mark.remedy(
     "outpost backup OFFICE --other-end prints the set-up of the machine that keeps it; run it there"

@@ -17,6 +17,8 @@ from outpost.office.base import BaseView
 from outpost.office.flows import listeners
 from tests.live.asking import ask, query
 
+pytestmark = pytest.mark.looks
+
 
 @pytest.fixture
 def view(office: Office, me: Host) -> BaseView:

@@ -22,7 +22,7 @@ from outpost.secrets import Secrets
 from outpost.target import Target
 from tests.live.asking import ask, query
 
-pytestmark = pytest.mark.role("mta", "store", "webmail")
+pytestmark = [pytest.mark.role("mta", "store", "webmail"), pytest.mark.looks]
 
 STARTTLS = {25: "smtp", 2525: "smtp", 4190: "sieve"}
 

@@ -25,7 +25,7 @@ from outpost.target import Target
 from tests.live.conftest import reach
 from tests.live.speaking import TLS, speak
 
-pytestmark = pytest.mark.role("mta")
+pytestmark = [pytest.mark.role("mta"), pytest.mark.looks]
 
 HELLO = "EHLO check.invalid"
 CERTIFICATE = f"-cert {TLS}/host.pem -key {TLS}/host.key"
@@ -44,12 +44,12 @@ def door(office: Office, me: Host) -> IPAddress:
 
 @pytest.fixture(scope="module")
 def store(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
-    return reach(target, office, office.with_role("store")[0], pytestconfig.getoption("--via"))
+    return reach(target, office, office.with_role("store")[0], pytestconfig)
 
 
 @pytest.fixture(scope="module")
 def webmail(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
-    return reach(target, office, office.with_role("webmail")[0], pytestconfig.getoption("--via"))
+    return reach(target, office, office.with_role("webmail")[0], pytestconfig)
 
 
 @pytest.fixture(scope="module")

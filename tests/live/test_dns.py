@@ -24,7 +24,7 @@ from outpost.target import Target
 from tests.awaiting import until
 from tests.live.asking import ask, query
 
-pytestmark = pytest.mark.role("dns")
+pytestmark = [pytest.mark.role("dns"), pytest.mark.looks]
 
 DAY = 86400
 SIGNERS_OWN = {"DNSKEY", "RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "CDS", "CDNSKEY"}
@@ -211,6 +211,7 @@ def test_server_tells_neither_version_nor_name(host: TestinfraHost, own_address:
     assert not answer.answer
 
 
+@pytest.mark.live
 @pytest.mark.control("DNS-08")
 def test_servers_hold_the_same_version(host: TestinfraHost, office: Office, me: Host) -> None:
     question = query(office.domain, "SOA")

@@ -12,6 +12,8 @@ from outpost.office import Host, Office
 from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, cgroup_limits
 from tests.live.test_base import sockets
 
+pytestmark = pytest.mark.looks
+
 WAIVED = {
     # An administrator's session inherits what sshd may not do, and an administrator may do everything.
     "ssh.service": "sessions of administrators inherit the sandbox; the door is guarded by SSH-01 and SSH-02",

@@ -22,7 +22,7 @@ from tests.live.asking import ask, query
 from tests.live.conftest import reach
 from tests.live.speaking import OLD_OFFERS, TLS, speak
 
-pytestmark = pytest.mark.role("mta")
+pytestmark = [pytest.mark.role("mta"), pytest.mark.looks]
 
 UNITS = (
     "postfix.service",
@@ -67,13 +67,13 @@ def relay(office: Office, me: Host) -> IPAddress:
 @pytest.fixture(scope="module")
 def store(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
     """The machine whose certificate opens that listener."""
-    return reach(target, office, office.with_role("store")[0], pytestconfig.getoption("--via"))
+    return reach(target, office, office.with_role("store")[0], pytestconfig)
 
 
 @pytest.fixture(scope="module")
 def webmail(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
     """A machine with a certificate of the same authority, which does not."""
-    return reach(target, office, office.with_role("webmail")[0], pytestconfig.getoption("--via"))
+    return reach(target, office, office.with_role("webmail")[0], pytestconfig)
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ CERTIFICATE = f"-cert {TLS}/host.pem -key {TLS}/host.key"
 @pytest.fixture(scope="module")
 def store(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
     """Where the canary mailbox is, and where users' mail comes from."""
-    return reach(target, office, office.with_role("store")[0], pytestconfig.getoption("--via"))
+    return reach(target, office, office.with_role("store")[0], pytestconfig)
 
 
 @pytest.mark.control("SPO-03", "TLS-10")

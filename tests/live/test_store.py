@@ -19,7 +19,7 @@ from roles.store import LOGINS_PORT
 from tests.live.conftest import reach
 from tests.live.speaking import OLD_OFFERS
 
-pytestmark = pytest.mark.role("store")
+pytestmark = [pytest.mark.role("store"), pytest.mark.looks]
 
 TLS = "/etc/outpost/tls"
 OWN_CERTIFICATE = f"-cert {TLS}/host.pem -key {TLS}/host.key"
@@ -45,13 +45,13 @@ def store(office: Office, me: Host) -> StoreView:
 @pytest.fixture
 def mta(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
     """The machine whose certificate opens the delivery port."""
-    return reach(target, office, office.with_role("mta")[0], pytestconfig.getoption("--via"))
+    return reach(target, office, office.with_role("mta")[0], pytestconfig)
 
 
 @pytest.fixture
 def webmail(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
     """A machine that the store lets near ManageSieve; talking to itself, Dovecot holds every connection for secure."""
-    return reach(target, office, office.with_role("webmail")[0], pytestconfig.getoption("--via"))
+    return reach(target, office, office.with_role("webmail")[0], pytestconfig)
 
 
 def at(address: IPAddress, port: int) -> str:
@@ -443,6 +443,7 @@ def test_a_hole_in_it_does_not_open_the_host(host: TestinfraHost, unit: str) -> 
     assert float(verdict.partition(": ")[2].split()[0]) <= 4.0
 
 
+@pytest.mark.live
 @pytest.mark.control("AUT-03")
 def test_guessers_are_shut_out_and_nobody_else(host: TestinfraHost, office: Office) -> None:
     """Asked of the service that Dovecot asks; the accounts do not exist."""

@@ -16,6 +16,8 @@ from tests.live.conftest import reach
 from tests.live.explained import unexplained
 from tests.live.test_base import ruleset
 
+pytestmark = pytest.mark.looks
+
 PATIENCE = (
     4 * 3600
 )  # seconds that a message may wait before somebody looks; main.cf tells the postmaster then as well
@@ -154,7 +156,7 @@ def test_nothing_waits_in_the_queue_for_hours(host: TestinfraHost) -> None:
 def test_the_edge_knows_the_stores_mailboxes_and_no_other(
     host: TestinfraHost, target: Target, office: Office, pytestconfig: pytest.Config
 ) -> None:
-    store = reach(target, office, office.with_role("store")[0], pytestconfig.getoption("--via"))
+    store = reach(target, office, office.with_role("store")[0], pytestconfig)
     known = host.check_output("postmap -s texthash:/etc/postfix/mailboxes")
     assert sorted(line.split()[0] for line in known.splitlines()) == sorted(
         store.check_output("doveadm user '*'").split()

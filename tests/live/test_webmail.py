@@ -19,7 +19,7 @@ from outpost.office.webmail import WebmailView
 from tests.live.browsing import Answer, RefusedError, browse
 from tests.live.speaking import OLD_OFFERS
 
-pytestmark = pytest.mark.role("webmail")
+pytestmark = [pytest.mark.role("webmail"), pytest.mark.looks]
 
 UNITS = ("nginx.service", "php8.4-fpm.service")
 HIDDEN = (

@@ -25,9 +25,11 @@ RECOVERY = 120.0  # seconds; a clock needs a while to choose a source
 
 
 @pytest.fixture
-def machine(target: Target, office: Office, victim: Host) -> Iterator[TestinfraHost]:
+def machine(
+    target: Target, office: Office, victim: Host, pytestconfig: pytest.Config
+) -> Iterator[TestinfraHost]:
     """The host, mended where an earlier run broke off."""
-    host = reach(target, office, victim, "docker")
+    host = reach(target, office, victim, pytestconfig)
     host.run(MENDS)
     yield host
     host.run(MENDS)

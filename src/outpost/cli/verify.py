@@ -53,7 +53,8 @@ def verify_office(
     before = (history.read(since),) if since else history.runs(target)
     with checks_progress(quiet=changes) as told:
         verdict = verification.verify(
-            target, hosts=tuple(hosts or ()), controls=tuple(controls or ()), connector=via, junit=junit, told=told
+            target, hosts=tuple(hosts or ()), controls=tuple(controls or ()), connector=via, junit=junit, told=told,
+            ahead=None if controls else history.folder(target) / "asked",
         )  # fmt: skip
     now = history.described(target, verdict, " ".join([*(hosts or ()), *(controls or ())]))
     history.keep(target, now)

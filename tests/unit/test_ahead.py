@@ -1,0 +1,126 @@
+"""What checks asked at the last run is asked ahead at the next: once, and nothing that acts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from outpost import ahead
+
+pytest_plugins = ["pytester"]
+
+PREAMBLE = """
+import pytest
+from types import SimpleNamespace
+from outpost import ahead
+from outpost.shell import Shell
+
+def pytest_addoption(parser):
+    parser.addoption("--via", default=None)
+
+def pytest_configure(config):
+    for mark in ("looks", "live"):
+        config.addinivalue_line("markers", mark)
+
+def pytest_generate_tests(metafunc):
+    if "me" in metafunc.fixturenames:
+        metafunc.parametrize("me", [SimpleNamespace(name="a"), SimpleNamespace(name="b")], ids=["a", "b"])
+
+@pytest.fixture
+def ask(me, pytestconfig):
+    shell = Shell(["sh", "-s"])
+    carry_out = ahead.carried_out_by(pytestconfig, me.name, shell)
+    yield lambda command, live=False: carry_out(command, live)[1].decode().strip()
+    shell.close()
+"""
+
+Run = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A session of checks of two hosts, which are this machine's shell."""
+    monkeypatch.setattr(ahead, "chosen_target", lambda _: SimpleNamespace(data=None))
+    monkeypatch.setattr(ahead, "load", lambda _: SimpleNamespace(host=lambda name: name))
+    monkeypatch.setattr(ahead, "shell_command", lambda *_: ["sh", "-s"])
+    pytester.makeconftest(PREAMBLE)
+
+    def of(checks: str, *options: str) -> pytest.RunResult:
+        pytester.makepyfile(test_checks=f"import pytest\n{checks}")
+        return pytester.runpytest_inprocess(
+            "-p", "outpost.ahead", "--ahead=asked", "-p", "no:cacheprovider", *options
+        )
+
+    return of
+
+
+def counted(log: Path) -> list[str]:
+    """What was carried out since the last look."""
+    said = log.read_text(encoding="utf-8").split() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return sorted(said)
+
+
+def test_a_question_is_carried_out_once_a_run_and_the_answer_is_of_this_run(run: Run, tmp_path: Path) -> None:
+    log, now = tmp_path / "log", tmp_path / "now"
+    checks = (
+        f"@pytest.mark.looks\ndef test_it(ask, me): assert ask('echo look >>{log}; cat {now}') == 'first'"
+    )
+    now.write_text("first")
+    run(checks).assert_outcomes(passed=2)
+    assert counted(log) == ["look"] * 2
+    run(checks).assert_outcomes(passed=2)
+    assert counted(log) == ["look"] * 2
+    now.write_text("second")
+    run(checks).assert_outcomes(failed=2)
+
+
+def test_what_acts_is_never_asked_ahead(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    checks = f"""
+pytestmark = pytest.mark.looks
+def test_a_conversation(ask, me): ask('echo conversation >>{log}', live=True)
+@pytest.mark.live
+def test_that_acts(ask, me): ask('echo act >>{log}')
+def test_that_looks(ask, me): ask('echo look >>{log}')
+"""
+    run(checks)
+    assert counted(log) == ["act"] * 2 + ["conversation"] * 2 + ["look"] * 2
+    run(checks, "-k", "test_that_looks")
+    assert counted(log) == ["look"] * 2
+
+
+def test_a_check_that_asks_again_gets_a_new_answer(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    checks = f"""
+@pytest.mark.looks
+def test_it(ask, me):
+    if me.name == "a":
+        ask('echo look >>{log}')
+        ask('echo look >>{log}')
+"""
+    run(checks)
+    counted(log)
+    run(checks)
+    assert counted(log) == ["look"] * 2
+
+
+def test_what_is_not_asked_any_more_leaves_the_list(run: Run, pytester: pytest.Pytester) -> None:
+    run("@pytest.mark.looks\ndef test_it(ask, me): ask('echo old')")
+    run("@pytest.mark.looks\ndef test_it(ask, me): ask('echo new')")
+    asked = json.loads((pytester.path / "asked").read_text())
+    assert asked == {"a": ["echo new"], "b": ["echo new"]}
+    assert (pytester.path / "asked").stat().st_mode & 0o77 == 0
+
+
+def test_a_host_that_does_not_answer_is_asked_again_by_the_checks(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = "@pytest.mark.looks\ndef test_it(ask, me): assert ask('echo here') == 'here'"
+    run(checks)
+    monkeypatch.setattr(ahead, "shell_command", lambda *_: ["false"])
+    run(checks).assert_outcomes(passed=2)
