@@ -83,6 +83,9 @@ class Ahead:
             return None
         self._served.add((host, command))
         self.asked.setdefault(host, set()).add(command)
+        if hasattr(self.config, "workerinput"):
+            fetched: dict[str, Answer] = self.config.workerinput["answers"].get(host, {})
+            return fetched.get(command)
         return self._fetched(host).result().get(command)
 
     def _fetched(self, host: str) -> Future[dict[str, Answer]]:
@@ -109,20 +112,20 @@ class Ahead:
         with ThreadPoolExecutor(LANES) as lanes:
             return {command: answer for found in lanes.map(lane, parts) for command, answer in found}
 
-    # Which test runs, and where -----------------------------------------------------------------------------
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """What only looks at a host stays together where workers (xdist) share the checks."""
-        for item in items:
-            if host := _looked_at(item):
-                item.add_marker(pytest.mark.xdist_group(host))
+    # Who asks -----------------------------------------------------------------------------------------------
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """One process has all the checks: all hosts are asked side by side."""
+        """One process has all the checks: it asks for what they look at, all hosts side by side."""
         if not hasattr(self.config, "workerinput"):
             for host in filter(None, map(_looked_at, session.items)):
                 self._fetched(host)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Workers (xdist) share the checks: the process that starts them asks, before it knows their share."""
+        wanted = self.config.getoption("--host") or self._known
+        futures = {host: self._fetched(host) for host in wanted}
+        node.workerinput["answers"] = {host: future.result() for host, future in futures.items()}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -132,19 +135,21 @@ class Ahead:
 
     # The lists of the next run ------------------------------------------------------------------------------
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A worker has ended, and tells what its checks asked."""
+        for host, commands in getattr(node, "workeroutput", {}).get("asked", {}).items():
+            self.asked.setdefault(host, set()).update(commands)
+
+    @pytest.hookimpl(trylast=True)  # the workers have ended
     def pytest_sessionfinish(self) -> None:
-        """Keep what was asked; a worker tells it to the process that started it."""
+        """Keep what was asked."""
         self._threads.shutdown()
         asked = {host: sorted(commands) for host, commands in self.asked.items()}
         if hasattr(self.config, "workeroutput"):
             self.config.workeroutput["asked"] = asked
         else:
             self._keep(asked)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """A worker has ended; each host's checks were with one of them."""
-        self._keep(getattr(node, "workeroutput", {}).get("asked", {}))
 
     def _keep(self, asked: dict[str, list[str]]) -> None:
         known = _read(self.file)

@@ -88,15 +88,14 @@ class Reporter:
         if report.when != "call" and report.passed:
             return
         properties = dict(report.user_properties)
-        host = str(properties.get("host") or "")
         self._event(
             event="result",
-            id=report.nodeid.removesuffix(f"@{host}"),  # which workers (xdist) had it together
+            id=report.nodeid,
             outcome=report.outcome,
             seconds=report.duration,
             promise=str(properties.get("promise") or sentence(report.nodeid)),
             controls=properties.get("controls") or [],
-            host=host,
+            host=str(properties.get("host") or ""),
             remedy=str(properties.get("remedy") or ""),
             seen=_seen(report),
         )
@@ -231,7 +230,7 @@ def verify(
         *(("--via", connector) if connector else ()),
         *(argument for host in hosts for argument in ("--host", host)),
         *(argument for control in controls for argument in ("--control", control)),
-        *(("-p", "outpost.ahead", f"--ahead={ahead}", "--dist=loadgroup") if ahead else ()),
+        *(("-p", "outpost.ahead", f"--ahead={ahead}") if ahead else ()),
         *((f"--junitxml={junit.resolve()}",) if junit else ()),
     ]  # fmt: skip
     with subprocess.Popen(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +13,7 @@ from outpost import ahead
 pytest_plugins = ["pytester"]
 
 PREAMBLE = """
+import os
 import pytest
 from types import SimpleNamespace
 from outpost import ahead
@@ -21,6 +21,7 @@ from outpost.shell import Shell
 
 def pytest_addoption(parser):
     parser.addoption("--via", default=None)
+    parser.addoption("--host", action="append", default=[])
 
 def pytest_configure(config):
     for mark in ("looks", "live"):
@@ -36,6 +37,10 @@ def ask(me, pytestconfig):
     carry_out = ahead.carried_out_by(pytestconfig, me.name, shell)
     yield lambda command, live=False: carry_out(command, live)[1].decode().strip()
     shell.close()
+
+ahead.chosen_target = lambda _: SimpleNamespace(data=None)
+ahead.load = lambda _: SimpleNamespace(host=lambda name: name)
+ahead.shell_command = lambda *_: [os.environ.get("FAR_SHELL", "sh")]
 """
 
 Run = Callable[..., pytest.RunResult]
@@ -44,9 +49,8 @@ Run = Callable[..., pytest.RunResult]
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A session of checks of two hosts, which are this machine's shell."""
-    monkeypatch.setattr(ahead, "chosen_target", lambda _: SimpleNamespace(data=None))
-    monkeypatch.setattr(ahead, "load", lambda _: SimpleNamespace(host=lambda name: name))
-    monkeypatch.setattr(ahead, "shell_command", lambda *_: ["sh", "-s"])
+    for name in ("chosen_target", "load", "shell_command"):
+        monkeypatch.setattr(ahead, name, getattr(ahead, name))  # what the preamble changes is put back
     pytester.makeconftest(PREAMBLE)
 
     def of(checks: str, *options: str) -> pytest.RunResult:
@@ -77,6 +81,19 @@ def test_a_question_is_carried_out_once_a_run_and_the_answer_is_of_this_run(run:
     assert counted(log) == ["look"] * 2
     now.write_text("second")
     run(checks).assert_outcomes(failed=2)
+
+
+def test_workers_get_the_answers_and_tell_what_they_asked(pytester: pytest.Pytester, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    pytester.makeconftest(PREAMBLE)
+    pytester.makepyfile(
+        f"import pytest\n@pytest.mark.looks\n@pytest.mark.parametrize('n', range(4))\n"
+        f"def test_it(ask, me, n): ask(f'echo {{n}} >>{log}')"
+    )
+    for _ in range(2):
+        again = pytester.runpytest_subprocess("-p", "outpost.ahead", "--ahead=asked", "-n", "2")
+        again.assert_outcomes(passed=8)
+        assert counted(log) == sorted("00112233")
 
 
 def test_what_acts_is_never_asked_ahead(run: Run, tmp_path: Path) -> None:
@@ -122,5 +139,5 @@ def test_a_host_that_does_not_answer_is_asked_again_by_the_checks(
 ) -> None:
     checks = "@pytest.mark.looks\ndef test_it(ask, me): assert ask('echo here') == 'here'"
     run(checks)
-    monkeypatch.setattr(ahead, "shell_command", lambda *_: ["false"])
+    monkeypatch.setenv("FAR_SHELL", "false")
     run(checks).assert_outcomes(passed=2)
