@@ -85,7 +85,8 @@ def dialogue(
     trust = f"-CAfile {TLS}/ca.pem -CApath /etc/ssl/certs -verify_return_error"
     heard: str = client.run(
         f"GREETED={'yes' if greeted else ''} bash -c {shlex.quote(DIALOGUE)} dialogue {shlex.quote(said)} "
-        f"-connect {shlex.quote(socket)} {trust} {options} 2>&1"
+        f"-connect {shlex.quote(socket)} {trust} {options} 2>&1",
+        live=True,
     ).stdout
     return heard
 
@@ -93,7 +94,7 @@ def dialogue(
 def handshake(client: TestinfraHost, socket: str, options: str) -> str:
     """What openssl says of a handshake."""
     command = f"timeout 20 openssl s_client -connect {shlex.quote(socket)} {options} </dev/null 2>&1"
-    said: str = client.run(command).stdout
+    said: str = client.run(command, live=True).stdout
     return said
 
 
@@ -115,6 +116,7 @@ def test_delivery_is_refused_without_a_certificate(host: TestinfraHost, store: S
         assert "220 " not in heard
 
 
+@pytest.mark.live
 @pytest.mark.control("TLS-10")
 def test_delivery_is_refused_with_a_certificate_of_a_foreign_authority(
     host: TestinfraHost, store: StoreView, office: Office
@@ -278,7 +280,7 @@ def test_the_right_password_opens_nothing_from_outside_the_users_networks(
     (user, password), users = known, store.certless_networks[0]
     for remote, expected in ((users[9], "auth succeeded"), (ip_address("198.51.100.1"), "auth failed")):
         asked = f"doveadm auth test -x service=imap -x rip={remote} -x real_rip={remote} {user}"
-        assert expected in host.run("printf '%%s\\n' %s | " + asked, password).stdout, remote
+        assert expected in host.run("printf '%%s\\n' %s | " + asked, password, live=True).stdout, remote
 
 
 # Encryption -----------------------------------------------------------------------------------------------------
