@@ -6,10 +6,12 @@ holds lives in memory that only the PHP unit sees.
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from pyinfra.api.deploy import deploy
 
+from outpost.drift.findings import Finding
 from outpost.office import Host, Office, ports
 from outpost.office.dns import mta_sts_policy
 from outpost.office.guide import PROFILE, Guide, apple_profile
@@ -70,6 +72,19 @@ def _database(view: WebmailView) -> None:
         "Roundcube's database",
         unless=f"runuser -u roundcube -- {DATABASE_TOOL} current",
         command=f"runuser -u roundcube -- {DATABASE_TOOL} update",
+    )
+    former = f"runuser -u roundcube -- {DATABASE_TOOL} {{}} {shlex.join(view.office.mailboxes)}"
+    once(
+        "webmail's rows of former users are put away",
+        unless=f'! [ -x {DATABASE_TOOL} ] || [ -z "$({former.format("former")})" ]',
+        command=former.format("archive"),
+        told=Finding(
+            "account",
+            "at webmail, of somebody the office no longer declares",
+            "a user left the office file",
+            "what webmail kept of it (addresses, identities) moves to /var/lib/roundcube/db/former",
+            ("AUT-07",),
+        ),
     )
     service(
         name="roundcube-cleandb",

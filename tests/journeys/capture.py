@@ -29,8 +29,9 @@ class Wire:
 
     def shows(self, words: str) -> bool:
         """Whether the words crossed in clear."""
-        search = ["docker", "exec", self.container, "grep", "-qaF", "--", words, "/root/wire"]
-        return subprocess.run(search, check=False).returncode == 0
+        search = ["docker", "exec", self.container, "grep", "-caF", "--", words, "/root/wire"]
+        counted = subprocess.run(search, capture_output=True, text=True, check=False)
+        return int(counted.stdout) > 0  # a search that failed has counted nothing
 
 
 @contextmanager

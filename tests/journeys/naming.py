@@ -44,12 +44,13 @@ class Names:
     zone: str = "internet.test."
 
     @contextmanager
-    def published(self, records: Iterable[Record]) -> Iterator[None]:
-        """The records, for as long as the block lasts."""
-        kept = list(records)
+    def published(self, records: Iterable[Record], *, unseen: Iterable[Record] = ()) -> Iterator[None]:
+        """The records, for as long as the block lasts; the reader's resolver is not expected to show the unseen."""
+        awaited = list(records)
+        kept = [*awaited, *unseen]
         self._change(["zone-set", owner, "60", rtype, data] for owner, rtype, data in kept)
         try:
-            self._await({(owner, rtype) for owner, rtype, _ in kept})
+            self._await({(owner, rtype) for owner, rtype, _ in awaited})
             yield
         finally:
             self._change(["zone-unset", owner, rtype, data] for owner, rtype, data in kept)

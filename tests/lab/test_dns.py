@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from outpost import secrets
 from outpost.lab import containers, dnszones, trust
 from outpost.lab.instance import Instance
 from outpost.lab.render import File
+from outpost.office.base import BaseView
 from outpost.office.dns import Record, ZoneData, office_zones, public_keys
 from outpost.target import LAB, ROOT
 from tests.awaiting import on_host
+from tests.journeys.naming import Names
 
 DIRECTORY = "/root/outpost-zones"
 """Where another name server, on a machine of the world, finds the office's zones."""
@@ -158,6 +161,24 @@ def test_a_forged_zone_is_believed_by_no_host(lab: Instance) -> None:
     for host in lab.office.hosts:
         found = on(lab, host.name, "getent ahosts forged.test")
         assert "192.0.2.66" not in found, host.name
+
+
+@pytest.mark.control("DNS-07")
+def test_no_name_of_a_strangers_points_inside(lab: Instance) -> None:
+    """DNS rebinding: a name with an address of the office's own, which a page from outside would have its reader's browser ask."""
+    host = lab.office.with_role("mta")[0]
+    inside = next(
+        str(address)
+        for address in host.all_addresses
+        if address in BaseView(lab.office, host).private_networks[0]
+    )
+    outward, inward = (f"{kind}-{token_hex(4)}.internet.test." for kind in ("outward", "inward"))
+    names = Names(lab.container_name("root"), lab.container_name(host.name))
+    with names.published([(outward, "A", "192.0.2.77")], unseen=[(inward, "A", inside)]):
+        assert inside in on(lab, "internet", f"getent ahostsv4 {inward}"), "there is nothing to keep back"
+        for each in lab.office.hosts:
+            assert "192.0.2.77" in on(lab, each.name, f"getent ahostsv4 {outward}"), each.name
+            assert inside not in on(lab, each.name, f"getent ahostsv4 {inward} || true"), each.name
 
 
 @pytest.fixture

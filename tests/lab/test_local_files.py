@@ -13,7 +13,7 @@ from outpost.target import Target
 from tests.lab.conftest import Pyinfra
 from tests.lab.test_reapply import on
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.control("SYS-08")]
 DROP_IN = "/etc/systemd/system/chrony.service.d/local.conf"
 CHRONY = "/etc/chrony/local.d/log.conf"
 STRAY = "/etc/systemd/system/chrony.service.d/stray.conf"

@@ -15,6 +15,7 @@ from outpost.lab.instance import Instance
 from tests.awaiting import TimeUpError, until
 from tests.lab.test_reapply import on
 
+pytestmark = pytest.mark.control("LOG-02")
 LINES = 300
 
 
@@ -65,6 +66,19 @@ def test_what_is_written_while_the_collector_is_away_arrives_once(lab: Instance,
         lab, "mta", second, wanted[LINES // 2 :]
     )
     assert found == wanted
+
+
+@pytest.mark.slow
+def test_a_journal_that_somebody_moved_away_is_followed_where_it_is_now(lab: Instance) -> None:
+    on(
+        lab,
+        "ns2",
+        "cd /var/log; mv journal journal.away; mkdir journal; systemd-tmpfiles --create --prefix=/var/log/journal; "
+        "systemctl restart systemd-journald; journalctl --flush; rm -r journal.away",
+    )
+    word = f"moved{time.time_ns()}"
+    wanted = say(lab, "ns2", word)
+    assert await_lines(lab, "ns2", word, wanted) == wanted
 
 
 @pytest.mark.slow
@@ -127,6 +141,10 @@ def test_somebody_elses_certificate_at_the_collectors_address_gets_no_line(
 @pytest.mark.slow
 def test_the_collector_takes_lines_from_the_offices_hosts_only(lab: Instance) -> None:
     """A machine in the management network without a certificate of the office's does not get through the handshake."""
-    address = lab.machine("collector").addresses["mgmt"][0]
-    said = on(lab, "acme", f"openssl s_client -connect {address}:6514 -quiet </dev/null 2>&1 | tail -3; true")
-    assert "alert" in said or "error" in said, said
+    collector = f"{lab.machine('collector').addresses['mgmt'][0]}:6514"
+    hello = "relp_version=0\\ncommands=syslog"
+    asked = f"printf '1 open 30 {hello}\\n' | timeout 5 openssl s_client -quiet -connect {collector}"
+    own = "-cert /etc/outpost/tls/host.pem -key /etc/outpost/tls/host.key"
+    assert "1 rsp" in on(lab, "ns1", f"{asked} {own} 2>&1 || true")
+    assert "1 rsp" not in on(lab, "ns1", f"{asked} 2>&1 || true")
+    assert "1 rsp" not in on(lab, "acme", f"{asked} 2>&1 || true")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import smtplib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -17,7 +18,7 @@ from outpost.run import Silent
 from outpost.target import Target
 from tests.lab.test_reapply import on
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.control("AVL-01")]
 
 
 @contextmanager
@@ -39,13 +40,13 @@ def sending(sender: OfficeUser, reader: OfficeUser) -> Iterator[list[str]]:
             else:
                 taken.append(token)
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield taken
-    finally:
-        done.set()
-        thread.join()
+    with ThreadPoolExecutor() as pool:
+        working = pool.submit(work)
+        try:
+            yield taken
+        finally:
+            done.set()
+        working.result()
     assert [refusal for refusal in refused if not 400 <= refusal.smtp_code < 500] == []
 
 

@@ -17,8 +17,9 @@ from outpost.target import ROOT
 from tests.lab.conftest import Pyinfra
 from tests.lab.test_reapply import on
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.control("AUT-07", "SYS-04")]
 USER = "eve"
+DATABASE = "/var/lib/roundcube/db/roundcube.sqlite"
 UNIT = "[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=true\\n[Install]\\nWantedBy=multi-user.target\\n"
 BYGONE = f"""
     shapes.packages("bygone", ["tree"])
@@ -46,6 +47,14 @@ def applied(lab: Instance, pyinfra: Pyinfra, *hosts: str, deploy: Path | str = "
     assert run.code == 0, run.log
 
 
+def webmail_knows(lab: Instance, address: str, database: str = DATABASE) -> list[int]:
+    """Rows of a user, of anybody's contacts, and of users in a database of webmail's."""
+    asked = f"select (select count(*) from users where username = '{address}'), (select count(*) from contacts), (select count(*) from users)"
+    return [
+        int(number) for number in on(lab, "webmail", f'sqlite3 -readonly {database} "{asked}"').split("|")
+    ]
+
+
 def test_mail_and_keys_of_a_user_who_left_are_put_away_and_their_logins_end(
     lab: Instance, pyinfra: Pyinfra, roster: Roster
 ) -> None:
@@ -61,6 +70,15 @@ def test_mail_and_keys_of_a_user_who_left_are_put_away_and_their_logins_end(
     user.send(message, [user.address])
     user.receive(token)
     on(lab, "store", f"printf 'from x\\nsession y 99999999999\\n' > /var/lib/outpost-accounts/{address}")
+    others = on(lab, "store", "ls /srv/mail").split()
+    others.remove(USER)
+    on(
+        lab,
+        "webmail",
+        f"runuser -u roundcube -- sqlite3 {DATABASE} \"insert into users (username, mail_host) values ('{address}', 'x'); "
+        f"insert into contacts (user_id, name) values (last_insert_rowid(), '{token}')\"",
+    )
+    known = webmail_knows(lab, address)
     home = on(lab, "store", f"find /srv/mail/{USER} -type f | wc -l").strip()
     assert int(home) > 0
 
@@ -77,11 +95,11 @@ def test_mail_and_keys_of_a_user_who_left_are_put_away_and_their_logins_end(
         == ""
     )
     assert "exist" in on(lab, "store", f"doveadm user {address} || true"), "it still gets mail"
-    for other in (one.name for one in lab.office.users):
-        assert on(lab, "store", f"ls -d /srv/mail/{other} 2>/dev/null || true").strip() in (
-            "",
-            f"/srv/mail/{other}",
-        )
+    assert on(lab, "store", "ls /srv/mail").split() == others
+    assert webmail_knows(lab, address) == [0, known[1] - 1, known[2] - 1]
+    kept = on(lab, "webmail", f"ls {DATABASE.replace('roundcube.sqlite', 'former')}/{address}-*").split()[-1]
+    assert webmail_knows(lab, address, kept) == [1, 1, 1]
+    assert token in on(lab, "webmail", f"sqlite3 -readonly {kept} 'select name from contacts'")
     assert pyinfra("--dry", "--json").changes == {}
 
 

@@ -26,7 +26,7 @@ STATE = {  # what daemons write on their own account, and what the checks' conne
     "/etc/outpost/acme": "the same",
     "/var/lib/outpost-backup": "the backups by timer: when, and Borg's cache and counters",
     "/srv/mail": "mailboxes: indexes of a login",
-    "/var/lib/roundcube/db": "SQLite's lock",
+    "/var/lib/roundcube/db": "SQLite's lock, and the script that asks PHP for its settings",
 }
 LOOK = (
     "find / -xdev \\( {state} -o -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/tmp -o -path /dev \\) -prune "

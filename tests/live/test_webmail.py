@@ -118,7 +118,7 @@ IN_THE_POOL = r"""
 import os, socket, struct, sys
 def record(kind, content):
     return struct.pack("!BBHHBx", 1, kind, 1, len(content), 0) + content
-script = f"/var/lib/roundcube/outpost-check-{os.getpid()}.php"
+script = f"/var/lib/roundcube/db/outpost-check-{os.getpid()}.php"
 try:
     with open(script, "x") as file:
         os.chmod(script, 0o644)

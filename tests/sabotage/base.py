@@ -129,8 +129,9 @@ SABOTAGES = (
         "base::no_mail_server_but_the_roles", keeps=("/var/lib/dpkg/status",),
     ),
     broken(
-        "base", "the journal is gone with the next restart", "mv /var/log/journal /var/log/journal.away",
-        "base::journal_survives_a_restart", undo="rm -rf /var/log/journal; mv /var/log/journal.away /var/log/journal",
+        "base", "the journal is gone with the next restart",
+        written("/etc/systemd/journald.conf.d/zzz-trial.conf", r"[Journal]\nStorage=volatile\n"), "base::journal_survives_a_restart",
+        undo="rm -f /etc/systemd/journald.conf.d/zzz-trial.conf", activate="systemctl restart systemd-journald; journalctl --flush",
     ),
     closed_to_nobody(
         "mta", "everybody on the host reads its keys", "/etc/outpost/tls/host.key /etc/outpost/tls/public.key", "0644", "0640",

@@ -21,6 +21,7 @@ SNAPSHOT = f"{MAIL}/.snapshot"
 OWN = "/var/lib/outpost-accounts"
 """What users chose themselves, on the store. The host's own: no apply writes there."""
 DATABASE = "/var/lib/roundcube/db/roundcube.sqlite"
+FORMER = "/var/lib/roundcube/db/former"
 KNOT = "/var/lib/knot/outpost-backup"
 LEAST_RATE = 16
 """KiB/s that a backup gets even on the slowest line."""
@@ -80,7 +81,7 @@ class BackupView:
                 {"kind": "mail", "path": MAIL, "snapshot": SNAPSHOT, "still": "dovecot.service"},
                 {"kind": "copy", "path": OWN},  # what users chose (docs/adr/0015)
             ),
-            "webmail": ({"kind": "sqlite", "path": DATABASE},),
+            "webmail": ({"kind": "sqlite", "path": DATABASE}, {"kind": "copy", "path": FORMER}),
             "dns": ({"kind": "knot", "path": KNOT},) if self.me == self.office.with_role("dns")[0] else (),
             "mta": (),
         }

@@ -136,7 +136,9 @@ class Session:
 
 
 def journal(after: tuple[str, int] | None, host: str) -> Iterator[list[Line]]:
-    """What the journal holds behind a place and what comes, in portions; an empty one when there is nothing yet.
+    """What the journal holds behind a place and what comes, in portions, until nothing has come for a while.
+
+    It ends then because journalctl follows files that are no longer the journal's, once somebody has moved them away.
 
     Raises:
         BrokenError: journalctl has ended.
@@ -157,8 +159,8 @@ def journal(after: tuple[str, int] | None, host: str) -> Iterator[list[Line]]:
         pipe, rest = reading.stdout.fileno(), b""
         while True:
             if not select.select([pipe], [], [], PATIENCE)[0]:
-                yield []
-                continue
+                reading.terminate()
+                return
             data = os.read(pipe, 65536)
             if not data:
                 raise BrokenError("journalctl has ended")
@@ -210,8 +212,8 @@ def main() -> None:
     """Send until told to stop."""
     settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
     session: Session | None = None
-    for lines in journal(recalled(), settings["host"]):
-        if lines:
+    while True:
+        for lines in journal(recalled(), settings["host"]):
             session = deliver(lines, session, settings)
             remember(lines[-1])
 
