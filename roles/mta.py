@@ -1,6 +1,6 @@
 """The MTA: Postfix behind postscreen, Rspamd with Redis, ClamAV. The only host that strangers' mail reaches.
 
-It holds no password and no mailbox (invariant 2), and nothing that a filter has not seen gets past it
+It holds no user's password and no mailbox (invariant 2), and nothing that a filter has not seen gets past it
 (invariant 3). In the order below a daemon comes up after what it needs: memory, scanner, filter, door.
 """
 
@@ -13,6 +13,7 @@ from pyinfra.api.deploy import deploy
 
 import outpost.onhost.policy
 import outpost.onhost.routes
+from outpost.errors import OutpostError
 from outpost.office import Host, Office, ports
 from outpost.office.defence import filter_facts, policy_settings, route_settings, shaped_rate
 from outpost.office.dns import dkim_selector
@@ -251,15 +252,35 @@ def _door(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> None
     stores = [store.name for store in view.office.with_role("store")]
     accepted = [secrets.hosts[name].certificate for name in stores]
     accepted += [secrets.hosts_past[name] for name in stores if name in secrets.hosts_past]
+    files = _below("/etc/postfix", mta=view, store_keys=[key_fingerprint(pem) for pem in accepted])
+    if login := smarthost_login(view, secrets):
+        files.append(text("/etc/postfix/smarthost_login", login, mode="0600", secret=True))
     _sandbox("postfix.service")
     service(
         name="postfix",
         unit="postfix.service",
-        files=_below("/etc/postfix", mta=view, store_keys=[key_fingerprint(pem) for pem in accepted]),
+        files=files,
         watches=certificates,
         check="postfix check",
         on_change="reload",
     )
+
+
+def smarthost_login(view: MtaView, secrets: Secrets) -> str:
+    """The line that Postfix's client looks up (sasl_passwd, SASL_README); it opens the file as root.
+
+    Raises:
+        OutpostError: The office has a login there, and no password is known.
+    """
+    relay = view.office.smarthost
+    if relay is None or not relay.user:
+        return ""
+    if secrets.smarthost is None:
+        raise OutpostError(
+            f"smarthost.user: {relay.user!r} has no password in the office's secrets",
+            "give it: outpost secrets smarthost OFFICE",
+        )
+    return f"{view.smarthost} {relay.user}:{secrets.smarthost.get_secret_value()}\n"
 
 
 def _sandbox(unit: str) -> None:

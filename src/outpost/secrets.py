@@ -185,6 +185,7 @@ class Secrets(_Kept):
         webmail_key: Encrypts the password inside a webmail session; 24 characters.
         backup: Host name to what opens its backup.
         backup_pruning: The SSH key that thins out old archives at the other end; on no host.
+        smarthost: Password of the office's login at its smarthost.
     """
 
     authority: KeyPair
@@ -206,9 +207,10 @@ class Secrets(_Kept):
     webmail_key: SecretStr
     backup: dict[str, BackupKeys] = {}
     backup_pruning: SecretStr | None = None
+    smarthost: SecretStr | None = None
 
-    @field_serializer("backup_pruning", when_used="json")
-    def _reveal_pruning(self, value: SecretStr | None) -> str | None:
+    @field_serializer("backup_pruning", "smarthost", when_used="json")
+    def _reveal_given(self, value: SecretStr | None) -> str | None:
         return value.get_secret_value() if value else None
 
     @field_serializer("tsig", "accounts", "passwords", when_used="json")
@@ -336,6 +338,7 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
         webmail_key=webmail_key,
         backup=backup,
         backup_pruning=pruning,
+        smarthost=existing.smarthost if existing else None,
     )
     return Completed(made, tuple(added), fresh)
 

@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from pydantic import SecretStr
 
+from outpost import secrets
+from outpost.errors import OutpostError
 from outpost.office import Office, ports
 from outpost.office.defence import filter_facts, shaped_rate
 from outpost.office.flows import listeners
 from outpost.office.load import parse
 from outpost.office.mta import MtaView, dkim_ed25519_key
+from roles.mta import smarthost_login
 from roles.shapes import TEMPLATES, rendered
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,6 +106,22 @@ def test_a_smarthost_must_prove_itself_too() -> None:
     )
     assert "smtp_tls_wrappermode=yes" in printed(view, "/etc/postfix/master.cf")
     assert table(view, "tls_policy")["[relay.example.net]:465"] == "secure match=relay.example.net"
+
+
+def test_a_smarthost_that_goes_by_address_hears_no_login() -> None:
+    by_address = office_of("harbour", smarthost={"host": "relay.example.net"})
+    assert "smtp_sasl" not in printed(view_of(by_address), "/etc/postfix/master.cf")
+
+
+def test_a_login_without_its_password_is_told_before_anything_is_done() -> None:
+    office = office_of("harbour", smarthost={"host": "relay.example.net", "user": "site@example.net"})
+    made = secrets.complete(office).secrets
+    with pytest.raises(OutpostError, match="has no password in the office's secrets") as told:
+        smarthost_login(view_of(office), made)
+    assert "outpost secrets smarthost" in told.value.remedy
+    known = made.model_copy(update={"smarthost": SecretStr("word")})
+    assert smarthost_login(view_of(office), known) == "[relay.example.net]:25 site@example.net:word\n"
+    assert secrets.complete(office, known).secrets.smarthost == SecretStr("word")
 
 
 def test_no_parameter_of_main_cf_is_set_twice(view: MtaView) -> None:

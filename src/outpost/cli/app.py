@@ -642,6 +642,17 @@ def secrets_csr(
 
 
 @secrets.command(
+    "smarthost",
+    epilog="Example: `./outpost secrets smarthost po <password.txt`. The password is not shown, and on no host but the MTA.",
+)
+def secrets_smarthost(office: OfficeArgument, name: NameOption = None) -> None:
+    """Keep the password of the office's login at its smarthost (`[smarthost] user`)."""
+    from outpost.cli.office import keep_smarthost_password
+
+    raise typer.Exit(keep_smarthost_password(office, name))
+
+
+@secrets.command(
     "ca",
     epilog="Example: `./outpost secrets ca po > office-ca.pem`; two certificates while the authority rolls.",
 )

@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich.markup import escape
 from rich.table import Table
 
@@ -278,6 +279,32 @@ def init_secrets(office: str, passwords: Path | None) -> int:
         out.print(f"made {escape(what)}")
     out.print(
         f"[green]wrote {escape(shown(target.data / secrets.FILE_NAME))}[/], {_count(len(recipients), 'reader')}"
+    )
+    return CLEAN
+
+
+def keep_smarthost_password(office: str, name: str | None) -> int:
+    """What the smarthost wants to hear, asked for without showing it, or read from standard input; into the secrets."""
+    from pydantic import SecretStr
+
+    from outpost import secrets
+
+    target = find(office, name)
+    loaded, kept = load(target.data), secrets.read(target.data)
+    if loaded.smarthost is None or not loaded.smarthost.user:
+        raise OutpostError(f"{loaded.domain} has no login at a smarthost", "name it first: [smarthost] user")
+    if sys.stdin.isatty():
+        password = typer.prompt(
+            f"Password of {loaded.smarthost.user} at {loaded.smarthost.host}", hide_input=True
+        )
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+    if not password or not password.isprintable():
+        raise OutpostError("that is no password: empty, or with control characters", "give one line of text")
+    changed = kept.model_copy(update={"smarthost": SecretStr(password)})
+    secrets.write(target.data, changed, loaded.secrets.recipients)
+    out.print(
+        f"[green]wrote {escape(shown(target.data / secrets.FILE_NAME))}[/]; ./outpost apply {target.name} hands it to the MTA"
     )
     return CLEAN
 

@@ -399,6 +399,13 @@ class Smarthost(Part):
 
     host: Fqdn = Field(description="Its host name.", examples=["relay.provider.example"])
     port: FilePort = Field(default=25, description="Its port; 465 means TLS from the first byte.")
+    user: str = Field(
+        default="",
+        pattern=r"^[^\s:]*$",
+        description="The login that it wants of the office (RFC 4954), if it does not go by address; the password is a "
+        "secret: `outpost secrets smarthost OFFICE`. It is said to a relay that has proven its name, and to no other.",
+        examples=["site@provider.example"],
+    )
 
 
 class Link(Part):

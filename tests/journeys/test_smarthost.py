@@ -1,0 +1,136 @@
+"""All mail to the Internet by a relay that wants a login (`[smarthost]`): it hears the password once it has proven its name."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import tomlkit
+from pydantic import SecretStr
+
+from outpost import secrets
+from outpost.lab import material
+from outpost.lab.instance import Instance
+from outpost.lab.post import Neighbour, OfficeUser, letter
+from tests.awaiting import until
+from tests.journeys.forging import Authority, certificate, replaced, run
+from tests.journeys.test_tls_links import arrives, waiting
+from tests.lab.rehearsal import Rehearsal
+
+RELAY, USER, PASSWORD = "mx.internet.test", "site@provider.example", "the relay's own, 1 of 1"
+PORT = 12399
+# What Postfix asks instead of a Dovecot of its own (its authentication protocol, version 1.2); what it hears is printed.
+LOGINS = """
+import socketserver, sys
+class Logins(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.wfile.write(b"VERSION\\t1\\t2\\nSPID\\t1\\nCUID\\t1\\nCOOKIE\\t00\\nMECH\\tPLAIN\\tplaintext\\nDONE\\n")
+        for line in self.rfile:
+            said = line.decode().rstrip().split("\\t")
+            if said[0] == "AUTH":
+                given = said[-1].removeprefix("resp=")
+                print(given, flush=True)
+                right = given == sys.argv[2]
+                self.wfile.write(f"{'OK' if right else 'FAIL'}\\t{said[1]}\\tuser=office\\n".encode())
+socketserver.ThreadingTCPServer.allow_reuse_address = True
+socketserver.ThreadingTCPServer(("127.0.0.1", int(sys.argv[1])), Logins).serve_forever()
+"""
+WANTS_A_LOGIN = f"""
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = inet:127.0.0.1:{PORT}
+smtpd_tls_auth_only = yes
+smtpd_relay_restrictions = permit_mynetworks, permit_sasl_authenticated, defer
+"""
+
+
+def plain(user: str, password: str) -> str:
+    """What a client says (RFC 4616, section 2)."""
+    return base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+
+
+@pytest.fixture
+def relay(lab: Instance) -> Iterator[str]:
+    """The Internet's mail server as the office's smarthost: it takes mail for a login only."""
+    internet = lab.container_name("internet")
+    settings = run(internet, ["cat", "/etc/postfix/main.cf"])
+    kept = "\n".join(
+        line for line in settings.splitlines() if not line.startswith("smtpd_relay_restrictions")
+    )
+    expected = plain(USER, PASSWORD)
+    start = ["docker", "exec", "--detach", internet, "sh", "-c"]
+    subprocess.run(
+        [
+            *start,
+            'echo $$ >/root/logins.pid; exec python3 -c "$1" "$2" "$3" >/root/logins',
+            "sh",
+            LOGINS,
+            str(PORT),
+            expected,
+        ],
+        check=True,
+    )
+    try:
+        with replaced(
+            internet, {"/etc/postfix/main.cf": kept + WANTS_A_LOGIN}, "systemctl reload postfix.service"
+        ):
+            yield internet
+    finally:
+        run(internet, ["sh", "-c", "kill $(cat /root/logins.pid); rm /root/logins /root/logins.pid"])
+
+
+@contextmanager
+def by_the_relay(lab: Instance, password: str) -> Iterator[None]:
+    """The office's Internet mail goes by the relay, with this password."""
+
+    def declare(office: tomlkit.TOMLDocument) -> None:
+        office["smarthost"] = {"host": RELAY, "user": USER}
+
+    kept = secrets.read(lab.directory)
+    recipients = lab.office.secrets.recipients
+    secrets.write(lab.directory, kept.model_copy(update={"smarthost": SecretStr(password)}), recipients)
+    try:
+        with Rehearsal(lab).declared(declare, "mta"):
+            yield
+    finally:
+        secrets.write(lab.directory, kept, recipients)
+
+
+@pytest.mark.control("TLS-09")
+def test_a_relay_hears_the_password_once_it_has_proven_its_name(
+    lab: Instance, relay: str, alice: OfficeUser, stranger: Neighbour
+) -> None:
+    mta = lab.container_name("mta")
+    impostor = certificate([f"other.{RELAY}"], Authority(*material.world_authority(lab)))
+    files = {"/etc/outpost/host.pem": impostor.certificate, "/etc/outpost/host.key": impostor.key}
+    message, token = letter(alice.address, [stranger.address])
+    with by_the_relay(lab, PASSWORD):
+        with replaced(relay, files, "systemctl reload postfix.service"):
+            alice.send(message, [stranger.address])
+            waiting(mta, stranger.address)
+            assert run(relay, ["cat", "/root/logins"]) == ""
+        arrives(mta, stranger, token)
+        assert set(run(relay, ["cat", "/root/logins"]).split()) == {plain(USER, PASSWORD)}
+        assert run(mta, ["stat", "--format=%U %a", "/etc/postfix/smarthost_login"]).split() == ["root", "600"]
+    until(
+        lambda: run(mta, ["sh", "-c", "ls /etc/postfix/smarthost_login 2>/dev/null; true"]) == "",
+        "it is gone",
+        seconds=5,
+    )
+
+
+@pytest.mark.control("TLS-09")
+@pytest.mark.usefixtures("relay")
+def test_a_password_that_the_relay_does_not_take_makes_mail_wait(
+    lab: Instance, alice: OfficeUser, stranger: Neighbour
+) -> None:
+    mta = lab.container_name("mta")
+    message, token = letter(alice.address, [stranger.address])
+    with by_the_relay(lab, "last year's"):
+        alice.send(message, [stranger.address])
+        waiting(mta, stranger.address, "authentication failed")
+    arrives(mta, stranger, token)  # without the relay again
+    assert stranger.count(token) == 1
