@@ -27,7 +27,7 @@ LOGINS = """
 import socketserver, sys
 class Logins(socketserver.StreamRequestHandler):
     def handle(self):
-        self.wfile.write(b"VERSION\\t1\\t2\\nSPID\\t1\\nCUID\\t1\\nCOOKIE\\t00\\nMECH\\tPLAIN\\tplaintext\\nDONE\\n")
+        self.wfile.write(b"VERSION\\t1\\t2\\nCUID\\t1\\nCOOKIE\\t00\\nMECH\\tPLAIN\\tplaintext\\nDONE\\n")
         for line in self.rfile:
             said = line.decode().rstrip().split("\\t")
             if said[0] == "AUTH":
