@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from outpost import secrets
 from outpost.cli.app import run
 from outpost.office import load
 
@@ -47,6 +49,27 @@ def test_its_secrets_are_made_and_not_shown(tmp_path: Path, capsys: pytest.Captu
     (handover,) = tmp_path.glob("*-first-passwords.txt")
     assert (tmp_path / "site" / "secrets.age").exists()
     assert handover.read_text().split()[1] not in said
+
+
+def test_the_password_of_a_smarthost_is_kept_and_not_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    assert new(site, "--wan", "192.0.2.0/28") == 0
+    monkeypatch.setattr("sys.stdin", StringIO("a word of theirs\n"))
+    assert run(["secrets", "smarthost", str(site)]) == 1
+    assert "[smarthost] user" in capsys.readouterr().err
+    with (site / "office.toml").open("a") as file:
+        file.write('\n[smarthost]\nhost = "relay.example.net"\nuser = "site@example.net"\n')
+    assert run(["secrets", "smarthost", str(site)]) == 0
+    kept = secrets.read(site).smarthost
+    assert kept is not None
+    assert kept.get_secret_value() == "a word of theirs"
+    assert "word of theirs" not in capsys.readouterr().out
+    assert "word of theirs" not in (site / "secrets.age").read_text(encoding="latin-1")
+    monkeypatch.setattr("sys.stdin", StringIO("\n"))
+    assert run(["secrets", "smarthost", str(site)]) == 1
+    assert secrets.read(site).smarthost == kept
 
 
 def test_an_office_that_is_there_stays(tmp_path: Path) -> None:
