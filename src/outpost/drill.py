@@ -85,7 +85,7 @@ def hold(target: Target, *, via: str | None = None, watcher: run.Watcher | None 
     """Carry out a drill, and keep what it came to.
 
     Raises:
-        OutpostError: No backup, no Docker here, or the restore itself failed.
+        OutpostError: No backup, a damaged one, no Docker here, or the restore itself failed.
     """
     office = load(target.data)
     store = office.with_role("store")[0]
@@ -101,6 +101,8 @@ def hold(target: Target, *, via: str | None = None, watcher: run.Watcher | None 
     said = run_script(target, office, store, f"{PROGRAM} run --manifest", via, patience=PATIENCE)
     taken = json.loads(said)
     tell(f"{store.name}: archive {taken['archive']}, {taken['files']} files")
+    checked = json.loads(run_script(target, office, store, f"{PROGRAM} check", via, patience=PATIENCE))
+    tell(f"{store.name}: all that is kept is undamaged, up to {checked['checked']}")
     with _machine(target, office, store) as (there, its_office):
         machine = its_office.host(store.name)
         back = restore.host(

@@ -137,7 +137,7 @@ def _on_hosts(
     for name, ids in by_host.items():
         host: Host = office.host(name)
         script = "\n".join(commands.format(id=shlex.quote(one), large=LARGE) for one in ids) + "\n"
-        run_script(target, office, host, "exec 2>/dev/null\n" + script + "true\n", via)
+        run_script(target, office, host, "set -e\n" + script, via)
 
 
 def by_route(messages: Iterable[Waiting]) -> list[tuple[str, int, int, str]]:

@@ -126,10 +126,14 @@ class Rehearsal:
             self.apply(*roles)
 
     def policy(self, **values: str) -> AbstractContextManager[None]:
-        """Other values in `[dns]`."""
-        return self.declared(
-            lambda document: document.setdefault("dns", tomlkit.table()).update(values), "dns"
-        )
+        """Other values in `[dns]`; mail waits no longer than the DKIM key that it was signed with is published."""
+
+        def change(document: tomlkit.TOMLDocument) -> None:
+            document.setdefault("dns", tomlkit.table()).update(values)
+            if "dkim_retention" in values:
+                document["link"]["queue_lifetime"] = values["dkim_retention"]
+
+        return self.declared(change, "dns", "mta")
 
     # Keys in sight -----------------------------------------------------------------------------------------
 

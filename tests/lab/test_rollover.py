@@ -26,7 +26,7 @@ USERS = ("alice", "bob", "carol")
 WALK = 3.0
 """Seconds between two looks that are a command each."""
 PEERS = ("headoffice", "internet", "clientsite")
-COMPRESSED = {"zsk_lifetime": "30s", "ksk_lifetime": "45s", "dkim_retention": "5s"}
+COMPRESSED = {"zsk_lifetime": "30s", "ksk_lifetime": "45s", "dkim_retention": "1m"}
 
 log = logging.getLogger(__name__)
 

@@ -114,6 +114,7 @@ def test_two_mtas_the_loss_of_the_first_and_one_again_lose_no_letter(lab: Instan
     try:
         with letters(town) as ledger:
             two = declared(lab, tmp_path, SECOND.format(retiring="false"))
+            assert "mta2" in on(two, "headoffice", "postconf -h po_transport")
             two.container("mta").kill()  # as by a power cut: users and peers go to the other
             before = len(ledger.accepted)
             until(
@@ -131,7 +132,7 @@ def test_two_mtas_the_loss_of_the_first_and_one_again_lose_no_letter(lab: Instan
         retiring = declared(lab, tmp_path, SECOND.format(retiring="true"))
         with letters(town) as ledger:
             until(lambda: not queued(retiring, "mta2"), "the retiring MTA delivers what it has", seconds=300)
-            assert "mta2" not in on(retiring, "headoffice", "postconf po_transport")
+            assert "mta2" not in on(retiring, "headoffice", "postconf -h po_transport")
             one = declared(lab, tmp_path, "")
         assert missing(town, ledger) == {}
         assert ledger.refused == []

@@ -15,6 +15,8 @@ from outpost.office.model import Backup
 pytestmark = pytest.mark.looks
 
 PROGRAM = f"python3 -B {LIB}"
+KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
+"""Every host's backup has it, and it does not change."""
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +32,16 @@ def backup(office: Office) -> Backup:
     "journalctl -u outpost-backup on the host says why; outpost backup OFFICE --now --limit HOST tries again"
 )
 def test_the_last_backup_is_not_older_than_the_office_allows(host: TestinfraHost, backup: Backup) -> None:
+    """By what this host remembers, and by what the other end has."""
     now = datetime.now(UTC).timestamp()
     last = host.file(f"{STATE}/last.json")
     if last.exists:
-        since = datetime.fromisoformat(json.loads(last.content_string)["started"]).timestamp()
+        kept = json.loads(host.check_output(f"{PROGRAM} list"))[-1]
+        moments = (
+            datetime.fromisoformat(json.loads(last.content_string)["started"]),
+            datetime.fromisoformat(f"{kept['name'][:17]}+00:00"),
+        )
+        since = min(moment.timestamp() for moment in moments)
     else:  # a new host has as long for its first one
         since = float(host.check_output(f"stat --format=%W {STATE}"))
     assert now - since < backup.oldest, f"{(now - since) / 3600:.1f} h ago"
@@ -46,11 +54,16 @@ def test_the_last_backup_is_not_older_than_the_office_allows(host: TestinfraHost
 )
 @pytest.mark.usefixtures("backup")
 def test_what_is_kept_is_there_and_can_be_read(host: TestinfraHost) -> None:
+    """One file of the latest archive comes back, and is the same."""
     last = host.file(f"{STATE}/last.json")
     if not last.exists:
         pytest.skip("its first backup is still to come")
     archives = {entry["id"] for entry in json.loads(host.check_output(f"{PROGRAM} list"))}
     assert json.loads(last.content_string)["id"] in archives
+    host.check_output(
+        "set -e; place=$(mktemp -d -p /run); trap 'rm -rf $place' EXIT; "
+        f"{PROGRAM} extract latest --rest $place --below {KEY.lstrip('/')}; cmp $place{KEY} {KEY}"
+    )
 
 
 @pytest.mark.live

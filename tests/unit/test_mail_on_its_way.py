@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from outpost import peers, queue, trace
+from outpost import peers, queue, remote, trace
 from outpost.errors import OutpostError
 from outpost.office.model import Office
 from outpost.office.peering import OtherEnd
 from outpost.onhost import mailtrace, routes
 from outpost.onhost.mailtrace import Line
 from outpost.onhost.routes import Message, Route
+from outpost.target import Target
 from tests.unit.test_mta import office_of
 
 TLS = "TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits) key-exchange x25519 server-signature ECDSA (prime256v1)"
@@ -113,6 +116,19 @@ def test_the_queue_tells_the_oldest_first_with_ways_and_reasons(waiting: list[qu
         ("3", ("Internet",)),
     ]
     assert waiting[0].reasons["head@myertor.test"] == "large: leaves at 19:00 UTC"
+
+
+@pytest.mark.parametrize("change", [queue.release, queue.hold])
+def test_what_postfix_refuses_is_told(
+    waiting: list[queue.Waiting], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: Callable[..., None]
+) -> None:
+    (tmp_path / "postsuper").write_text("#!/bin/sh\necho 'no such queue' >&2\nexit 1\n")
+    (tmp_path / "postsuper").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(remote, "shell_command", lambda *_arguments: ["sh", "-s"])
+    target = Target("lab", tmp_path, tmp_path, "lab")
+    with pytest.raises(OutpostError, match="mta: no such queue"):
+        change(waiting[:1], target, office_of("lab"))
 
 
 @pytest.mark.parametrize(

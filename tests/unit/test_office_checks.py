@@ -272,6 +272,10 @@ def key_older_than_its_successor(data: Data) -> None:
     data["dns"] = {"zsk_lifetime": "2h", "ttl": "1h", "propagation": "15m"}
 
 
+def key_gone_before_its_mail(data: Data) -> None:
+    data["dns"] = {"dkim_retention": "4d"}
+
+
 def duration_without_unit(data: Data) -> None:
     data["dns"] = {"ttl": "an hour"}
 
@@ -376,6 +380,12 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
         "dns.zsk_lifetime",
         "shorter than a roll takes: 9000 s",
         "more than 9000s",
+    ),
+    (
+        key_gone_before_its_mail,
+        "dns.dkim_retention",
+        "may wait in a queue for 432000 s (link.queue_lifetime)",
+        "at least 432000s",
     ),
     (duration_without_unit, "dns.ttl", "not a duration", "write it like 90s"),
     (password, "users[0].password", "a secret in the data file", "secrets.age"),

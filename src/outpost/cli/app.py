@@ -296,9 +296,6 @@ def backup(
     limit: LimitOption = None,
     via: ViaOption = None,
     now: Annotated[bool, typer.Option("--now", help="Make one first, on every host or those named.")] = False,
-    listed: Annotated[
-        bool, typer.Option("--list", help="Show what is kept, which is what happens anyway.")
-    ] = False,
     thin_out: Annotated[
         bool, typer.Option("--thin-out", help="Let old archives go, at the other end (for a timer).")
     ] = False,
@@ -309,8 +306,6 @@ def backup(
 ) -> None:
     """Show what is kept of each host at head office; make a backup now; let old ones go."""
     from outpost.cli.backup import back_up
-
-    del listed  # what is kept is shown in any case
 
     raise typer.Exit(
         back_up(office, name, limit, via, now=now, thin_out=thin_out, other_end=other_end, as_json=json)

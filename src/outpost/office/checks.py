@@ -953,6 +953,13 @@ def _rolls_fit(office: Office) -> Iterator[Problem]:
                 f"shorter than a roll takes: {needed} s ({what})",
                 f"more than {needed}s",
             )
+    if dns.dkim_retention < office.link.queue_lifetime:
+        yield Problem(
+            "dns.dkim_retention",
+            f"{dns.dkim_retention}s",
+            f"mail signed with the old key may wait in a queue for {office.link.queue_lifetime} s (link.queue_lifetime)",
+            f"at least {office.link.queue_lifetime}s, or shorten link.queue_lifetime",
+        )
 
 
 def _keys_are_public(office: Office) -> Iterator[Problem]:
@@ -1009,7 +1016,7 @@ _RULES: tuple[tuple[_Rule, set[str]], ...] = (
     (_collector_reached, {"zones", "hosts", "logs"}),
     (_alarms_leave, {"zones", "hosts", "alarms"}),
     (_reverse_zones, set()),
-    (_rolls_fit, {"dns"}),
+    (_rolls_fit, {"dns", "link"}),
     (_backup_fits, {"hosts", "zones", "backup"}),
     (_certificates_come, {"hosts", "zones"}),
     (_keys_are_public, set()),

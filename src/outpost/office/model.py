@@ -666,8 +666,8 @@ class Dns(Part):
     )
     dkim_retention: Duration = Field(
         default=14 * 86400,
-        description="How long an old DKIM key stays published after the last signature with it (mail waits up to five "
-        "days in queues), and how long it then stands revoked (empty `p=`, RFC 6376, section 3.6.1).",
+        description="How long an old DKIM key stays published after the last signature with it: at least `link.queue_lifetime`, "
+        "for mail that waited is checked when it arrives. As long it then stands revoked (empty `p=`, RFC 6376, section 3.6.1).",
         examples=["14d"],
     )
 

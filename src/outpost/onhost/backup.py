@@ -11,7 +11,7 @@ says what is kept (`outpost.office.backup`); each source is of a kind:
 - ``knot``: the name server's signing keys, by its own backup.
 - ``copy``: files as they are.
 
-Commands: ``run``, ``list``, ``extract``, ``manifest``, ``probe``. What they find is JSON on standard output.
+Commands: ``run``, ``list``, ``check``, ``extract``, ``manifest``, ``probe``. What they find is JSON on standard output.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ class Backup:
         Args:
             archive: Its name; ``latest``.
             into: ``mail`` → where the mailboxes go, ``rest`` → where ``/`` is.
-            below: Only this part of the mail.
+            below: Only this part of the mail; of the rest, where no mail is wanted.
         """
         names = [entry["name"] for entry in self.archives()]
         if not names:
@@ -248,8 +248,17 @@ class Backup:
         if MAIL in into and self.mail:
             self._extract(name, self.mail["snapshot"], into[MAIL], below)
         if REST in into:
-            self._extract(name, str(self.stage), into[REST], "")
+            self._extract(name, str(self.stage), into[REST], "" if MAIL in into else below)
         return name
+
+    def check(self) -> dict[str, str]:
+        """The other end reads through all of its repository; this one through the latest archive's list, file by file.
+
+        Raises:
+            BackupError: Something is damaged or missing.
+        """
+        self.borg("check", *WAITED, "--last", "1")
+        return {"checked": self.archives()[-1]["name"]}
 
     def _extract(self, name: str, source: str, into: Path, below: str) -> None:
         into.mkdir(parents=True, exist_ok=True)
@@ -415,6 +424,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run").add_argument("--manifest", action="store_true")
     commands.add_parser("list")
+    commands.add_parser("check")
     commands.add_parser("probe")
     extract = commands.add_parser("extract")
     extract.add_argument("archive")
@@ -434,6 +444,8 @@ def main(arguments: list[str] | None = None) -> int:
                 said = backup.run(with_manifest=chosen.manifest)
             elif chosen.command == "list":
                 said = backup.archives()
+            elif chosen.command == "check":
+                said = backup.check()
             elif chosen.command == "probe":
                 said = backup.probe()
             else:
