@@ -18,6 +18,7 @@ import outpost.onhost.accounts
 import outpost.onhost.logins
 import outpost.onhost.passwords
 import outpost.onhost.rescan
+import outpost.onhost.twice
 from outpost.drift.findings import Finding
 from outpost.office import Host, Office, ports
 from outpost.office.backup import MAIL, OWN
@@ -90,6 +91,7 @@ def store(*, office: Office, me: Host, secrets: Secrets) -> None:
     _forgetting()
     _departed(view)
     _rescanning(view)
+    _kept_once()
 
 
 def _accounts(view: StoreView, secrets: Secrets) -> None:
@@ -148,7 +150,9 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
     )
     settings(
         name="before",
-        files=[rendered("store", f"/etc/dovecot/sieve/{name}.sieve") for name in ("again", "junk")],
+        files=[
+            rendered("store", f"/etc/dovecot/sieve/{name}.sieve", store=view) for name in ("again", "junk")
+        ],
         # Dovecot cannot write the compiled form itself, and would complain at each delivery.
         activate="sievec /etc/dovecot/sieve/again.sieve && sievec /etc/dovecot/sieve/junk.sieve",
     )
@@ -358,3 +362,16 @@ def _rescanning(view: StoreView) -> None:
 
 def _drop_in(unit: str) -> File:
     return rendered("store", f"/etc/systemd/system/{unit}.d/outpost.conf")
+
+
+def _kept_once() -> None:
+    """What the store took again because it was killed leaves its mailbox (QUE-02)."""
+    service(
+        name="twice",
+        unit="outpost-twice.timer",
+        files=[
+            program("/usr/local/lib/outpost/twice", outpost.onhost.twice),
+            rendered("store", "/etc/systemd/system/outpost-twice.service"),
+            rendered("store", "/etc/systemd/system/outpost-twice.timer"),
+        ],
+    )

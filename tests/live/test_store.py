@@ -489,6 +489,14 @@ def test_mailboxes_are_scanned_again_by_night(host: TestinfraHost, store: StoreV
     assert scanners.split() == ["PONG"] * len(store.mtas)
 
 
+@pytest.mark.control("QUE-02")
+def test_what_is_given_twice_leaves_within_the_hour(host: TestinfraHost) -> None:
+    timer = host.service("outpost-twice.timer")
+    assert timer.is_running
+    assert timer.is_enabled
+    assert host.service("outpost-twice.service").systemd_properties["Result"] == "success"
+
+
 @pytest.mark.control("VIR-04", "TLS-10")
 def test_the_scanner_takes_messages_from_the_store_and_nobody_else(
     host: TestinfraHost, mta: TestinfraHost, webmail: TestinfraHost, office: Office, me: Host

@@ -32,6 +32,10 @@ SABOTAGES = (
         "store", "nobody scans mailboxes again", "systemctl disable --now --quiet outpost-rescan.timer",
         "store::mailboxes_are_scanned_again_by_night", undo="systemctl enable --now --quiet outpost-rescan.timer",
     ),
+    broken(
+        "store", "what is given twice stays twice", "systemctl disable --now --quiet outpost-twice.timer",
+        "store::what_is_given_twice_leaves_within_the_hour", undo="systemctl enable --now --quiet outpost-twice.timer",
+    ),
     edited(
         "mta", "the scanner takes messages from anybody", "/etc/stunnel/scanner.conf", "/^(requireCert|verifyChain|checkHost|CAfile)/d",
         "store::the_scanner_takes_messages_from_the_store_and_nobody_else",

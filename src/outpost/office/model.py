@@ -1195,6 +1195,11 @@ class Office(Part):
             Alias(address=address, members=(self.postmaster,)) for address in roles if address not in taken
         )
 
+    @property
+    def backup_relays(self) -> tuple[IPAddress, ...]:
+        """Addresses from which strangers' mail comes by way of a backup MX."""
+        return tuple(address for peer in self.peers if peer.backup_mx for address in peer.relays)
+
     def expand(self, address: str) -> tuple[str, ...]:
         """The mailboxes that an alias or user address stands for, without duplicates, in declaration order.
 

@@ -299,11 +299,6 @@ class MtaView:
         return tuple(dict.fromkeys((*peers, *self.office.scanner.trusted_sealers)))
 
     @property
-    def backup_relays(self) -> tuple[IPAddress, ...]:
-        """Addresses from which strangers' mail comes by way of a backup MX."""
-        return tuple(address for peer in self.office.peers if peer.backup_mx for address in peer.relays)
-
-    @property
     def backup_domains(self) -> tuple[str, ...]:
         """Domains whose own mail comes from those addresses, too."""
         return tuple(domain for peer in self.office.peers if peer.backup_mx for domain in peer.domains)

@@ -1,0 +1,87 @@
+"""What the MTA gave a second time because the store was killed at the wrong moment (QUE-02). Runs on the store, hourly.
+
+Dovecot puts a message into its mailbox first and remembers its transfer then (again.sieve); killed between the two, it takes
+the same message again. Such a pair is known by its traces: the same entry of the MTA's queue to the same address, by two
+deliveries of the store. A copy that its user made has the same delivery, one that came by a list another entry. The one that
+came first stays; one that somebody has read, answered or marked is never taken away. Only Python's own library.
+"""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+MAIL = Path("/srv/mail")
+WITHIN = 3 * 3600.0
+"""Seconds: the timer runs every hour, and a delivery that broke off is tried again within one at the latest."""
+HEADER = 1 << 17
+"""Octets: no message's header is longer (header_size_limit)."""
+
+
+def recent(mail: Path, since: float) -> Iterator[Path]:
+    """Messages that came (or were moved) after a UNIX time; no mailbox of somebody who has left."""
+    for top in mail.iterdir():
+        if top.name.startswith(".") and top.name != ".shared":
+            continue
+        for directory, _, names in os.walk(top):
+            here = Path(directory)
+            if here.name in ("cur", "new") and here.stat().st_mtime >= since:
+                yield from (path for name in names if _changed(path := here / name) >= since)
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_ctime
+    except FileNotFoundError:  # a flag is a new name
+        return 0.0
+
+
+def traces(message: Path) -> tuple[str, tuple[str, ...]]:
+    """The store's delivery, and what was delivered: the MTA's line, the address, the message's name; empty: not by LMTP."""
+    with message.open("rb") as file:
+        header = email.message_from_bytes(file.read(HEADER), policy=email.policy.compat32)
+    lines = [" ".join(str(line).split()) for line in header.get_all("Received", [])]
+    names = (str(header.get("Delivered-To", "")), str(header.get("Message-ID", "")))
+    if len(lines) < 2 or " with LMTP " not in lines[0] or not all(names):
+        return "", ()
+    return lines[0], (lines[1], *names)
+
+
+def given_twice(messages: Iterator[Path]) -> Iterator[Path]:
+    """Of each pair in one folder the later one, where it may go."""
+    found: dict[tuple[Path, tuple[str, ...]], dict[str, Path]] = defaultdict(dict)
+    for message in messages:
+        try:
+            delivery, what = traces(message)
+        except FileNotFoundError:
+            continue
+        if what:
+            found[message.parent.parent, what][delivery] = message
+    for deliveries in found.values():
+        _, *others = sorted(
+            deliveries.values(), key=lambda path: path.name
+        )  # a Maildir's names begin with the time
+        yield from (other for other in others if untouched(other))
+
+
+def untouched(message: Path) -> bool:
+    """Nobody has given it a flag."""
+    return not message.name.partition(":2,")[2]
+
+
+def main() -> int:
+    """Take them away, and say so in the journal."""
+    for message in given_twice(recent(MAIL, time.time() - WITHIN)):
+        message.unlink(missing_ok=True)
+        sys.stderr.write(f"<5>twice: {message.relative_to(MAIL)} was given a second time\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

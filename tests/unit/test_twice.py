@@ -1,0 +1,70 @@
+"""What a store took again after a crash: which of two messages is the second one, and which two are no such pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from outpost.onhost.twice import given_twice, recent
+
+MESSAGE = """\
+Return-Path: <head@ho.test>
+Delivered-To: {to}
+Received: from mta.po.test ([10.0.2.21])
+\tby store.po.test with LMTP id {delivery}; Mon, 2 Nov 2026 08:00:0{second} +0000
+Received: from mx.ho.test by mta.po.test with ESMTPS id {entry}; Mon, 2 Nov 2026 07:59:59 +0000
+Message-ID: <{name}@ho.test>
+Subject: Tender
+
+text
+"""
+FIRST = {"to": "bob@po.test", "delivery": "one", "second": "0", "entry": "4gVx", "name": "1"}
+SECOND = FIRST | {"delivery": "two", "second": "7"}
+
+
+@pytest.fixture
+def mail(tmp_path: Path) -> Path:
+    for folder in ("cur", "new", ".Archive/cur", ".Archive/new"):
+        (tmp_path / "bob/Maildir" / folder).mkdir(parents=True)
+    return tmp_path
+
+
+def put(mail: Path, name: str, message: dict[str, str]) -> None:
+    (mail / "bob/Maildir" / name).write_text(MESSAGE.format(**message))
+
+
+@pytest.mark.parametrize("first", ["cur/1.M1.store:2,S", "new/1.M1.store"])
+def test_of_one_entry_delivered_twice_the_later_message_goes(mail: Path, first: str) -> None:
+    put(mail, first, FIRST)
+    put(mail, "new/7.M2.store", SECOND)
+    assert [path.name for path in given_twice(recent(mail, 0))] == ["7.M2.store"]
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("new/7.M2.store", FIRST),  # a copy that its user made
+        ("new/7.M2.store", SECOND | {"entry": "4gVy"}),  # another entry: a list's copy, or again.sieve's business
+        ("new/7.M2.store", SECOND | {"to": "bob+tender@po.test"}),
+        ("new/7.M2.store", SECOND | {"name": "2"}),
+        (".Archive/new/7.M2.store", SECOND),
+        ("cur/7.M2.store:2,S", SECOND),  # somebody has read it
+    ],
+)  # fmt: skip
+def test_anything_else_stays(mail: Path, name: str, other: dict[str, str]) -> None:
+    put(mail, "new/1.M1.store", FIRST)
+    put(mail, name, other)
+    assert list(given_twice(recent(mail, 0))) == []
+
+
+def test_what_did_not_come_by_lmtp_stays(mail: Path) -> None:
+    for name in ("1.M1.store", "7.M2.store"):
+        (mail / "bob/Maildir/new" / name).write_text("Subject: saved by its user\n\ntext\n")
+    assert list(given_twice(recent(mail, 0))) == []
+
+
+def test_only_what_is_recent_is_read(mail: Path) -> None:
+    put(mail, "new/1.M1.store", FIRST)
+    newest = max(path.stat().st_ctime for path in recent(mail, 0))
+    assert list(recent(mail, newest + 1)) == []
