@@ -1,4 +1,4 @@
-"""Nothing is lost and nothing comes twice, whatever breaks (R01 to R16 of the resilience scenarios).
+"""Nothing is lost and nothing comes twice, whatever breaks (R01 to R16 of the resilience scenarios; R00: nothing does).
 
 The short run with nothing broken is part of the suite. The others are long: `pytest -m slow tests/journeys/test_ledger.py
 --name LAB --seed N --messages N`; each says what it measured (`-o log_cli=true -o log_cli_level=INFO`) and keeps it in
@@ -235,7 +235,15 @@ def wrong_configuration(ledger: Ledger) -> None:
     assert outpost(ledger, "apply", LAB, "-y", "--no-verify", "--limit", "store").returncode == 0
 
 
+def nothing_broken(ledger: Ledger) -> None:
+    """R00: for thousands (--messages 2000); what the policy service counts an hour is other tests' business."""
+    for count in range(ledger.messages // 4, ledger.messages * 3 // 4, 200):
+        on(ledger, "mta", "systemctl restart outpost-policy")
+        ledger.until_taken(count + 200)
+
+
 SCENARIOS = {
+    "R00 nothing broken": Scenario(nothing_broken, every=0),
     "R01 line cut": Scenario(line_cut, told_late=True, waits=True),
     "R02 first name server down": Scenario(host_down("ns1")),
     "R03 store down": Scenario(host_down("store"), refused=True, unanswered=True, waits=True),

@@ -121,6 +121,20 @@ def test_what_is_held_waits_until_it_is_released(lab: Instance, alice: OfficeUse
     head.receive(token, patience=30)
 
 
+TRACE = "Received: from there by mx.far.test with ESMTPS id {}; Mon, 2 Nov 2026 08:00:00 +0000\n"
+
+
+def give(lab: Instance, sender: str, to: str, message: str) -> None:
+    """A message that the MTA takes, below a line of its own."""
+    command = ["docker", "exec", "-i", lab.container_name("mta"), "sendmail", "-i", "-f", sender, to]
+    subprocess.run(command, input=message, text=True, check=True)
+
+
+def emptied(lab: Instance, machine: str) -> None:
+    """The machine's queue has nothing more to deliver."""
+    on(lab, machine, on_host("postqueue -p | grep -q 'queue is empty'", 60))
+
+
 @pytest.mark.control("QUE-02")
 @pytest.mark.parametrize(("ways", "copies"), [(("4a1", "4a1"), 1), (("4a1", "4a2"), 2)])
 def test_the_same_transfer_given_twice_is_kept_once(
@@ -128,16 +142,57 @@ def test_the_same_transfer_given_twice_is_kept_once(
 ) -> None:
     """As a server gives a message again that was killed before it heard our answer; another way is another copy."""
     message, token = letter(head.address, [alice.address])
-    for number, way in enumerate(ways):
-        trace = f"Received: from there by mx.far.test with ESMTPS id {token[-8:]}{way}; Mon, 2 Nov 2026 08:00:00 +0000\n"
-        text = trace + message.as_string().replace("Subject: Letter", f"Subject: Copy {number}")
-        subprocess.run(
-            ["docker", "exec", "-i", lab.container_name("mta"), "sendmail", "-i", "-f", head.address, alice.address],
-            input=text, text=True, check=True,
-        )  # fmt: skip
-    on(lab, "mta", on_host("postqueue -p | grep -q 'queue is empty'", 60))
+    for way in ways:
+        give(lab, head.address, alice.address, TRACE.format(token[-8:] + way) + message.as_string())
+    emptied(lab, "mta")
     alice.receive(token)
     assert alice.count(token) == copies
+
+
+@pytest.mark.control("QUE-02")
+@pytest.mark.parametrize(("ways", "copies"), [(("4a1", "4a1"), 1), (("4a1", "4a2"), 2)])
+def test_what_comes_straight_and_by_the_backup_mx_is_kept_once(
+    lab: Instance, alice: OfficeUser, stranger: Neighbour, ways: tuple[str, str], copies: int
+) -> None:
+    """As from a server that did not hear the MTA's answer, and turned to the next MX."""
+    message, token = letter(stranger.address, [alice.address])
+    straight, round_about = (TRACE.format(token[-8:] + way) + message.as_string() for way in ways)
+    give(lab, stranger.address, alice.address, straight)
+    door = lab.machine("headoffice").addresses["wan"][0]
+    with smtplib.SMTP(door, 25, local_hostname="mx.internet.test", timeout=60) as session:
+        session.sendmail(stranger.address, [alice.address], round_about)
+    for machine in ("headoffice", "mta"):
+        emptied(lab, machine)
+    alice.receive(token)
+    taken = on(
+        lab,
+        "store",
+        f"journalctl --quiet --since=-5min --unit=dovecot --grep='sieve: msgid={message['Message-ID']}'",
+    )
+    assert len(taken.splitlines()) == 2
+    assert alice.count(token) == copies
+
+
+AGAIN = """set -e
+cd /srv/mail/{user}/Maildir
+first=$(grep -rlF {token} new cur)
+sed '0,/with LMTP/s//again with LMTP/' "$first" > tmp/again
+chown vmail:vmail tmp/again
+mv tmp/again "new/$(date +%s).M1P1.again"
+systemctl start outpost-twice.service
+"""
+
+
+@pytest.mark.control("QUE-02")
+def test_what_the_store_took_again_because_it_was_killed_is_kept_once(
+    lab: Instance, alice: OfficeUser, head: Neighbour
+) -> None:
+    """Two files of one entry of the MTA's queue, as they lie there when Dovecot was killed before it remembered the first."""
+    message, token = letter(head.address, [alice.address])
+    head.send(message, [alice.address])
+    alice.receive(token)
+    on(lab, "store", AGAIN.format(user=alice.address.partition("@")[0], token=token))
+    assert alice.count(token) == 1
 
 
 @pytest.mark.control("DSN-01")
