@@ -6,6 +6,7 @@ import json
 import smtplib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -147,6 +148,21 @@ def test_the_same_transfer_given_twice_is_kept_once(
     emptied(lab, "mta")
     alice.receive(token)
     assert alice.count(token) == copies
+
+
+@pytest.mark.control("QUE-02")
+def test_each_of_many_that_come_at_once_is_kept_once(
+    lab: Instance, alice: OfficeUser, head: Neighbour
+) -> None:
+    messages = {
+        token: TRACE.format(token) + message.as_string()
+        for message, token in (letter(head.address, [alice.address]) for _ in range(10))
+    }
+    for _ in range(2):
+        with ThreadPoolExecutor(len(messages)) as pool:
+            list(pool.map(lambda message: give(lab, head.address, alice.address, message), messages.values()))
+        emptied(lab, "mta")
+    assert [alice.count(token) for token in messages] == [1] * len(messages)
 
 
 @pytest.mark.control("QUE-02")

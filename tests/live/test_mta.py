@@ -634,6 +634,12 @@ def test_a_notification_names_neither_the_store_nor_who_is_behind_an_alias(
         )
 
 
+@pytest.mark.control("QUE-02")
+def test_a_mailbox_gets_one_message_at_a_time(postconf: dict[str, str]) -> None:
+    assert postconf["lmtp_destination_recipient_limit"] == "1"
+    assert postconf["lmtp_destination_concurrency_limit"] == "1"
+
+
 @pytest.mark.control("DSN-05")
 def test_a_bounce_carries_no_more_than_headers(postconf: dict[str, str]) -> None:
     assert postconf["bounce_size_limit"] == "1"

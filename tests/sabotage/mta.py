@@ -187,6 +187,7 @@ SABOTAGES = (
         "mta", "notifications tell who is behind an alias, and where mail is kept", "/etc/postfix/notices",
         "/undisclosed@|Remote-MTA/d", "mta::a_notification_names_neither_the_store_nor_who_is_behind_an_alias",
     ),
+    postfix("a mailbox gets messages side by side", "mta::a_mailbox_gets_one_message_at_a_time", lmtp_destination_recipient_limit="50"),
     postfix("a bounce carries the message", "mta::a_bounce_carries_no_more_than_headers", bounce_size_limit="50000"),
     edited(
         "mta", "the users' machines are named to the world", MASTER, "s/smtpd_hide_client_session=yes/smtpd_hide_client_session=no/",

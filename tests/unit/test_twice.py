@@ -14,13 +14,14 @@ Delivered-To: {to}
 Received: from mta.po.test ([10.0.2.21])
 \tby store.po.test with LMTP id {delivery}; Mon, 2 Nov 2026 08:00:0{second} +0000
 Received: from mx.ho.test by mta.po.test with ESMTPS id {entry}; Mon, 2 Nov 2026 07:59:59 +0000
-Message-ID: <{name}@ho.test>
+{before}Message-ID: <{name}@ho.test>
 Subject: Tender
 
 text
 """
-FIRST = {"to": "bob@po.test", "delivery": "one", "second": "0", "entry": "4gVx", "name": "1"}
+FIRST = {"to": "bob@po.test", "delivery": "one", "second": "0", "entry": "4gVx", "before": "", "name": "1"}
 SECOND = FIRST | {"delivery": "two", "second": "7"}
+THERE = "Received: by mx.ho.test id 5hW; Mon, 2 Nov 2026 07:59:58 +0000\n"
 
 
 @pytest.fixture
@@ -35,9 +36,12 @@ def put(mail: Path, name: str, message: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("first", ["cur/1.M1.store:2,S", "new/1.M1.store"])
-def test_of_one_entry_delivered_twice_the_later_message_goes(mail: Path, first: str) -> None:
-    put(mail, first, FIRST)
-    put(mail, "new/7.M2.store", SECOND)
+@pytest.mark.parametrize("more", [{}, {"before": THERE}])
+def test_of_one_transfer_delivered_twice_the_later_message_goes(
+    mail: Path, first: str, more: dict[str, str]
+) -> None:
+    put(mail, first, FIRST | more)
+    put(mail, "new/7.M2.store", SECOND | more | ({"entry": "4gVy"} if more else {}))
     assert [path.name for path in given_twice(recent(mail, 0))] == ["7.M2.store"]
 
 
@@ -45,7 +49,8 @@ def test_of_one_entry_delivered_twice_the_later_message_goes(mail: Path, first: 
     ("name", "other"),
     [
         ("new/7.M2.store", FIRST),  # a copy that its user made
-        ("new/7.M2.store", SECOND | {"entry": "4gVy"}),  # another entry: a list's copy, or again.sieve's business
+        ("new/7.M2.store", SECOND | {"entry": "4gVy"}),  # a user sent it a second time
+        ("new/7.M2.store", SECOND | {"before": THERE}),  # it came by a list
         ("new/7.M2.store", SECOND | {"to": "bob+tender@po.test"}),
         ("new/7.M2.store", SECOND | {"name": "2"}),
         (".Archive/new/7.M2.store", SECOND),

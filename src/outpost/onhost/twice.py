@@ -1,9 +1,9 @@
 """What the MTA gave a second time because the store was killed at the wrong moment (QUE-02). Runs on the store, hourly.
 
 Dovecot puts a message into its mailbox first and remembers its transfer then (again.sieve); killed between the two, it takes
-the same message again. Such a pair is known by its traces: the same entry of the MTA's queue to the same address, by two
-deliveries of the store. A copy that its user made has the same delivery, one that came by a list another entry. The one that
-came first stays; one that somebody has read, answered or marked is never taken away. Only Python's own library.
+the same message again. Such a pair is known by its traces: the same transfer to the same address, by two deliveries of the
+store. A copy that its user made has the same delivery, one that came by a list another way behind it. The one that came first
+stays; one that somebody has read, answered or marked is never taken away. Only Python's own library.
 """
 
 from __future__ import annotations
@@ -43,14 +43,17 @@ def _changed(path: Path) -> float:
 
 
 def traces(message: Path) -> tuple[str, tuple[str, ...]]:
-    """The store's delivery, and what was delivered: the MTA's line, the address, the message's name; empty: not by LMTP."""
+    """The store's delivery, and what it delivered: sender's server's line (a user's message: the MTA's), address, Message-ID.
+
+    Empty: it did not come by LMTP.
+    """
     with message.open("rb") as file:
         header = email.message_from_bytes(file.read(HEADER), policy=email.policy.compat32)
     lines = [" ".join(str(line).split()) for line in header.get_all("Received", [])]
     names = (str(header.get("Delivered-To", "")), str(header.get("Message-ID", "")))
     if len(lines) < 2 or " with LMTP " not in lines[0] or not all(names):
         return "", ()
-    return lines[0], (lines[1], *names)
+    return lines[0], (lines[2] if len(lines) > 2 else lines[1], *names)
 
 
 def given_twice(messages: Iterator[Path]) -> Iterator[Path]:
