@@ -378,6 +378,7 @@ class Ledger:
     def _balance(self, found: Found) -> Balance:
         taken = {entry.token: entry for entry in self.entries if entry.acknowledged}
         unknown = [entry for entry in self.entries if entry.acknowledged is None]
+        ways = {entry.token: entry.way for entry in self.entries}
         late = sorted(
             max(0.0, min(found.arrived[token]) - entry.sent)
             for token, entry in taken.items()
@@ -389,7 +390,7 @@ class Ledger:
             delivered=sum(1 for token in taken if token in found.arrived),
             lost=tuple(f"{entry.way} {entry.token}" for entry in self._missing(found)),
             doubled=tuple(
-                f"{taken[token].way if token in taken else 'without an answer'} {token}"
+                f"{token} {ways.get(token, 'by nobody')}"
                 for token, moments in found.arrived.items()
                 if len(moments) > 1
             ),
