@@ -291,7 +291,9 @@ def test_nothing_is_lost_whatever_breaks(
         stack.callback(keep, lab, name, balance)
     logger.info("%s: %s", name, balance)
     assert (balance.lost, balance.returned) == ((), ())
-    assert [one for one in balance.doubled if not scenario.twice or one.endswith(f"@{lab.office.domain}")] == []
+    assert [
+        one for one in balance.doubled if not scenario.twice or one.endswith(f"@{lab.office.domain}")
+    ] == []
     assert balance.delivered == balance.acknowledged == messages
     assert balance.delayed > 0 or not scenario.told_late
     assert (balance.refused > 0) == scenario.refused
