@@ -539,3 +539,100 @@ def vcard_and_certificate() -> Message:
         b"\x30\x82\x01", maintype="application", subtype="pkix-cert", filename="planner.cer"
     )
     return message
+
+
+@_letter
+def named_page_with_facts_for_machines() -> Message:
+    message = MIMEMultipart("alternative")
+    message.attach(MIMEText("Your order has been sent.\n"))
+    facts = '<script type="application/ld+json">{"@type": "Order"}</script>'
+    page = MIMEText(f"<html><head>{facts}</head><body><p>Your order has been sent.</p></body></html>", "html")
+    page.set_param("name", "order.html")
+    message.attach(page)
+    return message
+
+
+@_letter
+def drawing_in_the_text() -> Message:
+    message = _text()
+    message.add_alternative('<p>Regards</p><img src="cid:logo@internet.test">', subtype="html")
+    _, html = message.iter_parts()
+    assert isinstance(html, EmailMessage)
+    drawing = b'<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0h8v8z" fill="#123"/></svg>'
+    html.add_related(
+        drawing, "image", "svg+xml", cid="<logo@internet.test>", filename="logo.svg", disposition="inline"
+    )
+    return message
+
+
+@_letter
+def outlook_winmail_with_a_document() -> Message:
+    def attribute(level: int, number: int, data: bytes) -> bytes:
+        head = level.to_bytes(1) + number.to_bytes(4, "little") + len(data).to_bytes(4, "little")
+        return head + data + (sum(data) & 0xFFFF).to_bytes(2, "little")
+
+    tnef = b"\x78\x9f\x3e\x22\x01\x00" + attribute(1, 0x00089006, b"\0\0\1\0")
+    tnef += attribute(2, 0x00018010, b"Report.docx\0") + attribute(2, 0x0006800F, _docx())
+    message = _text()
+    message.add_attachment(tnef, maintype="application", subtype="ms-tnef", filename="winmail.dat")
+    return message
+
+
+@_letter
+def open_document() -> Message:
+    message = _text()
+    files = {
+        "mimetype": b"application/vnd.oasis.opendocument.text",
+        "content.xml": b"<office:document-content/>",
+    }
+    message.add_attachment(
+        _zip(**files), maintype="application", subtype="vnd.oasis.opendocument.text", filename="Report.odt"
+    )
+    return message
+
+
+@_letter
+def tls_report() -> Message:
+    report = zlib.compress(b'{"organization-name": "internet.test"}', wbits=31)
+    message = MIMEMultipart("report", report_type="tlsrpt")
+    message.attach(MIMEText("This is an aggregate TLS report.\n"))
+    part = MIMEApplication(report, "tlsrpt+gzip")
+    name = "internet.test!po.example.com!1735689600!1735776000!001.json.gz"
+    part.add_header("Content-Disposition", "attachment", filename=name)
+    message.attach(part)
+    message["TLS-Report-Domain"] = "po.example.com"
+    message["TLS-Report-Submitter"] = "internet.test"
+    return message
+
+
+@_letter
+def name_in_a_comment() -> Message:
+    message = MIMEText("Good morning\n")
+    message["From"] = f"{SENDER} (Peter Planner, Site Office)"
+    return message
+
+
+@_letter
+def written_on_behalf() -> Message:
+    message = _text()
+    message["From"] = f"Peter Planner <{SENDER}>"
+    message["Sender"] = '"Paula Assistant" <paula@internet.test>'
+    return message
+
+
+@_letter
+def part_without_a_name() -> Message:
+    message = MIMEMultipart("mixed")
+    message.attach(MIMEText("The list you asked for.\n"))
+    part = MIMEApplication(b"bolt;1\n", "octet-stream")
+    part["Content-Description"] = "List of bolts from www.internet.test"
+    message.attach(part)
+    return message
+
+
+@_letter
+def text_quoted_by_hand() -> Message:
+    message = MIMEText("", "plain")
+    message.replace_header("Content-Transfer-Encoding", "quoted-printable")
+    message.set_payload("a line that ends softly = \ngoes on here\n")
+    return message

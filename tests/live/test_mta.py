@@ -325,7 +325,7 @@ def test_nothing_passes_while_a_filter_is_down(host: TestinfraHost, postconf: di
     assert postconf["milter_default_action"] == "tempfail"
     assert postconf["smtpd_milters"] == "unix:rspamd/milter.sock"
     rules = json.loads(host.check_output("rspamadm configdump --json force_actions"))["rules"]
-    assert rules["SCANNER_DOWN"]["expression"] == "CLAM_VIRUS_FAIL"
+    assert rules["SCANNER_DOWN"]["expression"] == "CLAM_VIRUS_FAIL | CLAM_ATTACHMENT_FAIL"
     assert rules["SCANNER_DOWN"]["action"] == "soft reject"
     options = json.loads(host.check_output("rspamadm configdump --json options"))
     assert options["soft_reject_on_timeout"] is True

@@ -116,14 +116,16 @@ def _one_role(value: object) -> object:
 
 REFUSED_ATTACHMENTS = tuple(
     (  # noqa: SIM905 (readable as lines, not as a column)
-        "7z accda accde ace ade adp alz apk app appinstaller application appref-ms appx appxbundle arc arj asp bas bat "
-        "cab chm class cmd com cpl csh deb diagcab diagcfg diagpkg dll dmg docm dotm egg elf exe fxp gadget grp hlp hpj "
-        "hta img inf ins iqy iso isp jar jnlp js jse ksh lha library-ms lnk lz lzma lzh mda mdb mde mdw mdz mof mpkg msc "
-        "msh msi msix msixbundle msp mst nsh ocx one onepkg osd pcd pif pkg pl plg potm ppa ppam ppsm pptm prf "
-        "printerexport ps1 ps1xml ps2 psc1 psc2 psd1 psdm1 psm1 pst py pyc pyo pyw pyz pyzw r00 r01 rar rdp reg rev rpm "
-        "scf scr sct search-ms settingcontent-ms sh shb shs sit sitx sldm slk swf sys theme themepack udf udl uue url "
-        "vb vbe vbp vbs vhd vhdx vsmacros vsw vxd webpnp website wim wll ws wsc wsf wsh xbap xlam xll xlsm xltm xnk z "
-        "zoo zst"
+        "7z accda accde ace action ade adp ahk alz apk app appcontent-ms appimage appinstaller application appref-ms "
+        "appx appxbundle arc arj asp aspx asx au3 b64 bas bat bgi bhx bz2 cab cdxml chm class cmd cnt com command cpio "
+        "cpl csh deb desktop diagcab diagcfg diagpkg dll dmg docm dotm egg elf exe fileloc fxp gadget grp hlp hpj hqx "
+        "hta htc img inetloc inf ins iqy iso isp its jar jnlp js jse ksh lha library-ms lnk lz lzh lzma mcf mda mdb mde "
+        "mdt mdw mdz mim mof mpkg msc msh msh1 msh1xml msh2 msh2xml mshxml msi msix msixbundle msp mst msu nsh ocx one "
+        "onepkg ops osd pcd pif pkg pl plg potm ppa ppam ppkg ppsm pptm prf printerexport ps1 ps1xml ps2 ps2xml psc1 "
+        "psc2 psd1 psdm1 psm1 pst py pyc pyo pyw pyz pyzw qcow2 r00 r01 rar rdp reg rev rpm scf scpt scr sct search-ms "
+        "searchconnector-ms settingcontent-ms sh shar shb shs sit sitx sldm slk swf sys tbz tbz2 terminal theme "
+        "themepack udf udl url uue vb vbe vbp vbs vdi vhd vhdx vmdk vsmacros vsto vstx vsw vxd wbt webloc webpnp website "
+        "wim wll wms wmz ws wsb wsc wsf wsh xar xbap xla xlam xll xlsm xltm xlw xnk xxe z zoo zst"
     ).split()
 )
 """Windows runs, mounts or installs these at a double click (Outlook blocks most of them), or no scanner here opens them."""
@@ -595,17 +597,19 @@ class Policy(Part):
     refused_attachments: tuple[str, ...] = Field(
         default=REFUSED_ATTACHMENTS,
         description="File name endings that no message may carry, in archives neither. Programs, scripts, shortcuts, disk "
-        "images, documents with macros, and archives in which the scanner cannot see every name (RAR, 7z, ACE): an ordinary "
+        "images, documents with macros, and archives in which the scanner does not see everything (RAR, 7z, bzip2): an ordinary "
         "zip archive is taken. Content of such a kind is refused under any name.",
         examples=[["exe", "js", "iso"]],
     )
     refused_at_top: tuple[str, ...] = Field(
-        default=("htm", "html", "mht", "mhtml", "shtml", "svg", "xhtml"),
+        default=("htm", "html", "mht", "mhtml", "shtml", "svg", "svgz", "xht", "xhtml"),
         description="Endings refused as an attachment of its own but not inside an archive: pages that imitate a login. "
         "The text of a message may of course be HTML.",
     )
     encrypted_archives: Literal["refuse", "accept"] = Field(
-        default="refuse", description="Archives with a password: no scanner sees into them."
+        default="refuse",
+        description="Archives and Office documents with a password: no scanner sees into them. A PDF with one is taken: banks "
+        "and authorities send them.",
     )
     macros: Literal["refuse", "accept"] = Field(
         default="refuse", description="Office documents that contain a program, whatever their name."

@@ -44,6 +44,7 @@ class Magic:
 
 MAGIC = (
     Magic("7z", 0, "377abcaf271c"),
+    Magic("bz2", 4, "314159265359"),
     Magic("cab", 0, "4d534346000000"),
     Magic("chm", 0, "4954534603000000"),
     Magic("class", 0, "cafebabe000000"),
@@ -60,6 +61,18 @@ MAGIC = (
     Magic("wim", 0, "4d5357494d000000"),
     Magic("zst", 0, "28b52ffd"),
 )
+
+
+UNSCANNED_ZIP = {"lzma": 14, "zstd": 93, "mp3": 94, "xz": 95, "jpeg": 96, "wavpack": 97, "ppmd": 98}
+"""Methods of compression in a zip archive (APPNOTE.TXT, section 4.4.5) that ClamAV passes over in silence."""
+
+MACRO_TEXTS = (
+    "<script:module ",  # OpenDocument: a module of Basic
+    'w:macrosPresent="yes"',  # Word in one file of XML
+    "ActiveMime",  # what Word and Excel keep macros in when they save a page ...
+    "QWN0aXZlTWlt",  # ... and that in base64
+)
+"""What documents with macros say that ClamAV's own search (OLE2) does not look for."""
 
 
 def pattern(text: str) -> str:
@@ -172,6 +185,15 @@ class MtaView:
     def own_hosts(self) -> str:
         """Its own addresses, as Postfix lists hosts: what `outpost verify` asks from, and nobody else can have."""
         return ",".join(map(literal, self.me.all_addresses))
+
+    @property
+    def own_spellings(self) -> tuple[str, ...]:
+        """The domain and this host in ways that a table does not find by their usual name (RFC 5321, section 4.1.3)."""
+        literals = (
+            f"[ipv6:{address}]" if address.version == 6 else f"[{address}]"
+            for address in self.me.all_addresses
+        )
+        return (f"{self.office.domain}.", f".{self.office.domain}.", *literals)
 
     @property
     def peers(self) -> tuple[PeerRoute, ...]:
@@ -310,6 +332,13 @@ class MtaView:
             "".join(f"[{letter}{letter.upper()}]" if letter.isalpha() else letter for letter in ending)
             for ending in self.office.policy.refused_attachments
         )
+
+    @property
+    def unscanned_zip(self) -> tuple[str, ...]:
+        """Methods of compression as they stand in the header of a zip archive's member."""
+        return tuple(method.to_bytes(2, "little").hex() for method in UNSCANNED_ZIP.values())
+
+    macro_texts: ClassVar[tuple[str, ...]] = MACRO_TEXTS
 
     @property
     def refused_magic(self) -> tuple[Magic, ...]:
