@@ -91,3 +91,14 @@ def test_a_network_that_cannot_be_is_refused_with_a_remedy(
 def test_what_nobody_answered_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert new(tmp_path / "site", "--no-secrets") == 1
     assert "--wan is missing" in capsys.readouterr().err
+
+
+def test_a_wrong_answer_is_asked_for_again_and_the_others_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = iter(["everything", "192.0.2.0/28", *[""] * 7])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda *_: next(said))
+    assert new(tmp_path / "site", "--no-secrets") == 0
+    assert "Remedy" in capsys.readouterr().err
+    assert [str(net) for net in load(tmp_path / "site").zones["wan"].networks] == ["192.0.2.0/28"]

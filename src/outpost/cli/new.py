@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from outpost.cli.console import err, out, say_json
+from outpost import newoffice
+from outpost.cli.console import err, out, say_error, say_json
 from outpost.errors import OutpostError
 from outpost.office import OfficeError, load
 from outpost.office import check as problems_of
@@ -28,12 +29,12 @@ QUESTIONS = {
     "certificates": ("Certificates: acme (Let's Encrypt) or office (its own authority)", "acme"),
 }  # fmt: skip
 """Option to what is asked where it is missing, and the default."""
+NETWORKS = ("wan", "core", "lan", "mgmt")
 MAY_BE_EMPTY = ("users", "proxy", "acme_proxy")
 
 
 def new_office(where: str, answers: dict[str, str | None], *, secrets: bool) -> int:
     """Ask for what the options leave open, write the office, check it, make its secrets."""
-    from outpost import newoffice
     from roles.shapes import rendered
 
     directory = INVENTORY / where if "/" not in where else Path(where).resolve()
@@ -94,6 +95,12 @@ def _answer(key: str, given: str | None) -> str:
     shown_default = f" [{default}]" if default else " (may be empty)" if key in MAY_BE_EMPTY else ""
     while True:
         said = err.input(f"{escape(question + shown_default)}: ").strip() or default
+        try:
+            if key in NETWORKS:
+                newoffice.networks(said, key)
+        except OutpostError as error:  # all other answers would be lost with this one
+            say_error(error.message, error.remedy)
+            continue
         if said or key in MAY_BE_EMPTY:
             return said
 
