@@ -30,7 +30,7 @@ CONTRACT = "/etc/outpost/contract.json"
 FOLLOWS = ("running", "unit", "daemon", "effective configuration")
 LATE = (
     ("daemons that were stopped, started or failed", ("running", "failed")),
-    ("packages that nobody declares", ("package",)),
+    ("packages that nobody declares", ("architecture", "package")),
     ("accounts and groups", ("account", "member", "group")),
     ("permissions and mounts", ("mode", "special", "capability", "mount")),
     ("host name in force", ("hostname",)),

@@ -95,14 +95,19 @@ def disarm(key: str) -> str:
     return f"systemctl stop {unit(key)}.timer && rm -f {ARMED}/{key}"
 
 
-def confirmation(key: str) -> StringCommand | FunctionCommand:
-    """Over SSH a connection of its own; a container is reached by no network that rules could close."""
+def confirmation(key: str, *, armed: bool) -> StringCommand | FunctionCommand:
+    """Over SSH a connection of its own; a container is reached by no network that rules could close.
+
+    Args:
+        armed: This run has armed it, so that it must be there; else a run that broke off may have.
+    """
+    command = disarm(key) if armed else f"[ ! -e {ARMED}/{key} ] || {{ {disarm(key)}; }}"
     if not issubclass(host.connector_cls, (OpenSSHConnector, SSHConnector)):
-        return StringCommand(disarm(key))
-    return FunctionCommand(_confirm, [key], {})
+        return StringCommand(command)
+    return FunctionCommand(_confirm, [key, command], {})
 
 
-def _confirm(state: State, host: Host, key: str) -> None:  # noqa: ARG001 (pyinfra passes both)
+def _confirm(state: State, host: Host, key: str, disarms: str) -> None:  # noqa: ARG001 (pyinfra passes both)
     """Disarm over a connection that did not exist before the change.
 
     Raises:
@@ -120,7 +125,7 @@ def _confirm(state: State, host: Host, key: str) -> None:  # noqa: ARG001 (pyinf
     wait = max(seconds() - 2, 5)
     try:
         done = subprocess.run(
-            [*command, f"{prefix}sh -c {shlex.quote(disarm(key))}"],
+            [*command, f"{prefix}sh -c {shlex.quote(disarms)}"],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=wait, check=False,
         )  # fmt: skip
         said, good = done.stderr.strip().splitlines(), done.returncode == 0

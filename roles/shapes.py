@@ -367,9 +367,9 @@ def _converge(
             steps.append("systemctl daemon-reload")
         if activate:
             steps.append(f"( {activate} )")
-        if guarded and record and (changed or gone):
+        if guarded and record:
             yield StringCommand("\n".join(steps))
-            yield guard.confirmation(key)
+            yield guard.confirmation(key, armed=bool(changed or gone))
             steps = ["set -eu"]
         entries = [f"path {path}" for path in sorted(wanted)] + [f"digest {digest}"]
         if unit:

@@ -15,6 +15,7 @@ import pytest
 
 from outpost.lab.instance import Instance
 from outpost.target import ROOT, Target
+from roles import guard
 from tests.lab.conftest import INVENTORY, Pyinfra
 from tests.lab.test_reapply import on
 
@@ -90,6 +91,18 @@ def test_an_apply_that_was_killed_is_finished_by_the_next(
     delay = random.Random(f"{SEED}{machine}{number}").uniform(0, 0.4)  # noqa: S311 (no secret)
     assert killed_at(lab, target, machine, number, delay)
     finished_by_the_next(lab, pyinfra, machine)
+
+
+@pytest.mark.control("SYS-08")
+def test_what_a_killed_apply_left_armed_is_confirmed_by_the_next(lab: Instance, pyinfra: Pyinfra) -> None:
+    """Killed between a guarded change and its confirmation: the host would go back behind the next apply's back."""
+    spoil(lab, "ns2")
+    assert pyinfra("-y", "--json", "--limit", f"@docker/{lab.container_name('ns2')}").code == 0
+    on(lab, "ns2", "\n".join(["sed -i '/^digest /d' /var/lib/outpost/applied/sysctl", *guard.arm("sysctl")]))
+    finished_by_the_next(lab, pyinfra, "ns2")
+    assert (
+        on(lab, "ns2", f"systemctl list-timers --all --no-legend '{guard.unit('*')}'; ls {guard.ARMED}") == ""
+    )
 
 
 @pytest.mark.slow

@@ -84,7 +84,11 @@ def test_interfaces_that_a_boot_named_otherwise_are_no_drift() -> None:
          "ln -sfnT /usr/share/zoneinfo/Etc/UTC /etc/localtime"),
         ("file\t/etc/alternatives/pager\tlink to /tmp/x", "file\t/etc/alternatives/pager\tlink to /bin/less", "update-alternatives --auto pager"),
         ("setting\tnet.ipv4.tcp_sack\t0", "setting\tnet.ipv4.tcp_sack\t1", "sysctl --quiet --write net.ipv4.tcp_sack=1"),
-        ("link\teth0\tdown", "link\teth0\tup", "ip link set dev eth0 up"),
+        (
+            "link\teth0\tdown mtu 1300 promisc on veth",
+            "link\teth0\tup mtu 1500 promisc off veth",
+            "ip link set dev eth0 up mtu 1500 promisc off",
+        ),
         ("", "address\t10.0.0.1/24\teth0", "ip address add 10.0.0.1/24 dev eth0"),
         ("", "capability\t/usr/bin/ping\t01000002", "os.setxattr"),
         ("special\t/etc/x\t666 root root", "special\t/etc/x\t4755 root root", "chmod 4755 /etc/x"),

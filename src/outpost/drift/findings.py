@@ -17,7 +17,7 @@ OBSERVER = "/usr/local/lib/outpost/observe"
 ASIDE = "/var/lib/outpost/removed"
 COPIES = "/var/lib/outpost/known-files"
 
-EARLY = ("locked", "acl", "file", "conffile", "unit", "hold", "diversion", "override", "program")
+EARLY = ("locked", "acl", "mounted", "file", "conffile", "unit", "hold", "diversion", "override", "program")
 """Kinds repaired before the roles: a stray file or a mask would make a daemon's own check fail."""
 
 
@@ -117,7 +117,8 @@ def _place(finding: Finding) -> int:
 
 
 ORDER = (
-    "locked", "acl", "file", "conffile", "unit", "running", "failed", "hold", "diversion", "override", "program", "package",
+    "locked", "acl", "mounted", "file", "conffile", "unit", "running", "failed", "hold", "diversion", "override", "program",
+    "architecture", "package",
     "account", "member", "group", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module",
     "link", "address", "route", "rule", "neighbour", "table", "rules", "filter", "listener", "stale", "effective",
 )  # fmt: skip
@@ -211,6 +212,11 @@ def _state(
             f"! systemctl is-enabled --quiet {MOUNTS} 2>/dev/null || systemctl restart {MOUNTS}; "
             f"mount -o remount,bind,{old[0]} {quoted}", _lines(new, old), facts,
         )  # fmt: skip
+    elif kind == "mounted" and new:
+        yield Finding(
+            "mount", thing, "mounted by hand", "what is below it is hidden, and what hides it may be anybody's", ("VIR-05",),
+            f"umount --lazy {quoted}", facts=facts,
+        )  # fmt: skip
     elif kind in _SMALL:
         yield from _SMALL[kind](thing, new, old, facts)
     elif kind == "table" and new:
@@ -255,6 +261,11 @@ def _packaging(
         yield Finding(
             "package", thing, f"owner and mode overridden by hand ({new[0]})", "upgrades set them again", ("SYS-08",),
             f"dpkg-statoverride --quiet --remove {quoted}", facts=facts,
+        )  # fmt: skip
+    elif kind == "architecture" and new:
+        yield Finding(
+            "package", thing, "an architecture that was added by hand", "packages may come that the office has not chosen", ("SYS-04",),
+            f"dpkg --remove-architecture {quoted}", facts=facts,
         )  # fmt: skip
     elif kind == "program" and new:
         yield Finding(
@@ -337,7 +348,7 @@ def _network_repair(kind: str, thing: str, new: tuple[str, ...], old: tuple[str,
         if new and not old:
             name = shlex.quote(thing)  # the other end of a pair goes with the first
             return f"! ip link show dev {name} >/dev/null 2>&1 || ip link delete dev {name} || ip link set dev {name} down"
-        return f"ip link set dev {shlex.quote(thing)} {old[0].partition(' ')[0]}" if new else ""
+        return f"ip link set dev {shlex.quote(thing)} {' '.join(old[0].split()[:5])}" if new else ""
     if kind in ("address", "route") and new and old:
         return None
     if kind == "address":
@@ -359,7 +370,7 @@ _Small = Callable[[str, tuple[str, ...], tuple[str, ...], frozenset[str]], Itera
 _SMALL: dict[str, _Small] = {
     kind: partial(family, kind)
     for family, kinds in (
-        (_packaging, ("hold", "diversion", "override", "program")),
+        (_packaging, ("hold", "diversion", "override", "program", "architecture")),
         (_privileges, ("special", "capability")),
         (_in_force, ("setting", "manager")),
         (_network, ("link", "address", "route", "rule", "neighbour")),
@@ -417,6 +428,11 @@ MEANINGS = (
     ("/run/systemd", "it changes a unit until the next boot"),
     ("/etc/apt", "it changes where packages come from or how they are trusted"),
     ("/etc/ld.so", "it puts code into every program"),
+    ("/etc/ssl/certs", "it vouches for whom it likes"),
+    ("/usr/lib/python3", "it is in every Python program"),
+    ("/var/lib/clamav", "the scanner lets pass what it names"),
+    ("/var/lib/roundcube", "webmail runs it"),
+    ("/var/www", "it is shown to whoever asks"),
     ("/usr/local", "it stands before the system's own programs"),
     ("/etc/pam.d", "it changes who may log in"),
     ("/etc/profile.d", "it runs in every administrator's shell"),
@@ -621,6 +637,8 @@ def _close(pid: str, unit: str, declared: frozenset[str]) -> str:
 
 
 def _restart(unit: str) -> str:
+    if unit == "ca-certificates":
+        return "update-ca-certificates --fresh >/dev/null 2>&1"
     if not unit.endswith(".service"):
         return ""
     return f"systemctl daemon-reload; systemctl try-restart {shlex.quote(unit)}"

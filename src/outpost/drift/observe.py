@@ -41,16 +41,20 @@ CONTRACT = pathlib.Path("/etc/outpost/contract.json")
 WATCHED = (
     "/etc", "/root/.ssh", "/root/.config/systemd", "/run/systemd/system", "/run/systemd/system.control", "/run/systemd/user",
     "/usr/local/bin", "/usr/local/etc", "/usr/local/lib", "/usr/local/libexec", "/usr/local/sbin",
-    "/usr/local/share/ca-certificates", "/var/spool/cron",
+    "/usr/local/share/ca-certificates", "/var/spool/cron", "/var/www",
 )  # fmt: skip
 HOMES = (".ssh", ".config/systemd")
 SINGLE = tuple(
     f"/root/{name}" for name in (".bashrc", ".bash_aliases", ".bash_login", ".bash_logout", ".bash_profile", ".profile", ".forward")
 )  # fmt: skip
-PROGRAMS = ("/usr/bin", "/usr/sbin", "/usr/libexec", "/usr/lib/systemd", "/usr/lib/*/security")
+UNSCANNED = ("/var/lib/clamav/*.ign*", "/var/lib/clamav/*fp")
+"""What the scanner is told to let pass."""
+PROGRAMS = (
+    "/usr/bin", "/usr/sbin", "/usr/libexec", "/usr/lib/systemd", "/usr/lib/*/security", "/usr/share/roundcube",
+)  # fmt: skip
 """Where packages' programs are, and what runs unasked; each must be the package's, and nobody else's may lie there."""
 PACKAGES_OWN = (
-    *PROGRAMS, "/usr/lib/binfmt.d", "/usr/lib/environment.d", "/usr/lib/modprobe.d", "/usr/lib/modules-load.d",
+    *PROGRAMS, "/usr/lib/python3/dist-packages", "/var/lib/roundcube/plugins", "/usr/lib/binfmt.d", "/usr/lib/environment.d", "/usr/lib/modprobe.d", "/usr/lib/modules-load.d",
     "/usr/lib/sysctl.d", "/usr/lib/sysusers.d", "/usr/lib/tmpfiles.d", "/usr/lib/udev/rules.d", "/usr/share/keyrings",
     "/usr/share/pam-configs", "/usr/share/polkit-1",
 )  # fmt: skip
@@ -64,7 +68,7 @@ PASSING = re.compile(
     r"(^|/)(\.\S*\.swp|\S+\.outpost-new|\S+\.(db|lmdb|dpkg-\w+|ucf-\w+|cache|pyc))$|/unbound_\w+\.(key|pem)$"
     r"|^/run/systemd/system/(session-|user-|docker-|run-|outpost-)|/ssh_host_\w+_key(\.pub)?$|/\.placeholder$"
     # what the system and its packages make themselves; accounts and authorities are looked at in their own right
-    r"|^/etc/(ssl/certs/|rc[0-6S]\.d/|init\.d/\.depend|mtab$|\.pwd\.lock$|\.updated$|machine-id$|adjtime$|mailcap$"
+    r"|^/etc/(ssl/certs/ca-certificates\.crt$|rc[0-6S]\.d/|init\.d/\.depend|mtab$|\.pwd\.lock$|\.updated$|machine-id$|adjtime$|mailcap$"
     r"|ca-certificates\.conf$|(passwd|shadow|group|gshadow|subuid|subgid)-?$|udev/hwdb\.bin$)"
 )
 COMES_AND_GOES = re.compile(
@@ -83,6 +87,9 @@ MACHINE_SETTINGS = (
     "kernel/unprivileged_*", "kernel/yama/*", "vm/overcommit_memory",
 )  # fmt: skip
 """Those of the whole machine that open it: compared where the kernel is the host's own."""
+AUTHORITIES = "/etc/ssl/certs/"
+BUNDLED = re.compile(r"^[^/]+$|^/usr/share/ca-certificates/|^/usr/local/share/ca-certificates/")
+"""Where the links of update-ca-certificates lead; what they lead to is looked at there."""
 IMMUTABLE, APPEND_ONLY = 0x10, 0x20  # chattr(1): i and a
 GET_FLAGS, SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS of linux/fs.h, 64 bits
 ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
@@ -113,10 +120,11 @@ ASKED = (
     ("systemd-journald.service", "systemd", "systemd-analyze cat-config systemd/journald.conf | grep -v '^#'",
      ("/etc/systemd/journald.conf", "/etc/systemd/journald.conf.d", "/run/systemd/journald.conf.d",
       "/usr/local/lib/systemd/journald.conf.d", "/usr/lib/systemd/journald.conf", "/usr/lib/systemd/journald.conf.d")),
+    ("ca-certificates", "ca-certificates", "sha256sum /etc/ssl/certs/ca-certificates.crt", ()),
     ("apt", "apt", "apt-config dump | grep -Ei 'unattended|periodic|insecure|unauth|proxy|recommends'", ("/etc/apt",)),
 )  # fmt: skip
 UNBOUND = "/run/unbound.ctl"
-UNBOUND_LISTS = ("list_forwards", "list_insecure", "list_stubs")
+UNBOUND_LISTS = ("list_forwards", "list_insecure", "list_local_data", "list_local_zones", "list_stubs")
 UNBOUND_OPTIONS = (
     "module-config", "val-permissive-mode", "harden-dnssec-stripped", "qname-minimisation", "serve-expired",
     "hide-version", "hide-identity", "deny-any", "access-control",
@@ -238,6 +246,9 @@ def packages() -> list[str]:
         if name and name[2] == "hold":
             found.append(f"hold\t{name[1]}\t")
     with contextlib.suppress(OSError):
+        _, *foreign = pathlib.Path("/var/lib/dpkg/arch").read_text().split()
+        found += [f"architecture\t{name}\t" for name in foreign]
+    with contextlib.suppress(OSError):
         diverted = pathlib.Path("/var/lib/dpkg/diversions").read_text().splitlines()
         found += [
             f"diversion\t{path}\tto {to}, for {who}"
@@ -300,7 +311,7 @@ def owned_by_packages() -> set[str]:
     return set(
         kept(
             "owned by packages",
-            stamp((), _identity("/var/lib/dpkg/info"), _identity("/var/lib/dpkg/status")),
+            stamp((), _identity("/var/lib/dpkg/info"), _identity("/var/lib/dpkg/status"), *PACKAGES_OWN),
             listed_by_packages,
         )
     )
@@ -325,7 +336,7 @@ def expanded(places: tuple[str, ...]) -> list[str]:
 def files(declared: set[str]) -> list[str]:
     """Files in directories that configure the host, which neither a package nor the office put there."""
     owned = owned_by_packages()
-    seen = [path for path in SINGLE if os.path.lexists(path)]
+    seen = [path for path in SINGLE if os.path.lexists(path)] + expanded(UNSCANNED)
     homes = (found for name in HOMES for found in glob.glob(f"/home/*/{name}"))
     for top in (*WATCHED, *homes, *expanded(PACKAGES_OWN)):
         for directory, inner, names in os.walk(top):
@@ -334,6 +345,8 @@ def files(declared: set[str]) -> list[str]:
                 path = f"{directory}/{name}"
                 if "/systemd/" in path and os.path.islink(path) and not path.startswith("/usr/"):
                     continue  # what is enabled or masked; the units tell
+                if path.startswith(AUTHORITIES) and os.path.islink(path) and BUNDLED.match(os.readlink(path)):
+                    continue
                 seen.append(path)
     return [
         f"{'local' if is_local(path) else 'file'}\t{path}\t{fingerprint(path)}"
@@ -383,6 +396,9 @@ def modes() -> list[str]:
             owner, group = pwd.getpwuid(status.st_uid).pw_name, grp.getgrgid(status.st_gid).gr_name
             found.append(f"mode\t{path}\t{status.st_mode & 0o7777:o} {owner} {group}")
     places = ("/tmp", "/dev/shm", "/var/tmp", "/srv/mail")
+    for target in said("findmnt --raw --noheadings --output TARGET"):
+        if target not in places and not re.match(r"/(proc|sys|dev|run|var/lib/docker)(/|$)", target):
+            found.append(f"mounted\t{target}\t")
     for line in said(
         "; ".join(f"findmnt --raw --noheadings --output TARGET,OPTIONS {place}" for place in places)
     ):
@@ -510,7 +526,11 @@ def network() -> list[str]:
         if name == "lo":
             continue
         kind = entry.get("linkinfo", {}).get("info_kind", "")
-        found.append(f"link\t{name}\t{'up' if 'UP' in entry.get('flags', ()) else 'down'} {kind}".rstrip())
+        flags = entry.get("flags", ())
+        heard = "on" if "PROMISC" in flags else "off"
+        found.append(
+            f"link\t{name}\t{'up' if 'UP' in flags else 'down'} mtu {entry['mtu']} promisc {heard} {kind}".rstrip()
+        )
         for each in entry.get("addr_info", ()):
             if each.get("scope") == "global" and not each.get("dynamic") and not each.get("temporary"):
                 found.append(f"address\t{each['local']}/{each['prefixlen']}\t{name}")
