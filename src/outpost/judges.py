@@ -199,7 +199,7 @@ def _testssl(target: Target, office: Office, via: str | None) -> Iterator[Opinio
     program = shutil.which("testssl") or shutil.which("testssl.sh")
     if program is None:
         raise OutpostError("testssl.sh is not installed on this machine", "apt-get install testssl.sh")
-    version = _version([program, "--version"], r"version ([\d.]+\d)")
+    version = _version([program, "--version"], r"version (?:\x1b\[\d*m)?([\d.]+\d)")
     with _unhurried(target, office, via):
         for door in doors(office):
             with tempfile.TemporaryDirectory() as directory:
