@@ -328,6 +328,7 @@ async def huge_headers_and_deep_nesting(ground: Ground, seen: Evidence) -> None:
     for name, message in {
         "360 kB of header": letter(victim, ground.someone(), token(), extra=many),
         "120 levels of MIME": start.encode() + deep,
+        "1000 authors": letter(f"{victim}{f', {victim}' * 999}", ground.someone(), token()),
     }.items():
         async with await ground.smtp(seen, ground.stranger) as session:
             await session.say(f"MAIL FROM:<{victim}>")
