@@ -17,6 +17,7 @@ from outpost.cli.office import _limit
 from outpost.errors import OutpostError
 from outpost.office import Office, load
 from outpost.office.model import Host
+from outpost.remote import run_script
 from outpost.target import find
 
 
@@ -76,6 +77,11 @@ def restore_host(
         target, loaded, secrets.read(target.data), lost,
         archive=archive, via=via, watcher=watcher(), tell=lambda text: out.print(text, markup=False),
     )  # fmt: skip
+    if (
+        lost.role == "store"
+    ):  # what waited for it would wait for the end of its back-off, half an hour at most
+        for mta in loaded.with_role("mta"):
+            run_script(target, loaded, mta, "postqueue -f", via)
     aftermath.keep(target, (lost.name,), lambda text: err.print(text, markup=False), via)
     out.print(f"[green]{escape(lost.name)} is back[/], as of {done.archive}, after {duration(done.seconds)}")
     return 0
