@@ -78,7 +78,7 @@ PACE = {
 """Seconds after which what a role's timer starts should have begun again."""
 
 
-@pytest.mark.control("LOG-04", "QUE-01", "VIR-04", "DMC-03", "STO-03", "SYS-06")
+@pytest.mark.control("LOG-04", "SYS-06")
 @pytest.mark.remedy(
     "systemctl list-timers --all on the host; systemctl start UNIT.service does it now, and its journal says what stops it"
 )
