@@ -657,6 +657,9 @@ def kernel() -> list[str]:
     return found
 
 
+DHCP_CLIENTS = ("systemd-network", "dhclient", "dhcpcd", "NetworkManager")  # as the kernel cuts their names
+
+
 def listeners(contract: dict[str, object]) -> list[str]:
     """Sockets that wait for others and are in no flow."""
     allowed = {tuple(entry) for entry in contract.get("listeners", ())}  # type: ignore[attr-defined]
@@ -673,6 +676,8 @@ def listeners(contract: dict[str, object]) -> list[str]:
             continue
         if protocol == "udp" and program in ("unbound", "chronyd", "rspamd") and int(port) >= 1024:
             continue  # the near end of a question that is under way
+        if protocol == "udp" and int(port) in (68, 546) and program in DHCP_CLIENTS:
+            continue  # the host has its address by it; closing it takes the address away
         found.append(f"listener\t{protocol} {address} {port}\t{program} {pid} {unit_of(pid)}")
     return found
 

@@ -1,0 +1,86 @@
+"""Hosts with kernels of their own: bare machines become hosts, and stay what they are over a restart.
+
+A container shares its kernel: AppArmor, audit, the clock, mounts and a true restart are seen here. Without acceleration it takes
+the better part of an hour. The hosts stay virtual machines; `./outpost lab down` afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from outpost.errors import OutpostError
+from outpost.lab.info import info
+from outpost.lab.instance import Instance
+from outpost.lab.post import Town, letter
+from outpost.remote import run_script
+from outpost.target import LAB, Target
+from tests.awaiting import until
+from tests.lab.rehearsal import Rehearsal
+
+HOSTS = ("ns1", "store")
+BOOT = "cat /proc/sys/kernel/random/boot_id"
+PATIENCE = 900.0
+"""Seconds that an emulated machine may take for a restart."""
+
+log = logging.getLogger(__name__)
+
+
+@pytest.mark.slow
+@pytest.mark.control("SYS-03", "LOG-05", "TIM-01")
+def test_bare_machines_become_hosts_and_stay_so_over_a_restart(lab: Instance, target: Target) -> None:
+    controller = Rehearsal(lab)
+
+    def on(host: str, script: str) -> str:
+        with suppress(OutpostError):  # it is on its way down, or up
+            return run_script(target, lab.office, lab.office.host(host), script, "ssh").strip()
+        return ""
+
+    def applied() -> Any:
+        chosen = [word for host in HOSTS for word in ("--limit", host)]
+        return json.loads(controller.outpost("apply", LAB, "-y", "--json", "--via", "ssh", *chosen))
+
+    with timed("machines"):
+        controller.outpost("lab", "vm", *HOSTS)
+    with timed("first apply, verified"):
+        assert applied()["changes"]
+    with timed("second apply"):
+        assert applied()["changes"] == []
+    with timed("restart"):
+        before = {on(host, BOOT) for host in HOSTS}
+        for host in HOSTS:
+            on(host, "systemctl reboot")
+        until(
+            lambda: not (before | {""}) & {on(host, BOOT) for host in HOSTS},
+            "both are back", seconds=PATIENCE, pace=5,
+        )  # fmt: skip
+        for host in HOSTS:
+            assert on(host, "systemctl is-system-running --wait || systemctl --failed") == "running"
+    with timed("apply after the restart"):
+        assert applied()["changes"] == []
+    with timed("verification"):
+        chosen = [word for host in HOSTS for word in ("--host", host)]
+        controller.outpost("verify", LAB, "--via", "ssh", *chosen)
+    with timed("letters"):
+        town = Town(info(lab))
+        alice = town.user("alice")
+        for writer, reader in ((town.stranger, alice), (alice, town.stranger)):
+            message, token = letter(writer.address, [reader.address])
+            writer.send(message, [reader.address])
+            assert reader.receive(token, patience=PATIENCE)
+        answer = controller.ask(controller.resolver, lab.office.domain, "MX", recurse=True)
+        assert answer.answer
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Says how long it took; `-o log_cli=true -o log_cli_level=INFO` shows it."""
+    began = time.monotonic()
+    yield
+    log.info("%s: %.0f s", what, time.monotonic() - began)
