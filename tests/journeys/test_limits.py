@@ -8,6 +8,7 @@ import smtplib
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -34,6 +35,22 @@ def door(info: dict[str, Any]) -> Iterator[smtplib.SMTP]:
     with smtplib.SMTP(info["hosts"]["mta"]["addresses"]["wan"][0], timeout=60) as session:
         session.ehlo("check.invalid")
         yield session
+
+
+@pytest.mark.control("DOS-13")
+@pytest.mark.parametrize("change", ["restart", "reload"])
+def test_a_burst_of_logins_right_after_a_start_is_served(town: Town, lab: Instance, change: str) -> None:
+    """More at once than there are workers to check passwords: those beyond the limit wait their turn."""
+    command = ["docker", "exec", f"outpost-{lab.name}-store", "systemctl", change, "dovecot.service"]
+    subprocess.run(command, check=True)
+    people = [town.user(name) for name in ("alice", "bob", "carol", "dave") for _ in range(3)]
+
+    def log_in(user: OfficeUser) -> str:
+        with user.mailbox() as mailbox:
+            return str(mailbox.folder.get())
+
+    with ThreadPoolExecutor(len(people)) as clients:
+        assert list(clients.map(log_in, people)) == ["INBOX"] * len(people)
 
 
 @pytest.mark.control("DOS-08")
