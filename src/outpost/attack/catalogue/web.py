@@ -337,6 +337,7 @@ async def weak_passwords(ground: Ground, seen: Evidence) -> None:
         present = weak if taken else present
 
 
+IDENTITY = r'<select name="_from".*?<option value="(\d+)"'
 BREAKS = {"CRLF": "\r\n", "LF": "\n", "CR": "\r", "NEL": "\u0085", "line separator": "\u2028"}
 
 
@@ -354,7 +355,7 @@ async def headers_injected_by_a_form(ground: Ground, seen: Evidence) -> None:
             where = start.header("Location") or "/?_task=mail&_action=compose"
             page = await browser.ask(where[where.find("/?") :]) if start.status == 302 else start
             found = re.search(r'name="_id" value="([0-9a-f]+)"', page.body)
-            identity = re.search(r'<option value="(\d+)"', page.body)
+            identity = re.search(IDENTITY, page.body, re.DOTALL)
             form = {"_token": page.token, "_task": "mail", "_action": "send", "_id": found.group(1) if found else "",
                     "_from": identity.group(1) if identity else "1", "_to": recipient, "_subject": "plan", "_message": mark,
                     "_replyto": "", "_is_html": "0"}  # fmt: skip
@@ -376,7 +377,7 @@ async def headers_injected_by_a_form(ground: Ground, seen: Evidence) -> None:
     where = start.header("Location") or ""
     page = await browser.ask(where[where.find("/?") :]) if start.status == 302 else start
     found = re.search(r'name="_id" value="([0-9a-f]+)"', page.body)
-    identity = re.search(r'<option value="(\d+)"', page.body)
+    identity = re.search(IDENTITY, page.body, re.DOTALL)
     await browser.ask("/?_task=mail&_action=send", {"_token": page.token, "_task": "mail", "_action": "send",
         "_id": found.group(1) if found else "", "_from": identity.group(1) if identity else "1", "_to": recipient,
         "_subject": "plan", "_message": control, "_is_html": "0"})  # fmt: skip
