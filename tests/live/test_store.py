@@ -83,11 +83,15 @@ def dialogue(
     """
     said = "".join(f"{line}\r\n" for line in lines)
     trust = f"-CAfile {TLS}/ca.pem -CApath /etc/ssl/certs -verify_return_error"
-    heard: str = client.run(
+    command = (
         f"GREETED={'yes' if greeted else ''} bash -c {shlex.quote(DIALOGUE)} dialogue {shlex.quote(said)} "
-        f"-connect {shlex.quote(socket)} {trust} {options} 2>&1",
-        live=True,
-    ).stdout
+        f"-connect {shlex.quote(socket)} {trust} {options} 2>&1"
+    )
+    # bash takes the pipes away with a process that has ended before they were taken over
+    for _ in range(5):
+        heard: str = client.run(command, live=True).stdout
+        if "Bad file descriptor" not in heard:
+            break
     return heard
 
 
