@@ -18,7 +18,11 @@ from outpost.target import ROOT
 
 INSTANCE = "test"
 SOURCES = ("src", "roles", "tests", "benchmarks", "inventory", "deploy.py")
-BROWSER = (("chromium", ("chromium",)), ("certutil", ("libnss3-tools",)))  # what webmail's journeys drive
+TOOLS = (  # what drives webmail and reads the evidence's page as it is printed
+    ("chromium", ("chromium",)),
+    ("certutil", ("libnss3-tools",)),
+    ("pdftotext", ("poppler-utils",)),
+)
 
 EVIDENCE = (
     "systemctl --failed --no-legend; "
@@ -198,14 +202,14 @@ class Suite:
         from outpost.lab.engine import apt_install
 
         missing = [
-            package for command, packages in BROWSER if not shutil.which(command) for package in packages
+            package for command, packages in TOOLS if not shutil.which(command) for package in packages
         ]
         if missing and self.yes:
             err.print(f"installing {' and '.join(missing)} from Debian ...")
             apt_install(*missing)
         elif missing:
             err.print(
-                f"the browser journeys need {' and '.join(missing)}: --yes installs them, or apt-get install {' '.join(missing)}"
+                f"the tests of webmail and of the evidence's page need {' and '.join(missing)}: --yes installs them, or apt-get install {' '.join(missing)}"
             )
 
 
