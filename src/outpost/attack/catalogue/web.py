@@ -337,6 +337,7 @@ async def weak_passwords(ground: Ground, seen: Evidence) -> None:
         present = weak if taken else present
 
 
+# the first number of the page is a priority
 IDENTITY = r'<select name="_from".*?<option value="(\d+)"'
 BREAKS = {"CRLF": "\r\n", "LF": "\n", "CR": "\r", "NEL": "\u0085", "line separator": "\u2028"}
 
