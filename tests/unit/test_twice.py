@@ -17,9 +17,17 @@ Received: from mx.ho.test by mta.po.test with ESMTPS id {entry}; Mon, 2 Nov 2026
 {before}Message-ID: <{name}@ho.test>
 Subject: Tender
 
-text
+{text}
 """
-FIRST = {"to": "bob@po.test", "delivery": "one", "second": "0", "entry": "4gVx", "before": "", "name": "1"}
+FIRST = {
+    "to": "bob@po.test",
+    "delivery": "one",
+    "second": "0",
+    "entry": "4gVx",
+    "before": "",
+    "name": "1",
+    "text": "text",
+}
 SECOND = FIRST | {"delivery": "two", "second": "7"}
 THERE = "Received: by mx.ho.test id 5hW; Mon, 2 Nov 2026 07:59:58 +0000\n"
 
@@ -53,6 +61,7 @@ def test_of_one_transfer_delivered_twice_the_later_message_goes(
         ("new/7.M2.store", SECOND | {"before": THERE}),  # it came by a list
         ("new/7.M2.store", SECOND | {"to": "bob+tender@po.test"}),
         ("new/7.M2.store", SECOND | {"name": "2"}),
+        ("new/7.M2.store", SECOND | {"text": "another text, below lines that its sender wrote"}),
         (".Archive/new/7.M2.store", SECOND),
         ("cur/7.M2.store:2,S", SECOND),  # somebody has read it
     ],

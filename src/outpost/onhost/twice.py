@@ -2,8 +2,9 @@
 
 Dovecot puts a message into its mailbox first and remembers its transfer then (again.sieve); killed between the two, it takes
 the same message again. Such a pair is known by its traces: the same transfer to the same address, by two deliveries of the
-store. A copy that its user made has the same delivery, one that came by a list another way behind it. The one that came first
-stays; one that somebody has read, answered or marked is never taken away. Only Python's own library.
+store. A copy that its user made has the same delivery, one that came by a list another way behind it. What a stranger can write
+himself (his server's line, the Message-ID) is no proof, so the text has to be the same, too. The one that came first stays; one
+that somebody has read, answered or marked is never taken away. Only Python's own library.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import email
 import email.policy
 import os
+import re
 import sys
 import time
 from collections import defaultdict
@@ -67,10 +69,16 @@ def given_twice(messages: Iterator[Path]) -> Iterator[Path]:
         if what:
             found[message.parent.parent, what][delivery] = message
     for deliveries in found.values():
-        _, *others = sorted(
-            deliveries.values(), key=lambda path: path.name
-        )  # a Maildir's names begin with the time
-        yield from (other for other in others if untouched(other))
+        first, *others = sorted(deliveries.values(), key=lambda path: path.name)  # it begins with the time
+        yield from (other for other in others if untouched(other) and text(other) == text(first))
+
+
+def text(message: Path) -> bytes | None:
+    """What stands below the header; nothing to compare with where it has moved meanwhile."""
+    try:
+        return re.split(rb"\r?\n\r?\n", message.read_bytes(), maxsplit=1)[-1]
+    except FileNotFoundError:
+        return None
 
 
 def untouched(message: Path) -> bool:
