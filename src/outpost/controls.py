@@ -114,6 +114,7 @@ class AttackPlan(Entry):
         expectation: What a defended office answers.
         bound: How much it does at most.
         destructive: Takes something of the office down or fills it up: never outside the lab.
+        outage: Takes away what all mail needs, so that honest mail is refused meanwhile as well.
         alone: Runs by itself, because it, or what is measured meanwhile, would disturb the others.
         slow: Takes more than a few seconds; the suite runs it on request.
         no_switch: Why there is no positive control, where there is none.
@@ -126,6 +127,7 @@ class AttackPlan(Entry):
     expectation: str = Field(min_length=5)
     bound: str = Field(min_length=5)
     destructive: bool = False
+    outage: bool = False
     alone: bool = False
     slow: bool = False
     no_switch: str = ""

@@ -18,6 +18,7 @@ from outpost import reference
 from outpost.attack import content
 from outpost.attack.evidence import Evidence
 from outpost.attack.probe import Window, percentile
+from outpost.attack.weakness import RESTORES, SAVED, Weakness
 from outpost.attack.wire import CLOSED, Reply
 from outpost.cli import attack as command
 from outpost.cli import console
@@ -66,6 +67,28 @@ def test_bounds_are_broken_by_slow_greetings_dead_daemons_and_a_queue_that_stays
     window.deaths = ["mta: smtpd killed by signal 11"]
     window.restarts = ["mta: rspamd.service"]
     assert len(window.broken()) == 4
+    window.refused = ["451 4.3.0 not now"]
+    assert len(window.broken()) == 5
+    window.outage = True
+    assert len(window.broken()) == 4
+
+
+def test_what_a_weakness_kept_stays_until_it_is_back(tmp_path: Path) -> None:
+    kept, saved = tmp_path / "main.cf", tmp_path / "saved"
+    kept.write_text("strict\n")
+    switch = Weakness(role="mta", what="it", keeps=(str(kept),), steps="true", activate="true")
+
+    def run(script: str) -> int:
+        return subprocess.run(["sh", "-c", script.replace(SAVED, str(saved))], check=False).returncode
+
+    assert run(switch.saves) == 0
+    kept.write_text("lax\n")
+    archive = (saved / "kept.tar").read_bytes()
+    (saved / "kept.tar").write_bytes(b"")
+    assert run(RESTORES) != 0
+    (saved / "kept.tar").write_bytes(archive)
+    assert run(RESTORES) == 0
+    assert (kept.read_text(), saved.exists()) == ("strict\n", False)
 
 
 def test_percentiles() -> None:

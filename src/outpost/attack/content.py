@@ -41,13 +41,48 @@ def parcel(
     return message.as_bytes()
 
 
-def zipped(files: dict[str, bytes]) -> bytes:
+def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     """A zip archive."""
     made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(made, "w", method) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
     return made.getvalue()
+
+
+def renamed_zip(shown: str, name: str, data: bytes) -> bytes:
+    """A zip archive whose member has one name in its header and another in Unicode (Info-ZIP's extra field 0x7075)."""
+    made, member = io.BytesIO(), zipfile.ZipInfo(shown)
+    field = struct.pack("<BI", 1, zlib.crc32(shown.encode())) + name.encode()
+    member.extra = struct.pack("<HH", 0x7075, len(field)) + field
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr(member, data)
+    return made.getvalue()
+
+
+def tnef(name: str, data: bytes, *, long: bool = False) -> bytes:
+    """Outlook's winmail.dat (MS-OXTNEF) with one attachment, its name in 8 bits or, `long`, in UTF-16."""
+
+    def attribute(number: int, body: bytes) -> bytes:
+        return struct.pack("<BII", 2, number, len(body)) + body + struct.pack("<H", sum(body) & 0xFFFF)
+
+    made = struct.pack("<IH", 0x223E9F78, 1) + attribute(0x00069002, bytes(14))
+    made += attribute(0x00018010, (b"A.DAT" if long else name.encode()) + b"\0") + attribute(0x0006800F, data)
+    if long:
+        text = f"{name}\0".encode("utf-16-le")
+        made += attribute(0x00069005, struct.pack("<IHHII", 1, 0x1F, 0x3707, 1, len(text)) + text)
+    return made
+
+
+def outlook(name: str, encoding: str = "utf-16-le") -> bytes:
+    """The beginning of a message as Outlook keeps it (MS-OXMSG), with the name of an attachment."""
+    kind = "F" if encoding == "utf-16-le" else "E"
+    sectors = (f"__substg1.0_3707001{kind}".encode("utf-16-le"), name.encode(encoding), b"")
+    return (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+        + bytes(504)
+        + b"".join(sector.ljust(512, b"\0") for sector in sectors)
+    )
 
 
 def nested(depth: int, core: bytes, name: str = "core.txt") -> bytes:
@@ -139,6 +174,32 @@ def macro_document() -> bytes:
             "word/document.xml": b"<?xml version='1.0'?><document/>",
             "word/vbaProject.bin": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
         }
+    )
+
+
+def macros_elsewhere() -> dict[str, bytes]:
+    """Documents that say they have macros, and are not Word's usual ones."""
+    kept = base64.encodebytes(b"ActiveMime\0\0\1\xf0" + bytes(60))
+    module = b'<?xml version="1.0"?><script:module script:name="Module1" script:language="StarBasic">Sub Main</script:module>'
+    return {
+        "a.odt": zipped(
+            {"mimetype": b"application/vnd.oasis.opendocument.text", "Basic/Standard/Module1.xml": module}
+        ),
+        "a.doc": b'MIME-Version: 1.0\r\nContent-Type: multipart/related; boundary="c"\r\n\r\n--c\r\n'
+        b"Content-Location: file:///C:/a/editdata.mso\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+        + kept
+        + b"--c--\r\n",
+        "a.xml": b'<?xml version="1.0"?><?mso-application progid="Word.Document"?><w:wordDocument w:macrosPresent="yes"/>',
+    }
+
+
+def locked_document() -> bytes:
+    """The beginning of a Word document with a password."""
+    return (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+        + bytes(1016)
+        + "EncryptedPackage".encode("utf-16-le")
+        + bytes(512)
     )
 
 

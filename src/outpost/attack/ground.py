@@ -236,8 +236,8 @@ class Ground:
     async def nothing_at(self, victim: str, seen: Evidence) -> bool:
         """Wait until the office has nothing more to send to a victim, and see that nothing has come."""
         for _ in range(40):
-            left = await self.on_mta(f"postqueue -j | grep -c {shlex.quote(victim)}")
-            if not int(left.strip() or 0):
+            waiting = f"postqueue -j | grep -cF {shlex.quote(victim)}"  # ... or is on its way into the sink
+            if not int(await self.on_mta(waiting)) and not int(await self.on("internet", waiting)):
                 break
             await asyncio.sleep(0.5)
         got = await self.sink(victim)
@@ -269,9 +269,10 @@ def letter(
     sender: str, recipient: str, token: str, *, subject: str = "Minutes of the site meeting", extra: str = ""
 ) -> bytes:
     """An ordinary message with a token in its text."""
+    domain = re.search(r"@([\w.-]*\w)", sender)
     return (
         f"From: {sender}\r\nTo: {recipient}\r\nSubject: {subject}\r\n"
-        f"Date: {email.utils.formatdate(localtime=False)}\r\nMessage-ID: <{token_hex(8)}@{re.sub('.*@', '', sender)}>\r\n"
+        f"Date: {email.utils.formatdate(localtime=False)}\r\nMessage-ID: <{token_hex(8)}@{domain[1] if domain else SINK}>\r\n"
         f"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n{extra}\r\n"
         f"Dear colleague,\r\n\r\nplease find below what we agreed upon this morning.\r\n{token}\r\n\r\nKind regards\r\n"
     ).encode()

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import smtplib
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from imaplib import IMAP4
 from typing import Any
 
 from imap_tools import AND, BaseMailBox
+from imap_tools.errors import MailboxUidsError
 
 from outpost.attack.ground import Ground
 from outpost.attack.wire import Session
@@ -50,9 +53,16 @@ def percentile(samples: Sequence[float], share: float) -> float:
 
 @dataclass
 class Window:
-    """What was measured while something ran."""
+    """What was measured while something ran.
 
+    Attributes:
+        refused: Honest messages that were not taken, or that nobody could look for, in the words of the daemon.
+        outage: The attack itself takes away what all mail needs: refusals are told, but break no bound.
+    """
+
+    outage: bool = False
     samples: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in BOUNDS})
+    refused: list[str] = field(default_factory=list)
     queue_before: int = 0
     queue_peak: int = 0
     queue_after: int = 0
@@ -72,6 +82,8 @@ class Window:
             for name, samples in self.samples.items()
             if samples and percentile(samples, 0.95) >= self.allowed(name)
         ]
+        if self.refused and not self.outage:
+            said.append(f"{len(self.refused)} honest messages were refused: {self.refused[0]}")
         if self.queue_after > self.queue_before:
             said.append(f"the queue did not return to {self.queue_before}: {self.queue_after} messages")
         said += [f"a daemon died: {line}" for line in self.deaths[:3]]
@@ -86,6 +98,7 @@ class Window:
                 name: {"n": len(samples), "p50": _rounded(samples, 0.5), "p95": _rounded(samples, 0.95)}
                 for name, samples in self.samples.items()
             },
+            "refused": len(self.refused),
             "idle p95": {name: round(seconds, 3) for name, seconds in self.idle.items()},
             "queue": {"before": self.queue_before, "peak": self.queue_peak, "after": self.queue_after},
             "deaths": self.deaths,
@@ -134,9 +147,11 @@ async def idle(ground: Ground) -> dict[str, float]:
 
 
 @asynccontextmanager
-async def watching(ground: Ground, *, restarts_expected: bool = False) -> AsyncIterator[Window]:
+async def watching(
+    ground: Ground, *, restarts_expected: bool = False, outage: bool = False
+) -> AsyncIterator[Window]:
     """Measure while the block runs, and then until the queue has settled."""
-    window = Window(idle=ground.idle)
+    window = Window(idle=ground.idle, outage=outage)
     started, began = time.monotonic(), time.time()
     window.queue_before = await ground.queue_length()
     counts = await _restart_counts(ground)
@@ -159,7 +174,10 @@ async def watching(ground: Ground, *, restarts_expected: bool = False) -> AsyncI
 async def _one_sample(window: Window, workers: list[asyncio.Task[None]]) -> None:
     """A short attack still gets one measurement of each kind."""
     for _ in range(120):
-        if all(window.samples.values()) or any(worker.done() for worker in workers):
+        enough = all(
+            samples or (name == "delivery" and window.refused) for name, samples in window.samples.items()
+        )
+        if enough or any(worker.done() for worker in workers):
             return
         await asyncio.sleep(0.25)
 
@@ -192,7 +210,11 @@ async def _deliveries(ground: Ground, window: Window) -> None:
     box = await asyncio.to_thread(_opened, reader)
     try:
         while True:
-            window.samples["delivery"].append(await asyncio.to_thread(_delivery, author, reader, box))
+            try:
+                took = await asyncio.to_thread(_delivery, author, reader, box)
+                window.samples["delivery"].append(took)
+            except (OSError, smtplib.SMTPException, IMAP4.error, MailboxUidsError) as error:
+                window.refused.append(" ".join(str(error).split())[:120])
             await asyncio.sleep(1.5)
     finally:
         with contextlib.suppress(Exception):

@@ -128,7 +128,8 @@ async def _wave(ground: Ground, wave: list[tuple[AttackPlan, Attack]], *, probe:
     if len(wave) == 1:
         await ground.quiet()
     ground.idle = ground.idle or await idle(ground)
-    async with watching(ground, restarts_expected=ours) as window:
+    outage = any(plan.outage for plan, _ in wave)
+    async with watching(ground, restarts_expected=ours, outage=outage) as window:
         results = await _together(ground, wave)
     broken = window.broken()
     for result in results:

@@ -13,6 +13,7 @@ import gzip
 import io
 import lzma
 import tarfile
+import zipfile
 from email.utils import formatdate, make_msgid
 
 from outpost.attack import content
@@ -74,12 +75,23 @@ def names() -> dict[str, bytes]:
         "first of two": 'attachment; filename="a.bat"; filename="a.pdf"',
         "second header": 'attachment; filename="a.pdf"\r\nContent-Disposition: attachment; filename="a.bat"',
         "unknown disposition": 'x-shown; filename="invoice.bat"',
+        "a name, then pieces": 'attachment; filename="a.pdf"; filename*0="invoice.b"; filename*1="at"',
+        "pieces, then a name": 'attachment; filename*0="invoice.b"; filename*1="at"; filename="a.pdf"',
+        "percent-encoded, not said so": 'attachment; filename="invoice%2Ebat"',
+        "class identifier": 'attachment; filename="invoice.{3050f4d8-98b5-11cf-bb82-00aa00bdce0b}"',
+        "slash behind": 'attachment; filename="invoice.bat/"',
+        "packed by itself": 'attachment; filename="invoice.bat.xz"',
         "written backwards": 'attachment; filename="invoice\u202efdp.exe"',
         "invisible character": 'attachment; filename="invoice.b\u200bat"',
     }
     made = {name: _mixed(_part(disposition, SCRIPT)) for name, disposition in said.items()}
     kind = 'application/octet-stream; name="invoice.bat"'
     made["in Content-Type only"] = _mixed(_part('attachment; filename="invoice.pdf"', SCRIPT, kind))
+    made["described only"] = _mixed(_part("attachment\r\nContent-Description: invoice.bat", SCRIPT))
+    made["no name, but a type"] = _mixed(_part("attachment", SCRIPT, "application/hta"))
+    acting = b"<svg xmlns='http://www.w3.org/2000/svg'><script>location='http://x.invalid'</script></svg>"
+    made["a drawing that acts"] = _mixed(_part('inline; filename="logo.svg"', acting, "image/svg+xml"))
+    made["a page that acts"] = _mixed(_part('inline; filename="invoice.html"', acting, "text/html"))
     return made
 
 
@@ -142,6 +154,15 @@ def structures() -> dict[str, bytes]:
         "base64 in two": encoded("base64", halves),
         "one letter a line": encoded("base64", "\r\n".join(text)),
         "all octets quoted": encoded("quoted-printable", lines),
+        "blanks behind soft breaks": encoded("quoted-printable", lines.replace("=\r\n", "= \t\r\n")),
+        "a multipart that few know": typed('multipart/parallel; boundary="cut"'),
+        "encoded as a whole": _letter(
+            f"{CUT}\r\nContent-Transfer-Encoding: base64",
+            _encoded(f"--cut\r\n{part}\r\n--cut--\r\n".encode()),
+        ).encode(),
+        "uuencoded, wide": _letter(
+            "Content-Type: text/plain", _uuencoded("a.bat", SCRIPT).replace("begin 644 ", "begin\t644  ")
+        ).encode(),
         "a program as text": _mixed(
             f"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n{_encoded(content.program())}"
         ),
@@ -199,6 +220,34 @@ def wrappings() -> dict[str, bytes]:
         "notebook": ("a.dat", bytes.fromhex("e4525c7b8cd8a74daeb15378d02996d3") + bytes(60)),
         "macros without the name": ("a.xlsx", macros),
         "macros in zip": ("a.zip", content.zipped({"a.docx": macros})),
+        **{f"macros in {name}": (name, data) for name, data in content.macros_elsewhere().items()},
+        "macros in odt in zip": ("a.zip", content.zipped(content.macros_elsewhere())),
+        "a password on a document": ("a.docx", content.locked_document()),
+        "zip by LZMA": ("a.zip", content.zipped({"a.txt": virus}, zipfile.ZIP_LZMA)),
+        "zip by LZMA in zip": (
+            "a.zip",
+            content.zipped({"b.zip": content.zipped({"a.txt": virus}, zipfile.ZIP_LZMA)}),
+        ),
+        "zip with a name in Unicode": ("a.zip", content.renamed_zip("a.txt", "run.bat", SCRIPT)),
+        "zip with a name in Unicode in zip": (
+            "a.zip",
+            content.zipped({"b.zip": content.renamed_zip("a.txt", "run.bat", SCRIPT)}),
+        ),
+        "a message in zip": (
+            "a.zip",
+            content.zipped({"x.eml": _mixed(_part('attachment; filename="run.bat"', SCRIPT))}),
+        ),
+        "Outlook's message": ("a.msg", content.outlook("run.bat")),
+        "Outlook's message, 8 bits": ("a.msg", content.outlook("run.bat", "latin-1")),
+        "zip of one volume": ("a.zip", b"PK00" + archive),
+        "bz2 of two streams": ("a.dat", bz2.compress(b"x") + bz2.compress(virus)),
+        "packed by itself in zip": ("a.zip", content.zipped({"run.bat.gz": gzip.compress(SCRIPT)})),
+        "winmail.dat": ("winmail.dat", content.tnef("run.bat", SCRIPT)),
+        "winmail.dat, long name": ("winmail.dat", content.tnef("run.bat", SCRIPT, long=True)),
+        "winmail.dat in zip": (
+            "a.zip",
+            content.zipped({"winmail.dat": content.tnef("run.bat", SCRIPT, long=True)}),
+        ),
         "a password, three deep": (
             "a.zip",
             content.zipped({"b.zip": content.zipped({"c.zip": content.encrypted_zip("a.txt", b"x" * 40)})}),

@@ -61,7 +61,7 @@ class Weakness:
     def saves(self) -> str:
         """Script that keeps what is changed, and the way back, on the host itself."""
         kept = " ".join(map(shlex.quote, self.keeps))
-        files = f"rm -rf {kept}; tar -C / -xpf {SAVED}/kept.tar && " if kept else ""
+        files = f"rm -rf {kept}; tar -C / -xpf {SAVED}/kept.tar || exit; " if kept else ""
         restore = f"{self.undo}; {files}{self.activate}; rm -rf {SAVED}"
         saving = f"tar -C / -cpf {SAVED}/kept.tar {kept} 2>/dev/null; " if kept else ""
         return (
@@ -143,7 +143,7 @@ async def weakened(ground: Ground, weakness: Weakness) -> AsyncIterator[None]:
             await _takes_mail(ground)
         yield
     finally:
-        await ground.on(host, RESTORES)
+        await ground.on(host, RESTORES, check=True)
         if weakness.role == "mta":
             await _takes_mail(ground)
 

@@ -334,6 +334,11 @@ class MtaView:
         )
 
     @property
+    def refused_in_any_width(self) -> str:
+        """The same for names in 8 bits and in UTF-16, as alternatives of a pattern."""
+        return "|".join(r"\x00?".join(ending) for ending in self.office.policy.refused_attachments)
+
+    @property
     def unscanned_zip(self) -> tuple[str, ...]:
         """Methods of compression as they stand in the header of a zip archive's member."""
         return tuple(method.to_bytes(2, "little").hex() for method in UNSCANNED_ZIP.values())

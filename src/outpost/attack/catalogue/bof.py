@@ -9,7 +9,7 @@ import re
 from outpost.attack.evidence import Evidence
 from outpost.attack.ground import HELLO, Ground, letter, token
 from outpost.attack.registry import attack
-from outpost.attack.weakness import judged_by_nobody, postfix
+from outpost.attack.weakness import RSPAMD_RESTARTS, edited, judged_by_nobody, postfix
 from outpost.attack.wire import CLOSED, SILENT, Catcher, Session, unverified
 
 SESSIONS = 300
@@ -17,6 +17,7 @@ MANY_SESSIONS = 10_000
 ENDINGS = {
     "LF.CRLF": b"\n.\r\n", "LF.LF": b"\n.\n", "CRLF.LF": b"\r\n.\n", "CR.CR": b"\r.\r", "LF.CR": b"\n.\r",
     "CR.LF": b"\r.\n", "CRLF.CR": b"\r\n.\r", "CR.CRLF": b"\r.\r\n", "NUL": b"\r\n\0.\r\n", "CRCR": b"\r\n.\r\r\n",
+    "LF..LF": b"\n..\n", "LFCR.LFCR": b"\n\r.\n\r", "CRLFCR.CRLF": b"\r\n\r.\r\n", "blank": b"\r\n. \r\n", "NEL": b"\xc2\x85.\xc2\x85",
 }  # fmt: skip
 
 
@@ -146,13 +147,15 @@ async def _smuggle(ground: Ground, seen: Evidence, name: str, ending: bytes) -> 
         if b"\n" in ending.replace(b"\r\n", b"") and name in ("LF.CRLF", "LF.LF", "CRLF.LF"):
             seen.expect(replies[0], "550 5.5.2", "521 5.5.2", what=name)
     await ground.settled()
-    # the text may arrive as part of the first message; a message of its own begins with the smuggled envelope
-    count = await ground.delivered(second)
-    whole = await ground.delivered(first)
+    # the text may arrive as part of the first message
+    alone = await ground.on(
+        ground.role("store").name,
+        f"grep -rlsF --include='*,S=*' {second} /srv/mail | xargs -r grep -LF {first} | wc -l",
+    )
     seen.check(
-        count <= whole,
+        alone.strip() == "0",
         f"{name}: no second message",
-        f"{name}: {count} with the second text, {whole} with the first",
+        f"{name}: {alone.strip()} with the second text alone",
     )
 
 
@@ -307,7 +310,7 @@ async def three_hundred_random_sessions(ground: Ground, seen: Evidence) -> None:
 
 @attack("2n")
 async def ten_thousand_random_sessions(ground: Ground, seen: Evidence) -> None:
-    await fuzz(ground, seen, MANY_SESSIONS, seed=5, at_once=40)
+    await fuzz(ground, seen, MANY_SESSIONS, seed=5)
 
 
 @attack("2o", without=judged_by_nobody())
@@ -325,6 +328,7 @@ async def huge_headers_and_deep_nesting(ground: Ground, seen: Evidence) -> None:
     for name, message in {
         "360 kB of header": letter(victim, ground.someone(), token(), extra=many),
         "120 levels of MIME": start.encode() + deep,
+        "1000 authors": letter(f"{victim}{f', {victim}' * 999}", ground.someone(), token()),
     }.items():
         async with await ground.smtp(seen, ground.stranger) as session:
             await session.say(f"MAIL FROM:<{victim}>")
@@ -333,6 +337,35 @@ async def huge_headers_and_deep_nesting(ground: Ground, seen: Evidence) -> None:
                 await session.message(message), "554 5.7.1", "552 5.", "554 5.6.", "550 5.", what=name
             )
     await ground.nothing_at(victim, seen)
+
+
+SQUARED = edited(
+    "mta",
+    "the office's rules take the square of a name's length",
+    "/etc/rspamd/lua.local.d/office.lua",
+    r's|^  plain = string.match\(plain, .*|  plain = string.gsub(plain, "[%.%s]+$", "")|',
+    RSPAMD_RESTARTS,
+)
+DOTS = 20_000
+
+
+@attack("2q", without=SQUARED)
+async def a_name_that_takes_minutes_to_read(ground: Ground, seen: Evidence) -> None:
+    """A name of dots, once the end of which was looked for at each of them; two messages, as many as look at once."""
+    name = "." * DOTS + "x"
+    message = letter("x@internet.test", ground.someone(), token()).replace(
+        b"Content-Type: text/plain; charset=utf-8",
+        f'Content-Type: application/octet-stream;\r\n name="{name}"'.encode(),
+    )
+
+    async def one() -> float:
+        async with await ground.smtp(seen, ground.stranger, patience=120) as session:
+            await session.say("MAIL FROM:<x@internet.test>")
+            await session.say(f"RCPT TO:<{ground.reader()}>")
+            return (await session.message(message)).seconds
+
+    took = max(await asyncio.gather(one(), one()))
+    seen.check(took < 5, "judged within 5 s", f"judged in {took:.1f} s")
 
 
 @attack("2p", without=postfix(cleanup_replace_stray_cr_lf="no", smtpd_forbid_bare_newline="no"))

@@ -22,6 +22,9 @@ RELAY_FORMS = (
     "@{host},@{domain}:victim@{elsewhere}", "<victim@{elsewhere}>", "victim@{elsewhere}.", "victim@{elsewhere},alice@{domain}",
     "alice@{domain}> <victim@{elsewhere}", "{domain}!{elsewhere}!victim", '"alice@{domain} "@{elsewhere}', "victim@{elsewhere}\0@{domain}",
     "{elsewhere}!victim@{host}", "victim@{domain}.{elsewhere}", "alice+victim={elsewhere}@{peer}", "SRS0=x=y={elsewhere}=victim@{domain}",
+    "@[{door}]:victim@{elsewhere}", '"victim@{elsewhere}"@[{door}]', "victim@[127.0.0.1]", "victim@localhost", "alice@[{door}]",
+    "{domain}!victim@{elsewhere}", "victim%40{elsewhere}@{domain}", "victim=40{elsewhere}@{domain}", '"victim\\@{elsewhere}"@{domain}',
+    "victim@{elsewhere}\t@{domain}", "victim@{elsewhere}(@{domain})", "(@{domain})victim@{elsewhere}",
     "/o={elsewhere}/s=victim/@{domain}", "victim::{elsewhere}@{domain}", "|victim@{elsewhere}", "/etc/passwd", '"|/bin/sh"@{domain}',
 )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from outpost.attack.evidence import Evidence
-from outpost.attack.ground import Ground, letter, token
+from outpost.attack.ground import HELLO, Ground, letter, token
 from outpost.attack.registry import attack
 from outpost.attack.weakness import judged_by_nobody, postfix, rspamd
 from outpost.attack.wire import Reply, Vantage
@@ -21,19 +21,25 @@ async def _letter_from(
         return await session.message(message) if said.good else said
 
 
-@attack("4a", without=postfix(smtpd_sender_restrictions=""))
+@attack("4a", without=postfix(smtpd_sender_restrictions="", smtpd_helo_restrictions=""))
 async def our_domain_in_the_envelope(ground: Ground, seen: Evidence) -> None:
     senders = (
         ground.someone(),
         f"nobody@{ground.domain}",
         f"root@{ground.role('mta').fqdn}",
         f"x@{ground.domain.upper()}",
+        f"x@{ground.domain}.",
+        f"x@[{ground.door}]",
+        f"@internet.test:{ground.someone()}",
     )
-    for sender in senders:
-        async with await ground.smtp(seen) as session:
+    names = (ground.domain, f"{ground.domain}.", f"[{ground.door}]")
+    tries = [(HELLO, sender) for sender in senders] + [(name, "x@internet.test") for name in names]
+    for name, sender in tries:
+        async with await ground.smtp(seen, hello=False) as session:
+            await session.say(f"EHLO {name}")
             said = await session.say(f"MAIL FROM:<{sender}>")
             said = await session.say(f"RCPT TO:<{ground.someone(1)}>") if said.good else said
-            seen.expect(said, "550 5.7.1", what=sender)
+            seen.expect(said, "550 5.7.1", what=f"{name}, {sender}")
 
 
 @attack("4b", without=judged_by_nobody(dmarc="enabled = false;\n"))
@@ -42,7 +48,11 @@ async def our_domain_in_the_header(ground: Ground, seen: Evidence) -> None:
     for author in (
         ground.someone(),
         f"Alice Archer <{ground.someone()}>",
-        f"<{ground.someone()}>, x@{'internet.test'}",
+        f"<{ground.someone()}>, x@internet.test",
+        f"x@internet.test\r\nSender: {ground.someone()}",
+        f"x@internet.test\r\nFrom: {ground.someone()}",
+        f"=?utf-8?Q?{ground.someone().replace('@', '=40')}?=",
+        f"{ground.someone()}.",
     ):
         mark = token()
         answer = await _letter_from(
@@ -58,25 +68,43 @@ async def our_domain_in_the_header(ground: Ground, seen: Evidence) -> None:
 
 @attack("4c")
 async def a_colleagues_name_on_a_free_address(ground: Ground, seen: Evidence) -> None:
-    recipient, colleague = ground.reader(), ground.office.users[0].full_name or ground.office.users[0].name
-    mark = token()
-    message = letter(
-        f'"{colleague}" <director.office@internet.test>', recipient, mark, subject="Urgent payment"
-    )
-    answer = await _letter_from(
-        ground, seen, "director.office@internet.test", message, ground.stranger, recipient
-    )
-    if not answer.good:
-        seen.expect(answer, "554 5.7.1", "550 5.7.1")
-        return
-    await ground.settled()
-    store = ground.role("store").name
-    found = await ground.on(
-        store, f"cat $(grep -rlsF {mark} /srv/mail) /dev/null | sed '/^\\r\\{{0,1\\}}$/q'"
-    )
-    subject = next((line for line in found.splitlines() if line.lower().startswith("subject:")), "")
-    marked = "Urgent payment" in subject and subject.strip() != "Subject: Urgent payment"
-    seen.check(marked, "refused, or delivered with a mark", f"delivered as {subject or '(not found)'}")
+    colleague, address = ground.office.users[0].full_name, ground.someone()
+    assert colleague, "the lab's users have names"
+    free = "director.office@internet.test"
+    authors = {
+        "her name": f'"{colleague}" <{free}>',
+        "and a title": f'"Dr. {colleague} (Director)" <{free}>',
+        "in a comment": f"{free} ({colleague})",
+        "in letters that look alike": f"{colleague.translate(str.maketrans('Aceo', 'Асео'))} <{free}>",
+        "with an accent": f"{colleague[:2]}\u0301{colleague[2:]} <{free}>",
+        "invisible letters in it": f"{colleague[:2]}\u200b{colleague[2:]} <{free}>",
+        "written backwards": f"\u202e{colleague[::-1]} <{free}>",
+        "her address": f'"{address}" <{free}>',
+        "another sign for @": f"{address.replace('@', chr(0xFF20))} <{free}>",
+        "a group": f"{colleague}: {address};",
+        "a peer's subdomain": f"director@mail.{ground.office.peers[0].domains[0]}",
+        "blanks in the address": address.replace("@", " @ ").replace(".", " . "),
+    }
+    taken = {}
+    for what, author in authors.items():
+        mark, recipient = token(), ground.reader()
+        message = letter(author, recipient, mark, subject="Urgent payment")
+        answer = await _letter_from(ground, seen, free, message, ground.stranger, recipient)
+        if answer.good:
+            taken[what] = mark
+        else:
+            seen.expect(answer, "554 5.7.1", "550 5.7.1", what=what)
+    await ground.settled(patience=60)
+    for what, mark in taken.items():
+        found = await ground.on(
+            ground.role("store").name,
+            f"cat $(grep -rlsF {mark} /srv/mail) /dev/null | sed '/^\\r\\{{0,1\\}}$/q'",
+        )
+        subject = next((line for line in found.splitlines() if line.lower().startswith("subject:")), "")
+        marked = "Urgent payment" in subject and subject.strip() != "Subject: Urgent payment"
+        seen.check(
+            marked, "refused, or delivered with a mark", f"{what}: delivered as {subject or '(not found)'}"
+        )
 
 
 @attack("4e", without=judged_by_nobody(postfix(smtpd_sender_restrictions=""), dmarc="enabled = false;\n"))
@@ -121,6 +149,11 @@ async def a_users_header_names_another(ground: Ground, seen: Evidence) -> None:
         f"Bob <{ground.someone(1)}>",
         "boss@internet.test",
         f"{own}, {ground.someone()}",
+        f"{own}\r\nSender: {ground.someone()}",
+        f"{ground.someone()}\r\nResent-From: {own}",
+        f"boss@internet.test\r\nResent-From: {own}",
+        f"{ground.office.users[0].full_name} <{own}>",
+        f'"{ground.someone()}" <{own}>',
     )
     async with await ground.submission(seen, "carol") as session:
         for author in authors:
@@ -173,6 +206,11 @@ async def one_signed_message_replayed(ground: Ground, seen: Evidence) -> None:
 
 @attack("4j", without=judged_by_nobody())
 async def a_bounce_for_mail_never_sent(ground: Ground, seen: Evidence) -> None:
+    for sender in ("", "mailer-daemon@internet.test"):
+        await _forged_bounce(ground, seen, sender)
+
+
+async def _forged_bounce(ground: Ground, seen: Evidence, sender: str) -> None:
     mark, recipient = token(), ground.reader()
     quoted = letter(recipient, "nobody@internet.test", mark)
     bounce = (
@@ -185,7 +223,7 @@ async def a_bounce_for_mail_never_sent(ground: Ground, seen: Evidence) -> None:
         "Final-Recipient: rfc822; nobody@internet.test\r\nAction: failed\r\nStatus: 5.1.1\r\n"
         "--cut\r\nContent-Type: message/rfc822\r\n\r\n"
     ).encode() + quoted + b"\r\n--cut--\r\n"  # fmt: skip
-    answer = await _letter_from(ground, seen, "", bounce, ground.stranger, recipient)
+    answer = await _letter_from(ground, seen, sender, bounce, ground.stranger, recipient)
     if not answer.good:
         seen.expect(answer, "554 5.7.1", "550 5.7.1")
         return

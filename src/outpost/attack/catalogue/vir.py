@@ -10,7 +10,6 @@ from outpost.attack.evidence import Evidence
 from outpost.attack.ground import HELLO, Ground, letter, token
 from outpost.attack.registry import attack
 from outpost.attack.weakness import RSPAMD_RESTARTS, Weakness, judged_by_nobody, rspamd
-from outpost.attack.wire import Reply
 
 NO_SCANNER = rspamd(
     "ClamAV in Rspamd",
@@ -20,98 +19,6 @@ NO_SCANNER = rspamd(
 NO_POLICY = judged_by_nobody(
     antivirus="enabled = false;\nclamav { enabled = false; }\n", mime_types="enabled = false;\n"
 )
-
-
-async def _try(ground: Ground, seen: Evidence, name: str, files: dict[str, bytes], *expected: str) -> Reply:
-    """A message with these files from an honest server; refused in the session, or it is in the mailbox."""
-    victim, recipient, mark = ground.victim(), ground.reader(), token()
-    async with await ground.smtp(seen, ground.stranger, patience=200) as session:
-        await session.say(f"MAIL FROM:<{victim}>")
-        await session.say(f"RCPT TO:<{recipient}>")
-        answer = await session.message(content.parcel(victim, recipient, mark, files), patience=200)
-    seen.expect(answer, *expected, what=name)
-    return answer
-
-
-@attack("7a", without=NO_SCANNER)
-async def the_test_virus_in_every_wrapping(ground: Ground, seen: Evidence) -> None:
-    virus = content.eicar()
-    wrappings: dict[str, dict[str, bytes]] = {
-        "plain": {"readme.txt": virus},
-        "zip": {"papers.zip": content.zipped({"readme.txt": virus})},
-        "zip in zip": {"papers.zip": content.nested(2, virus)},
-        "tar.gz": {"papers.tar.gz": content.tar_gz({"readme.txt": virus})},
-        "in a PDF": {"paper.pdf": content.pdf_with(virus)},
-        "behind a harmless file": {"a.txt": b"harmless", "b.txt": virus},
-    }
-    for name, files in wrappings.items():
-        await _try(ground, seen, name, files, "554 5.7.1")
-
-
-@attack("7b", without=NO_POLICY)
-async def a_rar_archive(ground: Ground, seen: Evidence) -> None:
-    for name, data in {"plans.rar": b"a drawing", "plans.zip": content.eicar()}.items():
-        await _try(ground, seen, f"RAR as {name}", {name: content.rar("readme.txt", data)}, "554 5.7.1")
-
-
-@attack("7c", without=NO_POLICY)
-async def an_encrypted_archive(ground: Ground, seen: Evidence) -> None:
-    locked = content.encrypted_zip("invoice.doc", b"secret" * 40)
-    await _try(ground, seen, "encrypted zip", {"invoice.zip": locked}, "554 5.7.1")
-    await _try(
-        ground,
-        seen,
-        "encrypted zip in a zip",
-        {"papers.zip": content.zipped({"invoice.zip": locked})},
-        "554 5.7.1",
-    )
-
-
-@attack("7d", without=NO_SCANNER)
-async def twenty_five_archives_deep(ground: Ground, seen: Evidence) -> None:
-    await _try(ground, seen, "25 deep", {"deep.zip": content.nested(25, content.eicar())}, "554 5.7.1")
-
-
-@attack("7e", without=NO_SCANNER)
-async def an_archive_bomb(ground: Ground, seen: Evidence) -> None:
-    bomb = await asyncio.to_thread(
-        content.bomb
-    )  # packing it takes a while, and the probe must not wait for that
-    await _try(ground, seen, "20 x 20 MB of zeros", {"bomb.zip": bomb}, "554 5.7.1")
-
-
-@attack("7g", without=NO_POLICY)
-async def a_program_dressed_as_a_document(ground: Ground, seen: Evidence) -> None:
-    names = (
-        "invoice.pdf.exe",
-        "invoice.pdf                .scr",
-        "photo.jpg.com",
-        "run.exe",
-        "update.msi",
-        "x.bat",
-        "y.ps1",
-        "z.vbs",
-    )
-    for name in names:
-        await _try(ground, seen, name, {name: content.program()}, "554 5.7.1")
-    await _try(
-        ground,
-        seen,
-        "exe in a zip",
-        {"invoice.zip": content.zipped({"invoice.pdf.exe": content.program()})},
-        "554 5.7.1",
-    )
-
-
-@attack("7h", without=NO_POLICY)
-async def macros_images_shortcuts_scripts(ground: Ground, seen: Evidence) -> None:
-    files: dict[str, Callable[[], bytes]] = {
-        "offer.docm": content.macro_document, "offer.xlsm": content.macro_document, "disk.iso": content.disk_image,
-        "disk.img": content.disk_image, "open.lnk": content.shortcut, "run.js": lambda: b"WScript.Echo('x');\r\n",
-        "page.hta": lambda: b"<script>1</script>", "page.html": lambda: b"<html><script>location='http://x.invalid'</script></html>",
-    }  # fmt: skip
-    for name, made in files.items():
-        await _try(ground, seen, name, {name: made()}, "554 5.7.1")
 
 
 IN_ONE_SESSION = 6
@@ -126,6 +33,90 @@ async def _refused_each(ground: Ground, seen: Evidence, messages: dict[str, byte
                 await session.say(f"MAIL FROM:<x@{HELLO}>")
                 await session.say(f"RCPT TO:<{ground.reader()}>")
                 seen.expect(await session.message(message, patience=200), "554 5.7.1", what=name)
+
+
+async def _attached(ground: Ground, seen: Evidence, parcels: dict[str, dict[str, bytes]]) -> None:
+    """Messages with these files, by what they are called in the report."""
+    messages = {
+        name: content.parcel(f"x@{HELLO}", ground.someone(), token(), files)
+        for name, files in parcels.items()
+    }
+    await _refused_each(ground, seen, messages)
+
+
+@attack("7a", without=NO_SCANNER)
+async def the_test_virus_in_every_wrapping(ground: Ground, seen: Evidence) -> None:
+    virus = content.eicar()
+    wrappings: dict[str, dict[str, bytes]] = {
+        "plain": {"readme.txt": virus},
+        "zip": {"papers.zip": content.zipped({"readme.txt": virus})},
+        "zip in zip": {"papers.zip": content.nested(2, virus)},
+        "tar.gz": {"papers.tar.gz": content.tar_gz({"readme.txt": virus})},
+        "in a PDF": {"paper.pdf": content.pdf_with(virus)},
+        "behind a harmless file": {"a.txt": b"harmless", "b.txt": virus},
+    }
+    await _attached(ground, seen, wrappings)
+
+
+@attack("7b", without=NO_POLICY)
+async def a_rar_archive(ground: Ground, seen: Evidence) -> None:
+    archives = {"plans.rar": b"a drawing", "plans.zip": content.eicar()}
+    await _attached(
+        ground,
+        seen,
+        {f"RAR as {name}": {name: content.rar("readme.txt", data)} for name, data in archives.items()},
+    )
+
+
+@attack("7c", without=NO_POLICY)
+async def an_encrypted_archive(ground: Ground, seen: Evidence) -> None:
+    locked = content.encrypted_zip("invoice.doc", b"secret" * 40)
+    parcels = {
+        "encrypted zip": {"invoice.zip": locked},
+        "encrypted zip in a zip": {"papers.zip": content.zipped({"invoice.zip": locked})},
+    }
+    await _attached(ground, seen, parcels)
+
+
+@attack("7d", without=NO_SCANNER)
+async def twenty_five_archives_deep(ground: Ground, seen: Evidence) -> None:
+    await _attached(ground, seen, {"25 deep": {"deep.zip": content.nested(25, content.eicar())}})
+
+
+@attack("7e", without=NO_SCANNER)
+async def an_archive_bomb(ground: Ground, seen: Evidence) -> None:
+    bomb = await asyncio.to_thread(
+        content.bomb
+    )  # packing it takes a while, and the probe must not wait for that
+    await _attached(ground, seen, {"20 x 20 MB of zeros": {"bomb.zip": bomb}})
+
+
+@attack("7g", without=NO_POLICY)
+async def a_program_dressed_as_a_document(ground: Ground, seen: Evidence) -> None:
+    names = (
+        "invoice.pdf.exe",
+        "invoice.pdf                .scr",
+        "photo.jpg.com",
+        "run.exe",
+        "update.msi",
+        "x.bat",
+        "y.ps1",
+        "z.vbs",
+    )
+    program = content.program()
+    parcels = {name: {name: program} for name in names}
+    parcels["exe in a zip"] = {"invoice.zip": content.zipped({"invoice.pdf.exe": program})}
+    await _attached(ground, seen, parcels)
+
+
+@attack("7h", without=NO_POLICY)
+async def macros_images_shortcuts_scripts(ground: Ground, seen: Evidence) -> None:
+    files: dict[str, Callable[[], bytes]] = {
+        "offer.docm": content.macro_document, "offer.xlsm": content.macro_document, "disk.iso": content.disk_image,
+        "disk.img": content.disk_image, "open.lnk": content.shortcut, "run.js": lambda: b"WScript.Echo('x');\r\n",
+        "page.hta": lambda: b"<script>1</script>", "page.html": lambda: b"<html><script>location='http://x.invalid'</script></html>",
+    }  # fmt: skip
+    await _attached(ground, seen, {name: {name: made()} for name, made in files.items()})
 
 
 @attack("7l", without=NO_POLICY)
