@@ -35,6 +35,7 @@ from imap_tools import AND
 from outpost.lab import world
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, Town, letter
+from tests.awaiting import on_host
 from tests.journeys.naming import Names, Record, text
 from tests.journeys.resolving import txt_of
 
@@ -200,6 +201,31 @@ def test_mail_that_its_domain_wants_set_apart_goes_to_junk(
         found = in_folder(alice, "Junk", token)
     assert found["X-Spam"] == "Yes"
     assert alice.count(token) == 0
+
+
+@pytest.mark.control("DMC-02")
+def test_an_office_may_put_disowned_mail_into_junk_instead(
+    lab: Instance, town: Town, alice: OfficeUser, domain: str, known: Known
+) -> None:
+    """`[policy] disowned = "junk"`, as it would be rendered."""
+    message, token = written(domain, alice.address)
+    rules = "/etc/rspamd/lua.local.d/authentication.lua"
+    again = f"systemctl restart rspamd.service; {on_host('rspamc -h /run/rspamd/controller.sock stat >/dev/null 2>&1', 60)}"
+
+    def on_mta(script: str) -> None:
+        command = ["docker", "exec", lab.container_name("mta"), "sh", "-euc", f"{script}; {again}"]
+        subprocess.run(command, check=True, capture_output=True)
+
+    on_mta(
+        f"grep -q '^local DISOWNED = \"refuse\"' {rules}; sed -i.kept '/^local DISOWNED/s/refuse/junk/' {rules}"
+    )
+    try:
+        with known(domain, spf="-all", dmarc=STRICT):
+            code, answer = handed_over(town, message, f"someone@{domain}", alice.address)
+            assert code == 250, answer
+            assert in_folder(alice, "Junk", token)["X-Spam"] == "Yes"
+    finally:
+        on_mta(f"mv {rules}.kept {rules}")
 
 
 @pytest.mark.control("SPF-02", "DMC-02", "SPO-03")

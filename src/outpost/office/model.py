@@ -580,6 +580,12 @@ class Policy(Part):
         description="Notifications about messages the office did not send. Those it sent are remembered for ten days "
         "(a queue gives up after five), by the MTA that sent them: with two of them `refuse` is only `tag`.",
     )
+    disowned: Literal["refuse", "junk"] = Field(
+        default="refuse",
+        description="Mail that fails DMARC where its domain asks for rejection, and that no trusted sealer vouches for. RFC 9989, "
+        "section 5.4, would not refuse it for that alone: mailing lists that change what they send on lose their way here. `junk` "
+        "delivers it into Junk; forged mail of banks, too.",
+    )
     external_subject: str = Field(
         default="",
         max_length=40,

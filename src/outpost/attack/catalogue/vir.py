@@ -148,7 +148,9 @@ async def _with_unit_down(ground: Ground, seen: Evidence, units: str) -> None:
             seen.expect(answers[-1], "451 4.7.1", "451 4.3.0", "closed", what=f"{units} down")
     finally:
         await ground.on_mta(f"systemctl start {units}")
-        await ground.on_mta("timeout 60 sh -c 'until rspamc stat >/dev/null 2>&1; do sleep 0.5; done'; true")
+        await ground.on_mta(
+            "timeout 60 sh -c 'until rspamc -h /run/rspamd/controller.sock stat >/dev/null 2>&1; do sleep 0.5; done'; true"
+        )
     seen.check(
         not await ground.delivered(mark),
         "nothing is delivered unscanned",
