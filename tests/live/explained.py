@@ -12,7 +12,7 @@ from outpost.office import Office
 STRANGERS = "anybody who reaches the port can cause it, and was refused"
 THEIRS = "another organisation's server, which the delivery log and the queue's checks judge"
 RESTARTS = "an apply, an upgrade or a rollover stopped, started or reloaded it"
-PACE = "a machine that had more to do than it could; the clock has checks of its own (TIM-01)"
+PACE = "a machine that had more to do than it could; the clock (TIM-01) and logins (AUT-01) have checks of their own"
 PLATFORM = "containers, whose kernel is not theirs"
 
 EXPLAINED: dict[str, str] = {
@@ -34,6 +34,7 @@ EXPLAINED: dict[str, str] = {
     r"^dbus-daemon: Unknown username ": "a package's bus policy is read before its account is made",
     # Time
     r"^dovecot: \S+ Warning: Time moved (forward|backwards) by ": PACE,
+    r"^dovecot: auth: Warning: auth-worker: Auth request was queued for N seconds": PACE,
     # Head office's collector
     r"^pythonN: \S+: .*; lines wait in the journal$": "it was away; whether it is now, and what waits, LOG-02's check says",
     # The lab
