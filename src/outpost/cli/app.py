@@ -287,6 +287,34 @@ def verify(
 
 
 @app.command(
+    epilog="Examples: `./outpost each plan po harbour`, `./outpost each apply inventory/site-* -y --jobs 8`, `./outpost each verify po "
+    "harbour --json`. Exit code: the worst of all."
+)
+def each(
+    command: Annotated[str, typer.Argument(metavar="COMMAND", help="plan, apply or verify.")],
+    offices: Annotated[
+        list[str], typer.Argument(metavar="OFFICE…", help="Names or paths, as for the command.")
+    ],
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", metavar="N", min=1, help="So many at a time (default: two a processor)."
+        ),
+    ] = None,
+    yes: YesOption = False,
+    afresh: AfreshOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Plan, apply or verify many offices, a bounded number at a time; one line for each as it ends."""
+    from outpost.cli.each import AT_ONCE, COMMANDS, each_office
+
+    if command not in COMMANDS:
+        raise OutpostError(f"each does not {command}", f"one of: {', '.join(COMMANDS)}")
+    options = [*(("-y",) if yes else ()), *(("--afresh",) if afresh else ())]
+    raise typer.Exit(each_office(command, offices, options, jobs=jobs or AT_ONCE, as_json=json))
+
+
+@app.command(
     epilog="Examples: `./outpost backup po` lists what is kept, `./outpost backup po --now --limit store`, "
     "`./outpost backup po --other-end | ssh root@vault sh`. Exit code 0: done, 1: failed."
 )

@@ -1,0 +1,149 @@
+"""`outpost each`: one command for many offices, a bounded number of them at a time, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from outpost.cli.console import err, out, say_json
+
+COMMANDS = ("plan", "apply", "verify")
+AT_ONCE = 2 * (os.cpu_count() or 1)
+DRIFT = 2
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What the command came to for one office.
+
+    Attributes:
+        code: Its exit code.
+        result: What it said with ``--json``; None where it said nothing of the kind.
+        said: The last line of its errors.
+    """
+
+    office: str
+    code: int
+    seconds: float
+    result: dict[str, Any] | None
+    said: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether it came to nothing good; a plan with changes is no failure."""
+        return self.code not in (0, DRIFT)
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        if self.result is None:
+            return self.said or f"ended with {self.code}"
+        if "proven" in self.result:
+            return f"{self.result['passed']} passed, {self.result['failed']} failed"
+        hosts: dict[str, Any] = self.result["hosts"]
+        unwell = ", ".join(f"{name}: {host['failed']}" for name, host in hosts.items() if host["failed"])
+        if self.failed:
+            return unwell or self.said or f"ended with {self.code}"
+        changed = [name for name, host in hosts.items() if host["changes"]]
+        count = sum(len(host["changes"]) for host in hosts.values())
+        return f"{count} change{'s' * (count != 1)} on {', '.join(changed)}" if changed else "as declared"
+
+    def as_data(self) -> dict[str, Any]:
+        """For scripts."""
+        return {
+            "exit": self.code,
+            "seconds": round(self.seconds, 1),
+            "said": self.said,
+            "result": self.result,
+        }
+
+
+def each_office(
+    command: str, offices: Sequence[str], options: Sequence[str], *, jobs: int, as_json: bool
+) -> int:
+    """Carry it out for each office; a line for each as it ends; the worst exit code."""
+    started = time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task, running = bar.add_task(command, total=len(offices)), dict[str, None]()
+
+        def begins(office: str) -> None:
+            running[office] = None
+            bar.update(task, description=f"{command} {', '.join(tuple(running)[:4])}")
+
+        def ends(ended: Ended) -> None:
+            running.pop(ended.office)
+            bar.advance(task)
+            colour = "red" if ended.failed else "yellow" if ended.code else "green"
+            line = (
+                f"[bold]{escape(ended.office)}[/]: [{colour}]{escape(ended.told)}[/] ({ended.seconds:.1f} s)"
+            )
+            (err if as_json else out).print(line)
+
+        done = in_turn(command, offices, options, jobs=jobs, begins=begins, ends=ends)
+    if as_json:
+        say_json({office: ended.as_data() for office, ended in done.items()})
+    else:
+        counts = {
+            "failed": sum(ended.failed for ended in done.values()),
+            "with changes to make": sum(ended.code == DRIFT for ended in done.values()),
+        }
+        more = "".join(f", {count} {what}" for what, count in counts.items() if count)
+        out.print(f"{len(done)} offices{more} ({time.monotonic() - started:.1f} s)", highlight=False)
+    return max((ended.code for ended in done.values()), key=_badness)
+
+
+def in_turn(
+    command: str,
+    offices: Sequence[str],
+    options: Sequence[str],
+    *,
+    jobs: int,
+    begins: Callable[[str], None],
+    ends: Callable[[Ended], None],
+) -> dict[str, Ended]:
+    """Office → what came of it; `jobs` processes at a time."""
+
+    def one(office: str) -> Ended:
+        begins(office)
+        return _carried_out(command, office, options)
+
+    done: dict[str, Ended] = {}
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        for future in as_completed([pool.submit(one, office) for office in dict.fromkeys(offices)]):
+            ended = future.result()
+            ends(ended)
+            done[ended.office] = ended
+    finally:  # the terminal interrupts those that run by itself
+        pool.shutdown(cancel_futures=True)
+    return {office: done[office] for office in offices}
+
+
+def _carried_out(command: str, office: str, options: Sequence[str]) -> Ended:
+    started = time.monotonic()
+    process = subprocess.run(
+        [sys.executable, "-m", "outpost", command, office, "--json", *options],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,
+    )  # fmt: skip
+    try:
+        result = json.loads(process.stdout)
+    except ValueError:
+        result = None
+    said = (process.stderr.strip().splitlines() or [""])[-1]
+    return Ended(office, process.returncode, time.monotonic() - started, result, said)
+
+
+def _badness(code: int) -> tuple[bool, bool, int]:
+    """Drift is worse than nothing, and a failure worse than drift."""
+    return code not in (0, DRIFT), code == DRIFT, code
