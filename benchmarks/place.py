@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,9 +51,9 @@ class Place:
         return tuple(self.ports)
 
     def environment(self) -> dict[str, str]:
-        """For programs that read this office."""
+        """For programs that read this office; they may keep what Python compiled, as in anybody's shell."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return os.environ | {"PATH": path, "PYINFRA_PROGRESS": "off"}
+        return os.environ | {"PATH": path, "PYINFRA_PROGRESS": "off", "PYTHONDONTWRITEBYTECODE": ""}
 
     def cold(self) -> None:
         """Close the connections that are kept open."""
@@ -73,6 +73,19 @@ class Place:
         if any(failed):
             raise OutpostError("ssh to a host failed", "is the lab up?")
         return time.monotonic() - started
+
+    def bare(self) -> float:
+        """The same, each with a connection of its own."""
+        return self.floor("-o", "ControlMaster=no")
+
+    def closed(self, then: Callable[[], float]) -> Callable[[], float]:
+        """The same measurement, with no connection open."""
+
+        def run() -> float:
+            self.cold()
+            return then()
+
+        return run
 
     def timed(self, command: Sequence[str], *, environment: dict[str, str] | None = None) -> float:
         """Seconds of a command at the top of the checkout.

@@ -21,10 +21,10 @@ RUNS = 5
 def cold(target: Target) -> Measurement:
     """No connection is open."""
     with _settled(target, RTT) as place:
-        samples = paired(_closed(place, _apply(place)), _closed(place, _floor(place)), RUNS)
+        samples = paired(place.closed(_apply(place)), place.closed(place.bare), RUNS)
         notes = {
-            "whole comparison (--afresh), s": _closed(place, _apply(place, "--afresh"))(),
-            "raw pyinfra, s": _closed(place, _raw(place))(),
+            "whole comparison (--afresh), s": place.closed(_apply(place, "--afresh"))(),
+            "raw pyinfra, s": place.closed(_raw(place))(),
         }
     return _row(
         "reapply-cold", "no-op re-apply, all hosts, cold", "bare `ssh HOST true`", samples, 1.25, notes
@@ -34,7 +34,7 @@ def cold(target: Target) -> Measurement:
 def opened(target: Target) -> Measurement:
     """The connections of the run before are open, as an hourly timer finds them."""
     with _settled(target, RTT) as place:
-        bare = [_closed(place, _floor(place))() for _ in range(RUNS)]
+        bare = [place.closed(place.bare)() for _ in range(RUNS)]
         _apply(place)()
         samples = {"peer": bare, "ours": [_apply(place)() for _ in range(RUNS)]}
         notes = {"raw pyinfra, s": _raw(place)()}
@@ -46,7 +46,7 @@ def opened(target: Target) -> Measurement:
 def thin(target: Target) -> Measurement:
     """The same on a line of 1.544 Mbit/s."""
     with _settled(target, RTT, 1_544_000) as place:
-        samples = paired(_closed(place, _apply(place)), _closed(place, _floor(place)), RUNS)
+        samples = paired(place.closed(_apply(place)), place.closed(place.bare), RUNS)
     return _row("reapply-t1", "no-op re-apply, cold, 1.544 Mbit/s", "bare `ssh HOST true`", samples, 1.25, {})
 
 
@@ -55,7 +55,7 @@ def ansible(target: Target) -> Measurement:
     with _settled(target, RTT) as place:
         command, environment = setup.ansible(place)
         peer = place.timed(command, environment=environment)
-        ours = [_closed(place, _apply(place))() for _ in range(3)]
+        ours = [place.closed(_apply(place))() for _ in range(3)]
     return _faster("ansible-150ms", "Ansible, equal content, 150 ms", ours, [peer], 120)
 
 
@@ -64,7 +64,7 @@ def ansible_near(target: Target) -> Measurement:
     with _settled(target, 0.0) as place:
         command, environment = setup.ansible(place)
         peer = place.timed(command, environment=environment)
-        ours = [_closed(place, _apply(place))() for _ in range(3)]
+        ours = [place.closed(_apply(place))() for _ in range(3)]
     return _faster("ansible-0ms", "Ansible, equal content, no delay", ours, [peer], 50)
 
 
@@ -73,7 +73,7 @@ def mitogen(target: Target) -> Measurement:
     with _settled(target, 0.0) as place:
         command, environment = setup.ansible(place, mitogen=True)
         peer = [place.timed(command, environment=environment) for _ in range(2)]
-        ours = [_closed(place, _apply(place))() for _ in range(3)]
+        ours = [place.closed(_apply(place))() for _ in range(3)]
     return _faster("mitogen-0ms", "Ansible with mitogen, no delay", ours, peer, 8)
 
 
@@ -83,7 +83,7 @@ def stock(target: Target) -> Measurement:
         with _counted(place) as theirs:
             peer = place.timed(setup.stock(place))
         with _counted(place) as ours_seen:
-            ours = _closed(place, _apply(place))()
+            ours = place.closed(_apply(place))()
         notes = {"stock": theirs, "ours": ours_seen}
     return Measurement(
         "stock-150ms", "no-op re-apply, cold", "pyinfra's own operations, 150 ms", "s", ours, peer, "reported",
@@ -96,7 +96,7 @@ def traffic(target: Target) -> Measurement:
     with _settled(target, 0.0) as place:
         place.cold()
         with _counted(place) as bare:
-            _floor(place)()
+            place.bare()
         place.cold()
         with _counted(place) as ours:
             _apply(place)()
@@ -114,12 +114,12 @@ def one_template(target: Target) -> Measurement:
     """One changed template out of all, against nothing to change; raw pyinfra, so that both do the whole work."""
     with _settled(target, RTT) as place:
         script = "echo '# by hand' >> /etc/locale.conf"
-        noop = [_closed(place, _raw(place))() for _ in range(3)]
+        noop = [place.closed(_raw(place))() for _ in range(3)]
         ours = []
         for _ in range(3):
             for host in place.office.hosts:
                 run_script(target, place.office, host, script, "docker")
-            ours.append(_closed(place, _raw(place))())
+            ours.append(place.closed(_raw(place))())
     return _row(
         "one-template",
         "one changed file on every host",
@@ -144,18 +144,6 @@ def _apply(place: Place, *options: str) -> Callable[[], float]:
 
 def _raw(place: Place) -> Callable[[], float]:
     return lambda: place.timed(["pyinfra", str(place.directory / "ssh.py"), "deploy.py", "-y"])
-
-
-def _floor(place: Place) -> Callable[[], float]:
-    return lambda: place.floor("-o", "ControlMaster=no")
-
-
-def _closed(place: Place, then: Callable[[], float]) -> Callable[[], float]:
-    def run() -> float:
-        place.cold()
-        return then()
-
-    return run
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from benchmarks import reapply
+from benchmarks import fleet, reapply, verify
 from benchmarks.measure import Measurement
 from outpost.errors import OutpostError
 from outpost.target import Target
@@ -20,6 +20,8 @@ ROWS: dict[str, Row] = {
     "stock-150ms": reapply.stock,
     "traffic": reapply.traffic,
     "one-template": reapply.one_template,
+    "verify": verify.white_box,
+    "fleet": fleet.fleet,
 }
 
 

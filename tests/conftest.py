@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from outpost.office import Office, load
+from outpost.office import Office
 from outpost.target import Target
-from outpost.verification import chosen_target
+from outpost.verification import chosen_office, chosen_target
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,6 +62,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "live: acts, waits, or looks at what it did, among others that only look"
     )
+    config.addinivalue_line(
+        "markers",
+        "probe: converses with a daemon or another machine, or makes the host work; not a mere look",
+    )
     config.addinivalue_line("markers", "remedy(text): what mends it, where an apply does not")
 
 
@@ -72,6 +76,6 @@ def target(pytestconfig: pytest.Config) -> Target:
 
 
 @pytest.fixture(scope="session")
-def office(target: Target) -> Office:
+def office(pytestconfig: pytest.Config) -> Office:
     """Its model."""
-    return load(target.data)
+    return chosen_office(pytestconfig)

@@ -11,24 +11,25 @@ This module is the pytest plugin that does so: ``-p outpost.ahead --ahead FILE``
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import json
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+import subprocess
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from outpost.errors import OutpostError
-from outpost.office import load
+from outpost.onhost import asked
 from outpost.remote import shell_command
 from outpost.shell import Answer, Shell
-from outpost.verification import chosen_target
+from outpost.verification import chosen_office, chosen_target
 
-LANES = 3
-"""Shells that share a host's list: what one of them waits for keeps no other waiting."""
 NAME = "outpost-ahead"
 
 
@@ -71,11 +72,10 @@ class Ahead:
     asked: dict[str, set[str]] = field(default_factory=dict)
     _looks: bool = False  # the test that runs now
     _served: set[tuple[str, str]] = field(default_factory=set)
-    _answers: dict[str, Future[dict[str, Answer]]] = field(default_factory=dict)
+    _answers: dict[str, dict[str, Future[Answer | None]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._known = _read(self.file)
-        self._threads = ThreadPoolExecutor(thread_name_prefix="ahead")
 
     def answer(self, host: str, command: str) -> Answer | None:
         """The answer to a command if it is known; the second time within a test it is asked anew."""
@@ -86,51 +86,47 @@ class Ahead:
         if hasattr(self.config, "workerinput"):
             fetched: dict[str, Answer] = self.config.workerinput["answers"].get(host, {})
             return fetched.get(command)
-        return self._fetched(host).result().get(command)
+        coming = self._fetched(host).get(command)
+        return coming.result() if coming else None
 
-    def _fetched(self, host: str) -> Future[dict[str, Answer]]:
+    def _fetched(self, host: str) -> dict[str, Future[Answer | None]]:
+        """The answers to a host's list, on their way."""
         if host not in self._answers:
-            self._answers[host] = self._threads.submit(self._fetch, host)
+            self._answers[host] = {command: Future() for command in self._known.get(host, ())}
+            if self._answers[host]:
+                office = chosen_office(self.config)
+                start = shell_command(
+                    chosen_target(self.config), office, office.host(host), self.config.getoption("--via")
+                )
+                threading.Thread(target=_fetch, args=(start, self._answers[host])).start()
         return self._answers[host]
-
-    def _fetch(self, host: str) -> dict[str, Answer]:
-        commands = self._known.get(host, [])
-        target = chosen_target(self.config)
-        office = load(target.data)
-        start = shell_command(target, office, office.host(host), self.config.getoption("--via"))
-
-        def lane(part: list[str]) -> Iterable[tuple[str, Answer]]:
-            shell = Shell(start)
-            try:
-                return list(zip(part, shell.run_all(part), strict=True))
-            except OutpostError:
-                return ()  # the checks ask for themselves, and say what is wrong
-            finally:
-                shell.close()
-
-        parts = filter(None, (commands[number::LANES] for number in range(LANES)))
-        with ThreadPoolExecutor(LANES) as lanes:
-            return {command: answer for found in lanes.map(lane, parts) for command, answer in found}
 
     # Who asks -----------------------------------------------------------------------------------------------
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """One process has all the checks: it asks for what they look at, all hosts side by side."""
+    def pytest_sessionstart(self) -> None:
+        """All hosts are asked side by side, while the checks are still read."""
         if not hasattr(self.config, "workerinput"):
-            for host in filter(None, map(_looked_at, session.items)):
+            for host in self._wanted:
                 self._fetched(host)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Workers (xdist) share the checks: the process that starts them asks, before it knows their share."""
-        wanted = self.config.getoption("--host") or self._known
-        futures = {host: self._fetched(host) for host in wanted}
-        node.workerinput["answers"] = {host: future.result() for host, future in futures.items()}
+        coming = {host: self._fetched(host) for host in self._wanted}
+        answers = {
+            host: {command: future.result() for command, future in those.items()}
+            for host, those in coming.items()
+        }
+        node.workerinput["answers"] = answers
+
+    @property
+    def _wanted(self) -> list[str]:
+        return list(self.config.getoption("--host") or self._known)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """A check begins."""
-        self._looks = bool(_looked_at(item))
+        self._looks = bool(item.get_closest_marker("looks") and not item.get_closest_marker("live"))
         self._served.clear()
 
     # The lists of the next run ------------------------------------------------------------------------------
@@ -144,7 +140,6 @@ class Ahead:
     @pytest.hookimpl(trylast=True)  # the workers have ended
     def pytest_sessionfinish(self) -> None:
         """Keep what was asked."""
-        self._threads.shutdown()
         asked = {host: sorted(commands) for host, commands in self.asked.items()}
         if hasattr(self.config, "workeroutput"):
             self.config.workeroutput["asked"] = asked
@@ -161,11 +156,27 @@ class Ahead:
             new.replace(self.file)
 
 
-def _looked_at(item: pytest.Item) -> str:
-    """The host that a check only looks at; else nothing."""
-    me = getattr(item, "callspec", None) and item.callspec.params.get("me")  # type: ignore[attr-defined]
-    looks = item.get_closest_marker("looks") and not item.get_closest_marker("live")
-    return str(me.name) if me and looks else ""
+def _fetch(start: list[str], answers: dict[str, Future[Answer | None]]) -> None:
+    """Send a host its list, and take the answers as they come; what does not come, the checks ask for themselves."""
+    commands = list(answers)
+    program = inspect.getsource(asked)
+    script = f"python3 -I - <<'END-OF-PROGRAM'\n{program}\nanswer({commands!r})\nEND-OF-PROGRAM\n"
+    with subprocess.Popen(
+        start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(script.encode())
+            process.stdin.close()
+        with contextlib.suppress(ValueError):  # a line that broke off
+            for line in process.stdout:
+                number, status, *said = json.loads(line)
+                output, errors = (text.encode("latin-1") for text in said)
+                answers[commands[number]].set_result((status, output, errors))
+    for answer in answers.values():
+        if not answer.done():
+            answer.set_result(None)
 
 
 def _read(file: Path) -> dict[str, list[str]]:

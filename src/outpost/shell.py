@@ -2,8 +2,7 @@
 
 testinfra's own backends start a process, or a channel, for every property of every file. This one starts
 ``sh`` once a host and sends it commands; each answer comes back with its exit status, output and errors,
-framed by their lengths. Several commands can be on their way at once (``run_all``), so that what is known to be
-asked travels in one round trip and shows the host at one moment (`outpost.ahead`).
+framed by their lengths.
 """
 
 from __future__ import annotations
@@ -53,12 +52,10 @@ class Shell:
 
     def run(self, command: str) -> Answer:
         """Carry out one shell command."""
-        return self.run_all([command])[0]
-
-    def run_all(self, commands: Sequence[str]) -> list[Answer]:
-        """Carry out several, one after the other, in one round trip."""
         with self._lock:
-            return self._exchange(commands)
+            process, number = self._started(), next(self._numbers)
+            self._write(process, f"outpost_run {number} {_quoted(command)}\n".encode())
+            return self._read(process, number)
 
     def close(self) -> None:
         """End it; what it kept on the host goes with it."""
@@ -66,21 +63,6 @@ class Shell:
             if self._process is not None:
                 self._process.communicate()
                 self._process = None
-
-    def _exchange(self, commands: Sequence[str]) -> list[Answer]:
-        process = self._started()
-        assert process.stdin is not None
-        numbers = [next(self._numbers) for _ in commands]
-        script = "".join(
-            f"outpost_run {number} {_quoted(command)}\n"
-            for number, command in zip(numbers, commands, strict=True)
-        )
-        # The far end answers while it still reads: a thread writes, or both sides would wait with full pipes.
-        writer = threading.Thread(target=self._write, args=(process, script.encode()), daemon=True)
-        writer.start()
-        answers = [self._read(process, number) for number in numbers]
-        writer.join()
-        return answers
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -133,6 +115,10 @@ class ShellBackend(BaseBackend):  # type: ignore[misc]  # testinfra is untyped
     ) -> None:
         self._carry_out = carry_out
         super().__init__(hostname, *args, **kwargs)
+
+    @override
+    def get_encoding(self) -> str:
+        return "UTF-8"  # of Debian's hosts; testinfra would ask each
 
     @override
     def run(self, command: str, *args: str, live: bool = False, **_: Any) -> CommandResult:

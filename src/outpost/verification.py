@@ -21,6 +21,7 @@ from typing import IO, Any
 import pytest
 
 from outpost.errors import OutpostError
+from outpost.office import Office, load
 from outpost.target import LAB, ROOT, Target, find
 
 # --- inside pytest ----------------------------------------------------------------------------------------
@@ -124,6 +125,7 @@ def _seen(report: pytest.TestReport) -> str:
 
 
 _TARGET = pytest.StashKey[Target]()
+_OFFICE = pytest.StashKey[Office]()
 
 
 def chosen_target(config: pytest.Config) -> Target:
@@ -134,6 +136,13 @@ def chosen_target(config: pytest.Config) -> Target:
         except OutpostError as error:
             raise pytest.UsageError(f"{error.message}. Remedy: {error.remedy}.") from None
     return config.stash[_TARGET]
+
+
+def chosen_office(config: pytest.Config) -> Office:
+    """Its model, read once a run."""
+    if _OFFICE not in config.stash:
+        config.stash[_OFFICE] = load(chosen_target(config).data)
+    return config.stash[_OFFICE]
 
 
 # --- outside ----------------------------------------------------------------------------------------------
@@ -197,6 +206,9 @@ class Verdict:
         }
 
 
+WHITE_BOX = "looks and not live and not probe"
+"""The checks that only look, in pytest's words (``-m``)."""
+
 Told = Callable[[int, int, Result], None]  # done, total, the latest
 
 
@@ -209,6 +221,7 @@ def verify(
     connector: str | None = None,
     junit: Path | None = None,
     ahead: Path | None = None,
+    white_box: bool = False,
     told: Told = lambda _done, _total, _result: None,
 ) -> Verdict:
     """Run the live checks against an office's hosts.
@@ -216,6 +229,7 @@ def verify(
     Args:
         controls: Only checks that prove one of these.
         ahead: Where it is kept what the checks ask (`outpost.ahead`).
+        white_box: Only what looks at the hosts; answered ahead, it needs no processes side by side.
         files: Test files or directories; those of single roles are `tests/live/test_ROLE*.py`.
 
     Raises:
@@ -224,8 +238,10 @@ def verify(
     started = time.monotonic()
     read, write = os.pipe()
     arguments = [
-        sys.executable, "-m", "pytest", *files, "-p", "outpost.verification", "--events-fd", str(write), "-q", "-n", "4",
-        "--color=no", "--office", str(target.directory),
+        sys.executable, "-m", "pytest", *files, "-p", "outpost.verification", "--events-fd", str(write), "-q", "--color=no",
+        "-p", "no:hypothesispytest", "-p", "no:typeguard",  # what checks of hosts have no use for, and takes long to load
+        *(("-m", WHITE_BOX) if white_box else ("-n", "4")),
+        "--office", str(target.directory),
         *(("--name", target.instance) if target.instance else ()),
         *(("--via", connector) if connector else ()),
         *(argument for host in hosts for argument in ("--host", host)),

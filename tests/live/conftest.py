@@ -16,11 +16,11 @@ import pytest
 from testinfra.host import Host as TestinfraHost
 
 from outpost import ahead
-from outpost.office import Host, Office, load
+from outpost.office import Host, Office
 from outpost.remote import shell_command
 from outpost.shell import Shell, ShellBackend
 from outpost.target import Target
-from outpost.verification import chosen_target
+from outpost.verification import chosen_office, chosen_target
 
 TestinfraHost.__test__ = False  # its name here begins with Test, and pytest would collect it
 
@@ -29,7 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Spread a test over the hosts of its roles."""
     if "me" not in metafunc.fixturenames:
         return
-    office = load(chosen_target(metafunc.config).data)
+    office = chosen_office(metafunc.config)
     roles = {role for mark in metafunc.definition.iter_markers("role") for role in mark.args}
     only = named(metafunc.config, office)
     hosts = [

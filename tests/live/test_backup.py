@@ -27,6 +27,7 @@ def backup(office: Office) -> Backup:
     return office.backup
 
 
+@pytest.mark.probe
 @pytest.mark.control("BKP-01")
 @pytest.mark.remedy(
     "journalctl -u outpost-backup on the host says why; outpost backup OFFICE --now --limit HOST tries again"
@@ -48,6 +49,7 @@ def test_the_last_backup_is_not_older_than_the_office_allows(host: TestinfraHost
     assert host.service("outpost-backup.timer").is_running
 
 
+@pytest.mark.probe
 @pytest.mark.control("BKP-01")
 @pytest.mark.remedy(
     "outpost backup OFFICE --other-end prints the set-up of the machine that keeps it; run it there"

@@ -84,6 +84,7 @@ def shown(
     return tuple(result)
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-05")
 def test_every_service_shows_the_hosts_current_key(shown: tuple[Shown, ...], me: Host, kept: Secrets) -> None:
     current, *_ = tls_digests(kept, me.name)
@@ -118,6 +119,7 @@ def test_certificates_come_from_where_the_office_says(
     assert by_the_office == {mode(office, me) == "office"}, why
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-05")
 def test_every_name_server_shows_the_current_key_and_the_next(
     host: TestinfraHost,
@@ -160,6 +162,7 @@ def test_renewal_runs_by_a_timer_and_did_not_fail(host: TestinfraHost) -> None:
     assert state != "failed", host.run("journalctl -u outpost-certificate -n 8 --no-pager").stdout
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-11")
 @pytest.mark.usefixtures("by_acme")
 def test_only_the_hosts_own_account_may_have_its_names_certified(
@@ -190,6 +193,7 @@ def test_the_client_that_talks_to_the_authority_cannot_read_the_key(host: Testin
     assert host.run("setpriv --reuid=outpost-acme --regid=outpost-acme --clear-groups cat %s", path).rc != 0
 
 
+@pytest.mark.probe
 @pytest.mark.control("DNS-04", "TLS-04")
 @pytest.mark.usefixtures("by_acme")
 def test_the_hosts_key_writes_its_own_challenges_and_nothing_else(

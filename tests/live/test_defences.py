@@ -115,6 +115,7 @@ def locked() -> bytes:
 # Who a message says it is from ----------------------------------------------------------------------------------
 
 
+@pytest.mark.probe
 @pytest.mark.control("SPO-01")
 @pytest.mark.parametrize(
     "field",
@@ -134,6 +135,7 @@ def test_nobody_outside_writes_the_offices_name_into_from(
     assert stranger_says(host, door, office, line, "Subject: check", "", "x").startswith("554 5.7.1")
 
 
+@pytest.mark.probe
 @pytest.mark.control("SPO-01")
 def test_peers_names_in_from_are_believed_from_their_relays_only(
     host: TestinfraHost, door: IPAddress, office: Office
@@ -144,6 +146,7 @@ def test_peers_names_in_from_are_believed_from_their_relays_only(
             assert answer.startswith("554 5.7.1")
 
 
+@pytest.mark.probe
 @pytest.mark.control("SPO-02")
 @pytest.mark.parametrize(
     "field", ["From: {colleague}", "From: somebody@elsewhere.example", r"From: {user}\r\nSender: {colleague}"]
@@ -164,6 +167,7 @@ def test_a_login_owns_from_and_sender_as_well(
 MACRO = "word/vbaProject.bin"
 
 
+@pytest.mark.probe
 @pytest.mark.control("VIR-03")
 @pytest.mark.parametrize(
     ("name", "content"),
@@ -191,6 +195,7 @@ def test_what_runs_or_cannot_be_scanned_is_refused(
     assert answer.startswith("554 5.7.1 The ")
 
 
+@pytest.mark.probe
 @pytest.mark.control("VIR-03", "REL-06")
 def test_users_are_told_the_same(store: TestinfraHost, relay: IPAddress, office: Office) -> None:
     user = office.mailboxes[0]
@@ -200,6 +205,7 @@ def test_users_are_told_the_same(store: TestinfraHost, relay: IPAddress, office:
     assert answer.startswith("554 5.7.1")
 
 
+@pytest.mark.probe
 @pytest.mark.control("INP-05")
 def test_headers_without_end_are_refused(host: TestinfraHost, door: IPAddress, office: Office) -> None:
     many = [f"X-Check-{number}: {'a' * 900}" for number in range(int(office.limits.header_bytes) // 900 + 2)]
@@ -207,6 +213,7 @@ def test_headers_without_end_are_refused(host: TestinfraHost, door: IPAddress, o
     assert answer.startswith("554 5.7.1 The message's header is too large")
 
 
+@pytest.mark.probe
 @pytest.mark.control("INP-05")
 def test_parts_within_parts_without_end_are_refused(
     host: TestinfraHost, door: IPAddress, office: Office
@@ -222,6 +229,7 @@ def test_parts_within_parts_without_end_are_refused(
     assert answer.startswith("554 5.7.1 The message is nested too deeply")
 
 
+@pytest.mark.probe
 @pytest.mark.control("DSN-10")
 def test_a_bounce_of_what_was_never_sent_is_refused(
     host: TestinfraHost, door: IPAddress, office: Office
@@ -258,6 +266,7 @@ def test_a_bounce_of_what_was_never_sent_is_refused(
 # Rates, room, budgets -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.probe
 @pytest.mark.control("DOS-08", "TLS-10")
 def test_the_store_tells_this_host_and_no_other_whether_a_mailbox_has_room(
     host: TestinfraHost, webmail: TestinfraHost, me: Host, office: Office
@@ -289,6 +298,7 @@ def test_the_policy_service_runs_in_a_sandbox(host: TestinfraHost) -> None:
     assert float(table.rpartition("level for")[2].split()[1]) <= 4.0
 
 
+@pytest.mark.probe
 @pytest.mark.control("AMP-05")
 def test_a_large_message_to_many_destinations_is_more_than_the_line_carries(
     store: TestinfraHost, relay: IPAddress, office: Office
@@ -304,6 +314,7 @@ def test_a_large_message_to_many_destinations_is_more_than_the_line_carries(
     assert answers[-1].startswith("552 5.3.4")
 
 
+@pytest.mark.probe
 @pytest.mark.control("REL-06")
 def test_the_alarm_door_takes_mail_for_the_postmaster_only(host: TestinfraHost, office: Office) -> None:
     from ipaddress import ip_address
@@ -338,6 +349,7 @@ def postconf(host: TestinfraHost) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in lines)}
 
 
+@pytest.mark.probe
 @pytest.mark.control("DSN-12")
 def test_a_message_that_goes_round_is_stopped(host: TestinfraHost, door: IPAddress, office: Office) -> None:
     hop = "Received: from a.example by b.example with ESMTP id 1; Mon, 6 Jan 2025 08:00:00 +0000"
@@ -345,6 +357,7 @@ def test_a_message_that_goes_round_is_stopped(host: TestinfraHost, door: IPAddre
     assert answer.startswith(("554 5.4.0", "554 5.4.6"))
 
 
+@pytest.mark.probe
 @pytest.mark.control("INP-02", "DOS-05")
 @pytest.mark.parametrize(
     ("helo", "sender", "code"),
@@ -363,6 +376,7 @@ def test_who_cannot_be_answered_is_not_listened_to(
     assert answers[-1].startswith(code)
 
 
+@pytest.mark.probe
 @pytest.mark.control("INP-03")
 @pytest.mark.parametrize("command", ["EHLO ", "MAIL FROM:<", "EXPN "])
 def test_endless_commands_end_in_an_error_or_the_end(

@@ -63,6 +63,7 @@ def rdata(record: Record) -> dns.rdata.Rdata:
     return dns.rdata.from_text("IN", record.type, record.data)
 
 
+@pytest.mark.probe
 @pytest.mark.control(
     "SPF-01", "DKM-01", "DKM-02", "DMC-01", "TLS-05", "TLS-07", "TLS-08", "TLS-11", "SPO-04", "SPO-05"
 )
@@ -98,6 +99,7 @@ def test_nothing_is_served_that_the_model_does_not_know(
     assert not extra, "\n".join(extra)
 
 
+@pytest.mark.probe
 @pytest.mark.control("DNS-01")
 def test_the_parent_is_told_which_key_to_trust(
     host: TestinfraHost, zones: tuple[ZoneData, ...], own_address: str
@@ -118,6 +120,7 @@ def test_the_parent_is_told_which_key_to_trust(
         assert {record.to_text() for record in cds} == made != set()
 
 
+@pytest.mark.probe
 @pytest.mark.control("DNS-01", "DNS-07")
 def test_each_zone_is_proven_from_the_trust_anchor(host: TestinfraHost, zones: tuple[ZoneData, ...]) -> None:
     """Asked of the host's own resolver, which validates from the root."""
@@ -131,6 +134,7 @@ def test_each_zone_is_proven_from_the_trust_anchor(host: TestinfraHost, zones: t
     assert not unproven, "\n".join(unproven)
 
 
+@pytest.mark.probe
 @pytest.mark.control("DNS-08")
 def test_server_answers_on_each_of_its_addresses(host: TestinfraHost, me: Host, office: Office) -> None:
     for address in me.all_addresses:
@@ -138,6 +142,7 @@ def test_server_answers_on_each_of_its_addresses(host: TestinfraHost, me: Host, 
         assert answer.flags & dns.flags.AA
 
 
+@pytest.mark.probe
 @pytest.mark.control("DNS-01")
 def test_zone_is_signed_by_its_own_keys_for_days_to_come(
     host: TestinfraHost, office: Office, own_address: str
@@ -153,6 +158,7 @@ def test_zone_is_signed_by_its_own_keys_for_days_to_come(
         assert min(signature.expiration for signature in signatures) - time.time() > 3 * DAY
 
 
+@pytest.mark.probe
 @pytest.mark.control("DNS-02")
 def test_missing_names_are_denied_without_salt_or_extra_rounds(
     host: TestinfraHost, office: Office, own_address: str
@@ -165,6 +171,7 @@ def test_missing_names_are_denied_without_salt_or_extra_rounds(
     assert any(rrset.rdtype == dns.rdatatype.NSEC3 for rrset in missing.authority)
 
 
+@pytest.mark.probe
 @pytest.mark.control("DNS-03")
 def test_foreign_names_are_refused(host: TestinfraHost, own_address: str) -> None:
     (answer,) = ask(host, own_address, [query("example.com", "A", recurse=True)])
@@ -172,6 +179,7 @@ def test_foreign_names_are_refused(host: TestinfraHost, own_address: str) -> Non
     assert not answer.flags & dns.flags.RA
 
 
+@pytest.mark.probe
 @pytest.mark.control("DNS-04")
 def test_zone_transfer_needs_the_key(host: TestinfraHost, office: Office, me: Host) -> None:
     for address in me.all_addresses:
@@ -180,6 +188,7 @@ def test_zone_transfer_needs_the_key(host: TestinfraHost, office: Office, me: Ho
         assert not answer.answer
 
 
+@pytest.mark.probe
 @pytest.mark.control("DNS-05")
 def test_question_for_everything_gets_one_record_set(
     host: TestinfraHost, office: Office, own_address: str
@@ -188,6 +197,7 @@ def test_question_for_everything_gets_one_record_set(
     assert len([rrset for rrset in answer.answer if rrset.rdtype != dns.rdatatype.RRSIG]) == 1
 
 
+@pytest.mark.probe
 @pytest.mark.control("DNS-05")
 def test_server_offers_cookies(host: TestinfraHost, office: Office, own_address: str) -> None:
     question = query(office.domain, "SOA")
@@ -203,6 +213,7 @@ def test_floods_of_questions_are_limited(host: TestinfraHost) -> None:
     assert "mod-rrl/default" in host.check_output("knotc conf-read template.global-module")
 
 
+@pytest.mark.probe
 @pytest.mark.control("DNS-06")
 @pytest.mark.parametrize("name", ["version.bind", "version.server", "hostname.bind", "id.server"])
 def test_server_tells_neither_version_nor_name(host: TestinfraHost, own_address: str, name: str) -> None:

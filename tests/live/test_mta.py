@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -83,6 +82,13 @@ def postconf(host: TestinfraHost) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in lines)}
 
 
+@pytest.fixture(scope="module")
+def rspamd(host: TestinfraHost) -> dict[str, Any]:
+    """Every module's settings as Rspamd understands them."""
+    said: dict[str, Any] = json.loads(host.check_output("rspamadm configdump --json"))
+    return said
+
+
 def refused(host: TestinfraHost, door: IPAddress, *lines: str) -> str:
     """The answer to the last of these lines."""
     answers = speak(host, door, ports.SMTP, [HELLO, *lines])
@@ -107,6 +113,7 @@ def test_daemon_runs_and_comes_up_with_the_host(host: TestinfraHost, unit: str) 
     assert host.service(unit).is_enabled
 
 
+@pytest.mark.probe
 def test_postfix_finds_nothing_wrong_with_its_configuration(host: TestinfraHost) -> None:
     checked = host.run("postfix check && postconf -n >/dev/null")
     assert checked.rc == 0
@@ -140,6 +147,7 @@ def test_a_filter_that_was_broken_into_cannot_send_mail(host: TestinfraHost) -> 
 # Who gets mail --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.probe
 @pytest.mark.control("DSN-01", "DSN-06")
 def test_unknown_recipient_is_refused_at_once_and_told_nothing_else(
     host: TestinfraHost, door: IPAddress, office: Office
@@ -149,6 +157,7 @@ def test_unknown_recipient_is_refused_at_once_and_told_nothing_else(
     assert answer == f"550 5.1.1 {name}: Recipient address rejected: User unknown"
 
 
+@pytest.mark.probe
 def test_every_address_of_the_office_is_known(host: TestinfraHost, door: IPAddress, view: MtaView) -> None:
     detailed = view.mailboxes[0].replace("@", "+detail@")
     known = (*view.mailboxes, *view.aliases, "postmaster", detailed)[: view.strangers_recipients]
@@ -157,6 +166,7 @@ def test_every_address_of_the_office_is_known(host: TestinfraHost, door: IPAddre
         assert answer.startswith("250 2.1.5"), f"{address}: {answer}"
 
 
+@pytest.mark.probe
 @pytest.mark.control("REL-01")
 def test_stranger_cannot_relay(host: TestinfraHost, door: IPAddress, office: Office, view: MtaView) -> None:
     forms = [form.format(domain=office.domain) for form in RELAY_FORMS]
@@ -169,6 +179,7 @@ def test_stranger_cannot_relay(host: TestinfraHost, door: IPAddress, office: Off
 # Who sends ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.probe
 @pytest.mark.control("SPO-01")
 def test_nobody_outside_writes_in_the_offices_name(
     host: TestinfraHost, door: IPAddress, office: Office
@@ -178,6 +189,7 @@ def test_nobody_outside_writes_in_the_offices_name(
         assert answer.startswith("550 5.7.1")
 
 
+@pytest.mark.probe
 @pytest.mark.control("SPO-01")
 def test_peers_names_are_believed_from_their_relays_only(
     host: TestinfraHost, door: IPAddress, office: Office, view: MtaView
@@ -188,6 +200,7 @@ def test_peers_names_are_believed_from_their_relays_only(
             assert answer.startswith("550 5.7.1")
 
 
+@pytest.mark.probe
 @pytest.mark.control("INP-01")
 @pytest.mark.parametrize(
     ("line", "code"),
@@ -202,6 +215,7 @@ def test_envelopes_follow_the_rfc(host: TestinfraHost, door: IPAddress, line: st
     assert answer.startswith((code, "555 5.5.4"))
 
 
+@pytest.mark.probe
 @pytest.mark.control("INP-01")
 def test_an_address_has_one_at_sign(host: TestinfraHost, door: IPAddress, office: Office) -> None:
     recipient = f"RCPT TO:<{office.mailboxes[0]}>"
@@ -209,17 +223,20 @@ def test_an_address_has_one_at_sign(host: TestinfraHost, door: IPAddress, office
     assert answer.startswith("501 5.1.7")
 
 
+@pytest.mark.probe
 @pytest.mark.control("INP-01")
 def test_helo_is_required(host: TestinfraHost, door: IPAddress) -> None:
     assert speak(host, door, ports.SMTP, [STRANGER])[1].startswith("503 5.5.1")
 
 
+@pytest.mark.probe
 @pytest.mark.control("DSN-04")
 def test_a_bounce_has_one_recipient(host: TestinfraHost, door: IPAddress, office: Office) -> None:
     recipients = [f"RCPT TO:<{address}>" for address in (office.mailboxes[0], f"abuse@{office.domain}")]
     assert refused(host, door, STRANGER, *recipients, "DATA").startswith("550 5.5.3")
 
 
+@pytest.mark.probe
 @pytest.mark.control("DSN-03")
 def test_strangers_get_no_delivery_notifications(
     host: TestinfraHost, door: IPAddress, office: Office
@@ -234,6 +251,7 @@ def test_strangers_get_no_delivery_notifications(
     assert answers[3].startswith("501 5.7.1")
 
 
+@pytest.mark.probe
 @pytest.mark.control("DSN-07", "REL-02", "REL-08")
 def test_strangers_are_offered_nothing_but_delivery(host: TestinfraHost, door: IPAddress) -> None:
     commands = {
@@ -249,6 +267,7 @@ def test_strangers_are_offered_nothing_but_delivery(host: TestinfraHost, door: I
         assert answer.startswith(code), f"{command}: {answer}"
 
 
+@pytest.mark.probe
 @pytest.mark.control("INP-06", "INP-07")
 @pytest.mark.parametrize(("command", "code"), [("BDAT 1 LAST", "521 5.5.1"), ("GET / HTTP/1.1", "221 2.7.0")])
 def test_who_speaks_something_else_is_cut_off(
@@ -257,6 +276,7 @@ def test_who_speaks_something_else_is_cut_off(
     assert refused(host, door, command).startswith(code)
 
 
+@pytest.mark.probe
 @pytest.mark.control("INP-04")
 def test_a_message_too_large_is_refused_before_it_is_sent(
     host: TestinfraHost, door: IPAddress, view: MtaView
@@ -265,6 +285,7 @@ def test_a_message_too_large_is_refused_before_it_is_sent(
     assert answer.startswith("552 5.3.4")
 
 
+@pytest.mark.probe
 @pytest.mark.control("INP-08")
 @pytest.mark.parametrize("end", [r"\n.\r\n", r"\n.\n", r"\r\n.\n"], ids=["LF.CRLF", "LF.LF", "CRLF.LF"])
 def test_a_bare_line_feed_ends_no_message(
@@ -281,6 +302,7 @@ def test_who_talks_before_the_greeting_is_no_mail_server(postconf: dict[str, str
     assert float(postconf["postscreen_greet_wait"].removesuffix("s")) <= 3
 
 
+@pytest.mark.probe
 @pytest.mark.control("DSN-11")
 def test_guessing_addresses_ends_after_ten_errors(
     host: TestinfraHost, door: IPAddress, office: Office
@@ -293,6 +315,7 @@ def test_guessing_addresses_ends_after_ten_errors(
 # What it carries ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.probe
 @pytest.mark.control("VIR-01", "DSN-02")
 def test_a_virus_is_refused_in_the_session(host: TestinfraHost, door: IPAddress, office: Office) -> None:
     message = rf"Subject: check\r\nContent-Type: text/plain\r\n\r\n{''.join(EICAR)}\r\n."
@@ -300,6 +323,7 @@ def test_a_virus_is_refused_in_the_session(host: TestinfraHost, door: IPAddress,
     assert refused(host, door, STRANGER, recipient, "DATA", message).startswith("554 5.7.1")
 
 
+@pytest.mark.probe
 @pytest.mark.control("REL-06", "VIR-01")
 @pytest.mark.parametrize("login", [True, False], ids=["user", "filter"])
 def test_a_virus_from_inside_is_refused_as_well(
@@ -313,6 +337,7 @@ def test_a_virus_from_inside_is_refused_as_well(
     assert answers[-1].startswith("554 5.7.1")
 
 
+@pytest.mark.probe
 @pytest.mark.control("DSN-02")
 def test_spam_is_refused_in_the_session(host: TestinfraHost, door: IPAddress, office: Office) -> None:
     message = rf"Subject: check\r\n\r\n{''.join(GTUBE)}\r\n."
@@ -321,14 +346,13 @@ def test_spam_is_refused_in_the_session(host: TestinfraHost, door: IPAddress, of
 
 
 @pytest.mark.control("VIR-01")
-def test_nothing_passes_while_a_filter_is_down(host: TestinfraHost, postconf: dict[str, str]) -> None:
+def test_nothing_passes_while_a_filter_is_down(postconf: dict[str, str], rspamd: dict[str, Any]) -> None:
     assert postconf["milter_default_action"] == "tempfail"
     assert postconf["smtpd_milters"] == "unix:rspamd/milter.sock"
-    rules = json.loads(host.check_output("rspamadm configdump --json force_actions"))["rules"]
+    rules = rspamd["force_actions"]["rules"]
     assert rules["SCANNER_DOWN"]["expression"] == "CLAM_VIRUS_FAIL | CLAM_ATTACHMENT_FAIL"
     assert rules["SCANNER_DOWN"]["action"] == "soft reject"
-    options = json.loads(host.check_output("rspamadm configdump --json options"))
-    assert options["soft_reject_on_timeout"] is True
+    assert rspamd["options"]["soft_reject_on_timeout"] is True
 
 
 # A message of so many octets, scanned in the daemon's own way (clamd(8), INSTREAM).
@@ -349,6 +373,7 @@ print(scanner.recv(4096).decode())
 """
 
 
+@pytest.mark.probe
 @pytest.mark.control("DOS-10", "INP-04")
 def test_the_scanner_reads_more_than_postfix_takes(
     host: TestinfraHost, postconf: dict[str, str], view: MtaView
@@ -364,6 +389,7 @@ def test_the_scanner_reads_more_than_postfix_takes(
 # Links ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.probe
 @pytest.mark.control("REL-08", "TLS-10")
 def test_users_mail_comes_with_the_stores_certificate_or_not_at_all(
     store: TestinfraHost, webmail: TestinfraHost, relay: IPAddress, office: Office
@@ -376,6 +402,7 @@ def test_users_mail_comes_with_the_stores_certificate_or_not_at_all(
     assert not any(answer.startswith("250 2.1.5") for answer in foreign)
 
 
+@pytest.mark.probe
 @pytest.mark.control("SPO-02")
 def test_a_login_owns_its_sender_addresses(store: TestinfraHost, relay: IPAddress, office: Office) -> None:
     user, colleague = office.mailboxes[:2]
@@ -396,6 +423,7 @@ def test_a_login_owns_its_sender_addresses(store: TestinfraHost, relay: IPAddres
         assert answers[-1].startswith(code), f"{sender}: {answers}"
 
 
+@pytest.mark.probe
 @pytest.mark.control("SPO-02", "REL-02")
 def test_without_a_login_the_store_sends_for_its_own_users_only(
     store: TestinfraHost, relay: IPAddress
@@ -410,6 +438,7 @@ def test_without_a_login_the_store_sends_for_its_own_users_only(
     assert answers[-1].startswith("554 5.7.1")
 
 
+@pytest.mark.probe
 @pytest.mark.control("DOS-06")
 def test_a_user_names_so_many_recipients_and_no_more(
     store: TestinfraHost, relay: IPAddress, office: Office
@@ -422,6 +451,7 @@ def test_a_user_names_so_many_recipients_and_no_more(
     assert answers[-1].startswith("452 4.5.3")
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-09")
 def test_a_peers_listener_speaks_with_its_relays_and_in_no_clear_text(
     host: TestinfraHost, me: Host, view: MtaView, office: Office
@@ -463,6 +493,7 @@ def test_the_internet_is_reached_by_dane_where_it_has_it(postconf: dict[str, str
     assert postconf["smtp_tls_security_level"] == "dane"
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-01", "TLS-02", "TLS-03")
 @pytest.mark.parametrize(
     "offer",
@@ -478,6 +509,7 @@ def test_weak_offers_are_refused(host: TestinfraHost, door: IPAddress, offer: st
     assert speak(host, door, ports.SMTP, [HELLO], tls=f"-starttls smtp {offer}") == []
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-01", "TLS-02")
 @pytest.mark.parametrize("offer", OLD_OFFERS.values(), ids=OLD_OFFERS)
 def test_old_offers_are_taken_only_where_the_office_says_so(
@@ -491,6 +523,7 @@ def test_old_offers_are_taken_only_where_the_office_says_so(
             assert speak(host, address, peer.listen, [HELLO], tls=f"-starttls smtp {offer}") == [], peer.name
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-01", "TLS-02")
 @pytest.mark.parametrize("offer", ["-tls1_3", "-tls1_2 -cipher ECDHE+AESGCM"], ids=["TLS 1.3", "TLS 1.2"])
 def test_good_offers_are_taken(host: TestinfraHost, door: IPAddress, offer: str) -> None:
@@ -498,6 +531,7 @@ def test_good_offers_are_taken(host: TestinfraHost, door: IPAddress, offer: str)
     assert answer.startswith("250-")
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-04")
 def test_strangers_see_the_certificate_of_the_hosts_name(
     host: TestinfraHost, door: IPAddress, me: Host
@@ -536,6 +570,7 @@ def test_the_signing_keys_are_two_and_private(host: TestinfraHost) -> None:
         assert (file.mode, file.user, file.group) == (0o640, "root", "_rspamd")
 
 
+@pytest.mark.probe
 @pytest.mark.control("VIR-02")
 def test_the_scanner_knows_fresh_signatures(host: TestinfraHost, office: Office) -> None:
     """clamd is asked what it has loaded; in the lab, which has no way to the signatures, that is the office's own."""
@@ -554,32 +589,20 @@ def test_the_scanner_knows_fresh_signatures(host: TestinfraHost, office: Office)
     assert host.service("clamav-freshclam.service").is_running
 
 
-@pytest.fixture
-def filter_says(host: TestinfraHost) -> Callable[[str], dict[str, Any]]:
-    """A module's settings as Rspamd understands them."""
-
-    def ask(module: str) -> dict[str, Any]:
-        said: dict[str, Any] = json.loads(host.check_output("rspamadm configdump --json %s", module))
-        return said
-
-    return ask
-
-
 @pytest.mark.control("DKM-03")
 def test_nobody_adds_a_second_from_or_subject_to_what_was_signed(
-    filter_says: Callable[[str], dict[str, Any]],
+    rspamd: dict[str, Any],
 ) -> None:
-    signed = filter_says("dkim_signing")["sign_headers"].split(":")
+    signed = rspamd["dkim_signing"]["sign_headers"].split(":")
     assert {"(o)from", "(o)to", "(o)subject", "(o)date", "(o)reply-to"} <= set(signed)
 
 
+@pytest.mark.probe
 @pytest.mark.control("DKM-04")
 def test_the_keys_that_sign_are_published(
-    host: TestinfraHost, office: Office, filter_says: Callable[[str], dict[str, Any]]
+    host: TestinfraHost, office: Office, rspamd: dict[str, Any]
 ) -> None:
-    selectors = [
-        each["selector"] for each in filter_says("dkim_signing")["domain"][office.domain]["selectors"]
-    ]
+    selectors = [each["selector"] for each in rspamd["dkim_signing"]["domain"][office.domain]["selectors"]]
     assert len(selectors) == 2
     names = [f"{selector}._domainkey.{office.domain}" for selector in selectors]
     for name, answer in zip(
@@ -599,9 +622,9 @@ def test_senders_domains_are_asked_whether_it_was_they(host: TestinfraHost, modu
 
 @pytest.mark.control("SPO-03")
 def test_what_strangers_say_of_their_own_authenticity_goes(
-    filter_says: Callable[[str], dict[str, Any]],
+    rspamd: dict[str, Any],
 ) -> None:
-    headers = filter_says("milter_headers")
+    headers = rspamd["milter_headers"]
     assert headers["use"].index("remove-headers") < headers["use"].index("authentication-results")
     assert headers["routines"]["remove-headers"]["headers"]["Authentication-Results"] == 0
 

@@ -112,6 +112,7 @@ def setting(host: TestinfraHost, name: str, *, protocol: str = "") -> str:
 # Who gets in ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-10")
 def test_delivery_is_refused_without_a_certificate(host: TestinfraHost, store: StoreView) -> None:
     for address in store.lmtp_addresses:
@@ -145,6 +146,7 @@ def test_delivery_is_refused_with_a_certificate_of_a_foreign_authority(
         host.run(f"rm -rf {forged}")
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-10")
 def test_delivery_is_refused_to_the_offices_hosts_that_are_no_mta(
     host: TestinfraHost, store: StoreView
@@ -155,6 +157,7 @@ def test_delivery_is_refused_to_the_offices_hosts_that_are_no_mta(
         assert "220 " not in heard
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-10")
 def test_only_webmail_asks_about_accounts(
     host: TestinfraHost, mta: TestinfraHost, webmail: TestinfraHost, store: StoreView
@@ -179,6 +182,7 @@ def test_nobody_reads_what_users_chose_but_dovecot(host: TestinfraHost) -> None:
     )
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-10", "DSN-01")
 def test_the_mta_delivers_to_mailboxes_and_is_told_at_once_of_unknown_ones(
     mta: TestinfraHost, store: StoreView, office: Office
@@ -201,6 +205,7 @@ def test_the_mta_delivers_to_mailboxes_and_is_told_at_once_of_unknown_ones(
         assert "550 5.1.1" in heard
 
 
+@pytest.mark.probe
 @pytest.mark.control("STO-02", "REL-03")
 @pytest.mark.parametrize("port", CLEAR_TEXT_PORTS)
 def test_no_clear_text_port_is_open(host: TestinfraHost, me: Host, port: int) -> None:
@@ -208,6 +213,7 @@ def test_no_clear_text_port_is_open(host: TestinfraHost, me: Host, port: int) ->
         assert not host.addr(str(address)).port(port).is_reachable
 
 
+@pytest.mark.probe
 @pytest.mark.control("REL-04", "AUT-05")
 def test_managesieve_takes_no_password_before_tls(webmail: TestinfraHost, store: StoreView) -> None:
     login = r'AUTHENTICATE "PLAIN" "AGEAYg=="\r\n'
@@ -223,6 +229,7 @@ def test_managesieve_takes_no_password_before_tls(webmail: TestinfraHost, store:
         assert "NO (ENCRYPT-NEEDED)" in heard
 
 
+@pytest.mark.probe
 @pytest.mark.control("AUT-05", "REL-03")
 def test_submission_wants_a_login_and_offers_plain_only(host: TestinfraHost, store: StoreView) -> None:
     for address in store.login_addresses:
@@ -234,6 +241,7 @@ def test_submission_wants_a_login_and_offers_plain_only(host: TestinfraHost, sto
         assert "530 5.7.0" in heard
 
 
+@pytest.mark.probe
 @pytest.mark.control("AUT-04")
 def test_a_wrong_password_and_an_unknown_user_get_the_same_answer(
     host: TestinfraHost, store: StoreView, office: Office
@@ -265,6 +273,7 @@ def known(target: Target, store: StoreView) -> tuple[str, str]:
     return next((user, password) for user, password in passwords.items() if user in store.active)
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-10")
 def test_the_right_password_opens_nothing_from_a_host_without_its_certificate(
     webmail: TestinfraHost, store: StoreView, known: tuple[str, str]
@@ -276,6 +285,7 @@ def test_the_right_password_opens_nothing_from_a_host_without_its_certificate(
         assert "\na NO [AUTHENTICATIONFAILED]" in dialogue(webmail, socket, [login, "b LOGOUT"])
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-10")
 def test_the_right_password_opens_nothing_from_outside_the_users_networks(
     host: TestinfraHost, store: StoreView, known: tuple[str, str]
@@ -290,6 +300,7 @@ def test_the_right_password_opens_nothing_from_outside_the_users_networks(
 # Encryption -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-01", "TLS-02", "TLS-03")
 @pytest.mark.parametrize(
     "offer",
@@ -309,6 +320,7 @@ def test_weak_offers_are_refused(host: TestinfraHost, store: StoreView, offer: s
             )
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-01", "TLS-02")
 @pytest.mark.parametrize("offer", OLD_OFFERS.values(), ids=OLD_OFFERS)
 def test_old_offers_are_taken_only_where_the_office_says_so(
@@ -321,6 +333,7 @@ def test_old_offers_are_taken_only_where_the_office_says_so(
             assert taken == relaxed, at(address, port)
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-02")
 def test_a_current_client_gets_tls_1_3(host: TestinfraHost, store: StoreView) -> None:
     for address in store.login_addresses:
@@ -331,6 +344,7 @@ def test_a_current_client_gets_tls_1_3(host: TestinfraHost, store: StoreView) ->
             assert "ready" in heard
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-10")
 def test_users_see_the_public_certificate_and_hosts_the_internal_one(
     host: TestinfraHost, store: StoreView
@@ -345,6 +359,7 @@ def test_users_see_the_public_certificate_and_hosts_the_internal_one(
         )
 
 
+@pytest.mark.probe
 @pytest.mark.control("DSN-06")
 def test_greetings_name_no_software(host: TestinfraHost, store: StoreView) -> None:
     for address in store.login_addresses:
@@ -501,6 +516,7 @@ def test_what_is_given_twice_leaves_within_the_hour(host: TestinfraHost) -> None
     assert host.service("outpost-twice.service").systemd_properties["Result"] == "success"
 
 
+@pytest.mark.probe
 @pytest.mark.control("VIR-04", "TLS-10")
 def test_the_scanner_takes_messages_from_the_store_and_nobody_else(
     host: TestinfraHost, mta: TestinfraHost, webmail: TestinfraHost, office: Office, me: Host

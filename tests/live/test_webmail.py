@@ -142,6 +142,7 @@ finally:
 """
 
 
+@pytest.mark.probe
 @pytest.mark.control("WEB-04")
 def test_php_keeps_what_an_intruder_would_want_switched_off(host: TestinfraHost) -> None:
     settings = json.loads(host.check_output("python3 -I -c %s /run/roundcube/fpm.sock", IN_THE_POOL))
@@ -244,6 +245,7 @@ def test_deleted_contacts_go_for_good(host: TestinfraHost) -> None:
 # What a browser gets -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.probe
 @pytest.mark.control("WEB-01", "WEB-02")
 def test_pages_carry_the_security_headers_once(login_page: Answer) -> None:
     assert login_page.status == 200
@@ -267,6 +269,7 @@ def test_pages_carry_the_security_headers_once(login_page: Answer) -> None:
     assert login_page.headers["X-Powered-By"] is None
 
 
+@pytest.mark.probe
 @pytest.mark.control("WEB-01")
 def test_attachments_shown_in_the_browser_run_no_script(
     host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address
@@ -275,6 +278,7 @@ def test_attachments_shown_in_the_browser_run_no_script(
     assert "script-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
+@pytest.mark.probe
 @pytest.mark.control("WEB-03")
 def test_session_cookies_stay_with_this_host_and_out_of_scripts(login_page: Answer) -> None:
     cookies = login_page.headers.get_all("Set-Cookie") or []
@@ -291,6 +295,7 @@ def test_login_form_offers_no_choice_of_server(login_page: Answer) -> None:
     assert 'name="_host"' not in login_page.body
 
 
+@pytest.mark.probe
 @pytest.mark.control("WEB-04")
 @pytest.mark.parametrize("path", HIDDEN)
 def test_nothing_but_the_entry_script_and_its_pictures_is_served(
@@ -301,6 +306,7 @@ def test_nothing_but_the_entry_script_and_its_pictures_is_served(
     assert "nginx/" not in answer.body
 
 
+@pytest.mark.probe
 @pytest.mark.control("INP-04")
 def test_too_large_a_file_is_refused_in_plain_words(
     host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address
@@ -315,6 +321,7 @@ def test_too_large_a_file_is_refused_in_plain_words(
 # What the Internet gets -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.probe
 def test_webmail_is_not_there_for_the_internet_unless_the_office_opens_it(
     host: TestinfraHost, view: WebmailView, office: Office, me: Host
 ) -> None:
@@ -328,6 +335,7 @@ def test_webmail_is_not_there_for_the_internet_unless_the_office_opens_it(
             browse(host, address, view.policy_name, requested=view.name)
 
 
+@pytest.mark.probe
 @pytest.mark.control("WEB-02")
 def test_unknown_names_get_no_handshake_and_see_no_certificate(
     host: TestinfraHost, view: WebmailView
@@ -337,6 +345,7 @@ def test_unknown_names_get_no_handshake_and_see_no_certificate(
             browse(host, address, "unknown.example")
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-07")
 def test_mta_sts_policy_is_the_mx_set(host: TestinfraHost, view: WebmailView, office: Office) -> None:
     for address in view.addresses:
@@ -347,6 +356,7 @@ def test_mta_sts_policy_is_the_mx_set(host: TestinfraHost, view: WebmailView, of
         assert browse(host, address, view.policy_name).status == 404
 
 
+@pytest.mark.probe
 def test_mail_programs_find_their_settings(host: TestinfraHost, view: WebmailView, office: Office) -> None:
     name = view.discovery_names[0]
     for path in ("/mail/config-v1.1.xml", "/.well-known/autoconfig/mail/config-v1.1.xml"):
@@ -362,6 +372,7 @@ def test_mail_programs_find_their_settings(host: TestinfraHost, view: WebmailVie
         assert found == [(view.store.fqdn, str(port), "SSL") for port in (ports.IMAPS, ports.SUBMISSIONS)]
 
 
+@pytest.mark.probe
 def test_outlook_finds_its_settings_by_asking_with_a_post(host: TestinfraHost, view: WebmailView) -> None:
     answer = browse(
         host,
@@ -377,6 +388,7 @@ def test_outlook_finds_its_settings_by_asking_with_a_post(host: TestinfraHost, v
     assert found == [str(ports.IMAPS), str(ports.SUBMISSIONS)]
 
 
+@pytest.mark.probe
 def test_apple_devices_are_given_a_profile_to_install(host: TestinfraHost, view: WebmailView) -> None:
     answer = browse(host, view.addresses[0], view.discovery_names[0], PROFILE)
     assert answer.status == 200
@@ -391,6 +403,7 @@ def test_apple_devices_are_given_a_profile_to_install(host: TestinfraHost, view:
     assert mail["IncomingMailServerUseSSL"] is mail["OutgoingMailServerUseSSL"] is True
 
 
+@pytest.mark.probe
 def test_users_find_the_offices_guide(host: TestinfraHost, view: WebmailView, office: Office) -> None:
     answer = browse(host, view.webmail_addresses[0], view.name, "/guide.html")
     assert answer.status == 200
@@ -411,6 +424,7 @@ def handshake(host: TestinfraHost, view: WebmailView, options: str) -> str:
     return str(host.run(command).stdout)
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-01", "TLS-02")
 @pytest.mark.parametrize("offer", OLD_OFFERS.values(), ids=OLD_OFFERS)
 def test_old_offers_are_taken_only_where_the_office_says_so(
@@ -421,6 +435,7 @@ def test_old_offers_are_taken_only_where_the_office_says_so(
     assert "Cipher is ECDHE" in said or re.search("alert (protocol version|handshake failure)", said), said
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-02")
 def test_only_forward_secret_authenticated_ciphers_are_taken(host: TestinfraHost, view: WebmailView) -> None:
     weak = "ALL:!AESGCM:!CHACHA20:!ECDHE+SHA1:@SECLEVEL=0"
@@ -428,6 +443,7 @@ def test_only_forward_secret_authenticated_ciphers_are_taken(host: TestinfraHost
     assert re.search(r"Cipher is ECDHE-\S+(GCM|POLY1305)", handshake(host, view, "-tls1_2"))
 
 
+@pytest.mark.probe
 @pytest.mark.control("TLS-03")
 def test_no_weak_signature_no_renegotiation_no_compression(host: TestinfraHost, view: WebmailView) -> None:
     sha1 = handshake(host, view, "-tls1_2 -sigalgs ECDSA+SHA1:RSA+SHA1 -cipher ALL:@SECLEVEL=0")

@@ -39,7 +39,7 @@ def ask(me, pytestconfig):
     shell.close()
 
 ahead.chosen_target = lambda _: SimpleNamespace(data=None)
-ahead.load = lambda _: SimpleNamespace(host=lambda name: name)
+ahead.chosen_office = lambda _: SimpleNamespace(host=lambda name: name)
 ahead.shell_command = lambda *_: [os.environ.get("FAR_SHELL", "sh")]
 """
 
@@ -49,7 +49,7 @@ Run = Callable[..., pytest.RunResult]
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A session of checks of two hosts, which are this machine's shell."""
-    for name in ("chosen_target", "load", "shell_command"):
+    for name in ("chosen_target", "chosen_office", "shell_command"):
         monkeypatch.setattr(ahead, name, getattr(ahead, name))  # what the preamble changes is put back
     pytester.makeconftest(PREAMBLE)
 

@@ -42,11 +42,9 @@ def test_a_command_that_reads_gets_nothing_and_does_not_swallow_the_next(shell: 
     assert shell.run("echo still here") == (0, b"still here\n", b"")
 
 
-def test_large_output_and_many_commands_do_not_block(shell: Shell) -> None:
-    commands = [f"head -c 200000 /dev/zero | tr '\\0' x; echo {number}" for number in range(30)]
-    assert [output[-3:] for _, output, _ in shell.run_all(commands)] == [
-        f"x{number}\n".encode()[-3:] for number in range(30)
-    ]
+def test_large_output_does_not_block(shell: Shell) -> None:
+    _, output, errors = shell.run("head -c 200000 /dev/zero; head -c 200000 /dev/zero >&2")
+    assert (len(output), len(errors)) == (200_000, 200_000)
 
 
 def test_an_ended_shell_says_what_it_said_and_a_new_one_is_started() -> None:

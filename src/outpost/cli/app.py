@@ -254,6 +254,13 @@ def verify(
             help="Whom to tell of a change, past the mail queue that is looked at: smtp://…, https://… or a command.",
         ),
     ] = None,
+    white_box: Annotated[
+        bool,
+        typer.Option(
+            "--white-box",
+            help="Only what looks at the hosts, a round trip each: no conversations, no canaries.",
+        ),
+    ] = False,
     sabotage: Annotated[
         bool,
         typer.Option(
@@ -277,6 +284,7 @@ def verify(
             host,
             via,
             controls=control,
+            white_box=white_box,
             since=since,
             changes=changes,
             tell_to=tell,

@@ -35,6 +35,7 @@ def verify_office(
     as_json: bool,
     junit: Path | None,
     controls: list[str] | None = None,
+    white_box: bool = False,
     since: Path | None = None,
     changes: bool = False,
     tell_to: list[str] | None = None,
@@ -43,6 +44,7 @@ def verify_office(
     """Run the live checks; the verdict comes first, then what failed and what was seen instead.
 
     Args:
+        white_box: Only what looks at the hosts.
         since: A run to compare with instead of the latest one.
         changes: Say nothing where nothing is different from before.
         tell_to: Whom to tell where something is.
@@ -54,9 +56,10 @@ def verify_office(
     with checks_progress(quiet=changes) as told:
         verdict = verification.verify(
             target, hosts=tuple(hosts or ()), controls=tuple(controls or ()), connector=via, junit=junit, told=told,
-            ahead=None if controls else history.folder(target) / "asked",
+            white_box=white_box, ahead=None if controls else history.folder(target) / f"asked{'-white-box' * white_box}",
         )  # fmt: skip
-    now = history.described(target, verdict, " ".join([*(hosts or ()), *(controls or ())]))
+    selection = [*(hosts or ()), *(controls or ()), *(("white-box",) if white_box else ())]
+    now = history.described(target, verdict, " ".join(selection))
     history.keep(target, now)
     difference = history.difference(now, before)
     if as_json:

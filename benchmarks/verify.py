@@ -1,0 +1,41 @@
+"""Verification over a slow line: what only looks at the hosts, against a bare login to each."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.measure import Measurement, median, paired
+from benchmarks.place import Place, behind
+from outpost.target import ROOT, Target
+from outpost.verification import WHITE_BOX
+
+RTT = 0.150
+RUNS = 5
+
+
+def white_box(target: Target) -> Measurement:
+    """All checks that only look, cold; what they ask has been learnt, without the line."""
+    with behind(target, rtt=0.0) as near, tempfile.TemporaryDirectory() as temporary:
+        asked = Path(temporary) / "asked"
+        _checks(near, asked, "-n", "4")()
+        with behind(target, rtt=RTT) as place:
+            samples = paired(place.closed(_checks(place, asked)), place.closed(place.bare), RUNS)
+            command = [str(ROOT / "outpost"), "verify", str(place.directory), "--white-box"]
+            place.timed(command)  # learns
+            told = [place.closed(lambda: place.timed(command))() for _ in range(RUNS)]
+    return Measurement(
+        "verify", "white-box checks of all hosts, cold", "bare `ssh HOST true`", "s",
+        median(samples["ours"]), median(samples["peer"]), "at most", 2.0, samples,
+        {"outpost verify --white-box, s": round(median(told), 2)},
+    )  # fmt: skip
+
+
+def _checks(place: Place, asked: Path, *options: str) -> Callable[[], float]:
+    command = [
+        sys.executable, "-m", "pytest", "tests/live", "-m", WHITE_BOX, "-q", "-p", "no:hypothesispytest", "-p", "no:typeguard",
+        "-p", "outpost.ahead", f"--ahead={asked}", "--office", str(place.directory), "--via", "ssh", *options,
+    ]  # fmt: skip
+    return lambda: place.timed(command)
