@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from benchmarks import fleet, reapply, verify
+from benchmarks import fleet, mailpath, reapply, verify
 from benchmarks.measure import Measurement
 from outpost.errors import OutpostError
 from outpost.target import Target
@@ -22,6 +22,7 @@ ROWS: dict[str, Row] = {
     "one-template": reapply.one_template,
     "verify": verify.white_box,
     "fleet": fleet.fleet,
+    "mail-path": mailpath.mail_path,
 }
 
 

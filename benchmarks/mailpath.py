@@ -1,0 +1,154 @@
+"""Mail from head office into mailboxes: through all filters and TLS, against the same hosts with both turned off.
+
+A message's time is Postfix's own account of it (``delays=a/b/c/d``, postconf(5), ``delay_logging_resolution_limit``): before the
+queue, where the filters are, in it, connecting to the store, handing over. What is turned off is put back as attacks put
+their positive controls back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+from benchmarks.measure import Measurement, median
+from outpost import run
+from outpost.attack.ground import Ground, leave, letter, stand, token
+from outpost.attack.probe import percentile
+from outpost.attack.weakness import Weakness, postfix, weakened
+from outpost.attack.wire import Session
+from outpost.errors import OutpostError
+from outpost.office import load, ports
+from outpost.target import Target
+
+MESSAGES = 200
+CLIENTS = 4  # sessions at a time
+SIZE = 20_000  # bytes
+HOPS = ("before the queue", "in the queue", "connecting to the store", "handing over")
+SENT = re.compile(r"to=<[^>]*>.*, delay=([\d.]+), delays=([\d.]+)/([\d.]+)/([\d.]+)/([\d.]+), .*status=sent")
+FILTERED = re.compile(r"\btime: ([\d.]+)ms")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of a number of messages."""
+
+    rate: float
+    total: list[float]
+    hops: list[list[float]]
+    filters: list[float]
+
+    def as_data(self) -> dict[str, float]:
+        """Medians, in seconds."""
+        found = {
+            "messages/s": self.rate, "median": median(self.total), "p95": percentile(self.total, 0.95),
+            **{name: median(seconds) for name, seconds in zip(HOPS, self.hops, strict=True)},
+        }  # fmt: skip
+        return {
+            name: round(value, 3)
+            for name, value in (found | ({"Rspamd": median(self.filters)} if self.filters else {})).items()
+        }
+
+
+def mail_path(target: Target) -> Measurement:
+    """Latency at the 95th percentile with several senders at work; the rate, and where the time goes, as notes."""
+    hardened, bare = asyncio.run(_both(target))
+    return Measurement(
+        "mail-path", f"mail into mailboxes, p95, {CLIENTS} senders", "filters and TLS off", "s",
+        percentile(hardened.total, 0.95), percentile(bare.total, 0.95), "reported",
+        samples={"ours": hardened.total, "peer": bare.total},
+        notes={"hardened": hardened.as_data(), "filters and TLS off": bare.as_data()},
+    )  # fmt: skip
+
+
+async def _both(target: Target) -> tuple[Run, Run]:
+    ground = await stand(target, load(target.data))
+    try:
+        hardened = await _run(ground, tls=True)
+        async with AsyncExitStack() as stack:
+            for weakness in _without(ground):
+                await stack.enter_async_context(weakened(ground, weakness))
+            bare = await _run(ground, tls=False)
+        if left := await asyncio.to_thread(_plan, target):
+            raise OutpostError(f"not everything came back: {left}", f"./outpost apply {target.name} -y")
+        return hardened, bare
+    finally:
+        await leave(ground)
+
+
+def _plan(target: Target) -> str:
+    """What an apply would change; nothing, if all is as it was."""
+    changes = run.plan(target, watcher=run.Silent()).changes
+    return ", ".join(f"{change.host}: {change.operation}" for change in changes)
+
+
+def _without(ground: Ground) -> tuple[Weakness, Weakness]:
+    """The store takes LMTP in clear, at the same port; the MTA neither filters nor encrypts."""
+    store = str(ground.role("store").in_zone(ground.office.core.name)[0])
+    proxy = "/usr/lib/systemd/systemd-socket-proxyd /run/dovecot/lmtp"
+    listening = f"{ground.role('mta').in_zone('wan')[0]}:{_port(ground)}/inet"
+    return Weakness(
+        "store", "stunnel before LMTP", (),
+        "systemctl stop stunnel@lmtp.service; "
+        f"systemd-run --quiet --unit=outpost-bench --socket-property=ListenStream={store}:{ports.LMTP} {proxy}",
+        "true", "systemctl stop outpost-bench.socket outpost-bench.service; systemctl start stunnel@lmtp.service",
+    ), postfix(
+        f"{listening}/smtpd_tls_security_level=none", smtpd_milters="", non_smtpd_milters="",
+        lmtp_tls_security_level="none", lmtp_tls_wrappermode="no", virtual_transport=f"lmtp:[{store}]:{ports.LMTP}",
+    )  # fmt: skip
+
+
+def _port(ground: Ground) -> int:
+    return ground.office.peers[0].listen
+
+
+async def _run(ground: Ground, *, tls: bool) -> Run:
+    mark = token()
+    await ground.settled()
+    began = time.time()
+    started = time.monotonic()
+    await asyncio.gather(*(_sender(ground, mark, number, tls=tls) for number in range(CLIENTS)))
+    await ground.settled(patience=120)
+    seconds = time.monotonic() - started
+    lines = await ground.on_mta(
+        f"journalctl --quiet --output=cat --since=@{began:.3f} --unit=postfix.service --unit=rspamd.service "
+        "--grep='status=sent|rspamd_task_write_log|time: '"
+    )
+    for box in ground.office.mailboxes:
+        await ground.on(ground.role("store").name, f"doveadm expunge -u {box} mailbox INBOX body {mark}")
+    return _told(lines.splitlines(), seconds)
+
+
+def _told(lines: Iterable[str], seconds: float) -> Run:
+    lines = tuple(lines)
+    sent = [[float(number) for number in match.groups()] for match in map(SENT.search, lines) if match]
+    if len(sent) < MESSAGES:
+        raise OutpostError(f"{len(sent)} of {MESSAGES} messages arrived", "./outpost queue lab says why")
+    total, *hops = (list(column) for column in zip(*sent, strict=True))
+    filters = [float(match[1]) / 1000 for match in map(FILTERED.search, lines) if match]
+    return Run(len(sent) / seconds, total, hops, filters)
+
+
+async def _sender(ground: Ground, mark: str, number: int, *, tls: bool) -> None:
+    """One session of head office's, message after message; no two write to the same mailbox at once, which takes one at a time."""
+    session = Session(
+        await ground.peer.connect(str(ground.role("mta").in_zone("wan")[0]), _port(ground)), lambda _: None
+    )
+    async with session:
+        await session.reply()
+        await session.say("EHLO mx.myertor.test")
+        if tls:
+            await session.say("STARTTLS")
+            await session.start_tls(ground.role("mta").fqdn, ground.trust)
+            await session.say("EHLO mx.myertor.test")
+        for box in islice(cycle(ground.office.mailboxes), number, number + MESSAGES // CLIENTS):
+            text = letter("head@myertor.test", box, mark) + b"We agreed upon this, too.\r\n" * (SIZE // 27)
+            for line in ("MAIL FROM:<head@myertor.test>", f"RCPT TO:<{box}>"):
+                if not (answer := await session.say(line)).good:
+                    raise OutpostError(f"{line}: {answer.brief}", "is the lab as declared?")
+            if not (answer := await session.message(text)).good:
+                raise OutpostError(f"a message was not taken: {answer.brief}", "is the lab as declared?")
