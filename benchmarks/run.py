@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from benchmarks import fleet, mailpath, reapply, verify
+from benchmarks import fleet, flood, mailpath, reapply, verify
 from benchmarks.measure import Measurement
 from outpost.errors import OutpostError
 from outpost.target import Target
@@ -23,6 +23,7 @@ ROWS: dict[str, Row] = {
     "verify": verify.white_box,
     "fleet": fleet.fleet,
     "mail-path": mailpath.mail_path,
+    "flood-p95": flood.flood_p95,
 }
 
 
