@@ -56,7 +56,7 @@ class Cost:
 
 
 def fleet(target: Target) -> Measurement:
-    """A whole comparison of each office, none answered from memory (`--afresh`); what is remembered as a note."""
+    """Plans of many offices with simulated hosts against one; whole comparisons, those from memory as a note."""
     with _offices(target, OFFICES) as (offices, environment):
         one = [_cost(["plan", offices[0], "--afresh"], environment) for _ in range(RUNS)]
         few = _cost(["each", "plan", *offices[:JOBS], "--afresh", "--jobs", str(JOBS)], environment)

@@ -20,7 +20,7 @@ KINDS = {
 
 
 def flood_p95(target: Target) -> Measurement:
-    """Each flood of the catalogue of attacks, with its own probe; the worst delivery counts, all are notes."""
+    """Honest users under each flood of the catalogue of attacks: the worst delivery, p95; all else as notes."""
     floods = [plan.id for plan in catalogue().attacks.values() if plan.family == "DOS" and plan.alone]
     done = subprocess.run(
         [sys.executable, "-m", "outpost", "attack", LAB, "--name", target.instance or LAB, "--only", ",".join(floods), "--json"],

@@ -55,7 +55,7 @@ class Run:
 
 
 def mail_path(target: Target) -> Measurement:
-    """Latency at the 95th percentile with several senders at work; the rate, and where the time goes, as notes."""
+    """Mail through filters and TLS into mailboxes: p95; the rate, and where the time goes, as notes."""
     hardened, bare = asyncio.run(_both(target))
     return Measurement(
         "mail-path", f"mail into mailboxes, p95, {CLIENTS} senders", "filters and TLS off", "s",

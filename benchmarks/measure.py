@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import re
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,6 +28,7 @@ class Measurement:
         sense: `at most` (ours / peer) or `times faster` (peer / ours).
         samples: Every single value, by whose it is.
         notes: Further figures of the same run.
+        load: The machine's load before it; above 1.5 something else was going on.
     """
 
     row: str
@@ -38,6 +41,7 @@ class Measurement:
     reach: float | None = None
     samples: dict[str, list[float]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    load: float = 0.0
 
     @property
     def ratio(self) -> float:
@@ -78,12 +82,15 @@ def keep(found: Sequence[Measurement], file: Path = RESULTS) -> None:
     """Into the file of results; rows that were not measured now stay as they are."""
     known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
-    machine = {"when": when, "processors": _processors(), "python": platform.python_version()}
+    machine = {
+        "when": when, "processors": os.cpu_count(), "processor": _processor(), "python": platform.python_version()
+    }  # fmt: skip
     known |= {each.row: each.as_data() | {"measured": machine} for each in found}
     file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
 
-def _processors() -> int:
-    import os
-
-    return os.cpu_count() or 1
+def _processor() -> str:
+    """What the machine says it is."""
+    said = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    found = re.search(r"^model name\s*: (.*)$", said, re.MULTILINE)
+    return found[1] if found else platform.machine()

@@ -1,4 +1,4 @@
-"""The results as a picture: one bar for us, one for the peer, on a logarithmic scale, as an SVG of our own making."""
+"""The results as a picture (a bar for us, one for the peer, on a logarithmic scale, an SVG of our own making) and as a table."""
 
 from __future__ import annotations
 
@@ -9,17 +9,46 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from benchmarks.measure import RESULTS
+from outpost.target import ROOT
 
 PICTURE = RESULTS.with_suffix(".svg")
+README = ROOT / "README.md"
+BEGIN, END = "<!-- measured, by `./outpost bench --keep --plot` -->", "<!-- end of what is measured -->"
 WIDTH, LEFT, RIGHT, ROW = 860, 330, 150, 46
 OURS, PEER, TEXT = "#2a6f97", "#b8c4cc", "#1f2933"
 
 
-def write(results: Path = RESULTS, picture: Path = PICTURE) -> Path:
-    """Draw what has been measured in seconds."""
-    rows = [row for row in json.loads(results.read_text(encoding="utf-8")).values() if row["unit"] == "s"]
-    picture.write_text(_drawn(rows), encoding="utf-8")
-    return picture
+def write(results: Path = RESULTS, picture: Path = PICTURE, readme: Path = README) -> tuple[Path, Path]:
+    """Draw what has been measured in seconds, and put all of it into the README."""
+    rows = list(json.loads(results.read_text(encoding="utf-8")).values())
+    picture.write_text(_drawn([row for row in rows if row["unit"] == "s"]), encoding="utf-8")
+    text = readme.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END, 1)
+    readme.write_text(f"{before}{BEGIN}{_table(rows)}{END}{after}", encoding="utf-8")
+    return picture, readme
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| Row | What | Against | Ours | Theirs | Ratio | To reach | Measured | Load before |",
+        "|" + "---|" * 9,
+    ]
+    for row in rows:
+        sign = {"at most": "≤", "times faster": "≥", "reported": ""}[row["sense"]]
+        cells = (
+            row["row"], row["what"], row["against"], *(f"{_number(row[whose])} {row['unit']}" for whose in ("ours", "peer")),
+            f"{row['ratio']:g}", f"{sign} {row['reach']:g}" if row["reach"] else "–", row["measured"]["when"], f"{row['load']:g}",
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    machine = rows[-1]["measured"]
+    where = f"{machine['processors']} processors ({machine['processor']}), Python {machine['python']}"
+    picture = f"![Seconds, ours and theirs]({PICTURE.relative_to(ROOT)})"
+    return "\n".join(["", *lines, "", f"On {where}.", "", picture, ""])
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
 def _drawn(rows: list[dict[str, Any]]) -> str:
@@ -46,7 +75,7 @@ def _drawn(rows: list[dict[str, Any]]) -> str:
             parts.append(
                 f'<rect x="{LEFT}" y="{top + offset}" width="{long:.0f}" height="13" fill="{colour}"/>'
             )
-            label = f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
+            label = f"{_number(value)} s"
             if colour == OURS:
                 label += (
                     f" ({row['ratio']:g} × {'faster' if row['sense'] == 'times faster' else ''})".replace(

@@ -19,7 +19,7 @@ RUNS = 5
 
 
 def cold(target: Target) -> Measurement:
-    """No connection is open."""
+    """No-op re-apply of all hosts, no connection open, against bare logins."""
     with _settled(target, RTT) as place:
         samples = paired(place.closed(_apply(place)), place.closed(place.bare), RUNS)
         notes = {
@@ -32,7 +32,7 @@ def cold(target: Target) -> Measurement:
 
 
 def opened(target: Target) -> Measurement:
-    """The connections of the run before are open, as an hourly timer finds them."""
+    """The same with the connections of the run before, as an hourly timer finds them."""
     with _settled(target, RTT) as place:
         bare = [place.closed(place.bare)() for _ in range(RUNS)]
         _apply(place)()
@@ -44,14 +44,14 @@ def opened(target: Target) -> Measurement:
 
 
 def thin(target: Target) -> Measurement:
-    """The same on a line of 1.544 Mbit/s."""
+    """The same, cold, on a line of 1.544 Mbit/s."""
     with _settled(target, RTT, 1_544_000) as place:
         samples = paired(place.closed(_apply(place)), place.closed(place.bare), RUNS)
     return _row("reapply-t1", "no-op re-apply, cold, 1.544 Mbit/s", "bare `ssh HOST true`", samples, 1.25, {})
 
 
 def ansible(target: Target) -> Measurement:
-    """Ansible takes minutes: one run."""
+    """No-op re-apply against Ansible with equal content; it takes minutes: one run."""
     with _settled(target, RTT) as place:
         command, environment = setup.ansible(place)
         peer = place.timed(command, environment=environment)
@@ -60,7 +60,7 @@ def ansible(target: Target) -> Measurement:
 
 
 def ansible_near(target: Target) -> Measurement:
-    """Without delay the controller's own work counts."""
+    """The same without delay: the controller's own work counts."""
     with _settled(target, 0.0) as place:
         command, environment = setup.ansible(place)
         peer = place.timed(command, environment=environment)
@@ -69,7 +69,7 @@ def ansible_near(target: Target) -> Measurement:
 
 
 def mitogen(target: Target) -> Measurement:
-    """The same with mitogen."""
+    """The same against Ansible with mitogen."""
     with _settled(target, 0.0) as place:
         command, environment = setup.ansible(place, mitogen=True)
         peer = [place.timed(command, environment=environment) for _ in range(2)]
@@ -78,7 +78,7 @@ def mitogen(target: Target) -> Measurement:
 
 
 def stock(target: Target) -> Measurement:
-    """pyinfra as its documentation shows it, over its own SSH."""
+    """No-op re-apply against pyinfra as its documentation shows it, over its own SSH."""
     with _settled(target, RTT) as place:
         with _counted(place) as theirs:
             peer = place.timed(setup.stock(place))
@@ -92,7 +92,7 @@ def stock(target: Target) -> Measurement:
 
 
 def traffic(target: Target) -> Measurement:
-    """Commands and bytes of a no-op, of the host with the most to say; the login's own bytes are in it."""
+    """Bytes of a no-op on the line, of the host with the most to say; the login's own are in it."""
     with _settled(target, 0.0) as place:
         place.cold()
         with _counted(place) as bare:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-from benchmarks import fleet, flood, mailpath, reapply, verify
+from benchmarks import fleet, flood, mailpath, provision, reapply, verify
 from benchmarks.measure import Measurement
 from outpost.errors import OutpostError
 from outpost.target import Target
@@ -21,6 +23,7 @@ ROWS: dict[str, Row] = {
     "traffic": reapply.traffic,
     "one-template": reapply.one_template,
     "verify": verify.white_box,
+    "provision": provision.provision,
     "fleet": fleet.fleet,
     "mail-path": mailpath.mail_path,
     "flood-p95": flood.flood_p95,
@@ -37,4 +40,5 @@ def measured(target: Target, rows: Sequence[str]) -> Iterator[Measurement]:
         if row not in ROWS:
             raise OutpostError(f"there is no row {row}", f"one of: {', '.join(ROWS)}")
     for row in rows or ROWS:
-        yield ROWS[row](target)
+        load = os.getloadavg()[0]
+        yield replace(ROWS[row](target), load=round(load, 1))

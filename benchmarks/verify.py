@@ -17,7 +17,7 @@ RUNS = 5
 
 
 def white_box(target: Target) -> Measurement:
-    """All checks that only look, cold; what they ask has been learnt, without the line."""
+    """White-box checks of all hosts, cold, against bare logins; what they ask has been learnt without the line."""
     with behind(target, rtt=0.0) as near, tempfile.TemporaryDirectory() as temporary:
         asked = Path(temporary) / "asked"
         _checks(near, asked, "-n", "4")()

@@ -517,24 +517,28 @@ def suite(
 
 
 @app.command(
-    epilog="Example: `./outpost bench --name two --row reapply-cold`. Exit code 0: every ratio reached, 1: not so."
+    epilog="Examples: `./outpost bench --list`, `./outpost bench reapply-cold verify --name two`; `./outpost bench --keep --plot` "
+    "measures everything (half an hour and more). Exit code 0: every ratio reached, 1: not so."
 )
 def bench(
+    rows: Annotated[list[str] | None, typer.Argument(metavar="[ROW…]", help="Only these rows.")] = None,
     name: NameOption = None,
-    row: Annotated[
-        list[str] | None, typer.Option("--row", metavar="ROW", help="Only this row; may be repeated.")
-    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Show the rows and measure none.")] = False,
     json: JsonOption = False,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw docs/benchmarks.svg from all results.")] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw docs/benchmarks.svg and the README's table from all results.")
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the results in docs/benchmarks.json.")] = False,
 ) -> None:
     """Measure speed against its peers on a lab that is up: bare SSH, stock pyinfra, Ansible, plain apt-get.
 
     A slow line is put in front of the hosts. Nothing else should run on the machine meanwhile.
     """
-    from outpost.cli.bench import bench as measure
+    from outpost.cli import bench as benchmark
 
-    raise typer.Exit(measure(name, row or [], as_json=json, draw=plot, keep=keep))
+    if listed:
+        raise typer.Exit(benchmark.list_rows())
+    raise typer.Exit(benchmark.bench(name, rows or [], as_json=json, draw=plot, keep=keep))
 
 
 @app.command(

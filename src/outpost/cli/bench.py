@@ -25,12 +25,21 @@ def bench(name: str | None, rows: Sequence[str], *, as_json: bool, draw: bool, k
         if keep:
             measure.keep([measurement])
     if draw:
-        out.print(f"wrote {shown(plot.write())}")
+        out.print(f"wrote {' and '.join(map(shown, plot.write()))}")
     if as_json:
         say_json([measurement.as_data() for measurement in found])
     else:
         _show(found)
     return 0 if all(measurement.reached is not False for measurement in found) else 1
+
+
+def list_rows() -> int:
+    """The rows and what each measures."""
+    table = Table("row", "what", box=None, padding=(0, 2, 0, 0))
+    for name, row in run.ROWS.items():
+        table.add_row(name, (row.__doc__ or "").strip().splitlines()[0])
+    out.print(table)
+    return 0
 
 
 def _show(found: Sequence[measure.Measurement]) -> None:
