@@ -23,13 +23,14 @@ def white_box(target: Target) -> Measurement:
         _checks(near, asked, "-n", "4")()
         with behind(target, rtt=RTT) as place:
             samples = paired(place.closed(_checks(place, asked)), place.closed(place.bare), RUNS)
+            one = [place.closed(_checks(place, asked, "--host", "store"))() for _ in range(RUNS)]
             command = [str(ROOT / "outpost"), "verify", str(place.directory), "--white-box"]
             place.timed(command)  # learns
             told = [place.closed(lambda: place.timed(command))() for _ in range(RUNS)]
     return Measurement(
         "verify", "white-box checks of all hosts, cold", "bare `ssh HOST true`", "s",
         median(samples["ours"]), median(samples["peer"]), "at most", 2.0, samples,
-        {"outpost verify --white-box, s": round(median(told), 2)},
+        {"outpost verify --white-box, s": round(median(told), 2), "the store alone, s": round(median(one), 2)},
     )  # fmt: skip
 
 

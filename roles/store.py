@@ -55,8 +55,6 @@ PACKAGES = (
 )
 RELAY_PORT = 10466
 """Loopback only: where Dovecot hands users' mail over when there are several MTAs."""
-LOGINS_PORT = 4001
-"""Loopback only: where Dovecot asks whether a login may be tried."""
 RESCANNED_DAYS = 14
 """How long new signatures may take to learn what came before them."""
 ACCOUNTS = "/usr/local/lib/outpost/accounts"
@@ -123,7 +121,7 @@ def _logins(view: StoreView) -> None:
     """What Dovecot asks before it tries a password."""
     limits = view.office.limits
     asked = {
-        "port": LOGINS_PORT,
+        "port": ports.LOGINS,
         "domain": view.office.domain,
         "failures": limits.login_failures,
         "ban": limits.login_ban,
@@ -186,7 +184,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
                 quota_grace=QUOTA_GRACE,
                 trash_room=TRASH_ROOM,
                 decoy=decoy(some_hash),
-                logins_port=LOGINS_PORT,
+                logins_port=ports.LOGINS,
                 relay_port=RELAY_PORT,
                 # secret as the hashes are, stable between two runs
                 logins_nonce=hashlib.sha256(b"logins " + some_hash.encode()).hexdigest(),

@@ -15,7 +15,6 @@ from outpost.office import Host, Office, ports
 from outpost.office.model import IPAddress
 from outpost.office.store import StoreView
 from outpost.target import Target
-from roles.store import LOGINS_PORT
 from tests.live.conftest import reach
 from tests.live.speaking import OLD_OFFERS
 
@@ -481,11 +480,11 @@ def test_guessers_are_shut_out_and_nobody_else(host: TestinfraHost, office: Offi
         ("allow", {"login": guessed, "remote": "198.51.100.1"}),
         ("allow", {"login": colleague, "remote": place}),
     ]
-    said = host.check_output("python3 -c %s %s %s", ASK, str(LOGINS_PORT), json.dumps(questions))
+    said = host.check_output("python3 -c %s %s %s", ASK, str(ports.LOGINS), json.dumps(questions))
     answers = said.split()[-3:]
     assert answers == ["-1", "-1", "0"]
     assert host.service("outpost-logins.service").is_enabled
-    assert f"server_url = http://127.0.0.1:{LOGINS_PORT}/" in host.check_output("doveconf -n")
+    assert f"server_url = http://127.0.0.1:{ports.LOGINS}/" in host.check_output("doveconf -n")
 
 
 @pytest.mark.control("AUT-03")

@@ -25,3 +25,5 @@ SCANNER = 13310
 """Store to MTA, TLS with client certificates: mailboxes scanned again (clamd's INSTREAM)."""
 QUOTA_STATUS = 10024
 """MTA to store, TLS with client certificates: whether a mailbox has room (Dovecot's quota-status)."""
+LOGINS = 4001
+"""Loopback of the store only: where Dovecot asks whether a login may be tried."""
