@@ -69,8 +69,7 @@ class Link:
         try:
             yield [server.sockets[0].getsockname()[1] for server in servers]
         finally:
-            for server in servers:
-                self._loop.call_soon_threadsafe(server.close)
+            asyncio.run_coroutine_threadsafe(_ended(servers), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join()
 
@@ -123,6 +122,16 @@ class Link:
             _pump(far_reader, writer, self._down, received, 0.0),
             return_exceptions=True,
         )
+
+
+async def _ended(servers: Sequence[asyncio.Server]) -> None:
+    """Nobody else comes, and what is under way is cut off."""
+    for server in servers:
+        server.close()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _pump(

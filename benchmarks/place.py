@@ -50,10 +50,17 @@ class Place:
         """Names of the hosts."""
         return tuple(self.ports)
 
+    @property
+    def runs(self) -> Path:
+        """Where its verifications are kept (`outpost.history`)."""
+        return self.directory.parent / "outpost" / self.directory.name / "verifications"
+
     def environment(self) -> dict[str, str]:
         """For programs that read this office; they may keep what Python compiled, as in anybody's shell."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return os.environ | {"PATH": path, "PYINFRA_PROGRESS": "off", "PYTHONDONTWRITEBYTECODE": ""}
+        return os.environ | {
+            "PATH": path, "PYINFRA_PROGRESS": "off", "PYTHONDONTWRITEBYTECODE": "", "XDG_STATE_HOME": str(self.directory.parent),
+        }  # fmt: skip
 
     def cold(self) -> None:
         """Close the connections that are kept open."""

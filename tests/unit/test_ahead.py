@@ -134,6 +134,21 @@ def test_what_is_not_asked_any_more_leaves_the_list(run: Run, pytester: pytest.P
     assert (pytester.path / "asked").stat().st_mode & 0o77 == 0
 
 
+def test_an_answer_is_there_before_the_slower_ones(run: Run, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    checks = f"""
+pytestmark = pytest.mark.looks
+def test_quick(ask, me):
+    assert ask('echo here') == 'here'
+def test_slow(ask, me):
+    open('{go}', 'w').close()  # what it waits for
+    assert ask('timeout 20 sh -c "until [ -e {go} ]; do sleep 0.05; done" && echo late') == 'late'
+"""
+    run(checks).assert_outcomes(passed=4)
+    go.unlink()
+    run(checks).assert_outcomes(passed=4)
+
+
 def test_a_host_that_does_not_answer_is_asked_again_by_the_checks(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

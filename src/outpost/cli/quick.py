@@ -17,10 +17,14 @@ def as_declared(
     asked = unchanged.ask(target, via, limit or ())
     if asked is None:
         return False
-    from outpost.cli.console import out, say_json  # while the hosts answer
-    from outpost.run import Outcome
+    from outpost.cli.console import err, out, say_json  # while the hosts answer
 
-    hosts = asked.as_declared()
+    with err.status("looking at the hosts"):
+        if not err.is_terminal:
+            err.print("  looking at the hosts")
+        from outpost.run import Outcome
+
+        hosts = asked.as_declared()
     if hosts is None:
         return False
     outcome = Outcome(hosts, (), {}, (), time.monotonic() - started)
