@@ -30,6 +30,8 @@ from imap_tools import AND
 
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, Town, letter
+from outpost.reference import replaced
+from outpost.target import ROOT
 from tests.awaiting import TimeUpError, until
 
 ACKNOWLEDGED_WITHIN = 600.0
@@ -470,7 +472,38 @@ def keep(lab: Instance, scenario: str, balance: Balance) -> None:
     """Write a result beside the lab's state, from where the README's table is made."""
     path = lab.directory / "ledger.json"
     known = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(known | {scenario: balance.as_data()}, indent=1) + "\n")
+    known[f"{scenario}, seed {balance.seed}"] = {"scenario": scenario} | balance.as_data()
+    path.write_text(json.dumps(known, indent=1) + "\n")
+
+
+MARKER = "<!-- the ledger, by `pytest -m slow tests/journeys/test_ledger.py --record` -->"
+COUNTED = ("acknowledged", "lost", "doubled", "refused", "deferred", "reordered")
+
+
+def table(lab: Instance) -> str:
+    """What `keep` kept, a row a scenario: counts over all its runs, latency of the slowest of them."""
+    rows = [
+        "| Scenario | Seeds | Acknowledged | Lost | Doubled | Refused for a time | Put off by the MTA | Overtaken | Latency median, p95 |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    kept = json.loads((lab.directory / "ledger.json").read_text()).values()
+    for scenario in sorted({each["scenario"] for each in kept}):
+        runs = [each for each in kept if each["scenario"] == scenario]
+        seeds = ", ".join(str(each["seed"]) for each in runs)
+        counts = [
+            sum(len(each[what]) if isinstance(each[what], list) else each[what] for each in runs)
+            for what in COUNTED
+        ]
+        slowest = max(runs, key=lambda each: each["median"])
+        row = [scenario, seeds, *map(str, counts), f"{slowest['median']:.0f} s, {slowest['p95']:.0f} s"]
+        rows.append(f"| {' | '.join(row)} |")
+    return "\n".join(rows) + "\n"
+
+
+def record(lab: Instance) -> None:
+    """Put the table into the README."""
+    readme = ROOT / "README.md"
+    readme.write_text(replaced(readme.read_text(encoding="utf-8"), table(lab), MARKER), encoding="utf-8")
 
 
 def _moment(date: str) -> float:

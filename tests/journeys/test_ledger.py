@@ -2,7 +2,8 @@
 
 The short run with nothing broken is part of the suite. The others are long: `pytest -m slow tests/journeys/test_ledger.py
 --name LAB --seed N --messages N`; each says what it measured (`-o log_cli=true -o log_cli_level=INFO`) and keeps it in
-`.lab/LAB/ledger.json`. Not here: R08 (containers share one clock), R12 (restores have tests of their own).
+`.lab/LAB/ledger.json`; `--record` puts all that is kept there into the README. Not here: R08
+(containers share one clock), R12 (restores have tests of their own).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -23,7 +24,7 @@ from outpost.lab.instance import Instance
 from outpost.lab.post import Town, letter
 from outpost.target import LAB, ROOT
 from tests.awaiting import until
-from tests.journeys.ledger import Ledger, keep, run
+from tests.journeys.ledger import Ledger, keep, record, run
 from tests.journeys.test_outage import SETTLED, down
 
 logger = logging.getLogger(__name__)
@@ -129,9 +130,35 @@ def filter_down(ledger: Ledger) -> None:
         on(ledger, "mta", "systemctl start rspamd")
 
 
+@contextmanager
+def queue_on_its_own_volume(ledger: Ledger) -> Iterator[None]:
+    """The MTA's queue on 64 MiB; what is still in it afterwards goes back to where it was."""
+    spool, users = "/var/spool/postfix", "postfix rspamd outpost-policy postfix-mta-sts-resolver"
+    on(
+        ledger, "mta",
+        f"systemctl stop {users}; mkdir /run/volume; mount -t tmpfs -o size=64m,mode=0755 volume /run/volume; "
+        f"cp --archive {spool}/. /run/volume; mount --bind /run/volume {spool}; systemctl start {users}",
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        on(
+            ledger, "mta",
+            f"rm /run/volume/full*; systemctl stop {users}; umount {spool}; find {spool} -mindepth 1 -delete; "
+            f"cp --archive /run/volume/. {spool}; umount /run/volume; rmdir /run/volume; systemctl start {users}",
+        )  # fmt: skip
+
+
 def queue_full(ledger: Ledger) -> None:
-    """R06: no room that could be counted on (`452 4.3.1`)."""
-    with postfix(ledger, queue_minfree="1000000000000000"):
+    """R06: some messages find room to begin with and none for their end, then none finds any (`452 4.3.1`)."""
+    with (
+        queue_on_its_own_volume(ledger),
+        postfix(ledger, queue_minfree="0", message_size_limit="250000"),
+    ):
+        room = "$(df --output=avail -B1 /run/volume | tail -1)"
+        on(ledger, "mta", f"head -c $(({room} - 600000)) /dev/zero > /run/volume/full")
+        ledger.until_allowed(ledger.messages // 2, patience=60)
+        on(ledger, "mta", f"head -c {room} /dev/zero > /run/volume/full-to-the-last-byte")
         half_more(ledger)
 
 
@@ -250,7 +277,7 @@ SCENARIOS = {
     "R03 store down": Scenario(host_down("store"), refused=True, unanswered=True, waits=True),
     "R04 webmail down": Scenario(host_down("webmail")),
     "R05 filter down": Scenario(filter_down, refused=True),
-    "R06 queue volume full": Scenario(queue_full, refused=True),
+    "R06 queue volume full": Scenario(queue_full, refused=True, unanswered=True),
     "R07 store volume full": Scenario(store_full, waits=True),
     "R09 wrong certificate at a peer": Scenario(wrong_certificate, waits=True),
     "R10 kill -9 under load, 20 rounds": Scenario(
@@ -286,9 +313,10 @@ def test_nothing_is_lost_whatever_breaks(
 ) -> None:
     scenario = SCENARIOS[name]
     messages = pytestconfig.getoption("--messages")
-    with ExitStack() as stack:
-        balance = run(lab, town, seed=seed, messages=messages, trouble=scenario.trouble, every=scenario.every)
-        stack.callback(keep, lab, name, balance)
+    balance = run(lab, town, seed=seed, messages=messages, trouble=scenario.trouble, every=scenario.every)
+    keep(lab, name, balance)
+    if pytestconfig.getoption("--record"):
+        record(lab)
     logger.info("%s: %s", name, balance)
     assert (balance.lost, balance.returned) == ((), ())
     assert [
