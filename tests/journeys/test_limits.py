@@ -43,6 +43,34 @@ def test_a_burst_of_logins_right_after_a_start_is_served(town: Town, lab: Instan
     """More at once than there are workers to check passwords: those beyond the limit wait their turn."""
     command = ["docker", "exec", f"outpost-{lab.name}-store", "systemctl", change, "dovecot.service"]
     subprocess.run(command, check=True)
+    burst_of_logins(town)
+
+
+EACH_SECOND = """
+cp -p /etc/dovecot/dovecot.conf /root/dovecot.aside
+echo 'default_idle_kill_interval = 1s' >> /etc/dovecot/dovecot.conf
+systemctl restart dovecot
+"""
+AS_BEFORE = """
+cat /root/dovecot.aside > /etc/dovecot/dovecot.conf
+rm /root/dovecot.aside
+systemctl restart dovecot
+"""
+
+
+@pytest.mark.control("DOS-13")
+def test_bursts_of_logins_are_served_while_idle_processes_are_let_go(town: Town, lab: Instance) -> None:
+    """Once a minute Dovecot lets go what is idle, here every second: nobody may wait for a process that goes."""
+    command = ["docker", "exec", f"outpost-{lab.name}-store", "sh", "-ec"]
+    subprocess.run([*command, EACH_SECOND], check=True)
+    try:
+        for _ in range(6):
+            burst_of_logins(town)
+    finally:
+        subprocess.run([*command, AS_BEFORE], check=True)
+
+
+def burst_of_logins(town: Town) -> None:
     people = [town.user(name) for name in ("alice", "bob", "carol", "dave") for _ in range(3)]
 
     def log_in(user: OfficeUser) -> str:
