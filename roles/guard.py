@@ -24,7 +24,7 @@ from pyinfra.context import host
 
 from outpost.connector import OpenSSHConnector
 from outpost.ssh import NEW
-from roles.observation import APPLIED, STATE
+from roles.observation import APPLIED, LOCK, RUN, STATE
 
 PREVIOUS = f"{STATE}/previous"
 ARMED = f"{STATE}/armed"
@@ -44,11 +44,19 @@ def unit(key: str) -> str:
 
 
 def keep_previous(
-    key: str, changed: Sequence[str], gone: Sequence[str], *, activate: str | None, first: bool
+    key: str,
+    changed: Sequence[str],
+    gone: Sequence[str],
+    *,
+    activate: str | None,
+    live: str | None,
+    first: bool,
 ) -> list[str]:
     """Shell lines that keep the files as they are now, and how to come back to them.
 
     Args:
+        live: Shell that prints the commands which set what is in force now: what only the new files name, the old
+            ones do not put back.
         first: Nothing has been applied here yet, so there is nothing to come back to.
     """
     kept = f"{PREVIOUS}/{key}"
@@ -57,6 +65,7 @@ def keep_previous(
     listed = " ".join(map(shlex.quote, (*changed, *gone)))
     undo = [
         "set -u",
+        f"mkdir -p -m 0700 {RUN}; exec 9>{LOCK}; flock --wait 20 9",
         f"tar --extract --preserve-permissions --same-owner --file={kept}/files.tar --directory=/",
         f'while read -r path; do rm -f -- "$path"; done < {kept}/created',
         # Without its digest the next apply makes the daemon load its files, should it not get to the last line here.
@@ -64,6 +73,7 @@ def keep_previous(
         f"rm -f {ARMED}/{key}",
         '[ "${1:-}" = booting ] && exit 0',
         "systemctl daemon-reload",
+        f". {kept}/live",
         f"( {activate or 'true'} ) && cp --archive {kept}/record {APPLIED}/{key}",
         f"logger -t outpost 'went back to the previous {key}'",
     ]
@@ -71,6 +81,7 @@ def keep_previous(
         f"rm -rf {kept}.new; mkdir -p -m 0700 {PREVIOUS} {kept}.new",
         f"cp --archive {APPLIED}/{key} {kept}.new/record",
         f": > {kept}.new/created; : > {kept}.new/existing",
+        f"( {live or ':'} ) > {kept}.new/live",
         f'for path in {listed}; do if [ -e "$path" ]; then echo "${{path#/}}" >> {kept}.new/existing; '
         f'else echo "$path" >> {kept}.new/created; fi; done',
         f"tar --create --file={kept}.new/files.tar --directory=/ --files-from={kept}.new/existing",
@@ -80,19 +91,32 @@ def keep_previous(
 
 
 def arm(key: str) -> list[str]:
-    """Shell lines that make the host undo what comes next, unless it is told otherwise in time."""
+    """Shell lines that make the host undo what comes next, unless it is told otherwise in time.
+
+    The timer counts from the start of systemd itself: each daemon-reload begins `OnActiveSec` anew (systemd's issue
+    31914), so that a host at which somebody reloads often enough would never go back.
+    """
     name = unit(key)
     return [
         f"mkdir -p -m 0700 {ARMED}; ln -sfn {PREVIOUS}/{key}/undo {ARMED}/{key}",
         f"systemctl stop --quiet {name}.timer 2>/dev/null || true; systemctl reset-failed {name}.service 2>/dev/null || true",
-        f"systemd-run --quiet --collect --on-active={seconds()} --timer-property=AccuracySec=1s --unit={name} "
-        f"/bin/sh {PREVIOUS}/{key}/undo",
+        "elapsed=$(($(python3 -c 'import time; print(time.monotonic_ns() // 1000)') - $(systemctl show -P UserspaceTimestampMonotonic)))",
+        f"systemd-run --quiet --collect --on-startup=$((elapsed + {seconds()}000000))us --timer-property=AccuracySec=1s "
+        f"--unit={name} /bin/sh {PREVIOUS}/{key}/undo",
     ]
 
 
+def rearm(key: str) -> list[str]:
+    """The same once more, with all of the time, for what a run that broke off has left armed."""
+    return [f"if [ -e {ARMED}/{key} ]; then", *arm(key), "fi"]
+
+
 def disarm(key: str) -> str:
-    """The host's command for "all is well"."""
-    return f"systemctl stop {unit(key)}.timer && rm -f {ARMED}/{key}"
+    """The host's command for "all is well"; fails when it is going back already."""
+    return (
+        f"systemctl stop {unit(key)}.timer && ! systemctl is-active --quiet {unit(key)}.service "
+        f"&& rm -f {ARMED}/{key}"
+    )
 
 
 def confirmation(key: str, *, armed: bool) -> StringCommand | FunctionCommand:

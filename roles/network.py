@@ -5,13 +5,20 @@ from __future__ import annotations
 from outpost.office.base import BaseView
 from roles.shapes import once, rendered, service, settings
 
+SYSCTL = "/etc/sysctl.d/90-outpost.conf"
+IN_FORCE = r"""sed -n 's/^-\?\([^#; =]*\) *=.*/\1/p' "$STAGE"/etc/sysctl.d/90-outpost.conf | tr . / | while read -r key; do
+  for path in /proc/sys/$key; do [ ! -r "$path" ] || echo "echo '$(cat "$path")' > $path || true"; done
+done"""
+"""Prints what sets the kernel settings of the new file as they are now (`shapes.settings`, live)."""
+
 
 def network(view: BaseView) -> None:
     """Default deny both ways, before any role's daemon starts."""
     settings(
         name="sysctl",
-        files=[rendered("base", "/etc/sysctl.d/90-outpost.conf", view=view)],
+        files=[rendered("base", SYSCTL, view=view)],
         activate="/usr/lib/systemd/systemd-sysctl",
+        live=IN_FORCE,
         guarded=True,
     )
     service(

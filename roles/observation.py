@@ -26,6 +26,9 @@ from typing_extensions import override
 
 STATE = "/var/lib/outpost"
 APPLIED = f"{STATE}/applied"
+RUN = "/run/outpost"
+LOCK = f"{RUN}/lock"
+"""Held by whatever changes the host (`shapes.alone`)."""
 END = "outpost-observation-complete"
 """Last line of every answer. Without it the answer was cut off and must not be read as "nothing there"."""
 
@@ -146,12 +149,19 @@ def void() -> None:
 
 
 class Survey(FactBase[Answer]):
-    """Everything in one command. Each line of the answer begins with a letter that says what it is."""
+    """Everything in one command. Each line of the answer begins with a letter that says what it is.
+
+    It waits for the end of what a controller that was killed has left running: an answer from the midst of it would be
+    true no longer when it is acted upon.
+    """
 
     @override
     def command(self, paths: tuple[str, ...], units: tuple[str, ...], questions: tuple[str, ...]) -> str:
         self.asked = (paths, units, questions)
-        parts = [f"cd {APPLIED} 2>/dev/null && grep -H . -- * 2>/dev/null | sed 's/^/R /'; cd /"]
+        parts = [
+            f"flock --shared --wait 300 {LOCK} true 2>/dev/null",
+            f"cd {APPLIED} 2>/dev/null && grep -H . -- * 2>/dev/null | sed 's/^/R /'; cd /",
+        ]
         if paths:
             listed = " ".join(map(shlex.quote, paths))
             parts.append(f"stat -c 'S %a %U %G %F|%n' -- {listed} 2>/dev/null")

@@ -35,11 +35,13 @@ from pyinfra.context import state
 from pyinfra.operations import files as stock_files
 from pyinfra.operations import server as stock_server
 
-from outpost.drift.findings import Finding, reload_for
+from outpost.drift.findings import ASIDE, Finding, reload_for
 from outpost.templates import environment
 from roles import guard
 from roles.observation import (
     APPLIED,
+    LOCK,
+    RUN,
     STATE,
     Status,
     declared,
@@ -52,7 +54,7 @@ from roles.observation import (
 from roles.reporting import attended, file_finding, report
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
-STAGE = "/run/outpost/stage"
+STAGE = f"{RUN}/stage"
 PACKAGES = f"{STATE}/packages"
 PACKAGES_BEFORE = f"cat {PACKAGES}"
 ENABLED = ("enabled", "static", "alias", "generated", "indirect")
@@ -190,6 +192,7 @@ def service(
         watches=tuple(watches),
         check=check,
         activate=activate,
+        live=None,
         unit=unit,
         guarded=guarded,
     )
@@ -201,12 +204,14 @@ def settings(
     files: Sequence[File],
     check: str | None = None,
     activate: str | None = None,
+    live: str | None = None,
     guarded: bool = False,
 ) -> None:
     """Files without a daemon of their own, and the command that puts a change into effect.
 
     Args:
         activate: Run after a change (``sysctl --system``); run again by the next run if it failed.
+        live: Prints commands that set what is in force now, for the way back; it finds the new files below ``$STAGE``.
         guarded: As for a service.
     """
     key = _note(name, files)
@@ -219,6 +224,7 @@ def settings(
         watches=(),
         check=check,
         activate=activate,
+        live=live,
         unit="",
         guarded=guarded,
     )
@@ -328,6 +334,7 @@ def _converge(
     watches: tuple[File, ...],
     check: str | None,
     activate: str | None,
+    live: str | None,
     unit: str,
     guarded: bool,
 ) -> Generator[Command, None, None]:
@@ -356,19 +363,26 @@ def _converge(
         yield StringCommand("mkdir", "-p", "-m", "0700", STATE)
         yield FileUploadCommand(_tar(changed), archive)
         arrange = guard.keep_previous(
-            key, [file.path for file in changed], gone, activate=activate, first=not record
+            key,
+            [file.path for file in changed],
+            gone,
+            activate=activate,
+            live=live and f"STAGE={STAGE}/{key}; {live}",
+            first=not record,
         )
         if guarded and record:
             arrange += guard.arm(key)
-        yield StringCommand(_install_script(key, archive, changed, gone, check, arrange))
+        yield alone(_install_script(key, archive, changed, gone, check, arrange))
     if changed or gone or not loaded or not running:
         steps = ["set -eu"]
+        if guarded and record and not (changed or gone):
+            steps += guard.rearm(key)
         if any(path.startswith("/etc/systemd/") for path in (*wanted, *gone)):
             steps.append("systemctl daemon-reload")
         if activate:
             steps.append(f"( {activate} )")
         if guarded and record:
-            yield StringCommand("\n".join(steps))
+            yield alone("\n".join(steps))
             yield guard.confirmation(key, armed=bool(changed or gone))
             steps = ["set -eu"]
         entries = [f"path {path}" for path in sorted(wanted)] + [f"digest {digest}"]
@@ -379,8 +393,16 @@ def _converge(
         steps.append(
             f"printf '%s\\n' {' '.join(map(shlex.quote, entries))} > {target}.new && mv {target}.new {target}"
         )
-        yield StringCommand("\n".join(steps))
+        yield alone("\n".join(steps))
         void()
+
+
+def alone(script: str) -> StringCommand:
+    """A script that changes the host while no other does.
+
+    What a controller that died has begun goes on; the next one looks when it has ended (`observation.Survey`).
+    """
+    return StringCommand(f"mkdir -p -m 0700 {RUN}; exec 9>{LOCK}; flock --wait 300 9\n{script}")
 
 
 def _digest(files: Sequence[File]) -> str:
@@ -434,6 +456,10 @@ def _install_script(
     for file in changed:
         path, new = shlex.quote(file.path), shlex.quote(f"{file.path}.outpost-new")
         lines.append(f"mkdir -p {shlex.quote(str(PurePosixPath(file.path).parent))}")
+        aside = shlex.quote(f"{ASIDE}{file.path}")  # no file takes the place of a directory
+        lines.append(
+            f'[ -L {path} ] || [ ! -d {path} ] || {{ mkdir -p -m 0700 "$(dirname {aside})"; mv -T --backup=numbered {path} {aside}; }}'
+        )
         lines.append(
             f"cp --archive --no-dereference {shlex.quote(stage + file.path)} {new} && mv -fT {new} {path}"
         )
@@ -513,7 +539,7 @@ def _packages(
         f"-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold install {' '.join(map(shlex.quote, missing))} "
         "</dev/null"
     )
-    yield StringCommand("\n".join(steps))
+    yield alone("\n".join(steps))
     void()
 
 
@@ -580,7 +606,7 @@ def _once(
             f"trap 'rm -rf {stage} {archive}' EXIT\nSTAGE={stage}\nrm -rf $STAGE; mkdir -p -m 0700 $STAGE\n"
             f"tar --extract --preserve-permissions --file={archive} --directory=$STAGE\n{command}"
         )
-    yield StringCommand(f"set -eu\n{command}")
+    yield alone(f"set -eu\n{command}")
     void()
 
 
@@ -603,7 +629,7 @@ def _retire() -> Generator[Command, None, None]:
         steps += ["systemctl daemon-reload"]
         steps += dict.fromkeys(f": {reload}" for path in leaving if (reload := reload_for(path)))
         steps += [f"rm -f {shlex.quote(f'{APPLIED}/{record}')}"]
-        yield StringCommand("\n".join(steps))
+        yield alone("\n".join(steps))
     yield from _retire_packages(known.packages)
     void()
 

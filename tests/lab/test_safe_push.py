@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from outpost.lab.instance import Instance
-from tests.awaiting import until
+from outpost.target import ROOT
+from roles import guard
+from tests.awaiting import on_host, until
 from tests.lab.conftest import Pyinfra
 from tests.lab.test_reapply import DOCKER, SSH, on
 
 WITHIN = 12
-LOCK_OUT = """#!/usr/sbin/nft -f
+RULES = """#!/usr/sbin/nft -f
 table inet outpost
 delete table inet outpost
 table inet outpost {
@@ -23,10 +26,36 @@ table inet outpost {
     }
 }
 """
+# tcp_conn_request() of the kernel: no cookies, no room for half-open connections, and nobody it knows from before
+NO_CONNECTION = (
+    "net.ipv4.tcp_syncookies = 0\nnet.ipv4.tcp_max_syn_backlog = -8\nnet.ipv4.tcp_no_metrics_save = 1\n"
+)
+IN_FORCE = """
+nft --stateless list ruleset | grep -v -e DOCKER -e '127.0.0.11'
+sshd -T; sudo -n -l; sysctl net.ipv4.tcp_syncookies net.ipv4.tcp_max_syn_backlog net.ipv4.tcp_no_metrics_save
+sha256sum /etc/nftables.conf /etc/ssh/sshd_config.d/* /etc/sudoers.d/* /etc/sysctl.d/*
+"""
+INSTEAD = """
+from roles import shapes
+
+declared = shapes.text
 
 
-def a_new_connection_opens(lab: Instance, machine: str) -> bool:
-    """Whether somebody who was not connected before can log in."""
+def text(path, content, **more):
+    return declared(path, {instead} if path == "{path}" else content, **more)
+
+
+shapes.text = text
+"""
+BY_SUDO = """
+from outpost.hosts import lab_directory as _directory, ssh as _ssh
+
+office = [(name, data | {"_sudo": True}) for name, data in _ssh(_directory())]
+"""
+
+
+def a_new_connection_opens(lab: Instance, machine: str, command: str = "true") -> bool:
+    """Whether somebody who was not connected before can log in, and give a command."""
     address = lab.machine(machine).addresses["mgmt"][0]
     options = [
         "BatchMode=yes",
@@ -34,35 +63,68 @@ def a_new_connection_opens(lab: Instance, machine: str) -> bool:
         "StrictHostKeyChecking=yes",
         f"UserKnownHostsFile={lab.known_hosts}",
     ]
-    command = ["ssh", "-i", str(lab.ssh_key), *(f"-o{item}" for item in options), f"root@{address}", "true"]
-    return subprocess.run(command, capture_output=True, check=False, timeout=20).returncode == 0
+    ssh = ["ssh", "-i", str(lab.ssh_key), *(f"-o{item}" for item in options), f"root@{address}", command]
+    return subprocess.run(ssh, capture_output=True, check=False, timeout=20).returncode == 0
 
 
-def test_a_ruleset_that_locks_the_controller_out_is_undone_by_the_host(
-    lab: Instance, pyinfra: Pyinfra, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.control("SYS-08")
+@pytest.mark.parametrize(
+    ("name", "path", "instead"),
+    [
+        ("nftables", "/etc/nftables.conf", repr(RULES)),
+        ("sshd", "/etc/ssh/sshd_config.d/00-outpost.conf", "content.replace('AllowUsers root', 'AllowUsers nobody')"),
+        ("sudo", "/etc/sudoers.d/outpost", "content + 'root ALL=(ALL:ALL) !ALL\\n'"),
+        ("sysctl", "/etc/sysctl.d/90-outpost.conf", f"content + {NO_CONNECTION!r}"),
+    ],
+)  # fmt: skip
+def test_a_push_that_locks_the_controller_out_is_undone_by_the_host(
+    lab: Instance, pyinfra: Pyinfra, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, path: str, instead: str
+) -> None:  # fmt: skip
+    """However often somebody reloads systemd meanwhile."""
     monkeypatch.setenv("OUTPOST_CONFIRM_WITHIN", str(WITHIN))
-    look = "nft --stateless list ruleset | grep -v -e DOCKER -e '127.0.0.11'; sha256sum /etc/nftables.conf"
-    before = on(lab, "ns2", look)
-    deploy = tmp_path / "deploy.py"
-    deploy.write_text(
-        "from roles import shapes\n"
-        "shapes.service(name='nftables', unit='nftables.service', on_change='reload', guarded=True,\n"
-        "    check='nft --check --file /etc/nftables.conf',\n"
-        f"    files=[shapes.text('/etc/nftables.conf', {LOCK_OUT!r}, mode='0755')])\n"
-    )
-    run = pyinfra("-y", "--limit", "ns2", inventory=SSH, deploy=deploy)
+    before = on(lab, "ns2", IN_FORCE)
+    deploy, inventory = tmp_path / "deploy.py", tmp_path / "by_sudo.py"
+    inventory.write_text(BY_SUDO)
+    deploy.write_text(INSTEAD.format(path=path, instead=instead) + (ROOT / "deploy.py").read_text())
+    on(lab, "ns2", "ip tcp_metrics flush all")
+    run = pyinfra("-y", "--limit", "ns2", inventory=str(inventory), deploy=deploy)
     assert run.code != 0
-    assert "no new connection to the host" in run.log
-    until(
-        lambda: a_new_connection_opens(lab, "ns2"),
-        "the host lets the controller in again",
-        seconds=WITHIN + 20,
+    refused = (
+        "not allowed to execute"
+        if name == "sudo"
+        else f"no new connection to the host after the change of {name}"
     )
-    assert on(lab, "ns2", look) == before
-    assert "went back to the previous nftables" in on(lab, "ns2", "journalctl -t outpost -n 5 -o cat")
-    assert on(lab, "ns2", "ls /var/lib/outpost/armed").strip() == ""
+    assert refused in run.log
+    assert not a_new_connection_opens(lab, "ns2", "sudo -n true")
+
+    def open_again() -> bool:
+        on(lab, "ns2", "systemctl daemon-reload")
+        return a_new_connection_opens(lab, "ns2", "sudo -n true")
+
+    until(open_again, "the host lets the controller in again", seconds=WITHIN + 20)
+    on(lab, "ns2", on_host(f"! systemctl is-active --quiet {guard.unit(name)}.service"))
+    assert on(lab, "ns2", IN_FORCE) == before
+    assert f"went back to the previous {name}" in on(lab, "ns2", "journalctl -t outpost -n 5 -o cat")
+    assert on(lab, "ns2", f"ls {guard.ARMED}").strip() == ""
     assert pyinfra("--dry", "--json", "--limit", "ns2", inventory=SSH).changes == {}
+
+
+def next_at(lab: Instance, machine: str, timer: str) -> int:
+    """When a timer is due, in microseconds."""
+    (due,) = json.loads(on(lab, machine, f"systemctl list-timers --all --output=json {timer}"))
+    return int(due["next"])
+
+
+@pytest.mark.control("SYS-08")
+def test_a_daemon_reload_does_not_put_the_deadline_off(lab: Instance) -> None:
+    timer = f"{guard.unit('nobody')}.timer"
+    on(lab, "ns2", "\n".join(guard.arm("nobody")))
+    try:
+        before = next_at(lab, "ns2", timer)
+        on(lab, "ns2", "systemctl daemon-reload")
+        assert abs(next_at(lab, "ns2", timer) - before) < 1_000_000
+    finally:
+        on(lab, "ns2", guard.disarm("nobody"))
 
 
 def test_a_change_that_lets_the_controller_in_is_confirmed_and_stays(
