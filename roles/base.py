@@ -10,6 +10,7 @@ from pyinfra.api.deploy import deploy
 import outpost.onhost.logs
 import outpost.onhost.tell
 import outpost.onhost.watch
+from outpost.drift.findings import Finding
 from outpost.office import Host, Office
 from outpost.office.base import BaseView
 from outpost.office.certificates import AcmeView, mode, tsig_name
@@ -192,6 +193,19 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> None:
         ],
         check=f"sh -n {LIB}/certificate && sh -n {LIB}/acme-challenge",
         activate=f"{LIB}/certificate install",
+    )
+    once(
+        "the certificate that is shown",
+        unless=f'[ "$(openssl pkey -in {TLS}/public.key -pubout)" = "$(openssl x509 -in {TLS}/public.pem -noout -pubkey)" ] && '
+        f"for given in {ACME}/public.pem /var/lib/outpost-acme/*-cert.pem; do ! cmp $given {TLS}/public.pem || exit 0; done; exit 1",
+        command=f"{LIB}/certificate install",
+        told=Finding(
+            "file",
+            f"{TLS}/public.pem",
+            "not a certificate that this host was given, or not that of its key",
+            "users and peers meet a name that nobody vouches for",
+            ("TLS-04",),
+        ),
     )
     service(
         name="outpost-certificate",

@@ -24,21 +24,21 @@ from outpost.office import Host, Office
 from outpost.office.flows import listeners
 from roles.observation import Answer, declared, observe, read_now, void, will_ask
 from roles.reporting import attended, report
-from roles.shapes import Command, as_json, parses, program, settings
+from roles.shapes import Command, alone, as_json, parses, program, settings
 
 CONTRACT = "/etc/outpost/contract.json"
 FOLLOWS = ("running", "unit", "daemon", "effective configuration")
 LATE = (
-    ("daemons that were stopped, started or failed", ("running", "failed")),
-    ("packages that nobody declares", ("architecture", "package")),
-    ("accounts and groups", ("account", "member", "group")),
+    ("daemons that were stopped, started or failed", ("running", "failed", "halted", "deleted")),
+    ("packages that nobody declares", ("architecture", "package", "version")),
+    ("accounts and groups", ("account", "shadow", "member", "keeper", "group")),
     ("permissions and mounts", ("mode", "special", "capability", "mount")),
     ("host name in force", ("hostname",)),
     ("kernel settings in force", ("sysctl", "setting", "module")),
     ("environment of daemons", ("manager",)),
-    ("addresses and routes", ("link", "address", "route", "rule", "neighbour")),
+    ("addresses and routes", ("link", "address", "route", "rule", "neighbour", "namespace")),
     ("packet filter in force", ("table", "rules", "filter")),
-    ("sockets that no flow allows", ("listener",)),
+    ("sockets that no flow allows", ("listener", "loopback")),
     ("configuration in force", ("stale", "effective")),
 )
 
@@ -141,7 +141,7 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
         found = tuple(finding for finding in found if finding.facts & still)
     commands = dict.fromkeys(finding.repair for finding in found if finding.repair)
     if commands:
-        yield StringCommand("set -e\n" + "\n".join(f"( {command}\n)" for command in commands))
+        yield alone("set -e\n" + "\n".join(f"( {command}\n)" for command in commands))
         void()
 
 
@@ -195,6 +195,15 @@ def _remembered() -> Generator[Command, None, None]:
     before = _before()
     if not state.is_executing:
         if before.usable and before.unfinished:  # a run broke off before it came here
+            report(
+                Finding(
+                    "known state",
+                    "/var/lib/outpost/known",
+                    "missing, or older than what was applied",
+                    "what changes beside the declared files is not noticed",
+                    ("SYS-08",),
+                )
+            )
             yield StringCommand(_observer("remember"))
         return
     untouched = declared().answer is _sight().began is not None

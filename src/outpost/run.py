@@ -377,7 +377,9 @@ def _last(host: HostState) -> str:
 
 
 def _reason(follower: Follower) -> str:
-    """The line of a broken-off run that says most: the exception, else the last thing said."""
+    """What of a broken-off run says most: a host's failure, the exception, else the last thing said."""
+    if failed := [f"{name}: {_last(host)}" for name, host in follower.hosts.items() if host.failed]:
+        return "; ".join(failed)
     said = [
         line.strip() for line in follower.log if line.strip() and not line.startswith("--> Disconnecting")
     ]

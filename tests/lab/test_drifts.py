@@ -61,6 +61,10 @@ ACCESS_LIST = struct.pack("<I", 2) + b"".join(
 SETUID_CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 7, 0, 0, 0)
 SERVER = "/usr/bin/python3 -m http.server --bind 0.0.0.0"
 EVIL_UNIT = r"[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
+DOWNGRADED = """
+cd $(mktemp -d); chmod 0755 .; apt-get -qq -o APT::Sandbox::User=root download {package}; dpkg-deb --raw-extract *.deb x
+sed -i 's/^Version: .*/Version: 0/' x/DEBIAN/control; dpkg-deb --build x old.deb >/dev/null; dpkg --install old.deb >/dev/null 2>&1
+"""
 DRIFTS = (
     # Declared files
     Drift("mta", "/etc/postfix/main.cf", "sed -i 's/^smtpd_helo_required.*/smtpd_helo_required = no/' /etc/postfix/main.cf; echo '# x' >> /etc/postfix/main.cf"),
@@ -168,6 +172,48 @@ DRIFTS = (
     Drift("ns2", "i386", "dpkg --add-architecture i386"),
     Drift("store", "/opt", "mount -t tmpfs tmpfs /opt"),
     Drift("webmail", "/etc/outpost/watch.json", "mount --bind /dev/null /etc/outpost/watch.json"),
+    # What an examiner thinks of besides
+    Drift("ns2", "default.target", "systemctl set-default --quiet rescue.target"),
+    Drift("store", "evil-linked.service", f"mkdir -p /opt/evil; printf '{EVIL_UNIT}' > /opt/evil/evil-linked.service; systemctl link --quiet /opt/evil/evil-linked.service"),
+    Drift("mta", "/etc/systemd/system/systemd-journald.service.d/evil.conf", r"mkdir -p /opt/evil /etc/systemd/system/systemd-journald.service.d; printf '[Service]\nNice=1\n' > /opt/evil/nice.conf; ln -s /opt/evil/nice.conf /etc/systemd/system/systemd-journald.service.d/evil.conf; systemctl daemon-reload"),
+    Drift("webmail", "apt-daily-upgrade.timer", "systemctl stop apt-daily-upgrade.timer"),
+    Drift("ns1", "run-", "systemd-run --quiet --on-active=1h /bin/true"),
+    Drift("webmail", "/run/systemd/system/outpost-evil.service", f"printf '{EVIL_UNIT}' > /run/systemd/system/outpost-evil.service; systemctl daemon-reload; systemctl start outpost-evil"),
+    Drift("store", "/var/lib/systemd/linger/nobody", "mkdir -p /var/lib/systemd/linger; touch /var/lib/systemd/linger/nobody"),
+    Drift("ns1", "/run/udev/rules.d/evil.rules", "mkdir -p /run/udev/rules.d; echo '# evil' > /run/udev/rules.d/evil.rules"),
+    Drift("store", "/var/lib/extensions/evil.raw", "mkdir -p /var/lib/extensions; echo evil > /var/lib/extensions/evil.raw"),
+    Drift("webmail", "/usr/local/share/dbus-1/system-services/evil.service", "mkdir -p /usr/local/share/dbus-1/system-services; echo evil > /usr/local/share/dbus-1/system-services/evil.service"),
+    Drift("mta", "/root/.vimrc", "echo '!true' > /root/.vimrc"),
+    Drift("ns2", "/etc/ssh/ssh_host_ed25519_key", "rm -f /root/evil*; ssh-keygen -q -t ed25519 -N '' -f /root/evil; cat /root/evil > /etc/ssh/ssh_host_ed25519_key; cat /root/evil.pub > /etc/ssh/ssh_host_ed25519_key.pub; rm /root/evil /root/evil.pub"),
+    Drift("store", "root", "chage --expiredate 0 root"),
+    Drift("mta", "sudo", "gpasswd --administrators nobody sudo"),
+    Drift("ns2", "games", "groupmod --non-unique --gid 0 games"),
+    Drift("webmail", "/etc/subuid", "echo nobody:1:65536 >> /etc/subuid"),
+    Drift("ns1", "/etc/pam.d/common-account", "chown nobody /etc/pam.d/common-account"),
+    Drift("store", "/etc/services", "chmod 0600 /etc/services"),
+    Drift("mta", "/var/spool/postfix/maildrop", "chmod 0755 /var/spool/postfix/maildrop; chown nobody /var/spool/postfix/maildrop"),
+    Drift("ns2", "/etc/pam.d/other", attributed("/etc/pam.d/other", 0x10)),
+    Drift("mta", "/usr/lib/postfix/sbin/error", "printf x >> /usr/lib/postfix/sbin/error"),
+    Drift("webmail", "/usr/lib/x86_64-linux-gnu/libevil.so", "echo evil > /usr/lib/x86_64-linux-gnu/libevil.so"),
+    Drift("ns1", "/usr/bin/tac", "mv /usr/bin/tac /root/tac; ln -s /root/tac /usr/bin/tac"),
+    Drift("store", "/usr/bin/sh", "ln -sfn bash /usr/bin/sh"),
+    Drift("webmail", "/opt/evil/libz.so.1", "mkdir -p /opt/evil; cp /usr/lib/x86_64-linux-gnu/libz.so.1 /opt/evil/; ldconfig /opt/evil"),
+    Drift("store", "sensible-utils", DOWNGRADED.format(package="sensible-utils")),
+    Drift("ns1", "libfstrm0", "dpkg --remove --force-depends libfstrm0 >/dev/null 2>&1"),
+    Drift("ns2", "/etc/knot/knot.conf", "ln /etc/knot/knot.conf /root/knot.conf"),
+    Drift("webmail", "/etc/default/chrony", "rm /etc/default/chrony; mkdir /etc/default/chrony; echo x > /etc/default/chrony/x"),
+    Drift("mta", "/etc/outpost/tls/public.pem", "cat /etc/outpost/tls/host.pem > /etc/outpost/tls/public.pem"),
+    Drift("webmail", "127.0.0.1:8097", f"setsid /usr/bin/python3 -m http.server --bind 127.0.0.1 8097 >/dev/null 2>&1 </dev/null & {listening('127.0.0.1:8097')}"),
+    Drift("store", "evil", "ip netns add evil; ip netns exec evil ip link set lo up; setsid ip netns exec evil /usr/bin/python3 -m http.server 8096 >/dev/null 2>&1 </dev/null &"),
+    Drift("ns1", "192.0.2.77/32", "ip address add 192.0.2.77/32 dev lo"),
+    Drift("mta", "4 local 203.0.113.64/26", "ip route add local 203.0.113.64/26 dev lo"),
+    Drift("store", "net.ipv6.conf.eth0.accept_ra", "sysctl -qw net.ipv6.conf.eth0.accept_ra=2"),
+    Drift("webmail", "outpost-logs.service", "kill -STOP $(systemctl show -P MainPID outpost-logs)"),
+    Drift("store", "chrony.service", "chronyc -n add server 203.0.113.9 >/dev/null"),
+    Drift("mta", "redis-server.service", "redis-cli -s $(sed -n 's/^unixsocket //p' /etc/redis/redis.conf) acl setuser evil on nopass '~*' +@all >/dev/null"),
+    Drift("ns1", "knot.service", "z=$(basename /etc/knot/zones/po.*.zone .zone); knotc zone-begin $z; knotc zone-set $z evil 60 A 203.0.113.9; knotc zone-commit $z"),
+    Drift("ns2", "knot.service", "knotc conf-begin; knotc conf-set server.identity evil; knotc conf-commit"),
+    Drift("ns1", "/var/log/journal/", "rm /var/log/journal/*/system.journal"),
     # What is live and not written
     Drift("store", "unbound.service", "unbound-control -q local_data evil.example A 203.0.113.9"),
     Drift("webmail", "eth0", "ip link set eth0 mtu 1300"),
@@ -223,6 +269,15 @@ def all_named_and_repaired(
 def test_a_dozen_drifts_are_named_and_repaired(lab: Instance, pyinfra: Pyinfra, target: Target) -> None:
     chosen = random.Random(SEED).sample(range(len(DRIFTS)), 12)  # noqa: S311 (no secret)
     all_named_and_repaired(lab, pyinfra, target, tuple(DRIFTS[number] for number in sorted(chosen)))
+
+
+def test_a_host_whose_memory_was_taken_says_so(lab: Instance, pyinfra: Pyinfra, target: Target) -> None:
+    memory = Drift("ns2", "/var/lib/outpost/known", "rm /var/lib/outpost/known")
+    inject(lab, (memory,))
+    assert named(plan(target, connector="docker", watcher=Silent(), limit=("ns2",)), memory)
+    only = ("--limit", f"@docker/{lab.container_name('ns2')}")
+    assert pyinfra("-y", "--json", *only).code == 0
+    assert pyinfra("--dry", "--json", *only).changes == {}
 
 
 @pytest.mark.slow

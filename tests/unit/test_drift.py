@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import shutil
 import sys
 
 import pytest
@@ -47,7 +48,7 @@ def test_a_host_without_the_observer_has_nothing_beside_its_files() -> None:
         (("diversion\t/usr/bin/at\tto /usr/bin/at.distrib, for :",), "package", "/usr/bin/at", "dpkg-divert --quiet --rename --remove"),
         (("override\t/usr/bin/at\troot root 4755",), "package", "/usr/bin/at", "dpkg-statoverride --quiet --remove"),
         (("program\t/usr/bin/at\tchanged",), "file", "/usr/bin/at", "dpkg-deb --fsys-tarfile"),
-        (("special\t/usr/bin/at\t4755 root root",), "file", "/usr/bin/at", "chmod ug-s,o-w"),
+        (("special\t/usr/bin/at\t4755 root root",), "file", "/usr/bin/at", "chmod 755 /usr/bin/at"),
         (("capability\t/usr/bin/at\t01000002",), "file", "/usr/bin/at", "removexattr"),
         (("manager\tLD_PRELOAD\t/tmp/x.so",), "environment of daemons", "LD_PRELOAD", "unset-environment LD_PRELOAD"),
         (("link\tevil0\tup dummy",), "network link", "evil0", "ip link delete dev evil0"),
@@ -56,6 +57,14 @@ def test_a_host_without_the_observer_has_nothing_beside_its_files() -> None:
          "ip -4 route delete unicast 192.0.2.0/24 via 10.0.0.1 dev eth0"),
         (("rule\t6 100 from all lookup 7\t",), "network rule", "6 100 from all lookup 7", "ip -6 rule delete from all lookup 7 priority 100"),
         (("neighbour\t10.0.0.1\t02:00:00:00:00:01 eth0",), "network neighbour", "10.0.0.1", "ip neighbour delete 10.0.0.1 dev eth0"),
+        (("namespace\tevil\t",), "network namespace", "evil", "ip netns delete evil"),
+        (("unit\tevil.service\tlink to /opt/evil.service",), "unit", "evil.service", "rm -f /etc/systemd/system/evil.service"),
+        (("keeper\tsudo\tnobody",), "group", "sudo", "gpasswd --administrators '' sudo"),
+        (("loopback\t127.0.0.1:99\tnc",), "listener", "127.0.0.1:99", "src 127.0.0.1:99 | grep -o 'pid=[0-9]*'"),
+        (("loopback\t127.0.0.1:99\tevil.service",), "listener", "127.0.0.1:99", "systemctl stop evil.service"),
+        (("special\t/etc/services\t600 root root",), "file", "/etc/services", "chmod 644 /etc/services"),
+        (("special\t/etc/services\t644 nobody root",), "file", "/etc/services", "chown root:root /etc/services && chmod 644"),
+        (("special\t/usr/bin/at\t700 root root",), "file", "/usr/bin/at", "dpkg-deb --fsys-tarfile"),
     ],
 )  # fmt: skip
 def test_what_appears_by_hand_is_named_and_taken_away(
@@ -66,6 +75,32 @@ def test_what_appears_by_hand_is_named_and_taken_away(
     assert finding.cause
     assert finding.consequence
     assert repair in finding.repair
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "repair"),
+    [
+        ("linked\t/etc/hosts\t", "file", "observe release /etc/hosts"),
+        ("library\t/opt/evil/libz.so.1\t", "file", "ldconfig"),
+        ("halted\tknot.service\tknotd 7", "unit", "kill -CONT 7"),
+        ("deleted\t/var/log/x\tnginx.service", "file", "systemctl try-restart nginx.service"),
+    ],
+)
+def test_what_is_wrong_whatever_was_before_is_named_and_mended(fault: str, kind: str, repair: str) -> None:
+    (finding,) = findings(seen(faults=(fault,)))
+    assert (finding.kind, finding.thing) == (kind, fault.split("\t")[1])
+    assert finding.consequence
+    assert repair in finding.repair
+
+
+@pytest.mark.skipif(
+    not shutil.which("dpkg"), reason="dpkg itself compares versions, and is not on this machine"
+)
+def test_an_upgrade_is_no_drift_and_an_older_version_is() -> None:
+    before = {"version\tknot\t3.4.6-1", "version\tgone\t1.0"}
+    assert observe.newer({"version\tknot\t3.4.6-1+deb13u1"}, before - {"version\tgone\t1.0"})
+    assert observe.newer({"version\tknot\t3.4.5-1"}, before - {"version\tgone\t1.0"}) == set()
+    assert observe.newer(before | {"version\tnew\t1.0"}, before) == {"version\tnew\t1.0"}
 
 
 def test_what_is_the_hosts_own_is_no_stranger() -> None:
@@ -92,6 +127,12 @@ def test_interfaces_that_a_boot_named_otherwise_are_no_drift() -> None:
         ("", "address\t10.0.0.1/24\teth0", "ip address add 10.0.0.1/24 dev eth0"),
         ("", "capability\t/usr/bin/ping\t01000002", "os.setxattr"),
         ("special\t/etc/x\t666 root root", "special\t/etc/x\t4755 root root", "chmod 4755 /etc/x"),
+        ("shadow\troot\tabc", "shadow\troot\tdef", "/var/lib/outpost/known-files/etc/shadow"),
+        ("group\tgames\t0", "group\tgames\t60", "groupmod --non-unique --gid 60 games"),
+        ("version\tknot\t3.4.5", "version\tknot\t3.4.6", "--only-upgrade install knot"),
+        ("", "version\tlibfstrm0\t0.6.1", "--fix-broken install"),
+        ("alias\t/usr/bin/sh\tlink to bash", "alias\t/usr/bin/sh\tlink to dash", "ln -sfnT dash /usr/bin/sh"),
+        ("unit\tredis.service\tmasked", "unit\tredis.service\tlink to /usr/lib/x.service", "ln -sfnT /usr/lib/x.service /etc/systemd/system/redis.service"),
         ("mount\t/tmp\trw,nosuid", "mount\t/tmp\trw,nosuid,nodev,noexec", "mount -o remount,bind,rw,nosuid,nodev,noexec /tmp"),
     ],
 )  # fmt: skip

@@ -17,7 +17,21 @@ OBSERVER = "/usr/local/lib/outpost/observe"
 ASIDE = "/var/lib/outpost/removed"
 COPIES = "/var/lib/outpost/known-files"
 
-EARLY = ("locked", "acl", "mounted", "file", "conffile", "unit", "hold", "diversion", "override", "program")
+EARLY = (
+    "locked",
+    "acl",
+    "linked",
+    "mounted",
+    "library",
+    "file",
+    "alias",
+    "conffile",
+    "unit",
+    "hold",
+    "diversion",
+    "override",
+    "program",
+)
 """Kinds repaired before the roles: a stray file or a mask would make a daemon's own check fail."""
 
 
@@ -117,10 +131,10 @@ def _place(finding: Finding) -> int:
 
 
 ORDER = (
-    "locked", "acl", "mounted", "file", "conffile", "unit", "running", "failed", "hold", "diversion", "override", "program",
-    "architecture", "package",
-    "account", "member", "group", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module",
-    "link", "address", "route", "rule", "neighbour", "table", "rules", "filter", "listener", "stale", "effective",
+    "locked", "acl", "linked", "mounted", "library", "file", "alias", "conffile", "unit", "running", "failed", "halted", "deleted", "hold", "diversion", "override", "program",
+    "architecture", "package", "version",
+    "group", "account", "shadow", "member", "keeper", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module",
+    "link", "address", "route", "rule", "neighbour", "namespace", "table", "rules", "filter", "listener", "loopback", "stale", "effective",
 )  # fmt: skip
 
 
@@ -185,17 +199,42 @@ def _state(
     elif kind == "package" and old and not new:
         yield Finding(
             kind, thing, "removed by hand, or no longer marked as wanted", "what the platform needs may be missing", ("SYS-04",),
-            f"DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 install {quoted} </dev/null",
+            f"{APT} install {quoted} </dev/null",
             facts=facts,
         )  # fmt: skip
     elif kind == "account":
         yield from _account(thing, new, old, facts)
     elif kind == "member":
         yield from _members(thing, new, old)
-    elif kind == "group" and old and not new:
+    elif kind == "group" and old:
         yield Finding(
-            kind, thing, "removed by hand", "files of the group belong to nobody", ("SYS-09",),
-            f"groupadd --gid {old[0]} {quoted}", facts=facts,
+            kind, thing, "has another number by hand" if new else "removed by hand", "files of the group belong to nobody, or to another's",
+            ("SYS-09",), f"{'groupmod --non-unique' if new else 'groupadd'} --gid {old[0]} {quoted}", _lines(new, old), facts,
+        )  # fmt: skip
+    elif kind == "shadow" and old:
+        yield Finding(
+            "account", thing, "its password or its expiry set by hand", "somebody may log in who should not, or cannot who must",
+            ("SYS-09",), _shadow(thing), facts=facts,
+        )  # fmt: skip
+    elif kind == "version" and new:
+        yield Finding(
+            "package", thing, "an older version put in by hand", "holes that were closed are open again", ("SYS-06",),
+            f"{APT} --only-upgrade install {quoted} </dev/null", _lines(new, old), facts,
+        )  # fmt: skip
+    elif kind == "version":
+        yield Finding(
+            "package", thing, "removed by hand, though others need it", "what needs it fails at its next start, and apt refuses to work",
+            ("SYS-04",), f"{APT} --fix-broken install </dev/null", facts=facts,
+        )  # fmt: skip
+    elif kind == "keeper" and new:
+        yield Finding(
+            "group", thing, f"opened by hand to {new[0]}", "whoever that is takes in whom they like", ("SYS-09",),
+            f"gpasswd --remove-password {quoted} && gpasswd --administrators '' {quoted}", _lines(new, old), facts,
+        )  # fmt: skip
+    elif kind == "alias" and new and old:
+        yield Finding(
+            "file", thing, "points elsewhere by hand", "what is called by its name is something else", ("SYS-08",),
+            f"ln -sfnT {shlex.quote(old[0].removeprefix('link to '))} {quoted}", _lines(new, old), facts,
         )  # fmt: skip
     elif kind == "mode" and old:
         mode, owner, group = old[0].split(" ")
@@ -216,6 +255,11 @@ def _state(
         yield Finding(
             "mount", thing, "mounted by hand", "what is below it is hidden, and what hides it may be anybody's", ("VIR-05",),
             f"umount --lazy {quoted}", facts=facts,
+        )  # fmt: skip
+    elif kind == "loopback" and new:
+        yield Finding(
+            "listener", thing, f"{new[0]} listens to the host's own accounts and daemons since somebody started it",
+            "a door that nobody guards, for whoever is inside already", ("SYS-05",), _loopback(thing, new[0]), facts=facts,
         )  # fmt: skip
     elif kind in _SMALL:
         yield from _SMALL[kind](thing, new, old, facts)
@@ -240,6 +284,9 @@ def _state(
 
 
 MOUNTS = "outpost-mounts.service"
+APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300"
+USUAL = (0o644, 0o755, 0o444, 0o555)
+"""Permissions of what belongs to root and is nothing special."""
 
 
 def _packaging(
@@ -281,12 +328,12 @@ def _privileges(
     quoted = shlex.quote(thing)
     if kind == "special" and new:
         mode, owner, group = (old or new)[0].split(" ")
-        calm = (
-            f"chown {owner}:{group} {quoted} && chmod {mode} {quoted}" if old else f"chmod ug-s,o-w {quoted}"
-        )
+        calm = f"chown {owner}:{group} {quoted} && chmod {mode} {quoted}" if old else _usual(thing, mode)
+        now, whose, _ = new[0].split(" ")
         yield Finding(
-            "file", thing, f"has got mode {new[0].partition(' ')[0]} by hand",
-            "whoever starts it has its owner's rights" if int(new[0].partition(" ")[0], 8) & 0o6000 else "anybody may write it",
+            "file", thing, f"has got {new[0]} as its mode and owner by hand",
+            "whoever starts it has its owner's rights" if int(now, 8) & 0o6000
+            else "others than root may write it" if int(now, 8) & 0o0022 or whose != "root" else "what needs it may not read it",
             ("SYS-09",), f"! [ -e {quoted} ] || {{ {calm}; }}", _lines(new, old), facts,
         )  # fmt: skip
     elif kind == "special":
@@ -305,6 +352,19 @@ def _privileges(
             f"! [ -e {quoted} ] || python3 -c \"import os, sys; path, name = sys.argv[1], 'security.capability'; {repair}\" {quoted}",
             _lines(new, old), facts,
         )  # fmt: skip
+
+
+def _usual(path: str, mode: str) -> str:
+    """What makes it nothing special again; a mode that tells nothing of the former one is the package's, or a plain file's."""
+    quoted = shlex.quote(path)
+    calm = int(mode, 8) & ~0o6022
+    roots = path.startswith(("/etc/", "/usr/", "/root/"))
+    if calm in USUAL or not roots:
+        return (f"chown root:root {quoted} && " if roots else "") + f"chmod {calm:o} {quoted}"
+    plain = f"chown root:root {quoted}; if [ -d {quoted} ] || head -c 2 {quoted} | grep -q '#!'; then chmod 755 {quoted}; else chmod 644 {quoted}; fi"
+    if not path.startswith("/usr/"):
+        return plain
+    return f"if dpkg-query --search {quoted} >/dev/null 2>&1 && ! [ -d {quoted} ]; then {_from_package(path)}; else {plain}; fi"
 
 
 def _in_force(
@@ -344,6 +404,9 @@ def _network(
 def _network_repair(kind: str, thing: str, new: tuple[str, ...], old: tuple[str, ...]) -> str | None:
     """The ip(8) command; None where there is nothing to repair (interfaces that have other names since a boot)."""
     family, _, rest = thing.partition(" ")
+    if kind == "namespace":
+        name = shlex.quote(thing)
+        return f"ip netns pids {name} | xargs --no-run-if-empty kill; ip netns delete {name}" if new else None
     if kind == "link":
         if new and not old:
             name = shlex.quote(thing)  # the other end of a pair goes with the first
@@ -373,7 +436,7 @@ _SMALL: dict[str, _Small] = {
         (_packaging, ("hold", "diversion", "override", "program", "architecture")),
         (_privileges, ("special", "capability")),
         (_in_force, ("setting", "manager")),
-        (_network, ("link", "address", "route", "rule", "neighbour")),
+        (_network, ("link", "address", "route", "rule", "neighbour", "namespace")),
     )
     for kind in kinds
 }
@@ -494,11 +557,24 @@ def unit_reading(path: str) -> str:
 
 def _unit(thing: str, new: tuple[str, ...], old: tuple[str, ...], facts: frozenset[str]) -> Iterator[Finding]:
     quoted = shlex.quote(thing)
+    links = [value.removeprefix("link to ") for value in old if value.startswith("link to ")]
+    linked = (
+        f"ln -sfnT {shlex.quote(links[0])} /etc/systemd/system/{quoted}; systemctl daemon-reload"
+        if links
+        else ""
+    )
     if "masked" in new:
         yield Finding(
             "unit", thing, "masked by hand", "it cannot start, not even at the next boot", ("AVL-01",),
             f"systemctl unmask --quiet {quoted}; systemctl unmask --quiet --runtime {quoted}; "
-            f"systemctl is-enabled --quiet {quoted} && systemctl start {quoted} || true", facts=facts,
+            f"{linked or ':'}; systemctl is-enabled --quiet {quoted} && systemctl start {quoted} || true", facts=facts,
+        )  # fmt: skip
+    elif links or any(value.startswith("link to ") for value in new):
+        away = f"systemctl disable --now --quiet {quoted} 2>/dev/null || true; rm -f /etc/systemd/system/{quoted} /run/systemd/system/{quoted}"
+        yield Finding(
+            "unit", thing, "its name leads elsewhere by hand" if new else "its other name taken away by hand",
+            "what starts by that name is something else, or nothing", ("SYS-08",),
+            "; ".join(filter(None, (away if new and not links else "", linked or "systemctl daemon-reload"))), _lines(new, old), facts,
         )  # fmt: skip
     elif new and not old:
         yield Finding(
@@ -558,6 +634,19 @@ def _account(
         )  # fmt: skip
 
 
+def _shadow(name: str) -> str:
+    """Its line as it was at the end of the last apply."""
+    put = (
+        f"awk -F: -v name={shlex.quote(name)} 'NR == FNR {{ if ($1 == name) kept = $0; next }} "
+        "$1 == name { seen = 1; if (kept) print kept; else print; next } { print } END { if (kept && !seen) print kept }'"
+    )
+    return (
+        f"! getent passwd {shlex.quote(name)} >/dev/null || {{ umask 077; {put} {COPIES}/etc/shadow /etc/shadow > /etc/shadow.outpost-new && "
+        "chown --reference=/etc/shadow /etc/shadow.outpost-new && chmod --reference=/etc/shadow /etc/shadow.outpost-new && "
+        "mv -f /etc/shadow.outpost-new /etc/shadow; }"
+    )
+
+
 def _members(thing: str, new: tuple[str, ...], old: tuple[str, ...]) -> Iterator[Finding]:
     for names, cause, consequence, option in (
         (new, "added by hand", "it may read and do what is the group's", "--delete"),
@@ -584,6 +673,25 @@ def _fault(line: str, units: frozenset[str]) -> Iterator[Finding]:
         yield Finding(
             "file", thing, "an access list put on it by hand", "others may read or write it than its mode says", ("SYS-09",),
             f"{OBSERVER} release {quoted}", facts=facts,
+        )  # fmt: skip
+    elif kind == "linked":
+        yield Finding(
+            "file", thing, "has a second name by hand (a hard link)", "whoever may write there writes it", ("SYS-09",),
+            f"{OBSERVER} release {quoted}", facts=facts,
+        )  # fmt: skip
+    elif kind == "library":
+        yield Finding(
+            "file", thing, "given to the dynamic linker by hand", "it puts code into programs", ("SYS-08",), "ldconfig", facts=facts,
+        )  # fmt: skip
+    elif kind == "halted":
+        yield Finding(
+            "unit", thing, f"halted by hand ({value})", "it runs, and does nothing", ("AVL-01",),
+            f"kill -CONT {value.rpartition(' ')[2]} 2>/dev/null || true", facts=facts,
+        )  # fmt: skip
+    elif kind == "deleted":
+        yield Finding(
+            "file", thing, f"deleted by hand, and still written by {value or 'a process'}", "what is logged there nobody can read", ("LOG-01",),
+            f"systemctl try-restart {shlex.quote(value)}" if value.endswith(".service") else "", facts=facts,
         )  # fmt: skip
     elif kind == "module":
         yield Finding(
@@ -626,6 +734,15 @@ def _fault(line: str, units: frozenset[str]) -> Iterator[Finding]:
             "host name", thing, value, "logs, mail and certificates name another host", ("SPO-05",),
             "hostname --file /etc/hostname", facts=facts,
         )  # fmt: skip
+
+
+def _loopback(thing: str, unit: str) -> str:
+    """A declared daemon has what its files say after a restart; another unit, or process, goes."""
+    pids = f"ss --no-header --listening --numeric --tcp --processes src {shlex.quote(thing)} | grep -o 'pid=[0-9]*' | cut -d= -f2"
+    if unit.endswith(".service") and not unit.startswith(("user@", "init")):
+        unit = shlex.quote(unit)
+        return f"if systemctl is-enabled --quiet {unit} 2>/dev/null; then systemctl restart {unit}; else systemctl stop {unit}; fi"
+    return f"{pids} | xargs --no-run-if-empty kill"
 
 
 def _close(pid: str, unit: str, declared: frozenset[str]) -> str:

@@ -39,42 +39,50 @@ APPLIED = STATE / "applied"
 CONTRACT = pathlib.Path("/etc/outpost/contract.json")
 
 WATCHED = (
-    "/etc", "/root/.ssh", "/root/.config/systemd", "/run/systemd/system", "/run/systemd/system.control", "/run/systemd/user",
-    "/usr/local/bin", "/usr/local/etc", "/usr/local/lib", "/usr/local/libexec", "/usr/local/sbin",
-    "/usr/local/share/ca-certificates", "/var/spool/cron", "/var/www",
+    "/etc", "/root/.ssh", "/root/.config/systemd", "/run/binfmt.d", "/run/confexts", "/run/environment.d", "/run/extensions",
+    "/run/modprobe.d", "/run/modules-load.d", "/run/polkit-1", "/run/sysctl.d", "/run/systemd/journald.conf.d", "/run/systemd/network",
+    "/run/systemd/system", "/run/systemd/system.conf.d", "/run/systemd/system.control", "/run/systemd/user", "/run/sysusers.d",
+    "/run/tmpfiles.d", "/run/udev/rules.d", "/usr/local", "/var/lib/confexts", "/var/lib/extensions", "/var/lib/portables",
+    "/var/lib/systemd/linger", "/var/spool/cron", "/var/www",
 )  # fmt: skip
 HOMES = (".ssh", ".config/systemd")
-SINGLE = tuple(
-    f"/root/{name}" for name in (".bashrc", ".bash_aliases", ".bash_login", ".bash_logout", ".bash_profile", ".profile", ".forward")
-)  # fmt: skip
+SINGLE = ("/root/.[!.]*", "/run/nologin")
+OWN_TRACES = re.compile(
+    r"^/root/\.(\w*_?history|lesshst|viminfo|wget-hsts|python_history|sqlite_history|selected_editor|hushlogin|sudo_as\S*)$"
+)
+"""What programs write down in an administrator's home by themselves."""
 UNSCANNED = ("/var/lib/clamav/*.ign*", "/var/lib/clamav/*fp")
 """What the scanner is told to let pass."""
+COMMANDS = ("/usr/bin", "/usr/sbin")
 PROGRAMS = (
-    "/usr/bin", "/usr/sbin", "/usr/libexec", "/usr/lib/systemd", "/usr/lib/*/security", "/usr/share/roundcube",
+    *COMMANDS, "/usr/libexec", "/usr/lib", "/usr/share/bash-completion", "/usr/share/ca-certificates", "/usr/share/dbus-1", "/usr/share/keyrings",
+    "/usr/share/pam-configs", "/usr/share/perl", "/usr/share/perl5", "/usr/share/php*", "/usr/share/polkit-1", "/usr/share/roundcube",
+    "/usr/share/rspamd",
 )  # fmt: skip
 """Where packages' programs are, and what runs unasked; each must be the package's, and nobody else's may lie there."""
-PACKAGES_OWN = (
-    *PROGRAMS, "/usr/lib/python3/dist-packages", "/var/lib/roundcube/plugins", "/usr/lib/binfmt.d", "/usr/lib/environment.d", "/usr/lib/modprobe.d", "/usr/lib/modules-load.d",
-    "/usr/lib/sysctl.d", "/usr/lib/sysusers.d", "/usr/lib/tmpfiles.d", "/usr/lib/udev/rules.d", "/usr/share/keyrings",
-    "/usr/share/pam-configs", "/usr/share/polkit-1",
-)  # fmt: skip
-"""Other places that only packages fill."""
+COMMANDS_BELOW = tuple(f"{place}/" for place in COMMANDS)
+PACKAGES_OWN = (*PROGRAMS, "/var/lib/roundcube/plugins")
+"""With other places that only packages fill."""
+OF_THE_KERNEL = re.compile(r"127\.0\.0\.1$|::1$|fe80:")
 GUARDED = (
     "/etc", "/etc/group", "/etc/gshadow", "/etc/outpost/tls", "/etc/passwd", "/etc/shadow", "/etc/ssh",
     "/etc/ssh/ssh_host_ed25519_key", "/etc/sudoers", "/etc/sudoers.d", "/root", "/srv/mail", "/tmp", "/usr/local/bin",
     "/var/lib/outpost", "/var/log", "/var/log/journal", "/var/spool/postfix", "/var/tmp", "/etc/rspamd/dkim",
 )  # fmt: skip
+STATE_OF_DAEMONS = ("/var/lib/*", "/var/log/*", "/var/spool/*", "/var/spool/postfix/*")
 PASSING = re.compile(
     r"(^|/)(\.\S*\.swp|\S+\.outpost-new|\S+\.(db|lmdb|dpkg-\w+|ucf-\w+|cache|pyc))$|/unbound_\w+\.(key|pem)$"
-    r"|^/run/systemd/system/(session-|user-|docker-|run-|outpost-)|/ssh_host_\w+_key(\.pub)?$|/\.placeholder$"
+    r"|/\.placeholder$|^/usr/(local/share/|share/|lib/)(fonts|mime|man)/|^/usr/lib/(modules/|udev/hwdb\.bin$)"
     # what the system and its packages make themselves; accounts and authorities are looked at in their own right
-    r"|^/etc/(ssl/certs/ca-certificates\.crt$|rc[0-6S]\.d/|init\.d/\.depend|mtab$|\.pwd\.lock$|\.updated$|machine-id$|adjtime$|mailcap$"
-    r"|ca-certificates\.conf$|(passwd|shadow|group|gshadow|subuid|subgid)-?$|udev/hwdb\.bin$)"
+    r"|^/etc/(ssl/certs/ca-certificates\.crt$|rc[0-6S]\.d/|init\.d/\.depend|mtab$|\.pwd\.lock$|\.updated$|adjtime$|mailcap$"
+    r"|ca-certificates\.conf$|(passwd|shadow|group|gshadow)-?$|sub[ug]id-$|udev/hwdb\.bin$)"
 )
+UNIT_LINK = re.compile(r"^/(etc|run)/systemd/system/([^/]+\.(wants|requires)/)?[^/]+$")
 COMES_AND_GOES = re.compile(
-    r"^(user@|user-runtime-dir@|session-|getty@|serial-getty@|run-|outpost-|apt-|systemd-(hostnamed|timedated|localed|"
-    r"tmpfiles|journal|logind|udevd|networkd|resolved|timesyncd|fsck|initctl|sysext|creds)|logrotate|man-db|dpkg-db|fstrim|e2scrub|phpsessionclean|roundcube-|"
-    r"packagekit|polkit|unattended-upgrades|clamav-freshclam-once)"
+    r"^((user|user-runtime-dir|getty|serial-getty)@\S+|session-\S+|outpost-undo-\S+|(apt-daily|apt-daily-upgrade|apt-listchanges|dpkg-db-backup|"
+    r"e2scrub_\w+|fstrim|logrotate|man-db|packagekit|phpsessionclean|polkit|roundcube-\w+|unattended-upgrades|outpost-[\w@-]+|"
+    r"systemd-(hostnamed|timedated|localed|tmpfiles-\S+|journal\S+|logind|udevd\S*|networkd\S*|resolved\S*|timesyncd|fsck\S*|initctl|sysext|creds)"
+    r")\.(service|socket))$"
 )
 # Docker's own resolver in a container's network: its ports, and whether it is there at all, change with every start
 DOCKER_RESOLVER = re.compile(r"127\.0\.0\.11|^(table|chain|type nat hook) |^}?$|^#|jump DOCKER_")
@@ -106,17 +114,24 @@ SECURITY = (
 )  # fmt: skip
 # Unit, package, how its daemon is asked for what it runs with (or would after the next start), and where the answer
 # comes from: one that comes from files alone is asked for again only when one of those files is another one.
+ZONES = (  # of those that this server signs: what it answers, without what it makes itself and without the answers to challenges
+    "for zone in /etc/knot/zones/*.zone; do [ ! -e $zone ] || knotc zone-read $(basename $zone .zone); done "
+    "| cut -d' ' -f2,4- | grep -vE '^_acme-challenge|^[^ ]+ (SOA|RRSIG|NSEC3?|NSEC3PARAM|DNSKEY|CDS|CDNSKEY) ' | sort"
+)
 ASKED = (
     ("ssh.service", "openssh-server", "/usr/sbin/sshd -T", ("/etc/ssh",)),
     ("postfix.service", "postfix", "postconf -n; postconf -M; postconf -P", ("/etc/postfix",)),
     ("dovecot.service", "dovecot-core", "doveconf -n", ("/etc/dovecot",)),
     ("knot.service", "knot", "knotc conf-check && knotc conf-read", ()),
+    ("knot.service", "knot", ZONES, ()),
     ("nginx.service", "nginx", "nginx -T 2>/dev/null", ("/etc/nginx", "/etc/outpost/tls")),
     ("php8.4-fpm.service", "php8.4-fpm", "php-fpm8.4 -tt 2>&1 | sed 's/^\\[[^]]*\\] //'", ("/etc/php",)),
     ("unbound.service", "unbound", "", ()),  # over its socket: a program for each option costs more than all the rest
     ("chrony.service", "chrony", "chronyd -p -f /etc/chrony/chrony.conf", ("/etc/chrony",)),
+    ("chrony.service", "chrony", "chronyc -c -N sources | cut -d, -f3 | sort -u | sed 's/^/source /'", ()),
     ("redis-server.service", "redis-server",
-     "s=$(sed -n 's/^unixsocket //p' /etc/redis/redis.conf); redis-cli ${s:+-s $s} config get '*' | paste - -", ()),
+     "s=$(sed -n 's/^unixsocket //p' /etc/redis/redis.conf); redis-cli ${s:+-s $s} config get '*' | paste - -; "
+     "redis-cli ${s:+-s $s} acl list | sed 's/#[0-9a-f]*/#/g'", ()),
     ("systemd-journald.service", "systemd", "systemd-analyze cat-config systemd/journald.conf | grep -v '^#'",
      ("/etc/systemd/journald.conf", "/etc/systemd/journald.conf.d", "/run/systemd/journald.conf.d",
       "/usr/local/lib/systemd/journald.conf.d", "/usr/lib/systemd/journald.conf", "/usr/lib/systemd/journald.conf.d")),
@@ -243,6 +258,8 @@ def packages() -> list[str]:
         name = re.match(r"Package: (\S+)\nStatus: (install|hold) ok ", block)
         if name and name[1] not in automatic:
             found.append(f"package\t{name[1]}\t")
+        if name and (version := re.search(r"^Version: (\S+)", block, re.MULTILINE)):
+            found.append(f"version\t{name[1]}\t{version[1]}")
         if name and name[2] == "hold":
             found.append(f"hold\t{name[1]}\t")
     with contextlib.suppress(OSError):
@@ -271,8 +288,11 @@ def units(listed_units: list[str]) -> list[str]:
                     f"unit\t{os.path.basename(link)}\tenabled for {os.path.basename(os.path.dirname(link)).rpartition('.')[0]}"
                 )
         for link in glob.glob(f"{top}/*.*"):
-            if os.path.islink(link) and os.readlink(link) == "/dev/null":
-                found.append(f"unit\t{os.path.basename(link)}\tmasked")
+            if os.path.islink(link):
+                target = os.readlink(link)
+                found.append(
+                    f"unit\t{os.path.basename(link)}\t{'masked' if target == '/dev/null' else f'link to {target}'}"
+                )
     for line in listed_units:
         name, _, active, sub, *_ = line.split()
         kind = name.rpartition(".")[2] in ("service", "socket", "timer", "path")
@@ -291,11 +311,17 @@ def troubled_units(listed_units: list[str]) -> list[str]:
 
 def accounts() -> list[str]:
     locked = {}
+    found = []
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/etc/shadow").read_text().splitlines():
             name, password, *_ = line.split(":")
             locked[name] = "password" if password[:1] not in ("!", "*") else "locked"
-    found = []
+            found.append(f"shadow\t{name}\t{hashlib.sha256(line.encode()).hexdigest()[:16]}")
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/etc/gshadow").read_text().splitlines():
+            name, password, keepers, *_ = line.split(":")
+            if password.strip("!*") or keepers:
+                found.append(f"keeper\t{name}\t{keepers or 'whoever has its password'}")
     for entry in pwd.getpwall():
         state = locked.get(entry.pw_name, "locked")
         found.append(
@@ -336,19 +362,26 @@ def expanded(places: tuple[str, ...]) -> list[str]:
 def files(declared: set[str]) -> list[str]:
     """Files in directories that configure the host, which neither a package nor the office put there."""
     owned = owned_by_packages()
-    seen = [path for path in SINGLE if os.path.lexists(path)] + expanded(UNSCANNED)
+    seen = [
+        path for path in expanded(SINGLE) if os.path.isfile(path) and not OWN_TRACES.match(path)
+    ] + expanded(UNSCANNED)
+    aliases = [
+        f"alias\t{path}\tlink to {os.readlink(path)}"
+        for path in owned
+        if path.startswith(COMMANDS_BELOW) and os.path.islink(path)
+    ]
     homes = (found for name in HOMES for found in glob.glob(f"/home/*/{name}"))
     for top in (*WATCHED, *homes, *expanded(PACKAGES_OWN)):
         for directory, inner, names in os.walk(top):
             links = [name for name in inner if os.path.islink(f"{directory}/{name}")]
             for name in (*names, *links):
                 path = f"{directory}/{name}"
-                if "/systemd/" in path and os.path.islink(path) and not path.startswith("/usr/"):
-                    continue  # what is enabled or masked; the units tell
+                if UNIT_LINK.match(path) and os.path.islink(path):
+                    continue  # the units tell
                 if path.startswith(AUTHORITIES) and os.path.islink(path) and BUNDLED.match(os.readlink(path)):
                     continue
                 seen.append(path)
-    return [
+    return aliases + [
         f"{'local' if is_local(path) else 'file'}\t{path}\t{fingerprint(path)}"
         for path in dict.fromkeys(seen)
         if path not in declared and path not in owned and not PASSING.search(path)
@@ -390,9 +423,9 @@ def conffiles(declared: set[str]) -> list[str]:
 
 def modes() -> list[str]:
     found = []
-    for path in GUARDED:
+    for path in (*GUARDED, *(place for place in expanded(STATE_OF_DAEMONS) if os.path.isdir(place))):
         with contextlib.suppress(OSError, KeyError):
-            status = os.stat(path)
+            status = os.lstat(path)
             owner, group = pwd.getpwuid(status.st_uid).pw_name, grp.getgrgid(status.st_gid).gr_name
             found.append(f"mode\t{path}\t{status.st_mode & 0o7777:o} {owner} {group}")
     places = ("/tmp", "/dev/shm", "/var/tmp", "/srv/mail")
@@ -425,7 +458,7 @@ def programs() -> list[str]:
         except OSError:
             found.append(f"program\t{path}\tmissing")
             continue
-        if status.st_ctime > since and stat.S_ISREG(status.st_mode):
+        if status.st_ctime > since and not stat.S_ISDIR(status.st_mode):
             suspects[path] = _identity(path)
     if suspects:
         mark = hashlib.sha256("\n".join(suspects.values()).encode()).hexdigest()
@@ -445,18 +478,28 @@ def differing(paths: collections.abc.Iterable[str]) -> list[str]:
     for path in paths:
         with contextlib.suppress(OSError):
             digest = hashlib.md5(pathlib.Path(path).read_bytes(), usedforsecurity=False).hexdigest()
-            if wanted[path] and digest not in wanted[path]:
+            if wanted[path] and (
+                os.path.islink(path) or digest not in wanted[path]
+            ):  # no link has a checksum
                 found.append(path)
     return found
 
 
-def privileges() -> list[str]:
-    """Programs that run as somebody else, what the world may write, and programs with capabilities."""
+def privileges(declared: set[str]) -> list[str]:
+    """Programs that run as somebody else, what others than root may write or only some may read, and programs with capabilities."""
     pruned = " -o ".join(
         f"-path {top}"
         for top in ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/srv/mail", "/var/lib/docker")
     )
-    wanted = r"-type f -perm /6000 -o -type f -perm -0002 -o -type d -perm -0002 ! -perm -1000"
+    usual = "-user root -group root ( -type f ( -perm 644 -o -perm 755 -o -perm 444 -o -perm 555 ) -o -type d -perm 755 )"
+    wanted = (
+        (
+            "-type f -perm /6000 -o -type f -perm -0002 -o -type d -perm -0002 ! -perm -1000"
+            f" -o ( -path '/etc/*' -o -path '/usr/*' -o -path '/root/*' ) ! -type l ! ( {usual} )"
+        )
+        .replace("(", r"\(")
+        .replace(")", r"\)")
+    )
     found = [
         f"special\t{path}\t{rest}"
         for rest, _, path in (
@@ -465,6 +508,7 @@ def privileges() -> list[str]:
                 f"find / -xdev \\( {pruned} \\) -prune -o \\( {wanted} \\) -printf '%m %u %g|%p\\n'"
             )
         )
+        if path not in declared and path not in GUARDED and not PASSING.search(path)
     ]
     for top in (*expanded(PROGRAMS), "/usr/local", "/opt"):
         for directory, _, names in os.walk(top):
@@ -478,10 +522,21 @@ def privileges() -> list[str]:
 def held(paths: set[str]) -> list[str]:
     """Declared files, and directories on the way, that cannot be replaced, or that more may read than their mode says."""
     found = []
-    places = {*paths, *(os.path.dirname(path) for path in paths), *GUARDED}
+    places = {
+        *paths,
+        *(os.path.dirname(path) for path in paths),
+        *GUARDED,
+        *expanded(STATE_OF_DAEMONS),
+        *COMMANDS,
+        "/usr/lib",
+    }
+    for directory, _, names in os.walk("/etc"):
+        places.update((directory, *(f"{directory}/{name}" for name in names)))
     for path in sorted(places):
         if path.startswith("/var/log") or not os.path.lexists(path) or os.path.islink(path):
             continue
+        if path in paths and os.path.isfile(path) and os.stat(path).st_nlink > 1:
+            found.append(f"linked\t{path}\t")
         with contextlib.suppress(OSError):
             flags = attributes(path)
             names = [
@@ -516,6 +571,11 @@ def release(paths: list[str]) -> None:
         for name in ACCESS_LISTS if path in paths else ():
             with contextlib.suppress(OSError):
                 os.removexattr(path, name)
+        if path in paths and os.path.isfile(path) and os.stat(path).st_nlink > 1:
+            status = os.stat(path)
+            shutil.copy2(path, f"{path}.outpost-new")
+            os.chown(f"{path}.outpost-new", status.st_uid, status.st_gid)
+            os.replace(f"{path}.outpost-new", path)
 
 
 def network() -> list[str]:
@@ -523,8 +583,6 @@ def network() -> list[str]:
     found = []
     for entry in told("ip -json -details address"):
         name = entry["ifname"]
-        if name == "lo":
-            continue
         kind = entry.get("linkinfo", {}).get("info_kind", "")
         flags = entry.get("flags", ())
         heard = "on" if "PROMISC" in flags else "off"
@@ -532,10 +590,11 @@ def network() -> list[str]:
             f"link\t{name}\t{'up' if 'UP' in flags else 'down'} mtu {entry['mtu']} promisc {heard} {kind}".rstrip()
         )
         for each in entry.get("addr_info", ()):
-            if each.get("scope") == "global" and not each.get("dynamic") and not each.get("temporary"):
+            given = not (each.get("dynamic") or each.get("temporary") or OF_THE_KERNEL.match(each["local"]))
+            if given:
                 found.append(f"address\t{each['local']}/{each['prefixlen']}\t{name}")
     for family in ("4", "6"):
-        for entry in told(f"ip -json -{family} route"):
+        for entry in told(f"ip -json -{family} route show table all"):
             if entry.get("protocol") in ("kernel", "ra", "dhcp", "redirect") or entry.get(
                 "dst", ""
             ).startswith("fe80:"):
@@ -543,6 +602,7 @@ def network() -> list[str]:
             words = [entry.get("type", "unicast"), entry["dst"]]
             words += ["via", entry["gateway"]] if "gateway" in entry else []
             words += ["metric", str(entry["metric"])] if "metric" in entry else []
+            words += ["table", entry["table"]] if "table" in entry else []
             found.append(f"route\t{family} {' '.join(words)}\t{entry.get('dev', '')}")
         found += [
             f"rule\t{family} {' '.join(line.replace(':', ' ', 1).split())}\t"
@@ -550,6 +610,14 @@ def network() -> list[str]:
         ]
         for entry in told(f"ip -json -{family} neighbour show nud permanent"):
             found.append(f"neighbour\t{entry['dst']}\t{entry.get('lladdr', '')} {entry['dev']}")
+    found += [f"namespace\t{os.path.basename(path)}\t" for path in glob.iglob("/run/netns/*")]
+    for line in said("ss --no-header --listening --numeric --tcp --processes src 127.0.0.0/8 or src [::1]"):
+        _, _, _, local, _, *rest = line.split()
+        if process := re.search(
+            r'"([^"]+)",pid=(\d+)', " ".join(rest)
+        ):  # Docker's resolver is no process of the container
+            unit = unit_of(process[2])
+            found.append(f"loopback\t{local}\t{unit if unit.endswith('.service') else process[1]}")
     return found
 
 
@@ -562,8 +630,7 @@ def told(command: str) -> list[dict[str, typing.Any]]:
 
 def settings_in_force(contract: dict[str, object]) -> list[str]:
     """Kernel settings that no file of the office names; those are compared with the file."""
-    places = ["net/ipv4/*", "net/ipv4/conf/all/*", "net/ipv4/conf/default/*", "net/ipv6/*", "net/ipv6/conf/all/*",
-              "net/ipv6/conf/default/*", "net/core/*", *(MACHINE_SETTINGS if contract.get("kernel") else ())]  # fmt: skip
+    places = ["net/ipv4/*", "net/ipv4/conf/*/*", "net/ipv6/*", "net/ipv6/conf/*/*", "net/ipv6/icmp/*", "net/core/*", *(MACHINE_SETTINGS if contract.get("kernel") else ())]  # fmt: skip
     declared = set(wanted_settings())
     found = []
     for path in (path for place in places for path in glob.iglob(f"/proc/sys/{place}")):
@@ -674,7 +741,7 @@ def listeners(contract: dict[str, object]) -> list[str]:
         program, pid = process.groups()
         if (protocol, address, int(port)) in allowed:
             continue
-        if protocol == "udp" and program in ("unbound", "chronyd", "rspamd") and int(port) >= 1024:
+        if protocol == "udp" and program in ("unbound", "chronyd", "rspamd", "kdig") and int(port) >= 1024:
             continue  # the near end of a question that is under way
         if protocol == "udp" and int(port) in (68, 546) and program in DHCP_CLIENTS:
             continue  # the host has its address by it; closing it takes the address away
@@ -740,9 +807,7 @@ def effective(declared_units: dict[str, list[str]]) -> list[str]:
 
     def answer(entry: tuple[str, str, str, tuple[str, ...]]) -> list[str]:
         unit, package, command, sources = entry
-        if package not in versions or (
-            command and not shutil.which(command.split()[0].split(";")[0]) and command[:2] != "s="
-        ):
+        if package not in versions:
             return []
         return kept(
             unit,
@@ -783,6 +848,27 @@ def discreet(line: str) -> str:
     return line[:400]
 
 
+def halted() -> list[str]:
+    """Daemons that somebody stopped in their tracks, and logs that they write though nobody sees them any more."""
+    found = []
+    for process in glob.iglob("/proc/[0-9]*"):
+        pid = os.path.basename(process)
+        with contextlib.suppress(OSError):
+            name, state = pathlib.Path(f"{process}/stat").read_text().partition("(")[2].rpartition(")")[::2]
+            if state.split()[0] == "T" and (unit := unit_of(pid)).endswith(".service"):
+                found.append(f"halted\t{unit}\t{name} {pid}")
+            for opened in os.scandir(f"{process}/fd"):
+                path, _, gone = os.readlink(opened.path).rpartition(" ")
+                if gone == "(deleted)" and path.startswith("/var/log/"):
+                    found.append(f"deleted\t{path}\t{unit_of(pid)}")
+    found += [
+        f"library\t{match[1]}\t"
+        for line in said("ldconfig -p")
+        if (match := re.search(r"=> (/(?!usr/|lib)\S+)$", line))
+    ]
+    return list(dict.fromkeys(found))
+
+
 def name_and_clock(contract: dict[str, object]) -> list[str]:
     found = []
     wanted = contract.get("hostname")
@@ -807,13 +893,13 @@ def look() -> tuple[list[str], list[str]]:
         states = [
             pool.submit(packages), pool.submit(units, listed_units), pool.submit(accounts), pool.submit(files, declared),
             pool.submit(conffiles, declared), pool.submit(modes), pool.submit(effective, declared_units),
-            pool.submit(programs), pool.submit(privileges), pool.submit(network), pool.submit(settings_in_force, contract),
+            pool.submit(programs), pool.submit(privileges, declared), pool.submit(network), pool.submit(settings_in_force, contract),
             pool.submit(manager),
         ]  # fmt: skip
         faults = [
             pool.submit(troubled_units, listed_units), pool.submit(kernel), pool.submit(listeners, contract),
             pool.submit(stale, declared_units, declared), pool.submit(name_and_clock, contract),
-            pool.submit(held, declared), pool.submit(modules, contract),
+            pool.submit(held, declared), pool.submit(modules, contract), pool.submit(halted),
         ]  # fmt: skip
     tables, rules = filters.result()
     facts = sorted({*tables, *(line for future in states for line in future.result())})
@@ -847,8 +933,33 @@ def same_version(lines: set[str], others: set[str]) -> set[str]:
     return {line for line in lines if not line.startswith("effective\t") or line.split("\t")[1] in objects}
 
 
-def keep_copies(keep: set[str]) -> None:
+def newer(now: set[str], before: set[str]) -> set[str]:
+    """Versions that came and went as they should: a package is new, gone, or a later one than it was."""
+    new, old = (
+        {line.split("\t")[1]: line for line in lines if line.startswith("version\t")}
+        for lines in (now - before, before - now)
+    )
+    lower = {
+        name
+        for name in set(new) & set(old)
+        if not subprocess.run(
+            ["dpkg", "--compare-versions", new[name].split("\t")[2], "lt", old[name].split("\t")[2]],
+            check=False,
+        ).returncode
+    }
+    gone = set(old) - set(new)
+    if gone and subprocess.run(["apt-get", "-qq", "check"], capture_output=True, check=False).returncode:
+        lower |= gone  # what needs them is still there
+    return {line for lines in (new, old) for name, line in lines.items() if name not in lower}
+
+
+def keep_copies(keep: set[str], states: set[str]) -> None:
     """Files that no package and no office can restore: kept as they were when they were last known good."""
+    shadow = STATE / "known-files" / "etc" / "shadow"
+    if not any(line.startswith("shadow\t") for line in states - keep):
+        shadow.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shadow.touch(mode=0o600)
+        shadow.write_bytes(pathlib.Path("/etc/shadow").read_bytes())
     for line in keep:
         kind, path, value = line.split("\t", 2)
         copy = STATE / "known-files" / path.lstrip("/")
@@ -881,16 +992,21 @@ def main() -> None:
         new = KNOWN.with_suffix(".new")
         new.write_text("".join(f"{line}\n" for line in sorted(keep)))
         new.chmod(0o600)
-        keep_copies(keep)
+        keep_copies(keep, set(states))
         new.replace(KNOWN)
         return
     now = set(states)
+    passing = newer(now, before) if before is not None else set()
+    if passing:  # what an upgrade brings along
+        passing |= {line for line in now ^ before if line.startswith("alias\t")}  # type: ignore[operator]
+        passing |= {line for line in before - now if line.startswith("mode\t")}  # type: ignore[operator]
     result = {
         "first": before is None,
         "unfinished": unfinished() or any(line.startswith("observer\t") for line in now - (before or set())),
-        "appeared": sorted(same_version(now - before, before)) if before is not None else [],
-        "vanished": sorted(same_version(before - now, now)) if before is not None else [],
-        "upgraded": before is not None and same_version(now - before, before) != now - before,
+        "appeared": sorted(same_version(now - before, before) - passing) if before is not None else [],
+        "vanished": sorted(same_version(before - now, now) - passing) if before is not None else [],
+        "upgraded": before is not None
+        and (bool(passing) or same_version(now - before, before) != now - before),
         "faults": faults,
     }
     json.dump(result, sys.stdout)
