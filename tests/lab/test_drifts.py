@@ -200,7 +200,7 @@ DRIFTS = (
     Drift("webmail", "/opt/evil/libz.so.1", "mkdir -p /opt/evil; cp /usr/lib/x86_64-linux-gnu/libz.so.1 /opt/evil/; ldconfig /opt/evil"),
     Drift("store", "sensible-utils", DOWNGRADED.format(package="sensible-utils")),
     Drift("ns1", "libfstrm0", "dpkg --remove --force-depends libfstrm0 >/dev/null 2>&1"),
-    Drift("ns2", "/etc/knot/knot.conf", "ln /etc/knot/knot.conf /root/knot.conf"),
+    Drift("ns2", "/etc/knot/knot.conf", "ln -f /etc/knot/knot.conf /root/knot.conf"),
     Drift("webmail", "/etc/default/chrony", "rm /etc/default/chrony; mkdir /etc/default/chrony; echo x > /etc/default/chrony/x"),
     Drift("mta", "/etc/outpost/tls/public.pem", "cat /etc/outpost/tls/host.pem > /etc/outpost/tls/public.pem"),
     Drift("webmail", "127.0.0.1:8097", f"setsid /usr/bin/python3 -m http.server --bind 127.0.0.1 8097 >/dev/null 2>&1 </dev/null & {listening('127.0.0.1:8097')}"),
