@@ -30,7 +30,7 @@ CONTRACT = "/etc/outpost/contract.json"
 FOLLOWS = ("running", "unit", "daemon", "effective configuration")
 LATE = (
     ("daemons that were stopped, started or failed", ("running", "failed", "halted", "deleted")),
-    ("packages that nobody declares", ("architecture", "package", "version")),
+    ("packages that nobody declares", ("package", "version")),
     ("accounts and groups", ("account", "shadow", "member", "keeper", "group")),
     ("permissions and mounts", ("mode", "special", "capability", "mount")),
     ("host name in force", ("hostname",)),

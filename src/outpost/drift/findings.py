@@ -18,21 +18,10 @@ ASIDE = "/var/lib/outpost/removed"
 COPIES = "/var/lib/outpost/known-files"
 
 EARLY = (
-    "locked",
-    "acl",
-    "linked",
-    "mounted",
-    "library",
-    "file",
-    "alias",
-    "conffile",
-    "unit",
-    "hold",
-    "diversion",
-    "override",
-    "program",
-)
-"""Kinds repaired before the roles: a stray file or a mask would make a daemon's own check fail."""
+    "locked", "acl", "linked", "mounted", "library", "file", "alias", "conffile", "unit", "hold", "diversion", "override", "program",
+    "architecture",
+)  # fmt: skip
+"""Kinds repaired before the roles: a stray file or a mask would make a daemon's own check fail, a foreign architecture apt."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +120,9 @@ def _place(finding: Finding) -> int:
 
 
 ORDER = (
-    "locked", "acl", "linked", "mounted", "library", "file", "alias", "conffile", "unit", "running", "failed", "halted", "deleted", "hold", "diversion", "override", "program",
-    "architecture", "package", "version",
+    "locked", "acl", "linked", "mounted", "library", "file", "alias", "conffile", "unit", "running", "failed", "halted", "deleted",
+    "hold", "diversion", "override", "program", "architecture",
+    "package", "version",
     "group", "account", "shadow", "member", "keeper", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module",
     "link", "address", "route", "rule", "neighbour", "namespace", "table", "rules", "filter", "listener", "loopback", "stale", "effective",
 )  # fmt: skip
@@ -312,7 +302,7 @@ def _packaging(
     elif kind == "architecture" and new:
         yield Finding(
             "package", thing, "an architecture that was added by hand", "packages may come that the office has not chosen", ("SYS-04",),
-            f"dpkg --remove-architecture {quoted}", facts=facts,
+            f"dpkg --remove-architecture {quoted} || true", facts=facts,
         )  # fmt: skip
     elif kind == "program" and new:
         yield Finding(
