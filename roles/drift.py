@@ -161,7 +161,7 @@ def _of_kinds(kinds: tuple[str, ...]) -> tuple[Finding, ...]:
 def _is_declared(fact: str) -> bool:
     """Whether it is about a file that is declared from now on: its own operation, or the host, sees to it."""
     kind, path, *_ = fact.split("\t")
-    return kind == "file" and path in declared().files
+    return (kind == "file" and path in declared().files) or (kind == "mode" and path in declared().paths)
 
 
 def _is_local(fact: str) -> bool:

@@ -200,7 +200,7 @@ DRIFTS = (
     Drift("webmail", "/opt/evil/libz.so.1", "mkdir -p /opt/evil; cp /usr/lib/x86_64-linux-gnu/libz.so.1 /opt/evil/; ldconfig /opt/evil"),
     Drift("store", "sensible-utils", DOWNGRADED.format(package="sensible-utils")),
     Drift("ns1", "libfstrm0", "dpkg --remove --force-depends libfstrm0 >/dev/null 2>&1"),
-    Drift("ns2", "/etc/knot/knot.conf", "ln -f /etc/knot/knot.conf /root/knot.conf"),
+    Drift("ns2", "/etc/chrony/chrony.conf", "ln -f /etc/chrony/chrony.conf /root/chrony.conf"),
     Drift("webmail", "/etc/default/chrony", "rm /etc/default/chrony; mkdir /etc/default/chrony; echo x > /etc/default/chrony/x"),
     Drift("mta", "/etc/outpost/tls/public.pem", "cat /etc/outpost/tls/host.pem > /etc/outpost/tls/public.pem"),
     Drift("webmail", "127.0.0.1:8097", f"setsid /usr/bin/python3 -m http.server --bind 127.0.0.1 8097 >/dev/null 2>&1 </dev/null & {listening('127.0.0.1:8097')}"),
@@ -211,7 +211,7 @@ DRIFTS = (
     Drift("webmail", "outpost-logs.service", "kill -STOP $(systemctl show -P MainPID outpost-logs)"),
     Drift("store", "chrony.service", "chronyc -n add server 203.0.113.9 >/dev/null"),
     Drift("mta", "redis-server.service", "redis-cli -s $(sed -n 's/^unixsocket //p' /etc/redis/redis.conf) acl setuser evil on nopass '~*' +@all >/dev/null"),
-    Drift("ns1", "knot.service", "z=$(basename /etc/knot/zones/po.*.zone .zone); knotc zone-begin $z; knotc zone-set $z evil 60 A 203.0.113.9; knotc zone-commit $z"),
+    Drift("ns1", "knot-zones", "z=$(basename /etc/knot/zones/po.*.zone .zone); knotc zone-begin $z; knotc zone-set $z evil 60 A 203.0.113.9; knotc zone-commit $z"),
     Drift("ns2", "knot.service", "knotc conf-begin; knotc conf-set server.identity evil; knotc conf-commit"),
     Drift("ns1", "/var/log/journal/", "rm /var/log/journal/*/system.journal"),
     # What is live and not written

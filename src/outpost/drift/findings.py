@@ -103,8 +103,11 @@ def findings(
     """
     appeared, vanished = _by_object(seen.appeared), _by_object(seen.vanished)
     if seen.unfinished:  # what a broken-off apply itself has done is not told apart from the rest
-        appeared = {key: lines for key, lines in appeared.items() if _strange_anyway(key, lines)}
-        vanished = {}
+        changed = {key for key in set(appeared) & set(vanished) if key[0] in NOT_BY_US}
+        appeared = {
+            key: lines for key, lines in appeared.items() if key in changed or _strange_anyway(key, lines)
+        }
+        vanished = {key: vanished[key] for key in changed}
     found: list[Finding] = []
     for key in sorted({*appeared, *vanished}, key=_order):
         kind, thing = key
@@ -138,6 +141,10 @@ def _by_object(lines: Iterable[str]) -> dict[tuple[str, str], tuple[str, ...]]:
         kind, thing, value = (*line.split("\t", 2), "", "")[:3]
         found.setdefault((kind, thing), []).append(value)
     return {key: tuple(values) for key, values in found.items()}
+
+
+NOT_BY_US = ("alias", "group", "mode", "shadow", "version")
+"""What no apply changes once it is there."""
 
 
 def _strange_anyway(key: tuple[str, str], values: tuple[str, ...]) -> bool:
@@ -199,7 +206,7 @@ def _state(
     elif kind == "group" and old:
         yield Finding(
             kind, thing, "has another number by hand" if new else "removed by hand", "files of the group belong to nobody, or to another's",
-            ("SYS-09",), f"{'groupmod --non-unique' if new else 'groupadd'} --gid {old[0]} {quoted}", _lines(new, old), facts,
+            ("SYS-09",), _numbered(thing, old[0]) if new else f"groupadd --gid {old[0]} {quoted}", _lines(new, old), facts,
         )  # fmt: skip
     elif kind == "shadow" and old:
         yield Finding(
@@ -610,7 +617,7 @@ def _account(
             else f"useradd --no-create-home --non-unique --system {options} {quoted}"
         )
         if uid == "0" and new:
-            repair = f"usermod --shell {shlex.quote(shell)} {quoted}"
+            repair = rf"sed -i -E 's|^({thing}:[^:]*):[^:]*:[^:]*:([^:]*):.*|\1:0:{gid}:\2:{home}:{shell}|' /etc/passwd"
         if new and state == "locked" and new[0].endswith(":password"):
             repair = (
                 f"passwd --quiet --lock {quoted}"
@@ -622,6 +629,11 @@ def _account(
             "somebody may log in who should not" if new else "its daemon cannot start, and its files belong to nobody",
             ("SYS-09",), repair, _lines(new, old), facts,
         )  # fmt: skip
+
+
+def _numbered(group: str, gid: str) -> str:
+    """Not by groupmod: where the number had been root's, root would get the new one, too."""
+    return rf"sed -i -E 's|^({re.escape(group)}:[^:]*):[0-9]+:|\1:{gid}:|' /etc/group"
 
 
 def _shadow(name: str) -> str:
@@ -746,6 +758,8 @@ def _close(pid: str, unit: str, declared: frozenset[str]) -> str:
 def _restart(unit: str) -> str:
     if unit == "ca-certificates":
         return "update-ca-certificates --fresh >/dev/null 2>&1"
+    if unit == "knot-zones":
+        return "for zone in /etc/knot/zones/*.zone; do knotc --blocking zone-reload $(basename $zone .zone) >/dev/null; done"
     if not unit.endswith(".service"):
         return ""
     return f"systemctl daemon-reload; systemctl try-restart {shlex.quote(unit)}"

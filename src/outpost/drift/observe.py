@@ -123,7 +123,7 @@ ASKED = (
     ("postfix.service", "postfix", "postconf -n; postconf -M; postconf -P", ("/etc/postfix",)),
     ("dovecot.service", "dovecot-core", "doveconf -n", ("/etc/dovecot",)),
     ("knot.service", "knot", "knotc conf-check && knotc conf-read", ()),
-    ("knot.service", "knot", ZONES, ()),
+    ("knot-zones", "knot", ZONES, ()),
     ("nginx.service", "nginx", "nginx -T 2>/dev/null", ("/etc/nginx", "/etc/outpost/tls")),
     ("php8.4-fpm.service", "php8.4-fpm", "php-fpm8.4 -tt 2>&1 | sed 's/^\\[[^]]*\\] //'", ("/etc/php",)),
     ("unbound.service", "unbound", "", ()),  # over its socket: a program for each option costs more than all the rest
@@ -423,7 +423,10 @@ def conffiles(declared: set[str]) -> list[str]:
 
 def modes() -> list[str]:
     found = []
-    for path in (*GUARDED, *(place for place in expanded(STATE_OF_DAEMONS) if os.path.isdir(place))):
+    for path in (
+        *GUARDED,
+        *(place for place in expanded(STATE_OF_DAEMONS) if stat.S_ISDIR(os.lstat(place).st_mode)),
+    ):
         with contextlib.suppress(OSError, KeyError):
             status = os.lstat(path)
             owner, group = pwd.getpwuid(status.st_uid).pw_name, grp.getgrgid(status.st_gid).gr_name
