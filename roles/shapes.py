@@ -545,7 +545,18 @@ def _packages(
 
 @operation()
 def _directory(path: str, owner: str, group: str, mode: str) -> Generator[Command, None, None]:
-    if observe(paths=[path]).files.get(path) != (mode.lstrip("0"), owner, group, "directory"):
+    wanted, seen = (mode.lstrip("0"), owner, group, "directory"), observe(paths=[path]).files.get(path)
+    if seen != wanted:
+        report(
+            Finding(
+                "directory",
+                path,
+                "not as declared" if seen else "not there",
+                "others may read or replace what only its owner should, or its owner cannot",
+                ("SYS-09",),
+                diff=(*([f"-{' '.join(seen[:3])}"] if seen else []), f"+{' '.join(wanted[:3])}"),
+            )
+        )
         yield from stock_files.directory._inner(path=path, user=owner, group=group, mode=mode)
         void()
 
