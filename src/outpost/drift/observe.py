@@ -1000,9 +1000,12 @@ def main() -> None:
         return
     now = set(states)
     passing = newer(now, before) if before is not None else set()
-    if passing:  # what an upgrade brings along
-        passing |= {line for line in now ^ before if line.startswith("alias\t")}  # type: ignore[operator]
-        passing |= {line for line in before - now if line.startswith("mode\t")}  # type: ignore[operator]
+    if before is not None and passing & before:  # what an upgrade, or a package that went, brings along
+        there = {line.split("\t")[1] for line in now if line.startswith("mode\t")}
+        passing |= {line for line in now ^ before if line.startswith("alias\t")}
+        passing |= {
+            line for line in before - now if line.startswith("mode\t") and line.split("\t")[1] not in there
+        }
     result = {
         "first": before is None,
         "unfinished": unfinished() or any(line.startswith("observer\t") for line in now - (before or set())),
