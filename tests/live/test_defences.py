@@ -418,8 +418,8 @@ def test_one_client_gets_so_much_and_no_more(
 def test_users_behind_one_address_are_counted_by_login(host: TestinfraHost) -> None:
     listeners = [line for line in host.check_output("postconf -M").splitlines() if ":10465" in line]
     assert listeners
+    options = host.check_output("postconf -P").replace(" = ", "=")
     for line in listeners:
-        options = host.check_output("postconf -P").replace(" = ", "=")
         name = "/".join(line.split()[:2])
         for rate in ("message", "recipient"):
             assert f"{name}/smtpd_client_{rate}_rate_limit=0" in options

@@ -197,8 +197,8 @@ NOT_INDEPENDENT = "/usr/bin/python3"
 @pytest.mark.control("INP-12")
 def test_programs_that_listen_are_hard_to_break_into(host: TestinfraHost) -> None:
     programs = sorted({program for *_, program in sockets(host) if program})
-    pids = host.check_output(f"pgrep -x '{'|'.join(map(re.escape, programs))}'").split()
-    said = json.loads(host.check_output(f"python3 -I -c '{PROGRAMS}' {' '.join(pids)}"))
+    pids = f"$(pgrep -x '{'|'.join(map(re.escape, programs))}')"
+    said = json.loads(host.check_output(f"python3 -I -c '{PROGRAMS}' {pids}"))
     assert said, "no program was looked at"
     weak = {path: [what for what, held in facts.items() if not held] for path, facts in said.items()}
     assert {path: what for path, what in weak.items() if what and not path.startswith(NOT_INDEPENDENT)} == {}
