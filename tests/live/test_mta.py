@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -96,11 +97,15 @@ def refused(host: TestinfraHost, door: IPAddress, *lines: str) -> str:
     return answers[-1]
 
 
-def found_in(host: TestinfraHost, tables: str, key: str, *, service: str = "") -> str:
-    """What Postfix finds for a key in the tables that a setting names; a service of master.cf may name others."""
-    own = host.check_output(f"postconf -P {service}/{tables} 2>/dev/null || true") if service else ""
-    named = own.partition(" = ")[2] or host.check_output(f"postconf -h {tables}")
-    answers = (host.run("postmap -q %s %s", key, table) for table in re.split(r"[,\s]+", named) if table)
+def tables(host: TestinfraHost, setting: str, *, service: str = "") -> list[str]:
+    """The tables that a setting names; a service of master.cf may name others."""
+    own = f"postconf -P {service}/{setting} 2>/dev/null | sed 's/^[^=]* = //' | grep . || " if service else ""
+    return list(filter(None, re.split(r"[,\s]+", host.check_output(f"{own}postconf -h {setting}"))))
+
+
+def found_in(host: TestinfraHost, named: Sequence[str], key: str) -> str:
+    """What Postfix finds for a key in tables."""
+    answers = (host.run("postmap -q %s %s", key, table) for table in named)
     return next((str(answer.stdout).strip() for answer in answers if answer.rc == 0), "")
 
 
@@ -472,11 +477,14 @@ def test_a_peers_listener_speaks_with_its_relays_and_in_no_clear_text(
 
 @pytest.mark.control("TLS-09")
 def test_mail_to_peers_waits_rather_than_travel_unproven(host: TestinfraHost, view: MtaView) -> None:
+    transport = tables(host, "transport_maps")
     for route in view.peers:
-        demand = found_in(host, "smtp_tls_policy_maps", route.next_hop, service=f"{route.outward}/unix")
+        demand = found_in(
+            host, tables(host, "smtp_tls_policy_maps", service=f"{route.outward}/unix"), route.next_hop
+        )
         assert demand.split()[0] in ("secure", "dane-only")
         for domain in route.peer.domains:
-            assert found_in(host, "transport_maps", domain) == f"{route.outward}:{route.next_hop}"
+            assert found_in(host, transport, domain) == f"{route.outward}:{route.next_hop}"
 
 
 @pytest.mark.control("TLS-10")
@@ -645,16 +653,14 @@ def test_a_notification_names_neither_the_store_nor_who_is_behind_an_alias(
     assert {
         f"{name}/unix/cleanup_service_name = cleanup-notices" for name in ("bounce", "defer", "trace")
     } <= set(through)
+    body_checks = tables(host, "body_checks", service="cleanup-notices/unix")
     members = {member for of_alias in view.aliases.values() for member in of_alias}
     for member in members:
         line = f"Final-Recipient: rfc822; {member}"
-        said = found_in(host, "body_checks", line, service="cleanup-notices/unix")
+        said = found_in(host, body_checks, line)
         assert said == f"REPLACE Final-Recipient: rfc822; undisclosed@{view.office.domain}"
     for name in view.store_names:
-        assert (
-            found_in(host, "body_checks", f"Remote-MTA: dns; {name}", service="cleanup-notices/unix")
-            == "IGNORE"
-        )
+        assert found_in(host, body_checks, f"Remote-MTA: dns; {name}") == "IGNORE"
 
 
 @pytest.mark.control("QUE-02")
