@@ -301,6 +301,14 @@ def units(listed_units: list[str]) -> list[str]:
     return found
 
 
+def begun(now: set[str], before: set[str]) -> set[str]:
+    """What was known to be enabled and runs since the host was restarted: packages start no timer while they are installed."""
+    enabled = {
+        line.split("\t")[1] for line in before if line.startswith("unit\t") and "\tenabled for " in line
+    }
+    return {line for line in now - before if line.startswith("running\t") and line.split("\t")[1] in enabled}
+
+
 def troubled_units(listed_units: list[str]) -> list[str]:
     return [
         f"failed\t{line.split()[0]}\t"
@@ -1009,7 +1017,9 @@ def main() -> None:
     result = {
         "first": before is None,
         "unfinished": unfinished() or any(line.startswith("observer\t") for line in now - (before or set())),
-        "appeared": sorted(same_version(now - before, before) - passing) if before is not None else [],
+        "appeared": sorted(same_version(now - before, before) - passing - begun(now, before))
+        if before is not None
+        else [],
         "vanished": sorted(same_version(before - now, now) - passing) if before is not None else [],
         "upgraded": before is not None
         and (bool(passing) or same_version(now - before, before) != now - before),
