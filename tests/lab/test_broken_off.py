@@ -110,6 +110,7 @@ def finished_by_the_next(lab: Instance, pyinfra: Pyinfra, machine: str) -> None:
     )
 
 
+@pytest.mark.slow  # two minutes; once in some hundred runs an apply stopped early, and nobody knows why yet
 @pytest.mark.parametrize(("machine", "number"), [("ns2", 17), ("webmail", 31)])
 def test_an_apply_that_was_killed_is_finished_by_the_next(
     lab: Instance, pyinfra: Pyinfra, target: Target, machine: str, number: int
@@ -123,7 +124,8 @@ def test_an_apply_that_was_killed_is_finished_by_the_next(
 def test_what_a_killed_apply_left_armed_is_confirmed_by_the_next(lab: Instance, pyinfra: Pyinfra) -> None:
     """Killed between a guarded change and its confirmation: the host would go back behind the next apply's back."""
     spoil(lab, "ns2")
-    assert pyinfra("-y", "--json", "--limit", f"@docker/{lab.container_name('ns2')}").code == 0
+    run = pyinfra("-y", "--json", "--limit", f"@docker/{lab.container_name('ns2')}")
+    assert run.code == 0, run.log
     on(lab, "ns2", "\n".join(["sed -i '/^digest /d' /var/lib/outpost/applied/sysctl", *guard.arm("sysctl")]))
     finished_by_the_next(lab, pyinfra, "ns2")
 
