@@ -244,6 +244,11 @@ def _access(view: BaseView) -> None:
         check="sshd -t",
         guarded=True,
     )
+    settings(
+        name="sshd-other-doors",
+        files=[rendered("base", "/etc/systemd/system-generators/systemd-ssh-generator", mode="0755")],
+        activate="systemctl stop sshd-unix-local.socket sshd-vsock.socket 2>/dev/null || true",
+    )
 
 
 def _logs(view: BaseView, *, office: Office, me: Host, secrets: Secrets) -> None:

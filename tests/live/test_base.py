@@ -119,6 +119,14 @@ def test_ssh_listens_in_the_management_zone_only(host: TestinfraHost, view: Base
     assert found == set(map(str, view.ssh_addresses))
 
 
+@pytest.mark.control("SSH-02")
+def test_ssh_waits_at_no_door_that_the_packet_filter_does_not_see(host: TestinfraHost) -> None:
+    """SSH waits at no door that the packet filter does not see: for programs of the host (AF_UNIX), for the machine below (AF_VSOCK)."""
+    waiting = host.check_output("ss --no-header --listening --unix --vsock")
+    assert "/run/systemd/private" in waiting
+    assert [line for line in waiting.splitlines() if "ssh" in line or line.startswith("v_str")] == []
+
+
 # Packet filter and kernel ---------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from tests.sabotage.breaking import (
 )
 
 SSHD = "/etc/ssh/sshd_config.d/00-outpost.conf"
+DOORS = "/etc/systemd/system-generators/systemd-ssh-generator"
 UNBOUND = "/etc/unbound/unbound.conf"
 NFT = "nft add table inet outpost; nft -f /etc/nftables.conf"
 DROP_IN = "/etc/systemd/system/unbound.service.d/zz-trial.conf"
@@ -51,6 +52,12 @@ SABOTAGES = (
         "base", "sshd listens in every zone", SSHD, "/^ListenAddress/d",
         "base::ssh_listens_in_the_management_zone_only", "base::every_listener_belongs_to_the_role_contract",
         activate="systemctl restart ssh",
+    ),
+    broken(
+        "base", "sshd lets programs of the host knock",
+        f"rm {DOORS}; systemctl daemon-reload; systemctl start sshd-unix-local.socket",
+        "base::ssh_waits_at_no_door_that_the_packet_filter_does_not_see", keeps=(DOORS,),
+        undo="systemctl stop sshd-unix-local.socket", activate="systemctl daemon-reload",
     ),
     stopped("base", "ssh.service", red=("base::every_listener_of_the_role_contract_is_there",)),
     # Packet filter and kernel
