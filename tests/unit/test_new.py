@@ -88,6 +88,25 @@ def test_a_network_that_cannot_be_is_refused_with_a_remedy(
     assert not (tmp_path / "site").exists()
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--domain", "quay example"),
+        ("--postmaster", "Maria Schmidt"),
+        ("--lan", "10.40.2.0/24"),
+        ("--certificates", "letsencrypt"),
+        ("--proxy", "erin, bob"),
+        ("--acme-proxy", "10.40.4.9"),
+    ],
+)
+def test_a_mistake_leaves_no_half_made_office_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
+) -> None:
+    assert new(tmp_path / "site", "--no-secrets", "--wan", "192.0.2.0/28", *more) == 1
+    assert "Remedy" in capsys.readouterr().err
+    assert not (tmp_path / "site").exists()
+
+
 def test_what_nobody_answered_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert new(tmp_path / "site", "--no-secrets") == 1
     assert "--wan is missing" in capsys.readouterr().err
@@ -102,3 +121,30 @@ def test_a_wrong_answer_is_asked_for_again_and_the_others_are_kept(
     assert new(tmp_path / "site", "--no-secrets") == 0
     assert "Remedy" in capsys.readouterr().err
     assert [str(net) for net in load(tmp_path / "site").zones["wan"].networks] == ["192.0.2.0/28"]
+
+
+def test_an_interview_judges_each_answer_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {
+        "Mail domain": ["quay example", "quay.example.com"],
+        "Name that users see": ["", "Quay"],
+        "Who gets postmaster": ["Maria Schmidt", "maria"],
+        "Network on the Internet": ["192.0.2.0", "192.0.2.0/28"],
+        "Network between": ["10.40.3.0/30", "10.40.3.0/24"],
+        "Network of the users": ["", "10.40.6.0/24"],  # the default is taken
+        "Network of the administrators": [""],
+        "Further users": ["tom ann", "tom, ann"],
+        "HTTP proxy for packages": ["10.40.4.9:3142", "http://10.40.4.9:3142"],
+        "HTTP proxy to": [""],
+        "Certificates": ["letsencrypt", "office"],
+    }
+    answers = {question: iter(said) for question, said in asked.items()}
+
+    def answer(question: object) -> str:
+        return next(next(said for start, said in answers.items() if str(question).startswith(start)))
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("outpost.cli.new.err.input", answer)
+    assert run(["new", str(tmp_path / "site"), "--no-secrets"]) == 0
+    office = load(tmp_path / "site")
+    assert (office.domain, len(office.users)) == ("quay.example.com", 3)
+    assert [str(network) for network in office.zones["lan"].networks] == ["10.40.6.0/24"]

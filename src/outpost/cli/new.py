@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from rich.markup import escape
 
 from outpost import newoffice
 from outpost.cli.console import err, out, say_error, say_json
+from outpost.cli.office import show_problems
 from outpost.errors import OutpostError
 from outpost.office import OfficeError, load
-from outpost.office import check as problems_of
+from outpost.office.load import parse
 from outpost.target import INVENTORY, find, shown
 
 QUESTIONS = {
@@ -24,31 +26,72 @@ QUESTIONS = {
     "lan": ("Network of the users", "10.40.3.0/24"),
     "mgmt": ("Network of the administrators", "10.40.4.0/24"),
     "users": ("Further users (local parts, with a comma)", ""),
-    "proxy": ("HTTP proxy for packages in the administrators' network, for the store", ""),
-    "acme_proxy": ("HTTP proxy to the certificate authority, for the store", ""),
+    "proxy": ("HTTP proxy for packages in the administrators' network (http://…), for the store", ""),
+    "acme_proxy": ("HTTP proxy to the certificate authority (http://…), for the store", ""),
     "certificates": ("Certificates: acme (Let's Encrypt) or office (its own authority)", "acme"),
 }  # fmt: skip
 """Option to what is asked where it is missing, and the default."""
 NETWORKS = ("wan", "core", "lan", "mgmt")
 MAY_BE_EMPTY = ("users", "proxy", "acme_proxy")
+UNASKED = dict.fromkeys(MAY_BE_EMPTY, "") | {
+    "domain": "office.example",
+    "organisation": "Office",
+    "postmaster": "postmaster-to-be",
+    "wan": "192.0.2.0/24",
+    "core": "10.255.252.0/24",
+    "lan": "10.255.253.0/24",
+    "mgmt": "10.255.254.0/24",
+    "certificates": "acme",
+}
+"""Stands for what has not been answered yet while an answer is judged by the rules of an office file."""
 
 
 def new_office(where: str, answers: dict[str, str | None], *, secrets: bool) -> int:
-    """Ask for what the options leave open, write the office, check it, make its secrets."""
-    from roles.shapes import rendered
-
+    """Ask for what the options leave open, write the office once it is sound, make its secrets."""
     directory = INVENTORY / where if "/" not in where else Path(where).resolve()
     if (directory / "office.toml").exists():
         raise OutpostError(
             f"{shown(directory)}/office.toml is there already", "choose another name, or edit it"
         )
-    given = {key: _answer(key, answers.get(key)) for key in QUESTIONS}
+    given: dict[str, str] = {}
+    for key in sorted(QUESTIONS, key=lambda key: answers.get(key) is None):  # what is given is judged first
+        given[key] = _answer(key, answers.get(key), directory.name, given)
+    plan = _plan(directory.name, given)
+    newoffice.write(directory, _sound(plan))
+    out.print(f"wrote {escape(shown(directory / 'office.toml'))}, and it is [green]sound[/]")
+    if not plan.authorized_keys:
+        err.print(
+            "[yellow]no SSH public key found in ~/.ssh: add yours to ssh.authorized_keys in that file (without any, "
+            "the machines keep those that they have)[/]"
+        )
+    if plan.certificates == "acme" and not plan.acme_proxy:
+        err.print(
+            "the store cannot ask a certificate authority outside: the office's own certifies it, and users' programs "
+            f"need what `./outpost secrets ca {where}` prints; with a proxy in \\[acme] they do not"
+        )
+    if not plan.proxy:
+        err.print(
+            "the store cannot reach Debian's archive: name a proxy in \\[archive], or a mirror that it reaches"
+        )
+    if secrets:
+        from outpost.cli.office import init_secrets
+
+        init_secrets(str(directory), None)
+    name = where
+    out.print(
+        f"Next: install Debian 13 on the machines, put their SSH host keys into {escape(shown(directory / 'known_hosts'))} "
+        f"(compared at their consoles), then\n  ./outpost preflight {name}\n  ./outpost plan {name}\n  ./outpost apply {name}"
+    )
+    return 0
+
+
+def _plan(name: str, given: dict[str, str]) -> newoffice.Plan:
     domain = given["domain"].strip().lower().rstrip(".")
     postmaster, *others = (
         _address(local, domain) for local in (given["postmaster"], *given["users"].split(",")) if local.strip()
     )  # fmt: skip
-    plan = newoffice.Plan(
-        name=directory.name,
+    return newoffice.Plan(
+        name=name,
         organisation=given["organisation"],
         domain=domain,
         postmaster=postmaster,
@@ -62,46 +105,48 @@ def new_office(where: str, answers: dict[str, str | None], *, secrets: bool) -> 
         acme_proxy=given["acme_proxy"],
         authorized_keys=newoffice.public_keys(Path.home()),
     )
-    text = rendered("office", "/office.toml", plan=plan).content.decode()
-    newoffice.write(directory, text.rstrip() + "\n")
-    out.print(f"wrote {escape(shown(directory / 'office.toml'))}")
-    if problems := problems_of(directory):
-        raise OfficeError(list(problems))
-    out.print(f"[green]{escape(shown(directory / 'office.toml'))} is sound[/]")
-    if not plan.authorized_keys:
-        err.print("[yellow]no SSH public key found in ~/.ssh: add yours to ssh.authorized_keys[/]")
-    if secrets:
-        from outpost.cli.office import init_secrets
-
-        init_secrets(str(directory), None)
-    name = where
-    out.print(
-        f"Next: install Debian 13 on the machines, put their SSH host keys into {escape(shown(directory / 'known_hosts'))} "
-        f"(compared at their consoles), then\n  ./outpost preflight {name}\n  ./outpost plan {name}\n  ./outpost apply {name}"
-    )
-    return 0
 
 
-def _answer(key: str, given: str | None) -> str:
+def _sound(plan: newoffice.Plan) -> str:
+    """The office file.
+
+    Raises:
+        OfficeError: It would not be sound.
+        OutpostError: A network has no room.
+    """
+    from roles.shapes import rendered
+
+    text = rendered("office", "/office.toml", plan=plan).content.decode().rstrip() + "\n"
+    if problems := parse(tomllib.loads(text))[1]:
+        raise OfficeError(problems)
+    return text
+
+
+def _answer(key: str, given: str | None, name: str, before: dict[str, str]) -> str:
+    """What an option says, or somebody answers; a wrong answer is asked for again, for the others would be lost with it."""
     if given is not None:
+        _sound(_plan(name, UNASKED | before | {key: given}))
         return given
     question, default = QUESTIONS[key]
     if not sys.stdin.isatty():
-        if default or key in MAY_BE_EMPTY:
-            return default
-        raise OutpostError(
-            f"--{key} is missing, and nobody is here to answer", f"{question.lower()}: --{key} …"
-        )
+        if not default and key not in MAY_BE_EMPTY:
+            raise OutpostError(
+                f"--{key} is missing, and nobody is here to answer", f"{question.lower()}: --{key} …"
+            )
+        _sound(_plan(name, UNASKED | before | {key: default}))
+        return default
     shown_default = f" [{default}]" if default else " (may be empty)" if key in MAY_BE_EMPTY else ""
     while True:
         said = err.input(f"{escape(question + shown_default)}: ").strip() or default
-        try:
-            if key in NETWORKS:
-                newoffice.networks(said, key)
-        except OutpostError as error:  # all other answers would be lost with this one
-            say_error(error.message, error.remedy)
+        if not said and key not in MAY_BE_EMPTY:
             continue
-        if said or key in MAY_BE_EMPTY:
+        try:
+            _sound(_plan(name, UNASKED | before | {key: said}))
+        except OutpostError as error:
+            say_error(error.message, error.remedy)
+        except OfficeError as error:
+            show_problems(error.problems)
+        else:
             return said
 
 

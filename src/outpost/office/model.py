@@ -87,6 +87,12 @@ def _host_path(value: str) -> str:
     return value
 
 
+def _proxy(value: str) -> str:
+    if value and not re.fullmatch(r"http://[A-Za-z0-9.:\[\]-]+(:\d{1,5})?/?", value):
+        raise ValueError("not the address of an HTTP proxy, http://HOST:PORT")
+    return value
+
+
 def _to_address(value: object) -> object:
     try:
         return ip_address(value) if isinstance(value, str) else value
@@ -146,6 +152,7 @@ Fqdn = Annotated[str, AfterValidator(_fqdn)]
 HostLabel = Annotated[str, AfterValidator(_label)]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
 HostPath = Annotated[str, AfterValidator(_host_path)]
+Proxy = Annotated[str, AfterValidator(_proxy)]
 Address = Annotated[IPAddress, BeforeValidator(_to_address)]
 Network = Annotated[IPNetwork, BeforeValidator(_to_network)]
 FilePort = Annotated[int, Field(ge=1, le=65535)]
@@ -703,7 +710,7 @@ class Archive(Part):
     security_mirror: str = Field(
         default="http://deb.debian.org/debian-security", description="Debian security mirror."
     )
-    proxy: str = Field(
+    proxy: Proxy = Field(
         default="",
         description="HTTP proxy for apt; needed by hosts that must not reach the Internet themselves (the store).",
         examples=["http://192.0.2.9:3142"],
@@ -771,7 +778,7 @@ class Acme(Part):
         description="Where it writes to when something is wrong; empty: security@ the office's domain.",
         examples=["security@po.example.com"],
     )
-    proxy: str = Field(
+    proxy: Proxy = Field(
         default="",
         description="HTTP proxy (CONNECT) to it, for hosts that must not reach the Internet themselves (the store).",
         examples=["http://192.0.2.9:8888"],
