@@ -13,6 +13,7 @@ STRANGERS = "anybody who reaches the port can cause it, and was refused"
 THEIRS = "another organisation's server, which the delivery log and the queue's checks judge"
 RESTARTS = "an apply, an upgrade or a rollover stopped, started or reloaded it"
 PACE = "a machine that had more to do than it could; the clock (TIM-01) and logins (AUT-01) have checks of their own"
+FIRMWARE = "clocks and tables that a machine's firmware lacks or has wrong, said once at its start; the clock has TIM-01"
 PLATFORM = "containers, whose kernel is not theirs"
 
 EXPLAINED: dict[str, str] = {
@@ -31,14 +32,19 @@ EXPLAINED: dict[str, str] = {
     # Coming and going
     r"^dovecot: master: Warning: (SIGHUP received - reloading configuration|Killed with signal N )": RESTARTS,
     r"^postfix/postqueue: warning: Mail system is down ": RESTARTS,
+    r"^systemd: ssh\.service: (Found left-over process N |This usually indicates unclean termination)": "sessions outlive sshd's restart",
     r"^dbus-daemon: Unknown username ": "a package's bus policy is read before its account is made",
     # Time
     r"^dovecot: \S+ Warning: Time moved (forward|backwards) by ": PACE,
     r"^dovecot: auth: Warning: auth-worker: Auth request was queued for N seconds": PACE,
+    # A kernel of its own
+    r"^kernel: (\.\.MP-BIOS bug|APIC calibration|tsc: |clocksource: |Unstable clock detected|acpi |amd_pstate: )": FIRMWARE,
+    r"^kernel: (hrtimer: interrupt took N ns|kauditd_printk_skb: N callbacks suppressed)$": PACE,
     # Head office's collector
     r"^pythonN: \S+: .*; lines wait in the journal$": "it was away; whether it is now, and what waits, LOG-02's check says",
     # The lab
     r"^systemd: cgroup compatibility translation ": PLATFORM,
+    r"^\(udev-worker\): ethN: Config file \S+/N-vagrant\.link ": "Vagrant's own card gets a name by this",
 }
 
 

@@ -21,6 +21,19 @@ def test_what_strangers_cause_is_explained_and_what_is_wrong_is_not() -> None:
     assert [line.split()[1] for line in unexplained(lines, OFFICE)] == ["systemd:", "postfix/qmgr:"]
 
 
+def test_what_a_kernel_says_of_its_firmware_is_explained_and_what_it_says_of_its_disk_is_not() -> None:
+    lines = [
+        "      1 kernel: tsc: PIT calibration deviates from HPET: N N",
+        "      1 kernel: clocksource: timekeeping watchdog on CPUN: Marking clocksource 'tsc' as unstable because the skew is too large:",
+        "      1 kernel: ..MP-BIOS bug: N timer not connected to IO-APIC",
+        "      4 kernel: kauditd_printk_skb: N callbacks suppressed",
+        "      1 systemd: ssh.service: Found left-over process N (sshd-session) in control group while starting unit. Ignoring.",
+        "      1 kernel: EXTN-fs error (device vda): ext4_lookup:N: inode #N: comm find: deleted inode referenced: N",
+        "      1 kernel: Out of memory: Killed process N (clamd)",
+    ]
+    assert len(unexplained(lines, OFFICE)) == 2
+
+
 def test_an_explanation_writes_numbers_as_they_are_compared_and_has_a_reason() -> None:
     assert [says for says in EXPLAINED if any(character.isdigit() for character in says)] == []
     assert [says for says, why in EXPLAINED.items() if len(why) < 20] == []

@@ -36,7 +36,9 @@ TOOLS = {
     "virsh": "libvirt-clients",
     "qemu-system-x86_64": "qemu-system-x86",
 }
-LIBVIRT = ("libvirt-daemon-driver-interface", "libvirt-daemon-driver-qemu", "libvirt-daemon-system")
+DRIVERS = {"interface": "libvirt-daemon-driver-interface", "qemu": "libvirt-daemon-driver-qemu"}
+"""Of libvirt; the first is only recommended by Debian, and Vagrant lists the zones' bridges by it."""
+LIBVIRT = ("libvirt-daemon-system", *DRIVERS.values())
 INCLUDED = (
     "apparmor",
     "ca-certificates",
@@ -147,7 +149,11 @@ def first_files(instance: Instance, host: str) -> bytes:
 
 
 def _tools(*, install: bool, note: Note) -> None:
-    missing = sorted({package for tool, package in TOOLS.items() if shutil.which(tool) is None})
+    drivers = {path.name for path in Path("/usr").glob("lib*/**/libvirt/connection-driver/*.so")}
+    missing = sorted(
+        {package for tool, package in TOOLS.items() if shutil.which(tool) is None}
+        | {package for name, package in DRIVERS.items() if f"libvirt_driver_{name}.so" not in drivers}
+    )
     if not missing:
         return
     if not install:
@@ -175,9 +181,12 @@ def _bootstrap(root: Path) -> None:
         key.unlink()
     (root / "etc/machine-id").write_text("")
     (root / "etc/fstab").write_text("/dev/vda / ext4 errors=remount-ro 0 1\n")
-    # Vagrant's own card is the first; the zones' cards get their addresses from the Vagrantfile
-    (root / "etc/systemd/network/90-vagrant.network").write_text(
-        "[Match]\nName=eth0\n\n[Network]\nDHCP=ipv4\n"
+    # Vagrant's own card is the first; the zones' cards get their addresses from the Vagrantfile. It gets a name of its own
+    # (networkd warns of those that the kernel gives), and takes none for the host from Vagrant's network.
+    network = root / "etc/systemd/network"
+    (network / "10-vagrant.link").write_text("[Match]\nOriginalName=eth0\n\n[Link]\nName=vagrant0\n")
+    (network / "90-vagrant.network").write_text(
+        "[Match]\nName=vagrant0\n\n[Network]\nDHCP=ipv4\n\n[DHCPv4]\nUseHostname=no\n"
     )
     unit = "etc/systemd/system/outpost-host-keys.service"
     shutil.copy(IMAGES / "base" / unit, root / unit)
