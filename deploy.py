@@ -11,7 +11,7 @@ from outpost.secrets import Secrets
 from roles import drift, shapes
 from roles.base import base
 from roles.dns import dns
-from roles.hardening import hardening
+from roles.hardening import hardening, timers
 from roles.mta import mta
 from roles.observation import declaring
 from roles.store import store
@@ -38,6 +38,7 @@ def become() -> None:
         store(office=office, me=me, secrets=secrets)
     if me.role == "webmail":
         webmail(office=office, me=me, secrets=secrets)
+    timers()
     shapes.retire_undeclared()
     drift.last()
 

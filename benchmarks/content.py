@@ -84,7 +84,7 @@ def _noting(content: HostContent) -> Iterator[None]:
 
     noted: dict[str, Callable[..., None]] = {
         "_converge": converge,
-        "_packages": lambda *, names, **_: content.packages.append(list(names)),
+        "_packages": lambda *, wanted, **_: content.packages.extend(map(list, wanted)),
         "_directory": directory,
         "_group": lambda *, group, **_: content.groups.append(group),
         "_account": account,

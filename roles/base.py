@@ -24,6 +24,7 @@ from roles.shapes import (
     as_json,
     directory,
     group,
+    install_declared,
     made_by_host,
     once,
     packages,
@@ -117,7 +118,8 @@ def _packages(office: Office, me: Host) -> None:
         ],
         check="apt-config dump >/dev/null",
     )
-    packages("what every host has", [*EVERYWHERE, *(["borgbackup"] if office.backup else [])])
+    packages(*EVERYWHERE, *(["borgbackup"] if office.backup else []))
+    install_declared()
     once(
         "no mail server but the role's",
         unless="! dpkg-query --show --showformat '${db:Status-Abbrev}|${Package}\\n' 'exim4*' sendmail-bin nullmailer | grep ^ii",
@@ -160,7 +162,7 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> None:
         settings(name="certificates", files=files)
         return
     view = AcmeView(office, me)
-    packages("ACME client", ["knot-dnsutils", "openssl", "uacme"])
+    packages("knot-dnsutils", "openssl", "uacme")
     account("outpost-acme", home="/var/lib/outpost-acme")
     directory("/var/lib/outpost-acme", owner="outpost-acme", group="outpost-acme", mode="0700")
     directory(ACME, group="outpost-acme", mode="0750")

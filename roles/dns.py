@@ -31,7 +31,7 @@ def dns(*, office: Office, me: Host, secrets: Secrets) -> None:
     """Answer for the office's domain, signed (F31, F32)."""
     zones = office_zones(office, public_keys(secrets))
     view = DnsView(office, me, zones, tuple(secrets.transfer_keys), secrets.transfer_key)
-    packages("Knot DNS", ["knot", "knot-dnsutils", "knot-dnssecutils"])
+    packages("knot", "knot-dnsutils", "knot-dnssecutils")
     directory(ZONES, group="knot", mode="0750")
     if view.is_primary:
         _signing_keys(secrets)

@@ -147,7 +147,8 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
 
 def _of_kinds(kinds: tuple[str, ...]) -> tuple[Finding, ...]:
     known = declared()
-    found = findings(_before(), packages=frozenset(known.packages), units=frozenset(known.units))
+    packages = frozenset(name for names in known.packages for name in names)
+    found = findings(_before(), packages=packages, units=frozenset(known.units))
     return tuple(
         finding
         for finding in found

@@ -6,6 +6,7 @@ from typing import Any
 
 from pyinfra.api.deploy import deploy
 
+from outpost.drift.findings import Finding
 from outpost.office import Host, Office
 from outpost.office.backup import MAIL
 from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, BaseView, cgroup_limits
@@ -41,9 +42,27 @@ def hardening(*, office: Office, me: Host) -> None:
         _machine()
 
 
+def timers() -> None:
+    """What packages do regularly (logs turned over, sessions forgotten) begins now, not with the next restart.
+
+    They are installed while nothing may start, and are configured after that; so this comes after the roles.
+    One that was tried, and stopped since, is somebody's doing and drift.
+    """
+    once(
+        "packages' timers run",
+        unless="! ( cd /etc/systemd/system/timers.target.wants && systemctl show "
+        "--property=LoadState,ActiveState,ConditionTimestampMonotonic -- * ) | awk -v RS= "
+        "'/^LoadState=loaded\nActiveState=inactive\nConditionTimestampMonotonic=0$/ { found = 1 } END { exit !found }'",
+        command="systemctl start timers.target",
+        told=Finding(
+            "unit", "timers.target", "a timer has never begun", "logs grow and old sessions stay", ("LOG-01",)
+        ),
+    )
+
+
 def _machine() -> None:
     """What a container shares with the machine it runs on, and a machine has of its own."""
-    packages("audit and AppArmor", ["apparmor", "auditd"])
+    packages("apparmor", "auditd")
     service(
         name="auditd",
         unit="auditd.service",

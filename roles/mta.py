@@ -52,16 +52,13 @@ def mta(*, office: Office, me: Host, secrets: Secrets) -> None:
     """Make a host the office's door for mail."""
     view = MtaView(office, me)
     packages(
-        "Postfix, Rspamd, Redis and ClamAV",
-        [
-            "clamav-daemon",
-            "clamav-freshclam",
-            "libsasl2-modules",
-            "postfix",
-            "redis-server",
-            "rspamd",
-            "stunnel4",
-        ],
+        "clamav-daemon",
+        "clamav-freshclam",
+        "libsasl2-modules",
+        "postfix",
+        "redis-server",
+        "rspamd",
+        "stunnel4",
         preseed=PRESEED,
     )
     service(name="redis", unit="redis-server.service", files=_below("/etc/redis", group="redis", mode="0640"))
@@ -220,7 +217,7 @@ def _transport_security(view: MtaView) -> None:
     """MTA-STS for domains without DANE (TLS-06); it must answer before Postfix asks."""
     if not view.finds_policies:
         return
-    packages("MTA-STS policies", ["postfix-mta-sts-resolver", "python3-dnspython"])
+    packages("postfix-mta-sts-resolver", "python3-dnspython")
     directory("/var/spool/postfix/mta-sts", owner="_mta-sts", group="postfix", mode="2750")
     service(
         name="mta-sts",

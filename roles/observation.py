@@ -61,11 +61,15 @@ class Answer:
 
 @dataclass
 class Declared:
-    """Everything the roles declare for one host in this run; what is on the host beyond it must go."""
+    """Everything the roles declare for one host in this run; what is on the host beyond it must go.
+
+    Attributes:
+        packages: In groups, as the roles name them → the group's answers for debconf.
+    """
 
     records: set[str] = field(default_factory=set)
     files: set[str] = field(default_factory=set)
-    packages: set[str] = field(default_factory=set)
+    packages: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
     paths: dict[str, None] = field(default_factory=dict)
     units: dict[str, None] = field(default_factory=dict)
     questions: dict[str, None] = field(default_factory=dict)

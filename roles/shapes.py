@@ -57,6 +57,12 @@ TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 STAGE = f"{RUN}/stage"
 PACKAGES = f"{STATE}/packages"
 PACKAGES_BEFORE = f"cat {PACKAGES}"
+PATIENCE = 300
+"""Seconds that a change waits for another to end."""
+HELD = (
+    f"another apply has been changing this host for {PATIENCE} s: nothing was done; run again when it has ended "
+    f"(fuser --verbose {LOCK} shows it)"
+)
 ENABLED = ("enabled", "static", "alias", "generated", "indirect")
 """Unit file states in which a unit starts at boot, or needs nothing for it (systemctl(1), is-enabled)."""
 
@@ -230,16 +236,25 @@ def settings(
     )
 
 
-def packages(name: str, names: Sequence[str], *, preseed: Sequence[str] = ()) -> None:
-    """Debian packages in one apt run, without recommends; no daemon starts before it is configured.
+def packages(*names: str, preseed: Sequence[str] = ()) -> None:
+    """Debian packages that a role stands on; `install_declared` gets them.
 
     Args:
         preseed: ``debconf-set-selections`` lines, loaded only when something is installed.
     """
-    declared().packages.update(names)
-    question = _installed(names)
-    if not will_ask(question=question):
-        _packages(name=name, question=question, names=tuple(names), preseed=tuple(preseed))
+    declared().packages[names] = tuple(preseed)
+    will_ask(question=_installed(names))
+
+
+def install_declared() -> None:
+    """All packages of a host in one apt run, without recommends; no daemon starts before it is configured.
+
+    One run for all roles: hosts that differ install side by side, while an operation of one role alone makes the
+    others wait.
+    """
+    known = declared()
+    if not known.collecting:
+        _packages(name="packages", wanted=dict(known.packages))
 
 
 def directory(path: str, *, owner: str = "root", group: str = "root", mode: str = "0755") -> None:
@@ -402,7 +417,9 @@ def alone(script: str) -> StringCommand:
 
     What a controller that died has begun goes on; the next one looks when it has ended (`observation.Survey`).
     """
-    return StringCommand(f"mkdir -p -m 0700 {RUN}; exec 9>{LOCK}; flock --wait 300 9\n{script}")
+    return StringCommand(
+        f"mkdir -p -m 0700 {RUN}; exec 9>{LOCK}; flock --wait {PATIENCE} 9 || {{ echo '{HELD}' >&2; exit 1; }}\n{script}"
+    )
 
 
 def _digest(files: Sequence[File]) -> str:
@@ -513,11 +530,11 @@ def _installed(names: Sequence[str]) -> str:
 
 
 @operation()
-def _packages(
-    question: str, names: tuple[str, ...], preseed: tuple[str, ...]
-) -> Generator[Command, None, None]:
-    installed = {line.split("|")[1] for line in look(question) if line.startswith("ii")}
-    missing = [name for name in names if name not in installed]
+def _packages(wanted: dict[tuple[str, ...], tuple[str, ...]]) -> Generator[Command, None, None]:
+    installed = {
+        line.split("|")[1] for names in wanted for line in look(_installed(names)) if line.startswith("ii")
+    }
+    missing = sorted({name for names in wanted for name in names} - installed)
     if not missing:
         return
     for each in missing:
@@ -531,7 +548,7 @@ def _packages(
         "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d; fi"
     )
     steps.append("dpkg --configure -a")
-    if preseed:
+    if preseed := [line for lines in wanted.values() for line in lines]:
         steps.append(f"printf '%s\\n' {' '.join(map(shlex.quote, preseed))} | debconf-set-selections")
     steps.append("apt-get -qq -o DPkg::Lock::Timeout=300 update")
     steps.append(
@@ -641,7 +658,7 @@ def _retire() -> Generator[Command, None, None]:
         steps += dict.fromkeys(f": {reload}" for path in leaving if (reload := reload_for(path)))
         steps += [f"rm -f {shlex.quote(f'{APPLIED}/{record}')}"]
         yield alone("\n".join(steps))
-    yield from _retire_packages(known.packages)
+    yield from _retire_packages({name for names in known.packages for name in names})
     void()
 
 

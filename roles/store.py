@@ -71,7 +71,7 @@ CHECK_DOVECOT = 'said=$(doveconf -n 2>&1 >/dev/null) && [ -z "$said" ] || { echo
 def store(*, office: Office, me: Host, secrets: Secrets) -> None:
     """Make a host the office's store of mail."""
     view = StoreView(office, me)
-    packages("Dovecot and stunnel", PACKAGES)
+    packages(*PACKAGES)
     account("vmail", home="/srv/mail")
     directory("/srv/mail", owner="vmail", group="vmail", mode="0700")
     account("outpost-accounts", home="/nonexistent")

@@ -56,7 +56,7 @@ STATIC = (
 def webmail(*, office: Office, me: Host, secrets: Secrets) -> None:
     """Make a host the office's webmail."""
     view = WebmailView(office, me)
-    packages("nginx, PHP and Roundcube", PACKAGES, preseed=PRESEED)
+    packages(*PACKAGES, preseed=PRESEED)
     account("roundcube", home="/var/lib/roundcube")
     absent("Debian's default pool and site", DEFAULTS)
     _database(view)

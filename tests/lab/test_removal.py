@@ -22,7 +22,8 @@ USER = "eve"
 DATABASE = "/var/lib/roundcube/db/roundcube.sqlite"
 UNIT = "[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=true\\n[Install]\\nWantedBy=multi-user.target\\n"
 BYGONE = f"""
-    shapes.packages("bygone", ["tree"])
+    shapes.packages("tree")
+    shapes.install_declared()
     shapes.service(name="bygone", unit="bygone.service", files=[shapes.text("/etc/systemd/system/bygone.service", "{UNIT}")])
     shapes.settings(
         name="bygone drop-in",

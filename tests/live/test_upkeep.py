@@ -104,6 +104,27 @@ def test_what_the_host_does_by_itself_was_begun_lately(host: TestinfraHost, offi
         assert since < wanted[timer["Id"]], f"{timer['Id']}: {last}"
 
 
+@pytest.mark.control("LOG-01")
+@pytest.mark.remedy(
+    "systemctl start timers.target on the host; what a timer's condition forbids there is left out"
+)
+def test_what_packages_do_regularly_is_scheduled(host: TestinfraHost) -> None:
+    """Logs that nobody turns over fill a disk; that a timer is enabled says what the next restart begins with."""
+    shown = host.check_output(
+        "systemctl show --property=Id,LoadState,ActiveState,ConditionResult,ConditionTimestampMonotonic "
+        "$(systemctl list-unit-files --type=timer --state=enabled --no-legend | awk '{print $1}')"
+    )
+    timers = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")]
+    assert len(timers) > 2
+    resting = [timer["Id"] for timer in timers if timer["ActiveState"] != "active" and not _forbidden(timer)]
+    assert resting == []
+
+
+def _forbidden(timer: dict[str, str]) -> bool:
+    """Whether a condition of its own keeps it from starting here (fstrim in a container), systemd.unit(5)."""
+    return timer["ConditionResult"] == "no" and timer["ConditionTimestampMonotonic"] != "0"
+
+
 @pytest.mark.control("INP-12")
 @pytest.mark.remedy(
     "coredumpctl or journalctl on the host shows the crash; a parser that crashes is somebody's way in"

@@ -193,6 +193,7 @@ SABOTAGES = (
         "hardening::no_program_differs_from_its_package", keeps=("/usr/bin/dpkg-split",),
     ),
     # Upkeep
+    stopped("base", "dpkg-db-backup.timer", red=("upkeep::what_packages_do_regularly_is_scheduled",)),
     stopped("base", "apt-daily-upgrade.timer", red=("upkeep::what_the_host_does_by_itself_was_begun_lately",)),
     broken(
         "base", "a timer that fired years ago",
