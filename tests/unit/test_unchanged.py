@@ -18,6 +18,7 @@ SHELL = ["sh", "-s"]
 def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(unchanged, "CODE", ("deploy.py",))
+    monkeypatch.setattr(unchanged, "KEPT", str(tmp_path / "run"))
     directory = tmp_path / "office"
     directory.mkdir()
     (directory / "office.toml").write_text("")
@@ -99,3 +100,27 @@ def test_a_plan_that_found_a_difference_is_not_remembered(
     remember()
     unchanged.forget(target, None)
     assert told(target) is None
+
+
+def test_a_question_is_sent_once_and_known_by_its_digest_from_then_on(
+    target: Target, remember: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember()
+    assert told(target)
+    monkeypatch.setattr(unchanged, "_telling", None)
+    assert told(target)
+    (tmp_path / "shown").write_text("changed by hand\n")
+    assert told(target) is None
+
+
+def test_a_question_that_was_changed_on_the_host_is_not_asked(
+    target: Target, remember: Callable[..., None], tmp_path: Path
+) -> None:
+    remember()
+    assert told(target)
+    (kept,) = (tmp_path / "run").glob("survey-*")
+    asked, done = kept.read_text(), tmp_path / "done"
+    kept.write_text(f"touch {done}; {asked}")
+    assert told(target) == ("mta", "store")
+    assert not done.exists()
+    assert kept.read_text() == asked
