@@ -90,7 +90,7 @@ def _variables(content: HostContent, sources: Path) -> dict[str, object]:
         files.append({"path": path, "source": str(source), "mode": mode, "owner": owner, "group": group})
     return {
         "packages": content.packages,
-        "groups": content.groups,
+        "system_groups": content.groups,  # Ansible has `groups` of its own
         "accounts": content.accounts,
         "directories": content.directories,
         "files": files,
