@@ -78,7 +78,7 @@ def mitogen(target: Target) -> Measurement:
 
 
 def stock(target: Target) -> Measurement:
-    """No-op re-apply against pyinfra as its documentation shows it, over its own SSH."""
+    """No-op re-apply against pyinfra's own operations, as its documentation shows them, over a connection that is kept."""
     with _settled(target, RTT) as place:
         with _counted(place) as theirs:
             peer = place.timed(setup.stock(place))

@@ -1,4 +1,4 @@
-"""Makes what the peers read: Ansible's inventory, host variables and configuration, and pyinfra's plain inventory."""
+"""Makes what the peers read: Ansible's inventory, host variables and configuration, and pyinfra's inventory."""
 
 from __future__ import annotations
 
@@ -102,23 +102,16 @@ STOCK_INVENTORY = """\
 from pathlib import Path
 
 from benchmarks.content import contents
-from outpost import ssh
-from outpost.office import load
+from outpost.hosts import ssh
 
 directory = Path(__file__).parent
-_office = load(directory)
 _contents = contents(directory)
-office = [
-    (host.name, dict(zip(("ssh_user", "ssh_hostname", "ssh_port"), ssh.target(_office, host)))
-     | {"ssh_known_hosts_file": str(directory / "known_hosts"), "ssh_strict_host_key_checking": "yes",
-        "ssh_key": str(directory / "ssh_key"), "content": _contents[host.name]})
-    for host in _office.hosts
-]
+office = [(name, data | {"content": _contents[data["machine"]]}) for name, data in ssh(directory)]
 """
 
 
 def stock(place: Place) -> list[str]:
-    """Raw pyinfra with its own operations and its own SSH."""
+    """Raw pyinfra with its own operations, over OpenSSH: the hosts refuse what paramiko offers for a key exchange (SSH-01)."""
     inventory = place.directory / "stock.py"
     inventory.write_text(STOCK_INVENTORY)
     return ["pyinfra", str(inventory), str(HERE / "stock.py"), "-y"]

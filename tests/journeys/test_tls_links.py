@@ -19,6 +19,7 @@ import tomlkit
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from playwright.sync_api import Page, expect
 
 from outpost import secrets
 from outpost.lab import material
@@ -28,6 +29,7 @@ from outpost.office.mta import key_fingerprint
 from outpost.target import ROOT, Target
 from tests.awaiting import until
 from tests.journeys.capture import Wire, captured
+from tests.journeys.desk import idle, log_in, needs_browser
 from tests.journeys.forging import Authority, Shown, certificate, replaced, run, write
 from tests.journeys.naming import Names, Record, text
 from tests.lab.rehearsal import Rehearsal
@@ -461,3 +463,46 @@ def test_users_keep_their_mail_until_the_mta_proves_itself(
     bob.receive(token)
     assert bob.count(token) == 1
     assert not wire.shows(token)
+
+
+@needs_browser
+@pytest.mark.control("TLS-10")
+def test_webmail_tells_no_password_to_a_store_that_cannot_prove_itself(
+    lab: Instance, town: Town, page: Page, site: str, alice: OfficeUser
+) -> None:
+    """The service behind the tunnel is where a password goes first: with the fault nothing comes that far.
+
+    One fault, and a user for each link: Roundcube lets nobody fail more than three times a minute.
+    """
+    store = lab.container_name("store")
+    shown = certificate([f"store.{town.info['domain']}"])
+    files = {"/etc/outpost/tls/host.pem": shown.certificate, "/etc/outpost/tls/host.key": shown.key}
+    mark = run(store, ["date", "+%s.%6N"]).strip()
+
+    def came_through() -> bool:
+        heard = run(store, ["journalctl", "--unit=stunnel@accounts", f"--since=@{mark}", "--output=cat"])
+        assert "accepted connection" in heard
+        return "connected remote server" in heard
+
+    with replaced(store, files, "systemctl restart stunnel@accounts"):
+        log_in(page, site, alice)
+        expect(page.get_by_text("The mail store does not answer")).to_be_visible()
+        assert not came_through()
+    log_in(page, site, alice)
+    idle(page)
+    assert came_through()
+
+
+@needs_browser
+@pytest.mark.control("TLS-10")
+def test_webmail_opens_no_mailbox_at_a_store_that_cannot_prove_itself(
+    lab: Instance, town: Town, page: Page, site: str, bob: OfficeUser, office_authority: Authority
+) -> None:
+    store = lab.container_name("store")
+    shown = certificate([f"mta.{town.info['domain']}"], office_authority)
+    files = {"/etc/outpost/tls/host.pem": shown.certificate, "/etc/outpost/tls/host.key": shown.key}
+    with replaced(store, files, "systemctl restart dovecot"):
+        log_in(page, site, bob)
+        expect(page.get_by_text("Connection to IMAP server failed")).to_be_visible()
+    log_in(page, site, bob)
+    idle(page)
