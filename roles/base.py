@@ -31,6 +31,7 @@ from roles.shapes import (
     parses,
     program,
     rendered,
+    restarted,
     service,
     settings,
     text,
@@ -227,7 +228,7 @@ def _access(view: BaseView) -> None:
     settings(
         name="journald",
         files=[rendered("base", "/etc/systemd/journald.conf.d/zz-outpost.conf")],
-        activate="systemctl restart systemd-journald && journalctl --flush",
+        activate=f"systemctl reset-failed 'systemd-journald*' || true; {restarted('systemd-journald.service')} && journalctl --flush",
     )
     settings(
         name="sudo",

@@ -7,7 +7,7 @@ from pyinfra.api.deploy import deploy
 from outpost.office import Host, Office
 from outpost.office.dns import DnsView, ZoneData, office_zones, public_keys, zone_text
 from outpost.secrets import Secrets
-from roles.shapes import directory, once, packages, rendered, service, settings, text
+from roles.shapes import directory, once, packages, rendered, restarted, service, settings, text
 
 ZONES = "/etc/knot/zones"
 KEYS = "/var/lib/knot/keys"
@@ -39,7 +39,7 @@ def dns(*, office: Office, me: Host, secrets: Secrets) -> None:
     settings(
         name="knot-sandbox",  # apart from its configuration, because that is reloaded and this needs a restart
         files=[rendered("dns", "/etc/systemd/system/knot.service.d/outpost.conf")],
-        activate="systemctl try-restart knot.service || true",  # its own operation starts what does not come up, or says why
+        activate=f"{restarted('knot.service', only_running=True)} || true",  # its own operation starts what does not come up, or says why
     )
     service(
         name="knot",

@@ -10,7 +10,7 @@ from outpost.drift.findings import Finding
 from outpost.office import Host, Office
 from outpost.office.backup import MAIL
 from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, BaseView, cgroup_limits
-from roles.shapes import File, once, packages, rendered, service, settings
+from roles.shapes import File, once, packages, rendered, restarted, service, settings
 
 
 @deploy("hardening")
@@ -36,7 +36,7 @@ def hardening(*, office: Office, me: Host) -> None:
     settings(
         name="hours of upgrades",
         files=[_unit_file("apt-daily-upgrade.timer", upgrades_at=office.maintenance.upgrades_at)],
-        activate="systemctl try-restart apt-daily-upgrade.timer",
+        activate=restarted("apt-daily-upgrade.timer", only_running=True),
     )
     if view.owns_kernel:
         _machine()
@@ -96,7 +96,7 @@ def _sandboxes() -> None:
         settings(
             name=f"{unit.removesuffix('.service')}-sandbox",
             files=[_unit_file(unit)],
-            activate=f"systemctl try-restart {unit}",
+            activate=restarted(unit, only_running=True),
         )
 
 

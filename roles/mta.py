@@ -31,6 +31,7 @@ from roles.shapes import (
     parses,
     program,
     rendered,
+    restarted,
     service,
     settings,
     text,
@@ -285,7 +286,7 @@ def _sandbox(unit: str) -> None:
     settings(
         name=unit.replace(".service", "-sandbox"),
         files=_below(f"/etc/systemd/system/{unit}.d"),
-        activate=f"systemctl try-restart {unit} || true",  # its own operation starts what does not come up, or says why
+        activate=f"{restarted(unit, only_running=True)} || true",  # its own operation starts what does not come up, or says why
     )
 
 

@@ -61,7 +61,7 @@ PATIENCE = 300
 """Seconds that a change waits for another to end."""
 HELD = (
     f"another apply has been changing this host for {PATIENCE} s: nothing was done; run again when it has ended "
-    f"(fuser --verbose {LOCK} shows it)"
+    f"(lslocks there shows who holds {LOCK})"
 )
 ENABLED = ("enabled", "static", "alias", "generated", "indirect")
 """Unit file states in which a unit starts at boot, or needs nothing for it (systemctl(1), is-enabled)."""
@@ -299,6 +299,16 @@ def absent(name: str, paths: Sequence[str]) -> None:
     question = f'for path in {listed}; do [ ! -e "$path" ] && [ ! -L "$path" ] || echo "$path"; done'
     if not will_ask(question=question):
         _absent(name=name, question=question)
+
+
+def restarted(*units: str, only_running: bool = False) -> str:
+    """Shell that restarts units, however often somebody did so a moment ago.
+
+    systemd refuses the sixth start within ten seconds (systemd.unit(5), StartLimitBurst), and takes a unit's sockets down with it.
+    """
+    names = " ".join(units)
+    verb = "try-restart" if only_running else "restart"
+    return f"systemctl reset-failed {names} 2>/dev/null || true; systemctl {verb} {names}"
 
 
 def made_by_host(*paths: str) -> None:
@@ -669,7 +679,7 @@ def _retire_packages(wanted: set[str]) -> Generator[Command, None, None]:
         for each in extra:
             report(Finding("package", each, "no longer declared", "it goes; its data stays", ("SYS-04",)))
         listed = " ".join(map(shlex.quote, extra))
-        yield StringCommand(
+        yield alone(
             f"DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 --auto-remove remove {listed} </dev/null"
         )
     if before != wanted:

@@ -37,6 +37,7 @@ from roles.shapes import (
     parses,
     program,
     rendered,
+    restarted,
     service,
     settings,
     text,
@@ -144,7 +145,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
     settings(
         name="dovecot-unit",
         files=[_drop_in("dovecot.service")],
-        activate="systemctl try-restart dovecot.service || true",  # its own operation starts what does not come up, or says why
+        activate=f"{restarted('dovecot.service', only_running=True)} || true",  # its own operation starts what does not come up, or says why
     )
     settings(
         name="before",
@@ -201,7 +202,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
     once(
         "no penalty per address",
         unless="! [ -S /run/dovecot/anvil-auth-penalty ]",
-        command="systemctl restart dovecot.service",
+        command=restarted("dovecot.service"),
     )
 
 

@@ -18,7 +18,19 @@ from outpost.office.guide import PROFILE, Guide, apple_profile
 from outpost.office.webmail import IDLE_MINUTES, WebmailView
 from outpost.secrets import Secrets
 from roles.base import tls_files
-from roles.shapes import File, absent, account, directory, once, packages, rendered, service, settings, text
+from roles.shapes import (
+    File,
+    absent,
+    account,
+    directory,
+    once,
+    packages,
+    rendered,
+    restarted,
+    service,
+    settings,
+    text,
+)
 
 PACKAGES = (
     "nginx",
@@ -143,7 +155,7 @@ def _sandbox(unit: str, view: WebmailView) -> None:
     settings(
         name=f"{unit.removesuffix('.service')}-unit",
         files=[_from_template(f"/etc/systemd/system/{unit}.d/outpost.conf", view)],
-        activate=f"systemctl try-restart {unit} || true",  # its own operation starts what does not come up, or says why
+        activate=f"{restarted(unit, only_running=True)} || true",  # its own operation starts what does not come up, or says why
     )
 
 

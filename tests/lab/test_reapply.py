@@ -39,6 +39,24 @@ def test_a_second_apply_changes_nothing(pyinfra: Pyinfra, inventory: str) -> Non
     } == {}
 
 
+def test_what_was_restarted_often_a_moment_ago_is_restarted_once_more(
+    lab: Instance, pyinfra: Pyinfra
+) -> None:
+    """The sixth start within ten seconds is one too many for systemd, and an apply would end there (systemd.unit(5))."""
+    restarts = "for _ in 1 2 3 4 5; do systemctl restart systemd-journald.service; done"
+    on(
+        lab,
+        "ns2",
+        f"echo '# by hand' >> /etc/systemd/journald.conf.d/zz-outpost.conf; systemctl reset-failed 'systemd-journald*'; {restarts}",
+    )
+    run = pyinfra("-y", "--json", "--limit", f"@docker/{lab.container_name('ns2')}")
+    assert run.code == 0, run.log
+    assert on(lab, "ns2", "systemctl is-active systemd-journald.socket systemd-journald.service").split() == [
+        "active",
+        "active",
+    ]
+
+
 def test_drift_is_named_and_repaired_and_nothing_else_is(lab: Instance, pyinfra: Pyinfra) -> None:
     on(lab, "mta", "echo '# by hand' >> /etc/postfix/main.cf")
     on(lab, "store", "chmod 0644 /etc/dovecot/users; systemctl stop dovecot")
