@@ -187,8 +187,10 @@ def service(
         return
     verb = "reload-or-restart" if on_change == "reload" else "restart"
     # A daemon gets 90 s by default; the evidence of a failed start belongs to the error, not to a later look.
+    # What a timer starts may have failed of the files that are mended now; it starts again when it is due.
+    failed = f"{unit} {unit.removesuffix('.timer')}.service" if unit.endswith(".timer") else unit
     activate = (
-        f"systemctl reset-failed {unit} 2>/dev/null || true; systemctl enable --quiet {unit} && systemctl {verb} {unit} "
+        f"systemctl reset-failed {failed} 2>/dev/null || true; systemctl enable --quiet {unit} && systemctl {verb} {unit} "
         f"&& systemctl is-active --quiet {unit} || {{ journalctl --unit={unit} --lines=25 --no-pager >&2; exit 1; }}"
     )
     _converge(

@@ -57,6 +57,17 @@ def test_what_was_restarted_often_a_moment_ago_is_restarted_once_more(
     ]
 
 
+def test_what_failed_of_a_hand_edit_has_not_failed_any_more_once_it_is_mended(
+    lab: Instance, pyinfra: Pyinfra
+) -> None:
+    """Or the verification after an apply would find a failed unit, and go back to the hand edit."""
+    on(lab, "ns2", "echo '# by hand' >> /etc/outpost/watch.json; ! systemctl start outpost-watch.service")
+    assert "failed" in on(lab, "ns2", "systemctl is-failed outpost-watch.service || true")
+    run = pyinfra("-y", "--json", "--limit", f"@docker/{lab.container_name('ns2')}")
+    assert run.code == 0, run.log
+    assert on(lab, "ns2", "systemctl is-failed outpost-watch.service || true").strip() == "inactive"
+
+
 def test_drift_is_named_and_repaired_and_nothing_else_is(lab: Instance, pyinfra: Pyinfra) -> None:
     on(lab, "mta", "echo '# by hand' >> /etc/postfix/main.cf")
     on(lab, "store", "chmod 0644 /etc/dovecot/users; systemctl stop dovecot")

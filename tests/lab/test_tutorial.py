@@ -7,8 +7,6 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from outpost.lab.instance import Instance
 from outpost.target import ROOT
 
@@ -31,7 +29,6 @@ def meant_for(command: str, instance: str) -> str:
     return f"{typed} --name {instance}{redirection}{file}{separator}{rest}"
 
 
-@pytest.mark.slow
 def test_a_newcomer_can_follow_the_tutorial(lab: Instance, tmp_path: Path) -> None:
     (tmp_path / "outpost").symlink_to(ROOT / "outpost")
     todo = [
