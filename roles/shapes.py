@@ -63,6 +63,8 @@ HELD = (
     f"another apply has been changing this host for {PATIENCE} s: nothing was done; run again when it has ended "
     f"(lslocks there shows who holds {LOCK})"
 )
+RUNNING = ("active", "reloading")
+"""States of a unit that does its work; it reloads when its certificate is new, too (systemctl(1))."""
 ENABLED = ("enabled", "static", "alias", "generated", "indirect")
 """Unit file states in which a unit starts at boot, or needs nothing for it (systemctl(1), is-enabled)."""
 
@@ -374,7 +376,7 @@ def _converge(
     digest = _digest(files + watches)
     loaded = f"digest {digest}" in record
     active, enabled = answer.units.get(unit, ("", ""))
-    running = not unit or (active == "active" and enabled in ENABLED)
+    running = not unit or (active in RUNNING and enabled in ENABLED)
     if not state.is_executing:
         _report(key, changed, gone, answer.files, known=set(before), by_hand=loaded)
         if unit and not running:
