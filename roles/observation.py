@@ -32,6 +32,9 @@ LOCK = f"{RUN}/lock"
 END = "outpost-observation-complete"
 """Last line of every answer. Without it the answer was cut off and must not be read as "nothing there"."""
 
+ATTEMPTS = 3
+"""How often a host is asked that answers nothing, or not all."""
+
 Status = tuple[str, str, str, str]
 """Mode, owner, group; then the SHA-256 of a file, or ``directory``."""
 
@@ -120,12 +123,27 @@ def observe(*, paths: Sequence[str] = (), unit: str = "", question: str = "") ->
     answer = known.answer
     if answer is None or answer.executing != state.is_executing or not needed <= answer.asked:
         questions, units = tuple(known.questions), tuple(known.units)
-        answer = host.get_fact(Survey, paths=tuple(known.paths), units=units, questions=questions)
-        if answer is None:
-            raise OperationError("the host did not answer; nothing is concluded from it: run again")
-        known.answer = answer
+        answer = known.answer = _asked(tuple(known.paths), units, questions)
         _note(Survey().command(tuple(known.paths), units, questions), answer)
     return answer
+
+
+def _asked(paths: tuple[str, ...], units: tuple[str, ...], questions: tuple[str, ...]) -> Answer:
+    """The host's answer to one command.
+
+    Of some hundred runs one had an empty answer, over SSH and in containers, from hosts that were well: nothing is
+    concluded from that but to ask once more.
+
+    Raises:
+        OperationError: There is none, or only pieces, as often as it was asked.
+    """
+    for _ in range(ATTEMPTS):
+        answer: Answer | None = host.get_fact(
+            Survey, paths=paths, units=units, questions=questions, _ignore_errors=True
+        )
+        if answer is not None:
+            return answer
+    raise OperationError(f"the host did not answer {ATTEMPTS} times; nothing is concluded from it: run again")
 
 
 def _note(command: str, answer: Answer) -> None:
@@ -143,8 +161,7 @@ def look(question: str) -> tuple[str, ...]:
 
 def read_now(question: str) -> tuple[str, ...]:
     """Lines that a shell command prints, asked on its own: for what no later operation will ask again."""
-    answer: Answer | None = host.get_fact(Survey, paths=(), units=(), questions=(question,))
-    return answer.lines[question] if answer else ()
+    return _asked((), (), (question,)).lines[question]
 
 
 def void() -> None:

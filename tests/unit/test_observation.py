@@ -6,9 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from pyinfra.api.exceptions import FactProcessError
+from pyinfra.api.exceptions import FactProcessError, OperationError
 from pyinfra.context import ctx_state
 
+from roles import observation
 from roles.observation import END, Answer, Survey
 
 
@@ -39,6 +40,27 @@ def test_an_empty_answer_is_not_an_empty_host() -> None:
 def test_an_answer_that_was_cut_off_is_refused() -> None:
     with pytest.raises(FactProcessError, match="cut off"):
         answered(survey(paths=("/etc/motd",)), "S 644 root root regular file|/etc/motd")
+
+
+class Host:
+    """One that answers, or not."""
+
+    def __init__(self, *answers: Answer | None) -> None:
+        self.answers = list(answers)
+
+    def get_fact(self, *_: object, **__: object) -> Answer | None:
+        return self.answers.pop(0)
+
+
+def test_a_host_whose_answer_got_lost_is_asked_again_and_one_that_never_answers_is_no_empty_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = answered(survey(questions=("who",)), "Q0 root", END)
+    monkeypatch.setattr(observation, "host", Host(None, None, answer))
+    assert observation.read_now("who") == ("root",)
+    monkeypatch.setattr(observation, "host", Host(None, None, None, answer))
+    with pytest.raises(OperationError, match="did not answer 3 times"):
+        observation.read_now("who")
 
 
 def test_units_are_told_apart_by_their_order_even_when_one_is_unknown() -> None:
