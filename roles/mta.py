@@ -13,6 +13,7 @@ from pyinfra.api.deploy import deploy
 
 import outpost.onhost.policy
 import outpost.onhost.routes
+import outpost.onhost.settle
 from outpost.errors import OutpostError
 from outpost.office import Host, Office, ports
 from outpost.office.defence import filter_facts, policy_settings, route_settings, shaped_rate
@@ -253,6 +254,10 @@ def _door(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> None
     files = _below("/etc/postfix", mta=view, store_keys=[key_fingerprint(pem) for pem in accepted])
     if login := smarthost_login(view, secrets):
         files.append(text("/etc/postfix/smarthost_login", login, mode="0600", secret=True))
+    settings(
+        name="postfix-settle",
+        files=[program("/usr/local/lib/outpost/settle", outpost.onhost.settle)],
+    )
     _sandbox("postfix.service")
     service(
         name="postfix",

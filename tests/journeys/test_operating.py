@@ -189,6 +189,43 @@ def test_what_comes_straight_and_by_the_backup_mx_is_kept_once(
     assert alice.count(token) == copies
 
 
+ANSWER = "/run/answer"
+THINKING = f"""set -e
+rm -f {ANSWER}
+(until [ -e {ANSWER} ]; do sleep 0.1; done; printf 'action=DUNNO\\n\\n') 2>/dev/null | nc -N -l 127.0.0.1 10099 >/run/asked 2>&1 &
+{on_host("ss -ltnH 'sport = :10099' | grep -q .")}
+cp -p /etc/postfix/main.cf /root/main.aside
+postconf 'smtpd_end_of_data_restrictions=check_policy_service inet:127.0.0.1:10099'
+postfix reload
+"""
+"""Their server has the last byte, and answers when it is told to."""
+AS_BEFORE = "cat /root/main.aside > /etc/postfix/main.cf; rm /root/main.aside; postfix reload"
+STARTED = "systemctl show --property=ActiveEnterTimestampMonotonic --value postfix"
+
+
+@pytest.mark.control("QUE-02")
+def test_a_restart_in_the_middle_of_a_delivery_gives_nothing_twice(
+    lab: Instance, alice: OfficeUser, stranger: Neighbour
+) -> None:
+    """Whoever is stopped between the last byte and its answer must not begin again."""
+    message, token = letter(alice.address, [stranger.address])
+    on(lab, "internet", THINKING)
+    try:
+        alice.send(message, [stranger.address])
+        on(lab, "internet", on_host("grep -qs recipient=stranger /run/asked", 60))
+        before = on(lab, "mta", STARTED).strip()
+        on(lab, "mta", "systemctl restart --no-block postfix")
+        on(lab, "mta", on_host("! systemctl is-active --quiet postfix"))
+    finally:
+        on(lab, "internet", f"touch {ANSWER}")
+        on(lab, "internet", AS_BEFORE)
+    on(lab, "mta", on_host(f"systemctl is-active --quiet postfix && [ $({STARTED}) != {before} ]", 90))
+    stranger.receive(token)
+    on(lab, "mta", "postqueue -f")
+    emptied(lab, "mta")
+    assert stranger.count(token) == 1
+
+
 AGAIN = """set -e
 cd /srv/mail/{user}/Maildir
 first=$(grep -rlF {token} new cur)
