@@ -123,7 +123,9 @@ def test_a_wrong_answer_is_asked_for_again_and_the_others_are_kept(
     assert [str(net) for net in load(tmp_path / "site").zones["wan"].networks] == ["192.0.2.0/28"]
 
 
-def test_an_interview_judges_each_answer_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interview_judges_each_answer_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = {
         "Mail domain": ["quay example", "quay.example.com"],
         "Name that users see": ["", "Quay"],
@@ -145,6 +147,9 @@ def test_an_interview_judges_each_answer_at_once(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("outpost.cli.new.err.input", answer)
     assert run(["new", str(tmp_path / "site"), "--no-secrets"]) == 0
+    told = capsys.readouterr().err
+    assert told.count("Remedy:") == 8
+    assert "reference page" not in told
     office = load(tmp_path / "site")
     assert (office.domain, len(office.users)) == ("quay.example.com", 3)
     assert [str(network) for network in office.zones["lan"].networks] == ["10.40.6.0/24"]

@@ -145,7 +145,7 @@ def _answer(key: str, given: str | None, name: str, before: dict[str, str]) -> s
         except OutpostError as error:
             say_error(error.message, error.remedy)
         except OfficeError as error:
-            show_problems(error.problems)
+            show_problems(error.problems[:1])  # the others come of it
         else:
             return said
 

@@ -1078,7 +1078,8 @@ class Office(Part):
         description="What the hosts are; a container cannot steer the clock or load kernel modules.",
     )
     postmaster: MailAddress = Field(
-        description="User who gets postmaster, abuse and the hosts' own mail (RFC 2142)."
+        description="User who gets postmaster, abuse and the hosts' own mail (RFC 2142).",
+        examples=["maria@po.example.com"],
     )
     zones: dict[str, Zone] = Field(description="Networks by trust.")
     hosts_by_name: dict[str, Host] = Field(alias="hosts", description="The machines.")
