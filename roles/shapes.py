@@ -65,6 +65,12 @@ HELD = (
 )
 RUNNING = ("active", "reloading")
 """States of a unit that does its work; it reloads when its certificate is new, too (systemctl(1))."""
+UPGRADES_WAIT = (
+    "exec 8>/var/lib/apt/daily_lock; flock --wait 1800 8 || "
+    "{ echo 'the host has been installing upgrades for half an hour: journalctl --unit=apt-daily-upgrade' >&2; exit 1; }"
+)
+"""Shell: the host's own upgrades are over, and wait until this is (apt.systemd.daily); of the package lists' lock apt-get
+does not wait for anybody."""
 ENABLED = ("enabled", "static", "alias", "generated", "indirect")
 """Unit file states in which a unit starts at boot, or needs nothing for it (systemctl(1), is-enabled)."""
 
@@ -555,7 +561,7 @@ def _packages(wanted: dict[tuple[str, ...], tuple[str, ...]]) -> Generator[Comma
         report(
             Finding("package", each, "not installed", "what its role needs it for is not done", ("SYS-04",))
         )
-    steps = ["set -eu", "export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8"]
+    steps = ["set -eu", UPGRADES_WAIT, "export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8"]
     # A policy that refuses starts lives only as long as this run: later upgrades must restart their daemons.
     steps.append(
         "if [ ! -e /usr/sbin/policy-rc.d ]; then trap 'rm -f /usr/sbin/policy-rc.d' EXIT; "
@@ -684,7 +690,7 @@ def _retire_packages(wanted: set[str]) -> Generator[Command, None, None]:
             report(Finding("package", each, "no longer declared", "it goes; its data stays", ("SYS-04",)))
         listed = " ".join(map(shlex.quote, extra))
         yield alone(
-            f"DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 --auto-remove remove {listed} </dev/null"
+            f"{UPGRADES_WAIT}\nDEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 --auto-remove remove {listed} </dev/null"
         )
     if before != wanted:
         listed = " ".join(map(shlex.quote, sorted(wanted)))

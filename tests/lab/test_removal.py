@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,3 +127,35 @@ def test_a_drop_in_a_unit_and_a_package_that_nobody_declares_any_more_are_gone(
     assert "tree" not in left
     assert left.split()[-1] == "0", "the daemon still runs with the drop-in"
     assert pyinfra("--dry", "--json").changes == {}
+
+
+UPGRADES = """
+import fcntl, os, time
+locks = [open(path, "w") for path in ("/var/lib/apt/daily_lock", "/var/lib/apt/lists/lock", "/var/lib/dpkg/lock-frontend")]
+fcntl.flock(locks[0], fcntl.LOCK_EX)
+for lock in locks[1:]:
+    fcntl.lockf(lock, fcntl.LOCK_EX)
+print(os.getpid(), flush=True)
+inode, ends = f":{os.fstat(locks[0].fileno()).st_ino} ", time.monotonic() + 300
+while time.monotonic() < ends:
+    if any(" -> FLOCK" in line and inode in line for line in open("/proc/locks")):
+        break
+    time.sleep(0.2)
+"""
+"""Holds what apt.systemd.daily, apt-get and dpkg hold while upgrades are installed, until somebody waits for their end."""
+
+
+def test_an_apply_waits_until_the_hosts_own_upgrades_are_over(
+    lab: Instance, pyinfra: Pyinfra, tmp_path: Path
+) -> None:
+    deploy = tmp_path / "deploy.py"
+    deploy.write_text((ROOT / "deploy.py").read_text().replace("\n    shapes.retire_undeclared()", BYGONE))
+    command = ["docker", "exec", lab.container_name("ns2"), "python3", "-c", UPGRADES]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as upgrades:
+        assert upgrades.stdout is not None
+        number = int(upgrades.stdout.readline())
+        try:
+            applied(lab, pyinfra, "ns2", deploy=deploy)
+        finally:
+            on(lab, "ns2", f"kill {number} 2>/dev/null || true")
+            applied(lab, pyinfra, "ns2")
