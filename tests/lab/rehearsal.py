@@ -7,6 +7,7 @@ messages are judged where they arrive, by keys that a validating resolver vouche
 from __future__ import annotations
 
 import imaplib
+import logging
 import os
 import re
 import smtplib
@@ -100,6 +101,8 @@ class Rehearsal:
             check=False,
         )
         self.said += [done.stdout, done.stderr]
+        if done.returncode:  # what one of several hosts failed of is not at the end
+            logging.getLogger(__name__).info("%s: %s%s", " ".join(arguments), done.stdout, done.stderr)
         assert not check or done.returncode == 0, f"{arguments}: {done.stdout[-400:]}{done.stderr[-800:]}"
         return done.stdout if check else done.stdout + done.stderr
 

@@ -37,7 +37,10 @@ EXPLAINED: dict[str, str] = {
     # Time
     r"^dovecot: \S+ Warning: Time moved (forward|backwards) by ": PACE,
     r"^dovecot: auth: Warning: auth-worker: Auth request was queued for N seconds": PACE,
-    # A kernel of its own
+    # A start of the host
+    r"^systemd-sysv-generator: (SysV service '/etc/init\.d/stunnelN' |.*This compatibility logic is deprecated|Please update package)": (
+        "Debian's stunnel4 still brings a script beside its units; it is off"
+    ),
     r"^kernel: (\.\.MP-BIOS bug|APIC calibration|tsc: |clocksource: |Unstable clock detected|acpi |amd_pstate: )": FIRMWARE,
     r"^kernel: (hrtimer: interrupt took N ns|kauditd_printk_skb: N callbacks suppressed)$": PACE,
     # Head office's collector

@@ -97,6 +97,9 @@ def test_a_full_disk_is_an_alarm(tmp_path: Path) -> None:
 def test_a_backup_that_is_old_or_was_never_made_is_an_alarm(tmp_path: Path) -> None:
     stamp = tmp_path / "last.json"
     wanted = settings(backup=str(stamp), backup_age=3600)
+    os.utime(tmp_path, (NOW - 60, NOW - 60))
+    assert abouts(watch.backup, wanted) == [], "it was set up a minute ago"
+    os.utime(tmp_path, (NOW - 3700, NOW - 3700))
     assert abouts(watch.backup, wanted) == ["backup"]
     stamp.touch()
     os.utime(stamp, (NOW - 60, NOW - 60))

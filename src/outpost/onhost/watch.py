@@ -134,12 +134,13 @@ def disks(settings: Settings, _now: float) -> Iterator[Alarm]:
 
 
 def backup(settings: Settings, now: float) -> Iterator[Alarm]:
-    """No backup for too long."""
+    """No backup for too long, or none for as long after a place was made for what it remembers."""
     stamp = Path(settings["backup"]) if settings["backup"] else None
     if stamp is None:
         return
     made = stamp.stat().st_mtime if stamp.exists() else 0.0
-    if now - made > settings["backup_age"]:
+    since = made or (stamp.parent.stat().st_mtime if stamp.parent.exists() else 0.0)
+    if now - since > settings["backup_age"]:
         last = f"{_span(now - made)} old" if made else "not made yet"
         yield Alarm("backup", f"the last backup is {last}: `journalctl -u outpost-backup`")
 
