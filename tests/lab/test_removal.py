@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from outpost.lab.instance import Instance
 from outpost.lab.post import Town, letter
 from outpost.people import Roster
 from outpost.target import ROOT
+from tests.awaiting import until
 from tests.lab.conftest import Pyinfra
 from tests.lab.test_reapply import on
 
@@ -130,19 +132,16 @@ def test_a_drop_in_a_unit_and_a_package_that_nobody_declares_any_more_are_gone(
 
 
 UPGRADES = """
-import fcntl, os, time
+import fcntl, os, signal
 locks = [open(path, "w") for path in ("/var/lib/apt/daily_lock", "/var/lib/apt/lists/lock", "/var/lib/dpkg/lock-frontend")]
 fcntl.flock(locks[0], fcntl.LOCK_EX)
 for lock in locks[1:]:
     fcntl.lockf(lock, fcntl.LOCK_EX)
 print(os.getpid(), flush=True)
-inode, ends = f":{os.fstat(locks[0].fileno()).st_ino} ", time.monotonic() + 300
-while time.monotonic() < ends:
-    if any(" -> FLOCK" in line and inode in line for line in open("/proc/locks")):
-        break
-    time.sleep(0.2)
+signal.pause()
 """
-"""Holds what apt.systemd.daily, apt-get and dpkg hold while upgrades are installed, until somebody waits for their end."""
+"""Holds what apt.systemd.daily, apt-get and dpkg hold while upgrades are installed."""
+WAITS = 'grep -c "[-]> FLOCK.*:$(stat --format=%i /var/lib/apt/daily_lock) " /proc/locks || true'
 
 
 def test_an_apply_waits_until_the_hosts_own_upgrades_are_over(
@@ -151,11 +150,20 @@ def test_an_apply_waits_until_the_hosts_own_upgrades_are_over(
     deploy = tmp_path / "deploy.py"
     deploy.write_text((ROOT / "deploy.py").read_text().replace("\n    shapes.retire_undeclared()", BYGONE))
     command = ["docker", "exec", lab.container_name("ns2"), "python3", "-c", UPGRADES]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as upgrades:
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as upgrades,
+        ThreadPoolExecutor() as pool,
+    ):
         assert upgrades.stdout is not None
         number = int(upgrades.stdout.readline())
         try:
-            applied(lab, pyinfra, "ns2", deploy=deploy)
+            under_way = pool.submit(applied, lab, pyinfra, "ns2", deploy=deploy)
+            until(
+                lambda: under_way.done() or on(lab, "ns2", WAITS).strip() == "1",
+                "the apply waits, or has broken off", seconds=300, pace=1,
+            )  # fmt: skip
+            on(lab, "ns2", f"kill {number}")
+            under_way.result()
         finally:
             on(lab, "ns2", f"kill {number} 2>/dev/null || true")
             applied(lab, pyinfra, "ns2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import dns.dnssec
@@ -19,7 +20,7 @@ from testinfra.host import Host as TestinfraHost
 
 from outpost import secrets
 from outpost.office import Host, Office
-from outpost.office.dns import Record, ZoneData, office_zones, public_keys
+from outpost.office.dns import DnsView, Record, ZoneData, office_zones, public_keys
 from outpost.target import Target
 from tests.awaiting import until
 from tests.live.asking import ask, query
@@ -207,9 +208,14 @@ def test_server_offers_cookies(host: TestinfraHost, office: Office, own_address:
 
 
 @pytest.mark.control("DNS-05")
-def test_floods_of_questions_are_limited(host: TestinfraHost) -> None:
+def test_floods_of_questions_are_limited(host: TestinfraHost, office: Office, me: Host) -> None:
     limits = host.check_output("knotc conf-read mod-rrl")
     assert "rate-limit = 50" in limits
+    spared = re.search(r"whitelist = (.+)", limits)
+    assert spared is not None
+    assert set(spared[1].split()) == set(map(str, DnsView(office, me, ()).known)), (
+        "and not only strangers are"
+    )
     assert "mod-rrl/default" in host.check_output("knotc conf-read template.global-module")
 
 

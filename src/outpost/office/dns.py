@@ -289,6 +289,19 @@ class DnsView:
         return self.office.with_role("dns")[1:] if self.is_primary else (self.primary,)
 
     @property
+    def known(self) -> tuple[IPAddress, ...]:
+        """Its own addresses, and the office's hosts on inner links, where nobody outside can pretend to be them (NET-02)."""
+        outer = [net for zone in self.office.zones_of_kind("internet") for net in zone.networks]
+        inner = [
+            address
+            for host in self.office.hosts
+            if host != self.me
+            for address in self.office.link_addresses(host, self.me)
+            if not any(address in net for net in outer)
+        ]
+        return tuple(dict.fromkeys((*self.addresses, *inner)))
+
+    @property
     def updaters(self) -> tuple[tuple[str, str, str], ...]:
         """Who may write challenges of the ACME authority here: key, addresses, names."""
         if not self.is_primary:
