@@ -28,7 +28,7 @@ def ask(
     wires = (question.to_wire() for question in questions)
     encoded = [base64.b64encode(len(wire).to_bytes(2) + wire).decode() for wire in wires]
     script = f"SERVER={shlex.quote(server)}; set -- {' '.join(encoded)}; {_ASK_EACH}"
-    done = host.run("timeout 30 bash -c %s", script)
+    done = host.run("timeout 120 bash -c %s", script)
     answers = done.stdout.splitlines()
     assert done.rc == 0, f"{server} does not answer: {done.stderr}"
     assert len(answers) == len(encoded), f"{server} closed the connection: {done.stdout!r}"
