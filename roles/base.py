@@ -10,7 +10,7 @@ from pyinfra.api.deploy import deploy
 import outpost.onhost.logs
 import outpost.onhost.tell
 import outpost.onhost.watch
-from outpost.drift.findings import Finding
+from outpost.drift.differences import Finding
 from outpost.office import Host, Office
 from outpost.office.base import BaseView
 from outpost.office.certificates import AcmeView, mode, tsig_name

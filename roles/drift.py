@@ -18,7 +18,9 @@ from pyinfra.api.operation import operation
 from pyinfra.context import ctx_host, host, state
 
 from outpost.drift import observe as observer
-from outpost.drift.findings import EARLY, OBSERVER, Beside, Finding, findings, unit_reading
+from outpost.drift.differences import Finding
+from outpost.drift.findings import EARLY, Beside, findings
+from outpost.drift.repairs import OBSERVER, unit_reading
 from outpost.errors import OutpostError
 from outpost.office import Host, Office
 from outpost.office.flows import listeners

@@ -6,7 +6,7 @@ from typing import Any
 
 from pyinfra.api.deploy import deploy
 
-from outpost.drift.findings import Finding
+from outpost.drift.differences import Finding
 from outpost.office import Host, Office
 from outpost.office.backup import MAIL
 from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, BaseView, cgroup_limits

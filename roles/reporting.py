@@ -14,7 +14,7 @@ from pyinfra import logger
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_host, host, state
 
-from outpost.drift.findings import Finding
+from outpost.drift.differences import Finding
 
 _attended: WeakKeyDictionary[Host, set[str]] = WeakKeyDictionary()
 

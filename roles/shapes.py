@@ -35,7 +35,8 @@ from pyinfra.context import state
 from pyinfra.operations import files as stock_files
 from pyinfra.operations import server as stock_server
 
-from outpost.drift.findings import ASIDE, Finding, reload_for
+from outpost.drift.differences import Finding
+from outpost.drift.repairs import ASIDE, reload_for
 from outpost.templates import environment
 from roles import guard
 from roles.observation import (

@@ -19,7 +19,7 @@ import outpost.onhost.logins
 import outpost.onhost.passwords
 import outpost.onhost.rescan
 import outpost.onhost.twice
-from outpost.drift.findings import Finding
+from outpost.drift.differences import Finding
 from outpost.office import Host, Office, ports
 from outpost.office.backup import MAIL, OWN
 from outpost.office.passwords import office_words

@@ -11,7 +11,7 @@ from typing import Any
 
 from pyinfra.api.deploy import deploy
 
-from outpost.drift.findings import Finding
+from outpost.drift.differences import Finding
 from outpost.office import Host, Office, ports
 from outpost.office.dns import mta_sts_policy
 from outpost.office.guide import PROFILE, Guide, apple_profile

@@ -129,7 +129,7 @@ class Outcome:
         changes: What would change (plan) or did change (apply).
         failed: Host → why.
         diff: Differences as pyinfra shows them; secrets are never among them.
-        findings: Each difference with its cause and consequence (`outpost.drift.findings.Finding.as_data`).
+        findings: Each difference with its cause and consequence (`outpost.drift.differences.Finding.as_data`).
     """
 
     hosts: tuple[str, ...]

@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from outpost.drift import observe
-from outpost.drift.findings import Beside, findings
+from outpost.drift.findings import ORDER, Beside, findings
+from outpost.drift.meanings import FAULTS, SEVERAL, STATES
 
 
 def seen(
@@ -26,6 +27,12 @@ def seen(
         "first": False, "unfinished": unfinished, "appeared": appeared, "vanished": vanished, "faults": faults, "upgraded": False,
     }  # fmt: skip
     return Beside.parse(json.dumps(data))
+
+
+def test_every_kind_has_its_place_in_the_order_of_repair_and_a_meaning() -> None:
+    told = [*STATES, *SEVERAL, *FAULTS]
+    assert len(told) == len(set(told))
+    assert set(told) == set(ORDER)
 
 
 def test_a_host_without_the_observer_has_nothing_beside_its_files() -> None:

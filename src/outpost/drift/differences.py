@@ -1,0 +1,153 @@
+"""What is told of a host: a difference, and the finding that it becomes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One difference between a host and its office.
+
+    Attributes:
+        kind: What sort of thing it is (`file`, `unit`, `package`, `account`, `packet filter`, …).
+        thing: Its name on the host.
+        cause: What happened to it.
+        consequence: What that means for the office.
+        controls: Ids of the controls it breaks.
+        repair: Shell command for the host; empty where a role's own operation repairs it.
+        diff: Lines, each with ``+`` (on the host) or ``-`` (as it should be) in front where it is one.
+        facts: The observation's lines behind it.
+    """
+
+    kind: str
+    thing: str
+    cause: str
+    consequence: str
+    controls: tuple[str, ...] = ()
+    repair: str = field(default="", repr=False)
+    diff: tuple[str, ...] = ()
+    facts: frozenset[str] = field(default=frozenset(), repr=False)
+
+    def as_data(self, host: str) -> dict[str, object]:
+        """For scripts and the report."""
+        data = asdict(self)
+        del data["facts"]
+        return {"host": host, **data, "controls": list(self.controls), "diff": list(self.diff)}
+
+
+# A difference --------------------------------------------------------------------------------------------------
+
+
+def facts_of(kind: str, thing: str, values: Iterable[str]) -> frozenset[str]:
+    """The observation's lines."""
+    return frozenset(f"{kind}\t{thing}\t{value}" for value in values)
+
+
+def as_lines(new: tuple[str, ...], old: tuple[str, ...]) -> tuple[str, ...]:
+    """As a diff has them."""
+    return (*(f"-{line}" for line in old), *(f"+{line}" for line in new))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An object of one kind that is not as it was, or that is wrong whatever was.
+
+    Attributes:
+        new: Values that it has and had not; a fault has one.
+        old: Values that it had and has no longer.
+        packages: Declared by the roles.
+        units: Declared by the roles.
+    """
+
+    kind: str
+    thing: str
+    new: tuple[str, ...] = ()
+    old: tuple[str, ...] = ()
+    packages: frozenset[str] = frozenset()
+    units: frozenset[str] = frozenset()
+
+    @property
+    def quoted(self) -> str:
+        """Its name for the shell."""
+        return shlex.quote(self.thing)
+
+    @property
+    def facts(self) -> frozenset[str]:
+        """The observation's lines behind it."""
+        return facts_of(self.kind, self.thing, (*self.new, *self.old))
+
+
+def came(it: Difference) -> bool:
+    """It is there, or has a value, that was not."""
+    return bool(it.new)
+
+
+def went(it: Difference) -> bool:
+    """It is gone, or has lost a value."""
+    return bool(it.old)
+
+
+def only_came(it: Difference) -> bool:
+    """It was not there."""
+    return bool(it.new) and not it.old
+
+
+def only_went(it: Difference) -> bool:
+    """It is not there any more."""
+    return bool(it.old) and not it.new
+
+
+def changed(it: Difference) -> bool:
+    """It is another than it was."""
+    return bool(it.new and it.old)
+
+
+def always(_it: Difference) -> bool:
+    """Whatever it is."""
+    return True
+
+
+def lines(it: Difference) -> tuple[str, ...]:
+    """What it was and what it is, as a diff has it."""
+    return as_lines(it.new, it.old)
+
+
+# How it is told ------------------------------------------------------------------------------------------------
+
+
+Words = str | Callable[[Difference], str]
+
+
+@dataclass(frozen=True)
+class Told:
+    """How differences of one kind are told, and what puts them right.
+
+    Attributes:
+        when: Which of them.
+        repair: Shell.
+        kind: What people call it, where that is another word.
+        shows: The lines of its report, old and new ones.
+        thing: What people call the object, where that is more than its name.
+    """
+
+    when: Callable[[Difference], bool]
+    cause: Words
+    consequence: Words
+    controls: tuple[str, ...]
+    repair: Words
+    kind: str = ""
+    shows: Callable[[Difference], tuple[str, ...]] = lambda _: ()
+    thing: Words = lambda it: it.thing
+
+    def about(self, it: Difference) -> Finding:
+        """The finding of a difference."""
+        cause, consequence, repair, thing = (
+            words if isinstance(words, str) else words(it)
+            for words in (self.cause, self.consequence, self.repair, self.thing)
+        )
+        return Finding(
+            self.kind or it.kind, thing, cause, consequence, self.controls, repair, self.shows(it), it.facts
+        )

@@ -1,0 +1,479 @@
+"""Each kind of difference: what it is called, what comes of it, which controls it breaks, what puts it right."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+
+from outpost.drift.differences import (
+    Difference,
+    Finding,
+    Told,
+    always,
+    as_lines,
+    came,
+    changed,
+    facts_of,
+    lines,
+    only_came,
+    only_went,
+    went,
+)
+from outpost.drift.repairs import (
+    APT,
+    ASIDE,
+    COPIES,
+    MOUNTS,
+    OBSERVER,
+    capabilities,
+    close,
+    end_listening,
+    from_package,
+    linked,
+    network_repair,
+    numbered,
+    reload_for,
+    remove_package,
+    restart,
+    shadow,
+    stop_first,
+    usual,
+    with_mode,
+)
+
+MEANINGS = (
+    ("/etc/cron", "it runs as root on a schedule of its own"),
+    ("/var/spool/cron", "it runs on a schedule of its own"),
+    ("/etc/sudoers.d", "it makes somebody an administrator"),
+    ("/root/.ssh", "it may open the host to another key"),
+    ("/home", "it may open the host to another key"),
+    ("/etc/ssh", "it changes how the host is administered"),
+    ("/etc/sysctl.d", "it changes the kernel at the next boot"),
+    ("/etc/modprobe.d", "it changes which kernel modules load"),
+    ("/etc/modules-load.d", "it loads a kernel module at the next boot"),
+    ("/etc/systemd", "it changes a unit, or adds one"),
+    ("/run/systemd", "it changes a unit until the next boot"),
+    ("/etc/apt", "it changes where packages come from or how they are trusted"),
+    ("/etc/ld.so", "it puts code into every program"),
+    ("/etc/ssl/certs", "it vouches for whom it likes"),
+    ("/usr/lib/python3", "it is in every Python program"),
+    ("/var/lib/clamav", "the scanner lets pass what it names"),
+    ("/var/lib/roundcube", "webmail runs it"),
+    ("/var/www", "it is shown to whoever asks"),
+    ("/usr/local", "it stands before the system's own programs"),
+    ("/etc/pam.d", "it changes who may log in"),
+    ("/etc/profile.d", "it runs in every administrator's shell"),
+)
+
+
+def _meaning(path: str) -> str:
+    return next(
+        (words for top, words in MEANINGS if path.startswith(top)),
+        "a daemon may read it beside the office's files",
+    )
+
+
+def _file(it: Difference) -> Iterator[Finding]:
+    thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
+    copy = shlex.quote(f"{COPIES}{thing}")
+    reload = reload_for(thing)
+    free = f"{OBSERVER} release {quoted}; "
+    if old and old[0].startswith("link to "):
+        yield Finding(
+            "file", thing, "points elsewhere by hand" if new else "removed by hand",
+            "what is called by its name is something else", ("SYS-08",), f"{free}{linked(thing, old[0].removeprefix('link to '))}{reload}",
+            as_lines(new, old), facts,
+        )  # fmt: skip
+    elif old:
+        yield Finding(
+            "file", thing, "edited by hand" if new else "removed by hand",
+            "it is the platform's, and the office's daemons or administrators depend on it", ("SYS-08",),
+            f"{free}[ ! -e {copy} ] || {{ mkdir -p \"$(dirname {quoted})\"; cp --archive {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}",
+            facts=facts,
+        )  # fmt: skip
+    else:
+        yield Finding(
+            "file", thing, "put there by hand; neither a role nor a package has it",
+            _meaning(thing), ("SYS-08",),
+            f"{free}{stop_first(thing)}mkdir -p -m 0700 {ASIDE} && mkdir -p \"{ASIDE}$(dirname {quoted})\" && mv -f --backup=numbered {quoted} {ASIDE}{quoted}{reload}",
+            facts=facts,
+        )  # fmt: skip
+
+
+def _unit(it: Difference) -> Iterator[Finding]:
+    thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
+    links = [value.removeprefix("link to ") for value in old if value.startswith("link to ")]
+    linked = (
+        f"ln -sfnT {shlex.quote(links[0])} /etc/systemd/system/{quoted}; systemctl daemon-reload"
+        if links
+        else ""
+    )
+    if "masked" in new:
+        yield Finding(
+            "unit", thing, "masked by hand", "it cannot start, not even at the next boot", ("AVL-01",),
+            f"systemctl unmask --quiet {quoted}; systemctl unmask --quiet --runtime {quoted}; "
+            f"{linked or ':'}; systemctl is-enabled --quiet {quoted} && systemctl start {quoted} || true", facts=facts,
+        )  # fmt: skip
+    elif links or any(value.startswith("link to ") for value in new):
+        away = f"systemctl disable --now --quiet {quoted} 2>/dev/null || true; rm -f /etc/systemd/system/{quoted} /run/systemd/system/{quoted}"
+        yield Finding(
+            "unit", thing, "its name leads elsewhere by hand" if new else "its other name taken away by hand",
+            "what starts by that name is something else, or nothing", ("SYS-08",),
+            "; ".join(filter(None, (away if new and not links else "", linked or "systemctl daemon-reload"))), as_lines(new, old), facts,
+        )  # fmt: skip
+    elif new and not old:
+        yield Finding(
+            "unit", thing, "enabled by hand; no role declares it", "it starts with the host, and nobody looks after it",
+            ("SYS-04",),
+            f"systemctl disable --now --quiet {quoted} 2>/dev/null || {{ systemctl stop {quoted} 2>/dev/null || true; "
+            f"rm -f /etc/systemd/system/*.wants/{quoted} /run/systemd/system/*.wants/{quoted}; }}", facts=facts,
+        )  # fmt: skip
+    elif "masked" in old:
+        yield Finding(
+            "unit", thing, "no longer masked", "it can be started again", ("SYS-04",),
+            f"systemctl mask --now --quiet {quoted}", facts=facts,
+        )  # fmt: skip
+    elif old:
+        yield Finding(
+            "unit", thing, "disabled by hand", "it does not come up with the host", ("AVL-01",),
+            f"systemctl reenable --quiet {quoted}", facts=facts,
+        )  # fmt: skip
+
+
+def _account(it: Difference) -> Iterator[Finding]:
+    thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
+    if new and not old:
+        uid, _, _, shell, state = new[0].split(":")
+        shut = state == "locked" and shell.endswith(("nologin", "false"))
+        if shut and uid != "0":
+            return  # a locked account is no way in; that is what the repair leaves, too
+        drop = f"sed -i '/^{re.escape(thing)}:/d' /etc/passwd /etc/shadow"
+        lock = f"usermod --lock --expiredate 1 --shell /usr/sbin/nologin {quoted}; loginctl terminate-user {quoted} 2>/dev/null || true"
+        yield Finding(
+            "account", thing, f"added by hand (uid {uid}, {shell}, {state})",
+            "somebody can log in whom the office does not know" if uid != "0" else "a second root", ("SYS-09", "SUDO-01"),
+            drop if uid == "0" else lock, facts=facts,
+        )  # fmt: skip
+    elif old:
+        uid, gid, home, shell, state = old[0].split(":")
+        options = f"--uid {uid} --gid {gid} --home-dir {shlex.quote(home)} --shell {shlex.quote(shell)}"
+        repair = (
+            f"usermod --non-unique {options.replace('--home-dir', '--home')} {quoted}"
+            if new
+            else f"useradd --no-create-home --non-unique --system {options} {quoted}"
+        )
+        if uid == "0" and new:
+            repair = rf"sed -i -E 's|^({thing}:[^:]*):[^:]*:[^:]*:([^:]*):.*|\1:0:{gid}:\2:{home}:{shell}|' /etc/passwd"
+        if new and state == "locked" and new[0].endswith(":password"):
+            repair = (
+                f"passwd --quiet --lock {quoted}"
+                if new[0].rpartition(":")[0] == old[0].rpartition(":")[0]
+                else f"{repair}; passwd --quiet --lock {quoted}"
+            )
+        yield Finding(
+            "account", thing, "changed by hand" if new else "removed by hand",
+            "somebody may log in who should not" if new else "its daemon cannot start, and its files belong to nobody",
+            ("SYS-09",), repair, as_lines(new, old), facts,
+        )  # fmt: skip
+
+
+def _members(it: Difference) -> Iterator[Finding]:
+    thing, new, old = it.thing, it.new, it.old
+    for names, cause, consequence, option in (
+        (new, "added by hand", "it may read and do what is the group's", "--delete"),
+        (old, "taken out by hand", "its daemon cannot read what it needs", "--add"),
+    ):
+        for name in names:
+            yield Finding(
+                "group", f"{thing}: {name}", cause, consequence, ("SYS-09",),
+                f"! getent group {shlex.quote(thing)} >/dev/null || gpasswd {option} {shlex.quote(name)} {shlex.quote(thing)} >/dev/null 2>&1 || true",
+                facts=facts_of("member", thing, (name,)),
+            )  # fmt: skip
+
+
+def _special(it: Difference) -> Iterator[Finding]:
+    """Rights that a file has by itself."""
+    thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
+    if new:
+        mode, owner, group = (old or new)[0].split(" ")
+        calm = f"chown {owner}:{group} {quoted} && chmod {mode} {quoted}" if old else usual(thing, mode)
+        now, whose, _ = new[0].split(" ")
+        yield Finding(
+            "file", thing, f"has got {new[0]} as its mode and owner by hand",
+            "whoever starts it has its owner's rights" if int(now, 8) & 0o6000
+            else "others than root may write it" if int(now, 8) & 0o0022 or whose != "root" else "what needs it may not read it",
+            ("SYS-09",), f"! [ -e {quoted} ] || {{ {calm}; }}", as_lines(new, old), facts,
+        )  # fmt: skip
+    else:
+        mode, owner, group = old[0].split(" ")
+        yield Finding(
+            "file", thing, "has lost its mode by hand, or is gone", "what needs it does not work", ("SYS-09",),
+            f"! [ -e {quoted} ] || {{ chown {owner}:{group} {quoted} && chmod {mode} {quoted}; }}", as_lines(new, old), facts,
+        )  # fmt: skip
+
+
+def _network(it: Difference) -> Iterator[Finding]:
+    """Interfaces, addresses and routes that came or went by hand."""
+    kind, thing, new, old, facts = it.kind, it.thing, it.new, it.old, it.facts
+    repair = network_repair(kind, thing, new, old)
+    if repair is None:
+        return
+    cause = "changed by hand" if new and old else "added by hand" if new else "taken away by hand"
+    consequence = (
+        "traffic goes where no flow was meant to lead"
+        if new and not old
+        else "what the office sends does not arrive"
+    )
+    yield Finding(
+        f"network {kind}", thing, cause, consequence, ("NET-02",), repair, as_lines(new, old), facts
+    )
+
+
+def _asked_of(it: Difference) -> str:
+    """The unit whose daemon answered; behind it stands a version."""
+    return it.thing.partition("@")[0] if it.thing.count("@") == 1 else it.thing.rpartition("@")[0]
+
+
+def _listening(it: Difference) -> tuple[str, str]:
+    """Process and unit."""
+    _, pid, unit = (*it.new[0].split(" "), "", "", "")[:3]
+    return pid, unit
+
+
+def _listens(it: Difference) -> str:
+    pid, unit = _listening(it)
+    return f"{it.new[0].partition(' ')[0]} ({unit or f'process {pid}'}) listens; no flow leads there"
+
+
+STATES: dict[str, tuple[Told, ...]] = {
+    "conffile": (
+        Told(
+            came, lambda it: "missing" if it.new[0] == "missing" else "a package's file, edited by hand",
+            "the daemon reads it beside the office's files: what the roles declare may not be all that counts",
+            ("SYS-08",), lambda it: from_package(it.thing),
+        ),
+    ),
+    "running": (
+        Told(
+            only_went, "stopped by hand", "what it does for the host is not done", ("AVL-01",),
+            lambda it: f"systemctl start {it.quoted}",
+        ),
+        Told(
+            only_came, "started by hand; no role declares it",
+            "a daemon nobody looks after runs, and starts with what nobody has checked", ("SYS-04",),
+            lambda it: f"systemctl stop {it.quoted}",
+        ),
+    ),
+    "package": (
+        Told(
+            lambda it: bool(it.new) and it.thing not in it.packages, "installed by hand; no role declares it",
+            "its programs and daemons are open to attack and nobody's to patch", ("SYS-04",),
+            lambda it: remove_package(it.thing, it.packages),
+        ),
+        Told(
+            only_went, "removed by hand, or no longer marked as wanted", "what the platform needs may be missing", ("SYS-04",),
+            lambda it: f"{APT} install {it.quoted} </dev/null",
+        ),
+    ),
+    "version": (
+        Told(
+            came, "an older version put in by hand", "holes that were closed are open again", ("SYS-06",),
+            lambda it: f"{APT} --only-upgrade install {it.quoted} </dev/null", "package", lines,
+        ),
+        Told(
+            always, "removed by hand, though others need it", "what needs it fails at its next start, and apt refuses to work",
+            ("SYS-04",), f"{APT} --fix-broken install </dev/null", "package",
+        ),
+    ),
+    "hold": (
+        Told(
+            came, "put on hold by hand", "security upgrades pass it by", ("SYS-06",),
+            lambda it: f"apt-mark unhold {it.quoted} >/dev/null", "package",
+        ),
+    ),
+    "diversion": (
+        Told(
+            came, lambda it: f"diverted by hand {it.new[0]}", "upgrades of its package go past it", ("SYS-06", "SYS-08"),
+            lambda it: f"dpkg-divert --quiet --rename --remove {it.quoted} || dpkg-divert --quiet --no-rename --remove {it.quoted}", "package",
+        ),
+    ),
+    "override": (
+        Told(
+            came, lambda it: f"owner and mode overridden by hand ({it.new[0]})", "upgrades set them again", ("SYS-08",),
+            lambda it: f"dpkg-statoverride --quiet --remove {it.quoted}", "package",
+        ),
+    ),
+    "architecture": (
+        Told(
+            came, "an architecture that was added by hand", "packages may come that the office has not chosen", ("SYS-04",),
+            lambda it: f"dpkg --remove-architecture {it.quoted} || true", "package",
+        ),
+    ),
+    "program": (
+        Told(
+            came, lambda it: f"a package's program, {'removed' if it.new[0] == 'missing' else 'changed'} by hand",
+            "what runs under its name is not what Debian signed", ("SYS-08",), lambda it: from_package(it.thing), "file",
+        ),
+    ),
+    "capability": (
+        Told(
+            came, "has got capabilities by hand", "whoever starts it has some of root's rights", ("SYS-09",), capabilities, "file", lines,
+        ),
+        Told(
+            always, "has lost its capabilities by hand", "what needs it does not work", ("SYS-09",), capabilities, "file", lines,
+        ),
+    ),
+    "alias": (
+        Told(
+            changed, "points elsewhere by hand", "what is called by its name is something else", ("SYS-08",),
+            lambda it: f"ln -sfnT {shlex.quote(it.old[0].removeprefix('link to '))} {it.quoted}", "file", lines,
+        ),
+    ),
+    "group": (
+        Told(
+            changed, "has another number by hand", "files of the group belong to nobody, or to another's", ("SYS-09",),
+            lambda it: numbered(it.thing, it.old[0]), shows=lines,
+        ),
+        Told(
+            went, "removed by hand", "files of the group belong to nobody, or to another's", ("SYS-09",),
+            lambda it: f"groupadd --gid {it.old[0]} {it.quoted}", shows=lines,
+        ),
+    ),
+    "keeper": (
+        Told(
+            came, lambda it: f"opened by hand to {it.new[0]}", "whoever that is takes in whom they like", ("SYS-09",),
+            lambda it: f"gpasswd --remove-password {it.quoted} && gpasswd --administrators '' {it.quoted}", "group", lines,
+        ),
+    ),
+    "shadow": (
+        Told(
+            went, "its password or its expiry set by hand", "somebody may log in who should not, or cannot who must",
+            ("SYS-09",), lambda it: shadow(it.thing), "account",
+        ),
+    ),
+    "mode": (
+        Told(
+            went, lambda it: "permissions or owner changed by hand" if it.new else "removed by hand",
+            "others may read or replace what only its owner should", ("SYS-09", "SEC-01"), lambda it: with_mode(it), shows=lines,
+        ),
+    ),
+    "mount": (
+        Told(
+            went, lambda it: "mounted otherwise" if it.new else "not mounted",
+            "programs may be put and run where only data belongs", ("VIR-05",),
+            lambda it: f"! systemctl is-enabled --quiet {MOUNTS} 2>/dev/null || systemctl restart {MOUNTS}; "
+            f"mount -o remount,bind,{it.old[0]} {it.quoted}", shows=lines,
+        ),
+    ),
+    "mounted": (
+        Told(
+            came, "mounted by hand", "what is below it is hidden, and what hides it may be anybody's", ("VIR-05",),
+            lambda it: f"umount --lazy {it.quoted}", "mount",
+        ),
+    ),
+    "setting": (
+        Told(
+            changed, "changed in the running kernel", "the host behaves otherwise until the next boot", ("SYS-02",),
+            lambda it: f"sysctl --quiet --write {shlex.quote(f'{it.thing}={it.old[0]}')}", "kernel setting", lines,
+        ),
+    ),
+    "manager": (
+        Told(
+            always, lambda it: "set by hand" if it.new else "taken out by hand", "every daemon that starts from now on gets it", ("SYS-08",),
+            lambda it: f"systemctl set-environment {shlex.quote(f'{it.thing}={it.old[0]}')}" if it.old
+            else f"systemctl unset-environment {it.quoted}", "environment of daemons", lines,
+        ),
+    ),
+    "table": (
+        Told(
+            came, "added by hand", "it can refuse or redirect what the office's flows allow", ("NET-01",),
+            lambda it: f"nft delete table {it.thing}", "packet filter", thing=lambda it: f"table {it.thing}",
+        ),
+    ),
+    "rules": (
+        Told(
+            changed, "changed by hand", "it can refuse or redirect what the office's flows allow", ("NET-01",),
+            "", "packet filter", thing=lambda it: f"rules of table {it.thing}",
+        ),
+    ),
+    "loopback": (
+        Told(
+            came, lambda it: f"{it.new[0]} listens to the host's own accounts and daemons since somebody started it",
+            "a door that nobody guards, for whoever is inside already", ("SYS-05",), lambda it: end_listening(it.thing, it.new[0]), "listener",
+        ),
+    ),
+    "effective": (
+        Told(
+            always, "the daemon's own answer is not what it was after the last apply",
+            "it works by another configuration than the declared one", ("SYS-08",),
+            lambda it: restart(_asked_of(it)), "effective configuration", lines, lambda it: _asked_of(it),
+        ),
+    ),
+}  # fmt: skip
+"""Kind of a state to how its differences are told; the first that fits counts, and where none does there is nothing to tell."""
+
+
+SEVERAL: dict[str, Callable[[Difference], Iterator[Finding]]] = {
+    "file": _file, "unit": _unit, "account": _account, "member": _members, "special": _special,
+    **dict.fromkeys(("link", "address", "route", "rule", "neighbour", "namespace"), _network),
+}  # fmt: skip
+"""Kinds that take more than a line."""
+
+
+FAULTS: dict[str, Told] = {
+    "locked": Told(
+        always, lambda it: f"made {it.new[0]} by hand", "no apply can replace what is there", ("SYS-08",),
+        lambda it: f"{OBSERVER} release {it.quoted}", "file",
+    ),
+    "acl": Told(
+        always, "an access list put on it by hand", "others may read or write it than its mode says", ("SYS-09",),
+        lambda it: f"{OBSERVER} release {it.quoted}", "file",
+    ),
+    "linked": Told(
+        always, "has a second name by hand (a hard link)", "whoever may write there writes it", ("SYS-09",),
+        lambda it: f"{OBSERVER} release {it.quoted}", "file",
+    ),
+    "library": Told(
+        always, "given to the dynamic linker by hand", "it puts code into programs", ("SYS-08",), "ldconfig", "file",
+    ),
+    "halted": Told(
+        always, lambda it: f"halted by hand ({it.new[0]})", "it runs, and does nothing", ("AVL-01",),
+        lambda it: f"kill -CONT {it.new[0].rpartition(' ')[2]} 2>/dev/null || true", "unit",
+    ),
+    "deleted": Told(
+        always, lambda it: f"deleted by hand, and still written by {it.new[0] or 'a process'}", "what is logged there nobody can read",
+        ("LOG-01",), lambda it: f"systemctl try-restart {shlex.quote(it.new[0])}" if it.new[0].endswith(".service") else "", "file",
+    ),
+    "module": Told(
+        always, "loaded by hand, though it is barred", "it is more of the kernel to break into", ("SYS-02",),
+        lambda it: f"modprobe --remove {it.quoted} || rmmod {it.quoted}", "kernel module",
+    ),
+    "failed": Told(
+        always, "failed", "what it does for the host is not done", ("AVL-01",),
+        lambda it: f"systemctl reset-failed {it.quoted}; systemctl is-enabled --quiet {it.quoted} && systemctl restart {it.quoted} || true", "unit",
+    ),
+    "sysctl": Told(
+        always, "changed in the running kernel, not in its file",
+        "the host's network or memory is protected less than declared until the next boot", ("SYS-02",),
+        "/usr/lib/systemd/systemd-sysctl", "kernel setting", lambda it: it.new,
+    ),
+    "filter": Told(
+        always, "the live rules are not those of /etc/nftables.conf", "what no flow allows may pass, or what one allows may not", ("NET-01",),
+        "systemctl reload-or-restart nftables.service", "packet filter",
+        lambda it: (f"{'-' if it.thing == 'missing' else '+'}{it.new[0]}",), "table inet outpost",
+    ),
+    "listener": Told(
+        always, lambda it: _listens(it), "a door that nobody guards: only the packet filter stands before it", ("SYS-05",),
+        lambda it: close(*_listening(it), it.units),
+    ),
+    "stale": Told(
+        always, lambda it: f"{it.new[0]} was written after the daemon loaded it", "what runs may be an edit that is no longer in the file",
+        ("SYS-08",), lambda it: restart(it.thing) if it.new[0].startswith(("/etc/systemd/", "its unit"))
+        else f"systemctl reload-or-restart {it.quoted}", "daemon",
+    ),
+    "hostname": Told(
+        always, lambda it: it.new[0], "logs, mail and certificates name another host", ("SPO-05",), "hostname --file /etc/hostname", "host name",
+    ),
+}  # fmt: skip
+"""Kind of a fault to how it is told."""

@@ -1,0 +1,206 @@
+"""Shell that puts right what somebody did on a host by hand. It deletes no data: files are moved aside, accounts locked, units stopped."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from outpost.drift.differences import Difference
+
+OBSERVER = "/usr/local/lib/outpost/observe"
+
+
+ASIDE = "/var/lib/outpost/removed"
+
+
+COPIES = "/var/lib/outpost/known-files"
+
+
+MOUNTS = "outpost-mounts.service"
+
+
+APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300"
+
+
+USUAL = (0o644, 0o755, 0o444, 0o555)
+"""Permissions of what belongs to root and is nothing special."""
+
+
+def with_mode(it: Difference) -> str:
+    mode, owner, group = it.old[0].split(" ")
+    return f"[ -e {it.quoted} ] || mkdir {it.quoted}; chown {owner}:{group} {it.quoted} && chmod {mode} {it.quoted}"
+
+
+def capabilities(it: Difference) -> str:
+    """Shell that gives a file the ones that it had."""
+    back = (
+        f"os.setxattr(path, name, bytes.fromhex('{it.old[0]}'))" if it.old else "os.removexattr(path, name)"
+    )
+    program = f"import os, sys; path, name = sys.argv[1], 'security.capability'; {back}"
+    return f'! [ -e {it.quoted} ] || python3 -c "{program}" {it.quoted}'
+
+
+def usual(path: str, mode: str) -> str:
+    """What makes it nothing special again; a mode that tells nothing of the former one is the package's, or a plain file's."""
+    quoted = shlex.quote(path)
+    calm = int(mode, 8) & ~0o6022
+    roots = path.startswith(("/etc/", "/usr/", "/root/"))
+    if calm in USUAL or not roots:
+        return (f"chown root:root {quoted} && " if roots else "") + f"chmod {calm:o} {quoted}"
+    plain = f"chown root:root {quoted}; if [ -d {quoted} ] || head -c 2 {quoted} | grep -q '#!'; then chmod 755 {quoted}; else chmod 644 {quoted}; fi"
+    if not path.startswith("/usr/"):
+        return plain
+    return f"if dpkg-query --search {quoted} >/dev/null 2>&1 && ! [ -d {quoted} ]; then {from_package(path)}; else {plain}; fi"
+
+
+def network_repair(kind: str, thing: str, new: tuple[str, ...], old: tuple[str, ...]) -> str | None:
+    """The ip(8) command; None where there is nothing to repair (interfaces that have other names since a boot)."""
+    family, _, rest = thing.partition(" ")
+    if kind == "namespace":
+        name = shlex.quote(thing)
+        return f"ip netns pids {name} | xargs --no-run-if-empty kill; ip netns delete {name}" if new else None
+    if kind == "link":
+        if new and not old:
+            name = shlex.quote(thing)  # the other end of a pair goes with the first
+            return f"! ip link show dev {name} >/dev/null 2>&1 || ip link delete dev {name} || ip link set dev {name} down"
+        return f"ip link set dev {shlex.quote(thing)} {' '.join(old[0].split()[:5])}" if new else ""
+    if kind in ("address", "route") and new and old:
+        return None
+    if kind == "address":
+        verb, device = ("delete", new[0]) if new else ("add", old[0])
+        return f"ip address {verb} {shlex.quote(thing)} dev {shlex.quote(device)}"
+    if kind == "route":
+        verb, device = ("delete", new[0]) if new else ("add", old[0])
+        return f"ip -{family} route {verb} {rest}" + (f" dev {shlex.quote(device)}" if device else "")
+    if kind == "rule":
+        priority, _, selector = rest.partition(" ")
+        return f"ip -{family} rule {'delete' if new else 'add'} {selector} priority {priority}"
+    if new:
+        return f"ip neighbour delete {shlex.quote(thing)} dev {shlex.quote(new[0].rpartition(' ')[2])}"
+    address, _, device = old[0].partition(" ")
+    return f"ip neighbour replace {shlex.quote(thing)} lladdr {shlex.quote(address)} dev {shlex.quote(device)} nud permanent"
+
+
+def linked(path: str, target: str) -> str:
+    """A symbolic link as it was; of an alternative, with its choice."""
+    name = path.removeprefix("/etc/alternatives/")
+    chosen = (
+        f"update-alternatives --auto {shlex.quote(name)} >/dev/null 2>&1 || true; " if name != path else ""
+    )
+    return f"{chosen}ln -sfnT {shlex.quote(target)} {shlex.quote(path)}"
+
+
+RELOADS = (
+    (r"/etc/nginx/", "nginx.service"),
+    (r"/etc/php/", "php8.4-fpm.service"),
+    (r"/etc/postfix/", "postfix.service"),
+    (r"/etc/rspamd/", "rspamd.service"),
+    (r"/etc/redis/", "redis-server.service"),
+    (r"/etc/dovecot/", "dovecot.service"),
+    (r"/etc/stunnel/accounts", "stunnel@accounts.service"),
+    (r"/etc/stunnel/scanner", "stunnel@scanner.service"),
+    (r"/etc/stunnel/", "stunnel@lmtp.service"),
+    (r"/etc/knot/", "knot.service"),
+    (r"/etc/unbound/", "unbound.service"),
+    (r"/etc/chrony/", "chrony.service"),
+    (r"/etc/ssh/", "ssh.service"),
+    (r"/etc/systemd/journald", "systemd-journald.service"),
+)
+
+
+def stop_first(path: str) -> str:
+    """A unit of its own is stopped while systemd still knows it."""
+    match = re.fullmatch(r"/(?:etc|run)/systemd/system/([^/]+\.(?:service|socket|timer|path))", path)
+    return f"systemctl disable --now --quiet {shlex.quote(match[1])} 2>/dev/null || true; " if match else ""
+
+
+def reload_for(path: str) -> str:
+    """Shell, behind another command, that makes the daemon of a file that came or went read its files again."""
+    if match := re.match(
+        r"/(?:etc|run)/systemd/system(?:\.control)?/([^/]+\.(?:service|socket|timer))(?:\.d/)?", path
+    ):
+        unit = shlex.quote(match[1])
+        return f"; systemctl daemon-reload; systemctl try-restart {unit} 2>/dev/null || true"
+    if path.startswith("/etc/sysctl.d/"):
+        return "; /usr/lib/systemd/systemd-sysctl"
+    if path.startswith("/etc/systemd/") or path.startswith("/run/systemd/"):
+        return "; systemctl daemon-reload" + (
+            "; systemctl try-restart systemd-journald.service" if "journald" in path else ""
+        )
+    unit = next((unit for pattern, unit in RELOADS if path.startswith(pattern)), "")
+    return f"; systemctl try-reload-or-restart {unit} || true" if unit else ""
+
+
+def unit_reading(path: str) -> str:
+    """The unit whose daemon reads a file, or whose drop-in it is; empty where none is known."""
+    if match := re.match(r"/(?:etc|run)/systemd/system/([^/]+\.(?:service|socket|timer))(?:\.d/|$)", path):
+        return match[1]
+    return next((unit for pattern, unit in RELOADS if path.startswith(pattern)), "")
+
+
+def numbered(group: str, gid: str) -> str:
+    """Not by groupmod: where the number had been root's, root would get the new one, too."""
+    return rf"sed -i -E 's|^({re.escape(group)}:[^:]*):[0-9]+:|\1:{gid}:|' /etc/group"
+
+
+def shadow(name: str) -> str:
+    """Its line as it was at the end of the last apply."""
+    put = (
+        f"awk -F: -v name={shlex.quote(name)} 'NR == FNR {{ if ($1 == name) kept = $0; next }} "
+        "$1 == name { seen = 1; if (kept) print kept; else print; next } { print } END { if (kept && !seen) print kept }'"
+    )
+    return (
+        f"! getent passwd {shlex.quote(name)} >/dev/null || {{ umask 077; {put} {COPIES}/etc/shadow /etc/shadow > /etc/shadow.outpost-new && "
+        "chown --reference=/etc/shadow /etc/shadow.outpost-new && chmod --reference=/etc/shadow /etc/shadow.outpost-new && "
+        "mv -f /etc/shadow.outpost-new /etc/shadow; }"
+    )
+
+
+def end_listening(thing: str, unit: str) -> str:
+    """A declared daemon has what its files say after a restart; another unit, or process, goes."""
+    pids = f"ss --no-header --listening --numeric --tcp --processes src {shlex.quote(thing)} | grep -o 'pid=[0-9]*' | cut -d= -f2"
+    if unit.endswith(".service") and not unit.startswith(("user@", "init")):
+        unit = shlex.quote(unit)
+        return f"if systemctl is-enabled --quiet {unit} 2>/dev/null; then systemctl restart {unit}; else systemctl stop {unit}; fi"
+    return f"{pids} | xargs --no-run-if-empty kill"
+
+
+def close(pid: str, unit: str, declared: frozenset[str]) -> str:
+    if unit in declared:
+        return f"systemctl restart {shlex.quote(unit)}"
+    if unit.endswith(".service") and not unit.startswith(("user@", "init")):
+        return f"systemctl disable --now --quiet {shlex.quote(unit)} 2>/dev/null || systemctl stop {shlex.quote(unit)}"
+    return f"kill {pid} 2>/dev/null || true"
+
+
+def restart(unit: str) -> str:
+    if unit == "ca-certificates":
+        return "update-ca-certificates --fresh >/dev/null 2>&1"
+    if unit == "knot-zones":
+        return "for zone in /etc/knot/zones/*.zone; do knotc --blocking zone-reload $(basename $zone .zone) >/dev/null; done"
+    if not unit.endswith(".service"):
+        return ""
+    return f"systemctl daemon-reload; systemctl try-restart {shlex.quote(unit)}"
+
+
+def remove_package(name: str, declared: frozenset[str]) -> str:
+    """Removal, unless it would take something with it that a role needs."""
+    needed = "|".join(re.escape(package) for package in sorted(declared)) or "-"
+    quoted = shlex.quote(name)
+    apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300"
+    return (
+        f"if apt-get --simulate remove {quoted} | grep -qE '^Remv ({needed}) '; then "
+        f"echo {shlex.quote(f'{name} stays: a declared package needs it')} >&2; apt-mark auto {quoted} >/dev/null; "
+        f"else {apt} --auto-remove remove {quoted} </dev/null; systemctl daemon-reload; fi"
+    )
+
+
+def from_package(path: str) -> str:
+    """Fetches a package's own version of one of its files."""
+    quoted = shlex.quote(path)
+    return (
+        f'package=$(dpkg-query --search {quoted} | cut -d: -f1); aside=$(mktemp -d); cd "$aside"; chmod 0755 .; '
+        'apt-get -qq -o APT::Sandbox::User=root download "$package=$(dpkg-query --show --showformat \'${Version}\' "$package")"; '
+        f'mkdir -p -m 0700 {ASIDE}; mkdir -p "{ASIDE}$(dirname {quoted})"; [ ! -e {quoted} ] || cp --archive --backup=numbered {quoted} {ASIDE}{quoted}; '
+        f'dpkg-deb --fsys-tarfile ./*.deb | tar --extract --directory=/ .{quoted}; cd /; rm -rf "$aside"{reload_for(path)}'
+    )
