@@ -50,9 +50,9 @@ def timers() -> None:
     """
     once(
         "packages' timers run",
-        unless="! ( cd /etc/systemd/system/timers.target.wants && systemctl show "
+        unless="( cd /etc/systemd/system/timers.target.wants && systemctl show "
         "--property=LoadState,ActiveState,ConditionTimestampMonotonic -- * ) | awk -v RS= "
-        "'/^LoadState=loaded\nActiveState=inactive\nConditionTimestampMonotonic=0$/ { found = 1 } END { exit !found }'",
+        r"'/^LoadState=loaded\nActiveState=inactive\nConditionTimestampMonotonic=0$/ { waits = 1 } END { exit waits }'",
         command="systemctl start timers.target",
         told=Finding(
             "unit", "timers.target", "a timer has never begun", "logs grow and old sessions stay", ("LOG-01",)
