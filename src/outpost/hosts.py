@@ -39,7 +39,8 @@ def docker(directory: Path, instance: str | None = None) -> Inventory:
     instance = instance or os.environ.get(INSTANCE_VARIABLE, LAB)
     office = _load(directory)
     return [
-        (f"@docker/outpost-{instance}-{host.name}", _data(office, host, directory)) for host in office.hosts
+        (f"@container/outpost-{instance}-{host.name}", _data(office, host, directory))
+        for host in office.hosts
     ]
 
 

@@ -254,7 +254,7 @@ def command(target: Target, options: list[str], limit: tuple[str, ...], connecto
 
 def _prefix(target: Target, inventory: Path) -> str:
     """What pyinfra's name of a host has in front of ours."""
-    return f"@docker/outpost-{target.instance}-" if inventory.stem == "docker" else ""
+    return f"@container/outpost-{target.instance}-" if inventory.stem == "docker" else ""
 
 
 def _pyinfra(

@@ -53,7 +53,7 @@ def killed_at(lab: Instance, target: Target, machine: str, number: int) -> str |
         "deploy.py",
         "-y",
         "--limit",
-        f"@docker/{lab.container_name(machine)}",
+        f"@container/{lab.container_name(machine)}",
     ]
     with subprocess.Popen(
         command, cwd=ROOT, env=target.environment | {"PYINFRA_PROGRESS": "off"}, start_new_session=True,
@@ -93,7 +93,7 @@ def _next_operation(said: SimpleQueue[str], told: list[str], *, seconds: float) 
 
 def finished_by_the_next(lab: Instance, pyinfra: Pyinfra, machine: str) -> None:
     """The next apply succeeds, nothing is left to do, and every daemon runs with the files that are there."""
-    only = ("--limit", f"@docker/{lab.container_name(machine)}")
+    only = ("--limit", f"@container/{lab.container_name(machine)}")
     run = pyinfra("-y", "--json", *only)
     assert run.code == 0, run.log
     assert pyinfra("--dry", "--json", *only).changes == {}
@@ -124,7 +124,7 @@ def test_an_apply_that_was_killed_is_finished_by_the_next(
 def test_what_a_killed_apply_left_armed_is_confirmed_by_the_next(lab: Instance, pyinfra: Pyinfra) -> None:
     """Killed between a guarded change and its confirmation: the host would go back behind the next apply's back."""
     spoil(lab, "ns2")
-    run = pyinfra("-y", "--json", "--limit", f"@docker/{lab.container_name('ns2')}")
+    run = pyinfra("-y", "--json", "--limit", f"@container/{lab.container_name('ns2')}")
     assert run.code == 0, run.log
     on(lab, "ns2", "\n".join(["sed -i '/^digest /d' /var/lib/outpost/applied/sysctl", *guard.arm("sysctl")]))
     finished_by_the_next(lab, pyinfra, "ns2")
@@ -136,7 +136,7 @@ def test_an_apply_killed_at_any_of_its_operations_is_finished_by_the_next(
     lab: Instance, pyinfra: Pyinfra, target: Target, machine: str
 ) -> None:
     """The apply that repairs is killed, too, an operation further on; each few kills one may come to its end."""
-    plan = pyinfra("--dry", "--json", "--limit", f"@docker/{lab.container_name(machine)}").result["plan"]
+    plan = pyinfra("--dry", "--json", "--limit", f"@container/{lab.container_name(machine)}").result["plan"]
     names = [operation["name"] for operation in plan]
     assert len(names) > 10
     for first in range(0, len(names), BEFORE_A_LOOK):

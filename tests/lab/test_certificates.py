@@ -69,7 +69,7 @@ def test_a_renewed_certificate_is_shown_at_once_with_the_same_key(
     on(lab, host.name, RENEW)
     changes_from(lab, host, serial)
     assert shown(lab, host, KEY) == key
-    limit = ("--limit", f"@docker/{lab.container_name(host.name)}")
+    limit = ("--limit", f"@container/{lab.container_name(host.name)}")
     drift = pyinfra("--dry", "--json", *limit).changes
     assert [name for name in drift if "certificate" in name] == [], "the host's own renewal is no drift"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import random
 import struct
-import subprocess
 from dataclasses import dataclass
 
 import pytest
@@ -17,6 +16,7 @@ from outpost.lab.instance import Instance
 from outpost.run import Outcome, Silent, plan
 from outpost.target import Target
 from tests.awaiting import listening
+from tests.engine import executed
 from tests.lab.conftest import Pyinfra
 
 SEED = 5
@@ -236,7 +236,7 @@ def inject(lab: Instance, drifts: tuple[Drift, ...]) -> None:
     """Change the hosts by hand."""
     for drift in drifts:
         command = ["docker", "exec", lab.container_name(drift.host), "sh", "-c", drift.command]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        executed(command, seconds=120)
 
 
 def named(outcome: Outcome, drift: Drift) -> bool:
@@ -275,7 +275,7 @@ def test_a_host_whose_memory_was_taken_says_so(lab: Instance, pyinfra: Pyinfra, 
     memory = Drift("ns2", "/var/lib/outpost/known", "rm /var/lib/outpost/known")
     inject(lab, (memory,))
     assert named(plan(target, connector="docker", watcher=Silent(), limit=("ns2",)), memory)
-    only = ("--limit", f"@docker/{lab.container_name('ns2')}")
+    only = ("--limit", f"@container/{lab.container_name('ns2')}")
     assert pyinfra("-y", "--json", *only).code == 0
     assert pyinfra("--dry", "--json", *only).changes == {}
 

@@ -22,7 +22,7 @@ STRAY = "/etc/systemd/system/chrony.service.d/stray.conf"
 @pytest.fixture
 def only(lab: Instance) -> list[str]:
     """Only ns2."""
-    return ["--limit", f"@docker/{lab.container_name('ns2')}"]
+    return ["--limit", f"@container/{lab.container_name('ns2')}"]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from outpost.lab.instance import Instance
+from tests.engine import executed
 from tests.lab.conftest import Pyinfra
 
 DOCKER, SSH = "inventory/lab/docker.py", "inventory/lab/ssh.py"
@@ -15,8 +16,7 @@ DOCKER, SSH = "inventory/lab/docker.py", "inventory/lab/ssh.py"
 
 def on(lab: Instance, machine: str, script: str) -> str:
     """Output of a shell script on a machine of the lab."""
-    command = ["docker", "exec", lab.container_name(machine), "sh", "-euc", script]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return executed(["docker", "exec", lab.container_name(machine), "sh", "-euc", script])
 
 
 @pytest.mark.parametrize("inventory", [DOCKER, SSH])
@@ -49,7 +49,7 @@ def test_what_was_restarted_often_a_moment_ago_is_restarted_once_more(
         "ns2",
         f"echo '# by hand' >> /etc/systemd/journald.conf.d/zz-outpost.conf; systemctl reset-failed 'systemd-journald*'; {restarts}",
     )
-    run = pyinfra("-y", "--json", "--limit", f"@docker/{lab.container_name('ns2')}")
+    run = pyinfra("-y", "--json", "--limit", f"@container/{lab.container_name('ns2')}")
     assert run.code == 0, run.log
     assert on(lab, "ns2", "systemctl is-active systemd-journald.socket systemd-journald.service").split() == [
         "active",
@@ -63,7 +63,7 @@ def test_what_failed_of_a_hand_edit_has_not_failed_any_more_once_it_is_mended(
     """Or the verification after an apply would find a failed unit, and go back to the hand edit."""
     on(lab, "ns2", "echo '# by hand' >> /etc/outpost/watch.json; ! systemctl start outpost-watch.service")
     assert "failed" in on(lab, "ns2", "systemctl is-failed outpost-watch.service || true")
-    run = pyinfra("-y", "--json", "--limit", f"@docker/{lab.container_name('ns2')}")
+    run = pyinfra("-y", "--json", "--limit", f"@container/{lab.container_name('ns2')}")
     assert run.code == 0, run.log
     assert on(lab, "ns2", "systemctl is-failed outpost-watch.service || true").strip() == "inactive"
 
@@ -101,7 +101,7 @@ def test_a_configuration_its_daemon_refuses_never_lands(
             "shapes.service(name='postfix', unit='postfix.service', check='postfix check',\n"
             "    files=[shapes.text('/etc/postfix/main.cf', 'inet_protocols = ipv7\\n')])\n"
         )
-    run = pyinfra("-y", "--json", "--limit", f"@docker/{lab.container_name('mta')}", deploy=deploy)
+    run = pyinfra("-y", "--json", "--limit", f"@container/{lab.container_name('mta')}", deploy=deploy)
     assert run.code != 0
     assert "ipv7" in run.log
     after = on(lab, "mta", "sha256sum /etc/postfix/main.cf; systemctl show -P ExecMainStartTimestamp postfix")
@@ -129,7 +129,7 @@ def test_what_is_no_longer_declared_leaves_the_host(
             "shapes.service(name='bygone', unit='bygone.service',\n"
             "    files=[shapes.text('/etc/systemd/system/bygone.service', unit)])\n"
         )
-    assert pyinfra("-y", "--limit", f"@docker/{lab.container_name('ns2')}", deploy=deploy).code == 0
+    assert pyinfra("-y", "--limit", f"@container/{lab.container_name('ns2')}", deploy=deploy).code == 0
     assert on(lab, "ns2", "systemctl is-active bygone").strip() == "active"
     assert pyinfra("-y", "--json").code == 0
     assert (

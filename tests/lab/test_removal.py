@@ -46,7 +46,7 @@ def roster(lab: Instance) -> Iterator[Roster]:
 
 def applied(lab: Instance, pyinfra: Pyinfra, *hosts: str, deploy: Path | str = "deploy.py") -> None:
     """An apply of some hosts that succeeds."""
-    only = [word for host in hosts for word in ("--limit", f"@docker/{lab.container_name(host)}")]
+    only = [word for host in hosts for word in ("--limit", f"@container/{lab.container_name(host)}")]
     run = pyinfra("-y", "--json", *only, deploy=deploy)
     assert run.code == 0, run.log
 

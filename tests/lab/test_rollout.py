@@ -43,5 +43,5 @@ def test_a_failed_check_puts_the_previous_files_back_and_ends_the_rollout(
         target, office, limit=("ns1", "ns2"), connector="docker", watcher=Silent, checked=False
     )
     assert repaired.good
-    only = [word for name in ("ns1", "ns2") for word in ("--limit", f"@docker/{lab.container_name(name)}")]
+    only = [word for name in ("ns1", "ns2") for word in ("--limit", f"@container/{lab.container_name(name)}")]
     assert pyinfra("--dry", "--json", *only).changes == {}

@@ -160,11 +160,12 @@ def test_an_unconfirmed_change_does_not_survive_a_restart_of_the_host(
     until(lambda: a_new_connection_opens(lab, "ns2"), "the host lets the controller in", seconds=60)
     assert on(lab, "ns2", "sha256sum /etc/nftables.conf") == before
     assert (
-        pyinfra("-y", "--json", "--limit", f"@docker/{lab.container_name('ns2')}", inventory=DOCKER).code == 0
+        pyinfra("-y", "--json", "--limit", f"@container/{lab.container_name('ns2')}", inventory=DOCKER).code
+        == 0
     )
     assert (
         pyinfra(
-            "--dry", "--json", "--limit", f"@docker/{lab.container_name('ns2')}", inventory=DOCKER
+            "--dry", "--json", "--limit", f"@container/{lab.container_name('ns2')}", inventory=DOCKER
         ).changes
         == {}
     )

@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 from outpost.lab.instance import Instance
-from outpost.target import ROOT
+from outpost.target import LAB, ROOT
+from tests.lab.rehearsal import Rehearsal
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 ELSEWHERE = ("lab up", "lab down", "verify", "attack")
@@ -35,6 +36,9 @@ def test_a_newcomer_can_follow_the_tutorial(lab: Instance, tmp_path: Path) -> No
         command for command in commands() if not any(f"./outpost {done}" in command for done in ELSEWHERE)
     ]
     assert len(todo) > 10
+    Rehearsal(lab).outpost(
+        "apply", LAB, "-y"
+    )  # the newcomer's lab is new, and nobody has tried anything on it
     own_home = os.environ | {"HOME": str(tmp_path)}  # the new office's identity goes there
     for command in todo:
         done = subprocess.run(

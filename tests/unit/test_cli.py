@@ -31,27 +31,27 @@ TRANSCRIPT = """\
 --> Loading config...
 --> Loading inventory...
 --> Connecting to hosts...
-    [@docker/outpost-lab-mta]   Connected
-    [@docker/outpost-lab-store] Connected
-    [@docker/outpost-lab-ns1] No such container: outpost-lab-ns1
+    [@container/outpost-lab-mta]   Connected
+    [@container/outpost-lab-store] Connected
+    [@container/outpost-lab-ns1] No such container: outpost-lab-ns1
 
 --> Preparing operation files...
     Loading: deploy.py
-    [@docker/outpost-lab-mta]   changes /etc/postfix/main.cf
+    [@container/outpost-lab-mta]   changes /etc/postfix/main.cf
         -smtpd_tls_security_level = none
         +smtpd_tls_security_level = may
-    [@docker/outpost-lab-mta]   Ready: deploy.py
-    [@docker/outpost-lab-store] Ready: deploy.py
+    [@container/outpost-lab-mta]   Ready: deploy.py
+    [@container/outpost-lab-store] Ready: deploy.py
 
 --> Skipping change detection
 
 --> Beginning operation run...
 --> Starting operation: mta | postfix
-    [@docker/outpost-lab-mta]   Success
+    [@container/outpost-lab-mta]   Success
 
 --> Starting operation: store | dovecot
-    [@docker/outpost-lab-store] doveconf: Fatal: Unknown setting: mail_locatoin
-    [@docker/outpost-lab-store] Error: executed 0 commands
+    [@container/outpost-lab-store] doveconf: Fatal: Unknown setting: mail_locatoin
+    [@container/outpost-lab-store] Error: executed 0 commands
 
 --> Results:
 """
@@ -214,12 +214,14 @@ def test_apply_without_consent_or_terminal_changes_nothing(
 def test_the_command_is_the_one_a_user_would_type() -> None:
     target = Target("lab", INVENTORY / LAB, ROOT / ".lab" / "two", instance="two")
     typed = pyinfra_command(target, ["-y"], ("mta",), "docker")
-    assert " ".join(typed) == "pyinfra inventory/lab/docker.py deploy.py -y --limit @docker/outpost-two-mta"
+    assert (
+        " ".join(typed) == "pyinfra inventory/lab/docker.py deploy.py -y --limit @container/outpost-two-mta"
+    )
     assert target.environment["OUTPOST_LAB"] == "two"
 
 
 def test_pyinfras_log_becomes_the_state_of_each_host() -> None:
-    follower = Follower("@docker/outpost-lab-")
+    follower = Follower("@container/outpost-lab-")
     for line in TRANSCRIPT.splitlines():
         follower.feed(line)
     assert sorted(follower.hosts) == ["mta", "ns1", "store"]
@@ -232,7 +234,7 @@ def test_pyinfras_log_becomes_the_state_of_each_host() -> None:
 
 
 def test_plain_progress_names_what_changed_and_what_failed(capsys: pytest.CaptureFixture[str]) -> None:
-    follower = Follower("@docker/outpost-lab-")
+    follower = Follower("@container/outpost-lab-")
     lines = progress.Lines()
     lines.start("pyinfra …", follower)
     for line in TRANSCRIPT.splitlines():
