@@ -84,7 +84,7 @@ def unhurried(lab: Instance) -> Iterator[None]:
     mta = lab.container_name("mta")
     lifted = run(mta, ["cat", "/etc/postfix/main.cf"])
     lifted += "\nsmtpd_client_event_limit_exceptions = static:all\n"
-    with replaced(mta, {"/etc/postfix/main.cf": lifted}, "postfix reload"):
+    with replaced(mta, {"/etc/postfix/main.cf": lifted}, "systemctl reload postfix.service"):
         yield
 
 
@@ -137,7 +137,7 @@ def test_the_judge_sees_a_port_that_was_weakened(
     weak += (
         "\ntls_high_cipherlist = ALL:@SECLEVEL=0\ntls_eecdh_auto_curves = secp521r1\ntls_config_file = none\n"
     )
-    with replaced(mta, {"/etc/postfix/main.cf": weak}, "postfix reload"):
+    with replaced(mta, {"/etc/postfix/main.cf": weak}, "systemctl reload postfix.service"):
         found = judged(lab, office, sslyze, PORTS[1], tmp_path)
     assert {"ciphers", "tls_curves"} & set(found), found
 
