@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -226,3 +229,19 @@ def test_large_mail_leaves_in_its_hours(now: int, released: list[str]) -> None:
 )
 def test_hours_may_lie_around_midnight(hours: str, now: int, inside: bool) -> None:
     assert routes.within(hours, now) is inside
+
+
+@pytest.mark.parametrize(("code", "fails"), [(69, False), (1, True)])
+def test_a_look_at_the_routes_while_postfix_is_down_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, fails: bool
+) -> None:
+    """The timer may fire while an apply starts Postfix (sysexits.h, EX_UNAVAILABLE); the unit would count as failed for a minute."""
+    postqueue = tmp_path / "postqueue"
+    postqueue.write_text(f"#!/bin/sh\nexit {code}\n")
+    postqueue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    settings = tmp_path / "settings"
+    settings.write_text('{"routes": [], "domain": "po.example.com"}')
+    monkeypatch.setattr(routes, "SETTINGS", settings)
+    with pytest.raises(subprocess.CalledProcessError) if fails else nullcontext():
+        assert routes.main() == 0
