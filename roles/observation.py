@@ -131,8 +131,8 @@ def observe(*, paths: Sequence[str] = (), unit: str = "", question: str = "") ->
 def _asked(paths: tuple[str, ...], units: tuple[str, ...], questions: tuple[str, ...]) -> Answer:
     """The host's answer to one command.
 
-    Of some hundred runs one had an empty answer, over SSH and in containers, from hosts that were well: nothing is
-    concluded from that but to ask once more.
+    An answer can get lost on its way while the host is well (a slow line; an engine that did not start the command):
+    nothing is concluded from that but to ask once more.
 
     Raises:
         OperationError: There is none, or only pieces, as often as it was asked.

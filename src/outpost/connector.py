@@ -29,6 +29,7 @@ from pyinfra.connectors.util import (
 from typing_extensions import TypedDict, override
 
 NOT_BEGUN = "OCI runtime exec failed"
+"""What Docker says where it could not start a command: nothing has happened in the container."""
 ATTEMPTS = 3
 
 

@@ -147,6 +147,9 @@ WAITS = 'grep -c "[-]> FLOCK.*:$(stat --format=%i /var/lib/apt/daily_lock) " /pr
 def test_an_apply_waits_until_the_hosts_own_upgrades_are_over(
     lab: Instance, pyinfra: Pyinfra, tmp_path: Path
 ) -> None:
+    assert "daily_lock" in on(lab, "ns2", "cat /usr/lib/apt/apt.systemd.daily"), (
+        "upgrades hold another lock now"
+    )
     deploy = tmp_path / "deploy.py"
     deploy.write_text((ROOT / "deploy.py").read_text().replace("\n    shapes.retire_undeclared()", BYGONE))
     command = ["docker", "exec", lab.container_name("ns2"), "python3", "-c", UPGRADES]

@@ -81,3 +81,8 @@ def pytest_sessionfinish() -> None:
     """Leave nothing on the hosts."""
     for shell in _shells.values():
         shell.close()
+
+
+def units(shown: str) -> list[dict[str, str]]:
+    """Properties of each unit that ``systemctl show`` was asked for, in its order."""
+    return [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")]

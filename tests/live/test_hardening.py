@@ -10,6 +10,7 @@ from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office
 from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, cgroup_limits
+from tests.live.conftest import units
 from tests.live.test_base import sockets
 
 pytestmark = pytest.mark.looks
@@ -69,7 +70,7 @@ def test_what_listens_runs_within_what_its_unit_allows(host: TestinfraHost) -> N
 def test_no_daemon_may_take_the_whole_host(host: TestinfraHost, me: Host) -> None:
     wanted = cgroup_limits(me.role)
     shown = host.check_output(f"systemctl show --property=Id,MemoryMax,TasksMax {' '.join(wanted)}")
-    blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")]
+    blocks = units(shown)
     assert {block["Id"] for block in blocks} == set(wanted)
     for block in blocks:
         limit = wanted[block["Id"]]

@@ -12,7 +12,7 @@ from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office
 from outpost.target import Target
-from tests.live.conftest import reach
+from tests.live.conftest import reach, units
 from tests.live.explained import unexplained
 from tests.live.test_base import ruleset
 
@@ -62,9 +62,9 @@ def test_one_packet_filter_judges_both_families(host: TestinfraHost) -> None:
 @pytest.mark.control("AVL-01")
 def test_a_daemon_that_dies_comes_back(host: TestinfraHost, me: Host) -> None:
     wanted = (*DAEMONS[me.role], "ssh", "unbound")
-    shown = host.check_output(f"systemctl show --property=Id,Restart {' '.join(wanted)}")
-    assert len(shown.split("\n\n")) == len(wanted)
-    assert [block for block in shown.split("\n\n") if "Restart=no" in block] == []
+    shown = units(host.check_output(f"systemctl show --property=Id,Restart {' '.join(wanted)}"))
+    assert len(shown) == len(wanted)
+    assert [unit["Id"] for unit in shown if unit["Restart"] == "no"] == []
 
 
 DAILY = 2 * 86400
@@ -93,9 +93,7 @@ def test_what_the_host_does_by_itself_was_begun_lately(host: TestinfraHost, offi
         f"date +%s; TZ=UTC LC_ALL=C systemctl show --property={asked} {' '.join(wanted)}"
     )
     now, *lines = shown.splitlines()
-    timers = [
-        dict(line.split("=", 1) for line in block.splitlines()) for block in "\n".join(lines).split("\n\n")
-    ]
+    timers = units("\n".join(lines))
     assert {timer["Id"] for timer in timers} == set(wanted)
     assert [timer["Id"] for timer in timers if timer["ActiveState"] != "active"] == []
     for timer in timers:  # one that is new has its pace for the first time
@@ -114,7 +112,7 @@ def test_what_packages_do_regularly_is_scheduled(host: TestinfraHost) -> None:
         "systemctl show --property=Id,LoadState,ActiveState,ConditionResult,ConditionTimestampMonotonic "
         "$(systemctl list-unit-files --type=timer --state=enabled --no-legend | awk '{print $1}')"
     )
-    timers = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")]
+    timers = units(shown)
     assert len(timers) > 2
     resting = [timer["Id"] for timer in timers if timer["ActiveState"] != "active" and not _forbidden(timer)]
     assert resting == []
