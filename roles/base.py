@@ -16,6 +16,7 @@ from outpost.office.base import BaseView
 from outpost.office.certificates import AcmeView, mode, tsig_name
 from outpost.office.watch import watch_settings
 from outpost.secrets import KeyPair, Secrets, public_pair
+from outpost.units import restarted
 from roles.backup import backup
 from roles.network import names_and_clock, network
 from roles.shapes import (
@@ -31,7 +32,6 @@ from roles.shapes import (
     parses,
     program,
     rendered,
-    restarted,
     service,
     settings,
     text,

@@ -7,7 +7,8 @@ from pyinfra.api.deploy import deploy
 from outpost.office import Host, Office
 from outpost.office.dns import DnsView, ZoneData, office_zones, public_keys, zone_text
 from outpost.secrets import Secrets
-from roles.shapes import directory, once, packages, rendered, restarted, service, settings, text
+from outpost.units import restarted
+from roles.shapes import directory, once, packages, rendered, service, settings, text
 
 ZONES = "/etc/knot/zones"
 KEYS = "/var/lib/knot/keys"

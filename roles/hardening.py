@@ -10,7 +10,8 @@ from outpost.drift.differences import Finding
 from outpost.office import Host, Office
 from outpost.office.backup import MAIL
 from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, BaseView, cgroup_limits
-from roles.shapes import File, once, packages, rendered, restarted, service, settings
+from outpost.units import restarted
+from roles.shapes import File, once, packages, rendered, service, settings
 
 
 @deploy("hardening")

@@ -20,6 +20,7 @@ from outpost.office.defence import filter_facts, policy_settings, route_settings
 from outpost.office.dns import dkim_selector
 from outpost.office.mta import MtaView, dkim_ed25519_key, key_fingerprint
 from outpost.secrets import Secrets
+from outpost.units import restarted
 from roles.base import tls_files
 from roles.shapes import (
     TEMPLATES,
@@ -32,7 +33,6 @@ from roles.shapes import (
     parses,
     program,
     rendered,
-    restarted,
     service,
     settings,
     text,

@@ -312,16 +312,6 @@ def absent(name: str, paths: Sequence[str]) -> None:
         _absent(name=name, question=question)
 
 
-def restarted(*units: str, only_running: bool = False) -> str:
-    """Shell that restarts units, however often somebody did so a moment ago.
-
-    systemd refuses the sixth start within ten seconds (systemd.unit(5), StartLimitBurst), and takes a unit's sockets down with it.
-    """
-    names = " ".join(units)
-    verb = "try-restart" if only_running else "restart"
-    return f"systemctl reset-failed {names} 2>/dev/null || true; systemctl {verb} {names}"
-
-
 def made_by_host(*paths: str) -> None:
     """Files that something on the host makes and keeps (a renewed certificate): never compared, never removed."""
     declared().files.update(paths)

@@ -26,6 +26,7 @@ from outpost.office.passwords import office_words
 from outpost.office.store import DELIVERIES_PER_USER, QUOTA_GRACE, TRASH_ROOM, StoreView, decoy
 from outpost.office.webmail import SESSION_HOURS
 from outpost.secrets import Secrets
+from outpost.units import restarted
 from roles.base import tls_files
 from roles.shapes import (
     File,
@@ -37,7 +38,6 @@ from roles.shapes import (
     parses,
     program,
     rendered,
-    restarted,
     service,
     settings,
     text,

@@ -17,6 +17,7 @@ from outpost.office.dns import mta_sts_policy
 from outpost.office.guide import PROFILE, Guide, apple_profile
 from outpost.office.webmail import IDLE_MINUTES, WebmailView
 from outpost.secrets import Secrets
+from outpost.units import restarted
 from roles.base import tls_files
 from roles.shapes import (
     File,
@@ -26,7 +27,6 @@ from roles.shapes import (
     once,
     packages,
     rendered,
-    restarted,
     service,
     settings,
     text,

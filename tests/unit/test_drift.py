@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import shutil
 import sys
 
@@ -13,6 +14,7 @@ import pytest
 from outpost.drift import observe
 from outpost.drift.findings import ORDER, Beside, findings
 from outpost.drift.meanings import FAULTS, SEVERAL, STATES
+from outpost.drift.repairs import close, end_listening, reload_for, restart
 
 
 def seen(
@@ -90,7 +92,11 @@ def test_what_appears_by_hand_is_named_and_taken_away(
         ("linked\t/etc/hosts\t", "file", "observe release /etc/hosts"),
         ("library\t/opt/evil/libz.so.1\t", "file", "ldconfig"),
         ("halted\tknot.service\tknotd 7", "unit", "kill -CONT 7"),
-        ("deleted\t/var/log/x\tnginx.service", "file", "systemctl try-restart nginx.service"),
+        (
+            "deleted\t/var/log/x\tnginx.service",
+            "file",
+            "reset-failed nginx.service 2>/dev/null || true; systemctl try-restart nginx.service",
+        ),
     ],
 )
 def test_what_is_wrong_whatever_was_before_is_named_and_mended(fault: str, kind: str, repair: str) -> None:
@@ -208,9 +214,24 @@ def test_a_listener_of_a_declared_daemon_restarts_it_and_another_unit_is_stopped
     (own,) = findings(seen(faults=(line.format("postfix.service"),)), units=declared)
     (other,) = findings(seen(faults=(line.format("backdoor.service"),)), units=declared)
     (bare,) = findings(seen(faults=(line.format("session-3.scope"),)), units=declared)
-    assert own.repair == "systemctl restart postfix.service"
+    assert own.repair.endswith("; systemctl restart postfix.service")
     assert "systemctl disable --now --quiet backdoor.service" in other.repair
     assert bare.repair.startswith("kill 77")
+
+
+@pytest.mark.parametrize(
+    ("shell", "unit"),
+    [
+        (reload_for("/etc/systemd/journald.conf.d/by-hand.conf"), "systemd-journald.service"),
+        (reload_for("/run/systemd/system/knot.service.d/by-hand.conf"), "knot.service"),
+        (restart("knot.service"), "knot.service"),
+        (close("77", "knot.service", frozenset({"knot.service"})), "knot.service"),
+        (end_listening("127.0.0.1:99", "knot.service"), "knot.service"),
+    ],
+)
+def test_a_repair_restarts_what_was_restarted_often_a_moment_ago(shell: str, unit: str) -> None:
+    """Several repairs of one daemon in one apply would be the sixth start within ten seconds, and leave it down."""
+    assert re.search(rf"systemctl reset-failed {unit} .*; systemctl (try-)?restart {unit}", shell)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ from outpost.drift.repairs import (
     usual,
     with_mode,
 )
+from outpost.units import restarted
 
 MEANINGS = (
     ("/etc/cron", "it runs as root on a schedule of its own"),
@@ -443,7 +444,7 @@ FAULTS: dict[str, Told] = {
     ),
     "deleted": Told(
         always, lambda it: f"deleted by hand, and still written by {it.new[0] or 'a process'}", "what is logged there nobody can read",
-        ("LOG-01",), lambda it: f"systemctl try-restart {shlex.quote(it.new[0])}" if it.new[0].endswith(".service") else "", "file",
+        ("LOG-01",), lambda it: restarted(shlex.quote(it.new[0]), only_running=True) if it.new[0].endswith(".service") else "", "file",
     ),
     "module": Told(
         always, "loaded by hand, though it is barred", "it is more of the kernel to break into", ("SYS-02",),

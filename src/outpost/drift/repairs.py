@@ -6,6 +6,7 @@ import re
 import shlex
 
 from outpost.drift.differences import Difference
+from outpost.units import restarted
 
 OBSERVER = "/usr/local/lib/outpost/observe"
 
@@ -120,12 +121,12 @@ def reload_for(path: str) -> str:
         r"/(?:etc|run)/systemd/system(?:\.control)?/([^/]+\.(?:service|socket|timer))(?:\.d/)?", path
     ):
         unit = shlex.quote(match[1])
-        return f"; systemctl daemon-reload; systemctl try-restart {unit} 2>/dev/null || true"
+        return f"; systemctl daemon-reload; {restarted(unit, only_running=True)} 2>/dev/null || true"
     if path.startswith("/etc/sysctl.d/"):
         return "; /usr/lib/systemd/systemd-sysctl"
     if path.startswith("/etc/systemd/") or path.startswith("/run/systemd/"):
         return "; systemctl daemon-reload" + (
-            "; systemctl try-restart systemd-journald.service" if "journald" in path else ""
+            f"; {restarted('systemd-journald.service', only_running=True)}" if "journald" in path else ""
         )
     unit = next((unit for pattern, unit in RELOADS if path.startswith(pattern)), "")
     return f"; systemctl try-reload-or-restart {unit} || true" if unit else ""
@@ -161,13 +162,13 @@ def end_listening(thing: str, unit: str) -> str:
     pids = f"ss --no-header --listening --numeric --tcp --processes src {shlex.quote(thing)} | grep -o 'pid=[0-9]*' | cut -d= -f2"
     if unit.endswith(".service") and not unit.startswith(("user@", "init")):
         unit = shlex.quote(unit)
-        return f"if systemctl is-enabled --quiet {unit} 2>/dev/null; then systemctl restart {unit}; else systemctl stop {unit}; fi"
+        return f"if systemctl is-enabled --quiet {unit} 2>/dev/null; then {restarted(unit)}; else systemctl stop {unit}; fi"
     return f"{pids} | xargs --no-run-if-empty kill"
 
 
 def close(pid: str, unit: str, declared: frozenset[str]) -> str:
     if unit in declared:
-        return f"systemctl restart {shlex.quote(unit)}"
+        return restarted(shlex.quote(unit))
     if unit.endswith(".service") and not unit.startswith(("user@", "init")):
         return f"systemctl disable --now --quiet {shlex.quote(unit)} 2>/dev/null || systemctl stop {shlex.quote(unit)}"
     return f"kill {pid} 2>/dev/null || true"
@@ -180,7 +181,7 @@ def restart(unit: str) -> str:
         return "for zone in /etc/knot/zones/*.zone; do knotc --blocking zone-reload $(basename $zone .zone) >/dev/null; done"
     if not unit.endswith(".service"):
         return ""
-    return f"systemctl daemon-reload; systemctl try-restart {shlex.quote(unit)}"
+    return f"systemctl daemon-reload; {restarted(shlex.quote(unit), only_running=True)}"
 
 
 def remove_package(name: str, declared: frozenset[str]) -> str:
