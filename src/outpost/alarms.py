@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from outpost.errors import OutpostError
-from outpost.office.model import Host, Office
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host
 from outpost.remote import run_script
 from outpost.target import Target
 

@@ -21,7 +21,8 @@ from pydantic import SecretStr
 
 from outpost.errors import OutpostError
 from outpost.office.backup import LIB, STATE, BackupView, backup_of
-from outpost.office.model import Host, Office
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host
 from outpost.remote import run_script
 from outpost.secrets import Secrets, ssh_public
 from outpost.target import ROOT, Target

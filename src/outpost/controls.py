@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from outpost.office.model import Role
+from outpost.office.tables.topology import Role
 from outpost.target import ROOT
 
 DIRECTORY = ROOT / "controls"

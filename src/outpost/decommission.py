@@ -31,7 +31,8 @@ from outpost.errors import OutpostError
 from outpost.history import who
 from outpost.office import load
 from outpost.office.backup import MAIL, OWN, STATE
-from outpost.office.model import Host, Office, Role
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host, Role
 from outpost.remote import run_script, shell_command
 from outpost.target import Target, shown
 

@@ -28,7 +28,8 @@ from outpost.backup import PATIENCE, PROGRAM, archives, views
 from outpost.errors import OutpostError
 from outpost.office import load
 from outpost.office.backup import MAIL
-from outpost.office.model import Host, Office
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host
 from outpost.remote import run_script
 from outpost.target import LAB, Target
 

@@ -13,7 +13,8 @@ from outpost import secrets
 from outpost import ssh as openssh
 from outpost.errors import OutpostError
 from outpost.office import OfficeError, load
-from outpost.office.model import Host, Office
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host
 from outpost.target import INSTANCE_VARIABLE, LAB, ROOT
 
 Inventory = list[tuple[str, dict[str, Any]]]

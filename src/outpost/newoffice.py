@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from outpost.errors import OutpostError
-from outpost.office.model import IPNetwork
+from outpost.office.tables.values import IPNetwork
 
 INVENTORY_FILE = '''"""The office's hosts over SSH, host keys pinned in known_hosts beside this file."""
 

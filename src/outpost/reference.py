@@ -24,11 +24,11 @@ from outpost.controls import catalogue, measured
 from outpost.office import Office, ports
 from outpost.office.flows import Flow, flows
 from outpost.office.load import parse
-from outpost.office.model import TrustedAuthority
+from outpost.office.tables.tls import TrustedAuthority
 from outpost.target import INVENTORY, LAB, ROOT
 
 BEGIN, END = "<!-- made by `./outpost reference` -->", "<!-- end of what is made -->"
-NOTE = "<!-- Made by `./outpost reference` from src/outpost/office/model.py. Do not edit. -->\n\n"
+NOTE = "<!-- Made by `./outpost reference` from src/outpost/office/. Do not edit. -->\n\n"
 OPINIONS_NOTE = "<!-- Made by `./outpost reference` from controls/judged.json and controls/opinions.toml. Do not edit. -->\n\n"
 CATALOGUE_NOTE = "<!-- Made by `./outpost reference` from controls/. Do not edit. -->\n\n"
 UPKEEP = frozenset(

@@ -6,7 +6,8 @@ import subprocess
 
 from outpost import ssh
 from outpost.errors import OutpostError
-from outpost.office.model import Host, Office
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host
 from outpost.target import Target
 
 PATIENCE = 120.0  # seconds

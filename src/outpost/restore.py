@@ -19,7 +19,8 @@ from outpost import run
 from outpost.backup import PATIENCE, PROGRAM, archives, views
 from outpost.errors import OutpostError
 from outpost.office.backup import KNOT, LIB, MAIL, OWN, SETTINGS, BackupView
-from outpost.office.model import Host, Office
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host
 from outpost.remote import run_script
 from outpost.secrets import Secrets
 from outpost.target import Target

@@ -37,7 +37,9 @@ from pydantic import BaseModel, ConfigDict, SecretStr, field_serializer
 
 from outpost.errors import OutpostError
 from outpost.office.certificates import acme_hosts, mode, public_names, tsig_name
-from outpost.office.model import Host, IPAddress, Office
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host
+from outpost.office.tables.values import IPAddress
 
 FILE_NAME = "secrets.age"
 IDENTITY_VARIABLE = "OUTPOST_IDENTITY"

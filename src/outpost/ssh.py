@@ -11,7 +11,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from outpost.office.model import Host, Office
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host
 
 KEPT = "90m"
 """How long a connection that nobody uses stays open: an hourly re-apply finds it."""

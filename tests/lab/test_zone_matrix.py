@@ -21,7 +21,7 @@ from outpost.lab import engine
 from outpost.lab.instance import Instance
 from outpost.office import Office
 from outpost.office.flows import Flow, Where, flows
-from outpost.office.model import IPAddress
+from outpost.office.tables.values import IPAddress
 
 PROBER = Path(__file__).with_name("prober.py")
 # Besides the flows' own: what mail, web, name, database and management daemons use, ours included.

@@ -62,7 +62,7 @@ def test_every_dependency_is_locked() -> None:
     assert [name for name in names if not re.search(rf"^{re.escape(name)}==", lock, flags=re.MULTILINE)] == []
 
 
-@pytest.mark.parametrize("file", sorted(PURE.glob("*.py")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted(PURE.rglob("*.py")), ids=lambda file: str(file.relative_to(PURE)))
 def test_the_model_is_pure(file: Path) -> None:
     """Rule 3: no files, no network, no pyinfra; only load.py reads."""
     outside = {"pyinfra", "docker", "subprocess", "socket", "os", "shutil", "requests", "urllib.request"}

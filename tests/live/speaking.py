@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from testinfra.host import Host as TestinfraHost
 
-from outpost.office.model import IPAddress
+from outpost.office.tables.values import IPAddress
 
 TLS = "/etc/outpost/tls"
 _SPEAK = r"""

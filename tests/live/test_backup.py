@@ -10,7 +10,7 @@ from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Office
 from outpost.office.backup import LIB, SETTINGS, STATE
-from outpost.office.model import Backup
+from outpost.office.tables.operation import Backup
 
 pytestmark = pytest.mark.looks
 

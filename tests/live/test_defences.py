@@ -19,8 +19,8 @@ from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office, ports
 from outpost.office.defence import shaped_rate
-from outpost.office.model import IPAddress
 from outpost.office.mta import MtaView
+from outpost.office.tables.values import IPAddress
 from outpost.target import Target
 from tests.live.conftest import reach
 from tests.live.speaking import TLS, speak

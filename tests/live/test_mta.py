@@ -15,8 +15,8 @@ import pytest
 from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office, ports
-from outpost.office.model import IPAddress
 from outpost.office.mta import MtaView
+from outpost.office.tables.values import IPAddress
 from outpost.target import Target
 from tests.live.asking import ask, query
 from tests.live.conftest import reach

@@ -12,8 +12,8 @@ import pytest
 from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office, ports
-from outpost.office.model import IPAddress
 from outpost.office.store import StoreView
+from outpost.office.tables.values import IPAddress
 from outpost.target import Target
 from tests.live.conftest import reach
 from tests.live.speaking import OLD_OFFERS

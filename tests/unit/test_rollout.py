@@ -9,7 +9,7 @@ import pytest
 
 from outpost.cli.app import run
 from outpost.office import Office
-from outpost.office.model import Maintenance
+from outpost.office.tables.operation import Maintenance
 from outpost.reference import case_study
 from outpost.rollout import WEEKDAYS, is_read_only, waves
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from outpost.office.flows import outbound
-from outpost.office.model import Role
+from outpost.office.tables.topology import Role
 from outpost.office.watch import watch_settings
 from outpost.onhost import watch
 from outpost.onhost.watch import DAY, Alarm, Memory

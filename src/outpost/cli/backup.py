@@ -16,7 +16,7 @@ from outpost.cli.console import duration, err, out, say_json, size
 from outpost.cli.office import _limit
 from outpost.errors import OutpostError
 from outpost.office import Office, load
-from outpost.office.model import Host
+from outpost.office.tables.topology import Host
 from outpost.remote import run_script
 from outpost.target import find
 

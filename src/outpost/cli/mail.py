@@ -13,8 +13,8 @@ from outpost import alarms, peers, queue, trace
 from outpost.cli.console import duration, out, say_json, size
 from outpost.errors import OutpostError
 from outpost.office import Office, load
-from outpost.office.model import Peer
 from outpost.office.peering import OtherEnd
+from outpost.office.tables.routes import Peer
 from outpost.target import INVENTORY, LAB, find
 
 

@@ -1,7 +1,10 @@
 """The office: data in, derivations out. No I/O here but ``load``."""
 
 from outpost.office.load import check, load
-from outpost.office.model import Host, Office, Peer, User, Zone
+from outpost.office.model import Office
 from outpost.office.problems import OfficeError, Problem
+from outpost.office.tables.recipients import User
+from outpost.office.tables.routes import Peer
+from outpost.office.tables.topology import Host, Zone
 
 __all__ = ["Host", "Office", "OfficeError", "Peer", "Problem", "User", "Zone", "check", "load"]

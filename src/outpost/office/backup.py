@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from outpost.office.model import Backup, Host, Office
+from outpost.office.model import Office
+from outpost.office.tables.operation import Backup
+from outpost.office.tables.topology import Host
 
 LIB = "/usr/local/lib/outpost/backup"
 SETTINGS = "/etc/outpost/backup"

@@ -11,7 +11,9 @@ from ipaddress import collapse_addresses, ip_address, ip_network
 
 from outpost.office import ports
 from outpost.office.flows import Flow, Where, inbound, outbound
-from outpost.office.model import Host, IPAddress, IPNetwork, Office, Role, ZoneKind
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host, Role, ZoneKind
+from outpost.office.tables.values import IPAddress, IPNetwork
 
 FAMILIES = ((4, "ip"), (6, "ip6"))
 SPECIAL_USE = ("test", "invalid", "onion", "home.arpa")

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from outpost.office.model import CertificateMode, Host, IPAddress, Office
+from outpost.office.model import Office
+from outpost.office.tables.topology import CertificateMode, Host
+from outpost.office.tables.values import IPAddress
 
 POLICY_NAMES = ("mta-sts", "autoconfig", "autodiscover")
 """Labels below the domain that the webmail host answers for (RFC 8461; Thunderbird, Outlook)."""

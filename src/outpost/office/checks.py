@@ -19,8 +19,11 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from outpost.office.certificates import mode
-from outpost.office.model import ROLES, Host, IPAddress, IPNetwork, Office, Peer
+from outpost.office.model import Office
 from outpost.office.problems import Problem
+from outpost.office.tables.routes import Peer
+from outpost.office.tables.topology import ROLES, Host
+from outpost.office.tables.values import IPAddress, IPNetwork
 
 _SECRET_KEY = re.compile(r"(^|_)(password|passwd|passphrase|secret|private_key|token|hash|credential)s?($|_)")
 _SECRET_VALUE = re.compile(

@@ -28,7 +28,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from outpost.office import ports
 from outpost.office.certificates import caa_issuer, public_names, updaters
 from outpost.office.flows import listeners
-from outpost.office.model import Host, IPAddress, IPNetwork, Office
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host
+from outpost.office.tables.values import IPAddress, IPNetwork
 from outpost.secrets import AcmeAccount, Secrets
 
 CLIENT_SETUP = ("autoconfig", "autodiscover")

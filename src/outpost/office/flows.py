@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 
 from outpost.office import ports
 from outpost.office.certificates import acme_hosts, acme_port
-from outpost.office.model import Host, IPAddress, IPNetwork, Office, Zone
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host, Zone
+from outpost.office.tables.values import IPAddress, IPNetwork
 
 Protocol = Literal["tcp", "udp"]
 BOTH: tuple[Protocol, ...] = ("udp", "tcp")

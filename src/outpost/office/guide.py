@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from outpost.office import ports
 from outpost.office.certificates import mode
 from outpost.office.dns import CLIENT_SETUP
-from outpost.office.model import Host, Office
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host
 from outpost.office.webmail import MIB, WebmailView
 from outpost.onhost.passwords import LEAST
 

@@ -18,7 +18,10 @@ from outpost.office import ports
 from outpost.office.checks import MAX_SCAN
 from outpost.office.dns import key_digest
 from outpost.office.flows import listeners
-from outpost.office.model import Host, IPAddress, Office, Peer
+from outpost.office.model import Office
+from outpost.office.tables.routes import Peer
+from outpost.office.tables.topology import Host
+from outpost.office.tables.values import IPAddress
 
 STRANGERS_RECIPIENTS = 100
 """Recipients a stranger may name in one message: RFC 5321, section 4.5.3.1.8, asks for at least 100."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from outpost.office.model import IPAddress, Office, Peer
+from outpost.office.model import Office
+from outpost.office.tables.routes import Peer
+from outpost.office.tables.values import IPAddress
 
 DAY = 86400
 

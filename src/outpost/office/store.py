@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 from outpost.office import ports
 from outpost.office.flows import inbound, listeners
-from outpost.office.model import Host, IPAddress, IPNetwork, Office, SharedMailbox, User
+from outpost.office.model import Office
+from outpost.office.tables.recipients import SharedMailbox, User
+from outpost.office.tables.topology import Host
+from outpost.office.tables.values import IPAddress, IPNetwork
 
 QUOTA_GRACE = 10 * 1024**2
 """How far one delivery may exceed a mailbox that is not full yet, so that the last message is not refused at random."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from outpost.office.backup import STATE, backup_of
 from outpost.office.dns import reverse_zone
-from outpost.office.model import Host, Office, Role
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host, Role
 
 LOOKS: dict[Role, tuple[str, ...]] = {
     "dns": ("zone_signatures",),

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from outpost.office import ports
 from outpost.office.dns import CLIENT_SETUP
 from outpost.office.flows import listeners
-from outpost.office.model import Host, IPAddress, Office
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host
+from outpost.office.tables.values import IPAddress
 
 MIB = 1024**2
 FORM_ROOM = MIB

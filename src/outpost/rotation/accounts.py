@@ -12,7 +12,7 @@ from collections.abc import Collection
 from outpost.errors import OutpostError
 from outpost.office.certificates import acme_hosts
 from outpost.office.dns import public_keys
-from outpost.office.model import Host
+from outpost.office.tables.topology import Host
 from outpost.remote import run_script
 from outpost.rotation.engine import Desk
 from outpost.secrets import AcmeAccount

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from outpost import run, secrets
 from outpost.errors import OutpostError
 from outpost.office import load
-from outpost.office.model import Host, Office
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host
 from outpost.secrets import Secrets
 from outpost.target import Target, shown
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from outpost.errors import OutpostError
 from outpost.office.certificates import mode, public_names, signing_service
 from outpost.office.dns import Record, key_digest, office_zone, private_key_digest, public_keys
-from outpost.office.model import Host, ZoneKind
+from outpost.office.tables.topology import Host, ZoneKind
 from outpost.remote import run_script
 from outpost.rotation import watch
 from outpost.rotation.engine import Desk, NotYetError

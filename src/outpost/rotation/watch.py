@@ -12,7 +12,8 @@ import dns.rdata
 import dns.rdatatype
 
 from outpost.office.dns import Record
-from outpost.office.model import Host, Office
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host
 
 PATIENCE = 3.0  # seconds an address has to answer
 

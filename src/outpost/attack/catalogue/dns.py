@@ -15,7 +15,7 @@ from outpost.attack.ground import Ground
 from outpost.attack.registry import attack
 from outpost.attack.weakness import edited
 from outpost.attack.wire import Vantage
-from outpost.office.model import Host
+from outpost.office.tables.topology import Host
 
 KNOT = "/etc/knot/knot.conf"
 

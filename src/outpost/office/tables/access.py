@@ -1,0 +1,41 @@
+"""Who gets in: administrators by SSH, users by webmail, readers of the secrets."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from outpost.office.tables.values import Part
+
+
+class Ssh(Part):
+    """How administrators reach the hosts (`[ssh]`)."""
+
+    user: str = Field(default="root", description="Account the controller logs in as.")
+    authorized_keys: tuple[str, ...] = Field(
+        default=(),
+        description="Public keys of the administrators.",
+        examples=[["ssh-ed25519 AAAA… admin@controller"]],
+    )
+    host_keys: dict[str, tuple[str, ...]] = Field(
+        default={},
+        exclude=True,
+        description="Read from `known_hosts` beside the office file: the host keys that the administrator has "
+        "compared; published as SSHFP (RFC 4255).",
+    )
+
+
+class Webmail(Part):
+    """Webmail (`[webmail]`)."""
+
+    open_to_internet: bool = Field(
+        default=False,
+        description="Whether users may log in from the Internet; else only from the users' zone.",
+    )
+
+
+class Encryption(Part):
+    """Who can read the office's secrets (`[secrets]`)."""
+
+    recipients: tuple[str, ...] = Field(
+        default=(), description="age public keys that `secrets.age` is encrypted to.", examples=[["age1…"]]
+    )

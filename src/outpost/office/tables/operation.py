@@ -1,0 +1,154 @@
+"""Running the office: its logs, hours, backups and alarms, and its end."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from outpost.office import ports
+from outpost.office.tables.values import Address, Duration, FilePort, Fqdn, MailAddress, Part
+
+
+class Logs(Part):
+    """Where the hosts' logs go besides their own journals (`[logs]`)."""
+
+    collector: Fqdn | None = Field(
+        default=None,
+        description="Head office's collector, a RELP server with TLS (rsyslog's `imrelp`): the name that its certificate must "
+        "carry, from an authority that Debian or `tls.trusted_authorities` trusts. The hosts show theirs, which `outpost "
+        "secrets ca` lets it judge. Not given: logs stay on the hosts, where whoever breaks in can edit them.",
+        examples=["logs.example.com"],
+    )
+    addresses: tuple[Address, ...] = Field(
+        default=(),
+        description="Where it is; without them its name is looked up, and must be outside the office's networks. Each host "
+        "takes the first that a zone of its own leads to.",
+        examples=[["192.0.2.54", "2001:db8:0:4::54"]],
+    )
+    port: FilePort = Field(default=ports.SYSLOG_TLS, description="Its port.")
+
+
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+
+
+class Maintenance(Part):
+    """When hosts may be changed (`[maintenance]`)."""
+
+    read_only: tuple[Weekday, ...] = Field(
+        default=(),
+        description="Days (UTC) on which `apply` refuses unless it is told `--anyway`: nobody is there to mend it.",
+        examples=[["friday", "saturday"]],
+    )
+    upgrades_at: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = Field(
+        default="02:00",
+        description="Time of day (UTC) from which security upgrades install themselves, within half an hour.",
+    )
+
+
+class Closing(Part):
+    """An office that is being closed (`[closing]`); `outpost decommission` writes it, step by step."""
+
+    forward: MailAddress | None = Field(
+        default=None,
+        description="Where mail for every address of the office goes, instead of into its mailboxes.",
+        examples=["po-archive@example.com"],
+    )
+    ended: bool = Field(
+        default=False,
+        description="Whether the domain is out of mail: null MX, no sender, no TLSA, no policies (RFC 7505).",
+    )
+
+
+class Backup(Part):
+    """What is kept elsewhere in case a host is lost (`[backup]`): encrypted on the host, append-only for it, at head office."""
+
+    server: Address = Field(
+        description="Address of the machine that keeps it, reached by SSH. In one of the office's zones each host must stand "
+        "in that zone; elsewhere it is reached by routing.",
+        examples=["198.51.100.61"],
+    )
+    port: FilePort = Field(default=22, description="Port of its SSH server.")
+    host_keys: tuple[Annotated[str, Field(pattern=r"^(ssh-ed25519|ecdsa-sha2-\S+|ssh-rsa) \S+$")], ...] = (
+        Field(
+            min_length=1,
+            description="Its SSH host keys, compared with its console: `TYPE KEY` as in `known_hosts`.",
+            examples=[["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…"]],
+        )
+    )
+    account: str = Field(
+        default="",
+        pattern=r"^([a-z][a-z0-9-]{0,30})?$",
+        description="Account there that is the office's alone; empty: `outpost-` and the office's name.",
+        examples=["outpost-po"],
+    )
+    directory: str = Field(
+        default="",
+        pattern=r"^(/[A-Za-z0-9._-]+)*$",
+        description="Where it keeps the repositories; empty: `/srv/outpost/` and the office's name.",
+        examples=["/srv/outpost/po"],
+    )
+    every: Duration = Field(
+        default=3600,
+        description="Time between two backups of a host. What a lost disk costs is what came since the last one: at most this "
+        "long, `jitter`, and the time a backup takes.",
+        examples=["1h"],
+    )
+    jitter: Duration = Field(
+        default=600,
+        description="Up to this much later, at random, so that hosts and offices do not begin together.",
+        examples=["10m"],
+    )
+    oldest: Duration = Field(
+        default=6 * 3600,
+        description="Age of the last backup that is an alarm, and at which `verify` fails; more than `every` and `jitter` together.",
+        examples=["6h"],
+    )
+    line_percent: int = Field(
+        default=25,
+        ge=0,
+        le=100,
+        description="How much of `link.rate_kbit` one host's backup may fill; 0: all it gets. 25 % of 1544 kbit/s carry 170 MB "
+        "an hour beside the mail.",
+    )
+    hourly: int = Field(
+        default=48, ge=1, description="How many of the last hours keep an archive, at the other end."
+    )
+    daily: int = Field(default=14, ge=0, description="How many days keep one.")
+    weekly: int = Field(default=8, ge=0, description="How many weeks keep one.")
+    monthly: int = Field(default=18, ge=0, description="How many months keep one.")
+
+
+class Alarms(Part):
+    """What a host tells when it needs a human, and whom, past the mail queue (`[alarms]`)."""
+
+    tell: tuple[Annotated[str, Field(pattern=r"^(smtps?|https?)://[^\s/?]+\S*$")], ...] = Field(
+        default=(),
+        description="Paths, each tried: `smtp://RELAY/?to=ADDRESS&from=ADDRESS` hands a message to another organisation's "
+        "server over verified TLS (`smtps` for TLS from the first byte), `https://…` is a webhook that gets JSON. Hosts without an "
+        "address on the Internet need one that is an address in the administrators' zone. Empty: alarms stand in the journal only.",
+        examples=[["smtp://192.0.2.25/?to=admin@example.com&from=outpost@example.com"]],
+    )
+    every: Duration = Field(default=300, description="How often each host looks at itself.", examples=["5m"])
+    queue_age: Duration = Field(
+        default=2 * 3600,
+        description="Mail that has waited longer is an alarm, before its sender is told (`link.delay_warning`).",
+        examples=["2h"],
+    )
+    certificate_age: Duration = Field(
+        default=14 * 86400,
+        description="A certificate that ends within this time: it should have been renewed by then.",
+        examples=["14d"],
+    )
+    signature_age: Duration = Field(
+        default=3 * 86400, description="DNSSEC signatures that end within this time.", examples=["3d"]
+    )
+    virus_age: Duration = Field(
+        default=2 * 86400, description="Age of the newest virus signatures.", examples=["2d"]
+    )
+    disk_percent: int = Field(
+        default=85, ge=50, le=99, description="How full a volume may be, in bytes or inodes."
+    )
+    wrong_logins: int = Field(
+        default=50, ge=1, description="Wrong passwords within ten minutes, over all accounts."
+    )

@@ -1,0 +1,64 @@
+"""What may be done to the office to prove it: attacks, and the checks on running hosts."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from outpost.office.tables.values import MailAddress, Part
+
+
+class Attack(Part):
+    """Whether the office agrees to be attacked by its own administrators (`[attack]`)."""
+
+    consent_until: date | None = Field(
+        default=None,
+        description="Last day on which `./outpost attack` may be run against this office; never without it (the lab needs none). "
+        "Attacks that take something down stay in the lab all the same.",
+        examples=["2026-12-31"],
+    )
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return value
+
+
+class ExplainedMessage(Part):
+    """What a daemon of this office writes though nothing is wrong (`[[verification.explained]]`)."""
+
+    says: Annotated[str, AfterValidator(_pattern)] = Field(
+        description="Regular expression that finds the line: `DAEMON: MESSAGE` as in the journal, each number written as `N`.",
+        examples=["^chronyd: Source N.N.N.N offline"],
+    )
+    why: str = Field(
+        min_length=10,
+        description="Why nobody has to look at it.",
+        examples=["the site's power is off at night"],
+    )
+
+
+class Verification(Part):
+    """What the live checks may do and what they accept (`[verification]`)."""
+
+    canary: MailAddress | None = Field(
+        default=None,
+        description="User whose mailbox gets a verification's own messages, which it removes again; empty: the postmaster.",
+        examples=["canary@po.example.com"],
+    )
+    correspondents: tuple[MailAddress, ...] = Field(
+        default=(),
+        description="Addresses on the Internet whose servers are asked, up to RCPT, whether they would take mail from the office: "
+        "nothing is sent. The peers' postmasters are asked in any case.",
+        examples=[["postmaster@example.org"]],
+    )
+    explained: tuple[ExplainedMessage, ...] = Field(
+        default=(),
+        description="Warnings and errors in this office's journals that are no fault.",
+    )

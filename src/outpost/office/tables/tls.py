@@ -1,0 +1,101 @@
+"""Encryption, and where certificates come from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from outpost.office.tables.topology import CertificateMode
+from outpost.office.tables.values import Duration, Fqdn, MailAddress, Part, Proxy
+from outpost.office.tls import INTERMEDIATE, LEVELS, TlsLevel, TlsProfile
+
+
+class TrustedAuthority(Part):
+    """A certificate authority the hosts trust besides Debian's (a PEM file named in `tls.trusted_authorities`)."""
+
+    name: str = Field(description="File name beside office.toml.")
+    pem: str = Field(description="Its content, read when the office is loaded.", repr=False)
+
+
+class ProvidedCertificate(Part):
+    """A public certificate that an authority issued by hand (`HOST.pem` beside office.toml)."""
+
+    host: str = Field(description="The host whose key it certifies.")
+    pem: str = Field(description="Certificate and chain, read when the office is loaded.", repr=False)
+
+
+class Acme(Part):
+    """The authority that issues certificates by ACME (`[acme]`, RFC 8555), proven by DNS-01 on the office's name servers."""
+
+    directory: str = Field(
+        default="https://acme-v02.api.letsencrypt.org/directory",
+        pattern=r"^https://[a-z0-9.-]+(:[0-9]+)?/\S*$",
+        description="Its directory; the default is Let's Encrypt.",
+        examples=["https://acme-staging-v02.api.letsencrypt.org/directory"],
+    )
+    contact: MailAddress | None = Field(
+        default=None,
+        description="Where it writes to when something is wrong; empty: security@ the office's domain.",
+        examples=["security@po.example.com"],
+    )
+    proxy: Proxy = Field(
+        default="",
+        description="HTTP proxy (CONNECT) to it, for hosts that must not reach the Internet themselves (the store).",
+        examples=["http://192.0.2.9:8888"],
+    )
+
+
+class Tls(Part):
+    """Encryption and certificates (`[tls]`)."""
+
+    profile: TlsProfile = Field(
+        default="intermediate",
+        description="Mozilla's profile for users and strangers (ports 25, 993, 465, 4190 and 443): `intermediate` is TLS 1.2 "
+        "and 1.3 with forward secrecy and authenticated ciphers. `old` is the one lever for clients that cannot do that, "
+        "Outlook on Windows 7 without KB3140245, the mail program of Android 4.4, scanners and copiers of that age: TLS 1.0 "
+        "and 1.1 and AES-CBC come in beside it. It costs full marks at every judge (internet.nl, sslyze), so take it back with "
+        "the last such client. The links between the hosts and to the peers do not follow it.",
+        examples=["old"],
+    )
+
+    certificates: CertificateMode = Field(
+        default="office",
+        description="Where the certificates come from that users and strangers see: `acme` (`[acme]`; fetched and renewed "
+        "by each host), `office` (the office's own authority, for users who trust it), `provided` (an authority that is "
+        "asked by hand: `HOST.pem` beside office.toml, for the key of `outpost secrets csr`). A host may differ.",
+    )
+    issuer: Fqdn = Field(
+        default="letsencrypt.org",
+        description="The authority's name in CAA records (RFC 8659) where `certificates` is `acme` or `provided`: nobody "
+        "else may issue for these names.",
+        examples=["letsencrypt.org"],
+    )
+    key_lifetime: Duration = Field(
+        default=365 * 86400,
+        description="Age at which `outpost rotate due` switches a public key to the next one, whose TLSA record has been "
+        "published since the last switch. Certificates are renewed far more often, with the same key.",
+        examples=["365d"],
+    )
+    provided: tuple[ProvidedCertificate, ...] = Field(
+        default=(), exclude=True, description="Read from `HOST.pem` beside the office file."
+    )
+    trusted_authorities: tuple[TrustedAuthority, ...] = Field(
+        default=(),
+        description="PEM files beside office.toml whose authorities the hosts trust too.",
+        examples=[["world-ca.pem"]],
+    )
+    mta_sts: Literal["none", "testing", "enforce"] = Field(
+        default="testing",
+        description="Mode of the published MTA-STS policy (RFC 8461): `testing` first, `enforce` once reports are clean.",
+    )
+
+    @property
+    def level(self) -> TlsLevel:
+        """What users and strangers may use."""
+        return LEVELS[self.profile]
+
+    @property
+    def links(self) -> TlsLevel:
+        """What the office's hosts and its peers use among themselves."""
+        return INTERMEDIATE

@@ -1,0 +1,129 @@
+"""Networks by trust, and the machines that stand in them (`[zones]`, `[hosts]`)."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from outpost.office.tables.values import Address, HostLabel, IPAddress, Network, Part
+
+Role = Literal["dns", "mta", "store", "webmail"]
+ROLES: tuple[Role, ...] = ("dns", "mta", "store", "webmail")
+Platform = Literal["machine", "vagrant", "docker"]
+ZoneKind = Literal["internet", "partner", "servers", "users", "management"]
+CertificateMode = Literal["acme", "office", "provided"]
+
+
+def _host_path(value: str) -> str:
+    parts = value.removesuffix("/").split("/")
+    if (
+        parts[0]
+        or len(parts) < 3
+        or any(part in ("", ".", "..") for part in parts[1:])
+        or re.search(r"[\s*?'\"\\]", value)
+    ):
+        raise ValueError("not the full path of a file; a directory ends in a slash")
+    return value
+
+
+def _one_role(value: object) -> object:
+    several = (
+        value
+        if isinstance(value, list | tuple)
+        else re.split(r"[,+/ ]+", value)
+        if isinstance(value, str)
+        else []
+    )
+    if len(several) > 1:
+        raise ValueError("two roles on one host; a role that is broken into must not hand over another")
+    return value
+
+
+HostPath = Annotated[str, AfterValidator(_host_path)]
+
+
+class Zone(Part):
+    """A network with one level of trust (`[zones.NAME]`)."""
+
+    name: str = Field(description="Set from the table's name.", exclude=True)
+    kind: ZoneKind = Field(
+        description="How much its machines are trusted: the Internet is hostile, a partner is untrusted, "
+        "servers talk only along declared flows, users reach the store and webmail, management reaches SSH.",
+        examples=["servers"],
+    )
+    networks: tuple[Network, ...] = Field(
+        min_length=1,
+        description="Its networks, IPv4 and IPv6. For the Internet's zone: the network on the office's own outer side.",
+        examples=[["192.0.2.0/28", "2001:db8:0:1::/64"]],
+    )
+
+    @property
+    def families(self) -> frozenset[int]:
+        """IP versions (4, 6) that the zone carries."""
+        return frozenset(network.version for network in self.networks)
+
+
+class Host(Part):
+    """A machine with exactly one role (`[hosts.NAME]`)."""
+
+    name: HostLabel = Field(description="Set from the table's name.", exclude=True, examples=["mta1"])
+    domain: str = Field(description="Set from the office's domain.", exclude=True)
+    role: Annotated[Role, BeforeValidator(_one_role)] = Field(
+        description="What the machine does; never more than one role, so that one break-in or breakdown stays one.",
+        examples=["mta"],
+    )
+    addresses: dict[str, tuple[Address, ...]] = Field(
+        description="Per zone one IPv4 and one IPv6 address (as far as the zone carries both).",
+        examples=[{"core": ["192.0.2.21", "2001:db8:0:2::21"]}],
+    )
+    platform: Platform | None = Field(
+        default=None, description="What this machine is, where it is not what the office's `platform` says."
+    )
+    ssh: str = Field(
+        default="",
+        description="How the controller reaches it, `user@address:port` (a port that is forwarded to 22: sshd itself listens "
+        "there); empty means the management address, as `ssh.user`.",
+        examples=["root@192.0.2.21:22"],
+    )
+    retiring: bool = Field(
+        default=False,
+        description="For an MTA beside another: it is given no new mail (no MX, no peer's next hop, none of the users') and "
+        "delivers what it has. Take it out of the file when `outpost queue` shows nothing of it.",
+    )
+    certificates: CertificateMode | None = Field(
+        default=None,
+        description="Where its public certificate comes from, if not from where `tls.certificates` says.",
+        examples=["office"],
+    )
+    local: tuple[HostPath, ...] = Field(
+        default=(),
+        description="Files of this host's own, written there by hand: no apply touches them, no plan reports them. A path that "
+        "ends in a slash is everything below it. systemd, sshd, sysctl and Rspamd read such files in their own directories; "
+        "nginx in `/etc/nginx/conf.d`; Unbound, chrony, Dovecot and Knot read those that are named here by full path and end in `.conf`. "
+        "Postfix has no such place: what it lacks belongs into this file.",
+        examples=[["/etc/nginx/conf.d/headers.conf", "/etc/systemd/system/knot.service.d/local.conf"]],
+    )
+
+    def keeps(self, path: str) -> bool:
+        """Whether a file is one of the host's own."""
+        return any(path == own or (own.endswith("/") and path.startswith(own)) for own in self.local)
+
+    def local_conf(self, directory: str) -> tuple[str, ...]:
+        """The host's own configuration files below a daemon's directory, for that daemon to read."""
+        return tuple(path for path in self.local if path.startswith(directory) and path.endswith(".conf"))
+
+    @property
+    def fqdn(self) -> str:
+        """The host's name in the DNS; also its EHLO and certificate name."""
+        return f"{self.name}.{self.domain}"
+
+    def in_zone(self, zone: str) -> tuple[IPAddress, ...]:
+        """Addresses in one zone, IPv4 first; empty where the host has none."""
+        return tuple(sorted(self.addresses.get(zone, ()), key=lambda address: address.version))
+
+    @property
+    def all_addresses(self) -> tuple[IPAddress, ...]:
+        """Every address of the host, zone after zone in the order of the file."""
+        return tuple(address for zone in self.addresses for address in self.in_zone(zone))

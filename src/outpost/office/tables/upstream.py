@@ -1,0 +1,45 @@
+"""What the hosts take from servers elsewhere: answers about names, packages, the time."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from outpost.office.tables.values import Address, Part, Proxy
+
+
+class Resolver(Part):
+    """How the hosts' validating resolvers find names (`[resolver]`)."""
+
+    forwarders: tuple[Address, ...] = Field(
+        default=(),
+        description="Resolvers asked for everything; empty: recurse from the root, which needs port 53 outwards.",
+    )
+    trust_anchor: tuple[str, ...] = Field(
+        default=(),
+        description="DS records of the root key (presentation format); empty: the Internet's, from Debian's dns-root-data.",
+        examples=[[". IN DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"]],
+    )
+
+
+class Archive(Part):
+    """Where packages come from (`[archive]`)."""
+
+    mirror: str = Field(default="http://deb.debian.org/debian", description="Debian mirror.")
+    security_mirror: str = Field(
+        default="http://deb.debian.org/debian-security", description="Debian security mirror."
+    )
+    proxy: Proxy = Field(
+        default="",
+        description="HTTP proxy for apt; needed by hosts that must not reach the Internet themselves (the store).",
+        examples=["http://192.0.2.9:3142"],
+    )
+
+
+class Time(Part):
+    """Clock sources (`[time]`)."""
+
+    servers: tuple[str, ...] = Field(
+        default=("0.debian.pool.ntp.org", "1.debian.pool.ntp.org", "2.debian.pool.ntp.org"),
+        min_length=1,
+        description="NTP servers, names or addresses; at least three let a wrong one be outvoted.",
+    )
