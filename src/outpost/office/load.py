@@ -12,7 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from outpost.office import checks
+from outpost.office.checks.cross import cross_checks
+from outpost.office.checks.leaks import secrets_in, without_secrets
+from outpost.office.checks.schema import derived, schema_problem, syntax_problem
 from outpost.office.model import Office
 from outpost.office.problems import OfficeError, Problem
 
@@ -45,8 +47,8 @@ def parse(data: dict[str, Any]) -> tuple[Office | None, list[Problem]]:
     Tables that do not fit the schema are reported and left out, so that the rules that span tables still see
     the rest of the file.
     """
-    problems = checks.secrets_in(data)
-    data = _with_names(checks.without_secrets(data, problems))
+    problems = secrets_in(data)
+    data = _with_names(without_secrets(data, problems))
     pruned = {problem.field for problem in problems if problem.field in PLACEHOLDERS}
     data |= {field: PLACEHOLDERS[field] for field in pruned}
     office: Office | None = None
@@ -58,15 +60,15 @@ def parse(data: dict[str, Any]) -> tuple[Office | None, list[Problem]]:
             removed = False
             for detail in error.errors():
                 location = detail["loc"]
-                problem = checks.schema_problem(detail)
-                if not checks.derived(location, pruned) and problem not in problems:
+                problem = schema_problem(detail)
+                if not derived(location, pruned) and problem not in problems:
                     problems.append(problem)
                 removed |= _prune(data, location, detail["type"], pruned)
             _close_gaps(data)
             if not removed:
                 break
     if office is not None:
-        problems += [problem for problem in checks.cross_checks(office, pruned) if problem not in problems]
+        problems += [problem for problem in cross_checks(office, pruned) if problem not in problems]
     return office, problems
 
 
@@ -83,7 +85,7 @@ def _read(path: Path) -> tuple[Office | None, list[Problem]]:
     except UnicodeDecodeError as error:
         return None, [Problem(str(file), f"byte {error.start}", "not UTF-8", "save the file as UTF-8")]
     except tomllib.TOMLDecodeError as error:
-        return None, [checks.syntax_problem(file, error)]
+        return None, [syntax_problem(file, error)]
     problems = _read_authorities(data, file.parent)
     _read_host_keys(data, file.parent)
     _read_provided(data, file.parent)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from outpost.office import ports
-from outpost.office.checks import MAX_SCAN
+from outpost.office.checks.limits import MAX_SCAN
 from outpost.office.dns import key_digest
 from outpost.office.flows import listeners
 from outpost.office.model import Office

@@ -1,0 +1,72 @@
+"""Sizes and counts that must go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from outpost.office.checks.rule import Rule
+from outpost.office.model import Office
+from outpost.office.problems import Problem
+
+MESSAGES_IN_QUEUE = 20
+"""Largest messages that the queue must have room for at least: a morning's mail while the line is down."""
+MAX_SCAN = 2 * 1024**3 - 1
+"""ClamAV refuses to scan files of 2 GiB and more (clamd.conf(5), MaxFileSize)."""
+
+
+def _limits_hold(office: Office) -> Iterator[Problem]:
+    limits = office.limits
+    message = int(limits.message_size)
+    if message > limits.scan_size:
+        yield Problem(
+            "limits.message_size",
+            _size(message),
+            f"larger than the scanner reads ({_size(limits.scan_size)}): it would pass unscanned",
+            "lower it, or raise limits.scan_size",
+        )
+    if message * MESSAGES_IN_QUEUE > limits.queue_volume:
+        yield Problem(
+            "limits.message_size",
+            _size(message),
+            f"the queue ({_size(limits.queue_volume)}) holds fewer than {MESSAGES_IN_QUEUE} such messages",
+            "lower it, or raise limits.queue_volume",
+        )
+    if limits.scan_size > MAX_SCAN:
+        yield Problem(
+            "limits.scan_size",
+            _size(limits.scan_size),
+            "more than ClamAV can scan",
+            f"use at most {_size(MAX_SCAN)}",
+        )
+    if message > limits.message_budget:
+        yield Problem(
+            "limits.message_budget",
+            _size(limits.message_budget),
+            "smaller than one message of limits.message_size: nobody could send it to anybody",
+            "raise it, or lower limits.message_size",
+        )
+    if limits.same_signature < len(office.users):
+        yield Problem(
+            "limits.same_signature",
+            str(limits.same_signature),
+            f"fewer than the {len(office.users)} users: a list that writes to each of them would be stopped",
+            "raise it",
+        )
+    for user in office.users:
+        if office.quota(user) < message:
+            yield Problem(
+                f"users[{user.address}].quota",
+                _size(office.quota(user)),
+                "smaller than one message of limits.message_size",
+                "raise the quota",
+            )
+
+
+def _size(value: int) -> str:
+    for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if value >= factor and value % factor == 0:
+            return f"{value // factor}{unit}"
+    return f"{value} bytes"
+
+
+RULES: tuple[Rule, ...] = ((_limits_hold, {"limits"}),)

@@ -1,0 +1,194 @@
+"""Peers: reached, told apart, and no way that leads back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from outpost.office.checks.rule import Rule, path_back, placed
+from outpost.office.checks.wording import nearest
+from outpost.office.model import Office
+from outpost.office.problems import Problem
+from outpost.office.tables.routes import Peer
+
+
+def _peer_zones(office: Office) -> Iterator[Problem]:
+    for index, peer in enumerate(office.peers):
+        zone = office.zones.get(peer.zone)
+        if zone is None:
+            guess = nearest(peer.zone, list(office.zones))
+            yield Problem(
+                f"peers[{index}].zone",
+                peer.zone,
+                "no such zone",
+                f"use one of {', '.join(office.zones)}{guess}",
+            )
+            continue
+        if zone.kind not in ("internet", "partner"):
+            yield Problem(
+                f"peers[{index}].zone",
+                peer.zone,
+                "a peer inside the office",
+                "peers are reached in a partner's or the Internet's zone",
+            )
+        for mta in office.with_role("mta"):
+            if placed(office, mta) and peer.zone not in mta.addresses:
+                yield Problem(
+                    f"peers[{index}].zone",
+                    peer.zone,
+                    f"{mta.name} has no address there, so there is no route",
+                    f"give hosts.{mta.name}.addresses one in {peer.zone}",
+                )
+        if zone.kind == "partner":
+            for relay in peer.relays:
+                if not any(relay in network for network in zone.networks):
+                    yield Problem(
+                        f"peers[{index}].relays",
+                        str(relay),
+                        f"outside zone {peer.zone}",
+                        f"use its address in {', '.join(map(str, zone.networks))}",
+                    )
+
+
+def _peer_listeners(office: Office) -> Iterator[Problem]:
+    taken: dict[tuple[str, int], str] = {}
+    for index, peer in enumerate(office.peers):
+        zone = office.zones.get(peer.zone)
+        if zone is not None and zone.kind == "internet" and peer.listen == 25:
+            yield Problem(
+                f"peers[{index}].listen",
+                "25",
+                "the Internet's own port: a flood there would starve this peer",
+                "choose another port, like 2525",
+            )
+        other = taken.setdefault((peer.zone, peer.listen), peer.name)
+        if other != peer.name:
+            yield Problem(
+                f"peers[{index}].listen",
+                str(peer.listen),
+                f"{other} has this listener already",
+                "give each peer of a zone its own port",
+            )
+
+
+def _peer_fingerprints(office: Office) -> Iterator[Problem]:
+    for index, peer in enumerate(office.peers):
+        if (peer.tls == "fingerprint") == bool(peer.fingerprints):
+            continue
+        yield Problem(
+            f"peers[{index}].fingerprints",
+            ", ".join(peer.fingerprints) or "(none)",
+            "no key is pinned, so no mail would ever leave"
+            if peer.tls == "fingerprint"
+            else f'not looked at with tls = "{peer.tls}"',
+            "give the SHA-256 of the next hop's public key"
+            if peer.tls == "fingerprint"
+            else 'leave them out, or choose tls = "fingerprint"',
+        )
+
+
+def _peer_waits(office: Office) -> Iterator[Problem]:
+    for index, peer in enumerate(office.peers):
+        if peer.lifetime and peer.lifetime > office.link.queue_lifetime:
+            yield Problem(
+                f"peers[{index}].lifetime",
+                f"{peer.lifetime}s",
+                f"the queue gives up after {office.link.queue_lifetime} s (link.queue_lifetime)",
+                "shorten it, or lengthen link.queue_lifetime",
+            )
+        zone = office.zones.get(peer.zone)
+        if peer.backup_mx and zone is not None and zone.kind != "internet":
+            yield Problem(
+                f"peers[{index}].backup_mx",
+                "true",
+                f"strangers cannot reach a next hop in {peer.zone}",
+                "only a peer in the Internet's zone can be an MX",
+            )
+    if office.link.retry_soonest > office.link.retry_latest:
+        yield Problem(
+            "link.retry_soonest",
+            f"{office.link.retry_soonest}s",
+            "longer than link.retry_latest",
+            "shorten it",
+        )
+
+
+def _peer_domains(office: Office) -> Iterator[Problem]:
+    owner: dict[str, str] = {}
+    names: set[str] = set()
+    for index, peer in enumerate(office.peers):
+        if peer.name in names:
+            yield Problem(f"peers[{index}].name", peer.name, "declared twice", "give each peer its own name")
+        names.add(peer.name)
+        for domain in peer.domains:
+            if domain == office.domain:
+                yield Problem(
+                    f"peers[{index}].domains",
+                    domain,
+                    "the office's own domain would be sent away: a mail loop",
+                    "remove it",
+                )
+            elif domain in owner:
+                yield Problem(
+                    f"peers[{index}].domains",
+                    domain,
+                    f"routed to {owner[domain]} already",
+                    "keep it with one peer",
+                )
+            owner.setdefault(domain, peer.name)
+
+
+def _peer_loops(office: Office) -> Iterator[Problem]:
+    own = {host.fqdn for host in office.hosts}
+    edges = {peer.name: tuple(_routed_through(office, peer)) for peer in office.peers}
+    for index, peer in enumerate(office.peers):
+        if peer.next_hop in own:
+            yield Problem(
+                f"peers[{index}].next_hop",
+                peer.next_hop,
+                "one of this office's own hosts: a mail loop",
+                "name the peer's own relay",
+            )
+        own_relays = [
+            relay for relay in peer.relays if any(relay in host.all_addresses for host in office.hosts)
+        ]
+        for relay in own_relays:
+            yield Problem(
+                f"peers[{index}].relays",
+                str(relay),
+                "an address of one of this office's own hosts: a mail loop",
+                "name the peer's own relays",
+            )
+        path = path_back(peer.name, edges)
+        if path:
+            yield Problem(
+                f"peers[{index}].next_hop",
+                peer.next_hop,
+                f"peers that lead to each other ({' -> '.join(path)})",
+                "send each peer's mail to a host of its own",
+            )
+
+
+def _routed_through(office: Office, peer: Peer) -> Iterator[str]:
+    """Other peers whose domains the next hop's name lies in: its mail is handed to them."""
+    for other in office.peers:
+        elsewhere = not any(_inside(peer.next_hop, domain) for domain in peer.domains)
+        if (
+            other.name != peer.name
+            and elsewhere
+            and any(_inside(peer.next_hop, name) for name in other.domains)
+        ):
+            yield other.name
+
+
+def _inside(name: str, domain: str) -> bool:
+    return name == domain or name.endswith(f".{domain}")
+
+
+RULES: tuple[Rule, ...] = (
+    (_peer_zones, {"zones", "hosts"}),
+    (_peer_listeners, set()),
+    (_peer_fingerprints, set()),
+    (_peer_waits, {"link"}),
+    (_peer_domains, {"domain"}),
+    (_peer_loops, set()),
+)

@@ -1,0 +1,142 @@
+"""Users, aliases and shared mailboxes: each address once, and none that leads nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from outpost.office.checks.rule import Rule, path_back
+from outpost.office.checks.wording import nearest
+from outpost.office.model import Office
+from outpost.office.problems import Problem
+
+
+def _addresses_of(office: Office) -> Iterator[tuple[str, str]]:
+    yield from ((f"users[{index}].address", user.address) for index, user in enumerate(office.users))
+    yield from ((f"shared[{index}].address", mailbox.address) for index, mailbox in enumerate(office.shared))
+    yield from ((f"aliases[{index}].address", alias.address) for index, alias in enumerate(office.aliases))
+
+
+def _recipients_unique(office: Office) -> Iterator[Problem]:
+    owner: dict[str, str] = {}
+    for field, address in _addresses_of(office):
+        if address in owner:
+            message = f"declared already, as {owner[address]}"
+            yield Problem(field, address, message, "remove one, or give it another address")
+        owner.setdefault(address, field)
+
+
+def _recipients_ours(office: Office) -> Iterator[Problem]:
+    for field, address in _addresses_of(office):
+        local, _, domain = address.partition("@")
+        if domain != office.domain:
+            yield Problem(field, address, "not in the office's domain", f"write {local}@{office.domain}")
+
+
+def _alias_members(office: Office) -> Iterator[Problem]:
+    known = [alias.address for alias in office.all_aliases] + list(office.mailboxes)
+    for index, alias in enumerate(office.aliases):
+        for member in alias.members:
+            if member not in known:
+                guess = nearest(member, known)
+                yield Problem(
+                    f"aliases[{index}].members",
+                    member,
+                    "neither a user nor an alias of this office",
+                    f"name a declared one{guess}",
+                )
+
+
+def _shared_mailboxes(office: Office) -> Iterator[Problem]:
+    people = [user.address for user in office.users]
+    folders = [mailbox.folder for mailbox in office.shared]
+    for index, mailbox in enumerate(office.shared):
+        if mailbox.folder in folders[:index]:
+            yield Problem(
+                f"shared[{index}].address",
+                mailbox.address,
+                f"the same folder Shared/{mailbox.folder} as another one",
+                "give it another name",
+            )
+        for key, addresses in (("members", mailbox.members), ("readers", mailbox.readers)):
+            for address in addresses:
+                if address not in people:
+                    yield Problem(
+                        f"shared[{index}].{key}",
+                        address,
+                        "not a user of this office",
+                        f"name a declared one{nearest(address, people)}",
+                    )
+
+
+def _users_rights(office: Office) -> Iterator[Problem]:
+    ours = [alias.address for alias in office.all_aliases] + list(office.mailboxes)
+    for index, user in enumerate(office.users):
+        for address in user.send_as:
+            if address not in ours:
+                yield Problem(
+                    f"users[{index}].send_as",
+                    address,
+                    "not an address of this office: its mail would be refused elsewhere as forged",
+                    f"name one of its users, aliases or shared mailboxes{nearest(address, ours)}",
+                )
+        for address in user.forward:
+            if address.endswith(f"@{office.domain}"):
+                yield Problem(
+                    f"users[{index}].forward",
+                    address,
+                    "an address of this office",
+                    "forwarding is for addresses outside: make an alias with both members",
+                )
+        if len(user.forward) > office.limits.redirects:
+            yield Problem(
+                f"users[{index}].forward",
+                str(len(user.forward)),
+                f"more copies than limits.redirects ({office.limits.redirects}) lets leave",
+                "name fewer",
+            )
+
+
+def _alias_loops(office: Office) -> Iterator[Problem]:
+    members = {alias.address: alias.members for alias in office.aliases}
+    for index, alias in enumerate(office.aliases):
+        path = path_back(alias.address, members)
+        if path:
+            yield Problem(
+                f"aliases[{index}].members",
+                " -> ".join(path),
+                "an alias that leads back to itself",
+                "break the circle",
+            )
+
+
+def _postmaster(office: Office) -> Iterator[Problem]:
+    people = [user.address for user in office.users]
+    if office.postmaster not in people:
+        guess = nearest(office.postmaster, people)
+        yield Problem("postmaster", office.postmaster, "not one of the users", f"name a declared user{guess}")
+
+
+def _verification(office: Office) -> Iterator[Problem]:
+    canary, domains = office.verification.canary, {domain for peer in office.peers for domain in peer.domains}
+    people = [user.address for user in office.users]
+    if canary and canary not in people:
+        guess = nearest(canary, people)
+        yield Problem("verification.canary", canary, "not one of the users", f"name a declared one{guess}")
+    for index, address in enumerate(office.verification.correspondents):
+        if address.partition("@")[2] in {office.domain, *domains}:
+            yield Problem(
+                f"verification.correspondents[{index}]", address, "not on the Internet: the office's own or a peer's",
+                "remove it (peers are asked in any case)",
+            )  # fmt: skip
+
+
+RULES: tuple[Rule, ...] = (
+    (_recipients_unique, set()),
+    (_recipients_ours, {"domain"}),
+    (_alias_members, {"users", "aliases", "shared", "domain", "postmaster"}),
+    (_shared_mailboxes, {"users"}),
+    (_users_rights, {"users", "aliases", "shared", "domain", "limits"}),
+    (_alias_loops, set()),
+    (_postmaster, {"users", "postmaster"}),
+    (_verification, {"users", "peers", "domain", "verification"}),
+)

@@ -1,0 +1,32 @@
+"""What a rule is, and what several of them ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from outpost.office.model import Office
+from outpost.office.problems import Problem
+from outpost.office.tables.topology import Host
+
+Rule = tuple[Callable[[Office], Iterator[Problem]], set[str]]
+"""What finds problems in a whole office, and the tables without which it is passed over."""
+
+
+def placed(office: Office, host: Host) -> bool:
+    """Whether a host's own zones are in order; if not, that is reported, and what follows from it is not."""
+    return any(host.addresses.values()) and all(zone in office.zones for zone in host.addresses)
+
+
+def path_back(start: str, edges: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """A shortest way from a node back to itself; empty when there is none."""
+    paths: list[tuple[str, ...]] = [(start,)]
+    seen: set[str] = set()
+    while paths:
+        path = paths.pop(0)
+        for following in edges.get(path[-1], ()):
+            if following == start:
+                return (*path, following)
+            if following not in seen:
+                seen.add(following)
+                paths.append((*path, following))
+    return ()

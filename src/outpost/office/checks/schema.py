@@ -1,0 +1,168 @@
+"""What the schema finds, in the reader's words: field, value, message, remedy."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from outpost.office.checks.wording import dotted, nearest
+from outpost.office.model import Office
+from outpost.office.problems import Problem
+from outpost.office.tables.topology import ROLES
+
+
+def schema_problem(detail: ErrorDetails) -> Problem:
+    """One of pydantic's findings as field, value, message and remedy."""
+    location = tuple(
+        step for step in detail["loc"] if not (isinstance(step, str) and step.startswith("function-"))
+    )
+    named_by_table = location[0] in ("hosts", "zones") and location[-1] == "name"
+    field, value = dotted(location[:-1] if named_by_table else location), _shown(detail)
+    kind, message = detail["type"], detail["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        return _unknown_key(location, value)
+    if kind == "missing":
+        return Problem(field, "", _missing_message(location), f"add {location[-1]} ({_help(location)})")
+    if "two roles" in message:
+        return Problem(
+            field, value, message, f"declare one host for each role; a role is one of {', '.join(ROLES)}"
+        )
+    if kind == "literal_error":
+        wanted = str(detail.get("ctx", {}).get("expected", "")).replace("'", "")
+        guess = nearest(value.strip("'"), re.split(r", | or ", wanted))
+        return Problem(field, value, "not one of the known values", f"choose one of {wanted}{guess}")
+    if "IP address" in message or "IP network" in message:
+        return Problem(field, value, message, f"write it like {_example(location)}")
+    if "full path" in message:
+        return Problem(field, value, message, f"write it like {_example(location)}, without wildcards")
+    if "duration" in message:
+        return Problem(field, value, message, "write it like 90s, 15m, 6h or 30d")
+    if "domain name" in message or "host label" in message or "mailbox address" in message:
+        return Problem(field, value, message, f"write it like {_example(location)}")
+    if kind == "byte_size":
+        return Problem(field, value, "not a size", "write a number with a unit, like 25MiB or 2GiB")
+    return Problem(field, value, message[:1].lower() + message[1:], f"see {_help(location)}")
+
+
+def syntax_problem(file: Path, error: tomllib.TOMLDecodeError) -> Problem:
+    """A file that is not TOML; a table that is declared twice is the mistake worth naming."""
+    text = str(error)
+    if "Cannot declare" in text or "overwrite" in text:
+        return Problem(
+            str(file),
+            "",
+            f"the same table or key stands twice ({text})",
+            "one host has one table and one role: merge or rename",
+        )
+    return Problem(
+        str(file),
+        "",
+        f"not valid TOML ({text})",
+        "mend the line named; strings need quotes, tables need brackets",
+    )
+
+
+def derived(location: tuple[int | str, ...], pruned: set[str]) -> bool:
+    """Whether a finding only follows from an entry that was reported and left out."""
+    return len(location) == 1 and str(location[0]) in pruned
+
+
+def _shown(detail: ErrorDetails) -> str:
+    value = detail.get("input")
+    if detail["type"] == "missing" or isinstance(value, dict):
+        return ""
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+def _unknown_key(location: tuple[int | str, ...], value: str) -> Problem:
+    key = str(location[-1])
+    known = sorted(_known_keys(location[:-1]))
+    if key == "roles":
+        return Problem(
+            dotted(location),
+            value,
+            "unknown key; a host has one role",
+            'write role = "…" and one host for each role',
+        )
+    guess = nearest(key, known).removeprefix("; ")
+    listed = f"remove it, or use one of {', '.join(known)}"
+    return Problem(dotted(location), value, "unknown key", f"{guess} Else {listed}" if guess else listed)
+
+
+def _missing_message(location: tuple[int | str, ...]) -> str:
+    if location[0] == "peers" and location[-1] == "next_hop":
+        return "a peer without a route"
+    if location[0] == "peers" and location[-1] == "tls":
+        return "a peer without a TLS policy"
+    if location[0] == "hosts" and location[-1] == "addresses":
+        return "a host in no zone"
+    return "required, and not there"
+
+
+def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model of the table at a location: through lists and named tables."""
+    model: type[BaseModel] = Office
+    for step in location:
+        if isinstance(step, int):
+            continue
+        by_alias = {info.alias or name: info for name, info in model.model_fields.items()}
+        if step not in by_alias:
+            continue  # the name of a host or zone
+        nested = [
+            item
+            for item in _flatten(by_alias[step].annotation)
+            if isinstance(item, type) and issubclass(item, BaseModel)
+        ]
+        if nested:
+            model = nested[0]
+    return model
+
+
+def _flatten(annotation: Any) -> Iterator[Any]:
+    inner = get_args(annotation)
+    if not inner:
+        yield annotation
+    for item in inner:
+        yield from _flatten(item)
+
+
+def _known_keys(location: tuple[int | str, ...]) -> set[str]:
+    return {info.alias or name for name, info in _model_at(location).model_fields.items() if not info.exclude}
+
+
+def _field_info(location: tuple[int | str, ...]) -> Any:
+    names = [step for step in location if isinstance(step, str)]
+    for end in range(len(names), 0, -1):
+        fields = {
+            info.alias or name: info for name, info in _model_at(tuple(names[: end - 1])).model_fields.items()
+        }
+        if names[end - 1] in fields:
+            return fields[names[end - 1]]
+    return None
+
+
+def _help(location: tuple[int | str, ...]) -> str:
+    info = _field_info(location)
+    return (
+        f"{str(info.description).rstrip('.')}; like {_example(location)}"
+        if info
+        else "docs/reference/office.md"
+    )
+
+
+def _example(location: tuple[int | str, ...]) -> str:
+    info = _field_info(location)
+    example = info.examples[0] if info and info.examples else ""
+    return (
+        f'"{example}"'
+        if isinstance(example, str) and example
+        else str(example)
+        if example
+        else "the reference page shows"
+    )

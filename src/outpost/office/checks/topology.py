@@ -1,0 +1,180 @@
+"""Zones and hosts: addresses that fit, roles that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from outpost.office.checks.rule import Rule
+from outpost.office.checks.wording import nearest
+from outpost.office.model import Office
+from outpost.office.problems import Problem
+from outpost.office.tables.topology import ROLES
+from outpost.office.tables.values import IPAddress, IPNetwork
+
+
+def _zones_apart(office: Office) -> Iterator[Problem]:
+    seen: list[tuple[str, IPNetwork]] = []
+    for zone in office.zones.values():
+        for network in zone.networks:
+            for other, taken in seen:
+                if network.version == taken.version and network.overlaps(taken):
+                    yield Problem(
+                        f"zones.{zone.name}.networks",
+                        str(network),
+                        f"overlaps {taken} of zone {other}",
+                        "give each zone networks of its own: trust is told by address",
+                    )
+            seen.append((zone.name, network))
+
+
+def _zones_wanted(office: Office) -> Iterator[Problem]:
+    for kind, why in (
+        ("internet", "mail comes from there"),
+        ("servers", "the hosts' links cross it"),
+        ("management", "SSH is open only there"),
+        ("users", "people read mail there"),
+    ):
+        if not any(zone.kind == kind for zone in office.zones.values()):
+            yield Problem("zones", ", ".join(office.zones), f"no zone of kind {kind}", f"declare one: {why}")
+
+
+def _hosts_in_zones(office: Office) -> Iterator[Problem]:
+    for host in office.hosts:
+        field = f"hosts.{host.name}.addresses"
+        if not any(host.addresses.values()):
+            yield Problem(
+                field, "{}", "a host in no zone", f"give it an address in one of {', '.join(office.zones)}"
+            )
+        for zone_name, addresses in host.addresses.items():
+            zone = office.zones.get(zone_name)
+            if zone is None:
+                guess = nearest(zone_name, list(office.zones))
+                yield Problem(
+                    f"{field}.{zone_name}", "", "no such zone", f"use one of {', '.join(office.zones)}{guess}"
+                )
+                continue
+            yield from _addresses_fit(f"{field}.{zone_name}", addresses, zone.networks)
+
+
+LOCAL_PLACES = ("/etc/", "/usr/", "/root/", "/home/", "/var/spool/cron/", "/run/systemd/")
+OUTPOST_OWN = ("/etc/outpost/", "/usr/local/lib/outpost/")
+
+
+def _local_files(office: Office) -> Iterator[Problem]:
+    for host in office.hosts:
+        for index, path in enumerate(host.local):
+            field = f"hosts.{host.name}.local[{index}]"
+            if path.startswith(OUTPOST_OWN) or f"{path}/".startswith(OUTPOST_OWN):
+                yield Problem(field, path, "Outpost's own place", "put the file beside the daemon it is for")
+            elif not path.startswith(LOCAL_PLACES):
+                yield Problem(
+                    field, path, "not looked at there", f"local files stand below {', '.join(LOCAL_PLACES)}"
+                )
+            elif path in ("/etc/", "/usr/local/", "/root/"):
+                yield Problem(
+                    field,
+                    path,
+                    "so no change by hand would be seen any more",
+                    "name the files, or a directory of their own",
+                )
+
+
+def _addresses_fit(
+    field: str, addresses: tuple[IPAddress, ...], networks: tuple[IPNetwork, ...]
+) -> Iterator[Problem]:
+    wanted = {network.version for network in networks}
+    shown = ", ".join(map(str, addresses))
+    counts = {version: sum(address.version == version for address in addresses) for version in (4, 6)}
+    for version, count in counts.items():
+        if count > 1:
+            yield Problem(field, shown, f"{count} IPv{version} addresses", "give one address of each family")
+        elif count == 0 and version in wanted and max(counts.values()) <= 1:
+            yield Problem(
+                field,
+                shown,
+                f"no IPv{version} address though the zone carries IPv{version}",
+                f"add one of the zone's IPv{version} network",
+            )
+        elif count and version not in wanted:
+            yield Problem(
+                field,
+                shown,
+                f"an IPv{version} address in a zone without IPv{version}",
+                "use the family of the zone's networks",
+            )
+    for address in addresses:
+        if address.version in wanted and not any(address in network for network in networks):
+            yield Problem(
+                field,
+                str(address),
+                "outside the zone's networks",
+                f"use an address in {', '.join(map(str, networks))}",
+            )
+
+
+def _addresses_unique(office: Office) -> Iterator[Problem]:
+    owner: dict[IPAddress, str] = {}
+    for host in office.hosts:
+        for zone, addresses in host.addresses.items():
+            for address in addresses:
+                if address in owner:
+                    yield Problem(
+                        f"hosts.{host.name}.addresses.{zone}",
+                        str(address),
+                        f"{owner[address]} has this address already, so two roles would share one machine",
+                        "give every host its own address",
+                    )
+                owner.setdefault(address, host.name)
+
+
+def _roles_present(office: Office) -> Iterator[Problem]:
+    for role in ROLES:
+        count = len(office.with_role(role))
+        if count == 0:
+            yield Problem(
+                "hosts", "", f"no host has the role {role}", f'declare one: [hosts.NAME] with role = "{role}"'
+            )
+        elif role == "mta" and not office.mail_servers:
+            yield Problem(
+                f"hosts.{office.with_role(role)[0].name}.retiring",
+                "true",
+                "every MTA retires: nobody takes mail",
+                "leave one in service",
+            )
+        elif role == "dns" and count == 1:
+            yield Problem(
+                f"hosts.{office.with_role(role)[0].name}.role",
+                role,
+                "one name server only: its failure takes the domain off the net (RFC 2182)",
+                "declare a second host with role dns",
+            )
+        elif role == "store" and count > 1:
+            yield Problem(
+                f"hosts.{office.with_role(role)[1].name}.role",
+                role,
+                "a second store: mailboxes are not replicated between stores",
+                "keep one store (a lost one is rebuilt from its backup)",
+            )
+
+
+def _hosts_where_their_work_is(office: Office) -> Iterator[Problem]:
+    for host in office.hosts:
+        kinds = {office.zones[zone].kind for zone in host.addresses if zone in office.zones}
+        if host.role == "store" and "internet" in kinds:
+            yield Problem(
+                f"hosts.{host.name}.addresses",
+                "",
+                "the store has an address in the Internet's zone",
+                "keep it in the servers', users' and management zones: the Internet must not reach where passwords are checked",
+            )
+
+
+RULES: tuple[Rule, ...] = (
+    (_zones_apart, set()),
+    (_zones_wanted, {"zones"}),
+    (_hosts_in_zones, {"zones"}),
+    (_local_files, set()),
+    (_addresses_unique, set()),
+    (_roles_present, {"hosts"}),
+    (_hosts_where_their_work_is, set()),
+)
