@@ -1,0 +1,186 @@
+"""`outpost plan`, `apply`, `verify`, `each`: the hosts as the office file declares them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from outpost.cli.options import (
+    AfreshOption,
+    JsonOption,
+    LimitOption,
+    NameOption,
+    OfficeArgument,
+    ViaOption,
+    YesOption,
+)
+from outpost.errors import OutpostError
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="Example: `./outpost plan lab --limit mta`. Exit code 0: nothing to change, 2: hosts differ, 1: failed."
+)
+def plan(
+    office: OfficeArgument,
+    name: NameOption = None,
+    limit: LimitOption = None,
+    via: ViaOption = None,
+    json: JsonOption = False,
+    afresh: AfreshOption = False,
+) -> None:
+    """Show what an apply would change, with the differences. Nothing is touched."""
+    _unless_as_declared(office, name, limit, via, as_json=json, afresh=afresh)
+    from outpost.cli.office import plan_office
+
+    raise typer.Exit(plan_office(office, name, limit, via, as_json=json))
+
+
+def _unless_as_declared(
+    office: str, name: str | None, limit: list[str] | None, via: str | None, *, as_json: bool, afresh: bool
+) -> None:
+    from outpost.cli.quick import as_declared
+
+    if not afresh and as_declared(office, name, limit, via, as_json=as_json):
+        raise typer.Exit
+
+
+@app.command(
+    epilog="Example: `./outpost apply lab -y`. Exit code 0: done, 1: a host failed or the plan was declined."
+)
+def apply(
+    office: OfficeArgument,
+    name: NameOption = None,
+    limit: LimitOption = None,
+    via: ViaOption = None,
+    yes: YesOption = False,
+    json: JsonOption = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also on a read-only day of the office file.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Check what was touched afterwards.")
+    ] = True,
+    rollback: Annotated[
+        bool, typer.Option("--rollback/--no-rollback", help="Put previous files back when a check fails.")
+    ] = True,
+    afresh: AfreshOption = False,
+) -> None:
+    """Make the hosts what the office file declares, one host of a role at a time; verify, go back on failure.
+
+    Without -y the plan is shown and confirmed first.
+    """
+    _unless_as_declared(office, name, limit, via, as_json=json, afresh=afresh)
+    from outpost.cli.office import apply_office
+
+    raise typer.Exit(
+        apply_office(
+            office, name, limit, via, yes=yes, as_json=json, anyway=anyway, checked=verify, back=rollback
+        )
+    )
+
+
+@app.command(
+    epilog="Examples: `./outpost verify lab --host mta --control TLS-09`; from a timer `./outpost verify po --changes --tell "
+    "'smtp://relay.example/?to=admin@example&from=outpost@example'`. Exit code 0: proven, 1: a check failed."
+)
+def verify(
+    office: OfficeArgument,
+    name: NameOption = None,
+    host: Annotated[
+        list[str] | None, typer.Option("--host", metavar="HOST", help="Only this host; may be repeated.")
+    ] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option("--control", metavar="ID", help="Only what proves this control; may be repeated."),
+    ] = None,
+    via: ViaOption = None,
+    since: Annotated[
+        Path | None,
+        typer.Option(
+            "--since",
+            metavar="FILE",
+            help="Compare with this run (a file of --json) instead of the one before.",
+        ),
+    ] = None,
+    changes: Annotated[
+        bool,
+        typer.Option("--changes", help="For a timer: say nothing unless something is different from before."),
+    ] = False,
+    tell: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tell",
+            metavar="PATH",
+            help="Whom to tell of a change, past the mail queue that is looked at: smtp://…, https://… or a command.",
+        ),
+    ] = None,
+    white_box: Annotated[
+        bool,
+        typer.Option(
+            "--white-box",
+            help="Only what looks at the hosts, a round trip each: no conversations, no canaries.",
+        ),
+    ] = False,
+    sabotage: Annotated[
+        bool,
+        typer.Option(
+            "--sabotage", help="In the lab: break what each check looks at, and see the check fail."
+        ),
+    ] = False,
+    json: JsonOption = False,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit report.")
+    ] = None,
+) -> None:
+    """Check the running hosts against what the office promises. Changes nothing; safe on a live office."""
+    from outpost.cli.verify import sabotage_office, verify_office
+
+    if sabotage:
+        raise typer.Exit(sabotage_office(office, name, host))
+    raise typer.Exit(
+        verify_office(
+            office,
+            name,
+            host,
+            via,
+            controls=control,
+            white_box=white_box,
+            since=since,
+            changes=changes,
+            tell_to=tell,
+            as_json=json,
+            junit=junit,
+        )
+    )
+
+
+@app.command(
+    epilog="Examples: `./outpost each plan po harbour`, `./outpost each apply inventory/site-* -y --jobs 8`, `./outpost each verify po "
+    "harbour --json`. Exit code: the worst of all."
+)
+def each(
+    command: Annotated[str, typer.Argument(metavar="COMMAND", help="plan, apply or verify.")],
+    offices: Annotated[
+        list[str], typer.Argument(metavar="OFFICE…", help="Names or paths, as for the command.")
+    ],
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", metavar="N", min=1, help="So many at a time (default: two a processor)."
+        ),
+    ] = None,
+    yes: YesOption = False,
+    afresh: AfreshOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Plan, apply or verify many offices, a bounded number at a time; one line for each as it ends."""
+    from outpost.cli.each import AT_ONCE, COMMANDS, each_office
+
+    if command not in COMMANDS:
+        raise OutpostError(f"each does not {command}", f"one of: {', '.join(COMMANDS)}")
+    options = [*(("-y",) if yes else ()), *(("--afresh",) if afresh else ())]
+    raise typer.Exit(each_office(command, offices, options, jobs=jobs or AT_ONCE, as_json=json))

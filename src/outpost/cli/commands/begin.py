@@ -1,0 +1,77 @@
+"""`outpost check`, `new`, `preflight`: from nothing to a sound office file, and machines that are ready for it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: `./outpost check inventory/lab --json`. Exit code 0: sound, 1: problems found.")
+def check(office: OfficeArgument, name: NameOption = None, json: JsonOption = False) -> None:
+    """Find every problem of an office file: field, value and remedy of each. No host is contacted."""
+    from outpost.cli.office import check_office
+
+    raise typer.Exit(check_office(office, name, as_json=json))
+
+
+@app.command(
+    epilog="Examples: `./outpost new po` asks; `./outpost new po --domain po.example.com --organisation 'Site office' "
+    "--postmaster maria --wan 192.0.2.0/28` does not, and takes the defaults for the rest."
+)
+def new(
+    office: Annotated[str, typer.Argument(metavar="OFFICE", help="Its name below inventory/, or a path.")],
+    domain: Annotated[str | None, typer.Option(help="Mail domain.")] = None,
+    organisation: Annotated[str | None, typer.Option(help="Name that users see.")] = None,
+    postmaster: Annotated[str | None, typer.Option(help="The user who gets postmaster's mail.")] = None,
+    users: Annotated[str | None, typer.Option(help="Further users, with commas.")] = None,
+    wan: Annotated[str | None, typer.Option(help="Networks on the Internet's side, with a comma.")] = None,
+    core: Annotated[str | None, typer.Option(help="Networks between the servers.")] = None,
+    lan: Annotated[str | None, typer.Option(help="Networks of the users.")] = None,
+    mgmt: Annotated[str | None, typer.Option(help="Networks of the administrators.")] = None,
+    proxy: Annotated[str | None, typer.Option(help="HTTP proxy for packages, for the store.")] = None,
+    acme_proxy: Annotated[
+        str | None, typer.Option(help="HTTP proxy to the authority, for the store.")
+    ] = None,
+    certificates: Annotated[str | None, typer.Option(help="acme or office.")] = None,
+    secrets: Annotated[bool, typer.Option("--secrets/--no-secrets", help="Make its secrets, too.")] = True,
+) -> None:
+    """From nothing to a checked office file with its secrets made; asks for what no option says."""
+    from outpost.cli.new import new_office
+
+    answers = {
+        "domain": domain,
+        "organisation": organisation,
+        "postmaster": postmaster,
+        "users": users,
+        "wan": wan,
+        "core": core,
+        "lan": lan,
+        "mgmt": mgmt,
+        "proxy": proxy,
+        "acme_proxy": acme_proxy,
+        "certificates": certificates,
+    }
+    raise typer.Exit(new_office(office, answers, secrets=secrets))
+
+
+@app.command(
+    epilog="Example: `./outpost preflight po`. Exit code 0: ready for the first apply, 1: something is in the way."
+)
+def preflight(
+    office: OfficeArgument,
+    name: NameOption = None,
+    host: Annotated[
+        list[str] | None, typer.Option("--host", metavar="HOST", help="Only this host; may be repeated.")
+    ] = None,
+    via: ViaOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Look at the machines before the first apply: reached, release, addresses, ports, clock, port 25, delegation."""
+    from outpost.cli.new import look_ahead
+
+    raise typer.Exit(look_ahead(office, name, via, host, as_json=json))
