@@ -32,6 +32,9 @@ LOCK = f"{RUN}/lock"
 END = "outpost-observation-complete"
 """Last line of every answer. Without it the answer was cut off and must not be read as "nothing there"."""
 
+PART = "outpost-observation-part"
+"""Line before each part of an answer."""
+
 ATTEMPTS = 3
 """How often a host is asked that answers nothing, or not all."""
 
@@ -170,7 +173,9 @@ def void() -> None:
 
 
 class Survey(FactBase[Answer]):
-    """Everything in one command. Each line of the answer begins with a letter that says what it is.
+    """Everything in one command, which starts as few programs as it can: on a quick line they are what takes time.
+
+    The answer comes in parts: records, status and digests of files, units, then a part to each question.
 
     It waits for the end of what a controller that was killed has left running: an answer from the midst of it would be
     true no longer when it is acted upon.
@@ -179,61 +184,52 @@ class Survey(FactBase[Answer]):
     @override
     def command(self, paths: tuple[str, ...], units: tuple[str, ...], questions: tuple[str, ...]) -> str:
         self.asked = (paths, units, questions)
-        parts = [
-            f"flock --shared --wait 300 {LOCK} true 2>/dev/null",
-            f"cd {APPLIED} 2>/dev/null && grep -H . -- * 2>/dev/null | sed 's/^/R /'; cd /",
-        ]
-        if paths:
-            listed = " ".join(map(shlex.quote, paths))
-            parts.append(f"stat -c 'S %a %U %G %F|%n' -- {listed} 2>/dev/null")
-            parts.append(f"sha256sum -- {listed} 2>/dev/null | sed 's/^/H /'")
-        if units:
-            listed = " ".join(map(shlex.quote, units))
-            parts.append(
-                f"systemctl show -P ActiveState -P UnitFileState -- {listed} 2>/dev/null | sed 's/^/U /'"
-            )
-        for number, question in enumerate(questions):
-            parts.append(f"( {question}\n) 2>/dev/null | sed 's/^/Q{number} /'")
-        return "; ".join([*parts, f"echo {END}"])
+        files, services = " ".join(map(shlex.quote, paths)), " ".join(map(shlex.quote, units))
+        asked = (
+            f"cd {APPLIED} && grep -H . -- *",
+            f"stat -c '%a %U %G %F|%n' -- {files}" if paths else "",
+            f"sha256sum -- {files}" if paths else "",
+            f"systemctl show -P ActiveState -P UnitFileState -- {services}" if units else "",
+            *questions,
+        )
+        # what ends with a line of its own is followed by an empty one; what does not gets its end of line
+        parts = (f"echo {PART}; ( {each or ':'}\n) 2>/dev/null; echo" for each in asked)
+        return "; ".join([f"flock --shared --wait 300 {LOCK} true 2>/dev/null; cd /", *parts, f"echo {END}"])
 
     @override
     def process(self, output: Iterable[str]) -> Answer:
         lines = tuple(output)
-        if not lines or lines[-1] != END:
-            raise FactProcessError("the host's answer was cut off; nothing is concluded from it: run again")
         paths, units, questions = self.asked
-        status: dict[str, tuple[str, ...]] = {}
-        digests: dict[str, str] = {}
+        parts = _parts(lines)
+        if lines[-1:] != (END,) or len(parts) != 4 + len(questions):
+            raise FactProcessError("the host's answer was cut off; nothing is concluded from it: run again")
+        kept, described, hashed, states, *replies = parts
         records: dict[str, list[str]] = {}
-        states: list[str] = []
-        replies: dict[str, list[str]] = {question: [] for question in questions}
-        for line in lines[:-1]:
-            kind, _, rest = line.partition(" ")
-            if kind == "S":
-                described, _, path = rest.partition("|")
-                status[path] = tuple(described.split(" ", 3))
-            elif kind == "H":
-                digest, _, path = rest.partition("  ")
-                digests[path] = digest
-            elif kind == "R":
-                record, _, entry = rest.partition(":")
-                records.setdefault(record, []).append(entry)
-            elif kind == "U":
-                states.append(rest)
-            elif kind.startswith("Q"):
-                replies[questions[int(kind[1:])]].append(rest)
+        for line in kept:
+            record, _, entry = line.partition(":")
+            records.setdefault(record, []).append(entry)
+        digests = {path: digest for digest, _, path in (line.partition("  ") for line in hashed)}
+        status = {path: words.split(" ", 3) for words, _, path in (line.partition("|") for line in described)}
         return Answer(
             files={path: _status(found, digests.get(path, "")) for path, found in status.items()},
             records={record: tuple(entries) for record, entries in records.items()},
             units=_by_unit(units, states),
-            lines={question: tuple(reply) for question, reply in replies.items()},
+            lines=dict(zip(questions, replies, strict=True)),
             asked=frozenset((*paths, *units, *questions)),
             executing=state.is_executing,
             digest=hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest(),
         )
 
 
-def _status(described: tuple[str, ...], digest: str) -> Status:
+def _parts(lines: Sequence[str]) -> list[tuple[str, ...]]:
+    """The lines of each part, without the empty one at its end."""
+    starts = [number for number, line in enumerate(lines) if line == PART]
+    ends = [*starts[1:], len(lines) - 1]
+    parts = (tuple(lines[start + 1 : end]) for start, end in zip(starts, ends, strict=False))
+    return [part[:-1] if part[-1:] == ("",) else part for part in parts]
+
+
+def _status(described: Sequence[str], digest: str) -> Status:
     mode, owner, group, kind = described
     return (mode, owner, group, "directory" if kind == "directory" else digest)
 

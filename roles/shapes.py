@@ -21,7 +21,7 @@ import re
 import shlex
 import tarfile
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -253,8 +253,11 @@ def packages(*names: str, preseed: Sequence[str] = ()) -> None:
     Args:
         preseed: ``debconf-set-selections`` lines, loaded only when something is installed.
     """
-    declared().packages[names] = tuple(preseed)
-    will_ask(question=_installed(names))
+    known = declared()
+    if names not in known.packages:  # one question about all of them
+        known.questions.pop(_installed(known.packages), None)
+        known.packages[names] = tuple(preseed)
+        will_ask(question=_installed(known.packages))
 
 
 def install_declared() -> None:
@@ -535,16 +538,14 @@ def _report(
         report(Finding("file", path, "no longer declared", "it goes; nothing reads it any more"))
 
 
-def _installed(names: Sequence[str]) -> str:
-    listed = " ".join(map(shlex.quote, names))
+def _installed(groups: Iterable[tuple[str, ...]]) -> str:
+    listed = " ".join(sorted({shlex.quote(name) for names in groups for name in names}))
     return f"dpkg-query --show --showformat '${{db:Status-Abbrev}}|${{Package}}\\n' {listed}"
 
 
 @operation()
 def _packages(wanted: dict[tuple[str, ...], tuple[str, ...]]) -> Generator[Command, None, None]:
-    installed = {
-        line.split("|")[1] for names in wanted for line in look(_installed(names)) if line.startswith("ii")
-    }
+    installed = {line.split("|")[1] for line in look(_installed(wanted)) if line.startswith("ii")}
     missing = sorted({name for names in wanted for name in names} - installed)
     if not missing:
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from outpost.office import Office
@@ -82,3 +84,9 @@ def target(pytestconfig: pytest.Config) -> Target:
 def office(pytestconfig: pytest.Config) -> Office:
     """Its model."""
     return chosen_office(pytestconfig)
+
+
+@pytest.fixture
+def seed(pytestconfig: pytest.Config) -> int:
+    """Another one each time, unless --seed says which."""
+    return pytestconfig.getoption("--seed") or random.SystemRandom().randrange(10_000, 99_999)

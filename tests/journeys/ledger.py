@@ -137,11 +137,21 @@ class Ledger:
         messages: How many are sent, each until it is taken.
         clients: How many send at the same time.
         pace: Seconds a client pauses between two messages, at most.
+        store: Runs a script on the store, where that is no container.
     """
 
     def __init__(
-        self, lab: Instance, town: Town, *, seed: int, messages: int, clients: int = 6, pace: float = 0.2
+        self,
+        lab: Instance,
+        town: Town,
+        *,
+        seed: int,
+        messages: int,
+        clients: int = 6,
+        pace: float = 0.2,
+        store: Callable[[str], str] | None = None,
     ) -> None:
+        self.store = store or (lambda script: self.on(lab.container_name("store"), script))
         self.lab, self.seed, self.clients, self.pace = lab, seed, clients, pace
         self.chance = random.Random(seed)  # noqa: S311  # repeatable on purpose
         self.people = [town.user(name) for name in ("alice", "bob", "carol")]
@@ -367,7 +377,7 @@ class Ledger:
 
         with suppress(TimeUpError):  # the balance says what is missing
             until(all_ended, "every message has come to an end", seconds=patience, pace=2)
-        self.on(self.lab.container_name("store"), "systemctl start outpost-twice.service")  # as every hour
+        self.store("systemctl start outpost-twice.service")  # as every hour
         return self._balance(self.look())
 
     def _missing(self, found: Found) -> list[Entry]:
@@ -445,13 +455,14 @@ def run(
     every: float = 0.5,
     patience: float = 600.0,
     clients: int = 6,
+    store: Callable[[str], str] | None = None,
 ) -> Balance:
     """A ledger with trouble in the middle: a quarter of the messages before it, half during it, the rest after it.
 
     Args:
         every: Seconds between two messages during the trouble.
     """
-    ledger = Ledger(lab, town, seed=seed, messages=messages, clients=clients)
+    ledger = Ledger(lab, town, seed=seed, messages=messages, clients=clients, store=store)
     ledger.on(
         lab.container_name("mta"), "systemctl restart outpost-policy"
     )  # rates are other tests' business

@@ -2,8 +2,8 @@
 
 The short run with nothing broken is part of the suite. The others are long: `pytest -m slow tests/journeys/test_ledger.py
 --name LAB --seed N --messages N`; each says what it measured (`-o log_cli=true -o log_cli_level=INFO`) and keeps it in
-`.lab/LAB/ledger.json`; `--record` puts all that is kept there into the README. Not here: R08
-(containers share one clock), R12 (restores have tests of their own).
+`.lab/LAB/ledger.json`; `--record` puts all that is kept there into the README. Not here: R08 (containers share
+one clock: tests/lab/test_machines.py), R12 (restores have tests of their own).
 """
 
 from __future__ import annotations
@@ -295,12 +295,6 @@ SCENARIOS = {
     "R15 edited by hand": Scenario(edited_by_hand),
     "R16 wrong configuration": Scenario(wrong_configuration),
 }
-
-
-@pytest.fixture
-def seed(pytestconfig: pytest.Config) -> int:
-    """Another one each time, unless --seed says which."""
-    return pytestconfig.getoption("--seed") or random.SystemRandom().randrange(10_000, 99_999)
 
 
 @pytest.mark.control("AVL-01")

@@ -254,12 +254,8 @@ def test_the_observer_needs_nothing_but_pythons_own_library() -> None:
     assert imported <= sys.stdlib_module_names | {"__future__"}
 
 
-def test_a_dhcp_client_is_no_door_and_whoever_takes_its_port_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dhcp_client_is_no_door_and_whoever_takes_its_port_is() -> None:
     """Closing it stops systemd-networkd, and the host loses its address."""
     line = 'udp UNCONN 0 0 192.0.2.7%eth0:68 0.0.0.0:* users:(("{}",pid={},fd=19))'
-    monkeypatch.setattr(
-        observe,
-        "said",
-        lambda _command: [line.format("systemd-network", 999999), line.format("evil", 999998)],
-    )
-    assert observe.listeners({}) == ["listener\tudp 192.0.2.7 68\tevil 999998 "]
+    sockets = [line.format("systemd-network", 999999), line.format("evil", 999998)]
+    assert observe.listeners({}, sockets) == ["listener\tudp 192.0.2.7 68\tevil 999998 "]

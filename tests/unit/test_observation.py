@@ -10,7 +10,7 @@ from pyinfra.api.exceptions import FactProcessError, OperationError
 from pyinfra.context import ctx_state
 
 from roles import observation
-from roles.observation import END, Answer, Survey
+from roles.observation import END, PART, Answer, Survey
 
 
 class Planning:
@@ -32,6 +32,11 @@ def answered(fact: Survey, *lines: str) -> Answer:
         return fact.process(lines)
 
 
+def parts(*answers: str, units: str = "") -> list[str]:
+    """Lines of a whole answer about units and questions."""
+    return [line for part in ("", "", "", units, *answers) for line in (PART, *part.splitlines(), "")]
+
+
 def test_an_empty_answer_is_not_an_empty_host() -> None:
     with pytest.raises(FactProcessError, match="cut off"):
         answered(survey(paths=("/etc/motd",)))
@@ -39,7 +44,15 @@ def test_an_empty_answer_is_not_an_empty_host() -> None:
 
 def test_an_answer_that_was_cut_off_is_refused() -> None:
     with pytest.raises(FactProcessError, match="cut off"):
-        answered(survey(paths=("/etc/motd",)), "S 644 root root regular file|/etc/motd")
+        answered(survey(paths=("/etc/motd",)), PART, "644 root root regular file|/etc/motd")
+
+
+def test_an_answer_that_lacks_a_part_is_refused() -> None:
+    with pytest.raises(FactProcessError, match="cut off"):
+        answered(survey(questions=("first", "second")), *parts("one"), END)
+
+
+BROKEN = "echo; printf 'no end'"
 
 
 class Host:
@@ -55,7 +68,7 @@ class Host:
 def test_a_host_whose_answer_got_lost_is_asked_again_and_one_that_never_answers_is_no_empty_host(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    answer = answered(survey(questions=("who",)), "Q0 root", END)
+    answer = answered(survey(questions=("who",)), *parts("root"), END)
     monkeypatch.setattr(observation, "host", Host(None, None, answer))
     assert observation.read_now("who") == ("root",)
     monkeypatch.setattr(observation, "host", Host(None, None, None, answer))
@@ -65,8 +78,8 @@ def test_a_host_whose_answer_got_lost_is_asked_again_and_one_that_never_answers_
 
 def test_units_are_told_apart_by_their_order_even_when_one_is_unknown() -> None:
     fact = survey(units=("a.service", "unknown.service", "b.service"))
-    lines = ("U active", "U enabled", "U ", "U inactive", "U ", "U ", "U failed", "U disabled")
-    units = answered(fact, *lines, END).units
+    said = "active\nenabled\n\ninactive\n\n\nfailed\ndisabled\n"
+    units = answered(fact, *parts(units=said), END).units
     assert units == {
         "a.service": ("active", "enabled"),
         "unknown.service": ("inactive", ""),
@@ -76,12 +89,12 @@ def test_units_are_told_apart_by_their_order_even_when_one_is_unknown() -> None:
 
 def test_an_answer_about_fewer_units_than_asked_is_refused() -> None:
     with pytest.raises(FactProcessError, match="does not match"):
-        answered(survey(units=("a.service", "b.service")), "U active", "U enabled", END)
+        answered(survey(units=("a.service", "b.service")), *parts(units="active\nenabled\n"), END)
 
 
 def test_replies_belong_to_their_questions() -> None:
     fact = survey(questions=("first", "second"))
-    lines = answered(fact, "Q1 two", "Q0 one", "Q1 three words here", END).lines
+    lines = answered(fact, *parts("one", "two\nthree words here"), END).lines
     assert lines == {"first": ("one",), "second": ("two", "three words here")}
 
 
@@ -92,7 +105,7 @@ def test_the_command_sees_files_directories_and_answers_as_they_are(tmp_path: Pa
     odd.chmod(0o640)
     paths = (str(odd), str(tmp_path), str(tmp_path / "missing"))
     fact = Survey()
-    command = fact.command(paths, (), ("echo yes; false", "exit 3", "cat /nonexistent"))
+    command = fact.command(paths, (), ("echo yes; false", "exit 3", "cat /nonexistent", BROKEN))
     output = subprocess.run(
         ["sh", "-c", command], capture_output=True, text=True, check=False
     ).stdout.splitlines()
@@ -101,4 +114,9 @@ def test_the_command_sees_files_directories_and_answers_as_they_are(tmp_path: Pa
     assert answer.files[str(odd)][3] == "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"
     assert answer.files[str(tmp_path)][3] == "directory"
     assert str(tmp_path / "missing") not in answer.files
-    assert answer.lines == {"echo yes; false": ("yes",), "exit 3": (), "cat /nonexistent": ()}
+    assert answer.lines == {
+        "echo yes; false": ("yes",),
+        "exit 3": (),
+        "cat /nonexistent": (),
+        BROKEN: ("", "no end"),
+    }

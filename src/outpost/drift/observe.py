@@ -31,6 +31,7 @@ import stat
 import struct
 import subprocess
 import sys
+import time
 import typing
 
 STATE = pathlib.Path("/var/lib/outpost")
@@ -69,6 +70,7 @@ GUARDED = (
     "/etc/ssh/ssh_host_ed25519_key", "/etc/sudoers", "/etc/sudoers.d", "/root", "/srv/mail", "/tmp", "/usr/local/bin",
     "/var/lib/outpost", "/var/log", "/var/log/journal", "/var/spool/postfix", "/var/tmp", "/etc/rspamd/dkim",
 )  # fmt: skip
+MOUNTED = ("/dev/shm", "/srv/mail", "/tmp", "/var/tmp")
 STATE_OF_DAEMONS = ("/var/lib/*", "/var/log/*", "/var/spool/*", "/var/spool/postfix/*")
 PASSING = re.compile(
     r"(^|/)(\.\S*\.swp|\S+\.outpost-new|\S+\.(db|lmdb|dpkg-\w+|ucf-\w+|cache|pyc))$|/unbound_\w+\.(key|pem)$"
@@ -112,31 +114,31 @@ SECURITY = (
     "ProtectHome", "PrivateTmp", "PrivateDevices", "RestrictAddressFamilies", "SystemCallFilter", "MemoryMax", "TasksMax",
     "ExecStart", "Environment", "ReadWritePaths",
 )  # fmt: skip
-# Unit, package, how its daemon is asked for what it runs with (or would after the next start), and where the answer
-# comes from: one that comes from files alone is asked for again only when one of those files is another one.
+LOADED = ("ActiveState", "NeedDaemonReload", "StateChangeTimestamp", "ExecMainStartTimestamp")
+UNIT_OF_FILE = re.compile(r"^/etc/systemd/system/([^/\n]+\.service)(?:\.d/.*)?$", re.MULTILINE)
+# Unit, package, how its daemon is asked for what it runs with (or would after the next start), and whether the answer
+# comes from files alone: then it is asked for again only when one of them was touched.
 ZONES = (  # of those that this server signs: what it answers, without what it makes itself and without the answers to challenges
     "for zone in /etc/knot/zones/*.zone; do [ ! -e $zone ] || knotc zone-read $(basename $zone .zone); done "
     "| cut -d' ' -f2,4- | grep -vE '^_acme-challenge|^[^ ]+ (SOA|RRSIG|NSEC3?|NSEC3PARAM|DNSKEY|CDS|CDNSKEY) ' | sort"
 )
 ASKED = (
-    ("ssh.service", "openssh-server", "/usr/sbin/sshd -T", ("/etc/ssh",)),
-    ("postfix.service", "postfix", "postconf -n; postconf -M; postconf -P", ("/etc/postfix",)),
-    ("dovecot.service", "dovecot-core", "doveconf -n", ("/etc/dovecot",)),
-    ("knot.service", "knot", "knotc conf-check && knotc conf-read", ()),
-    ("knot-zones", "knot", ZONES, ()),
-    ("nginx.service", "nginx", "nginx -T 2>/dev/null", ("/etc/nginx", "/etc/outpost/tls")),
-    ("php8.4-fpm.service", "php8.4-fpm", "php-fpm8.4 -tt 2>&1 | sed 's/^\\[[^]]*\\] //'", ("/etc/php",)),
-    ("unbound.service", "unbound", "", ()),  # over its socket: a program for each option costs more than all the rest
-    ("chrony.service", "chrony", "chronyd -p -f /etc/chrony/chrony.conf", ("/etc/chrony",)),
-    ("chrony.service", "chrony", "chronyc -c -N sources | cut -d, -f3 | sort -u | sed 's/^/source /'", ()),
+    ("ssh.service", "openssh-server", "/usr/sbin/sshd -T", True),
+    ("postfix.service", "postfix", "postconf -n; postconf -M; postconf -P", True),
+    ("dovecot.service", "dovecot-core", "doveconf -n", True),
+    ("knot.service", "knot", "knotc conf-check && knotc conf-read", False),
+    ("knot-zones", "knot", ZONES, False),
+    ("nginx.service", "nginx", "nginx -T 2>/dev/null", True),
+    ("php8.4-fpm.service", "php8.4-fpm", "php-fpm8.4 -tt 2>&1 | sed 's/^\\[[^]]*\\] //'", True),
+    ("unbound.service", "unbound", "", False),  # over its socket: a program for each option costs more than all the rest
+    ("chrony.service", "chrony", "chronyd -p -f /etc/chrony/chrony.conf", True),
+    ("chrony.service", "chrony", "chronyc -c -N sources | cut -d, -f3 | sort -u | sed 's/^/source /'", False),
     ("redis-server.service", "redis-server",
      "s=$(sed -n 's/^unixsocket //p' /etc/redis/redis.conf); redis-cli ${s:+-s $s} config get '*' | paste - -; "
-     "redis-cli ${s:+-s $s} acl list | sed 's/#[0-9a-f]*/#/g'", ()),
-    ("systemd-journald.service", "systemd", "systemd-analyze cat-config systemd/journald.conf | grep -v '^#'",
-     ("/etc/systemd/journald.conf", "/etc/systemd/journald.conf.d", "/run/systemd/journald.conf.d",
-      "/usr/local/lib/systemd/journald.conf.d", "/usr/lib/systemd/journald.conf", "/usr/lib/systemd/journald.conf.d")),
-    ("ca-certificates", "ca-certificates", "sha256sum /etc/ssl/certs/ca-certificates.crt", ()),
-    ("apt", "apt", "apt-config dump | grep -Ei 'unattended|periodic|insecure|unauth|proxy|recommends'", ("/etc/apt",)),
+     "redis-cli ${s:+-s $s} acl list | sed 's/#[0-9a-f]*/#/g'", False),
+    ("systemd-journald.service", "systemd", "systemd-analyze cat-config systemd/journald.conf | grep -v '^#'", True),
+    ("ca-certificates", "ca-certificates", "sha256sum /etc/ssl/certs/ca-certificates.crt", True),
+    ("apt", "apt", "apt-config dump | grep -Ei 'unattended|periodic|insecure|unauth|proxy|recommends'", True),
 )  # fmt: skip
 UNBOUND = "/run/unbound.ctl"
 UNBOUND_LISTS = ("list_forwards", "list_insecure", "list_local_data", "list_local_zones", "list_stubs")
@@ -144,9 +146,21 @@ UNBOUND_OPTIONS = (
     "module-config", "val-permissive-mode", "harden-dnssec-stripped", "qname-minimisation", "serve-expired",
     "hide-version", "hide-identity", "deny-any", "access-control",
 )  # fmt: skip
-KEPT = pathlib.Path(
-    "/run/outpost/observed.json"
-)  # answers that come from files alone; gone with the next boot
+KEPT = pathlib.Path("/run/outpost/observed")
+"""Answers that come from files alone, each with the mark of those files; gone with the next boot."""
+TICK = 0.1
+"""Seconds, many ticks of the clock that files get their times from."""
+TREES = ("/etc", "/opt", "/root", "/usr")
+"""What can be seen of files below these is known from an earlier look as long as none was touched, nor any of `MARKED`."""
+MARKED = (
+    *(place for place in (*WATCHED, *PACKAGES_OWN, str(APPLIED)) if not place.startswith(TREES)),
+    *(f"/home/*/{name}" for name in HOMES), *SINGLE, *UNSCANNED,
+)  # fmt: skip
+DATABASES = (
+    "/var/lib/apt/extended_states", "/var/lib/dpkg/arch", "/var/lib/dpkg/diversions", "/var/lib/dpkg/info", "/var/lib/dpkg/statoverride",
+    "/var/lib/dpkg/status", str(KNOWN),
+)  # fmt: skip
+"""Of packages and of this program: replaced as a whole when they change."""
 
 
 def said(command: str) -> list[str]:
@@ -177,30 +191,44 @@ def unbound() -> list[str]:
     return found
 
 
-_before: dict[str, list] = {}  # type: ignore[type-arg]
-_answers: dict[str, list] = {}  # type: ignore[type-arg]
-
-
-def kept(name: str, mark: str, ask: collections.abc.Callable[[], list[str]]) -> list[str]:
+def kept(name: str, mark: str, ask: collections.abc.Callable[[], collections.abc.Iterable[str]]) -> list[str]:
     """The answer of an earlier look that bears the same mark, else a new one. Without a mark it is never kept."""
     if not mark:
-        return ask()
-    known = _before.get(name)
-    lines = known[1] if known and known[0] == mark else ask()
-    _answers[name] = [mark, lines]
+        return list(ask())
+    file = KEPT / name
+    with contextlib.suppress(OSError, ValueError):
+        if os.stat(file).st_uid == os.geteuid():  # root's own
+            before, lines = json.loads(file.read_bytes())
+            if before == mark:
+                return list(lines)
+    lines = list(ask())
+    with contextlib.suppress(OSError):
+        KEPT.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = KEPT / f".{name}.{os.getpid()}"
+        new.touch(mode=0o600)
+        new.write_text(json.dumps([mark, lines]))
+        new.replace(file)
     return lines
 
 
-def stamp(sources: tuple[str, ...], *more: str) -> str:
-    """A mark that differs when any file below these paths is another one (inode, size, change of any kind)."""
-    found = list(more)
-    for top in sources:
-        for directory, _, names in os.walk(top):
-            for path in (directory, *(f"{directory}/{name}" for name in names)):
-                found.append(_identity(path))
-        if os.path.isfile(top):
-            found.append(_identity(top))
-    return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()
+def mark_of_files() -> str:
+    """A mark that differs when a file below `TREES`, or of `MARKED`, came, went or was touched in any way.
+
+    Content, mode, owner, attributes, access lists, capabilities and links set ctime, which nobody can choose (inode(7)).
+    Empty where one was touched a moment ago: it could be touched once more in the same tick of the clock.
+    """
+    looked = subprocess.run(
+        ["find", *TREES, *expanded(MARKED), "-printf", r"%p %D %i %m %U %G %s %C@\n", "-newerct", f"@{time.time() - TICK:.3f}", "-printf", r"\0"],
+        capture_output=True,
+        check=False,
+        env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "TZ": "UTC"},
+    ).stdout  # fmt: skip
+    if not looked or b"\0" in looked:
+        return ""
+    found = hashlib.sha256(looked)
+    words = [*map(_identity, DATABASES), *LOCAL]
+    found.update("\n".join(words).encode())
+    return found.hexdigest()
 
 
 def _identity(path: str) -> str:
@@ -211,25 +239,6 @@ def _identity(path: str) -> str:
     return (
         f"{path} {status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
     )
-
-
-def recall() -> None:
-    """Read what earlier looks have kept; only root's own file counts."""
-    with contextlib.suppress(OSError, ValueError):
-        if os.stat(KEPT).st_uid == 0:
-            _before.update(json.loads(KEPT.read_text()))
-
-
-def keep() -> None:
-    """Keep it for the next look."""
-    if _answers == _before:
-        return
-    with contextlib.suppress(OSError):
-        KEPT.parent.mkdir(mode=0o700, exist_ok=True)
-        new = KEPT.with_suffix(f".{os.getpid()}")
-        new.touch(mode=0o600)
-        new.write_text(json.dumps(_answers))
-        new.replace(KEPT)
 
 
 def records() -> tuple[dict[str, list[str]], set[str]]:
@@ -342,13 +351,8 @@ def accounts() -> list[str]:
 
 
 def owned_by_packages() -> set[str]:
-    return set(
-        kept(
-            "owned by packages",
-            stamp((), _identity("/var/lib/dpkg/info"), _identity("/var/lib/dpkg/status"), *PACKAGES_OWN),
-            listed_by_packages,
-        )
-    )
+    mark = "\n".join([*map(_identity, ("/var/lib/dpkg/info", "/var/lib/dpkg/status")), *PACKAGES_OWN])
+    return set(kept("owned", mark, listed_by_packages))
 
 
 def listed_by_packages() -> list[str]:
@@ -410,7 +414,7 @@ def fingerprint(path: str) -> str:
 
 
 def conffiles(declared: set[str]) -> list[str]:
-    """Configuration files of packages that differ from the package."""
+    """Configuration files of packages, which lie in /etc (Debian Policy 10.7.2), that differ from the package."""
     found = []
     for line in said("dpkg-query --show --showformat '${Conffiles}\\n'"):
         parts = line.split()
@@ -439,16 +443,13 @@ def modes() -> list[str]:
             status = os.lstat(path)
             owner, group = pwd.getpwuid(status.st_uid).pw_name, grp.getgrgid(status.st_gid).gr_name
             found.append(f"mode\t{path}\t{status.st_mode & 0o7777:o} {owner} {group}")
-    places = ("/tmp", "/dev/shm", "/var/tmp", "/srv/mail")
-    for target in said("findmnt --raw --noheadings --output TARGET"):
-        if target not in places and not re.match(r"/(proc|sys|dev|run|var/lib/docker)(/|$)", target):
-            found.append(f"mounted\t{target}\t")
-    for line in said(
-        "; ".join(f"findmnt --raw --noheadings --output TARGET,OPTIONS {place}" for place in places)
-    ):
+    for line in said("findmnt --raw --noheadings --output TARGET,OPTIONS"):
         target, options = line.split(" ", 1)
-        kept = [word for word in options.split(",") if word in ("ro", "rw", "noexec", "nosuid", "nodev")]
-        found.append(f"mount\t{target}\t{','.join(kept)}")
+        if target in MOUNTED:
+            kept = [word for word in options.split(",") if word in ("ro", "rw", "noexec", "nosuid", "nodev")]
+            found.append(f"mount\t{target}\t{','.join(kept)}")
+        elif not re.match(r"/(proc|sys|dev|run|var/lib/docker)(/|$)", target):
+            found.append(f"mounted\t{target}\t")
     return found
 
 
@@ -460,7 +461,7 @@ def programs() -> list[str]:
         since = KNOWN.stat().st_mtime
     except OSError:
         return []
-    found, suspects = [], {}
+    found, suspects = [], []
     for path in owned:
         if not path.startswith(tops):
             continue
@@ -470,11 +471,8 @@ def programs() -> list[str]:
             found.append(f"program\t{path}\tmissing")
             continue
         if status.st_ctime > since and not stat.S_ISDIR(status.st_mode):
-            suspects[path] = _identity(path)
-    if suspects:
-        mark = hashlib.sha256("\n".join(suspects.values()).encode()).hexdigest()
-        found += kept("programs", mark, lambda: [f"program\t{path}\tchanged" for path in differing(suspects)])
-    return found
+            suspects.append(path)
+    return found + [f"program\t{path}\tchanged" for path in (differing(suspects) if suspects else ())]
 
 
 def differing(paths: collections.abc.Iterable[str]) -> list[str]:
@@ -496,31 +494,25 @@ def differing(paths: collections.abc.Iterable[str]) -> list[str]:
     return found
 
 
-def privileges(declared: set[str]) -> list[str]:
-    """Programs that run as somebody else, what others than root may write or only some may read, and programs with capabilities."""
-    pruned = " -o ".join(
-        f"-path {top}"
-        for top in ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/srv/mail", "/var/lib/docker")
-    )
-    usual = "-user root -group root ( -type f ( -perm 644 -o -perm 755 -o -perm 444 -o -perm 555 ) -o -type d -perm 755 )"
-    wanted = (
-        (
-            "-type f -perm /6000 -o -type f -perm -0002 -o -type d -perm -0002 ! -perm -1000"
-            f" -o ( -path '/etc/*' -o -path '/usr/*' -o -path '/root/*' ) ! -type l ! ( {usual} )"
-        )
-        .replace("(", r"\(")
-        .replace(")", r"\)")
-    )
-    found = [
+SPECIAL = r"-type f -perm /6000 -o -type f -perm -0002 -o -type d -perm -0002 ! -perm -1000"
+USUAL = r"-user root -group root \( -type f \( -perm 644 -o -perm 755 -o -perm 444 -o -perm 555 \) -o -type d -perm 755 \)"
+ELSEWHERE = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/srv/mail", "/var/lib/docker")
+
+
+def special(declared: set[str], places: str, wanted: str) -> list[str]:
+    """Files and directories that find(1) picks, with mode, owner and group."""
+    return [
         f"special\t{path}\t{rest}"
         for rest, _, path in (
-            line.partition("|")
-            for line in said(
-                f"find / -xdev \\( {pruned} \\) -prune -o \\( {wanted} \\) -printf '%m %u %g|%p\\n'"
-            )
+            line.partition("|") for line in said(f"find {places} \\( {wanted} \\) -printf '%m %u %g|%p\\n'")
         )
         if path not in declared and path not in GUARDED and not PASSING.search(path)
     ]
+
+
+def privileges(declared: set[str]) -> list[str]:
+    """Of `TREES`: programs that run as somebody else, what others than root may write or only some may read, and capabilities."""
+    found = special(declared, f"{' '.join(TREES)} -xdev", rf"{SPECIAL} -o ! -type l ! \( {USUAL} \)")
     for top in (*expanded(PROGRAMS), "/usr/local", "/opt"):
         for directory, _, names in os.walk(top):
             for name in names:
@@ -530,19 +522,15 @@ def privileges(declared: set[str]) -> list[str]:
     return found
 
 
-def held(paths: set[str]) -> list[str]:
-    """Declared files, and directories on the way, that cannot be replaced, or that more may read than their mode says."""
+def privileges_elsewhere(declared: set[str]) -> list[str]:
+    """Of all the rest: programs that run as somebody else, and what anybody may write."""
+    pruned = " -o ".join(f"-path {top}" for top in (*ELSEWHERE, *TREES))
+    return special(declared, rf"/ -xdev \( {pruned} \) -prune -o", SPECIAL)
+
+
+def held(paths: set[str], places: collections.abc.Iterable[str]) -> list[str]:
+    """Of these places: declared files, and directories on the way, that cannot be replaced, or that more may read than their mode says."""
     found = []
-    places = {
-        *paths,
-        *(os.path.dirname(path) for path in paths),
-        *GUARDED,
-        *expanded(STATE_OF_DAEMONS),
-        *COMMANDS,
-        "/usr/lib",
-    }
-    for directory, _, names in os.walk("/etc"):
-        places.update((directory, *(f"{directory}/{name}" for name in names)))
     for path in sorted(places):
         if path.startswith("/var/log") or not os.path.lexists(path) or os.path.islink(path):
             continue
@@ -559,6 +547,29 @@ def held(paths: set[str]) -> list[str]:
             if set(ACCESS_LISTS) & set(os.listxattr(path)):
                 found.append(f"acl\t{path}\t")
     return found
+
+
+def on_the_way(paths: set[str]) -> set[str]:
+    """What must not keep declared files from being replaced."""
+    above = (os.path.dirname(path) for path in paths)
+    return {*paths, *above, *GUARDED, *expanded(STATE_OF_DAEMONS), *COMMANDS, "/usr/lib"}
+
+
+def held_below_trees(paths: set[str]) -> list[str]:
+    """The same, and all of /etc."""
+    places = {path for path in on_the_way(paths) if in_trees(path)}
+    for directory, _, names in os.walk("/etc"):
+        places.update((directory, *(f"{directory}/{name}" for name in names)))
+    return held(paths, places)
+
+
+def held_elsewhere(paths: set[str]) -> list[str]:
+    """Where a look at the files' mark does not tell."""
+    return held(paths, {path for path in on_the_way(paths) if not in_trees(path)})
+
+
+def in_trees(path: str) -> bool:
+    return path in TREES or path.startswith(tuple(f"{top}/" for top in TREES))
 
 
 def attributes(path: str, wanted: int | None = None) -> int:
@@ -589,10 +600,15 @@ def release(paths: list[str]) -> None:
             os.replace(f"{path}.outpost-new", path)
 
 
-def network() -> list[str]:
-    """Interfaces, addresses and routes that somebody gave the host; what it learns or works out itself apart."""
+def network(sockets: list[str]) -> list[str]:
+    """Interfaces, addresses and routes that somebody gave the host; what it learns or works out itself apart.
+
+    Args:
+        sockets: Those that wait, as ss(8) lists them.
+    """
     found = []
-    for entry in told("ip -json -details address"):
+    (links,) = told_all("ip -json -details address", 1)
+    for entry in links:
         name = entry["ifname"]
         kind = entry.get("linkinfo", {}).get("info_kind", "")
         flags = entry.get("flags", ())
@@ -605,7 +621,11 @@ def network() -> list[str]:
             if given:
                 found.append(f"address\t{each['local']}/{each['prefixlen']}\t{name}")
     for family in ("4", "6"):
-        for entry in told(f"ip -json -{family} route show table all"):
+        routes, neighbours = told_all(
+            f"printf 'route show table all\\nneighbour show nud permanent\\n' | ip -json -{family} -batch -",
+            2,
+        )
+        for entry in routes:
             if entry.get("protocol") in ("kernel", "ra", "dhcp", "redirect") or entry.get(
                 "dst", ""
             ).startswith("fe80:"):
@@ -619,11 +639,13 @@ def network() -> list[str]:
             f"rule\t{family} {' '.join(line.replace(':', ' ', 1).split())}\t"
             for line in said(f"ip -{family} rule")
         ]
-        for entry in told(f"ip -json -{family} neighbour show nud permanent"):
+        for entry in neighbours:
             found.append(f"neighbour\t{entry['dst']}\t{entry.get('lladdr', '')} {entry['dev']}")
     found += [f"namespace\t{os.path.basename(path)}\t" for path in glob.iglob("/run/netns/*")]
-    for line in said("ss --no-header --listening --numeric --tcp --processes src 127.0.0.0/8 or src [::1]"):
-        _, _, _, local, _, *rest = line.split()
+    for line in sockets:
+        protocol, _, _, _, local, _, *rest = line.split()
+        if protocol != "tcp" or not local.startswith(("127.", "[::1]")):
+            continue
         if process := re.search(
             r'"([^"]+)",pid=(\d+)', " ".join(rest)
         ):  # Docker's resolver is no process of the container
@@ -632,11 +654,13 @@ def network() -> list[str]:
     return found
 
 
-def told(command: str) -> list[dict[str, typing.Any]]:
-    with contextlib.suppress(ValueError):
-        answer = json.loads("\n".join(said(command)) or "[]")
-        return [entry for entry in answer if entry]
-    return []
+def told_all(command: str, answers: int) -> list[list[dict[str, typing.Any]]]:
+    """What ip(8) answers in JSON, a line to each question; nothing where it fails."""
+    try:
+        lines = [json.loads(line) for line in said(command)]
+    except ValueError:
+        lines = []
+    return [[entry for entry in line if entry] for line in (lines + [[]] * answers)[:answers]]
 
 
 def settings_in_force(contract: dict[str, object]) -> list[str]:
@@ -645,10 +669,10 @@ def settings_in_force(contract: dict[str, object]) -> list[str]:
     declared = set(wanted_settings())
     found = []
     for path in (path for place in places for path in glob.iglob(f"/proc/sys/{place}")):
-        if path in declared or UNSTEADY.search(path) or not os.path.isfile(path):
+        if path in declared or UNSTEADY.search(path):
             continue
-        with contextlib.suppress(OSError):
-            value = " ".join(pathlib.Path(path).read_text().split())
+        with contextlib.suppress(OSError), open(path, "rb", buffering=0) as setting:
+            value = " ".join(setting.read().decode(errors="replace").split())
             found.append(f"setting\t{path.removeprefix('/proc/sys/').replace('/', '.')}\t{value}")
     return found
 
@@ -675,30 +699,38 @@ def modules(contract: dict[str, object]) -> list[str]:
     return [f"module\t{name}\t" for name in sorted(loaded & {name.replace("_", "-") for name in barred})]
 
 
-def packet_filter() -> tuple[list[str], list[str]]:
-    """Tables beside the office's (a state); rules that differ from the file (faults)."""
-    tables = [line.removeprefix("table ") for line in said("nft list tables")]
-    look = "nft --stateless list table inet outpost"
-    live = said(look)
+def packet_filter(mark: collections.abc.Callable[[], str]) -> tuple[list[str], list[str]]:
+    """Tables beside the office's (a state); rules that differ from the file (faults).
+
+    Args:
+        mark: Of the files.
+    """
+    tables: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in said("nft --stateless list ruleset"):
+        if line.startswith("table "):
+            lines = tables.setdefault(line.removeprefix("table ").removesuffix(" {"), [])
+        if not line.startswith("#"):
+            lines.append(line.strip())
+    live = tables.pop("inet outpost", [])
     filed = kept(
-        "packet filter",
-        stamp(("/etc/nftables.conf", "/usr/sbin/nft")),
-        lambda: said(f"unshare --net sh -c 'nft --file /etc/nftables.conf && {look}'"),
+        "filter",
+        mark(),
+        lambda: said(
+            "unshare --net sh -c 'nft --file /etc/nftables.conf && nft --stateless list table inet outpost'"
+        ),
     )
     strange = []
     if filed and not live:
         strange.append("filter\tmissing\tall rules: the table is not loaded")
     elif filed:
-        count = collections.Counter(line.strip() for line in live)
+        count = collections.Counter(live)
         count.subtract(line.strip() for line in filed)
         for line, number in count.items():
             if number and line not in ("}", ""):
                 strange.append(f"filter\t{'missing' if number < 0 else 'added'}\t{line}")
     states = []
-    for table in tables:
-        if table == "inet outpost":
-            continue
-        lines = [line.strip() for line in said(f"nft --stateless list table {table}")]
+    for table, lines in tables.items():
         if table == "ip nat" and all(DOCKER_RESOLVER.search(line) for line in lines):
             continue
         states.append(f"table\t{table}\t")
@@ -738,11 +770,15 @@ def kernel() -> list[str]:
 DHCP_CLIENTS = ("systemd-network", "dhclient", "dhcpcd", "NetworkManager")  # as the kernel cuts their names
 
 
-def listeners(contract: dict[str, object]) -> list[str]:
-    """Sockets that wait for others and are in no flow."""
+def listeners(contract: dict[str, object], sockets: list[str]) -> list[str]:
+    """Sockets that wait for others and are in no flow.
+
+    Args:
+        sockets: Those that wait, as ss(8) lists them.
+    """
     allowed = {tuple(entry) for entry in contract.get("listeners", ())}  # type: ignore[attr-defined]
     found = []
-    for line in said("ss --no-header --listening --numeric --tcp --udp --processes"):
+    for line in sockets:
         protocol, _, _, _, local, _, *rest = line.split()
         address, _, port = local.rpartition(":")
         address = address.partition("%")[0].strip("[]")
@@ -768,8 +804,32 @@ def unit_of(pid: str) -> str:
     return ""
 
 
-def stale(units: dict[str, list[str]], paths: set[str]) -> list[str]:
-    """Units whose files were written after the daemon last loaded them."""
+def shown_units(declared_units: dict[str, list[str]], paths: set[str]) -> dict[str, list[str]]:
+    """What systemd says of the services that the office has a hand in (systemctl(1), show), by their names."""
+    names = sorted(
+        {
+            name
+            for name in (*declared_units, *UNIT_OF_FILE.findall("\n".join(sorted(paths))))
+            if name.endswith(".service")
+        }
+    )
+    if not names:
+        return {}
+    lines = said(
+        f"systemctl show --timestamp=us+utc --property={','.join((*SECURITY, *LOADED))} {' '.join(names)}"
+    )
+    blocks = (block.splitlines() for block in "\n".join(lines).split("\n\n"))
+    return dict(zip(names, blocks, strict=False))
+
+
+def stale(
+    units: dict[str, list[str]], paths: set[str], shown: collections.abc.Callable[[], dict[str, list[str]]]
+) -> list[str]:
+    """Units whose files were written after the daemon last loaded them.
+
+    Args:
+        shown: What systemd says of them.
+    """
     loads: dict[str, set[tuple[str, str]]] = collections.defaultdict(set)
     for unit, own in units.items():
         for path in own:
@@ -778,18 +838,11 @@ def stale(units: dict[str, list[str]], paths: set[str]) -> list[str]:
     for path in paths:
         if path.endswith("/limits.conf"):
             continue  # systemd puts these on a running daemon
-        if match := re.match(r"/etc/systemd/system/([^/]+\.service)(\.d/.*)?$", path):
+        if match := UNIT_OF_FILE.match(path):
             loads[match[1]].add((path, "ExecMainStartTimestamp"))
-    if not loads:
-        return []
-    names = sorted(loads)
-    properties = "Id,ActiveState,NeedDaemonReload,StateChangeTimestamp,ExecMainStartTimestamp"
-    shown = "\n".join(
-        said(f"systemctl show --timestamp=us+utc --property={properties} {' '.join(names)}")
-    ).split("\n\n")
     found = []
-    for name, block in zip(names, shown, strict=False):
-        values = dict(line.partition("=")[::2] for line in block.splitlines())
+    for name in sorted(loads):
+        values = dict(line.partition("=")[::2] for line in shown().get(name, ()))
         if values.get("NeedDaemonReload") == "yes":
             found.append(f"stale\t{name}\tits unit file or a drop-in, after systemd read it")
         if values.get("ActiveState") != "active":
@@ -804,25 +857,28 @@ def stale(units: dict[str, list[str]], paths: set[str]) -> list[str]:
     return found
 
 
-def effective(declared_units: dict[str, list[str]]) -> list[str]:
-    """What daemons and systemd itself say they run with."""
-    versions = dict(
-        line.split(" ", 1)
-        for line in said(
-            "dpkg-query --show --showformat '${Package} ${Version}\\n' "
-            + " ".join(entry[1] for entry in ASKED)
-            + " 2>/dev/null"
-        )
-        if " " in line and line.split(" ", 1)[1]
-    )
+def effective(
+    declared_units: dict[str, list[str]],
+    installed: collections.abc.Callable[[], list[str]],
+    shown: collections.abc.Callable[[], dict[str, list[str]]],
+    mark: collections.abc.Callable[[], str],
+) -> list[str]:
+    """What daemons and systemd itself say they run with.
 
-    def answer(entry: tuple[str, str, str, tuple[str, ...]]) -> list[str]:
-        unit, package, command, sources = entry
+    Args:
+        installed: What `packages` says.
+        shown: What systemd says of units.
+        mark: Of the files.
+    """
+    versions = dict(line.split("\t")[1:] for line in installed() if line.startswith("version\t"))
+
+    def answer(entry: tuple[str, str, str, bool]) -> list[str]:
+        unit, package, command, from_files = entry
         if package not in versions:
             return []
         return kept(
             unit,
-            stamp(sources, package, versions[package], command) if sources else "",
+            mark() if from_files else "",
             lambda: [
                 f"effective\t{unit}@{versions[package]}\t{discreet(line)}"
                 for line in (
@@ -834,20 +890,14 @@ def effective(declared_units: dict[str, list[str]]) -> list[str]:
 
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         found = [line for lines in pool.map(answer, ASKED) for line in lines]
-    names = sorted(name for name in declared_units if name.endswith(".service"))
-    if names:
-        shown = "\n".join(said(f"systemctl show --property={','.join(SECURITY)} {' '.join(names)}")).split(
-            "\n\n"
-        )
-        for name, block in zip(names, shown, strict=False):
-            if "LoadState=loaded" not in block:
-                continue  # masked; that is said of the unit itself
-            for line in block.splitlines():
-                line = re.sub(r" ; ignore_errors=.*| ; start_time=.*|; start_time=.*", "", line)
-                if not line.startswith("LoadState="):
-                    found.append(
-                        f"effective\t{name}@systemd\t{line if line.startswith('P') else discreet(line)}"
-                    )
+    for name in sorted(declared_units):
+        lines = shown().get(name, ())
+        if "LoadState=loaded" not in lines:
+            continue  # masked; that is said of the unit itself
+        for line in lines:
+            line = re.sub(r" ; ignore_errors=.*| ; start_time=.*|; start_time=.*", "", line)
+            if line.partition("=")[0] in SECURITY[1:]:
+                found.append(f"effective\t{name}@systemd\t{line if line.startswith('P') else discreet(line)}")
     return found
 
 
@@ -895,26 +945,34 @@ def look() -> tuple[list[str], list[str]]:
     contract: dict[str, object] = {}
     with contextlib.suppress(OSError, ValueError):
         contract = json.loads(CONTRACT.read_text())
-    recall()
-    listed_units = said(
-        "systemctl list-units --no-legend --plain --full --state=failed,running,waiting,listening"
-    )
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        filters = pool.submit(packet_filter)
+        mark = pool.submit(mark_of_files).result
+
+        def from_files(
+            name: str, ask: collections.abc.Callable[..., list[str]], *told: object
+        ) -> concurrent.futures.Future[list[str]]:
+            return pool.submit(lambda: kept(name, mark(), lambda: ask(*told)))
+
+        listed_units = said(
+            "systemctl list-units --no-legend --plain --full --state=failed,running,waiting,listening"
+        )
+        shown = pool.submit(shown_units, declared_units, declared).result
+        sockets = said("ss --no-header --listening --numeric --tcp --udp --processes")
+        installed = from_files("packages", packages)
+        filters = pool.submit(packet_filter, mark)
         states = [
-            pool.submit(packages), pool.submit(units, listed_units), pool.submit(accounts), pool.submit(files, declared),
-            pool.submit(conffiles, declared), pool.submit(modes), pool.submit(effective, declared_units),
-            pool.submit(programs), pool.submit(privileges, declared), pool.submit(network), pool.submit(settings_in_force, contract),
-            pool.submit(manager),
+            installed, pool.submit(effective, declared_units, installed.result, shown, mark), pool.submit(units, listed_units), pool.submit(accounts), pool.submit(modes),
+            pool.submit(network, sockets), pool.submit(settings_in_force, contract), pool.submit(manager),
+            pool.submit(privileges_elsewhere, declared), from_files("files", files, declared),
+            from_files("conffiles", conffiles, declared), from_files("programs", programs), from_files("privileges", privileges, declared),
         ]  # fmt: skip
         faults = [
-            pool.submit(troubled_units, listed_units), pool.submit(kernel), pool.submit(listeners, contract),
-            pool.submit(stale, declared_units, declared), pool.submit(name_and_clock, contract),
-            pool.submit(held, declared), pool.submit(modules, contract), pool.submit(halted),
+            pool.submit(troubled_units, listed_units), pool.submit(kernel), pool.submit(listeners, contract, sockets),
+            pool.submit(stale, declared_units, declared, shown), pool.submit(name_and_clock, contract), pool.submit(modules, contract),
+            pool.submit(halted), pool.submit(held_elsewhere, declared), from_files("held", held_below_trees, declared),
         ]  # fmt: skip
     tables, rules = filters.result()
     facts = sorted({*tables, *(line for future in states for line in future.result())})
-    keep()
     me = hashlib.sha256(pathlib.Path(__file__).read_bytes()).hexdigest()[:16]
     return (
         sorted([f"observer\t{me}\t", *facts]),
