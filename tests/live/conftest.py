@@ -12,6 +12,8 @@ keys, whatever the name), ``--office NAME`` for another office.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from testinfra.host import Host as TestinfraHost
 
@@ -86,3 +88,11 @@ def pytest_sessionfinish() -> None:
 def units(shown: str) -> list[dict[str, str]]:
     """Properties of each unit that ``systemctl show`` was asked for, in its order."""
     return [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")]
+
+
+def exposure(host: TestinfraHost, unit: str) -> float:
+    """How open a unit's sandbox is: 0 is shut, 10 none (systemd-analyze(1), security)."""
+    said = host.check_output(f"systemd-analyze security --no-pager {unit} | tail -n 1")
+    found = re.search(r"exposure level for \S+ ([\d.]+)", said)
+    assert found, said
+    return float(found[1])

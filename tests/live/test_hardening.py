@@ -10,7 +10,7 @@ from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office
 from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, cgroup_limits
-from tests.live.conftest import units
+from tests.live.conftest import exposure, units
 from tests.live.test_base import sockets
 
 pytestmark = pytest.mark.looks
@@ -34,13 +34,8 @@ def test_every_listening_unit_is_in_a_sandbox(host: TestinfraHost) -> None:
     """Exposure of each unit that waits for connections is 4.0 or better (systemd-analyze security)."""
     units = listening_units(host)
     assert units, "no unit listens: nothing was looked at"
-    exposures = {}
-    for unit in sorted(units):
-        said = host.check_output(f"systemd-analyze security --no-pager {unit} | tail -1")
-        found = re.search(r"level for \S+: ([\d.]+)", said)
-        assert found, said
-        exposures[unit] = float(found[1])
-    assert not {unit: exposure for unit, exposure in exposures.items() if exposure > 4.0}
+    exposures = {unit: exposure(host, unit) for unit in sorted(units)}
+    assert not {unit: level for unit, level in exposures.items() if level > 4.0}
 
 
 @pytest.mark.control("SYS-01")

@@ -17,6 +17,7 @@ from outpost.office.dns import mta_sts_policy
 from outpost.office.guide import PROFILE
 from outpost.office.webmail import WebmailView
 from tests.live.browsing import Answer, RefusedError, browse
+from tests.live.conftest import exposure
 from tests.live.speaking import OLD_OFFERS
 
 pytestmark = [pytest.mark.role("webmail"), pytest.mark.looks]
@@ -107,10 +108,7 @@ def test_php_runs_as_an_account_of_its_own_and_never_as_root(host: TestinfraHost
 @pytest.mark.control("SYS-01")
 @pytest.mark.parametrize("unit", UNITS)
 def test_web_units_are_sandboxed(host: TestinfraHost, unit: str) -> None:
-    verdict = host.check_output("systemd-analyze security --no-pager %s | tail -n 1", unit)
-    found = re.search(r"exposure level for \S+ ([\d.]+)", verdict)
-    assert found, verdict
-    assert float(found[1]) <= 4.0
+    assert exposure(host, unit) <= 4.0
 
 
 # A script that says how PHP is set, run by the pool that runs Roundcube (FastCGI, as nginx speaks it), gone at once.
