@@ -1,6 +1,6 @@
 """What no file comparison sees, as operations: named in the plan, repaired by the apply, remembered at its end.
 
-``/usr/local/lib/outpost/observe`` (`outpost.drift.observe`) looks on the host in one command; `findings` says what
+``/usr/local/lib/outpost/observe`` (`outpost.onhost.observe`) looks on the host in one command; `findings` says what
 the answer means. The known state on the host is what stood there when the last apply came to its end: what this
 apply itself brings about is added to it, what was strange before it is repaired, never learnt.
 """
@@ -17,18 +17,29 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.operation import operation
 from pyinfra.context import ctx_host, host, state
 
-from outpost.drift import observe as observer
 from outpost.drift.differences import Finding
 from outpost.drift.findings import EARLY, Beside, findings
 from outpost.drift.repairs import OBSERVER, unit_reading
 from outpost.errors import OutpostError
 from outpost.office import Host, Office
 from outpost.office.flows import listeners
+from outpost.onhost import observe as observer
+from roles.base import LIB
 from roles.observation import Answer, declared, observe, read_now, void, will_ask
 from roles.reporting import attended, report
-from roles.shapes import Command, alone, as_json, parses, program, settings
+from roles.shapes import Command, alone, as_json, package, parses, settings, text
 
 CONTRACT = "/etc/outpost/contract.json"
+PYTHON = f"{LIB}/python"
+START = f"""#!/usr/bin/python3 -BIS
+import sys
+
+sys.path.append("{PYTHON}")
+from outpost.onhost.observe.main import main
+
+main()
+"""
+"""It leaves no bytecode behind, and takes modules from Python itself and `PYTHON` alone: neither site nor environment adds any."""
 FOLLOWS = ("running", "unit", "daemon", "effective configuration")
 LATE = (
     ("daemons that were stopped, started or failed", ("running", "failed", "halted", "deleted")),
@@ -55,13 +66,11 @@ def contract(*, office: Office, me: Host) -> None:
             [entry.protocol, str(entry.address), entry.port] for entry in listeners(office, me)
         ),
     }
+    modules = package(PYTHON, observer)
     settings(
         name="observer",
-        files=[
-            program(OBSERVER, observer, mode="0755"),
-            as_json(CONTRACT, wanted),
-        ],
-        check=parses(CONTRACT, OBSERVER),
+        files=[*modules, text(OBSERVER, START, mode="0755"), as_json(CONTRACT, wanted)],
+        check=parses(CONTRACT, OBSERVER, *(file.path for file in modules)),
     )
 
 
@@ -95,7 +104,7 @@ def _now() -> Beside:
 
 def _observer(*words: str) -> str:
     """The observer's command; it is told which files are the host's own."""
-    return " ".join(("python3 -B", OBSERVER, *words, *map(shlex.quote, _me().local)))
+    return " ".join((OBSERVER, *words, *map(shlex.quote, _me().local)))
 
 
 def _question() -> str:

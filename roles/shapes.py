@@ -128,10 +128,18 @@ def program(path: str, module: ModuleType, *, mode: str = "0644") -> File:
     return text(path, inspect.getsource(module), mode=mode)
 
 
-def parses(settings: str, program: str = "") -> str:
-    """A check for `service` and `settings`: the settings are JSON, and Python can read the program."""
-    source = f"python3 -B -c 'import ast; ast.parse(open(\"{program}\").read())' && " if program else ""
-    return f"{source}python3 -m json.tool {settings} >/dev/null"
+def package(place: str, module: ModuleType) -> list[File]:
+    """One of our packages with all its modules, to be imported where `place` is on Python's path: its own library only."""
+    below = f"{place}/{module.__name__.replace('.', '/')}"
+    sources = sorted(Path(inspect.getfile(module)).parent.glob("*.py"))
+    return [text(f"{below}/{source.name}", source.read_text(encoding="utf-8")) for source in sources]
+
+
+def parses(settings: str, *programs: str) -> str:
+    """A check for `service` and `settings`: the settings are JSON, and Python can read the programs."""
+    source = "import ast, sys; [ast.parse(open(name).read()) for name in sys.argv[1:]]"
+    read = f"python3 -B -c '{source}' {' '.join(programs)} && " if programs else ""
+    return f"{read}python3 -m json.tool {settings} >/dev/null"
 
 
 @cache

@@ -12,10 +12,10 @@ import dns.rcode
 import pytest
 from testinfra.host import Host as TestinfraHost
 
-from outpost.drift.observe import DHCP_CLIENTS
 from outpost.office import Host, Office
 from outpost.office.base import BaseView
 from outpost.office.flows import listeners
+from outpost.onhost.observe.network import DHCP_CLIENTS
 from tests.live.asking import ask, query
 
 pytestmark = pytest.mark.looks

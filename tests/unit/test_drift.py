@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import json
 import re
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from outpost.drift import observe
 from outpost.drift.findings import ORDER, Beside, findings
 from outpost.drift.meanings import FAULTS, SEVERAL, STATES
 from outpost.drift.repairs import close, end_listening, reload_for, restart
+from outpost.onhost import observe
+from outpost.onhost.observe import main
+from outpost.onhost.observe.daemons import discreet
+from outpost.onhost.observe.known import begun, newer
+from outpost.onhost.observe.network import listeners
+from roles.drift import PYTHON, START
+from roles.shapes import package
 
 
 def seen(
@@ -110,8 +117,8 @@ def test_what_was_enabled_may_begin_to_run_and_nothing_else() -> None:
     """A package's timer starts with the host; one that nobody enabled was started by hand."""
     before = {"unit\tlogrotate.timer\tenabled for timers.target", "unit\tother.timer\tmasked"}
     now = before | {"running\tlogrotate.timer\t", "running\tother.timer\t"}
-    assert observe.begun(now, before) == {"running\tlogrotate.timer\t"}
-    assert observe.begun(now, now) == set()
+    assert begun(now, before) == {"running\tlogrotate.timer\t"}
+    assert begun(now, now) == set()
 
 
 @pytest.mark.skipif(
@@ -119,9 +126,9 @@ def test_what_was_enabled_may_begin_to_run_and_nothing_else() -> None:
 )
 def test_an_upgrade_is_no_drift_and_an_older_version_is() -> None:
     before = {"version\tknot\t3.4.6-1", "version\tgone\t1.0"}
-    assert observe.newer({"version\tknot\t3.4.6-1+deb13u1"}, before - {"version\tgone\t1.0"})
-    assert observe.newer({"version\tknot\t3.4.5-1"}, before - {"version\tgone\t1.0"}) == set()
-    assert observe.newer(before | {"version\tnew\t1.0"}, before) == {"version\tnew\t1.0"}
+    assert newer({"version\tknot\t3.4.6-1+deb13u1"}, before - {"version\tgone\t1.0"})
+    assert newer({"version\tknot\t3.4.5-1"}, before - {"version\tgone\t1.0"}) == set()
+    assert newer(before | {"version\tnew\t1.0"}, before) == {"version\tnew\t1.0"}
 
 
 def test_what_is_the_hosts_own_is_no_stranger() -> None:
@@ -238,24 +245,50 @@ def test_a_repair_restarts_what_was_restarted_often_a_moment_ago(shell: str, uni
     "line", ["requirepass hunter2", "password = hunter2", "secret: hunter2", "api_key=hunter2"]
 )
 def test_a_secret_in_a_daemons_answer_leaves_the_host_as_a_digest(line: str) -> None:
-    assert "hunter2" not in observe.discreet(line)
-    assert observe.discreet(line) != observe.discreet(line.replace("hunter2", "hunter3"))
+    assert "hunter2" not in discreet(line)
+    assert discreet(line) != discreet(line.replace("hunter2", "hunter3"))
 
 
 def test_the_observer_needs_nothing_but_pythons_own_library() -> None:
-    tree = ast.parse(inspect.getsource(observe))
-    imported = {
-        alias.name.split(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import)
-        for alias in node.names
-    }
-    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert imported <= sys.stdlib_module_names | {"__future__"}
+    files = package("", observe)
+    own = {file.path.strip("/").removesuffix(".py").replace("/", ".") for file in files}
+    imported: set[str] = set()
+    for node in (node for file in files for node in ast.walk(ast.parse(file.content))):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(str(node.module))
+    assert imported - own <= sys.stdlib_module_names
+
+
+def test_the_observer_starts_where_nothing_but_its_own_files_is(tmp_path: Path) -> None:
+    for file in package(str(tmp_path / "python"), observe):
+        path = Path(file.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.content)
+    start = tmp_path / "observe"
+    start.write_text(START.replace(PYTHON, str(tmp_path / "python")))
+    subprocess.run([sys.executable, "-BIS", start, "release"], check=True, cwd="/", env={})
+    assert list(tmp_path.rglob("*.pyc")) == []
+
+
+def test_an_observer_with_another_module_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next apply takes as known what it sees for the first time."""
+    for name in ("observe", "main.py", "places.py"):
+        (tmp_path / name).write_text("")
+    monkeypatch.setattr(main, "__file__", str(tmp_path / "main.py"))
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "observe"), "look"])
+    digests = {main.own_digest()}
+    for name in ("observe", "main.py", "places.py", "new.py"):
+        (tmp_path / name).write_text(name)
+        digests.add(main.own_digest())
+    assert len(digests) == 5
 
 
 def test_a_dhcp_client_is_no_door_and_whoever_takes_its_port_is() -> None:
     """Closing it stops systemd-networkd, and the host loses its address."""
     line = 'udp UNCONN 0 0 192.0.2.7%eth0:68 0.0.0.0:* users:(("{}",pid={},fd=19))'
     sockets = [line.format("systemd-network", 999999), line.format("evil", 999998)]
-    assert observe.listeners({}, sockets) == ["listener\tudp 192.0.2.7 68\tevil 999998 "]
+    assert listeners({}, sockets) == ["listener\tudp 192.0.2.7 68\tevil 999998 "]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from outpost.drift import observe
+from outpost.onhost.observe import kept_answers
+from outpost.onhost.observe.places import PACKAGES_OWN, SINGLE, UNSCANNED, WATCHED
 from tests.awaiting import until
 
 
@@ -44,21 +45,21 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (top / name).write_text("content")
     (top / "link").symlink_to("file")
     (top / "other").symlink_to("older")
-    monkeypatch.setattr(observe, "TREES", (str(top),))
-    monkeypatch.setattr(observe, "MARKED", ())
-    monkeypatch.setattr(observe, "DATABASES", ())
-    monkeypatch.setattr(observe, "KEPT", tmp_path / "kept")
-    until(observe.mark_of_files, "a mark")
+    monkeypatch.setattr(kept_answers, "TREES", (str(top),))
+    monkeypatch.setattr(kept_answers, "MARKED", ())
+    monkeypatch.setattr(kept_answers, "DATABASES", ())
+    monkeypatch.setattr(kept_answers, "KEPT", tmp_path / "kept")
+    until(kept_answers.mark_of_files, "a mark")
     return top
 
 
 @pytest.mark.parametrize("touch", TOUCHES)
 def test_a_mark_is_another_one_after_any_touch(tree: Path, touch: str) -> None:
-    before = observe.mark_of_files()
-    assert before == observe.mark_of_files() != ""
+    before = kept_answers.mark_of_files()
+    assert before == kept_answers.mark_of_files() != ""
     TOUCHES[touch](tree)
-    assert observe.mark_of_files() == "", "it could be touched once more in the same tick"
-    assert until(observe.mark_of_files, "a mark") != before
+    assert kept_answers.mark_of_files() == "", "it could be touched once more in the same tick"
+    assert until(kept_answers.mark_of_files, "a mark") != before
 
 
 @pytest.mark.usefixtures("tree")
@@ -68,17 +69,19 @@ def test_an_answer_is_kept_for_its_mark_alone_and_never_without_one(monkeypatch:
     def ask() -> list[str]:
         return [next(answers)]
 
-    assert [observe.kept("x", mark, ask) for mark in ("a", "a", "b", "b")] == [
+    assert [kept_answers.kept("x", mark, ask) for mark in ("a", "a", "b", "b")] == [
         ["first"], ["first"], ["second"], ["second"]
     ]  # fmt: skip
-    assert observe.kept("x", "", ask) == ["third"]
-    assert observe.kept("x", "b", ask) == ["second"]
-    assert observe.kept("y", "b", ask) == ["fourth"]
+    assert kept_answers.kept("x", "", ask) == ["third"]
+    assert kept_answers.kept("x", "b", ask) == ["second"]
+    assert kept_answers.kept("y", "b", ask) == ["fourth"]
     monkeypatch.setattr(os, "geteuid", lambda: 4242)
-    assert observe.kept("x", "b", ask) == ["fifth"], "what somebody else wrote there counts for nothing"
+    assert kept_answers.kept("x", "b", ask) == ["fifth"], "what somebody else wrote there counts for nothing"
 
 
 def test_whatever_is_looked_at_below_the_trees_is_marked() -> None:
     """A place that is watched and not marked would be looked at once and then no more."""
-    places = (*observe.WATCHED, *observe.PACKAGES_OWN, *observe.SINGLE, *observe.UNSCANNED)
-    assert [place for place in places if not observe.in_trees(place) and place not in observe.MARKED] == []
+    places = (*WATCHED, *PACKAGES_OWN, *SINGLE, *UNSCANNED)
+    assert [
+        place for place in places if not kept_answers.in_trees(place) and place not in kept_answers.MARKED
+    ] == []

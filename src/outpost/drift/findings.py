@@ -1,6 +1,6 @@
 """What an observation of a host means: each difference with cause, consequence and the command that repairs it.
 
-Pure. `observe` (beside this module, run on the host) gives facts as lines ``kind TAB object TAB value``; here they
+Pure. `outpost.onhost.observe` (run on the host) gives facts as lines ``kind TAB object TAB value``; here they
 become findings, by what `meanings` says of their kind.
 """
 

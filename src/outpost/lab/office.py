@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import tomlkit
 
 from outpost import backup, run, secrets
-from outpost.drift.observe import APPLIED
 from outpost.lab.errors import LabError
 from outpost.lab.info import info
 from outpost.lab.instance import Instance
 from outpost.lab.post import Correspondent, NotArrivedError, Town, letter
+from outpost.onhost.observe.declared import APPLIED
 from outpost.remote import run_script
 from outpost.rotation import aftermath
 from outpost.target import LAB, find

@@ -1,0 +1,29 @@
+"""What the office declares for this host: its records, its contract, and the files that it leaves to the host."""
+
+from __future__ import annotations
+
+import pathlib
+
+STATE = pathlib.Path("/var/lib/outpost")
+APPLIED = STATE / "applied"
+CONTRACT = pathlib.Path("/etc/outpost/contract.json")
+LOCAL: list[str] = []
+"""Files that the office file leaves to this host; a path with a slash at its end is everything below it."""
+
+
+def records() -> tuple[dict[str, list[str]], set[str]]:
+    """What the last apply put here: unit → its files, and all paths."""
+    units: dict[str, list[str]] = {}
+    paths: set[str] = set()
+    for record in APPLIED.glob("*"):
+        lines = record.read_text().splitlines()
+        own = [line[5:] for line in lines if line.startswith("path ")]
+        paths.update(own)
+        for line in lines:
+            if line.startswith("unit "):
+                units.setdefault(line[5:], []).extend(own)
+    return units, paths
+
+
+def is_local(path: str) -> bool:
+    return any(path == own or (own.endswith("/") and path.startswith(own)) for own in LOCAL)

@@ -1,0 +1,84 @@
+"""Kernel settings and modules, and the name that the kernel has for the host."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import pathlib
+import re
+
+UNSTEADY = re.compile(
+    r"(_mem|_key|_secret|/flush|_count|_max|_entries|_orphans|_buckets|_available\w*|mtu|/tcp_child_ehash\w*)$"
+)
+"""Kernel settings that the kernel works out itself, or that nobody may read."""
+MACHINE_SETTINGS = (
+    "fs/protected_*", "fs/suid_dumpable", "kernel/core_pattern", "kernel/modprobe", "kernel/poweroff_cmd", "kernel/sysrq",
+    "kernel/unprivileged_*", "kernel/yama/*", "vm/overcommit_memory",
+)  # fmt: skip
+"""Those of the whole machine that open it: compared where the kernel is the host's own."""
+
+
+def settings_in_force(contract: dict[str, object]) -> list[str]:
+    """Kernel settings that no file of the office names; those are compared with the file."""
+    places = ["net/ipv4/*", "net/ipv4/conf/*/*", "net/ipv6/*", "net/ipv6/conf/*/*", "net/ipv6/icmp/*", "net/core/*", *(MACHINE_SETTINGS if contract.get("kernel") else ())]  # fmt: skip
+    declared = set(wanted_settings())
+    found = []
+    for path in (path for place in places for path in glob.iglob(f"/proc/sys/{place}")):
+        if path in declared or UNSTEADY.search(path):
+            continue
+        with contextlib.suppress(OSError), open(path, "rb", buffering=0) as setting:
+            value = " ".join(setting.read().decode(errors="replace").split())
+            found.append(f"setting\t{path.removeprefix('/proc/sys/').replace('/', '.')}\t{value}")
+    return found
+
+
+def wanted_settings() -> dict[str, str]:
+    """Path below /proc/sys to the value in the declared file."""
+    wanted: dict[str, str] = {}
+    try:
+        text = pathlib.Path("/etc/sysctl.d/90-outpost.conf").read_text()
+    except OSError:
+        return {}
+    for line in text.splitlines():
+        key, equals, value = line.partition("=")
+        if not equals or line.startswith(("#", ";")):
+            continue
+        for path in glob.glob("/proc/sys/" + key.strip().lstrip("-").replace(".", "/")):
+            wanted[path] = " ".join(value.split())
+    return wanted
+
+
+def kernel() -> list[str]:
+    """Live settings that differ from the declared file."""
+    found = []
+    for path, value in wanted_settings().items():
+        with contextlib.suppress(OSError):
+            live = " ".join(pathlib.Path(path).read_text().split())
+            if live != value:
+                found.append(
+                    f"sysctl\t{path.removeprefix('/proc/sys/').replace('/', '.')}\t{live} instead of {value}"
+                )
+    return found
+
+
+def modules(contract: dict[str, object]) -> list[str]:
+    """Kernel modules that are barred and loaded all the same, where the kernel is the host's own."""
+    if not contract.get("kernel"):
+        return []
+    barred: set[str] = set()
+    for path in glob.iglob("/etc/modprobe.d/*.conf"):
+        barred.update(re.findall(r"^install (\S+) /bin/false$", pathlib.Path(path).read_text(), re.MULTILINE))
+    loaded = {
+        line.split()[0].replace("_", "-") for line in pathlib.Path("/proc/modules").read_text().splitlines()
+    }
+    return [f"module\t{name}\t" for name in sorted(loaded & {name.replace("_", "-") for name in barred})]
+
+
+def name_and_clock(contract: dict[str, object]) -> list[str]:
+    found = []
+    wanted = contract.get("hostname")
+    live = os.uname().nodename
+    if wanted and live != wanted:
+        found.append(f"hostname\t{live}\tinstead of {wanted}")
+    return found

@@ -1,0 +1,129 @@
+"""Packages, and whether what is theirs is as they brought it."""
+
+from __future__ import annotations
+
+import collections
+import collections.abc
+import contextlib
+import glob
+import hashlib
+import os
+import pathlib
+import re
+import stat
+
+from outpost.onhost.observe.declared import is_local
+from outpost.onhost.observe.kept_answers import identity, kept
+from outpost.onhost.observe.known import KNOWN
+from outpost.onhost.observe.places import PACKAGES_OWN, PROGRAMS, expanded
+from outpost.onhost.observe.reading import said
+
+
+def packages() -> list[str]:
+    """Installed packages that somebody asked for; what they need comes and goes with them."""
+    automatic: set[str] = set()
+    with contextlib.suppress(OSError):
+        for block in pathlib.Path("/var/lib/apt/extended_states").read_text().split("\n\n"):
+            if "Auto-Installed: 1" in block and (match := re.match(r"Package: (\S+)", block)):
+                automatic.add(match[1])
+    found = []
+    for block in pathlib.Path("/var/lib/dpkg/status").read_text(errors="replace").split("\n\n"):
+        name = re.match(r"Package: (\S+)\nStatus: (install|hold) ok ", block)
+        if name and name[1] not in automatic:
+            found.append(f"package\t{name[1]}\t")
+        if name and (version := re.search(r"^Version: (\S+)", block, re.MULTILINE)):
+            found.append(f"version\t{name[1]}\t{version[1]}")
+        if name and name[2] == "hold":
+            found.append(f"hold\t{name[1]}\t")
+    with contextlib.suppress(OSError):
+        _, *foreign = pathlib.Path("/var/lib/dpkg/arch").read_text().split()
+        found += [f"architecture\t{name}\t" for name in foreign]
+    with contextlib.suppress(OSError):
+        diverted = pathlib.Path("/var/lib/dpkg/diversions").read_text().splitlines()
+        found += [
+            f"diversion\t{path}\tto {to}, for {who}"
+            for path, to, who in zip(diverted[::3], diverted[1::3], diverted[2::3], strict=False)
+        ]
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/var/lib/dpkg/statoverride").read_text().splitlines():
+            owner, _, path = line.rpartition(" ")
+            found.append(f"override\t{path}\t{owner}")
+    return found
+
+
+def owned_by_packages() -> set[str]:
+    mark = "\n".join([*map(identity, ("/var/lib/dpkg/info", "/var/lib/dpkg/status")), *PACKAGES_OWN])
+    return set(kept("owned", mark, listed_by_packages))
+
+
+def listed_by_packages() -> list[str]:
+    owned: set[str] = set()
+    tops = ("/etc/", "/usr/local/", *(f"{place}/" for place in expanded(PACKAGES_OWN)))
+    for listing in glob.iglob("/var/lib/dpkg/info/*.list"):
+        for line in pathlib.Path(listing).read_text(errors="replace").splitlines():
+            if line.startswith(("/bin/", "/sbin/", "/lib/")):
+                line = f"/usr{line}"  # lists of packages from before the directories became one
+            if line.startswith(tops):
+                owned.add(line)
+    return sorted(owned)
+
+
+def conffiles(declared: set[str]) -> list[str]:
+    """Configuration files of packages, which lie in /etc (Debian Policy 10.7.2), that differ from the package."""
+    found = []
+    for line in said("dpkg-query --show --showformat '${Conffiles}\\n'"):
+        parts = line.split()
+        if len(parts) != 2 or parts[0] in declared:
+            continue
+        path, wanted = parts
+        if is_local(path):
+            continue
+        try:
+            content = pathlib.Path(path).read_bytes()
+        except OSError:
+            found.append(f"conffile\t{path}\tmissing")
+            continue
+        if wanted != "newconffile" and hashlib.md5(content, usedforsecurity=False).hexdigest() != wanted:
+            found.append(f"conffile\t{path}\t{hashlib.sha256(content).hexdigest()[:16]}")
+    return found
+
+
+def programs() -> list[str]:
+    """Packages' programs that are gone, or were changed since the last apply by others than a package."""
+    owned = owned_by_packages()
+    tops = tuple(f"{place}/" for place in expanded(PROGRAMS))
+    try:
+        since = KNOWN.stat().st_mtime
+    except OSError:
+        return []
+    found, suspects = [], []
+    for path in owned:
+        if not path.startswith(tops):
+            continue
+        try:
+            status = os.lstat(path)
+        except OSError:
+            found.append(f"program\t{path}\tmissing")
+            continue
+        if status.st_ctime > since and not stat.S_ISDIR(status.st_mode):
+            suspects.append(path)
+    return found + [f"program\t{path}\tchanged" for path in (differing(suspects) if suspects else ())]
+
+
+def differing(paths: collections.abc.Iterable[str]) -> list[str]:
+    """Those whose content is not what their package's list of checksums says."""
+    wanted: dict[str, set[str]] = collections.defaultdict(set)
+    for listing in glob.iglob("/var/lib/dpkg/info/*.md5sums"):
+        for line in pathlib.Path(listing).read_text(errors="replace").splitlines():
+            digest, _, name = line.partition("  ")
+            path = f"/{name}"
+            wanted[f"/usr{path}" if path.startswith(("/bin/", "/sbin/", "/lib/")) else path].add(digest)
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            digest = hashlib.md5(pathlib.Path(path).read_bytes(), usedforsecurity=False).hexdigest()
+            if wanted[path] and (
+                os.path.islink(path) or digest not in wanted[path]
+            ):  # no link has a checksum
+                found.append(path)
+    return found

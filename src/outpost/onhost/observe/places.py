@@ -1,0 +1,45 @@
+"""Where it looks, and what it passes over."""
+
+from __future__ import annotations
+
+import glob
+import re
+
+WATCHED = (
+    "/etc", "/root/.ssh", "/root/.config/systemd", "/run/binfmt.d", "/run/confexts", "/run/environment.d", "/run/extensions",
+    "/run/modprobe.d", "/run/modules-load.d", "/run/polkit-1", "/run/sysctl.d", "/run/systemd/journald.conf.d", "/run/systemd/network",
+    "/run/systemd/system", "/run/systemd/system.conf.d", "/run/systemd/system.control", "/run/systemd/user", "/run/sysusers.d",
+    "/run/tmpfiles.d", "/run/udev/rules.d", "/usr/local", "/var/lib/confexts", "/var/lib/extensions", "/var/lib/portables",
+    "/var/lib/systemd/linger", "/var/spool/cron", "/var/www",
+)  # fmt: skip
+HOMES = (".ssh", ".config/systemd")
+SINGLE = ("/root/.[!.]*", "/run/nologin")
+UNSCANNED = ("/var/lib/clamav/*.ign*", "/var/lib/clamav/*fp")
+"""What the scanner is told to let pass."""
+COMMANDS = ("/usr/bin", "/usr/sbin")
+PROGRAMS = (
+    *COMMANDS, "/usr/libexec", "/usr/lib", "/usr/share/bash-completion", "/usr/share/ca-certificates", "/usr/share/dbus-1", "/usr/share/keyrings",
+    "/usr/share/pam-configs", "/usr/share/perl", "/usr/share/perl5", "/usr/share/php*", "/usr/share/polkit-1", "/usr/share/roundcube",
+    "/usr/share/rspamd",
+)  # fmt: skip
+"""Where packages' programs are, and what runs unasked; each must be the package's, and nobody else's may lie there."""
+COMMANDS_BELOW = tuple(f"{place}/" for place in COMMANDS)
+PACKAGES_OWN = (*PROGRAMS, "/var/lib/roundcube/plugins")
+"""With other places that only packages fill."""
+GUARDED = (
+    "/etc", "/etc/group", "/etc/gshadow", "/etc/outpost/tls", "/etc/passwd", "/etc/shadow", "/etc/ssh",
+    "/etc/ssh/ssh_host_ed25519_key", "/etc/sudoers", "/etc/sudoers.d", "/root", "/srv/mail", "/tmp", "/usr/local/bin",
+    "/var/lib/outpost", "/var/log", "/var/log/journal", "/var/spool/postfix", "/var/tmp", "/etc/rspamd/dkim",
+)  # fmt: skip
+STATE_OF_DAEMONS = ("/var/lib/*", "/var/log/*", "/var/spool/*", "/var/spool/postfix/*")
+PASSING = re.compile(
+    r"(^|/)(\.\S*\.swp|\S+\.outpost-new|\S+\.(db|lmdb|dpkg-\w+|ucf-\w+|cache|pyc))$|/unbound_\w+\.(key|pem)$"
+    r"|/\.placeholder$|^/usr/(local/share/|share/|lib/)(fonts|mime|man)/|^/usr/lib/(modules/|udev/hwdb\.bin$)"
+    # what the system and its packages make themselves; accounts and authorities are looked at in their own right
+    r"|^/etc/(ssl/certs/ca-certificates\.crt$|rc[0-6S]\.d/|init\.d/\.depend|mtab$|\.pwd\.lock$|\.updated$|adjtime$|mailcap$"
+    r"|ca-certificates\.conf$|(passwd|shadow|group|gshadow)-?$|sub[ug]id-$|udev/hwdb\.bin$)"
+)
+
+
+def expanded(places: tuple[str, ...]) -> list[str]:
+    return [found for place in places for found in (glob.glob(place) if "*" in place else [place])]

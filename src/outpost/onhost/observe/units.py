@@ -1,0 +1,130 @@
+"""Units: what is enabled, what runs, what failed, and what is older than its files."""
+
+from __future__ import annotations
+
+import collections
+import collections.abc
+import contextlib
+import datetime
+import glob
+import os
+import pathlib
+import re
+
+from outpost.onhost.observe.reading import said
+
+COMES_AND_GOES = re.compile(
+    r"^((user|user-runtime-dir|getty|serial-getty)@\S+|session-\S+|outpost-undo-\S+|(apt-daily|apt-daily-upgrade|apt-listchanges|dpkg-db-backup|"
+    r"e2scrub_\w+|fstrim|logrotate|man-db|packagekit|phpsessionclean|polkit|roundcube-\w+|unattended-upgrades|outpost-[\w@-]+|"
+    r"systemd-(hostnamed|timedated|localed|tmpfiles-\S+|journal\S+|logind|udevd\S*|networkd\S*|resolved\S*|timesyncd|fsck\S*|initctl|sysext|creds)"
+    r")\.(service|socket))$"
+)
+STANDING = ("running", "waiting", "listening")
+UNIT_OF_FILE = re.compile(r"^/etc/systemd/system/([^/\n]+\.service)(?:\.d/.*)?$", re.MULTILINE)
+SECURITY = (
+    "LoadState", "FragmentPath", "DropInPaths", "User", "CapabilityBoundingSet", "NoNewPrivileges", "ProtectSystem",
+    "ProtectHome", "PrivateTmp", "PrivateDevices", "RestrictAddressFamilies", "SystemCallFilter", "MemoryMax", "TasksMax",
+    "ExecStart", "Environment", "ReadWritePaths",
+)  # fmt: skip
+LOADED = ("ActiveState", "NeedDaemonReload", "StateChangeTimestamp", "ExecMainStartTimestamp")
+
+
+def units(listed_units: list[str]) -> list[str]:
+    """What is enabled or masked, read from the links that say so, and what runs."""
+    found = []
+    for top in ("/etc/systemd/system", "/run/systemd/system"):
+        for link in glob.glob(f"{top}/*.wants/*") + glob.glob(f"{top}/*.requires/*"):
+            if os.path.islink(link):
+                found.append(
+                    f"unit\t{os.path.basename(link)}\tenabled for {os.path.basename(os.path.dirname(link)).rpartition('.')[0]}"
+                )
+        for link in glob.glob(f"{top}/*.*"):
+            if os.path.islink(link):
+                target = os.readlink(link)
+                found.append(
+                    f"unit\t{os.path.basename(link)}\t{'masked' if target == '/dev/null' else f'link to {target}'}"
+                )
+    for line in listed_units:
+        name, _, active, sub, *_ = line.split()
+        kind = name.rpartition(".")[2] in ("service", "socket", "timer", "path")
+        if kind and active != "failed" and sub in STANDING and not COMES_AND_GOES.match(name):
+            found.append(f"running\t{name}\t")
+    return found
+
+
+def troubled_units(listed_units: list[str]) -> list[str]:
+    return [
+        f"failed\t{line.split()[0]}\t"
+        for line in listed_units
+        if line.split()[2] == "failed" and not line.startswith(("run-", "outpost-"))
+    ]
+
+
+def unit_of(pid: str) -> str:
+    with contextlib.suppress(OSError):
+        for part in reversed(pathlib.Path(f"/proc/{pid}/cgroup").read_text().strip().split("/")):
+            if part.endswith((".service", ".scope")):
+                return part
+    return ""
+
+
+def shown_units(declared_units: dict[str, list[str]], paths: set[str]) -> dict[str, list[str]]:
+    """What systemd says of the services that the office has a hand in (systemctl(1), show), by their names."""
+    names = sorted(
+        {
+            name
+            for name in (*declared_units, *UNIT_OF_FILE.findall("\n".join(sorted(paths))))
+            if name.endswith(".service")
+        }
+    )
+    if not names:
+        return {}
+    lines = said(
+        f"systemctl show --timestamp=us+utc --property={','.join((*SECURITY, *LOADED))} {' '.join(names)}"
+    )
+    blocks = (block.splitlines() for block in "\n".join(lines).split("\n\n"))
+    return dict(zip(names, blocks, strict=False))
+
+
+def stale(
+    units: dict[str, list[str]], paths: set[str], shown: collections.abc.Callable[[], dict[str, list[str]]]
+) -> list[str]:
+    """Units whose files were written after the daemon last loaded them.
+
+    Args:
+        shown: What systemd says of them.
+    """
+    loads: dict[str, set[tuple[str, str]]] = collections.defaultdict(set)
+    for unit, own in units.items():
+        for path in own:
+            if not path.startswith("/etc/systemd/system/") and unit.endswith(".service"):
+                loads[unit].add((path, "StateChangeTimestamp"))
+    for path in paths:
+        if path.endswith("/limits.conf"):
+            continue  # systemd puts these on a running daemon
+        if match := UNIT_OF_FILE.match(path):
+            loads[match[1]].add((path, "ExecMainStartTimestamp"))
+    found = []
+    for name in sorted(loads):
+        values = dict(line.partition("=")[::2] for line in shown().get(name, ()))
+        if values.get("NeedDaemonReload") == "yes":
+            found.append(f"stale\t{name}\tits unit file or a drop-in, after systemd read it")
+        if values.get("ActiveState") != "active":
+            continue
+        for path, stamp in sorted(loads[name]):
+            loaded = values.get(stamp, "").removesuffix(" UTC").partition(" ")[2]
+            with contextlib.suppress(OSError, ValueError):
+                moment = datetime.datetime.strptime(loaded + " +0000", "%Y-%m-%d %H:%M:%S.%f %z").timestamp()
+                if os.stat(path).st_ctime > moment:
+                    found.append(f"stale\t{name}\t{path}")
+                    break
+    return found
+
+
+def manager() -> list[str]:
+    """What systemd hands to every daemon; its language comes with the boot."""
+    return [
+        f"manager\t{name}\t{value}"
+        for name, _, value in (line.partition("=") for line in said("systemctl show-environment"))
+        if not name.startswith(("LANG", "LC_"))
+    ]
