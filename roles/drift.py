@@ -18,12 +18,13 @@ from pyinfra.api.operation import operation
 from pyinfra.context import ctx_host, host, state
 
 from outpost.drift.differences import Finding
-from outpost.drift.findings import EARLY, Beside, findings
+from outpost.drift.findings import BLIND, EARLY, Beside, findings
 from outpost.drift.repairs import OBSERVER, unit_reading
 from outpost.errors import OutpostError
 from outpost.office import Host, Office
 from outpost.office.flows import listeners
 from outpost.onhost import observe as observer
+from outpost.onhost.observe.known import KNOWN
 from roles.base import LIB
 from roles.observation import Answer, declared, observe, read_now, void, will_ask
 from roles.reporting import attended, report
@@ -108,7 +109,7 @@ def _observer(*words: str) -> str:
 
 
 def _question() -> str:
-    return f"[ ! -x {OBSERVER} ] || {_observer('look')}"
+    return f"{_observer('look')} || [ ! -e {KNOWN} ] || echo {BLIND}"
 
 
 def first() -> None:
@@ -139,6 +140,16 @@ def last() -> None:
 def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
     found = _of_kinds(kinds)
     if not state.is_executing:
+        if kinds == EARLY and _before().blind:
+            report(
+                Finding(
+                    "known state",
+                    OBSERVER,
+                    "gone, or does not answer, on a host that is known",
+                    "what was changed beside the declared files is not seen, and the next apply takes it as known: look at the host first",
+                    ("SYS-08",),
+                )
+            )
         for finding in found:
             report(finding)
     elif kinds == EARLY:

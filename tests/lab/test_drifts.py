@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from outpost.drift.repairs import OBSERVER
 from outpost.lab.instance import Instance
 from outpost.run import Outcome, Silent, plan
 from outpost.target import Target
@@ -20,6 +21,7 @@ from tests.engine import executed
 from tests.lab.conftest import Pyinfra
 
 SEED = 5
+PYTHON = "/usr/local/lib/outpost/python"
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,7 @@ DRIFTS = (
     Drift("store", "table inet evil", "nft add table inet evil; nft add chain inet evil out '{ type filter hook output priority -10; }'"),
     Drift("webmail", "net.ipv4.conf.all.accept_redirects", "sysctl -qw net.ipv4.conf.all.accept_redirects=1"),
     Drift("store", "net.ipv4.tcp_syncookies", "sysctl -qw net.ipv4.tcp_syncookies=0"),
+    Drift("ns1", f"{PYTHON}/outpost/onhost/__pycache__/evil.cpython-313.pyc", f"mkdir -p {PYTHON}/outpost/onhost/__pycache__; echo 1 > {PYTHON}/outpost/onhost/__pycache__/evil.cpython-313.pyc"),
     Drift("ns1", "evil.example", "hostname evil.example"),
     Drift("ns1", "tcp 0.0.0.0 8099", f"systemd-run --quiet --unit=evil-web {SERVER} 8099; {listening('0.0.0.0:8099')}"),
     Drift("ns2", "tcp 0.0.0.0 8098", f"setsid {SERVER} 8098 >/dev/null 2>&1 </dev/null & {listening('0.0.0.0:8098')}"),
@@ -275,6 +278,19 @@ def test_a_host_whose_memory_was_taken_says_so(lab: Instance, pyinfra: Pyinfra, 
     memory = Drift("ns2", "/var/lib/outpost/known", "rm /var/lib/outpost/known")
     inject(lab, (memory,))
     assert named(plan(target, connector="docker", watcher=Silent(), limit=("ns2",)), memory)
+    only = ("--limit", f"@container/{lab.container_name('ns2')}")
+    assert pyinfra("-y", "--json", *only).code == 0
+    assert pyinfra("--dry", "--json", *only).changes == {}
+
+
+def test_a_host_whose_observer_was_taken_says_so(lab: Instance, pyinfra: Pyinfra, target: Target) -> None:
+    observer = Drift("ns2", OBSERVER, f"rm {OBSERVER}")
+    inject(lab, (observer,))
+    seen = plan(target, connector="docker", watcher=Silent(), limit=("ns2",))
+    assert [finding["kind"] for finding in seen.findings if finding["thing"] == OBSERVER] == [
+        "known state",
+        "file",
+    ]
     only = ("--limit", f"@container/{lab.container_name('ns2')}")
     assert pyinfra("-y", "--json", *only).code == 0
     assert pyinfra("--dry", "--json", *only).changes == {}

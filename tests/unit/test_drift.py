@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from outpost.drift.findings import ORDER, Beside, findings
+from outpost.drift.findings import BLIND, ORDER, Beside, findings
 from outpost.drift.meanings import FAULTS, SEVERAL, STATES
 from outpost.drift.repairs import close, end_listening, reload_for, restart
 from outpost.onhost import observe
@@ -47,6 +47,11 @@ def test_every_kind_has_its_place_in_the_order_of_repair_and_a_meaning() -> None
 def test_a_host_without_the_observer_has_nothing_beside_its_files() -> None:
     assert findings(Beside.parse("\n")) == ()
     assert not Beside.parse("").usable
+
+
+def test_a_known_host_that_lost_its_observer_is_no_fresh_one() -> None:
+    assert Beside.parse(f"{BLIND}\n") == Beside(blind=True)
+    assert not Beside.parse("").blind
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,9 @@ EARLY = (
 )  # fmt: skip
 """Kinds repaired before the roles: a stray file or a mask would make a daemon's own check fail, a foreign architecture apt."""
 
+BLIND = "blind"
+"""What a host says that was known and has lost its observer, or one that fails."""
+
 
 @dataclass(frozen=True)
 class Beside:
@@ -27,9 +30,11 @@ class Beside:
     Attributes:
         usable: Whether the host has a known state to compare with; a fresh host has none.
         unfinished: An apply changed something and did not come to its end.
+        blind: The host has a known state, and nothing there that could compare it.
     """
 
     usable: bool = False
+    blind: bool = False
     unfinished: bool = False
     appeared: frozenset[str] = frozenset()
     vanished: frozenset[str] = frozenset()
@@ -41,6 +46,8 @@ class Beside:
         """From what `observe` prints; nothing printed means that it is not installed yet."""
         if not text.strip():
             return cls()
+        if text.strip() == BLIND:
+            return cls(blind=True)
         data = json.loads(text)
         return cls(
             usable=True,

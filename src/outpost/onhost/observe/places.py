@@ -33,7 +33,7 @@ GUARDED = (
 )  # fmt: skip
 STATE_OF_DAEMONS = ("/var/lib/*", "/var/log/*", "/var/spool/*", "/var/spool/postfix/*")
 PASSING = re.compile(
-    r"(^|/)(\.\S*\.swp|\S+\.outpost-new|\S+\.(db|lmdb|dpkg-\w+|ucf-\w+|cache|pyc))$|/unbound_\w+\.(key|pem)$"
+    r"(^|/)(\.\S*\.swp|\S+\.outpost-new|\S+\.(db|lmdb|dpkg-\w+|ucf-\w+|cache))$|^/(?!usr/local/)\S+\.pyc$|/unbound_\w+\.(key|pem)$"
     r"|/\.placeholder$|^/usr/(local/share/|share/|lib/)(fonts|mime|man)/|^/usr/lib/(modules/|udev/hwdb\.bin$)"
     # what the system and its packages make themselves; accounts and authorities are looked at in their own right
     r"|^/etc/(ssl/certs/ca-certificates\.crt$|rc[0-6S]\.d/|init\.d/\.depend|mtab$|\.pwd\.lock$|\.updated$|adjtime$|mailcap$"
