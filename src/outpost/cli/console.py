@@ -6,7 +6,6 @@ import json
 import sys
 from typing import Any
 
-from pydantic import ByteSize
 from rich.console import Console
 
 out = Console(soft_wrap=True, highlight=False)
@@ -27,6 +26,8 @@ def say_json(data: Any) -> None:
 
 def size(count: int) -> str:
     """Bytes for people."""
+    from pydantic import ByteSize  # slow to load, and few commands count bytes
+
     return ByteSize(count).human_readable(separator=" ")
 
 
