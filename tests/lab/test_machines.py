@@ -28,6 +28,7 @@ from tests.lab.rehearsal import Rehearsal
 HOSTS = ("ns1", "store")
 CLOCK = "R08 the store's clock an hour ahead (virtual machines)"
 BOOT = "cat /proc/sys/kernel/random/boot_id"
+ISSUED = "/var/lib/outpost-acme/*-cert.pem"
 PATIENCE = 900.0
 """Seconds that an emulated machine may take for a restart."""
 
@@ -71,6 +72,8 @@ def test_bare_machines_become_hosts_and_stay_so_over_a_restart(
             assert on(host, "systemctl is-system-running --wait || systemctl --failed") == "running"
     with timed("apply after the restart"):
         assert applied() == []
+    with timed("certificate, by its timer"):
+        until(lambda: on("store", f"ls {ISSUED}"), "it has one", seconds=PATIENCE, pace=5)
     with timed("verification"):
         chosen = [word for host in HOSTS for word in ("--host", host)]
         controller.outpost("verify", LAB, "--via", "ssh", *chosen)

@@ -115,7 +115,10 @@ def test_certificates_come_from_where_the_office_says(
 ) -> None:
     own = x509.load_pem_x509_certificate(kept.authority.certificate.encode()).subject
     by_the_office = {item.chain[0].issuer == own for item in shown}
-    why = "the authority has not answered yet: journalctl -u outpost-certificate says why"
+    why = (
+        "the authority has not answered yet (hosts ask three to eight minutes after their first apply, then every twenty): "
+        "journalctl -u outpost-certificate says why"
+    )
     assert by_the_office == {mode(office, me) == "office"}, why
 
 
