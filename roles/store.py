@@ -91,6 +91,7 @@ def store(*, office: Office, me: Host, secrets: Secrets) -> None:
     _departed(view)
     _rescanning(view)
     _kept_once()
+    _clock()
 
 
 def _accounts(view: StoreView, secrets: Secrets) -> None:
@@ -361,6 +362,17 @@ def _rescanning(view: StoreView) -> None:
 
 def _drop_in(unit: str) -> File:
     return rendered("store", f"/etc/systemd/system/{unit}.d/outpost.conf")
+
+
+def _clock() -> None:
+    """Dovecot begins anew when somebody sets the clock."""
+    service(
+        name="clock",
+        unit="outpost-clock.timer",
+        files=[
+            rendered("store", f"/etc/systemd/system/outpost-clock.{kind}") for kind in ("service", "timer")
+        ],
+    )
 
 
 def _kept_once() -> None:

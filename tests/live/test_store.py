@@ -515,6 +515,15 @@ def test_what_is_given_twice_leaves_within_the_hour(host: TestinfraHost) -> None
     assert host.service("outpost-twice.service").systemd_properties["Result"] == "success"
 
 
+@pytest.mark.control("TIM-01")
+def test_dovecot_begins_anew_when_somebody_sets_the_clock(host: TestinfraHost) -> None:
+    """Set back by an hour, it would serve nobody for an hour."""
+    timer = host.service("outpost-clock.timer")
+    assert timer.is_running
+    assert timer.is_enabled
+    assert timer.systemd_properties["OnClockChange"] == "yes"
+
+
 @pytest.mark.probe
 @pytest.mark.control("VIR-04", "TLS-10")
 def test_the_scanner_takes_messages_from_the_store_and_nobody_else(

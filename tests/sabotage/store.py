@@ -33,6 +33,10 @@ SABOTAGES = (
         "store::mailboxes_are_scanned_again_by_night", undo="systemctl enable --now --quiet outpost-rescan.timer",
     ),
     broken(
+        "store", "nobody tells Dovecot that the clock was set", "systemctl disable --now --quiet outpost-clock.timer",
+        "store::dovecot_begins_anew_when_somebody_sets_the_clock", undo="systemctl enable --now --quiet outpost-clock.timer",
+    ),
+    broken(
         "store", "what is given twice stays twice", "systemctl disable --now --quiet outpost-twice.timer",
         "store::what_is_given_twice_leaves_within_the_hour", undo="systemctl enable --now --quiet outpost-twice.timer",
     ),
