@@ -49,7 +49,7 @@ DEMANDS = (
     "/usr/sbin/sshd -T -C user=$user,host=$address,addr=$address || exit; done; done | sort -u"
 )
 MATCHES = (
-    "grep -hiE '^[[:space:]]*(match|include)[[:space:]]' /etc/ssh/sshd_config /etc/ssh/sshd_config.d/* "
+    "grep -hiE '^[[:space:]]*\"?(match|include)[\"=[:space:]]' /etc/ssh/sshd_config /etc/ssh/sshd_config.d/* "
     "| grep -vxF 'Include /etc/ssh/sshd_config.d/*.conf'; true"
 )
 
@@ -87,8 +87,8 @@ def test_ssh_accepts_keys_only_whoever_comes_from_wherever(
         "nobody",
         *(word for word in matched if re.fullmatch(r"[a-z_][a-z0-9_-]*", word)),
     }
-    asked = [" ".join(sorted(each)[: None if matched else 1]) for each in (users, addresses)]
-    shown = host.check_output(DEMANDS.format(users=asked[0], addresses=asked[1]))
+    asked = sorted(addresses)[: None if matched else 1]
+    shown = host.check_output(DEMANDS.format(users=" ".join(sorted(users)), addresses=" ".join(asked)))
     demands: dict[str, set[str]] = {}
     for line in shown.splitlines():
         demands.setdefault(line.partition(" ")[0], set()).add(line.partition(" ")[2])

@@ -39,6 +39,11 @@ SABOTAGES = (
         "base::ssh_accepts_keys_only_whoever_comes_from_wherever", undo="rm -f /etc/ssh/sshd_config.d/zz-trial.conf",
     ),
     broken(
+        "base", "sshd takes passwords from one network, in another spelling",
+        written("/etc/ssh/sshd_config.d/zz-trial.conf", r"match=Address 192.0.2.0/24\n  AuthenticationMethods any\n  PasswordAuthentication yes\n"),
+        "base::ssh_accepts_keys_only_whoever_comes_from_wherever", undo="rm -f /etc/ssh/sshd_config.d/zz-trial.conf",
+    ),
+    broken(
         "base", "sshd still takes the passwords that its file forbids again",
         f"cp -p {SSHD} {SAVED}/sshd; {edit(SSHD, 's/^AuthenticationMethods .*/AuthenticationMethods any/; s/^PasswordAuthentication no/PasswordAuthentication yes/')}; "
         f"systemctl restart ssh; cp -p {SAVED}/sshd {SSHD}",
