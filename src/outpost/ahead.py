@@ -160,7 +160,7 @@ def _fetch(start: list[str], answers: dict[str, Future[Answer | None]]) -> None:
     """Send a host its list, and take the answers as they come; what does not come, the checks ask for themselves."""
     commands = list(answers)
     program = inspect.getsource(asked)
-    script = f"python3 -I - <<'END-OF-PROGRAM'\n{program}\nanswer({commands!r})\nEND-OF-PROGRAM\n"
+    script = f"python3 -IS - <<'END-OF-PROGRAM'\n{program}\nanswer({commands!r})\nEND-OF-PROGRAM\n"
     with subprocess.Popen(
         start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
@@ -169,11 +169,15 @@ def _fetch(start: list[str], answers: dict[str, Future[Answer | None]]) -> None:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(script.encode())
             process.stdin.close()
-        with contextlib.suppress(ValueError):  # a line that broke off
-            for line in process.stdout:
-                number, status, *said = json.loads(line)
-                output, errors = (text.encode("latin-1") for text in said)
-                answers[commands[number]].set_result((status, output, errors))
+        while head := process.stdout.readline():
+            try:
+                number, status, *lengths = map(int, head.split())
+                output, errors = map(process.stdout.read, lengths)
+            except ValueError:  # something else speaks
+                break
+            if len(output) + len(errors) < sum(lengths):  # it broke off
+                break
+            answers[commands[number]].set_result((status, output, errors))
     for answer in answers.values():
         if not answer.done():
             answer.set_result(None)
