@@ -13,7 +13,7 @@ from benchmarks.place import Place, behind
 from outpost.lab import office
 from outpost.lab.instance import Instance
 from outpost.target import LAB, ROOT, Target
-from outpost.verification import WHITE_BOX
+from outpost.verification import LEAN, SIDE_BY_SIDE, WHITE_BOX
 
 RTT = 0.150
 RUNS = 5
@@ -24,7 +24,7 @@ def white_box(target: Target) -> Measurement:
     office.came_up(Instance.load(target.instance or LAB))  # what journals say of other measurements is past
     with behind(target, rtt=0.0) as near, tempfile.TemporaryDirectory() as temporary:
         asked = Path(temporary) / "asked"
-        _checks(near, asked, "-n", "4")()
+        _checks(near, asked, *SIDE_BY_SIDE)()
         with behind(target, rtt=RTT) as place:
             samples = paired(place.closed(_checks(place, asked)), place.closed(place.bare), RUNS)
             one = [place.closed(_checks(place, asked, "--host", "store"))() for _ in range(RUNS)]
@@ -41,7 +41,7 @@ def white_box(target: Target) -> Measurement:
 
 def _checks(place: Place, asked: Path, *options: str) -> Callable[[], float]:
     command = [
-        sys.executable, "-m", "pytest", "tests/live", "-m", WHITE_BOX, "-q", "-p", "no:hypothesispytest", "-p", "no:typeguard",
+        sys.executable, "-m", "pytest", "tests/live", "-m", WHITE_BOX, "-q", *LEAN,
         "-p", "outpost.ahead", f"--ahead={asked}", "--office", str(place.directory), "--via", "ssh", *options,
     ]  # fmt: skip
     return lambda: place.timed(command)

@@ -206,6 +206,12 @@ class Verdict:
         }
 
 
+LEAN = (
+    "--disable-plugin-autoload", "-p", "testinfra.plugin", "-p", "no:unraisableexception", "-p", "no:threadexception",
+)  # fmt: skip
+"""Options of pytest that leave out what checks of hosts have no use for, and what takes long to load or to end."""
+SIDE_BY_SIDE = ("-p", "xdist.plugin", "-n", "4")
+"""The same for checks that wait for their hosts."""
 WHITE_BOX = "looks and not live and not probe"
 """The checks that only look, in pytest's words (``-m``)."""
 
@@ -239,8 +245,7 @@ def verify(
     read, write = os.pipe()
     arguments = [
         sys.executable, "-m", "pytest", *files, "-p", "outpost.verification", "--events-fd", str(write), "-q", "--color=no",
-        "-p", "no:hypothesispytest", "-p", "no:typeguard",  # what checks of hosts have no use for, and takes long to load
-        *(("-m", WHITE_BOX) if white_box else ("-n", "4")),
+        *LEAN, *(("-m", WHITE_BOX) if white_box else SIDE_BY_SIDE),
         "--office", str(target.directory),
         *(("--name", target.instance) if target.instance else ()),
         *(("--via", connector) if connector else ()),
