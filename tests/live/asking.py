@@ -1,4 +1,4 @@
-"""DNS questions asked from a host itself, with nothing on it but a shell; answers are dnspython messages."""
+"""Questions asked of a host, with nothing on it but a shell; answers to those of the DNS are dnspython messages."""
 
 from __future__ import annotations
 
@@ -33,6 +33,65 @@ def ask(
     assert done.rc == 0, f"{server} does not answer: {done.stderr}"
     assert len(answers) == len(encoded), f"{server} closed the connection: {done.stdout!r}"
     return [dns.message.from_wire(base64.b64decode(answer)) for answer in answers]
+
+
+def modes(host: TestinfraHost, *paths: str) -> list[str]:
+    """Owner, group and mode of each file: ``root knot 640``."""
+    listed: str = host.check_output(f"stat --dereference --format='%U %G %a' {shlex.join(paths)}")
+    return listed.splitlines()
+
+
+def account(host: TestinfraHost, name: str) -> tuple[str, list[str]]:
+    """An account's shell, and the groups that it is in."""
+    said = host.check_output("getent passwd %s && id --name --groups %s", name, name)
+    entry, groups = said.splitlines()
+    return entry.rpartition(":")[2], groups.split()
+
+
+LOGINS = ("imap-login", "submission-login", "managesieve-login")
+"""Dovecot's services that strangers speak with."""
+_DOVECOT = (
+    "auth_debug", "auth_debug_passwords", "auth_verbose_passwords", "mail_max_userip_connections",
+    "passdb/lua/passdb_fields/allow_real_nets", "sieve_max_redirects", "sieve_vacation_min_period",
+    *(f"service/{name}/{what}" for name in LOGINS for what in ("user", "chroot", "client_limit")),
+    *(f"service/{name}/user" for name in ("indexer-worker", "lmtp", "quota-warning")), "service/imap-login/process_limit",
+)  # fmt: skip
+_ON_DELIVERY = ("lmtp_rcpt_check_quota", "mail_fsync", "quota_full_tempfail")
+
+
+def doveconf(host: TestinfraHost, *, delivery: bool = False) -> dict[str, str]:
+    """What checks look at of Dovecot's settings, as Dovecot understands them.
+
+    Args:
+        delivery: What holds where mail is delivered (LMTP).
+    """
+    names, scope = (_ON_DELIVERY, "-f protocol=lmtp ") if delivery else (_DOVECOT, "")
+    said = host.check_output(f"doveconf {scope}{' '.join(names)}")
+    values = [line.partition("=")[2].strip() for line in said.splitlines() if " = " in line]
+    return dict(zip(names, values, strict=True))
+
+
+_UNBOUND = """
+import socket, sys
+for option in sys.argv[1:]:
+    control = socket.socket(socket.AF_UNIX)
+    control.connect("/run/unbound.ctl")
+    control.sendall(f"UBCT1 get_option {option}\\n".encode())
+    print(option, *control.makefile().read().split())
+"""
+
+
+def unbound(host: TestinfraHost, *options: str) -> dict[str, str]:
+    """Options of the running Unbound, as ``unbound-control get_option`` asks for one of them."""
+    said = host.check_output(f"python3 -ISc %s {' '.join(options)}", _UNBOUND)
+    told = (line.partition(" ") for line in said.splitlines())
+    return {option: value.strip('"') for option, _, value in told}
+
+
+def installed(host: TestinfraHost) -> set[str]:
+    """Names of the packages that are installed."""
+    listed = host.check_output("dpkg-query --show --showformat '${db:Status-Abbrev} ${Package}\\n'")
+    return {line.split()[1] for line in listed.splitlines() if line.startswith("ii ")}
 
 
 def query(name: str, rtype: str, *, recurse: bool = False, rdclass: str = "IN") -> dns.message.Message:

@@ -12,7 +12,8 @@ keys, whatever the name), ``--office NAME`` for another office.
 
 from __future__ import annotations
 
-import re
+import json
+from typing import Any
 
 import pytest
 from testinfra.host import Host as TestinfraHost
@@ -23,6 +24,8 @@ from outpost.remote import shell_command
 from outpost.shell import Shell, ShellBackend
 from outpost.target import Target
 from outpost.verification import chosen_office, chosen_target
+from tests.live.kernel import Kernel, Listening
+from tests.live.systemd import Units
 
 TestinfraHost.__test__ = False  # its name here begins with Test, and pytest would collect it
 
@@ -85,14 +88,46 @@ def pytest_sessionfinish() -> None:
         shell.close()
 
 
-def units(shown: str) -> list[dict[str, str]]:
-    """Properties of each unit that ``systemctl show`` was asked for, in its order."""
-    return [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")]
+# Questions that many checks share: each is asked when the first of them needs it -----------------------------------
 
 
-def exposure(host: TestinfraHost, unit: str) -> float:
-    """How open a unit's sandbox is: 0 is shut, 10 none (systemd-analyze(1), security)."""
-    said = host.check_output(f"systemd-analyze security --no-pager {unit} | tail -n 1")
-    found = re.search(r"exposure level for \S+ ([\d.]+)", said)
-    assert found, said
-    return float(found[1])
+@pytest.fixture(scope="session")
+def units(host: TestinfraHost, me: Host) -> Units:
+    """What systemd says of the host's units."""
+    return Units(host, me.role)
+
+
+@pytest.fixture(scope="session")
+def kernel(host: TestinfraHost) -> Kernel:
+    """The kernel's settings."""
+    return Kernel(host)
+
+
+@pytest.fixture(scope="session")
+def listening(host: TestinfraHost) -> Listening:
+    """Who waits for strangers."""
+    return Listening.ask(host)
+
+
+@pytest.fixture(scope="session")
+def postconf(host: TestinfraHost) -> dict[str, str]:
+    """Every setting as Postfix understands it."""
+    return _settings(host.check_output("postconf -x"))
+
+
+@pytest.fixture(scope="session")
+def of_services(host: TestinfraHost) -> dict[str, str]:
+    """What services of master.cf set for themselves: ``cleanup-notices/unix/body_checks`` and its value."""
+    return _settings(host.check_output("postconf -P"))
+
+
+def _settings(said: str) -> dict[str, str]:
+    lines = (line.partition("=") for line in said.splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+@pytest.fixture(scope="session")
+def packet_filter(host: TestinfraHost) -> list[dict[str, Any]]:
+    """The live packet filter: every table, chain and rule."""
+    entries: list[dict[str, Any]] = json.loads(host.check_output("nft -j list ruleset"))["nftables"]
+    return entries

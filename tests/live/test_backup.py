@@ -11,6 +11,8 @@ from testinfra.host import Host as TestinfraHost
 from outpost.office import Office
 from outpost.office.backup import LIB, SETTINGS, STATE
 from outpost.office.tables.operation import Backup
+from tests.live.asking import modes
+from tests.live.systemd import Units
 
 pytestmark = pytest.mark.looks
 
@@ -32,7 +34,9 @@ def backup(office: Office) -> Backup:
 @pytest.mark.remedy(
     "journalctl -u outpost-backup on the host says why; outpost backup OFFICE --now --limit HOST tries again"
 )
-def test_the_last_backup_is_not_older_than_the_office_allows(host: TestinfraHost, backup: Backup) -> None:
+def test_the_last_backup_is_not_older_than_the_office_allows(
+    host: TestinfraHost, units: Units, backup: Backup
+) -> None:
     """By what this host remembers, and by what the other end has."""
     now = datetime.now(UTC).timestamp()
     last = host.file(f"{STATE}/last.json")
@@ -46,7 +50,7 @@ def test_the_last_backup_is_not_older_than_the_office_allows(host: TestinfraHost
     else:  # a new host has as long for its first one
         since = float(host.check_output(f"stat --format=%W {STATE}"))
     assert now - since < backup.oldest, f"{(now - since) / 3600:.1f} h ago"
-    assert host.service("outpost-backup.timer").is_running
+    assert units.runs("outpost-backup.timer")
 
 
 @pytest.mark.probe
@@ -84,7 +88,5 @@ def test_this_host_cannot_take_away_what_is_kept(host: TestinfraHost) -> None:
 @pytest.mark.control("BKP-01", "SEC-01")
 @pytest.mark.usefixtures("backup")
 def test_what_opens_the_backup_is_roots_alone(host: TestinfraHost) -> None:
-    modes = host.check_output(
-        f"stat --format='%U %a' {SETTINGS} {SETTINGS}/key {SETTINGS}/passphrase {STATE}"
-    ).splitlines()
-    assert modes == ["root 700", "root 600", "root 600", "root 700"]
+    found = modes(host, SETTINGS, f"{SETTINGS}/key", f"{SETTINGS}/passphrase", STATE)
+    assert found == [f"root root {mode}" for mode in (700, 600, 600, 700)]

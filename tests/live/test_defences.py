@@ -22,8 +22,10 @@ from outpost.office.defence import shaped_rate
 from outpost.office.mta import MtaView
 from outpost.office.tables.values import IPAddress
 from outpost.target import Target
-from tests.live.conftest import exposure, reach
+from tests.live.asking import doveconf
+from tests.live.conftest import reach
 from tests.live.speaking import TLS, speak
+from tests.live.systemd import Units
 
 pytestmark = [pytest.mark.role("mta"), pytest.mark.looks]
 
@@ -284,17 +286,18 @@ def test_the_store_tells_this_host_and_no_other_whether_a_mailbox_has_room(
 
 
 @pytest.mark.control("DOS-07", "DOS-08", "REL-05")
-def test_postfix_goes_on_while_the_policy_service_is_down(host: TestinfraHost) -> None:
-    asked = [line for line in host.check_output("postconf -n").splitlines() if "check_policy_service" in line]
+def test_postfix_goes_on_while_the_policy_service_is_down(postconf: dict[str, str], units: Units) -> None:
+    restrictions = [value for name, value in postconf.items() if name.endswith("_restrictions")]
+    asked = [value for value in restrictions if "check_policy_service" in value]
     assert len(asked) >= 4
-    assert all("default_action=DUNNO" in line for line in asked)
-    assert host.service("outpost-policy.service").is_running
-    assert host.service("outpost-policy.service").is_enabled
+    assert all("default_action=DUNNO" in value for value in asked)
+    assert units.runs("outpost-policy.service")
+    assert units.comes_up("outpost-policy.service")
 
 
 @pytest.mark.control("SYS-01")
-def test_the_policy_service_runs_in_a_sandbox(host: TestinfraHost) -> None:
-    assert exposure(host, "outpost-policy.service") <= 4.0
+def test_the_policy_service_runs_in_a_sandbox(units: Units) -> None:
+    assert units.exposure("outpost-policy.service") <= 4.0
 
 
 @pytest.mark.probe
@@ -339,13 +342,6 @@ def test_mail_leaves_below_the_rate_of_the_line(host: TestinfraHost, door: IPAdd
 
 
 # Floods and malformed dialogues ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def postconf(host: TestinfraHost) -> dict[str, str]:
-    """Every setting as Postfix understands it."""
-    lines = host.check_output("postconf -x").splitlines()
-    return {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in lines)}
 
 
 @pytest.mark.probe
@@ -394,13 +390,15 @@ def test_endless_commands_end_in_an_error_or_the_end(
 
 @pytest.mark.control("DOS-01", "DOS-02", "DOS-04", "DOS-09")
 def test_one_client_gets_so_much_and_no_more(
-    host: TestinfraHost, postconf: dict[str, str], office: Office, me: Host
+    postconf: dict[str, str], of_services: dict[str, str], office: Office, me: Host
 ) -> None:
     limits = office.limits
-    own = host.check_output(
-        "postconf -P 'smtpd/pass/*'"
-    ).splitlines()  # strangers' listener goes before main.cf
-    postconf |= {name.rpartition("/")[2]: value for name, _, value in (line.partition(" = ") for line in own)}
+    strangers = "smtpd/pass/"  # their listener's own go before main.cf
+    postconf = postconf | {
+        name.removeprefix(strangers): value
+        for name, value in of_services.items()
+        if name.startswith(strangers)
+    }
     assert int(postconf["smtpd_client_connection_count_limit"]) == limits.connections_per_client
     assert int(postconf["smtpd_client_connection_rate_limit"]) == limits.connections_per_minute
     assert int(postconf["smtpd_client_message_rate_limit"]) == limits.messages_per_minute
@@ -414,14 +412,15 @@ def test_one_client_gets_so_much_and_no_more(
 
 
 @pytest.mark.control("DOS-01", "DOS-02")
-def test_users_behind_one_address_are_counted_by_login(host: TestinfraHost) -> None:
+def test_users_behind_one_address_are_counted_by_login(
+    host: TestinfraHost, of_services: dict[str, str]
+) -> None:
     listeners = [line for line in host.check_output("postconf -M").splitlines() if ":10465" in line]
     assert listeners
-    options = host.check_output("postconf -P").replace(" = ", "=")
     for line in listeners:
         name = "/".join(line.split()[:2])
         for rate in ("message", "recipient"):
-            assert f"{name}/smtpd_client_{rate}_rate_limit=0" in options
+            assert of_services[f"{name}/smtpd_client_{rate}_rate_limit"] == "0"
 
 
 @pytest.mark.control("AMP-01", "AMP-02", "AMP-04")
@@ -431,4 +430,4 @@ def test_one_message_does_not_become_many(
     assert int(postconf["default_destination_recipient_limit"]) >= office.limits.recipients_per_message
     assert 1 < int(postconf["default_destination_concurrency_limit"]) <= 10
     assert int(postconf["virtual_alias_expansion_limit"]) == office.limits.alias_members
-    assert int(store.check_output("doveconf -h sieve_max_redirects")) == office.limits.redirects
+    assert doveconf(store)["sieve_max_redirects"] == str(office.limits.redirects)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
+import struct
 
 import pytest
 from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office
 from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, cgroup_limits
-from tests.live.conftest import exposure, units
-from tests.live.test_base import sockets
+from tests.live.kernel import Kernel, Listening, Mounts
+from tests.live.systemd import Units
 
 pytestmark = pytest.mark.looks
 
@@ -20,41 +20,66 @@ WAIVED = {
     "ssh.service": "sessions of administrators inherit the sandbox; the door is guarded by SSH-01 and SSH-02",
 }
 
-
-def listening_units(host: TestinfraHost) -> set[str]:
-    """The services that listening programs belong to; sessions, the checks' own among them, are none."""
-    programs = sorted({program for *_, program in sockets(host) if program})
-    shown = host.check_output(f"ps --no-headers -o comm:32=,unit:128= -C {','.join(programs)}")
-    pairs = sorted(line.split() for line in shown.splitlines() if line.endswith(".service"))
-    return set(dict(reversed(pairs)).values()) - set(WAIVED)
+# Their order is their numbers in the kernel (linux/capability.h).
+CAPABILITIES = [
+    "cap_chown",
+    "cap_dac_override",
+    "cap_dac_read_search",
+    "cap_fowner",
+    "cap_fsetid",
+    "cap_kill",
+    "cap_setgid",
+    "cap_setuid",
+    "cap_setpcap",
+    "cap_linux_immutable",
+    "cap_net_bind_service",
+    "cap_net_broadcast",
+    "cap_net_admin",
+    "cap_net_raw",
+    "cap_ipc_lock",
+    "cap_ipc_owner",
+    "cap_sys_module",
+    "cap_sys_rawio",
+    "cap_sys_chroot",
+    "cap_sys_ptrace",
+    "cap_sys_pacct",
+    "cap_sys_admin",
+    "cap_sys_boot",
+    "cap_sys_nice",
+    "cap_sys_resource",
+    "cap_sys_time",
+    "cap_sys_tty_config",
+    "cap_mknod",
+    "cap_lease",
+    "cap_audit_write",
+    "cap_audit_control",
+    "cap_setfcap",
+    "cap_mac_override",
+    "cap_mac_admin",
+    "cap_syslog",
+    "cap_wake_alarm",
+    "cap_block_suspend",
+    "cap_audit_read",
+    "cap_perfmon",
+    "cap_bpf",
+    "cap_checkpoint_restore",
+]
 
 
 @pytest.mark.control("SYS-01")
-def test_every_listening_unit_is_in_a_sandbox(host: TestinfraHost) -> None:
+def test_every_listening_unit_is_in_a_sandbox(listening: Listening, units: Units) -> None:
     """Exposure of each unit that waits for connections is 4.0 or better (systemd-analyze security)."""
-    units = listening_units(host)
-    assert units, "no unit listens: nothing was looked at"
-    exposures = {unit: exposure(host, unit) for unit in sorted(units)}
+    exposures = {unit: units.exposure(unit) for unit in sorted(listening.units - set(WAIVED))}
+    assert exposures, "no unit listens: nothing was looked at"
     assert not {unit: level for unit, level in exposures.items() if level > 4.0}
 
 
 @pytest.mark.control("SYS-01")
-def test_what_listens_runs_within_what_its_unit_allows(host: TestinfraHost) -> None:
+def test_what_listens_runs_within_what_its_unit_allows(listening: Listening, units: Units) -> None:
     """The kernel is asked of the running process: a sandbox that came after the daemon's start holds nothing."""
-    units = listening_units(host)
-    numbers = host.check_output("systemd-analyze capability --no-pager").split()[2:]
-    bit_of = dict(zip(numbers[::2], map(int, numbers[1::2]), strict=True))
-    for unit in sorted(units):
-        asked = "MainPID,NoNewPrivileges,SystemCallFilter,CapabilityBoundingSet"
-        wanted = dict(
-            line.split("=", 1)
-            for line in host.check_output(f"systemctl show --property={asked} {unit}").splitlines()
-        )
-        status = host.check_output(f"cat /proc/{wanted['MainPID']}/status")
-        facts = {
-            name: value.strip() for name, _, value in (line.partition(":") for line in status.splitlines())
-        }
-        allowed = sum(1 << bit_of[name] for name in wanted["CapabilityBoundingSet"].split())
+    for unit in sorted(listening.units - set(WAIVED)):
+        wanted, facts = units[unit], units.process(unit).facts
+        allowed = sum(1 << CAPABILITIES.index(name) for name in wanted["CapabilityBoundingSet"].split())
         assert int(facts["CapBnd"], 16) & ~allowed == 0, f"{unit}: {facts['CapBnd']}"
         assert int(facts["CapEff"], 16) & ~allowed == 0, f"{unit}: {facts['CapEff']}"
         assert (facts["NoNewPrivs"] == "1") or wanted["NoNewPrivileges"] == "no", unit
@@ -62,16 +87,11 @@ def test_what_listens_runs_within_what_its_unit_allows(host: TestinfraHost) -> N
 
 
 @pytest.mark.control("DOS-11")
-def test_no_daemon_may_take_the_whole_host(host: TestinfraHost, me: Host) -> None:
-    wanted = cgroup_limits(me.role)
-    shown = host.check_output(f"systemctl show --property=Id,MemoryMax,TasksMax {' '.join(wanted)}")
-    blocks = units(shown)
-    assert {block["Id"] for block in blocks} == set(wanted)
-    for block in blocks:
-        limit = wanted[block["Id"]]
+def test_no_daemon_may_take_the_whole_host(units: Units, me: Host) -> None:
+    for name, limit in cgroup_limits(me.role).items():
         number, unit = int(limit.memory[:-1]), limit.memory[-1]
-        assert int(block["MemoryMax"]) == number * {"M": 1024**2, "G": 1024**3}[unit], block
-        assert int(block["TasksMax"]) == limit.tasks, block
+        assert units[name]["MemoryMax"] == str(number * {"M": 1024**2, "G": 1024**3}[unit]), name
+        assert units[name]["TasksMax"] == str(limit.tasks), name
 
 
 @pytest.mark.control("SYS-02")
@@ -107,11 +127,18 @@ def test_a_session_leaves_no_memory_on_the_disk(host: TestinfraHost) -> None:
 
 @pytest.mark.control("VIR-05")
 def test_nothing_runs_from_where_everybody_writes(host: TestinfraHost, me: Host) -> None:
-    for place in (*NOTHING_RUNS, *(("/srv/mail",) if me.role == "store" else ())):
-        options = host.check_output(f"findmnt --noheadings --output OPTIONS --mountpoint {place}").split(",")
-        assert {"noexec", "nosuid", "nodev"} <= set(options), place
-        tried = host.run(f"p={place}/outpost-check-$$; cp /bin/true $p && $p; said=$?; rm -f $p; exit $said")
-        assert tried.rc == 126, place
+    places = (*NOTHING_RUNS, *(("/srv/mail",) if me.role == "store" else ()))
+    tried = "p=$place/outpost-check-$$; cp /bin/true $p && $p 2>/dev/null; echo $?; rm -f $p"
+    said = host.check_output(
+        f"cat /proc/self/mountinfo; echo; for place in {' '.join(places)}; do {tried}; done"
+    )
+    mounted, _, codes = said.partition("\n\n")
+    mounts = Mounts.read(mounted)
+    for place, code in zip(places, codes.split(), strict=True):
+        mount = mounts.at(place)
+        assert mount is not None, place
+        assert {"noexec", "nosuid", "nodev"} <= mount.options, place
+        assert code == "126", place  # found, and not to be executed (POSIX, 2.8.2)
 
 
 @pytest.mark.probe
@@ -148,8 +175,8 @@ def test_only_known_accounts_can_log_in(host: TestinfraHost) -> None:
 
 
 @pytest.mark.control("SYS-06")
-def test_security_upgrades_come_in_their_hours(host: TestinfraHost, office: Office) -> None:
-    shown = host.check_output("systemctl show --property=TimersCalendar apt-daily-upgrade.timer")
+def test_security_upgrades_come_in_their_hours(units: Units, office: Office) -> None:
+    shown = units["apt-daily-upgrade.timer"]["TimersCalendar"]
     assert re.findall(r"OnCalendar=([^;]+) ;", shown) == [f"*-*-* {office.maintenance.upgrades_at}:00"]
 
 
@@ -164,27 +191,18 @@ def test_administration_is_audited_where_the_kernel_is_the_hosts_own(
         assert f"key={key}" in rules or f"-k {key}" in rules
 
 
-# Run on the host: what the programs of its listening units say of themselves (ELF), as JSON.
-PROGRAMS = r"""
-import json, os, struct, sys
-said = {}
-for pid in sys.argv[1:]:
-    try:
-        path = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
-        data = open(f"/proc/{pid}/exe", "rb").read()
-    except OSError:
-        continue
-    kind, = struct.unpack_from("<H", data, 16)
-    start, = struct.unpack_from("<Q", data, 32)
-    size, count = struct.unpack_from("<HH", data, 54)
-    heads = [struct.unpack_from("<II", data, start + size * number) for number in range(count)]
-    said[path] = {
+def hard(program: bytes) -> dict[str, bool]:
+    """What a program's beginning says of how hard it is to break into (elf(5))."""
+    assert program[:5] == b"\x7fELF\x02", "no ELF of 64 bits"
+    (kind,) = struct.unpack_from("<H", program, 16)
+    (start,) = struct.unpack_from("<Q", program, 32)
+    size, count = struct.unpack_from("<HH", program, 54)
+    heads = [struct.unpack_from("<II", program, start + size * number) for number in range(count)]
+    return {
         "position-independent": kind == 3,
         "relocations read-only": any(head == 0x6474E552 for head, _ in heads),
         "stack not executable": any(head == 0x6474E551 and not flags & 1 for head, flags in heads),
     }
-print(json.dumps(said))
-"""
 
 
 # Debian builds Python without, for its speed; what it runs here is memory-safe.
@@ -192,14 +210,15 @@ NOT_INDEPENDENT = "/usr/bin/python3"
 
 
 @pytest.mark.control("INP-12")
-def test_programs_that_listen_are_hard_to_break_into(host: TestinfraHost) -> None:
-    programs = sorted({program for *_, program in sockets(host) if program})
-    pids = f"$(pgrep -x '{'|'.join(map(re.escape, programs))}')"
-    said = json.loads(host.check_output(f"python3 -I -c '{PROGRAMS}' {pids}"))
-    assert said, "no program was looked at"
-    weak = {path: [what for what, held in facts.items() if not held] for path, facts in said.items()}
-    assert {path: what for path, what in weak.items() if what and not path.startswith(NOT_INDEPENDENT)} == {}
-    assert host.check_output("cat /proc/sys/kernel/randomize_va_space") == "2"
+def test_programs_that_listen_are_hard_to_break_into(listening: Listening, kernel: Kernel) -> None:
+    assert listening.programs, "no program was looked at"
+    weak = {
+        path: [what for what, held in hard(program).items() if not held]
+        for path, program in listening.programs.items()
+        if not path.startswith(NOT_INDEPENDENT)
+    }
+    assert {path: what for path, what in weak.items() if what} == {}
+    assert kernel.setting("kernel/randomize_va_space") == 2
 
 
 @pytest.mark.probe
@@ -215,34 +234,28 @@ def test_no_security_update_waits(host: TestinfraHost) -> None:
 
 
 WRITABLE = {
-    "mta": "/var/lib/clamav /var/spool/postfix /tmp",
-    "store": "/srv/mail /tmp",
-    "webmail": "/var/lib/roundcube/db /var/lib/roundcube/temp /tmp",
+    "mta": ("/var/lib/clamav", "/var/spool/postfix", "/tmp"),
+    "store": ("/srv/mail", "/tmp"),
+    "webmail": ("/var/lib/roundcube/db", "/var/lib/roundcube/temp", "/tmp"),
 }
 WRITERS = {
-    "mta": ("postfix", "rspamd", "clamav-daemon"),
-    "store": ("dovecot",),
-    "webmail": ("nginx", "php8.4-fpm"),
+    "mta": ("postfix.service", "rspamd.service", "clamav-daemon.service"),
+    "store": ("dovecot.service",),
+    "webmail": ("nginx.service", "php8.4-fpm.service"),
 }
 
 
 @pytest.mark.role("mta", "store", "webmail")
 @pytest.mark.control("VIR-05")
-def test_what_a_daemon_writes_cannot_be_run(host: TestinfraHost, me: Host) -> None:
+def test_what_a_daemon_writes_cannot_be_run(units: Units, me: Host) -> None:
     """Where strangers' mail goes the kernel runs nothing for the daemon (its mount namespace is asked; nothing is written)."""
     for unit in WRITERS[me.role]:
-        pid = host.check_output(f"systemctl show --value --property=MainPID {unit}")
-        for place in WRITABLE[me.role].split():
-            options = host.run(
-                f"nsenter --target {pid} --mount findmnt --noheadings --output OPTIONS --target {place}"
-            )
-            if options.rc:
-                continue  # not there for this daemon
-            flags = set(options.stdout.splitlines()[-1].split(","))  # the uppermost mount there
-            assert {"noexec", "ro"} & flags, f"{unit} runs what is in {place}"
+        mounts = units.process(unit).mounts
+        for place in WRITABLE[me.role]:
+            assert {"noexec", "ro"} & mounts.of(place).options, f"{unit} runs what is in {place}"
 
 
 @pytest.mark.control("DOS-12")
-def test_half_open_connections_do_not_fill_the_table(host: TestinfraHost) -> None:
-    assert host.check_output("cat /proc/sys/net/ipv4/tcp_syncookies") == "1"
-    assert int(host.check_output("cat /proc/sys/net/ipv4/tcp_max_syn_backlog")) >= 4096
+def test_half_open_connections_do_not_fill_the_table(kernel: Kernel) -> None:
+    assert kernel.setting("net/ipv4/tcp_syncookies") == 1
+    assert kernel.setting("net/ipv4/tcp_max_syn_backlog") >= 4096
