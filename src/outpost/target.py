@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from dataclasses import dataclass
@@ -93,6 +92,8 @@ def find(office: str, instance: str | None = None) -> Target:
         path = path.resolve()
         directory = path if path.is_dir() else path.parent
     else:
+        import difflib  # takes longer to load than all the rest here
+
         known = offices()
         close = difflib.get_close_matches(office, known, n=1)
         raise OutpostError(

@@ -149,9 +149,18 @@ def _below(top: Path) -> list[Path]:
 def _ask(shell: list[str], command: str) -> subprocess.Popen[str]:
     """Let a host answer a question that it knows; it says so where it does not, or holds another text by that name."""
     digest, file = _kept(command)
-    return _sent(
-        shell, f"if echo '{digest}  {file}' | sha256sum --check --status 2>/dev/null; then {_asking(file)}; else echo {UNKNOWN}; fi"
-    )  # fmt: skip
+    script = f"if echo '{digest}  {file}' | sha256sum --check --status 2>/dev/null; then {_asking(file)}; else echo {UNKNOWN}; fi"
+    return _sent(at_once(shell, script), "")
+
+
+def at_once(shell: Sequence[str], script: str) -> list[str]:
+    """A command that starts a shell for standard input, with a script in its place: over SSH that saves a round trip."""
+    *start, last = shell
+    return (
+        [*start, "-c", script]
+        if last == "-s"
+        else [*start, f"{last.removesuffix('-s')}-c {shlex.quote(script)}"]
+    )
 
 
 def _telling(command: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from outpost import unchanged
+from outpost.cli import quick
 from outpost.target import Target
 
 SHELL = ["sh", "-s"]
@@ -81,7 +82,7 @@ def test_a_host_of_which_nothing_is_known_is_compared_afresh(
 def test_a_host_that_does_not_answer_is_compared_afresh(
     target: Target,
 ) -> None:
-    hosts = [unchanged.Reach("mta", "mta", ["false"])]
+    hosts = [unchanged.Reach("mta", "mta", ["false", "-s"])]
     unchanged.remember(target, None, {"mta": unchanged.Survey("true", "")}, hosts, of=1)
     assert told(target) is None
 
@@ -124,3 +125,63 @@ def test_a_question_that_was_changed_on_the_host_is_not_asked(
     assert told(target) == ("mta", "store")
     assert not done.exists()
     assert kept.read_text() == asked
+
+
+def test_over_ssh_a_question_needs_no_standard_input() -> None:
+    assert unchanged.at_once(["docker", "exec", "x", "sh", "-s"], "a 'b'") == [
+        "docker", "exec", "x", "sh", "-c", "a 'b'"
+    ]  # fmt: skip
+    assert unchanged.at_once(["ssh", "x", "sudo -n sh -s"], "a 'b'") == [
+        "ssh", "x", "sudo -n sh -c 'a '\"'\"'b'\"'\"''"
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quick, "_begun", [])
+
+
+@pytest.mark.usefixtures("_fresh")
+@pytest.mark.parametrize("options", [("-y",), ("--yes", "--limit", "mta", "--limit=store")])
+def test_nothing_to_change_is_told_before_the_command_line_is_loaded(
+    target: Target,
+    remember: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+) -> None:
+    words = ["apply", str(target.directory), *options]
+    assert not quick.answered(words), "nothing is known of these hosts"
+    remember()
+    assert quick.answered(words)
+    told = capsys.readouterr().out
+    assert told.splitlines()[:2] == ["mta: as declared", "store: as declared"]
+    assert "nothing to change" in told
+
+
+@pytest.mark.usefixtures("_fresh")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["verify", "OFFICE"], ["apply", "OFFICE", "--afresh"], ["apply", "OFFICE", "--no-verify"], ["plan", "OFFICE", "--lim", "mta"],
+        ["plan", "OFFICE", "--limit"], ["plan"], ["plan", "OFFICE", "OFFICE"], ["plan", "nowhere"], ["plan", "OFFICE", "-x"],
+        ["plan", "OFFICE", "--help"], [],
+    ],
+)  # fmt: skip
+def test_words_that_may_mean_something_else_are_left_to_the_command_line(
+    target: Target, remember: Callable[..., None], words: list[str]
+) -> None:
+    remember()
+    assert not quick.answered([word.replace("OFFICE", str(target.directory)) for word in words])
+    assert quick._begun == []
+
+
+@pytest.mark.usefixtures("_fresh")
+def test_hosts_that_differ_are_not_asked_twice(
+    target: Target, remember: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember()
+    (tmp_path / "shown").write_text("otherwise\n")
+    office = str(target.directory)
+    assert not quick.answered(["plan", office])
+    monkeypatch.setattr(unchanged, "ask", lambda *_: pytest.fail("asked again"))
+    assert not quick.as_declared(office, None, None, None, as_json=False)
