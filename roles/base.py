@@ -124,6 +124,7 @@ def _packages(office: Office, me: Host) -> None:
     once(
         "no mail server but the role's",
         unless="! dpkg-query --show --showformat '${db:Status-Abbrev}|${Package}\\n' 'exim4*' sendmail-bin nullmailer | grep ^ii",
+        untouched=(),
         command="DEBIAN_FRONTEND=noninteractive apt-get -qq -y purge '^exim4.*' '^sendmail-bin$' '^nullmailer$' </dev/null",
     )
 
@@ -137,6 +138,7 @@ def _identity(*, office: Office, me: Host, secrets: Secrets) -> None:
     once(
         "clock in UTC",
         unless="[ ! -e /etc/localtime ] || readlink --canonicalize /etc/localtime | grep -E '/(Etc/)?U(TC|niversal)$'",
+        untouched=(),
         command="ln -sfn /usr/share/zoneinfo/Etc/UTC /etc/localtime",
     )
     group("outpost-tls")
@@ -201,6 +203,7 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> None:
         "the certificate that is shown",
         unless=f'[ "$(openssl pkey -in {TLS}/public.key -pubout)" = "$(openssl x509 -in {TLS}/public.pem -noout -pubkey)" ] && '
         f"for given in {ACME}/public.pem /var/lib/outpost-acme/*-cert.pem; do ! cmp $given {TLS}/public.pem || exit 0; done; exit 1",
+        untouched=(f"{ACME}/public.pem", "/var/lib/outpost-acme/*-cert.pem"),
         command=f"{LIB}/certificate install",
         told=Finding(
             "file",

@@ -93,6 +93,7 @@ def _signing_keys(secrets: Secrets) -> None:
     once(
         "DNSSEC keys from the office's secrets",
         unless=f"keymgr -D {KEYS} -l | grep .",
+        untouched=(f"{KEYS}/data.mdb",),
         files=[
             text(f"/{zone}{key.id}.pem", key.key.get_secret_value(), mode="0600", secret=True)
             for zone, key in kept

@@ -18,13 +18,12 @@ from pyinfra.api.operation import operation
 from pyinfra.context import ctx_host, host, state
 
 from outpost.drift.differences import Finding
-from outpost.drift.findings import BLIND, EARLY, Beside, findings
+from outpost.drift.findings import EARLY, Beside, findings
 from outpost.drift.repairs import OBSERVER, unit_reading
 from outpost.errors import OutpostError
 from outpost.office import Host, Office
 from outpost.office.flows import listeners
 from outpost.onhost import observe as observer
-from outpost.onhost.observe.known import KNOWN
 from roles.base import LIB
 from roles.observation import Answer, declared, observe, read_now, void, will_ask
 from roles.reporting import attended, report
@@ -95,12 +94,12 @@ def _before() -> Beside:
     """With ``-y`` pyinfra does not plan first; then the first operation of the execution looks."""
     sight = _sight()
     if sight.before is None:
-        sight.before = Beside.parse("\n".join(observe(question=_question()).lines[_question()]))
+        sight.before = Beside.parse(observe().observed)
     return sight.before
 
 
 def _now() -> Beside:
-    return Beside.parse("\n".join(read_now(_question())))
+    return Beside.parse("\n".join(read_now(_observer("look"))))
 
 
 def _observer(*words: str) -> str:
@@ -108,13 +107,11 @@ def _observer(*words: str) -> str:
     return " ".join((OBSERVER, *words, *map(shlex.quote, _me().local)))
 
 
-def _question() -> str:
-    return f"{_observer('look')} || [ ! -e {KNOWN} ] || echo {BLIND}"
-
-
 def first() -> None:
     """Before the roles: what would make a daemon's own check fail."""
-    if not will_ask(question=_question()):
+    if will_ask():
+        declared().local = tuple(_me().local)
+    else:
         _repaired(name="files and units that nobody declares", kinds=EARLY)
 
 
@@ -153,9 +150,7 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
         for finding in found:
             report(finding)
     elif kinds == EARLY:
-        declared().questions.pop(
-            _question(), None
-        )  # from here on it is asked by itself, when something changed
+        declared().local = None  # from here on the observer is asked by itself, when something changed
         _sight().began = observe()
     elif found:
         now = _now()

@@ -54,6 +54,7 @@ def timers() -> None:
         unless="( cd /etc/systemd/system/timers.target.wants && systemctl show "
         "--property=LoadState,ActiveState,ConditionTimestampMonotonic -- * ) | awk -v RS= "
         r"'/^LoadState=loaded\nActiveState=inactive\nConditionTimestampMonotonic=0$/ { waits = 1 } END { exit waits }'",
+        untouched=(),  # what has begun once since the boot has; a new one is a file
         command="systemctl start timers.target",
         told=Finding(
             "unit", "timers.target", "a timer has never begun", "logs grow and old sessions stay", ("LOG-01",)

@@ -84,12 +84,14 @@ def _scanner(view: MtaView) -> None:
         once(
             "no freshclam: it would ask the network",
             unless=f"! systemctl is-enabled {FRESHCLAM} | grep --invert-match --line-regexp masked",
+            untouched=(),
             command=f"systemctl disable --now --quiet {FRESHCLAM} || true\nsystemctl mask --quiet {FRESHCLAM}",
         )
     else:
         once(
             "freshclam may run",
             unless=f"! systemctl is-enabled {FRESHCLAM} | grep --line-regexp masked",
+            untouched=(),
             command=f"systemctl unmask --quiet {FRESHCLAM}",
         )
         service(

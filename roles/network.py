@@ -29,11 +29,6 @@ def network(view: BaseView) -> None:
         on_change="reload",
         guarded=True,
     )
-    once(
-        "nftables loaded",  # the unit stays active when somebody flushes the rules by hand
-        unless="nft list table inet outpost",
-        command="systemctl reload nftables.service",
-    )
 
 
 def names_and_clock(view: BaseView) -> None:

@@ -24,6 +24,11 @@ from pyinfra.api.host import Host
 from pyinfra.context import ctx_host, host, state
 from typing_extensions import override
 
+from outpost.drift.findings import BLIND
+from outpost.drift.repairs import OBSERVER
+from outpost.onhost.observe.asking import SURVEYED
+from outpost.onhost.observe.declared import KNOWN
+
 STATE = "/var/lib/outpost"
 APPLIED = f"{STATE}/applied"
 RUN = "/run/outpost"
@@ -43,6 +48,29 @@ Status = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
+class Asking:
+    """What a host is asked.
+
+    Attributes:
+        questions: Shell that only looks.
+        of_files: Those of them whose answer is the same as long as no file is touched.
+        beside: Files that those look at where the observer does not watch.
+        local: Files that are the host's own, for the observer; None without it.
+    """
+
+    paths: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    questions: tuple[str, ...] = ()
+    of_files: frozenset[str] = frozenset()
+    beside: tuple[str, ...] = ()
+    local: tuple[str, ...] | None = None
+
+    def ordered(self) -> tuple[str, ...]:
+        """The questions as they are asked: those of files first."""
+        return tuple(sorted(self.questions, key=lambda question: question not in self.of_files))
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a host showed at one moment.
 
@@ -51,6 +79,7 @@ class Answer:
         records: Name to lines of the record of the last successful run.
         units: Unit to (ActiveState, UnitFileState), systemctl(1).
         lines: Question to the lines it was answered with.
+        observed: What the observer says; empty where there is none.
         asked: Paths, units and questions that it covers.
         executing: Whether it was asked while executing, not while planning.
         digest: SHA-256 of the answer as it came.
@@ -60,6 +89,7 @@ class Answer:
     records: dict[str, tuple[str, ...]]
     units: dict[str, tuple[str, str]]
     lines: dict[str, tuple[str, ...]]
+    observed: str
     asked: frozenset[str]
     executing: bool
     digest: str
@@ -71,6 +101,8 @@ class Declared:
 
     Attributes:
         packages: In groups, as the roles name them → the group's answers for debconf.
+        questions: Each with whether its answer comes from files alone.
+        beside, local: As `Asking` has them.
     """
 
     records: set[str] = field(default_factory=set)
@@ -78,9 +110,22 @@ class Declared:
     packages: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
     paths: dict[str, None] = field(default_factory=dict)
     units: dict[str, None] = field(default_factory=dict)
-    questions: dict[str, None] = field(default_factory=dict)
+    questions: dict[str, bool] = field(default_factory=dict)
+    beside: dict[str, None] = field(default_factory=dict)
+    local: tuple[str, ...] | None = None
     collecting: bool = False
     answer: Answer | None = None
+
+    def asking(self) -> Asking:
+        """All that has been declared so far."""
+        return Asking(
+            tuple(self.paths),
+            tuple(self.units),
+            tuple(self.questions),
+            frozenset(question for question, of_files in self.questions.items() if of_files),
+            tuple(self.beside),
+            self.local,
+        )
 
 
 _declared: WeakKeyDictionary[Host, Declared] = WeakKeyDictionary()
@@ -103,14 +148,28 @@ def declaring() -> Iterator[None]:
         known.collecting = False
 
 
-def will_ask(*, paths: Iterable[str] = (), unit: str = "", question: str = "") -> bool:
-    """Note what an operation will ask; whether that is all for now, because the roles are only declaring."""
+def will_ask(
+    *,
+    paths: Iterable[str] = (),
+    unit: str = "",
+    question: str = "",
+    of_files: bool = False,
+    beside: Iterable[str] = (),
+) -> bool:
+    """Note what an operation will ask; whether that is all for now, because the roles are only declaring.
+
+    Args:
+        question: Shell that only looks.
+        of_files: Its answer is the same as long as no file is touched below ``/etc``, ``/usr``, ``/opt`` and ``/root``,
+            nor one `beside`.
+    """
     known = declared()
     known.paths.update(dict.fromkeys(paths))
     if unit:
         known.units[unit] = None
+    known.beside.update(dict.fromkeys(beside))
     if question:
-        known.questions[question] = None
+        known.questions.setdefault(question, of_files)
     return known.collecting
 
 
@@ -125,13 +184,13 @@ def observe(*, paths: Sequence[str] = (), unit: str = "", question: str = "") ->
     needed = {*paths, *filter(None, (unit, question))}
     answer = known.answer
     if answer is None or answer.executing != state.is_executing or not needed <= answer.asked:
-        questions, units = tuple(known.questions), tuple(known.units)
-        answer = known.answer = _asked(tuple(known.paths), units, questions)
-        _note(Survey().command(tuple(known.paths), units, questions), answer)
+        asking = known.asking()
+        answer = known.answer = _asked(asking)
+        _note(Survey().command(asking), answer)
     return answer
 
 
-def _asked(paths: tuple[str, ...], units: tuple[str, ...], questions: tuple[str, ...]) -> Answer:
+def _asked(asking: Asking) -> Answer:
     """The host's answer to one command.
 
     An answer can get lost on its way while the host is well (a slow line; an engine that did not start the command):
@@ -141,9 +200,7 @@ def _asked(paths: tuple[str, ...], units: tuple[str, ...], questions: tuple[str,
         OperationError: There is none, or only pieces, as often as it was asked.
     """
     for _ in range(ATTEMPTS):
-        answer: Answer | None = host.get_fact(
-            Survey, paths=paths, units=units, questions=questions, _ignore_errors=True
-        )
+        answer: Answer | None = host.get_fact(Survey, asking=asking, _ignore_errors=True)
         if answer is not None:
             return answer
     raise OperationError(f"the host did not answer {ATTEMPTS} times; nothing is concluded from it: run again")
@@ -164,7 +221,7 @@ def look(question: str) -> tuple[str, ...]:
 
 def read_now(question: str) -> tuple[str, ...]:
     """Lines that a shell command prints, asked on its own: for what no later operation will ask again."""
-    return _asked((), (), (question,)).lines[question]
+    return _asked(Asking(questions=(question,))).lines[question]
 
 
 def void() -> None:
@@ -175,35 +232,48 @@ def void() -> None:
 class Survey(FactBase[Answer]):
     """Everything in one command, which starts as few programs as it can: on a quick line they are what takes time.
 
-    The answer comes in parts: records, status and digests of files, units, then a part to each question.
+    The answer comes in parts: what the observer says and the states of units; records, status and digests of files,
+    which units are enabled; then a part to each question. What comes from files alone the observer answers from an
+    earlier survey as long as none of them was touched (docs/adr/0014).
 
     It waits for the end of what a controller that was killed has left running: an answer from the midst of it would be
     true no longer when it is acted upon.
     """
 
     @override
-    def command(self, paths: tuple[str, ...], units: tuple[str, ...], questions: tuple[str, ...]) -> str:
-        self.asked = (paths, units, questions)
-        files, services = " ".join(map(shlex.quote, paths)), " ".join(map(shlex.quote, units))
-        asked = (
+    def command(self, asking: Asking) -> str:
+        self.asking = asking
+        files, services = " ".join(map(shlex.quote, asking.paths)), " ".join(map(shlex.quote, asking.units))
+        of_files = (
             f"cd {APPLIED} && grep -H . -- *",
-            f"stat -c '%a %U %G %F|%n' -- {files}" if paths else "",
-            f"sha256sum -- {files}" if paths else "",
-            f"systemctl show -P ActiveState -P UnitFileState -- {services}" if units else "",
-            *questions,
+            f"stat -c '%a %U %G %F|%n' -- {files}" if files else "",
+            f"sha256sum -- {files}" if files else "",
+            f"systemctl is-enabled -- {services}" if services else "",
+            *(question for question in asking.ordered() if question in asking.of_files),
         )
-        # what ends with a line of its own is followed by an empty one; what does not gets its end of line
-        parts = (f"echo {PART}; ( {each or ':'}\n) 2>/dev/null; echo" for each in asked)
-        return "; ".join([f"flock --shared --wait 300 {LOCK} true 2>/dev/null; cd /", *parts, f"echo {END}"])
+        live = (question for question in asking.ordered() if question not in asking.of_files)
+        states = f"systemctl is-active -- {services} 2>/dev/null" if services else ":"
+        plain = f'{states}; echo; eval "$files"'
+        steps = [
+            f"flock --shared --wait 300 {LOCK} true 2>/dev/null; cd /",
+            f"files={shlex.quote('; '.join(map(_part, of_files)))}",
+            f"echo {PART}",
+            f"echo; {plain}" if asking.local is None else _observed(asking, plain),
+            *map(_part, live),
+            f"echo {END}",
+        ]
+        return "\n".join(steps)
 
     @override
     def process(self, output: Iterable[str]) -> Answer:
         lines = tuple(output)
-        paths, units, questions = self.asked
         parts = _parts(lines)
-        if lines[-1:] != (END,) or len(parts) != 4 + len(questions):
+        asking = self.asking
+        if lines[-1:] != (END,) or len(parts) != 5 + len(asking.questions):
             raise FactProcessError("the host's answer was cut off; nothing is concluded from it: run again")
-        kept, described, hashed, states, *replies = parts
+        (observed, *active), kept, described, hashed, enabled, *replies = parts
+        if not len(active) == len(enabled) == len(asking.units):
+            raise FactProcessError("systemd's answer does not match what it was asked: run again")
         records: dict[str, list[str]] = {}
         for line in kept:
             record, _, entry = line.partition(":")
@@ -213,12 +283,34 @@ class Survey(FactBase[Answer]):
         return Answer(
             files={path: _status(found, digests.get(path, "")) for path, found in status.items()},
             records={record: tuple(entries) for record, entries in records.items()},
-            units=_by_unit(units, states),
-            lines=dict(zip(questions, replies, strict=True)),
-            asked=frozenset((*paths, *units, *questions)),
+            units=dict(zip(asking.units, zip(active, enabled, strict=True), strict=True)),
+            lines=dict(zip(asking.ordered(), replies, strict=True)),
+            observed=observed,
+            asked=frozenset((*asking.paths, *asking.units, *asking.questions)),
             executing=state.is_executing,
             digest=hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest(),
         )
+
+
+def _part(question: str) -> str:
+    """What ends with a line of its own is followed by an empty one; what does not gets its end of line."""
+    return f"echo {PART}; ( {question or ':'}\n) 2>/dev/null; echo"
+
+
+def _observed(asking: Asking, plain: str) -> str:
+    """Shell in which the observer answers, or, where there is none yet or an older one, the host without it.
+
+    Args:
+        plain: Shell for what the observer would answer beside what it sees.
+    """
+    told = json.dumps(
+        {"local": asking.local, "units": asking.units, "beside": (*asking.paths, *asking.beside)}
+    )
+    return (
+        f'said=$({OBSERVER} survey {shlex.quote(told)} "$files" 2>/dev/null)\n'
+        f'case "$said" in *{SURVEYED}) printf %s "${{said%{SURVEYED}}}";; *) '
+        f'if [ "$said" ]; then printf "%s\\\\n" "$said"; elif [ -e {KNOWN} ]; then echo {BLIND}; else echo; fi; {plain};; esac'
+    )
 
 
 def _parts(lines: Sequence[str]) -> list[tuple[str, ...]]:
@@ -232,16 +324,3 @@ def _parts(lines: Sequence[str]) -> list[tuple[str, ...]]:
 def _status(described: Sequence[str], digest: str) -> Status:
     mode, owner, group, kind = described
     return (mode, owner, group, "directory" if kind == "directory" else digest)
-
-
-def _by_unit(units: tuple[str, ...], states: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """`systemctl show -P` prints each unit's values in the order asked, an empty line between units."""
-    blocks: list[list[str]] = [[]]
-    for line in states:
-        if line == "" and len(blocks[-1]) == 2:
-            blocks.append([])
-        else:
-            blocks[-1].append(line)
-    if units and len(blocks) != len(units):
-        raise FactProcessError("systemd's answer does not match what it was asked: run again")
-    return {unit: (block[0], block[1]) for unit, block in zip(units, blocks, strict=False)}

@@ -265,7 +265,7 @@ def packages(*names: str, preseed: Sequence[str] = ()) -> None:
     if names not in known.packages:  # one question about all of them
         known.questions.pop(_installed(known.packages), None)
         known.packages[names] = tuple(preseed)
-        will_ask(question=_installed(known.packages))
+        will_ask(question=_installed(known.packages), of_files=True)
 
 
 def install_declared() -> None:
@@ -296,7 +296,7 @@ def account(
     """A system account and its group of the same name."""
     group(name)
     question = f"getent passwd {name} && id -nG {name}"
-    if not will_ask(question=question):
+    if not will_ask(question=question, of_files=True):
         _account(
             name=f"account {name}",
             user=name,
@@ -311,7 +311,7 @@ def account(
 def group(name: str) -> None:
     """A system group."""
     question = f"getent group {name}"
-    if not will_ask(question=question):
+    if not will_ask(question=question, of_files=True):
         _group(name=f"group {name}", group=name, question=question)
 
 
@@ -319,7 +319,7 @@ def absent(name: str, paths: Sequence[str]) -> None:
     """Files of a package that must not be there (a default site, a sample)."""
     listed = " ".join(map(shlex.quote, paths))
     question = f'for path in {listed}; do [ ! -e "$path" ] && [ ! -L "$path" ] || echo "$path"; done'
-    if not will_ask(question=question):
+    if not will_ask(question=question, of_files=True, beside=paths):
         _absent(name=name, question=question)
 
 
@@ -329,7 +329,13 @@ def made_by_host(*paths: str) -> None:
 
 
 def once(
-    name: str, *, unless: str, command: str, files: Sequence[File] = (), told: Finding | None = None
+    name: str,
+    *,
+    unless: str,
+    command: str,
+    files: Sequence[File] = (),
+    told: Finding | None = None,
+    untouched: Sequence[str] | None = None,
 ) -> None:
     """A command for what only the host can make (a database schema), run while `unless` fails.
 
@@ -338,9 +344,11 @@ def once(
         unless: Shell test without side effects; true means there is nothing to do.
         command: Idempotent by itself, because a run may break off behind it.
         files: What the command reads, laid below ``$STAGE`` while it runs and gone afterwards.
+        untouched: Where `unless`, once true, stays true until a file is touched where the observer watches
+            (`observation.will_ask`), or one of these.
     """
-    question = f"if ( {unless} ) >/dev/null 2>&1; then echo met; fi"
-    if not will_ask(question=question):
+    question = f"if ( {unless} ) >/dev/null 2>&1; then echo met; else echo unmet; fi"
+    if not will_ask(question=question, of_files=untouched is not None, beside=untouched or ()):
         key = re.sub(r"[^\w.-]+", "-", name)
         said = told or Finding("state", name, "not so on the host", "what a role relies on is not there")
         _once(name=name, key=key, question=question, command=command, files=tuple(files), told=said)
@@ -348,7 +356,7 @@ def once(
 
 def retire_undeclared() -> None:
     """Remove what earlier runs installed and no role declares any more: files, units, packages. Call it last."""
-    if not will_ask(question=PACKAGES_BEFORE):
+    if not will_ask(question=PACKAGES_BEFORE, of_files=True):
         _retire(name="what is no longer declared")
 
 

@@ -46,6 +46,7 @@ PRESEED = (
     "roundcube-core roundcube/reconfigure-webserver multiselect",
 )
 DEFAULTS = ("/etc/php/8.4/fpm/pool.d/www.conf", "/etc/nginx/sites-enabled/default")
+DATABASE = "/var/lib/roundcube/db"
 DATABASE_TOOL = "/usr/local/lib/outpost/roundcube-database"
 CONFIG = "/etc/roundcube/config.inc.php"
 PHP = ("/etc/php/8.4/fpm/php-fpm.conf", "/etc/php/8.4/fpm/conf.d/99-outpost.ini")
@@ -78,17 +79,19 @@ def webmail(*, office: Office, me: Host, secrets: Secrets) -> None:
 
 def _database(view: WebmailView) -> None:
     """Preferences and contacts: the schema made once, and brought forward when the package brings a newer one."""
-    directory("/var/lib/roundcube/db", owner="roundcube", group="roundcube", mode="0700")
+    directory(DATABASE, owner="roundcube", group="roundcube", mode="0700")
     settings(name="roundcube-database", files=[rendered("webmail", DATABASE_TOOL, mode="0755")])
     once(
         "Roundcube's database",
         unless=f"runuser -u roundcube -- {DATABASE_TOOL} current",
+        untouched=(f"{DATABASE}/*",),
         command=f"runuser -u roundcube -- {DATABASE_TOOL} update",
     )
     former = f"runuser -u roundcube -- {DATABASE_TOOL} {{}} {shlex.join(view.office.mailboxes)}"
     once(
         "webmail's rows of former users are put away",
         unless=f'! [ -x {DATABASE_TOOL} ] || [ -z "$({former.format("former")})" ]',
+        untouched=(f"{DATABASE}/*",),
         command=former.format("archive"),
         told=Finding(
             "account",
@@ -106,6 +109,7 @@ def _database(view: WebmailView) -> None:
     once(
         "roundcube-gc masked",  # nothing on the disk for it to sweep, and PHP's memory is not its to see
         unless="systemctl is-enabled roundcube-gc.timer roundcube-gc.service | grep -cx masked | grep -x 2",
+        untouched=(),
         command="systemctl mask --now --quiet roundcube-gc.timer roundcube-gc.service",
     )
 

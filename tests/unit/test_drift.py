@@ -16,7 +16,7 @@ from outpost.drift.findings import BLIND, ORDER, Beside, findings
 from outpost.drift.meanings import FAULTS, SEVERAL, STATES
 from outpost.drift.repairs import close, end_listening, reload_for, restart
 from outpost.onhost import observe
-from outpost.onhost.observe import main
+from outpost.onhost.observe import everything
 from outpost.onhost.observe.daemons import discreet
 from outpost.onhost.observe.known import begun, newer
 from outpost.onhost.observe.network import listeners
@@ -281,14 +281,14 @@ def test_an_observer_with_another_module_is_another_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next apply takes as known what it sees for the first time."""
-    for name in ("observe", "main.py", "places.py"):
+    for name in ("observe", "everything.py", "places.py"):
         (tmp_path / name).write_text("")
-    monkeypatch.setattr(main, "__file__", str(tmp_path / "main.py"))
+    monkeypatch.setattr(everything, "__file__", str(tmp_path / "everything.py"))
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "observe"), "look"])
-    digests = {main.own_digest()}
-    for name in ("observe", "main.py", "places.py", "new.py"):
+    digests = {everything.own_digest()}
+    for name in ("observe", "everything.py", "places.py", "new.py"):
         (tmp_path / name).write_text(name)
-        digests.add(main.own_digest())
+        digests.add(everything.own_digest())
     assert len(digests) == 5
 
 

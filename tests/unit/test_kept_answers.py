@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from outpost.onhost.observe import kept_answers
+from outpost.onhost.observe import asking, kept_answers, main
+from outpost.onhost.observe.asking import SURVEYED, Asked
+from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.places import PACKAGES_OWN, SINGLE, UNSCANNED, WATCHED
+from outpost.onhost.observe.seen import JUDGED, Seen
 from tests.awaiting import until
 
 
@@ -85,3 +88,134 @@ def test_whatever_is_looked_at_below_the_trees_is_marked() -> None:
     assert [
         place for place in places if not kept_answers.in_trees(place) and place not in kept_answers.MARKED
     ] == []
+
+
+def marked(beside: Path, *, script: str = "cat") -> str:
+    return kept_answers.mark_with("mark", script, [str(beside)])
+
+
+def test_what_a_script_looks_at_elsewhere_is_in_its_mark(tree: Path) -> None:
+    file = tree / "file"
+    before = marked(file)
+    assert before == marked(file) != ""
+    assert marked(file, script="grep") != before
+    assert kept_answers.mark_with("", "cat", [str(file)]) == ""
+    rewritten_with_its_old_time(tree)
+    assert marked(file) == "", "it could be touched once more in the same tick"
+    assert until(lambda: marked(file), "a mark") != before
+
+
+def test_a_link_is_followed_to_what_is_read_through_it(tree: Path) -> None:
+    before = marked(tree / "link")
+    rewritten_with_its_old_time(tree)
+    assert until(lambda: marked(tree / "link"), "a mark") != before
+
+
+def test_of_a_directory_elsewhere_only_its_owner_and_mode_count(tree: Path) -> None:
+    """Mail is delivered below /srv/mail all day."""
+    before = marked(tree)
+    (tree / "new").touch()
+    assert marked(tree) == before
+    tree.chmod(0o777)
+    assert marked(tree) != before
+
+
+def test_a_star_stands_for_what_is_there_now(tree: Path) -> None:
+    before = marked(tree / "fi*")
+    (tree / "other").rename(tree / "fifth")
+    assert until(lambda: marked(tree / "fi*"), "a mark") != before
+
+
+def seen(mark: str = "mark", **other: object) -> Seen:
+    told = {"states": ["a"], "faults": [], "live": {"filter": ["rule"]}} | other
+    return Seen(mark, told["states"], told["faults"], told["live"], {}, set())  # type: ignore[arg-type]
+
+
+def test_a_look_is_kept_under_all_that_it_is_made_of() -> None:
+    others = (
+        seen("another"), seen(states=["a", "b"]), seen(faults=["f"]), seen(live={"filter": ["another rule"]}),
+        seen(live={"filter": ["rule"], "redis-server.service": ["protected-mode no"]}),
+    )  # fmt: skip
+    marks = {each.mark_of_all() for each in (seen(), *others)}
+    assert len(marks) == 1 + len(others)
+    assert seen("").mark_of_all() == ""
+
+
+def test_answers_that_facts_are_made_of_are_in_the_mark_as_facts() -> None:
+    for name in JUDGED:
+        assert seen(live={"filter": ["rule"], name: ["session 7"]}).mark_of_all() == seen().mark_of_all()
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_survey_is_kept_until_something_is_touched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(main, "look", lambda _: "{}")
+    ran = tmp_path / "ran"
+    live = {"units": ["a.service loaded active running A", "b.timer loaded failed failed B"]}
+
+    def surveyed(answer: str, mark: str = "mark") -> list[str]:
+        asked = {"units": ["b.timer", "a.service", "c.service"], "beside": []}
+        return main.survey(seen(mark, live=live), asked, f"echo {answer}; echo >> {ran}")
+
+    assert surveyed("met") == surveyed("met") == ["{}", "failed", "active", "inactive", "", "met", SURVEYED]
+    assert len(ran.read_text().splitlines()) == 1
+    surveyed("met", "another")
+    assert len(ran.read_text().splitlines()) == 2
+    surveyed("unmet")
+    surveyed("unmet")
+    assert len(ran.read_text().splitlines()) == 4, "it can become true though no file is touched"
+
+
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize(
+    ("fault", "times"), [("stale\tknot.service\t/etc/knot/knot.conf", 2), ("sysctl\tx\t1", 1)]
+)
+def test_a_daemon_older_than_its_files_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, fault: str, times: int
+) -> None:
+    """Its restart touches none."""
+    from outpost.onhost.observe import everything
+
+    looks: list[Seen] = []
+
+    def all_of(it: Seen) -> tuple[list[str], list[str]]:
+        looks.append(it)
+        return [], [fault]
+
+    monkeypatch.setattr(everything, "everything", all_of)
+    assert main.look(seen()) == main.look(seen())
+    assert len(looks) == times
+
+
+def test_answers_come_each_under_its_name_whatever_they_look_like() -> None:
+    answers = Asked(
+        {"none": "false", "no end": "printf x", "lines": "echo a; echo; echo b", "in": "cat"}
+    ).answers()
+    assert answers == {"none": [], "no end": ["x"], "lines": ["a", "", "b"], "in": []}
+
+
+def test_an_answer_that_does_not_come_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "PATIENCE", 0.3)
+    answers = Asked({"first": "echo a", "hangs": "exec tail -f /dev/null", "last": "echo b"}).answers()
+    assert answers["first"] == ["a"]
+    assert "last" not in answers
+
+
+def test_what_daemons_change_by_themselves_is_no_difference(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "po.example.zone").touch()
+    monkeypatch.setattr("outpost.onhost.observe.daemons.SIGNED", str(tmp_path))
+    live = {
+        "knot-zones": [
+            "[po.example.] mta.po.example. 5 A 192.0.2.5", "[po.example.] po.example. 5 SOA ns1.po.example. h. 7 1 1 1 1",
+            "[po.example.] po.example. 5 RRSIG A 13 2 5 2026 2026 1 po.example. c2ln",
+            "[po.example.] _acme-challenge.mta.po.example. 60 TXT \"token\"", "[other.example.] a.other.example. 5 A 192.0.2.9",
+        ],
+        "chrony.service": ["^,*,192.0.2.1,8,7,377,53,0.1,0.2,0.3", "^,+,192.0.2.2,8,7,377,5,0.1,0.2,0.3"],
+    }  # fmt: skip
+    assert steady(live) == {
+        "knot-zones": ["mta.po.example. A 192.0.2.5"],
+        "chrony.service": ["source 192.0.2.1", "source 192.0.2.2"],
+    }
+    monkeypatch.setattr("outpost.onhost.observe.daemons.SIGNED", str(tmp_path / "none"))
+    assert steady(live)["knot-zones"] == []

@@ -9,8 +9,9 @@ import pytest
 from pyinfra.api.exceptions import FactProcessError, OperationError
 from pyinfra.context import ctx_state
 
+from outpost.drift.findings import BLIND
 from roles import observation
-from roles.observation import END, PART, Answer, Survey
+from roles.observation import END, PART, Answer, Asking, Survey
 
 
 class Planning:
@@ -23,7 +24,7 @@ def survey(
     paths: tuple[str, ...] = (), units: tuple[str, ...] = (), questions: tuple[str, ...] = ()
 ) -> Survey:
     fact = Survey()
-    fact.command(paths, units, questions)
+    fact.command(Asking(paths, units, questions))
     return fact
 
 
@@ -32,9 +33,10 @@ def answered(fact: Survey, *lines: str) -> Answer:
         return fact.process(lines)
 
 
-def parts(*answers: str, units: str = "") -> list[str]:
-    """Lines of a whole answer about units and questions."""
-    return [line for part in ("", "", "", units, *answers) for line in (PART, *part.splitlines(), "")]
+def parts(*answers: str, active: str = "", enabled: str = "") -> list[str]:
+    """Lines of a whole answer about units and questions, of a host without observer."""
+    rest = (line for part in ("", "", "", enabled, *answers) for line in (PART, *part.splitlines(), ""))
+    return [PART, "", *active.splitlines(), "", *rest]
 
 
 def test_an_empty_answer_is_not_an_empty_host() -> None:
@@ -78,18 +80,20 @@ def test_a_host_whose_answer_got_lost_is_asked_again_and_one_that_never_answers_
 
 def test_units_are_told_apart_by_their_order_even_when_one_is_unknown() -> None:
     fact = survey(units=("a.service", "unknown.service", "b.service"))
-    said = "active\nenabled\n\ninactive\n\n\nfailed\ndisabled\n"
-    units = answered(fact, *parts(units=said), END).units
+    said = parts(active="active\ninactive\nfailed", enabled="enabled\nnot-found\ndisabled")
+    units = answered(fact, *said, END).units
     assert units == {
         "a.service": ("active", "enabled"),
-        "unknown.service": ("inactive", ""),
+        "unknown.service": ("inactive", "not-found"),
         "b.service": ("failed", "disabled"),
     }
 
 
 def test_an_answer_about_fewer_units_than_asked_is_refused() -> None:
     with pytest.raises(FactProcessError, match="does not match"):
-        answered(survey(units=("a.service", "b.service")), *parts(units="active\nenabled\n"), END)
+        answered(
+            survey(units=("a.service", "b.service")), *parts(active="active", enabled="enabled\nenabled"), END
+        )
 
 
 def test_replies_belong_to_their_questions() -> None:
@@ -105,7 +109,8 @@ def test_the_command_sees_files_directories_and_answers_as_they_are(tmp_path: Pa
     odd.chmod(0o640)
     paths = (str(odd), str(tmp_path), str(tmp_path / "missing"))
     fact = Survey()
-    command = fact.command(paths, (), ("echo yes; false", "exit 3", "cat /nonexistent", BROKEN))
+    questions = ("exit 3", "echo yes; false", "cat /nonexistent", BROKEN)
+    command = fact.command(Asking(paths, (), questions, frozenset({"echo yes; false", BROKEN})))
     output = subprocess.run(
         ["sh", "-c", command], capture_output=True, text=True, check=False
     ).stdout.splitlines()
@@ -120,3 +125,47 @@ def test_the_command_sees_files_directories_and_answers_as_they_are(tmp_path: Pa
         "cat /nonexistent": (),
         BROKEN: ("", "no end"),
     }
+
+
+SEEN = r'{"appeared": ["file\t/etc/cron.d/x\t"]}'
+OBSERVERS = {
+    "none": ("", ""),
+    "the present one": ("cat seen; printf 'active\\n\\n'; sh -c \"$3\"; echo surveyed", SEEN),
+    "an older one": ("cat seen", SEEN),
+    "one that fails": ("echo Traceback >&2; exit 1", ""),
+}
+
+
+@pytest.mark.parametrize("observer", OBSERVERS)
+def test_a_survey_is_whole_with_any_observer(
+    observer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, observed = OBSERVERS[observer]
+    (tmp_path / "seen").write_text(f"{SEEN}\n")
+    file = tmp_path / "observe"
+    if script:
+        file.write_text(f"#!/bin/sh\ncd {tmp_path}\n{script}\n")
+        file.chmod(0o755)
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text("#!/bin/sh\n[ $1 = is-active ] && echo active || echo enabled\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(observation, "OBSERVER", str(file))
+    monkeypatch.setattr(observation, "KNOWN", tmp_path / "known")
+    fact = Survey()
+    command = fact.command(
+        Asking((str(tmp_path),), ("a.service",), ("echo two", "echo one"), frozenset({"echo one"}), (), ())
+    )
+
+    def surveyed() -> Answer:
+        output = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False).stdout
+        return answered(fact, *output.splitlines())
+
+    answer = surveyed()
+    assert answer.observed == observed
+    assert answer.units == {"a.service": ("active", "enabled")}
+    assert answer.files[str(tmp_path)][3] == "directory"
+    assert answer.lines == {"echo one": ("one",), "echo two": ("two",)}
+    if not observed:
+        (tmp_path / "known").touch()
+        assert surveyed().observed == BLIND

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc
-import concurrent.futures
 import contextlib
 import glob
 import hashlib
@@ -19,36 +18,62 @@ from outpost.onhost.observe.units import SECURITY, unit_of
 SENSITIVE = re.compile(
     r"(?i)(secret|passw|pass=|des_key|requirepass|masterauth|private|(?:\b|_)key\b|salt|nonce)"
 )
-ZONES = (  # of those that this server signs: what it answers, without what it makes itself and without the answers to challenges
-    "for zone in /etc/knot/zones/*.zone; do [ ! -e $zone ] || knotc zone-read $(basename $zone .zone); done "
-    "| cut -d' ' -f2,4- | grep -vE '^_acme-challenge|^[^ ]+ (SOA|RRSIG|NSEC3?|NSEC3PARAM|DNSKEY|CDS|CDNSKEY) ' | sort"
-)
-# Unit, package, how its daemon is asked for what it runs with (or would after the next start), and whether the answer
-# comes from files alone: then it is asked for again only when one of them was touched.
-ASKED = (
-    ("ssh.service", "openssh-server", "/usr/sbin/sshd -T", True),
-    ("postfix.service", "postfix", "postconf -n; postconf -M; postconf -P", True),
-    ("dovecot.service", "dovecot-core", "doveconf -n", True),
-    ("knot.service", "knot", "knotc conf-check && knotc conf-read", False),
-    ("knot-zones", "knot", ZONES, False),
-    ("nginx.service", "nginx", "nginx -T 2>/dev/null", True),
-    ("php8.4-fpm.service", "php8.4-fpm", "php-fpm8.4 -tt 2>&1 | sed 's/^\\[[^]]*\\] //'", True),
-    ("unbound.service", "unbound", "", False),  # over its socket: a program for each option costs more than all the rest
-    ("chrony.service", "chrony", "chronyd -p -f /etc/chrony/chrony.conf", True),
-    ("chrony.service", "chrony", "chronyc -c -N sources | cut -d, -f3 | sort -u | sed 's/^/source /'", False),
+SIGNED = "/etc/knot/zones"
+MADE_BY_THE_SERVER = re.compile(r"_acme-challenge|\S+ (SOA|RRSIG|NSEC3?|NSEC3PARAM|DNSKEY|CDS|CDNSKEY) ")
+"""Of its zones: with the answers to challenges."""
+# Unit, package, how its daemon is asked for what it runs with; without its program nothing is said.
+LIVE = (
+    ("knot.service", "knot", "[ ! -x /usr/sbin/knotc ] || knotc conf-read"),
+    ("knot-zones", "knot", f"[ ! -x /usr/sbin/knotc ] || [ ! -d {SIGNED} ] || knotc zone-read --"),
+    ("chrony.service", "chrony", "[ ! -x /usr/bin/chronyc ] || chronyc -c -N sources"),
     ("redis-server.service", "redis-server",
-     "s=$(sed -n 's/^unixsocket //p' /etc/redis/redis.conf); redis-cli ${s:+-s $s} config get '*' | paste - -; "
-     "redis-cli ${s:+-s $s} acl list | sed 's/#[0-9a-f]*/#/g'", False),
-    ("systemd-journald.service", "systemd", "systemd-analyze cat-config systemd/journald.conf | grep -v '^#'", True),
-    ("ca-certificates", "ca-certificates", "sha256sum /etc/ssl/certs/ca-certificates.crt", True),
-    ("apt", "apt", "apt-config dump | grep -Ei 'unattended|periodic|insecure|unauth|proxy|recommends'", True),
+     "[ ! -x /usr/bin/redis-cli ] || { s=$(sed -n 's/^unixsocket //p' /etc/redis/redis.conf); redis-cli ${s:+-s $s} config get '*' | paste - -; "
+     "redis-cli ${s:+-s $s} acl list | sed 's/#[0-9a-f]*/#/g'; }"),
+)  # fmt: skip
+# Unit, package, how its daemon tells what it would run with after the next start: it comes from files alone, and is
+# asked for again only when one of them was touched.
+FROM_FILES = (
+    ("ssh.service", "openssh-server", "/usr/sbin/sshd -T"),
+    ("postfix.service", "postfix", "postconf -n; postconf -M; postconf -P"),
+    ("dovecot.service", "dovecot-core", "doveconf -n"),
+    ("nginx.service", "nginx", "nginx -T 2>/dev/null"),
+    ("php8.4-fpm.service", "php8.4-fpm", "php-fpm8.4 -tt 2>&1 | sed 's/^\\[[^]]*\\] //'"),
+    ("chrony.service", "chrony", "chronyd -p -f /etc/chrony/chrony.conf"),
+    ("systemd-journald.service", "systemd", "systemd-analyze cat-config systemd/journald.conf | grep -v '^#'"),
+    ("ca-certificates", "ca-certificates", "sha256sum /etc/ssl/certs/ca-certificates.crt"),
+    ("apt", "apt", "apt-config dump | grep -Ei 'unattended|periodic|insecure|unauth|proxy|recommends'"),
 )  # fmt: skip
 UNBOUND = "/run/unbound.ctl"
+UNBOUND_ANSWERS = (
+    "unbound.service",
+    "unbound",
+    "",
+)  # over its socket: a program for each option costs more than all the rest
 UNBOUND_LISTS = ("list_forwards", "list_insecure", "list_local_data", "list_local_zones", "list_stubs")
 UNBOUND_OPTIONS = (
     "module-config", "val-permissive-mode", "harden-dnssec-stripped", "qname-minimisation", "serve-expired",
     "hide-version", "hide-identity", "deny-any", "access-control",
 )  # fmt: skip
+
+
+def steady(live: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Answers without what daemons change by themselves all the time.
+
+    Args:
+        live: Unit → what its daemon answered (`LIVE`).
+    """
+    own = (
+        tuple(f"[{name.removesuffix('zone')}] " for name in os.listdir(SIGNED))
+        if os.path.isdir(SIGNED)
+        else ()
+    )
+    records = (line.split(" ", 3) for line in live.get("knot-zones", ()) if line.startswith(own or "\n"))
+    zones = (f"{owner} {rest}" for _, owner, _, rest in records)
+    servers = {f"source {line.split(',')[2]}" for line in live.get("chrony.service", ())}
+    return live | {
+        "knot-zones": sorted(line for line in zones if not MADE_BY_THE_SERVER.match(line)),
+        "chrony.service": sorted(servers),
+    }
 
 
 def unbound() -> list[str]:
@@ -72,7 +97,8 @@ def effective(
     declared_units: dict[str, list[str]],
     installed: collections.abc.Callable[[], list[str]],
     shown: collections.abc.Callable[[], dict[str, list[str]]],
-    mark: collections.abc.Callable[[], str],
+    mark: str,
+    live: dict[str, list[str]],
 ) -> list[str]:
     """What daemons and systemd itself say they run with.
 
@@ -80,32 +106,32 @@ def effective(
         installed: What `packages` says.
         shown: What systemd says of units.
         mark: Of the files.
+        live: Unit → what its daemon answers.
     """
+    import concurrent.futures  # what takes time to load, and is not needed where nothing has changed
+
     versions = dict(line.split("\t")[1:] for line in installed() if line.startswith("version\t"))
 
-    def answer(entry: tuple[str, str, str, bool]) -> list[str]:
-        unit, package, command, from_files = entry
-        if package not in versions:
-            return []
-        return kept(
-            unit,
-            mark() if from_files else "",
-            lambda: [
-                f"effective\t{unit}@{versions[package]}\t{discreet(line)}"
-                for line in (
-                    re.sub(r"\s+", " ", line).strip() for line in (said(command) if command else unbound())
-                )
-                if line and line[0] != "#"
-            ],
-        )
+    def lines(unit: str, package: str, said: list[str]) -> list[str]:
+        stripped = (re.sub(r"\s+", " ", line).strip() for line in said)
+        label = f"effective\t{unit}@{versions[package]}"
+        return [f"{label}\t{discreet(line)}" for line in stripped if line and line[0] != "#"]
+
+    def answer(entry: tuple[str, str, str]) -> list[str]:
+        unit, package, command = entry
+        return kept(unit, mark, lambda: lines(unit, package, said(command)))
 
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        found = [line for lines in pool.map(answer, ASKED) for line in lines]
+        there = [entry for entry in FROM_FILES if entry[1] in versions]
+        found = [line for lines in pool.map(answer, there) for line in lines]
+    for unit, package, _ in (*LIVE, UNBOUND_ANSWERS):
+        if package in versions:
+            found += lines(unit, package, live.get(unit, []))
     for name in sorted(declared_units):
-        lines = shown().get(name, ())
-        if "LoadState=loaded" not in lines:
+        told = shown().get(name, ())
+        if "LoadState=loaded" not in told:
             continue  # masked; that is said of the unit itself
-        for line in lines:
+        for line in told:
             line = re.sub(r" ; ignore_errors=.*| ; start_time=.*|; start_time=.*", "", line)
             if line.partition("=")[0] in SECURITY[1:]:
                 found.append(f"effective\t{name}@systemd\t{line if line.startswith('P') else discreet(line)}")
@@ -133,9 +159,13 @@ def halted() -> list[str]:
                 path, _, gone = os.readlink(opened.path).rpartition(" ")
                 if gone == "(deleted)" and path.startswith("/var/log/"):
                     found.append(f"deleted\t{path}\t{unit_of(pid)}")
-    found += [
+    return list(dict.fromkeys(found))
+
+
+def libraries() -> list[str]:
+    """Those that programs load from where no package puts them."""
+    return [
         f"library\t{match[1]}\t"
         for line in said("ldconfig -p")
         if (match := re.search(r"=> (/(?!usr/|lib)\S+)$", line))
     ]
-    return list(dict.fromkeys(found))

@@ -6,6 +6,8 @@ import pathlib
 
 STATE = pathlib.Path("/var/lib/outpost")
 APPLIED = STATE / "applied"
+KNOWN = STATE / "known"
+"""States when the last apply came to its end."""
 CONTRACT = pathlib.Path("/etc/outpost/contract.json")
 LOCAL: list[str] = []
 """Files that the office file leaves to this host; a path with a slash at its end is everything below it."""

@@ -6,7 +6,6 @@ import collections.abc
 import contextlib
 import fcntl
 import os
-import shutil
 import struct
 
 from outpost.onhost.observe.kept_answers import in_trees
@@ -79,6 +78,8 @@ def release(paths: list[str]) -> None:
             with contextlib.suppress(OSError):
                 os.removexattr(path, name)
         if path in paths and os.path.isfile(path) and os.stat(path).st_nlink > 1:
+            import shutil  # what takes time to load
+
             status = os.stat(path)
             shutil.copy2(path, f"{path}.outpost-new")
             os.chown(f"{path}.outpost-new", status.st_uid, status.st_gid)

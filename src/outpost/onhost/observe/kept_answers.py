@@ -8,32 +8,41 @@ import hashlib
 import json
 import os
 import pathlib
+import stat
 import subprocess
 import time
 
-from outpost.onhost.observe.declared import APPLIED, LOCAL
-from outpost.onhost.observe.known import KNOWN
-from outpost.onhost.observe.places import HOMES, PACKAGES_OWN, SINGLE, UNSCANNED, WATCHED, expanded
+from outpost.onhost.observe.declared import APPLIED, KNOWN, LOCAL
+from outpost.onhost.observe.places import HOMES, PACKAGES_OWN, SINGLE, TREES, UNSCANNED, WATCHED, expanded
 
 KEPT = pathlib.Path("/run/outpost/observed")
 """Answers that come from files alone, each with the mark of those files; gone with the next boot."""
 TICK = 0.1
 """Seconds, many ticks of the clock that files get their times from."""
-TREES = ("/etc", "/opt", "/root", "/usr")
-"""What can be seen of files below these is known from an earlier look as long as none was touched, nor any of `MARKED`."""
 MARKED = (
     *(place for place in (*WATCHED, *PACKAGES_OWN, str(APPLIED)) if not place.startswith(TREES)),
-    *(f"/home/*/{name}" for name in HOMES), *SINGLE, *UNSCANNED,
+    *(f"/home/*/{name}" for name in HOMES), *SINGLE, *UNSCANNED, "/run/systemd/systemd-units-load",
 )  # fmt: skip
+"""With `TREES`: what can be seen of files there is known from an earlier look as long as none was touched. systemd touches
+the last whenever it reads units."""
 DATABASES = (
     "/var/lib/apt/extended_states", "/var/lib/dpkg/arch", "/var/lib/dpkg/diversions", "/var/lib/dpkg/info", "/var/lib/dpkg/statoverride",
-    "/var/lib/dpkg/status", str(KNOWN),
+    "/var/lib/dpkg/status", str(KNOWN), "/var/lib/outpost/packages",
 )  # fmt: skip
 """Of packages and of this program: replaced as a whole when they change."""
 
 
-def kept(name: str, mark: str, ask: collections.abc.Callable[[], collections.abc.Iterable[str]]) -> list[str]:
-    """The answer of an earlier look that bears the same mark, else a new one. Without a mark it is never kept."""
+def kept(
+    name: str,
+    mark: str,
+    ask: collections.abc.Callable[[], collections.abc.Iterable[str]],
+    lasting: collections.abc.Callable[[list[str]], bool] | None = None,
+) -> list[str]:
+    """The answer of an earlier look that bears the same mark, else a new one. Without a mark it is never kept.
+
+    Args:
+        lasting: Whether an answer stays true as long as the mark does.
+    """
     if not mark:
         return list(ask())
     file = KEPT / name
@@ -43,6 +52,8 @@ def kept(name: str, mark: str, ask: collections.abc.Callable[[], collections.abc
             if before == mark:
                 return list(lines)
     lines = list(ask())
+    if lasting and not lasting(lines):
+        return lines
     with contextlib.suppress(OSError):
         KEPT.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = KEPT / f".{name}.{os.getpid()}"
@@ -52,24 +63,61 @@ def kept(name: str, mark: str, ask: collections.abc.Callable[[], collections.abc
     return lines
 
 
-def mark_of_files() -> str:
-    """A mark that differs when a file below `TREES`, or of `MARKED`, came, went or was touched in any way.
+class Marking:
+    """The mark of files, which is on its way from the start.
 
-    Content, mode, owner, attributes, access lists, capabilities and links set ctime, which nobody can choose (inode(7)).
-    Empty where one was touched a moment ago: it could be touched once more in the same tick of the clock.
+    It differs when a file below `TREES`, or of `MARKED`, came, went or was touched in any way: content, mode, owner,
+    attributes, access lists, capabilities and links set ctime, which nobody can choose (inode(7)).
     """
-    looked = subprocess.run(
-        ["find", *TREES, *expanded(MARKED), "-printf", r"%p %D %i %m %U %G %s %C@\n", "-newerct", f"@{time.time() - TICK:.3f}", "-printf", r"\0"],
-        capture_output=True,
-        check=False,
-        env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "TZ": "UTC"},
-    ).stdout  # fmt: skip
-    if not looked or b"\0" in looked:
-        return ""
-    found = hashlib.sha256(looked)
-    words = [*map(identity, DATABASES), *LOCAL]
-    found.update("\n".join(words).encode())
-    return found.hexdigest()
+
+    def __init__(self) -> None:
+        self._find = subprocess.Popen(
+            ["find", *TREES, *expanded(MARKED), "-printf", r"%p %D %i %m %U %G %s %C@\n", "-newerct", f"@{time.time() - TICK:.3f}", "-printf", r"\0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "TZ": "UTC"},
+        )  # fmt: skip
+
+    def mark(self) -> str:
+        """Empty where a file was touched a moment ago: it could be touched once more in the same tick of the clock."""
+        looked, _ = self._find.communicate()
+        if not looked or b"\0" in looked:
+            return ""
+        found = hashlib.sha256(looked)
+        found.update("\n".join((*map(identity, DATABASES), *LOCAL)).encode())
+        return found.hexdigest()
+
+
+def mark_of_files() -> str:
+    """The same, waited for."""
+    return Marking().mark()
+
+
+def mark_with(mark: str, script: str, beside: collections.abc.Iterable[str]) -> str:
+    """A mark for what a script says that looks at files alone.
+
+    Args:
+        mark: Of the files.
+        beside: What it looks at elsewhere; of directories only who may do what in them; what a star stands for is looked at each by itself.
+    """
+    now = time.time() - TICK
+    words = [script]
+    for path in expanded(tuple(beside)):
+        for status in filter(None, map(status_of, (path, os.path.realpath(path)))):
+            directory = stat.S_ISDIR(status.st_mode)
+            if not directory and status.st_ctime > now:
+                return ""
+            words.append(
+                f"{path} {status.st_dev} {status.st_ino} {status.st_mode} {status.st_uid} {status.st_gid} "
+                + ("" if directory else f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}")
+            )
+    return hashlib.sha256("\n".join((mark, *words)).encode()).hexdigest() if mark else ""
+
+
+def status_of(path: str) -> os.stat_result | None:
+    with contextlib.suppress(OSError):
+        return os.lstat(path)
+    return None
 
 
 def identity(path: str) -> str:

@@ -27,10 +27,19 @@ def settings_in_force(contract: dict[str, object]) -> list[str]:
     for path in (path for place in places for path in glob.iglob(f"/proc/sys/{place}")):
         if path in declared or UNSTEADY.search(path):
             continue
-        with contextlib.suppress(OSError), open(path, "rb", buffering=0) as setting:
-            value = " ".join(setting.read().decode(errors="replace").split())
+        with contextlib.suppress(OSError):
+            value = in_force(path)
             found.append(f"setting\t{path.removeprefix('/proc/sys/').replace('/', '.')}\t{value}")
     return found
+
+
+def in_force(path: str) -> str:
+    """A setting's value; there are hundreds, so without what Python wraps around files."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        return " ".join(os.read(opened, 65536).decode(errors="replace").split())
+    finally:
+        os.close(opened)
 
 
 def wanted_settings() -> dict[str, str]:
@@ -54,7 +63,7 @@ def kernel() -> list[str]:
     found = []
     for path, value in wanted_settings().items():
         with contextlib.suppress(OSError):
-            live = " ".join(pathlib.Path(path).read_text().split())
+            live = in_force(path)
             if live != value:
                 found.append(
                     f"sysctl\t{path.removeprefix('/proc/sys/').replace('/', '.')}\t{live} instead of {value}"

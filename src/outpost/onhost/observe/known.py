@@ -9,10 +9,8 @@ import shutil
 import subprocess
 import sys
 
-from outpost.onhost.observe.declared import APPLIED, STATE
+from outpost.onhost.observe.declared import APPLIED, KNOWN, STATE
 from outpost.onhost.observe.reading import fingerprint
-
-KNOWN = STATE / "known"
 
 
 def known() -> set[str] | None:

@@ -6,22 +6,24 @@ import glob
 import json
 import os
 import re
-import typing
 
-from outpost.onhost.observe.reading import said
 from outpost.onhost.observe.units import unit_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # loading it takes a fiftieth of a look
+    import typing
 
 OF_THE_KERNEL = re.compile(r"127\.0\.0\.1$|::1$|fe80:")
 
 
-def network(sockets: list[str]) -> list[str]:
+def network(live: dict[str, list[str]]) -> list[str]:
     """Interfaces, addresses and routes that somebody gave the host; what it learns or works out itself apart.
 
     Args:
-        sockets: Those that wait, as ss(8) lists them.
+        live: What ip(8) and ss(8) answer (`outpost.onhost.observe.asking`).
     """
     found = []
-    (links,) = told_all("ip -json -details address", 1)
+    (links,) = entries(live.get("links", []), 1)
     for entry in links:
         name = entry["ifname"]
         kind = entry.get("linkinfo", {}).get("info_kind", "")
@@ -35,10 +37,7 @@ def network(sockets: list[str]) -> list[str]:
             if given:
                 found.append(f"address\t{each['local']}/{each['prefixlen']}\t{name}")
     for family in ("4", "6"):
-        routes, neighbours = told_all(
-            f"printf 'route show table all\\nneighbour show nud permanent\\n' | ip -json -{family} -batch -",
-            2,
-        )
+        routes, neighbours = entries(live.get(f"routes {family}", []), 2)
         for entry in routes:
             if entry.get("protocol") in ("kernel", "ra", "dhcp", "redirect") or entry.get(
                 "dst", ""
@@ -51,12 +50,12 @@ def network(sockets: list[str]) -> list[str]:
             found.append(f"route\t{family} {' '.join(words)}\t{entry.get('dev', '')}")
         found += [
             f"rule\t{family} {' '.join(line.replace(':', ' ', 1).split())}\t"
-            for line in said(f"ip -{family} rule")
+            for line in live.get(f"rules {family}", ())
         ]
         for entry in neighbours:
             found.append(f"neighbour\t{entry['dst']}\t{entry.get('lladdr', '')} {entry['dev']}")
     found += [f"namespace\t{os.path.basename(path)}\t" for path in glob.iglob("/run/netns/*")]
-    for line in sockets:
+    for line in live.get("sockets", ()):
         protocol, _, _, _, local, _, *rest = line.split()
         if protocol != "tcp" or not local.startswith(("127.", "[::1]")):
             continue
@@ -68,13 +67,13 @@ def network(sockets: list[str]) -> list[str]:
     return found
 
 
-def told_all(command: str, answers: int) -> list[list[dict[str, typing.Any]]]:
+def entries(lines: list[str], answers: int) -> list[list[dict[str, typing.Any]]]:
     """What ip(8) answers in JSON, a line to each question; nothing where it fails."""
     try:
-        lines = [json.loads(line) for line in said(command)]
+        found = [json.loads(line) for line in lines]
     except ValueError:
-        lines = []
-    return [[entry for entry in line if entry] for line in (lines + [[]] * answers)[:answers]]
+        found = []
+    return [[entry for entry in line if entry] for line in (found + [[]] * answers)[:answers]]
 
 
 DHCP_CLIENTS = ("systemd-network", "dhclient", "dhcpcd", "NetworkManager")  # as the kernel cuts their names

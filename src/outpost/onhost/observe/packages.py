@@ -12,9 +12,8 @@ import pathlib
 import re
 import stat
 
-from outpost.onhost.observe.declared import is_local
+from outpost.onhost.observe.declared import KNOWN, is_local
 from outpost.onhost.observe.kept_answers import identity, kept
-from outpost.onhost.observe.known import KNOWN
 from outpost.onhost.observe.places import PACKAGES_OWN, PROGRAMS, expanded
 from outpost.onhost.observe.reading import said
 

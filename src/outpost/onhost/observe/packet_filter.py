@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import collections.abc
 import hashlib
 import re
 
@@ -14,15 +13,16 @@ from outpost.onhost.observe.reading import said
 DOCKER_RESOLVER = re.compile(r"127\.0\.0\.11|^(table|chain|type nat hook) |^}?$|^#|jump DOCKER_")
 
 
-def packet_filter(mark: collections.abc.Callable[[], str]) -> tuple[list[str], list[str]]:
+def packet_filter(ruleset: list[str], mark: str) -> tuple[list[str], list[str]]:
     """Tables beside the office's (a state); rules that differ from the file (faults).
 
     Args:
+        ruleset: In force, as nft(8) lists it.
         mark: Of the files.
     """
     tables: dict[str, list[str]] = {}
     lines: list[str] = []
-    for line in said("nft --stateless list ruleset"):
+    for line in ruleset:
         if line.startswith("table "):
             lines = tables.setdefault(line.removeprefix("table ").removesuffix(" {"), [])
         if not line.startswith("#"):
@@ -30,7 +30,7 @@ def packet_filter(mark: collections.abc.Callable[[], str]) -> tuple[list[str], l
     live = tables.pop("inet outpost", [])
     filed = kept(
         "filter",
-        mark(),
+        mark,
         lambda: said(
             "unshare --net sh -c 'nft --file /etc/nftables.conf && nft --stateless list table inet outpost'"
         ),

@@ -31,6 +31,12 @@ GUARDED = (
     "/etc/ssh/ssh_host_ed25519_key", "/etc/sudoers", "/etc/sudoers.d", "/root", "/srv/mail", "/tmp", "/usr/local/bin",
     "/var/lib/outpost", "/var/log", "/var/log/journal", "/var/spool/postfix", "/var/tmp", "/etc/rspamd/dkim",
 )  # fmt: skip
+TREES = ("/etc", "/opt", "/root", "/usr")
+"""Everything below is looked at for the mark of files (`kept_answers`)."""
+ELSEWHERE = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/srv/mail", "/var/lib/docker")
+"""Where nobody looks for what `SPECIAL` picks."""
+SPECIAL = r"-type f -perm /6000 -o -type f -perm -0002 -o -type d -perm -0002 ! -perm -1000"
+"""find(1): programs that run as somebody else, and what anybody may write."""
 STATE_OF_DAEMONS = ("/var/lib/*", "/var/log/*", "/var/spool/*", "/var/spool/postfix/*")
 PASSING = re.compile(
     r"(^|/)(\.\S*\.swp|\S+\.outpost-new|\S+\.(db|lmdb|dpkg-\w+|ucf-\w+|cache))$|^/(?!usr/local/)\S+\.pyc$|/unbound_\w+\.(key|pem)$"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import collections.abc
 import contextlib
-import datetime
 import glob
 import os
 import pathlib
@@ -29,8 +28,8 @@ SECURITY = (
 LOADED = ("ActiveState", "NeedDaemonReload", "StateChangeTimestamp", "ExecMainStartTimestamp")
 
 
-def units(listed_units: list[str]) -> list[str]:
-    """What is enabled or masked, read from the links that say so, and what runs."""
+def enabled_units() -> list[str]:
+    """What is enabled or masked, read from the links that say so."""
     found = []
     for top in ("/etc/systemd/system", "/run/systemd/system"):
         for link in glob.glob(f"{top}/*.wants/*") + glob.glob(f"{top}/*.requires/*"):
@@ -44,6 +43,16 @@ def units(listed_units: list[str]) -> list[str]:
                 found.append(
                     f"unit\t{os.path.basename(link)}\t{'masked' if target == '/dev/null' else f'link to {target}'}"
                 )
+    return found
+
+
+def running_units(listed_units: list[str]) -> list[str]:
+    """What runs or waits.
+
+    Args:
+        listed_units: As systemctl(1) lists them.
+    """
+    found = []
     for line in listed_units:
         name, _, active, sub, *_ = line.split()
         kind = name.rpartition(".")[2] in ("service", "socket", "timer", "path")
@@ -94,6 +103,8 @@ def stale(
     Args:
         shown: What systemd says of them.
     """
+    import datetime  # what takes time to load, and is seldom needed
+
     loads: dict[str, set[tuple[str, str]]] = collections.defaultdict(set)
     for unit, own in units.items():
         for path in own:
@@ -121,10 +132,10 @@ def stale(
     return found
 
 
-def manager() -> list[str]:
+def manager(environment: list[str]) -> list[str]:
     """What systemd hands to every daemon; its language comes with the boot."""
     return [
         f"manager\t{name}\t{value}"
-        for name, _, value in (line.partition("=") for line in said("systemctl show-environment"))
+        for name, _, value in (line.partition("=") for line in environment)
         if not name.startswith(("LANG", "LC_"))
     ]

@@ -1,0 +1,56 @@
+"""All states and faults of now: what the running host tells, and what its files say."""
+
+from __future__ import annotations
+
+import collections.abc
+import concurrent.futures
+import hashlib
+import pathlib
+import sys
+
+from outpost.onhost.observe.accounts import accounts
+from outpost.onhost.observe.daemons import effective, libraries
+from outpost.onhost.observe.files import files
+from outpost.onhost.observe.held import held_below_trees
+from outpost.onhost.observe.kept_answers import kept
+from outpost.onhost.observe.packages import conffiles, packages, programs
+from outpost.onhost.observe.packet_filter import packet_filter
+from outpost.onhost.observe.permissions import privileges, special
+from outpost.onhost.observe.seen import Seen
+from outpost.onhost.observe.units import enabled_units, shown_units, stale
+
+
+def everything(seen: Seen) -> tuple[list[str], list[str]]:
+    """States and faults."""
+    declared_units, declared = seen.declared_units, seen.declared
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+
+        def from_files(
+            name: str, ask: collections.abc.Callable[..., list[str]], *told: object
+        ) -> concurrent.futures.Future[list[str]]:
+            return pool.submit(lambda: kept(name, seen.mark, lambda: ask(*told)))
+
+        shown = pool.submit(shown_units, declared_units, declared).result
+        installed = from_files("packages", packages)
+        states = [
+            installed, pool.submit(effective, declared_units, installed.result, shown, seen.mark, seen.live),
+            pool.submit(enabled_units), pool.submit(accounts), from_files("files", files, declared),
+            from_files("conffiles", conffiles, declared), from_files("programs", programs), from_files("privileges", privileges, declared),
+        ]  # fmt: skip
+        faults = [
+            pool.submit(stale, declared_units, declared, shown), from_files("libraries", libraries),
+            from_files("held", held_below_trees, declared),
+        ]  # fmt: skip
+    tables, rules = packet_filter(seen.live.get("filter", []), seen.mark)
+    elsewhere = special(declared, seen.live.get("special", []))
+    facts = {*seen.states, *tables, *elsewhere, *(line for future in states for line in future.result())}
+    return (
+        sorted([f"observer\t{own_digest()}\t", *facts]),
+        [*seen.faults, *rules, *(line for future in faults for line in future.result())],
+    )
+
+
+def own_digest() -> str:
+    """Of the program that was started and of all modules beside this one: another observer sees other things."""
+    sources = (pathlib.Path(sys.argv[0]), *sorted(pathlib.Path(__file__).parent.glob("*.py")))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]

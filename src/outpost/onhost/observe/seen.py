@@ -1,0 +1,44 @@
+"""What one look has seen before anything is worked out from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+JUDGED = ("units", "environment", "sockets", "links", "routes 4", "routes 6", "rules 4", "rules 6")
+"""Answers that states and faults are made of already: themselves they change with every session."""
+
+
+class Seen:
+    """What the running host tells, and the mark of its files.
+
+    Attributes:
+        mark: Of the files.
+        states: To be compared with the known state.
+        faults: What is wrong whatever was before.
+        live: Name of a question → lines of the answer.
+        declared_units: Unit → its declared files.
+        declared: All declared paths.
+    """
+
+    def __init__(
+        self,
+        mark: str,
+        states: list[str],
+        faults: list[str],
+        live: dict[str, list[str]],
+        declared_units: dict[str, list[str]],
+        declared: set[str],
+    ) -> None:
+        self.mark = mark
+        self.states = states
+        self.faults = faults
+        self.live = live
+        self.declared_units = declared_units
+        self.declared = declared
+
+    def mark_of_all(self) -> str:
+        """Of the files and of what the running host tells: under the same one a look sees the same. Empty as that of the files."""
+        answers = {name: lines for name, lines in self.live.items() if name not in JUDGED}
+        told = json.dumps([sorted(self.states), sorted(self.faults), answers], sort_keys=True)
+        return hashlib.sha256(f"{self.mark}\n{told}".encode()).hexdigest() if self.mark else ""
