@@ -23,6 +23,7 @@ def cold(target: Target) -> Measurement:
     with _settled(target, RTT) as place:
         samples = paired(place.closed(_apply(place)), place.closed(place.bare), RUNS)
         notes = {
+            "the store alone, s": _alone(place, closed=True),
             "whole comparison (--afresh), s": place.closed(_apply(place, "--afresh"))(),
             "raw pyinfra, s": place.closed(_raw(place))(),
         }
@@ -37,7 +38,7 @@ def opened(target: Target) -> Measurement:
         bare = [place.closed(place.bare)() for _ in range(RUNS)]
         _apply(place)()
         samples = {"peer": bare, "ours": [_apply(place)() for _ in range(RUNS)]}
-        notes = {"raw pyinfra, s": _raw(place)()}
+        notes = {"the store alone, s": _alone(place, closed=False), "raw pyinfra, s": _raw(place)()}
     return _row(
         "reapply-open", "no-op re-apply, connections open", "cold `ssh HOST true`", samples, 0.6, notes
     )
@@ -140,6 +141,16 @@ def _settled(target: Target, rtt: float, rate: float = 0.0) -> Iterator[Place]:
 
 def _apply(place: Place, *options: str) -> Callable[[], float]:
     return lambda: place.timed([str(ROOT / "outpost"), "apply", str(place.directory), "-y", *options])
+
+
+def _alone(place: Place, *, closed: bool) -> float:
+    """One host's no-op: the machine's processors have nothing else to do, as where each host has its own.
+
+    Args:
+        closed: Without an open connection.
+    """
+    one = _apply(place, "--limit", "store")
+    return median([(place.closed(one) if closed else one)() for _ in range(RUNS)])
 
 
 def _raw(place: Place) -> Callable[[], float]:
