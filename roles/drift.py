@@ -27,7 +27,7 @@ from outpost.onhost import observe as observer
 from roles.base import LIB
 from roles.observation import Answer, declared, observe, read_now, void, will_ask
 from roles.reporting import attended, report
-from roles.shapes import Command, alone, as_json, package, parses, settings, text
+from roles.shapes import Command, File, alone, as_json, package, parses, settings, text, unpacked
 
 CONTRACT = "/etc/outpost/contract.json"
 PYTHON = f"{LIB}/python"
@@ -59,6 +59,15 @@ LATE = (
 # SYS-08: without it what an intruder changes of programs, units, accounts and rules stays unseen.
 def contract(*, office: Office, me: Host) -> None:
     """The observer, and what it compares sockets and name with."""
+    *modules, start, wanted = _files(office, me)
+    settings(
+        name="observer",
+        files=[*modules, start, wanted],
+        check=parses(wanted.path, start.path, *(file.path for file in modules)),
+    )
+
+
+def _files(office: Office, me: Host) -> list[File]:
     wanted = {
         "hostname": me.fqdn,
         "kernel": office.platform_of(me) != "docker",
@@ -66,12 +75,7 @@ def contract(*, office: Office, me: Host) -> None:
             [entry.protocol, str(entry.address), entry.port] for entry in listeners(office, me)
         ),
     }
-    modules = package(PYTHON, observer)
-    settings(
-        name="observer",
-        files=[*modules, text(OBSERVER, START, mode="0755"), as_json(CONTRACT, wanted)],
-        check=parses(CONTRACT, OBSERVER, *(file.path for file in modules)),
-    )
+    return [*package(PYTHON, observer), text(OBSERVER, START, mode="0755"), as_json(CONTRACT, wanted)]
 
 
 @dataclass
@@ -143,13 +147,18 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
                     "known state",
                     OBSERVER,
                     "gone, or does not answer, on a host that is known",
-                    "what was changed beside the declared files is not seen, and the next apply takes it as known: look at the host first",
+                    "what was changed beside the declared files is seen, and repaired, when the apply has put it back: look at the host first",
                     ("SYS-08",),
                 )
             )
         for finding in found:
             report(finding)
     elif kinds == EARLY:
+        if _before().blind:
+            yield from unpacked("observer", _files(host.data.office, _me()))
+            void()
+            _sight().before = _now()
+            found = _of_kinds(kinds)
         declared().local = None  # from here on the observer is asked by itself, when something changed
         _sight().began = observe()
     elif found:

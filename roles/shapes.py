@@ -470,6 +470,19 @@ def _tar(files: Sequence[File]) -> io.BytesIO:
     return buffer
 
 
+def unpacked(name: str, files: Sequence[File]) -> Generator[Command, None, None]:
+    """Files as they are, without check or record: for what has to be there before anything is looked at.
+
+    Where something is in their way they are missing until their own operation, which moves it aside.
+    """
+    archive = f"{STATE}/{name}.tar"
+    yield StringCommand("mkdir", "-p", "-m", "0700", STATE)
+    yield FileUploadCommand(_tar(files), archive)
+    yield alone(
+        f"set -eu\ntar --extract --preserve-permissions --same-owner --file={archive} --directory=/ || true; rm -f {archive}"
+    )
+
+
 def _install_script(
     key: str,
     archive: str,

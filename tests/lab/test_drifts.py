@@ -285,7 +285,8 @@ def test_a_host_whose_memory_was_taken_says_so(lab: Instance, pyinfra: Pyinfra, 
 
 def test_a_host_whose_observer_was_taken_says_so(lab: Instance, pyinfra: Pyinfra, target: Target) -> None:
     observer = Drift("ns2", OBSERVER, f"rm {OBSERVER}")
-    inject(lab, (observer,))
+    hidden = Drift("ns2", "/etc/sysctl.d/hidden.conf", "touch /etc/sysctl.d/hidden.conf")
+    inject(lab, (observer, hidden))
     seen = plan(target, connector="docker", watcher=Silent(), limit=("ns2",))
     assert [finding["kind"] for finding in seen.findings if finding["thing"] == OBSERVER] == [
         "known state",
@@ -293,6 +294,8 @@ def test_a_host_whose_observer_was_taken_says_so(lab: Instance, pyinfra: Pyinfra
     ]
     only = ("--limit", f"@container/{lab.container_name('ns2')}")
     assert pyinfra("-y", "--json", *only).code == 0
+    gone = ["docker", "exec", lab.container_name("ns2"), "test", "!", "-e", hidden.thing]
+    executed(gone)  # not taken as known because nobody was there to see it come
     assert pyinfra("--dry", "--json", *only).changes == {}
 
 
