@@ -41,7 +41,7 @@ def white_box(target: Target) -> Measurement:
 
 def _checks(place: Place, asked: Path, *options: str) -> Callable[[], float]:
     command = [
-        sys.executable, "-m", "pytest", "tests/live", "-m", WHITE_BOX, "-q", *LEAN,
+        sys.executable, "-m", "outpost.checks", "tests/live", "-m", WHITE_BOX, "-q", *LEAN,
         "-p", "outpost.ahead", f"--ahead={asked}", "--office", str(place.directory), "--via", "ssh", *options,
     ]  # fmt: skip
     return lambda: place.timed(command)

@@ -11,23 +11,19 @@ This module is the pytest plugin that does so: ``-p outpost.ahead --ahead FILE``
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import json
 import os
-import subprocess
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from outpost.onhost import asked
+from outpost.checks import UNDER_WAY
+from outpost.fetching import Answer, Answers, fetch, lists
 from outpost.remote import shell_command
-from outpost.shell import Answer, Shell
+from outpost.shell import Shell
 from outpost.verification import chosen_office, chosen_target
 
 NAME = "outpost-ahead"
@@ -72,10 +68,10 @@ class Ahead:
     asked: dict[str, set[str]] = field(default_factory=dict)
     _looks: bool = False  # the test that runs now
     _served: set[tuple[str, str]] = field(default_factory=set)
-    _answers: dict[str, dict[str, Future[Answer | None]]] = field(default_factory=dict)
+    _answers: dict[str, Answers] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._known = _read(self.file)
+        self._known = lists(self.file)
 
     def answer(self, host: str, command: str) -> Answer | None:
         """The answer to a command if it is known; the second time within a test it is asked anew."""
@@ -89,17 +85,17 @@ class Ahead:
         coming = self._fetched(host).get(command)
         return coming.result() if coming else None
 
-    def _fetched(self, host: str) -> dict[str, Future[Answer | None]]:
+    def _fetched(self, host: str) -> Answers:
         """The answers to a host's list, on their way."""
         if host not in self._answers:
-            self._answers[host] = {command: Future() for command in self._known.get(host, ())}
-            if self._answers[host]:
-                office = chosen_office(self.config)
-                start = shell_command(
-                    chosen_target(self.config), office, office.host(host), self.config.getoption("--via")
-                )
-                threading.Thread(target=_fetch, args=(start, self._answers[host])).start()
+            self._answers[host] = UNDER_WAY.pop(host, {}) or self._fetch(host)
         return self._answers[host]
+
+    def _fetch(self, host: str) -> Answers:
+        office = chosen_office(self.config)
+        via = self.config.getoption("--via")
+        start = shell_command(chosen_target(self.config), office, office.host(host), via)
+        return fetch(start, self._known.get(host, ()))
 
     # Who asks -----------------------------------------------------------------------------------------------
 
@@ -118,6 +114,16 @@ class Ahead:
             for host, those in coming.items()
         }
         node.workerinput["answers"] = answers
+
+    @pytest.hookimpl(trylast=True)  # the checks of a host stand together
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Hosts that are asked most come last: their answers do, too."""
+        params = (getattr(getattr(item, "callspec", None), "params", {}) for item in items)
+        number = {
+            item: len(self._known.get(of["me"].name, ())) if "me" in of else 0
+            for item, of in zip(items, params, strict=True)
+        }
+        items.sort(key=number.__getitem__)
 
     @property
     def _wanted(self) -> list[str]:
@@ -147,44 +153,10 @@ class Ahead:
             self._keep(asked)
 
     def _keep(self, asked: dict[str, list[str]]) -> None:
-        known = _read(self.file)
+        known = lists(self.file)
         if known | asked != known:
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             new = self.file.with_suffix(f".{os.getpid()}")
             new.touch(mode=0o600)  # its lines are carried out on the hosts
             new.write_text(json.dumps(known | asked, indent=1), encoding="utf-8")
             new.replace(self.file)
-
-
-def _fetch(start: list[str], answers: dict[str, Future[Answer | None]]) -> None:
-    """Send a host its list, and take the answers as they come; what does not come, the checks ask for themselves."""
-    commands = list(answers)
-    program = inspect.getsource(asked)
-    script = f"python3 -IS - <<'END-OF-PROGRAM'\n{program}\nanswer({commands!r})\nEND-OF-PROGRAM\n"
-    with subprocess.Popen(
-        start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(script.encode())
-            process.stdin.close()
-        while head := process.stdout.readline():
-            try:
-                number, status, *lengths = map(int, head.split())
-                output, errors = map(process.stdout.read, lengths)
-            except ValueError:  # something else speaks
-                break
-            if len(output) + len(errors) < sum(lengths):  # it broke off
-                break
-            answers[commands[number]].set_result((status, output, errors))
-    for answer in answers.values():
-        if not answer.done():
-            answer.set_result(None)
-
-
-def _read(file: Path) -> dict[str, list[str]]:
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}

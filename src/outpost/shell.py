@@ -17,9 +17,7 @@ from testinfra.backend.base import BaseBackend, CommandResult
 from typing_extensions import override
 
 from outpost.errors import OutpostError
-
-Answer = tuple[int, bytes, bytes]
-"""Exit status, standard output, standard error."""
+from outpost.fetching import Answer
 
 _PRELUDE = b"""\
 outpost_dir=$(mktemp -d) || exit 1

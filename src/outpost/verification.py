@@ -207,7 +207,8 @@ class Verdict:
 
 
 LEAN = (
-    "--disable-plugin-autoload", "-p", "testinfra.plugin", "-p", "no:unraisableexception", "-p", "no:threadexception",
+    "--disable-plugin-autoload", "-p", "testinfra.plugin",
+    *(f"-pno:{name}" for name in ("logging", "threadexception", "unraisableexception", "warnings")),
 )  # fmt: skip
 """Options of pytest that leave out what checks of hosts have no use for, and what takes long to load or to end."""
 SIDE_BY_SIDE = ("-p", "xdist.plugin", "-n", "4")
@@ -244,7 +245,7 @@ def verify(
     started = time.monotonic()
     read, write = os.pipe()
     arguments = [
-        sys.executable, "-m", "pytest", *files, "-p", "outpost.verification", "--events-fd", str(write), "-q", "--color=no",
+        sys.executable, "-m", "outpost.checks", *files, "-p", "outpost.verification", "--events-fd", str(write), "-q", "--color=no",
         *LEAN, *(("-m", WHITE_BOX) if white_box else SIDE_BY_SIDE),
         "--office", str(target.directory),
         *(("--name", target.instance) if target.instance else ()),

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from outpost import ahead
+from outpost import checks as checks_first
+from outpost.fetching import fetch
 
 pytest_plugins = ["pytester"]
 
@@ -156,3 +158,22 @@ def test_a_host_that_does_not_answer_is_asked_again_by_the_checks(
     run(checks)
     monkeypatch.setenv("FAR_SHELL", "false")
     run(checks).assert_outcomes(passed=2)
+
+
+def test_what_is_under_way_before_pytest_is_not_asked_again(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    checks = f"@pytest.mark.looks\ndef test_it(ask, me): ask('echo look >>{log}')"
+    run(checks)
+    counted(log)
+    checks_first.UNDER_WAY["a"] = fetch(["sh"], [f"echo before >>{log}; true", f"echo look >>{log}"])
+    run(checks).assert_outcomes(passed=2)
+    assert counted(log) == ["before", "look", "look"]
+    assert not checks_first.UNDER_WAY
+
+
+def test_only_what_names_its_lists_and_office_is_asked_before_pytest(tmp_path: Path) -> None:
+    checks_first.ask(["tests/live", "--office", "lab"])
+    checks_first.ask(["--ahead", str(tmp_path / "none"), "--office=no-such-office", "--flag"])
+    checks_first.ask([f"--ahead={tmp_path / 'none'}", "--office", "harbour", "--host", "mta"])
+    assert not any(checks_first.UNDER_WAY.values())
+    checks_first.UNDER_WAY.clear()
