@@ -88,6 +88,10 @@ def unbound(host: TestinfraHost, *options: str) -> dict[str, str]:
     return {option: value.strip('"') for option, _, value in told}
 
 
+CLOCK = "chronyc -n -c -m sources tracking"
+"""A line for each of chrony's sources, and one of how the clock follows them."""
+
+
 def installed(host: TestinfraHost) -> set[str]:
     """Names of the packages that are installed."""
     listed = host.check_output("dpkg-query --show --showformat '${db:Status-Abbrev} ${Package}\\n'")

@@ -15,32 +15,36 @@ from tests.live.kernel import Mounts
 DAEMONS: dict[Role, tuple[str, ...]] = {
     "dns": (),
     "mta": ("outpost-policy.service",),
-    "store": ("outpost-logins.service", "outpost-twice.service"),
+    "store": ("outpost-logins.service",),
     "webmail": (),
 }
-"""Services that checks look at, beside those with limits of their own."""
-TIMERS: dict[Role, tuple[str, ...]] = {
-    "dns": (),
-    "mta": ("outpost-certificate.timer", "outpost-dmarc-reports.timer", "outpost-routes.timer"),
-    "store": (
-        "outpost-certificate.timer", "outpost-clock.timer", "outpost-forget.timer", "outpost-rescan.timer", "outpost-twice.timer",
-    ),
-    "webmail": ("outpost-certificate.timer", "roundcube-cleandb.timer"),
-}  # fmt: skip
-"""Timers that checks look at, beside those of every host."""
+"""Daemons that checks look at, beside those with limits of their own."""
+_DAILY = 2 * 86400
+PACE: dict[Role, dict[str, int]] = {
+    "dns": {},
+    "mta": {"outpost-routes.timer": 600, "outpost-dmarc-reports.timer": _DAILY},
+    "store": {"outpost-rescan.timer": _DAILY, "outpost-forget.timer": _DAILY},
+    "webmail": {"roundcube-cleandb.timer": _DAILY},
+}
+"""Seconds after which what a role's timer starts should have begun again."""
+UPGRADES = {"apt-daily.timer": _DAILY, "apt-daily-upgrade.timer": _DAILY}
+"""The same, of every host."""
 PROPERTIES = (
     "Id", "Restart", "Result", "MemoryMax", "TasksMax", "MainPID", "NoNewPrivileges", "SystemCallFilter", "CapabilityBoundingSet",
-    "ActiveState", "ActiveEnterTimestamp", "LastTriggerUSec", "TimersCalendar", "OnClockChange",
+    "ActiveState", "ActiveEnterTimestamp", "LastTriggerUSec", "TimersCalendar", "OnClockChange", "ConditionResult",
+    "ConditionTimestampMonotonic",
 )  # fmt: skip
-_STATUS = "^(Cap(Bnd|Eff)|NoNewPrivs|Seccomp):"
+_PROCESSES = r"""
+grep -sHE '^(Cap(Bnd|Eff)|NoNewPrivs|Seccomp):|^[0-9]' $(printf '/proc/%s/status ' $@) $(printf '/proc/%s/mountinfo ' $@)
+find $(printf '/proc/%s/fd ' $@) -lname '*.journal' -printf '%h:%l\n'
+"""
 _SHOW = f"""
 date +%s
 shown=$(TZ=UTC LC_ALL=C systemctl show --property={",".join(PROPERTIES)} UNITS)
 echo "$shown"
 echo
-set --
-for pid in $(echo "$shown" | sed -n 's/^MainPID=0*//p'); do set -- "$@" /proc/$pid/status /proc/$pid/mountinfo; done
-grep -sHE '{_STATUS}|^[0-9]' "$@"
+set -- $(echo "$shown" | sed -n 's/^MainPID=0*//p')
+{_PROCESSES}
 """
 
 
@@ -56,10 +60,12 @@ class Process:
     Attributes:
         facts: Name → value of its status (proc_pid_status(5)).
         mounts: What it sees mounted where.
+        journals: Files of the journal that it has open.
     """
 
     facts: dict[str, str]
     mounts: Mounts
+    journals: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -70,20 +76,22 @@ class Units:
     role: Role
 
     @property
-    def services(self) -> tuple[str, ...]:
-        """Services of the host that checks look at."""
-        return ("ssh.service", *cgroup_limits(self.role), *DAEMONS[self.role])
+    def daemons(self) -> tuple[str, ...]:
+        """Those of the host that checks look at."""
+        return (*cgroup_limits(self.role), *DAEMONS[self.role])
 
     @property
-    def timers(self) -> tuple[str, ...]:
-        """Timers that checks look at."""
+    def shown(self) -> tuple[str, ...]:
+        """Units whose properties checks look at; fstrim has a condition, which a container does not fulfil."""
         everywhere = (
-            "apt-daily-upgrade.timer",
-            "apt-daily.timer",
-            "outpost-backup.timer",
+            "ssh.service",
+            "systemd-journald.service",
+            "fstrim.timer",
             "outpost-watch.timer",
+            *UPGRADES,
         )
-        return (*everywhere, *TIMERS[self.role])
+        store = ("outpost-clock.timer", "outpost-twice.service") if self.role == "store" else ()
+        return (*self.daemons, *everywhere, *PACE[self.role], *store)
 
     @cached_property
     def states(self) -> dict[str, str]:
@@ -92,14 +100,23 @@ class Units:
         return {name: state for name, _, state, *_ in map(str.split, listed.splitlines())}
 
     @cached_property
-    def _enabled(self) -> dict[str, str]:
-        names = ("nftables.service", *self.services, *self.timers)
-        said = self.host.run(f"systemctl is-enabled {' '.join(names)}").stdout.split()
-        return dict(zip(names, said, strict=True))
+    def enabled(self) -> dict[str, str]:
+        """Whether the next start of the host starts it, of each timer and each daemon: enabled, disabled, static, …"""
+        instances = [unit for unit in self.daemons if "@" in unit]
+        files = [unit for unit in ("nftables.service", *self.daemons) if unit not in instances]
+        # with --type in place of the pattern systemd would read every unit file
+        listed = self.host.check_output(
+            f"systemctl list-unit-files --full --no-legend '*.timer' {' '.join(files)}"
+        )
+        states = {unit: state for unit, state, *_ in map(str.split, listed.splitlines())}
+        if instances:  # which have no files of their own
+            said = self.host.run(f"systemctl is-enabled {' '.join(instances)}").stdout.split()
+            states |= dict(zip(instances, said, strict=True))
+        return states
 
     @cached_property
     def _shown(self) -> tuple[str, list[dict[str, str]], list[str]]:
-        said = self.host.run(_SHOW.replace("UNITS", " ".join((*self.services, *self.timers)))).stdout
+        said = self.host.run(_SHOW.replace("UNITS", " ".join(self.shown))).stdout
         now, _, rest = said.partition("\n")
         *blocks, processes = rest.split("\n\n")
         return now, properties("\n\n".join(blocks)), processes.splitlines()
@@ -125,24 +142,29 @@ class Units:
         start = f"/proc/{self[unit]['MainPID']}/"
         lines = [line.removeprefix(start) for line in self._shown[2] if line.startswith(start)]
         if not lines:
-            asked = f"grep -sHE '{_STATUS}|^[0-9]' {start}status {start}mountinfo"
+            asked = f"set -- {self[unit]['MainPID']}\n{_PROCESSES}"
             lines = [line.removeprefix(start) for line in self.host.check_output(asked).splitlines()]
-        told = [line.removeprefix("status:").partition(":") for line in lines if line.startswith("status:")]
-        seen = "\n".join(line.removeprefix("mountinfo:") for line in lines if line.startswith("mountinfo:"))
-        return Process({name: value.strip() for name, _, value in told}, Mounts.read(seen))
+        told: dict[str, list[str]] = {"status": [], "mountinfo": [], "fd": []}
+        for about, _, line in (line.partition(":") for line in lines):
+            told[about].append(line)
+        facts = (line.partition(":") for line in told["status"])
+        return Process(
+            {name: value.strip() for name, _, value in facts},
+            Mounts.read("\n".join(told["mountinfo"])),
+            tuple(told["fd"]),
+        )
 
     def runs(self, unit: str) -> bool:
         """Whether a unit is active now."""
         return self.states.get(unit) in ("active", "reloading", "refreshing")
 
     def comes_up(self, unit: str) -> bool:
-        """Whether the next start of the host starts it; one of those that checks look at."""
-        return self._enabled[unit] == "enabled"
+        """Whether the next start of the host starts it; a timer, or one of the daemons that checks look at."""
+        return self.enabled.get(unit) == "enabled"
 
     @cached_property
     def _exposures(self) -> dict[str, float]:
-        asked = [unit for unit in self.services if unit != "ssh.service"]
-        return exposures(self.host, *asked)
+        return exposures(self.host, *(unit for unit in self.daemons if unit != "chrony.service"))
 
     def exposure(self, unit: str) -> float:
         """How open a unit's sandbox is: 0 is shut, 10 none (systemd-analyze(1), security)."""

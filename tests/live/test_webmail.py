@@ -149,7 +149,8 @@ def test_php_keeps_what_an_intruder_would_want_switched_off(host: TestinfraHost)
 def test_only_roundcube_reads_its_key_and_its_database(host: TestinfraHost) -> None:
     found = modes(host, "/etc/roundcube/config.inc.php", "/var/lib/roundcube/db")
     assert found == ["root roundcube 640", "roundcube roundcube 700"]
-    assert host.run("runuser -u www-data -- cat /etc/roundcube/config.inc.php").rc != 0
+    as_nginx = "setpriv --reuid=www-data --regid=www-data --init-groups"
+    assert host.run(f"{as_nginx} cat /etc/roundcube/config.inc.php").rc != 0
 
 
 def test_database_has_the_schema_of_the_installed_version(host: TestinfraHost) -> None:
