@@ -1,6 +1,6 @@
 """What an office's hosts hold, as plain data: the same content for every peer, taken from the roles themselves.
 
-The roles run against hosts that are only simulated; each operation of `roles.shapes` is noted instead of carried out.
+The roles run against hosts that are only simulated; each operation of `roles.operations` is noted instead of carried out.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def contents(directory: Path) -> dict[str, HostContent]:
 
 @contextmanager
 def _noting(content: HostContent) -> Iterator[None]:
-    shapes = importlib.import_module("roles.shapes")
+    operations = importlib.import_module("roles.operations")
     drift = importlib.import_module("roles.drift")
 
     def converge(*, files: tuple[Any, ...], unit: str, **_: Any) -> None:
@@ -83,18 +83,18 @@ def _noting(content: HostContent) -> Iterator[None]:
         """Commands for what only the host can make, and drift: the peers have no like of them, which favours them."""
 
     noted: dict[str, Callable[..., None]] = {
-        "_converge": converge,
-        "_packages": lambda *, wanted, **_: content.packages.extend(map(list, wanted)),
-        "_directory": directory,
-        "_group": lambda *, group, **_: content.groups.append(group),
-        "_account": account,
-        "_absent": nothing,
-        "_once": nothing,
-        "_retire": nothing,
+        "converge": converge,
+        "install": lambda *, wanted, **_: content.packages.extend(map(list, wanted)),
+        "directory": directory,
+        "group": lambda *, group, **_: content.groups.append(group),
+        "account": account,
+        "absent": nothing,
+        "once": nothing,
+        "retire": nothing,
     }
     with ExitStack() as stack:
         for name, instead in noted.items():
-            stack.enter_context(patch.object(shapes, name, instead))
+            stack.enter_context(patch.object(operations, name, instead))
         for name in ("_repaired", "_remembered"):
             stack.enter_context(patch.object(drift, name, nothing))
         yield

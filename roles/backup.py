@@ -7,7 +7,8 @@ from outpost.errors import OutpostError
 from outpost.office import Host, Office
 from outpost.office.backup import LIB, SETTINGS, STATE, backup_of
 from outpost.secrets import Secrets
-from roles.shapes import File, as_json, directory, parses, program, rendered, service, text
+from roles.files import File, as_json, parses, program, rendered, text
+from roles.shapes import directory, service
 
 
 def backup(*, office: Office, me: Host, secrets: Secrets) -> None:

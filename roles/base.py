@@ -18,23 +18,18 @@ from outpost.office.watch import watch_settings
 from outpost.secrets import KeyPair, Secrets, public_pair
 from outpost.units import restarted
 from roles.backup import backup
+from roles.files import File, as_json, parses, program, rendered, text
 from roles.network import names_and_clock, network
 from roles.shapes import (
-    File,
     account,
-    as_json,
     directory,
     group,
     install_declared,
     made_by_host,
     once,
     packages,
-    parses,
-    program,
-    rendered,
     service,
     settings,
-    text,
 )
 
 TLS = "/etc/outpost/tls"

@@ -8,7 +8,8 @@ from outpost.office import Host, Office
 from outpost.office.dns import DnsView, ZoneData, office_zones, public_keys, zone_text
 from outpost.secrets import Secrets
 from outpost.units import restarted
-from roles.shapes import directory, once, packages, rendered, service, settings, text
+from roles.files import rendered, text
+from roles.shapes import directory, once, packages, service, settings
 
 ZONES = "/etc/knot/zones"
 KEYS = "/var/lib/knot/keys"

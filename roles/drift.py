@@ -25,9 +25,11 @@ from outpost.office import Host, Office
 from outpost.office.flows import listeners
 from outpost.onhost import observe as observer
 from roles.base import LIB
+from roles.files import File, as_json, package, parses, text
 from roles.observation import Answer, declared, observe, read_now, void, will_ask
+from roles.operations import Command, alone, unpacked
 from roles.reporting import attended, report
-from roles.shapes import Command, File, alone, as_json, package, parses, settings, text, unpacked
+from roles.shapes import settings
 
 CONTRACT = "/etc/outpost/contract.json"
 PYTHON = f"{LIB}/python"

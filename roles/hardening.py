@@ -11,7 +11,8 @@ from outpost.office import Host, Office
 from outpost.office.backup import MAIL
 from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, BaseView, cgroup_limits
 from outpost.units import restarted
-from roles.shapes import File, once, packages, rendered, service, settings
+from roles.files import File, rendered
+from roles.shapes import once, packages, service, settings
 
 
 @deploy("hardening")

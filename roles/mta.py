@@ -22,21 +22,8 @@ from outpost.office.mta import MtaView, dkim_ed25519_key, key_fingerprint
 from outpost.secrets import Secrets
 from outpost.units import restarted
 from roles.base import tls_files
-from roles.shapes import (
-    TEMPLATES,
-    File,
-    account,
-    as_json,
-    directory,
-    once,
-    packages,
-    parses,
-    program,
-    rendered,
-    service,
-    settings,
-    text,
-)
+from roles.files import TEMPLATES, File, as_json, parses, program, rendered, text
+from roles.shapes import account, directory, once, packages, service, settings
 
 PRESEED = (
     # or its package would write a main.cf and edit it five times, waiting two seconds after each

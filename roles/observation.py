@@ -33,7 +33,7 @@ STATE = "/var/lib/outpost"
 APPLIED = f"{STATE}/applied"
 RUN = "/run/outpost"
 LOCK = f"{RUN}/lock"
-"""Held by whatever changes the host (`shapes.alone`)."""
+"""Held by whatever changes the host (`operations.alone`)."""
 END = "outpost-observation-complete"
 """Last line of every answer. Without it the answer was cut off and must not be read as "nothing there"."""
 

@@ -28,20 +28,8 @@ from outpost.office.webmail import SESSION_HOURS
 from outpost.secrets import Secrets
 from outpost.units import restarted
 from roles.base import tls_files
-from roles.shapes import (
-    File,
-    account,
-    as_json,
-    directory,
-    once,
-    packages,
-    parses,
-    program,
-    rendered,
-    service,
-    settings,
-    text,
-)
+from roles.files import File, as_json, parses, program, rendered, text
+from roles.shapes import account, directory, once, packages, service, settings
 
 PACKAGES = (
     "dovecot-auth-lua",

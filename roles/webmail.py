@@ -19,18 +19,8 @@ from outpost.office.webmail import IDLE_MINUTES, WebmailView
 from outpost.secrets import Secrets
 from outpost.units import restarted
 from roles.base import tls_files
-from roles.shapes import (
-    File,
-    absent,
-    account,
-    directory,
-    once,
-    packages,
-    rendered,
-    service,
-    settings,
-    text,
-)
+from roles.files import File, rendered, text
+from roles.shapes import absent, account, directory, once, packages, service, settings
 
 PACKAGES = (
     "nginx",

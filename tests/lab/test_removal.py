@@ -25,12 +25,14 @@ USER = "eve"
 DATABASE = "/var/lib/roundcube/db/roundcube.sqlite"
 UNIT = "[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=true\\n[Install]\\nWantedBy=multi-user.target\\n"
 BYGONE = f"""
+    from roles import files
+
     shapes.packages("tree")
     shapes.install_declared()
-    shapes.service(name="bygone", unit="bygone.service", files=[shapes.text("/etc/systemd/system/bygone.service", "{UNIT}")])
+    shapes.service(name="bygone", unit="bygone.service", files=[files.text("/etc/systemd/system/bygone.service", "{UNIT}")])
     shapes.settings(
         name="bygone drop-in",
-        files=[shapes.text("/etc/systemd/system/knot.service.d/bygone.conf", "[Service]\\nNice=1\\n")],
+        files=[files.text("/etc/systemd/system/knot.service.d/bygone.conf", "[Service]\\nNice=1\\n")],
         activate="systemctl daemon-reload; systemctl try-restart knot",
     )
     shapes.retire_undeclared()"""

@@ -36,16 +36,16 @@ sshd -T; sudo -n -l; sysctl net.ipv4.tcp_syncookies net.ipv4.tcp_max_syn_backlog
 sha256sum /etc/nftables.conf /etc/ssh/sshd_config.d/* /etc/sudoers.d/* /etc/sysctl.d/*
 """
 INSTEAD = """
-from roles import shapes
+from roles import files
 
-declared = shapes.text
+declared = files.text
 
 
 def text(path, content, **more):
     return declared(path, {instead} if path == "{path}" else content, **more)
 
 
-shapes.text = text
+files.text = text
 """
 BY_SUDO = """
 from outpost.hosts import lab_directory as _directory, ssh as _ssh

@@ -12,7 +12,7 @@ from outpost.office import Host, Office
 from outpost.office.base import BaseView, filter_rules
 from outpost.office.flows import inbound, outbound
 from outpost.office.load import parse
-from roles.shapes import rendered
+from roles.files import rendered
 
 ROOT = Path(__file__).resolve().parents[2]
 

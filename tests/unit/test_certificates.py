@@ -22,7 +22,7 @@ from outpost.rotation import hosts, tls, watch
 from outpost.rotation.engine import Desk, NotYetError
 from outpost.secrets import AcmeAccount
 from outpost.target import Target
-from roles.shapes import rendered
+from roles.files import rendered
 
 ROOT = Path(__file__).resolve().parents[2]
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -21,7 +21,7 @@ from outpost.onhost.observe.daemons import discreet
 from outpost.onhost.observe.known import begun, newer
 from outpost.onhost.observe.network import listeners
 from roles.drift import PYTHON, START
-from roles.shapes import package
+from roles.files import package
 
 
 def seen(

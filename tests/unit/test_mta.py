@@ -19,8 +19,8 @@ from outpost.office.defence import filter_facts, shaped_rate
 from outpost.office.flows import listeners
 from outpost.office.load import parse
 from outpost.office.mta import MtaView, dkim_ed25519_key
+from roles.files import TEMPLATES, rendered
 from roles.mta import smarthost_login
-from roles.shapes import TEMPLATES, rendered
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -16,7 +16,7 @@ from outpost.office.mta import MtaView
 from outpost.office.peering import OtherEnd
 from outpost.office.store import StoreView
 from outpost.secrets import complete
-from roles.shapes import rendered
+from roles.files import rendered
 from roles.store import RELAY_PORT
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ import pytest
 
 from outpost.office import Office, load, ports
 from outpost.office.store import StoreView, decoy
-from roles.shapes import rendered
+from roles.files import rendered
 
 LAB = Path(__file__).resolve().parents[2] / "inventory" / "lab"
 HASH = "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$c29tZXNhbHQxMjM0$" + "q" * 42 + "w"

@@ -114,7 +114,7 @@ def _sound(plan: newoffice.Plan) -> str:
         OfficeError: It would not be sound.
         OutpostError: A network has no room.
     """
-    from roles.shapes import rendered
+    from roles.files import rendered
 
     text = rendered("office", "/office.toml", plan=plan).content.decode().rstrip() + "\n"
     if problems := parse(tomllib.loads(text))[1]:

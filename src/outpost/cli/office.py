@@ -355,7 +355,7 @@ def print_guide(office: str, name: str | None) -> int:
     """The page for users."""
     from outpost.office.guide import Guide
     from outpost.office.webmail import IDLE_MINUTES
-    from roles.shapes import rendered
+    from roles.files import rendered
     from roles.webmail import GUIDE
 
     page = rendered("webmail", GUIDE, guide=Guide(load(find(office, name).data)), idle_minutes=IDLE_MINUTES)

@@ -1,0 +1,114 @@
+"""Files as a role wants them on a host: rendered from templates, or one of our own programs."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jinja2 import Environment
+
+from outpost.templates import environment
+
+TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that a host should hold.
+
+    Attributes:
+        path: Absolute path on the host.
+        content: Its bytes; text is encoded as UTF-8.
+        mode: Octal permissions as text.
+        secret: Its content is never shown in a diff.
+    """
+
+    path: str
+    content: bytes = field(repr=False)
+    mode: str = "0644"
+    owner: str = "root"
+    group: str = "root"
+    secret: bool = False
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def fingerprint(self) -> tuple[str, str, str, str]:
+        return (self.mode.lstrip("0") or "0", self.owner, self.group, self.sha256)
+
+
+def text(
+    path: str,
+    content: str,
+    *,
+    mode: str = "0644",
+    owner: str = "root",
+    group: str = "root",
+    secret: bool = False,
+) -> File:
+    """A file with the given text."""
+    return File(path, content.encode(), mode, owner, group, secret)
+
+
+def as_json(path: str, data: object) -> File:
+    """The settings of one of our programs; no secret among them."""
+    return text(path, json.dumps(data, indent=1) + "\n")
+
+
+def program(path: str, module: ModuleType, *, mode: str = "0644") -> File:
+    """One of our modules as a program of the host's: it needs Python's own library only."""
+    return text(path, inspect.getsource(module), mode=mode)
+
+
+def package(place: str, module: ModuleType) -> list[File]:
+    """One of our packages with all its modules, to be imported where `place` is on Python's path: its own library only."""
+    below = f"{place}/{module.__name__.replace('.', '/')}"
+    sources = sorted(Path(inspect.getfile(module)).parent.glob("*.py"))
+    return [text(f"{below}/{source.name}", source.read_text(encoding="utf-8")) for source in sources]
+
+
+def parses(settings: str, *programs: str) -> str:
+    """A check for `service` and `settings`: the settings are JSON, and Python can read the programs."""
+    source = "import ast, sys; [ast.parse(open(name).read()) for name in sys.argv[1:]]"
+    read = f"python3 -B -c '{source}' {' '.join(programs)} && " if programs else ""
+    return f"{read}python3 -m json.tool {settings} >/dev/null"
+
+
+@cache
+def _environment() -> Environment:
+    return environment(TEMPLATES)
+
+
+def rendered(
+    role: str,
+    path: str,
+    *,
+    template: str | None = None,
+    mode: str = "0644",
+    owner: str = "root",
+    group: str = "root",
+    secret: bool = False,
+    **context: Any,
+) -> File:
+    """The file at `path` from ``templates/<role><path>.j2`` (or the `template` named, relative to the role).
+
+    Raises:
+        jinja2.UndefinedError: The template names something that the context lacks.
+    """
+    source = f"{role}/{(template or path).lstrip('/')}.j2"
+    return text(
+        path,
+        _environment().get_template(source).render(context),
+        mode=mode,
+        owner=owner,
+        group=group,
+        secret=secret,
+    )

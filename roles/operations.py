@@ -1,0 +1,401 @@
+"""The operations behind the shapes: each compares what is declared with one look at the host, and acts on the difference.
+
+How the check works: in a private mount namespace an overlay lays the new files over the live directories, so
+the checker (`postfix check`, `nginx -t`) sees the file system exactly as it would be, and the host does not
+(docs/adr/0006). How nothing is forgotten: ``/var/lib/outpost/applied/NAME`` names the files of the last
+successful run and the digest that the daemon loaded. It is emptied before files change and written after the
+daemon has come up; a file named there and no longer declared is removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shlex
+import tarfile
+import time
+from collections.abc import Generator, Iterable, Sequence
+from pathlib import PurePosixPath
+
+from pyinfra.api.command import FileUploadCommand, FunctionCommand, StringCommand
+from pyinfra.api.operation import operation
+from pyinfra.context import state
+from pyinfra.operations import files as stock_files
+from pyinfra.operations import server as stock_server
+
+from outpost.drift.differences import Finding
+from outpost.drift.repairs import ASIDE, reload_for
+from roles import guard
+from roles.files import File
+from roles.observation import APPLIED, LOCK, RUN, STATE, Status, declared, look, observe, read_now, void
+from roles.reporting import attended, file_finding, report
+
+STAGE = f"{RUN}/stage"
+PACKAGES = f"{STATE}/packages"
+PACKAGES_BEFORE = f"cat {PACKAGES}"
+PATIENCE = 300
+"""Seconds that a change waits for another to end."""
+HELD = (
+    f"another apply has been changing this host for {PATIENCE} s: nothing was done; run again when it has ended "
+    f"(lslocks there shows who holds {LOCK})"
+)
+RUNNING = ("active", "reloading")
+"""States of a unit that does its work; it reloads when its certificate is new, too (systemctl(1))."""
+UPGRADES_WAIT = (
+    "exec 8>/var/lib/apt/daily_lock; flock --wait 1800 8 || "
+    "{ echo 'the host has been installing upgrades for half an hour: journalctl --unit=apt-daily-upgrade' >&2; exit 1; }"
+)
+"""Shell: the host's own upgrades are over, and wait until this is (apt.systemd.daily); of the package lists' lock apt-get
+does not wait for anybody."""
+ENABLED = ("enabled", "static", "alias", "generated", "indirect")
+"""Unit file states in which a unit starts at boot, or needs nothing for it (systemctl(1), is-enabled)."""
+
+Command = str | StringCommand | FileUploadCommand | FunctionCommand
+
+
+@operation()
+def converge(
+    key: str,
+    files: tuple[File, ...],
+    watches: tuple[File, ...],
+    check: str | None,
+    activate: str | None,
+    live: str | None,
+    unit: str,
+    guarded: bool,
+) -> Generator[Command, None, None]:
+    answer = observe(paths=[file.path for file in files], unit=unit)
+    record = answer.records.get(key, ())
+    wanted = {file.path for file in files}
+    before = [line.removeprefix("path ") for line in record if line.startswith("path ")]
+    gone = tuple(path for path in before if path not in wanted and path not in declared().files)
+    changed = tuple(file for file in files if answer.files.get(file.path) != file.fingerprint)
+    digest = _digest(files + watches)
+    loaded = f"digest {digest}" in record
+    active, enabled = answer.units.get(unit, ("", ""))
+    running = not unit or (active in RUNNING and enabled in ENABLED)
+    if not state.is_executing:
+        _report(key, changed, gone, answer.files, known=set(before), by_hand=loaded)
+        if unit and not running:
+            said = f"{active or 'not there'}, {enabled or 'not enabled'}"
+            report(Finding("unit", unit, said, "what it does for the office is not done", ("AVL-01",)))
+        if record and not loaded and not changed:
+            said = "its daemon has not loaded the present files: an apply broke off, or a certificate is new"
+            report(Finding("daemon", unit or key, said, "what runs is not what the files say"))
+    if changed or gone or not loaded or not running:
+        attended().add(unit)
+    if changed or gone:
+        archive = f"{STATE}/{key}.tar"
+        yield StringCommand("mkdir", "-p", "-m", "0700", STATE)
+        yield FileUploadCommand(_tar(changed), archive)
+        arrange = guard.keep_previous(
+            key,
+            [file.path for file in changed],
+            gone,
+            activate=activate,
+            live=live and f"STAGE={STAGE}/{key}; {live}",
+            first=not record,
+        )
+        if guarded and record:
+            arrange += guard.arm(key)
+        yield alone(_install_script(key, archive, changed, gone, check, arrange))
+    if changed or gone or not loaded or not running:
+        steps = ["set -eu"]
+        if guarded and record and not (changed or gone):
+            steps += guard.rearm(key)
+        if any(path.startswith("/etc/systemd/") for path in (*wanted, *gone)):
+            steps.append("systemctl daemon-reload")
+        if activate:
+            steps.append(f"( {activate} )")
+        if guarded and record:
+            yield alone("\n".join(steps))
+            yield guard.confirmation(key, armed=bool(changed or gone))
+            steps = ["set -eu"]
+        entries = [f"path {path}" for path in sorted(wanted)] + [f"digest {digest}"]
+        if unit:
+            entries.insert(0, f"unit {unit}")
+        target = shlex.quote(f"{APPLIED}/{key}")
+        steps.append(f"mkdir -p {APPLIED}")
+        steps.append(
+            f"printf '%s\\n' {' '.join(map(shlex.quote, entries))} > {target}.new && mv {target}.new {target}"
+        )
+        yield alone("\n".join(steps))
+        void()
+
+
+def alone(script: str) -> StringCommand:
+    """A script that changes the host while no other does.
+
+    What a controller that died has begun goes on; the next one looks when it has ended (`observation.Survey`).
+    """
+    return StringCommand(
+        f"mkdir -p -m 0700 {RUN}; exec 9>{LOCK}; flock --wait {PATIENCE} 9 || {{ echo '{HELD}' >&2; exit 1; }}\n{script}"
+    )
+
+
+def _digest(files: Sequence[File]) -> str:
+    lines = sorted(" ".join((file.path, *file.fingerprint)) for file in files)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _tar(files: Sequence[File]) -> io.BytesIO:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for file in files:
+            member = tarfile.TarInfo(file.path.lstrip("/"))
+            member.size, member.mode = len(file.content), int(file.mode, 8)
+            member.uname, member.gname = file.owner, file.group
+            member.mtime = time.time()  # what web servers make their entity tags of
+            archive.addfile(member, io.BytesIO(file.content))
+    buffer.seek(0)
+    return buffer
+
+
+def unpacked(name: str, files: Sequence[File]) -> Generator[Command, None, None]:
+    """Files as they are, without check or record: for what has to be there before anything is looked at.
+
+    Where something is in their way they are missing until their own operation, which moves it aside.
+    """
+    archive = f"{STATE}/{name}.tar"
+    yield StringCommand("mkdir", "-p", "-m", "0700", STATE)
+    yield FileUploadCommand(_tar(files), archive)
+    yield alone(
+        f"set -eu\ntar --extract --preserve-permissions --same-owner --file={archive} --directory=/ || true; rm -f {archive}"
+    )
+
+
+def _install_script(
+    key: str,
+    archive: str,
+    changed: Sequence[File],
+    gone: Sequence[str],
+    check: str | None,
+    arrange: Sequence[str] = (),
+) -> str:
+    """Unpack aside, check in an overlay of the future file system, then move each file into place."""
+    stage = f"{STAGE}/{key}"
+    lines = [
+        "set -eu",
+        f"trap 'rm -rf {stage} {stage}.log {archive}' EXIT",
+        f"rm -rf {stage}; mkdir -p -m 0700 {stage}",
+        f"tar --extract --preserve-permissions --same-owner --file={archive} --directory={stage}",
+    ]
+    for path in gone:  # a character device 0:0 is how an overlay hides a file of the layer below
+        hidden = shlex.quote(f"{stage}{path}")
+        lines.append(f"mkdir -p {shlex.quote(str(PurePosixPath(stage + path).parent))}; mknod {hidden} c 0 0")
+    if check:
+        tops = sorted({_top(path) for path in (*(file.path for file in changed), *gone)})
+        mounts = "".join(
+            f"mkdir -p {top}; mount -t overlay overlay -o ro,lowerdir={stage}{top}:{top} {top}; "
+            for top in tops
+        )
+        lines.append(
+            f"unshare --mount sh -euc {shlex.quote(mounts + check)} >{stage}.log 2>&1 || {{ cat {stage}.log >&2; exit 1; }}"
+        )
+    lines.extend(arrange)
+    lines.append(f"[ ! -e {APPLIED}/{key} ] || sed -i '/^digest /d' {APPLIED}/{key}")
+    for file in changed:
+        path, new = shlex.quote(file.path), shlex.quote(f"{file.path}.outpost-new")
+        lines.append(f"mkdir -p {shlex.quote(str(PurePosixPath(file.path).parent))}")
+        aside = shlex.quote(f"{ASIDE}{file.path}")  # no file takes the place of a directory
+        lines.append(
+            f'[ -L {path} ] || [ ! -d {path} ] || {{ mkdir -p -m 0700 "$(dirname {aside})"; mv -T --backup=numbered {path} {aside}; }}'
+        )
+        lines.append(
+            f"cp --archive --no-dereference {shlex.quote(stage + file.path)} {new} && mv -fT {new} {path}"
+        )
+    lines.extend(_removal(path) for path in gone)
+    return "\n".join(lines)
+
+
+def _removal(path: str) -> str:
+    """What takes a file away, and with it what its daemon made of it (a Sieve script's compiled form)."""
+    made = [f"{path.removesuffix('.sieve')}.svbin"] if path.endswith(".sieve") else []
+    return f"rm -f -- {' '.join(map(shlex.quote, [path, *made]))}"
+
+
+def _top(path: str) -> str:
+    """The directory to overlay for a path: small enough not to hide mounts that a checker needs."""
+    parts = PurePosixPath(path).parts
+    return "/" + "/".join(parts[1:2] if parts[1] in ("etc", "usr") else parts[1:3])
+
+
+def _report(
+    key: str,
+    changed: Sequence[File],
+    gone: Sequence[str],
+    seen: dict[str, Status],
+    *,
+    known: set[str],
+    by_hand: bool,
+) -> None:
+    for file in changed:
+        found = seen.get(file.path)
+        told = state.config.DIFF and found and not file.secret
+        same = not found or found[:3] == file.fingerprint[:3]
+        finding = file_finding(
+            file.path,
+            owner=key,
+            before=None if not found else read_now(f"cat {shlex.quote(file.path)}") if told else (),
+            after=file.content.decode(errors="replace").splitlines() if told and not file.secret else (),
+            permissions=None if same or not found else (" ".join(found[:3]), " ".join(file.fingerprint[:3])),
+            known=file.path in known,
+            by_hand=by_hand,
+            secret=file.secret and found is not None and found[3] != file.sha256,
+        )
+        report(finding)
+    for path in gone:
+        report(Finding("file", path, "no longer declared", "it goes; nothing reads it any more"))
+
+
+def are_installed(groups: Iterable[tuple[str, ...]]) -> str:
+    listed = " ".join(sorted({shlex.quote(name) for names in groups for name in names}))
+    return f"dpkg-query --show --showformat '${{db:Status-Abbrev}}|${{Package}}\\n' {listed}"
+
+
+@operation()
+def install(wanted: dict[tuple[str, ...], tuple[str, ...]]) -> Generator[Command, None, None]:
+    installed = {line.split("|")[1] for line in look(are_installed(wanted)) if line.startswith("ii")}
+    missing = sorted({name for names in wanted for name in names} - installed)
+    if not missing:
+        return
+    for each in missing:
+        report(
+            Finding("package", each, "not installed", "what its role needs it for is not done", ("SYS-04",))
+        )
+    steps = ["set -eu", UPGRADES_WAIT, "export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8"]
+    # A policy that refuses starts lives only as long as this run: later upgrades must restart their daemons.
+    steps.append(
+        "if [ ! -e /usr/sbin/policy-rc.d ]; then trap 'rm -f /usr/sbin/policy-rc.d' EXIT; "
+        "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d; fi"
+    )
+    steps.append("dpkg --configure -a")
+    if preseed := [line for lines in wanted.values() for line in lines]:
+        steps.append(f"printf '%s\\n' {' '.join(map(shlex.quote, preseed))} | debconf-set-selections")
+    steps.append("apt-get -qq -o DPkg::Lock::Timeout=300 update")
+    steps.append(
+        "apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "
+        f"-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold install {' '.join(map(shlex.quote, missing))} "
+        "</dev/null"
+    )
+    yield alone("\n".join(steps))
+    void()
+
+
+@operation()
+def directory(path: str, owner: str, group: str, mode: str) -> Generator[Command, None, None]:
+    wanted, seen = (mode.lstrip("0"), owner, group, "directory"), observe(paths=[path]).files.get(path)
+    if seen != wanted:
+        report(
+            Finding(
+                "directory",
+                path,
+                "not as declared" if seen else "not there",
+                "others may read or replace what only its owner should, or its owner cannot",
+                ("SYS-09",),
+                diff=(*([f"-{' '.join(seen[:3])}"] if seen else []), f"+{' '.join(wanted[:3])}"),
+            )
+        )
+        yield from stock_files.directory._inner(path=path, user=owner, group=group, mode=mode)
+        void()
+
+
+@operation()
+def group(group: str, question: str) -> Generator[Command, None, None]:
+    if not look(question):
+        yield from stock_server.group._inner(group=group, system=True)
+        void()
+
+
+@operation()
+def account(
+    user: str, question: str, home: str | None, shell: str, groups: tuple[str, ...], create_home: bool
+) -> Generator[Command, None, None]:
+    seen = look(question)
+    entry = seen[0].split(":") if seen else []
+    if (
+        entry
+        and entry[6] == shell
+        and entry[5] == (home or entry[5])
+        and {user, *groups} <= set(seen[1].split())
+    ):
+        return
+    yield from stock_server.user._inner(
+        user=user,
+        group=user,
+        groups=list(groups),
+        append=True,
+        home=home,
+        shell=shell,
+        system=True,
+        ensure_home=create_home,
+    )
+    void()
+
+
+@operation()
+def absent(question: str) -> Generator[Command, None, None]:
+    if present := look(question):
+        yield StringCommand("rm", "-rf", "--", *map(shlex.quote, present))
+        void()
+
+
+@operation()
+def once(
+    key: str, question: str, command: str, files: tuple[File, ...], told: Finding
+) -> Generator[Command, None, None]:
+    if "met" in look(question):
+        return
+    report(told)
+    if files:
+        archive = f"{STATE}/{key}.tar"
+        yield StringCommand("mkdir", "-p", "-m", "0700", STATE)
+        yield FileUploadCommand(_tar(files), archive)
+        stage = f"{STAGE}/{key}"
+        command = (
+            f"trap 'rm -rf {stage} {archive}' EXIT\nSTAGE={stage}\nrm -rf $STAGE; mkdir -p -m 0700 $STAGE\n"
+            f"tar --extract --preserve-permissions --file={archive} --directory=$STAGE\n{command}"
+        )
+    yield alone(f"set -eu\n{command}")
+    void()
+
+
+@operation()
+def retire() -> Generator[Command, None, None]:
+    known = declared()
+    for record, entries in observe().records.items():
+        if record in known.records or record.endswith(".new"):
+            continue
+        units = [entry.removeprefix("unit ") for entry in entries if entry.startswith("unit ")]
+        paths = [entry.removeprefix("path ") for entry in entries if entry.startswith("path ")]
+        leaving = [path for path in paths if path not in known.files]
+        for kind, thing in (*(("unit", unit) for unit in units), *(("file", path) for path in leaving)):
+            report(Finding(kind, thing, "no longer declared", "it goes; nothing needs it any more"))
+        steps = [
+            "set -eu",
+            *(f"systemctl disable --now --quiet {shlex.quote(unit)} || true" for unit in units),
+        ]
+        steps += [_removal(path) for path in leaving]
+        steps += ["systemctl daemon-reload"]
+        steps += dict.fromkeys(f": {reload}" for path in leaving if (reload := reload_for(path)))
+        steps += [f"rm -f {shlex.quote(f'{APPLIED}/{record}')}"]
+        yield alone("\n".join(steps))
+    yield from _retire_packages({name for names in known.packages for name in names})
+    void()
+
+
+def _retire_packages(wanted: set[str]) -> Generator[Command, None, None]:
+    """Packages that a role asked for once; they are removed, not purged: their data stays for a human to judge."""
+    before = set(look(PACKAGES_BEFORE))
+    if extra := sorted(before - wanted):
+        for each in extra:
+            report(Finding("package", each, "no longer declared", "it goes; its data stays", ("SYS-04",)))
+        listed = " ".join(map(shlex.quote, extra))
+        yield alone(
+            f"{UPGRADES_WAIT}\nDEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 --auto-remove remove {listed} </dev/null"
+        )
+    if before != wanted:
+        listed = " ".join(map(shlex.quote, sorted(wanted)))
+        yield StringCommand(
+            f"mkdir -p -m 0700 {STATE}; printf '%s\\n' {listed} > {PACKAGES}.new && mv {PACKAGES}.new {PACKAGES}"
+        )
