@@ -47,6 +47,10 @@ UPGRADES_WAIT = (
 )
 """Shell: the host's own upgrades are over, and wait until this is (apt.systemd.daily); of the package lists' lock apt-get
 does not wait for anybody."""
+APT = (
+    "apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "
+    "-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold"
+)
 ENABLED = ("enabled", "static", "alias", "generated", "indirect")
 """Unit file states in which a unit starts at boot, or needs nothing for it (systemctl(1), is-enabled)."""
 
@@ -273,11 +277,9 @@ def install(wanted: dict[tuple[str, ...], tuple[str, ...]]) -> Generator[Command
     if preseed := [line for lines in wanted.values() for line in lines]:
         steps.append(f"printf '%s\\n' {' '.join(map(shlex.quote, preseed))} | debconf-set-selections")
     steps.append("apt-get -qq -o DPkg::Lock::Timeout=300 update")
-    steps.append(
-        "apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "
-        f"-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold install {' '.join(map(shlex.quote, missing))} "
-        "</dev/null"
-    )
+    # An image is as old as its last build; upgrades by night begin with the next one.
+    steps.append(f"[ -e {PACKAGES} ] || {APT} upgrade </dev/null")
+    steps.append(f"{APT} install {' '.join(map(shlex.quote, missing))} </dev/null")
     yield alone("\n".join(steps))
     void()
 
