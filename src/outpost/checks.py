@@ -1,21 +1,23 @@
 """``python -m outpost.checks ARGUMENTS``: pytest with these arguments, and what ``--ahead`` has of hosts is asked first.
 
-Logging in to hosts takes longer than to read pytest and the checks, so it begins before that; the plugin `outpost.ahead`
-finds what is under way.
+Logging in to hosts takes longer than to read pytest, the office's model and the checks, so it begins before that; the
+plugin `outpost.ahead` finds what is under way. How hosts are reached is kept beside the lists, for as long as all is the
+same that decides it.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from outpost import fetching
 from outpost.errors import OutpostError
-from outpost.office.load import load
-from outpost.remote import shell_command
-from outpost.target import find
+from outpost.target import Target, find
 
 UNDER_WAY: dict[str, fetching.Answers] = {}
 """Host → the answers that nobody has taken over yet."""
@@ -30,16 +32,50 @@ def ask(arguments: Sequence[str]) -> None:
     options, _ = parser.parse_known_args(arguments)
     if not (options.ahead and options.office):
         return
+    known = fetching.lists(Path(options.ahead))
     try:
-        target = find(options.office, options.name)
-        office = load(target.data)
-        known = fetching.lists(Path(options.ahead))
-        for host in options.host or known:
-            if host in office.hosts_by_name:
-                start = shell_command(target, office, office.host(host), options.via)
-                UNDER_WAY[host] = fetching.fetch(start, known.get(host, ()))
-    except OutpostError:
+        starts = _starts(find(options.office, options.name), options.via, Path(f"{options.ahead}.reached"))
+    except (OSError, OutpostError):
         return
+    for host in options.host or known:
+        if host in starts:
+            UNDER_WAY[host] = fetching.fetch(starts[host], known.get(host, ()))
+
+
+def _starts(target: Target, via: str | None, kept: Path) -> dict[str, list[str]]:
+    """Host → what starts a root shell there."""
+    mark = _mark(target, via)
+    try:
+        before = json.loads(kept.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = {}
+    if before.get("mark") == mark:
+        return dict(before["starts"])
+    from outpost.office.load import load  # what takes time to load
+    from outpost.remote import shell_command
+
+    office = load(target.data)
+    starts = {host.name: shell_command(target, office, host, via) for host in office.hosts}
+    kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new = kept.with_suffix(f".{os.getpid()}")
+    new.touch(mode=0o600)  # its commands are carried out
+    new.write_text(json.dumps({"mark": mark, "starts": starts}), encoding="utf-8")
+    new.replace(kept)
+    return starts
+
+
+def _mark(target: Target, via: str | None) -> str:
+    """A digest of all that decides how hosts are reached (`outpost.remote`, `outpost.ssh`)."""
+    code = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("remote.py", "ssh.py")]
+    places = [str(path) for path in (target.data.resolve(), target.inventory(via), Path.home())]
+    told = [
+        target.office_file.read_text(encoding="utf-8"),
+        str(target.instance),
+        str((target.data / "ssh_key").is_file()),
+    ]
+    return hashlib.sha256(
+        json.dumps([*code, *places, *told, os.environ.get("XDG_CACHE_HOME")]).encode()
+    ).hexdigest()
 
 
 def main() -> int:
@@ -51,8 +87,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    from outpost.checks import (
-        main as run,  # this module is __main__, and the plugin looks into outpost.checks
-    )
+    from outpost.checks import main as run  # where the plugin looks; this one is __main__
 
     sys.exit(run())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from outpost import ahead
 from outpost import checks as checks_first
 from outpost.fetching import fetch
+from outpost.target import ROOT
 
 pytest_plugins = ["pytester"]
 
@@ -177,3 +180,27 @@ def test_only_what_names_its_lists_and_office_is_asked_before_pytest(tmp_path: P
     checks_first.ask([f"--ahead={tmp_path / 'none'}", "--office", "harbour", "--host", "mta"])
     assert not any(checks_first.UNDER_WAY.values())
     checks_first.UNDER_WAY.clear()
+
+
+def test_how_hosts_are_reached_is_kept_while_what_decides_it_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = tmp_path / "office"
+    shutil.copytree(ROOT / "inventory" / "harbour", office)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("outpost.checks.fetching.fetch", lambda start, _: {" ".join(start): Future()})
+    lists = tmp_path / "asked"
+    lists.write_text('{"mta": ["true"]}')
+
+    def reached(*options: str) -> str:
+        checks_first.ask([f"--ahead={lists}", f"--office={office}", *options])
+        (said,) = checks_first.UNDER_WAY.pop("mta")
+        return said
+
+    assert reached().startswith("ssh -F ")
+    kept = tmp_path / "asked.reached"
+    assert kept.stat().st_mode & 0o77 == 0
+    kept.write_text(kept.read_text().replace('"mta", "', '"elsewhere", "'))
+    assert "elsewhere" in reached(), "it is taken from there"
+    (office / "office.toml").write_text((office / "office.toml").read_text() + "\n# another one\n")
+    assert "elsewhere" not in reached()
