@@ -8,6 +8,7 @@ same that decides it.
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import os
@@ -81,6 +82,7 @@ def _mark(target: Target, via: str | None) -> str:
 def main() -> int:
     """Ask, then let pytest do the rest."""
     ask(sys.argv[1:])
+    gc.disable()  # for these few seconds it finds little, and looks long
     import pytest
 
     return int(pytest.main(sys.argv[1:]))

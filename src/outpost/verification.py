@@ -207,7 +207,7 @@ class Verdict:
 
 
 LEAN = (
-    "--disable-plugin-autoload", "-p", "testinfra.plugin",
+    "--disable-plugin-autoload", "-p", "testinfra.plugin", "--capture=no",
     *(f"-pno:{name}" for name in ("logging", "threadexception", "unraisableexception", "warnings")),
 )  # fmt: skip
 """Options of pytest that leave out what checks of hosts have no use for, and what takes long to load or to end."""
