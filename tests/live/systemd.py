@@ -49,8 +49,14 @@ set -- $(echo "$shown" | sed -n 's/^MainPID=0*//p')
 
 
 def properties(shown: str) -> list[dict[str, str]]:
-    """Properties of each unit that ``systemctl show`` was asked for, in its order."""
-    return [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")]
+    """Properties of each unit that ``systemctl show`` was asked for, in its order; of one that is told twice, both values."""
+    units: list[dict[str, str]] = []
+    for block in shown.split("\n\n"):
+        unit: dict[str, str] = {}
+        for name, _, value in (line.partition("=") for line in block.splitlines()):
+            unit[name] = f"{unit[name]} {value}" if name in unit else value
+        units.append(unit)
+    return units
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def warnings(host: TestinfraHost) -> list[str]:
     said = host.check_output(
         "journalctl --boot --quiet --no-pager --no-hostname --output=short --priority=warning "
         '--since "@$(stat --format=%.6Y /var/lib/outpost/applied)" '
-        r"| sed -E '/^ /d; s/^.{16}//; s/^([^[:space:]]+)\[[0-9]+\]:/\1:/; s/[0-9]+/N/g' | sort | uniq -c | sort -rn | head -500"
+        r"| sed -E '/^ /d; s/^.{16}//; s/^([^[:space:]]+)\[[0-9]+\]:/\1:/; s/[0-9]+/N/g' | sort | uniq -c | sort -rn | awk '/^ *[0-9]+ systemd: / || n++ < 500'"
     )
     return str(said).splitlines()
 
