@@ -82,7 +82,12 @@ def waiting(container: str, recipient: str, reason: str = UNPROVEN, *, sender: s
     """Why a message for the recipient is still in the machine's queue, once its first delivery has failed for that reason."""
 
     def told() -> str:
-        for entry in map(json.loads, run(container, ["postqueue", "-j"]).splitlines()):
+        listing = subprocess.run(
+            ["docker", "exec", container, "postqueue", "-j"], capture_output=True, text=True, check=False
+        )
+        if listing.returncode:  # it met a message on its way out; the next one tells
+            return ""
+        for entry in map(json.loads, listing.stdout.splitlines()):
             for found in entry["recipients"]:
                 why = str(found.get("delay_reason", ""))
                 ours = found["address"] == recipient and entry["sender"].endswith(sender)
