@@ -56,7 +56,7 @@ def ansible(target: Target) -> Measurement:
     with _settled(target, RTT) as place:
         command, environment = setup.ansible(place)
         peer = place.timed(command, environment=environment)
-        _apply(place, "--afresh")()  # what it leaves on the hosts (its own directory, what it writes otherwise) is no no-op
+        _apply(place, "--afresh")()  # what the peer leaves on the hosts
         ours = [place.closed(_apply(place))() for _ in range(3)]
     return _faster("ansible-150ms", "Ansible, equal content, 150 ms", ours, [peer], 120)
 
@@ -66,7 +66,7 @@ def ansible_near(target: Target) -> Measurement:
     with _settled(target, 0.0) as place:
         command, environment = setup.ansible(place)
         peer = place.timed(command, environment=environment)
-        _apply(place, "--afresh")()  # what it leaves on the hosts (its own directory, what it writes otherwise) is no no-op
+        _apply(place, "--afresh")()  # what the peer leaves on the hosts
         ours = [place.closed(_apply(place))() for _ in range(3)]
     return _faster("ansible-0ms", "Ansible, equal content, no delay", ours, [peer], 50)
 
@@ -86,6 +86,7 @@ def stock(target: Target) -> Measurement:
     with _settled(target, RTT) as place:
         with _counted(place) as theirs:
             peer = place.timed(setup.stock(place))
+        _apply(place, "--afresh")()
         with _counted(place) as ours_seen:
             ours = place.closed(_apply(place))()
         notes = {"stock": theirs, "ours": ours_seen}
