@@ -26,22 +26,23 @@ from outpost.office.flows import listeners
 from outpost.onhost import observe as observer
 from roles.base import LIB
 from roles.files import File, as_json, package, parses, text
-from roles.observation import Answer, declared, observe, read_now, void, will_ask
+from roles.observation import RUN, Answer, declared, observe, read_now, void, will_ask
 from roles.operations import Command, alone, unpacked
 from roles.reporting import attended, report
 from roles.shapes import settings
 
 CONTRACT = "/etc/outpost/contract.json"
 PYTHON = f"{LIB}/python"
-START = f"""#!/usr/bin/python3 -BIS
+START = f"""#!/usr/bin/python3 -IS
 import sys
 
+sys.pycache_prefix = "{RUN}/compiled"
 sys.path.append("{PYTHON}")
 from outpost.onhost.observe.main import main
 
 main()
 """
-"""It leaves no bytecode behind, and takes modules from Python itself and `PYTHON` alone: neither site nor environment adds any."""
+"""It takes modules from Python itself and `PYTHON` alone: neither site nor environment adds any. Bytecode lasts until the next boot."""
 FOLLOWS = ("running", "unit", "daemon", "effective configuration")
 LATE = (
     ("daemons that were stopped, started or failed", ("running", "failed", "halted", "deleted")),

@@ -253,9 +253,9 @@ class Survey(FactBase[Answer]):
         )
         live = (question for question in asking.ordered() if question not in asking.of_files)
         states = f"systemctl is-active -- {services} 2>/dev/null" if services else ":"
-        plain = f'{states}; echo; eval "$files"'
+        plain = f'flock --shared --wait 300 {LOCK} true 2>/dev/null; {states}; echo; eval "$files"'
         steps = [
-            f"flock --shared --wait 300 {LOCK} true 2>/dev/null; cd /",
+            "cd /",
             f"files={shlex.quote('; '.join(map(_part, of_files)))}",
             f"echo {PART}",
             f"echo; {plain}" if asking.local is None else _observed(asking, plain),
@@ -307,7 +307,7 @@ def _observed(asking: Asking, plain: str) -> str:
         {"local": asking.local, "units": asking.units, "beside": (*asking.paths, *asking.beside)}
     )
     return (
-        f'said=$({OBSERVER} survey {shlex.quote(told)} "$files" 2>/dev/null)\n'
+        f'said=$({OBSERVER} view {shlex.quote(told)} "$files" 2>/dev/null)\n'
         f'case "$said" in *{SURVEYED}) printf %s "${{said%{SURVEYED}}}";; *) '
         f'if [ "$said" ]; then printf "%s\\\\n" "$said"; elif [ -e {KNOWN} ]; then echo {BLIND}; else echo; fi; {plain};; esac'
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from outpost.errors import OutpostError
 
@@ -16,8 +16,7 @@ INSTANCE_VARIABLE = "OUTPOST_LAB"  # tells inventory/lab/*.py which instance's s
 CONNECTORS = ("docker", "ssh", "vagrant")  # the first that the office has an inventory for is the default
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """An office as a command's arguments name it.
 
     Attributes:

@@ -6,21 +6,19 @@ the digest of its answer are kept. Is the declaration the same, byte for byte, a
 full on each host, have the same digest, then the plan is the same, too: nothing to change. Anything else, or a day
 later, and everything is compared afresh (docs/adr/0014).
 
-Imports nothing but Python's library: it is asked first, before what takes time to load.
+Imports nothing but Python's library, and little of it before the hosts are asked: until then nothing else happens.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shlex
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from outpost.target import ROOT, Target
 
@@ -32,8 +30,7 @@ KEPT = "/run/outpost"
 UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True)
-class Survey:
+class Survey(NamedTuple):
     """What a host was asked, and what it answered.
 
     Attributes:
@@ -45,8 +42,7 @@ class Survey:
     digest: str
 
 
-@dataclass(frozen=True)
-class Reach:
+class Reach(NamedTuple):
     """A host and how it is reached.
 
     Attributes:
@@ -66,13 +62,16 @@ def remember(
     Args:
         of: How many hosts the office has.
     """
+    import hashlib
+
     file = _file(target, connector)
     known = _read(file)
     declaration = declared(target)
     kept: dict[str, Any] = known.get("hosts", {}) if known.get("declaration") == declaration else {}
     for host in hosts:
         if survey := surveys.get(host.name):
-            kept[host.name] = vars(host) | vars(survey) | {"when": time.time()}
+            question = hashlib.sha256(f"{survey.command}\n".encode()).hexdigest()
+            kept[host.name] = host._asdict() | survey._asdict() | {"question": question, "when": time.time()}
         else:
             kept.pop(host.name, None)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -87,8 +86,7 @@ def forget(target: Target, connector: str | None) -> None:
     _file(target, connector).unlink(missing_ok=True)
 
 
-@dataclass
-class Asked:
+class Asked(NamedTuple):
     """Hosts that have been asked and answer while the caller does something else."""
 
     target: Target
@@ -98,10 +96,12 @@ class Asked:
     def as_declared(self) -> tuple[str, ...] | None:
         """The hosts, where each is as it was when it was found as declared; else None: compare them afresh."""
         same = self.declaration == declared(self.target)  # while they answer
-        now = {entry["name"]: _answer(process) for entry, process in self.answers}
+        now = {entry["name"]: _answer(process, entry["question"]) for entry, process in self.answers}
         new = [entry for entry, _ in self.answers if now[entry["name"]] == UNKNOWN]
-        told = [(entry["name"], _sent(entry["shell"], _telling(entry["command"]))) for entry in new]
-        now |= {name: _answer(process) for name, process in told}
+        told = [
+            (entry, _sent(entry["shell"], _telling(entry["command"], entry["question"]))) for entry in new
+        ]
+        now |= {entry["name"]: _answer(process, entry["question"]) for entry, process in told}
         if same and all(now[entry["name"]] == entry["digest"] != "" for entry, _ in self.answers):
             return tuple(sorted(now))
         return None
@@ -124,12 +124,14 @@ def ask(target: Target, connector: str | None, limit: Sequence[str]) -> Asked | 
     if not hosts or not complete or any(not 0 <= time.time() - entry["when"] < DAY for entry in hosts):
         return None
     return Asked(
-        target, known["declaration"], [(entry, _ask(entry["shell"], entry["command"])) for entry in hosts]
+        target, known["declaration"], [(entry, _ask(entry["shell"], entry["question"])) for entry in hosts]
     )
 
 
 def declared(target: Target) -> str:
     """A digest of everything that a plan is made of, the host aside."""
+    import hashlib
+
     found = hashlib.sha256()
     tops = [*(ROOT / name for name in CODE), target.data]
     files = [file for top in tops for file in ([top] if top.is_file() else sorted(_below(top)))]
@@ -146,11 +148,13 @@ def _below(top: Path) -> list[Path]:
     return found
 
 
-def _ask(shell: list[str], command: str) -> subprocess.Popen[str]:
-    """Let a host answer a question that it knows; it says so where it does not, or holds another text by that name."""
-    digest, file = _kept(command)
-    script = f"if echo '{digest}  {file}' | sha256sum --check --status 2>/dev/null; then {_asking(file)}; else echo {UNKNOWN}; fi"
-    return _sent(at_once(shell, script), "")
+def _ask(shell: list[str], question: str) -> subprocess.Popen[str]:
+    """Let a host answer a question that it was told before.
+
+    Args:
+        question: The question's digest.
+    """
+    return _sent(at_once(shell, _asking(question)), "")
 
 
 def at_once(shell: Sequence[str], script: str) -> list[str]:
@@ -163,22 +167,23 @@ def at_once(shell: Sequence[str], script: str) -> list[str]:
     )
 
 
-def _telling(command: str) -> str:
+def _telling(command: str, question: str) -> str:
     """Shell that has a host keep a question, and answer it."""
-    _, file = _kept(command)
+    file = _file_of(question)
     return (
         f"mkdir -p -m 0700 {KEPT}; find {KEPT} -name 'survey-*' -mmin +1440 -delete; umask 077\n"
-        f"printf '%s\\n' {shlex.quote(command)} > {file}.$$ && mv {file}.$$ {file} && {_asking(file)}"
+        f"printf '%s\\n' {shlex.quote(command)} > {file}.$$ && mv {file}.$$ {file} && {_asking(question)}"
     )
 
 
-def _kept(command: str) -> tuple[str, str]:
-    digest = hashlib.sha256(f"{command}\n".encode()).hexdigest()
-    return digest, f"{KEPT}/survey-{digest[:16]}"
+def _file_of(question: str) -> str:
+    return f"{KEPT}/survey-{question[:16]}"
 
 
-def _asking(file: str) -> str:
-    return f"sh {file} </dev/null | sha256sum"
+def _asking(question: str) -> str:
+    """Shell that tells the digest of the answer, and that of the question as the host has it."""
+    file = _file_of(question)
+    return f"sh {file} </dev/null 2>/dev/null | sha256sum - {file}; true"
 
 
 def _sent(shell: list[str], script: str) -> subprocess.Popen[str]:
@@ -194,7 +199,8 @@ def _sent(shell: list[str], script: str) -> subprocess.Popen[str]:
     return process
 
 
-def _answer(process: subprocess.Popen[str]) -> str:
+def _answer(process: subprocess.Popen[str], question: str) -> str:
+    """The digest of an answer; `UNKNOWN` where the host has not got the question, or another text by its name."""
     assert process.stdout is not None
     try:
         process.wait(PATIENCE)
@@ -203,13 +209,15 @@ def _answer(process: subprocess.Popen[str]) -> str:
         return ""
     with process.stdout as stream:
         said = stream.read().split()
-    return said[0] if said and process.returncode == 0 else ""
+    if process.returncode or not said:
+        return ""
+    return said[0] if said[2:3] == [question] else UNKNOWN
 
 
 def _file(target: Target, connector: str | None) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outpost" / "as-declared"
-    name = f"{target.data.resolve()} {connector or ''}"
-    return cache / f"{hashlib.sha256(name.encode()).hexdigest()[:12]}.json"
+    name = f"{target.data.resolve()} {connector or ''}".strip()
+    return cache / f"{name.replace('%', '%25').replace('/', '%2F')[-200:]}.json"
 
 
 def _read(file: Path) -> dict[str, Any]:

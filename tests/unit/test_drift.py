@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,10 +20,12 @@ from outpost.drift.findings import BLIND, ORDER, Beside, findings
 from outpost.drift.meanings import FAULTS, SEVERAL, STATES
 from outpost.drift.repairs import close, end_listening, reload_for, restart
 from outpost.onhost import observe
-from outpost.onhost.observe import everything
+from outpost.onhost.observe import everything, network, processes
 from outpost.onhost.observe.daemons import discreet
 from outpost.onhost.observe.known import begun, newer
-from outpost.onhost.observe.network import listeners
+from outpost.onhost.observe.network import listeners, selected
+from outpost.onhost.observe.processes import Processes
+from outpost.onhost.observe.sockets import waiting
 from roles.drift import PYTHON, START
 from roles.files import package
 
@@ -294,6 +300,74 @@ def test_an_observer_with_another_module_is_another_one(
 
 def test_a_dhcp_client_is_no_door_and_whoever_takes_its_port_is() -> None:
     """Closing it stops systemd-networkd, and the host loses its address."""
-    line = 'udp UNCONN 0 0 192.0.2.7%eth0:68 0.0.0.0:* users:(("{}",pid={},fd=19))'
-    sockets = [line.format("systemd-network", 999999), line.format("evil", 999998)]
+    sockets = [
+        ("udp", "192.0.2.7", 68, "systemd-network", "999999"),
+        ("udp", "192.0.2.7", 68, "evil", "999998"),
+    ]
     assert listeners({}, sockets) == ["listener\tudp 192.0.2.7 68\tevil 999998 "]
+
+
+def test_who_waits_for_others_is_known_with_program_and_process() -> None:
+    families = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
+    with contextlib.ExitStack() as stack:
+        wanted = []
+        for family, address in families:
+            for kind, protocol in ((socket.SOCK_STREAM, "tcp"), (socket.SOCK_DGRAM, "udp")):
+                opened = stack.enter_context(socket.socket(family, kind))
+                opened.bind((address, 0))
+                if kind == socket.SOCK_STREAM:
+                    opened.listen()
+                wanted.append((protocol, address, opened.getsockname()[1]))
+        called = stack.enter_context(socket.create_connection(wanted[0][1:]))
+        not_waiting = called.getsockname()[1]
+        found = waiting(Processes().holders)
+    mine = [entry[:3] for entry in found if entry[4] == str(os.getpid())]
+    assert set(wanted) <= set(mine)
+    assert not_waiting not in [port for _, _, port in mine]
+    assert {entry[3] for entry in found if entry[:3] in wanted} == {
+        Path("/proc/self/comm").read_text().strip()
+    }
+
+
+def test_a_daemon_that_stands_still_and_a_log_that_nobody_sees_are_faults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown = {
+        "/proc/7/stat": "7 (a daemon) T 1", "/proc/8/stat": "8 (writer) S 1",
+        "/proc/7/cgroup": "0::/system.slice/a.service", "/proc/8/cgroup": "0::/system.slice/b.service",
+    }  # fmt: skip
+    listed = {"/proc": ["7", "8", "9", "self"], "/proc/7/fd": [], "/proc/8/fd": ["3", "4"]}
+    links = {"/proc/8/fd/3": "socket:[55]", "/proc/8/fd/4": "/var/log/journal/x (deleted)"}
+
+    def told(path: str) -> str:
+        if path not in shown:
+            raise FileNotFoundError(path)
+        return shown[path]
+
+    monkeypatch.setattr(processes, "content", told)
+    monkeypatch.setattr(
+        processes, "os", SimpleNamespace(listdir=listed.__getitem__, readlink=links.__getitem__)
+    )
+    seen_now = Processes()
+    assert seen_now.faults == ["halted\ta.service\ta daemon 7", "deleted\t/var/log/journal/x\tb.service"]
+    assert seen_now.holders == {"55": ("writer", "8")}
+
+
+@pytest.mark.parametrize("family", ["4", "6"])
+def test_a_rule_that_somebody_added_is_told_in_the_words_that_remove_it(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = {"priority": 0, "src": "all", "table": "local", "protocol": "kernel"}
+    assert selected(family, [kernels]) == ["0 from all lookup local"]
+    asked: list[str] = []
+
+    def said(command: str) -> list[str]:
+        asked.append(command)
+        return ["0:\tfrom all lookup local", "100:\tfrom 203.0.113.9 lookup 7"]
+
+    monkeypatch.setattr(network, "said", said)
+    for strange in ({"protocol": "static"}, {"srclen": 24}, {"fwmark": "0x1"}):
+        assert selected(family, [kernels, kernels | strange]) == [
+            "0 from all lookup local", "100 from 203.0.113.9 lookup 7"
+        ]  # fmt: skip
+    assert asked == [f"ip -{family} rule"] * 3

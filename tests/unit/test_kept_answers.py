@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from outpost.onhost.observe import asking, kept_answers, main
+from outpost.onhost.observe import kept_answers, main, reading
 from outpost.onhost.observe.asking import SURVEYED, Asked
 from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.places import PACKAGES_OWN, SINGLE, UNSCANNED, WATCHED
@@ -51,7 +52,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(kept_answers, "TREES", (str(top),))
     monkeypatch.setattr(kept_answers, "MARKED", ())
     monkeypatch.setattr(kept_answers, "DATABASES", ())
-    monkeypatch.setattr(kept_answers, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(kept_answers, "KEPT", str(tmp_path / "kept"))
     until(kept_answers.mark_of_files, "a mark")
     return top
 
@@ -90,40 +91,87 @@ def test_whatever_is_looked_at_below_the_trees_is_marked() -> None:
     ] == []
 
 
+@pytest.fixture
+def elsewhere(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Files that are in no mark."""
+    monkeypatch.setattr(kept_answers, "TREES", ())
+    return tree
+
+
 def marked(beside: Path, *, script: str = "cat") -> str:
     return kept_answers.mark_with("mark", script, [str(beside)])
 
 
-def test_what_a_script_looks_at_elsewhere_is_in_its_mark(tree: Path) -> None:
-    file = tree / "file"
+def test_what_a_script_looks_at_elsewhere_is_in_its_mark(elsewhere: Path) -> None:
+    file = elsewhere / "file"
     before = marked(file)
     assert before == marked(file) != ""
     assert marked(file, script="grep") != before
     assert kept_answers.mark_with("", "cat", [str(file)]) == ""
-    rewritten_with_its_old_time(tree)
+    rewritten_with_its_old_time(elsewhere)
     assert marked(file) == "", "it could be touched once more in the same tick"
     assert until(lambda: marked(file), "a mark") != before
 
 
-def test_a_link_is_followed_to_what_is_read_through_it(tree: Path) -> None:
-    before = marked(tree / "link")
+def test_a_link_is_followed_to_what_is_read_through_it(elsewhere: Path) -> None:
+    before = marked(elsewhere / "link")
+    rewritten_with_its_old_time(elsewhere)
+    assert until(lambda: marked(elsewhere / "link"), "a mark") != before
+
+
+def test_a_link_that_leads_out_of_the_trees_is_followed_and_what_stays_there_is_in_their_mark(
+    tree: Path,
+) -> None:
+    outside = tree.parent / "outside"
+    outside.write_text("content")
+    (tree / "out").symlink_to(outside)
+    kept = marked(tree / "file")
     rewritten_with_its_old_time(tree)
-    assert until(lambda: marked(tree / "link"), "a mark") != before
+    assert marked(tree / "file") == kept
+    before = until(lambda: marked(tree / "out"), "a mark")
+    outside.write_text("otherwise")
+    assert until(lambda: marked(tree / "out"), "a mark") != before
 
 
-def test_of_a_directory_elsewhere_only_its_owner_and_mode_count(tree: Path) -> None:
+def test_of_a_directory_elsewhere_only_its_owner_and_mode_count(elsewhere: Path) -> None:
     """Mail is delivered below /srv/mail all day."""
-    before = marked(tree)
-    (tree / "new").touch()
-    assert marked(tree) == before
-    tree.chmod(0o777)
-    assert marked(tree) != before
+    before = marked(elsewhere)
+    (elsewhere / "new").touch()
+    assert marked(elsewhere) == before
+    elsewhere.chmod(0o777)
+    assert marked(elsewhere) != before
 
 
-def test_a_star_stands_for_what_is_there_now(tree: Path) -> None:
-    before = marked(tree / "fi*")
-    (tree / "other").rename(tree / "fifth")
-    assert until(lambda: marked(tree / "fi*"), "a mark") != before
+def test_a_star_stands_for_what_is_there_now(elsewhere: Path) -> None:
+    before = marked(elsewhere / "fi*")
+    (elsewhere / "other").rename(elsewhere / "fifth")
+    assert until(lambda: marked(elsewhere / "fi*"), "a mark") != before
+
+
+def test_of_what_people_read_the_mark_has_the_directory_alone_and_lasts_a_day(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_answers, "FOR_PEOPLE", (str(tree / "deep"),))
+    before = until(kept_answers.mark_of_files, "a mark")
+    (tree / "deep" / "file").write_text("otherwise")
+    assert kept_answers.mark_of_files() == before
+    (tree / "deep" / "new").touch()
+    assert until(kept_answers.mark_of_files, "a mark") != before
+    now = time.time()
+    before = kept_answers.mark_of_files()
+    monkeypatch.setattr(time, "time", lambda: now + kept_answers.DAY)
+    assert kept_answers.mark_of_files() not in ("", before)
+
+
+def test_of_what_python_compiled_for_packages_the_mark_has_the_directory_alone(tree: Path) -> None:
+    compiled = tree / "__pycache__"
+    compiled.mkdir()
+    (compiled / "module.pyc").touch()
+    before = until(kept_answers.mark_of_files, "a mark")
+    (compiled / "module.pyc").write_text("otherwise")
+    assert kept_answers.mark_of_files() == before
+    (compiled / "evil.so").touch()
+    assert until(kept_answers.mark_of_files, "a mark") != before
 
 
 def seen(mark: str = "mark", **other: object) -> Seen:
@@ -194,7 +242,7 @@ def test_answers_come_each_under_its_name_whatever_they_look_like() -> None:
 
 
 def test_an_answer_that_does_not_come_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "PATIENCE", 0.3)
+    monkeypatch.setattr(reading, "PATIENCE", 0.3)
     answers = Asked({"first": "echo a", "hangs": "exec tail -f /dev/null", "last": "echo b"}).answers()
     assert answers["first"] == ["a"]
     assert "last" not in answers

@@ -10,18 +10,16 @@ import getopt
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from outpost import unchanged
 from outpost.errors import OutpostError
-from outpost.target import Target, find
+from outpost.target import find
 
 COMMANDS = ("plan", "apply")
 OPTIONS = ["name=", "limit=", "via=", "json", "yes"]
 """Those with which the question to the hosts is the same; with any other the command line is asked what it means."""
 
 
-@dataclass
 class Inquiry:
     """Hosts that have been asked whether they are as they were.
 
@@ -30,14 +28,18 @@ class Inquiry:
         asked: None where there is nothing to compare an answer with.
         hosts: All, once they have said that they are; None where one is not.
         over: Whether they have answered.
+
+    Raises:
+        OutpostError: There is no such office or instance.
     """
 
-    words: tuple[str, str | None, tuple[str, ...], str | None]
-    target: Target
-    asked: unchanged.Asked | None
-    started: float
-    hosts: tuple[str, ...] | None = None
-    over: bool = False
+    def __init__(self, office: str, name: str | None, limit: tuple[str, ...], via: str | None) -> None:
+        self.started = time.monotonic()
+        self.words = (office, name, limit, via)
+        self.target = find(office, name)
+        self.asked = unchanged.ask(self.target, via, limit)
+        self.hosts: tuple[str, ...] | None = None
+        self.over = False
 
     def as_declared(self) -> tuple[str, ...] | None:
         """The hosts, where each is as it was when it was found as declared."""
@@ -59,7 +61,7 @@ def answered(words: Sequence[str]) -> bool:
         given = dict(options)
         (office,) = offices
         limit = tuple(value for option, value in options if option == "--limit")
-        inquiry = _inquiry(office, given.get("--name"), limit, given.get("--via"))
+        inquiry = Inquiry(office, given.get("--name"), limit, given.get("--via"))
     except (getopt.GetoptError, ValueError, OutpostError):
         return False  # the command line says what is wrong
     _begun.append(inquiry)
@@ -77,7 +79,7 @@ def as_declared(
 ) -> bool:
     """Whether every host is as it was when it was last found as declared; then that has been told."""
     words = (office, name, tuple(limit or ()), via)
-    inquiry = next((each for each in _begun if each.words == words), None) or _inquiry(*words)
+    inquiry = next((each for each in _begun if each.words == words), None) or Inquiry(*words)
     if inquiry.asked is None:
         return False
     from outpost.cli.console import err, out  # while the hosts answer
@@ -98,12 +100,6 @@ def as_declared(
         f"{inquiry.target.title}: [green]nothing to change[/] ({_seconds(inquiry):.1f} s)", highlight=False
     )
     return True
-
-
-def _inquiry(office: str, name: str | None, limit: tuple[str, ...], via: str | None) -> Inquiry:
-    started = time.monotonic()
-    target = find(office, name)
-    return Inquiry((office, name, limit, via), target, unchanged.ask(target, via, limit), started)
 
 
 def _seconds(inquiry: Inquiry) -> float:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-
 from outpost.onhost.observe.places import ELSEWHERE, SPECIAL, TREES
+from outpost.onhost.observe.reading import Begun
 
+OF_LINKS = "address\nroute show table all\nrule\nneighbour show nud permanent\n"
+OF_LINKS_6 = "route show table all\nrule\n"
 LIVE = {
     "units": "systemctl list-units --all --no-legend --plain --full",
     "environment": "systemctl show-environment",
-    "sockets": "ss --no-header --listening --numeric --tcp --udp --processes",
     "filter": "nft --stateless list ruleset",
-    "links": "ip -json -details address",
-    **{f"routes {family}": f"printf 'route show table all\\nneighbour show nud permanent\\n' | ip -json -{family} -batch -" for family in "46"},
-    **{f"rules {family}": f"ip -{family} rule" for family in "46"},
+    "links": f"printf '{OF_LINKS}' | ip -json -details -batch -",
+    "links 6": f"printf '{OF_LINKS_6}' | ip -6 -json -details -batch -",
     "special": rf"find / -xdev \( {' -o '.join(f'-path {top}' for top in (*ELSEWHERE, *TREES))} \) -prune -o \( {SPECIAL} \) -printf '%m %u %g|%p\n'",
-}  # fmt: skip
+}
 """Name → shell command."""
 PART = "outpost-answer "
-PATIENCE = 60
 SURVEYED = "surveyed"
 """Last line of what the observer answers to a survey: an older one does not know what that is."""
 
@@ -32,21 +30,15 @@ class Asked:
 
     def __init__(self, questions: dict[str, str]) -> None:
         script = "".join(
-            f"echo '{PART}{name}'\n( {command}\n) </dev/null 2>/dev/null\necho\n"
-            for name, command in questions.items()
+            f"echo '{PART}{name}'\n( {command}\n) 2>/dev/null\necho\n" for name, command in questions.items()
         )
-        self._process = subprocess.Popen(["/bin/sh", "-c", script], stdout=subprocess.PIPE)
+        self._shell = Begun("/bin/sh", "-c", script)
 
     def answers(self) -> dict[str, list[str]]:
-        """Name → lines; what has not come within `PATIENCE` seconds is missing."""
-        try:
-            output, _ = self._process.communicate(timeout=PATIENCE)
-        except subprocess.TimeoutExpired as late:
-            self._process.kill()
-            output = late.output or b""
+        """Name → lines; what has not come in time is missing."""
         found: dict[str, list[str]] = {}
         lines: list[str] = []
-        for line in output.decode(errors="replace").removesuffix("\n").split("\n"):
+        for line in self._shell.said().decode(errors="replace").removesuffix("\n").split("\n"):
             if line.startswith(PART):
                 lines = found.setdefault(line.removeprefix(PART), [])
             else:

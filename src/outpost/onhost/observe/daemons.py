@@ -1,19 +1,16 @@
-"""What daemons say they run with, and daemons that were stopped in their tracks."""
+"""What daemons say they run with."""
 
 from __future__ import annotations
 
 import collections.abc
-import contextlib
-import glob
 import hashlib
 import os
-import pathlib
 import re
 import socket
 
 from outpost.onhost.observe.kept_answers import kept
 from outpost.onhost.observe.reading import said
-from outpost.onhost.observe.units import SECURITY, unit_of
+from outpost.onhost.observe.units import SECURITY
 
 SENSITIVE = re.compile(
     r"(?i)(secret|passw|pass=|des_key|requirepass|masterauth|private|(?:\b|_)key\b|salt|nonce)"
@@ -144,22 +141,6 @@ def discreet(line: str) -> str:
     if SENSITIVE.search(key) and separator and value and not value.lstrip().startswith("/"):
         return f"{key}{separator}(not shown, {hashlib.sha256(value.encode()).hexdigest()[:12]})"
     return line[:400]
-
-
-def halted() -> list[str]:
-    """Daemons that somebody stopped in their tracks, and logs that they write though nobody sees them any more."""
-    found = []
-    for process in glob.iglob("/proc/[0-9]*"):
-        pid = os.path.basename(process)
-        with contextlib.suppress(OSError):
-            name, state = pathlib.Path(f"{process}/stat").read_text().partition("(")[2].rpartition(")")[::2]
-            if state.split()[0] == "T" and (unit := unit_of(pid)).endswith(".service"):
-                found.append(f"halted\t{unit}\t{name} {pid}")
-            for opened in os.scandir(f"{process}/fd"):
-                path, _, gone = os.readlink(opened.path).rpartition(" ")
-                if gone == "(deleted)" and path.startswith("/var/log/"):
-                    found.append(f"deleted\t{path}\t{unit_of(pid)}")
-    return list(dict.fromkeys(found))
 
 
 def libraries() -> list[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import pathlib
+import os
 
-STATE = pathlib.Path("/var/lib/outpost")
-APPLIED = STATE / "applied"
-KNOWN = STATE / "known"
+from outpost.onhost.observe.reading import content
+
+STATE = "/var/lib/outpost"
+APPLIED = f"{STATE}/applied"
+KNOWN = f"{STATE}/known"
 """States when the last apply came to its end."""
-CONTRACT = pathlib.Path("/etc/outpost/contract.json")
+CONTRACT = "/etc/outpost/contract.json"
 LOCAL: list[str] = []
 """Files that the office file leaves to this host; a path with a slash at its end is everything below it."""
 
@@ -17,8 +19,8 @@ def records() -> tuple[dict[str, list[str]], set[str]]:
     """What the last apply put here: unit → its files, and all paths."""
     units: dict[str, list[str]] = {}
     paths: set[str] = set()
-    for record in APPLIED.glob("*"):
-        lines = record.read_text().splitlines()
+    for record in os.listdir(APPLIED) if os.path.isdir(APPLIED) else ():
+        lines = content(f"{APPLIED}/{record}").splitlines()
         own = [line[5:] for line in lines if line.startswith("path ")]
         paths.update(own)
         for line in lines:

@@ -7,27 +7,36 @@ import contextlib
 import hashlib
 import json
 import os
-import pathlib
 import stat
-import subprocess
 import time
 
 from outpost.onhost.observe.declared import APPLIED, KNOWN, LOCAL
-from outpost.onhost.observe.places import HOMES, PACKAGES_OWN, SINGLE, TREES, UNSCANNED, WATCHED, expanded
+from outpost.onhost.observe.places import (
+    FOR_PEOPLE,
+    HOMES,
+    PACKAGES_OWN,
+    SINGLE,
+    TREES,
+    UNSCANNED,
+    WATCHED,
+    expanded,
+)
+from outpost.onhost.observe.reading import Begun, content
 
-KEPT = pathlib.Path("/run/outpost/observed")
+KEPT = "/run/outpost/observed"
 """Answers that come from files alone, each with the mark of those files; gone with the next boot."""
+DAY = 24 * 3600
 TICK = 0.1
 """Seconds, many ticks of the clock that files get their times from."""
 MARKED = (
-    *(place for place in (*WATCHED, *PACKAGES_OWN, str(APPLIED)) if not place.startswith(TREES)),
+    *(place for place in (*WATCHED, *PACKAGES_OWN, APPLIED) if not place.startswith(TREES)),
     *(f"/home/*/{name}" for name in HOMES), *SINGLE, *UNSCANNED, "/run/systemd/systemd-units-load",
 )  # fmt: skip
 """With `TREES`: what can be seen of files there is known from an earlier look as long as none was touched. systemd touches
 the last whenever it reads units."""
 DATABASES = (
     "/var/lib/apt/extended_states", "/var/lib/dpkg/arch", "/var/lib/dpkg/diversions", "/var/lib/dpkg/info", "/var/lib/dpkg/statoverride",
-    "/var/lib/dpkg/status", str(KNOWN), "/var/lib/outpost/packages",
+    "/var/lib/dpkg/status", KNOWN, "/var/lib/outpost/packages",
 )  # fmt: skip
 """Of packages and of this program: replaced as a whole when they change."""
 
@@ -45,21 +54,21 @@ def kept(
     """
     if not mark:
         return list(ask())
-    file = KEPT / name
+    file = f"{KEPT}/{name}"
     with contextlib.suppress(OSError, ValueError):
         if os.stat(file).st_uid == os.geteuid():  # root's own
-            before, lines = json.loads(file.read_bytes())
+            before, lines = json.loads(content(file))
             if before == mark:
                 return list(lines)
     lines = list(ask())
     if lasting and not lasting(lines):
         return lines
     with contextlib.suppress(OSError):
-        KEPT.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = KEPT / f".{name}.{os.getpid()}"
-        new.touch(mode=0o600)
-        new.write_text(json.dumps([mark, lines]))
-        new.replace(file)
+        os.makedirs(KEPT, mode=0o700, exist_ok=True)
+        new = f"{KEPT}/.{name}.{os.getpid()}"
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+            stream.write(json.dumps([mark, lines]))
+        os.replace(new, file)
     return lines
 
 
@@ -67,24 +76,26 @@ class Marking:
     """The mark of files, which is on its way from the start.
 
     It differs when a file below `TREES`, or of `MARKED`, came, went or was touched in any way: content, mode, owner,
-    attributes, access lists, capabilities and links set ctime, which nobody can choose (inode(7)).
+    attributes, access lists, capabilities and links set ctime, which nobody can choose (inode(7)). Of `FOR_PEOPLE`, and of
+    what Python compiled for packages, only that there is as much as before; so with each day it is another one, too.
     """
 
     def __init__(self) -> None:
-        self._find = subprocess.Popen(
-            ["find", *TREES, *expanded(MARKED), "-printf", r"%p %D %i %m %U %G %s %C@\n", "-newerct", f"@{time.time() - TICK:.3f}", "-printf", r"\0"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "TZ": "UTC"},
+        told = (r"-printf", r"%p %i %C@\n", "-newerct", f"@{time.time() - TICK:.3f}", "-printf", r"\0")
+        people = [word for place in FOR_PEOPLE for word in ("-o", "-path", place)]
+        compiled = ("-name", "__pycache__", "!", "-path", "/usr/local/*")
+        self._find = Begun(
+            "find", *TREES, *expanded(MARKED), "(", "-type", "d", "(", *compiled, *people, ")", "-prune", "-o", "-true", ")", *told,
+            LC_ALL="C", TZ="UTC",
         )  # fmt: skip
 
     def mark(self) -> str:
         """Empty where a file was touched a moment ago: it could be touched once more in the same tick of the clock."""
-        looked, _ = self._find.communicate()
+        looked = self._find.said()
         if not looked or b"\0" in looked:
             return ""
         found = hashlib.sha256(looked)
-        found.update("\n".join((*map(identity, DATABASES), *LOCAL)).encode())
+        found.update("\n".join((str(time.time() // DAY), *map(identity, DATABASES), *LOCAL)).encode())
         return found.hexdigest()
 
 
@@ -103,7 +114,10 @@ def mark_with(mark: str, script: str, beside: collections.abc.Iterable[str]) -> 
     now = time.time() - TICK
     words = [script]
     for path in expanded(tuple(beside)):
-        for status in filter(None, map(status_of, (path, os.path.realpath(path)))):
+        followed = os.path.realpath(path)
+        if followed == path and in_trees(path):
+            continue  # its mark is that of the files
+        for status in filter(None, map(status_of, (path, followed))):
             directory = stat.S_ISDIR(status.st_mode)
             if not directory and status.st_ctime > now:
                 return ""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import pathlib
 import re
+
+from outpost.onhost.observe.reading import content
 
 UNSTEADY = re.compile(
     r"(_mem|_key|_secret|/flush|_count|_max|_entries|_orphans|_buckets|_available\w*|mtu|/tcp_child_ehash\w*)$"
@@ -28,25 +29,18 @@ def settings_in_force(contract: dict[str, object]) -> list[str]:
         if path in declared or UNSTEADY.search(path):
             continue
         with contextlib.suppress(OSError):
-            value = in_force(path)
+            opened = os.open(path, os.O_RDONLY)  # there are hundreds: without a call more
+            value = b" ".join(os.read(opened, 4096).split()).decode(errors="replace")
+            os.close(opened)
             found.append(f"setting\t{path.removeprefix('/proc/sys/').replace('/', '.')}\t{value}")
     return found
-
-
-def in_force(path: str) -> str:
-    """A setting's value; there are hundreds, so without what Python wraps around files."""
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        return " ".join(os.read(opened, 65536).decode(errors="replace").split())
-    finally:
-        os.close(opened)
 
 
 def wanted_settings() -> dict[str, str]:
     """Path below /proc/sys to the value in the declared file."""
     wanted: dict[str, str] = {}
     try:
-        text = pathlib.Path("/etc/sysctl.d/90-outpost.conf").read_text()
+        text = content("/etc/sysctl.d/90-outpost.conf")
     except OSError:
         return {}
     for line in text.splitlines():
@@ -63,7 +57,7 @@ def kernel() -> list[str]:
     found = []
     for path, value in wanted_settings().items():
         with contextlib.suppress(OSError):
-            live = in_force(path)
+            live = " ".join(content(path).split())
             if live != value:
                 found.append(
                     f"sysctl\t{path.removeprefix('/proc/sys/').replace('/', '.')}\t{live} instead of {value}"
@@ -77,10 +71,8 @@ def modules(contract: dict[str, object]) -> list[str]:
         return []
     barred: set[str] = set()
     for path in glob.iglob("/etc/modprobe.d/*.conf"):
-        barred.update(re.findall(r"^install (\S+) /bin/false$", pathlib.Path(path).read_text(), re.MULTILINE))
-    loaded = {
-        line.split()[0].replace("_", "-") for line in pathlib.Path("/proc/modules").read_text().splitlines()
-    }
+        barred.update(re.findall(r"^install (\S+) /bin/false$", content(path), re.MULTILINE))
+    loaded = {line.split()[0].replace("_", "-") for line in content("/proc/modules").splitlines()}
     return [f"module\t{name}\t" for name in sorted(loaded & {name.replace("_", "-") for name in barred})]
 
 

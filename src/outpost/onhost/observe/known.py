@@ -9,8 +9,12 @@ import shutil
 import subprocess
 import sys
 
-from outpost.onhost.observe.declared import APPLIED, KNOWN, STATE
+from outpost.onhost.observe.declared import APPLIED as RECORDS
+from outpost.onhost.observe.declared import KNOWN as STATES
+from outpost.onhost.observe.declared import STATE as OWN
 from outpost.onhost.observe.reading import fingerprint
+
+STATE, APPLIED, KNOWN = map(pathlib.Path, (OWN, RECORDS, STATES))
 
 
 def known() -> set[str] | None:

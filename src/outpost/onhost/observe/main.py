@@ -1,40 +1,51 @@
-"""The observer's entry: ``look``, ``survey``, ``remember`` and ``release``."""
+"""The observer's entry: ``look``, ``view``, ``remember`` and ``release``."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 import sys
+import time
 
 from outpost.onhost.observe.asking import LIVE, SURVEYED, Asked
 from outpost.onhost.observe.daemons import LIVE as OF_DAEMONS
-from outpost.onhost.observe.daemons import UNBOUND_ANSWERS, halted, steady, unbound
+from outpost.onhost.observe.daemons import UNBOUND_ANSWERS, steady, unbound
 from outpost.onhost.observe.declared import CONTRACT, LOCAL, records
 from outpost.onhost.observe.held import held_elsewhere
 from outpost.onhost.observe.kept_answers import Marking, kept, mark_with
 from outpost.onhost.observe.kernel import kernel, modules, name_and_clock, settings_in_force
-from outpost.onhost.observe.network import listeners, network
+from outpost.onhost.observe.network import listeners, loopback, network
 from outpost.onhost.observe.permissions import modes
-from outpost.onhost.observe.reading import said
+from outpost.onhost.observe.processes import Processes
+from outpost.onhost.observe.reading import content, said
 from outpost.onhost.observe.seen import Seen
+from outpost.onhost.observe.sockets import waiting
 from outpost.onhost.observe.units import manager, running_units, troubled_units
+
+LOCK = "/run/outpost/lock"
+"""Held by whatever changes the host (`roles.operations.alone`)."""
+PATIENCE = 300.0
 
 
 def seen_now() -> Seen:
     """What the running host tells, and the mark of its files."""
     contract: dict[str, object] = {}
     with contextlib.suppress(OSError, ValueError):
-        contract = json.loads(CONTRACT.read_text())
+        contract = json.loads(content(CONTRACT))
     marking = Marking()
     asked = Asked(LIVE | {unit: command for unit, _, command in OF_DAEMONS})
     declared_units, declared = records()
-    states = [*modes(), *settings_in_force(contract)]
-    faults = [*kernel(), *modules(contract), *name_and_clock(contract), *halted()]
-    faults += held_elsewhere(declared)
+    processes = Processes()
+    sockets = waiting(processes.holders)
+    states = [*modes(), *settings_in_force(contract), *loopback(sockets)]
+    faults = [*kernel(), *modules(contract), *name_and_clock(contract), *processes.faults]
+    faults += [*held_elsewhere(declared), *listeners(contract, sockets)]
     options = unbound()
     live = steady(asked.answers()) | {UNBOUND_ANSWERS[0]: options}
     states += [*running_units(live.get("units", [])), *network(live), *manager(live.get("environment", []))]
-    faults += [*troubled_units(live.get("units", [])), *listeners(contract, live.get("sockets", []))]
+    faults += troubled_units(live.get("units", []))
     return Seen(marking.mark(), states, faults, live, declared_units, declared)
 
 
@@ -50,6 +61,18 @@ def look(seen: Seen) -> str:
     # a daemon that is older than its files is started again without touching any
     (answer,) = kept("look", seen.mark_of_all(), ask, lambda lines: "stale\\t" not in lines[0])
     return answer
+
+
+def still() -> None:
+    """Wait for the end of what a controller that was killed has left running: what is seen meanwhile is true no longer when it is acted upon."""
+    with contextlib.suppress(OSError):
+        lock = os.open(LOCK, os.O_RDONLY)
+        for _ in range(int(PATIENCE / 0.1)):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            time.sleep(0.1)
+        os.close(lock)
 
 
 def survey(seen: Seen, asked: dict[str, list[str]], script: str) -> list[str]:
@@ -77,7 +100,8 @@ def main() -> None:
 
         release(words)
         return
-    if verb == "survey":
+    if verb == "view":
+        still()
         asked = json.loads(words[0])
         LOCAL.extend(asked["local"])
         sys.stdout.write("".join(f"{line}\n" for line in survey(seen_now(), asked, words[1])))

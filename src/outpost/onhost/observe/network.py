@@ -7,7 +7,9 @@ import json
 import os
 import re
 
-from outpost.onhost.observe.units import unit_of
+from outpost.onhost.observe.processes import unit_of
+from outpost.onhost.observe.reading import said
+from outpost.onhost.observe.sockets import Waiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # loading it takes a fiftieth of a look
@@ -20,10 +22,10 @@ def network(live: dict[str, list[str]]) -> list[str]:
     """Interfaces, addresses and routes that somebody gave the host; what it learns or works out itself apart.
 
     Args:
-        live: What ip(8) and ss(8) answer (`outpost.onhost.observe.asking`).
+        live: What ip(8) answers (`outpost.onhost.observe.asking`).
     """
     found = []
-    (links,) = entries(live.get("links", []), 1)
+    links, routes, rules, neighbours = entries(live.get("links", []), 4)
     for entry in links:
         name = entry["ifname"]
         kind = entry.get("linkinfo", {}).get("info_kind", "")
@@ -36,9 +38,8 @@ def network(live: dict[str, list[str]]) -> list[str]:
             given = not (each.get("dynamic") or each.get("temporary") or OF_THE_KERNEL.match(each["local"]))
             if given:
                 found.append(f"address\t{each['local']}/{each['prefixlen']}\t{name}")
-    for family in ("4", "6"):
-        routes, neighbours = entries(live.get(f"routes {family}", []), 2)
-        for entry in routes:
+    for family, (way, order) in (("4", (routes, rules)), ("6", entries(live.get("links 6", []), 2))):
+        for entry in way:
             if entry.get("protocol") in ("kernel", "ra", "dhcp", "redirect") or entry.get(
                 "dst", ""
             ).startswith("fe80:"):
@@ -48,22 +49,35 @@ def network(live: dict[str, list[str]]) -> list[str]:
             words += ["metric", str(entry["metric"])] if "metric" in entry else []
             words += ["table", entry["table"]] if "table" in entry else []
             found.append(f"route\t{family} {' '.join(words)}\t{entry.get('dev', '')}")
-        found += [
-            f"rule\t{family} {' '.join(line.replace(':', ' ', 1).split())}\t"
-            for line in live.get(f"rules {family}", ())
-        ]
-        for entry in neighbours:
-            found.append(f"neighbour\t{entry['dst']}\t{entry.get('lladdr', '')} {entry['dev']}")
-    found += [f"namespace\t{os.path.basename(path)}\t" for path in glob.iglob("/run/netns/*")]
-    for line in live.get("sockets", ()):
-        protocol, _, _, _, local, _, *rest = line.split()
-        if protocol != "tcp" or not local.startswith(("127.", "[::1]")):
-            continue
-        if process := re.search(
-            r'"([^"]+)",pid=(\d+)', " ".join(rest)
-        ):  # Docker's resolver is no process of the container
-            unit = unit_of(process[2])
-            found.append(f"loopback\t{local}\t{unit if unit.endswith('.service') else process[1]}")
+        found += [f"rule\t{family} {rule}\t" for rule in selected(family, order)]
+    for entry in neighbours:
+        found.append(f"neighbour\t{entry['dst']}\t{entry.get('lladdr', '')} {entry['dev']}")
+    return found + [f"namespace\t{os.path.basename(path)}\t" for path in glob.iglob("/run/netns/*")]
+
+
+def selected(family: str, rules: list[dict[str, typing.Any]]) -> list[str]:
+    """Rules that choose a table of routes, in the words that ip(8) takes; its own are put into words here.
+
+    Args:
+        family: ``4`` or ``6``.
+        rules: As ip(8) lists them.
+    """
+    if all(entry.keys() == KERNELS_RULE and entry["protocol"] == "kernel" for entry in rules):
+        return [f"{entry['priority']} from {entry['src']} lookup {entry['table']}" for entry in rules]
+    return [" ".join(line.replace(":", " ", 1).split()) for line in said(f"ip -{family} rule")]
+
+
+KERNELS_RULE = {"priority", "src", "table", "protocol"}
+
+
+def loopback(sockets: list[Waiting]) -> list[str]:
+    """What waits where only the host itself comes."""
+    found = []
+    for protocol, address, port, program, pid in sockets:
+        if protocol == "tcp" and (address.startswith("127.") or address == "::1"):
+            unit = unit_of(pid)
+            local = f"[{address}]" if ":" in address else address
+            found.append(f"loopback\t{local}:{port}\t{unit if unit.endswith('.service') else program}")
     return found
 
 
@@ -79,27 +93,20 @@ def entries(lines: list[str], answers: int) -> list[list[dict[str, typing.Any]]]
 DHCP_CLIENTS = ("systemd-network", "dhclient", "dhcpcd", "NetworkManager")  # as the kernel cuts their names
 
 
-def listeners(contract: dict[str, object], sockets: list[str]) -> list[str]:
+def listeners(contract: dict[str, object], sockets: list[Waiting]) -> list[str]:
     """Sockets that wait for others and are in no flow.
 
     Args:
-        sockets: Those that wait, as ss(8) lists them.
+        sockets: Those that wait for others.
     """
     allowed = {tuple(entry) for entry in contract.get("listeners", ())}  # type: ignore[attr-defined]
     found = []
-    for line in sockets:
-        protocol, _, _, _, local, _, *rest = line.split()
-        address, _, port = local.rpartition(":")
-        address = address.partition("%")[0].strip("[]")
-        process = re.search(r'"([^"]+)",pid=(\d+)', " ".join(rest))
-        if process is None or address.startswith("127.") or address == "::1":
-            continue  # Docker's resolver listens in the container without being a process of it
-        program, pid = process.groups()
-        if (protocol, address, int(port)) in allowed:
+    for protocol, address, port, program, pid in sockets:
+        if address.startswith("127.") or address == "::1" or (protocol, address, port) in allowed:
             continue
-        if protocol == "udp" and program in ("unbound", "chronyd", "rspamd", "kdig") and int(port) >= 1024:
+        if protocol == "udp" and program in ("unbound", "chronyd", "rspamd", "kdig") and port >= 1024:
             continue  # the near end of a question that is under way
-        if protocol == "udp" and int(port) in (68, 546) and program in DHCP_CLIENTS:
+        if protocol == "udp" and port in (68, 546) and program in DHCP_CLIENTS:
             continue  # the host has its address by it; closing it takes the address away
         found.append(f"listener\t{protocol} {address} {port}\t{program} {pid} {unit_of(pid)}")
     return found

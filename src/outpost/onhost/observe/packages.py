@@ -92,7 +92,7 @@ def programs() -> list[str]:
     owned = owned_by_packages()
     tops = tuple(f"{place}/" for place in expanded(PROGRAMS))
     try:
-        since = KNOWN.stat().st_mtime
+        since = os.stat(KNOWN).st_mtime
     except OSError:
         return []
     found, suspects = [], []

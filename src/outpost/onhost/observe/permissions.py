@@ -6,12 +6,12 @@ import contextlib
 import functools
 import grp
 import os
-import pathlib
 import pwd
 import re
 import stat
 
 from outpost.onhost.observe.places import (
+    DATABASE,
     GUARDED,
     PASSING,
     PROGRAMS,
@@ -20,7 +20,7 @@ from outpost.onhost.observe.places import (
     TREES,
     expanded,
 )
-from outpost.onhost.observe.reading import said
+from outpost.onhost.observe.reading import content, said
 
 MOUNTED = ("/dev/shm", "/srv/mail", "/tmp", "/var/tmp")
 
@@ -36,7 +36,7 @@ def modes() -> list[str]:
             found.append(
                 f"mode\t{path}\t{status.st_mode & 0o7777:o} {owner(status.st_uid)} {group(status.st_gid)}"
             )
-    for line in pathlib.Path("/proc/self/mounts").read_text().splitlines():
+    for line in content("/proc/self/mounts").splitlines():
         _, target, _, options, *_ = line.split(" ")
         if target in MOUNTED:
             kept = [word for word in options.split(",") if word in ("ro", "rw", "noexec", "nosuid", "nodev")]
@@ -69,9 +69,11 @@ def special(declared: set[str], listed: list[str]) -> list[str]:
 
 
 def privileges(declared: set[str]) -> list[str]:
-    """Of `TREES`: programs that run as somebody else, what others than root may write or only some may read, and capabilities."""
+    """Of `TREES` and the packages' database: programs that run as somebody else, what others than root may write or only some may read, and capabilities."""
     wanted = rf"{SPECIAL} -o ! -type l ! \( {USUAL} \)"
-    found = special(declared, said(rf"find {' '.join(TREES)} -xdev \( {wanted} \) -printf '%m %u %g|%p\n'"))
+    places = ((" ".join(TREES), wanted), (DATABASE, SPECIAL))
+    looks = (rf"find {where} -xdev \( {what} \) -printf '%m %u %g|%p\n'" for where, what in places)
+    found = special(declared, [line for look in looks for line in said(look)])
     for top in (*expanded(PROGRAMS), "/usr/local", "/opt"):
         for directory, _, names in os.walk(top):
             for name in names:

@@ -32,8 +32,14 @@ GUARDED = (
     "/var/lib/outpost", "/var/log", "/var/log/journal", "/var/spool/postfix", "/var/tmp", "/etc/rspamd/dkim",
 )  # fmt: skip
 TREES = ("/etc", "/opt", "/root", "/usr")
-"""Everything below is looked at for the mark of files (`kept_answers`)."""
-ELSEWHERE = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/srv/mail", "/var/lib/docker")
+"""Everything below is looked at for the mark of files (`kept_answers`), but for what lies in `FOR_PEOPLE`."""
+FOR_PEOPLE = (
+    "/usr/share/bug", "/usr/share/doc", "/usr/share/info", "/usr/share/lintian", "/usr/share/locale", "/usr/share/man", "/usr/share/zoneinfo",
+)  # fmt: skip
+"""What is read and not run; a third of all files."""
+DATABASE = "/var/lib/dpkg"
+"""The packages' own; it changes when they do."""
+ELSEWHERE = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/srv/mail", "/var/lib/docker", DATABASE)
 """Where nobody looks for what `SPECIAL` picks."""
 SPECIAL = r"-type f -perm /6000 -o -type f -perm -0002 -o -type d -perm -0002 ! -perm -1000"
 """find(1): programs that run as somebody else, and what anybody may write."""

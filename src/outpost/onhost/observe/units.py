@@ -7,7 +7,6 @@ import collections.abc
 import contextlib
 import glob
 import os
-import pathlib
 import re
 
 from outpost.onhost.observe.reading import said
@@ -67,14 +66,6 @@ def troubled_units(listed_units: list[str]) -> list[str]:
         for line in listed_units
         if line.split()[2] == "failed" and not line.startswith(("run-", "outpost-"))
     ]
-
-
-def unit_of(pid: str) -> str:
-    with contextlib.suppress(OSError):
-        for part in reversed(pathlib.Path(f"/proc/{pid}/cgroup").read_text().strip().split("/")):
-            if part.endswith((".service", ".scope")):
-                return part
-    return ""
 
 
 def shown_units(declared_units: dict[str, list[str]], paths: set[str]) -> dict[str, list[str]]:
