@@ -34,6 +34,7 @@ from roles.shapes import settings
 CONTRACT = "/etc/outpost/contract.json"
 PYTHON = f"{LIB}/python"
 START = f"""#!/usr/bin/python3 -IS
+import os
 import sys
 
 sys.pycache_prefix = "{RUN}/compiled"
@@ -41,6 +42,8 @@ sys.path.append("{PYTHON}")
 from outpost.onhost.observe.main import main
 
 main()
+sys.stdout.flush()
+os._exit(0)  # what would be taken apart goes anyhow
 """
 """It takes modules from Python itself and `PYTHON` alone: neither site nor environment adds any. Bytecode lasts until the next boot."""
 FOLLOWS = ("running", "unit", "daemon", "effective configuration")

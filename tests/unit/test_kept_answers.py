@@ -152,6 +152,7 @@ def test_of_what_people_read_the_mark_has_the_directory_alone_and_lasts_a_day(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kept_answers, "FOR_PEOPLE", (str(tree / "deep"),))
+    (tree.parent / "kept" / "walk").unlink()
     before = until(kept_answers.mark_of_files, "a mark")
     (tree / "deep" / "file").write_text("otherwise")
     assert kept_answers.mark_of_files() == before
@@ -161,6 +162,30 @@ def test_of_what_people_read_the_mark_has_the_directory_alone_and_lasts_a_day(
     before = kept_answers.mark_of_files()
     monkeypatch.setattr(time, "time", lambda: now + kept_answers.DAY)
     assert kept_answers.mark_of_files() not in ("", before)
+
+
+def test_what_was_found_once_is_looked_at_by_name_until_a_directory_was_touched(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks: list[object] = []
+    walk = kept_answers.Marking._walk
+
+    def walking(marking: kept_answers.Marking) -> reading.Begun:
+        walks.append(marking)
+        return walk(marking)
+
+    monkeypatch.setattr(kept_answers.Marking, "_walk", walking)
+    before = kept_answers.mark_of_files()
+    assert (before, walks) == (kept_answers.mark_of_files(), [])
+    (tree / "deep" / "new").touch()
+    after = until(kept_answers.mark_of_files, "a mark")
+    assert after != before
+    walks.clear()
+    assert (after, walks) == (kept_answers.mark_of_files(), [])
+    monkeypatch.setattr(kept_answers, "MARKED", (str(tree.parent / "place"),))
+    assert kept_answers.mark_of_files() == after
+    (tree.parent / "place").touch()
+    assert until(kept_answers.mark_of_files, "a mark") != after
 
 
 def test_of_what_python_compiled_for_packages_the_mark_has_the_directory_alone(tree: Path) -> None:
@@ -175,8 +200,8 @@ def test_of_what_python_compiled_for_packages_the_mark_has_the_directory_alone(t
 
 
 def seen(mark: str = "mark", **other: object) -> Seen:
-    told = {"states": ["a"], "faults": [], "live": {"filter": ["rule"]}} | other
-    return Seen(mark, told["states"], told["faults"], told["live"], {}, set())  # type: ignore[arg-type]
+    told = {"states": ["a"], "faults": [], "live": {"filter": ["rule"]}, "units": []} | other
+    return Seen(mark, told["states"], told["faults"], told["live"], told["units"], {}, set())  # type: ignore[arg-type]
 
 
 def test_a_look_is_kept_under_all_that_it_is_made_of() -> None:
@@ -198,11 +223,11 @@ def test_answers_that_facts_are_made_of_are_in_the_mark_as_facts() -> None:
 def test_a_survey_is_kept_until_something_is_touched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(main, "look", lambda _: "{}")
     ran = tmp_path / "ran"
-    live = {"units": ["a.service loaded active running A", "b.timer loaded failed failed B"]}
+    units = ["a.service loaded active running", "b.timer loaded failed failed"]
 
     def surveyed(answer: str, mark: str = "mark") -> list[str]:
         asked = {"units": ["b.timer", "a.service", "c.service"], "beside": []}
-        return main.survey(seen(mark, live=live), asked, f"echo {answer}; echo >> {ran}")
+        return main.survey(seen(mark, units=units), asked, f"echo {answer}; echo >> {ran}")
 
     assert surveyed("met") == surveyed("met") == ["{}", "failed", "active", "inactive", "", "met", SURVEYED]
     assert len(ran.read_text().splitlines()) == 1

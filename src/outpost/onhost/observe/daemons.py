@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc
-import hashlib
 import os
 import re
 import socket
@@ -18,14 +17,14 @@ SENSITIVE = re.compile(
 SIGNED = "/etc/knot/zones"
 MADE_BY_THE_SERVER = re.compile(r"_acme-challenge|\S+ (SOA|RRSIG|NSEC3?|NSEC3PARAM|DNSKEY|CDS|CDNSKEY) ")
 """Of its zones: with the answers to challenges."""
-# Unit, package, how its daemon is asked for what it runs with; without its program nothing is said.
+# Unit, package, what must be there, how its daemon is asked for what it runs with.
 LIVE = (
-    ("knot.service", "knot", "[ ! -x /usr/sbin/knotc ] || knotc conf-read"),
-    ("knot-zones", "knot", f"[ ! -x /usr/sbin/knotc ] || [ ! -d {SIGNED} ] || knotc zone-read --"),
-    ("chrony.service", "chrony", "[ ! -x /usr/bin/chronyc ] || chronyc -c -N sources"),
-    ("redis-server.service", "redis-server",
-     "[ ! -x /usr/bin/redis-cli ] || { s=$(sed -n 's/^unixsocket //p' /etc/redis/redis.conf); redis-cli ${s:+-s $s} config get '*' | paste - -; "
-     "redis-cli ${s:+-s $s} acl list | sed 's/#[0-9a-f]*/#/g'; }"),
+    ("knot.service", "knot", "/usr/sbin/knotc", "knotc conf-read"),
+    ("knot-zones", "knot", SIGNED, "knotc zone-read --"),
+    ("chrony.service", "chrony", "/usr/bin/chronyc", "chronyc -c -N sources"),
+    ("redis-server.service", "redis-server", "/usr/bin/redis-cli",
+     "s=$(sed -n 's/^unixsocket //p' /etc/redis/redis.conf); redis-cli ${s:+-s $s} config get '*' | paste - -; "
+     "redis-cli ${s:+-s $s} acl list | sed 's/#[0-9a-f]*/#/g'"),
 )  # fmt: skip
 # Unit, package, how its daemon tells what it would run with after the next start: it comes from files alone, and is
 # asked for again only when one of them was touched.
@@ -41,11 +40,8 @@ FROM_FILES = (
     ("apt", "apt", "apt-config dump | grep -Ei 'unattended|periodic|insecure|unauth|proxy|recommends'"),
 )  # fmt: skip
 UNBOUND = "/run/unbound.ctl"
-UNBOUND_ANSWERS = (
-    "unbound.service",
-    "unbound",
-    "",
-)  # over its socket: a program for each option costs more than all the rest
+UNBOUND_ANSWERS = ("unbound.service", "unbound")
+"""Over its socket: a program for each option costs more than all the rest."""
 UNBOUND_LISTS = ("list_forwards", "list_insecure", "list_local_data", "list_local_zones", "list_stubs")
 UNBOUND_OPTIONS = (
     "module-config", "val-permissive-mode", "harden-dnssec-stripped", "qname-minimisation", "serve-expired",
@@ -121,7 +117,7 @@ def effective(
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         there = [entry for entry in FROM_FILES if entry[1] in versions]
         found = [line for lines in pool.map(answer, there) for line in lines]
-    for unit, package, _ in (*LIVE, UNBOUND_ANSWERS):
+    for unit, package, *_ in (*LIVE, UNBOUND_ANSWERS):
         if package in versions:
             found += lines(unit, package, live.get(unit, []))
     for name in sorted(declared_units):
@@ -139,6 +135,8 @@ def discreet(line: str) -> str:
     """A line whose value nobody needs to read to see that it changed."""
     key, separator, value = line.partition("=") if "=" in line else line.partition(" ")
     if SENSITIVE.search(key) and separator and value and not value.lstrip().startswith("/"):
+        import hashlib
+
         return f"{key}{separator}(not shown, {hashlib.sha256(value.encode()).hexdigest()[:12]})"
     return line[:400]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections.abc
 import contextlib
-import hashlib
 import json
 import os
 import stat
@@ -21,11 +20,12 @@ from outpost.onhost.observe.places import (
     WATCHED,
     expanded,
 )
-from outpost.onhost.observe.reading import Begun, content
+from outpost.onhost.observe.reading import Begun
 
 KEPT = "/run/outpost/observed"
 """Answers that come from files alone, each with the mark of those files; gone with the next boot."""
 DAY = 24 * 3600
+TOUCHED = b"\0"
 TICK = 0.1
 """Seconds, many ticks of the clock that files get their times from."""
 MARKED = (
@@ -54,22 +54,35 @@ def kept(
     """
     if not mark:
         return list(ask())
-    file = f"{KEPT}/{name}"
-    with contextlib.suppress(OSError, ValueError):
-        if os.stat(file).st_uid == os.geteuid():  # root's own
-            before, lines = json.loads(content(file))
-            if before == mark:
-                return list(lines)
+    with contextlib.suppress(ValueError):
+        before, lines = json.loads(_own(name) or b"[0, 0]")
+        if before == mark:
+            return list(lines)
     lines = list(ask())
-    if lasting and not lasting(lines):
-        return lines
+    if not lasting or lasting(lines):
+        _keep(name, json.dumps([mark, lines]).encode())
+    return lines
+
+
+def _own(name: str) -> bytes:
+    """What root itself, and nobody else, has kept."""
+    file = f"{KEPT}/{name}"
+    try:
+        if os.stat(file).st_uid == os.geteuid():
+            with open(file, "rb") as stream:
+                return stream.read()
+    except OSError:
+        pass
+    return b""
+
+
+def _keep(name: str, what: bytes) -> None:
     with contextlib.suppress(OSError):
         os.makedirs(KEPT, mode=0o700, exist_ok=True)
         new = f"{KEPT}/.{name}.{os.getpid()}"
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-            stream.write(json.dumps([mark, lines]))
-        os.replace(new, file)
-    return lines
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+            stream.write(what)
+        os.replace(new, f"{KEPT}/{name}")
 
 
 class Marking:
@@ -78,25 +91,52 @@ class Marking:
     It differs when a file below `TREES`, or of `MARKED`, came, went or was touched in any way: content, mode, owner,
     attributes, access lists, capabilities and links set ctime, which nobody can choose (inode(7)). Of `FOR_PEOPLE`, and of
     what Python compiled for packages, only that there is as much as before; so with each day it is another one, too.
+
+    What an earlier walk found is looked at again name by name: where no directory was touched there is nothing beside it, and
+    to read directories is a third of a walk.
     """
 
     def __init__(self) -> None:
-        told = (r"-printf", r"%p %i %C@\n", "-newerct", f"@{time.time() - TICK:.3f}", "-printf", r"\0")
-        people = [word for place in FOR_PEOPLE for word in ("-o", "-path", place)]
-        compiled = ("-name", "__pycache__", "!", "-path", "/usr/local/*")
-        self._find = Begun(
-            "find", *TREES, *expanded(MARKED), "(", "-type", "d", "(", *compiled, *people, ")", "-prune", "-o", "-true", ")", *told,
-            LC_ALL="C", TZ="UTC",
-        )  # fmt: skip
+        self._places = [place for place in (*TREES, *expanded(MARKED)) if os.path.lexists(place)]
+        known, _, self._before = _own("walk").partition(b"\n")
+        self._digest, *places = known.decode().split("\t")
+        same = ("-files0-from", f"{KEPT}/paths", "-maxdepth", "0")
+        self._looking = _find(*same) if places == self._places else self._walk()
 
     def mark(self) -> str:
         """Empty where a file was touched a moment ago: it could be touched once more in the same tick of the clock."""
-        looked = self._find.said()
-        if not looked or b"\0" in looked:
+        looked = self._looking.said()
+        if looked != self._before and not self._walking:
+            looked = self._walk().said()
+        if not looked or TOUCHED in looked:
             return ""
-        found = hashlib.sha256(looked)
-        found.update("\n".join((str(time.time() // DAY), *map(identity, DATABASES), *LOCAL)).encode())
-        return found.hexdigest()
+        if looked != self._before:
+            import hashlib
+
+            self._digest = hashlib.sha256(looked).hexdigest()
+            with contextlib.suppress(OSError):
+                os.replace(f"{KEPT}/.paths.{os.getpid()}", f"{KEPT}/paths")
+            _keep("walk", "\t".join((self._digest, *self._places)).encode() + b"\n" + looked)
+        return "\n".join((self._digest, str(time.time() // DAY), *map(identity, DATABASES), *LOCAL))
+
+    _walking = False
+
+    def _walk(self) -> Begun:
+        self._walking = True
+        people = [word for place in FOR_PEOPLE for word in ("-o", "-path", place)]
+        compiled = ("-name", "__pycache__", "!", "-path", "/usr/local/*")
+        with contextlib.suppress(OSError):
+            os.makedirs(KEPT, mode=0o700, exist_ok=True)
+        return _find(
+            *self._places, "(", "-type", "d", "(", *compiled, *people, ")", "-prune", "-o", "-true", ")",
+            "-fprint0", f"{KEPT}/.paths.{os.getpid()}",
+        )  # fmt: skip
+
+
+def _find(*which: str) -> Begun:
+    """Path, inode and ctime of each file that find(1) chooses, and `TOUCHED` behind it where that was a moment ago."""
+    just = ("-newerct", f"@{time.time() - TICK:.3f}", "-printf", r"\0")
+    return Begun("find", *which, "-printf", r"%p %i %C@\n", *just, LC_ALL="C", TZ="UTC")
 
 
 def mark_of_files() -> str:
@@ -125,7 +165,7 @@ def mark_with(mark: str, script: str, beside: collections.abc.Iterable[str]) -> 
                 f"{path} {status.st_dev} {status.st_ino} {status.st_mode} {status.st_uid} {status.st_gid} "
                 + ("" if directory else f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}")
             )
-    return hashlib.sha256("\n".join((mark, *words)).encode()).hexdigest() if mark else ""
+    return "\n".join((mark, *words)) if mark else ""
 
 
 def status_of(path: str) -> os.stat_result | None:

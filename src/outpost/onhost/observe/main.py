@@ -16,6 +16,7 @@ from outpost.onhost.observe.declared import CONTRACT, LOCAL, records
 from outpost.onhost.observe.held import held_elsewhere
 from outpost.onhost.observe.kept_answers import Marking, kept, mark_with
 from outpost.onhost.observe.kernel import kernel, modules, name_and_clock, settings_in_force
+from outpost.onhost.observe.manager import told_by_systemd
 from outpost.onhost.observe.network import listeners, loopback, network
 from outpost.onhost.observe.permissions import modes
 from outpost.onhost.observe.processes import Processes
@@ -35,18 +36,25 @@ def seen_now() -> Seen:
     with contextlib.suppress(OSError, ValueError):
         contract = json.loads(content(CONTRACT))
     marking = Marking()
-    asked = Asked(LIVE | {unit: command for unit, _, command in OF_DAEMONS})
+    there = {unit: command for unit, _, needed, command in OF_DAEMONS if os.path.exists(needed)}
+    asked = Asked(LIVE | there)
     declared_units, declared = records()
     processes = Processes()
     sockets = waiting(processes.holders)
-    states = [*modes(), *settings_in_force(contract), *loopback(sockets)]
+    units, environment = told_by_systemd()
+    states = [
+        *modes(),
+        *settings_in_force(contract),
+        *loopback(sockets),
+        *running_units(units),
+        *manager(environment),
+    ]
     faults = [*kernel(), *modules(contract), *name_and_clock(contract), *processes.faults]
-    faults += [*held_elsewhere(declared), *listeners(contract, sockets)]
+    faults += [*held_elsewhere(declared), *listeners(contract, sockets), *troubled_units(units)]
     options = unbound()
     live = steady(asked.answers()) | {UNBOUND_ANSWERS[0]: options}
-    states += [*running_units(live.get("units", [])), *network(live), *manager(live.get("environment", []))]
-    faults += troubled_units(live.get("units", []))
-    return Seen(marking.mark(), states, faults, live, declared_units, declared)
+    states += network(live)
+    return Seen(marking.mark(), states, faults, live, units, declared_units, declared)
 
 
 def look(seen: Seen) -> str:
@@ -82,7 +90,7 @@ def survey(seen: Seen, asked: dict[str, list[str]], script: str) -> list[str]:
         asked: ``units``, and the files ``beside`` (`mark_with`).
         script: Shell; a line ``unmet`` in its answer tells that it may be another one though no file is touched.
     """
-    states = {line.split()[0]: line.split()[2] for line in seen.live.get("units", [])}
+    states = {line.split()[0]: line.split()[2] for line in seen.units}
     told = kept(
         "survey",
         mark_with(seen.mark, script, asked["beside"]),
