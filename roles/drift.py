@@ -19,11 +19,12 @@ from pyinfra.context import ctx_host, host, state
 
 from outpost.drift.differences import Finding
 from outpost.drift.findings import EARLY, Beside, findings
-from outpost.drift.repairs import OBSERVER, unit_reading
+from outpost.drift.repairs import unit_reading
 from outpost.errors import OutpostError
 from outpost.office import Host, Office
 from outpost.office.flows import listeners
 from outpost.onhost import observe as observer
+from outpost.onhost.observe import OBSERVER
 from roles.base import LIB
 from roles.files import File, as_json, package, parses, text
 from roles.observation import RUN, Answer, declared, observe, read_now, void, will_ask

@@ -25,7 +25,7 @@ from pyinfra.context import ctx_host, host, state
 from typing_extensions import override
 
 from outpost.drift.findings import BLIND
-from outpost.drift.repairs import OBSERVER
+from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.asking import SURVEYED
 from outpost.onhost.observe.declared import KNOWN
 
@@ -304,7 +304,12 @@ def _observed(asking: Asking, plain: str) -> str:
         plain: Shell for what the observer would answer beside what it sees.
     """
     told = json.dumps(
-        {"local": asking.local, "units": asking.units, "beside": (*asking.paths, *asking.beside)}
+        {
+            "local": asking.local,
+            "units": asking.units,
+            "beside": (*asking.paths, *asking.beside),
+            "live": [question for question in asking.questions if question not in asking.of_files],
+        }
     )
     return (
         f'said=$({OBSERVER} view {shlex.quote(told)} "$files" 2>/dev/null)\n'

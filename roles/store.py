@@ -191,6 +191,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
     once(
         "no penalty per address",
         unless="! [ -S /run/dovecot/anvil-auth-penalty ]",
+        untouched=("/run/dovecot/anvil-auth-penalty",),
         command=restarted("dovecot.service"),
     )
 
@@ -310,6 +311,7 @@ def _departed(view: StoreView) -> None:
     once(
         "mail of former users is put away",
         unless=f'! [ -x {FORMER} ] || [ -z "$({FORMER} list {declared})" ]',
+        untouched=(f"{MAIL}/*", f"{SHARED}/.*", f"{OWN}/*"),
         command=f"{FORMER} archive {declared}",
         told=Finding(
             "mailbox",

@@ -1,5 +1,6 @@
 """`python -m outpost`: what the launcher ./outpost starts."""
 
+import os
 import sys
 
 from outpost.cli import quick
@@ -9,7 +10,10 @@ try:
 except KeyboardInterrupt:
     sys.stderr.write("\noutpost: interrupted\n")
     sys.exit(130)
-if not done:
-    from outpost.cli.app import main
+if done:
+    sys.stdout.flush()
+    os._exit(0)  # what would be taken apart goes anyhow
 
-    main()
+from outpost.cli.app import main  # noqa: E402 (it takes as long to load as a host to answer)
+
+main()

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from outpost.onhost.observe import OBSERVER
 from outpost.target import ROOT, Target
 
 CODE = ("deploy.py", "roles", "templates", "src/outpost", "inventory", "requirements.lock")
@@ -183,7 +184,8 @@ def _file_of(question: str) -> str:
 def _asking(question: str) -> str:
     """Shell that tells the digest of the answer, and that of the question as the host has it."""
     file = _file_of(question)
-    return f"sh {file} </dev/null 2>/dev/null | sha256sum - {file}; true"
+    whole = f"sh {file} </dev/null 2>/dev/null | sha256sum - {file}"
+    return f"{OBSERVER} again {file} 2>/dev/null || {{ {whole}; true; }}"
 
 
 def _sent(shell: list[str], script: str) -> subprocess.Popen[str]:

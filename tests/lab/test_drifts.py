@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from outpost.drift.repairs import OBSERVER
 from outpost.lab.instance import Instance
+from outpost.onhost.observe import OBSERVER
 from outpost.run import Outcome, Silent, plan
 from outpost.target import Target
 from tests.awaiting import listening

@@ -25,7 +25,6 @@ from outpost.drift.repairs import (
     ASIDE,
     COPIES,
     MOUNTS,
-    OBSERVER,
     capabilities,
     close,
     end_listening,
@@ -41,6 +40,7 @@ from outpost.drift.repairs import (
     usual,
     with_mode,
 )
+from outpost.onhost.observe import OBSERVER
 from outpost.units import restarted
 
 MEANINGS = (

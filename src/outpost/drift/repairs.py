@@ -8,9 +8,6 @@ import shlex
 from outpost.drift.differences import Difference
 from outpost.units import restarted
 
-OBSERVER = "/usr/local/lib/outpost/observe"
-
-
 ASIDE = "/var/lib/outpost/removed"
 
 

@@ -8,3 +8,5 @@ that looks at files alone (`roles.observation`). ``release FILE...`` takes away 
 A fact is a line ``kind TAB object TAB value``. Two sorts: *states* are compared with ``/var/lib/outpost/known``;
 *faults* are wrong whatever was before (a sysctl that differs from its file, a socket outside the role's contract).
 """
+
+OBSERVER = "/usr/local/lib/outpost/observe"

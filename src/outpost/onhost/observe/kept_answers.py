@@ -55,16 +55,16 @@ def kept(
     if not mark:
         return list(ask())
     with contextlib.suppress(ValueError):
-        before, lines = json.loads(_own(name) or b"[0, 0]")
+        before, lines = json.loads(own(name) or b"[0, 0]")
         if before == mark:
             return list(lines)
     lines = list(ask())
     if not lasting or lasting(lines):
-        _keep(name, json.dumps([mark, lines]).encode())
+        keep(name, json.dumps([mark, lines]).encode())
     return lines
 
 
-def _own(name: str) -> bytes:
+def own(name: str) -> bytes:
     """What root itself, and nobody else, has kept."""
     file = f"{KEPT}/{name}"
     try:
@@ -76,13 +76,19 @@ def _own(name: str) -> bytes:
     return b""
 
 
-def _keep(name: str, what: bytes) -> None:
+def keep(name: str, what: bytes) -> None:
+    """For `own`; nothing where the place cannot be written to."""
     with contextlib.suppress(OSError):
         os.makedirs(KEPT, mode=0o700, exist_ok=True)
         new = f"{KEPT}/.{name}.{os.getpid()}"
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
             stream.write(what)
         os.replace(new, f"{KEPT}/{name}")
+
+
+def forget(name: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(f"{KEPT}/{name}")
 
 
 class Marking:
@@ -98,7 +104,7 @@ class Marking:
 
     def __init__(self) -> None:
         self._places = [place for place in (*TREES, *expanded(MARKED)) if os.path.lexists(place)]
-        known, _, self._before = _own("walk").partition(b"\n")
+        known, _, self._before = own("walk").partition(b"\n")
         self._digest, *places = known.decode().split("\t")
         same = ("-files0-from", f"{KEPT}/paths", "-maxdepth", "0")
         self._looking = _find(*same) if places == self._places else self._walk()
@@ -116,7 +122,7 @@ class Marking:
             self._digest = hashlib.sha256(looked).hexdigest()
             with contextlib.suppress(OSError):
                 os.replace(f"{KEPT}/.paths.{os.getpid()}", f"{KEPT}/paths")
-            _keep("walk", "\t".join((self._digest, *self._places)).encode() + b"\n" + looked)
+            keep("walk", "\t".join((self._digest, *self._places)).encode() + b"\n" + looked)
         return "\n".join((self._digest, str(time.time() // DAY), *map(identity, DATABASES), *LOCAL))
 
     _walking = False

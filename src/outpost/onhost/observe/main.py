@@ -1,4 +1,4 @@
-"""The observer's entry: ``look``, ``view``, ``remember`` and ``release``."""
+"""The observer's entry: ``look``, ``view``, ``again``, ``remember`` and ``release``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import sys
 import time
 
+from outpost.onhost.observe.again import again, note
 from outpost.onhost.observe.asking import LIVE, SURVEYED, Asked
 from outpost.onhost.observe.daemons import LIVE as OF_DAEMONS
 from outpost.onhost.observe.daemons import UNBOUND_ANSWERS, steady, unbound
@@ -90,14 +91,13 @@ def survey(seen: Seen, asked: dict[str, list[str]], script: str) -> list[str]:
         asked: ``units``, and the files ``beside`` (`mark_with`).
         script: Shell; a line ``unmet`` in its answer tells that it may be another one though no file is touched.
     """
-    states = {line.split()[0]: line.split()[2] for line in seen.units}
     told = kept(
         "survey",
         mark_with(seen.mark, script, asked["beside"]),
         lambda: said(script),
         lambda lines: "unmet" not in lines,
     )
-    return [look(seen), *(states.get(unit, "inactive") for unit in asked["units"]), "", *told, SURVEYED]
+    return [look(seen), *map(seen.state_of, asked["units"]), "", *told, SURVEYED]
 
 
 def main() -> None:
@@ -112,7 +112,14 @@ def main() -> None:
         still()
         asked = json.loads(words[0])
         LOCAL.extend(asked["local"])
-        sys.stdout.write("".join(f"{line}\n" for line in survey(seen_now(), asked, words[1])))
+        seen = seen_now()
+        answer = survey(seen, asked, words[1])
+        note(seen, asked, answer)
+        sys.stdout.write("".join(f"{line}\n" for line in answer))
+        return
+    if verb == "again":
+        still()
+        sys.stdout.write(again(words[0], seen_now))
         return
     LOCAL.extend(words)
     if verb == "remember":

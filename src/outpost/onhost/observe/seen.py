@@ -11,12 +11,14 @@ JUDGED = ("links", "links 6")
 class Seen:
     """What the running host tells, and the mark of its files.
 
+    Args:
+        units: Name and LoadState, ActiveState, SubState of each.
+
     Attributes:
         mark: Of the files.
         states: To be compared with the known state.
         faults: What is wrong whatever was before.
         live: Name of a question → lines of the answer.
-        units: Name and LoadState, ActiveState, SubState of each.
         declared_units: Unit → its declared files.
         declared: All declared paths.
     """
@@ -35,9 +37,13 @@ class Seen:
         self.states = states
         self.faults = faults
         self.live = live
-        self.units = units
+        self._active = {line.split()[0]: line.split()[2] for line in units}
         self.declared_units = declared_units
         self.declared = declared
+
+    def state_of(self, unit: str) -> str:
+        """Its ActiveState."""
+        return self._active.get(unit, "inactive")
 
     def mark_of_all(self) -> str:
         """Of the files and of what the running host tells: under the same one a look sees the same. Empty as that of the files."""
