@@ -35,9 +35,11 @@ from roles.shapes import settings
 CONTRACT = "/etc/outpost/contract.json"
 PYTHON = f"{LIB}/python"
 START = f"""#!/usr/bin/python3 -IS
+import gc
 import os
 import sys
 
+gc.disable()
 sys.pycache_prefix = "{RUN}/compiled"
 sys.path.append("{PYTHON}")
 from outpost.onhost.observe.main import main

@@ -14,6 +14,6 @@ if done:
     sys.stdout.flush()
     os._exit(0)  # what would be taken apart goes anyhow
 
-from outpost.cli.app import main  # noqa: E402 (it takes as long to load as a host to answer)
+from outpost.cli.app import main
 
 main()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from outpost.onhost.observe import kept_answers, main, reading
+from outpost.onhost.observe import kept_answers, main, reading, ruleset
 from outpost.onhost.observe.asking import SURVEYED, Asked
 from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.places import PACKAGES_OWN, SINGLE, UNSCANNED, WATCHED
@@ -81,6 +81,34 @@ def test_an_answer_is_kept_for_its_mark_alone_and_never_without_one(monkeypatch:
     assert kept_answers.kept("y", "b", ask) == ["fourth"]
     monkeypatch.setattr(os, "geteuid", lambda: 4242)
     assert kept_answers.kept("x", "b", ask) == ["fifth"], "what somebody else wrote there counts for nothing"
+
+
+def test_the_mark_of_usr_outlasts_what_is_touched_elsewhere(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_answers, "USR", (f"{tree / 'deep'}/".encode(), f"{tree / 'deep'} ".encode()))
+
+    def marks() -> tuple[str, str]:
+        return kept_answers.Marking().marks()
+
+    (tree / "file").write_text("otherwise")
+    of_all, of_usr = marks()
+    assert of_all == ""
+    assert of_usr
+    after = until(kept_answers.mark_of_files, "a mark")
+    assert marks() == (after, of_usr)
+    (tree / "deep" / "file").write_text("otherwise")
+    assert marks() == ("", "")
+    until(kept_answers.mark_of_files, "a mark")
+    assert of_usr not in marks()
+
+
+@pytest.mark.usefixtures("tree")
+def test_rules_are_listed_anew_when_they_were_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    generations, listed = iter(["0a", "0a", "0b", "", "0b"]), iter(["first", "second", "third"])
+    monkeypatch.setattr(ruleset, "generation", lambda: next(generations))
+    monkeypatch.setattr(ruleset, "said", lambda _: [next(listed)])
+    assert [ruleset.ruleset() for _ in range(5)] == [["first"], ["first"], ["second"], ["third"], ["second"]]
 
 
 def test_whatever_is_looked_at_below_the_trees_is_marked() -> None:
@@ -201,7 +229,7 @@ def test_of_what_python_compiled_for_packages_the_mark_has_the_directory_alone(t
 
 def seen(mark: str = "mark", **other: object) -> Seen:
     told = {"states": ["a"], "faults": [], "live": {"filter": ["rule"]}, "units": []} | other
-    return Seen(mark, told["states"], told["faults"], told["live"], told["units"], {}, set())  # type: ignore[arg-type]
+    return Seen(mark, mark, told["states"], told["faults"], told["live"], told["units"], {}, set())  # type: ignore[arg-type]
 
 
 def test_a_look_is_kept_under_all_that_it_is_made_of() -> None:

@@ -8,7 +8,6 @@ from outpost.onhost.observe.reading import Begun
 OF_LINKS = "address\nroute show table all\nrule\nneighbour show nud permanent\n"
 OF_LINKS_6 = "route show table all\nrule\n"
 LIVE = {
-    "filter": "nft --stateless list ruleset",
     "links": f"printf '{OF_LINKS}' | ip -json -details -batch -",
     "links 6": f"printf '{OF_LINKS_6}' | ip -6 -json -details -batch -",
     "special": rf"find / -xdev \( {' -o '.join(f'-path {top}' for top in (*ELSEWHERE, *TREES))} \) -prune -o \( {SPECIAL} \) -printf '%m %u %g|%p\n'",

@@ -10,12 +10,14 @@ import sys
 
 from outpost.onhost.observe.accounts import accounts
 from outpost.onhost.observe.daemons import effective, libraries
-from outpost.onhost.observe.files import files
+from outpost.onhost.observe.declared import KNOWN
+from outpost.onhost.observe.files import files, files_among_packages
 from outpost.onhost.observe.held import held_below_trees
-from outpost.onhost.observe.kept_answers import kept
+from outpost.onhost.observe.kept_answers import identity, kept
 from outpost.onhost.observe.packages import conffiles, packages, programs
 from outpost.onhost.observe.packet_filter import packet_filter
 from outpost.onhost.observe.permissions import privileges, special
+from outpost.onhost.observe.places import TREES
 from outpost.onhost.observe.seen import Seen
 from outpost.onhost.observe.units import enabled_units, shown_units, stale
 
@@ -23,6 +25,7 @@ from outpost.onhost.observe.units import enabled_units, shown_units, stale
 def everything(seen: Seen) -> tuple[list[str], list[str]]:
     """States and faults."""
     declared_units, declared = seen.declared_units, seen.declared
+    rest = (tree for tree in TREES if tree != "/usr")
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
 
         def from_files(
@@ -30,12 +33,23 @@ def everything(seen: Seen) -> tuple[list[str], list[str]]:
         ) -> concurrent.futures.Future[list[str]]:
             return pool.submit(lambda: kept(name, seen.mark, lambda: ask(*told)))
 
+        among_packages = f"{seen.mark_of_usr}\n{sorted(declared)}" if seen.mark_of_usr else ""
+
+        def from_usr(
+            name: str, beside: str, ask: collections.abc.Callable[..., list[str]], *told: object
+        ) -> concurrent.futures.Future[list[str]]:
+            return pool.submit(
+                lambda: kept(name, among_packages and among_packages + beside, lambda: ask(*told))
+            )
+
         shown = pool.submit(shown_units, declared_units, declared).result
         installed = from_files("packages", packages)
         states = [
             installed, pool.submit(effective, declared_units, installed.result, shown, seen.mark, seen.live),
             pool.submit(enabled_units), pool.submit(accounts), from_files("files", files, declared),
-            from_files("conffiles", conffiles, declared), from_files("programs", programs), from_files("privileges", privileges, declared),
+            from_usr("files among packages", "", files_among_packages, declared), from_files("conffiles", conffiles, declared),
+            from_usr("programs", identity(KNOWN), programs), from_files("privileges", privileges, declared, *rest),
+            from_usr("privileges in usr", "", privileges, declared, "/usr"),
         ]  # fmt: skip
         faults = [
             pool.submit(stale, declared_units, declared, shown), from_files("libraries", libraries),

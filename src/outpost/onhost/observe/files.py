@@ -32,17 +32,27 @@ BUNDLED = re.compile(r"^[^/]+$|^/usr/share/ca-certificates/|^/usr/local/share/ca
 
 def files(declared: set[str]) -> list[str]:
     """Files in directories that configure the host, which neither a package nor the office put there."""
-    owned = owned_by_packages()
-    seen = [
-        path for path in expanded(SINGLE) if os.path.isfile(path) and not OWN_TRACES.match(path)
-    ] + expanded(UNSCANNED)
+    single = [path for path in expanded(SINGLE) if os.path.isfile(path) and not OWN_TRACES.match(path)]
+    homes = (found for name in HOMES for found in glob.glob(f"/home/*/{name}"))
+    tops = [*WATCHED, *homes, *(place for place in expanded(PACKAGES_OWN) if not place.startswith("/usr/"))]
+    return strangers([*single, *expanded(UNSCANNED), *below(tops)], declared)
+
+
+def files_among_packages(declared: set[str]) -> list[str]:
+    """Below /usr: the same where packages' programs are, and where packages' links to commands lead."""
     aliases = [
         f"alias\t{path}\tlink to {os.readlink(path)}"
-        for path in owned
+        for path in owned_by_packages()
         if path.startswith(COMMANDS_BELOW) and os.path.islink(path)
     ]
-    homes = (found for name in HOMES for found in glob.glob(f"/home/*/{name}"))
-    for top in (*WATCHED, *homes, *expanded(PACKAGES_OWN)):
+    tops = [place for place in expanded(PACKAGES_OWN) if place.startswith("/usr/")]
+    return aliases + strangers(below(tops), declared)
+
+
+def below(tops: list[str]) -> list[str]:
+    """Files there, but for links of which something else tells."""
+    found = []
+    for top in tops:
         for directory, inner, names in os.walk(top):
             links = [name for name in inner if os.path.islink(f"{directory}/{name}")]
             for name in (*names, *links):
@@ -51,9 +61,15 @@ def files(declared: set[str]) -> list[str]:
                     continue  # the units tell
                 if path.startswith(AUTHORITIES) and os.path.islink(path) and BUNDLED.match(os.readlink(path)):
                     continue
-                seen.append(path)
-    return aliases + [
+                found.append(path)
+    return found
+
+
+def strangers(paths: list[str], declared: set[str]) -> list[str]:
+    """Those that nobody put there, with what is in them."""
+    owned = owned_by_packages()
+    return [
         f"{'local' if is_local(path) else 'file'}\t{path}\t{fingerprint(path)}"
-        for path in dict.fromkeys(seen)
+        for path in dict.fromkeys(paths)
         if path not in declared and path not in owned and not PASSING.search(path)
     ]

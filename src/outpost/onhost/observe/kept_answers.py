@@ -25,7 +25,7 @@ from outpost.onhost.observe.reading import Begun
 KEPT = "/run/outpost/observed"
 """Answers that come from files alone, each with the mark of those files; gone with the next boot."""
 DAY = 24 * 3600
-TOUCHED = b"\0"
+TOUCHED, USR = b"\0", (b"/usr/", b"/usr ")
 TICK = 0.1
 """Seconds, many ticks of the clock that files get their times from."""
 MARKED = (
@@ -36,7 +36,7 @@ MARKED = (
 the last whenever it reads units."""
 DATABASES = (
     "/var/lib/apt/extended_states", "/var/lib/dpkg/arch", "/var/lib/dpkg/diversions", "/var/lib/dpkg/info", "/var/lib/dpkg/statoverride",
-    "/var/lib/dpkg/status", KNOWN, "/var/lib/outpost/packages",
+    "/var/lib/dpkg/status", "/var/lib/outpost/packages",
 )  # fmt: skip
 """Of packages and of this program: replaced as a whole when they change."""
 
@@ -105,25 +105,26 @@ class Marking:
     def __init__(self) -> None:
         self._places = [place for place in (*TREES, *expanded(MARKED)) if os.path.lexists(place)]
         known, _, self._before = own("walk").partition(b"\n")
-        self._digest, *places = known.decode().split("\t")
+        digests, *places = known.decode().split("\t")
+        self._digest, _, self._digest_of_usr = digests.partition(" ")
         same = ("-files0-from", f"{KEPT}/paths", "-maxdepth", "0")
         self._looking = _find(*same) if places == self._places else self._walk()
 
-    def mark(self) -> str:
-        """Empty where a file was touched a moment ago: it could be touched once more in the same tick of the clock."""
+    def marks(self) -> tuple[str, str]:
+        """Of all, and of /usr alone. Empty where a file was touched a moment ago: it could be touched once more in the same tick of the clock."""
         looked = self._looking.said()
         if looked != self._before and not self._walking:
             looked = self._walk().said()
-        if not looked or TOUCHED in looked:
-            return ""
         if looked != self._before:
-            import hashlib
-
-            self._digest = hashlib.sha256(looked).hexdigest()
+            below_usr = b"".join(line for line in looked.splitlines(keepends=True) if line.startswith(USR))
+            self._digest, self._digest_of_usr = map(_digest, (looked, below_usr))
             with contextlib.suppress(OSError):
                 os.replace(f"{KEPT}/.paths.{os.getpid()}", f"{KEPT}/paths")
-            keep("walk", "\t".join((self._digest, *self._places)).encode() + b"\n" + looked)
-        return "\n".join((self._digest, str(time.time() // DAY), *map(identity, DATABASES), *LOCAL))
+            first = "\t".join((f"{self._digest} {self._digest_of_usr}", *self._places)).encode()
+            keep("walk", first + b"\n" + looked if self._digest else b"")
+        beside = "\n".join((str(time.time() // DAY), *map(identity, DATABASES), *LOCAL))
+        of_usr = f"{self._digest_of_usr}\n{beside}" if self._digest_of_usr else ""
+        return f"{self._digest}\n{beside}\n{identity(KNOWN)}" if self._digest else "", of_usr
 
     _walking = False
 
@@ -139,15 +140,22 @@ class Marking:
         )  # fmt: skip
 
 
+def _digest(looked: bytes) -> str:
+    """Empty where a file was touched a moment ago."""
+    import hashlib
+
+    return hashlib.sha256(looked).hexdigest() if looked and TOUCHED not in looked else ""
+
+
 def _find(*which: str) -> Begun:
-    """Path, inode and ctime of each file that find(1) chooses, and `TOUCHED` behind it where that was a moment ago."""
-    just = ("-newerct", f"@{time.time() - TICK:.3f}", "-printf", r"\0")
-    return Begun("find", *which, "-printf", r"%p %i %C@\n", *just, LC_ALL="C", TZ="UTC")
+    """Path, inode and ctime of each file that find(1) chooses, and `TOUCHED` behind them where that was a moment ago."""
+    just = ("(", "-newerct", f"@{time.time() - TICK:.3f}", "-printf", r"\0\n", "-o", "-printf", r"\n", ")")
+    return Begun("find", *which, "-printf", "%p %i %C@", *just, LC_ALL="C", TZ="UTC")
 
 
 def mark_of_files() -> str:
-    """The same, waited for."""
-    return Marking().mark()
+    """That of all, waited for."""
+    return Marking().marks()[0]
 
 
 def mark_with(mark: str, script: str, beside: collections.abc.Iterable[str]) -> str:
@@ -159,8 +167,9 @@ def mark_with(mark: str, script: str, beside: collections.abc.Iterable[str]) -> 
     """
     now = time.time() - TICK
     words = [script]
+    leads_to: dict[str, str] = {}
     for path in expanded(tuple(beside)):
-        followed = os.path.realpath(path)
+        followed = _followed(path, leads_to)
         if followed == path and in_trees(path):
             continue  # its mark is that of the files
         for status in filter(None, map(status_of, (path, followed))):
@@ -172,6 +181,19 @@ def mark_with(mark: str, script: str, beside: collections.abc.Iterable[str]) -> 
                 + ("" if directory else f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}")
             )
     return "\n".join((mark, *words)) if mark else ""
+
+
+def _followed(path: str, leads_to: dict[str, str]) -> str:
+    """Where a path leads, as realpath(3) has it.
+
+    Args:
+        leads_to: The same of directories that were asked for already.
+    """
+    above, name = os.path.split(path.rstrip("/"))
+    if above not in leads_to:
+        leads_to[above] = os.path.realpath(above)
+    real = os.path.join(leads_to[above], name)
+    return os.path.realpath(real) if os.path.islink(real) else real
 
 
 def status_of(path: str) -> os.stat_result | None:

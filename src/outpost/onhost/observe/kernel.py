@@ -13,6 +13,7 @@ UNSTEADY = re.compile(
     r"(_mem|_key|_secret|/flush|_count|_max|_entries|_orphans|_buckets|_available\w*|mtu|/tcp_child_ehash\w*)$"
 )
 """Kernel settings that the kernel works out itself, or that nobody may read."""
+NETWORK_SETTINGS = ("net/ipv4", "net/ipv4/conf/*", "net/ipv6", "net/ipv6/conf/*", "net/ipv6/icmp", "net/core")
 MACHINE_SETTINGS = (
     "fs/protected_*", "fs/suid_dumpable", "kernel/core_pattern", "kernel/modprobe", "kernel/poweroff_cmd", "kernel/sysrq",
     "kernel/unprivileged_*", "kernel/yama/*", "vm/overcommit_memory",
@@ -22,16 +23,21 @@ MACHINE_SETTINGS = (
 
 def settings_in_force(contract: dict[str, object]) -> list[str]:
     """Kernel settings that no file of the office names; those are compared with the file."""
-    places = ["net/ipv4/*", "net/ipv4/conf/*/*", "net/ipv6/*", "net/ipv6/conf/*/*", "net/ipv6/icmp/*", "net/core/*", *(MACHINE_SETTINGS if contract.get("kernel") else ())]  # fmt: skip
+    places = [top for place in NETWORK_SETTINGS for top in glob.glob(f"/proc/sys/{place}")]
+    paths = [f"{top}/{name}" for top in places for name in os.listdir(top)]
+    if contract.get("kernel"):
+        paths += [path for place in MACHINE_SETTINGS for path in glob.glob(f"/proc/sys/{place}")]
     declared = set(wanted_settings())
     found = []
-    for path in (path for place in places for path in glob.iglob(f"/proc/sys/{place}")):
+    for path in paths:
         if path in declared or UNSTEADY.search(path):
             continue
         with contextlib.suppress(OSError):
             opened = os.open(path, os.O_RDONLY)  # there are hundreds: without a call more
-            value = b" ".join(os.read(opened, 4096).split()).decode(errors="replace")
-            os.close(opened)
+            try:
+                value = b" ".join(os.read(opened, 4096).split()).decode(errors="replace")
+            finally:
+                os.close(opened)
             found.append(f"setting\t{path.removeprefix('/proc/sys/').replace('/', '.')}\t{value}")
     return found
 

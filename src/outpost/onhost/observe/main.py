@@ -22,6 +22,7 @@ from outpost.onhost.observe.network import listeners, loopback, network
 from outpost.onhost.observe.permissions import modes
 from outpost.onhost.observe.processes import Processes
 from outpost.onhost.observe.reading import content, said
+from outpost.onhost.observe.ruleset import ruleset
 from outpost.onhost.observe.seen import Seen
 from outpost.onhost.observe.sockets import waiting
 from outpost.onhost.observe.units import manager, running_units, troubled_units
@@ -53,9 +54,9 @@ def seen_now() -> Seen:
     faults = [*kernel(), *modules(contract), *name_and_clock(contract), *processes.faults]
     faults += [*held_elsewhere(declared), *listeners(contract, sockets), *troubled_units(units)]
     options = unbound()
-    live = steady(asked.answers()) | {UNBOUND_ANSWERS[0]: options}
+    live = steady(asked.answers()) | {UNBOUND_ANSWERS[0]: options, "filter": ruleset()}
     states += network(live)
-    return Seen(marking.mark(), states, faults, live, units, declared_units, declared)
+    return Seen(*marking.marks(), states, faults, live, units, declared_units, declared)
 
 
 def look(seen: Seen) -> str:

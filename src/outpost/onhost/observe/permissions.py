@@ -17,7 +17,6 @@ from outpost.onhost.observe.places import (
     PROGRAMS,
     SPECIAL,
     STATE_OF_DAEMONS,
-    TREES,
     expanded,
 )
 from outpost.onhost.observe.reading import content, said
@@ -68,14 +67,14 @@ def special(declared: set[str], listed: list[str]) -> list[str]:
     ]
 
 
-def privileges(declared: set[str]) -> list[str]:
-    """Of `TREES` and the packages' database: programs that run as somebody else, what others than root may write or only some may read, and capabilities."""
+def privileges(declared: set[str], *trees: str) -> list[str]:
+    """Below these `TREES`: programs that run as somebody else, what others than root may write or only some may read, and capabilities."""
     wanted = rf"{SPECIAL} -o ! -type l ! \( {USUAL} \)"
-    places = ((" ".join(TREES), wanted), (DATABASE, SPECIAL))
+    places = [(" ".join(trees), wanted), *([(DATABASE, SPECIAL)] if "/usr" in trees else [])]
     looks = (rf"find {where} -xdev \( {what} \) -printf '%m %u %g|%p\n'" for where, what in places)
     found = special(declared, [line for look in looks for line in said(look)])
     for top in (*expanded(PROGRAMS), "/usr/local", "/opt"):
-        for directory, _, names in os.walk(top):
+        for directory, _, names in os.walk(top) if top.startswith(trees) else ():
             for name in names:
                 with contextlib.suppress(OSError):
                     value = os.getxattr(f"{directory}/{name}", "security.capability", follow_symlinks=False)

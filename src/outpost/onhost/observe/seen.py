@@ -16,6 +16,7 @@ class Seen:
 
     Attributes:
         mark: Of the files.
+        mark_of_usr: Of those below /usr.
         states: To be compared with the known state.
         faults: What is wrong whatever was before.
         live: Name of a question → lines of the answer.
@@ -26,6 +27,7 @@ class Seen:
     def __init__(
         self,
         mark: str,
+        mark_of_usr: str,
         states: list[str],
         faults: list[str],
         live: dict[str, list[str]],
@@ -34,6 +36,7 @@ class Seen:
         declared: set[str],
     ) -> None:
         self.mark = mark
+        self.mark_of_usr = mark_of_usr
         self.states = states
         self.faults = faults
         self.live = live
