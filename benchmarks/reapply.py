@@ -137,9 +137,10 @@ def one_template(target: Target) -> Measurement:
 
 @contextmanager
 def _settled(target: Target, rtt: float, rate: float = 0.0) -> Iterator[Place]:
-    """A place whose hosts are as declared, and known to be."""
+    """A place whose hosts are as declared, known to be, and were asked before."""
     with behind(target, rtt=rtt, rate=rate) as place:
         _apply(place, "--afresh")()
+        _apply(place)()
         yield place
 
 

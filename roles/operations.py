@@ -88,9 +88,11 @@ def converge(
             report(Finding("daemon", unit or key, said, "what runs is not what the files say"))
     if changed or gone or not loaded or not running:
         attended().add(unit)
+    steps: list[str] = []
     if changed or gone:
         archive = f"{STATE}/{key}.tar"
-        yield StringCommand("mkdir", "-p", "-m", "0700", STATE)
+        if not answer.records:
+            yield StringCommand("mkdir", "-p", "-m", "0700", STATE)
         yield FileUploadCommand(_tar(changed), archive)
         arrange = guard.keep_previous(
             key,
@@ -102,9 +104,11 @@ def converge(
         )
         if guarded and record:
             arrange += guard.arm(key)
-        yield alone(_install_script(key, archive, changed, gone, check, arrange))
+        steps.append(_install_script(key, archive, changed, gone, check, arrange))
+        if guarded and record:
+            yield alone(steps.pop())
     if changed or gone or not loaded or not running:
-        steps = ["set -eu"]
+        steps.append("set -eu")
         if guarded and record and not (changed or gone):
             steps += guard.rearm(key)
         if any(path.startswith("/etc/systemd/") for path in (*wanted, *gone)):
