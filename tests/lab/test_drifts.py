@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from outpost import unchanged
 from outpost.lab.instance import Instance
 from outpost.onhost.observe import OBSERVER
 from outpost.run import Outcome, Silent, plan
 from outpost.target import Target
+from outpost.unchanged import KEPT
 from tests.awaiting import listening
 from tests.engine import executed
 from tests.lab.conftest import Pyinfra
@@ -238,8 +240,18 @@ DRIFTS = (
 def inject(lab: Instance, drifts: tuple[Drift, ...]) -> None:
     """Change the hosts by hand."""
     for drift in drifts:
-        command = ["docker", "exec", lab.container_name(drift.host), "sh", "-c", drift.command]
-        executed(command, seconds=120)
+        on_host(lab, drift.host, drift.command)
+
+
+def on_host(lab: Instance, host: str, command: str) -> str:
+    """What shell says there."""
+    return executed(["docker", "exec", lab.container_name(host), "sh", "-c", command], seconds=120)
+
+
+def answered(lab: Instance, host: str) -> str:
+    """Digest of the answer to the question that the host was asked last: that of an hourly apply (`outpost.unchanged`)."""
+    said = on_host(lab, host, f'{OBSERVER} again "$(ls -t {KEPT}/survey-* | head -n 1)"')
+    return said.split()[0]
 
 
 def named(outcome: Outcome, drift: Drift) -> bool:
@@ -297,6 +309,29 @@ def test_a_host_whose_observer_was_taken_says_so(lab: Instance, pyinfra: Pyinfra
     gone = ["docker", "exec", lab.container_name("ns2"), "test", "!", "-e", hidden.thing]
     executed(gone)  # not taken as known because nobody was there to see it come
     assert pyinfra("--dry", "--json", *only).changes == {}
+
+
+@pytest.mark.slow
+def test_every_known_drift_changes_what_its_host_answers(
+    lab: Instance, pyinfra: Pyinfra, target: Target
+) -> None:
+    """One after the other: the answer of before, which a host keeps, is never given again."""
+    assert not plan(target, connector="docker", watcher=Silent()).changes
+    asked = unchanged.ask(target, "docker", ())
+    assert asked
+    assert asked.as_declared()
+    answers = {host.name: [answered(lab, host.name) for _ in range(3)] for host in lab.office.hosts}
+    assert all(same[-1] == same[-2] for same in answers.values())
+    hidden = []
+    for drift in DRIFTS:
+        inject(lab, (drift,))
+        answers[drift.host].append(answered(lab, drift.host))
+        if answers[drift.host][-1] in answers[drift.host][:-1]:
+            hidden.append(drift)
+    assert hidden == []
+    run = pyinfra("-y", "--json")
+    assert run.code == 0, run.log
+    assert not plan(target, connector="docker", watcher=Silent()).changes
 
 
 @pytest.mark.slow
