@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
 from collections.abc import Callable
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from outpost.onhost.observe import kept_answers, main, reading, ruleset
+from outpost.onhost.observe import again, kept_answers, main, reading, ruleset
 from outpost.onhost.observe.asking import SURVEYED, Asked
 from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.places import PACKAGES_OWN, SINGLE, UNSCANNED, WATCHED
@@ -320,3 +322,77 @@ def test_what_daemons_change_by_themselves_is_no_difference(
     }
     monkeypatch.setattr("outpost.onhost.observe.daemons.SIGNED", str(tmp_path / "none"))
     assert steady(live)["knot-zones"] == []
+
+
+QUESTION = "echo asked >> {0}/asked; cat {0}/shown"
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_whole_answer_is_given_again_only_where_all_that_it_is_made_of_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The question stands for one whose `view` notes what it saw."""
+    file, beside = tmp_path / "question", tmp_path / "beside"
+    file.write_text(QUESTION.format(tmp_path))
+    (tmp_path / "shown").write_text("answer\n")
+    beside.touch()
+    now = {"it": seen()}
+    view = {"units": ["a.service"], "beside": [str(beside)], "local": [], "live": []}
+    said = reading.said
+
+    def asked(command: str) -> list[str]:
+        lines = said(command)
+        again.note(now["it"], view, ["{}", "met"])
+        return lines
+
+    monkeypatch.setattr(again, "said", asked)
+    monkeypatch.delenv(again.NOTE, raising=False)
+
+    def times() -> int:
+        until(
+            lambda: kept_answers.mark_with("mark", "", [str(beside)]), "that nothing was touched a moment ago"
+        )
+        before = again.again(str(file), lambda: now["it"])
+        assert before.split()[2] == hashlib.sha256(file.read_bytes()).hexdigest()
+        shown = hashlib.sha256((tmp_path / "shown").read_bytes()).hexdigest()
+        assert before.split()[0] == shown
+        return len((tmp_path / "asked").read_text().splitlines())
+
+    assert [times() for _ in range(3)] == [1, 1, 1]
+    for count, other in enumerate(
+        (
+            seen("another"), seen(states=["b"]), seen(faults=["f"]), seen(live={"filter": ["another"]}),
+            seen(units=["a.service loaded active running"]),
+        ),
+        2,
+    ):  # fmt: skip
+        now["it"] = other
+        (tmp_path / "shown").write_text(f"answer {count}\n")
+        assert [times(), times()] == [count, count]
+    beside.write_text("touched")
+    (tmp_path / "shown").write_text("answer 7\n")
+    assert [times(), times()] == [7, 7]
+    file.write_text(QUESTION.format(tmp_path) + " # another question")
+    assert [times(), times()] == [8, 8]
+
+
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize(
+    ("live", "answer", "mark"),
+    [
+        (["question"], ["{}"], "m"),
+        ([], ["{}", "unmet"], "m"),
+        ([], [json.dumps({"faults": ["stale\tx"]})], "m"),
+        ([], ["{}"], ""),
+    ],
+)
+def test_an_answer_that_may_be_another_one_tomorrow_is_not_noted(
+    live: list[str], answer: list[str], mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(again.NOTE, "noted")
+    asked: dict[str, list[str]] = {"units": [], "beside": [], "local": [], "live": []}
+    again.note(seen("m"), asked, ["{}"])
+    assert kept_answers.own("noted")
+    kept_answers.forget("noted")
+    again.note(seen(mark), asked | {"live": live}, answer)
+    assert not kept_answers.own("noted")

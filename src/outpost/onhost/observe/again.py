@@ -40,16 +40,18 @@ def again(file: str, see: collections.abc.Callable[[], Seen]) -> str:
     name = f"note.{os.getpid()}"
     os.environ[NOTE] = name
     told = "".join(f"{line}\n" for line in said(f"sh {file} 2>/dev/null | sha256sum - {file}"))
-    if note := own(name):
-        keep("again", json.dumps({"question": question, "told": told} | json.loads(note)).encode())
+    if noted := own(name):
+        keep("again", json.dumps({"question": question, "told": told} | json.loads(noted)).encode())
         forget(name)
     return told
 
 
 def note(seen: Seen, asked: dict[str, list[str]], answer: list[str]) -> None:
     """Tell `again`, where that asks, what an answer is made of; not where the same may have another one tomorrow."""
-    name, all_of_it = os.environ.get(NOTE), made_of(seen, asked)
-    if name and all_of_it and not asked["live"] and "unmet" not in answer and "stale\\t" not in answer[0]:
+    name = os.environ.get(NOTE)
+    if not name or asked["live"] or "unmet" in answer or "stale\\t" in answer[0]:
+        return
+    if all_of_it := made_of(seen, asked):
         keep(name, json.dumps({"asked": asked, "made of": all_of_it}).encode())
 
 

@@ -23,7 +23,7 @@ from outpost.onhost.observe.places import (
 from outpost.onhost.observe.reading import Begun
 
 KEPT = "/run/outpost/observed"
-"""Answers that come from files alone, each with the mark of those files; gone with the next boot."""
+"""Answers, each with the mark of what it comes from: root's alone, as daemons' keys are in some; gone with the next boot."""
 DAY = 24 * 3600
 TOUCHED, USR = b"\0", (b"/usr/", b"/usr ")
 TICK = 0.1
@@ -114,7 +114,10 @@ class Marking:
         """Of all, and of /usr alone. Empty where a file was touched a moment ago: it could be touched once more in the same tick of the clock."""
         looked = self._looking.said()
         if looked != self._before and not self._walking:
-            looked = self._walk().said()
+            self._looking = self._walk()
+            looked = self._looking.said()
+        if self._looking.late:
+            return "", ""
         if looked != self._before:
             below_usr = b"".join(line for line in looked.splitlines(keepends=True) if line.startswith(USR))
             self._digest, self._digest_of_usr = map(_digest, (looked, below_usr))

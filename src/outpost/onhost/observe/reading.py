@@ -14,7 +14,11 @@ PATIENCE = 60.0
 
 
 class Begun:
-    """A program on its way. What it says goes into memory, so that nobody needs to empty a pipe meanwhile."""
+    """A program on its way. What it says goes into memory, so that nobody needs to empty a pipe meanwhile.
+
+    Attributes:
+        late: Whether it was ended because `PATIENCE` was over.
+    """
 
     def __init__(self, *command: str, **environment: str) -> None:
         self._said = os.memfd_create(command[0])
@@ -30,7 +34,8 @@ class Begun:
         awaited = os.pidfd_open(self._process)
         over = select.poll()
         over.register(awaited, select.POLLIN)
-        if not over.poll(PATIENCE * 1000):
+        self.late = not over.poll(PATIENCE * 1000)
+        if self.late:
             os.kill(self._process, signal.SIGKILL)
         os.close(awaited)
         os.waitpid(self._process, 0)
@@ -42,7 +47,9 @@ class Begun:
 
 def said(command: str) -> list[str]:
     """Lines of standard output of a shell command; none where it takes too long."""
-    return Begun("/bin/sh", "-c", command).said().decode(errors="replace").splitlines()
+    shell = Begun("/bin/sh", "-c", command)
+    lines = shell.said().decode(errors="replace").splitlines()
+    return [] if shell.late else lines
 
 
 def content(path: str) -> str:

@@ -20,7 +20,7 @@ QUESTION = struct.Struct("=IHHIIBBH")
 
 def ruleset() -> list[str]:
     """As nft(8) lists it, without counters."""
-    return kept("ruleset", generation(), lambda: said("nft --stateless list ruleset"))
+    return kept("ruleset", generation(), lambda: said("nft --stateless list ruleset"), bool)
 
 
 def generation() -> str:
