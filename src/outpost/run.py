@@ -100,7 +100,9 @@ class Follower:
             host.does("done")
         elif text.startswith("docker build complete"):
             pass  # what pyinfra's Docker connector says of a container it leaves as it is
-        elif text.startswith("Error: executed"):
+        elif text.startswith(("Error: executed", "Error: could not")):
+            if not text.startswith("Error: executed"):
+                host.lines.append(text)  # a question of pyinfra's own that the host did not answer
             host.failed = self.operation or self.stage
             host.does("failed")
         else:

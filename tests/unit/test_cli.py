@@ -55,6 +55,12 @@ TRANSCRIPT = """\
 
 --> Results:
 """
+UNANSWERED = """\
+--> Beginning operation run...
+--> Starting operation: webmail | account roundcube
+    [@container/outpost-lab-webmail] Error: could not load fact: server.Users ()
+--> Results:
+"""
 
 
 @pytest.fixture
@@ -231,6 +237,14 @@ def test_pyinfras_log_becomes_the_state_of_each_host() -> None:
     assert follower.hosts["store"].lines == ["doveconf: Fatal: Unknown setting: mail_locatoin"]
     assert "    +smtpd_tls_security_level = may" in follower.details
     assert follower.stage == "Results:"
+
+
+def test_a_host_that_leaves_a_question_of_pyinfras_unanswered_has_failed_and_says_at_what() -> None:
+    follower = Follower("@container/outpost-lab-")
+    for line in UNANSWERED.splitlines():
+        follower.feed(line)
+    assert follower.hosts["webmail"].failed == "webmail | account roundcube"
+    assert follower.hosts["webmail"].lines == ["Error: could not load fact: server.Users ()"]
 
 
 def test_plain_progress_names_what_changed_and_what_failed(capsys: pytest.CaptureFixture[str]) -> None:
