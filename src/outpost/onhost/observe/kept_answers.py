@@ -96,7 +96,7 @@ class Marking:
 
     It differs when a file below `TREES`, or of `MARKED`, came, went or was touched in any way: content, mode, owner,
     attributes, access lists, capabilities and links set ctime, which nobody can choose (inode(7)). Of `FOR_PEOPLE`, and of
-    what Python compiled for packages, only that there is as much as before; so with each day it is another one, too.
+    what Python compiled for packages, the directory itself alone; so with each day it is another one, too.
 
     What an earlier walk found is looked at again name by name: where no directory was touched there is nothing beside it, and
     to read directories is a third of a walk.
