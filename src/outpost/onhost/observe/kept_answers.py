@@ -99,7 +99,7 @@ class Marking:
     what Python compiled for packages, the directory itself alone; so with each day it is another one, too.
 
     What an earlier walk found is looked at again name by name: where no directory was touched there is nothing beside it, and
-    to read directories is a third of a walk.
+    to read directories is a quarter of a walk.
     """
 
     def __init__(self) -> None:

@@ -30,6 +30,7 @@ from outpost.onhost.observe.units import manager, running_units, troubled_units
 LOCK = "/run/outpost/lock"
 """Held by whatever changes the host (`roles.operations.alone`)."""
 PATIENCE = 300.0
+"""Seconds for whoever holds it."""
 
 
 def seen_now() -> Seen:

@@ -1,4 +1,4 @@
-"""Sockets that wait for others, as the kernel lists them (sock_diag(7)): ss(8) takes as long as a third of a look."""
+"""Sockets that wait for others, as the kernel lists them (sock_diag(7)): ss(8) with their processes takes ten times as long."""
 
 from __future__ import annotations
 
