@@ -231,7 +231,7 @@ def _access(view: BaseView) -> None:
     settings(
         name="sudo",
         files=[rendered("base", "/etc/sudoers.d/outpost", mode="0440")],
-        check="visudo --check --quiet",
+        check="visudo --check",
         guarded=True,
     )
     keys = f"/etc/ssh/authorized_keys.d/{view.admin}"

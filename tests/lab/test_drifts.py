@@ -311,6 +311,16 @@ def test_a_host_whose_observer_was_taken_says_so(lab: Instance, pyinfra: Pyinfra
     assert pyinfra("--dry", "--json", *only).changes == {}
 
 
+@pytest.mark.parametrize("drift", ["echo '# by hand' >> /etc/sudoers", "rm /etc/sudoers"])
+def test_a_packages_file_comes_back_with_the_mode_that_its_package_gave_it(
+    drift: str, lab: Instance, pyinfra: Pyinfra
+) -> None:
+    """In the archive it has another one, with which sudo refuses it, and no file of the office's beside it would pass its check."""
+    on_host(lab, "store", drift)
+    assert pyinfra("-y", "--json", "--limit", f"@container/{lab.container_name('store')}").code == 0
+    assert on_host(lab, "store", "visudo --check >/dev/null && stat --format=%a /etc/sudoers") == "440\n"
+
+
 @pytest.mark.slow
 def test_every_known_drift_changes_what_its_host_answers(
     lab: Instance, pyinfra: Pyinfra, target: Target

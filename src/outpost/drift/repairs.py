@@ -6,6 +6,7 @@ import re
 import shlex
 
 from outpost.drift.differences import Difference
+from outpost.onhost.observe.declared import KNOWN
 from outpost.units import restarted
 
 ASIDE = "/var/lib/outpost/removed"
@@ -194,11 +195,18 @@ def remove_package(name: str, declared: frozenset[str]) -> str:
 
 
 def from_package(path: str) -> str:
-    """Fetches a package's own version of one of its files."""
+    """Fetches a package's own version of one of its files.
+
+    Not its mode and owner: some packages set these while they are installed (sudo, of /etc/sudoers, which it refuses with any
+    other). They stay as they are, or become as they were known where the file is gone; what is wrong about them is a finding of its own.
+    """
     quoted = shlex.quote(path)
+    known = shlex.quote(f"s|^mode\\t{re.escape(path)}\\t||p")
     return (
+        f"was=$(stat --format='%a %U %G' {quoted} 2>/dev/null || sed -n {known} {KNOWN}); "
         f'package=$(dpkg-query --search {quoted} | cut -d: -f1); aside=$(mktemp -d); cd "$aside"; chmod 0755 .; '
         'apt-get -qq -o APT::Sandbox::User=root download "$package=$(dpkg-query --show --showformat \'${Version}\' "$package")"; '
         f'mkdir -p -m 0700 {ASIDE}; mkdir -p "{ASIDE}$(dirname {quoted})"; [ ! -e {quoted} ] || cp --archive --backup=numbered {quoted} {ASIDE}{quoted}; '
-        f'dpkg-deb --fsys-tarfile ./*.deb | tar --extract --directory=/ .{quoted}; cd /; rm -rf "$aside"{reload_for(path)}'
+        f"dpkg-deb --fsys-tarfile ./*.deb | tar --extract --directory=/ .{quoted}; "
+        f'[ -z "$was" ] || [ -L {quoted} ] || {{ set -- $was; chown "$2:$3" {quoted} && chmod "$1" {quoted}; }}; cd /; rm -rf "$aside"{reload_for(path)}'
     )
