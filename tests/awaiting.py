@@ -1,4 +1,7 @@
-"""Waiting for events. Nothing here or elsewhere in the tests waits a fixed time: what is waited for is looked for (rule 15)."""
+"""Waiting for events. Nothing here or elsewhere in the tests waits a fixed time: what is waited for is looked for (rule 15).
+
+How long at most is in seconds of an idle machine; a busy one gets more in proportion to its load (`outpost.pace`).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import shlex
 import time
 from collections.abc import Callable
 from typing import TypeVar
+
+from outpost.pace import Patience, load, told
 
 T = TypeVar("T")
 
@@ -19,23 +24,23 @@ def until(look: Callable[[], T], what: str, *, seconds: float = 30.0, pace: floa
 
     Args:
         what: What has not happened when time is up, as a sentence.
-        seconds: How long at most.
+        seconds: How long at most, on an idle machine.
         pace: Seconds between two looks.
 
     Raises:
         TimeUpError: It gave nothing (false, empty, none) all the time.
     """
-    deadline = time.monotonic() + seconds
+    wait = Patience(seconds)
     while not (found := look()):
-        if time.monotonic() > deadline:
-            raise TimeUpError(f"{what} within {seconds:.0f} s")
+        if not wait.left:
+            raise TimeUpError(f"{what} within {seconds:.0f} s ({told(load())})")
         time.sleep(pace)
     return found
 
 
 def on_host(condition: str, seconds: int = 20) -> str:
     """The same as a shell command on a machine: ends when the condition holds, fails (124) when time is up."""
-    return f"timeout {seconds} sh -c {shlex.quote(f'until {condition}; do sleep 0.1; done')}"
+    return f"timeout {seconds * load():.0f} sh -c {shlex.quote(f'until {condition}; do sleep 0.1; done')}"
 
 
 def listening(socket: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
+from outpost import pace
 from outpost.connector import ATTEMPTS, NOT_BEGUN
 
 
@@ -15,7 +16,9 @@ def executed(command: Sequence[str], *, seconds: float | None = None) -> str:
         subprocess.CalledProcessError: It failed.
     """
     for _ in range(ATTEMPTS):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds and seconds * pace.load(), check=False
+        )
         if NOT_BEGUN not in done.stderr:
             break
     done.check_returncode()

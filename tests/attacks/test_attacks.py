@@ -11,6 +11,7 @@ import re
 import pytest
 
 from outpost.attack.registry import attacks
+from outpost.attack.runner import Result
 from outpost.controls import AttackPlan
 from tests.attacks.conftest import READY, Campaign, told
 
@@ -30,10 +31,15 @@ def name(plan: AttackPlan) -> str:
     return f"{plan.id} {plan.title}"
 
 
+def withstood(result: Result) -> None:
+    if result.verdict == "not judged":
+        pytest.skip(result.reason)
+    assert result.verdict == "defended", told(result)
+
+
 @pytest.mark.parametrize("plan", plans(slow=False), ids=name)
 def test_the_office_withstands(campaign: Campaign, plan: AttackPlan) -> None:
-    result = campaign.result(plan)
-    assert result.verdict == "defended", told(result)
+    withstood(campaign.result(plan))
 
 
 def test_honest_people_notice_nothing_of_the_gentle_attacks(campaign: Campaign) -> None:
@@ -94,8 +100,7 @@ def test_a_refusal_that_tells_too_much_is_noticed() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("plan", plans(slow=True), ids=name)
 def test_the_office_withstands_at_length(campaign: Campaign, plan: AttackPlan) -> None:
-    result = campaign.result(plan)
-    assert result.verdict == "defended", told(result)
+    withstood(campaign.result(plan))
 
 
 @pytest.mark.parametrize("plan", switches(quick=True), ids=name)

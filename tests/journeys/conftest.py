@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
+from outpost import pace
 from outpost.lab.desk import trusting
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, Town
@@ -93,6 +94,6 @@ def page(browser: Browser) -> Iterator[Page]:
     """A window of its own, without the cookies of another."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB")
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(20_000 * pace.load())
     yield page
     context.close()

@@ -8,6 +8,7 @@ import dns.message
 import dns.query
 import dns.rdatatype
 
+from outpost import pace
 from outpost.lab.post import Town
 
 
@@ -19,7 +20,7 @@ def txt_of(town: Town) -> Callable[..., bytes | None]:
         ours = wanted.endswith(town.info["domain"])
         server = town.info["hosts"]["ns1"] if ours else town.info["world"]["root"]
         question = dns.message.make_query(f"{wanted}.", dns.rdatatype.TXT)
-        answer = dns.query.tcp(question, server["addresses"]["wan"][0], timeout=timeout)
+        answer = dns.query.tcp(question, server["addresses"]["wan"][0], timeout=timeout * pace.load())
         found = [b"".join(record.strings) for rrset in answer.answer for record in rrset]
         return found[0] if found else None
 

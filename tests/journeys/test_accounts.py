@@ -19,6 +19,7 @@ from imap_tools import AND
 from imap_tools.errors import MailboxLoginError
 from playwright.sync_api import Page, expect
 
+from outpost import pace
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, letter
 from outpost.office import ports
@@ -210,8 +211,8 @@ def test_a_shared_mailbox_is_its_members_and_nobody_elses(
 
 def shared_message(user: OfficeUser, token: str) -> str:
     """The UID of a message in the shared mailbox, which is waited for."""
-    deadline = time.monotonic() + MINUTE
-    while time.monotonic() < deadline:
+    wait = pace.Patience(MINUTE)
+    while wait.left:
         with user.mailbox() as mailbox:
             mailbox.folder.set("Shared/tenders")
             if found := mailbox.uids(AND(subject=token)):
@@ -266,7 +267,7 @@ def smtp_session(user: OfficeUser) -> Session:
 
 
 def sieve_session(user: OfficeUser) -> Session:
-    raw = socket.create_connection((user.at, ports.MANAGESIEVE), timeout=MINUTE)
+    raw = socket.create_connection((user.at, ports.MANAGESIEVE), timeout=MINUTE * pace.load())
     raw.recv(4096)
     raw.sendall(b"STARTTLS\r\n")
     raw.recv(4096)
@@ -277,7 +278,7 @@ def sieve_session(user: OfficeUser) -> Session:
 
 
 def connect(user: OfficeUser, port: int) -> ssl.SSLSocket:
-    raw = socket.create_connection((user.at, port), timeout=MINUTE)
+    raw = socket.create_connection((user.at, port), timeout=MINUTE * pace.load())
     return user.tls.wrap_socket(raw, server_hostname=user.server)
 
 
@@ -294,8 +295,8 @@ def say(connection: ssl.SSLSocket, line: str, wanted: bytes) -> None:
 
 def page_ends(page: Page, site: str) -> bool:
     """Whether webmail asks for a login again; looks until it does."""
-    deadline = time.monotonic() + MINUTE
-    while time.monotonic() < deadline:
+    wait = pace.Patience(MINUTE)
+    while wait.left:
         page.goto(f"{site}?_task=mail")
         if page.locator("#rcmloginuser").is_visible():
             return True

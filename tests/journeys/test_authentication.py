@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from imap_tools import AND
 
+from outpost import pace
 from outpost.lab import world
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, Town, letter
@@ -145,7 +146,7 @@ def handed_over(
 ) -> tuple[int, str]:
     """The answer to the end of the message, spoken to the office's door as any stranger does."""
     address = town.info["hosts"]["mta"]["addresses"]["wan"][0]
-    with smtplib.SMTP(address, 25, local_hostname=helo, timeout=60) as session:
+    with smtplib.SMTP(address, 25, local_hostname=helo, timeout=60 * pace.load()) as session:
         session.ehlo()
         session.mail(sender)
         code, answer = session.rcpt(recipient)

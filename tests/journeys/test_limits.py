@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from imap_tools import AND
 
+from outpost import pace
 from outpost.lab.instance import Instance
 from outpost.lab.post import OfficeUser, Town, letter
 from outpost.office import Office
@@ -32,7 +33,7 @@ def fresh(lab: Instance) -> Iterator[None]:
 @pytest.fixture
 def door(info: dict[str, Any]) -> Iterator[smtplib.SMTP]:
     """A stranger's session with the MTA."""
-    with smtplib.SMTP(info["hosts"]["mta"]["addresses"]["wan"][0], timeout=60) as session:
+    with smtplib.SMTP(info["hosts"]["mta"]["addresses"]["wan"][0], timeout=60 * pace.load()) as session:
         session.ehlo("check.invalid")
         yield session
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from imap_tools import AND, MailMessageFlags
 
+from outpost import pace
 from outpost.lab.instance import Instance
 from outpost.lab.post import OfficeUser, Town, letter
 
@@ -74,9 +73,9 @@ def test_a_mailbox_that_fills_up_warns_at_80_and_at_95_per_cent(lab: Instance, t
 
 def warning(user: OfficeUser, percent: int) -> bool:
     """Whether the warning comes; waits for it."""
-    deadline = time.monotonic() + PATIENCE
+    wait = pace.Patience(PATIENCE)
     with user.mailbox() as mailbox:
-        while time.monotonic() < deadline:
+        while wait.left:
             if mailbox.uids(AND(subject=f"Your mailbox is {percent} % full")):
                 return True
             mailbox.idle.wait(timeout=5)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from outpost import pace
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, Town, letter
 from outpost.target import LAB, ROOT
@@ -175,7 +176,7 @@ def test_what_comes_straight_and_by_the_backup_mx_is_kept_once(
     straight, round_about = (TRACE.format(token[-8:] + way) + message.as_string() for way in ways)
     give(lab, stranger.address, alice.address, straight)
     door = lab.machine("headoffice").addresses["wan"][0]
-    with smtplib.SMTP(door, 25, local_hostname="mx.internet.test", timeout=60) as session:
+    with smtplib.SMTP(door, 25, local_hostname="mx.internet.test", timeout=60 * pace.load()) as session:
         session.sendmail(stranger.address, [alice.address], round_about)
     for machine in ("headoffice", "mta"):
         emptied(lab, machine)
@@ -257,7 +258,7 @@ def test_a_virus_that_came_by_the_backup_mx_is_kept_and_nobody_gets_a_bounce(
         b"MZ" + b"x" * 99, maintype="application", subtype="octet-stream", filename="a.exe"
     )
     door = lab.machine("headoffice").addresses["wan"][0]
-    with smtplib.SMTP(door, 25, local_hostname="mx.internet.test", timeout=60) as session:
+    with smtplib.SMTP(door, 25, local_hostname="mx.internet.test", timeout=60 * pace.load()) as session:
         session.send_message(message, stranger.address, [alice.address])
     on(lab, "mta", on_host(f"postqueue -j | grep -q 'hold.*{alice.address}'", 60))
     (held,) = [one for one in outpost(lab, "queue", LAB) if one["queue"] == "hold"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from email import message_from_bytes, policy
 from secrets import token_hex
 
 import pytest
 from imap_tools import AND, Header
 
+from outpost import pace
 from outpost.lab.post import PATIENCE, OfficeUser, Town
 from tests.corpus import SENDER, ordinary
 
@@ -50,12 +50,12 @@ def test_ordinary_mail_arrives_unharmed(town: Town) -> None:
 
 def _arrived(reader: OfficeUser, run: str, number: int) -> dict[str, bytes]:
     """Messages of this run in the inbox, by their name in the corpus, waiting for all of them."""
-    deadline = time.monotonic() + PATIENCE
+    wait = pace.Patience(PATIENCE)
     with reader.mailbox() as mailbox:
         while True:
             criteria = AND(header=[Header(MARK, run)])
             uids = mailbox.uids(criteria)
-            if len(uids) >= number or time.monotonic() > deadline:
+            if len(uids) >= number or not wait.left:
                 break
             mailbox.idle.wait(timeout=2)
         _, answers = mailbox.client.uid("FETCH", ",".join(uids), "(BODY.PEEK[])") if uids else ("", [])

@@ -11,6 +11,7 @@ from secrets import token_hex
 
 import pytest
 
+from outpost import pace
 from outpost.lab.instance import Instance
 from outpost.lab.post import OfficeUser
 
@@ -48,7 +49,7 @@ def on_the_workstation(
     whole = f"set -eu; export HOME=$(mktemp -d); trap 'rm -rf \"$HOME\"' EXIT\n{script}"
     done = subprocess.run(
         [*command, lab.container_name("workstation"), "sh", "-c", whole],
-        input=given, capture_output=True, env=os.environ | variables, check=False, timeout=120,
+        input=given, capture_output=True, env=os.environ | variables, check=False, timeout=120 * pace.load(),
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
     return done.stdout

@@ -12,6 +12,7 @@ import dns.query
 import dns.rcode
 import pytest
 
+from outpost import pace
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, Town, letter
 from tests.awaiting import on_host
@@ -84,7 +85,9 @@ def test_while_one_name_server_is_down_the_other_answers_and_mail_flows(
     message, token = letter(stranger.address, [alice.address])
     with down(lab, gone):
         question = dns.message.make_query(town.info["domain"], "MX", want_dnssec=True)
-        answer = dns.query.udp(question, town.info["hosts"][left]["addresses"]["wan"][0], timeout=5)
+        answer = dns.query.udp(
+            question, town.info["hosts"][left]["addresses"]["wan"][0], timeout=5 * pace.load()
+        )
         assert answer.rcode() == dns.rcode.NOERROR
         assert {rrset.rdtype.name for rrset in answer.answer} == {"MX", "RRSIG"}
         stranger.send(message, [alice.address])

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from playwright.sync_api import Page, expect
 
-from outpost import secrets
+from outpost import pace, secrets
 from outpost.lab import material
 from outpost.lab.instance import Instance
 from outpost.lab.post import Correspondent, Neighbour, NotArrivedError, OfficeUser, Town, letter
@@ -118,7 +118,9 @@ def arrives(container: str, reader: Correspondent, token: str) -> None:
 def test_the_capture_sees_what_travels_in_clear(wire: Wire, town: Town) -> None:
     """The judge of this whole file must be able to say no."""
     token = f"outpost-{token_hex(8)}"
-    with smtplib.SMTP(town.info["hosts"]["mta"]["addresses"]["wan"][0], 25, timeout=30) as session:
+    with smtplib.SMTP(
+        town.info["hosts"]["mta"]["addresses"]["wan"][0], 25, timeout=30 * pace.load()
+    ) as session:
         session.docmd("EHLO", f"{token}.internet.test")
     assert wire.shows(token)
 

@@ -13,6 +13,7 @@ from imap_tools import AND
 from playwright.sync_api import Browser, Page, Playwright, Response, expect
 from playwright.sync_api import Error as BrowserError
 
+from outpost import pace
 from outpost.attack.content import acting_html
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, letter
@@ -83,7 +84,7 @@ def test_webmail_is_usable_on_a_telephone_and_by_keyboard(
 ) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(20_000 * pace.load())
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     page.goto(site)
@@ -93,7 +94,7 @@ def test_webmail_is_usable_on_a_telephone_and_by_keyboard(
     page.keyboard.type(alice.password)
     page.keyboard.press("Enter")
     idle(page)
-    expect(page.locator("#messagelist")).to_be_visible(timeout=20_000)
+    expect(page.locator("#messagelist")).to_be_visible(timeout=20_000 * pace.load())
     pages = (
         "?_task=mail",
         "?_task=mail&_action=compose",

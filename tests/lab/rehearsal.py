@@ -33,7 +33,7 @@ import dns.rcode
 import dns.rdatatype
 import tomlkit
 
-from outpost import secrets
+from outpost import pace, secrets
 from outpost.lab.info import info
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, Town, letter
@@ -145,7 +145,7 @@ class Rehearsal:
         question = dns.message.make_query(name, rtype, want_dnssec=True)
         if not recurse:
             question.flags &= ~dns.flags.RD
-        return dns.query.tcp(question, server, timeout=10)
+        return dns.query.tcp(question, server, timeout=10 * pace.load())
 
     def keys(self, flags: int) -> set[str]:
         """DNSKEY data with these flags (256: ZSK, 257: KSK) that every name server of the office shows."""

@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -18,6 +17,7 @@ from threading import Thread
 
 import pytest
 
+from outpost import pace
 from outpost.lab.instance import Instance
 from outpost.target import ROOT, Target
 from roles import guard
@@ -82,9 +82,9 @@ def _pass_on(lines: Iterable[str], said: SimpleQueue[str]) -> None:
 
 def _next_operation(said: SimpleQueue[str], told: list[str], *, seconds: float) -> str:
     """The operation that begins next; empty where none does, or not in time."""
-    deadline = time.monotonic() + seconds
+    wait = pace.Patience(seconds)
     with suppress(Empty):
-        while line := said.get(timeout=max(deadline - time.monotonic(), 0)):
+        while line := said.get(timeout=wait.left):
             told.append(line)
             if line.startswith("--> Starting"):
                 return line.strip()

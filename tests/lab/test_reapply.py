@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import time
 
 import pytest
 
+from outpost import pace
 from outpost.lab.instance import Instance
 from tests.engine import executed
 from tests.lab.conftest import Pyinfra
@@ -151,9 +151,9 @@ def test_a_restarted_host_comes_back_as_declared(lab: Instance, pyinfra: Pyinfra
 
 def _settled(lab: Instance, machine: str) -> str:
     """The state that the machine's boot ends in; systemd itself says when."""
-    deadline = time.monotonic() + 90
+    wait = pace.Patience(90)
     command = ["docker", "exec", lab.container_name(machine), "systemctl", "is-system-running", "--wait"]
-    while time.monotonic() < deadline:
+    while wait.left:
         state = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
         if state in ("running", "degraded"):
             return state

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from outpost import pace
 from outpost.lab.instance import Instance
 from outpost.target import ROOT
 from roles import guard
@@ -64,7 +65,7 @@ def a_new_connection_opens(lab: Instance, machine: str, command: str = "true") -
         f"UserKnownHostsFile={lab.known_hosts}",
     ]
     ssh = ["ssh", "-i", str(lab.ssh_key), *(f"-o{item}" for item in options), f"root@{address}", command]
-    return subprocess.run(ssh, capture_output=True, check=False, timeout=20).returncode == 0
+    return subprocess.run(ssh, capture_output=True, check=False, timeout=20 * pace.load()).returncode == 0
 
 
 @pytest.mark.control("SYS-08")

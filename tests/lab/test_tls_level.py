@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from outpost import pace
 from outpost.judges import environment
 from outpost.lab.instance import Instance
 from outpost.office import Office, ports
@@ -106,7 +107,7 @@ def judged(lab: Instance, office: Office, sslyze: Path, port: Port, directory: P
             kept.touch(mode=0o600)
             kept.write_text(run(vantage, ["cat", f"/etc/outpost/tls/{name}"]))
             command.append(str(kept))
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240 * pace.load())
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -149,9 +150,7 @@ def sieve(lab: Instance, options: str) -> str:
     """What openssl, with nothing forbidden on its side, says of a handshake at ManageSieve."""
     store = lab.office.with_role("store")[0]
     socket = f"{lab.office.addresses_of_kind(store, 'users')[0]}:{ports.MANAGESIEVE}"
-    command = (
-        f"timeout 20 openssl s_client -connect {socket} -starttls sieve {options} </dev/null 2>&1 || true"
-    )
+    command = f"timeout {20 * pace.load():.0f} openssl s_client -connect {socket} -starttls sieve {options} </dev/null 2>&1 || true"
     return run(lab.container_name("workstation"), ["sh", "-c", command])
 
 

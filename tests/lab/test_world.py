@@ -7,6 +7,7 @@ from secrets import token_hex
 
 import pytest
 
+from outpost import pace
 from outpost.lab import LabError, containers, dnszones
 from outpost.lab.info import info
 from outpost.lab.instance import Instance
@@ -48,7 +49,7 @@ def test_ssh_opens_with_the_instances_key_and_pinned_host_key(lab: Instance) -> 
         f"root@{address}",
         "hostname",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20 * pace.load())
     assert done.stdout.strip() == lab.machine("mta").fqdn, done.stderr
 
 

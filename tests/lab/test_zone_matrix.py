@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from outpost import pace
 from outpost.lab import engine
 from outpost.lab.instance import Instance
 from outpost.office import Office
@@ -78,9 +79,21 @@ def pid(lab: Instance, machine: str) -> int:
 
 def probe(process: int, targets: list[Target], *, seconds: float = 1.5) -> set[Target]:
     """What is reached from within a machine's network."""
-    command = ["nsenter", f"--net=/proc/{process}/ns/net", sys.executable, "-I", str(PROBER), str(seconds)]
+    command = [
+        "nsenter",
+        f"--net=/proc/{process}/ns/net",
+        sys.executable,
+        "-I",
+        str(PROBER),
+        str(seconds * pace.load()),
+    ]
     done = subprocess.run(
-        command, input=json.dumps(targets), capture_output=True, text=True, check=True, timeout=120
+        command,
+        input=json.dumps(targets),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120 * pace.load(),
     )
     return {tuple(target) for target in json.loads(done.stdout)}
 

@@ -10,6 +10,8 @@ import dns.flags
 import dns.message
 from testinfra.host import Host as TestinfraHost
 
+from outpost import pace
+
 _ASK_EACH = """
 for question in $*; do
   exec 3<>/dev/tcp/$SERVER/53
@@ -28,7 +30,7 @@ def ask(
     wires = (question.to_wire() for question in questions)
     encoded = [base64.b64encode(len(wire).to_bytes(2) + wire).decode() for wire in wires]
     script = f"SERVER={shlex.quote(server)}; set -- {' '.join(encoded)}; {_ASK_EACH}"
-    done = host.run("timeout 120 bash -c %s", script)
+    done = host.run(f"timeout {120 * pace.load():.0f} bash -c %s", script)
     answers = done.stdout.splitlines()
     assert done.rc == 0, f"{server} does not answer: {done.stderr}"
     assert len(answers) == len(encoded), f"{server} closed the connection: {done.stdout!r}"
@@ -73,6 +75,8 @@ def doveconf(host: TestinfraHost, *, delivery: bool = False) -> dict[str, str]:
 
 _UNBOUND = """
 import socket, sys
+
+from outpost import pace
 for option in sys.argv[1:]:
     control = socket.socket(socket.AF_UNIX)
     control.connect("/run/unbound.ctl")

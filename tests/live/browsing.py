@@ -11,8 +11,10 @@ from typing import cast
 
 from testinfra.host import Host as TestinfraHost
 
+from outpost import pace
+
 _ASK = (
-    "echo %s | base64 -d | timeout 20 openssl s_client -quiet -verify_return_error -verify_quiet "
+    "echo %s | base64 -d | timeout %s openssl s_client -quiet -verify_return_error -verify_quiet "
     "-CAfile /etc/outpost/tls/ca.pem -CApath /etc/ssl/certs -connect %s -servername %s -verify_hostname %s 2>&1"
 )
 
@@ -61,7 +63,7 @@ def browse(
     request = f"{method} {path} HTTP/1.1\r\nHost: {requested or name}\r\nConnection: close\r\n{length}{headers}\r\n{body}"
     encoded = base64.b64encode(request.encode()).decode()
     socket = f"[{at}]:443" if at.version == 6 else f"{at}:443"
-    done = host.run(_ASK, encoded, socket, name, name)
+    done = host.run(_ASK, encoded, f"{20 * pace.load():.0f}", socket, name, name)
     start = done.stdout_bytes.find(b"HTTP/1.")
     if start < 0:
         raise RefusedError(done.stdout.strip() or "the connection was closed")

@@ -17,8 +17,10 @@ from secrets import token_hex
 
 from testinfra.host import Host as TestinfraHost
 
+from outpost import pace
+
 PATIENCE = 60
-"""Seconds that a message may take inside the office; an idle one needs about one."""
+"""Seconds that a message may take inside an idle office, which needs about one."""
 ONCE = ("Return-Path", "From", "To", "Subject", "Date", "Message-ID")
 """RFC 5322, section 3.6, and RFC 5321, section 4.4: final delivery writes one Return-Path."""
 LONGEST = 998  # octets of a line (RFC 5322, section 2.1.1)
@@ -54,7 +56,9 @@ def written(sender: str, recipient: str, token: str, *further: str) -> str:
 
 def taken_out(store: TestinfraHost, mailbox: str, token: str, count: int = 1) -> list[EmailMessage]:
     """The messages with a token, waited for and removed; where they lay is in the header `X-Folder`."""
-    command = _FETCH.format(mailbox=shlex.quote(mailbox), token=token, turns=2 * PATIENCE, count=count)
+    command = _FETCH.format(
+        mailbox=shlex.quote(mailbox), token=token, turns=int(2 * PATIENCE * pace.load()), count=count
+    )
     messages = []
     for found in json.loads(store.check_output(command) or "[]"):
         message = message_from_string(found["text"], policy=policy.default)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from testinfra.host import Host as TestinfraHost
 
+from outpost import pace
 from outpost.office.tables.values import IPAddress
 
 TLS = "/etc/outpost/tls"
@@ -62,5 +63,8 @@ def speak(
         script = _TLS.format(socket=socket, tls=TLS, options=tls) + _SPEAK.replace(">&3;", ">&4;")
     spoken = " ".join(map(shlex.quote, lines))
     started = "yes" if tls and "-starttls" in tls else ""
-    done = client.run(f"STARTED={started} timeout 60 bash -c {shlex.quote(script)} smtp {spoken}", live=True)
+    done = client.run(
+        f"STARTED={started} timeout {60 * pace.load():.0f} bash -c {shlex.quote(script)} smtp {spoken}",
+        live=True,
+    )
     return [answer for answer in done.stdout.split("\n\n") if answer.strip()]

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from testinfra.host import Host as TestinfraHost
 
-from outpost import secrets
+from outpost import pace, secrets
 from outpost.office import Host, Office
 from outpost.office.certificates import challenges, mode, public_names, tsig_name
 from outpost.office.dns import office_zone, public_keys, tls_digests
@@ -71,7 +71,7 @@ def shown(
     for name, port in services:
         start = f"-starttls {STARTTLS[port]}" if port in STARTTLS else ""
         commands.append(
-            f"timeout 20 openssl s_client -connect {address}:{port} {start} -servername {name} -showcerts "
+            f"timeout {20 * pace.load():.0f} openssl s_client -connect {address}:{port} {start} -servername {name} -showcerts "
             f"-verify_hostname {name} -CAfile /etc/outpost/tls/ca.pem -CApath /etc/ssl/certs </dev/null 2>&1; echo '=== end'"
         )
     said = host.run("sh -c " + shlex.quote("\n".join(commands))).stdout.split("=== end")

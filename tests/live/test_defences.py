@@ -17,6 +17,7 @@ from secrets import token_hex
 import pytest
 from testinfra.host import Host as TestinfraHost
 
+from outpost import pace
 from outpost.office import Host, Office, ports
 from outpost.office.defence import shaped_rate
 from outpost.office.mta import MtaView
@@ -279,7 +280,7 @@ def test_the_store_tells_this_host_and_no_other_whether_a_mailbox_has_room(
         f"[{address}]:{ports.QUOTA_STATUS}" if address.version == 6 else f"{address}:{ports.QUOTA_STATUS}"
     )
     # openssl ends with the server, which waits for the next question: the answer is there long before the four seconds
-    ask = f"{question} | timeout 4 openssl s_client -quiet -connect {socket} -CAfile {TLS}/ca.pem"
+    ask = f"{question} | timeout {4 * pace.load():.0f} openssl s_client -quiet -connect {socket} -CAfile {TLS}/ca.pem"
     assert "action=" in host.run(f"{ask} {CERTIFICATE} 2>/dev/null").stdout
     assert "action=" not in host.run(f"{ask} 2>/dev/null").stdout
     assert "action=" not in webmail.run(f"{ask} {CERTIFICATE} 2>/dev/null").stdout

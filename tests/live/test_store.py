@@ -11,6 +11,7 @@ from secrets import randbelow, token_hex
 import pytest
 from testinfra.host import Host as TestinfraHost
 
+from outpost import pace
 from outpost.office import Host, Office, ports
 from outpost.office.store import StoreView
 from outpost.office.tables.values import IPAddress
@@ -62,7 +63,7 @@ def at(address: IPAddress, port: int) -> str:
 
 # Talking before the greeting is a fault of its own: what is said waits for it. The end of the connection is one, too.
 DIALOGUE = """
-coproc S { exec timeout 20 openssl s_client -quiet "${@:2}" 2>&1; }
+coproc S { exec timeout $PATIENCE openssl s_client -quiet "${@:2}" 2>&1; }
 trap 'kill $S_PID 2>/dev/null' EXIT
 exec 3<&"${S[0]}" 4>&"${S[1]}"
 while [[ $GREETED ]] && IFS= read -r line <&3; do
@@ -85,7 +86,7 @@ def dialogue(
     said = "".join(f"{line}\r\n" for line in lines)
     trust = f"-CAfile {TLS}/ca.pem -CApath /etc/ssl/certs -verify_return_error"
     command = (
-        f"GREETED={'yes' if greeted else ''} bash -c {shlex.quote(DIALOGUE)} dialogue {shlex.quote(said)} "
+        f"GREETED={'yes' if greeted else ''} PATIENCE={20 * pace.load():.0f} bash -c {shlex.quote(DIALOGUE)} dialogue {shlex.quote(said)} "
         f"-connect {shlex.quote(socket)} {trust} {options} 2>&1"
     )
     # bash takes the pipes away with a process that has ended before they were taken over
@@ -98,7 +99,7 @@ def dialogue(
 
 def handshake(client: TestinfraHost, socket: str, options: str) -> str:
     """What openssl says of a handshake."""
-    command = f"timeout 20 openssl s_client -connect {shlex.quote(socket)} {options} </dev/null 2>&1"
+    command = f"timeout {20 * pace.load():.0f} openssl s_client -connect {shlex.quote(socket)} {options} </dev/null 2>&1"
     said: str = client.run(command, live=True).stdout
     return said
 

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from testinfra.host import Host as TestinfraHost
 
+from outpost import pace
 from outpost.office import Host, Office, ports
 from outpost.office.dns import mta_sts_policy
 from outpost.office.guide import PROFILE
@@ -408,9 +409,7 @@ def test_users_find_the_offices_guide(host: TestinfraHost, view: WebmailView, of
 def handshake(host: TestinfraHost, view: WebmailView, options: str) -> str:
     """What openssl says of a handshake, with everything allowed on its own side."""
     socket = view.socket(view.webmail_addresses[0])
-    command = (
-        f"timeout 10 openssl s_client -connect {socket} -servername {view.name} {options} </dev/null 2>&1"
-    )
+    command = f"timeout {10 * pace.load():.0f} openssl s_client -connect {socket} -servername {view.name} {options} </dev/null 2>&1"
     return str(host.run(command).stdout)
 
 
@@ -443,7 +442,7 @@ def test_no_weak_signature_no_renegotiation_no_compression(host: TestinfraHost, 
     # R is a command to openssl once the handshake is told of
     renegotiation = host.run(
         "bash -c %s",
-        f"coproc S {{ timeout 10 openssl s_client -tls1_2 -connect {socket} -servername {view.name} 2>&1; }}; "
+        f"coproc S {{ timeout {10 * pace.load():.0f} openssl s_client -tls1_2 -connect {socket} -servername {view.name} 2>&1; }}; "
         'while IFS= read -r line; do printf "%s\\n" "$line"; [[ $line != *"Extended master secret"* ]] || echo R >&"${S[1]}"; '
         'done <&"${S[0]}"',
     ).stdout

@@ -7,12 +7,12 @@ Only the aimed checks run, on the host that is sabotaged; the summary names ever
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from testinfra.host import Host as TestinfraHost
 
+from outpost import pace
 from outpost.attack.weakness import MENDS, RESTORES
 from outpost.office import Host, Office
 from outpost.target import Target
@@ -65,10 +65,10 @@ def test_sabotage_is_noticed(
 
 def _green(sabotage: Sabotage, host: str, config: pytest.Config) -> list[str]:
     """What is still red after the way back; daemons get their time to return."""
-    deadline = time.monotonic() + RECOVERY
+    wait = pace.Patience(RECOVERY)
     aims = sabotage.red
     while True:
         heard = seen_of(Listed(host, aims), config)
         aims = tuple(check for check, outcome in heard.outcomes.items() if outcome == "failed")
-        if not aims or time.monotonic() > deadline:
+        if not aims or not wait.left:
             return heard.said

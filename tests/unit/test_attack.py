@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import math
+import os
 import subprocess
 import sys
 import tarfile
 import zipfile
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from outpost import reference
-from outpost.attack import content
+from outpost import pace, reference
+from outpost.attack import content, runner
 from outpost.attack.evidence import Evidence
+from outpost.attack.ground import Ground
 from outpost.attack.probe import Window, percentile
+from outpost.attack.registry import Attack
 from outpost.attack.weakness import RESTORES, SAVED, Weakness
-from outpost.attack.wire import CLOSED, Reply
+from outpost.attack.wire import CLOSED, SILENT, Reply
 from outpost.cli import attack as command
 from outpost.cli import console
 from outpost.controls import catalogue
@@ -71,6 +76,55 @@ def test_bounds_are_broken_by_slow_greetings_dead_daemons_and_a_queue_that_stays
     assert len(window.broken()) == 5
     window.outage = True
     assert len(window.broken()) == 4
+
+
+def test_a_slow_greeting_is_judged_by_its_idle_value_and_the_load() -> None:
+    """A greeting of 2.1 s where 2.0 are promised, at a load of 3.5 processes on each of two processors."""
+    window = Window(idle={"peer": 0.1})
+    window.samples["peer"] = [2.1] * 10
+    window.loads = [1.0] * 10
+    assert "load 1.0" in window.broken()[0]
+    window.loads = [2.0] * 10
+    assert window.broken() == []
+    window.loads, window.samples["peer"] = [pace.BUSY + 0.5] * 10, [60.0] * 10
+    assert window.broken() == []  # noted
+    assert window.slow()
+    window.unanswered = ["peer's greeting: 421 4.3.2 too busy"]  # no matter of time
+    assert len(window.broken()) == 1
+
+
+@pytest.mark.parametrize(("running", "verdict"), [("1/99", "BREACHED"), ("40/99", "not judged")])
+def test_time_alone_breaches_nothing_on_a_busy_machine(
+    running: str, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loadavg").write_text(f"0.10 0.10 0.10 {running} 1\n")
+    monkeypatch.setattr(pace, "LOADAVG", tmp_path / "loadavg")
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+
+    async def slow(_ground: object, seen: Evidence) -> None:
+        seen.in_time(600.0, 10, 0.1, "greeted after")
+        seen.expect(Reply(SILENT, "no answer"), "220")
+
+    async def wrong(_ground: object, seen: Evidence) -> None:
+        await slow(_ground, seen)
+        seen.expect(Reply(250, "250 2.1.5 Ok"), "554 5.7.1")
+
+    plan = next(iter(catalogue().attacks.values()))
+    for work, wanted in ((slow, verdict), (wrong, "BREACHED")):
+        done = asyncio.run(runner._one(cast(Ground, None), plan, Attack(plan.id, work, None)))
+        assert done.verdict == wanted, done
+
+
+def test_patience_grows_with_the_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loadavg").write_text("9.00 1.00 1.00 1/99 1\n")
+    monkeypatch.setattr(pace, "LOADAVG", tmp_path / "loadavg")
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    wait = pace.Patience(100)
+    assert 299 < wait.left <= 300
+    (tmp_path / "loadavg").write_text("0.10 1.00 1.00 1/99 1\n")
+    assert 299 < wait.left <= 300  # what was slow for a while may still be behind
+    monkeypatch.setattr(pace, "LOADAVG", tmp_path / "none")
+    assert pace.load() == 1.0
 
 
 def test_what_a_weakness_kept_stays_until_it_is_back(tmp_path: Path) -> None:

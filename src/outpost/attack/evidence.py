@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from outpost.attack.wire import Reply
+from outpost import pace
+from outpost.attack.wire import SILENT, Reply
 
 KEPT = 400  # lines of a transcript; a flood says the same thing a thousand times
 
@@ -16,12 +17,14 @@ class Finding:
 
     Attributes:
         refused: It did not hold, but all the same nothing was accepted (451 instead of 554, out of order, no answer).
+        late: It did not hold because of time alone: no answer yet, or a slow one.
     """
 
     held: bool
     expected: str
     observed: str
     refused: bool = False
+    late: bool = False
 
 
 @dataclass
@@ -46,9 +49,9 @@ class Evidence:
         number = self.sessions
         return lambda line: self.note(f"{number} {line}")
 
-    def check(self, held: bool, expected: str, observed: object) -> bool:
-        """Remember whether an expectation held."""
-        self.findings.append(Finding(bool(held), expected, str(observed)))
+    def check(self, held: bool, expected: str, observed: object, *, late: bool = False) -> bool:
+        """Remember whether an expectation held; ``late``: where it did not, time alone is why."""
+        self.findings.append(Finding(bool(held), expected, str(observed), late=late))
         return bool(held)
 
     def expect(self, reply: Reply, *beginnings: str, what: str = "") -> bool:
@@ -57,7 +60,13 @@ class Evidence:
         held = reply.begins(*beginnings)
         refused = not (reply.good or reply.begins("500"))  # 500: the command was tried
         self.findings.append(
-            Finding(held, f"{what}: {expected}" if what else expected, reply.brief, refused=refused)
+            Finding(
+                held,
+                f"{what}: {expected}" if what else expected,
+                reply.brief,
+                refused=refused,
+                late=reply.code == SILENT,
+            )
         )
         return held
 
@@ -65,12 +74,26 @@ class Evidence:
         """Every one of many named replies; one finding, with the first exception."""
         odd = [(name, reply) for name, reply in replies if not reply.begins(*beginnings)]
         seen = f"{odd[0][0]}: {odd[0][1].brief}" if odd else f"{len(replies)} times"
-        return self.check(not odd and bool(replies), " or ".join(beginnings), seen)
+        late = bool(odd) and all(reply.code == SILENT for _, reply in odd)
+        return self.check(not odd and bool(replies), " or ".join(beginnings), seen, late=late)
+
+    def in_time(self, took: float, promised: float, idle: float, what: str) -> bool:
+        """Whether something took no longer than promised, in proportion to its idle value and to the load."""
+        busy = pace.load()
+        bound = pace.allowed(promised, idle, busy)
+        note = f"{what} {took:.1f} s (idle {idle:.1f} s, {pace.told(busy)})"
+        return self.check(took < bound, f"{what} {bound:.0f} s at most", note, late=True)
 
     @property
     def defended(self) -> bool:
         """Whether every expectation held, and there were any."""
         return bool(self.findings) and all(finding.held for finding in self.findings)
+
+    @property
+    def only_late(self) -> bool:
+        """Whether nothing but time speaks against the defence."""
+        broken = [finding for finding in self.findings if not finding.held]
+        return bool(broken) and all(finding.late for finding in broken)
 
     @property
     def succeeded(self) -> bool:

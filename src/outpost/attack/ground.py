@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from secrets import token_hex
 from typing import Any
 
+from outpost import pace
 from outpost.attack.evidence import Evidence
 from outpost.attack.wire import PATIENCE, Session, Vantage, unverified
 from outpost.errors import OutpostError
@@ -255,8 +256,8 @@ class Ground:
 
     async def settled(self, *, patience: float = 30.0) -> None:
         """Until the queue holds no message that an attack has got accepted."""
-        deadline = asyncio.get_running_loop().time() + patience
-        while asyncio.get_running_loop().time() < deadline:
+        wait = pace.Patience(patience)
+        while wait.left:
             text = await self.on_mta(
                 "find /var/spool/postfix/incoming /var/spool/postfix/active -type f | wc -l"
             )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from outpost import pace
 from outpost.attack.evidence import Evidence, Finding
 from outpost.attack.ground import HELLO, Ground
 from outpost.attack.probe import Window, idle, watching
@@ -19,7 +20,7 @@ from outpost.errors import OutpostError
 TOGETHER = 6  # gentle attacks at a time
 LONGEST = 1800.0  # seconds; no attack may take more
 
-Verdict = Literal["defended", "BREACHED", "not run"]
+Verdict = Literal["defended", "BREACHED", "not judged", "not run"]
 
 
 @dataclass
@@ -27,9 +28,10 @@ class Result:
     """What an attack came to.
 
     Attributes:
-        verdict: `defended` when every expectation and every bound held.
+        verdict: `defended` when every expectation and every bound held; `not judged` where time alone speaks against it,
+            on a machine that is busy with something else.
         observed: What was seen, in one line.
-        reason: Why it did not run.
+        reason: Why it did not run, or was not judged.
         without: With the defence turned off: whether it was seen to succeed, and what was seen; None: not tried.
     """
 
@@ -154,29 +156,36 @@ async def _together(ground: Ground, wave: list[tuple[AttackPlan, Attack]]) -> li
 async def _one(ground: Ground, plan: AttackPlan, attack: Attack) -> Result:
     seen = Evidence()
     started = time.monotonic()
+    busy = pace.load()
     await _attempt(ground, attack, seen)
+    busy = max(busy, pace.load())
     if seen.dropped:
         seen.transcript.append(f"({seen.dropped} more lines)")
+    late = seen.only_late and busy >= pace.BUSY
     return Result(
         plan,
-        "defended" if seen.defended else "BREACHED",
+        "defended" if seen.defended else "not judged" if late else "BREACHED",
         observed=seen.observed,
+        reason=f"time alone speaks against it, and the machine is busy: {pace.told(busy)}" if late else "",
         transcript=seen.transcript,
         seconds=time.monotonic() - started,
     )
 
 
 async def _attempt(ground: Ground, attack: Attack, seen: Evidence) -> None:
-    what = ""
+    what, late = "", False
     try:
-        async with asyncio.timeout(LONGEST) as limit:
+        async with asyncio.timeout(LONGEST * pace.load()) as limit:
             await attack.work(ground, seen)
     except TimeoutError:
-        what = f"no end after {LONGEST:.0f} s" if limit.expired() else "no answer in time"
+        late = True
+        what = f"no end after {LONGEST:.0f} s and more" if limit.expired() else "no answer in time"
     except (OSError, OutpostError) as error:
         what = f"{type(error).__name__}: {error}"
     if what:
-        seen.findings.append(Finding(held=False, expected="an answer", observed=what, refused=True))
+        seen.findings.append(
+            Finding(held=False, expected="an answer", observed=what, refused=True, late=late)
+        )
 
 
 async def _without(ground: Ground, attack: Attack, result: Result) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from types import TracebackType
 
+from outpost import pace
 from outpost.errors import OutpostError
 
 CLONE_NEWNET = 0x40000000
@@ -107,7 +108,7 @@ class Vantage:
             if source:
                 made.bind((source, 0))
             loop = asyncio.get_running_loop()
-            await asyncio.wait_for(loop.sock_connect(made, (address, port)), patience)
+            await asyncio.wait_for(loop.sock_connect(made, (address, port)), patience * pace.load())
             return await asyncio.open_connection(sock=made, limit=2**20)
         except BaseException:
             made.close()
@@ -168,16 +169,17 @@ class Session:
         self.note("C: " + (told if told is not None else _shown(data)))
         with contextlib.suppress(ConnectionError, asyncio.TimeoutError):
             self.writer.write(data)
-            await asyncio.wait_for(self.writer.drain(), self.patience)
+            await asyncio.wait_for(self.writer.drain(), self.patience * pace.load())
 
     async def reply(self, patience: float | None = None) -> Reply:
         """The next SMTP reply with all its lines."""
         started = time.monotonic()
         lines: list[str] = []
         code = SILENT
+        patience = (patience or self.patience) * pace.load()
         try:
             while True:
-                line = await asyncio.wait_for(self.reader.readline(), patience or self.patience)
+                line = await asyncio.wait_for(self.reader.readline(), patience)
                 if not line:
                     lines.append("closed")
                     code = CLOSED
@@ -225,7 +227,9 @@ class Session:
 
     async def start_tls(self, name: str, context: ssl.SSLContext) -> None:
         """The TLS handshake on the open connection."""
-        await asyncio.wait_for(self.writer.start_tls(context, server_hostname=name), self.patience)
+        await asyncio.wait_for(
+            self.writer.start_tls(context, server_hostname=name), self.patience * pace.load()
+        )
         self.note("(TLS)")
 
 
@@ -259,7 +263,7 @@ class Catcher:
     async def caught(self, *, patience: float = 60.0) -> list[bytes]:
         """Everything so far, once something has come; nothing where nothing comes in time."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._arrived.wait(), patience)
+            await asyncio.wait_for(self._arrived.wait(), patience * pace.load())
         return list(self.messages)
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -56,7 +56,7 @@ def attack_office(
         for result in results
         if result.verdict == "BREACHED" or result.broken or (result.without and not result.without[0])
     ]
-    return 1 if failed or all(result.verdict == "not run" for result in results) else 0
+    return 1 if failed or all(result.verdict in ("not run", "not judged") for result in results) else 0
 
 
 def _chosen(only: list[str], *, slow: bool) -> tuple[AttackPlan, ...]:
@@ -168,11 +168,12 @@ def _show(result: Any, *, transcripts: bool) -> None:
     style = {"defended": "green", "BREACHED": "bold red"}.get(result.verdict, "yellow")
     plan = result.plan
     out.print(
-        f"[{style}]{result.verdict:8}[/] [bold]A-{plan.family} {plan.id}[/] {escape(plan.title)} "
+        f"[{style}]{result.verdict:10}[/] [bold]A-{plan.family} {plan.id}[/] {escape(plan.title)} "
         f"[dim]({plan.vantage}; {', '.join(plan.controls)}; {result.seconds:.1f} s)[/]"
     )
-    if result.verdict == "not run":
+    if result.reason:
         out.print(f"         {escape(result.reason)}")
+    if result.verdict == "not run":
         return
     out.print(f"         expected: {escape(plan.expectation)}")
     out.print(f"         observed: {escape(result.observed)}")
@@ -194,7 +195,7 @@ def _show(result: Any, *, transcripts: bool) -> None:
 def _verdict(target: Target, results: list[Any]) -> None:
     counts = {
         word: sum(result.verdict == word for result in results)
-        for word in ("defended", "BREACHED", "not run")
+        for word in ("defended", "BREACHED", "not judged", "not run")
     }
     tried = [result for result in results if result.without is not None]
     weak = [result.plan.id for result in tried if not result.without[0]]
@@ -227,7 +228,7 @@ def _record(results: list[Any]) -> None:
     """Into the committed file that appendix II is made from; what was not tried keeps its last measurement."""
     known = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.is_file() else {}
     for result in results:
-        if result.verdict == "not run":
+        if result.verdict in ("not run", "not judged"):
             continue
         known[result.plan.id] = {
             "with": {"verdict": result.verdict, "observed": result.observed},

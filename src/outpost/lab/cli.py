@@ -37,7 +37,9 @@ def up(
     yes: Annotated[
         bool,
         typer.Option(
-            "--yes", "--install-docker", help="Install Docker and mmdebstrap where they are missing."
+            "--yes",
+            "--install-docker",
+            help="Install Docker and mmdebstrap where they are missing, and raise limits of the kernel where they are too low.",
         ),
     ] = False,
     verify: Annotated[bool, typer.Option(help="Check every host at the end.")] = True,

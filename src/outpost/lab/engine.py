@@ -86,7 +86,7 @@ def apt_install(*packages: str) -> None:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for arguments in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", *packages]):
         done = subprocess.run(
-            [*_as_root(), "apt-get", *arguments], env=environment, capture_output=True, text=True, check=False
+            [*as_root(), "apt-get", *arguments], env=environment, capture_output=True, text=True, check=False
         )
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -103,7 +103,7 @@ def start() -> None:
     """
     if Path("/run/systemd/system").is_dir():
         done = subprocess.run(
-            [*_as_root(), "systemctl", "start", "docker.service"], check=False, capture_output=True
+            [*as_root(), "systemctl", "start", "docker.service"], check=False, capture_output=True
         )
         if done.returncode:
             raise EngineMissing("docker.service does not start", "read: journalctl -u docker.service")
@@ -161,7 +161,8 @@ def forget_dead(file: Path, process: str) -> None:
         file.unlink()
 
 
-def _as_root() -> list[str]:
+def as_root() -> list[str]:
+    """What goes before a command that only root may run."""
     return [] if os.geteuid() == 0 else ["sudo"]
 
 

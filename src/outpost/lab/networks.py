@@ -15,6 +15,10 @@ from outpost.lab.errors import LabError
 from outpost.lab.instance import LABEL, Instance
 
 
+class TakenMeanwhile(LabError):  # noqa: N818 (named for what is the matter)
+    """Another lab, or something else, took the addresses between the search for free ones and their use."""
+
+
 def free_slot(client: docker.DockerClient) -> int:
     """The lowest slot whose networks overlap with none that Docker has.
 
@@ -41,13 +45,19 @@ def ensure(client: docker.DockerClient, instance: Instance) -> dict[str, Any]:
     """The instance's networks, zone → network, made where missing.
 
     Raises:
-        LabError: The address range is in use by something else.
+        TakenMeanwhile: The address range is in use by something else, since this moment at most; nothing of ours is left.
+        LabError: Docker makes no network.
     """
     existing = {network.name: network for network in mine(client, instance)}
-    found = {}
+    found: dict[str, Any] = {}
     for zone in world.zones():
         name = instance.network_name(zone)
-        found[zone] = existing.get(name) or _create(client, instance, zone, name)
+        try:
+            found[zone] = existing.get(name) or _create(client, instance, zone, name)
+        except TakenMeanwhile:
+            for made in found.values() if not existing else ():
+                made.remove()  # nothing is in them yet
+            raise
     return found
 
 
@@ -75,7 +85,8 @@ def _create(client: docker.DockerClient, instance: Instance, zone: str, name: st
             labels={**instance.labels, "outpost.zone": zone},
         )
     except APIError as error:
-        raise LabError(
+        kind = TakenMeanwhile if "overlap" in str(error.explanation) else LabError
+        raise kind(
             f"the network {name} cannot be made: {error.explanation}",
             "see `docker network ls` and `ip route` for what else uses the addresses, then run the command again",
         ) from error

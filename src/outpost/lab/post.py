@@ -26,8 +26,10 @@ from imap_tools import AND, BaseMailBox, MailMessage
 from imap_tools.mailbox import MailBox
 from typing_extensions import override
 
+from outpost import pace
+
 PATIENCE = 60.0
-"""Seconds a letter may take; an idle lab needs about one."""
+"""Seconds a letter may take on an idle machine, where it needs about one; a busy one gets more (`outpost.pace`)."""
 
 
 class NotArrivedError(AssertionError):
@@ -122,13 +124,12 @@ class OfficeUser:
         Raises:
             NotArrivedError: None came.
         """
-        deadline = time.monotonic() + patience
+        wait = pace.Patience(patience)
         with self.mailbox() as mailbox:
             while True:
                 for message in mailbox.fetch(criteria, mark_seen=False, limit=1):
                     return message
-                left = deadline - time.monotonic()
-                if left <= 0:
+                if not (left := wait.left):
                     raise NotArrivedError(
                         f"no message matching {criteria} for {self.address} in {patience:.0f} s"
                     )
@@ -165,7 +166,9 @@ class Neighbour:
         """See ``Correspondent.receive``; waits on the machine itself."""
         search = f'grep -rlsF -- "$1" {self.maildir}/new {self.maildir}/cur | head -n 1'
         wait = f'until found=$({search}) && [ -n "$found" ]; do sleep 0.2; done; cat "$found"'
-        code, output = self._exec(["timeout", str(int(patience)), "sh", "-c", wait, "wait", token])
+        code, output = self._exec(
+            ["timeout", f"{patience * pace.load():.0f}", "sh", "-c", wait, "wait", token]
+        )
         if code:
             raise NotArrivedError(f"no message with {token} for {self.address} in {patience:.0f} s")
         return output
@@ -240,7 +243,7 @@ class _SubmissionAt(smtplib.SMTP_SSL):
 
     def __init__(self, name: str, address: str, context: ssl.SSLContext) -> None:
         self._address = address
-        super().__init__(name, 465, context=context, timeout=30)
+        super().__init__(name, 465, context=context, timeout=30 * pace.load())
 
     def _get_socket(self, host: str, port: int, timeout: float) -> ssl.SSLSocket:
         raw = socket.create_connection((self._address, port), timeout)
@@ -252,7 +255,7 @@ class _ImapAt(imaplib.IMAP4_SSL):
 
     def __init__(self, name: str, address: str, context: ssl.SSLContext) -> None:
         self._address = address
-        super().__init__(name, 993, ssl_context=context, timeout=30)
+        super().__init__(name, 993, ssl_context=context, timeout=30 * pace.load())
 
     def _create_socket(self, timeout: float | None) -> ssl.SSLSocket:
         raw = socket.create_connection((self._address, self.port), timeout)

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import docker
 from docker.errors import APIError, NotFound
 
-from outpost.lab import aptcache, containers, engine, images, keys, networks, trust, world
+from outpost.lab import aptcache, containers, engine, images, keys, networks, room, trust, world
 from outpost.lab.dnszones import trust_anchor
 from outpost.lab.errors import LabError
 from outpost.lab.instance import CHECKOUT, DEFAULT, LABEL, Instance, directory
@@ -20,12 +21,15 @@ from outpost.lab.material import world_authority
 from outpost.lab.paths import OFFICE, ROOT, state
 from outpost.lab.progress import Clock, Progress, Quiet
 from outpost.lab.world import Machine
+from outpost.office.load import load
 
 AT_ONCE = 4  # containers created or booted side by side
 RESOLVES = ("kdig", "@127.0.0.1", "+retry=3", "+timeout=2", "+cd", "a.nic.test", "A")
 NETWORKS = "networks"
 MACHINES = "world and hosts"
 IMAGES = "images"
+ROOM = "room on this machine"
+TRIES = 5  # other labs that may take the same networks at the same moment
 
 
 def up(
@@ -44,7 +48,8 @@ def up(
     Args:
         name: The instance.
         progress: Told of each step.
-        install: The user agrees to Docker and mmdebstrap being installed on this machine.
+        install: The user agrees to Docker and mmdebstrap being installed on this machine, and to limits of its kernel
+            being raised until the next boot.
         deploy: Deploys the office's roles; called when all containers run, followed by ``trust.after_deploy``.
         source: Office file written for slot 0.
 
@@ -57,14 +62,15 @@ def up(
         with clock.step("Docker"):
             client = engine.ensure(install=install, note=lambda text: clock.note("Docker", text))
             _only_ours(client, name)
+        with clock.step(ROOM):
+            machines = len(world.around(0)) + len(load(source).hosts)
+            room.ensure(client, machines, name, consent=install, note=lambda text: clock.note(ROOM, text))
         with clock.step(IMAGES):
             wanted = ("base", "postfix", "exim", "acme", "collector", "vault", "apt-cache")
             images.build(client, wanted, install=install, note=lambda text: clock.note(IMAGES, text))
             aptcache.ensure(client, images.tag("apt-cache"))
         with clock.step(NETWORKS):
-            instance = _instance(client, name)
-            _write_state(instance, source)
-            zones = networks.ensure(client, instance)
+            instance, zones = _networks(client, name, source, lambda text: clock.note(NETWORKS, text))
             aptcache.attach(
                 client, zones["mgmt"], *world.address("mgmt", world.APT_CACHE_OCTET, instance.slot)
             )
@@ -152,6 +158,22 @@ def _instance(client: docker.DockerClient, name: str) -> Instance:
     if stored and networks.is_free(client, stored.slot):
         return stored
     return Instance(name=name, slot=networks.free_slot(client))
+
+
+def _networks(
+    client: docker.DockerClient, name: str, source: Path, note: Callable[[str], None]
+) -> tuple[Instance, dict[str, Any]]:
+    """The instance with its networks; with those of another slot where somebody took the first ones meanwhile."""
+    for left in range(TRIES - 1, -1, -1):
+        instance = _instance(client, name)
+        _write_state(instance, source)
+        try:
+            return instance, networks.ensure(client, instance)
+        except networks.TakenMeanwhile as taken:
+            if not left or networks.mine(client, instance):
+                raise
+            note(f"{taken.message}; trying others")
+    raise AssertionError("unreachable")
 
 
 def _write_state(instance: Instance, source: Path) -> None:

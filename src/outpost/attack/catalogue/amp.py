@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from outpost import pace
 from outpost.attack.evidence import Evidence
 from outpost.attack.ground import Ground, letter, token
 from outpost.attack.registry import attack
@@ -146,7 +147,8 @@ async def a_large_message_over_the_line(ground: Ground, seen: Evidence) -> None:
         await session.say(f"RCPT TO:<{reader}>")
         seen.expect(await session.message(letter(own, reader, mark) + line * (size // len(line))), "250")
     started = time.monotonic()
-    while not await ground.sink(reader) and time.monotonic() - started < 120:
+    wait = pace.Patience(120)
+    while wait.left and not await ground.sink(reader):
         await asyncio.sleep(0.5)
     took = time.monotonic() - started
     rate = size * 8 / 1000 / took

@@ -1,0 +1,49 @@
+"""How busy this machine is. A lab shares its processors with everything else, so seconds alone prove nothing about it:
+
+what waits, waits in proportion to the load, and a time is judged by its ratio to the idle value of the same run.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+LOADAVG = Path("/proc/loadavg")
+BUSY = 3.0
+"""Processes for each processor from which on a time is noted, and no longer judged."""
+SLACK = 3.0
+"""Times the idle value that something may take under attack."""
+
+
+def load() -> float:
+    """Processes that want a processor, for each processor; at least 1. The last minute's, or this moment's if more."""
+    try:
+        fields = LOADAVG.read_text(encoding="ascii").split()
+        wanted = max(float(fields[0]), float(fields[3].partition("/")[0]))
+    except (OSError, ValueError, IndexError):
+        return 1.0
+    return max(1.0, wanted / (os.cpu_count() or 1))
+
+
+def allowed(promised: float, idle: float, busy: float | None = None) -> float:
+    """Seconds that something may take: what is promised, or a multiple of its idle value; more on a busy machine."""
+    return max(promised, SLACK * idle) * (load() if busy is None else busy)
+
+
+def told(busy: float) -> str:
+    """The load as it is noted beside a time."""
+    return f"load {busy:.1f} on each processor"
+
+
+class Patience:
+    """A wait that ends: after so many seconds on an idle machine, later in proportion on a busy one."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._began, self._busy = seconds, time.monotonic(), 1.0
+
+    @property
+    def left(self) -> float:
+        """Seconds, never below zero."""
+        self._busy = max(self._busy, load())
+        return max(0.0, self._began + self._seconds * self._busy - time.monotonic())
