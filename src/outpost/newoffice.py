@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tomllib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
@@ -21,6 +24,11 @@ office = _ssh(_Path(__file__).resolve().parent)
 '''
 
 
+BLOCKS = range(16, 77)
+"""Second byte of an office's inner networks; labs take those from 77 on."""
+INNER = {"core": 2, "lan": 3, "mgmt": 4}
+
+
 @dataclass(frozen=True)
 class Plan:
     """The answers.
@@ -28,6 +36,8 @@ class Plan:
     Attributes:
         people: Address and full name of each user.
         rate_kbit: The line to the Internet.
+        smarthost: A relay for mail to the Internet; empty: the MTA delivers it.
+        forwarders: Resolvers that the hosts ask; empty: they ask from the root on.
         proxy: An apt proxy that the hosts use; empty: they reach Debian's mirrors.
         acme_proxy: A proxy by which the store reaches the certificate authority; empty: the office certifies it.
     """
@@ -45,6 +55,8 @@ class Plan:
     rate_kbit: int = 10_000
     proxy: str = ""
     acme_proxy: str = ""
+    smarthost: str = ""
+    forwarders: tuple[str, ...] = ()
     ssh_user: str = "root"
     authorized_keys: tuple[str, ...] = field(default=())
 
@@ -78,9 +90,9 @@ class Plan:
         return found
 
     @staticmethod
-    def listed(networks: tuple[IPNetwork, ...]) -> str:
-        """Networks as TOML."""
-        return json.dumps([str(network) for network in networks])
+    def listed(values: Iterable[object]) -> str:
+        """Values as a list of TOML."""
+        return json.dumps([str(value) for value in values])
 
 
 def networks(text: str, what: str) -> tuple[IPNetwork, ...]:
@@ -100,6 +112,56 @@ def networks(text: str, what: str) -> tuple[IPNetwork, ...]:
     if not found:
         raise OutpostError(f"no network for {what}", "write it like 192.0.2.0/28,2001:db8:1::/64")
     return tuple(found)
+
+
+def number(text: str, what: str) -> int:
+    """A whole number in an answer.
+
+    Raises:
+        OutpostError: It is none.
+    """
+    if not text.strip().isdecimal():
+        raise OutpostError(f"{what} {text}: not a whole number", "write digits only, like 10000")
+    return int(text)
+
+
+def inner_networks(name: str, inventory: Path) -> dict[str, str]:
+    """Networks behind the Internet's that no other office of the inventory has: they may meet in one tunnel one day.
+
+    Spread by name, so that offices of two inventories seldom have the same ones.
+    """
+    taken = set(_networks_of(inventory))
+    start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+    for turn in range(len(BLOCKS)):
+        block = ip_network(f"10.{BLOCKS[(start + turn) % len(BLOCKS)]}.0.0/16")
+        if not any(network.overlaps(block) for network in taken if network.version == 4):
+            break
+    return {zone: f"10.{block.network_address.packed[1]}.{number}.0/24" for zone, number in INNER.items()}
+
+
+def _networks_of(inventory: Path) -> Iterator[IPNetwork]:
+    for file in inventory.glob("*/office.toml"):
+        try:
+            zones = tomllib.loads(file.read_text(encoding="utf-8"))["zones"]
+            yield from [ip_network(net) for zone in zones.values() for net in zone["networks"]]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            continue  # no sound office: `check` says so
+
+
+def keys_of(text: str) -> tuple[str, ...]:
+    """An SSH public key, given itself or as the file that holds it.
+
+    Raises:
+        OutpostError: There is no such file.
+    """
+    if not text or " " in text.strip():
+        return tuple(filter(None, [text.strip()]))
+    try:
+        return tuple(filter(None, Path(text).expanduser().read_text(encoding="utf-8").splitlines()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise OutpostError(
+            f"key {text}: {error}", "write the line of the .pub file, or the path of that file"
+        ) from None
 
 
 def public_keys(home: Path) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from outpost import secrets
 from outpost.cli.app import run
 from outpost.office import load
 
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPvl2VGKbSb6DB9Jbjn8cDsxhYg3Q6hVZCAT1Z0tOAa maria@site"
 ANSWERS = ("--domain", "po.example.com", "--organisation", 'Maria\'s "site" office', "--postmaster", "maria")
 
 
@@ -93,7 +94,14 @@ def test_a_network_that_cannot_be_is_refused_with_a_remedy(
     [
         ("--domain", "quay example"),
         ("--postmaster", "Maria Schmidt"),
-        ("--lan", "10.40.2.0/24"),
+        ("--core", "10.40.2.0/24", "--lan", "10.40.2.0/24"),
+        ("--rate", "2 Mbit"),
+        ("--rate", "1"),
+        ("--ssh-user", "ad min; rm"),
+        ("--key", "/no/such/file.pub"),
+        ("--key", "ssh-ed25519 AAAA me"),
+        ("--smarthost", "relay"),
+        ("--forwarders", "192.0.2.255, 127.0.0.1"),
         ("--certificates", "letsencrypt"),
         ("--proxy", "erin, bob"),
         ("--acme-proxy", "10.40.4.9"),
@@ -115,7 +123,7 @@ def test_what_nobody_answered_is_named(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_wrong_answer_is_asked_for_again_and_the_others_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = iter(["everything", "192.0.2.0/28", *[""] * 7])
+    said = iter(["everything", "192.0.2.0/28", *[""] * 12])
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("builtins.input", lambda *_: next(said))
     assert new(tmp_path / "site", "--no-secrets") == 0
@@ -135,6 +143,11 @@ def test_an_interview_judges_each_answer_at_once(
         "Network of the users": ["", "10.40.6.0/24"],  # the default is taken
         "Network of the administrators": [""],
         "Further users": ["tom ann", "tom, ann"],
+        "Rate of the line": ["2 Mbit", "1544"],
+        "Relay for mail": ["relay", "relay.provider.example"],
+        "Resolvers to ask": ["ns", "198.51.100.53"],
+        "Account on the machines": ["ad min", "admin"],
+        "Your SSH public key": ["ssh-ed25519 AAAA", KEY],
         "HTTP proxy for packages": ["10.40.4.9:3142", "http://10.40.4.9:3142"],
         "HTTP proxy to": [""],
         "Certificates": ["letsencrypt", "office"],
@@ -148,8 +161,38 @@ def test_an_interview_judges_each_answer_at_once(
     monkeypatch.setattr("outpost.cli.new.err.input", answer)
     assert run(["new", str(tmp_path / "site"), "--no-secrets"]) == 0
     told = capsys.readouterr().err
-    assert told.count("Remedy:") == 8
+    assert told.count("Remedy:") == 12
     assert "reference page" not in told
     office = load(tmp_path / "site")
     assert (office.domain, len(office.users)) == ("quay.example.com", 3)
     assert [str(network) for network in office.zones["lan"].networks] == ["10.40.6.0/24"]
+    assert (office.link.rate_kbit, office.ssh.user, office.ssh.authorized_keys) == (1544, "admin", (KEY,))
+    assert office.smarthost is not None
+    assert str(office.resolver.forwarders[0]) == "198.51.100.53"
+
+
+def test_each_office_gets_inner_networks_of_its_own(tmp_path: Path) -> None:
+    names = [f"site{number}" for number in range(40)]
+    for name in names:
+        assert new(tmp_path / name, "--no-secrets", "--wan", "192.0.2.0/28") == 0
+    inner = {
+        str(net)
+        for name in names
+        for zone in ("core", "lan", "mgmt")
+        for net in load(tmp_path / name).zones[zone].networks
+    }
+    assert len(inner) == 3 * len(names)
+
+
+def test_the_key_is_taken_from_its_file_or_left_to_the_machines(tmp_path: Path) -> None:
+    (tmp_path / "me.pub").write_text(f"{KEY}\n")
+    assert (
+        new(tmp_path / "one", "--no-secrets", "--wan", "192.0.2.0/28", "--key", str(tmp_path / "me.pub")) == 0
+    )
+    assert load(tmp_path / "one").ssh.authorized_keys == (KEY,)
+    assert new(tmp_path / "two", "--no-secrets", "--wan", "192.0.2.0/28") == 0
+    assert load(tmp_path / "two").ssh.authorized_keys == ()
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/id_ed25519.pub").write_text(f"{KEY}\n")
+    assert new(tmp_path / "three", "--no-secrets", "--wan", "192.0.2.0/28") == 0
+    assert load(tmp_path / "three").ssh.authorized_keys == (KEY,)

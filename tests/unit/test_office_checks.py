@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import copy
+import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from outpost.office import OfficeError, Problem, load
 from outpost.office.load import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 Data = dict[str, Any]
+NONSENSE = st.one_of(
+    st.text(max_size=60), st.integers(max_value=-1), st.integers(min_value=10**12), st.just(0.5), st.booleans(),
+    st.lists(st.text(max_size=5), max_size=2), st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
+    st.sampled_from(["0", "0s", "-1", "9" * 400, "255.255.255.255", "::1", "ff02::1"]),
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -31,6 +41,109 @@ def problems_of(data: Data) -> list[Problem]:
 
 def test_the_case_study_is_accepted(lab: Data) -> None:
     assert problems_of(lab) == []
+
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPvl2VGKbSb6DB9Jbjn8cDsxhYg3Q6hVZCAT1Z0tOAa"
+
+
+def no_administrator(data: Data) -> None:
+    data["ssh"] = {"authorized_keys": []}
+
+
+def garbage_key(data: Data) -> None:
+    data["ssh"] = {"authorized_keys": ["ssh-ed25519 AAAA maria@site"]}
+
+
+def key_of_another_kind(data: Data) -> None:
+    data["ssh"] = {"authorized_keys": [KEY.replace("ssh-ed25519", "ssh-rsa", 1)]}
+
+
+def key_cut_off(data: Data) -> None:
+    data["ssh"] = {"authorized_keys": [KEY[:-8]]}
+
+
+def account_with_a_command(data: Data) -> None:
+    data["ssh"] = {"user": "ad min; rm"}
+
+
+def header_in_a_name(data: Data) -> None:
+    data["organisation"] = "Office\r\nBcc: all@example.net"
+
+
+def header_in_a_persons_name(data: Data) -> None:
+    data["users"][0]["full_name"] = "Alice\nFrom: ceo@example.com"
+
+
+def message_of_nothing(data: Data) -> None:
+    data["limits"]["message_size"] = "0"
+
+
+def mirror_without_scheme(data: Data) -> None:
+    data["archive"]["mirror"] = "deb.debian.org/debian"
+
+
+def mirror_with_words(data: Data) -> None:
+    data["archive"]["security_mirror"] = "http://deb.debian.org/debian [trusted=yes]"
+
+
+def broadcast_address(data: Data) -> None:
+    data["hosts"]["mta"]["addresses"]["core"] = ["10.77.2.255", "fd00:77:0:2::21"]
+
+
+def network_address(data: Data) -> None:
+    data["hosts"]["mta"]["addresses"]["core"] = ["10.77.2.21", "fd00:77:0:2::"]
+
+
+def loopback(data: Data) -> None:
+    data["resolver"]["forwarders"] = ["127.0.0.1"]
+
+
+def own_forwarder(data: Data) -> None:
+    data["resolver"]["forwarders"] = [data["hosts"]["ns1"]["addresses"]["mgmt"][0]]
+
+
+def own_time(data: Data) -> None:
+    data["time"]["servers"] = ["ns1.po.myertor.test"]
+
+
+def own_backup(data: Data) -> None:
+    data["backup"]["server"] = data["hosts"]["store"]["addresses"]["mgmt"][0]
+
+
+def own_proxy(data: Data) -> None:
+    data["archive"]["proxy"] = f"http://{data['hosts']['ns1']['addresses']['mgmt'][0]}:3142"
+
+
+def person_named_postmaster(data: Data) -> None:
+    data["users"].append({"address": "postmaster@po.myertor.test"})
+
+
+def person_named_root(data: Data) -> None:
+    data["users"].append({"address": "root@po.myertor.test"})
+
+
+def alias_of_the_daemon(data: Data) -> None:
+    data["aliases"].append({"address": "mailer-daemon@po.myertor.test", "members": ["alice@po.myertor.test"]})
+
+
+def another_domain(data: Data) -> None:
+    data["domain"] = "po.myertor.example"
+
+
+def wrong_network(data: Data) -> None:
+    data["zones"]["core"]["networks"] = ["10.177.2.0/24", "fd00:77:0:2::/64"]
+
+
+def number_for_yes(data: Data) -> None:
+    data["peers"][0]["backup_mx"] = 1
+
+
+def yes_for_a_number(data: Data) -> None:
+    data["peers"][0]["listen"] = True
+
+
+def forwarder_out_of_reach_of_some(data: Data) -> None:
+    data["resolver"]["forwarders"] = ["10.77.3.53"]  # the users' zone
 
 
 def two_roles(data: Data) -> None:
@@ -313,6 +426,31 @@ def no_domain(data: Data) -> None:
 
 
 MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
+    (no_administrator, "ssh.authorized_keys", "an empty list", "or leave the key out"),
+    (garbage_key, "ssh.authorized_keys[0]", "cut off", "paste the whole line of the .pub file"),
+    (key_of_another_kind, "ssh.authorized_keys[0]", "altered", ".pub file"),
+    (key_cut_off, "ssh.authorized_keys[0]", "cut off", ".pub file"),
+    (account_with_a_command, "ssh.user", "not what can stand here", "admin"),
+    (header_in_a_name, "organisation", "U+000D", "take it out"),
+    (header_in_a_persons_name, "users[0].full_name", "U+000A", "take it out"),
+    (message_of_nothing, "limits.message_size", "greater than or equal", "25MiB"),
+    (mirror_without_scheme, "archive.mirror", "http://HOST/PATH", "http://deb.debian.org/debian"),
+    (mirror_with_words, "archive.security_mirror", "http://HOST/PATH", "debian-security"),
+    (broadcast_address, "hosts.mta.addresses.core", "no machine's", "between the first and the last"),
+    (network_address, "hosts.mta.addresses.core", "no machine's", "between the first and the last"),
+    (loopback, "resolver.forwarders[0]", "of one machine", "198.51.100.53"),
+    (own_forwarder, "resolver.forwarders[0]", "that is ns1", "a machine outside"),
+    (own_time, "time.servers[0]", "that is ns1", "a machine outside"),
+    (own_backup, "backup.server", "that is store", "a machine outside"),
+    (own_proxy, "archive.proxy", "that is ns1", "a machine outside"),
+    (person_named_postmaster, "users[4].address", "RFC 2142", "a name of their own"),
+    (person_named_root, "users[4].address", "RFC 2142", "a name of their own"),
+    (alias_of_the_daemon, "aliases[1].address", "their own notices", "another name"),
+    (another_domain, "domain", "no address of the office is in it", "write the domain of the addresses"),
+    (wrong_network, "zones.core.networks", "no host's address", "correct the network"),
+    (number_for_yes, "peers[0].backup_mx", "not true or false", "MX of last resort"),
+    (yes_for_a_number, "peers[0].listen", "where another value stands", "listener"),
+    (forwarder_out_of_reach_of_some, "resolver.forwarders", "ns1, ns2, mta:", "they reach"),
     (two_roles, "hosts.mta.role", "two roles on one host", "one host for each role"),
     (two_roles_in_words, "hosts.mta.role", "two roles on one host", "one host for each role"),
     (roles_key, "hosts.mta.roles", "one role", "one host for each role"),
@@ -478,3 +616,77 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, text: str, message:
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(OfficeError, match="no such file"):
         load(tmp_path)
+
+
+def leaves(node: Any, location: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Every value of a file, and where it stands."""
+    entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for step, item in entries:
+        if isinstance(item, dict | list):
+            yield from leaves(item, (*location, step))
+        else:
+            yield (*location, step), item
+
+
+def with_value(data: Data, location: tuple[str | int, ...], value: object) -> Data:
+    """The same file with another value somewhere."""
+    changed = copy.deepcopy(data)
+    node: Any = changed
+    for step in location[:-1]:
+        node = node[step]
+    node[location[-1]] = value
+    return changed
+
+
+OFFICES = [
+    tomllib.loads(file.read_text(encoding="utf-8"))
+    for file in sorted((ROOT / "inventory").glob("*/office.toml"))
+]
+for _data in OFFICES:
+    _data.get("tls", {}).pop("trusted_authorities", None)
+TEXTS = [(data, location) for data in OFFICES for location, value in leaves(data) if isinstance(value, str)]
+UNSEEN = "\0\t\n\r\x1b\x7f\x85\u200b\u2028\u202e\ufeff\ue000"
+
+
+@given(st.sampled_from(TEXTS), st.sampled_from(UNSEEN), st.text(max_size=20), st.text(max_size=20))
+@settings(max_examples=400, deadline=None)
+def test_no_string_of_an_office_hides_a_character(
+    where: tuple[Data, tuple[str | int, ...]], unseen: str, before: str, after: str
+) -> None:
+    """One that ends a line, a header or a quotation elsewhere: a user's name with it would inject a header."""
+    data, location = where
+    assert len(problems_of(with_value(data, location, f"{before}{unseen}{after}"))) == 1
+
+
+FREE = re.compile(r"^(organisation|users.*full_name)$")
+"""What may hold any printable text."""
+
+
+@given(
+    st.sampled_from(TEXTS),
+    st.sampled_from(["x; rm -rf /", "$(id)", "a'b", 'a"b', "a\\b", "{{ x }}", "<x>", "a b"]),
+)
+@settings(max_examples=400, deadline=None)
+def test_what_is_no_text_takes_no_words_of_a_shell(
+    where: tuple[Data, tuple[str | int, ...]], words: str
+) -> None:
+    data, location = where
+    found = problems_of(with_value(data, location, words))
+    path = ".".join(map(str, location))
+    assert len(found) == (0 if FREE.match(path) else 1), (path, found)
+
+
+@given(st.sampled_from([(data, location) for data in OFFICES for location, _ in leaves(data)]), NONSENSE)
+@settings(max_examples=600, deadline=None)
+def test_one_wrong_value_is_one_finding_at_most_and_never_a_traceback(
+    where: tuple[Data, tuple[str | int, ...]], value: object
+) -> None:
+    data, location = where
+    with suppress(ValueError):  # a network that can be is another mistake
+        ip_network(str(value))
+        assume(False)
+    found = problems_of(with_value(data, location, value))
+    assert len(found) <= 1, found
+    for problem in found:
+        assert len(str(problem)) < 2000
+        assert "Remedy" in str(problem)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from dataclasses import replace
+from email import message_from_bytes, policy
 from pathlib import Path
 
 import pytest
@@ -101,3 +104,33 @@ def test_only_the_mtas_names_open_the_delivery_port(store: StoreView) -> None:
     door = rendered("store", "/etc/stunnel/lmtp.conf", store=store, ports=ports).content.decode()
     named = [line.removeprefix("checkHost = ") for line in door.splitlines() if line.startswith("checkHost")]
     assert named == [mta.fqdn for mta in store.office.with_role("mta")]
+
+
+NAMES = (
+    "Myertor project office", 'Smith & Sons "Bau", Ltd.', "$(touch /tmp/x) `id` ${HOME} $1", "Müller, Söhne ?> 100 % %{user}",
+    "a\\", "O'Brien", "株式会社" * 20,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_offices_name_is_text_wherever_it_stands(store: StoreView, tmp_path: Path, name: str) -> None:
+    named = replace(store, office=store.office.model_copy(update={"organisation": name}))
+    script = rendered(
+        "store", "/usr/local/lib/outpost/quota-warning", mode="0755", store=named
+    ).content.decode()
+    lda = tmp_path / "lda"
+    lda.write_text("#!/bin/sh\ncat\n")
+    lda.chmod(0o755)
+    program = tmp_path / "warn"
+    program.write_text(script.replace("/usr/lib/dovecot/dovecot-lda", str(lda)))
+    said = subprocess.run(
+        ["sh", str(program), "80", "alice@po.myertor.test"], capture_output=True, check=True
+    ).stdout
+    message = message_from_bytes(said, policy=policy.default)
+    (sender,) = message["From"].addresses
+    shown = sender.display_name.replace(" ", "")  # this parser puts spaces between folded encoded words
+    assert (shown, sender.addr_spec) == (name.replace(" ", ""), store.office.postmaster)
+    assert message["To"] == "alice@po.myertor.test"
+    assert not message.defects
+    line = next(line for line in configuration(named).splitlines() if line.startswith("  name = "))
+    assert line == f"  name = {store.quoted(name)}"

@@ -22,17 +22,22 @@ QUESTIONS = {
     "organisation": ("Name that users see", ""),
     "postmaster": ("Who gets postmaster's mail (a local part, like maria)", ""),
     "wan": ("Network on the Internet's side, IPv4 and IPv6, with a comma", ""),
-    "core": ("Network between the servers", "10.40.2.0/24"),
-    "lan": ("Network of the users", "10.40.3.0/24"),
-    "mgmt": ("Network of the administrators", "10.40.4.0/24"),
+    "core": ("Network between the servers", ""),
+    "lan": ("Network of the users", ""),
+    "mgmt": ("Network of the administrators", ""),
     "users": ("Further users (local parts, with a comma)", ""),
+    "rate": ("Rate of the line to the Internet, outwards, in kbit/s", "10000"),
+    "smarthost": ("Relay for mail to the Internet, where the provider closes port 25", ""),
+    "forwarders": ("Resolvers to ask, where port 53 is closed outwards (addresses, with a comma)", ""),
     "proxy": ("HTTP proxy for packages in the administrators' network (http://…), for the store", ""),
     "acme_proxy": ("HTTP proxy to the certificate authority (http://…), for the store", ""),
     "certificates": ("Certificates: acme (Let's Encrypt) or office (its own authority)", "acme"),
+    "ssh_user": ("Account on the machines that you log in to: root, or one with sudo without a password", "root"),
+    "key": ("Your SSH public key, or the file that holds it", ""),
 }  # fmt: skip
 """Option to what is asked where it is missing, and the default."""
 NETWORKS = ("wan", "core", "lan", "mgmt")
-MAY_BE_EMPTY = ("users", "proxy", "acme_proxy")
+MAY_BE_EMPTY = ("users", "proxy", "acme_proxy", "smarthost", "forwarders", "key")
 UNASKED = dict.fromkeys(MAY_BE_EMPTY, "") | {
     "domain": "office.example",
     "organisation": "Office",
@@ -42,6 +47,8 @@ UNASKED = dict.fromkeys(MAY_BE_EMPTY, "") | {
     "lan": "10.255.253.0/24",
     "mgmt": "10.255.254.0/24",
     "certificates": "acme",
+    "rate": "10000",
+    "ssh_user": "root",
 }
 """Stands for what has not been answered yet while an answer is judged by the rules of an office file."""
 
@@ -54,15 +61,17 @@ def new_office(where: str, answers: dict[str, str | None], *, secrets: bool) -> 
             f"{shown(directory)}/office.toml is there already", "choose another name, or edit it"
         )
     given: dict[str, str] = {}
+    defaults = newoffice.inner_networks(directory.name, directory.parent)
+    defaults["key"] = next(iter(newoffice.public_keys(Path.home())), "")
     for key in sorted(QUESTIONS, key=lambda key: answers.get(key) is None):  # what is given is judged first
-        given[key] = _answer(key, answers.get(key), directory.name, given)
+        given[key] = _answer(key, answers.get(key), directory.name, given, defaults)
     plan = _plan(directory.name, given)
     newoffice.write(directory, _sound(plan))
     out.print(f"wrote {escape(shown(directory / 'office.toml'))}, and it is [green]sound[/]")
     if not plan.authorized_keys:
         err.print(
-            "[yellow]no SSH public key found in ~/.ssh: add yours to ssh.authorized_keys in that file (without any, "
-            "the machines keep those that they have)[/]"
+            "[yellow]no SSH public key was given: the machines keep those that they have; `authorized_keys` below "
+            "\\[ssh] in that file lets in yours, and no other[/]"
         )
     if plan.certificates == "acme" and not plan.acme_proxy:
         err.print(
@@ -103,7 +112,11 @@ def _plan(name: str, given: dict[str, str]) -> newoffice.Plan:
         certificates=given["certificates"],
         proxy=given["proxy"],
         acme_proxy=given["acme_proxy"],
-        authorized_keys=newoffice.public_keys(Path.home()),
+        rate_kbit=newoffice.number(given["rate"], "rate"),
+        smarthost=given["smarthost"],
+        forwarders=tuple(filter(None, (part.strip() for part in given["forwarders"].split(",")))),
+        ssh_user=given["ssh_user"],
+        authorized_keys=newoffice.keys_of(given["key"]),
     )
 
 
@@ -122,16 +135,18 @@ def _sound(plan: newoffice.Plan) -> str:
     return text
 
 
-def _answer(key: str, given: str | None, name: str, before: dict[str, str]) -> str:
+def _answer(key: str, given: str | None, name: str, before: dict[str, str], defaults: dict[str, str]) -> str:
     """What an option says, or somebody answers; a wrong answer is asked for again, for the others would be lost with it."""
     if given is not None:
         _sound(_plan(name, UNASKED | before | {key: given}))
         return given
     question, default = QUESTIONS[key]
+    default = defaults.get(key, default)
     if not sys.stdin.isatty():
         if not default and key not in MAY_BE_EMPTY:
             raise OutpostError(
-                f"--{key} is missing, and nobody is here to answer", f"{question.lower()}: --{key} …"
+                f"--{option(key)} is missing, and nobody is here to answer",
+                f"{question.lower()}: --{option(key)} …",
             )
         _sound(_plan(name, UNASKED | before | {key: default}))
         return default
@@ -148,6 +163,11 @@ def _answer(key: str, given: str | None, name: str, before: dict[str, str]) -> s
             show_problems(error.problems[:1])  # the others come of it
         else:
             return said
+
+
+def option(key: str) -> str:
+    """A question's option on the command line."""
+    return key.replace("_", "-")
 
 
 def _address(local: str, domain: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -21,7 +22,6 @@ from outpost.lab.material import world_authority
 from outpost.lab.paths import OFFICE, ROOT, state
 from outpost.lab.progress import Clock, Progress, Quiet
 from outpost.lab.world import Machine
-from outpost.office.load import load
 
 AT_ONCE = 4  # containers created or booted side by side
 RESOLVES = ("kdig", "@127.0.0.1", "+retry=3", "+timeout=2", "+cd", "a.nic.test", "A")
@@ -63,7 +63,7 @@ def up(
             client = engine.ensure(install=install, note=lambda text: clock.note("Docker", text))
             _only_ours(client, name)
         with clock.step(ROOM):
-            machines = len(world.around(0)) + len(load(source).hosts)
+            machines = len(world.around(0)) + len(tomllib.loads(source.read_text(encoding="utf-8"))["hosts"])
             room.ensure(client, machines, name, consent=install, note=lambda text: clock.note(ROOM, text))
         with clock.step(IMAGES):
             wanted = ("base", "postfix", "exim", "acme", "collector", "vault", "apt-cache")

@@ -50,6 +50,7 @@ def parse(data: dict[str, Any]) -> tuple[Office | None, list[Problem]]:
     problems = secrets_in(data)
     data = _with_names(without_secrets(data, problems))
     pruned = {problem.field for problem in problems if problem.field in PLACEHOLDERS}
+    gone: list[tuple[int | str, ...]] = []
     data |= {field: PLACEHOLDERS[field] for field in pruned}
     office: Office | None = None
     for _ in range(200):  # each round removes at least one offending entry; a bound, should one not go away
@@ -61,9 +62,11 @@ def parse(data: dict[str, Any]) -> tuple[Office | None, list[Problem]]:
             for detail in error.errors():
                 location = detail["loc"]
                 problem = schema_problem(detail)
-                if not derived(location, pruned) and problem not in problems:
+                if not derived(location, detail["type"], pruned, gone) and problem not in problems:
                     problems.append(problem)
-                removed |= _prune(data, location, detail["type"], pruned)
+                if _prune(data, location, detail["type"], pruned):
+                    removed = True
+                    gone.append(location)
             _close_gaps(data)
             if not removed:
                 break
@@ -192,7 +195,8 @@ def _with_names(data: dict[str, Any]) -> dict[str, Any]:
             if isinstance(entry, dict):
                 entry["name"] = name
                 if table == "hosts":
-                    entry["domain"] = data.get("domain", "")
+                    domain = data.get("domain")
+                    entry["domain"] = domain if isinstance(domain, str) else PLACEHOLDERS["domain"]
     return data
 
 
@@ -227,6 +231,9 @@ def _prune(data: dict[str, Any], location: tuple[int | str, ...], kind: str, pru
         return True
     if isinstance(node, list) and isinstance(last, int) and last < len(node):
         node[last] = None  # a gap, so that the indexes of later errors stay true
+        return True
+    if len(parents) == 1 and top in data:  # a table that lacks what it must have
+        del data[top]
         return True
     return False
 

@@ -22,15 +22,17 @@ from outpost.office.tables.routes import Link, Peer, Smarthost
 from outpost.office.tables.tls import Acme, Tls
 from outpost.office.tables.topology import Host, Platform, Role, Zone, ZoneKind
 from outpost.office.tables.upstream import Archive, Resolver, Time
-from outpost.office.tables.values import Fqdn, HostLabel, IPAddress, IPInterface, MailAddress, Part
+from outpost.office.tables.values import Fqdn, HostLabel, IPAddress, IPInterface, Line, MailAddress, Part
 
 
 class Office(Part):
     """One project office: the content of ``inventory/<office>/office.toml``."""
 
     name: HostLabel = Field(description="Short name of the office.", examples=["po"])
-    organisation: str = Field(
-        description="Shown to users (webmail, client set-up).", examples=["Myertor project office"]
+    organisation: Line = Field(
+        min_length=1,
+        description="Shown to users (webmail, client set-up).",
+        examples=["Myertor project office"],
     )
     domain: Fqdn = Field(
         description="Its mail domain; host names stand below it.", examples=["po.myertor.test"]

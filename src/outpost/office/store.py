@@ -5,7 +5,10 @@ Pure: no I/O, no pyinfra. Templates below ``templates/store/`` get one ``StoreVi
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
+from email.header import Header
+from email.utils import formataddr
 
 from outpost.office import ports
 from outpost.office.flows import inbound, listeners
@@ -59,6 +62,20 @@ class StoreView:
     def accounts(self) -> tuple[Account, ...]:
         """Every user with a mailbox, in the order of the file."""
         return tuple(Account(user, self.office.quota(user)) for user in self.office.users)
+
+    @property
+    def sender(self) -> str:
+        """The office in a From header (RFC 5322, RFC 2047), quoted for the shell."""
+        name, postmaster = self.office.organisation, self.office.postmaster
+        if name.isascii():
+            return shlex.quote(formataddr((name, postmaster)))
+        return shlex.quote(f"{Header(name, 'utf-8').encode()} <{postmaster}>")
+
+    @staticmethod
+    def quoted(text: str) -> str:
+        """Text as a quoted value of dovecot.conf, in which nothing is expanded."""
+        plain = text.replace("\\", "\\\\").replace('"', '\\"').replace("%{", "%%{")
+        return f'"{plain}"'
 
     @staticmethod
     def rights(mailbox: SharedMailbox) -> dict[str, str]:

@@ -38,6 +38,13 @@ def new(
         str | None, typer.Option(help="HTTP proxy to the authority, for the store.")
     ] = None,
     certificates: Annotated[str | None, typer.Option(help="acme or office.")] = None,
+    rate: Annotated[str | None, typer.Option(help="Rate of the line outwards, in kbit/s.")] = None,
+    smarthost: Annotated[str | None, typer.Option(help="Relay for mail to the Internet.")] = None,
+    forwarders: Annotated[str | None, typer.Option(help="Resolvers to ask, with a comma.")] = None,
+    ssh_user: Annotated[
+        str | None, typer.Option(help="Account on the machines: root, or one with sudo.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Your SSH public key, or its file.")] = None,
     secrets: Annotated[bool, typer.Option("--secrets/--no-secrets", help="Make its secrets, too.")] = True,
 ) -> None:
     """From nothing to a checked office file with its secrets made; asks for what no option says."""
@@ -55,6 +62,11 @@ def new(
         "proxy": proxy,
         "acme_proxy": acme_proxy,
         "certificates": certificates,
+        "rate": rate,
+        "smarthost": smarthost,
+        "forwarders": forwarders,
+        "ssh_user": ssh_user,
+        "key": key,
     }
     raise typer.Exit(new_office(office, answers, secrets=secrets))
 

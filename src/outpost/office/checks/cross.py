@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from outpost.office.checks import backup, dns, keys, limits, peers, reach, recipients, topology
 from outpost.office.checks.rule import Rule
 from outpost.office.model import Office
@@ -21,4 +23,27 @@ RULES: tuple[Rule, ...] = (
 
 def cross_checks(office: Office, pruned: set[str]) -> list[Problem]:
     """Findings of every rule; a rule is passed over where the tables it needs were left out for other mistakes."""
-    return [problem for rule, needs in RULES if not needs & pruned for problem in rule(office)]
+    return _together(
+        [problem for rule, needs in RULES if not needs & pruned for problem in rule(office)],
+        [host.name for host in office.hosts],
+    )
+
+
+def _together(problems: list[Problem], hosts: list[str]) -> list[Problem]:
+    """What one line of the file does to several hosts is one finding that names them all."""
+    found: dict[tuple[str, ...], tuple[Problem, list[str]]] = {}
+    for problem in problems:
+        host, _, rest = problem.message.partition(" ")
+        told = host in hosts
+        key = (problem.field, problem.value, rest if told else problem.message)
+        found.setdefault(key, (problem, []))[1].extend([host] if told else [])
+    return [
+        replace(
+            problem,
+            message=f"{', '.join(names)}: {problem.message.partition(' ')[2]}",
+            remedy=problem.remedy.replace(f"that {names[0]} reaches", "that they reach"),
+        )
+        if len(names) > 1
+        else problem
+        for problem, names in found.values()
+    ]

@@ -1,8 +1,7 @@
-"""Certificates that come, and keys that are public ones."""
+"""Certificates that come."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from outpost.office.certificates import mode
@@ -34,26 +33,4 @@ def _certificates_come(office: Office) -> Iterator[Problem]:
             )
 
 
-def _keys_are_public(office: Office) -> Iterator[Problem]:
-    for index, key in enumerate(office.ssh.authorized_keys):
-        if not re.match(r"(ssh-ed25519|ecdsa-sha2-|sk-ssh-|sk-ecdsa-|ssh-rsa) ?\S+", key):
-            yield Problem(
-                f"ssh.authorized_keys[{index}]",
-                key[:24],
-                "not a public SSH key",
-                "paste the line of the .pub file",
-            )
-    for index, recipient in enumerate(office.secrets.recipients):
-        if not re.fullmatch(r"age1[0-9a-z]{58}", recipient):
-            yield Problem(
-                f"secrets.recipients[{index}]",
-                recipient,
-                "not an age public key",
-                "paste the age1… line that outpost secrets prints",
-            )
-
-
-RULES: tuple[Rule, ...] = (
-    (_certificates_come, {"hosts", "zones"}),
-    (_keys_are_public, set()),
-)
+RULES: tuple[Rule, ...] = ((_certificates_come, {"hosts", "zones", "acme"}),)

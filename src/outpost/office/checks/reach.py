@@ -12,6 +12,27 @@ from outpost.office.problems import Problem
 from outpost.office.tables.values import IPAddress
 
 
+def _elsewhere(office: Office) -> Iterator[Problem]:
+    """What the hosts take from others, or leave with them, is not one of themselves."""
+    hosts = {str(address): host for host in office.hosts for address in host.all_addresses}
+    hosts |= {host.fqdn: host for host in office.hosts}
+    named: list[tuple[str, object, str]] = [
+        *((f"resolver.forwarders[{i}]", a, "it asks them itself: a circle") for i, a in enumerate(office.resolver.forwarders)),
+        *((f"time.servers[{i}]", a, "it takes the time from there itself: a circle") for i, a in enumerate(office.time.servers)),
+        *((f"logs.addresses[{i}]", a, "a log that is kept where it is written helps nobody") for i, a in enumerate(office.logs.addresses)),
+        ("logs.collector", office.logs.collector, "a log that is kept where it is written helps nobody"),
+        ("backup.server", office.backup and office.backup.server, "a backup would be lost with the host that it is for"),
+        ("smarthost.host", office.smarthost and office.smarthost.host, "mail would come back: a circle"),
+        ("archive.proxy", urlsplit(office.archive.proxy).hostname, "a host does one thing"),
+        ("acme.proxy", urlsplit(office.acme.proxy).hostname, "a host does one thing"),
+    ]  # fmt: skip
+    for field, value, why in named:
+        if value and (host := hosts.get(str(value))):
+            yield Problem(
+                field, str(value), f"that is {host.name}, of this office: {why}", "name a machine outside"
+            )
+
+
 def _reachable_services(office: Office) -> Iterator[Problem]:
     """A forwarder or proxy in one of the office's zones serves only hosts of that zone."""
     for host in office.hosts:
@@ -99,6 +120,7 @@ def _literal(url: str) -> IPAddress | None:
 
 
 RULES: tuple[Rule, ...] = (
+    (_elsewhere, set()),
     (_reachable_services, {"zones", "hosts"}),
     (_collector_reached, {"zones", "hosts", "logs"}),
     (_alarms_leave, {"zones", "hosts", "alarms"}),

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from outpost.office.checks.rule import Rule, path_back
 from outpost.office.checks.wording import nearest
-from outpost.office.model import Office
+from outpost.office.model import ROLE_NAMES, Office
 from outpost.office.problems import Problem
+
+DAEMONS = ("mailer-daemon", "double-bounce", "bounce", "noreply-dmarc", "dmarc-noreply", "nobody", "daemon")
 
 
 def _addresses_of(office: Office) -> Iterator[tuple[str, str]]:
@@ -26,10 +28,41 @@ def _recipients_unique(office: Office) -> Iterator[Problem]:
 
 
 def _recipients_ours(office: Office) -> Iterator[Problem]:
-    for field, address in _addresses_of(office):
+    found = list(_addresses_of(office))
+    domains = {address.partition("@")[2] for _, address in found}
+    if len(domains) == 1 and len(found) > 1 and office.domain not in domains:
+        yield Problem(
+            "domain",
+            office.domain,
+            f"no address of the office is in it: all of them are in {domains.pop()}",
+            "write the domain of the addresses, or the addresses in this domain",
+        )
+        return
+    for field, address in found:
         local, _, domain = address.partition("@")
         if domain != office.domain:
             yield Problem(field, address, "not in the office's domain", f"write {local}@{office.domain}")
+
+
+def _recipients_free(office: Office) -> Iterator[Problem]:
+    """Names that mail servers write from, and names of RFC 2142, which are a task and no person."""
+    for field, address in _addresses_of(office):
+        local = address.partition("@")[0]
+        person = field.startswith("users")
+        if local in DAEMONS:
+            yield Problem(
+                field,
+                address,
+                "mail servers send their own notices from this address",
+                "give it another name",
+            )
+        elif person and local in ROLE_NAMES:
+            yield Problem(
+                field,
+                address,
+                "the name of a task (RFC 2142), which the office gives to its postmaster",
+                f"give the person a name of their own; an alias {local}@ may lead to others",
+            )
 
 
 def _alias_members(office: Office) -> Iterator[Problem]:
@@ -133,6 +166,7 @@ def _verification(office: Office) -> Iterator[Problem]:
 RULES: tuple[Rule, ...] = (
     (_recipients_unique, set()),
     (_recipients_ours, {"domain"}),
+    (_recipients_free, set()),
     (_alias_members, {"users", "aliases", "shared", "domain", "postmaster"}),
     (_shared_mailboxes, {"users"}),
     (_users_rights, {"users", "aliases", "shared", "domain", "limits"}),

@@ -16,6 +16,9 @@ from outpost.office.model import Office
 from outpost.office.problems import Problem
 from outpost.office.tables.topology import ROLES
 
+SHOWN = 100
+"""Characters of a wrong value that are repeated."""
+
 
 def schema_problem(detail: ErrorDetails) -> Problem:
     """One of pydantic's findings as field, value, message and remedy."""
@@ -45,8 +48,22 @@ def schema_problem(detail: ErrorDetails) -> Problem:
         return Problem(field, value, message, "write it like 90s, 15m, 6h or 30d")
     if "domain name" in message or "host label" in message or "mailbox address" in message:
         return Problem(field, value, message, f"write it like {_example(location)}")
+    if "true or false" in message:
+        return Problem(field, value, message, _help(location))
     if kind == "byte_size":
         return Problem(field, value, "not a size", "write a number with a unit, like 25MiB or 2GiB")
+    if kind == "too_short":
+        return Problem(
+            field, value, "an empty list", f"name at least one ({_help(location)}), or leave the key out"
+        )
+    if kind == "string_pattern_mismatch":
+        return Problem(field, value, "not what can stand here", f"write it like {_example(location)}")
+    if "public SSH key" in message:
+        return Problem(field, value[:32], message, "paste the whole line of the .pub file")
+    if "cannot be seen" in message or "white space" in message:
+        return Problem(field, value, message, "take it out")
+    if "mirror" in message or "age public key" in message or "neither a fully" in message:
+        return Problem(field, value, message, f"write it like {_example(location)}")
     return Problem(field, value, message[:1].lower() + message[1:], f"see {_help(location)}")
 
 
@@ -68,16 +85,21 @@ def syntax_problem(file: Path, error: tomllib.TOMLDecodeError) -> Problem:
     )
 
 
-def derived(location: tuple[int | str, ...], pruned: set[str]) -> bool:
-    """Whether a finding only follows from an entry that was reported and left out."""
-    return len(location) == 1 and str(location[0]) in pruned
+def derived(
+    location: tuple[int | str, ...], kind: str, pruned: set[str], gone: list[tuple[int | str, ...]]
+) -> bool:
+    """Whether a finding only follows from an entry that was reported and left out: what held it is empty now, or absent."""
+    if len(location) == 1 and str(location[0]) in pruned:
+        return True
+    return kind in ("missing", "too_short") and any(past[: len(location)] == location for past in gone)
 
 
 def _shown(detail: ErrorDetails) -> str:
     value = detail.get("input")
     if detail["type"] == "missing" or isinstance(value, dict):
         return ""
-    return repr(value) if isinstance(value, str) else str(value)
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
 
 
 def _unknown_key(location: tuple[int | str, ...], value: str) -> Problem:

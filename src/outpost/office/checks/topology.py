@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from outpost.office.checks.rule import Rule
 from outpost.office.checks.wording import nearest
 from outpost.office.model import Office
 from outpost.office.problems import Problem
-from outpost.office.tables.topology import ROLES
+from outpost.office.tables.topology import ROLES, Host, Zone
 from outpost.office.tables.values import IPAddress, IPNetwork
 
 
@@ -38,7 +38,27 @@ def _zones_wanted(office: Office) -> Iterator[Problem]:
             yield Problem("zones", ", ".join(office.zones), f"no zone of kind {kind}", f"declare one: {why}")
 
 
+def _elsewhere(zone: Zone, hosts: Sequence[Host]) -> list[int]:
+    """IP versions of which every host of a zone is outside its networks: then it is the zone that is wrong."""
+    found = []
+    for version in sorted(zone.families):
+        there = [a for host in hosts for a in host.addresses.get(zone.name, ()) if a.version == version]
+        if len(there) > 1 and not any(address in network for address in there for network in zone.networks):
+            found.append(version)
+    return found
+
+
 def _hosts_in_zones(office: Office) -> Iterator[Problem]:
+    wrong = {zone.name: _elsewhere(zone, office.hosts) for zone in office.zones.values()}
+    for name, versions in wrong.items():
+        none = [net for net in office.zones[name].networks if net.version in versions]
+        if none:
+            yield Problem(
+                f"zones.{name}.networks",
+                ", ".join(map(str, none)),
+                "no host's address in this zone is in it",
+                "correct the network, or the hosts' addresses",
+            )
     for host in office.hosts:
         field = f"hosts.{host.name}.addresses"
         if not any(host.addresses.values()):
@@ -53,7 +73,10 @@ def _hosts_in_zones(office: Office) -> Iterator[Problem]:
                     f"{field}.{zone_name}", "", "no such zone", f"use one of {', '.join(office.zones)}{guess}"
                 )
                 continue
-            yield from _addresses_fit(f"{field}.{zone_name}", addresses, zone.networks)
+            judged = tuple(a for a in addresses if a.version not in wrong[zone_name])
+            if judged or not wrong[zone_name]:
+                networks = tuple(net for net in zone.networks if net.version not in wrong[zone_name])
+                yield from _addresses_fit(f"{field}.{zone_name}", judged, networks)
 
 
 LOCAL_PLACES = ("/etc/", "/usr/", "/root/", "/home/", "/var/spool/cron/", "/run/systemd/")
@@ -103,6 +126,15 @@ def _addresses_fit(
                 "use the family of the zone's networks",
             )
     for address in addresses:
+        for network in networks:
+            ends = {network.network_address, network.broadcast_address if network.version == 4 else None}
+            if address in network and address in ends and network.num_addresses > 2:
+                yield Problem(
+                    field,
+                    str(address),
+                    f"the network's own address, or the one that reaches all of {network}: no machine's",
+                    "use one between the first and the last",
+                )
         if address.version in wanted and not any(address in network for network in networks):
             yield Problem(
                 field,

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from outpost.office.tables.values import Part
+from outpost.office.tables.values import Account, AgeRecipient, Part, SshKey
 
 
 class Ssh(Part):
     """How administrators reach the hosts (`[ssh]`)."""
 
-    user: str = Field(default="root", description="Account the controller logs in as.")
-    authorized_keys: tuple[str, ...] = Field(
+    user: Account = Field(
+        default="root",
+        description="Account the controller logs in as. Any other than root needs sudo without a password: "
+        "`USER ALL=(ALL:ALL) NOPASSWD: ALL` in `/etc/sudoers.d/outpost-admin`.",
+        examples=["admin"],
+    )
+    authorized_keys: tuple[SshKey, ...] = Field(
         default=(),
-        description="Public keys of the administrators.",
+        min_length=1,
+        description="Public keys of the administrators: only these open SSH. Left out: each host keeps those that it has.",
         examples=[["ssh-ed25519 AAAA… admin@controller"]],
     )
     host_keys: dict[str, tuple[str, ...]] = Field(
@@ -36,6 +42,6 @@ class Webmail(Part):
 class Encryption(Part):
     """Who can read the office's secrets (`[secrets]`)."""
 
-    recipients: tuple[str, ...] = Field(
+    recipients: tuple[AgeRecipient, ...] = Field(
         default=(), description="age public keys that `secrets.age` is encrypted to.", examples=[["age1…"]]
     )

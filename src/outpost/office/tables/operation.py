@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from outpost.office import ports
-from outpost.office.tables.values import Address, Duration, FilePort, Fqdn, MailAddress, Part
+from outpost.office.tables.values import Address, Duration, FilePort, Fqdn, MailAddress, Part, SshKey
 
 
 class Logs(Part):
@@ -69,12 +69,10 @@ class Backup(Part):
         examples=["198.51.100.61"],
     )
     port: FilePort = Field(default=22, description="Port of its SSH server.")
-    host_keys: tuple[Annotated[str, Field(pattern=r"^(ssh-ed25519|ecdsa-sha2-\S+|ssh-rsa) \S+$")], ...] = (
-        Field(
-            min_length=1,
-            description="Its SSH host keys, compared with its console: `TYPE KEY` as in `known_hosts`.",
-            examples=[["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…"]],
-        )
+    host_keys: tuple[SshKey, ...] = Field(
+        min_length=1,
+        description="Its SSH host keys, compared with its console: `TYPE KEY` as in `known_hosts`.",
+        examples=[["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…"]],
     )
     account: str = Field(
         default="",
@@ -112,17 +110,20 @@ class Backup(Part):
         "an hour beside the mail.",
     )
     hourly: int = Field(
-        default=48, ge=1, description="How many of the last hours keep an archive, at the other end."
+        default=48,
+        ge=1,
+        le=100_000,
+        description="How many of the last hours keep an archive, at the other end.",
     )
-    daily: int = Field(default=14, ge=0, description="How many days keep one.")
-    weekly: int = Field(default=8, ge=0, description="How many weeks keep one.")
-    monthly: int = Field(default=18, ge=0, description="How many months keep one.")
+    daily: int = Field(default=14, ge=0, le=100_000, description="How many days keep one.")
+    weekly: int = Field(default=8, ge=0, le=100_000, description="How many weeks keep one.")
+    monthly: int = Field(default=18, ge=0, le=100_000, description="How many months keep one.")
 
 
 class Alarms(Part):
     """What a host tells when it needs a human, and whom, past the mail queue (`[alarms]`)."""
 
-    tell: tuple[Annotated[str, Field(pattern=r"^(smtps?|https?)://[^\s/?]+\S*$")], ...] = Field(
+    tell: tuple[Annotated[str, Field(pattern=r"^(smtps?|https?)://[!-.0->@-~]+[!-~]*$")], ...] = Field(
         default=(),
         description="Paths, each tried: `smtp://RELAY/?to=ADDRESS&from=ADDRESS` hands a message to another organisation's "
         "server over verified TLS (`smtps` for TLS from the first byte), `https://…` is a webhook that gets JSON. Hosts without an "
@@ -150,5 +151,5 @@ class Alarms(Part):
         default=85, ge=50, le=99, description="How full a volume may be, in bytes or inodes."
     )
     wrong_logins: int = Field(
-        default=50, ge=1, description="Wrong passwords within ten minutes, over all accounts."
+        default=50, ge=1, le=100_000, description="Wrong passwords within ten minutes, over all accounts."
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from outpost.office.tables.values import Fqdn, Part
+from outpost.office.tables.values import Fqdn, MirrorUrl, Part
 
 REFUSED_ATTACHMENTS = tuple(
     (  # noqa: SIM905 (readable as lines, not as a column)
@@ -24,6 +24,7 @@ REFUSED_ATTACHMENTS = tuple(
 )
 """Windows runs, mounts or installs these at a double click (Outlook blocks most of them), or no scanner here opens them."""
 
+Ending = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$")]
 Verdict = Literal["refuse", "tag", "accept"]
 
 
@@ -69,14 +70,14 @@ class Policy(Part):
         pattern=r"^[ -~]*$",
         description="Put before the subject of mail that is tagged as an impersonation.",
     )
-    refused_attachments: tuple[str, ...] = Field(
+    refused_attachments: tuple[Ending, ...] = Field(
         default=REFUSED_ATTACHMENTS,
         description="File name endings that no message may carry, in archives neither. Programs, scripts, shortcuts, disk "
         "images, documents with macros, and archives in which the scanner does not see everything (RAR, 7z, bzip2): an ordinary "
         "zip archive is taken. Content of such a kind is refused under any name.",
         examples=[["exe", "js", "iso"]],
     )
-    refused_at_top: tuple[str, ...] = Field(
+    refused_at_top: tuple[Ending, ...] = Field(
         default=("htm", "html", "mht", "mhtml", "shtml", "svg", "svgz", "xht", "xhtml"),
         description="Endings refused as an attachment of its own but not inside an archive: pages that imitate a login. "
         "The text of a message may of course be HTML.",
@@ -98,7 +99,7 @@ class Scanner(Part):
         default="freshclam",
         description="ClamAV's signatures: fetched by freshclam, or only the local test signature (lab).",
     )
-    mirror: str = Field(
+    mirror: MirrorUrl | Literal[""] = Field(
         default="",
         description="Private mirror for freshclam; empty: ClamAV's own.",
         examples=["https://clam.example.com"],

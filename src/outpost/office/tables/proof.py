@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from outpost.office.tables.values import MailAddress, Part
+from outpost.office.tables.values import Line, MailAddress, Part
 
 
 class Attack(Part):
@@ -34,10 +34,11 @@ class ExplainedMessage(Part):
     """What a daemon of this office writes though nothing is wrong (`[[verification.explained]]`)."""
 
     says: Annotated[str, AfterValidator(_pattern)] = Field(
+        max_length=300,
         description="Regular expression that finds the line: `DAEMON: MESSAGE` as in the journal, each number written as `N`.",
         examples=["^chronyd: Source N.N.N.N offline"],
     )
-    why: str = Field(
+    why: Line = Field(
         min_length=10,
         description="Why nobody has to look at it.",
         examples=["the site's power is off at night"],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import ByteSize, Field
+from pydantic import Field
 
-from outpost.office.tables.values import MailAddress, Part
+from outpost.office.tables.values import Line, MailAddress, Part, Size
 
 
 class User(Part):
@@ -13,10 +13,10 @@ class User(Part):
     address: MailAddress = Field(
         description="The mailbox, in the office's domain.", examples=["alice@po.example.com"]
     )
-    full_name: str = Field(
+    full_name: Line = Field(
         default="", description="Shown in webmail and address books.", examples=["Alice Archer"]
     )
-    quota: ByteSize | None = Field(
+    quota: Size | None = Field(
         default=None,
         description="Mailbox size; `limits.mailbox_quota` where it is not given.",
         examples=["2GiB"],
@@ -74,7 +74,7 @@ class SharedMailbox(Part):
         examples=[["alice@po.example.com", "bob@po.example.com"]],
     )
     readers: tuple[MailAddress, ...] = Field(default=(), description="Users who read it, and nothing else.")
-    quota: ByteSize | None = Field(
+    quota: Size | None = Field(
         default=None, description="Its size; `limits.mailbox_quota` where it is not given.", examples=["2GiB"]
     )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ByteSize, Field
+from pydantic import Field
 
-from outpost.office.tables.values import Address, Duration, FilePort, Fqdn, HostLabel, Part
+from outpost.office.tables.values import Address, Duration, FilePort, Fqdn, HostLabel, Part, Size
 
 
 class Peer(Part):
@@ -71,7 +71,7 @@ class Peer(Part):
         "it answers, all that waits goes at once, whatever each message's own back-off is.",
         examples=["5m"],
     )
-    large: ByteSize | None = Field(
+    large: Size | None = Field(
         default=None,
         description="Users' mail from this size on, and to this peer alone, waits for `large_hours`. The queue says so, and "
         "`outpost queue --release` lets it go at once.",
@@ -91,7 +91,7 @@ class Smarthost(Part):
     port: FilePort = Field(default=25, description="Its port; 465 means TLS from the first byte.")
     user: str = Field(
         default="",
-        pattern=r"^[^\s:]*$",
+        pattern=r"^[!-9;-~]*$",
         description="The login that it wants of the office (RFC 4954), if it does not go by address; the password is a "
         "secret: `outpost secrets smarthost OFFICE`. It is said to a relay that has proven its name, and to no other.",
         examples=["site@provider.example"],
@@ -102,7 +102,7 @@ class Link(Part):
     """The office's line to the Internet (`[link]`)."""
 
     rate_kbit: int = Field(
-        default=1544, ge=64, description="Rate in kbit/s; the case study's T1 carries 1544."
+        default=1544, ge=64, le=100_000_000, description="Rate in kbit/s; the case study's T1 carries 1544."
     )
     shaped_percent: int = Field(
         default=90,

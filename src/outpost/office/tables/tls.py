@@ -14,6 +14,7 @@ from outpost.office.tls import INTERMEDIATE, LEVELS, TlsLevel, TlsProfile
 class TrustedAuthority(Part):
     """A certificate authority the hosts trust besides Debian's (a PEM file named in `tls.trusted_authorities`)."""
 
+    judged_elsewhere = frozenset({"pem"})
     name: str = Field(description="File name beside office.toml.")
     pem: str = Field(description="Its content, read when the office is loaded.", repr=False)
 
@@ -21,6 +22,7 @@ class TrustedAuthority(Part):
 class ProvidedCertificate(Part):
     """A public certificate that an authority issued by hand (`HOST.pem` beside office.toml)."""
 
+    judged_elsewhere = frozenset({"pem"})
     host: str = Field(description="The host whose key it certifies.")
     pem: str = Field(description="Certificate and chain, read when the office is loaded.", repr=False)
 

@@ -47,7 +47,7 @@ HostPath = Annotated[str, AfterValidator(_host_path)]
 class Zone(Part):
     """A network with one level of trust (`[zones.NAME]`)."""
 
-    name: str = Field(description="Set from the table's name.", exclude=True)
+    name: HostLabel = Field(description="Set from the table's name.", exclude=True)
     kind: ZoneKind = Field(
         description="How much its machines are trusted: the Internet is hostile, a partner is untrusted, "
         "servers talk only along declared flows, users reach the store and webmail, management reaches SSH.",
@@ -68,6 +68,7 @@ class Zone(Part):
 class Host(Part):
     """A machine with exactly one role (`[hosts.NAME]`)."""
 
+    judged_elsewhere = frozenset({"domain"})
     name: HostLabel = Field(description="Set from the table's name.", exclude=True, examples=["mta1"])
     domain: str = Field(description="Set from the office's domain.", exclude=True)
     role: Annotated[Role, BeforeValidator(_one_role)] = Field(
@@ -83,6 +84,8 @@ class Host(Part):
     )
     ssh: str = Field(
         default="",
+        max_length=300,
+        pattern=r"^(([a-z_][a-z0-9_-]{0,31}@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f:]+)(:\d{1,5})?)?$",
         description="How the controller reaches it, `user@address:port` (a port that is forwarded to 22: sshd itself listens "
         "there); empty means the management address, as `ssh.user`.",
         examples=["root@192.0.2.21:22"],

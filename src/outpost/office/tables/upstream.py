@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
-from outpost.office.tables.values import Address, Part, Proxy
+from outpost.office.tables.values import Address, MirrorUrl, Part, Proxy, Server
 
 
 class Resolver(Part):
@@ -13,8 +15,11 @@ class Resolver(Part):
     forwarders: tuple[Address, ...] = Field(
         default=(),
         description="Resolvers asked for everything; empty: recurse from the root, which needs port 53 outwards.",
+        examples=[["198.51.100.53"]],
     )
-    trust_anchor: tuple[str, ...] = Field(
+    trust_anchor: tuple[
+        Annotated[str, Field(pattern=r"^\. IN DS \d{1,5} \d{1,3} \d{1,3} [0-9A-Fa-f]{40,128}$")], ...
+    ] = Field(
         default=(),
         description="DS records of the root key (presentation format); empty: the Internet's, from Debian's dns-root-data.",
         examples=[[". IN DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"]],
@@ -24,9 +29,15 @@ class Resolver(Part):
 class Archive(Part):
     """Where packages come from (`[archive]`)."""
 
-    mirror: str = Field(default="http://deb.debian.org/debian", description="Debian mirror.")
-    security_mirror: str = Field(
-        default="http://deb.debian.org/debian-security", description="Debian security mirror."
+    mirror: MirrorUrl = Field(
+        default="http://deb.debian.org/debian",
+        description="Debian mirror.",
+        examples=["http://deb.debian.org/debian"],
+    )
+    security_mirror: MirrorUrl = Field(
+        default="http://deb.debian.org/debian-security",
+        description="Debian security mirror.",
+        examples=["http://deb.debian.org/debian-security"],
     )
     proxy: Proxy = Field(
         default="",
@@ -38,8 +49,9 @@ class Archive(Part):
 class Time(Part):
     """Clock sources (`[time]`)."""
 
-    servers: tuple[str, ...] = Field(
+    servers: tuple[Server, ...] = Field(
         default=("0.debian.pool.ntp.org", "1.debian.pool.ntp.org", "2.debian.pool.ntp.org"),
         min_length=1,
         description="NTP servers, names or addresses; at least three let a wrong one be outvoted.",
+        examples=[["ntp.example.com", "192.0.2.123"]],
     )

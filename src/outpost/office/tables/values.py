@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
+import unicodedata
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -13,9 +16,18 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
@@ -23,6 +35,22 @@ IPInterface = IPv4Interface | IPv6Interface
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _LOCAL_PART = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+
+
+_SSH_KEYS = frozenset(
+    {
+        "ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521",
+        "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com",
+    }
+)  # fmt: skip
+SSH_RSA_BITS = 3072
+"""What sshd on the hosts asks for (RequiredRSASize)."""
+
+
+def _trimmed(value: str) -> str:
+    if value != value.strip():
+        raise ValueError("white space at its beginning or end")
+    return value
 
 
 def _fqdn(value: str) -> str:
@@ -59,17 +87,74 @@ def _proxy(value: str) -> str:
 
 
 def _to_address(value: object) -> object:
+    if isinstance(value, IPv4Address | IPv6Address):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("not an IP address")
     try:
-        return ip_address(value) if isinstance(value, str) else value
+        address = ip_address(value)
     except ValueError:
         raise ValueError("not an IP address") from None
+    if address.is_unspecified or address.is_multicast or address.is_loopback or address.is_link_local:
+        raise ValueError("not an IP address of one machine that others can reach")
+    if address == IPv4Address("255.255.255.255") or getattr(address, "scope_id", None):
+        raise ValueError("not an IP address of one machine that others can reach")
+    return address
 
 
 def _to_network(value: object) -> object:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("not an IP network")
     try:
-        return ip_network(value) if isinstance(value, str) else value
+        return ip_network(value)
     except ValueError:
         raise ValueError("not an IP network; the bits behind its prefix must be zero") from None
+
+
+def _ssh_key(value: str) -> str:
+    """`TYPE BASE64`, with a comment: what the type says is what the base64 holds (RFC 4253, section 6.6)."""
+    kind, _, rest = value.partition(" ")
+    if kind not in _SSH_KEYS:
+        raise ValueError("not a public SSH key: it begins with its kind, like ssh-ed25519")
+    try:
+        blob = base64.b64decode(rest.partition(" ")[0], validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("not a public SSH key: what follows its kind is no base64") from None
+    fields, rest_of = [], blob
+    while rest_of and len(rest_of) >= 4 + (length := int.from_bytes(rest_of[:4], "big")):
+        fields.append(rest_of[4 : 4 + length])
+        rest_of = rest_of[4 + length :]
+    if rest_of or len(fields) < 2 or fields[0] != kind.encode():
+        raise ValueError("not a public SSH key: it is cut off, or altered")
+    if kind == "ssh-ed25519" and len(fields[1]) != 32:
+        raise ValueError("not a public SSH key: it is cut off, or altered")
+    if kind == "ssh-rsa" and len(fields[-1].lstrip(b"\0")) * 8 < SSH_RSA_BITS:
+        raise ValueError(f"a public SSH key of RSA with fewer than {SSH_RSA_BITS} bits, which sshd refuses")
+    return value
+
+
+def _age_recipient(value: str) -> str:
+    if not re.fullmatch(r"age1[0-9a-z]{58}", value):
+        raise ValueError("not an age public key: the age1… line that outpost secrets prints")
+    return value
+
+
+def _server(value: str) -> str:
+    try:
+        return str(_to_address(value)) if value[-1:].isdigit() or ":" in value else _fqdn(value)
+    except ValueError:
+        raise ValueError("neither a fully qualified domain name nor an IP address") from None
+
+
+_URL = re.compile(r"https?://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[A-Za-z0-9._~%/+-]*)?")
+
+
+def _url(value: str) -> str:
+    if not _URL.fullmatch(value):
+        raise ValueError("not the address of a mirror, http://HOST/PATH or https://HOST/PATH")
+    return value
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -84,6 +169,15 @@ def _to_seconds(value: object) -> object:
     return int(match[1]) * _UNITS[match[2]]
 
 
+Size = Annotated[ByteSize, Field(ge=1, le=2**50)]
+"""Bytes; the file may say `25MiB` or `2GiB`. A size of nothing is a mistake."""
+Line = Annotated[str, Field(max_length=200), AfterValidator(_trimmed)]
+"""One line of text for people."""
+Account = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
+SshKey = Annotated[str, AfterValidator(_ssh_key)]
+AgeRecipient = Annotated[str, AfterValidator(_age_recipient)]
+Server = Annotated[str, AfterValidator(_server)]
+MirrorUrl = Annotated[str, AfterValidator(_url)]
 Fqdn = Annotated[str, AfterValidator(_fqdn)]
 HostLabel = Annotated[str, AfterValidator(_label)]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
@@ -91,11 +185,41 @@ Proxy = Annotated[str, AfterValidator(_proxy)]
 Address = Annotated[IPAddress, BeforeValidator(_to_address)]
 Network = Annotated[IPNetwork, BeforeValidator(_to_network)]
 FilePort = Annotated[int, Field(ge=1, le=65535)]
-Duration = Annotated[int, BeforeValidator(_to_seconds), Field(ge=1)]
+Duration = Annotated[int, BeforeValidator(_to_seconds), Field(ge=1, le=20 * 366 * 86400)]
 """Seconds; the file may say `90s`, `15m`, `6h` or `30d`."""
+
+
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_JOINERS = "\u200c\u200d"
+"""Parts of names in Persian, Hindi and other scripts."""
+
+
+def _texts(value: Any) -> list[str]:
+    """Strings of a value and of lists in it; tables see to their own."""
+    if isinstance(value, str):
+        return [value]
+    return [text for item in value for text in _texts(item)] if isinstance(value, list | tuple) else []
 
 
 class Part(BaseModel):
     """Base of every table in the office file: frozen, no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    judged_elsewhere: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are files with many lines, or a copy of another field."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _visible(cls, value: Any, info: ValidationInfo) -> Any:
+        """What cannot be seen ends lines, headers and quotations elsewhere: no string of an office has it."""
+        switch = info.field_name and cls.model_fields[info.field_name].annotation is bool
+        if isinstance(value, bool) != bool(switch):
+            raise ValueError("not true or false" if switch else "true or false, where another value stands")
+        if info.field_name not in cls.judged_elsewhere:
+            for text in _texts(value):
+                for character in text:
+                    if unicodedata.category(character) in _UNSEEN and character not in _JOINERS:
+                        raise ValueError(
+                            f"a character that cannot be seen (U+{ord(character):04X}); one line of text, please"
+                        )
+        return value
