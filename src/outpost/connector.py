@@ -28,6 +28,8 @@ from pyinfra.connectors.util import (
 )
 from typing_extensions import TypedDict, override
 
+from outpost.remote import failure
+
 NOT_BEGUN = "OCI runtime exec failed"
 """What Docker says where it could not start a command: nothing has happened in the container."""
 ATTEMPTS = 3
@@ -211,6 +213,6 @@ def _lines(stdin: Any) -> bytes:
 
 def _refused(said: list[str]) -> NoReturn:
     reason = (said or ["it said nothing"])[-1]
-    if any("host key" in line.lower() or "identification has changed" in line.lower() for line in said):
-        reason += " Remedy: compare the host's key with its console, then correct known_hosts beside the office file"
+    if known := failure("", "\n".join(said)):
+        reason = f"{known.message.removeprefix(': ')}. Remedy: {known.remedy}"
     raise ConnectError(f"ssh: {reason}")

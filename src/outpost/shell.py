@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from outpost.errors import OutpostError
 from outpost.fetching import Answer
+from outpost.remote import failure
 
 _PRELUDE = b"""\
 outpost_dir=$(mktemp -d) || exit 1
@@ -47,13 +48,20 @@ class Shell:
         self._lock = threading.RLock()
         self._numbers = itertools.count()
         self._process: subprocess.Popen[bytes] | None = None
+        self._unreached: OutpostError | None = None
 
     def run(self, command: str) -> Answer:
         """Carry out one shell command."""
         with self._lock:
+            if self._unreached:  # it was waited for once
+                raise self._unreached
             process, number = self._started(), next(self._numbers)
             self._write(process, f"outpost_run {number} {_quoted(command)}\n".encode())
-            return self._read(process, number)
+            try:
+                return self._read(process, number)
+            except OutpostError as error:
+                self._unreached = error if number == 0 else None
+                raise
 
     def close(self) -> None:
         """End it; what it kept on the host goes with it."""
@@ -93,7 +101,10 @@ class Shell:
         process.kill()
         _, said = process.communicate()
         self._process = None
-        last = (said.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+        text = said.decode(errors="replace")
+        if known := failure("the host", text):
+            return known
+        last = (text.strip().splitlines() or ["it said nothing"])[-1]
         return OutpostError(
             f"the shell on the host ended: {last} ({' '.join(self._command[:4])} …)", "is the host up?"
         )

@@ -22,6 +22,7 @@ import pytest
 
 from outpost.errors import OutpostError
 from outpost.office import Office, load
+from outpost.remote import unreached
 from outpost.target import LAB, ROOT, Target, find
 
 # --- inside pytest ----------------------------------------------------------------------------------------
@@ -243,6 +244,13 @@ def verify(
         OutpostError: pytest could not run them.
     """
     started = time.monotonic()
+    office = load(target.data)
+    gone = unreached(target, office, hosts or office.hosts_by_name, connector)
+    absent = [_absent(name, error) for name, error in gone.items()]
+    if gone:
+        hosts = tuple(name for name in hosts or office.hosts_by_name if name not in gone)
+        if not hosts:
+            return Verdict(tuple(absent), time.monotonic() - started, "no host answers")
     read, write = os.pipe()
     arguments = [
         sys.executable, "-m", "outpost.checks", *files, "-p", "outpost.verification", "--events-fd", str(write), "-q", "--color=no",
@@ -277,7 +285,13 @@ def verify(
             f"the live checks could not run: {lines[-1] if lines else 'pytest said nothing'}",
             "OUTPOST_DEBUG=1 shows all that pytest said",
         )
-    return Verdict(tuple(results), time.monotonic() - started, lines[-1] if lines else "")
+    return Verdict((*absent, *results), time.monotonic() - started, lines[-1] if lines else "")
+
+
+def _absent(host: str, error: OutpostError) -> Result:
+    """A host that does not answer: one failed promise, and none of its checks waits for it."""
+    promise = "the host answers the controller"
+    return Result(f"reached[{host}]", host, promise, (), "failed", error.message, 0.0, remedy=error.remedy)
 
 
 def _follow(descriptor: int, told: Told) -> list[Result]:

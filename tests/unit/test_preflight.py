@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
+from pathlib import Path
+from threading import Barrier
+
 import pytest
 
+from outpost import preflight, remote, verification
+from outpost.errors import OutpostError
 from outpost.office import Office, load
 from outpost.preflight import Finding, judge
-from outpost.target import INVENTORY
+from outpost.remote import failure
+from outpost.shell import Shell
+from outpost.target import INVENTORY, Target
 
 NOW = 1_700_000_000.0
 
@@ -24,7 +33,11 @@ def facts(office: Office, name: str, **changed: str) -> list[tuple[str, str]]:
 
 
 def seen(office: Office, name: str, said: list[tuple[str, str]]) -> list[Finding]:
-    return [found for found in judge(office, office.host(name), said, now=NOW) if found.level != "good"]
+    return [
+        found
+        for found in judge(office, office.host(name), said, now=(NOW, NOW + 30))
+        if found.level != "good"
+    ]
 
 
 @pytest.mark.parametrize("name", ["ns1", "mta", "store", "webmail"])
@@ -38,7 +51,11 @@ def test_a_fresh_machine_is_ready(office: Office, name: str) -> None:
         ("ns1", {"release": "debian 12"}, [], "bad", "debian 12"),
         ("ns1", {"release": "ubuntu 24.04"}, [], "bad", "ubuntu"),
         ("ns1", {"clock": str(int(NOW) - 90)}, [], "note", "90 s behind"),
+        ("ns1", {"clock": str(int(NOW) + 90)}, [], "note", "60 s ahead"),
         ("mta", {"memory": "900"}, [], "note", "900 MiB"),
+        ("mta", {}, [("disk", "5000 /"), ("disk", "1000 /var")], "note", "5000 MiB of disk"),
+        ("store", {}, [("disk", "900 /")], "bad", "900 MiB of disk"),
+        ("mta", {"container": "docker"}, [], "bad", "container (docker)"),
         ("mta", {}, [("port", "tcp 25 exim4")], "bad", "25/tcp by exim4"),
         ("webmail", {}, [("port", "tcp 443 apache2")], "bad", "443/tcp by apache2"),
     ],
@@ -65,3 +82,117 @@ def test_a_missing_address_and_a_shut_port_25_are_named(office: Office) -> None:
 
 def test_ports_that_are_not_the_offices_do_not_matter(office: Office) -> None:
     assert seen(office, "ns1", [*facts(office, "ns1"), ("port", "tcp 631 cupsd")]) == []
+
+
+ASKED = [
+    ("asked", "yes"), ("ntp", "0.debian.pool.ntp.org"), ("resolver", "10.40.2.2 2"), ("resolver", "2001:db8:40:2::2 2"),
+    ("archive", "http://deb.debian.org/debian/dists/trixie"),
+    ("archive", "http://deb.debian.org/debian-security/dists/trixie-security"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("absent", "level", "words"),
+    [
+        ("ntp", "note", "UDP 123"),
+        ("archive", "bad", "by way of http://10.40.4.2:3142"),
+        ("resolver", "bad", "10.40.2.2, 2001:db8:40:2::2 (UDP 53)"),
+    ],
+)
+def test_whom_the_host_needs_and_does_not_reach_is_named(
+    office: Office, absent: str, level: str, words: str
+) -> None:
+    assert seen(office, "store", facts(office, "store") + ASKED) == []
+    (found,) = seen(office, "store", facts(office, "store") + [fact for fact in ASKED if fact[0] != absent])
+    assert (found.level, words in found.seen) == (level, True), found
+
+
+def test_a_forwarder_without_signatures_is_named(office: Office) -> None:
+    said = [("resolver", "10.40.2.2 1") if fact[1] == "10.40.2.2 2" else fact for fact in ASKED]
+    (found,) = seen(office, "store", facts(office, "store") + said)
+    assert (found.level, found.seen) == ("bad", "10.40.2.2 answers without DNSSEC signatures")
+
+
+def test_a_machine_that_is_declared_a_container_is_named(office: Office) -> None:
+    docker = office.model_copy(update={"platform": "docker"})
+    (found,) = seen(docker, "ns1", facts(office, "ns1"))
+    assert 'platform = "machine"' in found.remedy
+
+
+def test_a_host_that_is_slow_to_answer_makes_no_other_ones_clock_wrong(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of a host is compared with the moments at which that host was asked."""
+    told = "\n".join(f"{key} {value}" for key, value in facts(office, "ns1", clock="{now}"))
+    clock = iter(float(NOW + step) for step in (0, 1, 40, 41))
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    monkeypatch.setattr(
+        preflight, "run_script", lambda *_arguments, **_options: told.replace("{now}", str(int(NOW)))
+    )
+    target = Target("harbour", INVENTORY / "harbour", INVENTORY / "harbour")
+    answer = preflight._ask(target, office, office.host("ns1"), None)
+    assert isinstance(answer, preflight.Answer)
+    found = list(judge(office, office.host("ns1"), answer.facts, now=answer.asked))
+    assert [item.level for item in found if "clock" in item.seen] == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("said", "means", "remedy"),
+    [
+        ("@@@@\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.", "not the one in known_hosts", "ssh-keygen -lf"),
+        ("No ED25519 host key is known for 192.0.2.3 and you have requested strict checking.\nHost key verification failed.", "is not in known_hosts", "ssh-keyscan"),
+        ("admin@192.0.2.3: Permission denied (publickey).", "none of your SSH keys", "ssh-copy-id"),
+        ("sudo: a password is required", "sudo asks for a password", "NOPASSWD: ALL"),
+        ("ssh: connect to host 192.0.2.3 port 22: Connection timed out", "does not answer", "firewall"),
+        ("ssh: connect to host 192.0.2.3 port 22: No route to host", "no machine has its address", "office.toml"),
+        ("ssh: connect to host 192.0.2.3 port 22: Connection refused", "nothing listens for SSH", "systemctl start ssh"),
+    ],
+)  # fmt: skip
+def test_a_host_that_cannot_be_asked_says_why(said: str, means: str, remedy: str) -> None:
+    found = failure("ns1", said)
+    assert found is not None
+    assert means in found.message
+    assert remedy in found.remedy
+    assert failure("ns1", "postqueue: fatal: no such queue") is None
+
+
+HARBOUR = Target("harbour", INVENTORY / "harbour", INVENTORY / "harbour")
+
+
+def test_hosts_that_do_not_answer_are_waited_for_side_by_side(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = Barrier(len(office.hosts), timeout=30)  # broken where one is asked after the other
+
+    def silent(*_arguments: object, **options: float) -> str:
+        together.wait()
+        assert options["patience"] < 60
+        raise OutpostError("it does not answer", "switch it on")
+
+    monkeypatch.setattr(remote, "run_script", silent)
+    assert list(remote.unreached(HARBOUR, office, office.hosts_by_name)) == list(office.hosts_by_name)
+
+
+def test_verification_waits_for_no_check_of_a_host_that_does_not_answer(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = {
+        name: OutpostError(f"{name}: it does not answer", "switch it on") for name in office.hosts_by_name
+    }
+    monkeypatch.setattr(verification, "unreached", lambda *_: gone)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("checks were started"))
+    verdict = verification.verify(HARBOUR)
+    assert not verdict.proven
+    assert [(result.host, result.remedy) for result in verdict.results] == [
+        (name, "switch it on") for name in office.hosts_by_name
+    ]
+
+
+def test_a_shell_that_never_began_is_not_waited_for_again(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    refused = "echo x >>$0; echo 'ssh: connect to host x port 22: Connection timed out' >&2"
+    shell = Shell(["sh", "-c", refused, str(begun)])
+    for _ in range(2):
+        with pytest.raises(OutpostError, match="does not answer"):
+            shell.run("true")
+    assert begun.read_text() == "x\n"
