@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from outpost.templates import environment
+from outpost.templates import environment, render
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
@@ -101,12 +101,12 @@ def rendered(
     """The file at `path` from ``templates/<role><path>.j2`` (or the `template` named, relative to the role).
 
     Raises:
-        jinja2.UndefinedError: The template names something that the context lacks.
+        TemplateMistakeError: The template names something that the context lacks; with file and line.
     """
     source = f"{role}/{(template or path).lstrip('/')}.j2"
     return text(
         path,
-        _environment().get_template(source).render(context),
+        render(_environment(), source, context),
         mode=mode,
         owner=owner,
         group=group,

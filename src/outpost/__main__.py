@@ -1,19 +1,101 @@
-"""`python -m outpost`: what the launcher ./outpost starts."""
+"""`python -m outpost`: what the launcher ./outpost starts. However it ends, it says so in a line."""
 
 import os
 import sys
 
-from outpost.cli import quick
+CHANGING = {
+    "apply": "hosts may be changed in part: ./outpost plan OFFICE shows what is left, and apply goes on where it stopped",
+    "each": "hosts may be changed in part: ./outpost each plan shows what is left, and apply goes on where it stopped",
+    "lab": "what was made is there: the same command goes on, and ./outpost lab down removes it",
+    "test": "its lab may be there: ./outpost lab down --name test removes it",
+    "attack": "a defence may be off: the next ./outpost attack turns it on again first",
+    "rotate": "a step may be half done: the same command goes on",
+    "restore": "the host may be restored in part: the same command begins again",
+    "drill": "its machine may be there: the next drill removes it",
+    "decommission": "a step may be half done: the same command goes on",
+    "user": "office.toml may be changed: ./outpost plan OFFICE shows what is not applied",
+    "alias": "office.toml may be changed: ./outpost plan OFFICE shows what is not applied",
+    "shared": "office.toml may be changed: ./outpost plan OFFICE shows what is not applied",
+    "group": "office.toml may be changed: ./outpost plan OFFICE shows what is not applied",
+    "secrets": "secrets.age is as it was, or as it was to become: it is replaced at once",
+    "new": "no office was written, unless it said so",
+    "backup": "a backup that has begun goes on, on its host",
+    "bench": "its lab may be there: ./outpost lab down --all removes every lab",
+}
+"""Command → what it leaves when it is broken off; any other changes nothing."""
 
-try:
-    done = quick.answered(sys.argv[1:])
-except KeyboardInterrupt:
-    sys.stderr.write("\noutpost: interrupted\n")
-    sys.exit(130)
-if done:
-    sys.stdout.flush()
-    os._exit(0)  # what would be taken apart goes anyhow
 
-from outpost.cli.app import main
+def broken_off(words: list[str], how: str, status: int) -> int:
+    """Say what is left, and give the exit code."""
+    left = CHANGING.get(words[0] if words else "", "nothing was changed")
+    try:
+        sys.stderr.write(f"\noutpost: {how}; {left}.\n")
+        sys.stderr.flush()
+    except OSError:
+        pass  # nobody reads that, either
+    return status
 
-main()
+
+def silent() -> None:
+    """What is left to write goes nowhere: its reader has gone."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+
+
+KEPT = {"XDG_CACHE_HOME": ".cache", "XDG_STATE_HOME": ".local/state"}
+"""Where programs keep what they remember, and its place below the home directory."""
+
+
+def find_room() -> None:
+    """A home directory that cannot be written is no obstacle: what is remembered goes to the directory for passing files."""
+    home = os.path.expanduser("~")  # noqa: PTH111 (pathlib takes long to load, and raises where there is none)
+    for variable, below in KEPT.items():
+        place = os.environ.get(variable) or os.path.join(home, below)  # noqa: PTH118
+        while not os.path.exists(place) and os.path.dirname(place) != place:  # noqa: PTH110, PTH120
+            place = os.path.dirname(place)  # noqa: PTH120
+        if not os.access(place, os.W_OK):
+            os.environ[variable] = _passing(variable.split("_")[1].lower())
+            sys.stderr.write(f"outpost: {place} cannot be written; {os.environ[variable]} is used\n")
+
+
+def _passing(name: str) -> str:
+    """A directory of ours alone.
+
+    Raises:
+        SystemExit: Somebody else has it.
+    """
+    import tempfile
+
+    place = os.path.join(tempfile.gettempdir(), f"outpost-{os.getuid()}")  # noqa: PTH118
+    os.makedirs(place, mode=0o700, exist_ok=True)  # noqa: PTH103
+    found = os.lstat(place)
+    if found.st_uid != os.getuid() or found.st_mode & 0o77077 != 0o40000:
+        raise SystemExit(
+            f"outpost: {place} is not yours alone. Remedy: set XDG_CACHE_HOME and XDG_STATE_HOME."
+        )
+    return os.path.join(place, name)  # noqa: PTH118
+
+
+def main(words: list[str]) -> int:
+    """Run a command line; gives the exit code."""
+    try:
+        find_room()
+        from outpost.cli import quick
+
+        if quick.answered(words):
+            sys.stdout.flush()
+            os._exit(0)  # what would be taken apart goes anyhow
+        from outpost.cli.app import run
+
+        status = run(words)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return broken_off(words, "interrupted", 130)
+    except BrokenPipeError:
+        silent()
+        return broken_off(words, "the reader of the output has gone", 141)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

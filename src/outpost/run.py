@@ -74,6 +74,10 @@ class Follower:
                     host.lines.clear()
         elif match := _STAGE.match(line):
             self.stage = match["stage"]
+            if self.executing and self.stage.startswith(("Results", "Disconnecting")):
+                for host in self.hosts.values():
+                    if not host.failed:
+                        host.does("done")
             if not self.executing:
                 for host in self.hosts.values():
                     host.does(self.stage)
@@ -94,10 +98,10 @@ class Follower:
             host.does("compared")
         elif text.startswith("Success"):
             host.changed += 1
-            host.does("done")
+            host.does("waiting")
         elif text.startswith(("No changes", "Skipped")):
             host.unchanged += 1
-            host.does("done")
+            host.does("waiting")
         elif text.startswith("docker build complete"):
             pass  # what pyinfra's Docker connector says of a container it leaves as it is
         elif text.startswith(("Error: executed", "Error: could not")):
@@ -364,12 +368,17 @@ def _outcome(target: Target, output: str, follower: Follower, returncode: int, s
 
 def _stopped(target: Target, follower: Follower) -> OutpostError:
     """Why pyinfra broke off, with the remedy that the reason itself names, where it names one."""
-    message, _, remedy = _reason(follower).partition(". Remedy: ")
+    message, _, remedy = (
+        _reason(follower)
+        .removeprefix("outpost.errors.OutpostError: ")
+        .removeprefix("outpost.templates.TemplateMistakeError: ")
+        .partition(". Remedy: ")
+    )
     if remedy:
         return OutpostError(message, remedy.removesuffix("."))
     return OutpostError(
         f"pyinfra stopped: {message}",
-        f"./outpost check {target.name}; OUTPOST_DEBUG=1 shows all of pyinfra's log",
+        f"OUTPOST_DEBUG=1 ./outpost plan {target.name} shows all that it said",
     )
 
 

@@ -625,12 +625,17 @@ def create_identity(path: Path) -> str:
         OutpostError: There is one already.
     """
     identity = pyrage.x25519.Identity.generate()
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise OutpostError(
             f"{path} exists", "it is kept: losing it would lose every secret encrypted to it"
+        ) from None
+    except OSError as error:
+        raise OutpostError(
+            f"{path} cannot be written ({error.strerror})",
+            f"set {IDENTITY_VARIABLE} to a file that you can write",
         ) from None
     with os.fdopen(descriptor, "w") as file:
         file.write(f"# public key: {identity.to_public()}\n{identity}\n")

@@ -2,9 +2,48 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound, TemplateSyntaxError
+
+
+class TemplateMistakeError(Exception):
+    """A template that cannot be rendered: file, line, and what is wrong there."""
+
+    def __init__(self, place: str, said: str) -> None:
+        self.message, self.remedy = f"{place}: {said}", f"correct {place}"
+        super().__init__(f"{self.message}. Remedy: {self.remedy}.")
+
+
+def render(templates: Environment, name: str, context: Mapping[str, Any]) -> str:
+    """A template's text.
+
+    Raises:
+        TemplateMistakeError: It names something that is not there, or breaks off in another way.
+    """
+    try:
+        return templates.get_template(name).render(context)
+    except TemplateSyntaxError as error:
+        raise TemplateMistakeError(
+            f"{_shown(error.filename or name)}:{error.lineno}", str(error.message)
+        ) from error
+    except TemplateNotFound as error:
+        raise TemplateMistakeError(f"templates/{name}", f"there is no template {error}") from error
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        inside = [frame for frame in frames if frame.filename.endswith(".j2")]
+        if not inside:
+            raise
+        place = f"{_shown(inside[-1].filename)}:{inside[-1].lineno}"
+        raise TemplateMistakeError(place, f"{type(error).__name__}: {error}") from error
+
+
+def _shown(file: str) -> str:
+    """A template's path from the top of the checkout."""
+    return file[file.rfind("/templates/") + 1 :]
 
 
 def environment(directory: Path) -> Environment:

@@ -172,8 +172,24 @@ class Result:
         """What to do where it failed."""
         name = f" --name {target.instance}" if target.instance not in (None, LAB) else ""
         limit = f" --limit {self.host}" if self.host else ""
-        drift = f"./outpost plan {target.name}{name}{limit} shows what differs from the office file, and apply mends it"
-        return self.remedy or drift
+        if self.remedy:
+            return self.remedy
+        if (
+            self.seen.startswith(("outpost.errors.OutpostError: ", "OutpostError: "))
+            and ". Remedy: " in self.seen
+        ):
+            return self.seen.partition(". Remedy: ")[2].splitlines()[0].removesuffix(".")
+        again = f"./outpost verify {target.name}{name}{f' --host {self.host}' if self.host else ''}"
+        chosen = "".join(f" --control {control}" for control in self.controls)
+        about = (
+            f"docs/reference/controls.md says what {' and '.join(self.controls)} rests on, "
+            if self.controls
+            else ""
+        )
+        return (
+            f"./outpost plan {target.name}{name}{limit}: if it shows a change, apply it; if it shows none, the configuration is as "
+            f"declared: {about}and {again}{chosen} asks again"
+        )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -91,13 +90,13 @@ for part, called in ((user, "user"), (alias, "alias"), (group, "group"), (shared
     app.add_typer(part, name=called)
 
 
-def main() -> None:
-    """Run the command line; every failure ends in one line with a remedy."""
-    sys.exit(run(sys.argv[1:]))
-
-
 def run(arguments: list[str]) -> int:
-    """Run one command and give its exit code."""
+    """Run one command and give its exit code; every failure ends in one line with a remedy.
+
+    Raises:
+        KeyboardInterrupt: Somebody broke it off.
+        BrokenPipeError: Nobody reads its output any more.
+    """
     debug = bool(os.environ.get("OUTPOST_DEBUG"))
     try:
         return int(app(arguments, prog_name="outpost", standalone_mode=False) or 0)
@@ -106,12 +105,10 @@ def run(arguments: list[str]) -> int:
 
         rich_format_error(error)  # type: ignore[arg-type]  # what typer itself raises for wrong usage
         return 64
-    except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("\noutpost: interrupted\n")
-        return 130
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # the reader has gone: nothing left to flush to
-        return 1
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise
     except OutpostError as error:
         from outpost.cli.console import say_error
 

@@ -9,9 +9,8 @@ import sys
 from typing import Any
 
 from rich.markup import escape
-from rich.table import Table
 
-from outpost.cli.console import err, out, say_json
+from outpost.cli.console import Table, err, out, say_json
 from outpost.controls import FAMILIES, MEASURED, AttackPlan, catalogue
 from outpost.errors import OutpostError
 from outpost.office import Office, load

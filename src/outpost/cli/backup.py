@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.markup import escape
-from rich.table import Table
 
 from outpost import backup, secrets
-from outpost.cli.console import duration, err, out, say_json, size
+from outpost.cli.console import Table, duration, err, out, say_json, size
 from outpost.cli.office import _limit
 from outpost.errors import OutpostError
 from outpost.office import Office, load

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
-
 from benchmarks import measure, plot, run
-from outpost.cli.console import err, out, say_json
+from outpost.cli.console import Table, err, out, say_json
 from outpost.target import LAB, find, shown
 
 

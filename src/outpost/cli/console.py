@@ -6,10 +6,32 @@ import json
 import sys
 from typing import Any
 
+import rich.table
 from rich.console import Console
+from typing_extensions import override
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(soft_wrap=True, highlight=False, stderr=True)
+PIPED = 10_000
+"""Columns of an output that is no terminal: nothing is cut for a reader that is a program or a file."""
+
+
+class _Console(Console):
+    """A console that leaves it to `outpost.__main__` to end where nobody reads any more."""
+
+    @override
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+out = _Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPED)
+err = _Console(soft_wrap=True, highlight=False, stderr=True)
+
+
+class Table(rich.table.Table):
+    """A table that breaks a long word instead of cutting it: half an address is none."""
+
+    @override
+    def add_column(self, *arguments: Any, **options: Any) -> None:
+        super().add_column(*arguments, **{"overflow": "fold"} | options)
 
 
 def say_error(message: str, remedy: str = "") -> None:

@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 from rich.markup import escape
-from rich.table import Table
 
-from outpost.cli.console import out
+from outpost.cli.console import Table, out
 from outpost.cli.progress import watcher
 from outpost.decommission import STEPS, WORDS, Closing
 from outpost.target import find

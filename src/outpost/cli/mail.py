@@ -7,10 +7,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from rich.markup import escape
-from rich.table import Table
 
 from outpost import alarms, peers, queue, trace
-from outpost.cli.console import duration, out, say_json, size
+from outpost.cli.console import Table, duration, out, say_json, size
 from outpost.errors import OutpostError
 from outpost.office import Office, load
 from outpost.office.peering import OtherEnd

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from outpost import run, ssh
-from outpost.cli.console import err, out, say_json
+from outpost.cli.console import Table, err, out, say_json
 from outpost.cli.progress import watcher
 from outpost.errors import OutpostError
 from outpost.office import Office, Problem, load
@@ -138,7 +137,7 @@ def apply_office(
         _show_plan(proposed, target)
         if not proposed.changes or proposed.failed:
             return FAILED if proposed.failed else CLEAN
-        if err.input("Apply? [y/N] ").strip().lower() not in ("y", "yes"):
+        if err.input("Apply? [y/N] ", markup=False).strip().lower() not in ("y", "yes"):
             return FAILED
     done = rollout.roll_out(
         target, loaded, limit=hosts, connector=via, watcher=watcher, checked=checked, back=back, proposed=proposed,

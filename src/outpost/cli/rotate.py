@@ -152,9 +152,8 @@ def _teller() -> Callable[[str], None]:
 
 
 def _show(rows: list[tuple[str, str, str]]) -> None:
-    from rich.table import Table
 
-    from outpost.cli.console import out
+    from outpost.cli.console import Table, out
 
     table = Table("key", "stage", "next", box=None, padding=(0, 2, 0, 0))
     for row in rows:

@@ -443,9 +443,8 @@ def _show_passwords(passwords: Mapping[str, str]) -> None:
 
 
 def _show_users(rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
 
-    from outpost.cli.console import out
+    from outpost.cli.console import Table, out
 
     table = Table("address", "name", "quota", "state", "also gets mail to", box=None, padding=(0, 2, 0, 0))
     for row in rows:

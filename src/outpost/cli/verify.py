@@ -11,10 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from outpost import history, run, verification
-from outpost.cli.console import err, out, say_json
+from outpost.cli.console import Table, err, out, say_json
 from outpost.cli.progress import checks_progress, watcher
 from outpost.controls import catalogue
 from outpost.errors import OutpostError

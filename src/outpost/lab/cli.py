@@ -13,8 +13,8 @@ from typing import Annotated
 import typer
 from docker.errors import DockerException
 from rich.console import Console
-from rich.table import Table
 
+from outpost.cli.console import Table, out
 from outpost.lab import LabError, engine
 from outpost.lab import box as vagrant
 from outpost.lab import up as lab
@@ -147,7 +147,7 @@ def info_(name: Name = DEFAULT, as_json: Json = False) -> None:
     if as_json:
         sys.stdout.write(json.dumps(data, indent=2) + "\n")
         return
-    console = Console()
+    console = out
     table = Table("machine", "role", "container", "addresses", title=f"{data['domain']} in the lab {name}")
     for group in ("hosts", "world"):
         for machine, shape in data[group].items():

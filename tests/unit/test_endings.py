@@ -1,0 +1,190 @@
+"""However a command ends, it says so in a line, what is left, and what to do; never by a traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from outpost import __main__ as entry
+from outpost import run
+from outpost.cli import app, console, office
+from outpost.cli.console import Table
+from outpost.errors import OutpostError
+from outpost.run import Follower
+from outpost.target import INVENTORY, Target
+from outpost.templates import TemplateMistakeError, environment, render
+from outpost.verification import Result
+
+HARBOUR = Target("harbour", INVENTORY / "harbour", INVENTORY / "harbour")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, BrokenPipeError])
+@pytest.mark.parametrize(
+    ("command", "left"),
+    [
+        (["apply", "lab", "-y"], "apply goes on where it stopped"),
+        (["lab", "up"], "lab down removes it"),
+        (["verify", "lab"], "nothing was changed"),
+        ([], "nothing was changed"),
+    ],
+)
+def test_what_is_broken_off_says_what_is_left(
+    error: type[BaseException], command: list[str], left: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def stopped(_words: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(app, "run", stopped)
+    monkeypatch.setattr("outpost.cli.quick.answered", lambda _words: False)
+    monkeypatch.setattr(entry, "silent", lambda: None)
+    assert entry.main(command) == (130 if error is KeyboardInterrupt else 141)
+    assert left in capsys.readouterr().err
+
+
+def test_every_command_says_what_it_leaves_or_changes_nothing() -> None:
+    from typer.main import get_command
+
+    commands = set(get_command(app.app).commands)  # type: ignore[attr-defined]
+    assert set(entry.CHANGING) <= commands | {"lab"}
+    reading = {
+        "plan",
+        "verify",
+        "check",
+        "preflight",
+        "report",
+        "trace",
+        "queue",
+        "alarms",
+        "hosts",
+        "dns",
+        "peer",
+    }
+    assert not reading & set(entry.CHANGING)
+
+
+def started(*words: str, **options: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "outpost", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def test_a_closed_pipe_ends_without_a_traceback() -> None:
+    process = started("attack", "lab", "--list")
+    assert process.stdout is not None
+    process.stdout.close()
+    said = process.communicate()[1]
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+    assert "the reader of the output has gone; " in said
+    assert process.returncode == 141
+
+
+def test_an_interrupt_ends_without_a_traceback() -> None:
+    """From the first moment on: whatever is being loaded just then."""
+    process = started("check", "harbour")
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1]
+    assert "KeyboardInterrupt" not in said or process.returncode == -signal.SIGINT
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a read-only file system is mounted by root")
+def test_a_home_that_cannot_be_written_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "access", lambda _place, _mode: False)
+    monkeypatch.setenv("HOME", "/proc/none")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    for variable in entry.KEPT:
+        monkeypatch.delenv(variable, raising=False)
+    entry.find_room()
+    place = tmp_path / f"outpost-{os.getuid()}"
+    assert os.environ["XDG_CACHE_HOME"] == f"{place}/cache"
+    assert place.stat().st_mode & 0o777 == 0o700
+    assert "cannot be written" in capsys.readouterr().err
+    place.chmod(0o777)
+    for variable in entry.KEPT:
+        monkeypatch.delenv(variable)
+    with pytest.raises(SystemExit, match="not yours alone"):
+        entry.find_room()
+
+
+def test_a_question_shows_the_answers_that_it_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned = run.Outcome(("mta",), (run.Change("mta", "x"),), {}, (), 1.0)
+    monkeypatch.setattr(run, "plan", lambda *_, **__: planned)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda *_: "n")
+    assert office.apply_office("harbour", None, None, None, yes=False, as_json=False) == 1
+    assert "Apply? [y/N]" in capsys.readouterr().err
+
+
+def test_a_table_breaks_an_address_and_cuts_none(capsys: pytest.CaptureFixture[str]) -> None:
+    address = "2001:db8:40:1:2:3:4:5678"
+    table = Table("host", "address", box=None)
+    table.add_row("mta", address)
+    Console(width=20).print(table)
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert "".join(line[6:].strip() for line in lines) == address
+    assert console.out.width == console.PIPED or console.out.is_terminal
+
+
+def test_a_host_that_has_its_turn_behind_it_waits_until_all_have() -> None:
+    follower = Follower()
+    for line in (
+        "--> Starting operation: mta | a", "    [ns1] Success", "    [mta] doing something",
+    ):  # fmt: skip
+        follower.feed(line)
+    assert follower.hosts["ns1"].doing == "waiting"
+    follower.feed("--> Results:")
+    assert {host.doing for host in follower.hosts.values()} == {"done"}
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "said"),
+    [
+        ("one\n{{ view.missing }}\n", "templates/mta/x.j2:2", "missing"),
+        ("one\ntwo\n{% if %}\n", "templates/mta/x.j2:3", "Expected an expression"),
+        ("{{ 1 // 0 }}\n", "templates/mta/x.j2:1", "ZeroDivisionError"),
+        ("{% include 'mta/y.j2' %}\n", "templates/mta/y.j2:2", "'nothing' is undefined"),
+    ],
+)
+def test_a_templates_mistake_names_file_and_line(tmp_path: Path, text: str, place: str, said: str) -> None:
+    folder = tmp_path / "templates" / "mta"
+    folder.mkdir(parents=True)
+    (folder / "x.j2").write_text(text)
+    (folder / "y.j2").write_text("fine\n{{ nothing }}\n")
+    with pytest.raises(TemplateMistakeError) as caught:
+        render(environment(tmp_path / "templates"), "mta/x.j2", {"view": object()})
+    assert caught.value.message.startswith(f"{place}: ")
+    assert said in caught.value.message
+    assert caught.value.remedy == f"correct {place}"
+
+
+def test_a_run_that_broke_off_has_the_remedy_of_its_reason() -> None:
+    follower = Follower()
+    follower.feed(
+        "outpost.templates.TemplateMistakeError: templates/mta/x.j2:2: no. Remedy: correct templates/mta/x.j2:2."
+    )
+    error = run._stopped(HARBOUR, follower)
+    assert (error.message, error.remedy) == ("templates/mta/x.j2:2: no", "correct templates/mta/x.j2:2")
+    assert "check" not in run._stopped(HARBOUR, Follower()).remedy
+
+
+def test_a_failed_check_has_a_remedy_of_its_own() -> None:
+    def result(seen: str, remedy: str = "") -> Result:
+        return Result("id", "mta", "a promise", ("REL-01",), "failed", seen, 0.1, remedy)
+
+    assert result("x", "do this").mended_by(HARBOUR) == "do this"
+    unreached = f"outpost.errors.OutpostError: {OutpostError('ns1: gone', 'switch it on')}"
+    assert result(unreached).mended_by(HARBOUR) == "switch it on"
+    other = result("assert 1 == 2").mended_by(HARBOUR)
+    assert "./outpost plan harbour --limit mta" in other
+    assert "./outpost verify harbour --host mta --control REL-01" in other
