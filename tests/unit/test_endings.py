@@ -188,3 +188,31 @@ def test_a_failed_check_has_a_remedy_of_its_own() -> None:
     other = result("assert 1 == 2").mended_by(HARBOUR)
     assert "./outpost plan harbour --limit mta" in other
     assert "./outpost verify harbour --host mta --control REL-01" in other
+
+
+def finding(host: str, thing: str, cause: str) -> dict[str, object]:
+    diff = [f"+line {number}" for number in range(30)]
+    return {
+        "host": host, "kind": "file", "thing": thing, "cause": cause, "consequence": "x", "controls": [], "diff": diff,
+    }  # fmt: skip
+
+
+def test_the_first_plan_of_a_new_host_is_a_summary(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = [finding("mta", f"/etc/file{number}", "declared, not there yet") for number in range(70)]
+    new += [finding("mta", "/etc/ssh/sshd_config", "not as declared")]
+    known = [finding("ns1", "/etc/drifted", "edited by hand")]
+    changes = tuple(run.Change("mta", f"base | {number}") for number in range(40))
+    planned = run.Outcome(("mta", "ns1"), changes, {}, (), 1.0, tuple(new + known))
+    monkeypatch.setattr(run, "plan", lambda *_, **__: planned)
+    assert office.plan_office("harbour", None, None, None, as_json=False) == 2
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) < 50
+    assert "71 files" in said
+    assert "/etc/ssh/sshd_config" in said  # what is replaced is named
+    assert "/etc/drifted" in said
+    assert "/etc/file9" not in said
+    assert "base 40" in said
+    office.plan_office("harbour", None, None, None, as_json=False, everything=True)
+    assert "/etc/file9" in capsys.readouterr().out

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.markup import escape
@@ -89,17 +90,24 @@ def show_problems(problems: Iterable[Problem], file: Path | None = None) -> None
 
 
 def plan_office(
-    office: str, name: str | None, limit: list[str] | None, via: str | None, *, as_json: bool
+    office: str,
+    name: str | None,
+    limit: list[str] | None,
+    via: str | None,
+    *,
+    as_json: bool,
+    everything: bool = False,
 ) -> int:
-    """Show what would change."""
+    """Show what would change; of a host that is new to the office a summary, unless everything is wanted."""
     target = find(office, name)
     hosts = _limit(load(target.data), limit)
     outcome = run.plan(target, limit=hosts, connector=via, watcher=watcher())
     if as_json:
         say_json(outcome.as_data(target))
     else:
-        _show_findings(outcome)
-        _show_plan(outcome, target)
+        new = set() if everything else _new_hosts(outcome)
+        _show_findings(outcome, new)
+        _show_plan(outcome, target, new)
     return FAILED if outcome.failed else DRIFT if outcome.changes else CLEAN
 
 
@@ -133,8 +141,9 @@ def apply_office(
         if not sys.stdin.isatty() or as_json:
             raise OutpostError("apply asks before it changes hosts, and nobody is here to answer", "add -y")
         proposed = run.plan(target, limit=hosts, connector=via, watcher=watcher())
-        _show_findings(proposed)
-        _show_plan(proposed, target)
+        new = _new_hosts(proposed)
+        _show_findings(proposed, new)
+        _show_plan(proposed, target, new)
         if not proposed.changes or proposed.failed:
             return FAILED if proposed.failed else CLEAN
         if err.input("Apply? [y/N] ", markup=False).strip().lower() not in ("y", "yes"):
@@ -185,9 +194,41 @@ def _limit(office: Office, patterns: list[str] | None) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def _show_findings(outcome: run.Outcome) -> None:
+FIRST = ("declared, not there yet", "not as declared", "permissions declared otherwise")
+"""Causes that a host has which no apply has ever come to."""
+MANY = 30
+"""Differences of a new host from which on a summary says more than all of them."""
+
+
+def _new_hosts(outcome: run.Outcome) -> set[str]:
+    """Hosts on which nothing shows the hand of an apply."""
+    causes: dict[str, list[str]] = {}
+    for finding in outcome.findings:
+        causes.setdefault(finding["host"], []).append(finding["cause"])
+    return {host for host, said in causes.items() if len(said) >= MANY and set(said) <= set(FIRST)}
+
+
+def _summarise(host: str, findings: list[Mapping[str, Any]]) -> None:
+    """What the first apply of a host writes, and which files that are there it replaces."""
+    kinds = Counter(str(finding["kind"]) for finding in findings)
+    counted = ", ".join(_count(number, kind) for kind, number in kinds.most_common())
+    replaced = [
+        finding["thing"] for finding in findings if finding["kind"] == "file" and finding["cause"] != FIRST[0]
+    ]
+    out.print(f"[bold]{escape(host)}[/] is new: no apply has been there. Its first one makes {counted}")
+    if replaced:
+        out.print("    and replaces what the machine has now:")
+        for thing in replaced:
+            out.print(f"    {thing}", markup=False)
+
+
+def _show_findings(outcome: run.Outcome, new: Collection[str] = ()) -> None:
     """The drift report: per host and thing the cause, the consequence and the difference."""
-    for finding in sorted(outcome.findings, key=lambda each: outcome.hosts.index(each["host"])):
+    for host in outcome.hosts:
+        if host in new:
+            _summarise(host, [finding for finding in outcome.findings if finding["host"] == host])
+    shown_all = [finding for finding in outcome.findings if finding["host"] not in new]
+    for finding in sorted(shown_all, key=lambda each: outcome.hosts.index(each["host"])):
         controls = f" \\[{', '.join(finding['controls'])}]" if finding["controls"] else ""
         out.print(
             f"[bold]{escape(finding['host'])}[/] {escape(finding['kind'])} [bold]{escape(finding['thing'])}[/]: "
@@ -197,6 +238,8 @@ def _show_findings(outcome: run.Outcome) -> None:
         for line in finding["diff"]:
             style = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
             out.print(f"    {line}", style=style, markup=False, highlight=False)
+    if new:
+        out.print("    every line of it: ./outpost plan OFFICE --all", markup=False)
     if outcome.findings:
         out.print()
 
@@ -205,13 +248,18 @@ def _by_host(outcome: run.Outcome) -> dict[str, list[run.Change]]:
     return {host: [change for change in outcome.changes if change.host == host] for host in outcome.hosts}
 
 
-def _show_plan(outcome: run.Outcome, target: Target) -> None:
+def _show_plan(outcome: run.Outcome, target: Target, new: Collection[str] = ()) -> None:
     for host, changes in _by_host(outcome).items():
         if host in outcome.failed:
             out.print(f"[bold]{escape(host)}[/]: [red]failed[/]: {escape(outcome.failed[host])}")
         elif changes:
             out.print(f"[bold]{escape(host)}[/]: [yellow]{_count(len(changes), 'change')}[/]")
-            for change in changes:
+            roles = Counter(change.operation.partition(" | ")[0] for change in changes)
+            if host in new:
+                out.print(
+                    f"    {', '.join(f'{role} {count}' for role, count in roles.items())}", markup=False
+                )
+            for change in () if host in new else changes:
                 out.print(
                     f"    {change.operation}{' (if what it depends on changes)' if change.conditional else ''}",
                     markup=False,

@@ -31,12 +31,16 @@ def plan(
     via: ViaOption = None,
     json: JsonOption = False,
     afresh: AfreshOption = False,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Every difference, also of hosts that are new: else a summary of those."),
+    ] = False,
 ) -> None:
     """Show what an apply would change, with the differences. Nothing is touched."""
     _unless_as_declared(office, name, limit, via, as_json=json, afresh=afresh)
     from outpost.cli.office import plan_office
 
-    raise typer.Exit(plan_office(office, name, limit, via, as_json=json))
+    raise typer.Exit(plan_office(office, name, limit, via, as_json=json, everything=everything))
 
 
 def _unless_as_declared(
