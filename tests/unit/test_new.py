@@ -140,7 +140,7 @@ def test_an_interview_judges_each_answer_at_once(
         "Who gets postmaster": ["Maria Schmidt", "maria"],
         "Network on the Internet": ["192.0.2.0", "192.0.2.0/28"],
         "Network between": ["10.40.3.0/30", "10.40.3.0/24"],
-        "Network of the users": ["", "10.40.6.0/24"],  # the default is taken
+        "Network of the users": ["10.40.3.0/24", "10.40.6.0/24"],  # the first is taken
         "Network of the administrators": [""],
         "Further users": ["tom ann", "tom, ann"],
         "Rate of the line": ["2 Mbit", "1544"],
