@@ -9,6 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound, TemplateSyntaxError
 
+from outpost.errors import OutpostError
+
 
 class TemplateMistakeError(Exception):
     """A template that cannot be rendered: file, line, and what is wrong there."""
@@ -32,6 +34,8 @@ def render(templates: Environment, name: str, context: Mapping[str, Any]) -> str
         ) from error
     except TemplateNotFound as error:
         raise TemplateMistakeError(f"templates/{name}", f"there is no template {error}") from error
+    except OutpostError:
+        raise  # it has a remedy of its own
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         inside = [frame for frame in frames if frame.filename.endswith(".j2")]

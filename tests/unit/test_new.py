@@ -161,7 +161,7 @@ def test_an_interview_judges_each_answer_at_once(
     monkeypatch.setattr("outpost.cli.new.err.input", answer)
     assert run(["new", str(tmp_path / "site"), "--no-secrets"]) == 0
     told = capsys.readouterr().err
-    assert told.count("Remedy:") == 12
+    assert told.count("Remedy:") == 13
     assert "reference page" not in told
     office = load(tmp_path / "site")
     assert (office.domain, len(office.users)) == ("quay.example.com", 3)
