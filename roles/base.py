@@ -127,7 +127,11 @@ def _packages(office: Office, me: Host) -> None:
 def _identity(*, office: Office, me: Host, secrets: Secrets) -> None:
     settings(
         name="hostname",
-        files=[text("/etc/hostname", f"{me.fqdn}\n")],
+        # with the addresses: sudo waits half a minute for the DNS where /etc/hosts does not have the host's new name
+        files=[
+            rendered("base", "/etc/hosts", view=BaseView(office, me)),
+            text("/etc/hostname", f"{me.fqdn}\n"),
+        ],
         activate="hostname --file /etc/hostname",
     )
     once(

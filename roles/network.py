@@ -47,10 +47,7 @@ def names_and_clock(view: BaseView) -> None:
         check="unbound-checkconf",
         on_change="reload",
     )
-    settings(
-        name="resolv.conf",
-        files=[rendered("base", "/etc/resolv.conf"), rendered("base", "/etc/hosts", view=view)],
-    )
+    settings(name="resolv.conf", files=[rendered("base", "/etc/resolv.conf")])
     service(
         name="chrony",
         unit="chrony.service",

@@ -140,7 +140,7 @@ class Difference:
 
     Attributes:
         since: When the run was that this is compared with; empty where there was none.
-        broken: Failed now, and not before.
+        broken: Failed now, and not before; or held before, and now waits for somebody outside.
         mended: Failed before, and not now.
         still: Failed before and now.
         added: Checks that were not there before.
@@ -177,11 +177,13 @@ def difference(now: Run, before: Iterable[Run]) -> Difference:
     known = latest(earlier)
     failed = {result.id: result for result in now.results if result.outcome == "failed"}
     was_failed = {id_ for id_, (result, _) in known.items() if result.outcome == "failed"}
+    held = {id_ for id_, (result, _) in known.items() if result.outcome == "passed"}
+    lost = tuple(result for result in now.results if result.pending and result.id in held)
     present = {result.id for result in now.results}
     whole = () if now.selection or not earlier else earlier[0].results
     return Difference(
         since=earlier[0].when if earlier else "",
-        broken=tuple(result for id_, result in failed.items() if id_ not in was_failed),
+        broken=(*(result for id_, result in failed.items() if id_ not in was_failed), *lost),
         mended=tuple(result for result in now.results if result.id in was_failed and result.outcome == "passed"),
         still=tuple(result for id_, result in failed.items() if id_ in was_failed),
         added=len(present - set(known)) if earlier else 0,

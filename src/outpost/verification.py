@@ -168,6 +168,14 @@ class Result:
     seconds: float
     remedy: str = ""
 
+    @property
+    def pending(self) -> str:
+        """What somebody outside the office has to do before it can hold; empty where it waits for nobody."""
+        mark = f"Skipped: {PENDING}"
+        return (
+            self.seen.removeprefix(mark) if self.outcome == "skipped" and self.seen.startswith(mark) else ""
+        )
+
     def mended_by(self, target: Target) -> str:
         """What to do where it failed."""
         name = f" --name {target.instance}" if target.instance not in (None, LAB) else ""
@@ -205,6 +213,15 @@ class Verdict:
         return tuple(result for result in self.results if result.outcome == outcome)
 
     @property
+    def pending(self) -> dict[str, list[Result]]:
+        """What the world has to do yet → the checks that wait for it; what is printed in full comes first."""
+        found: dict[str, list[Result]] = {}
+        for result in self.results:
+            if result.pending:
+                found.setdefault(result.pending, []).append(result)
+        return dict(sorted(found.items(), key=lambda item: "\n" not in item[0]))
+
+    @property
     def proven(self) -> bool:
         """Whether every check that ran passed, and any ran."""
         return bool(self.with_outcome("passed")) and not self.with_outcome("failed")
@@ -218,6 +235,7 @@ class Verdict:
             "passed": len(self.with_outcome("passed")),
             "failed": len(self.with_outcome("failed")),
             "skipped": len(self.with_outcome("skipped")),
+            "pending": list(self.pending),
             "seconds": round(self.seconds, 1),
             "results": [vars(result) | {"remedy": result.mended_by(target)} for result in self.results],
         }
@@ -232,6 +250,9 @@ SIDE_BY_SIDE = ("-p", "xdist.plugin", "-n", "4")
 """The same for checks that wait for their hosts."""
 WHITE_BOX = "looks and not live and not probe"
 """The checks that only look, in pytest's words (``-m``)."""
+
+PENDING = "pending: "
+"""How the reason of a check begins that waits for somebody outside: it is skipped, and never a reason to roll back."""
 
 Told = Callable[[int, int, Result], None]  # done, total, the latest
 

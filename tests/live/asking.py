@@ -11,6 +11,8 @@ import dns.message
 from testinfra.host import Host as TestinfraHost
 
 from outpost import pace
+from outpost.office import Office
+from outpost.office.tables.values import IPAddress
 
 _ASK_EACH = """
 for question in $*; do
@@ -90,6 +92,17 @@ def unbound(host: TestinfraHost, *options: str) -> dict[str, str]:
     said = host.check_output(f"python3 -ISc %s {' '.join(options)}", _UNBOUND)
     told = (line.partition(" ") for line in said.splitlines())
     return {option: value.strip('"') for option, _, value in told}
+
+
+def not_ones_own(office: Office, user: str) -> str:
+    """An address that a user may not send from: another mailbox where there is one, else a name that nobody has."""
+    others = (address for address in office.mailboxes if user not in office.senders.get(address, ()))
+    return next(others, f"no-such-user@{office.domain}")
+
+
+def at(address: IPAddress, port: int) -> str:
+    """A socket as openssl writes it."""
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
 CLOCK = "chronyc -n -c -m sources tracking"

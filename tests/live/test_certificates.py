@@ -20,7 +20,9 @@ from outpost.office.certificates import challenges, mode, public_names, tsig_nam
 from outpost.office.dns import office_zone, public_keys, tls_digests
 from outpost.secrets import Secrets
 from outpost.target import Target
-from tests.live.asking import ask, query
+from tests.live.asking import ask, at, query
+from tests.live.conftest import reach
+from tests.live.pending import pend, unless_delegated
 from tests.live.systemd import Units
 
 pytestmark = [pytest.mark.role("mta", "store", "webmail"), pytest.mark.looks]
@@ -66,12 +68,12 @@ def shown(
 ) -> tuple[Shown, ...]:
     """Every service of the host, asked by its public name at the address where outsiders find it."""
     outside = office.addresses_of_kind(me, "internet") if me.role == "mta" else ()
-    address = (*outside, *office.addresses_of_kind(me, "users"))[0]
+    address = (*outside, *office.addresses_of_kind(me, "users"), *me.all_addresses)[0]
     commands = []
     for name, port in services:
         start = f"-starttls {STARTTLS[port]}" if port in STARTTLS else ""
         commands.append(
-            f"timeout {20 * pace.load():.0f} openssl s_client -connect {address}:{port} {start} -servername {name} -showcerts "
+            f"timeout {20 * pace.load():.0f} openssl s_client -connect {at(address, port)} {start} -servername {name} -showcerts "
             f"-verify_hostname {name} -CAfile /etc/outpost/tls/ca.pem -CApath /etc/ssl/certs </dev/null 2>&1; echo '=== end'"
         )
     said = host.run("sh -c " + shlex.quote("\n".join(commands))).stdout.split("=== end")
@@ -115,30 +117,32 @@ def test_every_certificate_is_strong_and_valid_for_three_weeks(shown: tuple[Show
 @pytest.mark.probe
 @pytest.mark.control("TLS-04")
 def test_certificates_come_from_where_the_office_says(
-    shown: tuple[Shown, ...], office: Office, me: Host, kept: Secrets
+    host: TestinfraHost, shown: tuple[Shown, ...], office: Office, me: Host, kept: Secrets
 ) -> None:
     own = x509.load_pem_x509_certificate(kept.authority.certificate.encode()).subject
     by_the_office = {item.chain[0].issuer == own for item in shown}
-    why = (
-        "the authority has not answered yet (hosts ask three to eight minutes after their first apply, then every twenty): "
-        "journalctl -u outpost-certificate says why"
-    )
+    if by_the_office == {True} and mode(office, me) == "acme":
+        unless_certified(host, office)
+    why = "the authority has not certified its names: journalctl -u outpost-certificate on the host says why"
     assert by_the_office == {mode(office, me) == "office"}, why
 
 
 @pytest.mark.probe
 @pytest.mark.control("TLS-05")
 def test_every_name_server_shows_the_current_key_and_the_next(
-    host: TestinfraHost,
+    target: Target,
     office: Office,
     me: Host,
     kept: Secrets,
     services: dict[tuple[str, int], set[str]],
+    pytestconfig: pytest.Config,
 ) -> None:
+    """Asked on the name servers themselves: a host without ACME needs no way to them, and has none."""
     questions = [query(f"_{port}._tcp.{name}", "TLSA") for name, port in services]
     rolling = me.name in kept.public_past
     for server in office.with_role("dns"):
-        answers = ask(host, str(office.link_addresses(server, me)[0]), questions)
+        there = reach(target, office, server, pytestconfig)
+        answers = ask(there, str(office.addresses_of_kind(server, "internet")[0]), questions)
         for (name, port), answer in zip(services, answers, strict=True):
             data = {
                 record.to_text()
@@ -153,6 +157,19 @@ def test_every_name_server_shows_the_current_key_and_the_next(
 # How a host comes by its certificate --------------------------------------------------------------------------
 
 
+def unless_certified(host: TestinfraHost, office: Office) -> None:
+    """End a check as pending where the authority cannot have answered yet."""
+    unless_delegated(host, office.domain)
+    done = host.check_output(
+        "systemctl show --value --property=ExecMainExitTimestampMonotonic outpost-certificate"
+    )
+    if done.strip() in ("", "0"):
+        pend(
+            "waits for the first certificates: hosts ask three to eight minutes after their first apply, then every twenty "
+            "(`systemctl start outpost-certificate` on a host asks at once)"
+        )
+
+
 @pytest.fixture
 def by_acme(office: Office, me: Host) -> None:
     """Only for hosts that fetch their certificate."""
@@ -162,10 +179,12 @@ def by_acme(office: Office, me: Host) -> None:
 
 @pytest.mark.control("TLS-04")
 @pytest.mark.usefixtures("by_acme")
-def test_renewal_runs_by_a_timer_and_did_not_fail(host: TestinfraHost, units: Units) -> None:
+def test_renewal_runs_by_a_timer_and_did_not_fail(host: TestinfraHost, office: Office, units: Units) -> None:
     assert units.runs("outpost-certificate.timer")
     assert units.comes_up("outpost-certificate.timer")
     state = units.states.get("outpost-certificate.service")
+    if state == "failed":
+        unless_delegated(host, office.domain)
     assert state != "failed", host.run("journalctl -u outpost-certificate -n 8 --no-pager").stdout
 
 
@@ -176,6 +195,8 @@ def test_only_the_hosts_own_account_may_have_its_names_certified(
     host: TestinfraHost, office: Office, me: Host, kept: Secrets
 ) -> None:
     account = public_keys(kept).account(office, me)
+    if not account:
+        unless_certified(host, office)
     assert account, (
         f"{me.name} has no known account at {office.acme.directory}: outpost rotate due asks for it"
     )
@@ -208,10 +229,11 @@ def test_the_hosts_key_writes_its_own_challenges_and_nothing_else(
 ) -> None:
     """Each update hangs on a record that does not exist: what the server would allow, it answers with NXRRSET."""
     own = f"{challenges(office, me)[0]}.{office.domain}."
-    other = next(item for item in office.hosts if public_names(office, item) and item != me)
+    others = (item for item in office.hosts if item != me and mode(office, item) == "acme")
+    other = next((item for item in others if public_names(office, item)), None)
     answers = {
         f"add {own} 60 TXT probe": "NXRRSET",
-        f"add {challenges(office, other)[0]}.{office.domain}. 60 TXT probe": "NOTAUTH",
+        **({f"add {challenges(office, other)[0]}.{office.domain}. 60 TXT probe": "NOTAUTH"} if other else {}),
         f"add {own} 60 A 192.0.2.1": "NOTAUTH",
         f"add {me.fqdn}. 60 TXT probe": "NOTAUTH",
         f"delete {office.domain}. MX": "NOTAUTH",

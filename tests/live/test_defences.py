@@ -23,7 +23,7 @@ from outpost.office.defence import shaped_rate
 from outpost.office.mta import MtaView
 from outpost.office.tables.values import IPAddress
 from outpost.target import Target
-from tests.live.asking import doveconf
+from tests.live.asking import at, doveconf, not_ones_own
 from tests.live.conftest import reach
 from tests.live.speaking import TLS, speak
 from tests.live.systemd import Units
@@ -157,7 +157,8 @@ def test_peers_names_in_from_are_believed_from_their_relays_only(
 def test_a_login_owns_from_and_sender_as_well(
     store: TestinfraHost, relay: IPAddress, office: Office, field: str
 ) -> None:
-    user, colleague = office.mailboxes[:2]
+    user = office.mailboxes[0]
+    colleague = not_ones_own(office, user)
     line = field.format(user=user, colleague=colleague)
     message = rf"{line}\r\nSubject: check\r\n\r\nx\r\n."
     answer = user_says(store, relay, user, f"RCPT TO:<{user}>", "DATA", message)
@@ -276,9 +277,7 @@ def test_the_store_tells_this_host_and_no_other_whether_a_mailbox_has_room(
 ) -> None:
     address = office.link_addresses(office.with_role("store")[0], me)[0]
     question = f"printf 'request=smtpd_access_policy\\nrecipient={office.mailboxes[0]}\\nsize=1\\n\\n'"
-    socket = (
-        f"[{address}]:{ports.QUOTA_STATUS}" if address.version == 6 else f"{address}:{ports.QUOTA_STATUS}"
-    )
+    socket = at(address, ports.QUOTA_STATUS)
     # openssl ends with the server, which waits for the next question: the answer is there long before the four seconds
     ask = f"{question} | timeout {4 * pace.load():.0f} openssl s_client -quiet -connect {socket} -CAfile {TLS}/ca.pem"
     assert "action=" in host.run(f"{ask} {CERTIFICATE} 2>/dev/null").stdout
@@ -322,7 +321,7 @@ def test_a_large_message_to_many_destinations_is_more_than_the_line_carries(
 def test_the_alarm_door_takes_mail_for_the_postmaster_only(host: TestinfraHost, office: Office) -> None:
     from ipaddress import ip_address
 
-    other = next(address for address in office.mailboxes if address != office.postmaster)
+    other = not_ones_own(office, office.postmaster)
     lines = [HELLO, "MAIL FROM:<>"] + [
         f"RCPT TO:<{to}>" for to in (office.postmaster, other, "x@elsewhere.example")
     ]

@@ -24,6 +24,7 @@ from outpost.office.dns import DnsView, Record, ZoneData, office_zones, public_k
 from outpost.target import Target
 from tests.awaiting import until
 from tests.live.asking import ask, modes, query
+from tests.live.pending import entries, pend, undelegated, unless_delegated
 
 pytestmark = [pytest.mark.role("dns"), pytest.mark.looks]
 
@@ -136,7 +137,34 @@ def test_each_zone_is_proven_from_the_trust_anchor(host: TestinfraHost, zones: t
         for (name, rtype), answer in zip(sets, answers, strict=True)
         if not answer.flags & dns.flags.AD or answer.rcode() != dns.rcode.NOERROR
     ]
+    if unproven:
+        unless_delegated(host, *(zone.name for zone in zones))
     assert not unproven, "\n".join(unproven)
+
+
+@pytest.mark.probe
+@pytest.mark.control("DNS-01", "DNS-07")
+def test_each_parent_names_the_offices_servers_and_their_key(
+    host: TestinfraHost, office: Office, me: Host, zones: tuple[ZoneData, ...], own_address: str
+) -> None:
+    """Each parent names the office's servers and their key; else it is printed what to enter there."""
+    if me != office.with_role("dns")[0]:
+        pytest.skip("asked on the primary, once for the office")
+    waiting = undelegated(host, (zone.name for zone in zones))
+    if not waiting:
+        return
+    said = []
+    for zone, (present, seconds) in waiting.items():
+        (answer,) = ask(host, own_address, [query(zone, "CDS")])
+        keys = [record.to_text() for record in shown(answer, zone, "CDS")]
+        assert keys, f"{zone}: {me.fqdn} offers no CDS, so its parent cannot be told which key to trust"
+        parent = zone.partition(".")[2]
+        named = f" (it names {', '.join(present)} now)" if present else ""
+        said.append(
+            f"in the parent zone of {zone} ({parent or 'the root'}), at the registrar{named}:\n{entries(office, zone, keys)}\n"
+            f"resolvers may remember the old answer for {seconds} s"
+        )
+    pend("\n".join(said))
 
 
 @pytest.mark.probe

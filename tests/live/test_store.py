@@ -14,9 +14,8 @@ from testinfra.host import Host as TestinfraHost
 from outpost import pace
 from outpost.office import Host, Office, ports
 from outpost.office.store import StoreView
-from outpost.office.tables.values import IPAddress
 from outpost.target import Target
-from tests.live.asking import LOGINS, account, doveconf, modes
+from tests.live.asking import LOGINS, account, at, doveconf, modes
 from tests.live.conftest import reach
 from tests.live.speaking import OLD_OFFERS
 from tests.live.systemd import Units
@@ -54,11 +53,6 @@ def mta(target: Target, office: Office, pytestconfig: pytest.Config) -> Testinfr
 def webmail(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
     """A machine that the store lets near ManageSieve; talking to itself, Dovecot holds every connection for secure."""
     return reach(target, office, office.with_role("webmail")[0], pytestconfig)
-
-
-def at(address: IPAddress, port: int) -> str:
-    """A socket as openssl writes it."""
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
 # Talking before the greeting is a fault of its own: what is said waits for it. The end of the connection is one, too.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.awaiting import on_host
-from tests.sabotage.breaking import broken, closed_to_nobody, edited
+from tests.sabotage.breaking import broken, closed_to_nobody, edited, stopped
 
 KNOT = "/etc/knot/knot.conf"
 ZONE = "zone=$(knotc zone-status | grep -v arpa | grep -o '^[[]po[^]]*\\|^[[][^]]*' | tr -d '[' | grep -v arpa | head -1)"
@@ -34,6 +34,7 @@ SABOTAGES = (
         "ns1", "the server's own resolver does not validate", "/etc/unbound/unbound.conf", 's/"validator iterator"/"iterator"/',
         "dns::each_zone_is_proven_from_the_trust_anchor", activate="systemctl restart unbound",
     ),
+    stopped("ns1", "unbound.service", red=("dns::each_parent_names_the_offices_servers_and_their_key",)),
     edited(
         "ns2", "the server listens on one address too few", KNOT, "0,/^ *listen:/{/^ *listen:/d}",
         "dns::server_answers_on_each_of_its_addresses", activate=RESTART,

@@ -35,6 +35,7 @@ def postfix(what: str, *red: str, entries: tuple[str, ...] = (), **settings: str
 SABOTAGES = (
     # The host
     stopped("mta", *UNITS, red=("mta::daemon_runs_and_comes_up_with_the_host",)),
+    stopped("mta", "unbound.service", red=("mta::the_hosts_addresses_have_its_name",)),
     stopped("mta", "postfix.service", red=("defences::endless_commands_end_in_an_error_or_the_end",)),
     laid_bare("mta", *UNITS, red=("mta::daemon_runs_in_a_sandbox", "hardening::every_listening_unit_is_in_a_sandbox")),
     postfix(

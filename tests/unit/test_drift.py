@@ -204,6 +204,13 @@ def test_a_locked_account_is_no_way_in() -> None:
     )
 
 
+def test_a_password_that_was_locked_stays_locked() -> None:
+    new = ("account\tadmin\t1000:1000:/home/admin:/bin/bash:locked", "shadow\tadmin\tabc locked")
+    old = ("account\tadmin\t1000:1000:/home/admin:/bin/bash:password", "shadow\tadmin\tdef")
+    assert findings(seen(appeared=new, vanished=old)) == ()
+    assert [finding.kind for finding in findings(seen(appeared=old, vanished=new))] == ["account", "account"]
+
+
 def test_a_declared_package_is_no_stranger() -> None:
     assert findings(seen(appeared=("package\tknot\t",)), packages=frozenset({"knot"})) == ()
 

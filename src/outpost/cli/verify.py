@@ -91,7 +91,11 @@ def show_verdict(verdict: Verdict, target: Target, out: Console, *, brief: bool 
     """The verdict, what failed with expectation, observation and remedy, and per host what was seen to hold."""
     passed, failed, skipped = (verdict.with_outcome(outcome) for outcome in ("passed", "failed", "skipped"))
     word = "[bold green]PROVEN[/]" if verdict.proven else "[bold red]NOT PROVEN[/]"
-    counts = f"{len(passed)} passed, {len(failed)} failed" + (f", {len(skipped)} skipped" if skipped else "")
+    waiting = [result for result in skipped if result.pending]
+    skipped = tuple(result for result in skipped if not result.pending)
+    counts = f"{len(passed)} passed, {len(failed)} failed" + "".join(
+        f", {len(results)} {word}" for word, results in (("pending", waiting), ("skipped", skipped)) if results
+    )  # fmt: skip
     out.print(f"{escape(target.title)}: {word} ({counts}, {verdict.seconds:.1f} s)")
     for result in failed:
         controls = f" \\[{', '.join(result.controls)}]" if result.controls else ""
@@ -100,10 +104,23 @@ def show_verdict(verdict: Verdict, target: Target, out: Console, *, brief: bool 
         out.print(f"    observed: {escape(_indented(result.seen))}")
         out.print(f"    remedy:   {escape(result.mended_by(target))}")
         out.print(f"    [dim]{escape(result.id)}[/]")
+    _show_pending(verdict, out)
     for result in () if brief else skipped:
         out.print(f"[yellow]- skipped[/] {escape(result.promise)}: {escape(result.seen)}")
     if not brief:
         _show_evidence(passed, out)
+
+
+def _show_pending(verdict: Verdict, out: Console) -> None:
+    """What others have to do before the office is complete, with the exact records."""
+    if verdict.pending:
+        out.print(
+            "\n[bold yellow]pending[/]: nothing is wrong on the hosts; others have to do this yet, in this order"
+        )
+    for number, (what, results) in enumerate(verdict.pending.items(), 1):
+        out.print(f"{number}. {escape(what)}".replace("\n", "\n    "), highlight=False, soft_wrap=True)
+        if len(results) > 1:
+            out.print(f"    [dim]({len(results)} checks wait for it)[/]")
 
 
 def _show_evidence(passed: Sequence[Result], out: Console) -> None:

@@ -142,6 +142,13 @@ def _unit(it: Difference) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _is_another_password(it: Difference) -> bool:
+    """Not where a password was locked; nor where only the way in which that is remembered is new."""
+    old, new = (it.old[0] if it.old else ""), (it.new[0] if it.new else "")
+    locks = new.endswith(" locked") and not old.endswith(" locked")
+    return went(it) and not locks
+
+
 def _account(it: Difference) -> Iterator[Finding]:
     thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
     if new and not old:
@@ -156,6 +163,8 @@ def _account(it: Difference) -> Iterator[Finding]:
             "somebody can log in whom the office does not know" if uid != "0" else "a second root", ("SYS-09", "SUDO-01"),
             drop if uid == "0" else lock, facts=facts,
         )  # fmt: skip
+    elif old and new and old[0].removesuffix(":password") == new[0].removesuffix(":locked"):
+        return  # its password was locked: one way in less is nothing to undo
     elif old:
         uid, gid, home, shell, state = old[0].split(":")
         options = f"--uid {uid} --gid {gid} --home-dir {shlex.quote(home)} --shell {shlex.quote(shell)}"
@@ -349,7 +358,7 @@ STATES: dict[str, tuple[Told, ...]] = {
     ),
     "shadow": (
         Told(
-            went, "its password or its expiry set by hand", "somebody may log in who should not, or cannot who must",
+            _is_another_password, "its password or its expiry set by hand", "somebody may log in who should not, or cannot who must",
             ("SYS-09",), lambda it: shadow(it.thing), "account",
         ),
     ),

@@ -96,7 +96,9 @@ def files(instance: Instance) -> list[tuple[str, bytes]]:
 
 
 def children(instance: Instance) -> tuple[Child, ...]:
-    """The office's zones: its domain, then the reverse zones it holds."""
+    """The office's zones that the world delegates: its domain, then the reverse zones it holds."""
+    if not instance.delegated:
+        return ()
     office = instance.office
     names = (
         f"{office.domain}.",

@@ -24,6 +24,7 @@ SECURITY = "http://deb.debian.org/debian-security"
 PARENT = {
     "apt-cache": "rootfs",
     "base": "rootfs",
+    "stock": "base",
     "world": "base",
     "postfix": "world",
     "exim": "world",

@@ -35,10 +35,12 @@ class Instance:
     Attributes:
         name: As given on the command line; part of every container's and network's name.
         slot: 0 is 10.77.0.0/16 and fd00:77::/32, 1 is 10.78.0.0/16 …
+        delegated: Whether the parents of the office's zones name its servers.
     """
 
     name: str
     slot: int
+    delegated: bool = True
 
     @classmethod
     def load(cls, name: str = DEFAULT) -> Instance:

@@ -16,7 +16,8 @@ def accounts() -> list[str]:
         for line in pathlib.Path("/etc/shadow").read_text().splitlines():
             name, password, *_ = line.split(":")
             locked[name] = "password" if password[:1] not in ("!", "*") else "locked"
-            found.append(f"shadow\t{name}\t{hashlib.sha256(line.encode()).hexdigest()[:16]}")
+            digest = hashlib.sha256(line.encode()).hexdigest()[:16]
+            found.append(f"shadow\t{name}\t{digest}{' locked' * (locked[name] == 'locked')}")
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/etc/gshadow").read_text().splitlines():
             name, password, keepers, *_ = line.split(":")

@@ -1,0 +1,118 @@
+"""Offices that nobody wrote, judged by the daemons' own checkers: what `check` calls sound is a configuration that starts."""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomlkit
+from hypothesis import HealthCheck, assume, given, settings
+
+from benchmarks.content import HostContent, contents
+from outpost import secrets
+from outpost.lab import engine
+from outpost.lab.instance import Instance
+from outpost.office.load import load, parse
+from tests.strangers.generated import offices
+
+PLACE = "/run/outpost-generated"
+JUDGES = {
+    "*": ("sshd -t", "nft --check --file /etc/nftables.conf", "unbound-checkconf", "chronyd -p -f /etc/chrony/chrony.conf",
+          "visudo --check --quiet", "apt-config dump"),
+    "dns": ("knotc --config /etc/knot/knot.conf conf-check",),
+    "mta": ("postfix check", "test -z \"$(postconf -n 2>&1 >/dev/null)\"", "rspamadm configtest"),
+    "store": ("doveconf -n",),
+    "webmail": ("nginx -t", "php-fpm8.4 --test", "php -n -l /etc/roundcube/config.inc.php"),
+}  # fmt: skip
+"""Role → the commands that each daemon brings to judge its own files."""
+
+
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+def rendered(data: dict[str, Any], directory: Path) -> dict[str, HostContent]:
+    """Host → what it should hold, with keys that are made for it."""
+    identity = directory / "identity.txt"
+    public = secrets.create_identity(identity) if not identity.exists() else str(secrets.read_identity(identity).to_public())
+    document = data | {"secrets": {"recipients": [public]}}
+    (directory / "office.toml").write_text(tomlkit.dumps(document), encoding="utf-8")
+    made = secrets.complete(load(directory), None).secrets
+    if data.get("smarthost", {}).get("user"):
+        from pydantic import SecretStr
+
+        made = made.model_copy(update={"smarthost": SecretStr("a password of theirs")})
+    secrets.write(directory, made, (public,))
+    return contents(directory)
+
+
+def packed(content: HostContent) -> bytes:
+    """The files of a host as an archive."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path, (mode, owner, group, data) in content.files.items():
+            member = tarfile.TarInfo(path.lstrip("/"))
+            member.size, member.mode, member.uname, member.gname = len(data), int(mode, 8), owner, group
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def judged(container: Any, role: str, content: HostContent) -> list[str]:
+    """What the daemons' checkers find wrong, with these files laid over a running host's for nobody but them."""
+    container.exec_run(["sh", "-c", f"rm -rf {PLACE}; mkdir -m 0700 {PLACE}"])
+    # /run is a tmpfs, which Docker's archive does not reach
+    lay = f"mount -t overlay overlay -o ro,lowerdir={PLACE}/etc:/etc /etc; mount -t overlay overlay -o ro,lowerdir={PLACE}/usr:/usr /usr"
+    tries = "; ".join(
+        f"({command}) >{PLACE}/said 2>&1 || {{ echo {shlex.quote(command)}: $(tail -n 5 {PLACE}/said); }}"
+        for command in (*JUDGES["*"], *JUDGES[role])
+    )
+    script = f"set -e; tar -x -p --same-owner -f - -C {PLACE}; unshare --mount sh -c {shlex.quote(f'{lay}; {tries}')}"
+    import subprocess
+
+    done = subprocess.run(
+        ["docker", "exec", "-i", container.name, "sh", "-c", script], input=packed(content), capture_output=True, check=False
+    )
+    container.exec_run(["rm", "-rf", PLACE])
+    if done.returncode:
+        return [done.stderr.decode()]
+    return done.stdout.decode().splitlines()
+
+
+def try_offices(lab: Instance, scratch: Path, count: int) -> int:
+    """Judge so many sound offices on the lab's hosts; gives how many there were."""
+    client, hosts = engine.connect(), {host.role: host.name for host in lab.office.hosts}
+    sound = 0
+
+    @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(data=offices())
+    def judge(data: dict[str, Any]) -> None:
+        nonlocal sound
+        assume(not parse(data)[1])
+        sound += 1
+        found = {}
+        for name, content in rendered(data, scratch).items():
+            role = data["hosts"][name]["role"]
+            if wrong := judged(lab.container(hosts[role], client), role, content):
+                found[name] = wrong
+        assert found == {}
+
+    judge()
+    return sound
+
+
+def test_a_handful_of_offices_that_nobody_wrote_is_accepted_by_the_daemons(lab: Instance, scratch: Path) -> None:
+    assert try_offices(lab, scratch, 4) >= 4
+
+
+@pytest.mark.slow
+def test_offices_that_nobody_wrote_are_accepted_by_the_daemons(lab: Instance, scratch: Path) -> None:
+    assert try_offices(lab, scratch, int(os.environ.get("OUTPOST_OFFICES", "150"))) >= 100

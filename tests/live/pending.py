@@ -1,0 +1,88 @@
+"""What the world has to do yet: such a check is pending, not failed. It prints what to enter where, and is run again by `verify`.
+
+A check asks this only where it would fail, so that an office whose world is ready pays nothing for it. A name that the
+parent delegates with a DS and that cannot be validated all the same is a fault, and stays one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NoReturn
+
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+import pytest
+from testinfra.host import Host as TestinfraHost
+
+from outpost.office import Host, Office
+from outpost.verification import PENDING
+from tests.live.asking import ask, query
+
+
+def pend(what: str) -> NoReturn:
+    """End a check as pending."""
+    pytest.skip(PENDING + what)
+
+
+def unless_delegated(host: TestinfraHost, *zones: str) -> None:
+    """End a check as pending where the parent of one of these zones has no DS of it yet; else return, and it may fail."""
+    if waiting := undelegated(host, zones):
+        pend(
+            f"waits until {' and '.join(waiting)} {'is' if len(waiting) == 1 else 'are'} delegated and signed"
+        )
+
+
+def undelegated(host: TestinfraHost, zones: Iterable[str]) -> dict[str, tuple[tuple[str, ...], int]]:
+    """Zones without a DS in their parents, as the host's own resolver answers.
+
+    Returns:
+        Zone → the name servers that the parent names, and for how many seconds the answer may be remembered.
+    """
+    found = {}
+    for zone in zones:
+        servers = query(zone, "NS", recurse=True)
+        servers.flags |= dns.flags.CD  # what the parent says counts, signed or not
+        trusted, named = ask(host, "127.0.0.1", [query(zone, "DS", recurse=True), servers])
+        if trusted.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN) or _data(trusted, zone, "DS"):
+            continue
+        soa = [rrset for rrset in trusted.authority if rrset.rdtype == dns.rdatatype.SOA]
+        remembered = min((rrset.ttl for rrset in soa), default=0)
+        found[zone.rstrip(".")] = (tuple(sorted(_data(named, zone, "NS"))), remembered)
+    return found
+
+
+def _data(answer: dns.message.Message, name: str, rtype: str) -> list[str]:
+    owner, kind = dns.name.from_text(name), dns.rdatatype.from_text(rtype)
+    rrset = answer.get_rrset(answer.answer, owner, dns.rdataclass.IN, kind)
+    return [record.to_text() for record in rrset or ()]
+
+
+def entries(office: Office, zone: str, ds: Iterable[str]) -> str:
+    """What to enter in a zone's parent, in the order that works."""
+    apex = f"{zone.rstrip('.')}."
+    servers = office.with_role("dns")
+    named = [f"{apex} NS {server.fqdn}." for server in servers]
+    glue = [
+        f"{server.fqdn}. {'A' if address.version == 4 else 'AAAA'} {address}"
+        for server in servers
+        for address in office.addresses_of_kind(server, "internet")
+        if f"{server.fqdn}.".endswith(f".{apex}")
+    ]
+    steps = [("the name servers", named), ("their addresses (glue)", glue), ("then the key", [f"{apex} DS {data}" for data in ds])]  # fmt: skip
+    return "\n".join(
+        line for what, records in steps if records for line in (f"{what}:", *(f"    {entry}" for entry in records))
+    )  # fmt: skip
+
+
+def pointers(office: Office, me: Host) -> dict[str, str]:
+    """Name in the reverse zone → the PTR data that others expect of an MTA's addresses on the Internet."""
+    own = office.dns.reverse
+    return {
+        f"{address.reverse_pointer}.": f"{me.fqdn}."
+        for address in office.addresses_of_kind(me, "internet")
+        if not any(address in network for network in own)
+    }

@@ -1,0 +1,232 @@
+"""A stranger's site: hosts as an installer leaves them, a domain that nobody has delegated, and an administrator with a README.
+
+The administrator has a home of their own, an SSH key and the commands of the README; nothing here reaches a host in
+another way, and nothing is prepared on one but what an installer or a provider prepares. The world is the lab's: a
+resolver that is also the clock, and the DNS above the office.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from outpost.lab import aptcache, containers, dnszones, engine, images, keys, networks, trust, up, world
+from outpost.lab.instance import Instance
+from outpost.lab.material import world_authority
+from outpost.lab.paths import ROOT
+from outpost.lab.progress import Quiet
+from outpost.lab.render import File
+from outpost.lab.world import Machine
+from outpost.office.load import load
+from outpost.office.model import Office
+from tests.awaiting import until
+
+AROUND = ("gw", "root")
+"""What of the lab's world a site needs: names and time."""
+ZONES = ("wan", "core", "lan", "mgmt")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An office, and the hosts it gets.
+
+    Attributes:
+        new: Options of ``outpost new`` beside the networks.
+        edits: What its administrator then writes into office.toml, table by table.
+        sudo: ``nopasswd`` for an account with sudo; ``root`` where root logs in.
+        families: IP versions that the site has.
+    """
+
+    name: str
+    domain: str
+    new: dict[str, str]
+    edits: dict[str, Any] = field(default_factory=dict)
+    sudo: str = "nopasswd"
+    families: tuple[int, ...] = (4, 6)
+
+
+@dataclass(frozen=True)
+class Site(Instance):
+    """The lab instance that is a stranger's site."""
+
+    home: Path = Path()
+
+    @property
+    def office_directory(self) -> Path:
+        """Where the administrator keeps the office."""
+        return self.home / "office"
+
+    @property
+    def office_file(self) -> Path:
+        return self.office_directory / "office.toml"
+
+    @property
+    def office(self) -> Office:
+        return load(self.office_file)
+
+    @cached_property
+    def machines(self) -> tuple[Machine, ...]:
+        """The world as far as it is needed, and the hosts that the office file names."""
+        around = tuple(machine for machine in world.around(self.slot) if machine.name in AROUND)
+        return around + tuple(_stock(machine) for machine in world.hosts(self.office))
+
+
+def _stock(machine: Machine) -> Machine:
+    return Machine(**{**vars(machine), "image": "stock"})
+
+
+class Administrator:
+    """Somebody with the README, a home, a key, and a checkout."""
+
+    def __init__(self, shape: Shape, directory: Path, name: str) -> None:
+        self.shape, self.home = shape, directory / "home"
+        self.client = engine.ensure()
+        images.build(self.client, ("base", "stock", "world", "apt-cache"))
+        aptcache.ensure(self.client, images.tag("apt-cache"))
+        (self.home / ".ssh").mkdir(parents=True, mode=0o700)
+        self.key = keys.ssh_key(self.home / ".ssh" / "id_ed25519", "admin@desk")
+        self.site = Site(name=name, slot=networks.free_slot(self.client), delegated=False, home=self.home)
+        self.office = str(self.site.office_directory)
+        self.seconds: list[tuple[str, float]] = []
+        # OpenSSH looks for keys where the passwd file says that home is, and no test writes there
+        self.socket = self.home / "agent"
+        self.agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(self.socket)], stdout=subprocess.DEVNULL)
+        until(self.socket.exists, "the agent listens", seconds=10)
+        add = ["ssh-add", "-q", str(self.home / ".ssh" / "id_ed25519")]
+        subprocess.run(add, env=os.environ | {"SSH_AUTH_SOCK": str(self.socket)}, check=True)
+
+    # What the README says ---------------------------------------------------------------------------------------
+
+    def types(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """One command of ``./outpost``."""
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("OUTPOST_", "XDG_"))
+        }
+        own = {"HOME": str(self.home), "PYTHONPATH": f"{ROOT}/src:{ROOT}", "SSH_AUTH_SOCK": str(self.socket)}
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "outpost", *arguments],
+            cwd=ROOT, env=environment | own,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        self.seconds.append((arguments[0], time.monotonic() - started))
+        return done
+
+    def answers(self) -> subprocess.CompletedProcess[str]:
+        """``new`` with the answers of the shape, and then the office file edited."""
+        found = {zone: world.network(zone, self.site.slot) for zone in ZONES}
+        nets = {
+            zone: ",".join(net for net, version in zip(pair, (4, 6), strict=True) if version in self.shape.families)
+            for zone, pair in found.items()
+        }  # fmt: skip
+        options = {"domain": self.shape.domain, **nets, "proxy": self.cache, **self.shape.new}
+        done = self.types("new", self.office, *(f"--{key}={value}" for key, value in options.items()))
+        if done.returncode == 0:
+            self._edit()
+        return done
+
+    @property
+    def cache(self) -> str:
+        """The site's package proxy."""
+        return f"http://{world.address('mgmt', world.APT_CACHE_OCTET, self.site.slot)[0]}:{aptcache.PORT}"
+
+    def _edit(self) -> None:
+        self.site.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.site.save()
+        world_authority(self.site)
+        self.site.acme_ca.write_bytes(self.site.world_ca.read_bytes())
+        gateway = next(machine for machine in world.around(self.site.slot) if machine.name == "gw")
+        inner = [item for pair in (gateway.addresses["core"],) for item in pair]
+        clocks = [item for pair in (gateway.addresses["mgmt"],) for item in pair]
+        wanted: dict[str, Any] = {
+            "platform": "docker",  # the kernel and its clock are this machine's
+            "resolver": {"forwarders": self._of_families(inner), "trust_anchor": dnszones.trust_anchor(self.site)},
+            "time": {"servers": self._of_families(clocks)},
+            "ssh": {"user": "root" if self.shape.sudo == "root" else "admin"},
+            "scanner": {"signatures": "local", "network_checks": False},  # no way to ClamAV's from here
+        }  # fmt: skip
+        document = tomlkit.parse(self.site.office_file.read_text())
+        for changes in (wanted, self.shape.edits):
+            _merge(document, changes)
+        self.site.office_file.write_text(tomlkit.dumps(document))
+
+    def _of_families(self, addresses: list[str]) -> list[str]:
+        return [item for item in addresses if (6 if ":" in item else 4) in self.shape.families]
+
+    def pins(self) -> None:
+        """The hosts' keys, as their consoles show them."""
+        lines = []
+        for machine in self._hosts():
+            said = self._run(machine, "cat /etc/ssh/ssh_host_ed25519_key.pub").rpartition(" ")[0]
+            lines.append(f"{','.join(item for pair in machine.addresses.values() for item in pair)} {said}\n")
+        (self.site.office_directory / "known_hosts").write_text("".join(lines))
+
+    # What somebody else has done: the machines, the world ---------------------------------------------------------
+
+    def _hosts(self) -> list[Machine]:
+        return [machine for machine in self.site.machines if machine.office]
+
+    def _run(self, machine: Machine, script: str) -> str:
+        return containers.run(self.site.container(machine.name, self.client), "sh", "-c", script)
+
+    def machines_come(self) -> None:
+        """The site's networks, its hosts as an installer leaves them, and the world's names and clock."""
+        zones = networks.ensure(self.client, self.site)
+        place = world.address("mgmt", world.APT_CACHE_OCTET, self.site.slot)
+        aptcache.attach(self.client, zones["mgmt"], *place)
+        for machine in self.site.machines:
+            containers.ensure(self.client, self.site, machine, zones)
+        for machine in self.site.machines:
+            containers.wait(self.site.container(machine.name, self.client), machine)
+        for machine in self._hosts():
+            self._installed(machine)
+
+    def _installed(self, machine: Machine) -> None:
+        name = machine.fqdn
+        gateway = world.address("wan" if "wan" in machine.addresses else "core", 2, self.site.slot)[0]
+        account = "/root" if self.shape.sudo == "root" else "/home/admin"
+        owner = "root" if self.shape.sudo == "root" else "admin"
+        others = "" if self.shape.sudo == "root" else "rm -rf /root/.ssh;"
+        script = f"""set -e; {others}
+            mkdir -p -m 0700 {account}/.ssh; echo {shlex.quote(self.key)} > {account}/.ssh/authorized_keys
+            chown -R {owner} {account}/.ssh; chmod 0600 {account}/.ssh/authorized_keys
+            printf '%s\\n' '127.0.0.1 localhost' '127.0.1.1 {name} {machine.name}' '::1 localhost ip6-localhost' > /etc/hosts
+            echo {machine.name} > /etc/hostname; hostname {machine.name}
+            echo 'nameserver {gateway}' > /etc/resolv.conf
+            systemctl restart ssh"""
+        self._run(machine, script)
+
+    def is_delegated(self) -> None:
+        """The registry enters what the office's administrator asked for: NS, glue and DS."""
+        delegated = Site(name=self.site.name, slot=self.site.slot, delegated=True, home=self.home)
+        root = self.site.container("root", self.client)
+        child = dnszones.children(delegated)[0]
+        containers.put(root, [File(path, content) for path, content in dnszones.files(delegated)
+                              if path.endswith(f"/{child.parent.file}.zone")])  # fmt: skip
+        lines = "".join(f"{child.name} 5 IN DS {ds}\n" for ds in trust.zone_ds(delegated, child.name))
+        containers.put(root, [File(child.ds_file, lines.encode())])
+        containers.run(root, "knotc", "-b", "zone-reload", child.parent.name)
+        containers.run(self.site.container("gw", self.client), "unbound-control", "flush_zone", ".")
+
+    def leaves(self) -> None:
+        """Nothing stays."""
+        self.agent.terminate()
+        self.agent.wait()
+        up.down(self.site.name, progress=Quiet())
+
+
+def _merge(into: Any, changes: dict[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict) and key in into:
+            _merge(into[key], value)
+        else:
+            into[key] = value
