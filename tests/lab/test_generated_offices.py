@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import os
 import shlex
+import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tomlkit
 from hypothesis import HealthCheck, assume, given, settings
+from pydantic import SecretStr
 
 from benchmarks.content import HostContent, contents
 from outpost import secrets
@@ -43,13 +46,15 @@ def scratch() -> Iterator[Path]:
 def rendered(data: dict[str, Any], directory: Path) -> dict[str, HostContent]:
     """Host → what it should hold, with keys that are made for it."""
     identity = directory / "identity.txt"
-    public = secrets.create_identity(identity) if not identity.exists() else str(secrets.read_identity(identity).to_public())
+    public = (
+        secrets.create_identity(identity)
+        if not identity.exists()
+        else str(secrets.read_identity(identity).to_public())
+    )
     document = data | {"secrets": {"recipients": [public]}}
     (directory / "office.toml").write_text(tomlkit.dumps(document), encoding="utf-8")
     made = secrets.complete(load(directory), None).secrets
     if data.get("smarthost", {}).get("user"):
-        from pydantic import SecretStr
-
         made = made.model_copy(update={"smarthost": SecretStr("a password of theirs")})
     secrets.write(directory, made, (public,))
     return contents(directory)
@@ -76,10 +81,11 @@ def judged(container: Any, role: str, content: HostContent) -> list[str]:
         for command in (*JUDGES["*"], *JUDGES[role])
     )
     script = f"set -e; tar -x -p --same-owner -f - -C {PLACE}; unshare --mount sh -c {shlex.quote(f'{lay}; {tries}')}"
-    import subprocess
-
     done = subprocess.run(
-        ["docker", "exec", "-i", container.name, "sh", "-c", script], input=packed(content), capture_output=True, check=False
+        ["docker", "exec", "-i", container.name, "sh", "-c", script],
+        input=packed(content),
+        capture_output=True,
+        check=False,
     )
     container.exec_run(["rm", "-rf", PLACE])
     if done.returncode:
@@ -109,7 +115,25 @@ def try_offices(lab: Instance, scratch: Path, count: int) -> int:
     return sound
 
 
-def test_a_handful_of_offices_that_nobody_wrote_is_accepted_by_the_daemons(lab: Instance, scratch: Path) -> None:
+MAIN = {"dns": "/etc/knot/knot.conf", "mta": "/etc/postfix/main.cf", "store": "/etc/dovecot/dovecot.conf", "webmail": "/etc/nginx/nginx.conf"}  # fmt: skip
+
+
+def test_a_judge_sees_a_mistake(lab: Instance) -> None:
+    """The same look at the lab's own office: nothing to find, and each spoilt file is found."""
+    client = engine.connect()
+    for name, content in contents(lab.directory).items():
+        role = lab.office.host(name).role
+        container = lab.container(name, client)
+        assert judged(container, role, content) == []
+        for path in (MAIN[role], "/etc/nftables.conf", "/etc/ssh/sshd_config.d/00-outpost.conf"):
+            mode, owner, group, data = content.files[path]
+            spoilt = content.files | {path: (mode, owner, group, data + b"\nno { such = word\n")}
+            assert judged(container, role, replace(content, files=spoilt)), path
+
+
+def test_a_handful_of_offices_that_nobody_wrote_is_accepted_by_the_daemons(
+    lab: Instance, scratch: Path
+) -> None:
     assert try_offices(lab, scratch, 4) >= 4
 
 

@@ -8,7 +8,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 LABEL = st.from_regex(r"[a-z][a-z0-9]{0,8}(-[a-z0-9]{1,6})?", fullmatch=True)
-TOP = st.sampled_from(("example", "example.com", "xn--bro-hoa.example", "co.uk.example", "test", "a.b.c.d.example.net"))
+TOP = st.sampled_from(
+    ("example", "example.com", "xn--bro-hoa.example", "co.uk.example", "test", "a.b.c.d.example.net")
+)
 PERSON = st.sampled_from(
     ("anna", "o'brien", "jean-luc", "x", "maria.de.la.cruz", "j_smith", "a1", "very-long-name-of-somebody-who-has-one")
 )  # fmt: skip
@@ -43,7 +45,10 @@ def offices(draw: st.DrawFn) -> dict[str, Any]:
     hosts = {}
     for number, (name, role) in enumerate(zip(names, roles, strict=True), 20):
         stands = (*STANDS[role], *(["site"] if role == "mta" and "site" in zones else []))
-        hosts[name] = {"role": role, "addresses": {zone: _addresses(zone, families, number) for zone in stands}}
+        hosts[name] = {
+            "role": role,
+            "addresses": {zone: _addresses(zone, families, number) for zone in stands},
+        }
     people = draw(st.lists(PERSON, min_size=1, max_size=6, unique=True))
     addresses = [f"{person}@{domain}" for person in people]
     some = st.lists(st.sampled_from(addresses), min_size=1, unique=True)

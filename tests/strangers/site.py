@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
+import tomllib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,7 @@ from outpost.lab.render import File
 from outpost.lab.world import Machine
 from outpost.office.load import load
 from outpost.office.model import Office
+from outpost.office.tables.topology import Host
 from tests.awaiting import until
 
 AROUND = ("gw", "root")
@@ -37,21 +39,49 @@ ZONES = ("wan", "core", "lan", "mgmt")
 
 @dataclass(frozen=True)
 class Shape:
-    """An office, and the hosts it gets.
-
-    Attributes:
-        new: Options of ``outpost new`` beside the networks.
-        edits: What its administrator then writes into office.toml, table by table.
-        sudo: ``nopasswd`` for an account with sudo; ``root`` where root logs in.
-        families: IP versions that the site has.
-    """
+    """An office, and the hosts it gets (``shapes.toml``)."""
 
     name: str
-    domain: str
     new: dict[str, str]
+    families: tuple[int, ...]
+    login: str
     edits: dict[str, Any] = field(default_factory=dict)
-    sudo: str = "nopasswd"
-    families: tuple[int, ...] = (4, 6)
+    default: bool = False
+    users: int = 0
+    aliases: int = 0
+    shared: int = 0
+    peers: int = 0
+
+    @property
+    def people(self) -> dict[str, Any]:
+        """What the counts add to the office file."""
+        domain = self.new["domain"]
+        addresses = [f"u{number}@{domain}" for number in range(1, self.users + 1)]
+        some = addresses[:3]
+        found: dict[str, Any] = {}
+        if addresses:
+            found["users"] = [
+                {"address": address, "full_name": f"User {address[:4]}"} for address in addresses
+            ]
+        if self.aliases:
+            found["aliases"] = [
+                {"address": f"list{n}@{domain}", "members": addresses[n : n + 3]} for n in range(self.aliases)
+            ]
+        if self.shared:
+            found["shared"] = [{"address": f"room{n}@{domain}", "members": some} for n in range(self.shared)]
+        if self.peers:
+            found["peers"] = [
+                {"name": f"peer{n}", "domains": [f"peer{n}.test"], "zone": "wan", "relays": [f"203.0.113.{n + 1}"],
+                 "next_hop": f"mx.peer{n}.test", "listen": 2525 + n, "tls": "verify"}
+                for n in range(self.peers)
+            ]  # fmt: skip
+        return found
+
+
+def shapes() -> tuple[Shape, ...]:
+    """All of the matrix."""
+    data = tomllib.loads(Path(__file__).with_name("shapes.toml").read_text(encoding="utf-8"))
+    return tuple(Shape(name=name, **entry) for name, entry in data.items())
 
 
 @dataclass(frozen=True)
@@ -77,11 +107,19 @@ class Site(Instance):
     def machines(self) -> tuple[Machine, ...]:
         """The world as far as it is needed, and the hosts that the office file names."""
         around = tuple(machine for machine in world.around(self.slot) if machine.name in AROUND)
-        return around + tuple(_stock(machine) for machine in world.hosts(self.office))
+        return around + tuple(self._stock(host) for host in self.office.hosts)
 
-
-def _stock(machine: Machine) -> Machine:
-    return Machine(**{**vars(machine), "image": "stock"})
+    def _stock(self, host: Host) -> Machine:
+        """Docker gives each card an address of both families; a site without one takes it away again."""
+        addresses = {}
+        for zone in host.addresses:
+            found = {str(address.version): str(address) for address in host.in_zone(zone)}
+            number = int(host.in_zone(zone)[0]) & 0xFF
+            other = dict(zip("46", world.address(zone, number, self.slot), strict=True))
+            addresses[zone] = (found.get("4", other["4"]), found.get("6", other["6"]))
+        return Machine(
+            host.name, host.role, host.fqdn, "stock", addresses, office=True, units=("ssh.service",)
+        )
 
 
 class Administrator:
@@ -128,16 +166,19 @@ class Administrator:
             zone: ",".join(net for net, version in zip(pair, (4, 6), strict=True) if version in self.shape.families)
             for zone, pair in found.items()
         }  # fmt: skip
-        options = {"domain": self.shape.domain, **nets, "proxy": self.cache, **self.shape.new}
+        options = {**nets, "proxy": self.cache, **self.shape.new}
         done = self.types("new", self.office, *(f"--{key}={value}" for key, value in options.items()))
         if done.returncode == 0:
             self._edit()
+        if done.returncode == 0 and self.shape.people:
+            done = self.types("secrets", "init", self.office)
         return done
 
     @property
     def cache(self) -> str:
         """The site's package proxy."""
-        return f"http://{world.address('mgmt', world.APT_CACHE_OCTET, self.site.slot)[0]}:{aptcache.PORT}"
+        (place,) = self._of_families([*world.address("mgmt", world.APT_CACHE_OCTET, self.site.slot)])[:1]
+        return f"http://{f'[{place}]' if ':' in place else place}:{aptcache.PORT}"
 
     def _edit(self) -> None:
         self.site.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -151,11 +192,11 @@ class Administrator:
             "platform": "docker",  # the kernel and its clock are this machine's
             "resolver": {"forwarders": self._of_families(inner), "trust_anchor": dnszones.trust_anchor(self.site)},
             "time": {"servers": self._of_families(clocks)},
-            "ssh": {"user": "root" if self.shape.sudo == "root" else "admin"},
+            "ssh": {"user": self.shape.login},
             "scanner": {"signatures": "local", "network_checks": False},  # no way to ClamAV's from here
         }  # fmt: skip
         document = tomlkit.parse(self.site.office_file.read_text())
-        for changes in (wanted, self.shape.edits):
+        for changes in (wanted, self.shape.people, self.shape.edits):
             _merge(document, changes)
         self.site.office_file.write_text(tomlkit.dumps(document))
 
@@ -193,17 +234,25 @@ class Administrator:
     def _installed(self, machine: Machine) -> None:
         name = machine.fqdn
         gateway = world.address("wan" if "wan" in machine.addresses else "core", 2, self.site.slot)[0]
-        account = "/root" if self.shape.sudo == "root" else "/home/admin"
-        owner = "root" if self.shape.sudo == "root" else "admin"
-        others = "" if self.shape.sudo == "root" else "rm -rf /root/.ssh;"
+        owner = self.shape.login
+        account = "/root" if owner == "root" else f"/home/{owner}"
+        others = "" if owner == "root" else "rm -rf /root/.ssh;"
         script = f"""set -e; {others}
             mkdir -p -m 0700 {account}/.ssh; echo {shlex.quote(self.key)} > {account}/.ssh/authorized_keys
             chown -R {owner} {account}/.ssh; chmod 0600 {account}/.ssh/authorized_keys
             printf '%s\\n' '127.0.0.1 localhost' '127.0.1.1 {name} {machine.name}' '::1 localhost ip6-localhost' > /etc/hosts
             echo {machine.name} > /etc/hostname; hostname {machine.name}
             echo 'nameserver {gateway}' > /etc/resolv.conf
+            {self._without_the_other_family()}
             systemctl restart ssh"""
         self._run(machine, script)
+
+    def _without_the_other_family(self) -> str:
+        """A site without IPv4 or without IPv6: its hosts have no such address, except on the loopback interface."""
+        return "; ".join(
+            f"for card in $(ls /sys/class/net | grep -v lo); do ip -{version} addr flush dev $card scope global; done"
+            for version in {4, 6} - set(self.shape.families)
+        )
 
     def is_delegated(self) -> None:
         """The registry enters what the office's administrator asked for: NS, glue and DS."""

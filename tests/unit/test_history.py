@@ -13,7 +13,7 @@ from outpost.errors import OutpostError
 from outpost.history import KEPT, Run, difference, folder, keep, read, runs
 from outpost.target import LAB, Target
 from outpost.telling import News, tell
-from outpost.verification import Result
+from outpost.verification import PENDING, Result, Verdict
 
 NEWS = News("po.example: 1 broken", "BROKEN mta\n    expected: it holds\n", {"broken": ["a"]})
 
@@ -56,6 +56,30 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     file.write_text("{}")
     with pytest.raises(OutpostError, match="no verification"):
         read(file)
+
+
+def pending(name: str, what: str = "delegate it") -> Result:
+    return Result(name, "ns1", f"{name} holds", ("DNS-01",), "skipped", f"Skipped: {PENDING}{what}", 0.1)
+
+
+def test_what_others_have_to_do_yet_is_no_failure_and_is_printed_once() -> None:
+    held = Result("c", "ns1", "c holds", (), "skipped", "Skipped: a container has no kernel of its own", 0.1)
+    verdict = Verdict(
+        (result("x"), pending("a", "waits"), pending("b"), pending("d", "enter:\n  NS"), pending("e"), held),
+        1.0,
+        "",
+    )
+    assert verdict.proven
+    assert [(what, [each.id for each in results]) for what, results in verdict.pending.items()] == [
+        ("enter:\n  NS", ["d"]), ("waits", ["a"]), ("delegate it", ["b", "e"]),
+    ]  # fmt: skip
+    assert not Verdict((pending("a"),), 1.0, "").proven, "nothing was seen to hold"
+
+
+def test_what_held_and_waits_for_others_again_is_news() -> None:
+    first, again = run(pending("a")), run(result("a"))
+    assert not difference(first, []).is_news
+    assert [each.id for each in difference(run(pending("a")), [again]).broken] == ["a"]
 
 
 def test_what_broke_and_what_was_mended_is_news() -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from outpost import rollout
 from outpost.cli.app import run
 from outpost.office import Office
 from outpost.office.tables.operation import Maintenance
 from outpost.reference import case_study
 from outpost.rollout import WEEKDAYS, is_read_only, waves
+from outpost.run import Change, Outcome, Silent
+from outpost.target import Target
+from outpost.verification import Result, Verdict
 
 
 @pytest.fixture
@@ -39,6 +44,30 @@ def test_a_read_only_day_is_one_of_the_office_file(office: Office) -> None:
     assert is_read_only(careful, friday)
     assert not is_read_only(careful, friday + timedelta(days=1))
     assert not is_read_only(office, friday)
+
+
+@pytest.mark.parametrize(("seen", "back"), [("Skipped: pending: no DS", ()), ("assert 1 == 2", ("ns1",))])
+def test_what_others_have_to_do_yet_rolls_nothing_back(
+    office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: str, back: tuple[str, ...]
+) -> None:
+    changes = (Change("ns1", "dns | knot"), Change("ns2", "dns | knot"))
+    outcome = "skipped" if seen.startswith("Skipped") else "failed"
+    result = Result("a", "ns1", "it is delegated", (), outcome, seen, 0.1)
+    verdict = Verdict((result, replace(result, id="b", outcome="passed", seen="")), 1.0, "")
+
+    def apply(_target: Target, *, limit: tuple[str, ...], **_: object) -> Outcome:
+        return Outcome(limit, tuple(change for change in changes if change.host in limit), {}, (), 1.0)
+
+    undone: list[str] = []
+    monkeypatch.setattr("outpost.run.apply", apply)
+    monkeypatch.setattr("outpost.run.execute", lambda *_, limit, **__: undone.extend(limit))
+    monkeypatch.setattr(rollout, "verify", lambda *_, **__: verdict)
+    done = rollout.roll_out(
+        Target("po", tmp_path, tmp_path), office, limit=(), connector=None, watcher=Silent,
+        proposed=Outcome(("ns1", "ns2"), changes, {}, (), 1.0),
+    )  # fmt: skip
+    assert (done.went_back, tuple(undone), done.waiting) == (back, back, ("ns2",) if back else ())
+    assert done.good == (not back)
 
 
 def test_apply_refuses_on_a_read_only_day_and_says_how_to_insist(
