@@ -166,13 +166,19 @@ class Administrator:
             zone: ",".join(net for net, version in zip(pair, (4, 6), strict=True) if version in self.shape.families)
             for zone, pair in found.items()
         }  # fmt: skip
-        options = {**nets, "proxy": self.cache, **self.shape.new}
+        forwarders = ",".join(self._of_families([*self._gateway.addresses["core"]]))
+        site = {"proxy": self.cache, "forwarders": forwarders, "ssh-user": self.shape.login, "key": self.key}
+        options = {**nets, **site, **self.shape.new}
         done = self.types("new", self.office, *(f"--{key}={value}" for key, value in options.items()))
         if done.returncode == 0:
             self._edit()
         if done.returncode == 0 and self.shape.people:
             done = self.types("secrets", "init", self.office)
         return done
+
+    @property
+    def _gateway(self) -> Machine:
+        return next(machine for machine in world.around(self.site.slot) if machine.name == "gw")
 
     @property
     def cache(self) -> str:
@@ -185,14 +191,11 @@ class Administrator:
         self.site.save()
         world_authority(self.site)
         self.site.acme_ca.write_bytes(self.site.world_ca.read_bytes())
-        gateway = next(machine for machine in world.around(self.site.slot) if machine.name == "gw")
-        inner = [item for pair in (gateway.addresses["core"],) for item in pair]
-        clocks = [item for pair in (gateway.addresses["mgmt"],) for item in pair]
+        clocks = [*self._gateway.addresses["mgmt"]]
         wanted: dict[str, Any] = {
             "platform": "docker",  # the kernel and its clock are this machine's
-            "resolver": {"forwarders": self._of_families(inner), "trust_anchor": dnszones.trust_anchor(self.site)},
+            "resolver": {"trust_anchor": dnszones.trust_anchor(self.site)},  # the lab has a DNS root of its own
             "time": {"servers": self._of_families(clocks)},
-            "ssh": {"user": self.shape.login},
             "scanner": {"signatures": "local", "network_checks": False},  # no way to ClamAV's from here
         }  # fmt: skip
         document = tomlkit.parse(self.site.office_file.read_text())
