@@ -34,6 +34,7 @@ EXPLAINED: dict[str, str] = {
     r"^postfix/postqueue: warning: Mail system is down ": RESTARTS,
     r"^systemd: ssh\.service: (Found left-over process N |This usually indicates unclean termination)": "sessions outlive sshd's restart",
     r"^dbus-daemon: Unknown username ": "a package's bus policy is read before its account is made",
+    r"^systemd: (Failed to start )?outpost-(certificate|backup)\.service( |: Failed )": "what they do is judged by TLS-04 and BKP-01",
     # Time
     r"^dovecot: \S+ Warning: Time moved (forward|backwards) by ": PACE,
     r"^dovecot: auth: Warning: auth-worker: Auth request was queued for N seconds": PACE,

@@ -19,8 +19,12 @@ import pytest
 from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office
+from outpost.office.backup import STATE
 from outpost.verification import PENDING
 from tests.live.asking import ask, query
+
+WAIT_FOR_OTHERS = {"outpost-certificate.service", "outpost-backup.service"}
+"""Units that fail while somebody outside has not done yet what they need; TLS-04 and BKP-01 judge what they do."""
 
 
 def pend(what: str) -> NoReturn:
@@ -33,6 +37,14 @@ def unless_delegated(host: TestinfraHost, *zones: str) -> None:
     if waiting := undelegated(host, zones):
         pend(
             f"waits until {' and '.join(waiting)} {'is' if len(waiting) == 1 else 'are'} delegated and signed"
+        )
+
+
+def unless_backed_up(host: TestinfraHost, office: Office) -> None:
+    """End a check as pending where the machine that keeps the backups has never taken one of this host's."""
+    if office.backup and not host.file(f"{STATE}/last.json").exists:
+        pend(
+            f"on {office.backup.server}, which keeps the backups: run what `./outpost backup OFFICE --other-end` prints"
         )
 
 

@@ -12,7 +12,7 @@ from outpost.office import Office
 from outpost.office.backup import LIB, SETTINGS, STATE
 from outpost.office.tables.operation import Backup
 from tests.live.asking import modes
-from tests.live.pending import pend
+from tests.live.pending import unless_backed_up
 from tests.live.systemd import Units
 
 pytestmark = pytest.mark.looks
@@ -78,12 +78,11 @@ def test_what_is_kept_is_there_and_can_be_read(host: TestinfraHost) -> None:
 @pytest.mark.remedy(
     "outpost backup OFFICE --other-end prints the set-up of the machine that keeps it; run it there"
 )
-def test_this_host_cannot_take_away_what_is_kept(host: TestinfraHost, backup: Backup) -> None:
+@pytest.mark.usefixtures("backup")
+def test_this_host_cannot_take_away_what_is_kept(host: TestinfraHost, office: Office) -> None:
     """It tries with a repository that is there only for this."""
-    if not host.file(f"{STATE}/last.json").exists and host.run(f"{PROGRAM} list").rc:
-        pend(
-            f"on {backup.server}, which keeps the backups: run what `./outpost backup OFFICE --other-end` prints there as a script"
-        )
+    if host.run(f"{PROGRAM} list").rc:
+        unless_backed_up(host, office)
     found = json.loads(host.check_output(f"{PROGRAM} probe"))
     assert len(found) == 3
     assert [what for what, answer in found.items() if answer.startswith("allowed")] == []
