@@ -7,6 +7,7 @@ demands on its TLS, and nothing is sent. Mail that arrives at peers and on the I
 
 from __future__ import annotations
 
+import re
 import shlex
 
 import pytest
@@ -16,6 +17,7 @@ from outpost.office import Host, Office, ports
 from outpost.target import Target
 from tests.live.conftest import reach
 from tests.live.letters import faults, new_token, recipients_of, report_faults, taken_out, written
+from tests.live.pending import pend
 from tests.live.speaking import TLS, speak
 
 pytestmark = [
@@ -25,6 +27,9 @@ pytestmark = [
     ),
 ]
 
+UNREACHED = re.compile(
+    r"timed out|Connection refused|No route to host|Network is unreachable|not found", re.IGNORECASE
+)
 CERTIFICATE = f"-cert {TLS}/host.pem -key {TLS}/host.key"
 
 
@@ -93,5 +98,10 @@ def test_every_peer_and_the_internet_would_take_the_offices_mail_now(
         address: f"{one['action']}: {one.get('diagnostic-code', one['status'])}"
         for address, one in said.items()
     }
-    assert {address: why for address, why in refused.items() if not why.startswith("deliverable")} == {}
+    refused = {address: why for address, why in refused.items() if not why.startswith("deliverable")}
+    names = {f"postmaster@{peer.domains[0]}": peer.name for peer in office.peers}
+    if refused and set(refused) <= set(names) and all(map(UNREACHED.search, refused.values())):
+        listed = "".join(f"\n    {names[address]}: {why}" for address, why in refused.items())
+        pend(f"at these peers, whose mail servers do not answer: what `./outpost peer OFFICE` prints{listed}")
+    assert refused == {}
     assert [*faults(report, me.fqdn), *report_faults(report, me.fqdn, sender)] == []
