@@ -30,7 +30,7 @@ JUDGES = {
     "*": ("sshd -t", "nft --check --file /etc/nftables.conf", "unbound-checkconf", "chronyd -p -f /etc/chrony/chrony.conf",
           "visudo --check --quiet", "apt-config dump"),
     "dns": ("knotc --config /etc/knot/knot.conf conf-check",),
-    "mta": ("postfix check", "test -z \"$(postconf -n 2>&1 >/dev/null)\"", "rspamadm configtest"),
+    "mta": ("postfix check", 'said=$(postconf -n 2>&1 >/dev/null); echo "$said"; [ -z "$said" ]', "rspamadm configtest"),
     "store": ("doveconf -n",),
     "webmail": ("nginx -t", "php-fpm8.4 --test", "php -n -l /etc/roundcube/config.inc.php"),
 }  # fmt: skip

@@ -69,7 +69,6 @@ def run_suite(*, yes: bool, fast: bool, keep: bool, arguments: list[str]) -> int
             (Stage("lab", "the second apply changes nothing; raw pyinfra agrees"), suite.in_lab("tests/lab")),
             (Stage("journeys", "mail in every direction, by real clients; webmail in a browser"), suite.in_lab("tests/journeys")),
             (Stage("attacks", "the case study's weaknesses, tried, with what honest people notice"), suite.in_lab("tests/attacks")),
-            (Stage("strangers", "the README's commands on hosts and offices that are not the lab's"), suite.in_lab("tests/strangers")),
         ]  # fmt: skip
     try:
         for stage, work in stages:
