@@ -66,13 +66,20 @@ def who() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
+def described_by(target: Target) -> dict[str, str]:
+    """Who, when, and with what: of a run, or of an apply that a host remembers."""
+    return {
+        "by": who(),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "office_file": hashlib.sha256(target.office_file.read_bytes()).hexdigest(),
+    }
+
+
 def described(target: Target, verdict: Verdict, selection: str) -> Run:
     """A verdict with its circumstances."""
     return Run(
-        when=datetime.now(UTC).isoformat(timespec="seconds"),
-        by=who(),
-        commit=commit(),
-        office_file=hashlib.sha256(target.office_file.read_bytes()).hexdigest(),
+        **described_by(target),
         selection=selection,
         seconds=round(verdict.seconds, 1),
         results=verdict.results,

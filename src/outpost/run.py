@@ -234,12 +234,21 @@ def _remember(target: Target, connector: str | None, outcome: Outcome, surveys: 
 def apply(
     target: Target, *, limit: tuple[str, ...] = (), connector: str | None = None, watcher: Watcher
 ) -> Outcome:
-    """Make the hosts what the office declares.
+    """Make the hosts what the office declares; they are this controller's meanwhile (`outpost.claim`).
 
     Args:
         limit: Names of hosts; all of them where it is empty.
+
+    Raises:
+        OutpostError: Another controller changes one of them, or a later version has. Nothing was changed.
     """
-    return _pyinfra(target, ["-y"], limit, connector, watcher)
+    from outpost.claim import changing
+
+    with changing(target, limit, connector) as claim:
+        outcome = _pyinfra(target, ["-y"], limit, connector, watcher)
+        claim.converged.update(set(outcome.hosts) - set(outcome.failed))
+        claim.converged.difference_update(outcome.failed)
+    return outcome
 
 
 def execute(

@@ -188,6 +188,7 @@ class Secrets(_Kept):
         backup: Host name to what opens its backup.
         backup_pruning: The SSH key that thins out old archives at the other end; on no host.
         smarthost: Password of the office's login at its smarthost.
+        readers: The age public keys that the file is encrypted to; the file itself does not name them.
     """
 
     authority: KeyPair
@@ -210,6 +211,7 @@ class Secrets(_Kept):
     backup: dict[str, BackupKeys] = {}
     backup_pruning: SecretStr | None = None
     smarthost: SecretStr | None = None
+    readers: tuple[str, ...] = ()
 
     @field_serializer("backup_pruning", "smarthost", when_used="json")
     def _reveal_given(self, value: SecretStr | None) -> str | None:
@@ -341,6 +343,7 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
         backup=backup,
         backup_pruning=pruning,
         smarthost=existing.smarthost if existing else None,
+        readers=existing.readers if existing else (),
     )
     return Completed(made, tuple(added), fresh)
 
@@ -687,6 +690,18 @@ def read(directory: Path) -> Secrets:
     return Secrets.model_validate_json(plain)
 
 
+def readers_changed(kept: Secrets, recipients: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Age public keys of the office file that cannot read the secrets yet, and of those who still can."""
+    now, before = set(recipients), set(kept.readers)
+    return tuple(sorted(now - before)), tuple(sorted(before - now))
+
+
+def sealed_to(directory: Path) -> int:
+    """How many readers the file of secrets has, which anybody can count (age, version 1, of the header)."""
+    header = (directory / FILE_NAME).read_bytes().partition(b"\n---")[0]
+    return sum(line.startswith(b"-> X25519 ") for line in header.splitlines())
+
+
 def write(directory: Path, secrets: Secrets, recipients: tuple[str, ...]) -> None:
     """Encrypt the secrets beside an office file; the old file stays whole until the new one is.
 
@@ -703,6 +718,7 @@ def write(directory: Path, secrets: Secrets, recipients: tuple[str, ...]) -> Non
         raise OutpostError(
             "secrets.recipients holds something that is no age public key", "paste the age1… line"
         ) from None
+    secrets = secrets.model_copy(update={"readers": tuple(sorted(set(recipients)))})
     plain = json.dumps(json.loads(secrets.model_dump_json()), indent=1, sort_keys=True).encode()
     with tempfile.NamedTemporaryFile(dir=directory, prefix=FILE_NAME, delete=False) as file:
         file.write(pyrage.encrypt(plain, keys))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store
 
 from outpost import secrets
+from outpost.cli.app import run
 from outpost.errors import OutpostError
 from outpost.office import Office
 from outpost.office.load import parse
@@ -107,7 +109,7 @@ def test_sealed_secrets_open_to_their_reader_only(
     sealed = (tmp_path / secrets.FILE_NAME).read_bytes()
     assert not [canary for canary in canaries(done.secrets) if canary.encode() in sealed]
     monkeypatch.setenv(secrets.IDENTITY_VARIABLE, str(tmp_path / "reader.txt"))
-    assert secrets.read(tmp_path) == done.secrets
+    assert secrets.read(tmp_path) == done.secrets.model_copy(update={"readers": (reader,)})
     monkeypatch.setenv(secrets.IDENTITY_VARIABLE, str(tmp_path / "other.txt"))
     with pytest.raises(OutpostError, match="was not encrypted to the identity"):
         secrets.read(tmp_path)
@@ -127,6 +129,50 @@ def test_secrets_without_a_reader_are_refused(tmp_path: Path, done: secrets.Comp
     with pytest.raises(OutpostError, match="nobody could read"):
         secrets.write(tmp_path, done.secrets, ())
     assert not (tmp_path / secrets.FILE_NAME).exists()
+
+
+def test_readers_join_and_leave_with_the_office_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    text = (ROOT / "inventory/harbour/office.toml").read_text(encoding="utf-8")
+    mine, colleague = (secrets.create_identity(tmp_path / f"{name}.txt") for name in ("mine", "colleague"))
+
+    def named(*readers: str) -> int:
+        (site / "office.toml").write_text(
+            text.replace("recipients = []", f"recipients = {json.dumps(readers)}"), encoding="utf-8"
+        )
+        return run(["secrets", "init", str(site)])
+
+    def opens(name: str) -> bool:
+        monkeypatch.setenv(secrets.IDENTITY_VARIABLE, str(tmp_path / f"{name}.txt"))
+        try:
+            return bool(secrets.read(site))
+        except OutpostError:
+            return False
+        finally:
+            monkeypatch.setenv(secrets.IDENTITY_VARIABLE, str(tmp_path / "mine.txt"))
+
+    monkeypatch.setenv(secrets.IDENTITY_VARIABLE, str(tmp_path / "mine.txt"))
+    assert "recipients = []" in text
+    assert named(mine) == 0
+    assert (opens("mine"), opens("colleague")) == (True, False)
+    before = secrets.read(site)
+    assert named(mine, colleague) == 0
+    assert (opens("mine"), opens("colleague"), secrets.sealed_to(site)) == (True, True, 2)
+    assert (
+        secrets.read(site).model_copy(update={"readers": before.readers}) == before
+    )  # and no key is another
+    assert f"{colleague} reads the secrets now" in capsys.readouterr().out
+    (site / "office.toml").write_text(text.replace("recipients = []", f"recipients = {json.dumps([mine])}"))
+    run(["check", str(site)])
+    assert "secrets.age has 2 readers, and the office file names 1" in capsys.readouterr().err
+    assert named(mine) == 0
+    assert (opens("mine"), opens("colleague")) == (True, False)
+    assert named(colleague) == 1  # nobody locks out himself by mistake
+    assert "you could not read" in capsys.readouterr().err
+    assert opens("mine")
 
 
 def test_missing_secrets_say_how_to_make_them(tmp_path: Path) -> None:

@@ -45,7 +45,21 @@ def check_office(office: str, name: str | None, *, as_json: bool) -> int:
 
         loaded = case_study() if directory == template else load(directory)
         out.print(f"[green]{escape(shown(file))} is sound[/]: {_summary(loaded)}")
+        _note_readers(directory, loaded, office)
     return FAILED if problems else CLEAN
+
+
+def _note_readers(directory: Path, loaded: Office, office: str) -> None:
+    """Whether as many can read the secrets as the file names; who, only a reader can see."""
+    from outpost import secrets
+
+    wanted = len(loaded.secrets.recipients)
+    if (directory / secrets.FILE_NAME).exists() and wanted and secrets.sealed_to(directory) != wanted:
+        err.print(
+            f"[yellow]secrets.age has {_count(secrets.sealed_to(directory), 'reader')}, and the office file names {wanted}:[/] "
+            f"./outpost secrets init {escape(office)} encrypts it to those",
+            highlight=False,
+        )
 
 
 def _summary(office: Office) -> str:
@@ -125,6 +139,7 @@ def apply_office(
 ) -> int:
     """Bring the hosts to what is declared, asking first unless told not to."""
     from outpost import rollout
+    from outpost.claim import changing
     from outpost.rotation import aftermath
 
     target = find(office, name)
@@ -148,9 +163,13 @@ def apply_office(
             return FAILED if proposed.failed else CLEAN
         if err.input("Apply? [y/N] ", markup=False).strip().lower() not in ("y", "yes"):
             return FAILED
-    done = rollout.roll_out(
-        target, loaded, limit=hosts, connector=via, watcher=watcher, checked=checked, back=back, proposed=proposed,
-    )  # fmt: skip
+    with changing(target, hosts, via, anyway=anyway) as claim:
+        done = rollout.roll_out(
+            target, loaded, limit=hosts, connector=via, watcher=watcher, checked=checked, back=back, proposed=proposed,
+        )  # fmt: skip
+        claim.converged.difference_update(done.went_back)
+        if done.good:
+            claim.converged.update(done.outcome.hosts)
     if as_json:
         verified = [verdict.as_data(target) for verdict in done.verdicts]
         more = {"waiting": done.waiting, "went_back": done.went_back, "verified": verified}
@@ -314,6 +333,25 @@ def init_secrets(office: str, passwords: Path | None) -> int:
         out.print(f"added your public key to {escape(shown(target.office_file))}: secrets.recipients")
     existing = secrets.read(target.data) if (target.data / secrets.FILE_NAME).exists() else None
     done = secrets.complete(loaded, existing)
+    joined, left = secrets.readers_changed(existing, recipients) if existing else ((), ())
+    own = str(secrets.read_identity(identity).to_public())
+    if own not in recipients:
+        raise OutpostError(
+            f"your own key {own} is not in secrets.recipients: you could not read the secrets any more",
+            "add it; or let somebody who stays take yours out and run this command",
+        )
+    if not done.added and (joined or left):
+        secrets.write(target.data, done.secrets, recipients)
+        for reader in joined:
+            out.print(f"{reader} reads the secrets now")
+        for reader in left:
+            out.print(
+                f"{reader} reads no later version; what it could read, it knows: docs/how-to/share-the-secrets.md"
+            )
+        out.print(
+            f"[green]encrypted {escape(shown(target.data / secrets.FILE_NAME))} anew[/], {_count(len(recipients), 'reader')}"
+        )
+        return CLEAN
     if not done.added:
         out.print(f"{escape(shown(target.data / secrets.FILE_NAME))} has everything this office needs")
         return CLEAN

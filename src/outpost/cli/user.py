@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
+from outpost.errors import OutpostError
 
 if TYPE_CHECKING:
     from outpost.office import Office
@@ -83,7 +84,7 @@ def disable(
     def edit(roster: Roster, at: Callable[[str], str]) -> None:
         roster.change("users", at(address), disabled=True)
 
-    _change(office, name, via, edit, roles=("store",))
+    _change(office, name, via, edit, roles=("store",), urgent=True)
 
 
 @user.command("enable", epilog="Example: `./outpost user enable po erin`. The password is the one it had.")
@@ -365,13 +366,18 @@ def _change(
     *,
     roles: tuple[str, ...] = EVERYWHERE,
     apply: bool = True,
+    urgent: bool = False,
 ) -> None:
-    """Edit the office file, check and show it, make the passwords that are missing, and apply."""
+    """Edit the office file, check and show it, make the passwords that are missing, and apply.
+
+    Args:
+        urgent: Not to be kept waiting by changes of others that have not been applied yet.
+    """
     from outpost import people, secrets
     from outpost.cli.console import out
     from outpost.target import shown
 
-    with _desk(office, name, via) as desk:
+    with _desk(office, name, via) as desk, _claimed(desk, roles, apply=apply, urgent=urgent):
         file = desk.target.office_file
         before = file.read_text(encoding="utf-8")
         roster = people.Roster(before)
@@ -402,6 +408,35 @@ def _change(
                 _apply(desk, roles)
         finally:
             _show_passwords(done.new_passwords)
+
+
+@contextmanager
+def _claimed(desk: Desk, roles: tuple[str, ...], *, apply: bool, urgent: bool) -> Iterator[None]:
+    """The hosts are ours to change, and nothing but this change is about to come to them.
+
+    Raises:
+        OutpostError: Somebody else changes them, or changes of others have not been applied. The office file is as it was.
+    """
+    if not apply:
+        yield
+        return
+    from outpost import run
+    from outpost.claim import changing, mine
+
+    names = tuple(host.name for host in desk.office.hosts if host.role in roles)
+    with changing(desk.target, names, desk.via) as claim:
+        if not claim.converged_from(mine(desk.target).office_file):
+            planned = run.plan(desk.target, limit=names, connector=desk.via, watcher=desk.watcher)
+            waiting = list(dict.fromkeys(f"{change.host}: {change.operation}" for change in planned.changes))
+            if waiting:
+                told = "; ".join(waiting[:5]) + (f"; and {len(waiting) - 5} more" if len(waiting) > 5 else "")
+                if not urgent:
+                    raise OutpostError(
+                        f"changes that are not this one wait to be applied ({told}); office.toml is as it was",
+                        f"./outpost apply {desk.target.name} shows and applies them; then the same command again",
+                    )
+                desk.tell(f"this is urgent, and applies with it what else was waiting: {told}")
+        yield
 
 
 def _apply(desk: Desk, roles: tuple[str, ...]) -> None:

@@ -63,7 +63,11 @@ def apply(
     yes: YesOption = False,
     json: JsonOption = False,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Also on a read-only day of the office file.")
+        bool,
+        typer.Option(
+            "--anyway",
+            help="Also on a read-only day of the office file, and on hosts that a later version converged.",
+        ),
     ] = False,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Check what was touched afterwards.")

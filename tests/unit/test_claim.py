@@ -1,0 +1,232 @@
+"""One controller at a time changes a host, none that is older than what converged it, and a host cannot fool either."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from outpost import claim, history, run
+from outpost.claim import Record, changing, mine
+from outpost.cli import user as people
+from outpost.errors import OutpostError
+from outpost.target import INVENTORY, ROOT, Target
+from tests.awaiting import until
+
+FULL = json.dumps(
+    {
+        "by": "maria@desk", "when": "2026-11-29T12:00:00+00:00", "version": "0.1.0", "commit": "0123456789ab+",
+        "office_file": "0" * 64,
+    }
+)  # fmt: skip
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every host is a shell on this machine, with its lock and record below a directory."""
+    monkeypatch.setattr(claim, "SCRIPT", at(claim.SCRIPT, tmp_path))
+    monkeypatch.setattr(claim, "shell_command", lambda *_: ["sh", "-s"])
+    monkeypatch.setattr(history, "commit", lambda: "")
+    return tmp_path
+
+
+def at(script: str, directory: Path) -> str:
+    """The same script, with its files elsewhere."""
+    return script.replace("/var/lib/outpost", str(directory / "lib")).replace("/run/", f"{directory}/")
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Callable[[str], Target]:
+    """Another controller: a copy of the office's directory."""
+
+    def made(name: str) -> Target:
+        shutil.copytree(INVENTORY / "harbour", tmp_path / name)
+        return Target("harbour", tmp_path / name, tmp_path / name)
+
+    return made
+
+
+def test_a_second_controller_is_stopped_before_anything_changes(
+    hosts: Path, controller: Callable[[str], Target]
+) -> None:
+    one, two = controller("one"), controller("two")
+    with changing(one, ["mta"]):
+        with (
+            pytest.raises(OutpostError, match=r"mta is being changed by .*; nothing was changed"),
+            changing(two, ["mta"]),
+        ):
+            pytest.fail("both change it")
+        with changing(one, ["mta"]):  # the same one goes on
+            pass
+    with changing(two, ["mta"]):
+        pass
+    assert not (hosts / "lib").exists()  # nobody converged it
+
+
+def test_what_converged_a_host_is_kept_there_and_only_then(
+    hosts: Path, controller: Callable[[str], Target]
+) -> None:
+    one = controller("one")
+    with changing(one, ["mta"]) as held:
+        assert not held.converged_from(mine(one).office_file)
+        held.converged.add("mta")
+    kept = Record.parse((hosts / "lib/converged.json").read_text())
+    assert kept is not None
+    assert kept.office_file == mine(one).office_file
+    with changing(one, ["mta"]) as held:
+        assert held.converged_from(mine(one).office_file)
+        assert not held.converged_from("f" * 64)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.usefixtures("hosts")
+def test_a_controller_that_dies_leaves_no_lock(
+    controller: Callable[[str], Target], how: signal.Signals
+) -> None:
+    one, two = controller("one"), controller("two")
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom outpost import claim\nfrom outpost.target import Target\n"
+        f"claim.SCRIPT = {claim.SCRIPT!r}\nclaim.shell_command = lambda *_: ['sh', '-s']\n"
+        f"with claim.changing(Target('harbour', Path({str(one.data)!r}), Path({str(one.data)!r})), ['mta']):\n"
+        "    print('held', flush=True)\n    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(OutpostError, match="is being changed"), changing(two, ["mta"]):
+            pass
+        process.send_signal(how)
+
+    def free() -> bool:
+        try:
+            with changing(two, ["mta"]):
+                return True
+        except OutpostError:
+            return False
+
+    until(free, "the host is free again")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "", "nonsense", "[]", FULL[:-1], FULL.replace("maria", "\\u001b[2J"), FULL.replace("0123456789ab+", "--exec=id"),
+        FULL.replace('"0.1.0"', "7"), FULL.replace("maria", "m" * 5000), FULL.replace("2026", "x"),
+    ],
+)  # fmt: skip
+def test_what_is_no_record_is_none(said: str) -> None:
+    assert Record.parse(said) is None
+
+
+def test_a_record_says_who_when_and_with_what() -> None:
+    record = Record.parse(FULL)
+    assert record is not None
+    assert record.shown == "maria@desk, 2026-11-29T12:00:00+00:00, with Outpost 0.1.0 at commit 0123456789ab+"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """A clone of Outpost: git in a directory."""
+    root = tmp_path / "clone"
+    root.mkdir()
+    monkeypatch.setattr(claim, "ROOT", root)
+    monkeypatch.setattr(history, "ROOT", root)
+
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false")
+        done = subprocess.run(
+            ["git", "-C", str(root), *who, *words], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    git("init", "-q", "-b", "main")
+    return git
+
+
+def test_an_older_clone_is_stopped_before_anything_changes(
+    hosts: Path, controller: Callable[[str], Target], checkout: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.undo()
+    monkeypatch.setattr(claim, "SCRIPT", at(claim.SCRIPT, hosts))
+    monkeypatch.setattr(claim, "shell_command", lambda *_: ["sh", "-s"])
+    monkeypatch.setattr(claim, "ROOT", hosts / "clone")
+    monkeypatch.setattr(history, "ROOT", hosts / "clone")
+    for name in ("old", "new"):
+        checkout("commit", "-q", "--allow-empty", "-m", name)
+    one = controller("one")
+    with changing(one, ["mta"]) as held:
+        held.converged.add("mta")
+    with changing(one, ["mta"]):
+        pass  # the same commit
+    checkout("checkout", "-q", "HEAD^")
+    with (
+        pytest.raises(OutpostError, match="does not have that: it would undo what is newer") as caught,
+        changing(one, ["mta"]),
+    ):
+        pytest.fail("an older clone changes the host")
+    assert "git pull" in caught.value.remedy
+    with changing(one, ["mta"], anyway=True):
+        pass
+    checkout("checkout", "-q", "main")
+    checkout("commit", "-q", "--allow-empty", "-m", "newer")
+    with changing(one, ["mta"]):
+        pass
+    # a branch beside it: for an office older in part, for a lab its developer's own
+    checkout("checkout", "-q", "-b", "beside", "HEAD~2")
+    checkout("commit", "-q", "--allow-empty", "-m", "beside")
+    with pytest.raises(OutpostError, match="would undo"), changing(one, ["mta"]):
+        pass
+    with changing(one._replace(instance="lab"), ["mta"]):
+        pass
+    record = hosts / "lib/converged.json"
+    record.write_text(record.read_text().replace(Record.parse(record.read_text()).commit, "f" * 12))  # type: ignore[union-attr]
+    with pytest.raises(OutpostError, match="would undo"), changing(one._replace(instance="lab"), ["mta"]):
+        pass  # nobody here has heard of it
+
+
+@pytest.mark.usefixtures("hosts")
+def test_adding_a_user_applies_no_change_of_others(
+    controller: Callable[[str], Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from outpost.office import load
+
+    one = controller("one")
+
+    class Desk:
+        target, via, watcher, office = one, None, run.Silent(), load(one.data)
+        told: list[str] = []  # noqa: RUF012
+
+        def tell(self, text: str) -> None:
+            self.told.append(text)
+
+    desk = Desk()
+    planned: list[tuple[run.Change, ...]] = [(run.Change("mta", "mta | recipients"),), (), ()]
+
+    def plan(*_arguments: object, **_options: object) -> run.Outcome:
+        return run.Outcome(("mta",), planned.pop(0), {}, (), 1.0)
+
+    monkeypatch.setattr(run, "plan", plan)
+    with (
+        pytest.raises(OutpostError, match=r"mta: mta \| recipients.*office.toml is as it was") as caught,
+        people._claimed(desk, ("mta",), apply=True, urgent=False),  # type: ignore[arg-type]
+    ):
+        pytest.fail("others' changes are applied, too")
+    assert "./outpost apply harbour" in caught.value.remedy
+    with people._claimed(desk, ("mta",), apply=True, urgent=False):  # type: ignore[arg-type]
+        pass  # nothing waits
+    planned[:] = [(run.Change("mta", "mta | recipients"),)]
+    with people._claimed(desk, ("mta",), apply=True, urgent=True):  # type: ignore[arg-type]
+        assert "this is urgent" in desk.told[-1]
+    with changing(one, ["mta"]) as held:
+        held.converged.add("mta")
+    planned.clear()
+    with people._claimed(desk, ("mta",), apply=True, urgent=False):  # type: ignore[arg-type]
+        pass  # as the host remembers it: no plan is made
