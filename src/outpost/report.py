@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -113,6 +114,7 @@ class Evidence:
         lines: Control → lines in effect on the hosts.
         attacked: Recorded attacks.
         drills: Restore drills, the latest first.
+        lab: Whether the office is the lab that the attacks were carried out against: they prove nothing of another one.
     """
 
     office: Office
@@ -121,6 +123,7 @@ class Evidence:
     lines: Mapping[str, Sequence[Line]]
     attacked: Mapping[str, Any]
     drills: tuple[Drill, ...] = ()
+    lab: bool = True
 
     @cached_property
     def latest(self) -> tuple[Checked, ...]:
@@ -197,7 +200,7 @@ def cell(evidence: Evidence, fault: Fault, host: Host) -> Cell:
 def state_of_control(evidence: Evidence, control: Control) -> State:
     """By its checks; by its attacks where it has none."""
     checked = [each for each in evidence.checks_of(control.id) if each.result.outcome != "skipped"]
-    attacked = [each.state for each in evidence.attacks_on((control,))]
+    attacked = [each.state for each in evidence.attacks_on((control,))] if evidence.lab else []
     return worst([*([state_of(checked)] if checked else []), *attacked, "open"])
 
 
@@ -208,7 +211,8 @@ def state_of_fault(evidence: Evidence, fault: Fault) -> State:
         for control in evidence.data.controls_of(fault.id)
         if control.status != "planned"
     ]
-    return worst([*controls, *(each.state for each in evidence.attacks_of(fault)), "open"])
+    attacked = [each.state for each in evidence.attacks_of(fault)] if evidence.lab else []
+    return worst([*controls, *attacked, "open"])
 
 
 def not_verified(evidence: Evidence) -> list[tuple[str, str, str]]:
@@ -219,7 +223,10 @@ def not_verified(evidence: Evidence) -> list[tuple[str, str, str]]:
             found.append((control.id, control.title, f"planned: {control.waits_for}"))
         elif state_of_control(evidence, control) == "open":
             skipped = [each.skipped for each in evidence.checks_of(control.id)]
-            why = skipped[0] if skipped else "its proof is a test of the project's suite, not a live check"
+            tried = "its proof is an attack, and attacks are carried out against the lab"
+            suite = "its proof is a test of the project's suite, not a live check"
+            lab_only = not evidence.lab and evidence.attacks_on((control,))
+            why = skipped[0] if skipped else tried if lab_only else suite
             found.append((control.id, control.title, why))
     for plan in evidence.data.attacks.values():
         attacked = Attacked(plan, evidence.attacked.get(plan.id, {}))
@@ -254,10 +261,11 @@ def page(evidence: Evidence, *, paper: bool = False) -> str:
         passed=[each for each in latest if each.result.outcome == "passed"],
         skipped=[each for each in latest if each.result.outcome == "skipped"],
         withstood=[each for each in _attacks(evidence) if each.state == "proven"],
-        breached=[each for each in _attacks(evidence) if each.state == "failed"],
+        breached=[each for each in _attacks(evidence) if each.state == "failed" and evidence.lab],
+        reasons=Counter(why for _, _, why in not_verified(evidence)).most_common(4),
         matrix=[
             (fault, state_of_fault(evidence, fault), [cell(evidence, fault, host) for host in hosts],
-             worst([*(each.state for each in evidence.attacks_of(fault)), "none"]))
+             worst([*(each.state for each in evidence.attacks_of(fault) if evidence.lab), "none"]))
             for fault in evidence.data.faults.values()
         ],
         controls=[

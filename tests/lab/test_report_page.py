@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,3 +108,21 @@ def test_everything_is_on_paper(html: str, tmp_path: Path) -> None:
     assert all(
         control.title in " ".join(text.split()) for control in list(catalogue().controls.values())[:20]
     )
+
+
+@pytest.mark.skipif(
+    not shutil.which("pdftotext"), reason="needs poppler-utils: apt-get install poppler-utils"
+)
+def test_a_manager_reads_two_pages_and_the_rest_is_behind_them(html: str, tmp_path: Path) -> None:
+    """However much fails: the verdict on the first page, every fault on the second, what was seen from the third on."""
+    file = tmp_path / "evidence.pdf"
+    print_page(html.replace("<details>", "<details open>"), file)
+    pages = subprocess.run(
+        ["pdftotext", "-layout", file, "-"], capture_output=True, text=True, check=True
+    ).stdout.split("\f")
+    assert "What fails" in pages[0]
+    assert "What was not verified" in pages[0]
+    assert "Fault matrix" in pages[1]
+    faults = catalogue().faults
+    assert [name for name in faults if name not in pages[1]] == []
+    assert "What fails, and what was seen" in pages[2]

@@ -151,3 +151,27 @@ def test_files_that_name_controls_are_read_on_the_hosts_that_have_them() -> None
     assert "/etc/postfix/main.cf" in files("mta")
     assert "/etc/nftables.conf" in files("dns")
     assert "/etc/postfix/main.cf" not in files("dns")
+
+
+def test_what_was_attacked_on_a_lab_is_not_counted_for_another_office(evidence: Evidence) -> None:
+    breached = {"5a": {"with": {"verdict": "BREACHED", "observed": "250"}, "without": None}}
+    only = next(
+        control
+        for control in evidence.data.controls.values()
+        if control.status != "planned"
+        and any(plan.id == "5a" for plan in evidence.data.attacks_on(control.id))
+        and not evidence.checks_of(control.id)
+    )
+    assert state_of_control(evidence, only) == "proven"
+    passed = replace(evidence.kept[0], results=(check("passed", "REL-01"),))
+    there = replace(evidence, kept=(passed,), lab=False)
+    assert state_of_control(there, only) == "open"
+    assert state_of_control(replace(there, attacked=breached), only) == "open"
+    assert "attacks are carried out against the lab" in page(there)
+    text = page(replace(there, attacked=breached))
+    assert 'is <span class="verdict proven">' in text
+    assert "None was carried out against this office" in text
+    assert "attacks withstood" not in text
+    outline = Outline(text)
+    assert outline.open == []
+    assert set(outline.links) <= {f"#{name}" for name in outline.ids}

@@ -26,7 +26,8 @@ def report_office(office: str, name: str | None, html: Path | None, pdf: Path | 
         raise OutpostError(
             f"nothing of {target.title} has been verified yet", f"./outpost verify {target.name}"
         )
-    evidence = Evidence(loaded, catalogue(), kept, _lines(target, loaded, via), measured(), held(target))
+    lines, drills = _lines(target, loaded, via), held(target)
+    evidence = Evidence(loaded, catalogue(), kept, lines, measured(), drills, lab=target.instance is not None)
     file = html or Path(f"{target.name}-evidence.html")
     file.write_text(page(evidence), encoding="utf-8")
     out.print(f"wrote {escape(shown(file.resolve()))} ({file.stat().st_size // 1024} KiB)")
