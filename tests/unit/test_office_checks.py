@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from outpost.office import OfficeError, Problem, load
+from outpost.office import Office, OfficeError, Problem, load
 from outpost.office.load import parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -690,3 +691,42 @@ def test_one_wrong_value_is_one_finding_at_most_and_never_a_traceback(
     for problem in found:
         assert len(str(problem)) < 2000
         assert "Remedy" in str(problem)
+
+
+def strings(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[tuple[str, Any]]:
+    """Every field of the office file that holds text, through all its tables."""
+    if model in seen:
+        return
+    seen.add(model)
+    for name, info in model.model_fields.items():
+        parts = list(flat(info.annotation))
+        for part in parts:
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from strings(part, seen)
+        if str in parts:
+            yield f"{model.__name__}.{name}", info
+
+
+def flat(annotation: Any) -> Iterator[Any]:
+    inner = get_args(annotation)
+    if not inner:
+        yield annotation
+    for item in inner:
+        yield from flat(item)
+
+
+READ_FROM_ELSEWHERE = {
+    "TrustedAuthority.name", "TrustedAuthority.pem", "ProvidedCertificate.host", "ProvidedCertificate.pem", "Ssh.host_keys",
+    "Host.domain", "Peer.zone", "Host.addresses", "Office.zones", "Office.hosts_by_name",
+}  # fmt: skip
+"""Files beside the office's, copies, names that must be those of tables."""
+
+
+def test_every_string_of_an_office_has_a_type_of_its_own() -> None:
+    """A pattern or a validator: a bare `str` is where the next header or shell word comes in."""
+    bare = [
+        name
+        for name, info in strings(Office, set())
+        if name not in READ_FROM_ELSEWHERE and not info.metadata and "Annotated" not in repr(info.annotation)
+    ]
+    assert bare == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.markup import escape
@@ -12,7 +13,7 @@ from outpost.controls import catalogue, measured
 from outpost.drill import held
 from outpost.effect import Line, in_effect
 from outpost.errors import OutpostError
-from outpost.office import Office, load
+from outpost.office import Host, Office, load
 from outpost.report import Evidence, page, print_page
 from outpost.target import Target, find, shown
 
@@ -38,12 +39,18 @@ def report_office(office: str, name: str | None, html: Path | None, pdf: Path | 
 
 
 def _lines(target: Target, office: Office, via: str | None) -> dict[str, list[Line]]:
-    """Lines in effect, of the hosts that answer."""
+    """Lines in effect, of the hosts that answer; all are asked side by side."""
     found: dict[str, list[Line]] = {}
-    for host in office.hosts:
+
+    def one(host: Host) -> dict[str, list[Line]]:
         try:
-            for control, lines in in_effect(target, office, [host], via).items():
-                found.setdefault(control, []).extend(lines)
+            return in_effect(target, office, [host], via)
         except OutpostError as error:
             err.print(f"[yellow]without the lines of {escape(host.name)}[/]: {escape(error.message)}")
+            return {}
+
+    with ThreadPoolExecutor(len(office.hosts)) as pool:
+        for answer in pool.map(one, office.hosts):
+            for control, lines in answer.items():
+                found.setdefault(control, []).extend(lines)
     return found
