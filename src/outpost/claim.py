@@ -33,7 +33,7 @@ BUSY = 75
 SCRIPT = f"""
 umask 077
 exec 9>>{LOCK} || exit 1
-if ! flock -n 9; then echo "busy $(head -c {LONGEST} {LOCK} | tr '\\n' ' ')"; exit {BUSY}; fi
+if ! flock -w 5 9; then echo "busy $(head -c {LONGEST} {LOCK} | tr '\\n' ' ')"; exit {BUSY}; fi
 printf '%s\\n' "$who" >{LOCK}
 echo "held $(head -c {LONGEST} {RECORD} 2>/dev/null | tr '\\n' ' ')"
 if IFS= read -r record; then
@@ -42,7 +42,8 @@ if IFS= read -r record; then
 fi
 : >{LOCK}
 """
-"""It reads from the same stream that it came by: the record comes later on it, or its end."""
+"""It reads from the same stream that it came by: the record comes later on it, or its end. What a controller that has just
+died held is free within the five seconds."""
 
 Plain = Annotated[str, Field(pattern=r"^[ -~]{0,120}$")]
 

@@ -38,7 +38,11 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def at(script: str, directory: Path) -> str:
     """The same script, with its files elsewhere."""
-    return script.replace("/var/lib/outpost", str(directory / "lib")).replace("/run/", f"{directory}/")
+    return (
+        script.replace("/var/lib/outpost", str(directory / "lib"))
+        .replace("/run/", f"{directory}/")
+        .replace("flock -w 5", "flock -n")
+    )
 
 
 @pytest.fixture
