@@ -12,6 +12,8 @@ from pathlib import Path
 LOADAVG = Path("/proc/loadavg")
 BUSY = 3.0
 """Processes for each processor from which on a time is noted, and no longer judged."""
+MOST = 12.0
+"""What a load counts at most: what has not come by then is not waited for all day."""
 SLACK = 3.0
 """Times the idle value that something may take under attack."""
 
@@ -23,7 +25,7 @@ def load() -> float:
         wanted = max(float(fields[0]), float(fields[3].partition("/")[0]))
     except (OSError, ValueError, IndexError):
         return 1.0
-    return max(1.0, wanted / (os.cpu_count() or 1))
+    return min(max(1.0, wanted / (os.cpu_count() or 1)), MOST)
 
 
 def allowed(promised: float, idle: float, busy: float | None = None) -> float:
