@@ -85,6 +85,17 @@ def test_a_closed_pipe_ends_without_a_traceback() -> None:
     assert process.returncode == 141
 
 
+def test_an_interrupt_within_a_command_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_arguments: object, **_options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(office, "check_office", interrupted)
+    assert entry.main(["check", "harbour"]) == 130
+    assert capsys.readouterr().err == "\noutpost: interrupted; nothing was changed.\n"
+
+
 def test_an_interrupt_ends_without_a_traceback() -> None:
     """From the first moment on: whatever is being loaded just then."""
     process = started("check", "harbour")

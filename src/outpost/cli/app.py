@@ -15,6 +15,7 @@ from outpost.cli.rotate import app as rotate
 from outpost.cli.user import alias, group, shared, user
 from outpost.errors import OutpostError
 
+INTERRUPTED = 130
 EXIT_CODES = """
 **Exit codes**: 0 done and as declared · 1 failed, or problems found · 2 `plan`: hosts differ from the
 office file · 64 wrong usage · 130 interrupted.
@@ -99,7 +100,10 @@ def run(arguments: list[str]) -> int:
     """
     debug = bool(os.environ.get("OUTPOST_DEBUG"))
     try:
-        return int(app(arguments, prog_name="outpost", standalone_mode=False) or 0)
+        status = int(app(arguments, prog_name="outpost", standalone_mode=False) or 0)
+        if status == INTERRUPTED:  # typer's own answer to it
+            raise KeyboardInterrupt
+        return status
     except typer.TyperException as error:
         from typer.rich_utils import rich_format_error
 
