@@ -124,6 +124,10 @@ def run(arguments: list[str]) -> int:
         from outpost.cli.console import say_error
         from outpost.office.problems import OfficeError
 
+        if (
+            str(error).rstrip(": \n").endswith("KeyboardInterrupt")
+        ):  # as pydantic passes it on while models are made
+            raise KeyboardInterrupt from None
         if debug:
             raise
         if remedy := getattr(error, "remedy", ""):
