@@ -118,19 +118,23 @@ def try_offices(lab: Instance, scratch: Path, count: int) -> int:
 MAIN = {"dns": "/etc/knot/knot.conf", "mta": "/etc/postfix/main.cf", "store": "/etc/dovecot/dovecot.conf", "webmail": "/etc/nginx/nginx.conf"}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_judge_sees_a_mistake(lab: Instance) -> None:
-    """The same look at the lab's own office: nothing to find, and each spoilt file is found."""
-    client = engine.connect()
-    for name, content in contents(lab.directory).items():
-        role = lab.office.host(name).role
-        container = lab.container(name, client)
-        assert judged(container, role, content) == []
-        for path in (MAIN[role], "/etc/nftables.conf", "/etc/ssh/sshd_config.d/00-outpost.conf"):
-            mode, owner, group, data = content.files[path]
-            spoilt = content.files | {path: (mode, owner, group, data + b"\nno { such = word\n")}
-            assert judged(container, role, replace(content, files=spoilt)), path
+    """The lab's own office: nothing to find on a host of each role; and each spoilt file is found."""
+    client, found = engine.connect(), contents(lab.directory)
+    for host in {host.role: host for host in lab.office.hosts}.values():
+        container, content = lab.container(host.name, client), found[host.name]
+        assert judged(container, host.role, content) == []
+        files = dict(content.files)
+        for path in (MAIN[host.role], "/etc/nftables.conf", "/etc/ssh/sshd_config.d/00-outpost.conf"):
+            mode, owner, group, data = files[path]
+            files[path] = (mode, owner, group, data + b"\nno { such = word\n")
+        said = "\n".join(judged(container, host.role, replace(content, files=files)))
+        for command in (JUDGES[host.role][0], "nft --check", "sshd -t"):
+            assert command in said
 
 
+@pytest.mark.slow
 def test_a_handful_of_offices_that_nobody_wrote_is_accepted_by_the_daemons(
     lab: Instance, scratch: Path
 ) -> None:
