@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from typing import Any
 
+from outpost import answers
 from outpost.errors import OutpostError
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
+from outpost.onhost import watch
 from outpost.remote import run_script
 from outpost.target import Target
 
@@ -22,4 +24,8 @@ def of_host(
         answer = run_script(target, office, host, WATCH.format(word="test" if test else "look"), via)
     except OutpostError as error:
         return [{"host": host.name, "about": "host", "text": error.message}]
-    return [{"host": host.name, **json.loads(line)} for line in answer.splitlines()]
+    try:
+        said = answers.parsed_lines(answer.splitlines(), watch.Alarm, host.name)
+    except OutpostError as error:
+        return [{"host": host.name, "about": "host", "text": error.message}]
+    return [{"host": host.name, **asdict(alarm)} for alarm in said]

@@ -6,7 +6,6 @@ host, and on the machine that keeps it: nothing crosses the line for it (docs/ad
 
 from __future__ import annotations
 
-import json
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -15,10 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr, StringConstraints
+from typing_extensions import TypedDict
 
+from outpost import answers
 from outpost.errors import OutpostError
 from outpost.office.backup import LIB, STATE, BackupView, backup_of
 from outpost.office.model import Office
@@ -32,8 +33,37 @@ TEMPLATES = ROOT / "templates" / "vault"
 PROGRAM = f"python3 -B {LIB}"
 PATIENCE = 7 * 86400.0
 """Seconds: a first backup, or a whole mailbox, crosses a slow line in days."""
+MANIFEST = 1024**3
+"""Bytes of a manifest: 150 for each of some millions of messages."""
 WITHDRAWN = "withdrawn"
 """What the other end says of archives that are gone without having been thinned out there."""
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d{6}Z(-\d{1,9})?$")]
+"""Of an archive: the moment of its snapshot."""
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Listed(TypedDict):
+    """An archive as a host lists it."""
+
+    name: Name
+    id: Digest
+
+
+class Made(TypedDict):
+    """What a host says of a backup that it has made."""
+
+    archive: Name
+    id: Digest
+    started: datetime
+    finished: datetime
+    seconds: float
+    frozen: float
+    files: Count
+    size: Count
+    added: Count
 
 
 @dataclass(frozen=True)
@@ -97,8 +127,8 @@ def run_now(
             "systemctl start outpost-backup.service || { journalctl --unit outpost-backup.service --lines 5 --output cat "
             f"--no-pager >&2; exit 1; }}; cat {STATE}/last.json"
         )
-        made: dict[str, Any] = json.loads(run_script(target, office, view.me, script, via, patience=PATIENCE))
-        return made
+        said = run_script(target, office, view.me, script, via, patience=PATIENCE)
+        return dict(answers.parsed(said, Made, view.me.name))
 
     chosen = views(office, hosts)
     with ThreadPoolExecutor(4) as pool:
@@ -115,8 +145,9 @@ def archives(
     """
 
     def one(view: BackupView) -> list[Archive]:
-        said = json.loads(run_script(target, office, view.me, f"{PROGRAM} list", via, patience=PATIENCE))
-        return [Archive(view.me.name, entry["name"], entry["id"], _moment(entry["name"])) for entry in said]
+        said = run_script(target, office, view.me, f"{PROGRAM} list", via, patience=PATIENCE)
+        listed = answers.parsed(said, list[Listed], view.me.name)
+        return [Archive(view.me.name, entry["name"], entry["id"], _moment(entry["name"])) for entry in listed]
 
     with ThreadPoolExecutor(4) as pool:
         return tuple(archive for found in pool.map(one, views(office, hosts)) for archive in found)

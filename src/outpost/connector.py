@@ -7,6 +7,7 @@ held back by the kernel. This one starts ``ssh``, which has all that, and the al
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from io import IOBase
 from typing import Any, NoReturn
 
@@ -28,6 +29,7 @@ from pyinfra.connectors.util import (
 )
 from typing_extensions import TypedDict, override
 
+from outpost.answers import MOST
 from outpost.remote import failure
 
 NOT_BEGUN = "OCI runtime exec failed"
@@ -165,12 +167,27 @@ class OpenSSHConnector(BaseConnector):
         self, command: list[str], *, stdin: bytes = b"", timeout: float | None = None
     ) -> tuple[int, bytes, bytes]:
         process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+
+        def read(stream: Any) -> bytes:
+            content: bytes = stream.read(MOST + 1)
+            if len(content) > MOST:
+                process.kill()
+            return content
+
+        readers = [gevent.spawn(read, stream) for stream in (process.stdout, process.stderr)]
         try:
             with gevent.Timeout(timeout, TimeoutError):
-                out, errors = process.communicate(stdin)
+                with suppress(BrokenPipeError):
+                    process.stdin.write(stdin)
+                with suppress(BrokenPipeError):
+                    process.stdin.close()
+                out, errors = (reader.get() for reader in readers)
+                process.wait()
         finally:
             if process.poll() is None:
                 process.kill()
+        if max(len(out), len(errors)) > MOST:
+            return 1, b"", b"the host answered more than %d MiB" % (MOST // 1024**2)
         return process.returncode, out, errors
 
     def _show(self, output: CommandOutput) -> None:

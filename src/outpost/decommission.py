@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import re
 import subprocess
 import tarfile
 from collections.abc import Callable, Mapping
@@ -26,7 +27,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import SecretStr
 
 import outpost.onhost.backup
-from outpost import people, queue, run, secrets
+from outpost import answers, people, queue, run, secrets
+from outpost.backup import MANIFEST
 from outpost.errors import OutpostError
 from outpost.history import who
 from outpost.office import load
@@ -180,7 +182,8 @@ class Closing:
             )
         self.into.mkdir(parents=True, exist_ok=True, mode=0o700)
         (store,) = self.office.with_role("store")
-        manifest = json.loads(self._program(store, f"manifest --mail {MAIL}"))
+        said = self._program(store, f"manifest --mail {MAIL}", most=MANIFEST)
+        manifest = answers.parsed(said, dict[str, Any], store.name)
         archive = self.into / f"{self.office.domain}-mail.tar"
         with archive.open("wb") as file:
             archive.chmod(0o600)
@@ -191,7 +194,8 @@ class Closing:
             )  # fmt: skip
         if done.returncode:
             raise OutpostError(
-                f"{store.name}: {done.stderr.decode(errors='replace').strip()}", "the same command again"
+                f"{store.name}: {answers.line(done.stderr.decode(errors='replace').strip())}",
+                "the same command again",
             )
         listed = self.into / f"{self.office.domain}-manifest.json"
         listed.touch(mode=0o600)
@@ -250,8 +254,12 @@ class Closing:
                 f"kdig +short @{at} {name} {'MX' if what == 'MX' else 'TXT'} | tr '\\n' ' '; echo"
                 for what, name in asked.items()
             )
-            answers = self._ask(server, script).splitlines()
-            shown_by[server.name] = dict(zip(asked, (answer.strip() for answer in answers), strict=True))
+            said = self._ask(server, script).splitlines()[: len(asked)]
+            if len(said) < len(asked):
+                raise answers.unexpected(server.name)
+            shown_by[server.name] = dict(
+                zip(asked, (answers.line(each.strip()) for each in said), strict=True)
+            )
             if shown_by[server.name]["MX"] != "0 .":
                 raise OutpostError(
                     f"{server.name} still shows MX {shown_by[server.name]['MX']}",
@@ -268,7 +276,10 @@ class Closing:
         found = {}
         for host in self.office.hosts:
             if host.role != "dns":
-                before, after = self._ask(host, erasing(host)).split()[-2:]
+                counts = re.search(r"(\d{1,12}) (\d{1,12})\s*\Z", self._ask(host, erasing(host)))
+                if counts is None:
+                    raise answers.unexpected(host.name)
+                before, after = counts.groups()
                 if after != "0":
                     raise OutpostError(f"{after} files are left on {host.name}", "the same command again")
                 found[host.name] = {"files": int(before), "left": 0, "of": [*HELD[host.role], *EVERYWHERE]}
@@ -319,13 +330,15 @@ class Closing:
                 f"the apply failed on {said}", "mend the cause; the same command goes on from there"
             )
 
-    def _ask(self, host: Host, script: str) -> str:
-        return run_script(self.target, self.office, host, script, self.via, patience=PATIENCE)
+    def _ask(self, host: Host, script: str, most: int = answers.MOST) -> str:
+        return run_script(self.target, self.office, host, script, self.via, patience=PATIENCE, most=most)
 
-    def _program(self, host: Host, arguments: str) -> str:
+    def _program(self, host: Host, arguments: str, most: int = answers.MOST) -> str:
         """The backup's program, also where the office has no backup."""
         source = inspect.getsource(outpost.onhost.backup)
-        return self._ask(host, f"python3 -B - {arguments} <<'END-OF-PROGRAM'\n{source}\nEND-OF-PROGRAM\n")
+        return self._ask(
+            host, f"python3 -B - {arguments} <<'END-OF-PROGRAM'\n{source}\nEND-OF-PROGRAM\n", most
+        )
 
 
 def erasing(host: Host) -> str:

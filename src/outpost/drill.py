@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import tomlkit
 
-from outpost import history, restore, run, secrets
-from outpost.backup import PATIENCE, PROGRAM, archives, views
+from outpost import answers, history, restore, run, secrets
+from outpost.backup import MANIFEST, PATIENCE, PROGRAM, archives, views
 from outpost.errors import OutpostError
 from outpost.office import load
 from outpost.office.backup import MAIL
@@ -99,10 +99,13 @@ def hold(target: Target, *, via: str | None = None, watcher: run.Watcher | None 
         kept[-1].age,
         [(b.when - a.when).total_seconds() for a, b in pairwise(kept) if b.age < 7 * 86400],
     )
-    said = run_script(target, office, store, f"{PROGRAM} run --manifest", via, patience=PATIENCE)
-    taken = json.loads(said)
+    said = run_script(
+        target, office, store, f"{PROGRAM} run --manifest", via, patience=PATIENCE, most=MANIFEST
+    )
+    taken = answers.parsed(said, dict[str, Any], store.name)
     tell(f"{store.name}: archive {taken['archive']}, {taken['files']} files")
-    checked = json.loads(run_script(target, office, store, f"{PROGRAM} check", via, patience=PATIENCE))
+    said = run_script(target, office, store, f"{PROGRAM} check", via, patience=PATIENCE)
+    checked = answers.parsed(said, dict[str, Any], store.name)
     tell(f"{store.name}: all that is kept is undamaged, up to {checked['checked']}")
     with _machine(target, office, store) as (there, its_office):
         machine = its_office.host(store.name)
@@ -157,12 +160,14 @@ def _folder(target: Target) -> Path:
 
 def _compared(there: Target, office: Office, machine: Host, wanted: dict[str, Any]) -> Iterator[str]:
     """Files first, before anybody opens a mailbox; then what Dovecot says of them."""
-    said = run_script(there, office, machine, f"{PROGRAM} manifest --mail {MAIL}", patience=PATIENCE)
-    yield from different(wanted, json.loads(said))
+    said = run_script(
+        there, office, machine, f"{PROGRAM} manifest --mail {MAIL}", patience=PATIENCE, most=MANIFEST
+    )
+    yield from different(wanted, answers.parsed(said, dict[str, Any], machine.name))
     rest = {
         path.removeprefix("rest"): digest
         for path, digest in wanted["files"].items()
-        if path.startswith("rest/")
+        if path.startswith("rest/") and "\n" not in f"{path}{digest}"  # else it would be a line of the script
     }
     if rest:
         listed = "\n".join(f"{digest}  {path}" for path, digest in rest.items())
@@ -262,7 +267,8 @@ def _logins(target: Target, there: Target, office: Office, machine: Host) -> tup
     here = {user.address: passwords[user.address] for user in office.users if user.address in passwords}
     address = next(str(one) for zone in office.zones_of_kind("users") for one in machine.in_zone(zone.name))
     script = LOGIN.format(passwords=json.dumps(here), address=address)
-    refused = json.loads(run_script(there, office, machine, f"python3 - <<'END'\n{script}\nEND"))
+    said = run_script(there, office, machine, f"python3 - <<'END'\n{script}\nEND")
+    refused = answers.parsed(said, list[str], machine.name)
     return len(here) - len(refused), [f"login of {one}" for one in refused]
 
 

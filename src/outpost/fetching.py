@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shlex
 import subprocess
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import IO
 
 from outpost.onhost import asked
 
@@ -17,6 +19,14 @@ Answer = tuple[int, bytes, bytes]
 """Exit status, standard output, standard error."""
 Answers = dict[str, Future[Answer | None]]
 """Command → its answer, which may still be on its way; None where none came."""
+ANSWER = re.compile(rb"(\d{1,6}) (-?\d{1,6}) (\d{1,12}) (\d{1,12})\n")
+"""The line before an answer: which command, exit status, lengths of output and errors."""
+HEAD = 200
+"""Bytes of the line before an answer, more than its four numbers take."""
+MOST = 64 * 1024 * 1024
+"""Bytes of all answers of a host."""
+PATIENCE = 600.0
+"""Seconds that all answers of a host may take."""
 LONGEST = 64 * 1024
 """Characters of a program that goes as an argument; Linux takes 128 KiB in one (execve(2)), and quoting adds some."""
 
@@ -53,18 +63,33 @@ def _carry(start: list[str], answers: Answers) -> None:
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
+        timer = threading.Timer(PATIENCE, process.kill)
+        timer.start()
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(script.encode())
+        with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
-        while head := process.stdout.readline():
-            try:
-                number, status, *lengths = map(int, head.split())
-                output, errors = map(process.stdout.read, lengths)
-            except ValueError:  # something else speaks
-                break
-            if len(output) + len(errors) < sum(lengths):  # it broke off
-                break
-            answers[commands[number]].set_result((status, output, errors))
+        if not _taken(process.stdout, [answers[command] for command in commands]):
+            process.kill()
+        process.wait()
+        timer.cancel()
     for answer in answers.values():
         if not answer.done():
             answer.set_result(None)
+
+
+def _taken(pipe: IO[bytes], answers: Sequence[Future[Answer | None]]) -> bool:
+    """Whether everything until the end was an answer that was asked for, and not too much."""
+    left = MOST
+    while head := pipe.readline(HEAD):
+        if not (match := ANSWER.fullmatch(head)):
+            return False  # something else speaks
+        number, status, *lengths = map(int, match.groups())
+        left -= sum(lengths)
+        if left < 0 or number >= len(answers) or answers[number].done():
+            return False
+        output, errors = map(pipe.read, lengths)
+        if len(output) + len(errors) < sum(lengths):
+            return False  # it broke off
+        answers[number].set_result((status, output, errors))
+    return True

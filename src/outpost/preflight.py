@@ -6,6 +6,7 @@ bad is what makes an apply fail or an office that does not work.
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Literal
 
+from outpost import answers
 from outpost.errors import OutpostError
 from outpost.office import Host, Office
 from outpost.office.base import BaseView
@@ -38,6 +40,8 @@ DISK_MIB = {"dns": 3072, "mta": 8192, "store": 6144, "webmail": 4096}
 """Disk by role for the system, packages, logs and working files; a store's mail comes on top."""
 WAIT = 8
 """Seconds that a host waits for anybody it asks; all of them are asked at once."""
+MOST_FACTS = 10_000
+"""Lines of a host's answer that are read."""
 ROOTS = ("198.41.0.4", "2001:503:ba3e::2:30")
 """A root server, asked where no forwarders are named."""
 _SCRIPT = r"""
@@ -139,7 +143,8 @@ def _ask(target: Target, office: Office, host: Host, via: str | None) -> Answer 
         said = run_script(target, office, host, script, via, patience=PATIENCE)
     except OutpostError as error:
         return Finding(host.name, "bad", error.message.removeprefix(f"{host.name}: "), error.remedy)
-    facts = [(key, value) for key, _, value in (line.partition(" ") for line in said.splitlines())]
+    lines = [answers.line(line, 200) for line in said.splitlines()[:MOST_FACTS]]
+    facts = [(key, value) for key, _, value in (line.partition(" ") for line in lines)]
     return Answer(facts, (began, time.time()))
 
 
@@ -173,7 +178,7 @@ def judge(
     first: Mapping[str, str] = dict(reversed(facts))
     yield _release(host, first.get("release", ""))
     yield _clock(host, first.get("clock", "0"), now)
-    memory = int(first.get("memory") or 0)
+    memory = _number(first.get("memory", ""))
     if memory < ROOM_MIB[host.role]:
         yield Finding(
             host.name, "note", f"{memory} MiB of memory", f"a {host.role} wants {ROOM_MIB[host.role]} MiB"
@@ -203,7 +208,7 @@ def _release(host: Host, said: str) -> Finding:
 
 
 def _clock(host: Host, said: str, now: tuple[float, float]) -> Finding:
-    own = int(said)
+    own = _number(said)
     off = own - int(now[1]) if own > now[1] else own - int(now[0]) if own < now[0] - 1 else 0
     if abs(off) <= CLOCK:
         return Finding(host.name, "good", "its clock agrees with this machine's")
@@ -214,7 +219,7 @@ def _clock(host: Host, said: str, now: tuple[float, float]) -> Finding:
 
 
 def _disk(host: Host, lines: list[str]) -> Iterator[Finding]:
-    free = [(int(size), place) for size, _, place in (line.partition(" ") for line in lines)]
+    free = [(_number(size), place) for size, _, place in (line.partition(" ") for line in lines)]
     if free and max(free)[0] < DISK_MIB[host.role]:
         size, place = max(free)
         yield Finding(
@@ -240,12 +245,12 @@ def _platform(office: Office, host: Host, container: str) -> Iterator[Finding]:
 def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterator[Finding]:
     """Whom the host needs: resolvers, the archive, time servers."""
     said = {key: [value for name, value in facts if name == key] for key in ("resolver", "archive", "ntp")}
-    answers = {
-        server: int(count) for server, _, count in (value.partition(" ") for value in said["resolver"])
+    given = {
+        server: _number(count) for server, _, count in (value.partition(" ") for value in said["resolver"])
     }
     wanted = [str(server) for server in _resolvers(office, host)]
-    silent = [server for server in wanted if server not in answers]
-    unsigned = [server for server, count in answers.items() if count < 2]
+    silent = [server for server in wanted if server not in given]
+    unsigned = [server for server, count in given.items() if count < 2]
     if (silent and len(silent) == len(wanted)) or (silent and office.resolver.forwarders):
         yield Finding(
             host.name, "bad" if len(silent) == len(wanted) else "note", f"no DNS answer from {', '.join(silent)} (UDP 53)",
@@ -272,6 +277,10 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
             host.name, "note", f"no time server answers ({', '.join(office.time.servers)}, UDP 123)",
             "let UDP 123 through, or name servers that this host reaches: [time] servers",
         )  # fmt: skip
+
+
+def _number(said: str) -> int:
+    return int(said) if re.fullmatch(r"\d{1,12}", said) else 0
 
 
 def _ports(office: Office, host: Host, lines: list[str]) -> Finding:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
+from pydantic import Field, StringConstraints
+from typing_extensions import TypedDict
+
+from outpost import answers
 from outpost.errors import OutpostError
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
@@ -23,6 +26,22 @@ LISTING = f"""
 ls {LARGE} 2>/dev/null | sed 's/^/large /'
 postqueue -j | sed 's/^/message /'
 """
+
+
+class _Recipient(TypedDict):
+    address: str
+    delay_reason: NotRequired[str]
+
+
+class _Entry(TypedDict):
+    """A line of ``postqueue -j`` (postqueue(1))."""
+
+    queue_name: Literal["incoming", "active", "deferred", "hold", "maildrop", "corrupt"]
+    queue_id: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{6,20}$")]
+    arrival_time: Annotated[int, Field(ge=0, le=2**40)]
+    message_size: Annotated[int, Field(ge=0, le=2**40)]
+    sender: str
+    recipients: list[_Recipient]
 
 
 @dataclass(frozen=True)
@@ -54,16 +73,19 @@ def listed(office: Office, host: str, answer: str) -> list[Waiting]:
     lines = [line.partition(" ")[::2] for line in answer.splitlines()]
     large = {text for kind, text in lines if kind == "large"}
     found = []
-    for entry in (json.loads(text) for kind, text in lines if kind == "message"):
-        reasons = {one["address"]: one.get("delay_reason", "") for one in entry["recipients"]}
+    for entry in answers.parsed_lines((text for kind, text in lines if kind == "message"), _Entry, host):
+        reasons = {
+            answers.line(one["address"]): answers.line(one.get("delay_reason", ""))
+            for one in entry["recipients"]
+        }
         routes = tuple(sorted({route(office, address) for address in reasons}))
         if entry["queue_name"] == "hold":
             why = f"large: leaves at {_hours(office, routes)}" if entry["queue_id"] in large else "on hold"
             reasons = {address: reason or why for address, reason in reasons.items()}
         found.append(
             Waiting(
-                host, entry["queue_id"], entry["queue_name"], int(entry["arrival_time"]),
-                int(entry["message_size"]), entry["sender"], reasons, routes,
+                host, entry["queue_id"], entry["queue_name"], entry["arrival_time"], entry["message_size"],
+                answers.line(entry["sender"]), reasons, routes,
             )
         )  # fmt: skip
     return sorted(found, key=lambda message: message.arrived)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from outpost import ssh
+from outpost import answers, ssh
 from outpost.errors import OutpostError
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
@@ -25,30 +24,35 @@ def run_script(
     via: str | None = None,
     *,
     patience: float = PATIENCE,
+    most: int = answers.MOST,
 ) -> str:
-    """Run a script as root on a host; gives its standard output.
+    """Run a script as root on a host; gives its standard output, which the host decides (`outpost.answers`).
 
     Args:
         patience: Seconds that it may take.
+        most: Bytes that it may answer.
 
     Raises:
         OutpostError: The host cannot be reached, or the script failed; with its last line.
     """
     command = shell_command(target, office, host, via)
     try:
-        done = subprocess.run(
-            command, input=script, capture_output=True, text=True, check=False, timeout=patience
-        )
-    except subprocess.TimeoutExpired:
+        done = answers.exchange(command, script.encode(), patience=patience, most=most)
+    except TimeoutError:
         raise OutpostError(
             f"{host.name} did not answer within {patience:.0f} s", "look at its console"
         ) from None
-    if done.returncode:
-        raise failure(host.name, done.stderr) or OutpostError(
-            f"{host.name}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}",
+    except answers.TooMuchError:
+        raise OutpostError(
+            f"{host.name} answered more than {most // 1024**2} MiB", "check the host before you trust it"
+        ) from None
+    if done.status:
+        said = done.errors.decode(errors="replace")
+        raise failure(host.name, said) or OutpostError(
+            f"{host.name}: {answers.line((said.strip().splitlines() or ['no message'])[-1])}",
             f"./outpost plan {target.name} --limit {host.name}",
         )
-    return done.stdout
+    return done.out.decode(errors="replace")
 
 
 SUDOERS = "echo 'USER ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/outpost-admin, as root on the host"

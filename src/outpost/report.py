@@ -20,6 +20,7 @@ from typing import Any, Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from outpost import history
+from outpost.answers import printable
 from outpost.appendices import SEVERITY
 from outpost.controls import AttackPlan, Catalogue, Control, Fault
 from outpost.drill import Drill
@@ -248,7 +249,7 @@ def page(evidence: Evidence, *, paper: bool = False) -> str:
         raise OutpostError("nothing has been verified yet", "outpost verify OFFICE first")
     latest = evidence.latest
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, finalize=_safe,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     hosts = evidence.office.hosts
@@ -278,6 +279,11 @@ def page(evidence: Evidence, *, paper: bool = False) -> str:
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         signs=SIGNS, words=WORDS, severity=SEVERITY, paper=paper, attacked_all=_attacks(evidence),
     )  # fmt: skip
+
+
+def _safe(value: Any) -> Any:
+    """No character that turns the order of a line, or that a viewer of the source obeys."""
+    return printable(value) if type(value) is str else value
 
 
 def _attacks(evidence: Evidence) -> list[Attacked]:

@@ -8,15 +8,14 @@ and take mail that the old mailboxes then lack. So the empty machine gets accoun
 from __future__ import annotations
 
 import base64
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from shlex import quote
 
-from outpost import run
-from outpost.backup import PATIENCE, PROGRAM, archives, views
+from outpost import answers, run
+from outpost.backup import PATIENCE, PROGRAM, Name, archives, views
 from outpost.errors import OutpostError
 from outpost.office.backup import KNOT, LIB, MAIL, OWN, SETTINGS, BackupView
 from outpost.office.model import Office
@@ -65,11 +64,8 @@ def host(
     """
     (view,) = views(office, (lost,))
     began = time.monotonic()
-    name = json.loads(
-        run_script(target, office, lost, _before(view, office, secrets, archive), via, patience=PATIENCE)
-        .strip()
-        .splitlines()[-1]
-    )
+    said = run_script(target, office, lost, _before(view, office, secrets, archive), via, patience=PATIENCE)
+    name = answers.parsed(said.strip().rpartition("\n")[2], Name, lost.name)
     data = time.monotonic() - began
     tell(f"{lost.name}: what it had at {name} is there ({data:.0f} s)")
     outcome = run.apply(target, limit=(lost.name,), connector=via, watcher=watcher or run.Silent())

@@ -16,13 +16,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from outpost import unchanged
+from outpost.answers import printable
 from outpost.errors import OutpostError
 from outpost.target import ROOT, Target, shown
 
@@ -30,6 +31,9 @@ _HOST_LINE = re.compile(r"^\s*\[(?P<host>[^\]]+)\]\s+(?P<text>.*)$")
 _OPERATION = re.compile(r"^--> Starting(?: [^:]*)? operation: (?P<name>.*?)\s*$")
 _STAGE = re.compile(r"^--> (?P<stage>.*?)(?:\.\.\.)?$")
 _NOISE = ("Loading: ", "Ready: ")
+LONGEST = 64 * 1024
+"""Bytes of a line of pyinfra's log; a host decides what stands in it."""
+MOST_LINES = 100_000
 
 
 @dataclass
@@ -41,7 +45,7 @@ class HostState:
     unchanged: int = 0
     failed: str = ""
     since: float = field(default_factory=time.monotonic)
-    lines: list[str] = field(default_factory=list)
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
 
     def does(self, what: str) -> None:
         self.doing, self.since = what, time.monotonic()
@@ -57,12 +61,12 @@ class Follower:
         self.operation_since = time.monotonic()
         self.executing = False
         self.hosts: dict[str, HostState] = defaultdict(HostState)
-        self.details: list[str] = []  # the diff, while planning
-        self.log: list[str] = []
+        self.details: deque[str] = deque(maxlen=MOST_LINES)  # the diff, while planning
+        self.log: deque[str] = deque(maxlen=MOST_LINES)
 
     def feed(self, line: str) -> None:
         """Take in one line."""
-        line = line.rstrip("\n")
+        line = printable(line.rstrip("\n"))
         self.log.append(line)
         if match := _OPERATION.match(line):
             self.executing = True
@@ -293,13 +297,11 @@ def _pyinfra(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
     )
     assert process.stdout is not None
     assert process.stderr is not None
     lines: queue.Queue[str | None] = queue.Queue()
-    output: list[str] = []
+    output: list[bytes] = []
     readers = [
         threading.Thread(target=_pump, args=(process.stderr, lines), daemon=True),
         threading.Thread(target=lambda pipe: output.append(pipe.read()), args=(process.stdout,), daemon=True),
@@ -321,12 +323,12 @@ def _pyinfra(
         watcher.stop()
     if os.environ.get("OUTPOST_DEBUG"):
         sys.stderr.write("\n".join(follower.log) + "\n")
-    return _outcome(target, output[0] if output else "", follower, returncode, time.monotonic() - started)
+    return _outcome(target, output[0] if output else b"", follower, returncode, time.monotonic() - started)
 
 
-def _pump(pipe: IO[str], lines: queue.Queue[str | None]) -> None:
-    for line in pipe:
-        lines.put(line)
+def _pump(pipe: IO[bytes], lines: queue.Queue[str | None]) -> None:
+    while line := pipe.readline(LONGEST):  # a line feed ends it, and no other character of a host's
+        lines.put(line.decode(errors="replace"))
     lines.put(None)
 
 
@@ -343,7 +345,7 @@ def _until_end(lines: queue.Queue[str | None]) -> Iterator[str]:
         yield line
 
 
-def _outcome(target: Target, output: str, follower: Follower, returncode: int, seconds: float) -> Outcome:
+def _outcome(target: Target, output: bytes, follower: Follower, returncode: int, seconds: float) -> Outcome:
     try:
         result = json.loads(output)
     except ValueError:

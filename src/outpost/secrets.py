@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import secrets as random
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,8 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from string import ascii_lowercase
-from typing import Literal
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import pyrage
 from cryptography import x509
@@ -33,7 +35,16 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from pydantic import BaseModel, ConfigDict, SecretStr, field_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
 
 from outpost.errors import OutpostError
 from outpost.office.certificates import acme_hosts, mode, public_names, tsig_name
@@ -112,11 +123,24 @@ class BackupKeys(_Kept):
         return value.get_secret_value()
 
 
+ACCOUNT = re.compile(r"https://[a-z0-9.-]{1,253}(?::\d{1,5})?(?:/[A-Za-z0-9._~%=-]{0,100}){1,10}")
+"""An account's URL (RFC 8555, section 7.1.2), without what has a meaning in a CAA record."""
+
+
 class AcmeAccount(_Kept):
     """What an authority calls a host's account (public); it means nothing to another authority."""
 
     directory: str
     url: str
+
+    @field_validator("url")
+    @classmethod
+    def _of_that_authority(cls, value: str, info: ValidationInfo) -> str:
+        """A host says it, and it stands in the zone: one URI, of the authority that was asked."""
+        origin = urlsplit(info.data.get("directory", ""))[:2]
+        if not ACCOUNT.fullmatch(value) or urlsplit(value)[:2] != origin:
+            raise ValueError("not an account of that authority")
+        return value
 
 
 DkimStage = Literal["published", "active", "retired", "revoked"]
@@ -153,11 +177,19 @@ class SigningKey(_Kept):
         key: The private key, PEM.
     """
 
-    id: str
+    id: Annotated[str, StringConstraints(pattern="^[0-9a-f]{40}$")]
     roles: tuple[Literal["ksk", "zsk"], ...]
-    algorithm: int
-    timers: dict[str, int]
+    algorithm: Annotated[int, Field(ge=1, le=255)]
+    timers: dict[
+        Annotated[str, StringConstraints(pattern="^[a-z_]{1,30}$")], Annotated[int, Field(ge=0, le=2**40)]
+    ]
     key: SecretStr
+
+    @field_validator("key")
+    @classmethod
+    def _is_a_key(cls, value: SecretStr) -> SecretStr:
+        load_pem_private_key(value.get_secret_value().encode(), None)
+        return value
 
     @field_serializer("key", when_used="json")
     def _reveal(self, value: SecretStr) -> str:

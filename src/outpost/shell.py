@@ -8,6 +8,8 @@ framed by their lengths.
 from __future__ import annotations
 
 import itertools
+import os
+import re
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
@@ -16,8 +18,9 @@ from typing import Any
 from testinfra.backend.base import BaseBackend, CommandResult
 from typing_extensions import override
 
+from outpost.answers import line
 from outpost.errors import OutpostError
-from outpost.fetching import Answer
+from outpost.fetching import HEAD, MOST, Answer
 from outpost.remote import failure
 
 _PRELUDE = b"""\
@@ -31,6 +34,9 @@ outpost_run() {
     cat "$outpost_dir/out" "$outpost_dir/err"
 }
 """
+
+
+_ANSWER = re.compile(rb"answer (\d{1,9}) (\d{1,3}) (\d{1,12}) (\d{1,12})\n")
 
 
 class Shell:
@@ -88,10 +94,12 @@ class Shell:
 
     def _read(self, process: subprocess.Popen[bytes], number: int) -> Answer:
         assert process.stdout is not None
-        header = process.stdout.readline().split()
-        if len(header) != 5 or header[0] != b"answer" or int(header[1]) != number:
+        header = _ANSWER.fullmatch(process.stdout.readline(HEAD))
+        if header is None or int(header[1]) != number:
             raise self._ended(process)
-        status, length, errors = (int(field) for field in header[2:])
+        status, length, errors = (int(field) for field in header.groups()[1:])
+        if length + errors > MOST:
+            raise self._ended(process)
         output = process.stdout.read(length + errors)
         if len(output) != length + errors:
             raise self._ended(process)
@@ -99,14 +107,16 @@ class Shell:
 
     def _ended(self, process: subprocess.Popen[bytes]) -> OutpostError:
         process.kill()
-        _, said = process.communicate()
+        process.wait()
+        assert process.stderr is not None
+        said = os.read(process.stderr.fileno(), 65536)  # ended, so all that is left is in the pipe
         self._process = None
         text = said.decode(errors="replace")
         if known := failure("the host", text):
             return known
         last = (text.strip().splitlines() or ["it said nothing"])[-1]
         return OutpostError(
-            f"the shell on the host ended: {last} ({' '.join(self._command[:4])} …)", "is the host up?"
+            f"the shell on the host ended: {line(last)} ({' '.join(self._command[:4])} …)", "is the host up?"
         )
 
 

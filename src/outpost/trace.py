@@ -6,7 +6,6 @@ second round asks every host for what the first one brought to light: the store 
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections import defaultdict
@@ -16,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from outpost import answers
 from outpost.errors import OutpostError
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
@@ -79,8 +79,8 @@ class Rule:
         if not re.search(self.who, line.who) or not (match := re.search(self.line, line.text)):
             return None
         found = {name: value or "" for name, value in match.groupdict().items()}
-        delay = float(found["delay"]) if found.get("delay") else None
-        what = self.told.format_map(found).strip()
+        delay = _number(found.get("delay", ""))
+        what = answers.line(self.told.format_map(found).strip())
         return Hop(
             line.time, host, what, found.get("id", ""), delay, _parts(found.get("delays", "")), _tls(line.tls)
         )
@@ -124,8 +124,8 @@ def follow(office: Office, identifiers: Iterable[str], ask: Ask) -> list[Story]:
     lines: dict[str, list[mailtrace.Line]] = {}
     for _round in range(2):
         with ThreadPoolExecutor(len(hosts)) as pool:
-            answers = pool.map(ask, hosts, [wanted] * len(hosts))
-            lines = {host.name: told for host, told in zip(hosts, answers, strict=True)}
+            said = pool.map(ask, hosts, [wanted] * len(hosts))
+            lines = {host.name: told for host, told in zip(hosts, said, strict=True)}
         marks = {
             match[1].strip("<>")
             for told in lines.values()
@@ -171,7 +171,7 @@ def asker(target: Target, office: Office, *, since: str, last: int, via: str | N
         arguments = " ".join(shlex.quote(word) for word in (since, str(last), *identifiers))
         script = f"python3 -I - {arguments} <<'END-OF-PROGRAM'\n{program}\nEND-OF-PROGRAM\n"
         answer = run_script(target, office, host, script, via)
-        return [mailtrace.Line(**json.loads(line)) for line in answer.splitlines()]
+        return answers.parsed_lines(answer.splitlines(), mailtrace.Line, host.name)
 
     return ask
 
@@ -194,10 +194,13 @@ def _parts(delays: str) -> str:
     """Postfix's delays=a/b/c/d (postconf(5), delay_logging_resolution_limit) in words, without what took no time."""
     names = ("before the queue", "in the queue", "connecting", "handing over")
     return ", ".join(
-        f"{value} s {name}"
-        for name, value in zip(names, delays.split("/"), strict=False)
-        if float(value or 0)
+        f"{value} s {name}" for name, value in zip(names, delays.split("/"), strict=False) if _number(value)
     )
+
+
+def _number(text: str) -> float | None:
+    """Seconds as a daemon writes them; None where it is something else."""
+    return float(text) if re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", text) else None
 
 
 def _tls(text: str) -> str:

@@ -190,7 +190,12 @@ def _asking(question: str) -> str:
 
 def _sent(shell: list[str], script: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        shell,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
     )
     assert process.stdin is not None
     try:

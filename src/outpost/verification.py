@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import pytest
 
+from outpost.answers import LONGEST, printable
 from outpost.errors import OutpostError
 from outpost.office import Office, load
 from outpost.remote import unreached
@@ -82,7 +83,7 @@ class Reporter:
             self._event(
                 event="result", id=report.nodeid, outcome="failed", seconds=0.0, controls=[], host="",
                 promise=f"the checks of {report.nodeid} can run",
-                remedy="the file itself has to be mended: it cannot be imported", seen=str(report.longrepr),
+                remedy="the file itself has to be mended: it cannot be imported", seen=_seen(report),
             )  # fmt: skip
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -116,7 +117,12 @@ def sentence(nodeid: str) -> str:
     return f"{words} ({parameters.removesuffix(']')})" if parameters else words
 
 
-def _seen(report: pytest.TestReport) -> str:
+def _seen(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """What the host showed instead, safe to print wherever it is kept."""
+    return printable(_reason(report)[:LONGEST])
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     crash = getattr(report.longrepr, "reprcrash", None)
     if crash is not None:
         return str(crash.message)
@@ -302,7 +308,7 @@ def verify(
     ]  # fmt: skip
     with subprocess.Popen(
         arguments, cwd=ROOT, env=target.environment, pass_fds=(write,),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
     ) as process:  # fmt: skip
         os.close(write)
         said: deque[str] = deque(maxlen=400)
@@ -311,7 +317,9 @@ def verify(
         drain.start()
         results = _follow(read, told)
         drain.join()
-    lines = [line.rstrip() for line in said if line.strip()]
+    lines = [printable(line.rstrip()) for line in said if line.strip()]
+    if junit and junit.is_file():  # pytest keeps C1 and bidi characters of what was seen
+        junit.write_text(printable(junit.read_text(encoding="utf-8")), encoding="utf-8")
     if os.environ.get("OUTPOST_DEBUG"):
         sys.stderr.write("\n".join(lines) + "\n")
     unexplained = process.returncode == 1 and not any(result.outcome == "failed" for result in results)

@@ -93,6 +93,7 @@ TROUBLES = (
     Trouble("store", "disk / space", {"disk_percent": 0}),
     Trouble("store", "backup", {"backup": "/no/such/backup", "backup_age": 60}),
     Trouble("store", "logins", {"wrong_logins": 2}, acts=guess),
+    Trouble("webmail", "logs", {"logs_age": 0}, "systemctl stop outpost-logs; logger waits", "systemctl start outpost-logs"),
     Trouble("webmail", "unit nginx.service", {}, "systemctl stop nginx", "systemctl start nginx"),
 )  # fmt: skip
 

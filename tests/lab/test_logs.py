@@ -69,6 +69,57 @@ def test_what_is_written_while_the_collector_is_away_arrives_once(lab: Instance,
     assert found == wanted
 
 
+HOSTILE = """
+import array, fcntl, os, socket, struct
+
+os.setgid(65534)
+os.setuid(65534)
+journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+
+def write(*fields):
+    data = b"".join(key + b"\\n" + struct.pack("<Q", len(value)) + value + b"\\n" for key, value in fields)
+    try:
+        journal.sendto(data, "/run/systemd/journal/socket")
+    except OSError:  # too long: as sd_journal_send(3) does it
+        file = os.memfd_create("entry", os.MFD_ALLOW_SEALING)
+        with os.fdopen(os.dup(file), "wb") as whole:
+            whole.write(data)
+        fcntl.fcntl(file, fcntl.F_ADD_SEALS, 0xF)
+        passed = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file]))
+        journal.sendmsg([], [passed], 0, "/run/systemd/journal/socket")
+
+
+for fields in (
+    [(b"PRIORITY", "\u00b2".encode())],
+    [(b"PRIORITY", b"9" * 5000), (b"SYSLOG_FACILITY", "\u0663".encode())],
+    [(b"MESSAGE", b"\\xff\\x1b]0;x\\x07"), (b"MESSAGE", b"again")],
+    [(b"MESSAGE", b"WORD-forged\\n<38>1 - HOST sshd 1 - - WORD-second")],
+    [(b"MESSAGE", b"WORD-long " + b"x" * 20_000_000)],
+    [(b"MESSAGE", b"WORD-noise " + os.urandom(2_000_000))],
+    [(b"MESSAGE", b"WORD-sshd Accepted publickey for root"), (b"SYSLOG_IDENTIFIER", b"sshd"), (b"_UID", b"0"),
+     (b"_SYSTEMD_UNIT", b"ssh.service")],
+):
+    write(*fields)
+"""
+
+
+def test_nothing_that_a_service_writes_stops_the_stream_or_passes_for_another(lab: Instance) -> None:
+    """Entries made to break a reader go by; one that calls itself sshd's carries the account that wrote it."""
+    word, host = f"hostile{time.time_ns()}", "ns2"
+    program = HOSTILE.replace("WORD", word).replace("HOST", lab.office.host(host).fqdn)
+    on(lab, host, f"python3 - <<'END-OF-PROGRAM'\n{program}\nEND-OF-PROGRAM\n")
+    wanted = say(lab, host, word, 3)
+    assert await_lines(lab, host, word, wanted) == wanted
+    lines = on(
+        lab, "collector", f"grep -a {word} /var/log/hosts/{lab.office.host(host).fqdn}.log"
+    ).splitlines()
+    forged = [line for line in lines if f"{word}-sshd" in line]
+    assert [('_UID="65534"' in line, '_UID="0"' in line) for line in forged] == [(True, False)]
+    assert not [line for line in lines if f" sshd 1 - - {word}-second" in line.partition("\\x0a")[0]]
+    assert [line for line in lines if f"{word}-long" in line]
+
+
 @pytest.mark.slow
 def test_a_journal_that_somebody_moved_away_is_followed_where_it_is_now(lab: Instance) -> None:
     on(

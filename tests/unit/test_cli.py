@@ -234,7 +234,7 @@ def test_pyinfras_log_becomes_the_state_of_each_host() -> None:
     assert follower.hosts["mta"].changed == 1
     assert follower.hosts["ns1"].failed == "No such container: outpost-lab-ns1"
     assert follower.hosts["store"].failed == "store | dovecot"
-    assert follower.hosts["store"].lines == ["doveconf: Fatal: Unknown setting: mail_locatoin"]
+    assert list(follower.hosts["store"].lines) == ["doveconf: Fatal: Unknown setting: mail_locatoin"]
     assert "    +smtpd_tls_security_level = may" in follower.details
     assert follower.stage == "Results:"
 
@@ -244,7 +244,7 @@ def test_a_host_that_leaves_a_question_of_pyinfras_unanswered_has_failed_and_say
     for line in UNANSWERED.splitlines():
         follower.feed(line)
     assert follower.hosts["webmail"].failed == "webmail | account roundcube"
-    assert follower.hosts["webmail"].lines == ["Error: could not load fact: server.Users ()"]
+    assert list(follower.hosts["webmail"].lines) == ["Error: could not load fact: server.Users ()"]
 
 
 def test_plain_progress_names_what_changed_and_what_failed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,52 @@ ENTRY = {
     "__CURSOR": "s=1;i=2", "__REALTIME_TIMESTAMP": "1700000000123456", "MESSAGE": "from=<a@b> size=1", "PRIORITY": "4",
     "SYSLOG_FACILITY": "2", "SYSLOG_IDENTIFIER": "postfix/smtpd", "_PID": "77",
 }  # fmt: skip
+
+
+BEFORE = Line("s=1;i=1", 5, b"")
+
+
+def test_who_wrote_it_is_what_the_journal_noted() -> None:
+    """A service that calls itself sshd is named beside it, in structured data that it cannot write."""
+    forged = ENTRY | {
+        "SYSLOG_IDENTIFIER": "sshd",
+        "MESSAGE": 'x [journal@32473 _UID="0"] Accepted publickey for root',
+    }
+    text = Line.parse(forged | {"_UID": "33", "_SYSTEMD_UNIT": 'a"]\\\nb.service'}, "h").text.decode()
+    assert text.startswith("<20>1 2023-11-14T22:13:20.123456Z h sshd 77 - ")
+    assert ' - [journal@32473 _UID="33" _SYSTEMD_UNIT="a\\"\\]\\\\?b.service"] x [journal' in text
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"PRIORITY": "²"}, {"PRIORITY": "9" * 5000}, {"SYSLOG_FACILITY": "٣"}, {"_PID": "१"}, {"PRIORITY": ["3", "²"]},
+        {"MESSAGE": [300]}, {"MESSAGE": [None]}, {"MESSAGE": {}}, {"SYSLOG_IDENTIFIER": ["a", None]}, {"MESSAGE": 7},
+        {"__REALTIME_TIMESTAMP": "9" * 30}, {"__REALTIME_TIMESTAMP": None}, {"MESSAGE": "\udc80"}, {"_UID": [[]]},
+    ],
+)  # fmt: skip
+def test_no_entry_stops_the_stream(entry: dict[str, object]) -> None:
+    line = Line.of(json.dumps(ENTRY | entry).encode(), "h", BEFORE)
+    assert line is not None
+    assert line.cursor == "s=1;i=2"
+    assert len(line.text) <= logs.LONGEST
+
+
+@pytest.mark.parametrize("raw", [b"{", b"[]", b"null", b"[" * 100_000, b"\xff", b'{"__CURSOR": 7}'])
+def test_what_is_no_entry_is_named_in_its_place(raw: bytes) -> None:
+    line = Line.of(raw, "h", BEFORE)
+    assert line is not None
+    assert line.cursor == BEFORE.cursor
+    assert b"cannot be read" in line.text
+    assert Line.of(raw, "h", None) is None
+
+
+def test_one_entry_is_one_line_that_no_terminal_obeys() -> None:
+    text = Line.parse(
+        ENTRY | {"MESSAGE": "a\n<38>1 - h sshd 1 - - forged\x1b]0;x\x07\x9b2J\r"}, "h"
+    ).text.decode()
+    assert text.isprintable()
+    assert "a\\x0a<38>1" in text
 
 
 def test_an_entry_becomes_a_line_of_rfc_5424() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -205,36 +206,53 @@ def test_a_failed_transfer_keeps_both_keys(site: Site, monkeypatch: pytest.Monke
     assert sorted(site.desk.secrets.transfer_keys) == ["transfer", "transfer-2"]
 
 
+ID = "ab12" * 10
+PEM = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n"
+
+
 def test_signing_keys_are_kept_with_what_the_server_plans_for_them(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = (
-        '[{"zone":"harbour.example.com.","id":"ab12","ksk":true,"zsk":false,"tag":1,"algorithm":13,"size":256,'
+        f'[{{"zone":"harbour.example.com.","id":"{ID}","ksk":true,"zsk":false,"tag":1,"algorithm":13,"size":256,'
         '"public-only":false,"missing":false,"created":100,"pre-active":0,"publish":100,"ready":100,"active":200,'
         '"retire-active":0,"retire":0,"post-active":0,"revoke":0,"remove":0}]'
     )
     zones = 1 + len(site.desk.office.dns.reverse)
-    monkeypatch.setattr(dnssec, "run_script", lambda *_: "\n".join([*[listed] * zones, "ab12", "UEVN", ""]))
+    encoded = base64.b64encode(PEM.encode()).decode()
+
+    def answers(pem: str) -> None:
+        said = "\n".join([*[listed] * zones, ID, pem, ""])
+        monkeypatch.setattr(dnssec, "run_script", lambda *_, **__: said)
+
+    for hostile in ("UEVN", "?", ""):  # the host decides what it answers; nothing of it is kept
+        answers(hostile)
+        with pytest.raises(OutpostError, match="gave an answer that cannot be read"):
+            dnssec.keep(site.desk)
+    answers(encoded)
     assert dnssec.keep(site.desk)
     (key,) = secrets.read(site.desk.target.data).dnssec["harbour.example.com."]
     assert (key.roles, key.algorithm) == (("ksk",), 13)
     assert key.timers == {"created": 100, "publish": 100, "ready": 100, "active": 200}
-    assert key.key.get_secret_value() == "PEM"
+    assert key.key.get_secret_value() == PEM
     assert not dnssec.keep(site.desk)
-    assert "PEM" not in repr(site.desk.secrets)
+    assert PEM.split()[3] not in repr(site.desk.secrets)
 
 
 def test_an_acme_account_is_asked_for_until_the_authority_has_one(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = iter(["", "https://acme.test/acct/7\n"])
-    monkeypatch.setattr(accounts, "run_script", lambda *_: next(answers))
+    url = f"{site.desk.office.acme.directory.rpartition('/')[0]}/acct/7"
+    evil = "https://evil.test/acct/7"
+    answers = iter(["", f"{url}\nharbour.example.com. 60 IN MX 0 evil.test.\n", evil, f"{url}\n"])
+    monkeypatch.setattr(accounts, "run_script", lambda *_, **__: next(answers))
     host, *_ = acme_hosts(site.desk.office)
-    assert not accounts.learn(site.desk, [host.name])
+    for _ in range(3):  # none yet; one with a second record; another authority's
+        assert not accounts.learn(site.desk, [host.name])
     assert accounts.learn(site.desk, [host.name])
     assert not accounts.learn(site.desk, [host.name]), "asked for again"
     kept = public_keys(secrets.read(site.desk.target.data))
-    assert kept.account(site.desk.office, host) == "https://acme.test/acct/7"
+    assert kept.account(site.desk.office, host) == url
 
 
 def test_a_new_authority_is_trusted_before_it_issues_and_the_old_one_until_nobody_shows_it(

@@ -51,6 +51,17 @@ def test_old_mail_is_an_alarm_with_its_reason(answers: dict[str, str]) -> None:
     assert abouts(watch.queue, settings()) == []
 
 
+def test_lines_that_the_collector_has_not_had_for_a_while_are_an_alarm(
+    answers: dict[str, str], tmp_path: Path
+) -> None:
+    wanted = settings(logs=str(tmp_path / "sent"))
+    assert "logs" in wanted["looks"]
+    assert abouts(watch.logs, wanted) == []  # the journal has nothing behind the last line
+    for age, expected in ((60, []), (3600, ["logs"])):
+        answers["journalctl"] = json.dumps({"__REALTIME_TIMESTAMP": str(int((NOW - age) * 1e6))})
+        assert abouts(watch.logs, wanted) == expected
+
+
 def test_mail_on_hold_is_an_alarm_unless_it_waits_for_its_hours(answers: dict[str, str]) -> None:
     answers["postqueue"] = waiting(60, "hold")
     assert abouts(watch.queue, settings()) == ["hold"]

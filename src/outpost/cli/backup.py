@@ -82,7 +82,9 @@ def restore_host(
         for mta in loaded.with_role("mta"):
             run_script(target, loaded, mta, "postqueue -f", via)
     aftermath.keep(target, (lost.name,), lambda text: err.print(text, markup=False), via)
-    out.print(f"[green]{escape(lost.name)} is back[/], as of {done.archive}, after {duration(done.seconds)}")
+    out.print(
+        f"[green]{escape(lost.name)} is back[/], as of {escape(done.archive)}, after {duration(done.seconds)}"
+    )
     return 0
 
 

@@ -1,29 +1,45 @@
-"""The two streams of the command line: results on one, progress and errors on the other."""
+"""The two streams of the command line: results on one, progress and errors on the other.
+
+What is printed may have been said by a host: none of its characters is obeyed by the terminal (`outpost.answers`).
+"""
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Iterable
 from typing import Any
 
+import rich.console
 import rich.table
-from rich.console import Console
+from rich.console import ConsoleOptions, RenderableType
+from rich.markup import escape
+from rich.segment import Segment
 from typing_extensions import override
+
+from outpost.answers import json_text, printable
 
 PIPED = 10_000
 """Columns of an output that is no terminal: nothing is cut for a reader that is a program or a file."""
 
 
-class _Console(Console):
-    """A console that leaves it to `outpost.__main__` to end where nobody reads any more."""
+class Console(rich.console.Console):
+    """A console for text that others have written: only rich's own styles and cursor movements reach the terminal.
+
+    It leaves it to `outpost.__main__` to end where nobody reads any more.
+    """
+
+    @override
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
 
     @override
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
-out = _Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPED)
-err = _Console(soft_wrap=True, highlight=False, stderr=True)
+out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPED)
+err = Console(soft_wrap=True, highlight=False, stderr=True)
 
 
 class Table(rich.table.Table):
@@ -43,7 +59,7 @@ def say_error(message: str, remedy: str = "") -> None:
 
 def say_json(data: Any) -> None:
     """A result for scripts, on standard output and nothing else there."""
-    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json_text(data) + "\n")
 
 
 def size(count: int) -> str:
@@ -62,5 +78,5 @@ def duration(seconds: float) -> str:
 
 
 def _plain(text: str) -> str:
-    text = text.replace("[", r"\[").rstrip()
+    text = escape(text.rstrip())
     return text if text.endswith((".", "?", "!")) else f"{text}."

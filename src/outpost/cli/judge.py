@@ -19,7 +19,9 @@ def judge_office(
     for opinion in judges.opinions(target, load(target.data), only, via):
         said.append(opinion)
         left = f" [dim]({escape(', '.join(opinion.findings))})[/]" if opinion.findings else ""
-        err.print(f"{opinion.tool} {opinion.host}, {opinion.what}: [bold]{escape(opinion.result)}[/]{left}")
+        err.print(
+            f"{opinion.tool} {opinion.host}, {escape(opinion.what)}: [bold]{escape(opinion.result)}[/]{left}"
+        )
     known = judges.reasons()
     open_ends = judges.unexplained(tuple(said), known)
     if as_json:

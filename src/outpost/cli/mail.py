@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from rich.markup import escape
 
 from outpost import alarms, peers, queue, trace
+from outpost.answers import line
 from outpost.cli.console import Table, duration, out, say_json, size
 from outpost.errors import OutpostError
 from outpost.office import Office, load
@@ -40,8 +41,10 @@ def trace_message(
         width = max(len(hop.id) for hop in story.hops)
         for hop in story.hops:
             moment = time.strftime("%d %H:%M:%S", time.gmtime(hop.time)) + f".{int(hop.time % 1 * 1000):03}"
-            line = f"{moment}  {hop.host:<7} {hop.id:<{width}}  {escape(hop.what)}"
-            out.print(line + "".join(f"  [dim]{part}[/]" for part in (_after(hop), hop.tls) if part))
+            hop_line = f"{moment}  {hop.host:<7} {hop.id:<{width}}  {escape(hop.what)}"
+            out.print(
+                hop_line + "".join(f"  [dim]{escape(part)}[/]" for part in (_after(hop), hop.tls) if part)
+            )
         out.print(f"{story.hops[-1].time - story.hops[0].time:.1f} s from the first hop to the last\n")
     return 0
 
@@ -93,7 +96,8 @@ def show_alarms(office: str, name: str | None, via: str | None, *, test: bool, a
         say_json(found)
         return 1 if found else 0
     for alarm in found:
-        out.print(f"[bold red]{escape(alarm['host'])}[/] {escape(alarm['about'])}: {escape(alarm['text'])}")
+        about, text = (escape(line(alarm[what])) for what in ("about", "text"))
+        out.print(f"[bold red]{escape(alarm['host'])}[/] {about}: {text}")
     if not found:
         told = "every host was heard" if test else "no host needs a human"
         paths = (

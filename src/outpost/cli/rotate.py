@@ -152,10 +152,11 @@ def _teller() -> Callable[[str], None]:
 
 
 def _show(rows: list[tuple[str, str, str]]) -> None:
+    from rich.markup import escape
 
     from outpost.cli.console import Table, out
 
     table = Table("key", "stage", "next", box=None, padding=(0, 2, 0, 0))
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     out.print(table)

@@ -9,11 +9,10 @@ from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
 from outpost import history, run, verification
-from outpost.cli.console import Table, err, out, say_json
+from outpost.cli.console import Console, Table, err, out, say_json
 from outpost.cli.progress import checks_progress, watcher
 from outpost.controls import catalogue
 from outpost.errors import OutpostError

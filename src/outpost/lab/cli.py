@@ -12,9 +12,8 @@ from typing import Annotated
 
 import typer
 from docker.errors import DockerException
-from rich.console import Console
 
-from outpost.cli.console import Table, out
+from outpost.cli.console import Console, Table, out
 from outpost.lab import LabError, engine
 from outpost.lab import box as vagrant
 from outpost.lab import up as lab

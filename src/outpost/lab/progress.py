@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
-from rich.console import Console
 from rich.status import Status
+
+from outpost.cli.console import Console
 
 
 class Progress(Protocol):

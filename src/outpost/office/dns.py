@@ -57,6 +57,12 @@ class Record:
     reason: str
     ttl: int = 0
 
+    def __post_init__(self) -> None:
+        if not (self.name + self.data).isprintable():  # a line feed would begin another record
+            raise ValueError(
+                f"a record of type {self.type} with a control character: {self.name!r} {self.data!r}"
+            )
+
 
 @dataclass(frozen=True)
 class ZoneData:

@@ -35,7 +35,7 @@ def watch_settings(office: Office, me: Host) -> dict[str, Any]:
     return {
         "host": me.fqdn,
         "tell": list(wanted.tell),
-        "looks": [*EVERYWHERE, *LOOKS[me.role]],
+        "looks": [*EVERYWHERE, *LOOKS[me.role], *(("logs",) if office.logs.collector else ())],
         "daemons": list(DAEMONS[me.role]),
         "volumes": list(VOLUMES),
         "tls": "/etc/outpost/tls",
@@ -48,6 +48,8 @@ def watch_settings(office: Office, me: Host) -> dict[str, Any]:
         "virus_age": wanted.virus_age,
         "disk_percent": wanted.disk_percent,
         "wrong_logins": wanted.wrong_logins,
+        "logs": "/var/lib/outpost-logs/sent",
+        "logs_age": wanted.logs_age,
         "backup": f"{STATE}/last.json" if kept else "",
         "backup_age": kept.backup.oldest if kept else 0,
     }

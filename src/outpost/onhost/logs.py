@@ -4,6 +4,9 @@ It reads the journal behind the last line that the collector has acknowledged, s
 how far the collector has come only when it says so. Whatever breaks, here or there, the same lines are sent again; nothing else
 remembers anything, so nothing else can lose one (docs/adr/0017).
 
+What a program writes of itself (name, priority, text) is hostile: it is bounded, one line, and stops nothing. Who wrote it is
+what the journal itself noted (``_UID``, ``_SYSTEMD_UNIT``…); it stands in the line's structured data (docs/adr/0027).
+
 RELP (https://rsyslog.readthedocs.io/en/latest/whitepapers/): a frame is ``NUMBER COMMAND LENGTH DATA LF``; the answer to
 number 7 is ``7 rsp LENGTH 200 OK…``. Only Python's own library.
 """
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import socket
 import ssl
@@ -19,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,10 +33,17 @@ SETTINGS = Path("/etc/outpost/logs.json")
 SENT = Path("/var/lib/outpost-logs/sent")
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 CERTIFICATE, KEY = "/etc/outpost/tls/host.pem", "/etc/outpost/tls/host.key"
-FIELDS = "MESSAGE,PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,_PID"
+CLAIMED = ("MESSAGE", "PRIORITY", "SYSLOG_FACILITY", "SYSLOG_IDENTIFIER")
+TRUSTED = ("_UID", "_SYSTEMD_UNIT", "_COMM", "_EXE", "_TRANSPORT")
+"""What the journal notes of the writer itself, which no writer can set (systemd.journal-fields(7))."""
+FIELDS = ",".join((*CLAIMED, "_PID", *TRUSTED))
 AT_ONCE = 128
 """Lines under way at most: what a line of 600 ms carries at 200 lines a second."""
 LONGEST = 8192
+LOOKED_UP = 16
+"""Messages at most of a portion that are longer than journalctl gives in JSON (4096 bytes) and are read by themselves."""
+MEMORY = 64 * 1024 * 1024
+"""Bytes that reading one may take: a program may write an entry of 700 MB."""
 PATIENCE = 30.0
 """Seconds without an answer after which a connection is given up."""
 PAUSES = (1.0, 5.0, 15.0, 30.0)
@@ -40,6 +52,14 @@ PAUSES = (1.0, 5.0, 15.0, 30.0)
 
 class BrokenError(Exception):
     """The collector, or the way to it, does not do its part."""
+
+
+SD_ID = "journal@32473"
+"""Of the structured data; 32473 is the enterprise number for those that have none (RFC 5612)."""
+LONG = re.compile(rb'"MESSAGE" ?: ?null')
+TOO_LONG = "(no message, or one that is too long: see the journal of the host)"
+CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+"""What would begin another line at the collector, or is obeyed by a terminal there."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +82,14 @@ class Line:
 
         def field(name: str, default: str) -> str:
             value = entry.get(name)
-            value = value[0] if isinstance(value, list) and value and isinstance(value[0], str) else value
-            value = bytes(value).decode(errors="replace") if isinstance(value, list) else value
-            return str(value) if value not in (None, "") else default
+            if isinstance(value, list) and value and not isinstance(value[0], int):
+                value = value[0]  # of a field that was written twice
+            if isinstance(value, list):
+                value = bytes(value).decode(errors="replace")
+            return value if isinstance(value, str) and value else default
 
         def number(name: str, default: int) -> int:
-            value = field(name, "")
-            return int(value) if value.isdigit() else default
+            return int(found[0]) if (found := re.fullmatch("[0-9]{1,9}", field(name, ""))) else default
 
         at = int(entry["__REALTIME_TIMESTAMP"])
         moment = (
@@ -76,8 +97,24 @@ class Line:
         )
         rank = 8 * min(number("SYSLOG_FACILITY", 3), 23) + min(number("PRIORITY", 6), 7)
         name = "".join(sign for sign in field("SYSLOG_IDENTIFIER", "-") if "!" <= sign <= "~")[:48] or "-"
-        head = f"<{rank}>1 {moment} {host} {name} {number('_PID', 0) or '-'} - - "
-        return cls(entry["__CURSOR"], at, (head + field("MESSAGE", "")).encode()[:LONGEST])
+        trusted = " ".join(f'{key}="{_quoted(value)}"' for key in TRUSTED if (value := field(key, "")))
+        data = f"[{SD_ID} {trusted}]" if trusted else "-"
+        head = f"<{rank}>1 {moment} {host} {name} {number('_PID', 0) or '-'} - {data} "
+        message = CONTROL.sub(lambda sign: f"\\x{ord(sign[0]):02x}", field("MESSAGE", TOO_LONG))
+        return cls(str(entry["__CURSOR"]), at, (head + message).encode(errors="replace")[:LONGEST])
+
+    @classmethod
+    def of(cls, raw: bytes, host: str, before: Line | None) -> Line | None:
+        """The same from a line of journalctl's; one that cannot be read is named in its place, and nothing stops there."""
+        entry: Any = None
+        with suppress(Exception):  # whatever it is: the lines behind it count
+            entry = json.loads(raw)
+            return cls.parse(entry, host)
+        place = entry.get("__CURSOR") if isinstance(entry, dict) else None
+        place = place if isinstance(place, str) and place else before.cursor if before else ""
+        at = before.at if before else int(time.time() * 1e6)
+        told = f"<44>1 - {host} outpost-logs - - - an entry of the journal cannot be read: {raw[:400]!a}"
+        return cls(place, at, told.encode()) if place else None
 
 
 class Session:
@@ -118,7 +155,7 @@ class Session:
 
     def _answer(self) -> tuple[int, bytes]:
         head = b""
-        while head.count(b" ") < 3 and not head.endswith(b"\n"):
+        while head.count(b" ") < 3 and not head.endswith(b"\n") and len(head) < 100:
             sign = self.answers.read(1)
             if not sign:
                 raise BrokenError("it hung up")
@@ -127,6 +164,8 @@ class Session:
         if len(words) < 3 or not words[0].isdigit() or not words[2].isdigit() or words[1] != b"rsp":
             raise BrokenError("it hung up" if b"serverclose" in words else "it does not speak RELP")
         length = int(words[2])
+        if length > 65536:
+            raise BrokenError("it answers too much")
         data = self.answers.read(length + (0 if head.endswith(b"\n") else 1))
         return int(words[0]), data[:3]
 
@@ -148,8 +187,7 @@ def journal(after: tuple[str, int] | None, host: str) -> Iterator[list[Line]]:
         "journalctl",
         "--follow",
         "--quiet",
-        "--all",
-        "--output=json",
+        "--output=json",  # without --all: it bounds each field
         f"--output-fields={FIELDS}",
         *place,
     ]
@@ -157,6 +195,7 @@ def journal(after: tuple[str, int] | None, host: str) -> Iterator[list[Line]]:
         if reading.stdout is None:
             raise BrokenError("journalctl says nothing")
         pipe, rest = reading.stdout.fileno(), b""
+        last = Line(after[0], after[1], b"") if after else None
         while True:
             if not select.select([pipe], [], [], PATIENCE)[0]:
                 reading.terminate()
@@ -165,9 +204,46 @@ def journal(after: tuple[str, int] | None, host: str) -> Iterator[list[Line]]:
             if not data:
                 raise BrokenError("journalctl has ended")
             *whole, rest = (rest + data).split(b"\n")
-            lines = [Line.parse(json.loads(each), host) for each in whole if each]
+            lines: list[Line] = []
+            looked_up = 0
+            for each in whole:
+                raw = each
+                if LONG.search(raw) and looked_up < LOOKED_UP:
+                    looked_up += 1
+                    raw = _with_message(raw)
+                if raw and (line := Line.of(raw, host, last)):
+                    lines.append(line)
+                    last = line
             for start in range(0, len(lines), AT_ONCE):
                 yield lines[start : start + AT_ONCE]
+
+
+def _with_message(raw: bytes) -> bytes:
+    """An entry with its message, where that is longer than journalctl gives in JSON; cut, and in bounded memory."""
+    with suppress(Exception):
+        entry = json.loads(raw)
+        reading = [
+            "journalctl",
+            "--quiet",
+            "--all",
+            "--output=cat",
+            f"--cursor={entry['__CURSOR']}",
+            "--lines=+1",
+        ]
+        limit = ["prlimit", f"--data={MEMORY}", "--cpu=5"]
+        with subprocess.Popen(
+            [*limit, *reading], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            if process.stdout is not None:
+                entry["MESSAGE"] = process.stdout.read(LONGEST).decode(errors="replace")
+            process.kill()
+        return json.dumps(entry).encode()
+    return raw
+
+
+def _quoted(value: str) -> str:
+    """A value of structured data (RFC 5424, section 6.3.3), bounded."""
+    return CONTROL.sub("?", re.sub(r'([\\"\]])', r"\\\1", value[:256]))
 
 
 def recalled(path: Path = SENT) -> tuple[str, int] | None:

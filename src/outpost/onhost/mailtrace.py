@@ -47,8 +47,8 @@ def read(entries: Iterable[str]) -> Iterator[Line]:
         if isinstance(text, str):
             yield Line(
                 int(data["__REALTIME_TIMESTAMP"]) / 1e6,
-                data.get("SYSLOG_IDENTIFIER", ""),
-                data.get("SYSLOG_PID") or data.get("_PID", ""),
+                str(data.get("SYSLOG_IDENTIFIER", "")),  # a field that was sent twice is a list
+                str(data.get("SYSLOG_PID") or data.get("_PID", "")),
                 text,
             )
 

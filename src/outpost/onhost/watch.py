@@ -162,6 +162,21 @@ def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
         )
 
 
+def logs(settings: Settings, now: float) -> Iterator[Alarm]:
+    """Lines that have not reached the collector for a while, whatever is in their way."""
+    place = Path(settings["logs"]).read_text().split() if Path(settings["logs"]).exists() else []
+    behind = [f"--after-cursor={place[0]}"] if place else []
+    oldest = said("journalctl", "--quiet", "--output=json", "--output-fields=_PID", "--lines=+1", *behind)
+    if not oldest.strip():
+        return
+    age = now - int(json.loads(oldest)["__REALTIME_TIMESTAMP"]) / 1e6
+    if age > settings["logs_age"]:
+        yield Alarm(
+            "logs",
+            f"the collector has not had what this host wrote for {_span(age)}: `journalctl -u outpost-logs`",
+        )
+
+
 def units(settings: Settings, _now: float) -> Iterator[Alarm]:
     """What should run and does not."""
     failed = [
@@ -187,6 +202,7 @@ LOOKS: dict[str, Look] = {
     "disks": disks,
     "backup": backup,
     "logins": logins,
+    "logs": logs,
     "units": units,
 }
 

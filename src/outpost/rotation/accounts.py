@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from outpost import answers
 from outpost.errors import OutpostError
 from outpost.office.certificates import acme_hosts
 from outpost.office.dns import public_keys
@@ -27,7 +28,13 @@ def learn(desk: Desk, among: Collection[str]) -> bool:
         if host.name not in among:
             continue
         if url := _ask(desk, host):
-            found[host.name] = AcmeAccount(directory=directory, url=url)
+            try:
+                found[host.name] = AcmeAccount(directory=directory, url=url)
+            except ValueError:
+                desk.tell(
+                    f"{host.name} gives no account of {directory} but {answers.line(url, 200)}: check the host"
+                )
+                continue
             desk.tell(f"{host.name} is {url} to the authority; CAA names it")
         else:
             desk.tell(f"{host.name} has no account at {directory} yet; outpost rotate due asks again")
@@ -43,6 +50,6 @@ def _unknown(desk: Desk) -> list[Host]:
 
 def _ask(desk: Desk, host: Host) -> str:
     try:
-        return run_script(desk.target, desk.office, host, ASK, desk.via).strip()
+        return run_script(desk.target, desk.office, host, ASK, desk.via, most=4096).strip()
     except OutpostError:
         return ""  # the host or the authority is out of reach: nothing was changed, and it is asked again

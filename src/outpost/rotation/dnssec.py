@@ -8,11 +8,13 @@ primary that has no keys at all (docs/adr/0009).
 from __future__ import annotations
 
 import base64
-import json
 from datetime import UTC, datetime
+from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from pydantic import SecretStr
 
+from outpost import answers
 from outpost.errors import OutpostError
 from outpost.office.dns import office_zones, public_keys
 from outpost.remote import run_script
@@ -20,6 +22,8 @@ from outpost.rotation.engine import Desk
 from outpost.secrets import SigningKey
 
 KEYS = "/var/lib/knot/keys/keys"
+MOST = 1024**2
+"""Bytes: keys of a few zones, each some hundred."""
 FLAGS = {"zone", "id", "ksk", "zsk", "tag", "algorithm", "size", "public-only", "missing"}
 """What ``keymgr --json`` says of a key besides its timers."""
 
@@ -51,15 +55,21 @@ def fetch(desk: Desk) -> dict[str, tuple[SigningKey, ...]]:
             f"for key in {KEYS}/*.pem; do basename $key .pem; base64 -w0 $key; echo; done",
         ]
     )
-    lines = run_script(desk.target, desk.office, primary, script, desk.via).splitlines()
+    lines = run_script(desk.target, desk.office, primary, script, desk.via, most=MOST).splitlines()
     listed, pems = lines[: len(zones)], lines[len(zones) :]
-    private = dict(zip(pems[::2], pems[1::2], strict=True))
+    private = dict(zip(pems[::2], pems[1::2], strict=False))
     found: dict[str, tuple[SigningKey, ...]] = {}
-    for zone, text in zip(zones, listed, strict=True):
-        keys = [entry for entry in json.loads(text or "[]") if entry["id"] in private]
+    for zone, text in zip(zones, listed, strict=False):
+        said = answers.parsed(text or "[]", list[dict[str, Any]], primary.name)
+        keys = [entry for entry in said if entry.get("id") in private]
         if not keys:
             raise OutpostError(f"{primary.name} has no key for {zone}", f"outpost apply {desk.target.name}")
-        found[zone] = tuple(_key(entry, private[entry["id"]]) for entry in keys)
+        try:  # they are kept, and given to the primary that comes after this one
+            found[zone] = tuple(_key(entry, private[entry["id"]]) for entry in keys)
+        except (ValueError, KeyError, UnsupportedAlgorithm):
+            raise answers.unexpected(primary.name) from None
+    if len(found) < len(zones):
+        raise answers.unexpected(primary.name)
     return found
 
 
@@ -77,7 +87,7 @@ def status(desk: Desk) -> list[tuple[str, str, str]]:
     ]
 
 
-def _key(entry: dict[str, object], pem: str) -> SigningKey:
+def _key(entry: dict[str, Any], pem: str) -> SigningKey:
     timers = {
         name.replace("-", "_"): when
         for name, when in entry.items()

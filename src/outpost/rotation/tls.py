@@ -170,7 +170,7 @@ def _shown_digest(desk: Desk, host: Host) -> str:
         f"openssl s_client -connect {address}:{options} -servername {host.fqdn} </dev/null 2>/dev/null "
         "| openssl x509 -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum | cut -d' ' -f1"
     )
-    return run_script(desk.target, desk.office, host, script, desk.via).strip()
+    return run_script(desk.target, desk.office, host, script, desk.via, most=1024).strip()
 
 
 def _account(desk: Desk, host: Host) -> str:

@@ -147,6 +147,11 @@ class Alarms(Part):
     virus_age: Duration = Field(
         default=2 * 86400, description="Age of the newest virus signatures.", examples=["2d"]
     )
+    logs_age: Duration = Field(
+        default=900,
+        description="Lines that the collector of `[logs]` has not taken for this long.",
+        examples=["15m"],
+    )
     disk_percent: int = Field(
         default=85, ge=50, le=99, description="How full a volume may be, in bytes or inodes."
     )

@@ -1,0 +1,154 @@
+"""What a host answers is hostile input: bounded where it is read, of the type that is expected, and safe to print.
+
+Everything that a host says comes in by `exchange`, is read as data by `parsed`, and goes out by `printable` or `line`.
+Without it a taken-over host writes on the administrator's terminal (a file name with ``ESC ]52``), in a report, or in
+the zone. `outpost.cli.console` makes all that is printed safe once more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import cache
+from typing import IO, Any, NamedTuple, TypeVar, cast
+
+from outpost.errors import OutpostError
+
+MOST = 64 * 1024 * 1024
+"""Bytes of an answer; a queue of 100,000 messages takes half of it."""
+LONGEST = 4000
+"""Characters of one thing that is shown."""
+_UNSAFE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tab and line feed, DEL, C1 (also CSI and OSC as one character)
+    r"\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # invisible ones, and bidi
+    r"\ud800-\udfff\U000e0000-\U000e0fff]"
+)
+_T = TypeVar("_T")
+
+
+class Exchanged(NamedTuple):
+    """How a command ended: exit status, standard output, standard error."""
+
+    status: int
+    out: bytes
+    errors: bytes
+
+
+class TooMuchError(Exception):
+    """The other side sent more than was allowed."""
+
+
+def printable(text: str) -> str:
+    """The text with every character that a terminal obeys, or nobody sees, as its escape."""
+    return _UNSAFE.sub(_escaped, text)
+
+
+def line(text: str, longest: int = LONGEST) -> str:
+    """The text as one line."""
+    return printable(text[:longest].replace("\n", "\\n").replace("\t", " ")) + "…" * (len(text) > longest)
+
+
+def json_text(data: Any) -> str:
+    """Indented JSON: the same data, without a character that a terminal obeys."""
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    return _UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def parsed(text: str, type_: type[_T], host: str) -> _T:
+    """The answer as JSON of a type.
+
+    Raises:
+        OutpostError: It is something else.
+    """
+    try:
+        return cast("_T", _adapter(type_).validate_python(json.loads(text)))  # type: ignore[arg-type]
+    except (ValueError, RecursionError):  # pydantic's ValidationError is one; its text holds the answer
+        raise unexpected(host) from None
+
+
+def parsed_lines(lines: Iterable[str], type_: type[_T], host: str) -> list[_T]:
+    """The same, a value a line."""
+    return [parsed(each, type_, host) for each in lines]
+
+
+def unexpected(host: str) -> OutpostError:
+    """The host has not answered what it was asked."""
+    return OutpostError(
+        f"{host} gave an answer that cannot be read", "check the host: its programs do not answer as ours do"
+    )
+
+
+@cache
+def _adapter(type_: Any) -> Any:
+    from pydantic import TypeAdapter  # slow to load, and a no-op reads nothing
+
+    return TypeAdapter(type_)
+
+
+def exchange(command: Sequence[str], stdin: bytes = b"", *, patience: float, most: int = MOST) -> Exchanged:
+    """Run a command whose output somebody else decides.
+
+    Args:
+        patience: Seconds that it may take.
+        most: Bytes that it may write on each stream.
+
+    Raises:
+        TimeoutError: It took longer.
+        TooMuchError: It wrote more; it was ended at that moment.
+    """
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        streams = [_Reading(process, stream, most) for stream in (process.stdout, process.stderr) if stream]
+        late = threading.Event()
+
+        def too_late() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(patience, too_late)
+        timer.start()
+        try:
+            with suppress(BrokenPipeError):
+                process.stdin.write(stdin)
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            for stream in streams:
+                stream.join()
+            status = process.wait()
+        finally:
+            timer.cancel()
+            process.kill()
+    if any(stream.too_much for stream in streams):
+        raise TooMuchError
+    if late.is_set():
+        raise TimeoutError
+    return Exchanged(status, streams[0].content, streams[1].content)
+
+
+class _Reading(threading.Thread):
+    """Reads a stream to its end, or to its bound."""
+
+    def __init__(self, process: subprocess.Popen[bytes], stream: IO[bytes], most: int) -> None:
+        super().__init__(daemon=True)
+        self._process, self._stream, self._most = process, stream, most
+        self.content, self.too_much = b"", False
+        self.start()
+
+    def run(self) -> None:
+        content = self._stream.read(self._most + 1)
+        if len(content) > self._most:
+            self.too_much = True
+            self._process.kill()
+        else:
+            self.content = content
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,0 +1,319 @@
+"""What a host answers is bounded, of its type, and obeyed by no terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from outpost import answers, backup, fetching, preflight, queue, remote, report, run, trace
+from outpost.answers import Exchanged, TooMuchError, exchange
+from outpost.cli import console
+from outpost.connector import OpenSSHConnector
+from outpost.errors import OutpostError
+from outpost.office import load
+from outpost.office.dns import Record
+from outpost.onhost import mailtrace
+from outpost.onhost.watch import Alarm
+from outpost.secrets import AcmeAccount, SigningKey
+from outpost.shell import Shell
+from outpost.target import INVENTORY, Target
+
+EVIL = (
+    "a\x1b[2K\x1b]52;c;ZWNobyBpZA==\x07b\x9b31m\x9d0;t\x9c\x08\r\x7f"  # CSI and OSC in both forms, BS, CR, DEL
+    "\u202egpj.exe\u2066\u2028\u200b\ufeff\U000e0041[red]no[/] [link=file:///x]y[/]"
+)
+OBEYED = [*map(chr, range(32)), "\x7f", *map(chr, range(0x80, 0xA0)), "\u202e", "\u2066", "\u2028", "\u200b", "\ufeff", "\U000e0041"]  # fmt: skip
+DIRECTORY = "https://acme.example/directory"
+PEM = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n"
+
+
+def obeyed(text: str) -> set[str]:
+    """Characters of it that a terminal obeys, line feeds aside."""
+    return {sign for sign in OBEYED if sign in text} - {"\n"}
+
+
+def test_the_positive_control() -> None:
+    """The text that the others are tried with is one that a terminal obeys."""
+    assert len(obeyed(EVIL)) > 12
+
+
+def test_printable_text_keeps_what_people_read_and_shows_the_rest() -> None:
+    assert answers.printable("Grüße, 日本\tx\n") == "Grüße, 日本\tx\n"
+    assert not obeyed(answers.printable(EVIL))
+    assert answers.printable("\x1b[2K\u202e\U000e0041") == r"\x1b[2K\u202e\U000e0041"
+    assert answers.line("a\nb", 2) == "a\\n…"
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda it: it.print(escape(EVIL)),
+        lambda it: it.print(EVIL, markup=False),
+        lambda it: it.print(Text(EVIL)),
+        lambda it: it.print(_table()),
+    ],
+)
+def test_nothing_printed_is_obeyed(show: Callable[[Any], Any]) -> None:
+    stream = io.StringIO()
+    plain = console.Console(file=stream, soft_wrap=True, highlight=False, no_color=True)
+    show(plain)
+    assert not obeyed(stream.getvalue())
+    assert "]52;c" in stream.getvalue()
+
+
+def test_a_living_table_is_drawn_without_what_is_obeyed() -> None:
+    stream = io.StringIO()
+    with Live(_table(), console=console.Console(file=stream, force_terminal=True)):
+        pass
+    ours = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", stream.getvalue()).replace("\r", "")
+    assert "]52;c" in ours
+    assert not obeyed(ours)
+
+
+def test_a_terminal_still_gets_our_own_styles() -> None:
+    stream = io.StringIO()
+    console.Console(file=stream, force_terminal=True, color_system="standard").print(
+        "[red]x[/]" + escape(EVIL)
+    )
+    assert "\x1b[31mx\x1b[0m" in stream.getvalue()
+    assert "\x1b]52" not in stream.getvalue()
+
+
+def _table() -> Table:
+    table = Table(EVIL and "head")
+    table.add_row(escape(EVIL))
+    return table
+
+
+def test_an_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(console, "err", console.Console(file=stream, soft_wrap=True))
+    console.say_error(EVIL, EVIL)
+    assert not obeyed(stream.getvalue())
+    assert "[red]no[/]" in stream.getvalue()
+
+
+def test_json_is_the_same_data_without_what_is_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    data = {"said": EVIL, "name": "Grüße", "strange": "\udc80"}
+    console.say_json(data)
+    text = capsys.readouterr().out
+    assert not obeyed(text)
+    assert "Grüße" in text
+    assert json.loads(text) == data
+
+
+def test_pyinfras_log_is_read_without_what_is_obeyed() -> None:
+    follower = run.Follower()
+    follower.feed("--> Preparing operations...\n")
+    follower.feed(f"    + {EVIL}\n")
+    follower.feed(f"    [mta] {EVIL}\n")
+    assert len(follower.details) == 2
+    assert not any(obeyed(line) for line in (*follower.details, *follower.log))
+
+
+def test_a_host_cannot_end_a_line_of_the_log_by_a_carriage_return() -> None:
+    lines: Any = SimpleNamespace(found=[])
+    lines.put = lines.found.append
+    run._pump(
+        io.BytesIO(b"    [mta] x\r--> Starting operation: forged\x85y\n" + b"z" * 70_000 + b"\n"), lines
+    )
+    assert [line[:12] if line else line for line in lines.found] == [
+        "    [mta] x\r",
+        "z" * 12,
+        "z" * 12,
+        None,
+    ]
+
+
+def test_the_report_shows_what_a_host_said_without_what_is_obeyed() -> None:
+    assert not obeyed(report._safe(EVIL))
+
+
+# Bounds -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_exchange_gives_status_output_and_errors() -> None:
+    done = exchange(["sh", "-c", "cat; echo no >&2; exit 3"], b"in", patience=60)
+    assert done == Exchanged(3, b"in", b"no\n")
+
+
+@pytest.mark.parametrize("stream", ["", " >&2"])
+def test_an_answer_is_bounded_while_it_is_read(stream: str) -> None:
+    with pytest.raises(TooMuchError):
+        exchange(["sh", "-c", f"exec cat /dev/zero{stream}"], patience=600, most=1_000_000)
+
+
+def test_an_answer_that_never_comes_ends() -> None:
+    with pytest.raises(TimeoutError):
+        exchange(["sleep", "600"], b"x" * 1_000_000, patience=0.2)
+
+
+def test_a_script_names_the_host_that_answers_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "shell_command", lambda *_: ["cat", "/dev/zero"])
+    office: Any = SimpleNamespace()
+    host: Any = SimpleNamespace(name="mta")
+    with pytest.raises(OutpostError, match="mta answered more than 1 MiB"):
+        remote.run_script(Target("po", Path(), Path()), office, host, "", most=1024**2)
+
+
+def test_a_failing_script_says_one_clean_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "shell_command", lambda *_: ["sh", "-s"])
+    host: Any = SimpleNamespace(name="mta")
+    with pytest.raises(OutpostError) as caught:
+        remote.run_script(
+            Target("po", Path(), Path()), host, host, r"printf 'x\033]0;t\007\377\n' >&2; exit 1"
+        )
+    assert not obeyed(caught.value.message)
+
+
+def test_pyinfras_connection_bounds_what_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outpost.connector.MOST", 100_000)
+    status, _, errors = OpenSSHConnector.__new__(OpenSSHConnector)._exchange(["cat", "/dev/zero"])
+    assert status == 1
+    assert b"more than" in errors
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"0 0 -1 0\n", b"-1 0 1 0\nx", b"9 0 1 0\nx", b"0 0 99999999999 0\nx", b"0 0 1 0\nx0 0 1 0\nx",
+        b"0" * 5000, b"x\n", b"0 0 5 0\nabc", "0 0 ² 0\n".encode(),
+    ],
+)  # fmt: skip
+def test_answers_to_a_list_that_are_none_are_not_waited_for(said: bytes) -> None:
+    coming: list[Future[fetching.Answer | None]] = [Future(), Future()]
+    assert not fetching._taken(io.BytesIO(said), coming)
+    assert not coming[1].done()
+
+
+@pytest.mark.parametrize(
+    "head", ["answer 0 0 99999999999 0", "answer 0 0 -1 0", "answer x 0 1 0", "answer 0 0 ² 0", "y" * 9999]
+)
+def test_a_shell_that_is_none_has_ended(head: str) -> None:
+    with pytest.raises(OutpostError, match="the shell on the host ended"):
+        Shell(["sh", "-c", f"echo '{head}'; exec cat >/dev/null"]).run("true")
+
+
+# Types ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"about": 1}', "[" * 100_000, '"x"', "1" * 5000, "null"])
+def test_an_answer_of_another_type_is_an_error_of_that_host(text: str) -> None:
+    with pytest.raises(OutpostError, match="mta gave an answer that cannot be read"):
+        answers.parsed(text, Alarm, "mta")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://acme.example/acct/1\npo.test. 60 IN MX 0 evil.test.",
+        "https://acme.example/acct/1\n",
+        'https://acme.example/acct/1" ; x',
+        "https://acme.example/acct/1; validationmethods=http-01",
+        "https://evil.example/acct/1",
+        "https://acme.example.evil.example/acct/1",
+        "https://acme.example:444/acct/1",
+        "http://acme.example/acct/1",
+        "https://acme.example@evil.example/acct/1",
+        "https://acme.example/" + "x" * 5000,
+        "https://acme.example/é",
+        "",
+    ],
+)
+def test_an_account_is_one_uri_of_its_authority(url: str) -> None:
+    with pytest.raises(ValidationError):
+        AcmeAccount(directory=DIRECTORY, url=url)
+
+
+@pytest.mark.parametrize(
+    ("directory", "url"),
+    [
+        (DIRECTORY, "https://acme.example/acme/acct/1234"),
+        ("https://acme.test:14000/dir", "https://acme.test:14000/my-account/24a0b"),
+    ],
+)
+def test_accounts_as_authorities_give_them_are_kept(directory: str, url: str) -> None:
+    assert AcmeAccount(directory=directory, url=url).url == url
+
+
+def test_no_record_holds_a_second_one() -> None:
+    with pytest.raises(ValueError, match="control character"):
+        Record("po.test.", "TXT", 'x"\npo.test. IN MX 0 evil.test.', "why")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"id": "x; curl evil | sh"}, {"id": "../../../root/x"}, {"id": "a" * 40 + "\n"}, {"algorithm": 10**30},
+        {"timers": {"active; id": 1}}, {"timers": {"active": -1}}, {"key": "no key"}, {"roles": ["csk"]},
+    ],
+)  # fmt: skip
+def test_a_signing_key_of_a_host_is_one(changed: dict[str, Any]) -> None:
+    good: dict[str, Any] = {
+        "id": "a" * 40,
+        "roles": ["ksk"],
+        "algorithm": 13,
+        "timers": {"active": 1},
+        "key": PEM,
+    }
+    assert SigningKey(**good).id == "a" * 40
+    with pytest.raises(ValidationError):
+        SigningKey(**good | changed)
+
+
+@pytest.mark.parametrize("name", ["../../etc", "2026-11-25T134500Z-123; id", "9999", "2026-11-25T134500Z\n"])
+def test_an_archives_name_is_a_moment(name: str) -> None:
+    good = {"name": "2026-11-25T134500Z-123", "id": "a" * 64}
+    assert answers.parsed(json.dumps([good]), list[backup.Listed], "mta")
+    with pytest.raises(OutpostError):
+        answers.parsed(json.dumps([good | {"name": name}]), list[backup.Listed], "mta")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"queue_id": "x; id"}, {"arrival_time": "soon"}, {"recipients": "x"}, {"queue_name": EVIL}, {"message_size": -1},
+        {"sender": None},
+    ],
+)  # fmt: skip
+def test_a_queue_is_one(changed: dict[str, Any]) -> None:
+    office = load(INVENTORY / "harbour")
+    entry = {
+        "queue_name": "deferred", "queue_id": "4abcDEF12345", "arrival_time": 1, "message_size": 2, "forced_expire": False,
+        "sender": f"{EVIL}\n", "recipients": [{"address": "a@po.test", "delay_reason": f"no\nforged {EVIL}"}],
+    }  # fmt: skip
+    (message,) = queue.listed(office, "mta", f"message {json.dumps(entry)}\n")
+    assert not obeyed("".join((message.sender, *message.reasons.values())))
+    assert "\n" not in "".join((message.sender, *message.reasons.values()))
+    with pytest.raises(OutpostError, match="mta gave"):
+        queue.listed(office, "mta", f"message {json.dumps(entry | changed)}\n")
+
+
+def test_a_hop_is_one_line_whatever_the_log_says() -> None:
+    evil = mailtrace.Line(
+        1.0, "postfix/smtp", "1", "4abcDEF12345: to=<a@b>, relay=x[192.0.2.1]:25, delay=1.2.3, delays=1..2/0/0/0, "
+        f"dsn=2.0.0, status=sent (250 {EVIL})"
+    )  # fmt: skip
+    ((story),) = trace.stories({"mta": [evil]})
+    assert story.hops[0].delay is None
+    assert not obeyed(story.hops[0].what)
+
+
+def test_preflight_reads_numbers_and_lines() -> None:
+    office = load(INVENTORY / "harbour")
+    facts = [("clock", "²"), ("memory", "x"), ("release", "debian 13"), ("port", f"tcp 25 {EVIL}")]
+    assert list(preflight.judge(office, office.hosts[0], facts, now=(time.time(), time.time())))
