@@ -13,6 +13,7 @@ from pyinfra.api.deploy import deploy
 
 import outpost.onhost.policy
 import outpost.onhost.routes
+import outpost.onhost.scanning
 import outpost.onhost.settle
 from outpost.errors import OutpostError
 from outpost.office import Host, Office, ports
@@ -107,13 +108,14 @@ def _scanner(view: MtaView) -> None:
 
 
 def _scanners_door(view: MtaView, certificates: Sequence[File]) -> None:
-    """Where the store has mailboxes scanned again (VIR-04): it may ask clamd, nobody else."""
+    """Where the store has mailboxes scanned again (VIR-04): it may have a message scanned, nobody else."""
     openssl = "/etc/postfix/openssl.cnf"
     service(
         name="scanner-door",
         unit="stunnel@scanner.service",
         files=[
             rendered("mta", "/etc/stunnel/scanner.conf", mta=view, ports=ports),
+            program("/usr/local/lib/outpost/scanning", outpost.onhost.scanning),
             rendered(
                 "base",
                 "/etc/systemd/system/stunnel@scanner.service.d/outpost.conf",

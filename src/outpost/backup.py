@@ -200,6 +200,7 @@ def _ssh(view: BackupView, key: SecretStr) -> Iterator[list[str]]:
         known.write_text(view.known_hosts, encoding="ascii")
         yield [
             "ssh", "-F", "none", "-i", str(identity), "-o", "IdentitiesOnly=yes", "-o", f"UserKnownHostsFile={known}",
+            "-o", "GlobalKnownHostsFile=/dev/null",
             "-o", f"HostKeyAlias={view.known_name}", "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes",
             "-o", "ConnectTimeout=30", "-p", str(view.backup.port), f"{view.account}@{view.backup.server}",
         ]  # fmt: skip

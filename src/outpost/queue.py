@@ -140,7 +140,9 @@ def _means(word: str, message: Waiting) -> bool:
 
 def release(messages: Iterable[Waiting], target: Target, office: Office, via: str | None = None) -> None:
     """Off hold, and tried at once."""
-    commands = "postsuper -H {id}; rm -f {large}/{id}; postqueue -i {id}"
+    # not as root: the directory is the policy service's, and may be a link to somewhere else
+    mark = "setpriv --reuid=outpost-policy --regid=outpost-policy --clear-groups rm -f {large}/{id}"
+    commands = "postsuper -H {id}; " + mark + "; postqueue -i {id}"
     _on_hosts(messages, commands, target, office, via)
 
 

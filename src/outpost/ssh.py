@@ -59,6 +59,10 @@ def _text(office: Office, directory: Path, cache: Path) -> str:
         lines += [f'    IdentityFile "{key}"', "    IdentitiesOnly yes"]
     lines += [
         f'    UserKnownHostsFile "{directory / "known_hosts"}"',
+        # else a line of /etc/ssh/ssh_known_hosts, a record in the DNS or a command vouches for a host's key, too
+        "    GlobalKnownHostsFile /dev/null",
+        "    VerifyHostKeyDNS no",
+        "    KnownHostsCommand none",
         "    StrictHostKeyChecking yes",
         "    UpdateHostKeys no",
         "    BatchMode yes",

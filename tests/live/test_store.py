@@ -532,3 +532,15 @@ def test_the_scanner_takes_messages_from_the_store_and_nobody_else(
         assert "PONG" not in dialogue(host, socket, ["nPING"], greeted=False)
         assert "PONG" not in dialogue(mta, socket, ["nPING"], OWN_CERTIFICATE, greeted=False)
         assert "CONNECTED" not in dialogue(webmail, socket, ["nPING"], OWN_CERTIFICATE, greeted=False)
+
+
+@pytest.mark.probe
+@pytest.mark.control("VIR-04")
+@pytest.mark.parametrize("command", ["nVERSION", "nSCAN /etc/hostname", "nIDSESSION", "VERSION"])
+def test_the_scanner_does_nothing_for_the_store_but_scan_a_message(
+    host: TestinfraHost, office: Office, me: Host, command: str
+) -> None:
+    """A store that somebody has taken over neither shuts it down nor has it read the MTA's files."""
+    for address in office.link_addresses(office.with_role("mta")[0], me):
+        said = dialogue(host, at(address, ports.SCANNER), [command], OWN_CERTIFICATE, greeted=False)
+        assert "UNKNOWN COMMAND" in said

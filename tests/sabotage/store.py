@@ -45,6 +45,11 @@ SABOTAGES = (
         "store::the_scanner_takes_messages_from_the_store_and_nobody_else",
         activate=f"systemctl restart stunnel@scanner; {listening(f':{ports.SCANNER}')}", looked_at="store",
     ),
+    edited(
+        "mta", "the scanner obeys the store", "/etc/stunnel/scanner.conf", "s@^exec = .*@connect = /run/clamav/clamd.ctl@; /^execArgs/d",
+        "store::the_scanner_does_nothing_for_the_store_but_scan_a_message",
+        activate=f"systemctl restart stunnel@scanner; {listening(f':{ports.SCANNER}')}", looked_at="store",
+    ),
     # Who gets in
     edited(
         "store", "the delivery port takes anybody", STUNNEL, "/^(requireCert|verifyChain|checkHost|CAfile)/d",

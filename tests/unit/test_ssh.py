@@ -40,6 +40,8 @@ def test_only_a_pinned_key_is_accepted(configuration: Path) -> None:
     assert found["stricthostkeychecking"] == "true"
     assert found["userknownhostsfile"].strip('"').endswith("office/known_hosts")
     assert found["updatehostkeys"] == "false"
+    others = ("globalknownhostsfile", "verifyhostkeydns", "knownhostscommand")
+    assert [found.get(name, "none") for name in others] == ["/dev/null", "false", "none"]
     assert found["identitiesonly"] == "yes"
 
 

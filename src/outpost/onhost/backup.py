@@ -73,7 +73,7 @@ class Backup:
         """Where borg finds its keys; nothing secret is an argument."""
         shell = (
             f"ssh -F none -i {self.secrets}/key -o IdentitiesOnly=yes -o UserKnownHostsFile={self.secrets}/known_hosts "
-            f"-o HostKeyAlias={self.settings['known_name']} -o StrictHostKeyChecking=yes -o BatchMode=yes "
+            f"-o HostKeyAlias={self.settings['known_name']} -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes -o BatchMode=yes "
             "-o ConnectTimeout=30 -o ServerAliveInterval=30"
         )
         return os.environ | {

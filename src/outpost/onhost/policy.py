@@ -150,11 +150,6 @@ class Holds:
         fresh = self.path.with_suffix(".new")
         try:
             fresh.write_text(json.dumps(self.until))
-            if (
-                os.geteuid() == 0 and self.path.exists()
-            ):  # an administrator's release; the service's sandbox ends whoever tries
-                owner = self.path.stat()
-                os.chown(fresh, owner.st_uid, owner.st_gid)
             fresh.replace(self.path)
             self.seen = self.path.stat().st_mtime_ns
         except OSError as trouble:
@@ -444,6 +439,13 @@ def main(arguments: list[str]) -> int:
     if arguments[0] != "release" or len(arguments) < 2:
         sys.stderr.write("usage: policy [release LOGIN...]\n")
         return 2
+    if (
+        os.geteuid() == 0
+    ):  # an administrator: what the service's account may put there, a link, is not followed as root
+        owner = HELD.parent.stat()
+        os.setgroups([])
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
     for login in arguments[1:]:
         word = "may send again" if Holds(HELD).release(login) else "was not held"
         sys.stdout.write(f"{login} {word}\n")

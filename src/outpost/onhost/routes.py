@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from typing import Any
 SETTINGS = Path("/etc/outpost/routes.json")
 STATE = Path("/run/outpost-routes/state.json")
 HELD = Path("/var/lib/outpost-policy/large")
+QUEUE_ID = re.compile(r"[0-9A-Za-z]{6,20}")
 PATIENCE = 10.0  # seconds for a greeting
 
 
@@ -150,7 +152,8 @@ def main() -> int:
         return 0  # Postfix does not run, an apply may be starting it: nothing can leave, and its own unit says so
     listed.check_returncode()
     queue = messages(listed.stdout.splitlines())
-    held = sorted(file.name for file in HELD.glob("*")) if HELD.is_dir() else []
+    place = _place()
+    held = sorted(filter(QUEUE_ID.fullmatch, os.listdir(place))) if place is not None else []  # noqa: PTH208  # by descriptor
     state: dict[str, Any] = {}
     with suppress(OSError, ValueError):
         state = json.loads(STATE.read_text())
@@ -161,10 +164,23 @@ def main() -> int:
         subprocess.run(["postqueue", "-i", name], check=False)
     _do(["postsuper", "-H", "-"], work.release, "large messages released, their hours have begun")
     for name in work.release:
-        (HELD / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            os.unlink(name, dir_fd=place)
     if work.attempt:
         _say(f"{len(work.attempt)} messages tried again, their next hop answers")
     return 0
+
+
+def _place() -> int | None:
+    """The policy service's own directory, opened, and never where a link of that service leads: this program is root."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    with suppress(OSError):
+        above = os.open(HELD.parent, flags)
+        try:
+            return os.open(HELD.name, flags, dir_fd=above)
+        finally:
+            os.close(above)
+    return None
 
 
 def _do(command: list[str], names: list[str], what: str) -> None:

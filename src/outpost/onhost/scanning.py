@@ -1,0 +1,77 @@
+"""Lets one message through to clamd, or a ping, and no other of its commands (VIR-04).
+
+clamd obeys whoever reaches its socket: ``SHUTDOWN``, ``SCAN /etc/passwd``, ``RELOAD`` (clamd(8)); no setting takes these away.
+stunnel starts this for each connection of the store (``exec``), with the connection as standard input and output, and the
+path of clamd's socket as the argument. Only Python's own library.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from contextlib import suppress
+
+PING, STREAM = (b"zPING\0", b"nPING\n", b"nPING\r\n"), (b"zINSTREAM\0", b"nINSTREAM\n")
+PATIENCE = 120.0
+"""Seconds without an octet, from either side."""
+PIECE = 1 << 16
+LONGEST = 4096
+"""Octets of an answer: a verdict with the name of what was found."""
+
+
+def relay(asking: socket.socket, path: str) -> None:
+    """Carry one command and its answer."""
+    asking.settimeout(PATIENCE)
+    command = b""
+    while not command.endswith((b"\0", b"\n")) and len(command) < len(STREAM[0]):
+        command += _exactly(asking, 1)
+    if command not in (*PING, *STREAM):
+        asking.sendall(b"UNKNOWN COMMAND\0")
+        return
+    with socket.socket(socket.AF_UNIX) as scanner:
+        scanner.settimeout(PATIENCE)
+        scanner.connect(path)
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has heard enough, and has said why
+            scanner.sendall(command)
+            if command in STREAM:
+                _message(asking, scanner)
+        answer = b""
+        while len(answer) < LONGEST and (more := scanner.recv(LONGEST)):
+            answer += more
+        asking.sendall(answer)
+
+
+def _message(asking: socket.socket, scanner: socket.socket) -> None:
+    """A message in portions, each after its length; one of length 0 ends it."""
+    while True:
+        head = _exactly(asking, 4)
+        scanner.sendall(head)
+        (left,) = struct.unpack(">I", head)
+        if not left:
+            return
+        while left:
+            part = _exactly(asking, min(left, PIECE))
+            scanner.sendall(part)
+            left -= len(part)
+
+
+def _exactly(asking: socket.socket, count: int) -> bytes:
+    found = bytearray()
+    while len(found) < count:
+        part = asking.recv(count - len(found))
+        if not part:
+            raise EOFError("the connection ended within a message")
+        found += part
+    return bytes(found)
+
+
+def main(arguments: list[str]) -> int:
+    """Serve the connection on standard input."""
+    with suppress(EOFError, TimeoutError, ConnectionError), socket.socket(fileno=0) as asking:
+        relay(asking, arguments[0])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,94 @@
+"""The store's way to clamd: a message or a ping, and nothing else, however it is put."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from outpost.onhost import scanning
+
+
+class Clamd:
+    """A socket that notes what comes and answers it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.heard = path, b""
+        self.server = socket.socket(socket.AF_UNIX)
+        self.server.bind(str(path))
+        self.server.listen()
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            self._answer(self.server.accept()[0])
+
+    def _answer(self, line: socket.socket) -> None:
+        with line:
+            while more := line.recv(4096):
+                self.heard += more
+                if self.heard.endswith((b"PING\0", b"PING\n", b"\0\0\0\0")):
+                    line.sendall(b"PONG\0" if b"PING" in self.heard else b"stream: OK\0")
+                    return
+
+
+@pytest.fixture
+def clamd(tmp_path: Path) -> Iterator[Clamd]:
+    made = Clamd(tmp_path / "clamd.ctl")
+    yield made
+    made.server.close()
+
+
+def asked(clamd: Clamd, said: bytes) -> bytes:
+    """What somebody gets who says this and hangs up."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(said)
+        ours.shutdown(socket.SHUT_WR)
+        try:
+            scanning.relay(theirs, str(clamd.path))
+        except EOFError:
+            return b""
+        theirs.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: ours.recv(4096), b""))
+
+
+PART = struct.pack(">I", 5) + b"hello"
+END = struct.pack(">I", 0)
+
+
+@pytest.mark.parametrize(("said", "answer"), [(b"zPING\0", b"PONG\0"), (b"nPING\n", b"PONG\0")])
+def test_a_ping_is_answered(clamd: Clamd, said: bytes, answer: bytes) -> None:
+    assert asked(clamd, said) == answer
+
+
+@pytest.mark.parametrize("command", [b"zINSTREAM\0", b"nINSTREAM\n"])
+def test_a_message_is_scanned_and_nothing_behind_it_is_heard(clamd: Clamd, command: bytes) -> None:
+    assert asked(clamd, command + PART + PART + END + b"zSHUTDOWN\0") == b"stream: OK\0"
+    clamd.thread.join()
+    assert clamd.heard == command + PART + PART + END
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"zSHUTDOWN\0", b"nSHUTDOWN\n", b"SHUTDOWN", b"zSCAN /etc/passwd\0", b"nCONTSCAN /\n", b"zIDSESSION\0zPING\0", b"zRELOAD\0",
+        b"zFILDES\0", b"zSTATS\0", b"PING", b"xPING\0", b"zping\0", b"zPING \0", b"\0", b"zPINGzPING\0", b"zINSTREAMS\0", b"", b"z" * 99,
+    ],
+)  # fmt: skip
+def test_no_other_command_reaches_it(clamd: Clamd, said: bytes) -> None:
+    assert asked(clamd, said) in (b"", b"UNKNOWN COMMAND\0")
+    assert clamd.heard == b""
+
+
+@pytest.mark.parametrize(
+    "said", [b"zINSTREAM\0" + PART[:6], b"zINSTREAM\0", b"zINSTREAM\0" + struct.pack(">I", 2**32 - 1) + b"x"]
+)
+def test_a_message_that_breaks_off_ends_without_a_verdict(clamd: Clamd, said: bytes) -> None:
+    assert asked(clamd, said) == b""
