@@ -51,6 +51,7 @@ echo "memory $(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)"
 for place in / /var /srv; do [ ! -d $place ] || echo "disk $(df -Pm $place | awk 'NR == 2 { print $4, $6 }')"; done
 echo "user $(id -u)"
 echo "container $(systemd-detect-virt --container 2>/dev/null || true)"
+ip -6 route show default 2>/dev/null | grep -q ' proto ra ' && ! ip -6 route show default | grep -vq ' proto ra ' && echo "advertised yes"
 for address in $(ip -o addr show 2>/dev/null | awk '{ split($4, a, "/"); print a[1] }'); do echo "address $address"; done
 ss -Hltunp 2>/dev/null | awk '{ n = split($5, a, ":"); program = $7; gsub(/^users:\(\("|".*$/, "", program); print "port", $1, a[n], program }'
 cat >"$work/ask" <<'END'
@@ -194,6 +195,11 @@ def judge(
         )  # fmt: skip
     else:
         yield Finding(host.name, "good", "has the addresses of the office file")
+    if "advertised" in first:
+        yield Finding(
+            host.name, "bad", "its IPv6 default route comes from router advertisements",
+            "set it up by hand in the host's network configuration: an apply ends that the host takes what any machine advertises",
+        )  # fmt: skip
     yield _ports(office, host, [value for key, value in facts if key == "port"])
     if host.role == "mta" and not office.smarthost:
         yield _outbound(host, any(key == "outbound" for key, _ in facts))

@@ -222,6 +222,14 @@ def test_neighbours_cannot_redirect_the_hosts_traffic(kernel: Kernel) -> None:
         assert [name for name, value in found.items() if value] == []
 
 
+@pytest.mark.control("SYS-02", "NET-02")
+def test_no_neighbour_becomes_the_hosts_ipv6_router(kernel: Kernel) -> None:
+    """On interfaces that there are, and (``default``) on those that come."""
+    found = kernel.settings("accept_ra")
+    assert "net/ipv6/conf/default/accept_ra" in found
+    assert [name for name, value in found.items() if value] == []
+
+
 # Names and time -------------------------------------------------------------------------------------------------
 
 

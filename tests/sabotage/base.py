@@ -87,6 +87,10 @@ SABOTAGES = (
         undo="sysctl --system",
     ),
     broken(
+        "base", "the kernel takes a neighbour for its router", "sysctl -w net.ipv6.conf.lo.accept_ra=1",
+        "base::no_neighbour_becomes_the_hosts_ipv6_router", undo="sysctl -w net.ipv6.conf.lo.accept_ra=0",
+    ),
+    broken(
         "base", "the kernel follows a neighbour's redirects", "sysctl -w net.ipv4.conf.lo.accept_redirects=1",
         "base::neighbours_cannot_redirect_the_hosts_traffic", undo="sysctl -w net.ipv4.conf.lo.accept_redirects=0",
     ),

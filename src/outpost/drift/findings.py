@@ -108,7 +108,7 @@ ORDER = (
     "hold", "diversion", "override", "program", "architecture",
     "package", "version",
     "group", "account", "shadow", "member", "keeper", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module",
-    "link", "address", "route", "rule", "neighbour", "namespace", "table", "rules", "filter", "listener", "loopback", "stale", "effective",
+    "link", "address", "route", "learned", "rule", "neighbour", "namespace", "table", "rules", "filter", "listener", "loopback", "stale", "effective",
 )  # fmt: skip
 
 

@@ -37,6 +37,7 @@ from outpost.drift.repairs import (
     restart,
     shadow,
     stop_first,
+    unlearned,
     usual,
     with_mode,
 )
@@ -467,6 +468,11 @@ FAULTS: dict[str, Told] = {
         always, "changed in the running kernel, not in its file",
         "the host's network or memory is protected less than declared until the next boot", ("SYS-02",),
         "/usr/lib/systemd/systemd-sysctl", "kernel setting", lambda it: it.new,
+    ),
+    "learned": Told(
+        always, lambda it: f"given to the host by another machine ({it.new[0].rpartition(' ')[2]})",
+        "any machine on that network can be where its IPv6 traffic goes", ("NET-02",),
+        lambda it: unlearned(it.thing, it.new[0]), "network route",
     ),
     "filter": Told(
         always, "the live rules are not those of /etc/nftables.conf", "what no flow allows may pass, or what one allows may not", ("NET-01",),

@@ -52,6 +52,15 @@ def usual(path: str, mode: str) -> str:
     return f"if dpkg-query --search {quoted} >/dev/null 2>&1 && ! [ -d {quoted} ]; then {from_package(path)}; else {plain}; fi"
 
 
+def unlearned(thing: str, value: str) -> str:
+    """Deletes a route that another machine gave the host, where it has a default of its own; else it would be cut off."""
+    _, _, rest = thing.partition(" ")
+    device, _, protocol = value.partition(" ")
+    route = shlex.join([*rest.split(), "dev", device, "proto", protocol])
+    own = "ip -6 route show default | grep -v ' proto ra ' | grep -q ."
+    return f"! {own} || ip -6 route delete {route} || true"
+
+
 def network_repair(kind: str, thing: str, new: tuple[str, ...], old: tuple[str, ...]) -> str | None:
     """The ip(8) command; None where there is nothing to repair (interfaces that have other names since a boot)."""
     family, _, rest = thing.partition(" ")

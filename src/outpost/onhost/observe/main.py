@@ -18,7 +18,7 @@ from outpost.onhost.observe.held import held_elsewhere
 from outpost.onhost.observe.kept_answers import Marking, kept, mark_with
 from outpost.onhost.observe.kernel import kernel, modules, name_and_clock, settings_in_force
 from outpost.onhost.observe.manager import told_by_systemd
-from outpost.onhost.observe.network import listeners, loopback, network
+from outpost.onhost.observe.network import learned, listeners, loopback, network
 from outpost.onhost.observe.permissions import modes
 from outpost.onhost.observe.processes import Processes
 from outpost.onhost.observe.reading import content, said
@@ -57,6 +57,7 @@ def seen_now() -> Seen:
     options = unbound()
     live = steady(asked.answers()) | {UNBOUND_ANSWERS[0]: options, "filter": ruleset()}
     states += network(live)
+    faults += learned(live)
     return Seen(*marking.marks(), states, faults, live, units, declared_units, declared)
 
 

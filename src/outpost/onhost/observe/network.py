@@ -55,6 +55,17 @@ def network(live: dict[str, list[str]]) -> list[str]:
     return found + [f"namespace\t{os.path.basename(path)}\t" for path in glob.iglob("/run/netns/*")]
 
 
+def learned(live: dict[str, list[str]]) -> list[str]:
+    """IPv6 routes that some machine on a network gave the host, by a router advertisement or a redirect."""
+    routes, _ = entries(live.get("links 6", []), 2)
+    return [
+        " ".join(["learned\t6", entry["dst"], *(("via", entry["gateway"]) if "gateway" in entry else ())])
+        + f"\t{entry.get('dev', '')} {entry['protocol']}"
+        for entry in routes
+        if entry.get("protocol") in ("ra", "redirect")
+    ]
+
+
 def selected(family: str, rules: list[dict[str, typing.Any]]) -> list[str]:
     """Rules that choose a table of routes, in the words that ip(8) takes; its own are put into words here.
 
