@@ -261,11 +261,56 @@ def test_pages_carry_the_security_headers_once(login_page: Answer) -> None:
 
 @pytest.mark.probe
 @pytest.mark.control("WEB-01")
+@pytest.mark.parametrize(
+    "action",
+    [
+        "_action=get",
+        "_action=x&_action=get",
+        "%5Faction=get",
+        ".action=get",
+        "_action=g%65t",
+        "_frame=&_action=get",
+    ],
+)
 def test_attachments_shown_in_the_browser_run_no_script(
+    host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address, action: str
+) -> None:
+    """However the request says it: what counts is what PHP understands."""
+    answer = browse(host, inside, view.name, f"/?_task=mail&{action}&_mbox=INBOX&_uid=1&_part=2")
+    policies = answer.headers.get_all("Content-Security-Policy") or []
+    assert any("script-src 'none'" in policy for policy in policies), policies
+
+
+@pytest.mark.probe
+@pytest.mark.control("WEB-04")
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "FOO"])
+@pytest.mark.parametrize("path", ["/", "/index.php", "/robots.txt", "/guide.html"])
+def test_webmail_knows_no_other_method_than_browsers_use(
+    host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address, method: str, path: str
+) -> None:
+    assert browse(host, inside, view.name, path, method=method).status == 405
+
+
+@pytest.mark.probe
+@pytest.mark.control("DOS-13")
+def test_a_login_has_processes_of_its_own(
     host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address
 ) -> None:
-    answer = browse(host, inside, view.name, "/?_task=mail&_action=get&_mbox=INBOX&_uid=1&_part=2")
-    assert "script-src 'none'" in answer.headers["Content-Security-Policy"]
+    """Guesses keep no page waiting: a login that comes with a cookie of a session, to the pages' processes, is not tried."""
+    page = browse(host, inside, view.name)
+    (session,) = [
+        cookie.partition(";")[0]
+        for cookie in page.headers.get_all("Set-Cookie") or []
+        if cookie.startswith("roundcube_sessid=")
+    ]
+    token = re.search(r'name="_token" value="([^"]+)"', page.body)
+    assert token
+    answer = browse(
+        host, inside, view.name, "/?_task=login", method="POST",
+        headers=f"Cookie: {session}; roundcube_sessauth=none\r\nContent-Type: application/x-www-form-urlencoded\r\n",
+        body=f"_token={token[1]}&_task=login&_action=login&_user=nobody&_pass=nothing",
+    )  # fmt: skip
+    assert "Your last session had ended" in answer.body
 
 
 @pytest.mark.probe

@@ -10,6 +10,7 @@ NGINX, FPM, ROUNDCUBE = (
     "/etc/php/8.4/fpm/php-fpm.conf",
     "/etc/roundcube/config.inc.php",
 )
+ACCESS = "/var/lib/roundcube/plugins/access/access.php"
 DATABASE = "/var/lib/roundcube/db"
 UNITS = ("nginx.service", "php8.4-fpm.service")
 # its old workers take connections until they are told to finish; php-fpm and a started nginx say by themselves that they are ready
@@ -98,11 +99,19 @@ SABOTAGES = (
     # What a browser gets
     edited(
         "webmail", "pages without security headers", NGINX, "/^ *add_header/d", "webmail::pages_carry_the_security_headers_once",
-        "webmail::attachments_shown_in_the_browser_run_no_script", activate=RELOAD,
+        activate=RELOAD,
     ),
     edited(
-        "webmail", "an attachment may run its script", NGINX, "/\"get:\"/s/script-src 'none'/script-src 'self'/",
-        "webmail::attachments_shown_in_the_browser_run_no_script", activate=RELOAD,
+        "webmail", "an attachment may run its script", ACCESS, "s/script-src 'none'/script-src 'self'/",
+        "webmail::attachments_shown_in_the_browser_run_no_script", activate=RESTART,
+    ),
+    edited(
+        "webmail", "guesses among the pages", NGINX, "s/OUTPOST_POOL .*/OUTPOST_POOL login;/",
+        "webmail::a_login_has_processes_of_its_own", activate=RELOAD,
+    ),
+    edited(
+        "webmail", "any method reaches PHP", NGINX, "s/return 405/break/",
+        "webmail::webmail_knows_no_other_method_than_browsers_use", activate=RELOAD,
     ),
     edited(
         "webmail", "cookies that scripts read", FPM, r"s/(session.cookie_(secure|httponly)\]) = on/\1 = off/",
