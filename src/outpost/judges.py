@@ -30,7 +30,7 @@ from outpost.office.flows import inbound
 from outpost.remote import run_script, shell_command
 from outpost.target import ROOT, Target
 
-TOOLS = ("ssh-audit", "lynis", "testssl", "sslyze")
+TOOLS = ("ssh-audit", "lynis", "testssl", "sslyze", "systemd-analyze")
 RECORDED = ROOT / "controls" / "judged.json"
 REASONS = ROOT / "controls" / "opinions.toml"
 ENVIRONMENT = ROOT / ".lab" / "judges"
@@ -91,6 +91,7 @@ def opinions(target: Target, office: Office, only: tuple[str, ...], via: str | N
         "lynis": _lynis,
         "testssl": _testssl,
         "sslyze": _sslyze,
+        "systemd-analyze": _systemd,
     }
     for tool in only or TOOLS:
         yield from judges[tool](target, office, via)
@@ -192,6 +193,50 @@ def _lynis(target: Target, office: Office, via: str | None) -> Iterator[Opinion]
         )
         yield Opinion(
             "lynis", version, _today(), host.role, host.name, "audit system", f"index {index[1]}", tuple(ids)
+        )
+
+
+EXPOSED = r"""
+systemctl --version | sed -n '1s/systemd \([0-9]*\).*/version \1/p'
+for pid in $(ss -Hltunp | awk '$5 !~ /^(127\.|\[::1\])/' | grep -o 'pid=[0-9]*' | cut -d= -f2 | sort -u); do
+    sed -n 's@.*/\([^/]*\.service\).*@\1@p' /proc/$pid/cgroup
+done | sort -u | xargs -r -n 1 systemd-analyze security --no-pager | sed -n 's/.*exposure level for \(.*\): \([0-9.]*\) .*/unit \1 \2/p'
+"""
+BOUND = 4.0
+"""Exposure of a unit that waits for others (SYS-01)."""
+
+
+def _systemd(target: Target, office: Office, via: str | None) -> Iterator[Opinion]:
+    """Exposure of each unit that waits for others at an address of the host's."""
+    for host in office.hosts:
+        said = run_script(target, office, host, EXPOSED, via, most=65536)
+        version = re.search(r"^version (\d+)$", said, re.MULTILINE)
+        levels = {
+            unit: float(level)
+            for unit, level in re.findall(r"^unit ([\w.@-]+) (\d+\.\d)$", said, re.MULTILINE)
+        }
+        if version is None or not levels:
+            raise OutpostError(
+                f"systemd-analyze says nothing of {host.name}",
+                f"./outpost plan {target.name} --limit {host.name}",
+            )
+        over = {unit: level for unit, level in levels.items() if level > BOUND}
+        within = [level for unit, level in levels.items() if unit not in over]
+        result = ", ".join(
+            [
+                f"{len(within)} at {max(within, default=0.0)} or better",
+                *(f"{unit} {level}" for unit, level in over.items()),
+            ]
+        )
+        yield Opinion(
+            "systemd-analyze",
+            version[1],
+            _today(),
+            host.role,
+            host.name,
+            "units that listen",
+            result,
+            tuple(over),
         )
 
 
