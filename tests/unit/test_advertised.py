@@ -69,7 +69,7 @@ def test_a_host_that_lives_by_advertisements_is_not_ready(
     facts: list[tuple[str, str]], levels: list[str]
 ) -> None:
     office = load(INVENTORY / "harbour")
-    said = preflight.judge(office, office.hosts[0], facts, now=time.time())
+    said = preflight.judge(office, office.hosts[0], facts, now=(time.time(), time.time()))
     assert [finding.level for finding in said if "advertisements" in finding.seen] == levels
 
 
