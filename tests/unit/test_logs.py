@@ -36,7 +36,7 @@ def test_who_wrote_it_is_what_the_journal_noted() -> None:
     [
         {"PRIORITY": "²"}, {"PRIORITY": "9" * 5000}, {"SYSLOG_FACILITY": "٣"}, {"_PID": "१"}, {"PRIORITY": ["3", "²"]},
         {"MESSAGE": [300]}, {"MESSAGE": [None]}, {"MESSAGE": {}}, {"SYSLOG_IDENTIFIER": ["a", None]}, {"MESSAGE": 7},
-        {"__REALTIME_TIMESTAMP": "9" * 30}, {"__REALTIME_TIMESTAMP": None}, {"MESSAGE": "\udc80"}, {"_UID": [[]]},
+        {"__REALTIME_TIMESTAMP": "9" * 30}, {"__REALTIME_TIMESTAMP": None}, {"MESSAGE": "\udc80"}, {"MESSAGE": "x" + "ü" * 9000}, {"MESSAGE": "日" * 9000}, {"_UID": [[]]},
     ],
 )  # fmt: skip
 def test_no_entry_stops_the_stream(entry: dict[str, object]) -> None:
@@ -44,6 +44,7 @@ def test_no_entry_stops_the_stream(entry: dict[str, object]) -> None:
     assert line is not None
     assert line.cursor == "s=1;i=2"
     assert len(line.text) <= logs.LONGEST
+    line.text.decode()
 
 
 @pytest.mark.parametrize("raw", [b"{", b"[]", b"null", b"[" * 100_000, b"\xff", b'{"__CURSOR": 7}'])

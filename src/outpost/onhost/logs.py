@@ -101,7 +101,7 @@ class Line:
         data = f"[{SD_ID} {trusted}]" if trusted else "-"
         head = f"<{rank}>1 {moment} {host} {name} {number('_PID', 0) or '-'} - {data} "
         message = CONTROL.sub(lambda sign: f"\\x{ord(sign[0]):02x}", field("MESSAGE", TOO_LONG))
-        return cls(str(entry["__CURSOR"]), at, (head + message).encode(errors="replace")[:LONGEST])
+        return cls(str(entry["__CURSOR"]), at, _cut(head + message))
 
     @classmethod
     def of(cls, raw: bytes, host: str, before: Line | None) -> Line | None:
@@ -239,6 +239,11 @@ def _with_message(raw: bytes) -> bytes:
             process.kill()
         return json.dumps(entry).encode()
     return raw
+
+
+def _cut(text: str) -> bytes:
+    """As many of its characters as a line may have octets."""
+    return text.encode(errors="replace")[:LONGEST].decode(errors="ignore").encode()
 
 
 def _quoted(value: str) -> str:
