@@ -1,0 +1,38 @@
+"""A host that somebody has taken over writes nothing on the administrator's terminal."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from outpost.lab.instance import Instance
+from outpost.target import ROOT
+from tests.lab.test_reapply import on
+
+NAME = "/etc/sudoers.d/a\x1b[2K\x1b]52;c;aWQ=\x07\u202e[red]b"
+
+
+@pytest.mark.slow
+@pytest.mark.control("SYS-08")
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_file_name_is_shown_and_not_obeyed(lab: Instance, as_json: bool) -> None:
+    quoted = "'" + NAME + "'"
+    on(lab, "ns2", f"touch {quoted}")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "outpost", "plan", "lab", "--name", lab.name, "--limit", "ns2", *(["--json"] if as_json else [])],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    finally:
+        on(lab, "ns2", f"rm -f {quoted}")
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
+    assert not {"\x1b", "\x07", "\u202e"} & set(said)
+    if as_json:
+        named = [finding["thing"] for finding in json.loads(done.stdout)["hosts"]["ns2"]["findings"]]
+        assert NAME in named
+    else:
+        assert r"a\x1b[2K\x1b]52;c;aWQ=\x07\u202e[red]b" in said
