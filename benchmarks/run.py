@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from benchmarks import fleet, flood, mailpath, provision, reapply, verify
+from benchmarks import fleet, flood, mailpath, provision, reapply, size, verify
 from benchmarks.measure import Measurement
 from outpost.errors import OutpostError
 from outpost.target import Target
@@ -27,6 +27,8 @@ ROWS: dict[str, Row] = {
     "fleet": fleet.fleet,
     "mail-path": mailpath.mail_path,
     "flood-p95": flood.flood_p95,
+    "logins-300": size.logins,
+    "no-op-300": size.unchanged,
 }
 
 

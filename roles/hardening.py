@@ -9,7 +9,8 @@ from pyinfra.api.deploy import deploy
 from outpost.drift.differences import Finding
 from outpost.office import Host, Office
 from outpost.office.backup import MAIL
-from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, BaseView, cgroup_limits
+from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, BaseView
+from outpost.office.size import size_of
 from outpost.units import restarted
 from roles.files import File, rendered
 from roles.shapes import once, packages, service, settings
@@ -26,7 +27,7 @@ def hardening(*, office: Office, me: Host) -> None:
     )
     _mounts(me)
     _sandboxes()
-    _limits(me)
+    _limits(office, me)
     settings(
         name="sessions' limits",
         files=[rendered("base", "/etc/security/limits.d/outpost.conf")],
@@ -103,13 +104,13 @@ def _sandboxes() -> None:
         )
 
 
-def _limits(me: Host) -> None:
+def _limits(office: Office, me: Host) -> None:
     """Apart from the sandboxes: systemd puts them on a running daemon without a restart."""
     settings(
         name="cgroup limits",
         files=[
             rendered("base", f"/etc/systemd/system/{unit}.d/limits.conf", template="limits.conf", limit=limit)
-            for unit, limit in cgroup_limits(me.role).items()
+            for unit, limit in size_of(office).cgroup_limits(me.role).items()
         ],
         activate="systemctl daemon-reload",
     )

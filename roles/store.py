@@ -47,6 +47,7 @@ RELAY_PORT = 10466
 RESCANNED_DAYS = 14
 """How long new signatures may take to learn what came before them."""
 ACCOUNTS = "/usr/local/lib/outpost/accounts"
+WORDS = "/etc/outpost/words.json"
 ACCOUNTS_SOCKET = "/run/outpost-accounts/socket"
 SHARED = f"{MAIL}/.shared"
 FORMER = "/usr/local/lib/outpost/former"
@@ -115,6 +116,7 @@ def _logins(view: StoreView) -> None:
         "domain": view.office.domain,
         "failures": limits.login_failures,
         "ban": limits.login_ban,
+        "accounts": view.size.users,
     }
     service(
         name="logins",
@@ -173,13 +175,12 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
                 deliveries_per_user=DELIVERIES_PER_USER,
                 quota_grace=QUOTA_GRACE,
                 trash_room=TRASH_ROOM,
-                decoy=decoy(some_hash),
                 logins_port=ports.LOGINS,
                 relay_port=RELAY_PORT,
                 # secret as the hashes are, stable between two runs
                 logins_nonce=hashlib.sha256(b"logins " + some_hash.encode()).hexdigest(),
             ),
-            rendered("store", "/etc/dovecot/accounts.lua", own=OWN),
+            rendered("store", "/etc/dovecot/accounts.lua", own=OWN, decoy=decoy(some_hash)),
             rendered("store", OPENSSL),
             rendered("store", "/usr/local/lib/outpost/quota-warning", mode="0755", store=view),
         ],
@@ -221,13 +222,15 @@ def _chosen(view: StoreView) -> None:
     """What users change of their accounts themselves."""
     told = {
         "domain": view.office.domain,
-        "words": sorted(office_words(view.office)),
+        "words": WORDS,
         "declared": "/etc/dovecot/users",
         "own": OWN,
         "session_seconds": SESSION_HOURS * 3600,
         "auth": "/run/dovecot/auth-accounts",
         "socket": ACCOUNTS_SOCKET,
     }
+    # apart: another user is no reason to restart what others are just using
+    settings(name="words", files=[as_json(WORDS, sorted(office_words(view.office)))])
     service(
         name="accounts-service",
         unit="outpost-accounts.service",

@@ -20,6 +20,7 @@ from outpost.errors import OutpostError
 from outpost.office import Host, Office
 from outpost.office.base import BaseView
 from outpost.office.flows import listeners
+from outpost.office.size import size_of
 from outpost.remote import run_script
 from outpost.target import Target
 
@@ -27,8 +28,6 @@ RELEASE = "13"
 PATIENCE = 50.0  # seconds
 CLOCK = 5
 """Seconds that a clock may differ from the controller's: TSIG and DNSSEC allow more, people's mail should not."""
-ROOM_MIB = {"dns": 512, "mta": 4096, "store": 1024, "webmail": 1024}
-"""Memory by role; ClamAV's signatures take 1.3 GB, twice that while new ones are loaded."""
 OURS = frozenset(
     {
         "chronyd", "clamd", "dovecot", "imap-login", "knotd", "managesieve-logi", "master", "nginx", "python3",
@@ -180,9 +179,10 @@ def judge(
     yield _release(host, first.get("release", ""))
     yield _clock(host, first.get("clock", "0"), now)
     memory = _number(first.get("memory", ""))
-    if memory < ROOM_MIB[host.role]:
+    if memory < (wanted := size_of(office).host_memory(host.role)):
+        users = f"{len(office.users)} users"
         yield Finding(
-            host.name, "note", f"{memory} MiB of memory", f"a {host.role} wants {ROOM_MIB[host.role]} MiB"
+            host.name, "note", f"{memory} MiB of memory", f"a {host.role} for {users} wants {wanted} MiB"
         )
     yield from _disk(host, [value for key, value in facts if key == "disk"])
     yield from _platform(office, host, first.get("container", ""))

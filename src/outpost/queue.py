@@ -22,7 +22,10 @@ from outpost.target import Target
 
 QUEUE_ID = re.compile(r"[0-9A-Za-z]{10,20}")
 LARGE = "/var/lib/outpost-policy/large"
+CORRUPT = "/var/spool/postfix/corrupt"
+DAMAGED = f"its file is damaged and will not be delivered: `outpost trace` shows who sent it, `less {CORRUPT}/ID` what is left"
 LISTING = f"""
+find {CORRUPT} -maxdepth 1 -type f -printf 'corrupt %f %T@ %s\\n' 2>/dev/null | head -n 1000
 ls {LARGE} 2>/dev/null | sed 's/^/large /'
 postqueue -j | sed 's/^/message /'
 """
@@ -49,7 +52,7 @@ class Waiting:
     """A message in a queue.
 
     Attributes:
-        queue: ``incoming``, ``active``, ``deferred`` or ``hold`` (qmgr(8)).
+        queue: ``incoming``, ``active``, ``deferred`` or ``hold`` (qmgr(8)); ``corrupt`` where Postfix cannot read it any more.
         reasons: Recipient to why it was not delivered; empty while it has not been tried.
         routes: Where its recipients' mail goes: peers' names, ``store``, ``Internet``.
     """
@@ -88,6 +91,13 @@ def listed(office: Office, host: str, answer: str) -> list[Waiting]:
                 answers.line(entry["sender"]), reasons, routes,
             )
         )  # fmt: skip
+    for name, moment, octets in (text.split(" ") for kind, text in lines if kind == "corrupt"):
+        found.append(
+            Waiting(
+                host, name, "corrupt", int(float(moment)), int(octets), "unknown",
+                {"unknown": DAMAGED.replace("ID", name)}, ("damaged",),
+            )
+        )  # fmt: skip
     return sorted(found, key=lambda message: message.arrived)
 
 
@@ -119,7 +129,7 @@ def chosen(messages: Iterable[Waiting], wanted: Iterable[str]) -> list[Waiting]:
     Raises:
         OutpostError: A word means none.
     """
-    messages = list(messages)
+    messages = [message for message in messages if message.queue != "corrupt"]
     found: dict[tuple[str, str], Waiting] = {}
     for word in wanted:
         meant = [message for message in messages if _means(word, message)]

@@ -111,6 +111,7 @@ def _after(view: BackupView) -> Iterator[str]:
     """Once the role is there: owners that came with its packages, keys that its daemon takes over, SSH's own keys."""
     if view.me.role == "store":
         yield f"chown -R outpost-accounts:dovecot {OWN}"
+        yield "doveadm index -A -q '*'"  # no search index is in a backup: made now, not while somebody waits for an answer
     if any(source["kind"] == "knot" for source in view.sources):
         yield (
             f"[ ! -d {KNOT} ] || {{ chown -R knot:knot {KNOT}; knotc --blocking --timeout 120 zone-restore +backupdir {KNOT} "
@@ -176,6 +177,7 @@ def mailbox(
                 f"[ -d {place}/{quote(local)}/Maildir ] || exit 0",
                 f"chown -R vmail:vmail {place}",
                 f"doveadm -o quota_storage_size=0 import -u {quote(address)} -s -p namespace_separator=/ -p mailbox_list_storage_escape_char=% maildir:{place}/{quote(local)}/Maildir {quote(into)} all",
+                f"doveadm index -q -u {quote(address)} {quote(into + '/*')}",
                 f"doveadm -f tab mailbox status -u {quote(address)} messages {quote(into + '/*')}",
             ]
         ),

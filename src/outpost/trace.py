@@ -100,6 +100,7 @@ RULES = (
     Rule("bounce$", ID + r"(?P<what>sender (?:non-delivery|delay|delivery status) notification): (?P<notice>\w+)", "{what} as {notice}"),
     Rule("qmgr$", ID + r"from=(?P<sender><[^>]*>), status=expired", "expired: returned to {sender}"),
     Rule("postsuper$", ID + r"(?P<what>placed on hold|released from hold|expired|requeued|removed)", "{what} by an administrator"),
+    Rule("qmgr$", r'^warning: saving corrupt file "(?P<id>\w{10,20})"', "its file is damaged: it will not be delivered, and lies in /var/spool/postfix/corrupt"),
     Rule("qmgr$", ID + r"removed$", "done, out of the queue"),
     Rule("dovecot", r"^lmtp\((?P<user>[^)]*)\).*(?P<what>stored mail into mailbox '[^']*'|discarded.*|forwarded to \S+)", "{user}: {what}"),
 )  # fmt: skip

@@ -57,6 +57,32 @@ def test_while_the_store_is_down_mail_is_taken_and_waits(
     assert alice.count(token) == 1
 
 
+@pytest.mark.control("QUE-01", "AVL-01")
+def test_mail_inside_leaves_when_the_store_answers_again_and_waits_for_no_back_off(
+    lab: Instance, stranger: Neighbour, alice: OfficeUser
+) -> None:
+    """Postfix alone would come back to it in an hour here: the look at the routes does it within its minute."""
+    message, token = letter(stranger.address, [alice.address])
+    back_off = "minimal_backoff_time=1h maximal_backoff_time=2h"
+
+    def on(host: str, script: str) -> None:
+        subprocess.run(["docker", "exec", lab.container_name(host), "sh", "-euc", script], check=True)
+
+    on("mta", f"cp -p /etc/postfix/main.cf /root/main.aside; postconf {back_off}; postfix reload")
+    try:
+        on("store", "systemctl stop dovecot")
+        stranger.send(message, [alice.address])
+        on("mta", on_host("postqueue -j | grep -q '\"deferred\".*alice@'", 90))
+        on("mta", "systemctl start outpost-routes")
+        on("mta", "postqueue -j | grep -q alice@")  # it stays while nobody answers
+    finally:
+        on("store", "systemctl start dovecot")
+        on("mta", "cat /root/main.aside > /etc/postfix/main.cf; rm /root/main.aside")
+    alice.receive(token, patience=BACK_WITHIN)
+    on("mta", "postfix reload")
+    assert alice.count(token) == 1
+
+
 @pytest.mark.control("AVL-01")
 def test_while_the_mta_is_down_users_read_and_are_told_to_try_again(
     lab: Instance, alice: OfficeUser, bob: OfficeUser, stranger: Neighbour

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from testinfra.host import Host as TestinfraHost
 
-from outpost.office.base import cgroup_limits
+from outpost.office.size import LIMITED
 from outpost.office.tables.topology import Role
 from tests.live.kernel import Mounts
 
@@ -84,7 +84,7 @@ class Units:
     @property
     def daemons(self) -> tuple[str, ...]:
         """Those of the host that checks look at."""
-        return (*cgroup_limits(self.role), *DAEMONS[self.role])
+        return (*LIMITED[self.role], *DAEMONS[self.role])
 
     @property
     def shown(self) -> tuple[str, ...]:

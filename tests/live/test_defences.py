@@ -429,5 +429,5 @@ def test_one_message_does_not_become_many(
 ) -> None:
     assert int(postconf["default_destination_recipient_limit"]) >= office.limits.recipients_per_message
     assert 1 < int(postconf["default_destination_concurrency_limit"]) <= 10
-    assert int(postconf["virtual_alias_expansion_limit"]) == office.limits.alias_members
+    assert int(postconf["virtual_alias_expansion_limit"]) == office.alias_members
     assert doveconf(store)["sieve_max_redirects"] == str(office.limits.redirects)

@@ -424,7 +424,7 @@ def test_one_users_program_does_not_take_everybodys_sessions(
     settings: dict[str, str], office: Office, store: StoreView
 ) -> None:
     assert int(settings["mail_max_userip_connections"]) == office.limits.imap_connections_per_user
-    assert int(settings["service/imap-login/process_limit"]) == store.sessions
+    assert int(settings["service/imap-login/process_limit"]) == store.size.sessions
 
 
 @pytest.mark.control("LOG-03")

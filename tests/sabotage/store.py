@@ -88,8 +88,8 @@ SABOTAGES = (
         "store::submission_wants_a_login_and_offers_plain_only", activate=RESTART,
     ),
     edited(
-        "store", "the answer tells whether an account exists", DOVECOT,
-        r"/^passdb nobody/,/^}/s/^( *)static_password = .*/\1fields {\n\1  nopassword = yes\n\1  reason = no such account\n\1}/",
+        "store", "the answer tells whether an account exists", "/etc/dovecot/accounts.lua",
+        r's/^( *)request:password_verify\(DECOY, password\)/\1do return result.PASSDB_RESULT_OK, { nologin = "y", reason = "no such account" } end/',
         "store::a_wrong_password_and_an_unknown_user_get_the_same_answer", activate=RESTART,
     ),
     edited(

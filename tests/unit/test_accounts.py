@@ -25,9 +25,11 @@ class Desk:
     def __post_init__(self) -> None:
         self.own.mkdir()
         self.declare()
+        words = self.declared.with_name("words.json")
+        words.write_text('["myertor"]')
         self.accounts = Accounts(
             domain="po.example.com",
-            words=frozenset({"myertor"}),
+            words=words,
             declared=self.declared,
             own=self.own,
             session_seconds=3600,

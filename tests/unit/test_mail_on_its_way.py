@@ -174,6 +174,7 @@ def test_a_peer_that_is_no_backup_is_told_no_recipients() -> None:
 
 HEAD = Route("headoffice", ("ho.test",), "mx.ho.test", 25, 1000, 60, hours="19:00-06:00", internet=True)
 SITE = Route("site", ("site.test",), "mx.site.test", 25, 100, 60)
+INSIDE = Route("store", ("po.test",), "10.0.0.1", 24, 10**6, 60, inside=True)
 NIGHT, NOON = 22 * 3600, 12 * 3600
 
 
@@ -185,37 +186,45 @@ def test_what_waits_goes_when_its_next_hop_is_back_and_the_internet_with_it() ->
     mail = [deferred("a", NOON, "ho.test"), deferred("b", NOON, "far.test"), deferred("c", NOON, "site.test"),
             deferred("d", NOON, "po.test")]  # fmt: skip
     state: dict[str, object] = {}
-    cut = routes.due((HEAD, SITE), mail, (), state, NOON, lambda _host, _port: False, "po.test")
+    cut = routes.due((INSIDE, HEAD, SITE), mail, (), state, NOON, lambda _route: False)
     assert cut.attempt == []
-    early = routes.due((HEAD, SITE), mail, (), state, NOON + 59, lambda _host, _port: True, "po.test")
+    early = routes.due((INSIDE, HEAD, SITE), mail, (), state, NOON + 59, lambda _route: True)
     assert early.attempt == [], "not looked at again before its time"
-    back = routes.due(
-        (HEAD, SITE), mail, (), state, NOON + 60, lambda host, _port: host == "mx.ho.test", "po.test"
-    )
+    back = routes.due((INSIDE, HEAD, SITE), mail, (), state, NOON + 60, lambda route: route == HEAD)
     assert back.attempt == ["a", "b"]
-    again = routes.due((HEAD, SITE), mail, (), state, NOON + 120, lambda _host, _port: True, "po.test")
-    assert again.attempt == ["c"], "a next hop that stayed up is left to the queue's own back-off"
+    again = routes.due((INSIDE, HEAD, SITE), mail, (), state, NOON + 120, lambda _route: True)
+    assert again.attempt == ["d", "c"], "a next hop that stayed up is left to the queue's own back-off"
 
 
 def test_nobody_is_looked_at_while_nothing_waits() -> None:
-    def never(_host: str, _port: int) -> bool:
+    def never(_route: Route) -> bool:
         raise AssertionError
 
-    assert (
-        routes.due((HEAD, SITE), [deferred("d", NOON, "po.test")], (), {}, NOON, never, "po.test")
-        == routes.Work()
-    )
+    assert routes.due((SITE, HEAD), [deferred("d", NOON)], (), {}, NOON, never) == routes.Work()
+
+
+def test_mail_for_the_store_goes_within_a_minute_of_its_return() -> None:
+    mail, state = [deferred("d", NOON, "po.test")], dict[str, object]()
+    down = [routes.due((INSIDE,), mail, (), state, NOON + 60 * n, lambda _route: False) for n in range(3)]
+    assert down == [routes.Work()] * 3
+    assert routes.due((INSIDE,), mail, (), state, NOON + 180, lambda _route: True).attempt == ["d"]
+    assert routes.due((INSIDE,), mail, (), state, NOON + 240, lambda _route: True).attempt == [], "once"
+
+
+def test_an_outage_that_was_over_before_it_was_noticed_costs_no_wait_either() -> None:
+    mail = [deferred("d", NOON, "po.test")]
+    assert routes.due((INSIDE,), mail, (), {}, NOON, lambda _route: True).attempt == ["d"]
 
 
 def test_mail_older_than_its_route_keeps_it_returns() -> None:
     mail = [deferred("old", NOON - 101, "site.test"), deferred("young", NOON - 99, "site.test")]
-    assert routes.due((SITE,), mail, (), {}, NOON, lambda _h, _p: False).expire == ["old"]
+    assert routes.due((SITE,), mail, (), {}, NOON, lambda _route: False).expire == ["old"]
 
 
 @pytest.mark.parametrize(("now", "released"), [(NOON, []), (NIGHT, ["big"])])
 def test_large_mail_leaves_in_its_hours(now: int, released: list[str]) -> None:
     big = Message("big", "hold", now, frozenset({"ho.test"}))
-    assert routes.due((HEAD,), [big], ["big"], {}, now, lambda _h, _p: True).release == released
+    assert routes.due((HEAD,), [big], ["big"], {}, now, lambda _route: True).release == released
 
 
 @pytest.mark.parametrize(
@@ -245,3 +254,11 @@ def test_a_look_at_the_routes_while_postfix_is_down_is_no_fault(
     monkeypatch.setattr(routes, "SETTINGS", settings)
     with pytest.raises(subprocess.CalledProcessError) if fails else nullcontext():
         assert routes.main() == 0
+
+
+def test_a_damaged_message_is_in_the_queues_list_and_nobody_can_release_it() -> None:
+    (found,) = queue.listed(office_of("lab"), "mta", "corrupt 4gVxB25hBLz1 1800000000.5 1024\n")
+    assert (found.id, found.queue, found.size) == ("4gVxB25hBLz1", "corrupt", 1024)
+    assert "/var/spool/postfix/corrupt/4gVxB25hBLz1" in found.reasons["unknown"]
+    with pytest.raises(OutpostError, match="nothing in the queue is meant by all"):
+        queue.chosen([found], ["all"])

@@ -118,25 +118,105 @@ def test_a_backup_that_is_old_or_was_never_made_is_an_alarm(tmp_path: Path) -> N
     assert abouts(watch.backup, settings(backup="")) == []
 
 
-def test_guessed_passwords_are_an_alarm_and_a_forgotten_one_is_none(answers: dict[str, str]) -> None:
-    line = "imap-login: Login aborted: Connection closed (auth failed, 1 attempts): user=<a>, rip=10.0.3.9, lip=x\n"
-    answers["journalctl"] = line * 51
+def wrong(user: str, place: str = "10.0.3.9") -> str:
+    return f"imap-login: Login aborted: Connection closed (auth failed, 1 attempts): user=<{user}>, rip={place}, lip=x\n"
+
+
+def test_guesses_at_many_accounts_are_an_alarm(answers: dict[str, str]) -> None:
+    answers["journalctl"] = "".join(wrong(f"user{number}") for number in range(51))
     (alarm,) = watch.logins(settings("store"), NOW)
-    assert "51 wrong passwords" in alarm.text
+    assert "51 accounts" in alarm.text
     assert "10.0.3.9" in alarm.text
-    answers["journalctl"] = "webmail login refused: wrong password, user=<a>, rip=10.0.3.7\n" * 51
+    answers["journalctl"] = "".join(
+        f"webmail login refused: wrong password, user=<user{number}>, rip=10.0.3.7\n" for number in range(51)
+    )
     (alarm,) = watch.logins(settings("store"), NOW)
     assert "10.0.3.7" in alarm.text
-    answers["journalctl"] = line * 3
+
+
+def test_guesses_at_one_account_are_an_alarm_when_it_shuts(answers: dict[str, str]) -> None:
+    answers["journalctl"] = wrong("a") * 10 + "login shut: a, 10 different wrong passwords\n"
+    (alarm,) = watch.logins(settings("store"), NOW)
+    assert "1 accounts, a shut for a while" in alarm.text
+
+
+def test_programs_that_keep_an_old_password_are_no_alarm_however_often_they_try(
+    answers: dict[str, str],
+) -> None:
+    answers["journalctl"] = "".join(wrong(f"user{number}") for number in range(40)) * 100
     assert abouts(watch.logins, settings("store")) == []
 
 
-def test_a_unit_that_does_not_run_is_an_alarm(answers: dict[str, str]) -> None:
-    answers["systemctl"] = "active\n"
-    wanted = settings(daemons=["postfix.service"])
-    assert abouts(watch.units, wanted)[1:] == [], "the same word is no failed unit of this test's"
-    answers["systemctl"] = "inactive\n"
-    assert "unit postfix.service" in abouts(watch.units, wanted)
+def shown(unit: str, state: str, *, restarts: int = 0, since: float = 0, kind: str = "simple") -> str:
+    return (
+        f"Id={unit}\nType={kind}\nLoadState=loaded\nActiveState={state}\nNRestarts={restarts}\n"
+        f"StateChangeTimestamp=@{NOW - since:.0f}\n\n"
+    )
+
+
+@pytest.fixture
+def applied(tmp_path: Path) -> dict[str, Any]:
+    """Settings with the records of a host on which Postfix and the policy service were declared."""
+    (tmp_path / "postfix").write_text("unit postfix.service\npath /etc/postfix/main.cf\ndigest 1\n")
+    (tmp_path / "policy").write_text("unit outpost-policy.service\n")
+    return settings(applied=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("unit", "alarmed"),
+    [
+        (shown("outpost-policy.service", "active", since=60), False),
+        (shown("outpost-policy.service", "inactive"), True),
+        (shown("outpost-policy.service", "failed"), True),
+        (shown("outpost-policy.service", "activating", since=60), False),
+        (shown("outpost-policy.service", "activating", since=3600), True),
+        (shown("outpost-policy.service", "activating", since=3600, kind="oneshot"), False),
+        (shown("outpost-policy.service", "activating", restarts=40), True),
+        (shown("outpost-policy.service", "active", restarts=40, since=2), True),
+        (shown("outpost-policy.service", "active", restarts=40, since=3600), False),
+        (shown("outpost-policy.service", "active", restarts=1, since=2), False),
+    ],
+)
+def test_what_is_declared_and_does_not_run_is_an_alarm(
+    answers: dict[str, str], applied: dict[str, Any], unit: str, alarmed: bool
+) -> None:
+    answers["systemctl"] = shown("postfix.service", "active", since=60) + unit
+    assert abouts(watch.units, applied) == ["unit outpost-policy.service"] * alarmed
+
+
+def test_what_failed_is_an_alarm_whoever_declared_it_and_what_is_not_loaded_is_not_there(
+    answers: dict[str, str], applied: dict[str, Any]
+) -> None:
+    answers["systemctl"] = shown("postfix.service", "active", since=60) + shown("logrotate.service", "failed")
+    assert abouts(watch.units, applied) == ["unit logrotate.service", "unit outpost-policy.service"]
+
+
+def test_a_process_ended_for_lack_of_memory_is_an_alarm(answers: dict[str, str]) -> None:
+    answers["journalctl"] = '{"UNIT": "rspamd.service"}\n' * 2
+    (alarm,) = watch.memory(settings(), NOW)
+    assert (alarm.about, "2 times" in alarm.text) == ("memory rspamd.service", True)
+
+
+def test_a_message_that_postfix_cannot_read_is_an_alarm(tmp_path: Path) -> None:
+    wanted = settings(corrupt=str(tmp_path))
+    assert abouts(watch.corrupt, wanted) == []
+    (tmp_path / "4gVxB25hBLz1").touch()
+    (alarm,) = watch.corrupt(wanted, NOW)
+    assert (alarm.about, "4gVxB25hBLz1" in alarm.text) == ("corrupt", True)
+
+
+def test_a_damaged_message_of_a_mailbox_is_an_alarm_with_a_command_that_is_safe_to_type(
+    answers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "/srv/mail/alice/Maildir/.a $(reboot)/cur/1795955638.M6P1.store,S=4030,W=4034:2,S"
+    answers["journalctl"] = (
+        f"imap(alice): Error: Mailbox x: UID 2: read({name}) failed: Cached message size\n" * 2
+    )
+    assert abouts(watch.damaged, settings("store")) == [], "it is gone"
+    monkeypatch.setattr(Path, "exists", lambda _self: True)
+    (alarm,) = watch.damaged(settings("store"), NOW)
+    assert alarm.about == "damaged alice"
+    assert f"`mv '{name}' /root/`" in alarm.text
 
 
 def test_a_look_that_breaks_is_an_alarm_itself(monkeypatch: pytest.MonkeyPatch) -> None:

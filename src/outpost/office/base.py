@@ -12,7 +12,7 @@ from ipaddress import collapse_addresses, ip_address, ip_network
 from outpost.office import ports
 from outpost.office.flows import Flow, Where, inbound, outbound
 from outpost.office.model import Office
-from outpost.office.tables.topology import Host, Role, ZoneKind
+from outpost.office.tables.topology import Host, ZoneKind
 from outpost.office.tables.values import IPAddress, IPNetwork
 
 FAMILIES = ((4, "ip"), (6, "ip6"))
@@ -223,51 +223,9 @@ def _listed(networks: Iterable[IPNetwork]) -> str:
     )
 
 
-@dataclass(frozen=True)
-class CgroupLimit:
-    """What a daemon may take of its host at most (systemd.resource-control(5))."""
-
-    memory: str
-    tasks: int
-
-
-_EVERYWHERE = {
-    # Caches of 16, 32, 8 and 2 MiB, and as much again while they are cleaned.
-    "unbound.service": CgroupLimit("192M", 32),
-    "chrony.service": CgroupLimit("64M", 16),
-}
-_BY_ROLE: dict[Role, dict[str, CgroupLimit]] = {
-    "dns": {"knot.service": CgroupLimit("512M", 64)},
-    "mta": {
-        # 250 smtpd for strangers and 150 other processes at 5 MB each.
-        "postfix.service": CgroupLimit("2G", 1024),
-        "rspamd.service": CgroupLimit("1G", 64),
-        "redis-server.service": CgroupLimit("384M", 32),
-        # ClamAV's own signatures take 1.3 GB, twice that while it loads new ones beside the old.
-        "clamav-daemon.service": CgroupLimit("3584M", 64),
-        "stunnel@scanner.service": CgroupLimit("128M", 64),
-    },
-    "store": {
-        # A process of 5 MB for each of 40 people's sessions, and indexing.
-        "dovecot.service": CgroupLimit("2G", 2048),
-        "stunnel@lmtp.service": CgroupLimit("128M", 128),
-        "stunnel@accounts.service": CgroupLimit("128M", 128),
-        # Argon2id takes 64 MiB; each change of a password is one.
-        "outpost-accounts.service": CgroupLimit("512M", 128),
-    },
-    "webmail": {
-        "nginx.service": CgroupLimit("256M", 32),
-        "php8.4-fpm.service": CgroupLimit("1G", 64),
-    },
-}
 NOTHING_RUNS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 (the places themselves)
 """Where everybody may write."""
 UNUSED_MODULES = (
     "cramfs", "dccp", "firewire-core", "freevxfs", "hfs", "hfsplus", "jffs2", "rds", "sctp", "tipc", "udf", "usb-storage",
 )  # fmt: skip
 """Kernel modules that no role uses and that load themselves when somebody asks for them."""
-
-
-def cgroup_limits(role: Role) -> dict[str, CgroupLimit]:
-    """Unit → limit, for the daemons of a host (control DOS-11)."""
-    return _EVERYWHERE | _BY_ROLE[role]

@@ -64,20 +64,31 @@ def policy_settings(view: MtaView) -> dict[str, Any]:
 def route_settings(view: MtaView) -> dict[str, Any]:
     """``/etc/outpost/routes.json`` (outpost.onhost.routes)."""
     office = view.office
+    store = {
+        "name": "store",
+        "domains": [office.domain],
+        "host": str(view.store_addresses[0]),
+        "port": ports.LMTP,
+        "lifetime": office.link.queue_lifetime,
+        "retry": 60,
+        "inside": True,
+    }
     return {
-        "domain": office.domain,
         "routes": [
-            {
-                "name": peer.name,
-                "domains": list(peer.domains),
-                "host": peer.next_hop,
-                "port": peer.port,
-                "lifetime": peer.lifetime or office.link.queue_lifetime,
-                "retry": peer.retry,
-                "hours": peer.large_hours if peer.large else "",
-                "internet": office.zones[peer.zone].kind == "internet",
-            }
-            for peer in office.peers
+            store,
+            *(
+                {
+                    "name": peer.name,
+                    "domains": list(peer.domains),
+                    "host": peer.next_hop,
+                    "port": peer.port,
+                    "lifetime": peer.lifetime or office.link.queue_lifetime,
+                    "retry": peer.retry,
+                    "hours": peer.large_hours if peer.large else "",
+                    "internet": office.zones[peer.zone].kind == "internet",
+                }
+                for peer in office.peers
+            ),
         ],
     }
 
@@ -115,7 +126,7 @@ def filter_facts(view: MtaView) -> dict[str, Any]:
         ],
         "encrypted_archives": policy.encrypted_archives,
         "macros": policy.macros,
-        "same_signature": limits.same_signature,
+        "same_signature": office.same_signature,
         "mime_depth": limits.mime_depth,
         "header_bytes": int(limits.header_bytes),
     }

@@ -13,8 +13,9 @@ from outpost.office import ports
 from outpost.office.certificates import mode
 from outpost.office.dns import CLIENT_SETUP
 from outpost.office.model import Office
+from outpost.office.size import MIB
 from outpost.office.tables.topology import Host
-from outpost.office.webmail import MIB, WebmailView
+from outpost.office.webmail import WebmailView
 from outpost.onhost.passwords import LEAST
 
 PROFILE = "/mail/apple.mobileconfig"

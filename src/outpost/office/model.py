@@ -7,6 +7,7 @@ rules that span several fields in ``checks``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import ip_interface
 
 from pydantic import Field
@@ -158,11 +159,9 @@ class Office(Part):
         """Address to the logins that may send from it (SPO-02): one's own, its members, and who is named in `send_as`."""
         allowed: dict[str, tuple[str, ...]] = {user.address: (user.address,) for user in self.users}
         allowed |= {mailbox.address: mailbox.members for mailbox in self.shared}
-        for alias in self.all_aliases:
-            reached = dict.fromkeys(
-                login for address in self.expand(alias.address) for login in allowed.get(address, ())
-            )
-            allowed[alias.address] = tuple(reached)
+        for address, mailboxes in self.expanded.items():
+            reached = dict.fromkeys(login for mailbox in mailboxes for login in allowed.get(mailbox, ()))
+            allowed[address] = tuple(reached)
         for user in self.users:
             for address in user.send_as:
                 allowed[address] = tuple(dict.fromkeys((*allowed.get(address, ()), user.address)))
@@ -178,9 +177,26 @@ class Office(Part):
         )
 
     @property
+    def same_signature(self) -> int:
+        """How often strangers may bring one signed message: a list may write to every user, and once more."""
+        return self.limits.same_signature or max(100, 2 * len(self.users))
+
+    @property
+    def alias_members(self) -> int:
+        """Mailboxes that one recipient may stand for: all of them are a group, too. In steps, as main.cf has it."""
+        return self.limits.alias_members or max(200, -(-len(self.mailboxes) // 50) * 50)
+
+    @property
     def backup_relays(self) -> tuple[IPAddress, ...]:
         """Addresses from which strangers' mail comes by way of a backup MX."""
         return tuple(address for peer in self.peers if peer.backup_mx for address in peer.relays)
+
+    @property
+    def expanded(self) -> dict[str, tuple[str, ...]]:
+        """Every alias with the mailboxes that it stands for."""
+        members = {alias.address: alias.members for alias in self.all_aliases}
+        mailboxes = frozenset(self.mailboxes)
+        return {address: self._expand(address, members, mailboxes) for address in members}
 
     def expand(self, address: str) -> tuple[str, ...]:
         """The mailboxes that an alias or user address stands for, without duplicates, in declaration order.
@@ -189,6 +205,12 @@ class Office(Part):
             KeyError: The office knows no such recipient.
         """
         members = {alias.address: alias.members for alias in self.all_aliases}
+        return self._expand(address, members, frozenset(self.mailboxes))
+
+    @staticmethod
+    def _expand(
+        address: str, members: Mapping[str, tuple[str, ...]], mailboxes: frozenset[str]
+    ) -> tuple[str, ...]:
         found: dict[str, None] = {}
         seen: set[str] = set()
         pending = [address]
@@ -199,7 +221,7 @@ class Office(Part):
             seen.add(current)
             if current in members:
                 pending.extend(members[current])
-            elif current in self.mailboxes:
+            elif current in mailboxes:
                 found[current] = None
             else:
                 raise KeyError(current)

@@ -19,6 +19,7 @@ from outpost.office.checks.limits import MAX_SCAN
 from outpost.office.dns import key_digest
 from outpost.office.flows import listeners
 from outpost.office.model import Office
+from outpost.office.size import Size, size_of
 from outpost.office.tables.routes import Peer
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress
@@ -126,6 +127,11 @@ class MtaView:
     office: Office
     me: Host
 
+    @property
+    def size(self) -> Size:
+        """What the processes of Postfix follow from."""
+        return size_of(self.office)
+
     # Who is here -----------------------------------------------------------------------------------------------
 
     @property
@@ -139,7 +145,7 @@ class MtaView:
         if self.office.closing.forward:
             known = (*self.office.mailboxes, *(alias.address for alias in self.office.all_aliases))
             return dict.fromkeys(known, (self.office.closing.forward,))
-        return {alias.address: self.office.expand(alias.address) for alias in self.office.all_aliases}
+        return self.office.expanded
 
     @property
     def sender_logins(self) -> dict[str, tuple[str, ...]]:

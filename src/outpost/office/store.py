@@ -13,6 +13,7 @@ from email.utils import formataddr
 from outpost.office import ports
 from outpost.office.flows import inbound, listeners
 from outpost.office.model import Office
+from outpost.office.size import Size, size_of
 from outpost.office.tables.recipients import SharedMailbox, User
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress, IPNetwork
@@ -25,12 +26,6 @@ TRASH_ROOM = 100 * 1024**2
 
 DELIVERIES_PER_USER = 4
 """Parallel deliveries into one mailbox. Each may overshoot the quota once, and a bomb must not take every process."""
-
-SESSIONS_PER_USER = 6
-"""IMAP sessions that one user's programs hold open, on average: a desktop with four folders, a telephone, webmail."""
-
-LEAST_SESSIONS = 100
-"""IMAP sessions that even the smallest office has room for."""
 
 
 def decoy(hashed: str) -> str:
@@ -172,6 +167,6 @@ class StoreView:
         return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
     @property
-    def sessions(self) -> int:
-        """IMAP sessions of the whole office at once."""
-        return max(LEAST_SESSIONS, SESSIONS_PER_USER * len(self.office.users))
+    def size(self) -> Size:
+        """What Dovecot's limits follow from."""
+        return size_of(self.office)

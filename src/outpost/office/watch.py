@@ -14,17 +14,13 @@ from outpost.office.tables.topology import Host, Role
 
 LOOKS: dict[Role, tuple[str, ...]] = {
     "dns": ("zone_signatures",),
-    "mta": ("queue", "virus_signatures"),
-    "store": ("logins",),
+    "mta": ("queue", "corrupt", "virus_signatures"),
+    "store": ("logins", "damaged"),
     "webmail": (),
 }
-EVERYWHERE = ("certificates", "disks", "backup", "units")
-DAEMONS: dict[Role, tuple[str, ...]] = {
-    "dns": ("knot.service",),
-    "mta": ("postfix.service", "rspamd.service", "clamav-daemon.service", "redis-server.service"),
-    "store": ("dovecot.service",),
-    "webmail": ("nginx.service", "php8.4-fpm.service"),
-}
+EVERYWHERE = ("certificates", "disks", "backup", "units", "memory")
+RECENT = 3600
+"""Seconds for which what a journal tells once is an alarm."""
 VOLUMES = ("/", "/var", "/var/spool/postfix", "/srv/mail", "/var/log")
 VIRUS_SIGNATURES = ("/var/lib/clamav/daily.c[lv]d", "/var/lib/clamav/main.c[lv]d")
 
@@ -36,7 +32,9 @@ def watch_settings(office: Office, me: Host) -> dict[str, Any]:
         "host": me.fqdn,
         "tell": list(wanted.tell),
         "looks": [*EVERYWHERE, *LOOKS[me.role], *(("logs",) if office.logs.collector else ())],
-        "daemons": list(DAEMONS[me.role]),
+        "recent": RECENT,
+        "applied": "/var/lib/outpost/applied",
+        "corrupt": "/var/spool/postfix/corrupt",
         "volumes": list(VOLUMES),
         "tls": "/etc/outpost/tls",
         "zones": [office.domain, *_reverse(office)] if me.role == "dns" else [],

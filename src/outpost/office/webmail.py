@@ -8,10 +8,10 @@ from outpost.office import ports
 from outpost.office.dns import CLIENT_SETUP
 from outpost.office.flows import listeners
 from outpost.office.model import Office
+from outpost.office.size import MIB, Size, size_of
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress
 
-MIB = 1024**2
 FORM_ROOM = MIB
 """Room in a request beside the file itself: the form around an upload, the text of a message."""
 IDLE_MINUTES = 30
@@ -76,19 +76,9 @@ class WebmailView:
         return self.file_size + FORM_ROOM
 
     @property
-    def memory_limit(self) -> int:
-        """Memory of one PHP request: Roundcube holds a message while it encodes it."""
-        return 64 * MIB + 4 * int(self.office.limits.message_size)
-
-    @property
-    def workers(self) -> int:
-        """PHP processes: browsers refresh once a minute, so one for five users is ample; 6 let small offices breathe."""
-        return min(30, max(6, len(self.office.users) // 5))
-
-    @property
-    def volatile_size(self) -> int:
-        """Room in memory for sessions and uploads: every worker's largest message twice (raw and encoded)."""
-        return 64 * MIB + 2 * self.workers * int(self.office.limits.message_size)
+    def size(self) -> Size:
+        """What the processes and memory of PHP and nginx follow from."""
+        return size_of(self.office)
 
     @property
     def people(self) -> dict[str, str]:
@@ -102,17 +92,12 @@ class WebmailView:
     def shared_addresses(self) -> dict[str, tuple[str, ...]]:
         """Login to the further addresses it may send from (SPO-02); RFC 2142's names only where the file declares them."""
         implied = {alias.address for alias in self.office.all_aliases[len(self.office.aliases) :]}
-        return {
-            user.address: addresses
-            for user in self.office.users
-            if (
-                addresses := tuple(
-                    address
-                    for address, logins in self.office.senders.items()
-                    if user.address in logins and address != user.address and address not in implied
-                )
-            )
-        }
+        shared: dict[str, tuple[str, ...]] = {}
+        for address, logins in self.office.senders.items():
+            for login in logins:
+                if address != login and address not in implied:
+                    shared[login] = (*shared.get(login, ()), address)
+        return {user.address: shared[user.address] for user in self.office.users if user.address in shared}
 
     @property
     def idle_minutes(self) -> int:

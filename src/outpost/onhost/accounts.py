@@ -102,6 +102,7 @@ class Accounts:
     """The decisions, apart from sockets.
 
     Attributes:
+        words: A file with words that no password is made of (JSON), read at each change: people come and go.
         declared: The office's accounts as Dovecot reads them: address, hash of the first password.
         own: The directory of what users chose.
         verify: Asks Dovecot whether that is the password of that address, typed at that remote address.
@@ -110,7 +111,7 @@ class Accounts:
     """
 
     domain: str
-    words: frozenset[str]
+    words: Path
     declared: Path
     own: Path
     session_seconds: int
@@ -185,7 +186,7 @@ class Accounts:
         self._authorise(address, session, password, remote)
         if new == password:
             raise RefusedError("That is the password you have: choose another.")
-        if objection := complaint(new, words=self.words | {address}):
+        if objection := complaint(new, words=frozenset(json.loads(self.words.read_text())) | {address}):
             raise RefusedError(objection)
         hashed = self.hash_password(new)
         with self.lock:
@@ -389,6 +390,7 @@ class Server(socketserver.ThreadingUnixStreamServer):
     """Answers side by side: Dovecot makes guessers wait, and nobody else should."""
 
     daemon_threads = True
+    request_queue_size = 1024
 
 
 def main() -> None:
@@ -399,7 +401,7 @@ def main() -> None:
     hasher = PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=1)
     Handler.accounts = Accounts(
         domain=settings["domain"],
-        words=frozenset(settings["words"]),
+        words=Path(settings["words"]),
         declared=Path(settings["declared"]),
         own=Path(settings["own"]),
         session_seconds=settings["session_seconds"],

@@ -28,7 +28,7 @@ SETTINGS = Path("/etc/outpost/logins.json")
 KNOWN_FOR = 30 * 86400
 """Seconds a place stays a usual one after the last login from it."""
 SPRAYING = 5
-"""An address may fail at this many times as many passwords as one account, over all accounts."""
+"""An address may fail at this many times as many passwords as one account, over all accounts; or once at each of them."""
 LONGEST_WAIT = 8
 REMEMBERED = 20_000
 
@@ -42,11 +42,13 @@ class Logins:
 
     Attributes:
         failures: Different wrong passwords within `ban` seconds that shut an account.
+        accounts: As many as the office has: a whole office behind one address may have an old password each.
     """
 
     domain: str
     failures: int
     ban: int
+    accounts: int = 0
     clock: Callable[[], float] = time.monotonic
     known: dict[Key, float] = field(default_factory=dict)
     wrong: dict[Key, dict[str, float]] = field(default_factory=dict)
@@ -56,7 +58,9 @@ class Logins:
         """0 to go on at once, seconds to wait first, or -1 to refuse whatever the password."""
         with self.lock:
             account = self._account(login)
-            if not self._is_known(account, remote) and self._count(("", remote)) >= SPRAYING * self.failures:
+            if not self._is_known(account, remote) and self._count(("", remote)) >= max(
+                SPRAYING * self.failures, self.accounts
+            ):
                 return REFUSE
             count = self._count(self._place(account, remote))
             if count >= self.failures:
@@ -146,11 +150,17 @@ class Handler(BaseHTTPRequestHandler):
         """Dovecot logs each login already."""
 
 
+class Server(ThreadingHTTPServer):
+    """Everybody may log in at the same moment: stock lets five connections wait, and the others for a second."""
+
+    request_queue_size = 1024
+
+
 def main() -> None:
     """Serve until told to stop."""
     settings = json.loads(SETTINGS.read_text())
-    Handler.logins = Logins(settings["domain"], settings["failures"], settings["ban"])
-    with ThreadingHTTPServer(("127.0.0.1", settings["port"]), Handler) as server:
+    Handler.logins = Logins(settings["domain"], settings["failures"], settings["ban"], settings["accounts"])
+    with Server(("127.0.0.1", settings["port"]), Handler) as server:
         server.serve_forever()
 
 

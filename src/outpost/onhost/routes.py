@@ -1,7 +1,7 @@
 """Looks after the routes to peers on the MTA, once a minute: what Postfix knows only of the whole queue, for each.
 
-- A next hop that mail waits for is looked at every ``retry`` seconds; when it greets again, all that waits for it is
-  tried at once, and with a next hop on the Internet all that waits for the Internet (postqueue -i; F27).
+- A next hop that mail waits for is tried every ``retry`` seconds; when it greets again, all that waits for it is
+  tried at once (the store's as well: Postfix itself would wait for up to half an hour), and with a next hop on the Internet all that waits for the Internet (postqueue -i; F27).
 - Mail older than the route's ``lifetime`` returns to its sender with the reason (postsuper -e).
 - Large mail that the policy service put on hold leaves when its hours begin (postsuper -H).
 
@@ -14,6 +14,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -27,6 +28,9 @@ SETTINGS = Path("/etc/outpost/routes.json")
 STATE = Path("/run/outpost-routes/state.json")
 HELD = Path("/var/lib/outpost-policy/large")
 QUEUE_ID = re.compile(r"[0-9A-Za-z]{6,20}")
+TLS = Path("/etc/outpost/tls")
+MANY = 100
+"""More messages than this are tried by one command for the whole queue, instead of one for each."""
 PATIENCE = 10.0  # seconds for a greeting
 
 
@@ -40,6 +44,7 @@ class Route:
         retry: Seconds between two looks at its next hop.
         hours: When large mail leaves (UTC); empty for any time.
         internet: Whether its next hop answering means that the Internet is there again.
+        inside: Whether it is the store: by TLS with the office's certificates on both sides (docs/adr/0007).
     """
 
     name: str
@@ -50,6 +55,7 @@ class Route:
     retry: int
     hours: str = ""
     internet: bool = False
+    inside: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,12 +102,11 @@ def due(
     held: Iterable[str],
     state: dict[str, Any],
     now: float,
-    answers: Callable[[str, int], bool],
-    own_domain: str = "",
+    answers: Callable[[Route], bool],
 ) -> Work:
     """What is to be done now; `state` keeps from one minute to the next when each next hop was looked at."""
     work, routes = Work(), tuple(routes)
-    routed = {domain for route in routes for domain in route.domains} | {own_domain}
+    routed = {domain for route in routes for domain in route.domains}
     back = False
     for route in routes:
         waiting = [
@@ -113,10 +118,10 @@ def due(
         if not waiting and not (route.internet and stranded):
             state.pop(route.name, None)
             continue
-        known = state.setdefault(route.name, {"looked": 0.0, "up": True})
+        known = state.setdefault(route.name, {"looked": 0.0, "up": not route.inside})
         if now - known["looked"] < route.retry:
             continue
-        up = answers(route.host, route.port)
+        up = answers(route)
         if up and not known["up"]:
             work.attempt += [one.id for one in waiting]
             back = back or route.internet
@@ -133,14 +138,26 @@ def due(
     return work
 
 
-def greets(host: str, port: int) -> bool:
+def greets(route: Route) -> bool:
     """Whether a mail server greets there (RFC 5321, section 3.1): a line that is up and a daemon that works."""
-    with suppress(OSError), socket.create_connection((host, port), PATIENCE) as line:
+    with (
+        suppress(OSError),
+        socket.create_connection((route.host, route.port), PATIENCE) as plain,
+        _inside(plain) if route.inside else plain as line,
+    ):
         line.settimeout(PATIENCE)
         greeting = line.recv(512)
         line.sendall(b"QUIT\r\n")
         return greeting.startswith(b"220")
     return False
+
+
+def _inside(line: socket.socket) -> socket.socket:
+    """TLS, shown our certificate. No name is compared: nothing but a greeting is read, and mail goes by Postfix's own rules."""
+    context = ssl.create_default_context(cafile=str(TLS / "ca.pem"))
+    context.check_hostname = False
+    context.load_cert_chain(TLS / "host.pem", TLS / "host.key")
+    return context.wrap_socket(line)
 
 
 def main() -> int:
@@ -157,10 +174,12 @@ def main() -> int:
     state: dict[str, Any] = {}
     with suppress(OSError, ValueError):
         state = json.loads(STATE.read_text())
-    work = due(routes, queue, held, state, time.time(), greets, settings["domain"])
+    work = due(routes, queue, held, state, time.time(), greets)
     STATE.write_text(json.dumps(state))
     _do(["postsuper", "-e", "-"], work.expire, "older than their route keeps mail, returned")
-    for name in (*work.expire, *work.attempt):
+    if len(work.attempt) > MANY:
+        subprocess.run(["postqueue", "-f"], check=False)
+    for name in (*work.expire, *(work.attempt if len(work.attempt) <= MANY else ())):
         subprocess.run(["postqueue", "-i", name], check=False)
     _do(["postsuper", "-H", "-"], work.release, "large messages released, their hours have begun")
     for name in work.release:

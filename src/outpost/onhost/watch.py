@@ -1,7 +1,7 @@
 """Looks at its own host every few minutes and tells when something needs a human, past the mail queue (LOG-04).
 
 Each look is a function that gives alarms; what it looks at is the host's own: its queue, certificates, DNSSEC
-signatures, virus signatures, disks, backup, wrong logins, units. What is told is what changed: a new alarm, one that is
+signatures, virus signatures, disks, backup, wrong logins, units, memory, damaged messages. What is told is what changed: a new alarm, one that is
 over, and once a day what still lasts. What could not be told stays untold and is tried again at the next look.
 
 Standard library only. ``python3 -m outpost.onhost.watch`` looks and tells; with ``look`` it prints what it would tell.
@@ -13,11 +13,13 @@ import calendar
 import json
 import os
 import re
+import shlex
 import shutil
 import ssl
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -29,6 +31,13 @@ from outpost.onhost.tell import TROUBLES, News, tell
 SETTINGS = Path("/etc/outpost/watch.json")
 STATE = Path("/var/lib/outpost-watch/state.json")
 DAY = 86400
+LOOP = 3
+"""Restarts by systemd after which a unit is one that loops, until it has stood for `CALM`."""
+CALM = 600
+OUT_OF_MEMORY = "fe6faa94e7774663a0da52717891d8ef"
+"""systemd's message when the kernel ended a process of a unit (systemd-journald's catalogue)."""
+DAMAGED = re.compile(r"/srv/mail/[^/\s]+/Maildir/(?:\.[^/\n]+/)?(?:cur|new)/[^/\s:)]+(?::2,[A-Za-z]*)?")
+MOST_DAMAGED = 5
 
 
 @dataclass(frozen=True)
@@ -146,19 +155,33 @@ def backup(settings: Settings, now: float) -> Iterator[Alarm]:
 
 
 def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
-    """A burst of wrong passwords: somebody is guessing."""
-    sources = ("--unit=dovecot.service", "--unit=outpost-accounts.service")  # mail programs, webmail
-    told = said("journalctl", "--quiet", "--output=cat", *sources, "--since=-10min")
-    wrong = [
-        line
-        for line in told.splitlines()
-        if re.search(r"auth failed|[Pp]assword mismatch|webmail login refused: wrong password", line)
-    ]
-    places = sorted({match[1] for line in wrong if (match := re.search(r"rip=([^,\s]+)", line))})
-    if len(wrong) > settings["wrong_logins"]:
+    """Somebody is guessing passwords: at one account until it shut, or at many.
+
+    A program that keeps an old password tries it all day: the same account from the same place counts once.
+    """
+    sources = (
+        "dovecot.service",
+        "outpost-accounts.service",
+        "outpost-logins.service",
+    )  # mail programs, webmail, policy
+    units = [f"--unit={unit}" for unit in sources]
+    lines = said("journalctl", "--quiet", "--output=cat", *units, "--since=-10min").splitlines()
+    wrong = {
+        (match[1], match[2])
+        for line in lines
+        if re.search(r"auth failed|webmail login refused: wrong password", line)
+        and (match := re.search(r"user=<([^>]*)>.*?rip=([^,\s]+)", line))
+    }
+    shut = sorted({match[1] for line in lines if (match := re.match(r"login shut: (\S+),", line))})
+    if shut or len(wrong) > settings["wrong_logins"]:
+        places = sorted({place for _, place in wrong})
+        accounts = f"{len({user for user, _ in wrong} | set(shut))} accounts" + (
+            f", {', '.join(shut[:5])} shut for a while" if shut else ""
+        )
         yield Alarm(
             "logins",
-            f"{len(wrong)} wrong passwords within ten minutes, from {', '.join(places[:5]) or 'places that no line names'}",
+            f"wrong passwords within ten minutes for {accounts}, from {', '.join(places[:5]) or 'places that no line names'}: "
+            "`journalctl --unit=outpost-logins --unit=dovecot --since=-10min`",
         )
 
 
@@ -177,21 +200,87 @@ def logs(settings: Settings, now: float) -> Iterator[Alarm]:
         )
 
 
-def units(settings: Settings, _now: float) -> Iterator[Alarm]:
-    """What should run and does not."""
-    failed = [
-        line.split()[0]
-        for line in said("systemctl", "list-units", "--failed", "--plain", "--no-legend").splitlines()
-    ]
-    for unit in failed:
-        yield Alarm(f"unit {unit}", f"{unit} has failed: `systemctl status {unit}`")
-    for unit in settings["daemons"]:
-        if unit not in failed and said("systemctl", "is-active", unit).strip() not in (
-            "active",
-            "activating",
-            "reloading",
-        ):
-            yield Alarm(f"unit {unit}", f"{unit} does not run: `systemctl status {unit}`")
+def units(settings: Settings, now: float) -> Iterator[Alarm]:
+    """What should run and does not, or is started again and again, or has never come up."""
+    names = ("Id", "Type", "LoadState", "ActiveState", "SubState", "NRestarts", "StateChangeTimestamp")
+    answer = said("systemctl", "show", "*", f"--property={','.join(names)}", "--timestamp=unix")
+    loaded = [dict(line.partition("=")[::2] for line in one.splitlines()) for one in answer.split("\n\n")]
+    shown = {one["Id"]: one for one in loaded if "Id" in one}
+    wanted = _declared_units(Path(settings["applied"]))
+    for unit in sorted({*wanted, *(name for name, one in shown.items() if one["LoadState"] == "loaded")}):
+        found = shown.get(unit, {"ActiveState": "inactive"})
+        state, since = found["ActiveState"], _since(found, now)
+        restarts = int(found.get("NRestarts") or 0)
+        if state == "failed":
+            yield Alarm(f"unit {unit}", f"{unit} has failed: `systemctl status {unit}`")
+        elif restarts >= LOOP and (state != "active" or since < CALM):
+            yield Alarm(
+                f"unit {unit}",
+                f"{unit} ends and is started again, {restarts} times so far: `journalctl --unit={unit}` shows why; "
+                f"`systemctl restart {unit}` when that is mended",
+            )
+        elif unit in wanted and state == "activating" and found.get("Type") != "oneshot" and since > CALM:
+            yield Alarm(
+                f"unit {unit}", f"{unit} has not come up for {_span(since)}: `systemctl status {unit}`"
+            )
+        elif unit in wanted and state not in ("active", "activating", "reloading", "refreshing"):
+            yield Alarm(f"unit {unit}", f"{unit} does not run: `systemctl restart {unit}`")
+
+
+def _declared_units(applied: Path) -> set[str]:
+    """Units that the roles declare, by the records of the last apply: none has to be named here a second time."""
+    lines = (line for record in applied.glob("*") for line in record.read_text().splitlines())
+    return {line.removeprefix("unit ") for line in lines if line.startswith("unit ")}
+
+
+def _since(unit: dict[str, str], now: float) -> float:
+    """Seconds that a unit has been in its state."""
+    moment = unit.get("StateChangeTimestamp", "").removeprefix("@")
+    return now - float(moment) if moment else 0.0
+
+
+def memory(settings: Settings, _now: float) -> Iterator[Alarm]:
+    """Processes that the kernel ended because their daemon, or the host, had no memory left; systemd notes each."""
+    since = f"--since=-{settings['recent']}s"
+    lines = said("journalctl", "--quiet", "--output=json", since, f"MESSAGE_ID={OUT_OF_MEMORY}", "_PID=1")
+    killed = Counter(str(json.loads(line).get("UNIT", "a process")) for line in lines.splitlines())
+    for unit, times in sorted(killed.items()):
+        yield Alarm(
+            f"memory {unit}",
+            f"the kernel ended a process of {unit} for lack of memory, {times} times of late: "
+            f"`systemctl show --property=MemoryPeak,MemoryMax {unit}` shows whether it reached its limit; else give the host more",
+        )
+
+
+def corrupt(settings: Settings, _now: float) -> Iterator[Alarm]:
+    """Messages that Postfix took and cannot read any more: it moves their files aside and never tries them again."""
+    names = sorted(file.name for file in Path(settings["corrupt"]).glob("*"))
+    if names:
+        yield Alarm(
+            "corrupt",
+            f"{len(names)} accepted messages are damaged and will not be delivered ({', '.join(names[:3])}): `outpost queue` shows "
+            f"what is left of each; ask the senders for another, then `rm {shlex.quote(settings['corrupt'] + '/' + names[0])}`",
+        )
+
+
+def damaged(settings: Settings, _now: float) -> Iterator[Alarm]:
+    """Messages on the store that cannot be read: each time a program asks for one its session ends."""
+    lines = said(
+        "journalctl",
+        "--quiet",
+        "--output=cat",
+        "--unit=dovecot.service",
+        f"--since=-{settings['recent']}s",
+        "--grep=Error: .*/srv/mail/",
+    )
+    files = {match[0] for line in lines.splitlines() for match in DAMAGED.finditer(line)}
+    for name in sorted(file for file in files if Path(file).exists())[:MOST_DAMAGED]:
+        user = Path(name).relative_to("/srv/mail").parts[0]
+        yield Alarm(
+            f"damaged {user}",
+            f"a message of {user} cannot be read, and ends the session of each program that asks for it: "
+            f"`mv {shlex.quote(name)} /root/`, then `outpost restore mailbox` brings the message back from before",
+        )
 
 
 LOOKS: dict[str, Look] = {
@@ -204,6 +293,9 @@ LOOKS: dict[str, Look] = {
     "logins": logins,
     "logs": logs,
     "units": units,
+    "memory": memory,
+    "corrupt": corrupt,
+    "damaged": damaged,
 }
 
 

@@ -45,10 +45,10 @@ def _limits_hold(office: Office) -> Iterator[Problem]:
             "smaller than one message of limits.message_size: nobody could send it to anybody",
             "raise it, or lower limits.message_size",
         )
-    if limits.same_signature < len(office.users):
+    if office.same_signature < len(office.users):
         yield Problem(
             "limits.same_signature",
-            str(limits.same_signature),
+            str(office.same_signature),
             f"fewer than the {len(office.users)} users: a list that writes to each of them would be stopped",
             "raise it",
         )

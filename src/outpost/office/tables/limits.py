@@ -84,12 +84,13 @@ class Limits(Part):
         "256 MiB take 23 minutes of 1544 kbit/s; 25 MiB to 50 domains would take nearly two hours.",
         examples=["256MiB"],
     )
-    same_signature: int = Field(
-        default=100,
+    same_signature: int | None = Field(
+        default=None,
         ge=10,
         le=1_000_000,
         description="How often in an hour strangers may bring the very same signed message (DKIM replay). A list that "
-        "writes to each member separately brings it once for each: keep it above the number of users.",
+        "writes to each member separately brings it once for each: keep it above the number of users. "
+        "Without it: 100, or twice the users where that is more.",
     )
     mime_depth: int = Field(
         default=20,
@@ -108,12 +109,12 @@ class Limits(Part):
         le=1_000_000,
         description="Addresses that one user's filters may send a copy of a message to.",
     )
-    alias_members: int = Field(
-        default=200,
+    alias_members: int | None = Field(
+        default=None,
         ge=1,
         le=1_000_000,
         description="Mailboxes that one recipient may stand for, through aliases of aliases. The copies stay inside; "
-        "200 of the largest messages are 5 GiB of the store's disk.",
+        "200 of the largest messages are 5 GiB of the store's disk. Without it: 200, or every mailbox where these are more.",
     )
     login_failures: int = Field(
         default=10,

@@ -156,5 +156,9 @@ class Alarms(Part):
         default=85, ge=50, le=99, description="How full a volume may be, in bytes or inodes."
     )
     wrong_logins: int = Field(
-        default=50, ge=1, le=100_000, description="Wrong passwords within ten minutes, over all accounts."
+        default=50,
+        ge=1,
+        le=100_000,
+        description="Accounts that were given a wrong password within ten minutes; "
+        "each counts once for each place. One account that shut (`limits.login_failures`) is an alarm in any case.",
     )

@@ -1,0 +1,196 @@
+"""How large the daemons are for so many users: processes, clients, memory and tasks, each with its arithmetic.
+
+Pure. All of it grows in steps of `STEP` users, so that one user more changes no daemon's limit, except every fiftieth.
+What was measured is said where it is used (docs/adr/0028).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outpost.office.model import Office
+from outpost.office.tables.topology import Role
+
+MIB = 1024**2
+STEP = 50
+SESSIONS_PER_USER = 6
+"""IMAP sessions that one user's programs hold open, on average: a desktop with four folders, a telephone, webmail."""
+ACTIVE_SHARE = 4
+"""One session in so many does something at the same time; the others wait in IDLE, and hibernate."""
+LOGIN_MIB, SESSION_MIB = 3, 6
+"""Memory of a login process, which does a session's TLS to its end, and of the process that opens its mailbox."""
+SMTPD_MIB = 5
+STRANGERS = 250
+"""A bound on floods: each silent client holds a process."""
+OTHERS = 150
+"""Postfix's and Dovecot's processes beside those that are counted here."""
+DELIVERY = 80
+"""smtp and relay: what leaves to the Internet (master.cf)."""
+PER_PEER = 30
+"""A peer's listener of 20 and its transport of 10 (master.cf)."""
+UPLOADS = 12
+"""Largest messages that webmail's users attach at the same time; each lies in memory twice, raw and encoded."""
+WORKER_MIB = 32
+"""A PHP process that shows a list or a message."""
+
+
+@dataclass(frozen=True)
+class CgroupLimit:
+    """What a daemon may take of its host at most (systemd.resource-control(5)).
+
+    Attributes:
+        memory: In MiB.
+    """
+
+    memory: int
+    tasks: int
+
+
+@dataclass(frozen=True)
+class Size:
+    """One office's size.
+
+    Attributes:
+        users: As many as the daemons are made for: the office's, rounded up to `STEP`.
+        peers: Mail systems with a listener of their own.
+        message: The largest message, in bytes.
+    """
+
+    users: int
+    peers: int
+    message: int
+
+    # Dovecot ----------------------------------------------------------------------------------------------------
+
+    @property
+    def sessions(self) -> int:
+        """IMAP sessions of the whole office at once."""
+        return SESSIONS_PER_USER * self.users
+
+    @property
+    def short_sessions(self) -> int:
+        """Submission sessions at once, and as many of ManageSieve: they last seconds."""
+        return max(100, self.users)
+
+    @property
+    def dovecot_clients(self) -> int:
+        """Connections to Dovecot's auth and anvil: each session has its login process and the one behind it."""
+        return 2 * (self.sessions + 2 * self.short_sessions) + 1000
+
+    @property
+    def dovecot_tasks(self) -> int:
+        """Dovecot's processes when every session is in use."""
+        return 2 * (self.sessions + 2 * self.short_sessions) + OTHERS
+
+    # Postfix ----------------------------------------------------------------------------------------------------
+
+    @property
+    def strangers(self) -> int:
+        """smtpd processes for strangers, whatever the office's size."""
+        return STRANGERS
+
+    @property
+    def submitting(self) -> int:
+        """Sessions at once in which the store hands users' mail to an MTA."""
+        return max(40, self.users // 3)
+
+    @property
+    def deliveries(self) -> int:
+        """Deliveries to the store at once: a message to everybody is one for each mailbox."""
+        return max(8, self.users // 20)
+
+    @property
+    def postfix_processes(self) -> int:
+        """Postfix's processes when every listener and transport is full."""
+        return STRANGERS + self.submitting + self.deliveries + DELIVERY + PER_PEER * self.peers + OTHERS
+
+    # Webmail ----------------------------------------------------------------------------------------------------
+
+    @property
+    def php_workers(self) -> int:
+        """PHP processes: browsers refresh once a minute, in a tenth of a second; a tenth of the users may click at once."""
+        return max(6, self.users // 10)
+
+    @property
+    def request_memory(self) -> int:
+        """Memory of one PHP request, in bytes: Roundcube holds a message while it encodes it."""
+        return 64 * MIB + 4 * self.message
+
+    @property
+    def volatile_size(self) -> int:
+        """Room in memory for sessions and uploads, in bytes. Not by users: a change of it restarts PHP, and ends all sessions."""
+        return 64 * MIB + 2 * UPLOADS * self.message
+
+    @property
+    def web_connections(self) -> int:
+        """Connections at once of one nginx process: two of each browser, and as many to PHP."""
+        return max(1024, 4 * self.users)
+
+    # Limits -----------------------------------------------------------------------------------------------------
+
+    def cgroup_limits(self, role: Role) -> dict[str, CgroupLimit]:
+        """Unit → limit, for the daemons of a host (control DOS-11)."""
+        by_role = {"dns": self._dns, "mta": self._mta, "store": self._store, "webmail": self._webmail}
+        return {
+            # Caches of 16, 32, 8 and 2 MiB, and as much again while they are cleaned.
+            "unbound.service": CgroupLimit(192, 32),
+            "chrony.service": CgroupLimit(64, 16),
+        } | by_role[role]()
+
+    def host_memory(self, role: Role) -> int:
+        """MiB of memory that a host should have; its daemons' limits together are more, because they are never all reached."""
+        more = self.users - STEP  # beyond the smallest office
+        return {
+            "dns": 512,
+            # ClamAV's signatures take 1.3 GB, twice that while new ones are loaded.
+            "mta": 4096 + more * SMTPD_MIB // 3,
+            # Three sessions of a user are open at a time; measured: 4 MiB each, 2 once they hibernate.
+            "store": 1024 + more * 8,
+            "webmail": 1024 + more * WORKER_MIB // 10,
+        }[role]
+
+    def _dns(self) -> dict[str, CgroupLimit]:
+        return {"knot.service": CgroupLimit(512, 64)}
+
+    def _mta(self) -> dict[str, CgroupLimit]:
+        return {
+            "postfix.service": CgroupLimit(SMTPD_MIB * self.postfix_processes, 2 * self.postfix_processes),
+            "rspamd.service": CgroupLimit(1024, 64),
+            "redis-server.service": CgroupLimit(384, 32),
+            # ClamAV's own signatures take 1.3 GB, twice that while it loads new ones beside the old.
+            "clamav-daemon.service": CgroupLimit(3584, 64),
+            "stunnel@scanner.service": CgroupLimit(128, 64),
+        }
+
+    def _store(self) -> dict[str, CgroupLimit]:
+        sessions = LOGIN_MIB * self.sessions + SESSION_MIB * self.sessions // ACTIVE_SHARE
+        short = 2 * (LOGIN_MIB + SESSION_MIB) * self.short_sessions // ACTIVE_SHARE
+        links = 2 * self.deliveries + 2 * self.php_workers + 100
+        return {
+            # Indexing, four password checks of 64 MiB, and the cache of the mail that is being read take 1 GiB.
+            "dovecot.service": CgroupLimit(1024 + sessions + short, self.dovecot_tasks),
+            "stunnel@lmtp.service": CgroupLimit(128, links),
+            "stunnel@accounts.service": CgroupLimit(128, links),
+            # Argon2id takes 64 MiB; each change of a password is one.
+            "outpost-accounts.service": CgroupLimit(512, 128),
+        }
+
+    def _webmail(self) -> dict[str, CgroupLimit]:
+        encoding = max(2, self.php_workers // 4) * self.request_memory
+        php = WORKER_MIB * self.php_workers + (self.volatile_size + encoding) // MIB
+        return {
+            "nginx.service": CgroupLimit(192 + self.volatile_size // MIB, 32),
+            "php8.4-fpm.service": CgroupLimit(php, 32 + 2 * self.php_workers),
+        }
+
+
+def size_of(office: Office) -> Size:
+    """The size that an office's daemons are made for."""
+    people = len(office.users)
+    return Size(-(-people // STEP) * STEP, len(office.peers), int(office.limits.message_size))
+
+
+LIMITED: dict[Role, tuple[str, ...]] = {
+    role: tuple(Size(STEP, 0, MIB).cgroup_limits(role)) for role in ("dns", "mta", "store", "webmail")
+}
+"""Units with a limit, whatever the office's size."""

@@ -1,0 +1,114 @@
+"""The arithmetic of sizes (`outpost.office.size`), judged by the daemons of a running lab: nothing of the lab is changed."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+
+from outpost.lab.instance import Instance
+from outpost.office import Office, ports
+from outpost.office.mta import MtaView
+from outpost.office.size import size_of
+from outpost.office.store import StoreView
+from outpost.office.webmail import WebmailView
+from roles.files import TEMPLATES, File, rendered
+from tests.unit.test_size import SIZES, office_with
+
+PLACE = "/run/size"
+UNIT = "[Service]\nExecStart=/bin/true\n"
+
+
+def judged(lab: Instance, host: str, files: list[File], command: str) -> str:
+    """What a checker says of files that lie below `PLACE` on a host, and nowhere else."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for file in files:
+            member = tarfile.TarInfo(f"{PLACE}{file.path}".lstrip("/"))
+            member.size, member.mode = len(file.content), 0o644
+            tar.addfile(member, io.BytesIO(file.content))
+    container = lab.container(host)
+    assert container.exec_run(["mkdir", "-p", PLACE]).exit_code == 0
+    try:
+        # by tar there: Docker does not put files into a mounted /run
+        container.put_archive("/root", _named(archive.getvalue()))
+        script = f"tar --extract --file=/root/size.tar --directory=/ && cd {PLACE} && {command}"
+        code, said = container.exec_run(["sh", "-euc", script])
+    finally:
+        container.exec_run(["rm", "-rf", PLACE, "/root/size.tar"])
+    text: str = said.decode()
+    assert code == 0, text
+    return text.strip()
+
+
+def _named(content: bytes) -> bytes:
+    outer = io.BytesIO()
+    with tarfile.open(fileobj=outer, mode="w") as tar:
+        member = tarfile.TarInfo("size.tar")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return outer.getvalue()
+
+
+@pytest.fixture(params=SIZES, ids=lambda users: f"{users} users")
+def office(request: pytest.FixtureRequest) -> Office:
+    return office_with(request.param)
+
+
+def limits(office: Office, role: str) -> list[File]:
+    """A unit for each daemon of a role, with its limits."""
+    found = []
+    for name, limit in size_of(office).cgroup_limits(role).items():  # type: ignore[arg-type]
+        file = rendered("base", f"/units/{name}", template="limits.conf", limit=limit)
+        found.append(File(file.path, UNIT.encode() + file.content.replace(b"[Service]\n", b"")))
+    return found
+
+
+def test_dovecot_takes_its_limits_without_a_word(lab: Instance, office: Office) -> None:
+    view = StoreView(office, office.with_role("store")[0])
+    file = rendered(
+        "store", "/etc/dovecot/dovecot.conf", store=view, ports=ports, shared_root="/srv/mail/.shared",
+        deliveries_per_user=4, quota_grace=1, trash_room=1, logins_port=1, logins_nonce="n", relay_port=1,
+    )  # fmt: skip
+    assert judged(lab, "store", [file], f"doveconf -c {PLACE}{file.path} -n 2>&1 >/dev/null") == ""
+    few = File(file.path, file.content.replace(f"client_limit = {view.size.dovecot_clients}".encode(), b""))
+    if len(office.users) > 100:
+        said = judged(lab, "store", [few], f"doveconf -c {PLACE}{few.path} -n 2>&1 >/dev/null")
+        assert "is lower than required" in said, "what kept an office of 117 users from being applied"
+
+
+def test_postfix_takes_its_limits_without_a_word(lab: Instance, office: Office) -> None:
+    view = MtaView(office, office.with_role("mta")[0])
+    top = TEMPLATES / "mta"
+    paths = [
+        f"/{found.relative_to(top).with_suffix('')}" for found in sorted((top / "etc/postfix").rglob("*.j2"))
+    ]
+    files = [rendered("mta", path, mta=view, store_keys=[]) for path in paths]
+    ask = f"postconf -c {PLACE}/etc/postfix -n 2>&1 >/dev/null; postconf -c {PLACE}/etc/postfix -Mf 2>&1 >/dev/null"
+    assert judged(lab, "mta", files, ask) == ""
+    listed = f"postconf -c {PLACE}/etc/postfix -h virtual_alias_expansion_limit"
+    assert int(judged(lab, "mta", files, listed)) >= len(office.users)
+
+
+def test_nginx_and_php_take_their_limits_without_a_word(lab: Instance, office: Office) -> None:
+    view = WebmailView(office, office.with_role("webmail")[0])
+    nginx, php = "/etc/nginx/nginx.conf", "/etc/php/8.4/fpm/php-fpm.conf"
+    files = [
+        rendered("webmail", nginx, view=view, ports=ports, profile_path="/p"),
+        rendered("webmail", php, view=view),
+    ]
+    assert judged(lab, "webmail", files, f"nginx -t -q -c {PLACE}{nginx} 2>&1") == ""
+    assert judged(lab, "webmail", files, f"php-fpm8.4 --test --fpm-config {PLACE}{php} 2>&1") == ""
+    broken = File(files[1].path, files[1].content.replace(b"pm.max_children = ", b"pm.max_children = -"))
+    with pytest.raises(AssertionError):
+        judged(lab, "webmail", [broken], f"php-fpm8.4 --test --fpm-config {PLACE}{php} 2>&1")
+
+
+@pytest.mark.parametrize("role", ["dns", "mta", "store", "webmail"])
+def test_systemd_takes_every_limit_without_a_word(lab: Instance, office: Office, role: str) -> None:
+    host = office.with_role(role)[0].name  # type: ignore[arg-type]
+    files = limits(office, role)
+    names = " ".join(f"{PLACE}{file.path}" for file in files)
+    said = judged(lab, host, files, f"systemd-analyze verify --man=no --recursive-errors=no {names} 2>&1")
+    assert said == ""

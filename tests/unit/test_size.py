@@ -1,0 +1,156 @@
+"""How large the daemons are for so many users: arithmetic, apart from the daemons that judge it (tests/lab/test_sizes.py)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from outpost.office import Office, ports
+from outpost.office.defence import filter_facts, policy_settings
+from outpost.office.mta import MtaView
+from outpost.office.size import MIB, size_of
+from outpost.office.store import StoreView
+from outpost.office.tables.topology import Role
+from outpost.office.webmail import WebmailView
+from roles.files import rendered
+from tests.unit.test_mta import office_of
+
+SIZES = (4, 54, 117, 300, 600)
+URLAUTH = 100
+"""imap-urlauth-login's processes, which Dovecot counts although nothing starts one."""
+
+
+def office_with(users: int) -> Office:
+    """The lab's office with so many people, a tenth of them behind aliases."""
+    lab = office_of("lab")
+    people = [{"address": user.address, "full_name": user.full_name} for user in lab.users]
+    people += [
+        {"address": f"user{number}@{lab.domain}", "full_name": f"User {number}"}
+        for number in range(users - len(people))
+    ]
+    everybody = {"address": f"everybody@{lab.domain}", "members": [one["address"] for one in people]}
+    aliases = [
+        {"address": f"alias{number}@{lab.domain}", "members": [one["address"]]}
+        for number, one in enumerate(people[::10])
+    ]
+    return office_of("lab", users=people, aliases=[everybody, *aliases])
+
+
+@pytest.mark.parametrize("users", SIZES)
+def test_every_user_has_room_on_every_host(users: int) -> None:
+    size = size_of(office_with(users))
+    assert size.sessions >= 6 * users
+    logins = size.sessions + 2 * size.short_sessions + URLAUTH
+    assert size.dovecot_clients > logins, "more than doveconf asks for"
+    assert size.cgroup_limits("store")["dovecot.service"].tasks > 2 * logins - URLAUTH
+    assert 10 * size.php_workers >= users
+    assert size.web_connections >= 4 * users
+    assert size.cgroup_limits("mta")["postfix.service"].tasks > size.postfix_processes
+    for unit in ("nginx.service", "php8.4-fpm.service"):
+        assert size.cgroup_limits("webmail")[unit].memory * MIB > size.volatile_size, (
+            "a full file system is no OOM kill"
+        )
+
+
+@pytest.mark.parametrize(
+    ("role", "small", "large"), [("dns", 512, 512), ("store", 1024, 3024), ("webmail", 1024, 1824)]
+)
+def test_preflight_knows_the_memory_of_a_host(role: Role, small: int, large: int) -> None:
+    assert size_of(office_with(4)).host_memory(role) == small
+    assert size_of(office_with(300)).host_memory(role) == large
+
+
+def test_a_group_of_everybody_is_delivered_and_a_list_to_everybody_is_taken() -> None:
+    office = office_with(300)
+    assert office.alias_members >= 300
+    assert office.same_signature >= 300
+    assert (office_with(4).alias_members, office_with(4).same_signature) == (200, 100)
+
+
+def files(office: Office) -> Mapping[str, bytes]:
+    """Everything that follows from the users or their number: path to content."""
+    store, webmail = (office.with_role(role)[0] for role in ("store", "webmail"))
+    mta = MtaView(office, office.with_role("mta")[0])
+    found = {}
+    dovecot: dict[str, Any] = {
+        "shared_root": "/s",
+        "deliveries_per_user": 1,
+        "quota_grace": 1,
+        "trash_room": 1,
+    }
+    for path in ("dovecot/dovecot.conf", "systemd/system/dovecot.service.d/outpost.conf"):
+        file = rendered(
+            "store", f"/etc/{path}", store=StoreView(office, store), ports=ports, logins_port=1, logins_nonce="n",
+            relay_port=1, **dovecot,
+        )  # fmt: skip
+        found[file.path] = file.content
+    for path in ("main.cf", "master.cf", "mailboxes"):
+        file = rendered("mta", f"/etc/postfix/{path}", mta=mta)
+        found[file.path] = file.content
+    view = WebmailView(office, webmail)
+    for unit in ("nginx", "php8.4-fpm"):
+        file = rendered(
+            "webmail", f"/etc/systemd/system/{unit}.service.d/outpost.conf", view=view, ports=ports
+        )
+        found[file.path] = file.content
+    for path in ("/etc/php/8.4/fpm/php-fpm.conf", "/var/lib/roundcube/plugins/office/config.inc.php"):
+        found[path] = rendered("webmail", path, view=view, ports=ports).content
+    roles: tuple[Role, ...] = ("store", "mta", "webmail")
+    for role in roles:
+        for unit, limit in size_of(office).cgroup_limits(role).items():
+            place = f"/etc/systemd/system/{unit}.d/limits.conf"
+            found[place] = rendered("base", place, template="limits.conf", limit=limit).content
+    return found
+
+
+def changed(before: int, after: int) -> set[str]:
+    old, new = files(office_with(before)), files(office_with(after))
+    return {path for path in old if old[path] != new[path]}
+
+
+@pytest.mark.parametrize("users", [4, 54, 117, 299])
+def test_one_user_more_changes_lists_of_people_and_no_daemon(users: int) -> None:
+    assert changed(users, users + 1) == {
+        "/etc/postfix/mailboxes", "/var/lib/roundcube/plugins/office/config.inc.php"
+    }  # fmt: skip
+
+
+def test_no_unit_is_restarted_where_the_office_grows_over_a_step() -> None:
+    grown = changed(300, 301)
+    assert "/etc/dovecot/dovecot.conf" in grown
+    assert not {path for path in grown if path.endswith(".service.d/outpost.conf")}
+
+
+def calls(work: Callable[[], object]) -> int:
+    """How many functions it calls: what it costs, on a machine however busy."""
+    count = 0
+
+    def note(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("subject", ["webmail", "mta", "senders"])
+def test_twice_the_users_cost_twice_the_work(subject: str) -> None:
+    def work(office: Office) -> Callable[[], object]:
+        mta = MtaView(office, office.with_role("mta")[0])
+        webmail = WebmailView(office, office.with_role("webmail")[0])
+        return {
+            "webmail": lambda: (webmail.people, webmail.shared_addresses),
+            "mta": lambda: (filter_facts(mta), policy_settings(mta), mta.hidden_members),
+            "senders": lambda: office.senders,
+        }[subject]
+
+    small, large = office_with(100), office_with(200)
+    assert calls(work(large)) < 2.5 * calls(work(small))
