@@ -290,6 +290,9 @@ def test_postfix_goes_on_while_the_policy_service_is_down(postconf: dict[str, st
     restrictions = [value for name, value in postconf.items() if name.endswith("_restrictions")]
     asked = [value for value in restrictions if "check_policy_service" in value]
     assert len(asked) >= 4
+    # DOS-07: what came whole is counted, on each listener
+    ends = ("smtpd_end_of_data_restrictions", "submission_end_of_data_restrictions")
+    assert all("check_policy_service" in postconf[name] for name in ends)
     assert all("default_action=DUNNO" in value for value in asked)
     assert units.runs("outpost-policy.service")
     assert units.comes_up("outpost-policy.service")
@@ -404,6 +407,7 @@ def test_one_client_gets_so_much_and_no_more(
     assert int(postconf["smtpd_client_message_rate_limit"]) == limits.messages_per_minute
     assert int(postconf["smtpd_client_recipient_rate_limit"]) == limits.client_recipients_per_minute
     assert int(postconf["smtpd_client_new_tls_session_rate_limit"]) > 0
+    assert int(postconf["smtpd_client_ipv6_prefix_length"]) == 64
     spared = re.findall(r"[0-9a-f.:]+", postconf["smtpd_client_event_limit_exceptions"])
     assert {ip_address(address) for address in spared} == set(me.all_addresses)  # itself, and nobody else
     assert postconf["smtpd_per_request_deadline"] == "yes"

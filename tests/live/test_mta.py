@@ -179,6 +179,25 @@ def test_unknown_recipient_is_refused_at_once_and_told_nothing_else(
 
 
 @pytest.mark.probe
+@pytest.mark.control("DSN-01", "INP-01")
+def test_what_the_store_cannot_read_is_no_recipient(
+    host: TestinfraHost, store: TestinfraHost, door: IPAddress, relay: IPAddress, office: Office
+) -> None:
+    """The store would refuse these after our 250, and a bounce would go to a sender who may be forged."""
+    local, _, domain = office.mailboxes[0].partition("@")
+    tags = ("\\x01", "\\x80", "\\xc3\\xa9", "\\x0b", "a..b", "x" * 70)
+    recipients = [f"RCPT TO:<{local}+{tag}@{domain}>" for tag in tags] + [f'RCPT TO:<"{local}+ "@{domain}>']
+    user = office.mailboxes[0]
+    login = [HELLO, f"XCLIENT LOGIN={user}", HELLO, f"MAIL FROM:<{user}>"]
+    outside = speak(host, door, ports.SMTP, [HELLO, STRANGER, *recipients])[3:]
+    inside = speak(store, relay, ports.SUBMISSION_RELAY, [*login, *recipients], tls=CERTIFICATE)[
+        -len(recipients) :
+    ]
+    for answers in (outside, inside):
+        assert [answer[:3] for answer in answers] == ["553"] * 4 + ["501"] * 3, answers
+
+
+@pytest.mark.probe
 def test_every_address_of_the_office_is_known(host: TestinfraHost, door: IPAddress, view: MtaView) -> None:
     detailed = view.mailboxes[0].replace("@", "+detail@")
     known = (*view.mailboxes, *view.aliases, "postmaster", detailed)[: view.strangers_recipients]
@@ -450,14 +469,15 @@ def test_a_login_owns_its_sender_addresses(store: TestinfraHost, relay: IPAddres
 def test_without_a_login_the_store_sends_for_its_own_users_only(
     store: TestinfraHost, relay: IPAddress
 ) -> None:
-    answers = speak(
-        store,
-        relay,
-        ports.SUBMISSION_RELAY,
-        [HELLO, "MAIL FROM:<somebody@elsewhere.example>", "RCPT TO:<victim@elsewhere.example>"],
-        tls=CERTIFICATE,
-    )
-    assert answers[-1].startswith("554 5.7.1")
+    for sender in ("somebody@elsewhere.example", ""):
+        answers = speak(
+            store,
+            relay,
+            ports.SUBMISSION_RELAY,
+            [HELLO, f"MAIL FROM:<{sender}>", "RCPT TO:<victim@elsewhere.example>"],
+            tls=CERTIFICATE,
+        )
+        assert answers[-1].startswith("554 5.7.1"), sender
 
 
 @pytest.mark.probe
@@ -533,8 +553,9 @@ def test_the_internet_is_reached_by_dane_where_it_has_it(postconf: dict[str, str
         "-tls1_2 -cipher aNULL:@SECLEVEL=0",  # else this end would refuse, and the check could not fail
         "-tls1_2 -sigalgs ECDSA+SHA224:RSA+SHA224",
         "-tls1_2 -cipher ALL:@SECLEVEL=0 -sigalgs ECDSA+SHA1:RSA+SHA1",
+        "-tls1_3 -groups ffdhe2048:ffdhe3072",
     ],
-    ids=["RSA key exchange", "anonymous", "SHA-224", "SHA-1"],
+    ids=["RSA key exchange", "anonymous", "SHA-224", "SHA-1", "finite-field key exchange"],
 )
 def test_weak_offers_are_refused(host: TestinfraHost, door: IPAddress, offer: str) -> None:
     assert speak(host, door, ports.SMTP, [HELLO], tls=f"-starttls smtp {offer}") == []
@@ -556,7 +577,11 @@ def test_old_offers_are_taken_only_where_the_office_says_so(
 
 @pytest.mark.probe
 @pytest.mark.control("TLS-01", "TLS-02")
-@pytest.mark.parametrize("offer", ["-tls1_3", "-tls1_2 -cipher ECDHE+AESGCM"], ids=["TLS 1.3", "TLS 1.2"])
+@pytest.mark.parametrize(
+    "offer",
+    ["-tls1_3", "-tls1_2 -cipher ECDHE+AESGCM", "-tls1_3 -groups X25519MLKEM768"],
+    ids=["TLS 1.3", "TLS 1.2", "post-quantum key exchange"],
+)
 def test_good_offers_are_taken(host: TestinfraHost, door: IPAddress, offer: str) -> None:
     (answer,) = speak(host, door, ports.SMTP, [HELLO], tls=f"-starttls smtp {offer}")
     assert answer.startswith("250-")

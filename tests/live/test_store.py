@@ -334,6 +334,15 @@ def test_old_offers_are_taken_only_where_the_office_says_so(
 
 @pytest.mark.probe
 @pytest.mark.control("TLS-02")
+def test_a_current_client_gets_a_post_quantum_key_exchange(host: TestinfraHost, store: StoreView) -> None:
+    for address in store.login_addresses:
+        for port, first in SECURED.items():
+            heard = handshake(host, at(address, port), f"{first} -tls1_3 -groups X25519MLKEM768")
+            assert "Cipher is TLS_" in heard, at(address, port)
+
+
+@pytest.mark.probe
+@pytest.mark.control("TLS-02")
 def test_a_current_client_gets_tls_1_3(host: TestinfraHost, store: StoreView) -> None:
     for address in store.login_addresses:
         for port in TLS_FIRST:
@@ -417,6 +426,23 @@ def test_what_was_acknowledged_is_on_disk(on_delivery: dict[str, str]) -> None:
 @pytest.mark.control("DSN-09")
 def test_an_automatic_reply_comes_once_a_day_at_most(settings: dict[str, str]) -> None:
     assert settings["sieve_vacation_min_period"] in ("1 days", "1d", "24h")
+
+
+@pytest.mark.control("SPO-02")
+def test_the_mta_gets_to_know_whose_filter_answers(settings: dict[str, str]) -> None:
+    assert settings["sieve_vacation_send_from_recipient"] == "yes"
+    assert settings["sieve_redirect_envelope_from"] == "recipient"
+
+
+@pytest.mark.probe
+@pytest.mark.control("DSN-01", "AMP-04")
+def test_filters_refuse_nothing_that_was_taken_and_write_no_headers(
+    host: TestinfraHost, store: StoreView
+) -> None:
+    heard = dialogue(host, at(store.login_addresses[0], ports.MANAGESIEVE), ["LOGOUT"], "-starttls sieve")
+    (offered,) = (line for line in heard.splitlines() if line.startswith('"SIEVE"'))
+    assert "vacation" in offered
+    assert not {"reject", "ereject", "enotify", "editheader"} & set(offered.replace('"', " ").split())
 
 
 @pytest.mark.control("DOS-13")

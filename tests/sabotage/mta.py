@@ -60,6 +60,10 @@ SABOTAGES = (
         "every recipient is taken", "mta::unknown_recipient_is_refused_at_once_and_told_nothing_else",
         "mta::guessing_addresses_ends_after_ten_errors", virtual_mailbox_maps="static:taken",
     ),
+    broken(
+        "mta", "a recipient of any octets", "sed -i '/^[^#]/d' /etc/postfix/recipient_syntax",
+        "mta::what_the_store_cannot_read_is_no_recipient", keeps=("/etc/postfix/recipient_syntax",), activate=POSTFIX,
+    ),
     postfix("no recipient is known", "mta::every_address_of_the_office_is_known", virtual_mailbox_maps="inline:{nobody@invalid=x}"),
     postfix("an open relay", "mta::stranger_cannot_relay", smtpd_relay_restrictions="permit, reject"),
     # Who sends
@@ -141,10 +145,13 @@ SABOTAGES = (
         "mta", "TLS as it was twenty years ago, with a certificate for another name",
         f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=somebody.invalid -keyout {OLD_TLS}.key -out {OLD_TLS}.pem "
         f"2>/dev/null; postconf -e smtpd_tls_chain_files={OLD_TLS}.key,{OLD_TLS}.pem smtpd_tls_protocols= smtpd_tls_exclude_ciphers= "
-        "tls_config_name= tls_config_file=none tls_high_cipherlist=ALL:@SECLEVEL=0",
+        "tls_config_name= tls_config_file=none tls_high_cipherlist=ALL:@SECLEVEL=0 tls_ffdhe_auto_groups=ffdhe2048",
         "mta::weak_offers_are_refused", "mta::old_offers_are_taken_only_where_the_office_says_so",
         "mta::strangers_see_the_certificate_of_the_hosts_name",
         keeps=(MAIN,), activate=POSTFIX, undo=f"rm -f {OLD_TLS}.key {OLD_TLS}.pem",
+    ),
+    postfix(
+        "no key exchange that a quantum computer cannot open", "mta::good_offers_are_taken", tls_eecdh_auto_curves="X25519 prime256v1"
     ),
     postfix("no TLS for strangers", "mta::good_offers_are_taken", smtpd_tls_security_level="none"),
     broken(

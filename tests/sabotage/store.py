@@ -114,6 +114,19 @@ SABOTAGES = (
         keeps=(DOVECOT, OPENSSL, TRUSTED), activate=RESTART, undo=f"rm -f {OLD_TLS}.key {OLD_TLS}.pem {OLD_TLS}.dh",
     ),
     edited(
+        "store", "no key exchange that a quantum computer cannot open", DOVECOT, "s/^ssl_curve_list = X25519MLKEM768:/ssl_curve_list = /",
+        "store::a_current_client_gets_a_post_quantum_key_exchange", activate=RESTART,
+    ),
+    edited(
+        "store", "a filter's answer without its owner's address", DOVECOT,
+        "/^sieve_vacation_send_from_recipient = /d; /^sieve_redirect_envelope_from = /d",
+        "store::the_mta_gets_to_know_whose_filter_answers", activate=RESTART,
+    ),
+    edited(
+        "store", "filters refuse what was taken", DOVECOT, "/^  e?reject = no/d; /^  enotify = no/d",
+        "store::filters_refuse_nothing_that_was_taken_and_write_no_headers", activate=RESTART,
+    ),
+    edited(
         "store", "nothing newer than TLS 1.2", OPENSSL, r"s/^MinProtocol.*/&\nMaxProtocol = TLSv1.2/",
         "store::a_current_client_gets_tls_1_3", activate=RESTART,
     ),

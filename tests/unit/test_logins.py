@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from outpost.onhost.logins import REFUSE, Logins
+from outpost.onhost.logins import PLACES, REFUSE, Logins
 
 HOME, ELSEWHERE = "10.0.0.1", "192.0.2.66"
 
@@ -72,3 +74,37 @@ def test_spraying_many_accounts_ends_but_not_for_those_who_belong_there(logins: 
     assert logins.allow("fresh@po.test", HOME) == REFUSE
     assert logins.allow("z@po.test", HOME) == 0
     assert logins.allow("fresh@po.test", ELSEWHERE) == 0
+
+
+def test_a_restart_keeps_the_places_of_owners(tmp_path: Path) -> None:
+    def service(now: float) -> Logins:
+        return Logins("po.test", failures=6, ban=900, clock=lambda: now, path=tmp_path / "known.json")
+
+    service(1.0).report("a@po.test", HOME, "right", success=True)
+    restarted = service(2.0)
+    for number in range(12):
+        restarted.report("a@po.test", ELSEWHERE, f"w{number}", success=False)
+    assert restarted.allow("a@po.test", ELSEWHERE) == REFUSE
+    assert restarted.allow("a@po.test", HOME) == 0
+
+
+@pytest.mark.parametrize("damaged", ["{", "[1]", '[["a", "b", "c"]]', "null"])
+def test_a_damaged_file_stops_nobody(tmp_path: Path, damaged: str) -> None:
+    (tmp_path / "known.json").write_text(damaged)
+    logins = Logins("po.test", failures=6, ban=900, path=tmp_path / "known.json")
+    assert logins.allow("a@po.test", HOME) == 0
+
+
+def test_an_ipv6_place_is_its_network(logins: Office) -> None:
+    logins.report("a@po.test", "2001:db8::1", "right", success=True)
+    logins.guess("a@po.test", ELSEWHERE, 20)
+    assert logins.allow("a@po.test", "2001:db8::2:3:4:5") == 0
+    assert logins.allow("a@po.test", "2001:db8:0:1::1") == REFUSE
+
+
+def test_places_of_one_account_are_bounded(logins: Office) -> None:
+    for number in range(PLACES + 5):
+        logins.now = float(number)
+        logins.report("a@po.test", f"10.1.0.{number}", "right", success=True)
+    assert len(logins.known) == PLACES
+    assert ("a@po.test", "10.1.0.0") not in logins.known

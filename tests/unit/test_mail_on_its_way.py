@@ -262,3 +262,13 @@ def test_a_damaged_message_is_in_the_queues_list_and_nobody_can_release_it() -> 
     assert "/var/spool/postfix/corrupt/4gVxB25hBLz1" in found.reasons["unknown"]
     with pytest.raises(OutpostError, match="nothing in the queue is meant by all"):
         queue.chosen([found], ["all"])
+
+
+def test_refused_mail_on_hold_ages_and_what_was_held_by_hand_stays() -> None:
+    mail = [
+        Message("old", "hold", NOON - 501, frozenset()),
+        Message("by-hand", "hold", NOON - 501, frozenset()),
+        Message("young", "hold", NOON - 499, frozenset()),
+        Message("waits", "deferred", NOON - 501, frozenset()),
+    ]
+    assert routes.refused(mail, lambda name: name == "by-hand", 500, NOON) == ["old"]

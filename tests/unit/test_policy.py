@@ -8,7 +8,21 @@ from typing import Any
 
 import pytest
 
-from outpost.onhost.policy import BOMBED, DUNNO, FULL, Decisions, Holds, Settings
+from outpost.onhost.policy import (
+    AUTOMATIC,
+    BOMBED,
+    DUNNO,
+    FULL,
+    GUESSING,
+    HELD_FULL,
+    REMEMBERED,
+    Decisions,
+    Holds,
+    Settings,
+    attributes,
+)
+
+BACKUP = "198.18.0.25"
 
 
 class World:
@@ -23,8 +37,11 @@ class World:
             socket="",
             domain="po.test",
             aliases={"all@po.test": ["a@po.test", "b@po.test"]},
+            mailboxes=["a@po.test", "b@po.test"],
+            peers={"ho": {"relays": [BACKUP], "domains": ["ho.test"]}},
             own_addresses=["203.0.113.25"],
             mailbox_messages=20,
+            unknown_recipients=15,
             user_recipients=10,
             user_hold=600,
             message_budget=1000,
@@ -46,6 +63,16 @@ class World:
     def ask(self, context: str = "stranger", **request: Any) -> str:
         asked = {"protocol_state": "RCPT", "policy_context": context, "client_address": "192.0.2.1"}
         return asyncio.run(self.decisions.answer(asked | {name: str(said) for name, said in request.items()}))
+
+    def deliver(self, *recipients: str, **request: Any) -> str:
+        """The last answer to a whole message of a stranger or peer."""
+        self.messages += 1
+        said = {"instance": f"in{self.messages}", "sender": "x@elsewhere.test", **request}
+        named = [self.ask(recipient=recipient, **said) for recipient in recipients]
+        if DUNNO not in named:
+            return named[-1]
+        last = recipients[0] if len(recipients) == 1 else ""
+        return self.ask(protocol_state="END-OF-MESSAGE", recipient=last, **said)
 
     def send(self, login: str, recipients: int = 1) -> str:
         """The last answer to a whole message of a user."""
@@ -78,23 +105,127 @@ def test_an_alias_is_full_when_all_its_members_are(world: World) -> None:
 
 
 def test_a_bomb_stops_and_leaves_room_for_others(world: World) -> None:
-    answers = [world.ask(recipient="a@po.test") for _ in range(12)]
+    answers = [world.deliver("a@po.test") for _ in range(12)]
     assert answers == [DUNNO] * 10 + [BOMBED] * 2
-    assert world.ask(recipient="a@po.test", client_address="198.51.100.1") == DUNNO
-    assert world.ask(recipient="b@po.test") == DUNNO
-    assert world.ask("peer", recipient="a@po.test") == DUNNO
+    assert world.deliver("a@po.test", client_address="198.51.100.1") == DUNNO
+    assert world.deliver("b@po.test") == DUNNO
+    assert world.deliver("a@po.test", client_address=BACKUP, sender="head@ho.test") == DUNNO
     world.now += 60  # a tenth of ten minutes: one more of the ten
-    assert world.ask(recipient="a@po.test") == DUNNO
-    assert world.ask(recipient="a@po.test") == BOMBED
+    assert world.deliver("a@po.test") == DUNNO
+    assert world.deliver("a@po.test") == BOMBED
+
+
+def test_recipients_without_a_message_close_no_mailbox(world: World) -> None:
+    for n in range(500):
+        assert world.ask(recipient="a@po.test", instance=f"left{n}") == DUNNO
+    assert world.deliver("a@po.test") == DUNNO
+
+
+def test_a_message_counts_once_for_a_mailbox_however_often_it_is_named(world: World) -> None:
+    spellings = ["a@po.test"] * 30 + ["A@PO.TEST", "a+x@po.test", "all@po.test"]
+    assert [world.deliver(*spellings) for _ in range(11)] == [DUNNO] * 10 + [BOMBED]
+
+
+def test_messages_named_at_the_same_time_do_not_get_past_the_limit(world: World) -> None:
+    said = [{"instance": f"same{n}"} for n in range(15)]
+    assert {world.ask(recipient="a@po.test", **asked) for asked in said} == {DUNNO}
+    ends = [world.ask(protocol_state="END-OF-MESSAGE", recipient="a@po.test", **asked) for asked in said]
+    assert ends == [DUNNO] * 10 + [BOMBED] * 5
+
+
+def test_a_strangers_transaction_that_was_forgotten_counts_all_the_same(world: World) -> None:
+    ends = [world.ask(protocol_state="END-OF-MESSAGE", recipient="a@po.test") for _ in range(11)]
+    assert ends == [DUNNO] * 10 + [BOMBED]
+
+
+def test_strangers_cannot_make_a_users_transaction_forgotten(world: World) -> None:
+    world.ask("user", sasl_username="a@po.test", recipient="x@one.test", size=1001, instance="u")
+    for n in range(REMEMBERED + 1):
+        world.ask(recipient="a@po.test", instance=f"s{n}", client_address=f"10.{n >> 8 & 255}.{n & 255}.1")
+    assert len(world.decisions.open["stranger"]) == REMEMBERED
+    end = world.ask("user", protocol_state="END-OF-MESSAGE", size=1001, instance="u")
+    assert end.startswith("552 5.3.4")
+
+
+def test_networks_are_forgotten_and_the_mailbox_keeps_its_count(world: World) -> None:
+    for n in range(REMEMBERED + 50):
+        world.deliver("a@po.test", client_address=f"10.{n >> 8 & 255}.{n & 255}.1")
+    assert len(world.decisions.buckets["network"]) == len(world.decisions.buckets["unknown"]) == REMEMBERED
+    assert world.deliver("a@po.test", client_address="10.0.0.1") == BOMBED
 
 
 def test_the_hosts_own_checks_are_no_bomb(world: World) -> None:
-    assert {world.ask(recipient="a@po.test", client_address="203.0.113.25") for _ in range(50)} == {DUNNO}
+    assert {world.deliver("a@po.test", client_address="203.0.113.25") for _ in range(50)} == {DUNNO}
+    guesses = {world.ask(recipient=f"x{n}@po.test", client_address="203.0.113.25") for n in range(50)}
+    assert guesses == {DUNNO}
 
 
 def test_bombs_from_everywhere_stop_as_well(world: World) -> None:
-    answers = [world.ask(recipient="a@po.test", client_address=f"198.51.{n}.1") for n in range(21)]
+    answers = [world.deliver("a@po.test", client_address=f"198.51.{n}.1") for n in range(21)]
     assert answers == [DUNNO] * 20 + [BOMBED]
+
+
+def test_a_backup_mx_is_no_way_around_the_limit(world: World) -> None:
+    assert [world.deliver("a@po.test", client_address=BACKUP) for _ in range(11)] == [DUNNO] * 10 + [BOMBED]
+    answers = [world.deliver("a@po.test", client_address=f"198.51.{n}.1") for n in range(11)]
+    assert answers == [DUNNO] * 10 + [BOMBED]
+
+
+def test_a_peers_own_mail_has_a_limit_of_its_own(world: World) -> None:
+    own = {"client_address": BACKUP, "sender": "head@ho.test"}
+    assert [world.deliver("a@po.test", **own) for _ in range(21)] == [DUNNO] * 20 + [BOMBED]
+    assert world.deliver("a@po.test") == DUNNO
+
+
+def test_while_too_much_refused_mail_is_on_hold_a_backup_mx_keeps_it(world: World) -> None:
+    world.decisions.held_full = lambda: True
+    assert world.ask(recipient="a@po.test", client_address=BACKUP, sender="x@elsewhere.test") == HELD_FULL
+    assert world.ask(recipient="a@po.test", client_address=BACKUP, sender="head@ho.test") == DUNNO
+    assert world.ask(recipient="a@po.test") == DUNNO
+
+
+def test_guessing_addresses_ends_for_the_network_and_for_nobody_else(world: World) -> None:
+    def ask(recipient: str, client: str) -> str:
+        return world.ask(recipient=recipient, client_address=client)
+
+    guesses = [ask(f"x{n}@po.test", f"192.0.2.{n}") for n in range(17)]
+    assert guesses == [DUNNO] * 15 + [GUESSING] * 2
+    assert ask("a@po.test", "192.0.2.200") == GUESSING  # or it would say which address exists
+    assert ask("a@po.test", "198.51.100.1") == DUNNO
+    assert [ask(f"y{n}@po.test", f"2001:db8::{n}") for n in range(16)][-1] == GUESSING
+    assert ask("a@po.test", "2001:db8:0:1::1") == DUNNO
+    world.now += 40  # a fifteenth of ten minutes
+    assert ask("a@po.test", "192.0.2.200") == DUNNO
+
+
+def test_a_peers_relay_may_name_unknown_recipients(world: World) -> None:
+    assert {world.ask(recipient=f"x{n}@po.test", client_address=BACKUP) for n in range(50)} == {DUNNO}
+
+
+def test_filters_of_a_user_count_apart_from_the_user(world: World) -> None:
+    def filter_sends(owner: str) -> str:
+        world.messages += 1
+        said = {"sender": owner, "instance": f"f{world.messages}"}
+        named = world.ask("user", recipient="x@elsewhere.test", **said)
+        return named if named != DUNNO else world.ask("user", protocol_state="END-OF-MESSAGE", **said)
+
+    answers = [filter_sends("a+anything@po.test" if n % 2 else "A@po.test") for n in range(12)]
+    assert answers == [DUNNO] * 10 + [AUTOMATIC] * 2
+    assert world.told == []
+    assert world.send("a@po.test") == DUNNO
+    assert filter_sends("b@po.test") == DUNNO
+    world.send("b@po.test", 11)  # held
+    assert filter_sends("b@po.test") == AUTOMATIC
+
+
+@pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\r"])
+def test_a_request_is_split_at_lf_and_nothing_else(end: str) -> None:
+    request = f"request=x\nrecipient=a{end}recipient=b@po.test\nsasl_username=\n\n".encode()
+    assert attributes(request)["recipient"] == f"a{end}recipient=b@po.test"
+
+
+def test_a_name_that_comes_again_does_not_count() -> None:
+    assert attributes(b"sender=a\nsender=b\n\n") == {"sender": "a"}
 
 
 def test_an_account_that_sends_too_much_is_held_and_told_of_once(world: World) -> None:
@@ -144,7 +275,7 @@ def test_a_restart_releases_nobody_and_an_administrator_does(world: World, tmp_p
 
     world.decisions.held = service()
     assert [world.send("a@po.test")[:9] for _ in range(11)][-1] == "450 4.7.1"
-    world.decisions.users.clear()
+    world.decisions.buckets.clear()
     world.decisions.held = service()  # as after a restart: counters are gone, the hold is not
     assert world.send("a@po.test").startswith("450 4.7.1")
     assert service().release("a@po.test")

@@ -14,7 +14,7 @@ Delivered-To: {to}
 Received: from mta.po.test ([10.0.2.21])
 \tby store.po.test with LMTP id {delivery}; Mon, 2 Nov 2026 08:00:0{second} +0000
 Received: from mx.ho.test by mta.po.test with ESMTPS id {entry}; Mon, 2 Nov 2026 07:59:59 +0000
-{before}Message-ID: <{name}@ho.test>
+{before}{transfer}Message-ID: <{name}@ho.test>
 Subject: Tender
 
 {text}
@@ -25,6 +25,7 @@ FIRST = {
     "second": "0",
     "entry": "4gVx",
     "before": "",
+    "transfer": "",
     "name": "1",
     "text": "text",
 }
@@ -44,7 +45,7 @@ def put(mail: Path, name: str, message: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("first", ["cur/1.M1.store:2,S", "new/1.M1.store"])
-@pytest.mark.parametrize("more", [{}, {"before": THERE}])
+@pytest.mark.parametrize("more", [{}, {"transfer": "X-Office-Transfer: abc\n", "before": THERE}])
 def test_of_one_transfer_delivered_twice_the_later_message_goes(
     mail: Path, first: str, more: dict[str, str]
 ) -> None:
@@ -58,9 +59,10 @@ def test_of_one_transfer_delivered_twice_the_later_message_goes(
     [
         ("new/7.M2.store", FIRST),  # a copy that its user made
         ("new/7.M2.store", SECOND | {"entry": "4gVy"}),  # a user sent it a second time
-        ("new/7.M2.store", SECOND | {"before": THERE}),  # it came by a list
+        ("new/7.M2.store", SECOND | {"entry": "4gVy", "transfer": "X-Office-Transfer: other\n"}),
         ("new/7.M2.store", SECOND | {"to": "bob+tender@po.test"}),
-        ("new/7.M2.store", SECOND | {"name": "2"}),
+        # a stranger knows the name and the way of another's message
+        ("new/7.M2.store", SECOND | {"entry": "4gVy", "before": THERE}),
         ("new/7.M2.store", SECOND | {"text": "another text, below lines that its sender wrote"}),
         (".Archive/new/7.M2.store", SECOND),
         ("cur/7.M2.store:2,S", SECOND),  # somebody has read it

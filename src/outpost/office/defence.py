@@ -33,8 +33,14 @@ def policy_settings(view: MtaView) -> dict[str, Any]:
         "socket": POLICY_SOCKET,
         "domain": office.domain,
         "aliases": {address: list(members) for address, members in view.aliases.items()},
+        "mailboxes": list(view.mailboxes),
+        "peers": {
+            peer.name: {"relays": [str(address) for address in peer.relays], "domains": list(peer.domains)}
+            for peer in office.peers
+        },
         "own_addresses": [str(address) for address in view.me.all_addresses],
         "mailbox_messages": limits.mailbox_messages,
+        "unknown_recipients": limits.unknown_recipients,
         "user_recipients": limits.user_recipients,
         "user_hold": limits.user_hold,
         "message_budget": int(limits.message_budget),
@@ -74,6 +80,7 @@ def route_settings(view: MtaView) -> dict[str, Any]:
         "inside": True,
     }
     return {
+        "lifetime": office.link.queue_lifetime,
         "routes": [
             store,
             *(

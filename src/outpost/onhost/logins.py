@@ -9,7 +9,9 @@ keeps trying an old password counts once. Dovecot sends a keyed hash, not the pa
   behind the same address keep working.
 
 After half the allowed failures each further attempt waits, then the account answers no more until the oldest failure is
-as old as the ban is long. Counters live in memory: a restart forgets them, which is also how an administrator lifts a ban.
+as old as the ban is long. Counters live in memory: a restart forgets them, which is also how an administrator lifts a ban. The
+places from which accounts have logged in are kept in a file: without it a restart would make an owner's own place a
+strange one, which a guesser can shut. A place is an IPv4 address or an IPv6 network (/64).
 """
 
 from __future__ import annotations
@@ -21,12 +23,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 SETTINGS = Path("/etc/outpost/logins.json")
+KNOWN = Path("/var/lib/outpost-logins/known.json")
 KNOWN_FOR = 30 * 86400
 """Seconds a place stays a usual one after the last login from it."""
+NOTED_EVERY = 86400
+"""Seconds after which another login from a known place is written to the file."""
+PLACES = 50
+"""Places that are known of one account; the one that was not used for longest goes first."""
 SPRAYING = 5
 """An address may fail at this many times as many passwords as one account, over all accounts; or once at each of them."""
 LONGEST_WAIT = 8
@@ -49,13 +57,25 @@ class Logins:
     failures: int
     ban: int
     accounts: int = 0
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = time.time
+    path: Path | None = None
     known: dict[Key, float] = field(default_factory=dict)
     wrong: dict[Key, dict[str, float]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def __post_init__(self) -> None:
+        """Read the places that were known before a restart."""
+        if self.path is None or not self.path.exists():
+            return
+        try:
+            noted = json.loads(self.path.read_text())
+            self.known = {(str(account), str(place)): float(at) for account, place, at in noted}
+        except (OSError, ValueError, TypeError) as trouble:
+            say(3, f"{self.path} cannot be read, usual places are forgotten: {trouble}")
+
     def allow(self, login: str, remote: str) -> int:
         """0 to go on at once, seconds to wait first, or -1 to refuse whatever the password."""
+        remote = network(remote)
         with self.lock:
             account = self._account(login)
             if not self._is_known(account, remote) and self._count(("", remote)) >= max(
@@ -70,13 +90,14 @@ class Logins:
 
     def report(self, login: str, remote: str, password: str, *, success: bool) -> bool:
         """Note an outcome; true when it shut the account."""
+        remote = network(remote)
         with self.lock:
             account, now = self._account(login), self.clock()
             if len(self.wrong) + len(self.known) > REMEMBERED:
                 self._forget(now)
             place = self._place(account, remote)
             if success:
-                self.known[account, remote] = now
+                self._note(account, remote, now)
                 self.wrong.pop((account, remote), None)
                 return False
             before = self._count(place)
@@ -84,6 +105,23 @@ class Logins:
                 self.wrong.setdefault(("", remote), {})[f"{account} {password}"] = now
             self.wrong.setdefault(place, {}).setdefault(password, now)
             return before < self.failures <= self._count(place)
+
+    def _note(self, account: str, remote: str, now: float) -> None:
+        before = self.known.pop((account, remote), float("-inf"))
+        self.known[account, remote] = now  # at the end: the first is the one that was not used for longest
+        others = [key for key in self.known if key[0] == account]
+        for key in others[:-PLACES]:
+            del self.known[key]
+        if now - before < NOTED_EVERY:
+            self.known[account, remote] = before  # what stands in the file
+            return
+        if self.path is not None:
+            fresh = self.path.with_suffix(".new")
+            try:
+                fresh.write_text(json.dumps([(*key, at) for key, at in self.known.items()]))
+                fresh.replace(self.path)
+            except OSError as trouble:
+                say(3, f"{self.path} cannot be written, a restart will forget usual places: {trouble}")
 
     def _account(self, login: str) -> str:
         lowered = login.strip().lower()
@@ -108,6 +146,21 @@ class Logins:
         for key in list(self.wrong):
             self._count(key)
         self.known = {key: at for key, at in self.known.items() if now - at < KNOWN_FOR}
+
+
+def network(remote: str) -> str:
+    """An IPv4 address as it is, of an IPv6 address its /64: one host may take any address in there."""
+    try:
+        address = ip_address(remote)
+    except ValueError:
+        return remote
+    return str(ip_network((address, 64), strict=False)) if address.version == 6 else remote
+
+
+def say(priority: int, line: str) -> None:
+    """A line for the journal, with its priority (sd-daemon(3))."""
+    sys.stderr.write(f"<{priority}>{line}\n")
+    sys.stderr.flush()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -140,10 +193,7 @@ class Handler(BaseHTTPRequestHandler):
         if "command=report" in self.path and not said.get("policy_reject"):
             success = bool(said.get("success"))
             if self.logins.report(login, remote, str(said.get("pwhash", "")), success=success):
-                sys.stderr.write(
-                    f"<4>login shut: {login}, {self.logins.failures} different wrong passwords\n"
-                )
-                sys.stderr.flush()
+                say(4, f"login shut: {login}, {self.logins.failures} different wrong passwords")
         return 0
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (its name in the base class)
@@ -159,7 +209,9 @@ class Server(ThreadingHTTPServer):
 def main() -> None:
     """Serve until told to stop."""
     settings = json.loads(SETTINGS.read_text())
-    Handler.logins = Logins(settings["domain"], settings["failures"], settings["ban"], settings["accounts"])
+    Handler.logins = Logins(
+        settings["domain"], settings["failures"], settings["ban"], settings["accounts"], path=KNOWN
+    )
     with Server(("127.0.0.1", settings["port"]), Handler) as server:
         server.serve_forever()
 

@@ -1,13 +1,17 @@
-"""What the MTA decides at RCPT: full mailboxes, mail bombs, accounts that send too much, messages times destinations.
+"""What the MTA decides about an envelope: full mailboxes, mail bombs, guessed addresses, accounts that send too much.
 
 Postfix asks over its policy protocol (SMTPD_POLICY_README): a request of ``name=value`` lines, an empty line, and
 back comes one ``action=``. The context says who is speaking: ``stranger``, ``peer`` or ``user``.
 
 - DOS-08: whether the mailbox is full is the store's knowledge (Dovecot's quota-status, mutual TLS); a store that
   does not answer refuses nobody (trap T1).
-- DOS-07: one mailbox takes so many messages in ten minutes from strangers; the others do not notice.
-- REL-05: one login sends to so many recipients in an hour; then it is held, and the postmaster is told. What counts
-  is a message that came whole: who names recipients and leaves (a check, a program that asks) uses up nobody's hour.
+- DOS-07: one mailbox takes so many messages in ten minutes from strangers; the others do not notice. A message counts
+  once per mailbox, when its last byte has come (END-OF-MESSAGE): naming recipients and leaving uses up nothing.
+  A peer's own mail has a counter of its own; what a peer relays for others (a backup MX) counts as strangers' mail.
+- DSN-11: one network (/24, /64) guesses so many unknown addresses in ten minutes; then each RCPT from it gets `450`,
+  whether the address exists or not.
+- REL-05: one login sends to so many recipients in an hour; then it is held and the postmaster gets a message. A user's
+  filters (absences, redirections) have a counter of their own: strangers set them off, so they never hold the login.
 - AMP-05: bytes times destinations of one message, which is what it costs the line.
 - QUE-01: large mail to a peer alone waits for the hours of its route, on hold; outpost-routes lets it go.
 
@@ -25,7 +29,7 @@ import smtplib
 import ssl
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from ipaddress import ip_network
@@ -34,6 +38,8 @@ from typing import Any
 
 SETTINGS = Path("/etc/outpost/policy.json")
 HELD = Path("/var/lib/outpost-policy/held.json")
+REFUSED_FULL = Path("/run/outpost-routes/held-full")
+"""Is there while outpost-routes counts too many refused messages of a backup MX on hold."""
 LARGE = Path("/var/lib/outpost-policy/large")
 """A file for each message on hold for the hours of its route, under its queue id: outpost-routes looks here."""
 DUNNO = "DUNNO"
@@ -43,10 +49,14 @@ STORE_REST = 5.0
 HOUR = 3600
 TEN_MINUTES = 600
 REMEMBERED = 2000
-"""Transactions whose recipients are remembered until their end; the oldest goes first."""
+"""Transactions whose recipients are remembered until their end; the oldest goes first. Users' and strangers' apart."""
 
 FULL = "452 4.2.2 The mailbox is full, please try again later"
 BOMBED = "450 4.7.1 This mailbox is getting too much mail just now, please try again later"
+GUESSING = "450 4.7.1 Too many unknown recipients from your network, please try again later"
+HELD_FULL = "452 4.3.1 Too much refused mail waits for the postmaster here, please try again later"
+AUTOMATIC = "554 5.7.1 Too many automatic messages of this user within an hour"
+"""For good: the store's filter then keeps the message in the mailbox. A refusal for a time would keep it out of it."""
 
 
 @dataclass
@@ -70,9 +80,6 @@ class Bucket:
         self.level += amount if fits else 0.0
         return fits
 
-    def idle(self, now: float) -> bool:
-        return now - self.at > self.seconds
-
 
 @dataclass
 class Settings:
@@ -81,8 +88,11 @@ class Settings:
     socket: str
     domain: str
     aliases: dict[str, list[str]]
+    mailboxes: list[str]
+    peers: dict[str, dict[str, list[str]]]
     own_addresses: list[str]
     mailbox_messages: int
+    unknown_recipients: int
     user_recipients: int
     user_hold: int
     message_budget: int
@@ -158,10 +168,11 @@ class Holds:
 
 @dataclass
 class Transaction:
-    """A user's message that is being named: how many recipients so far, in which domains."""
+    """A message whose recipients are being named: how many, in which domains, and the office's mailboxes among them."""
 
     recipients: int = 0
     destinations: set[str] = field(default_factory=set)
+    mailboxes: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -172,59 +183,114 @@ class Decisions:
     full: Callable[[str, str], Any]
     alarm: Callable[[str, str], None]
     clock: Callable[[], float] = time.monotonic
-    mailboxes: dict[str, Bucket] = field(default_factory=dict)
-    users: dict[str, Bucket] = field(default_factory=dict)
+    buckets: dict[str, dict[tuple[str, ...], Bucket]] = field(default_factory=dict)
     held: Holds = field(default_factory=Holds)
-    open: dict[str, Transaction] = field(default_factory=dict)
+    open: dict[str, dict[str, Transaction]] = field(default_factory=dict)
     wait: Callable[[str], bool] = lambda _queue_id: False
+    held_full: Callable[[], bool] = lambda: False
     time_of_day: Callable[[], str] = lambda: time.strftime("%H:%M", time.gmtime())
 
     async def answer(self, request: dict[str, str]) -> str:
         """The action for one request."""
-        if request.get("protocol_state") == "END-OF-MESSAGE":
-            return self._whole(request, self.open.pop(request.get("instance", ""), Transaction()))
-        if request.get("protocol_state") != "RCPT":
-            return DUNNO
-        if request.get("policy_context") == "user":
-            return self._outgoing(request)
-        return await self._incoming(request, rated=request.get("policy_context") == "stranger")
+        user = request.get("policy_context") == "user"
+        match request.get("protocol_state"):
+            case "RCPT":
+                return self._outgoing(request) if user else await self._incoming(request)
+            case "END-OF-MESSAGE":
+                transaction = self._open(user=user).pop(request.get("instance", ""), Transaction())
+                return self._whole(request, transaction) if user else self._taken(request, transaction)
+        return DUNNO
+
+    def _open(self, *, user: bool) -> dict[str, Transaction]:
+        return self.open.setdefault("user" if user else "stranger", {})
+
+    def _transaction(self, request: dict[str, str], *, user: bool) -> Transaction:
+        known = self._open(user=user)
+        transaction = known.setdefault(request.get("instance", ""), Transaction())
+        while len(known) > REMEMBERED:
+            del known[next(iter(known))]
+        return transaction
 
     # Incoming ---------------------------------------------------------------------------------------------------
 
-    async def _incoming(self, request: dict[str, str], *, rated: bool) -> str:
+    async def _incoming(self, request: dict[str, str]) -> str:
+        if answer := self._guessing(request):
+            return answer
         mailboxes = self._behind(request.get("recipient", ""))
         size = request.get("size", "0")
         full = [await self.full(mailbox, size) for mailbox in mailboxes]
         if full and all(full):
             return FULL
-        address = request.get("client_address", "")
-        client = _network(address)
-        # this host itself: its checks speak to its own door
-        rated = rated and address not in self.settings.own_addresses
-        if rated and not all(self._room(mailbox, client) for mailbox in mailboxes):
+        if self._relayed(request) and self.held_full():
+            return HELD_FULL
+        buckets = self._mailbox_buckets(request, mailboxes)
+        if not all(bucket.fits(self.clock()) for bucket in buckets):
             return BOMBED
+        self._transaction(request, user=False).mailboxes |= set(mailboxes)
         return DUNNO
 
-    def _behind(self, recipient: str) -> list[str]:
-        local, _, domain = recipient.lower().rpartition("@")
-        if domain != self.settings.domain:
-            return []
-        address = f"{local.partition('+')[0]}@{domain}"
-        return self.settings.aliases.get(address, [address])
+    def _taken(self, request: dict[str, str], transaction: Transaction) -> str:
+        """The action for a message of a stranger or peer whose last byte is here; it counts once per mailbox."""
+        # Postfix names the recipient here if there is one only, and forgets no transaction
+        mailboxes = transaction.mailboxes or set(self._behind(request.get("recipient", "")))
+        buckets, now = self._mailbox_buckets(request, mailboxes), self.clock()
+        if not all(bucket.fits(now) for bucket in buckets):  # others were faster since RCPT
+            return BOMBED
+        for bucket in buckets:
+            bucket.take(now)
+        return DUNNO
 
-    def _room(self, mailbox: str, client: str) -> bool:
+    def _guessing(self, request: dict[str, str]) -> str:
+        """The refusal for a network that has named too many unknown recipients; an unknown one counts."""
+        address, recipient = request.get("client_address", ""), request.get("recipient", "").lower()
+        if address in self.settings.own_addresses or self._peer(address):
+            return ""
+        bucket = self._bucket("unknown", _network(address), size=self.settings.unknown_recipients)
+        if not bucket.fits(self.clock()):
+            return GUESSING
+        if recipient.endswith(f"@{self.settings.domain}") and not self._behind(recipient):
+            bucket.take(self.clock())
+        return ""
+
+    def _peer(self, address: str) -> str:
+        return next((name for name, peer in self.settings.peers.items() if address in peer["relays"]), "")
+
+    def _relayed(self, request: dict[str, str]) -> bool:
+        """Whether a peer hands over mail that is not its own, as a backup MX does."""
+        peer = self._peer(request.get("client_address", ""))
+        domain = request.get("sender", "").lower().rpartition("@")[2]
+        return bool(peer) and domain not in self.settings.peers[peer]["domains"]
+
+    def _behind(self, recipient: str) -> list[str]:
+        """The mailboxes that an address stands for; none for an unknown address."""
+        # Postfix takes "postmaster" alone (RFC 5321, section 4.5.1) and the dot of the root, too
+        address = _plain(recipient if "@" in recipient else f"{recipient}@{self.settings.domain}")
+        own = [address] if address in self.settings.mailboxes else []
+        return self.settings.aliases.get(address, own)
+
+    def _mailbox_buckets(self, request: dict[str, str], mailboxes: Iterable[str]) -> list[Bucket]:
+        """What a message to these mailboxes counts for."""
+        address = request.get("client_address", "")
+        if address in self.settings.own_addresses:  # this host itself: its checks speak to its own listener
+            return []
+        most, peer = self.settings.mailbox_messages, self._peer(address)
+        if peer and not self._relayed(request):
+            return [self._bucket("peer", name, peer, size=most) for name in mailboxes]
         # half for one network of senders: a bomb from there leaves room for everybody else's mail
-        most = self.settings.mailbox_messages
-        return self._take(self.mailboxes, f"{mailbox} {client}", most // 2, TEN_MINUTES) and self._take(
-            self.mailboxes, mailbox, most, TEN_MINUTES
-        )
+        client = peer or _network(address)
+        return [
+            bucket
+            for name in mailboxes
+            for bucket in (
+                self._bucket("network", name, client, size=most // 2),
+                self._bucket("mailbox", name, size=most),
+            )
+        ]
 
     # Outgoing ---------------------------------------------------------------------------------------------------
 
     def _outgoing(self, request: dict[str, str]) -> str:
-        transaction = self.open.setdefault(request.get("instance", ""), Transaction())
-        while len(self.open) > REMEMBERED:
-            del self.open[next(iter(self.open))]
+        transaction = self._transaction(request, user=True)
         transaction.recipients += 1
         transaction.destinations.add(request.get("recipient", "").lower().rpartition("@")[2])
         return self._too_many(request, transaction, Bucket.fits) or self._too_costly(
@@ -235,15 +301,18 @@ class Decisions:
         self, request: dict[str, str], transaction: Transaction, room: Callable[[Bucket, float, float], bool]
     ) -> str:
         """The refusal when a message's recipients are more than its sender has left of the hour; else nothing."""
-        # without a login come the store's filters: an absence or a redirection counts for its owner
-        login = request.get("sasl_username") or request.get("sender") or "<>"
-        if left := self.held.left(login):
-            return self._hold(left)
-        bucket = self._bucket(self.users, login, self.settings.user_recipients, HOUR)
+        # without a login come the store's filters, under their owner's address; strangers set them off (C15)
+        login, owner = request.get("sasl_username", ""), _plain(request.get("sender", ""))
+        if left := self.held.left(login or owner):
+            return self._hold(left) if login else AUTOMATIC
+        kind = "user" if login else "filters"
+        bucket = self._bucket(kind, login or owner, size=self.settings.user_recipients, seconds=HOUR)
         if room(bucket, self.clock(), transaction.recipients):
             return ""
+        if not login:
+            return AUTOMATIC
         self.held.hold(login, self.settings.user_hold)
-        del self.users[login]  # whoever is released begins anew
+        bucket.level = 0.0  # an account that is released starts with an empty counter
         self.alarm(login, request.get("recipient", ""))
         return self._hold(self.settings.user_hold)
 
@@ -282,15 +351,13 @@ class Decisions:
             "send fewer at a time, or a link"
         )
 
-    def _take(self, buckets: dict[str, Bucket], key: str, size: int, seconds: int) -> bool:
-        return self._bucket(buckets, key, size, seconds).take(self.clock())
-
-    def _bucket(self, buckets: dict[str, Bucket], key: str, size: int, seconds: int) -> Bucket:
-        now = self.clock()
-        if len(buckets) > REMEMBERED:
-            for stale in [name for name, bucket in buckets.items() if bucket.idle(now)]:
-                del buckets[stale]
-        return buckets.setdefault(key, Bucket(size, seconds))
+    def _bucket(self, kind: str, *key: str, size: int, seconds: int = TEN_MINUTES) -> Bucket:
+        # strangers choose how many networks there are: the one that was not used for longest goes first
+        buckets = self.buckets.setdefault(kind, {})
+        buckets[key] = bucket = buckets.pop(key, None) or Bucket(size, seconds)
+        while len(buckets) > REMEMBERED:
+            del buckets[next(iter(buckets))]
+        return bucket
 
 
 @dataclass
@@ -354,6 +421,12 @@ class Store:
         self.link = None
 
 
+def _plain(address: str) -> str:
+    """An address in small letters, without what follows a plus sign and without the dot of the root."""
+    local, _, domain = address.lower().rstrip(".").rpartition("@")
+    return f"{local.partition('+')[0]}@{domain}"
+
+
 def _network(address: str) -> str:
     """The /24 or /64 of an address."""
     try:
@@ -399,6 +472,12 @@ def tell_postmaster(settings: Settings, login: str, recipient: str) -> None:
         say(3, f"the postmaster could not be told: {trouble}")
 
 
+def attributes(request: bytes) -> dict[str, str]:
+    """A request's ``name=value`` lines; LF alone ends a line, and a name's first line counts."""
+    lines = request.decode(errors="replace").split("\n")
+    return dict(line.partition("=")[::2] for line in reversed(lines) if line)
+
+
 async def serve(settings: Settings) -> None:
     """Answer until told to stop."""
     store = Store(**settings.store)
@@ -412,13 +491,14 @@ async def serve(settings: Settings) -> None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    decisions = Decisions(settings, store.full, alarm, held=Holds(HELD), wait=keep_for_later)
+    decisions = Decisions(
+        settings, store.full, alarm, held=Holds(HELD), wait=keep_for_later, held_full=REFUSED_FULL.exists
+    )
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError):
             while True:
-                lines = (await reader.readuntil(b"\n\n")).decode(errors="replace").splitlines()
-                request = dict(line.partition("=")[::2] for line in lines if line)
+                request = attributes(await reader.readuntil(b"\n\n"))
                 writer.write(f"action={await decisions.answer(request)}\n\n".encode())
                 await writer.drain()
         writer.close()

@@ -4,6 +4,9 @@
   tried at once (the store's as well: Postfix itself would wait for up to half an hour), and with a next hop on the Internet all that waits for the Internet (postqueue -i; F27).
 - Mail older than the route's ``lifetime`` returns to its sender with the reason (postsuper -e).
 - Large mail that the policy service put on hold leaves when its hours begin (postsuper -H).
+- What the filter refused although a backup MX had taken it (X-Office-Held) is on hold for the postmaster. It is deleted
+  when it is older than the queue's lifetime: returned it would go to a forged sender. While there is too much of it the
+  policy service takes no more mail by a backup MX (HELD_FULL).
 
 Standard library only; it does nothing while nothing waits.
 """
@@ -31,6 +34,9 @@ QUEUE_ID = re.compile(r"[0-9A-Za-z]{6,20}")
 TLS = Path("/etc/outpost/tls")
 MANY = 100
 """More messages than this are tried by one command for the whole queue, instead of one for each."""
+HELD_FULL = Path("/run/outpost-routes/held-full")
+MOST_REFUSED = 500
+"""Refused messages on hold. As many as a postmaster may read in five days, and 12 GB at 25 MB each."""
 PATIENCE = 10.0  # seconds for a greeting
 
 
@@ -138,6 +144,18 @@ def due(
     return work
 
 
+def refused(queue: list[Message], by_hand: Callable[[str], bool], lifetime: int, now: float) -> list[str]:
+    """Messages on hold that are older than the queue's lifetime and were refused; what was held by hand stays."""
+    old = [one.id for one in queue if one.queue == "hold" and now - one.arrived > lifetime]
+    return [name for name in old if not by_hand(name)]
+
+
+def held_by_hand(name: str) -> bool:
+    """Whether a message on hold is not one that the filter refused (its header says so)."""
+    shown = subprocess.run(["postcat", "-hq", name], capture_output=True, check=False)
+    return not any(line.startswith(b"X-Office-Held:") for line in shown.stdout.splitlines())
+
+
 def greets(route: Route) -> bool:
     """Whether a mail server greets there (RFC 5321, section 3.1): a line that is up and a daemon that works."""
     with (
@@ -176,6 +194,14 @@ def main() -> int:
         state = json.loads(STATE.read_text())
     work = due(routes, queue, held, state, time.time(), greets)
     STATE.write_text(json.dumps(state))
+    on_hold = [one for one in queue if one.queue == "hold" and one.id not in held]
+    HELD_FULL.touch() if len(on_hold) >= MOST_REFUSED else HELD_FULL.unlink(missing_ok=True)
+    old = refused(on_hold, held_by_hand, settings["lifetime"], time.time())
+    _do(
+        ["postsuper", "-d", "-", "hold"],
+        old,
+        "refused messages of a backup MX deleted, nobody asked for them",
+    )
     _do(["postsuper", "-e", "-"], work.expire, "older than their route keeps mail, returned")
     if len(work.attempt) > MANY:
         subprocess.run(["postqueue", "-f"], check=False)

@@ -1,10 +1,11 @@
 """What the MTA gave a second time because the store was killed at the wrong moment (QUE-02). Runs on the store, hourly.
 
 Dovecot puts a message into its mailbox first and remembers its transfer then (again.sieve); killed between the two, it takes
-the same message again. Such a pair is known by its traces: the same transfer to the same address, by two deliveries of the
-store. A copy that its user made has the same delivery, one that came by a list another way behind it. What a stranger can write
-himself (his server's line, the Message-ID) is no proof, so the text has to be the same, too. The one that came first stays; one
-that somebody has read, answered or marked is never taken away. Only Python's own library.
+the same message again. Such a pair is the same transfer to the same address, by two deliveries of the store: our MTA's trace
+line with its queue id is the same in both, or the name that our MTA computed of the whole message and its origin. A stranger can
+write neither; his own trace lines and Message-ID are no proof. A copy that its user made has the same delivery. The text has to
+be the same, too. The one that came first stays; one that somebody has read, answered or marked is never taken away. Only
+Python's own library.
 """
 
 from __future__ import annotations
@@ -44,33 +45,32 @@ def _changed(path: Path) -> float:
         return 0.0
 
 
-def traces(message: Path) -> tuple[str, tuple[str, ...]]:
-    """The store's delivery, and what it delivered: sender's server's line (a user's message: the MTA's), address, Message-ID.
-
-    Empty: it did not come by LMTP.
-    """
+def traces(message: Path) -> tuple[str, str, tuple[str, ...]]:
+    """The store's delivery, the address that it delivered to, and what names the transfer; empty if it did not come by LMTP."""
     with message.open("rb") as file:
         header = email.message_from_bytes(file.read(HEADER), policy=email.policy.compat32)
     lines = [" ".join(str(line).split()) for line in header.get_all("Received", [])]
-    names = (str(header.get("Delivered-To", "")), str(header.get("Message-ID", "")))
-    if len(lines) < 2 or " with LMTP " not in lines[0] or not all(names):
-        return "", ()
-    return lines[0], (lines[2] if len(lines) > 2 else lines[1], *names)
+    address = str(header.get("Delivered-To", ""))
+    if len(lines) < 2 or " with LMTP " not in lines[0] or not address:
+        return "", "", ()
+    return lines[0], address, tuple(filter(None, (lines[1], str(header.get("X-Office-Transfer", "")))))
 
 
 def given_twice(messages: Iterator[Path]) -> Iterator[Path]:
     """Of each pair in one folder the later one, where it may go."""
-    found: dict[tuple[Path, tuple[str, ...]], dict[str, Path]] = defaultdict(dict)
+    found: dict[tuple[Path, str, str], dict[str, Path]] = defaultdict(dict)
     for message in messages:
         try:
-            delivery, what = traces(message)
+            delivery, address, names = traces(message)
         except FileNotFoundError:
             continue
-        if what:
-            found[message.parent.parent, what][delivery] = message
+        for name in names:
+            found[message.parent.parent, address, name][delivery] = message
+    gone: set[Path] = set()
     for deliveries in found.values():
         first, *others = sorted(deliveries.values(), key=lambda path: path.name)  # it begins with the time
-        yield from (other for other in others if untouched(other) and text(other) == text(first))
+        gone |= {other for other in others if untouched(other) and text(other) == text(first)}
+    yield from sorted(gone)
 
 
 def text(message: Path) -> bytes | None:

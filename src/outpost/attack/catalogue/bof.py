@@ -10,7 +10,7 @@ from outpost.attack.evidence import Evidence
 from outpost.attack.ground import HELLO, Ground, letter, token
 from outpost.attack.registry import attack
 from outpost.attack.weakness import RSPAMD_RESTARTS, edited, judged_by_nobody, postfix
-from outpost.attack.wire import CLOSED, SILENT, Catcher, Session, unverified
+from outpost.attack.wire import CLOSED, SILENT, Catcher, Reply, Session, unverified
 
 SESSIONS = 300
 MANY_SESSIONS = 10_000
@@ -53,6 +53,35 @@ async def guessing_recipients(ground: Ground, seen: Evidence) -> None:
     refused = [reply for _, reply in said if reply.code == 550]
     seen.expect(said[-1][1], "421 4.7.0", what="at the end")
     seen.check(len(refused) <= 10, "at most 10 answers", f"{len(refused)} answers")
+
+
+@attack(
+    "2r",
+    without=edited(
+        "mta", "the limit of unknown recipients from one network", "/etc/outpost/policy.json",
+        's/"unknown_recipients": [0-9]+/"unknown_recipients": 1000000/', "systemctl restart outpost-policy.service",
+    ),
+)  # fmt: skip
+async def guessing_recipients_in_many_sessions(ground: Ground, seen: Evidence) -> None:
+    """Each session ends after ten guesses; a network that goes on in other sessions learns nothing more."""
+    limit, each = ground.office.limits.unknown_recipients, 8
+    sessions = (limit + 60) // each
+
+    async def one(number: int) -> list[Reply]:
+        async with await ground.smtp(seen) as session:
+            await session.say("MAIL FROM:<guesser@internet.test>")
+            guesses = [f"RCPT TO:<g{number}-{guess}@{ground.domain}>" for guess in range(each)]
+            return [reply for _, reply in await session.say_all([*guesses, f"RCPT TO:<{ground.someone()}>"])]
+
+    answers = [reply for said in await asyncio.gather(*map(one, range(sessions))) for reply in said]
+    named = sum(reply.code in (250, 550) for reply in answers)
+    most = limit * 6 // 5 + sessions
+    seen.check(named <= most, f"{most} answers at most that say who exists", f"{named} of {len(answers)}")
+    async with await ground.smtp(seen) as session:
+        await session.say("MAIL FROM:<guesser@internet.test>")
+        seen.expect(
+            await session.say(f"RCPT TO:<{ground.someone()}>"), "450 4.7.1", what="one that exists, then"
+        )
 
 
 async def _memory(ground: Ground) -> int:

@@ -10,10 +10,10 @@ import struct
 import time
 
 from outpost.attack.evidence import Evidence
-from outpost.attack.ground import Ground, letter, token
+from outpost.attack.ground import HELLO, Ground, letter, token
 from outpost.attack.registry import attack
-from outpost.attack.weakness import Weakness, postfix
-from outpost.attack.wire import CLOSED, SILENT, Reply, Session
+from outpost.attack.weakness import Weakness, edited, postfix
+from outpost.attack.wire import CLOSED, SILENT, Reply, Session, unverified
 
 IDLE = 130
 BOMB, BOMB_SIZE = 300, 288_000
@@ -131,6 +131,83 @@ async def a_silent_client_is_cut_off(ground: Ground, seen: Evidence) -> None:
             "421 4.4.2 or closed",
             f"after {time.monotonic() - started:.0f} s: {answer.brief}",
         )
+
+
+@attack("3m", without=postfix(smtpd_client_ipv6_prefix_length="128"))
+async def sessions_from_all_over_one_ipv6_network(ground: Ground, seen: Evidence) -> None:
+    cap = ground.office.limits.connections_per_client
+    sources = [await ground.newcomer() for _ in range(cap + 8)]
+    held: list[Session] = []
+
+    async def one(source: str) -> bool:
+        session = await ground.smtp(seen, source=source, address=ground.door6, hello=False, patience=30)
+        held.append(session)
+        return session.greeting.code == 220
+
+    try:
+        taken = sum(await asyncio.gather(*(one(source) for source in sources)))
+        seen.check(taken <= cap, f"{cap} sessions of one /64 at most", f"{taken} of {len(sources)} taken")
+    finally:
+        for session in held:
+            session.close()
+        await ground.on(
+            "attacker", "; ".join(f"ip address del {source}/64 dev eth0 2>/dev/null" for source in sources)
+        )
+
+
+COUNTED_AT_RCPT = edited(
+    "mta", "messages are counted when their last byte has come", "/usr/local/lib/outpost/policy",
+    r"s/not all\(bucket\.fits\(self\.clock\(\)\) for/not all(bucket.take(self.clock()) for/",
+    "systemctl restart outpost-policy.service",
+)  # fmt: skip
+
+
+@attack("3n", without=COUNTED_AT_RCPT)
+async def a_mailbox_closed_without_a_message(ground: Ground, seen: Evidence) -> None:
+    """Its address is named again and again, in sessions that send nothing; honest mail goes on."""
+    victim, named = ground.someone(2), 0
+    while named < 2 * ground.office.limits.mailbox_messages:
+        async with await ground.smtp(seen) as session:
+            for _ in range(2):
+                await session.say("MAIL FROM:<x@internet.test>")
+                said = await session.say_all([f"RCPT TO:<{victim}>"] * 50)
+                named += len(said)
+                await session.say("RSET")
+    async with await ground.smtp(seen, ground.stranger) as session:
+        await session.say("MAIL FROM:<stranger@internet.test>")
+        seen.expect(
+            await session.say(f"RCPT TO:<{victim}>"), "250", what=f"honest mail after {named} recipients"
+        )
+
+
+@attack("3o")
+async def a_bomb_by_way_of_the_backup_mx(ground: Ground, seen: Evidence) -> None:
+    """What a peer relays for strangers counts as strangers' mail, and one network gets half."""
+    peer = next(peer for peer in ground.office.peers if peer.backup_mx)
+    recipient, mark, most = ground.someone(2), token(), ground.office.limits.mailbox_messages // 2
+    taken, last = 0, None
+    async with await ground.smtp(seen, ground.peer, port=peer.listen, patience=120) as session:
+        await session.say("STARTTLS")
+        await session.start_tls(ground.role("mta").fqdn, unverified())
+        await session.say(f"EHLO {HELLO}")
+        for _ in range(most + 10):
+            said = await session.say("MAIL FROM:<stranger@internet.test>")
+            said = await session.say(f"RCPT TO:<{recipient}>")
+            last = (
+                await session.message(letter("stranger@internet.test", recipient, mark))
+                if said.good
+                else said
+            )
+            if not last.good:
+                break
+            taken += 1
+    seen.check(taken <= most + 2, f"{most} messages at most", f"{taken} taken")
+    if last is not None and not last.good:
+        seen.expect(last, "450 4.7.1", what="the limit")
+    await ground.settled(patience=60)
+    await ground.on(
+        ground.role("store").name, f"doveadm expunge -u {recipient} mailbox INBOX body {mark}; true"
+    )
 
 
 @attack(

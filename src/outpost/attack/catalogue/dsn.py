@@ -39,13 +39,60 @@ async def forged_senders_to_unknown_recipients(ground: Ground, seen: Evidence) -
     refused = [
         said for session in await asyncio.gather(*(one() for _ in range(SESSIONS))) for said in session
     ]
-    seen.expect_all(refused, "550 5.1.1", "421 4.7.0")
+    seen.expect_all(refused, "550 5.1.1", "450 4.7.1", "421 4.7.0")
     seen.check(
         any(reply.code == 421 for _, reply in refused),
         "guessing ends with 421",
         f"{sum(reply.code == 550 for _, reply in refused)} refusals, "
         f"{sum(reply.code == 421 for _, reply in refused)} times cut off",
     )
+    await ground.settled()
+    await ground.nothing_at(victim, seen)
+
+
+UNREADABLE = postfix(
+    smtpd_recipient_restrictions="reject_unlisted_recipient",
+    submission_recipient_restrictions="reject_unlisted_recipient",
+)
+
+
+@attack("1j", without=UNREADABLE)
+async def recipients_that_the_store_cannot_read(ground: Ground, seen: Evidence) -> None:
+    """What the MTA takes and the store refuses goes back to a sender who may be forged."""
+    victim, local, domain = ground.victim(), ground.someone(2).partition("@")[0], ground.domain
+    tags = (
+        b"\x01",
+        b"\x7f",
+        b"\x80",
+        "é".encode(),
+        b"\x85",
+        b"\xff",
+        b"a..b",
+        b"a.",
+        b"x" * 60,
+        b"a\x0bb",
+        b"(c)",
+        b"[",
+    )
+    forms = [f"{local}+".encode() + tag + f"@{domain}".encode() for tag in tags]
+    forms += [f'"{local}{more}"@{domain}'.encode() for more in ("+a b", '+\\"', "+\t")]
+
+    async def ask(session: Session, sender: str, recipient: bytes) -> None:
+        await session.say(f"MAIL FROM:<{sender}>")
+        await session.send(b"RCPT TO:<" + recipient + b">\r\n")
+        answer = await session.reply()
+        seen.expect(answer, "501 5.1.3", "553 5.6.7", "500 5.5.2", "550 5.1.1", what=f"RCPT {recipient!r}")
+        if answer.good:
+            await session.message(letter(sender, local, token()))
+        else:
+            await session.say("RSET")
+
+    for recipient in forms:
+        async with await ground.smtp(seen, ground.stranger) as session:
+            await ask(session, victim, recipient)
+    async with await ground.submission(seen, "carol") as session:
+        for recipient in forms[:3]:
+            await ask(session, f"carol@{domain}", recipient)
     await ground.settled()
     await ground.nothing_at(victim, seen)
 
@@ -168,8 +215,8 @@ async def spam_is_refused_and_not_returned(ground: Ground, seen: Evidence) -> No
 SCRIPT = 'require "vacation"; vacation :days 1 :subject "away" "I am on leave.";'
 
 
-async def _sieve(ground: Ground, seen: Evidence, name: str, *commands: str) -> None:
-    """Commands to ManageSieve (RFC 5804) with a user's own login."""
+async def sieve(ground: Ground, seen: Evidence, name: str, *commands: str) -> None:
+    """Send commands to ManageSieve (RFC 5804) with a user's own login."""
     session = Session(await ground.lan.connect(ground.store, ports.MANAGESIEVE), seen.session())
 
     async def answer() -> str:
@@ -201,7 +248,7 @@ async def _sieve(ground: Ground, seen: Evidence, name: str, *commands: str) -> N
 async def automatic_replies(ground: Ground, seen: Evidence) -> None:
     """Carol is away. Her answer goes to people who wrote to her, once, and never to robots, lists and bounces."""
     script = f'PUTSCRIPT "attack" {{{len(SCRIPT)}+}}\r\n{SCRIPT}\r\n'
-    await _sieve(ground, seen, "carol", script, 'SETACTIVE "attack"\r\n')
+    await sieve(ground, seen, "carol", script, 'SETACTIVE "attack"\r\n')
     recipient = f"carol@{ground.domain}"
     silent = {
         "a list": "List-Id: <team.internet.test>\r\nPrecedence: list\r\n",
@@ -232,7 +279,7 @@ async def automatic_replies(ground: Ground, seen: Evidence) -> None:
             got = await ground.sink(victims[name])
             seen.check(got == 0, f"no answer to {name}", f"{got} answers to {name}")
     finally:
-        await _sieve(ground, seen, "carol", 'SETACTIVE ""\r\n', 'DELETESCRIPT "attack"\r\n')
+        await sieve(ground, seen, "carol", 'SETACTIVE ""\r\n', 'DELETESCRIPT "attack"\r\n')
 
 
 KEPT = "/root/outpost-attack-kept"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+
+from outpost.attack.catalogue.dsn import sieve
 from outpost.attack.evidence import Evidence
 from outpost.attack.ground import HELLO, Ground, letter, token
 from outpost.attack.registry import attack
-from outpost.attack.weakness import judged_by_nobody, postfix, rspamd
+from outpost.attack.weakness import Weakness, judged_by_nobody, postfix, rspamd
 from outpost.attack.wire import Reply, Vantage
 
 REFUSED = ("550 5.7.", "553 5.7.", "554 5.7.", "451 4.7.", "550 5.1.8")
@@ -154,6 +157,8 @@ async def a_users_header_names_another(ground: Ground, seen: Evidence) -> None:
         f"boss@internet.test\r\nResent-From: {own}",
         f"{ground.office.users[0].full_name} <{own}>",
         f'"{ground.someone()}" <{own}>',
+        f"{own} ({ground.office.users[0].full_name})",
+        f"(({ground.office.users[0].full_name}) x) {own}",
     )
     async with await ground.submission(seen, "carol") as session:
         for author in authors:
@@ -233,3 +238,75 @@ async def _forged_bounce(ground: Ground, seen: Evidence, sender: str) -> None:
     )
     marked = "X-Office-Bounce" in found
     seen.check(marked, "refused, or delivered with a mark", "marked" if marked else "delivered as it is")
+
+
+@attack("4k", without=judged_by_nobody())
+async def an_absence_in_a_colleagues_name(ground: Ground, seen: Evidence) -> None:
+    """Carol's filter answers strangers as Bob, by each way that Sieve has to name an author."""
+    recipient, colleague, name = f"carol@{ground.domain}", ground.someone(1), ground.office.users[0].full_name
+    injected = (
+        f"Content-Type: text/plain\r\nX-Sieve-Redirected-From: {recipient}\r\nFrom: {colleague}\r\n\r\nx"
+    )
+    scripts = {
+        "an address": f':from "Bob <{colleague}>" "x"',
+        "a name": f':from "{name} <{recipient}>" "x"',
+        "a comment": f':from "{recipient} ({name})" "x"',
+        "somebody elsewhere": ':from "boss@bank.test" "x"',
+        "a header in the text": f':mime "{injected}"',
+    }
+    victims = {}
+    try:
+        for what, script in scripts.items():
+            text = f'require "vacation"; vacation :handle "{token()}" {script};'
+            put = f'PUTSCRIPT "attack" {{{len(text)}+}}\r\n{text}\r\n'
+            await sieve(ground, seen, "carol", put, 'SETACTIVE "attack"\r\n')
+            victims[what] = victim = ground.victim()
+            said = await _letter_from(
+                ground, seen, victim, letter(victim, recipient, token()), ground.stranger, recipient
+            )
+            seen.expect(said, "250", what="mail to her")
+            await ground.settled()
+        for what, victim in victims.items():
+            got = await ground.sink(victim)
+            seen.check(got == 0, f"nothing leaves under {what}", f"{got} answers under {what}")
+    finally:
+        await sieve(ground, seen, "carol", 'SETACTIVE ""\r\n', 'DELETESCRIPT "attack"\r\n')
+
+
+OF_OLD = r"""require ["duplicate", "variables"];
+if header :matches "message-id" "*" { set "name" "${1}"; }
+if duplicate :handle "again" :uniqueid "${name}" { discard; stop; }
+"""
+
+
+@attack(
+    "4l",
+    without=Weakness(
+        role="store",
+        what="what names a transfer is written by our MTA",
+        keeps=("/etc/dovecot/sieve",),
+        steps=f"printf %s {shlex.quote(OF_OLD)} > /etc/dovecot/sieve/again.sieve",
+        activate="sievec /etc/dovecot/sieve/again.sieve",
+    ),
+)
+async def a_message_that_another_makes_vanish(ground: Ground, seen: Evidence) -> None:
+    """Who knows the Message-ID and the trace lines of a message sends first; the honest message arrives all the same."""
+    recipient, name = f"carol@{ground.domain}", token()
+    trace = f"Received: from a.internet.test by mx.internet.test with ESMTP id {name}; Tue, 3 Nov 2026 10:00:00 +0000\r\n"
+    forged = f"X-Office-Transfer: {name}\r\nReceived: from x by {ground.role('mta').fqdn} with ESMTPS id {name}; x\r\n"
+    marks = []
+    for sender, more in (
+        ("x@internet.test", forged),
+        ("x@internet.test", forged),
+        ("stranger@internet.test", ""),
+    ):
+        marks.append(token())
+        message = letter(sender, recipient, marks[-1], extra=trace)
+        lines = [line for line in message.split(b"\r\n") if not line.lower().startswith(b"message-id:")]
+        message = f"{more}Message-ID: <{name}@internet.test>\r\n".encode() + b"\r\n".join(lines)
+        said = await _letter_from(ground, seen, sender, message, ground.stranger, recipient)
+        seen.expect(said, "250", what="each of them")
+    await ground.settled()
+    for mark in marks:
+        got = await ground.delivered(mark, "carol")
+        seen.check(got == 1, "each arrives once", f"{got} times")
