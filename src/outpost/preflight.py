@@ -198,7 +198,7 @@ def judge(
     if "advertised" in first:
         yield Finding(
             host.name, "bad", "its IPv6 default route comes from router advertisements",
-            "set it up by hand in the host's network configuration: an apply ends that the host takes what any machine advertises",
+            "set a static one in the host's network configuration: after an apply the host ignores router advertisements",
         )  # fmt: skip
     yield _ports(office, host, [value for key, value in facts if key == "port"])
     if host.role == "mta" and not office.smarthost:
