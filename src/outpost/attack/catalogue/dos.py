@@ -185,7 +185,7 @@ async def a_bomb_by_way_of_the_backup_mx(ground: Ground, seen: Evidence) -> None
     """What a peer relays for strangers counts as strangers' mail, and one network gets half."""
     peer = next(peer for peer in ground.office.peers if peer.backup_mx)
     recipient, mark, most = ground.someone(2), token(), ground.office.limits.mailbox_messages // 2
-    taken, last = 0, None
+    taken, last, started = 0, None, time.monotonic()
     async with await ground.smtp(seen, ground.peer, port=peer.listen, patience=120) as session:
         await session.say("STARTTLS")
         await session.start_tls(ground.role("mta").fqdn, unverified())
@@ -201,7 +201,9 @@ async def a_bomb_by_way_of_the_backup_mx(ground: Ground, seen: Evidence) -> None
             if not last.good:
                 break
             taken += 1
-    seen.check(taken <= most + 2, f"{most} messages at most", f"{taken} taken")
+    # as many again in ten minutes: on a slow machine the bomb is none
+    allowed = most + 2 + int(most * (time.monotonic() - started) / 600)
+    seen.check(taken <= allowed, f"{allowed} messages at most", f"{taken} taken")
     if last is not None and not last.good:
         seen.expect(last, "450 4.7.1", what="the limit")
     await ground.settled(patience=60)
