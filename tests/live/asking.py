@@ -78,8 +78,6 @@ def doveconf(host: TestinfraHost, *, delivery: bool = False) -> dict[str, str]:
 
 _UNBOUND = """
 import socket, sys
-
-from outpost import pace
 for option in sys.argv[1:]:
     control = socket.socket(socket.AF_UNIX)
     control.connect("/run/unbound.ctl")
