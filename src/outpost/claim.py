@@ -92,14 +92,10 @@ class _Held:
     def end(self, record: Record | None) -> None:
         """Let go; with a record, the host keeps that first."""
         try:
-            said, _ = self.process.communicate(
-                f"{record.model_dump_json()}\n" if record else None, timeout=ANSWER
-            )
+            self.process.communicate(f"{record.model_dump_json()}\n" if record else None, timeout=ANSWER)
         except (subprocess.TimeoutExpired, OSError, ValueError):
             self.process.kill()
-            self.process.communicate()
-        else:
-            del said
+            self.process.wait()
 
 
 @dataclass
@@ -112,6 +108,12 @@ class Claim:
 
     held: dict[str, _Held]
     converged: set[str] = field(default_factory=set)
+
+    @property
+    def streams(self) -> tuple[int, ...]:
+        """What holds the locks: who has these open, too, keeps them; an apply whose command line was killed goes on changing."""
+        streams = (each.process.stdin for each in self.held.values())
+        return tuple(stream.fileno() for stream in streams if stream is not None)
 
     def converged_from(self, office_file: str) -> bool:
         """Whether every host of the claim was last converged from the office file with this SHA-256."""

@@ -249,7 +249,7 @@ def apply(
     from outpost.claim import changing
 
     with changing(target, limit, connector) as claim:
-        outcome = _pyinfra(target, ["-y"], limit, connector, watcher)
+        outcome = _pyinfra(target, ["-y"], limit, connector, watcher, keeps=claim.streams)
         claim.converged.update(set(outcome.hosts) - set(outcome.failed))
         claim.converged.difference_update(outcome.failed)
     return outcome
@@ -284,6 +284,7 @@ def _pyinfra(
     watcher: Watcher,
     environment: dict[str, str] | None = None,
     instead: list[str] | None = None,
+    keeps: tuple[int, ...] = (),
 ) -> Outcome:
     typed = [*command(target, options, limit, connector), "--json"]
     if instead:
@@ -297,6 +298,7 @@ def _pyinfra(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        pass_fds=keeps,
     )
     assert process.stdout is not None
     assert process.stderr is not None

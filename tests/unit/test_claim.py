@@ -119,6 +119,22 @@ def test_a_controller_that_dies_leaves_no_lock(
     until(free, "the host is free again")
 
 
+@pytest.mark.usefixtures("hosts")
+def test_an_apply_that_outlives_its_command_line_keeps_the_lock(controller: Callable[[str], Target]) -> None:
+    one, two = controller("one"), controller("two")
+    with changing(one, ["mta"]) as held:
+        apply = subprocess.Popen(["sh", "-c", "read x"], stdin=subprocess.PIPE, pass_fds=held.streams)
+        process = held.held["mta"].process
+        assert process.stdin is not None
+        process.stdin.close()  # as when the command line is killed
+        with pytest.raises(OutpostError, match="is being changed"), changing(two, ["mta"]):
+            pass
+        apply.communicate(b"\n")
+        until(lambda: process.poll() is not None, "the lock ends with the apply")
+    with changing(two, ["mta"]):
+        pass
+
+
 @pytest.mark.parametrize(
     "said",
     [
