@@ -289,6 +289,7 @@ def _forgetting() -> None:
 
 def _departed(view: StoreView) -> None:
     """Mail of whom the office no longer declares is put away, and what opened it goes."""
+    directory(f"{MAIL}/.former", owner="vmail", group="vmail", mode="0700")
     settings(
         name="former",
         files=[

@@ -6,6 +6,7 @@ host, and on the machine that keeps it: nothing crosses the line for it (docs/ad
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ from outpost.errors import OutpostError
 from outpost.office.backup import LIB, STATE, BackupView, backup_of
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
+from outpost.onhost import vault
 from outpost.remote import run_script
 from outpost.secrets import Secrets, ssh_public
 from outpost.target import ROOT, Target
@@ -35,8 +37,8 @@ PATIENCE = 7 * 86400.0
 """Seconds: a first backup, or a whole mailbox, crosses a slow line in days."""
 MANIFEST = 1024**3
 """Bytes of a manifest: 150 for each of some millions of messages."""
-WITHDRAWN = "withdrawn"
-"""What the other end says of archives that are gone without having been thinned out there."""
+REFUSED = ": refused: "
+"""How the other end marks a host of which it let nothing go."""
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d{6}Z(-\d{1,9})?$")]
@@ -108,9 +110,27 @@ def other_end(office: Office, secrets: Secrets) -> str:
         backup=shown[0].backup,
         account=shown[0].account,
         directory=shown[0].directory,
-        hosts=[(view.me.fqdn, view.path, ssh_public(secrets.backup[view.me.name].ssh_key)) for view in shown],
+        hosts=[
+            (view.me.name, view.me.fqdn, view.path, ssh_public(secrets.backup[view.me.name].ssh_key))
+            for view in shown
+        ],
         pruning=ssh_public(pruning),
+        settings=json.dumps(_there(shown)),
+        program=Path(vault.__file__).read_text(encoding="utf-8"),
     )
+
+
+def _there(shown: tuple[BackupView, ...]) -> dict[str, Any]:
+    """Settings of the other end's program."""
+    backup = shown[0].backup
+    return {
+        "account": shown[0].account,
+        "hosts": [view.me.name for view in shown],
+        **{
+            name: getattr(backup, name)
+            for name in ("every", "oldest", "hourly", "daily", "weekly", "monthly")
+        },
+    }
 
 
 def run_now(
@@ -154,10 +174,10 @@ def archives(
 
 
 def thin_out(office: Office, secrets: Secrets) -> list[str]:
-    """Let old archives go, at the other end; gives what it says, a line a host.
+    """Have the other end examine what came and let old archives go; gives its report, a line a host.
 
     Raises:
-        OutpostError: A key is missing, it cannot be reached, or archives have gone that nobody thinned out: a host has withdrawn them.
+        OutpostError: A key is missing, it cannot be reached, or a repository is not as an honest host and a whole disk leave it.
     """
     shown, pruning = _with_keys(office, secrets)
     asked = "".join(
@@ -165,16 +185,19 @@ def thin_out(office: Office, secrets: Secrets) -> list[str]:
     )
     with _ssh(shown[0], pruning) as command:
         done = subprocess.run(command, input=asked, capture_output=True, text=True, check=False)
-    said = done.stdout.strip().splitlines()
-    if withdrawn := [line for line in said if WITHDRAWN in line]:
+    # an error of borg's may carry what a host wrote
+    said = [
+        "".join(sign if sign.isprintable() else "?" for sign in line) for line in done.stdout.splitlines()
+    ]
+    if refused := [line for line in said if REFUSED in line]:
         raise OutpostError(
-            "; ".join(withdrawn),
-            "nothing of it was thinned out; look at the host, then see docs/how-to/back-up-and-restore.md",
+            "; ".join(refused),
+            "nothing of these hosts was thinned out; examine them, then follow docs/how-to/back-up-and-restore.md",
         )
     if done.returncode:
         raise OutpostError(
-            f"the other end failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}",
-            "set it up anew with what `outpost backup OFFICE --other-end` prints",
+            f"the other end failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]!r}",
+            "set it up again with what `outpost backup OFFICE --other-end` prints",
         )
     return said
 

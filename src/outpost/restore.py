@@ -8,6 +8,7 @@ and take mail that the old mailboxes then lack. So the empty machine gets accoun
 from __future__ import annotations
 
 import base64
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -65,7 +66,12 @@ def host(
     (view,) = views(office, (lost,))
     began = time.monotonic()
     said = run_script(target, office, lost, _before(view, office, secrets, archive), via, patience=PATIENCE)
-    name = answers.parsed(said.strip().rpartition("\n")[2], Name, lost.name)
+    *refused, answer, key = said.strip().splitlines()
+    name = answers.parsed(answer, Name, lost.name)
+    for line in refused:
+        tell(f"{lost.name}: {line!r}")
+    if target.inventory(via).stem != "docker":
+        _pinned(target, lost, " ".join(key.split()[:2]))
     data = time.monotonic() - began
     tell(f"{lost.name}: what it had at {name} is there ({data:.0f} s)")
     outcome = run.apply(target, limit=(lost.name,), connector=via, watcher=watcher or run.Silent())
@@ -76,8 +82,26 @@ def host(
     return Restored(lost.name, name, data, time.monotonic() - began)
 
 
+def _pinned(target: Target, lost: Host, key: str) -> None:
+    """The host's own key has just come back, and sshd shows it from its next start on: nobody is locked out then.
+
+    Raises:
+        OutpostError: It is not among the keys that the controller accepts.
+    """
+    if not re.fullmatch(r"ssh-ed25519 [A-Za-z0-9+/=]{1,200}", key):
+        raise OutpostError(
+            f"{lost.name}: its restored SSH host key is none",
+            f"outpost apply {target.name} --limit {lost.name}",
+        )
+    if key not in (target.data / "known_hosts").read_text(encoding="utf-8"):
+        raise OutpostError(
+            f"{lost.name}: known_hosts lacks the SSH host key that came back",
+            f"compare with the old line; add `{lost.all_addresses[0]} {key}` to known_hosts; then the same command again",
+        )
+
+
 def _before(view: BackupView, office: Office, secrets: Secrets, archive: str) -> str:
-    """On the empty machine: accounts, borg, the data. The SSH keys stay aside until the end."""
+    """On the empty machine: accounts, borg, the data."""
     from roles.backup import files
 
     proxy = f"-o Acquire::http::Proxy={quote(office.archive.proxy)}" if office.archive.proxy else ""
@@ -96,13 +120,14 @@ def _before(view: BackupView, office: Office, secrets: Secrets, archive: str) ->
             f"base64 -d > {place} <<'END'\n{base64.b64encode(file.content).decode()}\nEND",
         ]
     lines.append(f'sed -i \'s#"{SETTINGS}"#"{ASIDE}{SETTINGS}"#\' {ASIDE}{SETTINGS}/settings.json')
+    lines += [f"install -d -m 0700 -o {owner} -g {owner} {place}" for place, owner in view.places.items()]
     mail = f"--mail {MAIL}" if view.me.role == "store" else ""
     lines += [
-        f"python3 -B {ASIDE}{LIB} --settings {ASIDE}{SETTINGS}/settings.json extract {quote(archive)} {mail} --rest {ASIDE}/data > {ASIDE}/archive",
-        *([f"chown vmail:vmail {MAIL}", f"chmod 0700 {MAIL}"] if mail else []),
-        f"umask 022; for top in {ASIDE}/data/*; do case $top in */etc) ;; *) cp --archive $top / ;; esac; done",
+        f"python3 -B {ASIDE}{LIB} --settings {ASIDE}{SETTINGS}/settings.json extract {quote(archive)} {mail} --rest / > {ASIDE}/archive 2> {ASIDE}/refused || {{ cat {ASIDE}/refused >&2; exit 1; }}",
+        # The old host's keys come before its role: an apply keeps the keys that it finds.
+        "chmod 0644 /etc/ssh/ssh_host_*_key.pub",
         f"rm -rf {ASIDE}{SETTINGS}",
-        f"cat {ASIDE}/archive",
+        f"cat {ASIDE}/refused {ASIDE}/archive /etc/ssh/ssh_host_ed25519_key.pub",
     ]
     return "\n".join(lines) + "\n"
 
@@ -117,7 +142,6 @@ def _after(view: BackupView) -> Iterator[str]:
             f"[ ! -d {KNOT} ] || {{ chown -R knot:knot {KNOT}; knotc --blocking --timeout 120 zone-restore +backupdir {KNOT} "
             f"+nozonefile; rm -rf {KNOT}; }}"
         )
-    yield f"[ ! -d {ASIDE}/data/etc/ssh ] || cp --archive {ASIDE}/data/etc/ssh/ssh_host_*_key* /etc/ssh/"
     yield "systemctl try-reload-or-restart ssh.service"
     # until its authority has answered it shows the office's own certificate, which users' programs may not know
     yield "[ ! -e /etc/systemd/system/outpost-certificate.service ] || systemctl start outpost-certificate.service || true"
@@ -160,8 +184,10 @@ def mailbox(
         "\n".join(
             [
                 "set -eu",
-                f"trap 'rm -rf {place}' EXIT",
-                f"install -d -m 0700 -o vmail -g vmail {place}",
+                # In vmail's directory vmail's rights do: root would follow a link that vmail put there.
+                'vmail() { runuser -u vmail -- "$@"; }',
+                f"trap 'vmail rm -rf {place}' EXIT",
+                f"vmail mkdir -m 0700 {place}",
                 # Dovecot knows how a folder is called on the disk, also one that is no longer there
                 f"below={quote(local)}",
                 *(
@@ -173,9 +199,14 @@ def mailbox(
                     else []
                 ),
                 f'{PROGRAM} extract {quote(archive)} --mail {place} --below "$below" >/dev/null',
-                *([f"rm -rf {place}/{quote(local)}/Maildir/.[!.]*"] if folder.upper() == "INBOX" else []),
+                *(
+                    [
+                        f"vmail find {place}/{quote(local)}/Maildir -mindepth 1 -maxdepth 1 -name '.*' -exec rm -rf '{{}}' +"
+                    ]
+                    if folder.upper() == "INBOX"
+                    else []
+                ),
                 f"[ -d {place}/{quote(local)}/Maildir ] || exit 0",
-                f"chown -R vmail:vmail {place}",
                 f"doveadm -o quota_storage_size=0 import -u {quote(address)} -s -p namespace_separator=/ -p mailbox_list_storage_escape_char=% maildir:{place}/{quote(local)}/Maildir {quote(into)} all",
                 f"doveadm index -q -u {quote(address)} {quote(into + '/*')}",
                 f"doveadm -f tab mailbox status -u {quote(address)} messages {quote(into + '/*')}",

@@ -69,8 +69,21 @@ def test_what_is_kept_is_there_and_can_be_read(host: TestinfraHost) -> None:
     assert json.loads(last.content_string)["id"] in archives
     host.check_output(
         "set -e; place=$(mktemp -d -p /run); trap 'rm -rf $place' EXIT; "
-        f"{PROGRAM} extract latest --rest $place --below {KEY.lstrip('/')}; cmp $place{KEY} {KEY}"
+        f"{PROGRAM} extract latest --rest $place --only /etc/ssh; cmp $place{KEY} {KEY}"
     )
+
+
+@pytest.mark.live
+@pytest.mark.control("BKP-01")
+@pytest.mark.remedy(
+    "on the machine that keeps it, put back a copy: docs/how-to/back-up-and-restore.md, When a repository is refused"
+)
+@pytest.mark.usefixtures("backup")
+def test_the_repository_is_undamaged_at_the_other_end(host: TestinfraHost) -> None:
+    """The other end reads through it for at most a minute, and goes on from there the next time."""
+    if not host.file(f"{STATE}/last.json").exists:
+        pytest.skip("its first backup is still to come")
+    host.check_output(f"{PROGRAM} check --quick")
 
 
 @pytest.mark.live

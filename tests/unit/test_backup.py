@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import tarfile
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,8 @@ from outpost.errors import OutpostError
 from outpost.office import Office
 from outpost.office.backup import backup_of
 from outpost.office.load import parse
-from outpost.onhost.backup import folder, linked_tree, manifest
+from outpost.onhost.backup import Seen, folder, linked_tree, manifest, unpacked
+from outpost.onhost.vault import Known, objections
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,9 +81,9 @@ def test_a_hosts_key_opens_its_own_repository_and_only_adds(office: Office, kept
         path = f"/srv/outpost/po/repositories/{host.name}"
         assert name == host.fqdn
         assert command == (
-            f"borg serve --append-only --restrict-to-repository {path} --restrict-to-repository {path}.probe"
+            f"flock --shared /srv/outpost/po/locks/{host.name} borg serve --append-only --restrict-to-repository {path} --restrict-to-repository {path}.probe"
         )
-    assert lines[-1][0] == "/srv/outpost/po/thin-out"
+    assert lines[-1][0] == "python3 -I -B /srv/outpost/po/vault.py thin-out"
 
 
 def test_the_other_end_learns_no_secret(office: Office, kept: secrets.Secrets) -> None:
@@ -117,12 +121,125 @@ def test_a_backup_leaves_the_line_to_the_mail(percent: int, rate: int) -> None:
 def test_a_snapshot_links_messages_and_copies_what_dovecot_writes_in_place(
     maildir: Path, tmp_path: Path
 ) -> None:
-    assert linked_tree(maildir, tmp_path / "snapshot") == 3
+    assert linked_tree(str(maildir), str(tmp_path / "snapshot"), {}) == 3
     box, copy = maildir / "alice" / "Maildir", tmp_path / "snapshot" / "alice" / "Maildir"
     assert (copy / "cur" / "1.M1.host:2,FS").samefile(box / "cur" / "1.M1.host:2,FS")
     assert not (copy / "dovecot-uidlist").samefile(box / "dovecot-uidlist")
     assert not any((copy / name).exists() for name in ("tmp", "fts-flatcurve", "dovecot.index.cache"))
     assert manifest(maildir, None) == manifest(tmp_path / "snapshot", None)
+
+
+def test_while_mail_waits_only_what_changed_is_brought_up_to_date(maildir: Path, tmp_path: Path) -> None:
+    box, copy = maildir / "alice" / "Maildir", tmp_path / "snapshot"
+    seen: dict[str, Seen] = {}
+    (box.parent / ".dovecot.sieve").symlink_to("sieve/x.sieve")
+    for path in sorted(maildir.rglob("*"), reverse=True):
+        os.utime(path, (1e9, 1e9), follow_symlinks=False)
+    linked_tree(str(maildir), str(copy), seen)
+    assert linked_tree(str(maildir), str(copy), seen) == 0
+    (box / "cur" / "1.M1.host:2,FS").rename(box / "cur" / "1.M1.host:2,S")
+    (box / "new" / "4.M4.host").write_text("four")
+    (box / "dovecot-uidlist").write_text("3 V77 N10 Gabc\n9 :4.M4.host\n")
+    (box / "subscriptions").unlink()
+    (box / ".Sent" / "cur").mkdir(parents=True)
+    (box / ".Archive" / "new").rmdir()
+    assert linked_tree(str(maildir), str(copy), seen) == 2
+    assert manifest(copy, None) == manifest(maildir, None)
+    assert (copy / "alice" / ".dovecot.sieve").readlink() == Path("sieve/x.sieve")
+    assert not (copy / "alice/Maildir/.Archive/new").exists()
+    (box / ".Archive" / "cur" / "5.M5.host").write_text("five")
+    assert (linked_tree(str(maildir), str(copy), seen), manifest(copy, None)) == (1, manifest(maildir, None))
+
+
+def tar(*members: tuple[str, bytes, str]) -> io.BytesIO:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, kind, target in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.mode, member.uid = kind, 0o6777, 0
+            member.linkname, member.devmajor, member.devminor = target, 1, 3
+            content = b"" if kind != tarfile.REGTYPE else target.encode()
+            member.linkname, member.size = ("" if content else target), len(content)
+            archive.addfile(member, io.BytesIO(content))
+    stream.seek(0)
+    return stream
+
+
+@pytest.mark.control("BKP-02")
+def test_only_plain_files_below_their_source_come_back(tmp_path: Path) -> None:
+    outside, into = tmp_path / "outside", tmp_path / "into"
+    outside.mkdir()
+    into.mkdir()
+    hostile = tar(
+        ("a", tarfile.DIRTYPE, ""), ("a/one", tarfile.REGTYPE, "one"), ("a/two", tarfile.LNKTYPE, "a/one"),
+        ("active", tarfile.SYMTYPE, "a/one"), ("device", tarfile.CHRTYPE, ""), ("pipe", tarfile.FIFOTYPE, ""),
+        ("../outside/up", tarfile.REGTYPE, "x"), (f"{outside}/absolute", tarfile.REGTYPE, "x"),
+        ("leaves", tarfile.SYMTYPE, str(outside)), ("leaves/through", tarfile.REGTYPE, "x"),
+        ("climbs", tarfile.SYMTYPE, "a/../../outside"), ("climbs/through", tarfile.REGTYPE, "x"),
+        ("hard", tarfile.LNKTYPE, "../outside/secret"), ("dangling", tarfile.LNKTYPE, "nothing"),
+        ("a/one/below-a-file", tarfile.REGTYPE, "x"),
+    )  # fmt: skip
+    (outside / "secret").write_text("secret")
+    assert unpacked(hostile, into, {}) == 9
+    assert [path.name for path in outside.iterdir()] == ["secret"]
+    found = {str(path.relative_to(into)): path for path in into.rglob("*")}
+    assert set(found) == {
+        "a", "a/one", "a/two", "active", "leaves", "leaves/through", "climbs", "climbs/through",
+    }  # fmt: skip
+    assert {path for path in found if found[path].is_symlink()} == {"active"}
+    assert {
+        oct(path.lstat().st_mode & 0o7777)
+        for path in found.values()
+        if path.is_file() and not path.is_symlink()
+    } == {"0o600"}
+
+
+@pytest.mark.control("BKP-02")
+def test_of_a_source_with_a_pattern_nothing_else_comes_back(tmp_path: Path) -> None:
+    hostile = tar(
+        ("ssh_host_ed25519_key", tarfile.REGTYPE, "key"), ("sshd_config", tarfile.REGTYPE, "PermitRootLogin yes"),
+        ("sshd_config.d/ssh_host_x_key", tarfile.REGTYPE, "x"), ("ssh_host_y_key", tarfile.SYMTYPE, "z"),
+    )  # fmt: skip
+    assert unpacked(hostile, tmp_path, {"only": "ssh_host_*_key*"}) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["ssh_host_ed25519_key"]
+
+
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp()
+
+
+def archive(hours_ago: float, key: str = "", name: str = "") -> tuple[str, str, float]:
+    moment = NOW - hours_ago * 3600
+    usual = f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H%M%SZ}-000"
+    return (key or usual, name or usual, moment)
+
+
+@pytest.mark.control("BKP-01")
+@pytest.mark.parametrize(
+    ("new", "why"),
+    [
+        ([archive(hours) for hours in (23, 12, 1)], ""),
+        ([archive(1), archive(-24 * 365)], "dated into the future"),
+        ([archive(24 * 40), archive(1)], "dated back"),
+        ([archive(30), archive(1)], "dated back"),
+        ([archive(1), archive(2, name=archive(-900)[1])], "dated into the future"),
+        ([archive(1), archive(2, name=archive(900)[1])], "dated back"),
+        ([archive(1), archive(2, name="\x1b[2Kevil")], "names that the backup does not give"),
+        ([archive(number / 10) for number in range(100, 0, -1)], "more than its timer makes"),
+        ([], "no archive since"),
+    ],
+)
+def test_what_an_honest_host_cannot_have_sent_stops_the_thinning(
+    new: list[tuple[str, str, float]], why: str
+) -> None:
+    known = [archive(48), archive(25)]
+    before = Known({key: name for key, name, _ in known}, known[-1][2], NOW - 86400, NOW - 86400)
+    said = list(objections(before, [*known, *new], NOW, 3600, 6 * 3600))
+    assert all(line.isprintable() for line in said)
+    if why:
+        assert any(why in line for line in said), said
+    else:
+        assert said == []
+    assert any("withdrawn" in line for line in objections(before, [known[1], *new], NOW, 3600, 6 * 3600))
 
 
 def test_a_manifest_knows_uids_flags_and_content(maildir: Path) -> None:

@@ -77,13 +77,23 @@ class BackupView:
 
     @property
     def sources(self) -> tuple[dict[str, Any], ...]:
-        """What is kept of this host (`outpost.onhost.backup` says what each kind means)."""
+        """What is kept of this host (`outpost.onhost.backup` says what each kind means), whose it is and comes back as (BKP-02)."""
         own: dict[str, tuple[dict[str, Any], ...]] = {
             "store": (
-                {"kind": "mail", "path": MAIL, "snapshot": SNAPSHOT, "still": "dovecot.service"},
-                {"kind": "copy", "path": OWN},  # what users chose (docs/adr/0015)
+                {
+                    "kind": "mail",
+                    "path": MAIL,
+                    "snapshot": SNAPSHOT,
+                    "still": "dovecot.service",
+                    "owner": "vmail",
+                },
+                # what users chose (docs/adr/0015)
+                {"kind": "copy", "path": OWN, "owner": "outpost-accounts", "mode": "0640"},
             ),
-            "webmail": ({"kind": "sqlite", "path": DATABASE}, {"kind": "copy", "path": FORMER}),
+            "webmail": (
+                {"kind": "sqlite", "path": DATABASE, "owner": "roundcube"},
+                {"kind": "copy", "path": FORMER, "owner": "roundcube"},
+            ),
             "dns": ({"kind": "knot", "path": KNOT},) if self.me == self.office.with_role("dns")[0] else (),
             "mta": (),
         }
@@ -93,6 +103,17 @@ class BackupView:
     def still(self) -> str:
         """The unit whose processes stand still for the snapshot; empty: none."""
         return next((source["still"] for source in self.sources if "still" in source), "")
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Directories that exist before anything comes back, with their owners."""
+        return {
+            source["path"].rpartition("/")[0] if source["kind"] == "sqlite" else source["path"]: source[
+                "owner"
+            ]
+            for source in self.sources
+            if "owner" in source
+        }
 
     @property
     def accounts(self) -> dict[str, str]:

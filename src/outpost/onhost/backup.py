@@ -3,15 +3,19 @@
 BKP-01. Standard library only: it runs on the hosts, and on a host that is still empty. ``/etc/outpost/backup/settings.json``
 says what is kept (`outpost.office.backup`); each source is of a kind:
 
-- ``mail``: a tree of Maildirs. Its daemon's processes are stopped (SIGSTOP) while every message is linked into a snapshot beside it, which
-  takes milliseconds for a thousand messages, so the snapshot shows all mailboxes at one moment, as a power cut would, and
-  sessions wait instead of ending. A message is a file that never changes, so a link is a copy; what Dovecot writes in place
-  (UIDs, keywords, indexes with what only they know) is copied. Search indexes and caches are left out: they are made again.
+- ``mail``: a tree of Maildirs. Every message is linked into a snapshot beside it. Then its daemon's processes are stopped
+  (SIGSTOP) while the directories and files that changed meanwhile are brought up to date, so the snapshot shows all mailboxes at
+  one moment, as a power cut would, and sessions wait instead of ending. A message is a file that never changes, so a link is a
+  copy; what Dovecot writes in place (UIDs, keywords, indexes with what only they know) is copied. Search indexes and caches are
+  left out: they are made again.
 - ``sqlite``: a database, by SQLite's own online copy.
 - ``knot``: the name server's signing keys, by its own backup.
 - ``copy``: files as they are.
 
-Commands: ``run``, ``list``, ``check``, ``extract``, ``manifest``, ``probe``. What they find is JSON on standard output.
+Each source has an owner. What is done below its path is done with that owner's rights: the owner's processes could put a link
+where root would follow it. An archive is hostile input, too: only declared paths come back from it, and only as plain files.
+
+Commands: ``run``, ``clean``, ``list``, ``check``, ``extract`` (or its halves ``export`` and ``unpack``), ``manifest``, ``probe``. What they find is JSON on standard output.
 """
 
 from __future__ import annotations
@@ -22,16 +26,20 @@ import fnmatch
 import hashlib
 import json
 import os
+import pwd
 import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 SETTINGS = Path("/etc/outpost/backup/settings.json")
@@ -129,19 +137,23 @@ class Backup:
                 shown.append(self.mail["snapshot"].lstrip("/"))
             yield [*shown, str(self.stage).lstrip("/")]
         finally:
-            shutil.rmtree(self.stage, ignore_errors=True)
-            if self.mail:
-                shutil.rmtree(self.mail["snapshot"], ignore_errors=True)
+            self.clean()
+
+    def clean(self) -> None:
+        """Remove what a backup leaves when it is killed."""
+        shutil.rmtree(self.stage, ignore_errors=True)
+        if self.mail:
+            with as_owner(self.mail):
+                _gone(self.mail["snapshot"])
 
     def _mail(self, source: dict[str, Any]) -> None:
-        top, into = Path(source["path"]), Path(source["snapshot"])
-        shutil.rmtree(into, ignore_errors=True)
-        top.mkdir(exist_ok=True)
-        with self._still(source["still"]):
-            linked_tree(top, into)
-        owner = top.stat()
-        os.chown(into, owner.st_uid, owner.st_gid)
-        into.chmod(0o700)
+        top, into = source["path"], source["snapshot"]
+        with as_owner(source):
+            _gone(into)
+            seen: dict[str, Seen] = {}
+            linked_tree(top, into, seen)
+        with self._still(source["still"]), as_owner(source):
+            linked_tree(top, into, seen)
 
     @contextmanager
     def _still(self, unit: str) -> Iterator[None]:
@@ -170,7 +182,6 @@ class Backup:
             live.backup(copy)
         copy.close()
         live.close()
-        _same_owner(path, into)
 
     def _knot(self, source: dict[str, Any]) -> None:
         shutil.rmtree(source["path"], ignore_errors=True)
@@ -181,13 +192,13 @@ class Backup:
         if done.returncode:
             raise BackupError(f"knotc zone-backup: {(done.stderr or done.stdout).strip()}")
         into = self._staged(Path(source["path"]))
-        copied_tree(Path(source["path"]), into)
+        copied_tree(Path(source["path"]), into, source)
         shutil.rmtree(source["path"], ignore_errors=True)
 
     def _copy(self, source: dict[str, Any]) -> None:
         path = Path(source["path"])
         if path.exists():
-            copied_tree(path, self._staged(path), only=source.get("only", "*"))
+            copied_tree(path, self._staged(path), source)
 
     def _staged(self, path: Path) -> Path:
         into = self.stage / str(path).lstrip("/")
@@ -231,13 +242,14 @@ class Backup:
             partial.replace(self.state / "last.json")
         return outcome | ({"manifest": found} if found is not None else {})
 
-    def extract(self, archive: str, into: dict[str, Path], below: str = "") -> str:
+    def extract(self, archive: str, into: dict[str, Path], below: str = "", only: str = "") -> str:
         """Bring back the mail, the rest or both, each below a directory; gives the archive's name.
 
         Args:
             archive: Its name; ``latest``.
             into: ``mail`` → where the mailboxes go, ``rest`` → where ``/`` is.
-            below: Only this part of the mail; of the rest, where no mail is wanted.
+            below: Only this part of the mail.
+            only: Of the rest, only the source with this path.
         """
         names = [entry["name"] for entry in self.archives()]
         if not names:
@@ -245,27 +257,70 @@ class Backup:
         name = names[-1] if archive == "latest" else archive
         if name not in names:
             raise BackupError(f"there is no archive {name}; the latest is {names[-1]}")
-        if MAIL in into and self.mail:
-            self._extract(name, self.mail["snapshot"], into[MAIL], below)
-        if REST in into:
-            self._extract(name, str(self.stage), into[REST], "" if MAIL in into else below)
+        refused = 0
+        for source in self.settings["sources"]:
+            kind = MAIL if source["kind"] == "mail" else REST
+            if kind in into and (kind == MAIL or only in ("", source["path"])):
+                _, place, _ = self.archived(source)
+                refused += self._extract(
+                    name, source, into[kind] / ("" if kind == MAIL else place.lstrip("/")), below
+                )
+        if refused:
+            sys.stderr.write(
+                f"{refused} entries were refused: links, devices or paths that no source declares\n"
+            )
         return name
 
-    def check(self) -> dict[str, str]:
-        """The other end reads through all of its repository; this one through the latest archive's list, file by file.
+    def source(self, path: str) -> dict[str, Any]:
+        """The source with a path."""
+        return next(source for source in self.settings["sources"] if source["path"] == path)
+
+    def archived(self, source: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+        """Where an archive has a source, the directory that it comes back to, and the rules for what comes back."""
+        if source["kind"] == "mail":
+            return source["snapshot"].strip("/"), source["path"], source
+        place, rules = Path(source["path"]), source
+        if source["kind"] == "sqlite":  # a file, not a directory
+            place, rules = place.parent, source | {"only": place.name}
+        return f"{self.stage}{place}".strip("/"), str(place), rules
+
+    def export(self, archive: str, source: dict[str, Any], below: str = "") -> list[str]:
+        """The command that writes a source of an archive to standard output, as a tar."""
+        path, _, _ = self.archived(source)
+        below = Path(source["path"]).name if source["kind"] == "sqlite" else below
+        depth, wanted = str(len(Path(path).parts)), f"{path}/{below}" if below else path
+        return ["borg", "export-tar", *WAITED, "--strip-components", depth, f"::{archive}", "-", wanted]
+
+    def unpack(self, stream: IO[bytes], source: dict[str, Any], into: Path) -> int:
+        """Unpack such a tar with the rights of the source's owner; gives how many entries were refused."""
+        _, _, rules = self.archived(source)
+        with as_owner(source):
+            into.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return unpacked(stream, into, rules)
+
+    def _extract(self, name: str, source: dict[str, Any], into: Path, below: str) -> int:
+        command = self.export(name, source, below if source["kind"] == "mail" else "")
+        with subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as export:
+            assert export.stdout is not None
+            assert export.stderr is not None
+            refused = self.unpack(export.stdout, source, into)
+            said = export.stderr.read().decode(errors="replace").strip().splitlines()
+        if export.returncode and export.returncode < 100:
+            raise BackupError(f"borg export-tar: {said[-1] if said else export.returncode}")
+        return refused
+
+    def check(self, *, quick: bool = False) -> dict[str, str]:
+        """The other end reads through its repository; unless it is to be quick, this one reads the latest archive's list.
 
         Raises:
             BackupError: Something is damaged or missing.
         """
-        self.borg("check", *WAITED, "--last", "1")
+        self.borg(
+            "check", *WAITED, *(("--repository-only", "--max-duration", "60") if quick else ("--last", "1"))
+        )
         return {"checked": self.archives()[-1]["name"]}
-
-    def _extract(self, name: str, source: str, into: Path, below: str) -> None:
-        into.mkdir(parents=True, exist_ok=True)
-        path = source.strip("/")
-        depth = str(len(Path(path).parts))
-        wanted = f"{path}/{below}" if below else path
-        self.borg("extract", *WAITED, "--strip-components", depth, f"::{name}", wanted, cwd=into)
 
     def probe(self) -> dict[str, str]:
         """What the other end lets this host do to a repository that is there only for this: make one, and nothing else.
@@ -325,47 +380,156 @@ def members(unit: str) -> Iterator[tuple[int, str]]:
             continue  # it has ended meanwhile
 
 
-def linked_tree(top: Path, into: Path) -> int:
-    """A copy of a tree of Maildirs in which messages are hard links; gives how many."""
-    linked = 0
-    for directory, names, files in os.walk(top):
-        names[:] = [name for name in names if not _left_out(name)]
-        here, linking = into / Path(directory).relative_to(top), Path(directory).name in LINKED
-        here.mkdir(parents=True, exist_ok=True)
-        for name in files:
-            if _left_out(name):
+@contextmanager
+def as_owner(source: dict[str, Any]) -> Iterator[None]:
+    """Act with the rights of a source's owner; without one, or where this is not root, with one's own."""
+    name = source.get("owner", "root")
+    if name == "root" or os.geteuid():
+        yield
+        return
+    owner, groups = pwd.getpwnam(name), os.getgroups()
+    os.setgroups([])
+    os.setegid(owner.pw_gid)
+    os.seteuid(owner.pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+@dataclass
+class Seen:
+    """A directory as it was when it was linked.
+
+    Attributes:
+        mark: Its time and inode; None: it changed just before, so its time says nothing.
+        files: What is copied, with time, size and inode; None as above.
+    """
+
+    mark: tuple[int, int] | None
+    directories: list[str]
+    files: dict[str, tuple[int, int, int] | None]
+
+
+RACY = 2_000_000_000
+"""Nanoseconds: what changed so shortly before it was read may have changed again without another time."""
+
+
+def linked_tree(top: str, into: str, seen: dict[str, Seen]) -> int:
+    """Make or bring up to date a copy of a tree of Maildirs in which messages are hard links; gives how many were linked.
+
+    Args:
+        seen: What an earlier call for the same copy found; only what changed since is read.
+    """
+    linked, now = 0, time.time_ns()
+    status = os.stat(top)  # noqa: PTH116 - 300 mailboxes have thousands of directories, and mail waits
+    mark = (status.st_mtime_ns, status.st_ino)
+    held = seen.get(top)
+    fresh = held is None or held.mark != mark
+    if held is None or fresh:
+        os.makedirs(into, mode=0o700, exist_ok=True)  # noqa: PTH103
+        directories, files = [], []
+        for entry in os.scandir(top):
+            if _left_out(entry.name):
                 continue
-            source = f"{directory}/{name}"
-            if linking:
-                os.link(source, here / name, follow_symlinks=False)
+            if entry.is_dir(follow_symlinks=False):
+                directories.append(entry.name)
+            elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
+                files.append(entry.name)
+        for name in {entry.name for entry in os.scandir(into)} - {*directories, *files}:
+            _gone(f"{into}/{name}")
+        linking = os.path.basename(top) in LINKED  # noqa: PTH119
+        copied = {} if held is None else held.files
+        held = seen[top] = Seen(
+            mark if mark[0] < now - RACY else None,
+            directories,
+            {} if linking else {name: copied.get(name) for name in files},
+        )
+        for name in set(files) - {entry.name for entry in os.scandir(into)} if linking else ():
+            with suppress(FileNotFoundError):  # it has another name by now: the directory is read again
+                os.link(f"{top}/{name}", f"{into}/{name}", follow_symlinks=False)
                 linked += 1
-            else:
-                shutil.copy2(source, here / name, follow_symlinks=False)
-                _same_owner(Path(source), here / name)
-        _same_owner(Path(directory), here)
-        shutil.copystat(directory, here)
+    for name, before in held.files.items():
+        with suppress(FileNotFoundError):
+            status = os.lstat(f"{top}/{name}")
+            found = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if found != before:
+                _gone(f"{into}/{name}")
+                shutil.copy2(f"{top}/{name}", f"{into}/{name}", follow_symlinks=False)
+                held.files[name] = found if found[0] < now - RACY else None
+    for name in held.directories:
+        with suppress(FileNotFoundError):
+            linked += linked_tree(f"{top}/{name}", f"{into}/{name}", seen)
+    if fresh:
+        shutil.copystat(top, into)
     return linked
 
 
-def copied_tree(top: Path, into: Path, only: str = "*") -> None:
-    """A copy of a tree with owners and times."""
-    for directory, _, files in os.walk(top):
-        here = into / Path(directory).relative_to(top)
+def _gone(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+        shutil.rmtree(path)
+    else:
+        with suppress(FileNotFoundError):
+            os.unlink(path)  # noqa: PTH108
+
+
+def unpacked(stream: IO[bytes], into: Path, source: dict[str, Any]) -> int:
+    """Unpack a tar of one source, whatever a taken-over host put into it; gives how many entries were refused.
+
+    BKP-02: without it links, devices, setuid programs and paths of the archive's choice come back as root. Directories and
+    plain files come back, below ``into``, with the source's modes and as whoever runs this; and links that stay below it: a
+    user's active filter is one, and a message that was copied is a hard link.
+    """
+    refused = 0
+    only, mode = source.get("only", ""), int(source.get("mode", "0600"), 8)
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            if member.isdir() and only:  # those of the tree that the files were copied from
+                continue
+            names = [member.name, *([member.linkname] if member.islnk() or member.issym() else [])]
+            plain = member.isreg() or member.isdir() or ((member.islnk() or member.issym()) and not only)
+            if not plain or not all(_below(name, only, directory=member.isdir()) for name in names):
+                refused += 1
+                continue
+            taken = member.replace(mode=0o700 if member.isdir() else mode, uid=0, gid=0, deep=False)
+            try:
+                archive.extract(taken, into, numeric_owner=True, filter="fully_trusted")
+            except (tarfile.TarError, FileExistsError, NotADirectoryError, IsADirectoryError, KeyError):
+                refused += 1
+    return refused
+
+
+def _below(name: str, only: str, *, directory: bool) -> bool:
+    """Whether a name in an archive is a path below a source."""
+    parts = name.removesuffix("/").split("/")
+    if parts in ([""], ["."]):
+        return directory
+    if {"", ".", ".."} & set(parts):
+        return False
+    return not only or (len(parts) == 1 and fnmatch.fnmatchcase(parts[0], only))
+
+
+def copied_tree(top: Path, into: Path, source: dict[str, Any]) -> None:
+    """A copy of a tree with owners and times, read with its owner's rights."""
+    with as_owner(source):
+        found = [(Path(directory), files) for directory, _, files in os.walk(top)]
+    for directory, files in found:
+        here = into / directory.relative_to(top)
         here.mkdir(parents=True, exist_ok=True)
-        for name in fnmatch.filter(files, only):
-            shutil.copy2(f"{directory}/{name}", here / name, follow_symlinks=False)
-            _same_owner(Path(directory) / name, here / name)
-        _same_owner(Path(directory), here)
-        shutil.copystat(directory, here)
+        for name in fnmatch.filter(files, source.get("only", "*")):
+            with as_owner(source):
+                status = (directory / name).lstat()
+                if not stat.S_ISREG(status.st_mode):
+                    continue
+                content = (directory / name).read_bytes()
+            (here / name).write_bytes(content)
+            os.utime(here / name, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _left_out(name: str) -> bool:
     return name not in LINKED and any(fnmatch.fnmatch(name, pattern) for pattern in LEFT_OUT)
-
-
-def _same_owner(source: Path, target: Path) -> None:
-    status = source.lstat()
-    os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
 
 
 # What is in a tree --------------------------------------------------------------------------------------------------
@@ -413,6 +577,8 @@ def folder(directory: Path) -> dict[str, Any]:
 
 
 def _sha256(path: Path) -> str:
+    if path.is_symlink():  # what it leads to is no part of the mail by itself
+        return hashlib.sha256(str(path.readlink()).encode("utf-8", "surrogateescape")).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -424,13 +590,19 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run").add_argument("--manifest", action="store_true")
     commands.add_parser("list")
-    commands.add_parser("check")
+    commands.add_parser("clean")
+    commands.add_parser("check").add_argument("--quick", action="store_true")
     commands.add_parser("probe")
     extract = commands.add_parser("extract")
     extract.add_argument("archive")
     extract.add_argument("--mail", type=Path)
     extract.add_argument("--rest", type=Path)
     extract.add_argument("--below", default="")
+    extract.add_argument("--only", default="")
+    piped = commands.add_parser("export")
+    piped.add_argument("archive")
+    piped.add_argument("source")
+    commands.add_parser("unpack").add_argument("source")
     shown = commands.add_parser("manifest")
     shown.add_argument("--mail", type=Path)
     shown.add_argument("--rest", type=Path)
@@ -445,13 +617,23 @@ def main(arguments: list[str] | None = None) -> int:
             elif chosen.command == "list":
                 said = backup.archives()
             elif chosen.command == "check":
-                said = backup.check()
+                said = backup.check(quick=chosen.quick)
+            elif chosen.command == "clean":
+                backup.clean()
+                return 0
+            elif chosen.command == "export":
+                command = backup.export(chosen.archive, backup.source(chosen.source))
+                done = subprocess.run(command, env=backup.environment, check=False)
+                return 0 if done.returncode == 0 or done.returncode >= 100 else 1
+            elif chosen.command == "unpack":
+                source = backup.source(chosen.source)
+                said = {"refused": backup.unpack(sys.stdin.buffer, source, Path(backup.archived(source)[1]))}
             elif chosen.command == "probe":
                 said = backup.probe()
             else:
                 into = {part: where for part, where in ((MAIL, chosen.mail), (REST, chosen.rest)) if where}
-                said = backup.extract(chosen.archive, into, chosen.below)
-        except BackupError as error:
+                said = backup.extract(chosen.archive, into, chosen.below, chosen.only)
+        except (BackupError, OSError) as error:
             sys.stderr.write(f"{error}\n")
             return 1
     json.dump(said, sys.stdout)
