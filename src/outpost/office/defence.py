@@ -126,13 +126,6 @@ def filter_facts(view: MtaView) -> dict[str, Any]:
         "external_subject": policy.external_subject,
         "refused": list(policy.refused_attachments),
         "refused_at_top": list(policy.refused_at_top),
-        "magic": [
-            {"kind": magic.kind, "offset": magic.offset, "bytes": magic.hexadecimal}
-            for magic in view.refused_magic
-            if not magic.target  # the others need a parser: ClamAV's, or Rspamd's own detection
-        ],
-        "encrypted_archives": policy.encrypted_archives,
-        "macros": policy.macros,
         "same_signature": office.same_signature,
         "mime_depth": limits.mime_depth,
         "header_bytes": int(limits.header_bytes),
