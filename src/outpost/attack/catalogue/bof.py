@@ -370,22 +370,25 @@ async def huge_headers_and_deep_nesting(ground: Ground, seen: Evidence) -> None:
 
 SQUARED = edited(
     "mta",
-    "the office's rules take the square of a name's length",
+    "names without a bound, and a rule that takes the square of their length",
     "/etc/rspamd/lua.local.d/office.lua",
+    r"s|^local MOST_FIELD = .*|local MOST_FIELD = 1000000|; "
     r's|^  plain = string.match\(plain, .*|  plain = string.gsub(plain, "[%.%s]+$", "")|',
     RSPAMD_RESTARTS,
 )
-DOTS = 20_000
+LONG = 20_000
 
 
 @attack("2q", without=SQUARED)
-async def a_name_that_takes_minutes_to_read(ground: Ground, seen: Evidence) -> None:
-    """A name of dots, once the end of which was looked for at each of them; two messages, as many as look at once."""
-    name = "." * DOTS + "x"
-    message = letter("x@internet.test", ground.someone(), token()).replace(
-        b"Content-Type: text/plain; charset=utf-8",
-        f'Content-Type: application/octet-stream;\r\n name="{name}"'.encode(),
-    )
+async def fields_that_take_minutes_to_read(ground: Ground, seen: Evidence) -> None:
+    """Fields that once took the square or cube of their length; three messages at once, more than the filter has workers."""
+    plain = letter("x@internet.test", ground.someone(), token())
+    kind = b"Content-Type: text/plain; charset=utf-8"
+    messages = [
+        plain.replace(kind, f'Content-Type: application/octet-stream;\r\n name="{"." * LONG}x"'.encode()),
+        plain.replace(kind, f"Content-Type: application/octet-stream;\r\n name{' ' * LONG}".encode()),
+        plain.replace(b"From: ", f"From: {'(' * LONG}".encode(), 1),
+    ]
 
     async def one(message: bytes) -> float:
         async with await ground.smtp(seen, ground.stranger, patience=120) as session:
@@ -393,9 +396,18 @@ async def a_name_that_takes_minutes_to_read(ground: Ground, seen: Evidence) -> N
             await session.say(f"RCPT TO:<{ground.reader()}>")
             return (await session.message(message)).seconds
 
-    idle = await one(letter("x@internet.test", ground.someone(), token()))
-    took = max(await asyncio.gather(one(message), one(message)))
+    idle = await one(plain)
+    took = max(await asyncio.gather(*map(one, messages)))
     seen.in_time(took, 5, idle, "judged after")
+
+
+@attack("2s", without=postfix(message_reject_characters=""))
+async def a_message_with_a_nul(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen, ground.stranger) as session:
+        await session.say("MAIL FROM:<x@internet.test>")
+        await session.say(f"RCPT TO:<{ground.reader()}>")
+        message = letter("x@internet.test", ground.someone(), token()) + b"one\0two\r\n"
+        seen.expect(await session.message(message), "550 5.", "554 5.")
 
 
 @attack("2p", without=postfix(cleanup_replace_stray_cr_lf="no", smtpd_forbid_bare_newline="no"))

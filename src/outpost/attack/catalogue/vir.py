@@ -9,7 +9,7 @@ from outpost.attack import content, tricks
 from outpost.attack.evidence import Evidence
 from outpost.attack.ground import HELLO, Ground, letter, token
 from outpost.attack.registry import attack
-from outpost.attack.weakness import RSPAMD_RESTARTS, Weakness, judged_by_nobody, rspamd
+from outpost.attack.weakness import RSPAMD_RESTARTS, Weakness, edited, judged_by_nobody, rspamd
 
 NO_SCANNER = rspamd(
     "ClamAV in Rspamd",
@@ -24,7 +24,7 @@ NO_POLICY = judged_by_nobody(
 IN_ONE_SESSION = 6
 
 
-async def _refused_each(ground: Ground, seen: Evidence, messages: dict[str, bytes]) -> None:
+async def _refused_each(ground: Ground, seen: Evidence, messages: dict[str, bytes], *further: str) -> None:
     """A handful in a session, from a fresh address each: neither the rates nor SPF may be what refuses them."""
     named = list(messages.items())
     for at in range(0, len(named), IN_ONE_SESSION):
@@ -32,7 +32,7 @@ async def _refused_each(ground: Ground, seen: Evidence, messages: dict[str, byte
             for name, message in named[at : at + IN_ONE_SESSION]:
                 await session.say(f"MAIL FROM:<x@{HELLO}>")
                 await session.say(f"RCPT TO:<{ground.reader()}>")
-                seen.expect(await session.message(message, patience=200), "554 5.7.1", what=name)
+                seen.expect(await session.message(message, patience=200), "554 5.7.1", *further, what=name)
 
 
 async def _attached(ground: Ground, seen: Evidence, parcels: dict[str, dict[str, bytes]]) -> None:
@@ -132,6 +132,30 @@ async def messages_put_together_oddly(ground: Ground, seen: Evidence) -> None:
 @attack("7n", without=NO_POLICY)
 async def archives_that_lie(ground: Ground, seen: Evidence) -> None:
     await _refused_each(ground, seen, tricks.wrappings())
+
+
+CUT_OFF = edited(
+    "mta",
+    "ClamAV reads 65 MiB of a member",
+    "/etc/clamav/clamd.conf",
+    "s/^MaxFileSize .*/MaxFileSize 65M/",
+    "systemctl restart clamav-daemon.service && timeout 60 sh -c 'until [ -S /run/clamav/clamd.ctl ]; do sleep 0.5; done'",
+)
+
+
+@attack("7p", without=CUT_OFF)
+async def a_virus_behind_what_a_scanner_reads(ground: Ground, seen: Evidence) -> None:
+    for name, made in tricks.PADDED.items():
+        data = await asyncio.to_thread(made)  # packing takes a while, and the probe must not wait for that
+        message = content.parcel(f"x@{HELLO}", ground.someone(), token(), {name: data})
+        # a machine that is too slow to unpack it within the scanner's time has not taken it either
+        await _refused_each(ground, seen, {name: message}, "451 4.7.1")
+
+
+@attack("7q", without=NO_POLICY)
+async def documents_that_act(ground: Ground, seen: Evidence) -> None:
+    await _attached(ground, seen, {name: {name: data} for name, data in tricks.documents().items()})
+    await _refused_each(ground, seen, tricks.pages())
 
 
 async def _with_unit_down(ground: Ground, seen: Evidence, units: str) -> None:
