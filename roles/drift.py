@@ -1,14 +1,14 @@
 """What no file comparison sees, as operations: named in the plan, repaired by the apply, remembered at its end.
 
-``/usr/local/lib/outpost/observe`` (`outpost.onhost.observe`) looks on the host in one command; `findings` says what
-the answer means. The known state on the host is what stood there when the last apply came to its end: what this
-apply itself brings about is added to it, what was strange before it is repaired, never learnt.
+``/usr/local/lib/outpost/observe`` (`outpost.onhost.observe`) scans the host in one command; `findings` says what
+the answer means. Only what Debian, its packages and the declaration explain becomes known, and what a person has accepted by name
+in the office file (docs/adr/0021): everything else is reported until it is repaired, whatever broke off meanwhile.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -19,6 +19,7 @@ from pyinfra.context import ctx_host, host, state
 
 from outpost.drift.differences import Finding
 from outpost.drift.findings import EARLY, Beside, findings
+from outpost.drift.findings import found as findings_of_found
 from outpost.drift.repairs import unit_reading
 from outpost.errors import OutpostError
 from outpost.office import Host, Office
@@ -77,12 +78,22 @@ def contract(*, office: Office, me: Host) -> None:
 
 
 def _files(office: Office, me: Host) -> list[File]:
+    known = declared()
     wanted = {
         "hostname": me.fqdn,
         "kernel": office.platform_of(me) != "docker",
         "listeners": sorted(
             [entry.protocol, str(entry.address), entry.port] for entry in listeners(office, me)
         ),
+        # what may become known without a person's word (`outpost.onhost.observe.expected`)
+        "packages": sorted({name for names in known.packages for name in names}),
+        "units": sorted(known.units),
+        "masks": sorted(known.masks),
+        "accounts": sorted(known.accounts),
+        "members": sorted(f"{group}: {name}" for name, groups in known.accounts.items() for group in groups),
+        "directories": sorted(set(known.paths) - known.files),
+        "absent": sorted(known.absent),
+        "accepted": sorted({*office.maintenance.accepted, *me.accepted}),
     }
     return [*package(PYTHON, observer), text(OBSERVER, START, mode="0755"), as_json(CONTRACT, wanted)]
 
@@ -160,7 +171,7 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
                     ("SYS-08",),
                 )
             )
-        for finding in found:
+        for finding in (*found, *(_waiting() if kinds == EARLY else ())):
             report(finding)
     elif kinds == EARLY:
         if _before().blind:
@@ -172,21 +183,32 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
         _sight().began = observe()
     elif found:
         now = _now()
-        still = now.appeared | now.vanished | now.faults
-        found = tuple(finding for finding in found if finding.facts & still)
+        found = tuple(finding for finding in found if finding.facts & (now.differences | now.found))
     commands = dict.fromkeys(finding.repair for finding in found if finding.repair)
-    if commands:
-        yield alone("set -e\n" + "\n".join(f"( {command}\n)" for command in commands))
+    if commands:  # each by itself: what cannot be repaired is reported at the end, and keeps no other from it
+        yield alone("\n".join(f"( set -e\n{command}\n) || true" for command in commands))
         void()
 
 
+def _waiting() -> tuple[Finding, ...]:
+    """What was here before the first apply and waits for a person's word."""
+    return _found()[0]
+
+
+def _found() -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
+    me = _me()
+    return findings_of_found(_before(), host=me.name, refused=frozenset(me.refused), packages=_packages())
+
+
+def _packages() -> frozenset[str]:
+    return frozenset(name for names in declared().packages for name in names)
+
+
 def _of_kinds(kinds: tuple[str, ...]) -> tuple[Finding, ...]:
-    known = declared()
-    packages = frozenset(name for names in known.packages for name in names)
-    found = findings(_before(), packages=packages, units=frozenset(known.units))
+    found = findings(_before(), packages=_packages(), units=frozenset(declared().units))
     return tuple(
         finding
-        for finding in found
+        for finding in (*found, *_found()[1])
         if any(fact.split("\t")[0] in kinds for fact in finding.facts)
         and not any(_is_declared(fact) or _is_local(fact) for fact in finding.facts)
         and not (finding.kind in FOLLOWS and finding.thing in attended() and not state.is_executing)
@@ -220,12 +242,6 @@ def _me() -> Host:
     return office.host(host.data.machine)
 
 
-def _worth_remembering(seen: Beside, strange: frozenset[str] | set[str] = frozenset()) -> bool:
-    """Whether the known state lacks more than what the host makes itself (a renewed certificate)."""
-    news = (seen.appeared | seen.vanished) - strange
-    return seen.unfinished or seen.upgraded or not all(_is_declared(fact) for fact in news)
-
-
 @operation()
 def _remembered() -> Generator[Command, None, None]:
     before = _before()
@@ -236,23 +252,33 @@ def _remembered() -> Generator[Command, None, None]:
                     "known state",
                     "/var/lib/outpost/known",
                     "missing, or older than what was applied",
-                    "what changes beside the declared files is not noticed",
+                    "an apply broke off: what it was to do beside the declared files may be missing",
                     ("SYS-08",),
                 )
             )
             yield StringCommand(_observer("remember"))
         return
     untouched = declared().answer is _sight().began is not None
-    if untouched and not _worth_remembering(before):
+    if untouched and not (before.news or before.unfinished or before.differences):
         return
     now = _now()
-    if not now.usable or not now.to_remember:
-        return
-    # Not what daemons say of themselves: they have been started again from the declared files, so that is true now.
-    facts = {
-        fact for finding in findings(before) for fact in finding.facts if not fact.startswith("effective\t")
-    }
-    strange = facts & (now.appeared | now.vanished)
-    if _worth_remembering(now, strange):
-        listed = "".join(f"{line}\n" for line in sorted(strange))
-        yield StringCommand(f"printf %s {shlex.quote(listed)} | {_observer('remember')}")
+    blind = any(fault.startswith("blind\t") for fault in now.faults)
+    if now.usable and (now.news or now.unfinished) and not blind:
+        yield StringCommand(_observer("remember"))
+    _sight().before = now
+    for finding in _waiting():
+        report(finding, while_executing=True)
+    if left := [_said(finding) for finding in _left(before, now)]:
+        yield StringCommand(f"printf '%s\\n' {' '.join(map(shlex.quote, left))} >&2; exit 1")
+
+
+def _left(before: Beside, now: Beside) -> Iterator[Finding]:
+    """What this apply was to repair and is still there, and what nobody can see."""
+    for finding in findings(now, packages=_packages(), units=frozenset(declared().units)):
+        was_there = finding.facts & before.differences and not finding.facts <= now.learned
+        if finding.kind == "observation" or (was_there and not any(map(_is_local, finding.facts))):
+            yield finding
+
+
+def _said(finding: Finding) -> str:
+    return f"not repaired: {finding.kind} {finding.thing}: {finding.cause}"

@@ -1,7 +1,8 @@
-"""A push that cannot strand a site: the host keeps what was before, and goes back to it unless somebody confirms.
+"""A push that cannot strand a site: the host keeps what was declared before, and goes back to it unless somebody confirms.
 
-``/var/lib/outpost/previous/NAME`` holds the files of a shape as they were before its last change, and ``undo``, the
-script that brings them back and activates them. For what stands between the controller and the host (packet filter,
+``/var/lib/outpost/declared/NAME.tar`` holds the files of a shape as its last successful apply declared them; what somebody made of
+them on the host since is not in it. ``/var/lib/outpost/previous/NAME`` holds that copy as it was before the last change, and ``undo``, the
+script that brings the changed files back from it and activates them. For what stands between the controller and the host (packet filter,
 SSH, network, sudo) a change first arms a timer on the host; only a new connection disarms it, because one that was
 open before outlives rules that let nobody in again. A restart of the host while a change waits for its confirmation
 undoes it too (``outpost-undo.service``), before the packet filter is loaded.
@@ -24,9 +25,11 @@ from pyinfra.context import host
 
 from outpost.connector import OpenSSHConnector
 from outpost.ssh import NEW
+from roles.files import File
 from roles.observation import APPLIED, LOCK, RUN, STATE
 
 PREVIOUS = f"{STATE}/previous"
+DECLARED = f"{STATE}/declared"
 ARMED = f"{STATE}/armed"
 SECONDS_VARIABLE = "OUTPOST_CONFIRM_WITHIN"
 CONFIRM_WITHIN = 60
@@ -52,7 +55,10 @@ def keep_previous(
     live: str | None,
     first: bool,
 ) -> list[str]:
-    """Shell lines that keep the files as they are now, and how to come back to them.
+    """Shell lines that keep the files as they were declared last, and how to come back to them.
+
+    What the previous declaration did not have is removed by the way back where it was not there, and stays where it was: what
+    that was before, nobody has declared. An older Outpost kept no declared files; then only the undo that is armed has those of the host.
 
     Args:
         live: Shell that prints the commands which set what is in force now: what only the new files name, the old
@@ -66,7 +72,7 @@ def keep_previous(
     undo = [
         "set -u",
         f"mkdir -p -m 0700 {RUN}; exec 9>{LOCK}; flock --wait 20 9",
-        f"tar --extract --preserve-permissions --same-owner --file={kept}/files.tar --directory=/",
+        f"[ ! -s {kept}/existing ] || tar --extract --preserve-permissions --same-owner --file={kept}/files.tar --directory=/ --files-from={kept}/existing",
         f'while read -r path; do rm -f -- "$path"; done < {kept}/created',
         # Without its digest the next apply makes the daemon load its files, should it not get to the last line here.
         f"sed -i '/^digest /d' {APPLIED}/{key}",
@@ -82,11 +88,34 @@ def keep_previous(
         f"cp --archive {APPLIED}/{key} {kept}.new/record",
         f": > {kept}.new/created; : > {kept}.new/existing",
         f"( {live or ':'} ) > {kept}.new/live",
+        f"if [ -e {DECLARED}/{key}.tar ]; then",
+        f"cp {DECLARED}/{key}.tar {kept}.new/files.tar; tar --list --file={kept}.new/files.tar > {kept}.new/members; : > {kept}.new/declared",
+        f'for path in {listed}; do if grep --quiet --line-regexp --fixed-strings -e "${{path#/}}" {kept}.new/members; '
+        f'then echo "${{path#/}}" >> {kept}.new/existing; elif ! [ -e "$path" ]; then echo "$path" >> {kept}.new/created; fi; done',
+        "else",
         f'for path in {listed}; do if [ -e "$path" ]; then echo "${{path#/}}" >> {kept}.new/existing; '
         f'else echo "$path" >> {kept}.new/created; fi; done',
         f"tar --create --file={kept}.new/files.tar --directory=/ --files-from={kept}.new/existing",
+        "fi",
         f"printf '%s\\n' {' '.join(map(shlex.quote, undo))} > {kept}.new/undo",
         f"rm -rf {kept}; mv -T {kept}.new {kept}",
+    ]
+
+
+def keep_declared(key: str, files: Sequence[File]) -> list[str]:
+    """Shell lines that keep the files as they are declared; nothing where somebody has edited one meanwhile."""
+    copy = f"{DECLARED}/{key}.tar"
+    ordered = sorted(files, key=lambda file: file.path)
+    if not ordered:
+        return [f"rm -f {copy}"]
+    listed = " ".join(shlex.quote(file.path) for file in ordered)
+    sums = " ".join(shlex.quote(f"{file.sha256}  {file.path}") for file in ordered)
+    modes = "\n".join(" ".join((*file.fingerprint[:3], file.path)) for file in ordered)
+    names = " ".join(shlex.quote(file.path.lstrip("/")) for file in ordered)
+    return [
+        f"mkdir -p -m 0700 {DECLARED}; rm -f {copy}",
+        f"if printf '%s\\n' {sums} | sha256sum --check --status - && [ \"$(stat --format='%a %U %G %n' -- {listed})\" = {shlex.quote(modes)} ]; "
+        f"then umask 077; tar --create --file={copy}.new --directory=/ {names} && mv {copy}.new {copy}; fi",
     ]
 
 

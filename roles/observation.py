@@ -44,7 +44,8 @@ ATTEMPTS = 3
 """How often a host is asked that answers nothing, or not all."""
 
 Status = tuple[str, str, str, str]
-"""Mode, owner, group; then the SHA-256 of a file, or ``directory``."""
+"""Mode, owner, group; then the SHA-256 of a file, or ``directory``, or `LINK`."""
+LINK = "symbolic link"
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,9 @@ class Declared:
         packages: In groups, as the roles name them → the group's answers for debconf.
         questions: Each with whether its answer comes from files alone.
         beside, local: As `Asking` has them.
+        accounts: Each with its groups.
+        masks: Units that roles mask or unmask.
+        absent: Files that must not be there.
     """
 
     records: set[str] = field(default_factory=set)
@@ -112,6 +116,9 @@ class Declared:
     units: dict[str, None] = field(default_factory=dict)
     questions: dict[str, bool] = field(default_factory=dict)
     beside: dict[str, None] = field(default_factory=dict)
+    accounts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    masks: set[str] = field(default_factory=set)
+    absent: set[str] = field(default_factory=set)
     local: tuple[str, ...] | None = None
     collecting: bool = False
     answer: Answer | None = None
@@ -328,4 +335,4 @@ def _parts(lines: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _status(described: Sequence[str], digest: str) -> Status:
     mode, owner, group, kind = described
-    return (mode, owner, group, "directory" if kind == "directory" else digest)
+    return (mode, owner, group, kind if kind in ("directory", LINK) else digest)

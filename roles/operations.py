@@ -27,7 +27,7 @@ from outpost.drift.differences import Finding
 from outpost.drift.repairs import ASIDE, reload_for
 from roles import guard
 from roles.files import File
-from roles.observation import APPLIED, LOCK, RUN, STATE, Status, declared, look, observe, read_now, void
+from roles.observation import APPLIED, LINK, LOCK, RUN, STATE, Status, declared, look, observe, read_now, void
 from roles.reporting import attended, file_finding, report
 
 STAGE = f"{RUN}/stage"
@@ -119,6 +119,7 @@ def converge(
             yield alone("\n".join(steps))
             yield guard.confirmation(key, armed=bool(changed or gone))
             steps = ["set -eu"]
+        steps += guard.keep_declared(key, files)
         entries = [f"path {path}" for path in sorted(wanted)] + [f"digest {digest}"]
         if unit:
             entries.insert(0, f"unit {unit}")
@@ -240,7 +241,9 @@ def _report(
     for file in changed:
         found = seen.get(file.path)
         told = state.config.DIFF and found and not file.secret
-        same = not found or found[:3] == file.fingerprint[:3]
+        link = found is not None and found[3] == LINK
+        told = told and not link  # it may lead to what nobody should read here
+        same = not found or link or found[:3] == file.fingerprint[:3]
         finding = file_finding(
             file.path,
             owner=key,
@@ -249,6 +252,7 @@ def _report(
             permissions=None if same or not found else (" ".join(found[:3]), " ".join(file.fingerprint[:3])),
             known=file.path in known,
             by_hand=by_hand,
+            link=link,
             secret=file.secret and found is not None and found[3] != file.sha256,
         )
         report(finding)
@@ -263,7 +267,8 @@ def are_installed(groups: Iterable[tuple[str, ...]]) -> str:
 
 @operation()
 def install(wanted: dict[tuple[str, ...], tuple[str, ...]]) -> Generator[Command, None, None]:
-    installed = {line.split("|")[1] for line in look(are_installed(wanted)) if line.startswith("ii")}
+    # the second letter is the state; on hold the first is another one, and that is reported of itself
+    installed = {line.split("|")[1] for line in look(are_installed(wanted)) if line[1:2] == "i"}
     missing = sorted({name for names in wanted for name in names} - installed)
     if not missing:
         return
@@ -384,7 +389,9 @@ def retire() -> Generator[Command, None, None]:
         steps += [_removal(path) for path in leaving]
         steps += ["systemctl daemon-reload"]
         steps += dict.fromkeys(f": {reload}" for path in leaving if (reload := reload_for(path)))
-        steps += [f"rm -f {shlex.quote(f'{APPLIED}/{record}')}"]
+        steps += [
+            f"rm -f {shlex.quote(f'{guard.DECLARED}/{record}.tar')} {shlex.quote(f'{APPLIED}/{record}')}"
+        ]
         yield alone("\n".join(steps))
     yield from _retire_packages({name for names in known.packages for name in names})
     void()

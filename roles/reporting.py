@@ -28,9 +28,13 @@ def attended() -> set[str]:
 CONTROL = re.compile(r"\b([A-Z]{3,4}-\d\d)\b")
 
 
-def report(finding: Finding) -> None:
-    """One difference, while planning."""
-    if state.is_executing:
+def report(finding: Finding, *, while_executing: bool = False) -> None:
+    """One difference, while planning.
+
+    Args:
+        while_executing: Also what only an apply itself could find.
+    """
+    if state.is_executing and not while_executing:
         return
     if path := os.environ.get("OUTPOST_FINDINGS"):
         with Path(path).open("a", encoding="utf-8") as stream:
@@ -50,6 +54,7 @@ def file_finding(
     permissions: tuple[str, str] | None,
     known: bool,
     by_hand: bool,
+    link: bool = False,
     secret: bool,
 ) -> Finding:
     """What is the matter with a declared file.
@@ -59,11 +64,14 @@ def file_finding(
         before: Its lines on the host; None where it is missing.
         permissions: As found and as declared, where they differ.
         known: Whether the last apply put it there.
+        link: Whether a symbolic link has taken its place.
         by_hand: Whether the declaration is still that of the last apply, so that the host has changed.
     """
     diff = [*unified_diff(before or (), after, "on the host", "declared", lineterm="", n=1)]
     if before is None:
         cause = "removed by hand" if known else "declared, not there yet"
+    elif link:
+        diff, cause = [], "a symbolic link has taken its place"
     elif diff or secret:
         cause = (
             "edited by hand"

@@ -136,6 +136,7 @@ def account(
 ) -> None:
     """A system account and its group of the same name."""
     group(name)
+    declared().accounts[name] = tuple(groups)
     question = f"getent passwd {name} && id -nG {name}"
     if not will_ask(question=question, of_files=True):
         operations.account(
@@ -158,6 +159,7 @@ def group(name: str) -> None:
 
 def absent(name: str, paths: Sequence[str]) -> None:
     """Files of a package that must not be there (a default site, a sample)."""
+    declared().absent.update(paths)
     listed = " ".join(map(shlex.quote, paths))
     question = f'for path in {listed}; do [ ! -e "$path" ] && [ ! -L "$path" ] || echo "$path"; done'
     if not will_ask(question=question, of_files=True, beside=paths):
@@ -177,6 +179,7 @@ def once(
     files: Sequence[File] = (),
     told: Finding | None = None,
     untouched: Sequence[str] | None = None,
+    masks: Sequence[str] = (),
 ) -> None:
     """A command for what only the host can make (a database schema), run while `unless` fails.
 
@@ -187,7 +190,9 @@ def once(
         files: What the command reads, laid below ``$STAGE`` while it runs and gone afterwards.
         untouched: Where `unless`, once true, stays true until a file is touched where the observer watches
             (`observation.will_ask`), or one of these.
+        masks: Units that it masks or unmasks.
     """
+    declared().masks.update(masks)
     question = f"if ( {unless} ) >/dev/null 2>&1; then echo met; else echo unmet; fi"
     if not will_ask(question=question, of_files=untouched is not None, beside=untouched or ()):
         key = re.sub(r"[^\w.-]+", "-", name)

@@ -100,6 +100,7 @@ def _database(view: WebmailView) -> None:
         "roundcube-gc masked",  # nothing on the disk for it to sweep, and PHP's memory is not its to see
         unless="systemctl is-enabled roundcube-gc.timer roundcube-gc.service | grep -cx masked | grep -x 2",
         untouched=(),
+        masks=("roundcube-gc.timer", "roundcube-gc.service"),
         command="systemctl mask --now --quiet roundcube-gc.timer roundcube-gc.service",
     )
 

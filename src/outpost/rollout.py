@@ -1,8 +1,9 @@
 """Apply as a rollout: what differs, one host of a role at a time, verified, and back where a check fails.
 
-A plan comes first, so that an office as declared costs one look. Then waves: two hosts of one role are never in the
-same one, so that no daemon restarts on both at once. After each wave the live checks of what was touched run on the
-hosts that were touched; the first failure ends the rollout and puts their previous files back (`roles/guard.py`).
+A plan comes first, so that an office as declared costs one scan. Then waves: two hosts of one role are never in the
+same one, so that no daemon restarts on both at once. The live checks of what a wave touches run before and after it, on the
+hosts that it touches. A check that fails only afterwards ends the rollout and brings back the files of the previous
+declaration (`roles/guard.py`), never those that were found on the host. What failed before is reported, and no reason.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from itertools import zip_longest
 
 from outpost import run
 from outpost.office import Office
+from outpost.onhost.observe import OBSERVER
 from outpost.target import ROOT, Target
 from outpost.verification import Verdict, verify
 
@@ -31,7 +33,7 @@ class Rollout:
         outcome: Changes and failures of all waves that ran.
         waiting: Hosts that were to change and were not reached, because an earlier wave failed.
         verdicts: Of each wave that changed something, where it was verified.
-        went_back: Hosts whose previous files were put back.
+        went_back: Hosts whose previously declared files were put back.
     """
 
     outcome: run.Outcome
@@ -75,7 +77,7 @@ def roll_out(
 
     Args:
         checked: Whether the live checks run after each wave.
-        back: Whether a failed check puts the previous files back.
+        back: Whether a check that newly fails puts the previously declared files back.
         proposed: A plan that has been made already.
     """
     planned = proposed or run.plan(target, limit=limit, connector=connector, watcher=watcher())
@@ -86,6 +88,10 @@ def roll_out(
     total = replace(planned, changes=(), diff=(), findings=())
     verdicts: list[Verdict] = []
     for number, wave in enumerate(steps):
+        fresh = {host for host in wave if _is_fresh(planned, host)}
+        before = (
+            _failing(target, planned, tuple(sorted(set(wave) - fresh)), connector) if checked else frozenset()
+        )
         started = time.monotonic()
         done = run.apply(target, limit=wave, connector=connector, watcher=watcher())
         total = replace(
@@ -93,6 +99,7 @@ def roll_out(
             changes=total.changes + done.changes,
             failed=total.failed | done.failed,
             seconds=total.seconds + done.seconds,
+            findings=total.findings + done.findings,
         )
         waiting = tuple(host for later in steps[number + 1 :] for host in later)
         if done.failed:
@@ -100,13 +107,37 @@ def roll_out(
         if not checked or not done.changes:
             continue
         verdicts.append(verify(target, hosts=_touched(done), files=files_for(done), connector=connector))
-        if verdicts[-1].with_outcome("failed"):
-            broken = {result.host for result in verdicts[-1].with_outcome("failed")}
-            hosts = tuple(host for host in _touched(done) if host in broken or "" in broken)
+        failed = verdicts[-1].with_outcome("failed")
+        broken = {result.host for result in failed if (result.id, result.host) not in before}
+        if broken:
+            hosts = tuple(
+                host for host in _touched(done) if (host in broken or "" in broken) and host not in fresh
+            )
             minutes = int((time.monotonic() - started) / 60) + 1
-            went_back = _go_back(target, done, hosts, minutes, connector, watcher()) if back else ()
+            went_back = _go_back(target, done, hosts, minutes, connector, watcher()) if back and hosts else ()
             return Rollout(total, waiting, tuple(verdicts), went_back)
     return Rollout(total, (), tuple(verdicts))
+
+
+def _is_fresh(planned: run.Outcome, host: str) -> bool:
+    """Whether nothing has been applied there yet: nothing works before, and there is nothing to go back to."""
+    return any(
+        each["host"] == host and each["thing"] == OBSERVER and each["cause"] == "declared, not there yet"
+        for each in planned.findings
+    )
+
+
+def _failing(
+    target: Target, planned: run.Outcome, hosts: tuple[str, ...], connector: str | None
+) -> frozenset[tuple[str, str]]:
+    """The checks that fail on these hosts before anything of the plan is done, each with its host."""
+    if not hosts:
+        return frozenset()
+    changes = tuple(change for change in planned.changes if change.host in hosts)
+    verdict = verify(
+        target, hosts=hosts, files=files_for(replace(planned, changes=changes)), connector=connector
+    )
+    return frozenset((result.id, result.host) for result in verdict.with_outcome("failed"))
 
 
 def _touched(outcome: run.Outcome) -> tuple[str, ...]:
@@ -131,12 +162,12 @@ def _go_back(
     connector: str | None,
     watcher: run.Watcher,
 ) -> tuple[str, ...]:
-    """Put back what this wave changed, last change first; only what is that recent."""
+    """Put back what the previous declaration said of what this wave changed, last change first; only what is that recent."""
     for host in hosts:
         names = [change.operation.rpartition(" | ")[2] for change in outcome.changes if change.host == host]
         keys = [re.sub(r"[^\w.-]+", "-", name) for name in reversed(names)]
         script = "; ".join(
-            f'[ -z "$(find /var/lib/outpost/previous/{key} -maxdepth 0 -mmin -{minutes} 2>/dev/null)" ] || '
+            f'[ -z "$(find /var/lib/outpost/previous/{key}/declared -maxdepth 0 -mmin -{minutes} 2>/dev/null)" ] || '
             f"sh /var/lib/outpost/previous/{key}/undo"
             for key in dict.fromkeys(keys)
         )

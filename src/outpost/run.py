@@ -209,12 +209,13 @@ def plan(
             else []
             for file in (noted, surveyed)
         )
+    outcome = replace(outcome, findings=tuple(findings))
     _remember(target, connector, outcome, surveys)
-    return replace(outcome, findings=tuple(findings))
+    return outcome
 
 
 def _remember(target: Target, connector: str | None, outcome: Outcome, surveys: list[list[str]]) -> None:
-    if outcome.changes or outcome.failed:
+    if outcome.changes or outcome.failed or outcome.findings:
         unchanged.forget(target, connector)
         return
     from outpost.office import load  # the model, which takes longer to load than all else here
@@ -248,11 +249,18 @@ def apply(
     """
     from outpost.claim import changing
 
-    with changing(target, limit, connector) as claim:
-        outcome = _pyinfra(target, ["-y"], limit, connector, watcher, keeps=claim.streams)
+    with (
+        changing(target, limit, connector) as claim,
+        tempfile.TemporaryDirectory(prefix="outpost-apply-") as directory,
+    ):
+        noted = Path(directory) / "findings"
+        outcome = _pyinfra(
+            target, ["-y"], limit, connector, watcher, {"OUTPOST_FINDINGS": str(noted)}, keeps=claim.streams
+        )
+        found = noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
         claim.converged.update(set(outcome.hosts) - set(outcome.failed))
         claim.converged.difference_update(outcome.failed)
-    return outcome
+    return replace(outcome, findings=tuple(map(json.loads, found)))
 
 
 def execute(

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from outpost import rollout
+from outpost import run as pyinfra
 from outpost.cli.app import run
 from outpost.office import Office
 from outpost.office.tables.operation import Maintenance
+from outpost.onhost.observe import OBSERVER
 from outpost.reference import case_study
 from outpost.rollout import WEEKDAYS, is_read_only, waves
 from outpost.run import Change, Outcome, Silent
-from outpost.target import Target
+from outpost.target import Target, find
 from outpost.verification import Result, Verdict
 
 
@@ -61,6 +63,7 @@ def test_what_others_have_to_do_yet_rolls_nothing_back(
     undone: list[str] = []
     monkeypatch.setattr("outpost.run.apply", apply)
     monkeypatch.setattr("outpost.run.execute", lambda *_, limit, **__: undone.extend(limit))
+    monkeypatch.setattr(rollout, "_failing", lambda *_: frozenset())
     monkeypatch.setattr(rollout, "verify", lambda *_, **__: verdict)
     done = rollout.roll_out(
         Target("po", tmp_path, tmp_path), office, limit=(), connector=None, watcher=Silent,
@@ -80,3 +83,40 @@ def test_apply_refuses_on_a_read_only_day_and_says_how_to_insist(
     said = capsys.readouterr().err
     assert "--anyway" in said
     assert today in said
+
+
+def failing(*names: str) -> Verdict:
+    """A verification in which these checks of ns1 fail."""
+    results = tuple(Result(name, "ns1", name, (), "failed", "no", 0.1) for name in names)
+    return Verdict(results, 0.1, "")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fresh", "back", "waiting"),
+    [
+        ((), (), False, (), ()),
+        (("clock",), ("clock",), False, (), ()),
+        (("clock",), ("clock", "names"), False, ("ns1",), ("ns2",)),
+        ((), ("names",), False, ("ns1",), ("ns2",)),
+        ((), ("names",), True, (), ("ns2",)),
+    ],
+)
+def test_only_a_check_that_newly_fails_is_a_reason_to_go_back(
+    office: Office, monkeypatch: pytest.MonkeyPatch, before: tuple[str, ...], after: tuple[str, ...], *, fresh: bool,
+    back: tuple[str, ...], waiting: tuple[str, ...],
+) -> None:  # fmt: skip
+    changes = tuple(Change(host, "dns | knot") for host in ("ns1", "ns2"))
+    missing = {"host": "ns1", "thing": OBSERVER, "cause": "declared, not there yet"}
+    planned = Outcome(("ns1", "ns2"), changes, {}, (), 0.1, (missing,) if fresh else ())
+    verdicts = iter([*([] if fresh else [failing(*before)]), failing(*after), failing(), failing()])
+    monkeypatch.setattr(rollout, "verify", lambda *_, **__: next(verdicts))
+    monkeypatch.setattr(rollout, "_go_back", lambda _target, _done, hosts, *_: hosts)
+
+    def applied(*_: object, limit: tuple[str, ...], **__: object) -> Outcome:
+        return Outcome(limit, tuple(change for change in changes if change.host in limit), {}, (), 0.1)
+
+    monkeypatch.setattr(pyinfra, "apply", applied)
+    target = find("harbour")
+    done = rollout.roll_out(target, office, limit=(), connector=None, watcher=Silent, proposed=planned)
+    assert (done.went_back, done.waiting) == (back, waiting)
+    assert done.good == (not after)

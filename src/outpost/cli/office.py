@@ -122,7 +122,7 @@ def plan_office(
         new = set() if everything else _new_hosts(outcome)
         _show_findings(outcome, new)
         _show_plan(outcome, target, new)
-    return FAILED if outcome.failed else DRIFT if outcome.changes else CLEAN
+    return FAILED if outcome.failed else DRIFT if outcome.changes or outcome.findings else CLEAN
 
 
 def apply_office(
@@ -175,6 +175,7 @@ def apply_office(
         more = {"waiting": done.waiting, "went_back": done.went_back, "verified": verified}
         say_json(done.outcome.as_data(target) | more)
     else:
+        _show_findings(done.outcome)
         _show_apply(done.outcome, target)
         _show_rollout(done, target)
     if not done.outcome.failed:
@@ -283,14 +284,29 @@ def _show_plan(outcome: run.Outcome, target: Target, new: Collection[str] = ()) 
                     f"    {change.operation}{' (if what it depends on changes)' if change.conditional else ''}",
                     markup=False,
                 )
+        elif open_ones := [each for each in outcome.findings if each["host"] == host]:
+            out.print(f"[bold]{escape(host)}[/]: [yellow]as declared, and {len(open_ones)} to decide[/]")
         else:
             out.print(f"[bold]{escape(host)}[/]: [green]as declared[/]")
     verdict = (
         f"[red]could not compare {_count(len(outcome.failed), 'host')}[/]" if outcome.failed
         else f"[yellow]{_count(len(outcome.changes), 'change')} to make[/]" if outcome.changes
+        else f"[yellow]nothing to change, {len(outcome.findings)} to decide[/]" if outcome.findings
         else "[green]nothing to change[/]"
     )  # fmt: skip
     out.print(f"{escape(target.title)}: {verdict} ({outcome.seconds:.1f} s)")
+    _show_accepted(load(target.data), outcome.hosts)
+
+
+def _show_accepted(office: Office, hosts: Iterable[str]) -> None:
+    """What a person has accepted, by host."""
+    for host in hosts:
+        if accepted := office.host(host).accepted:
+            out.print(f"accepted on {host}: {', '.join(accepted)}", markup=False, style="dim")
+    if office.maintenance.accepted:
+        out.print(
+            f"accepted on every host: {', '.join(office.maintenance.accepted)}", markup=False, style="dim"
+        )
 
 
 def _show_apply(outcome: run.Outcome, target: Target) -> None:

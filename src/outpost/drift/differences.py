@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -38,6 +39,18 @@ class Finding:
         return {"host": host, **data, "controls": list(self.controls), "diff": list(self.diff)}
 
 
+FILES = ("file", "alias", "special", "capability", "mode", "locked", "acl", "linked", "program", "conffile")
+"""Kinds whose thing is a path as `outpost.onhost.observe.reading.named` writes it."""
+
+
+def named(path: str) -> str:
+    """A path for the shell; what is no text in it comes by octal numbers (printf(1), %b)."""
+    if "\\" not in path:
+        return shlex.quote(path)
+    octal = re.sub(r"\\x([0-9a-f]{2})", lambda found: f"\\0{int(found[1], 16):03o}", path)
+    return f'"$(printf %b {shlex.quote(octal)})"'
+
+
 # A difference --------------------------------------------------------------------------------------------------
 
 
@@ -72,7 +85,7 @@ class Difference:
     @property
     def quoted(self) -> str:
         """Its name for the shell."""
-        return shlex.quote(self.thing)
+        return named(self.thing) if self.kind in FILES else shlex.quote(self.thing)
 
     @property
     def facts(self) -> frozenset[str]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from outpost.drift.differences import Difference, Finding
 from outpost.drift.meanings import FAULTS, SEVERAL, STATES
+from outpost.onhost.observe.expected import words
 
 EARLY = (
-    "locked", "acl", "linked", "mounted", "library", "file", "alias", "conffile", "unit", "hold", "diversion", "override", "program",
+    "blind", "locked", "acl", "linked", "mounted", "library", "file", "alias", "conffile", "unit", "hold", "diversion", "override", "program",
     "architecture",
 )  # fmt: skip
 """Kinds repaired before the roles: a stray file or a mask would make a daemon's own check fail, a foreign architecture apt."""
@@ -30,16 +31,21 @@ class Beside:
     Attributes:
         usable: Whether the host has a known state to compare with; a fresh host has none.
         unfinished: An apply changed something and did not come to its end.
+        news: The known state lacks something that is explained or accepted.
         blind: The host has a known state, and nothing there that could compare it.
+        learned: What of the differences an apply takes as known, because it has started the daemon that answers so.
+        found: What was there before the first apply, or before the observer could see it, and is not accepted.
     """
 
     usable: bool = False
     blind: bool = False
     unfinished: bool = False
+    news: bool = False
     appeared: frozenset[str] = frozenset()
     vanished: frozenset[str] = frozenset()
+    learned: frozenset[str] = frozenset()
+    found: frozenset[str] = frozenset()
     faults: frozenset[str] = frozenset()
-    upgraded: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Beside:
@@ -52,16 +58,18 @@ class Beside:
         return cls(
             usable=True,
             unfinished=data["unfinished"] or data["first"],
+            news=data.get("news", True),
             appeared=frozenset(data["appeared"]),
             vanished=frozenset(data["vanished"]),
+            learned=frozenset(data.get("learned", ())),
+            found=frozenset(data.get("found", ())),
             faults=frozenset(data["faults"]),
-            upgraded=data["upgraded"],
         )
 
     @property
-    def to_remember(self) -> bool:
-        """Whether the known state on the host is not the present one."""
-        return self.unfinished or self.upgraded or bool(self.appeared or self.vanished)
+    def differences(self) -> frozenset[str]:
+        """Everything that a plan reports and an apply repairs."""
+        return self.appeared | self.vanished | self.faults
 
 
 def findings(
@@ -74,12 +82,6 @@ def findings(
         units: Declared by the roles.
     """
     appeared, vanished = _by_object(seen.appeared), _by_object(seen.vanished)
-    if seen.unfinished:  # what a broken-off apply itself has done is not told apart from the rest
-        changed = {key for key in set(appeared) & set(vanished) if key[0] in NOT_BY_US}
-        appeared = {
-            key: lines for key, lines in appeared.items() if key in changed or _strange_anyway(key, lines)
-        }
-        vanished = {key: vanished[key] for key in changed}
     found: list[Finding] = []
     for key in sorted({*appeared, *vanished}, key=_order):
         kind, thing = key
@@ -104,7 +106,7 @@ def _place(finding: Finding) -> int:
 
 
 ORDER = (
-    "locked", "acl", "linked", "mounted", "library", "file", "alias", "conffile", "unit", "running", "failed", "halted", "deleted",
+    "blind", "locked", "acl", "linked", "mounted", "library", "file", "alias", "conffile", "unit", "running", "failed", "halted", "deleted",
     "hold", "diversion", "override", "program", "architecture",
     "package", "version",
     "group", "account", "shadow", "member", "keeper", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module",
@@ -124,17 +126,37 @@ def _by_object(lines: Iterable[str]) -> dict[tuple[str, str], tuple[str, ...]]:
     return {key: tuple(values) for key, values in found.items()}
 
 
-NOT_BY_US = ("alias", "group", "mode", "shadow", "version")
-"""What no apply changes once it is there."""
+def found(
+    seen: Beside, *, host: str, refused: frozenset[str], packages: frozenset[str] = frozenset()
+) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
+    """What was there before the first apply and nothing explains: what waits for a person's word, and what a person has refused.
+
+    Args:
+        host: Its name in the office.
+        refused: In the words of `outpost.onhost.observe.expected.words`.
+        packages: Declared by the roles.
+    """
+    gone = frozenset(fact for fact in seen.found if words(fact) in refused)
+    waiting = findings(Beside(usable=True, appeared=seen.found - gone), packages=packages)
+    reported = frozenset(fact for finding in waiting for fact in finding.facts)
+    others = [_of_found(fact) for fact in sorted(seen.found - gone - reported)]
+    return (
+        tuple(_to_decide(finding, host) for finding in (*waiting, *others)),
+        findings(Beside(usable=True, appeared=gone), packages=packages),
+    )
 
 
-def _strange_anyway(key: tuple[str, str], values: tuple[str, ...]) -> bool:
-    """Whether no apply of ours, and no package, does this."""
-    kind, _ = key
-    if kind == "account":
-        uid = int(values[0].split(":")[0])
-        return uid == 0 or uid >= 1000
-    return kind in ("table", "address", "route", "rule", "neighbour", "manager")
+def _of_found(fact: str) -> Finding:
+    """What is drift only when it changes."""
+    kind, _, thing = words(fact).partition(" ")
+    return Finding(kind, thing, "", "it is not what Debian gives it", ("SYS-08",), facts=frozenset((fact,)))
+
+
+def _to_decide(finding: Finding, host: str) -> Finding:
+    name = words(min(finding.facts))
+    remedy = f"Remedy: put `{name}` into hosts.{host}.accepted of the office file, or into hosts.{host}.refused to have it removed"
+    cause = "was here before the first apply; neither Debian, nor a package, nor the office explains it"
+    return replace(finding, cause=cause, consequence=f"{finding.consequence}. {remedy}", repair="")
 
 
 def _merged(found: Iterable[Finding]) -> Iterator[Finding]:

@@ -62,7 +62,7 @@ MEANINGS = (
     ("/usr/lib/python3", "it is in every Python program"),
     ("/var/lib/clamav", "the scanner lets pass what it names"),
     ("/var/lib/roundcube", "webmail runs it"),
-    ("/var/www", "it is shown to whoever asks"),
+    ("/var/www", "the web server may hand it to every client"),
     ("/usr/local", "it stands before the system's own programs"),
     ("/etc/pam.d", "it changes who may log in"),
     ("/etc/profile.d", "it runs in every administrator's shell"),
@@ -433,6 +433,10 @@ SEVERAL: dict[str, Callable[[Difference], Iterator[Finding]]] = {
 
 
 FAULTS: dict[str, Told] = {
+    "blind": Told(
+        always, lambda it: f"cannot be observed: {it.new[0]}", "drift there is neither reported nor repaired, and nothing is remembered",
+        ("SYS-08",), "", "observation",
+    ),
     "locked": Told(
         always, lambda it: f"made {it.new[0]} by hand", "no apply can replace what is there", ("SYS-08",),
         lambda it: f"{OBSERVER} release {it.quoted}", "file",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from outpost.drift.differences import Difference
+from outpost.drift.differences import Difference, named
 from outpost.onhost.observe.declared import KNOWN
 from outpost.units import restarted
 
@@ -41,7 +41,7 @@ def capabilities(it: Difference) -> str:
 
 def usual(path: str, mode: str) -> str:
     """What makes it nothing special again; a mode that tells nothing of the former one is the package's, or a plain file's."""
-    quoted = shlex.quote(path)
+    quoted = named(path)
     calm = int(mode, 8) & ~0o6022
     roots = path.startswith(("/etc/", "/usr/", "/root/"))
     if calm in USUAL or not roots:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from outpost.office import ports
+from outpost.office.tables.topology import Accepted
 from outpost.office.tables.values import Address, Duration, FilePort, Fqdn, MailAddress, Part, SshKey
 
 
@@ -43,6 +44,11 @@ class Maintenance(Part):
     upgrades_at: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = Field(
         default="02:00",
         description="Time of day (UTC) from which security upgrades install themselves, within half an hour.",
+    )
+    accepted: tuple[Accepted, ...] = Field(
+        default=(),
+        description="What every host holds beyond Debian, because their image does: as `hosts.NAME.accepted`.",
+        examples=[["package cloud-init", "unit getty.target"]],
     )
 
 

@@ -41,6 +41,20 @@ def _one_role(value: object) -> object:
     return value
 
 
+FOUND = re.compile(
+    r"(account|conffile|environment of daemons|file|group|kernel setting|listener|mode|mount|network (address|link|namespace|neighbour|route|rule)"
+    r"|package|packet filter (rules of )?table|running|unit) [\w/.:@,+=~\[\]\\ -]+"
+)
+"""What a plan calls a thing that a host holds (`outpost.onhost.observe.expected.words`)."""
+
+
+def _found(value: str) -> str:
+    if not FOUND.fullmatch(value):
+        raise ValueError("not kind and name of one thing as a plan prints them: file /etc/cron.d/vendor")
+    return value
+
+
+Accepted = Annotated[str, AfterValidator(_found)]
 HostPath = Annotated[str, AfterValidator(_host_path)]
 
 
@@ -107,6 +121,18 @@ class Host(Part):
         "nginx in `/etc/nginx/conf.d`; Unbound, chrony, Dovecot and Knot read those that are named here by full path and end in `.conf`. "
         "Postfix has no such place: what it lacks belongs into this file.",
         examples=[["/etc/nginx/conf.d/headers.conf", "/etc/systemd/system/knot.service.d/local.conf"]],
+    )
+
+    accepted: tuple[Accepted, ...] = Field(
+        default=(),
+        description="What this host holds beyond Debian, its packages and this file, by a person's word: in the words of a plan, "
+        "without its cause. It may become known to the host as it is then; a later change of it is drift all the same.",
+        examples=[["account vendor", "file /etc/cron.d/vendor"]],
+    )
+    refused: tuple[Accepted, ...] = Field(
+        default=(),
+        description="What stood on this host before the first apply and has to go, by a person's word, in the same words.",
+        examples=[["account ghost"]],
     )
 
     def keeps(self, path: str) -> bool:

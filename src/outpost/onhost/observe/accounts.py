@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import grp
 import hashlib
+import os
 import pathlib
 import pwd
+
+
+def entries(path: str) -> list[tuple[str, str, str]]:
+    """Name, password and the whole line of each; what is no entry names nobody."""
+    lines = pathlib.Path(path).read_text(errors="surrogateescape").split("\n")
+    return [(*line.split(":")[:2], line) for line in lines if line.count(":") > 2]  # type: ignore[misc]
 
 
 def accounts() -> list[str]:
     locked = {}
     found = []
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path("/etc/shadow").read_text().splitlines():
-            name, password, *_ = line.split(":")
-            locked[name] = "password" if password[:1] not in ("!", "*") else "locked"
-            digest = hashlib.sha256(line.encode()).hexdigest()[:16]
-            found.append(f"shadow\t{name}\t{digest}{' locked' * (locked[name] == 'locked')}")
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path("/etc/gshadow").read_text().splitlines():
-            name, password, keepers, *_ = line.split(":")
-            if password.strip("!*") or keepers:
-                found.append(f"keeper\t{name}\t{keepers or 'whoever has its password'}")
+    for name, password, line in entries("/etc/shadow"):
+        locked[name] = "password" if password[:1] not in ("!", "*") else "locked"
+        digest = hashlib.sha256(os.fsencode(line)).hexdigest()[:16]
+        found.append(f"shadow\t{name}\t{digest}{' locked' * (locked[name] == 'locked')}")
+    for name, password, line in entries("/etc/gshadow"):
+        keepers = line.split(":")[2]
+        if password.strip("!*") or keepers:
+            found.append(f"keeper\t{name}\t{keepers or 'any account that knows its password'}")
     for entry in pwd.getpwall():
         state = locked.get(entry.pw_name, "locked")
         found.append(

@@ -49,7 +49,12 @@ def again(file: str, see: collections.abc.Callable[[], Seen]) -> str:
 def note(seen: Seen, asked: dict[str, list[str]], answer: list[str]) -> None:
     """Tell `again`, where that asks, what an answer is made of; not where the same may have another one tomorrow."""
     name = os.environ.get(NOTE)
-    if not name or asked["live"] or "unmet" in answer or "stale\\t" in answer[0]:
+    if (
+        not name
+        or asked["live"]
+        or "unmet" in answer
+        or any(fleeting in answer[0] for fleeting in ("stale\\t", "blind\\t", "effective\\t"))
+    ):
         return
     if all_of_it := made_of(seen, asked):
         keep(name, json.dumps({"asked": asked, "made of": all_of_it}).encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from outpost.onhost.observe.places import ELSEWHERE, SPECIAL, TREES
+from outpost.onhost.observe.places import ELSEWHERE, LISTED, SPECIAL, TREES
 from outpost.onhost.observe.reading import Begun
 
 OF_LINKS = "address\nroute show table all\nrule\nneighbour show nud permanent\n"
@@ -10,7 +10,7 @@ OF_LINKS_6 = "route show table all\nrule\n"
 LIVE = {
     "links": f"printf '{OF_LINKS}' | ip -json -details -batch -",
     "links 6": f"printf '{OF_LINKS_6}' | ip -6 -json -details -batch -",
-    "special": rf"find / -xdev \( {' -o '.join(f'-path {top}' for top in (*ELSEWHERE, *TREES))} \) -prune -o \( {SPECIAL} \) -printf '%m %u %g|%p\n'",
+    "special": rf"find / -xdev \( {' -o '.join(f'-path {top}' for top in (*ELSEWHERE, *TREES))} \) -prune -o \( {SPECIAL} \) {LISTED}",
 }
 """Name → shell command."""
 PART = "outpost-answer "
@@ -35,7 +35,7 @@ class Asked:
         """Name → lines; what has not come in time is missing."""
         found: dict[str, list[str]] = {}
         lines: list[str] = []
-        for line in self._shell.said().decode(errors="replace").removesuffix("\n").split("\n"):
+        for line in self._shell.said().decode(errors="surrogateescape").removesuffix("\n").split("\n"):
             if line.startswith(PART):
                 lines = found.setdefault(line.removeprefix(PART), [])
             else:

@@ -8,7 +8,7 @@ import re
 import socket
 
 from outpost.onhost.observe.kept_answers import kept
-from outpost.onhost.observe.reading import said
+from outpost.onhost.observe.reading import BlindError, said
 from outpost.onhost.observe.units import SECURITY
 
 SENSITIVE = re.compile(
@@ -62,7 +62,10 @@ def steady(live: dict[str, list[str]]) -> dict[str, list[str]]:
     )
     records = (line.split(" ", 3) for line in live.get("knot-zones", ()) if line.startswith(own or "\n"))
     zones = (f"{owner} {rest}" for _, owner, _, rest in records)
-    servers = {f"source {line.split(',')[2]}" for line in live.get("chrony.service", ())}
+    sources = (
+        line.split(",") for line in live.get("chrony.service", ())
+    )  # one word where chronyd does not answer
+    servers = {f"source {words[2]}" for words in sources if len(words) > 2}
     return live | {
         "knot-zones": sorted(line for line in zones if not MADE_BY_THE_SERVER.match(line)),
         "chrony.service": sorted(servers),
@@ -104,6 +107,8 @@ def effective(
     import concurrent.futures  # what takes time to load, and is not needed where nothing has changed
 
     versions = dict(line.split("\t")[1:] for line in installed() if line.startswith("version\t"))
+    if not versions:
+        raise BlindError("without the versions of packages nothing can be compared")
 
     def lines(unit: str, package: str, said: list[str]) -> list[str]:
         stripped = (re.sub(r"\s+", " ", line).strip() for line in said)

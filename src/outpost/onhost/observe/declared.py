@@ -9,7 +9,9 @@ from outpost.onhost.observe.reading import content
 STATE = "/var/lib/outpost"
 APPLIED = f"{STATE}/applied"
 KNOWN = f"{STATE}/known"
-"""States when the last apply came to its end."""
+"""What is explained or accepted of the states at the end of the last apply."""
+VERIFIED = f"{STATE}/verified"
+"""Touched when every program was its package's."""
 CONTRACT = "/etc/outpost/contract.json"
 LOCAL: list[str] = []
 """Files that the office file leaves to this host; a path with a slash at its end is everything below it."""

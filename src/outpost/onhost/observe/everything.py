@@ -10,7 +10,7 @@ import sys
 
 from outpost.onhost.observe.accounts import accounts
 from outpost.onhost.observe.daemons import effective, libraries
-from outpost.onhost.observe.declared import KNOWN
+from outpost.onhost.observe.declared import VERIFIED
 from outpost.onhost.observe.files import files, files_among_packages
 from outpost.onhost.observe.held import held_below_trees
 from outpost.onhost.observe.kept_answers import identity, kept
@@ -18,6 +18,8 @@ from outpost.onhost.observe.packages import conffiles, packages, programs
 from outpost.onhost.observe.packet_filter import packet_filter
 from outpost.onhost.observe.permissions import privileges, special
 from outpost.onhost.observe.places import TREES
+from outpost.onhost.observe.probing import Probes
+from outpost.onhost.observe.reading import plain
 from outpost.onhost.observe.seen import Seen
 from outpost.onhost.observe.units import enabled_units, shown_units, stale
 
@@ -26,42 +28,52 @@ def everything(seen: Seen) -> tuple[list[str], list[str]]:
     """States and faults."""
     declared_units, declared = seen.declared_units, seen.declared
     rest = (tree for tree in TREES if tree != "/usr")
+    probes = Probes()
+    nothing: list[str] = []
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
 
-        def from_files(
-            name: str, ask: collections.abc.Callable[..., list[str]], *told: object
+        def probe(
+            name: str, ask: collections.abc.Callable[..., list[str]], *words: object
         ) -> concurrent.futures.Future[list[str]]:
-            return pool.submit(lambda: kept(name, seen.mark, lambda: ask(*told)))
+            return pool.submit(lambda: probes(name, ask, *words, otherwise=nothing))
+
+        def from_files(
+            name: str, ask: collections.abc.Callable[..., list[str]], *words: object
+        ) -> concurrent.futures.Future[list[str]]:
+            return probe(name, lambda: kept(name, seen.mark, lambda: ask(*words)))
 
         among_packages = f"{seen.mark_of_usr}\n{sorted(declared)}" if seen.mark_of_usr else ""
 
         def from_usr(
-            name: str, beside: str, ask: collections.abc.Callable[..., list[str]], *told: object
+            name: str, beside: str, ask: collections.abc.Callable[..., list[str]], *words: object
         ) -> concurrent.futures.Future[list[str]]:
-            return pool.submit(
-                lambda: kept(name, among_packages and among_packages + beside, lambda: ask(*told))
+            return probe(
+                name, lambda: kept(name, among_packages and among_packages + beside, lambda: ask(*words))
             )
 
-        shown = pool.submit(shown_units, declared_units, declared).result
+        no_units: dict[str, list[str]] = {}
+        shown = pool.submit(
+            lambda: probes("units", shown_units, declared_units, declared, otherwise=no_units)
+        ).result
         installed = from_files("packages", packages)
         states = [
-            installed, pool.submit(effective, declared_units, installed.result, shown, seen.mark, seen.live),
-            pool.submit(enabled_units), pool.submit(accounts), from_files("files", files, declared),
+            installed, probe("daemons", effective, declared_units, installed.result, shown, seen.mark, seen.live),
+            probe("enabled units", enabled_units), probe("accounts", accounts), from_files("files", files, declared),
             from_usr("files among packages", "", files_among_packages, declared), from_files("conffiles", conffiles, declared),
-            from_usr("programs", identity(KNOWN), programs), from_files("privileges", privileges, declared, *rest),
+            from_usr("programs", identity(VERIFIED), programs), from_files("privileges", privileges, declared, *rest),
             from_usr("privileges in usr", "", privileges, declared, "/usr"),
+            probe("privileges elsewhere", lambda: special(declared, seen.live["special"])),
         ]  # fmt: skip
         faults = [
-            pool.submit(stale, declared_units, declared, shown), from_files("libraries", libraries),
-            from_files("held", held_below_trees, declared),
+            probe("stale units", stale, declared_units, declared, shown), from_files("libraries", libraries),
+            from_files("attributes", held_below_trees, declared),
         ]  # fmt: skip
-    tables, rules = packet_filter(seen.live.get("filter", []), seen.mark)
-    elsewhere = special(declared, seen.live.get("special", []))
-    facts = {*seen.states, *tables, *elsewhere, *(line for future in states for line in future.result())}
-    return (
-        sorted([f"observer\t{own_digest()}\t", *facts]),
-        [*seen.faults, *rules, *(line for future in faults for line in future.result())],
+    tables, rules = probes(
+        "packet filter", packet_filter, seen.live.get("filter", []), seen.mark, otherwise=(nothing, nothing)
     )
+    facts = {*seen.states, *tables, *(line for future in states for line in future.result())}
+    wrong = [*seen.faults, *rules, *(line for future in faults for line in future.result()), *probes.blind]
+    return sorted(map(plain, [f"observer\t{own_digest()}\t", *facts])), list(map(plain, wrong))
 
 
 def own_digest() -> str:

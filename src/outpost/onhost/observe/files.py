@@ -18,7 +18,7 @@ from outpost.onhost.observe.places import (
     WATCHED,
     expanded,
 )
-from outpost.onhost.observe.reading import fingerprint
+from outpost.onhost.observe.reading import fingerprint, named
 
 OWN_TRACES = re.compile(
     r"^/root/\.(\w*_?history|lesshst|viminfo|wget-hsts|python_history|sqlite_history|selected_editor|hushlogin|sudo_as\S*)$"
@@ -41,7 +41,7 @@ def files(declared: set[str]) -> list[str]:
 def files_among_packages(declared: set[str]) -> list[str]:
     """Below /usr: the same where packages' programs are, and where packages' links to commands lead."""
     aliases = [
-        f"alias\t{path}\tlink to {os.readlink(path)}"
+        f"alias\t{named(path)}\tlink to {os.readlink(path)}"
         for path in owned_by_packages()
         if path.startswith(COMMANDS_BELOW) and os.path.islink(path)
     ]
@@ -69,7 +69,7 @@ def strangers(paths: list[str], declared: set[str]) -> list[str]:
     """Those that nobody put there, with what is in them."""
     owned = owned_by_packages()
     return [
-        f"{'local' if is_local(path) else 'file'}\t{path}\t{fingerprint(path)}"
+        f"{'local' if is_local(path) else 'file'}\t{named(path)}\t{fingerprint(path)}"
         for path in dict.fromkeys(paths)
         if path not in declared and path not in owned and not PASSING.search(path)
     ]

@@ -10,6 +10,7 @@ import struct
 
 from outpost.onhost.observe.kept_answers import in_trees
 from outpost.onhost.observe.places import COMMANDS, GUARDED, STATE_OF_DAEMONS, expanded
+from outpost.onhost.observe.reading import named
 
 IMMUTABLE, APPEND_ONLY = 0x10, 0x20  # chattr(1): i and a
 GET_FLAGS, SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS of linux/fs.h, 64 bits
@@ -23,17 +24,17 @@ def held(paths: set[str], places: collections.abc.Iterable[str]) -> list[str]:
         if path.startswith("/var/log") or not os.path.lexists(path) or os.path.islink(path):
             continue
         if path in paths and os.path.isfile(path) and os.stat(path).st_nlink > 1:
-            found.append(f"linked\t{path}\t")
+            found.append(f"linked\t{named(path)}\t")
         with contextlib.suppress(OSError):
             flags = attributes(path)
             names = [
                 name for name, bit in (("immutable", IMMUTABLE), ("append-only", APPEND_ONLY)) if flags & bit
             ]
             if names:
-                found.append(f"locked\t{path}\t{', '.join(names)}")
+                found.append(f"locked\t{named(path)}\t{', '.join(names)}")
         with contextlib.suppress(OSError):
             if set(ACCESS_LISTS) & set(os.listxattr(path)):
-                found.append(f"acl\t{path}\t")
+                found.append(f"acl\t{named(path)}\t")
     return found
 
 

@@ -105,7 +105,7 @@ class Marking:
     def __init__(self) -> None:
         self._places = [place for place in (*TREES, *expanded(MARKED)) if os.path.lexists(place)]
         known, _, self._before = own("walk").partition(b"\n")
-        digests, *places = known.decode().split("\t")
+        digests, *places = os.fsdecode(known).split("\t")
         self._digest, _, self._digest_of_usr = digests.partition(" ")
         same = ("-files0-from", f"{KEPT}/paths", "-maxdepth", "0")
         self._looking = _find(*same) if places == self._places else self._walk()
@@ -123,7 +123,7 @@ class Marking:
             self._digest, self._digest_of_usr = map(_digest, (looked, below_usr))
             with contextlib.suppress(OSError):
                 os.replace(f"{KEPT}/.paths.{os.getpid()}", f"{KEPT}/paths")
-            first = "\t".join((f"{self._digest} {self._digest_of_usr}", *self._places)).encode()
+            first = os.fsencode("\t".join((f"{self._digest} {self._digest_of_usr}", *self._places)))
             keep("walk", first + b"\n" + looked if self._digest else b"")
         beside = "\n".join((str(time.time() // DAY), *map(identity, DATABASES), *LOCAL))
         of_usr = f"{self._digest_of_usr}\n{beside}" if self._digest_of_usr else ""

@@ -1,27 +1,28 @@
-"""The known state: what stood there when the last apply came to its end, and what differs from it."""
+"""The known state: what was explained or accepted when the last apply came to its end, and what differs from it."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
 
 from outpost.onhost.observe.declared import APPLIED as RECORDS
+from outpost.onhost.observe.declared import CONTRACT
 from outpost.onhost.observe.declared import KNOWN as STATES
 from outpost.onhost.observe.declared import STATE as OWN
-from outpost.onhost.observe.reading import fingerprint
+from outpost.onhost.observe.declared import VERIFIED as WHOLE
+from outpost.onhost.observe.expected import SEVERAL, Expected, contract_of, is_grave, parts
+from outpost.onhost.observe.probing import unseen
+from outpost.onhost.observe.reading import fingerprint, said
 
-STATE, APPLIED, KNOWN = map(pathlib.Path, (OWN, RECORDS, STATES))
-
-
-def known() -> set[str] | None:
-    try:
-        return set(KNOWN.read_text().splitlines())
-    except OSError:
-        return None
+STATE, APPLIED, KNOWN, VERIFIED = map(pathlib.Path, (OWN, RECORDS, STATES, WHOLE))
+FOUND = STATE / "found"
+"""What was here before the first apply, and nobody has accepted."""
 
 
 def unfinished() -> bool:
@@ -31,20 +32,6 @@ def unfinished() -> bool:
     except OSError:
         return True
     return any(record.stat().st_mtime_ns > noted for record in APPLIED.glob("*"))
-
-
-def begun(now: set[str], before: set[str]) -> set[str]:
-    """What was known to be enabled and runs since the host was restarted: packages start no timer while they are installed."""
-    enabled = {
-        line.split("\t")[1] for line in before if line.startswith("unit\t") and "\tenabled for " in line
-    }
-    return {line for line in now - before if line.startswith("running\t") and line.split("\t")[1] in enabled}
-
-
-def same_version(lines: set[str], others: set[str]) -> set[str]:
-    """Without what a daemon says since it was upgraded: other versions have other defaults."""
-    objects = {line.split("\t")[1] for line in others if line.startswith("effective\t")}
-    return {line for line in lines if not line.startswith("effective\t") or line.split("\t")[1] in objects}
 
 
 def newer(now: set[str], before: set[str]) -> set[str]:
@@ -67,40 +54,165 @@ def newer(now: set[str], before: set[str]) -> set[str]:
     return {line for lines in (new, old) for name, line in lines.items() if name not in lower}
 
 
+def facts_of(path: pathlib.Path) -> set[str] | None:
+    """Its lines; None where it is not there."""
+    try:
+        return set(filter(None, path.read_text().split("\n")))
+    except OSError:
+        return None
+
+
+class Judged:
+    """A scan against what is known.
+
+    Args:
+        states, faults: Of the scan.
+
+    Attributes:
+        first: Nothing is known yet, or the observer is another one: what it sees for the first time is no drift, and not known either.
+        appeared, vanished: What a plan reports.
+        learned: What of that an apply may nevertheless take as known, because it started the daemon that says so.
+        found: What was here before the first apply, and no person has accepted yet.
+        next: What is known from then on.
+    """
+
+    def __init__(self, states: list[str], faults: list[str]) -> None:
+        known, now = facts_of(KNOWN), set(states)
+        before = known or set()
+        expected = Expected(contract_of(CONTRACT), now, before)
+        hidden = unseen(faults)
+        self.is_new = known is None
+        self.first = known is None or not any(fact.startswith("observer\t") for fact in now & before)
+        found = {fact for fact in (facts_of(FOUND) or set()) & now if not expected.accepted(fact)}
+        if known is not None:
+            before = {fact for fact in before if not expected.is_roles(fact)}
+        now = {fact for fact in now if not expected.is_roles(fact)}
+        new, gone = now - before, {fact for fact in before - now if parts(fact)[0] not in hidden}
+        passing = newer(now, before) if known is not None else set()
+        if passing & before:  # what an upgrade, or a package that went, brings along
+            there = {parts(fact)[1] for fact in now if fact.startswith("mode\t")}
+            passing |= {fact for fact in new | gone if fact.startswith("alias\t")}
+            passing |= {fact for fact in gone if fact.startswith("mode\t") and parts(fact)[1] not in there}
+        older = {fact for fact in new - passing if _is_version(fact)} if known is not None else set()
+        good = {fact for fact in new - older if fact in passing or expected.explains(fact)}
+        good |= {fact for fact in new if parts(fact)[0] == "effective" and _is_newer(fact, before)}
+        if known is None:
+            good |= {fact for fact in new if not is_grave(fact)}
+        wrong = new - good
+        stands = {parts(fact)[:2] for fact in wrong if parts(fact)[0] not in SEVERAL}
+        replaced = {parts(fact)[:2] for fact in good if parts(fact)[0] not in SEVERAL}
+        away = {
+            fact
+            for fact in gone
+            if fact in passing
+            or parts(fact)[:2] in replaced
+            or _is_newer(fact, now)
+            or (expected.dismisses(fact) and not _is_version(fact) and parts(fact)[:2] not in stands)
+        }
+        if self.first:  # not drift: it was here before anybody could see it
+            found |= {
+                fact
+                for fact in wrong
+                if known is None or parts(fact)[:2] not in {parts(each)[:2] for each in gone}
+            }
+        self.found = found & wrong
+        self.appeared, self.vanished = wrong - self.found, gone - away
+        started = {fact for fact in self.appeared | self.vanished if _was_started(fact)}
+        self.learned = started
+        self.next = (before - away - (started & before)) | good | (started & now)
+        self.news = self.is_new or self.next != (known or set()) or self.found != (facts_of(FOUND) or set())
+
+
+def _is_version(fact: str) -> bool:
+    """A package that others need and that is gone is reported as that."""
+    return fact.startswith("version\t")
+
+
+def _is_newer(fact: str, others: set[str]) -> bool:
+    """Whether a daemon's answer is that of another version than the others: it has other defaults."""
+    kind, thing, _ = parts(fact)
+    if kind != "effective":
+        return False
+    unit = thing.rpartition("@")[0]
+    named = {parts(other)[1] for other in others if other.startswith(f"effective\t{unit}@")}
+    return thing not in named and (bool(named) or thing.endswith("@systemd"))
+
+
+def _was_started(fact: str) -> bool:
+    """Whether a daemon says so that was started, or read its files, after the known state was written: then its files say it."""
+    kind, thing, value = parts(fact)
+    unit = thing.rpartition("@")[0] if kind == "effective" else value
+    if kind not in ("effective", "loopback"):
+        return False
+    if unit == "ca-certificates":
+        return bundle_is_its_sources()
+    return unit == "apt" or _started_since("knot.service" if unit == "knot-zones" else unit)
+
+
+@functools.cache
+def _started_since(unit: str) -> bool:
+    if not KNOWN.exists() or not unit.endswith(".service"):
+        return False
+    names = "ActiveState,StateChangeTimestamp,ExecMainStartTimestamp"
+    lines = said(f"systemctl show --timestamp=unix --property={names} -- {shlex.quote(unit)}")
+    moments = [int(line.partition("=@")[2]) for line in lines if line.partition("=@")[2].isdigit()]
+    return "ActiveState=active" in lines and bool(moments) and max(moments) > KNOWN.stat().st_mtime
+
+
+def bundle_is_its_sources(root: str = "/") -> bool:
+    """Whether what every program trusts is what packages and the office gave, which are compared themselves (update-ca-certificates(8))."""
+    top = pathlib.Path(root)
+    chosen = (top / "etc/ca-certificates.conf").read_text().splitlines()
+    files = [top / "usr/share/ca-certificates" / line for line in chosen if line and line[0] not in "#!"]
+    files += sorted((top / "usr/local/share/ca-certificates").rglob("*.crt"))
+    given = {block for file in files for block in _certificates(file)}
+    return given == set(_certificates(top / "etc/ssl/certs/ca-certificates.crt"))
+
+
+def _certificates(file: pathlib.Path) -> list[str]:
+    begin = "-----BEGIN CERTIFICATE-----"
+    return ["".join(part.split()) for part in file.read_text(errors="surrogateescape").split(begin)[1:]]
+
+
 def compared(states: list[str], faults: list[str]) -> dict[str, object]:
     """What `look` prints: how the present state differs from the known one, and the faults."""
-    before = known()
-    now = set(states)
-    passing = newer(now, before) if before is not None else set()
-    if before is not None and passing & before:  # what an upgrade, or a package that went, brings along
-        there = {line.split("\t")[1] for line in now if line.startswith("mode\t")}
-        passing |= {line for line in now ^ before if line.startswith("alias\t")}
-        passing |= {
-            line for line in before - now if line.startswith("mode\t") and line.split("\t")[1] not in there
-        }
+    judged = Judged(states, faults)
     return {
-        "first": before is None,
-        "unfinished": unfinished() or any(line.startswith("observer\t") for line in now - (before or set())),
-        "appeared": sorted(same_version(now - before, before) - passing - begun(now, before))
-        if before is not None
-        else [],
-        "vanished": sorted(same_version(before - now, now) - passing) if before is not None else [],
-        "upgraded": before is not None
-        and (bool(passing) or same_version(now - before, before) != now - before),
+        "first": judged.is_new,
+        "unfinished": unfinished(),
+        "news": judged.news,
+        "appeared": sorted(judged.appeared),
+        "vanished": sorted(judged.vanished),
+        "learned": sorted(judged.learned),
+        "found": sorted(judged.found),
         "faults": faults,
     }
 
 
-def remember(states: list[str]) -> None:
-    """Make the present state the known one, except for the facts on standard input: those stay as they were known."""
-    strange = set(sys.stdin.read().splitlines())
-    keep = (set(states) - strange) | (strange & (known() or set()))
+def remember(states: list[str], faults: list[str], began: float) -> None:
+    """Write down what is explained and accepted; nothing after a scan that did not see everything.
+
+    Args:
+        began: When the scan did.
+    """
+    if blind := [line for line in faults if line.startswith("blind\t")]:
+        _, probe, why = blind[0].split("\t")
+        sys.exit(f"nothing is remembered, because {probe} cannot be observed: {why}")
+    judged = Judged(states, faults)
     STATE.mkdir(mode=0o700, exist_ok=True)
-    new = KNOWN.with_suffix(".new")
-    new.write_text("".join(f"{line}\n" for line in sorted(keep)))
-    new.chmod(0o600)
-    keep_copies(keep, set(states))
-    new.replace(KNOWN)
+    if not any(fact.startswith("program\t") for fact in states):
+        VERIFIED.touch(mode=0o600)
+        os.utime(VERIFIED, (began, began))
+    keep_copies(judged.next, set(states))
+    _written(FOUND, judged.found)
+    _written(KNOWN, judged.next)
+
+
+def _written(path: pathlib.Path, facts: set[str]) -> None:
+    new = path.with_suffix(".new")
+    new.touch(mode=0o600)
+    new.write_text("".join(f"{line}\n" for line in sorted(facts)))
+    new.replace(path)
 
 
 def keep_copies(keep: set[str], states: set[str]) -> None:

@@ -20,13 +20,16 @@ from outpost.onhost.observe.kernel import kernel, modules, name_and_clock, setti
 from outpost.onhost.observe.manager import told_by_systemd
 from outpost.onhost.observe.network import learned, listeners, loopback, network
 from outpost.onhost.observe.permissions import modes
+from outpost.onhost.observe.probing import Probes
 from outpost.onhost.observe.processes import Processes
 from outpost.onhost.observe.reading import content, said
 from outpost.onhost.observe.ruleset import ruleset
 from outpost.onhost.observe.seen import Seen
-from outpost.onhost.observe.sockets import waiting
+from outpost.onhost.observe.sockets import Waiting, waiting
 from outpost.onhost.observe.units import manager, running_units, troubled_units
 
+FLEETING = ("stale\\t", "blind\\t", "effective\\t")
+"""Facts that may be other ones though no file is touched: a daemon is started again, a probe sees again."""
 LOCK = "/run/outpost/lock"
 """Held by whatever changes the host (`roles.operations.alone`)."""
 PATIENCE = 300.0
@@ -34,7 +37,9 @@ PATIENCE = 300.0
 
 
 def seen_now() -> Seen:
-    """What the running host tells, and the mark of its files."""
+    """What the running host answers, and the mark of its files."""
+    probes = Probes()
+    nothing: list[str] = []
     contract: dict[str, object] = {}
     with contextlib.suppress(OSError, ValueError):
         contract = json.loads(content(CONTRACT))
@@ -42,22 +47,34 @@ def seen_now() -> Seen:
     there = {unit: command for unit, _, needed, command in OF_DAEMONS if os.path.exists(needed)}
     asked = Asked(LIVE | there)
     declared_units, declared = records()
-    processes = Processes()
-    sockets = waiting(processes.holders)
-    units, environment = told_by_systemd()
+    processes: Processes | None = probes("processes", Processes, otherwise=None)
+    holders = processes.holders if processes else {}
+    no_sockets: list[Waiting] = []
+    sockets = probes("sockets", waiting, holders, otherwise=no_sockets)
+    units, environment = probes("systemd", told_by_systemd, otherwise=(nothing, nothing))
     states = [
-        *modes(),
-        *settings_in_force(contract),
-        *loopback(sockets),
-        *running_units(units),
-        *manager(environment),
+        *probes("modes", modes, otherwise=nothing),
+        *probes("kernel settings", settings_in_force, contract, otherwise=nothing),
+        *probes("loopback", loopback, sockets, otherwise=nothing),
+        *probes("running units", running_units, units, otherwise=nothing),
+        *probes("environment", manager, environment, otherwise=nothing),
     ]
-    faults = [*kernel(), *modules(contract), *name_and_clock(contract), *processes.faults]
-    faults += [*held_elsewhere(declared), *listeners(contract, sockets), *troubled_units(units)]
-    options = unbound()
-    live = steady(asked.answers()) | {UNBOUND_ANSWERS[0]: options, "filter": ruleset()}
-    states += network(live)
-    faults += learned(live)
+    faults = [
+        *probes("kernel settings that are declared", kernel, otherwise=nothing),
+        *probes("kernel modules", modules, contract, otherwise=nothing),
+        *probes("host name", name_and_clock, contract, otherwise=nothing),
+        *(processes.faults if processes else []),
+        *probes("attributes elsewhere", held_elsewhere, declared, otherwise=nothing),
+        *probes("listeners", listeners, contract, sockets, otherwise=nothing),
+        *probes("failed units", troubled_units, units, otherwise=nothing),
+    ]
+    options = probes("unbound", unbound, otherwise=nothing)
+    answers = asked.answers()
+    live = probes("answers of daemons", steady, answers, otherwise=answers)
+    live |= {UNBOUND_ANSWERS[0]: options, "filter": probes("ruleset", ruleset, otherwise=nothing)}
+    states += probes("network", network, live, otherwise=nothing)
+    faults += probes("learned routes", learned, live, otherwise=nothing)
+    faults += probes.blind
     return Seen(*marking.marks(), states, faults, live, units, declared_units, declared)
 
 
@@ -70,8 +87,9 @@ def look(seen: Seen) -> str:
 
         return [json.dumps(compared(*everything(seen)))]
 
-    # a daemon that is older than its files is started again without touching any
-    (answer,) = kept("look", seen.mark_of_all(), ask, lambda lines: "stale\\t" not in lines[0])
+    (answer,) = kept(
+        "look", seen.mark_of_all(), ask, lambda lines: not any(word in lines[0] for word in FLEETING)
+    )
     return answer
 
 
@@ -105,6 +123,7 @@ def survey(seen: Seen, asked: dict[str, list[str]], script: str) -> list[str]:
 
 def main() -> None:
     """Look, remember, or let go of what somebody has locked."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     verb, *words = sys.argv[1:] or ["look"]
     if verb == "release":
         from outpost.onhost.observe.held import release
@@ -129,6 +148,7 @@ def main() -> None:
         from outpost.onhost.observe.everything import everything
         from outpost.onhost.observe.known import remember
 
-        remember(everything(seen_now())[0])
+        began = time.time()
+        remember(*everything(seen_now()), began)
         return
     sys.stdout.write(f"{look(seen_now())}\n")

@@ -8,13 +8,15 @@ import os
 import re
 
 from outpost.onhost.observe.processes import unit_of
-from outpost.onhost.observe.reading import said
+from outpost.onhost.observe.reading import BlindError, said
 from outpost.onhost.observe.sockets import Waiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # loading it takes a fiftieth of a look
     import typing
 
+IPV6 = "/proc/net/if_inet6"
+"""There where the kernel has IPv6."""
 OF_THE_KERNEL = re.compile(r"127\.0\.0\.1$|::1$|fe80:")
 
 
@@ -38,7 +40,8 @@ def network(live: dict[str, list[str]]) -> list[str]:
             given = not (each.get("dynamic") or each.get("temporary") or OF_THE_KERNEL.match(each["local"]))
             if given:
                 found.append(f"address\t{each['local']}/{each['prefixlen']}\t{name}")
-    for family, (way, order) in (("4", (routes, rules)), ("6", entries(live.get("links 6", []), 2))):
+    six = entries(live.get("links 6", []), 2) if os.path.exists(IPV6) else [[], []]
+    for family, (way, order) in (("4", (routes, rules)), ("6", six)):
         for entry in way:
             if entry.get("protocol") in ("kernel", "ra", "dhcp", "redirect") or entry.get(
                 "dst", ""
@@ -57,7 +60,7 @@ def network(live: dict[str, list[str]]) -> list[str]:
 
 def learned(live: dict[str, list[str]]) -> list[str]:
     """IPv6 routes that some machine on a network gave the host, by a router advertisement or a redirect."""
-    routes, _ = entries(live.get("links 6", []), 2)
+    routes, _ = entries(live.get("links 6", []), 2) if os.path.exists(IPV6) else ([], [])
     return [
         " ".join(["learned\t6", entry["dst"], *(("via", entry["gateway"]) if "gateway" in entry else ())])
         + f"\t{entry.get('dev', '')} {entry['protocol']}"
@@ -93,12 +96,14 @@ def loopback(sockets: list[Waiting]) -> list[str]:
 
 
 def entries(lines: list[str], answers: int) -> list[list[dict[str, typing.Any]]]:
-    """What ip(8) answers in JSON, a line to each question; nothing where it fails."""
-    try:
-        found = [json.loads(line) for line in lines]
-    except ValueError:
-        found = []
-    return [[entry for entry in line if entry] for line in (found + [[]] * answers)[:answers]]
+    """What ip(8) answers in JSON, a line to each question.
+
+    Raises:
+        BlindError: It did not answer everything.
+    """
+    if len(lines) < answers:
+        raise BlindError("ip(8) did not answer")
+    return [[entry for entry in json.loads(line) if entry] for line in lines[:answers]]
 
 
 DHCP_CLIENTS = ("systemd-network", "dhclient", "dhcpcd", "NetworkManager")  # as the kernel cuts their names

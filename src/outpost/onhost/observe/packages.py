@@ -12,7 +12,7 @@ import pathlib
 import re
 import stat
 
-from outpost.onhost.observe.declared import KNOWN, is_local
+from outpost.onhost.observe.declared import VERIFIED, is_local
 from outpost.onhost.observe.kept_answers import identity, kept
 from outpost.onhost.observe.places import PACKAGES_OWN, PROGRAMS, expanded
 from outpost.onhost.observe.reading import said
@@ -88,13 +88,12 @@ def conffiles(declared: set[str]) -> list[str]:
 
 
 def programs() -> list[str]:
-    """Packages' programs that are gone, or were changed since the last apply by others than a package."""
+    """Packages' programs that are gone, or are not the package's; read are those that were touched since all were right."""
     owned = owned_by_packages()
     tops = tuple(f"{place}/" for place in expanded(PROGRAMS))
-    try:
-        since = os.stat(KNOWN).st_mtime
-    except OSError:
-        return []
+    since = 0.0
+    with contextlib.suppress(OSError):
+        since = os.stat(VERIFIED).st_mtime
     found, suspects = [], []
     for path in owned:
         if not path.startswith(tops):

@@ -13,13 +13,14 @@ import stat
 from outpost.onhost.observe.places import (
     DATABASE,
     GUARDED,
+    LISTED,
     PASSING,
     PROGRAMS,
     SPECIAL,
     STATE_OF_DAEMONS,
     expanded,
 )
-from outpost.onhost.observe.reading import content, said
+from outpost.onhost.observe.reading import content, named, said
 
 MOUNTED = ("/dev/shm", "/srv/mail", "/tmp", "/var/tmp")
 
@@ -33,7 +34,7 @@ def modes() -> list[str]:
         with contextlib.suppress(OSError, KeyError):
             status = os.lstat(path)
             found.append(
-                f"mode\t{path}\t{status.st_mode & 0o7777:o} {owner(status.st_uid)} {group(status.st_gid)}"
+                f"mode\t{named(path)}\t{status.st_mode & 0o7777:o} {owner(status.st_uid)} {group(status.st_gid)}"
             )
     for line in content("/proc/self/mounts").splitlines():
         _, target, _, options, *_ = line.split(" ")
@@ -59,10 +60,14 @@ USUAL = r"-user root -group root \( -type f \( -perm 644 -o -perm 755 -o -perm 4
 
 
 def special(declared: set[str], listed: list[str]) -> list[str]:
-    """Files and directories that find(1) picked, with mode, owner and group."""
+    """Files and directories that find(1) picked, with mode, owner and group.
+
+    Args:
+        listed: As `LISTED` has them.
+    """
     return [
-        f"special\t{path}\t{rest}"
-        for rest, _, path in (line.partition("|") for line in listed)
+        f"special\t{named(path)}\t{rest}"
+        for rest, _, path in (line.replace("\1", "\n").partition("|") for line in listed)
         if path not in declared and path not in GUARDED and not PASSING.search(path)
     ]
 
@@ -71,12 +76,12 @@ def privileges(declared: set[str], *trees: str) -> list[str]:
     """Below these `TREES`: programs that run as somebody else, what others than root may write or only some may read, and capabilities."""
     wanted = rf"{SPECIAL} -o ! -type l ! \( {USUAL} \)"
     places = [(" ".join(trees), wanted), *([(DATABASE, SPECIAL)] if "/usr" in trees else [])]
-    looks = (rf"find {where} -xdev \( {what} \) -printf '%m %u %g|%p\n'" for where, what in places)
+    looks = (rf"find {where} -xdev \( {what} \) {LISTED}" for where, what in places)
     found = special(declared, [line for look in looks for line in said(look)])
     for top in (*expanded(PROGRAMS), "/usr/local", "/opt"):
         for directory, _, names in os.walk(top) if top.startswith(trees) else ():
             for name in names:
                 with contextlib.suppress(OSError):
                     value = os.getxattr(f"{directory}/{name}", "security.capability", follow_symlinks=False)
-                    found.append(f"capability\t{directory}/{name}\t{value.hex()}")
+                    found.append(f"capability\t{named(f'{directory}/{name}')}\t{value.hex()}")
     return found

@@ -14,8 +14,8 @@ WATCHED = (
 )  # fmt: skip
 HOMES = (".ssh", ".config/systemd")
 SINGLE = ("/root/.[!.]*", "/run/nologin")
-UNSCANNED = ("/var/lib/clamav/*.ign*", "/var/lib/clamav/*fp")
-"""What the scanner is told to let pass."""
+UNSCANNED = ("/var/lib/clamav/*.ign*", "/var/lib/clamav/*fp", "/var/lib/rspamd/rspamd_dynamic*")
+"""What tells the scanners to let something pass."""
 COMMANDS = ("/usr/bin", "/usr/sbin")
 PROGRAMS = (
     *COMMANDS, "/usr/libexec", "/usr/lib", "/usr/share/bash-completion", "/usr/share/ca-certificates", "/usr/share/dbus-1", "/usr/share/keyrings",
@@ -24,7 +24,12 @@ PROGRAMS = (
 )  # fmt: skip
 """Where packages' programs are, and what runs unasked; each must be the package's, and nobody else's may lie there."""
 COMMANDS_BELOW = tuple(f"{place}/" for place in COMMANDS)
-PACKAGES_OWN = (*PROGRAMS, "/var/lib/roundcube/plugins")
+PACKAGES_OWN = (
+    *PROGRAMS,
+    "/var/lib/roundcube/plugins",
+    "/var/lib/roundcube/public_html",
+    "/var/lib/roundcube/skins",
+)
 """With other places that only packages fill."""
 GUARDED = (
     "/etc", "/etc/group", "/etc/gshadow", "/etc/outpost/tls", "/etc/passwd", "/etc/shadow", "/etc/ssh",
@@ -43,6 +48,8 @@ ELSEWHERE = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/srv/mail", "
 """Where nobody looks for what `SPECIAL` picks."""
 SPECIAL = r"-type f -perm /6000 -o -type f -perm -0002 -o -type d -perm -0002 ! -perm -1000"
 """find(1): programs that run as somebody else, and what anybody may write."""
+LISTED = r"-printf '%m %u %g|%p\0' | tr '\n\0' '\001\n'"
+"""A line for each; a name may hold an end of line."""
 STATE_OF_DAEMONS = ("/var/lib/*", "/var/log/*", "/var/spool/*", "/var/spool/postfix/*")
 PASSING = re.compile(
     r"(^|/)(\.\S*\.swp|\S+\.outpost-new|\S+\.(db|lmdb|dpkg-\w+|ucf-\w+|cache))$|^/(?!usr/local/)\S+\.pyc$|/unbound_\w+\.(key|pem)$"

@@ -13,11 +13,36 @@ PATIENCE = 60.0
 """Seconds for a command."""
 
 
+class BlindError(Exception):
+    """A question has no answer, so nothing may be concluded from it."""
+
+
+def named(path: str) -> str:
+    """A file's name as it stands in a fact: what separates facts, or is no text, as ``\\xNN`` (`outpost.drift.differences.shell`)."""
+    if path.isascii() and path.isprintable() and "\\" not in path:
+        return path
+    raw = os.fsencode(path)
+    return "".join(chr(octet) if 32 <= octet < 127 and octet != 92 else f"\\x{octet:02x}" for octet in raw)
+
+
+def plain(line: str) -> str:
+    """A fact without what a terminal would obey or UTF-8 cannot say."""
+    if line.isascii() and line.replace("\t", "").isprintable():
+        return line
+    return "".join(
+        letter
+        if letter == "\t" or letter.isprintable()
+        else "".join(f"\\x{octet:02x}" for octet in os.fsencode(letter))
+        for letter in line
+    )
+
+
 class Begun:
     """A program on its way. What it says goes into memory, so that nobody needs to empty a pipe meanwhile.
 
     Attributes:
         late: Whether it was ended because `PATIENCE` was over.
+        killed: Whether a signal ended it.
     """
 
     def __init__(self, *command: str, **environment: str) -> None:
@@ -38,7 +63,7 @@ class Begun:
         if self.late:
             os.kill(self._process, signal.SIGKILL)
         os.close(awaited)
-        os.waitpid(self._process, 0)
+        self.killed = os.WIFSIGNALED(os.waitpid(self._process, 0)[1])
         try:
             return os.pread(self._said, os.fstat(self._said).st_size, 0)
         finally:
@@ -46,17 +71,23 @@ class Begun:
 
 
 def said(command: str) -> list[str]:
-    """Lines of standard output of a shell command; none where it takes too long."""
+    """Lines of standard output of a shell command; only LF ends one, as names may hold what else Python would cut at.
+
+    Raises:
+        BlindError: It took too long, or was killed.
+    """
     shell = Begun("/bin/sh", "-c", command)
-    lines = shell.said().decode(errors="replace").splitlines()
-    return [] if shell.late else lines
+    lines = shell.said().decode(errors="surrogateescape").removesuffix("\n").split("\n")
+    if shell.late or shell.killed:
+        raise BlindError(f"no answer: {command.partition(' -')[0][:60]}")
+    return [] if lines == [""] else lines
 
 
 def content(path: str) -> str:
     """Of a file as a whole, without what Python wraps around files: there are hundreds."""
     opened = os.open(path, os.O_RDONLY)
     try:
-        return b"".join(iter(lambda: os.read(opened, 65536), b"")).decode(errors="replace")
+        return b"".join(iter(lambda: os.read(opened, 65536), b"")).decode(errors="surrogateescape")
     finally:
         os.close(opened)
 

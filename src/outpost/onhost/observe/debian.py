@@ -1,0 +1,115 @@
+"""What a Debian 13 holds that no package lists: its own accounts, what maintainer scripts make, enable and open.
+
+Measured on bare images and on provisioned hosts; what is not here is shown to a person, never taken for granted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import pathlib
+import pwd
+import re
+
+ENABLED = frozenset(
+    (
+        "getty@tty1.service",
+        "remote-fs.target",
+        "systemd-pstore.service",
+        "ssh-agent.socket",
+        "machines.target",
+    )
+)
+"""By systemd's own package."""
+ALIASES = frozenset(("sshd.service", "syslog.service", "dbus-org.freedesktop.timesync1.service"))
+USER_UNITS = frozenset(("/usr/lib/systemd/user/ssh-agent.socket",))
+PLATFORM = (
+    "linux-image-", "linux-headers-", "grub-", "shim-", "firmware-", "intel-microcode", "amd64-microcode", "console-setup", "keyboard-configuration",
+    "locales", "task-", "tasksel", "qemu-guest-agent", "open-vm-tools", "lvm2", "cryptsetup", "mdadm", "openssl-provider-legacy", "btrfs-progs", "xfsprogs", "systemd-timesyncd",
+)  # fmt: skip
+"""What begins so is the machine's own, and the installer's choice."""
+RULES = frozenset(("0 from all lookup local", "32766 from all lookup main", "32767 from all lookup default"))
+MOUNTED = frozenset(("/", "/boot", "/boot/efi", "/home", "/srv", "/usr", "/var", "/var/log"))
+MOUNTED_BY_DOCKER = ("/etc/resolv.conf", "/etc/hostname", "/etc/hosts")
+ENVIRONMENT = frozenset(("PATH", "HOME", "container"))
+OVERRIDES = {
+    "/etc/chrony/chrony.keys": "root _chrony 640", "/etc/knot": "root knot 750", "/etc/knot/knot.conf": "root knot 640", "/etc/redis/redis.conf": "redis redis 640", "/usr/sbin/postdrop": "root postdrop 2555",
+    "/usr/sbin/postqueue": "root postdrop 2555",
+    "/usr/lib/dbus-1.0/dbus-daemon-launch-helper": "root messagebus 4754", "/var/lib/chrony": "_chrony _chrony 750",
+    "/etc/dovecot/private": "root root 700", "/etc/ssl/private": "root ssl-cert 710", "/var/lib/knot": "root knot 770", "/var/log/chrony": "_chrony _chrony 750",
+}  # fmt: skip
+CAPABILITIES = {"/usr/bin/ping": "0100000200200000000000000000000000000000"}
+MODES = {
+    "/etc": "755 root root", "/etc/group": "644 root root", "/etc/gshadow": "640 root shadow", "/etc/passwd": "644 root root",
+    "/etc/shadow": "640 root shadow", "/etc/sudoers": "440 root root", "/root": "700 root root", "/tmp": "1777 root root",
+    "/var/tmp": "1777 root root", "/var/log/journal": "2755 root systemd-journal",
+}  # fmt: skip
+SPECIAL = {
+    "/etc/clamav/freshclam.conf": "444 clamav adm", "/etc/redis": "2770 redis redis", "/etc/redis/redis.conf": "640 redis redis",
+    "/usr/bin/chage": "2755 root shadow", "/usr/bin/chfn": "4755 root root", "/usr/bin/chsh": "4755 root root",
+    "/usr/bin/crontab": "2755 root crontab", "/usr/bin/expiry": "2755 root shadow", "/usr/bin/fusermount3": "4755 root root",
+    "/usr/bin/gpasswd": "4755 root root", "/usr/bin/mount": "4755 root root", "/usr/bin/newgrp": "4755 root root",
+    "/usr/bin/passwd": "4755 root root", "/usr/bin/pkexec": "4755 root root", "/usr/bin/ssh-agent": "2755 root _ssh",
+    "/usr/bin/su": "4755 root root", "/usr/bin/sudo": "4755 root root", "/usr/bin/umount": "4755 root root",
+    "/usr/lib/dbus-1.0/dbus-daemon-launch-helper": "4754 root messagebus", "/usr/lib/openssh/ssh-keysign": "4755 root root",
+    "/usr/lib/polkit-1/polkit-agent-helper-1": "4755 root root", "/usr/sbin/postdrop": "2555 root postdrop",
+    "/usr/sbin/postqueue": "2555 root postdrop", "/usr/sbin/unix_chkpwd": "2755 root shadow",
+}  # fmt: skip
+"""Path → mode, owner and group of what runs as somebody else, or anybody may write."""
+TEMPLATES = {
+    "/etc/apt/apt.conf.d/20auto-upgrades": "/usr/share/unattended-upgrades/20auto-upgrades",
+    "/etc/apt/apt.conf.d/50unattended-upgrades": "/usr/share/unattended-upgrades/50unattended-upgrades",
+    "/var/www/html/index.nginx-debian.html": "/usr/share/nginx/html/index.html",
+    "/etc/inputrc": "/usr/share/readline/inputrc", "/etc/motd": "/usr/share/base-files/motd",
+    "/etc/nsswitch.conf": "/usr/share/libc-bin/nsswitch.conf", "/etc/profile": "/usr/share/base-files/profile",
+    "/etc/ssh/sshd_config": "/usr/share/openssh/sshd_config", "/root/.bashrc": "/usr/share/base-files/dot.bashrc",
+    "/root/.profile": "/usr/share/base-files/dot.profile",
+}  # fmt: skip
+"""Path → the package's own copy of it."""
+EMPTY = "e3b0c44298fc1c14"
+CONTENTS = {
+    "/etc/default/locale": ("link to ../locale.conf",), "/etc/dpkg/origins/default": ("link to debian",), "/etc/environment": (EMPTY,),
+    "/etc/dovecot/private/dovecot.key": ("link to /etc/ssl/private/ssl-cert-snakeoil.key",),
+    "/etc/dovecot/private/dovecot.pem": ("link to /etc/ssl/certs/ssl-cert-snakeoil.pem",), "/etc/postfix/dynamicmaps.cf": ("5101cbe9330da132",),
+    "/etc/hosts.allow": ("9eadbcd7ec16f4e5",), "/etc/hosts.deny": ("1d0a326106184ef6",), "/etc/networks": ("5d4e51c4918360ab",),
+    "/etc/pam.d/common-account": ("aa8a63d72e79399b",), "/etc/pam.d/common-auth": ("b787b01c7e71c658",),
+    "/etc/pam.d/common-password": ("a76bcfdcb1243629",), "/etc/pam.d/common-session": ("f1ee6802a30cba8a",),
+    "/etc/pam.d/common-session-noninteractive": ("5c624c6f8a8c9b1c",), "/etc/python3/debian_config": ("baac6583459b290d",),
+    "/etc/runit/runsvdir/default/ssh": ("link to /etc/sv/ssh",), "/etc/security/opasswd": (EMPTY,), "/etc/shells": ("7c3c5b8e005446ba",),
+    "/etc/subgid": (EMPTY,), "/etc/subuid": (EMPTY,), "/etc/vconsole.conf": ("link to default/keyboard",), "/usr/local/man": ("link to share/man",),
+}  # fmt: skip
+"""Path → digests (`reading.fingerprint`) of what Debian makes of it, or where it leads."""
+MADE = re.compile(
+    r"^/etc/(chrony/chrony\.keys|fstab|host(name|s)|machine-id|resolv\.conf|ssl/\w+/ssl-cert-snakeoil\.(pem|key)|ssh/ssh_host_\w+_key(\.pub)?"
+    r"|apparmor\.d/local/[\w.-]+)$|^/usr/share/rspamd/www/(css|fonts|js)/"
+)
+"""What scripts of packages and the installer make, with content of the host's own."""
+
+
+@functools.cache
+def kept_by_ucf() -> frozenset[str]:
+    """Digest (MD5) and path of configuration files as their packages installed them (ucf(1))."""
+    with contextlib.suppress(OSError):
+        lines = pathlib.Path("/var/lib/ucf/hashfile").read_text(errors="surrogateescape").splitlines()
+        return frozenset(" ".join(line.split()) for line in lines)
+    return frozenset()
+
+
+@functools.cache
+def accounts() -> frozenset[str]:
+    """Those that every Debian has."""
+    with contextlib.suppress(OSError):
+        lines = pathlib.Path("/usr/share/base-passwd/passwd.master").read_text().splitlines()
+        fields = (line.split(":") for line in lines)
+        return frozenset(
+            ":".join((name, uid, gid, home, shell)) for name, _, uid, gid, _, home, shell in fields
+        )
+    return frozenset()
+
+
+def is_system(name: str) -> bool:
+    """Whether an account is root's or a daemon's."""
+    try:
+        return pwd.getpwnam(name).pw_uid < 1000
+    except KeyError:
+        return False

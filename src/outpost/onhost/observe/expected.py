@@ -1,0 +1,297 @@
+"""What may become known on a host: what Debian, its packages and the declaration explain, and what a person has accepted.
+
+Nothing else is ever learned, however it came and whatever broke off meanwhile (docs/adr/0021).
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import gzip
+import hashlib
+import os
+import pathlib
+import re
+
+from outpost.onhost.observe import debian
+from outpost.onhost.observe.files import AUTHORITIES
+from outpost.onhost.observe.packages import owned_by_packages
+from outpost.onhost.observe.places import GUARDED
+from outpost.onhost.observe.reading import content, fingerprint
+
+WORDS = {
+    "account": "account {thing}", "address": "network address {thing}", "alias": "file {thing}", "architecture": "package {thing}",
+    "capability": "file {thing}", "conffile": "conffile {thing}", "diversion": "package {thing}", "file": "file {thing}", "group": "group {thing}",
+    "hold": "package {thing}", "keeper": "group {thing}", "link": "network link {thing}", "loopback": "listener {thing}",
+    "manager": "environment of daemons {thing}", "member": "group {thing}: {value}", "mode": "mode {thing}", "mount": "mount {thing}",
+    "mounted": "mount {thing}", "namespace": "network namespace {thing}", "neighbour": "network neighbour {thing}", "override": "package {thing}",
+    "package": "package {thing}", "program": "file {thing}", "route": "network route {thing}", "rule": "network rule {thing}",
+    "rules": "packet filter rules of table {thing}", "running": "running {thing}", "setting": "kernel setting {thing}", "shadow": "account {thing}",
+    "special": "file {thing}", "table": "packet filter table {thing}", "unit": "unit {thing}", "version": "package {thing}",
+}  # fmt: skip
+"""Kind of a fact → what a plan calls the thing, and the office file where a person accepts it."""
+HELPER = "/var/lib/systemd/deb-systemd-helper-enabled"
+"""Where Debian notes what a package itself has enabled."""
+UNITS = ("/usr/lib/systemd/system", "/etc/systemd/system")
+INSTALLER = "/var/log/installer/initial-status.gz"
+NOT_MISSED = (
+    "observer", "version", "local", "conffile", "setting", "keeper", "hold", "diversion", "override", "architecture", "program", "table",
+    "loopback", "mounted",
+)  # fmt: skip
+"""Kinds of which nobody is told that something is gone."""
+
+
+SEVERAL = ("member", "unit", "effective", "keeper", "rule", "neighbour", "route")
+"""Kinds of which one thing may have more than one value."""
+
+
+GRAVE_KINDS = (
+    "account", "capability", "hold", "keeper", "manager", "member", "mounted", "namespace", "neighbour", "package", "rule", "rules", "table", "unit",
+)  # fmt: skip
+GRAVE_PLACES = (
+    "/etc/apt/", "/etc/cron", "/etc/environment", "/etc/ld.so", "/etc/modules-load.d/", "/etc/pam.d/", "/etc/profile", "/etc/rc.local", "/etc/security/",
+    "/etc/shells", "/etc/ssh/", "/etc/ssl/certs/", "/etc/sudoers", "/etc/sysctl", "/etc/systemd/", "/etc/udev/", "/home/", "/root/", "/usr/bin/",
+    "/usr/lib/", "/usr/local/", "/usr/sbin/", "/var/lib/clamav/", "/var/lib/systemd/", "/var/spool/cron", "/var/www/",
+)  # fmt: skip
+"""Where what nobody explains opens a host."""
+
+
+def parts(fact: str) -> tuple[str, str, str]:
+    """Kind, thing and value."""
+    kind, thing, value = (*fact.split("\t", 2), "", "")[:3]
+    return kind, thing, value
+
+
+def words(fact: str) -> str:
+    """What people call it."""
+    kind, thing, value = parts(fact)
+    return WORDS.get(kind, "").format(thing=thing, value=value)
+
+
+def is_grave(fact: str) -> bool:
+    """Whether what was there before the first apply waits for a person's word; of other things the platform's own are not all known."""
+    kind, thing, value = parts(fact)
+    if kind in ("mode", "special"):
+        return not _harmless(value) and (kind == "mode" or bool(int(value.split(" ")[0], 8) & 0o6002))
+    if kind == "conffile":
+        return value != "missing"
+    return (
+        kind in GRAVE_KINDS
+        or kind == "program"
+        or (kind in ("file", "alias") and thing.startswith(GRAVE_PLACES))
+    )
+
+
+class Expected:
+    """Judges facts.
+
+    Args:
+        contract: What the office declares.
+        now: All facts of a scan.
+        before: Those that are known; empty before the first apply.
+    """
+
+    def __init__(
+        self, contract: dict[str, collections.abc.Collection[str]], now: set[str], before: set[str]
+    ) -> None:
+        self._contract = contract
+        self._now = now
+        self._before = before
+        self._known = {parts(fact)[:2] for fact in before}
+        self._owned: set[str] | None = None
+
+    def _has(self, key: str, what: str) -> bool:
+        return what in self._contract.get(key, ())
+
+    def is_roles(self, fact: str) -> bool:
+        """Whether a role's own operation sees to it, so that nothing needs to be remembered."""
+        kind, thing, value = parts(fact)
+        return (kind == "package" and self._has("packages", thing)) or (
+            kind == "unit" and value == "masked" and self._has("masks", thing)
+        )
+
+    def accepted(self, fact: str) -> bool:
+        """Whether a person has accepted it by name."""
+        return self._has("accepted", words(fact))
+
+    def explains(self, fact: str) -> bool:
+        """Whether something that came is what it should be."""
+        kind, thing, value = parts(fact)
+        new = kind in SEVERAL or (kind, thing) not in self._known
+        if kind in ("observer", "version", "local") or (new and self.accepted(fact)):
+            return True
+        if kind == "mode" and self._has("directories", thing):
+            return True
+        if kind == "shadow" and f"{kind}\t{thing}\t{value.removesuffix(' locked')}" in self._before:
+            return True  # the same line as an earlier observer wrote it
+        if (kind, value) == ("conffile", "missing") and self._has("absent", thing):
+            return True
+        if kind in ("member", "unit"):  # of which one thing has several
+            return self._member(thing, value) if kind == "member" else self._unit(thing, value)
+        if kind == "account":
+            return self._account(thing, value, new=new)
+        rule: collections.abc.Callable[[str, str], bool] | None = {
+            "alias": _always, "setting": _always, "mount": _always, "link": self._first, "address": self._first, "route": self._first,
+            "shadow": _always, "group": lambda thing, gid: gid != "0" or thing == "root", "running": self._running, "package": self._package,
+            "diversion": lambda _, value: not value.endswith((", for :", ", for LOCAL")),
+            "override": lambda thing, value: debian.OVERRIDES.get(thing) == value,
+            "rule": lambda thing, _: thing.partition(" ")[2] in debian.RULES, "mounted": self._mounted,
+            "manager": lambda thing, _: not self._before and thing in debian.ENVIRONMENT, "mode": self._mode, "special": self._special,
+            "capability": lambda thing, value: debian.CAPABILITIES.get(thing) == value, "file": self._file,
+            "effective": self._first, "loopback": lambda _, unit: not self._before and self._of_package(unit),
+        }.get(kind)  # fmt: skip
+        return new and rule is not None and rule(thing, value)
+
+    def dismisses(self, fact: str) -> bool:
+        """Whether something that went may be forgotten."""
+        kind, thing, value = parts(fact)
+        if kind in NOT_MISSED:
+            return True
+        if kind in ("running", "unit"):
+            return not any(os.path.lexists(f"{place}/{file}") for place in UNITS for file in _files_of(thing))
+        if kind in ("special", "capability", "alias"):
+            return not os.path.lexists(thing)
+        if kind == "file":
+            target = value.removeprefix("link to ")
+            return self._has("absent", thing) or (target != value and not os.path.exists(target))
+        if kind == "member":
+            return not any(
+                fact.startswith((f"group\t{thing}\t", f"account\t{value}\t")) for fact in self._now
+            )
+        return kind == "mode" and self._has("directories", thing)
+
+    def _first(self, _thing: str, _value: str) -> bool:
+        """Of the platform itself; later only by a person's word."""
+        return not self._before
+
+    def _mounted(self, place: str, _value: str) -> bool:
+        ours = (
+            debian.MOUNTED if self._contract.get("kernel") else (*debian.MOUNTED, *debian.MOUNTED_BY_DOCKER)
+        )
+        return not self._before and place in ours
+
+    def _account(self, name: str, value: str, *, new: bool) -> bool:
+        uid, gid, home, shell, state = value.split(":")
+        if f"{name}:{uid}:{gid}:{home}:{shell}" in debian.accounts():
+            return new and (name == "root" or state == "locked")
+        system = 0 < int(uid) < 1000 and state == "locked" and shell.endswith(("nologin", "false"))
+        return system and (new or self._has("accounts", name))
+
+    def _member(self, group: str, name: str) -> bool:
+        return self._has("members", f"{group}: {name}") or group == name
+
+    def _unit(self, name: str, value: str) -> bool:
+        if value.startswith("enabled for "):
+            top = f"{HELPER}/{value.removeprefix('enabled for ')}"
+            enabled = any(os.path.lexists(f"{found}/{name}") for found in (f"{top}.wants", f"{top}.requires"))
+            return self._has("units", name) or enabled or name in debian.ENABLED
+        target = value.removeprefix("link to ")
+        if target == value or self._has("units", name):
+            return target != value
+        packages = target.startswith(("/usr/lib/systemd/system/", "/lib/systemd/system/"))
+        return packages and (os.path.lexists(f"{HELPER}/{name}") or name in debian.ALIASES)
+
+    def _of_package(self, name: str) -> bool:
+        """Whether it is a unit of a package, or a declared one."""
+        return self._has("units", name) or any(
+            os.path.exists(f"{UNITS[0]}/{file}") and f"{UNITS[0]}/{file}" in self._packages_own()
+            for file in _files_of(name)
+        )
+
+    def _running(self, name: str, _value: str) -> bool:
+        """What is enabled as it should be, and what others need."""
+        if self._has("units", name) or self._has("units", f"{name.rpartition('.')[0]}.timer"):
+            return True
+        enabled = [fact for fact in self._now if fact.startswith(f"unit\t{name}\tenabled for ")]
+        if any(fact in self._before or self.explains(fact) for fact in enabled):
+            return True
+        for file in _files_of(name):
+            with contextlib.suppress(OSError):
+                return self._of_package(name) and "[Install]" not in content(f"{UNITS[0]}/{file}")
+        return False
+
+    def _package(self, name: str, _value: str) -> bool:
+        """Of the system itself."""
+        if self._before:
+            return False
+        if name.startswith(debian.PLATFORM):
+            return True
+        with contextlib.suppress(OSError), gzip.open(INSTALLER, "rt", errors="replace") as status:
+            if re.search(rf"^Package: {re.escape(name)}$", status.read(), re.MULTILINE):
+                return True
+        status_of_all = content("/var/lib/dpkg/status")
+        block = re.search(rf"^Package: {re.escape(name)}\n(?:.+\n)*", status_of_all, re.MULTILINE)
+        usual = r"^(Priority: (required|important|standard)|Essential: yes|Section: libs)$"
+        return block is not None and bool(re.search(usual, block[0], re.MULTILINE))
+
+    def _mode(self, path: str, value: str) -> bool:
+        if path in debian.MODES:
+            return value == debian.MODES[path]
+        return path not in GUARDED or _harmless(value)
+
+    def _special(self, path: str, value: str) -> bool:
+        """Packages bring files that only some may read; a file that was there before keeps its mode."""
+        came = not self._before or any(
+            fact.startswith((f"file\t{path}\t", "version\t")) for fact in self._now - self._before
+        )
+        return debian.SPECIAL.get(path) == value or (
+            came and _harmless(value) and value.split(" ")[1] == "root"
+        )
+
+    def _file(self, path: str, value: str) -> bool:
+        """Made by a package's own scripts; where the package has what it is made of, it is compared with that."""
+        if path in debian.TEMPLATES:
+            return fingerprint(debian.TEMPLATES[path]) == value
+        if path in debian.CONTENTS:
+            return value in debian.CONTENTS[path]
+        target = value.removeprefix("link to ")
+        if path.startswith("/etc/alternatives/") and target != value:
+            return os.path.realpath(target) in self._packages_own() or target.startswith("/usr/share/man/")
+        if target.startswith("/etc/alternatives/"):
+            return os.path.lexists(target)
+        if path == "/etc/localtime":
+            return target.startswith("/usr/share/zoneinfo/")
+        if path.startswith("/etc/systemd/user/") and target != value:
+            return os.path.lexists(f"{HELPER.replace('-enabled', '-user-enabled')}/{path[18:]}") or (
+                target.startswith("/usr/lib/systemd/user/") and target in debian.USER_UNITS
+            )
+        if path.startswith(AUTHORITIES) and target != value:
+            return target.startswith(AUTHORITIES)
+        if debian.MADE.search(path):
+            return True
+        with contextlib.suppress(OSError):
+            digest = hashlib.md5(pathlib.Path(path).read_bytes(), usedforsecurity=False).hexdigest()
+            return target == value and f"{digest} {path}" in debian.kept_by_ucf()
+        return False
+
+    def _packages_own(self) -> set[str]:
+        if self._owned is None:
+            self._owned = owned_by_packages()
+        return self._owned
+
+
+def _always(_thing: str, _value: str) -> bool:
+    return True
+
+
+def _files_of(unit: str) -> tuple[str, ...]:
+    """Its own file, and that of its template."""
+    return (unit, re.sub(r"@[^.]*", "@", unit))
+
+
+def _harmless(value: str) -> bool:
+    """Whether a file or directory with this mode and owner opens nothing: neither setuid, nor anybody's to write, nor a user's."""
+    mode, owner, _ = value.split(" ")
+    number = int(mode, 8)
+    return not number & 0o6000 and (not number & 0o002 or bool(number & 0o1000)) and debian.is_system(owner)
+
+
+def contract_of(path: str | os.PathLike[str]) -> dict[str, collections.abc.Collection[str]]:
+    """What the office declares for this host; nothing where there is none yet."""
+    import json
+
+    try:
+        found: dict[str, collections.abc.Collection[str]] = json.loads(pathlib.Path(path).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found

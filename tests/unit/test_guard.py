@@ -1,0 +1,81 @@
+"""What comes back is what the previous declaration said, or nothing: never what somebody made of it on the host."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from roles import guard
+from roles.files import File, text
+
+KEY = "chrony"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A host's file system, as far as the scripts touch it."""
+    for place in ("etc", "var/lib/outpost/applied", "run/outpost"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "var/lib/outpost/applied" / KEY).write_text("digest 1\n")
+    return tmp_path
+
+
+def own(path: Path, content: str) -> File:
+    """Declared, and there."""
+    path.write_text(content)
+    path.chmod(0o644)
+    me, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(path.stat().st_gid).gr_name
+    return text(str(path), content, owner=me, group=group)
+
+
+def run(root: Path, lines: list[str]) -> None:
+    script = "\n".join(["set -eu", *lines]).replace("/var/lib/outpost", f"{root}/var/lib/outpost")
+    script = script.replace("/run/outpost", f"{root}/run/outpost").replace("systemctl daemon-reload", ":")
+    subprocess.run(["sh", "-c", script.replace("logger -t", "true")], check=True)
+
+
+def changed_to(root: Path, paths: list[str], *, first: bool = False) -> None:
+    run(root, guard.keep_previous(KEY, paths, [], activate=None, live=None, first=first))
+
+
+def gone_back(root: Path) -> None:
+    run(root, [f"sh /var/lib/outpost/previous/{KEY}/undo"])
+
+
+def test_a_file_that_was_edited_by_hand_comes_back_as_it_was_declared(root: Path) -> None:
+    file = own(root / "etc/chrony.conf", "declared\n")
+    run(root, guard.keep_declared(KEY, [file]))
+    Path(file.path).write_text("declared\nallow all\n")
+    changed_to(root, [file.path, f"{root}/etc/new.conf", f"{root}/etc/theirs.conf"])
+    Path(file.path).write_text("another declaration\n")
+    (root / "etc/new.conf").write_text("new\n")
+    gone_back(root)
+    assert Path(file.path).read_text() == "declared\n"
+    assert not (root / "etc/new.conf").exists()
+    assert (root / "var/lib/outpost/previous" / KEY / "declared").exists()
+
+
+def test_what_was_there_and_nobody_had_declared_does_not_come_back(root: Path) -> None:
+    file = own(root / "etc/chrony.conf", "declared\n")
+    run(root, guard.keep_declared(KEY, [file]))
+    theirs = root / "etc/theirs.conf"
+    theirs.write_text("by hand\n")
+    changed_to(root, [str(theirs)])
+    theirs.write_text("declared now\n")
+    gone_back(root)
+    assert theirs.read_text() == "declared now\n"
+    assert Path(file.path).read_text() == "declared\n"
+
+
+def test_what_was_edited_before_it_could_be_kept_is_not_kept(root: Path) -> None:
+    file = own(root / "etc/chrony.conf", "declared\n")
+    Path(file.path).write_text("edited\n")
+    run(root, guard.keep_declared(KEY, [file]))
+    assert not (root / "var/lib/outpost/declared" / f"{KEY}.tar").exists()
+    changed_to(root, [file.path])
+    assert not (root / "var/lib/outpost/previous" / KEY / "declared").exists(), "no rollback goes back to it"

@@ -1,0 +1,239 @@
+"""Nothing is learned that nobody declared or accepted, whatever breaks off or goes blind (docs/adr/0021)."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from outpost.drift.differences import Difference
+from outpost.drift.findings import Beside, findings, found
+from outpost.office.tables.topology import FOUND
+from outpost.onhost.observe import expected, known, probing
+from outpost.onhost.observe.daemons import steady
+from outpost.onhost.observe.expected import Expected, words
+from outpost.onhost.observe.reading import BlindError, named, plain, said
+
+OBSERVER = "observer\tabc\t"
+GOOD = (
+    OBSERVER, "version\tknot\t3.4.6", "package\tbash\t", "account\troot\t0:0:/root:/bin/bash:locked", "group\troot\t0", "setting\tnet.x\t1",
+    "account\tknot\t110:110:/var/lib/knot:/usr/sbin/nologin:locked", "mode\t/var/log\t755 root root",
+    "effective\tredis-server.service@8\tacl default", "package\tknot\t", "link\teth0\tup",
+)  # fmt: skip
+INJECTED = (
+    ("file\t/etc/sudoers.d/evil\tabc", ""), ("account\tghost\t0:0:/root:/bin/bash:locked", ""), ("package\ttelnetd\t", ""),
+    ("mode\t/var/log\t777 root root", "mode\t/var/log\t755 root root"), ("member\tsudo\tnobody", ""), ("unit\tevil.service\tenabled for multi-user.target", ""),
+    ("running\tevil.service\t", ""), ("effective\tredis-server.service@8\tacl evil", "effective\tredis-server.service@8\tacl default"),
+    ("setting\tnet.x\t0", "setting\tnet.x\t1"), ("conffile\t/etc/login.defs\tabc", ""), ("special\t/usr/bin/tac\t4755 root root", ""),
+    ("unit\tssh.service\tmasked", ""), ("table\tinet evil\t", ""), ("hold\tknot\t", ""), ("manager\tLD_PRELOAD\t/tmp/x", ""),
+    ("account\tknot\t110:110:/var/lib/knot:/bin/bash:locked", "account\tknot\t110:110:/var/lib/knot:/usr/sbin/nologin:locked"),
+    ("loopback\t127.0.0.1:99\tnc", ""), ("rule\t4 100 from all lookup 7\t", ""), ("capability\t/usr/bin/tac\t01", ""),
+)  # fmt: skip
+"""What somebody brings about, and what it takes the place of."""
+BLIND = "blind\taccounts\tOSError: no"
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host's own memory, and nothing else of it."""
+    for name in ("KNOWN", "FOUND", "VERIFIED", "APPLIED"):
+        monkeypatch.setattr(known, name, tmp_path / name.lower())
+    monkeypatch.setattr(known, "STATE", tmp_path)
+    monkeypatch.setattr(known, "CONTRACT", str(tmp_path / "contract.json"))
+    monkeypatch.setattr(known, "keep_copies", lambda *_: None)
+    monkeypatch.setattr(
+        known, "newer", lambda now, before: {f for f in now ^ before if f.startswith("version\t")}
+    )
+    monkeypatch.setattr(known, "_started_since", lambda _unit: False)
+    monkeypatch.setattr(expected, "owned_by_packages", set)
+    monkeypatch.setattr(Expected, "_package", lambda *_: _[1] == "bash")
+    contract(tmp_path)
+    return tmp_path
+
+
+def contract(host: Path, **more: object) -> None:
+    (host / "contract.json").write_text(json.dumps({"packages": ["knot"]} | more))
+
+
+def scanned(states: set[str], *faults: str) -> dict[str, list[str]]:
+    answer: dict[str, list[str]] = known.compared(sorted(states), list(faults))  # type: ignore[assignment]
+    return answer
+
+
+def reported(states: set[str]) -> set[str]:
+    """Facts that a plan reports."""
+    answer = scanned(states)
+    return {*answer["appeared"], *answer["vanished"], *answer["found"]}
+
+
+def remembered(states: set[str], *faults: str) -> None:
+    known.remember(sorted(states), list(faults), 0.0)
+
+
+def test_what_is_explained_becomes_known_and_is_reported_no_more(host: Path) -> None:
+    remembered(set(GOOD))
+    assert reported(set(GOOD)) == set()
+    assert not scanned(set(GOOD))["news"]
+    assert not (host / "found").read_text()
+
+
+@pytest.mark.parametrize(("seed"), range(40))
+def test_an_injected_drift_is_reported_whatever_broke_off(host: Path, seed: int) -> None:
+    """At random moments: something is injected, an apply ends or breaks off, a probe is blind, the memory or the contract is lost."""
+    chance = random.Random(seed)  # noqa: S311 (no secret)
+    there, states = set[str](), set(GOOD)
+    for _ in range(12):
+        step = chance.choice(
+            ("inject", "inject", "remember", "blind", "break off", "forget", "another observer", "upgrade")
+        )
+        if step == "inject":
+            new, old = chance.choice(INJECTED)
+            states = (states - {old}) | {new}
+            there.add(new)
+        elif step == "remember":
+            remembered(states)
+        elif step == "blind":
+            with pytest.raises(SystemExit):
+                remembered({fact for fact in states if not fact.startswith("account\t")}, BLIND)
+        elif step == "break off":
+            (host / "applied").mkdir(exist_ok=True)
+            (host / "applied" / "knot").write_text("path /etc/knot/knot.conf\n")
+        elif step == "forget":
+            (host / "known").unlink(missing_ok=True)
+        elif step == "another observer":
+            states = {fact for fact in states if not fact.startswith("observer\t")} | {
+                f"observer\t{chance.random()}\t"
+            }
+        else:
+            states = {fact for fact in states if not fact.startswith("version\t")} | {
+                f"version\tknot\t{chance.random()}"
+            }
+        if not (host / "known").exists():  # for what merely runs there is no other witness
+            there = {
+                new
+                for new in there
+                if not new.startswith(("effective\t", "setting\t", "running\t", "loopback\t"))
+            }
+        hidden = {new for new in there if (host / "known").exists() and new in states} - reported(states)
+        assert hidden == set(), f"after {step}"
+
+
+def test_only_what_a_person_accepted_by_name_becomes_known_and_only_once(host: Path) -> None:
+    ghost = "account\tghost\t1000:1000:/home/ghost:/bin/bash:password"
+    remembered({*GOOD, ghost})
+    assert reported({*GOOD, ghost}) == {ghost}
+    contract(host, accepted=["account ghost"])
+    remembered({*GOOD, ghost})
+    assert reported({*GOOD, ghost}) == set()
+    root = "account\tghost\t0:0:/home/ghost:/bin/bash:password"
+    remembered({*GOOD, root})
+    assert reported({*GOOD, root}) == {ghost, root}, "as it was when it was accepted, and no further"
+
+
+def test_a_scan_that_was_not_whole_is_not_remembered_and_does_not_miss_what_it_cannot_see(host: Path) -> None:
+    remembered(set(GOOD))
+    before = (host / "known").read_text()
+    seen = {fact for fact in GOOD if not fact.startswith(("account\t", "group\t"))}
+    assert scanned(seen, BLIND)["vanished"] == []
+    with pytest.raises(SystemExit, match="accounts cannot be observed"):
+        remembered(seen, BLIND)
+    assert (host / "known").read_text() == before
+
+
+@pytest.mark.usefixtures("host")
+def test_a_daemons_own_answer_is_learned_after_its_start_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered(set(GOOD))
+    states = (set(GOOD) - {INJECTED[7][1]}) | {INJECTED[7][0]}
+    remembered(states)
+    assert reported(states) == set(INJECTED[7])
+    monkeypatch.setattr(known, "_started_since", lambda unit: unit == "redis-server.service")
+    assert reported(states) == set(INJECTED[7]), "a plan reports it all the same"
+    remembered(states)
+    monkeypatch.setattr(known, "_started_since", lambda _unit: False)
+    assert reported(states) == set()
+
+
+@pytest.mark.parametrize(
+    "fact", [new for new, _ in INJECTED if not new.startswith(("effective", "mode", "setting"))]
+)
+def test_what_was_here_first_has_a_finding_that_says_how_to_decide(fact: str) -> None:
+    waiting, gone = found(Beside(usable=True, found=frozenset((fact,))), host="ns1", refused=frozenset())
+    assert [each.repair for each in waiting] == [""] * len(waiting)
+    assert all(
+        f"`{words(fact)}`" in each.consequence and "hosts.ns1.accepted" in each.consequence
+        for each in waiting
+    )
+    assert (len(waiting), gone) == (1, ())
+    refused = frozenset((words(fact),))
+    waiting, gone = found(Beside(usable=True, found=frozenset((fact,))), host="ns1", refused=refused)
+    assert (waiting, [each.repair != "" for each in gone]) == ((), [True])
+
+
+@pytest.mark.parametrize(
+    "fact", [new for new, old in INJECTED if not old and not new.startswith("unit\tssh")]
+)
+def test_the_words_that_accept_are_those_of_the_plan(fact: str) -> None:
+    (finding,) = findings(Beside(usable=True, appeared=frozenset((fact,))))
+    assert words(fact) == f"{finding.kind} {finding.thing}"
+    assert FOUND.fullmatch(words(fact))
+
+
+def test_a_probe_that_fails_is_a_finding_and_the_others_see_on() -> None:
+    probes = probing.Probes()
+    nothing: list[str] = []
+
+    def broken() -> list[str]:
+        raise IndexError("list index out of range\nand \x1b[2K")
+
+    assert probes("accounts", broken, otherwise=nothing) == []
+    assert probes("files", lambda: ["file\tx\t"], otherwise=nothing) == ["file\tx\t"]
+    (fault,) = probes.blind
+    (finding,) = findings(Beside(usable=True, faults=frozenset((fault,))))
+    assert finding.cause == r"cannot be observed: IndexError: list index out of range and \x1b[2K"
+    assert probing.unseen(probes.blind) == {"account", "group", "member", "keeper", "shadow"}
+
+
+def test_chrony_that_does_not_answer_blinds_nobody() -> None:
+    assert steady({"chrony.service": ["506 Cannot talk to daemon"]})["chrony.service"] == []
+
+
+def test_a_command_that_was_killed_has_no_answer() -> None:
+    assert said("echo x; echo y") == ["x", "y"]
+    with pytest.raises(BlindError):
+        said("echo x; kill -9 $$")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"evil\xff", b"a\tb", b"a\nfile\t/etc/passwd\t", b"back\\slash", "Főtanúsítvány".encode(), b"it's"],
+)
+def test_any_name_of_a_file_stands_in_a_fact_and_comes_back_in_the_shell(name: bytes, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    fact = f"file\t{named(str(path))}\tabc"
+    assert (fact.count("\t"), fact.isprintable() or "\t" in fact, plain(fact)) == (2, True, fact)
+    quoted = Difference("file", named(str(path)), ("abc",)).quoted
+    subprocess.run(["sh", "-euc", f"rm {quoted}"], check=True)
+    assert not path.exists()
+
+
+def test_what_programs_trust_is_learned_only_as_the_sum_of_what_was_given(tmp_path: Path) -> None:
+    def certificate(text: str) -> str:
+        return f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"
+
+    files = {
+        "etc/ca-certificates.conf": "# x\nmozilla/A.crt\n!mozilla/B.crt\n", "usr/share/ca-certificates/mozilla/A.crt": certificate("A"),
+        "usr/local/share/ca-certificates/own.crt": certificate("own"), "etc/ssl/certs/ca-certificates.crt": certificate("A") + certificate("own"),
+    }  # fmt: skip
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert known.bundle_is_its_sources(str(tmp_path))
+    with (tmp_path / "etc/ssl/certs/ca-certificates.crt").open("a") as bundle:
+        bundle.write(certificate("evil"))
+    assert not known.bundle_is_its_sources(str(tmp_path))
