@@ -123,7 +123,8 @@ def _before(view: BackupView, office: Office, secrets: Secrets, archive: str) ->
     lines += [f"install -d -m 0700 -o {owner} -g {owner} {place}" for place, owner in view.places.items()]
     mail = f"--mail {MAIL}" if view.me.role == "store" else ""
     lines += [
-        f"python3 -B {ASIDE}{LIB} --settings {ASIDE}{SETTINGS}/settings.json extract {quote(archive)} {mail} --rest / > {ASIDE}/archive 2> {ASIDE}/refused || {{ cat {ASIDE}/refused >&2; exit 1; }}",
+        # parents that no package has made yet (/var/lib/knot) are for everybody; what comes back has modes of its own
+        f"umask 022; python3 -B {ASIDE}{LIB} --settings {ASIDE}{SETTINGS}/settings.json extract {quote(archive)} {mail} --rest / > {ASIDE}/archive 2> {ASIDE}/refused || {{ cat {ASIDE}/refused >&2; exit 1; }}",
         # The old host's keys come before its role: an apply keeps the keys that it finds.
         "chmod 0644 /etc/ssh/ssh_host_*_key.pub",
         f"rm -rf {ASIDE}{SETTINGS}",
