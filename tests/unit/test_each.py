@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from outpost import __main__ as entry
 from outpost.cli import app as cli
 
 CLEAN = {"clean": True, "hosts": {"mta": {"changes": [], "failed": None}}}
@@ -69,7 +70,7 @@ def test_each_office_is_told_in_a_line(said: Said, capsys: pytest.CaptureFixture
 def test_the_exit_code_is_the_worst(said: Said, codes: tuple[int, ...], worst: int) -> None:
     for number, code in enumerate(codes):
         said[f"o{number}"] = (code, CLEAN)
-    assert cli.run(["each", "plan", *(f"o{number}" for number in range(len(codes)))]) == worst
+    assert entry.main(["each", "plan", *(f"o{number}" for number in range(len(codes)))]) == worst
 
 
 def test_so_many_run_at_a_time_and_no_more(said: Said, tmp_path: Path) -> None:
