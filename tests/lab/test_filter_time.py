@@ -16,7 +16,7 @@ BOUND = 9
 
 
 def test_no_rule_takes_the_square_of_a_messages_length(lab: Instance) -> None:
-    """Each kind of field and body is filled with each piece that patterns begin with; the five worst are printed."""
+    """Each kind of field and body is filled with each piece that patterns begin with; the five worst are printed, or the first that is far from linear."""
     mta = lab.container_name("mta")
     source = PROGRAM.read_bytes()
     command = "cat >/tmp/filter_time.lua && rspamadm lua -b /tmp/filter_time.lua 2>/dev/null; rm /tmp/filter_time.lua"
@@ -28,5 +28,5 @@ def test_no_rule_takes_the_square_of_a_messages_length(lab: Instance) -> None:
         timeout=1200,
     )
     worst = [line for line in done.stdout.decode().splitlines() if line[:1].isdigit()]
-    assert len(worst) == 5, done.stdout[-400:]
+    assert worst, done.stdout[-400:]
     assert float(worst[0].split()[0]) < BOUND, worst
