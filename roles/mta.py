@@ -73,7 +73,7 @@ def _scanner(view: MtaView) -> None:
             "no freshclam: it would ask the network",
             unless=f"! systemctl is-enabled {FRESHCLAM} | grep --invert-match --line-regexp masked",
             untouched=(),
-            masks=(FRESHCLAM,),
+            masks=FRESHCLAM.split(),
             command=f"systemctl disable --now --quiet {FRESHCLAM} || true\nsystemctl mask --quiet {FRESHCLAM}",
         )
     else:
@@ -81,7 +81,7 @@ def _scanner(view: MtaView) -> None:
             "freshclam may run",
             unless=f"! systemctl is-enabled {FRESHCLAM} | grep --line-regexp masked",
             untouched=(),
-            masks=(FRESHCLAM,),
+            masks=FRESHCLAM.split(),
             command=f"systemctl unmask --quiet {FRESHCLAM}",
         )
         service(

@@ -17,33 +17,13 @@ MAX_SCAN = 2 * 1024**3 - 1
 def _limits_hold(office: Office) -> Iterator[Problem]:
     limits = office.limits
     message = int(limits.message_size)
-    if message > limits.scan_size:
-        yield Problem(
-            "limits.message_size",
-            _size(message),
-            f"larger than the scanner reads ({_size(limits.scan_size)}): it would pass unscanned",
-            "lower it, or raise limits.scan_size",
-        )
-    if message * MESSAGES_IN_QUEUE > limits.queue_volume:
-        yield Problem(
-            "limits.message_size",
-            _size(message),
-            f"the queue ({_size(limits.queue_volume)}) holds fewer than {MESSAGES_IN_QUEUE} such messages",
-            "lower it, or raise limits.queue_volume",
-        )
+    yield from _message_fits(office, message)
     if limits.scan_size > MAX_SCAN:
         yield Problem(
             "limits.scan_size",
             _size(limits.scan_size),
             "more than ClamAV can scan",
             f"use at most {_size(MAX_SCAN)}",
-        )
-    if message > limits.message_budget:
-        yield Problem(
-            "limits.message_budget",
-            _size(limits.message_budget),
-            "smaller than one message of limits.message_size: nobody could send it to anybody",
-            "raise it, or lower limits.message_size",
         )
     if office.same_signature < len(office.users):
         yield Problem(
@@ -52,14 +32,40 @@ def _limits_hold(office: Office) -> Iterator[Problem]:
             f"fewer than the {len(office.users)} users: a list that writes to each of them would be stopped",
             "raise it",
         )
-    for user in office.users:
-        if office.quota(user) < message:
-            yield Problem(
-                f"users[{user.address}].quota",
-                _size(office.quota(user)),
-                "smaller than one message of limits.message_size",
-                "raise the quota",
-            )
+
+
+def _message_fits(office: Office, message: int) -> Iterator[Problem]:
+    """One finding for a size of messages that is too large for several things."""
+    limits = office.limits
+    if message > limits.scan_size:
+        yield Problem(
+            "limits.message_size",
+            _size(message),
+            f"larger than the scanner reads ({_size(limits.scan_size)}): it would pass unscanned",
+            "lower it, or raise limits.scan_size",
+        )
+    elif message * MESSAGES_IN_QUEUE > limits.queue_volume:
+        yield Problem(
+            "limits.message_size",
+            _size(message),
+            f"the queue ({_size(limits.queue_volume)}) holds fewer than {MESSAGES_IN_QUEUE} such messages",
+            "lower it, or raise limits.queue_volume",
+        )
+    elif message > limits.message_budget:
+        yield Problem(
+            "limits.message_budget",
+            _size(limits.message_budget),
+            "smaller than one message of limits.message_size: nobody could send it to anybody",
+            "raise it, or lower limits.message_size",
+        )
+    elif small := [user for user in office.users if office.quota(user) < message]:
+        yield Problem(
+            f"users[{small[0].address}].quota",
+            _size(office.quota(small[0])),
+            "smaller than one message of limits.message_size"
+            + (f", as those of {len(small) - 1} more users are" if len(small) > 1 else ""),
+            "raise the quota, or lower limits.message_size",
+        )
 
 
 def _size(value: int) -> str:

@@ -18,6 +18,7 @@ ENABLED = frozenset(
         "systemd-pstore.service",
         "ssh-agent.socket",
         "machines.target",
+        "clamav-daemon.socket",  # with its service (Also=)
     )
 )
 """By systemd's own package."""
