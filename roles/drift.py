@@ -276,7 +276,8 @@ def _left(before: Beside, now: Beside) -> Iterator[Finding]:
     """What this apply was to repair and is still there, and what nobody can see."""
     for finding in findings(now, packages=_packages(), units=frozenset(declared().units)):
         was_there = finding.facts & before.differences and not finding.facts <= now.learned
-        if finding.kind == "observation" or (was_there and not any(map(_is_local, finding.facts))):
+        others = any(_is_local(fact) or _is_declared(fact) for fact in finding.facts)
+        if finding.kind == "observation" or (was_there and not others):
             yield finding
 
 
