@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 
+from outpost.onhost.observe.daemons import MADE_BY_THE_SERVER, SIGNED, discreet
 from outpost.onhost.observe.declared import APPLIED as RECORDS
 from outpost.onhost.observe.declared import CONTRACT
 from outpost.onhost.observe.declared import KNOWN as STATES
@@ -117,7 +118,8 @@ class Judged:
             }
         self.found = found & wrong
         self.appeared, self.vanished = wrong - self.found, gone - away
-        started = {fact for fact in self.appeared | self.vanished if _was_started(fact)}
+        started = {fact for fact in self.appeared if _was_started(fact, there=True)}
+        started |= {fact for fact in self.vanished if _was_started(fact, there=False)}
         self.learned = started
         self.next = (before - away - (started & before)) | good | (started & now)
         self.news = self.is_new or self.next != (known or set()) or self.found != (facts_of(FOUND) or set())
@@ -138,15 +140,21 @@ def _is_newer(fact: str, others: set[str]) -> bool:
     return thing not in named and (bool(named) or thing.endswith("@systemd"))
 
 
-def _was_started(fact: str) -> bool:
-    """Whether a daemon says so that was started, or read its files, after the known state was written: then its files say it."""
+def _was_started(fact: str, *, there: bool) -> bool:
+    """Whether a daemon says so that was started, or read its files, after the known state was written: then its files say it.
+
+    Args:
+        there: Whether it says so now, or did before.
+    """
     kind, thing, value = parts(fact)
     unit = thing.rpartition("@")[0] if kind == "effective" else value
     if kind not in ("effective", "loopback"):
         return False
     if unit == "ca-certificates":
         return bundle_is_its_sources()
-    return unit == "apt" or _started_since("knot.service" if unit == "knot-zones" else unit)
+    if unit == "knot-zones":  # a reload of a zone leaves no trace at the unit
+        return there is (value in records_in_files())
+    return unit == "apt" or _started_since(unit)
 
 
 @functools.cache
@@ -157,6 +165,22 @@ def _started_since(unit: str) -> bool:
     lines = said(f"systemctl show --timestamp=unix --property={names} -- {shlex.quote(unit)}")
     moments = [int(line.partition("=@")[2]) for line in lines if line.partition("=@")[2].isdigit()]
     return "ActiveState=active" in lines and bool(moments) and max(moments) > KNOWN.stat().st_mtime
+
+
+@functools.cache
+def records_in_files() -> frozenset[str]:
+    """Records of the zone files, in the words in which Knot shows those that it serves (kzonecheck(1)).
+
+    The files are compared themselves.
+    """
+    found: set[str] = set()
+    for file in pathlib.Path(SIGNED).glob("*.zone"):
+        for line in said(f"kzonecheck --print --origin {shlex.quote(file.stem)} -- {shlex.quote(str(file))}"):
+            owner, _, *rest = *line.split(), "", ""
+            record = " ".join((owner, *rest)).strip()
+            if not line.startswith(";") and not MADE_BY_THE_SERVER.match(record):
+                found.add(discreet(record))
+    return frozenset(found)
 
 
 def bundle_is_its_sources(root: str = "/") -> bool:
