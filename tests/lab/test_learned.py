@@ -1,6 +1,6 @@
 """Nothing is learned that nobody declared or accepted, whatever is blind, breaks off or fails (docs/adr/0021).
 
-The default run injects a few drifts at chosen moments; ``-m slow`` injects by chance (``--seed``), breaks applies off and blinds probes by chance.
+One test injects by chance (``--seed``), breaks applies off and blinds probes by chance. All are slow, and leave ns2 to be made anew where one fails.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from tests.lab.conftest import Pyinfra
 from tests.lab.test_broken_off import killed_at, spoil
 from tests.lab.test_drifts import DRIFTS, Drift, inject, named, on_host
 
+pytestmark = pytest.mark.slow
 logger = logging.getLogger(__name__)
 EVIL = Drift("ns2", "/etc/sudoers.d/evil2", "echo 'nobody ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/evil2")
 GHOST = Drift("ns2", "ghost", "echo 'ghost:x:0:0::/root:/bin/bash' >> /etc/passwd")
 KNOWN = "/var/lib/outpost/known"
 BLINDFOLDS = (
     (
-        "mv /etc/gshadow /etc/gshadow.aside",
-        "[ ! -e /etc/gshadow.aside ] || mv /etc/gshadow.aside /etc/gshadow",
+        "mv /etc/gshadow /run/gshadow.aside",
+        "[ ! -e /run/gshadow.aside ] || mv /run/gshadow.aside /etc/gshadow",
     ),
     (
         "mv /usr/bin/dpkg-query /root/dpkg-query",
@@ -141,7 +142,6 @@ def test_one_strange_thing_does_not_stop_the_repair_of_others(
     all_is_well(lab, pyinfra, target, "ns2")
 
 
-@pytest.mark.slow
 def test_whatever_comes_at_whatever_moment_is_reported_or_gone(
     lab: Instance, pyinfra: Pyinfra, target: Target, pytestconfig: pytest.Config
 ) -> None:

@@ -26,8 +26,10 @@ USUAL = (0o644, 0o755, 0o444, 0o555)
 
 
 def with_mode(it: Difference) -> str:
+    """Shell that gives it its mode and owner again; a directory that went is made, a file (nobody may search it) is not."""
     mode, owner, group = it.old[0].split(" ")
-    return f"[ -e {it.quoted} ] || mkdir {it.quoted}; chown {owner}:{group} {it.quoted} && chmod {mode} {it.quoted}"
+    missing = f"mkdir {it.quoted}" if int(mode, 8) & 0o100 else "exit 1"
+    return f"[ -e {it.quoted} ] || {missing}; chown {owner}:{group} {it.quoted} && chmod {mode} {it.quoted}"
 
 
 def capabilities(it: Difference) -> str:
