@@ -62,6 +62,6 @@ def test_a_check_that_newly_fails_brings_the_previous_declaration_back_and_ends_
     assert LOCAL not in there, "the new declaration stayed"
     assert "# by hand" not in there, "the edit by hand came back"
     assert "server " in there or "pool " in there
-    assert on(lab, "ns1", "systemctl is-active chrony") == "active"
+    assert on(lab, "ns1", "systemctl is-active chrony").strip() == "active"
     assert "# by hand" in on(lab, "ns2", f"cat {FILE}")
     assert on(lab, "ns2", "systemctl show -P InvocationID chrony") == started
