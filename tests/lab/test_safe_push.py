@@ -131,15 +131,15 @@ def test_a_change_that_lets_the_controller_in_is_confirmed_and_stays(
     lab: Instance, pyinfra: Pyinfra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OUTPOST_CONFIRM_WITHIN", str(WITHIN))
-    on(lab, "ns2", "echo '# by hand' >> /etc/nftables.conf")
+    on(lab, "ns2", "echo '# an edit' >> /etc/nftables.conf")
     run = pyinfra("-y", "--limit", "ns2", inventory=SSH)
     assert run.code == 0, run.log
     waiting = on(
         lab, "ns2", "systemctl list-timers --all --no-legend 'outpost-undo-*'; ls /var/lib/outpost/armed"
     )
     assert waiting.strip() == ""
-    assert "by hand" not in on(lab, "ns2", "cat /etc/nftables.conf")
-    assert "by hand" in on(lab, "ns2", "tar -xO -f /var/lib/outpost/previous/nftables/files.tar")
+    assert "# an edit" not in on(lab, "ns2", "cat /etc/nftables.conf")
+    assert "# an edit" in on(lab, "ns2", "tar -xO -f /var/lib/outpost/previous/nftables/files.tar")
 
 
 def test_an_unconfirmed_change_does_not_survive_a_restart_of_the_host(

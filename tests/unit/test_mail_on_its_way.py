@@ -216,6 +216,14 @@ def test_an_outage_that_was_over_before_it_was_noticed_costs_no_wait_either() ->
     assert routes.due((INSIDE,), mail, (), {}, NOON, lambda _route: True).attempt == ["d"]
 
 
+def test_mail_that_waits_since_an_outage_between_two_looks_is_tried_once() -> None:
+    state: dict[str, Any] = {}
+    first, both = [deferred("a", NOON)], [deferred("a", NOON), deferred("b", NOON + 30)]
+    rounds = [(first, NOON), (both, NOON + 60), (both, NOON + 120)]
+    tried = [routes.due((INSIDE,), mail, (), state, now, lambda _route: True).attempt for mail, now in rounds]
+    assert tried == [["a"], ["b"], []]
+
+
 def test_mail_older_than_its_route_keeps_it_returns() -> None:
     mail = [deferred("old", NOON - 101, "site.test"), deferred("young", NOON - 99, "site.test")]
     assert routes.due((SITE,), mail, (), {}, NOON, lambda _route: False).expire == ["old"]

@@ -131,7 +131,10 @@ def due(
         if up and not known["up"]:
             work.attempt += [one.id for one in waiting]
             back = back or route.internet
-        state[route.name] = {"looked": now, "up": up}
+        elif up and route.inside:  # the store was away between two looks: each message is tried once
+            work.attempt += [one.id for one in waiting if one.id not in known.get("tried", ())]
+        tried = {"tried": [one.id for one in waiting]} if up and route.inside else {}
+        state[route.name] = {"looked": now, "up": up, **tried}
     if back:
         work.attempt += [one.id for one in queue if one.queue == "deferred" and one.domains - routed]
     on_hold = {one.id: one for one in queue if one.queue == "hold"}
