@@ -217,8 +217,9 @@ def test_an_outage_that_was_over_before_it_was_noticed_costs_no_wait_either() ->
 
 
 def test_mail_that_waits_since_an_outage_between_two_looks_is_tried_once() -> None:
-    state: dict[str, Any] = {}
-    first, both = [deferred("a", NOON)], [deferred("a", NOON), deferred("b", NOON + 30)]
+    state: dict[str, object] = {}
+    old, new = deferred("a", NOON, "po.test"), deferred("b", NOON + 30, "po.test")
+    first, both = [old], [old, new]
     rounds = [(first, NOON), (both, NOON + 60), (both, NOON + 120)]
     tried = [routes.due((INSIDE,), mail, (), state, now, lambda _route: True).attempt for mail, now in rounds]
     assert tried == [["a"], ["b"], []]
