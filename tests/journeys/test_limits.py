@@ -119,11 +119,12 @@ def test_a_bomb_to_one_mailbox_leaves_the_others_alone(
         assert {door.rcpt(victim)[0] for _ in range(50)} == {250}
         door.rset()
     stranger, answers = town.stranger.address, []
-    for _ in range(allowed + 3):
+    for number in range(allowed + 3):
         message, _ = letter(stranger, [victim])
+        named = [victim] * (2 if number < allowed else 1)  # twice in one message counts once
         try:
             answers.append(
-                (250, b"") if not door.sendmail(stranger, [victim] * 2, message.as_string()) else (0, b"")
+                (250, b"") if not door.sendmail(stranger, named, message.as_string()) else (0, b"")
             )
         except smtplib.SMTPRecipientsRefused as refused:
             answers.append(refused.recipients[victim])
