@@ -139,7 +139,9 @@ def test_a_change_that_lets_the_controller_in_is_confirmed_and_stays(
     )
     assert waiting.strip() == ""
     assert "# an edit" not in on(lab, "ns2", "cat /etc/nftables.conf")
-    assert "# an edit" in on(lab, "ns2", "tar -xO -f /var/lib/outpost/previous/nftables/files.tar")
+    way_back = on(lab, "ns2", "tar -xO -f /var/lib/outpost/previous/nftables/files.tar")
+    assert "table inet outpost" in way_back
+    assert "# an edit" not in way_back, "what was edited by hand never comes back"
 
 
 def test_an_unconfirmed_change_does_not_survive_a_restart_of_the_host(
