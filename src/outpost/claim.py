@@ -103,9 +103,11 @@ class Claim:
     """The hosts that this process may change.
 
     Attributes:
+        own: This checkout and office file when the last apply of the claim began; what is edited meanwhile is not applied.
         converged: Hosts that are as declared now; they keep a record of it when the claim ends.
     """
 
+    own: Record
     held: dict[str, _Held]
     converged: set[str] = field(default_factory=set)
 
@@ -144,13 +146,13 @@ def changing(
     wanted = tuple(names) or tuple(office.hosts_by_name)
     own = mine(target)
     with ExitStack() as stack:
-        claim = Claim({})
+        claim = Claim(own, {})
 
         def let_go() -> None:
             with ThreadPoolExecutor(max(1, len(claim.held))) as pool:
                 list(
                     pool.map(
-                        lambda held: held.end(mine(target) if held.host in claim.converged else None),
+                        lambda held: held.end(claim.own if held.host in claim.converged else None),
                         claim.held.values(),
                     )
                 )

@@ -247,13 +247,14 @@ def apply(
     Raises:
         OutpostError: Another controller changes one of them, or a later version has. Nothing was changed.
     """
-    from outpost.claim import changing
+    from outpost.claim import changing, mine
 
     with (
         changing(target, limit, connector) as claim,
         tempfile.TemporaryDirectory(prefix="outpost-apply-") as directory,
     ):
         noted = Path(directory) / "findings"
+        claim.own = mine(target)
         outcome = _pyinfra(
             target, ["-y"], limit, connector, watcher, {"OUTPOST_FINDINGS": str(noted)}, keeps=claim.streams
         )

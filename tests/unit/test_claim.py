@@ -88,6 +88,20 @@ def test_what_converged_a_host_is_kept_there_and_only_then(
         assert not held.converged_from("f" * 64)
 
 
+@pytest.mark.usefixtures("hosts")
+def test_an_office_file_edited_during_an_apply_is_not_recorded_as_applied(
+    controller: Callable[[str], Target],
+) -> None:
+    one = controller("one")
+    applied = mine(one).office_file
+    with changing(one, ["mta"]) as held:
+        held.converged.add("mta")
+        one.office_file.write_text(f"{one.office_file.read_text()}# edited\n")
+    with changing(one, ["mta"]) as held:
+        assert held.converged_from(applied)
+        assert not held.converged_from(mine(one).office_file)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.usefixtures("hosts")
 def test_a_controller_that_dies_leaves_no_lock(
