@@ -22,6 +22,7 @@ from outpost.onhost.observe.probing import unseen
 from outpost.onhost.observe.reading import fingerprint, said
 
 STATE, APPLIED, KNOWN, VERIFIED = map(pathlib.Path, (OWN, RECORDS, STATES, WHOLE))
+LIMITS = "/etc/systemd/system/{unit}.d/limits.conf"
 FOUND = STATE / "found"
 """What was here before the first apply, and nobody has accepted."""
 
@@ -152,6 +153,8 @@ def _was_started(fact: str, *, there: bool) -> bool:
         return False
     if unit == "ca-certificates":
         return bundle_is_its_sources()
+    if thing.endswith("@systemd") and value.partition("=")[0] in limits_in_file(unit):
+        return there is (value in limits_in_file(unit).values())  # systemd puts them on a daemon that goes on
     if unit == "knot-zones":  # a reload of a zone leaves no trace at the unit
         return there is (value in records_in_files())
     return unit == "apt" or _started_since(unit)
@@ -165,6 +168,19 @@ def _started_since(unit: str) -> bool:
     lines = said(f"systemctl show --timestamp=unix --property={names} -- {shlex.quote(unit)}")
     moments = [int(line.partition("=@")[2]) for line in lines if line.partition("=@")[2].isdigit()]
     return "ActiveState=active" in lines and bool(moments) and max(moments) > KNOWN.stat().st_mtime
+
+
+@functools.cache
+def limits_in_file(unit: str) -> dict[str, str]:
+    """Names of limits → lines of a unit's declared file, as systemd says them: sizes in bytes (systemd.resource-control(5)).
+
+    The file is compared itself.
+    """
+    with contextlib.suppress(OSError):
+        lines = pathlib.Path(LIMITS.format(unit=unit)).read_text().splitlines()
+        found = (line.partition("=")[::2] for line in lines if "=" in line and line[0] != "#")
+        return {key: f"{key}={int(size[:-1]) * 2**20 if size.endswith('M') else size}" for key, size in found}
+    return {}
 
 
 @functools.cache
