@@ -129,7 +129,7 @@ DRIFTS = (
     Drift("store", "/usr/bin/dpkg-split", extended("/usr/bin/dpkg-split", "security.capability", SETUID_CAPABILITY)),
     Drift("mta", "/usr/bin/dpkg-split", "printf x >> /usr/bin/dpkg-split"),
     Drift("ns2", "/usr/bin/dpkg-split", "rm /usr/bin/dpkg-split"),
-    Drift("ns1", "/usr/bin/evil", "printf '#!/bin/sh\\n' > /usr/bin/evil; chmod 755 /usr/bin/evil"),
+    Drift("ns1", "/usr/bin/evil", f"cp /usr/bin/true /usr/bin/evil; chmod 4755 /usr/bin/evil; {extended('/usr/bin/evil', 'security.capability', SETUID_CAPABILITY)}"),
     Drift("ns1", "/usr/lib/systemd/system/evil-two.service", f"printf '{EVIL_UNIT}' > /usr/lib/systemd/system/evil-two.service; systemctl daemon-reload"),
     Drift("webmail", "/etc/systemd/user/evil.service", f"mkdir -p /etc/systemd/user; printf '{EVIL_UNIT}' > /etc/systemd/user/evil.service"),
     Drift("webmail", "/root/.config/systemd/user/evil.service", f"mkdir -p /root/.config/systemd/user; printf '{EVIL_UNIT}' > /root/.config/systemd/user/evil.service"),

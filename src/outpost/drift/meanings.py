@@ -32,6 +32,7 @@ from outpost.drift.repairs import (
     linked,
     network_repair,
     numbered,
+    powerless,
     reload_for,
     remove_package,
     restart,
@@ -98,7 +99,7 @@ def _file(it: Difference) -> Iterator[Finding]:
         yield Finding(
             "file", thing, "put there by hand; neither a role nor a package has it",
             _meaning(thing), ("SYS-08",),
-            f"{free}{stop_first(thing)}mkdir -p -m 0700 {ASIDE} && mkdir -p \"{ASIDE}$(dirname {quoted})\" && mv -f --backup=numbered {quoted} {ASIDE}{quoted}{reload}",
+            f"{free}{stop_first(thing)}mkdir -p -m 0700 {ASIDE} && mkdir -p \"{ASIDE}$(dirname {quoted})\" && mv -f --backup=numbered {quoted} {ASIDE}{quoted} && {powerless(quoted)}{reload}",
             facts=facts,
         )  # fmt: skip
 

@@ -205,6 +205,14 @@ def remove_package(name: str, declared: frozenset[str]) -> str:
     )
 
 
+def powerless(quoted: str) -> str:
+    """Shell after which nothing that was moved aside is setuid or has capabilities: a new owner takes both (chown(2)).
+
+    What is another name of a file elsewhere stays as it is: that file would change with it.
+    """
+    return f"find {ASIDE}{quoted} -type f -links 1 -exec chown root:root {{}} +"
+
+
 def from_package(path: str) -> str:
     """Fetches a package's own version of one of its files.
 
@@ -217,7 +225,7 @@ def from_package(path: str) -> str:
         f"was=$(stat --format='%a %U %G' {quoted} 2>/dev/null || sed -n {known} {KNOWN}); "
         f'package=$(dpkg-query --search {quoted} | cut -d: -f1); aside=$(mktemp -d); cd "$aside"; chmod 0755 .; '
         'apt-get -qq -o APT::Sandbox::User=root download "$package=$(dpkg-query --show --showformat \'${Version}\' "$package")"; '
-        f'mkdir -p -m 0700 {ASIDE}; mkdir -p "{ASIDE}$(dirname {quoted})"; [ ! -e {quoted} ] || cp --archive --backup=numbered {quoted} {ASIDE}{quoted}; '
+        f'mkdir -p -m 0700 {ASIDE}; mkdir -p "{ASIDE}$(dirname {quoted})"; [ ! -e {quoted} ] || {{ cp --archive --backup=numbered {quoted} {ASIDE}{quoted}; {powerless(quoted)}; }}; '
         f"dpkg-deb --fsys-tarfile ./*.deb | tar --extract --directory=/ .{quoted}; "
         f'[ -z "$was" ] || [ -L {quoted} ] || {{ set -- $was; chown "$2:$3" {quoted} && chmod "$1" {quoted}; }}; cd /; rm -rf "$aside"{reload_for(path)}'
     )
