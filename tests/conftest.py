@@ -72,6 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "probe: converses with a daemon or another machine, or makes the host work; not a mere look",
     )
     config.addinivalue_line("markers", "remedy(text): what mends it, where an apply does not")
+    config.addinivalue_line("markers", "daemons(*units): whose journal says more where it fails")
 
 
 @pytest.fixture(scope="session")

@@ -25,8 +25,8 @@ HEAD = 200
 """Bytes of the line before an answer, more than its four numbers take."""
 MOST = 64 * 1024 * 1024
 """Bytes of all answers of a host."""
-PATIENCE = 600.0
-"""Seconds that all answers of a host may take."""
+PATIENCE = 60.0
+"""Seconds that all answers of a host may take; no check begins before, and what has not come is asked when a check needs it."""
 LONGEST = 64 * 1024
 """Characters of a program that goes as an argument; Linux takes 128 KiB in one (execve(2)), and quoting adds some."""
 

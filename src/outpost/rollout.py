@@ -17,7 +17,6 @@ from itertools import zip_longest
 
 from outpost import run
 from outpost.office import Office
-from outpost.onhost.observe import OBSERVER
 from outpost.target import ROOT, Target
 from outpost.verification import Verdict, verify
 
@@ -88,7 +87,7 @@ def roll_out(
     total = replace(planned, changes=(), diff=(), findings=())
     verdicts: list[Verdict] = []
     for number, wave in enumerate(steps):
-        fresh = {host for host in wave if _is_fresh(planned, host)}
+        fresh = planned.new_hosts.intersection(wave)
         before = (
             _failing(target, planned, tuple(sorted(set(wave) - fresh)), connector) if checked else frozenset()
         )
@@ -117,14 +116,6 @@ def roll_out(
             went_back = _go_back(target, done, hosts, minutes, connector, watcher()) if back and hosts else ()
             return Rollout(total, waiting, tuple(verdicts), went_back)
     return Rollout(total, (), tuple(verdicts))
-
-
-def _is_fresh(planned: run.Outcome, host: str) -> bool:
-    """Whether nothing has been applied there yet: nothing works before, and there is nothing to go back to."""
-    return any(
-        each["host"] == host and each["thing"] == OBSERVER and each["cause"] == "declared, not there yet"
-        for each in planned.findings
-    )
 
 
 def _failing(

@@ -25,6 +25,7 @@ from typing import IO, Any, Protocol
 from outpost import unchanged
 from outpost.answers import printable
 from outpost.errors import OutpostError
+from outpost.onhost.observe import OBSERVER
 from outpost.target import ROOT, Target, shown
 
 _HOST_LINE = re.compile(r"^\s*\[(?P<host>[^\]]+)\]\s+(?P<text>.*)$")
@@ -148,6 +149,15 @@ class Outcome:
     diff: tuple[str, ...]
     seconds: float
     findings: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def new_hosts(self) -> frozenset[str]:
+        """Hosts on which no apply has been yet: they have no observer."""
+        return frozenset(
+            each["host"]
+            for each in self.findings
+            if each["thing"] == OBSERVER and each["cause"] == "declared, not there yet"
+        )
 
     def as_data(self, target: Target) -> dict[str, Any]:
         """The outcome for scripts."""

@@ -50,12 +50,26 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report.user_properties.append(("promise", promise(item)))
     controls = [control for mark in item.iter_markers("control") for control in mark.args]
     report.user_properties.append(("controls", controls))
-    report.user_properties.append(
-        ("remedy", " ".join(r for mark in item.iter_markers("remedy") for r in mark.args))
-    )
     me = getattr(item, "callspec", None) and item.callspec.params.get("me")  # type: ignore[attr-defined]
-    report.user_properties.append(("host", me.name if me else ""))
+    host = me.name if me else ""
+    report.user_properties += [("host", host), ("remedy", _remedy(item, host))]
     return report
+
+
+def _remedy(item: pytest.Item, host: str) -> str:
+    """The check's own remedy; else an apply, where one sets what the check reads, and where its daemons say more."""
+    if own := item.get_closest_marker("remedy"):
+        return str(own.args[0])
+    target = chosen_target(item.config)
+    name = f"{target.name} --name {target.instance}" if target.instance not in (None, LAB) else target.name
+    limit = f" --limit {host}" if host else ""
+    marks, said = {mark.name for mark in item.iter_markers()}, []
+    if "looks" in marks and not marks & {"live", "probe"}:
+        said.append(f"./outpost apply {name}{limit}, if ./outpost plan {name}{limit} shows a change")
+    if daemons := item.get_closest_marker("daemons"):
+        units = " ".join(f"-u {unit}" for unit in daemons.args)
+        said.append(f"journalctl -b {units}{f' on {host}' if host else ''} has the daemon's own words")
+    return "; ".join(said)
 
 
 class Reporter:
@@ -162,7 +176,7 @@ class Result:
     Attributes:
         host: The host it looked at; empty for a promise of the whole office.
         seen: What was seen instead, where it failed.
-        remedy: What mends it, where an apply does not.
+        remedy: What mends it, as its test is marked.
     """
 
     id: str
@@ -182,28 +196,13 @@ class Result:
             self.seen.removeprefix(mark) if self.outcome == "skipped" and self.seen.startswith(mark) else ""
         )
 
-    def mended_by(self, target: Target) -> str:
-        """What to do where it failed."""
-        name = f" --name {target.instance}" if target.instance not in (None, LAB) else ""
-        limit = f" --limit {self.host}" if self.host else ""
-        if self.remedy:
-            return self.remedy
-        if (
-            self.seen.startswith(("outpost.errors.OutpostError: ", "OutpostError: "))
-            and ". Remedy: " in self.seen
-        ):
+    @property
+    def mended_by(self) -> str:
+        """What to do where it failed; empty where nothing of general use can be said."""
+        raised = self.seen.startswith(("outpost.errors.OutpostError: ", "OutpostError: "))
+        if raised and ". Remedy: " in self.seen:
             return self.seen.partition(". Remedy: ")[2].splitlines()[0].removesuffix(".")
-        again = f"./outpost verify {target.name}{name}{f' --host {self.host}' if self.host else ''}"
-        chosen = "".join(f" --control {control}" for control in self.controls)
-        about = (
-            f"docs/reference/controls.md says what {' and '.join(self.controls)} rests on, "
-            if self.controls
-            else ""
-        )
-        return (
-            f"./outpost plan {target.name}{name}{limit}: if it shows a change, apply it; if it shows none, the configuration is as "
-            f"declared: {about}and {again}{chosen} asks again"
-        )
+        return self.remedy
 
 
 @dataclass(frozen=True)
@@ -243,7 +242,7 @@ class Verdict:
             "skipped": len(self.with_outcome("skipped")),
             "pending": list(self.pending),
             "seconds": round(self.seconds, 1),
-            "results": [vars(result) | {"remedy": result.mended_by(target)} for result in self.results],
+            "results": [vars(result) | {"remedy": result.mended_by} for result in self.results],
         }
 
 

@@ -15,7 +15,7 @@ from tests.live.asking import modes
 from tests.live.pending import unless_backed_up
 from tests.live.systemd import Units
 
-pytestmark = pytest.mark.looks
+pytestmark = [pytest.mark.looks, pytest.mark.daemons("'outpost-backup*'")]
 
 PROGRAM = f"python3 -B {LIB}"
 KEY = "/etc/ssh/ssh_host_ed25519_key.pub"

@@ -28,7 +28,11 @@ from tests.live.conftest import reach
 from tests.live.speaking import TLS, speak
 from tests.live.systemd import Units
 
-pytestmark = [pytest.mark.role("mta"), pytest.mark.looks]
+pytestmark = [
+    pytest.mark.role("mta"),
+    pytest.mark.looks,
+    pytest.mark.daemons("'postfix*'", "rspamd", "clamav-daemon"),
+]
 
 HELLO = "EHLO check.invalid"
 CERTIFICATE = f"-cert {TLS}/host.pem -key {TLS}/host.key"

@@ -26,7 +26,7 @@ from tests.awaiting import until
 from tests.live.asking import ask, modes, query
 from tests.live.pending import entries, pend, undelegated, unless_delegated
 
-pytestmark = [pytest.mark.role("dns"), pytest.mark.looks]
+pytestmark = [pytest.mark.role("dns"), pytest.mark.looks, pytest.mark.daemons("knot", "unbound")]
 
 DAY = 86400
 SIGNERS_OWN = {"DNSKEY", "RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "CDS", "CDNSKEY"}

@@ -26,7 +26,11 @@ from tests.live.pending import pend, pointers, unless_delegated
 from tests.live.speaking import OLD_OFFERS, TLS, speak
 from tests.live.systemd import Units
 
-pytestmark = [pytest.mark.role("mta"), pytest.mark.looks]
+pytestmark = [
+    pytest.mark.role("mta"),
+    pytest.mark.looks,
+    pytest.mark.daemons("'postfix*'", "rspamd", "clamav-daemon"),
+]
 
 UNITS = (
     "postfix.service",

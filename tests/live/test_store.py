@@ -20,7 +20,7 @@ from tests.live.conftest import reach
 from tests.live.speaking import OLD_OFFERS
 from tests.live.systemd import Units
 
-pytestmark = [pytest.mark.role("store"), pytest.mark.looks]
+pytestmark = [pytest.mark.role("store"), pytest.mark.looks, pytest.mark.daemons("dovecot")]
 
 TLS = "/etc/outpost/tls"
 OWN_CERTIFICATE = f"-cert {TLS}/host.pem -key {TLS}/host.key"

@@ -23,7 +23,7 @@ from tests.live.kernel import Listening, Mounts
 from tests.live.speaking import OLD_OFFERS
 from tests.live.systemd import Units
 
-pytestmark = [pytest.mark.role("webmail"), pytest.mark.looks]
+pytestmark = [pytest.mark.role("webmail"), pytest.mark.looks, pytest.mark.daemons("nginx", "php8.4-fpm")]
 
 UNITS = ("nginx.service", "php8.4-fpm.service")
 AS_ROUNDCUBE = "setpriv --reuid=roundcube --regid=roundcube --clear-groups"

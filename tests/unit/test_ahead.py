@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from outpost import ahead
 from outpost import checks as checks_first
-from outpost.fetching import fetch
+from outpost.fetching import PATIENCE, fetch
 from outpost.target import ROOT
 
 pytest_plugins = ["pytester"]
@@ -204,3 +205,10 @@ def test_how_hosts_are_reached_is_kept_while_what_decides_it_is_the_same(
     assert "elsewhere" in reached(), "it is taken from there"
     (office / "office.toml").write_text((office / "office.toml").read_text() + "\n# another one\n")
     assert "elsewhere" not in reached()
+
+
+def test_a_host_that_says_nothing_keeps_no_check_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outpost.fetching.PATIENCE", 0.2)
+    answers = fetch([sys.executable, "-c", "import time; time.sleep(600)"], ["echo one", "echo two"])
+    assert [answer.result(timeout=60) for answer in answers.values()] == [None, None]
+    assert PATIENCE <= 60  # no command of a person's waits longer than a minute

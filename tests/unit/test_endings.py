@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from outpost import __main__ as entry
-from outpost import run
+from outpost import run, verification
 from outpost.cli import app, console, office
 from outpost.cli.console import Table
 from outpost.errors import OutpostError
@@ -189,16 +189,32 @@ def test_a_run_that_broke_off_has_the_remedy_of_its_reason() -> None:
     assert "check" not in run._stopped(HARBOUR, Follower()).remedy
 
 
-def test_a_failed_check_has_a_remedy_of_its_own() -> None:
-    def result(seen: str, remedy: str = "") -> Result:
-        return Result("id", "mta", "a promise", ("REL-01",), "failed", seen, 0.1, remedy)
-
-    assert result("x", "do this").mended_by(HARBOUR) == "do this"
+def test_a_failed_check_has_its_own_remedy_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `verify` runs them: an own remedy wins, an apply is named where one sets what was read, else only the daemon's journal."""
+    checks = tmp_path / "test_checks.py"
+    checks.write_text(
+        "import pytest\n"
+        "class Me: name = 'mta'\n"
+        "me = pytest.mark.parametrize('me', [Me()])\n"
+        "@pytest.mark.remedy('do this')\n@pytest.mark.looks\n@me\ndef test_own(me): assert 0\n"
+        "@pytest.mark.looks\n@pytest.mark.daemons('knot')\n@me\ndef test_reads(me): assert 0\n"
+        "@pytest.mark.looks\n@pytest.mark.live\n@pytest.mark.daemons('knot')\n@me\ndef test_acts(me): assert 0\n"
+        "def test_says_nothing(): assert 0\n"
+    )
+    monkeypatch.setattr(verification, "unreached", lambda *_: {})
+    verdict = verification.verify(HARBOUR, files=(str(checks), "-p", "tests.conftest"))
+    found = {
+        result.id.partition("::test_")[2].partition("[")[0]: result.mended_by for result in verdict.results
+    }
+    assert found == {
+        "own": "do this",
+        "reads": "./outpost apply harbour --limit mta, if ./outpost plan harbour --limit mta shows a change; "
+        "journalctl -b -u knot on mta has the daemon's own words",
+        "acts": "journalctl -b -u knot on mta has the daemon's own words",
+        "says_nothing": "",
+    }
     unreached = f"outpost.errors.OutpostError: {OutpostError('ns1: gone', 'switch it on')}"
-    assert result(unreached).mended_by(HARBOUR) == "switch it on"
-    other = result("assert 1 == 2").mended_by(HARBOUR)
-    assert "./outpost plan harbour --limit mta" in other
-    assert "./outpost verify harbour --host mta --control REL-01" in other
+    assert Result("id", "mta", "x", (), "failed", unreached, 0.1, "other").mended_by == "switch it on"
 
 
 def finding(host: str, thing: str, cause: str) -> dict[str, object]:
@@ -212,7 +228,12 @@ def test_the_first_plan_of_a_new_host_is_a_summary(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = [finding("mta", f"/etc/file{number}", "declared, not there yet") for number in range(70)]
-    new += [finding("mta", "/etc/ssh/sshd_config", "not as declared")]
+    new += [
+        finding("mta", "/etc/ssh/sshd_config", "not as declared"),
+        finding("mta", "/usr/local/lib/outpost/observe", "declared, not there yet"),
+        finding("mta", "/etc/outpost", "not there") | {"kind": "directory"},
+        finding("mta", "/etc/sudoers.d/backdoor", "there, and nobody declared it") | {"diff": []},
+    ]
     known = [finding("ns1", "/etc/drifted", "edited by hand")]
     changes = tuple(run.Change("mta", f"base | {number}") for number in range(40))
     planned = run.Outcome(("mta", "ns1"), changes, {}, (), 1.0, tuple(new + known))
@@ -220,9 +241,10 @@ def test_the_first_plan_of_a_new_host_is_a_summary(
     assert office.plan_office("harbour", None, None, None, as_json=False) == 2
     said = capsys.readouterr().out
     assert len(said.splitlines()) < 50
-    assert "71 files" in said
+    assert "72 files, 1 directory" in said
     assert "/etc/ssh/sshd_config" in said  # what is replaced is named
     assert "/etc/drifted" in said
+    assert "nobody declared it" in said  # what a person has to decide is never part of a summary
     assert "/etc/file9" not in said
     assert "base 40" in said
     office.plan_office("harbour", None, None, None, as_json=False, everything=True)

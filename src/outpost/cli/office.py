@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,7 +119,7 @@ def plan_office(
     if as_json:
         say_json(outcome.as_data(target))
     else:
-        new = set() if everything else _new_hosts(outcome)
+        new = frozenset() if everything else outcome.new_hosts
         _show_findings(outcome, new)
         _show_plan(outcome, target, new)
     return FAILED if outcome.failed else DRIFT if outcome.changes or outcome.findings else CLEAN
@@ -156,7 +156,7 @@ def apply_office(
         if not sys.stdin.isatty() or as_json:
             raise OutpostError("apply asks before it changes hosts, and nobody is here to answer", "add -y")
         proposed = run.plan(target, limit=hosts, connector=via, watcher=watcher())
-        new = _new_hosts(proposed)
+        new = proposed.new_hosts
         _show_findings(proposed, new)
         _show_plan(proposed, target, new)
         if not proposed.changes or proposed.failed:
@@ -214,26 +214,23 @@ def _limit(office: Office, patterns: list[str] | None) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-FIRST = ("declared, not there yet", "not as declared", "permissions declared otherwise")
-"""Causes that a host has which no apply has ever come to."""
-MANY = 30
-"""Differences of a new host from which on a summary says more than all of them."""
+FIRST = frozenset(
+    {
+        "declared, not there yet", "not as declared", "permissions declared otherwise", "not there", "not installed",
+        "not so on the host", "inactive, not-found", "inactive, disabled",
+    }
+)  # fmt: skip
+"""Causes that say no more than that no apply has been there; any other one of a new host is shown in full."""
 
 
-def _new_hosts(outcome: run.Outcome) -> set[str]:
-    """Hosts on which nothing shows the hand of an apply."""
-    causes: dict[str, list[str]] = {}
-    for finding in outcome.findings:
-        causes.setdefault(finding["host"], []).append(finding["cause"])
-    return {host for host, said in causes.items() if len(said) >= MANY and set(said) <= set(FIRST)}
-
-
-def _summarise(host: str, findings: list[Mapping[str, Any]]) -> None:
+def _summarise(host: str, findings: Sequence[Mapping[str, Any]]) -> None:
     """What the first apply of a host writes, and which files that are there it replaces."""
     kinds = Counter(str(finding["kind"]) for finding in findings)
     counted = ", ".join(_count(number, kind) for kind, number in kinds.most_common())
     replaced = [
-        finding["thing"] for finding in findings if finding["kind"] == "file" and finding["cause"] != FIRST[0]
+        finding["thing"]
+        for finding in findings
+        if finding["kind"] == "file" and finding["cause"] != "declared, not there yet"
     ]
     out.print(f"[bold]{escape(host)}[/] is new: no apply has been there. Its first one makes {counted}")
     if replaced:
@@ -246,8 +243,9 @@ def _show_findings(outcome: run.Outcome, new: Collection[str] = ()) -> None:
     """The drift report: per host and thing the cause, the consequence and the difference."""
     for host in outcome.hosts:
         if host in new:
-            _summarise(host, [finding for finding in outcome.findings if finding["host"] == host])
-    shown_all = [finding for finding in outcome.findings if finding["host"] not in new]
+            ordinary = [each for each in outcome.findings if each["host"] == host and each["cause"] in FIRST]
+            _summarise(host, ordinary)
+    shown_all = [each for each in outcome.findings if each["host"] not in new or each["cause"] not in FIRST]
     for finding in sorted(shown_all, key=lambda each: outcome.hosts.index(each["host"])):
         controls = f" \\[{', '.join(finding['controls'])}]" if finding["controls"] else ""
         out.print(
@@ -327,7 +325,8 @@ def _show_apply(outcome: run.Outcome, target: Target) -> None:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
 
 
 def init_secrets(office: str, passwords: Path | None) -> int:

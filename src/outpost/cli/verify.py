@@ -101,7 +101,8 @@ def show_verdict(verdict: Verdict, target: Target, out: Console, *, brief: bool 
         out.print(f"\n[red]✗[/] [bold]{escape(result.host or target.name)}[/]{controls}")
         out.print(f"    expected: {escape(result.promise)}")
         out.print(f"    observed: {escape(_indented(result.seen))}")
-        out.print(f"    remedy:   {escape(result.mended_by(target))}")
+        if result.mended_by:
+            out.print(f"    remedy:   {escape(result.mended_by)}")
         out.print(f"    [dim]{escape(result.id)}[/]")
     _show_pending(verdict, out)
     for result in () if brief else skipped:
@@ -165,7 +166,7 @@ def _news(difference: history.Difference, target: Target) -> str:
             plain.print(f"{word} {result.host or target.name}{controls}", markup=False)
             for label, said in (
                 ("expected", result.promise), ("observed", _indented(result.seen)),
-                ("remedy", result.mended_by(target)),
+                ("remedy", result.mended_by or "-"),
             ):  # fmt: skip
                 plain.print(f"    {label + ':':9} {said}", markup=False, soft_wrap=True)
     for result in difference.mended:
