@@ -89,6 +89,7 @@ def _files(office: Office, me: Host) -> list[File]:
         "packages": sorted({name for names in known.packages for name in names}),
         "units": sorted(known.units),
         "masks": sorted(known.masks),
+        "administrator": [office.ssh.user],
         "accounts": sorted(known.accounts),
         "members": sorted(f"{group}: {name}" for name, groups in known.accounts.items() for group in groups),
         "directories": sorted(set(known.paths) - known.files),

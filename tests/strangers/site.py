@@ -23,7 +23,7 @@ import tomlkit
 from outpost.lab import aptcache, containers, dnszones, engine, images, keys, networks, trust, up, world
 from outpost.lab.instance import Instance
 from outpost.lab.material import world_authority
-from outpost.lab.paths import ROOT
+from outpost.lab.paths import OFFICE, ROOT
 from outpost.lab.progress import Quiet
 from outpost.lab.render import File
 from outpost.lab.world import Machine
@@ -197,6 +197,7 @@ class Administrator:
             "resolver": {"trust_anchor": dnszones.trust_anchor(self.site)},  # the lab has a DNS root of its own
             "time": {"servers": self._of_families(clocks)},
             "scanner": {"signatures": "local", "network_checks": False},  # no way to ClamAV's from here
+            "maintenance": {"accepted": _of_containers()},
         }  # fmt: skip
         document = tomlkit.parse(self.site.office_file.read_text())
         for changes in (wanted, self.shape.people, self.shape.edits):
@@ -274,6 +275,12 @@ class Administrator:
         self.agent.terminate()
         self.agent.wait()
         up.down(self.site.name, progress=Quiet())
+
+
+def _of_containers() -> list[str]:
+    """What the lab's images hold beyond Debian, because they are containers; the lab's office accepts it by name."""
+    accepted: list[str] = tomllib.loads(OFFICE.read_text(encoding="utf-8"))["maintenance"]["accepted"]
+    return accepted
 
 
 def _merge(into: Any, changes: dict[str, Any]) -> None:

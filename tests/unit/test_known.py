@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
 import random
 import subprocess
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from outpost.drift.differences import Difference
 from outpost.drift.findings import Beside, findings, found
 from outpost.office.tables.topology import FOUND
-from outpost.onhost.observe import expected, known, probing
+from outpost.onhost.observe import accounts, expected, known, probing
 from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.expected import Expected, words
 from outpost.onhost.observe.reading import BlindError, named, plain, said
@@ -260,3 +262,74 @@ def test_what_programs_trust_is_learned_only_as_the_sum_of_what_was_given(tmp_pa
     with (tmp_path / "etc/ssl/certs/ca-certificates.crt").open("a") as bundle:
         bundle.write(certificate("evil"))
     assert not known.bundle_is_its_sources(str(tmp_path))
+
+
+STOCK = (
+    "account\tadmin\t1000:1000:/home/admin:/bin/bash:password", "member\tsudo\tadmin", "member\tadm\tadmin",
+    "special\t/usr/bin/dotlockfile\t2755 root mail", "file\t/usr/lib/locale/locale-archive\tabc",
+    "file\t/etc/ssh/sshd_config.d/50-cloud-init.conf\t6bf43c7543d384fe",
+)  # fmt: skip
+
+
+def test_what_an_installer_leaves_is_known_and_no_more(host: Path) -> None:
+    """The account that the office names, and Debian's own: nothing is left to decide; anything near to it is."""
+    contract(host, administrator=["admin"])
+    remembered({*GOOD, *STOCK})
+    assert reported({*GOOD, *STOCK}) == set()
+    strange = {
+        "account\tadmin\t0:0:/root:/bin/bash:password", "account\tother\t1001:1001:/home/other:/bin/bash:password", "member\tsudo\tother",
+        "file\t/etc/ssh/sshd_config.d/50-cloud-init.conf\tabc", "special\t/usr/bin/dotlockfile\t4755 root root",
+    }  # fmt: skip
+    (host / "known").unlink()
+    remembered({*GOOD, *strange})
+    assert strange <= reported({*GOOD, *strange})
+
+
+@pytest.mark.parametrize(
+    ("content", "explained"),
+    [
+        ("# by cloud-init\n\nadmin ALL=(ALL) NOPASSWD:ALL\n", True),
+        ("admin ALL = (ALL:ALL) NOPASSWD: ALL\n", True),
+        ("admin ALL=(ALL) NOPASSWD:ALL\nother ALL=(ALL) NOPASSWD:ALL\n", False),
+        ("admin ALL=(ALL) NOPASSWD:ALL\n#1001 ALL=(ALL) NOPASSWD:ALL\n", False),
+        ("admin ALL=(ALL) NOPASSWD:ALL\n#includedir /tmp\n", False),
+        ("admin,other ALL=(ALL) NOPASSWD:ALL\n", False),
+        ("admin ALL=(ALL) NOPASSWD:ALL, !/bin/true\n", False),
+        ("", False),
+    ],
+)
+def test_sudo_of_the_offices_administrator_is_explained_and_nobody_elses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, explained: bool
+) -> None:
+    (tmp_path / "90-cloud-init-users").write_text(content)
+    monkeypatch.setattr(
+        expected, "_lines", lambda path, read=expected._lines: read(str(tmp_path / Path(path).name))
+    )
+    judge = Expected({"administrator": ["admin"]}, set(), set())
+    assert judge.explains("file\t/etc/sudoers.d/90-cloud-init-users\tabc") is explained
+    assert not judge.explains("file\t/etc/sudoers.d/90-cloud-init-users\tlink to /tmp/x")
+
+
+@pytest.mark.parametrize(("more", "explained"), [("", True), ("ssh-ed25519 BBB evil\n", False)])
+def test_keys_in_a_home_directory_are_explained_by_those_of_the_office(
+    monkeypatch: pytest.MonkeyPatch, more: str, explained: bool
+) -> None:
+    held = {
+        "/home/admin/.ssh/authorized_keys": {"ssh-ed25519 AAA me", *more.splitlines()},
+        "/etc/ssh/authorized_keys.d/admin": {"ssh-ed25519 AAA me", "ssh-ed25519 CCC you"},
+    }
+    monkeypatch.setattr(expected, "_lines", lambda path: held.get(path, set()))
+    judge = Expected({"administrator": ["admin"]}, set(), set())
+    assert judge.explains("file\t/home/admin/.ssh/authorized_keys\tabc") is explained
+
+
+def test_a_units_dynamic_account_comes_and_goes_unnoticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But one that stands in a file is an account, whatever its number."""
+    files = {"/etc/passwd": [("evil", "x", "")], "/etc/group": [], "/etc/shadow": [], "/etc/gshadow": []}
+    people = [
+        pwd.struct_passwd((name, "x", 65260, 65260, "", "/", "/usr/sbin/nologin")) for name in ("dyn", "evil")
+    ]
+    monkeypatch.setattr(accounts, "entries", files.__getitem__)
+    monkeypatch.setattr(pwd, "getpwall", lambda: people)
+    monkeypatch.setattr(grp, "getgrall", lambda: [grp.struct_group(("dyn", "x", 65260, []))])
+    assert accounts.accounts() == ["account\tevil\t65260:65260:/:/usr/sbin/nologin:locked"]

@@ -8,6 +8,9 @@ import os
 import pathlib
 import pwd
 
+DYNAMIC = range(61184, 65520)
+"""Of systemd's DynamicUser=, for as long as the unit runs (nss-systemd(8)); where one stands in a file, it is an account like any other."""
+
 
 def entries(path: str) -> list[tuple[str, str, str]]:
     """Name, password and the whole line of each; what is no entry names nobody."""
@@ -26,12 +29,17 @@ def accounts() -> list[str]:
         keepers = line.split(":")[2]
         if password.strip("!*") or keepers:
             found.append(f"keeper\t{name}\t{keepers or 'any account that knows its password'}")
+    named = {name for file in ("/etc/passwd", "/etc/group") for name, _, _ in entries(file)}
     for entry in pwd.getpwall():
+        if entry.pw_uid in DYNAMIC and entry.pw_name not in named:
+            continue
         state = locked.get(entry.pw_name, "locked")
         found.append(
             f"account\t{entry.pw_name}\t{entry.pw_uid}:{entry.pw_gid}:{entry.pw_dir}:{entry.pw_shell}:{state}"
         )
     for group in grp.getgrall():
+        if group.gr_gid in DYNAMIC and group.gr_name not in named:
+            continue
         found.append(f"group\t{group.gr_name}\t{group.gr_gid}")
         found.extend(f"member\t{group.gr_name}\t{member}" for member in group.gr_mem)
     return found

@@ -29,6 +29,10 @@ PLATFORM = (
     "locales", "task-", "tasksel", "qemu-guest-agent", "open-vm-tools", "lvm2", "cryptsetup", "mdadm", "openssl-provider-legacy", "btrfs-progs", "xfsprogs", "systemd-timesyncd",
 )  # fmt: skip
 """What begins so is the machine's own, and the installer's choice."""
+STANDARD = frozenset(
+    ("dbus-user-session", "krb5-locales", "netcat-traditional", "readline-common", "whiptail")
+)
+"""Important or standard by the archive's word, which dpkg does not know: "standard system utilities" of the installer."""
 RULES = frozenset(("0 from all lookup local", "32766 from all lookup main", "32767 from all lookup default"))
 MOUNTED = frozenset(("/", "/boot", "/boot/efi", "/home", "/srv", "/usr", "/var", "/var/log"))
 MOUNTED_BY_DOCKER = ("/etc/resolv.conf", "/etc/hostname", "/etc/hosts")
@@ -48,7 +52,7 @@ MODES = {
 SPECIAL = {
     "/etc/clamav/freshclam.conf": "444 clamav adm", "/etc/redis": "2770 redis redis", "/etc/redis/redis.conf": "640 redis redis",
     "/usr/bin/chage": "2755 root shadow", "/usr/bin/chfn": "4755 root root", "/usr/bin/chsh": "4755 root root",
-    "/usr/bin/crontab": "2755 root crontab", "/usr/bin/expiry": "2755 root shadow", "/usr/bin/fusermount3": "4755 root root",
+    "/usr/bin/crontab": "2755 root crontab", "/usr/bin/dotlockfile": "2755 root mail", "/usr/bin/expiry": "2755 root shadow", "/usr/bin/fusermount3": "4755 root root",
     "/usr/bin/gpasswd": "4755 root root", "/usr/bin/mount": "4755 root root", "/usr/bin/newgrp": "4755 root root",
     "/usr/bin/passwd": "4755 root root", "/usr/bin/pkexec": "4755 root root", "/usr/bin/ssh-agent": "2755 root _ssh",
     "/usr/bin/su": "4755 root root", "/usr/bin/sudo": "4755 root root", "/usr/bin/umount": "4755 root root",
@@ -74,15 +78,18 @@ CONTENTS = {
     "/etc/dovecot/private/dovecot.pem": ("link to /etc/ssl/certs/ssl-cert-snakeoil.pem",), "/etc/postfix/dynamicmaps.cf": ("5101cbe9330da132",),
     "/etc/hosts.allow": ("9eadbcd7ec16f4e5",), "/etc/hosts.deny": ("1d0a326106184ef6",), "/etc/networks": ("5d4e51c4918360ab",),
     "/etc/pam.d/common-account": ("aa8a63d72e79399b",), "/etc/pam.d/common-auth": ("b787b01c7e71c658",),
-    "/etc/pam.d/common-password": ("a76bcfdcb1243629",), "/etc/pam.d/common-session": ("f1ee6802a30cba8a",),
+    "/etc/pam.d/common-password": ("a76bcfdcb1243629",), "/etc/pam.d/common-session": ("f1ee6802a30cba8a", "17daa6e8d80e82a5"),
     "/etc/pam.d/common-session-noninteractive": ("5c624c6f8a8c9b1c",), "/etc/python3/debian_config": ("baac6583459b290d",),
     "/etc/runit/runsvdir/default/ssh": ("link to /etc/sv/ssh",), "/etc/security/opasswd": (EMPTY,), "/etc/shells": ("7c3c5b8e005446ba",),
     "/etc/subgid": (EMPTY,), "/etc/subuid": (EMPTY,), "/etc/vconsole.conf": ("link to default/keyboard",), "/usr/local/man": ("link to share/man",),
+    # cloud-init's; what it says of passwords has no effect behind the office's own file, which sshd reads first
+    "/etc/ssh/sshd_config.d/50-cloud-init.conf": ("6bf43c7543d384fe", "474ef6932d6b998e"),
+    "/etc/apt/apt.conf.d/90cloud-init-pipelining": ("74feab1a037ec762",),
 }  # fmt: skip
 """Path → digests (`reading.fingerprint`) of what Debian makes of it, or where it leads."""
 MADE = re.compile(
     r"^/etc/(chrony/chrony\.keys|fstab|host(name|s)|machine-id|resolv\.conf|ssl/\w+/ssl-cert-snakeoil\.(pem|key)|ssh/ssh_host_\w+_key(\.pub)?"
-    r"|apparmor\.d/local/[\w.-]+)$|^/usr/share/rspamd/www/(css|fonts|js)/"
+    r"|apparmor\.d/local/[\w.-]+)$|^/usr/lib/locale/locale-archive$|^/usr/share/rspamd/www/(css|fonts|js)/"
 )
 """What scripts of packages and the installer make, with content of the host's own."""
 

@@ -99,6 +99,7 @@ class Expected:
         self._before = before
         self._known = {parts(fact)[:2] for fact in before}
         self._owned: set[str] | None = None
+        self._administrator = next(iter(contract.get("administrator", ())), "root")
 
     def _has(self, key: str, what: str) -> bool:
         return what in self._contract.get(key, ())
@@ -174,11 +175,13 @@ class Expected:
         uid, gid, home, shell, state = value.split(":")
         if f"{name}:{uid}:{gid}:{home}:{shell}" in debian.accounts():
             return new and (name == "root" or state == "locked")
+        if name == self._administrator:
+            return new and int(uid) >= 1000
         system = 0 < int(uid) < 1000 and state == "locked" and shell.endswith(("nologin", "false"))
         return system and (new or self._has("accounts", name))
 
     def _member(self, group: str, name: str) -> bool:
-        return self._has("members", f"{group}: {name}") or group == name
+        return self._has("members", f"{group}: {name}") or name in (group, self._administrator)
 
     def _unit(self, name: str, value: str) -> bool:
         if value.startswith("enabled for "):
@@ -214,7 +217,7 @@ class Expected:
         """Of the system itself."""
         if self._before:
             return False
-        if name.startswith(debian.PLATFORM):
+        if name.startswith(debian.PLATFORM) or name in debian.STANDARD:
             return True
         with contextlib.suppress(OSError), gzip.open(INSTALLER, "rt", errors="replace") as status:
             if re.search(rf"^Package: {re.escape(name)}$", status.read(), re.MULTILINE):
@@ -259,6 +262,16 @@ class Expected:
             return target.startswith(AUTHORITIES)
         if debian.MADE.search(path):
             return True
+        if path.endswith("/.ssh/authorized_keys") and target == value:
+            user = path.split("/")[-3]
+            return _lines(path) <= _lines(f"/etc/ssh/authorized_keys.d/{user}")
+        if (
+            path.startswith("/etc/sudoers.d/") and target == value
+        ):  # how the account that the office names came to be its administrator
+            own = re.compile(
+                rf"{re.escape(self._administrator)}\s+ALL\s*=\s*\((ALL|ALL:ALL)\)\s*NOPASSWD:\s*ALL"
+            )
+            return bool(_lines(path)) and all(map(own.fullmatch, _lines(path)))
         with contextlib.suppress(OSError):
             digest = hashlib.md5(pathlib.Path(path).read_bytes(), usedforsecurity=False).hexdigest()
             return target == value and f"{digest} {path}" in debian.kept_by_ucf()
@@ -268,6 +281,16 @@ class Expected:
         if self._owned is None:
             self._owned = owned_by_packages()
         return self._owned
+
+
+def _lines(path: str) -> set[str]:
+    """Of a file, without comments; none where it cannot be read."""
+    with contextlib.suppress(OSError):
+        lines = (line.strip() for line in pathlib.Path(path).read_text(errors="surrogateescape").split("\n"))
+        return {
+            line for line in lines if line not in ("", "#") and not line.startswith("# ")
+        }  # sudo(8) takes #1000 for an account
+    return set()
 
 
 def _always(_thing: str, _value: str) -> bool:
