@@ -60,12 +60,12 @@ def _remedy(item: pytest.Item, host: str) -> str:
     """The check's own remedy; else an apply, where one sets what the check reads, and where its daemons say more."""
     if own := item.get_closest_marker("remedy"):
         return str(own.args[0])
-    target = chosen_target(item.config)
-    name = f"{target.name} --name {target.instance}" if target.instance not in (None, LAB) else target.name
-    limit = f" --limit {host}" if host else ""
     marks, said = {mark.name for mark in item.iter_markers()}, []
     if "looks" in marks and not marks & {"live", "probe"}:
-        said.append(f"./outpost apply {name}{limit}, if ./outpost plan {name}{limit} shows a change")
+        target = chosen_target(item.config)
+        name = f" --name {target.instance}" if target.instance not in (None, LAB) else ""
+        chosen = f"{target.name}{name}{f' --limit {host}' if host else ''}"
+        said.append(f"./outpost apply {chosen}, if ./outpost plan {chosen} shows a change")
     if daemons := item.get_closest_marker("daemons"):
         units = " ".join(f"-u {unit}" for unit in daemons.args)
         said.append(f"journalctl -b {units}{f' on {host}' if host else ''} has the daemon's own words")
