@@ -7,6 +7,7 @@ the zone. `outpost.cli.console` makes all that is printed safe once more.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -89,12 +90,20 @@ def _adapter(type_: Any) -> Any:
     return TypeAdapter(type_)
 
 
-def exchange(command: Sequence[str], stdin: bytes = b"", *, patience: float, most: int = MOST) -> Exchanged:
+def exchange(
+    command: Sequence[str],
+    stdin: bytes = b"",
+    *,
+    patience: float,
+    most: int = MOST,
+    into: IO[bytes] | None = None,
+) -> Exchanged:
     """Run a command whose output somebody else decides.
 
     Args:
         patience: Seconds that it may take.
         most: Bytes that it may write on each stream.
+        into: Where its standard output goes; then `most` is for that alone.
 
     Raises:
         TimeoutError: It took longer.
@@ -104,7 +113,10 @@ def exchange(command: Sequence[str], stdin: bytes = b"", *, patience: float, mos
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdin is not None
-        streams = [_Reading(process, stream, most) for stream in (process.stdout, process.stderr) if stream]
+        streams = [
+            _Reading(process, process.stdout, most, into),
+            _Reading(process, process.stderr, most if into is None else MOST),
+        ]
         late = threading.Event()
 
         def too_late() -> None:
@@ -134,19 +146,29 @@ def exchange(command: Sequence[str], stdin: bytes = b"", *, patience: float, mos
 class _Reading(threading.Thread):
     """Reads a stream to its end, or to its bound."""
 
-    def __init__(self, process: subprocess.Popen[bytes], stream: IO[bytes], most: int) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        stream: IO[bytes] | None,
+        most: int,
+        into: IO[bytes] | None = None,
+    ) -> None:
         super().__init__(daemon=True)
-        self._process, self._stream, self._most = process, stream, most
+        assert stream is not None
+        self._process, self._stream, self._most, self._into = process, stream, most, into
         self.content, self.too_much = b"", False
         self.start()
 
     def run(self) -> None:
-        content = self._stream.read(self._most + 1)
-        if len(content) > self._most:
+        into, left = self._into or io.BytesIO(), self._most + 1
+        while left and (part := self._stream.read(min(left, 1 << 20))):
+            into.write(part)
+            left -= len(part)
+        if not left:
             self.too_much = True
             self._process.kill()
-        else:
-            self.content = content
+        elif isinstance(into, io.BytesIO):
+            self.content = into.getvalue()
 
 
 def _escaped(found: re.Match[str]) -> str:

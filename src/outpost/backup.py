@@ -7,7 +7,6 @@ host, and on the machine that keeps it: nothing crosses the line for it (docs/ad
 from __future__ import annotations
 
 import json
-import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -66,6 +65,39 @@ class Made(TypedDict):
     files: Count
     size: Count
     added: Count
+
+
+class Folder(TypedDict):
+    """A folder of mail as a host lists it: base name → UID, flags and SHA-256 of each message."""
+
+    uidvalidity: int
+    next: int
+    messages: dict[str, tuple[int, str, Digest]]
+
+
+class Manifest(TypedDict):
+    """What a host says of its mail and of its other files."""
+
+    folders: dict[str, Folder]
+    files: dict[str, Digest]
+
+
+class Taken(Made):
+    """The same with what went into it."""
+
+    manifest: Manifest
+
+
+class Checked(TypedDict):
+    """Up to which archive a repository was read."""
+
+    checked: Name
+
+
+class Refused(TypedDict):
+    """How many entries did not come back."""
+
+    refused: Count
 
 
 @dataclass(frozen=True)
@@ -183,20 +215,24 @@ def thin_out(office: Office, secrets: Secrets) -> list[str]:
     asked = "".join(
         f"{view.me.name} {secrets.backup[view.me.name].passphrase.get_secret_value()}\n" for view in shown
     )
-    with _ssh(shown[0], pruning) as command:
-        done = subprocess.run(command, input=asked, capture_output=True, text=True, check=False)
+    try:
+        with _ssh(shown[0], pruning) as command:
+            done = answers.exchange(command, asked.encode(), patience=PATIENCE)
+    except (TimeoutError, answers.TooMuchError):
+        raise OutpostError(
+            "the other end says too much, or nothing for a week", "check the machine that keeps the backups"
+        ) from None
     # an error of borg's may carry what a host wrote
-    said = [
-        "".join(sign if sign.isprintable() else "?" for sign in line) for line in done.stdout.splitlines()
-    ]
+    said = [answers.line(each) for each in done.out.decode(errors="replace").split("\n") if each]
     if refused := [line for line in said if REFUSED in line]:
         raise OutpostError(
             "; ".join(refused),
             "nothing of these hosts was thinned out; examine them, then follow docs/how-to/back-up-and-restore.md",
         )
-    if done.returncode:
+    if done.status:
+        last = (done.errors.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
         raise OutpostError(
-            f"the other end failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]!r}",
+            f"the other end failed: {answers.line(last)}",
             "set it up again with what `outpost backup OFFICE --other-end` prints",
         )
     return said

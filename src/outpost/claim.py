@@ -90,12 +90,17 @@ class _Held:
     record: Record | None
 
     def end(self, record: Record | None) -> None:
-        """Let go; with a record, the host keeps that first."""
+        """Let go; with a record, the host keeps that first. What it says now is not read, so a pipe bounds it."""
         try:
-            self.process.communicate(f"{record.model_dump_json()}\n" if record else None, timeout=ANSWER)
+            with self.process.stdin as stdin:  # type: ignore[union-attr]
+                stdin.write(f"{record.model_dump_json()}\n" if record else "")
+            self.process.wait(ANSWER)
         except (subprocess.TimeoutExpired, OSError, ValueError):
             self.process.kill()
             self.process.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 @dataclass

@@ -1,11 +1,13 @@
-"""pyinfra's ways to the hosts: by OpenSSH, ``@openssh/NAME``, with the configuration of `outpost.ssh`, and into a lab's containers.
+"""pyinfra's ways to the hosts: by OpenSSH with the configuration of `outpost.ssh`, and into a lab's containers.
 
 pyinfra's own connector is paramiko: a new handshake for each run, no connection that outlives it, small packets
-held back by the kernel. This one starts ``ssh``, which has all that, and the algorithms of today.
+held back by the kernel. This one starts ``ssh``, which has all that, and the algorithms of today. Neither that one nor the one
+for Docker bounds what a host answers.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
 from io import IOBase
@@ -19,7 +21,6 @@ from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.output import echo, format_text
 from pyinfra.api.util import get_file_io
 from pyinfra.connectors.base import BaseConnector, DataMeta
-from pyinfra.connectors.docker import DockerConnector
 from pyinfra.connectors.util import (
     CommandOutput,
     OutputLine,
@@ -37,45 +38,14 @@ NOT_BEGUN = "OCI runtime exec failed"
 ATTEMPTS = 3
 
 
-class OpenSSHData(TypedDict):
-    """What an inventory says of a host."""
-
-    openssh_config: str
-
-
-class OpenSSHConnector(BaseConnector):
-    """Commands and files over ``ssh``; the first connection to a host stays open for what follows."""
+class BoundedConnector(BaseConnector):
+    """Commands and files by a program that passes them on; what a host answers is bounded while it is read."""
 
     handles_execution = True
-    data_cls = OpenSSHData
-    data_meta = {"openssh_config": DataMeta("File for ssh -F that knows the host by its name")}  # noqa: RUF012
-    data: OpenSSHData
 
-    @override
-    @staticmethod
-    def make_names_data(name: str) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
-        yield name, {}, []
-
-    def ssh(self, *arguments: str) -> list[str]:
-        """The ssh command with this host's configuration."""
-        return ["ssh", "-F", self.data["openssh_config"], *arguments]
-
-    @override
-    def connect(self) -> None:
-        """Open the connection that is kept, unless it is open.
-
-        Raises:
-            ConnectError: With what ssh said.
-        """
-        known, _ = self._run(self.ssh("-O", "check", self.host.name))
-        if known:
-            status, output = self._run(self.ssh("-N", "-f", self.host.name))
-            if status:
-                _refused(output.stderr_lines)
-
-    @override
-    def disconnect(self) -> None:
-        """Leave it open: ControlPersist ends it."""
+    @abstractmethod
+    def passed_on(self, command: str, *, terminal: bool = False) -> list[str]:
+        """The program, with a command for the host's shell."""
 
     @override
     def run_shell_command(
@@ -89,10 +59,9 @@ class OpenSSHConnector(BaseConnector):
             unix = make_unix_command_for_host(self.state, self.host, command, **arguments)
             if print_input:
                 echo(f"{self.host.print_prefix}>>> {unix}", err=True)
-            logger.debug("ssh %s: %s", self.host.name, unix)
-            terminal = ("-tt",) if control.get("_get_pty") else ()
+            logger.debug("%s: %s", self.host.name, unix)
             status, output = self._run(
-                self.ssh(*terminal, self.host.name, unix.get_raw_value()),
+                self.passed_on(unix.get_raw_value(), terminal=bool(control.get("_get_pty"))),
                 stdin=_lines(control.get("_stdin")),
                 timeout=control.get("_timeout"),
             )
@@ -116,16 +85,17 @@ class OpenSSHConnector(BaseConnector):
         with get_file_io(filename_or_io) as stream:  # type: ignore[arg-type]  # pyinfra passes what open() gives
             content = stream.read()
         extract_control_arguments(arguments)  # type: ignore[arg-type]
-        write = StringCommand("cat", ">", QuoteString(remote_filename))
+        # the file may hold a secret, and gets its mode later
+        write = StringCommand("umask", "077;", "cat", ">", QuoteString(remote_filename))
         unix = make_unix_command_for_host(self.state, self.host, write, **arguments)
         if print_input:
             echo(f"{self.host.print_prefix}>>> {unix}", err=True)
         status, output = self._run(
-            self.ssh(self.host.name, unix.get_raw_value()),
+            self.passed_on(unix.get_raw_value()),
             stdin=content.encode() if isinstance(content, str) else content,
         )
         if status:
-            raise OSError(output.stderr or f"ssh ended with {status}")
+            raise OSError(output.stderr or f"it ended with {status}")
         if print_output:
             echo(f"{self.host.print_prefix}file uploaded: {remote_filename}", err=True)
         return True
@@ -144,9 +114,9 @@ class OpenSSHConnector(BaseConnector):
         unix = make_unix_command_for_host(
             self.state, self.host, StringCommand("cat", QuoteString(remote_filename)), **arguments
         )
-        status, out, errors = self._exchange(self.ssh(self.host.name, unix.get_raw_value()))
+        status, out, errors = self._exchange(self.passed_on(unix.get_raw_value()))
         if status:
-            raise OSError(errors.decode(errors="replace") or f"ssh ended with {status}")
+            raise OSError(errors.decode(errors="replace") or f"it ended with {status}")
         with get_file_io(filename_or_io, "wb") as stream:  # type: ignore[arg-type]
             stream.write(out)
         return True
@@ -159,7 +129,8 @@ class OpenSSHConnector(BaseConnector):
             [
                 OutputLine(name, line)
                 for name, stream in zip(("stdout", "stderr"), streams, strict=True)
-                for line in stream.decode(errors="replace").splitlines()
+                for line in stream.decode(errors="replace").removesuffix("\n").split("\n")
+                if stream
             ]
         )
 
@@ -196,11 +167,65 @@ class OpenSSHConnector(BaseConnector):
             echo(f"{self.host.print_prefix}{text}", err=True)
 
 
-class ContainerConnector(DockerConnector):
-    """pyinfra's own for Docker, ``@container/NAME``, which asks once more where a command has not begun.
+class OpenSSHData(TypedDict):
+    """What an inventory says of a host."""
+
+    openssh_config: str
+
+
+class OpenSSHConnector(BoundedConnector):
+    """By ``ssh``, ``@openssh/NAME``; the first connection to a host stays open for what follows."""
+
+    data_cls = OpenSSHData
+    data_meta = {"openssh_config": DataMeta("File for ssh -F that knows the host by its name")}  # noqa: RUF012
+    data: OpenSSHData
+
+    @override
+    @staticmethod
+    def make_names_data(name: str) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
+        yield name, {}, []
+
+    def ssh(self, *arguments: str) -> list[str]:
+        """The ssh command with this host's configuration."""
+        return ["ssh", "-F", self.data["openssh_config"], *arguments]
+
+    @override
+    def passed_on(self, command: str, *, terminal: bool = False) -> list[str]:
+        return self.ssh(*(("-tt",) if terminal else ()), self.host.name, command)
+
+    @override
+    def connect(self) -> None:
+        """Open the connection that is kept, unless it is open.
+
+        Raises:
+            ConnectError: With what ssh said.
+        """
+        known, _ = self._run(self.ssh("-O", "check", self.host.name))
+        if known:
+            status, output = self._run(self.ssh("-N", "-f", self.host.name))
+            if status:
+                _refused("ssh", output.stderr_lines)
+
+    @override
+    def disconnect(self) -> None:
+        """Leave it open: ControlPersist ends it."""
+
+
+class ContainerData(TypedDict):
+    """What the name of a host says."""
+
+    docker_identifier: str
+
+
+class ContainerConnector(BoundedConnector):
+    """By ``docker exec``, ``@container/NAME``; asks once more where a command has not begun.
 
     Of eight thousand ``docker exec`` one ends before it has started anything: runc's first process dies on its way in.
     """
+
+    data_cls = ContainerData
+    data_meta = {"docker_identifier": DataMeta("Name of the container")}  # noqa: RUF012
+    data: ContainerData
 
     @override
     @staticmethod
@@ -208,15 +233,35 @@ class ContainerConnector(DockerConnector):
         yield f"@container/{name}", {"docker_identifier": name}, []
 
     @override
-    def run_shell_command(
-        self, command: StringCommand, print_output: bool = False, print_input: bool = False, **arguments: Any
-    ) -> tuple[bool, CommandOutput]:
+    def passed_on(self, command: str, *, terminal: bool = False) -> list[str]:
+        name = self.data["docker_identifier"]
+        return ["docker", "exec", "-it" if terminal else "-i", name, "sh", "-c", command]
+
+    @override
+    def connect(self) -> None:
+        """See that it runs.
+
+        Raises:
+            ConnectError: With what docker said.
+        """
+        status, output = self._run(self.passed_on("true"))
+        if status:
+            _refused("docker", output.stderr_lines)
+
+    @override
+    def disconnect(self) -> None:
+        """Nothing is open."""
+
+    @override
+    def _exchange(
+        self, command: list[str], *, stdin: bytes = b"", timeout: float | None = None
+    ) -> tuple[int, bytes, bytes]:
         for _ in range(ATTEMPTS):
-            done, output = super().run_shell_command(command, print_output, print_input, **arguments)
-            if done or NOT_BEGUN not in output.stderr:
+            status, out, errors = super()._exchange(command, stdin=stdin, timeout=timeout)
+            if not status or NOT_BEGUN.encode() not in errors:
                 break
-            logger.debug("%s: %s", self.host.name, output.stderr)
-        return done, output
+            logger.debug("%s: %r", self.host.name, errors)
+        return status, out, errors
 
 
 def _lines(stdin: Any) -> bytes:
@@ -228,8 +273,8 @@ def _lines(stdin: Any) -> bytes:
     return "".join(line if line.endswith("\n") else f"{line}\n" for line in listed).encode()
 
 
-def _refused(said: list[str]) -> NoReturn:
+def _refused(by: str, said: list[str]) -> NoReturn:
     reason = (said or ["it said nothing"])[-1]
     if known := failure("", "\n".join(said)):
         reason = f"{known.message.removeprefix(': ')}. Remedy: {known.remedy}"
-    raise ConnectError(f"ssh: {reason}")
+    raise ConnectError(f"{by}: {reason}")

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import io
 import json
 import re
-import subprocess
+import shutil
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from pydantic import SecretStr
 
 import outpost.onhost.backup
 from outpost import answers, people, queue, run, secrets
-from outpost.backup import MANIFEST
+from outpost.backup import MANIFEST, Manifest
 from outpost.errors import OutpostError
 from outpost.history import who
 from outpost.office import load
@@ -76,6 +77,7 @@ UNITS: dict[Role, tuple[str, ...]] = {
     "mta": ("postfix.service", "rspamd.service", "redis-server.service", "outpost-policy.service"),
     "dns": (),
 }
+LARGEST_READ = 16 * 1024 * 1024
 PATIENCE = 86400.0
 """Seconds: mailboxes cross a slow line, and disks are overwritten, in hours."""
 
@@ -183,18 +185,26 @@ class Closing:
         self.into.mkdir(parents=True, exist_ok=True, mode=0o700)
         (store,) = self.office.with_role("store")
         said = self._program(store, f"manifest --mail {MAIL}", most=MANIFEST)
-        manifest = answers.parsed(said, dict[str, Any], store.name)
+        manifest = answers.parsed(said, Manifest, store.name)
         archive = self.into / f"{self.office.domain}-mail.tar"
+        script = f"exec tar --create --directory {MAIL} --exclude ./.snapshot .\n".encode()
         with archive.open("wb") as file:
             archive.chmod(0o600)
-            done = subprocess.run(
-                shell_command(self.target, self.office, store, self.via),
-                input=f"exec tar --create --directory {MAIL} --exclude ./.snapshot .\n".encode(),
-                stdout=file, stderr=subprocess.PIPE, check=False, timeout=PATIENCE,
-            )  # fmt: skip
-        if done.returncode:
+            room = shutil.disk_usage(self.into).free * 9 // 10
+            try:
+                done = answers.exchange(
+                    shell_command(self.target, self.office, store, self.via), script,
+                    patience=PATIENCE, most=room, into=file,
+                )  # fmt: skip
+            except (TimeoutError, answers.TooMuchError):
+                file.truncate(0)
+                raise OutpostError(
+                    f"{store.name}: its mail takes more than {room // 1024**2} MiB, 90 % of what is free in {shown(self.into)}, or a day",
+                    "free more there, or name a larger disk with --into; check the store if its mail is smaller",
+                ) from None
+        if done.status:
             raise OutpostError(
-                f"{store.name}: {answers.line(done.stderr.decode(errors='replace').strip())}",
+                f"{store.name}: {answers.line(done.errors.decode(errors='replace').strip())}",
                 "the same command again",
             )
         listed = self.into / f"{self.office.domain}-manifest.json"
@@ -360,21 +370,38 @@ echo "$before $(count)"
 """
 
 
-def differing(manifest: Mapping[str, Any], archive: Path) -> list[str]:
-    """Messages of a manifest that a tar archive does not hold with that content."""
+class _Headers(io.FileIO):
+    """A file for `tarfile`, which reads a header whole, as long as the archive says that it is."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= LARGEST_READ:
+            raise tarfile.ReadError("a header is too large")
+        return super().read(size)
+
+
+def differing(manifest: Manifest, archive: Path) -> list[str]:
+    """Messages of a manifest that a tar archive does not hold with that content. The host wrote both."""
     wanted = {
         (path, base): digest
         for path, folder in manifest["folders"].items()
         for base, (_, _, digest) in folder["messages"].items()
     }
-    with tarfile.open(archive) as held:
-        for member in held:
-            path = Path(member.name)
-            if member.isfile() and path.parent.name in ("cur", "new"):
-                key = (str(path.parent.parent), path.name.partition(":2,")[0])
-                content = held.extractfile(member)
-                if content and wanted.get(key) == hashlib.sha256(content.read()).hexdigest():
-                    del wanted[key]
+    try:
+        with _Headers(archive) as file, tarfile.open(fileobj=file, mode="r:") as held:
+            for member in held:
+                held.members = []  # type: ignore[attr-defined]  # else all headers stay in memory
+                path = Path(member.name)
+                # a file with holes is as large as it says it is, and no message
+                if member.isfile() and not member.issparse() and path.parent.name in ("cur", "new"):
+                    key = (str(path.parent.parent), path.name.partition(":2,")[0])
+                    content = held.extractfile(member)
+                    assert isinstance(content, io.BufferedReader)
+                    if wanted.get(key) == hashlib.file_digest(content, "sha256").hexdigest():
+                        del wanted[key]
+    except (tarfile.TarError, OSError) as error:
+        raise OutpostError(
+            f"{shown(archive)} cannot be read: {answers.line(str(error))}", "the same command again"
+        ) from None
     return [f"{path}/{base}" for path, base in wanted]
 
 

@@ -24,10 +24,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from outpost import answers
 from outpost.errors import OutpostError
 from outpost.office import Host, Office, ports
 from outpost.office.flows import inbound
-from outpost.remote import run_script, shell_command
+from outpost.remote import run_script
 from outpost.target import ROOT, Target
 
 TOOLS = ("ssh-audit", "lynis", "testssl", "sslyze", "systemd-analyze")
@@ -47,6 +48,10 @@ STARTTLS = {
 }
 """Ports that strangers and users see, and the protocol that begins in clear."""
 PATIENCE = 1200.0  # seconds that a tool may take
+MOST = 16 * 1024 * 1024
+"""Bytes that a tool may say."""
+OPEN_INPUT = 'ulimit -f 32768; mkfifo "$0"; exec "$@" <> "$0"'
+"""Gives a tool an input that never ends, and bounds the files that it writes (16 MiB)."""
 LIFTED = "postconf -e smtpd_client_event_limit_exceptions=static:all; systemctl reload postfix.service"
 """The judge connects a hundred times from one address; that it would be turned away for that is proven elsewhere (DOS-01)."""
 
@@ -139,7 +144,7 @@ def _ssh_audit(_target: Target, office: Office, _via: str | None) -> Iterator[Op
         failed = re.findall(r"^ +\* (.+)$", done.stdout, re.MULTILINE)
         if not re.search(r"Result:\s+\S*\s*(Passed|Failed)", done.stdout):
             raise OutpostError(
-                f"ssh-audit says nothing of {host.name}: {done.stdout.strip()[-200:]}",
+                f"ssh-audit says nothing of {host.name}: {answers.line(done.stdout.strip()[-200:])}",
                 "is port 22 reached from here?",
             )
         yield Opinion(
@@ -150,7 +155,7 @@ def _ssh_audit(_target: Target, office: Office, _via: str | None) -> Iterator[Op
             host.name,
             POLICY,
             "passed" if done.returncode == 0 else "failed",
-            tuple(failed),
+            tuple(map(answers.line, failed)),
         )
 
 
@@ -174,23 +179,13 @@ def _lynis(target: Target, office: Office, via: str | None) -> Iterator[Opinion]
         "grep -E '^(hardening_index|warning|suggestion)' $d/report\n"
     )
     for host in office.hosts:
-        done = subprocess.run(
-            shell_command(target, office, host, via),
-            input=script,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-        )
-        index = re.search(r"^hardening_index=(\d+)", done.stdout, re.MULTILINE)
+        said = run_script(target, office, host, script, via, patience=PATIENCE, most=MOST)
+        index = re.search(r"^hardening_index=(\d+)", said, re.MULTILINE)
         if index is None:
             raise OutpostError(
-                f"lynis says nothing of {host.name}: {done.stderr.strip()[-200:]}",
-                f"./outpost plan {target.name} --limit {host.name}",
+                f"lynis says nothing of {host.name}", f"./outpost plan {target.name} --limit {host.name}"
             )
-        ids = dict.fromkeys(
-            re.findall(r"^(?:warning|suggestion)\[\]=([A-Z]+-\d+)\|", done.stdout, re.MULTILINE)
-        )
+        ids = dict.fromkeys(re.findall(r"^(?:warning|suggestion)\[\]=([A-Z]+-\d+)\|", said, re.MULTILINE))
         yield Opinion(
             "lynis", version, _today(), host.role, host.name, "audit system", f"index {index[1]}", tuple(ids)
         )
@@ -266,9 +261,9 @@ def _testssl(target: Target, office: Office, via: str | None) -> Iterator[Opinio
                 command += ["--add-ca", str(trusted)] if trusted.stat().st_size else []
                 command += ["--starttls", door.starttls] if door.starttls else []
                 # A standard input that ends at once makes its injection test say nothing (seen).
-                with subprocess.Popen(["sleep", str(PATIENCE)], stdout=subprocess.PIPE) as open_input:
-                    _run([*command, f"{door.host.fqdn}:{door.port}"], stdin=open_input.stdout)
-                    open_input.kill()
+                _run(
+                    ["sh", "-c", OPEN_INPUT, f"{directory}/input", *command, f"{door.host.fqdn}:{door.port}"]
+                )
                 said: list[dict[str, str]] = json.loads(file.read_text()) if file.exists() else []
             if not any(entry["id"] == "overall_grade" for entry in said):
                 raise OutpostError(
@@ -303,10 +298,10 @@ def _sslyze(target: Target, office: Office, via: str | None) -> Iterator[Opinion
             done = _run([*command, *(["--starttls", door.starttls] if door.starttls else [])])
             if done.returncode:
                 raise OutpostError(
-                    f"sslyze says nothing of {door.host.name}:{door.port}: {done.stderr.strip()[-200:]}",
+                    f"sslyze says nothing of {door.host.name}:{door.port}: {answers.line(done.stderr.strip()[-200:])}",
                     "is the port reached from here?",
                 )
-            left: dict[str, Any] = json.loads(done.stdout)
+            left = answers.parsed(done.stdout, dict[str, Any], door.host.name)
             result = "Mozilla intermediate: " + ("passed" if not left else "failed")
             yield Opinion(
                 "sslyze",
@@ -339,10 +334,21 @@ def _unhurried(target: Target, office: Office, via: str | None) -> Iterator[None
             )
 
 
-def _run(command: list[str], stdin: Any = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=PATIENCE, stdin=stdin, errors="replace"
-    )
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a tool; how much it says is the judged host's to decide (`outpost.answers`).
+
+    Raises:
+        OutpostError: It says too much, or takes too long.
+    """
+    try:
+        done = answers.exchange(command, patience=PATIENCE, most=MOST)
+    except (TimeoutError, answers.TooMuchError) as error:
+        raise OutpostError(
+            f"{Path(command[0]).name} {'takes too long' if isinstance(error, TimeoutError) else 'says too much'}",
+            "check the host that it judges: it does not answer as ours do",
+        ) from None
+    out, errors = (text.decode(errors="replace") for text in done[1:])
+    return subprocess.CompletedProcess(command, done.status, out, errors)
 
 
 def _version(command: list[str], pattern: str) -> str:

@@ -69,7 +69,7 @@ REASONS = (
         "add it to known_hosts beside the office file: ssh-keyscan ADDRESS, compared with its console",
     ),
     (
-        "permission denied",
+        "permission denied (",  # ssh names the ways that it tried; a program on the host that may not read a file does not
         "it does not let you in: none of your SSH keys opens the account",
         "ssh-copy-id USER@ADDRESS with ssh.user of the office file; ssh-add -l shows your keys",
     ),

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pyinfra.api.command import StringCommand
-from pyinfra.connectors.docker import DockerConnector
-from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from outpost.connector import ContainerConnector
+from outpost import connector
+from outpost.connector import BoundedConnector, ContainerConnector, OpenSSHConnector
 
 SLIP = "OCI runtime exec failed: exec failed: unable to start container process: read init-p: connection reset by peer"
+
+
+def of(
+    kind: type[BoundedConnector], program: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> BoundedConnector:
+    """A connector whose program is a script."""
+    script = path / ("docker" if kind is ContainerConnector else "ssh")
+    script.write_text(f"#!/bin/sh\n{program}\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(path), prepend=":")
+    made = kind.__new__(kind)
+    data: Any = {"docker_identifier": "mta", "openssh_config": "none"}
+    host: Any = SimpleNamespace(
+        name="mta", print_prefix="", connector_data={}, get_temp_dir_config=lambda: "/tmp"
+    )
+    made.state, made.host, made.data = SimpleNamespace(), host, data  # type: ignore[assignment]
+    return made
 
 
 @pytest.mark.parametrize(
@@ -24,16 +41,45 @@ SLIP = "OCI runtime exec failed: exec failed: unable to start container process:
     ],
 )
 def test_only_what_has_not_begun_is_started_again(
-    monkeypatch: pytest.MonkeyPatch, said: list[str], good: bool, runs: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: list[str], good: bool, runs: int
 ) -> None:
-    begun: list[str] = []
+    for number, line in enumerate(said, 1):
+        (tmp_path / str(number)).write_text(line)
+    there = of(
+        ContainerConnector,
+        f"echo x >> {tmp_path}/runs; this={tmp_path}/$(wc -l < {tmp_path}/runs); cat $this >&2; [ ! -s $this ]",
+        tmp_path,
+        monkeypatch,
+    )
+    assert there.run_shell_command(StringCommand("true"))[0] is good
+    assert len((tmp_path / "runs").read_text().split()) == runs
 
-    def run(*_: Any, **__: Any) -> tuple[bool, CommandOutput]:
-        begun.append(said[len(begun)])
-        return not begun[-1], CommandOutput([OutputLine("stderr", begun[-1])])
 
-    monkeypatch.setattr(DockerConnector, "run_shell_command", run)
-    connector = ContainerConnector.__new__(ContainerConnector)
-    connector.host = SimpleNamespace(name="mta")  # type: ignore[assignment]
-    assert connector.run_shell_command(StringCommand("true"))[0] is good
-    assert len(begun) == runs
+@pytest.mark.parametrize("kind", [ContainerConnector, OpenSSHConnector])
+@pytest.mark.parametrize("stream", ["", " >&2"])
+def test_what_a_host_answers_pyinfra_is_bounded_while_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: type[BoundedConnector], stream: str
+) -> None:
+    monkeypatch.setattr(connector, "MOST", 100_000)
+    there = of(kind, f"exec cat /dev/zero{stream}", tmp_path, monkeypatch)
+    done, output = there.run_shell_command(StringCommand("true"))
+    assert not done
+    assert "more than" in output.stderr
+    with pytest.raises(OSError, match="more than"):
+        there.get_file("/etc/passwd", str(tmp_path / "got"))
+
+
+def test_what_a_host_answers_keeps_its_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    there = of(ContainerConnector, r"printf 'a\342\200\250b\377\fc\n\nd'", tmp_path, monkeypatch)
+    done, output = there.run_shell_command(StringCommand("true"))
+    assert done
+    assert output.stdout_lines == ["a\u2028b\ufffd\fc", "", "d"]
+
+
+def test_files_reach_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    there = of(ContainerConnector, 'shift 3; exec "$@"', tmp_path, monkeypatch)
+    (tmp_path / "one").write_bytes(b"\0secret\xff")
+    assert there.put_file(str(tmp_path / "one"), str(tmp_path / "two"))
+    assert (tmp_path / "two").stat().st_mode & 0o777 == 0o600
+    assert there.get_file(str(tmp_path / "two"), str(tmp_path / "three"))
+    assert (tmp_path / "three").read_bytes() == b"\0secret\xff"

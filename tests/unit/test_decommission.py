@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import tarfile
 import tomllib
+import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from outpost import secrets
+from outpost import answers, secrets
+from outpost.backup import Manifest
 from outpost.decommission import FILE, STATEMENT, STEPS, WORDS, Closing, differing, erasing
 from outpost.errors import OutpostError
 from outpost.office import Office
@@ -106,6 +111,10 @@ def test_the_certificate_is_the_authoritys_and_says_every_step(closing: Closing)
         closing.advance()
 
 
+def _said(mail: Path) -> Manifest:
+    return answers.parsed(json.dumps(manifest(mail, None)), Manifest, "store")
+
+
 def test_a_message_that_was_not_copied_is_found(tmp_path: Path) -> None:
     box = tmp_path / "mail" / "alice" / "Maildir"
     for name in ("cur", "new"):
@@ -115,9 +124,74 @@ def test_a_message_that_was_not_copied_is_found(tmp_path: Path) -> None:
     archive = tmp_path / "mail.tar"
     with tarfile.open(archive, "w") as tar:
         tar.add(tmp_path / "mail", ".")
-    assert differing(manifest(tmp_path / "mail", None), archive) == []
+    assert differing(_said(tmp_path / "mail"), archive) == []
     (box / "new" / "2.M2.host").write_text("tow")
     (box / "cur" / "3.M3.host:2,").write_text("three")
-    assert sorted(differing(manifest(tmp_path / "mail", None), archive)) == [
+    assert sorted(differing(_said(tmp_path / "mail"), archive)) == [
         "alice/Maildir/2.M2.host", "alice/Maildir/3.M3.host",
     ]  # fmt: skip
+
+
+def member(name: str, kind: bytes, size: int) -> bytes:
+    made = tarfile.TarInfo(name)
+    made.type, made.size = kind, size
+    return made.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        member("x", tarfile.XHDTYPE, 8 * 1024**3),  # tarfile reads it whole before it looks at what it read
+        member("x", tarfile.GNUTYPE_LONGNAME, 8 * 1024**3),
+        member("./alice/Maildir/cur/1.M1.host:2,S", tarfile.REGTYPE, 8 * 1024**3),
+        b"rubbish" * 1000,
+    ],
+    ids=["pax header", "long name", "size", "rubbish"],
+)
+def test_a_hostile_copy_costs_no_memory_and_is_no_copy(tmp_path: Path, written: bytes) -> None:
+    archive = tmp_path / "mail.tar"
+    archive.write_bytes(written)
+    os.truncate(archive, 9 * 1024**3 if written[156:157] in (b"x", b"L") else 20_000)
+    wanted: Manifest = {
+        "folders": {
+            "alice/Maildir": {"uidvalidity": 1, "next": 2, "messages": {"1.M1.host": (1, "", "0" * 64)}}
+        },
+        "files": {},
+    }
+    tracemalloc.start()
+    try:
+        with pytest.raises(OutpostError, match=r"mail\.tar cannot be read"):
+            differing(wanted, archive)
+        assert tracemalloc.get_traced_memory()[1] < 64 * 1024**2
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_with_holes_is_no_message(tmp_path: Path) -> None:
+    (tmp_path / "cur").mkdir()
+    with (tmp_path / "cur" / "1.M1.host:2,").open("wb") as file:
+        file.truncate(2**42)  # read to its end, this test would not end
+    archive = tmp_path / "mail.tar"
+    subprocess.run(["tar", "-cSf", archive, "-C", tmp_path, "cur"], check=True)
+    wanted: Manifest = {
+        "folders": {".": {"uidvalidity": 1, "next": 2, "messages": {"1.M1.host": (1, "", "0" * 64)}}},
+        "files": {},
+    }
+    assert differing(wanted, archive) == ["./1.M1.host"]
+
+
+@pytest.mark.parametrize("free", [10_000, 10_000_000])
+def test_what_the_store_hands_over_is_bounded_by_what_is_free(
+    closing: Closing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    closing.into = tmp_path / "handed over"
+    monkeypatch.setattr(closing, "_program", lambda *_, **__: '{"folders": {}, "files": {}}')
+    sent = "head -c 1000000 /dev/zero" if free > 1_000_000 else "exec cat /dev/zero"
+    monkeypatch.setattr("outpost.decommission.shell_command", lambda *_: ["sh", "-c", sent])
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    if free > 1_000_000:
+        assert closing._handover()["messages"] == {}
+        return
+    with pytest.raises(OutpostError, match="90 % of what is free"):
+        closing._handover()
+    assert [file.stat().st_size for file in closing.into.iterdir()] == [0]

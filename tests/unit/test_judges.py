@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from outpost import judges
+from outpost.errors import OutpostError
 from outpost.judges import (
     Opinion,
     doors,
@@ -50,3 +54,19 @@ def test_the_table_has_a_line_for_each_tool_and_role() -> None:
 def test_every_tls_port_that_outsiders_see_is_judged() -> None:
     seen = {(door.host.role, door.port, door.starttls) for door in doors(case_study())}
     assert {("mta", 25, "smtp"), ("store", 993, ""), ("store", 4190, "sieve"), ("webmail", 443, "")} <= seen
+
+
+def test_what_a_judged_host_makes_a_tool_say_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judges, "MOST", 100_000)
+    with pytest.raises(OutpostError, match="cat says too much"):
+        judges._run(["cat", "/dev/zero"])
+    monkeypatch.setattr(judges, "PATIENCE", 0.2)
+    with pytest.raises(OutpostError, match="sleep takes too long"):
+        judges._run(["sleep", "600"])
+
+
+def test_a_tool_has_an_open_input_and_writes_no_endless_file(tmp_path: Path) -> None:
+    script = f"timeout 0.2 cat; echo $?; head -c 20000000 /dev/zero > {tmp_path}/said; echo done"
+    done = judges._run(["sh", "-c", judges.OPEN_INPUT, str(tmp_path / "input"), "sh", "-c", script])
+    assert done.stdout.split()[0] == "124", "the input has not ended"
+    assert (tmp_path / "said").stat().st_size == 16 * 1024**2

@@ -154,6 +154,7 @@ def test_a_host_that_cannot_be_asked_says_why(said: str, means: str, remedy: str
     assert means in found.message
     assert remedy in found.remedy
     assert failure("ns1", "postqueue: fatal: no such queue") is None
+    assert failure("ns1", "[Errno 13] Permission denied: '/srv/mail/.snapshot'") is None
 
 
 HARBOUR = Target("harbour", INVENTORY / "harbour", INVENTORY / "harbour")
