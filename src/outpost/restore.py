@@ -10,10 +10,11 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from shlex import quote
+from typing import TYPE_CHECKING
 
 from outpost import answers, run
 from outpost.backup import PATIENCE, PROGRAM, Name, archives, views
@@ -24,6 +25,9 @@ from outpost.office.tables.topology import Host
 from outpost.remote import run_script
 from outpost.secrets import Secrets
 from outpost.target import Target
+
+if TYPE_CHECKING:
+    from roles.files import File
 
 Tell = Callable[[str], None]
 ASIDE = "/var/lib/outpost-restore"
@@ -100,25 +104,29 @@ def _pinned(target: Target, lost: Host, key: str) -> None:
         )
 
 
+def borg(office: Office) -> str:
+    """The line that installs borg where it is missing."""
+    apt = f"{APT} -o Acquire::http::Proxy={quote(office.archive.proxy)}" if office.archive.proxy else APT
+    return f"command -v borg >/dev/null || {{ {apt} update && {apt} install borgbackup openssh-client </dev/null; }} >&2"
+
+
+def placed(files: Iterable[File], below: str = "") -> Iterator[str]:
+    """The lines that write files below a directory; their modes are the umask's."""
+    for file in files:
+        yield f"mkdir -p $(dirname {below}{file.path})"
+        yield f"base64 -d > {below}{file.path} <<'END'\n{base64.b64encode(file.content).decode()}\nEND"
+
+
 def _before(view: BackupView, office: Office, secrets: Secrets, archive: str) -> str:
     """On the empty machine: accounts, borg, the data."""
     from roles.backup import files
 
-    proxy = f"-o Acquire::http::Proxy={quote(office.archive.proxy)}" if office.archive.proxy else ""
     lines = ["set -eu", "umask 077", EMPTY, "export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8"]
     lines += [
         f"getent passwd {name} >/dev/null || useradd --system --user-group --home-dir {home} --shell /usr/sbin/nologin {name}"
         for name, home in view.accounts.items()
     ]
-    lines.append(
-        f"command -v borg >/dev/null || {{ {APT} {proxy} update && {APT} {proxy} install borgbackup openssh-client </dev/null; }} >&2"
-    )
-    for file in files(office=office, me=view.me, secrets=secrets):
-        place = f"{ASIDE}{file.path}"
-        lines += [
-            f"mkdir -p $(dirname {place})",
-            f"base64 -d > {place} <<'END'\n{base64.b64encode(file.content).decode()}\nEND",
-        ]
+    lines += [borg(office), *placed(files(office=office, me=view.me, secrets=secrets), ASIDE)]
     lines.append(f'sed -i \'s#"{SETTINGS}"#"{ASIDE}{SETTINGS}"#\' {ASIDE}{SETTINGS}/settings.json')
     lines += [f"install -d -m 0700 -o {owner} -g {owner} {place}" for place, owner in view.places.items()]
     mail = f"--mail {MAIL}" if view.me.role == "store" else ""

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import subprocess
 import sys
 
 import pytest
+from docker.models.containers import Container
 
-from outpost import backup, secrets
+from outpost import backup, drill, secrets
 from outpost.backup import PROGRAM
-from outpost.drill import different, held, hold
+from outpost.drill import _Rooms, different, held, hold
 from outpost.errors import OutpostError
-from outpost.lab import trust, up
+from outpost.lab import aptcache, trust, up
 from outpost.lab.info import info
 from outpost.lab.instance import VAULT, Instance
 from outpost.lab.post import Town, letter
+from outpost.office.backup import LIB, SETTINGS
 from outpost.remote import run_script
 from outpost.restore import mailbox
 from outpost.target import ROOT, Target
@@ -67,6 +70,41 @@ ln -s /etc var/lib/roundcube/db/former/evil-link; mkfifo var/lib/roundcube/db/fo
 cp -a /etc/ssh/ssh_host_*_key* etc/ssh/; cp -a /var/lib/roundcube/db/roundcube.sqlite var/lib/roundcube/db/
 cd /root/intruder/x; borg create ::$(date -u +%Y-%m-%dT%H%M%SZ)-000 $place
 """
+
+PROGRAM_OF_AN_INTRUDER = r'''
+_honest, _digest = Backup.snapshot, _sha256
+PLANTED = """cd /srv/mail/.snapshot; mkdir evil; cd evil
+cp /bin/sh setuid; mknod evil-disk b 8 0; mknod evil-null c 1 3; mkfifo evil-pipe
+ln -s /etc evil-out; ln -s ../../../etc/shadow evil-up; ln -s /root/.ssh evil-ssh; chown -hR vmail:vmail .; chmod 6755 setuid
+cd /var/lib/outpost-backup/stage; mkdir -p root/.ssh etc/ssh/sshd_config.d
+echo evil > root/.ssh/authorized_keys.evil; echo evil > etc/ssh/sshd_config.d/evil.conf
+cp /bin/sh var/lib/outpost-accounts/evil-setuid; chmod 4755 var/lib/outpost-accounts/evil-setuid
+ln -s /etc var/lib/outpost-accounts/evil-link
+"""
+
+
+@contextmanager
+def _planted(self):
+    with _honest(self) as shown:
+        subprocess.run(["sh", "-ec", PLANTED], check=True)
+        yield shown
+
+
+def _sha256(path):
+    return "0" * 64 if "evil" in str(path) else _digest(path)
+
+
+Backup.snapshot = _planted
+'''
+"""Stands in the backup's program of a store that was taken over."""
+BY_AN_INTRUDER = {
+    "mknod": "mknod /tmp/disk b 8 0 && rm /tmp/disk",
+    "mount": "mount -t tmpfs x /mnt && umount /mnt",
+    "address": "ip address add 192.0.2.77/32 dev lo && ip address del 192.0.2.77/32 dev lo",
+    "kernel": "cat /proc/sys/net/ipv4/ip_forward > /proc/sys/net/ipv4/ip_forward",
+    "journal": "dmesg > /dev/null",
+}
+"""What a process tries that hostile mail has taken over; a privileged container lets it."""
 
 logger = logging.getLogger(__name__)
 
@@ -323,3 +361,75 @@ def test_the_drill_sees_everything_come_back_and_says_how_long_it_took(target: T
     assert done.logins == 4
     assert 0 < done.data < done.rto
     assert held(target)[0] == done
+
+
+def tried(container: Container, script: str, user: str = "") -> bool:
+    code, said = container.exec_run(["timeout", "10", "bash", "-c", script], user=user)
+    logger.info("%s: %s: %s %s", container.name, script, code, said.decode(errors="replace").strip())
+    return bool(code == 0)
+
+
+def confined(lab: Instance, rooms: _Rooms) -> None:
+    """What holds an intruder's data can do nothing, and this test can tell."""
+    store, line = (rooms.client.containers.get(f"outpost-{rooms.name}-{what}") for what in ("store", "line"))
+    privileged = lab.container(VAULT)
+    for container in (store, line):
+        host = container.attrs["HostConfig"]
+        assert not host["Privileged"]
+        assert (host["Binds"] or [], host["Devices"] or []) == ([], [])
+        for what, attempt in BY_AN_INTRUDER.items():
+            assert tried(privileged, attempt), f"{what}: elsewhere it works"
+            assert not tried(container, attempt, user="root"), what
+    assert container_says(line, "id -u; sed -n 's/^CapBnd:.//p' /proc/self/status") == ["0" * 16, "65534"]
+    assert container_says(store, "ls /sys/class/net") == ["lo"]
+    planted = "find / -xdev -name '*evil*' ! -path '/proc/*' '(' ! -type f ! -type d -o -perm /6000 -o -path '/root/*' -o -path '/etc/*' ')'"
+    assert container_says(store, planted) == []
+    assert container_says(store, "find /srv/mail -name setuid -printf '%m %u'") == ["600 vmail"]
+    assert container_says(store, f"ls {SETTINGS}") == ["known_hosts", "settings.json"]
+    archive = rooms.client.containers.get(aptcache.NAME)
+    archive.reload()
+    address = archive.attrs["NetworkSettings"]["Networks"][rooms.network]["IPAddress"]
+    reach = "exec 3<>/dev/tcp/{}/{}"
+    assert tried(line, reach.format(rooms.view.backup.server, rooms.view.backup.port))
+    for machine, works in ((line, False), (store, False), (privileged, True)):
+        assert tried(machine, reach.format(address, 3142)) is works
+
+
+def container_says(container: Container, script: str) -> list[str]:
+    code, said = container.exec_run(["sh", "-c", script])
+    assert code == 0, said
+    return sorted(said.decode().splitlines())
+
+
+@pytest.mark.slow
+@pytest.mark.control("BKP-02")
+def test_a_drill_with_a_hostile_archive_harms_nobody(
+    lab: Instance, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[_Rooms] = []
+
+    def logins(target: Target, rooms: _Rooms) -> tuple[int, list[str]]:
+        confined(lab, rooms)
+        seen.append(rooms)
+        return honest(target, rooms)
+
+    honest = drill._logins
+    monkeypatch.setattr(drill, "_logins", logins)
+    code = on(lab, "store", f"cat {LIB}").replace(
+        '\nif __name__ == "__main__":', f'{PROGRAM_OF_AN_INTRUDER}\n\nif __name__ == "__main__":'
+    )
+    on(lab, "store", "systemctl stop outpost-backup.timer outpost-backup.service")
+    on(lab, "store", f"cp -a {LIB} /root/honest; printf %s {shlex.quote(code)} > {LIB}")
+    try:
+        done = hold(target, tell=logger.info)
+    finally:
+        on(lab, "store", f"cp -a /root/honest {LIB}; rm -rf /root/honest /srv/mail/.snapshot")
+        on(lab, "store", "systemctl start outpost-backup.timer")
+        backup.run_now(target, lab.office, [lab.office.host("store")])
+    logger.info("%s", done)
+    assert "8 entries of the archive were refused" in done.differences
+    assert [line for line in done.differences if "evil" not in line and "refused" not in line] == []
+    assert done.logins == 4
+    (rooms,) = seen
+    assert rooms.client.containers.list(all=True, filters={"label": f"outpost.drill={rooms.name}"}) == []
+    assert rooms.client.images.list(filters={"label": f"outpost.drill={rooms.name}"}) == []

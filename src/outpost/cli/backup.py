@@ -105,7 +105,7 @@ def restore_mailbox(
 
 
 def hold_drill(office: str, name: str | None, via: str | None, *, as_json: bool) -> int:
-    """Restore the store into a throw-away container and compare."""
+    """Restore the store into throw-away containers and compare."""
     from outpost import drill
     from outpost.cli.progress import watcher
 

@@ -44,7 +44,7 @@ def backup(
 def drill(
     office: OfficeArgument, name: NameOption = None, via: ViaOption = None, json: JsonOption = False
 ) -> None:
-    """Restore the store into a throw-away container on this machine, and compare: mail, flags, UIDs, filters, logins.
+    """Restore the store into throw-away containers on this machine, and compare: mail, flags, UIDs, filters, logins.
 
     The live store makes a backup and goes on; how long a loss would take and what it would cost is kept for `report`.
     """
