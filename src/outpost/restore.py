@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from roles.files import File
 
 Tell = Callable[[str], None]
-ASIDE = "/var/lib/outpost-restore"
+ASIDE = "/run/outpost-restore"
+"""In memory, and gone before the apply: what it finds and loses would be one more thing that the plan reports."""
 EMPTY = "[ ! -d /var/lib/outpost/applied ] || { echo 'it is not empty: an apply has been here, and mail may have come since' >&2; exit 1; }"
 APT = "apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0"
 
@@ -135,8 +136,7 @@ def _before(view: BackupView, office: Office, secrets: Secrets, archive: str) ->
         f"umask 022; python3 -B {ASIDE}{LIB} --settings {ASIDE}{SETTINGS}/settings.json extract {quote(archive)} {mail} --rest / > {ASIDE}/archive 2> {ASIDE}/refused || {{ cat {ASIDE}/refused >&2; exit 1; }}",
         # The old host's keys come before its role: an apply keeps the keys that it finds.
         "chmod 0644 /etc/ssh/ssh_host_*_key.pub",
-        f"rm -rf {ASIDE}{SETTINGS}",
-        f"cat {ASIDE}/refused {ASIDE}/archive /etc/ssh/ssh_host_ed25519_key.pub",
+        f"cat {ASIDE}/refused {ASIDE}/archive /etc/ssh/ssh_host_ed25519_key.pub; rm -rf {ASIDE}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -154,7 +154,6 @@ def _after(view: BackupView) -> Iterator[str]:
     yield "systemctl try-reload-or-restart ssh.service"
     # until its authority has answered it shows the office's own certificate, which users' programs may not know
     yield "[ ! -e /etc/systemd/system/outpost-certificate.service ] || systemctl start outpost-certificate.service || true"
-    yield f"rm -rf {ASIDE}"
 
 
 def mailbox(

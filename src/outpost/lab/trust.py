@@ -24,7 +24,7 @@ from outpost.lab.instance import VAULT, Instance
 from outpost.office.certificates import acme_hosts
 
 SIGNED_WITHIN = 30.0  # seconds that the primary may take to sign and answer
-ACME_ROOT = "curl --silent --show-error --fail --insecure --retry 5 --retry-connrefused https://127.0.0.1:15000/roots/0"
+ACME_ROOT = "curl --silent --fail --insecure --retry 5 --retry-connrefused https://127.0.0.1:15000/roots/0"
 RENEW_IF_FOREIGN = (
     "openssl verify -CAfile /root/acme-ca.pem -untrusted /etc/outpost/tls/public.pem /etc/outpost/tls/public.pem "
     "|| systemd-run --quiet --collect --wait --pipe /usr/local/lib/outpost/certificate renew --force"
