@@ -74,7 +74,7 @@ def _mail_address(value: str) -> str:
     local, _, domain = value.rpartition("@")
     if not _LOCAL_PART.fullmatch(local) or ".." in local:
         raise ValueError(
-            "not a mailbox address: its local part must be a lower-case dot-atom (RFC 5321, section 4.1.2)"
+            "not a mailbox address: before the @ Outpost takes lower-case letters, digits and inner dots, hyphens and underscores"
         )
     _fqdn(domain)
     return value
