@@ -240,8 +240,13 @@ class Administrator:
         gateway = world.address("wan" if "wan" in machine.addresses else "core", 2, self.site.slot)[0]
         owner = self.shape.login
         account = "/root" if owner == "root" else f"/home/{owner}"
-        others = "" if owner == "root" else "rm -rf /root/.ssh;"
-        script = f"""set -e; {others}
+        # an installer makes the one or the other
+        others = (
+            "userdel --remove admin; rm /etc/sudoers.d/90-cloud-init-users;"
+            if owner == "root"
+            else "rm -rf /root/.ssh;"
+        )
+        script = f"""{others} set -e
             mkdir -p -m 0700 {account}/.ssh; echo {shlex.quote(self.key)} > {account}/.ssh/authorized_keys
             chown -R {owner} {account}/.ssh; chmod 0600 {account}/.ssh/authorized_keys
             printf '%s\\n' '127.0.0.1 localhost' '127.0.1.1 {name} {machine.name}' '::1 localhost ip6-localhost' > /etc/hosts
