@@ -46,6 +46,8 @@ EXPLAINED: dict[str, str] = {
     r"^kernel: (hrtimer: interrupt took N ns|kauditd_printk_skb: N callbacks suppressed)$": PACE,
     # Head office's collector
     r"^pythonN: \S+: .*; lines wait in the journal$": "it was away; whether it is now, and what waits, LOG-02's check says",
+    # A store that is away, or was lost
+    r"^pythonN: the store does not tell quotas: ConnectionRefusedError\(": "it was away; its daemons have checks of their own",
     # The lab
     r"^systemd: cgroup compatibility translation ": PLATFORM,
     r"^\(udev-worker\): ethN: Config file \S+/N-vagrant\.link ": "Vagrant's own card gets a name by this",
