@@ -415,7 +415,7 @@ def left(said: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> str:
     """What the tools would have otherwise, with the reason why it stays, as Markdown."""
     lines: list[str] = []
     for tool in dict.fromkeys(each.tool for each in said if each.findings):
-        lines += [f"What {tool} would have otherwise, and why it stays:", ""]
+        lines += [*([""] if lines else []), f"What {tool} would have otherwise, and why it stays:", ""]
         findings = sorted({finding for each in said if each.tool == tool for finding in each.findings})
         lines += [
             f"- **{finding}**: {known.get(tool, {}).get(finding, 'not explained yet')}"
