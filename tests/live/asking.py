@@ -34,7 +34,7 @@ def ask(
     script = f"SERVER={shlex.quote(server)}; set -- {' '.join(encoded)}; {_ASK_EACH}"
     done = host.run(f"timeout {120 * pace.load():.0f} bash -c %s", script)
     answers = done.stdout.splitlines()
-    assert done.rc == 0, f"{server} does not answer: {done.stderr}"
+    assert done.rc == 0 and all(answers), f"{server} does not answer: {done.stderr}"  # noqa: PT018
     assert len(answers) == len(encoded), f"{server} closed the connection: {done.stdout!r}"
     return [dns.message.from_wire(base64.b64decode(answer)) for answer in answers]
 
@@ -73,6 +73,7 @@ def doveconf(host: TestinfraHost, *, delivery: bool = False) -> dict[str, str]:
     names, scope = (_ON_DELIVERY, "-f protocol=lmtp ") if delivery else (_DOVECOT, "")
     said = host.check_output(f"doveconf {scope}{' '.join(names)}")
     values = [line.partition("=")[2].strip() for line in said.splitlines() if " = " in line]
+    assert len(values) == len(names), f"doveconf does not know each of {', '.join(names)}: {said}"
     return dict(zip(names, values, strict=True))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
 from testinfra.host import Host as TestinfraHost
 
@@ -39,6 +40,16 @@ OLD_OFFERS = {
 """What clients offer that know no better (``openssl s_client``); `tls.profile` decides."""
 
 
+class Answers(list[str]):
+    """Answers of a session; to ask for one that did not come fails the check."""
+
+    def __getitem__(self, at: Any) -> Any:
+        try:
+            return super().__getitem__(at)
+        except IndexError:
+            raise AssertionError(f"cut off after {self}") from None
+
+
 def speak(
     client: TestinfraHost,
     address: IPAddress,
@@ -46,6 +57,7 @@ def speak(
     lines: Sequence[str] = (),
     *,
     tls: str | None = None,
+    whole: bool = False,
 ) -> list[str]:
     """The greeting and the answer to each line, lock-step as RFC 5321 wants it; what is missing was cut off.
 
@@ -54,6 +66,7 @@ def speak(
     Args:
         lines: Commands without their line end; backslash escapes are expanded (``\\n`` is a bare line feed).
         tls: Options of ``openssl s_client``; without them the words go in clear.
+        whole: Nothing may be missing, or the check fails.
     """
     if tls is None:
         opening = _PLAIN.format(address=address, port=port)
@@ -67,4 +80,6 @@ def speak(
         f"STARTED={started} timeout {60 * pace.load():.0f} bash -c {shlex.quote(script)} smtp {spoken}",
         live=True,
     )
-    return [answer for answer in done.stdout.split("\n\n") if answer.strip()]
+    answers = Answers(answer for answer in done.stdout.split("\n\n") if answer.strip())
+    assert not whole or len(answers) == len(lines) + (not started), f"cut off after {answers}"
+    return answers

@@ -343,8 +343,8 @@ def test_mail_leaves_below_the_rate_of_the_line(host: TestinfraHost, door: IPAdd
         pytest.skip("this office does not shape")
     device = host.check_output(f"ip -oneline address show to {door} | awk '{{ print $2; exit }}'")
     shown = json.loads(host.check_output(f"tc -json class show dev {device}"))
-    (root,) = (entry for entry in shown if entry["handle"] == "1:1")
-    assert root["ceil"] * 8 <= view.office.link.rate_kbit * 1000
+    roots = [entry for entry in shown if entry["handle"] == "1:1"]
+    assert [root["ceil"] * 8 <= view.office.link.rate_kbit * 1000 for root in roots] == [True]
     assert {entry["handle"] for entry in shown} == {"1:1", "1:10", "1:20", "1:30"}
 
 
@@ -385,7 +385,9 @@ def test_endless_commands_end_in_an_error_or_the_end(
     host: TestinfraHost, door: IPAddress, command: str
 ) -> None:
     said = [HELLO, command + "a" * 20_000, "NOOP"]
-    greeting, hello, *answers = speak(host, door, ports.SMTP, said)
+    spoken = speak(host, door, ports.SMTP, said)
+    assert len(spoken) > 1, f"no session: {spoken}"
+    greeting, hello, *answers = spoken
     assert greeting.startswith("220")
     assert hello.startswith("250")
     # An overlong EHLO is cut and its rest refused. A session that is closed on unread input is reset, and a
@@ -428,7 +430,7 @@ def test_users_behind_one_address_are_counted_by_login(
     for line in listeners:
         name = "/".join(line.split()[:2])
         for rate in ("message", "recipient"):
-            assert of_services[f"{name}/smtpd_client_{rate}_rate_limit"] == "0"
+            assert of_services.get(f"{name}/smtpd_client_{rate}_rate_limit") == "0"
 
 
 @pytest.mark.control("AMP-01", "AMP-02", "AMP-04")

@@ -150,7 +150,8 @@ def test_postfix_finds_nothing_wrong_with_its_configuration(host: TestinfraHost)
 def test_what_parses_strangers_words_is_unprivileged_and_chrooted(host: TestinfraHost) -> None:
     entries = [line.split() for line in host.check_output("postconf -M").splitlines()]
     chroot = {entry[7]: entry[4] for entry in entries}
-    assert {chroot[name] for name in ("postscreen", "smtpd", "cleanup", "smtp", "lmtp", "bounce")} == {"y"}
+    parse = ("postscreen", "smtpd", "cleanup", "smtp", "lmtp", "bounce")
+    assert [name for name in parse if chroot.get(name) != "y"] == []
     assert {entry[7] for entry in entries}.isdisjoint({"local", "pipe", "spawn", "virtual"})
     users = host.check_output("ps -o user= -C rspamd,clamd,redis-server").split()
     assert set(users) == {"_rspamd", "clamav", "redis"}
@@ -205,7 +206,8 @@ def test_what_the_store_cannot_read_is_no_recipient(
 def test_every_address_of_the_office_is_known(host: TestinfraHost, door: IPAddress, view: MtaView) -> None:
     detailed = view.mailboxes[0].replace("@", "+detail@")
     known = (*view.mailboxes, *view.aliases, "postmaster", detailed)[: view.strangers_recipients]
-    answers = speak(host, door, ports.SMTP, [HELLO, STRANGER, *(f"RCPT TO:<{address}>" for address in known)])
+    recipients = [f"RCPT TO:<{address}>" for address in known]
+    answers = speak(host, door, ports.SMTP, [HELLO, STRANGER, *recipients], whole=True)
     for address, answer in zip(known, answers[3:], strict=True):
         assert answer.startswith("250 2.1.5"), f"{address}: {answer}"
 
@@ -215,7 +217,8 @@ def test_every_address_of_the_office_is_known(host: TestinfraHost, door: IPAddre
 def test_stranger_cannot_relay(host: TestinfraHost, door: IPAddress, office: Office, view: MtaView) -> None:
     forms = [form.format(domain=office.domain) for form in RELAY_FORMS]
     forms += [f"somebody@{route.peer.domains[0]}" for route in view.peers]
-    answers = speak(host, door, ports.SMTP, [HELLO, STRANGER, *(f"RCPT TO:<{form}>" for form in forms)])
+    recipients = [f"RCPT TO:<{form}>" for form in forms]
+    answers = speak(host, door, ports.SMTP, [HELLO, STRANGER, *recipients], whole=True)
     for form, answer in zip(forms, answers[3:], strict=True):
         assert answer.startswith("554 5.7.1"), f"{form}: {answer}"
 
@@ -305,7 +308,7 @@ def test_strangers_are_offered_nothing_but_delivery(host: TestinfraHost, door: I
         "AUTH PLAIN AGEAYg==": "503 5.5.1",
         "XCLIENT LOGIN=postmaster": "550 5.7.0",
     }
-    _, offered, *answers = speak(host, door, ports.SMTP, [HELLO, *commands])
+    _, offered, *answers = speak(host, door, ports.SMTP, [HELLO, *commands], whole=True)
     for (command, code), answer in zip(commands.items(), answers, strict=True):
         assert command.split()[0] not in offered
         assert answer.startswith(code), f"{command}: {answer}"
@@ -587,7 +590,7 @@ def test_old_offers_are_taken_only_where_the_office_says_so(
     ids=["TLS 1.3", "TLS 1.2", "post-quantum key exchange"],
 )
 def test_good_offers_are_taken(host: TestinfraHost, door: IPAddress, offer: str) -> None:
-    (answer,) = speak(host, door, ports.SMTP, [HELLO], tls=f"-starttls smtp {offer}")
+    (answer,) = speak(host, door, ports.SMTP, [HELLO], tls=f"-starttls smtp {offer}", whole=True)
     assert answer.startswith("250-")
 
 
@@ -727,7 +730,8 @@ def test_what_strangers_say_of_their_own_authenticity_goes(
 ) -> None:
     headers = rspamd["milter_headers"]
     assert headers["use"].index("remove-headers") < headers["use"].index("authentication-results")
-    assert headers["routines"]["remove-headers"]["headers"]["Authentication-Results"] == 0
+    removed = headers["routines"].get("remove-headers", {}).get("headers", {})
+    assert removed.get("Authentication-Results") == 0
 
 
 @pytest.mark.control("DMC-03")

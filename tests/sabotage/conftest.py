@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections import Counter
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 import pytest
@@ -19,6 +20,7 @@ from tests.sabotage.breaking import Check
 from tests.sabotage.table import LIVE, SABOTAGES, SPARED, file_of, function, meant, variant
 
 RED = "red"  # property of a report: what was seen to fail
+ASSERTED = "asserted"  # ... and whether an assertion failed
 
 
 def hosts_of(office: Office) -> list[Host]:
@@ -69,6 +71,7 @@ class Listed:
 
     Attributes:
         aims: Only these; all of them where it is None.
+        outcomes: pytest's own words, and ``crashed``: by something else than an assertion. A traceback names no fault.
     """
 
     host: str = ""
@@ -87,11 +90,22 @@ class Listed:
                 self.outcomes[check] = "not run"
         items[:] = kept
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Mark what an assertion turned red."""
+        report = yield
+        asserted = call.excinfo and call.excinfo.errisinstance((AssertionError, pytest.fail.Exception))
+        report.user_properties.append((ASSERTED, bool(asserted)))
+        return report
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """The worst of a check's phases counts."""
         check = variant(report.nodeid, self.host)
         if report.when == "call" or not report.passed:
-            self.outcomes[check] = report.outcome
+            asserted = dict(report.user_properties).get(ASSERTED)
+            self.outcomes[check] = "crashed" if report.failed and not asserted else report.outcome
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
             self.said.append(f"{check}: {str(getattr(crash, 'message', report.longrepr))[:400]}")

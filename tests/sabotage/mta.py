@@ -25,6 +25,8 @@ UNITS = (
     "stunnel@scanner.service",
 )
 OLD_TLS = "/etc/postfix/trial"
+CLAMD = "/etc/clamav/clamd.conf"
+CLAMD_RESTARTS = f"systemctl restart clamav-daemon; {on_host('[ -S /run/clamav/clamd.ctl ]', 60)}"
 
 
 def postfix(what: str, *red: str, entries: tuple[str, ...] = (), **settings: str) -> Sabotage:
@@ -92,6 +94,11 @@ SABOTAGES = (
         "a bare line feed ends a line", "mta::a_bare_line_feed_ends_no_message", smtpd_forbid_bare_newline="no",
         virtual_transport="discard:",
     ),
+    broken(
+        "mta", "strangers meet no postscreen",
+        edit(MASTER, r"s/ 1 postscreen$/ - smtpd/; /postscreen_cache_map/d"), "filter::strangers_meet_postscreen_before_anything_else",
+        "mta::what_parses_strangers_words_is_unprivileged_and_chrooted", keeps=(MASTER,), activate=POSTFIX,
+    ),
     postfix("who talks first is welcome", "mta::who_talks_before_the_greeting_is_no_mail_server", postscreen_greet_action="ignore"),
     postfix("guesses without end", "mta::guessing_addresses_ends_after_ten_errors", smtpd_hard_error_limit="1000"),
     # What it carries
@@ -151,7 +158,8 @@ SABOTAGES = (
         keeps=(MAIN,), activate=POSTFIX, undo=f"rm -f {OLD_TLS}.key {OLD_TLS}.pem",
     ),
     postfix(
-        "no key exchange that a quantum computer cannot open", "mta::good_offers_are_taken", tls_eecdh_auto_curves="X25519 prime256v1"
+        "no key exchange that a quantum computer cannot open", "mta::good_offers_are_taken[post-quantum key exchange]",
+        tls_eecdh_auto_curves="X25519 prime256v1"
     ),
     postfix("no TLS for strangers", "mta::good_offers_are_taken", smtpd_tls_security_level="none"),
     broken(
@@ -182,9 +190,26 @@ SABOTAGES = (
         r's/(selector = ")[^"]*rsa"/\1trial"/', "mta::the_keys_that_sign_are_published",
     ),
     Sabotage(
+        "nothing is signed", weakness.rspamd("DKIM signing", dkim_signing="enabled = false;"),
+        ("filter::what_users_send_is_signed_so_that_others_can_verify_it",),
+    ),
+    Sabotage(
+        "strangers' mail is signed",
+        weakness.rspamd("who is signed for", dkim_signing="sign_inbound = true; sign_networks = \"0.0.0.0/0\"; try_fallback = true;"),
+        ("filter::nobody_else_is_signed_for",),
+    ),
+    Sabotage(
         "nobody asks the senders' domains",
         weakness.rspamd("SPF, DKIM, DMARC and ARC", **dict.fromkeys(("spf", "dkim", "dmarc", "arc"), "enabled = false;")),
-        ("mta::senders_domains_are_asked_whether_it_was_they",),
+        ("mta::senders_domains_are_asked_whether_it_was_they", "filter::mail_that_its_domain_disowns_ends_as_the_office_says"),
+    ),
+    Sabotage(
+        "the office's own rules are off", weakness.judged_by_nobody(),
+        ("filter::an_author_who_is_none_or_looks_like_ours_is_refused_or_marked",),
+    ),
+    edited(
+        "mta", "what a domain disowns is taken", "/etc/rspamd/local.d/force_actions.conf", "/DMARC_(REFUSED|TO_JUNK) \\{/,/^  \\}/d",
+        "filter::mail_that_its_domain_disowns_ends_as_the_office_says", activate=weakness.RSPAMD_RESTARTS,
     ),
     edited(
         "mta", "what a stranger writes in our name stays", "/etc/rspamd/local.d/milter_headers.conf", '/"?Authentication-Results"? = 0/d',
@@ -210,9 +235,16 @@ SABOTAGES = (
         "upkeep::the_edge_knows_the_stores_mailboxes_and_no_other",
     ),
     edited(
-        "mta", "the scanner lets go of what is large", "/etc/clamav/clamd.conf", "s/^StreamMaxLength .*/StreamMaxLength 1M/",
-        "mta::the_scanner_reads_more_than_postfix_takes",
-        activate=f"systemctl restart clamav-daemon; {on_host('[ -S /run/clamav/clamd.ctl ]', 60)}",
+        "mta", "the scanner lets go of what is large", CLAMD, "s/^StreamMaxLength .*/StreamMaxLength 1M/",
+        "mta::the_scanner_reads_more_than_postfix_takes", activate=CLAMD_RESTARTS,
+    ),
+    edited(
+        "mta", "the scanner opens no archive within another", CLAMD, "s/^MaxRecursion .*/MaxRecursion 1/",
+        "filter::the_scanner_opens_archives_within_archives", activate=CLAMD_RESTARTS,
+    ),
+    edited(
+        "mta", "the scanner is silent about passwords", CLAMD, "s/^AlertEncryptedArchive .*/AlertEncryptedArchive no/",
+        "filter::the_scanner_reports_what_has_a_password", activate=CLAMD_RESTARTS,
     ),
     broken(
         "mta", "the scanner's own signatures are gone", "rm /var/lib/clamav/local.hdb", "mta::the_scanner_knows_fresh_signatures",

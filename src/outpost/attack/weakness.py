@@ -26,7 +26,7 @@ MENDS = f"[ ! -e {SAVED}/restore ] || {{ {RESTORES}; echo mended; }}"
 # not a reload: its old workers answer for a while yet
 RSPAMD_RESTARTS = (
     "systemctl restart rspamd && timeout 30 sh -c "
-    "'until [ -S /var/spool/postfix/rspamd/milter.sock ]; do sleep 0.2; done' && sleep 1"
+    "'until [ -S /var/spool/postfix/rspamd/milter.sock ] && rspamc -h /run/rspamd/controller.sock stat >/dev/null 2>&1; do sleep 0.2; done'"
 )
 
 

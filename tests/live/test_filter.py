@@ -1,0 +1,224 @@
+"""What the running filter does with a message: it is put to Rspamd and to ClamAV themselves, and is delivered nowhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zipfile
+from typing import Any
+
+import dkim
+import dns.rdatatype
+import pytest
+from testinfra.host import Host as TestinfraHost
+
+from outpost.office import Host, Office, ports
+from outpost.office.mta import MtaView
+from outpost.office.tables.values import IPAddress
+from tests.live.asking import ask, not_ones_own, query
+from tests.live.pending import unless_delegated
+from tests.live.speaking import speak
+
+pytestmark = [pytest.mark.role("mta"), pytest.mark.looks, pytest.mark.probe]
+
+ELSEWHERE = "somebody@elsewhere.example"
+STRANGER = "192.0.2.1"  # TEST-NET-1: an address that no SPF record of the office allows
+EICAR = ("X5O!P%@AP[4\\PZX54(P^)7CC)7}$EI", "CAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*")
+LEVELS = 8
+"""Archives within archives that honest people send, and a few more; ClamAV's own default is 17."""
+
+# Rspamd's own protocol (/checkv2) on the controller's socket: root only.
+_JUDGE = """
+import http.client, json, socket, sys
+fields, message = json.loads(sys.argv[1])
+class Controller(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect("/run/rspamd/controller.sock")
+asked = Controller("localhost")
+asked.request("POST", "/checkv2", message.encode(), fields)
+print(asked.getresponse().read().decode())
+"""
+# clamd(8), INSTREAM
+_SCAN = """
+import base64, socket, struct, sys
+content, scanner = base64.b64decode(sys.argv[1]), socket.socket(socket.AF_UNIX)
+scanner.connect(sys.argv[2])
+scanner.sendall(b"zINSTREAM\\0" + struct.pack("!I", len(content)) + content + struct.pack("!I", 0))
+print(scanner.recv(4096).decode())
+"""
+
+
+@pytest.fixture(scope="module")
+def view(office: Office, me: Host) -> MtaView:
+    return MtaView(office, me)
+
+
+@pytest.fixture(scope="module")
+def door(office: Office, me: Host) -> IPAddress:
+    """Where strangers connect."""
+    return office.addresses_of_kind(me, "internet")[0]
+
+
+def message(author: str) -> str:
+    """An ordinary message; without a Message-ID nothing of it is remembered."""
+    lines = (f"From: {author}", f"To: {ELSEWHERE}", "Subject: check", "Date: Mon, 06 Jan 2025 08:00:00 +0000")
+    return "\r\n".join((*lines, "", "x", ""))
+
+
+def judged(host: TestinfraHost, text: str, **fields: str) -> dict[str, Any]:
+    """What the running Rspamd says of a message that comes from where the fields say."""
+    said: dict[str, Any] = json.loads(
+        host.check_output("python3 -I -c %s %s", _JUDGE, json.dumps([fields, text]))
+    )
+    assert "symbols" in said, said
+    return said
+
+
+def scanned(host: TestinfraHost, view: MtaView, content: bytes) -> str:
+    """What the running clamd says of a file."""
+    encoded = base64.b64encode(content).decode()
+    said: str = host.check_output("python3 -I -c %s %s %s", _SCAN, encoded, view.scanner_socket)
+    return said.strip("\0 \n")
+
+
+def packed(name: str, content: bytes) -> bytes:
+    """A zip archive, the same octets each time; packed, so that nothing of the content is seen from outside."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+# Signatures -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.control("DKM-01", "DKM-02", "DKM-03", "DKM-04")
+def test_what_users_send_is_signed_so_that_others_can_verify_it(
+    host: TestinfraHost, me: Host, office: Office
+) -> None:
+    """A user's message, as the store hands it over: two signatures that hold, by the keys in the DNS, over all that counts."""
+    user, text = office.mailboxes[0], message(office.mailboxes[0])
+    store = str(office.link_addresses(office.with_role("store")[0], me)[0])
+    said = judged(host, text, IP=store, User=user, From=user, Rcpt=ELSEWHERE)
+    made = said.get("dkim-signature", [])
+    signatures = [made] if isinstance(made, str) else made
+    tags = [dkim.util.parse_tag_value("".join(each.split()).encode()) for each in signatures]
+    assert {each[b"a"] for each in tags} == {b"rsa-sha256", b"ed25519-sha256"}, f"signed: {signatures}"
+    assert {each[b"d"] for each in tags} == {office.domain.encode()}
+    for each in tags:
+        signed = each[b"h"].lower().split(b":")
+        # one more than there is: nobody adds a second one
+        assert all(signed.count(field) > 1 for field in (b"from", b"to", b"subject", b"date")), signed
+    names = [f"{each[b's'].decode()}._domainkey.{office.domain}" for each in tags]
+    answers = ask(host, "127.0.0.1", [query(name, "TXT", recurse=True) for name in names])
+    keys = {
+        f"{name}.".encode(): b"".join(
+            text
+            for rrset in answer.answer
+            if rrset.rdtype == dns.rdatatype.TXT
+            for data in rrset
+            for text in data.strings
+        )
+        for name, answer in zip(names, answers, strict=True)
+    }
+    if not all(keys.values()):
+        unless_delegated(host, office.domain)
+    for signature in signatures:
+        whole = f"DKIM-Signature: {signature}\r\n{text}".encode()
+        assert dkim.verify(whole, dnsfunc=lambda name, **_: keys.get(name, b"")), signature
+
+
+@pytest.mark.control("DKM-01", "SPO-02")
+def test_nobody_else_is_signed_for(host: TestinfraHost, office: Office) -> None:
+    for author in (office.mailboxes[0], ELSEWHERE):
+        said = judged(host, message(author), IP=STRANGER, From=author, Rcpt=office.mailboxes[0])
+        assert "dkim-signature" not in said, author
+
+
+# Authors --------------------------------------------------------------------------------------------------------
+
+DIGITS = str.maketrans("olestbai", "01357841")
+
+
+@pytest.mark.control("SPO-01")
+@pytest.mark.parametrize("form", ["<>", "", "director@{digits}"], ids=["no address", "nothing", "digits"])
+def test_an_author_who_is_none_or_looks_like_ours_is_refused_or_marked(
+    host: TestinfraHost, office: Office, form: str
+) -> None:
+    """By the office's own rules, whatever else speaks against the message."""
+    if office.policy.impersonation == "accept":
+        pytest.skip("this office takes such mail unmarked ([policy] impersonation)")
+    author = form.format(digits=office.domain.translate(DIGITS))
+    said = judged(host, message(author), IP=STRANGER, From=ELSEWHERE, Rcpt=office.mailboxes[0])
+    origin = json.dumps(said.get("milter", {}).get("add_headers", {}).get("X-Office-Origin", ""))
+    refused = office.policy.impersonation == "refuse" and said["messages"].get("smtp_message")
+    assert refused or "under the name of somebody else" in origin, (author, said["action"], origin)
+
+
+# What the sender's domain says ----------------------------------------------------------------------------------
+
+
+@pytest.mark.control("DMC-02")
+def test_mail_that_its_domain_disowns_ends_as_the_office_says(host: TestinfraHost, office: Office) -> None:
+    """The office's own domain asks for rejection; its rule about forged senders is off for this one message."""
+    author = not_ones_own(office, office.mailboxes[0])
+    settings = json.dumps({"symbols_disabled": ["OFFICE_SENDER"]})
+    said = judged(
+        host, message(author), IP=STRANGER, From=author, Rcpt=office.mailboxes[0], Settings=settings
+    )
+    if "DMARC_POLICY_REJECT" not in said["symbols"]:
+        unless_delegated(host, office.domain)
+    assert "DMARC_POLICY_REJECT" in said["symbols"], sorted(said["symbols"])
+    wanted = "reject" if office.policy.disowned == "refuse" else "add header"
+    assert said["action"] == wanted, said.get("messages")
+
+
+# The scanner ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.control("VIR-03")
+def test_the_scanner_reports_what_has_a_password(host: TestinfraHost, office: Office, view: MtaView) -> None:
+    locked = bytearray(packed("secret.txt", b"x" * 64))
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        locked[locked.index(signature) + flags] |= 1
+    refused = office.policy.encrypted_archives == "refuse"
+    assert (
+        scanned(host, view, bytes(locked))
+        == f"stream: {'Heuristics.Encrypted.Zip FOUND' if refused else 'OK'}"
+    )
+
+
+@pytest.mark.control("VIR-01", "DOS-10")
+@pytest.mark.parametrize(
+    ("content", "verdict"),
+    [(b"honest", "OK"), ("".join(EICAR).encode(), "EICAR")],
+    ids=["honest", "EICAR"],
+)
+def test_the_scanner_opens_archives_within_archives(
+    host: TestinfraHost, view: MtaView, content: bytes, verdict: str
+) -> None:
+    for level in range(LEVELS):
+        content = packed(f"{level}.zip" if level else "within.txt", content)
+    assert verdict in scanned(host, view, content).upper()
+
+
+# Strangers' listener --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.control("DOS-03")
+def test_strangers_meet_postscreen_before_anything_else(host: TestinfraHost, door: IPAddress) -> None:
+    """It notes each client in the journal."""
+    cursor = (
+        host.run("journalctl --quiet --lines=0 --show-cursor", live=True)
+        .stdout.partition("cursor: ")[2]
+        .strip()
+    )
+    assert speak(host, door, ports.SMTP)[0].startswith("220")
+    noted = host.run(
+        "journalctl --sync; journalctl --quiet --identifier=postfix/postscreen --after-cursor=%s --output=cat",
+        cursor,
+        live=True,
+    ).stdout
+    assert f"CONNECT from [{door}]" in noted, f"postscreen noted: {noted!r}"
