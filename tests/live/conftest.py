@@ -129,5 +129,5 @@ def _settings(said: str) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def packet_filter(host: TestinfraHost) -> list[dict[str, Any]]:
     """The live packet filter: every table, chain and rule."""
-    entries: list[dict[str, Any]] = json.loads(host.check_output("nft -j list ruleset"))["nftables"]
+    entries: list[dict[str, Any]] = json.loads(host.check_output("nft -j -t list ruleset"))["nftables"]
     return entries

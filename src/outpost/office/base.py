@@ -12,6 +12,7 @@ from ipaddress import collapse_addresses, ip_address, ip_network
 from outpost.office import ports
 from outpost.office.flows import Flow, Where, inbound, outbound
 from outpost.office.model import Office
+from outpost.office.size import STRANGERS
 from outpost.office.tables.topology import Host, ZoneKind
 from outpost.office.tables.values import IPAddress, IPNetwork
 
@@ -41,6 +42,14 @@ class BaseView:
     def outbound(self) -> tuple[str, ...]:
         """Filter rules for what the host may reach."""
         return tuple(filter_rules(outbound(self.office, self.me)))
+
+    @property
+    def crowded_from(self) -> int:
+        """Sessions of strangers on port 25 from which on each client gets few: a quarter of what there are; 0: no such port."""
+        taken = any(
+            flow.source.is_internet and flow.port == ports.SMTP for flow in inbound(self.office, self.me)
+        )
+        return STRANGERS // 4 if taken else 0
 
     @property
     def echo(self) -> tuple[str, ...]:

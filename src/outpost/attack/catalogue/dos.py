@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import socket
@@ -153,6 +154,53 @@ async def sessions_from_all_over_one_ipv6_network(ground: Ground, seen: Evidence
         await ground.on(
             "attacker", "; ".join(f"ip address del {source}/64 dev eth0 2>/dev/null" for source in sources)
         )
+
+
+NO_CROWD = edited(
+    "mta", "few sessions each while port 25 is crowded", "/etc/nftables.conf", "/tcp dport 25 jump crowd/d",
+    "nft -f /etc/nftables.conf && systemctl restart postfix.service",  # its processes under stress stay so for minutes
+)  # fmt: skip
+CROWD, EACH = 35, 12
+
+
+@attack("3p", without=NO_CROWD)
+async def sessions_of_a_few_addresses_each_within_its_limit(ground: Ground, seen: Evidence) -> None:
+    """They hold all sessions that there are, and come again when they are cut off."""
+    assert ground.office.limits.connections_per_client >= EACH
+    idle = min([await _greeted(ground, seen) for _ in range(3)])
+    held: list[Session] = []
+
+    async def one(source: str) -> None:
+        while True:
+            with contextlib.suppress(OSError, TimeoutError):
+                session = Session(
+                    await ground.internet.connect(ground.door, 25, source=source), lambda _line: None
+                )
+                held.append(session)
+                while (await session.reply(patience=120)).code not in (CLOSED, SILENT):
+                    pass  # the attacker says nothing
+                session.close()
+                held.remove(session)
+            await asyncio.sleep(1)
+
+    sources = ground.internet.sources[:CROWD]
+    attackers = [asyncio.create_task(one(source)) for source in sources for _ in range(EACH)]
+    try:
+        await asyncio.sleep(5)
+        waits = []
+        for _ in range(4):
+            started = time.monotonic()
+            async with await ground.smtp(seen, ground.stranger, patience=60) as session:
+                waits.append(time.monotonic() - started if session.greeting.code == 220 else math.inf)
+            await asyncio.sleep(1)
+        seen.note(f"({len(attackers)} sockets from {len(sources)} addresses, {len(held)} sessions held)")
+        seen.in_time(max(waits), 2, idle, "an honest stranger is greeted after")
+    finally:
+        for task in attackers:
+            task.cancel()
+        await asyncio.gather(*attackers, return_exceptions=True)
+        for session in held:
+            session.close()
 
 
 COUNTED_AT_RCPT = edited(

@@ -32,7 +32,7 @@ def packet_filter(ruleset: list[str], mark: str) -> tuple[list[str], list[str]]:
         "filter",
         mark,
         lambda: said(
-            "unshare --net sh -c 'nft --file /etc/nftables.conf && nft --stateless list table inet outpost'"
+            "unshare --net sh -c 'nft --file /etc/nftables.conf && nft --stateless --terse list table inet outpost'"
         ),
     )
     strange = []

@@ -19,8 +19,8 @@ QUESTION = struct.Struct("=IHHIIBBH")
 
 
 def ruleset() -> list[str]:
-    """As nft(8) lists it, without counters."""
-    return kept("ruleset", generation(), lambda: said("nft --stateless list ruleset"), bool)
+    """As nft(8) lists it, without counters and without what packets put into sets."""
+    return kept("ruleset", generation(), lambda: said("nft --stateless --terse list ruleset"), bool)
 
 
 def generation() -> str:
