@@ -93,6 +93,9 @@ BROKEN_MAIL = (
     "printf 'From: a@b.example\\nSubject: damage\\n\\n%4000s\\n' x | doveadm save -u bob@po.myertor.test; "
     "truncate -s 100 $(grep -rl 'Subject: damage' /srv/mail/bob/Maildir/new /srv/mail/bob/Maildir/cur)"
 )
+UNLOADABLE = "/var/lib/clamav/unloadable.ndb"
+RELOADED = "journalctl --quiet --unit=clamav-daemon --lines=5 --output=cat | grep -q {}"
+
 TROUBLES = (
     Trouble(
         "mta", "unit outpost-policy.service", {},
@@ -128,6 +131,12 @@ TROUBLES = (
     ),
     Trouble("mta", "certificate public.pem", {"certificate_age": 10**10}),
     Trouble("mta", "virus signatures", {"virus_signatures": ["/var/lib/clamav/local.hdb"], "virus_age": 0}),
+    Trouble(
+        "mta", "scanner signatures", {},
+        f"printf 'no signature at all\\n' > {UNLOADABLE}; systemctl reload clamav-daemon; {on_host(RELOADED.format('failed'), 60)}",
+        f"rm {UNLOADABLE}; systemctl reload clamav-daemon; {on_host(RELOADED.format('correctly'), 60)}",
+    ),
+    Trouble("mta", "scanner", {}, "systemctl stop clamav-daemon.socket clamav-daemon", "systemctl start clamav-daemon.socket clamav-daemon"),
     Trouble("mta", "unit rspamd.service", {}, "systemctl stop rspamd", "systemctl start rspamd"),
     Trouble("ns1", "signatures po.myertor.test", {"signature_age": 10**9}),
     Trouble("ns2", "unit knot.service", {}, "systemctl stop knot", "systemctl start knot"),

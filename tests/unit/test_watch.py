@@ -260,3 +260,25 @@ def test_every_host_may_tell_its_alarms(role: Role) -> None:
     office = office_of("lab")
     flows = [flow for flow in outbound(office, office.with_role(role)[0]) if flow.why == "alarms"]
     assert [(flow.port, flow.destination.label) for flow in flows] == [(8025, "10.77.4.2")]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "lines", "expected"),
+    [
+        ("stream: OK", "", []),
+        ("stream: OK", "Database correctly reloaded (12 signatures)\n", []),
+        ("stream: OK", "reload_th: Database load failed: Malformed database\n", ["scanner signatures"]),
+        ("stream: OK", "reload_th: Database load failed: x\nDatabase correctly reloaded (12)\n", []),
+        ("Can't allocate memory ERROR", "", ["scanner"]),
+        ("[Errno 2] No such file or directory", "", ["scanner"]),
+    ],
+)
+def test_a_scanner_that_refuses_or_could_not_reload_is_an_alarm(
+    answers: dict[str, str], monkeypatch: pytest.MonkeyPatch, verdict: str, lines: str, expected: list[str]
+) -> None:
+    monkeypatch.setattr(watch, "_scanned", lambda _path: verdict)
+    answers["journalctl"] = lines
+    assert "scanner" in settings()["looks"]
+    assert abouts(watch.scanner, settings()) == []  # its role has not been applied yet
+    monkeypatch.setattr(watch, "_declared_units", lambda _applied: {"clamav-daemon.service"})
+    assert abouts(watch.scanner, settings()) == expected

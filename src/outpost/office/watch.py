@@ -10,11 +10,12 @@ from typing import Any
 from outpost.office.backup import STATE, backup_of
 from outpost.office.dns import reverse_zone
 from outpost.office.model import Office
+from outpost.office.mta import MtaView
 from outpost.office.tables.topology import Host, Role
 
 LOOKS: dict[Role, tuple[str, ...]] = {
     "dns": ("zone_signatures",),
-    "mta": ("queue", "corrupt", "virus_signatures"),
+    "mta": ("queue", "corrupt", "virus_signatures", "scanner"),
     "store": ("logins", "damaged"),
     "webmail": (),
 }
@@ -34,6 +35,7 @@ def watch_settings(office: Office, me: Host) -> dict[str, Any]:
         "looks": [*EVERYWHERE, *LOOKS[me.role], *(("logs",) if office.logs.collector else ())],
         "recent": RECENT,
         "applied": "/var/lib/outpost/applied",
+        "scanner": MtaView.scanner_socket,
         "corrupt": "/var/spool/postfix/corrupt",
         "volumes": list(VOLUMES),
         "tls": "/etc/outpost/tls",

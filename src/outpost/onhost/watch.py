@@ -15,6 +15,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -123,6 +124,42 @@ def virus_signatures(settings: Settings, now: float) -> Iterator[Alarm]:
     if settings["virus_signatures"] and now - newest > settings["virus_age"]:
         age = f"{_span(now - newest)} old" if files else "not there"
         yield Alarm("virus signatures", f"virus signatures are {age}: `journalctl -u clamav-freshclam`")
+
+
+def scanner(settings: Settings, _now: float) -> Iterator[Alarm]:
+    """A scanner that refuses everything, or that could not load the signatures that came last."""
+    if "clamav-daemon.service" not in _declared_units(Path(settings["applied"])):
+        return  # the host's first apply is under way
+    again = "then `systemctl restart clamav-daemon`"
+    answer = _scanned(settings["scanner"])
+    if not answer.endswith(("OK", "FOUND")):
+        yield Alarm(
+            "scanner",
+            f"the virus scanner answers {answer[:80]!r}, so all mail waits (451): `journalctl --unit=clamav-daemon` shows why, {again}",
+        )
+    since = f"--since=-{settings['recent']}s"
+    loads = "--grep=Database correctly reloaded|load failed|Malformed database|reload.* failed"
+    lines = said(
+        "journalctl", "--quiet", "--output=cat", "--unit=clamav-daemon.service", since, loads
+    ).splitlines()
+    if lines and "correctly" not in lines[-1]:
+        yield Alarm(
+            "scanner signatures",
+            f"the virus scanner could not load new signatures and goes on with the old ones ({lines[-1][:80]}): "
+            f"`journalctl --unit=clamav-daemon` names the file; remove it, `freshclam`, {again}",
+        )
+
+
+def _scanned(path: str) -> str:
+    """What clamd says of a harmless octet (clamd(8), INSTREAM)."""
+    try:
+        with socket.socket(socket.AF_UNIX) as clamd:
+            clamd.settimeout(120)  # right after its start it loads signatures first
+            clamd.connect(path)
+            clamd.sendall(b"zINSTREAM\0" + b"\0\0\0\1x" + bytes(4))
+            return clamd.recv(200).decode(errors="replace").strip("\0\n ")
+    except OSError as error:
+        return str(error)
 
 
 def disks(settings: Settings, _now: float) -> Iterator[Alarm]:
@@ -288,6 +325,7 @@ LOOKS: dict[str, Look] = {
     "certificates": certificates,
     "zone_signatures": zone_signatures,
     "virus_signatures": virus_signatures,
+    "scanner": scanner,
     "disks": disks,
     "backup": backup,
     "logins": logins,
