@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import gzip
 import io
+import json
 import re
 import smtplib
 import subprocess
@@ -36,6 +37,7 @@ from outpost import pace
 from outpost.lab import world
 from outpost.lab.instance import Instance
 from outpost.lab.post import Neighbour, OfficeUser, Town, letter
+from outpost.office import Office
 from tests.awaiting import on_host
 from tests.journeys.naming import Names, Record, text
 from tests.journeys.resolving import txt_of
@@ -282,6 +284,47 @@ def test_an_honest_forwarder_that_leaves_the_signature_whole_gets_through(
     assert "spf=fail" in results
     assert "dkim=pass" in results
     assert "dmarc=pass" in results
+
+
+# Rspamd's own protocol, /checkv2: messages as if strangers sent them; each answer is the action.
+JUDGE = """
+import http.client, json, socket, sys
+for message in json.load(sys.stdin):
+    asked = http.client.HTTPConnection("localhost")
+    asked.sock = socket.socket(socket.AF_UNIX)
+    asked.sock.connect("/run/rspamd/controller.sock")
+    asked.request("POST", "/checkv2", message, {"IP": "192.0.2.1", "From": sys.argv[1], "Rcpt": sys.argv[2]})
+    print(json.load(asked.getresponse())["action"])
+"""
+
+
+@pytest.mark.control("DOS-02")
+def test_one_signature_is_taken_so_many_times_whatever_stands_before_it(
+    lab: Instance, office: Office, alice: OfficeUser, domain: str, known: Known, key: Key
+) -> None:
+    """Copies of a signed message, each with other fields and other signatures in front; those that hold are counted, no others."""
+    limit = office.same_signature
+
+    def actions(message: bytes) -> list[str]:
+        copies = [
+            f"X-Copy: {number}\r\nDKIM-Signature: v=1; a=rsa-sha256; d={domain}; s=key; h=from; bh=eA==; b={token_hex(8)}\r\n"
+            + message.decode()
+            for number in range(limit + 2)
+        ]
+        done = subprocess.run(
+            ["docker", "exec", "--interactive", lab.container_name("mta"), "python3", "-I", "-c", JUDGE,
+             f"someone@{domain}", alice.address],
+            input=json.dumps(copies), check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        return str(done.stdout).splitlines()
+
+    whole = signed(written(domain, alice.address)[0], domain, key)
+    with known(domain, dkim_key=key.record):
+        held = actions(whole)
+        broken = actions(whole.replace(b"drawings", b"invoices"))
+    assert "soft reject" not in held[:limit]
+    assert held[limit:] == ["soft reject"] * 2
+    assert "soft reject" not in broken
 
 
 @pytest.mark.control("DMC-02")

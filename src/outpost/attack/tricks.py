@@ -290,6 +290,55 @@ PADDED: dict[str, Callable[[], bytes]] = {
 """The test virus behind many zeros, by the name of a file; made when asked for, for they take a second each."""
 
 
+def _before(
+    archive: bytes, packed: int, unpacked: int | None = None, *, hidden: bool = False, later: bool = False
+) -> bytes:
+    """A zip archive that declares other sizes before its first member than in its directory, which users' programs read."""
+    made = bytearray(archive)
+    made[6] |= 8 * later
+    made[7] |= 0x20 * hidden
+    struct.pack_into("<I", made, 18, packed)
+    if unpacked is not None:
+        struct.pack_into("<I", made, 22, unpacked)
+    return bytes(made)
+
+
+def _odd_tar(data: bytes, pax: bool) -> bytes:
+    """A tar archive with one member, whose size is where few look: in a record of its own, or in base 256."""
+    member = tarfile.TarInfo("a.zip")
+    member.pax_headers = {"size": str(len(data))} if pax else {}
+    made = bytearray(member.tobuf(tarfile.PAX_FORMAT))
+    if not pax:
+        made[124:136] = b"\x80" + len(data).to_bytes(11, "big")
+        made[148:156] = b" " * 8
+        made[148:156] = b"%06o\0 " % sum(made[:512])
+    return bytes(made) + data + bytes(-len(data) % 512 + 1024)
+
+
+def lying() -> dict[str, dict[str, bytes]]:
+    """The test virus in archives that declare other sizes than they have."""
+    archive = content.zipped({"a.txt": content.eicar() * 3})
+    stored = content.zipped({"a.zip": archive}, zipfile.ZIP_STORED)
+    more = _before(archive, len(archive) + 1000)
+    files = {
+        "nothing before the member": _before(archive, 0),
+        "no sizes before the member": _before(archive, 0, 0),
+        "no sizes before what is stored": _before(stored, 0, 0),
+        "sizes as zip64 has them": _before(archive, 2**32 - 1, 2**32 - 1),
+        "sizes of zip64 and others behind": _before(archive, 2**32 - 1, 2**32 - 1, later=True),
+        "more than there is": more,
+        "half": _before(archive, 20),
+        "hidden sizes": _before(archive, len(archive) - 110, hidden=True),
+        "more than there is, in zip": content.zipped({"b.zip": more}),
+        "half, three deep": content.zipped({"c.zip": content.zipped({"b.zip": _before(archive, 20)})}),
+        "zip64, gz": gzip.compress(_before(archive, 2**32 - 1)),
+    }
+    tars = {f"tar, {'a record' if pax else 'base 256'}": _odd_tar(archive, pax) for pax in (True, False)}
+    return {name: {"a.zip": data} for name, data in files.items()} | {
+        name: {"a.tar": data} for name, data in tars.items()
+    }
+
+
 def _related(kind: str, target: str) -> bytes:
     """A Word document with a relationship to something elsewhere (ECMA-376, part 2, section 6.5)."""
     types = "http://schemas.openxmlformats.org"

@@ -152,6 +152,22 @@ async def a_virus_behind_what_a_scanner_reads(ground: Ground, seen: Evidence) ->
         await _refused_each(ground, seen, {name: message}, "451 4.7.1")
 
 
+BELIEVES = Weakness(
+    role="mta",
+    what="sizes that archives declare are compared",
+    keeps=("/etc/rspamd", "/var/lib/clamav/outpost.ldb"),
+    steps="sed -i /that-lies/d /var/lib/clamav/outpost.ldb && "
+    "sed -i 's/ or not agrees(content, { left = MOST_UNPACKED }, 1)//' /etc/rspamd/lua.local.d/office.lua",
+    activate=f"systemctl restart clamav-daemon.service && timeout 60 sh -c 'until [ -S /run/clamav/clamd.ctl ]; do sleep 0.5; done' && {RSPAMD_RESTARTS}",
+)
+
+
+@attack("7r", without=BELIEVES)
+async def archives_that_lie_about_sizes(ground: Ground, seen: Evidence) -> None:
+    """ClamAV reads by one of two declarations, and users' programs by the other."""
+    await _attached(ground, seen, tricks.lying())
+
+
 @attack("7q", without=NO_POLICY)
 async def documents_that_act(ground: Ground, seen: Evidence) -> None:
     await _attached(ground, seen, {name: {name: data} for name, data in tricks.documents().items()})
