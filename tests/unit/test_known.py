@@ -333,3 +333,15 @@ def test_a_units_dynamic_account_comes_and_goes_unnoticed(monkeypatch: pytest.Mo
     monkeypatch.setattr(pwd, "getpwall", lambda: people)
     monkeypatch.setattr(grp, "getgrall", lambda: [grp.struct_group(("dyn", "x", 65260, []))])
     assert accounts.accounts() == ["account\tevil\t65260:65260:/:/usr/sbin/nologin:locked"]
+
+
+@pytest.mark.usefixtures("host")
+def test_an_account_that_nobody_accepted_may_be_deleted_by_hand() -> None:
+    """Its line in /etc/shadow is missed no more than itself; that of a known account is."""
+    account = {"account\tother\t1001:1001:/home/other:/bin/bash:password", "shadow\tother\tabc"}
+    known_one = "shadow\tknot\tdef locked"
+    remembered({*GOOD, *account, known_one})
+    assert reported({*GOOD, *account, known_one}) == {next(fact for fact in account if fact[0] == "a")}
+    assert reported({*GOOD, known_one}) == set()
+    assert known_one in reported(set(GOOD))
+    assert "shadow\tother\tabc" in reported({*GOOD, known_one, *(fact for fact in account if fact[0] == "a")})

@@ -152,6 +152,9 @@ class Expected:
             return not any(os.path.lexists(f"{place}/{file}") for place in UNITS for file in _files_of(thing))
         if kind in ("special", "capability", "alias"):
             return not os.path.lexists(thing)
+        if kind == "shadow":  # of an account that was never known: there is nothing to bring back
+            gone = not any(fact.startswith(f"account\t{thing}\t") for fact in self._now)
+            return gone and ("account", thing) not in self._known
         if kind == "file":
             target = value.removeprefix("link to ")
             return self._has("absent", thing) or (target != value and not os.path.exists(target))
