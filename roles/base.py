@@ -235,7 +235,7 @@ def _access(view: BaseView) -> None:
     settings(
         name="sudo",
         files=[rendered("base", "/etc/sudoers.d/outpost", mode="0440")],
-        check="visudo --check",
+        check="visudo --check --file=/etc/sudoers.d/outpost",  # what others put beside it is reported, and is no fault of it
         guarded=True,
     )
     keys = f"/etc/ssh/authorized_keys.d/{view.admin}"
@@ -246,7 +246,7 @@ def _access(view: BaseView) -> None:
             *([text(keys, "".join(f"{key}\n" for key in view.admin_keys))] if view.admin_keys else []),
             rendered("base", "/etc/ssh/sshd_config.d/00-outpost.conf", view=view),
         ],
-        check="sshd -t",
+        check="mkdir -p -m 0755 /run/sshd && sshd -t",  # the directory goes with a daemon that was stopped
         guarded=True,
     )
     settings(

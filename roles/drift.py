@@ -18,7 +18,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import ctx_host, host, state
 
 from outpost.drift.differences import Finding
-from outpost.drift.findings import EARLY, Beside, findings
+from outpost.drift.findings import EARLY, Beside, findings, folded
 from outpost.drift.findings import found as findings_of_found
 from outpost.drift.repairs import unit_reading
 from outpost.errors import OutpostError
@@ -26,7 +26,9 @@ from outpost.office import Host, Office
 from outpost.office.flows import listeners
 from outpost.onhost import observe as observer
 from outpost.onhost.observe import OBSERVER
+from outpost.onhost.observe.expected import words
 from roles.base import LIB
+from roles.failures import failures, watch
 from roles.files import File, as_json, package, parses, text
 from roles.observation import RUN, Answer, declared, observe, read_now, void, will_ask
 from roles.operations import Command, alone, unpacked
@@ -54,13 +56,14 @@ FOLLOWS = ("running", "unit", "daemon", "effective configuration")
 LATE = (
     ("daemons that were stopped, started or failed", ("running", "failed", "halted", "deleted")),
     ("packages that nobody declares", ("package", "version")),
-    ("accounts and groups", ("account", "shadow", "member", "keeper", "group")),
     ("permissions and mounts", ("mode", "special", "capability", "mount")),
+    ("accounts and groups", ("account", "shadow", "member", "keeper", "group")),
     ("host name in force", ("hostname",)),
     ("kernel settings in force", ("sysctl", "setting", "module")),
     ("environment of daemons", ("manager",)),
-    ("addresses and routes", ("link", "address", "route", "rule", "neighbour", "namespace")),
+    ("addresses and routes", ("link", "address", "route", "rule", "neighbour", "namespace", "queue")),
     ("packet filter in force", ("table", "rules", "filter")),
+    ("databases, mail queue and signing keys", ("trigger", "held", "timer")),
     ("sockets that no flow allows", ("listener", "loopback")),
     ("configuration in force", ("stale", "effective")),
 )
@@ -134,6 +137,7 @@ def _observer(*words: str) -> str:
 
 def first() -> None:
     """Before the roles: what would make a daemon's own check fail."""
+    watch()
     if will_ask():
         declared().local = tuple(_me().local)
     else:
@@ -155,7 +159,7 @@ def last() -> None:
         )
     for name, kinds in LATE:
         _repaired(name=name, kinds=kinds)
-    _remembered(name="known state")
+    _remembered(name="known state", _ignore_errors=False)
 
 
 @operation()
@@ -182,6 +186,9 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
             found = _of_kinds(kinds)
         declared().local = None  # from here on the observer is asked by itself, when something changed
         _sight().began = observe()
+    elif any(fault.startswith("blind\t") for fault in _before().faults):
+        _sight().before = _now()  # what was repaired meanwhile may have given a probe its answer
+        found = _of_kinds(kinds)
     elif found:
         now = _now()
         found = tuple(finding for finding in found if finding.facts & (now.differences | now.found))
@@ -193,7 +200,7 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
 
 def _waiting() -> tuple[Finding, ...]:
     """What was here before the first apply and waits for a person's word."""
-    return _found()[0]
+    return tuple(folded(_found()[0]))
 
 
 def _found() -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
@@ -207,7 +214,7 @@ def _packages() -> frozenset[str]:
 
 def _of_kinds(kinds: tuple[str, ...]) -> tuple[Finding, ...]:
     found = findings(_before(), packages=_packages(), units=frozenset(declared().units))
-    return tuple(
+    chosen = tuple(
         finding
         for finding in (*found, *_found()[1])
         if any(fact.split("\t")[0] in kinds for fact in finding.facts)
@@ -215,6 +222,7 @@ def _of_kinds(kinds: tuple[str, ...]) -> tuple[Finding, ...]:
         and not (finding.kind in FOLLOWS and finding.thing in attended() and not state.is_executing)
         and not (finding.kind == "effective configuration" and finding.thing in _moved_on())
     )
+    return tuple(folded(chosen))
 
 
 def _is_declared(fact: str) -> bool:
@@ -259,17 +267,19 @@ def _remembered() -> Generator[Command, None, None]:
             )
             yield StringCommand(_observer("remember"))
         return
-    untouched = declared().answer is _sight().began is not None
+    failed = tuple(failures())
+    untouched = declared().answer is _sight().began is not None and not failed
     if untouched and not (before.news or before.unfinished or before.differences):
         return
     now = _now()
     blind = any(fault.startswith("blind\t") for fault in now.faults)
-    if now.usable and (now.news or now.unfinished) and not blind:
+    if now.usable and (now.news or now.unfinished) and not (blind or failed):
         yield StringCommand(_observer("remember"))
     _sight().before = now
     for finding in _waiting():
         report(finding, while_executing=True)
-    if left := [_said(finding) for finding in _left(before, now)]:
+    undone = [_undone(name, why) for name, why in failed]
+    if left := [*undone, *map(_said, _left(before, now))]:
         yield StringCommand(f"printf '%s\\n' {' '.join(map(shlex.quote, left))} >&2; exit 1")
 
 
@@ -278,9 +288,27 @@ def _left(before: Beside, now: Beside) -> Iterator[Finding]:
     for finding in findings(now, packages=_packages(), units=frozenset(declared().units)):
         was_there = finding.facts & before.differences and not finding.facts <= now.learned
         others = any(_is_local(fact) or _is_declared(fact) for fact in finding.facts)
-        if finding.kind == "observation" or (was_there and not others):
+        decided = finding.kind == "messages on hold"  # by a person, as some mail must wait
+        if finding.kind == "observation" or (was_there and not others and not decided):
             yield finding
 
 
+def _undone(operation: str, why: str) -> str:
+    """What of the declaration is not in force, and what to do about it."""
+    me = _me().name
+    strange = [f"`{name}`" for finding in _waiting() if (name := words(min(finding.facts)))]
+    cause = (
+        f"put {', '.join(strange)} into hosts.{me}.refused or hosts.{me}.accepted"
+        if strange
+        else f"correct on {me} what this names"
+    )
+    return f"not done: {operation}: {why}. Remedy: {cause}"
+
+
 def _said(finding: Finding) -> str:
-    return f"not repaired: {finding.kind} {finding.thing}: {finding.cause}"
+    """What is still there, and what to do about it."""
+    by_hand = finding.repair or f"{OBSERVER} look"
+    return (
+        f"not repaired: {finding.kind} {finding.thing}: {finding.cause}. "
+        f"Remedy: on {_me().name}, as root, run {by_hand} and correct what it names"
+    )

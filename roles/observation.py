@@ -107,6 +107,7 @@ class Declared:
         accounts: Each with its groups.
         masks: Units that roles mask or unmask.
         absent: Files that must not be there.
+        vital: Whether nothing may follow the present operation if it fails.
     """
 
     records: set[str] = field(default_factory=set)
@@ -120,6 +121,7 @@ class Declared:
     masks: set[str] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
     local: tuple[str, ...] | None = None
+    vital: bool = False
     collecting: bool = False
     answer: Answer | None = None
 

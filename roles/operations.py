@@ -70,6 +70,7 @@ def converge(
 ) -> Generator[Command, None, None]:
     answer = observe(paths=[file.path for file in files], unit=unit)
     record = answer.records.get(key, ())
+    declared().vital = guarded and not record
     wanted = {file.path for file in files}
     before = [line.removeprefix("path ") for line in record if line.startswith("path ")]
     gone = tuple(path for path in before if path not in wanted and path not in declared().files)
@@ -272,6 +273,7 @@ def install(wanted: dict[tuple[str, ...], tuple[str, ...]]) -> Generator[Command
     missing = sorted({name for names in wanted for name in names} - installed)
     if not missing:
         return
+    declared().vital = not observe().records
     for each in missing:
         report(
             Finding("package", each, "not installed", "what its role needs it for is not done", ("SYS-04",))

@@ -48,6 +48,8 @@ def service(
     # What a timer starts may have failed of the files that are mended now; it starts again when it is due.
     failed = f"{unit} {unit.removesuffix('.timer')}.service" if unit.endswith(".timer") else unit
     activate = (
+        # A declared unit is no person's to mask: `accepted` does not apply to it.
+        f"case $(systemctl is-enabled {unit} 2>/dev/null) in masked*) systemctl unmask --quiet {unit}; systemctl unmask --quiet --runtime {unit};; esac; "
         f"systemctl reset-failed {failed} 2>/dev/null || true; systemctl enable --quiet {unit} && systemctl {verb} {unit} "
         f"&& systemctl is-active --quiet {unit} || {{ journalctl --unit={unit} --lines=25 --no-pager >&2; exit 1; }}"
     )

@@ -319,8 +319,8 @@ def _departed(view: StoreView) -> None:
         command=f"{FORMER} archive {declared}",
         told=Finding(
             "mailbox",
-            "of somebody the office no longer declares",
-            "a user or shared mailbox left the office file",
+            "that the office does not declare",
+            "a mailbox is here that is not in the office file: it was taken out there, or added here by hand",
             "its mail moves to /srv/mail/.former; its passwords and sessions end",
             ("AUT-07",),
         ),

@@ -85,9 +85,9 @@ def _database(view: WebmailView) -> None:
         command=former.format("archive"),
         told=Finding(
             "account",
-            "at webmail, of somebody the office no longer declares",
-            "a user left the office file",
-            "what webmail kept of it (addresses, identities) moves to /var/lib/roundcube/db/former",
+            "at webmail, that the office does not declare",
+            "webmail's database has a user who is not in the office file: the user left it, or the row was added by hand",
+            "what webmail has of it (addresses, identities) moves to /var/lib/roundcube/db/former",
             ("AUT-07",),
         ),
     )

@@ -17,6 +17,7 @@ from outpost import answers
 from outpost.errors import OutpostError
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
+from outpost.onhost.observe.mailqueue import NOTED
 from outpost.remote import run_script
 from outpost.target import Target
 
@@ -152,13 +153,19 @@ def release(messages: Iterable[Waiting], target: Target, office: Office, via: st
     """Off hold, and tried at once."""
     # not as root: the directory is the policy service's, and may be a link to somewhere else
     mark = "setpriv --reuid=outpost-policy --regid=outpost-policy --clear-groups rm -f {large}/{id}"
-    commands = "postsuper -H {id}; " + mark + "; postqueue -i {id}"
+    commands = f"postsuper -H {{id}}; {mark}; rm -f {NOTED[1]}/{{id}}; postqueue -i {{id}}"
     _on_hosts(messages, commands, target, office, via)
 
 
 def hold(messages: Iterable[Waiting], target: Target, office: Office, via: str | None = None) -> None:
     """Kept until somebody releases it; nothing ages out of hold."""
-    _on_hosts(messages, "postsuper -h {id}", target, office, via)
+    _on_hosts(
+        messages,
+        f"mkdir -p -m 0700 {NOTED[1]}; : > {NOTED[1]}/{{id}}; postsuper -h {{id}}",
+        target,
+        office,
+        via,
+    )
 
 
 def _on_hosts(

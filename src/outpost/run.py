@@ -45,6 +45,7 @@ class HostState:
     changed: int = 0
     unchanged: int = 0
     failed: str = ""
+    troubled: str = ""
     since: float = field(default_factory=time.monotonic)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
 
@@ -109,6 +110,9 @@ class Follower:
             host.does("waiting")
         elif text.startswith("docker build complete"):
             pass  # what pyinfra's Docker connector says of a container it leaves as it is
+        elif text.startswith("Error (ignored): executed"):
+            host.troubled = self.operation  # the others go on; the last operation reports it and fails
+            host.does("waiting")
         elif text.startswith(("Error: executed", "Error: could not")):
             if not text.startswith("Error: executed"):
                 host.lines.append(text)  # a question of pyinfra's own that the host did not answer
@@ -415,6 +419,9 @@ def _stopped(target: Target, follower: Follower) -> OutpostError:
 
 
 def _last(host: HostState) -> str:
+    undone = [line for line in host.lines if line.startswith(("not done: ", "not repaired: "))]
+    if undone:  # of one apply, each thing with its remedy (`roles.drift`)
+        return "\n".join(undone)
     said = next((line for line in reversed(host.lines) if line), "")
     return f"{host.failed}: {said}" if said and said != host.failed else host.failed
 

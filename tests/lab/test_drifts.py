@@ -218,6 +218,14 @@ DRIFTS = (
     Drift("ns1", "knot-zones", "z=$(basename /etc/knot/zones/po.*.zone .zone); knotc zone-begin $z; knotc zone-set $z evil 60 A 203.0.113.9; knotc zone-commit $z"),
     Drift("ns2", "knot.service", "knotc conf-begin; knotc conf-set server.identity evil; knotc conf-commit"),
     Drift("ns1", "/var/log/journal/", "rm /var/log/journal/*/system.journal"),
+    # What daemons keep, and what becomes of packets
+    Drift("webmail", "/var/lib/roundcube/db/roundcube.sqlite", "sqlite3 /var/lib/roundcube/db/roundcube.sqlite \"CREATE TRIGGER evil AFTER INSERT ON contacts BEGIN DELETE FROM contacts WHERE 0; END\""),
+    Drift("mta", "/var/lib/mta-sts/cache.db", "sqlite3 /var/lib/mta-sts/cache.db 'CREATE VIEW evil AS SELECT 1' 2>/dev/null || python3 -c \"import sqlite3; sqlite3.connect('/var/lib/mta-sts/cache.db').execute('CREATE VIEW evil AS SELECT 1')\""),
+    Drift("mta", "/var/spool/postfix/etc/hosts", "echo '203.0.113.9 store.po.myertor.test' >> /var/spool/postfix/etc/hosts"),
+    Drift("mta", "/var/spool/postfix/etc/evil", "echo evil > /var/spool/postfix/etc/evil"),
+    Drift("ns1", "po.myertor.test.", "keymgr po.myertor.test. set $(keymgr po.myertor.test. list | awk '/ZSK/ { print $1; exit }') retire=+1d >/dev/null"),
+    Drift("ns2", "eth0", "tc qdisc add dev eth0 root tbf rate 1mbit burst 32k latency 400ms"),
+    Drift("store", "eth0", "tc qdisc add dev eth0 clsact"),
     # What is live and not written
     Drift("store", "unbound.service", "unbound-control -q local_data evil.example A 203.0.113.9"),
     Drift("webmail", "eth0", "ip link set eth0 mtu 1300"),

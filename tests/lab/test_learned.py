@@ -5,12 +5,15 @@ One test injects by chance (``--seed``), breaks applies off and blinds probes by
 
 from __future__ import annotations
 
+import json
 import logging
 import random
+import shlex
 
 import pytest
 
 from outpost.lab.instance import Instance
+from outpost.onhost.observe import OBSERVER
 from outpost.run import Silent, plan
 from outpost.target import Target
 from tests.lab.conftest import Pyinfra
@@ -24,8 +27,8 @@ GHOST = Drift("ns2", "ghost", "echo 'ghost:x:0:0::/root:/bin/bash' >> /etc/passw
 KNOWN = "/var/lib/outpost/known"
 BLINDFOLDS = (
     (
-        "mv /etc/gshadow /run/gshadow.aside",
-        "[ ! -e /run/gshadow.aside ] || mv /run/gshadow.aside /etc/gshadow",
+        "mv /etc/gshadow /run/gshadow.aside; mv /etc/gshadow- /run/gshadow-.aside",  # with the copy it would come back
+        "[ ! -e /run/gshadow.aside ] || { mv /run/gshadow-.aside /etc/gshadow-; mv /run/gshadow.aside /etc/gshadow; }",
     ),
     (
         "mv /usr/bin/dpkg-query /root/dpkg-query",
@@ -142,6 +145,45 @@ def test_one_strange_thing_does_not_stop_the_repair_of_others(
     all_is_well(lab, pyinfra, target, "ns2")
 
 
+def test_what_cannot_be_done_is_named_with_its_remedy_and_everything_else_is_repaired(
+    lab: Instance, pyinfra: Pyinfra, target: Target
+) -> None:
+    """Where nothing is known, so that what is strange waits for a person's word: the worst case for an apply."""
+    foreign = "/etc/ssh/sshd_config.d/10-foreign.conf"
+    declared = (
+        "/etc/resolv.conf",
+        "/etc/sudoers.d/outpost",
+        "/etc/ssh/sshd_config.d/00-outpost.conf",
+        "/etc/chrony/chrony.conf",
+    )
+    unit = "sed -n 's/^unit //p' /var/lib/outpost/applied/*"
+    inject(
+        lab,
+        (
+            Drift("ns2", foreign, f"echo 'Nonsense yes' > {foreign}"),
+            Drift("ns2", "/etc/sudoers.d/foreign", "echo '# foreign' > /etc/sudoers.d/foreign; chmod 0644 /etc/sudoers.d/foreign"),
+            Drift("ns2", "/etc/chrony", "rm /etc/chrony/chrony.conf; mkdir /etc/chrony/chrony.conf; touch /etc/chrony/chrony.conf/x"),
+            *(Drift("ns2", path, f"echo '# spoilt' >> {path}") for path in declared[:-1]),
+            Drift("ns2", "units", f"for unit in $({unit}); do systemctl mask --now --quiet $unit; done"),
+            Drift("ns2", KNOWN, f"rm {KNOWN}"),
+        ),
+    )  # fmt: skip
+    run = pyinfra("-y", "--json", *only(lab, "ns2"))
+    assert run.code != 0
+    (undone,) = [line for line in run.log.splitlines() if "not done: " in line]
+    assert "not done: base | sshd: " in undone
+    assert "`file /etc/sudoers.d/foreign`" in undone.partition("Remedy: put ")[2]
+    spoilt = on_host(lab, "ns2", f"grep -l spoilt {' '.join(declared)}; true").split()
+    assert spoilt == ["/etc/ssh/sshd_config.d/00-outpost.conf"]
+    states = on_host(
+        lab, "ns2", f"systemctl is-active $({unit} | grep -v ^ssh.service); systemctl is-enabled $({unit})"
+    ).split()
+    assert set(states) <= {"active", "enabled", "static", "masked"}
+    on_host(lab, "ns2", f"rm {foreign} /etc/sudoers.d/foreign")
+    all_is_well(lab, pyinfra, target, "ns2")
+    assert "masked" not in on_host(lab, "ns2", f"systemctl is-enabled $({unit})")
+
+
 def test_whatever_comes_at_whatever_moment_is_reported_or_gone(
     lab: Instance, pyinfra: Pyinfra, target: Target, pytestconfig: pytest.Config
 ) -> None:
@@ -171,3 +213,38 @@ def test_whatever_comes_at_whatever_moment_is_reported_or_gone(
         all_is_well(lab, pyinfra, target, host)
         gained = set(on_host(lab, host, f"cat {KNOWN}").splitlines()) - known
         assert gained == set(), f"--seed {seed}, round {number}"
+
+
+def test_a_known_state_that_was_edited_hides_nothing_that_opens_the_host(
+    lab: Instance, pyinfra: Pyinfra, target: Target
+) -> None:
+    inject(lab, (EVIL, GHOST))
+    facts = [
+        fact
+        for fact in json.loads(on_host(lab, "ns2", f"{OBSERVER} look"))["appeared"]
+        if "evil2" in fact or "ghost" in fact
+    ]
+    assert len(facts) >= 2
+    on_host(lab, "ns2", f"printf '%s\\n' {' '.join(map(shlex.quote, facts))} >> {KNOWN}")
+    seen = plan(target, connector="docker", watcher=Silent(), limit=("ns2",))
+    assert [drift for drift in (EVIL, GHOST) if not named(seen, drift)] == []
+    all_is_well(lab, pyinfra, target, "ns2")
+    assert on_host(lab, "ns2", "ls /etc/sudoers.d/evil2; grep ghost /etc/passwd; true") == ""
+
+
+def test_mail_that_somebody_put_on_hold_is_reported_and_stays_there(
+    lab: Instance, pyinfra: Pyinfra, target: Target
+) -> None:
+    on_host(
+        lab,
+        "mta",
+        "echo x | sendmail -f maria@po.myertor.test x@unreachable.invalid; until postqueue -j | grep -q .; do :; done; postsuper -h ALL",
+    )
+    try:
+        for _ in range(2):
+            seen = plan(target, connector="docker", watcher=Silent(), limit=("mta",))
+            assert named(seen, Drift("mta", "mail queue", ""))
+            assert not seen.changes
+            assert pyinfra("-y", "--json", *only(lab, "mta")).code == 0
+    finally:
+        on_host(lab, "mta", "postsuper -d ALL hold")

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +17,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from outpost.drift.findings import BLIND, ORDER, Beside, findings
+from outpost.drift.findings import BLIND, ORDER, Beside, findings, folded
 from outpost.drift.meanings import FAULTS, SEVERAL, STATES
 from outpost.drift.repairs import close, end_listening, reload_for, restart
 from outpost.onhost import observe
-from outpost.onhost.observe import everything, network, processes
+from outpost.onhost.observe import databases, everything, mailqueue, network, processes, signing
 from outpost.onhost.observe.daemons import discreet
 from outpost.onhost.observe.known import newer
 from outpost.onhost.observe.network import listeners, selected
@@ -91,6 +92,10 @@ def test_a_known_host_that_lost_its_observer_is_no_fresh_one() -> None:
         (("special\t/etc/services\t600 root root",), "file", "/etc/services", "chmod 644 /etc/services"),
         (("special\t/etc/services\t644 nobody root",), "file", "/etc/services", "chown root:root /etc/services && chmod 644"),
         (("special\t/usr/bin/at\t700 root root",), "file", "/usr/bin/at", "dpkg-deb --fsys-tarfile"),
+        (("queue\teth0\tnetem root",), "traffic control", "eth0", "tc qdisc delete dev eth0 root"),
+        (("queue\teth0\tclsact",), "traffic control", "eth0", "tc qdisc delete dev eth0 clsact"),
+        (("trigger\t/var/lib/x/y.db\ttrigger 0abc evil",), "database", "/var/lib/x/y.db", 'DROP trigger "evil"'),
+        (("file\t/var/spool/postfix/etc/evil\tabc",), "file", "/var/spool/postfix/etc/evil", "/var/lib/outpost/removed/var/spool/postfix/etc/evil"),
     ],
 )  # fmt: skip
 def test_what_appears_by_hand_is_named_and_taken_away(
@@ -147,6 +152,9 @@ def test_interfaces_that_a_boot_named_otherwise_are_no_drift() -> None:
     [
         ("file\t/etc/localtime\tlink to /usr/share/zoneinfo/Asia/Tokyo", "file\t/etc/localtime\tlink to /usr/share/zoneinfo/Etc/UTC",
          "ln -sfnT /usr/share/zoneinfo/Etc/UTC /etc/localtime"),
+        ("file\t/var/spool/postfix/etc/hosts\tabc", "file\t/var/spool/postfix/etc/hosts\tdef", "cp --archive --dereference /etc/hosts /var/spool/postfix/etc/hosts.outpost-new"),
+        ("mode\t/etc/gshadow\t755 root root", "mode\t/etc/gshadow\t640 root shadow", "cp --archive /etc/gshadow- /etc/gshadow"),
+        ("mode\t/etc/shadow\t120777 root root", "mode\t/etc/shadow\t640 root shadow", "mv -T --backup=numbered /etc/shadow /var/lib/outpost/removed/etc/shadow"),
         ("file\t/etc/alternatives/pager\tlink to /tmp/x", "file\t/etc/alternatives/pager\tlink to /bin/less", "update-alternatives --auto pager"),
         ("setting\tnet.ipv4.tcp_sack\t0", "setting\tnet.ipv4.tcp_sack\t1", "sysctl --quiet --write net.ipv4.tcp_sack=1"),
         (
@@ -187,6 +195,33 @@ def test_no_repair_deletes_data() -> None:
         assert "rm -r" not in finding.repair
         assert "userdel" not in finding.repair
         assert "purge" not in finding.repair
+
+
+def test_a_link_in_a_files_place_is_called_one() -> None:
+    old, new = "mode\t/etc/shadow\t640 root shadow", "mode\t/etc/shadow\t{} root root"
+    linked, opened = (
+        findings(seen(appeared=(new.format(mode),), vanished=(old,))) for mode in ("120777", "666")
+    )
+    assert [finding.cause for finding in (*linked, *opened)] == [
+        "a symbolic link has taken its place",
+        "permissions or owner changed by hand",
+    ]
+
+
+def test_a_copied_directory_is_one_finding_that_names_every_file() -> None:
+    copied = tuple(f"file\t/etc/postfix.old/{number}\tabc" for number in range(22))
+    several = folded(findings(seen(appeared=(*copied, "file\t/etc/cron.d/evil\tabc"))))
+    one, other = sorted(several, key=lambda finding: finding.thing, reverse=True)
+    assert (one.thing, one.cause[:9], len(one.diff), len(one.facts)) == (
+        "/etc/postfix.old/",
+        "22 files:",
+        22,
+        22,
+    )
+    assert one.repair.count("mv -f") == 22
+    assert other.thing == "/etc/cron.d/evil"
+    few = findings(seen(appeared=copied[:3]))
+    assert tuple(folded(few)) == few
 
 
 def test_a_locked_account_is_no_way_in() -> None:
@@ -360,3 +395,64 @@ def test_a_rule_that_somebody_added_is_told_in_the_words_that_remove_it(
             "0 from all lookup local", "100 from 203.0.113.9 lookup 7"
         ]  # fmt: skip
     assert asked == [f"ip -{family} rule"] * 3
+
+
+def test_a_trigger_of_a_database_is_seen_and_taken_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "some.db"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript(
+            "CREATE TABLE t (a); CREATE TRIGGER 'ev\"il' AFTER INSERT ON t BEGIN DELETE FROM t; END; CREATE VIEW v AS SELECT 1"
+        )
+    (tmp_path / "other.db").write_bytes(b"no database")
+    monkeypatch.setattr(databases, "PLACES", (f"{tmp_path}/*.db",))
+    facts = databases.triggers()
+    assert [(fact.split("\t")[0], fact.split(" ")[-1]) for fact in facts] == [
+        ("trigger", 'ev"il'),
+        ("trigger", "v"),
+    ]
+    (finding,) = findings(seen(appeared=tuple(facts)))
+    subprocess.run(["sh", "-c", finding.repair], check=True)
+    assert databases.triggers() == []
+
+
+@pytest.mark.parametrize(("queue", "found"), [
+    ({"kind": "noqueue", "dev": "lo", "root": True}, []), ({"kind": "fq_codel", "dev": "eth0", "parent": "1:10"}, []),
+    ({"kind": "netem", "dev": "eth0", "root": True}, ["queue\teth0\tnetem root"]), ({"kind": "clsact", "dev": "eth0"}, ["queue\teth0\tclsact"]),
+])  # fmt: skip
+def test_only_a_queueing_discipline_that_somebody_set_is_a_fact(
+    queue: dict[str, object], found: list[str]
+) -> None:
+    assert network.queues({"queues": [json.dumps([queue])]}) == found
+
+
+def test_mail_that_nobody_noted_as_on_hold_is_a_finding_for_a_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, noted = tmp_path / "hold", tmp_path / "noted"
+    queue.mkdir()
+    noted.mkdir()
+    (queue / "4BYHAND").write_bytes(b"Subject: x\n" * 30000)
+    (queue / "4REFUSED").write_bytes(b"x" * 300_000 + b"X-Office-Held: refused\n")
+    (queue / "4NOTED").touch()
+    (noted / "4NOTED").touch()
+    monkeypatch.setattr(mailqueue, "HOLD", str(queue))
+    monkeypatch.setattr(mailqueue, "NOTED", (str(tmp_path / "none"), str(noted)))
+    assert mailqueue.on_hold() == ["held\tmail queue\t4BYHAND"]
+    several = ("held\tmail queue\t4A", "held\tmail queue\t4B")
+    (finding,) = findings(seen(faults=several))
+    assert (finding.diff, finding.repair) == (("4A", "4B"), "")
+    assert "outpost queue OFFICE --release" in finding.consequence
+
+
+def test_a_key_whose_time_was_set_by_hand_is_a_finding_and_is_set_back() -> None:
+    key = {"active": 10, "ready": 0, "publish": 10, "retire": 0, "remove": 0}
+    keys = [{"id": "a", "ksk": True, "zsk": False} | key, {"id": "b", "ksk": False, "zsk": True} | key]
+    assert signing.times_to_come("z.", json.dumps(keys), 1000) == []
+    keys[1]["retire"] = 90_000
+    (fact,) = signing.times_to_come("z.", json.dumps(keys), 1000)
+    (finding,) = findings(seen(faults=(fact,)))
+    assert finding.repair.startswith("keymgr z. set b retire=0")
+    keys[1]["retire"] = 500
+    assert signing.times_to_come("z.", json.dumps(keys), 1000) == ["timer\tz.\tno key signs"]

@@ -136,6 +136,19 @@ def test_only_what_a_person_accepted_by_name_becomes_known_and_only_once(host: P
     assert reported({*GOOD, root}) == {ghost, root}, "as it was when it was accepted, and no further"
 
 
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize(
+    "fact", [drift for drift, _ in INJECTED if expected.is_grave(drift)], ids=lambda fact: fact.split("\t")[0]
+)
+def test_what_was_written_into_the_known_state_by_hand_is_reported(fact: str) -> None:
+    remembered(set(GOOD))
+    with known.KNOWN.open("a") as stream:
+        stream.write(f"{fact}\n")
+    assert scanned({*GOOD, fact})["appeared"] == [fact]
+    remembered({*GOOD, fact})
+    assert scanned({*GOOD, fact})["appeared"] == [fact]
+
+
 def test_a_scan_that_was_not_whole_is_not_remembered_and_does_not_miss_what_it_cannot_see(host: Path) -> None:
     remembered(set(GOOD))
     before = (host / "known").read_text()

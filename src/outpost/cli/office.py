@@ -316,7 +316,8 @@ def _show_apply(outcome: run.Outcome, target: Target) -> None:
     out.print(table)
     if outcome.failed:
         err.print(
-            f"[bold red]outpost:[/] {_count(len(outcome.failed), 'host')} failed. [bold]Remedy:[/] mend the cause and apply again; a broken-off apply goes on where it stopped."
+            f"[bold red]outpost:[/] {_count(len(outcome.failed), 'host')} failed. [bold]Remedy:[/] do what is named above, then run "
+            f"`./outpost apply {escape(target.name)} {' '.join(f'--limit {host}' for host in outcome.failed)}`; what is done already is not done again."
         )
     else:
         out.print(

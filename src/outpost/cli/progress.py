@@ -101,7 +101,9 @@ class Lines:
             return
         hosts = self._follower.hosts
         changed = [name for name, host in sorted(hosts.items()) if host.changed > self._before.get(name, 0)]
-        failed = [name for name, host in sorted(hosts.items()) if host.failed == self._operation]
+        failed = [
+            name for name, host in sorted(hosts.items()) if self._operation in (host.failed, host.troubled)
+        ]
         seconds = time.monotonic() - self._since
         if changed or failed or seconds >= SLOW:
             said = [f"changed on {', '.join(changed)}"] if changed else []

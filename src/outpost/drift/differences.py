@@ -39,7 +39,19 @@ class Finding:
         return {"host": host, **data, "controls": list(self.controls), "diff": list(self.diff)}
 
 
-FILES = ("file", "alias", "special", "capability", "mode", "locked", "acl", "linked", "program", "conffile")
+FILES = (
+    "file",
+    "alias",
+    "special",
+    "capability",
+    "mode",
+    "locked",
+    "acl",
+    "linked",
+    "program",
+    "conffile",
+    "trigger",
+)
 """Kinds whose thing is a path as `outpost.onhost.observe.reading.named` writes it."""
 
 

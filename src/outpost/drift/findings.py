@@ -7,6 +7,7 @@ become findings, by what `meanings` says of their kind.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -110,7 +111,7 @@ ORDER = (
     "hold", "diversion", "override", "program", "architecture",
     "package", "version",
     "group", "account", "shadow", "member", "keeper", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module",
-    "link", "address", "route", "learned", "rule", "neighbour", "namespace", "table", "rules", "filter", "listener", "loopback", "stale", "effective",
+    "link", "address", "route", "learned", "rule", "neighbour", "namespace", "queue", "table", "rules", "filter", "trigger", "held", "timer", "listener", "loopback", "stale", "effective",
 )  # fmt: skip
 
 
@@ -153,10 +154,35 @@ def _of_found(fact: str) -> Finding:
 
 
 def _to_decide(finding: Finding, host: str) -> Finding:
-    name = words(min(finding.facts))
+    name = "`, `".join(dict.fromkeys(map(words, sorted(finding.facts))))
     remedy = f"Remedy: put `{name}` into hosts.{host}.accepted of the office file, or into hosts.{host}.refused to have it removed"
     cause = "was here before the first apply; neither Debian, nor a package, nor the office explains it"
     return replace(finding, cause=cause, consequence=f"{finding.consequence}. {remedy}", repair="")
+
+
+COPIED = 6
+"""Files by hand below one directory that become one finding: somebody has copied a directory."""
+
+
+def folded(found: tuple[Finding, ...]) -> Iterator[Finding]:
+    """Many files that came below one directory become one finding, with each name in its diff."""
+    below: dict[str, list[Finding]] = {}
+    for finding in found:
+        if finding.kind == "file" and all(
+            fact.startswith(f"file\t{finding.thing}\t") for fact in finding.facts
+        ):
+            top = "/".join(finding.thing.split("/")[: 3 if finding.thing.startswith("/etc/") else 4])
+            below.setdefault(f"{top}\t{finding.cause}\t{finding.consequence}", []).append(finding)
+    many = {id(finding): same for same in below.values() if len(same) >= COPIED for finding in same}
+    for finding in found:
+        same = many.get(id(finding), [finding])
+        if same[0] is not finding:
+            continue
+        yield finding if len(same) == 1 else replace(
+            finding, thing=f"{os.path.commonpath([each.thing for each in same])}/",
+            cause=f"{len(same)} files: {finding.cause}", repair="\n".join(f"( set -e; {each.repair} )" for each in same if each.repair),
+            diff=tuple(f"+{each.thing}" for each in same), facts=frozenset(fact for each in same for fact in each.facts),
+        )  # fmt: skip
 
 
 def _merged(found: Iterable[Finding]) -> Iterator[Finding]:

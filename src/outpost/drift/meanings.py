@@ -33,16 +33,20 @@ from outpost.drift.repairs import (
     network_repair,
     numbered,
     powerless,
+    queue_away,
     reload_for,
     remove_package,
     restart,
     shadow,
     stop_first,
+    trigger_away,
     unlearned,
+    unset_timer,
     usual,
     with_mode,
 )
 from outpost.onhost.observe import OBSERVER
+from outpost.onhost.observe.places import CHROOT
 from outpost.units import restarted
 
 MEANINGS = (
@@ -79,7 +83,8 @@ def _meaning(path: str) -> str:
 
 def _file(it: Difference) -> Iterator[Finding]:
     thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
-    copy = shlex.quote(f"{COPIES}{thing}")
+    copied = thing.startswith(f"{CHROOT}/")  # from the host's own, which is compared itself
+    copy = shlex.quote(thing.removeprefix(CHROOT) if copied else f"{COPIES}{thing}")
     reload = reload_for(thing)
     free = f"{OBSERVER} release {quoted}; "
     if old and old[0].startswith("link to "):
@@ -92,7 +97,7 @@ def _file(it: Difference) -> Iterator[Finding]:
         yield Finding(
             "file", thing, "edited by hand" if new else "removed by hand",
             "it is the platform's, and the office's daemons or administrators depend on it", ("SYS-08",),
-            f"{free}[ ! -e {copy} ] || {{ mkdir -p \"$(dirname {quoted})\"; cp --archive {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}",
+            f"{free}[ ! -e {copy} ] || {{ mkdir -p \"$(dirname {quoted})\"; cp --archive --dereference {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}",
             facts=facts,
         )  # fmt: skip
     else:
@@ -127,7 +132,7 @@ def _unit(it: Difference) -> Iterator[Finding]:
         )  # fmt: skip
     elif new and not old:
         yield Finding(
-            "unit", thing, "enabled by hand; no role declares it", "it starts with the host, and nobody looks after it",
+            "unit", thing, "enabled by hand; no role declares it", "it starts with the host, and nobody maintains it",
             ("SYS-04",),
             f"systemctl disable --now --quiet {quoted} 2>/dev/null || {{ systemctl stop {quoted} 2>/dev/null || true; "
             f"rm -f /etc/systemd/system/*.wants/{quoted} /run/systemd/system/*.wants/{quoted}; }}", facts=facts,
@@ -213,7 +218,7 @@ def _special(it: Difference) -> Iterator[Finding]:
         now, whose, _ = new[0].split(" ")
         yield Finding(
             "file", thing, f"has got {new[0]} as its mode and owner by hand",
-            "whoever starts it has its owner's rights" if int(now, 8) & 0o6000
+            "every account that may start it has its owner's rights" if int(now, 8) & 0o6000
             else "others than root may write it" if int(now, 8) & 0o0022 or whose != "root" else "what needs it may not read it",
             ("SYS-09",), f"! [ -e {quoted} ] || {{ {calm}; }}", as_lines(new, old), facts,
         )  # fmt: skip
@@ -239,6 +244,17 @@ def _network(it: Difference) -> Iterator[Finding]:
     )
     yield Finding(
         f"network {kind}", thing, cause, consequence, ("NET-02",), repair, as_lines(new, old), facts
+    )
+
+
+def _moded(it: Difference) -> str:
+    """What happened to something whose type, permissions and owner are known."""
+    if not it.new:
+        return "removed by hand"
+    return (
+        "a symbolic link has taken its place"
+        if it.new[0].startswith("120")
+        else "permissions or owner changed by hand"
     )
 
 
@@ -273,7 +289,7 @@ STATES: dict[str, tuple[Told, ...]] = {
         ),
         Told(
             only_came, "started by hand; no role declares it",
-            "a daemon nobody looks after runs, and starts with what nobody has checked", ("SYS-04",),
+            "a daemon that nobody maintains runs with a configuration that nobody has checked", ("SYS-04",),
             lambda it: f"systemctl stop {it.quoted}",
         ),
     ),
@@ -330,7 +346,7 @@ STATES: dict[str, tuple[Told, ...]] = {
     ),
     "capability": (
         Told(
-            came, "has got capabilities by hand", "whoever starts it has some of root's rights", ("SYS-09",), capabilities, "file", lines,
+            came, "has got capabilities by hand", "every account that may start it has some of root's rights", ("SYS-09",), capabilities, "file", lines,
         ),
         Told(
             always, "has lost its capabilities by hand", "what needs it does not work", ("SYS-09",), capabilities, "file", lines,
@@ -354,7 +370,7 @@ STATES: dict[str, tuple[Told, ...]] = {
     ),
     "keeper": (
         Told(
-            came, lambda it: f"opened by hand to {it.new[0]}", "whoever that is takes in whom they like", ("SYS-09",),
+            came, lambda it: f"opened by hand to {it.new[0]}", "that account can add members to the group", ("SYS-09",),
             lambda it: f"gpasswd --remove-password {it.quoted} && gpasswd --administrators '' {it.quoted}", "group", lines,
         ),
     ),
@@ -366,7 +382,7 @@ STATES: dict[str, tuple[Told, ...]] = {
     ),
     "mode": (
         Told(
-            went, lambda it: "permissions or owner changed by hand" if it.new else "removed by hand",
+            went, lambda it: _moded(it),
             "others may read or replace what only its owner should", ("SYS-09", "SEC-01"), lambda it: with_mode(it), shows=lines,
         ),
     ),
@@ -409,10 +425,22 @@ STATES: dict[str, tuple[Told, ...]] = {
             "", "packet filter", thing=lambda it: f"rules of table {it.thing}",
         ),
     ),
+    "queue": (
+        Told(
+            came, lambda it: f"traffic control set by hand ({', '.join(it.new)})", "it can delay, drop, copy or redirect every packet of that interface",
+            ("NET-02",), queue_away, "traffic control",
+        ),
+    ),
+    "trigger": (
+        Told(
+            came, lambda it: f"a trigger or view put in by hand ({', '.join(value.split(' ', 2)[2] for value in it.new)})",
+            "it runs with each write of the daemon and can change or copy what users keep there", ("SYS-08",), trigger_away, "database",
+        ),
+    ),
     "loopback": (
         Told(
             came, lambda it: f"{it.new[0]} listens to the host's own accounts and daemons since somebody started it",
-            "a door that nobody guards, for whoever is inside already", ("SYS-05",), lambda it: end_listening(it.thing, it.new[0]), "listener",
+            "every account on the host can connect to it", ("SYS-05",), lambda it: end_listening(it.thing, it.new[0]), "listener",
         ),
     ),
     "effective": (
@@ -447,8 +475,17 @@ FAULTS: dict[str, Told] = {
         lambda it: f"{OBSERVER} release {it.quoted}", "file",
     ),
     "linked": Told(
-        always, "has a second name by hand (a hard link)", "whoever may write there writes it", ("SYS-09",),
+        always, "has a second name by hand (a hard link)", "an account that may write the other name writes this file", ("SYS-09",),
         lambda it: f"{OBSERVER} release {it.quoted}", "file",
+    ),
+    "held": Told(
+        always, "put on hold by hand", "nothing there is delivered until somebody lets it go. Remedy: run `outpost queue OFFICE --release all`, or "
+        "`--hold` with each queue id that has to wait", ("QUE-01",), "", "messages on hold", lambda it: it.new, "mail queue",
+    ),
+    "timer": Told(
+        always, lambda it: it.new[0] if it.new[0] == "no key signs" else f"a key's time set by hand ({it.new[0].split(' ')[1]})",
+        "its zone is without a valid signature then, and nobody who validates finds the office's names", ("DNS-01",),
+        lambda it: unset_timer(it.thing, it.new[0]), "signing key", thing=lambda it: it.thing,
     ),
     "library": Told(
         always, "given to the dynamic linker by hand", "it puts code into programs", ("SYS-08",), "ldconfig", "file",
@@ -485,7 +522,7 @@ FAULTS: dict[str, Told] = {
         lambda it: (f"{'-' if it.thing == 'missing' else '+'}{it.new[0]}",), "table inet outpost",
     ),
     "listener": Told(
-        always, lambda it: _listens(it), "a door that nobody guards: only the packet filter stands before it", ("SYS-05",),
+        always, lambda it: _listens(it), "no flow needs it: only the packet filter keeps strangers from it", ("SYS-05",),
         lambda it: close(*_listening(it), it.units),
     ),
     "stale": Told(

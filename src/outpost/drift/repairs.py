@@ -26,10 +26,21 @@ USUAL = (0o644, 0o755, 0o444, 0o555)
 
 
 def with_mode(it: Difference) -> str:
-    """Shell that gives it its mode and owner again; a directory that went is made, a file (nobody may search it) is not."""
+    """Shell that gives it its mode and owner again; a directory that went is made, a file comes back from the copy that Debian keeps of it.
+
+    What has taken its place (a link, a directory for a file) is moved aside.
+    """
     mode, owner, group = it.old[0].split(" ")
-    missing = f"mkdir {it.quoted}" if int(mode, 8) & 0o100 else "exit 1"
-    return f"[ -e {it.quoted} ] || {missing}; chown {owner}:{group} {it.quoted} && chmod {mode} {it.quoted}"
+    kind, missing = (
+        ("-d", f"mkdir {it.quoted}")
+        if int(mode, 8) & 0o111
+        else ("-f", f"cp --archive {named(f'{it.thing}-')} {it.quoted}")
+    )
+    aside = f"{ASIDE}{named(it.thing)}"
+    return (
+        f'{{ [ ! -L {it.quoted} ] && [ {kind} {it.quoted} ]; }} || {{ mkdir -p -m 0700 {ASIDE}; mkdir -p "$(dirname {aside})"; '
+        f"[ ! -L {it.quoted} ] && [ ! -e {it.quoted} ] || mv -T --backup=numbered {it.quoted} {aside}; {missing}; }}; chown {owner}:{group} {it.quoted} && chmod {mode} {it.quoted}"
+    )
 
 
 def capabilities(it: Difference) -> str:
@@ -91,6 +102,32 @@ def network_repair(kind: str, thing: str, new: tuple[str, ...], old: tuple[str, 
     return f"ip neighbour replace {shlex.quote(thing)} lladdr {shlex.quote(address)} dev {shlex.quote(device)} nud permanent"
 
 
+def queue_away(it: Difference) -> str:
+    """Takes a queueing discipline away; the office's own one is made again where it has one."""
+    device, (kind, *_) = shlex.quote(it.thing), it.new[0].split(" ")
+    place = kind if kind in ("ingress", "clsact") else "root"
+    return f"tc qdisc delete dev {device} {place} || true; {restarted('outpost-shaping.service', only_running=True)} 2>/dev/null || true"
+
+
+def trigger_away(it: Difference) -> str:
+    """Takes triggers and views out of a database; what they did to its rows stays."""
+    drops = "; ".join(
+        f'DROP {kind} "{name.replace(chr(34), chr(34) * 2)}"'
+        for kind, _, name in (value.split(" ", 2) for value in it.new)
+    )
+    program = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=30).executescript(sys.argv[2])"
+    return f"python3 -I -c {shlex.quote(program)} {it.quoted} {shlex.quote(drops)}"
+
+
+def unset_timer(zone: str, value: str) -> str:
+    """Takes back a time that was set for a signing key; none for a zone whose keys are gone."""
+    if value == "no key signs":
+        return ""
+    key, timer, _ = value.split(" ")
+    name = shlex.quote(zone)
+    return f"keymgr {name} set {shlex.quote(key)} {timer}=0 >/dev/null && knotc --blocking zone-keys-load {name} >/dev/null"
+
+
 def linked(path: str, target: str) -> str:
     """A symbolic link as it was; of an alternative, with its choice."""
     name = path.removeprefix("/etc/alternatives/")
@@ -104,6 +141,7 @@ RELOADS = (
     (r"/etc/nginx/", "nginx.service"),
     (r"/etc/php/", "php8.4-fpm.service"),
     (r"/etc/postfix/", "postfix.service"),
+    (r"/var/spool/postfix/", "postfix.service"),
     (r"/etc/rspamd/", "rspamd.service"),
     (r"/etc/redis/", "redis-server.service"),
     (r"/etc/dovecot/", "dovecot.service"),

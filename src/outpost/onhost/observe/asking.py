@@ -10,6 +10,7 @@ OF_LINKS_6 = "route show table all\nrule\n"
 LIVE = {
     "links": f"printf '{OF_LINKS}' | ip -json -details -batch -",
     "links 6": f"printf '{OF_LINKS_6}' | ip -6 -json -details -batch -",
+    "queues": "tc -json qdisc",
     "special": rf"find / -xdev \( {' -o '.join(f'-path {top}' for top in (*ELSEWHERE, *TREES))} \) -prune -o \( {SPECIAL} \) {LISTED}",
 }
 """Name → shell command."""

@@ -16,7 +16,7 @@ import re
 from outpost.onhost.observe import debian
 from outpost.onhost.observe.files import AUTHORITIES
 from outpost.onhost.observe.packages import owned_by_packages
-from outpost.onhost.observe.places import GUARDED
+from outpost.onhost.observe.places import CHROOT, GUARDED
 from outpost.onhost.observe.reading import content, fingerprint
 
 WORDS = {
@@ -25,9 +25,9 @@ WORDS = {
     "hold": "package {thing}", "keeper": "group {thing}", "link": "network link {thing}", "loopback": "listener {thing}",
     "manager": "environment of daemons {thing}", "member": "group {thing}: {value}", "mode": "mode {thing}", "mount": "mount {thing}",
     "mounted": "mount {thing}", "namespace": "network namespace {thing}", "neighbour": "network neighbour {thing}", "override": "package {thing}",
-    "package": "package {thing}", "program": "file {thing}", "route": "network route {thing}", "rule": "network rule {thing}",
+    "package": "package {thing}", "program": "file {thing}", "queue": "traffic control {thing}", "route": "network route {thing}", "rule": "network rule {thing}",
     "rules": "packet filter rules of table {thing}", "running": "running {thing}", "setting": "kernel setting {thing}", "shadow": "account {thing}",
-    "special": "file {thing}", "table": "packet filter table {thing}", "unit": "unit {thing}", "version": "package {thing}",
+    "special": "file {thing}", "table": "packet filter table {thing}", "trigger": "database {thing}", "unit": "unit {thing}", "version": "package {thing}",
 }  # fmt: skip
 """Kind of a fact → what a plan calls the thing, and the office file where a person accepts it."""
 HELPER = "/var/lib/systemd/deb-systemd-helper-enabled"
@@ -36,17 +36,20 @@ UNITS = ("/usr/lib/systemd/system", "/etc/systemd/system")
 INSTALLER = "/var/log/installer/initial-status.gz"
 NOT_MISSED = (
     "observer", "version", "local", "conffile", "setting", "keeper", "hold", "diversion", "override", "architecture", "program", "table",
-    "loopback", "mounted",
+    "loopback", "mounted", "queue", "trigger",
 )  # fmt: skip
 """Kinds of which nobody is told that something is gone."""
 
 
-SEVERAL = ("member", "unit", "effective", "keeper", "rule", "neighbour", "route")
+SHAPER, SHAPED = "outpost-shaping.service", ("htb",)
+"""Who else but a person gives an interface a queueing discipline (AMP-03), and which."""
+SEVERAL = ("member", "unit", "effective", "keeper", "rule", "neighbour", "route", "queue", "trigger")
 """Kinds of which one thing may have more than one value."""
 
 
 GRAVE_KINDS = (
-    "account", "capability", "hold", "keeper", "manager", "member", "mounted", "namespace", "neighbour", "package", "rule", "rules", "table", "unit",
+    "account", "capability", "hold", "keeper", "manager", "member", "mounted", "namespace", "neighbour", "package", "queue", "rule", "rules", "table",
+    "trigger", "unit",
 )  # fmt: skip
 GRAVE_PLACES = (
     "/etc/apt/", "/etc/cron", "/etc/environment", "/etc/ld.so", "/etc/modules-load.d/", "/etc/pam.d/", "/etc/profile", "/etc/rc.local", "/etc/security/",
@@ -111,6 +114,16 @@ class Expected:
             kind == "unit" and value == "masked" and self._has("masks", thing)
         )
 
+    def contradicts(self, fact: str) -> bool:
+        """Whether it is against the declaration itself, so that no person has to decide: a declared unit is masked."""
+        kind, thing, value = parts(fact)
+        return (
+            kind == "unit"
+            and value == "masked"
+            and self._has("units", thing)
+            and not self._has("masks", thing)
+        )
+
     def accepted(self, fact: str) -> bool:
         """Whether a person has accepted it by name."""
         return self._has("accepted", words(fact))
@@ -123,6 +136,8 @@ class Expected:
             return True
         if kind == "mode" and self._has("directories", thing):
             return True
+        if kind == "file" and thing.startswith(f"{CHROOT}/"):
+            return value == fingerprint(os.path.realpath(thing.removeprefix(CHROOT))) != ""
         if kind == "shadow" and f"{kind}\t{thing}\t{value.removesuffix(' locked')}" in self._before:
             return True  # the same line as an earlier observer wrote it
         if (kind, value) == ("conffile", "missing") and self._has("absent", thing):
@@ -140,6 +155,7 @@ class Expected:
             "manager": lambda thing, _: not self._before and thing in debian.ENVIRONMENT, "mode": self._mode, "special": self._special,
             "capability": lambda thing, value: debian.CAPABILITIES.get(thing) == value, "file": self._file,
             "effective": self._first, "loopback": lambda _, unit: not self._before and self._of_package(unit),
+            "queue": lambda _, value: self._has("units", SHAPER) and value.split(" ")[0] in SHAPED,
         }.get(kind)  # fmt: skip
         return new and rule is not None and rule(thing, value)
 

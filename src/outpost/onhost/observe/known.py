@@ -100,7 +100,11 @@ class Judged:
         good |= {fact for fact in new if parts(fact)[0] == "effective" and _is_newer(fact, before)}
         if known is None:
             good |= {fact for fact in new if not is_grave(fact)}
-        wrong = new - good
+        # What opens a host stands in the known state because it is explained or accepted: what is neither was written there by hand.
+        fresh = Expected(contract_of(CONTRACT), now, set())
+        forged = {fact for fact in now & before if is_grave(fact) and not fresh.explains(fact)}
+        before -= forged
+        wrong = new - good | forged
         stands = {parts(fact)[:2] for fact in wrong if parts(fact)[0] not in SEVERAL}
         replaced = {parts(fact)[:2] for fact in good if parts(fact)[0] not in SEVERAL}
         away = {
@@ -115,7 +119,8 @@ class Judged:
             found |= {
                 fact
                 for fact in wrong
-                if known is None or parts(fact)[:2] not in {parts(each)[:2] for each in gone}
+                if (known is None or parts(fact)[:2] not in {parts(each)[:2] for each in gone})
+                and not expected.contradicts(fact)
             }
         self.found = found & wrong
         self.appeared, self.vanished = wrong - self.found, gone - away

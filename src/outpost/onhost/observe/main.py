@@ -13,18 +13,21 @@ from outpost.onhost.observe.again import again, note
 from outpost.onhost.observe.asking import LIVE, SURVEYED, Asked
 from outpost.onhost.observe.daemons import LIVE as OF_DAEMONS
 from outpost.onhost.observe.daemons import UNBOUND_ANSWERS, steady, unbound
+from outpost.onhost.observe.databases import triggers
 from outpost.onhost.observe.declared import CONTRACT, LOCAL, records
 from outpost.onhost.observe.held import held_elsewhere
 from outpost.onhost.observe.kept_answers import Marking, kept, mark_with
 from outpost.onhost.observe.kernel import kernel, modules, name_and_clock, settings_in_force
+from outpost.onhost.observe.mailqueue import on_hold
 from outpost.onhost.observe.manager import told_by_systemd
-from outpost.onhost.observe.network import learned, listeners, loopback, network
+from outpost.onhost.observe.network import learned, listeners, loopback, network, queues
 from outpost.onhost.observe.permissions import modes
 from outpost.onhost.observe.probing import Probes
 from outpost.onhost.observe.processes import Processes
 from outpost.onhost.observe.reading import content, said
 from outpost.onhost.observe.ruleset import ruleset
 from outpost.onhost.observe.seen import Seen
+from outpost.onhost.observe.signing import set_by_hand
 from outpost.onhost.observe.sockets import Waiting, waiting
 from outpost.onhost.observe.units import manager, running_units, troubled_units
 
@@ -58,6 +61,7 @@ def seen_now() -> Seen:
         *probes("loopback", loopback, sockets, otherwise=nothing),
         *probes("running units", running_units, units, otherwise=nothing),
         *probes("environment", manager, environment, otherwise=nothing),
+        *probes("databases", triggers, otherwise=nothing),
     ]
     faults = [
         *probes("kernel settings that are declared", kernel, otherwise=nothing),
@@ -66,6 +70,8 @@ def seen_now() -> Seen:
         *(processes.faults if processes else []),
         *probes("attributes elsewhere", held_elsewhere, declared, otherwise=nothing),
         *probes("listeners", listeners, contract, sockets, otherwise=nothing),
+        *probes("mail queue", on_hold, otherwise=nothing),
+        *probes("signing keys", set_by_hand, otherwise=nothing),
         *probes("failed units", troubled_units, units, otherwise=nothing),
     ]
     options = probes("unbound", unbound, otherwise=nothing)
@@ -73,6 +79,7 @@ def seen_now() -> Seen:
     live = probes("answers of daemons", steady, answers, otherwise=answers)
     live |= {UNBOUND_ANSWERS[0]: options, "filter": probes("ruleset", ruleset, otherwise=nothing)}
     states += probes("network", network, live, otherwise=nothing)
+    states += probes("traffic control", queues, live, otherwise=nothing)
     faults += probes("learned routes", learned, live, otherwise=nothing)
     faults += probes.blind
     return Seen(*marking.marks(), states, faults, live, units, declared_units, declared)

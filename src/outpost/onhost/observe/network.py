@@ -58,6 +58,20 @@ def network(live: dict[str, list[str]]) -> list[str]:
     return found + [f"namespace\t{os.path.basename(path)}\t" for path in glob.iglob("/run/netns/*")]
 
 
+USUAL_QUEUES = ("noqueue", "mq", "fq_codel", "pfifo_fast", "fq", "pfifo", "noop")
+"""What interfaces have by themselves (tc(8))."""
+
+
+def queues(live: dict[str, list[str]]) -> list[str]:
+    """Queueing disciplines that somebody gave an interface: they delay, lose, redirect or copy what passes."""
+    (listed,) = entries(live.get("queues", []), 1)
+    return [
+        f"queue\t{entry['dev']}\t{entry['kind']}{' root' if entry.get('root') else ''}"
+        for entry in listed
+        if entry["kind"] not in USUAL_QUEUES
+    ]
+
+
 def learned(live: dict[str, list[str]]) -> list[str]:
     """IPv6 routes that some machine on a network gave the host, by a router advertisement or a redirect."""
     routes, _ = entries(live.get("links 6", []), 2) if os.path.exists(IPV6) else ([], [])

@@ -34,7 +34,7 @@ def modes() -> list[str]:
         with contextlib.suppress(OSError, KeyError):
             status = os.lstat(path)
             found.append(
-                f"mode\t{named(path)}\t{status.st_mode & 0o7777:o} {owner(status.st_uid)} {group(status.st_gid)}"
+                f"mode\t{named(path)}\t{status.st_mode if stat.S_ISLNK(status.st_mode) else status.st_mode & 0o7777:o} {owner(status.st_uid)} {group(status.st_gid)}"
             )
     for line in content("/proc/self/mounts").splitlines():
         _, target, _, options, *_ = line.split(" ")

@@ -10,8 +10,10 @@ WATCHED = (
     "/run/modprobe.d", "/run/modules-load.d", "/run/polkit-1", "/run/sysctl.d", "/run/systemd/journald.conf.d", "/run/systemd/network",
     "/run/systemd/system", "/run/systemd/system.conf.d", "/run/systemd/system.control", "/run/systemd/user", "/run/sysusers.d",
     "/run/tmpfiles.d", "/run/udev/rules.d", "/usr/local", "/var/lib/confexts", "/var/lib/extensions", "/var/lib/portables",
-    "/var/lib/systemd/linger", "/var/spool/cron", "/var/www",
+    "/var/lib/systemd/linger", "/var/spool/cron", "/var/spool/postfix/etc", "/var/spool/postfix/lib", "/var/spool/postfix/usr", "/var/www",
 )  # fmt: skip
+CHROOT = "/var/spool/postfix"
+"""Postfix's start copies files of the host into it; some of its processes see no others."""
 HOMES = (".ssh", ".config/systemd")
 SINGLE = ("/root/.[!.]*", "/run/nologin")
 UNSCANNED = ("/var/lib/clamav/*.ign*", "/var/lib/clamav/*fp", "/var/lib/rspamd/rspamd_dynamic*")

@@ -19,6 +19,8 @@ KINDS = {
     "running units": ("running",),
     "environment": ("manager",),
     "network": ("link", "address", "route", "rule", "neighbour", "namespace"),
+    "traffic control": ("queue",),
+    "databases": ("trigger",),
     "packages": ("package", "version", "hold", "architecture", "diversion", "override"),
     "daemons": ("effective",),
     "enabled units": ("unit",),

@@ -1,0 +1,71 @@
+"""One operation that fails keeps no other of its host from running; what could not be done is reported at the end.
+
+pyinfra goes on behind a failed operation (``config.IGNORE_ERRORS``). Four things end a host's run at once: it cannot be
+reached, another apply holds it, it goes back to what it was before a guarded change, or what everything else stands on
+(packages, packet filter) failed where it had never been applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pyinfra.api.host import Host
+from pyinfra.api.operation import OperationMeta
+from pyinfra.api.state import BaseStateCallback, State
+from pyinfra.context import config, ctx_host, state
+from typing_extensions import override
+
+from roles.guard import ARMED
+from roles.observation import declared
+from roles.operations import HELD
+
+NOT_ARMED = f'[ -z "$(ls {ARMED} 2>/dev/null)" ]'
+"""Shell, as root: nothing waits to be confirmed, or else the host goes back soon."""
+
+
+def watch() -> None:
+    """Go on behind failed operations of the hosts, but for the four things above."""
+    config.IGNORE_ERRORS = True
+    if not any(isinstance(handler, _Ends) for handler in state.callback_handlers):
+        state.add_callback_handler(_Ends())  # type: ignore[no-untyped-call]
+
+
+class _Ends(BaseStateCallback):
+    @staticmethod
+    @override
+    def operation_end(state: State, op_hash: str) -> None:
+        ended = {host for host in state.inventory.get_active_hosts() if _ends(state, host, op_hash)}
+        state.fail_hosts(ended)  # type: ignore[no-untyped-call]
+
+
+def _ends(state: State, host: Host, op_hash: str) -> bool:
+    with ctx_host.use(host):
+        known = declared()
+        failed = _failed(state, host, op_hash)
+        vital, known.vital = known.vital, False
+        if failed is None:
+            return False
+        data: Any = host.data
+        reached, _ = host.run_shell_command(NOT_ARMED, _sudo=bool(data.get("_sudo")))
+        return vital or HELD in failed.stderr or not reached
+
+
+def _failed(state: State, host: Host, op_hash: str) -> OperationMeta | None:
+    """What an operation came to, where it failed."""
+    if op_hash not in state.ops[host]:
+        return None
+    meta = state.get_op_data_for_host(host, op_hash).operation_meta
+    return meta if meta.is_complete() and not meta.did_succeed() else None
+
+
+def failures() -> Iterator[tuple[str, str]]:
+    """Names of the current host's operations that failed in this run, each with what the host said last."""
+    host: Host = ctx_host.get()  # type: ignore[no-untyped-call]
+    for op_hash in state.get_op_order():  # type: ignore[no-untyped-call]
+        if failed := _failed(state, host, op_hash):
+            said = [line.strip() for line in (*failed.stdout_lines, *failed.stderr_lines) if line.strip()]
+            yield (
+                ", ".join(sorted(state.get_op_meta(op_hash).names)),
+                said[-1] if said else "it gave no reason",
+            )

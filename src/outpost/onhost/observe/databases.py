@@ -1,0 +1,38 @@
+"""What SQLite databases of daemons do by themselves: triggers and views, of which no package here brings any."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import os
+
+from outpost.onhost.observe.reading import named
+
+PLACES = tuple(
+    f"/var/lib/{depth}*.{kind}" for depth in ("", "*/", "*/*/") for kind in ("db", "sqlite", "sqlite3")
+)
+MAGIC = b"SQLite format 3\0"
+PATIENCE = 5.0
+"""Seconds for a daemon that writes."""
+
+
+def triggers() -> list[str]:
+    """One for each trigger and view: whoever writes that database runs it."""
+    found = []
+    for path in (path for place in PLACES for path in glob.iglob(place) if os.path.isfile(path)):
+        with open(path, "rb") as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                continue
+        import sqlite3  # what takes time to load, and not every host has one
+
+        with contextlib.closing(
+            sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE)
+        ) as database:
+            rows = database.execute(
+                "SELECT type, name, sql FROM sqlite_master WHERE type IN ('trigger', 'view')"
+            )
+            for kind, name, sql in rows:
+                digest = hashlib.sha256(str(sql).encode(errors="replace")).hexdigest()[:16]
+                found.append(f"trigger\t{named(path)}\t{kind} {digest} {name}")
+    return found

@@ -1,0 +1,78 @@
+"""Which failed operation ends a host's run, and which does not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pyinfra.context import ctx_host
+
+from outpost.run import Follower, _last
+from roles import failures
+from roles.observation import declared
+from roles.operations import HELD
+
+
+class Host:
+    """As far as a failure asks."""
+
+    def __init__(self, *, reached: bool) -> None:
+        self.reached = reached
+        self.data = {"_sudo": True}
+
+    def run_shell_command(self, _command: str, _sudo: bool) -> tuple[bool, None]:
+        return self.reached, None
+
+
+@pytest.mark.parametrize(
+    ("reached", "vital", "stderr", "ends"),
+    [
+        (True, False, "bad permissions", False),
+        (False, False, "bad permissions", True),
+        (True, True, "no packages", True),
+        (True, False, HELD, True),
+    ],
+)
+def test_a_failed_operation_ends_a_run_only_where_nothing_may_follow(
+    monkeypatch: pytest.MonkeyPatch, reached: bool, vital: bool, stderr: str, ends: bool
+) -> None:
+    host: Any = Host(reached=reached)
+    with ctx_host.use(host):
+        declared().vital = vital
+    monkeypatch.setattr(failures, "_failed", lambda *_: SimpleNamespace(stderr=stderr))
+    assert failures._ends(SimpleNamespace(), host, "x") is ends  # type: ignore[arg-type]
+
+
+def test_after_an_operation_that_succeeded_no_later_failure_counts_as_vital(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host: Any = Host(reached=True)
+    with ctx_host.use(host):
+        declared().vital = True
+    answers = iter((None, SimpleNamespace(stderr="")))
+    monkeypatch.setattr(failures, "_failed", lambda *_: next(answers))
+    assert [failures._ends(SimpleNamespace(), host, "x") for _ in range(2)] == [False, False]  # type: ignore[arg-type]
+
+
+def test_everything_that_was_not_done_is_in_the_reason_of_a_failed_host() -> None:
+    follower = Follower()
+    for line in (
+        "--> Starting operation: base | sshd",
+        "    [ns2] /etc/ssh/x line 1: Bad configuration option: nonsense",
+        "    [ns2] Error (ignored): executed 0 commands",
+        "--> Starting operation: base | chrony",
+        "    [ns2] Success",
+        "--> Starting operation: known state",
+        "    [ns2] not done: base | sshd: terminating. Remedy: correct it",
+        "    [ns2] not repaired: file /etc/x: edited by hand. Remedy: do it",
+        "    [ns2] Error: executed 0 commands",
+    ):
+        follower.feed(line)
+    host = follower.hosts["ns2"]
+    assert host.troubled == "base | sshd"
+    assert host.failed == "known state"
+    assert _last(host).splitlines() == [
+        "not done: base | sshd: terminating. Remedy: correct it",
+        "not repaired: file /etc/x: edited by hand. Remedy: do it",
+    ]
