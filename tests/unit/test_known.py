@@ -149,6 +149,20 @@ def test_what_was_written_into_the_known_state_by_hand_is_reported(fact: str) ->
     assert scanned({*GOOD, fact})["appeared"] == [fact]
 
 
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize(
+    "fact",
+    ["account\tghost\t0:0:/root:/bin/bash:locked", "member\tsudo\tnobody", "file\t/etc/sudoers.d/evil\tabc"],
+)
+def test_what_was_written_into_the_known_state_by_hand_is_not_made_by_an_apply(fact: str) -> None:
+    remembered(set(GOOD))
+    with known.KNOWN.open("a") as stream:
+        stream.write(f"{fact}\n")
+    assert scanned(set(GOOD))["vanished"] == []
+    remembered(set(GOOD))
+    assert fact not in known.KNOWN.read_text()
+
+
 def test_a_scan_that_was_not_whole_is_not_remembered_and_does_not_miss_what_it_cannot_see(host: Path) -> None:
     remembered(set(GOOD))
     before = (host / "known").read_text()

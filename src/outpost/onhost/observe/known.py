@@ -89,6 +89,12 @@ class Judged:
         if known is not None:
             before = {fact for fact in before if not expected.is_roles(fact)}
         now = {fact for fact in now if not expected.is_roles(fact)}
+        # What opens a host stands in the known state because it is explained or accepted: what is neither was written there by hand,
+        # and neither stays nor comes back.
+        fresh = Expected(contract_of(CONTRACT), now, set())
+        suspects = {fact for fact in before if is_grave(fact) and (fact in now or _cannot_come_back(fact))}
+        forged = {fact for fact in suspects if not fresh.explains(fact)}
+        before -= forged
         new, gone = now - before, {fact for fact in before - now if parts(fact)[0] not in hidden}
         passing = newer(now, before) if known is not None else set()
         if passing & before:  # what an upgrade, or a package that went, brings along
@@ -100,11 +106,7 @@ class Judged:
         good |= {fact for fact in new if parts(fact)[0] == "effective" and _is_newer(fact, before)}
         if known is None:
             good |= {fact for fact in new if not is_grave(fact)}
-        # What opens a host stands in the known state because it is explained or accepted: what is neither was written there by hand.
-        fresh = Expected(contract_of(CONTRACT), now, set())
-        forged = {fact for fact in now & before if is_grave(fact) and not fresh.explains(fact)}
-        before -= forged
-        wrong = new - good | forged
+        wrong = new - good | forged & now
         stands = {parts(fact)[:2] for fact in wrong if parts(fact)[0] not in SEVERAL}
         replaced = {parts(fact)[:2] for fact in good if parts(fact)[0] not in SEVERAL}
         away = {
@@ -129,6 +131,14 @@ class Judged:
         self.learned = started
         self.next = (before - away - (started & before)) | good | (started & now)
         self.news = self.is_new or self.next != (known or set()) or self.found != (facts_of(FOUND) or set())
+
+
+def _cannot_come_back(fact: str) -> bool:
+    """Whether something that is gone has no copy, or is an account or a right, of which no copy is needed."""
+    kind, thing, value = parts(fact)
+    if kind == "file" and not value.startswith("link to "):
+        return fingerprint(f"{STATE}/known-files{thing}") != value
+    return kind in ("account", "member", "keeper")
 
 
 def _is_version(fact: str) -> bool:
