@@ -163,6 +163,21 @@ def test_what_was_written_into_the_known_state_by_hand_is_not_made_by_an_apply(f
     assert fact not in known.KNOWN.read_text()
 
 
+@pytest.mark.usefixtures("host")
+def test_a_daemons_new_answer_with_a_new_observer_is_learned_and_not_for_a_person_to_decide(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    remembered(set(GOOD))
+    fact = "effective\tredis-server.service@8\tacl two"
+    now = {fact, "observer\tdef\t", *GOOD} - {OBSERVER}
+    assert scanned(now)["found"] == []
+    assert scanned(now)["appeared"] == [fact]
+    monkeypatch.setattr(known, "_started_since", lambda _unit: True)
+    remembered(now)
+    assert fact in known.KNOWN.read_text()
+    assert known.FOUND.read_text() == ""
+
+
 def test_a_scan_that_was_not_whole_is_not_remembered_and_does_not_miss_what_it_cannot_see(host: Path) -> None:
     remembered(set(GOOD))
     before = (host / "known").read_text()

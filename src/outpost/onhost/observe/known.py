@@ -17,7 +17,7 @@ from outpost.onhost.observe.declared import CONTRACT
 from outpost.onhost.observe.declared import KNOWN as STATES
 from outpost.onhost.observe.declared import STATE as OWN
 from outpost.onhost.observe.declared import VERIFIED as WHOLE
-from outpost.onhost.observe.expected import SEVERAL, Expected, contract_of, is_grave, parts
+from outpost.onhost.observe.expected import SEVERAL, Expected, contract_of, is_grave, parts, words
 from outpost.onhost.observe.probing import unseen
 from outpost.onhost.observe.reading import fingerprint, said
 
@@ -85,7 +85,9 @@ class Judged:
         hidden = unseen(faults)
         self.is_new = known is None
         self.first = known is None or not any(fact.startswith("observer\t") for fact in now & before)
-        found = {fact for fact in (facts_of(FOUND) or set()) & now if not expected.accepted(fact)}
+        found = {
+            fact for fact in (facts_of(FOUND) or set()) & now if words(fact) and not expected.accepted(fact)
+        }
         if known is not None:
             before = {fact for fact in before if not expected.is_roles(fact)}
         now = {fact for fact in now if not expected.is_roles(fact)}
@@ -122,6 +124,9 @@ class Judged:
                 fact
                 for fact in wrong
                 if (known is None or parts(fact)[:2] not in {parts(each)[:2] for each in gone})
+                and words(
+                    fact
+                )  # a daemon's own answer is no person's to accept: it follows from its files and its start
                 and not expected.contradicts(fact)
             }
         self.found = found & wrong
