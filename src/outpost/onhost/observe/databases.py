@@ -21,18 +21,19 @@ def triggers() -> list[str]:
     """One for each trigger and view: whoever writes that database runs it."""
     found = []
     for path in (path for place in PLACES for path in glob.iglob(place) if os.path.isfile(path)):
-        with open(path, "rb") as file:
-            if file.read(len(MAGIC)) != MAGIC:
-                continue
-        import sqlite3  # what takes time to load, and not every host has one
+        with contextlib.suppress(FileNotFoundError):  # a copy that was made for a backup goes meanwhile
+            with open(path, "rb") as file:
+                if file.read(len(MAGIC)) != MAGIC:
+                    continue
+            import sqlite3  # what takes time to load, and not every host has one
 
-        with contextlib.closing(
-            sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE)
-        ) as database:
-            rows = database.execute(
-                "SELECT type, name, sql FROM sqlite_master WHERE type IN ('trigger', 'view')"
-            )
-            for kind, name, sql in rows:
-                digest = hashlib.sha256(str(sql).encode(errors="replace")).hexdigest()[:16]
-                found.append(f"trigger\t{named(path)}\t{kind} {digest} {name}")
+            with contextlib.closing(
+                sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE)
+            ) as database:
+                rows = database.execute(
+                    "SELECT type, name, sql FROM sqlite_master WHERE type IN ('trigger', 'view')"
+                )
+                for kind, name, sql in rows:
+                    digest = hashlib.sha256(str(sql).encode(errors="replace")).hexdigest()[:16]
+                    found.append(f"trigger\t{named(path)}\t{kind} {digest} {name}")
     return found
