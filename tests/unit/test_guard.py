@@ -60,6 +60,16 @@ def test_a_file_that_was_edited_by_hand_comes_back_as_it_was_declared(root: Path
     assert (root / "var/lib/outpost/previous" / KEY / "declared").exists()
 
 
+def test_a_refused_declaration_is_nothing_to_go_back_to_the_next_time(root: Path) -> None:
+    file = own(root / "etc/chrony.conf", "declared\n")
+    run(root, guard.keep_declared(KEY, [file]))
+    for refused in ("refused\n", "refused again\n"):
+        changed_to(root, [file.path])
+        run(root, guard.keep_declared(KEY, [own(Path(file.path), refused)]))
+        gone_back(root)
+        assert Path(file.path).read_text() == "declared\n"
+
+
 def test_what_was_there_and_nobody_had_declared_does_not_come_back(root: Path) -> None:
     file = own(root / "etc/chrony.conf", "declared\n")
     run(root, guard.keep_declared(KEY, [file]))
