@@ -18,7 +18,7 @@ PATIENCE = 5.0
 
 
 def triggers() -> list[str]:
-    """One for each trigger and view: whoever writes that database runs it."""
+    """One for each trigger and view: each account that writes the database runs it."""
     found = []
     for path in (path for place in PLACES for path in glob.iglob(place) if os.path.isfile(path)):
         with contextlib.suppress(FileNotFoundError):  # a copy that was made for a backup goes meanwhile
