@@ -197,8 +197,8 @@ def test_live_packet_filter_is_the_one_on_disk_rule_by_rule(
         told = [json.dumps(own(entries, kind)) for kind in ("chain", "rule", "set", "map")]
         return [re.sub(r'"(handle|packets|bytes)": \d+', "", each) for each in told]
 
-    afresh = host.check_output("unshare --net sh -c 'nft -f /etc/nftables.conf && nft -j -t list ruleset'")
-    assert listed(packet_filter) == listed(json.loads(afresh)["nftables"])
+    loaded = host.check_output("unshare --net sh -c 'nft -f /etc/nftables.conf && nft -j -t list ruleset'")
+    assert listed(packet_filter) == listed(json.loads(loaded)["nftables"])
 
 
 @pytest.mark.control("NET-01")

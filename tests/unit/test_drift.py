@@ -94,7 +94,7 @@ def test_a_known_host_that_lost_its_observer_is_no_fresh_one() -> None:
         (("special\t/usr/bin/at\t700 root root",), "file", "/usr/bin/at", "dpkg-deb --fsys-tarfile"),
         (("queue\teth0\tnetem root",), "traffic control", "eth0", "tc qdisc delete dev eth0 root"),
         (("queue\teth0\tclsact",), "traffic control", "eth0", "tc qdisc delete dev eth0 clsact"),
-        (("trigger\t/var/lib/x/y.db\ttrigger 0abc evil",), "database", "/var/lib/x/y.db", 'DROP trigger "evil"'),
+        (("trigger\t/var/lib/x/y.db\ttrigger 0abc evil",), "database", "/var/lib/x/y.db", 'setpriv --reuid="$(stat --format=%u /var/lib/x/y.db)"'),
         (("file\t/var/spool/postfix/etc/evil\tabc",), "file", "/var/spool/postfix/etc/evil", "/var/lib/outpost/removed/var/spool/postfix/etc/evil"),
     ],
 )  # fmt: skip
@@ -403,7 +403,8 @@ def test_a_trigger_of_a_database_is_seen_and_taken_out(
     path = tmp_path / "some.db"
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.executescript(
-            "CREATE TABLE t (a); CREATE TRIGGER 'ev\"il' AFTER INSERT ON t BEGIN DELETE FROM t; END; CREATE VIEW v AS SELECT 1"
+            "CREATE TABLE t (a); CREATE TRIGGER 'ev\"il' AFTER INSERT ON t BEGIN DELETE FROM t; END; CREATE VIEW v AS SELECT 1;"
+            "CREATE VIEW 'w\nfile\t/etc/passwd\tabc' AS SELECT 2"
         )
     (tmp_path / "other.db").write_bytes(b"no database")
     monkeypatch.setattr(databases, "PLACES", (f"{tmp_path}/*.db",))
@@ -411,7 +412,8 @@ def test_a_trigger_of_a_database_is_seen_and_taken_out(
     assert [(fact.split("\t")[0], fact.split(" ")[-1]) for fact in facts] == [
         ("trigger", 'ev"il'),
         ("trigger", "v"),
-    ]
+        ("trigger", r"w\x0afile\x09/etc/passwd\x09abc"),
+    ], "no name makes a fact of its own"
     (finding,) = findings(seen(appeared=tuple(facts)))
     subprocess.run(["sh", "-c", finding.repair], check=True)
     assert databases.triggers() == []

@@ -35,5 +35,5 @@ def triggers() -> list[str]:
                 )
                 for kind, name, sql in rows:
                     digest = hashlib.sha256(str(sql).encode(errors="replace")).hexdigest()[:16]
-                    found.append(f"trigger\t{named(path)}\t{kind} {digest} {name}")
+                    found.append(f"trigger\t{named(path)}\t{kind} {digest} {named(str(name))}")
     return found
