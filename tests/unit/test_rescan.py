@@ -56,12 +56,12 @@ def test_no_verdict_is_not_a_clean_one(monkeypatch: pytest.MonkeyPatch, answer: 
 def test_a_message_that_is_read_just_then_stays_for_the_next_night(
     mail: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def seen_meanwhile(_self: Scanner, *_parts: bytes) -> str:
-        for message in list(messages(mail, 0)):
-            message.rename(message.with_name(f"{message.name}R"))
-        return "stream: Eicar-Test-Signature FOUND"
+    def seen_meanwhile(message: Path, below: Path) -> Path:
+        message.rename(message.with_name(f"{message.name}R"))
+        return take_out(message, below)
 
-    monkeypatch.setattr(Scanner, "ask", seen_meanwhile)
+    monkeypatch.setattr(Scanner, "ask", lambda _self, *_parts: "stream: Eicar-Test-Signature FOUND")
+    monkeypatch.setattr(rescan, "take_out", seen_meanwhile)
     monkeypatch.setattr(rescan, "MAIL", mail)
     place = {"address": "192.0.2.1", "port": 1, "name": "mta"}
     rescan.rescan({"scanners": [place], "days": 1, "largest": 100})
