@@ -12,21 +12,21 @@ from benchmarks.measure import RESULTS
 from outpost.target import ROOT
 
 PICTURE = RESULTS.with_suffix(".svg")
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "measurements.md"
 BEGIN, END = "<!-- measured, by `./outpost bench --keep --plot` -->", "<!-- end of what is measured -->"
 WIDTH, LEFT, RIGHT, ROW = 860, 330, 150, 46
 OURS, PEER, TEXT = "#2a6f97", "#b8c4cc", "#1f2933"
 
 
-def write(results: Path = RESULTS, picture: Path = PICTURE, readme: Path = README) -> tuple[Path, Path]:
-    """Draw what has been measured in seconds, and put all of it into the README."""
+def write(results: Path = RESULTS, picture: Path = PICTURE, page: Path = PAGE) -> tuple[Path, Path]:
+    """Draw what has been measured in seconds, and write the table of docs/measurements.md."""
     rows = list(json.loads(results.read_text(encoding="utf-8")).values())
     picture.write_text(_drawn([row for row in rows if row["unit"] == "s"]), encoding="utf-8")
-    text = readme.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END, 1)
-    readme.write_text(f"{before}{BEGIN}{_table(rows)}{END}{after}", encoding="utf-8")
-    return picture, readme
+    page.write_text(f"{before}{BEGIN}{_table(rows)}{END}{after}", encoding="utf-8")
+    return picture, page
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
@@ -43,7 +43,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     machine = rows[-1]["measured"]
     where = f"{machine['processors']} processors ({machine['processor']}), Python {machine['python']}"
-    picture = f"![Seconds, ours and theirs]({PICTURE.relative_to(ROOT)})"
+    picture = f"![Seconds, ours and theirs]({PICTURE.name})"
     return "\n".join(["", *lines, "", f"On {where}.", "", picture, ""])
 
 

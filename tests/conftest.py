@@ -23,9 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--messages", type=int, default=200, help="how many messages a rehearsal sends (default: 200)"
     )
-    group.addoption(
-        "--record", action="store_true", help="write what the ledger came to into the README's table"
-    )
+    group.addoption("--record", action="store_true", help="write the ledger's table in docs/measurements.md")
     group.addoption(
         "--host", action="append", default=[], metavar="HOST", help="only this host; may be repeated"
     )

@@ -84,9 +84,8 @@ class Page:
 def pages() -> tuple[Page, ...]:
     """Every page that is made from the model."""
     office = case_study()
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
     docs = ROOT / "docs"
+    readme, measurements = ROOT / "README.md", docs / "measurements.md"
     data = catalogue()
     return (
         Page(docs / "reference" / "office.md", NOTE + office_reference()),
@@ -97,7 +96,8 @@ def pages() -> tuple[Page, ...]:
         Page(docs / "explanation.md", CATALOGUE_NOTE + explanation.page(data), explanation.without_lines),
         Page(docs / "reference" / "opinions.md", OPINIONS_NOTE + opinions()),
         Page(docs / "appendices.md", CATALOGUE_NOTE + appendices.appendices(data, measured())),
-        Page(readme, with_opinions(replaced(text, diagram(office)))),
+        Page(readme, replaced(readme.read_text(encoding="utf-8"), diagram(office))),
+        Page(measurements, with_opinions(measurements.read_text(encoding="utf-8"))),
     )
 
 

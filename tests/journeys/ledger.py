@@ -480,7 +480,7 @@ def run(
 
 
 def keep(lab: Instance, scenario: str, balance: Balance) -> None:
-    """Write a result beside the lab's state, from where the README's table is made."""
+    """Write a result beside the lab's state, from where the table in docs/measurements.md is made."""
     path = lab.directory / "ledger.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     known[f"{scenario}, seed {balance.seed}"] = {"scenario": scenario} | balance.as_data()
@@ -512,9 +512,9 @@ def table(lab: Instance) -> str:
 
 
 def record(lab: Instance) -> None:
-    """Put the table into the README."""
-    readme = ROOT / "README.md"
-    readme.write_text(replaced(readme.read_text(encoding="utf-8"), table(lab), MARKER), encoding="utf-8")
+    """Write the table of docs/measurements.md."""
+    page = ROOT / "docs" / "measurements.md"
+    page.write_text(replaced(page.read_text(encoding="utf-8"), table(lab), MARKER), encoding="utf-8")
 
 
 def _moment(date: str) -> float:

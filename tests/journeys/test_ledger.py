@@ -2,7 +2,7 @@
 
 The short run with nothing broken is part of the suite. The others are long: `pytest -m slow tests/journeys/test_ledger.py
 --name LAB --seed N --messages N`; each says what it measured (`-o log_cli=true -o log_cli_level=INFO`) and keeps it in
-`.lab/LAB/ledger.json`; `--record` puts all that is kept there into the README. Not here: R08 (containers share
+`.lab/LAB/ledger.json`; `--record` writes all that is kept there into docs/measurements.md. Not here: R08 (containers share
 one clock: tests/lab/test_machines.py), R12 (restores have tests of their own).
 """
 

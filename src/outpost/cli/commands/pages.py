@@ -58,7 +58,7 @@ def reference(
         bool, typer.Option("--check", help="Write nothing; fail when something is out of date.")
     ] = False,
 ) -> None:
-    """Write docs/reference/office.md and the README's diagram from the model."""
+    """Write the pages of docs/ and the README's diagram from the model."""
     from outpost.cli.office import write_reference
 
     raise typer.Exit(write_reference(check_only=check))

@@ -36,7 +36,7 @@ def bench(
     listed: Annotated[bool, typer.Option("--list", help="Show the rows and measure none.")] = False,
     json: JsonOption = False,
     plot: Annotated[
-        bool, typer.Option("--plot", help="Draw docs/benchmarks.svg and the README's table from all results.")
+        bool, typer.Option("--plot", help="Write docs/benchmarks.svg and the table in docs/measurements.md.")
     ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the results in docs/benchmarks.json.")] = False,
 ) -> None:
