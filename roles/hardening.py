@@ -8,8 +8,8 @@ from pyinfra.api.deploy import deploy
 
 from outpost.drift.differences import Finding
 from outpost.office import Host, Office
-from outpost.office.backup import MAIL
 from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, BaseView
+from outpost.office.roles import cgroup_limits, role_of
 from outpost.office.size import size_of
 from outpost.units import restarted
 from roles.files import File, rendered
@@ -83,7 +83,7 @@ def _machine() -> None:
 
 def _mounts(me: Host) -> None:
     """Where everybody writes, and where mail lies, nothing runs."""
-    places = [*NOTHING_RUNS, *([MAIL] if me.role == "store" else [])]
+    places = [*NOTHING_RUNS, *role_of(me).data]
     service(
         name="mounts",
         unit="outpost-mounts.service",
@@ -110,7 +110,7 @@ def _limits(office: Office, me: Host) -> None:
         name="cgroup limits",
         files=[
             rendered("base", f"/etc/systemd/system/{unit}.d/limits.conf", template="limits.conf", limit=limit)
-            for unit, limit in size_of(office).cgroup_limits(me.role).items()
+            for unit, limit in cgroup_limits(me.role, size_of(office)).items()
         ],
         activate="systemctl daemon-reload",
     )

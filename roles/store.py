@@ -21,8 +21,8 @@ import outpost.onhost.rescan
 import outpost.onhost.twice
 from outpost.drift.differences import Finding
 from outpost.office import Host, Office, ports
-from outpost.office.backup import MAIL, OWN
 from outpost.office.passwords import office_words
+from outpost.office.roles.store import MAIL, OWN
 from outpost.office.store import DELIVERIES_PER_USER, QUOTA_GRACE, TRASH_ROOM, StoreView, decoy
 from outpost.office.webmail import SESSION_HOURS
 from outpost.secrets import Secrets

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from outpost.office.tables.topology import Role
+from outpost.office.tables.topology import RoleName
 from outpost.target import ROOT
 
 DIRECTORY = ROOT / "controls"
@@ -100,7 +100,7 @@ class Control(Entry):
 
     rationale: str = Field(min_length=10)
     sources: tuple[str, ...] = ()
-    where: tuple[Role | Literal["base"], ...] = ()
+    where: tuple[RoleName | Literal["base"], ...] = ()
     faults: tuple[str, ...] = Field(min_length=1)
     status: Literal["deployed", "unproven", "planned"] = "deployed"
     waits_for: str = ""

@@ -33,9 +33,11 @@ from outpost.backup import MANIFEST, Manifest
 from outpost.errors import OutpostError
 from outpost.history import who
 from outpost.office import load
-from outpost.office.backup import MAIL, OWN, STATE
+from outpost.office.backup import STATE
 from outpost.office.model import Office
-from outpost.office.tables.topology import Host, Role
+from outpost.office.roles import role_of
+from outpost.office.roles.store import MAIL
+from outpost.office.tables.topology import Host, RoleName
 from outpost.remote import run_script, shell_command
 from outpost.target import Target, shown
 
@@ -51,19 +53,6 @@ WORDS = {
     "erase": "mail, accounts, queues and keys are deleted on store, webmail and MTAs; the name servers go on saying no",
     "certificate": "what was done, when and by whom, signed with the office's authority",
 }
-HELD: dict[Role, tuple[str, ...]] = {
-    "store": (MAIL, OWN, "/etc/dovecot/users", "/var/lib/dovecot"),
-    "webmail": ("/var/lib/roundcube/db", "/etc/roundcube/config.inc.php"),
-    "mta": (
-        "/var/spool/postfix",
-        "/var/lib/rspamd",
-        "/var/lib/redis",
-        "/var/lib/outpost-policy",
-        "/etc/rspamd",
-    ),
-    "dns": (),
-}
-"""Role to the places where its hosts hold what is the office's."""
 EVERYWHERE = (
     "/etc/outpost",
     "/var/lib/outpost-acme",
@@ -71,12 +60,6 @@ EVERYWHERE = (
     "/var/log/journal",
     "/var/lib/outpost-logs",
 )
-UNITS: dict[Role, tuple[str, ...]] = {
-    "store": ("dovecot.service", "outpost-accounts.service", "outpost-logins.service", "stunnel@*.service"),
-    "webmail": ("nginx.service", "php8.4-fpm.service"),
-    "mta": ("postfix.service", "rspamd.service", "redis-server.service", "outpost-policy.service"),
-    "dns": (),
-}
 LARGEST_READ = 16 * 1024 * 1024
 PATIENCE = 86400.0
 """Seconds: mailboxes cross a slow line, and disks are overwritten, in hours."""
@@ -292,7 +275,11 @@ class Closing:
                 before, after = counts.groups()
                 if after != "0":
                     raise OutpostError(f"{after} files are left on {host.name}", "the same command again")
-                found[host.name] = {"files": int(before), "left": 0, "of": [*HELD[host.role], *EVERYWHERE]}
+                found[host.name] = {
+                    "files": int(before),
+                    "left": 0,
+                    "of": [*role_of(host).erased, *EVERYWHERE],
+                }
         return found
 
     def _certificate(self) -> dict[str, Any]:
@@ -331,7 +318,7 @@ class Closing:
         document.setdefault("closing", tomlkit.table()).update(values)
         return tomlkit.dumps(document)
 
-    def _apply(self, role: Role) -> None:
+    def _apply(self, role: RoleName) -> None:
         names = tuple(host.name for host in self.office.with_role(role))
         outcome = run.apply(self.target, limit=names, connector=self.via, watcher=self.watcher)
         if outcome.failed:
@@ -353,8 +340,8 @@ class Closing:
 
 def erasing(host: Host) -> str:
     """A script that deletes what a host holds of the office; its last words are how many files there were and are."""
-    places = " ".join((*HELD[host.role], *EVERYWHERE))
-    units = " ".join(f"'{unit}'" for unit in UNITS[host.role])
+    places = " ".join((*role_of(host).erased, *EVERYWHERE))
+    units = " ".join(f"'{unit}'" for unit in role_of(host).stopped)
     return f"""
 systemctl stop outpost-backup.timer outpost-backup.service outpost-logs.service {units} 2>/dev/null
 count() {{ find {places} -xdev -type f 2>/dev/null | wc -l; }}

@@ -46,8 +46,9 @@ from outpost.backup import (
 )
 from outpost.errors import OutpostError
 from outpost.office import load
-from outpost.office.backup import LIB, MAIL, OWN, SETTINGS, STATE, BackupView
+from outpost.office.backup import LIB, SETTINGS, STATE, BackupView
 from outpost.office.model import Office
+from outpost.office.roles.store import MAIL, OWN
 from outpost.office.tables.topology import Host
 from outpost.remote import run_script
 from outpost.target import LAB, Target

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
-from typing import ClassVar
 
 from outpost.errors import OutpostError
+from outpost.office.roles import ROLES, NewHost
+from outpost.office.tables.topology import RoleName
 from outpost.office.tables.values import IPNetwork
 
 INVENTORY_FILE = '''"""The office's hosts over SSH, host keys pinned in known_hosts beside this file."""
@@ -60,26 +61,22 @@ class Plan:
     ssh_user: str = "root"
     authorized_keys: tuple[str, ...] = field(default=())
 
-    hosts: ClassVar[tuple[tuple[str, str, tuple[str, ...], str], ...]] = (
-        ("ns1", "dns", ("wan", "core", "mgmt"), "           # primary name server: signs the zones"),
-        ("ns2", "dns", ("wan", "core", "mgmt"), "           # better on another site: two behind one line fail together"),
-        ("mta", "mta", ("wan", "core", "mgmt"), "           # the only door for mail; holds no password"),
-        ("store", "store", ("core", "lan", "mgmt"), "         # mailboxes and accounts; no address on the Internet"),
-        ("webmail", "webmail", ("wan", "core", "lan", "mgmt"), "       # users' browsers; keeps neither mail nor passwords"),
-    )  # fmt: skip
-    numbers: ClassVar[dict[str, int]] = {"ns1": 11, "ns2": 12, "mta": 21, "store": 31, "webmail": 41}
-    """The last part of each host's addresses, where a network has room for it."""
+    @property
+    def hosts(self) -> tuple[tuple[RoleName, NewHost], ...]:
+        """Role and place of each host."""
+        return tuple((role.name, host) for role in ROLES.values() for host in role.hosts)
 
-    def addresses(self, host: str, zone: str) -> str:
+    def addresses(self, new: NewHost, zone: str) -> str:
         """A host's addresses in a zone, counted from its networks, as TOML."""
         found = []
+        every = [host for _, host in self.hosts]
         for network in self.networks(zone):
-            place = self.numbers[host]
-            if network.num_addresses <= max(self.numbers.values()) + 1:
-                place = 2 + list(self.numbers).index(host)  # 1 is the router's
+            place = new.number
+            if network.num_addresses <= max(host.number for host in every) + 1:
+                place = 2 + every.index(new)  # 1 is the router's
             if place >= network.num_addresses - 1:
                 raise OutpostError(
-                    f"{network} has no room for {host} and a router", "give a larger network: /28 holds an office"
+                    f"{network} has no room for {new.name} and a router", "give a larger network: /28 holds an office"
                 )  # fmt: skip
             found.append(str(network[place]))
         return json.dumps(found)

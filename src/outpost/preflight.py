@@ -20,6 +20,7 @@ from outpost.errors import OutpostError
 from outpost.office import Host, Office
 from outpost.office.base import BaseView
 from outpost.office.flows import listeners
+from outpost.office.roles import role_of
 from outpost.office.size import size_of
 from outpost.remote import run_script
 from outpost.target import Target
@@ -35,8 +36,6 @@ OURS = frozenset(
     }
 )  # fmt: skip
 """Programs that an apply brings or expects; any other one that holds a port of the office is in its way."""
-DISK_MIB = {"dns": 3072, "mta": 8192, "store": 6144, "webmail": 4096}
-"""Disk by role for the system, packages, logs and working files; a store's mail comes on top."""
 WAIT = 8
 """Seconds that a host waits for anybody it asks; all of them are asked at once."""
 MOST_FACTS = 10_000
@@ -179,7 +178,7 @@ def judge(
     yield _release(host, first.get("release", ""))
     yield _clock(host, first.get("clock", "0"), now)
     memory = _number(first.get("memory", ""))
-    if memory < (wanted := size_of(office).host_memory(host.role)):
+    if memory < (wanted := role_of(host).memory(size_of(office))):
         users = f"{len(office.users)} users"
         yield Finding(
             host.name, "note", f"{memory} MiB of memory", f"a {host.role} for {users} wants {wanted} MiB"
@@ -226,11 +225,11 @@ def _clock(host: Host, said: str, now: tuple[float, float]) -> Finding:
 
 def _disk(host: Host, lines: list[str]) -> Iterator[Finding]:
     free = [(_number(size), place) for size, _, place in (line.partition(" ") for line in lines)]
-    if free and max(free)[0] < DISK_MIB[host.role]:
+    if free and max(free)[0] < role_of(host).disk:
         size, place = max(free)
         yield Finding(
-            host.name, "bad" if size < DISK_MIB[host.role] // 2 else "note", f"{size} MiB of disk are free on {place}",
-            f"a {host.role} wants {DISK_MIB[host.role]} MiB{' and room for the mail' * (host.role == 'store')}: enlarge its disk",
+            host.name, "bad" if size < role_of(host).disk // 2 else "note", f"{size} MiB of disk are free on {place}",
+            f"a {host.role} wants {role_of(host).disk} MiB{' and room for the mail' * (host.role == 'store')}: enlarge its disk",
         )  # fmt: skip
 
 

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 from outpost import answers, run
 from outpost.backup import PATIENCE, PROGRAM, Name, archives, views
 from outpost.errors import OutpostError
-from outpost.office.backup import KNOT, LIB, MAIL, OWN, SETTINGS, BackupView
+from outpost.office.backup import LIB, SETTINGS, BackupView
 from outpost.office.model import Office
+from outpost.office.roles.dns import KNOT
+from outpost.office.roles.store import MAIL, OWN
 from outpost.office.tables.topology import Host
 from outpost.remote import run_script
 from outpost.secrets import Secrets

@@ -17,11 +17,11 @@ from itertools import zip_longest
 
 from outpost import run
 from outpost.office import Office
+from outpost.office.roles import ROLES
 from outpost.target import ROOT, Target
 from outpost.verification import Verdict, verify
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-ROLES = ("dns", "mta", "store", "webmail")
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _touched(outcome: run.Outcome) -> tuple[str, ...]:
 def files_for(outcome: run.Outcome) -> tuple[str, ...]:
     """The live checks of the roles whose operations changed something; base's, where it was none of a role's."""
     roles = {change.operation.partition(" | ")[0] for change in outcome.changes}
-    chosen = [role for role in ROLES if role in roles]
+    chosen: list[str] = [role for role in ROLES if role in roles]
     if roles - set(ROLES):
         chosen.append("base")
     found = [path for role in chosen for path in sorted((ROOT / "tests" / "live").glob(f"test_{role}*.py"))]

@@ -18,12 +18,12 @@ from typing import Any
 from outpost import answers
 from outpost.errors import OutpostError
 from outpost.office.model import Office
+from outpost.office.roles import role_of
 from outpost.office.tables.topology import Host
 from outpost.onhost import mailtrace
 from outpost.remote import run_script
 from outpost.target import Target
 
-TELLING = ("mta", "store")
 """Roles whose journals speak of messages."""
 
 
@@ -120,7 +120,7 @@ def follow(office: Office, identifiers: Iterable[str], ask: Ask) -> list[Story]:
         identifiers: Queue ids, Message-IDs, addresses.
         ask: Asks one host for its lines about identifiers.
     """
-    hosts = [host for host in office.hosts if host.role in TELLING]
+    hosts = [host for host in office.hosts if role_of(host).traced]
     wanted = tuple(identifiers)
     lines: dict[str, list[mailtrace.Line]] = {}
     for _round in range(2):

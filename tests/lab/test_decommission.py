@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from outpost.decommission import FILE, HELD, STATEMENT, STEPS, Closing
+from outpost.decommission import FILE, STATEMENT, STEPS, Closing
 from outpost.errors import OutpostError
 from outpost.lab.info import info
 from outpost.lab.instance import Instance
 from outpost.lab.post import Town, letter
+from outpost.office.roles import ROLES
 from outpost.target import Target
 from tests.lab.test_certificates import on
 from tests.lab.test_restore import outpost
@@ -64,7 +65,9 @@ def test_a_closed_office_has_handed_over_its_mail_and_holds_nothing(
         closing.advance()
     closing.confirmed = kept.office.domain
     assert closing.advance()[0] == "erase"
-    left = on(kept, "store", f"find {' '.join(HELD['store'])} /etc/outpost -type f 2>/dev/null | wc -l")
+    left = on(
+        kept, "store", f"find {' '.join(ROLES['store'].erased)} /etc/outpost -type f 2>/dev/null | wc -l"
+    )
     assert left.strip() == "0"
     assert closing.advance()[0] == "certificate"
     assert set(closing.done) == set(STEPS)

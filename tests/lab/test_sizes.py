@@ -10,6 +10,7 @@ import pytest
 from outpost.lab.instance import Instance
 from outpost.office import Office, ports
 from outpost.office.mta import MtaView
+from outpost.office.roles import cgroup_limits
 from outpost.office.size import size_of
 from outpost.office.store import StoreView
 from outpost.office.webmail import WebmailView
@@ -59,7 +60,7 @@ def office(request: pytest.FixtureRequest) -> Office:
 def limits(office: Office, role: str) -> list[File]:
     """A unit for each daemon of a role, with its limits."""
     found = []
-    for name, limit in size_of(office).cgroup_limits(role).items():  # type: ignore[arg-type]
+    for name, limit in cgroup_limits(role, size_of(office)).items():  # type: ignore[arg-type]
         file = rendered("base", f"/units/{name}", template="limits.conf", limit=limit)
         found.append(File(file.path, UNIT.encode() + file.content.replace(b"[Service]\n", b"")))
     return found

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from outpost.office.roles import ROLES
+
 ROOT = Path(__file__).resolve().parents[2]
 PURE = ROOT / "src" / "outpost" / "office"
 
@@ -93,6 +95,18 @@ def test_units_are_restarted_only_past_their_start_limit(file: Path) -> None:
     assert re.findall(r"systemctl (?:try-)?restart", file.read_text()) == []
 
 
+@pytest.mark.parametrize(
+    "file",
+    [file for file in files("*.py") if file.relative_to(ROOT).parts[0] in ("src", "roles", "benchmarks")],
+    ids=lambda file: str(file.relative_to(ROOT)),
+)
+def test_no_table_is_keyed_by_the_names_of_roles(file: Path) -> None:
+    """What the product knows of a role stands in its value (docs/adr/0031): a table elsewhere is forgotten with the next role."""
+    tables = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Dict)]
+    keys = [{key.value for key in table.keys if isinstance(key, ast.Constant)} for table in tables]
+    assert [names for names in keys if len(names & set(ROLES)) > 1] == []
+
+
 def test_the_deploy_fits_one_screen() -> None:
     assert len((ROOT / "deploy.py").read_text().splitlines()) <= 48
 
@@ -121,12 +135,6 @@ def test_tests_await_events_and_never_a_fixed_time() -> None:
             if python or shell:
                 found.append(f"{file.relative_to(ROOT)}:{node.lineno}")
     assert found == []
-
-
-@pytest.mark.parametrize("page", files("*.md"), ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", page.read_text())
-    assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
 def test_every_decision_is_in_the_index() -> None:

@@ -8,11 +8,12 @@ from functools import cached_property
 
 from testinfra.host import Host as TestinfraHost
 
-from outpost.office.size import LIMITED
-from outpost.office.tables.topology import Role
+from outpost.office.roles import cgroup_limits
+from outpost.office.size import MIB, STEP, Size
+from outpost.office.tables.topology import RoleName
 from tests.live.kernel import Mounts
 
-DAEMONS: dict[Role, tuple[str, ...]] = {
+DAEMONS: dict[RoleName, tuple[str, ...]] = {
     "dns": (),
     "mta": ("outpost-policy.service",),
     "store": ("outpost-logins.service",),
@@ -20,7 +21,7 @@ DAEMONS: dict[Role, tuple[str, ...]] = {
 }
 """Daemons that checks look at, beside those with limits of their own."""
 _DAILY = 2 * 86400
-PACE: dict[Role, dict[str, int]] = {
+PACE: dict[RoleName, dict[str, int]] = {
     "dns": {},
     "mta": {"outpost-routes.timer": 600, "outpost-dmarc-reports.timer": _DAILY},
     "store": {"outpost-rescan.timer": _DAILY, "outpost-forget.timer": _DAILY},
@@ -79,12 +80,12 @@ class Units:
     """The units of a host; each question is asked when a check first needs its answer."""
 
     host: TestinfraHost
-    role: Role
+    role: RoleName
 
     @property
     def daemons(self) -> tuple[str, ...]:
         """Those of the host that checks look at."""
-        return (*LIMITED[self.role], *DAEMONS[self.role])
+        return (*cgroup_limits(self.role, Size(STEP, 0, MIB)), *DAEMONS[self.role])
 
     @property
     def shown(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office
 from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, BaseView
+from outpost.office.roles import cgroup_limits
 from outpost.office.size import MIB, size_of
 from tests.live.kernel import Kernel, Listening, Mounts
 from tests.live.systemd import Units
@@ -89,7 +90,7 @@ def test_what_listens_runs_within_what_its_unit_allows(listening: Listening, uni
 
 @pytest.mark.control("DOS-11")
 def test_no_daemon_may_take_the_whole_host(units: Units, office: Office, me: Host) -> None:
-    for name, limit in size_of(office).cgroup_limits(me.role).items():
+    for name, limit in cgroup_limits(me.role, size_of(office)).items():
         assert units[name]["MemoryMax"] == str(limit.memory * MIB), name
         assert units[name]["TasksMax"] == str(limit.tasks), name
 

@@ -12,9 +12,10 @@ import pytest
 from outpost.office import Office, ports
 from outpost.office.defence import filter_facts, policy_settings
 from outpost.office.mta import MtaView
+from outpost.office.roles import ROLES, cgroup_limits
 from outpost.office.size import MIB, size_of
 from outpost.office.store import StoreView
-from outpost.office.tables.topology import Role
+from outpost.office.tables.topology import RoleName
 from outpost.office.webmail import WebmailView
 from roles.files import rendered
 from tests.unit.test_mta import office_of
@@ -46,12 +47,12 @@ def test_every_user_has_room_on_every_host(users: int) -> None:
     assert size.sessions >= 6 * users
     logins = size.sessions + 2 * size.short_sessions + URLAUTH
     assert size.dovecot_clients > logins, "more than doveconf asks for"
-    assert size.cgroup_limits("store")["dovecot.service"].tasks > 2 * logins - URLAUTH
+    assert cgroup_limits("store", size)["dovecot.service"].tasks > 2 * logins - URLAUTH
     assert 10 * size.php_workers >= users
     assert size.web_connections >= 4 * users
-    assert size.cgroup_limits("mta")["postfix.service"].tasks > size.postfix_processes
+    assert cgroup_limits("mta", size)["postfix.service"].tasks > size.postfix_processes
     for unit in ("nginx.service", "php8.4-fpm.service"):
-        assert size.cgroup_limits("webmail")[unit].memory * MIB > size.volatile_size, (
+        assert cgroup_limits("webmail", size)[unit].memory * MIB > size.volatile_size, (
             "a full file system is no OOM kill"
         )
 
@@ -59,9 +60,9 @@ def test_every_user_has_room_on_every_host(users: int) -> None:
 @pytest.mark.parametrize(
     ("role", "small", "large"), [("dns", 512, 512), ("store", 1024, 3024), ("webmail", 1024, 1824)]
 )
-def test_preflight_knows_the_memory_of_a_host(role: Role, small: int, large: int) -> None:
-    assert size_of(office_with(4)).host_memory(role) == small
-    assert size_of(office_with(300)).host_memory(role) == large
+def test_preflight_knows_the_memory_of_a_host(role: RoleName, small: int, large: int) -> None:
+    assert ROLES[role].memory(size_of(office_with(4))) == small
+    assert ROLES[role].memory(size_of(office_with(300))) == large
 
 
 def test_a_group_of_everybody_is_delivered_and_a_list_to_everybody_is_taken() -> None:
@@ -99,9 +100,9 @@ def files(office: Office) -> Mapping[str, bytes]:
         found[file.path] = file.content
     for path in ("/etc/php/8.4/fpm/php-fpm.conf", "/var/lib/roundcube/plugins/office/config.inc.php"):
         found[path] = rendered("webmail", path, view=view, ports=ports).content
-    roles: tuple[Role, ...] = ("store", "mta", "webmail")
+    roles: tuple[RoleName, ...] = ("store", "mta", "webmail")
     for role in roles:
-        for unit, limit in size_of(office).cgroup_limits(role).items():
+        for unit, limit in cgroup_limits(role, size_of(office)).items():
             place = f"/etc/systemd/system/{unit}.d/limits.conf"
             found[place] = rendered("base", place, template="limits.conf", limit=limit).content
     return found

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from outpost.office.flows import outbound
-from outpost.office.tables.topology import Role
+from outpost.office.tables.topology import RoleName
 from outpost.office.watch import watch_settings
 from outpost.onhost import watch
 from outpost.onhost.watch import DAY, Alarm, Memory
@@ -20,7 +20,7 @@ NOW = 1_800_000_000.0
 RRSIG = "po.test. 5 IN RRSIG SOA 13 2 5 20270116080000 20270101000000 1 po.test. abc=\n"  # ends NOW + 0 days and a bit
 
 
-def settings(role: Role = "mta", **changes: Any) -> dict[str, Any]:
+def settings(role: RoleName = "mta", **changes: Any) -> dict[str, Any]:
     office = office_of("lab")
     return watch_settings(office, office.with_role(role)[0]) | changes
 
@@ -256,7 +256,7 @@ def test_what_could_not_be_told_is_told_the_next_time(
 
 
 @pytest.mark.parametrize("role", ["dns", "mta", "store", "webmail"])
-def test_every_host_may_tell_its_alarms(role: Role) -> None:
+def test_every_host_may_tell_its_alarms(role: RoleName) -> None:
     office = office_of("lab")
     flows = [flow for flow in outbound(office, office.with_role(role)[0]) if flow.why == "alarms"]
     assert [(flow.port, flow.destination.label) for flow in flows] == [(8025, "10.77.4.2")]

@@ -26,6 +26,8 @@ from outpost.attack.ground import Ground
 from outpost.attack.wire import SILENT, Session
 from outpost.lab.post import OfficeUser, letter
 from outpost.office import ports
+from outpost.office.roles import role_of
+from outpost.office.size import size_of
 
 BOUNDS = {"submission": 1.0, "peer": 2.0, "delivery": 5.0}
 IDLE_SECONDS = 8.0
@@ -33,12 +35,6 @@ NAMES = {
     "submission": "a user's submission greeting",
     "peer": "a peer's greeting",
     "delivery": "local delivery",
-}
-UNITS = {
-    "mta": ("postfix", "rspamd", "clamav-daemon", "redis-server"),
-    "store": ("dovecot", "stunnel@lmtp"),
-    "webmail": ("nginx", "php8.4-fpm"),
-    "dns": ("knot",),
 }
 DEATHS = r"killed by signal|exited on signal|segfault|general protection|Out of memory|oom-kill|oom_reaper|core dumped"
 AUTHOR, READER = "alice", "bob"
@@ -294,7 +290,7 @@ async def _settled(ground: Ground, wanted: int) -> int:
 async def _restart_counts(ground: Ground) -> dict[str, str]:
     counts: dict[str, str] = {}
     for host in ground.office.hosts:
-        units = UNITS.get(host.role, ())
+        units = role_of(host).limits(size_of(ground.office))
         said = await ground.on(
             host.name, f"systemctl show -p Id,NRestarts,MainPID {' '.join(units)} | grep -v MainPID"
         )

@@ -11,20 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from outpost.office.model import Office
+from outpost.office.roles import role_of
 from outpost.office.tables.operation import Backup
 from outpost.office.tables.topology import Host
 
 LIB = "/usr/local/lib/outpost/backup"
 SETTINGS = "/etc/outpost/backup"
 STATE = "/var/lib/outpost-backup"
-MAIL = "/srv/mail"
-SNAPSHOT = f"{MAIL}/.snapshot"
-"""On the same file system as the mail, because its messages are hard links to it."""
-OWN = "/var/lib/outpost-accounts"
-"""What users chose themselves, on the store. The host's own: no apply writes there."""
-DATABASE = "/var/lib/roundcube/db/roundcube.sqlite"
-FORMER = "/var/lib/roundcube/db/former"
-KNOT = "/var/lib/knot/outpost-backup"
 LEAST_RATE = 16
 """KiB/s that a backup gets even on the slowest line."""
 
@@ -78,26 +71,8 @@ class BackupView:
     @property
     def sources(self) -> tuple[dict[str, Any], ...]:
         """What is kept of this host (`outpost.onhost.backup` says what each kind means), whose it is and comes back as (BKP-02)."""
-        own: dict[str, tuple[dict[str, Any], ...]] = {
-            "store": (
-                {
-                    "kind": "mail",
-                    "path": MAIL,
-                    "snapshot": SNAPSHOT,
-                    "still": "dovecot.service",
-                    "owner": "vmail",
-                },
-                # what users chose (docs/adr/0015)
-                {"kind": "copy", "path": OWN, "owner": "outpost-accounts", "mode": "0640"},
-            ),
-            "webmail": (
-                {"kind": "sqlite", "path": DATABASE, "owner": "roundcube"},
-                {"kind": "copy", "path": FORMER, "owner": "roundcube"},
-            ),
-            "dns": ({"kind": "knot", "path": KNOT},) if self.me == self.office.with_role("dns")[0] else (),
-            "mta": (),
-        }
-        return ({"kind": "copy", "path": "/etc/ssh", "only": "ssh_host_*_key*"}, *own[self.me.role])
+        ssh = {"kind": "copy", "path": "/etc/ssh", "only": "ssh_host_*_key*"}
+        return (ssh, *role_of(self.me).kept(self.office, self.me))
 
     @property
     def still(self) -> str:
@@ -118,10 +93,7 @@ class BackupView:
     @property
     def accounts(self) -> dict[str, str]:
         """Accounts that own what comes back, with their homes: made before it does (BKP-02: the drill goes this way)."""
-        return {
-            "store": {"vmail": MAIL, "outpost-accounts": "/nonexistent"},
-            "webmail": {"roundcube": "/var/lib/roundcube"},
-        }.get(self.me.role, {})
+        return role_of(self.me).owners
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -9,27 +9,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from urllib.parse import urlsplit
 
 from outpost.office.model import Office
+from outpost.office.roles import role_of
 from outpost.office.tables.topology import CertificateMode, Host
 from outpost.office.tables.values import IPAddress
 
-POLICY_NAMES = ("mta-sts", "autoconfig", "autodiscover")
-"""Labels below the domain that the webmail host answers for (RFC 8461; Thunderbird, Outlook)."""
 CHALLENGE = "_acme-challenge"
 """The label under which control over a name is proven (RFC 8555, section 8.4)."""
-RELOADS = {"mta": "postfix.service", "store": "dovecot.service", "webmail": "nginx.service"}
-"""The daemon that shows the certificate."""
 
 
 def public_names(office: Office, host: Host) -> tuple[str, ...]:
     """Names on the certificate that a host shows to users and strangers; none for name servers."""
-    if host.role == "dns":
-        return ()
-    if host.role == "webmail":
-        return (host.fqdn, *(f"{label}.{office.domain}" for label in POLICY_NAMES))
-    return (host.fqdn,)
+    shown = role_of(host).shown
+    return (host.fqdn, *(f"{label}.{office.domain}" for label in shown.labels)) if shown else ()
+
+
+def tls_services(office: Office, host: Host) -> Iterator[tuple[str, int]]:
+    """Name and port of every TLS service under a public name."""
+    shown = role_of(host).shown
+    yield from product(public_names(office, host), shown.ports(office) if shown else ())
+
+
+def daemon(host: Host) -> str:
+    """The unit that shows the host's public certificate; empty for a host without one."""
+    shown = role_of(host).shown
+    return shown.unit if shown else ""
 
 
 def mode(office: Office, host: Host) -> CertificateMode | None:
@@ -39,7 +46,7 @@ def mode(office: Office, host: Host) -> CertificateMode | None:
 
 def signing_service(host: Host) -> str:
     """The unit to look at when a host does not show the certificate it should."""
-    return f"outpost-certificate.service {RELOADS[host.role]}"
+    return f"outpost-certificate.service {daemon(host)}"
 
 
 def acme_hosts(office: Office) -> tuple[Host, ...]:
@@ -114,7 +121,7 @@ class AcmeView:
     @property
     def unit(self) -> str:
         """What loads the certificate."""
-        return RELOADS[self.me.role]
+        return daemon(self.me)
 
     @property
     def proxy(self) -> str:

@@ -26,9 +26,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from outpost.office import ports
-from outpost.office.certificates import caa_issuer, public_names, updaters
+from outpost.office.certificates import caa_issuer, public_names, tls_services, updaters
 from outpost.office.flows import listeners
 from outpost.office.model import Office
+from outpost.office.roles import role_of
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress, IPNetwork
 from outpost.secrets import AcmeAccount, Secrets
@@ -182,13 +183,8 @@ def mail_exchangers(office: Office) -> tuple[tuple[int, str], ...]:
 
 def published_addresses(office: Office, host: Host) -> tuple[IPAddress, ...]:
     """The addresses a host's name carries in the DNS (see the module's head)."""
-    outside = office.addresses_of_kind(host, "internet")
-    inside = office.addresses_of_kind(host, "users")
-    if host.role in ("dns", "mta"):
-        return outside
-    if host.role == "webmail" and office.webmail.open_to_internet:
-        return (*inside, *outside)
-    return inside
+    kinds = role_of(host).published(office)
+    return tuple(address for kind in kinds for address in office.addresses_of_kind(host, kind))
 
 
 def office_zones(office: Office, keys: PublicKeys) -> tuple[ZoneData, ...]:
@@ -493,7 +489,7 @@ def _clients(office: Office, apex: str) -> Iterable[Record]:
 
 def _tlsa(office: Office, keys: PublicKeys) -> Iterable[Record]:
     for host in office.hosts:
-        for name, port in _tls_services(office, host):
+        for name, port in tls_services(office, host):
             for digest in keys.tls.get(host.name, ()):
                 yield Record(
                     f"_{port}._tcp.{name}.",
@@ -501,21 +497,6 @@ def _tlsa(office: Office, keys: PublicKeys) -> Iterable[Record]:
                     f"3 1 1 {digest}",
                     "TLS-05: senders fall back to unverified TLS without it",
                 )
-
-
-def _tls_services(office: Office, host: Host) -> Iterable[tuple[str, int]]:
-    """Name and port of every TLS service under a public name."""
-    match host.role:
-        case "mta":
-            outside = [zone.name for zone in office.zones_of_kind("internet")]
-            listeners = {ports.SMTP} | {peer.listen for peer in office.peers if peer.zone in outside}
-            yield from ((host.fqdn, port) for port in sorted(listeners))
-        case "store":
-            yield from ((host.fqdn, port) for port in (ports.SUBMISSIONS, ports.IMAPS, ports.MANAGESIEVE))
-        case "webmail":
-            labels = ("mta-sts", *CLIENT_SETUP)
-            yield host.fqdn, ports.HTTPS
-            yield from ((f"{label}.{office.domain}", ports.HTTPS) for label in labels)
 
 
 def _addresses(name: str, addresses: Iterable[IPAddress], reason: str) -> Iterable[Record]:

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from outpost.office import ports
 from outpost.office.certificates import mode
-from outpost.office.dns import CLIENT_SETUP
 from outpost.office.model import Office
+from outpost.office.roles.webmail import CLIENT_SETUP
 from outpost.office.size import MIB
 from outpost.office.tables.topology import Host
 from outpost.office.webmail import WebmailView

@@ -21,7 +21,7 @@ from outpost.office.tables.proof import Attack, Verification
 from outpost.office.tables.recipients import Alias, SharedMailbox, User
 from outpost.office.tables.routes import Link, Peer, Smarthost
 from outpost.office.tables.tls import Acme, Tls
-from outpost.office.tables.topology import Host, Platform, Role, Zone, ZoneKind
+from outpost.office.tables.topology import Host, Platform, RoleName, Zone, ZoneKind
 from outpost.office.tables.upstream import Archive, Resolver, Time
 from outpost.office.tables.values import Fqdn, HostLabel, IPAddress, IPInterface, Line, MailAddress, Part
 
@@ -91,7 +91,7 @@ class Office(Part):
         """
         return self.hosts_by_name[name]
 
-    def with_role(self, role: Role) -> tuple[Host, ...]:
+    def with_role(self, role: RoleName) -> tuple[Host, ...]:
         """Hosts of one role, in the order of the file; the first is the primary where that matters (DNS)."""
         return tuple(host for host in self.hosts if host.role == role)
 

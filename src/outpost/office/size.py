@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from outpost.office.model import Office
-from outpost.office.tables.topology import Role
 
 MIB = 1024**2
 STEP = 50
@@ -126,71 +125,20 @@ class Size:
         """Connections at once of one nginx process: two of each browser, and as many to PHP."""
         return max(1024, 4 * self.users)
 
-    # Limits -----------------------------------------------------------------------------------------------------
+    @property
+    def beyond_smallest(self) -> int:
+        """Users beyond those of the smallest office."""
+        return self.users - STEP
 
-    def cgroup_limits(self, role: Role) -> dict[str, CgroupLimit]:
-        """Unit → limit, for the daemons of a host (control DOS-11)."""
-        by_role = {"dns": self._dns, "mta": self._mta, "store": self._store, "webmail": self._webmail}
-        return {
-            # Caches of 16, 32, 8 and 2 MiB, and as much again while they are cleaned.
-            "unbound.service": CgroupLimit(192, 32),
-            "chrony.service": CgroupLimit(64, 16),
-        } | by_role[role]()
 
-    def host_memory(self, role: Role) -> int:
-        """MiB of memory that a host should have; its daemons' limits together are more, because they are never all reached."""
-        more = self.users - STEP  # beyond the smallest office
-        return {
-            "dns": 512,
-            # ClamAV's signatures take 1.3 GB, twice that while new ones are loaded.
-            "mta": 4096 + more * SMTPD_MIB // 3,
-            # Three sessions of a user are open at a time; measured: 4 MiB each, 2 once they hibernate.
-            "store": 1024 + more * 8,
-            "webmail": 1024 + more * WORKER_MIB // 10,
-        }[role]
-
-    def _dns(self) -> dict[str, CgroupLimit]:
-        return {"knot.service": CgroupLimit(512, 64)}
-
-    def _mta(self) -> dict[str, CgroupLimit]:
-        return {
-            "postfix.service": CgroupLimit(SMTPD_MIB * self.postfix_processes, 2 * self.postfix_processes),
-            "rspamd.service": CgroupLimit(1024, 64),
-            "redis-server.service": CgroupLimit(384, 32),
-            # ClamAV's own signatures take 1.3 GB, twice that while it loads new ones beside the old.
-            "clamav-daemon.service": CgroupLimit(3584, 64),
-            "stunnel@scanner.service": CgroupLimit(128, 64),
-        }
-
-    def _store(self) -> dict[str, CgroupLimit]:
-        sessions = LOGIN_MIB * self.sessions + SESSION_MIB * self.sessions // ACTIVE_SHARE
-        short = 2 * (LOGIN_MIB + SESSION_MIB) * self.short_sessions // ACTIVE_SHARE
-        links = 2 * self.deliveries + 2 * self.php_workers + 100
-        return {
-            # Indexing, four password checks of 64 MiB, and the cache of the mail that is being read take 1 GiB.
-            "dovecot.service": CgroupLimit(1024 + sessions + short, self.dovecot_tasks),
-            "stunnel@lmtp.service": CgroupLimit(128, links),
-            "stunnel@accounts.service": CgroupLimit(128, links),
-            # Argon2id takes 64 MiB; each change of a password is one.
-            "outpost-accounts.service": CgroupLimit(512, 128),
-        }
-
-    def _webmail(self) -> dict[str, CgroupLimit]:
-        encoding = max(2, self.php_workers // 4) * self.request_memory
-        php = WORKER_MIB * self.php_workers + (self.volatile_size + encoding) // MIB
-        return {
-            "nginx.service": CgroupLimit(192 + self.volatile_size // MIB, 32),
-            "php8.4-fpm.service": CgroupLimit(php, 32 + 2 * self.php_workers),
-        }
+EVERY_HOST = {
+    # Caches of 16, 32, 8 and 2 MiB, and as much again while they are cleaned.
+    "unbound.service": CgroupLimit(192, 32),
+    "chrony.service": CgroupLimit(64, 16),
+}
 
 
 def size_of(office: Office) -> Size:
     """The size that an office's daemons are made for."""
     people = len(office.users)
     return Size(-(-people // STEP) * STEP, len(office.peers), int(office.limits.message_size))
-
-
-LIMITED: dict[Role, tuple[str, ...]] = {
-    role: tuple(Size(STEP, 0, MIB).cgroup_limits(role)) for role in ("dns", "mta", "store", "webmail")
-}
-"""Units with a limit, whatever the office's size."""

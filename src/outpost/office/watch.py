@@ -11,14 +11,9 @@ from outpost.office.backup import STATE, backup_of
 from outpost.office.dns import reverse_zone
 from outpost.office.model import Office
 from outpost.office.mta import MtaView
-from outpost.office.tables.topology import Host, Role
+from outpost.office.roles import role_of
+from outpost.office.tables.topology import Host
 
-LOOKS: dict[Role, tuple[str, ...]] = {
-    "dns": ("zone_signatures",),
-    "mta": ("queue", "corrupt", "virus_signatures", "scanner"),
-    "store": ("logins", "damaged"),
-    "webmail": (),
-}
 EVERYWHERE = ("certificates", "disks", "backup", "units", "memory")
 RECENT = 3600
 """Seconds for which what a journal tells once is an alarm."""
@@ -32,7 +27,7 @@ def watch_settings(office: Office, me: Host) -> dict[str, Any]:
     return {
         "host": me.fqdn,
         "tell": list(wanted.tell),
-        "looks": [*EVERYWHERE, *LOOKS[me.role], *(("logs",) if office.logs.collector else ())],
+        "looks": [*EVERYWHERE, *role_of(me).watched, *(("logs",) if office.logs.collector else ())],
         "recent": RECENT,
         "applied": "/var/lib/outpost/applied",
         "scanner": MtaView.scanner_socket,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from outpost.office import ports
-from outpost.office.dns import CLIENT_SETUP
 from outpost.office.flows import listeners
 from outpost.office.model import Office
+from outpost.office.roles.webmail import CLIENT_SETUP
 from outpost.office.size import MIB, Size, size_of
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress

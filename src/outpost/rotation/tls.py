@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from outpost.errors import OutpostError
 from outpost.office.certificates import mode, public_names, signing_service
 from outpost.office.dns import Record, key_digest, office_zone, private_key_digest, public_keys
-from outpost.office.tables.topology import Host, ZoneKind
+from outpost.office.roles import role_of
+from outpost.office.tables.topology import Host
 from outpost.remote import run_script
 from outpost.rotation import watch
 from outpost.rotation.engine import Desk, NotYetError
@@ -163,11 +164,12 @@ def _fetch(desk: Desk, host: Host) -> None:
 
 def _shown_digest(desk: Desk, host: Host) -> str:
     """SHA-256 of the public key that the host's daemon shows, not of the one in its files."""
-    options = {"mta": "25 -starttls smtp", "store": "993", "webmail": "443"}[host.role]
-    zone: ZoneKind = "internet" if host.role == "mta" else "users"
-    address = desk.office.addresses_of_kind(host, zone)[0]
+    shown = role_of(host).shown
+    if shown is None:
+        return ""
+    address = desk.office.addresses_of_kind(host, shown.zone)[0]
     script = (
-        f"openssl s_client -connect {address}:{options} -servername {host.fqdn} </dev/null 2>/dev/null "
+        f"openssl s_client -connect {address}:{shown.probe} -servername {host.fqdn} </dev/null 2>/dev/null "
         "| openssl x509 -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum | cut -d' ' -f1"
     )
     return run_script(desk.target, desk.office, host, script, desk.via, most=1024).strip()

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from outpost.office.checks.wording import dotted, nearest
 from outpost.office.model import Office
 from outpost.office.problems import Problem
-from outpost.office.tables.topology import ROLES
+from outpost.office.roles import ROLES
 
 SHOWN = 100
 """Characters of a wrong value that are repeated."""

@@ -8,7 +8,8 @@ from outpost.office.checks.rule import Rule
 from outpost.office.checks.wording import nearest
 from outpost.office.model import Office
 from outpost.office.problems import Problem
-from outpost.office.tables.topology import ROLES, Host, Zone
+from outpost.office.roles import ROLES
+from outpost.office.tables.topology import Host, Zone
 from outpost.office.tables.values import IPAddress, IPNetwork
 
 

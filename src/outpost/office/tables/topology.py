@@ -9,8 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from outpost.office.tables.values import Address, HostLabel, IPAddress, Network, Part
 
-Role = Literal["dns", "mta", "store", "webmail"]
-ROLES: tuple[Role, ...] = ("dns", "mta", "store", "webmail")
+RoleName = Literal["dns", "mta", "store", "webmail"]
 Platform = Literal["machine", "vagrant", "docker"]
 ZoneKind = Literal["internet", "partner", "servers", "users", "management"]
 CertificateMode = Literal["acme", "office", "provided"]
@@ -85,7 +84,7 @@ class Host(Part):
     judged_elsewhere = frozenset({"domain"})
     name: HostLabel = Field(description="Set from the table's name.", exclude=True, examples=["mta1"])
     domain: str = Field(description="Set from the office's domain.", exclude=True)
-    role: Annotated[Role, BeforeValidator(_one_role)] = Field(
+    role: Annotated[RoleName, BeforeValidator(_one_role)] = Field(
         description="What the machine does; never more than one role, so that one break-in or breakdown stays one.",
         examples=["mta"],
     )

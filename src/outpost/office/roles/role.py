@@ -1,0 +1,85 @@
+"""What a role is to the rest of the product: one value, read wherever the product treats hosts by their role."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from outpost.office.model import Office
+from outpost.office.size import CgroupLimit, Size
+from outpost.office.tables.topology import Host, RoleName, ZoneKind
+
+
+@dataclass(frozen=True)
+class NewHost:
+    """A host of this role in the office that `outpost new` writes.
+
+    Attributes:
+        name: Its name.
+        number: The last part of its addresses, where a network has room for it.
+        zones: The zones in which it has addresses.
+        note: What the office file says beside it.
+    """
+
+    name: str
+    number: int
+    zones: tuple[str, ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How hosts of a role show their public certificate.
+
+    Attributes:
+        unit: The daemon that shows it.
+        ports: The ports at which it does, by TLS from the first octet or after STARTTLS.
+        probe: Port and options for `openssl s_client`, to ask for it.
+        zone: The kind of zone in which the probe asks.
+        labels: Further names on it, below the office's domain.
+    """
+
+    unit: str
+    ports: Callable[[Office], tuple[int, ...]]
+    probe: str
+    zone: ZoneKind = "users"
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role.
+
+    Attributes:
+        name: As the office file says it.
+        hosts: Its hosts in a new office.
+        published: Kinds of zones whose addresses its hosts' names carry in the DNS, in this order.
+        disk: MiB that a host needs without mail.
+        memory: MiB that a host should have; its daemons' limits together are more, because they are never all reached.
+        limits: What each unit may take at most (control DOS-11).
+        data: Directories of people's data: mounted without programs, setuid and devices.
+        watched: What its hosts look at besides what every host does (`outpost.onhost.watch`).
+        shown: Its public certificate; None where it has none.
+        kept: What a backup keeps of a host, besides its SSH host keys (`outpost.onhost.backup` says what each kind means),
+            whose it is and comes back as (BKP-02).
+        owners: Accounts that own what comes back, with their homes.
+        erased: Where its hosts hold what is the office's: erased when the office is closed.
+        stopped: Units that are stopped before that.
+        traced: Whether messages pass through its hosts' journals.
+    """
+
+    name: RoleName
+    hosts: tuple[NewHost, ...]
+    published: Callable[[Office], tuple[ZoneKind, ...]]
+    disk: int
+    memory: Callable[[Size], int]
+    limits: Callable[[Size], dict[str, CgroupLimit]]
+    data: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
+    shown: Shown | None = None
+    kept: Callable[[Office, Host], tuple[dict[str, Any], ...]] = lambda _office, _host: ()
+    owners: dict[str, str] = field(default_factory=dict)
+    erased: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
+    traced: bool = False
