@@ -23,7 +23,8 @@ TOOLS = (  # what drives webmail and reads the evidence's page as it is printed
     ("certutil", ("libnss3-tools",)),
     ("pdftotext", ("poppler-utils",)),
 )
-
+SLOWEST = ("--durations=5", "--durations-min=20")
+"""Where a stage's time went."""
 EVIDENCE = (
     "systemctl --failed --no-legend; "
     "! command -v postqueue >/dev/null || postqueue -p | tail -n 20; "
@@ -148,7 +149,7 @@ class Suite:
             with tempfile.TemporaryDirectory() as temporary:
                 report = Path(temporary) / "junit.xml"
                 code = self._run(
-                    sys.executable, "-m", "pytest", directory, "-q", f"--junitxml={report}", *options, *self.arguments
+                    sys.executable, "-m", "pytest", directory, "-q", f"--junitxml={report}", *SLOWEST, *options, *self.arguments,
                 )  # fmt: skip
                 _count(stage, report)
             stage.ran = True
