@@ -7,8 +7,11 @@ says of either is hostile input: bounded, typed, shown without control character
 
 from __future__ import annotations
 
+import hashlib
 import shlex
+import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -125,6 +128,34 @@ class Claim:
     def converged_from(self, office_file: str) -> bool:
         """Whether every host of the claim was last converged from the office file with this SHA-256."""
         return all(each.record and each.record.office_file == office_file for each in self.held.values())
+
+    def base(self, target: Target) -> str | None:
+        """The office file that every host of the claim was last converged from, where this controller has kept its text."""
+        file = history.folder(target).with_name("converged.toml")
+        text = file.read_bytes() if file.exists() else b""
+        return text.decode() if self.converged_from(hashlib.sha256(text).hexdigest()) else None
+
+    @contextmanager
+    def beside(self, target: Target, text: str) -> Iterator[Target]:
+        """The same office with another text of its file, in a directory that goes again; the claim holds for it, too."""
+        with tempfile.TemporaryDirectory(prefix="outpost-office-") as directory:
+            place = Path(directory) / target.name
+            shutil.copytree(target.directory, place, ignore=shutil.ignore_patterns(".*"))
+            (place / target.office_file.name).write_text(text, encoding="utf-8")
+            _claims[place] = self
+            try:
+                yield target._replace(directory=place, data=place)
+            finally:
+                del _claims[place]
+
+
+def remember(target: Target, text: bytes) -> None:
+    """Keep the text of the office file that hosts were converged from: a later change of one user starts from it."""
+    file = history.folder(target).with_name("converged.toml")
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partial = file.with_suffix(".part")
+    partial.write_bytes(text)
+    partial.replace(file)
 
 
 _claims: dict[Path, Claim] = {}

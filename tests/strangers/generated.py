@@ -12,7 +12,7 @@ TOP = st.sampled_from(
     ("example", "example.com", "xn--bro-hoa.example", "co.uk.example", "test", "a.b.c.d.example.net")
 )
 PERSON = st.sampled_from(
-    ("anna", "o'brien", "jean-luc", "x", "maria.de.la.cruz", "j_smith", "a1", "very-long-name-of-somebody-who-has-one")
+    ("anna", "jean-luc", "x", "maria.de.la.cruz", "j_smith", "a1", "very-long-name-of-somebody-who-has-one")
 )  # fmt: skip
 NAME = st.sampled_from(
     ("", "Zoë Müller", "O'Brien, Pat", 'Ann "Nan" Lee', "李雷", "Dr. A & B <c>", "$HOME `id` {{x}}", "%u ${local} \\n")

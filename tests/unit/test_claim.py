@@ -11,11 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tomlkit
 
 from outpost import claim, history, run
 from outpost.claim import Record, changing, mine
 from outpost.cli import user as people
 from outpost.errors import OutpostError
+from outpost.office import load
+from outpost.office.tables.topology import Host
+from outpost.rotation.engine import desk
 from outpost.target import INVENTORY, ROOT, Target
 from tests.awaiting import until
 
@@ -264,3 +268,53 @@ def test_adding_a_user_applies_no_change_of_others(
     planned.clear()
     with people._claimed(desk, ("mta",), apply=True, urgent=False):  # type: ignore[arg-type]
         pass  # as the host remembers it: no plan is made
+
+
+def test_a_users_change_is_applied_alone_to_what_the_hosts_were_converged_from(
+    controller: Callable[[str], Target], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What waits in the office file stays there and is not applied; where the change needs it, nothing is edited."""
+    from outpost import secrets
+
+    def shell(_target: Target, _office: object, host: Host, _via: object) -> list[str]:
+        (tmp_path / host.name).mkdir(exist_ok=True)
+        return ["env", "-C", str(tmp_path / host.name), "sh", "-s"]
+
+    monkeypatch.setattr(claim, "SCRIPT", at(claim.SCRIPT, Path()))
+    monkeypatch.setattr(claim, "shell_command", shell)
+    monkeypatch.setattr(history, "commit", lambda: "")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    identity = tmp_path / "identity.txt"
+    public = secrets.create_identity(identity)
+    monkeypatch.setenv("OUTPOST_IDENTITY", str(identity))
+    one = controller("one")
+    document = tomlkit.parse(one.office_file.read_text())
+    document["secrets"]["recipients"] = [public]
+    declared = tomlkit.dumps(document)
+    one.office_file.write_text(declared)
+    secrets.write(one.data, secrets.complete(load(one.data)).secrets, (public,))
+    applied: list[str] = []
+
+    def pyinfra(target: Target, *_arguments: object, **_options: object) -> run.Outcome:
+        applied.append(target.office_file.read_text())
+        assert (target.directory / "secrets.age").read_bytes() == (one.data / "secrets.age").read_bytes()
+        return run.Outcome(("mta", "store", "webmail"), (), {}, (), 1.0)
+
+    monkeypatch.setattr(run, "_pyinfra", pyinfra)
+    monkeypatch.setattr(people, "_desk", lambda *_: desk(one, lambda _: None))
+    run.apply(one, limit=("mta", "store", "webmail"), watcher=run.Silent())
+    waiting = declared.replace("[link]", "# of somebody else\n[link]")
+    assert waiting != declared
+    one.office_file.write_text(waiting)
+    for name in ("erin", "frank"):  # the second one starts from the first
+        people.add(str(one.data), name)
+    domain = load(one.data).domain
+    for text in (applied[-1], one.office_file.read_text()):
+        assert all(f"{name}@{domain}" in text for name in ("erin", "frank"))
+    assert "somebody else" not in applied[-1]
+    assert "somebody else" in one.office_file.read_text()
+    people.add(str(one.data), "gina", apply=False)
+    before, count = one.office_file.read_text(), len(applied)
+    with pytest.raises(OutpostError, match="have not been applied yet"):
+        people.add_alias(str(one.data), "list", ["gina"])
+    assert (one.office_file.read_text(), len(applied)) == (before, count)

@@ -375,9 +375,10 @@ def _change(
     """
     from outpost import people, secrets
     from outpost.cli.console import out
+    from outpost.office import OfficeError
     from outpost.target import shown
 
-    with _desk(office, name, via) as desk, _claimed(desk, roles, apply=apply, urgent=urgent):
+    with _desk(office, name, via) as desk, _claimed(desk, roles, apply=apply, urgent=urgent) as base:
         file = desk.target.office_file
         before = file.read_text(encoding="utf-8")
         roster = people.Roster(before)
@@ -386,10 +387,21 @@ def _change(
             out.print("it is so already")
             return
         changed = people.propose(file, roster.text)
+        here = {one.address for one in changed.users}
+        if base is not None:
+            alone = people.Roster(base)
+            try:
+                edit(alone, lambda address: _full(desk.office, address))
+                here |= {one.address for one in people.propose(file, alone.text).users}
+            except (OutpostError, OfficeError) as error:
+                raise OutpostError(
+                    f"this change needs others that have not been applied yet ({error}); office.toml is unchanged",
+                    f"./outpost apply {desk.target.name}; then the same command again",
+                ) from None
+            base = alone.text
         for line in people.difference(before, roster.text, shown(file)):
             style = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
             out.print(line, style=style, markup=False)
-        here = {one.address for one in changed.users}
         kept = desk.secrets.model_copy(
             update={
                 "passwords": {
@@ -405,27 +417,35 @@ def _change(
             if done.secrets != desk.secrets:
                 desk.keep(done.secrets)
             if apply:
-                _apply(desk, roles)
+                _apply(desk, roles, base)
         finally:
             _show_passwords(done.new_passwords)
 
 
 @contextmanager
-def _claimed(desk: Desk, roles: tuple[str, ...], *, apply: bool, urgent: bool) -> Iterator[None]:
+def _claimed(desk: Desk, roles: tuple[str, ...], *, apply: bool, urgent: bool) -> Iterator[str | None]:
     """The hosts are ours to change, and nothing but this change is about to come to them.
+
+    Gives the office file that the hosts were converged from, where other changes wait: this one is applied to it alone.
 
     Raises:
         OutpostError: Somebody else changes them, or changes of others have not been applied. The office file is as it was.
     """
     if not apply:
-        yield
+        yield None
         return
     from outpost import run
     from outpost.claim import changing, mine
+    from outpost.target import shown
 
     names = tuple(host.name for host in desk.office.hosts if host.role in roles)
     with changing(desk.target, names, desk.via) as claim:
-        if not claim.converged_from(mine(desk.target).office_file):
+        waits = not claim.converged_from(mine(desk.target).office_file)
+        base = claim.base(desk.target) if waits and not desk.target.instance else None
+        if base is not None:
+            file = shown(desk.target.office_file)
+            desk.tell(f"{file} has other changes that have not been applied; only this one is applied now")
+        elif waits:
             planned = run.plan(desk.target, limit=names, connector=desk.via, watcher=desk.watcher)
             waiting = list(dict.fromkeys(f"{change.host}: {change.operation}" for change in planned.changes))
             if waiting:
@@ -436,15 +456,22 @@ def _claimed(desk: Desk, roles: tuple[str, ...], *, apply: bool, urgent: bool) -
                         f"./outpost apply {desk.target.name} shows and applies them; then the same command again",
                     )
                 desk.tell(f"this is urgent, and applies with it what else was waiting: {told}")
-        yield
+        yield base
 
 
-def _apply(desk: Desk, roles: tuple[str, ...]) -> None:
+def _apply(desk: Desk, roles: tuple[str, ...], base: str | None = None) -> None:
     import time
+    from dataclasses import replace
+
+    from outpost.claim import changing
 
     started = time.monotonic()
     hosts = tuple(host for host in desk.office.hosts if host.role in roles)
-    desk.apply(hosts)
+    if base is None:
+        desk.apply(hosts)
+    else:
+        with changing(desk.target) as claim, claim.beside(desk.target, base) as target:
+            replace(desk, target=target).apply(hosts)
     desk.tell(f"applied to {', '.join(host.name for host in hosts)} ({time.monotonic() - started:.1f} s)")
 
 
