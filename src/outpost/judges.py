@@ -183,7 +183,7 @@ def _lynis(target: Target, office: Office, via: str | None) -> Iterator[Opinion]
         index = re.search(r"^hardening_index=(\d+)", said, re.MULTILINE)
         if index is None:
             raise OutpostError(
-                f"lynis says nothing of {host.name}", f"./outpost plan {target.name} --limit {host.name}"
+                f"lynis says nothing of {host.name}", f"./outpost plan {target.typed} --limit {host.name}"
             )
         ids = dict.fromkeys(re.findall(r"^(?:warning|suggestion)\[\]=([A-Z]+-\d+)\|", said, re.MULTILINE))
         yield Opinion(
@@ -213,7 +213,7 @@ def _systemd(target: Target, office: Office, via: str | None) -> Iterator[Opinio
         if version is None or not levels:
             raise OutpostError(
                 f"systemd-analyze says nothing of {host.name}",
-                f"./outpost plan {target.name} --limit {host.name}",
+                f"./outpost plan {target.typed} --limit {host.name}",
             )
         over = {unit: level for unit, level in levels.items() if level > BOUND}
         within = [level for unit, level in levels.items() if unit not in over]

@@ -50,7 +50,7 @@ def run_script(
         said = done.errors.decode(errors="replace")
         raise failure(host.name, said) or OutpostError(
             f"{host.name}: {answers.line((said.strip().splitlines() or ['no message'])[-1])}",
-            f"./outpost plan {target.name} --limit {host.name}",
+            f"./outpost plan {target.typed} --limit {host.name}",
         )
     return done.out.decode(errors="replace")
 

@@ -84,7 +84,7 @@ def host(
     outcome = run.apply(target, limit=(lost.name,), connector=via, watcher=watcher or run.Silent())
     if outcome.failed:
         said = "; ".join(f"{who}: {why}" for who, why in outcome.failed.items())
-        raise OutpostError(f"the apply failed on {said}", f"outpost apply {target.name} --limit {lost.name}")
+        raise OutpostError(f"the apply failed on {said}", f"outpost apply {target.typed} --limit {lost.name}")
     run_script(target, office, lost, "\n".join(["set -eu", *_after(view)]), via, patience=PATIENCE)
     return Restored(lost.name, name, data, time.monotonic() - began)
 
@@ -98,7 +98,7 @@ def _pinned(target: Target, lost: Host, key: str) -> None:
     if not re.fullmatch(r"ssh-ed25519 [A-Za-z0-9+/=]{1,200}", key):
         raise OutpostError(
             f"{lost.name}: its restored SSH host key is none",
-            f"outpost apply {target.name} --limit {lost.name}",
+            f"outpost apply {target.typed} --limit {lost.name}",
         )
     if key not in (target.data / "known_hosts").read_text(encoding="utf-8"):
         raise OutpostError(
@@ -182,7 +182,7 @@ def mailbox(
     store = office.with_role("store")[0]
     if archive != "latest" and archive not in {one.name for one in archives(target, office, (store,), via)}:
         raise OutpostError(
-            f"there is no archive {archive}", f"outpost backup {target.name} --json lists them"
+            f"there is no archive {archive}", f"outpost backup {target.typed} --json lists them"
         )
     local = address.partition("@")[0]
     place = f"{MAIL}/.restored-{datetime.now(UTC):%Y%m%d%H%M%S}"

@@ -1,7 +1,7 @@
 """Apply as a rollout: what differs, one host of a role at a time, verified, and back where a check fails.
 
 A plan comes first, so that an office as declared costs one scan. Then waves: two hosts of one role are never in the
-same one, so that no daemon restarts on both at once. The live checks of what a wave touches run before and after it, on the
+same one, so that no daemon restarts on both at once; an office of new hosts only serves nobody, and is one wave. The live checks of what a wave touches run before and after it, on the
 hosts that it touches. A check that fails only afterwards ends the rollout and brings back the files of the previous
 declaration (`roles/guard.py`), never those that were found on the host. What failed before is reported, and no reason.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -52,8 +52,10 @@ def is_read_only(office: Office, now: datetime | None = None) -> bool:
     return WEEKDAYS[(now or datetime.now(UTC)).weekday()] in office.maintenance.read_only
 
 
-def waves(office: Office, hosts: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """The hosts in groups with at most one of each role, in the order of the office file."""
+def waves(office: Office, hosts: tuple[str, ...], new: Collection[str] = ()) -> list[tuple[str, ...]]:
+    """The hosts in groups with at most one of each role, in the order of the office file; one group where all are new."""
+    if set(hosts) == set(new):
+        return [hosts]
     by_role: dict[str, list[str]] = {}
     for host in office.hosts:
         if host.name in hosts:
@@ -83,7 +85,7 @@ def roll_out(
     if planned.failed or not planned.changes:
         return Rollout(replace(planned, changes=()))
     differing = tuple({change.host: None for change in planned.changes})
-    steps = waves(office, differing)
+    steps = waves(office, differing, planned.new_hosts)
     total = replace(planned, changes=(), diff=(), findings=())
     verdicts: list[Verdict] = []
     for number, wave in enumerate(steps):

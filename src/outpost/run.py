@@ -416,7 +416,7 @@ def _stopped(target: Target, follower: Follower) -> OutpostError:
         return OutpostError(message, remedy.removesuffix("."))
     return OutpostError(
         f"pyinfra stopped: {message}",
-        f"OUTPOST_DEBUG=1 ./outpost plan {target.name} shows all that it said",
+        f"OUTPOST_DEBUG=1 ./outpost plan {target.typed} shows all that it said",
     )
 
 

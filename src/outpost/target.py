@@ -37,6 +37,11 @@ class Target(NamedTuple):
         return self.data / "office.toml"
 
     @property
+    def typed(self) -> str:
+        """The office as an argument of the next command: its name below inventory/, else its path."""
+        return self.name if self.directory == INVENTORY / self.name else shown(self.directory)
+
+    @property
     def environment(self) -> dict[str, str]:
         """The environment for pyinfra and pytest, which read the instance from it."""
         chosen = {INSTANCE_VARIABLE: self.instance} if self.instance else {}

@@ -64,7 +64,7 @@ def _remedy(item: pytest.Item, host: str) -> str:
     if "looks" in marks and not marks & {"live", "probe"}:
         target = chosen_target(item.config)
         name = f" --name {target.instance}" if target.instance not in (None, LAB) else ""
-        chosen = f"{target.name}{name}{f' --limit {host}' if host else ''}"
+        chosen = f"{target.typed}{name}{f' --limit {host}' if host else ''}"
         said.append(f"./outpost apply {chosen}, if ./outpost plan {chosen} shows a change")
     if daemons := item.get_closest_marker("daemons"):
         units = " ".join(f"-u {unit}" for unit in daemons.args)

@@ -257,7 +257,7 @@ def test_adding_a_user_applies_no_change_of_others(
         people._claimed(desk, ("mta",), apply=True, urgent=False),  # type: ignore[arg-type]
     ):
         pytest.fail("others' changes are applied, too")
-    assert "./outpost apply harbour" in caught.value.remedy
+    assert f"./outpost apply {one.typed}" in caught.value.remedy
     with people._claimed(desk, ("mta",), apply=True, urgent=False):  # type: ignore[arg-type]
         pass  # nothing waits
     planned[:] = [(run.Change("mta", "mta | recipients"),)]

@@ -36,6 +36,12 @@ def test_two_hosts_of_one_role_are_never_changed_at_the_same_time(office: Office
     assert ["ns1" in steps[0], "ns2" in steps[1]] == [True, True]
 
 
+def test_a_new_office_is_one_wave_and_a_new_host_beside_others_is_not(office: Office) -> None:
+    every = tuple(host.name for host in office.hosts)
+    assert waves(office, every, frozenset(every)) == [every]
+    assert waves(office, ("ns1", "ns2"), {"ns1"}) == [("ns1",), ("ns2",)]
+
+
 def test_hosts_that_are_as_declared_are_in_no_wave(office: Office) -> None:
     assert waves(office, ("ns2", "store")) == [("ns2", "store")]
 

@@ -317,7 +317,7 @@ def _show_apply(outcome: run.Outcome, target: Target) -> None:
     if outcome.failed:
         err.print(
             f"[bold red]outpost:[/] {_count(len(outcome.failed), 'host')} failed. [bold]Remedy:[/] do what is named above, then run "
-            f"`./outpost apply {escape(target.name)} {' '.join(f'--limit {host}' for host in outcome.failed)}`; what is done already is not done again."
+            f"`./outpost apply {escape(target.typed)} {' '.join(f'--limit {host}' for host in outcome.failed)}`; what is done already is not done again."
         )
     else:
         out.print(
@@ -405,7 +405,7 @@ def keep_smarthost_password(office: str, name: str | None) -> int:
     changed = kept.model_copy(update={"smarthost": SecretStr(password)})
     secrets.write(target.data, changed, loaded.secrets.recipients)
     out.print(
-        f"[green]wrote {escape(shown(target.data / secrets.FILE_NAME))}[/]; ./outpost apply {target.name} hands it to the MTA"
+        f"[green]wrote {escape(shown(target.data / secrets.FILE_NAME))}[/]; ./outpost apply {target.typed} hands it to the MTA"
     )
     return CLEAN
 

@@ -25,7 +25,7 @@ def report_office(office: str, name: str | None, html: Path | None, pdf: Path | 
     kept = history.runs(target)
     if not kept:
         raise OutpostError(
-            f"nothing of {target.title} has been verified yet", f"./outpost verify {target.name}"
+            f"nothing of {target.title} has been verified yet", f"./outpost verify {target.typed}"
         )
     lines, drills = _lines(target, loaded, via), held(target)
     evidence = Evidence(loaded, catalogue(), kept, lines, measured(), drills, lab=target.instance is not None)

@@ -396,7 +396,7 @@ def _change(
             except (OutpostError, OfficeError) as error:
                 raise OutpostError(
                     f"this change needs others that have not been applied yet ({error}); office.toml is unchanged",
-                    f"./outpost apply {desk.target.name}; then the same command again",
+                    f"./outpost apply {desk.target.typed}; then the same command again",
                 ) from None
             base = alone.text
         for line in people.difference(before, roster.text, shown(file)):
@@ -453,7 +453,7 @@ def _claimed(desk: Desk, roles: tuple[str, ...], *, apply: bool, urgent: bool) -
                 if not urgent:
                     raise OutpostError(
                         f"changes that are not this one wait to be applied ({told}); office.toml is as it was",
-                        f"./outpost apply {desk.target.name} shows and applies them; then the same command again",
+                        f"./outpost apply {desk.target.typed} shows and applies them; then the same command again",
                     )
                 desk.tell(f"this is urgent, and applies with it what else was waiting: {told}")
         yield base

@@ -207,6 +207,6 @@ def sabotage_office(office: str, name: str | None, hosts: list[str] | None) -> i
     left = run.plan(target, watcher=watcher())
     if left.changes or left.failed:
         err.print(
-            f"[bold red]outpost:[/] not everything came back: ./outpost plan {target.name} --name {target.instance}"
+            f"[bold red]outpost:[/] not everything came back: ./outpost plan {target.typed} --name {target.instance}"
         )
     return FAILED if done.returncode or left.changes or left.failed else PROVEN

@@ -19,4 +19,4 @@ def keep(target: Target, hosts: Collection[str], tell: Tell, via: str | None = N
             if {server.name for server in servers} <= set(hosts):
                 desk.apply(servers)
             else:  # an apply of some hosts changes no others
-                tell(f"the name servers show it after: outpost apply {target.name} --limit dns")
+                tell(f"the name servers show it after: outpost apply {target.typed} --limit dns")

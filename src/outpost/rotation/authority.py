@@ -24,7 +24,7 @@ def advance(desk: Desk) -> None:
 
 def status(desk: Desk) -> list[tuple[str, str, str]]:
     """Which authority, its stage, what comes next."""
-    kept, again = desk.secrets, f"go on with: outpost rotate authority {desk.target.name}"
+    kept, again = desk.secrets, f"go on with: outpost rotate authority {desk.target.typed}"
     rows = [("authority", "in use", f"ends {authority_ends(kept):%Y-%m-%d}, and what it issued with it")]
     if kept.authority_next:
         stage = "trusted by every host" if kept.authority_next.trusted else "not trusted everywhere"
@@ -44,7 +44,7 @@ def _trust(desk: Desk) -> None:
     _keep(desk, upcoming.model_copy(update={"trusted": desk.now()}))
     desk.tell(
         f"every host trusts both. Users and peers who know the office by its authority need both, too: give them what "
-        f"outpost secrets ca {desk.target.name} prints, then run the same command again"
+        f"outpost secrets ca {desk.target.typed} prints, then run the same command again"
     )
 
 

@@ -63,7 +63,7 @@ def fetch(desk: Desk) -> dict[str, tuple[SigningKey, ...]]:
         said = answers.parsed(text or "[]", list[dict[str, Any]], primary.name)
         keys = [entry for entry in said if entry.get("id") in private]
         if not keys:
-            raise OutpostError(f"{primary.name} has no key for {zone}", f"outpost apply {desk.target.name}")
+            raise OutpostError(f"{primary.name} has no key for {zone}", f"outpost apply {desk.target.typed}")
         try:  # they are kept, and given to the primary that comes after this one
             found[zone] = tuple(_key(entry, private[entry["id"]]) for entry in keys)
         except (ValueError, KeyError, UnsupportedAlgorithm):

@@ -59,7 +59,7 @@ def look(desk: Desk, host: Host) -> datetime:
         _note(desk, host, None)
         raise NotYetError(
             f"the next key of {host.name} is not shown by {'; '.join(absent)}",
-            f"./outpost apply {desk.target.name} --limit dns, then come again",
+            f"./outpost apply {desk.target.typed} --limit dns, then come again",
         )
     if upcoming.seen is None:
         _note(desk, host, desk.now())
@@ -79,7 +79,7 @@ def status(desk: Desk) -> list[tuple[str, str, str]]:
     for host in hosts(desk):
         if host.name in desk.secrets.public_past:
             rows.append(
-                (host.name, "switching", f"go on with: outpost rotate tls {desk.target.name} {host.name}")
+                (host.name, "switching", f"go on with: outpost rotate tls {desk.target.typed} {host.name}")
             )
             continue
         try:
