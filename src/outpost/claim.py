@@ -11,7 +11,6 @@ import hashlib
 import shlex
 import shutil
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -138,15 +137,18 @@ class Claim:
     @contextmanager
     def beside(self, target: Target, text: str) -> Iterator[Target]:
         """The same office with another text of its file, in a directory that goes again; the claim holds for it, too."""
-        with tempfile.TemporaryDirectory(prefix="outpost-office-") as directory:
-            place = Path(directory) / target.name
+        place = (
+            history.folder(target).with_name("converged") / target.name
+        )  # the same each time: ssh's file is named after it
+        shutil.rmtree(place, ignore_errors=True)
+        try:
             shutil.copytree(target.directory, place, ignore=shutil.ignore_patterns(".*"))
             (place / target.office_file.name).write_text(text, encoding="utf-8")
             _claims[place] = self
-            try:
-                yield target._replace(directory=place, data=place)
-            finally:
-                del _claims[place]
+            yield target._replace(directory=place, data=place)
+        finally:
+            _claims.pop(place, None)
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def remember(target: Target, text: bytes) -> None:

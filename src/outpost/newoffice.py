@@ -91,6 +91,11 @@ class Plan:
         """Values as a list of TOML."""
         return json.dumps([str(value) for value in values])
 
+    @staticmethod
+    def quoted(text: str) -> str:
+        """A text of TOML as a person would write it."""
+        return json.dumps(text, ensure_ascii=False)
+
 
 def networks(text: str, what: str) -> tuple[IPNetwork, ...]:
     """The networks in a comma-separated answer.

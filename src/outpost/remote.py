@@ -66,7 +66,7 @@ REASONS = (
     (
         "host key verification failed",
         "its SSH host key is not in known_hosts",
-        "add it to known_hosts beside the office file: ssh-keyscan ADDRESS, compared with its console",
+        "add it to known_hosts beside the office file: ssh-keyscan -t ed25519 ADDRESS, compared with its console",
     ),
     (
         "permission denied (",  # ssh names the ways that it tried; a program on the host that may not read a file does not

@@ -15,6 +15,7 @@ from outpost.cli.office import show_problems
 from outpost.errors import OutpostError
 from outpost.office import OfficeError, load
 from outpost.office.load import parse
+from outpost.ssh import target
 from outpost.target import INVENTORY, find, shown
 
 QUESTIONS = {
@@ -86,10 +87,13 @@ def new_office(where: str, answers: dict[str, str | None], *, secrets: bool) -> 
         from outpost.cli.office import init_secrets
 
         init_secrets(str(directory), None)
-    name = where
+    name, known = where, escape(shown(directory / "known_hosts"))
+    made = load(directory)
+    places = [target(made, host)[1] for host in made.hosts]
     out.print(
-        f"Next: install Debian 13 on the machines, put their SSH host keys into {escape(shown(directory / 'known_hosts'))} "
-        f"(compared at their consoles), then\n  ./outpost preflight {name}\n  ./outpost plan {name}\n  ./outpost apply {name}"
+        "Next: install Debian 13 on the machines, fetch their SSH host keys, and compare each with "
+        "`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` at its console:\n"
+        f"  ssh-keyscan -t ed25519 {' '.join(places)} > {known}\n  ssh-keygen -lf {known}\nThen\n  ./outpost preflight {name}\n  ./outpost plan {name}\n  ./outpost apply {name}"
     )
     return 0
 

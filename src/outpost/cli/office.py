@@ -63,7 +63,7 @@ def _note_readers(directory: Path, loaded: Office, office: str) -> None:
 
 
 def _summary(office: Office) -> str:
-    return f"{office.domain}, {len(office.hosts)} hosts, {len(office.users)} users, {len(office.peers)} peers"
+    return f"{office.domain}, {_count(len(office.hosts), 'host')}, {_count(len(office.users), 'user')}, {_count(len(office.peers), 'peer')}"
 
 
 def list_hosts(office: str, name: str | None, *, as_json: bool) -> int:
