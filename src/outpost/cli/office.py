@@ -120,7 +120,7 @@ def plan_office(
         say_json(outcome.as_data(target))
     else:
         new = frozenset() if everything else outcome.new_hosts
-        _show_findings(outcome, new)
+        _show_findings(outcome, target, new)
         _show_plan(outcome, target, new)
     return FAILED if outcome.failed else DRIFT if outcome.changes or outcome.findings else CLEAN
 
@@ -157,7 +157,7 @@ def apply_office(
             raise OutpostError("apply asks before it changes hosts, and nobody is here to answer", "add -y")
         proposed = run.plan(target, limit=hosts, connector=via, watcher=watcher())
         new = proposed.new_hosts
-        _show_findings(proposed, new)
+        _show_findings(proposed, target, new)
         _show_plan(proposed, target, new)
         if not proposed.changes or proposed.failed:
             return FAILED if proposed.failed else CLEAN
@@ -175,7 +175,7 @@ def apply_office(
         more = {"waiting": done.waiting, "went_back": done.went_back, "verified": verified}
         say_json(done.outcome.as_data(target) | more)
     else:
-        _show_findings(done.outcome)
+        _show_findings(done.outcome, target)
         _show_apply(done.outcome, target)
         _show_rollout(done, target)
     if not done.outcome.failed:
@@ -239,7 +239,7 @@ def _summarise(host: str, findings: Sequence[Mapping[str, Any]]) -> None:
             out.print(f"    {thing}", markup=False)
 
 
-def _show_findings(outcome: run.Outcome, new: Collection[str] = ()) -> None:
+def _show_findings(outcome: run.Outcome, target: Target, new: Collection[str] = ()) -> None:
     """The drift report: per host and thing the cause, the consequence and the difference."""
     for host in outcome.hosts:
         if host in new:
@@ -257,7 +257,7 @@ def _show_findings(outcome: run.Outcome, new: Collection[str] = ()) -> None:
             style = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
             out.print(f"    {line}", style=style, markup=False, highlight=False)
     if new:
-        out.print("    every line of it: ./outpost plan OFFICE --all", markup=False)
+        out.print(f"    every line of it: ./outpost plan {target.typed} --all", markup=False)
     if outcome.findings:
         out.print()
 
