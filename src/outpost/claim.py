@@ -14,7 +14,7 @@ import subprocess
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -154,10 +154,13 @@ class Claim:
 def remember(target: Target, text: bytes) -> None:
     """Keep the text of the office file that hosts were converged from: a later change of one user starts from it."""
     file = history.folder(target).with_name("converged.toml")
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     partial = file.with_suffix(".part")
-    partial.write_bytes(text)
-    partial.replace(file)
+    with suppress(
+        OSError
+    ):  # a home that cannot be written: the later change waits for an apply of everything
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        partial.write_bytes(text)
+        partial.replace(file)
 
 
 _claims: dict[Path, Claim] = {}
