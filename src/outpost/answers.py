@@ -21,6 +21,8 @@ from outpost.errors import OutpostError
 
 MOST = 64 * 1024 * 1024
 """Bytes of an answer; a queue of 100,000 messages takes half of it."""
+VALUES = 20_000_000
+"""JSON values of an answer: five for each message of the longest manifest. An empty list is 3 bytes of JSON, and 64 of memory."""
 LONGEST = 4000
 """Characters of one thing that is shown."""
 _UNSAFE = re.compile(
@@ -63,8 +65,10 @@ def parsed(text: str, type_: type[_T], host: str) -> _T:
     """The answer as JSON of a type.
 
     Raises:
-        OutpostError: It is something else.
+        OutpostError: It is something else, or would take too much memory.
     """
+    if sum(map(text.count, "[{,")) > VALUES:
+        raise unexpected(host)
     try:
         return cast("_T", _adapter(type_).validate_python(json.loads(text)))  # type: ignore[arg-type]
     except (ValueError, RecursionError):  # pydantic's ValidationError is one; its text holds the answer

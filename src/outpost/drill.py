@@ -549,11 +549,11 @@ def _remove(client: docker.DockerClient, name: str) -> None:
 
     for container in client.containers.list(all=True, filters={"label": f"outpost.drill={name}"}):
         container.remove(force=True, v=True)
+    for image in client.images.list(filters={"label": f"outpost.drill={name}"}):
+        client.images.remove(image.id, force=True)
     for network in client.networks.list(filters={"label": f"outpost.drill={name}"}):
         network.reload()
         for member in network.attrs.get("Containers") or {}:
             with suppress(APIError):
                 network.disconnect(member, force=True)
         network.remove()
-    for image in client.images.list(filters={"label": f"outpost.drill={name}"}):
-        client.images.remove(image.id, force=True)

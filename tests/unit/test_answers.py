@@ -217,6 +217,16 @@ def test_an_answer_of_another_type_is_an_error_of_that_host(text: str) -> None:
         answers.parsed(text, Alarm, "mta")
 
 
+@pytest.mark.parametrize("text", ["[[],[],[],[]]", '{"a":{"a":{"a":{"a":0}}}}', "[1,2,3,4,5]"])
+def test_an_answer_costs_no_more_memory_than_its_values_may(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    assert answers.parsed(text, Any, "mta") == json.loads(text)
+    monkeypatch.setattr(answers, "VALUES", 3)
+    with pytest.raises(OutpostError, match="mta gave an answer that cannot be read"):
+        answers.parsed(text, Any, "mta")
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -13,11 +13,11 @@ import tarfile
 import zipfile
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
-from outpost import pace, reference
+from outpost import answers, pace, reference
 from outpost.attack import content, runner
 from outpost.attack.evidence import Evidence
 from outpost.attack.ground import Ground
@@ -33,6 +33,22 @@ from outpost.target import Target
 
 LIVE = Target("harbour", Path("inventory/harbour"), Path("inventory/harbour"))
 TODAY = datetime.now(tz=UTC).date()
+
+
+@pytest.mark.parametrize("script", ["cat /dev/zero", "cat /dev/zero >&2"])
+def test_what_a_machine_of_the_lab_says_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str
+) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\nshift 2\nexec "$@"\n')
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(answers, "MOST", 1024**2)
+    ground = Ground(*cast(Any, [None] * 6))
+    ground.containers["mta"] = "mta"
+    assert asyncio.run(ground.on("mta", "head -c 1000000 /dev/zero")) == "\0" * 1_000_000
+    with pytest.raises(OutpostError, match="mta answered more than 1 MiB"):
+        asyncio.run(ground.on("mta", f"exec {script}"))
 
 
 def test_an_attack_without_findings_is_not_withstood() -> None:

@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from secrets import token_hex
 from typing import Any
 
-from outpost import pace
+from outpost import answers, pace
 from outpost.attack.evidence import Evidence
 from outpost.attack.wire import PATIENCE, Session, Vantage, unverified
 from outpost.errors import OutpostError
@@ -189,8 +189,15 @@ class Ground:
             "docker", "exec", self.containers[machine], "sh", "-c", command,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        out, err = await process.communicate()
-        if process.returncode and (check or command.startswith("set -e")):
+        try:
+            out, err = await asyncio.gather(_bounded(process.stdout), _bounded(process.stderr))
+        except answers.TooMuchError:
+            process.kill()
+            raise OutpostError(
+                f"{machine} answered more than {answers.MOST // 1024**2} MiB",
+                "examine the machine before you trust it",
+            ) from None
+        if await process.wait() and (check or command.startswith("set -e")):
             raise OutpostError(
                 f"{machine}: {err.decode(errors='replace').strip().splitlines()[-1:] or 'failed'}"
             )
@@ -282,6 +289,16 @@ def letter(
 def token() -> str:
     """Text that is in no other message."""
     return f"outpost-attack-{token_hex(8)}"
+
+
+async def _bounded(stream: asyncio.StreamReader | None) -> bytes:
+    """What a machine that may be taken over says, to its end."""
+    assert stream is not None
+    try:
+        await stream.readexactly(answers.MOST + 1)
+    except asyncio.IncompleteReadError as whole:
+        return whole.partial
+    raise answers.TooMuchError
 
 
 async def stand(target: Target, office: Office) -> Ground:
