@@ -16,6 +16,8 @@ from outpost.office.tables.topology import Host
 
 KEPT = "90m"
 """How long a connection that nobody uses stays open: an hourly re-apply finds it."""
+NOT_LENT = ("ForwardAgent", "ForwardX11", "GSSAPIDelegateCredentials", "PermitLocalCommand", "Tunnel")
+"""What no host is given, whatever the user's own configuration says (ssh_config(5))."""
 NEW = ("-o", "ControlMaster=no", "-o", "ControlPath=none")
 """Options for a connection that did not exist before."""
 
@@ -65,6 +67,10 @@ def _text(office: Office, directory: Path, cache: Path) -> str:
         "    KnownHostsCommand none",
         "    StrictHostKeyChecking yes",
         "    UpdateHostKeys no",
+        # SSH-02: else a line of ~/.ssh/config for all hosts lends the administrator's agent, and with it every other host, to
+        # one that was taken over, for as long as the connection is kept
+        *(f"    {option} no" for option in NOT_LENT),
+        "    ClearAllForwardings yes",
         "    BatchMode yes",
         "    ConnectTimeout 30",
         "    PreferredAuthentications publickey",

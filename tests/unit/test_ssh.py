@@ -45,6 +45,22 @@ def test_only_a_pinned_key_is_accepted(configuration: Path) -> None:
     assert found["identitiesonly"] == "yes"
 
 
+def test_no_host_is_lent_what_opens_others(configuration: Path, tmp_path: Path) -> None:
+    """A line for all hosts in the user's own file would hand a host that was taken over the administrator's agent."""
+    own = tmp_path / "own"
+    own.write_text(
+        "Host *\nForwardAgent yes\nForwardX11 yes\nGSSAPIDelegateCredentials yes\nPermitLocalCommand yes\nTunnel yes\n"
+        "RemoteForward 4711 127.0.0.1:22\n"
+    )
+    text = configuration.read_text()
+    assert "Include ~/.ssh/config" in text
+    configuration.write_text(text.replace("~/.ssh/config", str(own)))
+    found = meant(configuration, "mta")
+    lent = ("forwardagent", "forwardx11", "gssapidelegatecredentials", "permitlocalcommand", "tunnel")
+    assert [found[name] for name in lent] == ["no", "no", "no", "no", "false"]
+    assert found["clearallforwardings"] == "yes"
+
+
 def test_a_connection_is_kept_for_an_hourly_run_and_a_new_one_can_be_asked_for(configuration: Path) -> None:
     assert int(meant(configuration, "mta")["controlpersist"]) > 3600
     found = meant(configuration, "mta", *ssh.NEW)
