@@ -11,6 +11,7 @@ from outpost.secrets import Secrets
 from roles import drift, shapes
 from roles.base import base
 from roles.dns import dns
+from roles.failures import contained
 from roles.hardening import hardening, timers
 from roles.mta import mta
 from roles.observation import declaring
@@ -43,6 +44,7 @@ def become() -> None:
     drift.last()
 
 
-with declaring():  # first what to look at, so that one look answers for all
+with contained():
+    with declaring():  # first what to look at, so that one look answers for all
+        become()
     become()
-become()

@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 
 from pyinfra.api.command import StringCommand
 from pyinfra.api.host import Host as PyinfraHost
-from pyinfra.api.operation import operation
 from pyinfra.context import ctx_host, host, state
 
 from outpost.drift.differences import Finding
@@ -30,7 +29,7 @@ from outpost.onhost.observe.expected import words
 from roles.base import LIB
 from roles.failures import failures, watch
 from roles.files import File, as_json, package, parses, text
-from roles.observation import RUN, Answer, declared, observe, read_now, void, will_ask
+from roles.observation import RUN, Answer, declared, observe, operation, read_now, void, will_ask
 from roles.operations import Command, alone, unpacked
 from roles.reporting import attended, report
 from roles.shapes import settings

@@ -8,16 +8,20 @@ reached, another apply holds it, it goes back to what it was before a guarded ch
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from pyinfra import logger
 from pyinfra.api.host import Host
 from pyinfra.api.operation import OperationMeta
 from pyinfra.api.state import BaseStateCallback, State
 from pyinfra.context import config, ctx_host, state
 from typing_extensions import override
 
+from outpost.errors import OutpostError
+from outpost.templates import TemplateMistakeError
 from roles.guard import ARMED
-from roles.observation import declared
+from roles.observation import declared, unread
 from roles.operations import HELD
 
 NOT_ARMED = f'[ -z "$(ls {ARMED} 2>/dev/null)" ]'
@@ -29,6 +33,22 @@ def watch() -> None:
     config.IGNORE_ERRORS = True
     if not any(isinstance(handler, _Ends) for handler in state.callback_handlers):
         state.add_callback_handler(_Ends())  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """While planning: what a host answers ends its own run at most. What is wrong with the office's own files ends all.
+
+    SYS-08: without it one host that was taken over keeps all others from being compared and repaired.
+    """
+    try:
+        yield
+    except (OutpostError, TemplateMistakeError):
+        raise
+    except Exception as error:
+        current: Host = ctx_host.get()  # type: ignore[no-untyped-call]
+        logger.error("%sError: could not be compared: %s", current.print_prefix, unread(error))
+        state.fail_hosts({current})  # type: ignore[no-untyped-call]
 
 
 class _Ends(BaseStateCallback):

@@ -12,23 +12,30 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
+from typing import Any, ParamSpec
 from weakref import WeakKeyDictionary
 
-from pyinfra.api.exceptions import FactProcessError, OperationError
+from pyinfra.api.command import StringCommand
+from pyinfra.api.exceptions import FactProcessError, OperationError, PyinfraError
 from pyinfra.api.facts import FactBase
 from pyinfra.api.host import Host
+from pyinfra.api.operation import operation as pyinfra_operation
 from pyinfra.context import ctx_host, host, state
 from typing_extensions import override
 
+from outpost import answers
 from outpost.drift.findings import BLIND
+from outpost.errors import OutpostError
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.asking import SURVEYED
 from outpost.onhost.observe.declared import KNOWN
 
+P = ParamSpec("P")
 STATE = "/var/lib/outpost"
 APPLIED = f"{STATE}/applied"
 RUN = "/run/outpost"
@@ -157,6 +164,36 @@ def declaring() -> Iterator[None]:
         known.collecting = False
 
 
+def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], Callable[..., Any]]:
+    """pyinfra's decorator, for operations that read what a host answers.
+
+    SYS-08: without it an answer that nobody expected, of one host that was taken over, ends the apply of every host in its midst.
+    """
+
+    def decorate(function: Callable[P, Generator[Any, None, None]]) -> Callable[..., Any]:
+        @wraps(function)
+        def contained(*arguments: P.args, **options: P.kwargs) -> Generator[Any, None, None]:
+            try:
+                yield from function(*arguments, **options)
+            except OutpostError:
+                raise  # of the office's own files
+            except Exception as error:
+                if not state.is_executing:
+                    raise  # `roles.failures.contained` has it
+                yield StringCommand(f"echo {shlex.quote(unread(error))} >&2; false")
+
+        return pyinfra_operation()(contained)
+
+    return decorate
+
+
+def unread(error: Exception) -> str:
+    """Why an answer could not be read, in a clause."""
+    if isinstance(error, PyinfraError):
+        return answers.line(str(error), 500)
+    return answers.line(f"it gave an answer that cannot be read ({type(error).__name__}: {error})", 500)
+
+
 def will_ask(
     *,
     paths: Iterable[str] = (),
@@ -256,7 +293,8 @@ class Survey(FactBase[Answer]):
         of_files = (
             f"cd {APPLIED} && grep -H . -- *",
             f"stat -c '%a %U %G %F|%n' -- {files}" if files else "",
-            f"sha256sum -- {files}" if files else "",
+            # a FIFO in the place of a file would keep it waiting for ever, a file of holes for hours
+            f"find {files} -maxdepth 0 -type f -size -64M -exec sha256sum -- {{}} +" if files else "",
             f"systemctl is-enabled -- {services}" if services else "",
             *(question for question in asking.ordered() if question in asking.of_files),
         )

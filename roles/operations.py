@@ -18,7 +18,6 @@ from collections.abc import Generator, Iterable, Sequence
 from pathlib import PurePosixPath
 
 from pyinfra.api.command import FileUploadCommand, FunctionCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import state
 from pyinfra.operations import files as stock_files
 from pyinfra.operations import server as stock_server
@@ -27,7 +26,20 @@ from outpost.drift.differences import Finding
 from outpost.drift.repairs import ASIDE, reload_for
 from roles import guard
 from roles.files import File
-from roles.observation import APPLIED, LINK, LOCK, RUN, STATE, Status, declared, look, observe, read_now, void
+from roles.observation import (
+    APPLIED,
+    LINK,
+    LOCK,
+    RUN,
+    STATE,
+    Status,
+    declared,
+    look,
+    observe,
+    operation,
+    read_now,
+    void,
+)
 from roles.reporting import attended, file_finding, report
 
 STAGE = f"{RUN}/stage"
@@ -248,7 +260,11 @@ def _report(
         finding = file_finding(
             file.path,
             owner=key,
-            before=None if not found else read_now(f"cat {shlex.quote(file.path)}") if told else (),
+            before=None
+            if not found
+            else read_now(f"[ ! -f {shlex.quote(file.path)} ] || head -c 1M {shlex.quote(file.path)}")
+            if told
+            else (),
             after=file.content.decode(errors="replace").splitlines() if told and not file.secret else (),
             permissions=None if same or not found else (" ".join(found[:3]), " ".join(file.fingerprint[:3])),
             known=file.path in known,

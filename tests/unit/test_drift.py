@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -21,12 +22,22 @@ from outpost.drift.findings import BLIND, ORDER, Beside, findings, folded
 from outpost.drift.meanings import FAULTS, SEVERAL, STATES
 from outpost.drift.repairs import close, end_listening, reload_for, restart
 from outpost.onhost import observe
-from outpost.onhost.observe import databases, everything, mailqueue, network, processes, signing
+from outpost.onhost.observe import (
+    databases,
+    everything,
+    mailqueue,
+    network,
+    packages,
+    processes,
+    reading,
+    signing,
+)
 from outpost.onhost.observe.daemons import discreet
 from outpost.onhost.observe.known import newer
 from outpost.onhost.observe.network import listeners, selected
 from outpost.onhost.observe.processes import Processes
 from outpost.onhost.observe.sockets import waiting
+from roles import observation
 from roles.drift import PYTHON, START
 from roles.files import package
 
@@ -53,6 +64,19 @@ def test_every_kind_has_its_place_in_the_order_of_repair_and_a_meaning() -> None
 def test_a_host_without_the_observer_has_nothing_beside_its_files() -> None:
     assert findings(Beside.parse("\n")) == ()
     assert not Beside.parse("").usable
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "x", "{}", "[]", "null", "1", "[" * 100_000, '{"unfinished": false, "first": false, "appeared": 1, "vanished": [], "faults": []}',
+        '{"unfinished": false, "first": false, "appeared": [["x"]], "vanished": [], "faults": []}',
+        json.dumps({"unfinished": False, "first": False, "appeared": ["file\t/etc/x\n[ns1] Error: executed\tx"], "vanished": [], "faults": []}),
+    ],
+)  # fmt: skip
+def test_what_no_observer_says_is_a_host_without_one(said: str) -> None:
+    """A fact with a line feed would begin a line of the log that speaks of another host."""
+    assert Beside.parse(said) == Beside(blind=True)
 
 
 def test_a_known_host_that_lost_its_observer_is_no_fresh_one() -> None:
@@ -458,3 +482,37 @@ def test_a_key_whose_time_was_set_by_hand_is_a_finding_and_is_set_back() -> None
     assert finding.repair.startswith("keymgr z. set b retire=0")
     keys[1]["retire"] = 500
     assert signing.times_to_come("z.", json.dumps(keys), 1000) == ["timer\tz.\tno key signs"]
+
+
+def test_what_is_no_plain_file_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon's account makes a FIFO, or a file of holes, where the observer reads: it would never come back from there."""
+    pipe, holes, plain = tmp_path / "pipe", tmp_path / "holes", tmp_path / "plain"
+    os.mkfifo(pipe)
+    with holes.open("wb") as file:
+        file.truncate(1 << 40)
+    plain.write_text("x")
+    assert [reading.fingerprint(str(path)) for path in (pipe, holes)] == ["", ""]
+    assert reading.fingerprint(str(plain)) == "2d711642b726b044"
+    for path in (pipe, holes):
+        with pytest.raises(OSError, match="no plain file"):
+            reading.content(str(path))
+    assert reading.content("/proc/self/status").startswith("Name:")
+    queue = tmp_path / "hold"
+    queue.mkdir()
+    os.mkfifo(queue / "4PIPE")
+    monkeypatch.setattr(mailqueue, "HOLD", str(queue))
+    monkeypatch.setattr(mailqueue, "NOTED", ())
+    assert mailqueue.on_hold() == ["held\tmail queue\t4PIPE"]
+    monkeypatch.setattr(packages, "said", lambda _: [f" {pipe} {'0' * 32}", f" {plain} {'0' * 32}"])
+    assert packages.conffiles(set()) == [f"conffile\t{pipe}\tmissing", f"conffile\t{plain}\t2d711642b726b044"]
+
+
+def test_a_survey_waits_for_no_fifo_in_the_place_of_a_declared_file(tmp_path: Path) -> None:
+    pipe, plain = tmp_path / "main.cf", tmp_path / "master.cf"
+    os.mkfifo(pipe)
+    plain.write_text("x")
+    command = observation.Survey().command(observation.Asking(paths=(str(pipe), str(plain))))
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=300, check=False)
+    assert f"{hashlib.sha256(b'x').hexdigest()}  {plain}" in done.stdout
+    assert done.stdout.endswith(f"{observation.END}\n")
+    assert f"fifo|{pipe}" in done.stdout

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Generator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pyinfra.context import ctx_host
 
+from outpost.errors import OutpostError
 from outpost.run import Follower, _last
-from roles import failures
+from outpost.templates import TemplateMistakeError
+from roles import failures, observation
 from roles.observation import declared
 from roles.operations import HELD
 
@@ -76,3 +80,51 @@ def test_everything_that_was_not_done_is_in_the_reason_of_a_failed_host() -> Non
         "not done: base | sshd: terminating. Remedy: correct it",
         "not repaired: file /etc/x: edited by hand. Remedy: do it",
     ]
+
+
+# Answers that nobody expected -------------------------------------------------------------------------------------
+
+
+def test_an_answer_that_nobody_expected_ends_the_run_of_its_host_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host: Any = Host(reached=True)
+    host.print_prefix = "[mta] "
+    ended: list[Any] = []
+    monkeypatch.setattr(failures, "state", SimpleNamespace(fail_hosts=ended.extend))
+    said: dict[str, Any] = {}
+    with ctx_host.use(host), failures.contained():
+        said["unfinished"]
+    assert ended == [host]
+
+
+@pytest.mark.parametrize("mistake", [OutpostError("no"), TemplateMistakeError("x.j2:1", "no")])
+def test_a_mistake_of_the_office_or_its_templates_ends_all(mistake: Exception) -> None:
+    with pytest.raises(type(mistake)), failures.contained():
+        raise mistake
+
+
+@pytest.mark.parametrize("executing", [False, True])
+def test_an_operation_that_cannot_read_an_answer_fails_by_itself(
+    monkeypatch: pytest.MonkeyPatch, executing: bool
+) -> None:
+    monkeypatch.setattr(observation, "pyinfra_operation", lambda: lambda function: function)
+    monkeypatch.setattr(observation, "state", SimpleNamespace(is_executing=executing))
+
+    @observation.operation()
+    def broken() -> Generator[str, None, None]:
+        yield "first"
+        raise IndexError("it's \x1b[2K")
+
+    steps = broken()
+    assert next(steps) == "first"
+    if not executing:
+        with pytest.raises(IndexError):
+            next(steps)
+        return
+    done = subprocess.run(["sh", "-c", str(next(steps))], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "it gave an answer that cannot be read (IndexError: it's \\x1b[2K)\n",
+    )
+    assert next(steps, None) is None

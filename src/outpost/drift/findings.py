@@ -55,22 +55,36 @@ class Beside:
             return cls()
         if text.strip() == BLIND:
             return cls(blind=True)
-        data = json.loads(text)
-        return cls(
-            usable=True,
-            unfinished=data["unfinished"] or data["first"],
-            news=data.get("news", True),
-            appeared=frozenset(data["appeared"]),
-            vanished=frozenset(data["vanished"]),
-            learned=frozenset(data.get("learned", ())),
-            found=frozenset(data.get("found", ())),
-            faults=frozenset(data["faults"]),
-        )
+        try:
+            data = json.loads(text)
+            return cls(
+                usable=True,
+                unfinished=bool(data["unfinished"] or data["first"]),
+                news=bool(data.get("news", True)),
+                appeared=_facts(data["appeared"]),
+                vanished=_facts(data["vanished"]),
+                learned=_facts(data.get("learned", [])),
+                found=_facts(data.get("found", [])),
+                faults=_facts(data["faults"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return cls(blind=True)  # no observer of ours says that
 
     @property
     def differences(self) -> frozenset[str]:
         """Everything that a plan reports and an apply repairs."""
         return self.appeared | self.vanished | self.faults
+
+
+def _facts(said: list[str]) -> frozenset[str]:
+    """Facts of an answer; a line feed in one would begin a line of the log, and that may name another host.
+
+    Raises:
+        TypeError: Something else.
+    """
+    if not all(isinstance(fact, str) and "\n" not in fact for fact in said):
+        raise TypeError("no fact")
+    return frozenset(said)
 
 
 def findings(
@@ -89,7 +103,7 @@ def findings(
         new, old = appeared.get(key, ()), vanished.get(key, ())
         found.extend(_told(Difference(kind, thing, new, old, packages=packages)))
     for line in sorted(seen.faults, key=lambda line: _order((line.split("\t")[0], line))):
-        kind, thing, value = line.split("\t", 2)
+        kind, thing, value = (*line.split("\t", 2), "", "")[:3]
         if kind in FAULTS:
             found.append(FAULTS[kind].about(Difference(kind, thing, (value,), units=units)))
     return tuple(sorted(_merged(found), key=_place))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 
+from outpost.onhost.observe.reading import opened
+
 HOLD = "/var/spool/postfix/hold"
 NOTED = ("/var/lib/outpost-policy/large", "/var/lib/outpost/on-hold")
 """A file by the name of each message that the policy service, or an administrator by `outpost queue`, put on hold."""
@@ -29,9 +31,11 @@ def on_hold() -> list[str]:
 
 def _refused(path: str) -> bool:
     try:
-        with open(path, "rb") as file:
+        with open(opened(path), "rb") as file:
             start = file.read(PIECE)
             file.seek(max(PIECE, os.fstat(file.fileno()).st_size - PIECE))
             return REFUSED in start or REFUSED in file.read()
     except FileNotFoundError:  # it has gone meanwhile
         return True
+    except OSError:  # no message
+        return False

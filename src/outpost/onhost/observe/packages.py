@@ -6,7 +6,6 @@ import collections
 import collections.abc
 import contextlib
 import glob
-import hashlib
 import os
 import pathlib
 import re
@@ -15,7 +14,7 @@ import stat
 from outpost.onhost.observe.declared import VERIFIED, is_local
 from outpost.onhost.observe.kept_answers import identity, kept
 from outpost.onhost.observe.places import PACKAGES_OWN, PROGRAMS, expanded
-from outpost.onhost.observe.reading import said
+from outpost.onhost.observe.reading import digested, said
 
 
 def packages() -> list[str]:
@@ -78,12 +77,10 @@ def conffiles(declared: set[str]) -> list[str]:
         if is_local(path):
             continue
         try:
-            content = pathlib.Path(path).read_bytes()
+            if wanted != "newconffile" and digested(path, "md5") != wanted:
+                found.append(f"conffile\t{path}\t{digested(path)[:16]}")
         except OSError:
             found.append(f"conffile\t{path}\tmissing")
-            continue
-        if wanted != "newconffile" and hashlib.md5(content, usedforsecurity=False).hexdigest() != wanted:
-            found.append(f"conffile\t{path}\t{hashlib.sha256(content).hexdigest()[:16]}")
     return found
 
 
@@ -119,7 +116,7 @@ def differing(paths: collections.abc.Iterable[str]) -> list[str]:
     found = []
     for path in paths:
         with contextlib.suppress(OSError):
-            digest = hashlib.md5(pathlib.Path(path).read_bytes(), usedforsecurity=False).hexdigest()
+            digest = digested(path, "md5")
             if wanted[path] and (
                 os.path.islink(path) or digest not in wanted[path]
             ):  # no link has a checksum

@@ -5,12 +5,16 @@ With what Python has at once: `subprocess` alone takes as long to load as three 
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
+import stat
 
 PATIENCE = 60.0
 """Seconds for a command."""
+LARGEST = 256 * 1024 * 1024
+"""Octets of a file that is read."""
 
 
 class BlindError(Exception):
@@ -83,22 +87,45 @@ def said(command: str) -> list[str]:
     return [] if lines == [""] else lines
 
 
+def opened(path: str) -> int:
+    """A plain file, opened. A FIFO of a daemon's would keep the observer waiting for ever, and a file of holes nearly as long.
+
+    Raises:
+        OSError: It is none, or larger than any that an office has there.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST:
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "no plain file, or too large", path)
+
+
 def content(path: str) -> str:
     """Of a file as a whole, without what Python wraps around files: there are hundreds."""
-    opened = os.open(path, os.O_RDONLY)
+    descriptor = opened(path)
     try:
-        return b"".join(iter(lambda: os.read(opened, 65536), b"")).decode(errors="surrogateescape")
+        return b"".join(iter(lambda: os.read(descriptor, 65536), b"")).decode(errors="surrogateescape")
     finally:
-        os.close(opened)
+        os.close(descriptor)
+
+
+def digested(path: str, kind: str = "sha256") -> str:
+    """The digest of a file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    import hashlib
+
+    with open(opened(path), "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
 def fingerprint(path: str) -> str:
     if os.path.islink(path):
         return f"link to {os.readlink(path)}"
-    import hashlib
-
     try:
-        with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()[:16]
+        return digested(path)[:16]
     except OSError:
         return ""
