@@ -1,17 +1,15 @@
 """pyinfra's entry: what each host becomes. Run ``pyinfra inventory/lab/docker.py deploy.py``.
 
-One line per role, in the order of trust: names first, then the door for mail, then the mailboxes, then the
-browser's way in. Hosts run side by side; nothing here waits for another host.
+One line per role, in the order of trust. Hosts run side by side; nothing here waits for another host, or ends with it.
 """
 
 from pyinfra.context import config, host
 
 from outpost.office import Host, Office
 from outpost.secrets import Secrets
-from roles import drift, shapes
+from roles import drift, failures, shapes
 from roles.base import base
 from roles.dns import dns
-from roles.failures import contained
 from roles.hardening import hardening, timers
 from roles.mta import mta
 from roles.observation import declaring
@@ -25,6 +23,7 @@ secrets: Secrets = host.data.secrets
 me: Host = office.host(host.data.machine)
 
 
+@failures.contained()
 def become() -> None:
     """What this host is."""
     drift.first()
@@ -44,7 +43,6 @@ def become() -> None:
     drift.last()
 
 
-with contained():
-    with declaring():  # first what to look at, so that one look answers for all
-        become()
+with declaring():  # first what to look at, so that one look answers for all
     become()
+become()

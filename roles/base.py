@@ -201,7 +201,7 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> None:
     once(
         "the certificate that is shown",
         unless=f'[ "$(openssl pkey -in {TLS}/public.key -pubout)" = "$(openssl x509 -in {TLS}/public.pem -noout -pubkey)" ] && '
-        f"for given in {ACME}/public.pem /var/lib/outpost-acme/*-cert.pem; do ! cmp $given {TLS}/public.pem || exit 0; done; exit 1",
+        f"for given in {ACME}/public.pem /var/lib/outpost-acme/*-cert.pem; do ! timeout 10 cmp $given {TLS}/public.pem || exit 0; done; exit 1",
         untouched=(f"{ACME}/public.pem", "/var/lib/outpost-acme/*-cert.pem"),
         command=f"{LIB}/certificate install",
         told=Finding(

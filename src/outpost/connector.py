@@ -30,6 +30,7 @@ from pyinfra.connectors.util import (
 )
 from typing_extensions import TypedDict, override
 
+from outpost import answers
 from outpost.answers import MOST
 from outpost.remote import failure
 
@@ -274,7 +275,7 @@ def _lines(stdin: Any) -> bytes:
 
 
 def _refused(by: str, said: list[str]) -> NoReturn:
-    reason = (said or ["it said nothing"])[-1]
+    reason = answers.line((said or ["it said nothing"])[-1])
     if known := failure("", "\n".join(said)):
         reason = f"{known.message.removeprefix(': ')}. Remedy: {known.remedy}"
     raise ConnectError(f"{by}: {reason}")

@@ -14,6 +14,10 @@ from outpost.target import ROOT, Target
 TEMPLATES = ROOT / "templates"
 COMMENT = re.compile(r"^\s*(#|//|;|--|/?\*)")
 SECRET = re.compile(r"(secret|passw|nonce|des_key|hash)\w*['\]]*\s*[=:]", re.IGNORECASE)
+MOST = 4 * 1024 * 1024
+"""Bytes of configuration that a host may show."""
+WIDEST = 1000
+"""Characters of a line that are read: a host decides how many there are."""
 LONGEST = 5  # lines below a comment that names a control
 _BEGIN = "=== outpost "
 
@@ -49,7 +53,7 @@ def in_effect(
     for host in hosts:
         wanted = " ".join(files(host.role))
         script = f"for file in {wanted}; do [ ! -r $file ] || {{ echo '{_BEGIN}'$file; cat $file; }}; done"
-        for part in run_script(target, office, host, script, via).split(_BEGIN)[1:]:
+        for part in run_script(target, office, host, script, via, most=MOST).split(_BEGIN)[1:]:
             file, _, text = part.partition("\n")
             for controls, line in explained(host.name, file, text):
                 for control in controls:
@@ -59,7 +63,7 @@ def in_effect(
 
 def explained(host: str, file: str, text: str) -> Iterator[tuple[set[str], Line]]:
     """Each comment that names controls, with the lines that it explains."""
-    lines = text.splitlines()
+    lines = [line[:WIDEST] for line in text.splitlines()]
     number = 0
     while number < len(lines):
         line = lines[number]

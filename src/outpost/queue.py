@@ -22,6 +22,8 @@ from outpost.remote import run_script
 from outpost.target import Target
 
 QUEUE_ID = re.compile(r"[0-9A-Za-z]{10,20}")
+CORRUPT_FILE = re.compile(r"([0-9A-Za-z]{6,20}) ([0-9]{1,12})(?:\.[0-9]{1,12})? ([0-9]{1,13})")
+"""Name, time and size of a file that Postfix could not read, as find(1) prints them."""
 LARGE = "/var/lib/outpost-policy/large"
 CORRUPT = "/var/spool/postfix/corrupt"
 DAMAGED = f"its file is damaged and will not be delivered: `outpost trace` shows who sent it, `less {CORRUPT}/ID` what is left"
@@ -92,10 +94,13 @@ def listed(office: Office, host: str, answer: str) -> list[Waiting]:
                 answers.line(entry["sender"]), reasons, routes,
             )
         )  # fmt: skip
-    for name, moment, octets in (text.split(" ") for kind, text in lines if kind == "corrupt"):
+    for text in (text for kind, text in lines if kind == "corrupt"):
+        if not (said := CORRUPT_FILE.fullmatch(text)):
+            raise answers.unexpected(host)
+        name, moment, octets = said.groups()
         found.append(
             Waiting(
-                host, name, "corrupt", int(float(moment)), int(octets), "unknown",
+                host, name, "corrupt", int(moment), int(octets), "unknown",
                 {"unknown": DAMAGED.replace("ID", name)}, ("damaged",),
             )
         )  # fmt: skip

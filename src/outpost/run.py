@@ -354,8 +354,11 @@ def _pyinfra(
 
 
 def _pump(pipe: IO[bytes], lines: queue.Queue[str | None]) -> None:
+    whole = True
     while line := pipe.readline(LONGEST):  # a line feed ends it, and no other character of a host's
-        lines.put(line.decode(errors="replace"))
+        if whole:  # the rest of a line that is too long would be a line of its own, and might begin with another host's name
+            lines.put(line.decode(errors="replace"))
+        whole = line.endswith(b"\n")
     lines.put(None)
 
 

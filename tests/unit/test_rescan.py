@@ -80,3 +80,22 @@ def test_a_notice_carries_no_line_of_the_strangers_making() -> None:
 
 def test_settings_are_where_the_role_puts_them() -> None:
     assert str(rescan.SETTINGS) == "/etc/outpost/rescan.json"
+
+
+def test_a_scanner_that_finds_something_everywhere_takes_out_no_more(
+    mail: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An MTA that was taken over would empty every mailbox in one night."""
+    for number in range(10):
+        (mail / f"bob/Maildir/cur/{number}.M2.host,S=5:2,S").write_bytes(b"text\n")
+    monkeypatch.setattr(rescan, "MAIL", mail)
+    monkeypatch.setattr(rescan, "MOST_TAKEN", 3)
+    monkeypatch.setattr(Scanner, "verdict", lambda _self, _message: "Eicar")
+    monkeypatch.setattr(rescan, "tell", lambda *_: None)
+    settings = {
+        "scanners": [{"address": "192.0.2.1", "port": 1, "name": "mta"}], "days": 14, "largest": 1000,
+        "domain": "po.example", "organisation": "PO", "postmaster": "postmaster@po.example",
+    }  # fmt: skip
+    with pytest.raises(UnavailableError, match="check the MTA"):
+        rescan.rescan(settings)
+    assert len(list(messages(mail, 0))) == 12 - 3

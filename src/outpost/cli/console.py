@@ -23,7 +23,7 @@ PIPED = 10_000
 
 
 class Console(rich.console.Console):
-    """A console for text that others have written: only rich's own styles and cursor movements reach the terminal.
+    """A console for text that others have written: only rich's own styles and cursor movements reach the terminal, and no link.
 
     It leaves it to `outpost.__main__` to end where nobody reads any more.
     """
@@ -31,7 +31,8 @@ class Console(rich.console.Console):
     @override
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+            style = segment.style.update_link(None) if segment.style and segment.style.link else segment.style
+            yield segment if segment.control else Segment(printable(segment.text), style)
 
     @override
     def on_broken_pipe(self) -> None:

@@ -41,7 +41,7 @@ def trace_message(
         width = max(len(hop.id) for hop in story.hops)
         for hop in story.hops:
             moment = time.strftime("%d %H:%M:%S", time.gmtime(hop.time)) + f".{int(hop.time % 1 * 1000):03}"
-            hop_line = f"{moment}  {hop.host:<7} {hop.id:<{width}}  {escape(hop.what)}"
+            hop_line = f"{moment}  {hop.host:<7} {escape(hop.id):<{width}}  {escape(hop.what)}"
             out.print(
                 hop_line + "".join(f"  [dim]{escape(part)}[/]" for part in (_after(hop), hop.tls) if part)
             )
@@ -74,9 +74,7 @@ def queue_office(
     out.print(routes)
     out.print()
     for message in messages:
-        told = (
-            f"{message.host} [bold]{message.id}[/] {message.queue}, {duration(time.time() - message.arrived)}"
-        )
+        told = f"{message.host} [bold]{escape(message.id)}[/] {message.queue}, {duration(time.time() - message.arrived)}"
         out.print(f"{told}, {size(message.size)}, from {escape(message.sender)}")
         for address, reason in message.reasons.items():
             out.print(f"    to {escape(address)}" + (f": {escape(reason)}" if reason else ""))

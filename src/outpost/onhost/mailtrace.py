@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 
 UNITS = ("postfix.service", "rspamd.service", "dovecot.service")
 QUEUE_ID = re.compile(r'^(?:warning: saving corrupt file ")?([0-9A-Za-z]{10,20})(?:: |" from queue )')
-MESSAGE_ID = re.compile(r"(?:message-id|msgid)=(<[^>]*>)")
+MESSAGE_ID = re.compile(r"(?:message-id|msgid)=(<[^<>]*>)")
 NOTICE = re.compile(r"notification: (\w+)$")
 TLS = re.compile(r"^(\w+) TLS connection (?:established|reused) (?:to|from) (\S+?\])(?::\d+)?: (.*)$")
 HANDED_OVER = "sasl_method=XCLIENT"

@@ -36,6 +36,10 @@ AT_ONCE = 3
 BATCH = 100
 PIECE = 1 << 16
 """Octets that clamd gets at once."""
+LONGEST = 4096
+"""Octets of an answer."""
+MOST_TAKEN = 100
+"""Messages that one night takes out. More is no outbreak that delivery has missed: the scanner, or its host, says anything."""
 LDA = "/usr/lib/dovecot/dovecot-lda"
 
 
@@ -70,7 +74,9 @@ class Scanner:
             ):
                 for part in parts:
                     connection.sendall(part)
-                answer = b"".join(iter(lambda: connection.recv(4096), b""))
+                answer = b""
+                while len(answer) < LONGEST and (more := connection.recv(LONGEST)):
+                    answer += more
         except OSError as error:
             raise UnavailableError(f"{self.name} [{self.address}]:{self.port}: {error}") from error
         return answer.rstrip(b"\0\n").decode(errors="replace")
@@ -155,6 +161,8 @@ def rescan(settings: dict[str, Any]) -> None:
             skipped += 1
             continue
         scanned += 1
+        if found and taken == MOST_TAKEN:
+            raise UnavailableError(f"{found} in more than {taken} messages: check the MTA, none is taken out")
         if found:
             owner = message.relative_to(MAIL).parts[0]
             try:
