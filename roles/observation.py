@@ -47,6 +47,8 @@ END = "outpost-observation-complete"
 PART = "outpost-observation-part"
 """Line before each part of an answer."""
 
+PATIENCE = 900
+"""Seconds for an answer; a host that was taken over would keep all others waiting for theirs."""
 ATTEMPTS = 3
 """How often a host is asked that answers nothing, or not all."""
 
@@ -246,7 +248,7 @@ def _asked(asking: Asking) -> Answer:
         OperationError: There is none, or only pieces, as often as it was asked.
     """
     for _ in range(ATTEMPTS):
-        answer: Answer | None = host.get_fact(Survey, asking=asking, _ignore_errors=True)
+        answer: Answer | None = host.get_fact(Survey, asking=asking, _ignore_errors=True, _timeout=PATIENCE)
         if answer is not None:
             return answer
     raise OperationError(f"the host did not answer {ATTEMPTS} times; nothing is concluded from it: run again")

@@ -36,6 +36,8 @@ outpost_run() {
 """
 
 
+PATIENCE = 900.0
+"""Seconds for a command. A host that was taken over would keep the checks of all others waiting."""
 _ANSWER = re.compile(rb"answer (\d{1,9}) (\d{1,3}) (\d{1,12}) (\d{1,12})\n")
 
 
@@ -63,11 +65,15 @@ class Shell:
                 raise self._unreached
             process, number = self._started(), next(self._numbers)
             self._write(process, f"outpost_run {number} {_quoted(command)}\n".encode())
+            timer = threading.Timer(PATIENCE, process.kill)
+            timer.start()
             try:
                 return self._read(process, number)
             except OutpostError as error:
-                self._unreached = error if number == 0 else None
+                self._unreached = error if number == 0 or not timer.is_alive() else None
                 raise
+            finally:
+                timer.cancel()
 
     def close(self) -> None:
         """End it; what it kept on the host goes with it."""

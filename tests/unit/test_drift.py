@@ -25,6 +25,7 @@ from outpost.onhost import observe
 from outpost.onhost.observe import (
     databases,
     everything,
+    expected,
     mailqueue,
     network,
     packages,
@@ -33,7 +34,7 @@ from outpost.onhost.observe import (
     signing,
 )
 from outpost.onhost.observe.daemons import discreet
-from outpost.onhost.observe.known import newer
+from outpost.onhost.observe.known import _certificates, newer
 from outpost.onhost.observe.network import listeners, selected
 from outpost.onhost.observe.processes import Processes
 from outpost.onhost.observe.sockets import waiting
@@ -497,6 +498,8 @@ def test_what_is_no_plain_file_keeps_nobody_waiting(tmp_path: Path, monkeypatch:
         with pytest.raises(OSError, match="no plain file"):
             reading.content(str(path))
     assert reading.content("/proc/self/status").startswith("Name:")
+    assert expected._lines(str(pipe)) == set()
+    assert _certificates(pipe) == []
     queue = tmp_path / "hold"
     queue.mkdir()
     os.mkfifo(queue / "4PIPE")

@@ -68,3 +68,13 @@ def test_it_leaves_no_file_behind() -> None:
 def test_commands_share_one_process(shell: Shell) -> None:
     parents = {shell.run("echo $PPID")[1] for _ in range(3)}
     assert len(parents) == 1
+
+
+def test_a_command_that_never_ends_keeps_no_check_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that was taken over answers nothing any more; its other checks fail at once."""
+    monkeypatch.setattr("outpost.shell.PATIENCE", 0.3)
+    kept = Shell(["sh", "-s"])
+    assert kept.run("echo here") == (0, b"here\n", b"")
+    for _ in range(20):
+        with pytest.raises(OutpostError, match="ended"):
+            kept.run("exec sleep 30")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import grp
 import hashlib
 import os
-import pathlib
 import pwd
+
+from outpost.onhost.observe.reading import content
 
 DYNAMIC = range(61184, 65520)
 """Of systemd's DynamicUser=, for as long as the unit runs (nss-systemd(8)); where one stands in a file, it is an account like any other."""
@@ -14,7 +15,7 @@ DYNAMIC = range(61184, 65520)
 
 def entries(path: str) -> list[tuple[str, str, str]]:
     """Name, password and the whole line of each; what is no entry names nobody."""
-    lines = pathlib.Path(path).read_text(errors="surrogateescape").split("\n")
+    lines = content(path).split("\n")
     return [(*line.split(":")[:2], line) for line in lines if line.count(":") > 2]  # type: ignore[misc]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import collections.abc
 import contextlib
 import gzip
-import hashlib
 import os
 import pathlib
 import re
@@ -17,7 +16,7 @@ from outpost.onhost.observe import debian
 from outpost.onhost.observe.files import AUTHORITIES
 from outpost.onhost.observe.packages import owned_by_packages
 from outpost.onhost.observe.places import CHROOT, GUARDED
-from outpost.onhost.observe.reading import content, fingerprint
+from outpost.onhost.observe.reading import content, digested, fingerprint
 
 WORDS = {
     "account": "account {thing}", "address": "network address {thing}", "alias": "file {thing}", "architecture": "package {thing}",
@@ -292,7 +291,7 @@ class Expected:
             )
             return bool(_lines(path)) and all(map(own.fullmatch, _lines(path)))
         with contextlib.suppress(OSError):
-            digest = hashlib.md5(pathlib.Path(path).read_bytes(), usedforsecurity=False).hexdigest()
+            digest = digested(path, "md5")
             return target == value and f"{digest} {path}" in debian.kept_by_ucf()
         return False
 
@@ -305,7 +304,7 @@ class Expected:
 def _lines(path: str) -> set[str]:
     """Of a file, without comments; none where it cannot be read."""
     with contextlib.suppress(OSError):
-        lines = (line.strip() for line in pathlib.Path(path).read_text(errors="surrogateescape").split("\n"))
+        lines = (line.strip() for line in content(path).split("\n"))
         return {
             line for line in lines if line not in ("", "#") and not line.startswith("# ")
         }  # sudo(8) takes #1000 for an account

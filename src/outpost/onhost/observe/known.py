@@ -19,7 +19,7 @@ from outpost.onhost.observe.declared import STATE as OWN
 from outpost.onhost.observe.declared import VERIFIED as WHOLE
 from outpost.onhost.observe.expected import SEVERAL, Expected, contract_of, is_grave, parts, words
 from outpost.onhost.observe.probing import unseen
-from outpost.onhost.observe.reading import fingerprint, said
+from outpost.onhost.observe.reading import content, fingerprint, said
 
 STATE, APPLIED, KNOWN, VERIFIED = map(pathlib.Path, (OWN, RECORDS, STATES, WHOLE))
 LIMITS = "/etc/systemd/system/{unit}.d/limits.conf"
@@ -197,7 +197,7 @@ def limits_in_file(unit: str) -> dict[str, str]:
     The file is compared itself.
     """
     with contextlib.suppress(OSError):
-        lines = pathlib.Path(LIMITS.format(unit=unit)).read_text().splitlines()
+        lines = content(LIMITS.format(unit=unit)).splitlines()
         found = (line.partition("=")[::2] for line in lines if "=" in line and line[0] != "#")
         return {key: f"{key}={int(size[:-1]) * 2**20 if size.endswith('M') else size}" for key, size in found}
     return {}
@@ -222,7 +222,7 @@ def records_in_files() -> frozenset[str]:
 def bundle_is_its_sources(root: str = "/") -> bool:
     """Whether what every program trusts is what packages and the office gave, which are compared themselves (update-ca-certificates(8))."""
     top = pathlib.Path(root)
-    chosen = (top / "etc/ca-certificates.conf").read_text().splitlines()
+    chosen = content(str(top / "etc/ca-certificates.conf")).splitlines()
     files = [top / "usr/share/ca-certificates" / line for line in chosen if line and line[0] not in "#!"]
     files += sorted((top / "usr/local/share/ca-certificates").rglob("*.crt"))
     given = {block for file in files for block in _certificates(file)}
@@ -231,7 +231,9 @@ def bundle_is_its_sources(root: str = "/") -> bool:
 
 def _certificates(file: pathlib.Path) -> list[str]:
     begin = "-----BEGIN CERTIFICATE-----"
-    return ["".join(part.split()) for part in file.read_text(errors="surrogateescape").split(begin)[1:]]
+    with contextlib.suppress(OSError):  # what is no plain file is a finding of its own
+        return ["".join(part.split()) for part in content(str(file)).split(begin)[1:]]
+    return []
 
 
 def compared(states: list[str], faults: list[str]) -> dict[str, object]:
