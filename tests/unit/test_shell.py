@@ -77,4 +77,4 @@ def test_a_command_that_never_ends_keeps_no_check_waiting(monkeypatch: pytest.Mo
     assert kept.run("echo here") == (0, b"here\n", b"")
     for _ in range(20):
         with pytest.raises(OutpostError, match="ended"):
-            kept.run("exec sleep 30")
+            kept.run("exec timeout 30 tail -f /dev/null")
