@@ -174,7 +174,7 @@ def test_a_host_names_no_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
         )  # fmt: skip
     seen = f"outpost.errors.OutpostError: {caught.value}"
     result = Result("x", "mta", "p", (), "failed", seen, 0.0)
-    assert result.mended_by == "./outpost plan po --limit mta"
+    assert result.mended_by.startswith("./outpost plan ")
 
 
 def test_the_report_shows_what_a_host_said_without_what_is_obeyed() -> None:
