@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from string import ascii_lowercase
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import pyrage
@@ -39,10 +39,10 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
     SecretStr,
     StringConstraints,
     ValidationInfo,
-    field_serializer,
     field_validator,
 )
 
@@ -63,6 +63,9 @@ RENEW_DAYS = 30
 BACKDATE = timedelta(hours=1)
 """Certificates begin this much in the past: a host whose clock lags must not refuse them."""
 
+Hidden = Annotated[SecretStr, PlainSerializer(SecretStr.get_secret_value, when_used="json")]
+"""A secret: shown nowhere, and written only into the encrypted file."""
+
 
 class _Kept(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,11 +75,7 @@ class KeyPair(_Kept):
     """A certificate (public) and its private key, PEM."""
 
     certificate: str
-    key: SecretStr
-
-    @field_serializer("key", when_used="json")
-    def _reveal(self, value: SecretStr) -> str:
-        return value.get_secret_value()
+    key: Hidden
 
 
 class NextAuthority(_Kept):
@@ -98,13 +97,9 @@ class NextKey(_Kept):
         seen: Since when every authoritative server has shown its TLSA record; None: not yet.
     """
 
-    key: SecretStr
+    key: Hidden
     since: datetime | None = None
     seen: datetime | None = None
-
-    @field_serializer("key", when_used="json")
-    def _reveal(self, value: SecretStr) -> str:
-        return value.get_secret_value()
 
 
 class BackupKeys(_Kept):
@@ -115,12 +110,8 @@ class BackupKeys(_Kept):
         passphrase: Encrypts what is in it; 256 bits, base64.
     """
 
-    ssh_key: SecretStr
-    passphrase: SecretStr
-
-    @field_serializer("ssh_key", "passphrase", when_used="json")
-    def _reveal(self, value: SecretStr) -> str:
-        return value.get_secret_value()
+    ssh_key: Hidden
+    passphrase: Hidden
 
 
 ACCOUNT = re.compile(r"https://[a-z0-9.-]{1,253}(?::\d{1,5})?(?:/[A-Za-z0-9._~%=-]{0,100}){1,10}")
@@ -156,15 +147,11 @@ class DkimKeys(_Kept):
         seen: Since when every authoritative server has shown what the stage says; None: not yet.
     """
 
-    rsa: SecretStr
-    ed25519: SecretStr
+    rsa: Hidden
+    ed25519: Hidden
     stage: DkimStage = "active"
     since: datetime | None = None
     seen: datetime | None = None
-
-    @field_serializer("rsa", "ed25519", when_used="json")
-    def _reveal(self, value: SecretStr) -> str:
-        return value.get_secret_value()
 
 
 _PEM = re.compile(
@@ -189,7 +176,7 @@ class SigningKey(_Kept):
     timers: dict[
         Annotated[str, StringConstraints(pattern="^[a-z_]{1,30}$")], Annotated[int, Field(ge=0, le=2**40)]
     ]
-    key: SecretStr
+    key: Hidden
 
     @field_validator("key")
     @classmethod
@@ -198,10 +185,6 @@ class SigningKey(_Kept):
         if not _PEM.fullmatch(value.get_secret_value()):
             raise ValueError("no private key in PEM")
         return value
-
-    @field_serializer("key", when_used="json")
-    def _reveal(self, value: SecretStr) -> str:
-        return value.get_secret_value()
 
 
 class Secrets(_Kept):
@@ -239,31 +222,19 @@ class Secrets(_Kept):
     public: dict[str, KeyPair]
     public_next: dict[str, NextKey] = {}
     public_past: dict[str, str] = {}
-    accounts: dict[str, SecretStr] = {}
+    accounts: dict[str, Hidden] = {}
     acme_accounts: dict[str, AcmeAccount] = {}
-    tsig: dict[str, SecretStr]
+    tsig: dict[str, Hidden]
     transfer_key: str = TRANSFER
     dkim: dict[str, DkimKeys]
     dnssec: dict[str, tuple[SigningKey, ...]] = {}
-    passwords: dict[str, SecretStr]
+    passwords: dict[str, Hidden]
     one_time: tuple[str, ...] = ()
-    webmail_key: SecretStr
+    webmail_key: Hidden
     backup: dict[str, BackupKeys] = {}
-    backup_pruning: SecretStr | None = None
-    smarthost: SecretStr | None = None
+    backup_pruning: Hidden | None = None
+    smarthost: Hidden | None = None
     readers: tuple[str, ...] = ()
-
-    @field_serializer("backup_pruning", "smarthost", when_used="json")
-    def _reveal_given(self, value: SecretStr | None) -> str | None:
-        return value.get_secret_value() if value else None
-
-    @field_serializer("tsig", "accounts", "passwords", when_used="json")
-    def _reveal_all(self, values: Mapping[str, SecretStr]) -> dict[str, str]:
-        return {name: value.get_secret_value() for name, value in values.items()}
-
-    @field_serializer("webmail_key", when_used="json")
-    def _reveal(self, value: SecretStr) -> str:
-        return value.get_secret_value()
 
     @property
     def trusted(self) -> str:
@@ -312,10 +283,11 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
     """Add what the office needs and its secrets lack; nothing that exists and is still good is replaced."""
     now = now or datetime.now(UTC)
     added: list[str] = []
+    kept: dict[str, Any] = dict(existing) if existing else {}
     authority = existing.authority if existing else new_authority(office, now)
     if existing is None:
         added.append("the office's certificate authority")
-    hosts, public = (dict(existing.hosts), dict(existing.public)) if existing else ({}, {})
+    hosts, public = dict(kept.get("hosts", {})), dict(kept.get("public", {}))
     for host in office.hosts:
         names: tuple[str, ...] = (host.fqdn,)
         if not _good(hosts.get(host.name), names, host.all_addresses, now):
@@ -325,13 +297,12 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
         if names and not _good(public.get(host.name), names, (), now):
             public[host.name] = _issue(authority, names, (), now, public.get(host.name))
             added.append(f"certificate of {host.name} for {', '.join(names)}")
-    upcoming = dict(existing.public_next) if existing else {}
+    upcoming = dict(kept.get("public_next", {}))
     for name in public:
         if name not in upcoming:
             upcoming[name] = NextKey(key=new_key(), since=now)
             added.append(f"next key of {name}")
-    tsig = dict(existing.tsig) if existing else {}
-    accounts = dict(existing.accounts) if existing else {}
+    tsig, accounts = dict(kept.get("tsig", {})), dict(kept.get("accounts", {}))
     for host in acme_hosts(office):
         if host.name not in accounts:
             accounts[host.name] = new_key()
@@ -339,21 +310,18 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
         if tsig_name(host) not in tsig:
             tsig[tsig_name(host)] = new_tsig()
             added.append(f"TSIG key for {host.name}'s challenges")
-    transfer_key = existing.transfer_key if existing else TRANSFER
-    if transfer_key not in tsig:
+    if (transfer_key := kept.get("transfer_key", TRANSFER)) not in tsig:
         tsig[transfer_key] = new_tsig()
         added.append("TSIG key for zone transfers")
-    dkim = dict(existing.dkim) if existing else {}
+    dkim = dict(kept.get("dkim", {}))
     if not dkim:
         dkim[new_selector(dkim, now)] = new_dkim(now)
         added.append("DKIM keys")
-    passwords = dict(existing.passwords) if existing else {}
+    passwords = dict(kept.get("passwords", {}))
     fresh = {user.address: new_password() for user in office.users if user.address not in passwords}
     passwords |= {address: SecretStr(password_hash(password)) for address, password in fresh.items()}
     added += [f"first password of {address}" for address in fresh]
-    one_time = tuple(dict.fromkeys((*(existing.one_time if existing else ()), *fresh)))
-    webmail_key = existing.webmail_key if existing else SecretStr(random.token_urlsafe(18))
-    backup, pruning = (dict(existing.backup), existing.backup_pruning) if existing else ({}, None)
+    backup, pruning = dict(kept.get("backup", {})), kept.get("backup_pruning")
     if office.backup:
         for host in office.hosts:
             if host.name not in backup:
@@ -362,30 +330,13 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
         if pruning is None:
             pruning = new_ssh_key()
             added.append("SSH key that thins out backups")
-    made = Secrets(
-        authority=authority,
-        authority_next=existing.authority_next if existing else None,
-        authority_past=existing.authority_past if existing else "",
-        hosts=hosts,
-        hosts_past=dict(existing.hosts_past) if existing else {},
-        public=public,
-        public_next=upcoming,
-        public_past=dict(existing.public_past) if existing else {},
-        accounts=accounts,
-        acme_accounts=dict(existing.acme_accounts) if existing else {},
-        tsig=tsig,
-        transfer_key=transfer_key,
-        dkim=dkim,
-        dnssec=existing.dnssec if existing else {},
-        passwords=passwords,
-        one_time=one_time,
-        webmail_key=webmail_key,
-        backup=backup,
-        backup_pruning=pruning,
-        smarthost=existing.smarthost if existing else None,
-        readers=existing.readers if existing else (),
-    )
-    return Completed(made, tuple(added), fresh)
+    made = {
+        "authority": authority, "hosts": hosts, "public": public, "public_next": upcoming, "accounts": accounts,
+        "tsig": tsig, "dkim": dkim, "passwords": passwords, "backup": backup, "backup_pruning": pruning,
+        "one_time": tuple(dict.fromkeys((*kept.get("one_time", ()), *fresh))),
+        "webmail_key": kept.get("webmail_key") or SecretStr(random.token_urlsafe(18)),
+    }  # fmt: skip
+    return Completed(Secrets(**kept | made), tuple(added), fresh)
 
 
 def public_pair(office: Office, host: Host, secrets: Secrets) -> KeyPair:

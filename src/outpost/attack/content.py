@@ -218,11 +218,6 @@ def shortcut() -> bytes:
     return bytes.fromhex("4c0000000114020000000000c000000000000046") + bytes(100)
 
 
-def as_text(data: bytes) -> str:
-    """Base64, for a part made by hand."""
-    return base64.encodebytes(data).decode()
-
-
 def acting_html(tracker: str) -> str:
     """A letter that would act if a browser let it, in the ways that have worked somewhere: it then sets `window.owned`
     or the title, or asks for `tracker` or another name of that host."""

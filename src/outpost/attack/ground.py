@@ -367,8 +367,3 @@ async def leave(ground: Ground) -> None:
             "attacker",
             f"interface=$(ip -o -4 address show | awk '$4 ~ /^{re.escape(stem)}\\./ {{print $2; exit}}'); {removed}; true",
         )
-
-
-def refusals(replies: Sequence[Any]) -> int:
-    """How many of several answers are permanent or transient refusals."""
-    return sum(1 for reply in replies if reply.code >= 400)

@@ -104,10 +104,6 @@ class Office(Part):
         """Zones of one kind, in the order of the file."""
         return tuple(zone for zone in self.zones.values() if zone.kind == kind)
 
-    def peers_in(self, zone: str) -> tuple[Peer, ...]:
-        """Peers reached in one zone."""
-        return tuple(peer for peer in self.peers if peer.zone == zone)
-
     def link_addresses(self, host: Host, other: Host) -> tuple[IPAddress, ...]:
         """Addresses at which `other` reaches `host`: in a zone they share, servers' zones first; else all of them."""
         shared = [zone for zone in host.addresses if zone in other.addresses and zone in self.zones]
