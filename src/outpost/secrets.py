@@ -506,7 +506,7 @@ def new_authority(office: Office, now: datetime) -> KeyPair:
         .not_valid_before(now - BACKDATE)
         .not_valid_after(now + timedelta(days=AUTHORITY_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(key_usage(signs_certificates=True), critical=True)
         # Whoever trusts this authority trusts it for the office's names and addresses, for nobody else's.
         .add_extension(x509.NameConstraints(_subtrees(office), None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -551,7 +551,7 @@ def _issue(
         .not_valid_before(now - BACKDATE)
         .not_valid_after(now + timedelta(days=HOST_DAYS))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(key_usage(signs_certificates=False), critical=True)
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
             critical=False,
@@ -578,7 +578,8 @@ def _good(
     return same and certificate.not_valid_after_utc - now > timedelta(days=RENEW_DAYS)
 
 
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """What a key of an authority, or of a server, is for."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         content_commitment=False,

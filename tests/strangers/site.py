@@ -24,7 +24,6 @@ from outpost.lab import aptcache, containers, dnszones, engine, images, keys, ne
 from outpost.lab.instance import Instance
 from outpost.lab.material import world_authority
 from outpost.lab.paths import OFFICE, ROOT
-from outpost.lab.progress import Quiet
 from outpost.lab.render import File
 from outpost.lab.world import Machine
 from outpost.office.load import load
@@ -279,7 +278,7 @@ class Administrator:
         """Nothing stays."""
         self.agent.terminate()
         self.agent.wait()
-        up.down(self.site.name, progress=Quiet())
+        up.down(self.site.name)
 
 
 def _of_containers() -> list[str]:

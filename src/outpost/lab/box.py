@@ -6,7 +6,6 @@ true reboots. The box is for vagrant-libvirt; kernel and initial RAM disk lie be
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -19,9 +18,10 @@ from typing import Any
 import docker
 import tomlkit
 
-from outpost.lab.engine import Note, apt_install
+from outpost.lab.containers import packed
+from outpost.lab.engine import Note, apt_install, run
 from outpost.lab.errors import LabError
-from outpost.lab.images import MIRROR, SECURITY, SUITE
+from outpost.lab.images import SUITE, bootstrap
 from outpost.lab.instance import Instance
 from outpost.lab.paths import IMAGES, ROOT
 from outpost.lab.render import files
@@ -76,7 +76,6 @@ def make(*, install: bool = False, note: Note = lambda _text: None) -> None:
 
     Args:
         install: The user agrees to the tools being installed on this machine.
-        note: Told what is going on.
 
     Raises:
         LabError: A tool is missing and may not be installed, or a step failed.
@@ -93,18 +92,13 @@ def make(*, install: bool = False, note: Note = lambda _text: None) -> None:
         with tarfile.open(archive, "w") as box:
             for item in ("metadata.json", "Vagrantfile", "box.img", "vmlinuz", "initrd.img"):
                 box.add(work / item, item)
-        _run("vagrant", "box", "add", "--force", "--name", NAME, str(archive))
+        run("vagrant", "box", "add", "--force", "--name", NAME, str(archive))
 
 
 def replace(instance: Instance, hosts: tuple[str, ...], *, client: docker.DockerClient) -> None:
     """Runs hosts of a lab as virtual machines: their containers stop, and Vagrant starts machines at their addresses.
 
     The office file of the instance says so (``hosts.HOST.platform``), so that what a kernel of its own allows is done.
-
-    Args:
-        instance: A lab that is up.
-        hosts: Short names of hosts of its office.
-        client: The engine.
 
     Raises:
         LabError: There is no such host, or Vagrant failed; its output was shown.
@@ -130,22 +124,11 @@ def replace(instance: Instance, hosts: tuple[str, ...], *, client: docker.Docker
 def first_files(instance: Instance, host: str) -> bytes:
     """What the lab puts on a host before its first start, as a tar archive: names, package source, pinned SSH keys.
 
-    Args:
-        instance: The lab.
-        host: Short name of one of its hosts.
-
     Raises:
         LabError: There is no such machine.
     """
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for file in files(instance, instance.machine(host)):
-            if file.target or file.path == "/etc/machine-id":
-                continue
-            member = tarfile.TarInfo(file.path.lstrip("/"))
-            member.mode, member.size = file.mode, len(file.content)
-            archive.addfile(member, io.BytesIO(file.content))
-    return buffer.getvalue()
+    content = files(instance, instance.machine(host))
+    return packed(file for file in content if not file.target and file.path != "/etc/machine-id")
 
 
 def _tools(*, install: bool, note: Note) -> None:
@@ -166,17 +149,7 @@ def _tools(*, install: bool, note: Note) -> None:
 
 
 def _bootstrap(root: Path) -> None:
-    _run(
-        "mmdebstrap",
-        "--variant=minbase",
-        "--aptopt=Apt::Install-Recommends false",
-        f"--include={','.join(INCLUDED)}",
-        SUITE,
-        str(root),
-        f"deb {MIRROR} {SUITE} main",
-        f"deb {MIRROR} {SUITE}-updates main",
-        f"deb {SECURITY} {SUITE}-security main",
-    )
+    bootstrap(root, "--variant=minbase", f"--include={','.join(INCLUDED)}")
     for key in (root / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
     (root / "etc/machine-id").write_text("")
@@ -190,7 +163,7 @@ def _bootstrap(root: Path) -> None:
     )
     unit = "etc/systemd/system/outpost-host-keys.service"
     shutil.copy(IMAGES / "base" / unit, root / unit)
-    _run("chroot", str(root), "systemctl", "enable", "systemd-networkd", "outpost-host-keys", "ssh")
+    run("chroot", str(root), "systemctl", "enable", "systemd-networkd", "outpost-host-keys", "ssh")
     keys = root / "root/.ssh/authorized_keys"
     keys.parent.mkdir(mode=0o700, exist_ok=True)
     keys.write_bytes(_vagrant_key())
@@ -209,16 +182,9 @@ def _disk(work: Path) -> None:
     root, raw = work / "root", work / "disk.raw"
     for name in ("vmlinuz", "initrd.img"):
         shutil.copy(next((root / "boot").glob(f"{name}-*")), work / name)
-    _run("mkfs.ext4", "-q", "-d", str(root), str(raw), SIZE)
-    _run("qemu-img", "convert", "-O", "qcow2", str(raw), str(work / "box.img"))
+    run("mkfs.ext4", "-q", "-d", str(root), str(raw), SIZE)
+    run("qemu-img", "convert", "-O", "qcow2", str(raw), str(work / "box.img"))
     size = int(SIZE.removesuffix("G"))
     metadata = {"provider": "libvirt", "format": "qcow2", "virtual_size": size}
     (work / "metadata.json").write_text(json.dumps(metadata))
     (work / "Vagrantfile").write_text(VAGRANTFILE)
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = ((done.stderr + done.stdout).strip().splitlines() or ["no message"])[-1]
-        raise LabError(f"{command[0]}: {last}", f"run it by hand: {' '.join(command)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import Annotated
 import typer
 from docker.errors import DockerException
 
-from outpost.cli.console import Console, Table, out
+from outpost.cli.console import Table, err, out, say_json
 from outpost.lab import LabError, engine
 from outpost.lab import box as vagrant
 from outpost.lab import up as lab
@@ -72,7 +71,7 @@ def up(
         instance.save(timings=clock.seconds)
     proven = _verified(name, as_json=as_json) if verify else True
     if as_json:
-        sys.stdout.write(json.dumps(lab_info(instance), indent=2) + "\n")
+        say_json(lab_info(instance))
     else:
         _tell(instance)
     if timings:
@@ -81,7 +80,6 @@ def up(
 
 
 def _verified(name: str, *, as_json: bool) -> bool:
-    from outpost.cli.console import err, out
     from outpost.cli.verify import verify_office
 
     return (
@@ -113,7 +111,7 @@ def _tell(instance: Instance) -> None:
         f"    ./outpost verify lab{option}           the checks again",
         f"    ./outpost lab down{option}             remove it all",
     ]
-    Console(highlight=False, soft_wrap=True).print("\n".join(lines))
+    out.print("\n".join(lines))
 
 
 def _show_timings(seconds: dict[str, float]) -> None:
@@ -121,7 +119,7 @@ def _show_timings(seconds: dict[str, float]) -> None:
     for step, taken in seconds.items():
         table.add_row(step, f"{taken:.1f}")
     table.add_row("in all", f"{sum(seconds.values()):.1f}", style="bold")
-    Console(stderr=True).print(table)
+    err.print(table)
 
 
 @app.command()
@@ -144,19 +142,18 @@ def info_(name: Name = DEFAULT, as_json: Json = False) -> None:
         instance = Instance.load(name)
         data = lab_info(instance)
     if as_json:
-        sys.stdout.write(json.dumps(data, indent=2) + "\n")
+        say_json(data)
         return
-    console = out
     table = Table("machine", "role", "container", "addresses", title=f"{data['domain']} in the lab {name}")
     for group in ("hosts", "world"):
         for machine, shape in data[group].items():
             where = "\n".join(f"{zone}: {', '.join(pair)}" for zone, pair in shape["addresses"].items())
             table.add_row(machine, shape["role"], shape["container"], where)
         table.add_section()
-    console.print(table)
+    out.print(table)
     for user, password in data["users"].items():
-        console.print(f"{user}  {password}", highlight=False)
-    console.print(f"authority: {data['ca']}", highlight=False)
+        out.print(f"{user}  {password}", highlight=False)
+    out.print(f"authority: {data['ca']}", highlight=False)
 
 
 @app.command()
@@ -219,25 +216,12 @@ def first_files(
 
 @contextmanager
 def shown() -> Iterator[Lines]:
-    """Progress on standard error; a ``LabError`` becomes its line and its remedy, and exit code 1."""
+    """Progress on standard error, over before an error is said."""
     progress = Lines()
     try:
         yield progress
-    except (LabError, DockerException) as caught:
-        progress.close()
-        error = caught if isinstance(caught, LabError) else _refused(caught)
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"[red]outpost:[/] {error.message}", markup=True)
-        console.print(f"  remedy: {error.remedy}", markup=False)
-        raise typer.Exit(1) from caught
+    except DockerException as error:
+        said = getattr(error, "explanation", None) or str(error)
+        raise LabError(f"Docker: {said}", "run the command again; it takes up where it stopped") from error
     finally:
         progress.close()
-
-
-def _refused(error: DockerException) -> LabError:
-    said = getattr(error, "explanation", None) or str(error)
-    return LabError(f"Docker: {said}", "run the command again; it takes up where it stopped")
-
-
-if __name__ == "__main__":
-    app()

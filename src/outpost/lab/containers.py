@@ -37,9 +37,6 @@ def ensure(
     has ever run is not: what is on it is the office's.
 
     Args:
-        client: The engine.
-        instance: Whose machine.
-        machine: Which.
         networks: Zone → Docker network.
     """
     content = files(instance, machine)
@@ -77,11 +74,7 @@ def learn(client: docker.DockerClient, instance: Instance) -> None:
 
 
 def wait(container: Any, machine: Machine) -> None:
-    """Returns when a machine has booted.
-
-    Args:
-        container: The machine's container (docker SDK).
-        machine: Which. A host of the office may have failed units, which verification names; the world may not.
+    """Returns when a machine has booted. A host of the office may have failed units, which verification names.
 
     Raises:
         LabError: A unit has failed; names it.
@@ -104,6 +97,11 @@ def wait(container: Any, machine: Machine) -> None:
 
 def put(container: Any, content: Iterable[File]) -> None:
     """Writes files into a container, running or not; owner root. Does not reach /run and /tmp (tmpfs)."""
+    container.put_archive("/", packed(content))
+
+
+def packed(content: Iterable[File]) -> bytes:
+    """Files as a tar archive."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for file in content:
@@ -116,7 +114,7 @@ def put(container: Any, content: Iterable[File]) -> None:
             if file.target:
                 member.type, member.linkname, member.size = tarfile.SYMTYPE, file.target, 0
             archive.addfile(member, io.BytesIO(file.content))
-    container.put_archive("/", buffer.getvalue())
+    return buffer.getvalue()
 
 
 def run(container: Any, *command: str) -> str:

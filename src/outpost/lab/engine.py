@@ -48,7 +48,6 @@ def ensure(*, install: bool = False, note: Note = lambda _text: None) -> docker.
 
     Args:
         install: The user agrees to packages being installed and a daemon being started.
-        note: Told what is going on.
 
     Raises:
         EngineMissing: It is not there, and installing was not allowed or did not help.
@@ -83,16 +82,24 @@ def apt_install(*packages: str) -> None:
         raise LabError(
             f"{' and '.join(packages)}: this machine has no apt-get to install it with", "install it by hand"
         )
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", *packages]):
-        done = subprocess.run(
-            [*as_root(), "apt-get", *arguments], env=environment, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise LabError(
-                f"apt-get {arguments[0]} failed: {last}", f"apt-get install {' '.join(packages)}, by hand"
-            )
+    apt, by_hand = (
+        (*as_root(), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"),
+        f"apt-get install {' '.join(packages)}, by hand",
+    )
+    run(*apt, "update", remedy=by_hand)
+    run(*apt, "install", "-y", "--no-install-recommends", *packages, remedy=by_hand)
+
+
+def run(*command: str, remedy: str = "") -> None:
+    """Runs a command on this machine.
+
+    Raises:
+        LabError: It fails; with its last line.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = " ".join(((done.stderr + done.stdout).strip().splitlines() or ["no message"])[-1].split())
+        raise LabError(f"{command[0]}: {last}", remedy or f"run it by hand: {' '.join(command)}")
 
 
 def start() -> None:
@@ -146,7 +153,6 @@ def forget_dead(file: Path, process: str) -> None:
     """Removes the PID file of a daemon that was killed: its number may be another process's by now.
 
     Args:
-        file: The PID file.
         process: Name of the daemon, as in ``/proc/<pid>/comm``.
     """
     try:

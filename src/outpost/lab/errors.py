@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
+from outpost.errors import OutpostError
 
-class LabError(Exception):
-    """Something the user can put right.
 
-    Attributes:
-        message: What is wrong, one line.
-        remedy: What to do, one line, often a command.
-    """
-
-    def __init__(self, message: str, remedy: str) -> None:
-        self.message = message
-        self.remedy = remedy
-        super().__init__(f"{message}. Remedy: {remedy}.")
+class LabError(OutpostError):
+    """Something the user can put right."""
 
 
 class EngineMissing(LabError):  # noqa: N818 (named for what is the matter; LabError says it is an error)

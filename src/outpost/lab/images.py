@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
-import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +12,7 @@ import docker
 from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 
 from outpost.lab import aptcache
-from outpost.lab.engine import Note, apt_install
+from outpost.lab.engine import Note, apt_install, run
 from outpost.lab.errors import LabError
 from outpost.lab.paths import IMAGES
 
@@ -50,10 +48,8 @@ def build(
     """Makes the images that are missing, parents first; fast when they all exist.
 
     Args:
-        client: The engine.
         names: Keys of ``PARENT``.
         install: The user agrees to mmdebstrap being installed on this machine.
-        note: Told what is going on.
 
     Raises:
         LabError: There is no way to get a Debian root file system, or a build failed.
@@ -141,31 +137,25 @@ def _bootstrap(client: docker.DockerClient, note: Note) -> bool:
     note(f"Debian {SUITE} with mmdebstrap")
     with tempfile.TemporaryDirectory(prefix="outpost-") as directory:
         archive = Path(directory) / "rootfs.tar"
-        done = subprocess.run(
-            [
-                "mmdebstrap",
-                "--variant=apt",
-                "--aptopt=Apt::Install-Recommends false",
-                SUITE,
-                str(archive),
-                f"deb {MIRROR} {SUITE} main",
-                f"deb {MIRROR} {SUITE}-updates main",
-                f"deb {SECURITY} {SUITE}-security main",
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            last = re.sub(r"\s+", " ", (done.stderr.strip().splitlines() or ["no message"])[-1])
-            raise LabError(
-                f"mmdebstrap failed: {last}", "see that deb.debian.org can be reached, then run it again"
-            )
+        bootstrap(archive, "--variant=apt")
         repository, version = tag("rootfs").split(":")
         client.api.import_image_from_file(
             str(archive), repository=repository, tag=version, changes=[f"LABEL {LABEL}=rootfs"]
         )
     return True
+
+
+def bootstrap(into: Path, *options: str) -> None:
+    """A Debian with nothing recommended, by mmdebstrap.
+
+    Raises:
+        LabError: It fails; with its last line.
+    """
+    sources = [f"deb {MIRROR} {SUITE}{part} main" for part in ("", "-updates")]
+    run(
+        "mmdebstrap", "--aptopt=Apt::Install-Recommends false", *options, SUITE, str(into), *sources,
+        f"deb {SECURITY} {SUITE}-security main", remedy="see that deb.debian.org can be reached, then run it again",
+    )  # fmt: skip
 
 
 def _pull(client: docker.DockerClient, note: Note) -> bool:

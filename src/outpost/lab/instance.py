@@ -176,18 +176,19 @@ class Instance:
     @property
     def timings(self) -> dict[str, float]:
         """Step → seconds of the last ``up``."""
+        return dict(self._known.get("timings", {}))
+
+    @property
+    def _known(self) -> dict[str, Any]:
         path = self.directory / "instance.json"
-        known: dict[str, float] = json.loads(path.read_text()).get("timings", {}) if path.exists() else {}
-        return known
+        return dict(json.loads(path.read_text())) if path.exists() else {}
 
     def save(self, **facts: Any) -> None:
         """Remembers the slot and further facts (such as ``timings``) for later commands."""
         path = self.directory / "instance.json"
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = self._known | {"name": self.name, "slot": self.slot} | facts
         partial = path.with_suffix(".new")
-        partial.write_text(
-            json.dumps({**known, "name": self.name, "slot": self.slot, **facts}, indent=2) + "\n"
-        )
+        partial.write_text(json.dumps(known, indent=2) + "\n")
         partial.replace(path)
 
     def write_office(self, trust_anchor: list[str], source: Path = OFFICE) -> None:

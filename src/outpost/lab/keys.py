@@ -13,16 +13,12 @@ import dns.name
 import dns.rdtypes.ANY.DNSKEY
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_ssh_private_key,
-)
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from pydantic import SecretStr
+
+from outpost.secrets import key_usage, new_key, new_ssh_key, ssh_public
 
 LIFETIME = dt.timedelta(days=825)
 
@@ -30,12 +26,7 @@ LIFETIME = dt.timedelta(days=825)
 def ec_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """The P-256 key in a PEM file, made on first use."""
     if not path.exists():
-        _write(
-            path,
-            ec.generate_private_key(ec.SECP256R1()).private_bytes(
-                Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-            ),
-        )
+        _write(path, new_key().get_secret_value().encode())
     key = load_pem_private_key(path.read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # our own file
     return key
@@ -44,14 +35,8 @@ def ec_key(path: Path) -> ec.EllipticCurvePrivateKey:
 def ssh_key(path: Path, comment: str) -> str:
     """The public line of an Ed25519 SSH key, whose private half is made at ``path`` on first use."""
     if not path.exists():
-        _write(
-            path,
-            ed25519.Ed25519PrivateKey.generate().private_bytes(
-                Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()
-            ),
-        )
-    public = load_ssh_private_key(path.read_bytes(), None).public_key()
-    line = f"{public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()} {comment}"
+        _write(path, new_ssh_key().get_secret_value().encode())
+    line = f"{ssh_public(SecretStr(path.read_text()))} {comment}"
     path.with_name(path.name + ".pub").write_text(line + "\n")
     return line
 
@@ -61,60 +46,48 @@ def authority(certificate: Path, key: Path, name: str) -> x509.Certificate:
     signer = ec_key(key)
     if not certificate.exists():
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        now = dt.datetime.now(dt.UTC)
-        made = (
-            x509.CertificateBuilder(subject, subject, signer.public_key(), x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + LIFETIME)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(signs=True), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(signer.public_key()), critical=False)
-            .sign(signer, hashes.SHA256())
+        made = _begun(subject, subject, signer, ca=True).add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(signer.public_key()), critical=False
         )
-        certificate.write_bytes(made.public_bytes(Encoding.PEM))
+        certificate.write_bytes(made.sign(signer, hashes.SHA256()).public_bytes(Encoding.PEM))
     return x509.load_pem_x509_certificate(certificate.read_bytes())
 
 
 def certificate(
     path: Path, names: Iterable[str], ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
 ) -> bytes:
-    """A PEM certificate for the key at ``path``, which is made on first use.
+    """A PEM certificate for the key at ``path``, which is made on first use; it stands beside it as ``.crt``.
 
     Args:
-        path: Private key, PEM; the certificate stands beside it as ``.crt``.
         names: DNS names, the first one the subject.
-        ca: Issuer.
-        ca_key: Its key.
     """
     stored = path.with_suffix(".crt")
     if not stored.exists():
-        public = ec_key(path).public_key()
         listed = list(names)
-        now = dt.datetime.now(dt.UTC)
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, listed[0])])
+        used = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
         made = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, listed[0])]))
-            .issuer_name(ca.subject)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + LIFETIME)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.DNSName(name) for name in listed]), critical=False
-            )
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(signs=False), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-                critical=False,
-            )
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
-            )
-            .sign(ca_key, hashes.SHA256())
+            _begun(subject, ca.subject, ec_key(path), ca=False)
+            .add_extension(x509.SubjectAlternativeName(list(map(x509.DNSName, listed))), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(used), critical=False)
+            .add_extension(issuer, critical=False)
         )
-        stored.write_bytes(made.public_bytes(Encoding.PEM))
+        stored.write_bytes(made.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM))
     return stored.read_bytes()
+
+
+def _begun(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, *, ca: bool
+) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.UTC)
+    return (
+        x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=0 if ca else None), critical=True)
+        .add_extension(key_usage(signs_certificates=ca), critical=True)
+    )
 
 
 def tlsa(path: Path) -> str:
@@ -128,20 +101,6 @@ def ds(zone: str, key: ec.EllipticCurvePrivateKey) -> str:
     name = dns.name.from_text(zone)
     dnskey = dns.dnssec.make_dnskey(key.public_key(), dns.dnssectypes.Algorithm.ECDSAP256SHA256, flags=257)
     return dns.dnssec.make_ds(name, dnskey, "SHA256").to_text()
-
-
-def _usage(*, signs: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs,
-        key_cert_sign=signs,
-        crl_sign=signs,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _write(path: Path, content: bytes) -> None:

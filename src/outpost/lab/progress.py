@@ -7,15 +7,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO
 
 from rich.status import Status
+from typing_extensions import override
 
 from outpost.cli.console import Console
 
 
-class Progress(Protocol):
-    """Told of each step as it begins and ends, possibly from several threads."""
+class Progress:
+    """Told of each step as it begins and ends, possibly from several threads; this one shows nothing."""
 
     def begin(self, step: str) -> None:
         """A step begins."""
@@ -30,56 +30,36 @@ class Progress(Protocol):
         """What a running step is doing this moment; worth showing only where it can be overwritten."""
 
 
-class Quiet:
-    """Shows nothing."""
+class Lines(Progress):
+    """On standard error, so that ``--json`` output stays clean: a live status on a terminal; elsewhere plain lines."""
 
-    def begin(self, step: str) -> None:
-        """See ``Progress``."""
-
-    def end(self, step: str, seconds: float) -> None:
-        """See ``Progress``."""
-
-    def note(self, step: str, text: str) -> None:
-        """See ``Progress``."""
-
-    def doing(self, step: str, text: str) -> None:
-        """See ``Progress``."""
-
-
-class Lines:
-    """A live status on a terminal; elsewhere plain lines.
-
-    Args:
-        stream: Where to write; standard error unless given, so that ``--json`` output stays clean.
-    """
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._console = Console(file=stream or sys.stderr, highlight=False)
+    def __init__(self) -> None:
+        self._console = Console(file=sys.stderr, highlight=False)
         self._status: Status | None = None
         self._running: dict[str, str] = {}
         self._lock = threading.Lock()
 
+    @override
     def begin(self, step: str) -> None:
-        """See ``Progress``."""
         with self._lock:
             self._running[step] = ""
             self._show()
 
+    @override
     def note(self, step: str, text: str) -> None:
-        """See ``Progress``."""
         if not self._console.is_terminal:
             self._console.print(f"  {step}: {text}", soft_wrap=True, markup=False)
         self.doing(step, text)
 
+    @override
     def doing(self, step: str, text: str) -> None:
-        """See ``Progress``."""
         with self._lock:
             if step in self._running:
                 self._running[step] = text
                 self._show()
 
+    @override
     def end(self, step: str, seconds: float) -> None:
-        """See ``Progress``."""
         with self._lock:
             self._running.pop(step, None)
             self._console.print(f"[green]✓[/] {step} [dim]{seconds:.1f} s[/]", soft_wrap=True)
@@ -114,8 +94,8 @@ class Clock:
         seconds: Step → seconds, in the order in which they ended.
     """
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress or Progress()
         self.seconds: dict[str, float] = {}
 
     @contextmanager

@@ -82,12 +82,7 @@ class OfficeSeen:
 
 
 def files(instance: Instance, machine: Machine) -> list[File]:
-    """Everything the lab puts into a machine before its first start.
-
-    Args:
-        instance: Whose machine.
-        machine: Which.
-    """
+    """Everything the lab puts into a machine before its first start."""
     host_key = instance.directory / "hosts" / machine.name
     public = keys.ssh_key(host_key, machine.fqdn)
     result = [

@@ -20,7 +20,7 @@ from outpost.lab.errors import LabError
 from outpost.lab.instance import CHECKOUT, DEFAULT, LABEL, Instance, directory
 from outpost.lab.material import world_authority
 from outpost.lab.paths import OFFICE, ROOT, state
-from outpost.lab.progress import Clock, Progress, Quiet
+from outpost.lab.progress import Clock, Progress
 from outpost.lab.world import Machine
 
 AT_ONCE = 4  # containers created or booted side by side
@@ -37,7 +37,6 @@ def up(
     *,
     progress: Progress | None = None,
     install: bool = False,
-    deploy: Callable[[Instance], None] | None = None,
     source: Path = OFFICE,
 ) -> Instance:
     """Brings an instance up: images, networks, the world, the office's hosts (an empty Debian each).
@@ -46,18 +45,15 @@ def up(
     broken off is taken up where it stopped.
 
     Args:
-        name: The instance.
-        progress: Told of each step.
         install: The user agrees to Docker and mmdebstrap being installed on this machine, and to limits of its kernel
             being raised until the next boot.
-        deploy: Deploys the office's roles; called when all containers run, followed by ``trust.after_deploy``.
         source: Office file written for slot 0.
 
     Raises:
         EngineMissing: No Docker, and installing was not allowed.
         LabError: Anything else, with a remedy.
     """
-    clock = Clock(progress or Quiet())
+    clock = Clock(progress)
     with _alone(clock):
         with clock.step("Docker"):
             client = engine.ensure(install=install, note=lambda text: clock.note("Docker", text))
@@ -83,12 +79,6 @@ def up(
     )
     containers.run(instance.container("gw", client), *RESOLVES)
     trust.learn_acme_root(instance)
-    if deploy is not None:
-        with clock.step("office"):
-            deploy(instance)
-        with clock.step("trust"):
-            trust.after_deploy(instance)
-            trust.certificates(instance)
     instance.save(timings=clock.seconds)
     return instance
 
@@ -101,7 +91,7 @@ def down(name: str = DEFAULT, *, progress: Progress | None = None) -> None:
     Raises:
         EngineMissing: Docker does not answer.
     """
-    clock = Clock(progress or Quiet())
+    clock = Clock(progress)
     client = engine.connect()
     instance = Instance(name=name, slot=0)
     with clock.step(f"{name}: containers"), ThreadPoolExecutor(AT_ONCE) as pool:
