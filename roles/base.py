@@ -243,7 +243,11 @@ def _access(view: BaseView) -> None:
         name="sshd",
         unit="ssh.service",
         files=[
-            *([text(keys, "".join(f"{key}\n" for key in view.admin_keys))] if view.admin_keys else []),
+            *(
+                [text(keys, "".join(f"{key}\n" for key in given))]
+                if (given := view.office.ssh.authorized_keys)
+                else []
+            ),
             rendered("base", "/etc/ssh/sshd_config.d/00-outpost.conf", view=view),
         ],
         check="mkdir -p -m 0755 /run/sshd && sshd -t",  # the directory goes with a daemon that was stopped

@@ -149,11 +149,6 @@ class BaseView:
         return user if at else self.office.ssh.user
 
     @property
-    def admin_keys(self) -> tuple[str, ...]:
-        """Their public keys; empty: those already on the host stay."""
-        return self.office.ssh.authorized_keys
-
-    @property
     def steers_clock(self) -> bool:
         """Whether the host's clock is its own to set."""
         return self.office.platform_of(self.me) != "docker"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import plistlib
 import uuid
 from dataclasses import dataclass
+from typing import ClassVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -27,6 +28,7 @@ class Guide:
     """The facts of the page."""
 
     office: Office
+    password_length: ClassVar[int] = LEAST
 
     @property
     def webmail(self) -> Host:
@@ -60,11 +62,6 @@ class Guide:
     def own_authority(self) -> bool:
         """Whether users' programs must be given the office's authority before they trust its certificates."""
         return any(mode(self.office, host) == "office" for host in (self.store, self.webmail))
-
-    @property
-    def password_length(self) -> int:
-        """Fewest characters of a password."""
-        return LEAST
 
     @property
     def file_mib(self) -> int:

@@ -89,16 +89,6 @@ class StoreView:
         """Addresses that somebody may log in as."""
         return tuple(account.user.address for account in self.accounts if not account.user.disabled)
 
-    @property
-    def accounts_addresses(self) -> tuple[IPAddress, ...]:
-        """Where webmail logs users in and changes what they chose."""
-        return self.addresses(ports.ACCOUNTS)
-
-    @property
-    def webmails(self) -> tuple[Host, ...]:
-        """The hosts whose certificates alone open that door."""
-        return self.office.with_role("webmail")
-
     def addresses(self, port: int) -> tuple[IPAddress, ...]:
         """Addresses of the role contract at which the store listens on a port; never a wildcard."""
         return tuple(entry.address for entry in listeners(self.office, self.me) if entry.port == port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from outpost.office import ports
 from outpost.office.flows import listeners
@@ -26,6 +27,8 @@ class WebmailView:
 
     office: Office
     me: Host
+    idle_minutes: ClassVar[int] = IDLE_MINUTES
+    session_hours: ClassVar[int] = SESSION_HOURS
 
     @property
     def name(self) -> str:
@@ -98,21 +101,6 @@ class WebmailView:
                 if address != login and address not in implied:
                     shared[login] = (*shared.get(login, ()), address)
         return {user.address: shared[user.address] for user in self.office.users if user.address in shared}
-
-    @property
-    def idle_minutes(self) -> int:
-        """Minutes without a click after which a session ends."""
-        return IDLE_MINUTES
-
-    @property
-    def session_hours(self) -> int:
-        """Hours after which every session ends."""
-        return SESSION_HOURS
-
-    @property
-    def sieve_scheme(self) -> str:
-        """How a ManageSieve connection gets its TLS: by STARTTLS, the protocol's only way (RFC 5804, section 2.2)."""
-        return "tls"
 
     @staticmethod
     def socket(address: IPAddress) -> str:
