@@ -53,32 +53,31 @@ def thin(target: Target) -> Measurement:
 
 def ansible(target: Target) -> Measurement:
     """No-op re-apply against Ansible with equal content; it takes minutes: one run."""
-    with _settled(target, RTT) as place:
-        command, environment = setup.ansible(place)
-        peer = place.timed(command, environment=environment)
-        _apply(place, "--afresh")()  # what the peer leaves on the hosts
-        ours = [place.closed(_apply(place))() for _ in range(3)]
-    return _faster("ansible-150ms", "Ansible, equal content, 150 ms", ours, [peer], 120)
+    return _against_ansible(target, RTT, "ansible-150ms", "Ansible, equal content, 150 ms", 120)
 
 
 def ansible_near(target: Target) -> Measurement:
     """The same without delay: the controller's own work counts."""
-    with _settled(target, 0.0) as place:
-        command, environment = setup.ansible(place)
-        peer = place.timed(command, environment=environment)
-        _apply(place, "--afresh")()  # what the peer leaves on the hosts
-        ours = [place.closed(_apply(place))() for _ in range(3)]
-    return _faster("ansible-0ms", "Ansible, equal content, no delay", ours, [peer], 50)
+    return _against_ansible(target, 0.0, "ansible-0ms", "Ansible, equal content, no delay", 50)
 
 
 def mitogen(target: Target) -> Measurement:
     """The same against Ansible with mitogen."""
-    with _settled(target, 0.0) as place:
-        command, environment = setup.ansible(place, mitogen=True)
-        peer = [place.timed(command, environment=environment) for _ in range(2)]
-        _apply(place, "--afresh")()
+    return _against_ansible(target, 0.0, "mitogen-0ms", "Ansible with mitogen, no delay", 8, mitogen=True)
+
+
+def _against_ansible(
+    target: Target, rtt: float, row: str, against: str, reach: float, *, mitogen: bool = False
+) -> Measurement:
+    with _settled(target, rtt) as place:
+        command, environment = setup.ansible(place, mitogen=mitogen)
+        peer = [place.timed(command, environment=environment) for _ in range(1 + mitogen)]
+        _apply(place, "--afresh")()  # what the peer leaves on the hosts
         ours = [place.closed(_apply(place))() for _ in range(3)]
-    return _faster("mitogen-0ms", "Ansible with mitogen, no delay", ours, peer, 8)
+    return Measurement(
+        row, "no-op re-apply, all hosts, cold", against, "s", median(ours), median(peer), "times faster", reach,
+        {"ours": ours, "peer": peer},
+    )  # fmt: skip
 
 
 def stock(target: Target) -> Measurement:
@@ -190,10 +189,3 @@ def _row(
 ) -> Measurement:
     ours, peer = median(samples["ours"]), median(samples["peer"])
     return Measurement(row, what, against, "s", ours, peer, "at most", reach, samples, notes)
-
-
-def _faster(row: str, against: str, ours: list[float], peer: list[float], reach: float) -> Measurement:
-    return Measurement(
-        row, "no-op re-apply, all hosts, cold", against, "s", median(ours), median(peer), "times faster", reach,
-        {"ours": ours, "peer": peer},
-    )  # fmt: skip

@@ -18,7 +18,7 @@ from outpost.office.watch import watch_settings
 from outpost.secrets import KeyPair, Secrets, public_pair
 from outpost.units import restarted
 from roles.backup import backup
-from roles.files import File, as_json, parses, program, rendered, text
+from roles.files import File, as_json, parses, program, rendered, text, timed
 from roles.network import names_and_clock, network
 from roles.shapes import (
     account,
@@ -93,10 +93,7 @@ def _watch(office: Office, me: Host) -> None:
             program(f"{LIB}/python/outpost/onhost/tell.py", outpost.onhost.tell),
             program(f"{LIB}/python/outpost/onhost/watch.py", outpost.onhost.watch),
             as_json("/etc/outpost/watch.json", watch_settings(office, me)),
-            *(
-                rendered("base", f"/etc/systemd/system/outpost-watch.{kind}", every=office.alarms.every)
-                for kind in ("service", "timer")
-            ),
+            *timed("base", "outpost-watch", every=office.alarms.every),
         ],
         check=parses("/etc/outpost/watch.json"),
     )
@@ -215,10 +212,7 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> None:
     service(
         name="outpost-certificate",
         unit="outpost-certificate.timer",
-        files=[
-            rendered("base", f"/etc/systemd/system/outpost-certificate.{kind}", acme=view)
-            for kind in ("service", "timer")
-        ],
+        files=timed("base", "outpost-certificate", acme=view),
     )
 
 

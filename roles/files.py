@@ -112,3 +112,8 @@ def rendered(
         group=group,
         secret=secret,
     )
+
+
+def timed(role: str, unit: str, **context: Any) -> list[File]:
+    """A service of ours and the timer that starts it."""
+    return [rendered(role, f"/etc/systemd/system/{unit}.{kind}", **context) for kind in ("service", "timer")]

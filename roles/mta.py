@@ -23,7 +23,7 @@ from outpost.office.mta import MtaView, dkim_ed25519_key, key_fingerprint
 from outpost.secrets import Secrets
 from outpost.units import restarted
 from roles.base import tls_files
-from roles.files import TEMPLATES, File, as_json, parses, program, rendered, text
+from roles.files import TEMPLATES, File, as_json, parses, program, rendered, text, timed
 from roles.shapes import account, directory, once, packages, service, settings
 
 PRESEED = (
@@ -201,8 +201,7 @@ def _routes(view: MtaView) -> None:
         files=[
             program("/usr/local/lib/outpost/routes", outpost.onhost.routes),
             as_json("/etc/outpost/routes.json", route_settings(view)),
-            rendered("mta", "/etc/systemd/system/outpost-routes.service"),
-            rendered("mta", "/etc/systemd/system/outpost-routes.timer"),
+            *timed("mta", "outpost-routes"),
         ],
         check=parses("/etc/outpost/routes.json"),
     )
@@ -233,8 +232,7 @@ def _reports(view: MtaView) -> None:
         unit="outpost-dmarc-reports.timer",
         files=[
             rendered("mta", "/usr/local/lib/outpost/dmarc-reports", mode="0755", mta=view),
-            rendered("mta", "/etc/systemd/system/outpost-dmarc-reports.service"),
-            rendered("mta", "/etc/systemd/system/outpost-dmarc-reports.timer"),
+            *timed("mta", "outpost-dmarc-reports"),
         ],
     )
 

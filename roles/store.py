@@ -28,7 +28,7 @@ from outpost.office.webmail import SESSION_HOURS
 from outpost.secrets import Secrets
 from outpost.units import restarted
 from roles.base import tls_files
-from roles.files import File, as_json, parses, program, rendered, text
+from roles.files import File, as_json, parses, program, rendered, text, timed
 from roles.shapes import account, directory, once, packages, service, settings
 
 PACKAGES = (
@@ -281,8 +281,7 @@ def _forgetting() -> None:
         unit="outpost-forget.timer",
         files=[
             rendered("store", "/usr/local/lib/outpost/forget", mode="0755"),
-            rendered("store", "/etc/systemd/system/outpost-forget.service"),
-            rendered("store", "/etc/systemd/system/outpost-forget.timer"),
+            *timed("store", "outpost-forget"),
         ],
     )
 
@@ -347,8 +346,7 @@ def _rescanning(view: StoreView) -> None:
         files=[
             program("/usr/local/lib/outpost/rescan", outpost.onhost.rescan),
             as_json("/etc/outpost/rescan.json", told),
-            rendered("store", "/etc/systemd/system/outpost-rescan.service"),
-            rendered("store", "/etc/systemd/system/outpost-rescan.timer"),
+            *timed("store", "outpost-rescan"),
         ],
         check=parses("/etc/outpost/rescan.json"),
     )
@@ -363,9 +361,7 @@ def _clock() -> None:
     service(
         name="clock",
         unit="outpost-clock.timer",
-        files=[
-            rendered("store", f"/etc/systemd/system/outpost-clock.{kind}") for kind in ("service", "timer")
-        ],
+        files=timed("store", "outpost-clock"),
     )
 
 
@@ -376,7 +372,6 @@ def _kept_once() -> None:
         unit="outpost-twice.timer",
         files=[
             program("/usr/local/lib/outpost/twice", outpost.onhost.twice),
-            rendered("store", "/etc/systemd/system/outpost-twice.service"),
-            rendered("store", "/etc/systemd/system/outpost-twice.timer"),
+            *timed("store", "outpost-twice"),
         ],
     )

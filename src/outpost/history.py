@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,15 +42,6 @@ class Run:
     selection: str
     seconds: float
     results: tuple[Result, ...]
-
-    def as_data(self) -> dict[str, Any]:
-        """For a file."""
-        return asdict(self)
-
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Run:
-        """What `as_data` gave, or ``outpost verify --json`` printed."""
-        return TypeAdapter(cls).validate_python(dict(data))
 
 
 def folder(target: Target) -> Path:
@@ -105,7 +96,7 @@ def keep(target: Target, run: Run) -> Path:
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     file = directory / f"{run.when.replace(':', '').replace('+0000', 'Z')}.json"
     partial = file.with_suffix(".part")
-    partial.write_text(json.dumps(run.as_data()), encoding="utf-8")
+    partial.write_text(json.dumps(asdict(run)), encoding="utf-8")
     partial.replace(file)
     for old in sorted(directory.glob("*.json"))[:-KEPT]:
         old.unlink()
@@ -124,7 +115,7 @@ def read(file: Path) -> Run:
         OutpostError: It is none.
     """
     try:
-        return Run.from_data(json.loads(file.read_text(encoding="utf-8")))
+        return TypeAdapter(Run).validate_json(file.read_bytes())
     except (OSError, ValueError) as error:
         raise OutpostError(
             f"{shown(file)} is no verification that was kept: {error}",

@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 import tomllib
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -147,15 +147,13 @@ def _ssh_audit(_target: Target, office: Office, _via: str | None) -> Iterator[Op
                 f"ssh-audit says nothing of {host.name}: {answers.line(done.stdout.strip()[-200:])}",
                 "is port 22 reached from here?",
             )
-        yield Opinion(
+        yield _opinion(
             "ssh-audit",
             version,
-            _today(),
-            host.role,
-            host.name,
+            host,
             POLICY,
             "passed" if done.returncode == 0 else "failed",
-            tuple(map(answers.line, failed)),
+            map(answers.line, failed),
         )
 
 
@@ -186,9 +184,7 @@ def _lynis(target: Target, office: Office, via: str | None) -> Iterator[Opinion]
                 f"lynis says nothing of {host.name}", f"./outpost plan {target.typed} --limit {host.name}"
             )
         ids = dict.fromkeys(re.findall(r"^(?:warning|suggestion)\[\]=([A-Z]+-\d+)\|", said, re.MULTILINE))
-        yield Opinion(
-            "lynis", version, _today(), host.role, host.name, "audit system", f"index {index[1]}", tuple(ids)
-        )
+        yield _opinion("lynis", version, host, "audit system", f"index {index[1]}", ids)
 
 
 EXPOSED = r"""
@@ -223,16 +219,7 @@ def _systemd(target: Target, office: Office, via: str | None) -> Iterator[Opinio
                 *(f"{unit} {level}" for unit, level in over.items()),
             ]
         )
-        yield Opinion(
-            "systemd-analyze",
-            version[1],
-            _today(),
-            host.role,
-            host.name,
-            "units that listen",
-            result,
-            tuple(over),
-        )
+        yield _opinion("systemd-analyze", version[1], host, "units that listen", result, over)
 
 
 def _testssl(target: Target, office: Office, via: str | None) -> Iterator[Opinion]:
@@ -275,16 +262,7 @@ def _testssl(target: Target, office: Office, via: str | None) -> Iterator[Opinio
                 for entry in said
                 if entry["severity"] in ("LOW", "MEDIUM", "HIGH", "CRITICAL")
             }
-            yield Opinion(
-                "testssl",
-                version,
-                _today(),
-                door.host.role,
-                door.host.name,
-                f"port {door.port}",
-                f"grade {grade}",
-                tuple(bad),
-            )
+            yield _opinion("testssl", version, door.host, f"port {door.port}", f"grade {grade}", bad)
 
 
 def _sslyze(target: Target, office: Office, via: str | None) -> Iterator[Opinion]:
@@ -303,16 +281,7 @@ def _sslyze(target: Target, office: Office, via: str | None) -> Iterator[Opinion
                 )
             left = answers.parsed(done.stdout, dict[str, Any], door.host.name)
             result = "Mozilla intermediate: " + ("passed" if not left else "failed")
-            yield Opinion(
-                "sslyze",
-                version,
-                _today(),
-                door.host.role,
-                door.host.name,
-                f"port {door.port}",
-                result,
-                tuple(left),
-            )
+            yield _opinion("sslyze", version, door.host, f"port {door.port}", result, left)
 
 
 @contextmanager
@@ -357,8 +326,9 @@ def _version(command: list[str], pattern: str) -> str:
     return found[1] if found else "?"
 
 
-def _today() -> str:
-    return f"{datetime.now(tz=UTC):%Y-%m-%d}"
+def _opinion(tool: str, version: str, host: Host, what: str, result: str, findings: Iterable[str]) -> Opinion:
+    today = f"{datetime.now(tz=UTC):%Y-%m-%d}"
+    return Opinion(tool, version, today, host.role, host.name, what, result, tuple(findings))
 
 
 # What is kept, and told ----------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, NotRequired
+from dataclasses import dataclass
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import Field, StringConstraints
 from typing_extensions import TypedDict
@@ -68,10 +68,6 @@ class Waiting:
     sender: str
     reasons: Mapping[str, str]
     routes: tuple[str, ...]
-
-    def as_data(self) -> dict[str, Any]:
-        """For scripts."""
-        return asdict(self)
 
 
 def listed(office: Office, host: str, answer: str) -> list[Waiting]:

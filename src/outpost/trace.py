@@ -11,9 +11,8 @@ import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from outpost import answers
 from outpost.errors import OutpostError
@@ -58,10 +57,6 @@ class Story:
 
     message_id: str
     hops: tuple[Hop, ...]
-
-    def as_data(self) -> dict[str, Any]:
-        """For scripts."""
-        return {"message_id": self.message_id, "hops": [asdict(hop) for hop in self.hops]}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import base64
 import binascii
 import bz2
 import gzip
-import io
 import lzma
 import struct
 import tarfile
@@ -28,17 +27,17 @@ def _encoded(data: bytes) -> str:
     return base64.encodebytes(data).decode().replace("\n", "\r\n")
 
 
-def _letter(kind: str, body: str) -> str:
+def _letter(kind: str, body: str) -> bytes:
     return (
         f"From: x@attacker.hostile.test\r\nSubject: papers\r\nDate: {formatdate()}\r\n"
         f"Message-ID: {make_msgid(domain='attacker.hostile.test')}\r\nMIME-Version: 1.0\r\n{kind}\r\n\r\n{body}"
-    )
+    ).encode()
 
 
 def _mixed(part: str, kind: str = CUT, boundary: str = "cut", end: str | None = None) -> bytes:
     closing = f"--{boundary}--\r\n" if end is None else end
     text = f"--{boundary}\r\nContent-Type: text/plain\r\n\r\nSee below.\r\n"
-    return _letter(kind, f"{text}--{boundary}\r\n{part}\r\n{closing}").encode("utf-8")
+    return _letter(kind, f"{text}--{boundary}\r\n{part}\r\n{closing}")
 
 
 def _part(
@@ -127,26 +126,22 @@ def structures() -> dict[str, bytes]:
         "two types turned round": typed('multipart/mixed; boundary="cut"', "text/plain"),
         "no MIME-Version": _mixed(part).replace(b"MIME-Version: 1.0\r\n", b""),
         "unknown multipart": typed('multipart/x-any; boundary="cut"'),
-        "behind the end": _letter(
-            CUT, f"--cut\r\n\r\nx\r\n--cut--\r\n--cut\r\n{part}\r\n--cut--\r\n"
-        ).encode(),
+        "behind the end": _letter(CUT, f"--cut\r\n\r\nx\r\n--cut--\r\n--cut\r\n{part}\r\n--cut--\r\n"),
         "before the beginning": _letter(
             CUT, f"{_uuencoded('a.bin', virus)}\r\n--cut\r\n\r\nx\r\n--cut--\r\n"
-        ).encode(),
+        ),
         "a message within": _mixed("Content-Type: message/rfc822\r\n\r\n" + inner.decode()),
         "a message within, encoded": _mixed(
             "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" + _encoded(inner)
         ),
         "a message as a file": _mixed(_part('attachment; filename="x.eml"', inner)),
-        "a piece of a message": _letter(
-            'Content-Type: message/partial; id="x"; number=1; total=2', part
-        ).encode(),
+        "a piece of a message": _letter('Content-Type: message/partial; id="x"; number=1; total=2', part),
         "a part elsewhere": _mixed(
             'Content-Type: message/external-body; access-type=URL; URL="http://x.invalid/a"\r\n\r\n'
         ),
         "uuencoded in the text": _letter(
             "Content-Type: text/plain", f"See below.\r\n{_uuencoded('a.bat', SCRIPT)}"
-        ).encode(),
+        ),
         "x-uuencode": encoded("x-uuencode", _uuencoded("a.bin", virus)),
         "two encodings": _mixed(
             _part('attachment; filename="a.bin"', virus, encoding="7bit\r\nContent-Transfer-Encoding: base64")
@@ -161,10 +156,10 @@ def structures() -> dict[str, bytes]:
         "encoded as a whole": _letter(
             f"{CUT}\r\nContent-Transfer-Encoding: base64",
             _encoded(f"--cut\r\n{part}\r\n--cut--\r\n".encode()),
-        ).encode(),
+        ),
         "uuencoded, wide": _letter(
             "Content-Type: text/plain", _uuencoded("a.bat", SCRIPT).replace("begin 644 ", "begin\t644  ")
-        ).encode(),
+        ),
         "a program as text": _mixed(
             f"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n{_encoded(content.program())}"
         ),
@@ -174,21 +169,12 @@ def structures() -> dict[str, bytes]:
     }
 
 
-def _tar(name: str, data: bytes) -> bytes:
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
-        entry = tarfile.TarInfo(name)
-        entry.size = len(data)
-        archive.addfile(entry, io.BytesIO(data))
-    return made.getvalue()
-
-
 def wrappings() -> dict[str, bytes]:
     """A program, script, shortcut, macro or the test virus in archives that lie about themselves or that few can open."""
     virus, archive = content.eicar(), content.zipped({"run.bat": SCRIPT})
     central = archive.find(b"PK\1\2")
     harmless = content.zipped({"a.txt": b"x"})
-    tar = _tar("run.bat", SCRIPT)
+    tar = gzip.decompress(content.tar_gz({"run.bat": SCRIPT}))
     macros = content.macro_document()
     files: dict[str, tuple[str, bytes]] = {
         "gz": ("a.gz", gzip.compress(virus)),

@@ -148,19 +148,14 @@ async def _run(
         def told(result: Any) -> None:
             if record:  # one by one: a run that is broken off keeps what it has measured
                 _record([result])
-            if quiet:
-                _silent(result)
+            if quiet:  # JSON comes at the end; a line on standard error shows that something happens
+                err.print(f"{result.plan.id}: {result.verdict}", markup=False)
             else:
                 _show(result, transcripts=transcripts)
 
         return list(await runner.run(ground, plans, positive=positive, told=told))
     finally:
         await leave(ground)
-
-
-def _silent(result: Any) -> None:
-    """JSON comes at the end; a line on standard error shows that something happens."""
-    err.print(f"{result.plan.id}: {result.verdict}", markup=False)
 
 
 def _show(result: Any, *, transcripts: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 from rich.markup import escape
 
@@ -34,7 +35,7 @@ def trace_message(
     ask = trace.asker(target, loaded, since=since, last=last, via=via)
     told = trace.found(target, tuple(identifiers), trace.follow(loaded, identifiers, ask))
     if as_json:
-        say_json([story.as_data() for story in told])
+        say_json([asdict(story) for story in told])
         return 0
     for story in told:
         out.print(f"[bold]{escape(story.message_id)}[/] (UTC)")
@@ -63,7 +64,7 @@ def queue_office(
     if release or hold:
         messages = queue.waiting(target, loaded, via)
     if as_json:
-        say_json([message.as_data() for message in messages])
+        say_json([asdict(message) for message in messages])
         return 0
     if not messages:
         out.print(f"{escape(target.title)}: [green]nothing waits[/]")

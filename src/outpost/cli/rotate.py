@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -30,11 +30,7 @@ def dkim(
     """Roll the DKIM keys: each call takes the next step, and refuses what would come too early."""
     from outpost.rotation import dkim as kind
 
-    with at_desk(office, name, via) as desk:
-        if status:
-            _show(kind.status(desk))
-        else:
-            kind.advance(desk)
+    _step(office, name, via, status and kind.status, kind.advance)
 
 
 @app.command(
@@ -69,11 +65,7 @@ def hosts(
     """Issue the certificates of the links between the hosts anew; no mail is refused meanwhile."""
     from outpost.rotation import hosts as kind
 
-    with at_desk(office, name, via) as desk:
-        if status:
-            _show(kind.status(desk))
-        else:
-            kind.roll(desk, keys=keys)
+    _step(office, name, via, status and kind.status, lambda desk: kind.roll(desk, keys=keys))
 
 
 @app.command(
@@ -85,11 +77,7 @@ def authority(
     """Replace the office's own authority: first everybody trusts both, the second call switches and forgets the old one."""
     from outpost.rotation import authority as kind
 
-    with at_desk(office, name, via) as desk:
-        if status:
-            _show(kind.status(desk))
-        else:
-            kind.advance(desk)
+    _step(office, name, via, status and kind.status, kind.advance)
 
 
 @app.command(
@@ -101,11 +89,7 @@ def tsig(
     """Replace the key of zone transfers; transfers work throughout."""
     from outpost.rotation import tsig as kind
 
-    with at_desk(office, name, via) as desk:
-        if status:
-            _show(kind.status(desk))
-        else:
-            kind.roll(desk)
+    _step(office, name, via, status and kind.status, kind.roll)
 
 
 @app.command(
@@ -135,23 +119,38 @@ def due(office: OfficeArgument, name: NameOption = None, via: ViaOption = None) 
         everything.take(desk)
 
 
+Rows = list[tuple[str, str, str]]
+
+
+def _step(
+    office: str,
+    name: str | None,
+    via: str | None,
+    shown: Callable[[Desk], Rows] | Literal[False],
+    step: Callable[[Desk], None],
+) -> None:
+    """Take a step, or only show where the keys stand."""
+    with at_desk(office, name, via) as desk:
+        if shown:
+            _show(shown(desk))
+        else:
+            step(desk)
+
+
 @contextmanager
 def at_desk(office: str, name: str | None, via: str | None) -> Iterator[Desk]:
+    from outpost.cli.console import out
     from outpost.cli.progress import watcher
     from outpost.rotation import engine
     from outpost.target import find
 
-    with engine.desk(find(office, name), _teller(), via=via, watcher=watcher()) as desk:
+    with engine.desk(
+        find(office, name), lambda text: out.print(text, markup=False), via=via, watcher=watcher()
+    ) as desk:
         yield desk
 
 
-def _teller() -> Callable[[str], None]:
-    from outpost.cli.console import out
-
-    return lambda text: out.print(text, markup=False)
-
-
-def _show(rows: list[tuple[str, str, str]]) -> None:
+def _show(rows: Rows) -> None:
     from rich.markup import escape
 
     from outpost.cli.console import Table, out

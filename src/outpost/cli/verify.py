@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
@@ -61,7 +62,7 @@ def verify_office(
     history.keep(target, now)
     difference = history.difference(now, before)
     if as_json:
-        say_json(now.as_data() | verdict.as_data(target) | {"difference": difference.as_data()})
+        say_json(asdict(now) | verdict.as_data(target) | {"difference": difference.as_data()})
     elif changes and difference.is_news:
         console.print(_news(difference, target), markup=False, highlight=False, soft_wrap=True)
     elif not changes:

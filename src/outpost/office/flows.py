@@ -142,20 +142,20 @@ def _at(host: Host, zone: str) -> Where:
     return Where(host.name, networks=_single(host.in_zone(zone) or host.all_addresses), host=host.name)
 
 
+def _into(source: Where, host: Host, zone: str, port: int, why: str, protocol: Protocol = "tcp") -> Flow:
+    return Flow(source, _at(host, zone), protocol, port, zone, why)
+
+
 def _between(
     office: Office, source: Host, destination: Host, port: int, why: str, protocol: Protocol = "tcp"
 ) -> Flow:
-    ends = (
-        Where(source.name, networks=_single(office.link_addresses(source, destination)), host=source.name),
-        Where(
-            destination.name,
-            networks=_single(office.link_addresses(destination, source)),
-            host=destination.name,
-        ),
+    here, there = (
+        Where(host.name, networks=_single(office.link_addresses(host, other)), host=host.name)
+        for host, other in ((source, destination), (destination, source))
     )
     target = office.link_addresses(destination, source)[0]
     zone = next(zone for zone, addresses in destination.addresses.items() if target in addresses)
-    return Flow(*ends, protocol, port, zone, why)
+    return Flow(here, there, protocol, port, zone, why)
 
 
 def _names(office: Office) -> Iterator[Flow]:
@@ -165,14 +165,7 @@ def _names(office: Office) -> Iterator[Flow]:
                 continue
             source = _internet(office) if zone.kind == "internet" else _everyone_in(zone)
             for protocol in BOTH:
-                yield Flow(
-                    source,
-                    _at(server, zone.name),
-                    protocol,
-                    ports.DNS,
-                    zone.name,
-                    "answer for the office's zones",
-                )
+                yield _into(source, server, zone.name, ports.DNS, "answer for the office's zones", protocol)
     primary, *secondaries = office.with_role("dns")
     for secondary in secondaries:
         for protocol in BOTH:
@@ -183,24 +176,11 @@ def _names(office: Office) -> Iterator[Flow]:
 def _mail_in(office: Office) -> Iterator[Flow]:
     for mta in office.with_role("mta"):
         for zone in office.zones_of_kind("internet"):
-            yield Flow(
-                _internet(office),
-                _at(mta, zone.name),
-                "tcp",
-                ports.SMTP,
-                zone.name,
-                "mail from the Internet",
-            )
+            yield _into(_internet(office), mta, zone.name, ports.SMTP, "mail from the Internet")
         for peer in office.peers:
             source = Where(peer.name, networks=_single(peer.relays))
-            yield Flow(
-                source,
-                _at(mta, peer.zone),
-                "tcp",
-                peer.listen,
-                peer.zone,
-                f"mail from {peer.name}, a listener of its own",
-            )
+            why = f"mail from {peer.name}, a listener of its own"
+            yield _into(source, mta, peer.zone, peer.listen, why)
 
 
 def _mail_inside(office: Office) -> Iterator[Flow]:
@@ -217,17 +197,11 @@ def _mail_inside(office: Office) -> Iterator[Flow]:
 def _mail_out(office: Office) -> Iterator[Flow]:
     for mta in office.with_role("mta"):
         for zone in office.zones_of_kind("internet"):
-            port = office.smarthost.port if office.smarthost else ports.SMTP
-            yield Flow(_at(mta, zone.name), _internet(office), "tcp", port, zone.name, "mail to the Internet")
+            here, port = _at(mta, zone.name), office.smarthost.port if office.smarthost else ports.SMTP
+            yield Flow(here, _internet(office), "tcp", port, zone.name, "mail to the Internet")
             if not office.smarthost:
-                yield Flow(
-                    _at(mta, zone.name),
-                    _internet(office),
-                    "tcp",
-                    ports.HTTPS,
-                    zone.name,
-                    "MTA-STS policies of the domains mail goes to",
-                )
+                why = "MTA-STS policies of the domains mail goes to"
+                yield Flow(here, _internet(office), "tcp", ports.HTTPS, zone.name, why)
         for peer in office.peers:
             # Its name resolves to addresses of its choosing; in the Internet's zone they are not ours to list.
             zone = office.zones[peer.zone]
@@ -247,29 +221,16 @@ def _users(office: Office) -> Iterator[Flow]:
                 (ports.SUBMISSIONS, "sending mail"),
                 (ports.MANAGESIEVE, "managing filters"),
             ):
-                yield Flow(_everyone_in(zone), _at(store, zone.name), "tcp", port, zone.name, why)
+                yield _into(_everyone_in(zone), store, zone.name, port, why)
         for webmail in office.with_role("webmail"):
-            yield Flow(
-                _everyone_in(zone),
-                _at(webmail, zone.name),
-                "tcp",
-                ports.HTTPS,
-                zone.name,
-                "webmail and client set-up",
-            )
+            yield _into(_everyone_in(zone), webmail, zone.name, ports.HTTPS, "webmail and client set-up")
 
 
 def _webmail(office: Office) -> Iterator[Flow]:
     for webmail in office.with_role("webmail"):
         for zone in office.zones_of_kind("internet"):
-            yield Flow(
-                _internet(office),
-                _at(webmail, zone.name),
-                "tcp",
-                ports.HTTPS,
-                zone.name,
-                "MTA-STS policy and client set-up",
-            )
+            why = "MTA-STS policy and client set-up"
+            yield _into(_internet(office), webmail, zone.name, ports.HTTPS, why)
         for store in office.with_role("store"):
             yield _between(office, webmail, store, ports.IMAPS, "webmail reads with the user's login")
             yield _between(office, webmail, store, ports.SUBMISSIONS, "webmail sends with the user's login")
@@ -293,14 +254,7 @@ def _certificates(office: Office) -> Iterator[Flow]:
 def _keeping(office: Office) -> Iterator[Flow]:
     for host in office.hosts:
         for zone in office.zones_of_kind("management"):
-            yield Flow(
-                _everyone_in(zone),
-                _at(host, zone.name),
-                "tcp",
-                ports.SSH,
-                zone.name,
-                "administration",
-            )
+            yield _into(_everyone_in(zone), host, zone.name, ports.SSH, "administration")
         yield from _resolving(office, host)
         if office.backup:
             server, port = str(office.backup.server), office.backup.port

@@ -39,7 +39,7 @@ def learn(desk: Desk, among: Collection[str]) -> bool:
         else:
             desk.tell(f"{host.name} has no account at {directory} yet; outpost rotate due asks again")
     if found:
-        desk.keep(desk.secrets.model_copy(update={"acme_accounts": desk.secrets.acme_accounts | found}))
+        desk.change(acme_accounts=desk.secrets.acme_accounts | found)
     return bool(found)
 
 

@@ -38,10 +38,10 @@ def _trust(desk: Desk) -> None:
     upcoming = desk.secrets.authority_next
     if upcoming is None:
         upcoming = NextAuthority(pair=new_authority(desk.office, desk.now()))
-        _keep(desk, upcoming)
+        desk.change(authority_next=upcoming)
         desk.tell("generated the next authority")
     desk.apply(desk.office.hosts)
-    _keep(desk, upcoming.model_copy(update={"trusted": desk.now()}))
+    desk.change(authority_next=upcoming.model_copy(update={"trusted": desk.now()}))
     desk.tell(
         f"every host trusts both. Users and peers who know the office by its authority need both, too: give them what "
         f"outpost secrets ca {desk.target.typed} prints, then run the same command again"
@@ -56,10 +56,6 @@ def _switch(desk: Desk) -> None:
 def _forget(desk: Desk) -> None:
     desk.apply(desk.office.hosts)
     desk.tell("every host shows its new certificate")
-    desk.keep(desk.secrets.model_copy(update={"authority_past": ""}))
+    desk.change(authority_past="")
     desk.apply(desk.office.hosts)
     desk.tell("the old authority is trusted no more")
-
-
-def _keep(desk: Desk, upcoming: NextAuthority) -> None:
-    desk.keep(desk.secrets.model_copy(update={"authority_next": upcoming}))

@@ -198,7 +198,7 @@ def _change(desk: Desk, selector: str, **changes: object) -> None:
 
 
 def _keep(desk: Desk, dkim: dict[str, DkimKeys]) -> None:
-    desk.keep(desk.secrets.model_copy(update={"dkim": dkim}))
+    desk.change(dkim=dkim)
 
 
 def _time(moment: datetime) -> str:

@@ -37,7 +37,7 @@ def keep(desk: Desk) -> bool:
     found = fetch(desk)
     if found == desk.secrets.dnssec:
         return False
-    desk.keep(desk.secrets.model_copy(update={"dnssec": found}))
+    desk.change(dnssec=found)
     desk.tell(
         f"kept {sum(map(len, found.values()))} DNSSEC keys of {len(found)} zones in the office's secrets"
     )

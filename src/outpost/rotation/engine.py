@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from outpost import run, secrets
 from outpost.errors import OutpostError
@@ -54,6 +55,10 @@ class Desk:
         """Write changed secrets; before any host learns of them."""
         secrets.write(self.target.data, changed, self.office.secrets.recipients)
         self.secrets = changed
+
+    def change(self, **changes: Any) -> None:
+        """The same with these fields changed."""
+        self.keep(self.secrets.model_copy(update=changes))
 
     def apply(self, hosts: tuple[Host, ...]) -> None:
         """Bring hosts to what is declared now.

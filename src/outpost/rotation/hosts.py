@@ -25,7 +25,7 @@ def roll(desk: Desk, *, keys: bool) -> None:
     if not kept.hosts_past:
         past = {name: pair.certificate for name, pair in kept.hosts.items()} if keys else {}
         fresh = renewed_hosts(desk.office, kept, desk.now(), keys=keys)
-        desk.keep(kept.model_copy(update={"hosts": fresh, "hosts_past": past}))
+        desk.change(hosts=fresh, hosts_past=past)
         desk.tell(f"issued {len(fresh)} certificates{' for new keys' if keys else ''}")
     if desk.secrets.hosts_past:
         desk.apply(desk.office.with_role("mta"))
@@ -33,7 +33,7 @@ def roll(desk: Desk, *, keys: bool) -> None:
     desk.apply(desk.office.hosts)
     desk.tell("every host shows its new certificate")
     if desk.secrets.hosts_past:
-        desk.keep(desk.secrets.model_copy(update={"hosts_past": {}}))
+        desk.change(hosts_past={})
         desk.apply(desk.office.with_role("mta"))
         desk.tell("the old keys are accepted no more")
 

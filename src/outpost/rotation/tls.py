@@ -146,7 +146,7 @@ def _finish(desk: Desk, host: Host) -> None:
             )
     desk.tell(f"{host.name} shows its new key")
     rest = {name: digest for name, digest in desk.secrets.public_past.items() if name != host.name}
-    desk.keep(desk.secrets.model_copy(update={"public_past": rest}))
+    desk.change(public_past=rest)
     desk.apply(desk.office.with_role("dns"))
     desk.tell(f"the old key of {host.name} is no longer published, the one after the new one is")
     look(desk, host)
@@ -186,9 +186,7 @@ def _note(desk: Desk, host: Host, seen: datetime | None) -> None:
     upcoming = desk.secrets.public_next[host.name]
     if upcoming.seen != seen:
         changed = upcoming.model_copy(update={"seen": seen})
-        desk.keep(
-            desk.secrets.model_copy(update={"public_next": desk.secrets.public_next | {host.name: changed}})
-        )
+        desk.change(public_next=desk.secrets.public_next | {host.name: changed})
 
 
 def _time(moment: datetime) -> str:

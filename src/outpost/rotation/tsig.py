@@ -24,12 +24,12 @@ def roll(desk: Desk) -> None:
     new = max(desk.secrets.transfer_keys, key=_number)
     if old == new:
         new = f"{TRANSFER}-{_number(old) + 1}"
-        desk.keep(desk.secrets.model_copy(update={"tsig": desk.secrets.tsig | {new: new_tsig()}}))
+        desk.change(tsig=desk.secrets.tsig | {new: new_tsig()})
         desk.tell(f"generated {new}")
     if desk.secrets.transfer_key != new:
         desk.apply(servers)
         desk.tell(f"every name server accepts {old} and {new}")
-        desk.keep(desk.secrets.model_copy(update={"transfer_key": new}))
+        desk.change(transfer_key=new)
     desk.apply(servers)
     prove(desk)
     desk.tell(f"zones are transferred with {new}")
@@ -38,7 +38,7 @@ def roll(desk: Desk) -> None:
         for name, key in desk.secrets.tsig.items()
         if name == new or name not in desk.secrets.transfer_keys
     }
-    desk.keep(desk.secrets.model_copy(update={"tsig": kept}))
+    desk.change(tsig=kept)
     desk.apply(servers)
     prove(desk)
     desk.tell(f"{old} is gone")
