@@ -117,3 +117,9 @@ def rendered(
 def timed(role: str, unit: str, **context: Any) -> list[File]:
     """A service of ours and the timer that starts it."""
     return [rendered(role, f"/etc/systemd/system/{unit}.{kind}", **context) for kind in ("service", "timer")]
+
+
+def stunnel(name: str, *, after: str, openssl: str, also_in: str = "") -> File:
+    """What `stunnel@NAME.service` is confined to; `after` is the unit behind it, `also_in` a further group."""
+    template, path = (f"etc/systemd/system/stunnel@{one}.service.d/outpost.conf" for one in ("", name))
+    return rendered("base", f"/{path}", template=template, after=after, openssl=openssl, also_in=also_in)

@@ -23,7 +23,7 @@ from outpost.office.mta import MtaView, dkim_ed25519_key, key_fingerprint
 from outpost.secrets import Secrets
 from outpost.units import restarted
 from roles.base import tls_files
-from roles.files import TEMPLATES, File, as_json, parses, program, rendered, text, timed
+from roles.files import TEMPLATES, File, as_json, parses, program, rendered, stunnel, text, timed
 from roles.shapes import account, directory, once, packages, service, settings
 
 PRESEED = (
@@ -118,14 +118,7 @@ def _scanners_door(view: MtaView, certificates: Sequence[File]) -> None:
         files=[
             rendered("mta", "/etc/stunnel/scanner.conf", mta=view, ports=ports),
             program("/usr/local/lib/outpost/scanning", outpost.onhost.scanning),
-            rendered(
-                "base",
-                "/etc/systemd/system/stunnel@scanner.service.d/outpost.conf",
-                template="etc/systemd/system/stunnel@.service.d/outpost.conf",
-                after="clamav-daemon.socket",
-                openssl=openssl,
-                also_in="clamav",
-            ),
+            stunnel("scanner", after="clamav-daemon.socket", openssl=openssl, also_in="clamav"),
         ],
         watches=[*certificates, rendered("mta", openssl, mta=view)],
     )

@@ -28,7 +28,7 @@ from outpost.office.webmail import SESSION_HOURS
 from outpost.secrets import Secrets
 from outpost.units import restarted
 from roles.base import tls_files
-from roles.files import File, as_json, parses, program, rendered, text, timed
+from roles.files import File, as_json, parses, program, rendered, stunnel, text, timed
 from roles.shapes import account, directory, once, packages, service, settings
 
 PACKAGES = (
@@ -261,14 +261,7 @@ def _door(name: str, view: StoreView, certificates: Sequence[File]) -> None:
                 socket=ACCOUNTS_SOCKET,
                 relay_port=RELAY_PORT,
             ),
-            rendered(
-                "base",
-                f"/etc/systemd/system/stunnel@{name}.service.d/outpost.conf",
-                template="etc/systemd/system/stunnel@.service.d/outpost.conf",
-                after="dovecot.service",
-                openssl=OPENSSL,
-                also_in="",
-            ),
+            stunnel(name, after="dovecot.service", openssl=OPENSSL),
         ],
         watches=[*certificates, rendered("store", OPENSSL)],
     )

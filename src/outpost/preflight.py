@@ -312,17 +312,21 @@ def _outbound(host: Host, reached: bool) -> Finding:
     )  # fmt: skip
 
 
+def _names_at(place: str, kind: str) -> set[str]:
+    import dns.resolver
+
+    resolver = dns.resolver.Resolver()
+    resolver.lifetime = 6
+    return {str(record.target).rstrip(".").lower() for record in resolver.resolve(place, kind)}
+
+
 def delegation(office: Office) -> Iterator[Finding]:
     """Whether the parent zone sends the world to the office's name servers."""
     import dns.exception
-    import dns.resolver
 
     wanted = {host.fqdn for host in office.with_role("dns")}
-    resolver = dns.resolver.Resolver()
-    resolver.lifetime = 6
     try:
-        answer = resolver.resolve(office.domain, "NS")
-        present = {str(record.target).rstrip(".").lower() for record in answer}
+        present = _names_at(office.domain, "NS")
     except (dns.exception.DNSException, OSError) as error:
         yield Finding(
             office.domain, "note", f"no delegation seen ({type(error).__name__})",
@@ -341,16 +345,12 @@ def delegation(office: Office) -> Iterator[Finding]:
 def reverse_names(office: Office) -> Iterator[Finding]:
     """Whether the MTAs' addresses have the names that they greet with: others refuse mail from those that have not."""
     import dns.exception
-    import dns.resolver
     import dns.reversename
 
-    resolver = dns.resolver.Resolver()
-    resolver.lifetime = 6
     for host in office.mail_servers if not office.smarthost else ():
         for address in office.addresses_of_kind(host, "internet"):
             try:
-                answer = resolver.resolve(dns.reversename.from_address(str(address)), "PTR")
-                names = {str(record.target).rstrip(".").lower() for record in answer}
+                names = _names_at(dns.reversename.from_address(str(address)).to_text(), "PTR")
             except (dns.exception.DNSException, OSError):
                 names = set()
             if names == {host.fqdn}:

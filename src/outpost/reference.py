@@ -41,7 +41,6 @@ UPKEEP = frozenset(
         "proving names to the certificate authority",
         "whether a mailbox has room",
         "packages and upgrades",
-        "proving names to the certificate authority",
         "resolving names",
         "the clock",
         "virus signatures",

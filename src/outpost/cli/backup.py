@@ -12,8 +12,7 @@ from rich.markup import escape
 
 from outpost import backup, secrets
 from outpost.cli.console import Table, duration, err, out, say_json, size
-from outpost.cli.office import _limit
-from outpost.errors import OutpostError
+from outpost.cli.office import _limit, expect_hosts
 from outpost.office import Office, load
 from outpost.office.tables.topology import Host
 from outpost.remote import run_script
@@ -63,10 +62,7 @@ def restore_host(
 
     target = find(office, name)
     loaded = load(target.data)
-    if host not in loaded.hosts_by_name:
-        raise OutpostError(
-            f"{loaded.domain} has no host {host}", f"one of: {', '.join(loaded.hosts_by_name)}"
-        )
+    expect_hosts(loaded, [host])
     lost = loaded.host(host)
     if not yes and err.input(
         f"{lost.name} is an empty machine that is to become {lost.fqdn} again? [y/N] "

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from outpost import newoffice
 from outpost.cli.console import err, out, say_error, say_json
-from outpost.cli.office import show_problems
+from outpost.cli.office import expect_hosts, show_problems
 from outpost.errors import OutpostError
 from outpost.office import OfficeError, load
 from outpost.office.load import parse
@@ -187,11 +187,7 @@ def look_ahead(
 
     target = find(office, name)
     loaded = load(target.data)
-    for wanted in hosts or ():
-        if wanted not in loaded.hosts_by_name:
-            raise OutpostError(
-                f"{loaded.domain} has no host {wanted}", f"one of: {', '.join(loaded.hosts_by_name)}"
-            )
+    expect_hosts(loaded, hosts)
     findings = preflight.look(target, loaded, via, tuple(hosts or loaded.hosts_by_name))
     bad = [finding for finding in findings if finding.level == "bad"]
     if as_json:

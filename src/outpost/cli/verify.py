@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from outpost import history, run, verification
 from outpost.cli.console import Console, Table, err, out, say_json
+from outpost.cli.office import expect_hosts
 from outpost.cli.progress import checks_progress, watcher
 from outpost.controls import catalogue
 from outpost.errors import OutpostError
@@ -75,11 +76,7 @@ def verify_office(
 
 def _known(office: Office, hosts: Sequence[str] | None, controls: Sequence[str] | None) -> None:
     """Whether the wanted hosts and controls exist."""
-    for host in hosts or ():
-        if host not in office.hosts_by_name:
-            raise OutpostError(
-                f"{office.domain} has no host {host}", f"one of: {', '.join(office.hosts_by_name)}"
-            )
+    expect_hosts(office, hosts)
     known = catalogue().controls
     for control in controls or ():
         if control not in known:

@@ -48,27 +48,10 @@ def new(
     secrets: Annotated[bool, typer.Option("--secrets/--no-secrets", help="Make its secrets, too.")] = True,
 ) -> None:
     """From nothing to a checked office file with its secrets made; asks for what no option says."""
-    from outpost.cli.new import new_office
+    given = dict(locals())
+    from outpost.cli.new import QUESTIONS, new_office
 
-    answers = {
-        "domain": domain,
-        "organisation": organisation,
-        "postmaster": postmaster,
-        "users": users,
-        "wan": wan,
-        "core": core,
-        "lan": lan,
-        "mgmt": mgmt,
-        "proxy": proxy,
-        "acme_proxy": acme_proxy,
-        "certificates": certificates,
-        "rate": rate,
-        "smarthost": smarthost,
-        "forwarders": forwarders,
-        "ssh_user": ssh_user,
-        "key": key,
-    }
-    raise typer.Exit(new_office(office, answers, secrets=secrets))
+    raise typer.Exit(new_office(office, {key: given[key] for key in QUESTIONS}, secrets=secrets))
 
 
 @app.command(
