@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -142,13 +142,15 @@ class Evidence:
     def attacks_on(self, controls: Sequence[Control]) -> tuple[Attacked, ...]:
         """What attacks one of these controls."""
         plans = {plan.id: plan for control in controls for plan in self.data.attacks_on(control.id)}
-        return tuple(Attacked(plan, self.attacked.get(plan.id, {})) for plan in plans.values())
+        return self.recorded(plans.values())
 
     def attacks_of(self, fault: Fault) -> tuple[Attacked, ...]:
         """What tries a fault."""
-        return tuple(
-            Attacked(plan, self.attacked.get(plan.id, {})) for plan in self.data.attacks_of(fault.id)
-        )
+        return self.recorded(self.data.attacks_of(fault.id))
+
+    def recorded(self, plans: Iterable[AttackPlan]) -> tuple[Attacked, ...]:
+        """These attacks as they were last recorded."""
+        return tuple(Attacked(plan, self.attacked.get(plan.id, {})) for plan in plans)
 
 
 def worst(states: Sequence[State]) -> State:
@@ -229,10 +231,10 @@ def not_verified(evidence: Evidence) -> list[tuple[str, str, str]]:
             lab_only = not evidence.lab and evidence.attacks_on((control,))
             why = skipped[0] if skipped else tried if lab_only else suite
             found.append((control.id, control.title, why))
-    for plan in evidence.data.attacks.values():
-        attacked = Attacked(plan, evidence.attacked.get(plan.id, {}))
-        if attacked.state == "open":
-            found.append((f"attack {plan.id}", plan.title, plan.waits_for or "not recorded"))
+    for plan in (
+        each.plan for each in evidence.recorded(evidence.data.attacks.values()) if each.state == "open"
+    ):
+        found.append((f"attack {plan.id}", plan.title, plan.waits_for or "not recorded"))
     return found
 
 
@@ -247,7 +249,7 @@ def page(evidence: Evidence, *, paper: bool = False) -> str:
     """
     if not evidence.kept:
         raise OutpostError("nothing has been verified yet", "outpost verify OFFICE first")
-    latest = evidence.latest
+    latest, attacked = evidence.latest, evidence.recorded(evidence.data.attacks.values())
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, finalize=_safe,
         trim_blocks=True, lstrip_blocks=True,
@@ -261,8 +263,8 @@ def page(evidence: Evidence, *, paper: bool = False) -> str:
         failed=[each for each in latest if each.result.outcome == "failed"],
         passed=[each for each in latest if each.result.outcome == "passed"],
         skipped=[each for each in latest if each.result.outcome == "skipped"],
-        withstood=[each for each in _attacks(evidence) if each.state == "proven"],
-        breached=[each for each in _attacks(evidence) if each.state == "failed" and evidence.lab],
+        withstood=[each for each in attacked if each.state == "proven"],
+        breached=[each for each in attacked if each.state == "failed" and evidence.lab],
         reasons=Counter(why for _, _, why in not_verified(evidence)).most_common(4),
         matrix=[
             (fault, state_of_fault(evidence, fault), [cell(evidence, fault, host) for host in hosts],
@@ -277,17 +279,13 @@ def page(evidence: Evidence, *, paper: bool = False) -> str:
         state_of={control.id: state_of_control(evidence, control) for control in evidence.data.controls.values()},
         not_verified=not_verified(evidence),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
-        signs=SIGNS, words=WORDS, severity=SEVERITY, paper=paper, attacked_all=_attacks(evidence),
+        signs=SIGNS, words=WORDS, severity=SEVERITY, paper=paper, attacked_all=attacked,
     )  # fmt: skip
 
 
 def _safe(value: Any) -> Any:
     """No character that turns the order of a line, or that a viewer of the source obeys."""
     return printable(value) if type(value) is str else value
-
-
-def _attacks(evidence: Evidence) -> list[Attacked]:
-    return [Attacked(plan, evidence.attacked.get(plan.id, {})) for plan in evidence.data.attacks.values()]
 
 
 def print_page(html: str, pdf: Path) -> None:
