@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import zipfile
@@ -207,6 +208,16 @@ def test_the_scanner_opens_archives_within_archives(
     for level in range(LEVELS):
         content = packed(f"{level}.zip" if level else "within.txt", content)
     assert verdict in scanned(host, view, content).upper()
+
+
+@pytest.mark.control("VIR-01")
+def test_the_scanner_refuses_an_archive_that_lies_in_any_wrapping(host: TestinfraHost, view: MtaView) -> None:
+    """Its member is shorter by the header before it than by the directory; the same archive untouched is taken."""
+    honest = packed("within.txt", b"x" * 999)
+    lying = honest[:18] + b"\2\0\0\0" + honest[22:]
+    assert scanned(host, view, gzip.compress(honest)) == "stream: OK"
+    for within in (lying, gzip.compress(lying), packed("b.zip", gzip.compress(lying))):
+        assert "that_lies" in scanned(host, view, within)
 
 
 # Strangers' listener --------------------------------------------------------------------------------------------

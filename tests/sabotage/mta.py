@@ -250,6 +250,11 @@ SABOTAGES = (
         "mta", "the scanner's own signatures are gone", "rm /var/lib/clamav/local.hdb", "mta::the_scanner_knows_fresh_signatures",
         keeps=("/var/lib/clamav/local.hdb",),
     ),
+    broken(
+        "mta", "the scanner believes what archives declare", "rm /var/lib/clamav/outpost.yar",
+        "filter::the_scanner_refuses_an_archive_that_lies_in_any_wrapping",
+        keeps=("/var/lib/clamav/outpost.yar",), activate=CLAMD_RESTARTS,
+    ),
     # Rates, room, budgets
     stopped(
         "mta", "outpost-policy.service",

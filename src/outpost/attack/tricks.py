@@ -169,12 +169,16 @@ def structures() -> dict[str, bytes]:
     }
 
 
+def _tar(files: dict[str, bytes]) -> bytes:
+    return gzip.decompress(content.tar_gz(files))
+
+
 def wrappings() -> dict[str, bytes]:
     """A program, script, shortcut, macro or the test virus in archives that lie about themselves or that few can open."""
     virus, archive = content.eicar(), content.zipped({"run.bat": SCRIPT})
     central = archive.find(b"PK\1\2")
     harmless = content.zipped({"a.txt": b"x"})
-    tar = gzip.decompress(content.tar_gz({"run.bat": SCRIPT}))
+    tar = _tar({"run.bat": SCRIPT})
     macros = content.macro_document()
     files: dict[str, tuple[str, bytes]] = {
         "gz": ("a.gz", gzip.compress(virus)),
@@ -301,11 +305,20 @@ def _odd_tar(data: bytes, pax: bool) -> bytes:
     return bytes(made) + data + bytes(-len(data) % 512 + 1024)
 
 
+def _large_tar(data: bytes) -> bytes:
+    """A tar archive whose one member declares nearly 8 GiB: archivers unpack what there is."""
+    made = bytearray(_tar({"a.zip": data}))
+    made[124:136] = b"77777777777\0"
+    made[148:156] = b" " * 8
+    made[148:156] = b"%06o\0 " % sum(made[:512])
+    return bytes(made)
+
+
 def lying() -> dict[str, dict[str, bytes]]:
     """The test virus in archives that declare other sizes than they have."""
     archive = content.zipped({"a.txt": content.eicar() * 3})
     stored = content.zipped({"a.zip": archive}, zipfile.ZIP_STORED)
-    more = _before(archive, len(archive) + 1000)
+    more, half = _before(archive, len(archive) + 1000), _before(archive, 20)
     files = {
         "nothing before the member": _before(archive, 0),
         "no sizes before the member": _before(archive, 0, 0),
@@ -313,13 +326,29 @@ def lying() -> dict[str, dict[str, bytes]]:
         "sizes as zip64 has them": _before(archive, 2**32 - 1, 2**32 - 1),
         "sizes of zip64 and others behind": _before(archive, 2**32 - 1, 2**32 - 1, later=True),
         "more than there is": more,
-        "half": _before(archive, 20),
+        "half": half,
         "hidden sizes": _before(archive, len(archive) - 110, hidden=True),
         "more than there is, in zip": content.zipped({"b.zip": more}),
-        "half, three deep": content.zipped({"c.zip": content.zipped({"b.zip": _before(archive, 20)})}),
+        "half, three deep": content.zipped({"c.zip": content.zipped({"b.zip": half})}),
         "zip64, gz": gzip.compress(_before(archive, 2**32 - 1)),
+        "half, gz": gzip.compress(half),
+        "half, xz": lzma.compress(half),
+        "half, bz2": bz2.compress(half),
+        "half, tar": _tar({"a.zip": half}),
+        "half, tar.gz": content.tar_gz({"a.zip": half}),
+        "half, in a PDF": content.pdf_with(half),
+        "half, in a message": _mixed(_part('attachment; filename="a.zip"', half)),
+        "half, in a message in zip": content.zipped(
+            {"x.eml": _mixed(_part('attachment; filename="a.zip"', half))}
+        ),
+        "half, in a document in tar.gz": content.tar_gz({"a.docx": content.zipped({"word/a.zip": half})}),
+        "half, behind a picture": b"GIF89a" + bytes(100) + half,
+        "more than there is, tar.gz": content.tar_gz({"a.zip": more}),
+        "sizes behind, all behind a picture": b"GIF89a" + bytes(100) + _before(archive, 0, 0, later=True),
+        "a mark of a volume, gz": gzip.compress(b"PK00" + half),
     }
     tars = {f"tar, {'a record' if pax else 'base 256'}": _odd_tar(archive, pax) for pax in (True, False)}
+    tars["tar, 8 GiB"] = _large_tar(archive)
     return {name: {"a.zip": data} for name, data in files.items()} | {
         name: {"a.tar": data} for name, data in tars.items()
     }
