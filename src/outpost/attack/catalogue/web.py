@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -19,11 +20,13 @@ from outpost.attack.content import acting_html
 from outpost.attack.evidence import Evidence
 from outpost.attack.ground import SINK, Ground, token
 from outpost.attack.registry import attack
-from outpost.attack.weakness import Weakness
+from outpost.attack.weakness import Weakness, edited
 from outpost.attack.wire import Session
 from outpost.errors import OutpostError
 from outpost.lab import desk
 from outpost.office import ports
+
+TOO_MANY = 429  # RFC 6585, section 4
 
 
 @dataclass
@@ -245,6 +248,48 @@ async def smuggled_http_requests(ground: Ground, seen: Evidence) -> None:
             f"{name}: refused",
             f"{name}: {page.status or 'closed'}",
         )
+
+
+GUESSES = 100
+ONE_POOL = edited(
+    "webmail",
+    "logins have PHP processes of their own",
+    "/etc/nginx/nginx.conf",
+    's/"(POST:(-del-)?)" login;/"\\1" fpm;/',
+    "systemctl reload nginx.service",
+)
+
+
+@attack("8h", without=ONE_POOL)
+async def a_hundred_wrong_logins_at_once(ground: Ground, seen: Evidence) -> None:
+    """A colleague's pages must not wait for them."""
+    address = f"bob@{ground.domain}"
+    reader = Browser(ground, seen)
+    await reader.log_in(address, ground.password(address))
+    seen.check(reader.inside, "bob gets in", "inside" if reader.inside else "refused")
+
+    async def shown() -> float:
+        started = time.monotonic()
+        await reader.ask("/?_task=mail")
+        return time.monotonic() - started
+
+    async def guess(number: int) -> int:
+        browser, form = (
+            Browser(ground, seen),
+            {"_task": "login", "_action": "login", "_user": f"nobody{number}"},
+        )
+        page = await browser.ask("/?_task=login", form | {"_pass": "wrong"})
+        return 200 if browser.inside else page.status
+
+    idle = max([await shown() for _ in range(3)])
+    guesses = [asyncio.create_task(guess(number)) for number in range(GUESSES)]
+    waits = [await shown() for _ in range(3)]
+    ends = await asyncio.gather(*guesses, return_exceptions=True)
+    refused = sum(end == TOO_MANY for end in ends)
+    seen.check(
+        refused > 0, "429 beyond 40 logins of one address at once", f"{refused} of {GUESSES} refused with 429"
+    )
+    seen.in_time(max(waits), 2, idle, "a page of bob's is shown within")
 
 
 @attack("8b")
