@@ -145,17 +145,38 @@ DIGITS = str.maketrans("olestbai", "01357841")
 
 
 @pytest.mark.control("SPO-01")
-@pytest.mark.parametrize("form", ["<>", "", "director@{digits}"], ids=["no address", "nothing", "digits"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "<>",
+        "",
+        "director@{digits}",
+        "director@{stops}",
+        "Director <director@{stops}>",
+        "director\uff20{stops}",
+    ],
+    ids=[
+        "no address",
+        "nothing",
+        "digits",
+        "full stops",
+        "full stops and a name",
+        "full stops and a wide at",
+    ],
+)
 def test_an_author_who_is_none_or_looks_like_ours_is_refused_or_marked(
     host: TestinfraHost, office: Office, form: str
 ) -> None:
     """By the office's own rules, whatever else speaks against the message."""
     if office.policy.impersonation == "accept":
         pytest.skip("this office takes such mail unmarked ([policy] impersonation)")
-    author = form.format(digits=office.domain.translate(DIGITS))
+    stops = office.domain.replace(".", "\u3002")  # UTS 46, section 2.3: a dot as well
+    author = form.format(digits=office.domain.translate(DIGITS), stops=stops)
     said = judged(host, message(author), IP=STRANGER, From=ELSEWHERE, Rcpt=office.mailboxes[0])
     origin = json.dumps(said.get("milter", {}).get("add_headers", {}).get("X-Office-Origin", ""))
-    refused = office.policy.impersonation == "refuse" and said["messages"].get("smtp_message")
+    refused = "refuse" in (office.policy.impersonation, office.policy.forged_own) and said["messages"].get(
+        "smtp_message"
+    )
     assert refused or "under the name of somebody else" in origin, (author, said["action"], origin)
 
 
