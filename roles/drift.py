@@ -30,7 +30,7 @@ from roles.base import LIB
 from roles.failures import failures, watch
 from roles.files import File, as_json, package, parses, text
 from roles.observation import RUN, Answer, declared, observe, operation, read_now, void, will_ask
-from roles.operations import Command, alone, unpacked
+from roles.operations import Command, alone, differ, unpacked
 from roles.reporting import attended, report
 from roles.shapes import settings
 
@@ -178,8 +178,10 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
         for finding in (*found, *(_waiting() if kinds == EARLY else ())):
             report(finding)
     elif kinds == EARLY:
-        if _before().blind:
-            yield from unpacked("observer", _files(host.data.office, _me()))
+        own = _files(host.data.office, _me())
+        # An edited contract hides what it names, and without one all that is accepted is drift.
+        if _before().blind or (_before().usable and differ(own)):
+            yield from unpacked("observer", own)
             void()
             _sight().before = _now()
             found = _of_kinds(kinds)

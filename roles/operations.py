@@ -160,6 +160,12 @@ def _digest(files: Sequence[File]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def differ(files: Sequence[File]) -> bool:
+    """Whether files on the host are not the declared ones."""
+    found = observe(paths=[file.path for file in files]).files
+    return any(found.get(file.path) != file.fingerprint for file in files)
+
+
 def _tar(files: Sequence[File]) -> io.BytesIO:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:

@@ -319,6 +319,26 @@ def test_a_host_whose_observer_was_taken_says_so(lab: Instance, pyinfra: Pyinfra
     assert pyinfra("--dry", "--json", *only).changes == {}
 
 
+@pytest.mark.parametrize(
+    "edit",
+    ["echo x >> {contract}", r"""sed -i 's|"accepted": \[|"accepted": ["file {hidden}",|' {contract}"""],
+)
+def test_an_apply_puts_an_edited_contract_back_before_it_believes_it(
+    edit: str, lab: Instance, pyinfra: Pyinfra
+) -> None:
+    """Without its contract a host's scan takes all that is accepted for drift; with a forged one it hides what it names."""
+    hidden, contract = "/etc/sysctl.d/hidden.conf", "/etc/outpost/contract.json"
+    state = "sha256sum /root/.ssh/authorized_keys; systemctl is-enabled nftables console-getty; true"
+    before = on_host(lab, "ns2", state)
+    on_host(lab, "ns2", f"touch {hidden}; {edit.format(contract=contract, hidden=hidden)}")
+    only = ("--limit", f"@container/{lab.container_name('ns2')}")
+    run = pyinfra("-y", "--json", *only)
+    assert run.code == 0, run.log
+    assert on_host(lab, "ns2", state) == before
+    assert on_host(lab, "ns2", f"ls {hidden} 2>/dev/null; true") == ""
+    assert pyinfra("--dry", "--json", *only).changes == {}
+
+
 @pytest.mark.parametrize("drift", ["echo '# by hand' >> /etc/sudoers", "rm /etc/sudoers"])
 def test_a_packages_file_comes_back_with_the_mode_that_its_package_gave_it(
     drift: str, lab: Instance, pyinfra: Pyinfra
