@@ -164,8 +164,11 @@ def test_an_ed25519_key_is_its_seed_in_base64() -> None:
     [
         ("<{member}> (expanded from <{alias}>): host {store}[{store}] said:", "A recipient (expanded from <{alias}>):"),
         ("<{member}> (expanded from", "A recipient (expanded from"),
-        ("    {store}[{store}] said: 550 5.1.1 <{member}> No: {member}", "    the office's mailboxes refuse a recipient"),
-        ("    User doesn't exist: {member} (in reply to RCPT TO", "    User doesn't exist: a recipient"),
+        ("    {store}[{store}] said: 550 5.1.1 <{member}> No: {member}", "Details: the office's mailboxes refuse a recipient"),
+        ("    User doesn't exist: {member} (in reply to RCPT TO", "Details: User doesn't exist: a recipient"),
+        ("    <{member}> Saved", "Details: a recipient"),
+        ("    {store}[{store}]:24: 250 2.0.0", "Details: the office's mailboxes:24: 250 2.0.0"),
+        ("    connect to {store}[{store}]:24: no", "Details: connect to the office's mailboxes:24: no"),
         ("Diagnostic-Code: smtp; 550 5.1.1 <{member}> No: {member}", "Diagnostic-Code: smtp; 550 5.1.1 a recipient"),
         ("Diagnostic-Code: X-Postfix; connect to {store}[{store}]:24: no", "Diagnostic-Code: X-Postfix; connect to the office's mailboxes:24: no"),
         ("Remote-MTA: dns; {store}", None),
@@ -177,7 +180,7 @@ def test_an_ed25519_key_is_its_seed_in_base64() -> None:
 def test_a_notification_tells_neither_members_nor_the_store(
     view: MtaView, line: str, told: str | None
 ) -> None:
-    """By the rules as Postfix reads them: the first that fits; `REPLACE` or `IGNORE`."""
+    """By the rules as Postfix reads them: the first that fits; `REPLACE`, whose blanks at the start go, or `IGNORE`."""
     words = {
         "member": next(iter(view.aliases.values()))[0],
         "alias": next(iter(view.aliases)),
@@ -192,6 +195,6 @@ def test_a_notification_tells_neither_members_nor_the_store(
         if found:
             assert not re.search(r"\$\d[A-Za-z]", action), "Postfix takes that for one long index"
             template = re.sub(r"\$\{?(\d)\}?", r"\\g<\1>", action.removeprefix("REPLACE "))
-            said = None if action == "IGNORE" else found.expand(template)
+            said = None if action == "IGNORE" else found.expand(template).lstrip()
             break
     assert said == (None if told is None else told.format(**words))
