@@ -62,7 +62,7 @@ LATE = (
     ("environment of daemons", ("manager",)),
     ("addresses and routes", ("link", "address", "route", "rule", "neighbour", "namespace", "queue")),
     ("packet filter in force", ("table", "rules", "filter")),
-    ("databases, mail queue and signing keys", ("trigger", "held", "timer")),
+    ("databases, mail queue and signing keys", ("trigger", "function", "held", "timer")),
     ("sockets that no flow allows", ("listener", "loopback")),
     ("configuration in force", ("stale", "effective")),
 )

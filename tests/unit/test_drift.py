@@ -86,6 +86,13 @@ def test_a_known_host_that_lost_its_observer_is_no_fresh_one() -> None:
 
 
 @pytest.mark.parametrize(
+    "said", ["Traceback", "[]", '{"first": false}', '{"unfinished": false, "appeared": 1}']
+)
+def test_an_observer_that_answers_something_else_is_one_that_was_lost(said: str) -> None:
+    assert Beside.parse(said) == Beside(blind=True)
+
+
+@pytest.mark.parametrize(
     ("facts", "kind", "thing", "repair"),
     [
         (("file\t/etc/cron.d/evil\tabc",), "file", "/etc/cron.d/evil", "/var/lib/outpost/removed/etc/cron.d/evil"),
@@ -138,6 +145,7 @@ def test_what_appears_by_hand_is_named_and_taken_away(
     [
         ("linked\t/etc/hosts\t", "file", "observe release /etc/hosts"),
         ("library\t/opt/evil/libz.so.1\t", "file", "ldconfig"),
+        ("function\tredis-server.service\tevil", "database", "function flush"),
         ("halted\tknot.service\tknotd 7", "unit", "kill -CONT 7"),
         (
             "deleted\t/var/log/x\tnginx.service",

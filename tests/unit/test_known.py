@@ -15,9 +15,10 @@ import pytest
 from outpost.drift.differences import Difference
 from outpost.drift.findings import Beside, findings, found
 from outpost.office.tables.topology import FOUND
-from outpost.onhost.observe import accounts, expected, known, probing
+from outpost.onhost.observe import accounts, expected, known, packages, probing
 from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.expected import Expected, words
+from outpost.onhost.observe.kept_answers import DAY
 from outpost.onhost.observe.reading import BlindError, named, plain, said
 
 OBSERVER = "observer\tabc\t"
@@ -122,6 +123,41 @@ def test_an_injected_drift_is_reported_whatever_broke_off(host: Path, seed: int)
             }
         hidden = {new for new in there if (host / "known").exists() and new in states} - reported(states)
         assert hidden == set(), f"after {step}"
+
+
+def test_a_note_that_a_package_enabled_a_unit_explains_it_only_while_packages_come(
+    host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root can write what deb-systemd-helper(1p) notes."""
+    notes = host / "enabled"
+    monkeypatch.setattr(expected, "HELPER", str(notes))
+    (notes / "sysinit.target.wants").mkdir(parents=True)
+    (notes / "sysinit.target.wants" / "debug-shell.service").touch()
+    shell = "unit\tdebug-shell.service\tenabled for sysinit.target"
+    remembered(set(GOOD))
+    assert reported({*GOOD, shell}) == {shell}
+    assert reported({*GOOD, shell, "version\tnew\t1"}) == set()
+
+
+def test_programs_are_read_once_a_day_whatever_the_host_says_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified = tmp_path / "verified"
+    monkeypatch.setattr(packages, "VERIFIED", str(verified))
+    now = 20_000.5 * DAY
+    monkeypatch.setattr("time.time", lambda: now)
+    assert packages.verified_today() == 0
+    verified.touch()
+    for moment, believed in ((now - 60, True), (now - DAY, False), (now + 60, False)):
+        os.utime(verified, (moment, moment))
+        assert bool(packages.verified_today()) is believed
+
+
+@pytest.mark.usefixtures("host")
+def test_only_a_persons_word_lets_bin_lead_elsewhere() -> None:
+    remembered({*GOOD, "alias\t/bin\tlink to usr/bin"})
+    moved = "alias\t/bin\tlink to /opt/bin"
+    assert moved in reported({*GOOD, moved})
 
 
 def test_only_what_a_person_accepted_by_name_becomes_known_and_only_once(host: Path) -> None:

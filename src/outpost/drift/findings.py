@@ -125,7 +125,7 @@ ORDER = (
     "hold", "diversion", "override", "program", "architecture",
     "package", "version",
     "group", "account", "shadow", "member", "keeper", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module",
-    "link", "address", "route", "learned", "rule", "neighbour", "namespace", "queue", "table", "rules", "filter", "trigger", "held", "timer", "listener", "loopback", "stale", "effective",
+    "link", "address", "route", "learned", "rule", "neighbour", "namespace", "queue", "table", "rules", "filter", "trigger", "function", "held", "timer", "listener", "loopback", "stale", "effective",
 )  # fmt: skip
 
 

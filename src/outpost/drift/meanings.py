@@ -46,6 +46,7 @@ from outpost.drift.repairs import (
     with_mode,
 )
 from outpost.onhost.observe import OBSERVER
+from outpost.onhost.observe.asking import REDIS
 from outpost.onhost.observe.places import CHROOT
 from outpost.units import restarted
 
@@ -481,6 +482,10 @@ FAULTS: dict[str, Told] = {
     "held": Told(
         always, "put on hold by hand", "nothing there is delivered until somebody lets it go. Remedy: run `outpost queue OFFICE --release all`, or "
         "`--hold` with each queue id that has to wait", ("QUE-01",), "", "messages on hold", lambda it: it.new, "mail queue",
+    ),
+    "function": Told(
+        always, lambda it: f"a library of functions loaded by hand ({it.new[0]})", "it stays after a restart, and is code for who can start it",
+        ("SYS-08",), f"redis-cli {REDIS} function flush >/dev/null", "database",
     ),
     "timer": Told(
         always, lambda it: it.new[0] if it.new[0] == "no key signs" else f"a key's time set by hand ({it.new[0].split(' ')[1]})",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from outpost.onhost.observe.places import ELSEWHERE, LISTED, SPECIAL, TREES
+from outpost.onhost.observe.places import ELSEWHERE, LISTED, SPECIAL, STARTED, TREES
 from outpost.onhost.observe.reading import Begun
 
 OF_LINKS = "address\nroute show table all\nrule\nneighbour show nud permanent\n"
 OF_LINKS_6 = "route show table all\nrule\n"
+REDIS = "-s $(sed -n 's/^unixsocket //p' /etc/redis/redis.conf)"
 LIVE = {
     "links": f"printf '{OF_LINKS}' | ip -json -details -batch -",
     "links 6": f"printf '{OF_LINKS_6}' | ip -6 -json -details -batch -",
     "queues": "tc -json qdisc",
-    "special": rf"find / -xdev \( {' -o '.join(f'-path {top}' for top in (*ELSEWHERE, *TREES))} \) -prune -o \( {SPECIAL} \) {LISTED}",
+    "functions": f"! [ -e /usr/bin/redis-cli ] || redis-cli {REDIS} function list",
+    "special": rf"find / -xdev \( {' -o '.join(f'-path {top}' for top in (*ELSEWHERE, *TREES))} \) -prune -o \( {SPECIAL} -o {STARTED} \) {LISTED}",
 }
 """Name → shell command."""
 PART = "outpost-answer "

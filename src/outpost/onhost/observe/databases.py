@@ -1,10 +1,11 @@
-"""What SQLite databases of daemons do by themselves: triggers and views, of which no package here brings any."""
+"""What databases of daemons do by themselves: triggers and views of SQLite, functions of Redis; no package here brings any."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
 import hashlib
+import itertools
 import os
 
 from outpost.onhost.observe.reading import named
@@ -15,6 +16,16 @@ PLACES = tuple(
 MAGIC = b"SQLite format 3\0"
 PATIENCE = 5.0
 """Seconds for a daemon that writes."""
+
+
+def functions(listed: list[str]) -> list[str]:
+    """Libraries that somebody loaded into Redis: they outlive its restart, and nothing here brings any.
+
+    Args:
+        listed: As FUNCTION LIST has them.
+    """
+    names = (name for label, name in itertools.pairwise(listed) if label == "library_name")
+    return [f"function\tredis-server.service\t{named(name)}" for name in names]
 
 
 def triggers() -> list[str]:

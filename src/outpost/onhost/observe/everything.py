@@ -16,7 +16,7 @@ from outpost.onhost.observe.held import held_below_trees
 from outpost.onhost.observe.kept_answers import identity, kept
 from outpost.onhost.observe.packages import conffiles, packages, programs
 from outpost.onhost.observe.packet_filter import packet_filter
-from outpost.onhost.observe.permissions import privileges, special
+from outpost.onhost.observe.permissions import privileges, special_elsewhere
 from outpost.onhost.observe.places import TREES
 from outpost.onhost.observe.probing import Probes
 from outpost.onhost.observe.reading import plain
@@ -62,7 +62,7 @@ def everything(seen: Seen) -> tuple[list[str], list[str]]:
             from_usr("files among packages", "", files_among_packages, declared), from_files("conffiles", conffiles, declared),
             from_usr("programs", identity(VERIFIED), programs), from_files("privileges", privileges, declared, *rest),
             from_usr("privileges in usr", "", privileges, declared, "/usr"),
-            probe("privileges elsewhere", lambda: special(declared, seen.live["special"])),
+            probe("privileges elsewhere", lambda: special_elsewhere(declared, seen.live["special"])),
         ]  # fmt: skip
         faults = [
             probe("stale units", stale, declared_units, declared, shown), from_files("libraries", libraries),

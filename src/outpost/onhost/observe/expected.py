@@ -15,7 +15,7 @@ import re
 from outpost.onhost.observe import debian
 from outpost.onhost.observe.files import AUTHORITIES
 from outpost.onhost.observe.packages import owned_by_packages
-from outpost.onhost.observe.places import CHROOT, GUARDED
+from outpost.onhost.observe.places import CHROOT, GUARDED, MERGED
 from outpost.onhost.observe.reading import content, digested, fingerprint
 
 WORDS = {
@@ -51,9 +51,10 @@ GRAVE_KINDS = (
     "trigger", "unit",
 )  # fmt: skip
 GRAVE_PLACES = (
-    "/etc/apt/", "/etc/cron", "/etc/environment", "/etc/ld.so", "/etc/modules-load.d/", "/etc/pam.d/", "/etc/profile", "/etc/rc.local", "/etc/security/",
-    "/etc/shells", "/etc/ssh/", "/etc/ssl/certs/", "/etc/sudoers", "/etc/sysctl", "/etc/systemd/", "/etc/udev/", "/home/", "/root/", "/usr/bin/",
-    "/usr/lib/", "/usr/local/", "/usr/sbin/", "/var/lib/clamav/", "/var/lib/systemd/", "/var/spool/cron", "/var/www/",
+    "/etc/apt/", "/etc/chrony/", "/etc/cron", "/etc/dovecot/", "/etc/dpkg/dpkg.cfg", "/etc/environment", "/etc/knot/", "/etc/ld.so", "/etc/modules-load.d/",
+    "/etc/nginx/", "/etc/pam.d/", "/etc/php/", "/etc/postfix/", "/etc/profile", "/etc/rc.local", "/etc/redis/", "/etc/rspamd/", "/etc/security/",
+    "/etc/shells", "/etc/ssh/", "/etc/ssl/certs/", "/etc/stunnel/", "/etc/sudoers", "/etc/sysctl", "/etc/systemd/", "/etc/udev/", "/etc/unbound/", "/home/", "/root/", "/usr/bin/",
+    "/usr/lib/", "/usr/local/", "/usr/sbin/", "/var/lib/clamav/", "/var/lib/knot/", "/var/lib/rspamd/", "/var/lib/systemd/", "/var/spool/cron", "/var/www/",
 )  # fmt: skip
 """Where what nobody explains opens a host."""
 
@@ -146,7 +147,7 @@ class Expected:
         if kind == "account":
             return self._account(thing, value, new=new)
         rule: collections.abc.Callable[[str, str], bool] | None = {
-            "alias": _always, "setting": _always, "mount": _always, "link": self._first, "address": self._first, "route": self._first,
+            "alias": lambda thing, value: thing not in MERGED or value == f"link to usr{thing}", "setting": _always, "mount": _always, "link": self._first, "address": self._first, "route": self._first,
             "shadow": _always, "group": lambda thing, gid: gid != "0" or thing == "root", "running": self._running, "package": self._package,
             "diversion": lambda _, value: not value.endswith((", for :", ", for LOCAL")),
             "override": lambda thing, value: debian.OVERRIDES.get(thing) == value,
@@ -205,7 +206,7 @@ class Expected:
         if value.startswith("enabled for "):
             top = f"{HELPER}/{value.removeprefix('enabled for ')}"
             enabled = any(os.path.lexists(f"{found}/{name}") for found in (f"{top}.wants", f"{top}.requires"))
-            return self._has("units", name) or enabled or name in debian.ENABLED
+            return self._has("units", name) or (enabled and self._came()) or name in debian.ENABLED
         target = value.removeprefix("link to ")
         if target == value or self._has("units", name):
             return target != value
@@ -252,11 +253,14 @@ class Expected:
 
     def _special(self, path: str, value: str) -> bool:
         """Packages bring files that only some may read; a file that was there before keeps its mode."""
-        came = not self._before or any(
-            fact.startswith((f"file\t{path}\t", "version\t")) for fact in self._now - self._before
-        )
         return debian.SPECIAL.get(path) == value or (
-            came and _harmless(value) and value.split(" ")[1] == "root"
+            self._came(f"file\t{path}\t") and _harmless(value) and value.split(" ")[1] == "root"
+        )
+
+    def _came(self, *beside: str) -> bool:
+        """Whether a package is new, or another version: without one its scripts have enabled and opened nothing."""
+        return not self._before or any(
+            fact.startswith(("version\t", *beside)) for fact in self._now - self._before
         )
 
     def _file(self, path: str, value: str) -> bool:
@@ -270,6 +274,10 @@ class Expected:
             return os.path.realpath(target) in self._packages_own() or target.startswith("/usr/share/man/")
         if target.startswith("/etc/alternatives/"):
             return os.path.lexists(target)
+        if (
+            path.startswith("/etc/php/") and target != value
+        ):  # a module that its package has enabled (phpenmod(8))
+            return any(line.endswith(f" {target}") for line in debian.kept_by_ucf())
         if path == "/etc/localtime":
             return target.startswith("/usr/share/zoneinfo/")
         if path.startswith("/etc/systemd/user/") and target != value:

@@ -10,7 +10,9 @@ from outpost.onhost.observe.declared import is_local
 from outpost.onhost.observe.packages import owned_by_packages
 from outpost.onhost.observe.places import (
     COMMANDS_BELOW,
+    FOR_PEOPLE,
     HOMES,
+    MERGED,
     PACKAGES_OWN,
     PASSING,
     SINGLE,
@@ -34,8 +36,9 @@ def files(declared: set[str]) -> list[str]:
     """Files in directories that configure the host, which neither a package nor the office put there."""
     single = [path for path in expanded(SINGLE) if os.path.isfile(path) and not OWN_TRACES.match(path)]
     homes = (found for name in HOMES for found in glob.glob(f"/home/*/{name}"))
+    merged = [f"alias\t{path}\t{fingerprint(path) or 'no link'}" for path in MERGED if os.path.lexists(path)]
     tops = [*WATCHED, *homes, *(place for place in expanded(PACKAGES_OWN) if not place.startswith("/usr/"))]
-    return strangers([*single, *expanded(UNSCANNED), *below(tops)], declared)
+    return merged + strangers([*single, *expanded(UNSCANNED), *below(tops)], declared)
 
 
 def files_among_packages(declared: set[str]) -> list[str]:
@@ -54,6 +57,7 @@ def below(tops: list[str]) -> list[str]:
     found = []
     for top in tops:
         for directory, inner, names in os.walk(top):
+            inner[:] = [name for name in inner if f"{directory}/{name}" not in FOR_PEOPLE]
             links = [name for name in inner if os.path.islink(f"{directory}/{name}")]
             for name in (*names, *links):
                 path = f"{directory}/{name}"

@@ -13,6 +13,7 @@ from outpost.onhost.observe.declared import APPLIED, KNOWN, LOCAL
 from outpost.onhost.observe.places import (
     FOR_PEOPLE,
     HOMES,
+    MERGED,
     PACKAGES_OWN,
     SINGLE,
     TREES,
@@ -30,7 +31,7 @@ TICK = 0.1
 """Seconds, many ticks of the clock that files get their times from."""
 MARKED = (
     *(place for place in (*WATCHED, *PACKAGES_OWN, APPLIED) if not place.startswith(TREES)),
-    *(f"/home/*/{name}" for name in HOMES), *SINGLE, *UNSCANNED, "/run/systemd/systemd-units-load",
+    *(f"/home/*/{name}" for name in HOMES), *MERGED, *SINGLE, *UNSCANNED, "/run/systemd/systemd-units-load",
 )  # fmt: skip
 """With `TREES`: what can be seen of files there is known from an earlier look as long as none was touched. systemd touches
 the last whenever it reads units."""

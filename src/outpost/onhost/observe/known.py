@@ -18,6 +18,7 @@ from outpost.onhost.observe.declared import KNOWN as STATES
 from outpost.onhost.observe.declared import STATE as OWN
 from outpost.onhost.observe.declared import VERIFIED as WHOLE
 from outpost.onhost.observe.expected import SEVERAL, Expected, contract_of, is_grave, parts, words
+from outpost.onhost.observe.packages import verified_today
 from outpost.onhost.observe.probing import unseen
 from outpost.onhost.observe.reading import content, fingerprint, said
 
@@ -262,7 +263,7 @@ def remember(states: list[str], faults: list[str], began: float) -> None:
         sys.exit(f"nothing is remembered, because {probe} cannot be observed: {why}")
     judged = Judged(states, faults)
     STATE.mkdir(mode=0o700, exist_ok=True)
-    if not any(fact.startswith("program\t") for fact in states):
+    if not verified_today() and not any(fact.startswith("program\t") for fact in states):
         VERIFIED.touch(mode=0o600)
         os.utime(VERIFIED, (began, began))
     keep_copies(judged.next, set(states))

@@ -13,7 +13,7 @@ from outpost.onhost.observe.again import again, note
 from outpost.onhost.observe.asking import LIVE, SURVEYED, Asked
 from outpost.onhost.observe.daemons import LIVE as OF_DAEMONS
 from outpost.onhost.observe.daemons import UNBOUND_ANSWERS, steady, unbound
-from outpost.onhost.observe.databases import triggers
+from outpost.onhost.observe.databases import functions, triggers
 from outpost.onhost.observe.declared import CONTRACT, LOCAL, records
 from outpost.onhost.observe.held import held_elsewhere
 from outpost.onhost.observe.kept_answers import Marking, kept, mark_with
@@ -21,7 +21,7 @@ from outpost.onhost.observe.kernel import kernel, modules, name_and_clock, setti
 from outpost.onhost.observe.mailqueue import on_hold
 from outpost.onhost.observe.manager import told_by_systemd
 from outpost.onhost.observe.network import learned, listeners, loopback, network, queues
-from outpost.onhost.observe.permissions import modes
+from outpost.onhost.observe.permissions import capable_elsewhere, modes
 from outpost.onhost.observe.probing import Probes
 from outpost.onhost.observe.processes import Processes
 from outpost.onhost.observe.reading import content, said
@@ -79,7 +79,9 @@ def seen_now() -> Seen:
     live = probes("answers of daemons", steady, answers, otherwise=answers)
     live |= {UNBOUND_ANSWERS[0]: options, "filter": probes("ruleset", ruleset, otherwise=nothing)}
     states += probes("network", network, live, otherwise=nothing)
+    states += probes("capabilities elsewhere", lambda: capable_elsewhere(live["special"]), otherwise=nothing)
     states += probes("traffic control", queues, live, otherwise=nothing)
+    faults += probes("functions", lambda: functions(live["functions"]), otherwise=nothing)
     faults += probes("learned routes", learned, live, otherwise=nothing)
     faults += probes.blind
     return Seen(*marking.marks(), states, faults, live, units, declared_units, declared)

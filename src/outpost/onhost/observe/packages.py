@@ -10,10 +10,11 @@ import os
 import pathlib
 import re
 import stat
+import time
 
 from outpost.onhost.observe.declared import VERIFIED, is_local
-from outpost.onhost.observe.kept_answers import identity, kept
-from outpost.onhost.observe.places import PACKAGES_OWN, PROGRAMS, expanded
+from outpost.onhost.observe.kept_answers import DAY, identity, kept
+from outpost.onhost.observe.places import FOR_PEOPLE, PACKAGES_OWN, PROGRAMS, expanded
 from outpost.onhost.observe.reading import digested, said
 
 
@@ -57,11 +58,12 @@ def owned_by_packages() -> set[str]:
 def listed_by_packages() -> list[str]:
     owned: set[str] = set()
     tops = ("/etc/", "/usr/local/", *(f"{place}/" for place in expanded(PACKAGES_OWN)))
+    people = tuple(f"{place}/" for place in FOR_PEOPLE)
     for listing in glob.iglob("/var/lib/dpkg/info/*.list"):
         for line in pathlib.Path(listing).read_text(errors="replace").splitlines():
             if line.startswith(("/bin/", "/sbin/", "/lib/")):
                 line = f"/usr{line}"  # lists of packages from before the directories became one
-            if line.startswith(tops):
+            if line.startswith(tops) and not line.startswith(people):
                 owned.add(line)
     return sorted(owned)
 
@@ -85,12 +87,10 @@ def conffiles(declared: set[str]) -> list[str]:
 
 
 def programs() -> list[str]:
-    """Packages' programs that are gone, or are not the package's; read are those that were touched since all were right."""
+    """Packages' programs that are gone, or are not the package's; all are read once a day, and then those that were touched."""
     owned = owned_by_packages()
     tops = tuple(f"{place}/" for place in expanded(PROGRAMS))
-    since = 0.0
-    with contextlib.suppress(OSError):
-        since = os.stat(VERIFIED).st_mtime
+    since = verified_today()
     found, suspects = [], []
     for path in owned:
         if not path.startswith(tops):
@@ -103,6 +103,15 @@ def programs() -> list[str]:
         if status.st_ctime > since and not stat.S_ISDIR(status.st_mode):
             suspects.append(path)
     return found + [f"program\t{path}\tchanged" for path in (differing(suspects) if suspects else ())]
+
+
+def verified_today() -> float:
+    """When all programs were right today; 0 where that was not today. What somebody writes down there hides nothing for longer."""
+    with contextlib.suppress(OSError):
+        moment, now = os.stat(VERIFIED).st_mtime, time.time()
+        if moment <= now and moment // DAY == now // DAY:
+            return moment
+    return 0.0
 
 
 def differing(paths: collections.abc.Iterable[str]) -> list[str]:

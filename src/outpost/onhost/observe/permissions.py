@@ -12,6 +12,7 @@ import stat
 
 from outpost.onhost.observe.places import (
     DATABASE,
+    FOR_PEOPLE,
     GUARDED,
     LISTED,
     PASSING,
@@ -41,7 +42,7 @@ def modes() -> list[str]:
         if target in MOUNTED:
             kept = [word for word in options.split(",") if word in ("ro", "rw", "noexec", "nosuid", "nodev")]
             found.append(f"mount\t{target}\t{','.join(kept)}")
-        elif not re.match(r"/(proc|sys|dev|run|var/lib/docker)(/|$)", target):
+        elif not re.match(r"/(proc(?!/\d)|sys|dev|run|var/lib/docker)(/|$)", target):
             found.append(f"mounted\t{target}\t")
     return found
 
@@ -72,6 +73,24 @@ def special(declared: set[str], listed: list[str]) -> list[str]:
     ]
 
 
+def special_elsewhere(declared: set[str], listed: list[str]) -> list[str]:
+    """The same outside `TREES`, where find(1) picks what an account may start as well."""
+    return special(declared, [line for line in listed if int(line.partition(" ")[0], 8) & 0o6002])
+
+
+def capable_elsewhere(listed: list[str]) -> list[str]:
+    """Programs there that give rights to each account that starts them (capabilities(7)); find(1) does not know these."""
+    paths = (line.replace("\1", "\n").partition("|")[2] for line in listed)
+    return [found for path in paths for found in capability(path)]
+
+
+def capability(path: str) -> list[str]:
+    with contextlib.suppress(OSError):
+        value = os.getxattr(path, "security.capability", follow_symlinks=False)
+        return [f"capability\t{named(path)}\t{value.hex()}"]
+    return []
+
+
 def privileges(declared: set[str], *trees: str) -> list[str]:
     """Below these `TREES`: programs that run as somebody else, what others than root may write or only some may read, and capabilities."""
     wanted = rf"{SPECIAL} -o ! -type l ! \( {USUAL} \)"
@@ -79,9 +98,8 @@ def privileges(declared: set[str], *trees: str) -> list[str]:
     looks = (rf"find {where} -xdev \( {what} \) {LISTED}" for where, what in places)
     found = special(declared, [line for look in looks for line in said(look)])
     for top in (*expanded(PROGRAMS), "/usr/local", "/opt"):
-        for directory, _, names in os.walk(top) if top.startswith(trees) else ():
+        for directory, inner, names in os.walk(top) if top.startswith(trees) else ():
+            inner[:] = [name for name in inner if f"{directory}/{name}" not in FOR_PEOPLE]
             for name in names:
-                with contextlib.suppress(OSError):
-                    value = os.getxattr(f"{directory}/{name}", "security.capability", follow_symlinks=False)
-                    found.append(f"capability\t{named(f'{directory}/{name}')}\t{value.hex()}")
+                found += capability(f"{directory}/{name}")
     return found

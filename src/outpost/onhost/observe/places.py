@@ -6,25 +6,24 @@ import glob
 import re
 
 WATCHED = (
-    "/etc", "/root/.ssh", "/root/.config/systemd", "/run/binfmt.d", "/run/confexts", "/run/environment.d", "/run/extensions",
-    "/run/modprobe.d", "/run/modules-load.d", "/run/polkit-1", "/run/sysctl.d", "/run/systemd/journald.conf.d", "/run/systemd/network",
-    "/run/systemd/system", "/run/systemd/system.conf.d", "/run/systemd/system.control", "/run/systemd/user", "/run/sysusers.d",
-    "/run/tmpfiles.d", "/run/udev/rules.d", "/usr/local", "/var/lib/confexts", "/var/lib/extensions", "/var/lib/portables",
+    "/etc", "/root/.ssh", "/root/.config/environment.d", "/root/.config/systemd", "/root/.local/lib", "/root/.local/share/systemd",
+    "/run/binfmt.d", "/run/confexts", "/run/credstore", "/run/credstore.encrypted", "/run/environment.d", "/run/extensions", "/run/modprobe.d", "/run/modules-load.d", "/run/polkit-1", "/run/sysctl.d", "/run/systemd/journald.conf.d", "/run/systemd/logind.conf.d", "/run/systemd/network",
+    "/run/systemd/system", "/run/systemd/system.conf.d", "/run/systemd/system.control", "/run/systemd/system-environment-generators",
+    "/run/systemd/system-generators", "/run/systemd/user", "/run/systemd/user-generators", "/run/sysusers.d",
+    "/run/tmpfiles.d", "/run/udev/rules.d", "/usr/local", "/var/lib/confexts", "/var/lib/extensions", "/var/lib/knot/confdb", "/var/lib/portables",
     "/var/lib/systemd/linger", "/var/spool/cron", "/var/spool/postfix/etc", "/var/spool/postfix/lib", "/var/spool/postfix/usr", "/var/www",
 )  # fmt: skip
 CHROOT = "/var/spool/postfix"
 """Postfix's start copies files of the host into it; some of its processes see no others."""
 HOMES = (".ssh", ".config/systemd")
-SINGLE = ("/root/.[!.]*", "/run/nologin")
+MERGED = ("/bin", "/lib", "/lib64", "/sbin")
+"""Links to the same names below /usr; every shell script begins with the first."""
+SINGLE = ("/boot/grub/custom.cfg", "/root/.[!.]*", "/run/nologin")
 UNSCANNED = ("/var/lib/clamav/*.ign*", "/var/lib/clamav/*fp", "/var/lib/rspamd/rspamd_dynamic*")
 """What tells the scanners to let something pass."""
 COMMANDS = ("/usr/bin", "/usr/sbin")
-PROGRAMS = (
-    *COMMANDS, "/usr/libexec", "/usr/lib", "/usr/share/bash-completion", "/usr/share/ca-certificates", "/usr/share/dbus-1", "/usr/share/keyrings",
-    "/usr/share/pam-configs", "/usr/share/perl", "/usr/share/perl5", "/usr/share/php*", "/usr/share/polkit-1", "/usr/share/roundcube",
-    "/usr/share/rspamd",
-)  # fmt: skip
-"""Where packages' programs are, and what runs unasked; each must be the package's, and nobody else's may lie there."""
+PROGRAMS = (*COMMANDS, "/usr/libexec", "/usr/lib", "/usr/share")
+"""Where packages' programs are, and what runs unasked, but for what lies in `FOR_PEOPLE`; each must be the package's, and nobody else's may lie there."""
 COMMANDS_BELOW = tuple(f"{place}/" for place in COMMANDS)
 PACKAGES_OWN = (
     *PROGRAMS,
@@ -34,7 +33,7 @@ PACKAGES_OWN = (
 )
 """With other places that only packages fill."""
 GUARDED = (
-    "/etc", "/etc/group", "/etc/gshadow", "/etc/outpost/tls", "/etc/passwd", "/etc/shadow", "/etc/ssh",
+    "/", "/home", "/run", "/srv", "/var", "/var/lib", "/var/spool", "/etc", "/etc/group", "/etc/gshadow", "/etc/outpost/tls", "/etc/passwd", "/etc/shadow", "/etc/ssh",
     "/etc/ssh/ssh_host_ed25519_key", "/etc/sudoers", "/etc/sudoers.d", "/root", "/srv/mail", "/tmp", "/usr/local/bin",
     "/var/lib/outpost", "/var/log", "/var/log/journal", "/var/spool/postfix", "/var/tmp", "/etc/rspamd/dkim",
 )  # fmt: skip
@@ -50,6 +49,8 @@ ELSEWHERE = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/srv/mail", "
 """Where nobody looks for what `SPECIAL` picks."""
 SPECIAL = r"-type f -perm /6000 -o -type f -perm -0002 -o -type d -perm -0002 ! -perm -1000"
 """find(1): programs that run as somebody else, and what anybody may write."""
+STARTED = "-type f -perm /0111"
+"""find(1): what an account may start."""
 LISTED = r"-printf '%m %u %g|%p\0' | tr '\n\0' '\001\n'"
 """A line for each; a name may hold an end of line."""
 STATE_OF_DAEMONS = ("/var/lib/*", "/var/log/*", "/var/spool/*", "/var/spool/postfix/*")

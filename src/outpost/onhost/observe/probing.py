@@ -32,6 +32,7 @@ KINDS = {
     "privileges": ("special", "capability"),
     "privileges in usr": ("special", "capability"),
     "privileges elsewhere": ("special",),
+    "capabilities elsewhere": ("capability",),
     "packet filter": ("table", "rules"),
 }
 """Name of a probe → kinds of the states that it sees; of others there is none."""
