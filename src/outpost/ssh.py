@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 from outpost.office.model import Office
@@ -44,7 +45,7 @@ def configuration(office: Office, directory: Path) -> Path:
     file = cache / f"{hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:12]}.conf"
     text = _text(office, directory.resolve(), cache)
     if not file.exists() or file.read_text(encoding="utf-8") != text:
-        new = file.with_suffix(f".{os.getpid()}")
+        new = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # threads ask for it side by side
         new.write_text(text, encoding="utf-8")
         new.replace(file)
     return file
