@@ -440,7 +440,7 @@ def test_a_trigger_of_a_database_is_seen_and_taken_out(
             "CREATE VIEW 'w\nfile\t/etc/passwd\tabc' AS SELECT 2"
         )
     (tmp_path / "other.db").write_bytes(b"no database")
-    monkeypatch.setattr(databases, "PLACES", (f"{tmp_path}/*.db",))
+    monkeypatch.setattr(databases, "TOP", str(tmp_path))
     facts = databases.triggers()
     assert [(fact.split("\t")[0], fact.split(" ")[-1]) for fact in facts] == [
         ("trigger", 'ev"il'),
