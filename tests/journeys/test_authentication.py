@@ -405,8 +405,11 @@ def test_redirected_mail_leaves_sealed_with_what_was_seen_when_it_came(
 def test_a_domain_that_asks_for_reports_gets_one(
     town: Town, lab: Instance, alice: OfficeUser, stranger: Neighbour, domain: str, known: Known
 ) -> None:
+    """Also on a day on which somebody wrote a domain with an ideographic full stop, at which rspamadm ends."""
     message, _ = written(domain, alice.address)
+    wide = town.info["domain"].replace(".", "\u3002")
     with known(domain, spf="-all", dmarc=f"{STRICT}; rua=mailto:{stranger.address}"):
+        handed_over(town, written(wide, alice.address)[0], f"someone@{domain}", alice.address)
         handed_over(town, message, f"someone@{domain}", alice.address)
         command = ["docker", "exec", lab.container_name("mta"), "sh", "-c", REPORT_TODAY]
         subprocess.run(command, check=True, capture_output=True)
