@@ -59,7 +59,7 @@ class Role:
         memory: MiB that a host should have; its daemons' limits together are more, because they are never all reached.
         limits: What each unit may take at most (control DOS-11).
         data: Directories of people's data: mounted without programs, setuid and devices.
-        watched: What its hosts look at besides what every host does (`outpost.onhost.watch`).
+        watched: What its hosts monitor besides what every host does (`outpost.onhost.watch`).
         shown: Its public certificate; None where it has none.
         kept: What a backup keeps of a host, besides its SSH host keys (`outpost.onhost.backup` says what each kind means),
             whose it is and comes back as (BKP-02).

@@ -11,7 +11,7 @@ from outpost.office.tables.topology import ZoneKind
 DATABASE = "/var/lib/roundcube/db/roundcube.sqlite"
 FORMER = "/var/lib/roundcube/db/former"
 CLIENT_SETUP = ("autoconfig", "autodiscover")
-"""Labels at which mail programs look for their settings (Thunderbird, Outlook)."""
+"""Labels at which mail programs fetch their settings (Thunderbird, Outlook)."""
 POLICY_NAMES = ("mta-sts", *CLIENT_SETUP)
 """Labels below the domain that the host answers for (the first: RFC 8461)."""
 
