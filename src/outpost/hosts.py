@@ -6,6 +6,7 @@ An inventory file is one call, so that every connector reaches the same office w
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,11 @@ def _data(office: Office, host: Host, directory: Path) -> dict[str, Any]:
         return {"office": office, "secrets": secrets.read(directory), "machine": host.name}
     except OutpostError as error:
         raise SystemExit(str(error)) from None
+
+
+def expect_hosts(office: Office, names: Iterable[str] | None) -> None:
+    """Refuse the name of a host that the office does not have."""
+    for name in names or ():
+        if name not in office.hosts_by_name:
+            known = ", ".join(office.hosts_by_name)
+            raise OutpostError(f"{office.domain} has no host {name}", f"one of: {known}")

@@ -12,7 +12,8 @@ from rich.markup import escape
 
 from outpost import backup, secrets
 from outpost.cli.console import Table, duration, err, out, say_json, size
-from outpost.cli.office import _limit, expect_hosts
+from outpost.cli.office import _limit
+from outpost.hosts import expect_hosts
 from outpost.office import Office, load
 from outpost.office.tables.topology import Host
 from outpost.remote import run_script

@@ -11,8 +11,9 @@ from rich.markup import escape
 
 from outpost import newoffice
 from outpost.cli.console import err, out, say_error, say_json
-from outpost.cli.office import expect_hosts, show_problems
+from outpost.cli.office import show_problems
 from outpost.errors import OutpostError
+from outpost.hosts import expect_hosts
 from outpost.office import OfficeError, load
 from outpost.office.load import parse
 from outpost.ssh import target

@@ -200,14 +200,6 @@ def _show_rollout(done: Rollout, target: Target) -> None:
         )
 
 
-def expect_hosts(office: Office, names: Iterable[str] | None) -> None:
-    """Refuse the name of a host that the office does not have."""
-    for name in names or ():
-        if name not in office.hosts_by_name:
-            known = ", ".join(office.hosts_by_name)
-            raise OutpostError(f"{office.domain} has no host {name}", f"one of: {known}")
-
-
 def _limit(office: Office, patterns: list[str] | None) -> tuple[str, ...]:
     """Names of the hosts that the patterns choose by name or role."""
     chosen: dict[str, None] = {}

@@ -14,10 +14,10 @@ from rich.markup import escape
 
 from outpost import history, run, verification
 from outpost.cli.console import Console, Table, err, out, say_json
-from outpost.cli.office import expect_hosts
 from outpost.cli.progress import checks_progress, watcher
 from outpost.controls import catalogue
 from outpost.errors import OutpostError
+from outpost.hosts import expect_hosts
 from outpost.office import Office, load
 from outpost.target import ROOT, Target, find
 from outpost.telling import News, tell
