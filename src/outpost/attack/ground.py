@@ -176,6 +176,18 @@ class Ground:
         if answer.code != 235:
             raise OutpostError(f"{name} cannot log in: {answer.brief}")
 
+    async def out_of_reach(
+        self, seen: Evidence, vantage: Vantage, address: str, port: int, expected: str, where: str
+    ) -> None:
+        """Expect that nobody answers a vantage point there."""
+        try:
+            streams = await vantage.connect(address, port, patience=3)
+        except (OSError, TimeoutError) as error:
+            seen.check(held=True, expected=expected, observed=f"{where}: {type(error).__name__}")
+        else:
+            streams[1].close()
+            seen.check(held=False, expected=expected, observed=f"{where} answers")
+
     @property
     def trust(self) -> ssl.SSLContext:
         """TLS as a client of the office has it."""

@@ -216,6 +216,16 @@ class Session:
                 break
         return said
 
+    async def envelope(self, sender: str, recipient: str) -> Reply:
+        """MAIL, and RCPT where the sender is taken; the last answer."""
+        said = await self.say(f"MAIL FROM:<{sender}>")
+        return await self.say(f"RCPT TO:<{recipient}>") if said.good else said
+
+    async def deliver(self, sender: str, recipient: str, content: bytes, *, patience: float = 120.0) -> Reply:
+        """A whole message, as far as it is taken; the last answer."""
+        said = await self.envelope(sender, recipient)
+        return await self.message(content, patience=patience) if said.good else said
+
     async def message(self, content: bytes, *, patience: float = 120.0) -> Reply:
         """DATA and a message, dot-stuffed; the last answer."""
         answer = await self.say("DATA")

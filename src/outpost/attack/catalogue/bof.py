@@ -128,8 +128,7 @@ async def overlong_commands(ground: Ground, seen: Evidence) -> None:
             await session.say(f"MAIL FROM:<{long}@internet.test>"), "501", "250", what="local part of 300"
         )
         await session.say("RSET")
-        await session.say("MAIL FROM:<>")
-        answer = await session.say(f"RCPT TO:<{long}@{ground.domain}>")
+        answer = await session.envelope("", f"{long}@{ground.domain}")
         seen.expect(answer, "501", "550", "553", what="recipient of 300")
 
 
@@ -163,8 +162,7 @@ async def _smuggle(ground: Ground, seen: Evidence, name: str, ending: bytes) -> 
         ground.someone(1), ground.reader(), second
     )
     async with await ground.smtp(seen, ground.stranger) as session:
-        await session.say(f"MAIL FROM:<{victim}>")
-        await session.say(f"RCPT TO:<{ground.reader()}>")
+        await session.envelope(victim, ground.reader())
         if (await session.say("DATA")).code != 354:
             seen.check(held=False, expected="354", observed="no DATA")
             return
@@ -211,8 +209,7 @@ async def chunking(ground: Ground, seen: Evidence) -> None:
             "no CHUNKING in EHLO",
             "CHUNKING" if "CHUNKING" in offered.text else "none",
         )
-        await session.say("MAIL FROM:<>")
-        await session.say(f"RCPT TO:<{ground.someone()}>")
+        await session.envelope("", ground.someone())
         await session.send(b"BDAT 10 LAST\r\nSubject: x")
         seen.expect(await session.reply(), "5", "closed", what="BDAT")
 
@@ -235,8 +232,7 @@ async def talking_before_the_greeting(ground: Ground, seen: Evidence) -> None:
 @attack("2j", without=postfix(smtpd_forbid_unauth_pipelining="no", smtpd_data_restrictions=""))
 async def data_and_body_in_one_breath(ground: Ground, seen: Evidence) -> None:
     async with await ground.smtp(seen) as session:
-        await session.say("MAIL FROM:<>")
-        await session.say(f"RCPT TO:<{ground.someone()}>")
+        await session.envelope("", ground.someone())
         await session.send(b"DATA\r\nSubject: hasty\r\n\r\ntext\r\n.\r\n")
         seen.expect(await session.reply(), "554 5.5.0", "503 5.5.0", "503 5.5.1")
 
@@ -363,11 +359,8 @@ async def huge_headers_and_deep_nesting(ground: Ground, seen: Evidence) -> None:
         "1000 authors": letter(f"{victim}{f', {victim}' * 999}", ground.someone(), token()),
     }.items():
         async with await ground.smtp(seen, ground.stranger) as session:
-            await session.say(f"MAIL FROM:<{victim}>")
-            await session.say(f"RCPT TO:<{ground.reader()}>")
-            seen.expect(
-                await session.message(message), "554 5.7.1", "552 5.", "554 5.6.", "550 5.", what=name
-            )
+            said = await session.deliver(victim, ground.reader(), message)
+            seen.expect(said, "554 5.7.1", "552 5.", "554 5.6.", "550 5.", what=name)
     await ground.nothing_at(victim, seen)
 
 
@@ -395,9 +388,7 @@ async def fields_that_take_minutes_to_read(ground: Ground, seen: Evidence) -> No
 
     async def one(message: bytes) -> float:
         async with await ground.smtp(seen, ground.stranger, patience=120) as session:
-            await session.say("MAIL FROM:<x@internet.test>")
-            await session.say(f"RCPT TO:<{ground.reader()}>")
-            return (await session.message(message)).seconds
+            return (await session.deliver("x@internet.test", ground.reader(), message)).seconds
 
     idle = await one(plain)
     took = max(await asyncio.gather(*map(one, messages)))
@@ -407,10 +398,8 @@ async def fields_that_take_minutes_to_read(ground: Ground, seen: Evidence) -> No
 @attack("2s", without=postfix(message_reject_characters=""))
 async def a_message_with_a_nul(ground: Ground, seen: Evidence) -> None:
     async with await ground.smtp(seen, ground.stranger) as session:
-        await session.say("MAIL FROM:<x@internet.test>")
-        await session.say(f"RCPT TO:<{ground.reader()}>")
         message = letter("x@internet.test", ground.someone(), token()) + b"one\0two\r\n"
-        seen.expect(await session.message(message), "550 5.", "554 5.")
+        seen.expect(await session.deliver("x@internet.test", ground.reader(), message), "550 5.", "554 5.")
 
 
 @attack("2p", without=postfix(cleanup_replace_stray_cr_lf="no", smtpd_forbid_bare_newline="no"))
@@ -420,8 +409,7 @@ async def a_user_lets_the_office_smuggle(ground: Ground, seen: Evidence) -> None
     async with Catcher(ground.internet) as catcher:
         for name, ending in ENDINGS.items():
             async with await ground.submission(seen, "carol") as session:
-                await session.say(f"MAIL FROM:<{own}>")
-                await session.say(f"RCPT TO:<x@{HELLO}>")
+                await session.envelope(own, f"x@{HELLO}")
                 if (await session.say("DATA")).code != 354:
                     seen.check(held=False, expected="354", observed=f"{name}: no DATA")
                     continue

@@ -9,6 +9,7 @@ import random
 import socket
 import struct
 import time
+from collections.abc import Sequence
 
 from outpost.attack.evidence import Evidence
 from outpost.attack.ground import HELLO, Ground, letter, token
@@ -53,8 +54,15 @@ async def many_connections_from_one_address(ground: Ground, seen: Evidence) -> N
         async with await ground.smtp(seen, ground.stranger) as honest:
             seen.expect(honest.greeting, "220", what="somebody else meanwhile")
     finally:
-        for session in sessions:
-            session.close()
+        await _over(sessions)
+
+
+async def _over(held: list[Session], attackers: Sequence[asyncio.Task[None]] = ()) -> None:
+    for task in attackers:
+        task.cancel()
+    await asyncio.gather(*attackers, return_exceptions=True)
+    for session in held:
+        session.close()
 
 
 async def _greeted(ground: Ground, seen: Evidence) -> float:
@@ -92,9 +100,10 @@ async def _hold(ground: Ground, seen: Evidence, *, slowly: bool) -> None:
             started = time.monotonic()
             async with await ground.smtp(seen, ground.stranger, patience=40) as session:
                 waits.append(time.monotonic() - started if session.greeting.code == 220 else math.inf)
-                await session.say("MAIL FROM:<stranger@internet.test>")
                 seen.expect(
-                    await session.say(f"RCPT TO:<{ground.someone(2)}>"), "250", what="an honest stranger"
+                    await session.envelope("stranger@internet.test", ground.someone(2)),
+                    "250",
+                    what="an honest stranger",
                 )
             await asyncio.sleep(2)
         seen.note(
@@ -103,11 +112,7 @@ async def _hold(ground: Ground, seen: Evidence, *, slowly: bool) -> None:
         seen.check(len(held) > IDLE * 0.8, "the attack takes place", f"{len(held)} sessions held")
         seen.in_time(max(waits), 10, idle, "an honest stranger is greeted after")
     finally:
-        for task in attackers:
-            task.cancel()
-        await asyncio.gather(*attackers, return_exceptions=True)
-        for session in held:
-            session.close()
+        await _over(held, attackers)
 
 
 @attack("3b", without=postfix("smtpd/pass/process_limit=20", smtpd_timeout="3000s"))
@@ -149,8 +154,7 @@ async def sessions_from_all_over_one_ipv6_network(ground: Ground, seen: Evidence
         taken = sum(await asyncio.gather(*(one(source) for source in sources)))
         seen.check(taken <= cap, f"{cap} sessions of one /64 at most", f"{taken} of {len(sources)} taken")
     finally:
-        for session in held:
-            session.close()
+        await _over(held)
         await ground.on(
             "attacker", "; ".join(f"ip address del {source}/64 dev eth0 2>/dev/null" for source in sources)
         )
@@ -196,11 +200,7 @@ async def sessions_of_a_few_addresses_each_within_its_limit(ground: Ground, seen
         seen.note(f"({len(attackers)} sockets from {len(sources)} addresses, {len(held)} sessions held)")
         seen.in_time(max(waits), 2, idle, "an honest stranger is greeted after")
     finally:
-        for task in attackers:
-            task.cancel()
-        await asyncio.gather(*attackers, return_exceptions=True)
-        for session in held:
-            session.close()
+        await _over(held, attackers)
 
 
 COUNTED_AT_RCPT = edited(
@@ -222,9 +222,10 @@ async def a_mailbox_closed_without_a_message(ground: Ground, seen: Evidence) -> 
                 named += len(said)
                 await session.say("RSET")
     async with await ground.smtp(seen, ground.stranger) as session:
-        await session.say("MAIL FROM:<stranger@internet.test>")
         seen.expect(
-            await session.say(f"RCPT TO:<{victim}>"), "250", what=f"honest mail after {named} recipients"
+            await session.envelope("stranger@internet.test", victim),
+            "250",
+            what=f"honest mail after {named} recipients",
         )
 
 
@@ -239,13 +240,8 @@ async def a_bomb_by_way_of_the_backup_mx(ground: Ground, seen: Evidence) -> None
         await session.start_tls(ground.role("mta").fqdn, unverified())
         await session.say(f"EHLO {HELLO}")
         for _ in range(most + 10):
-            said = await session.say("MAIL FROM:<stranger@internet.test>")
-            said = await session.say(f"RCPT TO:<{recipient}>")
-            last = (
-                await session.message(letter("stranger@internet.test", recipient, mark))
-                if said.good
-                else said
-            )
+            message = letter("stranger@internet.test", recipient, mark)
+            last = await session.deliver("stranger@internet.test", recipient, message)
             if not last.good:
                 break
             taken += 1
@@ -314,8 +310,7 @@ async def messages_too_large(ground: Ground, seen: Evidence) -> None:
         said = await session.say(f"MAIL FROM:<stranger@internet.test> SIZE={limit + 1}")
         seen.expect(said, "552 5.3.4", what="declared")
         await session.say("RSET")
-        await session.say("MAIL FROM:<stranger@internet.test>")
-        await session.say(f"RCPT TO:<{ground.someone(2)}>")
+        await session.envelope("stranger@internet.test", ground.someone(2))
         line = b"0123456789abcdef" * 4 + b"\r\n"
         body = letter("stranger@internet.test", ground.someone(2), token()) + line * (
             limit // len(line) + 2000
@@ -354,9 +349,7 @@ async def a_mail_bomb_to_one_user(ground: Ground, seen: Evidence) -> None:
     async def some(count: int) -> None:
         async with await ground.smtp(seen, ground.stranger, patience=120) as session:
             for _ in range(count):
-                said = await session.say(f"MAIL FROM:<{victim}>")
-                said = await session.say(f"RCPT TO:<{recipient}>") if said.good else said
-                said = await session.message(message) if said.good else said
+                said = await session.deliver(victim, recipient, message)
                 answers.append(said)
                 if said.code in (CLOSED, SILENT, 421):
                     return
@@ -377,9 +370,7 @@ async def a_mail_bomb_to_one_user(ground: Ground, seen: Evidence) -> None:
     await ground.on(
         ground.role("store").name, f"doveadm expunge -u {recipient} mailbox INBOX body {mark}; true"
     )
-    await ground.on_mta(
-        f'postqueue -j | grep -F {victim} | sed \'s/.*"queue_id": *"\\([^"]*\\)".*/\\1/\' | postsuper -d - 2>/dev/null; true'
-    )
+    await ground.drop_mail_to(victim)
 
 
 @attack("3i", without=postfix(smtpd_client_message_rate_limit="0", smtpd_client_recipient_rate_limit="0"))

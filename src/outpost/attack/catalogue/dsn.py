@@ -128,15 +128,13 @@ async def a_full_mailbox_is_known_at_rcpt(ground: Ground, seen: Evidence) -> Non
     victim, mark = ground.victim(), token()
     try:
         async with await ground.smtp(seen, ground.stranger) as session:
-            await session.say(f"MAIL FROM:<{victim}>")
-            await session.say(f"RCPT TO:<{user.address}>")
+            await session.envelope(victim, user.address)
             # folded lines: Postfix would cut longer ones
             last = letter(victim, user.address, token()) + (b"0123456789abcdef" * 4 + b"\r\n") * 2**15
             seen.expect(await session.message(last), "250", what="the message that fills it")
         await ground.settled()
         async with await ground.smtp(seen, ground.stranger) as session:
-            await session.say(f"MAIL FROM:<{victim}>")
-            answer = await session.say(f"RCPT TO:<{user.address}>")
+            answer = await session.envelope(victim, user.address)
             seen.expect(answer, "452 4.2.2", "552 5.2.2", what="a full mailbox at RCPT")
             other = await session.say(f"RCPT TO:<{ground.someone(2)}>")
             seen.expect(other, "250", what="another user meanwhile")
@@ -175,9 +173,8 @@ async def notify_success_from_outside(ground: Ground, seen: Evidence) -> None:
 async def virus_with_a_forged_sender(ground: Ground, seen: Evidence) -> None:
     victim, mark = ground.victim(), token()
     async with await ground.smtp(seen, ground.stranger) as session:
-        await session.say(f"MAIL FROM:<{victim}>")
-        await session.say(f"RCPT TO:<{ground.reader()}>")
-        answer = await session.message(letter(victim, ground.reader(), mark) + content.eicar() + b"\r\n")
+        message = letter(victim, ground.reader(), mark) + content.eicar() + b"\r\n"
+        answer = await session.deliver(victim, ground.reader(), message)
         seen.expect(answer, "554 5.7.1")
     await ground.nothing_at(victim, seen)
     await ground.settled()
@@ -194,10 +191,9 @@ async def a_hundred_and_twenty_received_lines(ground: Ground, seen: Evidence) ->
         for n in range(120)
     )
     async with await ground.smtp(seen, ground.stranger) as session:
-        await session.say(f"MAIL FROM:<{victim}>")
-        await session.say(f"RCPT TO:<{ground.reader()}>")
         message = trace.encode() + letter(victim, ground.reader(), mark)
-        seen.expect(await session.message(message), "554 5.4.0", "550 5.4.0", "554 5.4.6")
+        answer = await session.deliver(victim, ground.reader(), message)
+        seen.expect(answer, "554 5.4.0", "550 5.4.0", "554 5.4.6")
     await ground.nothing_at(victim, seen)
 
 
@@ -205,8 +201,7 @@ async def a_hundred_and_twenty_received_lines(ground: Ground, seen: Evidence) ->
 async def spam_is_refused_and_not_returned(ground: Ground, seen: Evidence) -> None:
     victim = ground.victim()
     async with await ground.smtp(seen, ground.stranger) as session:
-        await session.say(f"MAIL FROM:<{victim}>")
-        await session.say(f"RCPT TO:<{ground.reader()}>")
+        await session.envelope(victim, ground.reader())
         message = letter(victim, ground.reader(), token()) + content.gtube() + b"\r\n"
         seen.expect(await session.message(message), "554 5.7.1", "550 5.7.1")
     await ground.nothing_at(victim, seen)
@@ -262,11 +257,8 @@ async def automatic_replies(ground: Ground, seen: Evidence) -> None:
             sender = "" if name == "a bounce" else person if "person" in name else ground.victim()
             victims[name] = sender
             async with await ground.smtp(seen, ground.stranger) as session:
-                await session.say(f"MAIL FROM:<{sender}>")
-                await session.say(f"RCPT TO:<{recipient}>")
-                author = sender or "someone@internet.test"
-                answer = await session.message(letter(author, recipient, token(), extra=extra))
-                seen.expect(answer, "250", what=name)
+                message = letter(sender or "someone@internet.test", recipient, token(), extra=extra)
+                seen.expect(await session.deliver(sender, recipient, message), "250", what=name)
         await ground.settled()
         for _ in range(40):  # her answer to the person is what is waited for
             if await ground.sink(person):
@@ -310,8 +302,7 @@ async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
     box = f"/var/mail/{SINK}/{victim.partition('@')[0]}/new"
     try:
         async with await ground.smtp(seen, ground.stranger) as session:
-            await session.say(f"MAIL FROM:<{victim}>")
-            seen.expect(await session.say(f"RCPT TO:<{alias.address}>"), "250", what="the alias")
+            seen.expect(await session.envelope(victim, alias.address), "250", what="the alias")
             seen.expect(await session.message(letter(victim, alias.address, token())), "250")
         for _ in range(80):
             if await ground.sink(victim):

@@ -18,10 +18,7 @@ async def _letter_from(
     ground: Ground, seen: Evidence, envelope: str, message: bytes, vantage: Vantage, recipient: str
 ) -> Reply:
     async with await ground.smtp(seen, vantage) as session:
-        said = await session.say(f"MAIL FROM:<{envelope}>")
-        if said.good:
-            said = await session.say(f"RCPT TO:<{recipient}>")
-        return await session.message(message) if said.good else said
+        return await session.deliver(envelope, recipient, message)
 
 
 @attack("4a", without=postfix(smtpd_sender_restrictions="", smtpd_helo_restrictions=""))
@@ -40,8 +37,7 @@ async def our_domain_in_the_envelope(ground: Ground, seen: Evidence) -> None:
     for name, sender in tries:
         async with await ground.smtp(seen, hello=False) as session:
             await session.say(f"EHLO {name}")
-            said = await session.say(f"MAIL FROM:<{sender}>")
-            said = await session.say(f"RCPT TO:<{ground.someone(1)}>") if said.good else said
+            said = await session.envelope(sender, ground.someone(1))
             seen.expect(said, "550 5.7.1", what=f"{name}, {sender}")
 
 
@@ -138,8 +134,7 @@ async def a_peers_name_from_elsewhere(ground: Ground, seen: Evidence) -> None:
 async def a_user_writes_as_another(ground: Ground, seen: Evidence) -> None:
     async with await ground.submission(seen, "carol") as session:
         for sender in (ground.someone(), f"carol@{ground.office.peers[0].domains[0]}", "carol@internet.test"):
-            said = await session.say(f"MAIL FROM:<{sender}>")
-            said = await session.say(f"RCPT TO:<{ground.someone(1)}>") if said.good else said
+            said = await session.envelope(sender, ground.someone(1))
             seen.expect(said, "553 5.7.1", what=f"carol as {sender}")
             await session.say("RSET")
 
@@ -163,9 +158,8 @@ async def a_users_header_names_another(ground: Ground, seen: Evidence) -> None:
     for some in (authors[:6], authors[6:]):  # DSN-11: after ten refusals a session is closed
         async with await ground.submission(seen, "carol") as session:
             for author in some:
-                await session.say(f"MAIL FROM:<{own}>")
-                await session.say(f"RCPT TO:<{ground.someone(3)}>")
-                answer = await session.message(letter(author, ground.someone(3), token()))
+                message = letter(author, ground.someone(3), token())
+                answer = await session.deliver(own, ground.someone(3), message)
                 seen.expect(answer, "5", what=f"carol with From: {author}")
 
 
@@ -196,9 +190,7 @@ async def one_signed_message_replayed(ground: Ground, seen: Evidence) -> None:
     answers = []
     async with await ground.smtp(seen, ground.stranger) as session:
         for _ in range(150):
-            said = await session.say(f"MAIL FROM:<{sender}>")
-            said = await session.say(f"RCPT TO:<{recipient}>") if said.good else said
-            said = await session.message(message) if said.good else said
+            said = await session.deliver(sender, recipient, message)
             answers.append(said)
             if not said.good:
                 break

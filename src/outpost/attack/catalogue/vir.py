@@ -30,9 +30,8 @@ async def _refused_each(ground: Ground, seen: Evidence, messages: dict[str, byte
     for at in range(0, len(named), IN_ONE_SESSION):
         async with await ground.smtp(seen, patience=200) as session:
             for name, message in named[at : at + IN_ONE_SESSION]:
-                await session.say(f"MAIL FROM:<x@{HELLO}>")
-                await session.say(f"RCPT TO:<{ground.reader()}>")
-                seen.expect(await session.message(message, patience=200), "554 5.7.1", *further, what=name)
+                said = await session.deliver(f"x@{HELLO}", ground.reader(), message, patience=200)
+                seen.expect(said, "554 5.7.1", *further, what=name)
 
 
 async def _attached(ground: Ground, seen: Evidence, parcels: dict[str, dict[str, bytes]]) -> None:
@@ -179,13 +178,9 @@ async def _with_unit_down(ground: Ground, seen: Evidence, units: str) -> None:
     await ground.on_mta(f"systemctl stop {units}")
     try:
         async with await ground.smtp(seen, ground.stranger, patience=200) as session:
-            answers = [await session.say(f"MAIL FROM:<{victim}>")]
-            if answers[-1].good:
-                answers.append(await session.say(f"RCPT TO:<{ground.reader()}>"))
-            if answers[-1].good:
-                message = letter(victim, ground.reader(), mark) + content.eicar() + b"\r\n"
-                answers.append(await session.message(message, patience=200))
-            seen.expect(answers[-1], "451 4.7.1", "451 4.3.0", "closed", what=f"{units} down")
+            message = letter(victim, ground.reader(), mark) + content.eicar() + b"\r\n"
+            said = await session.deliver(victim, ground.reader(), message, patience=200)
+            seen.expect(said, "451 4.7.1", "451 4.3.0", "closed", what=f"{units} down")
     finally:
         await ground.on_mta(f"systemctl start {units}")
         await ground.on_mta(
@@ -221,8 +216,7 @@ async def mail_while_the_filter_is_down(ground: Ground, seen: Evidence) -> None:
 async def a_virus_from_an_own_user(ground: Ground, seen: Evidence) -> None:
     own, mark = f"carol@{ground.domain}", token()
     async with await ground.submission(seen, "carol") as session:
-        await session.say(f"MAIL FROM:<{own}>")
-        await session.say(f"RCPT TO:<{ground.someone(3)}>")
+        await session.envelope(own, ground.someone(3))
         parcel = content.parcel(
             own, ground.someone(3), mark, {"papers.zip": content.zipped({"a.txt": content.eicar()})}
         )

@@ -99,6 +99,18 @@ class Browser:
                 "_url": "", "_user": user, "_pass": password}  # fmt: skip
         return await self.ask("/?_task=login", form)
 
+    async def composed(self, recipient: str, text: str) -> dict[str, str]:
+        """The form of a new message, filled in."""
+        page = await self.ask("/?_task=mail&_action=compose")
+        if page.status == 302:
+            where = page.header("Location")
+            page = await self.ask(where[where.find("/?") :])
+        found = re.search(r'name="_id" value="([0-9a-f]+)"', page.body)
+        identity = re.search(IDENTITY, page.body, re.DOTALL)
+        return {"_token": page.token, "_task": "mail", "_action": "send", "_id": found.group(1) if found else "",
+                "_from": identity.group(1) if identity else "1", "_to": recipient, "_subject": "plan", "_message": text,
+                "_replyto": "", "_is_html": "0"}  # fmt: skip
+
     @property
     def inside(self) -> bool:
         """Whether it holds a session of a user."""
@@ -397,14 +409,7 @@ async def headers_injected_by_a_form(ground: Ground, seen: Evidence) -> None:
     for name, between in BREAKS.items():
         for slot in ("_subject", "_to", "_replyto"):
             victim, mark = ground.victim(), token()
-            start = await browser.ask("/?_task=mail&_action=compose")
-            where = start.header("Location") or "/?_task=mail&_action=compose"
-            page = await browser.ask(where[where.find("/?") :]) if start.status == 302 else start
-            found = re.search(r'name="_id" value="([0-9a-f]+)"', page.body)
-            identity = re.search(IDENTITY, page.body, re.DOTALL)
-            form = {"_token": page.token, "_task": "mail", "_action": "send", "_id": found.group(1) if found else "",
-                    "_from": identity.group(1) if identity else "1", "_to": recipient, "_subject": "plan", "_message": mark,
-                    "_replyto": "", "_is_html": "0"}  # fmt: skip
+            form = await browser.composed(recipient, mark)
             form[slot] = (form[slot] or own) + f"{between}Bcc: {victim}{between}X-Injected: yes"
             await browser.ask("/?_task=mail&_action=send", form)
             await ground.settled()
@@ -419,14 +424,7 @@ async def headers_injected_by_a_form(ground: Ground, seen: Evidence) -> None:
             seen.check(not got and not injected, "no header, no recipient",
                        f"{slot}, {name}: {got} at the victim's" + (f", {injected[0][:60]}" if injected else ""))  # fmt: skip
     control = token()
-    start = await browser.ask("/?_task=mail&_action=compose")
-    where = start.header("Location") or ""
-    page = await browser.ask(where[where.find("/?") :]) if start.status == 302 else start
-    found = re.search(r'name="_id" value="([0-9a-f]+)"', page.body)
-    identity = re.search(IDENTITY, page.body, re.DOTALL)
-    await browser.ask("/?_task=mail&_action=send", {"_token": page.token, "_task": "mail", "_action": "send",
-        "_id": found.group(1) if found else "", "_from": identity.group(1) if identity else "1", "_to": recipient,
-        "_subject": "plan", "_message": control, "_is_html": "0"})  # fmt: skip
+    await browser.ask("/?_task=mail&_action=send", await browser.composed(recipient, control))
     arrived = 0
     for _ in range(60):
         if arrived := await ground.delivered(control, "carol"):
