@@ -8,7 +8,7 @@ import email.utils
 import re
 import shlex
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from secrets import token_hex
@@ -16,7 +16,7 @@ from typing import Any
 
 from outpost import answers, pace
 from outpost.attack.evidence import Evidence
-from outpost.attack.wire import PATIENCE, Session, Vantage, unverified
+from outpost.attack.wire import PATIENCE, Reply, Session, Vantage, unverified
 from outpost.errors import OutpostError
 from outpost.lab.instance import Instance
 from outpost.lab.post import OfficeUser, Town
@@ -154,6 +154,13 @@ class Ground:
                 await session.say(f"EHLO {HELLO}")
         return session
 
+    async def mail(
+        self, seen: Evidence, sender: str, recipient: str, message: bytes, vantage: Vantage | None = None
+    ) -> Reply:
+        """One message in a session of its own, of an honest stranger's unless said otherwise; the last answer."""
+        async with await self.smtp(seen, vantage or self.stranger, patience=120) as session:
+            return await session.deliver(sender, recipient, message, patience=200)
+
     async def submission(self, seen: Evidence, name: str = "", *, hello: bool = True) -> Session:
         """Port 465 at the store from the LAN, with the login of a user where one is named."""
         session = Session(await self.lan.connect(self.store, ports.SUBMISSIONS), seen.session())
@@ -272,6 +279,13 @@ class Ground:
             self.role("store").name, f"grep -rlsF --include='*,S=*' -- {shlex.quote(token)} {boxes} | wc -l"
         )
         return int(found.strip())
+
+    async def until(self, asked: Callable[[], Awaitable[int]], *, patience: float) -> int:
+        """A count, as soon as there is one; 0 where there is none in time."""
+        wait = pace.Patience(patience)
+        while not (found := await asked()) and wait.left:
+            await asyncio.sleep(0.3)
+        return found
 
     async def settled(self, *, patience: float = 30.0) -> None:
         """Until the queue holds no message that an attack has got accepted."""

@@ -172,10 +172,9 @@ async def notify_success_from_outside(ground: Ground, seen: Evidence) -> None:
 @attack("1e", without=rspamd("ClamAV in Rspamd", antivirus="enabled = false;\nclamav { enabled = false; }\n"))
 async def virus_with_a_forged_sender(ground: Ground, seen: Evidence) -> None:
     victim, mark = ground.victim(), token()
-    async with await ground.smtp(seen, ground.stranger) as session:
-        message = letter(victim, ground.reader(), mark) + content.eicar() + b"\r\n"
-        answer = await session.deliver(victim, ground.reader(), message)
-        seen.expect(answer, "554 5.7.1")
+    message = letter(victim, ground.reader(), mark) + content.eicar() + b"\r\n"
+    answer = await ground.mail(seen, victim, ground.reader(), message)
+    seen.expect(answer, "554 5.7.1")
     await ground.nothing_at(victim, seen)
     await ground.settled()
     seen.check(
@@ -190,20 +189,17 @@ async def a_hundred_and_twenty_received_lines(ground: Ground, seen: Evidence) ->
         f"Received: from hop{n}.invalid by hop{n + 1}.invalid; Tue, 3 Nov 2026 10:00:{n % 60:02} +0000\r\n"
         for n in range(120)
     )
-    async with await ground.smtp(seen, ground.stranger) as session:
-        message = trace.encode() + letter(victim, ground.reader(), mark)
-        answer = await session.deliver(victim, ground.reader(), message)
-        seen.expect(answer, "554 5.4.0", "550 5.4.0", "554 5.4.6")
+    message = trace.encode() + letter(victim, ground.reader(), mark)
+    answer = await ground.mail(seen, victim, ground.reader(), message)
+    seen.expect(answer, "554 5.4.0", "550 5.4.0", "554 5.4.6")
     await ground.nothing_at(victim, seen)
 
 
 @attack("1h")
 async def spam_is_refused_and_not_returned(ground: Ground, seen: Evidence) -> None:
     victim = ground.victim()
-    async with await ground.smtp(seen, ground.stranger) as session:
-        await session.envelope(victim, ground.reader())
-        message = letter(victim, ground.reader(), token()) + content.gtube() + b"\r\n"
-        seen.expect(await session.message(message), "554 5.7.1", "550 5.7.1")
+    message = letter(victim, ground.reader(), token()) + content.gtube() + b"\r\n"
+    seen.expect(await ground.mail(seen, victim, ground.reader(), message), "554 5.7.1", "550 5.7.1")
     await ground.nothing_at(victim, seen)
 
 
@@ -256,14 +252,10 @@ async def automatic_replies(ground: Ground, seen: Evidence) -> None:
         for name, extra in {**silent, "a person": "", "the same person again": "", "a bounce": ""}.items():
             sender = "" if name == "a bounce" else person if "person" in name else ground.victim()
             victims[name] = sender
-            async with await ground.smtp(seen, ground.stranger) as session:
-                message = letter(sender or "someone@internet.test", recipient, token(), extra=extra)
-                seen.expect(await session.deliver(sender, recipient, message), "250", what=name)
+            message = letter(sender or "someone@internet.test", recipient, token(), extra=extra)
+            seen.expect(await ground.mail(seen, sender, recipient, message), "250", what=name)
         await ground.settled()
-        for _ in range(40):  # her answer to the person is what is waited for
-            if await ground.sink(person):
-                break
-            await asyncio.sleep(0.25)
+        await ground.until(lambda: ground.sink(person), patience=10)  # her answer to the person
         await ground.settled()
         got = await ground.sink(person)
         seen.check(got == 1, "one answer to a person who wrote twice", f"{got} answers")
@@ -304,10 +296,7 @@ async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
         async with await ground.smtp(seen, ground.stranger) as session:
             seen.expect(await session.envelope(victim, alias.address), "250", what="the alias")
             seen.expect(await session.message(letter(victim, alias.address, token())), "250")
-        for _ in range(80):
-            if await ground.sink(victim):
-                break
-            await asyncio.sleep(0.5)
+        await ground.until(lambda: ground.sink(victim), patience=40)
         notice = await ground.on("internet", f"cat {box}/* 2>/dev/null | sed '1,/^$/d'")
     finally:
         await ground.on(

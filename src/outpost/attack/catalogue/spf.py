@@ -9,16 +9,8 @@ from outpost.attack.evidence import Evidence
 from outpost.attack.ground import HELLO, Ground, letter, token
 from outpost.attack.registry import attack
 from outpost.attack.weakness import Weakness, judged_by_nobody, postfix, rspamd
-from outpost.attack.wire import Reply, Vantage
 
 REFUSED = ("550 5.7.", "553 5.7.", "554 5.7.", "451 4.7.", "550 5.1.8")
-
-
-async def _letter_from(
-    ground: Ground, seen: Evidence, envelope: str, message: bytes, vantage: Vantage, recipient: str
-) -> Reply:
-    async with await ground.smtp(seen, vantage) as session:
-        return await session.deliver(envelope, recipient, message)
 
 
 @attack("4a", without=postfix(smtpd_sender_restrictions="", smtpd_helo_restrictions=""))
@@ -54,14 +46,7 @@ async def our_domain_in_the_header(ground: Ground, seen: Evidence) -> None:
         f"{ground.someone()}.",
     ):
         mark = token()
-        answer = await _letter_from(
-            ground,
-            seen,
-            "stranger@internet.test",
-            letter(author, recipient, mark),
-            ground.stranger,
-            recipient,
-        )
+        answer = await ground.mail(seen, "stranger@internet.test", recipient, letter(author, recipient, mark))
         seen.expect(answer, "554 5.7.1", "550 5.7.1", what=f"From: {author}")
 
 
@@ -88,7 +73,7 @@ async def a_colleagues_name_on_a_free_address(ground: Ground, seen: Evidence) ->
     for what, author in authors.items():
         mark, recipient = token(), ground.reader()
         message = letter(author, recipient, mark, subject="Urgent payment")
-        answer = await _letter_from(ground, seen, free, message, ground.stranger, recipient)
+        answer = await ground.mail(seen, free, recipient, message)
         if answer.good:
             taken[what] = mark
         else:
@@ -110,22 +95,12 @@ async def a_colleagues_name_on_a_free_address(ground: Ground, seen: Evidence) ->
 async def a_peers_name_from_elsewhere(ground: Ground, seen: Evidence) -> None:
     for peer in ground.office.peers:
         sender = f"director@{peer.domains[0]}"
-        answer = await _letter_from(
-            ground,
-            seen,
-            sender,
-            letter(sender, ground.reader(), token()),
-            ground.internet,
-            ground.reader(),
+        answer = await ground.mail(
+            seen, sender, ground.reader(), letter(sender, ground.reader(), token()), ground.internet
         )
         seen.expect(answer, *REFUSED, what=f"envelope {sender}")
-        answer = await _letter_from(
-            ground,
-            seen,
-            "x@internet.test",
-            letter(sender, ground.reader(), token()),
-            ground.stranger,
-            ground.reader(),
+        answer = await ground.mail(
+            seen, "x@internet.test", ground.reader(), letter(sender, ground.reader(), token())
         )
         seen.expect(answer, *REFUSED, what=f"From: {sender}")
 
@@ -169,10 +144,8 @@ async def a_users_header_names_another(ground: Ground, seen: Evidence) -> None:
 async def forged_authentication_results(ground: Ground, seen: Evidence) -> None:
     recipient, mark = ground.reader(), token()
     forged = f"Authentication-Results: {ground.role('mta').fqdn}; dmarc=pass header.from=bank.example (forged-{mark})\r\n"
-    answer = await _letter_from(
-        ground, seen, "stranger@internet.test", letter("stranger@internet.test", recipient, mark, extra=forged),
-        ground.stranger, recipient,
-    )  # fmt: skip
+    message = letter("stranger@internet.test", recipient, mark, extra=forged)
+    answer = await ground.mail(seen, "stranger@internet.test", recipient, message)
     await ground.settled()
     left = await ground.delivered(f"forged-{mark}")
     seen.check(
@@ -221,7 +194,7 @@ async def _forged_bounce(ground: Ground, seen: Evidence, sender: str) -> None:
         "Final-Recipient: rfc822; nobody@internet.test\r\nAction: failed\r\nStatus: 5.1.1\r\n"
         "--cut\r\nContent-Type: message/rfc822\r\n\r\n"
     ).encode() + quoted + b"\r\n--cut--\r\n"  # fmt: skip
-    answer = await _letter_from(ground, seen, sender, bounce, ground.stranger, recipient)
+    answer = await ground.mail(seen, sender, recipient, bounce)
     if not answer.good:
         seen.expect(answer, "554 5.7.1", "550 5.7.1")
         return
@@ -254,9 +227,7 @@ async def an_absence_in_a_colleagues_name(ground: Ground, seen: Evidence) -> Non
             put = f'PUTSCRIPT "attack" {{{len(text)}+}}\r\n{text}\r\n'
             await sieve(ground, seen, "carol", put, 'SETACTIVE "attack"\r\n')
             victims[what] = victim = ground.victim()
-            said = await _letter_from(
-                ground, seen, victim, letter(victim, recipient, token()), ground.stranger, recipient
-            )
+            said = await ground.mail(seen, victim, recipient, letter(victim, recipient, token()))
             seen.expect(said, "250", what="mail to her")
             await ground.settled()
         for what, victim in victims.items():
@@ -297,7 +268,7 @@ async def a_message_that_another_makes_vanish(ground: Ground, seen: Evidence) ->
         message = letter(sender, recipient, marks[-1], extra=trace)
         lines = [line for line in message.split(b"\r\n") if not line.lower().startswith(b"message-id:")]
         message = f"{more}Message-ID: <{name}@internet.test>\r\n".encode() + b"\r\n".join(lines)
-        said = await _letter_from(ground, seen, sender, message, ground.stranger, recipient)
+        said = await ground.mail(seen, sender, recipient, message)
         seen.expect(said, "250", what="each of them")
     await ground.settled()
     for mark in marks:

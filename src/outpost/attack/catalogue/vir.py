@@ -177,10 +177,9 @@ async def _with_unit_down(ground: Ground, seen: Evidence, units: str) -> None:
     mark, victim = token(), ground.victim()
     await ground.on_mta(f"systemctl stop {units}")
     try:
-        async with await ground.smtp(seen, ground.stranger, patience=200) as session:
-            message = letter(victim, ground.reader(), mark) + content.eicar() + b"\r\n"
-            said = await session.deliver(victim, ground.reader(), message, patience=200)
-            seen.expect(said, "451 4.7.1", "451 4.3.0", "closed", what=f"{units} down")
+        message = letter(victim, ground.reader(), mark) + content.eicar() + b"\r\n"
+        said = await ground.mail(seen, victim, ground.reader(), message)
+        seen.expect(said, "451 4.7.1", "451 4.3.0", "closed", what=f"{units} down")
     finally:
         await ground.on_mta(f"systemctl start {units}")
         await ground.on_mta(

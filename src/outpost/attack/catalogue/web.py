@@ -315,9 +315,7 @@ async def mail_that_acts(ground: Ground, seen: Evidence) -> None:
     message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=SINK)
     message.set_content("Invoice attached.\n")
     message.add_alternative(acting_html(f"https://tracker.{SINK}/pixel.png"), subtype="html")
-    async with await ground.smtp(seen, ground.stranger) as session:
-        await session.say_all([f"MAIL FROM:<accounts@{SINK}>", f"RCPT TO:<{reader}>"])
-        taken = await session.message(message.as_bytes())
+    taken = await ground.mail(seen, f"accounts@{SINK}", reader, message.as_bytes())
     seen.check(taken.good, "an honest server's letter is taken", taken.brief)
     await ground.settled()
     site = f"https://{ground.role('webmail').fqdn}/"
@@ -425,9 +423,5 @@ async def headers_injected_by_a_form(ground: Ground, seen: Evidence) -> None:
                        f"{slot}, {name}: {got} at the victim's" + (f", {injected[0][:60]}" if injected else ""))  # fmt: skip
     control = token()
     await browser.ask("/?_task=mail&_action=send", await browser.composed(recipient, control))
-    arrived = 0
-    for _ in range(60):
-        if arrived := await ground.delivered(control, "carol"):
-            break
-        await asyncio.sleep(0.5)
+    arrived = await ground.until(lambda: ground.delivered(control, "carol"), patience=30)
     seen.check(arrived == 1, "an ordinary message goes out by the same form", f"{arrived} arrived")
