@@ -11,6 +11,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 CHUNK = 16 * 1024
 
@@ -19,7 +20,6 @@ CHUNK = 16 * 1024
 class Traffic:
     """What has crossed a line towards one host, and back."""
 
-    connections: int = 0
     up: int = 0
     down: int = 0
 
@@ -76,22 +76,14 @@ class Link:
     def reset(self) -> None:
         """Count from nothing."""
         for traffic in self.traffic:
-            traffic.connections = traffic.up = traffic.down = 0
+            traffic.up = traffic.down = 0
 
     async def _listen(self, targets: Sequence[tuple[str, int]]) -> list[asyncio.Server]:
         servers = []
         for target in targets:
             traffic = Traffic()
             self.traffic.append(traffic)
-
-            async def serve(
-                reader: asyncio.StreamReader,
-                writer: asyncio.StreamWriter,
-                target: tuple[str, int] = target,
-                traffic: Traffic = traffic,
-            ) -> None:
-                await self._carry(reader, writer, target, traffic)
-
+            serve = partial(self._carry, target=target, traffic=traffic)
             servers.append(await asyncio.start_server(serve, "127.0.0.1", 0))
         return servers
 
@@ -102,7 +94,6 @@ class Link:
         target: tuple[str, int],
         traffic: Traffic,
     ) -> None:
-        traffic.connections += 1
         await asyncio.sleep(1.5 * self.rtt)  # SYN there, SYN-ACK back, ACK there: then the far end speaks
         try:
             far_reader, far_writer = await asyncio.open_connection(*target)

@@ -94,7 +94,7 @@ def _without(ground: Ground) -> tuple[Weakness, Weakness]:
     """The store takes LMTP in clear, at the same port; the MTA neither filters nor encrypts."""
     store = str(ground.role("store").in_zone(ground.office.core.name)[0])
     proxy = "/usr/lib/systemd/systemd-socket-proxyd /run/dovecot/lmtp"
-    listening = f"{ground.role('mta').in_zone('wan')[0]}:{_port(ground)}/inet"
+    listening = f"{ground.role('mta').in_zone('wan')[0]}:{ground.office.peers[0].listen}/inet"
     return Weakness(
         "store", "stunnel before LMTP", (),
         "systemctl stop stunnel@lmtp.service; "
@@ -104,10 +104,6 @@ def _without(ground: Ground) -> tuple[Weakness, Weakness]:
         f"{listening}/smtpd_tls_security_level=none", smtpd_milters="", non_smtpd_milters="",
         lmtp_tls_security_level="none", lmtp_tls_wrappermode="no", virtual_transport=f"lmtp:[{store}]:{ports.LMTP}",
     )  # fmt: skip
-
-
-def _port(ground: Ground) -> int:
-    return ground.office.peers[0].listen
 
 
 async def _rate(ground: Ground, *, tls: bool) -> float:
@@ -153,9 +149,8 @@ async def _sender(
     ground: Ground, mark: str, number: int, count: int, *, tls: bool, pace: float = 0.0
 ) -> None:
     """One session of head office's, message after message; no two write to the same mailbox at once, which takes one at a time."""
-    session = Session(
-        await ground.peer.connect(str(ground.role("mta").in_zone("wan")[0]), _port(ground)), lambda _: None
-    )
+    door, port = str(ground.role("mta").in_zone("wan")[0]), ground.office.peers[0].listen
+    session = Session(await ground.peer.connect(door, port), lambda _: None)
     async with session:
         await session.reply()
         await session.say("EHLO mx.myertor.test")
@@ -166,8 +161,5 @@ async def _sender(
         for box in islice(cycle(ground.office.mailboxes), number, number + count):
             await asyncio.sleep(pace)
             text = letter("head@myertor.test", box, mark) + b"We agreed upon this, too.\r\n" * (SIZE // 27)
-            for line in ("MAIL FROM:<head@myertor.test>", f"RCPT TO:<{box}>"):
-                if not (answer := await session.say(line)).good:
-                    raise OutpostError(f"{line}: {answer.brief}", "is the lab as declared?")
-            if not (answer := await session.message(text)).good:
+            if not (answer := await session.deliver("head@myertor.test", box, text)).good:
                 raise OutpostError(f"a message was not taken: {answer.brief}", "is the lab as declared?")
