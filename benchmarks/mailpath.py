@@ -149,8 +149,8 @@ async def _sender(
     ground: Ground, mark: str, number: int, count: int, *, tls: bool, pace: float = 0.0
 ) -> None:
     """One session of head office's, message after message; no two write to the same mailbox at once, which takes one at a time."""
-    door, port = str(ground.role("mta").in_zone("wan")[0]), ground.office.peers[0].listen
-    session = Session(await ground.peer.connect(door, port), lambda _: None)
+    address, port = str(ground.role("mta").in_zone("wan")[0]), ground.office.peers[0].listen
+    session = Session(await ground.peer.connect(address, port), lambda _: None)
     async with session:
         await session.reply()
         await session.say("EHLO mx.myertor.test")
