@@ -56,7 +56,6 @@ class Measurement:
         return self.ratio >= self.reach if self.sense == "times faster" else self.ratio <= self.reach
 
     def as_data(self) -> dict[str, Any]:
-        """For JSON."""
         data = asdict(self)
         for name in ("ours", "peer"):
             data[name] = round(data[name], 4)
@@ -74,7 +73,6 @@ def paired(ours: Callable[[], float], peer: Callable[[], float], runs: int) -> d
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle one."""
     return statistics.median(values)
 
 

@@ -47,7 +47,6 @@ class Place:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Names of the hosts."""
         return tuple(self.ports)
 
     @property

@@ -33,11 +33,7 @@ ROWS: dict[str, Row] = {
 
 
 def measured(target: Target, rows: Sequence[str]) -> Iterator[Measurement]:
-    """The rows that are asked for, as they are done.
-
-    Raises:
-        OutpostError: There is no such row, or one could not be measured.
-    """
+    """The rows that are asked for, as they are done."""
     for row in rows or ROWS:
         if row not in ROWS:
             raise OutpostError(f"there is no row {row}", f"one of: {', '.join(ROWS)}")

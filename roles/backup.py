@@ -31,11 +31,7 @@ def backup(*, office: Office, me: Host, secrets: Secrets) -> None:
 
 
 def files(*, office: Office, me: Host, secrets: Secrets) -> list[File]:
-    """What a host needs to reach its backup; also what an empty one needs to get it back.
-
-    Raises:
-        OutpostError: The office's secrets know nothing of it yet.
-    """
+    """What a host needs to reach its backup; also what an empty one needs to get it back."""
     view, keys = backup_of(office, me), secrets.backup.get(me.name)
     if view is None or keys is None:
         raise OutpostError(

@@ -144,11 +144,7 @@ def first() -> None:
 
 
 def last() -> None:
-    """After the roles: everything else, and the new known state.
-
-    Raises:
-        OutpostError: The office file leaves a file to the host that a role declares.
-    """
+    """After the roles: everything else, and the new known state."""
     if will_ask():
         return
     if taken := sorted(path for path in declared().files if _me().keeps(path)):

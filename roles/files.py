@@ -54,7 +54,6 @@ def text(
     group: str = "root",
     secret: bool = False,
 ) -> File:
-    """A file with the given text."""
     return File(path, content.encode(), mode, owner, group, secret)
 
 

@@ -42,7 +42,6 @@ def seconds() -> int:
 
 
 def unit(key: str) -> str:
-    """The transient timer that undoes a change."""
     return f"outpost-undo-{key}"
 
 

@@ -254,11 +254,7 @@ def _door(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> None
 
 
 def smarthost_login(view: MtaView, secrets: Secrets) -> str:
-    """The line that Postfix's client looks up (sasl_passwd, SASL_README); it opens the file as root.
-
-    Raises:
-        OutpostError: The office has a login there, and no password is known.
-    """
+    """The line that Postfix's client looks up (sasl_passwd, SASL_README); it opens the file as root."""
     relay = view.office.smarthost
     if relay is None or not relay.user:
         return ""

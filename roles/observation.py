@@ -135,7 +135,6 @@ class Declared:
     answer: Answer | None = None
 
     def asking(self) -> Asking:
-        """All that has been declared so far."""
         return Asking(
             tuple(self.paths),
             tuple(self.units),
@@ -243,9 +242,6 @@ def _asked(asking: Asking) -> Answer:
 
     An answer can get lost on its way while the host is well (a slow line; an engine that did not start the command):
     nothing is concluded from that but to ask once more.
-
-    Raises:
-        OperationError: There is none, or only pieces, as often as it was asked.
     """
     for _ in range(ATTEMPTS):
         answer: Answer | None = host.get_fact(Survey, asking=asking, _ignore_errors=True, _timeout=PATIENCE)

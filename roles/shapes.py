@@ -123,7 +123,6 @@ def install_declared() -> None:
 
 
 def directory(path: str, *, owner: str = "root", group: str = "root", mode: str = "0755") -> None:
-    """A directory with its owner and permissions."""
     if not will_ask(paths=[path]):
         operations.directory(name=path, path=path, owner=owner, group=group, mode=mode)
 
@@ -153,7 +152,6 @@ def account(
 
 
 def group(name: str) -> None:
-    """A system group."""
     question = f"getent group {name}"
     if not will_ask(question=question, of_files=True):
         operations.group(name=f"group {name}", group=name, question=question)

@@ -21,11 +21,7 @@ REQUIREMENTS = HERE / "requirements.txt"
 
 
 def environment() -> Path:
-    """The peers' own Python environment, made on first use: they are no dependency of the project.
-
-    Raises:
-        OutpostError: pip could not install them.
-    """
+    """The peers' own Python environment, made on first use: they are no dependency of the project."""
     python = ENVIRONMENT / "bin" / "python"
     stamp = ENVIRONMENT / REQUIREMENTS.name
     if not stamp.exists() or stamp.read_bytes() != REQUIREMENTS.read_bytes():

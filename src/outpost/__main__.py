@@ -59,11 +59,7 @@ def find_room() -> None:
 
 
 def _passing(name: str) -> str:
-    """A directory of ours alone.
-
-    Raises:
-        SystemExit: Somebody else has it.
-    """
+    """A directory of ours alone."""
     import tempfile
 
     place = os.path.join(tempfile.gettempdir(), f"outpost-{os.getuid()}")  # noqa: PTH118

@@ -63,11 +63,7 @@ def json_text(data: Any) -> str:
 
 
 def parsed(text: str, type_: type[_T], host: str) -> _T:
-    """The answer as JSON of a type.
-
-    Raises:
-        OutpostError: It is something else, or would take too much memory.
-    """
+    """The answer as JSON of a type."""
     if sum(map(text.count, "[{,")) > VALUES:
         raise unexpected(host)
     try:

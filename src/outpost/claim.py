@@ -71,7 +71,6 @@ class Record(BaseModel):
 
     @property
     def shown(self) -> str:
-        """In a clause."""
         at = f" at commit {self.commit}" if self.commit else ""
         return f"{self.by}, {self.when}, with Outpost {self.version}{at}"
 
@@ -249,11 +248,7 @@ def _claim(
 
 
 def _not_older(target: Target, held: _Held) -> None:
-    """Whether this checkout has what converged a host.
-
-    Raises:
-        OutpostError: It has not.
-    """
+    """Whether this checkout has what converged a host."""
     record = held.record
     if record is None or not record.commit:
         return

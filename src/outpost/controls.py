@@ -157,15 +157,12 @@ class Catalogue(BaseModel):
     waivers: tuple[Waiver, ...]
 
     def controls_of(self, fault: str) -> tuple[Control, ...]:
-        """What meets a fault."""
         return tuple(control for control in self.controls.values() if fault in control.faults)
 
     def attacks_of(self, fault: str) -> tuple[AttackPlan, ...]:
-        """What tries a fault."""
         return tuple(plan for plan in self.attacks.values() if fault in plan.faults)
 
     def attacks_on(self, control: str) -> tuple[AttackPlan, ...]:
-        """What tries a control."""
         return tuple(plan for plan in self.attacks.values() if control in plan.controls)
 
     def chosen(self, wanted: tuple[str, ...]) -> tuple[AttackPlan, ...]:
@@ -211,7 +208,6 @@ def load(directory: Path = DIRECTORY) -> Catalogue:
 
 @lru_cache(maxsize=1)
 def catalogue() -> Catalogue:
-    """The project's own catalogue."""
     return load()
 
 

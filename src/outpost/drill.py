@@ -99,7 +99,6 @@ class Drill:
 
     @property
     def good(self) -> bool:
-        """Whether everything came back the same."""
         return not self.differences
 
 

@@ -30,7 +30,6 @@ hosts beyond its role.
 
 
 def page(data: Catalogue) -> str:
-    """The whole page."""
     faults = sorted(data.faults.values(), key=lambda fault: (-fault.severity, fault.id))
     parts = [_INTRODUCTION]
     for fault in faults:

@@ -53,7 +53,6 @@ def folder(target: Target) -> Path:
 
 
 def who() -> str:
-    """Who runs this, and on which machine."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
@@ -68,7 +67,6 @@ def described_by(target: Target) -> dict[str, str]:
 
 
 def described(target: Target, verdict: Verdict, selection: str) -> Run:
-    """A verdict with its circumstances."""
     return Run(
         **described_by(target),
         selection=selection,
@@ -109,11 +107,6 @@ def runs(target: Target) -> tuple[Run, ...]:
 
 
 def read(file: Path) -> Run:
-    """A run from a file.
-
-    Raises:
-        OutpostError: It is none.
-    """
     try:
         return TypeAdapter(Run).validate_json(file.read_bytes())
     except (OSError, ValueError) as error:
@@ -154,11 +147,9 @@ class Difference:
 
     @property
     def is_news(self) -> bool:
-        """Whether somebody should hear of it."""
         return bool(self.broken or self.mended)
 
     def as_data(self) -> dict[str, Any]:
-        """For scripts."""
         return {
             "since": self.since,
             "broken": [result.id for result in self.broken],

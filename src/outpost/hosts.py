@@ -22,11 +22,7 @@ Inventory = list[tuple[str, dict[str, Any]]]
 
 
 def lab_directory() -> Path:
-    """State of the lab instance that $OUTPOST_LAB names (``lab`` where it is not set).
-
-    Raises:
-        SystemExit: It does not run.
-    """
+    """State of the lab instance that $OUTPOST_LAB names (``lab`` where it is not set)."""
     instance = os.environ.get(INSTANCE_VARIABLE, LAB)
     directory = ROOT / ".lab" / instance
     if not (directory / "office.toml").is_file():
@@ -37,7 +33,6 @@ def lab_directory() -> Path:
 
 
 def docker(directory: Path, instance: str | None = None) -> Inventory:
-    """Hosts as running containers ``outpost-INSTANCE-HOST``."""
     instance = instance or os.environ.get(INSTANCE_VARIABLE, LAB)
     office = _load(directory)
     return [

@@ -103,11 +103,7 @@ def opinions(target: Target, office: Office, only: tuple[str, ...], via: str | N
 
 
 def environment() -> Path:
-    """The Python that has ssh-audit and sslyze: sslyze pins libraries of its own. Made on first use.
-
-    Raises:
-        OutpostError: The package index does not answer.
-    """
+    """The Python that has ssh-audit and sslyze: sslyze pins libraries of its own. Made on first use."""
     python, done = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "done"
     wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
     if done.exists() and done.read_text() == wanted:
@@ -304,11 +300,7 @@ def _unhurried(target: Target, office: Office, via: str | None) -> Iterator[None
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a tool; how much it says is the judged host's to decide (`outpost.answers`).
-
-    Raises:
-        OutpostError: It says too much, or takes too long.
-    """
+    """Run a tool; how much it says is the judged host's to decide (`outpost.answers`)."""
     try:
         done = answers.exchange(command, patience=PATIENCE, most=MOST)
     except (TimeoutError, answers.TooMuchError) as error:
@@ -343,7 +335,6 @@ def record(new: list[Opinion], path: Path = RECORDED) -> None:
 
 
 def recorded(path: Path = RECORDED) -> tuple[Opinion, ...]:
-    """What was kept."""
     if not path.exists():
         return ()
     entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
@@ -357,7 +348,6 @@ def reasons(path: Path = REASONS) -> dict[str, dict[str, str]]:
 
 
 def unexplained(said: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> list[str]:
-    """Findings without a reason."""
     return sorted(
         {
             f"{each.tool}: {finding}"

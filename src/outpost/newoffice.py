@@ -82,7 +82,6 @@ class Plan:
         return json.dumps(found)
 
     def networks(self, zone: str) -> tuple[IPNetwork, ...]:
-        """The networks of a zone."""
         found: tuple[IPNetwork, ...] = getattr(self, zone)
         return found
 
@@ -98,11 +97,6 @@ class Plan:
 
 
 def networks(text: str, what: str) -> tuple[IPNetwork, ...]:
-    """The networks in a comma-separated answer.
-
-    Raises:
-        OutpostError: One is none.
-    """
     found = []
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         try:
@@ -117,11 +111,6 @@ def networks(text: str, what: str) -> tuple[IPNetwork, ...]:
 
 
 def number(text: str, what: str) -> int:
-    """A whole number in an answer.
-
-    Raises:
-        OutpostError: It is none.
-    """
     if not text.strip().isdecimal():
         raise OutpostError(f"{what} {text}: not a whole number", "write digits only, like 10000")
     return int(text)
@@ -151,11 +140,7 @@ def _networks_of(inventory: Path) -> Iterator[IPNetwork]:
 
 
 def keys_of(text: str) -> tuple[str, ...]:
-    """An SSH public key, given itself or as the file that holds it.
-
-    Raises:
-        OutpostError: There is no such file.
-    """
+    """An SSH public key, given itself or as the file that holds it."""
     if not text or " " in text.strip():
         return tuple(filter(None, [text.strip()]))
     try:
@@ -167,17 +152,11 @@ def keys_of(text: str) -> tuple[str, ...]:
 
 
 def public_keys(home: Path) -> tuple[str, ...]:
-    """The administrator's own SSH public keys."""
     files = sorted((home / ".ssh").glob("id_*.pub"))
     return tuple(file.read_text(encoding="utf-8").strip() for file in files)
 
 
 def write(directory: Path, text: str) -> None:
-    """A new office directory.
-
-    Raises:
-        OutpostError: There is an office already.
-    """
     file = directory / "office.toml"
     if file.exists():
         raise OutpostError(f"{file} is there already", "choose another name, or edit it")

@@ -52,7 +52,6 @@ class Roster:
             yield Entry(start, end, data)
 
     def find(self, kind: Kind, address: str) -> Entry | None:
-        """The entry with that address."""
         return next((entry for entry in self.entries(kind) if entry.data.get("address") == address), None)
 
     def add(self, kind: Kind, data: dict[str, Any]) -> None:
@@ -65,11 +64,7 @@ class Roster:
         self.text = "".join([*lines[:last], "\n", block, *lines[last:]])
 
     def change(self, kind: Kind, address: str, **values: Any) -> None:
-        """Set keys of an entry; None takes a key away.
-
-        Raises:
-            OutpostError: There is no such entry.
-        """
+        """Set keys of an entry; None takes a key away."""
         entry = self.find(kind, address)
         if entry is None:
             raise OutpostError(f"{address} is not among the office's {kind}", f"known: {self._known(kind)}")
@@ -83,11 +78,7 @@ class Roster:
         self._replace(entry, tomlkit.dumps(document))
 
     def remove(self, kind: Kind, address: str) -> None:
-        """Take an entry out, and with it the empty line before it.
-
-        Raises:
-            OutpostError: There is no such entry.
-        """
+        """Take an entry out, and with it the empty line before it."""
         entry = self.find(kind, address)
         if entry is None:
             raise OutpostError(f"{address} is not among the office's {kind}", f"known: {self._known(kind)}")

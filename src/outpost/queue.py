@@ -117,7 +117,6 @@ def _hours(office: Office, routes: tuple[str, ...]) -> str:
 
 
 def waiting(target: Target, office: Office, via: str | None = None) -> list[Waiting]:
-    """What every MTA holds now."""
     return [
         message
         for host in office.with_role("mta")
@@ -126,11 +125,7 @@ def waiting(target: Target, office: Office, via: str | None = None) -> list[Wait
 
 
 def chosen(messages: Iterable[Waiting], wanted: Iterable[str]) -> list[Waiting]:
-    """Messages that the words mean: ``all``, a queue id, an address, ``@domain`` or a route.
-
-    Raises:
-        OutpostError: A word means none.
-    """
+    """Messages that the words mean: ``all``, a queue id, an address, ``@domain`` or a route."""
     messages = [message for message in messages if message.queue != "corrupt"]
     found: dict[tuple[str, str], Waiting] = {}
     for word in wanted:

@@ -69,13 +69,11 @@ class Page:
     """What of it must agree."""
 
     def is_current(self) -> bool:
-        """Whether it stands there."""
         if not self.path.is_file():
             return False
         return self.compared(self.path.read_text(encoding="utf-8")) == self.compared(self.wanted)
 
     def write(self) -> None:
-        """Make it so."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(self.wanted, encoding="utf-8")
 

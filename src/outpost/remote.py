@@ -31,9 +31,6 @@ def run_script(
     Args:
         patience: Seconds that it may take.
         most: Bytes that it may answer.
-
-    Raises:
-        OutpostError: The host cannot be reached, or the script failed; with its last line.
     """
     command = shell_command(target, office, host, via)
     try:

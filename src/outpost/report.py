@@ -51,7 +51,6 @@ class Checked:
 
     @property
     def state(self) -> State:
-        """What it came to."""
         return (
             "failed"
             if self.result.outcome == "failed"
@@ -88,7 +87,6 @@ class Attacked:
 
     @property
     def state(self) -> State:
-        """Whether it was withstood."""
         verdict = (self.recorded.get("with") or {}).get("verdict", "")
         return "proven" if verdict == "defended" else "failed" if verdict == "BREACHED" else "open"
 
@@ -136,16 +134,13 @@ class Evidence:
         )
 
     def checks_of(self, control: str) -> tuple[Checked, ...]:
-        """What tries a control."""
         return tuple(each for each in self.latest if control in each.result.controls)
 
     def attacks_on(self, controls: Sequence[Control]) -> tuple[Attacked, ...]:
-        """What attacks one of these controls."""
         plans = {plan.id: plan for control in controls for plan in self.data.attacks_on(control.id)}
         return self.recorded(plans.values())
 
     def attacks_of(self, fault: Fault) -> tuple[Attacked, ...]:
-        """What tries a fault."""
         return self.recorded(self.data.attacks_of(fault.id))
 
     def recorded(self, plans: Iterable[AttackPlan]) -> tuple[Attacked, ...]:
@@ -154,7 +149,6 @@ class Evidence:
 
 
 def worst(states: Sequence[State]) -> State:
-    """One state for several."""
     for state in ("failed", "proven", "open"):
         if state in states:
             return state
@@ -162,7 +156,6 @@ def worst(states: Sequence[State]) -> State:
 
 
 def state_of(checked: Sequence[Checked]) -> State:
-    """What results come to."""
     outcomes = {each.result.outcome for each in checked}
     return "failed" if "failed" in outcomes else "proven" if "passed" in outcomes else "open"
 
@@ -243,9 +236,6 @@ def page(evidence: Evidence, *, paper: bool = False) -> str:
 
     Args:
         paper: Everything is open, as for a printer.
-
-    Raises:
-        OutpostError: There is nothing to report.
     """
     if not evidence.kept:
         raise OutpostError("nothing has been verified yet", "outpost verify OFFICE first")
@@ -289,11 +279,7 @@ def _safe(value: Any) -> Any:
 
 
 def print_page(html: str, pdf: Path) -> None:
-    """The page on paper, by Debian's Chromium.
-
-    Raises:
-        OutpostError: There is no Chromium, or it could not.
-    """
+    """The page on paper, by Debian's Chromium."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         raise OutpostError(

@@ -90,11 +90,7 @@ def host(
 
 
 def _pinned(target: Target, lost: Host, key: str) -> None:
-    """The host's own key has just come back, and sshd shows it from its next start on: nobody is locked out then.
-
-    Raises:
-        OutpostError: It is not among the keys that the controller accepts.
-    """
+    """The host's own key has just come back, and sshd shows it from its next start on: nobody is locked out then."""
     if not re.fullmatch(r"ssh-ed25519 [A-Za-z0-9+/=]{1,200}", key):
         raise OutpostError(
             f"{lost.name}: its restored SSH host key is none",
@@ -170,9 +166,6 @@ def mailbox(
     """Bring a mailbox, or one folder of it, back beside the live one; gives the folder it is below, and how many messages.
 
     Flags and dates come with the messages; what is in the mailbox now stays as it is. The owner's quota does not count them.
-
-    Raises:
-        OutpostError: No such user, archive or folder.
     """
     if address not in {user.address for user in office.users}:
         raise OutpostError(

@@ -67,7 +67,6 @@ class Follower:
         self.log: deque[str] = deque(maxlen=MOST_LINES)
 
     def feed(self, line: str) -> None:
-        """Take in one line."""
         line = printable(line.rstrip("\n"))
         self.log.append(line)
         if match := _OPERATION.match(line):
@@ -93,7 +92,6 @@ class Follower:
             self.details.append(line.removeprefix("    "))
 
     def short(self, name: str) -> str:
-        """A host's name in the office."""
         return name.removeprefix(self._prefix)
 
     def _host_line(self, name: str, text: str) -> None:
@@ -164,7 +162,6 @@ class Outcome:
         )
 
     def as_data(self, target: Target) -> dict[str, Any]:
-        """The outcome for scripts."""
         return {
             "office": target.name,
             "instance": target.instance,

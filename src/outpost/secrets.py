@@ -340,11 +340,7 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
 
 
 def public_pair(office: Office, host: Host, secrets: Secrets) -> KeyPair:
-    """A host's public key with the certificate that the office issued or was given for it.
-
-    Raises:
-        OutpostError: The one that was given is for another key or other names.
-    """
+    """A host's public key with the certificate that the office issued or was given for it."""
     own = secrets.public[host.name]
     if mode(office, host) != "provided":
         return own
@@ -614,11 +610,7 @@ def identity_path(directory: Path) -> Path:
 
 
 def create_identity(path: Path) -> str:
-    """Write a new age identity that only its owner can read; returns its public key.
-
-    Raises:
-        OutpostError: There is one already.
-    """
+    """Write a new age identity that only its owner can read; returns its public key."""
     identity = pyrage.x25519.Identity.generate()
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -638,11 +630,6 @@ def create_identity(path: Path) -> str:
 
 
 def read_identity(path: Path) -> pyrage.x25519.Identity:
-    """The age identity in a file.
-
-    Raises:
-        OutpostError: There is none, or it is not an age identity.
-    """
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except OSError:
@@ -659,11 +646,6 @@ def read_identity(path: Path) -> pyrage.x25519.Identity:
 
 
 def read(directory: Path) -> Secrets:
-    """Decrypt the secrets beside an office file.
-
-    Raises:
-        OutpostError: They or the identity are missing, or were encrypted to somebody else.
-    """
     file = directory / FILE_NAME
     try:
         sealed = file.read_bytes()
@@ -695,11 +677,7 @@ def sealed_to(directory: Path) -> int:
 
 
 def write(directory: Path, secrets: Secrets, recipients: tuple[str, ...]) -> None:
-    """Encrypt the secrets beside an office file; the old file stays whole until the new one is.
-
-    Raises:
-        OutpostError: No recipient, or one that is not an age public key.
-    """
+    """Encrypt the secrets beside an office file; the old file stays whole until the new one is."""
     if not recipients:
         raise OutpostError(
             "nobody could read the secrets", "add your age public key to secrets.recipients in office.toml"

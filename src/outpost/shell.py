@@ -59,7 +59,6 @@ class Shell:
         self._unreached: OutpostError | None = None
 
     def run(self, command: str) -> Answer:
-        """Carry out one shell command."""
         with self._lock:
             if self._unreached:  # it was waited for once
                 raise self._unreached

@@ -33,7 +33,6 @@ class Target(NamedTuple):
 
     @property
     def office_file(self) -> Path:
-        """The file that declares the office."""
         return self.data / "office.toml"
 
     @property
@@ -75,7 +74,6 @@ def shown(path: Path) -> str:
 
 
 def offices() -> list[str]:
-    """Names of the offices below inventory/."""
     return sorted(file.parent.name for file in INVENTORY.glob("*/office.toml"))
 
 
@@ -85,9 +83,6 @@ def find(office: str, instance: str | None = None) -> Target:
     Args:
         office: A name below inventory/, or the path of an office directory or its office.toml.
         instance: The lab instance; only for the office `lab`, where it defaults to `lab`.
-
-    Raises:
-        OutpostError: There is no such office or instance.
     """
     path = Path(office)
     if re.fullmatch(r"[\w.-]+", office) and (INVENTORY / office).is_dir():

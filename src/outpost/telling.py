@@ -13,11 +13,6 @@ __all__ = ["News", "tell"]
 
 
 def tell(path: str, news: News) -> None:
-    """Tell it.
-
-    Raises:
-        OutpostError: Nobody could be told.
-    """
     try:
         telling.tell(path, news)
     except ValueError as error:

@@ -180,11 +180,7 @@ def asker(target: Target, office: Office, *, since: str, last: int, via: str | N
 
 
 def found(target: Target, identifiers: tuple[str, ...], told: list[Story]) -> list[Story]:
-    """The stories, of which there must be one.
-
-    Raises:
-        OutpostError: No host knows the message.
-    """
+    """The stories, of which there must be one."""
     if not told:
         raise OutpostError(
             f"no host of {target.title} knows {', '.join(identifiers)} in that time",

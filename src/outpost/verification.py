@@ -82,7 +82,6 @@ class Reporter:
         self._pipe.write(json.dumps(event) + "\n")
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """How many tests there are."""
         if session.items:
             self._event(event="collected", total=len(session.items))
 
@@ -214,7 +213,6 @@ class Verdict:
     closing: str
 
     def with_outcome(self, outcome: str) -> tuple[Result, ...]:
-        """Results of one outcome: passed, failed, skipped."""
         return tuple(result for result in self.results if result.outcome == outcome)
 
     @property
@@ -232,7 +230,6 @@ class Verdict:
         return bool(self.with_outcome("passed")) and not self.with_outcome("failed")
 
     def as_data(self, target: Target) -> dict[str, Any]:
-        """The verdict for scripts."""
         return {
             "office": target.name,
             "instance": target.instance,
@@ -281,9 +278,6 @@ def verify(
         ahead: Where it is kept what the checks ask (`outpost.ahead`).
         white_box: Only what looks at the hosts; answered ahead, it needs no processes side by side.
         files: Test files or directories; those of single roles are `tests/live/test_ROLE*.py`.
-
-    Raises:
-        OutpostError: pytest could not run them.
     """
     started = time.monotonic()
     office = load(target.data)

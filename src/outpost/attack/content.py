@@ -42,7 +42,6 @@ def parcel(
 
 
 def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """A zip archive."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", method) as archive:
         for name, data in files.items():
@@ -94,7 +93,6 @@ def nested(depth: int, core: bytes, name: str = "core.txt") -> bytes:
 
 
 def tar_gz(files: dict[str, bytes]) -> bytes:
-    """A compressed tar archive."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w:gz") as archive:
         for name, data in files.items():

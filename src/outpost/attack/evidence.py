@@ -37,7 +37,6 @@ class Evidence:
     sessions: int = 0
 
     def note(self, line: str) -> None:
-        """Add a line to the transcript."""
         if len(self.transcript) < KEPT:
             self.transcript.append(line)
         else:

@@ -65,7 +65,6 @@ class Ground:
     # Who and where ---------------------------------------------------------------------------------------------
 
     def role(self, role: str) -> Host:
-        """The first host of a role."""
         return next(host for host in self.office.hosts if host.role == role)
 
     @property
@@ -121,7 +120,6 @@ class Ground:
         return self.town.user(name)
 
     def password(self, address: str) -> str:
-        """A lab user's password."""
         return str(self.info["users"][address])
 
     # Sessions --------------------------------------------------------------------------------------------------
@@ -138,11 +136,7 @@ class Ground:
         source: str | None = None,
         patience: float = PATIENCE,
     ) -> Session:
-        """A session with an SMTP listener; from the Internet's side each has an address of its own.
-
-        Raises:
-            OSError: Nobody answered.
-        """
+        """A session with an SMTP listener; from the Internet's side each has an address of its own."""
         vantage = vantage or self.internet
         streams = await vantage.connect(
             address or self.door, port, source=source or vantage.fresh_source(), patience=patience
@@ -231,11 +225,9 @@ class Ground:
         await self.on(self.role("store").name, "systemctl try-restart outpost-logins.service")
 
     async def on_mta(self, command: str) -> str:
-        """A command on the MTA."""
         return await self.on(self.role("mta").name, command)
 
     async def queue_length(self) -> int:
-        """Messages in the MTA's queue."""
         found = await self.on_mta(
             "find /var/spool/postfix/maildrop /var/spool/postfix/incoming /var/spool/postfix/active "
             "/var/spool/postfix/deferred -type f | wc -l"
@@ -256,7 +248,6 @@ class Ground:
         return f"victim-{token_hex(5)}@{SINK}"
 
     async def sink(self, victim: str) -> int:
-        """How many messages a victim has got."""
         box = shlex.quote(f"/var/mail/{SINK}/{victim.partition('@')[0]}/new")
         return int((await self.on("internet", f"ls {box} 2>/dev/null | wc -l")).strip())
 
@@ -358,7 +349,6 @@ async def stand(target: Target, office: Office) -> Ground:
 
 
 async def _namespaces(containers: Sequence[str]) -> dict[str, str]:
-    """Container → its network namespace."""
     process = await asyncio.create_subprocess_exec(
         "docker", "inspect", "--format", "{{.State.Pid}}", *containers, stdout=asyncio.subprocess.PIPE
     )

@@ -105,7 +105,6 @@ class Window:
         return said
 
     def as_data(self) -> dict[str, Any]:
-        """For scripts."""
         return {
             "seconds": round(self.seconds, 1),
             **{
@@ -122,7 +121,6 @@ class Window:
         }
 
     def brief(self) -> str:
-        """In one line."""
         times = [
             f"{name} {percentile(samples, 0.5):.2f}/{percentile(samples, 0.95):.2f} s"
             + (f" (idle {self.idle[name]:.2f})" if name in self.idle else "")

@@ -47,7 +47,6 @@ class Result:
     without: tuple[bool, str] | None = None
 
     def as_data(self) -> dict[str, Any]:
-        """For scripts."""
         return {
             "id": self.plan.id,
             "family": self.plan.family,

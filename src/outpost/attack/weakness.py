@@ -70,7 +70,6 @@ class Weakness:
 
     @property
     def turns_off(self) -> str:
-        """Script that turns the defence off."""
         return f"set -e; {self.steps}; {self.activate}"
 
 

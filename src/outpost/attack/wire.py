@@ -76,11 +76,7 @@ class Vantage:
     def socket(
         self, family: socket.AddressFamily, kind: socket.SocketKind, protocol: int = 0
     ) -> socket.socket:
-        """A socket that belongs to this place's network.
-
-        Raises:
-            OutpostError: This user may not enter it.
-        """
+        """A socket that belongs to this place's network."""
         if self._namespace is None:
             return socket.socket(family, kind, protocol)
         if self._descriptor is None:
@@ -160,7 +156,6 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Hang up."""
         with contextlib.suppress(Exception):
             self.writer.close()
 

@@ -39,7 +39,6 @@ class LazyGroup(TyperGroup):
     """Resolves `lab` to the lab's own commands, which are imported only when they are asked for."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that the arguments name."""
         name, command, rest = super().resolve_command(ctx, args)
         if name == "lab":
             from outpost.lab.cli import app as lab_app

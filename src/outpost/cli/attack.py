@@ -96,11 +96,7 @@ def _list(plans: tuple[AttackPlan, ...], *, as_json: bool) -> None:
 
 
 def _agreed(target: Target, office: Office, *, positive: bool) -> None:
-    """The lab is there to be attacked; any other office has to agree in its file, and somebody in person.
-
-    Raises:
-        OutpostError: Nobody has agreed.
-    """
+    """The lab is there to be attacked; any other office has to agree in its file, and somebody in person."""
     if target.instance is not None:
         return
     if positive:

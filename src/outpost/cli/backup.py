@@ -88,7 +88,6 @@ def restore_host(
 def restore_mailbox(
     office: str, name: str | None, address: str, folder: str, archive: str, via: str | None
 ) -> int:
-    """Bring mail back beside what is there."""
     from outpost import restore
 
     target = find(office, name)

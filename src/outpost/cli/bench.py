@@ -32,7 +32,6 @@ def bench(name: str | None, rows: Sequence[str], *, as_json: bool, draw: bool, k
 
 
 def list_rows() -> int:
-    """The rows and what each measures."""
     table = Table("row", "what", box=None, padding=(0, 2, 0, 0))
     for name, row in run.ROWS.items():
         table.add_row(name, (row.__doc__ or "").strip().splitlines()[0])

@@ -45,7 +45,6 @@ class Ended:
 
     @property
     def told(self) -> str:
-        """In a few words."""
         if self.result is None:
             return self.said or f"ended with {self.code}"
         if "proven" in self.result:
@@ -59,7 +58,6 @@ class Ended:
         return f"{count} change{'s' * (count != 1)} on {', '.join(changed)}" if changed else "as declared"
 
     def as_data(self) -> dict[str, Any]:
-        """For scripts."""
         return {
             "exit": self.code,
             "seconds": round(self.seconds, 1),

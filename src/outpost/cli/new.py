@@ -171,7 +171,6 @@ def _answer(key: str, given: str | None, name: str, before: dict[str, str], defa
 
 
 def option(key: str) -> str:
-    """A question's option on the command line."""
     return key.replace("_", "-")
 
 

@@ -297,7 +297,6 @@ def _show_plan(outcome: run.Outcome, target: Target, new: Collection[str] = ()) 
 
 
 def _show_accepted(office: Office, hosts: Iterable[str]) -> None:
-    """What a person has accepted, by host."""
     for host in hosts:
         if accepted := office.host(host).accepted:
             out.print(f"accepted on {host}: {', '.join(accepted)}", markup=False, style="dim")

@@ -47,7 +47,6 @@ class Stage:
 
     @property
     def result(self) -> str:
-        """In one word."""
         return "not run" if not self.ran else "FAILED" if self.failed else "passed"
 
 
@@ -139,7 +138,6 @@ class Suite:
         self._tool(stage, ("ruff", "check", *sources), ("ruff", "format", "--check", *sources))
 
     def mypy(self, stage: Stage) -> None:
-        """Strict types."""
         self._tool(stage, ("mypy",))
 
     def pytest(self, directory: str, *options: str) -> Callable[[Stage], None]:
@@ -193,7 +191,6 @@ class Suite:
             self._run("docker", "exec", container, "sh", "-c", EVIDENCE)
 
     def lab_down(self) -> None:
-        """Leave nothing behind."""
         self._run(sys.executable, "-m", "outpost", "lab", "down", "--name", INSTANCE)
 
     def _browser(self) -> None:

@@ -75,7 +75,6 @@ def verify_office(
 
 
 def _known(office: Office, hosts: Sequence[str] | None, controls: Sequence[str] | None) -> None:
-    """Whether the wanted hosts and controls exist."""
     expect_hosts(office, hosts)
     known = catalogue().controls
     for control in controls or ():

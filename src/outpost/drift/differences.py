@@ -33,7 +33,6 @@ class Finding:
     facts: frozenset[str] = field(default=frozenset(), repr=False)
 
     def as_data(self, host: str) -> dict[str, object]:
-        """For scripts and the report."""
         data = asdict(self)
         del data["facts"]
         return {"host": host, **data, "controls": list(self.controls), "diff": list(self.diff)}
@@ -96,12 +95,10 @@ class Difference:
 
     @property
     def quoted(self) -> str:
-        """Its name for the shell."""
         return named(self.thing) if self.kind in FILES else shlex.quote(self.thing)
 
     @property
     def facts(self) -> frozenset[str]:
-        """The observation's lines behind it."""
         return facts_of(self.kind, self.thing, (*self.new, *self.old))
 
 
@@ -126,12 +123,10 @@ def only_went(it: Difference) -> bool:
 
 
 def changed(it: Difference) -> bool:
-    """It is another than it was."""
     return bool(it.new and it.old)
 
 
 def always(_it: Difference) -> bool:
-    """Whatever it is."""
     return True
 
 

@@ -77,11 +77,7 @@ class Beside:
 
 
 def _facts(said: list[str]) -> frozenset[str]:
-    """Facts of an answer; a line feed in one would begin a line of the log, and that may name another host.
-
-    Raises:
-        TypeError: Something else.
-    """
+    """Facts of an answer; a line feed in one would begin a line of the log, and that may name another host."""
     if not all(isinstance(fact, str) and "\n" not in fact for fact in said):
         raise TypeError("no fact")
     return frozenset(said)

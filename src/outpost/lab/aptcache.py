@@ -43,11 +43,7 @@ def ensure(client: docker.DockerClient, image: str) -> Any:
 
 
 def wait(container: Any, timeout: float = 20.0) -> None:
-    """Returns when the cache answers on its port.
-
-    Raises:
-        LabError: It does not within ``timeout`` seconds.
-    """
+    """Returns when the cache answers on its port."""
     deadline = time.monotonic() + timeout
     probe = ["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{PORT}"]
     while container.exec_run(probe)[0] != 0:

@@ -122,11 +122,7 @@ def replace(instance: Instance, hosts: tuple[str, ...], *, client: docker.Docker
 
 
 def first_files(instance: Instance, host: str) -> bytes:
-    """What the lab puts on a host before its first start, as a tar archive: names, package source, pinned SSH keys.
-
-    Raises:
-        LabError: There is no such machine.
-    """
+    """What the lab puts on a host before its first start, as a tar archive: names, package source, pinned SSH keys."""
     content = files(instance, instance.machine(host))
     return packed(file for file in content if not file.target and file.path != "/etc/machine-id")
 

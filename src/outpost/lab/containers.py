@@ -74,11 +74,7 @@ def learn(client: docker.DockerClient, instance: Instance) -> None:
 
 
 def wait(container: Any, machine: Machine) -> None:
-    """Returns when a machine has booted. A host of the office may have failed units, which verification names.
-
-    Raises:
-        LabError: A unit has failed; names it.
-    """
+    """Returns when a machine has booted. A host of the office may have failed units, which verification names."""
     state = container.exec_run(["sh", "-c", BOOTED])[1].decode().strip()
     if machine.office and state in ("running", "degraded"):
         return
@@ -101,7 +97,6 @@ def put(container: Any, content: Iterable[File]) -> None:
 
 
 def packed(content: Iterable[File]) -> bytes:
-    """Files as a tar archive."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for file in content:
@@ -118,11 +113,7 @@ def packed(content: Iterable[File]) -> bytes:
 
 
 def run(container: Any, *command: str) -> str:
-    """Runs a command in a container as root; gives its output.
-
-    Raises:
-        LabError: It fails; with its last line.
-    """
+    """Runs a command in a container as root; gives its output."""
     code, output = container.exec_run(list(command))
     text: str = output.decode(errors="replace")
     if code:

@@ -113,7 +113,6 @@ def _parent(instance: Instance, name: str) -> Zone:
 
 
 def zone_file(instance: Instance, zone: Zone) -> bytes:
-    """The unsigned content of a zone."""
     mail = next((machine for machine in _mail_servers(instance) if f"{machine.domain}." == zone.name), None)
     context = {
         "names": _names(instance, zone),

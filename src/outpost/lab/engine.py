@@ -48,9 +48,6 @@ def ensure(*, install: bool = False, note: Note = lambda _text: None) -> docker.
 
     Args:
         install: The user agrees to packages being installed and a daemon being started.
-
-    Raises:
-        EngineMissing: It is not there, and installing was not allowed or did not help.
     """
     try:
         client = connect()
@@ -73,11 +70,7 @@ def ensure(*, install: bool = False, note: Note = lambda _text: None) -> docker.
 
 
 def apt_install(*packages: str) -> None:
-    """Installs Debian packages on this machine, as root or through sudo.
-
-    Raises:
-        LabError: This is not a Debian-like machine, or apt failed.
-    """
+    """Installs Debian packages on this machine, as root or through sudo."""
     if shutil.which("apt-get") is None:
         raise LabError(
             f"{' and '.join(packages)}: this machine has no apt-get to install it with", "install it by hand"
@@ -91,11 +84,6 @@ def apt_install(*packages: str) -> None:
 
 
 def run(*command: str, remedy: str = "") -> None:
-    """Runs a command on this machine.
-
-    Raises:
-        LabError: It fails; with its last line.
-    """
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = " ".join(((done.stderr + done.stdout).strip().splitlines() or ["no message"])[-1].split())
@@ -103,11 +91,7 @@ def run(*command: str, remedy: str = "") -> None:
 
 
 def start() -> None:
-    """Starts the daemon: by systemd where it runs, else in a session of its own; returns when it is ready.
-
-    Raises:
-        EngineMissing: It did not become ready; says where its log is.
-    """
+    """Starts the daemon: by systemd where it runs, else in a session of its own; returns when it is ready."""
     if Path("/run/systemd/system").is_dir():
         done = subprocess.run(
             [*as_root(), "systemctl", "start", "docker.service"], check=False, capture_output=True

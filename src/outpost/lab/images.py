@@ -146,11 +146,7 @@ def _bootstrap(client: docker.DockerClient, note: Note) -> bool:
 
 
 def bootstrap(into: Path, *options: str) -> None:
-    """A Debian with nothing recommended, by mmdebstrap.
-
-    Raises:
-        LabError: It fails; with its last line.
-    """
+    """A Debian with nothing recommended, by mmdebstrap."""
     sources = [f"deb {MIRROR} {SUITE}{part} main" for part in ("", "-updates")]
     run(
         "mmdebstrap", "--aptopt=Apt::Install-Recommends false", *options, SUITE, str(into), *sources,

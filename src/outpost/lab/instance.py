@@ -116,7 +116,6 @@ class Instance:
 
     @cached_property
     def office(self) -> Office:
-        """The office of this instance."""
         return load(self.office_file)
 
     @cached_property
@@ -131,11 +130,6 @@ class Instance:
         return tuple(machine for machine in self.machines if machine.name not in virtual)
 
     def machine(self, name: str) -> Machine:
-        """One machine by its short name.
-
-        Raises:
-            LabError: There is none; lists those there are.
-        """
         for machine in self.machines:
             if machine.name == name:
                 return machine
@@ -144,19 +138,13 @@ class Instance:
         )
 
     def container_name(self, machine: str) -> str:
-        """Docker's name of a machine's container."""
         return f"outpost-{self.name}-{machine}"
 
     def network_name(self, zone: str) -> str:
-        """Docker's name of a zone's network."""
         return f"outpost-{self.name}-{zone}"
 
     def container(self, machine: str, client: docker.DockerClient | None = None) -> Any:
-        """A machine's container (docker SDK).
-
-        Raises:
-            NotUp: It does not exist.
-        """
+        """A machine's container (docker SDK)."""
         try:
             return (client or engine.connect()).containers.get(self.container_name(machine))
         except NotFound as error:
@@ -219,11 +207,7 @@ class Instance:
 
 
 def directory(name: str) -> Path:
-    """Where an instance of that name keeps its state.
-
-    Raises:
-        LabError: The name cannot be part of a container's name.
-    """
+    """Where an instance of that name keeps its state."""
     if not re.fullmatch(r"[a-z][a-z0-9]{0,15}", name):
         raise LabError(f"{name!r} cannot name a lab", "a letter, then up to 15 lower-case letters or digits")
     return state() / name

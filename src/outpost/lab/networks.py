@@ -20,11 +20,7 @@ class TakenMeanwhile(LabError):  # noqa: N818 (named for what is the matter)
 
 
 def free_slot(client: docker.DockerClient) -> int:
-    """The lowest slot whose networks overlap with none that Docker has.
-
-    Raises:
-        LabError: All are taken.
-    """
+    """The lowest slot whose networks overlap with none that Docker has."""
     for slot in range(world.SLOTS):
         if is_free(client, slot):
             return slot

@@ -51,11 +51,7 @@ def seal(instance: Instance) -> None:
 
 
 def deploy(instance: Instance, watcher: run.Watcher) -> None:
-    """Make the empty hosts an office: the same apply as for any other.
-
-    Raises:
-        LabError: A host failed.
-    """
+    """Make the empty hosts an office: the same apply as for any other."""
     seal(instance)
     target = find(LAB, instance.name)
     outcome = run.apply(target, watcher=watcher)
@@ -84,11 +80,7 @@ def came_up(instance: Instance) -> None:
 
 
 def first_letters(instance: Instance) -> Iterator[tuple[str, str]]:
-    """Write a letter in every direction of the case study and wait until it is read; yields (from, to) as each arrives.
-
-    Raises:
-        LabError: One did not arrive.
-    """
+    """Write a letter in every direction of the case study and wait until it is read; yields (from, to) as each arrives."""
     town = Town(info(instance))
     alice, bob = town.user("alice"), town.user("bob")
     outside: tuple[Correspondent, ...] = (town.head_office, town.client_site, town.stranger)

@@ -119,11 +119,7 @@ class OfficeUser:
         return self.search(AND(subject=token), patience).obj.as_bytes()
 
     def search(self, criteria: Any, patience: float = PATIENCE) -> MailMessage:
-        """The first message that matches, waiting for it at most `patience` seconds.
-
-        Raises:
-            NotArrivedError: None came.
-        """
+        """The first message that matches, waiting for it at most `patience` seconds."""
         wait = pace.Patience(patience)
         with self.mailbox() as mailbox:
             while True:
@@ -136,7 +132,6 @@ class OfficeUser:
                 mailbox.idle.wait(timeout=min(left, 5))
 
     def count(self, token: str) -> int:
-        """See ``Correspondent.count``."""
         with self.mailbox() as mailbox:
             return len(mailbox.uids(AND(subject=token)))
 
@@ -174,7 +169,6 @@ class Neighbour:
         return output
 
     def count(self, token: str) -> int:
-        """See ``Correspondent.count``."""
         _, output = self._exec(["grep", "-rlsF", "--", token, f"{self.maildir}/new", f"{self.maildir}/cur"])
         return len(output.splitlines())
 

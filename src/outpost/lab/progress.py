@@ -100,7 +100,6 @@ class Clock:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Runs its block as one step."""
         self._progress.begin(name)
         started = time.monotonic()
         yield

@@ -44,17 +44,14 @@ class Me:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """All its addresses."""
         return tuple(item for pair in self.machine.addresses.values() for item in pair)
 
     @property
     def wan(self) -> tuple[str, str]:
-        """Its addresses on the Internet."""
         return self.machine.addresses["wan"]
 
     @property
     def client(self) -> tuple[str, str]:
-        """Its addresses in the client's network."""
         return self.machine.addresses["client"]
 
 

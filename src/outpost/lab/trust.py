@@ -96,11 +96,7 @@ def certificates(instance: Instance) -> None:
 
 
 def zone_ds(instance: Instance, name: str) -> list[str]:
-    """DS data (SHA-256) of one of the office's zones, from the DNSKEYs that its primary shows, signatures checked.
-
-    Raises:
-        LabError: It shows none within ``SIGNED_WITHIN`` seconds.
-    """
+    """DS data (SHA-256) of one of the office's zones, from the DNSKEYs that its primary shows, signatures checked."""
     zone = dns.name.from_text(name)
     primary = instance.office.with_role("dns")[0]
     server = str(primary.in_zone("wan")[0])

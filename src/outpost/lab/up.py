@@ -48,10 +48,6 @@ def up(
         install: The user agrees to Docker and mmdebstrap being installed on this machine, and to limits of its kernel
             being raised until the next boot.
         source: Office file written for slot 0.
-
-    Raises:
-        EngineMissing: No Docker, and installing was not allowed.
-        LabError: Anything else, with a remedy.
     """
     clock = Clock(progress)
     with _alone(clock):

@@ -124,7 +124,6 @@ class BaseView:
 
     @property
     def time_servers(self) -> tuple[str, ...]:
-        """NTP servers this host can reach."""
         return tuple(server for server in self.office.time.servers if self._may_reach(server, ports.NTP))
 
     @property
@@ -144,7 +143,6 @@ class BaseView:
 
     @property
     def admin(self) -> str:
-        """The account administrators log in to."""
         user, at, _ = self.me.ssh.rpartition("@")
         return user if at else self.office.ssh.user
 

@@ -67,7 +67,6 @@ def challenges(office: Office, host: Host) -> tuple[str, ...]:
 
 
 def acme_port(office: Office) -> int:
-    """The port of the authority's directory."""
     return urlsplit(office.acme.directory).port or 443
 
 

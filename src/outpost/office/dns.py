@@ -78,7 +78,6 @@ class ZoneData:
         return f"{self.name.rstrip('.')}.zone"
 
     def find(self, name: str, rtype: str) -> tuple[Record, ...]:
-        """Records of one owner and type."""
         return tuple(record for record in self.records if (record.name, record.type) == (name, rtype))
 
 
@@ -112,7 +111,6 @@ class PublicKeys:
 
 
 def public_keys(secrets: Secrets) -> PublicKeys:
-    """The public halves of the office's keys."""
     dkim = tuple(
         DkimKey(
             dkim_selector(selector, algorithm),
@@ -217,11 +215,7 @@ def office_zone(office: Office, keys: PublicKeys) -> ZoneData:
 
 
 def reverse_zone(office: Office, network: IPNetwork) -> ZoneData:
-    """PTR data for a network whose reverse zone is delegated to the office.
-
-    Raises:
-        ValueError: The prefix does not end on an octet (IPv4) or nibble (IPv6), so no whole zone is delegated.
-    """
+    """PTR data for a network whose reverse zone is delegated to the office."""
     step = 8 if network.version == 4 else 4
     if network.prefixlen % step:
         raise ValueError(

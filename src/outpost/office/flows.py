@@ -97,12 +97,10 @@ def _work_out(office: Office) -> tuple[Flow, ...]:
 
 
 def inbound(office: Office, host: Host) -> tuple[Flow, ...]:
-    """Flows that end at a host."""
     return tuple(flow for flow in flows(office) if flow.destination.host == host.name)
 
 
 def outbound(office: Office, host: Host) -> tuple[Flow, ...]:
-    """Flows that begin at a host."""
     return tuple(flow for flow in flows(office) if flow.source.host == host.name)
 
 

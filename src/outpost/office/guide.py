@@ -42,7 +42,6 @@ class Guide:
 
     @property
     def site(self) -> str:
-        """Webmail's address."""
         return f"https://{self.webmail.fqdn}/"
 
     @property

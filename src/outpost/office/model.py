@@ -133,7 +133,6 @@ class Office(Part):
 
     @property
     def core(self) -> Zone:
-        """The servers' zone."""
         return self.zones_of_kind("servers")[0]
 
     @property

@@ -78,7 +78,6 @@ class OtherEnd:
                 return f"the key {' or '.join(self.peer.fingerprints)}"
 
     def as_data(self) -> dict[str, object]:
-        """For scripts."""
         return {
             "peer": self.peer.name,
             "domain": self.office.domain,

@@ -44,7 +44,6 @@ class TlsLevel:
 
     @property
     def oldest(self) -> str:
-        """The oldest version."""
         return self.versions[0]
 
 

@@ -162,7 +162,6 @@ class Accounts:
             return {"session": token, "must_change": self._is_first(address, chosen)}
 
     def logout(self, address: str, session: str) -> dict[str, Any]:
-        """End a session."""
         with self.lock:
             chosen = self._in_session(address, session)
             del chosen.sessions[token_hash(session)]
@@ -394,7 +393,6 @@ class Server(socketserver.ThreadingUnixStreamServer):
 
 
 def main() -> None:
-    """Serve until told to stop."""
     from argon2 import PasswordHasher
 
     settings = json.loads(SETTINGS.read_text(encoding="utf-8"))

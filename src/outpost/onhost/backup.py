@@ -272,7 +272,6 @@ class Backup:
         return name
 
     def source(self, path: str) -> dict[str, Any]:
-        """The source with a path."""
         return next(source for source in self.settings["sources"] if source["path"] == path)
 
     def archived(self, source: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
@@ -584,7 +583,6 @@ def _sha256(path: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
     parser = argparse.ArgumentParser(prog="backup")
     parser.add_argument("--settings", type=Path, default=SETTINGS)
     commands = parser.add_subparsers(dest="command", required=True)

@@ -207,7 +207,6 @@ class Server(ThreadingHTTPServer):
 
 
 def main() -> None:
-    """Serve until told to stop."""
     settings = json.loads(SETTINGS.read_text())
     Handler.logins = Logins(
         settings["domain"], settings["failures"], settings["ban"], settings["accounts"], path=KNOWN

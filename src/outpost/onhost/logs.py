@@ -178,9 +178,6 @@ def journal(after: tuple[str, int] | None, host: str) -> Iterator[list[Line]]:
     """What the journal holds behind a place and what comes, in portions, until nothing has come for a while.
 
     It ends then because journalctl follows files that are no longer the journal's, once somebody has moved them away.
-
-    Raises:
-        BrokenError: journalctl has ended.
     """
     place = ["--no-tail"] if after is None else [f"--after-cursor={after[0]}"]
     command = [
@@ -290,7 +287,6 @@ def deliver(lines: list[Line], session: Session | None, settings: dict[str, Any]
 
 
 def main() -> None:
-    """Send until told to stop."""
     settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
     session: Session | None = None
     while True:

@@ -116,7 +116,6 @@ def _with_tls(lines: Iterable[Line]) -> list[Line]:
 
 
 def main(arguments: list[str]) -> int:
-    """See the module's head."""
     since, last, *identifiers = arguments
     units = [part for unit in UNITS for part in ("--unit", unit)]
     fields = "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,SYSLOG_PID,_PID"

@@ -479,7 +479,6 @@ def attributes(request: bytes) -> dict[str, str]:
 
 
 async def serve(settings: Settings) -> None:
-    """Answer until told to stop."""
     store = Store(**settings.store)
     tasks: set[asyncio.Task[None]] = set()
 

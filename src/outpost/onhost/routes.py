@@ -182,7 +182,6 @@ def _inside(line: socket.socket) -> socket.socket:
 
 
 def main() -> int:
-    """One round."""
     settings = json.loads(SETTINGS.read_text())
     routes = [Route(**{**entry, "domains": tuple(entry["domains"])}) for entry in settings["routes"]]
     listed = subprocess.run(["postqueue", "-j"], capture_output=True, text=True, check=False)

@@ -67,7 +67,6 @@ def _exactly(asking: socket.socket, count: int) -> bytes:
 
 
 def main(arguments: list[str]) -> int:
-    """Serve the connection on standard input."""
     with suppress(EOFError, TimeoutError, ConnectionError), socket.socket(fileno=0) as asking:
         relay(asking, arguments[0])
     return 0

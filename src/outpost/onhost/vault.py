@@ -104,11 +104,7 @@ class Vault:
     # The office's account ------------------------------------------------------------------------------------------
 
     def thin_out(self, host: str, passphrase: str) -> str:
-        """Examine a repository and let old archives go; gives what it came to.
-
-        Raises:
-            VaultError: Nothing was let go.
-        """
+        """Examine a repository and let old archives go; gives what it came to."""
         repository = self.repositories / host
         if not repository.is_dir():
             return "nothing kept yet"
@@ -229,11 +225,7 @@ class Vault:
             shutil.rmtree(place / date)
 
     def roll_back(self, host: str, date: str) -> None:
-        """Put a copy in the place of a repository, which stays beside it.
-
-        Raises:
-            VaultError: There is no such copy.
-        """
+        """Put a copy in the place of a repository, which stays beside it."""
         if date not in self._dates(host):
             raise VaultError(f"no copy of that day; there are: {' '.join(self._dates(host))}")
         owner = pwd.getpwnam(self.settings["account"])

@@ -370,7 +370,6 @@ class Memory:
 
 
 def main(arguments: list[str]) -> int:
-    """See the module's head."""
     settings = json.loads(SETTINGS.read_text())
     now = time.time()
     found = alarms(settings, now)

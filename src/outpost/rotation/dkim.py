@@ -19,11 +19,7 @@ from outpost.secrets import DkimKeys, Secrets, new_dkim, new_selector
 
 
 def begin(desk: Desk) -> str:
-    """Generate a pair and publish it; mail is still signed with the old one. Gives its selector.
-
-    Raises:
-        NotYetError: One is published already and must come into use first.
-    """
+    """Generate a pair and publish it; mail is still signed with the old one. Gives its selector."""
     if pending := _in_stage(desk.secrets, "published"):
         raise NotYetError(f"{pending[0]} is published and not in use yet", "go on with: outpost rotate dkim")
     now = desk.now()
@@ -44,11 +40,7 @@ def go_on(desk: Desk) -> bool:
 
 
 def advance(desk: Desk) -> None:
-    """What an administrator asks for: the published pair comes into use, else a new one is published.
-
-    Raises:
-        NotYetError: It is too early.
-    """
+    """What an administrator asks for: the published pair comes into use, else a new one is published."""
     pending = _in_stage(desk.secrets, "published")
     go_on(desk)
     if not pending:

@@ -61,11 +61,7 @@ class Desk:
         self.keep(self.secrets.model_copy(update=changes))
 
     def apply(self, hosts: tuple[Host, ...]) -> None:
-        """Bring hosts to what is declared now.
-
-        Raises:
-            OutpostError: One failed; the same command again goes on from here.
-        """
+        """Bring hosts to what is declared now."""
         names = tuple(host.name for host in hosts)
         outcome = run.apply(self.target, limit=names, connector=self.via, watcher=self.watcher)
         if outcome.failed:
@@ -77,11 +73,7 @@ class Desk:
 def desk(
     target: Target, tell: Tell, *, via: str | None = None, watcher: run.Watcher | None = None
 ) -> Iterator[Desk]:
-    """The only rotation that runs on an office.
-
-    Raises:
-        OutpostError: Another one does.
-    """
+    """The only rotation that runs on an office."""
     with (target.data / ".rotation.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -22,11 +22,7 @@ from outpost.secrets import NextKey, Secrets, issue_public, new_key, public_pair
 
 
 def hosts(desk: Desk, name: str | None = None) -> tuple[Host, ...]:
-    """Hosts with a public key: all of them, or the one of that name.
-
-    Raises:
-        OutpostError: It has none.
-    """
+    """Hosts with a public key: all of them, or the one of that name."""
     known = tuple(host for host in desk.office.hosts if host.name in desk.secrets.public_next)
     chosen = tuple(host for host in known if name in (None, host.name))
     if name and not chosen:
@@ -37,11 +33,7 @@ def hosts(desk: Desk, name: str | None = None) -> tuple[Host, ...]:
 
 
 def roll(desk: Desk, host: Host) -> None:
-    """Take the next step: finish a switch that broke off, else switch to the next key.
-
-    Raises:
-        NotYetError: Too early; says when it is not.
-    """
+    """Take the next step: finish a switch that broke off, else switch to the next key."""
     if host.name not in desk.secrets.public_past:
         _published_long_enough(desk, host)
         _switch(desk, host)
@@ -49,11 +41,7 @@ def roll(desk: Desk, host: Host) -> None:
 
 
 def look(desk: Desk, host: Host) -> datetime:
-    """Note since when every name server has shown the host's records; gives when the next key may be used.
-
-    Raises:
-        NotYetError: One does not show them.
-    """
+    """Note since when every name server has shown the host's records; gives when the next key may be used."""
     upcoming = desk.secrets.public_next[host.name]
     if absent := watch.missing(desk.office, records(desk, host)):
         _note(desk, host, None)
@@ -93,7 +81,6 @@ def status(desk: Desk) -> list[tuple[str, str, str]]:
 
 
 def records(desk: Desk, host: Host) -> tuple[Record, ...]:
-    """The TLSA records of a host."""
     ends = tuple(f"._tcp.{name}." for name in public_names(desk.office, host))
     zone = office_zone(desk.office, public_keys(desk.secrets))
     return tuple(record for record in zone.records if record.type == "TLSA" and record.name.endswith(ends))

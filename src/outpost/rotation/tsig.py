@@ -45,11 +45,7 @@ def roll(desk: Desk) -> None:
 
 
 def prove(desk: Desk) -> None:
-    """Have every secondary fetch every zone anew.
-
-    Raises:
-        OutpostError: A transfer failed.
-    """
+    """Have every secondary fetch every zone anew."""
     zones = [zone.name for zone in office_zones(desk.office, public_keys(desk.secrets))]
     for server in desk.office.with_role("dns")[1:]:
         for zone in zones:

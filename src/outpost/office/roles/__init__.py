@@ -19,7 +19,6 @@ ROLES: dict[RoleName, Role] = {role.name: role for role in (DNS, MTA, STORE, WEB
 
 
 def role_of(host: Host) -> Role:
-    """The role of a host."""
     return ROLES[host.role]
 
 

@@ -25,7 +25,6 @@ from outpost.onhost.observe.units import enabled_units, shown_units, stale
 
 
 def everything(seen: Seen) -> tuple[list[str], list[str]]:
-    """States and faults."""
     declared_units, declared = seen.declared_units, seen.declared
     rest = (tree for tree in TREES if tree != "/usr")
     probes = Probes()

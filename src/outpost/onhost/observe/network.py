@@ -110,11 +110,7 @@ def loopback(sockets: list[Waiting]) -> list[str]:
 
 
 def entries(lines: list[str], answers: int) -> list[list[dict[str, typing.Any]]]:
-    """What ip(8) answers in JSON, a line to each question.
-
-    Raises:
-        BlindError: It did not answer everything.
-    """
+    """What ip(8) answers in JSON, a line to each question."""
     if len(lines) < answers:
         raise BlindError("ip(8) did not answer")
     return [[entry for entry in json.loads(line) if entry] for line in lines[:answers]]

@@ -88,11 +88,7 @@ def said(command: str) -> list[str]:
 
 
 def opened(path: str) -> int:
-    """A plain file, opened. A FIFO of a daemon's would keep the observer waiting for ever, and a file of holes nearly as long.
-
-    Raises:
-        OSError: It is none, or larger than any that an office has there.
-    """
+    """A plain file, opened. A FIFO of a daemon's would keep the observer waiting for ever, and a file of holes nearly as long."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST:
@@ -111,11 +107,6 @@ def content(path: str) -> str:
 
 
 def digested(path: str, kind: str = "sha256") -> str:
-    """The digest of a file.
-
-    Raises:
-        OSError: It cannot be read.
-    """
     import hashlib
 
     with open(opened(path), "rb") as file:

@@ -45,7 +45,6 @@ class Seen:
         self.declared = declared
 
     def state_of(self, unit: str) -> str:
-        """Its ActiveState."""
         return self._active.get(unit, "inactive")
 
     def mark_of_all(self) -> str:
