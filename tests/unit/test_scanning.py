@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -92,3 +94,17 @@ def test_no_other_command_reaches_it(clamd: Clamd, said: bytes) -> None:
 )
 def test_a_message_that_breaks_off_ends_without_a_verdict(clamd: Clamd, said: bytes) -> None:
     assert asked(clamd, said) == b""
+
+
+@pytest.mark.parametrize("behind", [b"", b" /etc/hostname\r\n", b"x" * 100_000])
+def test_what_is_said_behind_a_refused_command_does_not_cost_the_answer(behind: bytes, tmp_path: Path) -> None:
+    """Unread octets at the end reset the connection; stunnel sees the reset first and drops the answer."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs, subprocess.Popen([sys.executable, scanning.__file__, str(tmp_path / "none")], stdin=theirs) as relay:
+            theirs.close()
+            ours.sendall(b"nIDSESSION" + behind)
+            ours.shutdown(socket.SHUT_WR)
+            assert relay.wait() == 0
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+        assert b"".join(iter(lambda: ours.recv(4096), b"")) == b"UNKNOWN COMMAND\0"

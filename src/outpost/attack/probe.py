@@ -277,8 +277,9 @@ async def _load(window: Window) -> None:
 
 
 async def _settled(ground: Ground, wanted: int) -> int:
+    """Messages in the queue when Postfix has tried each once more: it does so after ``minimal_backoff_time``, at a ``queue_run_delay``."""
     length = await ground.queue_length()
-    wait = pace.Patience(30)
+    wait = pace.Patience(90)
     while wait.left and length > wanted:
         await asyncio.sleep(0.5)
         length = await ground.queue_length()

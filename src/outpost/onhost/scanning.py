@@ -15,7 +15,11 @@ from contextlib import suppress
 PING, STREAM = (b"zPING\0", b"nPING\n", b"nPING\r\n"), (b"zINSTREAM\0", b"nINSTREAM\n")
 PATIENCE = 120.0
 """Seconds without an octet, from either side."""
+LINGER = 10.0
+"""Seconds without an octet after the answer."""
 PIECE = 1 << 16
+MOST_UNREAD = 1 << 28
+"""Octets that are read after the answer: clamd answers within a message that it holds for too large, and the store sends it all."""
 LONGEST = 4096
 """Octets of an answer: a verdict with the name of what was found."""
 
@@ -56,6 +60,15 @@ def _message(asking: socket.socket, scanner: socket.socket) -> None:
             left -= len(part)
 
 
+def _hang_up(asking: socket.socket) -> None:
+    """Read what was still said: an end with unread octets resets the connection, and stunnel then drops the answer (unix(7))."""
+    asking.shutdown(socket.SHUT_WR)
+    asking.settimeout(LINGER)
+    for _ in range(MOST_UNREAD // PIECE):
+        if not asking.recv(PIECE):
+            return
+
+
 def _exactly(asking: socket.socket, count: int) -> bytes:
     found = bytearray()
     while len(found) < count:
@@ -69,6 +82,7 @@ def _exactly(asking: socket.socket, count: int) -> bytes:
 def main(arguments: list[str]) -> int:
     with suppress(EOFError, TimeoutError, ConnectionError), socket.socket(fileno=0) as asking:
         relay(asking, arguments[0])
+        _hang_up(asking)
     return 0
 
 
