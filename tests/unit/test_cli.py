@@ -431,3 +431,39 @@ def test_the_suite_counts_every_stage_and_ends_with_the_totals(
     assert shown.splitlines()[-1] == "3 passed, 3 failed, 0 skipped"
     assert "FAILED   unit" in shown
     assert "1 failed, 1 passed in" in shown  # pytest's own closing line
+
+
+@pytest.mark.parametrize(
+    ("tests", "last", "said"),
+    [
+        ({"test_bad": "marker.exists()"}, "2 passed, 0 failed, 0 skipped", "unsteady: test_bad failed, and passed"),
+        ({"test_bad": "False"}, "1 passed, 1 failed, 0 skipped", "FAILED   live"),
+        ({f"test_{number}": "marker.exists()" for number in range(3)}, "1 passed, 3 failed, 0 skipped", "FAILED   live"),
+    ],
+)  # fmt: skip
+def test_a_test_in_the_lab_is_repeated_once_and_called_unsteady(
+    tests: dict[str, str],
+    last: str,
+    said: str,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """One that failed twice has failed, and so has each of more than two."""
+    (tmp_path / "conftest.py").write_text("def pytest_addoption(parser):\n    parser.addoption('--name')\n")
+    body = "import pathlib\nmarker = pathlib.Path(__file__).with_name('marker')\ndef test_good():\n    pass\n"
+    for name, holds in tests.items():
+        body += f"def {name}():\n    holds = {holds}\n    marker.touch()\n    assert holds\n"
+    if len(tests) > 1:
+        body += "import atexit\n"
+        body = body.replace("    marker.touch()\n", "    atexit.register(marker.touch)\n")
+    (tmp_path / "test_one.py").write_text(body)
+    one = suite.Suite(
+        yes=False, keep=True, arguments=["-o", f"cache_dir={tmp_path}/cache", f"--rootdir={tmp_path}"]
+    )
+    one.lab_runs = True
+    stage = suite.Stage("live", "")
+    one.in_lab(str(tmp_path))(stage)
+    suite._report([stage], fast=False)
+    shown = capfd.readouterr().out
+    assert shown.splitlines()[-1] == last
+    assert said in shown
