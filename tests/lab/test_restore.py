@@ -131,7 +131,7 @@ def fill(lab: Instance, mark: str, folder: str) -> str:
 def lose(lab: Instance, host: str) -> None:
     """The machine burns down; an empty one stands in its place."""
     lab.container(host).remove(force=True, v=True)
-    up.up(lab.name)
+    up.up(lab.name, install=True)
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ def declared(lab: Instance, directory: Path, second: str) -> Instance:
     """The running office becomes what its file says from now on: the same apply as for any other."""
     source = directory / "office.toml"
     source.write_text(OFFICE.read_text().replace("[hosts.store]", f"{second}[hosts.store]", 1))
-    up.up(lab.name, source=source)
+    up.up(lab.name, source=source, install=True)
     changed = Instance.load(lab.name)
     lab_office.deploy(changed, run.Silent())
     trust.after_deploy(changed)
@@ -131,7 +131,7 @@ def test_two_mtas_the_loss_of_the_first_and_one_again_lose_no_letter(lab: Instan
                 seconds=120,
             )
             two.container("mta").remove(force=True, v=True)  # and its queue with it
-            up.up(lab.name, source=tmp_path / "office.toml")
+            up.up(lab.name, source=tmp_path / "office.toml", install=True)
             command = [sys.executable, "-m", "outpost", "restore", "lab", "mta", "--yes", "--name", lab.name]
             subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         assert missing(town, ledger) == {}, (
