@@ -93,5 +93,10 @@ def main(words: list[str]) -> int:
     return status
 
 
+def start() -> int:
+    """The installed command `outpost`."""
+    return main(sys.argv[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(start())

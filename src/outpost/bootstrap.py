@@ -65,11 +65,10 @@ def blocks(lock: str) -> Iterator[tuple[str, str]]:
         yield re.split(r"[=\s\[]", block, maxsplit=1)[0].lower(), block
 
 
-def pip(python: Path, requirements: Path, progress: Progress, total: int) -> None:
+def pip(python: Path, progress: Progress, total: int, *what: str) -> None:
     command = [
-        str(python), "-m", "pip", "install", "--require-hashes", "--no-deps", "--no-build-isolation",
-        "--disable-pip-version-check", "--no-input", "--progress-bar", "off",
-        "--requirement", str(requirements),
+        str(python), "-m", "pip", "install", "--no-deps", "--no-build-isolation",
+        "--disable-pip-version-check", "--no-input", "--progress-bar", "off", *what,
     ]  # fmt: skip
     tail: deque[str] = deque(maxlen=6)
     seen = 0
@@ -107,10 +106,9 @@ def make(root: Path, progress: Progress) -> None:
         if "setuptools" in requirements:
             first = Path(directory) / "build.lock"
             first.write_text(requirements["setuptools"] + "\n")
-            pip(python, first, progress, 1)
-    pip(python, root / LOCK, progress, len(requirements))
-    packages = next((environment / "lib").glob("python3*/site-packages"))
-    (packages / "outpost.pth").write_text(f"{root / 'src'}\n{root}\n")
+            pip(python, progress, 1, "--require-hashes", "--requirement", str(first))
+    pip(python, progress, len(requirements), "--require-hashes", "--requirement", str(root / LOCK))
+    pip(python, progress, 1, "--editable", str(root))
     (environment / LOCK).write_text(lock)
     (environment / STAMP).write_text(f"{root}\n{interpreter()}\n")
 

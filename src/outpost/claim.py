@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from outpost import __version__, history
@@ -250,12 +251,21 @@ def _claim(
 def _not_older(target: Target, held: _Held) -> None:
     """Whether this checkout has what converged a host."""
     record = held.record
-    if record is None or not record.commit:
+    if record is None:
         return
     commit = record.commit.removesuffix("+")
     git = ["git", "-C", str(ROOT)]
     head = history.commit()
-    if not head or head.removesuffix("+") == commit:
+    if not head or not commit:  # a wheel on one side: it has a version only
+        with suppress(InvalidVersion):
+            if Version(record.version) > Version(__version__):
+                raise OutpostError(
+                    f"{held.host} was converged by {record.shown}, and this is Outpost {__version__}: it would undo what is "
+                    "newer; nothing was changed",
+                    f"install Outpost {record.version} or newer; --anyway to go back to this version on purpose",
+                )
+        return
+    if head.removesuffix("+") == commit:
         return
     contained = subprocess.run(
         [*git, "merge-base", "--is-ancestor", commit, "HEAD"], capture_output=True, check=False

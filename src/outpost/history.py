@@ -76,13 +76,16 @@ def described(target: Target, verdict: Verdict, selection: str) -> Run:
 
 
 def commit() -> str:
-    """What this checkout is at; empty where it is no git checkout."""
+    """What this checkout is at; empty where it is no git checkout (a repository around it is another's)."""
     git = ["git", "-C", str(ROOT)]
+    alone = os.environ | {"GIT_CEILING_DIRECTORIES": str(ROOT.parent)}
     try:
         head = subprocess.run(
-            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True, env=alone
         )
-        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+        status = subprocess.run(
+            [*git, "status", "--porcelain"], capture_output=True, text=True, check=True, env=alone
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
     return head.stdout.strip() + ("+" if status.stdout.strip() else "")

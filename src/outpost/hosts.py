@@ -16,7 +16,7 @@ from outpost.errors import OutpostError
 from outpost.office import OfficeError, load
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
-from outpost.target import INSTANCE_VARIABLE, LAB, ROOT
+from outpost.target import INSTANCE_VARIABLE, LAB, labs
 
 Inventory = list[tuple[str, dict[str, Any]]]
 
@@ -24,7 +24,7 @@ Inventory = list[tuple[str, dict[str, Any]]]
 def lab_directory() -> Path:
     """State of the lab instance that $OUTPOST_LAB names (``lab`` where it is not set)."""
     instance = os.environ.get(INSTANCE_VARIABLE, LAB)
-    directory = ROOT / ".lab" / instance
+    directory = labs() / instance
     if not (directory / "office.toml").is_file():
         raise SystemExit(
             f"The lab instance {instance} does not run. Remedy: ./outpost lab up --name {instance}"

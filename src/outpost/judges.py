@@ -29,12 +29,12 @@ from outpost.errors import OutpostError
 from outpost.office import Host, Office, ports
 from outpost.office.flows import inbound
 from outpost.remote import run_script
-from outpost.target import ROOT, Target
+from outpost.target import ROOT, Target, labs
 
 TOOLS = ("ssh-audit", "lynis", "testssl", "sslyze", "systemd-analyze")
 RECORDED = ROOT / "controls" / "judged.json"
 REASONS = ROOT / "controls" / "opinions.toml"
-ENVIRONMENT = ROOT / ".lab" / "judges"
+ENVIRONMENT = labs() / "judges"
 REQUIREMENTS = ROOT / "tests" / "judges.txt"
 SSLYZE = ROOT / "tests" / "lab" / "judge_tls.py"
 POLICY = "Hardened Debian 13 (version 1)"

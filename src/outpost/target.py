@@ -10,6 +10,7 @@ from typing import NamedTuple
 from outpost.errors import OutpostError
 
 ROOT = Path(__file__).resolve().parents[2]
+INSTALLED = not (ROOT / "outpost").is_file()  # from a wheel, which carries no launcher
 INVENTORY = ROOT / "inventory"
 LAB = "lab"
 INSTANCE_VARIABLE = "OUTPOST_LAB"  # tells inventory/lab/*.py which instance's state in .lab/ to read
@@ -65,6 +66,27 @@ class Target(NamedTuple):
         return f"{self.name} (instance {self.instance})" if self.instance not in (None, LAB) else self.name
 
 
+def expect_checkout() -> None:
+    """Refuse what needs more of the sources than a wheel carries.
+
+    Raises:
+        OutpostError: This is an installed wheel.
+    """
+    if INSTALLED:
+        raise OutpostError(
+            "tests, benchmarks and pages are made in a checkout", "clone the sources, and run ./outpost there"
+        )
+
+
+def labs() -> Path:
+    """The directory of lab instances: $OUTPOST_LAB_STATE, or .lab/ in the checkout; installed, the user's state directory."""
+    if chosen := os.environ.get("OUTPOST_LAB_STATE"):
+        return Path(chosen)
+    if INSTALLED:
+        return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "outpost" / "lab"
+    return ROOT / ".lab"
+
+
 def shown(path: Path) -> str:
     """A path as short as it can be said from where the user stands."""
     for base in (Path.cwd(), ROOT):
@@ -106,7 +128,7 @@ def find(office: str, instance: str | None = None) -> Target:
             )
         return Target(directory.name, directory, directory)
     instance = instance or LAB
-    state = ROOT / ".lab" / instance
+    state = labs() / instance
     if not (state / "office.toml").is_file():
         raise OutpostError(f"the lab instance {instance} does not run", f"./outpost lab up --name {instance}")
     return Target(LAB, directory, state, instance)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import tomlkit
 
-from outpost import claim, history, run
+from outpost import __version__, claim, history, run
 from outpost.claim import Record, changing, mine
 from outpost.cli import user as people
 from outpost.errors import OutpostError
@@ -228,6 +228,28 @@ def test_an_older_clone_is_stopped_before_anything_changes(
     record.write_text(record.read_text().replace(Record.parse(record.read_text()).commit, "f" * 12))  # type: ignore[union-attr]
     with pytest.raises(OutpostError, match="would undo"), changing(one._replace(instance="lab"), ["mta"]):
         pass  # nobody here has heard of it
+
+
+@pytest.mark.parametrize(
+    ("version", "refused"), [("0.9", False), (__version__, False), ("99.0", True), ("no version", False)]
+)
+def test_an_older_wheel_is_stopped_too(
+    hosts: Path, controller: Callable[[str], Target], monkeypatch: pytest.MonkeyPatch, version: str, refused: bool
+) -> None:  # fmt: skip
+    monkeypatch.setattr(history, "commit", lambda: "")
+    one = controller("one")
+    with changing(one, ["mta"]) as held:
+        held.converged.add("mta")
+    record = hosts / "lib/converged.json"
+    record.write_text(record.read_text().replace(f'"version":"{__version__}"', f'"version":"{version}"'))
+    if not refused:
+        with changing(one, ["mta"]):
+            return
+    with pytest.raises(OutpostError, match="would undo") as caught, changing(one, ["mta"]):
+        pytest.fail("an older version changes the host")
+    assert "install Outpost 99.0" in caught.value.remedy
+    with changing(one, ["mta"], anyway=True):
+        pass
 
 
 @pytest.mark.usefixtures("hosts")

@@ -1,7 +1,7 @@
 """./outpost from a bare checkout: it makes its environment, keeps it, and says what is missing.
 
-The copies under test have an empty lock and a stand-in for the package, so that only the launcher is tested
-and nothing is fetched. Their path has a space in it.
+The copies under test have an empty lock and stand-ins for the package and for what builds it, so that only the launcher
+is tested and nothing is fetched. Their path has a space in it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,25 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = "import sys\nprint('ran', *sys.argv[1:])\n"
+PROJECT = """\
+[project]
+name = "outpost"
+version = "1"
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+"""
+BACKEND = """\
+import os, zipfile
+def build_editable(directory, *_):
+    with zipfile.ZipFile(os.path.join(directory, "outpost-1-py3-none-any.whl"), "w") as wheel:
+        wheel.writestr("outpost.pth", os.path.abspath("src"))
+        wheel.writestr("outpost-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: outpost\\nVersion: 1\\n")
+        wheel.writestr("outpost-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr("outpost-1.dist-info/RECORD", "")
+    return "outpost-1-py3-none-any.whl"
+"""
 
 
 @pytest.fixture
@@ -30,6 +49,8 @@ def checkout(tmp_path: Path) -> Path:
     (package / "__init__.py").write_text("")
     (package / "__main__.py").write_text(STAND_IN)
     (root / "requirements.lock").write_text("# nothing\n")
+    (root / "pyproject.toml").write_text(PROJECT)
+    (root / "backend.py").write_text(BACKEND)
     return root
 
 

@@ -17,6 +17,7 @@ from rich.segment import Segment
 from typing_extensions import override
 
 from outpost.answers import json_text, printable
+from outpost.target import INSTALLED
 
 PIPED = 10_000
 """Columns of an output that is no terminal: nothing is cut for a reader that is a program or a file."""
@@ -32,7 +33,8 @@ class Console(rich.console.Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             style = segment.style.update_link(None) if segment.style and segment.style.link else segment.style
-            yield segment if segment.control else Segment(printable(segment.text), style)
+            text = segment.text.replace("./outpost ", "outpost ") if INSTALLED else segment.text
+            yield segment if segment.control else Segment(printable(text), style)
 
     @override
     def on_broken_pipe(self) -> None:

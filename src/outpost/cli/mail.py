@@ -16,7 +16,7 @@ from outpost.errors import OutpostError
 from outpost.office import Office, load
 from outpost.office.peering import OtherEnd
 from outpost.office.tables.routes import Peer
-from outpost.target import INVENTORY, LAB, find
+from outpost.target import LAB, find, labs
 
 
 def trace_message(
@@ -132,7 +132,7 @@ def _after(hop: trace.Hop) -> str:
 
 
 def _runs() -> bool:
-    return (INVENTORY.parent / ".lab" / LAB / "office.toml").is_file()
+    return (labs() / LAB / "office.toml").is_file()
 
 
 def _peers(office: Office, wanted: str | None) -> list[Peer]:

@@ -189,7 +189,7 @@ def _only_ours(client: docker.DockerClient, name: str) -> None:
 @contextmanager
 def _alone(clock: Clock) -> Iterator[None]:
     """Slots and images are given out by one command at a time."""
-    state().mkdir(exist_ok=True)
+    state().mkdir(parents=True, exist_ok=True)
     with (state() / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

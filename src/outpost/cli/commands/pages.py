@@ -60,5 +60,7 @@ def reference(
 ) -> None:
     """Write the pages of docs/ and the README's diagram from the model."""
     from outpost.cli.office import write_reference
+    from outpost.target import expect_checkout
 
+    expect_checkout()
     raise typer.Exit(write_reference(check_only=check))

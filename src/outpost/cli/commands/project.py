@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from outpost.cli.options import JsonOption, NameOption, YesOption
+from outpost.target import expect_checkout
 
 app = typer.Typer()
 
@@ -23,6 +24,7 @@ def suite(
     """Run the project's whole suite: lint, unit tests, then a cold lab with live checks and journeys."""
     from outpost.cli.suite import run_suite
 
+    expect_checkout()
     raise typer.Exit(run_suite(yes=yes, fast=fast, keep=keep, arguments=arguments or []))
 
 
@@ -44,6 +46,7 @@ def bench(
 
     A slow line is put in front of the hosts. Nothing else should run on the machine meanwhile.
     """
+    expect_checkout()
     from outpost.cli import bench as benchmark
 
     if listed:
