@@ -12,6 +12,7 @@ from outpost.errors import OutpostError
 ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = not (ROOT / "outpost").is_file()  # from a wheel, which carries no launcher
 INVENTORY = ROOT / "inventory"
+OFFICES_VARIABLE = "OUTPOST_OFFICES"
 LAB = "lab"
 INSTANCE_VARIABLE = "OUTPOST_LAB"  # tells inventory/lab/*.py which instance's state in .lab/ to read
 CONNECTORS = ("docker", "ssh", "vagrant")  # the first that the office has an inventory for is the default
@@ -38,8 +39,8 @@ class Target(NamedTuple):
 
     @property
     def typed(self) -> str:
-        """The office as an argument of the next command: its name below inventory/, else its path."""
-        return self.name if self.directory == INVENTORY / self.name else shown(self.directory)
+        """The office as an argument of the next command: its name where that finds it, else its path."""
+        return self.name if self.directory == _named(self.name) else shown(self.directory)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -95,20 +96,41 @@ def shown(path: Path) -> str:
     return str(path)
 
 
+def offices_directory() -> Path:
+    """Where offices have names: $OUTPOST_OFFICES (`--offices`), the working directory where it holds offices, else inventory/.
+
+    Directories above the working directory are not searched: an office has code, and they may be another user's.
+    """
+    here = Path.cwd()
+    if chosen := os.environ.get(OFFICES_VARIABLE):
+        if not Path(chosen).is_dir():
+            raise OutpostError(
+                f"{OFFICES_VARIABLE} (--offices) names {chosen}, which is no directory", f"mkdir {chosen}"
+            )
+        return Path(chosen).resolve()
+    return here if INSTALLED or any(here.glob("*/office.toml")) else INVENTORY
+
+
 def offices() -> list[str]:
-    return sorted(file.parent.name for file in INVENTORY.glob("*/office.toml"))
+    return sorted({LAB, *(file.parent.name for file in offices_directory().glob("*/office.toml"))})
+
+
+def _named(office: str) -> Path | None:
+    """The directory that a name finds: one's own office before those that come with Outpost; `lab` is always Outpost's."""
+    places = (INVENTORY,) if office == LAB else (offices_directory(), INVENTORY)
+    return next((place / office for place in places if (place / office).is_dir()), None)
 
 
 def find(office: str, instance: str | None = None) -> Target:
     """The target that `OFFICE` and `--name` name.
 
     Args:
-        office: A name below inventory/, or the path of an office directory or its office.toml.
+        office: A name (`offices_directory`), or the path of an office directory or its office.toml.
         instance: The lab instance; only for the office `lab`, where it defaults to `lab`.
     """
     path = Path(office)
-    if re.fullmatch(r"[\w.-]+", office) and (INVENTORY / office).is_dir():
-        directory = INVENTORY / office
+    if re.fullmatch(r"[\w.-]+", office) and (named := _named(office)):
+        directory = named
     elif path.exists():
         path = path.resolve()
         directory = path if path.is_dir() else path.parent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from outpost.cli.restore import app as restore
 from outpost.cli.rotate import app as rotate
 from outpost.cli.user import alias, group, shared, user
 from outpost.errors import OutpostError
+from outpost.target import OFFICES_VARIABLE
 
 INTERRUPTED = 130
 EXIT_CODES = """
@@ -70,8 +72,17 @@ def _options(
     _version_option: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
+    offices: Annotated[
+        Path | None,
+        typer.Option(
+            "--offices",
+            metavar="DIR",
+            help="Directory of offices (default: $OUTPOST_OFFICES; the current one where it holds offices; inventory/).",
+        ),
+    ] = None,
 ) -> None:
-    pass
+    if offices:
+        os.environ[OFFICES_VARIABLE] = str(offices.absolute())
 
 
 @app.command(

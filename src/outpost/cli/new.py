@@ -17,7 +17,7 @@ from outpost.hosts import expect_hosts
 from outpost.office import OfficeError, load
 from outpost.office.load import parse
 from outpost.ssh import target
-from outpost.target import INVENTORY, find, shown
+from outpost.target import find, offices_directory, shown
 
 QUESTIONS = {
     "domain": ("Mail domain of the office", ""),
@@ -57,7 +57,7 @@ UNASKED = dict.fromkeys(MAY_BE_EMPTY, "") | {
 
 def new_office(where: str, answers: dict[str, str | None], *, secrets: bool) -> int:
     """Ask for what the options leave open, write the office once it is sound, make its secrets."""
-    directory = INVENTORY / where if "/" not in where else Path(where).resolve()
+    directory = offices_directory() / where if "/" not in where else Path(where).resolve()
     if (directory / "office.toml").exists():
         raise OutpostError(
             f"{shown(directory)}/office.toml is there already", "choose another name, or edit it"

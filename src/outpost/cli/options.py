@@ -10,7 +10,7 @@ OfficeArgument = Annotated[
     str,
     typer.Argument(
         metavar="OFFICE",
-        help="An office below inventory/, or the path of an office directory.",
+        help="An office by its name, or the path of an office directory.",
         autocompletion=lambda incomplete: _complete(incomplete),
     ),
 ]

@@ -24,7 +24,9 @@ def check(office: OfficeArgument, name: NameOption = None, json: JsonOption = Fa
     "--postmaster maria --wan 192.0.2.0/28` does not, and takes the defaults for the rest."
 )
 def new(
-    office: Annotated[str, typer.Argument(metavar="OFFICE", help="Its name below inventory/, or a path.")],
+    office: Annotated[
+        str, typer.Argument(metavar="OFFICE", help="Its name in the directory of offices, or a path.")
+    ],
     domain: Annotated[str | None, typer.Option(help="Mail domain.")] = None,
     organisation: Annotated[str | None, typer.Option(help="Name that users see.")] = None,
     postmaster: Annotated[str | None, typer.Option(help="The user who gets postmaster's mail.")] = None,
