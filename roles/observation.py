@@ -31,9 +31,10 @@ from typing_extensions import override
 from outpost import answers
 from outpost.drift.findings import BLIND
 from outpost.errors import OutpostError
-from outpost.onhost.observe import OBSERVER
+from outpost.onhost.observe import KEY, OBSERVER
 from outpost.onhost.observe.asking import SURVEYED
 from outpost.onhost.observe.declared import KNOWN
+from outpost.unchanged import keeping_key
 
 P = ParamSpec("P")
 STATE = "/var/lib/outpost"
@@ -244,7 +245,13 @@ def _asked(asking: Asking) -> Answer:
     nothing is concluded from that but to ask once more.
     """
     for _ in range(ATTEMPTS):
-        answer: Answer | None = host.get_fact(Survey, asking=asking, _ignore_errors=True, _timeout=PATIENCE)
+        answer: Answer | None = host.get_fact(
+            Survey,
+            asking=asking,
+            key=keeping_key(str(host.data.machine)),
+            _ignore_errors=True,
+            _timeout=PATIENCE,
+        )
         if answer is not None:
             return answer
     raise OperationError(f"the host did not answer {ATTEMPTS} times; nothing is concluded from it: run again")
@@ -285,7 +292,12 @@ class Survey(FactBase[Answer]):
     """
 
     @override
-    def command(self, asking: Asking) -> str:
+    def command(self, asking: Asking, key: str = "") -> str:
+        """Shell for all of it.
+
+        Args:
+            key: Seals what the host keeps of its answers (`outpost.unchanged.keeping_key`); never part of what is kept as the question.
+        """
         self.asking = asking
         files, services = " ".join(map(shlex.quote, asking.paths)), " ".join(map(shlex.quote, asking.units))
         of_files = (
@@ -300,6 +312,7 @@ class Survey(FactBase[Answer]):
         states = f"systemctl is-active -- {services} 2>/dev/null" if services else ":"
         plain = f'flock --shared --wait 300 {LOCK} true 2>/dev/null; {states}; echo; eval "$files"'
         steps = [
+            *([f"export {KEY}={key}"] if key else []),
             "cd /",
             f"files={shlex.quote('; '.join(map(_part, of_files)))}",
             f"echo {PART}",

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from outpost.onhost.observe import OBSERVER
+from outpost.onhost.observe import KEY, OBSERVER
 from outpost.target import ROOT, Target
 
 CODE = ("deploy.py", "roles", "templates", "src/outpost", "inventory", "requirements.lock")
@@ -100,7 +100,8 @@ class Asked(NamedTuple):
         now = {entry["name"]: _answer(process, entry["question"]) for entry, process in self.answers}
         new = [entry for entry, _ in self.answers if now[entry["name"]] == UNKNOWN]
         told = [
-            (entry, _sent(entry["shell"], _telling(entry["command"], entry["question"]))) for entry in new
+            (entry, _sent(entry["shell"], _telling(entry["command"], entry["question"], entry["name"])))
+            for entry in new
         ]
         now |= {entry["name"]: _answer(process, entry["question"]) for entry, process in told}
         if same and all(now[entry["name"]] == entry["digest"] != "" for entry, _ in self.answers):
@@ -125,7 +126,9 @@ def ask(target: Target, connector: str | None, limit: Sequence[str]) -> Asked | 
     if not hosts or not complete or any(not 0 <= time.time() - entry["when"] < DAY for entry in hosts):
         return None
     return Asked(
-        target, known["declaration"], [(entry, _ask(entry["shell"], entry["question"])) for entry in hosts]
+        target,
+        known["declaration"],
+        [(entry, _ask(entry["shell"], entry["question"], entry["name"])) for entry in hosts],
     )
 
 
@@ -141,6 +144,30 @@ def declared(target: Target) -> str:
     return found.hexdigest()
 
 
+def keeping_key(host: str) -> str:
+    """The secret that seals what the host keeps of its own answers, so that nobody there can write some (SYS-08).
+
+    Made once for this controller, in its cache; where that cannot be written to, hosts keep nothing from one scan to the next.
+    """
+    import hashlib
+    import secrets
+
+    file = _cache() / "keeping-key"
+    try:
+        secret = file.read_text(encoding="ascii")
+    except OSError:
+        secret = secrets.token_hex(32)
+        try:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+                stream.write(secret)
+        except FileExistsError:  # another process has just made it
+            secret = file.read_text(encoding="ascii")
+        except OSError:
+            return ""
+    return hashlib.sha256(f"{secret} {host}".encode()).hexdigest() if len(secret) == 64 else ""
+
+
 def _below(top: Path) -> list[Path]:
     found: list[Path] = []
     for directory, inner, names in os.walk(top):
@@ -149,13 +176,13 @@ def _below(top: Path) -> list[Path]:
     return found
 
 
-def _ask(shell: list[str], question: str) -> subprocess.Popen[str]:
+def _ask(shell: list[str], question: str, host: str) -> subprocess.Popen[str]:
     """Let a host answer a question that it was told before.
 
     Args:
         question: The question's digest.
     """
-    return _sent(at_once(shell, _asking(question)), "")
+    return _sent(at_once(shell, _asking(question, host)), "")
 
 
 def at_once(shell: Sequence[str], script: str) -> list[str]:
@@ -168,12 +195,12 @@ def at_once(shell: Sequence[str], script: str) -> list[str]:
     )
 
 
-def _telling(command: str, question: str) -> str:
+def _telling(command: str, question: str, host: str) -> str:
     """Shell that has a host keep a question, and answer it."""
     file = _file_of(question)
     return (
         f"mkdir -p -m 0700 {KEPT}; find {KEPT} -name 'survey-*' -mmin +1440 -delete; umask 077\n"
-        f"printf '%s\\n' {shlex.quote(command)} > {file}.$$ && mv {file}.$$ {file} && {_asking(question)}"
+        f"printf '%s\\n' {shlex.quote(command)} > {file}.$$ && mv {file}.$$ {file} && {_asking(question, host)}"
     )
 
 
@@ -181,11 +208,11 @@ def _file_of(question: str) -> str:
     return f"{KEPT}/survey-{question[:16]}"
 
 
-def _asking(question: str) -> str:
+def _asking(question: str, host: str) -> str:
     """Shell that tells the digest of the answer, and that of the question as the host has it."""
     file = _file_of(question)
     whole = f"sh {file} </dev/null 2>/dev/null | sha256sum - {file}"
-    return f"{OBSERVER} again {file} 2>/dev/null || {{ {whole}; true; }}"
+    return f"export {KEY}={keeping_key(host)}; {OBSERVER} again {file} 2>/dev/null || {{ {whole}; true; }}"
 
 
 def _sent(shell: list[str], script: str) -> subprocess.Popen[str]:
@@ -222,9 +249,12 @@ def _answer(process: subprocess.Popen[str], question: str) -> str:
 
 
 def _file(target: Target, connector: str | None) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outpost" / "as-declared"
     name = f"{target.data.resolve()} {connector or ''}".strip()
-    return cache / f"{name.replace('%', '%25').replace('/', '%2F')[-200:]}.json"
+    return _cache() / "as-declared" / f"{name.replace('%', '%25').replace('/', '%2F')[-200:]}.json"
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outpost"
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 import struct
 from dataclasses import dataclass
 
@@ -336,6 +337,49 @@ def test_an_apply_puts_an_edited_contract_back_before_it_believes_it(
     assert run.code == 0, run.log
     assert on_host(lab, "ns2", state) == before
     assert on_host(lab, "ns2", f"ls {hidden} 2>/dev/null; true") == ""
+    assert pyinfra("--dry", "--json", *only).changes == {}
+
+
+FORGE = """
+import os, re, subprocess, time
+kept, drift = "/run/outpost/observed", "{drift}"
+answers = {{name: open(f"{{kept}}/{{name}}").read() for name in os.listdir(kept) if name in ("look", "survey", "again")}}
+assert answers
+def mark():
+    subprocess.run(["/usr/local/lib/outpost/observe", "look"], env={{**os.environ, "OUTPOST_KEEPING_KEY": "guessed"}}, stdout=subprocess.DEVNULL)
+    found = re.search("([0-9a-f]{{64}}) [0-9a-f]{{64}}\\t", open(f"{{kept}}/walk").read())
+    return found and found[1]
+def settled(*others):
+    for _ in range(200):
+        if (now := mark()) and now not in others:
+            return now
+    raise SystemExit("no mark")
+before = re.search("([0-9a-f]{{64}}) [0-9a-f]{{64}}\\t", open(f"{{kept}}/walk").read())[1]
+open(drift, "w").close()
+after = settled(before)
+for name, text in answers.items():
+    open(f"{{kept}}/{{name}}", "w").write(text.replace(before, after))
+"""
+"""What a host has kept is put under the mark of its present files."""
+
+
+def test_answers_that_an_intruder_writes_hide_nothing(
+    lab: Instance, pyinfra: Pyinfra, target: Target
+) -> None:
+    """A host keeps the answer to the last scan under a mark of its files. Root can work out the mark; only the controller can seal the answer."""
+    drift, only = "/etc/sysctl.d/forged.conf", ("--limit", f"@container/{lab.container_name('ns2')}")
+    assert not plan(target, connector="docker", watcher=Silent()).changes
+    asked = unchanged.ask(target, "docker", ("ns2",))
+    assert asked
+    assert asked.as_declared() == ("ns2",)
+    on_host(lab, "ns2", f"python3 -c {shlex.quote(FORGE.format(drift=drift))}")
+    try:
+        asked = unchanged.ask(target, "docker", ("ns2",))
+        assert asked
+        assert asked.as_declared() is None
+        assert pyinfra("--dry", "--json", *only).changes
+    finally:
+        on_host(lab, "ns2", f"rm {drift}")
     assert pyinfra("--dry", "--json", *only).changes == {}
 
 

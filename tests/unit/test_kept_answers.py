@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from outpost.onhost.observe import again, kept_answers, main, reading, ruleset
+from outpost.onhost.observe import KEY, again, kept_answers, main, reading, ruleset
 from outpost.onhost.observe.asking import SURVEYED, Asked
 from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.places import PACKAGES_OWN, SINGLE, UNSCANNED, WATCHED
@@ -55,6 +55,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(kept_answers, "MARKED", ())
     monkeypatch.setattr(kept_answers, "DATABASES", ())
     monkeypatch.setattr(kept_answers, "KEPT", str(tmp_path / "kept"))
+    monkeypatch.setenv(KEY, "key")
     until(kept_answers.mark_of_files, "a mark")
     return top
 
@@ -81,8 +82,21 @@ def test_an_answer_is_kept_for_its_mark_alone_and_never_without_one(monkeypatch:
     assert kept_answers.kept("x", "", ask) == ["third"]
     assert kept_answers.kept("x", "b", ask) == ["second"]
     assert kept_answers.kept("y", "b", ask) == ["fourth"]
-    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    monkeypatch.setenv(KEY, "another")
     assert kept_answers.kept("x", "b", ask) == ["fifth"], "what somebody else wrote there counts for nothing"
+    monkeypatch.delenv(KEY)
+    assert not kept_answers.own("x")
+
+
+@pytest.mark.usefixtures("tree")
+def test_an_answer_under_another_name_or_edited_counts_for_nothing() -> None:
+    kept_answers.keep("x", b"answer")
+    assert kept_answers.own("x") == b"answer"
+    file = Path(kept_answers.KEPT, "x")
+    file.with_name("y").write_bytes(file.read_bytes())
+    assert kept_answers.own("y") == b""
+    file.write_bytes(file.read_bytes().replace(b"answer", b"forged"))
+    assert kept_answers.own("x") == b""
 
 
 def test_the_mark_of_usr_outlasts_what_is_touched_elsewhere(

@@ -10,3 +10,5 @@ A fact is a line ``kind TAB object TAB value``. Two sorts: *states* are compared
 """
 
 OBSERVER = "/usr/local/lib/outpost/observe"
+KEY = "OUTPOST_KEEPING_KEY"
+"""In the environment: the controller's secret for this host. An intruder could write answers that were kept, but not seal them."""

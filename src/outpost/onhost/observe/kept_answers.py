@@ -9,6 +9,7 @@ import os
 import stat
 import time
 
+from outpost.onhost.observe import KEY
 from outpost.onhost.observe.declared import APPLIED, KNOWN, LOCAL
 from outpost.onhost.observe.places import (
     FOR_PEOPLE,
@@ -24,7 +25,7 @@ from outpost.onhost.observe.places import (
 from outpost.onhost.observe.reading import Begun
 
 KEPT = "/run/outpost/observed"
-"""Answers, each with the mark of what it comes from: root's alone, as daemons' keys are in some; gone with the next boot."""
+"""Answers, each sealed, with the mark of what it comes from: root's alone, as daemons' keys are in some; gone with the next boot."""
 DAY = 24 * 3600
 TOUCHED, USR = b"\0", (b"/usr/", b"/usr ")
 TICK = 0.1
@@ -66,25 +67,36 @@ def kept(
 
 
 def own(name: str) -> bytes:
-    """What root itself, and nobody else, has kept."""
-    file = f"{KEPT}/{name}"
-    try:
-        if os.stat(file).st_uid == os.geteuid():
-            with open(file, "rb") as stream:
-                return stream.read()
-    except OSError:
-        pass
+    """What was kept with the controller's secret; nothing where somebody has changed it."""
+    with contextlib.suppress(OSError):
+        with open(f"{KEPT}/{name}", "rb") as stream:
+            seal, _, what = stream.read().partition(b"\n")
+        if seal and seal == _seal(name, what):
+            return what
     return b""
 
 
 def keep(name: str, what: bytes) -> None:
-    """For `own`; nothing where the place cannot be written to."""
+    """For `own`; nothing where the place cannot be written to, or the caller has no secret."""
+    seal = _seal(name, what)
+    if not seal:
+        return
     with contextlib.suppress(OSError):
         os.makedirs(KEPT, mode=0o700, exist_ok=True)
         new = f"{KEPT}/.{name}.{os.getpid()}"
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-            stream.write(what)
+            stream.write(seal + b"\n" + what)
         os.replace(new, f"{KEPT}/{name}")
+
+
+def _seal(name: str, what: bytes) -> bytes:
+    """BLAKE2 with a key (RFC 7693); empty where the caller has none."""
+    key = os.environ.get(KEY, "").encode()[:64]
+    if not key:
+        return b""
+    import hashlib
+
+    return hashlib.blake2b(name.encode() + b"\0" + what, key=key).hexdigest().encode()
 
 
 def forget(name: str) -> None:
