@@ -368,7 +368,7 @@ def test_answers_that_an_intruder_writes_hide_nothing(
 ) -> None:
     """A host keeps the answer to the last scan under a mark of its files. Root can work out the mark; only the controller can seal the answer."""
     drift, only = "/etc/sysctl.d/forged.conf", ("--limit", f"@container/{lab.container_name('ns2')}")
-    assert not plan(target, connector="docker", watcher=Silent()).changes
+    assert not plan(target, limit=("ns2",), connector="docker", watcher=Silent()).changes
     asked = unchanged.ask(target, "docker", ("ns2",))
     assert asked
     assert asked.as_declared() == ("ns2",)

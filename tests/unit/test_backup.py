@@ -243,6 +243,17 @@ def test_what_an_honest_host_cannot_have_sent_stops_the_thinning(
     assert any("withdrawn" in line for line in objections(before, [known[1], *new], NOW, 3600, 6 * 3600))
 
 
+def test_a_manifest_waits_for_no_fifo_and_reads_no_link(maildir: Path) -> None:
+    """A process of vmail's, taken over, can put both there; root reads the snapshot."""
+    inbox = next(path.parent for path in maildir.rglob("cur"))
+    os.mkfifo(inbox / "cur" / "1.fifo:2,S")
+    (inbox / "dovecot-uidlist").unlink(missing_ok=True)
+    (inbox / "dovecot-uidlist").symlink_to("/etc/passwd")
+    found = folder(inbox)
+    assert found["messages"]["1.fifo"] == [0, "S", "not a regular file"]
+    assert found["uidvalidity"] == 0
+
+
 def test_a_manifest_knows_uids_flags_and_content(maildir: Path) -> None:
     found = folder(maildir / "alice" / "Maildir")
     assert (found["uidvalidity"], found["next"]) == (77, 9)

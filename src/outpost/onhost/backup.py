@@ -35,9 +35,10 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -55,6 +56,8 @@ LEFT_OUT = (
     "*.lock",
 )
 MAIL, REST = "mail", "rest"
+LONGEST_LIST = 1 << 28
+"""Octets of a mailbox's list of UIDs."""
 STILL_WITHIN = 10.0
 """Seconds until everything must stand still: a process finishes the write that it is in."""
 WAITED = ("--lock-wait", "600")
@@ -175,8 +178,10 @@ class Backup:
 
     def _sqlite(self, source: dict[str, Any]) -> None:
         path = Path(source["path"])
-        if not path.exists():
+        if not os.path.lexists(path):
             return
+        if not stat.S_ISREG(path.lstat().st_mode):  # root would copy what the daemon's link leads to
+            raise BackupError(f"{path} is not a regular file")
         into = self._staged(path)
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as live, sqlite3.connect(into) as copy:
             live.backup(copy)
@@ -561,8 +566,8 @@ def folder(directory: Path) -> dict[str, Any]:
     uids: dict[str, int] = {}
     header: dict[str, str] = {}
     listed = directory / "dovecot-uidlist"
-    if listed.exists():
-        first, *lines = listed.read_text(encoding="utf-8", errors="replace").splitlines()
+    if text := _content(listed):
+        first, *lines = text.decode("utf-8", "replace").splitlines()
         header = {field[0]: field[1:] for field in first.split()[1:]}
         for line in lines:
             numbers, _, name = line.partition(":")
@@ -578,8 +583,24 @@ def folder(directory: Path) -> dict[str, Any]:
 def _sha256(path: Path) -> str:
     if path.is_symlink():  # what it leads to is no part of the mail by itself
         return hashlib.sha256(str(path.readlink()).encode("utf-8", "surrogateescape")).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with _regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if file else "not a regular file"
+
+
+def _content(path: Path) -> bytes:
+    with _regular(path) as file:
+        return file.read(LONGEST_LIST) if file else b""
+
+
+@contextmanager
+def _regular(path: Path) -> Iterator[BufferedReader | None]:
+    """A file, opened; None where it is another thing: root would wait for ever for a FIFO of vmail's, and read what a link leads to."""
+    with ExitStack() as opened:
+        file = None
+        with suppress(OSError):
+            number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            file = opened.enter_context(os.fdopen(number, "rb"))
+        yield file if file and stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
 
 
 def main(arguments: list[str] | None = None) -> int:
