@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pyinfra.api.exceptions import FactProcessError, OperationError
@@ -60,6 +61,8 @@ BROKEN = "echo; printf 'no end'"
 class Host:
     """One that answers, or not."""
 
+    data = SimpleNamespace(machine="mta")
+
     def __init__(self, *answers: Answer | None) -> None:
         self.answers = list(answers)
 
@@ -68,8 +71,9 @@ class Host:
 
 
 def test_a_host_whose_answer_got_lost_is_asked_again_and_one_that_never_answers_is_no_empty_host(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     answer = answered(survey(questions=("who",)), *parts("root"), END)
     monkeypatch.setattr(observation, "host", Host(None, None, answer))
     assert observation.read_now("who") == ("root",)
