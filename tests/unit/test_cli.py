@@ -198,7 +198,7 @@ def test_an_unforeseen_failure_is_one_line_without_traceback(
     def broken(*_: object, **__: object) -> int:
         raise RuntimeError("the moon is full")
 
-    monkeypatch.setattr(commands, "check_office", broken)
+    monkeypatch.setattr(commands, "problems_of", broken)
     assert run("check", "lab") == 1
     shown = capsys.readouterr().err
     assert "RuntimeError: the moon is full. Remedy:" in shown

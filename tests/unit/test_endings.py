@@ -91,7 +91,7 @@ def test_an_interrupt_within_a_command_is_one_line(
     def interrupted(*_arguments: object, **_options: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(office, "check_office", interrupted)
+    monkeypatch.setattr(office, "problems_of", interrupted)
     assert entry.main(["check", "harbour"]) == 130
     assert capsys.readouterr().err == "\noutpost: interrupted; nothing was changed.\n"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +12,12 @@ import typer
 from typer.core import TyperGroup
 
 from outpost import __version__
-from outpost.cli.commands import apply, backup, begin, decommission, evidence, mail, pages, project, secrets
+from outpost.cli.commands import apply, secrets
 from outpost.cli.restore import app as restore
 from outpost.cli.rotate import app as rotate
 from outpost.cli.user import alias, group, shared, user
 from outpost.errors import OutpostError
-from outpost.target import OFFICES_VARIABLE
+from outpost.target import OFFICES_VARIABLE, expect_checkout
 
 INTERRUPTED = 130
 EXIT_CODES = """
@@ -37,8 +39,42 @@ EXAMPLES = """
 """
 
 
+LAZY = {
+    "new": ("new", "preflight"),
+    "office": ("check", "hosts", "dns", "guide", "reference"),
+    "each": ("each",),
+    "backup": ("backup", "drill"),
+    "decommission": ("decommission",),
+    "report": ("report",),
+    "judge": ("judge",),
+    "attack": ("attack",),
+    "suite": ("test",),
+    "bench": ("bench",),
+    "mail": ("trace", "queue", "alarms", "peer"),
+}
+"""Module beside this one → its commands. It is imported when one of them runs, so that `--help` is there at once."""
+HOMES = {command: module for module, commands in LAZY.items() for command in commands}
+
+
+def _summary(command: str) -> str:
+    """The docstring of a command, read without what its module imports."""
+    source = Path(__file__).with_name(f"{HOMES[command]}.py").read_text(encoding="utf-8")
+    return next(
+        ast.get_docstring(node) or ""
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef)
+        and any(f"command('{command}'" in ast.unparse(decorator) for decorator in node.decorator_list)
+    )
+
+
 class LazyGroup(TyperGroup):
-    """Resolves `lab` to the lab's own commands, which are imported only when they are asked for."""
+    """Resolves commands that are imported only when they are asked for, and `lab` to the lab's own."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All of them, for `--help`."""
+        for command in HOMES:
+            self.commands[command].help = _summary(command)
+        return super().list_commands(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
@@ -46,6 +82,11 @@ class LazyGroup(TyperGroup):
             from outpost.lab.cli import app as lab_app
 
             command = typer.main.get_group(lab_app)
+        elif name in HOMES:
+            if name in ("reference", "test", "bench"):
+                expect_checkout()
+            module = import_module(f"outpost.cli.{HOMES[name]}")
+            command = typer.main.get_group(module.app).commands[name]
         return name, command, rest
 
 
@@ -92,8 +133,9 @@ def _lab() -> None:
     raise AssertionError("LazyGroup resolves this command")
 
 
-for commands in (begin, apply, backup, decommission, evidence, project, mail, pages):
-    app.add_typer(commands.app)
+app.add_typer(apply.app)
+for lazy in HOMES:
+    app.command(lazy)(_lab)
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(rotate, name="rotate")
 app.add_typer(restore, name="restore")

@@ -6,30 +6,54 @@ import asyncio
 import datetime
 import json
 import sys
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.markup import escape
 
 from outpost.cli.console import Table, err, out, say_json
+from outpost.cli.options import JsonOption, NameOption, OfficeArgument
 from outpost.controls import FAMILIES, MEASURED, AttackPlan, catalogue
 from outpost.errors import OutpostError
 from outpost.office import Office, load
 from outpost.target import Target, find
 
+app = typer.Typer()
 
+
+@app.command(
+    "attack",
+    epilog="Examples: `./outpost attack lab --list`, `./outpost attack lab --only 2g --only REL --transcript`. Exit code 0: "
+    "withstood, 1: breached.",
+)
 def attack_office(
-    office: str,
-    name: str | None,
-    only: list[str] | None,
-    *,
-    listed: bool,
-    slow: bool,
-    positive: bool,
-    record: bool,
-    transcripts: bool,
-    as_json: bool,
+    office: OfficeArgument,
+    name: NameOption = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only", metavar="ID", help="An attack, a family (A-DSN), a control or a fault; may be repeated."
+        ),
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Show the attacks and carry out none.")] = False,
+    slow: Annotated[bool, typer.Option("--slow", help="Floods and the long fuzzing, too.")] = False,
+    positive: Annotated[
+        bool,
+        typer.Option(
+            "--with-positive-control",
+            help="In the lab: turn each defence off afterwards and see the same attack succeed; then turn it on again.",
+        ),
+    ] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep the results in controls/measured.json (appendix II).")
+    ] = False,
+    transcripts: Annotated[bool, typer.Option("--transcript", help="Show every dialogue.")] = False,
+    as_json: JsonOption = False,
 ) -> int:
-    """Carry out attacks; 0 when each was withstood."""
+    """Attack an office as the case study fears, bounded in count and time, and measure what honest people notice.
+
+    The lab, or an office whose file agrees to it for a time (`[attack] consent_until`), with somebody at the terminal.
+    """
     plans = _chosen(only or [], slow=slow)
     if listed:
         _list(plans, as_json=as_json)

@@ -6,32 +6,44 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.markup import escape
 
 from outpost import backup, secrets
 from outpost.cli.console import Table, duration, err, out, say_json, size
 from outpost.cli.office import _limit
+from outpost.cli.options import JsonOption, LimitOption, NameOption, OfficeArgument, ViaOption
 from outpost.hosts import expect_hosts
 from outpost.office import Office, load
 from outpost.office.tables.topology import Host
 from outpost.remote import run_script
 from outpost.target import find
 
+app = typer.Typer()
 
+
+@app.command(
+    "backup",
+    epilog="Examples: `./outpost backup po` lists what is kept, `./outpost backup po --now --limit store`, "
+    "`./outpost backup po --other-end | ssh root@vault sh`. Exit code 0: done, 1: failed.",
+)
 def back_up(
-    office: str,
-    name: str | None,
-    limit: list[str] | None,
-    via: str | None,
-    *,
-    now: bool,
-    thin_out: bool,
-    other_end: bool,
-    as_json: bool,
+    office: OfficeArgument,
+    name: NameOption = None,
+    limit: LimitOption = None,
+    via: ViaOption = None,
+    now: Annotated[bool, typer.Option("--now", help="Make one first, on every host or those named.")] = False,
+    thin_out: Annotated[
+        bool, typer.Option("--thin-out", help="Let old archives go, at the other end (for a timer).")
+    ] = False,
+    other_end: Annotated[
+        bool, typer.Option("--other-end", help="Print the set-up of the machine that keeps them.")
+    ] = False,
+    as_json: JsonOption = False,
 ) -> int:
-    """Show what is kept; make a backup, let old ones go, or print the other end's set-up first."""
+    """Show what is kept of each host at head office; make a backup now; let old ones go."""
     target = find(office, name)
     loaded = load(target.data)
     hosts = _hosts(loaded, _limit(loaded, limit))
@@ -100,8 +112,18 @@ def restore_mailbox(
     return 0
 
 
-def hold_drill(office: str, name: str | None, via: str | None, *, as_json: bool) -> int:
-    """Restore the store into throw-away containers and compare."""
+@app.command(
+    "drill",
+    epilog="Example: `./outpost drill po`; from a timer: docs/examples/outpost-drill.service. Exit code 0: everything came back, "
+    "1: not so.",
+)
+def hold_drill(
+    office: OfficeArgument, name: NameOption = None, via: ViaOption = None, as_json: JsonOption = False
+) -> int:
+    """Restore the store into throw-away containers on this machine, and compare: mail, flags, UIDs, filters, logins.
+
+    The live store makes a backup and goes on; how long a loss would take and what it would cost is kept for `report`.
+    """
     from outpost import drill
     from outpost.cli.progress import watcher
 

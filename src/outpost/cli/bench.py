@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
+
+import typer
 
 from benchmarks import measure, plot, run
 from outpost.cli.console import Table, err, out, say_json
+from outpost.cli.options import JsonOption, NameOption
 from outpost.target import LAB, find, shown
 
+app = typer.Typer()
 
-def bench(name: str | None, rows: Sequence[str], *, as_json: bool, draw: bool, keep: bool) -> int:
-    """Measure rows, show them, and keep them in docs/."""
+
+@app.command(
+    "bench",
+    epilog="Examples: `./outpost bench --list`, `./outpost bench reapply-cold verify --name two`; `./outpost bench --keep --plot` "
+    "measures everything (half an hour and more). Exit code 0: every ratio reached, 1: not so.",
+)
+def bench(
+    rows: Annotated[list[str] | None, typer.Argument(metavar="[ROW…]", help="Only these rows.")] = None,
+    name: NameOption = None,
+    listed: Annotated[bool, typer.Option("--list", help="Show the rows and measure none.")] = False,
+    as_json: JsonOption = False,
+    draw: Annotated[
+        bool, typer.Option("--plot", help="Write docs/benchmarks.svg and the table in docs/measurements.md.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the results in docs/benchmarks.json.")] = False,
+) -> int:
+    """Measure speed against its peers on a lab that is up: bare SSH, stock pyinfra, Ansible, plain apt-get.
+
+    A slow line is put in front of the hosts. Nothing else should run on the machine meanwhile.
+    """
+    if listed:
+        return list_rows()
     target = find(LAB, name)
     found = []
-    for measurement in run.measured(target, rows):
+    for measurement in run.measured(target, rows or ()):
         found.append(measurement)
         err.print(
             f"{measurement.row}: {measurement.ours:.2f} {measurement.unit} against {measurement.peer:.2f} "

@@ -4,26 +4,45 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.markup import escape
 
 from outpost.cli.console import Table, out
+from outpost.cli.options import NameOption, OfficeArgument, ViaOption
 from outpost.cli.progress import watcher
 from outpost.decommission import STEPS, WORDS, Closing
 from outpost.target import find
 
+app = typer.Typer()
 
+
+@app.command(
+    "decommission",
+    epilog="Example: `./outpost decommission po` shows where it stands; `./outpost decommission po --next`, again for each step. "
+    "Exit code 0: the step is taken, 1: not yet, or not so.",
+)
 def close_office(
-    office: str,
-    name: str | None,
-    via: str | None,
-    *,
-    following: bool,
-    forward: str,
-    into: Path | None,
-    erase: str,
+    office: OfficeArgument,
+    name: NameOption = None,
+    via: ViaOption = None,
+    following: Annotated[bool, typer.Option("--next", help="Take the next step.")] = False,
+    forward: Annotated[
+        str,
+        typer.Option(
+            "--forward-to", metavar="ADDRESS", help="Where the office's mail goes from `forward` on."
+        ),
+    ] = "",
+    into: Annotated[
+        Path | None, typer.Option("--into", metavar="DIR", help="Where `handover` puts the mailboxes.")
+    ] = None,
+    erase: Annotated[
+        str,
+        typer.Option("--erase", metavar="DOMAIN", help="The office's domain: `erase` may delete its data."),
+    ] = "",
 ) -> int:
-    """Show where the closing stands, or take its next step."""
+    """Close an office, step by step: freeze, forward, hand over, drain, withdraw, erase, certify. Each leaves a checkpoint."""
     closing = Closing(find(office, name), via, watcher(), forward, into, erase)
     if following:
         step, found = closing.advance()

@@ -10,12 +10,17 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from outpost.cli.console import err, out, say_json
+from outpost.cli.options import AfreshOption, JsonOption, YesOption
+from outpost.errors import OutpostError
+
+app = typer.Typer()
 
 COMMANDS = ("plan", "apply", "verify")
 AT_ONCE = 2 * (os.cpu_count() or 1)
@@ -66,10 +71,30 @@ class Ended:
         }
 
 
+@app.command(
+    "each",
+    epilog="Examples: `./outpost each plan po harbour`, `./outpost each apply inventory/site-* -y --jobs 8`, `./outpost each verify po "
+    "harbour --json`. Exit code: the worst of all.",
+)
 def each_office(
-    command: str, offices: Sequence[str], options: Sequence[str], *, jobs: int, as_json: bool
+    command: Annotated[str, typer.Argument(metavar="COMMAND", help="plan, apply or verify.")],
+    offices: Annotated[
+        list[str], typer.Argument(metavar="OFFICE…", help="Names or paths, as for the command.")
+    ],
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", metavar="N", min=1, help="So many at a time (default: two a processor)."
+        ),
+    ] = None,
+    yes: YesOption = False,
+    afresh: AfreshOption = False,
+    as_json: JsonOption = False,
 ) -> int:
-    """Carry it out for each office; a line for each as it ends; the worst exit code."""
+    """Plan, apply or verify many offices, a bounded number at a time; one line for each as it ends."""
+    if command not in COMMANDS:
+        raise OutpostError(f"each does not {command}", f"one of: {', '.join(COMMANDS)}")
+    options = [*(("-y",) if yes else ()), *(("--afresh",) if afresh else ())]
     started = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
@@ -88,7 +113,7 @@ def each_office(
             )
             (err if as_json else out).print(line)
 
-        done = in_turn(command, offices, options, jobs=jobs, begins=begins, ends=ends)
+        done = in_turn(command, offices, options, jobs=jobs or AT_ONCE, begins=begins, ends=ends)
     if as_json:
         say_json({office: ended.as_data() for office, ended in done.items()})
     else:

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
 from rich.markup import escape
 
 from outpost import judges
 from outpost.cli.console import err, out, say_json
+from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
+from outpost.errors import OutpostError
 from outpost.office import load
 from outpost.target import find
 
+app = typer.Typer()
 
+
+@app.command(
+    "judge",
+    epilog="Example: `./outpost judge lab --only ssh-audit --record`. Exit code 0: all that is left has a reason, 1: not so.",
+)
 def judge_office(
-    office: str, name: str | None, only: tuple[str, ...], via: str | None, *, record: bool, as_json: bool
+    office: OfficeArgument,
+    name: NameOption = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="TOOL", help="ssh-audit, lynis, testssl or sslyze; may be repeated."),
+    ] = None,
+    record: Annotated[
+        bool,
+        typer.Option("--record", help="Keep the results in controls/judged.json, for the documentation."),
+    ] = False,
+    via: ViaOption = None,
+    as_json: JsonOption = False,
 ) -> int:
-    """Let the tools look, one host after the other; 0 where everything they find has a reason."""
+    """Ask others' tools: ssh-audit, lynis, testssl.sh, sslyze; each finding has a reason or is an error."""
+    if unknown := sorted(set(only or ()) - set(judges.TOOLS)):
+        raise OutpostError(f"{', '.join(unknown)}: no such tool", f"one of {', '.join(judges.TOOLS)}")
     target = find(office, name)
     said: list[judges.Opinion] = []
-    for opinion in judges.opinions(target, load(target.data), only, via):
+    for opinion in judges.opinions(target, load(target.data), tuple(only or ()), via):
         said.append(opinion)
         left = f" [dim]({escape(', '.join(opinion.findings))})[/]" if opinion.findings else ""
         err.print(

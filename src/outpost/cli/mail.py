@@ -6,30 +6,45 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from typing import Annotated
 
+import typer
 from rich.markup import escape
 
 from outpost import alarms, peers, queue, trace
 from outpost.answers import line
 from outpost.cli.console import Table, duration, out, say_json, size
+from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
 from outpost.errors import OutpostError
 from outpost.office import Office, load
 from outpost.office.peering import OtherEnd
 from outpost.office.tables.routes import Peer
 from outpost.target import LAB, find, labs
 
+app = typer.Typer()
 
+
+@app.command(
+    "trace",
+    epilog="Examples: `./outpost trace lab 3F2A1B4C5D`, `./outpost trace lab '<id@example.com>'`, `./outpost trace lab "
+    "alice@po.myertor.test --last 3`. Exit code 0: told, 1: no host knows it.",
+)
 def trace_message(
-    office: str,
-    name: str | None,
-    identifiers: list[str],
-    via: str | None,
-    *,
-    since: str,
-    last: int,
-    as_json: bool,
+    office: OfficeArgument,
+    identifiers: Annotated[
+        list[str], typer.Argument(metavar="IDENTIFIER…", help="Queue id, Message-ID, or somebody's address.")
+    ],
+    name: NameOption = None,
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="How far to look back (systemd.time(7)).")
+    ] = "-5d",
+    last: Annotated[
+        int, typer.Option("--last", metavar="N", min=1, help="Of an address, the latest so many messages.")
+    ] = 5,
+    via: ViaOption = None,
+    as_json: JsonOption = False,
 ) -> int:
-    """Show the hops of the messages that the identifiers mean."""
+    """Follow one message across all hosts: each hop with its delay and its TLS, and where it is now."""
     target = find(office, name)
     loaded = load(target.data)
     ask = trace.asker(target, loaded, since=since, last=last, via=via)
@@ -50,10 +65,26 @@ def trace_message(
     return 0
 
 
+@app.command(
+    "queue",
+    epilog="Examples: `./outpost queue po`, `./outpost queue po --release headoffice`, `./outpost queue po --hold "
+    "@example.org`. Words: all, a queue id, an address, @domain, a route (a peer's name, store, Internet). Exit code 0.",
+)
 def queue_office(
-    office: str, name: str | None, via: str | None, *, release: list[str], hold: list[str], as_json: bool
+    office: OfficeArgument,
+    name: NameOption = None,
+    release: Annotated[
+        list[str] | None,
+        typer.Option("--release", metavar="WORD", help="Off hold and tried at once; may be repeated."),
+    ] = None,
+    hold: Annotated[
+        list[str] | None,
+        typer.Option("--hold", metavar="WORD", help="Kept until it is released; may be repeated."),
+    ] = None,
+    via: ViaOption = None,
+    as_json: JsonOption = False,
 ) -> int:
-    """Show what waits, after releasing or holding what the words mean."""
+    """Show what waits on the MTAs, for whom and why; release it or hold it. Nothing can be deleted with it."""
     target = find(office, name)
     loaded = load(target.data)
     messages = queue.waiting(target, loaded, via)
@@ -82,8 +113,20 @@ def queue_office(
     return 0
 
 
-def show_alarms(office: str, name: str | None, via: str | None, *, test: bool, as_json: bool) -> int:
-    """What each host would tell now; with `test`, whether it can."""
+@app.command(
+    "alarms",
+    epilog="Examples: `./outpost alarms po`; `./outpost alarms po --test` sends one by every path. Exit code 0: none, 1: some.",
+)
+def show_alarms(
+    office: OfficeArgument,
+    name: NameOption = None,
+    test: Annotated[
+        bool, typer.Option("--test", help="Have each host tell a trial alarm by each of its paths.")
+    ] = False,
+    via: ViaOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """What needs a human now, host by host: old mail, certificates, signatures, disks, backups, guessed passwords, units."""
     target = find(office, name)
     loaded = load(target.data)
     with ThreadPoolExecutor(len(loaded.hosts)) as pool:
@@ -106,10 +149,22 @@ def show_alarms(office: str, name: str | None, via: str | None, *, test: bool, a
     return 1 if found else 0
 
 
+@app.command(
+    "peer",
+    epilog="Examples: `./outpost peer po` for the people there, `./outpost peer po headoffice --postfix` for their files, "
+    "`./outpost peer po headoffice --recipients > po_recipients` for their timer. Exit code 0.",
+)
 def print_peer(
-    office: str, name: str | None, peer: str | None, *, postfix: bool, recipients: bool, as_json: bool
+    office: OfficeArgument,
+    peer: Annotated[str | None, typer.Argument(metavar="[PEER]", help="Only this peer.")] = None,
+    name: NameOption = None,
+    postfix: Annotated[bool, typer.Option("--postfix", help="As lines for Postfix.")] = False,
+    recipients: Annotated[
+        bool, typer.Option("--recipients", help="Only the table of recipients, for a backup MX.")
+    ] = False,
+    as_json: JsonOption = False,
 ) -> int:
-    """Print what the other end of each route, or of one, has to set up."""
+    """Print what the other end of each route has to set up: names, addresses, ports, TLS, recipients. Nothing secret."""
     from outpost.reference import case_study
 
     loaded = case_study() if office == LAB and name is None and not _runs() else load(find(office, name).data)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.markup import escape
 
 from outpost import newoffice
 from outpost.cli.console import err, out, say_error, say_json
 from outpost.cli.office import show_problems
+from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
 from outpost.errors import OutpostError
 from outpost.hosts import expect_hosts
 from outpost.office import OfficeError, load
 from outpost.office.load import parse
 from outpost.ssh import target
 from outpost.target import find, offices_directory, shown
+
+app = typer.Typer()
 
 QUESTIONS = {
     "domain": ("Mail domain of the office", ""),
@@ -55,9 +59,40 @@ UNASKED = dict.fromkeys(MAY_BE_EMPTY, "") | {
 """Stands for what has not been answered yet while an answer is judged by the rules of an office file."""
 
 
-def new_office(where: str, answers: dict[str, str | None], *, secrets: bool) -> int:
-    """Ask for what the options leave open, write the office once it is sound, make its secrets."""
-    directory = offices_directory() / where if "/" not in where else Path(where).resolve()
+@app.command(
+    "new",
+    epilog="Examples: `./outpost new po` asks; `./outpost new po --domain po.example.com --organisation 'Site office' "
+    "--postmaster maria --wan 192.0.2.0/28` does not, and takes the defaults for the rest.",
+)
+def new_office(
+    office: Annotated[
+        str, typer.Argument(metavar="OFFICE", help="Its name in the directory of offices, or a path.")
+    ],
+    domain: Annotated[str | None, typer.Option(help="Mail domain.")] = None,
+    organisation: Annotated[str | None, typer.Option(help="Name that users see.")] = None,
+    postmaster: Annotated[str | None, typer.Option(help="The user who gets postmaster's mail.")] = None,
+    users: Annotated[str | None, typer.Option(help="Further users, with commas.")] = None,
+    wan: Annotated[str | None, typer.Option(help="Networks on the Internet's side, with a comma.")] = None,
+    core: Annotated[str | None, typer.Option(help="Networks between the servers.")] = None,
+    lan: Annotated[str | None, typer.Option(help="Networks of the users.")] = None,
+    mgmt: Annotated[str | None, typer.Option(help="Networks of the administrators.")] = None,
+    proxy: Annotated[str | None, typer.Option(help="HTTP proxy for packages, for the store.")] = None,
+    acme_proxy: Annotated[
+        str | None, typer.Option(help="HTTP proxy to the authority, for the store.")
+    ] = None,
+    certificates: Annotated[str | None, typer.Option(help="acme or office.")] = None,
+    rate: Annotated[str | None, typer.Option(help="Rate of the line outwards, in kbit/s.")] = None,
+    smarthost: Annotated[str | None, typer.Option(help="Relay for mail to the Internet.")] = None,
+    forwarders: Annotated[str | None, typer.Option(help="Resolvers to ask, with a comma.")] = None,
+    ssh_user: Annotated[
+        str | None, typer.Option(help="Account on the machines: root, or one with sudo.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Your SSH public key, or its file.")] = None,
+    secrets: Annotated[bool, typer.Option("--secrets/--no-secrets", help="Make its secrets, too.")] = True,
+) -> int:
+    """From nothing to a checked office file with its secrets made; asks for what no option says."""
+    answers = dict(locals())
+    directory = offices_directory() / office if "/" not in office else Path(office).resolve()
     if (directory / "office.toml").exists():
         raise OutpostError(
             f"{shown(directory)}/office.toml is there already", "choose another name, or edit it"
@@ -78,7 +113,7 @@ def new_office(where: str, answers: dict[str, str | None], *, secrets: bool) -> 
     if plan.certificates == "acme" and not plan.acme_proxy:
         err.print(
             "the store cannot ask a certificate authority outside: the office's own certifies it, and users' programs "
-            f"need what `./outpost secrets ca {where}` prints; with a proxy in \\[acme] they do not"
+            f"need what `./outpost secrets ca {office}` prints; with a proxy in \\[acme] they do not"
         )
     if not plan.proxy:
         err.print(
@@ -88,13 +123,13 @@ def new_office(where: str, answers: dict[str, str | None], *, secrets: bool) -> 
         from outpost.cli.office import init_secrets
 
         init_secrets(str(directory), None)
-    name, known = where, escape(shown(directory / "known_hosts"))
+    known = escape(shown(directory / "known_hosts"))
     made = load(directory)
     places = [target(made, host)[1] for host in made.hosts]
     out.print(
         "Next: install Debian 13 on the machines, fetch their SSH host keys, and compare each with "
         "`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` at its console:\n"
-        f"  ssh-keyscan -t ed25519 {' '.join(places)} > {known}\n  ssh-keygen -lf {known}\nThen\n  ./outpost preflight {name}\n  ./outpost plan {name}\n  ./outpost apply {name}"
+        f"  ssh-keyscan -t ed25519 {' '.join(places)} > {known}\n  ssh-keygen -lf {known}\nThen\n  ./outpost preflight {office}\n  ./outpost plan {office}\n  ./outpost apply {office}"
     )
     return 0
 
@@ -179,10 +214,20 @@ def _address(local: str, domain: str) -> str:
     return local if "@" in local else f"{local}@{domain}"
 
 
+@app.command(
+    "preflight",
+    epilog="Example: `./outpost preflight po`. Exit code 0: ready for the first apply, 1: something is in the way.",
+)
 def look_ahead(
-    office: str, name: str | None, via: str | None, hosts: Sequence[str] | None, *, as_json: bool
+    office: OfficeArgument,
+    name: NameOption = None,
+    hosts: Annotated[
+        list[str] | None, typer.Option("--host", metavar="HOST", help="Only this host; may be repeated.")
+    ] = None,
+    via: ViaOption = None,
+    as_json: JsonOption = False,
 ) -> int:
-    """Look at every machine and at the world around it; nothing is changed."""
+    """Look at the machines before the first apply: reached, release, addresses, ports, clock, port 25, delegation."""
     from outpost import preflight
 
     target = find(office, name)

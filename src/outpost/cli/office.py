@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from outpost import run, ssh
 from outpost.cli.console import Table, err, out, say_json
+from outpost.cli.options import JsonOption, NameOption, OfficeArgument
 from outpost.cli.progress import watcher
 from outpost.errors import OutpostError
 from outpost.office import Office, Problem, load
@@ -24,11 +25,16 @@ from outpost.target import INVENTORY, LAB, Target, find, shown
 if TYPE_CHECKING:  # imports pytest, which only verify needs
     from outpost.rollout import Rollout
 
+app = typer.Typer()
+
 CLEAN, FAILED, DRIFT = 0, 1, 2
 
 
-def check_office(office: str, name: str | None, *, as_json: bool) -> int:
-    """Show every problem of an office file."""
+@app.command(
+    "check", epilog="Example: `./outpost check inventory/lab --json`. Exit code 0: sound, 1: problems found."
+)
+def check_office(office: OfficeArgument, name: NameOption = None, as_json: JsonOption = False) -> int:
+    """Find every problem of an office file: field, value and remedy of each. No host is contacted."""
     template = INVENTORY / LAB
     meant = office == LAB or Path(office).resolve() in (template, template / "office.toml")
     directory = template if meant and name is None else find(office, name).data
@@ -66,8 +72,12 @@ def _summary(office: Office) -> str:
     return f"{office.domain}, {_count(len(office.hosts), 'host')}, {_count(len(office.users), 'user')}, {_count(len(office.peers), 'peer')}"
 
 
-def list_hosts(office: str, name: str | None, *, as_json: bool) -> int:
-    """Each host with its role, name and addresses."""
+@app.command(
+    "hosts",
+    epilog="Example: `./outpost hosts harbour --json`. Exit code 0: listed, 1: the office file has problems.",
+)
+def list_hosts(office: OfficeArgument, name: NameOption = None, as_json: JsonOption = False) -> int:
+    """List an office's hosts: role, name, addresses in each zone. What scripts and the Vagrantfile read."""
     directory = INVENTORY / LAB if office == LAB and name is None else find(office, name).data
     found = load(directory)
     listed = [
@@ -431,8 +441,20 @@ def print_authority(office: str, name: str | None) -> int:
     return CLEAN
 
 
-def print_zone(office: str, name: str | None, zone: str, *, as_json: bool) -> int:
-    """A zone of the office as a zone file, or its records as JSON."""
+@app.command(
+    "dns",
+    epilog="Example: `./outpost dns po > po.zone`. The output is a zone file that any name server loads.",
+)
+def print_zone(
+    office: OfficeArgument,
+    name: NameOption = None,
+    zone: Annotated[
+        str,
+        typer.Option("--zone", metavar="ZONE", help="A reverse zone of the office instead of its domain."),
+    ] = "",
+    as_json: JsonOption = False,
+) -> int:
+    """Print the office's zone: every record with its reason, nothing secret. For offices whose DNS lives elsewhere."""
     from outpost import secrets
     from outpost.office.dns import office_zones, public_keys, zone_text
 
@@ -451,8 +473,12 @@ def print_zone(office: str, name: str | None, zone: str, *, as_json: bool) -> in
     return CLEAN
 
 
-def print_guide(office: str, name: str | None) -> int:
-    """The page for users."""
+@app.command(
+    "guide",
+    epilog="Example: `./outpost guide po > guide.html`: to print, or to send to somebody new. Webmail shows it, too.",
+)
+def print_guide(office: OfficeArgument, name: NameOption = None) -> int:
+    """Print the office's guide for its users, a page of HTML: first login, mail programs, limits, whom to ask."""
     from outpost.office.guide import Guide
     from outpost.office.webmail import IDLE_MINUTES
     from roles.files import rendered
@@ -479,8 +505,16 @@ def _write_passwords(file: Path, passwords: Mapping[str, str]) -> None:
         stream.writelines(f"{address} {password}\n" for address, password in passwords.items())
 
 
-def write_reference(*, check_only: bool) -> int:
-    """Write, or only compare, the pages that are made from the model."""
+@app.command(
+    "reference",
+    epilog="Example: `./outpost reference --check` (in a commit hook: exit code 1 when a page is out of date).",
+)
+def write_reference(
+    check_only: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail when something is out of date.")
+    ] = False,
+) -> int:
+    """Write the pages of docs/ and the README's diagram from the model."""
     from outpost import reference
 
     stale = [page for page in reference.pages() if not page.is_current()]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.markup import escape
 
 from outpost import history
 from outpost.cli.console import err, out
+from outpost.cli.options import NameOption, OfficeArgument, ViaOption
 from outpost.controls import catalogue, measured
 from outpost.drill import held
 from outpost.effect import Line, in_effect
@@ -17,9 +20,26 @@ from outpost.office import Host, Office, load
 from outpost.report import Evidence, page, print_page
 from outpost.target import Target, find, shown
 
+app = typer.Typer()
 
-def report_office(office: str, name: str | None, html: Path | None, pdf: Path | None, via: str | None) -> int:
-    """Write the page from the runs that were kept, and what the hosts hold now."""
+
+@app.command(
+    "report",
+    epilog="Example: `./outpost report lab --html evidence.html --pdf evidence.pdf`. Exit code 0: written, 1: nothing to report.",
+)
+def report_office(
+    office: OfficeArgument,
+    name: NameOption = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Where the page goes (default: OFFICE-evidence.html)."),
+    ] = None,
+    pdf: Annotated[
+        Path | None, typer.Option("--pdf", metavar="FILE", help="On paper, too, by Debian's Chromium.")
+    ] = None,
+    via: ViaOption = None,
+) -> int:
+    """Write one page of evidence from the latest results: fault, control, line in effect, check, attack, host, result."""
     target = find(office, name)
     loaded = load(target.data)
     kept = history.runs(target)

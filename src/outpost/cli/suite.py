@@ -12,9 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from outpost.cli.console import err, out
+from outpost.cli.options import YesOption
 from outpost.target import ROOT
+
+app = typer.Typer()
 
 INSTANCE = "test"
 SOURCES = ("src", "roles", "tests", "benchmarks", "inventory", "deploy.py")
@@ -58,9 +64,17 @@ class Stage:
         return "FAILED" if self.failed else "unsteady" if self.unsteady else "passed"
 
 
-def run_suite(*, yes: bool, fast: bool, keep: bool, arguments: list[str]) -> int:
-    """Run every stage that can run; a stage that fails does not keep the others from telling more."""
-    suite = Suite(yes=yes, keep=keep, arguments=arguments)
+@app.command("test", epilog="Example: `./outpost test --fast`. Exit code 0: all passed, 1: something failed.")
+def run_suite(
+    yes: YesOption = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Only what needs no Docker.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the lab instance `test` running.")] = False,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- PYTEST…]", help="Passed on to pytest.")
+    ] = None,
+) -> int:
+    """Run the project's whole suite: lint, unit tests, then a cold lab with live checks and journeys."""
+    suite = Suite(yes=yes, keep=keep, arguments=arguments or [])
     stages: list[tuple[Stage, Callable[[Stage], None]]] = [
         (Stage("ruff", "style and likely bugs"), suite.ruff),
         (Stage("mypy", "types, strict"), suite.mypy),

@@ -1,3 +1,4 @@
-"""The commands as they are declared: arguments, options, help. Each imports what it works with when it runs, so that
-`--help` is there at once; what it does is in the modules beside this package, as are `rotate`, `restore`, `user` and its like.
+"""Commands declared apart from what they do: they answer, or ask something, before what they work with is imported.
+
+The others stand beside what they do, in the modules beside this package (`outpost.cli.app.LAZY`).
 """

@@ -1,4 +1,4 @@
-"""`outpost plan`, `apply`, `verify`, `each`: the hosts as the office file declares them."""
+"""`outpost plan`, `apply`, `verify`: the hosts as the office file declares them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from outpost.cli.options import (
     ViaOption,
     YesOption,
 )
-from outpost.errors import OutpostError
 
 app = typer.Typer()
 
@@ -164,31 +163,3 @@ def verify(
             junit=junit,
         )
     )
-
-
-@app.command(
-    epilog="Examples: `./outpost each plan po harbour`, `./outpost each apply inventory/site-* -y --jobs 8`, `./outpost each verify po "
-    "harbour --json`. Exit code: the worst of all."
-)
-def each(
-    command: Annotated[str, typer.Argument(metavar="COMMAND", help="plan, apply or verify.")],
-    offices: Annotated[
-        list[str], typer.Argument(metavar="OFFICE…", help="Names or paths, as for the command.")
-    ],
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs", "-j", metavar="N", min=1, help="So many at a time (default: two a processor)."
-        ),
-    ] = None,
-    yes: YesOption = False,
-    afresh: AfreshOption = False,
-    json: JsonOption = False,
-) -> None:
-    """Plan, apply or verify many offices, a bounded number at a time; one line for each as it ends."""
-    from outpost.cli.each import AT_ONCE, COMMANDS, each_office
-
-    if command not in COMMANDS:
-        raise OutpostError(f"each does not {command}", f"one of: {', '.join(COMMANDS)}")
-    options = [*(("-y",) if yes else ()), *(("--afresh",) if afresh else ())]
-    raise typer.Exit(each_office(command, offices, options, jobs=jobs or AT_ONCE, as_json=json))
