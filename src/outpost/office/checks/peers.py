@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from outpost.office.checks.rule import Rule, path_back, placed
 from outpost.office.checks.wording import nearest
@@ -13,28 +14,16 @@ from outpost.office.tables.routes import Peer
 
 def _peer_zones(office: Office) -> Iterator[Problem]:
     for index, peer in enumerate(office.peers):
-        zone = office.zones.get(peer.zone)
+        zone, wrong = office.zones.get(peer.zone), partial(Problem, f"peers[{index}].zone", peer.zone)
         if zone is None:
             guess = nearest(peer.zone, list(office.zones))
-            yield Problem(
-                f"peers[{index}].zone",
-                peer.zone,
-                "no such zone",
-                f"use one of {', '.join(office.zones)}{guess}",
-            )
+            yield wrong("no such zone", f"use one of {', '.join(office.zones)}{guess}")
             continue
         if zone.kind not in ("internet", "partner"):
-            yield Problem(
-                f"peers[{index}].zone",
-                peer.zone,
-                "a peer inside the office",
-                "peers are reached in a partner's or the Internet's zone",
-            )
+            yield wrong("a peer inside the office", "peers are reached in a partner's or the Internet's zone")
         for mta in office.with_role("mta"):
             if placed(office, mta) and peer.zone not in mta.addresses:
-                yield Problem(
-                    f"peers[{index}].zone",
-                    peer.zone,
+                yield wrong(
                     f"{mta.name} has no address there, so there is no route",
                     f"give hosts.{mta.name}.addresses one in {peer.zone}",
                 )
@@ -74,15 +63,13 @@ def _peer_fingerprints(office: Office) -> Iterator[Problem]:
     for index, peer in enumerate(office.peers):
         if (peer.tls == "fingerprint") == bool(peer.fingerprints):
             continue
+        message, remedy = (
+            ("no key is pinned, so no mail would ever leave", "give the SHA-256 of the next hop's public key")
+            if peer.tls == "fingerprint"
+            else (f'not looked at with tls = "{peer.tls}"', 'leave them out, or choose tls = "fingerprint"')
+        )
         yield Problem(
-            f"peers[{index}].fingerprints",
-            ", ".join(peer.fingerprints) or "(none)",
-            "no key is pinned, so no mail would ever leave"
-            if peer.tls == "fingerprint"
-            else f'not looked at with tls = "{peer.tls}"',
-            "give the SHA-256 of the next hop's public key"
-            if peer.tls == "fingerprint"
-            else 'leave them out, or choose tls = "fingerprint"',
+            f"peers[{index}].fingerprints", ", ".join(peer.fingerprints) or "(none)", message, remedy
         )
 
 
@@ -103,13 +90,9 @@ def _peer_waits(office: Office) -> Iterator[Problem]:
                 f"strangers cannot reach a next hop in {peer.zone}",
                 "only a peer in the Internet's zone can be an MX",
             )
-    if office.link.retry_soonest > office.link.retry_latest:
-        yield Problem(
-            "link.retry_soonest",
-            f"{office.link.retry_soonest}s",
-            "longer than link.retry_latest",
-            "shorten it",
-        )
+    soonest = office.link.retry_soonest
+    if soonest > office.link.retry_latest:
+        yield Problem("link.retry_soonest", f"{soonest}s", "longer than link.retry_latest", "shorten it")
 
 
 def _peer_domains(office: Office) -> Iterator[Problem]:
@@ -120,20 +103,11 @@ def _peer_domains(office: Office) -> Iterator[Problem]:
             yield Problem(f"peers[{index}].name", peer.name, "declared twice", "give each peer its own name")
         names.add(peer.name)
         for domain in peer.domains:
+            wrong = partial(Problem, f"peers[{index}].domains", domain)
             if domain == office.domain:
-                yield Problem(
-                    f"peers[{index}].domains",
-                    domain,
-                    "the office's own domain would be sent away: a mail loop",
-                    "remove it",
-                )
+                yield wrong("the office's own domain would be sent away: a mail loop", "remove it")
             elif domain in owner:
-                yield Problem(
-                    f"peers[{index}].domains",
-                    domain,
-                    f"routed to {owner[domain]} already",
-                    "keep it with one peer",
-                )
+                yield wrong(f"routed to {owner[domain]} already", "keep it with one peer")
             owner.setdefault(domain, peer.name)
 
 

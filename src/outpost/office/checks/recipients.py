@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from outpost.office.checks.rule import Rule, path_back
 from outpost.office.checks.wording import nearest
@@ -50,12 +50,8 @@ def _recipients_free(office: Office) -> Iterator[Problem]:
         local = address.partition("@")[0]
         person = field.startswith("users")
         if local in DAEMONS:
-            yield Problem(
-                field,
-                address,
-                "mail servers send their own notices from this address",
-                "give it another name",
-            )
+            message = "mail servers send their own notices from this address"
+            yield Problem(field, address, message, "give it another name")
         elif person and local in ROLE_NAMES:
             yield Problem(
                 field,
@@ -65,18 +61,19 @@ def _recipients_free(office: Office) -> Iterator[Problem]:
             )
 
 
+def _unknown(
+    field: str, named: Iterable[str], known: list[str], message: str, remedy: str = "name a declared one"
+) -> Iterator[Problem]:
+    for address in named:
+        if address not in known:
+            yield Problem(field, address, message, f"{remedy}{nearest(address, known)}")
+
+
 def _alias_members(office: Office) -> Iterator[Problem]:
     known = [alias.address for alias in office.all_aliases] + list(office.mailboxes)
+    message = "neither a user nor an alias of this office"
     for index, alias in enumerate(office.aliases):
-        for member in alias.members:
-            if member not in known:
-                guess = nearest(member, known)
-                yield Problem(
-                    f"aliases[{index}].members",
-                    member,
-                    "neither a user nor an alias of this office",
-                    f"name a declared one{guess}",
-                )
+        yield from _unknown(f"aliases[{index}].members", alias.members, known, message)
 
 
 def _shared_mailboxes(office: Office) -> Iterator[Problem]:
@@ -84,34 +81,18 @@ def _shared_mailboxes(office: Office) -> Iterator[Problem]:
     folders = [mailbox.folder for mailbox in office.shared]
     for index, mailbox in enumerate(office.shared):
         if mailbox.folder in folders[:index]:
-            yield Problem(
-                f"shared[{index}].address",
-                mailbox.address,
-                f"the same folder Shared/{mailbox.folder} as another one",
-                "give it another name",
-            )
+            message = f"the same folder Shared/{mailbox.folder} as another one"
+            yield Problem(f"shared[{index}].address", mailbox.address, message, "give it another name")
         for key, addresses in (("members", mailbox.members), ("readers", mailbox.readers)):
-            for address in addresses:
-                if address not in people:
-                    yield Problem(
-                        f"shared[{index}].{key}",
-                        address,
-                        "not a user of this office",
-                        f"name a declared one{nearest(address, people)}",
-                    )
+            yield from _unknown(f"shared[{index}].{key}", addresses, people, "not a user of this office")
 
 
 def _users_rights(office: Office) -> Iterator[Problem]:
     ours = [alias.address for alias in office.all_aliases] + list(office.mailboxes)
     for index, user in enumerate(office.users):
-        for address in user.send_as:
-            if address not in ours:
-                yield Problem(
-                    f"users[{index}].send_as",
-                    address,
-                    "not an address of this office: its mail would be refused elsewhere as forged",
-                    f"name one of its users, aliases or shared mailboxes{nearest(address, ours)}",
-                )
+        message = "not an address of this office: its mail would be refused elsewhere as forged"
+        remedy = "name one of its users, aliases or shared mailboxes"
+        yield from _unknown(f"users[{index}].send_as", user.send_as, ours, message, remedy)
         for address in user.forward:
             if address.endswith(f"@{office.domain}"):
                 yield Problem(
@@ -144,17 +125,15 @@ def _alias_loops(office: Office) -> Iterator[Problem]:
 
 def _postmaster(office: Office) -> Iterator[Problem]:
     people = [user.address for user in office.users]
-    if office.postmaster not in people:
-        guess = nearest(office.postmaster, people)
-        yield Problem("postmaster", office.postmaster, "not one of the users", f"name a declared user{guess}")
+    yield from _unknown(
+        "postmaster", [office.postmaster], people, "not one of the users", "name a declared user"
+    )
 
 
 def _verification(office: Office) -> Iterator[Problem]:
-    canary, domains = office.verification.canary, {domain for peer in office.peers for domain in peer.domains}
-    people = [user.address for user in office.users]
-    if canary and canary not in people:
-        guess = nearest(canary, people)
-        yield Problem("verification.canary", canary, "not one of the users", f"name a declared one{guess}")
+    domains = {domain for peer in office.peers for domain in peer.domains}
+    people, canaries = [user.address for user in office.users], filter(None, [office.verification.canary])
+    yield from _unknown("verification.canary", canaries, people, "not one of the users")
     for index, address in enumerate(office.verification.correspondents):
         if address.partition("@")[2] in {office.domain, *domains}:
             yield Problem(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from outpost.office.checks.wording import dotted, nearest
@@ -16,6 +18,10 @@ from outpost.office.model import Office
 from outpost.office.problems import Problem
 from outpost.office.roles import ROLES
 
+BY_EXAMPLE = (
+    "IP address", "IP network", "domain name", "host label", "mailbox address", "mirror", "age public key", "neither a fully"
+)  # fmt: skip
+"""What an example of the key says best."""
 SHOWN = 100
 """Characters of a wrong value that are repeated."""
 
@@ -40,14 +46,12 @@ def schema_problem(detail: ErrorDetails) -> Problem:
         wanted = str(detail.get("ctx", {}).get("expected", "")).replace("'", "")
         guess = nearest(value.strip("'"), re.split(r", | or ", wanted))
         return Problem(field, value, "not one of the known values", f"choose one of {wanted}{guess}")
-    if "IP address" in message or "IP network" in message:
+    if any(what in message for what in BY_EXAMPLE):
         return Problem(field, value, message, f"write it like {_example(location)}")
     if "full path" in message:
         return Problem(field, value, message, f"write it like {_example(location)}, without wildcards")
     if "duration" in message:
         return Problem(field, value, message, "write it like 90s, 15m, 6h or 30d")
-    if "domain name" in message or "host label" in message or "mailbox address" in message:
-        return Problem(field, value, message, f"write it like {_example(location)}")
     if "true or false" in message:
         return Problem(field, value, message, _help(location))
     if kind == "byte_size":
@@ -62,27 +66,16 @@ def schema_problem(detail: ErrorDetails) -> Problem:
         return Problem(field, value[:32], message, "paste the whole line of the .pub file")
     if "cannot be seen" in message or "white space" in message:
         return Problem(field, value, message, "take it out")
-    if "mirror" in message or "age public key" in message or "neither a fully" in message:
-        return Problem(field, value, message, f"write it like {_example(location)}")
     return Problem(field, value, message[:1].lower() + message[1:], f"see {_help(location)}")
 
 
 def syntax_problem(file: Path, error: tomllib.TOMLDecodeError) -> Problem:
     """A file that is not TOML; a table that is declared twice is the mistake worth naming."""
-    text = str(error)
+    text, wrong = str(error), partial(Problem, str(file), "")
     if "Cannot declare" in text or "overwrite" in text:
-        return Problem(
-            str(file),
-            "",
-            f"the same table or key stands twice ({text})",
-            "one host has one table and one role: merge or rename",
-        )
-    return Problem(
-        str(file),
-        "",
-        f"not valid TOML ({text})",
-        "mend the line named; strings need quotes, tables need brackets",
-    )
+        remedy = "one host has one table and one role: merge or rename"
+        return wrong(f"the same table or key stands twice ({text})", remedy)
+    return wrong(f"not valid TOML ({text})", "mend the line named; strings need quotes, tables need brackets")
 
 
 def derived(
@@ -104,14 +97,10 @@ def _shown(detail: ErrorDetails) -> str:
 
 def _unknown_key(location: tuple[int | str, ...], value: str) -> Problem:
     key = str(location[-1])
-    known = sorted(_known_keys(location[:-1]))
+    known = sorted(name for name, info in _keys(_model_at(location[:-1])).items() if not info.exclude)
     if key == "roles":
-        return Problem(
-            dotted(location),
-            value,
-            "unknown key; a host has one role",
-            'write role = "…" and one host for each role',
-        )
+        remedy = 'write role = "…" and one host for each role'
+        return Problem(dotted(location), value, "unknown key; a host has one role", remedy)
     guess = nearest(key, known).removeprefix("; ")
     listed = f"remove it, or use one of {', '.join(known)}"
     return Problem(dotted(location), value, "unknown key", f"{guess} Else {listed}" if guess else listed)
@@ -133,7 +122,7 @@ def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
     for step in location:
         if isinstance(step, int):
             continue
-        by_alias = {info.alias or name: info for name, info in model.model_fields.items()}
+        by_alias = _keys(model)
         if step not in by_alias:
             continue  # the name of a host or zone
         nested = [
@@ -154,16 +143,14 @@ def _flatten(annotation: Any) -> Iterator[Any]:
         yield from _flatten(item)
 
 
-def _known_keys(location: tuple[int | str, ...]) -> set[str]:
-    return {info.alias or name for name, info in _model_at(location).model_fields.items() if not info.exclude}
+def _keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {info.alias or name: info for name, info in model.model_fields.items()}
 
 
 def _field_info(location: tuple[int | str, ...]) -> Any:
     names = [step for step in location if isinstance(step, str)]
     for end in range(len(names), 0, -1):
-        fields = {
-            info.alias or name: info for name, info in _model_at(tuple(names[: end - 1])).model_fields.items()
-        }
+        fields = _keys(_model_at(tuple(names[: end - 1])))
         if names[end - 1] in fields:
             return fields[names[end - 1]]
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from outpost.office.checks.rule import Rule
 from outpost.office.checks.wording import nearest
@@ -87,45 +88,31 @@ OUTPOST_OWN = ("/etc/outpost/", "/usr/local/lib/outpost/")
 def _local_files(office: Office) -> Iterator[Problem]:
     for host in office.hosts:
         for index, path in enumerate(host.local):
-            field = f"hosts.{host.name}.local[{index}]"
+            wrong = partial(Problem, f"hosts.{host.name}.local[{index}]", path)
             if path.startswith(OUTPOST_OWN) or f"{path}/".startswith(OUTPOST_OWN):
-                yield Problem(field, path, "Outpost's own place", "put the file beside the daemon it is for")
+                yield wrong("Outpost's own place", "put the file beside the daemon it is for")
             elif not path.startswith(LOCAL_PLACES):
-                yield Problem(
-                    field, path, "not looked at there", f"local files stand below {', '.join(LOCAL_PLACES)}"
-                )
+                yield wrong("not looked at there", f"local files stand below {', '.join(LOCAL_PLACES)}")
             elif path in ("/etc/", "/usr/local/", "/root/"):
-                yield Problem(
-                    field,
-                    path,
-                    "so no change by hand would be seen any more",
-                    "name the files, or a directory of their own",
-                )
+                remedy = "name the files, or a directory of their own"
+                yield wrong("so no change by hand would be seen any more", remedy)
 
 
 def _addresses_fit(
     field: str, addresses: tuple[IPAddress, ...], networks: tuple[IPNetwork, ...]
 ) -> Iterator[Problem]:
     wanted = {network.version for network in networks}
-    shown = ", ".join(map(str, addresses))
+    wrong = partial(Problem, field, ", ".join(map(str, addresses)))
     counts = {version: sum(address.version == version for address in addresses) for version in (4, 6)}
     for version, count in counts.items():
         if count > 1:
-            yield Problem(field, shown, f"{count} IPv{version} addresses", "give one address of each family")
+            yield wrong(f"{count} IPv{version} addresses", "give one address of each family")
         elif count == 0 and version in wanted and max(counts.values()) <= 1:
-            yield Problem(
-                field,
-                shown,
-                f"no IPv{version} address though the zone carries IPv{version}",
-                f"add one of the zone's IPv{version} network",
-            )
+            message = f"no IPv{version} address though the zone carries IPv{version}"
+            yield wrong(message, f"add one of the zone's IPv{version} network")
         elif count and version not in wanted:
-            yield Problem(
-                field,
-                shown,
-                f"an IPv{version} address in a zone without IPv{version}",
-                "use the family of the zone's networks",
-            )
+            message = f"an IPv{version} address in a zone without IPv{version}"
+            yield wrong(message, "use the family of the zone's networks")
     for address in addresses:
         for network in networks:
             ends = {network.network_address, network.broadcast_address if network.version == 4 else None}
@@ -137,12 +124,8 @@ def _addresses_fit(
                     "use one between the first and the last",
                 )
         if address.version in wanted and not any(address in network for network in networks):
-            yield Problem(
-                field,
-                str(address),
-                "outside the zone's networks",
-                f"use an address in {', '.join(map(str, networks))}",
-            )
+            remedy = f"use an address in {', '.join(map(str, networks))}"
+            yield Problem(field, str(address), "outside the zone's networks", remedy)
 
 
 def _addresses_unique(office: Office) -> Iterator[Problem]:
