@@ -148,11 +148,7 @@ def _apply(place: Place, *options: str) -> Callable[[], float]:
 
 
 def _alone(place: Place, *, closed: bool) -> float:
-    """One host's no-op: the machine's processors have nothing else to do, as where each host has its own.
-
-    Args:
-        closed: Without an open connection.
-    """
+    """One host's no-op: the machine's processors have nothing else to do, as where each host has its own."""
     one = _apply(place, "--limit", "store")
     return median([(place.closed(one) if closed else one)() for _ in range(RUNS)])
 

@@ -23,7 +23,6 @@ class File:
     """A file that a host should hold.
 
     Attributes:
-        path: Absolute path on the host.
         content: Its bytes; text is encoded as UTF-8.
         mode: Octal permissions as text.
         secret: Its content is never shown in a diff.

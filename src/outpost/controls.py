@@ -110,7 +110,6 @@ class AttackPlan(Entry):
     """What an attack does and what must come of it.
 
     Attributes:
-        vantage: Where it comes from.
         expectation: What a defended office answers.
         bound: How much it does at most.
         destructive: Takes something of the office down or fills it up: never outside the lab.

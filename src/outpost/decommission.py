@@ -71,7 +71,6 @@ class Closing:
 
     Attributes:
         forward: Where mail for the office goes from the second step on.
-        into: Directory that the mailboxes are copied to.
         confirmed: The office's domain, typed by whoever wants its data deleted.
     """
 

@@ -322,7 +322,6 @@ class _Rooms:
 
     Attributes:
         view: The backup as ``line`` reaches it.
-        keys: Its keys among others.
         image: What ``built`` became.
     """
 

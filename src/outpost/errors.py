@@ -9,7 +9,6 @@ class OutpostError(Exception):
     Attributes:
         message: What is wrong, without a full stop.
         remedy: What to do next; empty where nothing can be done.
-        exit_code: What the command exits with.
     """
 
     def __init__(self, message: str, remedy: str = "", *, exit_code: int = 1) -> None:

@@ -40,7 +40,6 @@ class Ground:
     """One office and the vantage points around it.
 
     Attributes:
-        office: Its model.
         internet: A hostile machine on the Internet, with many addresses.
         stranger: An honest mail server on the Internet.
         peer: Head office's mail server.

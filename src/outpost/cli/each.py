@@ -32,7 +32,6 @@ class Ended:
     """What the command came to for one office.
 
     Attributes:
-        code: Its exit code.
         result: What it said with ``--json``; None where it said nothing of the kind.
         said: The last line of its errors.
     """

@@ -41,15 +41,7 @@ def verify_office(
     tell_to: list[str] | None = None,
     console: Console = out,
 ) -> int:
-    """Run the live checks; the verdict comes first, then what failed and what was seen instead.
-
-    Args:
-        white_box: Only what looks at the hosts.
-        since: A run to compare with instead of the latest one.
-        changes: Say nothing where nothing is different from before.
-        tell_to: Whom to tell where something is.
-        console: Where the verdict goes.
-    """
+    """Run the live checks; the verdict comes first, then what failed and what was seen instead."""
     target = find(office, name)
     _known(load(target.data), hosts, controls)
     before = (history.read(since),) if since else history.runs(target)

@@ -14,9 +14,6 @@ class Finding:
 
     Attributes:
         kind: What sort of thing it is (`file`, `unit`, `package`, `account`, `packet filter`, …).
-        thing: Its name on the host.
-        cause: What happened to it.
-        consequence: What that means for the office.
         controls: Ids of the controls it breaks.
         repair: Shell command for the host; empty where a role's own operation repairs it.
         diff: Lines, each with ``+`` (on the host) or ``-`` (as it should be) in front where it is one.
@@ -82,8 +79,6 @@ class Difference:
     Attributes:
         new: Values that it has and had not; a fault has one.
         old: Values that it had and has no longer.
-        packages: Declared by the roles.
-        units: Declared by the roles.
     """
 
     kind: str

@@ -86,12 +86,7 @@ def _facts(said: list[str]) -> frozenset[str]:
 def findings(
     seen: Beside, *, packages: frozenset[str] = frozenset(), units: frozenset[str] = frozenset()
 ) -> tuple[Finding, ...]:
-    """Everything that is wrong, in the order of repair.
-
-    Args:
-        packages: Declared by the roles.
-        units: Declared by the roles.
-    """
+    """Everything that is wrong, in the order of repair."""
     appeared, vanished = _by_object(seen.appeared), _by_object(seen.vanished)
     found: list[Finding] = []
     for key in sorted({*appeared, *vanished}, key=_order):
@@ -143,9 +138,7 @@ def found(
     """What was there before the first apply and nothing explains: what waits for a person's word, and what a person has refused.
 
     Args:
-        host: Its name in the office.
         refused: In the words of `outpost.onhost.observe.expected.words`.
-        packages: Declared by the roles.
     """
     gone = frozenset(fact for fact in seen.found if words(fact) in refused)
     waiting = findings(Beside(usable=True, appeared=seen.found - gone), packages=packages)

@@ -19,10 +19,7 @@ class File:
     """A file to put into a container; with ``target``, a symbolic link.
 
     Attributes:
-        path: Absolute path in the container.
-        content: Its bytes.
         mode: Permission bits. Owner and group are root.
-        target: Where the link points.
     """
 
     path: str

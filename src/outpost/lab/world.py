@@ -27,7 +27,6 @@ class Machine:
         fqdn: Its name in the DNS and its host name.
         image: Key of ``images.PARENT``.
         addresses: Zone → (IPv4, IPv6), as text.
-        office: Whether it is one of the office's hosts.
         domain: The mail domain it serves; empty for none.
         users: Local parts of that domain's mailboxes; empty where any will do.
         units: systemd units that are enabled on it.

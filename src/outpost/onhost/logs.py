@@ -67,7 +67,6 @@ class Line:
     """An entry of the journal.
 
     Attributes:
-        cursor: Its place in the journal.
         at: Its time, microseconds since 1970.
         text: It as RFC 5424 has it.
     """

@@ -21,12 +21,7 @@ NOTE = "OUTPOST_OBSERVER_NOTE"
 
 
 def again(file: str, see: collections.abc.Callable[[], Seen]) -> str:
-    """Digests of the answer and of the question, as sha256sum(1) writes them.
-
-    Args:
-        file: That of the question.
-        see: Looks at the host.
-    """
+    """Digests of the answer and of the question, as sha256sum(1) writes them."""
     try:
         question = content(file)
     except OSError:

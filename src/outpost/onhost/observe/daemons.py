@@ -96,14 +96,7 @@ def effective(
     mark: str,
     live: dict[str, list[str]],
 ) -> list[str]:
-    """What daemons and systemd itself say they run with.
-
-    Args:
-        installed: What `packages` says.
-        shown: What systemd says of units.
-        mark: Of the files.
-        live: Unit → what its daemon answers.
-    """
+    """What daemons and systemd itself say they run with."""
     import concurrent.futures  # what takes time to load, and is not needed where nothing has changed
 
     versions = dict(line.split("\t")[1:] for line in installed() if line.startswith("version\t"))

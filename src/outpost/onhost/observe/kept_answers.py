@@ -178,7 +178,6 @@ def mark_with(mark: str, script: str, beside: collections.abc.Iterable[str]) -> 
     """A mark for what a script says that looks at files alone.
 
     Args:
-        mark: Of the files.
         beside: What it looks at elsewhere; of directories only who may do what in them; what a star stands for is looked at each by itself.
     """
     now = time.time() - TICK

@@ -68,9 +68,6 @@ def facts_of(path: pathlib.Path) -> set[str] | None:
 class Judged:
     """A scan against what is known.
 
-    Args:
-        states, faults: Of the scan.
-
     Attributes:
         first: Nothing is known yet, or the observer is another one: what it sees for the first time is no drift, and not known either.
         appeared, vanished: What a plan reports.

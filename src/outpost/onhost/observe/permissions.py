@@ -61,11 +61,7 @@ USUAL = r"-user root -group root \( -type f \( -perm 644 -o -perm 755 -o -perm 4
 
 
 def special(declared: set[str], listed: list[str]) -> list[str]:
-    """Files and directories that find(1) picked, with mode, owner and group.
-
-    Args:
-        listed: As `LISTED` has them.
-    """
+    """Files and directories that find(1) picked, with mode, owner and group."""
     return [
         f"special\t{named(path)}\t{rest}"
         for rest, _, path in (line.replace("\1", "\n").partition("|") for line in listed)

@@ -15,7 +15,6 @@ class Seen:
         units: Name and LoadState, ActiveState, SubState of each.
 
     Attributes:
-        mark: Of the files.
         mark_of_usr: Of those below /usr.
         states: To be compared with the known state.
         faults: What is wrong whatever was before.
