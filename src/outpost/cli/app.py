@@ -40,6 +40,7 @@ EXAMPLES = """
 
 
 LAZY = {
+    "verify": ("verify",),
     "new": ("new", "preflight"),
     "office": ("check", "hosts", "dns", "guide", "reference"),
     "each": ("each",),

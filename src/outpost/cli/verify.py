@@ -9,11 +9,14 @@ from dataclasses import asdict
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.markup import escape
 
 from outpost import history, run, verification
 from outpost.cli.console import Console, Table, err, out, say_json
+from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
 from outpost.cli.progress import checks_progress, watcher
 from outpost.controls import catalogue
 from outpost.errors import OutpostError
@@ -23,25 +26,68 @@ from outpost.target import ROOT, Target, find
 from outpost.telling import News, tell
 from outpost.verification import Result, Verdict
 
+app = typer.Typer()
+
 PROVEN, FAILED = 0, 1
 
 
+@app.command(
+    "verify",
+    epilog="Examples: `./outpost verify lab --host mta --control TLS-09`; from a timer `./outpost verify po --changes --tell "
+    "'smtp://relay.example/?to=admin@example&from=outpost@example'`. Exit code 0: proven, 1: a check failed.",
+)
 def verify_office(
-    office: str,
-    name: str | None,
-    hosts: list[str] | None,
-    via: str | None,
-    *,
-    as_json: bool,
-    junit: Path | None,
-    controls: list[str] | None = None,
-    white_box: bool = False,
-    since: Path | None = None,
-    changes: bool = False,
-    tell_to: list[str] | None = None,
-    console: Console = out,
+    office: OfficeArgument,
+    name: NameOption = None,
+    hosts: Annotated[
+        list[str] | None, typer.Option("--host", metavar="HOST", help="Only this host; may be repeated.")
+    ] = None,
+    controls: Annotated[
+        list[str] | None,
+        typer.Option("--control", metavar="ID", help="Only what proves this control; may be repeated."),
+    ] = None,
+    via: ViaOption = None,
+    since: Annotated[
+        Path | None,
+        typer.Option(
+            "--since",
+            metavar="FILE",
+            help="Compare with this run (a file of --json) instead of the one before.",
+        ),
+    ] = None,
+    changes: Annotated[
+        bool,
+        typer.Option("--changes", help="For a timer: say nothing unless something is different from before."),
+    ] = False,
+    tell_to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tell",
+            metavar="PATH",
+            help="Whom to tell of a change, past the mail queue that is looked at: smtp://…, https://… or a command.",
+        ),
+    ] = None,
+    white_box: Annotated[
+        bool,
+        typer.Option(
+            "--white-box",
+            help="Only what looks at the hosts, a round trip each: no conversations, no canaries.",
+        ),
+    ] = False,
+    sabotage: Annotated[
+        bool,
+        typer.Option(
+            "--sabotage", help="In the lab: break what each check looks at, and see the check fail."
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit report.")
+    ] = None,
 ) -> int:
-    """Run the live checks; the verdict comes first, then what failed and what was seen instead."""
+    """Check the running hosts against what the office promises. Changes nothing; safe on a live office."""
+    if sabotage:
+        return sabotage_office(office, name, hosts)
     target = find(office, name)
     _known(load(target.data), hosts, controls)
     before = (history.read(since),) if since else history.runs(target)
@@ -57,10 +103,10 @@ def verify_office(
     if as_json:
         say_json(asdict(now) | verdict.as_data(target) | {"difference": difference.as_data()})
     elif changes and difference.is_news:
-        console.print(_news(difference, target), markup=False, highlight=False, soft_wrap=True)
+        out.print(_news(difference, target), markup=False, highlight=False, soft_wrap=True)
     elif not changes:
-        show_verdict(verdict, target, console)
-        _show_difference(difference, console)
+        show_verdict(verdict, target, out)
+        _show_difference(difference)
     if difference.is_news:
         _tell(tell_to or (), difference, target)
     return PROVEN if verdict.proven else FAILED
@@ -123,7 +169,7 @@ def _show_evidence(passed: Sequence[Result], out: Console) -> None:
     out.print(table)
 
 
-def _show_difference(difference: history.Difference, out: Console) -> None:
+def _show_difference(difference: history.Difference) -> None:
     """What is different from before, in a line and the names."""
     if not difference.since:
         return

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Annotated
 
 import typer
@@ -82,9 +82,8 @@ def up(
 def _verified(name: str, *, as_json: bool) -> bool:
     from outpost.cli.verify import verify_office
 
-    return (
-        verify_office(LAB, name, None, None, as_json=False, junit=None, console=err if as_json else out) == 0
-    )
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():  # the result alone is JSON
+        return verify_office(LAB, name) == 0
 
 
 def _tell(instance: Instance) -> None:

@@ -1,8 +1,7 @@
-"""`outpost plan`, `apply`, `verify`: the hosts as the office file declares them."""
+"""`outpost plan`, `apply`: the hosts as the office file declares them."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -86,80 +85,5 @@ def apply(
     raise typer.Exit(
         apply_office(
             office, name, limit, via, yes=yes, as_json=json, anyway=anyway, checked=verify, back=rollback
-        )
-    )
-
-
-@app.command(
-    epilog="Examples: `./outpost verify lab --host mta --control TLS-09`; from a timer `./outpost verify po --changes --tell "
-    "'smtp://relay.example/?to=admin@example&from=outpost@example'`. Exit code 0: proven, 1: a check failed."
-)
-def verify(
-    office: OfficeArgument,
-    name: NameOption = None,
-    host: Annotated[
-        list[str] | None, typer.Option("--host", metavar="HOST", help="Only this host; may be repeated.")
-    ] = None,
-    control: Annotated[
-        list[str] | None,
-        typer.Option("--control", metavar="ID", help="Only what proves this control; may be repeated."),
-    ] = None,
-    via: ViaOption = None,
-    since: Annotated[
-        Path | None,
-        typer.Option(
-            "--since",
-            metavar="FILE",
-            help="Compare with this run (a file of --json) instead of the one before.",
-        ),
-    ] = None,
-    changes: Annotated[
-        bool,
-        typer.Option("--changes", help="For a timer: say nothing unless something is different from before."),
-    ] = False,
-    tell: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tell",
-            metavar="PATH",
-            help="Whom to tell of a change, past the mail queue that is looked at: smtp://…, https://… or a command.",
-        ),
-    ] = None,
-    white_box: Annotated[
-        bool,
-        typer.Option(
-            "--white-box",
-            help="Only what looks at the hosts, a round trip each: no conversations, no canaries.",
-        ),
-    ] = False,
-    sabotage: Annotated[
-        bool,
-        typer.Option(
-            "--sabotage", help="In the lab: break what each check looks at, and see the check fail."
-        ),
-    ] = False,
-    json: JsonOption = False,
-    junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit report.")
-    ] = None,
-) -> None:
-    """Check the running hosts against what the office promises. Changes nothing; safe on a live office."""
-    from outpost.cli.verify import sabotage_office, verify_office
-
-    if sabotage:
-        raise typer.Exit(sabotage_office(office, name, host))
-    raise typer.Exit(
-        verify_office(
-            office,
-            name,
-            host,
-            via,
-            controls=control,
-            white_box=white_box,
-            since=since,
-            changes=changes,
-            tell_to=tell,
-            as_json=json,
-            junit=junit,
         )
     )
