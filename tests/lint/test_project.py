@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from outpost.office.roles import ROLES
 
@@ -161,8 +162,20 @@ def test_continuous_integration_runs_the_readmes_command() -> None:
     assert f"```sh\n{command}\n```" in (ROOT / "README.md").read_text()
 
 
+@pytest.mark.parametrize(
+    "name", [".gitlab-ci.yml", ".github/workflows/test.yml", ".github/workflows/nightly.yml"]
+)
+def test_workflows_do_nothing_but_call_what_anybody_can_run(name: str) -> None:
+    read = yaml.safe_load((ROOT / name).read_text())
+    jobs = read.get("jobs", read)
+    steps = [step["run"] for job in jobs.values() for step in job.get("steps", ()) if "run" in step]
+    scripts = [*steps, *(line for job in jobs.values() for line in job.get("script", ()))]
+    assert scripts
+    assert set(scripts) <= {".ci/run", ".ci/nightly"}
+
+
 def test_programs_can_be_run() -> None:
-    for name in ("outpost", ".ci/run"):
+    for name in ("outpost", ".ci/run", ".ci/nightly", ".ci/commit-msg"):
         assert (ROOT / name).stat().st_mode & 0o111, name
 
 
