@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from outpost import __version__
 from outpost.target import ROOT
 from tests.lint.test_project import files
 
@@ -82,3 +83,14 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
             if target.partition("#")[0]
         ]
     assert set(PAGES) - seen == set()
+
+
+def test_the_changelog_begins_with_this_version_in_the_sections_of_keep_a_changelog() -> None:
+    _, *parts = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    unreleased, *released = parts
+    assert unreleased.startswith("[Unreleased]\n")
+    assert re.match(rf"\[{re.escape(__version__)}\] - \d{{4}}-\d\d-\d\d\n", released[0])
+    sections = {
+        section for part in released for section in re.findall(r"^### (.*)", part, flags=re.MULTILINE)
+    }
+    assert sections <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from outpost.office import Office, OfficeError, Problem, load
 from outpost.office.load import parse
+from outpost.office.model import SCHEMA
 
 ROOT = Path(__file__).resolve().parents[2]
 Data = dict[str, Any]
@@ -42,6 +43,15 @@ def problems_of(data: Data) -> list[Problem]:
 
 def test_the_case_study_is_accepted(lab: Data) -> None:
     assert problems_of(lab) == []
+
+
+def test_a_newer_schema_is_refused_with_its_remedy_alone(lab: Data) -> None:
+    """What else a newer file says is not judged: its keys may be unknown here and right there."""
+    assert problems_of(lab | {"schema": SCHEMA}) == []
+    (problem,) = problems_of(lab | {"schema": SCHEMA + 1, "key_of_tomorrow": True})
+    assert (problem.field, problem.value) == ("schema", str(SCHEMA + 1))
+    assert "upgrade Outpost" in problem.remedy
+    assert "schema" in {problem.field for problem in problems_of(lab | {"schema": 0})}
 
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPvl2VGKbSb6DB9Jbjn8cDsxhYg3Q6hVZCAT1Z0tOAa"

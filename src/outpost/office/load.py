@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from outpost.office.checks.cross import cross_checks
 from outpost.office.checks.leaks import secrets_in, without_secrets
 from outpost.office.checks.schema import derived, schema_problem, syntax_problem
-from outpost.office.model import Office
+from outpost.office.model import SCHEMA, Office
 from outpost.office.problems import OfficeError, Problem
 
 FILE_NAME = "office.toml"
@@ -47,6 +47,15 @@ def parse(data: dict[str, Any]) -> tuple[Office | None, list[Problem]]:
     Tables that do not fit the schema are reported and left out, so that the rules that span tables still see
     the rest of the file.
     """
+    if type(given := data.get("schema")) is int and given > SCHEMA:  # what else it says cannot be judged
+        return None, [
+            Problem(
+                "schema",
+                str(given),
+                f"newer than this Outpost knows ({SCHEMA})",
+                "upgrade Outpost on this controller",
+            )
+        ]
     problems = secrets_in(data)
     data = _with_names(without_secrets(data, problems))
     pruned = {problem.field for problem in problems if problem.field in PLACEHOLDERS}

@@ -25,10 +25,21 @@ from outpost.office.tables.topology import Host, Platform, RoleName, Zone, ZoneK
 from outpost.office.tables.upstream import Archive, Resolver, Time
 from outpost.office.tables.values import Fqdn, HostLabel, IPAddress, IPInterface, Line, MailAddress, Part
 
+SCHEMA = 1
+"""The newest schema of the office file that this version knows (docs/stability.md says when it grows)."""
+
 
 class Office(Part):
     """One project office: the content of ``inventory/<office>/office.toml``."""
 
+    schema_version: int = Field(
+        default=1,
+        ge=1,
+        le=SCHEMA,
+        alias="schema",
+        description="Version of this file's schema.",
+        examples=[1],
+    )
     name: HostLabel = Field(description="Short name of the office.", examples=["po"])
     organisation: Line = Field(
         min_length=1,
