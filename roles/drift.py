@@ -167,7 +167,7 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
                     "known state",
                     OBSERVER,
                     "gone, or does not answer, on a host that is known",
-                    "what was changed beside the declared files is seen, and repaired, when the apply has put it back: look at the host first",
+                    "examine the host first: the apply that puts it back also repairs what was changed beside the declared files",
                     ("SYS-08",),
                 )
             )

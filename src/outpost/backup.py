@@ -223,7 +223,7 @@ def thin_out(office: Office, secrets: Secrets) -> list[str]:
     if refused := [line for line in said if REFUSED in line]:
         raise OutpostError(
             "; ".join(refused),
-            "nothing of these hosts was thinned out; examine them, then follow docs/how-to/back-up-and-restore.md",
+            "examine these hosts, of which nothing was thinned out, then follow docs/how-to/back-up-and-restore.md",
         )
     if done.status:
         last = (done.errors.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]

@@ -244,7 +244,7 @@ def _claim(
     other = Record.parse(said)
     return OutpostError(
         f"{name} is being changed by {other.shown if other else 'another controller'}; nothing was changed from here",
-        "wait until that is done, then look at the plan again",
+        "wait until that is done, then run plan again",
     )
 
 
@@ -280,5 +280,5 @@ def _not_older(target: Target, held: _Held) -> None:
     raise OutpostError(
         f"{held.host} was converged by {record.shown}, and this checkout (at {head}) does not have that: it would undo "
         "what is newer; nothing was changed",
-        "git pull, then look at the plan again; --anyway to go back to this version on purpose",
+        "git pull, then run plan again; --anyway to go back to this version on purpose",
     )

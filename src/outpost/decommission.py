@@ -110,7 +110,8 @@ class Closing:
         step = self.next
         if not step:
             raise OutpostError(
-                f"{self.office.domain} is closed", f"its certificate: {shown(self.target.data / STATEMENT)}"
+                f"{self.office.domain} is closed",
+                f"see its certificate: {shown(self.target.data / STATEMENT)}",
             )
         steps: Mapping[str, Callable[[], dict[str, Any]]] = {
             name: getattr(self, f"_{name}") for name in STEPS
@@ -141,7 +142,7 @@ class Closing:
         if active != "0" or sessions > 0:
             raise OutpostError(
                 f"{active} accounts still have a password, {sessions} sessions are open",
-                "the same command again",
+                "run the same command again",
             )
         return {"accounts shut": len(self.office.users), "sessions": 0}
 
@@ -155,7 +156,7 @@ class Closing:
                 said = self._ask(mta, f"postmap -q {address} texthash:/etc/postfix/aliases || true").strip()
                 if said != self.forward:
                     raise OutpostError(
-                        f"{mta.name} sends {address} to {said or 'its mailbox'}", "the same command again"
+                        f"{mta.name} sends {address} to {said or 'its mailbox'}", "run the same command again"
                     )
         return {"to": self.forward, "addresses": len(self.office.mailboxes) + len(self.office.all_aliases)}
 
@@ -187,7 +188,7 @@ class Closing:
         if done.status:
             raise OutpostError(
                 f"{store.name}: {answers.line(done.errors.decode(errors='replace').strip())}",
-                "the same command again",
+                "run the same command again",
             )
         listed = self.into / f"{self.office.domain}-manifest.json"
         listed.touch(mode=0o600)
@@ -196,7 +197,7 @@ class Closing:
         if wrong:
             raise OutpostError(
                 f"{len(wrong)} messages are not in {shown(archive)} as they are on the store, {wrong[0]} among them",
-                "the same command again",
+                "run the same command again",
             )
         return {
             "file": archive.name,
@@ -255,7 +256,7 @@ class Closing:
             if shown_by[server.name]["MX"] != "0 .":
                 raise OutpostError(
                     f"{server.name} still shows MX {shown_by[server.name]['MX']}",
-                    "the same command again in a moment",
+                    "run the same command again in a moment",
                 )
         return shown_by
 
@@ -263,7 +264,7 @@ class Closing:
         if self.confirmed != self.office.domain:
             raise OutpostError(
                 "this deletes the office's mail, accounts and keys on its hosts for good",
-                f"say --erase {self.office.domain}, after looking at what was handed over",
+                f"say --erase {self.office.domain}, after you have examined what was handed over",
             )
         found = {}
         for host in self.office.hosts:
@@ -273,7 +274,7 @@ class Closing:
                     raise answers.unexpected(host.name)
                 before, after = counts.groups()
                 if after != "0":
-                    raise OutpostError(f"{after} files are left on {host.name}", "the same command again")
+                    raise OutpostError(f"{after} files are left on {host.name}", "run the same command again")
                 found[host.name] = {
                     "files": int(before),
                     "left": 0,
@@ -386,7 +387,7 @@ def differing(manifest: Manifest, archive: Path) -> list[str]:
                         del wanted[key]
     except (tarfile.TarError, OSError) as error:
         raise OutpostError(
-            f"{shown(archive)} cannot be read: {answers.line(str(error))}", "the same command again"
+            f"{shown(archive)} cannot be read: {answers.line(str(error))}", "run the same command again"
         ) from None
     return [f"{path}/{base}" for path, base in wanted]
 

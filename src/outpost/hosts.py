@@ -74,4 +74,4 @@ def expect_hosts(office: Office, names: Iterable[str] | None) -> None:
     for name in names or ():
         if name not in office.hosts_by_name:
             known = ", ".join(office.hosts_by_name)
-            raise OutpostError(f"{office.domain} has no host {name}", f"one of: {known}")
+            raise OutpostError(f"{office.domain} has no host {name}", f"choose one of: {known}")

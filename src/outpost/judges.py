@@ -114,7 +114,7 @@ def environment() -> Path:
     if made.returncode:
         raise OutpostError(
             f"ssh-audit and sslyze cannot be fetched: {made.stderr.strip()[-200:]}",
-            "a way to the package index",
+            "check the way to the package index",
         )
     done.write_text(wanted)
     return python
@@ -141,7 +141,7 @@ def _ssh_audit(_target: Target, office: Office, _via: str | None) -> Iterator[Op
         if not re.search(r"Result:\s+\S*\s*(Passed|Failed)", done.stdout):
             raise OutpostError(
                 f"ssh-audit says nothing of {host.name}: {answers.line(done.stdout.strip()[-200:])}",
-                "is port 22 reached from here?",
+                "check that port 22 can be reached from here",
             )
         yield _opinion(
             "ssh-audit",
@@ -250,7 +250,8 @@ def _testssl(target: Target, office: Office, via: str | None) -> Iterator[Opinio
                 said: list[dict[str, str]] = json.loads(file.read_text()) if file.exists() else []
             if not any(entry["id"] == "overall_grade" for entry in said):
                 raise OutpostError(
-                    f"testssl says nothing of {door.host.name}:{door.port}", "is the port reached from here?"
+                    f"testssl says nothing of {door.host.name}:{door.port}",
+                    "check that the port can be reached from here",
                 )
             grade = next(entry["finding"] for entry in said if entry["id"] == "overall_grade")
             bad = {
@@ -273,7 +274,7 @@ def _sslyze(target: Target, office: Office, via: str | None) -> Iterator[Opinion
             if done.returncode:
                 raise OutpostError(
                     f"sslyze says nothing of {door.host.name}:{door.port}: {answers.line(done.stderr.strip()[-200:])}",
-                    "is the port reached from here?",
+                    "check that the port can be reached from here",
                 )
             left = answers.parsed(done.stdout, dict[str, Any], door.host.name)
             result = "Mozilla intermediate: " + ("passed" if not left else "failed")

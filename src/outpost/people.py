@@ -67,7 +67,9 @@ class Roster:
         """Set keys of an entry; None takes a key away."""
         entry = self.find(kind, address)
         if entry is None:
-            raise OutpostError(f"{address} is not among the office's {kind}", f"known: {self._known(kind)}")
+            raise OutpostError(
+                f"{address} is not among the office's {kind}", f"choose one of: {self._known(kind)}"
+            )
         document = tomlkit.parse("".join(self._lines[entry.start : entry.end]))
         (table,) = document[kind]
         for key, value in values.items():
@@ -81,7 +83,9 @@ class Roster:
         """Take an entry out, and with it the empty line before it."""
         entry = self.find(kind, address)
         if entry is None:
-            raise OutpostError(f"{address} is not among the office's {kind}", f"known: {self._known(kind)}")
+            raise OutpostError(
+                f"{address} is not among the office's {kind}", f"choose one of: {self._known(kind)}"
+            )
         before = entry.start
         if before and not self._lines[before - 1].strip():
             before -= 1

@@ -264,7 +264,7 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
     elif unsigned:
         yield Finding(
             host.name, "bad", f"{', '.join(unsigned)} answers without DNSSEC signatures",
-            "name forwarders that pass on DNSSEC records, or none: the hosts validate what they are told",
+            "name forwarders that pass on DNSSEC records, or none: the hosts validate what they receive",
         )  # fmt: skip
     else:
         yield Finding(host.name, "good", "resolves names")

@@ -37,7 +37,7 @@ def run_script(
         done = answers.exchange(command, script.encode(), patience=patience, most=most)
     except TimeoutError:
         raise OutpostError(
-            f"{host.name} did not answer within {patience:.0f} s", "look at its console"
+            f"{host.name} did not answer within {patience:.0f} s", "check its console"
         ) from None
     except answers.TooMuchError:
         raise OutpostError(

@@ -617,7 +617,8 @@ def create_identity(path: Path) -> str:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise OutpostError(
-            f"{path} exists", "it is kept: losing it would lose every secret encrypted to it"
+            f"{path} exists and is kept: without it every secret encrypted to it is lost",
+            "choose another path",
         ) from None
     except OSError as error:
         raise OutpostError(
@@ -642,7 +643,7 @@ def read_identity(path: Path) -> pyrage.x25519.Identity:
     for line in lines:
         if line.startswith("AGE-SECRET-KEY-"):
             return pyrage.x25519.Identity.from_str(line.strip())
-    raise OutpostError(f"{path} holds no age identity", "it must have a line AGE-SECRET-KEY-1…")
+    raise OutpostError(f"{path} holds no age identity", "choose a file with a line AGE-SECRET-KEY-1…")
 
 
 def read(directory: Path) -> Secrets:

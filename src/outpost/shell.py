@@ -121,7 +121,8 @@ class Shell:
             return known
         last = (text.strip().splitlines() or ["it said nothing"])[-1]
         return OutpostError(
-            f"the shell on the host ended: {line(last)} ({' '.join(self._command[:4])} …)", "is the host up?"
+            f"the shell on the host ended: {line(last)} ({' '.join(self._command[:4])} …)",
+            "check that the host is up",
         )
 
 

@@ -141,7 +141,7 @@ def find(office: str, instance: str | None = None) -> Target:
         close = difflib.get_close_matches(office, known, n=1)
         raise OutpostError(
             f"there is no office {office}",
-            f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}; or give a path",
+            f"did you mean {close[0]}?" if close else f"choose one of: {', '.join(known)}; or give a path",
         )
     if directory != INVENTORY / LAB:
         if instance:

@@ -22,5 +22,5 @@ def tell(path: str, news: News) -> None:
     except telling.TROUBLES as error:
         where = urlsplit(path).hostname or shlex.split(path)[0]
         raise OutpostError(
-            f"{where} could not be told: {error}", "try --tell with `cat` to see what would be told"
+            f"{where} did not take the message: {error}", "try --tell with `cat` to see what would be sent"
         ) from None

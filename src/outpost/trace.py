@@ -184,7 +184,7 @@ def found(target: Target, identifiers: tuple[str, ...], told: list[Story]) -> li
     if not told:
         raise OutpostError(
             f"no host of {target.title} knows {', '.join(identifiers)} in that time",
-            "look further back with --since, or ask by the sender's or recipient's address",
+            "search further back with --since, or ask by the sender's or recipient's address",
         )
     return told
 

@@ -275,7 +275,7 @@ def test_adding_a_user_applies_no_change_of_others(
 
     monkeypatch.setattr(run, "plan", plan)
     with (
-        pytest.raises(OutpostError, match=r"mta: mta \| recipients.*office.toml is as it was") as caught,
+        pytest.raises(OutpostError, match=r"mta: mta \| recipients.*office.toml is unchanged") as caught,
         people._claimed(desk, ("mta",), apply=True, urgent=False),  # type: ignore[arg-type]
     ):
         pytest.fail("others' changes are applied, too")

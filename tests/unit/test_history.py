@@ -135,7 +135,7 @@ def test_a_webhook_is_told() -> None:
 
 @pytest.mark.parametrize("path", ["false", "http://127.0.0.1:1/", "smtp://127.0.0.1:1/?to=a@b&from=c@d"])
 def test_a_path_that_leads_nowhere_is_an_error_with_a_remedy(path: str) -> None:
-    with pytest.raises(OutpostError, match="could not be told"):
+    with pytest.raises(OutpostError, match="did not take the message"):
         tell(path, NEWS)
 
 

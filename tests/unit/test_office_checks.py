@@ -474,7 +474,7 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (local_file_by_wildcard, "hosts.mta.local[0]", "full path", "without wildcards"),
     (local_file_of_outposts, "hosts.mta.local[0]", "Outpost's own place", "beside the daemon"),
     (local_everything, "hosts.mta.local[0]", "no change by hand", "a directory of their own"),
-    (local_file_nobody_looks_at, "hosts.mta.local[0]", "not looked at", "local files stand below"),
+    (local_file_nobody_looks_at, "hosts.mta.local[0]", "not compared", "put local files below"),
     (no_way_to_the_authority, "hosts.store.certificates", "cannot ask the authority", "acme.proxy"),
     (
         no_provided_certificate,
@@ -507,7 +507,7 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (peer_takes_our_domain, "peers[0].domains", "mail loop", "remove it"),
     (peers_share_a_domain, "peers[1].domains", "routed to headoffice already", "one peer"),
     (peer_pinned_to_nothing, "peers[0].fingerprints", "no key is pinned", "SHA-256"),
-    (peer_pinned_but_not_looked_at, "peers[0].fingerprints", "not looked at", "leave them out"),
+    (peer_pinned_but_not_looked_at, "peers[0].fingerprints", "not used", "leave them out"),
     (peer_on_port_25_of_the_internet, "peers[0].listen", "starve this peer", "another port"),
     (peer_where_the_mta_is_not, "peers[1].zone", "no route", "hosts.mta.addresses"),
     (message_larger_than_scanner, "limits.message_size", "pass unscanned", "scan_size"),

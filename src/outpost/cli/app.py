@@ -193,6 +193,6 @@ def run(arguments: list[str]) -> int:
             return 1
         say_error(
             f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
-            "this is a mistake in Outpost; OUTPOST_DEBUG=1 shows where",
+            "report this mistake in Outpost, with what OUTPOST_DEBUG=1 shows",
         )
         return 1

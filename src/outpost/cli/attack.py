@@ -143,7 +143,7 @@ def _agreed(target: Target, office: Office, *, positive: bool) -> None:
         err.input(f"This attacks {office.domain}. Type the office's name ({office.name}) to go on: ").strip()
         != office.name
     ):
-        raise OutpostError("that is not the office's name", "nothing was done")
+        raise OutpostError("that is not the office's name; nothing was attacked", f"type {office.name}")
 
 
 async def _run(

@@ -92,7 +92,7 @@ def each_office(
 ) -> int:
     """Plan, apply or verify many offices, a bounded number at a time; one line for each as it ends."""
     if command not in COMMANDS:
-        raise OutpostError(f"each does not {command}", f"one of: {', '.join(COMMANDS)}")
+        raise OutpostError(f"each does not {command}", f"choose one of: {', '.join(COMMANDS)}")
     options = [*(("-y",) if yes else ()), *(("--afresh",) if afresh else ())]
     started = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

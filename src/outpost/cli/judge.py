@@ -37,7 +37,7 @@ def judge_office(
 ) -> int:
     """Ask others' tools: ssh-audit, lynis, testssl.sh, sslyze; each finding has a reason or is an error."""
     if unknown := sorted(set(only or ()) - set(judges.TOOLS)):
-        raise OutpostError(f"{', '.join(unknown)}: no such tool", f"one of {', '.join(judges.TOOLS)}")
+        raise OutpostError(f"{', '.join(unknown)}: no such tool", f"choose one of: {', '.join(judges.TOOLS)}")
     target = find(office, name)
     said: list[judges.Opinion] = []
     for opinion in judges.opinions(target, load(target.data), tuple(only or ()), via):

@@ -27,7 +27,7 @@ app = typer.Typer()
 @app.command(
     "trace",
     epilog="Examples: `./outpost trace lab 3F2A1B4C5D`, `./outpost trace lab '<id@example.com>'`, `./outpost trace lab "
-    "alice@po.myertor.test --last 3`. Exit code 0: told, 1: no host knows it.",
+    "alice@po.myertor.test --last 3`. Exit code 0: found, 1: no host knows it.",
 )
 def trace_message(
     office: OfficeArgument,
@@ -36,7 +36,7 @@ def trace_message(
     ],
     name: NameOption = None,
     since: Annotated[
-        str, typer.Option("--since", metavar="TIME", help="How far to look back (systemd.time(7)).")
+        str, typer.Option("--since", metavar="TIME", help="How far back to search (systemd.time(7)).")
     ] = "-5d",
     last: Annotated[
         int, typer.Option("--last", metavar="N", min=1, help="Of an address, the latest so many messages.")
@@ -121,7 +121,7 @@ def show_alarms(
     office: OfficeArgument,
     name: NameOption = None,
     test: Annotated[
-        bool, typer.Option("--test", help="Have each host tell a trial alarm by each of its paths.")
+        bool, typer.Option("--test", help="Have each host send a trial alarm by each of its paths.")
     ] = False,
     via: ViaOption = None,
     as_json: JsonOption = False,
@@ -145,7 +145,7 @@ def show_alarms(
         paths = (
             ", ".join(path.partition("?")[0] for path in loaded.alarms.tell) or "nobody: see [alarms] tell"
         )
-        out.print(f"{escape(target.title)}: [green]{told}[/] (told: {escape(paths)})")
+        out.print(f"{escape(target.title)}: [green]{told}[/] (reports go to: {escape(paths)})")
     return 1 if found else 0
 
 
@@ -196,6 +196,6 @@ def _peers(office: Office, wanted: str | None) -> list[Peer]:
         known = ", ".join(peer.name for peer in office.peers)
         raise OutpostError(
             f"{office.domain} has no peer {wanted or ''}".rstrip(),
-            f"one of: {known}" if known else "declare one as [[peers]]",
+            f"choose one of: {known}" if known else "declare one as [[peers]]",
         )
     return chosen

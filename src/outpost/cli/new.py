@@ -227,7 +227,7 @@ def look_ahead(
     via: ViaOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Look at the machines before the first apply: reached, release, addresses, ports, clock, port 25, delegation."""
+    """Check the machines before the first apply: reached, release, addresses, ports, clock, port 25, delegation."""
     from outpost import preflight
 
     target = find(office, name)

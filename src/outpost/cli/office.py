@@ -218,7 +218,8 @@ def _limit(office: Office, patterns: list[str] | None) -> tuple[str, ...]:
         if not matching:
             known = sorted({name for host in office.hosts for name in (host.name, host.role)})
             raise OutpostError(
-                f"--limit {pattern} names no host or role of {office.domain}", f"one of: {', '.join(known)}"
+                f"--limit {pattern} names no host or role of {office.domain}",
+                f"choose one of: {', '.join(known)}",
             )
         chosen.update(dict.fromkeys(matching))
     return tuple(chosen)
@@ -374,7 +375,7 @@ def init_secrets(office: str, passwords: Path | None) -> int:
                 f"{reader} reads no later version; what it could read, it knows: docs/how-to/share-the-secrets.md"
             )
         out.print(
-            f"[green]encrypted {escape(shown(target.data / secrets.FILE_NAME))} anew[/], {_count(len(recipients), 'reader')}"
+            f"[green]encrypted {escape(shown(target.data / secrets.FILE_NAME))} again[/], {_count(len(recipients), 'reader')}"
         )
         return CLEAN
     if not done.added:
@@ -427,7 +428,7 @@ def print_request(office: str, name: str | None, host: str, *, following: bool) 
     loaded, kept = load(target.data), secrets.read(target.data)
     if host not in kept.public_next:
         known = ", ".join(kept.public_next) or "none yet: outpost secrets init"
-        raise OutpostError(f"{host} has no public key", f"one of: {known}")
+        raise OutpostError(f"{host} has no public key", f"choose one of: {known}")
     key = kept.public_next[host].key if following else kept.public[host].key
     sys.stdout.write(secrets.signing_request(loaded, loaded.host(host), key))
     return CLEAN
@@ -464,7 +465,7 @@ def print_zone(
     found = next((candidate for candidate in zones if candidate.name == wanted), None)
     if found is None:
         raise OutpostError(
-            f"the office has no zone {zone}", f"one of: {', '.join(zone.name for zone in zones)}"
+            f"the office has no zone {zone}", f"choose one of: {', '.join(zone.name for zone in zones)}"
         )
     if as_json:
         say_json({"zone": found.name, "records": [vars(record) for record in found.records]})

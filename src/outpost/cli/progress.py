@@ -140,12 +140,12 @@ def checks_progress(*, quiet: bool = False) -> Iterator[Callable[[int, int, Resu
                 note = f": FAILED {result.host} {result.promise}" if result.outcome == "failed" else ""
                 err.print(f"  checked {done} of {total}, {failed} failed{note}", markup=False)
 
-        err.print("  looking at the hosts")
+        err.print("  asking the hosts")
         yield tell
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task("looking at the hosts", total=None)
+        task = bar.add_task("asking the hosts", total=None)
 
         def show(done: int, total: int, result: Result) -> None:
             nonlocal failed

@@ -67,7 +67,7 @@ def answered(words: Sequence[str]) -> bool:
     _begun.append(inquiry)
     if inquiry.asked is None or sys.stdout.isatty() or sys.stderr.isatty():
         return False
-    sys.stderr.write("  looking at the hosts\n")
+    sys.stderr.write("  asking the hosts\n")
     if not (hosts := inquiry.as_declared()):
         return False
     _tell(inquiry, hosts, as_json="--json" in given)
@@ -85,9 +85,9 @@ def as_declared(
     from outpost.cli.console import err, out  # while the hosts answer
 
     if not inquiry.over:
-        with err.status("looking at the hosts"):
+        with err.status("asking the hosts"):
             if not err.is_terminal:
-                err.print("  looking at the hosts")
+                err.print("  asking the hosts")
             inquiry.as_declared()
     if inquiry.hosts is None:
         return False

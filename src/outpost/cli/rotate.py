@@ -62,7 +62,7 @@ def hosts(
     keys: Annotated[bool, typer.Option("--keys", help="New keys, too.")] = False,
     status: StatusOption = False,
 ) -> None:
-    """Issue the certificates of the links between the hosts anew; no mail is refused meanwhile."""
+    """Renew the certificates of the links between the hosts; no mail is refused meanwhile."""
     from outpost.rotation import hosts as kind
 
     _step(office, name, via, status and kind.status, lambda desk: kind.roll(desk, keys=keys))

@@ -452,7 +452,7 @@ def _claimed(desk: Desk, roles: tuple[str, ...], *, apply: bool, urgent: bool) -
                 told = "; ".join(waiting[:5]) + (f"; and {len(waiting) - 5} more" if len(waiting) > 5 else "")
                 if not urgent:
                     raise OutpostError(
-                        f"changes that are not this one wait to be applied ({told}); office.toml is as it was",
+                        f"changes that are not this one wait to be applied ({told}); office.toml is unchanged",
                         f"./outpost apply {desk.target.typed} shows and applies them; then the same command again",
                     )
                 desk.tell(f"this is urgent, and applies with it what else was waiting: {told}")

@@ -64,21 +64,19 @@ def verify_office(
         typer.Option(
             "--tell",
             metavar="PATH",
-            help="Whom to tell of a change, past the mail queue that is looked at: smtp://…, https://… or a command.",
+            help="Report changes to smtp://…, https://… or a command.",
         ),
     ] = None,
     white_box: Annotated[
         bool,
         typer.Option(
             "--white-box",
-            help="Only what looks at the hosts, a round trip each: no conversations, no canaries.",
+            help="Only checks that read the hosts, a round trip each: no conversations, no canaries.",
         ),
     ] = False,
     sabotage: Annotated[
         bool,
-        typer.Option(
-            "--sabotage", help="In the lab: break what each check looks at, and see the check fail."
-        ),
+        typer.Option("--sabotage", help="In the lab: break what each check tests, and see the check fail."),
     ] = False,
     as_json: JsonOption = False,
     junit: Annotated[

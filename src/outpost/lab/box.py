@@ -106,7 +106,9 @@ def replace(instance: Instance, hosts: tuple[str, ...], *, client: docker.Docker
     document: Any = tomlkit.parse(instance.office_file.read_text())
     for host in hosts:
         if host not in document["hosts"]:
-            raise LabError(f"{host} is no host of the office", f"one of: {', '.join(document['hosts'])}")
+            raise LabError(
+                f"{host} is no host of the office", f"choose one of: {', '.join(document['hosts'])}"
+            )
         document["hosts"][host]["platform"] = "vagrant"
     for host in hosts:
         instance.container(host, client).stop()
@@ -117,7 +119,7 @@ def replace(instance: Instance, hosts: tuple[str, ...], *, client: docker.Docker
     ).returncode:
         raise LabError(
             "vagrant up failed",
-            f"OUTPOST_LAB={instance.name} {' '.join(command)}, after looking at the above",
+            f"OUTPOST_LAB={instance.name} {' '.join(command)}, after you have read the above",
         )
 
 

@@ -134,7 +134,8 @@ class Instance:
             if machine.name == name:
                 return machine
         raise LabError(
-            f"no machine {name} in the lab", f"one of: {', '.join(item.name for item in self.machines)}"
+            f"no machine {name} in the lab",
+            f"choose one of: {', '.join(item.name for item in self.machines)}",
         )
 
     def container_name(self, machine: str) -> str:
@@ -209,7 +210,10 @@ class Instance:
 def directory(name: str) -> Path:
     """Where an instance of that name keeps its state."""
     if not re.fullmatch(r"[a-z][a-z0-9]{0,15}", name):
-        raise LabError(f"{name!r} cannot name a lab", "a letter, then up to 15 lower-case letters or digits")
+        raise LabError(
+            f"{name!r} cannot name a lab",
+            "choose a name of at most 16 lower-case letters and digits that begins with a letter",
+        )
     return state() / name
 
 

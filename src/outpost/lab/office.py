@@ -57,7 +57,9 @@ def deploy(instance: Instance, watcher: run.Watcher) -> None:
     outcome = run.apply(target, watcher=watcher)
     if outcome.failed:
         said = "; ".join(f"{host}: {why}" for host, why in outcome.failed.items())
-        raise LabError(f"the deploy failed on {said}", "the same command again goes on where it stopped")
+        raise LabError(
+            f"the deploy failed on {said}", "run the same command again: it goes on where it stopped"
+        )
     aftermath.keep(target, outcome.hosts, lambda _text: None)
 
 

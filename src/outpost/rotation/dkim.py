@@ -93,7 +93,7 @@ def _use(desk: Desk) -> bool:
         return True
     if desk.now() < _usable(desk, keys):
         raise NotYetError(
-            f"{selector} was seen at every name server at {_time(keys.seen)}; others may have looked before and "
+            f"{selector} was seen at every name server at {_time(keys.seen)}; others may have asked before and "
             f"remember that it was not there for {desk.office.dns.ttl} s, twice that to be safe",
             f"come again after {_time(_usable(desk, keys))}",
             _usable(desk, keys),

@@ -27,7 +27,8 @@ def hosts(desk: Desk, name: str | None = None) -> tuple[Host, ...]:
     chosen = tuple(host for host in known if name in (None, host.name))
     if name and not chosen:
         raise OutpostError(
-            f"{name} has no public key", f"one of: {', '.join(host.name for host in known) or 'none yet'}"
+            f"{name} has no public key",
+            f"choose one of: {', '.join(host.name for host in known) or 'none yet'}",
         )
     return chosen
 

@@ -30,7 +30,7 @@ def _backup_fits(office: Office) -> Iterator[Problem]:
             "backup.oldest",
             f"{backup.oldest}s",
             f"two backups may lie {backup.every + backup.jitter} s apart (every and jitter)",
-            f"more than {backup.every + backup.jitter}s",
+            f"give more than {backup.every + backup.jitter}s",
         )
 
 

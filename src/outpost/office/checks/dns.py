@@ -41,14 +41,14 @@ def _rolls_fit(office: Office) -> Iterator[Problem]:
                 f"dns.{field}",
                 f"{value}s",
                 f"shorter than a roll takes: {needed} s ({what})",
-                f"more than {needed}s",
+                f"give more than {needed}s",
             )
     if dns.dkim_retention < office.link.queue_lifetime:
         yield Problem(
             "dns.dkim_retention",
             f"{dns.dkim_retention}s",
             f"mail signed with the old key may wait in a queue for {office.link.queue_lifetime} s (link.queue_lifetime)",
-            f"at least {office.link.queue_lifetime}s, or shorten link.queue_lifetime",
+            f"give at least {office.link.queue_lifetime}s, or shorten link.queue_lifetime",
         )
 
 

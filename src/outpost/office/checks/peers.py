@@ -20,7 +20,7 @@ def _peer_zones(office: Office) -> Iterator[Problem]:
             yield wrong("no such zone", f"use one of {', '.join(office.zones)}{guess}")
             continue
         if zone.kind not in ("internet", "partner"):
-            yield wrong("a peer inside the office", "peers are reached in a partner's or the Internet's zone")
+            yield wrong("a peer inside the office", "name a partner's zone or the Internet's")
         for mta in office.with_role("mta"):
             if placed(office, mta) and peer.zone not in mta.addresses:
                 yield wrong(
@@ -66,7 +66,7 @@ def _peer_fingerprints(office: Office) -> Iterator[Problem]:
         message, remedy = (
             ("no key is pinned, so no mail would ever leave", "give the SHA-256 of the next hop's public key")
             if peer.tls == "fingerprint"
-            else (f'not looked at with tls = "{peer.tls}"', 'leave them out, or choose tls = "fingerprint"')
+            else (f'not used with tls = "{peer.tls}"', 'leave them out, or choose tls = "fingerprint"')
         )
         yield Problem(
             f"peers[{index}].fingerprints", ", ".join(peer.fingerprints) or "(none)", message, remedy
@@ -88,7 +88,7 @@ def _peer_waits(office: Office) -> Iterator[Problem]:
                 f"peers[{index}].backup_mx",
                 "true",
                 f"strangers cannot reach a next hop in {peer.zone}",
-                "only a peer in the Internet's zone can be an MX",
+                "leave it out, or place the peer in the Internet's zone",
             )
     soonest = office.link.retry_soonest
     if soonest > office.link.retry_latest:

@@ -73,7 +73,7 @@ def syntax_problem(file: Path, error: tomllib.TOMLDecodeError) -> Problem:
     """A file that is not TOML; a table that is declared twice is the mistake worth naming."""
     text, wrong = str(error), partial(Problem, str(file), "")
     if "Cannot declare" in text or "overwrite" in text:
-        remedy = "one host has one table and one role: merge or rename"
+        remedy = "merge them, or rename one: a host has one table and one role"
         return wrong(f"the same table or key stands twice ({text})", remedy)
     return wrong(f"not valid TOML ({text})", "mend the line named; strings need quotes, tables need brackets")
 

@@ -24,7 +24,7 @@ def _zones_apart(office: Office) -> Iterator[Problem]:
                         f"zones.{zone.name}.networks",
                         str(network),
                         f"overlaps {taken} of zone {other}",
-                        "give each zone networks of its own: trust is told by address",
+                        "give each zone networks of its own: trust goes by address",
                     )
             seen.append((zone.name, network))
 
@@ -92,7 +92,7 @@ def _local_files(office: Office) -> Iterator[Problem]:
             if path.startswith(OUTPOST_OWN) or f"{path}/".startswith(OUTPOST_OWN):
                 yield wrong("Outpost's own place", "put the file beside the daemon it is for")
             elif not path.startswith(LOCAL_PLACES):
-                yield wrong("not looked at there", f"local files stand below {', '.join(LOCAL_PLACES)}")
+                yield wrong("not compared there", f"put local files below {', '.join(LOCAL_PLACES)}")
             elif path in ("/etc/", "/usr/local/", "/root/"):
                 remedy = "name the files, or a directory of their own"
                 yield wrong("so no change by hand would be seen any more", remedy)

@@ -1,0 +1,100 @@
+"""Help texts, messages and remedies: no word that docs/glossary.md replaces, and a remedy is an imperative."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+
+from outpost.target import ROOT
+
+PRODUCT = sorted(file for top in ("src", "roles") for file in (ROOT / top).rglob("*.py"))
+REMEDY = {"say_error": 1, "Problem": 3, "OutpostError": 1, "LabError": 1, "EngineMissing": 1, "NotAllowed": 1}
+"""Call → which of its arguments is the remedy."""
+PRINTED = {*REMEDY, "Finding", "Option", "Argument", "Typer", "command", "print", "status"}
+NAMES = re.compile(r"--tell\b|\[alarms\] tell|alarms\.tell")
+"""Options and keys of the office file that have such a word for their name."""
+NO_VERB = re.compile(
+    r"(an?|the|it|its|one|what|this|that|is|at|more|less|nothing|known:?|only|every|no|each|somebody|others)\b",
+    re.IGNORECASE,
+)
+
+
+def avoided() -> re.Pattern[str]:
+    """The quoted words in the last column of the glossary's tables."""
+    rows = re.findall(r"^\|.*\|(.*)\|$", (ROOT / "docs" / "glossary.md").read_text(), flags=re.MULTILINE)
+    words = [word for row in rows for word in re.findall(r"`([^`]+)`", row)]
+    assert len(words) > 9
+    return re.compile(rf"\b({'|'.join(words)})\b", re.IGNORECASE)
+
+
+AVOIDED = avoided()
+
+
+def called(node: ast.Call) -> str:
+    return ast.unparse(node.func).split(".")[-1]
+
+
+def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and text of what the command line prints: messages, remedies, help."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (called(node) in PRINTED or called(node).endswith("Error")):
+            for part in (*node.args, *(keyword.value for keyword in node.keywords)):
+                for constant in ast.walk(part):
+                    if (
+                        isinstance(constant, ast.Constant)
+                        and isinstance(constant.value, str)
+                        and " " in constant.value
+                    ):
+                        yield constant.lineno, constant.value
+        elif isinstance(node, ast.FunctionDef) and any(
+            ".command" in ast.unparse(each) for each in node.decorator_list
+        ):
+            yield node.lineno, ast.get_docstring(node) or ""
+
+
+def remedies(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and beginning of each remedy that stands where it is given."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and called(node) in REMEDY:
+            place = REMEDY[called(node)]
+            given = [
+                *node.args[place : place + 1],
+                *(word.value for word in node.keywords if word.arg == "remedy"),
+            ]
+            for one in given:
+                for part in (one.body, one.orelse) if isinstance(one, ast.IfExp) else (one,):
+                    first = part.values[0] if isinstance(part, ast.JoinedStr) and part.values else part
+                    if isinstance(first, ast.Constant) and isinstance(first.value, str) and first.value:
+                        yield first.lineno, first.value
+
+
+def found(of: Callable[[ast.AST], Iterator[tuple[int, str]]], wrong: Callable[[str], object]) -> list[str]:
+    """Where the product has such a text."""
+    every = ((file, line, text) for file in PRODUCT for line, text in of(ast.parse(file.read_text())))
+    return [f"{file.relative_to(ROOT)}:{line}: {text}" for file, line, text in every if wrong(text)]
+
+
+def avoids(text: str) -> bool:
+    return AVOIDED.search(NAMES.sub("", text)) is None
+
+
+def test_messages_and_help_have_the_glossarys_words() -> None:
+    assert found(texts, lambda text: not avoids(text)) == []
+
+
+def test_remedies_begin_with_a_verb() -> None:
+    assert found(remedies, NO_VERB.match) == []
+
+
+def test_what_it_refuses_would_be_found() -> None:
+    tree = ast.parse(
+        'raise OutpostError(f"{host} is open", f"one of: {names}" if names else "look at the doors")\n'
+        '@app.command()\ndef scan() -> None:\n    """Scan everything afresh."""\n'
+        'typer.Option("--tell", help="Where --tell reports to.")\n'
+    )
+    assert {text for _, text in texts(tree) if not avoids(text)} == {
+        "look at the doors",
+        "Scan everything afresh.",
+    }
+    assert [text for _, text in remedies(tree) if NO_VERB.match(text)] == ["one of: "]
