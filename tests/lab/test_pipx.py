@@ -1,0 +1,58 @@
+"""The wheel on a bare Debian, by pipx, with its dependencies from the package index: it needs network, and a lab's base image."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from outpost import __version__
+from outpost.lab import engine, images
+from outpost.target import ROOT
+
+SCRIPT = """set -eu
+export DEBIAN_FRONTEND=noninteractive PATH="$PATH:/root/.local/bin"
+{ apt-get -qq update && apt-get -qq -y --no-install-recommends install pipx openssh-client; } >/dev/null 2>&1
+pipx install /wheel/*.whl >/dev/null 2>&1
+mkdir /srv/offices && cd /srv/offices
+outpost --version
+outpost new po --domain po.example.com --organisation Site --postmaster maria --wan 192.0.2.0/28 2>&1
+outpost check po
+outpost hosts po
+"""
+
+
+@pytest.mark.slow
+def test_a_bare_machine_with_pipx_makes_and_checks_an_office(tmp_path: Path) -> None:
+    build: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        tmp_path,
+        ROOT,
+    ]
+    subprocess.run(build, check=True)
+    client = engine.connect()
+    said = client.containers.run(
+        images.tag("base"),
+        ["sh", "-c", SCRIPT],
+        entrypoint=[],
+        remove=True,
+        network_mode="host",
+        volumes=[
+            f"{tmp_path}:/wheel:ro",
+            "/etc/ssl/certs:/etc/ssl/certs:ro",
+            "/etc/resolv.conf:/etc/resolv.conf:ro",
+        ],
+    ).decode()
+    assert said.startswith(f"outpost {__version__}\n")
+    assert "outpost preflight po" in said
+    assert "po/office.toml is sound" in said
+    assert "store.po.example.com" in said
