@@ -22,6 +22,7 @@ from pathlib import Path
 
 STAMP = "outpost.stamp"
 LOCK = "requirements.lock"
+PROJECT = "pyproject.toml"
 
 
 class Progress:
@@ -108,9 +109,23 @@ def make(root: Path, progress: Progress) -> None:
             first.write_text(requirements["setuptools"] + "\n")
             pip(python, progress, 1, "--require-hashes", "--requirement", str(first))
     pip(python, progress, len(requirements), "--require-hashes", "--requirement", str(root / LOCK))
-    pip(python, progress, 1, "--editable", str(root))
+    register(root, progress)
     (environment / LOCK).write_text(lock)
     (environment / STAMP).write_text(f"{root}\n{interpreter()}\n")
+
+
+def registered(root: Path) -> bool:
+    try:
+        return (root / ".venv" / PROJECT).read_bytes() == (root / PROJECT).read_bytes()
+    except OSError:
+        return False
+
+
+def register(root: Path, progress: Progress) -> None:
+    """Install the checkout in editable mode: its path, its command, and pyinfra's connectors (entry points)."""
+    project = (root / PROJECT).read_bytes()
+    pip(root / ".venv" / "bin" / "python", progress, 1, "--editable", str(root))
+    (root / ".venv" / PROJECT).write_bytes(project)
 
 
 def main() -> int:
@@ -126,6 +141,8 @@ def main() -> int:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             if not fits(root):
                 make(root, progress)
+            elif not registered(root):
+                register(root, progress)
     except KeyboardInterrupt:
         progress.close("interrupted; the next start makes the environment anew.")
         return 130

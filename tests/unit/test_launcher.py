@@ -33,6 +33,7 @@ def build_editable(directory, *_):
         wheel.writestr("outpost.pth", os.path.abspath("src"))
         wheel.writestr("outpost-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: outpost\\nVersion: 1\\n")
         wheel.writestr("outpost-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.write("points", "outpost-1.dist-info/entry_points.txt")
         wheel.writestr("outpost-1.dist-info/RECORD", "")
     return "outpost-1-py3-none-any.whl"
 """
@@ -51,6 +52,7 @@ def checkout(tmp_path: Path) -> Path:
     (root / "requirements.lock").write_text("# nothing\n")
     (root / "pyproject.toml").write_text(PROJECT)
     (root / "backend.py").write_text(BACKEND)
+    (root / "points").touch()
     return root
 
 
@@ -113,6 +115,20 @@ def test_a_new_lock_or_a_broken_off_creation_makes_it_anew(checkout: Path) -> No
     stamp(checkout).unlink()  # what a creation that broke off looks like
     assert launch(checkout / "outpost").stdout == "ran\n"
     assert not left_over.exists()
+
+
+def test_a_changed_project_is_registered_again_in_the_same_environment(checkout: Path) -> None:
+    """Its entry points are how pyinfra finds the connectors; a pull may have moved them."""
+    launch(checkout / "outpost")
+    kept = checkout / ".venv" / "kept"
+    kept.touch()
+    (checkout / "pyproject.toml").write_text(f"{PROJECT}# another\n")
+    (checkout / "points").write_text("[moved]\nto = here\n")
+    assert launch(checkout / "outpost").stdout == "ran\n"
+    assert kept.exists()
+    (points,) = (checkout / ".venv").rglob("outpost-1.dist-info/entry_points.txt")
+    assert "to = here" in points.read_text()
+    assert launch(checkout / "outpost").stderr == ""
 
 
 def test_two_starts_at_once_make_one_environment(checkout: Path) -> None:
