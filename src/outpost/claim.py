@@ -249,7 +249,7 @@ def _claim(
 
 
 def _not_older(target: Target, held: _Held) -> None:
-    """Whether this checkout has what converged a host."""
+    """Refuse a checkout that lacks what converged a host."""
     record = held.record
     if record is None:
         return

@@ -42,6 +42,10 @@ TOUCHES: dict[str, Callable[[Path], object]] = {
 }
 
 
+def mark_of_files() -> str:
+    return kept_answers.Marking().marks()[0]
+
+
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Files that were last touched long enough ago, which are all that a mark stands for."""
@@ -56,17 +60,17 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(kept_answers, "DATABASES", ())
     monkeypatch.setattr(kept_answers, "KEPT", str(tmp_path / "kept"))
     monkeypatch.setenv(KEY, "key")
-    until(kept_answers.mark_of_files, "a mark")
+    until(mark_of_files, "a mark")
     return top
 
 
 @pytest.mark.parametrize("touch", TOUCHES)
 def test_a_mark_is_another_one_after_any_touch(tree: Path, touch: str) -> None:
-    before = kept_answers.mark_of_files()
-    assert before == kept_answers.mark_of_files() != ""
+    before = mark_of_files()
+    assert before == mark_of_files() != ""
     TOUCHES[touch](tree)
-    assert kept_answers.mark_of_files() == "", "it could be touched once more in the same tick"
-    assert until(kept_answers.mark_of_files, "a mark") != before
+    assert mark_of_files() == "", "it could be touched once more in the same tick"
+    assert until(mark_of_files, "a mark") != before
 
 
 @pytest.mark.usefixtures("tree")
@@ -111,11 +115,11 @@ def test_the_mark_of_usr_outlasts_what_is_touched_elsewhere(
     of_all, of_usr = marks()
     assert of_all == ""
     assert of_usr
-    after = until(kept_answers.mark_of_files, "a mark")
+    after = until(mark_of_files, "a mark")
     assert marks() == (after, of_usr)
     (tree / "deep" / "file").write_text("otherwise")
     assert marks() == ("", "")
-    until(kept_answers.mark_of_files, "a mark")
+    until(mark_of_files, "a mark")
     assert of_usr not in marks()
 
 
@@ -197,15 +201,15 @@ def test_of_what_people_read_the_mark_has_the_directory_alone_and_lasts_a_day(
 ) -> None:
     monkeypatch.setattr(kept_answers, "FOR_PEOPLE", (str(tree / "deep"),))
     (tree.parent / "kept" / "walk").unlink()
-    before = until(kept_answers.mark_of_files, "a mark")
+    before = until(mark_of_files, "a mark")
     (tree / "deep" / "file").write_text("otherwise")
-    assert kept_answers.mark_of_files() == before
+    assert mark_of_files() == before
     (tree / "deep" / "new").touch()
-    assert until(kept_answers.mark_of_files, "a mark") != before
+    assert until(mark_of_files, "a mark") != before
     now = time.time()
-    before = kept_answers.mark_of_files()
+    before = mark_of_files()
     monkeypatch.setattr(time, "time", lambda: now + kept_answers.DAY)
-    assert kept_answers.mark_of_files() not in ("", before)
+    assert mark_of_files() not in ("", before)
 
 
 def test_what_was_found_once_is_looked_at_by_name_until_a_directory_was_touched(
@@ -219,28 +223,28 @@ def test_what_was_found_once_is_looked_at_by_name_until_a_directory_was_touched(
         return walk(marking)
 
     monkeypatch.setattr(kept_answers.Marking, "_walk", walking)
-    before = kept_answers.mark_of_files()
-    assert (before, walks) == (kept_answers.mark_of_files(), [])
+    before = mark_of_files()
+    assert (before, walks) == (mark_of_files(), [])
     (tree / "deep" / "new").touch()
-    after = until(kept_answers.mark_of_files, "a mark")
+    after = until(mark_of_files, "a mark")
     assert after != before
     walks.clear()
-    assert (after, walks) == (kept_answers.mark_of_files(), [])
+    assert (after, walks) == (mark_of_files(), [])
     monkeypatch.setattr(kept_answers, "MARKED", (str(tree.parent / "place"),))
-    assert kept_answers.mark_of_files() == after
+    assert mark_of_files() == after
     (tree.parent / "place").touch()
-    assert until(kept_answers.mark_of_files, "a mark") != after
+    assert until(mark_of_files, "a mark") != after
 
 
 def test_of_what_python_compiled_for_packages_the_mark_has_the_directory_alone(tree: Path) -> None:
     compiled = tree / "__pycache__"
     compiled.mkdir()
     (compiled / "module.pyc").touch()
-    before = until(kept_answers.mark_of_files, "a mark")
+    before = until(mark_of_files, "a mark")
     (compiled / "module.pyc").write_text("otherwise")
-    assert kept_answers.mark_of_files() == before
+    assert mark_of_files() == before
     (compiled / "evil.so").touch()
-    assert until(kept_answers.mark_of_files, "a mark") != before
+    assert until(mark_of_files, "a mark") != before
 
 
 def seen(mark: str = "mark", **other: object) -> Seen:

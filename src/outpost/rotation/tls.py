@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 
 from outpost.errors import OutpostError
 from outpost.office.certificates import mode, public_names, signing_service
-from outpost.office.dns import Record, key_digest, office_zone, private_key_digest, public_keys
+from outpost.office.dns import Record, key_digest, office_zone, public_keys
 from outpost.office.roles import role_of
 from outpost.office.tables.topology import Host
 from outpost.remote import run_script
 from outpost.rotation import watch
 from outpost.rotation.engine import Desk, NotYetError
-from outpost.secrets import NextKey, Secrets, issue_public, new_key, public_pair
+from outpost.secrets import NextKey, issue_public, new_key, public_pair
 
 
 def hosts(desk: Desk, name: str | None = None) -> tuple[Host, ...]:
@@ -85,11 +85,6 @@ def records(desk: Desk, host: Host) -> tuple[Record, ...]:
     ends = tuple(f"._tcp.{name}." for name in public_names(desk.office, host))
     zone = office_zone(desk.office, public_keys(desk.secrets))
     return tuple(record for record in zone.records if record.type == "TLSA" and record.name.endswith(ends))
-
-
-def next_digest(kept: Secrets, host: str) -> str:
-    """SHA-256 of a host's next public key."""
-    return private_key_digest(kept.public_next[host].key.get_secret_value())
 
 
 def _published_long_enough(desk: Desk, host: Host) -> None:

@@ -169,11 +169,6 @@ def _find(*which: str) -> Begun:
     return Begun("find", *which, "-printf", "%p %i %C@", *just, LC_ALL="C", TZ="UTC")
 
 
-def mark_of_files() -> str:
-    """That of all, waited for."""
-    return Marking().marks()[0]
-
-
 def mark_with(mark: str, script: str, beside: collections.abc.Iterable[str]) -> str:
     """A mark for what a script says that looks at files alone.
 
