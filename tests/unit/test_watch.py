@@ -282,3 +282,13 @@ def test_a_scanner_that_refuses_or_could_not_reload_is_an_alarm(
     assert abouts(watch.scanner, settings()) == []  # its role has not been applied yet
     monkeypatch.setattr(watch, "_declared_units", lambda _applied: {"clamav-daemon.service"})
     assert abouts(watch.scanner, settings()) == expected
+
+
+@pytest.mark.parametrize(
+    ("login", "alarms"), [("guessed-1a@verification.invalid", 0), ("alice@po.myertor.test", 1)]
+)
+def test_what_a_verification_guesses_is_no_alarm(
+    login: str, alarms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "said", lambda *_: f"login shut: {login}, 12 different wrong passwords\n")
+    assert len(list(watch.logins({"wrong_logins": 10}, 0.0))) == alarms

@@ -194,7 +194,8 @@ def backup(settings: Settings, now: float) -> Iterator[Alarm]:
 def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
     """Somebody is guessing passwords: at one account until it shut, or at many.
 
-    A program that keeps an old password tries it all day: the same account from the same place counts once.
+    A program that keeps an old password tries it all day: the same account from the same place counts once. `outpost verify` guesses at
+    an account of a domain that cannot exist (RFC 2606).
     """
     sources = (
         "dovecot.service",
@@ -209,7 +210,13 @@ def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
         if re.search(r"auth failed|webmail login refused: wrong password", line)
         and (match := re.search(r"user=<([^>]*)>.*?rip=([^,\s]+)", line))
     }
-    shut = sorted({match[1] for line in lines if (match := re.match(r"login shut: (\S+),", line))})
+    shut = sorted(
+        {
+            match[1]
+            for line in lines
+            if (match := re.match(r"login shut: (\S+),", line)) and not match[1].endswith(".invalid")
+        }
+    )
     if shut or len(wrong) > settings["wrong_logins"]:
         places = sorted({place for _, place in wrong})
         accounts = f"{len({user for user, _ in wrong} | set(shut))} accounts" + (
