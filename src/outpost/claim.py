@@ -111,10 +111,12 @@ class Claim:
 
     Attributes:
         own: This checkout and office file when the last apply of the claim began; what is edited meanwhile is not applied.
+        text: That office file. It is kept with the hosts' records, also where the apply found nothing to change.
         converged: Hosts that are as declared now; they keep a record of it when the claim ends.
     """
 
     own: Record
+    text: bytes
     held: dict[str, _Held]
     converged: set[str] = field(default_factory=set)
 
@@ -187,9 +189,11 @@ def changing(
     wanted = tuple(names) or tuple(office.hosts_by_name)
     own = mine(target)
     with ExitStack() as stack:
-        claim = Claim(own, {})
+        claim = Claim(own, target.office_file.read_bytes(), {})
 
         def let_go() -> None:
+            if claim.converged:
+                remember(target, claim.text)
             with ThreadPoolExecutor(max(1, len(claim.held))) as pool:
                 list(
                     pool.map(

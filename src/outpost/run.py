@@ -258,22 +258,20 @@ def apply(
     Raises:
         OutpostError: Another controller changes one of them, or a later version has. Nothing was changed.
     """
-    from outpost.claim import changing, mine, remember
+    from outpost.claim import changing, mine
 
     with (
         changing(target, limit, connector) as claim,
         tempfile.TemporaryDirectory(prefix="outpost-apply-") as directory,
     ):
         noted = Path(directory) / "findings"
-        claim.own, text = mine(target), target.office_file.read_bytes()
+        claim.own, claim.text = mine(target), target.office_file.read_bytes()
         outcome = _pyinfra(
             target, ["-y"], limit, connector, watcher, {"OUTPOST_FINDINGS": str(noted)}, keeps=claim.streams
         )
         found = noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
         claim.converged.update(set(outcome.hosts) - set(outcome.failed))
         claim.converged.difference_update(outcome.failed)
-        if claim.converged:
-            remember(target, text)
     return replace(outcome, findings=tuple(map(json.loads, found)))
 
 

@@ -37,6 +37,7 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(claim, "SCRIPT", at(claim.SCRIPT, tmp_path))
     monkeypatch.setattr(claim, "shell_command", lambda *_: ["sh", "-s"])
     monkeypatch.setattr(history, "commit", lambda: "")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path
 
 
@@ -104,6 +105,19 @@ def test_an_office_file_edited_during_an_apply_is_not_recorded_as_applied(
     with changing(one, ["mta"]) as held:
         assert held.converged_from(applied)
         assert not held.converged_from(mine(one).office_file)
+
+
+@pytest.mark.usefixtures("hosts")
+def test_an_apply_that_finds_nothing_to_change_keeps_its_office_file(
+    controller: Callable[[str], Target],
+) -> None:
+    """A second controller whose first apply is empty: its next change of a user starts from that file."""
+    one = controller("one")
+    with changing(one, ["mta"]) as held:
+        assert held.base(one) is None
+        held.converged.add("mta")  # as the rollout says where the plan is empty: no apply ran
+    with changing(one, ["mta"]) as held:
+        assert held.base(one) == one.office_file.read_text()
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -193,6 +207,7 @@ def test_an_older_clone_is_stopped_before_anything_changes(
     hosts: Path, controller: Callable[[str], Target], checkout: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     monkeypatch.undo()
+    monkeypatch.setenv("XDG_STATE_HOME", str(hosts / "state"))
     monkeypatch.setattr(claim, "SCRIPT", at(claim.SCRIPT, hosts))
     monkeypatch.setattr(claim, "shell_command", lambda *_: ["sh", "-s"])
     monkeypatch.setattr(claim, "ROOT", hosts / "clone")
