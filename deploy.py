@@ -5,8 +5,8 @@ One line per role, in the order of trust. Hosts run side by side; nothing here w
 
 from pyinfra.context import config, host
 
+from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office
-from outpost.secrets import Secrets
 from roles import drift, failures, shapes
 from roles.base import base
 from roles.dns import dns

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import outpost.onhost.backup
 from outpost.errors import OutpostError
+from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office
 from outpost.office.backup import LIB, SETTINGS, STATE, backup_of
-from outpost.secrets import Secrets
 from roles.files import File, as_json, parses, program, rendered, text
 from roles.shapes import directory, service
 

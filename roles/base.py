@@ -11,11 +11,11 @@ import outpost.onhost.logs
 import outpost.onhost.tell
 import outpost.onhost.watch
 from outpost.drift.differences import Finding
+from outpost.keys.secrets_file import KeyPair, Secrets, public_pair
 from outpost.office import Host, Office
 from outpost.office.base import BaseView
 from outpost.office.certificates import AcmeView, mode, tsig_name
 from outpost.office.watch import watch_settings
-from outpost.secrets import KeyPair, Secrets, public_pair
 from outpost.units import restarted
 from roles.backup import backup
 from roles.files import File, as_json, parses, program, rendered, text, timed

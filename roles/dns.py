@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pyinfra.api.deploy import deploy
 
+from outpost.keys.published import public_keys
+from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office
-from outpost.office.dns import DnsView, ZoneData, office_zones, public_keys, zone_text
-from outpost.secrets import Secrets
+from outpost.office.dns import DnsView, ZoneData, office_zones, zone_text
 from outpost.units import restarted
 from roles.files import rendered, text
 from roles.shapes import directory, once, packages, service, settings

@@ -23,8 +23,8 @@ from pyinfra.api.state import State
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.context import host
 
-from outpost.connector import OpenSSHConnector
-from outpost.ssh import NEW
+from outpost.transport.connector import OpenSSHConnector
+from outpost.transport.ssh import NEW
 from roles.files import File
 from roles.observation import APPLIED, LOCK, RUN, STATE
 

@@ -16,11 +16,11 @@ import outpost.onhost.routes
 import outpost.onhost.scanning
 import outpost.onhost.settle
 from outpost.errors import OutpostError
+from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office, ports
 from outpost.office.defence import filter_facts, policy_settings, route_settings, shaped_rate
 from outpost.office.dns import dkim_selector
 from outpost.office.mta import MtaView, dkim_ed25519_key, key_fingerprint
-from outpost.secrets import Secrets
 from outpost.units import restarted
 from roles.base import tls_files
 from roles.files import TEMPLATES, File, as_json, parses, program, rendered, stunnel, text, timed

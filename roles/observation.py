@@ -28,13 +28,13 @@ from pyinfra.api.operation import operation as pyinfra_operation
 from pyinfra.context import ctx_host, host, state
 from typing_extensions import override
 
-from outpost import answers
 from outpost.drift.findings import BLIND
+from outpost.engine.unchanged import keeping_key
 from outpost.errors import OutpostError
 from outpost.onhost.observe import KEY, OBSERVER
 from outpost.onhost.observe.asking import SURVEYED
 from outpost.onhost.observe.declared import KNOWN
-from outpost.unchanged import keeping_key
+from outpost.transport import answers
 
 P = ParamSpec("P")
 STATE = "/var/lib/outpost"
@@ -258,7 +258,7 @@ def _asked(asking: Asking) -> Answer:
 
 
 def _note(command: str, answer: Answer) -> None:
-    """Tell who asked for the plan what the host was asked and answered (`outpost.unchanged`)."""
+    """Tell who asked for the plan what the host was asked and answered (`outpost.engine.unchanged`)."""
     path = os.environ.get("OUTPOST_SURVEYS")
     if path and not state.is_executing:
         with Path(path).open("a", encoding="utf-8") as stream:
@@ -296,7 +296,7 @@ class Survey(FactBase[Answer]):
         """Shell for all of it.
 
         Args:
-            key: Seals what the host keeps of its answers (`outpost.unchanged.keeping_key`); never part of what is kept as the question.
+            key: Seals what the host keeps of its answers (`outpost.engine.unchanged.keeping_key`); never part of what is kept as the question.
         """
         self.asking = asking
         files, services = " ".join(map(shlex.quote, asking.paths)), " ".join(map(shlex.quote, asking.units))

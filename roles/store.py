@@ -20,12 +20,12 @@ import outpost.onhost.passwords
 import outpost.onhost.rescan
 import outpost.onhost.twice
 from outpost.drift.differences import Finding
+from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office, ports
 from outpost.office.passwords import office_words
 from outpost.office.roles.store import MAIL, OWN
 from outpost.office.store import DELIVERIES_PER_USER, QUOTA_GRACE, TRASH_ROOM, StoreView, decoy
 from outpost.office.webmail import SESSION_HOURS
-from outpost.secrets import Secrets
 from outpost.units import restarted
 from roles.base import tls_files
 from roles.files import File, as_json, parses, program, rendered, stunnel, text, timed

@@ -12,11 +12,11 @@ from typing import Any
 from pyinfra.api.deploy import deploy
 
 from outpost.drift.differences import Finding
+from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office, ports
 from outpost.office.dns import mta_sts_policy
 from outpost.office.guide import PROFILE, Guide, apple_profile
 from outpost.office.webmail import IDLE_MINUTES, WebmailView
-from outpost.secrets import Secrets
 from outpost.units import restarted
 from roles.base import tls_files
 from roles.files import File, rendered, text

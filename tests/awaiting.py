@@ -1,6 +1,6 @@
 """Waiting for events. Nothing here or elsewhere in the tests waits a fixed time: what is waited for is looked for (rule 15).
 
-How long at most is in seconds of an idle machine; a busy one gets more in proportion to its load (`outpost.pace`).
+How long at most is in seconds of an idle machine; a busy one gets more in proportion to its load (`outpost_lab.pace`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from outpost.pace import Patience, load, told
+from outpost_lab.pace import Patience, load, told
 
 T = TypeVar("T")
 

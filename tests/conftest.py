@@ -8,7 +8,7 @@ import pytest
 
 from outpost.office import Office
 from outpost.target import Target
-from outpost.verification import chosen_office, chosen_target
+from outpost.verification.live import chosen_office, chosen_target
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
-from outpost import pace
-from outpost.connector import ATTEMPTS, NOT_BEGUN
+from outpost.transport.connector import ATTEMPTS, NOT_BEGUN
+from outpost_lab import pace
 
 
 def executed(command: Sequence[str], *, seconds: float | None = None) -> str:

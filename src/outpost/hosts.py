@@ -1,6 +1,7 @@
 """pyinfra's host list for an office: what ``inventory/<office>/<connector>.py`` returns.
 
-An inventory file is one call, so that every connector reaches the same office with the same data.
+An inventory file is one call, so that every connector reaches the same office with the same data. The files of offices outside
+this checkout import `outpost.hosts`, so this module keeps its name and place.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from outpost import secrets
-from outpost import ssh as openssh
 from outpost.errors import OutpostError
+from outpost.keys import secrets_file
 from outpost.office import OfficeError, load
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
 from outpost.target import INSTANCE_VARIABLE, LAB, labs
+from outpost.transport import ssh as openssh
 
 Inventory = list[tuple[str, dict[str, Any]]]
 
@@ -64,7 +65,7 @@ def _load(directory: Path) -> Office:
 
 def _data(office: Office, host: Host, directory: Path) -> dict[str, Any]:
     try:
-        return {"office": office, "secrets": secrets.read(directory), "machine": host.name}
+        return {"office": office, "secrets": secrets_file.read(directory), "machine": host.name}
     except OutpostError as error:
         raise SystemExit(str(error)) from None
 

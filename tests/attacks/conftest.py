@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from outpost.attack import runner, weakness
-from outpost.attack.ground import Ground, leave, stand
-from outpost.attack.runner import Result
-from outpost.controls import AttackPlan, catalogue
+from outpost.evidence.controls import AttackPlan, catalogue
 from outpost.office import Office
 from outpost.target import Target
+from outpost_lab.attack import runner, weakness
+from outpost_lab.attack.ground import Ground, leave, stand
+from outpost_lab.attack.runner import Result
 
 READY = tuple(plan for plan in catalogue().attacks.values() if plan.status == "deployed")
 

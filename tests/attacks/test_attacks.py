@@ -10,9 +10,9 @@ import re
 
 import pytest
 
-from outpost.attack.registry import attacks
-from outpost.attack.runner import Result
-from outpost.controls import AttackPlan
+from outpost.evidence.controls import AttackPlan
+from outpost_lab.attack.registry import attacks
+from outpost_lab.attack.runner import Result
 from tests.attacks.conftest import READY, Campaign, told
 
 QUICK_CONTROLS = ("1c", "2a", "4a", "4f", "7a", "9a")

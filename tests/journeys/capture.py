@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from outpost.lab import engine
-from outpost.lab.instance import Instance
+from outpost_lab import engine
+from outpost_lab.instance import Instance
 
 _LISTEN = """
 import socket, sys

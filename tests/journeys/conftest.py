@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
-from outpost import pace
-from outpost.lab.desk import trusting
-from outpost.lab.instance import Instance
-from outpost.lab.post import Neighbour, OfficeUser, Town
 from outpost.target import LAB
+from outpost_lab import pace
+from outpost_lab.desk import trusting
+from outpost_lab.instance import Instance
+from outpost_lab.post import Neighbour, OfficeUser, Town
 from tests.journeys.desk import launch
 
 
@@ -26,7 +26,7 @@ def lab(pytestconfig: pytest.Config) -> Instance:
 @pytest.fixture(scope="session")
 def info(lab: Instance) -> dict[str, Any]:
     """What `outpost lab info --json` says of it."""
-    from outpost.lab.info import info as lab_info
+    from outpost_lab.info import info as lab_info
 
     described: dict[str, Any] = json.loads(json.dumps(lab_info(lab)))
     return described

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect
 
-from outpost.lab import desk
-from outpost.lab.instance import Instance
-from outpost.lab.post import OfficeUser
+from outpost_lab import desk
+from outpost_lab.instance import Instance
+from outpost_lab.post import OfficeUser
 
 DISK = "/etc /home /media /mnt /opt /root /srv /tmp /usr/local /var"
 """Where a host keeps what it is given; /run is memory, and the units' own memory is looked at by itself."""

@@ -28,10 +28,10 @@ from typing import Any
 
 from imap_tools import AND
 
-from outpost.lab.instance import Instance
-from outpost.lab.post import Neighbour, OfficeUser, Town, letter
-from outpost.reference import replaced
+from outpost.evidence.reference import replaced
 from outpost.target import ROOT
+from outpost_lab.instance import Instance
+from outpost_lab.post import Neighbour, OfficeUser, Town, letter
 from tests.awaiting import TimeUpError, until
 
 ACKNOWLEDGED_WITHIN = 600.0

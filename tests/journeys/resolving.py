@@ -8,8 +8,8 @@ import dns.message
 import dns.query
 import dns.rdatatype
 
-from outpost import pace
-from outpost.lab.post import Town
+from outpost_lab import pace
+from outpost_lab.post import Town
 
 
 def txt_of(town: Town) -> Callable[..., bytes | None]:

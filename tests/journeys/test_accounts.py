@@ -19,12 +19,12 @@ from imap_tools import AND
 from imap_tools.errors import MailboxLoginError
 from playwright.sync_api import Page, expect
 
-from outpost import pace
-from outpost.lab.instance import Instance
-from outpost.lab.post import Neighbour, OfficeUser, letter
 from outpost.office import ports
 from outpost.onhost.accounts import time_code
 from outpost.target import ROOT
+from outpost_lab import pace
+from outpost_lab.instance import Instance
+from outpost_lab.post import Neighbour, OfficeUser, letter
 from tests.journeys.desk import idle, log_in, log_out, needs_browser, on_disk
 
 pytestmark = [needs_browser, pytest.mark.slow]

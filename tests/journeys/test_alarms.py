@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 from imap_tools import MailboxLoginError
 
-from outpost.lab.instance import Instance
-from outpost.lab.post import OfficeUser, Town, letter
+from outpost_lab.instance import Instance
+from outpost_lab.post import OfficeUser, Town, letter
 from tests.awaiting import on_host
 from tests.journeys.test_operating import on, outpost
 

@@ -33,11 +33,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from imap_tools import AND
 
-from outpost import pace
-from outpost.lab import world
-from outpost.lab.instance import Instance
-from outpost.lab.post import Neighbour, OfficeUser, Town, letter
 from outpost.office import Office
+from outpost_lab import pace, world
+from outpost_lab.instance import Instance
+from outpost_lab.post import Neighbour, OfficeUser, Town, letter
 from tests.awaiting import on_host
 from tests.journeys.naming import Names, Record, text
 from tests.journeys.resolving import txt_of

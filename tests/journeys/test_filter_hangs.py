@@ -10,9 +10,9 @@ from email.policy import SMTP
 
 import pytest
 
-from outpost import pace
-from outpost.lab.instance import Instance
-from outpost.lab.post import OfficeUser, Town
+from outpost_lab import pace
+from outpost_lab.instance import Instance
+from outpost_lab.post import OfficeUser, Town
 from tests.awaiting import on_host
 
 WORKERS = "pgrep -f '^rspamd: rspamd_proxy'"

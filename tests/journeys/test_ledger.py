@@ -21,10 +21,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from outpost import pace
-from outpost.lab.instance import Instance
-from outpost.lab.post import Town, letter
 from outpost.target import LAB, ROOT
+from outpost_lab import pace
+from outpost_lab.instance import Instance
+from outpost_lab.post import Town, letter
 from tests.awaiting import until
 from tests.journeys.ledger import Ledger, keep, record, run
 from tests.journeys.test_outage import SETTLED, down

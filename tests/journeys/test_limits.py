@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from imap_tools import AND
 
-from outpost import pace
-from outpost.lab.instance import Instance
-from outpost.lab.post import OfficeUser, Town, letter
 from outpost.office import Office
+from outpost_lab import pace
+from outpost_lab.instance import Instance
+from outpost_lab.post import OfficeUser, Town, letter
 
 
 @pytest.fixture

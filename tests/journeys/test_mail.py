@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 from imap_tools import AND
 
-from outpost.lab.post import Correspondent, Neighbour, OfficeUser, Town, letter
+from outpost_lab.post import Correspondent, Neighbour, OfficeUser, Town, letter
 
 INSIDE = ("alice", "bob")
 OUTSIDE = ("head_office", "client_site", "stranger")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from imap_tools import AND, MailMessageFlags
 
-from outpost import pace
-from outpost.lab.instance import Instance
-from outpost.lab.post import OfficeUser, Town, letter
+from outpost_lab import pace
+from outpost_lab.instance import Instance
+from outpost_lab.post import OfficeUser, Town, letter
 
 EXPECTED = frozenset(
     [

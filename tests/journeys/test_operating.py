@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from outpost import pace
-from outpost.lab.instance import Instance
-from outpost.lab.post import Neighbour, OfficeUser, Town, letter
 from outpost.target import LAB, ROOT
+from outpost_lab import pace
+from outpost_lab.instance import Instance
+from outpost_lab.post import Neighbour, OfficeUser, Town, letter
 from tests.awaiting import on_host
 from tests.journeys.test_outage import BACK_WITHIN, down
 

@@ -9,8 +9,8 @@ from secrets import token_hex
 import pytest
 from imap_tools import AND, Header
 
-from outpost import pace
-from outpost.lab.post import PATIENCE, OfficeUser, Town
+from outpost_lab import pace
+from outpost_lab.post import PATIENCE, OfficeUser, Town
 from tests.corpus import SENDER, ordinary
 
 MARK = "X-Corpus"

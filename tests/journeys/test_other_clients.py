@@ -11,9 +11,9 @@ from secrets import token_hex
 
 import pytest
 
-from outpost import pace
-from outpost.lab.instance import Instance
-from outpost.lab.post import OfficeUser
+from outpost_lab import pace
+from outpost_lab.instance import Instance
+from outpost_lab.post import OfficeUser
 
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 MUTTRC = f"""cat > "$HOME/muttrc" <<END

@@ -12,9 +12,9 @@ import dns.query
 import dns.rcode
 import pytest
 
-from outpost import pace
-from outpost.lab.instance import Instance
-from outpost.lab.post import Neighbour, OfficeUser, Town, letter
+from outpost_lab import pace
+from outpost_lab.instance import Instance
+from outpost_lab.post import Neighbour, OfficeUser, Town, letter
 from tests.awaiting import on_host
 
 BACK_WITHIN = 150.0

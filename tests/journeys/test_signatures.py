@@ -9,8 +9,8 @@ from email import message_from_bytes, policy
 import dkim
 import pytest
 
-from outpost.lab.instance import Instance
-from outpost.lab.post import Neighbour, OfficeUser, Town, letter
+from outpost_lab.instance import Instance
+from outpost_lab.post import Neighbour, OfficeUser, Town, letter
 from tests.journeys.forging import run
 from tests.journeys.resolving import txt_of
 

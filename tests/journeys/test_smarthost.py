@@ -11,10 +11,10 @@ import pytest
 import tomlkit
 from pydantic import SecretStr
 
-from outpost import secrets
-from outpost.lab import material
-from outpost.lab.instance import Instance
-from outpost.lab.post import Neighbour, OfficeUser, letter
+from outpost.keys import secrets_file
+from outpost_lab import material
+from outpost_lab.instance import Instance
+from outpost_lab.post import Neighbour, OfficeUser, letter
 from tests.awaiting import until
 from tests.journeys.forging import Authority, certificate, replaced, run
 from tests.journeys.test_tls_links import arrives, waiting
@@ -89,14 +89,14 @@ def by_the_relay(lab: Instance, password: str) -> Iterator[None]:
     def declare(office: tomlkit.TOMLDocument) -> None:
         office["smarthost"] = {"host": RELAY, "user": USER}
 
-    kept = secrets.read(lab.directory)
+    kept = secrets_file.read(lab.directory)
     recipients = lab.office.secrets.recipients
-    secrets.write(lab.directory, kept.model_copy(update={"smarthost": SecretStr(password)}), recipients)
+    secrets_file.write(lab.directory, kept.model_copy(update={"smarthost": SecretStr(password)}), recipients)
     try:
         with Rehearsal(lab).declared(declare, "mta"):
             yield
     finally:
-        secrets.write(lab.directory, kept, recipients)
+        secrets_file.write(lab.directory, kept, recipients)
 
 
 @pytest.mark.control("TLS-09")

@@ -21,12 +21,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from playwright.sync_api import Page, expect
 
-from outpost import pace, secrets
-from outpost.lab import material
-from outpost.lab.instance import Instance
-from outpost.lab.post import Correspondent, Neighbour, NotArrivedError, OfficeUser, Town, letter
+from outpost.keys import secrets_file
 from outpost.office.mta import key_fingerprint
 from outpost.target import ROOT, Target
+from outpost_lab import material, pace
+from outpost_lab.instance import Instance
+from outpost_lab.post import Correspondent, Neighbour, NotArrivedError, OfficeUser, Town, letter
 from tests.awaiting import until
 from tests.journeys.capture import Wire, captured
 from tests.journeys.desk import idle, log_in, needs_browser
@@ -55,7 +55,7 @@ def world_authority(lab: Instance) -> Authority:
 @pytest.fixture(scope="module")
 def office_authority(target: Target) -> Authority:
     """Whom the office's hosts trust for each other."""
-    pair = secrets.read(target.data).authority
+    pair = secrets_file.read(target.data).authority
     key = load_pem_private_key(pair.key.get_secret_value().encode(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     return Authority(x509.load_pem_x509_certificate(pair.certificate.encode()), key)

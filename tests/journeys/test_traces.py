@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from imap_tools import AND, MailboxLoginError
 
-from outpost.attack.content import eicar, parcel
-from outpost.lab.instance import Instance
-from outpost.lab.post import OfficeUser, letter
+from outpost_lab.attack.content import eicar, parcel
+from outpost_lab.instance import Instance
+from outpost_lab.post import OfficeUser, letter
 
 
 def said_on(lab: Instance, host: str, command: str) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from outpost.lab.instance import Instance
 from outpost.target import LAB, ROOT, Target
+from outpost_lab.instance import Instance
 
 INVENTORY = "inventory/lab/docker.py"
 

@@ -33,11 +33,12 @@ import dns.rcode
 import dns.rdatatype
 import tomlkit
 
-from outpost import pace, secrets
-from outpost.lab.info import info
-from outpost.lab.instance import Instance
-from outpost.lab.post import Neighbour, OfficeUser, Town, letter
+from outpost.keys import secrets_file
 from outpost.target import LAB, ROOT
+from outpost_lab import pace
+from outpost_lab.info import info
+from outpost_lab.instance import Instance
+from outpost_lab.post import Neighbour, OfficeUser, Town, letter
 from tests.awaiting import until
 
 T = TypeVar("T")
@@ -314,7 +315,7 @@ class Rehearsal:
 
     def secrets_now(self) -> set[str]:
         """Pieces of every secret of the office, long enough not to appear by chance."""
-        kept = secrets.read(self.lab.directory)
+        kept = secrets_file.read(self.lab.directory)
         values = [key.get_secret_value() for pair in kept.dkim.values() for key in (pair.rsa, pair.ed25519)]
         values += [key.get_secret_value() for key in kept.tsig.values()]
         values += [key.key.get_secret_value() for keys in kept.dnssec.values() for key in keys]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from outpost.lab.instance import Instance
 from outpost.onhost.observe import OBSERVER
+from outpost_lab.instance import Instance
 from tests.awaiting import until
 from tests.lab.test_reapply import on
 

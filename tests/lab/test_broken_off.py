@@ -17,9 +17,9 @@ from threading import Thread
 
 import pytest
 
-from outpost import pace
-from outpost.lab.instance import Instance
 from outpost.target import ROOT, Target
+from outpost_lab import pace
+from outpost_lab.instance import Instance
 from roles import guard
 from tests.lab.conftest import INVENTORY, Pyinfra
 from tests.lab.test_reapply import on

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from outpost import secrets
-from outpost.lab.instance import Instance
+from outpost.keys import secrets_file
 from outpost.office import Host
 from outpost.office.certificates import acme_hosts
+from outpost_lab.instance import Instance
 from tests.awaiting import until
 from tests.lab.conftest import Pyinfra
 from tests.lab.rehearsal import Rehearsal
@@ -89,7 +89,7 @@ def test_a_failed_renewal_keeps_the_certificate_and_is_reported(lab: Instance) -
 
 @pytest.mark.control("TLS-11")
 def test_the_account_that_caa_names_is_what_the_authority_says_it_is(lab: Instance, host: Host) -> None:
-    kept = secrets.read(lab.directory).acme_accounts[host.name]
+    kept = secrets_file.read(lab.directory).acme_accounts[host.name]
     assert kept.directory == lab.office.acme.directory
     assert on(lab, host.name, "/usr/local/lib/outpost/certificate account").strip() == kept.url
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from outpost.decommission import FILE, STATEMENT, STEPS, Closing
 from outpost.errors import OutpostError
-from outpost.lab.info import info
-from outpost.lab.instance import Instance
-from outpost.lab.post import Town, letter
 from outpost.office.roles import ROLES
+from outpost.recovery.decommission import FILE, STATEMENT, STEPS, Closing
 from outpost.target import Target
+from outpost_lab.info import info
+from outpost_lab.instance import Instance
+from outpost_lab.post import Town, letter
 from tests.lab.test_certificates import on
 from tests.lab.test_restore import outpost
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from outpost import secrets
-from outpost.lab import containers, dnszones, trust
-from outpost.lab.instance import Instance
-from outpost.lab.render import File
+from outpost.keys import secrets_file
+from outpost.keys.published import public_keys
 from outpost.office.base import BaseView
-from outpost.office.dns import Record, ZoneData, office_zones, public_keys
+from outpost.office.dns import Record, ZoneData, office_zones
 from outpost.target import LAB, ROOT
+from outpost_lab import containers, dnszones, trust
+from outpost_lab.instance import Instance
+from outpost_lab.render import File
 from tests.awaiting import on_host
 from tests.journeys.naming import Names
 
@@ -27,7 +28,7 @@ DIRECTORY = "/root/outpost-zones"
 @pytest.fixture(scope="module")
 def zones(lab: Instance) -> tuple[ZoneData, ...]:
     """The zones as the model says them."""
-    return office_zones(lab.office, public_keys(secrets.read(lab.directory)))
+    return office_zones(lab.office, public_keys(secrets_file.read(lab.directory)))
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_printed_zone_tells_every_reason_and_no_secret(lab: Instance, printed: d
     (text, *_) = printed.values()
     lines = [line for line in text.splitlines() if not line.startswith("$")]
     assert all(" ; " in line for line in lines)
-    kept = secrets.read(lab.directory)
+    kept = secrets_file.read(lab.directory)
     private = [key.get_secret_value() for pair in kept.dkim.values() for key in (pair.rsa, pair.ed25519)]
     private += [key.key.get_secret_value() for keys in kept.dnssec.values() for key in keys]
     assert not [line for key in private for line in key.splitlines()[1:-1] if line in text]

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from outpost import unchanged
-from outpost.lab.instance import Instance
+from outpost.engine import unchanged
+from outpost.engine.run import Outcome, Silent, plan
+from outpost.engine.unchanged import KEPT
 from outpost.onhost.observe import OBSERVER
-from outpost.run import Outcome, Silent, plan
 from outpost.target import Target
-from outpost.unchanged import KEPT
+from outpost_lab.instance import Instance
 from tests.awaiting import listening
 from tests.engine import executed
 from tests.lab.conftest import Pyinfra
@@ -258,7 +258,7 @@ def on_host(lab: Instance, host: str, command: str) -> str:
 
 
 def answered(lab: Instance, host: str) -> str:
-    """Digest of the answer to the question that the host was asked last: that of an hourly apply (`outpost.unchanged`)."""
+    """Digest of the answer to the question that the host was asked last: that of an hourly apply (`outpost.engine.unchanged`)."""
     said = on_host(lab, host, f'{OBSERVER} again "$(ls -t {KEPT}/survey-* | head -n 1)"')
     return said.split()[0]
 

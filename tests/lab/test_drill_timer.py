@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from outpost.drill import held
-from outpost.lab import engine, images
-from outpost.lab.containers import BOOTED
-from outpost.lab.instance import CHECKOUT, LABEL, Instance
+from outpost.recovery.drills import held
 from outpost.target import ROOT, Target
+from outpost_lab import engine, images
+from outpost_lab.containers import BOOTED
+from outpost_lab.instance import CHECKOUT, LABEL, Instance
 from tests.awaiting import until
 
 TIMER, SERVICE = "outpost-drill.timer", "outpost-drill.service"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from outpost.lab.instance import Instance
+from outpost_lab.instance import Instance
 
 PROGRAM = Path(__file__).with_name("filter_time.lua")
 BOUND = 9

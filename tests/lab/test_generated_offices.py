@@ -18,11 +18,11 @@ import tomlkit
 from hypothesis import HealthCheck, assume, given, settings
 from pydantic import SecretStr
 
-from benchmarks.content import HostContent, contents
-from outpost import secrets
-from outpost.lab import engine
-from outpost.lab.instance import Instance
+from outpost.keys import secrets_file
 from outpost.office.load import load, parse
+from outpost_lab import engine
+from outpost_lab.benchmarks.content import HostContent, contents
+from outpost_lab.instance import Instance
 from tests.strangers.generated import offices
 
 PLACE = "/run/outpost-generated"
@@ -47,16 +47,16 @@ def rendered(data: dict[str, Any], directory: Path) -> dict[str, HostContent]:
     """Host → what it should hold, with keys that are made for it."""
     identity = directory / "identity.txt"
     public = (
-        secrets.create_identity(identity)
+        secrets_file.create_identity(identity)
         if not identity.exists()
-        else str(secrets.read_identity(identity).to_public())
+        else str(secrets_file.read_identity(identity).to_public())
     )
     document = data | {"secrets": {"recipients": [public]}}
     (directory / "office.toml").write_text(tomlkit.dumps(document), encoding="utf-8")
-    made = secrets.complete(load(directory), None).secrets
+    made = secrets_file.complete(load(directory), None).secrets
     if data.get("smarthost", {}).get("user"):
         made = made.model_copy(update={"smarthost": SecretStr("a password of theirs")})
-    secrets.write(directory, made, (public,))
+    secrets_file.write(directory, made, (public,))
     return contents(directory)
 
 

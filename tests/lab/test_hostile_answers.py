@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from outpost.lab.instance import Instance
 from outpost.target import ROOT
+from outpost_lab.instance import Instance
 from tests.lab.test_reapply import on
 
 NAME = "/etc/sudoers.d/a\x1b[2K\x1b]52;c;aWQ=\x07\u202e[red]b"

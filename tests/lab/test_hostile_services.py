@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from outpost.lab.instance import Instance
+from outpost_lab.instance import Instance
 from tests.lab.test_reapply import on
 
 STATE = "/var/lib/outpost-policy"

@@ -12,10 +12,10 @@ import shlex
 
 import pytest
 
-from outpost.lab.instance import Instance
+from outpost.engine.run import Silent, plan
 from outpost.onhost.observe import OBSERVER
-from outpost.run import Silent, plan
 from outpost.target import Target
+from outpost_lab.instance import Instance
 from tests.lab.conftest import Pyinfra
 from tests.lab.test_broken_off import killed_at, spoil
 from tests.lab.test_drifts import DRIFTS, Drift, inject, named, on_host

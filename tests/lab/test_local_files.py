@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 import tomlkit
 
-from outpost.lab.instance import Instance
-from outpost.run import Silent, plan
+from outpost.engine.run import Silent, plan
 from outpost.target import Target
+from outpost_lab.instance import Instance
 from tests.lab.conftest import Pyinfra
 from tests.lab.test_reapply import on
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from outpost import pace
-from outpost.lab import keys
-from outpost.lab.instance import Instance
+from outpost_lab import keys, pace
+from outpost_lab.instance import Instance
 from tests.awaiting import TimeUpError, until
 from tests.lab.test_reapply import on
 

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from outpost.errors import OutpostError
-from outpost.lab.info import info
-from outpost.lab.instance import Instance
-from outpost.lab.post import Town, letter
-from outpost.remote import run_script
 from outpost.target import LAB, Target
+from outpost.transport.remote import run_script
+from outpost_lab.info import info
+from outpost_lab.instance import Instance
+from outpost_lab.post import Town, letter
 from tests.awaiting import until
 from tests.journeys.ledger import Ledger, keep, run
 from tests.lab.rehearsal import Rehearsal

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from outpost.lab.instance import Instance
+from outpost_lab.instance import Instance
 from roles.drift import PYTHON
 from tests.awaiting import until
 from tests.engine import executed

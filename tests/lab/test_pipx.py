@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from outpost import __version__
-from outpost.lab import engine, images
 from outpost.target import ROOT
+from outpost_lab import engine, images
 
 SCRIPT = """set -eu
 export DEBIAN_FRONTEND=noninteractive PATH="$PATH:/root/.local/bin"

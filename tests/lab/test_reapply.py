@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from outpost import pace
-from outpost.lab.instance import Instance
+from outpost_lab import pace
+from outpost_lab.instance import Instance
 from tests.engine import executed
 from tests.lab.conftest import Pyinfra
 

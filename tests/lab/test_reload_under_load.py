@@ -10,12 +10,12 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from outpost import run
-from outpost.lab.info import info
-from outpost.lab.instance import Instance
-from outpost.lab.post import OfficeUser, Town, letter
-from outpost.run import Silent
+from outpost.engine import run
+from outpost.engine.run import Silent
 from outpost.target import Target
+from outpost_lab.info import info
+from outpost_lab.instance import Instance
+from outpost_lab.post import OfficeUser, Town, letter
 from tests.lab.test_reapply import on
 
 pytestmark = [pytest.mark.slow, pytest.mark.control("AVL-01")]

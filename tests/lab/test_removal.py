@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from outpost.lab import office as lab_office
-from outpost.lab.info import info
-from outpost.lab.instance import Instance
-from outpost.lab.post import Town, letter
-from outpost.people import Roster
+from outpost.office_file.people import Roster
 from outpost.target import ROOT
+from outpost_lab import office as lab_office
+from outpost_lab.info import info
+from outpost_lab.instance import Instance
+from outpost_lab.post import Town, letter
 from tests.awaiting import until
 from tests.lab.conftest import Pyinfra
 from tests.lab.test_reapply import on

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from outpost.controls import catalogue, measured
-from outpost.history import Run
+from outpost.evidence.controls import catalogue, measured
+from outpost.evidence.report import Evidence, page, print_page
 from outpost.office import Office
-from outpost.report import Evidence, page, print_page
-from outpost.verification import Result
+from outpost.verification.history import Run
+from outpost.verification.live import Result
 
 CHROMIUM = "/usr/bin/chromium"
 pytestmark = pytest.mark.skipif(

@@ -14,18 +14,20 @@ import sys
 import pytest
 from docker.models.containers import Container
 
-from outpost import backup, drill, secrets
-from outpost.backup import PROGRAM
-from outpost.drill import _Rooms, different, held, hold
 from outpost.errors import OutpostError
-from outpost.lab import aptcache, trust, up
-from outpost.lab.info import info
-from outpost.lab.instance import VAULT, Instance
-from outpost.lab.post import Town, letter
+from outpost.keys import secrets_file
 from outpost.office.backup import LIB, SETTINGS
-from outpost.remote import run_script
-from outpost.restore import mailbox
+from outpost.recovery import backup
+from outpost.recovery.backup import PROGRAM
+from outpost.recovery.drills import held
+from outpost.recovery.restore import mailbox
 from outpost.target import ROOT, Target
+from outpost.transport.remote import run_script
+from outpost_lab import aptcache, drill, trust, up
+from outpost_lab.drill import _Rooms, different, hold
+from outpost_lab.info import info
+from outpost_lab.instance import VAULT, Instance
+from outpost_lab.post import Town, letter
 from tests.lab.test_certificates import on
 
 FILL = """set -eu
@@ -241,7 +243,7 @@ def roll_back(lab: Instance, host: str) -> None:
 @pytest.mark.slow
 @pytest.mark.control("BKP-01")
 def test_whoever_has_a_hosts_key_cannot_destroy_its_backups(lab: Instance, target: Target) -> None:
-    kept, host = secrets.read(lab.directory), lab.office.host("webmail")
+    kept, host = secrets_file.read(lab.directory), lab.office.host("webmail")
     backup.run_now(target, lab.office, [host])
     on(
         lab,
@@ -275,7 +277,7 @@ def test_whoever_has_a_hosts_key_cannot_destroy_its_backups(lab: Instance, targe
 def test_a_repository_that_is_damaged_at_the_other_end_turns_a_check_red(
     lab: Instance, target: Target
 ) -> None:
-    kept, host = secrets.read(lab.directory), lab.office.host("webmail")
+    kept, host = secrets_file.read(lab.directory), lab.office.host("webmail")
     place = f"/srv/outpost/po/repositories/{host.name}"
     backup.run_now(target, lab.office, [host])
     damaged = on(lab, VAULT, f"find {place}/data -type f -size +4k | sort | head -1").strip()

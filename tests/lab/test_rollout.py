@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 import tomlkit
 
-from outpost import rollout
-from outpost.lab.instance import Instance
+from outpost.engine import rollout
+from outpost.engine.run import Silent
 from outpost.office import Office
-from outpost.run import Silent
 from outpost.target import Target
-from outpost.verification import Result, Verdict
+from outpost.verification.live import Result, Verdict
+from outpost_lab.instance import Instance
 from tests.lab.conftest import Pyinfra
 from tests.lab.test_reapply import on
 

@@ -11,11 +11,11 @@ import time
 
 import pytest
 
-from outpost import secrets
-from outpost.lab.instance import Instance
-from outpost.office.dns import tls_digests
-from outpost.rotation import watch
+from outpost.keys import secrets_file
+from outpost.keys.published import tls_digests
+from outpost.keys.rotation import watch
 from outpost.target import ROOT
+from outpost_lab.instance import Instance
 from roles.base import TLS
 from tests.lab.rehearsal import Rehearsal
 
@@ -40,7 +40,7 @@ def roll(rehearsal: Rehearsal) -> None:
     """DKIM, TLSA, ZSK and KSK once, under the compressed policy."""
     lab, canaries = rehearsal.lab, rehearsal.secrets_now()
     rehearsal.until("the end of an earlier roll", lambda: _nothing_pending(rehearsal), WALK)
-    selectors = set(secrets.read(lab.directory).signing)
+    selectors = set(secrets_file.read(lab.directory).signing)
     zone_keys, entry_keys, parent = rehearsal.keys(ZSK), rehearsal.keys(KSK), rehearsal.ds()
     assert zone_keys
     assert entry_keys
@@ -66,13 +66,13 @@ def roll(rehearsal: Rehearsal) -> None:
 def _switch_public_key(rehearsal: Rehearsal) -> None:
     """The MTA's key, for which peers go by TLSA: to the one that stood in the DNS, and to no other before its time."""
     lab = rehearsal.lab
-    upcoming = tls_digests(secrets.read(lab.directory), "mta")[1]
+    upcoming = tls_digests(secrets_file.read(lab.directory), "mta")[1]
 
     def rotate() -> str:
         return rehearsal.outpost("rotate", "tls", "lab", "mta", check=False)
 
     rehearsal.until("the next public key's turn", lambda: "shows its new key" in rotate(), WALK)
-    assert tls_digests(secrets.read(lab.directory), "mta")[0] == upcoming
+    assert tls_digests(secrets_file.read(lab.directory), "mta")[0] == upcoming
     early = rotate()
     assert "twice that to be safe" in early or "shows its new key" in early
     for peer in PEERS[:2]:
@@ -86,7 +86,7 @@ def _nobody_noticed(rehearsal: Rehearsal) -> None:
 
 
 def _nothing_pending(rehearsal: Rehearsal) -> bool:
-    if all(keys.stage != "published" for keys in secrets.read(rehearsal.lab.directory).dkim.values()):
+    if all(keys.stage != "published" for keys in secrets_file.read(rehearsal.lab.directory).dkim.values()):
         return True
     rehearsal.outpost("rotate", "due", "lab", check=False)
     return False
@@ -94,7 +94,7 @@ def _nothing_pending(rehearsal: Rehearsal) -> bool:
 
 def _signs_anew(rehearsal: Rehearsal, before: set[str]) -> bool:
     rehearsal.outpost("rotate", "dkim", "lab", check=False)
-    kept = secrets.read(rehearsal.lab.directory)
+    kept = secrets_file.read(rehearsal.lab.directory)
     return bool(kept.signing) and not set(kept.signing) & before
 
 
@@ -142,11 +142,11 @@ def test_keys_roll_while_mail_flows_and_every_message_is_believed(rehearsal: Reh
 
 @pytest.mark.control("TLS-10", "SEC-01")
 def test_keys_between_the_hosts_roll_and_mail_flows_on(rehearsal: Rehearsal) -> None:
-    canaries, before = rehearsal.secrets_now(), secrets.read(rehearsal.lab.directory)
+    canaries, before = rehearsal.secrets_now(), secrets_file.read(rehearsal.lab.directory)
     with rehearsal.life():
         rehearsal.outpost("rotate", "hosts", "lab", "--keys")
     canaries |= rehearsal.secrets_now()
-    assert secrets.read(rehearsal.lab.directory).hosts["store"].key != before.hosts["store"].key
+    assert secrets_file.read(rehearsal.lab.directory).hosts["store"].key != before.hosts["store"].key
     _nobody_noticed(rehearsal)
     _nothing_was_told(rehearsal, canaries)
 
@@ -154,11 +154,11 @@ def test_keys_between_the_hosts_roll_and_mail_flows_on(rehearsal: Rehearsal) -> 
 @pytest.mark.control("DNS-04", "SEC-01")
 def test_the_transfer_key_rolls_and_the_zone_never_goes(rehearsal: Rehearsal) -> None:
     lab, canaries = rehearsal.lab, rehearsal.secrets_now()
-    before = secrets.read(lab.directory)
+    before = secrets_file.read(lab.directory)
     with rehearsal.life(mail=False):
         assert "is gone" in rehearsal.step("tsig")
     canaries |= rehearsal.secrets_now()
-    after = secrets.read(lab.directory)
+    after = secrets_file.read(lab.directory)
     assert after.transfer_key != before.transfer_key
     assert before.transfer_key not in after.tsig
     assert not rehearsal.log.failures, rehearsal.log.failures
@@ -170,12 +170,12 @@ def test_the_transfer_key_rolls_and_the_zone_never_goes(rehearsal: Rehearsal) ->
 @pytest.mark.control("TLS-10", "SEC-01")
 def test_the_offices_authority_rolls_and_no_link_between_its_hosts_breaks(rehearsal: Rehearsal) -> None:
     lab, canaries = rehearsal.lab, rehearsal.secrets_now()
-    before = secrets.read(lab.directory)
+    before = secrets_file.read(lab.directory)
     with rehearsal.life():
         for _ in range(1 + (before.authority_next is None)):
             assert "every host" in rehearsal.step("authority")
             canaries |= rehearsal.secrets_now()
-    after = secrets.read(lab.directory)
+    after = secrets_file.read(lab.directory)
     assert after.authority.key != before.authority.key
     assert after.trusted == after.authority.certificate
     assert {name: pair.key for name, pair in after.hosts.items()} == {

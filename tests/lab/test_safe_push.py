@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from outpost import pace
-from outpost.lab.instance import Instance
 from outpost.target import ROOT
+from outpost_lab import pace
+from outpost_lab.instance import Instance
 from roles import guard
 from tests.awaiting import on_host, until
 from tests.lab.conftest import Pyinfra

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from outpost import run
-from outpost.lab import engine, trust, up
-from outpost.lab import office as lab_office
-from outpost.lab.info import info
-from outpost.lab.instance import Instance
-from outpost.lab.paths import OFFICE
-from outpost.lab.post import Town, letter
+from outpost.engine import run
 from outpost.target import ROOT
+from outpost_lab import engine, trust, up
+from outpost_lab import office as lab_office
+from outpost_lab.info import info
+from outpost_lab.instance import Instance
+from outpost_lab.paths import OFFICE
+from outpost_lab.post import Town, letter
 from tests.awaiting import TimeUpError, until
 from tests.lab.test_certificates import on
 

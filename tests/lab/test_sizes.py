@@ -7,13 +7,13 @@ import tarfile
 
 import pytest
 
-from outpost.lab.instance import Instance
 from outpost.office import Office, ports
 from outpost.office.mta import MtaView
 from outpost.office.roles import cgroup_limits
 from outpost.office.size import size_of
 from outpost.office.store import StoreView
 from outpost.office.webmail import WebmailView
+from outpost_lab.instance import Instance
 from roles.files import TEMPLATES, File, rendered
 from tests.unit.test_size import SIZES, office_with
 

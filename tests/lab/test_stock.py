@@ -1,6 +1,6 @@
 """pyinfra's own operations are the judge: what they find changed on a host the roles name, and what the roles leave they find right.
 
-`benchmarks.content` is what the roles declare, as plain data; `benchmarks/peers/stock.py` has it in stock operations.
+`outpost_lab.benchmarks.content` is what the roles declare, as plain data; `src/outpost_lab/benchmarks/peers/stock.py` has it in stock operations.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.content import HostContent, contents
-from outpost.lab.instance import Instance
-from outpost.run import Silent, apply, plan
+from outpost.engine.run import Silent, apply, plan
 from outpost.target import ROOT, Target
+from outpost_lab.benchmarks.content import HostContent, contents
+from outpost_lab.instance import Instance
 from tests.engine import executed
 from tests.lab.conftest import Pyinfra
 
 INVENTORY = """\
-from benchmarks.content import contents as _contents_of
+from outpost_lab.benchmarks.content import contents as _contents_of
 from outpost.hosts import docker as _docker, lab_directory as _lab_directory
 
 _contents = _contents_of(_lab_directory())
@@ -29,7 +29,7 @@ office = [
     if data["machine"] == {host!r}
 ]
 """
-STOCK = ROOT / "benchmarks" / "peers" / "stock.py"
+STOCK = ROOT / "src" / "outpost_lab" / "benchmarks" / "peers" / "stock.py"
 Drift = tuple[str, str]
 """What is named, and the shell that changes it."""
 

@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
-from outpost import pace
-from outpost.judges import environment
-from outpost.lab.instance import Instance
 from outpost.office import Office, ports
 from outpost.office.tls import INTERMEDIATE, OLD, TlsLevel
 from outpost.target import ROOT
+from outpost_lab import pace
+from outpost_lab.instance import Instance
+from outpost_lab.judges import environment
 from tests.journeys.forging import replaced, run
 from tests.lab.rehearsal import Rehearsal
 

@@ -7,8 +7,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from outpost.lab.instance import Instance
 from outpost.target import LAB, ROOT
+from outpost_lab.instance import Instance
 from tests.lab.rehearsal import Rehearsal
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from outpost.decommission import Closing
-from outpost.lab.instance import Instance
+from outpost.recovery.decommission import Closing
 from outpost.target import Target
+from outpost_lab.instance import Instance
 from tests.lab.test_certificates import on
 from tests.lab.test_restore import outpost, settled
 

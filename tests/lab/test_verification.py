@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from outpost.office import Host, Office
-from outpost.remote import run_script
 from outpost.target import ROOT, Target
+from outpost.transport.remote import run_script
 
 STATE = {  # what daemons write on their own account, and what the checks' connections leave in it
     "/var/log": "journals",

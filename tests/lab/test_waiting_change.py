@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import tomlkit
 
-from outpost.lab.instance import Instance
 from outpost.target import INVENTORY, ROOT
+from outpost_lab.instance import Instance
 from tests.lab.test_certificates import on
 from tests.lab.test_restore import outpost
 

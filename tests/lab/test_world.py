@@ -7,10 +7,9 @@ from secrets import token_hex
 
 import pytest
 
-from outpost import pace
-from outpost.lab import LabError, containers, dnszones
-from outpost.lab.info import info
-from outpost.lab.instance import Instance
+from outpost_lab import LabError, containers, dnszones, pace
+from outpost_lab.info import info
+from outpost_lab.instance import Instance
 from tests.awaiting import until
 
 

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from outpost import pace
-from outpost.lab import engine
-from outpost.lab.instance import Instance
 from outpost.office import Office
 from outpost.office.flows import Flow, Where, flows
 from outpost.office.tables.values import IPAddress
+from outpost_lab import engine, pace
+from outpost_lab.instance import Instance
 
 PROBER = Path(__file__).with_name("prober.py")
 # Besides the flows' own: what mail, web, name, database and management daemons use, ours included.

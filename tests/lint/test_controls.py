@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from outpost.attack.registry import attacks
-from outpost.controls import AttackPlan, Catalogue, Control, Fault, Waiver, catalogue, load, named
+from outpost.evidence.controls import AttackPlan, Catalogue, Control, Fault, Waiver, catalogue, load, named
+from outpost_lab.attack.registry import attacks
 
 ROOT = Path(__file__).resolve().parents[2]
 LINES = ("templates", "roles", "src/outpost/office")  # where a control's configuration is

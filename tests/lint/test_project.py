@@ -98,7 +98,7 @@ def test_units_are_restarted_only_past_their_start_limit(file: Path) -> None:
 
 @pytest.mark.parametrize(
     "file",
-    [file for file in files("*.py") if file.relative_to(ROOT).parts[0] in ("src", "roles", "benchmarks")],
+    [file for file in files("*.py") if file.relative_to(ROOT).parts[0] in ("src", "roles")],
     ids=lambda file: str(file.relative_to(ROOT)),
 )
 def test_no_table_is_keyed_by_the_names_of_roles(file: Path) -> None:

@@ -10,9 +10,9 @@ import dns.flags
 import dns.message
 from testinfra.host import Host as TestinfraHost
 
-from outpost import pace
 from outpost.office import Office
 from outpost.office.tables.values import IPAddress
+from outpost_lab import pace
 
 _ASK_EACH = """
 for question in $*; do

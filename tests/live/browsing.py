@@ -11,7 +11,7 @@ from typing import cast
 
 from testinfra.host import Host as TestinfraHost
 
-from outpost import pace
+from outpost_lab import pace
 
 _ASK = (
     "echo %s | base64 -d | timeout %s openssl s_client -quiet -verify_return_error -verify_quiet "

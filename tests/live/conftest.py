@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 from testinfra.host import Host as TestinfraHost
 
-from outpost import ahead
 from outpost.office import Host, Office
-from outpost.remote import shell_command
-from outpost.shell import Shell, ShellBackend
 from outpost.target import Target
-from outpost.verification import chosen_office, chosen_target
+from outpost.transport.remote import shell_command
+from outpost.transport.shell import Shell, ShellBackend
+from outpost.verification import ahead
+from outpost.verification.live import chosen_office, chosen_target
 from tests.live.kernel import Kernel, Listening
 from tests.live.systemd import Units
 

@@ -17,7 +17,7 @@ from secrets import token_hex
 
 from testinfra.host import Host as TestinfraHost
 
-from outpost import pace
+from outpost_lab import pace
 
 PATIENCE = 60
 """Seconds that a message may take inside an idle office, which needs about one."""

@@ -20,7 +20,7 @@ from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office
 from outpost.office.backup import STATE
-from outpost.verification import PENDING
+from outpost.verification.live import PENDING
 from tests.live.asking import ask, query
 
 WAIT_FOR_OTHERS = {"outpost-certificate.service", "outpost-backup.service"}

@@ -8,8 +8,8 @@ from typing import Any
 
 from testinfra.host import Host as TestinfraHost
 
-from outpost import pace
 from outpost.office.tables.values import IPAddress
+from outpost_lab import pace
 
 TLS = "/etc/outpost/tls"
 _SPEAK = r"""

@@ -14,12 +14,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from testinfra.host import Host as TestinfraHost
 
-from outpost import pace, secrets
+from outpost.keys import secrets_file
+from outpost.keys.published import public_keys, tls_digests
+from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office
 from outpost.office.certificates import challenges, mode, public_names, tsig_name
-from outpost.office.dns import office_zone, public_keys, tls_digests
-from outpost.secrets import Secrets
+from outpost.office.dns import office_zone
 from outpost.target import Target
+from outpost_lab import pace
 from tests.live.asking import ask, at, query
 from tests.live.conftest import reach
 from tests.live.pending import pend, unless_delegated
@@ -48,7 +50,7 @@ class Shown:
 @pytest.fixture(scope="session")
 def kept(target: Target) -> Secrets:
     """The office's secrets."""
-    return secrets.read(target.data)
+    return secrets_file.read(target.data)
 
 
 @pytest.fixture(scope="session")

@@ -17,12 +17,12 @@ from secrets import token_hex
 import pytest
 from testinfra.host import Host as TestinfraHost
 
-from outpost import pace
 from outpost.office import Host, Office, ports
 from outpost.office.defence import shaped_rate
 from outpost.office.mta import MtaView
 from outpost.office.tables.values import IPAddress
 from outpost.target import Target
+from outpost_lab import pace
 from tests.live.asking import at, doveconf, not_ones_own
 from tests.live.conftest import reach
 from tests.live.speaking import TLS, speak

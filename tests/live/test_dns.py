@@ -18,9 +18,10 @@ import dns.rdatatype
 import pytest
 from testinfra.host import Host as TestinfraHost
 
-from outpost import secrets
+from outpost.keys import secrets_file
+from outpost.keys.published import public_keys
 from outpost.office import Host, Office
-from outpost.office.dns import DnsView, Record, ZoneData, office_zones, public_keys
+from outpost.office.dns import DnsView, Record, ZoneData, office_zones
 from outpost.target import Target
 from tests.awaiting import until
 from tests.live.asking import ask, modes, query
@@ -36,7 +37,7 @@ SIGNERS_OWN = {"DNSKEY", "RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "CDS", "CDNSKEY
 @pytest.fixture(scope="session")
 def zones(office: Office, target: Target) -> tuple[ZoneData, ...]:
     """The zones as the model says them."""
-    return office_zones(office, public_keys(secrets.read(target.data)))
+    return office_zones(office, public_keys(secrets_file.read(target.data)))
 
 
 @pytest.fixture

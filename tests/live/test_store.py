@@ -11,10 +11,10 @@ from secrets import randbelow, token_hex
 import pytest
 from testinfra.host import Host as TestinfraHost
 
-from outpost import pace
 from outpost.office import Host, Office, ports
 from outpost.office.store import StoreView
 from outpost.target import Target
+from outpost_lab import pace
 from tests.live.asking import LOGINS, account, at, doveconf, modes
 from tests.live.conftest import reach
 from tests.live.speaking import OLD_OFFERS

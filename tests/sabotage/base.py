@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from outpost.attack.weakness import SAVED
+from outpost_lab.attack.weakness import SAVED
 from tests.awaiting import listening
 from tests.sabotage.breaking import (
     BARE,

@@ -1,6 +1,6 @@
 """What a sabotage is: something broken on a lab host on purpose, and the live checks that must notice it.
 
-It is an attack's switch (`outpost.attack.weakness`) with other eyes on it: what it changes is saved on the host, put back
+It is an attack's switch (`outpost_lab.attack.weakness`) with other eyes on it: what it changes is saved on the host, put back
 byte for byte, and a run that breaks off is mended by the next.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from outpost.attack.weakness import Weakness
+from outpost_lab.attack.weakness import Weakness
 
 Check = str
 """``mta::stranger_cannot_relay`` is ``test_stranger_cannot_relay`` of tests/live/test_mta.py, with all its parameters;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from outpost.attack import weakness
+from outpost_lab.attack import weakness
 from tests.awaiting import on_host
 from tests.sabotage.breaking import (
     Sabotage,

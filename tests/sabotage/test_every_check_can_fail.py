@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from testinfra.host import Host as TestinfraHost
 
-from outpost import pace
-from outpost.attack.weakness import MENDS, RESTORES
 from outpost.office import Host, Office
 from outpost.target import Target
+from outpost_lab import pace
+from outpost_lab.attack.weakness import MENDS, RESTORES
 from tests.live.conftest import reach
 from tests.sabotage.breaking import Sabotage
 from tests.sabotage.conftest import RED, Listed, seen_of

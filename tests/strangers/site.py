@@ -20,15 +20,15 @@ from typing import Any
 
 import tomlkit
 
-from outpost.lab import aptcache, containers, dnszones, engine, images, keys, networks, trust, up, world
-from outpost.lab.instance import Instance
-from outpost.lab.material import world_authority
-from outpost.lab.paths import OFFICE, ROOT
-from outpost.lab.render import File
-from outpost.lab.world import Machine
 from outpost.office.load import load
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
+from outpost_lab import aptcache, containers, dnszones, engine, images, keys, networks, trust, up, world
+from outpost_lab.instance import Instance
+from outpost_lab.material import world_authority
+from outpost_lab.paths import OFFICE, ROOT
+from outpost_lab.render import File
+from outpost_lab.world import Machine
 from tests.awaiting import until
 
 AROUND = ("gw", "root")

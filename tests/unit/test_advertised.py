@@ -9,12 +9,14 @@ import time
 
 import pytest
 
-from outpost import judges, preflight
 from outpost.drift.findings import Beside, findings
 from outpost.drift.repairs import unlearned
+from outpost.engine import preflight
+from outpost.evidence import opinions
 from outpost.office import load
 from outpost.onhost.observe import network
 from outpost.target import INVENTORY, ROOT, Target
+from outpost_lab import judges
 
 ROUTES = [
     {"dst": "default", "gateway": "fe80::1", "dev": "eth0", "protocol": "ra", "metric": 1024, "flags": [], "expires": 99},
@@ -83,4 +85,4 @@ def test_exposure_is_said_as_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     first, *_ = judges._systemd(target, office, None)
     assert first.result == "2 at 3.4 or better, ssh.service 9.3"
     assert first.findings == ("ssh.service",)
-    assert judges.unexplained((first,), judges.reasons()) == []
+    assert opinions.unexplained((first,), opinions.reasons()) == []

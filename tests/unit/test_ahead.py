@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from outpost import ahead
-from outpost import checks as checks_first
-from outpost.fetching import PATIENCE, fetch
 from outpost.target import ROOT
+from outpost.transport.fetching import PATIENCE, fetch
+from outpost.verification import ahead
+from outpost.verification import start as checks_first
 
 pytest_plugins = ["pytester"]
 
@@ -22,8 +22,8 @@ PREAMBLE = """
 import os
 import pytest
 from types import SimpleNamespace
-from outpost import ahead
-from outpost.shell import Shell
+from outpost.verification import ahead
+from outpost.transport.shell import Shell
 
 def pytest_addoption(parser):
     parser.addoption("--via", default=None)
@@ -62,7 +62,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     def of(checks: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile(test_checks=f"import pytest\n{checks}")
         return pytester.runpytest_inprocess(
-            "-p", "outpost.ahead", "--ahead=asked", "-p", "no:cacheprovider", *options
+            "-p", "outpost.verification.ahead", "--ahead=asked", "-p", "no:cacheprovider", *options
         )
 
     return of
@@ -97,7 +97,7 @@ def test_workers_get_the_answers_and_tell_what_they_asked(pytester: pytest.Pytes
         f"def test_it(ask, me, n): ask(f'echo {{n}} >>{log}')"
     )
     for _ in range(2):
-        again = pytester.runpytest_subprocess("-p", "outpost.ahead", "--ahead=asked", "-n", "2")
+        again = pytester.runpytest_subprocess("-p", "outpost.verification.ahead", "--ahead=asked", "-n", "2")
         again.assert_outcomes(passed=8)
         assert counted(log) == sorted("00112233")
 
@@ -189,7 +189,9 @@ def test_how_hosts_are_reached_is_kept_while_what_decides_it_is_the_same(
     office = tmp_path / "office"
     shutil.copytree(ROOT / "inventory" / "harbour", office)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("outpost.checks.fetching.fetch", lambda start, _: {" ".join(start): Future()})
+    monkeypatch.setattr(
+        "outpost.verification.start.fetching.fetch", lambda start, _: {" ".join(start): Future()}
+    )
     lists = tmp_path / "asked"
     lists.write_text('{"mta": ["true"]}')
 
@@ -208,7 +210,7 @@ def test_how_hosts_are_reached_is_kept_while_what_decides_it_is_the_same(
 
 
 def test_a_host_that_says_nothing_keeps_no_check_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outpost.fetching.PATIENCE", 0.2)
+    monkeypatch.setattr("outpost.transport.fetching.PATIENCE", 0.2)
     answers = fetch([sys.executable, "-c", "import signal; signal.pause()"], ["echo one", "echo two"])
     assert [answer.result(timeout=60) for answer in answers.values()] == [None, None]
     assert PATIENCE <= 60  # no command of a person's waits longer than a minute

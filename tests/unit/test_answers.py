@@ -19,19 +19,23 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from outpost import answers, backup, effect, fetching, preflight, queue, remote, report, run, trace
-from outpost.answers import Exchanged, TooMuchError, exchange
 from outpost.cli import console
-from outpost.connector import OpenSSHConnector
+from outpost.engine import preflight, run
 from outpost.errors import OutpostError
+from outpost.evidence import effect, report
+from outpost.keys.secrets_file import AcmeAccount, SigningKey
+from outpost.mail import queues, tracing
 from outpost.office import load
 from outpost.office.dns import Record
 from outpost.onhost import mailtrace
 from outpost.onhost.watch import Alarm
-from outpost.secrets import AcmeAccount, SigningKey
-from outpost.shell import Shell
+from outpost.recovery import backup
 from outpost.target import INVENTORY, Target
-from outpost.verification import Result
+from outpost.transport import answers, fetching, remote
+from outpost.transport.answers import Exchanged, TooMuchError, exchange
+from outpost.transport.connector import OpenSSHConnector
+from outpost.transport.shell import Shell
+from outpost.verification.live import Result
 
 EVIL = (
     "a\x1b[2K\x1b]52;c;ZWNobyBpZA==\x07b\x9b31m\x9d0;t\x9c\x08\r\x7f"  # CSI and OSC in both forms, BS, CR, DEL
@@ -219,7 +223,7 @@ def test_a_failing_script_says_one_clean_line(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_pyinfras_connection_bounds_what_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outpost.connector.MOST", 100_000)
+    monkeypatch.setattr("outpost.transport.connector.MOST", 100_000)
     status, _, errors = OpenSSHConnector.__new__(OpenSSHConnector)._exchange(["cat", "/dev/zero"])
     assert status == 1
     assert b"more than" in errors
@@ -344,11 +348,11 @@ def test_a_queue_is_one(changed: dict[str, Any]) -> None:
         "queue_name": "deferred", "queue_id": "4abcDEF12345", "arrival_time": 1, "message_size": 2, "forced_expire": False,
         "sender": f"{EVIL}\n", "recipients": [{"address": "a@po.test", "delay_reason": f"no\nforged {EVIL}"}],
     }  # fmt: skip
-    (message,) = queue.listed(office, "mta", f"message {json.dumps(entry)}\n")
+    (message,) = queues.listed(office, "mta", f"message {json.dumps(entry)}\n")
     assert not obeyed("".join((message.sender, *message.reasons.values())))
     assert "\n" not in "".join((message.sender, *message.reasons.values()))
     with pytest.raises(OutpostError, match="mta gave"):
-        queue.listed(office, "mta", f"message {json.dumps(entry | changed)}\n")
+        queues.listed(office, "mta", f"message {json.dumps(entry | changed)}\n")
 
 
 def test_a_hop_is_one_line_whatever_the_log_says() -> None:
@@ -356,7 +360,7 @@ def test_a_hop_is_one_line_whatever_the_log_says() -> None:
         1.0, "postfix/smtp", "1", "4abcDEF12345: to=<a@b>, relay=x[192.0.2.1]:25, delay=1.2.3, delays=1..2/0/0/0, "
         f"dsn=2.0.0, status=sent (250 {EVIL})"
     )  # fmt: skip
-    ((story),) = trace.stories({"mta": [evil]})
+    ((story),) = tracing.stories({"mta": [evil]})
     assert story.hops[0].delay is None
     assert not obeyed(story.hops[0].what)
 
@@ -377,18 +381,18 @@ def test_preflight_reads_numbers_and_lines() -> None:
 def test_a_damaged_message_is_a_name_a_time_and_a_size(line: str) -> None:
     office: Any = SimpleNamespace()
     with pytest.raises(OutpostError, match="mta gave an answer that cannot be read"):
-        queue.listed(office, "mta", line)
-    (found,) = queue.listed(office, "mta", "corrupt 4gVxB25hBLz1 1764443350.1234567890 528")
+        queues.listed(office, "mta", line)
+    (found,) = queues.listed(office, "mta", "corrupt 4gVxB25hBLz1 1764443350.1234567890 528")
     assert (found.id, found.arrived, found.size) == ("4gVxB25hBLz1", 1764443350, 528)
 
 
 @pytest.mark.parametrize("moment", ["NaN", "Infinity", "1e300", "-1"])
 def test_a_message_is_told_of_no_moment_that_is_none(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     told = f'{{"time": {moment}, "who": "postfix/smtpd", "pid": "1", "text": "x", "tls": ""}}'
-    monkeypatch.setattr(trace, "run_script", lambda *_, **__: told)
+    monkeypatch.setattr(tracing, "run_script", lambda *_, **__: told)
     host: Any = SimpleNamespace(name="mta")
     with pytest.raises(OutpostError, match="mta gave an answer"):
-        trace.asker(Target("po", Path(), Path()), SimpleNamespace(), since="-1h", last=1)(host, ("x",))  # type: ignore[arg-type]
+        tracing.asker(Target("po", Path(), Path()), SimpleNamespace(), since="-1h", last=1)(host, ("x",))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -406,7 +410,7 @@ def test_what_tells_of_messages_is_linear(who: str, piece: str) -> None:
         lines = [mailtrace.Line(1.0, who, "1", head + piece * count) for head in heads]
         began = time.process_time()
         for line in lines:
-            for rule in trace.RULES:
+            for rule in tracing.RULES:
                 rule.hop("mta", line)
             mailtrace.MESSAGE_ID.search(line.text)
         return time.process_time() - began

@@ -17,19 +17,21 @@ from typing import Any, cast
 
 import pytest
 
-from outpost import answers, pace, reference
-from outpost.attack import content, runner
-from outpost.attack.evidence import Evidence
-from outpost.attack.ground import Ground
-from outpost.attack.probe import Window, percentile
-from outpost.attack.registry import Attack
-from outpost.attack.weakness import RESTORES, SAVED, Weakness
-from outpost.attack.wire import CLOSED, SILENT, Reply
 from outpost.cli import attack as command
 from outpost.cli import console
-from outpost.controls import catalogue
 from outpost.errors import OutpostError
+from outpost.evidence import reference
+from outpost.evidence.controls import catalogue
 from outpost.target import Target
+from outpost.transport import answers
+from outpost_lab import pace
+from outpost_lab.attack import content, runner
+from outpost_lab.attack.evidence import Evidence
+from outpost_lab.attack.ground import Ground
+from outpost_lab.attack.probe import Window, percentile
+from outpost_lab.attack.registry import Attack
+from outpost_lab.attack.weakness import RESTORES, SAVED, Weakness
+from outpost_lab.attack.wire import CLOSED, SILENT, Reply
 
 LIVE = Target("harbour", Path("inventory/harbour"), Path("inventory/harbour"))
 TODAY = datetime.now(tz=UTC).date()

@@ -14,14 +14,16 @@ from typing import Any
 
 import pytest
 
-from outpost import answers, backup, secrets
-from outpost.drill import different
 from outpost.errors import OutpostError
+from outpost.keys import secrets_file
 from outpost.office import Office
 from outpost.office.backup import backup_of
 from outpost.office.load import parse
 from outpost.onhost.backup import Seen, folder, linked_tree, manifest, unpacked
 from outpost.onhost.vault import Known, objections
+from outpost.recovery import backup
+from outpost.transport import answers
+from outpost_lab.drill import different
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,8 +44,8 @@ def office() -> Office:
 
 
 @pytest.fixture(scope="module")
-def kept(office: Office) -> secrets.Secrets:
-    return secrets.complete(office).secrets
+def kept(office: Office) -> secrets_file.Secrets:
+    return secrets_file.complete(office).secrets
 
 
 @pytest.fixture
@@ -73,7 +75,9 @@ def test_each_host_keeps_what_only_it_has(office: Office) -> None:
     }  # fmt: skip
 
 
-def test_a_hosts_key_opens_its_own_repository_and_only_adds(office: Office, kept: secrets.Secrets) -> None:
+def test_a_hosts_key_opens_its_own_repository_and_only_adds(
+    office: Office, kept: secrets_file.Secrets
+) -> None:
     script = backup.other_end(office, kept)
     lines = re.findall(r'^command="(.*?)",restrict (\S+ \S+) (\S+)$', script, flags=re.MULTILINE)
     assert len(lines) == len(office.hosts) + 1
@@ -87,7 +91,7 @@ def test_a_hosts_key_opens_its_own_repository_and_only_adds(office: Office, kept
     assert lines[-1][0] == "python3 -I -B /srv/outpost/po/vault.py thin-out"
 
 
-def test_the_other_end_learns_no_secret(office: Office, kept: secrets.Secrets) -> None:
+def test_the_other_end_learns_no_secret(office: Office, kept: secrets_file.Secrets) -> None:
     script = backup.other_end(office, kept)
     for keys in kept.backup.values():
         assert keys.passphrase.get_secret_value() not in script
@@ -95,17 +99,17 @@ def test_the_other_end_learns_no_secret(office: Office, kept: secrets.Secrets) -
 
 
 def test_no_two_hosts_share_a_passphrase_and_completing_again_changes_none(
-    office: Office, kept: secrets.Secrets
+    office: Office, kept: secrets_file.Secrets
 ) -> None:
     assert len({keys.passphrase.get_secret_value() for keys in kept.backup.values()}) == len(office.hosts)
-    again = secrets.complete(office, kept)
+    again = secrets_file.complete(office, kept)
     assert again.added == ()
     assert again.secrets == kept
-    assert secrets.Secrets.model_validate_json(kept.model_dump_json()) == kept
+    assert secrets_file.Secrets.model_validate_json(kept.model_dump_json()) == kept
 
 
 def test_an_office_without_keys_for_it_is_told_how_to_make_them(office: Office) -> None:
-    without = secrets.complete(lab()).secrets.model_copy(update={"backup": {}})
+    without = secrets_file.complete(lab()).secrets.model_copy(update={"backup": {}})
     with pytest.raises(OutpostError, match="no keys yet"):
         backup.other_end(office, without)
     with pytest.raises(OutpostError, match="no keys yet for the backup of ns1"):

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from outpost import secrets
 from outpost.errors import OutpostError
+from outpost.keys import secrets_file
+from outpost.keys.published import public_keys
+from outpost.keys.rotation import hosts, tls, watch
+from outpost.keys.rotation.engine import Desk, NotYetError
+from outpost.keys.secrets_file import AcmeAccount
 from outpost.office import Host, Office
 from outpost.office.certificates import AcmeView, acme_hosts, caa_issuer, challenges, mode
-from outpost.office.dns import DnsView, key_digest, office_zone, private_key_digest, public_keys
+from outpost.office.dns import DnsView, key_digest, office_zone, private_key_digest
 from outpost.office.flows import outbound
 from outpost.office.load import load, parse
-from outpost.rotation import hosts, tls, watch
-from outpost.rotation.engine import Desk, NotYetError
-from outpost.secrets import AcmeAccount
 from outpost.target import Target
 from roles.files import rendered
 
@@ -44,8 +45,8 @@ def office() -> Office:
 
 
 @pytest.fixture(scope="module")
-def made(office: Office) -> secrets.Secrets:
-    return secrets.complete(office, now=NOON).secrets
+def made(office: Office) -> secrets_file.Secrets:
+    return secrets_file.complete(office, now=NOON).secrets
 
 
 # Where they come from -------------------------------------------------------------------------------------------
@@ -58,7 +59,7 @@ def test_a_host_may_differ_from_its_office() -> None:
 
 
 def test_a_key_writes_the_challenges_of_its_host_and_nothing_else(
-    office: Office, made: secrets.Secrets
+    office: Office, made: secrets_file.Secrets
 ) -> None:
     view = DnsView(office, office.host("ns1"), (office_zone(office, public_keys(made)),))
     config = rendered("dns", "/etc/knot/knot.conf", view=view).content.decode()
@@ -83,7 +84,7 @@ def test_caa_names_the_authority_the_account_and_the_proof() -> None:
     url = "https://acme.nic.test/my-account/1"
     office = office_of()
     account = AcmeAccount(directory=office.acme.directory, url=url)
-    kept = secrets.complete(office).secrets.model_copy(update={"acme_accounts": {"mta": account}})
+    kept = secrets_file.complete(office).secrets.model_copy(update={"acme_accounts": {"mta": account}})
     zone = office_zone(office, public_keys(kept))
     bound = f'0 issue "acme.nic.test; accounturi={url}; validationmethods=dns-01"'
     assert bound in [record.data for record in zone.find("mta.po.myertor.test.", "CAA")]
@@ -94,7 +95,7 @@ def test_caa_names_the_authority_the_account_and_the_proof() -> None:
 def test_an_account_with_another_authority_is_not_named() -> None:
     account = AcmeAccount(directory="https://elsewhere.test/dir", url="https://elsewhere.test/acct/1")
     office = office_of()
-    kept = secrets.complete(office).secrets.model_copy(update={"acme_accounts": {"mta": account}})
+    kept = secrets_file.complete(office).secrets.model_copy(update={"acme_accounts": {"mta": account}})
     zone = office_zone(office, public_keys(kept))
     assert not [record for record in zone.records if "elsewhere" in record.data]
 
@@ -102,19 +103,19 @@ def test_an_account_with_another_authority_is_not_named() -> None:
 def test_a_provided_certificate_must_be_for_the_hosts_key(tmp_path: Path) -> None:
     text = (ROOT / "inventory/lab/office.toml").read_text().replace('["world-ca.pem", "acme-ca.pem"]', "[]")
     (tmp_path / "office.toml").write_text(text.replace('certificates = "acme"', 'certificates = "provided"'))
-    made = secrets.complete(office_of()).secrets
+    made = secrets_file.complete(office_of()).secrets
     for name in ("mta", "store", "webmail"):
         (tmp_path / f"{name}.pem").write_text(made.public["store" if name == "mta" else name].certificate)
     office = load(tmp_path)
-    assert secrets.public_pair(office, office.host("store"), made) == made.public["store"]
+    assert secrets_file.public_pair(office, office.host("store"), made) == made.public["store"]
     with pytest.raises(OutpostError, match="another key") as caught:
-        secrets.public_pair(office, office.host("mta"), made)
+        secrets_file.public_pair(office, office.host("mta"), made)
     assert "outpost secrets csr" in caught.value.remedy
 
 
-def test_a_request_is_for_the_next_key_and_all_names(office: Office, made: secrets.Secrets) -> None:
+def test_a_request_is_for_the_next_key_and_all_names(office: Office, made: secrets_file.Secrets) -> None:
     host, key = office.host("webmail"), made.public_next["webmail"].key
-    request = x509.load_pem_x509_csr(secrets.signing_request(office, host, key).encode())
+    request = x509.load_pem_x509_csr(secrets_file.signing_request(office, host, key).encode())
     names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert len(names.get_values_for_type(x509.DNSName)) == 4
     assert private_key_digest(key.get_secret_value()) in {
@@ -122,7 +123,7 @@ def test_a_request_is_for_the_next_key_and_all_names(office: Office, made: secre
     }
 
 
-def tls_records(office: Office, made: secrets.Secrets, host: Host) -> list[Any]:
+def tls_records(office: Office, made: secrets_file.Secrets, host: Host) -> list[Any]:
     return [
         record
         for record in office_zone(office, public_keys(made)).records
@@ -136,7 +137,7 @@ def tls_records(office: Office, made: secrets.Secrets, host: Host) -> list[Any]:
 class Rehearsal(Desk):
     """A desk whose hosts do as they are told, and whose clock and name servers are the test's."""
 
-    def __init__(self, office: Office, made: secrets.Secrets) -> None:
+    def __init__(self, office: Office, made: secrets_file.Secrets) -> None:
         self.office, self.secrets, self.via = office, made, None
         self.target = Target("lab", ROOT, ROOT)
         self.told: list[str] = []
@@ -146,7 +147,7 @@ class Rehearsal(Desk):
         self.applied: list[tuple[str, ...]] = []
         self.stuck = False
 
-    def keep(self, changed: secrets.Secrets) -> None:
+    def keep(self, changed: secrets_file.Secrets) -> None:
         self.secrets = changed
 
     def apply(self, hosts: tuple[Host, ...]) -> None:
@@ -156,7 +157,7 @@ class Rehearsal(Desk):
 
 
 @pytest.fixture
-def desk(office: Office, made: secrets.Secrets, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
+def desk(office: Office, made: secrets_file.Secrets, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
     desk = Rehearsal(office, made)
     monkeypatch.setattr(watch, "missing", lambda _office, _records: ())
     monkeypatch.setattr(
@@ -249,7 +250,7 @@ def test_the_mta_accepts_the_stores_new_key_before_the_store_has_it(desk: Rehear
 def test_certificates_between_hosts_are_renewed_with_their_keys(desk: Rehearsal) -> None:
     before = desk.secrets.hosts
     assert not hosts.due(desk)
-    desk.moment += timedelta(days=secrets.HOST_DAYS - secrets.RENEW_DAYS + 1)
+    desk.moment += timedelta(days=secrets_file.HOST_DAYS - secrets_file.RENEW_DAYS + 1)
     assert hosts.due(desk)
     hosts.roll(desk, keys=False)
     assert [pair.key for pair in desk.secrets.hosts.values()] == [pair.key for pair in before.values()]

@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 import tomlkit
 
-from outpost import __version__, claim, history, run
-from outpost.claim import Record, changing, mine
+from outpost import __version__
 from outpost.cli import user as people
+from outpost.engine import claim, run
+from outpost.engine.claim import Record, changing, mine
 from outpost.errors import OutpostError
+from outpost.keys.rotation.engine import desk
 from outpost.office import load
 from outpost.office.tables.topology import Host
-from outpost.rotation.engine import desk
 from outpost.target import INVENTORY, ROOT, Target
+from outpost.verification import history
 from tests.awaiting import until
 
 FULL = json.dumps(
@@ -127,7 +129,7 @@ def test_a_controller_that_dies_leaves_no_lock(
 ) -> None:
     one, two = controller("one"), controller("two")
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom outpost import claim\nfrom outpost.target import Target\n"
+        "import sys, time\nfrom pathlib import Path\nfrom outpost.engine import claim\nfrom outpost.target import Target\n"
         f"claim.SCRIPT = {claim.SCRIPT!r}\nclaim.shell_command = lambda *_: ['sh', '-s']\n"
         f"with claim.changing(Target('harbour', Path({str(one.data)!r}), Path({str(one.data)!r})), ['mta']):\n"
         "    print('held', flush=True)\n    sys.stdin.read()\n"
@@ -311,7 +313,7 @@ def test_a_users_change_is_applied_alone_to_what_the_hosts_were_converged_from(
     controller: Callable[[str], Target], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """What waits in the office file stays there and is not applied; where the change needs it, nothing is edited."""
-    from outpost import secrets
+    from outpost.keys import secrets_file
 
     def shell(_target: Target, _office: object, host: Host, _via: object) -> list[str]:
         (tmp_path / host.name).mkdir(exist_ok=True)
@@ -322,14 +324,14 @@ def test_a_users_change_is_applied_alone_to_what_the_hosts_were_converged_from(
     monkeypatch.setattr(history, "commit", lambda: "")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     identity = tmp_path / "identity.txt"
-    public = secrets.create_identity(identity)
+    public = secrets_file.create_identity(identity)
     monkeypatch.setenv("OUTPOST_IDENTITY", str(identity))
     one = controller("one")
     document = tomlkit.parse(one.office_file.read_text())
     document["secrets"]["recipients"] = [public]
     declared = tomlkit.dumps(document)
     one.office_file.write_text(declared)
-    secrets.write(one.data, secrets.complete(load(one.data)).secrets, (public,))
+    secrets_file.write(one.data, secrets_file.complete(load(one.data)).secrets, (public,))
     applied: list[str] = []
 
     def pyinfra(target: Target, *_arguments: object, **_options: object) -> run.Outcome:

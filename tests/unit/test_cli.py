@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from outpost import secrets
 from outpost.cli import app as cli
 from outpost.cli import office as commands
 from outpost.cli import progress, suite
+from outpost.engine.run import Change, Follower, Outcome
+from outpost.engine.run import command as pyinfra_command
 from outpost.errors import OutpostError
+from outpost.keys import secrets_file
 from outpost.office import load
-from outpost.run import Change, Follower, Outcome
-from outpost.run import command as pyinfra_command
 from outpost.target import INVENTORY, LAB, Target, find
-from outpost.verification import sentence
+from outpost.verification.live import sentence
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,7 +105,7 @@ def test_zone_is_printed_with_reasons_and_an_unknown_zone_is_explained(
     office_directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     office = load(office_directory)
-    monkeypatch.setattr(secrets, "read", lambda _directory: secrets.complete(office).secrets)
+    monkeypatch.setattr(secrets_file, "read", lambda _directory: secrets_file.complete(office).secrets)
     assert run("dns", str(office_directory)) == 0
     shown = capsys.readouterr().out
     assert (
@@ -128,6 +128,15 @@ def test_help_needs_neither_pyinfra_nor_docker_nor_a_browser() -> None:
     ).stderr
     for heavy in ("pyinfra", "docker", "playwright", "pytest", "pydantic", "cryptography"):
         assert f"| {heavy}\n" not in listed.replace("|   ", "| ").replace("  ", " "), heavy
+
+
+def test_commands_for_a_real_office_need_no_lab() -> None:
+    program = (
+        "import sys; sys.modules['outpost_lab'] = None; import roles.base, outpost.hosts, outpost.engine.rollout, outpost.verification.live\n"
+        "from outpost.cli.app import run\nsys.exit(run(['check', 'harbour']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, "is sound" in done.stdout) == (0, True), done.stderr
 
 
 def test_a_sound_office_passes(office_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -273,7 +282,7 @@ def test_plan_tells_drift_from_failure_by_its_exit_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     outcome = Outcome(("mta",), changes, failed, (), 1.0)
-    monkeypatch.setattr("outpost.run.plan", lambda *_, **__: outcome)
+    monkeypatch.setattr("outpost.engine.run.plan", lambda *_, **__: outcome)
     assert run("plan", str(office_directory), "--json") == code
     data = json.loads(capsys.readouterr().out)
     assert data["clean"] is (code == 0)
@@ -290,7 +299,7 @@ def test_limit_takes_hosts_and_roles_and_refuses_others(
         limits.append(limit)
         return Outcome((), (), {}, (), 0.0)
 
-    monkeypatch.setattr("outpost.run.plan", plan)
+    monkeypatch.setattr("outpost.engine.run.plan", plan)
     assert run("plan", str(office_directory), "--limit", "dns", "--limit", "m*") == 0
     assert limits == [("ns1", "ns2", "mta")]
     assert run("plan", str(office_directory), "--limit", "mtta") == 1
@@ -312,7 +321,7 @@ def test_secrets_init_makes_what_is_missing_and_shows_nothing_secret(
     assert identity.stat().st_mode & 0o777 == 0o600
     assert passwords.stat().st_mode & 0o777 == 0o600
     office = load(office_directory)
-    kept = secrets.read(office_directory)
+    kept = secrets_file.read(office_directory)
     assert set(kept.passwords) == set(office.mailboxes)
     first = dict(line.split() for line in passwords.read_text().splitlines())
     assert set(first) == set(office.mailboxes)
@@ -322,7 +331,7 @@ def test_secrets_init_makes_what_is_missing_and_shows_nothing_secret(
 
     assert run("secrets", "init", str(office_directory)) == 0
     assert "has everything" in capsys.readouterr().out
-    assert secrets.read(office_directory) == kept
+    assert secrets_file.read(office_directory) == kept
 
 
 def test_a_path_and_a_name_find_the_same_office(office_directory: Path) -> None:
@@ -358,7 +367,7 @@ def test_verification_reports_promise_and_observation(tmp_path: Path) -> None:
         read, write = os.pipe()
         subprocess.run(
             [
-                sys.executable, "-m", "pytest", str(tmp_path), "-q", "-p", "outpost.verification",
+                sys.executable, "-m", "pytest", str(tmp_path), "-q", "-p", "outpost.verification.live",
                 "--events-fd", str(write), "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "-c", "/dev/null", *workers,
             ],
             pass_fds=(write,), capture_output=True, check=False, cwd=tmp_path, env=ENVIRONMENT,
@@ -383,7 +392,7 @@ def test_a_file_of_checks_that_cannot_be_read_is_a_failure(tmp_path: Path, worke
     read, write = os.pipe()
     subprocess.run(
         [
-            sys.executable, "-m", "pytest", str(tmp_path), "-q", "-p", "outpost.verification", "--events-fd", str(write),
+            sys.executable, "-m", "pytest", str(tmp_path), "-q", "-p", "outpost.verification.live", "--events-fd", str(write),
             "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "-c", "/dev/null", *workers,
         ],
         pass_fds=(write,), capture_output=True, check=False, cwd=tmp_path, env=ENVIRONMENT,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pyinfra.api.command import StringCommand
 
-from outpost import connector
-from outpost.connector import BoundedConnector, ContainerConnector, OpenSSHConnector
+from outpost.transport import connector
+from outpost.transport.connector import BoundedConnector, ContainerConnector, OpenSSHConnector
 
 SLIP = "OCI runtime exec failed: exec failed: unable to start container process: read init-p: connection reset by peer"
 

@@ -16,16 +16,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from outpost import answers, secrets
-from outpost.backup import Manifest
-from outpost.decommission import FILE, STATEMENT, STEPS, WORDS, Closing, differing, erasing
 from outpost.errors import OutpostError
+from outpost.keys import secrets_file
+from outpost.keys.published import public_keys
 from outpost.office import Office
-from outpost.office.dns import office_zone, public_keys
+from outpost.office.dns import office_zone
 from outpost.office.load import parse
 from outpost.office.mta import MtaView
 from outpost.onhost.backup import manifest
+from outpost.recovery.backup import Manifest
+from outpost.recovery.decommission import FILE, STATEMENT, STEPS, WORDS, Closing, differing, erasing
 from outpost.target import Target
+from outpost.transport import answers
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "inventory/harbour/office.toml").read_text(encoding="utf-8")
@@ -42,12 +44,12 @@ def office(**closing: object) -> Office:
 @pytest.fixture
 def closing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Closing:
     identity = tmp_path / "identity.txt"
-    recipient = secrets.create_identity(identity)
-    monkeypatch.setenv(secrets.IDENTITY_VARIABLE, str(identity))
+    recipient = secrets_file.create_identity(identity)
+    monkeypatch.setenv(secrets_file.IDENTITY_VARIABLE, str(identity))
     (tmp_path / "office.toml").write_text(TEXT, encoding="utf-8")
     target = Target("harbour", tmp_path, tmp_path)
     made = Closing(target)
-    secrets.write(tmp_path, secrets.complete(made.office).secrets, (recipient,))
+    secrets_file.write(tmp_path, secrets_file.complete(made.office).secrets, (recipient,))
     return made
 
 
@@ -60,7 +62,7 @@ def test_all_mail_of_a_closing_office_goes_where_it_says() -> None:
 
 def test_a_domain_that_has_ended_takes_and_sends_no_mail_and_shows_no_keys() -> None:
     found = office(ended=True)
-    kept = secrets.complete(found).secrets
+    kept = secrets_file.complete(found).secrets
     revoked = {name: keys.model_copy(update={"stage": "revoked"}) for name, keys in kept.dkim.items()}
     records = office_zone(found, public_keys(kept.model_copy(update={"dkim": revoked}))).records
     apex = f"{found.domain}."
@@ -187,7 +189,7 @@ def test_what_the_store_hands_over_is_bounded_by_what_is_free(
     closing.into = tmp_path / "handed over"
     monkeypatch.setattr(closing, "_program", lambda *_, **__: '{"folders": {}, "files": {}}')
     sent = "head -c 1000000 /dev/zero" if free > 1_000_000 else "exec cat /dev/zero"
-    monkeypatch.setattr("outpost.decommission.shell_command", lambda *_: ["sh", "-c", sent])
+    monkeypatch.setattr("outpost.recovery.decommission.shell_command", lambda *_: ["sh", "-c", sent])
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
     if free > 1_000_000:
         assert closing._handover()["messages"] == {}

@@ -12,14 +12,15 @@ import pytest
 from rich.console import Console
 
 from outpost import __main__ as entry
-from outpost import run, verification
 from outpost.cli import app, console, office
 from outpost.cli.console import Table
+from outpost.engine import run
+from outpost.engine.run import Follower
 from outpost.errors import OutpostError
-from outpost.run import Follower
 from outpost.target import INVENTORY, Target
 from outpost.templates import TemplateMistakeError, environment, render
-from outpost.verification import Result
+from outpost.verification import live
+from outpost.verification.live import Result
 
 HARBOUR = Target("harbour", INVENTORY / "harbour", INVENTORY / "harbour")
 
@@ -201,8 +202,8 @@ def test_a_failed_check_has_its_own_remedy_or_none(tmp_path: Path, monkeypatch: 
         "@pytest.mark.looks\n@pytest.mark.live\n@pytest.mark.daemons('knot')\n@me\ndef test_acts(me): assert 0\n"
         "def test_says_nothing(): assert 0\n"
     )
-    monkeypatch.setattr(verification, "unreached", lambda *_: {})
-    verdict = verification.verify(HARBOUR, files=(str(checks), "-p", "tests.conftest"))
+    monkeypatch.setattr(live, "unreached", lambda *_: {})
+    verdict = live.verify(HARBOUR, files=(str(checks), "-p", "tests.conftest"))
     found = {
         result.id.partition("::test_")[2].partition("[")[0]: result.mended_by for result in verdict.results
     }

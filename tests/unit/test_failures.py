@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pyinfra.context import ctx_host
 
+from outpost.engine.run import Follower, _last
 from outpost.errors import OutpostError
-from outpost.run import Follower, _last
 from outpost.templates import TemplateMistakeError
 from roles import failures, observation
 from roles.observation import declared

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from outpost.errors import OutpostError
-from outpost.history import KEPT, Run, difference, folder, keep, read, runs
 from outpost.target import LAB, Target
-from outpost.telling import News, tell
-from outpost.verification import PENDING, Result, Verdict
+from outpost.verification.history import KEPT, Run, difference, folder, keep, read, runs
+from outpost.verification.live import PENDING, Result, Verdict
+from outpost.verification.telling import News, tell
 
 NEWS = News("po.example: 1 broken", "BROKEN mta\n    expected: it holds\n", {"broken": ["a"]})
 

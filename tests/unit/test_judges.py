@@ -6,19 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from outpost import judges
 from outpost.errors import OutpostError
-from outpost.judges import (
-    Opinion,
-    doors,
-    left,
-    reasons,
-    record,
-    recorded,
-    table,
-    unexplained,
-)
-from outpost.reference import case_study
+from outpost.evidence.opinions import Opinion, left, reasons, record, recorded, table, unexplained
+from outpost.evidence.reference import case_study
+from outpost_lab import judges
+from outpost_lab.judges import doors
 
 PASSED = Opinion("ssh-audit", "3.9.0", "2026-11-25", "dns", "ns1", "a policy", "passed")
 LEFT = Opinion("lynis", "3.1.4", "2026-11-25", "mta", "mta", "audit system", "index 71", ("BOOT-5180",))

@@ -10,8 +10,8 @@ import docker
 import pytest
 from docker.errors import DockerException
 
-from outpost.lab import engine
-from outpost.lab.errors import EngineMissing, LabError
+from outpost_lab import engine
+from outpost_lab.errors import EngineMissing, LabError
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from docker.errors import APIError
 
-from outpost.lab import networks, room, up
-from outpost.lab.errors import LabError
-from outpost.lab.instance import LABEL, Instance
-from outpost.lab.paths import OFFICE
+from outpost_lab import networks, room, up
+from outpost_lab.errors import LabError
+from outpost_lab.instance import LABEL, Instance
+from outpost_lab.paths import OFFICE
 
 SETTING = "fs/inotify/max_user_instances"
 STOCK = 128

@@ -13,13 +13,13 @@ import dns.zone
 import pytest
 from cryptography import x509
 
-from outpost.lab import box, dnszones, images, keys, render
-from outpost.lab.errors import LabError
-from outpost.lab.info import info
-from outpost.lab.instance import Instance, directory
-from outpost.lab.material import credentials, world_authority
-from outpost.lab.paths import IMAGES, OFFICE
 from outpost.office.dns import reverse_zone
+from outpost_lab import box, dnszones, images, keys, render
+from outpost_lab.errors import LabError
+from outpost_lab.info import info
+from outpost_lab.instance import Instance, directory
+from outpost_lab.material import credentials, world_authority
+from outpost_lab.paths import IMAGES, OFFICE
 
 
 @pytest.fixture(params=[0, 5])

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from outpost import peers, queue, remote, trace
 from outpost.errors import OutpostError
+from outpost.mail import peers, queues, tracing
 from outpost.office.model import Office
 from outpost.office.peering import OtherEnd
 from outpost.onhost import mailtrace, routes
 from outpost.onhost.mailtrace import Line
 from outpost.onhost.routes import Message, Route
 from outpost.target import Target
+from outpost.transport import remote
 from tests.unit.test_mta import office_of
 
 TLS = "TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits) key-exchange x25519 server-signature ECDSA (prime256v1)"
@@ -68,7 +69,7 @@ def test_a_message_is_followed_from_host_to_host(identifier: str) -> None:
         name = getattr(host, "name", "")
         return mailtrace.related({"mta": MTA, "store": STORE}.get(name, []), identifiers, 5)
 
-    told = trace.follow(office, [identifier], ask)
+    told = tracing.follow(office, [identifier], ask)
     story = next(story for story in told if story.message_id == "<one@po.test>")
     assert [(hop.host, hop.what) for hop in story.hops] == [
         ("mta", "taken from alice@po.test at unknown[10.0.3.1]"),
@@ -95,7 +96,7 @@ def entry(name: str, state: str, arrived: int, **recipients: str) -> str:
 
 
 @pytest.fixture
-def waiting() -> list[queue.Waiting]:
+def waiting() -> list[queues.Waiting]:
     answer = "\n".join(
         (
             "large 4gVxB25hBLz2",
@@ -109,10 +110,10 @@ def waiting() -> list[queue.Waiting]:
             entry("4gVxB25hBLz3", "deferred", 30, **{"x__example.org": "refused"}),
         )
     )
-    return queue.listed(office_of("lab"), "mta", answer)
+    return queues.listed(office_of("lab"), "mta", answer)
 
 
-def test_the_queue_tells_the_oldest_first_with_ways_and_reasons(waiting: list[queue.Waiting]) -> None:
+def test_the_queue_tells_the_oldest_first_with_ways_and_reasons(waiting: list[queues.Waiting]) -> None:
     assert [(one.id[-1], one.routes) for one in waiting] == [
         ("2", ("headoffice",)),
         ("1", ("headoffice", "store")),
@@ -121,9 +122,12 @@ def test_the_queue_tells_the_oldest_first_with_ways_and_reasons(waiting: list[qu
     assert waiting[0].reasons["head@myertor.test"] == "large: leaves at 19:00 UTC"
 
 
-@pytest.mark.parametrize("change", [queue.release, queue.hold])
+@pytest.mark.parametrize("change", [queues.release, queues.hold])
 def test_what_postfix_refuses_is_told(
-    waiting: list[queue.Waiting], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: Callable[..., None]
+    waiting: list[queues.Waiting],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    change: Callable[..., None],
 ) -> None:
     (tmp_path / "postsuper").write_text("#!/bin/sh\necho 'no such queue' >&2\nexit 1\n")
     (tmp_path / "postsuper").chmod(0o755)
@@ -139,13 +143,13 @@ def test_what_postfix_refuses_is_told(
     [("all", "213"), ("headoffice", "21"), ("store", "1"), ("Internet", "3"), ("@example.org", "3"),
      ("4gVxB25hBLz3", "3"), ("head@myertor.test", "21"), ("alice@po.myertor.test", "213")],
 )  # fmt: skip
-def test_words_choose_messages(waiting: list[queue.Waiting], word: str, meant: str) -> None:
-    assert "".join(one.id[-1] for one in queue.chosen(waiting, [word])) == meant
+def test_words_choose_messages(waiting: list[queues.Waiting], word: str, meant: str) -> None:
+    assert "".join(one.id[-1] for one in queues.chosen(waiting, [word])) == meant
 
 
-def test_a_word_that_means_nothing_is_told(waiting: list[queue.Waiting]) -> None:
+def test_a_word_that_means_nothing_is_told(waiting: list[queues.Waiting]) -> None:
     with pytest.raises(OutpostError, match="nothing in the queue"):
-        queue.chosen(waiting, ["@nowhere.test"])
+        queues.chosen(waiting, ["@nowhere.test"])
 
 
 def ends(office: Office) -> dict[str, OtherEnd]:
@@ -266,11 +270,11 @@ def test_a_look_at_the_routes_while_postfix_is_down_is_no_fault(
 
 
 def test_a_damaged_message_is_in_the_queues_list_and_nobody_can_release_it() -> None:
-    (found,) = queue.listed(office_of("lab"), "mta", "corrupt 4gVxB25hBLz1 1800000000.5 1024\n")
+    (found,) = queues.listed(office_of("lab"), "mta", "corrupt 4gVxB25hBLz1 1800000000.5 1024\n")
     assert (found.id, found.queue, found.size) == ("4gVxB25hBLz1", "corrupt", 1024)
     assert "/var/spool/postfix/corrupt/4gVxB25hBLz1" in found.reasons["unknown"]
     with pytest.raises(OutpostError, match="nothing in the queue is meant by all"):
-        queue.chosen([found], ["all"])
+        queues.chosen([found], ["all"])
 
 
 def test_refused_mail_on_hold_ages_and_what_was_held_by_hand_stays() -> None:

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import SecretStr
 
-from outpost import secrets
 from outpost.errors import OutpostError
+from outpost.keys import secrets_file
 from outpost.office import Office, ports
 from outpost.office.defence import filter_facts, shaped_rate
 from outpost.office.flows import listeners
@@ -115,13 +115,13 @@ def test_a_smarthost_that_goes_by_address_hears_no_login() -> None:
 
 def test_a_login_without_its_password_is_told_before_anything_is_done() -> None:
     office = office_of("harbour", smarthost={"host": "relay.example.net", "user": "site@example.net"})
-    made = secrets.complete(office).secrets
+    made = secrets_file.complete(office).secrets
     with pytest.raises(OutpostError, match="has no password in the office's secrets") as told:
         smarthost_login(view_of(office), made)
     assert "outpost secrets smarthost" in told.value.remedy
     known = made.model_copy(update={"smarthost": SecretStr("word")})
     assert smarthost_login(view_of(office), known) == "[relay.example.net]:25 site@example.net:word\n"
-    assert secrets.complete(office, known).secrets.smarthost == SecretStr("word")
+    assert secrets_file.complete(office, known).secrets.smarthost == SecretStr("word")
 
 
 def test_no_parameter_of_main_cf_is_set_twice(view: MtaView) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from outpost import secrets
 from outpost.cli.app import run
+from outpost.keys import secrets_file
 from outpost.office import load
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPvl2VGKbSb6DB9Jbjn8cDsxhYg3Q6hVZCAT1Z0tOAa maria@site"
@@ -63,14 +63,14 @@ def test_the_password_of_a_smarthost_is_kept_and_not_shown(
     with (site / "office.toml").open("a") as file:
         file.write('\n[smarthost]\nhost = "relay.example.net"\nuser = "site@example.net"\n')
     assert run(["secrets", "smarthost", str(site)]) == 0
-    kept = secrets.read(site).smarthost
+    kept = secrets_file.read(site).smarthost
     assert kept is not None
     assert kept.get_secret_value() == "a word of theirs"
     assert "word of theirs" not in capsys.readouterr().out
     assert "word of theirs" not in (site / "secrets.age").read_text(encoding="latin-1")
     monkeypatch.setattr("sys.stdin", StringIO("\n"))
     assert run(["secrets", "smarthost", str(site)]) == 1
-    assert secrets.read(site).smarthost == kept
+    assert secrets_file.read(site).smarthost == kept
 
 
 def test_an_office_that_is_there_stays(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from outpost.keys.secrets_file import new_password
 from outpost.office import Office, load
 from outpost.office.passwords import complaint
-from outpost.secrets import new_password
 
 pytestmark = pytest.mark.control("AUT-02")
 

@@ -9,7 +9,7 @@ import pytest
 
 from outpost.errors import OutpostError
 from outpost.office import OfficeError
-from outpost.people import Roster, difference, propose
+from outpost.office_file.people import Roster, difference, propose
 from outpost.target import INVENTORY
 
 TEXT = (INVENTORY / "harbour" / "office.toml").read_text()

@@ -9,13 +9,15 @@ from threading import Barrier
 
 import pytest
 
-from outpost import preflight, remote, verification
+from outpost.engine import preflight
+from outpost.engine.preflight import Finding, judge
 from outpost.errors import OutpostError
 from outpost.office import Office, load
-from outpost.preflight import Finding, judge
-from outpost.remote import failure
-from outpost.shell import Shell
 from outpost.target import INVENTORY, Target
+from outpost.transport import remote
+from outpost.transport.remote import failure
+from outpost.transport.shell import Shell
+from outpost.verification import live
 
 NOW = 1_700_000_000.0
 
@@ -180,9 +182,9 @@ def test_verification_waits_for_no_check_of_a_host_that_does_not_answer(
     gone = {
         name: OutpostError(f"{name}: it does not answer", "switch it on") for name in office.hosts_by_name
     }
-    monkeypatch.setattr(verification, "unreached", lambda *_: gone)
+    monkeypatch.setattr(live, "unreached", lambda *_: gone)
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("checks were started"))
-    verdict = verification.verify(HARBOUR)
+    verdict = live.verify(HARBOUR)
     assert not verdict.proven
     assert [(result.host, result.remedy) for result in verdict.results] == [
         (name, "switch it on") for name in office.hosts_by_name

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from outpost import reference
+from outpost.evidence import reference
 from outpost.target import INVENTORY
 
 

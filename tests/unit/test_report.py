@@ -9,15 +9,15 @@ from html.parser import HTMLParser
 import pytest
 from typing_extensions import override
 
-from outpost.controls import catalogue
-from outpost.drill import Drill
-from outpost.effect import explained, files
 from outpost.errors import OutpostError
-from outpost.history import Run
+from outpost.evidence.controls import catalogue
+from outpost.evidence.effect import explained, files
+from outpost.evidence.reference import case_study
+from outpost.evidence.report import Evidence, cell, page, state_of_control
 from outpost.office import Office
-from outpost.reference import case_study
-from outpost.report import Evidence, cell, page, state_of_control
-from outpost.verification import Result
+from outpost.recovery.drills import Drill
+from outpost.verification.history import Run
+from outpost.verification.live import Result
 
 ATTACKED = {
     "5a": {

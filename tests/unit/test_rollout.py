@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from outpost import rollout
-from outpost import run as pyinfra
 from outpost.cli.app import run
+from outpost.engine import rollout
+from outpost.engine import run as pyinfra
+from outpost.engine.rollout import WEEKDAYS, is_read_only, waves
+from outpost.engine.run import Change, Outcome, Silent
+from outpost.evidence.reference import case_study
 from outpost.office import Office
 from outpost.office.tables.operation import Maintenance
 from outpost.onhost.observe import OBSERVER
-from outpost.reference import case_study
-from outpost.rollout import WEEKDAYS, is_read_only, waves
-from outpost.run import Change, Outcome, Silent
 from outpost.target import Target, find
-from outpost.verification import Result, Verdict
+from outpost.verification.live import Result, Verdict
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def test_what_others_have_to_do_yet_rolls_nothing_back(
         return Outcome(limit, tuple(change for change in changes if change.host in limit), {}, (), 1.0)
 
     undone: list[str] = []
-    monkeypatch.setattr("outpost.run.apply", apply)
-    monkeypatch.setattr("outpost.run.execute", lambda *_, limit, **__: undone.extend(limit))
+    monkeypatch.setattr("outpost.engine.run.apply", apply)
+    monkeypatch.setattr("outpost.engine.run.execute", lambda *_, limit, **__: undone.extend(limit))
     monkeypatch.setattr(rollout, "_failing", lambda *_: frozenset())
     monkeypatch.setattr(rollout, "verify", lambda *_, **__: verdict)
     done = rollout.roll_out(

@@ -12,13 +12,15 @@ import pytest
 import tomlkit
 from cryptography import x509
 
-from outpost import run, secrets
+from outpost.engine import run
 from outpost.errors import OutpostError
+from outpost.keys import secrets_file
+from outpost.keys.published import public_keys
+from outpost.keys.rotation import accounts, authority, dkim, dnssec, due, engine, tsig, watch
+from outpost.keys.rotation.engine import Desk, NotYetError
 from outpost.office import load
 from outpost.office.certificates import acme_hosts
-from outpost.office.dns import office_zone, public_keys
-from outpost.rotation import accounts, authority, dkim, dnssec, due, engine, tsig, watch
-from outpost.rotation.engine import Desk, NotYetError
+from outpost.office.dns import office_zone
 from outpost.target import Target
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,15 +53,15 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     identity = tmp_path / "identity.txt"
-    recipient = secrets.create_identity(identity)
-    monkeypatch.setenv(secrets.IDENTITY_VARIABLE, str(identity))
+    recipient = secrets_file.create_identity(identity)
+    monkeypatch.setenv(secrets_file.IDENTITY_VARIABLE, str(identity))
     shutil.copy(ROOT / "inventory/harbour/office.toml", tmp_path)
     file = tmp_path / "office.toml"
     document = tomlkit.parse(file.read_text(encoding="utf-8"))
     document["secrets"] = {"recipients": [recipient]}
     file.write_text(tomlkit.dumps(document), encoding="utf-8")
     target = Target("harbour", tmp_path, tmp_path)
-    secrets.write(tmp_path, secrets.complete(load(tmp_path), now=START).secrets, (recipient,))
+    secrets_file.write(tmp_path, secrets_file.complete(load(tmp_path), now=START).secrets, (recipient,))
     told: list[str] = []
     with engine.desk(target, told.append) as desk:
         site = Site(desk)
@@ -169,7 +171,7 @@ def test_due_begins_a_roll_when_the_key_is_old_and_not_before(
 
 def test_state_outlives_the_command(site: Site) -> None:
     dkim.begin(site.desk)
-    assert secrets.read(site.desk.target.data) == site.desk.secrets
+    assert secrets_file.read(site.desk.target.data) == site.desk.secrets
 
 
 def test_one_rotation_at_a_time(site: Site) -> None:
@@ -183,7 +185,7 @@ def test_name_servers_accept_both_transfer_keys_before_the_new_one_is_used(
     seen: list[tuple[list[str], str]] = []
 
     def apply(_target: Target, *, limit: tuple[str, ...], **_more: object) -> run.Outcome:
-        now = secrets.read(site.desk.target.data)
+        now = secrets_file.read(site.desk.target.data)
         seen.append((sorted(now.transfer_keys), now.transfer_key))
         return run.Outcome(limit, (), {}, (), 0.0)
 
@@ -241,7 +243,7 @@ def test_signing_keys_are_kept_with_what_the_server_plans_for_them(
             dnssec.keep(site.desk)
     answers(encoded)
     assert dnssec.keep(site.desk)
-    (key,) = secrets.read(site.desk.target.data).dnssec["harbour.example.com."]
+    (key,) = secrets_file.read(site.desk.target.data).dnssec["harbour.example.com."]
     assert (key.roles, key.algorithm) == (("ksk",), 13)
     assert key.timers == {"created": 100, "publish": 100, "ready": 100, "active": 200}
     assert key.key.get_secret_value() == PEM
@@ -261,7 +263,7 @@ def test_an_acme_account_is_asked_for_until_the_authority_has_one(
         assert not accounts.learn(site.desk, [host.name])
     assert accounts.learn(site.desk, [host.name])
     assert not accounts.learn(site.desk, [host.name]), "asked for again"
-    kept = public_keys(secrets.read(site.desk.target.data))
+    kept = public_keys(secrets_file.read(site.desk.target.data))
     assert kept.account(site.desk.office, host) == url
 
 
@@ -272,7 +274,7 @@ def test_a_new_authority_is_trusted_before_it_issues_and_the_old_one_until_nobod
     issuers = {site.desk.secrets.authority.certificate: "old"}
 
     def apply(_target: Target, *, limit: tuple[str, ...], **_more: object) -> run.Outcome:
-        now = secrets.read(site.desk.target.data)
+        now = secrets_file.read(site.desk.target.data)
         seen.append((now.trusted.count("BEGIN"), issuers.get(now.authority.certificate, "new")))
         return run.Outcome(limit, (), {}, (), 0.0)
 

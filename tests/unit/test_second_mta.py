@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from outpost.keys.secrets_file import complete
 from outpost.office import Office, ports
 from outpost.office.defence import filter_facts
 from outpost.office.dns import mail_exchangers
@@ -15,7 +16,6 @@ from outpost.office.load import parse
 from outpost.office.mta import MtaView
 from outpost.office.peering import OtherEnd
 from outpost.office.store import StoreView
-from outpost.secrets import complete
 from roles.files import rendered
 from roles.store import RELAY_PORT
 

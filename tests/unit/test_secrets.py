@@ -12,9 +12,9 @@ from argon2 import PasswordHasher
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from outpost import secrets
 from outpost.cli.app import run
 from outpost.errors import OutpostError
+from outpost.keys import secrets_file
 from outpost.office import Office
 from outpost.office.load import parse
 
@@ -30,11 +30,11 @@ def office() -> Office:
 
 
 @pytest.fixture(scope="module")
-def done(office: Office) -> secrets.Completed:
-    return secrets.complete(office)
+def done(office: Office) -> secrets_file.Completed:
+    return secrets_file.complete(office)
 
 
-def canaries(kept: secrets.Secrets) -> list[str]:
+def canaries(kept: secrets_file.Secrets) -> list[str]:
     """Every secret value, as it would be found in a leak."""
     pairs = [kept.authority, *kept.hosts.values(), *kept.public.values()]
     keys = [pair.key for pair in pairs] + [upcoming.key for upcoming in kept.public_next.values()]
@@ -47,34 +47,36 @@ def canaries(kept: secrets.Secrets) -> list[str]:
     ]
 
 
-def test_nothing_secret_shows_in_representations(done: secrets.Completed) -> None:
+def test_nothing_secret_shows_in_representations(done: secrets_file.Completed) -> None:
     shown = f"{done.secrets!r} {done.secrets} {done.secrets.to_json()} {done.added}"
     assert len(canaries(done.secrets)) > 10
     assert not [canary for canary in canaries(done.secrets) if canary in shown]
 
 
-def test_completing_again_adds_nothing_and_keeps_everything(office: Office, done: secrets.Completed) -> None:
-    again = secrets.complete(office, done.secrets)
+def test_completing_again_adds_nothing_and_keeps_everything(
+    office: Office, done: secrets_file.Completed
+) -> None:
+    again = secrets_file.complete(office, done.secrets)
     assert again.added == ()
     assert again.new_passwords == {}
     assert again.secrets == done.secrets
 
 
 def test_a_certificate_near_its_end_is_renewed_with_the_same_key(
-    office: Office, done: secrets.Completed
+    office: Office, done: secrets_file.Completed
 ) -> None:
-    later = datetime.now(UTC) + timedelta(days=secrets.HOST_DAYS - secrets.RENEW_DAYS + 1)
-    renewed = secrets.complete(office, done.secrets, now=later).secrets
+    later = datetime.now(UTC) + timedelta(days=secrets_file.HOST_DAYS - secrets_file.RENEW_DAYS + 1)
+    renewed = secrets_file.complete(office, done.secrets, now=later).secrets
     assert renewed.hosts["mta"].certificate != done.secrets.hosts["mta"].certificate
     assert renewed.hosts["mta"].key == done.secrets.hosts["mta"].key
     assert renewed.authority == done.secrets.authority
 
 
 def test_a_new_user_gets_a_password_and_the_others_keep_theirs(
-    office: Office, done: secrets.Completed
+    office: Office, done: secrets_file.Completed
 ) -> None:
     fewer = done.secrets.model_copy(update={"passwords": dict(list(done.secrets.passwords.items())[:1])})
-    again = secrets.complete(office, fewer)
+    again = secrets_file.complete(office, fewer)
     assert list(again.new_passwords) == ["tom@harbour.example.com"]
     assert (
         again.secrets.passwords["maria@harbour.example.com"]
@@ -82,14 +84,14 @@ def test_a_new_user_gets_a_password_and_the_others_keep_theirs(
     )
 
 
-def test_passwords_are_hashed_with_argon2id(done: secrets.Completed) -> None:
+def test_passwords_are_hashed_with_argon2id(done: secrets_file.Completed) -> None:
     for address, password in done.new_passwords.items():
         stored = done.secrets.passwords[address].get_secret_value()
         assert stored.startswith("{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$")
         assert PasswordHasher().verify(stored.removeprefix("{ARGON2ID}"), password)
 
 
-def test_the_authority_vouches_for_its_own_office_only(office: Office, done: secrets.Completed) -> None:
+def test_the_authority_vouches_for_its_own_office_only(office: Office, done: secrets_file.Completed) -> None:
     authority = x509.load_pem_x509_certificate(done.secrets.authority.certificate.encode())
     verifier = PolicyBuilder().store(Store([authority]))
     for host in office.hosts:
@@ -101,34 +103,34 @@ def test_the_authority_vouches_for_its_own_office_only(office: Office, done: sec
 
 
 def test_sealed_secrets_open_to_their_reader_only(
-    tmp_path: Path, done: secrets.Completed, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, done: secrets_file.Completed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = secrets.create_identity(tmp_path / "reader.txt")
-    secrets.create_identity(tmp_path / "other.txt")
-    secrets.write(tmp_path, done.secrets, (reader,))
-    sealed = (tmp_path / secrets.FILE_NAME).read_bytes()
+    reader = secrets_file.create_identity(tmp_path / "reader.txt")
+    secrets_file.create_identity(tmp_path / "other.txt")
+    secrets_file.write(tmp_path, done.secrets, (reader,))
+    sealed = (tmp_path / secrets_file.FILE_NAME).read_bytes()
     assert not [canary for canary in canaries(done.secrets) if canary.encode() in sealed]
-    monkeypatch.setenv(secrets.IDENTITY_VARIABLE, str(tmp_path / "reader.txt"))
-    assert secrets.read(tmp_path) == done.secrets.model_copy(update={"readers": (reader,)})
-    monkeypatch.setenv(secrets.IDENTITY_VARIABLE, str(tmp_path / "other.txt"))
+    monkeypatch.setenv(secrets_file.IDENTITY_VARIABLE, str(tmp_path / "reader.txt"))
+    assert secrets_file.read(tmp_path) == done.secrets.model_copy(update={"readers": (reader,)})
+    monkeypatch.setenv(secrets_file.IDENTITY_VARIABLE, str(tmp_path / "other.txt"))
     with pytest.raises(OutpostError, match="was not encrypted to the identity"):
-        secrets.read(tmp_path)
+        secrets_file.read(tmp_path)
 
 
 def test_an_identity_is_never_overwritten_and_is_private(tmp_path: Path) -> None:
     path = tmp_path / "identity.txt"
-    secrets.create_identity(path)
+    secrets_file.create_identity(path)
     assert path.stat().st_mode & 0o777 == 0o600
     before = path.read_text()
     with pytest.raises(OutpostError, match="exists"):
-        secrets.create_identity(path)
+        secrets_file.create_identity(path)
     assert path.read_text() == before
 
 
-def test_secrets_without_a_reader_are_refused(tmp_path: Path, done: secrets.Completed) -> None:
+def test_secrets_without_a_reader_are_refused(tmp_path: Path, done: secrets_file.Completed) -> None:
     with pytest.raises(OutpostError, match="nobody could read"):
-        secrets.write(tmp_path, done.secrets, ())
-    assert not (tmp_path / secrets.FILE_NAME).exists()
+        secrets_file.write(tmp_path, done.secrets, ())
+    assert not (tmp_path / secrets_file.FILE_NAME).exists()
 
 
 def test_readers_join_and_leave_with_the_office_file(
@@ -137,7 +139,9 @@ def test_readers_join_and_leave_with_the_office_file(
     site = tmp_path / "site"
     site.mkdir()
     text = (ROOT / "inventory/harbour/office.toml").read_text(encoding="utf-8")
-    mine, colleague = (secrets.create_identity(tmp_path / f"{name}.txt") for name in ("mine", "colleague"))
+    mine, colleague = (
+        secrets_file.create_identity(tmp_path / f"{name}.txt") for name in ("mine", "colleague")
+    )
 
     def named(*readers: str) -> int:
         (site / "office.toml").write_text(
@@ -146,23 +150,23 @@ def test_readers_join_and_leave_with_the_office_file(
         return run(["secrets", "init", str(site)])
 
     def opens(name: str) -> bool:
-        monkeypatch.setenv(secrets.IDENTITY_VARIABLE, str(tmp_path / f"{name}.txt"))
+        monkeypatch.setenv(secrets_file.IDENTITY_VARIABLE, str(tmp_path / f"{name}.txt"))
         try:
-            return bool(secrets.read(site))
+            return bool(secrets_file.read(site))
         except OutpostError:
             return False
         finally:
-            monkeypatch.setenv(secrets.IDENTITY_VARIABLE, str(tmp_path / "mine.txt"))
+            monkeypatch.setenv(secrets_file.IDENTITY_VARIABLE, str(tmp_path / "mine.txt"))
 
-    monkeypatch.setenv(secrets.IDENTITY_VARIABLE, str(tmp_path / "mine.txt"))
+    monkeypatch.setenv(secrets_file.IDENTITY_VARIABLE, str(tmp_path / "mine.txt"))
     assert "recipients = []" in text
     assert named(mine) == 0
     assert (opens("mine"), opens("colleague")) == (True, False)
-    before = secrets.read(site)
+    before = secrets_file.read(site)
     assert named(mine, colleague) == 0
-    assert (opens("mine"), opens("colleague"), secrets.sealed_to(site)) == (True, True, 2)
+    assert (opens("mine"), opens("colleague"), secrets_file.sealed_to(site)) == (True, True, 2)
     assert (
-        secrets.read(site).model_copy(update={"readers": before.readers}) == before
+        secrets_file.read(site).model_copy(update={"readers": before.readers}) == before
     )  # and no key is another
     assert f"{colleague} reads the secrets now" in capsys.readouterr().out
     (site / "office.toml").write_text(text.replace("recipients = []", f"recipients = {json.dumps([mine])}"))
@@ -177,5 +181,5 @@ def test_readers_join_and_leave_with_the_office_file(
 
 def test_missing_secrets_say_how_to_make_them(tmp_path: Path) -> None:
     with pytest.raises(OutpostError, match="no secrets at") as error:
-        secrets.read(tmp_path)
+        secrets_file.read(tmp_path)
     assert "secrets init" in error.value.remedy

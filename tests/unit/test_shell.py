@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from outpost.errors import OutpostError
-from outpost.shell import Shell
+from outpost.transport.shell import Shell
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_commands_share_one_process(shell: Shell) -> None:
 
 def test_a_command_that_never_ends_keeps_no_check_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that was taken over answers nothing any more; its other checks fail at once."""
-    monkeypatch.setattr("outpost.shell.PATIENCE", 0.3)
+    monkeypatch.setattr("outpost.transport.shell.PATIENCE", 0.3)
     kept = Shell(["sh", "-s"])
     assert kept.run("echo here") == (0, b"here\n", b"")
     for _ in range(20):

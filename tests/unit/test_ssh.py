@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from outpost import ssh
-from outpost.reference import case_study
+from outpost.evidence.reference import case_study
+from outpost.transport import ssh
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from outpost import unchanged
 from outpost.cli import quick
+from outpost.engine import unchanged
 from outpost.target import Target
 
 SHELL = ["sh", "-s"]

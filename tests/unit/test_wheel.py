@@ -88,13 +88,21 @@ def test_the_wheel_carries_what_runs_and_no_office_of_ones_own(wheel: Path) -> N
         names = {name.removeprefix(f"{CARRIED}/") for name in archive.namelist()}
     tops = (
         ROOT / name
-        for name in ("src/outpost", "roles", "templates", "controls", "tests/live", "tests/sabotage")
+        for name in (
+            "src/outpost",
+            "src/outpost_lab",
+            "roles",
+            "templates",
+            "controls",
+            "tests/live",
+            "tests/sabotage",
+        )
     )
     wanted = {
         file.relative_to(ROOT)
         for top in tops
         for file in top.rglob("*")
-        if "__pycache__" not in file.parts and file.is_file()
+        if not {"__pycache__", "benchmarks"} & set(file.parts) and file.is_file()
     }
     assert [str(file) for file in sorted(wanted) if str(file) not in names] == []
     assert {"deploy.py", "outpost.pth", "inventory/lab/docker.py", "inventory/lab/office.toml"} <= names
@@ -136,7 +144,7 @@ def test_a_repository_around_it_is_not_taken_for_its_own(installed: Path, tmp_pa
     ):
         subprocess.run(["git", "-C", around, *words], check=True)
     try:
-        asked = "from outpost import history; print(repr(history.commit()))"
+        asked = "from outpost.verification import history; print(repr(history.commit()))"
         assert run(installed.with_name("python"), "-c", asked, cwd=tmp_path) == "''\n"
     finally:
         shutil.rmtree(around / ".git")
@@ -145,7 +153,15 @@ def test_a_repository_around_it_is_not_taken_for_its_own(installed: Path, tmp_pa
 def test_its_checks_are_found(installed: Path, tmp_path: Path) -> None:
     run(installed, "new", "./po", *NEW, cwd=tmp_path)
     (home,) = installed.parents[1].glob(f"lib/python3*/site-packages/{CARRIED}")
-    command = ("-m", "outpost.checks", "tests/live", "--collect-only", "-q", "--office", tmp_path / "po")
+    command = (
+        "-m",
+        "outpost.verification.start",
+        "tests/live",
+        "--collect-only",
+        "-q",
+        "--office",
+        tmp_path / "po",
+    )
     python = run(
         installed.with_name("python"),
         "-c",

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from outpost import __version__
-from outpost.cli.commands import apply, secrets
+from outpost.cli.commands import apply, keys
 from outpost.cli.restore import app as restore
 from outpost.cli.rotate import app as rotate
 from outpost.cli.user import alias, group, shared, user
@@ -80,7 +80,7 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
         if name == "lab":
-            from outpost.lab.cli import app as lab_app
+            from outpost.cli.lab import app as lab_app
 
             command = typer.main.get_group(lab_app)
         elif name in HOMES:
@@ -137,7 +137,7 @@ def _lab() -> None:
 app.add_typer(apply.app)
 for lazy in HOMES:
     app.command(lazy)(_lab)
-app.add_typer(secrets.app, name="secrets")
+app.add_typer(keys.app, name="secrets")
 app.add_typer(rotate, name="rotate")
 app.add_typer(restore, name="restore")
 for part, called in ((user, "user"), (alias, "alias"), (group, "group"), (shared, "shared")):

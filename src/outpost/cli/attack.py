@@ -13,8 +13,8 @@ from rich.markup import escape
 
 from outpost.cli.console import Table, err, out, say_json
 from outpost.cli.options import JsonOption, NameOption, OfficeArgument
-from outpost.controls import FAMILIES, MEASURED, AttackPlan, catalogue
 from outpost.errors import OutpostError
+from outpost.evidence.controls import FAMILIES, MEASURED, AttackPlan, catalogue
 from outpost.office import Office, load
 from outpost.target import Target, find
 
@@ -156,8 +156,8 @@ async def _run(
     quiet: bool,
     record: bool,
 ) -> list[Any]:
-    from outpost.attack import runner, weakness
-    from outpost.attack.ground import leave, stand
+    from outpost_lab.attack import runner, weakness
+    from outpost_lab.attack.ground import leave, stand
 
     ground = await stand(target, office)
     try:
@@ -215,7 +215,7 @@ def _verdict(target: Target, results: list[Any]) -> None:
     weak = [result.plan.id for result in tried if not result.without[0]]
     windows = [result.window for result in results if result.window]
     if windows:
-        from outpost.attack.probe import BOUNDS, percentile
+        from outpost_lab.attack.probe import BOUNDS, percentile
 
         for kind in BOUNDS:
             samples = [

@@ -11,15 +11,16 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from outpost import backup, secrets
 from outpost.cli.console import Table, duration, err, out, say_json, size
 from outpost.cli.office import _limit
 from outpost.cli.options import JsonOption, LimitOption, NameOption, OfficeArgument, ViaOption
 from outpost.hosts import expect_hosts
+from outpost.keys import secrets_file
 from outpost.office import Office, load
 from outpost.office.tables.topology import Host
-from outpost.remote import run_script
+from outpost.recovery import backup
 from outpost.target import find
+from outpost.transport.remote import run_script
 
 app = typer.Typer()
 
@@ -48,14 +49,14 @@ def back_up(
     loaded = load(target.data)
     hosts = _hosts(loaded, _limit(loaded, limit))
     if other_end:
-        sys.stdout.write(backup.other_end(loaded, secrets.read(target.data)))
+        sys.stdout.write(backup.other_end(loaded, secrets_file.read(target.data)))
         return 0
     if now:
         made = backup.run_now(target, loaded, hosts, via)
         for host, outcome in made.items() if not as_json else ():
             out.print(f"[bold]{escape(host)}[/]: {_said(outcome)}")
     if thin_out:
-        for line in backup.thin_out(loaded, secrets.read(target.data)):
+        for line in backup.thin_out(loaded, secrets_file.read(target.data)):
             out.print(line, markup=False)
     found = backup.archives(target, loaded, hosts, via)
     if as_json:
@@ -69,9 +70,9 @@ def restore_host(
     office: str, name: str | None, host: str, archive: str, via: str | None, *, yes: bool
 ) -> int:
     """Make an empty machine the host that was lost."""
-    from outpost import restore
     from outpost.cli.progress import watcher
-    from outpost.rotation import aftermath
+    from outpost.keys.rotation import aftermath
+    from outpost.recovery import restore
 
     target = find(office, name)
     loaded = load(target.data)
@@ -82,7 +83,7 @@ def restore_host(
     ).strip().lower() not in ("y", "yes"):
         return 1
     done = restore.host(
-        target, loaded, secrets.read(target.data), lost,
+        target, loaded, secrets_file.read(target.data), lost,
         archive=archive, via=via, watcher=watcher(), tell=lambda text: out.print(text, markup=False),
     )  # fmt: skip
     if (
@@ -100,7 +101,7 @@ def restore_host(
 def restore_mailbox(
     office: str, name: str | None, address: str, folder: str, archive: str, via: str | None
 ) -> int:
-    from outpost import restore
+    from outpost.recovery import restore
 
     target = find(office, name)
     loaded = load(target.data)
@@ -124,8 +125,8 @@ def hold_drill(
 
     The live store makes a backup and goes on; how long a loss would take and what it would cost is kept for `report`.
     """
-    from outpost import drill
     from outpost.cli.progress import watcher
+    from outpost_lab import drill
 
     done = drill.hold(
         find(office, name), via=via, watcher=watcher(), tell=lambda text: err.print(text, markup=False)

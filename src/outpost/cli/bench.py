@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import measure, plot, run
 from outpost.cli.console import Table, err, out, say_json
 from outpost.cli.options import JsonOption, NameOption
+from outpost.cli.progress import Lines
 from outpost.target import LAB, find, shown
+from outpost_lab.benchmarks import measure, plot, run
 
 app = typer.Typer()
 
@@ -38,7 +39,7 @@ def bench(
         return list_rows()
     target = find(LAB, name)
     found = []
-    for measurement in run.measured(target, rows or ()):
+    for measurement in run.measured(target, rows or (), Lines()):
         found.append(measurement)
         err.print(
             f"{measurement.row}: {measurement.ours:.2f} {measurement.unit} against {measurement.peer:.2f} "

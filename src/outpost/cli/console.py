@@ -1,6 +1,6 @@
 """The two streams of the command line: results on one, progress and errors on the other.
 
-What is printed may have been said by a host: none of its characters is obeyed by the terminal (`outpost.answers`).
+What is printed may have been said by a host: none of its characters is obeyed by the terminal (`outpost.transport.answers`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from rich.markup import escape
 from rich.segment import Segment
 from typing_extensions import override
 
-from outpost.answers import json_text, printable
 from outpost.target import INSTALLED
+from outpost.transport.answers import json_text, printable
 
 PIPED = 10_000
 """Columns of an output that is no terminal: nothing is cut for a reader that is a program or a file."""

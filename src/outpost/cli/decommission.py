@@ -12,7 +12,7 @@ from rich.markup import escape
 from outpost.cli.console import Table, out
 from outpost.cli.options import NameOption, OfficeArgument, ViaOption
 from outpost.cli.progress import watcher
-from outpost.decommission import STEPS, WORDS, Closing
+from outpost.recovery.decommission import STEPS, WORDS, Closing
 from outpost.target import find
 
 app = typer.Typer()

@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from outpost import judges
 from outpost.cli.console import err, out, say_json
 from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
 from outpost.errors import OutpostError
+from outpost.evidence import opinions
 from outpost.office import load
 from outpost.target import find
+from outpost_lab import judges
 
 app = typer.Typer()
 
@@ -36,25 +37,27 @@ def judge_office(
     as_json: JsonOption = False,
 ) -> int:
     """Ask others' tools: ssh-audit, lynis, testssl.sh, sslyze; each finding has a reason or is an error."""
-    if unknown := sorted(set(only or ()) - set(judges.TOOLS)):
-        raise OutpostError(f"{', '.join(unknown)}: no such tool", f"choose one of: {', '.join(judges.TOOLS)}")
+    if unknown := sorted(set(only or ()) - set(opinions.TOOLS)):
+        raise OutpostError(
+            f"{', '.join(unknown)}: no such tool", f"choose one of: {', '.join(opinions.TOOLS)}"
+        )
     target = find(office, name)
-    said: list[judges.Opinion] = []
+    said: list[opinions.Opinion] = []
     for opinion in judges.opinions(target, load(target.data), tuple(only or ()), via):
         said.append(opinion)
         left = f" [dim]({escape(', '.join(opinion.findings))})[/]" if opinion.findings else ""
         err.print(
             f"{opinion.tool} {opinion.host}, {escape(opinion.what)}: [bold]{escape(opinion.result)}[/]{left}"
         )
-    known = judges.reasons()
-    open_ends = judges.unexplained(tuple(said), known)
+    known = opinions.reasons()
+    open_ends = opinions.unexplained(tuple(said), known)
     if as_json:
         say_json([vars(each) | {"findings": list(each.findings)} for each in said])
     else:
-        out.print(judges.table(tuple(said)) + "\n" + judges.left(tuple(said), known), markup=False)
+        out.print(opinions.table(tuple(said)) + "\n" + opinions.left(tuple(said), known), markup=False)
     for finding in open_ends:
         err.print(f"[red]no reason given in controls/opinions.toml[/]: {escape(finding)}")
     if record:
-        judges.record(said)
+        opinions.record(said)
         err.print("kept in controls/judged.json; `./outpost reference` puts it into the documentation")
     return 1 if open_ends else 0

@@ -11,15 +11,16 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from outpost import alarms, peers, queue, trace
-from outpost.answers import line
 from outpost.cli.console import Table, duration, out, say_json, size
 from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
 from outpost.errors import OutpostError
+from outpost.mail import peers, queues, tracing
 from outpost.office import Office, load
 from outpost.office.peering import OtherEnd
 from outpost.office.tables.routes import Peer
 from outpost.target import LAB, find, labs
+from outpost.transport.answers import line
+from outpost.verification import alarms
 
 app = typer.Typer()
 
@@ -47,8 +48,8 @@ def trace_message(
     """Follow one message across all hosts: each hop with its delay and its TLS, and where it is now."""
     target = find(office, name)
     loaded = load(target.data)
-    ask = trace.asker(target, loaded, since=since, last=last, via=via)
-    told = trace.found(target, tuple(identifiers), trace.follow(loaded, identifiers, ask))
+    ask = tracing.asker(target, loaded, since=since, last=last, via=via)
+    told = tracing.found(target, tuple(identifiers), tracing.follow(loaded, identifiers, ask))
     if as_json:
         say_json([asdict(story) for story in told])
         return 0
@@ -87,13 +88,13 @@ def queue_office(
     """Show what waits on the MTAs, for whom and why; release it or hold it. Nothing can be deleted with it."""
     target = find(office, name)
     loaded = load(target.data)
-    messages = queue.waiting(target, loaded, via)
+    messages = queues.waiting(target, loaded, via)
     if release:
-        queue.release(queue.chosen(messages, release), target, loaded, via)
+        queues.release(queues.chosen(messages, release), target, loaded, via)
     if hold:
-        queue.hold(queue.chosen(messages, hold), target, loaded, via)
+        queues.hold(queues.chosen(messages, hold), target, loaded, via)
     if release or hold:
-        messages = queue.waiting(target, loaded, via)
+        messages = queues.waiting(target, loaded, via)
     if as_json:
         say_json([asdict(message) for message in messages])
         return 0
@@ -101,7 +102,7 @@ def queue_office(
         out.print(f"{escape(target.title)}: [green]nothing waits[/]")
         return 0
     routes = Table("route", "messages", "oldest", "most often because", box=None, padding=(0, 2, 0, 0))
-    for route, count, age, reason in queue.by_route(messages):
+    for route, count, age, reason in queues.by_route(messages):
         routes.add_row(route, str(count), duration(age), escape(reason))
     out.print(routes)
     out.print()
@@ -165,7 +166,7 @@ def print_peer(
     as_json: JsonOption = False,
 ) -> int:
     """Print what the other end of each route has to set up: names, addresses, ports, TLS, recipients. Nothing secret."""
-    from outpost.reference import case_study
+    from outpost.evidence.reference import case_study
 
     loaded = case_study() if office == LAB and name is None and not _runs() else load(find(office, name).data)
     ends = [OtherEnd(loaded, each) for each in _peers(loaded, peer)]
@@ -180,7 +181,7 @@ def print_peer(
     return 0
 
 
-def _after(hop: trace.Hop) -> str:
+def _after(hop: tracing.Hop) -> str:
     if hop.delay is None:
         return ""
     return f"after {hop.delay:g} s" + (f" ({hop.parts})" if hop.parts else "")

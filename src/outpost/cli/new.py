@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from outpost import newoffice
 from outpost.cli.console import err, out, say_error, say_json
 from outpost.cli.office import show_problems
 from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
@@ -18,8 +17,9 @@ from outpost.errors import OutpostError
 from outpost.hosts import expect_hosts
 from outpost.office import OfficeError, load
 from outpost.office.load import parse
-from outpost.ssh import target
+from outpost.office_file import new
 from outpost.target import find, offices_directory, shown
+from outpost.transport.ssh import target
 
 app = typer.Typer()
 
@@ -98,12 +98,12 @@ def new_office(
             f"{shown(directory)}/office.toml is there already", "choose another name, or edit it"
         )
     given: dict[str, str] = {}
-    defaults = newoffice.inner_networks(directory.name, directory.parent)
-    defaults["key"] = next(iter(newoffice.public_keys(Path.home())), "")
+    defaults = new.inner_networks(directory.name, directory.parent)
+    defaults["key"] = next(iter(new.public_keys(Path.home())), "")
     for key in sorted(QUESTIONS, key=lambda key: answers.get(key) is None):  # what is given is judged first
         given[key] = _answer(key, answers.get(key), directory.name, given, defaults)
     plan = _plan(directory.name, given)
-    newoffice.write(directory, _sound(plan))
+    new.write(directory, _sound(plan))
     out.print(f"wrote {escape(shown(directory / 'office.toml'))}, and it is [green]sound[/]")
     if not plan.authorized_keys:
         err.print(
@@ -134,33 +134,33 @@ def new_office(
     return 0
 
 
-def _plan(name: str, given: dict[str, str]) -> newoffice.Plan:
+def _plan(name: str, given: dict[str, str]) -> new.Plan:
     domain = given["domain"].strip().lower().rstrip(".")
     postmaster, *others = (
         _address(local, domain) for local in (given["postmaster"], *given["users"].split(",")) if local.strip()
     )  # fmt: skip
-    return newoffice.Plan(
+    return new.Plan(
         name=name,
         organisation=given["organisation"],
         domain=domain,
         postmaster=postmaster,
-        wan=newoffice.networks(given["wan"], "wan"),
-        core=newoffice.networks(given["core"], "core"),
-        lan=newoffice.networks(given["lan"], "lan"),
-        mgmt=newoffice.networks(given["mgmt"], "mgmt"),
+        wan=new.networks(given["wan"], "wan"),
+        core=new.networks(given["core"], "core"),
+        lan=new.networks(given["lan"], "lan"),
+        mgmt=new.networks(given["mgmt"], "mgmt"),
         people=tuple((address, "") for address in dict.fromkeys((postmaster, *others))),
         certificates=given["certificates"],
         proxy=given["proxy"],
         acme_proxy=given["acme_proxy"],
-        rate_kbit=newoffice.number(given["rate"], "rate"),
+        rate_kbit=new.number(given["rate"], "rate"),
         smarthost=given["smarthost"],
         forwarders=tuple(filter(None, (part.strip() for part in given["forwarders"].split(",")))),
         ssh_user=given["ssh_user"],
-        authorized_keys=newoffice.keys_of(given["key"]),
+        authorized_keys=new.keys_of(given["key"]),
     )
 
 
-def _sound(plan: newoffice.Plan) -> str:
+def _sound(plan: new.Plan) -> str:
     """The office file.
 
     Raises:
@@ -228,7 +228,7 @@ def look_ahead(
     as_json: JsonOption = False,
 ) -> int:
     """Check the machines before the first apply: reached, release, addresses, ports, clock, port 25, delegation."""
-    from outpost import preflight
+    from outpost.engine import preflight
 
     target = find(office, name)
     loaded = load(target.data)

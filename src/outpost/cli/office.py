@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from outpost import run, ssh
 from outpost.cli.console import Table, err, out, say_json
 from outpost.cli.options import JsonOption, NameOption, OfficeArgument
 from outpost.cli.progress import watcher
+from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.office import Office, Problem, load
 from outpost.office import check as problems_of
 from outpost.target import INVENTORY, LAB, Target, find, shown
+from outpost.transport import ssh
 
 if TYPE_CHECKING:  # imports pytest, which only verify needs
-    from outpost.rollout import Rollout
+    from outpost.engine.rollout import Rollout
 
 app = typer.Typer()
 
@@ -47,7 +48,7 @@ def check_office(office: OfficeArgument, name: NameOption = None, as_json: JsonO
     elif problems:
         show_problems(problems, file)
     else:
-        from outpost.reference import case_study
+        from outpost.evidence.reference import case_study
 
         loaded = case_study() if directory == template else load(directory)
         out.print(f"[green]{escape(shown(file))} is sound[/]: {_summary(loaded)}")
@@ -57,12 +58,16 @@ def check_office(office: OfficeArgument, name: NameOption = None, as_json: JsonO
 
 def _note_readers(directory: Path, loaded: Office, office: str) -> None:
     """Whether as many can read the secrets as the file names; who, only a reader can see."""
-    from outpost import secrets
+    from outpost.keys import secrets_file
 
     wanted = len(loaded.secrets.recipients)
-    if (directory / secrets.FILE_NAME).exists() and wanted and secrets.sealed_to(directory) != wanted:
+    if (
+        (directory / secrets_file.FILE_NAME).exists()
+        and wanted
+        and secrets_file.sealed_to(directory) != wanted
+    ):
         err.print(
-            f"[yellow]secrets.age has {_count(secrets.sealed_to(directory), 'reader')}, and the office file names {wanted}:[/] "
+            f"[yellow]secrets.age has {_count(secrets_file.sealed_to(directory), 'reader')}, and the office file names {wanted}:[/] "
             f"./outpost secrets init {escape(office)} encrypts it to those",
             highlight=False,
         )
@@ -148,9 +153,9 @@ def apply_office(
     back: bool = True,
 ) -> int:
     """Bring the hosts to what is declared, asking first unless told not to."""
-    from outpost import rollout
-    from outpost.claim import changing
-    from outpost.rotation import aftermath
+    from outpost.engine import rollout
+    from outpost.engine.claim import changing
+    from outpost.keys.rotation import aftermath
 
     target = find(office, name)
     loaded = load(target.data)
@@ -342,32 +347,32 @@ def _count(number: int, noun: str) -> str:
 
 def init_secrets(office: str, passwords: Path | None) -> int:
     """Create what is missing: the administrator's identity, the office's secrets, users' first passwords."""
-    from outpost import secrets
+    from outpost.keys import secrets_file
 
     target = find(office)
     if target.instance:
         raise OutpostError("the lab makes its own secrets", f"./outpost lab up --name {target.instance}")
-    identity = secrets.identity_path(target.data)
+    identity = secrets_file.identity_path(target.data)
     if not identity.exists():
-        secrets.create_identity(identity)
+        secrets_file.create_identity(identity)
         out.print(f"made your age identity: {escape(str(identity))} (keep a copy off this machine)")
     loaded = load(target.data)
     recipients = loaded.secrets.recipients
     if not recipients:
-        recipients = (str(secrets.read_identity(identity).to_public()),)
+        recipients = (str(secrets_file.read_identity(identity).to_public()),)
         _add_recipients(target.office_file, recipients)
         out.print(f"added your public key to {escape(shown(target.office_file))}: secrets.recipients")
-    existing = secrets.read(target.data) if (target.data / secrets.FILE_NAME).exists() else None
-    done = secrets.complete(loaded, existing)
-    joined, left = secrets.readers_changed(existing, recipients) if existing else ((), ())
-    own = str(secrets.read_identity(identity).to_public())
+    existing = secrets_file.read(target.data) if (target.data / secrets_file.FILE_NAME).exists() else None
+    done = secrets_file.complete(loaded, existing)
+    joined, left = secrets_file.readers_changed(existing, recipients) if existing else ((), ())
+    own = str(secrets_file.read_identity(identity).to_public())
     if own not in recipients:
         raise OutpostError(
             f"your own key {own} is not in secrets.recipients: you could not read the secrets any more",
             "add it; or let somebody who stays take yours out and run this command",
         )
     if not done.added and (joined or left):
-        secrets.write(target.data, done.secrets, recipients)
+        secrets_file.write(target.data, done.secrets, recipients)
         for reader in joined:
             out.print(f"{reader} reads the secrets now")
         for reader in left:
@@ -375,21 +380,21 @@ def init_secrets(office: str, passwords: Path | None) -> int:
                 f"{reader} reads no later version; what it could read, it knows: docs/how-to/share-the-secrets.md"
             )
         out.print(
-            f"[green]encrypted {escape(shown(target.data / secrets.FILE_NAME))} again[/], {_count(len(recipients), 'reader')}"
+            f"[green]encrypted {escape(shown(target.data / secrets_file.FILE_NAME))} again[/], {_count(len(recipients), 'reader')}"
         )
         return CLEAN
     if not done.added:
-        out.print(f"{escape(shown(target.data / secrets.FILE_NAME))} has everything this office needs")
+        out.print(f"{escape(shown(target.data / secrets_file.FILE_NAME))} has everything this office needs")
         return CLEAN
     if done.new_passwords:
         handover = passwords or identity.parent / f"{target.name}-first-passwords.txt"
         _write_passwords(handover, done.new_passwords)  # before the secrets: no hash without its password
         out.print(f"first passwords: {escape(str(handover))} (hand them over, then delete it)")
-    secrets.write(target.data, done.secrets, recipients)
+    secrets_file.write(target.data, done.secrets, recipients)
     for what in done.added:
         out.print(f"made {escape(what)}")
     out.print(
-        f"[green]wrote {escape(shown(target.data / secrets.FILE_NAME))}[/], {_count(len(recipients), 'reader')}"
+        f"[green]wrote {escape(shown(target.data / secrets_file.FILE_NAME))}[/], {_count(len(recipients), 'reader')}"
     )
     return CLEAN
 
@@ -398,10 +403,10 @@ def keep_smarthost_password(office: str, name: str | None) -> int:
     """What the smarthost wants to hear, asked for without showing it, or read from standard input; into the secrets."""
     from pydantic import SecretStr
 
-    from outpost import secrets
+    from outpost.keys import secrets_file
 
     target = find(office, name)
-    loaded, kept = load(target.data), secrets.read(target.data)
+    loaded, kept = load(target.data), secrets_file.read(target.data)
     if loaded.smarthost is None or not loaded.smarthost.user:
         raise OutpostError(f"{loaded.domain} has no login at a smarthost", "name it first: [smarthost] user")
     if sys.stdin.isatty():
@@ -413,32 +418,32 @@ def keep_smarthost_password(office: str, name: str | None) -> int:
     if not password or not password.isprintable():
         raise OutpostError("that is no password: empty, or with control characters", "give one line of text")
     changed = kept.model_copy(update={"smarthost": SecretStr(password)})
-    secrets.write(target.data, changed, loaded.secrets.recipients)
+    secrets_file.write(target.data, changed, loaded.secrets.recipients)
     out.print(
-        f"[green]wrote {escape(shown(target.data / secrets.FILE_NAME))}[/]; ./outpost apply {target.typed} hands it to the MTA"
+        f"[green]wrote {escape(shown(target.data / secrets_file.FILE_NAME))}[/]; ./outpost apply {target.typed} hands it to the MTA"
     )
     return CLEAN
 
 
 def print_request(office: str, name: str | None, host: str, *, following: bool) -> int:
     """The request (PKCS #10) for a host's public certificate."""
-    from outpost import secrets
+    from outpost.keys import secrets_file
 
     target = find(office, name)
-    loaded, kept = load(target.data), secrets.read(target.data)
+    loaded, kept = load(target.data), secrets_file.read(target.data)
     if host not in kept.public_next:
         known = ", ".join(kept.public_next) or "none yet: outpost secrets init"
         raise OutpostError(f"{host} has no public key", f"choose one of: {known}")
     key = kept.public_next[host].key if following else kept.public[host].key
-    sys.stdout.write(secrets.signing_request(loaded, loaded.host(host), key))
+    sys.stdout.write(secrets_file.signing_request(loaded, loaded.host(host), key))
     return CLEAN
 
 
 def print_authority(office: str, name: str | None) -> int:
     """What the office's hosts trust for each other, PEM."""
-    from outpost import secrets
+    from outpost.keys import secrets_file
 
-    sys.stdout.write(secrets.read(find(office, name).data).trusted)
+    sys.stdout.write(secrets_file.read(find(office, name).data).trusted)
     return CLEAN
 
 
@@ -456,11 +461,12 @@ def print_zone(
     as_json: JsonOption = False,
 ) -> int:
     """Print the office's zone: every record with its reason, nothing secret. For offices whose DNS lives elsewhere."""
-    from outpost import secrets
-    from outpost.office.dns import office_zones, public_keys, zone_text
+    from outpost.keys import secrets_file
+    from outpost.keys.published import public_keys
+    from outpost.office.dns import office_zones, zone_text
 
     target = find(office, name)
-    zones = office_zones(load(target.data), public_keys(secrets.read(target.data)))
+    zones = office_zones(load(target.data), public_keys(secrets_file.read(target.data)))
     wanted = f"{zone.rstrip('.')}." if zone else zones[0].name
     found = next((candidate for candidate in zones if candidate.name == wanted), None)
     if found is None:
@@ -516,7 +522,7 @@ def write_reference(
     ] = False,
 ) -> int:
     """Write the pages of docs/ and the README's diagram from the model."""
-    from outpost import reference
+    from outpost.evidence import reference
 
     stale = [page for page in reference.pages() if not page.is_current()]
     for page in stale:

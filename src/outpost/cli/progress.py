@@ -15,10 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from outpost.cli.console import Console, err
-from outpost.run import Follower, HostState
+from outpost.engine.run import Follower, HostState
 
 if TYPE_CHECKING:
-    from outpost.verification import Result
+    from outpost.verification.live import Result
 
 SLOW = 2.0  # seconds; quicker operations that change nothing are not worth a line
 STILL = 15.0  # seconds between two signs of life

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from outpost import unchanged
+from outpost.engine import unchanged
 from outpost.errors import OutpostError
 from outpost.target import find
 
@@ -110,7 +110,7 @@ def _tell(inquiry: Inquiry, hosts: tuple[str, ...], *, as_json: bool) -> None:
     """For scripts and logs: without what a terminal needs."""
     if as_json:
         from outpost.cli.console import say_json
-        from outpost.run import Outcome
+        from outpost.engine.run import Outcome
 
         say_json(Outcome(hosts, (), {}, (), _seconds(inquiry)).as_data(inquiry.target))
         return

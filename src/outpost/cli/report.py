@@ -9,16 +9,16 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from outpost import history
 from outpost.cli.console import err, out
 from outpost.cli.options import NameOption, OfficeArgument, ViaOption
-from outpost.controls import catalogue, measured
-from outpost.drill import held
-from outpost.effect import Line, in_effect
 from outpost.errors import OutpostError
+from outpost.evidence.controls import catalogue, measured
+from outpost.evidence.effect import Line, in_effect
+from outpost.evidence.report import Evidence, page, print_page
 from outpost.office import Host, Office, load
-from outpost.report import Evidence, page, print_page
+from outpost.recovery.drills import held
 from outpost.target import Target, find, shown
+from outpost.verification import history
 
 app = typer.Typer()
 

@@ -11,7 +11,7 @@ import typer
 from outpost.cli.options import NameOption, OfficeArgument, ViaOption
 
 if TYPE_CHECKING:
-    from outpost.rotation.engine import Desk
+    from outpost.keys.rotation.engine import Desk
 
 app = typer.Typer(
     help="Roll keys in steps that nobody outside notices: published before they are used, withdrawn after they are gone.",
@@ -28,7 +28,7 @@ def dkim(
     office: OfficeArgument, name: NameOption = None, via: ViaOption = None, status: StatusOption = False
 ) -> None:
     """Roll the DKIM keys: each call takes the next step, and refuses what would come too early."""
-    from outpost.rotation import dkim as kind
+    from outpost.keys.rotation import dkim as kind
 
     _step(office, name, via, status and kind.status, kind.advance)
 
@@ -44,7 +44,7 @@ def tls(
     status: StatusOption = False,
 ) -> None:
     """Switch public keys of TLS to the next ones, whose TLSA records every name server has shown for two TTLs."""
-    from outpost.rotation import tls as kind
+    from outpost.keys.rotation import tls as kind
 
     with at_desk(office, name, via) as desk:
         if status:
@@ -63,7 +63,7 @@ def hosts(
     status: StatusOption = False,
 ) -> None:
     """Renew the certificates of the links between the hosts; no mail is refused meanwhile."""
-    from outpost.rotation import hosts as kind
+    from outpost.keys.rotation import hosts as kind
 
     _step(office, name, via, status and kind.status, lambda desk: kind.roll(desk, keys=keys))
 
@@ -75,7 +75,7 @@ def authority(
     office: OfficeArgument, name: NameOption = None, via: ViaOption = None, status: StatusOption = False
 ) -> None:
     """Replace the office's own authority: first everybody trusts both, the second call switches and forgets the old one."""
-    from outpost.rotation import authority as kind
+    from outpost.keys.rotation import authority as kind
 
     _step(office, name, via, status and kind.status, kind.advance)
 
@@ -87,7 +87,7 @@ def tsig(
     office: OfficeArgument, name: NameOption = None, via: ViaOption = None, status: StatusOption = False
 ) -> None:
     """Replace the key of zone transfers; transfers work throughout."""
-    from outpost.rotation import tsig as kind
+    from outpost.keys.rotation import tsig as kind
 
     _step(office, name, via, status and kind.status, kind.roll)
 
@@ -99,7 +99,7 @@ def dnssec(
     office: OfficeArgument, name: NameOption = None, via: ViaOption = None, status: StatusOption = False
 ) -> None:
     """Keep a copy of the primary name server's DNSSEC keys in the office's secrets."""
-    from outpost.rotation import dnssec as kind
+    from outpost.keys.rotation import dnssec as kind
 
     with at_desk(office, name, via) as desk:
         if status:
@@ -113,7 +113,7 @@ def dnssec(
 )
 def due(office: OfficeArgument, name: NameOption = None, via: ViaOption = None) -> None:
     """Take every step that is due, of every kind: what a timer on the controller calls."""
-    from outpost.rotation import due as everything
+    from outpost.keys.rotation import due as everything
 
     with at_desk(office, name, via) as desk:
         everything.take(desk)
@@ -141,7 +141,7 @@ def _step(
 def at_desk(office: str, name: str | None, via: str | None) -> Iterator[Desk]:
     from outpost.cli.console import out
     from outpost.cli.progress import watcher
-    from outpost.rotation import engine
+    from outpost.keys.rotation import engine
     from outpost.target import find
 
     with engine.desk(

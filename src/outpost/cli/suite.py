@@ -23,7 +23,7 @@ from outpost.target import ROOT
 app = typer.Typer()
 
 INSTANCE = "test"
-SOURCES = ("src", "roles", "tests", "benchmarks", "inventory", "deploy.py")
+SOURCES = ("src", "roles", "tests", "inventory", "deploy.py")
 TOOLS = (  # what drives webmail and reads the evidence's page as it is printed
     ("chromium", ("chromium",)),
     ("certutil", ("libnss3-tools",)),
@@ -236,7 +236,7 @@ class Suite:
         """Debian's Chromium and certutil, with consent."""
         import shutil
 
-        from outpost.lab.engine import apt_install
+        from outpost_lab.engine import apt_install
 
         missing = [
             package for command, packages in TOOLS if not shutil.which(command) for package in packages

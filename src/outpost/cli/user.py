@@ -12,9 +12,9 @@ from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOptio
 from outpost.errors import OutpostError
 
 if TYPE_CHECKING:
+    from outpost.keys.rotation.engine import Desk
     from outpost.office import Office
-    from outpost.people import Kind, Roster
-    from outpost.rotation.engine import Desk
+    from outpost.office_file.people import Kind, Roster
 
 user = typer.Typer(help="People with a mailbox.", no_args_is_help=True)
 alias = typer.Typer(help="Addresses that stand for several people.", no_args_is_help=True)
@@ -141,18 +141,18 @@ def passwd(
     """Give a new first password, printed once. What the user had chosen is void, a second factor included."""
     from pydantic import SecretStr
 
-    from outpost import secrets
     from outpost.errors import OutpostError
+    from outpost.keys import secrets_file
 
     with _desk(office, name, via) as desk:
         full = _full(desk.office, address)
         if full not in {one.address for one in desk.office.users}:
             raise OutpostError(f"{full} is no user of {desk.office.domain}", "./outpost user list names them")
-        made = secrets.new_password()
+        made = secrets_file.new_password()
         desk.keep(
             desk.secrets.model_copy(
                 update={
-                    "passwords": desk.secrets.passwords | {full: SecretStr(secrets.password_hash(made))},
+                    "passwords": desk.secrets.passwords | {full: SecretStr(secrets_file.password_hash(made))},
                     "one_time": tuple(dict.fromkeys((*desk.secrets.one_time, full))),
                 }
             )
@@ -373,9 +373,10 @@ def _change(
     Args:
         urgent: Not to be kept waiting by changes of others that have not been applied yet.
     """
-    from outpost import people, secrets
     from outpost.cli.console import out
+    from outpost.keys import secrets_file
     from outpost.office import OfficeError
+    from outpost.office_file import people
     from outpost.target import shown
 
     with _desk(office, name, via) as desk, _claimed(desk, roles, apply=apply, urgent=urgent) as base:
@@ -410,7 +411,7 @@ def _change(
                 "one_time": tuple(address for address in desk.secrets.one_time if address in here),
             }
         )
-        done = secrets.complete(changed, kept)
+        done = secrets_file.complete(changed, kept)
         try:
             people.keep(file, roster.text)
             desk.office = changed
@@ -434,8 +435,8 @@ def _claimed(desk: Desk, roles: tuple[str, ...], *, apply: bool, urgent: bool) -
     if not apply:
         yield None
         return
-    from outpost import run
-    from outpost.claim import changing, mine
+    from outpost.engine import run
+    from outpost.engine.claim import changing, mine
     from outpost.target import shown
 
     names = tuple(host.name for host in desk.office.hosts if host.role in roles)
@@ -463,7 +464,7 @@ def _apply(desk: Desk, roles: tuple[str, ...], base: str | None = None) -> None:
     import time
     from dataclasses import replace
 
-    from outpost.claim import changing
+    from outpost.engine.claim import changing
 
     started = time.monotonic()
     hosts = tuple(host for host in desk.office.hosts if host.role in roles)
@@ -478,7 +479,7 @@ def _apply(desk: Desk, roles: tuple[str, ...], base: str | None = None) -> None:
 def _end_sessions(desk: Desk, address: str) -> None:
     import shlex
 
-    from outpost.remote import run_script
+    from outpost.transport.remote import run_script
 
     for store in desk.office.with_role("store"):
         run_script(

@@ -14,17 +14,18 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from outpost import history, run, verification
 from outpost.cli.console import Console, Table, err, out, say_json
 from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
 from outpost.cli.progress import checks_progress, watcher
-from outpost.controls import catalogue
+from outpost.engine import run
 from outpost.errors import OutpostError
+from outpost.evidence.controls import catalogue
 from outpost.hosts import expect_hosts
 from outpost.office import Office, load
 from outpost.target import ROOT, Target, find
-from outpost.telling import News, tell
-from outpost.verification import Result, Verdict
+from outpost.verification import history, live
+from outpost.verification.live import Result, Verdict
+from outpost.verification.telling import News, tell
 
 app = typer.Typer()
 
@@ -90,7 +91,7 @@ def verify_office(
     _known(load(target.data), hosts, controls)
     before = (history.read(since),) if since else history.runs(target)
     with checks_progress(quiet=changes) as told:
-        verdict = verification.verify(
+        verdict = live.verify(
             target, hosts=tuple(hosts or ()), controls=tuple(controls or ()), connector=via, junit=junit, told=told,
             white_box=white_box, ahead=None if controls else history.folder(target) / f"asked{'-white-box' * white_box}",
         )  # fmt: skip

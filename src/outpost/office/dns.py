@@ -19,6 +19,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -32,7 +33,6 @@ from outpost.office.model import Office
 from outpost.office.roles import role_of
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress, IPNetwork
-from outpost.secrets import AcmeAccount, Secrets
 
 CLIENT_SETUP = ("autoconfig", "autodiscover")
 """Labels below the domain at which mail programs look for their settings (Thunderbird, Outlook)."""
@@ -90,6 +90,15 @@ class DkimKey:
     public: str
 
 
+class Account(Protocol):
+    """An account with a certification authority, by its URL; it means nothing to another authority."""
+
+    @property
+    def directory(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class PublicKeys:
     """What the zone says about keys; nothing secret.
@@ -102,36 +111,12 @@ class PublicKeys:
 
     dkim: tuple[DkimKey, ...] = ()
     tls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    accounts: Mapping[str, AcmeAccount] = field(default_factory=dict)
+    accounts: Mapping[str, Account] = field(default_factory=dict)
 
     def account(self, office: Office, host: Host) -> str:
         """URL of a host's account with the authority that the office uses now; empty where none is known."""
         known = self.accounts.get(host.name)
         return known.url if known and known.directory == office.acme.directory else ""
-
-
-def public_keys(secrets: Secrets) -> PublicKeys:
-    dkim = tuple(
-        DkimKey(
-            dkim_selector(selector, algorithm),
-            algorithm,
-            "" if pair.stage == "revoked" else dkim_public(key.get_secret_value()),
-        )
-        for selector, pair in secrets.dkim.items()
-        for algorithm, key in (("rsa", pair.rsa), ("ed25519", pair.ed25519))
-    )
-    tls = {name: tls_digests(secrets, name) for name in secrets.public}
-    return PublicKeys(dkim, tls, secrets.acme_accounts)
-
-
-def tls_digests(secrets: Secrets, host: str) -> tuple[str, ...]:
-    """What TLSA says of a host's public keys: the current and the next, and the last until nothing shows it any more."""
-    kept = [key_digest(secrets.public[host].certificate)]
-    if host in secrets.public_next:
-        kept.append(private_key_digest(secrets.public_next[host].key.get_secret_value()))
-    if host in secrets.public_past:
-        kept.append(secrets.public_past[host])
-    return tuple(dict.fromkeys(kept))
 
 
 def dkim_selector(selector: str, algorithm: str) -> str:

@@ -1,0 +1,227 @@
+"""``outpost lab …``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from typing import Annotated
+
+import typer
+from docker.errors import DockerException
+
+from outpost.cli.console import Table, err, out, say_json
+from outpost.cli.lab_progress import Lines
+from outpost.target import LAB
+from outpost_lab import LabError, engine
+from outpost_lab import box as vagrant
+from outpost_lab import up as lab
+from outpost_lab.info import info as lab_info
+from outpost_lab.instance import DEFAULT, Instance
+from outpost_lab.progress import Clock
+
+app = typer.Typer(help="The lab: an office and an Internet in a box, on Docker.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Option("--name", help="Which lab; several can run side by side.")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+@app.command(
+    epilog="Example: `./outpost lab up --name two --yes`. Exit code 0: mail flows and every check passed, 1: not so."
+)
+def up(
+    name: Name = DEFAULT,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            "--install-docker",
+            help="Install Docker and mmdebstrap where they are missing, and raise limits of the kernel where they are too low.",
+        ),
+    ] = False,
+    verify: Annotated[bool, typer.Option(help="Check every host at the end.")] = True,
+    timings: Annotated[bool, typer.Option("--timings", help="Show how long each step took.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring up an office and its world: build, deploy, send mail, verify. A second run repairs."""
+    from outpost.cli.progress import watcher
+    from outpost_lab import office, trust
+
+    with shown() as progress:
+        instance = lab.up(name, progress=progress, install=yes)
+        progress.close()  # the deploy shows its own progress
+        clock = Clock(progress)
+        clock.seconds |= instance.timings
+        started = time.monotonic()
+        office.deploy(instance, watcher())
+        clock.seconds["deploy"] = round(time.monotonic() - started, 1)
+        with clock.step("trust"):
+            trust.after_deploy(instance)
+        with clock.step("certificates"):
+            trust.certificates(instance)
+            office.settle(instance)
+        if instance.office.backup:
+            with clock.step("first backups"):
+                office.back_up(instance)
+        office.came_up(instance)
+        with clock.step("first letters"):
+            for sender, reader in office.first_letters(instance):
+                clock.note("first letters", f"{sender} → {reader}")
+        instance.save(timings=clock.seconds)
+    proven = _verified(name, as_json=as_json) if verify else True
+    if as_json:
+        say_json(lab_info(instance))
+    else:
+        _tell(instance)
+    if timings:
+        _show_timings(clock.seconds)
+    raise typer.Exit(0 if proven else 1)
+
+
+def _verified(name: str, *, as_json: bool) -> bool:
+    from outpost.cli.verify import verify_office
+
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():  # the result alone is JSON
+        return verify_office(LAB, name) == 0
+
+
+def _tell(instance: Instance) -> None:
+    """What there is to see, and what to try next."""
+    data = lab_info(instance)
+    option = "" if instance.name == DEFAULT else f" --name {instance.name}"
+    webmail = next(host for host in data["hosts"].values() if host["role"] == "webmail")["addresses"]["lan"][
+        0
+    ]
+    user, password = next(iter(data["users"].items()))
+    domain = data["domain"]
+    lines = [
+        f"[bold]{domain} runs.[/] Mail went in every direction: within the office, to and from head office, the",
+        "client site and the Internet.",
+        "",
+        f"  webmail   https://webmail.{domain}/ at {webmail}, as [bold]{user}[/] with [bold]{password}[/]",
+        f"            chromium --host-resolver-rules='MAP webmail.{domain} {webmail}' https://webmail.{domain}/",
+        f"            (authority: {data['ca']})",
+        "",
+        "  try next",
+        f"    ./outpost lab info{option}             machines, addresses, users and passwords",
+        f"    ./outpost lab shell mta{option}        a root shell on a host",
+        f"    ./outpost plan lab{option}             drift: change a file on a host first, and see it named",
+        f"    ./outpost verify lab{option}           the checks again",
+        f"    ./outpost lab down{option}             remove it all",
+    ]
+    out.print("\n".join(lines))
+
+
+def _show_timings(seconds: dict[str, float]) -> None:
+    table = Table("step", "seconds", box=None)
+    for step, taken in seconds.items():
+        table.add_row(step, f"{taken:.1f}")
+    table.add_row("in all", f"{sum(seconds.values()):.1f}", style="bold")
+    err.print(table)
+
+
+@app.command()
+def down(
+    name: Name = DEFAULT,
+    every: Annotated[bool, typer.Option("--all", help="Every lab on this machine.")] = False,
+) -> None:
+    """Remove a lab: containers, networks, state. Image and package caches stay."""
+    with shown() as progress:
+        if every:
+            lab.down_all(progress=progress)
+        else:
+            lab.down(name, progress=progress)
+
+
+@app.command("info")
+def info_(name: Name = DEFAULT, as_json: Json = False) -> None:
+    """Show machines, addresses, users and passwords."""
+    with shown():
+        instance = Instance.load(name)
+        data = lab_info(instance)
+    if as_json:
+        say_json(data)
+        return
+    table = Table("machine", "role", "container", "addresses", title=f"{data['domain']} in the lab {name}")
+    for group in ("hosts", "world"):
+        for machine, shape in data[group].items():
+            where = "\n".join(f"{zone}: {', '.join(pair)}" for zone, pair in shape["addresses"].items())
+            table.add_row(machine, shape["role"], shape["container"], where)
+        table.add_section()
+    out.print(table)
+    for user, password in data["users"].items():
+        out.print(f"{user}  {password}", highlight=False)
+    out.print(f"authority: {data['ca']}", highlight=False)
+
+
+@app.command()
+def shell(
+    host: Annotated[str, typer.Argument(help="A machine, such as mta, or attacker.")],
+    command: Annotated[
+        list[str] | None, typer.Argument(help="What to run; a login shell if not given.")
+    ] = None,
+    name: Name = DEFAULT,
+) -> None:
+    """Open a root shell on one of the lab's machines, or run a command there."""
+    with shown():
+        instance = Instance.load(name)
+        container = instance.container_name(instance.machine(host).name)
+    terminal = ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
+    arguments = ["docker", "exec", "--interactive", *terminal, container, *(command or ["bash", "-l"])]
+    os.execvp("docker", arguments)  # noqa: S606
+
+
+@app.command(epilog="Example: `./outpost lab box --yes`, then `./outpost lab vm ns1 mta`.")
+def box(
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Install Vagrant, libvirt and QEMU where missing.")
+    ] = False,
+) -> None:
+    """Make the Vagrant box `outpost/trixie` from Debian's archive: lab hosts as virtual machines."""
+    with shown() as progress:
+        clock = Clock(progress)
+        with clock.step("box"):
+            vagrant.make(install=yes, note=lambda text: clock.note("box", text))
+
+
+@app.command(
+    epilog="Example: `./outpost lab vm ns1 mta --name two`, then `./outpost apply lab --via ssh --name two`."
+)
+def vm(
+    hosts: Annotated[list[str], typer.Argument(help="Hosts of the office.")],
+    name: Name = DEFAULT,
+) -> None:
+    """Run hosts of a lab as virtual machines in place of their containers (`vagrant destroy` ends them)."""
+    with shown() as progress:
+        instance = Instance.stored(name)
+        if instance is None:
+            raise LabError(f"the lab {name} is not up", f"./outpost lab up --name {name}")
+        progress.close()  # Vagrant shows its own
+        vagrant.replace(instance, tuple(hosts), client=engine.connect())
+
+
+@app.command("first-files", hidden=True)
+def first_files(
+    host: Annotated[str, typer.Argument(help="A host of the office.")], name: Name = DEFAULT
+) -> None:
+    """Write what the lab puts on a host before its first start to standard output, as tar. For the Vagrantfile."""
+    with shown():
+        instance = Instance.stored(name)
+        if instance is None:
+            raise LabError(f"the lab {name} is not known here", f"./outpost lab up --name {name}")
+        sys.stdout.buffer.write(vagrant.first_files(instance, host))
+
+
+@contextmanager
+def shown() -> Iterator[Lines]:
+    """Progress on standard error, over before an error is said."""
+    progress = Lines()
+    try:
+        yield progress
+    except DockerException as error:
+        said = getattr(error, "explanation", None) or str(error)
+        raise LabError(f"Docker: {said}", "run the command again; it takes up where it stopped") from error
+    finally:
+        progress.close()

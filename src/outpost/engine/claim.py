@@ -1,0 +1,289 @@
+"""Who changes a host now, and which version converged it: known on the host, so that every controller sees it (docs/adr/0029).
+
+A claim is a lock that a process on the host holds for as long as its connection to the controller is open: it ends with
+the controller, whatever ends that, and needs no clock. The record is one line of JSON that the last apply left. What a host
+says of either is hostile input: bounded, typed, shown without control characters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from packaging.version import InvalidVersion, Version
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from outpost import __version__
+from outpost.errors import OutpostError
+from outpost.office import Office, load
+from outpost.target import ROOT, Target
+from outpost.transport.remote import ANSWER, failure, shell_command
+from outpost.verification import history
+
+RECORD = "/var/lib/outpost/converged.json"
+LOCK = "/run/outpost-changing"
+LONGEST = 2000
+"""Bytes of a record; a longer one is none."""
+BUSY = 75
+SCRIPT = f"""
+umask 077
+exec 9>>{LOCK} || exit 1
+if ! flock -w 5 9; then echo "busy $(head -c {LONGEST} {LOCK} | tr '\\n' ' ')"; exit {BUSY}; fi
+printf '%s\\n' "$who" >{LOCK}
+echo "held $(head -c {LONGEST} {RECORD} 2>/dev/null | tr '\\n' ' ')"
+if IFS= read -r record; then
+  mkdir -p -m 0755 {Path(RECORD).parent} && printf '%s\\n' "$record" >{RECORD}.new && mv {RECORD}.new {RECORD}
+  echo kept
+fi
+: >{LOCK}
+"""
+"""It reads from the same stream that it came by: the record comes later on it, or its end. What a controller that has just
+died held is free within the five seconds."""
+
+Plain = Annotated[str, Field(pattern=r"^[ -~]{0,120}$")]
+
+
+class Record(BaseModel):
+    """Who converged a host, or changes it now, and with what."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    by: Plain
+    when: Annotated[str, Field(pattern=r"^[0-9T:+-]{10,30}$")]
+    version: Plain
+    commit: Annotated[str, Field(pattern=r"^([0-9a-f]{7,40}\+?)?$")] = ""
+    office_file: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    @classmethod
+    def parse(cls, text: str) -> Record | None:
+        """From what a host says; None where it says nothing that is one."""
+        try:
+            return cls.model_validate_json(text[:LONGEST])
+        except ValidationError:
+            return None
+
+    @property
+    def shown(self) -> str:
+        at = f" at commit {self.commit}" if self.commit else ""
+        return f"{self.by}, {self.when}, with Outpost {self.version}{at}"
+
+
+def mine(target: Target) -> Record:
+    """What this controller is."""
+    said = history.described_by(target)
+    by = said.pop("by").encode("ascii", "replace").decode()[:120]
+    return Record(version=__version__, by=by, **said)
+
+
+@dataclass
+class _Held:
+    """A host's lock, held by an open shell."""
+
+    host: str
+    process: subprocess.Popen[str]
+    record: Record | None
+
+    def end(self, record: Record | None) -> None:
+        """Let go; with a record, the host keeps that first. What it says now is not read, so a pipe bounds it."""
+        try:
+            with self.process.stdin as stdin:  # type: ignore[union-attr]
+                stdin.write(f"{record.model_dump_json()}\n" if record else "")
+            self.process.wait(ANSWER)
+        except (subprocess.TimeoutExpired, OSError, ValueError):
+            self.process.kill()
+            self.process.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+@dataclass
+class Claim:
+    """The hosts that this process may change.
+
+    Attributes:
+        own: This checkout and office file when the last apply of the claim began; what is edited meanwhile is not applied.
+        text: That office file. It is kept with the hosts' records, also where the apply found nothing to change.
+        converged: Hosts that are as declared now; they keep a record of it when the claim ends.
+    """
+
+    own: Record
+    text: bytes
+    held: dict[str, _Held]
+    converged: set[str] = field(default_factory=set)
+
+    @property
+    def streams(self) -> tuple[int, ...]:
+        """What holds the locks: who has these open, too, keeps them; an apply whose command line was killed goes on changing."""
+        streams = (each.process.stdin for each in self.held.values())
+        return tuple(stream.fileno() for stream in streams if stream is not None)
+
+    def converged_from(self, office_file: str) -> bool:
+        """Whether every host of the claim was last converged from the office file with this SHA-256."""
+        return all(each.record and each.record.office_file == office_file for each in self.held.values())
+
+    def base(self, target: Target) -> str | None:
+        """The office file that every host of the claim was last converged from, where this controller has kept its text."""
+        file = history.folder(target).with_name("converged.toml")
+        text = file.read_bytes() if file.exists() else b""
+        return text.decode() if self.converged_from(hashlib.sha256(text).hexdigest()) else None
+
+    @contextmanager
+    def beside(self, target: Target, text: str) -> Iterator[Target]:
+        """The same office with another text of its file, in a directory that goes again; the claim holds for it, too."""
+        place = (
+            history.folder(target).with_name("converged") / target.name
+        )  # the same each time: ssh's file is named after it
+        shutil.rmtree(place, ignore_errors=True)
+        try:
+            shutil.copytree(target.directory, place, ignore=shutil.ignore_patterns(".*"))
+            (place / target.office_file.name).write_text(text, encoding="utf-8")
+            _claims[place] = self
+            yield target._replace(directory=place, data=place)
+        finally:
+            _claims.pop(place, None)
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def remember(target: Target, text: bytes) -> None:
+    """Keep the text of the office file that hosts were converged from: a later change of one user starts from it."""
+    file = history.folder(target).with_name("converged.toml")
+    partial = file.with_suffix(".part")
+    with suppress(
+        OSError
+    ):  # a home that cannot be written: the later change waits for an apply of everything
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        partial.write_bytes(text)
+        partial.replace(file)
+
+
+_claims: dict[Path, Claim] = {}
+"""By office: what is claimed already is not claimed again by the same process."""
+
+
+@contextmanager
+def changing(
+    target: Target, names: Iterable[str] = (), via: str | None = None, *, anyway: bool = False
+) -> Iterator[Claim]:
+    """The hosts are this controller's to change while the block runs.
+
+    Args:
+        names: Hosts; all of them where it is empty.
+        anyway: Also hosts that a later version has converged.
+
+    Raises:
+        OutpostError: Another controller changes one, or this checkout is older than what converged it. Nothing has changed.
+    """
+    if known := _claims.get(target.data):
+        yield known
+        return
+    office = load(target.data)
+    wanted = tuple(names) or tuple(office.hosts_by_name)
+    own = mine(target)
+    with ExitStack() as stack:
+        claim = Claim(own, target.office_file.read_bytes(), {})
+
+        def let_go() -> None:
+            if claim.converged:
+                remember(target, claim.text)
+            with ThreadPoolExecutor(max(1, len(claim.held))) as pool:
+                list(
+                    pool.map(
+                        lambda held: held.end(claim.own if held.host in claim.converged else None),
+                        claim.held.values(),
+                    )
+                )
+
+        stack.callback(let_go)
+        with ThreadPoolExecutor(len(wanted)) as pool:
+            found = list(pool.map(lambda name: _claim(target, office, name, via, own), wanted))
+        refused = [each for each in found if isinstance(each, OutpostError)]
+        claim.held.update({each.host: each for each in found if isinstance(each, _Held)})
+        if refused:
+            raise refused[0]
+        if not anyway:
+            for held in claim.held.values():
+                _not_older(target, held)
+        _claims[target.data] = claim
+        try:
+            yield claim
+        finally:
+            del _claims[target.data]
+
+
+def _claim(
+    target: Target, office: Office, name: str, via: str | None, own: Record
+) -> _Held | OutpostError | None:
+    """A host's lock; why not; or nothing, where it does not answer: the apply itself says that."""
+    process = subprocess.Popen(
+        shell_command(target, office, office.host(name), via),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    alarm = threading.Timer(ANSWER, process.kill)
+    alarm.start()
+    try:
+        process.stdin.write(f"who={shlex.quote(own.model_dump_json())}\n{SCRIPT}")
+        process.stdin.flush()
+        word, _, said = process.stdout.readline(2 * LONGEST).strip().partition(" ")
+    except BrokenPipeError:
+        word, said = "", ""
+    finally:
+        alarm.cancel()
+    if word == "held":
+        return _Held(name, process, Record.parse(said))
+    process.kill()
+    _, errors = process.communicate()
+    if word != "busy":
+        return failure(name, errors)
+    other = Record.parse(said)
+    return OutpostError(
+        f"{name} is being changed by {other.shown if other else 'another controller'}; nothing was changed from here",
+        "wait until that is done, then run plan again",
+    )
+
+
+def _not_older(target: Target, held: _Held) -> None:
+    """Refuse a checkout that lacks what converged a host."""
+    record = held.record
+    if record is None:
+        return
+    commit = record.commit.removesuffix("+")
+    git = ["git", "-C", str(ROOT)]
+    head = history.commit()
+    if not head or not commit:  # a wheel on one side: it has a version only
+        with suppress(InvalidVersion):
+            if Version(record.version) > Version(__version__):
+                raise OutpostError(
+                    f"{held.host} was converged by {record.shown}, and this is Outpost {__version__}: it would undo what is "
+                    "newer; nothing was changed",
+                    f"install Outpost {record.version} or newer; --anyway to go back to this version on purpose",
+                )
+        return
+    if head.removesuffix("+") == commit:
+        return
+    contained = subprocess.run(
+        [*git, "merge-base", "--is-ancestor", commit, "HEAD"], capture_output=True, check=False
+    )
+    if contained.returncode == 0:
+        return
+    older = subprocess.run(
+        [*git, "merge-base", "--is-ancestor", "HEAD", commit], capture_output=True, check=False
+    )
+    if target.instance and contained.returncode == 1 and older.returncode == 1:
+        return  # a lab is its developer's: a branch beside the one that made it is no older clone
+    raise OutpostError(
+        f"{held.host} was converged by {record.shown}, and this checkout (at {head}) does not have that: it would undo "
+        "what is newer; nothing was changed",
+        "git pull, then run plan again; --anyway to go back to this version on purpose",
+    )

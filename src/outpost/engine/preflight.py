@@ -1,0 +1,362 @@
+"""What is looked at before the first apply: the machines as they are, and whether the world around them fits.
+
+One script a host, which changes nothing and answers in lines ``KEY VALUE``. A finding is good, worth a note, or bad:
+bad is what makes an apply fail or an office that does not work.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Literal
+
+from outpost.errors import OutpostError
+from outpost.office import Host, Office
+from outpost.office.base import BaseView
+from outpost.office.flows import listeners
+from outpost.office.roles import role_of
+from outpost.office.size import size_of
+from outpost.target import Target
+from outpost.transport import answers
+from outpost.transport.remote import run_script
+
+RELEASE = "13"
+PATIENCE = 50.0  # seconds
+CLOCK = 5
+"""Seconds that a clock may differ from the controller's: TSIG and DNSSEC allow more, people's mail should not."""
+OURS = frozenset(
+    {
+        "chronyd", "clamd", "dovecot", "imap-login", "knotd", "managesieve-logi", "master", "nginx", "python3",
+        "redis-server", "rspamd", "smtpd", "sshd", "stunnel4", "submission-logi", "systemd", "unbound",
+    }
+)  # fmt: skip
+"""Programs that an apply brings or expects; any other one that holds a port of the office is in its way."""
+WAIT = 8
+"""Seconds that a host waits for anybody it asks; all of them are asked at once."""
+MOST_FACTS = 10_000
+"""Lines of a host's answer that are read."""
+ROOTS = ("198.41.0.4", "2001:503:ba3e::2:30")
+"""A root server, asked where no forwarders are named."""
+_SCRIPT = r"""
+. /etc/os-release; echo "release $ID $VERSION_ID"
+echo "clock $(date +%s)"
+echo "memory $(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)"
+for place in / /var /srv; do [ ! -d $place ] || echo "disk $(df -Pm $place | awk 'NR == 2 { print $4, $6 }')"; done
+echo "user $(id -u)"
+echo "container $(systemd-detect-virt --container 2>/dev/null || true)"
+ip -6 route show default 2>/dev/null | grep -q ' proto ra ' && ! ip -6 route show default | grep -vq ' proto ra ' && echo "advertised yes"
+for address in $(ip -o addr show 2>/dev/null | awk '{ split($4, a, "/"); print a[1] }'); do echo "address $address"; done
+ss -Hltunp 2>/dev/null | awk '{ n = split($5, a, ":"); program = $7; gsub(/^users:\(\("|".*$/, "", program); print "port", $1, a[n], program }'
+cat >"$work/ask" <<'END'
+# what comes back to a packet: ask FAMILY-PORT ADDRESS BYTES WANTED
+exec 3<>"/dev/udp/$1/$2" || exit 1
+printf "$3" >&3
+timeout WAIT dd bs=512 count=1 <&3 2>/dev/null | od -An -v -tx1 -N12
+END
+sed -i "s/WAIT/$wait/" "$work/ask"
+dns='\x4f\x50\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01\x00\x00\x06\x00\x01\x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x00'
+ntp="\\x23$(printf '\\x00%.0s' $(seq 47))"
+for test in $try_25; do
+  ( timeout "$wait" bash -c "exec 3<>/dev/tcp/$test/25 && head -c3 <&3" 2>/dev/null | grep -q 220 && echo "outbound $test" ) &
+done
+for server in $resolvers; do
+  ( set -- $(bash "$work/ask" "$server" 53 "$dns" 2>/dev/null); [ "$1$2" != 4f50 ] || echo "resolver $server $((0x$7$8))" ) &
+done
+for server in $clocks; do
+  ( set -- $(bash "$work/ask" "$server" 123 "$ntp" 2>/dev/null); [ -z "$1" ] || echo "ntp $server" ) &
+done
+number=0
+for url in $urls; do
+  number=$((number + 1))
+  ( timeout "$((wait * 2))" /usr/lib/apt/apt-helper -qq -o Acquire::Retries=0 -o Acquire::http::Timeout="$wait" -o Acquire::https::Timeout="$wait" \
+      ${proxy:+-o "Acquire::http::Proxy=$proxy" -o "Acquire::https::Proxy=$proxy"} \
+      download-file "$url/InRelease" "$work/$number" >/dev/null 2>&1 && echo "archive $url" ) &
+done
+wait
+echo "asked yes"
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        where: A host, or what of the world.
+        remedy: What to do; empty where it is good.
+    """
+
+    where: str
+    level: Literal["good", "note", "bad"]
+    seen: str
+    remedy: str = ""
+
+
+def look(target: Target, office: Office, via: str | None, names: tuple[str, ...]) -> list[Finding]:
+    """Everything, hosts side by side."""
+    hosts = [office.host(name) for name in names]
+    found: list[Finding] = []
+    with ThreadPoolExecutor(len(hosts) + 1) as pool:
+        world = pool.submit(lambda: [*delegation(office), *reverse_names(office)])
+        for host, answer in zip(
+            hosts, pool.map(lambda host: _ask(target, office, host, via), hosts), strict=True
+        ):
+            found += (
+                [answer]
+                if isinstance(answer, Finding)
+                else judge(office, host, answer.facts, now=answer.asked)
+            )
+        found += world.result()
+    return found
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a host said, and between which moments of the controller's clock it looked at its own."""
+
+    facts: list[tuple[str, str]]
+    asked: tuple[float, float]
+
+
+def _ask(target: Target, office: Office, host: Host, via: str | None) -> Answer | Finding:
+    """Facts of a host as (key, value), or why there are none."""
+    direct = host.role == "mta" and not office.smarthost
+    view = BaseView(office, host)
+    given = {
+        "try_25": "gmail-smtp-in.l.google.com mx1.mailbox.org" if direct else "",
+        "resolvers": " ".join(map(str, _resolvers(office, host))),
+        "clocks": " ".join(office.time.servers) if view.steers_clock else "",
+        "urls": " ".join(_archives(office)),
+        "proxy": office.archive.proxy,
+        "wait": str(WAIT),
+    }
+    head = "\n".join(f"{name}={shlex.quote(value)}" for name, value in given.items())
+    script = f"{head}\nwork=$(mktemp -d) && trap 'rm -rf \"$work\"' EXIT\n{_SCRIPT}"
+    began = time.time()
+    try:
+        said = run_script(target, office, host, script, via, patience=PATIENCE)
+    except OutpostError as error:
+        return Finding(host.name, "bad", error.message.removeprefix(f"{host.name}: "), error.remedy)
+    lines = [answers.line(line, 200) for line in said.splitlines()[:MOST_FACTS]]
+    facts = [(key, value) for key, _, value in (line.partition(" ") for line in lines)]
+    return Answer(facts, (began, time.time()))
+
+
+def _archives(office: Office) -> tuple[str, ...]:
+    archive = office.archive
+    return (f"{archive.mirror}/dists/trixie", f"{archive.security_mirror}/dists/trixie-security")
+
+
+def _resolvers(office: Office, host: Host) -> tuple[object, ...]:
+    """Whom a host asks for names: the forwarders that it reaches, else the root."""
+    if not office.resolver.forwarders:
+        own = {address.version for address in host.all_addresses}
+        return tuple(root for root in ROOTS if ip_address(root).version in own)
+    every = [network for zone in office.zones.values() for network in zone.networks]
+    own_links = [network for zone in host.addresses for network in office.zones[zone].networks]
+    return tuple(
+        address
+        for address in office.resolver.forwarders
+        if any(address in net for net in own_links) or not any(address in net for net in every)
+    )
+
+
+def judge(
+    office: Office, host: Host, facts: list[tuple[str, str]], *, now: tuple[float, float]
+) -> Iterator[Finding]:
+    """What the facts of one host mean for its role.
+
+    Args:
+        now: The controller's clock before it was asked and after.
+    """
+    first: Mapping[str, str] = dict(reversed(facts))
+    yield _release(host, first.get("release", ""))
+    yield _clock(host, first.get("clock", "0"), now)
+    memory = _number(first.get("memory", ""))
+    if memory < (wanted := role_of(host).memory(size_of(office))):
+        users = f"{len(office.users)} users"
+        yield Finding(
+            host.name, "note", f"{memory} MiB of memory", f"a {host.role} for {users} wants {wanted} MiB"
+        )
+    yield from _disk(host, [value for key, value in facts if key == "disk"])
+    yield from _platform(office, host, first.get("container", ""))
+    present = {value for key, value in facts if key == "address"}
+    missing = [str(address) for address in host.all_addresses if str(address) not in present]
+    if missing:
+        yield Finding(
+            host.name, "bad", f"it has no {', '.join(missing)}",
+            "set up its addresses as office.toml says, or correct office.toml: Outpost does not configure networks",
+        )  # fmt: skip
+    else:
+        yield Finding(host.name, "good", "has the addresses of the office file")
+    if "advertised" in first:
+        yield Finding(
+            host.name, "bad", "its IPv6 default route comes from router advertisements",
+            "set a static one in the host's network configuration: after an apply the host ignores router advertisements",
+        )  # fmt: skip
+    yield _ports(office, host, [value for key, value in facts if key == "port"])
+    if host.role == "mta" and not office.smarthost:
+        yield _outbound(host, any(key == "outbound" for key, _ in facts))
+    if first.get("asked"):
+        yield from _others(office, host, facts)
+
+
+def _release(host: Host, said: str) -> Finding:
+    if said == f"debian {RELEASE}":
+        return Finding(host.name, "good", f"Debian {RELEASE}")
+    return Finding(host.name, "bad", f"runs {said or 'an unknown system'}", f"install Debian {RELEASE} on it")
+
+
+def _clock(host: Host, said: str, now: tuple[float, float]) -> Finding:
+    own = _number(said)
+    off = own - int(now[1]) if own > now[1] else own - int(now[0]) if own < now[0] - 1 else 0
+    if abs(off) <= CLOCK:
+        return Finding(host.name, "good", "its clock agrees with this machine's")
+    return Finding(
+        host.name, "note", f"its clock is {abs(off)} s {'ahead' if off > 0 else 'behind'}",
+        "apply sets up chrony; if it stays so, compare time.servers, and the hypervisor's clock",
+    )  # fmt: skip
+
+
+def _disk(host: Host, lines: list[str]) -> Iterator[Finding]:
+    free = [(_number(size), place) for size, _, place in (line.partition(" ") for line in lines)]
+    if free and max(free)[0] < role_of(host).disk:
+        size, place = max(free)
+        yield Finding(
+            host.name, "bad" if size < role_of(host).disk // 2 else "note", f"{size} MiB of disk are free on {place}",
+            f"a {host.role} wants {role_of(host).disk} MiB{' and room for the mail' * (host.role == 'store')}: enlarge its disk",
+        )  # fmt: skip
+
+
+def _platform(office: Office, host: Host, container: str) -> Iterator[Finding]:
+    declared = office.platform_of(host)
+    if container not in ("", "none") and declared != "docker":
+        yield Finding(
+            host.name, "bad", f"it is a container ({container}), and the office file says platform = \"{declared}\"",
+            f'write platform = "docker" below [hosts.{host.name}]: a container cannot set the clock or the kernel; or use a machine',
+        )  # fmt: skip
+    elif container in ("", "none") and declared == "docker":
+        yield Finding(
+            host.name, "bad", 'it is a machine, and the office file says platform = "docker"',
+            f'write platform = "machine" below [hosts.{host.name}]: else its clock and kernel stay unhardened',
+        )  # fmt: skip
+
+
+def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterator[Finding]:
+    """Whom the host needs: resolvers, the archive, time servers."""
+    said = {key: [value for name, value in facts if name == key] for key in ("resolver", "archive", "ntp")}
+    given = {
+        server: _number(count) for server, _, count in (value.partition(" ") for value in said["resolver"])
+    }
+    wanted = [str(server) for server in _resolvers(office, host)]
+    silent = [server for server in wanted if server not in given]
+    unsigned = [server for server, count in given.items() if count < 2]
+    if (silent and len(silent) == len(wanted)) or (silent and office.resolver.forwarders):
+        yield Finding(
+            host.name, "bad" if len(silent) == len(wanted) else "note", f"no DNS answer from {', '.join(silent)} (UDP 53)",
+            "let port 53 (UDP and TCP) through to it, or name resolvers that this host reaches: [resolver] forwarders",
+        )  # fmt: skip
+    elif unsigned:
+        yield Finding(
+            host.name, "bad", f"{', '.join(unsigned)} answers without DNSSEC signatures",
+            "name forwarders that pass on DNSSEC records, or none: the hosts validate what they receive",
+        )  # fmt: skip
+    else:
+        yield Finding(host.name, "good", "resolves names")
+    missing = [url for url in _archives(office) if url not in said["archive"]]
+    if missing:
+        by = f" by way of {office.archive.proxy}" if office.archive.proxy else ""
+        yield Finding(
+            host.name, "bad", f"no packages: {', '.join(missing)} is not reached{by}",
+            "let it through, or name a proxy or mirror that this host reaches: [archive]",
+        )  # fmt: skip
+    else:
+        yield Finding(host.name, "good", "reaches Debian's packages")
+    if BaseView(office, host).steers_clock and not said["ntp"]:
+        yield Finding(
+            host.name, "note", f"no time server answers ({', '.join(office.time.servers)}, UDP 123)",
+            "let UDP 123 through, or name servers that this host reaches: [time] servers",
+        )  # fmt: skip
+
+
+def _number(said: str) -> int:
+    return int(said) if re.fullmatch(r"\d{1,12}", said) else 0
+
+
+def _ports(office: Office, host: Host, lines: list[str]) -> Finding:
+    wanted = {(listener.protocol, str(listener.port)) for listener in listeners(office, host)}
+    held = []
+    for line in lines:
+        protocol, port, program = [*line.split(" ", 2), "", ""][:3]
+        if (protocol, port) in wanted and program and program not in OURS:
+            held.append(f"{port}/{protocol} by {program}")
+    if held:
+        return Finding(
+            host.name, "bad", f"holds ports of the office: {', '.join(sorted(set(held)))}",
+            "remove that program: a host does one thing",
+        )  # fmt: skip
+    return Finding(host.name, "good", "its ports are free, or held by what belongs there")
+
+
+def _outbound(host: Host, reached: bool) -> Finding:
+    if reached:
+        return Finding(host.name, "good", "reaches port 25 of others")
+    return Finding(
+        host.name, "note", "no mail server on the Internet answered on port 25",
+        "ask the provider to open port 25 outwards, or name a [smarthost]",
+    )  # fmt: skip
+
+
+def _names_at(place: str, kind: str) -> set[str]:
+    import dns.resolver
+
+    resolver = dns.resolver.Resolver()
+    resolver.lifetime = 6
+    return {str(record.target).rstrip(".").lower() for record in resolver.resolve(place, kind)}
+
+
+def delegation(office: Office) -> Iterator[Finding]:
+    """Whether the parent zone sends the world to the office's name servers."""
+    import dns.exception
+
+    wanted = {host.fqdn for host in office.with_role("dns")}
+    try:
+        present = _names_at(office.domain, "NS")
+    except (dns.exception.DNSException, OSError) as error:
+        yield Finding(
+            office.domain, "note", f"no delegation seen ({type(error).__name__})",
+            f"at the parent zone: NS {', '.join(sorted(wanted))} with glue; mail and certificates wait for it",
+        )  # fmt: skip
+        return
+    if present == wanted:
+        yield Finding(office.domain, "good", f"delegated to {', '.join(sorted(present))}")
+    else:
+        yield Finding(
+            office.domain, "bad", f"delegated to {', '.join(sorted(present))}",
+            f"at the parent zone: NS {', '.join(sorted(wanted))}, and no other",
+        )  # fmt: skip
+
+
+def reverse_names(office: Office) -> Iterator[Finding]:
+    """Whether the MTAs' addresses have the names that they greet with: others refuse mail from those that have not."""
+    import dns.exception
+    import dns.reversename
+
+    for host in office.mail_servers if not office.smarthost else ():
+        for address in office.addresses_of_kind(host, "internet"):
+            try:
+                names = _names_at(dns.reversename.from_address(str(address)).to_text(), "PTR")
+            except (dns.exception.DNSException, OSError):
+                names = set()
+            if names == {host.fqdn}:
+                yield Finding(host.name, "good", f"{address} is named {host.fqdn}")
+            else:
+                yield Finding(
+                    host.name, "note", f"{address} has {'the name ' + ', '.join(sorted(names)) if names else 'no reverse name'}",
+                    f"at the provider: {dns.reversename.from_address(str(address))} PTR {host.fqdn}.",
+                )  # fmt: skip

@@ -1,0 +1,168 @@
+"""Apply as a rollout: what differs, one host of a role at a time, verified, and back where a check fails.
+
+A plan comes first, so that an office as declared costs one scan. Then waves: two hosts of one role are never in the
+same one, so that no daemon restarts on both at once; an office of new hosts only serves nobody, and is one wave. The live checks of what a wave touches run before and after it, on the
+hosts that it touches. A check that fails only afterwards ends the rollout and brings back the files of the previous
+declaration (`roles/guard.py`), never those that were found on the host. What failed before is reported, and no reason.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import zip_longest
+
+from outpost.engine import run
+from outpost.office import Office
+from outpost.office.roles import ROLES
+from outpost.target import ROOT, Target
+from outpost.verification.live import Verdict, verify
+
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What a rollout came to.
+
+    Attributes:
+        outcome: Changes and failures of all waves that ran.
+        waiting: Hosts that were to change and were not reached, because an earlier wave failed.
+        verdicts: Of each wave that changed something, where it was verified.
+        went_back: Hosts whose previously declared files were put back.
+    """
+
+    outcome: run.Outcome
+    waiting: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    went_back: tuple[str, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        """Whether every host is as declared and nothing that was checked failed."""
+        broken = any(verdict.with_outcome("failed") for verdict in self.verdicts)
+        return not (self.outcome.failed or self.waiting or broken)
+
+
+def is_read_only(office: Office, now: datetime | None = None) -> bool:
+    """Whether today is one of the days on which nobody changes hosts."""
+    return WEEKDAYS[(now or datetime.now(UTC)).weekday()] in office.maintenance.read_only
+
+
+def waves(office: Office, hosts: tuple[str, ...], new: Collection[str] = ()) -> list[tuple[str, ...]]:
+    """The hosts in groups with at most one of each role, in the order of the office file; one group where all are new."""
+    if set(hosts) == set(new):
+        return [hosts]
+    by_role: dict[str, list[str]] = {}
+    for host in office.hosts:
+        if host.name in hosts:
+            by_role.setdefault(host.role, []).append(host.name)
+    return [tuple(filter(None, wave)) for wave in zip_longest(*by_role.values())]
+
+
+def roll_out(
+    target: Target,
+    office: Office,
+    *,
+    limit: tuple[str, ...],
+    connector: str | None,
+    watcher: Callable[[], run.Watcher],
+    checked: bool = True,
+    back: bool = True,
+    proposed: run.Outcome | None = None,
+) -> Rollout:
+    """Bring the hosts to what is declared, wave by wave.
+
+    Args:
+        checked: Whether the live checks run after each wave.
+        back: Whether a check that newly fails puts the previously declared files back.
+        proposed: A plan that has been made already.
+    """
+    planned = proposed or run.plan(target, limit=limit, connector=connector, watcher=watcher())
+    if planned.failed or not planned.changes:
+        return Rollout(replace(planned, changes=()))
+    differing = tuple({change.host: None for change in planned.changes})
+    steps = waves(office, differing, planned.new_hosts)
+    total = replace(planned, changes=(), diff=(), findings=())
+    verdicts: list[Verdict] = []
+    for number, wave in enumerate(steps):
+        fresh = planned.new_hosts.intersection(wave)
+        before = (
+            _failing(target, planned, tuple(sorted(set(wave) - fresh)), connector) if checked else frozenset()
+        )
+        started = time.monotonic()
+        done = run.apply(target, limit=wave, connector=connector, watcher=watcher())
+        total = replace(
+            total,
+            changes=total.changes + done.changes,
+            failed=total.failed | done.failed,
+            seconds=total.seconds + done.seconds,
+            findings=total.findings + done.findings,
+        )
+        waiting = tuple(host for later in steps[number + 1 :] for host in later)
+        if done.failed:
+            return Rollout(total, waiting, tuple(verdicts))
+        if not checked or not done.changes:
+            continue
+        verdicts.append(verify(target, hosts=_touched(done), files=files_for(done), connector=connector))
+        failed = verdicts[-1].with_outcome("failed")
+        broken = {result.host for result in failed if (result.id, result.host) not in before}
+        if broken:
+            hosts = tuple(
+                host for host in _touched(done) if (host in broken or "" in broken) and host not in fresh
+            )
+            minutes = int((time.monotonic() - started) / 60) + 1
+            went_back = _go_back(target, done, hosts, minutes, connector, watcher()) if back and hosts else ()
+            return Rollout(total, waiting, tuple(verdicts), went_back)
+    return Rollout(total, (), tuple(verdicts))
+
+
+def _failing(
+    target: Target, planned: run.Outcome, hosts: tuple[str, ...], connector: str | None
+) -> frozenset[tuple[str, str]]:
+    """The checks that fail on these hosts before anything of the plan is done, each with its host."""
+    if not hosts:
+        return frozenset()
+    changes = tuple(change for change in planned.changes if change.host in hosts)
+    verdict = verify(
+        target, hosts=hosts, files=files_for(replace(planned, changes=changes)), connector=connector
+    )
+    return frozenset((result.id, result.host) for result in verdict.with_outcome("failed"))
+
+
+def _touched(outcome: run.Outcome) -> tuple[str, ...]:
+    return tuple({change.host: None for change in outcome.changes})
+
+
+def files_for(outcome: run.Outcome) -> tuple[str, ...]:
+    """The live checks of the roles whose operations changed something; base's, where it was none of a role's."""
+    roles = {change.operation.partition(" | ")[0] for change in outcome.changes}
+    chosen: list[str] = [role for role in ROLES if role in roles]
+    if roles - set(ROLES):
+        chosen.append("base")
+    found = [path for role in chosen for path in sorted((ROOT / "tests" / "live").glob(f"test_{role}*.py"))]
+    return tuple(str(path.relative_to(ROOT)) for path in found)
+
+
+def _go_back(
+    target: Target,
+    outcome: run.Outcome,
+    hosts: tuple[str, ...],
+    minutes: int,
+    connector: str | None,
+    watcher: run.Watcher,
+) -> tuple[str, ...]:
+    """Put back what the previous declaration said of what this wave changed, last change first; only what is that recent."""
+    for host in hosts:
+        names = [change.operation.rpartition(" | ")[2] for change in outcome.changes if change.host == host]
+        keys = [re.sub(r"[^\w.-]+", "-", name) for name in reversed(names)]
+        script = "; ".join(
+            f'[ -z "$(find /var/lib/outpost/previous/{key}/declared -maxdepth 0 -mmin -{minutes} 2>/dev/null)" ] || '
+            f"sh /var/lib/outpost/previous/{key}/undo"
+            for key in dict.fromkeys(keys)
+        )
+        run.execute(target, script, limit=(host,), connector=connector, watcher=watcher)
+    return hosts

@@ -1,0 +1,442 @@
+"""Plan and apply: pyinfra itself, as a user would start it, with its output turned into progress.
+
+The command that runs is shown in the plain log, so the raw `pyinfra inventory/lab/docker.py deploy.py`
+and `./outpost apply lab` cannot differ. pyinfra writes what happens to standard error, one line an event,
+and the result as JSON to standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from outpost.engine import unchanged
+from outpost.errors import OutpostError
+from outpost.onhost.observe import OBSERVER
+from outpost.target import ROOT, Target, shown
+from outpost.transport.answers import printable
+
+_HOST_LINE = re.compile(r"^\s*\[(?P<host>[^\]]+)\]\s+(?P<text>.*)$")
+_OPERATION = re.compile(r"^--> Starting(?: [^:]*)? operation: (?P<name>.*?)\s*$")
+_STAGE = re.compile(r"^--> (?P<stage>.*?)(?:\.\.\.)?$")
+_NOISE = ("Loading: ", "Ready: ")
+LONGEST = 64 * 1024
+"""Bytes of a line of pyinfra's log; a host decides what stands in it."""
+MOST_LINES = 100_000
+
+
+@dataclass
+class HostState:
+    """What is known of one host while pyinfra runs."""
+
+    doing: str = "waiting"
+    changed: int = 0
+    unchanged: int = 0
+    failed: str = ""
+    troubled: str = ""
+    since: float = field(default_factory=time.monotonic)
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
+
+    def does(self, what: str) -> None:
+        self.doing, self.since = what, time.monotonic()
+
+
+class Follower:
+    """Reads pyinfra's log line by line and keeps the state of each host."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix  # of host names, left out of everything shown
+        self.stage = "starting"
+        self.operation = ""
+        self.operation_since = time.monotonic()
+        self.executing = False
+        self.hosts: dict[str, HostState] = defaultdict(HostState)
+        self.details: deque[str] = deque(maxlen=MOST_LINES)  # the diff, while planning
+        self.log: deque[str] = deque(maxlen=MOST_LINES)
+
+    def feed(self, line: str) -> None:
+        line = printable(line.rstrip("\n"))
+        self.log.append(line)
+        if match := _OPERATION.match(line):
+            self.executing = True
+            self.operation = match["name"]
+            self.operation_since = time.monotonic()
+            for host in self.hosts.values():
+                if not host.failed:
+                    host.does(self.operation)
+                    host.lines.clear()
+        elif match := _STAGE.match(line):
+            self.stage = match["stage"]
+            if self.executing and self.stage.startswith(("Results", "Disconnecting")):
+                for host in self.hosts.values():
+                    if not host.failed:
+                        host.does("done")
+            if not self.executing:
+                for host in self.hosts.values():
+                    host.does(self.stage)
+        elif match := _HOST_LINE.match(line):
+            self._host_line(self.short(match["host"]), match["text"].strip())
+        elif line.strip() and not line.strip().startswith(_NOISE) and not self.executing:
+            self.details.append(line.removeprefix("    "))
+
+    def short(self, name: str) -> str:
+        return name.removeprefix(self._prefix)
+
+    def _host_line(self, name: str, text: str) -> None:
+        host = self.hosts[name]
+        if text == "Connected":
+            host.does("connected")
+        elif text.startswith("Ready:"):
+            host.does("compared")
+        elif text.startswith("Success"):
+            host.changed += 1
+            host.does("waiting")
+        elif text.startswith(("No changes", "Skipped")):
+            host.unchanged += 1
+            host.does("waiting")
+        elif text.startswith("docker build complete"):
+            pass  # what pyinfra's Docker connector says of a container it leaves as it is
+        elif text.startswith("Error (ignored): executed"):
+            host.troubled = self.operation  # the others go on; the last operation reports it and fails
+            host.does("waiting")
+        elif text.startswith(("Error: executed", "Error: could not")):
+            if not text.startswith("Error: executed"):
+                host.lines.append(text)  # a question of pyinfra's own that the host did not answer
+            host.failed = self.operation or self.stage
+            host.does("failed")
+        else:
+            host.lines.append(text)
+            if not self.executing:
+                self.details.append(f"[{name}] {text}")
+            if self.stage.startswith("Connecting"):
+                host.failed = text
+
+
+@dataclass(frozen=True)
+class Change:
+    """An operation that would change, or has changed, a host."""
+
+    host: str
+    operation: str
+    conditional: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of pyinfra came to.
+
+    Attributes:
+        hosts: Every host that was reached or should have been.
+        changes: What would change (plan) or did change (apply).
+        failed: Host → why.
+        diff: Differences as pyinfra shows them; secrets are never among them.
+        findings: Each difference with its cause and consequence (`outpost.drift.differences.Finding.as_data`).
+    """
+
+    hosts: tuple[str, ...]
+    changes: tuple[Change, ...]
+    failed: dict[str, str]
+    diff: tuple[str, ...]
+    seconds: float
+    findings: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def new_hosts(self) -> frozenset[str]:
+        """Hosts on which no apply has been yet: they have no observer."""
+        return frozenset(
+            each["host"]
+            for each in self.findings
+            if each["thing"] == OBSERVER and each["cause"] == "declared, not there yet"
+        )
+
+    def as_data(self, target: Target) -> dict[str, Any]:
+        return {
+            "office": target.name,
+            "instance": target.instance,
+            "clean": not self.changes and not self.failed,
+            "hosts": {
+                host: {
+                    "changes": [
+                        {"operation": change.operation, "conditional": change.conditional}
+                        for change in self.changes
+                        if change.host == host
+                    ],
+                    "findings": [finding for finding in self.findings if finding["host"] == host],
+                    "failed": self.failed.get(host),
+                }
+                for host in self.hosts
+            },
+            "diff": list(self.diff),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+class Watcher(Protocol):
+    """Shows a run's progress."""
+
+    def start(self, what: str, follower: Follower) -> None: ...
+    def tick(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Silent:
+    """No progress at all."""
+
+    def start(self, what: str, follower: Follower) -> None: ...
+    def tick(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+def plan(
+    target: Target, *, limit: tuple[str, ...] = (), connector: str | None = None, watcher: Watcher
+) -> Outcome:
+    """What an apply would change, host by host; nothing is touched.
+
+    Args:
+        limit: Names of hosts; all of them where it is empty.
+    """
+    with tempfile.TemporaryDirectory(prefix="outpost-plan-") as directory:
+        noted, surveyed = (
+            Path(directory) / "findings",
+            Path(directory) / "surveys",
+        )  # one JSON value a line, by roles/
+        written = {"OUTPOST_FINDINGS": str(noted), "OUTPOST_SURVEYS": str(surveyed)}
+        outcome = _pyinfra(target, ["--dry", "--diff"], limit, connector, watcher, written)
+        findings, surveys = (
+            [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+            if file.exists()
+            else []
+            for file in (noted, surveyed)
+        )
+    outcome = replace(outcome, findings=tuple(findings))
+    _remember(target, connector, outcome, surveys)
+    return outcome
+
+
+def _remember(target: Target, connector: str | None, outcome: Outcome, surveys: list[list[str]]) -> None:
+    if outcome.changes or outcome.failed or outcome.findings:
+        unchanged.forget(target, connector)
+        return
+    from outpost.office import load  # the model, which takes longer to load than all else here
+    from outpost.transport.remote import shell_command
+
+    office = load(target.data)
+    reaches = [
+        unchanged.Reach(host.name, host.role, shell_command(target, office, host, connector))
+        for host in office.hosts
+    ]
+    once = {  # asked twice, it was not the same plan all along
+        name: unchanged.Survey(command, digest)
+        for name, command, digest in surveys
+        if sum(name == other for other, *_ in surveys) == 1
+    }
+    unchanged.remember(
+        target, connector, once, [reach for reach in reaches if reach.name in outcome.hosts], len(reaches)
+    )
+
+
+def apply(
+    target: Target, *, limit: tuple[str, ...] = (), connector: str | None = None, watcher: Watcher
+) -> Outcome:
+    """Make the hosts what the office declares; they are this controller's meanwhile (`outpost.engine.claim`).
+
+    Args:
+        limit: Names of hosts; all of them where it is empty.
+
+    Raises:
+        OutpostError: Another controller changes one of them, or a later version has. Nothing was changed.
+    """
+    from outpost.engine.claim import changing, mine
+
+    with (
+        changing(target, limit, connector) as claim,
+        tempfile.TemporaryDirectory(prefix="outpost-apply-") as directory,
+    ):
+        noted = Path(directory) / "findings"
+        claim.own, claim.text = mine(target), target.office_file.read_bytes()
+        outcome = _pyinfra(
+            target, ["-y"], limit, connector, watcher, {"OUTPOST_FINDINGS": str(noted)}, keeps=claim.streams
+        )
+        found = noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
+        claim.converged.update(set(outcome.hosts) - set(outcome.failed))
+        claim.converged.difference_update(outcome.failed)
+    return replace(outcome, findings=tuple(map(json.loads, found)))
+
+
+def execute(
+    target: Target, script: str, *, limit: tuple[str, ...], connector: str | None, watcher: Watcher
+) -> Outcome:
+    """Run a shell script on hosts, as root."""
+    return _pyinfra(target, ["-y"], limit, connector, watcher, instead=["exec", "--", script])
+
+
+def command(target: Target, options: list[str], limit: tuple[str, ...], connector: str | None) -> list[str]:
+    """The pyinfra command, as it would be typed at the top of the checkout."""
+    inventory = target.inventory(connector)
+    path = str(inventory.relative_to(ROOT) if inventory.is_relative_to(ROOT) else inventory)
+    prefix = _prefix(target, inventory)
+    limits = [argument for host in limit for argument in ("--limit", f"{prefix}{host}")]
+    return ["pyinfra", path, "deploy.py", *options, *limits]
+
+
+def _prefix(target: Target, inventory: Path) -> str:
+    """What pyinfra's name of a host has in front of ours."""
+    return f"@container/outpost-{target.instance}-" if inventory.stem == "docker" else ""
+
+
+def _pyinfra(
+    target: Target,
+    options: list[str],
+    limit: tuple[str, ...],
+    connector: str | None,
+    watcher: Watcher,
+    environment: dict[str, str] | None = None,
+    instead: list[str] | None = None,
+    keeps: tuple[int, ...] = (),
+) -> Outcome:
+    typed = [*command(target, options, limit, connector), "--json"]
+    if instead:
+        typed = [*(word for word in typed if word != "deploy.py"), *instead]
+    started = time.monotonic()
+    follower = Follower(_prefix(target, target.inventory(connector)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", *typed],
+        cwd=ROOT,
+        env=target.environment | {"PYINFRA_PROGRESS": "off"} | (environment or {}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=keeps,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    lines: queue.Queue[str | None] = queue.Queue()
+    output: list[bytes] = []
+    readers = [
+        threading.Thread(target=_pump, args=(process.stderr, lines), daemon=True),
+        threading.Thread(target=lambda pipe: output.append(pipe.read()), args=(process.stdout,), daemon=True),
+    ]
+    for reader in readers:
+        reader.start()
+    watcher.start(" ".join(word for word in typed if word != "--json"), follower)
+    try:
+        for line in _until_end(lines):
+            if line:
+                follower.feed(line)
+            watcher.tick()
+        returncode = process.wait()
+        readers[1].join()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+        watcher.stop()
+    if os.environ.get("OUTPOST_DEBUG"):
+        sys.stderr.write("\n".join(follower.log) + "\n")
+    return _outcome(target, output[0] if output else b"", follower, returncode, time.monotonic() - started)
+
+
+def _pump(pipe: IO[bytes], lines: queue.Queue[str | None]) -> None:
+    whole = True
+    while line := pipe.readline(LONGEST):  # a line feed ends it, and no other character of a host's
+        if whole:  # the rest of a line that is too long would be a line of its own, and might begin with another host's name
+            lines.put(line.decode(errors="replace"))
+        whole = line.endswith(b"\n")
+    lines.put(None)
+
+
+def _until_end(lines: queue.Queue[str | None]) -> Iterator[str]:
+    """Lines as they come, and an empty one five times a second so that clocks keep running."""
+    while True:
+        try:
+            line = lines.get(timeout=0.2)
+        except queue.Empty:
+            yield ""
+            continue
+        if line is None:
+            return
+        yield line
+
+
+def _outcome(target: Target, output: bytes, follower: Follower, returncode: int, seconds: float) -> Outcome:
+    try:
+        result = json.loads(output)
+    except ValueError:
+        raise _stopped(target, follower) from None
+    failed = {name: _last(host) for name, host in follower.hosts.items() if host.failed}
+    if result["results"] is None:
+        changes = [
+            Change(follower.short(host), operation["name"], conditional)
+            for operation in result["plan"]
+            for key, conditional in (("hosts_with_change", False), ("hosts_with_conditional_change", True))
+            for host in operation[key]
+        ]
+    else:
+        changes = [
+            Change(follower.short(host), operation["name"])
+            for operation in result["results"]["operations"]
+            for host in operation["success"]
+        ]
+        for host in result["results"]["failed_hosts"]:
+            failed.setdefault(follower.short(host), "see the log")
+    if returncode and not failed:
+        raise _stopped(target, follower)
+    return Outcome(
+        hosts=tuple(sorted({*follower.hosts, *(change.host for change in changes), *failed})),
+        changes=tuple(changes),
+        failed=failed,
+        diff=tuple(follower.details),
+        seconds=seconds,
+    )
+
+
+def _stopped(target: Target, follower: Follower) -> OutpostError:
+    """Why pyinfra broke off, with the remedy that the reason itself names, where it names one."""
+    message, _, remedy = (
+        _reason(follower)
+        .removeprefix("outpost.errors.OutpostError: ")
+        .removeprefix("outpost.templates.TemplateMistakeError: ")
+        .partition(". Remedy: ")
+    )
+    if remedy:
+        return OutpostError(message, remedy.removesuffix("."))
+    return OutpostError(
+        f"pyinfra stopped: {message}",
+        f"OUTPOST_DEBUG=1 ./outpost plan {target.typed} shows all that it said",
+    )
+
+
+def _last(host: HostState) -> str:
+    undone = [line for line in host.lines if line.startswith(("not done: ", "not repaired: "))]
+    if undone:  # of one apply, each thing with its remedy (`roles.drift`)
+        return "\n".join(undone)
+    said = next((line for line in reversed(host.lines) if line), "")
+    return f"{host.failed}: {said}" if said and said != host.failed else host.failed
+
+
+def _reason(follower: Follower) -> str:
+    """What of a broken-off run says most: a host's failure, the exception, else the last thing said."""
+    if failed := [f"{name}: {_last(host)}" for name, host in follower.hosts.items() if host.failed]:
+        return "; ".join(failed)
+    said = [
+        line.strip() for line in follower.log if line.strip() and not line.startswith("--> Disconnecting")
+    ]
+    for line in reversed(said):
+        if re.match(r"^[A-Za-z_.]+(Error|Exception): ", line):
+            return line
+    for line in reversed(said):
+        if "rror" in line:
+            return line.removeprefix("--> ")
+    return said[-1] if said else f"no output from {shown(Path(sys.executable))}"

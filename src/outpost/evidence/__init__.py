@@ -1,0 +1,8 @@
+"""What an auditor reads: faults, controls, attacks, and what was seen of them.
+
+Called by the commands `report`, `reference` and `judge`; `verify` and `attack` look up controls in it.
+
+- `controls` is the catalogue (``controls/*.toml``) as data.
+- `effect` finds the lines that are in effect on the hosts; `report` makes the page of evidence.
+- `appendices`, `explanation`, `opinions` and `reference` make the pages in ``docs/``.
+"""

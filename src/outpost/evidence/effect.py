@@ -1,0 +1,95 @@
+"""The lines of configuration that are in effect on the hosts, by the control that they name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from outpost.evidence.controls import named
+from outpost.office import Host, Office
+from outpost.target import ROOT, Target
+from outpost.transport.remote import run_script
+
+TEMPLATES = ROOT / "templates"
+COMMENT = re.compile(r"^\s*(#|//|;|--|/?\*)")
+SECRET = re.compile(r"(secret|passw|nonce|des_key|hash)\w*['\]]*\s*[=:]", re.IGNORECASE)
+MOST = 4 * 1024 * 1024
+"""Bytes of configuration that a host may show."""
+WIDEST = 1000
+"""Characters of a line that are read: a host decides how many there are."""
+LONGEST = 5  # lines below a comment that names a control
+_BEGIN = "=== outpost "
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line in effect, or the few that one comment explains."""
+
+    host: str
+    file: str
+    number: int
+    why: str
+    text: str
+
+
+def files(role: str) -> tuple[str, ...]:
+    """Files on a host of a role whose lines name controls."""
+    found = []
+    for top in ("base", role):
+        directory = TEMPLATES / top
+        for template in sorted(directory.rglob("*.j2")):
+            target = template.relative_to(directory).with_suffix("")
+            if target.parts[0] in ("etc", "usr", "var") and named(template.read_text(encoding="utf-8")):
+                found.append(f"/{target}")
+    return tuple(dict.fromkeys(found))
+
+
+def in_effect(
+    target: Target, office: Office, hosts: Iterable[Host], via: str | None = None
+) -> dict[str, list[Line]]:
+    """Control → its lines, read from each host in one round trip; values of secrets stay there."""
+    found: dict[str, list[Line]] = {}
+    for host in hosts:
+        wanted = " ".join(files(host.role))
+        script = f"for file in {wanted}; do [ ! -r $file ] || {{ echo '{_BEGIN}'$file; cat $file; }}; done"
+        for part in run_script(target, office, host, script, via, most=MOST).split(_BEGIN)[1:]:
+            file, _, text = part.partition("\n")
+            for controls, line in explained(host.name, file, text):
+                for control in controls:
+                    found.setdefault(control, []).append(line)
+    return found
+
+
+def explained(host: str, file: str, text: str) -> Iterator[tuple[set[str], Line]]:
+    """Each comment that names controls, with the lines that it explains."""
+    lines = [line[:WIDEST] for line in text.splitlines()]
+    number = 0
+    while number < len(lines):
+        line = lines[number]
+        controls = named(line)
+        if controls and not COMMENT.match(line):
+            yield controls, Line(host, file, number + 1, "", _shown(line))
+        elif controls:
+            start = number
+            while (
+                number + 1 < len(lines) and COMMENT.match(lines[number + 1]) and not named(lines[number + 1])
+            ):
+                number += 1
+            why = " ".join(
+                re.sub(r"^\s*(#|//|;|--|/?\*)+\s?|-{5,}", "", each).strip()
+                for each in lines[start : number + 1]
+            )
+            below: list[str] = []
+            for each in lines[number + 1 :]:
+                if not each.strip() or COMMENT.match(each) or len(below) == LONGEST:
+                    break
+                below.append(_shown(each))
+            if below:
+                yield controls, Line(host, file, number + 2, why.strip(), "\n".join(below))
+        number += 1
+
+
+def _shown(line: str) -> str:
+    found = SECRET.search(line)
+    return f"{line[: found.end()].rstrip()} (not shown)" if found else line.rstrip()

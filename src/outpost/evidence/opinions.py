@@ -1,0 +1,95 @@
+"""What others' tools said of an office, and our reasons for what is left: kept in ``controls/``, shown in the documentation.
+
+`outpost_lab.judges` runs the tools.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from outpost.target import ROOT
+
+TOOLS = ("ssh-audit", "lynis", "testssl", "sslyze", "systemd-analyze")
+RECORDED = ROOT / "controls" / "judged.json"
+REASONS = ROOT / "controls" / "opinions.toml"
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What one tool says of one host.
+
+    Attributes:
+        what: What was looked at: a policy, a port.
+        findings: What it would have otherwise, by the tool's own ids or words.
+    """
+
+    tool: str
+    version: str
+    day: str
+    role: str
+    host: str
+    what: str
+    result: str
+    findings: tuple[str, ...] = ()
+
+
+def record(new: list[Opinion], path: Path = RECORDED) -> None:
+    """Keep what was said, in the place of what the same tools said before."""
+    tools = {opinion.tool for opinion in new}
+    kept = [opinion for opinion in recorded(path) if opinion.tool not in tools]
+    told = [asdict(opinion) for opinion in sorted((*kept, *new), key=lambda each: TOOLS.index(each.tool))]
+    path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def recorded(path: Path = RECORDED) -> tuple[Opinion, ...]:
+    if not path.exists():
+        return ()
+    entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return tuple(Opinion(**entry | {"findings": tuple(entry["findings"])}) for entry in entries)
+
+
+def reasons(path: Path = REASONS) -> dict[str, dict[str, str]]:
+    """Tool to finding to why it stays."""
+    found: dict[str, dict[str, str]] = tomllib.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def unexplained(said: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> list[str]:
+    return sorted(
+        {
+            f"{each.tool}: {finding}"
+            for each in said
+            for finding in each.findings
+            if finding not in known.get(each.tool, {})
+        }
+    )
+
+
+def table(said: tuple[Opinion, ...]) -> str:
+    """The results as Markdown, a line for each tool and role."""
+    rows: dict[tuple[str, str, str, str, str], list[Opinion]] = {}
+    for each in said:
+        rows.setdefault((each.tool, each.version, each.day, each.role, each.what), []).append(each)
+    lines = ["| Tool | Seen | Role | What | Result | Left |", "|---|---|---|---|---|---|"]
+    for (tool, version, day, role, what), same in rows.items():
+        results = ", ".join(dict.fromkeys(each.result for each in same))
+        open_ends = len(dict.fromkeys(finding for each in same for finding in each.findings))
+        lines.append(f"| {tool} {version} | {day} | {role} | {what} | {results} | {open_ends or 'nothing'} |")
+    return "\n".join(lines) + "\n"
+
+
+def left(said: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> str:
+    """What the tools would have otherwise, with the reason why it stays, as Markdown."""
+    lines: list[str] = []
+    for tool in dict.fromkeys(each.tool for each in said if each.findings):
+        lines += [*([""] if lines else []), f"What {tool} would have otherwise, and why it stays:", ""]
+        findings = sorted({finding for each in said if each.tool == tool for finding in each.findings})
+        lines += [
+            f"- **{finding}**: {known.get(tool, {}).get(finding, 'not explained yet')}"
+            for finding in findings
+        ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,300 @@
+"""The report: one page that shows fault → control → line in effect → check → attack → host → result, and what is missing.
+
+The page needs nothing beside itself: no script, no font, no picture from anywhere. It is made from the runs that
+`outpost verify` kept, the recorded attacks, the catalogue, and the lines that the hosts hold now.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from outpost.errors import OutpostError
+from outpost.evidence.appendices import SEVERITY
+from outpost.evidence.controls import AttackPlan, Catalogue, Control, Fault
+from outpost.evidence.effect import Line
+from outpost.office import Host, Office
+from outpost.recovery.drills import Drill
+from outpost.transport.answers import printable
+from outpost.verification import history
+from outpost.verification.history import Run
+from outpost.verification.live import Result, sentence
+
+PAGE = "report.html.j2"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+State = Literal["proven", "failed", "open", "none"]
+SIGNS: dict[State, str] = {"proven": "✓", "failed": "✗", "open": "○", "none": "·"}
+WORDS: dict[State, str] = {
+    "proven": "seen to hold",
+    "failed": "seen to fail",
+    "open": "not looked at",
+    "none": "not concerned",
+}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A check's latest result."""
+
+    result: Result
+    when: str
+
+    @property
+    def state(self) -> State:
+        return (
+            "failed"
+            if self.result.outcome == "failed"
+            else "proven"
+            if self.result.outcome == "passed"
+            else "open"
+        )
+
+    @property
+    def said(self) -> str:
+        """The same for whoever does not see colours, with what it took."""
+        return f"{WORDS[self.state]}, {self.when}, {self.result.seconds:.2f} s"
+
+    @property
+    def skipped(self) -> str:
+        """Why it was not carried out, where it was not."""
+        return self.result.seen.removeprefix("Skipped: ") if self.result.outcome == "skipped" else ""
+
+    @property
+    def name(self) -> str:
+        """Its promise, with the parameter where it has one and documents itself."""
+        parameter = sentence(self.result.id).partition(" (")[2].removesuffix(")")
+        others = "-".join(part for part in parameter.split("-") if part != self.result.host)
+        said = self.result.promise.partition(" (")[0] if parameter else self.result.promise
+        return f"{said} ({others})" if others else said
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """An attack as it was last recorded."""
+
+    plan: AttackPlan
+    recorded: Mapping[str, Any]
+
+    @property
+    def state(self) -> State:
+        verdict = (self.recorded.get("with") or {}).get("verdict", "")
+        return "proven" if verdict == "defended" else "failed" if verdict == "BREACHED" else "open"
+
+    @property
+    def observed(self) -> str:
+        """What was seen."""
+        return str((self.recorded.get("with") or {}).get("observed", "")) or self.plan.waits_for
+
+    @property
+    def positive(self) -> str:
+        """What was seen without the defence."""
+        without = self.recorded.get("without")
+        if not without:
+            return f"none: {self.plan.no_switch}" if self.plan.no_switch else "not recorded"
+        return f"{'succeeds' if without['succeeded'] else 'fails'} without {without['turned off']}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the page is made of.
+
+    Attributes:
+        kept: Runs, the latest first.
+        lines: Control → lines in effect on the hosts.
+        attacked: Recorded attacks.
+        drills: Restore drills, the latest first.
+        lab: Whether the office is the lab that the attacks were carried out against: they prove nothing of another one.
+    """
+
+    office: Office
+    data: Catalogue
+    kept: tuple[Run, ...]
+    lines: Mapping[str, Sequence[Line]]
+    attacked: Mapping[str, Any]
+    drills: tuple[Drill, ...] = ()
+    lab: bool = True
+
+    @cached_property
+    def latest(self) -> tuple[Checked, ...]:
+        """Each check's latest result, failures first."""
+        found = [Checked(result, run.when) for result, run in history.latest(self.kept).values()]
+        order = {"failed": 0, "skipped": 1, "passed": 2}
+        return tuple(
+            sorted(found, key=lambda each: (order[each.result.outcome], each.result.host, each.result.id))
+        )
+
+    def checks_of(self, control: str) -> tuple[Checked, ...]:
+        return tuple(each for each in self.latest if control in each.result.controls)
+
+    def attacks_on(self, controls: Sequence[Control]) -> tuple[Attacked, ...]:
+        plans = {plan.id: plan for control in controls for plan in self.data.attacks_on(control.id)}
+        return self.recorded(plans.values())
+
+    def attacks_of(self, fault: Fault) -> tuple[Attacked, ...]:
+        return self.recorded(self.data.attacks_of(fault.id))
+
+    def recorded(self, plans: Iterable[AttackPlan]) -> tuple[Attacked, ...]:
+        """These attacks as they were last recorded."""
+        return tuple(Attacked(plan, self.attacked.get(plan.id, {})) for plan in plans)
+
+
+def worst(states: Sequence[State]) -> State:
+    for state in ("failed", "proven", "open"):
+        if state in states:
+            return state
+    return "none"
+
+
+def state_of(checked: Sequence[Checked]) -> State:
+    outcomes = {each.result.outcome for each in checked}
+    return "failed" if "failed" in outcomes else "proven" if "passed" in outcomes else "open"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fault on one host."""
+
+    state: State
+    passed: int
+    failed: int
+
+    @property
+    def said(self) -> str:
+        """For whoever does not see colours."""
+        counts = (
+            f", {self.passed} of {self.passed + self.failed} checks hold" if self.passed + self.failed else ""
+        )
+        return WORDS[self.state] + counts
+
+
+def cell(evidence: Evidence, fault: Fault, host: Host) -> Cell:
+    """How a fault is met on a host."""
+    controls = evidence.data.controls_of(fault.id)
+    here = [control for control in controls if host.role in control.where or "base" in control.where]
+    checked = {
+        each.result.id: each
+        for control in controls
+        for each in evidence.checks_of(control.id)
+        if each.result.host == host.name and each.result.outcome != "skipped"
+    }
+    failed = sum(each.result.outcome == "failed" for each in checked.values())
+    deployed = any(control.status != "planned" for control in here)
+    state = state_of(tuple(checked.values())) if checked else "open" if deployed else "none"
+    return Cell(state, len(checked) - failed, failed)
+
+
+def state_of_control(evidence: Evidence, control: Control) -> State:
+    """By its checks; by its attacks where it has none."""
+    checked = [each for each in evidence.checks_of(control.id) if each.result.outcome != "skipped"]
+    attacked = [each.state for each in evidence.attacks_on((control,))] if evidence.lab else []
+    return worst([*([state_of(checked)] if checked else []), *attacked, "open"])
+
+
+def state_of_fault(evidence: Evidence, fault: Fault) -> State:
+    """By the controls that meet it and the attacks that try it."""
+    controls = [
+        state_of_control(evidence, control)
+        for control in evidence.data.controls_of(fault.id)
+        if control.status != "planned"
+    ]
+    attacked = [each.state for each in evidence.attacks_of(fault)] if evidence.lab else []
+    return worst([*controls, *attacked, "open"])
+
+
+def not_verified(evidence: Evidence) -> list[tuple[str, str, str]]:
+    """What nobody has looked at, and why: thing, title, reason."""
+    found = []
+    for control in evidence.data.controls.values():
+        if control.status == "planned":
+            found.append((control.id, control.title, f"planned: {control.waits_for}"))
+        elif state_of_control(evidence, control) == "open":
+            skipped = [each.skipped for each in evidence.checks_of(control.id)]
+            tried = "its proof is an attack, and attacks are carried out against the lab"
+            suite = "its proof is a test of the project's suite, not a live check"
+            lab_only = not evidence.lab and evidence.attacks_on((control,))
+            why = skipped[0] if skipped else tried if lab_only else suite
+            found.append((control.id, control.title, why))
+    for plan in (
+        each.plan for each in evidence.recorded(evidence.data.attacks.values()) if each.state == "open"
+    ):
+        found.append((f"attack {plan.id}", plan.title, plan.waits_for or "not recorded"))
+    return found
+
+
+def page(evidence: Evidence, *, paper: bool = False) -> str:
+    """The page.
+
+    Args:
+        paper: Everything is open, as for a printer.
+    """
+    if not evidence.kept:
+        raise OutpostError("nothing has been verified yet", "outpost verify OFFICE first")
+    latest, attacked = evidence.latest, evidence.recorded(evidence.data.attacks.values())
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, finalize=_safe,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    hosts = evidence.office.hosts
+    return environment.get_template(PAGE).render(
+        evidence=evidence,
+        office=evidence.office,
+        run=evidence.kept[0],
+        latest=latest,
+        failed=[each for each in latest if each.result.outcome == "failed"],
+        passed=[each for each in latest if each.result.outcome == "passed"],
+        skipped=[each for each in latest if each.result.outcome == "skipped"],
+        withstood=[each for each in attacked if each.state == "proven"],
+        breached=[each for each in attacked if each.state == "failed" and evidence.lab],
+        reasons=Counter(why for _, _, why in not_verified(evidence)).most_common(4),
+        matrix=[
+            (fault, state_of_fault(evidence, fault), [cell(evidence, fault, host) for host in hosts],
+             worst([*(each.state for each in evidence.attacks_of(fault) if evidence.lab), "none"]))
+            for fault in evidence.data.faults.values()
+        ],
+        controls=[
+            (control, state_of_control(evidence, control))
+            for control in evidence.data.controls.values()
+            if control.status != "planned"
+        ],
+        state_of={control.id: state_of_control(evidence, control) for control in evidence.data.controls.values()},
+        not_verified=not_verified(evidence),
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        signs=SIGNS, words=WORDS, severity=SEVERITY, paper=paper, attacked_all=attacked,
+    )  # fmt: skip
+
+
+def _safe(value: Any) -> Any:
+    """No character that turns the order of a line, or that a viewer of the source obeys."""
+    return printable(value) if type(value) is str else value
+
+
+def print_page(html: str, pdf: Path) -> None:
+    """The page on paper, by Debian's Chromium."""
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        raise OutpostError(
+            "there is no Chromium to print with", "apt-get install chromium, or print the page yourself"
+        )
+    with tempfile.TemporaryDirectory(prefix="outpost-report-") as directory:
+        source = Path(directory) / "report.html"
+        source.write_text(html, encoding="utf-8")
+        done = subprocess.run(
+            [
+                browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer",
+                f"--user-data-dir={directory}/profile", f"--print-to-pdf={pdf.resolve()}", source.as_uri(),
+            ],
+            capture_output=True, text=True, check=False, timeout=180,
+        )  # fmt: skip
+    if done.returncode or not pdf.is_file():
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise OutpostError(f"Chromium could not print: {said}", "print the page from a browser")

@@ -1,0 +1,8 @@
+"""The secrets of an office: made, encrypted beside the office file, published, rotated.
+
+Called by the roles (which render them), the inventory, the commands `secrets`, `rotate` and `user`.
+
+- `secrets_file` reads, completes and writes ``secrets.age``.
+- `published` gives the public halves that the zone shows.
+- `rotation` replaces keys, one module for each kind.
+"""

@@ -1,0 +1,55 @@
+"""ACME accounts: a host registers one with the key that the office gave it; what the authority calls it is learned here.
+
+CAA then names it (``accounturi``, RFC 8657), and nobody else's account can have the host's names certified, however well
+it proves control over them. Accounts outlive certificates and hosts, so each is asked for once. One of another
+authority (``acme.directory`` was changed) is forgotten by the records at once and asked for anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from outpost.errors import OutpostError
+from outpost.keys.published import public_keys
+from outpost.keys.rotation.engine import Desk
+from outpost.keys.secrets_file import AcmeAccount
+from outpost.office.certificates import acme_hosts
+from outpost.office.tables.topology import Host
+from outpost.transport import answers
+from outpost.transport.remote import run_script
+
+ASK = "timeout 60 /usr/local/lib/outpost/certificate account"
+
+
+def learn(desk: Desk, among: Collection[str]) -> bool:
+    """Keep the accounts of these hosts that are not known yet; whether there was one."""
+    directory, found = desk.office.acme.directory, {}
+    for host in _unknown(desk):
+        if host.name not in among:
+            continue
+        if url := _ask(desk, host):
+            try:
+                found[host.name] = AcmeAccount(directory=directory, url=url)
+            except ValueError:
+                desk.tell(
+                    f"{host.name} gives no account of {directory} but {answers.line(url, 200)}: check the host"
+                )
+                continue
+            desk.tell(f"{host.name} is {url} to the authority; CAA names it")
+        else:
+            desk.tell(f"{host.name} has no account at {directory} yet; outpost rotate due asks again")
+    if found:
+        desk.change(acme_accounts=desk.secrets.acme_accounts | found)
+    return bool(found)
+
+
+def _unknown(desk: Desk) -> list[Host]:
+    keys = public_keys(desk.secrets)
+    return [host for host in acme_hosts(desk.office) if not keys.account(desk.office, host)]
+
+
+def _ask(desk: Desk, host: Host) -> str:
+    try:
+        return run_script(desk.target, desk.office, host, ASK, desk.via, most=4096).strip()
+    except OutpostError:
+        return ""  # the host or the authority is out of reach: nothing was changed, and it is asked again

@@ -1,0 +1,61 @@
+"""The office's own authority rolls: trusted by everybody before it issues anything, and the old one until nobody needs it.
+
+generate → every host trusts both → users and peers who know the office by its authority are given the new one, which
+only people can do → it issues every certificate anew, for the keys there are, so that pins and TLSA records stay true
+→ every host shows its new certificate → the old authority is trusted no more.
+"""
+
+from __future__ import annotations
+
+from outpost.keys.rotation.engine import Desk
+from outpost.keys.secrets_file import NextAuthority, authority_ends, new_authority, succeeded
+
+
+def advance(desk: Desk) -> None:
+    """Take the next step; the one before the switch is the administrator's, so the switch is a call of its own."""
+    upcoming = desk.secrets.authority_next
+    if upcoming and upcoming.trusted:
+        _switch(desk)
+    if desk.secrets.authority_past:
+        _forget(desk)
+    else:
+        _trust(desk)
+
+
+def status(desk: Desk) -> list[tuple[str, str, str]]:
+    """Which authority, its stage, what comes next."""
+    kept, again = desk.secrets, f"go on with: outpost rotate authority {desk.target.typed}"
+    rows = [("authority", "in use", f"ends {authority_ends(kept):%Y-%m-%d}, and what it issued with it")]
+    if kept.authority_next:
+        stage = "trusted by every host" if kept.authority_next.trusted else "not trusted everywhere"
+        rows.append(("the next one", stage, again))
+    if kept.authority_past:
+        rows.append(("the one before", "still trusted", again))
+    return rows
+
+
+def _trust(desk: Desk) -> None:
+    upcoming = desk.secrets.authority_next
+    if upcoming is None:
+        upcoming = NextAuthority(pair=new_authority(desk.office, desk.now()))
+        desk.change(authority_next=upcoming)
+        desk.tell("generated the next authority")
+    desk.apply(desk.office.hosts)
+    desk.change(authority_next=upcoming.model_copy(update={"trusted": desk.now()}))
+    desk.tell(
+        f"every host trusts both. Users and peers who know the office by its authority need both, too: give them what "
+        f"outpost secrets ca {desk.target.typed} prints, then run the same command again"
+    )
+
+
+def _switch(desk: Desk) -> None:
+    desk.keep(succeeded(desk.office, desk.secrets, desk.now()))
+    desk.tell("the next authority has issued every certificate anew")
+
+
+def _forget(desk: Desk) -> None:
+    desk.apply(desk.office.hosts)
+    desk.tell("every host shows its new certificate")
+    desk.change(authority_past="")
+    desk.apply(desk.office.hosts)
+    desk.tell("the old authority is trusted no more")

@@ -1,0 +1,198 @@
+"""DKIM keys roll in stages, none of which can be skipped.
+
+generate and publish → shown by every name server → two TTLs later sign with the new pair → the old pair stays
+published while its messages are still on their way → revoked with an empty ``p=`` (its private halves are destroyed
+then) → removed. A receiver therefore always finds the key of the message in its hand (RFC 6376, section 3.1; M3AAWG,
+"DKIM Key Rotation Best Common Practices").
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from pydantic import SecretStr
+
+from outpost.keys.published import public_keys
+from outpost.keys.rotation import watch
+from outpost.keys.rotation.engine import Desk, NotYetError
+from outpost.keys.secrets_file import DkimKeys, Secrets, new_dkim, new_selector
+from outpost.office.dns import Record, dkim_selector, office_zone
+
+
+def begin(desk: Desk) -> str:
+    """Generate a pair and publish it; mail is still signed with the old one. Gives its selector."""
+    if pending := _in_stage(desk.secrets, "published"):
+        raise NotYetError(f"{pending[0]} is published and not in use yet", "go on with: outpost rotate dkim")
+    now = desk.now()
+    selector = new_selector(desk.secrets.dkim, now)
+    _keep(desk, desk.secrets.dkim | {selector: new_dkim(now, "published")})
+    desk.tell(f"generated {selector}")
+    _publish(desk)
+    return selector
+
+
+def go_on(desk: Desk) -> bool:
+    """Take the steps that are due, of the old pairs and of the new one; whether there was one.
+
+    Raises:
+        NotYetError: A new pair waits for the name servers, or for others' caches.
+    """
+    return any([_settle(desk), _retire(desk), _use(desk)])
+
+
+def advance(desk: Desk) -> None:
+    """What an administrator asks for: the published pair comes into use, else a new one is published."""
+    pending = _in_stage(desk.secrets, "published")
+    go_on(desk)
+    if not pending:
+        begin(desk)
+
+
+def due(desk: Desk) -> bool:
+    """Whether the pair in use has reached its lifetime and no successor is published."""
+    age = min((keys.since or _LONG_AGO for keys in desk.secrets.signing.values()), default=desk.now())
+    waited = desk.now() - age >= timedelta(seconds=desk.office.dns.dkim_lifetime)
+    return waited and not _in_stage(desk.secrets, "published")
+
+
+def status(desk: Desk) -> list[tuple[str, str, str]]:
+    """Selector, stage and what comes next, oldest first."""
+    return [(selector, keys.stage, _next(desk, keys)) for selector, keys in desk.secrets.dkim.items()]
+
+
+def _next(desk: Desk, keys: DkimKeys) -> str:
+    since = keys.since or desk.now()
+    if keys.stage == "published":
+        return f"signs from {_time(_usable(desk, keys))}" if keys.seen else "waits for every name server"
+    if keys.stage == "active":
+        return f"rolls after {_time(since + _seconds(desk.office.dns.dkim_lifetime))}"
+    if keys.stage == "retired":
+        return f"revoked after {_time(_retired_until(desk))}"
+    return f"removed after {_time(since + _retention(desk))}"
+
+
+_LONG_AGO = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
+
+
+def _settle(desk: Desk) -> bool:
+    """A run broke off after a switch was written down: the MTAs may still sign with the old pair."""
+    unsettled = [name for name, keys in desk.secrets.signing.items() if keys.seen is None]
+    if not unsettled or not _in_stage(desk.secrets, "retired"):
+        return False
+    _sign(desk)
+    return True
+
+
+def _use(desk: Desk) -> bool:
+    pending = _in_stage(desk.secrets, "published")
+    if not pending:
+        return False
+    selector, *_ = pending
+    keys = desk.secrets.dkim[selector]
+    if keys.seen is None:
+        _publish(desk)
+        return True
+    if desk.now() < _usable(desk, keys):
+        raise NotYetError(
+            f"{selector} was seen at every name server at {_time(keys.seen)}; others may have asked before and "
+            f"remember that it was not there for {desk.office.dns.ttl} s, twice that to be safe",
+            f"come again after {_time(_usable(desk, keys))}",
+            _usable(desk, keys),
+        )
+    if absent := watch.missing(desk.office, _records(desk, selector)):
+        _change(desk, selector, seen=None)
+        raise NotYetError(
+            f"{selector} is no longer shown by {'; '.join(absent)}", "mend that name server, then come again"
+        )
+    now = desk.now()
+    changed = {
+        name: keys.model_copy(update={"stage": "retired", "since": now, "seen": None})
+        for name, keys in desk.secrets.signing.items()
+    }
+    changed[selector] = keys.model_copy(update={"stage": "active", "since": now, "seen": None})
+    _keep(desk, desk.secrets.dkim | changed)
+    _sign(desk)
+    return True
+
+
+def _publish(desk: Desk) -> None:
+    desk.apply(desk.office.with_role("dns"))
+    for selector in _in_stage(desk.secrets, "published"):
+        if absent := watch.missing(desk.office, _records(desk, selector)):
+            raise NotYetError(
+                f"{selector} is not shown by {'; '.join(absent)}",
+                "come again; if that lasts, outpost verify says what is wrong with the name server",
+            )
+        _change(desk, selector, seen=desk.now())
+        keys = desk.secrets.dkim[selector]
+        desk.tell(f"{selector} is shown by every name server; it may sign from {_time(_usable(desk, keys))}")
+
+
+def _sign(desk: Desk) -> None:
+    desk.apply(desk.office.with_role("mta"))
+    for selector in _in_stage(desk.secrets, "active"):
+        _change(desk, selector, seen=desk.now())
+        desk.tell(f"mail is signed with {selector}")
+
+
+def _retire(desk: Desk) -> bool:
+    """Old pairs: revoke, later remove."""
+    done = False
+    for selector, keys in tuple(desk.secrets.dkim.items()):
+        if keys.stage == "retired" and desk.now() >= _retired_until(desk):
+            _change(
+                desk, selector, stage="revoked", since=desk.now(), rsa=SecretStr(""), ed25519=SecretStr("")
+            )
+            desk.tell(f"revoked {selector}; its private keys are destroyed")
+            done = True
+        elif keys.stage == "revoked" and desk.now() >= (keys.since or desk.now()) + _retention(desk):
+            _keep(desk, {name: kept for name, kept in desk.secrets.dkim.items() if name != selector})
+            desk.tell(f"removed {selector}")
+            done = True
+    if done:  # the MTAs drop a revoked pair, which they kept while the last worker might have used it
+        desk.apply((*desk.office.with_role("dns"), *desk.office.with_role("mta")))
+    return done
+
+
+def _records(desk: Desk, selector: str) -> list[Record]:
+    names = {
+        f"{dkim_selector(selector, algorithm)}._domainkey.{desk.office.domain}."
+        for algorithm in ("rsa", "ed25519")
+    }
+    zone = office_zone(desk.office, public_keys(desk.secrets))
+    return [record for record in zone.records if record.name in names]
+
+
+def _usable(desk: Desk, keys: DkimKeys) -> datetime:
+    return (keys.seen or desk.now()) + 2 * _seconds(desk.office.dns.ttl)
+
+
+def _retired_until(desk: Desk) -> datetime:
+    """Old signatures end when the MTAs are known to sign with the new pair, not when that was decided."""
+    switched = [keys.seen for keys in desk.secrets.signing.values()]
+    last = max((seen for seen in switched if seen), default=desk.now())
+    return last + _retention(desk)
+
+
+def _retention(desk: Desk) -> timedelta:
+    return _seconds(desk.office.dns.dkim_retention)
+
+
+def _seconds(number: int) -> timedelta:
+    return timedelta(seconds=number)
+
+
+def _in_stage(secrets: Secrets, stage: str) -> list[str]:
+    return [selector for selector, keys in secrets.dkim.items() if keys.stage == stage]
+
+
+def _change(desk: Desk, selector: str, **changes: object) -> None:
+    _keep(desk, desk.secrets.dkim | {selector: desk.secrets.dkim[selector].model_copy(update=changes)})
+
+
+def _keep(desk: Desk, dkim: dict[str, DkimKeys]) -> None:
+    desk.change(dkim=dkim)
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,109 @@
+"""DNSSEC keys roll by themselves on the primary name server; the office's secrets keep a copy of them.
+
+Without the copy a lost primary means a new KSK and a zone that is bogus until the parent has its DS. The copy is
+fetched after every apply that reaches the primary, and by ``outpost rotate due``; it is put back only onto a
+primary that has no keys at all (docs/adr/0009).
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from pydantic import SecretStr
+
+from outpost.errors import OutpostError
+from outpost.keys.published import public_keys
+from outpost.keys.rotation.engine import Desk
+from outpost.keys.secrets_file import SigningKey
+from outpost.office.dns import office_zones
+from outpost.transport import answers
+from outpost.transport.remote import run_script
+
+KEYS = "/var/lib/knot/keys/keys"
+MOST = 1024**2
+"""Bytes: keys of a few zones, each some hundred."""
+FLAGS = {"zone", "id", "ksk", "zsk", "tag", "algorithm", "size", "public-only", "missing"}
+"""What ``keymgr --json`` says of a key besides its timers."""
+
+
+def keep(desk: Desk) -> bool:
+    """Bring the copy up to date; whether it was not.
+
+    Raises:
+        OutpostError: The primary cannot be reached, or has no keys.
+    """
+    found = fetch(desk)
+    if found == desk.secrets.dnssec:
+        return False
+    desk.change(dnssec=found)
+    desk.tell(
+        f"kept {sum(map(len, found.values()))} DNSSEC keys of {len(found)} zones in the office's secrets"
+    )
+    return True
+
+
+def fetch(desk: Desk) -> dict[str, tuple[SigningKey, ...]]:
+    """Zone to keys, as the primary has them now."""
+    zones = [zone.name for zone in office_zones(desk.office, public_keys(desk.secrets))]
+    primary = desk.office.with_role("dns")[0]
+    script = "\n".join(
+        [
+            "set -eu",
+            *(f"keymgr --json {zone} list | tr -d '\\n'; echo" for zone in zones),
+            f"for key in {KEYS}/*.pem; do basename $key .pem; base64 -w0 $key; echo; done",
+        ]
+    )
+    lines = run_script(desk.target, desk.office, primary, script, desk.via, most=MOST).splitlines()
+    listed, pems = lines[: len(zones)], lines[len(zones) :]
+    private = dict(zip(pems[::2], pems[1::2], strict=False))
+    found: dict[str, tuple[SigningKey, ...]] = {}
+    for zone, text in zip(zones, listed, strict=False):
+        said = answers.parsed(text or "[]", list[dict[str, Any]], primary.name)
+        keys = [entry for entry in said if entry.get("id") in private]
+        if not keys:
+            raise OutpostError(f"{primary.name} has no key for {zone}", f"outpost apply {desk.target.typed}")
+        try:  # they are kept, and given to the primary that comes after this one
+            found[zone] = tuple(_key(entry, private[entry["id"]]) for entry in keys)
+        except (ValueError, KeyError, UnsupportedAlgorithm):
+            raise answers.unexpected(primary.name) from None
+    if len(found) < len(zones):
+        raise answers.unexpected(primary.name)
+    return found
+
+
+def status(desk: Desk) -> list[tuple[str, str, str]]:
+    """Key, stage and zone, as the primary has them now."""
+    kept = {key.id for keys in desk.secrets.dnssec.values() for key in keys}
+    return [
+        (
+            f"{zone} {'/'.join(key.roles).upper()} {key.id[:8]}",
+            _stage(key.timers),
+            "kept" if key.id in kept else "not kept yet: outpost rotate due",
+        )
+        for zone, keys in fetch(desk).items()
+        for key in keys
+    ]
+
+
+def _key(entry: dict[str, Any], pem: str) -> SigningKey:
+    timers = {
+        name.replace("-", "_"): when
+        for name, when in entry.items()
+        if name not in FLAGS and isinstance(when, int) and when
+    }
+    return SigningKey(
+        id=str(entry["id"]),
+        roles=("ksk",) * bool(entry["ksk"]) + ("zsk",) * bool(entry["zsk"]),
+        algorithm=int(str(entry["algorithm"])),
+        timers=timers,
+        key=SecretStr(base64.b64decode(pem).decode()),
+    )
+
+
+def _stage(timers: dict[str, int]) -> str:
+    now = datetime.now(UTC).timestamp()
+    reached = [name for name, when in timers.items() if when <= now]
+    return max(reached, key=lambda name: (timers[name], list(timers).index(name)), default="generated")

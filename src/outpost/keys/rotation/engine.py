@@ -1,0 +1,85 @@
+"""What every rotation shares: the office with its secrets, one writer at a time, steps and reasons to wait."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from outpost.engine import run
+from outpost.errors import OutpostError
+from outpost.keys import secrets_file
+from outpost.keys.secrets_file import Secrets
+from outpost.office import load
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host
+from outpost.target import Target, shown
+
+Tell = Callable[[str], None]
+
+
+class NotYetError(OutpostError):
+    """The next step would break what others rely on; says when it will not.
+
+    Attributes:
+        until: When to come again; None where that depends on others.
+    """
+
+    def __init__(self, message: str, remedy: str, until: datetime | None = None) -> None:
+        super().__init__(message, remedy)
+        self.until = until
+
+
+@dataclass
+class Desk:
+    """An office whose keys are being changed.
+
+    Attributes:
+        tell: Told of each thing done, in a clause.
+        now: The clock.
+    """
+
+    target: Target
+    tell: Tell
+    via: str | None = None
+    watcher: run.Watcher = field(default_factory=run.Silent)
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def __post_init__(self) -> None:
+        self.office: Office = load(self.target.data)
+        self.secrets: Secrets = secrets_file.read(self.target.data)
+
+    def keep(self, changed: Secrets) -> None:
+        """Write changed secrets; before any host learns of them."""
+        secrets_file.write(self.target.data, changed, self.office.secrets.recipients)
+        self.secrets = changed
+
+    def change(self, **changes: Any) -> None:
+        """The same with these fields changed."""
+        self.keep(self.secrets.model_copy(update=changes))
+
+    def apply(self, hosts: tuple[Host, ...]) -> None:
+        """Bring hosts to what is declared now."""
+        names = tuple(host.name for host in hosts)
+        outcome = run.apply(self.target, limit=names, connector=self.via, watcher=self.watcher)
+        if outcome.failed:
+            said = "; ".join(f"{host}: {why}" for host, why in outcome.failed.items())
+            raise OutpostError(f"apply failed on {said}", "mend the cause and run the same command again")
+
+
+@contextmanager
+def desk(
+    target: Target, tell: Tell, *, via: str | None = None, watcher: run.Watcher | None = None
+) -> Iterator[Desk]:
+    """The only rotation that runs on an office."""
+    with (target.data / ".rotation.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutpostError(
+                f"another rotation of {shown(target.data)} is running", "wait until it has finished"
+            ) from None
+        yield Desk(target, tell, via, watcher or run.Silent())

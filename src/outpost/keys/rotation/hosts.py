@@ -1,0 +1,47 @@
+"""Certificates of the links between the office's hosts, issued by its own authority.
+
+A new certificate for the same key needs no order: every host verifies the authority. A new key does, because the
+MTA's listener for users' mail names the store's key: first the MTAs accept both, then every host shows its new one,
+then the old one is forgotten. Each step is applied before the next is written down.
+"""
+
+from __future__ import annotations
+
+from outpost.keys.rotation.engine import Desk
+from outpost.keys.secrets_file import complete, host_lifetimes, renewed_hosts
+
+
+def due(desk: Desk) -> bool:
+    """Whether a certificate is to be renewed, or a roll broke off."""
+    return (
+        bool(desk.secrets.hosts_past)
+        or complete(desk.office, desk.secrets, now=desk.now()).secrets.hosts != desk.secrets.hosts
+    )
+
+
+def roll(desk: Desk, *, keys: bool) -> None:
+    """Issue every host's certificate anew, with a new key where `keys` says so."""
+    kept = desk.secrets
+    if not kept.hosts_past:
+        past = {name: pair.certificate for name, pair in kept.hosts.items()} if keys else {}
+        fresh = renewed_hosts(desk.office, kept, desk.now(), keys=keys)
+        desk.change(hosts=fresh, hosts_past=past)
+        desk.tell(f"issued {len(fresh)} certificates{' for new keys' if keys else ''}")
+    if desk.secrets.hosts_past:
+        desk.apply(desk.office.with_role("mta"))
+        desk.tell("the MTAs accept the store's old and new key")
+    desk.apply(desk.office.hosts)
+    desk.tell("every host shows its new certificate")
+    if desk.secrets.hosts_past:
+        desk.change(hosts_past={})
+        desk.apply(desk.office.with_role("mta"))
+        desk.tell("the old keys are accepted no more")
+
+
+def status(desk: Desk) -> list[tuple[str, str, str]]:
+    """Host, stage, end of its certificate."""
+    stage = "rolling" if desk.secrets.hosts_past else "in use"
+    return [
+        (name, stage, f"valid until {end:%Y-%m-%d}, renewed 30 days before")
+        for name, end in host_lifetimes(desk.secrets).items()
+    ]

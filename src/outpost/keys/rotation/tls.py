@@ -1,0 +1,177 @@
+"""Public keys of TLS roll from the current one to the next, whose TLSA record has stood in the DNS all along.
+
+The switch is refused until every authoritative name server has shown the next key's record for two TTLs: a sender
+that remembers the records from before would take the new key for an attack and keep its mail (RFC 7671, section 8.1;
+RFC 7672, section 2.2). After it the old key stays published until the host is seen to show the new one. A host that
+fetches its certificate by ACME goes on with its old pair until it has one for the new key.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from outpost.errors import OutpostError
+from outpost.keys.published import public_keys
+from outpost.keys.rotation import watch
+from outpost.keys.rotation.engine import Desk, NotYetError
+from outpost.keys.secrets_file import NextKey, issue_public, new_key, public_pair
+from outpost.office.certificates import mode, public_names, signing_service
+from outpost.office.dns import Record, key_digest, office_zone
+from outpost.office.roles import role_of
+from outpost.office.tables.topology import Host
+from outpost.transport.remote import run_script
+
+
+def hosts(desk: Desk, name: str | None = None) -> tuple[Host, ...]:
+    """Hosts with a public key: all of them, or the one of that name."""
+    known = tuple(host for host in desk.office.hosts if host.name in desk.secrets.public_next)
+    chosen = tuple(host for host in known if name in (None, host.name))
+    if name and not chosen:
+        raise OutpostError(
+            f"{name} has no public key",
+            f"choose one of: {', '.join(host.name for host in known) or 'none yet'}",
+        )
+    return chosen
+
+
+def roll(desk: Desk, host: Host) -> None:
+    """Take the next step: finish a switch that broke off, else switch to the next key."""
+    if host.name not in desk.secrets.public_past:
+        _published_long_enough(desk, host)
+        _switch(desk, host)
+    _finish(desk, host)
+
+
+def look(desk: Desk, host: Host) -> datetime:
+    """Note since when every name server has shown the host's records; gives when the next key may be used."""
+    upcoming = desk.secrets.public_next[host.name]
+    if absent := watch.missing(desk.office, records(desk, host)):
+        _note(desk, host, None)
+        raise NotYetError(
+            f"the next key of {host.name} is not shown by {'; '.join(absent)}",
+            f"./outpost apply {desk.target.typed} --limit dns, then come again",
+        )
+    if upcoming.seen is None:
+        _note(desk, host, desk.now())
+    return (upcoming.seen or desk.now()) + timedelta(seconds=2 * desk.office.dns.ttl)
+
+
+def due(desk: Desk, host: Host) -> bool:
+    """Whether the key in use has reached its lifetime, or a switch broke off."""
+    since = desk.secrets.public_next[host.name].since
+    old = since is not None and desk.now() - since >= timedelta(seconds=desk.office.tls.key_lifetime)
+    return old or host.name in desk.secrets.public_past
+
+
+def status(desk: Desk) -> list[tuple[str, str, str]]:
+    """Host, stage and what comes next; looks at the name servers."""
+    rows = []
+    for host in hosts(desk):
+        if host.name in desk.secrets.public_past:
+            rows.append(
+                (host.name, "switching", f"go on with: outpost rotate tls {desk.target.typed} {host.name}")
+            )
+            continue
+        try:
+            usable = look(desk, host)
+        except NotYetError as wait:
+            rows.append((host.name, "not published everywhere", wait.message))
+            continue
+        ready = "may be used now" if desk.now() >= usable else f"may be used after {_time(usable)}"
+        rows.append((host.name, mode(desk.office, host) or "", f"the next key {ready}{_account(desk, host)}"))
+    return rows
+
+
+def records(desk: Desk, host: Host) -> tuple[Record, ...]:
+    ends = tuple(f"._tcp.{name}." for name in public_names(desk.office, host))
+    zone = office_zone(desk.office, public_keys(desk.secrets))
+    return tuple(record for record in zone.records if record.type == "TLSA" and record.name.endswith(ends))
+
+
+def _published_long_enough(desk: Desk, host: Host) -> None:
+    usable = look(desk, host)
+    if desk.now() < usable:
+        raise NotYetError(
+            f"the next key of {host.name} was seen at every name server at "
+            f"{_time(usable - timedelta(seconds=2 * desk.office.dns.ttl))}; others may remember for "
+            f"{desk.office.dns.ttl} s that it was not there, twice that to be safe",
+            f"come again in {(usable - desk.now()).total_seconds():.0f} s, after {_time(usable)}",
+            usable,
+        )
+
+
+def _switch(desk: Desk, host: Host) -> None:
+    kept = desk.secrets
+    old, upcoming = kept.public[host.name], kept.public_next[host.name]
+    pair = issue_public(desk.office, host, kept.authority, upcoming.key, desk.now())
+    changed = kept.model_copy(
+        update={
+            "public": kept.public | {host.name: pair},
+            "public_next": kept.public_next | {host.name: NextKey(key=new_key(), since=desk.now())},
+            "public_past": kept.public_past | {host.name: key_digest(old.certificate)},
+        }
+    )
+    public_pair(
+        desk.office, host, changed
+    )  # a provided certificate must be for the new key before anything changes
+    desk.keep(changed)
+
+
+def _finish(desk: Desk, host: Host) -> None:
+    pair = desk.secrets.public[host.name]
+    if _shown_digest(desk, host) != key_digest(pair.certificate):
+        desk.apply((host,))
+        if mode(desk.office, host) == "acme":
+            _fetch(desk, host)
+        if _shown_digest(desk, host) != key_digest(pair.certificate):
+            raise NotYetError(
+                f"{host.name} still shows its old key",
+                f"see systemctl status {signing_service(host)} on it, then run the same command again",
+            )
+    desk.tell(f"{host.name} shows its new key")
+    rest = {name: digest for name, digest in desk.secrets.public_past.items() if name != host.name}
+    desk.change(public_past=rest)
+    desk.apply(desk.office.with_role("dns"))
+    desk.tell(f"the old key of {host.name} is no longer published, the one after the new one is")
+    look(desk, host)
+
+
+def _fetch(desk: Desk, host: Host) -> None:
+    try:
+        run_script(desk.target, desk.office, host, "systemctl start outpost-certificate.service", desk.via)
+    except OutpostError as error:
+        raise NotYetError(
+            f"{host.name} has no certificate for its new key yet and goes on with the old pair: {error.message}",
+            "journalctl -u outpost-certificate there says why; its timer tries again, then run the same command again",
+        ) from error
+
+
+def _shown_digest(desk: Desk, host: Host) -> str:
+    """SHA-256 of the public key that the host's daemon shows, not of the one in its files."""
+    shown = role_of(host).shown
+    if shown is None:
+        return ""
+    address = desk.office.addresses_of_kind(host, shown.zone)[0]
+    script = (
+        f"openssl s_client -connect {address}:{shown.probe} -servername {host.fqdn} </dev/null 2>/dev/null "
+        "| openssl x509 -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum | cut -d' ' -f1"
+    )
+    return run_script(desk.target, desk.office, host, script, desk.via, most=1024).strip()
+
+
+def _account(desk: Desk, host: Host) -> str:
+    if mode(desk.office, host) != "acme":
+        return ""
+    url = public_keys(desk.secrets).account(desk.office, host)
+    return f"; ACME account {url or 'not known yet: outpost rotate due'}"
+
+
+def _note(desk: Desk, host: Host, seen: datetime | None) -> None:
+    upcoming = desk.secrets.public_next[host.name]
+    if upcoming.seen != seen:
+        changed = upcoming.model_copy(update={"seen": seen})
+        desk.change(public_next=desk.secrets.public_next | {host.name: changed})
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

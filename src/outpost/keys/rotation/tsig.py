@@ -1,0 +1,76 @@
+"""The TSIG key of zone transfers rolls in one go: both accepted, then the new one used, then the old one gone.
+
+Nobody outside holds it, so nothing has to be waited for; each step is applied to every name server before the next
+is written down, and a run that broke off is taken up where it stopped.
+"""
+
+from __future__ import annotations
+
+from outpost.errors import OutpostError
+from outpost.keys.published import public_keys
+from outpost.keys.rotation.engine import Desk
+from outpost.keys.secrets_file import TRANSFER, new_tsig
+from outpost.office.dns import office_zones
+from outpost.transport.remote import run_script
+
+
+def roll(desk: Desk) -> None:
+    """Replace the key.
+
+    Raises:
+        OutpostError: A name server could not be brought along; the transfers go on with the key they had.
+    """
+    servers = desk.office.with_role("dns")
+    old = min(desk.secrets.transfer_keys, key=_number)
+    new = max(desk.secrets.transfer_keys, key=_number)
+    if old == new:
+        new = f"{TRANSFER}-{_number(old) + 1}"
+        desk.change(tsig=desk.secrets.tsig | {new: new_tsig()})
+        desk.tell(f"generated {new}")
+    if desk.secrets.transfer_key != new:
+        desk.apply(servers)
+        desk.tell(f"every name server accepts {old} and {new}")
+        desk.change(transfer_key=new)
+    desk.apply(servers)
+    prove(desk)
+    desk.tell(f"zones are transferred with {new}")
+    kept = {
+        name: key
+        for name, key in desk.secrets.tsig.items()
+        if name == new or name not in desk.secrets.transfer_keys
+    }
+    desk.change(tsig=kept)
+    desk.apply(servers)
+    prove(desk)
+    desk.tell(f"{old} is gone")
+
+
+def prove(desk: Desk) -> None:
+    """Have every secondary fetch every zone anew."""
+    zones = [zone.name for zone in office_zones(desk.office, public_keys(desk.secrets))]
+    for server in desk.office.with_role("dns")[1:]:
+        for zone in zones:
+            script = f"knotc --blocking --timeout 30 zone-retransfer {zone} 2>&1"
+            try:
+                run_script(desk.target, desk.office, server, script, desk.via)
+            except OutpostError as error:
+                raise OutpostError(
+                    f"{server.name} cannot fetch {zone} with the key {desk.secrets.transfer_key}: {error.message}",
+                    "run the same command again; both keys are accepted until it succeeds",
+                ) from error
+
+
+def status(desk: Desk) -> list[tuple[str, str, str]]:
+    """Key, stage, what comes next."""
+    return [
+        (
+            name,
+            "used" if name == desk.secrets.transfer_key else "accepted",
+            "a roll broke off: outpost rotate tsig" if len(desk.secrets.transfer_keys) > 1 else "",
+        )
+        for name in desk.secrets.transfer_keys
+    ]
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix(TRANSFER).removeprefix("-") or 1)

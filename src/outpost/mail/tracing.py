@@ -1,0 +1,208 @@
+"""One message across all hosts: what each of them wrote of it, as hops with their delays and their TLS.
+
+The hosts look into their own journals (``outpost.onhost.mailtrace``) and send only what belongs to the message. A
+second round asks every host for what the first one brought to light: the store knows a Message-ID, the MTA queue ids.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from outpost.errors import OutpostError
+from outpost.office.model import Office
+from outpost.office.roles import role_of
+from outpost.office.tables.topology import Host
+from outpost.onhost import mailtrace
+from outpost.target import Target
+from outpost.transport import answers
+from outpost.transport.remote import run_script
+
+MOST = 4 * 1024 * 1024
+"""Bytes that a host may say of messages."""
+LONGEST = 2000
+"""Characters of a line that are read."""
+LATEST = 2.0**33
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One thing that happened to a message.
+
+    Attributes:
+        time: Seconds since 1970.
+        id: Its queue id there; empty where the host has none.
+        delay: Seconds that the message took on this host until then; None where that is not said.
+        parts: What the delay is made of, in words.
+        tls: Protection of the connection; empty where there was none, or none is told.
+    """
+
+    time: float
+    host: str
+    what: str
+    id: str = ""
+    delay: float | None = None
+    parts: str = ""
+    tls: str = ""
+
+
+@dataclass(frozen=True)
+class Story:
+    """A message and its hops in the order of time."""
+
+    message_id: str
+    hops: tuple[Hop, ...]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a line of a daemon's log is told.
+
+    Attributes:
+        who: Which daemon, as a pattern for its name.
+        line: The line, with what is told as named groups.
+        told: The sentence, with those groups as holes.
+    """
+
+    who: str
+    line: str
+    told: str
+
+    def hop(self, host: str, line: mailtrace.Line) -> Hop | None:
+        """The line as a hop, if it is one of these."""
+        if not re.search(self.who, line.who) or not (match := re.search(self.line, line.text)):
+            return None
+        found = {name: value or "" for name, value in match.groupdict().items()}
+        delay = _number(found.get("delay", ""))
+        what = answers.line(self.told.format_map(found).strip())
+        return Hop(
+            line.time, host, what, found.get("id", ""), delay, _parts(found.get("delays", "")), _tls(line.tls)
+        )
+
+
+ID = r"^(?P<id>\w{10,20}): "
+DELIVERY = r"delay=(?P<delay>[\d.]+), delays=(?P<delays>[\d./]+), dsn=\S+, status="
+RULES = (
+    Rule("dovecot", r"^submission\((?P<user>[^)]*)\)(?>.*?relayed message: ).*queued as (?P<id>\w+)", "{user} handed it over"),
+    Rule("smtpd$", ID + r"client=(?P<client>[^,]+), sasl_method=\S+, sasl_username=(?P<user>\S+)", "taken from {user} at {client}"),
+    Rule("smtpd$", ID + r"client=(?P<client>[^,]+)$", "taken from {client}"),
+    Rule("rspamd", r"^(?>.*?qid: <)(?P<id>\w+)>(?>.*?\(default: \w \()(?P<action>[^)]*)\): \[(?P<score>[-\d.]+)/", "filters: {action}, score {score}"),
+    Rule("cleanup$", ID + r"(?P<what>milter-\w+|hold|reject|warning): (?P<why>.*?)(?: from \S+\[.*)?$", "{what}: {why}"),
+    Rule("qmgr$", ID + r"from=(?P<sender><[^>]*>), size=(?P<size>\d+), nrcpt=(?P<count>\d+)", "in the queue: {size} bytes from {sender} for {count}"),
+    Rule("(smtp|lmtp)$", ID + r"to=(?P<to><[^>]*>),(?: orig_to=\S+)? relay=(?P<relay>[^,]+), (?:conn_use=\d+, )?" + DELIVERY + r"sent \((?P<said>.*)\)$", "{to} taken by {relay}: {said}"),
+    Rule("postfix", ID + r"to=(?P<to><[^>]*>),(?: orig_to=\S+)? relay=(?P<relay>[^,]+), (?:conn_use=\d+, )?" + DELIVERY + r"(?P<status>deferred|bounced|sent|expired|undeliverable) \((?P<said>.*)\)$", "{to} {status}: {said}"),
+    Rule("bounce$", ID + r"(?P<what>sender (?:non-delivery|delay|delivery status) notification): (?P<notice>\w+)", "{what} as {notice}"),
+    Rule("qmgr$", ID + r"from=(?P<sender><[^>]*>), status=expired", "expired: returned to {sender}"),
+    Rule("postsuper$", ID + r"(?P<what>placed on hold|released from hold|expired|requeued|removed)", "{what} by an administrator"),
+    Rule("qmgr$", r'^warning: saving corrupt file "(?P<id>\w{10,20})"', "its file is damaged: it will not be delivered, and lies in /var/spool/postfix/corrupt"),
+    Rule("qmgr$", ID + r"removed$", "done, out of the queue"),
+    Rule("dovecot", r"^lmtp\((?P<user>[^)]*)\).*(?P<what>stored mail into mailbox '[^']*'|discarded.*|forwarded to \S+)", "{user}: {what}"),
+)  # fmt: skip
+"""What is told of a message, the first rule that fits a line; other lines are how it was done, not what was done."""
+
+
+OWN_ID = re.compile(r"(?:^|reply=`250 2\.0\.0 Ok: queued as )(\w{10,20})(?:: |'$)")
+"""Queue ids of the office's own MTAs: at the head of their lines, and where the store tells of handing over."""
+
+Ask = Callable[[Host, tuple[str, ...]], list[mailtrace.Line]]
+
+
+def follow(office: Office, identifiers: Iterable[str], ask: Ask) -> list[Story]:
+    """The stories of the messages meant, the latest last.
+
+    Args:
+        identifiers: Queue ids, Message-IDs, addresses.
+        ask: Asks one host for its lines about identifiers.
+    """
+    hosts = [host for host in office.hosts if role_of(host).traced]
+    wanted = tuple(identifiers)
+    lines: dict[str, list[mailtrace.Line]] = {}
+    for _round in range(2):
+        with ThreadPoolExecutor(len(hosts)) as pool:
+            said = pool.map(ask, hosts, [wanted] * len(hosts))
+            lines = {host.name: told for host, told in zip(hosts, said, strict=True)}
+        marks = {
+            match[1].strip("<>")
+            for told in lines.values()
+            for line in told
+            if (match := mailtrace.MESSAGE_ID.search(line.text))
+        }
+        ids = {name for told in lines.values() for line in told for name in OWN_ID.findall(line.text)}
+        more = tuple(dict.fromkeys((*sorted(marks), *sorted(ids))))
+        if not more or set(more) <= set(wanted):
+            break
+        wanted = more
+    return stories(lines)
+
+
+def stories(lines: Mapping[str, Iterable[mailtrace.Line]]) -> list[Story]:
+    """Every host's lines, put together message by message."""
+    marks: dict[str, str] = {}
+    for told in lines.values():
+        for line in told:
+            if (name := mailtrace.QUEUE_ID.match(line.text)) and (
+                mark := mailtrace.MESSAGE_ID.search(line.text)
+            ):
+                marks[name[1]] = mark[1]
+    found: dict[str, list[Hop]] = defaultdict(list)
+    for host, told in lines.items():
+        for line in told:
+            hop = next((hop for rule in RULES if (hop := rule.hop(host, line))), None)
+            if hop is None:
+                continue
+            mark = mailtrace.MESSAGE_ID.search(line.text)
+            found[mark[1] if mark else marks.get(hop.id, hop.id)].append(hop)
+    told_stories = [
+        Story(mark, tuple(sorted(hops, key=lambda hop: hop.time))) for mark, hops in found.items()
+    ]
+    return sorted(told_stories, key=lambda story: story.hops[0].time)
+
+
+def asker(target: Target, office: Office, *, since: str, last: int, via: str | None = None) -> Ask:
+    """How the hosts of a running office are asked."""
+    program = Path(mailtrace.__file__).read_text(encoding="utf-8")
+
+    def ask(host: Host, identifiers: tuple[str, ...]) -> list[mailtrace.Line]:
+        arguments = " ".join(shlex.quote(word) for word in (since, str(last), *identifiers))
+        script = f"python3 -I - {arguments} <<'END-OF-PROGRAM'\n{program}\nEND-OF-PROGRAM\n"
+        answer = run_script(target, office, host, script, via, most=MOST)
+        told = answers.parsed_lines(answer.splitlines(), mailtrace.Line, host.name)
+        if not all(0 <= line.time < LATEST for line in told):  # NaN is none, and no calendar has others
+            raise answers.unexpected(host.name)
+        return [replace(line, text=line.text[:LONGEST], tls=line.tls[:LONGEST]) for line in told]
+
+    return ask
+
+
+def found(target: Target, identifiers: tuple[str, ...], told: list[Story]) -> list[Story]:
+    """The stories, of which there must be one."""
+    if not told:
+        raise OutpostError(
+            f"no host of {target.title} knows {', '.join(identifiers)} in that time",
+            "search further back with --since, or ask by the sender's or recipient's address",
+        )
+    return told
+
+
+def _parts(delays: str) -> str:
+    """Postfix's delays=a/b/c/d (postconf(5), delay_logging_resolution_limit) in words, without what took no time."""
+    names = ("before the queue", "in the queue", "connecting", "handing over")
+    return ", ".join(
+        f"{value} s {name}" for name, value in zip(names, delays.split("/"), strict=False) if _number(value)
+    )
+
+
+def _number(text: str) -> float | None:
+    """Seconds as a daemon writes them; None where it is something else."""
+    return float(text) if re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", text) else None
+
+
+def _tls(text: str) -> str:
+    """How it was verified, version, cipher."""
+    match = re.match(r"(\w+) (TLSv[\d.]+) with cipher (\S+)", text)
+    return " ".join(match.groups()) if match else ""

@@ -1,0 +1,266 @@
+"""Backups as the controller sees them: the other end's set-up, a backup now, what there is, what is no longer needed.
+
+A host reaches its own repository and adds to it (`outpost.onhost.backup`). What is old goes by another key, which is on no
+host, and on the machine that keeps it: nothing crosses the line for it (docs/adr/0016).
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, StringConstraints
+from typing_extensions import TypedDict
+
+from outpost.errors import OutpostError
+from outpost.keys.secrets_file import Secrets, ssh_public
+from outpost.office.backup import LIB, STATE, BackupView, backup_of
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host
+from outpost.onhost import vault
+from outpost.target import ROOT, Target
+from outpost.templates import environment
+from outpost.transport import answers
+from outpost.transport.remote import run_script
+
+TEMPLATES = ROOT / "templates" / "vault"
+PROGRAM = f"python3 -B {LIB}"
+PATIENCE = 7 * 86400.0
+"""Seconds: a first backup, or a whole mailbox, crosses a slow line in days."""
+MANIFEST = 512 * 1024**2
+"""Bytes of a manifest: 150 for each of 3.5 million messages. They take 3 GiB of memory here (`answers.VALUES`)."""
+REFUSED = ": refused: "
+"""How the other end marks a host of which it let nothing go."""
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d{6}Z(-\d{1,9})?$")]
+"""Of an archive: the moment of its snapshot."""
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Listed(TypedDict):
+    """An archive as a host lists it."""
+
+    name: Name
+    id: Digest
+
+
+class Made(TypedDict):
+    """What a host says of a backup that it has made."""
+
+    archive: Name
+    id: Digest
+    started: datetime
+    finished: datetime
+    seconds: float
+    frozen: float
+    files: Count
+    size: Count
+    added: Count
+
+
+class Folder(TypedDict):
+    """A folder of mail as a host lists it: base name → UID, flags and SHA-256 of each message."""
+
+    uidvalidity: int
+    next: int
+    messages: dict[str, tuple[int, str, Digest]]
+
+
+class Manifest(TypedDict):
+    """What a host says of its mail and of its other files."""
+
+    folders: dict[str, Folder]
+    files: dict[str, Digest]
+
+
+class Taken(Made):
+    """The same with what went into it."""
+
+    manifest: Manifest
+
+
+class Checked(TypedDict):
+    """Up to which archive a repository was read."""
+
+    checked: Name
+
+
+class Refused(TypedDict):
+    """How many entries did not come back."""
+
+    refused: Count
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One backup of one host."""
+
+    host: str
+    name: str
+    id: str
+    when: datetime
+
+    @property
+    def age(self) -> float:
+        """In seconds."""
+        return (datetime.now(UTC) - self.when).total_seconds()
+
+
+def views(office: Office, hosts: Iterable[Host] = ()) -> tuple[BackupView, ...]:
+    """The backups of some or all hosts."""
+    found = tuple(view for host in (tuple(hosts) or office.hosts) if (view := backup_of(office, host)))
+    if not found:
+        raise OutpostError(
+            f"{office.domain} has no backup", "declare where it goes: [backup] in docs/reference/office.md"
+        )
+    return found
+
+
+def other_end(office: Office, secrets: Secrets) -> str:
+    """A shell script for the machine that keeps the backups, run there as root; again after each change of hosts or keys.
+
+    Raises:
+        OutpostError: The office has no backup, or its secrets do not know of it yet.
+    """
+    shown, pruning = _with_keys(office, secrets)
+    template = environment(TEMPLATES).get_template("set-up.sh.j2")
+    return template.render(
+        office=office,
+        backup=shown[0].backup,
+        account=shown[0].account,
+        directory=shown[0].directory,
+        hosts=[
+            (view.me.name, view.me.fqdn, view.path, ssh_public(secrets.backup[view.me.name].ssh_key))
+            for view in shown
+        ],
+        pruning=ssh_public(pruning),
+        settings=json.dumps(_there(shown)),
+        program=Path(vault.__file__).read_text(encoding="utf-8"),
+    )
+
+
+def _there(shown: tuple[BackupView, ...]) -> dict[str, Any]:
+    """Settings of the other end's program."""
+    backup = shown[0].backup
+    return {
+        "account": shown[0].account,
+        "hosts": [view.me.name for view in shown],
+        **{
+            name: getattr(backup, name)
+            for name in ("every", "oldest", "hourly", "daily", "weekly", "monthly")
+        },
+    }
+
+
+def run_now(
+    target: Target, office: Office, hosts: Iterable[Host] = (), via: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """Host to what its backup came to; side by side, each by the unit that the timer starts.
+
+    Raises:
+        OutpostError: One failed.
+    """
+
+    def one(view: BackupView) -> dict[str, Any]:
+        script = (
+            "systemctl start outpost-backup.service || { journalctl --unit outpost-backup.service --lines 5 --output cat "
+            f"--no-pager >&2; exit 1; }}; cat {STATE}/last.json"
+        )
+        said = run_script(target, office, view.me, script, via, patience=PATIENCE)
+        return dict(answers.parsed(said, Made, view.me.name))
+
+    chosen = views(office, hosts)
+    with ThreadPoolExecutor(4) as pool:
+        return dict(zip((view.me.name for view in chosen), pool.map(one, chosen), strict=True))
+
+
+def archives(
+    target: Target, office: Office, hosts: Iterable[Host] = (), via: str | None = None
+) -> tuple[Archive, ...]:
+    """What there is, as each host sees it in its repository; the oldest first.
+
+    Raises:
+        OutpostError: A host cannot reach it.
+    """
+
+    def one(view: BackupView) -> list[Archive]:
+        said = run_script(target, office, view.me, f"{PROGRAM} list", via, patience=PATIENCE)
+        listed = answers.parsed(said, list[Listed], view.me.name)
+        return [Archive(view.me.name, entry["name"], entry["id"], _moment(entry["name"])) for entry in listed]
+
+    with ThreadPoolExecutor(4) as pool:
+        return tuple(archive for found in pool.map(one, views(office, hosts)) for archive in found)
+
+
+def thin_out(office: Office, secrets: Secrets) -> list[str]:
+    """Have the other end examine what came and let old archives go; gives its report, a line a host.
+
+    Raises:
+        OutpostError: A key is missing, it cannot be reached, or a repository is not as an honest host and a whole disk leave it.
+    """
+    shown, pruning = _with_keys(office, secrets)
+    asked = "".join(
+        f"{view.me.name} {secrets.backup[view.me.name].passphrase.get_secret_value()}\n" for view in shown
+    )
+    try:
+        with _ssh(shown[0], pruning) as command:
+            done = answers.exchange(command, asked.encode(), patience=PATIENCE)
+    except (TimeoutError, answers.TooMuchError):
+        raise OutpostError(
+            "the other end says too much, or nothing for a week", "check the machine that keeps the backups"
+        ) from None
+    # an error of borg's may carry what a host wrote
+    said = [answers.line(each) for each in done.out.decode(errors="replace").split("\n") if each]
+    if refused := [line for line in said if REFUSED in line]:
+        raise OutpostError(
+            "; ".join(refused),
+            "examine these hosts, of which nothing was thinned out, then follow docs/how-to/back-up-and-restore.md",
+        )
+    if done.status:
+        last = (done.errors.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+        raise OutpostError(
+            f"the other end failed: {answers.line(last)}",
+            "set it up again with what `outpost backup OFFICE --other-end` prints",
+        )
+    return said
+
+
+def _with_keys(office: Office, secrets: Secrets) -> tuple[tuple[BackupView, ...], SecretStr]:
+    """The backups of all hosts, of which each has its keys, and the key that thins them out."""
+    shown = views(office)
+    missing = [view.me.name for view in shown if view.me.name not in secrets.backup]
+    if missing or secrets.backup_pruning is None:
+        raise OutpostError(
+            f"no keys yet for the backup of {', '.join(missing) or office.domain}",
+            "outpost secrets init OFFICE",
+        )
+    return shown, secrets.backup_pruning
+
+
+@contextmanager
+def _ssh(view: BackupView, key: SecretStr) -> Iterator[list[str]]:
+    with tempfile.TemporaryDirectory(prefix="outpost-backup-") as directory:
+        identity, known = Path(directory) / "key", Path(directory) / "known_hosts"
+        identity.touch(mode=0o600)
+        identity.write_text(key.get_secret_value(), encoding="ascii")
+        known.write_text(view.known_hosts, encoding="ascii")
+        yield [
+            "ssh", "-F", "none", "-i", str(identity), "-o", "IdentitiesOnly=yes", "-o", f"UserKnownHostsFile={known}",
+            "-o", "GlobalKnownHostsFile=/dev/null",
+            "-o", f"HostKeyAlias={view.known_name}", "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes",
+            "-o", "ConnectTimeout=30", "-p", str(view.backup.port), f"{view.account}@{view.backup.server}",
+        ]  # fmt: skip
+
+
+def _moment(name: str) -> datetime:
+    """An archive's name is the moment of its snapshot: ``2026-11-25T134500Z-123``."""
+    return datetime.strptime(name[:18], "%Y-%m-%dT%H%M%SZ").replace(tzinfo=UTC)

@@ -1,0 +1,407 @@
+"""Closing an office: a runbook as steps, each with its checkpoint in a file, none of which can be skipped.
+
+freeze → forward → handover → drain → withdraw → erase → certificate. Each asks the hosts afterwards whether it is so, and what
+it found stands in ``decommission.json`` beside the office file; the same call again goes on from there. The name servers are not
+erased: they say for as long as the domain is delegated that it takes and sends no mail (RFC 7505), which is what keeps others from
+sending as it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import io
+import json
+import re
+import shutil
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from pydantic import SecretStr
+
+import outpost.onhost.backup
+from outpost.engine import run
+from outpost.errors import OutpostError
+from outpost.keys import secrets_file
+from outpost.mail import queues
+from outpost.office import load
+from outpost.office.backup import STATE
+from outpost.office.model import Office
+from outpost.office.roles import role_of
+from outpost.office.roles.store import MAIL
+from outpost.office.tables.topology import Host, RoleName
+from outpost.office_file import people
+from outpost.recovery.backup import MANIFEST, Manifest
+from outpost.target import Target, shown
+from outpost.transport import answers
+from outpost.transport.remote import run_script, shell_command
+from outpost.verification.history import who
+
+FILE = "decommission.json"
+STATEMENT = "decommission-certificate.json"
+STEPS = ("freeze", "forward", "handover", "drain", "withdraw", "erase", "certificate")
+WORDS = {
+    "freeze": "every account is shut: nobody logs in, open sessions end, filters redirect nothing; mail still arrives",
+    "forward": "mail for every address goes to head office; the mailboxes no longer change",
+    "handover": "every mailbox is copied out, and each copied message's SHA-256 compared with the store's",
+    "drain": "the MTAs' queues are empty",
+    "withdraw": "the domain takes and sends no mail (null MX, SPF -all); DKIM keys are revoked, TLSA and policies gone",
+    "erase": "mail, accounts, queues and keys are deleted on store, webmail and MTAs; the name servers go on saying no",
+    "certificate": "what was done, when and by whom, signed with the office's authority",
+}
+EVERYWHERE = (
+    "/etc/outpost",
+    "/var/lib/outpost-acme",
+    STATE,
+    "/var/log/journal",
+    "/var/lib/outpost-logs",
+)
+LARGEST_READ = 16 * 1024 * 1024
+PATIENCE = 86400.0
+"""Seconds: mailboxes cross a slow line, and disks are overwritten, in hours."""
+
+
+@dataclass
+class Closing:
+    """An office that is being closed.
+
+    Attributes:
+        forward: Where mail for the office goes from the second step on.
+        confirmed: The office's domain, typed by whoever wants its data deleted.
+    """
+
+    target: Target
+    via: str | None = None
+    watcher: run.Watcher = field(default_factory=run.Silent)
+    forward: str = ""
+    into: Path | None = None
+    confirmed: str = ""
+
+    def __post_init__(self) -> None:
+        self.office: Office = load(self.target.data)
+
+    # Checkpoints ------------------------------------------------------------------------------------------------
+
+    @property
+    def file(self) -> Path:
+        """Where the checkpoints are."""
+        return self.target.data / FILE
+
+    @property
+    def done(self) -> dict[str, Any]:
+        """Step to its checkpoint, of those that have been taken."""
+        return json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else {}
+
+    @property
+    def next(self) -> str:
+        """The step that comes now; empty: the office is closed."""
+        return next((step for step in STEPS if step not in self.done), "")
+
+    def advance(self) -> tuple[str, dict[str, Any]]:
+        """Take the next step; gives it and what it found.
+
+        Raises:
+            OutpostError: The office is closed, something is missing, or it is not so afterwards.
+        """
+        step = self.next
+        if not step:
+            raise OutpostError(
+                f"{self.office.domain} is closed",
+                f"see its certificate: {shown(self.target.data / STATEMENT)}",
+            )
+        steps: Mapping[str, Callable[[], dict[str, Any]]] = {
+            name: getattr(self, f"_{name}") for name in STEPS
+        }
+        found = steps[step]()
+        checkpoint = {
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "by": who(),
+            "found": found,
+        }
+        partial = self.file.with_suffix(".new")
+        partial.write_text(json.dumps(self.done | {step: checkpoint}, indent=1) + "\n", encoding="utf-8")
+        partial.replace(self.file)
+        return step, found
+
+    # Steps ------------------------------------------------------------------------------------------------------
+
+    def _freeze(self) -> dict[str, Any]:
+        roster = people.Roster(self.target.office_file.read_text(encoding="utf-8"))
+        for user in self.office.users:
+            if not user.disabled:
+                roster.change("users", user.address, disabled=True)
+        self._declare(roster.text)
+        (store,) = self.office.with_role("store")
+        self._apply("store")
+        active = self._ask(store, "grep -c 'ARGON2ID' /etc/dovecot/users || true").strip()
+        sessions = len(self._ask(store, "doveadm -f tab who").splitlines()) - 1
+        if active != "0" or sessions > 0:
+            raise OutpostError(
+                f"{active} accounts still have a password, {sessions} sessions are open",
+                "run the same command again",
+            )
+        return {"accounts shut": len(self.office.users), "sessions": 0}
+
+    def _forward(self) -> dict[str, Any]:
+        if not self.forward:
+            raise OutpostError("where does the office's mail go from now on?", "say --forward-to ADDRESS")
+        self._declare(self._with_closing(forward=self.forward))
+        self._apply("mta")
+        for mta in self.office.with_role("mta"):
+            for address in self.office.mailboxes:
+                said = self._ask(mta, f"postmap -q {address} texthash:/etc/postfix/aliases || true").strip()
+                if said != self.forward:
+                    raise OutpostError(
+                        f"{mta.name} sends {address} to {said or 'its mailbox'}", "run the same command again"
+                    )
+        return {"to": self.forward, "addresses": len(self.office.mailboxes) + len(self.office.all_aliases)}
+
+    def _handover(self) -> dict[str, Any]:
+        if self.into is None:
+            raise OutpostError(
+                "where do the mailboxes go?", "say --into DIRECTORY, with room for all of them"
+            )
+        self.into.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (store,) = self.office.with_role("store")
+        said = self._program(store, f"manifest --mail {MAIL}", most=MANIFEST)
+        manifest = answers.parsed(said, Manifest, store.name)
+        archive = self.into / f"{self.office.domain}-mail.tar"
+        script = f"exec tar --create --directory {MAIL} --exclude ./.snapshot .\n".encode()
+        with archive.open("wb") as file:
+            archive.chmod(0o600)
+            room = shutil.disk_usage(self.into).free * 9 // 10
+            try:
+                done = answers.exchange(
+                    shell_command(self.target, self.office, store, self.via), script,
+                    patience=PATIENCE, most=room, into=file,
+                )  # fmt: skip
+            except (TimeoutError, answers.TooMuchError):
+                file.truncate(0)
+                raise OutpostError(
+                    f"{store.name}: its mail takes more than {room // 1024**2} MiB, 90 % of what is free in {shown(self.into)}, or a day",
+                    "free more there, or name a larger disk with --into; check the store if its mail is smaller",
+                ) from None
+        if done.status:
+            raise OutpostError(
+                f"{store.name}: {answers.line(done.errors.decode(errors='replace').strip())}",
+                "run the same command again",
+            )
+        listed = self.into / f"{self.office.domain}-manifest.json"
+        listed.touch(mode=0o600)
+        listed.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        wrong = differing(manifest, archive)
+        if wrong:
+            raise OutpostError(
+                f"{len(wrong)} messages are not in {shown(archive)} as they are on the store, {wrong[0]} among them",
+                "run the same command again",
+            )
+        return {
+            "file": archive.name,
+            "sha256": _sha256(archive),
+            "messages": {
+                user: sum(
+                    len(one["messages"])
+                    for path, one in manifest["folders"].items()
+                    if path.startswith(f"{user}/")
+                )
+                for user in sorted({path.split("/")[0] for path in manifest["folders"]})
+            },
+        }
+
+    def _drain(self) -> dict[str, Any]:
+        waiting = queues.waiting(self.target, self.office, self.via)
+        if waiting:
+            reasons = {reason for message in waiting for reason in message.reasons.values() if reason}
+            raise OutpostError(
+                f"{len(waiting)} messages wait at the MTAs: {'; '.join(sorted(reasons)[:3]) or 'not tried yet'}",
+                f"outpost queue {self.target.typed}; come again when they have left or come back to their senders",
+            )
+        return {"waiting": {mta.name: 0 for mta in self.office.with_role("mta")}}
+
+    def _withdraw(self) -> dict[str, Any]:
+        kept = secrets_file.read(self.target.data)
+        gone = {
+            "stage": "revoked",
+            "rsa": SecretStr(""),
+            "ed25519": SecretStr(""),
+            "since": datetime.now(UTC),
+        }
+        revoked = {selector: keys.model_copy(update=gone) for selector, keys in kept.dkim.items()}
+        secrets_file.write(
+            self.target.data, kept.model_copy(update={"dkim": revoked}), self.office.secrets.recipients
+        )
+        self._declare(self._with_closing(ended=True))
+        self._apply("dns")
+        shown_by: dict[str, dict[str, str]] = {}
+        apex = self.office.domain
+        asked = {"MX": apex, "SPF": apex, "DMARC": f"_dmarc.{apex}"} | {
+            f"DKIM {selector}": f"{selector}._domainkey.{apex}" for selector in _selectors(revoked)
+        }
+        for server in self.office.with_role("dns"):
+            at = self.office.link_addresses(server, server)[0]
+            script = "\n".join(
+                f"kdig +short @{at} {name} {'MX' if what == 'MX' else 'TXT'} | tr '\\n' ' '; echo"
+                for what, name in asked.items()
+            )
+            said = self._ask(server, script).splitlines()[: len(asked)]
+            if len(said) < len(asked):
+                raise answers.unexpected(server.name)
+            shown_by[server.name] = dict(
+                zip(asked, (answers.line(each.strip()) for each in said), strict=True)
+            )
+            if shown_by[server.name]["MX"] != "0 .":
+                raise OutpostError(
+                    f"{server.name} still shows MX {shown_by[server.name]['MX']}",
+                    "run the same command again in a moment",
+                )
+        return shown_by
+
+    def _erase(self) -> dict[str, Any]:
+        if self.confirmed != self.office.domain:
+            raise OutpostError(
+                "this deletes the office's mail, accounts and keys on its hosts for good",
+                f"say --erase {self.office.domain}, after you have examined what was handed over",
+            )
+        found = {}
+        for host in self.office.hosts:
+            if host.role != "dns":
+                counts = re.search(r"(\d{1,12}) (\d{1,12})\s*\Z", self._ask(host, erasing(host)))
+                if counts is None:
+                    raise answers.unexpected(host.name)
+                before, after = counts.groups()
+                if after != "0":
+                    raise OutpostError(f"{after} files are left on {host.name}", "run the same command again")
+                found[host.name] = {
+                    "files": int(before),
+                    "left": 0,
+                    "of": [*role_of(host).erased, *EVERYWHERE],
+                }
+        return found
+
+    def _certificate(self) -> dict[str, Any]:
+        statement = {
+            "office": self.office.domain,
+            "organisation": self.office.organisation,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "by": who(),
+            "steps": {step: {"meaning": WORDS[step], **checkpoint} for step, checkpoint in self.done.items()},
+            "not done by it": [
+                "the parent's delegation and DS, reverse names, and the domain itself are the registrant's to give back",
+                "deleted files are overwritten only as far as the medium does it: disks that were not encrypted are to be destroyed",
+                *(["archives at head office stay until their own term ends"] if self.office.backup else []),
+            ],
+        }
+        file = self.target.data / STATEMENT
+        file.write_text(json.dumps(statement, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        authority = secrets_file.read(self.target.data).authority
+        key = load_pem_private_key(authority.key.get_secret_value().encode(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise TypeError("the office authority's key is not an elliptic-curve key")
+        file.with_suffix(".sig").write_bytes(key.sign(file.read_bytes(), ec.ECDSA(hashes.SHA256())))
+        file.with_suffix(".pem").write_text(authority.certificate, encoding="ascii")
+        return {"file": file.name, "sha256": _sha256(file)}
+
+    # Means ------------------------------------------------------------------------------------------------------
+
+    def _declare(self, text: str) -> None:
+        file = self.target.office_file
+        changed = people.propose(file, text)
+        people.keep(file, text)
+        self.office = changed
+
+    def _with_closing(self, **values: Any) -> str:
+        document: Any = tomlkit.parse(self.target.office_file.read_text(encoding="utf-8"))
+        document.setdefault("closing", tomlkit.table()).update(values)
+        return tomlkit.dumps(document)
+
+    def _apply(self, role: RoleName) -> None:
+        names = tuple(host.name for host in self.office.with_role(role))
+        outcome = run.apply(self.target, limit=names, connector=self.via, watcher=self.watcher)
+        if outcome.failed:
+            said = "; ".join(f"{host}: {why}" for host, why in outcome.failed.items())
+            raise OutpostError(
+                f"the apply failed on {said}", "mend the cause; the same command goes on from there"
+            )
+
+    def _ask(self, host: Host, script: str, most: int = answers.MOST) -> str:
+        return run_script(self.target, self.office, host, script, self.via, patience=PATIENCE, most=most)
+
+    def _program(self, host: Host, arguments: str, most: int = answers.MOST) -> str:
+        """The backup's program, also where the office has no backup."""
+        source = inspect.getsource(outpost.onhost.backup)
+        return self._ask(
+            host, f"python3 -B - {arguments} <<'END-OF-PROGRAM'\n{source}\nEND-OF-PROGRAM\n", most
+        )
+
+
+def erasing(host: Host) -> str:
+    """A script that deletes what a host holds of the office; its last words are how many files there were and are."""
+    places = " ".join((*role_of(host).erased, *EVERYWHERE))
+    units = " ".join(f"'{unit}'" for unit in role_of(host).stopped)
+    return f"""
+systemctl stop outpost-backup.timer outpost-backup.service outpost-logs.service {units} 2>/dev/null
+count() {{ find {places} -xdev -type f 2>/dev/null | wc -l; }}
+before=$(count)
+for unit in {units}; do systemctl disable --quiet "$unit" 2>/dev/null; done
+find {places} -xdev -type f -size -1024k -exec shred --force --zero --iterations=1 {{}} + 2>/dev/null
+find {places} -xdev -mindepth 0 -delete 2>/dev/null
+journalctl --rotate --vacuum-time=1s --quiet 2>/dev/null
+find {places} -xdev -type f -delete 2>/dev/null
+fstrim --all --quiet 2>/dev/null
+sync
+echo "$before $(count)"
+"""
+
+
+class _Headers(io.FileIO):
+    """A file for `tarfile`, which reads a header whole, as long as the archive says that it is."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= LARGEST_READ:
+            raise tarfile.ReadError("a header is too large")
+        return super().read(size)
+
+
+def differing(manifest: Manifest, archive: Path) -> list[str]:
+    """Messages of a manifest that a tar archive does not hold with that content. The host wrote both."""
+    wanted = {
+        (path, base): digest
+        for path, folder in manifest["folders"].items()
+        for base, (_, _, digest) in folder["messages"].items()
+    }
+    try:
+        with _Headers(archive) as file, tarfile.open(fileobj=file, mode="r:") as held:
+            for member in held:
+                held.members = []  # type: ignore[attr-defined]  # else all headers stay in memory
+                path = Path(member.name)
+                # a file with holes is as large as it says it is, and no message
+                if member.isfile() and not member.issparse() and path.parent.name in ("cur", "new"):
+                    key = (str(path.parent.parent), path.name.partition(":2,")[0])
+                    content = held.extractfile(member)
+                    assert isinstance(content, io.BufferedReader)
+                    if wanted.get(key) == hashlib.file_digest(content, "sha256").hexdigest():
+                        del wanted[key]
+    except (tarfile.TarError, OSError) as error:
+        raise OutpostError(
+            f"{shown(archive)} cannot be read: {answers.line(str(error))}", "run the same command again"
+        ) from None
+    return [f"{path}/{base}" for path, base in wanted]
+
+
+def _selectors(dkim: Mapping[str, secrets_file.DkimKeys]) -> list[str]:
+    from outpost.office.dns import dkim_selector
+
+    return [dkim_selector(selector, algorithm) for selector in dkim for algorithm in ("rsa", "ed25519")]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,64 @@
+"""What restore drills came to: kept with the office's state, for the report. `outpost_lab.drill` carries them out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from outpost.target import Target
+from outpost.verification import history
+
+
+@dataclass(frozen=True)
+class Drill:
+    """What a drill came to.
+
+    Attributes:
+        when: Its begin, UTC (ISO 8601).
+        archive: What was restored.
+        rpo: Seconds of mail that would have been lost, had the store been lost at its begin.
+        worst_gap: Most seconds between two archives of the last week.
+        rto: Seconds from the empty machine to a store that answers.
+        data: How many of them its data took.
+        logins: Users who were seen to log in to the restored store.
+        differences: What is not as it was; empty is what is wanted.
+    """
+
+    when: str
+    host: str
+    archive: str
+    rpo: float
+    worst_gap: float
+    rto: float
+    data: float
+    folders: int
+    messages: int
+    files: int
+    logins: int
+    differences: tuple[str, ...]
+
+    @property
+    def good(self) -> bool:
+        return not self.differences
+
+
+def held(target: Target) -> tuple[Drill, ...]:
+    """The drills that were kept, the latest first."""
+    found = []
+    for file in sorted(_folder(target).glob("*.json"), reverse=True):
+        data = json.loads(file.read_text(encoding="utf-8"))
+        found.append(Drill(**data | {"differences": tuple(data["differences"])}))
+    return tuple(found)
+
+
+def keep(target: Target, done: Drill) -> None:
+    """Write what a drill came to beside the earlier ones."""
+    folder = _folder(target)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = folder / f"{done.when.replace(':', '').replace('+0000', 'Z')}.json"
+    file.write_text(json.dumps(asdict(done), indent=1) + "\n", encoding="utf-8")
+
+
+def _folder(target: Target) -> Path:
+    return history.folder(target).with_name("drills")

@@ -1,0 +1,230 @@
+"""Bringing back: a lost host onto an empty machine, or one mailbox beside the live one.
+
+A host is the office directory (configuration, keys) and its backup (what only it had). What it had comes first, so that no
+daemon ever runs without it: a store whose mailboxes are empty for a minute would show every mail program new UIDVALIDITYs,
+and take mail that the old mailboxes then lack. So the empty machine gets accounts, borg and its data, then the role.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from outpost.engine import run
+from outpost.errors import OutpostError
+from outpost.keys.secrets_file import Secrets
+from outpost.office.backup import LIB, SETTINGS, BackupView
+from outpost.office.model import Office
+from outpost.office.roles.dns import KNOT
+from outpost.office.roles.store import MAIL, OWN
+from outpost.office.tables.topology import Host
+from outpost.recovery.backup import PATIENCE, PROGRAM, Name, archives, views
+from outpost.target import Target
+from outpost.transport import answers
+from outpost.transport.remote import run_script
+
+if TYPE_CHECKING:
+    from roles.files import File
+
+Tell = Callable[[str], None]
+ASIDE = "/run/outpost-restore"
+"""In memory, and gone before the apply: what it finds and loses would be one more thing that the plan reports."""
+EMPTY = "[ ! -d /var/lib/outpost/applied ] || { echo 'it is not empty: an apply has been here, and mail may have come since' >&2; exit 1; }"
+APT = "apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What came back.
+
+    Attributes:
+        archive: From when.
+        data: Seconds until the data was there.
+        seconds: Until the host did its work.
+    """
+
+    host: str
+    archive: str
+    data: float
+    seconds: float
+
+
+def host(
+    target: Target,
+    office: Office,
+    secrets: Secrets,
+    lost: Host,
+    *,
+    archive: str = "latest",
+    via: str | None = None,
+    watcher: run.Watcher | None = None,
+    tell: Tell = lambda _text: None,
+) -> Restored:
+    """Make an empty machine the host that was lost.
+
+    Raises:
+        OutpostError: It is not empty, the backup cannot be reached, or the apply failed; the same command goes on from there.
+    """
+    (view,) = views(office, (lost,))
+    began = time.monotonic()
+    said = run_script(target, office, lost, _before(view, office, secrets, archive), via, patience=PATIENCE)
+    *refused, answer, key = said.strip().splitlines()
+    name = answers.parsed(answer, Name, lost.name)
+    for line in refused:
+        tell(f"{lost.name}: {line!r}")
+    if target.inventory(via).stem != "docker":
+        _pinned(target, lost, " ".join(key.split()[:2]))
+    data = time.monotonic() - began
+    tell(f"{lost.name}: what it had at {name} is there ({data:.0f} s)")
+    outcome = run.apply(target, limit=(lost.name,), connector=via, watcher=watcher or run.Silent())
+    if outcome.failed:
+        said = "; ".join(f"{who}: {why}" for who, why in outcome.failed.items())
+        raise OutpostError(f"the apply failed on {said}", f"outpost apply {target.typed} --limit {lost.name}")
+    run_script(target, office, lost, "\n".join(["set -eu", *_after(view)]), via, patience=PATIENCE)
+    return Restored(lost.name, name, data, time.monotonic() - began)
+
+
+def _pinned(target: Target, lost: Host, key: str) -> None:
+    """The host's own key has just come back, and sshd shows it from its next start on: nobody is locked out then."""
+    if not re.fullmatch(r"ssh-ed25519 [A-Za-z0-9+/=]{1,200}", key):
+        raise OutpostError(
+            f"{lost.name}: its restored SSH host key is none",
+            f"outpost apply {target.typed} --limit {lost.name}",
+        )
+    if key not in (target.data / "known_hosts").read_text(encoding="utf-8"):
+        raise OutpostError(
+            f"{lost.name}: known_hosts lacks the SSH host key that came back",
+            f"compare with the old line; add `{lost.all_addresses[0]} {key}` to known_hosts; then the same command again",
+        )
+
+
+def borg(office: Office) -> str:
+    """The line that installs borg where it is missing."""
+    apt = f"{APT} -o Acquire::http::Proxy={quote(office.archive.proxy)}" if office.archive.proxy else APT
+    return f"command -v borg >/dev/null || {{ {apt} update && {apt} install borgbackup openssh-client </dev/null; }} >&2"
+
+
+def placed(files: Iterable[File], below: str = "") -> Iterator[str]:
+    """The lines that write files below a directory; their modes are the umask's."""
+    for file in files:
+        yield f"mkdir -p $(dirname {below}{file.path})"
+        yield f"base64 -d > {below}{file.path} <<'END'\n{base64.b64encode(file.content).decode()}\nEND"
+
+
+def _before(view: BackupView, office: Office, secrets: Secrets, archive: str) -> str:
+    """On the empty machine: accounts, borg, the data."""
+    from roles.backup import files
+
+    lines = ["set -eu", "umask 077", EMPTY, "export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8"]
+    lines += [
+        f"getent passwd {name} >/dev/null || useradd --system --user-group --home-dir {home} --shell /usr/sbin/nologin {name}"
+        for name, home in view.accounts.items()
+    ]
+    lines += [borg(office), *placed(files(office=office, me=view.me, secrets=secrets), ASIDE)]
+    lines.append(f'sed -i \'s#"{SETTINGS}"#"{ASIDE}{SETTINGS}"#\' {ASIDE}{SETTINGS}/settings.json')
+    lines += [f"install -d -m 0700 -o {owner} -g {owner} {place}" for place, owner in view.places.items()]
+    mail = f"--mail {MAIL}" if view.me.role == "store" else ""
+    lines += [
+        # parents that no package has made yet (/var/lib/knot) are for everybody; what comes back has modes of its own
+        f"umask 022; python3 -B {ASIDE}{LIB} --settings {ASIDE}{SETTINGS}/settings.json extract {quote(archive)} {mail} --rest / > {ASIDE}/archive 2> {ASIDE}/refused || {{ cat {ASIDE}/refused >&2; exit 1; }}",
+        # The old host's keys come before its role: an apply keeps the keys that it finds.
+        "chmod 0644 /etc/ssh/ssh_host_*_key.pub",
+        f"cat {ASIDE}/refused {ASIDE}/archive /etc/ssh/ssh_host_ed25519_key.pub; rm -rf {ASIDE}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _after(view: BackupView) -> Iterator[str]:
+    """Once the role is there: owners that came with its packages, keys that its daemon takes over, SSH's own keys."""
+    if view.me.role == "store":
+        yield f"chown -R outpost-accounts:dovecot {OWN}"
+        yield "doveadm index -A -q '*'"  # no search index is in a backup: made now, not while somebody waits for an answer
+    if any(source["kind"] == "knot" for source in view.sources):
+        yield (
+            f"[ ! -d {KNOT} ] || {{ chown -R knot:knot {KNOT}; knotc --blocking --timeout 120 zone-restore +backupdir {KNOT} "
+            f"+nozonefile; rm -rf {KNOT}; }}"
+        )
+    yield "systemctl try-reload-or-restart ssh.service"
+    # until its authority has answered it shows the office's own certificate, which users' programs may not know
+    yield "[ ! -e /etc/systemd/system/outpost-certificate.service ] || systemctl start outpost-certificate.service || true"
+    # what the journal says until here (a name server without its keys) has been dealt with: verify looks at what comes after
+    yield "touch /var/lib/outpost/applied"
+
+
+def mailbox(
+    target: Target,
+    office: Office,
+    address: str,
+    *,
+    folder: str = "",
+    archive: str = "latest",
+    via: str | None = None,
+) -> tuple[str, int]:
+    """Bring a mailbox, or one folder of it, back beside the live one; gives the folder it is below, and how many messages.
+
+    Flags and dates come with the messages; what is in the mailbox now stays as it is. The owner's quota does not count them.
+    """
+    if address not in {user.address for user in office.users}:
+        raise OutpostError(
+            f"{address} is no user of {office.domain}",
+            "add the user first (outpost user add); a shared mailbox comes back with its host only",
+        )
+    store = office.with_role("store")[0]
+    if archive != "latest" and archive not in {one.name for one in archives(target, office, (store,), via)}:
+        raise OutpostError(
+            f"there is no archive {archive}", f"outpost backup {target.typed} --json lists them"
+        )
+    local = address.partition("@")[0]
+    place = f"{MAIL}/.restored-{datetime.now(UTC):%Y%m%d%H%M%S}"
+    into = f"Restored/{datetime.now(UTC):%Y-%m-%d %H.%M.%S}"
+    done = run_script(
+        target,
+        office,
+        store,
+        "\n".join(
+            [
+                "set -eu",
+                # In vmail's directory vmail's rights do: root would follow a link that vmail put there.
+                'vmail() { runuser -u vmail -- "$@"; }',
+                f"trap 'vmail rm -rf {place}' EXIT",
+                f"vmail mkdir -m 0700 {place}",
+                # Dovecot knows how a folder is called on the disk, also one that is no longer there
+                f"below={quote(local)}",
+                *(
+                    [
+                        f"below=$(doveadm mailbox path -u {quote(address)} {quote(folder)})",
+                        f"below=${{below#{MAIL}/}}",
+                    ]
+                    if folder
+                    else []
+                ),
+                f'{PROGRAM} extract {quote(archive)} --mail {place} --below "$below" >/dev/null',
+                *(
+                    [
+                        f"vmail find {place}/{quote(local)}/Maildir -mindepth 1 -maxdepth 1 -name '.*' -exec rm -rf '{{}}' +"
+                    ]
+                    if folder.upper() == "INBOX"
+                    else []
+                ),
+                f"[ -d {place}/{quote(local)}/Maildir ] || exit 0",
+                f"doveadm -o quota_storage_size=0 import -u {quote(address)} -s -p namespace_separator=/ -p mailbox_list_storage_escape_char=% maildir:{place}/{quote(local)}/Maildir {quote(into)} all",
+                f"doveadm index -q -u {quote(address)} {quote(into + '/*')}",
+                f"doveadm -f tab mailbox status -u {quote(address)} messages {quote(into + '/*')}",
+            ]
+        ),
+        via,
+        patience=PATIENCE,
+    )
+    counts = [int(line.rpartition("\t")[2]) for line in done.splitlines()[1:]]
+    if not counts:
+        raise OutpostError(
+            f"{address} had no folder {folder}" if folder else f"{address} had no mail then",
+            "outpost restore mailbox without --folder brings all of them",
+        )
+    return into, sum(counts)

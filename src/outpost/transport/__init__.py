@@ -1,0 +1,8 @@
+"""How the controller reaches a host, and how it reads what the host says.
+
+Called by everything that runs something on a host. Nothing here knows what is asked.
+
+- `ssh` writes the OpenSSH configuration of an office; `connector` is pyinfra's way to a host (SSH or a container).
+- `remote` runs one script on a host; `shell` keeps a root shell open for many questions; `fetching` sends a list of them at once.
+- `answers` reads what a host says, bounded and typed, because it is hostile input.
+"""

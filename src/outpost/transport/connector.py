@@ -1,0 +1,281 @@
+"""pyinfra's ways to the hosts: by OpenSSH with the configuration of `outpost.transport.ssh`, and into a lab's containers.
+
+pyinfra's own connector is paramiko: a new handshake for each run, no connection that outlives it, small packets
+held back by the kernel. This one starts ``ssh``, which has all that, and the algorithms of today. Neither that one nor the one
+for Docker bounds what a host answers.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import suppress
+from io import IOBase
+from typing import Any, NoReturn
+
+import gevent
+from gevent.subprocess import PIPE, Popen
+from pyinfra import logger
+from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.api.exceptions import ConnectError
+from pyinfra.api.output import echo, format_text
+from pyinfra.api.util import get_file_io
+from pyinfra.connectors.base import BaseConnector, DataMeta
+from pyinfra.connectors.util import (
+    CommandOutput,
+    OutputLine,
+    execute_command_with_sudo_retry,
+    extract_control_arguments,
+    make_unix_command_for_host,
+)
+from typing_extensions import TypedDict, override
+
+from outpost.transport import answers
+from outpost.transport.answers import MOST
+from outpost.transport.remote import failure
+
+NOT_BEGUN = "OCI runtime exec failed"
+"""What Docker says where it could not start a command: nothing has happened in the container."""
+ATTEMPTS = 3
+
+
+class BoundedConnector(BaseConnector):
+    """Commands and files by a program that passes them on; what a host answers is bounded while it is read."""
+
+    handles_execution = True
+
+    @abstractmethod
+    def passed_on(self, command: str, *, terminal: bool = False) -> list[str]:
+        """The program, with a command for the host's shell."""
+
+    @override
+    def run_shell_command(
+        self, command: StringCommand, print_output: bool = False, print_input: bool = False, **arguments: Any
+    ) -> tuple[bool, CommandOutput]:
+        control = extract_control_arguments(arguments)  # type: ignore[arg-type]  # pyinfra's TypedDict of arguments
+        # a session's own umask (SYS-09) would close what an apply makes to the daemons it is made for
+        command = StringCommand("umask 022;", command)
+
+        def execute() -> tuple[int, CommandOutput]:
+            unix = make_unix_command_for_host(self.state, self.host, command, **arguments)
+            if print_input:
+                echo(f"{self.host.print_prefix}>>> {unix}", err=True)
+            logger.debug("%s: %s", self.host.name, unix)
+            status, output = self._run(
+                self.passed_on(unix.get_raw_value(), terminal=bool(control.get("_get_pty"))),
+                stdin=_lines(control.get("_stdin")),
+                timeout=control.get("_timeout"),
+            )
+            if print_output:
+                self._show(output)
+            return status, output
+
+        status, output = execute_command_with_sudo_retry(self.host, arguments, execute)  # type: ignore[arg-type]
+        return status in (control.get("_success_exit_codes") or (0,)), output
+
+    @override
+    def put_file(
+        self,
+        filename_or_io: str | IOBase,
+        remote_filename: str,
+        remote_temp_filename: str | None = None,
+        print_output: bool = False,
+        print_input: bool = False,
+        **arguments: Any,
+    ) -> bool:
+        with get_file_io(filename_or_io) as stream:  # type: ignore[arg-type]  # pyinfra passes what open() gives
+            content = stream.read()
+        extract_control_arguments(arguments)  # type: ignore[arg-type]
+        # the file may hold a secret, and gets its mode later
+        write = StringCommand("umask", "077;", "cat", ">", QuoteString(remote_filename))
+        unix = make_unix_command_for_host(self.state, self.host, write, **arguments)
+        if print_input:
+            echo(f"{self.host.print_prefix}>>> {unix}", err=True)
+        status, output = self._run(
+            self.passed_on(unix.get_raw_value()),
+            stdin=content.encode() if isinstance(content, str) else content,
+        )
+        if status:
+            raise OSError(output.stderr or f"it ended with {status}")
+        if print_output:
+            echo(f"{self.host.print_prefix}file uploaded: {remote_filename}", err=True)
+        return True
+
+    @override
+    def get_file(
+        self,
+        remote_filename: str,
+        filename_or_io: str | IOBase,
+        remote_temp_filename: str | None = None,
+        print_output: bool = False,
+        print_input: bool = False,
+        **arguments: Any,
+    ) -> bool:
+        extract_control_arguments(arguments)  # type: ignore[arg-type]
+        unix = make_unix_command_for_host(
+            self.state, self.host, StringCommand("cat", QuoteString(remote_filename)), **arguments
+        )
+        status, out, errors = self._exchange(self.passed_on(unix.get_raw_value()))
+        if status:
+            raise OSError(errors.decode(errors="replace") or f"it ended with {status}")
+        with get_file_io(filename_or_io, "wb") as stream:  # type: ignore[arg-type]
+            stream.write(out)
+        return True
+
+    def _run(
+        self, command: list[str], *, stdin: bytes = b"", timeout: float | None = None
+    ) -> tuple[int, CommandOutput]:
+        status, *streams = self._exchange(command, stdin=stdin, timeout=timeout)
+        return status, CommandOutput(
+            [
+                OutputLine(name, line)
+                for name, stream in zip(("stdout", "stderr"), streams, strict=True)
+                for line in stream.decode(errors="replace").removesuffix("\n").split("\n")
+                if stream
+            ]
+        )
+
+    def _exchange(
+        self, command: list[str], *, stdin: bytes = b"", timeout: float | None = None
+    ) -> tuple[int, bytes, bytes]:
+        process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+
+        def read(stream: Any) -> bytes:
+            content: bytes = stream.read(MOST + 1)
+            if len(content) > MOST:
+                process.kill()
+            return content
+
+        readers = [gevent.spawn(read, stream) for stream in (process.stdout, process.stderr)]
+        try:
+            with gevent.Timeout(timeout, TimeoutError):
+                with suppress(BrokenPipeError):
+                    process.stdin.write(stdin)
+                with suppress(BrokenPipeError):
+                    process.stdin.close()
+                out, errors = (reader.get() for reader in readers)
+                process.wait()
+        finally:
+            if process.poll() is None:
+                process.kill()
+        if max(len(out), len(errors)) > MOST:
+            return 1, b"", b"the host answered more than %d MiB" % (MOST // 1024**2)
+        return process.returncode, out, errors
+
+    def _show(self, output: CommandOutput) -> None:
+        for line in output:
+            text = format_text(line.line, "red") if line.buffer_name == "stderr" else line.line
+            echo(f"{self.host.print_prefix}{text}", err=True)
+
+
+class OpenSSHData(TypedDict):
+    """What an inventory says of a host."""
+
+    openssh_config: str
+
+
+class OpenSSHConnector(BoundedConnector):
+    """By ``ssh``, ``@openssh/NAME``; the first connection to a host stays open for what follows."""
+
+    data_cls = OpenSSHData
+    data_meta = {"openssh_config": DataMeta("File for ssh -F that knows the host by its name")}  # noqa: RUF012
+    data: OpenSSHData
+
+    @override
+    @staticmethod
+    def make_names_data(name: str) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
+        yield name, {}, []
+
+    def ssh(self, *arguments: str) -> list[str]:
+        """The ssh command with this host's configuration."""
+        return ["ssh", "-F", self.data["openssh_config"], *arguments]
+
+    @override
+    def passed_on(self, command: str, *, terminal: bool = False) -> list[str]:
+        return self.ssh(*(("-tt",) if terminal else ()), self.host.name, command)
+
+    @override
+    def connect(self) -> None:
+        """Open the connection that is kept, unless it is open.
+
+        Raises:
+            ConnectError: With what ssh said.
+        """
+        known, _ = self._run(self.ssh("-O", "check", self.host.name))
+        if known:
+            status, output = self._run(self.ssh("-N", "-f", self.host.name))
+            if status:
+                _refused("ssh", output.stderr_lines)
+
+    @override
+    def disconnect(self) -> None:
+        """Leave it open: ControlPersist ends it."""
+
+
+class ContainerData(TypedDict):
+    """What the name of a host says."""
+
+    docker_identifier: str
+
+
+class ContainerConnector(BoundedConnector):
+    """By ``docker exec``, ``@container/NAME``; asks once more where a command has not begun.
+
+    Of eight thousand ``docker exec`` one ends before it has started anything: runc's first process dies on its way in.
+    """
+
+    data_cls = ContainerData
+    data_meta = {"docker_identifier": DataMeta("Name of the container")}  # noqa: RUF012
+    data: ContainerData
+
+    @override
+    @staticmethod
+    def make_names_data(name: str | None = None) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
+        yield f"@container/{name}", {"docker_identifier": name}, []
+
+    @override
+    def passed_on(self, command: str, *, terminal: bool = False) -> list[str]:
+        name = self.data["docker_identifier"]
+        return ["docker", "exec", "-it" if terminal else "-i", name, "sh", "-c", command]
+
+    @override
+    def connect(self) -> None:
+        """See that it runs.
+
+        Raises:
+            ConnectError: With what docker said.
+        """
+        status, output = self._run(self.passed_on("true"))
+        if status:
+            _refused("docker", output.stderr_lines)
+
+    @override
+    def disconnect(self) -> None:
+        """Nothing is open."""
+
+    @override
+    def _exchange(
+        self, command: list[str], *, stdin: bytes = b"", timeout: float | None = None
+    ) -> tuple[int, bytes, bytes]:
+        for _ in range(ATTEMPTS):
+            status, out, errors = super()._exchange(command, stdin=stdin, timeout=timeout)
+            if not status or NOT_BEGUN.encode() not in errors:
+                break
+            logger.debug("%s: %r", self.host.name, errors)
+        return status, out, errors
+
+
+def _lines(stdin: Any) -> bytes:
+    """What pyinfra calls stdin: a stream, a line or a list of them."""
+    if not stdin:
+        return b""
+    lines = stdin.readlines() if hasattr(stdin, "readlines") else stdin
+    listed = lines if isinstance(lines, (list, tuple)) else [lines]
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in listed).encode()
+
+
+def _refused(by: str, said: list[str]) -> NoReturn:
+    reason = answers.line((said or ["it said nothing"])[-1])
+    if known := failure("", "\n".join(said)):
+        reason = f"{known.message.removeprefix(': ')}. Remedy: {known.remedy}"
+    raise ConnectError(f"{by}: {reason}")

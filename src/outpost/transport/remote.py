@@ -1,0 +1,126 @@
+"""A shell script on a host, by the connector that the inventory uses; the script goes by standard input, never argv."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from outpost.errors import OutpostError
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host
+from outpost.target import Target
+from outpost.transport import answers, ssh
+
+PATIENCE = 120.0  # seconds
+ANSWER = 45.0
+"""Seconds that a host may take to say anything at all; ssh gives up after 30."""
+
+
+def run_script(
+    target: Target,
+    office: Office,
+    host: Host,
+    script: str,
+    via: str | None = None,
+    *,
+    patience: float = PATIENCE,
+    most: int = answers.MOST,
+) -> str:
+    """Run a script as root on a host; gives its standard output, which the host decides (`outpost.transport.answers`).
+
+    Args:
+        patience: Seconds that it may take.
+        most: Bytes that it may answer.
+    """
+    command = shell_command(target, office, host, via)
+    try:
+        done = answers.exchange(command, script.encode(), patience=patience, most=most)
+    except TimeoutError:
+        raise OutpostError(
+            f"{host.name} did not answer within {patience:.0f} s", "check its console"
+        ) from None
+    except answers.TooMuchError:
+        raise OutpostError(
+            f"{host.name} answered more than {most // 1024**2} MiB", "check the host before you trust it"
+        ) from None
+    if done.status:
+        said = done.errors.decode(errors="replace")
+        raise failure(host.name, said) or OutpostError(
+            f"{host.name}: {answers.line((said.strip().splitlines() or ['no message'])[-1])}",
+            f"./outpost plan {target.typed} --limit {host.name}",
+        )
+    return done.out.decode(errors="replace")
+
+
+SUDOERS = "echo 'USER ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/outpost-admin, as root on the host"
+REASONS = (
+    (
+        "identification has changed",
+        "its SSH host key is not the one in known_hosts: another machine answers, or it was installed again",
+        "compare its key with its console: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; then correct known_hosts beside "
+        "the office file",
+    ),
+    (
+        "host key verification failed",
+        "its SSH host key is not in known_hosts",
+        "add it to known_hosts beside the office file: ssh-keyscan -t ed25519 ADDRESS, compared with its console",
+    ),
+    (
+        "permission denied (",  # ssh names the ways that it tried; a program on the host that may not read a file does not
+        "it does not let you in: none of your SSH keys opens the account",
+        "ssh-copy-id USER@ADDRESS with ssh.user of the office file; ssh-add -l shows your keys",
+    ),
+    ("a password is required", "sudo asks for a password there, and nobody can type one", SUDOERS),
+    ("sudo: command not found", "it has no sudo", "apt-get install sudo, as root on the host"),
+    ("sudo: not found", "it has no sudo", "apt-get install sudo, as root on the host"),
+    ("not in the sudoers file", "its account may not use sudo", SUDOERS),
+    (
+        "connection timed out",
+        "it does not answer",
+        "switch it on; compare its address with office.toml; let SSH through the site's firewall",
+    ),
+    (
+        "no route to host",
+        "no machine has its address",
+        "switch it on; compare its address with office.toml, and your route to it",
+    ),
+    ("connection refused", "nothing listens for SSH at its address", "systemctl start ssh, at its console"),
+    ("could not resolve hostname", "its name is not known", "write an address into hosts.NAME.ssh"),
+    ("is not running", "its container does not run", "./outpost lab up"),
+)
+"""What ssh, sudo and docker say (in lower case), what that means, and what mends it."""
+
+
+def failure(host: str, said: str) -> OutpostError | None:
+    """Why a host was not reached, with the remedy of just that; None where it was, and something else failed."""
+    text = said.lower()
+    for words, means, remedy in REASONS:
+        if words in text:
+            return OutpostError(f"{host}: {means}", remedy)
+    return None
+
+
+def unreached(
+    target: Target, office: Office, names: Iterable[str], via: str | None = None
+) -> dict[str, OutpostError]:
+    """Hosts that do not answer the controller, all asked side by side: why, and what to do. No wait is longer than one of ssh."""
+
+    def one(name: str) -> OutpostError | None:
+        try:
+            run_script(target, office, office.host(name), "true\n", via, patience=ANSWER)
+        except OutpostError as error:
+            return error
+        return None
+
+    wanted = tuple(dict.fromkeys(names))
+    with ThreadPoolExecutor(max(1, len(wanted))) as pool:
+        return {name: error for name, error in zip(wanted, pool.map(one, wanted), strict=True) if error}
+
+
+def shell_command(target: Target, office: Office, host: Host, via: str | None = None) -> list[str]:
+    """The command that starts a root shell on a host, which reads its script from standard input."""
+    if target.inventory(via).stem == "docker":
+        return ["docker", "exec", "--interactive", f"outpost-{target.instance}-{host.name}", "sh", "-s"]
+    user, _, _ = ssh.target(office, host)
+    shell = "sh -s" if user == "root" else "sudo -n sh -s"
+    return ["ssh", "-F", str(ssh.configuration(office, target.data)), host.name, shell]

@@ -1,0 +1,162 @@
+"""What the checks of a host ask, asked ahead: a round trip a host instead of one a question (docs/adr/0020).
+
+A check that ``looks`` (a mark) asks the same of its host each time and changes nothing. What was asked is kept with the
+office's runs, a list for each host; the next verification sends the whole list at once, and the checks find their
+answers there, all of one moment. A command that is not on the list, or that a check repeats, goes to the host when it
+is asked. So do conversations (``host.run(…, live=True)``) and whatever a check asks that is marked ``live``, because
+it acts, waits, or looks at what it did.
+
+This module is the pytest plugin that does so: ``-p outpost.verification.ahead --ahead FILE``. Without it every command goes live.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outpost.transport.fetching import Answer, Answers, fetch, lists
+from outpost.transport.remote import shell_command
+from outpost.transport.shell import Shell
+from outpost.verification.live import chosen_office, chosen_target
+from outpost.verification.start import UNDER_WAY
+
+NAME = "outpost-ahead"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The file of the lists."""
+    parser.addoption(
+        "--ahead",
+        type=Path,
+        metavar="FILE",
+        help="ask ahead what the checks asked at the last run, kept in this file",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Only where a file is named."""
+    if file := config.getoption("--ahead"):
+        config.pluginmanager.register(Ahead(config, file), NAME)
+
+
+def carried_out_by(config: pytest.Config, host: str, shell: Shell) -> Callable[[str, bool], Answer]:
+    """What answers a check's commands to a host: the answers that were fetched ahead, else the shell."""
+    ahead: Ahead | None = config.pluginmanager.get_plugin(NAME)
+
+    def carry_out(command: str, live: bool) -> Answer:
+        return (None if live or ahead is None else ahead.answer(host, command)) or shell.run(command)
+
+    return carry_out
+
+
+@dataclass
+class Ahead:
+    """The lists, and the answers to them.
+
+    Attributes:
+        asked: Host → what this process's checks asked it, without the live ones.
+    """
+
+    config: pytest.Config
+    file: Path
+    asked: dict[str, set[str]] = field(default_factory=dict)
+    _looks: bool = False  # the test that runs now
+    _served: set[tuple[str, str]] = field(default_factory=set)
+    _answers: dict[str, Answers] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._known = lists(self.file)
+
+    def answer(self, host: str, command: str) -> Answer | None:
+        """The answer to a command if it is known; the second time within a test it is asked anew."""
+        if not self._looks or (host, command) in self._served:
+            return None
+        self._served.add((host, command))
+        self.asked.setdefault(host, set()).add(command)
+        if hasattr(self.config, "workerinput"):
+            fetched: dict[str, Answer] = self.config.workerinput["answers"].get(host, {})
+            return fetched.get(command)
+        coming = self._fetched(host).get(command)
+        return coming.result() if coming else None
+
+    def _fetched(self, host: str) -> Answers:
+        """The answers to a host's list, on their way."""
+        if host not in self._answers:
+            self._answers[host] = UNDER_WAY.pop(host, {}) or self._fetch(host)
+        return self._answers[host]
+
+    def _fetch(self, host: str) -> Answers:
+        office = chosen_office(self.config)
+        via = self.config.getoption("--via")
+        start = shell_command(chosen_target(self.config), office, office.host(host), via)
+        return fetch(start, self._known.get(host, ()))
+
+    # Who asks -----------------------------------------------------------------------------------------------
+
+    def pytest_sessionstart(self) -> None:
+        """All hosts are asked side by side, while the checks are still read."""
+        if not hasattr(self.config, "workerinput"):
+            for host in self._wanted:
+                self._fetched(host)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Workers (xdist) share the checks: the process that starts them asks, before it knows their share."""
+        coming = {host: self._fetched(host) for host in self._wanted}
+        answers = {
+            host: {command: future.result() for command, future in those.items()}
+            for host, those in coming.items()
+        }
+        node.workerinput["answers"] = answers
+
+    @pytest.hookimpl(trylast=True)  # the checks of a host stand together
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Hosts that are asked most come last: their answers do, too."""
+        params = (getattr(getattr(item, "callspec", None), "params", {}) for item in items)
+        number = {
+            item: len(self._known.get(of["me"].name, ())) if "me" in of else 0
+            for item, of in zip(items, params, strict=True)
+        }
+        items.sort(key=number.__getitem__)
+
+    @property
+    def _wanted(self) -> list[str]:
+        return list(self.config.getoption("--host") or self._known)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """A check begins."""
+        self._looks = bool(item.get_closest_marker("looks") and not item.get_closest_marker("live"))
+        self._served.clear()
+
+    # The lists of the next run ------------------------------------------------------------------------------
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A worker has ended, and tells what its checks asked."""
+        for host, commands in getattr(node, "workeroutput", {}).get("asked", {}).items():
+            self.asked.setdefault(host, set()).update(commands)
+
+    @pytest.hookimpl(trylast=True)  # the workers have ended
+    def pytest_sessionfinish(self) -> None:
+        """Keep what was asked."""
+        asked = {host: sorted(commands) for host, commands in self.asked.items()}
+        if hasattr(self.config, "workeroutput"):
+            self.config.workeroutput["asked"] = asked
+        else:
+            self._keep(asked)
+
+    def _keep(self, asked: dict[str, list[str]]) -> None:
+        known = lists(self.file)
+        if known | asked != known:
+            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            new = self.file.with_suffix(f".{os.getpid()}")
+            new.touch(mode=0o600)  # its lines are carried out on the hosts
+            new.write_text(json.dumps(known | asked, indent=1), encoding="utf-8")
+            new.replace(self.file)

@@ -1,0 +1,183 @@
+"""What verifications have found: kept with the office's state, who ran them on what, and what is different since."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from outpost.errors import OutpostError
+from outpost.target import ROOT, Target, shown
+from outpost.verification.live import Result, Verdict
+
+KEPT = 60  # runs; what is older goes
+
+
+@dataclass(frozen=True)
+class Run:
+    """One verification that was kept.
+
+    Attributes:
+        when: Its end, in UTC (ISO 8601).
+        by: Account and machine that ran it.
+        commit: Of this checkout; with ``+`` where files differed from it.
+        office_file: SHA-256 of the office file.
+        selection: What it was limited to; empty for everything.
+    """
+
+    when: str
+    by: str
+    commit: str
+    office_file: str
+    selection: str
+    seconds: float
+    results: tuple[Result, ...]
+
+
+def folder(target: Target) -> Path:
+    """Where an office's runs are kept: the lab's with its instance, others' below $XDG_STATE_HOME."""
+    if target.instance:
+        return target.data / "verifications"
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return state / "outpost" / target.name / "verifications"
+
+
+def who() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def described_by(target: Target) -> dict[str, str]:
+    """Who, when, and with what: of a run, or of an apply that a host remembers."""
+    return {
+        "by": who(),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "office_file": hashlib.sha256(target.office_file.read_bytes()).hexdigest(),
+    }
+
+
+def described(target: Target, verdict: Verdict, selection: str) -> Run:
+    return Run(
+        **described_by(target),
+        selection=selection,
+        seconds=round(verdict.seconds, 1),
+        results=verdict.results,
+    )
+
+
+def commit() -> str:
+    """What this checkout is at; empty where it is no git checkout (a repository around it is another's)."""
+    git = ["git", "-C", str(ROOT)]
+    alone = os.environ | {"GIT_CEILING_DIRECTORIES": str(ROOT.parent)}
+    try:
+        head = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True, env=alone
+        )
+        status = subprocess.run(
+            [*git, "status", "--porcelain"], capture_output=True, text=True, check=True, env=alone
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("+" if status.stdout.strip() else "")
+
+
+def keep(target: Target, run: Run) -> Path:
+    """Write a run beside the earlier ones; the oldest go."""
+    directory = folder(target)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = directory / f"{run.when.replace(':', '').replace('+0000', 'Z')}.json"
+    partial = file.with_suffix(".part")
+    partial.write_text(json.dumps(asdict(run)), encoding="utf-8")
+    partial.replace(file)
+    for old in sorted(directory.glob("*.json"))[:-KEPT]:
+        old.unlink()
+    return file
+
+
+def runs(target: Target) -> tuple[Run, ...]:
+    """The runs that were kept, the latest first."""
+    return tuple(read(file) for file in sorted(folder(target).glob("*.json"), reverse=True))
+
+
+def read(file: Path) -> Run:
+    try:
+        return TypeAdapter(Run).validate_json(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise OutpostError(
+            f"{shown(file)} is no verification that was kept: {error}",
+            "outpost verify OFFICE --json writes one",
+        ) from None
+
+
+def latest(kept: Iterable[Run]) -> dict[str, tuple[Result, Run]]:
+    """Each check's latest result and the run that it is from; `kept` has the latest first."""
+    found: dict[str, tuple[Result, Run]] = {}
+    for run in kept:
+        for result in run.results:
+            found.setdefault(result.id, (result, run))
+    return found
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What is different from before.
+
+    Attributes:
+        since: When the run was that this is compared with; empty where there was none.
+        broken: Failed now, and not before; or held before, and now waits for somebody outside.
+        mended: Failed before, and not now.
+        still: Failed before and now.
+        added: Checks that were not there before.
+        gone: Names of checks that were there before, of the hosts that were looked at.
+    """
+
+    since: str
+    broken: tuple[Result, ...]
+    mended: tuple[Result, ...]
+    still: tuple[Result, ...]
+    added: int
+    gone: tuple[str, ...]
+
+    @property
+    def is_news(self) -> bool:
+        return bool(self.broken or self.mended)
+
+    def as_data(self) -> dict[str, Any]:
+        return {
+            "since": self.since,
+            "broken": [result.id for result in self.broken],
+            "mended": [result.id for result in self.mended],
+            "still failing": [result.id for result in self.still],
+            "new checks": self.added,
+            "checks gone": list(self.gone),
+        }
+
+
+def difference(now: Run, before: Iterable[Run]) -> Difference:
+    """Compare a run with earlier ones, check by check: a run of one host says nothing of the others."""
+    earlier = tuple(before)
+    known = latest(earlier)
+    failed = {result.id: result for result in now.results if result.outcome == "failed"}
+    was_failed = {id_ for id_, (result, _) in known.items() if result.outcome == "failed"}
+    held = {id_ for id_, (result, _) in known.items() if result.outcome == "passed"}
+    lost = tuple(result for result in now.results if result.pending and result.id in held)
+    present = {result.id for result in now.results}
+    whole = () if now.selection or not earlier else earlier[0].results
+    return Difference(
+        since=earlier[0].when if earlier else "",
+        broken=(*(result for id_, result in failed.items() if id_ not in was_failed), *lost),
+        mended=tuple(result for result in now.results if result.id in was_failed and result.outcome == "passed"),
+        still=tuple(result for id_, result in failed.items() if id_ in was_failed),
+        added=len(present - set(known)) if earlier else 0,
+        gone=tuple(sorted(result.id for result in whole if result.id not in present)),
+    )  # fmt: skip

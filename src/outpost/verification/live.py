@@ -1,0 +1,349 @@
+"""Verification of running hosts: pytest over `tests/live`, its progress followed, its result told verdict first.
+
+This module is also the pytest plugin that reports from inside: with `--events-fd` it writes a line of JSON
+for each test to a pipe, however many processes (xdist) share the work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from outpost.errors import OutpostError
+from outpost.office import Office, load
+from outpost.target import LAB, ROOT, Target, find
+from outpost.transport.answers import LONGEST, printable
+from outpost.transport.remote import unreached
+
+# --- inside pytest ----------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The pipe to report to."""
+    parser.addoption(
+        "--events-fd", type=int, default=None, help="Write one JSON line per test to this descriptor."
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Report from the one process that sees every result."""
+    descriptor = config.getoption("--events-fd")
+    if descriptor is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Reporter(os.fdopen(descriptor, "w", buffering=1)), "outpost-events")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Carry a test's promise, and the controls that it proves, with its report."""
+    report = yield
+    report.user_properties.append(("promise", promise(item)))
+    controls = [control for mark in item.iter_markers("control") for control in mark.args]
+    report.user_properties.append(("controls", controls))
+    me = getattr(item, "callspec", None) and item.callspec.params.get("me")  # type: ignore[attr-defined]
+    host = me.name if me else ""
+    report.user_properties += [("host", host), ("remedy", _remedy(item, host))]
+    return report
+
+
+def _remedy(item: pytest.Item, host: str) -> str:
+    """The check's own remedy; else an apply, where one sets what the check reads, and where its daemons say more."""
+    if own := item.get_closest_marker("remedy"):
+        return str(own.args[0])
+    marks, said = {mark.name for mark in item.iter_markers()}, []
+    if "looks" in marks and not marks & {"live", "probe"}:
+        target = chosen_target(item.config)
+        name = f" --name {target.instance}" if target.instance not in (None, LAB) else ""
+        chosen = f"{target.typed}{name}{f' --limit {host}' if host else ''}"
+        said.append(f"./outpost apply {chosen}, if ./outpost plan {chosen} shows a change")
+    if daemons := item.get_closest_marker("daemons"):
+        units = " ".join(f"-u {unit}" for unit in daemons.args)
+        said.append(f"journalctl -b {units}{f' on {host}' if host else ''} has the daemon's own words")
+    return "; ".join(said)
+
+
+class Reporter:
+    """Writes what happens to a pipe."""
+
+    def __init__(self, pipe: IO[str]) -> None:
+        self._pipe = pipe
+
+    def _event(self, **event: Any) -> None:
+        self._pipe.write(json.dumps(event) + "\n")
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        if session.items:
+            self._event(event="collected", total=len(session.items))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """The same, where workers (xdist) collect."""
+        self._event(event="collected", total=len(ids))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file whose checks cannot even be read: none of them holds."""
+        if report.failed:
+            self._event(
+                event="result", id=report.nodeid, outcome="failed", seconds=0.0, controls=[], host="",
+                promise=f"the checks of {report.nodeid} can run",
+                remedy="the file itself has to be mended: it cannot be imported", seen=_seen(report),
+            )  # fmt: skip
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """One result: the call, or what went wrong before or after it."""
+        if report.when != "call" and report.passed:
+            return
+        properties = dict(report.user_properties)
+        self._event(
+            event="result",
+            id=report.nodeid,
+            outcome=report.outcome,
+            seconds=report.duration,
+            promise=str(properties.get("promise") or sentence(report.nodeid)),
+            controls=properties.get("controls") or [],
+            host=str(properties.get("host") or ""),
+            remedy=str(properties.get("remedy") or ""),
+            seen=_seen(report),
+        )
+
+
+def promise(item: pytest.Item) -> str:
+    """What a test promises: the first line of its docstring, else its name as a sentence."""
+    documented = (getattr(getattr(item, "function", None), "__doc__", None) or "").strip().splitlines()
+    return documented[0].rstrip(".") if documented else sentence(item.nodeid)
+
+
+def sentence(nodeid: str) -> str:
+    """`tests/live/test_mta.py::test_stranger_cannot_relay[mta]` → `stranger cannot relay (mta)`."""
+    name, _, parameters = nodeid.rpartition("::")[2].partition("[")
+    words = name.removeprefix("test_").replace("_", " ")
+    return f"{words} ({parameters.removesuffix(']')})" if parameters else words
+
+
+def _seen(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """What the host showed instead, safe to print wherever it is kept."""
+    return printable(_reason(report)[:LONGEST])
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        return str(crash.message)
+    if isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2])
+    return str(report.longrepr or "")
+
+
+_TARGET = pytest.StashKey[Target]()
+_OFFICE = pytest.StashKey[Office]()
+
+
+def chosen_target(config: pytest.Config) -> Target:
+    """The office that the options of tests/conftest.py name, found once a run."""
+    if _TARGET not in config.stash:
+        try:
+            config.stash[_TARGET] = find(config.getoption("--office"), config.getoption("--name"))
+        except OutpostError as error:
+            raise pytest.UsageError(f"{error.message}. Remedy: {error.remedy}.") from None
+    return config.stash[_TARGET]
+
+
+def chosen_office(config: pytest.Config) -> Office:
+    """Its model, read once a run."""
+    if _OFFICE not in config.stash:
+        config.stash[_OFFICE] = load(chosen_target(config).data)
+    return config.stash[_OFFICE]
+
+
+# --- outside ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Result:
+    """One check's result.
+
+    Attributes:
+        host: The host it looked at; empty for a promise of the whole office.
+        seen: What was seen instead, where it failed.
+        remedy: What mends it, as its test is marked.
+    """
+
+    id: str
+    host: str
+    promise: str
+    controls: tuple[str, ...]
+    outcome: str
+    seen: str
+    seconds: float
+    remedy: str = ""
+
+    @property
+    def pending(self) -> str:
+        """What somebody outside the office has to do before it can hold; empty where it waits for nobody."""
+        mark = f"Skipped: {PENDING}"
+        return (
+            self.seen.removeprefix(mark) if self.outcome == "skipped" and self.seen.startswith(mark) else ""
+        )
+
+    @property
+    def mended_by(self) -> str:
+        """What to do where it failed; empty where nothing of general use can be said."""
+        raised = self.seen.startswith(("outpost.errors.OutpostError: ", "OutpostError: "))
+        if raised and ". Remedy: " in self.seen:
+            return self.seen.partition(". Remedy: ")[2].splitlines()[0].removesuffix(".")
+        return self.remedy
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verification came to."""
+
+    results: tuple[Result, ...]
+    seconds: float
+    closing: str
+
+    def with_outcome(self, outcome: str) -> tuple[Result, ...]:
+        return tuple(result for result in self.results if result.outcome == outcome)
+
+    @property
+    def pending(self) -> dict[str, list[Result]]:
+        """What the world has to do yet → the checks that wait for it; what is printed in full comes first."""
+        found: dict[str, list[Result]] = {}
+        for result in self.results:
+            if result.pending:
+                found.setdefault(result.pending, []).append(result)
+        return dict(sorted(found.items(), key=lambda item: "\n" not in item[0]))
+
+    @property
+    def proven(self) -> bool:
+        """Whether every check that ran passed, and any ran."""
+        return bool(self.with_outcome("passed")) and not self.with_outcome("failed")
+
+    def as_data(self, target: Target) -> dict[str, Any]:
+        return {
+            "office": target.name,
+            "instance": target.instance,
+            "proven": self.proven,
+            "passed": len(self.with_outcome("passed")),
+            "failed": len(self.with_outcome("failed")),
+            "skipped": len(self.with_outcome("skipped")),
+            "pending": list(self.pending),
+            "seconds": round(self.seconds, 1),
+            "results": [vars(result) | {"remedy": result.mended_by} for result in self.results],
+        }
+
+
+LEAN = (
+    "--disable-plugin-autoload", "-p", "testinfra.plugin", "--capture=no",
+    *(f"-pno:{name}" for name in ("logging", "threadexception", "unraisableexception", "warnings")),
+)  # fmt: skip
+"""Options of pytest that leave out what checks of hosts have no use for, and what takes long to load or to end."""
+SIDE_BY_SIDE = ("-p", "xdist.plugin", "-n", "4")
+"""The same for checks that wait for their hosts."""
+WHITE_BOX = "looks and not live and not probe"
+"""The checks that only look, in pytest's words (``-m``)."""
+
+PENDING = "pending: "
+"""How the reason of a check begins that waits for somebody outside: it is skipped, and never a reason to roll back."""
+
+Told = Callable[[int, int, Result], None]  # done, total, the latest
+
+
+def verify(
+    target: Target,
+    *,
+    hosts: tuple[str, ...] = (),
+    controls: tuple[str, ...] = (),
+    files: tuple[str, ...] = ("tests/live",),
+    connector: str | None = None,
+    junit: Path | None = None,
+    ahead: Path | None = None,
+    white_box: bool = False,
+    told: Told = lambda _done, _total, _result: None,
+) -> Verdict:
+    """Run the live checks against an office's hosts.
+
+    Args:
+        controls: Only checks that prove one of these.
+        ahead: Where it is kept what the checks ask (`outpost.verification.ahead`).
+        white_box: Only what looks at the hosts; answered ahead, it needs no processes side by side.
+        files: Test files or directories; those of single roles are `tests/live/test_ROLE*.py`.
+    """
+    started = time.monotonic()
+    office = load(target.data)
+    gone = unreached(target, office, hosts or office.hosts_by_name, connector)
+    absent = [_absent(name, error) for name, error in gone.items()]
+    if gone:
+        hosts = tuple(name for name in hosts or office.hosts_by_name if name not in gone)
+        if not hosts:
+            return Verdict(tuple(absent), time.monotonic() - started, "no host answers")
+    read, write = os.pipe()
+    arguments = [
+        sys.executable, "-m", "outpost.verification.start", *files, "-p", "outpost.verification.live", "--events-fd", str(write), "-q", "--color=no",
+        *LEAN, *(("-m", WHITE_BOX) if white_box else SIDE_BY_SIDE),
+        "--office", str(target.directory),
+        *(("--name", target.instance) if target.instance else ()),
+        *(("--via", connector) if connector else ()),
+        *(argument for host in hosts for argument in ("--host", host)),
+        *(argument for control in controls for argument in ("--control", control)),
+        *(("-p", "outpost.verification.ahead", f"--ahead={ahead}") if ahead else ()),
+        *((f"--junitxml={junit.resolve()}",) if junit else ()),
+    ]  # fmt: skip
+    with subprocess.Popen(
+        arguments, cwd=ROOT, env=target.environment, pass_fds=(write,),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+    ) as process:  # fmt: skip
+        os.close(write)
+        said: deque[str] = deque(maxlen=400)
+        assert process.stdout is not None
+        drain = threading.Thread(target=said.extend, args=(process.stdout,), daemon=True)
+        drain.start()
+        results = _follow(read, told)
+        drain.join()
+    lines = [printable(line.rstrip()) for line in said if line.strip()]
+    if junit and junit.is_file():  # pytest keeps C1 and bidi characters of what was seen
+        junit.write_text(printable(junit.read_text(encoding="utf-8")), encoding="utf-8")
+    if os.environ.get("OUTPOST_DEBUG"):
+        sys.stderr.write("\n".join(lines) + "\n")
+    unexplained = process.returncode == 1 and not any(result.outcome == "failed" for result in results)
+    if (
+        process.returncode not in (0, 1) or not results or unexplained
+    ):  # a file that cannot be read is no proof
+        raise OutpostError(
+            f"the live checks could not run: {lines[-1] if lines else 'pytest said nothing'}",
+            "OUTPOST_DEBUG=1 shows all that pytest said",
+        )
+    return Verdict((*absent, *results), time.monotonic() - started, lines[-1] if lines else "")
+
+
+def _absent(host: str, error: OutpostError) -> Result:
+    """A host that does not answer: one failed promise, and none of its checks waits for it."""
+    promise = "the host answers the controller"
+    return Result(f"reached[{host}]", host, promise, (), "failed", error.message, 0.0, remedy=error.remedy)
+
+
+def _follow(descriptor: int, told: Told) -> list[Result]:
+    results: dict[str, Result] = {}
+    total = 0
+    with os.fdopen(descriptor) as pipe:
+        for line in pipe:
+            event = json.loads(line)
+            if event["event"] == "collected":
+                total = max(total, event["total"])
+                continue
+            event["controls"] = tuple(event["controls"])
+            result = Result(**{name: value for name, value in event.items() if name != "event"})
+            if result.id not in results or result.outcome == "failed":  # a failed teardown undoes a pass
+                results[result.id] = result
+            told(len(results), max(total, len(results)), result)
+    return list(results.values())

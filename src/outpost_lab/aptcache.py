@@ -1,0 +1,81 @@
+"""The apt cache of all instances and image builds on this machine."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+
+from outpost_lab.errors import LabError
+
+NAME = "outpost-apt-cache"  # container and volume
+PORT = 3142
+LABELS = {"outpost.cache": "apt"}
+
+
+def ensure(client: docker.DockerClient, image: str) -> Any:
+    """The running cache container, on the default bridge, with its data in a volume that outlives it."""
+    try:
+        container = client.containers.get(NAME)
+        if container.image.tags and image not in container.image.tags and not attached(container):
+            container.remove(force=True)
+            raise NotFound("outdated")
+    except NotFound:
+        try:
+            container = client.containers.create(
+                image,
+                name=NAME,
+                hostname=NAME,
+                labels=LABELS,
+                volumes={NAME: {"bind": "/var/cache/apt-cacher-ng"}},
+            )
+        except APIError as error:
+            if error.status_code != 409:  # another `up` has made it meanwhile
+                raise
+            container = client.containers.get(NAME)
+    if container.status != "running":
+        container.start()
+    container.reload()
+    wait(container)
+    return container
+
+
+def wait(container: Any, timeout: float = 20.0) -> None:
+    """Returns when the cache answers on its port."""
+    deadline = time.monotonic() + timeout
+    probe = ["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{PORT}"]
+    while container.exec_run(probe)[0] != 0:
+        if time.monotonic() > deadline:
+            raise LabError("the apt cache does not answer", f"docker logs {NAME}")
+        time.sleep(0.1)
+
+
+def bridge_url(container: Any) -> str:
+    """Its proxy URL for containers on Docker's default bridge (image builds)."""
+    return f"http://{container.attrs['NetworkSettings']['Networks']['bridge']['IPAddress']}:{PORT}"
+
+
+def attached(container: Any) -> list[str]:
+    """The instance networks that it serves."""
+    return [name for name in container.attrs["NetworkSettings"]["Networks"] if name != "bridge"]
+
+
+def attach(client: docker.DockerClient, network: Any, ipv4: str, ipv6: str) -> None:
+    """Connects the cache to an instance's management network, unless it is."""
+    container = client.containers.get(NAME)
+    if network.name not in attached(container):
+        network.connect(container, ipv4_address=ipv4, ipv6_address=ipv6)
+
+
+def release(client: docker.DockerClient) -> bool:
+    """Removes the container, not its volume, when no instance uses it; True if it went."""
+    try:
+        container = client.containers.get(NAME)
+    except NotFound:
+        return False
+    if attached(container):
+        return False
+    container.remove(force=True)
+    return True

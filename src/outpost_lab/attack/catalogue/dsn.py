@@ -1,0 +1,322 @@
+"""A-DSN: making the office send notifications to people who never wrote (essay 3.1.1)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+from outpost.errors import OutpostError
+from outpost.office import ports
+from outpost_lab.attack import content
+from outpost_lab.attack.evidence import Evidence
+from outpost_lab.attack.ground import SINK, Ground, letter, token
+from outpost_lab.attack.registry import attack
+from outpost_lab.attack.weakness import edited, postfix, rspamd
+from outpost_lab.attack.wire import Reply, Session
+
+SESSIONS = 12
+
+
+@attack(
+    "1a",
+    without=postfix(
+        virtual_mailbox_maps="static:anybody", smtpd_hard_error_limit="1000", smtpd_soft_error_limit="1000"
+    ),
+)
+async def forged_senders_to_unknown_recipients(ground: Ground, seen: Evidence) -> None:
+    victim = ground.victim()
+
+    async def one() -> list[tuple[str, Reply]]:
+        async with await ground.smtp(seen) as session:
+            await session.say(f"MAIL FROM:<{victim}>")
+            said = await session.say_all(
+                [f"RCPT TO:<nobody-{number}@{ground.domain}>" for number in range(12)]
+            )
+            if any(reply.code == 250 for _, reply in said):
+                await session.message(letter(victim, f"nobody@{ground.domain}", token()))
+            return said
+
+    refused = [
+        said for session in await asyncio.gather(*(one() for _ in range(SESSIONS))) for said in session
+    ]
+    seen.expect_all(refused, "550 5.1.1", "450 4.7.1", "421 4.7.0")
+    seen.check(
+        any(reply.code == 421 for _, reply in refused),
+        "guessing ends with 421",
+        f"{sum(reply.code == 550 for _, reply in refused)} refusals, "
+        f"{sum(reply.code == 421 for _, reply in refused)} times cut off",
+    )
+    await ground.settled()
+    await ground.nothing_at(victim, seen)
+
+
+UNREADABLE = postfix(
+    smtpd_recipient_restrictions="reject_unlisted_recipient",
+    submission_recipient_restrictions="reject_unlisted_recipient",
+)
+
+
+@attack("1j", without=UNREADABLE)
+async def recipients_that_the_store_cannot_read(ground: Ground, seen: Evidence) -> None:
+    """What the MTA takes and the store refuses goes back to a sender who may be forged."""
+    victim, local, domain = ground.victim(), ground.someone(2).partition("@")[0], ground.domain
+    tags = (
+        b"\x01",
+        b"\x7f",
+        b"\x80",
+        "é".encode(),
+        b"\x85",
+        b"\xff",
+        b"a..b",
+        b"a.",
+        b"x" * 60,
+        b"a\x0bb",
+        b"(c)",
+        b"[",
+    )
+    forms = [f"{local}+".encode() + tag + f"@{domain}".encode() for tag in tags]
+    forms += [f'"{local}{more}"@{domain}'.encode() for more in ("+a b", '+\\"', "+\t")]
+
+    async def ask(session: Session, sender: str, recipient: bytes) -> None:
+        await session.say(f"MAIL FROM:<{sender}>")
+        await session.send(b"RCPT TO:<" + recipient + b">\r\n")
+        answer = await session.reply()
+        seen.expect(answer, "501 5.1.3", "553 5.6.7", "500 5.5.2", "550 5.1.1", what=f"RCPT {recipient!r}")
+        if answer.good:
+            await session.message(letter(sender, local, token()))
+        else:
+            await session.say("RSET")
+
+    for recipient in forms:
+        async with await ground.smtp(seen, ground.stranger) as session:
+            await ask(session, victim, recipient)
+    async with await ground.submission(seen, "carol") as session:
+        for recipient in forms[:3]:
+            await ask(session, f"carol@{domain}", recipient)
+    await ground.settled()
+    await ground.nothing_at(victim, seen)
+
+
+@attack("1b")
+async def a_full_mailbox_is_known_at_rcpt(ground: Ground, seen: Evidence) -> None:
+    from imap_tools import AND
+
+    user = ground.user("dave")
+    mebibyte = b"0123456789abcdef" * 64 * 1024
+    filling = letter(user.address, user.address, token())
+
+    def fill() -> int:
+        taken = 0
+        with user.mailbox() as box:
+            for size in (14, 1):
+                for _ in range(14):
+                    try:
+                        box.append(filling + mebibyte * size, "Archive")
+                    except Exception:  # the store says it in its own words: over quota
+                        break
+                    taken += size
+        return taken
+
+    def empty() -> None:
+        with user.mailbox() as box:
+            for folder in ("Archive", "INBOX"):
+                box.folder.set(folder)
+                box.delete(box.uids(AND(all=True)))
+
+    filled = await asyncio.to_thread(fill)
+    seen.note(f"(filled the mailbox of {user.address} by IMAP: {filled} MiB)")
+    victim, mark = ground.victim(), token()
+    try:
+        async with await ground.smtp(seen, ground.stranger) as session:
+            await session.envelope(victim, user.address)
+            # folded lines: Postfix would cut longer ones
+            last = letter(victim, user.address, token()) + (b"0123456789abcdef" * 4 + b"\r\n") * 2**15
+            seen.expect(await session.message(last), "250", what="the message that fills it")
+        await ground.settled()
+        async with await ground.smtp(seen, ground.stranger) as session:
+            answer = await session.envelope(victim, user.address)
+            seen.expect(answer, "452 4.2.2", "552 5.2.2", what="a full mailbox at RCPT")
+            other = await session.say(f"RCPT TO:<{ground.someone(2)}>")
+            seen.expect(other, "250", what="another user meanwhile")
+            if answer.code == 250:
+                await session.message(letter(victim, user.address, mark) + b"x" * 76 * 1000)
+        await ground.nothing_at(victim, seen)
+    finally:
+        await asyncio.to_thread(empty)
+
+
+@attack("1c", without=postfix(smtpd_data_restrictions=""))
+async def null_sender_with_two_recipients(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        await session.say("MAIL FROM:<>")
+        for number in (0, 1):
+            await session.say(f"RCPT TO:<{ground.someone(number)}>")
+        seen.expect(await session.say("DATA"), "550 5.5.3")
+
+
+@attack("1d", without=postfix(smtpd_discard_ehlo_keywords="silent-discard, etrn, chunking, vrfy"))
+async def notify_success_from_outside(ground: Ground, seen: Evidence) -> None:
+    victim = ground.victim()
+    async with await ground.smtp(seen, hello=False) as session:
+        offered = await session.say("EHLO attacker.hostile.test")
+        seen.check(
+            "DSN" not in offered.text.upper(), "no DSN in EHLO", "DSN" if "DSN" in offered.text else "no DSN"
+        )
+        await session.say(f"MAIL FROM:<{victim}>")
+        answer = await session.say(f"RCPT TO:<{ground.someone()}> NOTIFY=SUCCESS")
+        seen.expect(answer, "501 5.7.1", "555 5.5.4")
+        await session.say("RSET")
+        seen.expect(await session.say(f"MAIL FROM:<{victim}> RET=FULL ENVID=x"), "501 5.7.1", "555 5.5.4")
+
+
+@attack("1e", without=rspamd("ClamAV in Rspamd", antivirus="enabled = false;\nclamav { enabled = false; }\n"))
+async def virus_with_a_forged_sender(ground: Ground, seen: Evidence) -> None:
+    victim, mark = ground.victim(), token()
+    message = letter(victim, ground.reader(), mark) + content.eicar() + b"\r\n"
+    answer = await ground.mail(seen, victim, ground.reader(), message)
+    seen.expect(answer, "554 5.7.1")
+    await ground.nothing_at(victim, seen)
+    await ground.settled()
+    seen.check(
+        not await ground.delivered(mark), "not delivered", "delivered" if answer.good else "not delivered"
+    )
+
+
+@attack("1f", without=postfix(hopcount_limit="1000"))
+async def a_hundred_and_twenty_received_lines(ground: Ground, seen: Evidence) -> None:
+    victim, mark = ground.victim(), token()
+    trace = "".join(
+        f"Received: from hop{n}.invalid by hop{n + 1}.invalid; Tue, 3 Nov 2026 10:00:{n % 60:02} +0000\r\n"
+        for n in range(120)
+    )
+    message = trace.encode() + letter(victim, ground.reader(), mark)
+    answer = await ground.mail(seen, victim, ground.reader(), message)
+    seen.expect(answer, "554 5.4.0", "550 5.4.0", "554 5.4.6")
+    await ground.nothing_at(victim, seen)
+
+
+@attack("1h")
+async def spam_is_refused_and_not_returned(ground: Ground, seen: Evidence) -> None:
+    victim = ground.victim()
+    message = letter(victim, ground.reader(), token()) + content.gtube() + b"\r\n"
+    seen.expect(await ground.mail(seen, victim, ground.reader(), message), "554 5.7.1", "550 5.7.1")
+    await ground.nothing_at(victim, seen)
+
+
+SCRIPT = 'require "vacation"; vacation :days 1 :subject "away" "I am on leave.";'
+
+
+async def sieve(ground: Ground, seen: Evidence, name: str, *commands: str) -> None:
+    """Send commands to ManageSieve (RFC 5804) with a user's own login."""
+    session = Session(await ground.lan.connect(ground.store, ports.MANAGESIEVE), seen.session())
+
+    async def answer() -> str:
+        while True:
+            line = (await asyncio.wait_for(session.reader.readline(), 10)).decode().rstrip()
+            session.note(f"S: {line}")
+            if not line or line.startswith(("OK", "NO", "BYE")):
+                return line
+
+    await answer()
+    await session.send(b"STARTTLS\r\n")
+    await answer()
+    await session.start_tls(ground.role("store").fqdn, ground.trust)
+    await answer()
+    address = f"{name}@{ground.domain}"
+    secret = base64.b64encode(f"\0{address}\0{ground.password(address)}".encode()).decode()
+    await session.send(
+        f'AUTHENTICATE "PLAIN" "{secret}"\r\n'.encode(), told=f"AUTHENTICATE PLAIN (as {name})"
+    )
+    for command in ("", *commands):
+        if command:
+            await session.send(command.encode())
+        if not (said := await answer()).startswith("OK"):
+            raise OutpostError(f"ManageSieve: {said}")
+    session.close()
+
+
+@attack("1g")
+async def automatic_replies(ground: Ground, seen: Evidence) -> None:
+    """Carol is away. Her answer goes to people who wrote to her, once, and never to robots, lists and bounces."""
+    script = f'PUTSCRIPT "attack" {{{len(SCRIPT)}+}}\r\n{SCRIPT}\r\n'
+    await sieve(ground, seen, "carol", script, 'SETACTIVE "attack"\r\n')
+    recipient = f"carol@{ground.domain}"
+    silent = {
+        "a list": "List-Id: <team.internet.test>\r\nPrecedence: list\r\n",
+        "a robot": "Auto-Submitted: auto-generated\r\n",
+        "bulk mail": "Precedence: bulk\r\n",
+    }
+    victims: dict[str, str] = {}
+    person = ground.victim()
+    try:
+        for name, extra in {**silent, "a person": "", "the same person again": "", "a bounce": ""}.items():
+            sender = "" if name == "a bounce" else person if "person" in name else ground.victim()
+            victims[name] = sender
+            message = letter(sender or "someone@internet.test", recipient, token(), extra=extra)
+            seen.expect(await ground.mail(seen, sender, recipient, message), "250", what=name)
+        await ground.settled()
+        await ground.until(lambda: ground.sink(person), patience=10)  # her answer to the person
+        await ground.settled()
+        got = await ground.sink(person)
+        seen.check(got == 1, "one answer to a person who wrote twice", f"{got} answers")
+        for name in silent:
+            got = await ground.sink(victims[name])
+            seen.check(got == 0, f"no answer to {name}", f"{got} answers to {name}")
+    finally:
+        await sieve(ground, seen, "carol", 'SETACTIVE ""\r\n', 'DELETESCRIPT "attack"\r\n')
+
+
+KEPT = "/root/outpost-attack-kept"
+
+
+@attack(
+    "1i",
+    without=edited(
+        "mta",
+        "what notifications leave out",
+        "/etc/postfix/notices",
+        "s/^/#/",
+        "systemctl reload postfix.service && sleep 1",
+    ),
+)
+async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
+    """An alias gets dave as a member, whom the store does not know for a moment: what does the sender learn?"""
+    alias, member, store = ground.office.all_aliases[0], f"dave@{ground.domain}", ground.role("store")
+    hidden = next(address for address in ground.office.expand(alias.address))
+    await ground.on_mta(
+        f"set -e; mkdir -m 0700 {KEPT}; cp -a /etc/postfix/aliases /etc/postfix/notices {KEPT}; cd /etc/postfix; "
+        f"sed -i 's/^{alias.address} .*/{alias.address} {member}/' aliases; "
+        f"{{ grep -E '{hidden.partition('@')[0]}@' {KEPT}/notices | sed 's/{hidden.partition('@')[0]}@/dave@/g'; cat {KEPT}/notices; }} > notices; "
+        "systemctl reload postfix.service; sleep 1"
+    )
+    await ground.on(store.name, f"cp -a /etc/dovecot/users {KEPT}; sed -i '/^{member}:/d' /etc/dovecot/users")
+    victim = ground.victim()
+    box = f"/var/mail/{SINK}/{victim.partition('@')[0]}/new"
+    try:
+        async with await ground.smtp(seen, ground.stranger) as session:
+            seen.expect(await session.envelope(victim, alias.address), "250", what="the alias")
+            seen.expect(await session.message(letter(victim, alias.address, token())), "250")
+        await ground.until(lambda: ground.sink(victim), patience=40)
+        notice = await ground.on("internet", f"cat {box}/* 2>/dev/null | sed '1,/^$/d'")
+    finally:
+        await ground.on(
+            store.name,
+            f"[ ! -e {KEPT} ] || {{ cp -a {KEPT} /etc/dovecot/users.new && mv /etc/dovecot/users.new /etc/dovecot/users; rm {KEPT}; }}",
+        )
+        await ground.on_mta(
+            f"cp -a {KEPT}/aliases {KEPT}/notices /etc/postfix/; rm -r {KEPT}; systemctl reload postfix.service; sleep 1"
+        )
+    seen.check(alias.address in notice, "a notification names the alias", f"{len(notice)} octets")
+    inner = [
+        member,
+        store.fqdn,
+        *(str(address) for address in ground.office.link_addresses(store, ground.role("mta"))),
+    ]
+    told = [word for word in inner if word in notice]
+    seen.check(
+        not told,
+        "neither the member nor the store behind it",
+        f"it tells {', '.join(told)}" if told else "nothing of the inside",
+    )
+    for line in notice.splitlines()[:60]:
+        seen.note(f"notice: {line}")

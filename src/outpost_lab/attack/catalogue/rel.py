@@ -1,0 +1,264 @@
+"""A-REL: sending through the office without a right to (essay 3.1.5)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+from outpost.office import ports
+from outpost_lab.attack.evidence import Evidence
+from outpost_lab.attack.ground import HELLO, Ground, letter, token
+from outpost_lab.attack.registry import attack
+from outpost_lab.attack.weakness import edited, postfix
+from outpost_lab.attack.wire import Reply, Session, unverified
+
+RELAY_FORMS = (
+    "victim@{elsewhere}", "victim%{elsewhere}@{domain}", '"victim@{elsewhere}"@{domain}', '"victim%{elsewhere}"@{domain}',
+    "@{domain}:victim@{elsewhere}", "@{domain},@{elsewhere}:victim@{elsewhere}", "{elsewhere}!victim@{domain}",
+    "{elsewhere}!victim", "victim%{elsewhere}", '"victim@{elsewhere}"', '"{elsewhere}!victim"@{domain}',
+    "victim@[{address}]", "victim@[IPv6:::1]", "victim%{elsewhere}@[{door}]", "victim%{elsewhere}@{host}",
+    "victim@{elsewhere}@{domain}", "victim@{elsewhere}%{domain}", "victim@{elsewhere}!{domain}", "victim@{domain}@{elsewhere}",
+    "postmaster@{elsewhere}", "victim@{peer}", "victim%{peer}@{domain}", "victim%{elsewhere}%{domain}@{domain}",
+    "@{host},@{domain}:victim@{elsewhere}", "<victim@{elsewhere}>", "victim@{elsewhere}.", "victim@{elsewhere},alice@{domain}",
+    "alice@{domain}> <victim@{elsewhere}", "{domain}!{elsewhere}!victim", '"alice@{domain} "@{elsewhere}', "victim@{elsewhere}\0@{domain}",
+    "{elsewhere}!victim@{host}", "victim@{domain}.{elsewhere}", "alice+victim={elsewhere}@{peer}", "SRS0=x=y={elsewhere}=victim@{domain}",
+    "@[{door}]:victim@{elsewhere}", '"victim@{elsewhere}"@[{door}]', "victim@[127.0.0.1]", "victim@localhost", "alice@[{door}]",
+    "{domain}!victim@{elsewhere}", "victim%40{elsewhere}@{domain}", "victim=40{elsewhere}@{domain}", '"victim\\@{elsewhere}"@{domain}',
+    "victim@{elsewhere}\t@{domain}", "victim@{elsewhere}(@{domain})", "(@{domain})victim@{elsewhere}",
+    "/o={elsewhere}/s=victim/@{domain}", "victim::{elsewhere}@{domain}", "|victim@{elsewhere}", "/etc/passwd", '"|/bin/sh"@{domain}',
+)  # fmt: skip
+
+# the classic open relay: everybody is in "my networks", and the old ways of routing are on
+OPEN = postfix(
+    mynetworks="0.0.0.0/0 [::]/0",
+    smtpd_relay_restrictions="permit_mynetworks, reject_unauth_destination",
+    smtpd_sender_restrictions="",
+    peer_sender_restrictions="",
+    allow_percent_hack="yes",
+    swap_bangpath="yes",
+)
+
+
+@attack("5a", without=OPEN)
+async def address_tricks(ground: Ground, seen: Evidence) -> None:
+    words = {
+        "elsewhere": "internet.test", "domain": ground.domain, "door": ground.door, "host": ground.role("mta").fqdn,
+        "address": ground.info["world"]["internet"]["addresses"]["wan"][0] if ground.info else "192.0.2.1",
+        "peer": ground.office.peers[0].domains[0] if ground.office.peers else "internet.test",
+    }  # fmt: skip
+    forms = [form.format(**words) for form in RELAY_FORMS]
+
+    async def some(part: list[str], sender: str) -> list[tuple[str, Reply]]:
+        async with await ground.smtp(seen) as session:
+            await session.say(f"MAIL FROM:<{sender}>")
+            return [(form, await session.say(f"RCPT TO:<{form}>")) for form in part]
+
+    parts = [
+        (forms[at : at + 4], sender) for at in range(0, len(forms), 4) for sender in ("", "x@internet.test")
+    ]
+    said = [pair for answers in await asyncio.gather(*(some(*part) for part in parts)) for pair in answers]
+    seen.expect_all(
+        said,
+        "554 5.7.1",
+        "550 5.1.1",
+        "501 5.1.3",
+        "550 5.7.1",
+        "553 5.1.",
+        "555 5.5.4",
+        "501 5.5.4",
+        "504 5.5.2",
+    )
+
+
+@attack("5b", without=OPEN)
+async def relaying_by_a_peers_listener(ground: Ground, seen: Evidence) -> None:
+    """A peer is trusted to write from its own names to the office, not to send anywhere."""
+    peer = next(peer for peer in ground.office.peers if peer.zone == "client" or peer.listen == 25)
+    door = str(ground.role("mta").in_zone(peer.zone)[0])
+    async with await ground.smtp(seen, ground.client, address=door, port=peer.listen) as session:
+        await session.say("STARTTLS")
+        await session.start_tls(ground.role("mta").fqdn, unverified())
+        await session.say("EHLO mx.steeltec.test")
+        await session.say(f"MAIL FROM:<client@{peer.domains[0]}>")
+        for recipient in (
+            "victim@internet.test",
+            f"head@{ground.office.peers[0].domains[0]}",
+            f"v%internet.test@{ground.domain}",
+        ):
+            seen.expect(await session.say(f"RCPT TO:<{recipient}>"), "554 5.7.1", "550 5.1.1", what=recipient)
+        await session.say("RSET")
+        said = await session.envelope(ground.someone(), ground.someone(1))
+        seen.expect(said, "550 5.7.1", "553 5.7.1", "554 5.7.1", what="our own name from the client")
+
+
+@attack("5c", without=edited("store", "ssl = required, auth_allow_cleartext = no", "/etc/dovecot/dovecot.conf",
+                            "s/^ssl = required$/ssl = yes\\nauth_allow_cleartext = yes/", "doveadm reload && sleep 1"))  # fmt: skip
+async def a_password_before_tls(ground: Ground, seen: Evidence) -> None:
+    async with await ground.smtp(seen) as session:
+        seen.expect(
+            await session.say("AUTH PLAIN AGEAYg=="), "503 5.5.1", "502 5.5.", "538", "530", what="AUTH on 25"
+        )
+    for port in (25, 587, 143, 110):
+        await ground.out_of_reach(seen, ground.lan, ground.store, port, "no clear-text port", f"port {port}")
+    streams = await ground.lan.connect(ground.store, ports.MANAGESIEVE)
+    async with Session(streams, seen.session(), patience=5) as session:
+        greeting = await _sieve_answer(session)
+        seen.check('"SASL" ""' in greeting, "no mechanism offered before TLS", greeting[:200])
+        address = f"carol@{ground.domain}"
+        secret = base64.b64encode(f"\0{address}\0{ground.password(address)}".encode()).decode()
+        await session.send(
+            f'AUTHENTICATE "PLAIN" "{secret}"\r\n'.encode(), told="AUTHENTICATE PLAIN (as carol)"
+        )
+        answer = await _sieve_answer(session)
+        seen.check(answer.startswith(("NO", "BYE")), "NO", answer[:100])
+
+
+async def _sieve_answer(session: Session) -> str:
+    lines = []
+    while True:
+        line = (await asyncio.wait_for(session.reader.readline(), 10)).decode().rstrip()
+        session.note(f"S: {line}")
+        lines.append(line)
+        if not line or line.startswith(("OK", "NO", "BYE")):
+            return "\n".join(lines) if len(lines) > 1 else line
+
+
+@attack("5d")
+async def submission_without_a_login(ground: Ground, seen: Evidence) -> None:
+    async with await ground.submission(seen) as session:
+        for line in (f"MAIL FROM:<{ground.someone()}>", "MAIL FROM:<>", "VRFY alice"):
+            seen.expect(await session.say(line), "530 5.7.0", "503 5.5.1", "502 5.5.1", what=line)
+    for vantage in (ground.internet, ground.client, ground.lan):
+        address = str(ground.role("mta").in_zone("core")[0])
+        expected = "the trusted listener is out of reach"
+        await ground.out_of_reach(
+            seen, vantage, address, ports.SUBMISSION_RELAY, expected, f"from {vantage.name} it"
+        )
+
+
+@attack("5e", without=edited("store", "auth_failure_delay = 0, no auth policy server", "/etc/dovecot/dovecot.conf",
+                            "s/^auth_failure_delay = .*/auth_failure_delay = 0/; /^auth_policy_/d", "doveadm reload && sleep 1"))  # fmt: skip
+async def guessing_passwords(ground: Ground, seen: Evidence) -> None:
+    """Guesses at one account slow down, whatever they come from; a colleague behind the same address keeps working."""
+    import time
+
+    from outpost_lab.attack.probe import percentile
+
+    async def guess(number: int) -> tuple[Reply, float]:
+        async with await ground.submission(seen) as session:
+            secret = base64.b64encode(f"\0dave@{ground.domain}\0guess-number-{number}".encode()).decode()
+            started = time.monotonic()
+            await session.send(f"AUTH PLAIN {secret}\r\n".encode(), told=f"AUTH PLAIN (guess {number})")
+            return await session.reply(patience=60), time.monotonic() - started
+
+    guesses = []
+    waits: list[float] = []
+
+    async def colleague() -> None:
+        for _ in range(4):
+            started = time.monotonic()
+            async with await ground.submission(seen, "carol"):
+                waits.append(time.monotonic() - started)
+
+    attempts = asyncio.gather(*(guess(number) for number in range(12)))
+    await colleague()
+    guesses = await attempts
+    seen.expect_all(
+        [(f"guess {number}", reply) for number, (reply, _) in enumerate(guesses)],
+        "535 5.7.8",
+        "421",
+        "454",
+        "closed",
+    )
+    # one more by itself: before it, guesses may have waited for each other
+    reply, seconds = await guess(len(guesses))
+    # the store waits two seconds, counted by a clock of its own
+    seen.check(seconds >= 1.5, "guesses wait", f"one more guess waited {seconds:.1f} s: {reply.brief}")
+    seen.check(
+        percentile(waits, 0.95) < 5,
+        "a colleague behind the same address logs in",
+        f"in {max(waits):.1f} s at most",
+    )
+
+
+@attack("5g", without=edited("mta", "the policy service's rate of recipients", "/etc/outpost/policy.json",
+                            's/"user_recipients": [0-9]+/"user_recipients": 100000/', "systemctl restart outpost-policy"))  # fmt: skip
+async def a_stolen_account_sends_spam(ground: Ground, seen: Evidence) -> None:
+    """From the LAN with dave's password, to strangers by the hundred."""
+    own, mark, sent, last = f"dave@{ground.domain}", token(), 0, None
+    async with await ground.submission(seen, "dave") as session:
+        for number in range(30):
+            await session.say(f"MAIL FROM:<{own}>")
+            said = [await session.say(f"RCPT TO:<spam-{number}-{each}@internet.test>") for each in range(20)]
+            taken = sum(1 for reply in said if reply.good)
+            last = await session.message(letter(own, "list@internet.test", mark)) if taken else said[-1]
+            sent += taken if last.good else 0
+            if not last.good:
+                break
+    seen.check(
+        last is not None and not last.good,
+        "450 4.7.1 before 600 recipients",
+        f"{sent} recipients, last: {last.brief if last else '-'}",
+    )
+    if not (last and last.good):
+        await ground.on_mta("systemctl restart outpost-policy.service")
+        async with await ground.submission(seen, "dave") as session:
+            await session.say(f"MAIL FROM:<{own}>")
+            said = [await session.say("RCPT TO:<spam@internet.test>")]
+            seen.expect(said[-1], "450 4.7.1", what="still held after a restart")
+    await ground.drop_mail_to("spam-")
+
+
+@attack("5h")
+async def a_pc_straight_to_the_internet(ground: Ground, seen: Evidence) -> None:
+    for name in ("internet", "headoffice"):
+        address = str(ground.info["world"][name]["addresses"]["wan"][0])
+        await ground.out_of_reach(seen, ground.lan, address, 25, "no way out on 25", f"{name}, to a PC,")
+    forwards = await ground.on(
+        ground.role("store").name, "nft list chain inet outpost forward | grep -c 'policy drop'"
+    )
+    seen.check(forwards.strip() == "1", "the store forwards nothing", f"policy drop: {forwards.strip()}")
+
+
+@attack(
+    "5i",
+    without=postfix(smtpd_authorized_xclient_hosts="0.0.0.0/0", smtpd_authorized_xforward_hosts="0.0.0.0/0"),
+)
+async def pretending_to_be_somebody(ground: Ground, seen: Evidence) -> None:
+    """XCLIENT, XFORWARD and AUTH= say who a client is; from strangers they say nothing. Nor do other ways in."""
+    for line in (
+        f"XCLIENT ADDR=127.0.0.1 NAME=localhost LOGIN={ground.someone()}",
+        "XFORWARD ADDR=127.0.0.1 NAME=localhost",
+    ):
+        async with await ground.smtp(seen) as session:
+            seen.expect(await session.say(line), "5", what=line.split()[0])
+            await session.say(f"EHLO {HELLO}")
+            seen.expect(
+                await session.envelope("x@internet.test", "victim@internet.test"),
+                "554 5.7.1",
+                what="relaying after",
+            )
+    said = {
+        f"MAIL FROM:<x@internet.test> AUTH=<{ground.someone()}>": ("5", "250"),
+        "MAIL FROM:<x@internet.test> SMTPUTF8": ("5",),
+        "MAIL FROM:<x@internet.test> BODY=BINARYMIME": ("5",),
+        "MAIL FROM:<x@internet.test> REQUIRETLS": ("5",),
+        "BURL imap://x.invalid/ LAST": ("5",),
+        "BDAT 10 LAST": ("5",),
+        "TURN": ("5",),
+        "SEND FROM:<x@internet.test>": ("5", "221"),
+        "SAML FROM:<x@internet.test>": ("5", "221"),
+    }
+    for line, expected in said.items():
+        async with await ground.smtp(seen) as session:
+            seen.expect(await session.say(line), *expected, what=line[:40])
+            await session.say(f"RCPT TO:<j\u00f6rg@{ground.domain}>")
+            answer = await session.say("RCPT TO:<victim@internet.test>")
+            seen.expect(answer, "5", "closed", "221", "421", what="relaying after")
+    async with await ground.smtp(seen) as session:
+        seen.expect(
+            await session.envelope("\u00fc@internet.test", ground.someone()),
+            "553 5.6.7",
+            "501",
+            what="letters beyond ASCII",
+        )

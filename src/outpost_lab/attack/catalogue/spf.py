@@ -1,0 +1,276 @@
+"""A-SPF: writing in somebody else's name (essay 3.1.4)."""
+
+from __future__ import annotations
+
+import shlex
+
+from outpost_lab.attack.catalogue.dsn import sieve
+from outpost_lab.attack.evidence import Evidence
+from outpost_lab.attack.ground import HELLO, Ground, letter, token
+from outpost_lab.attack.registry import attack
+from outpost_lab.attack.weakness import Weakness, judged_by_nobody, postfix, rspamd
+
+REFUSED = ("550 5.7.", "553 5.7.", "554 5.7.", "451 4.7.", "550 5.1.8")
+
+
+@attack("4a", without=postfix(smtpd_sender_restrictions="", smtpd_helo_restrictions=""))
+async def our_domain_in_the_envelope(ground: Ground, seen: Evidence) -> None:
+    senders = (
+        ground.someone(),
+        f"nobody@{ground.domain}",
+        f"root@{ground.role('mta').fqdn}",
+        f"x@{ground.domain.upper()}",
+        f"x@{ground.domain}.",
+        f"x@[{ground.door}]",
+        f"@internet.test:{ground.someone()}",
+    )
+    names = (ground.domain, f"{ground.domain}.", f"[{ground.door}]")
+    tries = [(HELLO, sender) for sender in senders] + [(name, "x@internet.test") for name in names]
+    for name, sender in tries:
+        async with await ground.smtp(seen, hello=False) as session:
+            await session.say(f"EHLO {name}")
+            said = await session.envelope(sender, ground.someone(1))
+            seen.expect(said, "550 5.7.1", what=f"{name}, {sender}")
+
+
+@attack("4b", without=judged_by_nobody(dmarc="enabled = false;\n"))
+async def our_domain_in_the_header(ground: Ground, seen: Evidence) -> None:
+    recipient = ground.reader()
+    for author in (
+        ground.someone(),
+        f"Alice Archer <{ground.someone()}>",
+        f"<{ground.someone()}>, x@internet.test",
+        f"x@internet.test\r\nSender: {ground.someone()}",
+        f"x@internet.test\r\nFrom: {ground.someone()}",
+        f"=?utf-8?Q?{ground.someone().replace('@', '=40')}?=",
+        f"{ground.someone()}.",
+    ):
+        mark = token()
+        answer = await ground.mail(seen, "stranger@internet.test", recipient, letter(author, recipient, mark))
+        seen.expect(answer, "554 5.7.1", "550 5.7.1", what=f"From: {author}")
+
+
+@attack("4c")
+async def a_colleagues_name_on_a_free_address(ground: Ground, seen: Evidence) -> None:
+    colleague, address = ground.office.users[0].full_name, ground.someone()
+    assert colleague, "the lab's users have names"
+    free = "director.office@internet.test"
+    authors = {
+        "her name": f'"{colleague}" <{free}>',
+        "and a title": f'"Dr. {colleague} (Director)" <{free}>',
+        "in a comment": f"{free} ({colleague})",
+        "in letters that look alike": f"{colleague.translate(str.maketrans('Aceo', 'Асео'))} <{free}>",
+        "with an accent": f"{colleague[:2]}\u0301{colleague[2:]} <{free}>",
+        "invisible letters in it": f"{colleague[:2]}\u200b{colleague[2:]} <{free}>",
+        "written backwards": f"\u202e{colleague[::-1]} <{free}>",
+        "her address": f'"{address}" <{free}>',
+        "another sign for @": f"{address.replace('@', chr(0xFF20))} <{free}>",
+        "a group": f"{colleague}: {address};",
+        "a peer's subdomain": f"director@mail.{ground.office.peers[0].domains[0]}",
+        "blanks in the address": address.replace("@", " @ ").replace(".", " . "),
+    }
+    taken = {}
+    for what, author in authors.items():
+        mark, recipient = token(), ground.reader()
+        message = letter(author, recipient, mark, subject="Urgent payment")
+        answer = await ground.mail(seen, free, recipient, message)
+        if answer.good:
+            taken[what] = mark
+        else:
+            seen.expect(answer, "554 5.7.1", "550 5.7.1", what=what)
+    await ground.settled(patience=60)
+    for what, mark in taken.items():
+        found = await ground.on(
+            ground.role("store").name,
+            f"cat $(grep -rlsF {mark} /srv/mail) /dev/null | sed '/^\\r\\{{0,1\\}}$/q'",
+        )
+        subject = next((line for line in found.splitlines() if line.lower().startswith("subject:")), "")
+        marked = "Urgent payment" in subject and subject.strip() != "Subject: Urgent payment"
+        seen.check(
+            marked, "refused, or delivered with a mark", f"{what}: delivered as {subject or '(not found)'}"
+        )
+
+
+@attack("4e", without=judged_by_nobody(postfix(smtpd_sender_restrictions=""), dmarc="enabled = false;\n"))
+async def a_peers_name_from_elsewhere(ground: Ground, seen: Evidence) -> None:
+    for peer in ground.office.peers:
+        sender = f"director@{peer.domains[0]}"
+        answer = await ground.mail(
+            seen, sender, ground.reader(), letter(sender, ground.reader(), token()), ground.internet
+        )
+        seen.expect(answer, *REFUSED, what=f"envelope {sender}")
+        answer = await ground.mail(
+            seen, "x@internet.test", ground.reader(), letter(sender, ground.reader(), token())
+        )
+        seen.expect(answer, *REFUSED, what=f"From: {sender}")
+
+
+@attack("4f", without=postfix(submission_sender_restrictions="permit_sasl_authenticated, reject"))
+async def a_user_writes_as_another(ground: Ground, seen: Evidence) -> None:
+    async with await ground.submission(seen, "carol") as session:
+        for sender in (ground.someone(), f"carol@{ground.office.peers[0].domains[0]}", "carol@internet.test"):
+            said = await session.envelope(sender, ground.someone(1))
+            seen.expect(said, "553 5.7.1", what=f"carol as {sender}")
+            await session.say("RSET")
+
+
+@attack("4h", without=judged_by_nobody())
+async def a_users_header_names_another(ground: Ground, seen: Evidence) -> None:
+    own = f"carol@{ground.domain}"
+    authors = (
+        ground.someone(),
+        f"Bob <{ground.someone(1)}>",
+        "boss@internet.test",
+        f"{own}, {ground.someone()}",
+        f"{own}\r\nSender: {ground.someone()}",
+        f"{ground.someone()}\r\nResent-From: {own}",
+        f"boss@internet.test\r\nResent-From: {own}",
+        f"{ground.office.users[0].full_name} <{own}>",
+        f'"{ground.someone()}" <{own}>',
+        f"{own} ({ground.office.users[0].full_name})",
+        f"(({ground.office.users[0].full_name}) x) {own}",
+    )
+    for some in (authors[:6], authors[6:]):  # DSN-11: after ten refusals a session is closed
+        async with await ground.submission(seen, "carol") as session:
+            for author in some:
+                message = letter(author, ground.someone(3), token())
+                answer = await session.deliver(own, ground.someone(3), message)
+                seen.expect(answer, "5", what=f"carol with From: {author}")
+
+
+@attack(
+    "4i", without=rspamd("the removal of strangers' Authentication-Results", milter_headers="use = [];\n")
+)
+async def forged_authentication_results(ground: Ground, seen: Evidence) -> None:
+    recipient, mark = ground.reader(), token()
+    forged = f"Authentication-Results: {ground.role('mta').fqdn}; dmarc=pass header.from=bank.example (forged-{mark})\r\n"
+    message = letter("stranger@internet.test", recipient, mark, extra=forged)
+    answer = await ground.mail(seen, "stranger@internet.test", recipient, message)
+    await ground.settled()
+    left = await ground.delivered(f"forged-{mark}")
+    seen.check(
+        answer.code >= 500 or left == 0,
+        "refused, or delivered without it",
+        f"{answer.brief}; {left} delivered with it",
+    )
+
+
+@attack("4g")
+async def one_signed_message_replayed(ground: Ground, seen: Evidence) -> None:
+    """A message that head office's or our own key has signed stays valid wherever it is sent from."""
+    sender, recipient = "stranger@internet.test", ground.reader()
+    message = letter(sender, recipient, token())
+    answers = []
+    async with await ground.smtp(seen, ground.stranger) as session:
+        for _ in range(150):
+            said = await session.deliver(sender, recipient, message)
+            answers.append(said)
+            if not said.good:
+                break
+    last = answers[-1]
+    seen.check(
+        not last.good,
+        "a limit (450 4.7.1 or 4.2.0) before 150 copies",
+        f"{len(answers)} sent, last: {last.brief}",
+    )
+
+
+@attack("4j", without=judged_by_nobody())
+async def a_bounce_for_mail_never_sent(ground: Ground, seen: Evidence) -> None:
+    for sender in ("", "mailer-daemon@internet.test"):
+        await _forged_bounce(ground, seen, sender)
+
+
+async def _forged_bounce(ground: Ground, seen: Evidence, sender: str) -> None:
+    mark, recipient = token(), ground.reader()
+    quoted = letter(recipient, "nobody@internet.test", mark)
+    bounce = (
+        f"From: MAILER-DAEMON@internet.test\r\nTo: {recipient}\r\nSubject: Undelivered Mail Returned to Sender\r\n"
+        f"Date: Tue, 3 Nov 2026 10:00:00 +0000\r\nMessage-ID: <{mark}@mx.internet.test>\r\nAuto-Submitted: auto-replied\r\n"
+        "MIME-Version: 1.0\r\n"
+        'Content-Type: multipart/report; report-type=delivery-status; boundary="cut"\r\n\r\n'
+        "--cut\r\nContent-Type: text/plain\r\n\r\nYour message could not be delivered.\r\n"
+        "--cut\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.internet.test\r\n\r\n"
+        "Final-Recipient: rfc822; nobody@internet.test\r\nAction: failed\r\nStatus: 5.1.1\r\n"
+        "--cut\r\nContent-Type: message/rfc822\r\n\r\n"
+    ).encode() + quoted + b"\r\n--cut--\r\n"  # fmt: skip
+    answer = await ground.mail(seen, sender, recipient, bounce)
+    if not answer.good:
+        seen.expect(answer, "554 5.7.1", "550 5.7.1")
+        return
+    await ground.settled()
+    found = await ground.on(
+        ground.role("store").name, f"cat $(grep -rlsF {mark} /srv/mail) /dev/null | head -n 40"
+    )
+    marked = "X-Office-Bounce" in found
+    seen.check(marked, "refused, or delivered with a mark", "marked" if marked else "delivered as it is")
+
+
+@attack("4k", without=judged_by_nobody())
+async def an_absence_in_a_colleagues_name(ground: Ground, seen: Evidence) -> None:
+    """Carol's filter answers strangers as Bob, by each way that Sieve has to name an author."""
+    recipient, colleague, name = f"carol@{ground.domain}", ground.someone(1), ground.office.users[0].full_name
+    injected = (
+        f"Content-Type: text/plain\r\nX-Sieve-Redirected-From: {recipient}\r\nFrom: {colleague}\r\n\r\nx"
+    )
+    scripts = {
+        "an address": f':from "Bob <{colleague}>" "x"',
+        "a name": f':from "{name} <{recipient}>" "x"',
+        "a comment": f':from "{recipient} ({name})" "x"',
+        "somebody elsewhere": ':from "boss@bank.test" "x"',
+        "a header in the text": f':mime "{injected}"',
+    }
+    victims = {}
+    try:
+        for what, script in scripts.items():
+            text = f'require "vacation"; vacation :handle "{token()}" {script};'
+            put = f'PUTSCRIPT "attack" {{{len(text)}+}}\r\n{text}\r\n'
+            await sieve(ground, seen, "carol", put, 'SETACTIVE "attack"\r\n')
+            victims[what] = victim = ground.victim()
+            said = await ground.mail(seen, victim, recipient, letter(victim, recipient, token()))
+            seen.expect(said, "250", what="mail to her")
+            await ground.settled()
+        for what, victim in victims.items():
+            got = await ground.sink(victim)
+            seen.check(got == 0, f"nothing leaves under {what}", f"{got} answers under {what}")
+    finally:
+        await sieve(ground, seen, "carol", 'SETACTIVE ""\r\n', 'DELETESCRIPT "attack"\r\n')
+
+
+OF_OLD = r"""require ["duplicate", "variables"];
+if header :matches "message-id" "*" { set "name" "${1}"; }
+if duplicate :handle "again" :uniqueid "${name}" { discard; stop; }
+"""
+
+
+@attack(
+    "4l",
+    without=Weakness(
+        role="store",
+        what="what names a transfer is written by our MTA",
+        keeps=("/etc/dovecot/sieve",),
+        steps=f"printf %s {shlex.quote(OF_OLD)} > /etc/dovecot/sieve/again.sieve",
+        activate="sievec /etc/dovecot/sieve/again.sieve",
+    ),
+)
+async def a_message_that_another_makes_vanish(ground: Ground, seen: Evidence) -> None:
+    """Who knows the Message-ID and the trace lines of a message sends first; the honest message arrives all the same."""
+    recipient, name = f"carol@{ground.domain}", token()
+    trace = f"Received: from a.internet.test by mx.internet.test with ESMTP id {name}; Tue, 3 Nov 2026 10:00:00 +0000\r\n"
+    forged = f"X-Office-Transfer: {name}\r\nReceived: from x by {ground.role('mta').fqdn} with ESMTPS id {name}; x\r\n"
+    marks = []
+    for sender, more in (
+        ("x@internet.test", forged),
+        ("x@internet.test", forged),
+        ("stranger@internet.test", ""),
+    ):
+        marks.append(token())
+        message = letter(sender, recipient, marks[-1], extra=trace)
+        lines = [line for line in message.split(b"\r\n") if not line.lower().startswith(b"message-id:")]
+        message = f"{more}Message-ID: <{name}@internet.test>\r\n".encode() + b"\r\n".join(lines)
+        said = await ground.mail(seen, sender, recipient, message)
+        seen.expect(said, "250", what="each of them")
+    await ground.settled()
+    for mark in marks:
+        got = await ground.delivered(mark, "carol")
+        seen.check(got == 1, "each arrives once", f"{got} times")

@@ -1,0 +1,427 @@
+"""A-WEB: webmail by hand (essay 1.2 and 4.0). What needs a browser is a journey: tests/journeys."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import formatdate, make_msgid
+from http.cookies import SimpleCookie
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlencode
+
+from playwright.async_api import async_playwright
+
+from outpost.errors import OutpostError
+from outpost.office import ports
+from outpost_lab import desk
+from outpost_lab.attack.content import acting_html
+from outpost_lab.attack.evidence import Evidence
+from outpost_lab.attack.ground import SINK, Ground, token
+from outpost_lab.attack.registry import attack
+from outpost_lab.attack.weakness import Weakness, edited
+from outpost_lab.attack.wire import Session
+
+TOO_MANY = 429  # RFC 6585, section 4
+
+
+@dataclass
+class Page:
+    """An answer."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: str
+
+    def header(self, name: str) -> str:
+        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+
+    @property
+    def token(self) -> str:
+        """Roundcube's token against forged requests."""
+        found = re.search(r'"request_token":"([^"]+)"|name="_token" value="([^"]+)"', self.body)
+        return (found.group(1) or found.group(2)) if found else ""
+
+
+@dataclass
+class Browser:
+    """A user agent without a screen, in the office's LAN."""
+
+    ground: Ground
+    seen: Evidence
+    cookies: dict[str, str] = field(default_factory=dict)
+    set_cookies: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.ground.role("webmail").fqdn
+
+    async def ask(
+        self, path: str, form: dict[str, str] | None = None, *, raw: bytes | None = None, headers: str = ""
+    ) -> Page:
+        """One request in a connection of its own."""
+        session = Session(
+            await self.ground.lan.connect(self.ground.webmail, ports.HTTPS), self.seen.session()
+        )
+        await session.start_tls(self.name, self.ground.trust)
+        body = urlencode(form).encode() if form is not None else b""
+        cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        request = raw or (
+            f"{'POST' if form is not None else 'GET'} {path} HTTP/1.1\r\nHost: {self.name}\r\nConnection: close\r\n"
+            + (f"Cookie: {cookie}\r\n" if cookie else "") + headers
+            + (f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n" if body else "") + "\r\n"
+        ).encode() + body  # fmt: skip
+        await session.send(request, told=f"{'POST' if form is not None else 'GET'} {path[:150]}")
+        data = await asyncio.wait_for(session.reader.read(-1), 30)
+        session.close()
+        head, _, rest = data.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        status = int(lines[0].split()[1]) if lines[0].startswith("HTTP/") else 0
+        session.note(f"S: {lines[0]}")
+        pairs = [
+            (name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])
+        ]
+        for key, value in pairs:
+            if key.lower() == "set-cookie":
+                self.set_cookies.append(value)
+                for crumb, morsel in SimpleCookie(value).items():
+                    self.cookies[crumb] = morsel.value
+        return Page(status, pairs, rest.decode("utf-8", "replace"))
+
+    async def log_in(self, user: str, password: str, *, token: str | None = None) -> Page:
+        """Roundcube's login form."""
+        start = await self.ask("/?_task=login")
+        form = {"_token": start.token if token is None else token, "_task": "login", "_action": "login", "_timezone": "UTC",
+                "_url": "", "_user": user, "_pass": password}  # fmt: skip
+        return await self.ask("/?_task=login", form)
+
+    async def composed(self, recipient: str, text: str) -> dict[str, str]:
+        """The form of a new message, filled in."""
+        page = await self.ask("/?_task=mail&_action=compose")
+        if page.status == 302:
+            where = page.header("Location")
+            page = await self.ask(where[where.find("/?") :])
+        found = re.search(r'name="_id" value="([0-9a-f]+)"', page.body)
+        identity = re.search(IDENTITY, page.body, re.DOTALL)
+        return {"_token": page.token, "_task": "mail", "_action": "send", "_id": found.group(1) if found else "",
+                "_from": identity.group(1) if identity else "1", "_to": recipient, "_subject": "plan", "_message": text,
+                "_replyto": "", "_is_html": "0"}  # fmt: skip
+
+    @property
+    def inside(self) -> bool:
+        """Whether it holds a session of a user."""
+        return "roundcube_sessauth" in self.cookies and self.cookies["roundcube_sessauth"] not in (
+            "",
+            "-del-",
+        )
+
+
+@attack("8a")
+async def sql_in_the_login(ground: Ground, seen: Evidence) -> None:
+    for user in (
+        "' OR '1'='1",
+        "carol' --",
+        'carol" OR ""="',
+        "carol@x'; DROP TABLE users; --",
+        "%' UNION SELECT 1 --",
+    ):
+        browser = Browser(ground, seen)
+        page = await browser.log_in(user, "' OR '1'='1")
+        leaked = re.search(r"SQLSTATE|syntax error|sqlite|PDOException|on line \d+", page.body, re.IGNORECASE)
+        seen.check(page.status < 500 and not leaked and not browser.inside, "an ordinary refusal",
+                   f"{user}: status {page.status}" + (f", says {leaked.group()}" if leaked else "") + (", INSIDE" if browser.inside else ""))  # fmt: skip
+    browser = Browser(ground, seen)
+    address = f"carol@{ground.domain}"
+    await browser.log_in(address, ground.password(address))
+    seen.check(browser.inside, "carol herself gets in", "inside" if browser.inside else "refused")
+    for path in ("/?_task=mail&_action=search&_q=%27%20OR%201%3D1%20--&_headers=subject&_mbox=INBOX&_remote=1",
+                 "/?_task=addressbook&_action=search&_q=%27%20UNION%20SELECT%201--&_remote=1", "/?_task=addressbook&_action=show&_cid=1%27%20OR%201=1&_source=0"):  # fmt: skip
+        page = await browser.ask(path, headers="X-Requested-With: XMLHttpRequest\r\n")
+        leaked = re.search(r"SQLSTATE|syntax error|sqlite|PDOException", page.body, re.IGNORECASE)
+        seen.check(
+            page.status < 500 and not leaked, "an ordinary answer", f"{path[7:40]}: status {page.status}"
+        )
+
+
+@attack("8c")
+async def sessions_and_forged_requests(ground: Ground, seen: Evidence) -> None:
+    address = (
+        f"bob@{ground.domain}"  # not carol: two first logins of one user at once make Roundcube refuse one
+    )
+    browser = Browser(ground, seen, cookies={"roundcube_sessid": "0123456789abcdef0123456789abcdef"})
+    await browser.ask("/?_task=login")
+    before = browser.cookies["roundcube_sessid"]
+    seen.check(
+        before != "0123456789abcdef0123456789abcdef",
+        "a session id that the client made up is not taken",
+        before[:6] + "…",
+    )
+    await browser.log_in(address, ground.password(address))
+    seen.check(browser.inside, "bob gets in", "inside" if browser.inside else "refused")
+    seen.check(
+        browser.cookies["roundcube_sessid"] != before,
+        "a new session id at login",
+        "new" if browser.cookies["roundcube_sessid"] != before else "the same",
+    )
+    for cookie in browser.set_cookies:
+        if "-del-" in cookie:
+            continue
+        low = cookie.lower()
+        seen.check(
+            all(flag in low for flag in ("secure", "httponly", "samesite")),
+            "Secure, HttpOnly, SameSite",
+            re.sub("=[^;]*", "=…", cookie, count=1),
+        )
+    forged = await browser.ask(
+        "/?_task=settings&_action=save-prefs", {"_section": "general", "_language": "de_DE"}
+    )
+    seen.check(forged.status == 403 or "request check" in forged.body.lower() or ("token" in forged.body.lower()[:4000] and forged.status != 200),
+               "a request without its token is refused", f"status {forged.status}")  # fmt: skip
+    stranger = Browser(ground, seen)
+    await stranger.log_in(address, ground.password(address), token="")
+    seen.check(
+        not stranger.inside,
+        "a login without its token is refused",
+        "INSIDE" if stranger.inside else "refused",
+    )
+    thief = Browser(ground, seen, cookies={"roundcube_sessid": browser.cookies["roundcube_sessid"]})
+    page = await thief.ask("/?_task=mail")
+    seen.check(
+        "rcmloginform" in page.body or page.status in (302, 401, 403) or "_pass" in page.body,
+        "half of the cookies opens nothing",
+        f"status {page.status}",
+    )
+
+
+@attack("8d")
+async def guessing_at_webmail(ground: Ground, seen: Evidence) -> None:
+    answers = []
+    for number in range(5):
+        browser = Browser(ground, seen)
+        page = await browser.log_in(f"dave@{ground.domain}", f"guess-{number}")
+        answers.append((page.status, browser.inside))
+    seen.check(
+        not any(inside for _, inside in answers), "no guess gets in", f"{len(answers)} guesses refused"
+    )
+    limited = [status for status, _ in answers if status in (429, 503, 403)]
+    log = await ground.on(
+        ground.role("store").name,
+        "journalctl --quiet --no-pager -o cat -u dovecot -u outpost-accounts --since=-2min | grep -F dave@ | grep -oE 'rip=[0-9a-f.:]+' | sort -u",
+    )
+    workstation = str(ground.info["world"]["workstation"]["addresses"]["lan"][0])
+    seen.check(
+        bool(limited) or workstation in log,
+        "a limit, or the browser's own address at the store's",
+        f"{len(limited)} limited; the store saw {log.split()}",
+    )
+    seen.check(
+        workstation in log or bool(limited), "the real client in the log", " ".join(log.split()) or "nothing"
+    )
+
+
+@attack("8e")
+async def forbidden_paths(ground: Ground, seen: Evidence) -> None:
+    paths = ("/installer/", "/config/config.inc.php", "/config/", "/logs/errors.log", "/temp/", "/SQL/mysql.initial.sql", "/bin/update.sh",
+             "/.git/config", "/vendor/composer/installed.json", "/composer.json", "/README.md", "/program/lib/Roundcube/bootstrap.php",
+             "/../../etc/passwd", "/..%2f..%2fetc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/static../../etc/passwd", "/plugins/../config/config.inc.php",
+             "/index.php/../../etc/passwd", "/x.php", "/phpinfo.php", "/status", "/.env")  # fmt: skip
+    browser = Browser(ground, seen)
+    for path in paths:
+        page = await browser.ask(path)
+        leaked = re.search(r"root:x:0|des_key|CREATE TABLE|<\?php|\[core\]", page.body)
+        seen.check(
+            page.status in (400, 403, 404, 405) or (page.status == 302 and not leaked),
+            "403 or 404",
+            f"{path}: {page.status}" + (" LEAKS" if leaked else ""),
+        )
+
+
+@attack("8f")
+async def smuggled_http_requests(ground: Ground, seen: Evidence) -> None:
+    browser = Browser(ground, seen)
+    host = browser.name
+    for name, raw in {
+        "both lengths": f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\nG",
+        "two lengths": f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 6\r\nContent-Length: 5\r\nConnection: close\r\n\r\nabcdef",
+        "no host": "GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+        "a foreign host": "GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n",
+        "a huge header": f"GET / HTTP/1.1\r\nHost: {host}\r\nX: {'y' * 70000}\r\nConnection: close\r\n\r\n",
+    }.items():
+        try:
+            page = await browser.ask("/", raw=raw.encode())
+        except ConnectionError:
+            page = Page(0, [], "")
+        seen.check(
+            page.status in (0, 400, 403, 404, 413, 414, 421, 431),
+            f"{name}: refused",
+            f"{name}: {page.status or 'closed'}",
+        )
+
+
+GUESSES = 100
+ONE_POOL = edited(
+    "webmail",
+    "logins have PHP processes of their own",
+    "/etc/nginx/nginx.conf",
+    's/"(POST:(-del-)?)" login;/"\\1" fpm;/',
+    "systemctl reload nginx.service",
+)
+
+
+@attack("8h", without=ONE_POOL)
+async def a_hundred_wrong_logins_at_once(ground: Ground, seen: Evidence) -> None:
+    """A colleague's pages must not wait for them."""
+    address = f"bob@{ground.domain}"
+    reader = Browser(ground, seen)
+    await reader.log_in(address, ground.password(address))
+    seen.check(reader.inside, "bob gets in", "inside" if reader.inside else "refused")
+
+    async def shown() -> float:
+        started = time.monotonic()
+        await reader.ask("/?_task=mail")
+        return time.monotonic() - started
+
+    async def guess(number: int) -> int:
+        browser, form = (
+            Browser(ground, seen),
+            {"_task": "login", "_action": "login", "_user": f"nobody{number}"},
+        )
+        page = await browser.ask("/?_task=login", form | {"_pass": "wrong"})
+        return 200 if browser.inside else page.status
+
+    idle = max([await shown() for _ in range(3)])
+    guesses = [asyncio.create_task(guess(number)) for number in range(GUESSES)]
+    waits = [await shown() for _ in range(3)]
+    ends = await asyncio.gather(*guesses, return_exceptions=True)
+    refused = sum(end == TOO_MANY for end in ends)
+    seen.check(
+        refused > 0, "429 beyond 40 logins of one address at once", f"{refused} of {GUESSES} refused with 429"
+    )
+    seen.in_time(max(waits), 2, idle, "a page of bob's is shown within")
+
+
+@attack("8b")
+async def mail_that_acts(ground: Ground, seen: Evidence) -> None:
+    """Read in a real browser: no script of it runs, nothing is asked of anybody but webmail."""
+    if not desk.present():
+        raise OutpostError("8b reads a message in a real browser", desk.MISSING)
+    reader, mark = f"alice@{ground.domain}", token()
+    message = EmailMessage(policy=SMTP)
+    message["From"], message["To"], message["Subject"] = f"accounts@{SINK}", reader, mark
+    message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=SINK)
+    message.set_content("Invoice attached.\n")
+    message.add_alternative(acting_html(f"https://tracker.{SINK}/pixel.png"), subtype="html")
+    taken = await ground.mail(seen, f"accounts@{SINK}", reader, message.as_bytes())
+    seen.check(taken.good, "an honest server's letter is taken", taken.brief)
+    await ground.settled()
+    site = f"https://{ground.role('webmail').fqdn}/"
+    with TemporaryDirectory() as directory:
+        home = Path(directory)
+        await asyncio.to_thread(desk.trusting, Path(ground.info["ca"]), home)
+        way = await asyncio.to_thread(
+            desk.options,
+            ground.role("webmail").fqdn,
+            ground.webmail,
+            home,
+            ground.containers["workstation"],
+        )
+        async with async_playwright() as driver:
+            chromium = await driver.chromium.launch(**way)
+            page = await chromium.new_page()
+            asked: list[str] = []
+            page.on("request", lambda request: asked.append(request.url))
+            await page.goto(site)
+            await page.fill("#rcmloginuser", reader)
+            await page.fill("#rcmloginpwd", ground.password(reader))
+            await page.click("#rcmloginsubmit")
+            await page.locator("#messagelist tbody tr", has_text=mark).click()
+            body = page.frame_locator("#messagecontframe").locator("#messagebody")
+            await body.locator("a").first.hover()
+            shown = await body.inner_text()
+            owned = [await frame.evaluate("[typeof window.owned, document.title]") for frame in page.frames]
+            await chromium.close()
+    seen.check("Invoice attached" in shown, "the letter is shown", shown.split()[:2])
+    seen.check(
+        all(kind == "undefined" and title != "owned" for kind, title in owned),
+        "no script runs",
+        f"{len(owned)} frames: {sorted({kind for kind, _ in owned})}",
+    )
+    foreign = [url for url in asked if not url.startswith((site, "data:", "blob:", "about:"))]
+    seen.check(not foreign, "no request leaves", foreign or f"{len(asked)} requests, all to webmail")
+
+
+WEAK = ("Summer2026!!Summer", "qwertyuiop123456", "elevenchars")
+CHOSEN_ON = "/usr/local/lib/outpost/accounts/outpost/onhost/passwords.py"
+
+
+@attack(
+    "5f",
+    without=Weakness(
+        role="store",
+        what="the judgement of new passwords",
+        keeps=(CHOSEN_ON, "/var/lib/outpost-accounts"),
+        steps=f"echo 'complaint = lambda *_, **__: str()' >> {CHOSEN_ON}",
+        activate="systemctl restart outpost-accounts.service && "
+        "timeout 30 sh -c 'until [ -S /run/outpost-accounts/socket ]; do sleep 0.2; done'",
+    ),
+)
+async def weak_passwords(ground: Ground, seen: Evidence) -> None:
+    """Bob chooses what guessers try first, by the form that webmail has for it."""
+    own = f"bob@{ground.domain}"
+    browser = Browser(ground, seen)
+    await browser.log_in(own, ground.password(own))
+    if not browser.inside:
+        raise OutpostError("bob does not get in, so there is nothing to see")
+    present = ground.password(own)
+    for weak in (*WEAK, f"{ground.office.name}-{ground.domain}"):
+        page = await browser.ask("/?_task=settings&_action=plugin.access")
+        form = {"_token": page.token, "_task": "settings", "_action": "plugin.access", "_do": "change",
+                "_password": present, "_new": weak, "_again": weak}  # fmt: skip
+        answer = await browser.ask("/?_task=settings&_action=plugin.access", form)
+        told = re.search(r"Guessers try it early|It has \d+ characters", answer.body)
+        taken = '"Done."' in answer.body
+        seen.check(
+            bool(told) and not taken,
+            "refused, with the reason",
+            f"{weak}: {'TAKEN' if taken else told.group() if told else f'status {answer.status}'}",
+        )
+        present = weak if taken else present
+
+
+# the first number of the page is a priority
+IDENTITY = r'<select name="_from".*?<option value="(\d+)"'
+BREAKS = {"CRLF": "\r\n", "LF": "\n", "CR": "\r", "NEL": "\u0085", "line separator": "\u2028"}
+
+
+@attack("8g")
+async def headers_injected_by_a_form(ground: Ground, seen: Evidence) -> None:
+    """What bob writes into the fields of a message becomes neither a header nor a recipient of its own."""
+    own, recipient = f"bob@{ground.domain}", f"carol@{ground.domain}"
+    browser = Browser(ground, seen)
+    await browser.log_in(own, ground.password(own))
+    seen.check(browser.inside, "bob gets in", "inside" if browser.inside else "refused")
+    for name, between in BREAKS.items():
+        for slot in ("_subject", "_to", "_replyto"):
+            victim, mark = ground.victim(), token()
+            form = await browser.composed(recipient, mark)
+            form[slot] = (form[slot] or own) + f"{between}Bcc: {victim}{between}X-Injected: yes"
+            await browser.ask("/?_task=mail&_action=send", form)
+            await ground.settled()
+            got = await ground.sink(victim)
+            headers = await ground.on(
+                ground.role("store").name,
+                f"grep -rlF --include='*,S=*' {mark} /srv/mail | xargs -r sed '/^\r*$/q'",
+            )
+            injected = [
+                line for line in headers.splitlines() if line.lower().startswith(("x-injected:", "bcc:"))
+            ]
+            seen.check(not got and not injected, "no header, no recipient",
+                       f"{slot}, {name}: {got} at the victim's" + (f", {injected[0][:60]}" if injected else ""))  # fmt: skip
+    control = token()
+    await browser.ask("/?_task=mail&_action=send", await browser.composed(recipient, control))
+    arrived = await ground.until(lambda: ground.delivered(control, "carol"), patience=30)
+    seen.check(arrived == 1, "an ordinary message goes out by the same form", f"{arrived} arrived")

@@ -1,0 +1,108 @@
+"""What an attack expects, what it saw, and the transcript that proves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from outpost_lab import pace
+from outpost_lab.attack.wire import SILENT, Reply
+
+KEPT = 400  # lines of a transcript; a flood says the same thing a thousand times
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One expectation and what was seen.
+
+    Attributes:
+        refused: It did not hold, but all the same nothing was accepted (451 instead of 554, out of order, no answer).
+        late: It did not hold because of time alone: no answer yet, or a slow one.
+    """
+
+    held: bool
+    expected: str
+    observed: str
+    refused: bool = False
+    late: bool = False
+
+
+@dataclass
+class Evidence:
+    """Collected while an attack runs."""
+
+    findings: list[Finding] = field(default_factory=list)
+    transcript: list[str] = field(default_factory=list)
+    dropped: int = 0
+    sessions: int = 0
+
+    def note(self, line: str) -> None:
+        if len(self.transcript) < KEPT:
+            self.transcript.append(line)
+        else:
+            self.dropped += 1
+
+    def session(self) -> Callable[[str], None]:
+        """Where one more session writes its lines: numbered, because several may run at once."""
+        self.sessions += 1
+        number = self.sessions
+        return lambda line: self.note(f"{number} {line}")
+
+    def check(self, held: bool, expected: str, observed: object, *, late: bool = False) -> bool:
+        """Remember whether an expectation held; ``late``: where it did not, time alone is why."""
+        self.findings.append(Finding(bool(held), expected, str(observed), late=late))
+        return bool(held)
+
+    def expect(self, reply: Reply, *beginnings: str, what: str = "") -> bool:
+        """The reply must begin with one of these (``554 5.7.1``), or the connection be ``closed``."""
+        expected = " or ".join(beginnings)
+        held = reply.begins(*beginnings)
+        refused = not (reply.good or reply.begins("500"))  # 500: the command was tried
+        self.findings.append(
+            Finding(
+                held,
+                f"{what}: {expected}" if what else expected,
+                reply.brief,
+                refused=refused,
+                late=reply.code == SILENT,
+            )
+        )
+        return held
+
+    def expect_all(self, replies: Sequence[tuple[str, Reply]], *beginnings: str) -> bool:
+        """Every one of many named replies; one finding, with the first exception."""
+        odd = [(name, reply) for name, reply in replies if not reply.begins(*beginnings)]
+        seen = f"{odd[0][0]}: {odd[0][1].brief}" if odd else f"{len(replies)} times"
+        late = bool(odd) and all(reply.code == SILENT for _, reply in odd)
+        return self.check(not odd and bool(replies), " or ".join(beginnings), seen, late=late)
+
+    def in_time(self, took: float, promised: float, idle: float, what: str) -> bool:
+        """Whether something took no longer than promised, in proportion to its idle value and to the load."""
+        busy = pace.load()
+        bound = pace.allowed(promised, idle, busy)
+        note = f"{what} {took:.1f} s (idle {idle:.1f} s, {pace.told(busy)})"
+        return self.check(took < bound, f"{what} {bound:.0f} s at most", note, late=True)
+
+    @property
+    def defended(self) -> bool:
+        """Whether every expectation held, and there were any."""
+        return bool(self.findings) and all(finding.held for finding in self.findings)
+
+    @property
+    def only_late(self) -> bool:
+        """Whether nothing but time speaks against the defence."""
+        broken = [finding for finding in self.findings if not finding.held]
+        return bool(broken) and all(finding.late for finding in broken)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the attack got something: a refusal of another kind than expected is not a success."""
+        return any(not finding.held and not finding.refused for finding in self.findings)
+
+    @property
+    def observed(self) -> str:
+        """What was seen, worst first, in one line."""
+        broken = [finding for finding in self.findings if not finding.held]
+        told = broken or self.findings
+        seen = list(dict.fromkeys(finding.observed for finding in told))
+        return "; ".join(seen[:4]) + (f"; and {len(seen) - 4} more" if len(seen) > 4 else "")

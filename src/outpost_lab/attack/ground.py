@@ -1,0 +1,385 @@
+"""The office under attack: its addresses, the machines around it, and ways to look inside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.utils
+import re
+import shlex
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from secrets import token_hex
+from typing import Any
+
+from outpost.errors import OutpostError
+from outpost.office import Host, Office, ports
+from outpost.target import Target
+from outpost.transport import answers
+from outpost_lab import pace
+from outpost_lab.attack.evidence import Evidence
+from outpost_lab.attack.wire import PATIENCE, Reply, Session, Vantage, unverified
+from outpost_lab.instance import Instance
+from outpost_lab.post import OfficeUser, Town
+
+SINK = "internet.test"  # where bounces to forged senders would go: any local part is a mailbox there
+HOSTILE_OCTETS = range(100, 231)  # addresses that the hostile machine may take, besides its own
+PLACES = {  # vantage point: machine of the lab
+    "internet": "attacker",
+    "stranger": "internet",
+    "peer": "headoffice",
+    "client": "clientsite",
+    "lan": "workstation",
+}
+HELLO = "attacker.hostile.test"
+
+
+@dataclass
+class Ground:
+    """One office and the vantage points around it.
+
+    Attributes:
+        internet: A hostile machine on the Internet, with many addresses.
+        stranger: An honest mail server on the Internet.
+        peer: Head office's mail server.
+        client: The client's mail server, in the client's network.
+        lan: A workstation of the office.
+        idle: What honest people wait for with nothing going on (outpost_lab.attack.probe).
+        containers: Machine → Docker's name; empty for an office that is not the lab.
+    """
+
+    office: Office
+    internet: Vantage
+    stranger: Vantage
+    peer: Vantage
+    client: Vantage
+    lan: Vantage
+    containers: dict[str, str] = field(default_factory=dict)
+    town: Town | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+    turn: int = 0
+    idle: dict[str, float] = field(default_factory=dict)
+
+    # Who and where ---------------------------------------------------------------------------------------------
+
+    def role(self, role: str) -> Host:
+        return next(host for host in self.office.hosts if host.role == role)
+
+    @property
+    def domain(self) -> str:
+        return self.office.domain
+
+    @property
+    def door(self) -> str:
+        """Where strangers' mail comes in."""
+        return str(self.office.addresses_of_kind(self.role("mta"), "internet")[0])
+
+    @property
+    def door6(self) -> str:
+        """The same by IPv6; by IPv4 where the office has no IPv6."""
+        addresses = self.office.addresses_of_kind(self.role("mta"), "internet")
+        return str(next((address for address in addresses if address.version == 6), addresses[0]))
+
+    async def newcomer(self) -> str:
+        """An IPv6 address that nobody has ever seen, taken by the hostile machine."""
+        own = str(self.info["world"]["attacker"]["addresses"]["wan"][1])
+        compressed = ip_address(own).compressed
+        words = [token_hex(2) for _ in range(3)]
+        source = f"{ip_address(own).exploded.rpartition(':')[0].rsplit(':', 3)[0]}:{':'.join(words)}:66"
+        await self.on(
+            "attacker",
+            f"ip address add {source}/64 dev $(ip -o -6 address show | grep -F ' {compressed}/' | awk '{{print $2}}') nodad",
+            check=True,
+        )
+        return source
+
+    @property
+    def store(self) -> str:
+        """Where users read and send."""
+        return str(self.office.addresses_of_kind(self.role("store"), "users")[0])
+
+    @property
+    def webmail(self) -> str:
+        """Where users' browsers go."""
+        return str(self.office.addresses_of_kind(self.role("webmail"), "users")[0])
+
+    def someone(self, number: int = 0) -> str:
+        """A mailbox of the office."""
+        return self.office.mailboxes[number]
+
+    def reader(self) -> str:
+        """One mailbox after the other: what one of them may take in ten minutes is bounded (DOS-07)."""
+        self.turn += 1
+        return self.someone(self.turn % len(self.office.mailboxes))
+
+    def user(self, name: str) -> OfficeUser:
+        """A user with a password, by local part."""
+        assert self.town is not None
+        return self.town.user(name)
+
+    def password(self, address: str) -> str:
+        return str(self.info["users"][address])
+
+    # Sessions --------------------------------------------------------------------------------------------------
+
+    async def smtp(
+        self,
+        seen: Evidence,
+        vantage: Vantage | None = None,
+        *,
+        address: str = "",
+        port: int = ports.SMTP,
+        greeting: bool = True,
+        hello: bool = True,
+        source: str | None = None,
+        patience: float = PATIENCE,
+    ) -> Session:
+        """A session with an SMTP listener; from the Internet's side each has an address of its own."""
+        vantage = vantage or self.internet
+        streams = await vantage.connect(
+            address or self.door, port, source=source or vantage.fresh_source(), patience=patience
+        )
+        session = Session(streams, seen.session(), patience=patience)
+        if greeting:
+            session.greeting = await session.reply()
+            if hello:
+                await session.say(f"EHLO {HELLO}")
+        return session
+
+    async def mail(
+        self, seen: Evidence, sender: str, recipient: str, message: bytes, vantage: Vantage | None = None
+    ) -> Reply:
+        """One message in a session of its own, of an honest stranger's unless said otherwise; the last answer."""
+        async with await self.smtp(seen, vantage or self.stranger, patience=120) as session:
+            return await session.deliver(sender, recipient, message, patience=200)
+
+    async def submission(self, seen: Evidence, name: str = "", *, hello: bool = True) -> Session:
+        """Port 465 at the store from the LAN, with the login of a user where one is named."""
+        session = Session(await self.lan.connect(self.store, ports.SUBMISSIONS), seen.session())
+        await session.start_tls(self.role("store").fqdn, self.trust)
+        session.greeting = await session.reply()
+        if hello:
+            await session.say("EHLO workstation.lan.test")
+        if name:
+            await self.log_in(session, name)
+        return session
+
+    async def log_in(self, session: Session, name: str) -> None:
+        """SASL PLAIN with the user's password, which stays out of the transcript."""
+        import base64
+
+        address = f"{name}@{self.domain}"
+        secret = base64.b64encode(f"\0{address}\0{self.password(address)}".encode()).decode()
+        await session.send(f"AUTH PLAIN {secret}\r\n".encode(), told=f"AUTH PLAIN (as {name})")
+        answer = await session.reply()
+        if answer.code != 235:
+            raise OutpostError(f"{name} cannot log in: {answer.brief}")
+
+    async def out_of_reach(
+        self, seen: Evidence, vantage: Vantage, address: str, port: int, expected: str, where: str
+    ) -> None:
+        """Expect that nobody answers a vantage point there."""
+        try:
+            streams = await vantage.connect(address, port, patience=3)
+        except (OSError, TimeoutError) as error:
+            seen.check(held=True, expected=expected, observed=f"{where}: {type(error).__name__}")
+        else:
+            streams[1].close()
+            seen.check(held=False, expected=expected, observed=f"{where} answers")
+
+    @property
+    def trust(self) -> ssl.SSLContext:
+        """TLS as a client of the office has it."""
+        return ssl.create_default_context(cafile=self.info["ca"]) if self.info else unverified()
+
+    # Looking inside --------------------------------------------------------------------------------------------
+
+    async def on(self, machine: str, command: str, *, check: bool = False) -> str:
+        """What a shell command on a machine of the lab says on standard output."""
+        process = await asyncio.create_subprocess_exec(
+            "docker", "exec", self.containers[machine], "sh", "-c", command,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            out, err = await asyncio.gather(_bounded(process.stdout), _bounded(process.stderr))
+        except answers.TooMuchError:
+            process.kill()
+            raise OutpostError(
+                f"{machine} answered more than {answers.MOST // 1024**2} MiB",
+                "examine the machine before you trust it",
+            ) from None
+        if await process.wait() and (check or command.startswith("set -e")):
+            raise OutpostError(
+                f"{machine}: {err.decode(errors='replace').strip().splitlines()[-1:] or 'failed'}"
+            )
+        return out.decode(errors="replace")
+
+    async def quiet(self) -> None:
+        """A quiet hour, whatever ran before: counters live in memory (DOS-07, AUT-03), held accounts are let go (REL-05)."""
+        await self.on_mta(
+            "systemctl try-restart outpost-policy.service; "
+            f"python3 /usr/local/lib/outpost/policy release {' '.join(self.office.mailboxes)}"
+        )
+        await self.on(self.role("store").name, "systemctl try-restart outpost-logins.service")
+
+    async def on_mta(self, command: str) -> str:
+        return await self.on(self.role("mta").name, command)
+
+    async def queue_length(self) -> int:
+        found = await self.on_mta(
+            "find /var/spool/postfix/maildrop /var/spool/postfix/incoming /var/spool/postfix/active "
+            "/var/spool/postfix/deferred -type f | wc -l"
+        )
+        return int(found.strip() or 0)
+
+    async def drop_mail_to(self, word: str) -> None:
+        """What an attack has left in the MTA's queue goes: nobody waits for it."""
+        await self.on_mta(
+            f'postqueue -j | grep -F {shlex.quote(word)} | sed \'s/.*"queue_id": *"\\([^"]*\\)".*/\\1/\' '
+            "| postsuper -d - 2>/dev/null; true"
+        )
+
+    # The victim of backscatter -----------------------------------------------------------------------------------
+
+    def victim(self) -> str:
+        """An address elsewhere whose mailbox has never had a message."""
+        return f"victim-{token_hex(5)}@{SINK}"
+
+    async def sink(self, victim: str) -> int:
+        box = shlex.quote(f"/var/mail/{SINK}/{victim.partition('@')[0]}/new")
+        return int((await self.on("internet", f"ls {box} 2>/dev/null | wc -l")).strip())
+
+    async def nothing_at(self, victim: str, seen: Evidence) -> bool:
+        """Wait until the office has nothing more to send to a victim, and see that nothing has come."""
+        for _ in range(40):
+            waiting = f"postqueue -j | grep -cF {shlex.quote(victim)}"  # ... or is on its way into the sink
+            if not int(await self.on_mta(waiting)) and not int(await self.on("internet", waiting)):
+                break
+            await asyncio.sleep(0.5)
+        got = await self.sink(victim)
+        return seen.check(
+            got == 0, "nothing reaches the forged sender", f"{got} messages at the victim's sink"
+        )
+
+    async def delivered(self, token: str, *names: str) -> int:
+        """How many messages with a token in their text are in mailboxes of the office."""
+        boxes = " ".join(f"/srv/mail/{shlex.quote(name)}/Maildir" for name in names) or "/srv/mail"
+        found = await self.on(
+            self.role("store").name, f"grep -rlsF --include='*,S=*' -- {shlex.quote(token)} {boxes} | wc -l"
+        )
+        return int(found.strip())
+
+    async def until(self, asked: Callable[[], Awaitable[int]], *, patience: float) -> int:
+        """A count, as soon as there is one; 0 where there is none in time."""
+        wait = pace.Patience(patience)
+        while not (found := await asked()) and wait.left:
+            await asyncio.sleep(0.3)
+        return found
+
+    async def settled(self, *, patience: float = 30.0) -> None:
+        """Until the queue holds no message that an attack has got accepted."""
+        wait = pace.Patience(patience)
+        while wait.left:
+            text = await self.on_mta(
+                "find /var/spool/postfix/incoming /var/spool/postfix/active -type f | wc -l"
+            )
+            if text.strip() == "0":
+                return
+            await asyncio.sleep(0.3)
+
+
+def letter(
+    sender: str, recipient: str, token: str, *, subject: str = "Minutes of the site meeting", extra: str = ""
+) -> bytes:
+    """An ordinary message with a token in its text."""
+    domain = re.search(r"@([\w.-]*\w)", sender)
+    return (
+        f"From: {sender}\r\nTo: {recipient}\r\nSubject: {subject}\r\n"
+        f"Date: {email.utils.formatdate(localtime=False)}\r\nMessage-ID: <{token_hex(8)}@{domain[1] if domain else SINK}>\r\n"
+        f"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n{extra}\r\n"
+        f"Dear colleague,\r\n\r\nplease find below what we agreed upon this morning.\r\n{token}\r\n\r\nKind regards\r\n"
+    ).encode()
+
+
+def token() -> str:
+    """Text that is in no other message."""
+    return f"outpost-attack-{token_hex(8)}"
+
+
+async def _bounded(stream: asyncio.StreamReader | None) -> bytes:
+    """What a machine that may be taken over says, to its end."""
+    assert stream is not None
+    try:
+        await stream.readexactly(answers.MOST + 1)
+    except asyncio.IncompleteReadError as whole:
+        return whole.partial
+    raise answers.TooMuchError
+
+
+async def stand(target: Target, office: Office) -> Ground:
+    """The ground of an office: for the lab all vantage points, for any other office this machine only."""
+    here = Vantage("this machine")
+    if target.instance is None:
+        return Ground(office, here, here, here, here, here)
+    from outpost_lab.info import info as lab_info
+
+    instance = await asyncio.to_thread(Instance.load, target.instance)
+    known = lab_info(instance)
+    containers = {
+        name: machine["container"] for part in ("hosts", "world") for name, machine in known[part].items()
+    }
+    spaces = await _namespaces([containers[machine] for machine in PLACES.values()])
+    places = {name: Vantage(name, spaces[containers[machine]]) for name, machine in PLACES.items()}
+    ground = Ground(
+        office,
+        internet=places["internet"],
+        stranger=places["stranger"],
+        peer=places["peer"],
+        client=places["client"],
+        lan=places["lan"],
+        containers=containers,
+        town=Town(known),
+        info=known,
+    )
+    await _many_addresses(ground)
+    await ground.quiet()
+    return ground
+
+
+async def _namespaces(containers: Sequence[str]) -> dict[str, str]:
+    process = await asyncio.create_subprocess_exec(
+        "docker", "inspect", "--format", "{{.State.Pid}}", *containers, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    pids = out.decode().split()
+    return {name: f"/proc/{pid}/ns/net" for name, pid in zip(containers, pids, strict=True)}
+
+
+async def _many_addresses(ground: Ground) -> None:
+    """Give the hostile machine many addresses: a client that is judged by its address gets a new one."""
+    own = str(ground.info["world"]["attacker"]["addresses"]["wan"][0])
+    stem = own.rpartition(".")[0]
+    sources = [f"{stem}.{octet}" for octet in HOSTILE_OCTETS]
+    added = "; ".join(f"ip address add {source}/24 dev $interface 2>/dev/null" for source in sources)
+    await ground.on(
+        "attacker",
+        f"interface=$(ip -o -4 address show | grep -F ' {own}/' | awk '{{print $2}}'); {added}; true",
+    )
+    ground.internet.sources = tuple(sources)
+
+
+async def leave(ground: Ground) -> None:
+    """Take back what `stand` has added to the world."""
+    if not ground.internet.sources:
+        return
+    removed = "; ".join(
+        f"ip address del {source}/24 dev $interface 2>/dev/null" for source in ground.internet.sources
+    )
+    stem = ground.internet.sources[0].rpartition(".")[0]
+    with contextlib.suppress(OutpostError):
+        await ground.on(
+            "attacker",
+            f"interface=$(ip -o -4 address show | awk '$4 ~ /^{re.escape(stem)}\\./ {{print $2; exit}}'); {removed}; true",
+        )

@@ -1,0 +1,315 @@
+"""What honest people notice while an attack runs: greeting and delivery times, the queue, the daemons' health.
+
+Bounds are those that the design of the office promises (``BOUNDS``); percentiles are over the samples of a window.
+The lab shares a small machine with everything else on it: where it is slow with nothing going on (``idle``, measured
+first in the same run), three times that is allowed, if it is more; and both in proportion to the load of the window, which
+is noted. From a load on a time is noted only (outpost_lab.pace): what has no time in it is judged at any load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import smtplib
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from imaplib import IMAP4
+from typing import Any
+
+from imap_tools import AND, BaseMailBox
+from imap_tools.errors import MailboxUidsError
+
+from outpost.office import ports
+from outpost.office.roles import role_of
+from outpost.office.size import size_of
+from outpost_lab import pace
+from outpost_lab.attack.ground import Ground
+from outpost_lab.attack.wire import SILENT, Session
+from outpost_lab.post import OfficeUser, letter
+
+BOUNDS = {"submission": 1.0, "peer": 2.0, "delivery": 5.0}
+IDLE_SECONDS = 8.0
+NAMES = {
+    "submission": "a user's submission greeting",
+    "peer": "a peer's greeting",
+    "delivery": "local delivery",
+}
+DEATHS = r"killed by signal|exited on signal|segfault|general protection|Out of memory|oom-kill|oom_reaper|core dumped"
+AUTHOR, READER = "alice", "bob"
+
+
+def percentile(samples: Sequence[float], share: float) -> float:
+    """The smallest sample that a share of all does not exceed; NaN without samples."""
+    if not samples:
+        return float("nan")
+    ordered = sorted(samples)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+@dataclass
+class Window:
+    """What was measured while something ran.
+
+    Attributes:
+        unanswered: Greetings that were refused, in the words of the daemon or the kernel.
+        loads: Processes for each processor, over and over.
+        refused: Honest messages that were not taken, or that nobody could look for, in the words of the daemon.
+        outage: The attack itself takes away what all mail needs: refusals are told, but break no bound.
+    """
+
+    outage: bool = False
+    unanswered: list[str] = field(default_factory=list)
+    loads: list[float] = field(default_factory=list)
+    samples: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in BOUNDS})
+    refused: list[str] = field(default_factory=list)
+    queue_before: int = 0
+    queue_peak: int = 0
+    queue_after: int = 0
+    deaths: list[str] = field(default_factory=list)
+    restarts: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    idle: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def busy(self) -> float:
+        """The load of the window, as times are measured: what all but a twentieth of it stayed below."""
+        return percentile(self.loads, 0.95) if self.loads else 1.0
+
+    def allowed(self, name: str) -> float:
+        """Seconds that something may take at the 95th percentile."""
+        return pace.allowed(BOUNDS[name], self.idle.get(name, 0.0), self.busy)
+
+    def slow(self) -> list[str]:
+        """Times beyond what is allowed, in words."""
+        return [
+            f"{NAMES[name]} took {percentile(samples, 0.95):.1f} s (p95), allowed are {self.allowed(name):.1f} s "
+            f"(idle {self.idle.get(name, 0.0):.2f} s, {pace.told(self.busy)})"
+            for name, samples in self.samples.items()
+            if samples and percentile(samples, 0.95) >= self.allowed(name)
+        ]
+
+    def broken(self) -> list[str]:
+        """Bounds that were not kept, in words; times only where the machine was free enough to judge them."""
+        said = self.slow() if self.busy < pace.BUSY else []
+        greetings = len(self.samples["submission"]) + len(self.samples["peer"])
+        if self.unanswered and len(self.unanswered) >= 0.05 * greetings:
+            said.append(f"{len(self.unanswered)} of {greetings} not greeted: {self.unanswered[0]}")
+        if self.refused and not self.outage:
+            said.append(f"{len(self.refused)} honest messages were refused: {self.refused[0]}")
+        if self.queue_after > self.queue_before:
+            said.append(f"the queue did not return to {self.queue_before}: {self.queue_after} messages")
+        said += [f"a daemon died: {line}" for line in self.deaths[:3]]
+        said += [f"restarted unasked: {unit}" for unit in self.restarts]
+        return said
+
+    def as_data(self) -> dict[str, Any]:
+        return {
+            "seconds": round(self.seconds, 1),
+            **{
+                name: {"n": len(samples), "p50": _rounded(samples, 0.5), "p95": _rounded(samples, 0.95)}
+                for name, samples in self.samples.items()
+            },
+            "refused": len(self.refused),
+            "unanswered": len(self.unanswered),
+            "load": round(self.busy, 1),
+            "idle p95": {name: round(seconds, 3) for name, seconds in self.idle.items()},
+            "queue": {"before": self.queue_before, "peak": self.queue_peak, "after": self.queue_after},
+            "deaths": self.deaths,
+            "restarts": self.restarts,
+        }
+
+    def brief(self) -> str:
+        times = [
+            f"{name} {percentile(samples, 0.5):.2f}/{percentile(samples, 0.95):.2f} s"
+            + (f" (idle {self.idle[name]:.2f})" if name in self.idle else "")
+            for name, samples in self.samples.items()
+            if samples
+        ]
+        return f"honest users meanwhile (p50/p95): {', '.join(times) or 'not measured'}; queue peak {self.queue_peak}; {pace.told(self.busy)}"
+
+
+def _rounded(samples: list[float], share: float) -> float | None:
+    return round(percentile(samples, share), 3) if samples else None
+
+
+def _workers(ground: Ground, window: Window) -> list[asyncio.Task[None]]:
+    return [
+        asyncio.create_task(worker)
+        for worker in (
+            _greetings(ground, window, "submission"),
+            _greetings(ground, window, "peer"),
+            _deliveries(ground, window),
+            _queue(ground, window),
+            _load(window),
+        )
+    ]
+
+
+async def idle(ground: Ground) -> dict[str, float]:
+    """The 95th percentile of each time while nothing happens."""
+    window = Window()
+    workers = _workers(ground, window)
+    try:
+        await asyncio.sleep(IDLE_SECONDS)
+        await _one_sample(window, workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+    return {name: percentile(samples, 0.95) for name, samples in window.samples.items() if samples}
+
+
+@asynccontextmanager
+async def watching(
+    ground: Ground, *, restarts_expected: bool = False, outage: bool = False
+) -> AsyncIterator[Window]:
+    """Measure while the block runs, and then until the queue has settled."""
+    window = Window(idle=ground.idle, outage=outage)
+    started, began = time.monotonic(), time.time()
+    window.queue_before = await ground.queue_length()
+    counts = await _restart_counts(ground)
+    workers = _workers(ground, window)
+    try:
+        yield window
+        await _one_sample(window, workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        window.queue_after = await _settled(ground, window.queue_before)
+        window.seconds = time.monotonic() - started
+        window.deaths = await _deaths(ground, began)
+        if not restarts_expected:
+            after = await _restart_counts(ground)
+            window.restarts = [unit for unit, count in after.items() if count != counts.get(unit, count)]
+
+
+async def _one_sample(window: Window, workers: list[asyncio.Task[None]]) -> None:
+    """A short attack still gets one measurement of each kind."""
+    wait = pace.Patience(30)
+    while wait.left:
+        enough = all(
+            samples or (name == "delivery" and window.refused) for name, samples in window.samples.items()
+        )
+        if enough or any(worker.done() for worker in workers):
+            return
+        await asyncio.sleep(0.25)
+
+
+async def _greetings(ground: Ground, window: Window, kind: str) -> None:
+    peer = ground.office.peers[0] if ground.office.peers else None
+    while True:
+        started = time.monotonic()
+        try:
+            if kind == "submission":
+                streams = await ground.lan.connect(ground.store, ports.SUBMISSIONS)
+                session = Session(streams, lambda _line: None)
+                await session.start_tls(ground.role("store").fqdn, ground.trust)
+            elif peer is not None:
+                session = Session(await ground.peer.connect(ground.door, peer.listen), lambda _line: None)
+            else:
+                return
+            answer = await session.reply()
+            session.close()
+            if answer.code not in (220, SILENT):
+                window.unanswered.append(f"{NAMES[kind]}: {answer.brief}")
+        except TimeoutError:
+            pass  # it took as long as it was waited for
+        except OSError as error:
+            window.unanswered.append(f"{NAMES[kind]}: {error}")
+        window.samples[kind].append(time.monotonic() - started)
+        await asyncio.sleep(0.7)
+
+
+async def _deliveries(ground: Ground, window: Window) -> None:
+    """Alice writes to Bob, who has his mailbox open, over and over."""
+    author, reader = ground.user(AUTHOR), ground.user(READER)
+    box = await asyncio.to_thread(_opened, reader)
+    try:
+        while True:
+            started = time.monotonic()
+            try:
+                took = await asyncio.to_thread(_delivery, author, reader, box)
+                window.samples["delivery"].append(took)
+            except TimeoutError:
+                window.samples["delivery"].append(time.monotonic() - started)
+            except (OSError, smtplib.SMTPException, IMAP4.error, MailboxUidsError) as error:
+                window.refused.append(" ".join(str(error).split())[:120])
+            await asyncio.sleep(1.5)
+    finally:
+        with contextlib.suppress(Exception):
+            box.logout()
+
+
+def _opened(reader: OfficeUser) -> BaseMailBox:
+    from outpost_lab.post import _MailboxAt
+
+    return _MailboxAt(reader.server, reader.at, reader.tls).login(reader.address, reader.password)
+
+
+def _delivery(author: OfficeUser, reader: OfficeUser, box: BaseMailBox) -> float:
+    message, mark = letter(author.address, [reader.address])
+    started = time.monotonic()
+    author.send(message, [reader.address])
+    wait = pace.Patience(30)
+    while wait.left:
+        found = box.uids(AND(subject=mark))
+        if found:
+            took = time.monotonic() - started
+            box.delete(found)
+            return took
+        time.sleep(0.1)
+    return time.monotonic() - started
+
+
+async def _queue(ground: Ground, window: Window) -> None:
+    while True:
+        window.queue_peak = max(window.queue_peak, await ground.queue_length())
+        await asyncio.sleep(2)
+
+
+async def _load(window: Window) -> None:
+    while True:
+        window.loads.append(pace.load())
+        await asyncio.sleep(0.5)
+
+
+async def _settled(ground: Ground, wanted: int) -> int:
+    """Messages in the queue when Postfix has tried each once more: it does so after ``minimal_backoff_time``, at a ``queue_run_delay``."""
+    length = await ground.queue_length()
+    wait = pace.Patience(90)
+    while wait.left and length > wanted:
+        await asyncio.sleep(0.5)
+        length = await ground.queue_length()
+    return length
+
+
+async def _restart_counts(ground: Ground) -> dict[str, str]:
+    counts: dict[str, str] = {}
+    for host in ground.office.hosts:
+        units = role_of(host).limits(size_of(ground.office))
+        said = await ground.on(
+            host.name, f"systemctl show -p Id,NRestarts,MainPID {' '.join(units)} | grep -v MainPID"
+        )
+        words = [line.partition("=")[2] for line in said.splitlines() if line]
+        counts |= {f"{host.name}: {unit}": count for unit, count in _pairs(words)}
+    return counts
+
+
+def _pairs(words: list[str]) -> list[tuple[str, str]]:
+    numbers, names = words[0::2], words[1::2]
+    return [(b, a) if a.isdigit() else (a, b) for a, b in zip(numbers, names, strict=False)]
+
+
+async def _deaths(ground: Ground, began: float) -> list[str]:
+    """What the journals say of processes that a signal ended."""
+    found = []
+    for host in ground.office.hosts:
+        said = await ground.on(
+            host.name,
+            f"journalctl --quiet --no-pager --output=cat --since=@{int(began)} --grep='{DEATHS}' --case-sensitive=no",
+        )
+        found += [f"{host.name}: {line}" for line in said.splitlines() if "signal 15" not in line]
+    return found

@@ -1,0 +1,55 @@
+"""Which function carries out which attack of ``controls/attacks.toml``."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from outpost_lab.attack.evidence import Evidence
+    from outpost_lab.attack.ground import Ground
+    from outpost_lab.attack.weakness import Weakness
+
+Work = Callable[["Ground", "Evidence"], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack that can be carried out.
+
+    Attributes:
+        id: As in ``controls/attacks.toml``.
+        without: The defence turned off: on such a host the attack must be seen to succeed. None where the
+            defence has no switch.
+    """
+
+    id: str
+    work: Work
+    without: Weakness | None
+
+
+_known: dict[str, Attack] = {}
+
+
+def attack(id: str, *, without: Weakness | None = None) -> Callable[[Work], Work]:  # noqa: A002
+    """Registers the function that carries out an attack."""
+
+    def register(work: Work) -> Work:
+        if id in _known:
+            raise ValueError(f"attack {id} is carried out twice")
+        _known[id] = Attack(id, work, without)
+        return work
+
+    return register
+
+
+def attacks() -> dict[str, Attack]:
+    """Every attack that can be carried out, by id."""
+    from outpost_lab.attack import catalogue
+
+    for module in pkgutil.iter_modules(catalogue.__path__):
+        importlib.import_module(f"{catalogue.__name__}.{module.name}")
+    return dict(sorted(_known.items(), key=lambda entry: entry[0]))

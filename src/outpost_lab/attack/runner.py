@@ -1,0 +1,204 @@
+"""Runs attacks: gentle ones together, each of the others by itself, with honest users' experience measured."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from outpost.errors import OutpostError
+from outpost.evidence.controls import AttackPlan
+from outpost_lab import pace
+from outpost_lab.attack.evidence import Evidence, Finding
+from outpost_lab.attack.ground import HELLO, Ground
+from outpost_lab.attack.probe import Window, idle, watching
+from outpost_lab.attack.registry import Attack, attacks
+from outpost_lab.attack.weakness import weakened
+
+TOGETHER = 6  # gentle attacks at a time
+LONGEST = 1800.0  # seconds; no attack may take more
+
+Verdict = Literal["defended", "BREACHED", "not judged", "not run"]
+
+
+@dataclass
+class Result:
+    """What an attack came to.
+
+    Attributes:
+        verdict: `defended` when every expectation and every bound held; `not judged` where time alone speaks against it,
+            on a machine that is busy with something else.
+        observed: What was seen, in one line.
+        reason: Why it did not run, or was not judged.
+        without: With the defence turned off: whether it was seen to succeed, and what was seen; None: not tried.
+    """
+
+    plan: AttackPlan
+    verdict: Verdict
+    observed: str = ""
+    reason: str = ""
+    broken: list[str] = field(default_factory=list)
+    transcript: list[str] = field(default_factory=list)
+    window: Window | None = None
+    seconds: float = 0.0
+    weakness: str = ""
+    without: tuple[bool, str] | None = None
+
+    def as_data(self) -> dict[str, Any]:
+        return {
+            "id": self.plan.id,
+            "family": self.plan.family,
+            "title": self.plan.title,
+            "controls": list(self.plan.controls),
+            "faults": list(self.plan.faults),
+            "vantage": self.plan.vantage,
+            "expectation": self.plan.expectation,
+            "verdict": self.verdict,
+            "observed": self.observed,
+            "reason": self.reason,
+            "bounds broken": self.broken,
+            "seconds": round(self.seconds, 1),
+            "measured": self.window.as_data() if self.window else None,
+            "without": None
+            if self.without is None
+            else {"turned off": self.weakness, "succeeded": self.without[0], "observed": self.without[1]},
+            "transcript": self.transcript,
+        }
+
+
+Told = Callable[[Result], None]
+
+
+async def run(
+    ground: Ground,
+    plans: Sequence[AttackPlan],
+    *,
+    positive: bool = False,
+    told: Told = lambda _result: None,
+    probe: bool = True,
+) -> list[Result]:
+    """Carry out attacks.
+
+    Args:
+        positive: Afterwards turn each attack's defence off and see it succeed (lab only).
+        told: Hears of each result as it comes.
+        probe: Whether honest users' experience is measured (lab only).
+    """
+    known = attacks()
+    lab = bool(ground.containers)
+    results: dict[str, Result] = {}
+    ready: list[tuple[AttackPlan, Attack]] = []
+    for plan in plans:
+        reason = _obstacle(plan, known, lab=lab)
+        if reason:
+            results[plan.id] = Result(plan, "not run", reason=reason)
+            told(results[plan.id])
+        else:
+            ready.append((plan, known[plan.id]))
+    gentle = [pair for pair in ready if not pair[0].alone]
+    alone = [pair for pair in ready if pair[0].alone]
+    for wave in ([gentle] if gentle else []) + [[pair] for pair in alone]:
+        for result in await _wave(ground, wave, probe=probe and lab):
+            results[result.plan.id] = result
+            if not positive or known[result.plan.id].without is None:
+                told(result)
+    if positive and lab:
+        for plan, attack in ready:
+            if attack.without is not None:
+                await _without(ground, attack, results[plan.id])
+                told(results[plan.id])
+    return [results[plan.id] for plan in plans]
+
+
+def _obstacle(plan: AttackPlan, known: dict[str, Attack], *, lab: bool) -> str:
+    if plan.id not in known:
+        return f"not written yet ({plan.waits_for})" if plan.waits_for else "not written yet"
+    if not lab and plan.destructive:
+        return "destructive: only in the lab"
+    if not lab and plan.vantage != "internet":
+        return "needs a machine inside"
+    return ""
+
+
+async def _wave(ground: Ground, wave: list[tuple[AttackPlan, Attack]], *, probe: bool) -> list[Result]:
+    if not probe:
+        return await _together(ground, wave)
+    ours = any(plan.destructive for plan, _ in wave)
+    if len(wave) == 1:
+        await ground.quiet()
+    ground.idle = ground.idle or await idle(ground)
+    outage = any(plan.outage for plan, _ in wave)
+    async with watching(ground, restarts_expected=ours, outage=outage) as window:
+        results = await _together(ground, wave)
+    broken = window.broken()
+    for result in results:
+        result.window = window
+        # what broke while several ran is nobody's alone: it is told of all, and `--only` finds out whose it is
+        result.broken = broken
+        if broken and len(wave) == 1 and result.verdict == "defended":
+            result.verdict = "BREACHED"
+    return results
+
+
+async def _together(ground: Ground, wave: list[tuple[AttackPlan, Attack]]) -> list[Result]:
+    turn = asyncio.Semaphore(TOGETHER)
+
+    async def one(plan: AttackPlan, attack: Attack) -> Result:
+        async with turn:
+            return await _one(ground, plan, attack)
+
+    return list(await asyncio.gather(*(one(plan, attack) for plan, attack in wave)))
+
+
+async def _one(ground: Ground, plan: AttackPlan, attack: Attack) -> Result:
+    seen = Evidence()
+    started = time.monotonic()
+    busy = pace.load()
+    await _attempt(ground, attack, seen)
+    busy = max(busy, pace.load())
+    if seen.dropped:
+        seen.transcript.append(f"({seen.dropped} more lines)")
+    late = seen.only_late and busy >= pace.BUSY
+    return Result(
+        plan,
+        "defended" if seen.defended else "not judged" if late else "BREACHED",
+        observed=seen.observed,
+        reason=f"time alone speaks against it, and the machine is busy: {pace.told(busy)}" if late else "",
+        transcript=seen.transcript,
+        seconds=time.monotonic() - started,
+    )
+
+
+async def _attempt(ground: Ground, attack: Attack, seen: Evidence) -> None:
+    what, late = "", False
+    try:
+        async with asyncio.timeout(LONGEST * pace.load()) as limit:
+            await attack.work(ground, seen)
+    except TimeoutError:
+        late = True
+        what = f"no end after {LONGEST:.0f} s and more" if limit.expired() else "no answer in time"
+    except (OSError, OutpostError) as error:
+        what = f"{type(error).__name__}: {error}"
+    if what:
+        seen.findings.append(
+            Finding(held=False, expected="an answer", observed=what, refused=True, late=late)
+        )
+
+
+async def _without(ground: Ground, attack: Attack, result: Result) -> None:
+    """The same attack on a host without the defence: seen to succeed, or the attack proves nothing."""
+    assert attack.without is not None
+    seen = Evidence()
+    result.weakness = attack.without.what
+    try:
+        await ground.quiet()
+        async with weakened(ground, attack.without):
+            await _attempt(ground, attack, seen)
+    except OutpostError as error:
+        result.without = (False, f"the defence could not be turned off: {error}")
+        return
+    await ground.drop_mail_to(HELLO)  # notifications to an attacker who takes none
+    result.without = (seen.succeeded, seen.observed)
+    result.transcript += ["", f"--- without the defence ({attack.without.what})", *seen.transcript[:60]]

@@ -1,0 +1,298 @@
+"""SMTP and its neighbours spoken byte by byte, as politely or as badly as an attack needs.
+
+``aiosmtplib`` speaks valid SMTP only; what must not be valid goes over these raw sessions. Sockets are made in the
+network namespace of a machine of the lab, so that an attack comes from where it says it comes from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from types import TracebackType
+
+from outpost.errors import OutpostError
+from outpost_lab import pace
+
+CLONE_NEWNET = 0x40000000
+PATIENCE = 20.0
+CLOSED = 0
+SILENT = -1
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer: its code (0: the connection was closed, -1: nothing came) and its lines."""
+
+    code: int
+    text: str
+    seconds: float = 0.0
+
+    def begins(self, *beginnings: str) -> bool:
+        """Whether it begins with one of these; ``closed`` stands for the end of the connection."""
+        return any(self.text.startswith(beginning) for beginning in beginnings)
+
+    @property
+    def brief(self) -> str:
+        """Its last line, shortened."""
+        last = self.text.strip().splitlines()[-1] if self.text.strip() else ""
+        return last[:160]
+
+    @property
+    def good(self) -> bool:
+        """Whether it is a positive reply (RFC 5321, section 4.2.1)."""
+        return 200 <= self.code < 400
+
+
+class Vantage:
+    """A place to attack from: a machine of the lab by its network namespace, or this machine.
+
+    Attributes:
+        name: What it is called in reports.
+        sources: Addresses to come from, one after the other; empty means the machine's own.
+    """
+
+    def __init__(self, name: str, namespace: str | None = None) -> None:
+        self.name = name
+        self.sources: tuple[str, ...] = ()
+        self._next = 0
+        self._namespace = namespace
+        self._descriptor: int | None = None
+
+    def fresh_source(self) -> str | None:
+        """An address that has not been used for a while; None where there is only one."""
+        if not self.sources:
+            return None
+        self._next += 1
+        return self.sources[(self._next - 1) % len(self.sources)]
+
+    def socket(
+        self, family: socket.AddressFamily, kind: socket.SocketKind, protocol: int = 0
+    ) -> socket.socket:
+        """A socket that belongs to this place's network."""
+        if self._namespace is None:
+            return socket.socket(family, kind, protocol)
+        if self._descriptor is None:
+            try:
+                self._descriptor = os.open(self._namespace, os.O_RDONLY)
+            except PermissionError:
+                raise OutpostError(
+                    "attacks from the lab's machines need root on this one", "run the command as root"
+                ) from None
+        with _inside(self._descriptor):
+            return socket.socket(family, kind, protocol)
+
+    async def connect(
+        self, address: str, port: int, *, source: str | None = None, patience: float = PATIENCE
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A TCP connection from here.
+
+        Raises:
+            OSError: It was refused, or nobody answered in time.
+        """
+        family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
+        made = self.socket(family, socket.SOCK_STREAM)
+        try:
+            made.setblocking(False)
+            if source:
+                made.bind((source, 0))
+            loop = asyncio.get_running_loop()
+            await asyncio.wait_for(loop.sock_connect(made, (address, port)), patience * pace.load())
+            return await asyncio.open_connection(sock=made, limit=2**20)
+        except BaseException:
+            made.close()
+            raise
+
+
+@contextlib.contextmanager
+def _inside(namespace: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    """This thread in another network namespace; nothing may be awaited in between."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        if libc.setns(namespace, CLONE_NEWNET):
+            raise OutpostError(
+                f"cannot enter the lab's network: {os.strerror(ctypes.get_errno())}",
+                "run the command as root",
+            )
+        try:
+            yield
+        finally:
+            if libc.setns(home, CLONE_NEWNET):
+                raise SystemError("cannot return to this machine's own network")
+    finally:
+        os.close(home)
+
+
+class Session:
+    """One TCP session that speaks in lines, and remembers what was said."""
+
+    def __init__(
+        self,
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        note: Callable[[str], None],
+        *,
+        patience: float = PATIENCE,
+    ) -> None:
+        self.reader, self.writer = streams
+        self.note = note
+        self.patience = patience
+        self.greeting = Reply(SILENT, "")
+        self.started = time.monotonic()
+
+    async def __aenter__(self) -> Session:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self.writer.close()
+
+    async def send(self, data: bytes, *, told: str | None = None) -> None:
+        """Bytes as they are; an end of the connection shows in the next reply."""
+        self.note("C: " + (told if told is not None else _shown(data)))
+        with contextlib.suppress(ConnectionError, asyncio.TimeoutError):
+            self.writer.write(data)
+            await asyncio.wait_for(self.writer.drain(), self.patience * pace.load())
+
+    async def reply(self, patience: float | None = None) -> Reply:
+        """The next SMTP reply with all its lines."""
+        started = time.monotonic()
+        lines: list[str] = []
+        code = SILENT
+        patience = (patience or self.patience) * pace.load()
+        try:
+            while True:
+                line = await asyncio.wait_for(self.reader.readline(), patience)
+                if not line:
+                    lines.append("closed")
+                    code = CLOSED
+                    break
+                text = line.decode("utf-8", "replace").rstrip("\r\n")
+                lines.append(text)
+                if len(text) < 4 or text[3] != "-":
+                    code = int(text[:3]) if text[:3].isdigit() else SILENT
+                    break
+        except TimeoutError:
+            lines.append("no answer")
+        except (ConnectionError, ssl.SSLError):
+            lines.append("closed")
+            code = CLOSED
+        except ValueError:
+            lines.append("an endless line")
+        for text in lines:
+            self.note(f"S: {text}")
+        return Reply(code, "\n".join(lines), time.monotonic() - started)
+
+    async def say(self, line: str, patience: float | None = None) -> Reply:
+        """A line with CRLF, and the answer."""
+        data = line.encode("utf-8", "surrogateescape")
+        await self.send(data + b"\r\n", told=line if len(line) < 200 else f"{line[:80]}… ({len(line)} bytes)")
+        return await self.reply(patience)
+
+    async def say_all(self, lines: Sequence[str]) -> list[tuple[str, Reply]]:
+        """Line after line in lock-step, until the connection ends."""
+        said: list[tuple[str, Reply]] = []
+        for line in lines:
+            answer = await self.say(line)
+            said.append((line, answer))
+            if answer.code == CLOSED or answer.code == 421:
+                break
+        return said
+
+    async def envelope(self, sender: str, recipient: str) -> Reply:
+        """MAIL, and RCPT where the sender is taken; the last answer."""
+        said = await self.say(f"MAIL FROM:<{sender}>")
+        return await self.say(f"RCPT TO:<{recipient}>") if said.good else said
+
+    async def deliver(self, sender: str, recipient: str, content: bytes, *, patience: float = 120.0) -> Reply:
+        """A whole message, as far as it is taken; the last answer."""
+        said = await self.envelope(sender, recipient)
+        return await self.message(content, patience=patience) if said.good else said
+
+    async def message(self, content: bytes, *, patience: float = 120.0) -> Reply:
+        """DATA and a message, dot-stuffed; the last answer."""
+        answer = await self.say("DATA")
+        if answer.code != 354:
+            return answer
+        stuffed = content.replace(b"\r\n.", b"\r\n..")
+        await self.send(stuffed + b"\r\n.\r\n", told=f"(a message of {len(content)} bytes)")
+        return await self.reply(patience)
+
+    async def start_tls(self, name: str, context: ssl.SSLContext) -> None:
+        """The TLS handshake on the open connection."""
+        await asyncio.wait_for(
+            self.writer.start_tls(context, server_hostname=name), self.patience * pace.load()
+        )
+        self.note("(TLS)")
+
+
+class Catcher:
+    """A mail server of the attacker's own: takes whatever it is sent and keeps it byte by byte.
+
+    Attributes:
+        messages: What came between DATA and the end of the message, dots and all.
+    """
+
+    def __init__(self, vantage: Vantage) -> None:
+        self.vantage = vantage
+        self.messages: list[bytes] = []
+        self._arrived = asyncio.Event()
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Catcher:
+        listening = self.vantage.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.bind(("::", 25))
+        self._server = await asyncio.start_server(self._client, sock=listening, limit=2**24)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+
+    async def caught(self, *, patience: float = 60.0) -> list[bytes]:
+        """Everything so far, once something has come; nothing where nothing comes in time."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._arrived.wait(), patience * pace.load())
+        return list(self.messages)
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            writer.write(b"220 attacker ESMTP\r\n")
+            while line := await reader.readline():
+                verb = line[:4].upper()
+                if verb == b"DATA":
+                    writer.write(b"354 go on\r\n")
+                    self.messages.append(await reader.readuntil(b"\r\n.\r\n"))
+                    self._arrived.set()
+                writer.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n")
+                await writer.drain()
+        writer.close()
+
+
+def unverified() -> ssl.SSLContext:
+    """TLS for one who does not care who answers."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _shown(data: bytes) -> str:
+    text = repr(data)[2:-1]
+    return text if len(text) < 200 else f"{text[:120]}… ({len(data)} bytes)"

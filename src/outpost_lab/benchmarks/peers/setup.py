@@ -1,0 +1,113 @@
+"""Makes what the peers read: Ansible's inventory, host variables and configuration, and pyinfra's inventory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from outpost.errors import OutpostError
+from outpost.target import ROOT
+from outpost.transport import ssh
+from outpost_lab.benchmarks.content import HostContent, contents
+from outpost_lab.benchmarks.place import Place
+
+HERE = Path(__file__).parent
+ENVIRONMENT = ROOT / ".lab" / "peers"
+REQUIREMENTS = HERE / "requirements.txt"
+
+
+def environment() -> Path:
+    """The peers' own Python environment, made on first use: they are no dependency of the project."""
+    python = ENVIRONMENT / "bin" / "python"
+    stamp = ENVIRONMENT / REQUIREMENTS.name
+    if not stamp.exists() or stamp.read_bytes() != REQUIREMENTS.read_bytes():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--requirement", str(REQUIREMENTS)]
+        if subprocess.run(pip, check=False).returncode:
+            raise OutpostError(
+                "Ansible could not be installed from PyPI", "check the network, then run it again"
+            )
+        shutil.copy(REQUIREMENTS, stamp)
+    return ENVIRONMENT / "bin"
+
+
+def ansible(place: Place, *, mitogen: bool = False) -> tuple[list[str], dict[str, str]]:
+    """The command and its environment, for the hosts of a place."""
+    binaries = environment()
+    where = place.directory.parent / "ansible"
+    _write_ansible(place, where)
+    variables = {
+        "ANSIBLE_HOME": str(where),
+        "ANSIBLE_HOST_KEY_CHECKING": "true",
+        "ANSIBLE_PIPELINING": "true",
+        "ANSIBLE_FORKS": "20",
+        "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3",
+        "ANSIBLE_SSH_ARGS": f"-o ControlMaster=auto -o ControlPersist=600s -o UserKnownHostsFile={place.directory / 'known_hosts'}",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(where / "cp"),
+        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+    }
+    if mitogen:
+        found = next(binaries.parent.glob("lib/python3*/site-packages/ansible_mitogen/plugins/strategy"))
+        variables |= {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": str(found)}
+    return [
+        str(binaries / "ansible-playbook"), "-i", str(where / "hosts.json"), str(HERE / "playbook.yml"),
+    ], variables  # fmt: skip
+
+
+def _write_ansible(place: Place, where: Path) -> None:
+    (where / "host_vars").mkdir(parents=True, exist_ok=True, mode=0o700)
+    (where / "cp").mkdir(exist_ok=True)
+    hosts = {}
+    found = contents(place.directory)
+    for host in place.office.hosts:
+        user, address, port = ssh.target(place.office, host)
+        hosts[host.name] = {
+            "ansible_host": address,
+            "ansible_port": port,
+            "ansible_user": user,
+            "ansible_ssh_private_key_file": str(place.directory / "ssh_key"),
+        }
+        (where / "host_vars" / f"{host.name}.json").write_text(
+            json.dumps(_variables(found[host.name], where / "files" / host.name))
+        )
+    (where / "hosts.json").write_text(json.dumps({"office": {"hosts": hosts}}))
+
+
+def _variables(content: HostContent, sources: Path) -> dict[str, object]:
+    sources.mkdir(parents=True, exist_ok=True, mode=0o700)
+    files = []
+    for number, (path, (mode, owner, group, body)) in enumerate(content.files.items()):
+        source = sources / str(number)
+        source.write_bytes(body)
+        files.append({"path": path, "source": str(source), "mode": mode, "owner": owner, "group": group})
+    return {
+        "packages": content.packages,
+        "system_groups": content.groups,  # Ansible has `groups` of its own
+        "accounts": content.accounts,
+        "directories": content.directories,
+        "files": files,
+        "units": content.units,
+    }
+
+
+STOCK_INVENTORY = """\
+from pathlib import Path
+
+from outpost_lab.benchmarks.content import contents
+from outpost.hosts import ssh
+
+directory = Path(__file__).parent
+_contents = contents(directory)
+office = [(name, data | {"content": _contents[data["machine"]]}) for name, data in ssh(directory)]
+"""
+
+
+def stock(place: Place) -> list[str]:
+    """Raw pyinfra with its own operations, over OpenSSH: the hosts refuse what paramiko offers for a key exchange (SSH-01)."""
+    inventory = place.directory / "stock.py"
+    inventory.write_text(STOCK_INVENTORY)
+    return ["pyinfra", str(inventory), str(HERE / "stock.py"), "-y"]

@@ -1,0 +1,146 @@
+"""The lab's office as it would be at the end of a slow line: the same hosts, behind ports of a `Link`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomlkit
+
+from outpost.errors import OutpostError
+from outpost.office import Office, load
+from outpost.target import ROOT, Target
+from outpost.transport import ssh
+from outpost_lab.benchmarks.link import Link
+
+INVENTORY = (
+    "from pathlib import Path\n\nfrom outpost.hosts import ssh\n\noffice = ssh(Path(__file__).parent)\n"
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """An office directory whose hosts are reached over a line.
+
+    Attributes:
+        directory: office.toml, secrets, known_hosts, ssh.py.
+        ports: Host name → local port of the line.
+    """
+
+    directory: Path
+    office: Office
+    link: Link
+    ports: dict[str, int]
+
+    @property
+    def configuration(self) -> Path:
+        """The file for ``ssh -F``."""
+        return ssh.configuration(self.office, self.directory)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(self.ports)
+
+    @property
+    def runs(self) -> Path:
+        """Where its verifications are kept (`outpost.verification.history`)."""
+        return self.directory.parent / "outpost" / self.directory.name / "verifications"
+
+    def environment(self) -> dict[str, str]:
+        """For programs that read this office; they may keep what Python compiled, as in anybody's shell."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return os.environ | {
+            "PATH": path, "PYINFRA_PROGRESS": "off", "PYTHONDONTWRITEBYTECODE": "", "XDG_STATE_HOME": str(self.directory.parent),
+        }  # fmt: skip
+
+    def cold(self) -> None:
+        """Close the connections that are kept open."""
+        for host in self.hosts:
+            subprocess.run(
+                ["ssh", "-F", str(self.configuration), "-O", "exit", host], capture_output=True, check=False
+            )
+
+    def floor(self, *options: str) -> float:
+        """Seconds of one `ssh HOST true` to each host, side by side."""
+        started = time.monotonic()
+        running = [
+            subprocess.Popen(["ssh", "-F", str(self.configuration), *options, host, "true"])
+            for host in self.hosts
+        ]
+        failed = [process.wait() for process in running]
+        if any(failed):
+            raise OutpostError("ssh to a host failed", "check that the lab is up: ./outpost lab info")
+        return time.monotonic() - started
+
+    def bare(self) -> float:
+        """The same, each with a connection of its own."""
+        return self.floor("-o", "ControlMaster=no")
+
+    def closed(self, then: Callable[[], float]) -> Callable[[], float]:
+        """The same measurement, with no connection open."""
+
+        def run() -> float:
+            self.cold()
+            return then()
+
+        return run
+
+    def timed(self, command: Sequence[str], *, environment: dict[str, str] | None = None) -> float:
+        """Seconds of a command at the top of the checkout.
+
+        Raises:
+            OutpostError: It failed; a benchmark of a failure says nothing.
+        """
+        started = time.monotonic()
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment() | (environment or {}), stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        seconds = time.monotonic() - started
+        if done.returncode:
+            said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-25:])
+            raise OutpostError(f"{' '.join(map(str, command))} failed:\n{said}", "run it by itself")
+        return seconds
+
+
+@contextlib.contextmanager
+def behind(target: Target, *, rtt: float, rate: float = 0.0) -> Iterator[Place]:
+    """The office of a lab instance, behind a line with this round trip time and rate."""
+    office = load(target.data)
+    link = Link(rtt, rate)
+    targets = [(ssh.target(office, host)[1], ssh.target(office, host)[2]) for host in office.hosts]
+    with (
+        tempfile.TemporaryDirectory(prefix="outpost-bench-") as temporary,
+        link.open(targets) as ports,
+    ):
+        directory = Path(temporary) / target.name
+        shutil.copytree(
+            target.data, directory, ignore=shutil.ignore_patterns("hosts", "world", "instance.json")
+        )
+        by_host = dict(zip((host.name for host in office.hosts), ports, strict=True))
+        document = tomlkit.parse((directory / "office.toml").read_text(encoding="utf-8"))
+        for name, port in by_host.items():
+            document["hosts"][name]["ssh"] = f"127.0.0.1:{port}"
+        (directory / "office.toml").write_text(tomlkit.dumps(document), encoding="utf-8")
+        known = (directory / "known_hosts").read_text(encoding="utf-8")
+        lines = [line.split(" ", 1) for line in known.splitlines()]
+        for host in office.hosts:
+            address = ssh.target(office, host)[1]
+            key = next(rest for names, rest in lines if address in names.split(","))
+            known += f"[127.0.0.1]:{by_host[host.name]} {key}\n"
+        (directory / "known_hosts").write_text(known, encoding="utf-8")
+        (directory / "ssh.py").write_text(INVENTORY, encoding="utf-8")
+        place = Place(directory, load(directory), link, by_host)
+        try:
+            yield place
+        finally:
+            place.cold()
+            place.configuration.unlink(missing_ok=True)

@@ -1,0 +1,187 @@
+"""Re-apply of an office that is as declared: against a bare login on the same line, Ansible, mitogen, stock pyinfra."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from outpost.target import ROOT, Target
+from outpost.transport.remote import run_script
+from outpost_lab.benchmarks.measure import Measurement, median, paired
+from outpost_lab.benchmarks.peers import setup
+from outpost_lab.benchmarks.place import Place, behind
+
+RTT = 0.150
+RUNS = 5
+
+
+def cold(target: Target) -> Measurement:
+    """No-op re-apply of all hosts, no connection open, against bare logins."""
+    with _settled(target, RTT) as place:
+        samples = paired(place.closed(_apply(place)), place.closed(place.bare), RUNS)
+        notes = {
+            "the store alone, s": _alone(place, closed=True),
+            "whole comparison (--afresh), s": place.closed(_apply(place, "--afresh"))(),
+            "raw pyinfra, s": place.closed(_raw(place))(),
+        }
+    return _row(
+        "reapply-cold", "no-op re-apply, all hosts, cold", "bare `ssh HOST true`", samples, 1.25, notes
+    )
+
+
+def opened(target: Target) -> Measurement:
+    """The same with the connections of the run before, as an hourly timer finds them."""
+    with _settled(target, RTT) as place:
+        bare = [place.closed(place.bare)() for _ in range(RUNS)]
+        _apply(place)()
+        samples = {"peer": bare, "ours": [_apply(place)() for _ in range(RUNS)]}
+        notes = {"the store alone, s": _alone(place, closed=False), "raw pyinfra, s": _raw(place)()}
+    return _row(
+        "reapply-open", "no-op re-apply, connections open", "cold `ssh HOST true`", samples, 0.6, notes
+    )
+
+
+def thin(target: Target) -> Measurement:
+    """The same, cold, on a line of 1.544 Mbit/s."""
+    with _settled(target, RTT, 1_544_000) as place:
+        samples = paired(place.closed(_apply(place)), place.closed(place.bare), RUNS)
+    return _row("reapply-t1", "no-op re-apply, cold, 1.544 Mbit/s", "bare `ssh HOST true`", samples, 1.25, {})
+
+
+def ansible(target: Target) -> Measurement:
+    """No-op re-apply against Ansible with equal content; it takes minutes: one run."""
+    return _against_ansible(target, RTT, "ansible-150ms", "Ansible, equal content, 150 ms", 120)
+
+
+def ansible_near(target: Target) -> Measurement:
+    """The same without delay: the controller's own work counts."""
+    return _against_ansible(target, 0.0, "ansible-0ms", "Ansible, equal content, no delay", 50)
+
+
+def mitogen(target: Target) -> Measurement:
+    """The same against Ansible with mitogen."""
+    return _against_ansible(target, 0.0, "mitogen-0ms", "Ansible with mitogen, no delay", 8, mitogen=True)
+
+
+def _against_ansible(
+    target: Target, rtt: float, row: str, against: str, reach: float, *, mitogen: bool = False
+) -> Measurement:
+    with _settled(target, rtt) as place:
+        command, environment = setup.ansible(place, mitogen=mitogen)
+        peer = [place.timed(command, environment=environment) for _ in range(1 + mitogen)]
+        _apply(place, "--afresh")()  # what the peer leaves on the hosts
+        ours = [place.closed(_apply(place))() for _ in range(3)]
+    return Measurement(
+        row, "no-op re-apply, all hosts, cold", against, "s", median(ours), median(peer), "times faster", reach,
+        {"ours": ours, "peer": peer},
+    )  # fmt: skip
+
+
+def stock(target: Target) -> Measurement:
+    """No-op re-apply against pyinfra's own operations, as its documentation shows them, over a connection that is kept."""
+    with _settled(target, RTT) as place:
+        with _counted(place) as theirs:
+            peer = place.timed(setup.stock(place))
+        _apply(place, "--afresh")()
+        with _counted(place) as ours_seen:
+            ours = place.closed(_apply(place))()
+        notes = {"stock": theirs, "ours": ours_seen}
+    return Measurement(
+        "stock-150ms", "no-op re-apply, cold", "pyinfra's own operations, 150 ms", "s", ours, peer, "reported",
+        samples={"ours": [ours], "peer": [peer]}, notes=notes,
+    )  # fmt: skip
+
+
+def traffic(target: Target) -> Measurement:
+    """Bytes of a no-op on the line, of the host with the most to say; the login's own are in it."""
+    with _settled(target, 0.0) as place:
+        place.cold()
+        with _counted(place) as bare:
+            place.bare()
+        place.cold()
+        with _counted(place) as ours:
+            _apply(place)()
+        place.cold()
+        with _counted(place) as whole:
+            _apply(place, "--afresh")()
+    worst = max(ours["bytes"].values())
+    return Measurement(
+        "traffic", "bytes of a no-op on the link, per host", "8 kB", "B", worst, 8000.0, "at most", 1.0,
+        notes={"no-op": ours, "whole comparison": whole, "bare login": bare},
+    )  # fmt: skip
+
+
+def one_template(target: Target) -> Measurement:
+    """One changed template out of all, against nothing to change; raw pyinfra, so that both do the whole work."""
+    with _settled(target, RTT) as place:
+        script = "echo '# by hand' >> /etc/locale.conf"
+        noop = [place.closed(_raw(place))() for _ in range(3)]
+        ours = []
+        for _ in range(3):
+            for host in place.office.hosts:
+                run_script(target, place.office, host, script, "docker")
+            ours.append(place.closed(_raw(place))())
+    return _row(
+        "one-template",
+        "one changed file on every host",
+        "no-op (raw pyinfra both)",
+        {"ours": ours, "peer": noop},
+        2.0,
+        {},
+    )
+
+
+@contextmanager
+def _settled(target: Target, rtt: float, rate: float = 0.0) -> Iterator[Place]:
+    """A place whose hosts are as declared, known to be, and were asked before."""
+    with behind(target, rtt=rtt, rate=rate) as place:
+        _apply(place, "--afresh")()
+        _apply(place)()
+        yield place
+
+
+def _apply(place: Place, *options: str) -> Callable[[], float]:
+    return lambda: place.timed([str(ROOT / "outpost"), "apply", str(place.directory), "-y", *options])
+
+
+def _alone(place: Place, *, closed: bool) -> float:
+    """One host's no-op: the machine's processors have nothing else to do, as where each host has its own."""
+    one = _apply(place, "--limit", "store")
+    return median([(place.closed(one) if closed else one)() for _ in range(RUNS)])
+
+
+def _raw(place: Place) -> Callable[[], float]:
+    return lambda: place.timed(["pyinfra", str(place.directory / "ssh.py"), "deploy.py", "-y"])
+
+
+@contextmanager
+def _counted(place: Place) -> Iterator[dict[str, Any]]:
+    """Commands that each host's sshd started, and bytes on the line."""
+    since = time.time()
+    place.link.reset()
+    found: dict[str, Any] = {}
+    yield found
+    found["bytes"] = dict(zip(place.ports, (traffic.bytes for traffic in place.link.traffic), strict=True))
+    count = f"journalctl --unit=ssh --since=@{since:.3f} --output=cat | grep -c '^Starting session' || true"
+    found["commands"] = {
+        host.name: int(
+            subprocess.run(
+                ["ssh", "-F", str(place.configuration), host.name, count],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        - 1  # this one
+        for host in place.office.hosts
+    }
+
+
+def _row(
+    row: str, what: str, against: str, samples: dict[str, list[float]], reach: float, notes: dict[str, Any]
+) -> Measurement:
+    ours, peer = median(samples["ours"]), median(samples["peer"])
+    return Measurement(row, what, against, "s", ours, peer, "at most", reach, samples, notes)

@@ -1,0 +1,47 @@
+"""Verification over a slow line: what only looks at the hosts, against a bare login to each."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from outpost.target import LAB, ROOT, Target
+from outpost.verification.live import LEAN, SIDE_BY_SIDE, WHITE_BOX
+from outpost_lab import office
+from outpost_lab.benchmarks.measure import Measurement, median, paired
+from outpost_lab.benchmarks.place import Place, behind
+from outpost_lab.instance import Instance
+
+RTT = 0.150
+RUNS = 5
+
+
+def white_box(target: Target) -> Measurement:
+    """White-box checks of all hosts, cold, against bare logins; what they ask has been learnt without the line."""
+    office.came_up(Instance.load(target.instance or LAB))  # what journals say of other measurements is past
+    with behind(target, rtt=0.0) as near, tempfile.TemporaryDirectory() as temporary:
+        asked = Path(temporary) / "asked"
+        _checks(near, asked, *SIDE_BY_SIDE)()
+        with behind(target, rtt=RTT) as place:
+            samples = paired(place.closed(_checks(place, asked)), place.closed(place.bare), RUNS)
+            one = [place.closed(_checks(place, asked, "--host", "store"))() for _ in range(RUNS)]
+            command = [str(ROOT / "outpost"), "verify", str(place.directory), "--white-box"]
+            place.runs.mkdir(parents=True)
+            shutil.copy(asked, place.runs / "asked-white-box")
+            told = [place.closed(lambda: place.timed(command))() for _ in range(RUNS)]
+    return Measurement(
+        "verify", "white-box checks of all hosts, cold", "bare `ssh HOST true`", "s",
+        median(samples["ours"]), median(samples["peer"]), "at most", 2.0, samples,
+        {"outpost verify --white-box, s": round(median(told), 2), "the store alone, s": round(median(one), 2)},
+    )  # fmt: skip
+
+
+def _checks(place: Place, asked: Path, *options: str) -> Callable[[], float]:
+    command = [
+        sys.executable, "-m", "outpost.verification.start", "tests/live", "-m", WHITE_BOX, "-q", *LEAN,
+        "-p", "outpost.verification.ahead", f"--ahead={asked}", "--office", str(place.directory), "--via", "ssh", *options,
+    ]  # fmt: skip
+    return lambda: place.timed(command)

@@ -1,0 +1,188 @@
+"""Virtual machines in place of containers: a Vagrant box from Debian's archive, and what a host finds in it at first.
+
+A virtual machine has what a container lacks: a kernel of its own with AppArmor and audit, its own clock, mounts and
+true reboots. The box is for vagrant-libvirt; kernel and initial RAM disk lie beside the disk, so it needs no boot loader.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import docker
+import tomlkit
+
+from outpost_lab.containers import packed
+from outpost_lab.engine import Note, apt_install, run
+from outpost_lab.errors import LabError
+from outpost_lab.images import SUITE, bootstrap
+from outpost_lab.instance import Instance
+from outpost_lab.paths import IMAGES, ROOT
+from outpost_lab.render import files
+
+NAME = "outpost/trixie"
+SIZE = "8G"
+TOOLS = {
+    "mmdebstrap": "mmdebstrap",
+    "mkfs.ext4": "e2fsprogs",
+    "qemu-img": "qemu-utils",
+    "vagrant": "vagrant-libvirt",
+    "virsh": "libvirt-clients",
+    "qemu-system-x86_64": "qemu-system-x86",
+}
+DRIVERS = {"interface": "libvirt-daemon-driver-interface", "qemu": "libvirt-daemon-driver-qemu"}
+"""Of libvirt; the first is only recommended by Debian, and Vagrant lists the zones' bridges by it."""
+LIBVIRT = ("libvirt-daemon-system", *DRIVERS.values())
+INCLUDED = (
+    "apparmor",
+    "ca-certificates",
+    "dbus",
+    "initramfs-tools",
+    "iproute2",
+    "iputils-ping",
+    "kmod",
+    "linux-image-cloud-amd64",
+    "nftables",
+    "openssh-server",
+    "procps",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+    "tzdata",
+    "udev",
+    "zstd",
+)
+VAGRANTFILE = """\
+# The disk has no boot loader: the kernel lies beside it.
+Vagrant.configure("2") do |config|
+  config.ssh.username = "root"
+  config.vm.provider :libvirt do |provider|
+    provider.kernel = File.join(__dir__, "vmlinuz")
+    provider.initrd = File.join(__dir__, "initrd.img")
+    provider.cmd_line = "root=/dev/vda rw console=ttyS0 net.ifnames=0"
+  end
+end
+"""
+
+
+def make(*, install: bool = False, note: Note = lambda _text: None) -> None:
+    """Makes the box and adds it to Vagrant, in place of an older one of its name.
+
+    Args:
+        install: The user agrees to the tools being installed on this machine.
+
+    Raises:
+        LabError: A tool is missing and may not be installed, or a step failed.
+    """
+    _tools(install=install, note=note)
+    with tempfile.TemporaryDirectory(prefix="outpost-box-") as name:
+        work = Path(name)
+        note(f"Debian {SUITE} with a kernel")
+        _bootstrap(work / "root")
+        note("disk image")
+        _disk(work)
+        note("adding it to Vagrant")
+        archive = work / "outpost.box"
+        with tarfile.open(archive, "w") as box:
+            for item in ("metadata.json", "Vagrantfile", "box.img", "vmlinuz", "initrd.img"):
+                box.add(work / item, item)
+        run("vagrant", "box", "add", "--force", "--name", NAME, str(archive))
+
+
+def replace(instance: Instance, hosts: tuple[str, ...], *, client: docker.DockerClient) -> None:
+    """Runs hosts of a lab as virtual machines: their containers stop, and Vagrant starts machines at their addresses.
+
+    The office file of the instance says so (``hosts.HOST.platform``), so that what a kernel of its own allows is done.
+
+    Raises:
+        LabError: There is no such host, or Vagrant failed; its output was shown.
+    """
+    document: Any = tomlkit.parse(instance.office_file.read_text())
+    for host in hosts:
+        if host not in document["hosts"]:
+            raise LabError(
+                f"{host} is no host of the office", f"choose one of: {', '.join(document['hosts'])}"
+            )
+        document["hosts"][host]["platform"] = "vagrant"
+    for host in hosts:
+        instance.container(host, client).stop()
+    instance.office_file.write_text(tomlkit.dumps(document))
+    command = ["vagrant", "up", "--provider", "libvirt", *hosts]
+    if subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"OUTPOST_LAB": instance.name}, check=False
+    ).returncode:
+        raise LabError(
+            "vagrant up failed",
+            f"OUTPOST_LAB={instance.name} {' '.join(command)}, after you have read the above",
+        )
+
+
+def first_files(instance: Instance, host: str) -> bytes:
+    """What the lab puts on a host before its first start, as a tar archive: names, package source, pinned SSH keys."""
+    content = files(instance, instance.machine(host))
+    return packed(file for file in content if not file.target and file.path != "/etc/machine-id")
+
+
+def _tools(*, install: bool, note: Note) -> None:
+    drivers = {path.name for path in Path("/usr").glob("lib*/**/libvirt/connection-driver/*.so")}
+    missing = sorted(
+        {package for tool, package in TOOLS.items() if shutil.which(tool) is None}
+        | {package for name, package in DRIVERS.items() if f"libvirt_driver_{name}.so" not in drivers}
+    )
+    if not missing:
+        return
+    if not install:
+        raise LabError(
+            f"not installed: {', '.join(missing)}",
+            f"apt-get install {' '.join(missing)}, or let the lab do it: --yes",
+        )
+    note(f"installing {', '.join(missing)}")
+    apt_install(*missing, *LIBVIRT)
+
+
+def _bootstrap(root: Path) -> None:
+    bootstrap(root, "--variant=minbase", f"--include={','.join(INCLUDED)}")
+    for key in (root / "etc/ssh").glob("ssh_host_*"):
+        key.unlink()
+    (root / "etc/machine-id").write_text("")
+    (root / "etc/fstab").write_text("/dev/vda / ext4 errors=remount-ro 0 1\n")
+    # Vagrant's own card is the first; the zones' cards get their addresses from the Vagrantfile. It gets a name of its own
+    # (networkd warns of those that the kernel gives), and takes none for the host from Vagrant's network.
+    network = root / "etc/systemd/network"
+    (network / "10-vagrant.link").write_text("[Match]\nOriginalName=eth0\n\n[Link]\nName=vagrant0\n")
+    (network / "90-vagrant.network").write_text(
+        "[Match]\nName=vagrant0\n\n[Network]\nDHCP=ipv4\n\n[DHCPv4]\nUseHostname=no\n"
+    )
+    unit = "etc/systemd/system/outpost-host-keys.service"
+    shutil.copy(IMAGES / "base" / unit, root / unit)
+    run("chroot", str(root), "systemctl", "enable", "systemd-networkd", "outpost-host-keys", "ssh")
+    keys = root / "root/.ssh/authorized_keys"
+    keys.parent.mkdir(mode=0o700, exist_ok=True)
+    keys.write_bytes(_vagrant_key())
+    keys.chmod(0o600)
+
+
+def _vagrant_key() -> bytes:
+    """The well-known public key that Vagrant logs in with until the lab's own is in place."""
+    found = [path for path in Path("/usr").glob("**/vagrant-*/keys/vagrant.pub") if path.is_file()]
+    if not found:
+        raise LabError("Vagrant's public key is not below /usr", "apt-get install vagrant")
+    return found[0].read_bytes()
+
+
+def _disk(work: Path) -> None:
+    root, raw = work / "root", work / "disk.raw"
+    for name in ("vmlinuz", "initrd.img"):
+        shutil.copy(next((root / "boot").glob(f"{name}-*")), work / name)
+    run("mkfs.ext4", "-q", "-d", str(root), str(raw), SIZE)
+    run("qemu-img", "convert", "-O", "qcow2", str(raw), str(work / "box.img"))
+    size = int(SIZE.removesuffix("G"))
+    metadata = {"provider": "libvirt", "format": "qcow2", "virtual_size": size}
+    (work / "metadata.json").write_text(json.dumps(metadata))
+    (work / "Vagrantfile").write_text(VAGRANTFILE)

@@ -1,0 +1,165 @@
+"""Docker: present and running, or a clear remedy, or installed where the user agrees."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import docker
+from docker.errors import DockerException
+
+from outpost_lab.errors import EngineMissing, LabError, NotAllowed
+
+PACKAGES = ("docker.io", "docker-cli")
+START_TIMEOUT = 90.0  # seconds that dockerd may take to say it is ready
+LOG = Path("/var/log/outpost-dockerd.log")
+PID_FILES = {
+    Path("/var/run/docker.pid"): "dockerd",
+    Path("/var/run/docker/containerd/containerd.pid"): "containerd",
+}
+INSTALL = "apt-get install"
+CONSENT = "let the lab do it: --yes"
+
+Note = Callable[[str], None]
+
+
+def connect() -> docker.DockerClient:
+    """A client of the running engine.
+
+    Raises:
+        EngineMissing: Docker is not installed, not running, or not open to this user.
+    """
+    try:
+        client = docker.from_env(timeout=600)
+        client.ping()
+    except DockerException as error:
+        raise _diagnosis() from error
+    return client
+
+
+def ensure(*, install: bool = False, note: Note = lambda _text: None) -> docker.DockerClient:
+    """A client of the engine, which is installed and started first where that is allowed.
+
+    Args:
+        install: The user agrees to packages being installed and a daemon being started.
+    """
+    try:
+        client = connect()
+    except NotAllowed:
+        raise
+    except EngineMissing:
+        if not install:
+            raise
+        if shutil.which("dockerd") is None:
+            note("installing Docker from Debian")
+            apt_install(*PACKAGES)
+        note("starting the Docker daemon")
+        start()
+        client = connect()
+    if shutil.which("docker") is None:  # a package of its own in Debian; pyinfra reaches the hosts with it
+        if not install:
+            raise EngineMissing("the docker command is not installed", f"{INSTALL} docker-cli, or {CONSENT}")
+        apt_install("docker-cli")
+    return client
+
+
+def apt_install(*packages: str) -> None:
+    """Installs Debian packages on this machine, as root or through sudo."""
+    if shutil.which("apt-get") is None:
+        raise LabError(
+            f"{' and '.join(packages)}: this machine has no apt-get to install it with", "install it by hand"
+        )
+    apt, by_hand = (
+        (*as_root(), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"),
+        f"apt-get install {' '.join(packages)}, by hand",
+    )
+    run(*apt, "update", remedy=by_hand)
+    run(*apt, "install", "-y", "--no-install-recommends", *packages, remedy=by_hand)
+
+
+def run(*command: str, remedy: str = "") -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = " ".join(((done.stderr + done.stdout).strip().splitlines() or ["no message"])[-1].split())
+        raise LabError(f"{command[0]}: {last}", remedy or f"run it by hand: {' '.join(command)}")
+
+
+def start() -> None:
+    """Starts the daemon: by systemd where it runs, else in a session of its own; returns when it is ready."""
+    if Path("/run/systemd/system").is_dir():
+        done = subprocess.run(
+            [*as_root(), "systemctl", "start", "docker.service"], check=False, capture_output=True
+        )
+        if done.returncode:
+            raise EngineMissing("docker.service does not start", "read: journalctl -u docker.service")
+        return
+    if os.geteuid() != 0:
+        raise EngineMissing(
+            "the Docker daemon does not run, and there is no systemd to start it", "sudo dockerd &"
+        )
+    for file, process in PID_FILES.items():
+        forget_dead(file, process)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready,
+    ):
+        address = str(Path(directory) / "notify")
+        ready.bind(address)
+        with LOG.open("ab") as log:
+            daemon = subprocess.Popen(
+                ["dockerd"],
+                env=os.environ | {"NOTIFY_SOCKET": address},  # it says READY=1 there, as to systemd
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        ended = os.pidfd_open(daemon.pid)
+        try:
+            said = b""
+            while b"READY=1" not in said:
+                readable, _, _ = select.select([ready.fileno(), ended], [], [], START_TIMEOUT)
+                if ready.fileno() not in readable:
+                    daemon.terminate()
+                    raise EngineMissing("the Docker daemon does not start", f"tail {LOG}")
+                said = ready.recv(4096)
+        finally:
+            os.close(ended)
+
+
+def forget_dead(file: Path, process: str) -> None:
+    """Removes the PID file of a daemon that was killed: its number may be another process's by now.
+
+    Args:
+        process: Name of the daemon, as in ``/proc/<pid>/comm``.
+    """
+    try:
+        pid = int(file.read_text())
+    except (OSError, ValueError):
+        return
+    try:
+        _, _, state = Path(f"/proc/{pid}/stat").read_text().partition(f"({process}) ")
+    except OSError:
+        state = ""
+    if not state or state.startswith("Z"):  # a zombie: nobody has collected it, and it runs no more
+        file.unlink()
+
+
+def as_root() -> list[str]:
+    """What goes before a command that only root may run."""
+    return [] if os.geteuid() == 0 else ["sudo"]
+
+
+def _diagnosis() -> EngineMissing:
+    endpoint = Path("/var/run/docker.sock")
+    if endpoint.exists() and not os.access(endpoint, os.W_OK):
+        return NotAllowed("Docker is not open to this user", "sudo adduser $USER docker, then log in again")
+    if shutil.which("dockerd") is None and not os.environ.get("DOCKER_HOST"):
+        return EngineMissing("Docker is not installed", f"{INSTALL} {' '.join(PACKAGES)}, or {CONSENT}")
+    return EngineMissing("Docker is installed but does not answer", f"systemctl start docker, or {CONSENT}")

@@ -1,0 +1,171 @@
+"""What containers start from: built once, named by a digest of the recipe, kept between instances."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import docker
+from docker.errors import APIError, BuildError, DockerException, ImageNotFound
+
+from outpost_lab import aptcache
+from outpost_lab.engine import Note, apt_install, run
+from outpost_lab.errors import LabError
+from outpost_lab.paths import IMAGES
+
+SUITE = "trixie"
+MIRROR = "http://deb.debian.org/debian"
+SECURITY = "http://deb.debian.org/debian-security"
+PARENT = {
+    "apt-cache": "rootfs",
+    "base": "rootfs",
+    "stock": "base",
+    "world": "base",
+    "postfix": "world",
+    "exim": "world",
+    "acme": "world",
+    "vault": "base",
+    "collector": "base",
+}
+LABEL = "outpost.image"
+
+
+def tag(name: str) -> str:
+    """The image's full name; a changed recipe, or a changed parent's, gives another one."""
+    return f"outpost-{name}:{_digest(name)}"
+
+
+def build(
+    client: docker.DockerClient,
+    names: tuple[str, ...],
+    *,
+    install: bool = False,
+    note: Note = lambda _text: None,
+) -> None:
+    """Makes the images that are missing, parents first; fast when they all exist.
+
+    Args:
+        names: Keys of ``PARENT``.
+        install: The user agrees to mmdebstrap being installed on this machine.
+
+    Raises:
+        LabError: There is no way to get a Debian root file system, or a build failed.
+    """
+    for name in names:
+        _build(client, name, install=install, note=note)
+
+
+def prune(client: docker.DockerClient) -> list[str]:
+    """Removes lab images of outdated recipes; gives their names."""
+    current = {tag(name) for name in ("rootfs", *PARENT)}
+    gone = []
+    for image in client.images.list(filters={"label": LABEL}):
+        for old in set(image.tags) - current:
+            with suppress(APIError):  # something of somebody's still runs from it
+                client.images.remove(old)
+                gone.append(old)
+    return gone
+
+
+def _digest(name: str) -> str:
+    if name == "rootfs":
+        return SUITE
+    recipe = hashlib.sha256(_digest(PARENT[name]).encode())
+    directory = IMAGES / name
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            recipe.update(f"{path.relative_to(directory)}\0{path.stat().st_mode & 0o111:o}\0".encode())
+            recipe.update(path.read_bytes())
+    return recipe.hexdigest()[:12]
+
+
+def _build(client: docker.DockerClient, name: str, *, install: bool, note: Note) -> None:
+    if _exists(client, tag(name)):
+        return
+    if name == "rootfs":
+        _rootfs(client, install=install, note=note)
+        return
+    _build(client, PARENT[name], install=install, note=note)
+    proxy: dict[str, str] = {}
+    if name != "apt-cache":
+        _build(client, "apt-cache", install=install, note=note)
+        proxy = {"http_proxy": aptcache.bridge_url(aptcache.ensure(client, tag("apt-cache")))}
+    note(name)
+    try:
+        client.images.build(
+            path=str(IMAGES / name),
+            tag=tag(name),
+            rm=True,
+            forcerm=True,
+            nocache=True,  # the digest in the tag decides; an old layer would hold an old package list
+            buildargs={"ROOTFS": tag(PARENT[name]), **proxy},
+            labels={LABEL: name},
+        )
+    except (BuildError, APIError) as error:
+        said = getattr(error, "build_log", None) or []
+        lines = (
+            "".join(str(line.get("stream", "")) for line in said if isinstance(line, dict))
+            .strip()
+            .splitlines()
+        )
+        raise LabError(
+            f"the image {name} cannot be built: {error}" + "".join(f"\n    {line}" for line in lines[-8:]),
+            "see that deb.debian.org can be reached, then run the command again",
+        ) from error
+
+
+def _rootfs(client: docker.DockerClient, *, install: bool, note: Note) -> None:
+    """A minimal Debian: bootstrapped here from Debian's archive, else pulled from a registry."""
+    if shutil.which("mmdebstrap") is None and shutil.which("apt-get") and install:
+        note("installing mmdebstrap")
+        apt_install("mmdebstrap")
+    for way in (_bootstrap, _pull):
+        if way(client, note):
+            return
+    raise LabError(
+        "no Debian root file system: mmdebstrap is not installed and debian:trixie cannot be pulled",
+        "apt-get install mmdebstrap, or let the lab do it: --yes",
+    )
+
+
+def _bootstrap(client: docker.DockerClient, note: Note) -> bool:
+    if shutil.which("mmdebstrap") is None:
+        return False
+    note(f"Debian {SUITE} with mmdebstrap")
+    with tempfile.TemporaryDirectory(prefix="outpost-") as directory:
+        archive = Path(directory) / "rootfs.tar"
+        bootstrap(archive, "--variant=apt")
+        repository, version = tag("rootfs").split(":")
+        client.api.import_image_from_file(
+            str(archive), repository=repository, tag=version, changes=[f"LABEL {LABEL}=rootfs"]
+        )
+    return True
+
+
+def bootstrap(into: Path, *options: str) -> None:
+    """A Debian with nothing recommended, by mmdebstrap."""
+    sources = [f"deb {MIRROR} {SUITE}{part} main" for part in ("", "-updates")]
+    run(
+        "mmdebstrap", "--aptopt=Apt::Install-Recommends false", *options, SUITE, str(into), *sources,
+        f"deb {SECURITY} {SUITE}-security main", remedy="see that deb.debian.org can be reached, then run it again",
+    )  # fmt: skip
+
+
+def _pull(client: docker.DockerClient, note: Note) -> bool:
+    note(f"pulling debian:{SUITE}")
+    try:
+        client.images.pull("debian", tag=SUITE).tag(*tag("rootfs").split(":"))
+    except DockerException:
+        return False
+    return True
+
+
+def _exists(client: docker.DockerClient, name: str) -> bool:
+    try:
+        client.images.get(name)
+    except ImageNotFound:
+        return False
+    return True

@@ -1,0 +1,221 @@
+"""An instance of the lab: what remains of it between two commands."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import docker
+import tomlkit
+from docker.errors import NotFound
+
+from outpost.office.certificates import acme_hosts
+from outpost.office.load import load
+from outpost.office.model import Office
+from outpost_lab import engine, keys, world
+from outpost_lab.errors import LabError, NotUp
+from outpost_lab.paths import OFFICE, ROOT, state
+from outpost_lab.world import Machine
+
+DEFAULT = "lab"
+LABEL = "outpost.instance"
+CHECKOUT = "outpost.checkout"
+VAULT = "vault"
+"""The machine of the world that keeps backups."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A lab by name, in a slot of the address plan.
+
+    Attributes:
+        name: As given on the command line; part of every container's and network's name.
+        slot: 0 is 10.77.0.0/16 and fd00:77::/32, 1 is 10.78.0.0/16 …
+        delegated: Whether the parents of the office's zones name its servers.
+    """
+
+    name: str
+    slot: int
+    delegated: bool = True
+
+    @classmethod
+    def load(cls, name: str = DEFAULT) -> Instance:
+        """The instance of that name, which must be up.
+
+        Raises:
+            NotUp: There is none, or its containers are gone or stopped.
+            EngineMissing: Docker does not answer.
+        """
+        found = cls.stored(name)
+        if found is None:
+            raise NotUp(f"the lab {name} is not up", f"./outpost lab up{_option(name)}")
+        running = {
+            container.name
+            for container in found.containers(engine.connect())
+            if container.status == "running"
+        }
+        absent = [
+            machine.name for machine in found.contained if found.container_name(machine.name) not in running
+        ]
+        if absent:
+            raise NotUp(
+                f"{', '.join(absent)} of the lab {name}: not running",
+                f"./outpost lab up{_option(name)} starts what is missing",
+            )
+        return found
+
+    @classmethod
+    def stored(cls, name: str) -> Instance | None:
+        """The instance as this checkout remembers it, up or not."""
+        path = directory(name) / "instance.json"
+        return cls(name=name, slot=int(json.loads(path.read_text())["slot"])) if path.exists() else None
+
+    @property
+    def directory(self) -> Path:
+        """Its state: ``.lab/<name>/`` in the checkout."""
+        return directory(self.name)
+
+    @property
+    def office_file(self) -> Path:
+        """The office's ``office.toml`` with this instance's addresses and trust anchor."""
+        return self.directory / "office.toml"
+
+    @property
+    def ssh_key(self) -> Path:
+        """Private key that opens root on every machine; ``.pub`` beside it."""
+        return self.directory / "ssh_key"
+
+    @property
+    def known_hosts(self) -> Path:
+        """Pinned SSH host keys of every machine."""
+        return self.directory / "known_hosts"
+
+    @property
+    def world_ca(self) -> Path:
+        """Authority of the certificates of the world's mail servers, PEM."""
+        return self.directory / "world-ca.pem"
+
+    @property
+    def office_ca(self) -> Path:
+        """Authority of the office, PEM; there once the office has its secrets."""
+        return self.directory / "ca.pem"
+
+    @property
+    def acme_ca(self) -> Path:
+        """Root of the world's ACME authority, PEM; there once that has been asked for it."""
+        return self.directory / "acme-ca.pem"
+
+    @property
+    def users_ca(self) -> Path:
+        """The authority that users and strangers must trust to believe the office's hosts, PEM."""
+        return self.acme_ca if acme_hosts(self.office) else self.office_ca
+
+    @cached_property
+    def office(self) -> Office:
+        return load(self.office_file)
+
+    @cached_property
+    def machines(self) -> tuple[Machine, ...]:
+        """Every machine: the world's first, then the office's."""
+        return world.around(self.slot) + world.hosts(self.office)
+
+    @property
+    def contained(self) -> tuple[Machine, ...]:
+        """The machines that are containers: all but those hosts that ``lab vm`` has made virtual machines."""
+        virtual = {host.name for host in self.office.hosts if host.platform == "vagrant"}
+        return tuple(machine for machine in self.machines if machine.name not in virtual)
+
+    def machine(self, name: str) -> Machine:
+        for machine in self.machines:
+            if machine.name == name:
+                return machine
+        raise LabError(
+            f"no machine {name} in the lab",
+            f"choose one of: {', '.join(item.name for item in self.machines)}",
+        )
+
+    def container_name(self, machine: str) -> str:
+        return f"outpost-{self.name}-{machine}"
+
+    def network_name(self, zone: str) -> str:
+        return f"outpost-{self.name}-{zone}"
+
+    def container(self, machine: str, client: docker.DockerClient | None = None) -> Any:
+        """A machine's container (docker SDK)."""
+        try:
+            return (client or engine.connect()).containers.get(self.container_name(machine))
+        except NotFound as error:
+            raise NotUp(
+                f"{machine} of the lab {self.name} does not exist", f"./outpost lab up{_option(self.name)}"
+            ) from error
+
+    def containers(self, client: docker.DockerClient) -> list[Any]:
+        """Every container labelled as part of the instance, running or not, also after a broken start."""
+        return list(client.containers.list(all=True, filters={"label": f"{LABEL}={self.name}"}))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Docker labels of everything that belongs to the instance."""
+        return {LABEL: self.name, "outpost.slot": str(self.slot), CHECKOUT: str(ROOT)}
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Step → seconds of the last ``up``."""
+        return dict(self._known.get("timings", {}))
+
+    @property
+    def _known(self) -> dict[str, Any]:
+        path = self.directory / "instance.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    def save(self, **facts: Any) -> None:
+        """Remembers the slot and further facts (such as ``timings``) for later commands."""
+        path = self.directory / "instance.json"
+        known = self._known | {"name": self.name, "slot": self.slot} | facts
+        partial = path.with_suffix(".new")
+        partial.write_text(json.dumps(known, indent=2) + "\n")
+        partial.replace(path)
+
+    def write_office(self, trust_anchor: list[str], source: Path = OFFICE) -> None:
+        """Writes the instance's office file from the shipped one: addresses, trust anchor, SSH key.
+
+        Args:
+            trust_anchor: DS records of the lab's DNS root, in presentation format.
+            source: The office file written for slot 0.
+        """
+        document: Any = tomlkit.parse(world.shifted(source.read_text(), self.slot))
+        resolver: Any = document.setdefault("resolver", tomlkit.table())
+        resolver["trust_anchor"] = trust_anchor
+        ssh: Any = document.setdefault("ssh", tomlkit.table())
+        ssh["authorized_keys"] = [keys.ssh_key(self.ssh_key, f"outpost lab {self.name}")]
+        if "backup" in document:
+            vault = keys.ssh_key(self.directory / "hosts" / VAULT, VAULT)
+            document["backup"]["host_keys"] = [vault.rpartition(" ")[0]]
+        if (before := self.office_file).exists():  # what a later step has added stays
+            old: Any = tomlkit.parse(before.read_text())
+            if "secrets" in old and "secrets" not in document:
+                document["secrets"] = old["secrets"]
+            for host, data in old["hosts"].items():
+                if "platform" in data and host in document["hosts"]:
+                    document["hosts"][host]["platform"] = data["platform"]
+        text = tomlkit.dumps(document)
+        if not before.exists() or before.read_text() != text:
+            before.write_text(text)
+
+
+def directory(name: str) -> Path:
+    """Where an instance of that name keeps its state."""
+    if not re.fullmatch(r"[a-z][a-z0-9]{0,15}", name):
+        raise LabError(
+            f"{name!r} cannot name a lab",
+            "choose a name of at most 16 lower-case letters and digits that begins with a letter",
+        )
+    return state() / name
+
+
+def _option(name: str) -> str:
+    return "" if name == DEFAULT else f" --name {name}"

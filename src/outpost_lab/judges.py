@@ -1,0 +1,302 @@
+"""Runs others' tools on an office: ssh-audit, lynis, testssl.sh, sslyze, systemd-analyze; `outpost.evidence.opinions` keeps what they say.
+
+Nothing stays on a host: lynis is brought there, runs as it would from its package, and goes again. Strangers' and users' TLS
+ports are judged from the controller, so it must stand where they may be reached (the lab's does).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import venv
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from outpost.errors import OutpostError
+from outpost.evidence.opinions import TOOLS, Opinion
+from outpost.office import Host, Office, ports
+from outpost.office.flows import inbound
+from outpost.target import ROOT, Target, labs
+from outpost.transport import answers
+from outpost.transport.remote import run_script
+
+ENVIRONMENT = labs() / "judges"
+REQUIREMENTS = ROOT / "tests" / "judges.txt"
+SSLYZE = ROOT / "tests" / "lab" / "judge_tls.py"
+POLICY = "Hardened Debian 13 (version 1)"
+LYNIS = (Path("/usr/sbin/lynis"), Path("/usr/share/lynis"), Path("/etc/lynis/default.prf"))
+STARTTLS = {
+    ports.SMTP: "smtp",
+    ports.MANAGESIEVE: "sieve",
+    ports.SUBMISSIONS: "",
+    ports.IMAPS: "",
+    ports.HTTPS: "",
+}
+"""Ports that strangers and users see, and the protocol that begins in clear."""
+PATIENCE = 1200.0  # seconds that a tool may take
+MOST = 16 * 1024 * 1024
+"""Bytes that a tool may say."""
+OPEN_INPUT = 'ulimit -f 32768; mkfifo "$0"; exec "$@" <> "$0"'
+"""Gives a tool an input that never ends, and bounds the files that it writes (16 MiB)."""
+LIFTED = "postconf -e smtpd_client_event_limit_exceptions=static:all; systemctl reload postfix.service"
+"""The judge connects a hundred times from one address; that it would be turned away for that is proven elsewhere (DOS-01)."""
+
+
+@dataclass(frozen=True)
+class Door:
+    """A TLS port as outsiders see it."""
+
+    host: Host
+    address: str
+    port: int
+    starttls: str
+
+
+def opinions(target: Target, office: Office, only: tuple[str, ...], via: str | None) -> Iterator[Opinion]:
+    """One after the other, as they come.
+
+    Raises:
+        OutpostError: A tool is missing, or a host cannot be reached.
+    """
+    judges: dict[str, Callable[[Target, Office, str | None], Iterator[Opinion]]] = {
+        "ssh-audit": _ssh_audit,
+        "lynis": _lynis,
+        "testssl": _testssl,
+        "sslyze": _sslyze,
+        "systemd-analyze": _systemd,
+    }
+    for tool in only or TOOLS:
+        yield from judges[tool](target, office, via)
+
+
+def environment() -> Path:
+    """The Python that has ssh-audit and sslyze: sslyze pins libraries of its own. Made on first use."""
+    python, done = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "done"
+    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    if done.exists() and done.read_text() == wanted:
+        return python
+    venv.create(ENVIRONMENT, clear=True, with_pip=True)
+    install = ["-m", "pip", "install", "--quiet", "--require-hashes", "--requirement", str(REQUIREMENTS)]
+    made = subprocess.run([str(python), *install], capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise OutpostError(
+            f"ssh-audit and sslyze cannot be fetched: {made.stderr.strip()[-200:]}",
+            "check the way to the package index",
+        )
+    done.write_text(wanted)
+    return python
+
+
+def doors(office: Office) -> tuple[Door, ...]:
+    """Every TLS port that strangers or users see, once for each host."""
+    found: dict[tuple[str, int], Door] = {}
+    for host in office.hosts:
+        for flow in inbound(office, host):
+            if flow.port in STARTTLS and flow.source.host is None and flow.protocol == "tcp":
+                address = str(flow.destination.networks[0].network_address)
+                found.setdefault((host.name, flow.port), Door(host, address, flow.port, STARTTLS[flow.port]))
+    return tuple(found.values())
+
+
+def _ssh_audit(_target: Target, office: Office, _via: str | None) -> Iterator[Opinion]:
+    program = str(environment().with_name("ssh-audit"))
+    version = _version([program, "--help"], r"ssh-audit v([\d.]+)")
+    for host in office.hosts:
+        address = str(office.addresses_of_kind(host, "management")[0])
+        done = _run([program, "--policy", POLICY, "--no-colors", address])
+        failed = re.findall(r"^ +\* (.+)$", done.stdout, re.MULTILINE)
+        if not re.search(r"Result:\s+\S*\s*(Passed|Failed)", done.stdout):
+            raise OutpostError(
+                f"ssh-audit says nothing of {host.name}: {answers.line(done.stdout.strip()[-200:])}",
+                "check that port 22 can be reached from here",
+            )
+        yield _opinion(
+            "ssh-audit",
+            version,
+            host,
+            POLICY,
+            "passed" if done.returncode == 0 else "failed",
+            map(answers.line, failed),
+        )
+
+
+def _lynis(target: Target, office: Office, via: str | None) -> Iterator[Opinion]:
+    program, shared, profile = LYNIS
+    if not all(path.exists() for path in LYNIS):
+        raise OutpostError("lynis is not installed on this machine", "apt-get install lynis")
+    version = _version([str(program), "show", "version"], r"([\d.]+)")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.add(program, "lynis")
+        archive.add(profile, "default.prf")
+        for part in ("include", "db", "plugins"):
+            if (shared / part).exists():
+                archive.add(shared / part, part)
+    script = (
+        "set -eu; umask 077; d=$(mktemp -d /run/outpost-lynis.XXXXXX); trap 'rm -rf $d /run/lynis.pid' EXIT; cd $d; "
+        f"base64 -d <<'END' | tar -xz --no-same-owner\n{base64.encodebytes(packed.getvalue()).decode()}END\n"
+        "mkdir -p plugins; sh ./lynis audit system --quick --quiet --no-colors --cronjob --profile $d/default.prf "
+        "--report-file $d/report --logfile $d/log >/dev/null 2>&1 </dev/null || true\n"
+        "grep -E '^(hardening_index|warning|suggestion)' $d/report\n"
+    )
+    for host in office.hosts:
+        said = run_script(target, office, host, script, via, patience=PATIENCE, most=MOST)
+        index = re.search(r"^hardening_index=(\d+)", said, re.MULTILINE)
+        if index is None:
+            raise OutpostError(
+                f"lynis says nothing of {host.name}", f"./outpost plan {target.typed} --limit {host.name}"
+            )
+        ids = dict.fromkeys(re.findall(r"^(?:warning|suggestion)\[\]=([A-Z]+-\d+)\|", said, re.MULTILINE))
+        yield _opinion("lynis", version, host, "audit system", f"index {index[1]}", ids)
+
+
+EXPOSED = r"""
+systemctl --version | sed -n '1s/systemd \([0-9]*\).*/version \1/p'
+for pid in $(ss -Hltunp | awk '$5 !~ /^(127\.|\[::1\])/' | grep -o 'pid=[0-9]*' | cut -d= -f2 | sort -u); do
+    sed -n 's@.*/\([^/]*\.service\).*@\1@p' /proc/$pid/cgroup
+done | sort -u | xargs -r -n 1 systemd-analyze security --no-pager | sed -n 's/.*exposure level for \(.*\): \([0-9.]*\) .*/unit \1 \2/p'
+"""
+BOUND = 4.0
+"""Exposure of a unit that waits for others (SYS-01)."""
+
+
+def _systemd(target: Target, office: Office, via: str | None) -> Iterator[Opinion]:
+    """Exposure of each unit that waits for others at an address of the host's."""
+    for host in office.hosts:
+        said = run_script(target, office, host, EXPOSED, via, most=65536)
+        version = re.search(r"^version (\d+)$", said, re.MULTILINE)
+        levels = {
+            unit: float(level)
+            for unit, level in re.findall(r"^unit ([\w.@-]+) (\d+\.\d)$", said, re.MULTILINE)
+        }
+        if version is None or not levels:
+            raise OutpostError(
+                f"systemd-analyze says nothing of {host.name}",
+                f"./outpost plan {target.typed} --limit {host.name}",
+            )
+        over = {unit: level for unit, level in levels.items() if level > BOUND}
+        within = [level for unit, level in levels.items() if unit not in over]
+        result = ", ".join(
+            [
+                f"{len(within)} at {max(within, default=0.0)} or better",
+                *(f"{unit} {level}" for unit, level in over.items()),
+            ]
+        )
+        yield _opinion("systemd-analyze", version[1], host, "units that listen", result, over)
+
+
+def _testssl(target: Target, office: Office, via: str | None) -> Iterator[Opinion]:
+    program = shutil.which("testssl") or shutil.which("testssl.sh")
+    if program is None:
+        raise OutpostError("testssl.sh is not installed on this machine", "apt-get install testssl.sh")
+    version = _version([program, "--version"], r"version (?:\x1b\[\d*m)?([\d.]+\d)")
+    with _unhurried(target, office, via):
+        for door in doors(office):
+            with tempfile.TemporaryDirectory() as directory:
+                file = Path(directory) / "said.json"
+                command = [
+                    program,
+                    "--quiet",
+                    "--color",
+                    "0",
+                    "--warnings",
+                    "off",
+                    "--ip",
+                    door.address,
+                    "--jsonfile",
+                    str(file),
+                ]
+                trusted = Path(directory) / "trusted.pem"
+                trusted.write_text("".join(each.pem for each in office.tls.trusted_authorities))
+                command += ["--add-ca", str(trusted)] if trusted.stat().st_size else []
+                command += ["--starttls", door.starttls] if door.starttls else []
+                # A standard input that ends at once makes its injection test say nothing (seen).
+                _run(
+                    ["sh", "-c", OPEN_INPUT, f"{directory}/input", *command, f"{door.host.fqdn}:{door.port}"]
+                )
+                said: list[dict[str, str]] = json.loads(file.read_text()) if file.exists() else []
+            if not any(entry["id"] == "overall_grade" for entry in said):
+                raise OutpostError(
+                    f"testssl says nothing of {door.host.name}:{door.port}",
+                    "check that the port can be reached from here",
+                )
+            grade = next(entry["finding"] for entry in said if entry["id"] == "overall_grade")
+            bad = {
+                entry["id"]: None
+                for entry in said
+                if entry["severity"] in ("LOW", "MEDIUM", "HIGH", "CRITICAL")
+            }
+            yield _opinion("testssl", version, door.host, f"port {door.port}", f"grade {grade}", bad)
+
+
+def _sslyze(target: Target, office: Office, via: str | None) -> Iterator[Opinion]:
+    python = str(environment())
+    version = _version([python, "-m", "sslyze", "--help"], r"SSLyze version ([\d.]+)")
+    with _unhurried(target, office, via):
+        for door in doors(office):
+            if door.starttls == "sieve":
+                continue  # it does not speak it
+            command = [python, str(SSLYZE), door.address, str(door.port), door.host.fqdn]
+            done = _run([*command, *(["--starttls", door.starttls] if door.starttls else [])])
+            if done.returncode:
+                raise OutpostError(
+                    f"sslyze says nothing of {door.host.name}:{door.port}: {answers.line(done.stderr.strip()[-200:])}",
+                    "check that the port can be reached from here",
+                )
+            left = answers.parsed(done.stdout, dict[str, Any], door.host.name)
+            result = "Mozilla intermediate: " + ("passed" if not left else "failed")
+            yield _opinion("sslyze", version, door.host, f"port {door.port}", result, left)
+
+
+@contextmanager
+def _unhurried(target: Target, office: Office, via: str | None) -> Iterator[None]:
+    """In the lab the limits on strangers' connections wait; elsewhere they hold, and a tool may be turned away."""
+    hosts = office.with_role("mta") if target.instance else ()
+    for host in hosts:
+        run_script(target, office, host, f"cp -p /etc/postfix/main.cf /root/judged.cf; {LIFTED}", via)
+    try:
+        yield
+    finally:
+        for host in hosts:
+            run_script(
+                target,
+                office,
+                host,
+                "mv -f /root/judged.cf /etc/postfix/main.cf; systemctl reload postfix.service",
+                via,
+            )
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a tool; how much it says is the judged host's to decide (`outpost.transport.answers`)."""
+    try:
+        done = answers.exchange(command, patience=PATIENCE, most=MOST)
+    except (TimeoutError, answers.TooMuchError) as error:
+        raise OutpostError(
+            f"{Path(command[0]).name} {'takes too long' if isinstance(error, TimeoutError) else 'says too much'}",
+            "check the host that it judges: it does not answer as ours do",
+        ) from None
+    out, errors = (text.decode(errors="replace") for text in done[1:])
+    return subprocess.CompletedProcess(command, done.status, out, errors)
+
+
+def _version(command: list[str], pattern: str) -> str:
+    done = _run(command)
+    found = re.search(pattern, done.stdout + done.stderr)
+    return found[1] if found else "?"
+
+
+def _opinion(tool: str, version: str, host: Host, what: str, result: str, findings: Iterable[str]) -> Opinion:
+    today = f"{datetime.now(tz=UTC):%Y-%m-%d}"
+    return Opinion(tool, version, today, host.role, host.name, what, result, tuple(findings))

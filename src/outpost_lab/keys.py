@@ -1,0 +1,109 @@
+"""Keys and certificates of the world around the office. They protect nothing but the lab."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import dns.dnssec
+import dns.dnssectypes
+import dns.name
+import dns.rdtypes.ANY.DNSKEY
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from pydantic import SecretStr
+
+from outpost.keys.secrets_file import key_usage, new_key, new_ssh_key, ssh_public
+
+LIFETIME = dt.timedelta(days=825)
+
+
+def ec_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """The P-256 key in a PEM file, made on first use."""
+    if not path.exists():
+        _write(path, new_key().get_secret_value().encode())
+    key = load_pem_private_key(path.read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)  # our own file
+    return key
+
+
+def ssh_key(path: Path, comment: str) -> str:
+    """The public line of an Ed25519 SSH key, whose private half is made at ``path`` on first use."""
+    if not path.exists():
+        _write(path, new_ssh_key().get_secret_value().encode())
+    line = f"{ssh_public(SecretStr(path.read_text()))} {comment}"
+    path.with_name(path.name + ".pub").write_text(line + "\n")
+    return line
+
+
+def authority(certificate: Path, key: Path, name: str) -> x509.Certificate:
+    """The self-signed authority in two PEM files, made on first use."""
+    signer = ec_key(key)
+    if not certificate.exists():
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        made = _begun(subject, subject, signer, ca=True).add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(signer.public_key()), critical=False
+        )
+        certificate.write_bytes(made.sign(signer, hashes.SHA256()).public_bytes(Encoding.PEM))
+    return x509.load_pem_x509_certificate(certificate.read_bytes())
+
+
+def certificate(
+    path: Path, names: Iterable[str], ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
+) -> bytes:
+    """A PEM certificate for the key at ``path``, which is made on first use; it stands beside it as ``.crt``.
+
+    Args:
+        names: DNS names, the first one the subject.
+    """
+    stored = path.with_suffix(".crt")
+    if not stored.exists():
+        listed = list(names)
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, listed[0])])
+        used = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+        made = (
+            _begun(subject, ca.subject, ec_key(path), ca=False)
+            .add_extension(x509.SubjectAlternativeName(list(map(x509.DNSName, listed))), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(used), critical=False)
+            .add_extension(issuer, critical=False)
+        )
+        stored.write_bytes(made.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    return stored.read_bytes()
+
+
+def _begun(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, *, ca: bool
+) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.UTC)
+    return (
+        x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=0 if ca else None), critical=True)
+        .add_extension(key_usage(signs_certificates=ca), critical=True)
+    )
+
+
+def tlsa(path: Path) -> str:
+    """The data of a ``TLSA 3 1 1`` record for the key at ``path`` (RFC 6698: SHA-256 of its public half)."""
+    public = ec_key(path).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(public).hexdigest()
+
+
+def ds(zone: str, key: ec.EllipticCurvePrivateKey) -> str:
+    """The data of the DS record (SHA-256) of a zone whose only key, flags 257, is this one."""
+    name = dns.name.from_text(zone)
+    dnskey = dns.dnssec.make_dnskey(key.public_key(), dns.dnssectypes.Algorithm.ECDSAP256SHA256, flags=257)
+    return dns.dnssec.make_ds(name, dnskey, "SHA256").to_text()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_bytes(content)

@@ -1,0 +1,108 @@
+"""The office in a lab: its secrets, its deploy, its first letters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import tomlkit
+
+from outpost.engine import run
+from outpost.keys import secrets_file
+from outpost.keys.rotation import aftermath
+from outpost.onhost.observe.declared import APPLIED
+from outpost.recovery import backup
+from outpost.target import LAB, find
+from outpost.transport.remote import run_script
+from outpost_lab.errors import LabError
+from outpost_lab.info import info
+from outpost_lab.instance import Instance
+from outpost_lab.post import Correspondent, NotArrivedError, Town, letter
+
+IDENTITY = "identity.txt"
+
+
+def seal(instance: Instance) -> None:
+    """Make what is missing of the instance's secrets: identity, keys, users' passwords, the authority's PEM file.
+
+    Passwords stand in ``passwords.json`` because a lab's users are made up; an office's are shown once.
+    """
+    directory = instance.directory
+    identity = directory / IDENTITY
+    if not identity.exists():
+        secrets_file.create_identity(identity)
+    recipient = str(secrets_file.read_identity(identity).to_public())
+    document = tomlkit.parse(instance.office_file.read_text(encoding="utf-8"))
+    if document.get("secrets", {}).get("recipients") != [recipient]:
+        document["secrets"] = {"recipients": [recipient]}
+        instance.office_file.write_text(tomlkit.dumps(document), encoding="utf-8")
+    sealed = directory / secrets_file.FILE_NAME
+    existing = secrets_file.read(directory) if sealed.exists() else None
+    done = secrets_file.complete(instance.office, existing)
+    if done.new_passwords:
+        file = directory / "passwords.json"
+        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(known | dict(done.new_passwords), indent=1), encoding="utf-8")
+    if done.added:
+        # nobody is there to choose another: what was made here stands
+        standing = existing.one_time if existing else ()
+        secrets_file.write(directory, done.secrets.model_copy(update={"one_time": standing}), (recipient,))
+    instance.office_ca.write_text(done.secrets.trusted, encoding="ascii")
+
+
+def deploy(instance: Instance, watcher: run.Watcher) -> None:
+    """Make the empty hosts an office: the same apply as for any other."""
+    seal(instance)
+    target = find(LAB, instance.name)
+    outcome = run.apply(target, watcher=watcher)
+    if outcome.failed:
+        said = "; ".join(f"{host}: {why}" for host, why in outcome.failed.items())
+        raise LabError(
+            f"the deploy failed on {said}", "run the same command again: it goes on where it stopped"
+        )
+    aftermath.keep(target, outcome.hosts, lambda _text: None)
+
+
+def settle(instance: Instance) -> None:
+    """Keep what the hosts made after their deploy: once they have certificates they have ACME accounts, for CAA."""
+    target = find(LAB, instance.name)
+    aftermath.keep(target, [host.name for host in instance.office.hosts], lambda _text: None)
+
+
+def back_up(instance: Instance) -> None:
+    """Every host's first backup, so that there is something to restore from the first minute on."""
+    backup.run_now(find(LAB, instance.name), instance.office)
+
+
+def came_up(instance: Instance) -> None:
+    """The office begins here: what its hosts wrote while the others were still being made is past (LOG-01's check)."""
+    target = find(LAB, instance.name)
+    for host in instance.office.hosts:
+        run_script(target, instance.office, host, f"journalctl --sync; touch {APPLIED}")
+
+
+def first_letters(instance: Instance) -> Iterator[tuple[str, str]]:
+    """Write a letter in every direction of the case study and wait until it is read; yields (from, to) as each arrives."""
+    town = Town(info(instance))
+    alice, bob = town.user("alice"), town.user("bob")
+    outside: tuple[Correspondent, ...] = (town.head_office, town.client_site, town.stranger)
+    pairs: list[tuple[Correspondent, Correspondent]] = [(alice, bob)]
+    pairs += [(alice, neighbour) for neighbour in outside] + [(neighbour, alice) for neighbour in outside]
+    with ThreadPoolExecutor(len(pairs)) as pool:
+        for sender, reader, done in [(*pair, pool.submit(_carry, *pair)) for pair in pairs]:
+            try:
+                done.result()
+            except (NotArrivedError, OSError) as error:
+                raise LabError(
+                    f"mail from {sender.address} to {reader.address}: {error}",
+                    f"./outpost lab shell mta --name {instance.name} -- journalctl -n 50 -t postfix",
+                ) from error
+            yield sender.address, reader.address
+
+
+def _carry(sender: Correspondent, reader: Correspondent) -> None:
+    message, token = letter(sender.address, [reader.address])
+    sender.send(message, [reader.address])
+    reader.receive(token)

@@ -1,0 +1,266 @@
+"""People with mail in the lab: users of the office by IMAP and submission, neighbours by their own servers.
+
+The office's users speak to the store as any mail client on the LAN would, from the controller's address there,
+with certificates verified. The neighbours (head office, client site, the Internet) send with their server's
+own sendmail and read their Maildir. Used by ``lab up`` for its first letters, and by the journeys in tests/.
+"""
+
+from __future__ import annotations
+
+import imaplib
+import smtplib
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Protocol
+
+from imap_tools import AND, BaseMailBox, MailMessage
+from imap_tools.mailbox import MailBox
+from typing_extensions import override
+
+from outpost_lab import pace
+
+PATIENCE = 60.0
+"""Seconds a letter may take on an idle machine, where it needs about one; a busy one gets more (`outpost_lab.pace`)."""
+
+
+class NotArrivedError(AssertionError):
+    """A letter that should have arrived did not, in the time given."""
+
+
+class Correspondent(Protocol):
+    """Somebody with an address who sends and receives mail."""
+
+    address: str
+
+    def send(self, message: EmailMessage, recipients: Sequence[str]) -> None:
+        """Hand a message over for delivery."""
+
+    def receive(self, token: str, patience: float = PATIENCE) -> bytes:
+        """The message whose subject holds `token`, as it arrived, waiting for it at most `patience` seconds.
+
+        Raises:
+            NotArrivedError: It did not come.
+        """
+
+    def count(self, token: str) -> int:
+        """How many messages in the inbox have `token` in their subject, now."""
+
+
+def letter(
+    sender: str, recipients: Sequence[str], text: str = "Greetings from the site.\n"
+) -> tuple[EmailMessage, str]:
+    """A message with a token in its subject that no other message has."""
+    token = f"outpost-{token_hex(8)}"
+    message = EmailMessage()
+    message["From"] = sender
+    message["To"] = ", ".join(recipients)
+    message["Subject"] = f"Letter {token}"
+    message["Date"] = formatdate(localtime=False)
+    message["Message-ID"] = make_msgid(domain=sender.partition("@")[2])
+    message.set_content(text)
+    return message, token
+
+
+@dataclass
+class OfficeUser:
+    """A user of the office, with an ordinary mail client on the LAN.
+
+    Attributes:
+        server: The store's name, which its certificate must carry.
+        at: Its address on the LAN.
+        authority: PEM file of the authority that issued the certificate.
+    """
+
+    address: str
+    password: str
+    server: str
+    at: str
+    authority: Path
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """Verification as a client does it, with the office's authority."""
+        return ssl.create_default_context(cafile=str(self.authority))
+
+    @contextmanager
+    def submission(self) -> Iterator[smtplib.SMTP_SSL]:
+        """An authenticated submission session (RFC 8314, port 465)."""
+        with _SubmissionAt(self.server, self.at, self.tls) as session:
+            _log_in(session, self.address, self.password)
+            yield session
+
+    @contextmanager
+    def mailbox(self) -> Iterator[BaseMailBox]:
+        """An IMAP session in the inbox."""
+        with _MailboxAt(self.server, self.at, self.tls).login(self.address, self.password) as mailbox:
+            yield mailbox
+
+    def send(self, message: EmailMessage, recipients: Sequence[str], *, notify: str = "") -> None:
+        """Submit a message; `notify` is the DSN request for every recipient (``SUCCESS,FAILURE``, RFC 3461).
+
+        Raises:
+            smtplib.SMTPException: It was refused.
+        """
+        options = [f"NOTIFY={notify}"] if notify else []
+        with self.submission() as session:
+            session.send_message(message, self.address, list(recipients), rcpt_options=options)
+
+    def receive(self, token: str, patience: float = PATIENCE) -> bytes:
+        """See ``Correspondent.receive``; waits with IMAP IDLE (RFC 2177)."""
+        return self.search(AND(subject=token), patience).obj.as_bytes()
+
+    def search(self, criteria: Any, patience: float = PATIENCE) -> MailMessage:
+        """The first message that matches, waiting for it at most `patience` seconds."""
+        wait = pace.Patience(patience)
+        with self.mailbox() as mailbox:
+            while True:
+                for message in mailbox.fetch(criteria, mark_seen=False, limit=1):
+                    return message
+                if not (left := wait.left):
+                    raise NotArrivedError(
+                        f"no message matching {criteria} for {self.address} in {patience:.0f} s"
+                    )
+                mailbox.idle.wait(timeout=min(left, 5))
+
+    def count(self, token: str) -> int:
+        with self.mailbox() as mailbox:
+            return len(mailbox.uids(AND(subject=token)))
+
+
+@dataclass
+class Neighbour:
+    """Somebody outside the office, with an account on the machine of their own mail system.
+
+    Attributes:
+        container: Docker's name of that machine.
+    """
+
+    address: str
+    container: str
+
+    @property
+    def maildir(self) -> str:
+        """Where the machine keeps this address's mail."""
+        local, _, domain = self.address.partition("@")
+        return f"/var/mail/{domain}/{local}"
+
+    def send(self, message: EmailMessage, recipients: Sequence[str]) -> None:
+        """Hand a message to the machine's own sendmail(8)."""
+        self._run(["sendmail", "-i", "-f", self.address, "--", *recipients], message.as_bytes())
+
+    def receive(self, token: str, patience: float = PATIENCE) -> bytes:
+        """See ``Correspondent.receive``; waits on the machine itself."""
+        search = f'grep -rlsF -- "$1" {self.maildir}/new {self.maildir}/cur | head -n 1'
+        wait = f'until found=$({search}) && [ -n "$found" ]; do sleep 0.2; done; cat "$found"'
+        code, output = self._exec(
+            ["timeout", f"{patience * pace.load():.0f}", "sh", "-c", wait, "wait", token]
+        )
+        if code:
+            raise NotArrivedError(f"no message with {token} for {self.address} in {patience:.0f} s")
+        return output
+
+    def count(self, token: str) -> int:
+        _, output = self._exec(["grep", "-rlsF", "--", token, f"{self.maildir}/new", f"{self.maildir}/cur"])
+        return len(output.splitlines())
+
+    def _exec(self, command: list[str]) -> tuple[int, bytes]:
+        done = subprocess.run(["docker", "exec", self.container, *command], capture_output=True, check=False)
+        return done.returncode, done.stdout
+
+    def _run(self, command: list[str], stdin: bytes) -> None:
+        subprocess.run(
+            ["docker", "exec", "--interactive", self.container, *command],
+            input=stdin,
+            capture_output=True,
+            check=True,
+        )
+
+
+class Town:
+    """Everybody in a lab, made from what ``lab info --json`` says and from nothing else."""
+
+    def __init__(self, info: dict[str, Any]) -> None:
+        self.info = info
+        store = next(host for host in info["hosts"].values() if host["role"] == "store")
+        self._server = (
+            f"{next(name for name, host in info['hosts'].items() if host is store)}.{info['domain']}"
+        )
+        self._at = str(store["addresses"]["lan"][0])
+
+    def user(self, name: str) -> OfficeUser:
+        """A user of the office by local part."""
+        address = f"{name}@{self.info['domain']}"
+        return OfficeUser(address, self.info["users"][address], self._server, self._at, Path(self.info["ca"]))
+
+    def neighbour(self, machine: str, address: str) -> Neighbour:
+        """Somebody with an address on a machine of the world around."""
+        return Neighbour(address, self.info["world"][machine]["container"])
+
+    @property
+    def head_office(self) -> Neighbour:
+        return self.neighbour("headoffice", "head@myertor.test")
+
+    @property
+    def client_site(self) -> Neighbour:
+        return self.neighbour("clientsite", "client@steeltec.test")
+
+    @property
+    def stranger(self) -> Neighbour:
+        return self.neighbour("internet", "stranger@internet.test")
+
+
+def _log_in(session: smtplib.SMTP, user: str, password: str) -> None:
+    """As a mail program does: told that it cannot be judged just now (454, RFC 4954, section 6), it tries again."""
+    for pause in (1.0, 3.0):
+        try:
+            session.login(user, password)
+        except smtplib.SMTPAuthenticationError as refusal:
+            if refusal.smtp_code != 454:
+                raise
+            time.sleep(pause)
+        else:
+            return
+    session.login(user, password)
+
+
+class _SubmissionAt(smtplib.SMTP_SSL):
+    """SMTP over TLS to an address, under a name: no resolver of this machine knows the lab's names."""
+
+    def __init__(self, name: str, address: str, context: ssl.SSLContext) -> None:
+        self._address = address
+        super().__init__(name, 465, context=context, timeout=30 * pace.load())
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> ssl.SSLSocket:
+        raw = socket.create_connection((self._address, port), timeout)
+        return self.context.wrap_socket(raw, server_hostname=host)
+
+
+class _ImapAt(imaplib.IMAP4_SSL):
+    """IMAP over TLS to an address, under a name."""
+
+    def __init__(self, name: str, address: str, context: ssl.SSLContext) -> None:
+        self._address = address
+        super().__init__(name, 993, ssl_context=context, timeout=30 * pace.load())
+
+    def _create_socket(self, timeout: float | None) -> ssl.SSLSocket:
+        raw = socket.create_connection((self._address, self.port), timeout)
+        return self.ssl_context.wrap_socket(raw, server_hostname=self.host)  # type: ignore[no-any-return]
+
+
+class _MailboxAt(MailBox):
+    def __init__(self, name: str, address: str, context: ssl.SSLContext) -> None:
+        self._where = (name, address, context)
+        super().__init__(name)
+
+    @override
+    def _get_mailbox_client(self) -> imaplib.IMAP4:
+        return _ImapAt(*self._where)

@@ -1,0 +1,51 @@
+"""The steps of the lab as they begin and end, and how long each took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Progress:
+    """Told of each step as it begins and ends, possibly from several threads; this one shows nothing."""
+
+    def begin(self, step: str) -> None:
+        """A step begins."""
+
+    def end(self, step: str, seconds: float) -> None:
+        """A step has ended well after this many seconds."""
+
+    def note(self, step: str, text: str) -> None:
+        """A running step has come to something that takes a while."""
+
+    def doing(self, step: str, text: str) -> None:
+        """What a running step is doing this moment; worth showing only where it can be overwritten."""
+
+
+class Clock:
+    """Times steps and passes them on.
+
+    Attributes:
+        seconds: Step → seconds, in the order in which they ended.
+    """
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress or Progress()
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        self._progress.begin(name)
+        started = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - started, 1)
+        self._progress.end(name, self.seconds[name])
+
+    def note(self, step: str, text: str) -> None:
+        """Passes on what a running step has come to."""
+        self._progress.note(step, text)
+
+    def doing(self, step: str, text: str) -> None:
+        """Passes on what a running step is doing this moment."""
+        self._progress.doing(step, text)

@@ -1,0 +1,178 @@
+"""What is in a machine before it starts: configuration, names, keys."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from outpost.mail import peers
+from outpost.office.peering import OtherEnd
+from outpost_lab import dnszones, keys, world
+from outpost_lab.instance import Instance
+from outpost_lab.material import credentials, environment
+from outpost_lab.paths import WORLD
+from outpost_lab.world import Machine
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to put into a container; with ``target``, a symbolic link.
+
+    Attributes:
+        mode: Permission bits. Owner and group are root.
+    """
+
+    path: str
+    content: bytes = b""
+    mode: int = 0o644
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class Me:
+    """What a machine's templates know about it; addresses are texts."""
+
+    machine: Machine
+    resolver: str
+    known_hosts: tuple[tuple[str, str], ...]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.machine, name)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(item for pair in self.machine.addresses.values() for item in pair)
+
+    @property
+    def wan(self) -> tuple[str, str]:
+        return self.machine.addresses["wan"]
+
+    @property
+    def client(self) -> tuple[str, str]:
+        return self.machine.addresses["client"]
+
+
+@dataclass(frozen=True)
+class OfficeSeen:
+    """The office as one of the mail servers around it knows it.
+
+    Attributes:
+        domain: Its mail domain.
+        mtas: Host names of its mail servers, the first one first.
+        port: Port of the listener it keeps for this peer.
+        client_senders: Addresses its mail comes from in the client's network.
+        main_cf: What `outpost peer` prints for this machine's Postfix.
+        master_cf: The same for its services.
+        hosts: Its hosts' names, as their certificates have them.
+    """
+
+    domain: str
+    mtas: tuple[str, ...]
+    port: int
+    client_senders: tuple[str, ...]
+    hosts: tuple[str, ...]
+    main_cf: str = ""
+    master_cf: str = ""
+
+
+def files(instance: Instance, machine: Machine) -> list[File]:
+    """Everything the lab puts into a machine before its first start."""
+    host_key = instance.directory / "hosts" / machine.name
+    public = keys.ssh_key(host_key, machine.fqdn)
+    result = [
+        File("/etc/hostname", f"{machine.fqdn}\n".encode()),
+        File("/etc/machine-id", f"{uuid.uuid5(uuid.NAMESPACE_DNS, public).hex}\n".encode(), 0o444),
+        File("/etc/ssh/ssh_host_ed25519_key", host_key.read_bytes(), 0o600),
+        File("/etc/ssh/ssh_host_ed25519_key.pub", f"{public}\n".encode()),
+        File("/root/.ssh/authorized_keys", f"{keys.ssh_key(instance.ssh_key, 'outpost')}\n".encode(), 0o600),
+        *(_enabled(unit) for unit in machine.units),
+        *_templates(instance, machine, "any"),
+    ]
+    if machine.office:
+        return result
+    result += _templates(instance, machine, machine.name) + trust(instance)
+    if machine.domain or machine.role in ("acme", "collector"):
+        key, certificate = credentials(instance, machine)
+        # readable by the mail server's own account, whose number is not known here; it protects only the lab
+        result += [
+            File("/etc/outpost/host.pem", certificate),
+            File("/etc/outpost/host.key", key.read_bytes()),
+        ]
+    if machine.role == "root":
+        result += [File(path, content) for path, content in dnszones.files(instance)]
+    return result
+
+
+def trust(instance: Instance) -> list[File]:
+    """The authorities a machine of the world trusts: the world's, the one that issues by ACME, the office's once it has one."""
+    result = []
+    authorities = (
+        ("world-ca", instance.world_ca),
+        ("acme-ca", instance.acme_ca),
+        ("office-ca", instance.office_ca),
+    )
+    for name, path in authorities:
+        if path.exists():
+            result.append(File(f"/etc/outpost/{name}.pem", path.read_bytes()))
+            result.append(File(f"/usr/local/share/ca-certificates/outpost-{name}.crt", path.read_bytes()))
+    return result
+
+
+def _templates(instance: Instance, machine: Machine, directory: str) -> list[File]:
+    """Rendered templates of a directory whose layout is the container's; zone data is ``dnszones``' business."""
+    made = environment()
+    context = {
+        "me": _me(instance, machine),
+        "networks": [network for zone in world.zones() for network in world.network(zone, instance.slot)],
+        "root": Me(instance.machine("root"), "", ()),
+        "zones": dnszones.zones(instance),
+        "children": dnszones.children(instance),
+        "registry": dnszones.REGISTRY,
+        "storage": dnszones.STORAGE,
+        "trust_anchor": dnszones.trust_anchor(instance),
+        "office": _office(instance, machine),
+    }
+    top = WORLD / directory
+    return [
+        File(
+            f"/{template.relative_to(top)}".removesuffix(".j2"),
+            made.get_template(str(template.relative_to(WORLD))).render(context).encode(),
+        )
+        for template in sorted(top.rglob("*.j2"))
+        if template.suffixes[-2:] != [".zone", ".j2"]
+    ]
+
+
+def _me(instance: Instance, machine: Machine) -> Me:
+    gateway = instance.machine("gw")
+    shared = next(zone for zone in gateway.addresses if zone in machine.addresses)
+    resolver = "127.0.0.1" if machine.name == "gw" else gateway.addresses[shared][0]
+    known: list[tuple[str, str]] = []
+    if machine.role == "clientsite":
+        known = [
+            (str(item), mta.fqdn)
+            for mta in instance.office.with_role("mta")
+            for item in mta.in_zone("client")
+        ]
+    return Me(machine, resolver, tuple(known))
+
+
+def _office(instance: Instance, machine: Machine) -> OfficeSeen:
+    office = instance.office
+    servers = office.with_role("mta")
+    ends = [OtherEnd(office, peer) for peer in office.peers if machine.domain in peer.domains]
+    return OfficeSeen(
+        domain=office.domain,
+        mtas=tuple(server.fqdn for server in office.mail_servers),
+        port=ends[0].peer.listen if ends else 25,
+        client_senders=tuple(str(item) for server in servers for item in server.in_zone("client")),
+        main_cf=peers.main_cf(ends[0]) if ends else "",
+        master_cf=peers.master_cf(ends[0]) if ends else "",
+        hosts=tuple(host.fqdn for host in office.hosts),
+    )
+
+
+def _enabled(unit: str) -> File:
+    return File(
+        f"/etc/systemd/system/multi-user.target.wants/{unit}", target=f"/usr/lib/systemd/system/{unit}"
+    )

@@ -1,0 +1,137 @@
+"""What a lab asks of the machine below it, before anything starts: the kernel's limits, memory, disk.
+
+Containers share the kernel's limits: each lab alone fits into a stock Debian, two do not.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+
+from outpost_lab.engine import as_root
+from outpost_lab.errors import LabError
+from outpost_lab.instance import LABEL
+
+PROC, SYS = Path("/proc"), Path("/proc/sys")
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Need:
+    """A limit of the kernel that all containers share.
+
+    Attributes:
+        setting: As sysctl(8) has it.
+        each: What one machine takes at most: systemd's own, and the daemons'.
+        spare: For everything else on this machine.
+    """
+
+    setting: str
+    each: int
+    spare: int
+
+    @property
+    def path(self) -> Path:
+        return SYS / self.setting.replace(".", "/")
+
+
+LIMITS = (
+    # counted per user, and root of each container is root: six to seven on an idle machine, thirteen during an apply
+    Need("fs.inotify.max_user_instances", each=9, spare=48),
+)
+MEMORY_MIB = 130
+"""What a machine takes on the average: a lab of fifteen about 1.9 GiB; the scanner has small signatures there."""
+DISK_MIB = 200
+"""What a machine adds to the images on the average, mail and journals of a suite included."""
+IMAGES_MIB = 3000
+
+
+def ensure(
+    client: docker.DockerClient, machines: int, name: str, *, consent: bool, note: Callable[[str], None]
+) -> None:
+    """Returns when this machine can bear a lab beside those that run.
+
+    Args:
+        machines: Containers of the lab that is to start.
+        name: Its name; what of it runs already is not counted twice.
+        consent: The user agrees to limits being raised until the next boot.
+
+    Raises:
+        LabError: It cannot; names what is missing and the remedy.
+    """
+    others = sum(
+        container.labels.get(LABEL) != name for container in client.containers.list(filters={"label": LABEL})
+    )
+    mine = len(client.containers.list(filters={"label": f"{LABEL}={name}"}))
+    _limits(others + machines, consent=consent, note=note)
+    _memory(max(0, machines - mine))
+    _disk(client, max(0, machines - mine))
+
+
+def wanted(machines: int) -> dict[str, int]:
+    """Limits that are too small for so many machines → what they must be at least."""
+    small = {}
+    for need in LIMITS:
+        least = need.spare + need.each * machines
+        try:
+            allowed = int(need.path.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            continue  # this kernel has none
+        if allowed < least:
+            small[need.setting] = 1 << (least - 1).bit_length()
+    return small
+
+
+def _limits(machines: int, *, consent: bool, note: Callable[[str], None]) -> None:
+    small = wanted(machines)
+    if not small:
+        return
+    words = [f"{setting}={value}" for setting, value in small.items()]
+    by_hand = f"sudo sysctl -w {' '.join(words)}"
+    if not consent:
+        raise LabError(
+            f"the kernel allows too little for {machines} machines of labs: {', '.join(small)}",
+            f"{by_hand}, or --yes",
+        )
+    note(f"raising {', '.join(words)} until the next boot")
+    done = subprocess.run(
+        [*as_root(), "sysctl", "-q", "-w", *words], capture_output=True, text=True, check=False
+    )
+    if done.returncode or wanted(machines):
+        said = (done.stderr.strip().splitlines() or ["they stay what they are"])[-1]
+        raise LabError(
+            f"the kernel's limits cannot be raised here: {said}",
+            f"{by_hand}; in a container, on the machine that runs it",
+        )
+
+
+def _memory(machines: int) -> None:
+    try:
+        lines = (PROC / "meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return
+    available = next((int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable:")), 0)
+    if available and available < MEMORY_MIB * machines:
+        raise LabError(
+            f"{available} MiB of memory are free, and {machines} machines take {MEMORY_MIB * machines} MiB",
+            "end other programs, or another lab: ./outpost lab down --name NAME",
+        )
+
+
+def _disk(client: docker.DockerClient, machines: int) -> None:
+    root = Path(str(client.info().get("DockerRootDir", "")))
+    if not machines or not root.is_dir() or os.environ.get("DOCKER_HOST"):
+        return  # a daemon elsewhere knows its own disk
+    images = 0 if client.images.list(filters={"label": "outpost.image"}) else IMAGES_MIB
+    free, least = shutil.disk_usage(root).free // MIB, images + DISK_MIB * machines
+    if free < least:
+        raise LabError(
+            f"{free} MiB are free below {root}, and the lab takes {least} MiB",
+            "docker system prune, or ./outpost lab down --name NAME for another lab",
+        )

@@ -1,0 +1,137 @@
+"""What the world learns of an office once it is deployed: the key of its zone, and its authority."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import dns.dnssec
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.query
+import dns.rdatatype
+import dns.rdtypes.ANY.DNSKEY
+import dns.rrset
+
+from outpost.keys import secrets_file
+from outpost.office.certificates import acme_hosts
+from outpost.recovery.backup import other_end
+from outpost_lab import containers, dnszones, engine, render
+from outpost_lab.errors import LabError
+from outpost_lab.instance import VAULT, Instance
+
+SIGNED_WITHIN = 30.0  # seconds that the primary may take to sign and answer
+ACME_ROOT = "curl --silent --fail --insecure --retry 5 --retry-connrefused https://127.0.0.1:15000/roots/0"
+RENEW_IF_FOREIGN = (
+    "openssl verify -CAfile /root/acme-ca.pem -untrusted /etc/outpost/tls/public.pem /etc/outpost/tls/public.pem "
+    "|| systemd-run --quiet --collect --wait --pipe /usr/local/lib/outpost/certificate renew --force"
+)
+SEP = 0x0001  # RFC 4034, section 2.1.1: the key that a DS points at
+
+
+def after_deploy(instance: Instance) -> None:
+    """Gives the DS records of the office's zones to their parents and its authority to the world's machines.
+
+    A parent that has a DS of the zone follows its CDS by itself from then on (templates/world/root).
+
+    Called after a deploy; may be repeated.
+
+    Raises:
+        LabError: The office's primary name server does not show a signed zone.
+    """
+    client = engine.connect()
+    root = instance.container("root", client)
+    for child in dnszones.children(instance):
+        shown = zone_ds(instance, child.name)
+        if not any(ds in containers.run(root, "cat", child.ds_file).upper() for ds in map(str.upper, shown)):
+            lines = "".join(f"{child.name} 5 IN DS {ds}\n" for ds in shown)
+            containers.put(root, [render.File(child.ds_file, lines.encode())])
+            containers.run(root, "touch", f"{dnszones.STORAGE}/{child.parent.file}.zone")
+            containers.run(root, "knotc", "-b", "zone-reload", child.parent.name)
+            containers.run(instance.container("gw", client), "unbound-control", "flush_zone", child.name)
+    _backups(instance)
+    containers.learn(client, instance)
+    outside = [
+        instance.container(machine.name, client) for machine in instance.machines if not machine.office
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda container: _trust(container, render.trust(instance)), outside))
+
+
+def _backups(instance: Instance) -> None:
+    """Head office's machine takes the office's backups: what `outpost backup --other-end` prints, run there."""
+    if instance.office.backup and (instance.directory / secrets_file.FILE_NAME).exists():
+        vault = instance.container(VAULT, engine.connect())
+        script = other_end(instance.office, secrets_file.read(instance.directory))
+        containers.put(vault, [render.File("/root/set-up.sh", script.encode())])
+        containers.run(vault, "sh", "/root/set-up.sh")
+
+
+def learn_acme_root(instance: Instance) -> None:
+    """Keeps the root of the world's ACME authority, which makes itself another one whenever it starts."""
+    said = containers.run(instance.container("acme", engine.connect()), "sh", "-c", ACME_ROOT)
+    instance.acme_ca.write_text(said)
+
+
+def certificates(instance: Instance) -> None:
+    """Has every host fetch its certificate, or another one where the authority is no longer the same.
+
+    Raises:
+        LabError: One was refused; what the host had stays in use.
+    """
+    client = engine.connect()
+    root = instance.acme_ca.read_bytes()
+
+    def fetch(container: Any) -> None:
+        containers.put(container, [render.File("/root/acme-ca.pem", root)])
+        containers.run(container, "systemctl", "start", "outpost-certificate.service")
+        containers.run(container, "sh", "-c", RENEW_IF_FOREIGN)
+
+    hosts = [instance.container(host.name, client) for host in acme_hosts(instance.office)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(fetch, hosts))
+
+
+def zone_ds(instance: Instance, name: str) -> list[str]:
+    """DS data (SHA-256) of one of the office's zones, from the DNSKEYs that its primary shows, signatures checked."""
+    zone = dns.name.from_text(name)
+    primary = instance.office.with_role("dns")[0]
+    server = str(primary.in_zone("wan")[0])
+    deadline = time.monotonic() + SIGNED_WITHIN
+    said = "no DNSKEY"
+    while time.monotonic() < deadline:
+        try:
+            return _ds(zone, server)
+        except (dns.exception.DNSException, OSError) as error:
+            said = str(error) or type(error).__name__
+        time.sleep(0.5)
+    raise LabError(
+        f"{primary.fqdn} ({server}) does not show a signed zone {name}: {said}",
+        f"docker exec {instance.container_name(primary.name)} knotc zone-status {name}",
+    )
+
+
+def _ds(zone: dns.name.Name, server: str) -> list[str]:
+    query = dns.message.make_query(zone, dns.rdatatype.DNSKEY, want_dnssec=True)
+    answer = dns.query.tcp(query, server, timeout=5)
+    keys = answer.find_rrset(answer.answer, zone, query.question[0].rdclass, dns.rdatatype.DNSKEY)
+    signatures = answer.find_rrset(
+        answer.answer, zone, query.question[0].rdclass, dns.rdatatype.RRSIG, dns.rdatatype.DNSKEY
+    )
+    dns.dnssec.validate(keys, signatures, {zone: keys})
+    return [dns.dnssec.make_ds(zone, key, "SHA256").to_text() for key in keys if key.flags & SEP]
+
+
+def _trust(container: Any, authorities: list[render.File]) -> None:
+    """Installs authorities, unless a machine has these very ones already."""
+    wanted = "".join(file.content.decode() for file in authorities)
+    paths = [file.path for file in authorities]
+    # the last one is there once they have been installed: a machine that was made anew holds the files, and trusts nobody yet
+    code, held = container.exec_run(["cat", *paths, "/etc/ssl/certs/outpost-office-ca.pem"])
+    if code == 0 and held.decode().startswith(wanted):
+        return
+    containers.put(container, authorities)
+    containers.run(container, "update-ca-certificates")

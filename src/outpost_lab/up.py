@@ -1,0 +1,199 @@
+"""``lab up`` and ``lab down``."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import tomllib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+
+from outpost_lab import aptcache, containers, engine, images, keys, networks, room, trust, world
+from outpost_lab.dnszones import trust_anchor
+from outpost_lab.errors import LabError
+from outpost_lab.instance import CHECKOUT, DEFAULT, LABEL, Instance, directory
+from outpost_lab.material import world_authority
+from outpost_lab.paths import OFFICE, ROOT, state
+from outpost_lab.progress import Clock, Progress
+from outpost_lab.world import Machine
+
+AT_ONCE = 4  # containers created or booted side by side
+RESOLVES = ("kdig", "@127.0.0.1", "+retry=3", "+timeout=2", "+cd", "a.nic.test", "A")
+NETWORKS = "networks"
+MACHINES = "world and hosts"
+IMAGES = "images"
+ROOM = "room on this machine"
+TRIES = 5  # other labs that may take the same networks at the same moment
+
+
+def up(
+    name: str = DEFAULT,
+    *,
+    progress: Progress | None = None,
+    install: bool = False,
+    source: Path = OFFICE,
+) -> Instance:
+    """Brings an instance up: images, networks, the world, the office's hosts (an empty Debian each).
+
+    May be repeated: what is there and as it should be stays, what is missing or stopped is repaired, what was
+    broken off is taken up where it stopped.
+
+    Args:
+        install: The user agrees to Docker and mmdebstrap being installed on this machine, and to limits of its kernel
+            being raised until the next boot.
+        source: Office file written for slot 0.
+    """
+    clock = Clock(progress)
+    with _alone(clock):
+        with clock.step("Docker"):
+            client = engine.ensure(install=install, note=lambda text: clock.note("Docker", text))
+            _only_ours(client, name)
+        with clock.step(ROOM):
+            machines = len(world.around(0)) + len(tomllib.loads(source.read_text(encoding="utf-8"))["hosts"])
+            room.ensure(client, machines, name, consent=install, note=lambda text: clock.note(ROOM, text))
+        with clock.step(IMAGES):
+            wanted = ("base", "postfix", "exim", "acme", "collector", "vault", "apt-cache")
+            images.build(client, wanted, install=install, note=lambda text: clock.note(IMAGES, text))
+            aptcache.ensure(client, images.tag("apt-cache"))
+        with clock.step(NETWORKS):
+            instance, zones = _networks(client, name, source, lambda text: clock.note(NETWORKS, text))
+            aptcache.attach(
+                client, zones["mgmt"], *world.address("mgmt", world.APT_CACHE_OCTET, instance.slot)
+            )
+    _each(clock, MACHINES, instance, lambda machine: containers.ensure(client, instance, machine, zones))
+    _each(
+        clock,
+        "boot",
+        instance,
+        lambda machine: containers.wait(instance.container(machine.name, client), machine),
+    )
+    containers.run(instance.container("gw", client), *RESOLVES)
+    trust.learn_acme_root(instance)
+    instance.save(timings=clock.seconds)
+    return instance
+
+
+def down(name: str = DEFAULT, *, progress: Progress | None = None) -> None:
+    """Removes an instance: containers, networks and state; image and apt caches stay.
+
+    Finds everything by label, also after an ``up`` that broke off. Nothing to remove is no error.
+
+    Raises:
+        EngineMissing: Docker does not answer.
+    """
+    clock = Clock(progress)
+    client = engine.connect()
+    instance = Instance(name=name, slot=0)
+    with clock.step(f"{name}: containers"), ThreadPoolExecutor(AT_ONCE) as pool:
+        for found in [pool.submit(item.remove, force=True, v=True) for item in instance.containers(client)]:
+            with suppress(NotFound):
+                found.result()
+    with clock.step(f"{name}: networks"):
+        for network in networks.mine(client, instance):
+            with suppress(APIError):  # not connected to it
+                network.disconnect(aptcache.NAME, force=True)
+            network.remove()
+        if aptcache.release(client):  # the last one on this machine
+            images.prune(client)
+    if directory(name).exists():
+        shutil.rmtree(directory(name))
+
+
+def down_all(*, progress: Progress | None = None) -> tuple[str, ...]:
+    """Removes every instance on this machine; gives their names."""
+    names = instances(engine.connect())
+    for name in names:
+        down(name, progress=progress)
+    return names
+
+
+def instances(client: docker.DockerClient) -> tuple[str, ...]:
+    """Names of all instances: those Docker has something of, and those this checkout remembers."""
+    known = {path.parent.name for path in state().glob("*/instance.json")}
+    for item in client.containers.list(all=True, filters={"label": LABEL}):
+        known.add(item.labels[LABEL])
+    for network in client.networks.list(filters={"label": LABEL}):
+        known.add(network.attrs["Labels"][LABEL])
+    return tuple(sorted(known))
+
+
+def _each(clock: Clock, step: str, instance: Instance, work: Callable[[Machine], object]) -> None:
+    """Does something for each machine, a few at a time; raises what the first one raised."""
+
+    def one(machine: Machine) -> None:
+        clock.doing(step, machine.name)
+        work(machine)
+
+    with clock.step(step), ThreadPoolExecutor(AT_ONCE) as pool:
+        for done in [pool.submit(one, machine) for machine in instance.contained]:
+            done.result()
+
+
+def _instance(client: docker.DockerClient, name: str) -> Instance:
+    """The instance with a slot: that of its networks, else the remembered one if free, else a free one."""
+    stored = Instance.stored(name)
+    existing = networks.mine(client, Instance(name=name, slot=0))
+    if existing:
+        return Instance(name=name, slot=int(existing[0].attrs["Labels"]["outpost.slot"]))
+    if stored and networks.is_free(client, stored.slot):
+        return stored
+    return Instance(name=name, slot=networks.free_slot(client))
+
+
+def _networks(
+    client: docker.DockerClient, name: str, source: Path, note: Callable[[str], None]
+) -> tuple[Instance, dict[str, Any]]:
+    """The instance with its networks; with those of another slot where somebody took the first ones meanwhile."""
+    for left in range(TRIES - 1, -1, -1):
+        instance = _instance(client, name)
+        _write_state(instance, source)
+        try:
+            return instance, networks.ensure(client, instance)
+        except networks.TakenMeanwhile as taken:
+            if not left or networks.mine(client, instance):
+                raise
+            note(f"{taken.message}; trying others")
+    raise AssertionError("unreachable")
+
+
+def _write_state(instance: Instance, source: Path) -> None:
+    instance.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    instance.save()
+    world_authority(instance)
+    if not instance.acme_ca.exists():  # the office file names it, and it makes its root when it starts
+        instance.acme_ca.write_bytes(instance.world_ca.read_bytes())
+    instance.write_office(trust_anchor(instance), source)
+    lines = []
+    for machine in instance.machines:
+        public = keys.ssh_key(instance.directory / "hosts" / machine.name, machine.fqdn).rpartition(" ")[0]
+        where = [item for pair in machine.addresses.values() for item in pair]
+        lines.append(f"{','.join([*where, machine.fqdn, instance.container_name(machine.name)])} {public}\n")
+    instance.known_hosts.write_text("".join(lines))
+
+
+def _only_ours(client: docker.DockerClient, name: str) -> None:
+    for item in Instance(name=name, slot=0).containers(client):
+        if item.labels.get(CHECKOUT) != str(ROOT):
+            raise LabError(
+                f"the lab {name} belongs to another checkout, {item.labels.get(CHECKOUT)}",
+                "give this one another name (--name), or take that one down first",
+            )
+
+
+@contextmanager
+def _alone(clock: Clock) -> Iterator[None]:
+    """Slots and images are given out by one command at a time."""
+    state().mkdir(parents=True, exist_ok=True)
+    with (state() / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with clock.step("waiting for another lab command"):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,134 @@
+"""Who stands around the office: machines, names and addresses, read from ``templates/world/world.toml``."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any
+
+from outpost.office.model import Office
+from outpost_lab.paths import WORLD
+
+FIRST_NET = 77  # slot 0 is 10.77.0.0/16 and fd00:77::/32, slot 1 10.78.0.0/16 …
+SLOTS = 256 - FIRST_NET
+APT_CACHE_OCTET = 9
+CONTROLLER_OCTET = 1
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A container of an instance: a host of the office, or part of the world around it.
+
+    Attributes:
+        name: Short name; the container is ``outpost-<instance>-<name>``.
+        role: The office's role (``mta``), or what it is in the world (``headoffice``).
+        fqdn: Its name in the DNS and its host name.
+        image: Key of ``images.PARENT``.
+        addresses: Zone → (IPv4, IPv6), as text.
+        domain: The mail domain it serves; empty for none.
+        users: Local parts of that domain's mailboxes; empty where any will do.
+        units: systemd units that are enabled on it.
+        also_named: Zone → the name of its address there, instead of its host name.
+    """
+
+    name: str
+    role: str
+    fqdn: str
+    image: str
+    addresses: dict[str, tuple[str, str]]
+    office: bool = False
+    domain: str = ""
+    users: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    also_named: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[tuple[str, str], ...]:
+        """(name, address) pairs for the DNS: a name has the addresses of one zone only, the first of its own."""
+        zones: dict[str, str] = {}
+        for zone in sorted(self.addresses, key=lambda zone: zone != "wan"):
+            zones.setdefault(self.also_named.get(zone, self.fqdn), zone)
+        return tuple((name, address) for name, zone in zones.items() for address in self.addresses[zone])
+
+    @property
+    def outside_name(self) -> str:
+        """The name of its Internet address: what an MX record shows."""
+        return self.also_named.get("wan", self.fqdn)
+
+    @property
+    def certificate_names(self) -> tuple[str, ...]:
+        """Names it may prove by certificate, its host name first."""
+        return tuple(dict.fromkeys((self.fqdn, *self.also_named.values())))
+
+
+def network(zone: str, slot: int) -> tuple[str, str]:
+    """The IPv4 and IPv6 networks of a zone in an instance's slot."""
+    number = _data()["zones"][zone]
+    return f"10.{FIRST_NET + slot}.{number}.0/24", f"fd00:{FIRST_NET + slot}:0:{number}::/64"
+
+
+def address(zone: str, octet: int, slot: int) -> tuple[str, str]:
+    """The IPv4 and IPv6 address in a zone whose last byte (and group, read alike) is ``octet``."""
+    number = _data()["zones"][zone]
+    ipv6 = ip_address(f"fd00:{FIRST_NET + slot}:0:{number}::{octet}")
+    return f"10.{FIRST_NET + slot}.{number}.{octet}", str(ipv6)
+
+
+def zones() -> tuple[str, ...]:
+    """The lab's zones; each is one Docker network of an instance."""
+    return tuple(_data()["zones"])
+
+
+def shifted(text: str, slot: int) -> str:
+    """Text written with slot 0's addresses, with those of another slot."""
+    return text.replace("10.77.", f"10.{FIRST_NET + slot}.").replace("fd00:77:", f"fd00:{FIRST_NET + slot}:")
+
+
+def around(slot: int) -> tuple[Machine, ...]:
+    """The world's machines in an instance's slot."""
+    return tuple(
+        Machine(
+            name=name,
+            role=entry["role"],
+            fqdn=entry["fqdn"],
+            image=entry["image"],
+            addresses={zone: address(zone, entry["octet"], slot) for zone in entry["zones"]},
+            domain=entry.get("domain", ""),
+            users=tuple(entry.get("users", ())),
+            units=tuple(entry["units"]),
+            also_named=dict(entry.get("also_named", {})),
+        )
+        for name, entry in _data()["machines"].items()
+    )
+
+
+def hosts(office: Office) -> tuple[Machine, ...]:
+    """The office's hosts as containers that hold an empty Debian."""
+    return tuple(
+        Machine(
+            name=host.name,
+            role=host.role,
+            fqdn=host.fqdn,
+            image="base",
+            addresses={zone: _pair(host.in_zone(zone)) for zone in host.addresses},
+            office=True,
+            units=("ssh.service",),
+        )
+        for host in office.hosts
+    )
+
+
+def rrtype(value: str) -> str:
+    """``A`` or ``AAAA``, as the address is."""
+    return "A" if ip_address(value).version == 4 else "AAAA"
+
+
+def _pair(found: Iterable[object]) -> tuple[str, str]:
+    ipv4, ipv6 = (str(item) for item in found)
+    return ipv4, ipv6
+
+
+def _data() -> dict[str, Any]:
+    return tomllib.loads((WORLD / "world.toml").read_text())
