@@ -1,6 +1,6 @@
 """The digest of a host's answer to a question that it was asked before, without the answer.
 
-A question is shell that a controller has left in a file (`outpost.unchanged`): `view`, and what the roles ask of the running
+A question is shell that a controller has left in a file (`outpost.engine.unchanged`): `view`, and what the roles ask of the running
 host beside it. Where they ask nothing beside, the answer is a function of what `view` sees, and the same where that is.
 """
 
