@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Progress:
-    """Told of each step as it begins and ends, possibly from several threads; this one shows nothing."""
+    """Gets each step as it begins and ends, possibly from several threads; this one shows nothing."""
 
     def begin(self, step: str) -> None:
         """A step begins."""

@@ -41,8 +41,8 @@ def record(new: list[Opinion], path: Path = RECORDED) -> None:
     """Keep what was said, in the place of what the same tools said before."""
     tools = {opinion.tool for opinion in new}
     kept = [opinion for opinion in recorded(path) if opinion.tool not in tools]
-    told = [asdict(opinion) for opinion in sorted((*kept, *new), key=lambda each: TOOLS.index(each.tool))]
-    path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    entries = [asdict(opinion) for opinion in sorted((*kept, *new), key=lambda each: TOOLS.index(each.tool))]
+    path.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
 
 
 def recorded(path: Path = RECORDED) -> tuple[Opinion, ...]:

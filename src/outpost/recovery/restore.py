@@ -153,7 +153,7 @@ def _after(view: BackupView) -> Iterator[str]:
     yield "systemctl try-reload-or-restart ssh.service"
     # until its authority has answered it shows the office's own certificate, which users' programs may not know
     yield "[ ! -e /etc/systemd/system/outpost-certificate.service ] || systemctl start outpost-certificate.service || true"
-    # what the journal says until here (a name server without its keys) has been dealt with: verify looks at what comes after
+    # what the journal says until here (a name server without its keys) has been dealt with: verify reads what comes after
     yield "touch /var/lib/outpost/applied"
 
 
