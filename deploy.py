@@ -1,26 +1,26 @@
 """pyinfra's entry: what each host becomes. Run ``pyinfra inventory/lab/docker.py deploy.py``.
 
-One line per role, in the order of trust. Hosts run side by side; nothing here waits for another host, or ends with it.
+Every host is first what all are, then its role (`roles/NAME/become.py`). Hosts run side by side; nothing here waits for
+another host, or ends with it.
 """
+
+from importlib import import_module
 
 from pyinfra.context import config, host
 
+from outpost.converge import drift, failures, shapes
+from outpost.converge.observation import declaring
 from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office
-from roles import drift, failures, shapes
-from roles.base import base
-from roles.dns import dns
-from roles.hardening import hardening, timers
-from roles.mta import mta
-from roles.observation import declaring
-from roles.store import store
-from roles.webmail import webmail
+from roles.base.become import become as base
+from roles.base.hardening import hardening, timers
 
 config.REQUIRE_PYINFRA_VERSION = ">=3.10,<3.11"
 
 office: Office = host.data.office
 secrets: Secrets = host.data.secrets
 me: Host = office.host(host.data.machine)
+role = import_module(f"roles.{me.role}.become")
 
 
 @failures.contained()
@@ -30,14 +30,7 @@ def become() -> None:
     base(office=office, me=me, secrets=secrets)
     hardening(office=office, me=me)
     drift.contract(office=office, me=me)
-    if me.role == "dns":
-        dns(office=office, me=me, secrets=secrets)
-    if me.role == "mta":
-        mta(office=office, me=me, secrets=secrets)
-    if me.role == "store":
-        store(office=office, me=me, secrets=secrets)
-    if me.role == "webmail":
-        webmail(office=office, me=me, secrets=secrets)
+    role.become(office=office, me=me, secrets=secrets)
     timers()
     shapes.retire_undeclared()
     drift.last()

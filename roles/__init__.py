@@ -1,6 +1,15 @@
-"""What a host becomes, one module a role, called by ``deploy.py`` within pyinfra; what differs is in `outpost.drift`'s words.
+"""The roles. One package each (docs/adr/0033).
 
-- `base`, `network`, `hardening`, `backup`: every host. `dns`, `mta`, `store`, `webmail`: the roles, in the order of trust.
-- `shapes`, `operations`, `files`: how any change reaches a host. `guard`: a change of SSH or the packet filter that can be undone.
-- `observation`, `drift`, `reporting`, `failures`: what the host shows, what that means, and how it is said.
+- `roles/NAME/__init__.py`: `ROLE`, all that the rest of the product reads about it (`outpost.office.role`). Pure, without pyinfra.
+- `roles/NAME/become.py`: what a host of the role becomes. `view.py`: what its templates may print.
+- `base`: what every host becomes, before its role.
 """
+
+from pathlib import Path
+
+NAMES = tuple(
+    sorted(
+        file.parent.name for file in Path(__file__).parent.glob("*/become.py") if file.parent.name != "base"
+    )
+)
+"""Every package here that is a role."""

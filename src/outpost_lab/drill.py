@@ -37,7 +37,6 @@ from outpost.keys import secrets_file
 from outpost.office import load
 from outpost.office.backup import LIB, SETTINGS, STATE, BackupView
 from outpost.office.model import Office
-from outpost.office.roles.store import MAIL, OWN
 from outpost.office.tables.topology import Host
 from outpost.recovery import restore
 from outpost.recovery.backup import (
@@ -56,6 +55,7 @@ from outpost.recovery.drills import Drill, keep
 from outpost.target import LAB, Target
 from outpost.transport import answers
 from outpost.transport.remote import run_script
+from roles.store import MAIL, OWN
 
 if TYPE_CHECKING:
     import docker
@@ -308,7 +308,7 @@ class _Rooms:
 
     def build(self, watcher: run.Watcher) -> None:
         """Make the empty Debian the store, without its data, and keep it as an image."""
-        from roles.backup import files
+        from roles.base.backup import files
 
         outcome = run.apply(self.there, limit=(self.machine.name,), watcher=watcher)
         if outcome.failed:

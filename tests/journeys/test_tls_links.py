@@ -22,11 +22,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from playwright.sync_api import Page, expect
 
 from outpost.keys import secrets_file
-from outpost.office.mta import key_fingerprint
 from outpost.target import ROOT, Target
 from outpost_lab import material, pace
 from outpost_lab.instance import Instance
 from outpost_lab.post import Correspondent, Neighbour, NotArrivedError, OfficeUser, Town, letter
+from roles.mta.view import key_fingerprint
 from tests.awaiting import until
 from tests.journeys.capture import Wire, captured
 from tests.journeys.desk import idle, log_in, needs_browser

@@ -13,11 +13,11 @@ from imap_tools import AND
 from playwright.sync_api import Browser, Page, Playwright, Response, expect
 from playwright.sync_api import Error as BrowserError
 
-from outpost.office.webmail import WebmailView
 from outpost_lab import pace
 from outpost_lab.attack.content import acting_html
 from outpost_lab.instance import Instance
 from outpost_lab.post import Neighbour, OfficeUser, letter
+from roles.webmail.view import WebmailView
 from tests.journeys.desk import (
     desk_addresses,
     idle,

@@ -17,10 +17,10 @@ from threading import Thread
 
 import pytest
 
+from outpost.converge import guard
 from outpost.target import ROOT, Target
 from outpost_lab import pace
 from outpost_lab.instance import Instance
-from roles import guard
 from tests.lab.conftest import INVENTORY, Pyinfra
 from tests.lab.test_reapply import on
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from outpost.errors import OutpostError
-from outpost.office.roles import ROLES
+from outpost.office.roles import every_role
 from outpost.recovery.decommission import FILE, STATEMENT, STEPS, Closing
 from outpost.target import Target
 from outpost_lab.info import info
@@ -66,7 +66,9 @@ def test_a_closed_office_has_handed_over_its_mail_and_holds_nothing(
     closing.confirmed = kept.office.domain
     assert closing.advance()[0] == "erase"
     left = on(
-        kept, "store", f"find {' '.join(ROLES['store'].erased)} /etc/outpost -type f 2>/dev/null | wc -l"
+        kept,
+        "store",
+        f"find {' '.join(every_role()['store'].erased)} /etc/outpost -type f 2>/dev/null | wc -l",
     )
     assert left.strip() == "0"
     assert closing.advance()[0] == "certificate"

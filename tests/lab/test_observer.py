@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from outpost.converge.drift import PYTHON
 from outpost_lab.instance import Instance
-from roles.drift import PYTHON
 from tests.awaiting import until
 from tests.engine import executed
 

@@ -97,7 +97,7 @@ def test_a_configuration_its_daemon_refuses_never_lands(
     deploy = f"{tmp_path}/deploy.py"
     with open(deploy, "w", encoding="utf-8") as file:  # noqa: PTH123
         file.write(
-            "from roles import files, shapes\n"
+            "from outpost.converge import files, shapes\n"
             "shapes.service(name='postfix', unit='postfix.service', check='postfix check',\n"
             "    files=[files.text('/etc/postfix/main.cf', 'inet_protocols = ipv7\\n')])\n"
         )
@@ -124,7 +124,7 @@ def test_what_is_no_longer_declared_leaves_the_host(
     deploy = f"{tmp_path}/deploy.py"
     with open(deploy, "w", encoding="utf-8") as file:  # noqa: PTH123
         file.write(
-            "from roles import files, shapes\n"
+            "from outpost.converge import files, shapes\n"
             "unit = '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=true\\n[Install]\\nWantedBy=multi-user.target\\n'\n"
             "shapes.service(name='bygone', unit='bygone.service',\n"
             "    files=[files.text('/etc/systemd/system/bygone.service', unit)])\n"

@@ -25,7 +25,7 @@ USER = "eve"
 DATABASE = "/var/lib/roundcube/db/roundcube.sqlite"
 UNIT = "[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=true\\n[Install]\\nWantedBy=multi-user.target\\n"
 BYGONE = f"""
-    from roles import files
+    from outpost.converge import files
 
     shapes.packages("tree")
     shapes.install_declared()

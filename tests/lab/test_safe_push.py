@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from outpost.converge import guard
 from outpost.target import ROOT
 from outpost_lab import pace
 from outpost_lab.instance import Instance
-from roles import guard
 from tests.awaiting import on_host, until
 from tests.lab.conftest import Pyinfra
 from tests.lab.test_reapply import DOCKER, SSH, on
@@ -37,7 +37,7 @@ sshd -T; sudo -n -l; sysctl net.ipv4.tcp_syncookies net.ipv4.tcp_max_syn_backlog
 sha256sum /etc/nftables.conf /etc/ssh/sshd_config.d/* /etc/sudoers.d/* /etc/sysctl.d/*
 """
 INSTEAD = """
-from roles import files
+from outpost.converge import files
 
 declared = files.text
 

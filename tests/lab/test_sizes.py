@@ -7,14 +7,14 @@ import tarfile
 
 import pytest
 
+from outpost.converge.files import TEMPLATES, File, rendered
 from outpost.office import Office, ports
-from outpost.office.mta import MtaView
 from outpost.office.roles import cgroup_limits
 from outpost.office.size import size_of
-from outpost.office.store import StoreView
-from outpost.office.webmail import WebmailView
 from outpost_lab.instance import Instance
-from roles.files import TEMPLATES, File, rendered
+from roles.mta.view import MtaView
+from roles.store.view import StoreView
+from roles.webmail.view import WebmailView
 from tests.unit.test_size import SIZES, office_with
 
 PLACE = "/run/size"
@@ -60,7 +60,7 @@ def office(request: pytest.FixtureRequest) -> Office:
 def limits(office: Office, role: str) -> list[File]:
     """A unit for each daemon of a role, with its limits."""
     found = []
-    for name, limit in cgroup_limits(role, size_of(office)).items():  # type: ignore[arg-type]
+    for name, limit in cgroup_limits(role, size_of(office)).items():
         file = rendered("base", f"/units/{name}", template="limits.conf", limit=limit)
         found.append(File(file.path, UNIT.encode() + file.content.replace(b"[Service]\n", b"")))
     return found
@@ -108,7 +108,7 @@ def test_nginx_and_php_take_their_limits_without_a_word(lab: Instance, office: O
 
 @pytest.mark.parametrize("role", ["dns", "mta", "store", "webmail"])
 def test_systemd_takes_every_limit_without_a_word(lab: Instance, office: Office, role: str) -> None:
-    host = office.with_role(role)[0].name  # type: ignore[arg-type]
+    host = office.with_role(role)[0].name
     files = limits(office, role)
     names = " ".join(f"{PLACE}{file.path}" for file in files)
     said = judged(lab, host, files, f"systemd-analyze verify --man=no --recursive-errors=no {names} 2>&1")

@@ -14,7 +14,12 @@ from outpost.evidence.controls import AttackPlan, Catalogue, Control, Fault, Wai
 from outpost_lab.attack.registry import attacks
 
 ROOT = Path(__file__).resolve().parents[2]
-LINES = ("templates", "roles", "src/outpost/office")  # where a control's configuration is
+LINES = (
+    "templates",
+    "roles",
+    "src/outpost/office",
+    "src/outpost/converge",
+)  # where a control's configuration is
 
 whole = catalogue()
 

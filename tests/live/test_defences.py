@@ -18,11 +18,11 @@ import pytest
 from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office, ports
-from outpost.office.defence import shaped_rate
-from outpost.office.mta import MtaView
 from outpost.office.tables.values import IPAddress
 from outpost.target import Target
 from outpost_lab import pace
+from roles.mta.defence import shaped_rate
+from roles.mta.view import MtaView
 from tests.live.asking import at, doveconf, not_ones_own
 from tests.live.conftest import reach
 from tests.live.speaking import TLS, speak

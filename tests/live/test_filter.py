@@ -16,8 +16,8 @@ import pytest
 from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office, ports
-from outpost.office.mta import MtaView
 from outpost.office.tables.values import IPAddress
+from roles.mta.view import MtaView
 from tests.live.asking import ask, not_ones_own, query
 from tests.live.pending import unless_delegated
 from tests.live.speaking import speak

@@ -17,9 +17,9 @@ import pytest
 from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office, ports
-from outpost.office.mta import MtaView
 from outpost.office.tables.values import IPAddress
 from outpost.target import Target
+from roles.mta.view import MtaView
 from tests.live.asking import ask, at, not_ones_own, query
 from tests.live.conftest import reach
 from tests.live.pending import pend, pointers, unless_delegated

@@ -12,9 +12,9 @@ import pytest
 from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office, ports
-from outpost.office.store import StoreView
 from outpost.target import Target
 from outpost_lab import pace
+from roles.store.view import StoreView
 from tests.live.asking import LOGINS, account, at, doveconf, modes
 from tests.live.conftest import reach
 from tests.live.speaking import OLD_OFFERS

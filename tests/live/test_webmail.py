@@ -14,9 +14,9 @@ from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office, ports
 from outpost.office.dns import mta_sts_policy
-from outpost.office.guide import PROFILE
-from outpost.office.webmail import WebmailView
 from outpost_lab import pace
+from roles.webmail.guide import PROFILE
+from roles.webmail.view import WebmailView
 from tests.live.asking import account, installed, modes
 from tests.live.browsing import Answer, RefusedError, browse
 from tests.live.kernel import Listening, Mounts

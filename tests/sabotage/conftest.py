@@ -12,10 +12,10 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from outpost.converge.observation import APPLIED
 from outpost.office import Host, Office, load
 from outpost.transport.remote import run_script
 from outpost.verification.live import chosen_target
-from roles.observation import APPLIED
 from tests.sabotage.breaking import Check
 from tests.sabotage.table import LIVE, SABOTAGES, SPARED, file_of, function, meant, variant
 

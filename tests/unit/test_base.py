@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from outpost.converge.files import rendered
 from outpost.office import Host, Office
 from outpost.office.base import BaseView, filter_rules
 from outpost.office.flows import inbound, outbound
 from outpost.office.load import parse
-from roles.files import rendered
 
 ROOT = Path(__file__).resolve().parents[2]
 

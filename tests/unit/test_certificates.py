@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from outpost.converge.files import rendered
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
 from outpost.keys.published import public_keys
@@ -23,7 +24,6 @@ from outpost.office.dns import DnsView, key_digest, office_zone, private_key_dig
 from outpost.office.flows import outbound
 from outpost.office.load import load, parse
 from outpost.target import Target
-from roles.files import rendered
 
 ROOT = Path(__file__).resolve().parents[2]
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)

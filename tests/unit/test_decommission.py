@@ -22,12 +22,12 @@ from outpost.keys.published import public_keys
 from outpost.office import Office
 from outpost.office.dns import office_zone
 from outpost.office.load import parse
-from outpost.office.mta import MtaView
 from outpost.onhost.backup import manifest
 from outpost.recovery.backup import Manifest
 from outpost.recovery.decommission import FILE, STATEMENT, STEPS, WORDS, Closing, differing, erasing
 from outpost.target import Target
 from outpost.transport import answers
+from roles.mta.view import MtaView
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "inventory/harbour/office.toml").read_text(encoding="utf-8")

@@ -18,6 +18,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from outpost.converge import observation
+from outpost.converge.drift import PYTHON, START
+from outpost.converge.files import package
 from outpost.drift.findings import BLIND, ORDER, Beside, findings, folded
 from outpost.drift.meanings import FAULTS, SEVERAL, STATES
 from outpost.drift.repairs import close, end_listening, reload_for, restart
@@ -38,9 +41,6 @@ from outpost.onhost.observe.known import _certificates, newer
 from outpost.onhost.observe.network import listeners, selected
 from outpost.onhost.observe.processes import Processes
 from outpost.onhost.observe.sockets import waiting
-from roles import observation
-from roles.drift import PYTHON, START
-from roles.files import package
 
 
 def seen(

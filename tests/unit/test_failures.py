@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from pyinfra.context import ctx_host
 
+from outpost.converge import failures, observation
+from outpost.converge.observation import declared
+from outpost.converge.operations import HELD
 from outpost.engine.run import Follower, _last
 from outpost.errors import OutpostError
 from outpost.templates import TemplateMistakeError
-from roles import failures, observation
-from roles.observation import declared
-from roles.operations import HELD
 
 
 class Host:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from roles import guard
-from roles.files import File, text
+from outpost.converge import guard
+from outpost.converge.files import File, text
 
 KEY = "chrony"
 

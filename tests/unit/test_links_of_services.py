@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from outpost.converge.files import TEMPLATES
 from outpost.onhost import policy, routes
-from roles.files import TEMPLATES
 
 NOBODY = 65534
 

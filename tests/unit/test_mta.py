@@ -12,15 +12,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import SecretStr
 
+from outpost.converge.files import TEMPLATES, rendered
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
 from outpost.office import Office, ports
-from outpost.office.defence import filter_facts, shaped_rate
 from outpost.office.flows import listeners
 from outpost.office.load import parse
-from outpost.office.mta import MtaView, dkim_ed25519_key
-from roles.files import TEMPLATES, rendered
-from roles.mta import smarthost_login
+from roles.mta.become import smarthost_login
+from roles.mta.defence import filter_facts, shaped_rate
+from roles.mta.view import MtaView, dkim_ed25519_key
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,9 +10,9 @@ import pytest
 from pyinfra.api.exceptions import FactProcessError, OperationError
 from pyinfra.context import ctx_state
 
+from outpost.converge import observation
+from outpost.converge.observation import END, PART, Answer, Asking, Survey
 from outpost.drift.findings import BLIND
-from roles import observation
-from roles.observation import END, PART, Answer, Asking, Survey
 
 
 class Planning:

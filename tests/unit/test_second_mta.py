@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from outpost.converge.files import rendered
 from outpost.keys.secrets_file import complete
 from outpost.office import Office, ports
-from outpost.office.defence import filter_facts
 from outpost.office.dns import mail_exchangers
 from outpost.office.flows import flows
 from outpost.office.load import parse
-from outpost.office.mta import MtaView
 from outpost.office.peering import OtherEnd
-from outpost.office.store import StoreView
-from roles.files import rendered
-from roles.store import RELAY_PORT
+from roles.mta.defence import filter_facts
+from roles.mta.view import MtaView
+from roles.store.become import RELAY_PORT
+from roles.store.view import StoreView
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from outpost.converge.files import rendered
 from outpost.office import Office, ports
-from outpost.office.defence import filter_facts, policy_settings
-from outpost.office.mta import MtaView
-from outpost.office.roles import ROLES, cgroup_limits
+from outpost.office.roles import cgroup_limits, every_role
 from outpost.office.size import MIB, size_of
-from outpost.office.store import StoreView
 from outpost.office.tables.topology import RoleName
-from outpost.office.webmail import WebmailView
-from roles.files import rendered
+from roles.mta.defence import filter_facts, policy_settings
+from roles.mta.view import MtaView
+from roles.store.view import StoreView
+from roles.webmail.view import WebmailView
 from tests.unit.test_mta import office_of
 
 SIZES = (4, 54, 117, 300, 600)
@@ -61,8 +61,8 @@ def test_every_user_has_room_on_every_host(users: int) -> None:
     ("role", "small", "large"), [("dns", 512, 512), ("store", 1024, 3024), ("webmail", 1024, 1824)]
 )
 def test_preflight_knows_the_memory_of_a_host(role: RoleName, small: int, large: int) -> None:
-    assert ROLES[role].memory(size_of(office_with(4))) == small
-    assert ROLES[role].memory(size_of(office_with(300))) == large
+    assert every_role()[role].memory(size_of(office_with(4))) == small
+    assert every_role()[role].memory(size_of(office_with(300))) == large
 
 
 def test_a_group_of_everybody_is_delivered_and_a_list_to_everybody_is_taken() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from outpost.converge.files import rendered
 from outpost.office import Office, load, ports
-from outpost.office.store import StoreView, decoy
-from roles.files import rendered
+from roles.store.view import StoreView, decoy
 
 LAB = Path(__file__).resolve().parents[2] / "inventory" / "lab"
 HASH = "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$c29tZXNhbHQxMjM0$" + "q" * 42 + "w"

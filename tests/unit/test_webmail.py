@@ -10,7 +10,7 @@ import pytest
 
 from outpost.office import Office
 from outpost.office.load import parse
-from outpost.office.webmail import FORM_ROOM, WebmailView
+from roles.webmail.view import FORM_ROOM, WebmailView
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -167,7 +167,7 @@ def _sound(plan: new.Plan) -> str:
         OfficeError: It would not be sound.
         OutpostError: A network has no room.
     """
-    from roles.files import rendered
+    from outpost.converge.files import rendered
 
     text = rendered("office", "/office.toml", plan=plan).content.decode().rstrip() + "\n"
     if problems := parse(tomllib.loads(text))[1]:

@@ -486,10 +486,10 @@ def print_zone(
 )
 def print_guide(office: OfficeArgument, name: NameOption = None) -> int:
     """Print the office's guide for its users, a page of HTML: first login, mail programs, limits, whom to ask."""
-    from outpost.office.guide import Guide
-    from outpost.office.webmail import IDLE_MINUTES
-    from roles.files import rendered
-    from roles.webmail import GUIDE
+    from outpost.converge.files import rendered
+    from roles.webmail.become import GUIDE
+    from roles.webmail.guide import Guide
+    from roles.webmail.view import IDLE_MINUTES
 
     page = rendered("webmail", GUIDE, guide=Guide(load(find(office, name).data)), idle_minutes=IDLE_MINUTES)
     sys.stdout.write(page.content.decode())

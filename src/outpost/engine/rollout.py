@@ -3,7 +3,7 @@
 A plan comes first, so that an office as declared costs one scan. Then waves: two hosts of one role are never in the
 same one, so that no daemon restarts on both at once; an office of new hosts only serves nobody, and is one wave. The live checks of what a wave touches run before and after it, on the
 hosts that it touches. A check that fails only afterwards ends the rollout and brings back the files of the previous
-declaration (`roles/guard.py`), never those that were found on the host. What failed before is reported, and no reason.
+declaration (`src/outpost/converge/guard.py`), never those that were found on the host. What failed before is reported, and no reason.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from itertools import zip_longest
 
 from outpost.engine import run
 from outpost.office import Office
-from outpost.office.roles import ROLES
+from outpost.office.roles import every_role
 from outpost.target import ROOT, Target
 from outpost.verification.live import Verdict, verify
 
@@ -140,8 +140,8 @@ def _touched(outcome: run.Outcome) -> tuple[str, ...]:
 def files_for(outcome: run.Outcome) -> tuple[str, ...]:
     """The live checks of the roles whose operations changed something; base's, where it was none of a role's."""
     roles = {change.operation.partition(" | ")[0] for change in outcome.changes}
-    chosen: list[str] = [role for role in ROLES if role in roles]
-    if roles - set(ROLES):
+    chosen: list[str] = [role for role in every_role() if role in roles]
+    if roles - set(every_role()):
         chosen.append("base")
     found = [path for role in chosen for path in sorted((ROOT / "tests" / "live").glob(f"test_{role}*.py"))]
     return tuple(str(path.relative_to(ROOT)) for path in found)

@@ -420,7 +420,7 @@ def _stopped(target: Target, follower: Follower) -> OutpostError:
 
 def _last(host: HostState) -> str:
     undone = [line for line in host.lines if line.startswith(("not done: ", "not repaired: "))]
-    if undone:  # of one apply, each thing with its remedy (`roles.drift`)
+    if undone:  # of one apply, each thing with its remedy (`outpost.converge.drift`)
         return "\n".join(undone)
     said = next((line for line in reversed(host.lines) if line), "")
     return f"{host.failed}: {said}" if said and said != host.failed else host.failed

@@ -1,7 +1,7 @@
 """Whether hosts are as they were when they were last found as declared: one question each, answered with a digest.
 
 A plan is a function of three things: what is declared (the office, its secrets, roles, templates and code), and what
-the host shows in its survey (`roles.observation`). When the last plan found nothing to change, the survey's command and
+the host shows in its survey (`outpost.converge.observation`). When the last plan found nothing to change, the survey's command and
 the digest of its answer are kept. Is the declaration the same, byte for byte, and does a new survey, made now and in
 full on each host, have the same digest, then the plan is the same, too: nothing to change. Anything else, or a day
 later, and everything is compared afresh (docs/adr/0014).

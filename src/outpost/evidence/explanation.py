@@ -13,7 +13,7 @@ from pathlib import Path
 from outpost.evidence.controls import Catalogue
 from outpost.target import ROOT
 
-CONFIGURATION = ("templates", "roles", "src/outpost/office")
+CONFIGURATION = ("templates", "roles", "src/outpost/office", "src/outpost/converge")
 LEVELS = {1: "a nuisance", 2: "troublesome", 3: "grave", 4: "disastrous"}
 _INTRODUCTION = """# Threats, and where they are met
 

@@ -1,8 +1,7 @@
 """The office as data: what one ``office.toml`` declares, frozen, with nothing derived twice.
 
 Pure: no file, network or pyinfra access. Its tables are in ``tables``, by subject. Derivations that belong to one role
-live beside this module (``dns``, ``mta``, ``store``, ``webmail``, ``base``), the graph of connections in ``flows``, the
-rules that span several fields in ``checks``.
+are in its package below ``roles/``, the graph of connections in ``flows``, the rules that span several fields in ``checks``.
 """
 
 from __future__ import annotations

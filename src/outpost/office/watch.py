@@ -8,35 +8,35 @@ from __future__ import annotations
 from typing import Any
 
 from outpost.office.backup import STATE, backup_of
-from outpost.office.dns import reverse_zone
 from outpost.office.model import Office
-from outpost.office.mta import MtaView
-from outpost.office.roles import role_of
+from outpost.office.roles import every_role, role_of
 from outpost.office.tables.topology import Host
 
 EVERYWHERE = ("certificates", "disks", "backup", "units", "memory")
 RECENT = 3600
 """Seconds for which what a journal tells once is an alarm."""
 VOLUMES = ("/", "/var", "/var/spool/postfix", "/srv/mail", "/var/log")
-VIRUS_SIGNATURES = ("/var/lib/clamav/daily.c[lv]d", "/var/lib/clamav/main.c[lv]d")
 
 
 def watch_settings(office: Office, me: Host) -> dict[str, Any]:
     """``/etc/outpost/watch.json``."""
     wanted, kept = office.alarms, backup_of(office, me)
+    of_roles = {
+        key: value for role in every_role().values() for key, value in role.watching(office, me).items()
+    }
     return {
         "host": me.fqdn,
         "tell": list(wanted.tell),
         "looks": [*EVERYWHERE, *role_of(me).watched, *(("logs",) if office.logs.collector else ())],
         "recent": RECENT,
         "applied": "/var/lib/outpost/applied",
-        "scanner": MtaView.scanner_socket,
-        "corrupt": "/var/spool/postfix/corrupt",
+        "scanner": of_roles.pop("scanner"),
+        "corrupt": of_roles.pop("corrupt"),
         "volumes": list(VOLUMES),
         "tls": "/etc/outpost/tls",
-        "zones": [office.domain, *_reverse(office)] if me.role == "dns" else [],
+        "zones": of_roles.pop("zones"),
         "asked": str(next(iter(me.all_addresses))),
-        "virus_signatures": list(VIRUS_SIGNATURES) if office.scanner.signatures == "freshclam" else [],
+        "virus_signatures": of_roles.pop("virus_signatures"),
         "queue_age": wanted.queue_age,
         "certificate_age": wanted.certificate_age,
         "signature_age": wanted.signature_age,
@@ -47,8 +47,5 @@ def watch_settings(office: Office, me: Host) -> dict[str, Any]:
         "logs_age": wanted.logs_age,
         "backup": f"{STATE}/last.json" if kept else "",
         "backup_age": kept.backup.oldest if kept else 0,
+        **of_roles,
     }
-
-
-def _reverse(office: Office) -> tuple[str, ...]:
-    return tuple(reverse_zone(office, network).name for network in office.dns.reverse)

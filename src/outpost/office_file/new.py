@@ -11,7 +11,8 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from outpost.errors import OutpostError
-from outpost.office.roles import ROLES, NewHost
+from outpost.office.role import NewHost
+from outpost.office.roles import every_role
 from outpost.office.tables.topology import RoleName
 from outpost.office.tables.values import IPNetwork
 
@@ -64,7 +65,7 @@ class Plan:
     @property
     def hosts(self) -> tuple[tuple[RoleName, NewHost], ...]:
         """Role and place of each host."""
-        return tuple((role.name, host) for role in ROLES.values() for host in role.hosts)
+        return tuple((role.name, host) for role in every_role().values() for host in role.hosts)
 
     def addresses(self, new: NewHost, zone: str) -> str:
         """A host's addresses in a zone, counted from its networks, as TOML."""

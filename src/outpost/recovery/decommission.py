@@ -36,7 +36,6 @@ from outpost.office import load
 from outpost.office.backup import STATE
 from outpost.office.model import Office
 from outpost.office.roles import role_of
-from outpost.office.roles.store import MAIL
 from outpost.office.tables.topology import Host, RoleName
 from outpost.office_file import people
 from outpost.recovery.backup import MANIFEST, Manifest
@@ -44,6 +43,7 @@ from outpost.target import Target, shown
 from outpost.transport import answers
 from outpost.transport.remote import run_script, shell_command
 from outpost.verification.history import who
+from roles.store import MAIL
 
 FILE = "decommission.json"
 STATEMENT = "decommission-certificate.json"

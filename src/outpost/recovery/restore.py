@@ -21,16 +21,16 @@ from outpost.errors import OutpostError
 from outpost.keys.secrets_file import Secrets
 from outpost.office.backup import LIB, SETTINGS, BackupView
 from outpost.office.model import Office
-from outpost.office.roles.dns import KNOT
-from outpost.office.roles.store import MAIL, OWN
 from outpost.office.tables.topology import Host
 from outpost.recovery.backup import PATIENCE, PROGRAM, Name, archives, views
 from outpost.target import Target
 from outpost.transport import answers
 from outpost.transport.remote import run_script
+from roles.dns import KNOT
+from roles.store import MAIL, OWN
 
 if TYPE_CHECKING:
-    from roles.files import File
+    from outpost.converge.files import File
 
 Tell = Callable[[str], None]
 ASIDE = "/run/outpost-restore"
@@ -119,7 +119,7 @@ def placed(files: Iterable[File], below: str = "") -> Iterator[str]:
 
 def _before(view: BackupView, office: Office, secrets: Secrets, archive: str) -> str:
     """On the empty machine: accounts, borg, the data."""
-    from roles.backup import files
+    from roles.base.backup import files
 
     lines = ["set -eu", "umask 077", EMPTY, "export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8"]
     lines += [

@@ -1,6 +1,6 @@
 """What an office's hosts hold, as plain data: the same content for every peer, taken from the roles themselves.
 
-The roles run against hosts that are only simulated; each operation of `roles.operations` is noted instead of carried out.
+The roles run against hosts that are only simulated; each operation of `outpost.converge.operations` is noted instead of carried out.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def contents(directory: Path) -> dict[str, HostContent]:
 
 @contextmanager
 def _noting(content: HostContent) -> Iterator[None]:
-    operations = importlib.import_module("roles.operations")
-    drift = importlib.import_module("roles.drift")
+    operations = importlib.import_module("outpost.converge.operations")
+    drift = importlib.import_module("outpost.converge.drift")
 
     def converge(*, files: tuple[Any, ...], unit: str, **_: Any) -> None:
         for file in files:

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from outpost.office.checks.wording import dotted, nearest
 from outpost.office.model import Office
 from outpost.office.problems import Problem
-from outpost.office.roles import ROLES
+from outpost.office.tables.topology import ROLE_NAMES
 
 BY_EXAMPLE = (
     "IP address", "IP network", "domain name", "host label", "mailbox address", "mirror", "age public key", "neither a fully"
@@ -40,7 +40,7 @@ def schema_problem(detail: ErrorDetails) -> Problem:
         return Problem(field, "", _missing_message(location), f"add {location[-1]} ({_help(location)})")
     if "two roles" in message:
         return Problem(
-            field, value, message, f"declare one host for each role; a role is one of {', '.join(ROLES)}"
+            field, value, message, f"declare one host for each role; a role is one of {', '.join(ROLE_NAMES)}"
         )
     if kind == "literal_error":
         wanted = str(detail.get("ctx", {}).get("expected", "")).replace("'", "")

@@ -9,7 +9,7 @@ from outpost.office.checks.rule import Rule
 from outpost.office.checks.wording import nearest
 from outpost.office.model import Office
 from outpost.office.problems import Problem
-from outpost.office.roles import ROLES
+from outpost.office.roles import every_role
 from outpost.office.tables.topology import Host, Zone
 from outpost.office.tables.values import IPAddress, IPNetwork
 
@@ -144,7 +144,7 @@ def _addresses_unique(office: Office) -> Iterator[Problem]:
 
 
 def _roles_present(office: Office) -> Iterator[Problem]:
-    for role in ROLES:
+    for role in every_role():
         count = len(office.with_role(role))
         if count == 0:
             yield Problem(

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from outpost.office.tables.values import Address, HostLabel, IPAddress, Network, Part
 
-RoleName = Literal["dns", "mta", "store", "webmail"]
+ROLE_NAMES: tuple[str, ...] = import_module("roles").NAMES
+"""As the packages below `roles/` are called."""
+if TYPE_CHECKING:
+    RoleName = str
+else:
+    RoleName = Literal[ROLE_NAMES]
 Platform = Literal["machine", "vagrant", "docker"]
 ZoneKind = Literal["internet", "partner", "servers", "users", "management"]
 CertificateMode = Literal["acme", "office", "provided"]

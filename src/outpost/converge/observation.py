@@ -181,7 +181,7 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], Callable[
                 raise  # of the office's own files
             except Exception as error:
                 if not state.is_executing:
-                    raise  # `roles.failures.contained` has it
+                    raise  # `outpost.converge.failures.contained` has it
                 yield StringCommand(f"echo {shlex.quote(unread(error))} >&2; false")
 
         return pyinfra_operation()(contained)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pyinfra.api.deploy import deploy
 
+from outpost.converge.files import rendered, text
+from outpost.converge.shapes import directory, once, packages, service, settings
 from outpost.keys.published import public_keys
 from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office
 from outpost.office.dns import DnsView, ZoneData, office_zones, zone_text
 from outpost.units import restarted
-from roles.files import rendered, text
-from roles.shapes import directory, once, packages, service, settings
 
 ZONES = "/etc/knot/zones"
 KEYS = "/var/lib/knot/keys"
@@ -30,7 +30,7 @@ TIMERS = (
 
 
 @deploy("dns")
-def dns(*, office: Office, me: Host, secrets: Secrets) -> None:
+def become(*, office: Office, me: Host, secrets: Secrets) -> None:
     """Answer for the office's domain, signed (F31, F32)."""
     zones = office_zones(office, public_keys(secrets))
     view = DnsView(office, me, zones, tuple(secrets.transfer_keys), secrets.transfer_key)

@@ -11,16 +11,16 @@ from typing import Any
 
 from pyinfra.api.deploy import deploy
 
+from outpost.converge.files import File, rendered, text
+from outpost.converge.shapes import absent, account, directory, once, packages, service, settings
 from outpost.drift.differences import Finding
 from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office, ports
 from outpost.office.dns import mta_sts_policy
-from outpost.office.guide import PROFILE, Guide, apple_profile
-from outpost.office.webmail import IDLE_MINUTES, WebmailView
 from outpost.units import restarted
-from roles.base import tls_files
-from roles.files import File, rendered, text
-from roles.shapes import absent, account, directory, once, packages, service, settings
+from roles.base.become import tls_files
+from roles.webmail.guide import PROFILE, Guide, apple_profile
+from roles.webmail.view import IDLE_MINUTES, WebmailView
 
 PACKAGES = (
     "nginx",
@@ -56,7 +56,7 @@ STATIC = (
 
 
 @deploy("webmail")
-def webmail(*, office: Office, me: Host, secrets: Secrets) -> None:
+def become(*, office: Office, me: Host, secrets: Secrets) -> None:
     """Make a host the office's webmail."""
     view = WebmailView(office, me)
     packages(*PACKAGES, preseed=PRESEED)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from outpost.office.roles.role import NewHost, Role
+from typing import Any
+
+from outpost.office.dns import reverse_zone
+from outpost.office.model import Office
+from outpost.office.role import NewHost, Role
 from outpost.office.size import CgroupLimit
+from outpost.office.tables.topology import Host
 
 KNOT = "/var/lib/knot/outpost-backup"
 """Where the primary keeps a copy of its DNSSEC keys for the backup."""
 
-DNS = Role(
+
+def _watching(office: Office, host: Host) -> dict[str, Any]:
+    reverse = (reverse_zone(office, network).name for network in office.dns.reverse)
+    return {"zones": [office.domain, *reverse] if host.role == "dns" else []}
+
+
+ROLE = Role(
     name="dns",
+    trust=10,
     hosts=(
         NewHost("ns1", 11, ("wan", "core", "mgmt"), "primary name server: signs the zones"),
         NewHost(
@@ -21,5 +33,6 @@ DNS = Role(
     memory=lambda _size: 512,
     limits=lambda _size: {"knot.service": CgroupLimit(512, 64)},
     watched=("zone_signatures",),
+    watching=_watching,
     kept=lambda office, host: ({"kind": "knot", "path": KNOT},) if host == office.with_role("dns")[0] else (),
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from outpost.converge.files import rendered
+from outpost.converge.shapes import once, service, settings
 from outpost.office.base import BaseView
-from roles.files import rendered
-from roles.shapes import once, service, settings
 
 SYSCTL = "/etc/sysctl.d/90-outpost.conf"
 IN_FORCE = r"""sed -n 's/^-\?\([^#; =]*\) *=.*/\1/p' "$STAGE"/etc/sysctl.d/90-outpost.conf | tr . / | while read -r key; do

@@ -16,6 +16,12 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.context import ctx_host, host, state
 
+from outpost.converge.failures import failures, watch
+from outpost.converge.files import LIB, File, as_json, package, parses, text
+from outpost.converge.observation import RUN, Answer, declared, observe, operation, read_now, void, will_ask
+from outpost.converge.operations import Command, alone, differ, unpacked
+from outpost.converge.reporting import attended, report
+from outpost.converge.shapes import settings
 from outpost.drift.differences import Finding
 from outpost.drift.findings import EARLY, Beside, findings, folded
 from outpost.drift.findings import found as findings_of_found
@@ -26,13 +32,6 @@ from outpost.office.flows import listeners
 from outpost.onhost import observe as observer
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.expected import words
-from roles.base import LIB
-from roles.failures import failures, watch
-from roles.files import File, as_json, package, parses, text
-from roles.observation import RUN, Answer, declared, observe, operation, read_now, void, will_ask
-from roles.operations import Command, alone, differ, unpacked
-from roles.reporting import attended, report
-from roles.shapes import settings
 
 CONTRACT = "/etc/outpost/contract.json"
 PYTHON = f"{LIB}/python"

@@ -22,11 +22,9 @@ from pyinfra.context import state
 from pyinfra.operations import files as stock_files
 from pyinfra.operations import server as stock_server
 
-from outpost.drift.differences import Finding
-from outpost.drift.repairs import ASIDE, reload_for
-from roles import guard
-from roles.files import File
-from roles.observation import (
+from outpost.converge import guard
+from outpost.converge.files import File
+from outpost.converge.observation import (
     APPLIED,
     LINK,
     LOCK,
@@ -40,7 +38,9 @@ from roles.observation import (
     read_now,
     void,
 )
-from roles.reporting import attended, file_finding, report
+from outpost.converge.reporting import attended, file_finding, report
+from outpost.drift.differences import Finding
+from outpost.drift.repairs import ASIDE, reload_for
 
 STAGE = f"{RUN}/stage"
 PACKAGES = f"{STATE}/packages"

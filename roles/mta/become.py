@@ -15,16 +15,16 @@ import outpost.onhost.policy
 import outpost.onhost.routes
 import outpost.onhost.scanning
 import outpost.onhost.settle
+from outpost.converge.files import TEMPLATES, File, as_json, parses, program, rendered, stunnel, text, timed
+from outpost.converge.shapes import account, directory, once, packages, service, settings
 from outpost.errors import OutpostError
 from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office, ports
-from outpost.office.defence import filter_facts, policy_settings, route_settings, shaped_rate
 from outpost.office.dns import dkim_selector
-from outpost.office.mta import MtaView, dkim_ed25519_key, key_fingerprint
 from outpost.units import restarted
-from roles.base import tls_files
-from roles.files import TEMPLATES, File, as_json, parses, program, rendered, stunnel, text, timed
-from roles.shapes import account, directory, once, packages, service, settings
+from roles.base.become import tls_files
+from roles.mta.defence import filter_facts, policy_settings, route_settings, shaped_rate
+from roles.mta.view import MtaView, dkim_ed25519_key, key_fingerprint
 
 PRESEED = (
     # or its package would write a main.cf and edit it five times, waiting two seconds after each
@@ -38,7 +38,7 @@ FRESHCLAM = "clamav-freshclam.service clamav-freshclam-once.service clamav-fresh
 
 
 @deploy("mta")
-def mta(*, office: Office, me: Host, secrets: Secrets) -> None:
+def become(*, office: Office, me: Host, secrets: Secrets) -> None:
     """Make a host the office's door for mail."""
     view = MtaView(office, me)
     packages(

@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from outpost.office import ports
 from outpost.office.certificates import mode
 from outpost.office.model import Office
-from outpost.office.roles.webmail import CLIENT_SETUP
 from outpost.office.size import MIB
 from outpost.office.tables.topology import Host
-from outpost.office.webmail import WebmailView
 from outpost.onhost.passwords import LEAST
+from roles.webmail import CLIENT_SETUP
+from roles.webmail.view import WebmailView
 
 PROFILE = "/mail/apple.mobileconfig"
 """Where the profile is on the names that mail programs look at."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from outpost.office import ports
 from outpost.office.model import Office
-from outpost.office.roles.role import NewHost, Role, Shown
+from outpost.office.role import NewHost, Role, Shown
 from outpost.office.size import ACTIVE_SHARE, LOGIN_MIB, SESSION_MIB, CgroupLimit, Size
 from outpost.office.tables.topology import Host
 
@@ -39,8 +39,9 @@ def _kept(_office: Office, _host: Host) -> tuple[dict[str, Any], ...]:
     )
 
 
-STORE = Role(
+ROLE = Role(
     name="store",
+    trust=30,
     hosts=(
         NewHost("store", 31, ("core", "lan", "mgmt"), "mailboxes and accounts; no address on the Internet"),
     ),

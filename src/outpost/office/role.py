@@ -53,6 +53,7 @@ class Role:
 
     Attributes:
         name: As the office file says it.
+        trust: Its place in the order of trust, in which hosts are set up and changed.
         hosts: Its hosts in a new office.
         published: Kinds of zones whose addresses its hosts' names carry in the DNS, in this order.
         disk: MiB that a host needs without mail.
@@ -60,6 +61,7 @@ class Role:
         limits: What each unit may take at most (control DOS-11).
         data: Directories of people's data: mounted without programs, setuid and devices.
         watched: What its hosts monitor besides what every host does (`outpost.onhost.watch`).
+        watching: Settings of those, for every host of the office: a host without the role gets the same keys.
         shown: Its public certificate; None where it has none.
         kept: What a backup keeps of a host, besides its SSH host keys (`outpost.onhost.backup` says what each kind means),
             whose it is and comes back as (BKP-02).
@@ -70,6 +72,7 @@ class Role:
     """
 
     name: RoleName
+    trust: int
     hosts: tuple[NewHost, ...]
     published: Callable[[Office], tuple[ZoneKind, ...]]
     disk: int
@@ -77,6 +80,7 @@ class Role:
     limits: Callable[[Size], dict[str, CgroupLimit]]
     data: tuple[str, ...] = ()
     watched: tuple[str, ...] = ()
+    watching: Callable[[Office, Host], dict[str, Any]] = lambda _office, _host: {}
     shown: Shown | None = None
     kept: Callable[[Office, Host], tuple[dict[str, Any], ...]] = lambda _office, _host: ()
     owners: dict[str, str] = field(default_factory=dict)

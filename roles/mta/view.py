@@ -23,6 +23,7 @@ from outpost.office.size import Size, size_of
 from outpost.office.tables.routes import Peer
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress
+from roles.mta import SCANNER_SOCKET
 
 STRANGERS_RECIPIENTS = 100
 """Recipients a stranger may name in one message: RFC 5321, section 4.5.3.1.8, asks for at least 100."""
@@ -313,7 +314,7 @@ class MtaView:
         """Recipients per message on the listeners that are not for users."""
         return max(STRANGERS_RECIPIENTS, self.office.limits.recipients_per_message)
 
-    scanner_socket: ClassVar[str] = "/run/clamav/clamd.ctl"
+    scanner_socket: ClassVar[str] = SCANNER_SOCKET
     """Where Rspamd finds ClamAV; systemd's socket unit makes it."""
 
     # Filters ---------------------------------------------------------------------------------------------------

@@ -23,10 +23,10 @@ from pyinfra.api.state import State
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.context import host
 
+from outpost.converge.files import File
+from outpost.converge.observation import APPLIED, LOCK, RUN, STATE
 from outpost.transport.connector import OpenSSHConnector
 from outpost.transport.ssh import NEW
-from roles.files import File
-from roles.observation import APPLIED, LOCK, RUN, STATE
 
 PREVIOUS = f"{STATE}/previous"
 DECLARED = f"{STATE}/declared"

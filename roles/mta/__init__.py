@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from outpost.office import ports
 from outpost.office.model import Office
-from outpost.office.roles.role import NewHost, Role, Shown
+from outpost.office.role import NewHost, Role, Shown
 from outpost.office.size import SMTPD_MIB, CgroupLimit, Size
+from outpost.office.tables.topology import Host
+
+SCANNER_SOCKET = "/run/clamav/clamd.ctl"
+VIRUS_SIGNATURES = ("/var/lib/clamav/daily.c[lv]d", "/var/lib/clamav/main.c[lv]d")
 
 
 def _limits(size: Size) -> dict[str, CgroupLimit]:
@@ -24,8 +30,17 @@ def _listeners(office: Office) -> tuple[int, ...]:
     return tuple(sorted({ports.SMTP} | {peer.listen for peer in office.peers if peer.zone in outside}))
 
 
-MTA = Role(
+def _watching(office: Office, _host: Host) -> dict[str, Any]:
+    return {
+        "scanner": SCANNER_SOCKET,
+        "corrupt": "/var/spool/postfix/corrupt",
+        "virus_signatures": list(VIRUS_SIGNATURES) if office.scanner.signatures == "freshclam" else [],
+    }
+
+
+ROLE = Role(
     name="mta",
+    trust=20,
     hosts=(NewHost("mta", 21, ("wan", "core", "mgmt"), "the only listener for mail; holds no password"),),
     published=lambda _office: ("internet",),
     disk=8192,
@@ -33,6 +48,7 @@ MTA = Role(
     memory=lambda size: 4096 + size.beyond_smallest * SMTPD_MIB // 3,
     limits=_limits,
     watched=("queue", "corrupt", "virus_signatures", "scanner"),
+    watching=_watching,
     shown=Shown(unit="postfix.service", ports=_listeners, probe="25 -starttls smtp", zone="internet"),
     erased=(
         "/var/spool/postfix",

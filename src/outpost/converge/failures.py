@@ -18,11 +18,11 @@ from pyinfra.api.state import BaseStateCallback, State
 from pyinfra.context import config, ctx_host, state
 from typing_extensions import override
 
+from outpost.converge.guard import ARMED
+from outpost.converge.observation import declared, unread
+from outpost.converge.operations import HELD
 from outpost.errors import OutpostError
 from outpost.templates import TemplateMistakeError
-from roles.guard import ARMED
-from roles.observation import declared, unread
-from roles.operations import HELD
 
 NOT_ARMED = f'[ -z "$(ls {ARMED} 2>/dev/null)" ]'
 """Shell, as root: nothing waits to be confirmed, or else the host goes back soon."""

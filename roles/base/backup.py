@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import outpost.onhost.backup
+from outpost.converge.files import File, as_json, parses, program, rendered, text
+from outpost.converge.shapes import directory, service
 from outpost.errors import OutpostError
 from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office
 from outpost.office.backup import LIB, SETTINGS, STATE, backup_of
-from roles.files import File, as_json, parses, program, rendered, text
-from roles.shapes import directory, service
 
 
 def backup(*, office: Office, me: Host, secrets: Secrets) -> None:

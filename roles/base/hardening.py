@@ -6,14 +6,14 @@ from typing import Any
 
 from pyinfra.api.deploy import deploy
 
+from outpost.converge.files import File, rendered
+from outpost.converge.shapes import once, packages, service, settings
 from outpost.drift.differences import Finding
 from outpost.office import Host, Office
 from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, BaseView
 from outpost.office.roles import cgroup_limits, role_of
 from outpost.office.size import size_of
 from outpost.units import restarted
-from roles.files import File, rendered
-from roles.shapes import once, packages, service, settings
 
 
 @deploy("hardening")
@@ -21,7 +21,7 @@ def hardening(*, office: Office, me: Host) -> None:
     """Make a break-in or a flood stay where it is."""
     view = BaseView(office, me)
     service(
-        name="outpost-undo",  # a change that waits for its confirmation does not survive a restart (roles.guard)
+        name="outpost-undo",  # a change that waits for its confirmation does not survive a restart (outpost.converge.guard)
         unit="outpost-undo.service",
         files=[rendered("base", "/etc/systemd/system/outpost-undo.service")],
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from outpost.office import ports
 from outpost.office.model import Office
-from outpost.office.roles.role import NewHost, Role, Shown
+from outpost.office.role import NewHost, Role, Shown
 from outpost.office.size import MIB, WORKER_MIB, CgroupLimit, Size
 from outpost.office.tables.topology import ZoneKind
 
@@ -29,8 +29,9 @@ def _published(office: Office) -> tuple[ZoneKind, ...]:
     return ("users", "internet") if office.webmail.open_to_internet else ("users",)
 
 
-WEBMAIL = Role(
+ROLE = Role(
     name="webmail",
+    trust=40,
     hosts=(
         NewHost(
             "webmail", 41, ("wan", "core", "lan", "mgmt"), "users' browsers; keeps neither mail nor passwords"

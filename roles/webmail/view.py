@@ -8,10 +8,10 @@ from typing import ClassVar
 from outpost.office import ports
 from outpost.office.flows import listeners
 from outpost.office.model import Office
-from outpost.office.roles.webmail import CLIENT_SETUP
 from outpost.office.size import MIB, Size, size_of
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress
+from roles.webmail import CLIENT_SETUP
 
 FORM_ROOM = MIB
 """Room in a request beside the file itself: the form around an upload, the text of a message."""

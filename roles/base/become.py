@@ -10,17 +10,8 @@ from pyinfra.api.deploy import deploy
 import outpost.onhost.logs
 import outpost.onhost.tell
 import outpost.onhost.watch
-from outpost.drift.differences import Finding
-from outpost.keys.secrets_file import KeyPair, Secrets, public_pair
-from outpost.office import Host, Office
-from outpost.office.base import BaseView
-from outpost.office.certificates import AcmeView, mode, tsig_name
-from outpost.office.watch import watch_settings
-from outpost.units import restarted
-from roles.backup import backup
-from roles.files import File, as_json, parses, program, rendered, text, timed
-from roles.network import names_and_clock, network
-from roles.shapes import (
+from outpost.converge.files import LIB, File, as_json, parses, program, rendered, text, timed
+from outpost.converge.shapes import (
     account,
     directory,
     group,
@@ -31,10 +22,18 @@ from roles.shapes import (
     service,
     settings,
 )
+from outpost.drift.differences import Finding
+from outpost.keys.secrets_file import KeyPair, Secrets, public_pair
+from outpost.office import Host, Office
+from outpost.office.base import BaseView
+from outpost.office.certificates import AcmeView, mode, tsig_name
+from outpost.office.watch import watch_settings
+from outpost.units import restarted
+from roles.base.backup import backup
+from roles.base.network import names_and_clock, network
 
 TLS = "/etc/outpost/tls"
 ACME = "/etc/outpost/acme"
-LIB = "/usr/local/lib/outpost"
 EVERYWHERE = [
     "ca-certificates",
     "chrony",
@@ -67,7 +66,7 @@ def _pair(name: str, pair: KeyPair, *, where: str = TLS, group: str = "outpost-t
 
 
 @deploy("base")
-def base(*, office: Office, me: Host, secrets: Secrets) -> None:
+def become(*, office: Office, me: Host, secrets: Secrets) -> None:
     """The common ground of all roles."""
     view = BaseView(office, me)
     _packages(office, me)

@@ -1,7 +1,7 @@
 """The one shape of change that every role uses: render, check, install, activate, remember.
 
-A role declares what a host should hold; the operations (`roles.operations`) compare it with one look at the host
-(``roles.observation``) and act on the difference. The order makes two promises: a file lands only after the daemon's own checker has accepted
+A role declares what a host should hold; the operations (`outpost.converge.operations`) compare it with one look at the host
+(``outpost.converge.observation``) and act on the difference. The order makes two promises: a file lands only after the daemon's own checker has accepted
 it, and a daemon that has not loaded its files yet is restarted by the next run, whatever broke this one off.
 """
 
@@ -12,10 +12,10 @@ import shlex
 from collections.abc import Sequence
 from typing import Literal
 
+from outpost.converge import operations
+from outpost.converge.files import File
+from outpost.converge.observation import declared, will_ask
 from outpost.drift.differences import Finding
-from roles import operations
-from roles.files import File
-from roles.observation import declared, will_ask
 
 
 def service(
@@ -38,7 +38,7 @@ def service(
         check: Command that accepts or refuses the future configuration.
         on_change: ``reload`` for daemons that lose nothing by it and pick up everything.
         guarded: It stands between the controller and the host: the host undoes a change by itself unless a fresh
-            connection confirms it (`roles.guard`).
+            connection confirms it (`outpost.converge.guard`).
     """
     key = _note(name, files)
     if will_ask(paths=[file.path for file in files], unit=unit):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from outpost.office import ports
-from outpost.office.mta import MtaView
+from roles.mta.view import MtaView
 
 POLICY_SOCKET = "/var/spool/postfix/policy/socket"
 """In Postfix's spool, because smtpd is chrooted there."""

@@ -19,17 +19,17 @@ import outpost.onhost.logins
 import outpost.onhost.passwords
 import outpost.onhost.rescan
 import outpost.onhost.twice
+from outpost.converge.files import File, as_json, parses, program, rendered, stunnel, text, timed
+from outpost.converge.shapes import account, directory, once, packages, service, settings
 from outpost.drift.differences import Finding
 from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office, ports
 from outpost.office.passwords import office_words
-from outpost.office.roles.store import MAIL, OWN
-from outpost.office.store import DELIVERIES_PER_USER, QUOTA_GRACE, TRASH_ROOM, StoreView, decoy
-from outpost.office.webmail import SESSION_HOURS
 from outpost.units import restarted
-from roles.base import tls_files
-from roles.files import File, as_json, parses, program, rendered, stunnel, text, timed
-from roles.shapes import account, directory, once, packages, service, settings
+from roles.base.become import tls_files
+from roles.store import MAIL, OWN
+from roles.store.view import DELIVERIES_PER_USER, QUOTA_GRACE, TRASH_ROOM, StoreView, decoy
+from roles.webmail.view import SESSION_HOURS
 
 PACKAGES = (
     "dovecot-auth-lua",
@@ -58,7 +58,7 @@ CHECK_DOVECOT = 'said=$(doveconf -n 2>&1 >/dev/null) && [ -z "$said" ] || { echo
 
 
 @deploy("store")
-def store(*, office: Office, me: Host, secrets: Secrets) -> None:
+def become(*, office: Office, me: Host, secrets: Secrets) -> None:
     """Make a host the office's store of mail."""
     view = StoreView(office, me)
     packages(*PACKAGES)

@@ -13,9 +13,12 @@ from typing import Any
 
 from jinja2 import Environment
 
+from outpost.target import ROOT
 from outpost.templates import environment, render
 
-TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+TEMPLATES = ROOT / "templates"
+LIB = "/usr/local/lib/outpost"
+"""Where hosts have the office's own programs."""
 
 
 @dataclass(frozen=True)
