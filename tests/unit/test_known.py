@@ -8,6 +8,7 @@ import os
 import pwd
 import random
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from outpost.drift.differences import Difference
 from outpost.drift.findings import Beside, findings, found
 from outpost.office.tables.topology import FOUND
-from outpost.onhost.observe import accounts, expected, known, packages, probing
+from outpost.onhost.observe import KEY, accounts, expected, known, packages, probing
 from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.expected import Expected, words
 from outpost.onhost.observe.kept_answers import DAY
@@ -197,6 +198,42 @@ def test_what_was_written_into_the_known_state_by_hand_is_not_made_by_an_apply(f
     assert scanned(set(GOOD))["vanished"] == []
     remembered(set(GOOD))
     assert fact not in known.KNOWN.read_text()
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text, fact: f"{text}{fact}\n",
+        lambda text, fact: (
+            f"{text.partition(chr(10))[2]}{fact}\n"
+        ),  # without its seal, as an earlier version wrote it
+        lambda text, fact: f"seal\t{'0' * 128}\n{text.partition(chr(10))[2]}{fact}\n",
+    ],
+)
+@pytest.mark.parametrize(
+    "fact", ["file\t/srv/x.conf\tabc", "trigger\t/x.db\ty", "override\t/x\troot root 755"]
+)
+def test_an_edited_known_state_is_reported_and_hides_nothing(
+    fact: str, edit: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what grants nothing, and is no drift of its own."""
+    monkeypatch.setenv(KEY, "office")
+    remembered(set(GOOD))
+    assert scanned(set(GOOD))["faults"] == []
+    known.KNOWN.write_text(edit(known.KNOWN.read_text(), fact))
+    monkeypatch.delenv(KEY)
+    assert scanned(set(GOOD))["faults"] == [], "who has no secret cannot say"
+    monkeypatch.setenv(KEY, "office")
+    seen = scanned({*GOOD, fact})
+    assert seen["faults"] == [f"edited\t{known.KNOWN}\t"]
+    assert fact in {*seen["found"], *seen["appeared"]}
+    assert scanned(set(GOOD))["vanished"] == [], "an apply makes none of it"
+    assert findings(Beside(usable=True, faults=frozenset(seen["faults"])))[0].kind == "known state"
+    remembered({*GOOD, fact})
+    seen = scanned({*GOOD, fact})
+    assert seen["faults"] == []
+    assert fact in {*seen["found"], *seen["appeared"]}, "an apply seals it, and accepts nothing"
 
 
 @pytest.mark.usefixtures("host")

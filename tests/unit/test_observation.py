@@ -61,7 +61,7 @@ BROKEN = "echo; printf 'no end'"
 class Host:
     """One that answers, or not."""
 
-    data = SimpleNamespace(machine="mta")
+    data = SimpleNamespace(machine="mta", secrets=SimpleNamespace(seal_of=str))
 
     def __init__(self, *answers: Answer | None) -> None:
         self.answers = list(answers)

@@ -43,7 +43,7 @@ def canaries(kept: secrets_file.Secrets) -> list[str]:
     bodies = [key.get_secret_value().splitlines()[1] for key in keys]
     return bodies + [
         value.get_secret_value()
-        for value in (*kept.tsig.values(), *kept.passwords.values(), kept.webmail_key)
+        for value in (*kept.tsig.values(), *kept.passwords.values(), kept.webmail_key, kept.sealing)
     ]
 
 
@@ -57,6 +57,8 @@ def test_completing_again_adds_nothing_and_keeps_everything(
     office: Office, done: secrets_file.Completed
 ) -> None:
     again = secrets_file.complete(office, done.secrets)
+    assert len(done.secrets.seal_of("mta")) == 64
+    assert again.secrets.seal_of("mta") == done.secrets.seal_of("mta") != done.secrets.seal_of("ns1")
     assert again.added == ()
     assert again.new_passwords == {}
     assert again.secrets == done.secrets

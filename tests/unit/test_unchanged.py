@@ -36,7 +36,7 @@ def remember(target: Target, tmp_path: Path) -> Callable[..., None]:
 
     def remember(*names: str) -> None:
         surveys = {
-            name: unchanged.Survey(f"cat {shown}", hashlib.sha256(shown.read_bytes()).hexdigest())
+            name: unchanged.Survey(f"cat {shown}", hashlib.sha256(shown.read_bytes()).hexdigest(), "key")
             for name in names or ("mta", "store")
         }
         hosts = [unchanged.Reach("mta", "mta", SHELL), unchanged.Reach("store", "store", SHELL)]
@@ -84,7 +84,7 @@ def test_a_host_that_does_not_answer_is_compared_afresh(
     target: Target,
 ) -> None:
     hosts = [unchanged.Reach("mta", "mta", ["false", "-s"])]
-    unchanged.remember(target, None, {"mta": unchanged.Survey("true", "")}, hosts, of=1)
+    unchanged.remember(target, None, {"mta": unchanged.Survey("true", "", "")}, hosts, of=1)
     assert told(target) is None
 
 
@@ -186,16 +186,3 @@ def test_hosts_that_differ_are_not_asked_twice(
     assert not quick.answered(["plan", office])
     monkeypatch.setattr(unchanged, "ask", lambda *_: pytest.fail("asked again"))
     assert not quick.as_declared(office, None, None, None, as_json=False)
-
-
-def test_the_secret_of_what_hosts_keep_is_made_once_and_is_another_one_for_each_host(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    first = unchanged.keeping_key("mta")
-    assert len(first) == 64
-    assert unchanged.keeping_key("mta") == first != unchanged.keeping_key("ns1")
-    assert (tmp_path / "cache/outpost/keeping-key").stat().st_mode & 0o777 == 0o600
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert unchanged.keeping_key("mta") == "", "a home that cannot be written to stops nothing"

@@ -9,16 +9,27 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 from pyinfra.api.command import StringCommand
+from pyinfra.api.hiddenvalue import HiddenValue
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.context import ctx_host, host, state
 
 from outpost.converge.failures import failures, watch
 from outpost.converge.files import LIB, File, as_json, package, parses, text
-from outpost.converge.observation import RUN, Answer, declared, observe, operation, read_now, void, will_ask
+from outpost.converge.observation import (
+    RUN,
+    Answer,
+    declared,
+    observe,
+    operation,
+    read_now,
+    sealing,
+    void,
+    will_ask,
+)
 from outpost.converge.operations import Command, alone, differ, unpacked
 from outpost.converge.reporting import attended, report
 from outpost.converge.shapes import settings
@@ -30,7 +41,7 @@ from outpost.errors import OutpostError
 from outpost.office import Host, Office
 from outpost.office.flows import listeners
 from outpost.onhost import observe as observer
-from outpost.onhost.observe import OBSERVER
+from outpost.onhost.observe import KEY, OBSERVER
 from outpost.onhost.observe.expected import words
 
 CONTRACT = "/etc/outpost/contract.json"
@@ -200,8 +211,9 @@ def _waiting() -> tuple[Finding, ...]:
 
 
 def _found() -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
-    me = _me()
-    return findings_of_found(_before(), host=me.name, refused=frozenset(me.refused), packages=_packages())
+    me, seen = _me(), _before()
+    seen = replace(seen, found=frozenset(fact for fact in seen.found if not _is_declared(fact)))
+    return findings_of_found(seen, host=me.name, refused=frozenset(me.refused), packages=_packages())
 
 
 def _packages() -> frozenset[str]:
@@ -261,7 +273,8 @@ def _remembered() -> Generator[Command, None, None]:
                     ("SYS-08",),
                 )
             )
-            yield StringCommand(_observer("remember"))
+        if before.usable and (before.unfinished or any(map(_is_edited, before.faults))):
+            yield _remember()
         return
     failed = tuple(failures())
     untouched = declared().answer is _sight().began is not None and not failed
@@ -270,13 +283,23 @@ def _remembered() -> Generator[Command, None, None]:
     now = _now()
     blind = any(fault.startswith("blind\t") for fault in now.faults)
     if now.usable and (now.news or now.unfinished) and not (blind or failed):
-        yield StringCommand(_observer("remember"))
+        yield _remember()
     _sight().before = now
     for finding in _waiting():
         report(finding, while_executing=True)
     undone = [_undone(name, why) for name, why in failed]
     if left := [*undone, *map(_said, _left(before, now))]:
         yield StringCommand(f"printf '%s\\n' {' '.join(map(shlex.quote, left))} >&2; exit 1")
+
+
+def _is_edited(fault: str) -> bool:
+    return fault.startswith("edited\t")
+
+
+def _remember() -> StringCommand:
+    """Write the known state down, under the office's seal."""
+    key = HiddenValue(sealing())  # type: ignore[no-untyped-call]
+    return StringCommand(f"export {KEY}=", key, f"; {_observer('remember')}", _separator="")
 
 
 def _left(before: Beside, now: Beside) -> Iterator[Finding]:

@@ -29,8 +29,8 @@ from pyinfra.context import ctx_host, host, state
 from typing_extensions import override
 
 from outpost.drift.findings import BLIND
-from outpost.engine.unchanged import keeping_key
 from outpost.errors import OutpostError
+from outpost.keys.secrets_file import Secrets
 from outpost.onhost.observe import KEY, OBSERVER
 from outpost.onhost.observe.asking import SURVEYED
 from outpost.onhost.observe.declared import KNOWN
@@ -248,7 +248,7 @@ def _asked(asking: Asking) -> Answer:
         answer: Answer | None = host.get_fact(
             Survey,
             asking=asking,
-            key=keeping_key(str(host.data.machine)),
+            key=sealing(),
             _ignore_errors=True,
             _timeout=PATIENCE,
         )
@@ -262,7 +262,13 @@ def _note(command: str, answer: Answer) -> None:
     path = os.environ.get("OUTPOST_SURVEYS")
     if path and not state.is_executing:
         with Path(path).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps([str(host.data.machine), command, answer.digest]) + "\n")
+            stream.write(json.dumps([str(host.data.machine), command, answer.digest, sealing()]) + "\n")
+
+
+def sealing() -> str:
+    """What seals this host's memory of itself."""
+    secrets: Secrets = host.data.secrets
+    return secrets.seal_of(str(host.data.machine))
 
 
 def look(question: str) -> tuple[str, ...]:
@@ -296,7 +302,7 @@ class Survey(FactBase[Answer]):
         """Shell for all of it.
 
         Args:
-            key: Seals what the host keeps of its answers (`outpost.engine.unchanged.keeping_key`); never part of what is kept as the question.
+            key: Seals what the host keeps of its answers (`sealing`); never part of what is kept as the question.
         """
         self.asking = asking
         files, services = " ".join(map(shlex.quote, asking.paths)), " ".join(map(shlex.quote, asking.units))

@@ -16,7 +16,7 @@ from outpost.drift.meanings import FAULTS, SEVERAL, STATES
 from outpost.onhost.observe.expected import words
 
 EARLY = (
-    "blind", "locked", "acl", "linked", "mounted", "library", "file", "alias", "conffile", "unit", "hold", "diversion", "override", "program",
+    "blind", "edited", "locked", "acl", "linked", "mounted", "library", "file", "alias", "conffile", "unit", "hold", "diversion", "override", "program",
     "architecture",
 )  # fmt: skip
 """Kinds repaired before the roles: a stray file or a mask would make a daemon's own check fail, a foreign architecture apt."""
@@ -112,7 +112,7 @@ def _place(finding: Finding) -> int:
 
 
 ORDER = (
-    "blind", "locked", "acl", "linked", "mounted", "library", "file", "alias", "conffile", "unit", "running", "failed", "halted", "deleted",
+    "blind", "edited", "locked", "acl", "linked", "mounted", "library", "file", "alias", "conffile", "unit", "running", "failed", "halted", "deleted",
     "hold", "diversion", "override", "program", "architecture",
     "package", "version",
     "group", "account", "shadow", "member", "keeper", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module",
@@ -159,7 +159,7 @@ def _of_found(fact: str) -> Finding:
 def _to_decide(finding: Finding, host: str) -> Finding:
     name = "`, `".join(dict.fromkeys(map(words, sorted(finding.facts))))
     remedy = f"Remedy: put `{name}` into hosts.{host}.accepted of the office file, or into hosts.{host}.refused to have it removed"
-    cause = "was here before the first apply; neither Debian, nor a package, nor the office explains it"
+    cause = "no apply put it there; neither Debian, nor a package, nor the office explains it"
     return replace(finding, cause=cause, consequence=f"{finding.consequence}. {remedy}", repair="")
 
 

@@ -467,6 +467,10 @@ FAULTS: dict[str, Told] = {
         always, lambda it: f"cannot be observed: {it.new[0]}", "drift there is neither reported nor repaired, and nothing is remembered",
         ("SYS-08",), "", "observation",
     ),
+    "edited": Told(
+        always, "not as an apply of this office wrote it", "somebody wrote into it what no plan should name; each thing that only it explains is reported. "
+        "Remedy: examine the host; the next apply seals what is left", ("SYS-08",), "", "known state",
+    ),
     "locked": Told(
         always, lambda it: f"made {it.new[0]} by hand", "no apply can replace what is there", ("SYS-08",),
         lambda it: f"{OBSERVER} release {it.quoted}", "file",

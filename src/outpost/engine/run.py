@@ -238,8 +238,8 @@ def _remember(target: Target, connector: str | None, outcome: Outcome, surveys: 
         for host in office.hosts
     ]
     once = {  # asked twice, it was not the same plan all along
-        name: unchanged.Survey(command, digest)
-        for name, command, digest in surveys
+        name: unchanged.Survey(*survey)
+        for name, *survey in surveys
         if sum(name == other for other, *_ in surveys) == 1
     }
     unchanged.remember(

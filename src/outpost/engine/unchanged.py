@@ -37,10 +37,12 @@ class Survey(NamedTuple):
     Attributes:
         command: Shell, which only looks.
         digest: SHA-256 of its output.
+        key: Seals what the host keeps of its own state (`outpost.keys.secrets_file.Secrets.seal_of`).
     """
 
     command: str
     digest: str
+    key: str
 
 
 class Reach(NamedTuple):
@@ -100,7 +102,7 @@ class Asked(NamedTuple):
         now = {entry["name"]: _answer(process, entry["question"]) for entry, process in self.answers}
         new = [entry for entry, _ in self.answers if now[entry["name"]] == UNKNOWN]
         told = [
-            (entry, _sent(entry["shell"], _telling(entry["command"], entry["question"], entry["name"])))
+            (entry, _sent(entry["shell"], _telling(entry["command"], entry["question"], entry["key"])))
             for entry in new
         ]
         now |= {entry["name"]: _answer(process, entry["question"]) for entry, process in told}
@@ -123,12 +125,16 @@ def ask(target: Target, connector: str | None, limit: Sequence[str]) -> Asked | 
     ]
     named = {word for entry in hosts for word in (entry["name"], entry["role"])}
     complete = set(limit) <= named if limit else len(hosts) == known.get("all")
-    if not hosts or not complete or any(not 0 <= time.time() - entry["when"] < DAY for entry in hosts):
+    if (
+        not hosts
+        or not complete
+        or any(not 0 <= time.time() - entry["when"] < DAY or "key" not in entry for entry in hosts)
+    ):
         return None
     return Asked(
         target,
         known["declaration"],
-        [(entry, _ask(entry["shell"], entry["question"], entry["name"])) for entry in hosts],
+        [(entry, _ask(entry["shell"], entry["question"], entry["key"])) for entry in hosts],
     )
 
 
@@ -144,30 +150,6 @@ def declared(target: Target) -> str:
     return found.hexdigest()
 
 
-def keeping_key(host: str) -> str:
-    """The secret that seals what the host keeps of its own answers, so that nobody there can write some (SYS-08).
-
-    Made once for this controller, in its cache; where that cannot be written to, hosts keep nothing from one scan to the next.
-    """
-    import hashlib
-    import secrets
-
-    file = _cache() / "keeping-key"
-    try:
-        secret = file.read_text(encoding="ascii")
-    except OSError:
-        secret = secrets.token_hex(32)
-        try:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-                stream.write(secret)
-        except FileExistsError:  # another process has just made it
-            secret = file.read_text(encoding="ascii")
-        except OSError:
-            return ""
-    return hashlib.sha256(f"{secret} {host}".encode()).hexdigest() if len(secret) == 64 else ""
-
-
 def _below(top: Path) -> list[Path]:
     found: list[Path] = []
     for directory, inner, names in os.walk(top):
@@ -176,13 +158,13 @@ def _below(top: Path) -> list[Path]:
     return found
 
 
-def _ask(shell: list[str], question: str, host: str) -> subprocess.Popen[str]:
+def _ask(shell: list[str], question: str, key: str) -> subprocess.Popen[str]:
     """Let a host answer a question that it was told before.
 
     Args:
         question: The question's digest.
     """
-    return _sent(at_once(shell, _asking(question, host)), "")
+    return _sent(at_once(shell, _asking(question, key)), "")
 
 
 def at_once(shell: Sequence[str], script: str) -> list[str]:
@@ -195,12 +177,12 @@ def at_once(shell: Sequence[str], script: str) -> list[str]:
     )
 
 
-def _telling(command: str, question: str, host: str) -> str:
+def _telling(command: str, question: str, key: str) -> str:
     """Shell that has a host keep a question, and answer it."""
     file = _file_of(question)
     return (
         f"mkdir -p -m 0700 {KEPT}; find {KEPT} -name 'survey-*' -mmin +1440 -delete; umask 077\n"
-        f"printf '%s\\n' {shlex.quote(command)} > {file}.$$ && mv {file}.$$ {file} && {_asking(question, host)}"
+        f"printf '%s\\n' {shlex.quote(command)} > {file}.$$ && mv {file}.$$ {file} && {_asking(question, key)}"
     )
 
 
@@ -208,11 +190,11 @@ def _file_of(question: str) -> str:
     return f"{KEPT}/survey-{question[:16]}"
 
 
-def _asking(question: str, host: str) -> str:
+def _asking(question: str, key: str) -> str:
     """Shell that tells the digest of the answer, and that of the question as the host has it."""
     file = _file_of(question)
     whole = f"sh {file} </dev/null 2>/dev/null | sha256sum - {file}"
-    return f"export {KEY}={keeping_key(host)}; {OBSERVER} again {file} 2>/dev/null || {{ {whole}; true; }}"
+    return f"export {KEY}={key}; {OBSERVER} again {file} 2>/dev/null || {{ {whole}; true; }}"
 
 
 def _sent(shell: list[str], script: str) -> subprocess.Popen[str]:

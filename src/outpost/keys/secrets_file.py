@@ -7,6 +7,7 @@ rely on (keys in the DNS, the authority, users' first passwords), so ``complete`
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -209,6 +210,7 @@ class Secrets(_Kept):
         one_time: Addresses whose password is a first one, good only for choosing another.
         webmail_key: Encrypts the password inside a webmail session; 24 characters.
         backup: Host name to what opens its backup.
+        sealing: Its hosts seal with what is derived from it what they keep of their own state; on no host. 64 characters.
         backup_pruning: The SSH key that thins out old archives at the other end; on no host.
         smarthost: Password of the office's login at its smarthost.
         readers: The age public keys that the file is encrypted to; the file itself does not name them.
@@ -231,10 +233,16 @@ class Secrets(_Kept):
     passwords: dict[str, Hidden]
     one_time: tuple[str, ...] = ()
     webmail_key: Hidden
+    sealing: Hidden = SecretStr("")
     backup: dict[str, BackupKeys] = {}
     backup_pruning: Hidden | None = None
     smarthost: Hidden | None = None
     readers: tuple[str, ...] = ()
+
+    def seal_of(self, host: str) -> str:
+        """The secret that seals what a host keeps of its own state, so that nobody there can write some (SYS-08); empty where the office has none yet."""
+        secret = self.sealing.get_secret_value()
+        return hashlib.sha256(f"{secret} {host}".encode()).hexdigest() if secret else ""
 
     @property
     def trusted(self) -> str:
@@ -321,6 +329,10 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
     fresh = {user.address: new_password() for user in office.users if user.address not in passwords}
     passwords |= {address: SecretStr(password_hash(password)) for address, password in fresh.items()}
     added += [f"first password of {address}" for address in fresh]
+    sealing: SecretStr = kept.get("sealing", SecretStr(""))
+    if not sealing.get_secret_value():
+        sealing = SecretStr(random.token_hex(32))
+        added.append("key that seals hosts' known state")
     backup, pruning = dict(kept.get("backup", {})), kept.get("backup_pruning")
     if office.backup:
         for host in office.hosts:
@@ -334,7 +346,7 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
         "authority": authority, "hosts": hosts, "public": public, "public_next": upcoming, "accounts": accounts,
         "tsig": tsig, "dkim": dkim, "passwords": passwords, "backup": backup, "backup_pruning": pruning,
         "one_time": tuple(dict.fromkeys((*kept.get("one_time", ()), *fresh))),
-        "webmail_key": kept.get("webmail_key") or SecretStr(random.token_urlsafe(18)),
+        "webmail_key": kept.get("webmail_key") or SecretStr(random.token_urlsafe(18)), "sealing": sealing,
     }  # fmt: skip
     return Completed(Secrets(**kept | made), tuple(added), fresh)
 

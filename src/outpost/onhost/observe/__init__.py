@@ -11,4 +11,4 @@ A fact is a line ``kind TAB object TAB value``. Two sorts: *states* are compared
 
 OBSERVER = "/usr/local/lib/outpost/observe"
 KEY = "OUTPOST_KEEPING_KEY"
-"""In the environment: the controller's secret for this host. An intruder could write answers that were kept, but not seal them."""
+"""In the environment: the office's secret for this host. An intruder could write the known state and answers that were kept, but not seal them."""

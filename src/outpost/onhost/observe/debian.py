@@ -39,7 +39,7 @@ MOUNTED_BY_DOCKER = ("/etc/resolv.conf", "/etc/hostname", "/etc/hosts")
 ENVIRONMENT = frozenset(("PATH", "HOME", "container"))
 OVERRIDES = {
     "/etc/chrony/chrony.keys": "root _chrony 640", "/etc/knot": "root knot 750", "/etc/knot/knot.conf": "root knot 640", "/etc/redis/redis.conf": "redis redis 640", "/usr/sbin/postdrop": "root postdrop 2555",
-    "/usr/sbin/postqueue": "root postdrop 2555",
+    "/usr/sbin/postqueue": "root postdrop 2555", "/var/lib/php/sessions": "root root 1733",
     "/usr/lib/dbus-1.0/dbus-daemon-launch-helper": "root messagebus 4754", "/var/lib/chrony": "_chrony _chrony 750",
     "/etc/dovecot/private": "root root 700", "/etc/ssl/private": "root ssl-cert 710", "/var/lib/knot": "root knot 770", "/var/log/chrony": "_chrony _chrony 750",
 }  # fmt: skip
@@ -76,7 +76,7 @@ CONTENTS = {
     "/etc/default/locale": ("link to ../locale.conf",), "/etc/dpkg/origins/default": ("link to debian",), "/etc/environment": (EMPTY,),
     "/etc/dovecot/private/dovecot.key": ("link to /etc/ssl/private/ssl-cert-snakeoil.key",),
     "/etc/dovecot/private/dovecot.pem": ("link to /etc/ssl/certs/ssl-cert-snakeoil.pem",), "/etc/postfix/dynamicmaps.cf": ("5101cbe9330da132",),
-    "/etc/hosts.allow": ("9eadbcd7ec16f4e5",), "/etc/hosts.deny": ("1d0a326106184ef6",), "/etc/networks": ("5d4e51c4918360ab",),
+    "/etc/lighttpd/conf-enabled/90-javascript-alias.conf": ("link to ../conf-available/90-javascript-alias.conf",), "/etc/hosts.allow": ("9eadbcd7ec16f4e5",), "/etc/hosts.deny": ("1d0a326106184ef6",), "/etc/networks": ("5d4e51c4918360ab",),
     "/etc/pam.d/common-account": ("aa8a63d72e79399b",), "/etc/pam.d/common-auth": ("b787b01c7e71c658",),
     "/etc/pam.d/common-password": ("a76bcfdcb1243629",), "/etc/pam.d/common-session": ("f1ee6802a30cba8a", "17daa6e8d80e82a5"),
     "/etc/pam.d/common-session-noninteractive": ("5c624c6f8a8c9b1c",), "/etc/python3/debian_config": ("baac6583459b290d",),

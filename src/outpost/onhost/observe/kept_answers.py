@@ -67,18 +67,18 @@ def kept(
 
 
 def own(name: str) -> bytes:
-    """What was kept with the controller's secret; nothing where somebody has changed it."""
+    """What was kept with the office's secret; nothing where somebody has changed it."""
     with contextlib.suppress(OSError):
         with open(f"{KEPT}/{name}", "rb") as stream:
             seal, _, what = stream.read().partition(b"\n")
-        if seal and seal == _seal(name, what):
+        if seal and seal == sealed(name, what):
             return what
     return b""
 
 
 def keep(name: str, what: bytes) -> None:
     """For `own`; nothing where the place cannot be written to, or the caller has no secret."""
-    seal = _seal(name, what)
+    seal = sealed(name, what)
     if not seal:
         return
     with contextlib.suppress(OSError):
@@ -89,7 +89,7 @@ def keep(name: str, what: bytes) -> None:
         os.replace(new, f"{KEPT}/{name}")
 
 
-def _seal(name: str, what: bytes) -> bytes:
+def sealed(name: str, what: bytes) -> bytes:
     """BLAKE2 with a key (RFC 7693); empty where the caller has none."""
     key = os.environ.get(KEY, "").encode()[:64]
     if not key:

@@ -18,6 +18,7 @@ from outpost.onhost.observe.declared import KNOWN as STATES
 from outpost.onhost.observe.declared import STATE as OWN
 from outpost.onhost.observe.declared import VERIFIED as WHOLE
 from outpost.onhost.observe.expected import SEVERAL, Expected, contract_of, is_grave, parts, words
+from outpost.onhost.observe.kept_answers import sealed
 from outpost.onhost.observe.packages import verified_today
 from outpost.onhost.observe.probing import unseen
 from outpost.onhost.observe.reading import content, fingerprint, said
@@ -26,6 +27,8 @@ STATE, APPLIED, KNOWN, VERIFIED = map(pathlib.Path, (OWN, RECORDS, STATES, WHOLE
 LIMITS = "/etc/systemd/system/{unit}.d/limits.conf"
 FOUND = STATE / "found"
 """What was here before the first apply, and nobody has accepted."""
+SEAL = "seal\t"
+"""Begins the first line of a file of facts that an apply wrote."""
 
 
 def unfinished() -> bool:
@@ -60,9 +63,20 @@ def newer(now: set[str], before: set[str]) -> set[str]:
 def facts_of(path: pathlib.Path) -> set[str] | None:
     """Its lines; None where it is not there."""
     try:
-        return set(filter(None, path.read_text().split("\n")))
+        return {line for line in content(str(path)).split("\n") if line and not line.startswith(SEAL)}
     except OSError:
         return None
+
+
+# SYS-08: without it root writes what his files are into the known state, and no plan names them.
+def edited(path: pathlib.Path) -> bool:
+    """Whether something else than an apply wrote it; a caller without the office's secret cannot say."""
+    try:
+        seal, _, facts = content(str(path)).partition("\n")
+    except OSError:
+        return False
+    wanted = sealed(path.name, facts.encode(errors="surrogateescape")).decode()
+    return bool(wanted) and seal != f"{SEAL}{wanted}"
 
 
 class Judged:
@@ -72,7 +86,8 @@ class Judged:
         first: Nothing is known yet, or the observer is another one: what it sees for the first time is no drift, and not known either.
         appeared, vanished: What a plan reports.
         learned: What of that an apply may nevertheless take as known, because it started the daemon that says so.
-        found: What was here before the first apply, and no person has accepted yet.
+        found: What was here before the first apply, or what only an edited known state names; no person has accepted it yet.
+        edited: Something else than an apply wrote the known state.
         next: What is known from then on.
     """
 
@@ -81,7 +96,7 @@ class Judged:
         before = known or set()
         expected = Expected(contract_of(CONTRACT), now, before)
         hidden = unseen(faults)
-        self.is_new = known is None
+        self.is_new, self.edited = known is None, edited(KNOWN)
         self.first = known is None or not any(fact.startswith("observer\t") for fact in now & before)
         found = {
             fact for fact in (facts_of(FOUND) or set()) & now if words(fact) and not expected.accepted(fact)
@@ -90,9 +105,13 @@ class Judged:
             before = {fact for fact in before if not expected.is_roles(fact)}
         now = {fact for fact in now if not expected.is_roles(fact)}
         # What opens a host stands in the known state because it is explained or accepted: what is neither was written there by hand,
-        # and neither stays nor comes back.
+        # and neither stays nor comes back. Of a state that was edited that holds for all; what opens nothing may be the platform's and waits.
         fresh = Expected(contract_of(CONTRACT), now, set())
-        suspects = {fact for fact in before if is_grave(fact) and (fact in now or _cannot_come_back(fact))}
+        suspects = {
+            fact
+            for fact in before
+            if self.edited or (is_grave(fact) and (fact in now or _cannot_come_back(fact)))
+        }
         forged = {fact for fact in suspects if not fresh.explains(fact)}
         before -= forged
         new, gone = now - before, {fact for fact in before - now if parts(fact)[0] not in hidden}
@@ -127,13 +146,19 @@ class Judged:
                 )  # a daemon's own answer is no person's to accept: it follows from its files and its start
                 and not expected.contradicts(fact)
             }
+        found |= {fact for fact in forged & now if not is_grave(fact) and words(fact)}
         self.found = found & wrong
         self.appeared, self.vanished = wrong - self.found, gone - away
         started = {fact for fact in self.appeared if _was_started(fact, there=True)}
         started |= {fact for fact in self.vanished if _was_started(fact, there=False)}
         self.learned = started
         self.next = (before - away - (started & before)) | good | (started & now)
-        self.news = self.is_new or self.next != (known or set()) or self.found != (facts_of(FOUND) or set())
+        self.news = (
+            self.is_new
+            or self.edited
+            or self.next != (known or set())
+            or self.found != (facts_of(FOUND) or set())
+        )
 
 
 def _cannot_come_back(fact: str) -> bool:
@@ -237,15 +262,16 @@ def _certificates(file: pathlib.Path) -> list[str]:
 def compared(states: list[str], faults: list[str]) -> dict[str, object]:
     """What `look` prints: how the present state differs from the known one, and the faults."""
     judged = Judged(states, faults)
+    forged = [f"edited\t{KNOWN}\t"] if judged.edited else []  # the apply that examines all of it seals it
     return {
         "first": judged.is_new,
         "unfinished": unfinished(),
         "news": judged.news,
         "appeared": sorted(judged.appeared),
         "vanished": sorted(judged.vanished),
-        "learned": sorted(judged.learned),
+        "learned": sorted((*judged.learned, *forged)),
         "found": sorted(judged.found),
-        "faults": faults,
+        "faults": [*faults, *forged],
     }
 
 
@@ -271,7 +297,9 @@ def remember(states: list[str], faults: list[str], began: float) -> None:
 def _written(path: pathlib.Path, facts: set[str]) -> None:
     new = path.with_suffix(".new")
     new.touch(mode=0o600)
-    new.write_text("".join(f"{line}\n" for line in sorted(facts)))
+    lines = "".join(f"{line}\n" for line in sorted(facts))
+    seal = sealed(path.name, lines.encode(errors="surrogateescape")).decode()
+    new.write_text(f"{SEAL}{seal}\n{lines}" if seal else lines, errors="surrogateescape")
     new.replace(path)
 
 
