@@ -175,7 +175,7 @@ def test_sessions_and_uploads_live_in_the_units_own_memory(
 
 @pytest.mark.control("WEB-06")
 def test_no_message_and_no_session_is_in_the_database(host: TestinfraHost) -> None:
-    dump = host.check_output("sqlite3 -readonly /var/lib/roundcube/db/roundcube.sqlite .dump")
+    dump = host.check_output(f"{AS_ROUNDCUBE} sqlite3 -readonly /var/lib/roundcube/db/roundcube.sqlite .dump")
     assert "INSERT INTO system" in dump
     assert re.findall(r"INSERT INTO (?:session|cache\w*) ", dump) == []
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import pwd
 import re
+import sqlite3
 import tarfile
+import tempfile
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +23,7 @@ from outpost.keys import secrets_file
 from outpost.office import Office
 from outpost.office.backup import backup_of
 from outpost.office.load import parse
+from outpost.onhost import backup as host_backup
 from outpost.onhost.backup import Seen, folder, linked_tree, manifest, unpacked
 from outpost.onhost.vault import Known, objections
 from outpost.recovery import backup
@@ -245,6 +250,30 @@ def test_what_an_honest_host_cannot_have_sent_stops_the_thinning(
     else:
         assert said == []
     assert any("withdrawn" in line for line in objections(before, [known[1], *new], NOW, 3600, 6 * 3600))
+
+
+def test_a_daemons_database_is_copied_with_the_rights_of_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever SQLite does with what a taken-over daemon wrote, root does not do it."""
+    owner = pwd.getpwuid(os.geteuid() or 65534)
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place, "some.db")
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.executescript("CREATE TABLE t (a); INSERT INTO t VALUES ('kept')")
+        for each in (place, path):
+            os.chown(each, owner.pw_uid, owner.pw_gid)
+        source = {"kind": "sqlite", "path": str(path), "owner": owner.pw_name}
+        made = host_backup.Backup({"secrets": place, "state": f"{place}/state", "sources": [source]})
+        copy = made.stage / str(path).lstrip("/")
+        made._sqlite(source)
+        with contextlib.closing(sqlite3.connect(copy)) as database:
+            assert database.execute("SELECT a FROM t").fetchall() == [("kept",)]
+        monkeypatch.setattr(host_backup, "ONLINE_COPY", "import os; print(os.getresuid())")
+        made._sqlite(source)
+        assert copy.read_text().strip() == str((owner.pw_uid,) * 3)
+        monkeypatch.undo()
+        path.write_bytes(b"SQLite format 3\0" + b"x" * 200)
+        with pytest.raises(host_backup.BackupError, match=r"malformed|not a database"):
+            made._sqlite(source)
 
 
 def test_a_manifest_waits_for_no_fifo_and_reads_no_link(maildir: Path) -> None:

@@ -13,6 +13,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,6 +41,7 @@ from outpost.onhost.observe.daemons import discreet
 from outpost.onhost.observe.known import _certificates, newer
 from outpost.onhost.observe.network import listeners, selected
 from outpost.onhost.observe.processes import Processes
+from outpost.onhost.observe.reading import BlindError
 from outpost.onhost.observe.sockets import waiting
 
 
@@ -450,6 +452,27 @@ def test_a_trigger_of_a_database_is_seen_and_taken_out(
     (finding,) = findings(seen(appeared=tuple(facts)))
     subprocess.run(["sh", "-c", finding.repair], check=True)
     assert databases.triggers() == []
+
+
+def test_a_daemons_database_is_read_with_the_rights_of_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever SQLite does with what a taken-over daemon wrote, root does not do it."""
+    owner = os.geteuid() or 65534
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place, "some.db")
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.executescript("CREATE VIEW v AS SELECT 1")
+        os.chown(place, owner, -1)  # that the file is root's own does not make it a file that root wrote
+        path.chmod(0o644)
+        Path(place, "link.db").symlink_to("/etc/shadow")
+        monkeypatch.setattr(databases, "TOP", place)
+        monkeypatch.setattr(
+            databases, "named", lambda text: f"{text} {os.getresuid()} {os.getgroups()}".replace("[]", "")
+        )
+        (fact,) = databases.triggers()
+        assert f"v {(owner,) * 3}" in fact
+        path.write_bytes(databases.MAGIC + b"x" * 200)
+        with pytest.raises(BlindError, match="damaged"):
+            databases.triggers()
 
 
 @pytest.mark.parametrize(("queue", "found"), [

@@ -7,12 +7,13 @@ import contextlib
 import itertools
 import os
 
-from outpost.onhost.observe.reading import named
+from outpost.onhost.observe.reading import BlindError, ended, named, opened
 
 TOP, DEEP = "/var/lib", 2
 ENDINGS = (".db", ".sqlite", ".sqlite3")
-MOST = 10_000
-"""Triggers and views of one database that are named."""
+TRIGGERS = "SELECT type, name, sql FROM sqlite_master WHERE type IN ('trigger', 'view') LIMIT ?"
+MOST, LONGEST = 10_000, 1 << 24
+"""Triggers and views of one database that are named, and octets of all that is said of it."""
 MAGIC = b"SQLite format 3\0"
 PATIENCE = 5.0
 """Seconds for a daemon that writes."""
@@ -30,32 +31,49 @@ def functions(listed: list[str]) -> list[str]:
 
 def triggers() -> list[str]:
     """One for each trigger and view: each account that writes the database runs it."""
-    found = []
-    for path in _databases(TOP, DEEP):
-        with contextlib.suppress(FileNotFoundError):  # a copy that was made for a backup goes meanwhile
-            with open(path, "rb") as file:
-                if file.read(len(MAGIC)) != MAGIC:
-                    continue
-            import hashlib  # what takes time to load, and not every host has one
-            import sqlite3
+    return [f"trigger\t{named(path)}\t{line}" for path in _databases(TOP, DEEP) for line in _as_owner(path)]
 
+
+# SYS-01: without it root parses a database that a daemon's account made.
+def _as_owner(path: str) -> list[str]:
+    """What a process says of a database that has the rights of the account that could have made it, and no others."""
+    import hashlib  # what takes time to load, and not every host has one
+    import sqlite3
+
+    said = os.memfd_create("triggers")
+    if not (child := os.fork()):
+        with contextlib.suppress(BaseException):
+            above, file = os.stat(os.path.dirname(path)), os.lstat(path)
+            owner = above if above.st_uid else file
+            if not os.geteuid():
+                os.setgroups([])
+                os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
+                os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)
+            with open(opened(path), "rb") as stream:
+                if stream.read(len(MAGIC)) != MAGIC:
+                    os._exit(0)
             with contextlib.closing(
                 sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE)
             ) as database:
-                rows = database.execute(
-                    "SELECT type, name, sql FROM sqlite_master WHERE type IN ('trigger', 'view') LIMIT ?",
-                    (MOST,),
-                )
-                for kind, name, sql in rows:
+                for kind, name, sql in database.execute(TRIGGERS, (MOST,)):
                     digest = hashlib.sha256(str(sql).encode(errors="replace")).hexdigest()[:16]
-                    found.append(f"trigger\t{named(path)}\t{kind} {digest} {named(str(name))}")
-    return found
+                    os.write(said, f"{kind} {digest} {named(str(name))}\n".encode())
+            os._exit(0)
+        os._exit(1)
+    late, status = ended(child)
+    try:
+        lines = os.pread(said, LONGEST, 0).decode(errors="replace").split("\n")[:-1]
+    finally:
+        os.close(said)
+    if (late or status) and os.path.lexists(path):  # a copy that was made for a backup goes meanwhile
+        raise BlindError(f"its owner's rights do not suffice to read {named(path)}, or it is damaged")
+    return [line.replace("\t", " ") for line in lines]
 
 
 def _databases(top: str, deep: int) -> collections.abc.Iterator[str]:
     with contextlib.suppress(FileNotFoundError), os.scandir(top) as entries:
         for entry in entries:
-            if entry.name.endswith(ENDINGS) and entry.is_file():
+            if entry.name.endswith(ENDINGS) and entry.is_file(follow_symlinks=False):
                 yield entry.path
             elif deep and entry.is_dir():
                 yield from _databases(entry.path, deep - 1)

@@ -60,18 +60,24 @@ class Begun:
 
     def said(self) -> bytes:
         """Its standard output; what has come of it when `PATIENCE` is over."""
-        awaited = os.pidfd_open(self._process)
-        over = select.poll()
-        over.register(awaited, select.POLLIN)
-        self.late = not over.poll(PATIENCE * 1000)
-        if self.late:
-            os.kill(self._process, signal.SIGKILL)
-        os.close(awaited)
-        self.killed = os.WIFSIGNALED(os.waitpid(self._process, 0)[1])
+        self.late, status = ended(self._process)
+        self.killed = os.WIFSIGNALED(status)
         try:
             return os.pread(self._said, os.fstat(self._said).st_size, 0)
         finally:
             os.close(self._said)
+
+
+def ended(process: int) -> tuple[bool, int]:
+    """Whether a process had to be ended because `PATIENCE` was over, and its status."""
+    awaited = os.pidfd_open(process)
+    over = select.poll()
+    over.register(awaited, select.POLLIN)
+    late = not over.poll(PATIENCE * 1000)
+    if late:
+        os.kill(process, signal.SIGKILL)
+    os.close(awaited)
+    return late, os.waitpid(process, 0)[1]
 
 
 def said(command: str) -> list[str]:
