@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -275,6 +276,54 @@ def test_a_damaged_message_is_in_the_queues_list_and_nobody_can_release_it() -> 
     assert "/var/spool/postfix/corrupt/4gVxB25hBLz1" in found.reasons["unknown"]
     with pytest.raises(OutpostError, match="nothing in the queue is meant by all"):
         queues.chosen([found], ["all"])
+
+
+def test_the_policy_service_releases_neither_what_the_filter_refused_nor_what_an_administrator_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names messages in a directory of its own, and root releases what is named there."""
+    named, noted, calls = tmp_path / "large", tmp_path / "on-hold", []
+    for place in (named, noted):
+        place.mkdir()
+    queued = [("4LARGE1", "hold"), ("4REFUSED", "hold"), ("4ADMIN1", "hold"), ("4ACTIVE", "active")]
+    for name in (*dict(queued), "4GONE12", "-r", "ALL"):
+        (named / name).touch()
+    (noted / "4ADMIN1").touch()
+    listed = "\n".join(
+        json.dumps(
+            {
+                "queue_id": name,
+                "queue_name": queue,
+                "arrival_time": 1,
+                "recipients": [{"address": "x@site.example"}],
+            }
+        )
+        for name, queue in queued
+    )
+
+    def run(command: list[str], **options: str) -> subprocess.CompletedProcess[Any]:
+        calls.append((command, options.get("input")))
+        text: dict[str, Any] = {
+            "postqueue": listed,
+            "postcat": b"X-Office-Held: virus\n" if "4REFUSED" in command else b"",
+        }
+        return subprocess.CompletedProcess(command, 0, stdout=text.get(command[0], ""))
+
+    (tmp_path / "routes.json").write_text(json.dumps({"routes": [], "lifetime": 10**12}))
+    for name, path in (
+        ("SETTINGS", "routes.json"),
+        ("STATE", "state"),
+        ("HELD_FULL", "full"),
+        ("HELD", "large"),
+        ("BY_NAME", "on-hold"),
+    ):
+        monkeypatch.setattr(routes, name, tmp_path / path)
+    monkeypatch.setattr(routes, "MOST_REFUSED", 2)
+    monkeypatch.setattr(subprocess, "run", run)
+    assert routes.main() == 0
+    assert [said for command, said in calls if command[0] == "postsuper"] == ["4LARGE1\n"]
+    assert (tmp_path / "full").exists(), "what it names counts as refused mail all the same"
+    assert {file.name for file in named.iterdir()} == {"4REFUSED", "4ADMIN1", "-r", "ALL"}
 
 
 def test_refused_mail_on_hold_ages_and_what_was_held_by_hand_stays() -> None:

@@ -30,6 +30,8 @@ from typing import Any
 SETTINGS = Path("/etc/outpost/routes.json")
 STATE = Path("/run/outpost-routes/state.json")
 HELD = Path("/var/lib/outpost-policy/large")
+BY_NAME = Path("/var/lib/outpost/on-hold")
+"""A file for each message that an administrator put on hold (`outpost queue --hold`)."""
 QUEUE_ID = re.compile(r"[0-9A-Za-z]{6,20}")
 TLS = Path("/etc/outpost/tls")
 MANY = 100
@@ -147,6 +149,12 @@ def due(
     return work
 
 
+# SYS-01: without it the policy service, taken over, has root release what the filter refused, or an administrator keeps.
+def large(names: Iterable[str], by_hand: Callable[[str], bool]) -> list[str]:
+    """Of the messages on hold that the policy service names, those that it can have put there: neither the filter nor an administrator did."""
+    return [name for name in sorted(names) if not (BY_NAME / name).exists() and by_hand(name)]
+
+
 def refused(queue: list[Message], by_hand: Callable[[str], bool], lifetime: int, now: float) -> list[str]:
     """Messages on hold that are older than the queue's lifetime and were refused; what was held by hand stays."""
     old = [one.id for one in queue if one.queue == "hold" and now - one.arrived > lifetime]
@@ -190,15 +198,17 @@ def main() -> int:
     listed.check_returncode()
     queue = messages(listed.stdout.splitlines())
     place = _place()
-    held = sorted(filter(QUEUE_ID.fullmatch, os.listdir(place))) if place is not None else []  # noqa: PTH208  # by descriptor
+    names = {name for name in os.listdir(place) if QUEUE_ID.fullmatch(name)} if place is not None else set()  # noqa: PTH208  # by descriptor
+    on_hold = {one.id: one for one in queue if one.queue == "hold"}
+    held = large(names & on_hold.keys(), held_by_hand)
     state: dict[str, Any] = {}
     with suppress(OSError, ValueError):
         state = json.loads(STATE.read_text())
     work = due(routes, queue, held, state, time.time(), greets)
     STATE.write_text(json.dumps(state))
-    on_hold = [one for one in queue if one.queue == "hold" and one.id not in held]
-    HELD_FULL.touch() if len(on_hold) >= MOST_REFUSED else HELD_FULL.unlink(missing_ok=True)
-    old = refused(on_hold, held_by_hand, settings["lifetime"], time.time())
+    others = [one for one in on_hold.values() if one.id not in held]
+    HELD_FULL.touch() if len(others) >= MOST_REFUSED else HELD_FULL.unlink(missing_ok=True)
+    old = refused(others, held_by_hand, settings["lifetime"], time.time())
     _do(
         ["postsuper", "-d", "-", "hold"],
         old,
@@ -210,7 +220,7 @@ def main() -> int:
     for name in (*work.expire, *(work.attempt if len(work.attempt) <= MANY else ())):
         subprocess.run(["postqueue", "-i", name], check=False)
     _do(["postsuper", "-H", "-"], work.release, "large messages released, their hours have begun")
-    for name in work.release:
+    for name in (*work.release, *sorted(names - on_hold.keys())):
         with suppress(OSError):
             os.unlink(name, dir_fd=place)
     if work.attempt:
