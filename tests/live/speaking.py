@@ -83,3 +83,20 @@ def speak(
     answers = Answers(answer for answer in done.stdout.split("\n\n") if answer.strip())
     assert not whole or len(answers) == len(lines) + (not started), f"cut off after {answers}"
     return answers
+
+
+def answers_to(
+    client: TestinfraHost, address: IPAddress, port: int, opening: Sequence[str], lines: Sequence[str]
+) -> list[str]:
+    """The answer to each line, in as few sessions as the server admits: under stress Postfix ends one at the first mistake.
+
+    Args:
+        opening: Lines with which each session begins.
+    """
+    found: list[str] = []
+    while len(found) < len(lines):
+        said = speak(client, address, port, [*opening, *lines[len(found) :]])[len(opening) + 1 :]
+        answered = [answer for answer in said if not answer.startswith("421 4.7.0")]
+        assert answered, f"cut off after {found}"
+        found += answered
+    return found

@@ -23,7 +23,7 @@ from roles.mta.view import MtaView
 from tests.live.asking import ask, at, not_ones_own, query
 from tests.live.conftest import reach
 from tests.live.pending import pend, pointers, unless_delegated
-from tests.live.speaking import OLD_OFFERS, TLS, speak
+from tests.live.speaking import OLD_OFFERS, TLS, answers_to, speak
 from tests.live.systemd import Units
 
 pytestmark = [
@@ -194,7 +194,7 @@ def test_what_the_store_cannot_read_is_no_recipient(
     recipients = [f"RCPT TO:<{local}+{tag}@{domain}>" for tag in tags] + [f'RCPT TO:<"{local}+ "@{domain}>']
     user = office.mailboxes[0]
     login = [HELLO, f"XCLIENT LOGIN={user}", HELLO, f"MAIL FROM:<{user}>"]
-    outside = speak(host, door, ports.SMTP, [HELLO, STRANGER, *recipients])[3:]
+    outside = answers_to(host, door, ports.SMTP, [HELLO, STRANGER], recipients)
     inside = speak(store, relay, ports.SUBMISSION_RELAY, [*login, *recipients], tls=CERTIFICATE)[
         -len(recipients) :
     ]
@@ -218,8 +218,8 @@ def test_stranger_cannot_relay(host: TestinfraHost, door: IPAddress, office: Off
     forms = [form.format(domain=office.domain) for form in RELAY_FORMS]
     forms += [f"somebody@{route.peer.domains[0]}" for route in view.peers]
     recipients = [f"RCPT TO:<{form}>" for form in forms]
-    answers = speak(host, door, ports.SMTP, [HELLO, STRANGER, *recipients], whole=True)
-    for form, answer in zip(forms, answers[3:], strict=True):
+    answers = answers_to(host, door, ports.SMTP, [HELLO, STRANGER], recipients)
+    for form, answer in zip(forms, answers, strict=True):
         assert answer.startswith("554 5.7.1"), f"{form}: {answer}"
 
 
@@ -308,7 +308,8 @@ def test_strangers_are_offered_nothing_but_delivery(host: TestinfraHost, door: I
         "AUTH PLAIN AGEAYg==": "503 5.5.1",
         "XCLIENT LOGIN=postmaster": "550 5.7.0",
     }
-    _, offered, *answers = speak(host, door, ports.SMTP, [HELLO, *commands], whole=True)
+    offered = refused(host, door)
+    answers = answers_to(host, door, ports.SMTP, [HELLO], list(commands))
     for (command, code), answer in zip(commands.items(), answers, strict=True):
         assert command.split()[0] not in offered
         assert answer.startswith(code), f"{command}: {answer}"
@@ -356,7 +357,9 @@ def test_guessing_addresses_ends_after_ten_errors(
 ) -> None:
     guesses = [f"RCPT TO:<guess{number}@{office.domain}>" for number in range(12)]
     answers = speak(host, door, ports.SMTP, [HELLO, STRANGER, *guesses])
-    assert [answer[:9] for answer in answers[3:]] == ["550 5.1.1"] * 10 + ["421 4.7.0"]
+    errors = [answer[:9] for answer in answers[3:]]
+    # under stress (STRESS_README) after the first
+    assert errors in (["550 5.1.1"] * 10 + ["421 4.7.0"], ["550 5.1.1", "421 4.7.0"])
 
 
 # What it carries ------------------------------------------------------------------------------------------------

@@ -269,7 +269,10 @@ def known(target: Target, store: StoreView) -> tuple[str, str]:
     if target.instance is None:
         pytest.skip("it takes a user's password, and none is known here; a lab's users are made up")
     passwords: dict[str, str] = json.loads((target.data / "passwords.json").read_text(encoding="utf-8"))
-    return next((user, password) for user, password in passwords.items() if user in store.active)
+    of_open = [(user, password) for user, password in passwords.items() if user in store.active]
+    if not of_open:
+        pytest.skip("no account is open, as after the first step of `outpost decommission`")
+    return of_open[0]
 
 
 @pytest.mark.probe
