@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from outpost.cli import quick
+from outpost.converge.observation import Asking, Survey
 from outpost.engine import unchanged
+from outpost.onhost.observe import KEY
 from outpost.target import Target
 
 SHELL = ["sh", "-s"]
@@ -186,3 +190,35 @@ def test_hosts_that_differ_are_not_asked_twice(
     assert not quick.answered(["plan", office])
     monkeypatch.setattr(unchanged, "ask", lambda *_: pytest.fail("asked again"))
     assert not quick.as_declared(office, None, None, None, as_json=False)
+
+
+def test_no_command_line_carries_what_seals_a_hosts_state(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where the administrator has sudo, it writes each command line into the host's journal."""
+    monkeypatch.setattr(unchanged, "KEPT", str(tmp_path / "kept"))
+    observer = tmp_path / "observe"
+    observer.write_text(f'#!/bin/sh\necho "${KEY}" >>{tmp_path}/seen\n')
+    observer.chmod(0o755)
+    monkeypatch.setattr(unchanged, "OBSERVER", str(observer))
+    started: list[list[str]] = []
+    popen = subprocess.Popen
+
+    def start(command: list[str], **options: Any) -> Any:
+        started.append(command)
+        return popen(command, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    key = "of nobody else"
+    unchanged._ask(["sh", "-s"], "question", key).wait()
+    unchanged._sent(["sh", "-s"], unchanged._telling("true", "question", shlex.quote(key))).wait()
+    assert (tmp_path / "seen").read_text() == f"{key}\n" * 2
+    assert len(started) == 2
+    assert key not in str(started)
+    command = Survey().command(Asking(questions=(f"echo ${KEY}",)), sealed=True)
+    assert (
+        key
+        in subprocess.run(
+            ["sh", "-c", command], input=f"{key}\n", capture_output=True, text=True, check=False
+        ).stdout
+    )

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 from pyinfra.api.command import StringCommand
-from pyinfra.api.hiddenvalue import HiddenValue
 from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.context import ctx_host, host, state
 
@@ -298,8 +297,7 @@ def _is_edited(fault: str) -> bool:
 
 def _remember() -> StringCommand:
     """Write the known state down, under the office's seal."""
-    key = HiddenValue(sealing())  # type: ignore[no-untyped-call]
-    return StringCommand(f"export {KEY}=", key, f"; {_observer('remember')}", _separator="")
+    return StringCommand(f"read -r {KEY}; export {KEY}; {_observer('remember')}", _stdin=sealing())
 
 
 def _left(before: Beside, now: Beside) -> Iterator[Finding]:

@@ -245,10 +245,12 @@ def _asked(asking: Asking) -> Answer:
     nothing is concluded from that but to ask once more.
     """
     for _ in range(ATTEMPTS):
+        key = sealing()
         answer: Answer | None = host.get_fact(
             Survey,
             asking=asking,
-            key=sealing(),
+            sealed=bool(key),
+            _stdin=key,
             _ignore_errors=True,
             _timeout=PATIENCE,
         )
@@ -298,11 +300,12 @@ class Survey(FactBase[Answer]):
     """
 
     @override
-    def command(self, asking: Asking, key: str = "") -> str:
+    def command(self, asking: Asking, *, sealed: bool = False) -> str:
         """Shell for all of it.
 
         Args:
-            key: Seals what the host keeps of its answers (`sealing`); never part of what is kept as the question.
+            sealed: What seals the answers that the host keeps (`sealing`) comes by standard input: sudo writes
+                each command into the host's journal. It is never part of what is kept as the question.
         """
         self.asking = asking
         files, services = " ".join(map(shlex.quote, asking.paths)), " ".join(map(shlex.quote, asking.units))
@@ -318,7 +321,7 @@ class Survey(FactBase[Answer]):
         states = f"systemctl is-active -- {services} 2>/dev/null" if services else ":"
         plain = f'flock --shared --wait 300 {LOCK} true 2>/dev/null; {states}; echo; eval "$files"'
         steps = [
-            *([f"export {KEY}={key}"] if key else []),
+            *([f"read -r {KEY}; export {KEY}"] if sealed else []),
             "cd /",
             f"files={shlex.quote('; '.join(map(_part, of_files)))}",
             f"echo {PART}",

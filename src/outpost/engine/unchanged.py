@@ -164,7 +164,7 @@ def _ask(shell: list[str], question: str, key: str) -> subprocess.Popen[str]:
     Args:
         question: The question's digest.
     """
-    return _sent(at_once(shell, _asking(question, key)), "")
+    return _sent(at_once(shell, _asking(question, f"read -r {KEY}; export {KEY}")), key)
 
 
 def at_once(shell: Sequence[str], script: str) -> list[str]:
@@ -182,7 +182,7 @@ def _telling(command: str, question: str, key: str) -> str:
     file = _file_of(question)
     return (
         f"mkdir -p -m 0700 {KEPT}; find {KEPT} -name 'survey-*' -mmin +1440 -delete; umask 077\n"
-        f"printf '%s\\n' {shlex.quote(command)} > {file}.$$ && mv {file}.$$ {file} && {_asking(question, key)}"
+        f"printf '%s\\n' {shlex.quote(command)} > {file}.$$ && mv {file}.$$ {file} && {_asking(question, f'export {KEY}={key}')}"
     )
 
 
@@ -191,10 +191,15 @@ def _file_of(question: str) -> str:
 
 
 def _asking(question: str, key: str) -> str:
-    """Shell that tells the digest of the answer, and that of the question as the host has it."""
+    """Shell that prints the digest of the answer, and that of the question as the host has it.
+
+    Args:
+        key: Shell that sets the sealing key. SYS-08: where sudo stands in between it reads standard input, or the key stands in the
+            host's journal.
+    """
     file = _file_of(question)
     whole = f"sh {file} </dev/null 2>/dev/null | sha256sum - {file}"
-    return f"export {KEY}={key}; {OBSERVER} again {file} 2>/dev/null || {{ {whole}; true; }}"
+    return f"{key}; {OBSERVER} again {file} 2>/dev/null || {{ {whole}; true; }}"
 
 
 def _sent(shell: list[str], script: str) -> subprocess.Popen[str]:
