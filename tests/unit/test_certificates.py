@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from outpost.cli.app import run
 from outpost.converge.files import rendered
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
@@ -111,6 +112,22 @@ def test_a_provided_certificate_must_be_for_the_hosts_key(tmp_path: Path) -> Non
     with pytest.raises(OutpostError, match="another key") as caught:
         secrets_file.public_pair(office, office.host("mta"), made)
     assert "outpost secrets csr" in caught.value.remedy
+
+
+def test_a_certificate_that_is_missing_can_be_requested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`check` refuses the office and says how to request the certificate; that command works on this very office."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    text = (ROOT / "inventory/lab/office.toml").read_text().replace('["world-ca.pem", "acme-ca.pem"]', "[]")
+    (tmp_path / "office.toml").write_text(text.replace('certificates = "acme"', 'certificates = "provided"'))
+    assert run(["secrets", "init", str(tmp_path)]) == 0
+    assert run(["check", str(tmp_path)]) == 1
+    said = " ".join("".join(capsys.readouterr()).split())
+    for host in ("mta", "store", "webmail"):
+        assert f"outpost secrets csr OFFICE {host}" in said
+        assert run(["secrets", "csr", str(tmp_path), host]) == 0
+        assert x509.load_pem_x509_csr(capsys.readouterr().out.encode()).is_signature_valid
 
 
 def test_a_request_is_for_the_next_key_and_all_names(office: Office, made: secrets_file.Secrets) -> None:

@@ -356,7 +356,7 @@ def init_secrets(office: str, passwords: Path | None) -> int:
     if not identity.exists():
         secrets_file.create_identity(identity)
         out.print(f"made your age identity: {escape(str(identity))} (keep a copy off this machine)")
-    loaded = load(target.data)
+    loaded = load(target.data, uncertified=True)
     recipients = loaded.secrets.recipients
     if not recipients:
         recipients = (str(secrets_file.read_identity(identity).to_public()),)
@@ -430,7 +430,7 @@ def print_request(office: str, name: str | None, host: str, *, following: bool) 
     from outpost.keys import secrets_file
 
     target = find(office, name)
-    loaded, kept = load(target.data), secrets_file.read(target.data)
+    loaded, kept = load(target.data, uncertified=True), secrets_file.read(target.data)
     if host not in kept.public_next:
         known = ", ".join(kept.public_next) or "none yet: outpost secrets init"
         raise OutpostError(f"{host} has no public key", f"choose one of: {known}")

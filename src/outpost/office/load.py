@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from outpost.office.checks.cross import cross_checks
+from outpost.office.checks.keys import awaits_certificate
 from outpost.office.checks.leaks import secrets_in, without_secrets
 from outpost.office.checks.schema import derived, schema_problem, syntax_problem
 from outpost.office.model import SCHEMA, Office
@@ -21,16 +22,19 @@ from outpost.office.problems import OfficeError, Problem
 FILE_NAME = "office.toml"
 
 
-def load(path: Path) -> Office:
+def load(path: Path, *, uncertified: bool = False) -> Office:
     """The office that a file or its directory declares.
 
     Args:
         path: ``office.toml`` or the directory that holds it.
+        uncertified: Provided certificates may be missing yet, as they are until their requests have been printed.
 
     Raises:
         OfficeError: Anything is wrong with it; all problems at once.
     """
     office, problems = _read(path)
+    if uncertified:
+        problems = [problem for problem in problems if not awaits_certificate(problem)]
     if problems or office is None:
         raise OfficeError(problems)
     return office

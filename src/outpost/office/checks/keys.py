@@ -33,4 +33,9 @@ def _certificates_come(office: Office) -> Iterator[Problem]:
             )
 
 
+def awaits_certificate(problem: Problem) -> bool:
+    """Whether a certificate that an authority issues by hand is all that is missing."""
+    return problem.value == "provided" and problem.field.endswith(".certificates")
+
+
 RULES: tuple[Rule, ...] = ((_certificates_come, {"hosts", "zones", "acme"}),)
