@@ -26,6 +26,8 @@ from outpost_lab.instance import Instance
 from tests.strangers.generated import offices
 
 PLACE = "/run/outpost-generated"
+SPOOL = "/var/spool/postfix"
+"""Where `postfix check` writes: it copies what the chroot needs."""
 JUDGES = {
     "*": ("sshd -t", "nft --check --file /etc/nftables.conf", "unbound-checkconf", "chronyd -p -f /etc/chrony/chrony.conf",
           "visudo --check --quiet", "apt-config dump"),
@@ -79,6 +81,10 @@ def judged(container: Any, role: str, content: HostContent) -> list[str]:
     tries = "; ".join(
         f"({command}) >{PLACE}/said 2>&1 || {{ echo {shlex.quote(command)}: $(tail -n 5 {PLACE}/said); }}"
         for command in (*JUDGES["*"], *JUDGES[role])
+    )
+    lay += (
+        f"; [ ! -d {SPOOL} ] || {{ mkdir {PLACE}/spool {PLACE}/work; "
+        f"mount -t overlay overlay -o lowerdir={SPOOL},upperdir={PLACE}/spool,workdir={PLACE}/work {SPOOL}; }}"
     )
     script = f"set -e; tar -x -p --same-owner -f - -C {PLACE}; unshare --mount sh -c {shlex.quote(f'{lay}; {tries}')}"
     done = subprocess.run(
