@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import pytest
 from pyinfra.api.command import StringCommand
 
+from outpost.office.load import load
+from outpost.target import INVENTORY, Target
 from outpost.transport import connector
 from outpost.transport.connector import BoundedConnector, ContainerConnector, OpenSSHConnector
+from outpost.transport.remote import shell_command
 
 SLIP = "OCI runtime exec failed: exec failed: unable to start container process: read init-p: connection reset by peer"
 
@@ -83,3 +87,17 @@ def test_files_reach_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert (tmp_path / "two").stat().st_mode & 0o777 == 0o600
     assert there.get_file(str(tmp_path / "two"), str(tmp_path / "three"))
     assert (tmp_path / "three").read_bytes() == b"\0secret\xff"
+
+
+def test_programs_answer_in_the_language_that_is_understood(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever an administrator's session on the host speaks."""
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    there = of(OpenSSHConnector, 'exec sh -c "$4"', tmp_path, monkeypatch)
+    assert there.run_shell_command(StringCommand('echo "$LC_ALL"'))[1].stdout == "C.UTF-8"
+    harbour = Target("harbour", INVENTORY / "harbour", INVENTORY / "harbour")
+    office = load(harbour.data)
+    start = shell_command(harbour, office, office.hosts[0])
+    done = subprocess.run(start, input='echo "$LC_ALL"', capture_output=True, text=True, check=False)
+    assert done.stdout == "C.UTF-8\n"

@@ -33,6 +33,7 @@ from typing_extensions import TypedDict, override
 from outpost.transport import answers
 from outpost.transport.answers import MOST
 from outpost.transport.remote import failure
+from outpost.transport.ssh import LANGUAGE
 
 NOT_BEGUN = "OCI runtime exec failed"
 """What Docker says where it could not start a command: nothing has happened in the container."""
@@ -192,7 +193,7 @@ class OpenSSHConnector(BoundedConnector):
 
     @override
     def passed_on(self, command: str, *, terminal: bool = False) -> list[str]:
-        return self.ssh(*(("-tt",) if terminal else ()), self.host.name, command)
+        return self.ssh(*(("-tt",) if terminal else ()), self.host.name, f"{LANGUAGE} {command}")
 
     @override
     def connect(self) -> None:

@@ -122,5 +122,5 @@ def shell_command(target: Target, office: Office, host: Host, via: str | None = 
     if target.inventory(via).stem == "docker":
         return ["docker", "exec", "--interactive", f"outpost-{target.instance}-{host.name}", "sh", "-s"]
     user, _, _ = ssh.target(office, host)
-    shell = "sh -s" if user == "root" else "sudo -n sh -s"
+    shell = f"{ssh.LANGUAGE} {'sh -s' if user == 'root' else 'sudo -n sh -s'}"
     return ["ssh", "-F", str(ssh.configuration(office, target.data)), host.name, shell]

@@ -19,6 +19,8 @@ KEPT = "90m"
 """How long a connection that nobody uses stays open: an hourly re-apply finds it."""
 NOT_LENT = ("ForwardAgent", "ForwardX11", "GSSAPIDelegateCredentials", "PermitLocalCommand", "Tunnel")
 """What no host is given, whatever the user's own configuration says (ssh_config(5))."""
+LANGUAGE = "env LC_ALL=C.UTF-8"
+"""Before each command: an administrator's session has the host's language, and what sudo says in it nobody here understands."""
 NEW = ("-o", "ControlMaster=no", "-o", "ControlPath=none")
 """Options for a connection that did not exist before."""
 
