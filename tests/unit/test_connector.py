@@ -101,3 +101,14 @@ def test_programs_answer_in_the_language_that_is_understood(
     start = shell_command(harbour, office, office.hosts[0])
     done = subprocess.run(start, input='echo "$LC_ALL"', capture_output=True, text=True, check=False)
     assert done.stdout == "C.UTF-8\n"
+
+
+@pytest.mark.parametrize(("kind", "words"), [(ContainerConnector, 5), (OpenSSHConnector, 3)])
+def test_what_no_command_line_may_carry_comes_by_standard_input(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: type[BoundedConnector], words: int
+) -> None:
+    there = of(kind, f'shift {words}; exec sh -c "$1"', tmp_path, monkeypatch)
+    done, output = there.run_shell_command(
+        StringCommand("read -r KEY; export KEY; sh -c 'echo \"$KEY\"'"), _stdin="of nobody else"
+    )
+    assert (done, output.stdout) == (True, "of nobody else")
