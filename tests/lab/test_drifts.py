@@ -140,6 +140,7 @@ DRIFTS = (
     Drift("ns2", "/etc/alternatives/pager", "ln -sfn /bin/cat /etc/alternatives/pager"),
     Drift("store", "/usr/bin/dpkg-realpath", "dpkg-divert --quiet --local --rename --add /usr/bin/dpkg-realpath"),
     Drift("ns1", "knot", "apt-mark hold knot >/dev/null"),
+    Drift("ns2", "openssh-server", "echo 'touch /root/evil' >> /var/lib/dpkg/info/openssh-server.postinst"),
     Drift("webmail", "/usr/bin/dpkg-trigger", "dpkg-statoverride --quiet --update --add root root 4755 /usr/bin/dpkg-trigger"),
     Drift("ns2", "/etc/apt/trusted.gpg.d/evil.gpg", "echo evil > /etc/apt/trusted.gpg.d/evil.gpg"),
     Drift("webmail", "/usr/share/keyrings/evil.gpg", "echo evil > /usr/share/keyrings/evil.gpg"),

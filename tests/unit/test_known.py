@@ -16,7 +16,7 @@ import pytest
 from outpost.drift.differences import Difference
 from outpost.drift.findings import Beside, findings, found
 from outpost.office.tables.topology import FOUND
-from outpost.onhost.observe import KEY, accounts, expected, known, packages, probing
+from outpost.onhost.observe import KEY, accounts, expected, known, packages, permissions, probing
 from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.expected import Expected, words
 from outpost.onhost.observe.kept_answers import DAY
@@ -26,7 +26,7 @@ OBSERVER = "observer\tabc\t"
 GOOD = (
     OBSERVER, "version\tknot\t3.4.6", "package\tbash\t", "account\troot\t0:0:/root:/bin/bash:locked", "group\troot\t0", "setting\tnet.x\t1",
     "account\tknot\t110:110:/var/lib/knot:/usr/sbin/nologin:locked", "mode\t/var/log\t755 root root",
-    "effective\tredis-server.service@8\tacl default", "package\tknot\t", "link\teth0\tup",
+    "effective\tredis-server.service@8\tacl default", "package\tknot\t", "link\teth0\tup", "control\tknot\t3.4.6 abc",
 )  # fmt: skip
 INJECTED = (
     ("file\t/etc/sudoers.d/evil\tabc", ""), ("account\tghost\t0:0:/root:/bin/bash:locked", ""), ("package\ttelnetd\t", ""),
@@ -36,6 +36,7 @@ INJECTED = (
     ("unit\tssh.service\tmasked", ""), ("table\tinet evil\t", ""), ("hold\tknot\t", ""), ("manager\tLD_PRELOAD\t/tmp/x", ""),
     ("account\tknot\t110:110:/var/lib/knot:/bin/bash:locked", "account\tknot\t110:110:/var/lib/knot:/usr/sbin/nologin:locked"),
     ("loopback\t127.0.0.1:99\tnc", ""), ("rule\t4 100 from all lookup 7\t", ""), ("capability\t/usr/bin/tac\t01", ""),
+    ("control\tknot\t3.4.6 evil", "control\tknot\t3.4.6 abc"),
 )  # fmt: skip
 """What somebody brings about, and what it takes the place of."""
 BLIND = "blind\taccounts\tOSError: no"
@@ -120,7 +121,7 @@ def test_an_injected_drift_is_reported_whatever_broke_off(host: Path, seed: int)
             there = {
                 new
                 for new in there
-                if not new.startswith(("effective\t", "setting\t", "running\t", "loopback\t"))
+                if not new.startswith(("effective\t", "setting\t", "running\t", "loopback\t", "control\t"))
             }
         hidden = {new for new in there if (host / "known").exists() and new in states} - reported(states)
         assert hidden == set(), f"after {step}"
@@ -152,6 +153,48 @@ def test_programs_are_read_once_a_day_whatever_the_host_says_of_it(
     for moment, believed in ((now - 60, True), (now - DAY, False), (now + 60, False)):
         os.utime(verified, (moment, moment))
         assert bool(packages.verified_today()) is believed
+
+
+@pytest.mark.usefixtures("host")
+def test_what_dpkg_keeps_of_a_package_changes_with_its_version_alone() -> None:
+    """Maintainer scripts and checksums: nothing else on the host says what they were."""
+    remembered(set(GOOD))
+    before, version = "control\tknot\t3.4.6 abc", "version\tknot\t3.4.6"
+    rest = set(GOOD) - {before}
+    assert reported({*rest, "control\tknot\t3.4.6 evil"}) == {before, "control\tknot\t3.4.6 evil"}
+    assert reported(rest) == {before}, "all of it was removed"
+    later = {*rest - {version}, "version\tknot\t3.4.7", "control\tknot\t3.4.7 def"}
+    assert reported(later) == set()
+    assert reported({*GOOD, "package\tbash\t", "version\tnew\t1", "control\tnew:amd64\t1 x"}) == set()
+    assert reported({*GOOD, "control\tnew\t1 x"}) == {"control\tnew\t1 x"}
+    assert reported(rest - {version, "package\tknot\t"}) == set(), "a package that went"
+
+
+def test_what_dpkg_keeps_of_each_package_is_digested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "DATABASE", str(tmp_path))
+    (tmp_path / "info").mkdir()
+    for name in ("a.list", "a.postinst", "a.b.list", "c:amd64.list", "gone.list"):
+        (tmp_path / "info" / name).write_text(name)
+    (tmp_path / "status").write_text(
+        "Package: a\nEssential: yes\nStatus: install ok installed\nVersion: 1\n\n"
+        "Package: a.b\nStatus: install ok installed\nPriority: x\nVersion: 2\n\n"
+        "Package: c\nStatus: hold ok installed\nVersion: 3\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 4\n"
+    )
+    before = packages.controls()
+    assert [fact.rpartition(" ")[0] for fact in before] == [
+        "control\ta\t1",
+        "control\ta.b\t2",
+        "control\tc:amd64\t3",
+    ]
+    (tmp_path / "info" / "a.postinst").write_text("evil")
+    assert [fact in before for fact in packages.controls()] == [False, True, True]
+
+
+def test_capabilities_are_sought_in_all_of_a_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "src" / "deep").mkdir(parents=True)
+    (tmp_path / "src" / "deep" / "evil").touch()
+    monkeypatch.setattr(permissions, "capability", lambda path: [f"capability\t{path}\t01"])
+    assert f"capability\t{tmp_path}/src/deep/evil\t01" in permissions.privileges(set(), str(tmp_path))
 
 
 @pytest.mark.usefixtures("host")

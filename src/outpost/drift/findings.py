@@ -16,7 +16,7 @@ from outpost.drift.meanings import FAULTS, SEVERAL, STATES
 from outpost.onhost.observe.expected import words
 
 EARLY = (
-    "blind", "edited", "locked", "acl", "linked", "mounted", "library", "file", "alias", "conffile", "unit", "hold", "diversion", "override", "program",
+    "blind", "edited", "locked", "acl", "linked", "mounted", "library", "file", "alias", "conffile", "unit", "hold", "diversion", "override", "control", "program",
     "architecture",
 )  # fmt: skip
 """Kinds repaired before the roles: a stray file or a mask would make a daemon's own check fail, a foreign architecture apt."""
@@ -113,7 +113,7 @@ def _place(finding: Finding) -> int:
 
 ORDER = (
     "blind", "edited", "locked", "acl", "linked", "mounted", "library", "file", "alias", "conffile", "unit", "running", "failed", "halted", "deleted",
-    "hold", "diversion", "override", "program", "architecture",
+    "hold", "diversion", "override", "control", "program", "architecture",
     "package", "version",
     "group", "account", "shadow", "member", "keeper", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module",
     "link", "address", "route", "learned", "rule", "neighbour", "namespace", "queue", "table", "rules", "filter", "trigger", "function", "held", "timer", "listener", "loopback", "stale", "effective",

@@ -27,6 +27,7 @@ from outpost.drift.repairs import (
     MOUNTS,
     capabilities,
     close,
+    control_files,
     end_listening,
     from_package,
     linked,
@@ -337,6 +338,13 @@ STATES: dict[str, tuple[Told, ...]] = {
         Told(
             came, "an architecture that was added by hand", "packages may come that the office has not chosen", ("SYS-04",),
             lambda it: f"dpkg --remove-architecture {it.quoted} || true", "package",
+        ),
+    ),
+    "control": (
+        Told(
+            always, "what dpkg keeps of it edited by hand: a maintainer script, a checksum or the list of its files",
+            "the next upgrade runs its scripts as root, and changed programs may pass for the package's", ("SYS-06", "SYS-08"),
+            lambda it: control_files(it.thing), "package", lines,
         ),
     ),
     "program": (

@@ -29,6 +29,11 @@ PLATFORM = (
     "locales", "task-", "tasksel", "qemu-guest-agent", "open-vm-tools", "lvm2", "cryptsetup", "mdadm", "openssl-provider-legacy", "btrfs-progs", "xfsprogs", "systemd-timesyncd",
 )  # fmt: skip
 """What begins so is the machine's own, and the installer's choice."""
+ESSENTIAL = frozenset((
+    "base-files", "base-passwd", "bash", "bsdutils", "coreutils", "dash", "debianutils", "diffutils", "dpkg", "findutils", "grep", "gzip", "hostname", "init",
+    "init-system-helpers", "libc-bin", "libgcc-s1", "login", "ncurses-base", "ncurses-bin", "perl-base", "sed", "systemd-sysv", "sysvinit-utils", "tar", "util-linux",
+))  # fmt: skip
+"""Essential, or protected, in Debian 13: each host has them."""
 STANDARD = frozenset(
     ("dbus-user-session", "krb5-locales", "netcat-traditional", "readline-common", "whiptail")
 )

@@ -14,7 +14,7 @@ from outpost.onhost.observe.declared import VERIFIED
 from outpost.onhost.observe.files import files, files_among_packages
 from outpost.onhost.observe.held import held_below_trees
 from outpost.onhost.observe.kept_answers import identity, kept
-from outpost.onhost.observe.packages import conffiles, packages, programs
+from outpost.onhost.observe.packages import conffiles, controls, packages, programs
 from outpost.onhost.observe.packet_filter import packet_filter
 from outpost.onhost.observe.permissions import privileges, special_elsewhere
 from outpost.onhost.observe.places import TREES
@@ -58,7 +58,7 @@ def everything(seen: Seen) -> tuple[list[str], list[str]]:
         states = [
             installed, probe("daemons", effective, declared_units, installed.result, shown, seen.mark, seen.live),
             probe("enabled units", enabled_units), probe("accounts", accounts), from_files("files", files, declared),
-            from_usr("files among packages", "", files_among_packages, declared), from_files("conffiles", conffiles, declared),
+            from_usr("files among packages", "", files_among_packages, declared), from_files("conffiles", conffiles, declared), from_files("packages' control files", controls),
             from_usr("programs", identity(VERIFIED), programs), from_files("privileges", privileges, declared, *rest),
             from_usr("privileges in usr", "", privileges, declared, "/usr"),
             probe("privileges elsewhere", lambda: special_elsewhere(declared, seen.live["special"])),

@@ -20,7 +20,7 @@ from outpost.onhost.observe.reading import content, digested, fingerprint
 
 WORDS = {
     "account": "account {thing}", "address": "network address {thing}", "alias": "file {thing}", "architecture": "package {thing}",
-    "capability": "file {thing}", "conffile": "conffile {thing}", "diversion": "package {thing}", "file": "file {thing}", "group": "group {thing}",
+    "capability": "file {thing}", "conffile": "conffile {thing}", "control": "package {thing}", "diversion": "package {thing}", "file": "file {thing}", "group": "group {thing}",
     "hold": "package {thing}", "keeper": "group {thing}", "link": "network link {thing}", "loopback": "listener {thing}",
     "manager": "environment of daemons {thing}", "member": "group {thing}: {value}", "mode": "mode {thing}", "mount": "mount {thing}",
     "mounted": "mount {thing}", "namespace": "network namespace {thing}", "neighbour": "network neighbour {thing}", "override": "package {thing}",
@@ -146,6 +146,8 @@ class Expected:
             return self._member(thing, value) if kind == "member" else self._unit(thing, value)
         if kind == "account":
             return self._account(thing, value, new=new)
+        if kind == "control":
+            return self._control(thing, value)
         rule: collections.abc.Callable[[str, str], bool] | None = {
             "alias": lambda thing, value: thing not in MERGED or value == f"link to usr{thing}", "setting": _always, "mount": _always, "link": self._first, "address": self._first, "route": self._first,
             "shadow": _always, "group": lambda thing, gid: gid != "0" or thing == "root", "running": self._running, "package": self._package,
@@ -174,6 +176,8 @@ class Expected:
         if kind == "file":
             target = value.removeprefix("link to ")
             return self._has("absent", thing) or (target != value and not os.path.exists(target))
+        if kind == "control":
+            return not any(fact.startswith(f"version\t{thing.partition(':')[0]}\t") for fact in self._now)
         if kind == "member":
             return not any(
                 fact.startswith((f"group\t{thing}\t", f"account\t{value}\t")) for fact in self._now
@@ -234,6 +238,8 @@ class Expected:
 
     def _package(self, name: str, _value: str) -> bool:
         """Of the system itself."""
+        if name in debian.ESSENTIAL:
+            return True
         if self._before:
             return False
         if name.startswith(debian.PLATFORM) or name in debian.STANDARD:
@@ -245,6 +251,13 @@ class Expected:
         block = re.search(rf"^Package: {re.escape(name)}\n(?:.+\n)*", status_of_all, re.MULTILINE)
         usual = r"^(Priority: (required|important|standard)|Essential: yes|Section: libs)$"
         return block is not None and bool(re.search(usual, block[0], re.MULTILINE))
+
+    def _control(self, package: str, value: str) -> bool:
+        """Whether it came with this version of the package, or nothing was known of any package yet."""
+        came = f"version\t{package.partition(':')[0]}\t{value.partition(' ')[0]}"
+        return (came in self._now and came not in self._before) or not any(
+            kind == "control" for kind, _ in self._known
+        )
 
     def _mode(self, path: str, value: str) -> bool:
         if path in debian.MODES:

@@ -12,6 +12,7 @@ import time
 from outpost.onhost.observe import KEY
 from outpost.onhost.observe.declared import APPLIED, KNOWN, LOCAL
 from outpost.onhost.observe.places import (
+    DATABASE,
     FOR_PEOPLE,
     HOMES,
     MERGED,
@@ -32,7 +33,7 @@ TICK = 0.1
 """Seconds, many ticks of the clock that files get their times from."""
 MARKED = (
     *(place for place in (*WATCHED, *PACKAGES_OWN, APPLIED) if not place.startswith(TREES)),
-    *(f"/home/*/{name}" for name in HOMES), *MERGED, *SINGLE, *UNSCANNED, "/run/systemd/systemd-units-load",
+    *(f"/home/*/{name}" for name in HOMES), *MERGED, *SINGLE, *UNSCANNED, f"{DATABASE}/info", "/run/systemd/systemd-units-load",
 )  # fmt: skip
 """With `TREES`: what can be seen of files there is known from an earlier look as long as none was touched. systemd touches
 the last whenever it reads units."""

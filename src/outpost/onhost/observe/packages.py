@@ -14,8 +14,8 @@ import time
 
 from outpost.onhost.observe.declared import VERIFIED, is_local
 from outpost.onhost.observe.kept_answers import DAY, identity, kept
-from outpost.onhost.observe.places import FOR_PEOPLE, PACKAGES_OWN, PROGRAMS, expanded
-from outpost.onhost.observe.reading import digested, said
+from outpost.onhost.observe.places import DATABASE, FOR_PEOPLE, PACKAGES_OWN, PROGRAMS, expanded
+from outpost.onhost.observe.reading import content, digested, named, said
 
 
 def packages() -> list[str]:
@@ -27,7 +27,8 @@ def packages() -> list[str]:
                 automatic.add(match[1])
     found = []
     for block in pathlib.Path("/var/lib/dpkg/status").read_text(errors="replace").split("\n\n"):
-        name = re.match(r"Package: (\S+)\nStatus: (install|hold) ok ", block)
+        # whatever stands between: a package that calls itself essential is one, too
+        name = re.match(r"Package: (\S+)\n(?:.+\n)*?Status: (install|hold) ok ", block)
         if name and name[1] not in automatic:
             found.append(f"package\t{name[1]}\t")
         if name and (version := re.search(r"^Version: (\S+)", block, re.MULTILINE)):
@@ -48,6 +49,34 @@ def packages() -> list[str]:
             owner, _, path = line.rpartition(" ")
             found.append(f"override\t{path}\t{owner}")
     return found
+
+
+# SYS-08: without it a maintainer script, which the next upgrade runs as root, a list or a checksum of dpkg's is edited unseen.
+def controls() -> list[str]:
+    """Version and digest of what dpkg keeps of each installed package: maintainer scripts, checksums, lists of its files."""
+    versions = {}
+    for block in content(f"{DATABASE}/status").split("\n\n"):
+        if match := re.match(
+            r"Package: (\S+)\n(?:.+\n)*?Status: \w+ ok installed\n(?:.+\n)*?Version: (\S+)", block
+        ):
+            versions[match[1]] = match[2]
+    files = collections.defaultdict(list)
+    for name in sorted(os.listdir(f"{DATABASE}/info")):
+        files[name.rpartition(".")[0]].append(name)
+    return [
+        f"control\t{named(package)}\t{versions[package.partition(':')[0]]} {_digest_of(files[package])}"
+        for package in sorted(files)
+        if package.partition(":")[0] in versions
+    ]
+
+
+def _digest_of(names: list[str]) -> str:
+    import hashlib
+
+    found = hashlib.sha256()
+    for name in names:
+        found.update(f"{name} {digested(f'{DATABASE}/info/{name}')}\n".encode(errors="surrogateescape"))
+    return found.hexdigest()[:16]
 
 
 def owned_by_packages() -> set[str]:

@@ -16,7 +16,6 @@ from outpost.onhost.observe.places import (
     GUARDED,
     LISTED,
     PASSING,
-    PROGRAMS,
     SPECIAL,
     STATE_OF_DAEMONS,
     expanded,
@@ -93,8 +92,8 @@ def privileges(declared: set[str], *trees: str) -> list[str]:
     places = [(" ".join(trees), wanted), *([(DATABASE, SPECIAL)] if "/usr" in trees else [])]
     looks = (rf"find {where} -xdev \( {what} \) {LISTED}" for where, what in places)
     found = special(declared, [line for look in looks for line in said(look)])
-    for top in (*expanded(PROGRAMS), "/usr/local", "/opt"):
-        for directory, inner, names in os.walk(top) if top.startswith(trees) else ():
+    for top in (*trees, *([DATABASE] if "/usr" in trees else [])):
+        for directory, inner, names in os.walk(top):
             inner[:] = [name for name in inner if f"{directory}/{name}" not in FOR_PEOPLE]
             for name in names:
                 found += capability(f"{directory}/{name}")

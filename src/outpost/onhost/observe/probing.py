@@ -28,6 +28,7 @@ KINDS = {
     "files": ("file", "local"),
     "files among packages": ("file", "local", "alias"),
     "conffiles": ("conffile",),
+    "packages' control files": ("control",),
     "programs": ("program",),
     "privileges": ("special", "capability"),
     "privileges in usr": ("special", "capability"),
