@@ -28,8 +28,8 @@ VERBS = (
     ("rotate", "hosts", "lab"),
     ("rotate", "tsig", "lab"),
     ("shared", "remove", "lab", "plans"),
+    ("user", "remove", "lab", "zoe"),  # before the alias, as which she may send
     ("alias", "remove", "lab", "rota"),
-    ("user", "remove", "lab", "zoe"),
 )
 
 
