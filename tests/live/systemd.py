@@ -31,7 +31,7 @@ PACE: dict[RoleName, dict[str, int]] = {
 UPGRADES = {"apt-daily.timer": _DAILY, "apt-daily-upgrade.timer": _DAILY}
 """The same, of every host."""
 PROPERTIES = (
-    "Id", "Restart", "Result", "MemoryMax", "TasksMax", "MainPID", "NoNewPrivileges", "SystemCallFilter", "CapabilityBoundingSet",
+    "Id", "Restart", "Result", "MemoryMax", "TasksMax", "OOMPolicy", "MainPID", "NoNewPrivileges", "SystemCallFilter", "CapabilityBoundingSet",
     "ActiveState", "ActiveEnterTimestamp", "LastTriggerUSec", "TimersCalendar", "OnClockChange", "ConditionResult",
     "ConditionTimestampMonotonic",
 )  # fmt: skip

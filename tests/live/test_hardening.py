@@ -93,6 +93,7 @@ def test_no_daemon_may_take_the_whole_host(units: Units, office: Office, me: Hos
     for name, limit in cgroup_limits(me.role, size_of(office)).items():
         assert units[name]["MemoryMax"] == str(limit.memory * MIB), name
         assert units[name]["TasksMax"] == str(limit.tasks), name
+        assert units[name]["OOMPolicy"] == "continue", name
 
 
 @pytest.mark.control("SYS-02")
