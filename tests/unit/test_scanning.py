@@ -29,14 +29,17 @@ class Clamd:
 
     def _serve(self) -> None:
         with suppress(OSError):
-            self._answer(self.server.accept()[0])
+            while True:
+                self._answer(self.server.accept()[0])
 
     def _answer(self, line: socket.socket) -> None:
+        heard = b""
         with line:
             while more := line.recv(4096):
                 self.heard += more
-                if self.heard.endswith((b"PING\0", b"PING\n", b"\0\0\0\0")):
-                    line.sendall(b"PONG\0" if b"PING" in self.heard else b"stream: OK\0")
+                heard += more
+                if heard.endswith((b"PING\0", b"PING\n", b"\0\0\0\0")):
+                    line.sendall(b"PONG\0" if b"PING" in heard else b"stream: OK\0")
                     return
 
 
@@ -53,10 +56,8 @@ def asked(clamd: Clamd, said: bytes) -> bytes:
     with ours, theirs:
         ours.sendall(said)
         ours.shutdown(socket.SHUT_WR)
-        try:
+        with suppress(EOFError):
             scanning.relay(theirs, str(clamd.path))
-        except EOFError:
-            return b""
         theirs.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: ours.recv(4096), b""))
 
@@ -71,10 +72,16 @@ def test_a_ping_is_answered(clamd: Clamd, said: bytes, answer: bytes) -> None:
 
 
 @pytest.mark.parametrize("command", [b"zINSTREAM\0", b"nINSTREAM\n"])
-def test_a_message_is_scanned_and_nothing_behind_it_is_heard(clamd: Clamd, command: bytes) -> None:
-    assert asked(clamd, command + PART + PART + END + b"zSHUTDOWN\0") == b"stream: OK\0"
-    clamd.thread.join()
+def test_a_message_is_scanned_and_no_other_command_behind_it(clamd: Clamd, command: bytes) -> None:
+    said = asked(clamd, command + PART + PART + END + b"zSHUTDOWN\0" + b"zPING\0")
+    assert said == b"stream: OK\0UNKNOWN COMMAND\0"
     assert clamd.heard == command + PART + PART + END
+
+
+def test_one_connection_carries_many_messages(clamd: Clamd) -> None:
+    message = b"zINSTREAM\0" + PART + END
+    assert asked(clamd, message * 3 + b"zPING\0") == b"stream: OK\0" * 3 + b"PONG\0"
+    assert clamd.heard == message * 3 + b"zPING\0"
 
 
 @pytest.mark.parametrize(

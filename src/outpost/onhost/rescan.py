@@ -17,6 +17,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,8 @@ LONGEST = 4096
 """Octets of an answer."""
 MOST_TAKEN = 100
 """Messages that one night takes out. More is no outbreak that delivery has missed: the scanner, or its host, says anything."""
+KEPT = threading.local()
+"""Open connections by the scanner's name: a handshake, and a relay that starts, cost more than a message."""
 LDA = "/usr/lib/dovecot/dovecot-lda"
 
 
@@ -60,26 +63,33 @@ class Scanner:
     name: str
 
     def ask(self, *parts: bytes) -> str:
-        """Send, and read the answer up to its end.
+        """Send, and read the answer up to its NUL; each thread keeps its connection for the next question.
 
         Raises:
             UnavailableError: There was none.
         """
-        context = ssl.create_default_context(cafile=str(TLS / "ca.pem"))
+        kept = KEPT.__dict__.pop(self.name, None)
         try:
-            context.load_cert_chain(TLS / "host.pem", TLS / "host.key")
-            with (
-                socket.create_connection((self.address, self.port), timeout=PATIENCE) as plain,
-                context.wrap_socket(plain, server_hostname=self.name) as connection,
-            ):
-                for part in parts:
-                    connection.sendall(part)
-                answer = b""
-                while len(answer) < LONGEST and (more := connection.recv(LONGEST)):
-                    answer += more
+            try:
+                connection = kept or self._connect()
+                answer = _exchange(connection, parts)
+            except OSError:
+                if kept is None:
+                    raise
+                connection = self._connect()  # the kept one was closed meanwhile
+                answer = _exchange(connection, parts)
         except OSError as error:
             raise UnavailableError(f"{self.name} [{self.address}]:{self.port}: {error}") from error
+        if answer.endswith(b"\0"):
+            setattr(KEPT, self.name, connection)
         return answer.rstrip(b"\0\n").decode(errors="replace")
+
+    def _connect(self) -> ssl.SSLSocket:
+        context = ssl.create_default_context(cafile=str(TLS / "ca.pem"))
+        context.load_cert_chain(TLS / "host.pem", TLS / "host.key")
+        plain = socket.create_connection((self.address, self.port), timeout=PATIENCE)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return context.wrap_socket(plain, server_hostname=self.name)
 
     def verdict(self, message: bytes) -> str:
         """Name of what is in a message; empty for nothing.
@@ -96,6 +106,17 @@ class Scanner:
         if found := re.fullmatch(r"stream: (.+) FOUND", answer):
             return found.group(1)
         raise UnavailableError(f"{self.name}: {answer or 'closed the connection'}")
+
+
+def _exchange(connection: ssl.SSLSocket, parts: tuple[bytes, ...]) -> bytes:
+    connection.sendall(b"".join(parts))
+    answer = b""
+    while len(answer) < LONGEST and not answer.endswith(b"\0"):
+        more = connection.recv(LONGEST)
+        if not more:
+            raise ConnectionResetError("the scanner closed the connection")
+        answer += more
+    return answer
 
 
 def messages(mail: Path, since: float) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Lets one message through to clamd, or a ping, and no other of its commands (VIR-04).
+"""Lets messages and pings through to clamd, one after the other, and no other of its commands (VIR-04).
 
 clamd obeys whoever reaches its socket: ``SHUTDOWN``, ``SCAN /etc/passwd``, ``RELOAD`` (clamd(8)); no setting takes these away.
 stunnel starts this for each connection of the store (``exec``), with the connection as standard input and output, and the
@@ -25,25 +25,44 @@ LONGEST = 4096
 
 
 def relay(asking: socket.socket, path: str) -> None:
-    """Carry one command and its answer."""
+    """Carry commands and their answers until the peer hangs up, or an exchange cannot go on."""
     asking.settimeout(PATIENCE)
+    while command := _command(asking):
+        if command not in (*PING, *STREAM):
+            asking.sendall(b"UNKNOWN COMMAND\0")
+            return
+        with socket.socket(socket.AF_UNIX) as scanner:
+            scanner.settimeout(PATIENCE)
+            scanner.connect(path)
+            whole = _sent(command, asking, scanner)
+            answer = b""
+            while len(answer) < LONGEST and (more := scanner.recv(LONGEST)):
+                answer += more
+        asking.sendall(answer)
+        if not whole:  # where the next command begins is not known
+            return
+
+
+def _command(asking: socket.socket) -> bytes:
+    """The next command, at most as long as the longest that is let through; empty at the end."""
     command = b""
     while not command.endswith((b"\0", b"\n")) and len(command) < len(STREAM[0]):
-        command += _exactly(asking, 1)
-    if command not in (*PING, *STREAM):
-        asking.sendall(b"UNKNOWN COMMAND\0")
-        return
-    with socket.socket(socket.AF_UNIX) as scanner:
-        scanner.settimeout(PATIENCE)
-        scanner.connect(path)
-        with suppress(BrokenPipeError, ConnectionResetError):  # it has heard enough, and has said why
-            scanner.sendall(command)
-            if command in STREAM:
-                _message(asking, scanner)
-        answer = b""
-        while len(answer) < LONGEST and (more := scanner.recv(LONGEST)):
-            answer += more
-        asking.sendall(answer)
+        part = asking.recv(1)
+        if not part:
+            return b""
+        command += part
+    return command
+
+
+def _sent(command: bytes, asking: socket.socket, scanner: socket.socket) -> bool:
+    """Hand a command over; false where clamd has heard enough, and has said why."""
+    try:
+        scanner.sendall(command)
+        if command in STREAM:
+            _message(asking, scanner)
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+    return True
 
 
 def _message(asking: socket.socket, scanner: socket.socket) -> None:

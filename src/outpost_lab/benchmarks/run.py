@@ -10,7 +10,7 @@ from functools import partial
 from outpost.engine.run import Watcher
 from outpost.errors import OutpostError
 from outpost.target import Target
-from outpost_lab.benchmarks import fleet, flood, mailpath, provision, reapply, size, verify
+from outpost_lab.benchmarks import fleet, flood, mailpath, manymessages, provision, reapply, size, verify
 from outpost_lab.benchmarks.measure import Measurement
 
 Row = Callable[[Target], Measurement]
@@ -31,6 +31,9 @@ ROWS: dict[str, Row] = {
     "flood-p95": flood.flood_p95,
     "logins-300": size.logins,
     "no-op-300": size.unchanged,
+    "search-50000": manymessages.search,
+    "backup-50000": manymessages.frozen,
+    "rescan-300": manymessages.rescanned,
 }
 
 

@@ -1,0 +1,121 @@
+"""A mailbox of 50,000 messages: what its owner, everybody's delivery and the night wait for."""
+
+from __future__ import annotations
+
+import imaplib
+import json
+import re
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from outpost.errors import OutpostError
+from outpost.office import ports
+from outpost.recovery import backup
+from outpost.target import Target
+from outpost_lab import containers, engine
+from outpost_lab.benchmarks.measure import Measurement, median
+from outpost_lab.info import info
+from outpost_lab.instance import Instance
+
+MESSAGES, FEW, SCANNED = 50_000, 50, 3_000
+RUNS = 5
+ANSWER = 2.0
+"""Seconds that somebody waits for the answer of a search."""
+USERS, DAILY = 300, 50
+NIGHT = 6 * 3600.0
+"""Seconds that a scan may take (``TimeoutStartSec`` of outpost-rescan.service)."""
+FOLDER = "Benchmark"
+FILL = """import os, pathlib, pwd
+os.setgid(pwd.getpwnam("vmail").pw_gid); os.setuid(pwd.getpwnam("vmail").pw_uid); os.umask(0o077)
+box = pathlib.Path("/srv/mail/{local}/Maildir/.{folder}")
+for part in ("cur", "new", "tmp"):
+    (box / part).mkdir(parents=True, exist_ok=True)
+for number in range({count}):
+    (box / "cur" / f"1700000000.M{{number}}P1.x:2,").write_text(
+        f"From: a{{number % 97}}@example.test\\nSubject: tender {{number}}\\n\\n"
+        + f"word{{number}} pump valve{{number % 31}} flange offer delivery Tuesday. " * 20 + "\\n")
+"""
+
+
+def search(target: Target) -> Measurement:
+    """Words in the text of messages that are indexed, by IMAP, in a full folder and in a small one."""
+    instance = Instance.load(target.instance or "lab")
+    samples = {}
+    for who, count in (("peer", FEW), ("ours", MESSAGES)):
+        with filled(instance, count) as user:
+            started = time.monotonic()
+            _on(instance, f"doveadm index -u {user} {FOLDER}")
+            indexing = time.monotonic() - started
+            samples[who] = [_search(instance, user, f"word{count - 1 - run}") for run in range(RUNS)]
+    return Measurement(
+        "search-50000", f"search in the text of {MESSAGES} messages", f"{ANSWER:.0f} s", "s",
+        median(samples["ours"]), ANSWER, "at most", 1.0, samples,
+        {"a folder of 50 messages": round(median(samples["peer"]), 3), "messages indexed a second": round(MESSAGES / indexing)},
+    )  # fmt: skip
+
+
+def frozen(target: Target) -> Measurement:
+    """How long delivery stops for a backup; the first one after many messages came is not counted, it copies them."""
+    instance = Instance.load(target.instance or "lab")
+    store = instance.office.with_role("store")[0]
+    samples = {}
+    for who, count in (("peer", FEW), ("ours", MESSAGES)):
+        with filled(instance, count):
+            made = [backup.run_now(target, instance.office, [store])[store.name] for _ in range(RUNS)]
+        samples[who] = [float(each["frozen"]) for each in made[1:]]
+    return Measurement(
+        "backup-50000", f"delivery stopped by a backup, {MESSAGES} messages", "a second", "s",
+        median(samples["ours"]), 1.0, "at most", 1.0, samples,
+    )  # fmt: skip
+
+
+def rescanned(target: Target) -> Measurement:
+    """The nightly scan of what some days brought, reckoned for an office of 300 users."""
+    instance = Instance.load(target.instance or "lab")
+    settings = json.loads(_on(instance, "cat /etc/outpost/rescan.json"))
+    with filled(instance, SCANNED):
+        started = time.monotonic()
+        _on(instance, "systemctl start outpost-rescan.service")
+        seconds = time.monotonic() - started
+    said = _on(instance, "journalctl --unit outpost-rescan.service --lines 20 --output cat --no-pager")
+    scanned = int(re.findall(r"^(\d+) messages scanned", said, re.MULTILINE)[-1])
+    due = USERS * DAILY * settings["days"]
+    return Measurement(
+        "rescan-300", f"nightly scan, {USERS} users, {DAILY} messages a day each", "six hours", "s",
+        due * seconds / scanned, NIGHT, "at most", 1.0,
+        notes={"messages a second": round(scanned / seconds, 1), "scanned": scanned, "due": due},
+    )  # fmt: skip
+
+
+@contextmanager
+def filled(instance: Instance, count: int) -> Iterator[str]:
+    """So many messages in a folder of a user's, who is given; afterwards the folder is gone."""
+    user = instance.office.users[0].address
+    script = FILL.format(local=user.partition("@")[0], folder=FOLDER, count=count)
+    try:
+        _on(instance, f"python3 - <<'END'\n{script}END\n")
+        yield user
+    finally:
+        _on(instance, f"doveadm mailbox delete -u {user} -s {FOLDER}")
+
+
+def _search(instance: Instance, user: str, word: str) -> float:
+    known, store = info(instance), instance.office.with_role("store")[0]
+    context = ssl.create_default_context(cafile=known["ca"])
+    context.check_hostname = False  # by address: no resolver here knows the lab's names
+    with imaplib.IMAP4_SSL(str(store.in_zone("lan")[0]), ports.IMAPS, ssl_context=context) as session:
+        session.login(user, known["users"][user])
+        session.select(FOLDER, readonly=True)
+        started = time.monotonic()
+        _, found = session.search(None, "TEXT", word)
+        seconds = time.monotonic() - started
+    if len(found[0].split()) != 1:
+        raise OutpostError(f"the search for {word} found {found[0]!r}", f"./outpost verify {instance.name}")
+    return seconds
+
+
+def _on(instance: Instance, script: str) -> str:
+    store = instance.office.with_role("store")[0]
+    return containers.run(instance.container(store.name, engine.connect()), "sh", "-c", script)
