@@ -198,6 +198,22 @@ def test_guessing_addresses_ends_for_the_network_and_for_nobody_else(world: Worl
     assert ask("a@po.test", "192.0.2.200") == DUNNO
 
 
+def test_a_site_with_many_networks_guesses_four_times_as_often_and_no_more(world: World) -> None:
+    """A /48 has 65,536 networks, each with a count of its own."""
+    clients = [f"2001:db8:48:{n:x}::1" for n in range(80)]
+    answers = [
+        world.ask(recipient=f"x{n}@po.test", client_address=client) for n, client in enumerate(clients)
+    ]
+    assert answers == [DUNNO] * 60 + [GUESSING] * 20
+    assert world.ask(recipient="a@po.test", client_address="2001:db8:49::1") == DUNNO
+
+
+def test_a_bomb_from_a_site_with_many_networks_leaves_a_quarter_to_others(world: World) -> None:
+    answers = [world.deliver("a@po.test", client_address=f"2001:db8:48:{n:x}::1") for n in range(17)]
+    assert answers == [DUNNO] * 15 + [BOMBED] * 2
+    assert world.deliver("a@po.test", client_address="2001:db8:49::1") == DUNNO
+
+
 def test_a_peers_relay_may_name_unknown_recipients(world: World) -> None:
     assert {world.ask(recipient=f"x{n}@po.test", client_address=BACKUP) for n in range(50)} == {DUNNO}
 

@@ -8,8 +8,8 @@ back comes one ``action=``. The context says who is speaking: ``stranger``, ``pe
 - DOS-07: one mailbox takes so many messages in ten minutes from strangers; the others do not notice. A message counts
   once per mailbox, when its last byte has come (END-OF-MESSAGE): naming recipients and leaving uses up nothing.
   A peer's own mail has a counter of its own; what a peer relays for others (a backup MX) counts as strangers' mail.
-- DSN-11: one network (/24, /64) guesses so many unknown addresses in ten minutes; then each RCPT from it gets `450`,
-  whether the address exists or not.
+- DSN-11: one network (/24, /64) guesses so many unknown addresses in ten minutes, and an IPv6 site (/48) four times as many; then each RCPT
+  from it gets `450`, whether the address exists or not.
 - REL-05: one login sends to so many recipients in an hour; then it is held and the postmaster gets a message. A user's
   filters (absences, redirections) have a counter of their own: strangers set them off, so they never hold the login.
 - AMP-05: bytes times destinations of one message, which is what it costs the line.
@@ -245,11 +245,14 @@ class Decisions:
         address, recipient = request.get("client_address", ""), request.get("recipient", "").lower()
         if address in self.settings.own_addresses or self._peer(address):
             return ""
-        bucket = self._bucket("unknown", _network(address), size=self.settings.unknown_recipients)
-        if not bucket.fits(self.clock()):
+        most, now = self.settings.unknown_recipients, self.clock()
+        sizes = zip(_networks(address), (most, 4 * most), strict=False)
+        buckets = [self._bucket("unknown", network, size=size) for network, size in sizes]
+        if not all(bucket.fits(now) for bucket in buckets):
             return GUESSING
         if recipient.endswith(f"@{self.settings.domain}") and not self._behind(recipient):
-            bucket.take(self.clock())
+            for bucket in buckets:
+                bucket.take(now)
         return ""
 
     def _peer(self, address: str) -> str:
@@ -276,13 +279,13 @@ class Decisions:
         most, peer = self.settings.mailbox_messages, self._peer(address)
         if peer and not self._relayed(request):
             return [self._bucket("peer", name, peer, size=most) for name in mailboxes]
-        # half for one network of senders: a bomb from there leaves room for everybody else's mail
-        client = peer or _network(address)
+        # half for one network of senders, three quarters for one IPv6 site: a bomb from there leaves room for everybody else's mail
+        shares = tuple(zip((peer,) if peer else _networks(address), (most // 2, most * 3 // 4), strict=False))
         return [
             bucket
             for name in mailboxes
             for bucket in (
-                self._bucket("network", name, client, size=most // 2),
+                *(self._bucket("network", name, client, size=size) for client, size in shares),
                 self._bucket("mailbox", name, size=most),
             )
         ]
@@ -427,12 +430,15 @@ def _plain(address: str) -> str:
     return f"{local.partition('+')[0]}@{domain}"
 
 
-def _network(address: str) -> str:
-    """The /24 or /64 of an address."""
+def _networks(address: str) -> tuple[str, ...]:
+    """The /24 of an address, or its /64 and its /48: who has the latter has 65,536 of the former."""
     try:
-        return str(ip_network((address, 64 if ":" in address else 24), strict=False))
+        return tuple(
+            str(ip_network((address, length), strict=False))
+            for length in ((64, 48) if ":" in address else (24,))
+        )
     except ValueError:
-        return address
+        return (address,)
 
 
 def keep_for_later(queue_id: str) -> bool:

@@ -64,12 +64,12 @@ class Limits(Part):
         ge=10,
         le=1_000_000,
         description="Messages from strangers that one mailbox takes in ten minutes (`450 4.7.1`, so that honest mail comes "
-        "again), half of them from one network (/24, /64). 100 messages of 288 KiB are 28 MiB: a mail bomb holds a quarter of a 1544 kbit/s line, not all of it.",
+        "again), half of them from one network (/24, /64), three quarters from one IPv6 site (/48). 100 messages of 288 KiB are 28 MiB: a mail bomb holds a quarter of a 1544 kbit/s line, not all of it.",
     )
     unknown_recipients: int = Field(
         default=60,
         ge=10,
-        description="Unknown recipients that one network (/24, /64) names in ten minutes; then each of its recipients gets "
+        description="Unknown recipients that one network (/24, /64) names in ten minutes, and a quarter of those that one IPv6 site (/48) names; then each of its recipients gets "
         "`450 4.7.1`, known or not. A session ends after ten (DSN-11).",
     )
     user_recipients: int = Field(
