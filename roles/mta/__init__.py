@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from outpost.office import ports
 from outpost.office.model import Office
+from outpost.office.problems import Problem
 from outpost.office.role import NewHost, Role, Shown
 from outpost.office.size import SMTPD_MIB, CgroupLimit, Size
 from outpost.office.tables.topology import Host
@@ -38,11 +40,20 @@ def _watching(office: Office, _host: Host) -> dict[str, Any]:
     }
 
 
+def _fits(office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
+    if not office.mail_servers:
+        yield Problem(
+            f"hosts.{hosts[0].name}.retiring", "true", "every MTA retires: nobody takes mail", "leave one in service",
+        )  # fmt: skip
+
+
 ROLE = Role(
     name="mta",
     trust=20,
     hosts=(NewHost("mta", 21, ("wan", "core", "mgmt"), "the only listener for mail; holds no password"),),
     published=lambda _office: ("internet",),
+    duties=("transport",),
+    fits=_fits,
     disk=8192,
     # ClamAV's signatures take 1.3 GB, twice that while new ones are loaded.
     memory=lambda size: 4096 + size.beyond_smallest * SMTPD_MIB // 3,
@@ -58,5 +69,13 @@ ROLE = Role(
         "/etc/rspamd",
     ),
     stopped=("postfix.service", "rspamd.service", "redis-server.service", "outpost-policy.service"),
+    reloads={
+        "/etc/postfix/": "postfix.service",
+        "/var/spool/postfix/": "postfix.service",
+        "/etc/rspamd/": "rspamd.service",
+        "/etc/redis/": "redis-server.service",
+        "/etc/stunnel/scanner": "stunnel@scanner.service",
+    },
+    programs=("clamd", "master", "redis-server", "rspamd", "smtpd", "stunnel4"),
     traced=True,
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from outpost.office import ports
 from outpost.office.model import Office
+from outpost.office.problems import Problem
 from outpost.office.role import NewHost, Role, Shown
 from outpost.office.size import ACTIVE_SHARE, LOGIN_MIB, SESSION_MIB, CgroupLimit, Size
 from outpost.office.tables.topology import Host
@@ -39,6 +41,20 @@ def _kept(_office: Office, _host: Host) -> tuple[dict[str, Any], ...]:
     )
 
 
+def _fits(office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
+    if len(hosts) > 1:
+        yield Problem(
+            f"hosts.{hosts[1].name}.role", "store", "a second store: mailboxes are not replicated between stores",
+            "keep one store (a lost one is rebuilt from its backup)",
+        )  # fmt: skip
+    for host in hosts:
+        if office.addresses_of_kind(host, "internet"):
+            yield Problem(
+                f"hosts.{host.name}.addresses", "", "the store has an address in the Internet's zone",
+                "keep it in the servers', users' and management zones: the Internet must not reach where passwords are checked",
+            )  # fmt: skip
+
+
 ROLE = Role(
     name="store",
     trust=30,
@@ -46,6 +62,8 @@ ROLE = Role(
         NewHost("store", 31, ("core", "lan", "mgmt"), "mailboxes and accounts; no address on the Internet"),
     ),
     published=lambda _office: ("users",),
+    duties=("mailboxes",),
+    fits=_fits,
     disk=6144,
     # Three sessions of a user are open at a time; measured: 4 MiB each, 2 once they hibernate.
     memory=lambda size: 1024 + size.beyond_smallest * 8,
@@ -58,8 +76,18 @@ ROLE = Role(
         probe="993",
     ),
     kept=_kept,
+    restored=lambda _office, _host: (
+        f"chown -R outpost-accounts:dovecot {OWN}",
+        "doveadm index -A -q '*'",  # no search index is in a backup: made now, not while somebody waits for an answer
+    ),
     owners={"vmail": MAIL, "outpost-accounts": "/nonexistent"},
     erased=(MAIL, OWN, "/etc/dovecot/users", "/var/lib/dovecot"),
     stopped=("dovecot.service", "outpost-accounts.service", "outpost-logins.service", "stunnel@*.service"),
+    reloads={
+        "/etc/dovecot/": "dovecot.service",
+        "/etc/stunnel/accounts": "stunnel@accounts.service",
+        "/etc/stunnel/": "stunnel@lmtp.service",
+    },
+    programs=("dovecot", "imap-login", "managesieve-logi", "stunnel4", "submission-logi"),
     traced=True,
 )

@@ -29,6 +29,12 @@ def _published(office: Office) -> tuple[ZoneKind, ...]:
     return ("users", "internet") if office.webmail.open_to_internet else ("users",)
 
 
+def _guide(office: Office) -> str:
+    from roles.webmail.guide import page
+
+    return page(office).content.decode()
+
+
 ROLE = Role(
     name="webmail",
     trust=40,
@@ -38,6 +44,7 @@ ROLE = Role(
         ),
     ),
     published=_published,
+    duties=("browsers",),
     disk=4096,
     memory=lambda size: 1024 + size.beyond_smallest * WORKER_MIB // 10,
     limits=_limits,
@@ -49,4 +56,7 @@ ROLE = Role(
     owners={"roundcube": "/var/lib/roundcube"},
     erased=("/var/lib/roundcube/db", "/etc/roundcube/config.inc.php"),
     stopped=("nginx.service", "php8.4-fpm.service"),
+    reloads={"/etc/nginx/": "nginx.service", "/etc/php/": "php8.4-fpm.service"},
+    programs=("nginx",),
+    guide=_guide,
 )

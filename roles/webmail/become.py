@@ -19,8 +19,8 @@ from outpost.office import Host, Office, ports
 from outpost.office.dns import mta_sts_policy
 from outpost.units import restarted
 from roles.base.become import tls_files
-from roles.webmail.guide import PROFILE, Guide, apple_profile
-from roles.webmail.view import IDLE_MINUTES, WebmailView
+from roles.webmail.guide import PROFILE, apple_profile, page
+from roles.webmail.view import WebmailView
 
 PACKAGES = (
     "nginx",
@@ -46,7 +46,6 @@ SCRIPTS = (
     "/var/lib/roundcube/plugins/office/config.inc.php",
     "/var/lib/roundcube/plugins/office/office.php",
 )
-GUIDE = "/var/www/webmail/guide.html"
 STATIC = (
     "/var/www/webmail/office.svg",
     "/var/www/webmail/too-large.html",
@@ -130,9 +129,9 @@ def _web_server(view: WebmailView, secrets: Secrets, certificates: tuple[File, .
     profile = text(
         f"/var/www/autoconfig{PROFILE}", apple_profile(view.office, authority=secrets.authority.certificate)
     )
-    guide = rendered("webmail", GUIDE, guide=Guide(view.office), idle_minutes=IDLE_MINUTES)
     settings(
-        name="client-setup", files=[policy, profile, guide, *(_from_template(path, view) for path in STATIC)]
+        name="client-setup",
+        files=[policy, profile, page(view.office), *(_from_template(path, view) for path in STATIC)],
     )
     _sandbox("nginx.service", view)
     service(

@@ -10,6 +10,7 @@ from typing import ClassVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from outpost.converge.files import File, rendered
 from outpost.office import ports
 from outpost.office.certificates import mode
 from outpost.office.model import Office
@@ -17,7 +18,7 @@ from outpost.office.size import MIB
 from outpost.office.tables.topology import Host
 from outpost.onhost.passwords import LEAST
 from roles.webmail import CLIENT_SETUP
-from roles.webmail.view import WebmailView
+from roles.webmail.view import IDLE_MINUTES, WebmailView
 
 PROFILE = "/mail/apple.mobileconfig"
 """Where the profile is on the names that mail programs look at."""
@@ -126,3 +127,8 @@ def _identity(office: Office, part: str) -> dict[str, str]:
     """The same office gives the same profile, so that a new version replaces the old one."""
     name = f"{part}.{office.domain}"
     return {"PayloadIdentifier": name, "PayloadUUID": str(uuid.uuid5(uuid.NAMESPACE_DNS, name)).upper()}
+
+
+def page(office: Office) -> File:
+    """The guide."""
+    return rendered("webmail", "/var/www/webmail/guide.html", guide=Guide(office), idle_minutes=IDLE_MINUTES)

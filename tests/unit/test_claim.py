@@ -293,19 +293,19 @@ def test_adding_a_user_applies_no_change_of_others(
     monkeypatch.setattr(run, "plan", plan)
     with (
         pytest.raises(OutpostError, match=r"mta: mta \| recipients.*office.toml is unchanged") as caught,
-        people._claimed(desk, ("mta",), apply=True, urgent=False),  # type: ignore[arg-type]
+        people._claimed(desk, ("transport",), apply=True, urgent=False),  # type: ignore[arg-type]
     ):
         pytest.fail("others' changes are applied, too")
     assert f"./outpost apply {one.typed}" in caught.value.remedy
-    with people._claimed(desk, ("mta",), apply=True, urgent=False):  # type: ignore[arg-type]
+    with people._claimed(desk, ("transport",), apply=True, urgent=False):  # type: ignore[arg-type]
         pass  # nothing waits
     planned[:] = [(run.Change("mta", "mta | recipients"),)]
-    with people._claimed(desk, ("mta",), apply=True, urgent=True):  # type: ignore[arg-type]
+    with people._claimed(desk, ("transport",), apply=True, urgent=True):  # type: ignore[arg-type]
         assert "this is urgent" in desk.told[-1]
     with changing(one, ["mta"]) as held:
         held.converged.add("mta")
     planned.clear()
-    with people._claimed(desk, ("mta",), apply=True, urgent=False):  # type: ignore[arg-type]
+    with people._claimed(desk, ("transport",), apply=True, urgent=False):  # type: ignore[arg-type]
         pass  # as the host remembers it: no plan is made
 
 

@@ -17,6 +17,7 @@ from outpost.cli.options import JsonOption, LimitOption, NameOption, OfficeArgum
 from outpost.hosts import expect_hosts
 from outpost.keys import secrets_file
 from outpost.office import Office, load
+from outpost.office.roles import serves, serving
 from outpost.office.tables.topology import Host
 from outpost.recovery import backup
 from outpost.target import find
@@ -86,10 +87,9 @@ def restore_host(
         target, loaded, secrets_file.read(target.data), lost,
         archive=archive, via=via, watcher=watcher(), tell=lambda text: out.print(text, markup=False),
     )  # fmt: skip
-    if (
-        lost.role == "store"
-    ):  # what waited for it would wait for the end of its back-off, half an hour at most
-        for mta in loaded.with_role("mta"):
+    if serves(lost, "mailboxes"):
+        # what waited for it would wait for the end of its back-off, half an hour at most
+        for mta in serving(loaded, "transport"):
             run_script(target, loaded, mta, "postqueue -f", via)
     aftermath.keep(target, (lost.name,), lambda text: err.print(text, markup=False), via)
     out.print(

@@ -486,13 +486,10 @@ def print_zone(
 )
 def print_guide(office: OfficeArgument, name: NameOption = None) -> int:
     """Print the office's guide for its users, a page of HTML: first login, mail programs, limits, whom to ask."""
-    from outpost.converge.files import rendered
-    from roles.webmail.become import GUIDE
-    from roles.webmail.guide import Guide
-    from roles.webmail.view import IDLE_MINUTES
+    from outpost.office.roles import every_role
 
-    page = rendered("webmail", GUIDE, guide=Guide(load(find(office, name).data)), idle_minutes=IDLE_MINUTES)
-    sys.stdout.write(page.content.decode())
+    loaded = load(find(office, name).data)
+    sys.stdout.writelines(role.guide(loaded) for role in every_role().values() if role.guide)
     return CLEAN
 
 

@@ -10,6 +10,8 @@ import typer
 
 from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
 from outpost.errors import OutpostError
+from outpost.office.role import Duty
+from outpost.office.roles import role_of, serving
 
 if TYPE_CHECKING:
     from outpost.keys.rotation.engine import Desk
@@ -28,8 +30,8 @@ MembersArgument = Annotated[list[str], typer.Argument(metavar="MEMBER…", help=
 ApplyOption = Annotated[
     bool, typer.Option("--apply/--no-apply", help="Bring it to the hosts at once, or leave that to an apply.")
 ]
-EVERYWHERE = ("store", "mta", "webmail")
-"""Roles that know who is here: mailboxes and logins, recipients, the address book."""
+EVERYWHERE: tuple[Duty, ...] = ("mailboxes", "transport", "browsers")
+"""Whose hosts know who is here: mailboxes and logins, recipients, the address book."""
 
 
 @user.command("add", epilog="Example: `./outpost user add po erin --full-name 'Erin Eaton' --quota 4GiB`.")
@@ -84,7 +86,7 @@ def disable(
     def edit(roster: Roster, at: Callable[[str], str]) -> None:
         roster.change("users", at(address), disabled=True)
 
-    _change(office, name, via, edit, roles=("store",), urgent=True)
+    _change(office, name, via, edit, duties=("mailboxes",), urgent=True)
 
 
 @user.command("enable", epilog="Example: `./outpost user enable po erin`. The password is the one it had.")
@@ -96,7 +98,7 @@ def enable(
     def edit(roster: Roster, at: Callable[[str], str]) -> None:
         roster.change("users", at(address), disabled=None)
 
-    _change(office, name, via, edit, roles=("store",))
+    _change(office, name, via, edit, duties=("mailboxes",))
 
 
 @user.command("remove", epilog="Example: `./outpost user remove po erin`. The mail is put away on the store.")
@@ -129,7 +131,7 @@ def quota(
     def edit(roster: Roster, at: Callable[[str], str]) -> None:
         roster.change("users", at(address), quota=None if size == "default" else size)
 
-    _change(office, name, via, edit, roles=("store",))
+    _change(office, name, via, edit, duties=("mailboxes",))
 
 
 @user.command(
@@ -158,7 +160,7 @@ def passwd(
             )
         )
         try:
-            _apply(desk, ("store",))
+            _apply(desk, ("mailboxes",))
             _end_sessions(desk, full)
         finally:
             _show_passwords({full: made})
@@ -295,7 +297,7 @@ def forward(
     def edit(roster: Roster, at: Callable[[str], str]) -> None:
         roster.change("users", at(address), forward=list(to) if to else None)
 
-    _change(office, name, via, edit, roles=("store",))
+    _change(office, name, via, edit, duties=("mailboxes",))
 
 
 @user.command(
@@ -316,7 +318,7 @@ def send_as(
     def edit(roster: Roster, at: Callable[[str], str]) -> None:
         roster.change("users", at(address), send_as=[at(one) for one in senders] if senders else None)
 
-    _change(office, name, via, edit, roles=("mta", "webmail"))
+    _change(office, name, via, edit, duties=("transport", "browsers"))
 
 
 # What they share -----------------------------------------------------------------------------------------------
@@ -364,7 +366,7 @@ def _change(
     via: str | None,
     edit: Callable[[Roster, Callable[[str], str]], None],
     *,
-    roles: tuple[str, ...] = EVERYWHERE,
+    duties: tuple[Duty, ...] = EVERYWHERE,
     apply: bool = True,
     urgent: bool = False,
 ) -> None:
@@ -379,7 +381,7 @@ def _change(
     from outpost.office_file import people
     from outpost.target import shown
 
-    with _desk(office, name, via) as desk, _claimed(desk, roles, apply=apply, urgent=urgent) as base:
+    with _desk(office, name, via) as desk, _claimed(desk, duties, apply=apply, urgent=urgent) as base:
         file = desk.target.office_file
         before = file.read_text(encoding="utf-8")
         roster = people.Roster(before)
@@ -418,13 +420,13 @@ def _change(
             if done.secrets != desk.secrets:
                 desk.keep(done.secrets)
             if apply:
-                _apply(desk, roles, base)
+                _apply(desk, duties, base)
         finally:
             _show_passwords(done.new_passwords)
 
 
 @contextmanager
-def _claimed(desk: Desk, roles: tuple[str, ...], *, apply: bool, urgent: bool) -> Iterator[str | None]:
+def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool) -> Iterator[str | None]:
     """The hosts are ours to change, and nothing but this change is about to come to them.
 
     Gives the office file that the hosts were converged from, where other changes wait: this one is applied to it alone.
@@ -439,7 +441,7 @@ def _claimed(desk: Desk, roles: tuple[str, ...], *, apply: bool, urgent: bool) -
     from outpost.engine.claim import changing, mine
     from outpost.target import shown
 
-    names = tuple(host.name for host in desk.office.hosts if host.role in roles)
+    names = tuple(host.name for host in desk.office.hosts if set(duties) & set(role_of(host).duties))
     with changing(desk.target, names, desk.via) as claim:
         waits = not claim.converged_from(mine(desk.target).office_file)
         base = claim.base(desk.target) if waits and not desk.target.instance else None
@@ -460,14 +462,14 @@ def _claimed(desk: Desk, roles: tuple[str, ...], *, apply: bool, urgent: bool) -
         yield base
 
 
-def _apply(desk: Desk, roles: tuple[str, ...], base: str | None = None) -> None:
+def _apply(desk: Desk, duties: tuple[Duty, ...], base: str | None = None) -> None:
     import time
     from dataclasses import replace
 
     from outpost.engine.claim import changing
 
     started = time.monotonic()
-    hosts = tuple(host for host in desk.office.hosts if host.role in roles)
+    hosts = tuple(host for host in desk.office.hosts if set(duties) & set(role_of(host).duties))
     if base is None:
         desk.apply(hosts)
     else:
@@ -481,7 +483,7 @@ def _end_sessions(desk: Desk, address: str) -> None:
 
     from outpost.transport.remote import run_script
 
-    for store in desk.office.with_role("store"):
+    for store in serving(desk.office, "mailboxes"):
         run_script(
             desk.target,
             desk.office,

@@ -6,6 +6,7 @@ import re
 import shlex
 
 from outpost.drift.differences import Difference, named
+from outpost.office.roles import every_role
 from outpost.onhost.observe.declared import KNOWN
 from outpost.units import restarted
 
@@ -146,23 +147,18 @@ def linked(path: str, target: str) -> str:
     return f"{chosen}ln -sfnT {shlex.quote(target)} {shlex.quote(path)}"
 
 
-RELOADS = (
-    (r"/etc/nginx/", "nginx.service"),
-    (r"/etc/php/", "php8.4-fpm.service"),
-    (r"/etc/postfix/", "postfix.service"),
-    (r"/var/spool/postfix/", "postfix.service"),
-    (r"/etc/rspamd/", "rspamd.service"),
-    (r"/etc/redis/", "redis-server.service"),
-    (r"/etc/dovecot/", "dovecot.service"),
-    (r"/etc/stunnel/accounts", "stunnel@accounts.service"),
-    (r"/etc/stunnel/scanner", "stunnel@scanner.service"),
-    (r"/etc/stunnel/", "stunnel@lmtp.service"),
-    (r"/etc/knot/", "knot.service"),
-    (r"/etc/unbound/", "unbound.service"),
-    (r"/etc/chrony/", "chrony.service"),
-    (r"/etc/ssh/", "ssh.service"),
-    (r"/etc/systemd/journald", "systemd-journald.service"),
-)
+RELOADS = {
+    "/etc/unbound/": "unbound.service",
+    "/etc/chrony/": "chrony.service",
+    "/etc/ssh/": "ssh.service",
+    "/etc/systemd/journald": "systemd-journald.service",
+}
+
+
+def _reader(path: str) -> str:
+    """The unit whose daemon reads a file: what is declared for the longest start of its path."""
+    every = RELOADS | {start: unit for role in every_role().values() for start, unit in role.reloads.items()}
+    return every.get(max((start for start in every if path.startswith(start)), key=len, default=""), "")
 
 
 def stop_first(path: str) -> str:
@@ -184,7 +180,7 @@ def reload_for(path: str) -> str:
         return "; systemctl daemon-reload" + (
             f"; {restarted('systemd-journald.service', only_running=True)}" if "journald" in path else ""
         )
-    unit = next((unit for pattern, unit in RELOADS if path.startswith(pattern)), "")
+    unit = _reader(path)
     return f"; systemctl try-reload-or-restart {unit} || true" if unit else ""
 
 
@@ -192,7 +188,7 @@ def unit_reading(path: str) -> str:
     """The unit whose daemon reads a file, or whose drop-in it is; empty where none is known."""
     if match := re.match(r"/(?:etc|run)/systemd/system/([^/]+\.(?:service|socket|timer))(?:\.d/|$)", path):
         return match[1]
-    return next((unit for pattern, unit in RELOADS if path.startswith(pattern)), "")
+    return _reader(path)
 
 
 def numbered(group: str, gid: str) -> str:

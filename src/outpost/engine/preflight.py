@@ -19,7 +19,7 @@ from outpost.errors import OutpostError
 from outpost.office import Host, Office
 from outpost.office.base import BaseView
 from outpost.office.flows import listeners
-from outpost.office.roles import role_of
+from outpost.office.roles import every_role, role_of, serves, serving
 from outpost.office.size import size_of
 from outpost.target import Target
 from outpost.transport import answers
@@ -29,13 +29,8 @@ RELEASE = "13"
 PATIENCE = 50.0  # seconds
 CLOCK = 5
 """Seconds that a clock may differ from the controller's: TSIG and DNSSEC allow more, people's mail should not."""
-OURS = frozenset(
-    {
-        "chronyd", "clamd", "dovecot", "imap-login", "knotd", "managesieve-logi", "master", "nginx", "python3",
-        "redis-server", "rspamd", "smtpd", "sshd", "stunnel4", "submission-logi", "systemd", "unbound",
-    }
-)  # fmt: skip
-"""Programs that an apply brings or expects; any other one that holds a port of the office is in its way."""
+EVERYWHERE = ("chronyd", "python3", "sshd", "systemd", "unbound")
+"""Programs that an apply brings or expects on each host."""
 WAIT = 8
 """Seconds that a host waits for anybody it asks; all of them are asked at once."""
 MOST_FACTS = 10_000
@@ -125,7 +120,7 @@ class Answer:
 
 def _ask(target: Target, office: Office, host: Host, via: str | None) -> Answer | Finding:
     """Facts of a host as (key, value), or why there are none."""
-    direct = host.role == "mta" and not office.smarthost
+    direct = serves(host, "transport") and not office.smarthost
     view = BaseView(office, host)
     given = {
         "try_25": "gmail-smtp-in.l.google.com mx1.mailbox.org" if direct else "",
@@ -200,7 +195,7 @@ def judge(
             "set a static one in the host's network configuration: after an apply the host ignores router advertisements",
         )  # fmt: skip
     yield _ports(office, host, [value for key, value in facts if key == "port"])
-    if host.role == "mta" and not office.smarthost:
+    if serves(host, "transport") and not office.smarthost:
         yield _outbound(host, any(key == "outbound" for key, _ in facts))
     if first.get("asked"):
         yield from _others(office, host, facts)
@@ -229,7 +224,7 @@ def _disk(host: Host, lines: list[str]) -> Iterator[Finding]:
         size, place = max(free)
         yield Finding(
             host.name, "bad" if size < role_of(host).disk // 2 else "note", f"{size} MiB of disk are free on {place}",
-            f"a {host.role} wants {role_of(host).disk} MiB{' and room for the mail' * (host.role == 'store')}: enlarge its disk",
+            f"a {host.role} wants {role_of(host).disk} MiB{' and room for the mail' * bool(role_of(host).data)}: enlarge its disk",
         )  # fmt: skip
 
 
@@ -290,10 +285,11 @@ def _number(said: str) -> int:
 
 def _ports(office: Office, host: Host, lines: list[str]) -> Finding:
     wanted = {(listener.protocol, str(listener.port)) for listener in listeners(office, host)}
+    ours = {*EVERYWHERE, *(program for role in every_role().values() for program in role.programs)}
     held = []
     for line in lines:
         protocol, port, program = [*line.split(" ", 2), "", ""][:3]
-        if (protocol, port) in wanted and program and program not in OURS:
+        if (protocol, port) in wanted and program and program not in ours:
             held.append(f"{port}/{protocol} by {program}")
     if held:
         return Finding(
@@ -324,7 +320,7 @@ def delegation(office: Office) -> Iterator[Finding]:
     """Whether the parent zone sends the world to the office's name servers."""
     import dns.exception
 
-    wanted = {host.fqdn for host in office.with_role("dns")}
+    wanted = {host.fqdn for host in serving(office, "names")}
     try:
         present = _names_at(office.domain, "NS")
     except (dns.exception.DNSException, OSError) as error:

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from outpost.errors import OutpostError
 from outpost.office.model import Office
+from outpost.office.roles import serving
 from outpost.office.tables.topology import Host
 from outpost.onhost.observe.mailqueue import NOTED
 from outpost.target import Target
@@ -119,7 +120,7 @@ def _hours(office: Office, routes: tuple[str, ...]) -> str:
 def waiting(target: Target, office: Office, via: str | None = None) -> list[Waiting]:
     return [
         message
-        for host in office.with_role("mta")
+        for host in serving(office, "transport")
         for message in listed(office, host.name, run_script(target, office, host, LISTING, via))
     ]
 

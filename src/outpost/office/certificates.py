@@ -13,7 +13,7 @@ from itertools import product
 from urllib.parse import urlsplit
 
 from outpost.office.model import Office
-from outpost.office.roles import role_of
+from outpost.office.roles import role_of, serving
 from outpost.office.tables.topology import CertificateMode, Host
 from outpost.office.tables.values import IPAddress
 
@@ -108,13 +108,13 @@ class AcmeView:
     @property
     def primary(self) -> IPAddress:
         """The name server that takes the challenges, as this host reaches it."""
-        return self.office.link_addresses(self.office.with_role("dns")[0], self.me)[0]
+        return self.office.link_addresses(serving(self.office, "names")[0], self.me)[0]
 
     @property
     def servers(self) -> tuple[IPAddress, ...]:
         """Every name server, as this host reaches it: the authority may ask any of them."""
         return tuple(
-            self.office.link_addresses(server, self.me)[0] for server in self.office.with_role("dns")
+            self.office.link_addresses(server, self.me)[0] for server in serving(self.office, "names")
         )
 
     @property
@@ -131,6 +131,6 @@ class AcmeView:
 
 def updaters(office: Office) -> Iterator[tuple[str, tuple[IPAddress, ...], tuple[str, ...]]]:
     """Who may write challenges on the primary: key, addresses it comes from, names."""
-    primary = office.with_role("dns")[0]
+    primary = serving(office, "names")[0]
     for host in acme_hosts(office):
         yield tsig_name(host), office.link_addresses(host, primary), challenges(office, host)

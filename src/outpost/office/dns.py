@@ -30,7 +30,7 @@ from outpost.office import ports
 from outpost.office.certificates import caa_issuer, public_names, tls_services, updaters
 from outpost.office.flows import listeners
 from outpost.office.model import Office
-from outpost.office.roles import role_of
+from outpost.office.roles import role_of, serves, serving
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress, IPNetwork
 
@@ -259,7 +259,7 @@ class DnsView:
     @property
     def primary(self) -> Host:
         """The server that signs."""
-        return self.office.with_role("dns")[0]
+        return serving(self.office, "names")[0]
 
     @property
     def is_primary(self) -> bool:
@@ -269,7 +269,7 @@ class DnsView:
     @property
     def partners(self) -> tuple[Host, ...]:
         """Servers it exchanges zones with: a primary's secondaries, a secondary's primary."""
-        return self.office.with_role("dns")[1:] if self.is_primary else (self.primary,)
+        return serving(self.office, "names")[1:] if self.is_primary else (self.primary,)
 
     @property
     def known(self) -> tuple[IPAddress, ...]:
@@ -303,7 +303,7 @@ class DnsView:
 
 
 def _authority(office: Office, apex: str) -> Iterable[Record]:
-    servers = office.with_role("dns")
+    servers = serving(office, "names")
     yield Record(
         apex,
         "SOA",
@@ -315,7 +315,7 @@ def _authority(office: Office, apex: str) -> Iterable[Record]:
 
 
 def _name_servers(office: Office) -> Iterable[Record]:
-    for host in office.with_role("dns"):
+    for host in serving(office, "names"):
         yield from _addresses(host.fqdn, published_addresses(office, host), "DNS-08: name server")
         yield from _no_mail(host.fqdn)
 
@@ -324,11 +324,11 @@ def _hosts(office: Office) -> Iterable[Record]:
     for host in office.hosts:
         reason = (
             "DNS-08: name server"
-            if host.role == "dns"
+            if serves(host, "names")
             else f"SPO-05: name of the {host.role}, as in its certificate"
         )
         yield from _addresses(host.fqdn, published_addresses(office, host), reason)
-        if host.role == "mta":
+        if serves(host, "transport"):
             why = "SPF-01: the MTA's HELO name is checked too (RFC 7208, section 2.3)"
             yield from _no_mail(host.fqdn, _spf(office), why)
         else:
@@ -375,7 +375,7 @@ def _spf(office: Office) -> str:
     """One SPF policy without look-ups: the MTAs' addresses on every side they send from, and the smarthost's."""
     senders = [
         f"ip{address.version}:{address}"
-        for mta in office.with_role("mta")
+        for mta in serving(office, "transport")
         for kind in ("internet", "partner")
         for address in office.addresses_of_kind(mta, kind)
     ]
@@ -421,7 +421,7 @@ def _issuers(office: Office, keys: PublicKeys) -> Iterable[Record]:
 
 
 def _mta_sts(office: Office, apex: str) -> Iterable[Record]:
-    hosts = [a for host in office.with_role("webmail") for a in office.addresses_of_kind(host, "internet")]
+    hosts = [a for host in serving(office, "browsers") for a in office.addresses_of_kind(host, "internet")]
     if not hosts:
         return
     version = hashlib.sha256(mta_sts_policy(office).encode()).hexdigest()[:32]
@@ -438,7 +438,7 @@ def _mta_sts(office: Office, apex: str) -> Iterable[Record]:
 
 
 def _clients(office: Office, apex: str) -> Iterable[Record]:
-    stores = office.with_role("store")
+    stores = serving(office, "mailboxes")
     for service, port in (
         ("imaps", ports.IMAPS),
         ("submissions", ports.SUBMISSIONS),
@@ -458,7 +458,7 @@ def _clients(office: Office, apex: str) -> Iterable[Record]:
             "0 0 0 .",
             "REL-03: the office does not offer it; nothing to fall back to",
         )
-    addresses = [a for host in office.with_role("webmail") for a in published_addresses(office, host)]
+    addresses = [a for host in serving(office, "browsers") for a in published_addresses(office, host)]
     for label in CLIENT_SETUP:
         yield from _addresses(
             f"{label}.{office.domain}", addresses, "Mail programs fetch their settings here"

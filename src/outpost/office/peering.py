@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from outpost.office.model import Office
+from outpost.office.roles import serving
 from outpost.office.tables.routes import Peer
 from outpost.office.tables.values import IPAddress
 
@@ -30,7 +31,7 @@ class OtherEnd:
     def senders(self) -> tuple[IPAddress, ...]:
         """Addresses that the office's mail comes from, and where its listener for this peer is."""
         return tuple(
-            address for mta in self.office.with_role("mta") for address in mta.in_zone(self.peer.zone)
+            address for mta in serving(self.office, "transport") for address in mta.in_zone(self.peer.zone)
         )
 
     @property
@@ -63,7 +64,9 @@ class OtherEnd:
     @property
     def authority(self) -> str:
         """Who vouches for the office's certificate."""
-        modes = {mta.certificates or self.office.tls.certificates for mta in self.office.with_role("mta")}
+        modes = {
+            mta.certificates or self.office.tls.certificates for mta in serving(self.office, "transport")
+        }
         return "the office's own authority" if "office" in modes else self.office.tls.issuer
 
     @property

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from outpost.office.model import Office
+from outpost.office.problems import Problem
 from outpost.office.size import CgroupLimit, Size
 from outpost.office.tables.topology import Host, RoleName, ZoneKind
+
+Duty = Literal["names", "transport", "mailboxes", "browsers"]
+"""What others need a host for: DNS, SMTP, the users' mail and passwords, webmail."""
+
+
+def any_number(_office: Office, _hosts: tuple[Host, ...]) -> Iterator[Problem]:
+    """Nothing to object to."""
+    yield from ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,9 @@ class Role:
         trust: Its place in the order of trust, in which hosts are set up and changed.
         hosts: Its hosts in a new office.
         published: Kinds of zones whose addresses its hosts' names carry in the DNS, in this order.
+        duties: What the office needs its hosts for.
+        optional: Whether an office may have no host of it.
+        fits: What is wrong with the hosts of it that an office has.
         disk: MiB that a host needs without mail.
         memory: MiB that a host should have; its daemons' limits together are more, because they are never all reached.
         limits: What each unit may take at most (control DOS-11).
@@ -65,9 +77,13 @@ class Role:
         shown: Its public certificate; None where it has none.
         kept: What a backup keeps of a host, besides its SSH host keys (`outpost.onhost.backup` says what each kind means),
             whose it is and comes back as (BKP-02).
+        restored: Shell that runs after the apply of a host that was restored.
         owners: Accounts that own what comes back, with their homes.
         erased: Where its hosts hold what is the office's: erased when the office is closed.
         stopped: Units that are stopped before that.
+        reloads: Directory or start of a path → the unit whose daemon reads what is there.
+        programs: Daemons that hold its ports, as `ss` prints them.
+        guide: The page for users that its hosts show.
         traced: Whether messages pass through its hosts' journals.
     """
 
@@ -78,12 +94,19 @@ class Role:
     disk: int
     memory: Callable[[Size], int]
     limits: Callable[[Size], dict[str, CgroupLimit]]
+    duties: tuple[Duty, ...] = ()
+    optional: bool = False
+    fits: Callable[[Office, tuple[Host, ...]], Iterator[Problem]] = any_number
     data: tuple[str, ...] = ()
     watched: tuple[str, ...] = ()
     watching: Callable[[Office, Host], dict[str, Any]] = lambda _office, _host: {}
     shown: Shown | None = None
     kept: Callable[[Office, Host], tuple[dict[str, Any], ...]] = lambda _office, _host: ()
+    restored: Callable[[Office, Host], tuple[str, ...]] = lambda _office, _host: ()
     owners: dict[str, str] = field(default_factory=dict)
     erased: tuple[str, ...] = ()
     stopped: tuple[str, ...] = ()
+    reloads: dict[str, str] = field(default_factory=dict)
+    programs: tuple[str, ...] = ()
+    guide: Callable[[Office], str] | None = None
     traced: bool = False

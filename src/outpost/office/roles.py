@@ -8,7 +8,8 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 
-from outpost.office.role import Role
+from outpost.office.model import Office
+from outpost.office.role import Duty, Role
 from outpost.office.size import EVERY_HOST, CgroupLimit, Size
 from outpost.office.tables.topology import ROLE_NAMES, Host, RoleName
 
@@ -22,6 +23,15 @@ def every_role() -> dict[RoleName, Role]:
 
 def role_of(host: Host) -> Role:
     return every_role()[host.role]
+
+
+def serves(host: Host, duty: Duty) -> bool:
+    return duty in role_of(host).duties
+
+
+def serving(office: Office, duty: Duty) -> tuple[Host, ...]:
+    """Hosts that have a duty, in the order of the file; the first is the primary where that matters (names)."""
+    return tuple(host for host in office.hosts if serves(host, duty))
 
 
 def cgroup_limits(role: RoleName, size: Size) -> dict[str, CgroupLimit]:

@@ -35,15 +35,15 @@ from outpost.mail import queues
 from outpost.office import load
 from outpost.office.backup import STATE
 from outpost.office.model import Office
-from outpost.office.roles import role_of
-from outpost.office.tables.topology import Host, RoleName
+from outpost.office.role import Duty
+from outpost.office.roles import role_of, serving
+from outpost.office.tables.topology import Host
 from outpost.office_file import people
 from outpost.recovery.backup import MANIFEST, Manifest
 from outpost.target import Target, shown
 from outpost.transport import answers
 from outpost.transport.remote import run_script, shell_command
 from outpost.verification.history import who
-from roles.store import MAIL
 
 FILE = "decommission.json"
 STATEMENT = "decommission-certificate.json"
@@ -139,8 +139,8 @@ class Closing:
             if not user.disabled:
                 roster.change("users", user.address, disabled=True)
         self._declare(roster.text)
-        (store,) = self.office.with_role("store")
-        self._apply("store")
+        (store,) = serving(self.office, "mailboxes")
+        self._apply("mailboxes")
         active = self._ask(store, "grep -c 'ARGON2ID' /etc/dovecot/users || true").strip()
         sessions = len(self._ask(store, "doveadm -f tab who").splitlines()) - 1
         if active != "0" or sessions > 0:
@@ -154,8 +154,8 @@ class Closing:
         if not self.forward:
             raise OutpostError("where does the office's mail go from now on?", "say --forward-to ADDRESS")
         self._declare(self._with_closing(forward=self.forward))
-        self._apply("mta")
-        for mta in self.office.with_role("mta"):
+        self._apply("transport")
+        for mta in serving(self.office, "transport"):
             for address in self.office.mailboxes:
                 said = self._ask(mta, f"postmap -q {address} texthash:/etc/postfix/aliases || true").strip()
                 if said != self.forward:
@@ -170,11 +170,12 @@ class Closing:
                 "where do the mailboxes go?", "say --into DIRECTORY, with room for all of them"
             )
         self.into.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (store,) = self.office.with_role("store")
-        said = self._program(store, f"manifest --mail {MAIL}", most=MANIFEST)
+        (store,) = serving(self.office, "mailboxes")
+        (mail,) = role_of(store).data
+        said = self._program(store, f"manifest --mail {mail}", most=MANIFEST)
         manifest = answers.parsed(said, Manifest, store.name)
         archive = self.into / f"{self.office.domain}-mail.tar"
-        script = f"exec tar --create --directory {MAIL} --exclude ./.snapshot .\n".encode()
+        script = f"exec tar --create --directory {mail} --exclude ./.snapshot .\n".encode()
         with archive.open("wb") as file:
             archive.chmod(0o600)
             room = shutil.disk_usage(self.into).free * 9 // 10
@@ -224,7 +225,7 @@ class Closing:
                 f"{len(waiting)} messages wait at the MTAs: {'; '.join(sorted(reasons)[:3]) or 'not tried yet'}",
                 f"outpost queue {self.target.typed}; come again when they have left or come back to their senders",
             )
-        return {"waiting": {mta.name: 0 for mta in self.office.with_role("mta")}}
+        return {"waiting": {mta.name: 0 for mta in serving(self.office, "transport")}}
 
     def _withdraw(self) -> dict[str, Any]:
         kept = secrets_file.read(self.target.data)
@@ -239,13 +240,13 @@ class Closing:
             self.target.data, kept.model_copy(update={"dkim": revoked}), self.office.secrets.recipients
         )
         self._declare(self._with_closing(ended=True))
-        self._apply("dns")
+        self._apply("names")
         shown_by: dict[str, dict[str, str]] = {}
         apex = self.office.domain
         asked = {"MX": apex, "SPF": apex, "DMARC": f"_dmarc.{apex}"} | {
             f"DKIM {selector}": f"{selector}._domainkey.{apex}" for selector in _selectors(revoked)
         }
-        for server in self.office.with_role("dns"):
+        for server in serving(self.office, "names"):
             at = self.office.link_addresses(server, server)[0]
             script = "\n".join(
                 f"kdig +short @{at} {name} {'MX' if what == 'MX' else 'TXT'} | tr '\\n' ' '; echo"
@@ -272,7 +273,7 @@ class Closing:
             )
         found = {}
         for host in self.office.hosts:
-            if host.role != "dns":
+            if role_of(host).erased:
                 counts = re.search(r"(\d{1,12}) (\d{1,12})\s*\Z", self._ask(host, erasing(host)))
                 if counts is None:
                     raise answers.unexpected(host.name)
@@ -322,8 +323,8 @@ class Closing:
         document.setdefault("closing", tomlkit.table()).update(values)
         return tomlkit.dumps(document)
 
-    def _apply(self, role: RoleName) -> None:
-        names = tuple(host.name for host in self.office.with_role(role))
+    def _apply(self, duty: Duty) -> None:
+        names = tuple(host.name for host in serving(self.office, duty))
         outcome = run.apply(self.target, limit=names, connector=self.via, watcher=self.watcher)
         if outcome.failed:
             said = "; ".join(f"{host}: {why}" for host, why in outcome.failed.items())

@@ -21,13 +21,12 @@ from outpost.errors import OutpostError
 from outpost.keys.secrets_file import Secrets
 from outpost.office.backup import LIB, SETTINGS, BackupView
 from outpost.office.model import Office
+from outpost.office.roles import role_of, serving
 from outpost.office.tables.topology import Host
 from outpost.recovery.backup import PATIENCE, PROGRAM, Name, archives, views
 from outpost.target import Target
 from outpost.transport import answers
 from outpost.transport.remote import run_script
-from roles.dns import KNOT
-from roles.store import MAIL, OWN
 
 if TYPE_CHECKING:
     from outpost.converge.files import File
@@ -129,7 +128,7 @@ def _before(view: BackupView, office: Office, secrets: Secrets, archive: str) ->
     lines += [borg(office), *placed(files(office=office, me=view.me, secrets=secrets), ASIDE)]
     lines.append(f'sed -i \'s#"{SETTINGS}"#"{ASIDE}{SETTINGS}"#\' {ASIDE}{SETTINGS}/settings.json')
     lines += [f"install -d -m 0700 -o {owner} -g {owner} {place}" for place, owner in view.places.items()]
-    mail = f"--mail {MAIL}" if view.me.role == "store" else ""
+    mail = " ".join(f"--mail {place}" for place in role_of(view.me).data)
     lines += [
         # parents that no package has made yet (/var/lib/knot) are for everybody; what comes back has modes of its own
         f"umask 022; python3 -B {ASIDE}{LIB} --settings {ASIDE}{SETTINGS}/settings.json extract {quote(archive)} {mail} --rest / > {ASIDE}/archive 2> {ASIDE}/refused || {{ cat {ASIDE}/refused >&2; exit 1; }}",
@@ -142,14 +141,7 @@ def _before(view: BackupView, office: Office, secrets: Secrets, archive: str) ->
 
 def _after(view: BackupView) -> Iterator[str]:
     """Once the role is there: owners that came with its packages, keys that its daemon takes over, SSH's own keys."""
-    if view.me.role == "store":
-        yield f"chown -R outpost-accounts:dovecot {OWN}"
-        yield "doveadm index -A -q '*'"  # no search index is in a backup: made now, not while somebody waits for an answer
-    if any(source["kind"] == "knot" for source in view.sources):
-        yield (
-            f"[ ! -d {KNOT} ] || {{ chown -R knot:knot {KNOT}; knotc --blocking --timeout 120 zone-restore +backupdir {KNOT} "
-            f"+nozonefile; rm -rf {KNOT}; }}"
-        )
+    yield from role_of(view.me).restored(view.office, view.me)
     yield "systemctl try-reload-or-restart ssh.service"
     # until its authority has answered it shows the office's own certificate, which users' programs may not know
     yield "[ ! -e /etc/systemd/system/outpost-certificate.service ] || systemctl start outpost-certificate.service || true"
@@ -175,13 +167,14 @@ def mailbox(
             f"{address} is no user of {office.domain}",
             "add the user first (outpost user add); a shared mailbox comes back with its host only",
         )
-    store = office.with_role("store")[0]
+    store = serving(office, "mailboxes")[0]
+    (mail,) = role_of(store).data
     if archive != "latest" and archive not in {one.name for one in archives(target, office, (store,), via)}:
         raise OutpostError(
             f"there is no archive {archive}", f"outpost backup {target.typed} --json lists them"
         )
     local = address.partition("@")[0]
-    place = f"{MAIL}/.restored-{datetime.now(UTC):%Y%m%d%H%M%S}"
+    place = f"{mail}/.restored-{datetime.now(UTC):%Y%m%d%H%M%S}"
     into = f"Restored/{datetime.now(UTC):%Y-%m-%d %H.%M.%S}"
     done = run_script(
         target,
@@ -199,7 +192,7 @@ def mailbox(
                 *(
                     [
                         f"below=$(doveadm mailbox path -u {quote(address)} {quote(folder)})",
-                        f"below=${{below#{MAIL}/}}",
+                        f"below=${{below#{mail}/}}",
                     ]
                     if folder
                     else []

@@ -6,17 +6,20 @@ from collections.abc import Collection
 
 from outpost.keys.rotation import accounts, dnssec, engine
 from outpost.keys.rotation.engine import Tell
+from outpost.office.roles import serving
 from outpost.target import Target
 
 
 def keep(target: Target, hosts: Collection[str], tell: Tell, via: str | None = None) -> None:
     """Keep it, as far as these hosts were reached; name servers that were among them show it at once."""
     with engine.desk(target, tell, via=via) as desk:
-        servers = desk.office.with_role("dns")
+        servers = serving(desk.office, "names")
         if servers[0].name in hosts:
             dnssec.keep(desk)
         if accounts.learn(desk, hosts):
             if {server.name for server in servers} <= set(hosts):
                 desk.apply(servers)
             else:  # an apply of some hosts changes no others
-                tell(f"the name servers show it after: outpost apply {target.typed} --limit dns")
+                tell(
+                    f"the name servers show it after: outpost apply {target.typed} --limit {servers[0].role}"
+                )

@@ -17,6 +17,7 @@ from outpost.keys.rotation import watch
 from outpost.keys.rotation.engine import Desk, NotYetError
 from outpost.keys.secrets_file import DkimKeys, Secrets, new_dkim, new_selector
 from outpost.office.dns import Record, dkim_selector, office_zone
+from outpost.office.roles import serving
 
 
 def begin(desk: Desk) -> str:
@@ -116,7 +117,7 @@ def _use(desk: Desk) -> bool:
 
 
 def _publish(desk: Desk) -> None:
-    desk.apply(desk.office.with_role("dns"))
+    desk.apply(serving(desk.office, "names"))
     for selector in _in_stage(desk.secrets, "published"):
         if absent := watch.missing(desk.office, _records(desk, selector)):
             raise NotYetError(
@@ -129,7 +130,7 @@ def _publish(desk: Desk) -> None:
 
 
 def _sign(desk: Desk) -> None:
-    desk.apply(desk.office.with_role("mta"))
+    desk.apply(serving(desk.office, "transport"))
     for selector in _in_stage(desk.secrets, "active"):
         _change(desk, selector, seen=desk.now())
         desk.tell(f"mail is signed with {selector}")
@@ -150,7 +151,7 @@ def _retire(desk: Desk) -> bool:
             desk.tell(f"removed {selector}")
             done = True
     if done:  # the MTAs drop a revoked pair, which they kept while the last worker might have used it
-        desk.apply((*desk.office.with_role("dns"), *desk.office.with_role("mta")))
+        desk.apply((*serving(desk.office, "names"), *serving(desk.office, "transport")))
     return done
 
 

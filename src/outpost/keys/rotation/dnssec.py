@@ -19,6 +19,7 @@ from outpost.keys.published import public_keys
 from outpost.keys.rotation.engine import Desk
 from outpost.keys.secrets_file import SigningKey
 from outpost.office.dns import office_zones
+from outpost.office.roles import serving
 from outpost.transport import answers
 from outpost.transport.remote import run_script
 
@@ -48,7 +49,7 @@ def keep(desk: Desk) -> bool:
 def fetch(desk: Desk) -> dict[str, tuple[SigningKey, ...]]:
     """Zone to keys, as the primary has them now."""
     zones = [zone.name for zone in office_zones(desk.office, public_keys(desk.secrets))]
-    primary = desk.office.with_role("dns")[0]
+    primary = serving(desk.office, "names")[0]
     script = "\n".join(
         [
             "set -eu",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from outpost.errors import OutpostError
 from outpost.keys.rotation import accounts, dkim, dnssec, hosts, tls
 from outpost.keys.rotation.engine import Desk, NotYetError
+from outpost.office.roles import serving
 
 
 def take(desk: Desk) -> None:
@@ -50,7 +51,7 @@ def _hosts(desk: Desk) -> None:
 
 def _accounts(desk: Desk) -> None:
     if accounts.learn(desk, [host.name for host in desk.office.hosts]):
-        desk.apply(desk.office.with_role("dns"))
+        desk.apply(serving(desk.office, "names"))
 
 
 def _dnssec(desk: Desk) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from outpost.keys.rotation.engine import Desk
 from outpost.keys.secrets_file import complete, host_lifetimes, renewed_hosts
+from outpost.office.roles import serving
 
 
 def due(desk: Desk) -> bool:
@@ -28,13 +29,13 @@ def roll(desk: Desk, *, keys: bool) -> None:
         desk.change(hosts=fresh, hosts_past=past)
         desk.tell(f"issued {len(fresh)} certificates{' for new keys' if keys else ''}")
     if desk.secrets.hosts_past:
-        desk.apply(desk.office.with_role("mta"))
+        desk.apply(serving(desk.office, "transport"))
         desk.tell("the MTAs accept the store's old and new key")
     desk.apply(desk.office.hosts)
     desk.tell("every host shows its new certificate")
     if desk.secrets.hosts_past:
         desk.change(hosts_past={})
-        desk.apply(desk.office.with_role("mta"))
+        desk.apply(serving(desk.office, "transport"))
         desk.tell("the old keys are accepted no more")
 
 

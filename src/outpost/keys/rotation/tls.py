@@ -17,7 +17,7 @@ from outpost.keys.rotation.engine import Desk, NotYetError
 from outpost.keys.secrets_file import NextKey, issue_public, new_key, public_pair
 from outpost.office.certificates import mode, public_names, signing_service
 from outpost.office.dns import Record, key_digest, office_zone
-from outpost.office.roles import role_of
+from outpost.office.roles import role_of, serving
 from outpost.office.tables.topology import Host
 from outpost.transport.remote import run_script
 
@@ -131,7 +131,7 @@ def _finish(desk: Desk, host: Host) -> None:
     desk.tell(f"{host.name} shows its new key")
     rest = {name: digest for name, digest in desk.secrets.public_past.items() if name != host.name}
     desk.change(public_past=rest)
-    desk.apply(desk.office.with_role("dns"))
+    desk.apply(serving(desk.office, "names"))
     desk.tell(f"the old key of {host.name} is no longer published, the one after the new one is")
     look(desk, host)
 

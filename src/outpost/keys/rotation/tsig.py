@@ -11,6 +11,7 @@ from outpost.keys.published import public_keys
 from outpost.keys.rotation.engine import Desk
 from outpost.keys.secrets_file import TRANSFER, new_tsig
 from outpost.office.dns import office_zones
+from outpost.office.roles import serving
 from outpost.transport.remote import run_script
 
 
@@ -20,7 +21,7 @@ def roll(desk: Desk) -> None:
     Raises:
         OutpostError: A name server could not be brought along; the transfers go on with the key they had.
     """
-    servers = desk.office.with_role("dns")
+    servers = serving(desk.office, "names")
     old = min(desk.secrets.transfer_keys, key=_number)
     new = max(desk.secrets.transfer_keys, key=_number)
     if old == new:
@@ -48,7 +49,7 @@ def roll(desk: Desk) -> None:
 def prove(desk: Desk) -> None:
     """Have every secondary fetch every zone anew."""
     zones = [zone.name for zone in office_zones(desk.office, public_keys(desk.secrets))]
-    for server in desk.office.with_role("dns")[1:]:
+    for server in serving(desk.office, "names")[1:]:
         for zone in zones:
             script = f"knotc --blocking --timeout 30 zone-retransfer {zone} 2>&1"
             try:

@@ -13,6 +13,7 @@ import dns.rdatatype
 
 from outpost.office.dns import Record
 from outpost.office.model import Office
+from outpost.office.roles import serving
 from outpost.office.tables.topology import Host
 
 PATIENCE = 3.0  # seconds an address has to answer
@@ -28,7 +29,7 @@ def missing(office: Office, records: Iterable[Record]) -> tuple[str, ...]:
         wanted.setdefault((record.name, record.type), set()).add(_rdata(record))
     return tuple(
         f"{server.name}: {name} {rtype}"
-        for server in office.with_role("dns")
+        for server in serving(office, "names")
         for (name, rtype), data in wanted.items()
         if ask(office, server, name, rtype) != data
     )

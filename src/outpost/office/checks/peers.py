@@ -9,6 +9,7 @@ from outpost.office.checks.rule import Rule, path_back, placed
 from outpost.office.checks.wording import nearest
 from outpost.office.model import Office
 from outpost.office.problems import Problem
+from outpost.office.roles import serving
 from outpost.office.tables.routes import Peer
 
 
@@ -21,7 +22,7 @@ def _peer_zones(office: Office) -> Iterator[Problem]:
             continue
         if zone.kind not in ("internet", "partner"):
             yield wrong("a peer inside the office", "name a partner's zone or the Internet's")
-        for mta in office.with_role("mta"):
+        for mta in serving(office, "transport"):
             if placed(office, mta) and peer.zone not in mta.addresses:
                 yield wrong(
                     f"{mta.name} has no address there, so there is no route",

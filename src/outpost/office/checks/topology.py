@@ -144,45 +144,12 @@ def _addresses_unique(office: Office) -> Iterator[Problem]:
 
 
 def _roles_present(office: Office) -> Iterator[Problem]:
-    for role in every_role():
-        count = len(office.with_role(role))
-        if count == 0:
-            yield Problem(
-                "hosts", "", f"no host has the role {role}", f'declare one: [hosts.NAME] with role = "{role}"'
-            )
-        elif role == "mta" and not office.mail_servers:
-            yield Problem(
-                f"hosts.{office.with_role(role)[0].name}.retiring",
-                "true",
-                "every MTA retires: nobody takes mail",
-                "leave one in service",
-            )
-        elif role == "dns" and count == 1:
-            yield Problem(
-                f"hosts.{office.with_role(role)[0].name}.role",
-                role,
-                "one name server only: its failure takes the domain off the net (RFC 2182)",
-                "declare a second host with role dns",
-            )
-        elif role == "store" and count > 1:
-            yield Problem(
-                f"hosts.{office.with_role(role)[1].name}.role",
-                role,
-                "a second store: mailboxes are not replicated between stores",
-                "keep one store (a lost one is rebuilt from its backup)",
-            )
-
-
-def _hosts_where_their_work_is(office: Office) -> Iterator[Problem]:
-    for host in office.hosts:
-        kinds = {office.zones[zone].kind for zone in host.addresses if zone in office.zones}
-        if host.role == "store" and "internet" in kinds:
-            yield Problem(
-                f"hosts.{host.name}.addresses",
-                "",
-                "the store has an address in the Internet's zone",
-                "keep it in the servers', users' and management zones: the Internet must not reach where passwords are checked",
-            )
+    for name, role in every_role().items():
+        if hosts := office.with_role(name):
+            yield from role.fits(office, hosts)
+        elif not role.optional:
+            remedy = f'declare one: [hosts.NAME] with role = "{name}"'
+            yield Problem("hosts", "", f"no host has the role {name}", remedy)
 
 
 RULES: tuple[Rule, ...] = (
@@ -192,5 +159,4 @@ RULES: tuple[Rule, ...] = (
     (_local_files, set()),
     (_addresses_unique, set()),
     (_roles_present, {"hosts"}),
-    (_hosts_where_their_work_is, set()),
 )

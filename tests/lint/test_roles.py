@@ -1,0 +1,109 @@
+"""What the product knows of a role stands in its package; nothing else names it (docs/adr/0033)."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from outpost.office.load import load
+from outpost.office.roles import every_role
+from outpost.office.size import size_of
+from outpost.office.tables.topology import ROLE_NAMES
+from outpost.target import INVENTORY
+from tests.lint.test_project import ROOT, files
+
+FREE = ("roles/", "src/outpost_lab/", "src/outpost/office/ports.py", "src/outpost/office/flows.py")
+"""The packages themselves; the lab, whose attacks and benchmarks break and measure what they name; ports and flows."""
+LEFT = {
+    # words that only look like a role's name: a command, a table of the office file, a route that people type
+    "src/outpost/cli/app.py": ("dns",),
+    "src/outpost/cli/office.py": ("dns",),
+    "src/outpost/office/checks/dns.py": ("dns",),
+    "src/outpost/mail/queues.py": ("store",),
+    # examples of keys in the reference
+    "src/outpost/office/tables/topology.py": ("knot.service", "mta"),
+    # the address of webmail, printed when a lab is up
+    "src/outpost/cli/lab.py": ("webmail",),
+    # the MTAs that are given mail: used by templates of every role
+    "src/outpost/office/model.py": ("mta",),
+    # programs on the hosts, which import nothing: each reads the journal or the state of daemons that it knows
+    "src/outpost/onhost/mailtrace.py": ("dovecot.service", "postfix.service", "rspamd.service"),
+    "src/outpost/onhost/observe/daemons.py": (
+        "dovecot.service", "knot.service", "nginx.service", "php8.4-fpm.service", "postfix.service", "redis-server.service",
+    ),
+    "src/outpost/onhost/observe/databases.py": ("redis-server.service",),
+    "src/outpost/onhost/watch.py": (
+        "clamav-daemon.service", "clamav-daemon.service", "dovecot.service", "dovecot.service", "outpost-accounts.service",
+        "outpost-logins.service",
+    ),
+}  # fmt: skip
+"""What is left. It may only shrink: a new name goes into a role's package."""
+
+
+def units() -> set[str]:
+    """Every unit that a role declares as its own."""
+    size = size_of(load(INVENTORY / "harbour"))
+    found: set[str] = set()
+    for role in every_role().values():
+        found |= {*role.limits(size), *role.stopped, *role.reloads.values()}
+    return {unit for unit in found if "*" not in unit}
+
+
+UNIT = re.compile("|".join(re.escape(unit) for unit in sorted(units())))
+
+
+def named(source: str) -> list[str]:
+    """What of a role a file names: the role, a unit of it, a module of it. Docstrings and comments may."""
+    tree = ast.parse(source)
+    prose = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            found += [node.value] if node.value in ROLE_NAMES else UNIT.findall(node.value)
+        modules = (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+        found += [module for module in modules if re.match(rf"roles\.({'|'.join(ROLE_NAMES)})\b", module)]
+    return sorted(found)
+
+
+def product() -> dict[str, Path]:
+    every = {str(file.relative_to(ROOT)): file for file in files("*.py")}
+    return {
+        name: file
+        for name, file in every.items()
+        if (name.startswith("src/") or name == "deploy.py") and not name.startswith(FREE)
+    }
+
+
+def test_nothing_outside_its_package_names_a_role() -> None:
+    found = {name: tuple(said) for name, file in product().items() if (said := named(file.read_text()))}
+    assert found == LEFT
+
+
+def test_a_name_would_be_found() -> None:
+    said = 'from roles.mta.view import MtaView\nif host.role == "store":\n    run("systemctl reload nginx.service")\n'
+    assert named(said) == ["nginx.service", "roles.mta.view", "store"]
+    assert named('"""mta"""\nsay("the store", "dnsmasq")\n') == []
+
+
+def test_the_value_of_a_role_is_there_without_pyinfra() -> None:
+    """Commands read it that must start at once, and hosts' answers are judged by it."""
+    said = "import sys; from outpost.office.roles import every_role; every_role(); print('pyinfra' in sys.modules)"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", said], capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout
+        == "False\n"
+    )
