@@ -13,12 +13,15 @@ keys, whatever the name), ``--office NAME`` for another office.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office
+from outpost.office.roles import every_role
+from outpost.office.tables.topology import ROLE_NAMES
 from outpost.target import Target
 from outpost.transport.remote import shell_command
 from outpost.transport.shell import Shell, ShellBackend
@@ -28,6 +31,13 @@ from tests.live.kernel import Kernel, Listening
 from tests.live.systemd import Units
 
 TestinfraHost.__test__ = False  # its name here begins with Test, and pytest would collect it
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The checks of a role that the office does not have."""
+    role = collection_path.stem.removeprefix("test_")
+    optional = role in ROLE_NAMES and every_role()[role].optional
+    return True if optional and not chosen_office(config).with_role(role) else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -85,7 +85,7 @@ class Units:
     @property
     def daemons(self) -> tuple[str, ...]:
         """Those of the host that checks look at."""
-        return (*cgroup_limits(self.role, Size(STEP, 0, MIB)), *DAEMONS[self.role])
+        return (*cgroup_limits(self.role, Size(STEP, 0, MIB)), *DAEMONS.get(self.role, ()))
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ class Units:
             *UPGRADES,
         )
         store = ("outpost-clock.timer", "outpost-twice.service") if self.role == "store" else ()
-        return (*self.daemons, *everywhere, *PACE[self.role], *store)
+        return (*self.daemons, *everywhere, *PACE.get(self.role, {}), *store)
 
     @cached_property
     def states(self) -> dict[str, str]:

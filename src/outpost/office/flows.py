@@ -91,7 +91,17 @@ def flows(office: Office) -> tuple[Flow, ...]:
 def _work_out(office: Office) -> tuple[Flow, ...]:
     return tuple(
         flow
-        for family in (_names, _mail_in, _mail_inside, _mail_out, _users, _webmail, _certificates, _keeping)
+        for family in (
+            _names,
+            _mail_in,
+            _mail_inside,
+            _mail_out,
+            _users,
+            _webmail,
+            _certificates,
+            _time,
+            _keeping,
+        )
         for flow in family(office)
     )
 
@@ -247,6 +257,15 @@ def _certificates(office: Office) -> Iterator[Flow]:
         yield from _outside(office, host, (server,), "tcp", port, "certificates")
         for name_server in office.with_role("dns"):
             yield _between(office, host, name_server, ports.DNS, "proving names to the certificate authority")
+
+
+def _time(office: Office) -> Iterator[Flow]:
+    for zone in office.zones_of_kind("servers"):
+        for server in office.with_role("timeserver"):
+            for host in office.hosts:
+                if host != server and host.in_zone(zone.name) and server.in_zone(zone.name):
+                    here, there = _at(host, zone.name), _at(server, zone.name)
+                    yield Flow(here, there, "udp", ports.NTP, zone.name, "the clock")
 
 
 def _keeping(office: Office) -> Iterator[Flow]:

@@ -1,0 +1,23 @@
+"""A time server: the chrony that every host has answers, too."""
+
+from __future__ import annotations
+
+from pyinfra.api.deploy import deploy
+
+from outpost.converge.files import rendered
+from outpost.converge.shapes import settings
+from outpost.keys.secrets_file import Secrets
+from outpost.office import Host, Office
+from outpost.units import restarted
+from roles.timeserver.view import TimeView
+
+
+@deploy("timeserver")
+def become(*, office: Office, me: Host, secrets: Secrets) -> None:  # noqa: ARG001
+    """Answer the office's hosts."""
+    settings(
+        name="time-service",
+        files=[rendered("timeserver", "/etc/chrony/conf.d/outpost.conf", view=TimeView(office, me))],
+        check="chronyd -p -f /etc/chrony/chrony.conf >/dev/null",
+        activate=restarted("chrony.service"),
+    )

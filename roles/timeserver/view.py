@@ -1,0 +1,34 @@
+"""What the templates of a time server may print, derived from the flows to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outpost.office import ports
+from outpost.office.flows import inbound
+from outpost.office.model import Office
+from outpost.office.tables.topology import Host
+from outpost.office.tables.values import IPNetwork
+
+
+@dataclass(frozen=True)
+class TimeView:
+    """One time server."""
+
+    office: Office
+    me: Host
+
+    @property
+    def addresses(self) -> tuple[IPNetwork, ...]:
+        """Where it answers: one address of each family."""
+        return self._ends(source=False)
+
+    @property
+    def clients(self) -> tuple[IPNetwork, ...]:
+        """Whom it answers."""
+        return self._ends(source=True)
+
+    def _ends(self, *, source: bool) -> tuple[IPNetwork, ...]:
+        asked = (flow for flow in inbound(self.office, self.me) if flow.port == ports.NTP)
+        ends = (flow.source if source else flow.destination for flow in asked)
+        return tuple(dict.fromkeys(network for end in ends for network in end.networks))

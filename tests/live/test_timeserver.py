@@ -1,0 +1,55 @@
+"""What a time server promises; the lab's office has none."""
+
+from __future__ import annotations
+
+import pytest
+from testinfra.host import Host as TestinfraHost
+
+from outpost.office import Host, Office
+from outpost.target import Target
+from roles.timeserver.view import TimeView
+from tests.live.conftest import reach
+
+pytestmark = [pytest.mark.role("timeserver"), pytest.mark.daemons("chrony")]
+
+ASK = """
+import socket, sys
+asked = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+asked.settimeout(5)
+asked.sendto(b"\\x23" + bytes(47), (sys.argv[1], 123))
+said = asked.recv(512)
+print(len(said), said[0] & 7, said[0] >> 6)
+"""
+"""Prints how long the answer is, its mode (4: a server's), and its leap indicator (3: not synchronised)."""
+
+
+@pytest.fixture
+def view(office: Office, me: Host) -> TimeView:
+    return TimeView(office, me)
+
+
+@pytest.mark.control("TIM-01")
+def test_every_host_of_the_office_gets_the_time(
+    me: Host, office: Office, view: TimeView, target: Target, pytestconfig: pytest.Config
+) -> None:
+    for client in office.hosts:
+        if client != me and office.addresses_of_kind(client, "servers"):
+            for network in view.addresses:
+                said = reach(target, office, client, pytestconfig).check_output(
+                    "python3 -I -c %s %s", ASK, str(network.network_address)
+                )
+                assert said.split()[:2] == ["48", "4"]
+                assert said.split()[2] != "3", f"{me.name} is not synchronised"
+
+
+@pytest.mark.control("NET-01")
+def test_nobody_else_is_answered(host: TestinfraHost, office: Office, view: TimeView) -> None:
+    """Asked of chrony itself, because the packet filter stands before it."""
+    assert {
+        host.check_output("chronyc accheck %s", str(network.network_address)) for network in view.clients
+    } == {"208 Access allowed"}
+    clients = {network.network_address for network in view.clients}
+    others = {net[-2] for zone in office.zones.values() for net in zone.networks} - clients
+    assert {host.check_output("chronyc accheck %s", str(address)) for address in others} == {
+        "209 Access denied"
+    }

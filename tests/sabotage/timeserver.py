@@ -1,0 +1,19 @@
+"""Sabotage of a time server; carried out in an office that has one."""
+
+from __future__ import annotations
+
+from tests.sabotage.breaking import edited
+
+SERVE = "/etc/chrony/conf.d/outpost.conf"
+RESTART = "systemctl reset-failed chrony; systemctl restart chrony"
+
+SABOTAGES = (
+    edited(
+        "timeserver", "no host may ask for the time", SERVE, "/^allow /d",
+        "timeserver::every_host_of_the_office_gets_the_time", activate=RESTART,
+    ),
+    edited(
+        "timeserver", "anybody may ask for the time", SERVE, "s/^allow .*/allow/", "timeserver::nobody_else_is_answered",
+        activate=RESTART,
+    ),
+)  # fmt: skip
