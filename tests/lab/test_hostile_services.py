@@ -21,7 +21,7 @@ def test_no_link_of_the_policy_service_makes_root_delete_a_message(lab: Instance
         on(
             lab,
             "mta",
-            f"mkdir {place}; touch {victim}; mv {STATE}/large {STATE}/large.aside 2>/dev/null || true; ln -s {place} {STATE}/large; systemctl start outpost-routes",
+            f"mkdir {place}; touch -d '1 hour ago' {victim}; mv {STATE}/large {STATE}/large.aside 2>/dev/null || true; ln -s {place} {STATE}/large; systemctl start outpost-routes",
         )
         assert on(lab, "mta", f"ls {place}").split() == ["4gVxB25hBLz1"]
     finally:
@@ -38,7 +38,7 @@ def test_a_directory_of_its_own_is_tidied(lab: Instance) -> None:
     on(
         lab,
         "mta",
-        f"mkdir -p {STATE}/large; touch {STATE}/large/4gVxB25hBLz1; systemctl start outpost-routes",
+        f"mkdir -p {STATE}/large; touch -d '1 hour ago' {STATE}/large/4gVxB25hBLz1; systemctl start outpost-routes",
     )
     assert on(lab, "mta", f"ls {STATE}/large").split() == []
 

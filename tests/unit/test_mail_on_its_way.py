@@ -288,6 +288,7 @@ def test_the_policy_service_releases_neither_what_the_filter_refused_nor_what_an
     queued = [("4LARGE1", "hold"), ("4REFUSED", "hold"), ("4ADMIN1", "hold"), ("4ACTIVE", "active")]
     for name in (*dict(queued), "4GONE12", "-r", "ALL"):
         (named / name).touch()
+    os.utime(named / "4GONE12", (1, 1))
     (noted / "4ADMIN1").touch()
     listed = "\n".join(
         json.dumps(
@@ -323,7 +324,7 @@ def test_the_policy_service_releases_neither_what_the_filter_refused_nor_what_an
     assert routes.main() == 0
     assert [said for command, said in calls if command[0] == "postsuper"] == ["4LARGE1\n"]
     assert (tmp_path / "full").exists(), "what it names counts as refused mail all the same"
-    assert {file.name for file in named.iterdir()} == {"4REFUSED", "4ADMIN1", "-r", "ALL"}
+    assert {file.name for file in named.iterdir()} == {"4REFUSED", "4ADMIN1", "4ACTIVE", "-r", "ALL"}
 
 
 def test_refused_mail_on_hold_ages_and_what_was_held_by_hand_stays() -> None:

@@ -39,6 +39,8 @@ MANY = 100
 HELD_FULL = Path("/run/outpost-routes/held-full")
 MOST_REFUSED = 500
 """Refused messages on hold. As many as a postmaster may read in five days, and 12 GB at 25 MB each."""
+TIDIED = 600.0
+"""Seconds after which a name of a message that is not on hold goes."""
 PATIENCE = 10.0  # seconds for a greeting
 
 
@@ -222,7 +224,9 @@ def main() -> int:
     _do(["postsuper", "-H", "-"], work.release, "large messages released, their hours have begun")
     for name in (*work.release, *sorted(names - on_hold.keys())):
         with suppress(OSError):
-            os.unlink(name, dir_fd=place)
+            # a message is named a moment before it is on hold
+            if name in on_hold or time.time() - os.lstat(name, dir_fd=place).st_mtime > TIDIED:
+                os.unlink(name, dir_fd=place)
     if work.attempt:
         _say(f"{len(work.attempt)} messages tried again, their next hop answers")
     return 0
