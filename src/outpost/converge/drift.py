@@ -297,7 +297,10 @@ def _is_edited(fault: str) -> bool:
 
 def _remember() -> StringCommand:
     """Write the known state down, under the office's seal."""
-    return StringCommand(f"read -r {KEY}; export {KEY}; {_observer('remember')}", _stdin=sealing())
+    key = sealing()
+    if not key:  # nothing comes then, and over SSH it would be awaited for ever
+        return StringCommand(_observer("remember"))
+    return StringCommand(f"read -r {KEY}; export {KEY}; {_observer('remember')}", _stdin=key)
 
 
 def _left(before: Beside, now: Beside) -> Iterator[Finding]:
