@@ -84,7 +84,7 @@ DRIFTS = (
     Drift("ns1", "/etc/ssh/sshd_config.d/00-outpost.conf", "sed -i 's/^PasswordAuthentication no/PasswordAuthentication yes/' /etc/ssh/sshd_config.d/00-outpost.conf"),
     # Files that nobody declares
     Drift("store", "/etc/cron.d/evil", "mkdir -p /etc/cron.d; echo '* * * * * root true' > /etc/cron.d/evil"),
-    Drift("mta", "/etc/sudoers.d/evil", "echo 'nobody ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/evil"),
+    Drift("mta", "/etc/sudoers.d/evil", "echo 'nobody ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/evil; echo 'path /etc/sudoers.d/evil' > /var/lib/outpost/applied/.evil"),
     Drift("ns2", "/etc/ssh/sshd_config.d/99-evil.conf", "echo 'MaxAuthTries 100' > /etc/ssh/sshd_config.d/99-evil.conf"),
     Drift("mta", "/etc/sysctl.d/99-evil.conf", "echo 'net.ipv4.ip_forward = 1' > /etc/sysctl.d/99-evil.conf"),
     Drift("ns1", "/etc/profile.d/evil.sh", "echo 'umask 000' > /etc/profile.d/evil.sh"),

@@ -17,6 +17,7 @@ from outpost.drift.differences import Difference
 from outpost.drift.findings import Beside, findings, found
 from outpost.office.tables.topology import FOUND
 from outpost.onhost.observe import KEY, accounts, expected, known, packages, permissions, probing
+from outpost.onhost.observe import declared as records
 from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.expected import Expected, words
 from outpost.onhost.observe.kept_answers import DAY
@@ -195,6 +196,18 @@ def test_capabilities_are_sought_in_all_of_a_tree(tmp_path: Path, monkeypatch: p
     (tmp_path / "src" / "deep" / "evil").touch()
     monkeypatch.setattr(permissions, "capability", lambda path: [f"capability\t{path}\t01"])
     assert f"capability\t{tmp_path}/src/deep/evil\t01" in permissions.privileges(set(), str(tmp_path))
+
+
+def test_a_record_that_the_controller_does_not_read_declares_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "APPLIED", str(tmp_path))
+    for name in (".evil", "base:evil", "evil.new", "a\nb"):
+        (tmp_path / name).write_text("path /etc/sudoers.d/evil\n")
+    (tmp_path / "php8.4-fpm").write_text(
+        "unit x.service\npath /etc/x\ndigest abc\x0bpath /etc/sudoers.d/evil\n\x85path /y\n"
+    )
+    assert records.records() == ({"x.service": ["/etc/x"]}, {"/etc/x"})
 
 
 @pytest.mark.usefixtures("host")
