@@ -463,7 +463,7 @@ def test_a_daemons_database_is_read_with_the_rights_of_its_owner(monkeypatch: py
             database.executescript("CREATE VIEW v AS SELECT 1")
         os.chown(place, owner, -1)  # that the file is root's own does not make it a file that root wrote
         path.chmod(0o644)
-        Path(place, "link.db").symlink_to("/etc/shadow")
+        Path(place, "link.db").symlink_to("/etc/passwd")
         monkeypatch.setattr(databases, "TOP", place)
         monkeypatch.setattr(
             databases, "named", lambda text: f"{text} {os.getresuid()} {os.getgroups()}".replace("[]", "")

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import os
 
-from outpost.onhost.observe.reading import BlindError, ended, named, opened
+from outpost.onhost.observe.reading import BlindError, ended, named
 
 TOP, DEEP = "/var/lib", 2
 ENDINGS = (".db", ".sqlite", ".sqlite3")
@@ -43,13 +43,14 @@ def _as_owner(path: str) -> list[str]:
     said = os.memfd_create("triggers")
     if not (child := os.fork()):
         with contextlib.suppress(BaseException):
+            path = os.path.realpath(path)  # of wtmpdb, for one
             above, file = os.stat(os.path.dirname(path)), os.lstat(path)
             owner = above if above.st_uid else file
             if not os.geteuid():
                 os.setgroups([])
                 os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
                 os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)
-            with open(opened(path), "rb") as stream:
+            with open(path, "rb") as stream:
                 if stream.read(len(MAGIC)) != MAGIC:
                     os._exit(0)
             with contextlib.closing(
@@ -73,7 +74,7 @@ def _as_owner(path: str) -> list[str]:
 def _databases(top: str, deep: int) -> collections.abc.Iterator[str]:
     with contextlib.suppress(FileNotFoundError), os.scandir(top) as entries:
         for entry in entries:
-            if entry.name.endswith(ENDINGS) and entry.is_file(follow_symlinks=False):
+            if entry.name.endswith(ENDINGS) and entry.is_file():
                 yield entry.path
             elif deep and entry.is_dir():
                 yield from _databases(entry.path, deep - 1)
