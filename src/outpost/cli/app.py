@@ -42,7 +42,7 @@ EXAMPLES = """
 LAZY = {
     "verify": ("verify",),
     "new": ("new", "preflight"),
-    "office": ("check", "hosts", "dns", "guide", "reference"),
+    "office": ("check", "hosts", "declare", "dns", "guide", "reference"),
     "each": ("each",),
     "backup": ("backup", "drill"),
     "decommission": ("decommission",),

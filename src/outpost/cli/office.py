@@ -481,6 +481,35 @@ def print_zone(
 
 
 @app.command(
+    "declare",
+    epilog="Example: `./outpost declare po mta --json`, before and after a change of the code: the difference is what an apply changes.",
+)
+def print_declaration(
+    office: OfficeArgument,
+    host: Annotated[str, typer.Argument(metavar="HOST", help="One of the office's hosts.")],
+    name: NameOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Print what the code and the office file declare for a host, without asking it: packages, accounts, files, units."""
+    from outpost.converge.declaration import declaration
+    from outpost.converge.declaration import shown as printable
+    from outpost.hosts import expect_hosts
+    from outpost.keys import secrets_file
+
+    target = find(office, name)
+    loaded = load(target.data)
+    expect_hosts(loaded, [host])
+    said = printable(declaration(loaded, secrets_file.read(target.data), host))
+    if as_json:
+        say_json({"host": host, **said})
+    else:
+        for kind, things in said.items():
+            for thing, value in things.items():
+                sys.stdout.write(f"{kind} {thing} {' '.join(value)}".rstrip() + "\n")
+    return CLEAN
+
+
+@app.command(
     "guide",
     epilog="Example: `./outpost guide po > guide.html`: to print, or to send to somebody new. Webmail shows it, too.",
 )

@@ -102,7 +102,9 @@ def _files(office: Office, me: Host) -> list[File]:
         "masks": sorted(known.masks),
         "administrator": [office.ssh.user],
         "accounts": sorted(known.accounts),
-        "members": sorted(f"{group}: {name}" for name, groups in known.accounts.items() for group in groups),
+        "members": sorted(
+            f"{group}: {name}" for name, (*_, groups) in known.accounts.items() for group in groups
+        ),
         "directories": sorted(set(known.paths) - known.files),
         "absent": sorted(known.absent),
         "accepted": sorted({*office.maintenance.accepted, *me.accepted}),

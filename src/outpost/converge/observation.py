@@ -28,6 +28,7 @@ from pyinfra.api.operation import operation as pyinfra_operation
 from pyinfra.context import ctx_host, host, state
 from typing_extensions import override
 
+from outpost.converge.files import File
 from outpost.drift.findings import BLIND
 from outpost.errors import OutpostError
 from outpost.keys.secrets_file import Secrets
@@ -111,26 +112,33 @@ class Declared:
     """Everything the roles declare for one host in this run; what is on the host beyond it must go.
 
     Attributes:
+        content: Path → file, of those that an apply writes; `files` has also what the host makes itself.
+        directories: Path → owner, group, mode.
         packages: In groups, as the roles name them → the group's answers for debconf.
         questions: Each with whether its answer comes from files alone.
         beside, local: As `Asking` has them.
-        accounts: Each with its groups.
+        accounts: Each with home, shell and further groups.
         masks: Units that roles mask or unmask.
         absent: Files that must not be there.
+        alone: Whether no host is asked or changed: only what is declared is wanted.
         vital: Whether nothing may follow the present operation if it fails.
     """
 
     records: set[str] = field(default_factory=set)
     files: set[str] = field(default_factory=set)
+    content: dict[str, File] = field(default_factory=dict)
+    directories: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    groups: dict[str, None] = field(default_factory=dict)
     packages: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
     paths: dict[str, None] = field(default_factory=dict)
     units: dict[str, None] = field(default_factory=dict)
     questions: dict[str, bool] = field(default_factory=dict)
     beside: dict[str, None] = field(default_factory=dict)
-    accounts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    accounts: dict[str, tuple[str | None, str, tuple[str, ...]]] = field(default_factory=dict)
     masks: set[str] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
     local: tuple[str, ...] | None = None
+    alone: bool = False
     vital: bool = False
     collecting: bool = False
     answer: Answer | None = None
@@ -163,7 +171,7 @@ def declaring() -> Iterator[None]:
     try:
         yield
     finally:
-        known.collecting = False
+        known.collecting = known.alone
 
 
 def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], Callable[..., Any]]:

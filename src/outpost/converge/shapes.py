@@ -123,6 +123,7 @@ def install_declared() -> None:
 
 
 def directory(path: str, *, owner: str = "root", group: str = "root", mode: str = "0755") -> None:
+    declared().directories[path] = (owner, group, mode)
     if not will_ask(paths=[path]):
         operations.directory(name=path, path=path, owner=owner, group=group, mode=mode)
 
@@ -137,7 +138,7 @@ def account(
 ) -> None:
     """A system account and its group of the same name."""
     group(name)
-    declared().accounts[name] = tuple(groups)
+    declared().accounts[name] = (home, shell, tuple(groups))
     question = f"getent passwd {name} && id -nG {name}"
     if not will_ask(question=question, of_files=True):
         operations.account(
@@ -152,6 +153,7 @@ def account(
 
 
 def group(name: str) -> None:
+    declared().groups[name] = None
     question = f"getent group {name}"
     if not will_ask(question=question, of_files=True):
         operations.group(name=f"group {name}", group=name, question=question)
@@ -212,4 +214,5 @@ def _note(name: str, files: Sequence[File]) -> str:
     known = declared()
     known.records.add(key)
     known.files.update(file.path for file in files)
+    known.content.update((file.path, file) for file in files)
     return key

@@ -89,21 +89,8 @@ def flows(office: Office) -> tuple[Flow, ...]:
 
 
 def _work_out(office: Office) -> tuple[Flow, ...]:
-    return tuple(
-        flow
-        for family in (
-            _names,
-            _mail_in,
-            _mail_inside,
-            _mail_out,
-            _users,
-            _webmail,
-            _certificates,
-            _time,
-            _keeping,
-        )
-        for flow in family(office)
-    )
+    families = (_names, _mail_in, _mail_inside, _mail_out, _users, _webmail, _certificates, _time, _keeping)
+    return tuple(flow for family in families for flow in family(office))
 
 
 def inbound(office: Office, host: Host) -> tuple[Flow, ...]:

@@ -1,27 +1,15 @@
-"""What an office's hosts hold, as plain data: the same content for every peer, taken from the roles themselves.
-
-The roles run against hosts that are only simulated; each operation of `outpost.converge.operations` is noted instead of carried out.
-"""
+"""What an office's hosts hold, as plain data: the same content for every peer, as the roles declare it."""
 
 from __future__ import annotations
 
-import importlib
-import runpy
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-from pyinfra.api.config import Config
-from pyinfra.api.inventory import Inventory
-from pyinfra.api.state import State
-from pyinfra.context import ctx_config, ctx_host, ctx_state
-
+from outpost.converge.declaration import declaration
+from outpost.converge.observation import Declared
 from outpost.keys import secrets_file
 from outpost.office import load
-from outpost.target import ROOT
 
 
 @dataclass
@@ -49,52 +37,24 @@ class HostContent:
 def contents(directory: Path) -> dict[str, HostContent]:
     """Host name → content, for the office in a directory."""
     office, kept = load(directory), secrets_file.read(directory)
-    found: dict[str, HostContent] = {}
-    for machine in office.hosts:
-        data = {"office": office, "secrets": kept, "machine": machine.name}
-        inventory = Inventory(([(f"@fake/{machine.name}", data)], {}))  # type: ignore[no-untyped-call]
-        config = Config()  # type: ignore[no-untyped-call]
-        state = State(inventory, config)
-        host = next(iter(inventory))
-        found[machine.name] = HostContent()
-        with ctx_state.use(state), ctx_host.use(host), ctx_config.use(config), _noting(found[machine.name]):
-            runpy.run_path(str(ROOT / "deploy.py"))
-    return found
+    return {host.name: _content(declaration(office, kept, host.name)) for host in office.hosts}
 
 
-@contextmanager
-def _noting(content: HostContent) -> Iterator[None]:
-    operations = importlib.import_module("outpost.converge.operations")
-    drift = importlib.import_module("outpost.converge.drift")
-
-    def converge(*, files: tuple[Any, ...], unit: str, **_: Any) -> None:
-        for file in files:
-            content.files[file.path] = (file.mode, file.owner, file.group, file.content)
-        if unit:
-            content.units.append(unit)
-
-    def directory(*, path: str, owner: str, group: str, mode: str, **_: Any) -> None:
-        content.directories.append({"path": path, "owner": owner, "group": group, "mode": mode})
-
-    def account(*, user: str, home: str | None, shell: str, groups: tuple[str, ...], **_: Any) -> None:
-        content.accounts.append({"user": user, "home": home, "shell": shell, "groups": list(groups)})
-
-    def nothing(**_: Any) -> None:
-        """Commands for what only the host can make, and drift: the peers have no like of them, which favours them."""
-
-    noted: dict[str, Callable[..., None]] = {
-        "converge": converge,
-        "install": lambda *, wanted, **_: content.packages.extend(map(list, wanted)),
-        "directory": directory,
-        "group": lambda *, group, **_: content.groups.append(group),
-        "account": account,
-        "absent": nothing,
-        "once": nothing,
-        "retire": nothing,
-    }
-    with ExitStack() as stack:
-        for name, instead in noted.items():
-            stack.enter_context(patch.object(operations, name, instead))
-        for name in ("_repaired", "_remembered"):
-            stack.enter_context(patch.object(drift, name, nothing))
-        yield
+def _content(known: Declared) -> HostContent:
+    """Without commands for what only the host can make, and drift: the peers have no like of them, which favours them."""
+    return HostContent(
+        packages=[list(names) for names in known.packages],
+        groups=list(known.groups),
+        accounts=[
+            {"user": name, "home": home, "shell": shell, "groups": list(groups)}
+            for name, (home, shell, groups) in known.accounts.items()
+        ],
+        directories=[
+            {"path": path, "owner": owner, "group": group, "mode": mode}
+            for path, (owner, group, mode) in known.directories.items()
+        ],
+        files={
+            path: (file.mode, file.owner, file.group, file.content) for path, file in known.content.items()
+        },
+        units=list(known.units),
+    )

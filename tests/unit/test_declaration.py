@@ -1,0 +1,74 @@
+"""What is declared for a host can be read without any host, and without patching anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+
+import pytest
+
+from outpost.converge.declaration import declaration, shown
+from outpost.converge.drift import CONTRACT
+from outpost.converge.observation import Declared
+from outpost.keys import secrets_file
+from outpost.keys.secrets_file import Secrets
+from outpost.office import Office, load
+from outpost.target import ROOT
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Office:
+    directory = tmp_path_factory.mktemp("office")
+    shutil.copy(ROOT / "inventory/harbour/office.toml", directory)
+    return load(directory)
+
+
+@pytest.fixture(scope="module")
+def secrets(office: Office) -> Secrets:
+    return secrets_file.complete(office, None).secrets
+
+
+@pytest.fixture(scope="module")
+def declarations(office: Office, secrets: Secrets) -> dict[str, Declared]:
+    return {host.name: declaration(office, secrets, host.name) for host in office.hosts}
+
+
+def test_every_host_has_a_declaration_and_is_not_asked(declarations: dict[str, Declared]) -> None:
+    for known in declarations.values():
+        assert known.answer is None
+        assert "/etc/nftables.conf" in known.content
+        assert known.files >= set(known.content)
+    assert "/etc/postfix/main.cf" in shown(declarations["mta"])["file"]
+    assert "/etc/postfix/main.cf" not in shown(declarations["store"])["file"]
+    assert "dovecot.service" in shown(declarations["store"])["unit"]
+
+
+def test_it_is_whole(declarations: dict[str, Declared]) -> None:
+    """What the observer is given comes first and names what roles declare later."""
+    for known in declarations.values():
+        said = json.loads(known.content[CONTRACT].content)
+        assert set(said["units"]) == set(known.units)
+        assert set(said["packages"]) == {name for names in known.packages for name in names}
+
+
+def test_no_secret_is_shown(declarations: dict[str, Declared]) -> None:
+    for known in declarations.values():
+        printed = json.dumps(shown(known))
+        hidden = [file for file in known.content.values() if file.secret]
+        assert hidden
+        for file in hidden:
+            assert hashlib.sha256(file.content).hexdigest() not in printed
+
+
+def test_a_change_of_the_office_shows_on_the_hosts_that_it_touches(
+    office: Office, secrets: Secrets, declarations: dict[str, Declared]
+) -> None:
+    changed = office.model_copy(update={"postmaster": office.users[1].address})
+    touched = {
+        host.name
+        for host in office.hosts
+        if shown(declaration(changed, secrets, host.name)) != shown(declarations[host.name])
+    }
+    assert "mta" in touched
+    assert shown(declaration(office, secrets, "mta")) == shown(declarations["mta"])
