@@ -187,6 +187,11 @@ def test_what_dpkg_keeps_of_each_package_is_digested(tmp_path: Path, monkeypatch
         "control\ta.b\t2",
         "control\tc:amd64\t3",
     ]
+    packages.expect_lists()
+    (tmp_path / "info" / "c:amd64.list").unlink()
+    with pytest.raises(BlindError, match="list of the files of c"):
+        packages.expect_lists()
+    (tmp_path / "info" / "c:amd64.list").write_text("c:amd64.list")
     (tmp_path / "info" / "a.postinst").write_text("evil")
     assert [fact in before for fact in packages.controls()] == [False, True, True]
 

@@ -259,20 +259,22 @@ def powerless(quoted: str) -> str:
 def control_files(package: str) -> str:
     """Fetches what dpkg keeps of a package's version from the package itself; none of its scripts runs."""
     quoted, top = shlex.quote(package), "/var/lib/dpkg/info"
+    each = f'for old in {top}/{quoted}.*; do if [ -e "$old" ] && [ "${{old%.*}}" = {top}/{quoted} ]; then'
+    # all or nothing: a package without its list has no files, and each of them would be one that nobody declares
     return (
-        f"{_fetched(quoted)}mkdir -p -m 0700 {ASIDE}{top}; dpkg-deb --control ./*.deb control; rm control/control; "
-        "(echo /.; dpkg-deb --fsys-tarfile ./*.deb | tar --list --quoting-style=literal | sed -n 's|^\\.\\(/.*[^/]\\)/*$|\\1|p') > control/list; "
-        f'for old in {top}/{quoted}.*; do [ -e "$old" ] && [ "${{old%.*}}" = {top}/{quoted} ] || continue; cp --archive --backup=numbered "$old" {ASIDE}{top}/; '
-        f'[ -e "control/${{old##*.}}" ] || rm "$old"; done; for new in control/*; do mode=0644; [ ! -x "$new" ] || mode=0755; '
-        f'install -m "$mode" "$new" {top}/{quoted}."${{new#*/}}"; done; cd /; rm -rf "$aside"'
+        f"{_fetched(quoted)} && dpkg-deb --control ./*.deb control && dpkg-deb --fsys-tarfile ./*.deb > data && "
+        "{ echo /.; tar --list --quoting-style=literal --file=data | sed -n 's|^\\.\\(/.*[^/]\\)/*$|\\1|p'; } > control/list && "
+        f"rm control/control && mkdir -p -m 0700 {ASIDE}{top} && "
+        f'{each} cp --archive --backup=numbered "$old" {ASIDE}{top}/; fi; done && for new in control/*; do mode=0644; [ ! -x "$new" ] || mode=0755; '
+        f'install -m "$mode" "$new" {top}/{quoted}."${{new#*/}}"; done && {each} [ -e "control/${{old##*.}}" ] || rm "$old"; fi; done; cd /; rm -rf "$aside"'
     )
 
 
 def _fetched(package: str) -> str:
     """Shell that goes to a new directory ($aside) and fetches the installed version of a package there."""
     return (
-        'aside=$(mktemp -d); cd "$aside"; chmod 0755 .; '
-        f"apt-get -qq -o APT::Sandbox::User=root download {package}=\"$(dpkg-query --show --showformat '${{Version}}' {package})\"; "
+        'aside=$(mktemp -d) && cd "$aside" && chmod 0755 . && '
+        f"apt-get -qq -o APT::Sandbox::User=root download {package}=\"$(dpkg-query --show --showformat '${{Version}}' {package})\""
     )
 
 
@@ -288,7 +290,7 @@ def from_package(path: str) -> str:
         f"was=$(stat --format='%a %U %G' {quoted} 2>/dev/null || sed -n {known} {KNOWN}); "
         f"package=$(dpkg-query --search {quoted} | cut -d: -f1); "
         + _fetched('"$package"')
-        + f'mkdir -p -m 0700 {ASIDE}; mkdir -p "{ASIDE}$(dirname {quoted})"; [ ! -e {quoted} ] || {{ cp --archive --backup=numbered {quoted} {ASIDE}{quoted}; {powerless(quoted)}; }}; '
+        + f'; mkdir -p -m 0700 {ASIDE}; mkdir -p "{ASIDE}$(dirname {quoted})"; [ ! -e {quoted} ] || {{ cp --archive --backup=numbered {quoted} {ASIDE}{quoted}; {powerless(quoted)}; }}; '
         f"dpkg-deb --fsys-tarfile ./*.deb | tar --extract --directory=/ .{quoted}; "
         f'[ -z "$was" ] || [ -L {quoted} ] || {{ set -- $was; chown "$2:$3" {quoted} && chmod "$1" {quoted}; }}; cd /; rm -rf "$aside"{reload_for(path)}'
     )

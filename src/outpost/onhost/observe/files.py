@@ -7,7 +7,7 @@ import os
 import re
 
 from outpost.onhost.observe.declared import is_local
-from outpost.onhost.observe.packages import owned_by_packages
+from outpost.onhost.observe.packages import expect_lists, owned_by_packages
 from outpost.onhost.observe.places import (
     COMMANDS_BELOW,
     FOR_PEOPLE,
@@ -71,6 +71,7 @@ def below(tops: list[str]) -> list[str]:
 
 def strangers(paths: list[str], declared: set[str]) -> list[str]:
     """Those that nobody put there, with what is in them."""
+    expect_lists()
     owned = owned_by_packages()
     return [
         f"{'local' if is_local(path) else 'file'}\t{named(path)}\t{fingerprint(path)}"

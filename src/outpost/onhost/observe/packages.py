@@ -15,7 +15,7 @@ import time
 from outpost.onhost.observe.declared import VERIFIED, is_local
 from outpost.onhost.observe.kept_answers import DAY, identity, kept
 from outpost.onhost.observe.places import DATABASE, FOR_PEOPLE, PACKAGES_OWN, PROGRAMS, expanded
-from outpost.onhost.observe.reading import content, digested, named, said
+from outpost.onhost.observe.reading import BlindError, content, digested, named, said
 
 
 def packages() -> list[str]:
@@ -54,12 +54,7 @@ def packages() -> list[str]:
 # SYS-08: without it a maintainer script, which the next upgrade runs as root, a list or a checksum of dpkg's is edited unseen.
 def controls() -> list[str]:
     """Version and digest of what dpkg keeps of each installed package: maintainer scripts, checksums, lists of its files."""
-    versions = {}
-    for block in content(f"{DATABASE}/status").split("\n\n"):
-        if match := re.match(
-            r"Package: (\S+)\n(?:.+\n)*?Status: \w+ ok installed\n(?:.+\n)*?Version: (\S+)", block
-        ):
-            versions[match[1]] = match[2]
+    versions = _installed()
     files = collections.defaultdict(list)
     for name in sorted(os.listdir(f"{DATABASE}/info")):
         files[name.rpartition(".")[0]].append(name)
@@ -68,6 +63,23 @@ def controls() -> list[str]:
         for package in sorted(files)
         if package.partition(":")[0] in versions
     ]
+
+
+def _installed() -> dict[str, str]:
+    """Name and version of each installed package."""
+    pattern = r"Package: (\S+)\n(?:.+\n)*?Status: \w+ ok installed\n(?:.+\n)*?Version: (\S+)"
+    blocks = content(f"{DATABASE}/status").split("\n\n")
+    return {match[1]: match[2] for block in blocks if (match := re.match(pattern, block))}
+
+
+def expect_lists() -> None:
+    """Raise where dpkg has lost the list of a package's files: nobody can say then which files are nobody's, and none may be moved."""
+    listed = {
+        path.name.removesuffix(".list").partition(":")[0]
+        for path in pathlib.Path(DATABASE, "info").glob("*.list")
+    }
+    if missing := sorted(_installed().keys() - listed):
+        raise BlindError(f"dpkg has no list of the files of {missing[0]}")
 
 
 def _digest_of(names: list[str]) -> str:
