@@ -40,6 +40,7 @@ PACKAGES = (
     "dovecot-sieve",
     "dovecot-submissiond",
     "python3-argon2",
+    "python3-segno",
     "stunnel4",
 )
 RELAY_PORT = 10466
@@ -49,6 +50,7 @@ RESCANNED_DAYS = 14
 ACCOUNTS = "/usr/local/lib/outpost/accounts"
 WORDS = "/etc/outpost/words.json"
 ACCOUNTS_SOCKET = "/run/outpost-accounts/socket"
+ENDED = "/run/outpost-ended"
 SHARED = f"{MAIL}/.shared"
 FORMER = "/usr/local/lib/outpost/former"
 FORWARD = "/etc/dovecot/sieve/forward"
@@ -74,6 +76,7 @@ def become(*, office: Office, me: Host, secrets: Secrets) -> None:
         _door("relay", view, certificates)
     _mailboxes(view, certificates, some_hash=some_hash)
     _chosen(view)
+    _ended()
     _door("lmtp", view, certificates)
     _door("accounts", view, certificates)
     _forgetting()
@@ -228,6 +231,7 @@ def _chosen(view: StoreView) -> None:
         "session_seconds": SESSION_HOURS * 3600,
         "auth": "/run/dovecot/auth-accounts",
         "socket": ACCOUNTS_SOCKET,
+        "ended": ENDED,
     }
     # apart: another user is no reason to restart what others are just using
     settings(name="words", files=[as_json(WORDS, sorted(office_words(view.office)))])
@@ -347,6 +351,19 @@ def _rescanning(view: StoreView) -> None:
 
 def _drop_in(unit: str) -> File:
     return rendered("store", f"/etc/systemd/system/{unit}.d/outpost.conf")
+
+
+def _ended() -> None:
+    """What is logged in by a program's password ends with it."""
+    places = (f"/etc/systemd/system/outpost-ended.{kind}" for kind in ("service", "path"))
+    service(
+        name="ended",
+        unit="outpost-ended.path",
+        files=[
+            rendered("store", "/usr/local/lib/outpost/ended", mode="0755", ended=ENDED),
+            *(rendered("store", place, ended=ENDED) for place in places),
+        ],
+    )
 
 
 def _clock() -> None:

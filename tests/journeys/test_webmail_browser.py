@@ -18,6 +18,7 @@ from outpost_lab.attack.content import acting_html
 from outpost_lab.instance import Instance
 from outpost_lab.post import Neighbour, OfficeUser, letter
 from roles.webmail.view import WebmailView
+from tests.awaiting import until
 from tests.journeys.desk import (
     desk_addresses,
     idle,
@@ -242,3 +243,61 @@ def test_browser_without_the_offices_authority_refuses_the_site(
     with pytest.raises(BrowserError, match="ERR_CERT_AUTHORITY_INVALID"):
         stranger.new_page().goto(site)
     stranger.close()
+
+
+def test_a_filter_into_a_folder_with_an_umlaut_delivers_there(
+    lab: Instance, page: Page, site: str, alice: OfficeUser, bob: OfficeUser
+) -> None:
+    folder = f"Gebühren {token_hex(4)}"
+    with alice.mailbox() as mailbox:
+        mailbox.folder.create(folder)
+        mailbox.folder.subscribe(folder, True)
+    try:
+        log_in(page, site, alice)
+        idle(page)
+        page.goto(f"{site}?_task=settings&_action=plugin.managesieve-action&_framed=1&_nav=hide")
+        page.fill("input[name=_name]", folder)
+        page.select_option("select[name=_join]", "any")
+        page.select_option("select[name='_action_type[0]']", "fileinto")
+        page.select_option("select[name='_action_mailbox[0]']", label=folder)
+        page.locator("button.submit, input.submit").first.click()
+        page.wait_for_load_state("networkidle")
+        message, token = letter(bob.address, [alice.address])
+        bob.send(message, [alice.address])
+
+        def filed() -> list[str]:
+            with alice.mailbox() as mailbox:
+                mailbox.folder.set(folder)
+                return mailbox.uids(AND(subject=token))
+
+        until(filed, "the message is in its folder", seconds=60)
+        with alice.mailbox() as mailbox:
+            assert [found.name for found in mailbox.folder.list() if "&" in found.name] == []
+    finally:
+        lab.container("store").exec_run(
+            [
+                "sh",
+                "-c",
+                f"doveadm sieve delete -u {alice.address} roundcube; doveadm sieve deactivate -u {alice.address}",
+            ]
+        )
+        with alice.mailbox() as mailbox:
+            mailbox.folder.delete(folder)
+
+
+def test_a_signature_for_a_shared_address_leaves_the_default_sender(
+    page: Page, site: str, bob: OfficeUser
+) -> None:
+    log_in(page, site, bob)
+    idle(page)
+    page.goto(f"{site}?_task=settings&_action=identities")
+    rows = page.locator("#identities-table tbody tr")
+    expect(rows.nth(1)).to_be_visible()
+    shared = next(text for text in rows.all_text_contents() if f"<{bob.address}>" not in text)
+    rows.filter(has_text=shared.strip()).first.click()
+    frame = page.frame_locator("#preferences-frame")
+    frame.locator("[name=_signature]").fill("Tenders, SteelTec site")
+    frame.locator("button.submit, input.submit").first.click()
+    expect(page.locator("#messagestack .confirmation")).to_be_visible()
+    page.goto(f"{site}?_task=mail&_action=compose")
+    assert f"<{bob.address}>" in page.locator("#_from option:checked").inner_text()

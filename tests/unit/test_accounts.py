@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from outpost.onhost.accounts import WRONG_CODES, Accounts, Chosen, time_code
+from outpost.onhost.accounts import RECOVERY, WRONG_CODES, Accounts, Chosen, time_code
 
 ALICE = "alice@po.example.com"
 FIRST, GOOD = "{ARGON2ID}first", "cobalt ravine tuba mosaic"
@@ -21,6 +21,7 @@ class Desk:
     own: Path
     declared: Path
     now: float = 1_700_000_000.0
+    ended: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.own.mkdir()
@@ -35,6 +36,8 @@ class Desk:
             session_seconds=3600,
             verify=self.verify,
             hash_password=lambda password: f"{{ARGON2ID}}{password}",
+            draw=lambda text: f"data:{text}",
+            ended=self.ended.append,
             clock=lambda: self.now,
         )
 
@@ -64,7 +67,7 @@ class Desk:
         """A session and the second factor's secret, turned on a minute ago."""
         session = self.settle()
         secret = self.ask("begin_factor", session=session, password=GOOD, remote="192.0.2.7")["secret"]
-        assert self.ask("confirm_factor", session=session, code=self.code(secret)) == {}
+        assert "recovery" in self.ask("confirm_factor", session=session, code=self.code(secret))
         self.now += 60
         return session, secret
 
@@ -158,9 +161,40 @@ def test_codes_cannot_be_guessed(desk: Desk) -> None:
     wrong = "000000" if desk.code(secret) != "000000" else "111111"
     for _ in range(WRONG_CODES):
         assert desk.log_in(GOOD, wrong) == {"refused": "code"}
-    assert desk.log_in(GOOD, desk.code(secret)) == {"refused": "code"}
-    desk.now += 601
+    desk.now += 299
+    assert desk.log_in(GOOD, desk.code(secret)) == {
+        "refused": "Too many wrong codes: try again in 6 minutes."
+    }
+    desk.now += 302  # a refusal meanwhile does not make it longer
     assert "session" in desk.log_in(GOOD, desk.code(secret))
+
+
+def test_a_recovery_code_stands_for_the_telephone_once(desk: Desk) -> None:
+    session = desk.settle()
+    begun = desk.ask("begin_factor", session=session, password=GOOD, remote="192.0.2.7")
+    assert begun["picture"] == f"data:{begun['uri']}"
+    codes = desk.ask("confirm_factor", session=session, code=desk.code(begun["secret"]))["recovery"]
+    assert len(set(codes)) == RECOVERY
+    assert codes[0].replace(" ", "") not in (desk.own / ALICE).read_text()
+    assert "session" in desk.log_in(GOOD, codes[0])
+    assert desk.log_in(GOOD, codes[0]) == {"refused": "code"}
+    assert "session" in desk.log_in(GOOD, codes[1].replace(" ", ""))
+    assert desk.ask("state", session=session)["recovery"] == RECOVERY - 2
+    desk.ask("remove_factor", session=session, password=GOOD, remote="192.0.2.7")
+    assert "recovery" not in (desk.own / ALICE).read_text()
+
+
+def test_what_a_removed_password_opened_ends(desk: Desk) -> None:
+    session = desk.settle()
+    made = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
+    assert "application_password" in desk.ask("add_application", name="Zoë's Handy (alt)\n", **made)
+    assert desk.ask("state", session=session)["applications"] == ["Zoë's Handy (alt)"]
+    assert desk.ask("remove_application", session=session, name="tablet") == {
+        "refused": "There is none of that name."
+    }
+    assert desk.ended == []
+    assert desk.ask("remove_application", session=session, name="Zoë's Handy (alt)") == {}
+    assert desk.ended == [ALICE]
 
 
 def test_the_codes_are_those_of_rfc_6238() -> None:
@@ -180,6 +214,7 @@ def test_a_new_first_password_voids_what_was_chosen_and_an_apply_does_not(desk: 
     assert desk.ask("state", session=session) == {
         "must_change": False,
         "factor": True,
+        "recovery": RECOVERY,
         "applications": ["telephone"],
     }
     desk.declare("{ARGON2ID}second")

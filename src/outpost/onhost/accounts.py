@@ -28,6 +28,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from outpost.onhost.passwords import complaint
 
@@ -36,7 +37,9 @@ SESSIONS = 8
 """Webmail sessions of one user; the oldest ends when another begins."""
 APPLICATIONS = 10
 WRONG_CODES, WHILE = 5, 600
-"""So many wrong codes within so many seconds, and no code is right for a while (a guess has 3 chances in a million)."""
+"""So many wrong codes within so many seconds, and no code is right until the first of them is that old (a guess has 3 chances in a million)."""
+RECOVERY = 8
+"""Codes that stand for the second factor once each, for somebody whose telephone is lost."""
 STEP = 30
 """Seconds that a code is for (RFC 6238); the one before and the one after are right, too, for clocks that differ."""
 LONGEST_LINE = 8192
@@ -57,6 +60,7 @@ class Chosen:
         password: Hash of the user's own password; empty until it is chosen.
         factor: Secret of the second factor, base32; empty without one.
         counter: The last code's time step, which is never right again.
+        recovery: Hashes of recovery codes that were not used yet.
         applications: Name of a program to the hash of its password.
         sessions: Hash of a webmail session's token to its end, UNIX time.
     """
@@ -65,6 +69,7 @@ class Chosen:
     password: str = ""
     factor: str = ""
     counter: int = 0
+    recovery: list[str] = field(default_factory=list)
     applications: dict[str, str] = field(default_factory=dict)
     sessions: dict[str, int] = field(default_factory=dict)
 
@@ -73,6 +78,7 @@ class Chosen:
         rows = [("from", self.grown_from)]
         rows += [("password", self.password)] if self.password else []
         rows += [("factor", f"{self.factor} {self.counter}")] if self.factor else []
+        rows += [("recovery", hashed) for hashed in self.recovery]
         rows += [("application", f"{hashed} {name}") for name, hashed in self.applications.items()]
         rows += [("session", f"{hashed} {end}") for hashed, end in self.sessions.items()]
         return "".join(f"{kind} {value}\n" for kind, value in rows)
@@ -90,6 +96,8 @@ class Chosen:
                 chosen.password = value
             elif kind == "factor":
                 chosen.factor, chosen.counter = first, int(rest or 0)
+            elif kind == "recovery":
+                chosen.recovery.append(value)
             elif kind == "application":
                 chosen.applications[rest] = first
             elif kind == "session":
@@ -108,6 +116,8 @@ class Accounts:
         verify: Asks Dovecot whether that is the password of that address, typed at that remote address.
         hash_password: What is kept of a password (AUT-01).
         session_seconds: How long a webmail session lasts.
+        draw: A picture of a text, as a ``data:`` URI with a QR code.
+        ended: Takes the address of a user whose open sessions of mail programs have to end.
     """
 
     domain: str
@@ -117,6 +127,8 @@ class Accounts:
     session_seconds: int
     verify: Callable[[str, str, str], bool]
     hash_password: Callable[[str], str]
+    draw: Callable[[str], str]
+    ended: Callable[[str], None]
     clock: Callable[[], float] = time.time
     pending: dict[str, str] = field(default_factory=dict)
     wrong: dict[str, list[float]] = field(default_factory=dict)
@@ -175,6 +187,7 @@ class Accounts:
             return {
                 "must_change": self._is_first(address, chosen),
                 "factor": bool(chosen.factor),
+                "recovery": len(chosen.recovery),
                 "applications": list(chosen.applications),
             }
 
@@ -201,7 +214,7 @@ class Accounts:
     ) -> dict[str, Any]:
         """A password for one program, shown once."""
         self._authorise(address, session, password, remote)
-        name = re.sub(r"[^\w .+-]", "", name).strip()[:40]
+        name = "".join(sign for sign in name if sign.isprintable()).strip()[:40]
         if not name:
             raise RefusedError("Name the program or device, for instance: telephone.")
         made = "-".join(
@@ -210,19 +223,26 @@ class Accounts:
         with self.lock:
             chosen = self._in_session(address, session)
             self._refuse_first(address, chosen)
-            if name in chosen.applications or len(chosen.applications) >= APPLICATIONS:
-                raise RefusedError("There is one of that name, or there are too many: remove one first.")
+            if name in chosen.applications:
+                raise RefusedError(
+                    "There is a password of that name: remove it first, or choose another name."
+                )
+            if len(chosen.applications) >= APPLICATIONS:
+                raise RefusedError(
+                    f"There are {APPLICATIONS} passwords, which is the most: remove one first."
+                )
             chosen.applications[name] = token_hash(made)
             self._keep(address, chosen)
         return {"application_password": made}
 
     def remove_application(self, address: str, session: str, name: str) -> dict[str, Any]:
-        """Its password is right no more."""
+        """Its password is right no more, and what is logged in by it is logged out."""
         with self.lock:
             chosen = self._in_session(address, session)
             if chosen.applications.pop(name, None) is None:
                 raise RefusedError("There is none of that name.")
             self._keep(address, chosen)
+        self.ended(address)
         return {}
 
     def begin_factor(self, address: str, session: str, password: str, remote: str) -> dict[str, Any]:
@@ -232,7 +252,9 @@ class Accounts:
             self._refuse_first(address, self._in_session(address, session))
             secret = base64.b32encode(secrets.token_bytes(20)).decode()
             self.pending[address] = secret
-        return {"secret": secret, "uri": f"otpauth://totp/{address}?secret={secret}&issuer={self.domain}"}
+        label = quote(f"{self.domain}:{address}")
+        uri = f"otpauth://totp/{label}?secret={secret}&issuer={quote(self.domain)}"
+        return {"secret": secret, "uri": uri, "picture": self.draw(uri)}
 
     def confirm_factor(self, address: str, session: str, code: str) -> dict[str, Any]:
         """From now on the password alone opens nothing: webmail wants a code, programs a password of their own."""
@@ -244,16 +266,18 @@ class Accounts:
             trial = Chosen(chosen.grown_from, factor=secret)
             self._use_code(address, trial, code)
             chosen.factor, chosen.counter = secret, trial.counter
+            codes = [f"{secrets.randbelow(10**20):020}" for _ in range(RECOVERY)]
+            chosen.recovery = [token_hash(one) for one in codes]
             del self.pending[address]
             self._keep(address, chosen)
-        return {}
+        return {"recovery": [" ".join(re.findall(r"\d{5}", one)) for one in codes]}
 
     def remove_factor(self, address: str, session: str, password: str, remote: str) -> dict[str, Any]:
         """The password alone is enough again."""
         self._authorise(address, session, password, remote)
         with self.lock:
             chosen = self._in_session(address, session)
-            chosen.factor, chosen.counter = "", 0
+            chosen.factor, chosen.counter, chosen.recovery = "", 0, []
             self._keep(address, chosen)
         return {}
 
@@ -276,13 +300,19 @@ class Accounts:
         return chosen
 
     def _use_code(self, address: str, chosen: Chosen, code: str) -> None:
-        """A code is right once, and only a few wrong ones are looked at."""
+        """A code is right once. After some wrong ones none is right for a while, which trying does not make longer."""
         now = self.clock()
         recent = [at for at in self.wrong.get(address, []) if now - at < WHILE]
-        digits = re.sub(r"\s", "", code)
+        if len(recent) >= WRONG_CODES:
+            minutes = -(-(recent[0] + WHILE - now) // 60)
+            raise RefusedError(f"Too many wrong codes: try again in {minutes:.0f} minutes.")
+        digits = re.sub(r"\D", "", code)
+        if (hashed := token_hash(digits)) in chosen.recovery:
+            chosen.recovery.remove(hashed)
+            return
         for counter in range(int(now // STEP) - 1, int(now // STEP) + 2):
             right = hmac.compare_digest(time_code(chosen.factor, counter).encode(), digits.encode())
-            if right and counter > chosen.counter and len(recent) < WRONG_CODES:
+            if right and counter > chosen.counter:
                 chosen.counter = counter
                 return
         self.wrong[address] = [*recent, now]
@@ -392,6 +422,13 @@ class Server(socketserver.ThreadingUnixStreamServer):
     request_queue_size = 1024
 
 
+def picture(text: str) -> str:
+    """A QR code as a ``data:`` URI."""
+    import segno  # type: ignore[import-not-found]  # of the store alone: python3-segno
+
+    return str(segno.make(text, error="m").svg_data_uri(scale=4, border=4, light="white"))
+
+
 def main() -> None:
     from argon2 import PasswordHasher
 
@@ -405,6 +442,8 @@ def main() -> None:
         session_seconds=settings["session_seconds"],
         verify=lambda address, password, remote: ask_dovecot(settings["auth"], address, password, remote),
         hash_password=lambda password: "{ARGON2ID}" + hasher.hash(password),
+        draw=picture,
+        ended=lambda address: Path(settings["ended"], address).touch(),
     )
     path = Path(settings["socket"])
     path.unlink(missing_ok=True)

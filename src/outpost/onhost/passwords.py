@@ -52,14 +52,14 @@ def complaint(password: str, *, words: Iterable[str] = ()) -> str:
     """
     normal = unicodedata.normalize("NFKC", password)
     if len(normal) < LEAST:
-        return f"It has {len(normal)} characters and needs {LEAST}: four or five unrelated words are easy to keep."
+        return f"Too short: {len(normal)} characters, at least {LEAST} are needed. Four or five unrelated words are easy to keep."
     if len(normal) > LONGEST:
-        return f"It has more than {LONGEST} characters: shorten it."
+        return f"Too long: at most {LONGEST} characters."
     left = _left(normal.casefold(), COMMON | words_of(words))
     if len(left) < LEAST_OWN:
         return (
-            "Guessers try it early: it is made of common words, names of this office, rows of keys or repetitions. "
-            "Take unrelated words that nobody connects with you or the office."
+            "Too easy to guess: it consists of common words, names of this office, rows of keys or repetitions. "
+            "Use unrelated words that nobody connects with you or the office."
         )
     return ""
 
