@@ -275,9 +275,17 @@ class MtaView:
 
     @property
     def protocols(self) -> str:
-        """IP versions that the office carries, as Postfix names them."""
-        families = frozenset[int]().union(*(zone.families for zone in self.office.zones.values()))
-        return "all" if families == {4, 6} else ", ".join(f"ipv{family}" for family in sorted(families))
+        """IP versions of Postfix's listeners: that of its own door is 4, whatever the office carries."""
+        return "ipv4" if self._families == {4} else "all"
+
+    @property
+    def preferred(self) -> str:
+        """IP version that Postfix tries first, as it names them."""
+        return "ipv6" if self._families == {6} else "any"
+
+    @property
+    def _families(self) -> frozenset[int]:
+        return frozenset[int]().union(*(zone.families for zone in self.office.zones.values()))
 
     @property
     def tls_policies(self) -> dict[str, str]:

@@ -198,3 +198,20 @@ def test_a_notification_tells_neither_members_nor_the_store(
             said = None if action == "IGNORE" else found.expand(template).lstrip()
             break
     assert said == (None if told is None else told.format(**words))
+
+
+@pytest.mark.parametrize(("version", "listens", "first"), [(4, "ipv4", "any"), (6, "all", "ipv6")])
+def test_postfix_without_ipv4_still_has_its_listener_on_loopback(
+    version: int, listens: str, first: str
+) -> None:
+    """With `inet_protocols = ipv6` master(8) does not start: "bad hostname or network address: 127.0.0.1:10025"."""
+    office = office_of("lab")
+    zones = {
+        name: zone.model_copy(
+            update={"networks": tuple(net for net in zone.networks if net.version == version)}
+        )
+        for name, zone in office.zones.items()
+    }
+    lines = printed(view_of(office.model_copy(update={"zones": zones})), "/etc/postfix/main.cf").splitlines()
+    assert f"inet_protocols = {listens}" in lines
+    assert f"smtp_address_preference = {first}" in lines
