@@ -8,23 +8,31 @@ resolver that is also the clock, and the DNS above the office.
 from __future__ import annotations
 
 import os
+import resource
 import shlex
 import subprocess
 import sys
 import time
 import tomllib
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import tomlkit
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from outpost.cli.suite import EVIDENCE
+from outpost.office.certificates import acme_hosts, mode
 from outpost.office.load import load
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
 from outpost_lab import aptcache, containers, dnszones, engine, images, keys, networks, trust, up, world
-from outpost_lab.instance import Instance
+from outpost_lab.instance import VAULT, Instance
 from outpost_lab.material import world_authority
 from outpost_lab.paths import OFFICE, ROOT
 from outpost_lab.render import File
@@ -32,8 +40,12 @@ from outpost_lab.world import Machine
 from tests.awaiting import until
 
 AROUND = ("gw", "root")
-"""What of the lab's world a site needs: names and time."""
+"""What of the lab's world every site needs: names and time."""
 ZONES = ("wan", "core", "lan", "mgmt")
+WORKED = r"""cat /proc/[0-9]*/stat 2>/dev/null | sed 's/.*) //' | awk '{ s += $12 + $13 + $14 + $15 } END { print s / 100 }'"""
+"""Seconds of a processor that what runs, and what it has seen end, has had (proc(5))."""
+ACME_PROXY = "http://10.77.4.4:8888"
+"""The lab's way to its certificate authority."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,9 @@ class Shape:
     login: str
     edits: dict[str, Any] = field(default_factory=dict)
     default: bool = False
+    around: tuple[str, ...] = ()
+    hosts: str = ""
+    refused: str = ""
     users: int = 0
     aliases: int = 0
     shared: int = 0
@@ -88,6 +103,7 @@ class Site(Instance):
     """The lab instance that is a stranger's site."""
 
     home: Path = Path()
+    around: tuple[str, ...] = ()
 
     @property
     def office_directory(self) -> Path:
@@ -105,7 +121,7 @@ class Site(Instance):
     @cached_property
     def machines(self) -> tuple[Machine, ...]:
         """The world as far as it is needed, and the hosts that the office file names."""
-        around = tuple(machine for machine in world.around(self.slot) if machine.name in AROUND)
+        around = tuple(item for item in world.around(self.slot) if item.name in (*AROUND, *self.around))
         return around + tuple(self._stock(host) for host in self.office.hosts)
 
     def _stock(self, host: Host) -> Machine:
@@ -127,13 +143,17 @@ class Administrator:
     def __init__(self, shape: Shape, directory: Path, name: str) -> None:
         self.shape, self.home = shape, directory / "home"
         self.client = engine.ensure()
-        images.build(self.client, ("base", "stock", "world", "apt-cache"))
+        here = {machine.image for machine in world.around(0) if machine.name in (*AROUND, *shape.around)}
+        images.build(self.client, ("base", "stock", "apt-cache", *sorted(here)))
         aptcache.ensure(self.client, images.tag("apt-cache"))
         (self.home / ".ssh").mkdir(parents=True, mode=0o700)
         self.key = keys.ssh_key(self.home / ".ssh" / "id_ed25519", "admin@desk")
-        self.site = Site(name=name, slot=networks.free_slot(self.client), delegated=False, home=self.home)
+        self.site = Site(
+            name=name, slot=networks.free_slot(self.client), delegated=False, home=self.home, around=shape.around
+        )  # fmt: skip
         self.office = str(self.site.office_directory)
-        self.seconds: list[tuple[str, float]] = []
+        self.seconds: list[tuple[str, float, float]] = []
+        """Each command, how long it took, and for how long it had a processor, here and on the hosts."""
         # OpenSSH looks for keys where the passwd file says that home is, and no test writes there
         self.socket = self.home / "agent"
         self.agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(self.socket)], stdout=subprocess.DEVNULL)
@@ -149,14 +169,23 @@ class Administrator:
             name: value for name, value in os.environ.items() if not name.startswith(("OUTPOST_", "XDG_"))
         }
         own = {"HOME": str(self.home), "PYTHONPATH": f"{ROOT}/src:{ROOT}", "SSH_AUTH_SOCK": str(self.socket)}
-        started = time.monotonic()
+        started, worked = time.monotonic(), self._worked()
         done = subprocess.run(
             [sys.executable, "-m", "outpost", *arguments],
             cwd=ROOT, env=environment | own,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
-        self.seconds.append((arguments[0], time.monotonic() - started))
+        self.took(arguments[0], started, worked)
         return done
+
+    def took(self, what: str, started: float, worked: float) -> None:
+        self.seconds.append((what, time.monotonic() - started, self._worked() - worked))
+
+    def _worked(self) -> float:
+        """Seconds of a processor that commands and hosts have had."""
+        own = resource.getrusage(resource.RUSAGE_CHILDREN)
+        hosts = (containers.run(item, "sh", "-c", WORKED) for item in self.site.containers(self.client))
+        return own.ru_utime + own.ru_stime + sum(float(said) for said in hosts)
 
     def answers(self) -> subprocess.CompletedProcess[str]:
         """``new`` with the answers of the shape, and then the office file edited."""
@@ -167,11 +196,13 @@ class Administrator:
         }  # fmt: skip
         forwarders = ",".join(self._of_families([*self._gateway.addresses["core"]]))
         site = {"proxy": self.cache, "forwarders": forwarders, "ssh-user": self.shape.login, "key": self.key}
+        if self.shape.new["certificates"] == "acme":
+            site["acme-proxy"] = world.shifted(ACME_PROXY, self.site.slot)
         options = {**nets, **site, **self.shape.new}
         done = self.types("new", self.office, *(f"--{key}={value}" for key, value in options.items()))
         if done.returncode == 0:
             self._edit()
-        if done.returncode == 0 and self.shape.people:
+        if done.returncode == 0 and (self.shape.people or self.shape.around):
             done = self.types("secrets", "init", self.office)
         return done
 
@@ -190,6 +221,12 @@ class Administrator:
         self.site.save()
         world_authority(self.site)
         self.site.acme_ca.write_bytes(self.site.world_ca.read_bytes())
+        for authority in (self.site.world_ca, self.site.acme_ca):
+            (self.site.office_directory / authority.name).write_bytes(authority.read_bytes())
+        edits = tomllib.loads(world.shifted(tomlkit.dumps(self.shape.edits), self.site.slot))
+        if "backup" in edits:
+            key = keys.ssh_key(self.site.directory / "hosts" / VAULT, VAULT)
+            edits["backup"]["host_keys"] = [key.rpartition(" ")[0]]
         clocks = [*self._gateway.addresses["mgmt"]]
         wanted: dict[str, Any] = {
             "platform": "docker",  # the kernel and its clock are this machine's
@@ -199,7 +236,7 @@ class Administrator:
             "maintenance": {"accepted": _of_containers()},
         }  # fmt: skip
         document = tomlkit.parse(self.site.office_file.read_text())
-        for changes in (wanted, self.shape.people, self.shape.edits):
+        for changes in (wanted, self.shape.people, edits):
             _merge(document, changes)
         self.site.office_file.write_text(tomlkit.dumps(document))
 
@@ -214,6 +251,23 @@ class Administrator:
             lines.append(f"{','.join(item for pair in machine.addresses.values() for item in pair)} {said}\n")
         (self.site.office_directory / "known_hosts").write_text("".join(lines))
 
+    def certifies(self) -> None:
+        """An authority that is asked by hand: a request for each host that shows a certificate, and what comes back."""
+        office = load(self.site.office_file, uncertified=True)
+        certificate, key = world_authority(self.site)
+        for host in (host for host in office.hosts if mode(office, host) == "provided"):
+            request = x509.load_pem_x509_csr(
+                self.types("secrets", "csr", self.office, host.name).stdout.encode()
+            )
+            names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+            made = (
+                x509.CertificateBuilder(certificate.subject, request.subject, request.public_key(), x509.random_serial_number())
+                .not_valid_before(datetime.now(UTC) - timedelta(hours=1)).not_valid_after(datetime.now(UTC) + timedelta(days=90))
+                .add_extension(names.value, critical=False)
+                .sign(key, hashes.SHA256())
+            )  # fmt: skip
+            (self.site.office_directory / f"{host.name}.pem").write_bytes(made.public_bytes(Encoding.PEM))
+
     # What somebody else has done: the machines, the world ---------------------------------------------------------
 
     def _hosts(self) -> list[Machine]:
@@ -227,16 +281,23 @@ class Administrator:
         zones = networks.ensure(self.client, self.site)
         place = world.address("mgmt", world.APT_CACHE_OCTET, self.site.slot)
         aptcache.attach(self.client, zones["mgmt"], *place)
-        for machine in self.site.machines:
+
+        def come(machine: Machine) -> None:
             containers.ensure(self.client, self.site, machine, zones)
-        for machine in self.site.machines:
             containers.wait(self.site.container(machine.name, self.client), machine)
-        for machine in self._hosts():
-            self._installed(machine)
+            if machine.office:
+                self._installed(machine)
+
+        with ThreadPoolExecutor(up.AT_ONCE) as pool:
+            list(pool.map(come, self.site.machines))
+        if "acme" in self.shape.around:
+            trust.learn_acme_root(self.site)  # a public authority would be among Debian's
+            (self.site.office_directory / self.site.acme_ca.name).write_bytes(self.site.acme_ca.read_bytes())
 
     def _installed(self, machine: Machine) -> None:
         name = machine.fqdn
-        gateway = world.address("wan" if "wan" in machine.addresses else "core", 2, self.site.slot)[0]
+        zone = "wan" if "wan" in machine.addresses else "core"
+        gateway = self._of_families([*self._gateway.addresses[zone]])[0]
         owner = self.shape.login
         account = "/root" if owner == "root" else f"/home/{owner}"
         # an installer makes the one or the other
@@ -252,6 +313,7 @@ class Administrator:
             echo {machine.name} > /etc/hostname; hostname {machine.name}
             echo 'nameserver {gateway}' > /etc/resolv.conf
             {self._without_the_other_family()}
+            {self.shape.hosts}
             systemctl restart ssh"""
         self._run(machine, script)
 
@@ -262,17 +324,49 @@ class Administrator:
             for version in {4, 6} - set(self.shape.families)
         )
 
+    def journals(self) -> str:
+        """What sudo wrote on the hosts."""
+        return "".join(
+            self._run(machine, "journalctl --no-pager --output=cat _COMM=sudo") for machine in self._hosts()
+        )
+
     def is_delegated(self) -> None:
         """The registry enters what the office's administrator asked for: NS, glue and DS."""
-        delegated = Site(name=self.site.name, slot=self.site.slot, delegated=True, home=self.home)
+        delegated = replace(self.site, delegated=True)
         root = self.site.container("root", self.client)
-        child = dnszones.children(delegated)[0]
-        containers.put(root, [File(path, content) for path, content in dnszones.files(delegated)
-                              if path.endswith(f"/{child.parent.file}.zone")])  # fmt: skip
-        lines = "".join(f"{child.name} 5 IN DS {ds}\n" for ds in trust.zone_ds(delegated, child.name))
-        containers.put(root, [File(child.ds_file, lines.encode())])
-        containers.run(root, "knotc", "-b", "zone-reload", child.parent.name)
+        made = dict(dnszones.files(delegated))
+        for child in dnszones.children(delegated):
+            zone = f"{dnszones.STORAGE}/{child.parent.file}.zone"
+            lines = "".join(f"{child.name} 5 IN DS {ds}\n" for ds in trust.zone_ds(delegated, child.name))
+            containers.put(root, [File(zone, made[zone]), File(child.ds_file, lines.encode())])
+            containers.run(root, "knotc", "-b", "zone-reload", child.parent.name)
         containers.run(self.site.container("gw", self.client), "unbound-control", "flush_zone", ".")
+
+    def others_do_theirs(self) -> None:
+        """Head office takes backups and logs by what the commands of its pages print; hosts ask for their certificates."""
+        if VAULT in self.shape.around:
+            script = self.types("backup", self.office, "--other-end").stdout
+            vault = self.site.container(VAULT, self.client)
+            containers.put(vault, [File("/root/set-up.sh", script.encode())])
+            containers.run(vault, "sh", "/root/set-up.sh")
+        if "collector" in self.shape.around:
+            authority = self.types("secrets", "ca", self.office).stdout
+            collector = self.site.container("collector", self.client)
+            containers.put(collector, [File("/etc/outpost/office-ca.pem", authority.encode())])
+        for host in acme_hosts(self.site.office):
+            place = self.site.container(host.name, self.client)
+            containers.run(place, "systemctl", "start", "outpost-certificate.service")
+        if acme_hosts(self.site.office):
+            self.types("rotate", "due", self.office)
+        if VAULT in self.shape.around:
+            self.types("backup", self.office, "--now")
+
+    def evidence(self) -> str:
+        """What every machine has to say after a failure."""
+        said = (
+            (item.name, item.exec_run(["sh", "-c", EVIDENCE])) for item in self.site.containers(self.client)
+        )
+        return "\n".join(f"--- {name}\n{answer.output.decode(errors='replace')}" for name, answer in said)
 
     def leaves(self) -> None:
         """Nothing stays."""
