@@ -8,6 +8,7 @@ resolver that is also the clock, and the DNS above the office.
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shlex
 import subprocess
@@ -17,7 +18,7 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -182,10 +183,11 @@ class Administrator:
         self.seconds.append((what, time.monotonic() - started, self._worked() - worked))
 
     def _worked(self) -> float:
-        """Seconds of a processor that commands and hosts have had."""
+        """Seconds of a processor that commands and hosts have had, as far as these answer: it is printed, and judges nothing."""
         own = resource.getrusage(resource.RUSAGE_CHILDREN)
-        hosts = (containers.run(item, "sh", "-c", WORKED) for item in self.site.containers(self.client))
-        return own.ru_utime + own.ru_stime + sum(float(said) for said in hosts)
+        said = (item.exec_run(["sh", "-c", WORKED]).output for item in self.site.containers(self.client))
+        hosts = sum(float(number) for number in said if re.fullmatch(rb"\d+(\.\d+)?\n", number))
+        return own.ru_utime + own.ru_stime + hosts
 
     def answers(self) -> subprocess.CompletedProcess[str]:
         """``new`` with the answers of the shape, and then the office file edited."""
@@ -247,7 +249,8 @@ class Administrator:
         """The hosts' keys, as their consoles show them."""
         lines = []
         for machine in self._hosts():
-            said = self._run(machine, "cat /etc/ssh/ssh_host_ed25519_key.pub").rpartition(" ")[0]
+            show = partial(self._run, machine, "cat /etc/ssh/ssh_host_ed25519_key.pub")
+            said = until(show, f"{machine.name} shows its key").rpartition(" ")[0]
             lines.append(f"{','.join(item for pair in machine.addresses.values() for item in pair)} {said}\n")
         (self.site.office_directory / "known_hosts").write_text("".join(lines))
 
