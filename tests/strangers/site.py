@@ -285,6 +285,8 @@ class Administrator:
         place = world.address("mgmt", world.APT_CACHE_OCTET, self.site.slot)
         aptcache.attach(self.client, zones["mgmt"], *place)
 
+        keys.ssh_key(self.site.ssh_key, "outpost")  # all of them hold it: not made by several at once
+
         def come(machine: Machine) -> None:
             containers.ensure(self.client, self.site, machine, zones)
             containers.wait(self.site.container(machine.name, self.client), machine)
