@@ -32,10 +32,12 @@ def administrator(shape: Shape, request: pytest.FixtureRequest) -> Iterator[Admi
         )
         logger = logging.getLogger(__name__)
         logger.info("%s\n%s", shape.name, "\n".join(lines))
-        if request.session.testsfailed > failed:
-            logger.warning("%s", somebody.evidence())
-        somebody.leaves()
-        shutil.rmtree(desk)
+        try:
+            if request.session.testsfailed > failed:
+                logger.warning("%s", somebody.evidence())
+        finally:
+            somebody.leaves()
+            shutil.rmtree(desk)
 
 
 def those(*, refused: bool) -> pytest.MarkDecorator:

@@ -29,7 +29,7 @@ from outpost.converge.observation import (
     void,
     will_ask,
 )
-from outpost.converge.operations import Command, alone, differ, unpacked
+from outpost.converge.operations import UPGRADES_WAIT, Command, alone, differ, unpacked
 from outpost.converge.reporting import attended, report
 from outpost.converge.shapes import settings
 from outpost.drift.differences import Finding
@@ -200,9 +200,18 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
     elif found:
         now = _now()
         found = tuple(finding for finding in found if finding.facts & (now.differences | now.found))
-    commands = dict.fromkeys(finding.repair for finding in found if finding.repair)
+    # Where a list of dpkg's is not what it was, a package's own files look like nobody's: they are not moved before it is mended.
+    unsure = any(fact.startswith("control\t") for finding in found for fact in finding.facts)
+    commands = dict.fromkeys(
+        finding.repair
+        for finding in found
+        if finding.repair and not (unsure and all(fact.startswith("file\t") for fact in finding.facts))
+    )
     if commands:  # each by itself: what cannot be repaired is reported at the end, and keeps no other from it
-        yield alone("\n".join(f"( set -e\n{command}\n) || true" for command in commands))
+        waits = (
+            [UPGRADES_WAIT] if any("dpkg" in command or "apt-get" in command for command in commands) else []
+        )
+        yield alone("\n".join([*waits, *(f"(\n{command}\n) || true" for command in commands)]))
         void()
 
 

@@ -203,7 +203,7 @@ def shadow(name: str) -> str:
         "$1 == name { seen = 1; if (kept) print kept; else print; next } { print } END { if (kept && !seen) print kept }'"
     )
     return (
-        f"! getent passwd {shlex.quote(name)} >/dev/null || {{ umask 077; {put} {COPIES}/etc/shadow /etc/shadow > /etc/shadow.outpost-new && "
+        f"! [ -s {COPIES}/etc/shadow ] || ! getent passwd {shlex.quote(name)} >/dev/null || {{ umask 077; {put} {COPIES}/etc/shadow /etc/shadow > /etc/shadow.outpost-new && "
         "chown --reference=/etc/shadow /etc/shadow.outpost-new && chmod --reference=/etc/shadow /etc/shadow.outpost-new && "
         "mv -f /etc/shadow.outpost-new /etc/shadow; }"
     )
@@ -242,7 +242,7 @@ def remove_package(name: str, declared: frozenset[str]) -> str:
     quoted = shlex.quote(name)
     apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300"
     return (
-        f"if apt-get --simulate remove {quoted} | grep -qE '^Remv ({needed}) '; then "
+        f"removed=$(apt-get --simulate --auto-remove remove {quoted}) || exit 1; if echo \"$removed\" | grep -qE '^Remv ({needed}) '; then "
         f"echo {shlex.quote(f'{name} stays: a declared package needs it')} >&2; apt-mark auto {quoted} >/dev/null; "
         f"else {apt} --auto-remove remove {quoted} </dev/null; systemctl daemon-reload; fi"
     )
@@ -262,11 +262,11 @@ def control_files(package: str) -> str:
     each = f'for old in {top}/{quoted}.*; do if [ -e "$old" ] && [ "${{old%.*}}" = {top}/{quoted} ]; then'
     # all or nothing: a package without its list has no files, and each of them would be one that nobody declares
     return (
-        f"{_fetched(quoted)} && dpkg-deb --control ./*.deb control && dpkg-deb --fsys-tarfile ./*.deb > data && "
+        f"{_fetched(quoted)} && dpkg-deb --control ./*.deb control && dpkg-deb --fsys-tarfile ./*.deb > data && tar --list --file=data > /dev/null && "
         "{ echo /.; tar --list --quoting-style=literal --file=data | sed -n 's|^\\.\\(/.*[^/]\\)/*$|\\1|p'; } > control/list && "
-        f"rm control/control && mkdir -p -m 0700 {ASIDE}{top} && "
-        f'{each} cp --archive --backup=numbered "$old" {ASIDE}{top}/; fi; done && for new in control/*; do mode=0644; [ ! -x "$new" ] || mode=0755; '
-        f'install -m "$mode" "$new" {top}/{quoted}."${{new#*/}}"; done && {each} [ -e "control/${{old##*.}}" ] || rm "$old"; fi; done; cd /; rm -rf "$aside"'
+        f'[ "$(wc -l < control/list)" -gt 1 ] && rm control/control && mkdir -p -m 0700 {ASIDE}{top} && '
+        f'{each} cp --archive --backup=numbered "$old" {ASIDE}{top}/ || exit 1; fi; done && for new in control/*; do mode=0644; [ ! -x "$new" ] || mode=0755; '
+        f'install -m "$mode" "$new" {top}/.outpost-new && mv -fT {top}/.outpost-new {top}/{quoted}."${{new#*/}}" || exit 1; done && {each} [ -e "control/${{old##*.}}" ] || rm "$old"; fi; done; cd /; rm -rf "$aside"'
     )
 
 
@@ -290,7 +290,7 @@ def from_package(path: str) -> str:
         f"was=$(stat --format='%a %U %G' {quoted} 2>/dev/null || sed -n {known} {KNOWN}); "
         f"package=$(dpkg-query --search {quoted} | cut -d: -f1); "
         + _fetched('"$package"')
-        + f'; mkdir -p -m 0700 {ASIDE}; mkdir -p "{ASIDE}$(dirname {quoted})"; [ ! -e {quoted} ] || {{ cp --archive --backup=numbered {quoted} {ASIDE}{quoted}; {powerless(quoted)}; }}; '
-        f"dpkg-deb --fsys-tarfile ./*.deb | tar --extract --directory=/ .{quoted}; "
+        + f' && dpkg-deb --fsys-tarfile ./*.deb > data || {{ cd /; rm -rf "$aside"; exit 1; }}; mkdir -p -m 0700 {ASIDE}; mkdir -p "{ASIDE}$(dirname {quoted})"; [ ! -e {quoted} ] || {{ cp --archive --backup=numbered {quoted} {ASIDE}{quoted}; {powerless(quoted)}; }}; '
+        f"tar --extract --directory=/ --file=data .{quoted}; "
         f'[ -z "$was" ] || [ -L {quoted} ] || {{ set -- $was; chown "$2:$3" {quoted} && chmod "$1" {quoted}; }}; cd /; rm -rf "$aside"{reload_for(path)}'
     )

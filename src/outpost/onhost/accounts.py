@@ -214,7 +214,7 @@ class Accounts:
     ) -> dict[str, Any]:
         """A password for one program, shown once."""
         self._authorise(address, session, password, remote)
-        name = "".join(sign for sign in name if sign.isprintable()).strip()[:40]
+        name = "".join(sign for sign in name if sign.isprintable()).strip()[:40].strip()
         if not name:
             raise RefusedError("Name the program or device, for instance: telephone.")
         made = "-".join(

@@ -57,6 +57,8 @@ LEFT_OUT = (
 MAIL, REST = "mail", "rest"
 LONGEST_LIST = 1 << 28
 """Octets of a mailbox's list of UIDs."""
+COPY_PATIENCE = 600.0
+"""Seconds for the copy of a daemon's database."""
 STILL_WITHIN = 10.0
 """Seconds until everything must stand still: a process finishes the write that it is in."""
 WAITED = ("--lock-wait", "600")
@@ -191,10 +193,13 @@ class Backup:
             raise BackupError(f"{path} is not a regular file")
         # SYS-01: without it root parses a database that its owner made; what that process prints is octets of the archive, and no more.
         with self._staged(path).open("wb") as copy:
-            done = subprocess.run(
-                [sys.executable, "-I", "-c", ONLINE_COPY, str(path)],
-                stdout=copy, stderr=subprocess.PIPE, check=False, cwd="/", env={}, **rights_of(source),
-            )  # fmt: skip
+            try:
+                done = subprocess.run(
+                    [sys.executable, "-I", "-c", ONLINE_COPY, str(path)], timeout=COPY_PATIENCE,
+                    stdout=copy, stderr=subprocess.PIPE, check=False, cwd="/", env={}, **rights_of(source),
+                )  # fmt: skip
+            except subprocess.TimeoutExpired as error:  # somebody holds it locked
+                raise BackupError(f"{path} could not be copied within {COPY_PATIENCE} s") from error
         if done.returncode:
             raise BackupError(
                 f"{path}: {done.stderr.decode(errors='replace').strip()[-200:] or done.returncode}"

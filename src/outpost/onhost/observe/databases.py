@@ -12,11 +12,13 @@ from outpost.onhost.observe.reading import BlindError, ended, named
 TOP, DEEP = "/var/lib", 2
 ENDINGS = (".db", ".sqlite", ".sqlite3")
 TRIGGERS = "SELECT type, name, sql FROM sqlite_master WHERE type IN ('trigger', 'view') LIMIT ?"
-MOST, LONGEST = 10_000, 1 << 24
+MOST, LONGEST = 10_000, 1 << 18
 """Triggers and views of one database that are named, and octets of all that is said of it."""
 MAGIC = b"SQLite format 3\0"
 PATIENCE = 5.0
 """Seconds for a daemon that writes."""
+MEMORY = 1 << 30
+"""Octets of address space for the process that reads one."""
 
 
 def functions(listed: list[str]) -> list[str]:
@@ -38,6 +40,7 @@ def triggers() -> list[str]:
 def _as_owner(path: str) -> list[str]:
     """What a process says of a database that has the rights of the account that could have made it, and no others."""
     import hashlib  # what takes time to load, and not every host has one
+    import resource
     import sqlite3
 
     said = os.memfd_create("triggers")
@@ -50,15 +53,20 @@ def _as_owner(path: str) -> list[str]:
                 os.setgroups([])
                 os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
                 os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
             with open(path, "rb") as stream:
                 if stream.read(len(MAGIC)) != MAGIC:
                     os._exit(0)
             with contextlib.closing(
                 sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE)
             ) as database:
+                room = LONGEST
                 for kind, name, sql in database.execute(TRIGGERS, (MOST,)):
                     digest = hashlib.sha256(str(sql).encode(errors="replace")).hexdigest()[:16]
-                    os.write(said, f"{kind} {digest} {named(str(name))}\n".encode())
+                    line = f"{kind} {digest} {named(str(name))}\n".encode()
+                    if (room := room - len(line)) < 0:
+                        os._exit(1)
+                    os.write(said, line)
             os._exit(0)
         os._exit(1)
     late, status = ended(child)
@@ -67,7 +75,9 @@ def _as_owner(path: str) -> list[str]:
     finally:
         os.close(said)
     if (late or status) and os.path.lexists(path):  # a copy that was made for a backup goes meanwhile
-        raise BlindError(f"its owner's rights do not suffice to read {named(path)}, or it is damaged")
+        raise BlindError(
+            f"its owner's rights do not suffice to read {named(path)}, or it is damaged, or has too many triggers"
+        )
     return [line.replace("\t", " ") for line in lines]
 
 

@@ -54,6 +54,7 @@ def packages() -> list[str]:
 # SYS-08: without it a maintainer script, which the next upgrade runs as root, a list or a checksum of dpkg's is edited unseen.
 def controls() -> list[str]:
     """Version and digest of what dpkg keeps of each installed package: maintainer scripts, checksums, lists of its files."""
+    _expect_rest()
     versions = _installed()
     files = collections.defaultdict(list)
     for name in sorted(os.listdir(f"{DATABASE}/info")):
@@ -73,13 +74,22 @@ def _installed() -> dict[str, str]:
 
 
 def expect_lists() -> None:
-    """Raise where dpkg has lost the list of a package's files: nobody can say then which files are nobody's, and none may be moved."""
+    """Raise where dpkg is at work, or has lost the list of a package's files: nobody can say then which files are nobody's."""
+    _expect_rest()
     listed = {
         path.name.removesuffix(".list").partition(":")[0]
         for path in pathlib.Path(DATABASE, "info").glob("*.list")
+        if path.stat().st_size > len("/.\n")
     }
     if missing := sorted(_installed().keys() - listed):
         raise BlindError(f"dpkg has no list of the files of {missing[0]}")
+
+
+def _expect_rest() -> None:
+    """Raise while dpkg changes what it keeps."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.listdir(f"{DATABASE}/updates"):
+            raise BlindError("dpkg is at work, or was ended in the middle of it: dpkg --configure -a")
 
 
 def _digest_of(names: list[str]) -> str:
