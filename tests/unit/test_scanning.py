@@ -78,6 +78,17 @@ def test_a_message_is_scanned_and_no_other_command_behind_it(clamd: Clamd, comma
     assert clamd.heard == command + PART + PART + END
 
 
+def test_a_peer_that_is_silent_after_an_answer_is_not_waited_for(
+    clamd: Clamd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanning, "NEXT", 0.01)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(b"zPING\0")
+        scanning.relay(theirs, str(clamd.path))  # the other end stays open
+        assert ours.recv(4096) == b"PONG\0"
+
+
 def test_one_connection_carries_many_messages(clamd: Clamd) -> None:
     message = b"zINSTREAM\0" + PART + END
     assert asked(clamd, message * 3 + b"zPING\0") == b"stream: OK\0" * 3 + b"PONG\0"

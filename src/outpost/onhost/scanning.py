@@ -15,6 +15,8 @@ from contextlib import suppress
 PING, STREAM = (b"zPING\0", b"nPING\n", b"nPING\r\n"), (b"zINSTREAM\0", b"nINSTREAM\n")
 PATIENCE = 120.0
 """Seconds without an octet, from either side."""
+NEXT = 2.0
+"""Seconds until the next command of a connection."""
 LINGER = 10.0
 """Seconds without an octet after the answer."""
 PIECE = 1 << 16
@@ -25,9 +27,10 @@ LONGEST = 4096
 
 
 def relay(asking: socket.socket, path: str) -> None:
-    """Carry commands and their answers until the peer hangs up, or an exchange cannot go on."""
+    """Carry commands and their answers until the peer hangs up, is silent, or an exchange cannot go on."""
     asking.settimeout(PATIENCE)
     while command := _command(asking):
+        asking.settimeout(PATIENCE)
         if command not in (*PING, *STREAM):
             asking.sendall(b"UNKNOWN COMMAND\0")
             return
@@ -41,13 +44,17 @@ def relay(asking: socket.socket, path: str) -> None:
         asking.sendall(answer)
         if not whole:  # where the next command begins is not known
             return
+        asking.settimeout(NEXT)
 
 
 def _command(asking: socket.socket) -> bytes:
     """The next command, at most as long as the longest that is let through; empty at the end."""
     command = b""
     while not command.endswith((b"\0", b"\n")) and len(command) < len(STREAM[0]):
-        part = asking.recv(1)
+        try:
+            part = asking.recv(1)
+        except TimeoutError:
+            return b""
         if not part:
             return b""
         command += part
