@@ -275,7 +275,7 @@ class MtaView:
 
     @property
     def protocols(self) -> str:
-        """IP versions of Postfix's listeners: that of its own door is 4, whatever the office carries."""
+        """IP versions of Postfix's listeners: that of its own listener is 4, whatever the office carries."""
         return "ipv4" if self._families == {4} else "all"
 
     @property

@@ -18,7 +18,7 @@ from tests.lint.test_project import ROOT, files
 FREE = ("roles/", "src/outpost_lab/", "src/outpost/office/ports.py", "src/outpost/office/flows.py")
 """The packages themselves; the lab, whose attacks and benchmarks break and measure what they name; ports and flows."""
 LEFT = {
-    # words that only look like a role's name: a command, a table of the office file, a route that people type
+    # words that are not a role's name here: a command, a table of the office file, a route that people type
     "src/outpost/cli/app.py": ("dns",),
     "src/outpost/cli/office.py": ("dns",),
     "src/outpost/office/checks/dns.py": ("dns",),

@@ -200,7 +200,7 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
     elif found:
         now = _now()
         found = tuple(finding for finding in found if finding.facts & (now.differences | now.found))
-    # Where a list of dpkg's is not what it was, a package's own files look like nobody's: they are not moved before it is mended.
+    # Where a list of dpkg's is not what it was, a package's own files have no owner: they are not moved before it is mended.
     unsure = any(fact.startswith("control\t") for finding in found for fact in finding.facts)
     commands = dict.fromkeys(
         finding.repair

@@ -1,6 +1,6 @@
 """The one shape of change that every role uses: render, check, install, activate, remember.
 
-A role declares what a host should hold; the operations (`outpost.converge.operations`) compare it with one look at the host
+A role declares what a host should hold; the operations (`outpost.converge.operations`) compare it with one scan of the host
 (``outpost.converge.observation``) and act on the difference. The order makes two promises: a file lands only after the daemon's own checker has accepted
 it, and a daemon that has not loaded its files yet is restarted by the next run, whatever broke this one off.
 """
