@@ -75,7 +75,7 @@ def test_bare_machines_become_hosts_and_stay_so_over_a_restart(
     with timed("certificate, by its timer"):
         until(lambda: on("store", f"ls {ISSUED}"), "it has one", seconds=PATIENCE, pace=5)
     with timed("verification"):
-        chosen = [word for host in HOSTS for word in ("--host", host)]
+        chosen = [word for host in HOSTS for word in ("--limit", host)]
         controller.outpost("verify", LAB, "--via", "ssh", *chosen)
     with timed("letters"):
         town = Town(info(lab))
@@ -97,7 +97,7 @@ def test_bare_machines_become_hosts_and_stay_so_over_a_restart(
             on("store", "systemctl restart chrony && chronyc waitsync 60 0.5 0 2")
             controller.outpost(*clock)
 
-        clock = ("verify", LAB, "--via", "ssh", "--host", "store", "--control", "TIM-01")
+        clock = ("verify", LAB, "--via", "ssh", "--limit", "store", "--control", "TIM-01")
         messages = pytestconfig.getoption("--messages")
         balance = run(
             lab, town, seed=seed, messages=messages, trouble=astray, every=2.0, store=lambda script: on("store", script)

@@ -12,7 +12,7 @@ PRODUCT = sorted(file for top in ("src", "roles") for file in (ROOT / top).rglob
 REMEDY = {"say_error": 1, "Problem": 3, "OutpostError": 1, "LabError": 1, "EngineMissing": 1, "NotAllowed": 1}
 """Call → which of its arguments is the remedy."""
 PRINTED = {*REMEDY, "Finding", "Option", "Argument", "Typer", "command", "print", "status"}
-NAMES = re.compile(r"--tell\b|\[alarms\] tell|alarms\.tell")
+NAMES = re.compile(r"\[alarms\] tell|alarms\.tell")
 """Options and keys of the office file that have such a word for their name."""
 NO_VERB = re.compile(
     r"(an?|the|it|its|one|what|this|that|is|at|more|less|nothing|known:?|only|every|no|each|somebody|others)\b",
@@ -91,7 +91,7 @@ def test_what_it_refuses_would_be_found() -> None:
     tree = ast.parse(
         'raise OutpostError(f"{host} is open", f"one of: {names}" if names else "look at the doors")\n'
         '@app.command()\ndef scan() -> None:\n    """Scan everything afresh."""\n'
-        'typer.Option("--tell", help="Where --tell reports to.")\n'
+        'typer.Option("--notify", help="What is [alarms] tell.")\n'
     )
     assert {text for _, text in texts(tree) if not avoids(text)} == {
         "look at the doors",

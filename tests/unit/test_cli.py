@@ -8,9 +8,12 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from outpost.cli import app as cli
 from outpost.cli import office as commands
@@ -87,6 +90,66 @@ def test_help_has_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) ->
     shown = capsys.readouterr().out
     assert "./outpost lab up --yes" in shown
     assert "64" in shown
+
+
+def every_command(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command of the command line with its words, groups left out."""
+    for name in group.list_commands(None):
+        _, command, _ = group.resolve_command(None, [name])
+        if hasattr(command, "commands"):
+            yield from every_command(command, (*words, name))
+        else:
+            yield (*words, name), command
+
+
+def test_each_command_says_in_a_line_what_it_does() -> None:
+    every = dict(every_command(typer.main.get_group(cli.app)))
+    assert {("plan",), ("lab", "up"), ("rotate", "due"), ("user", "add")} <= every.keys()
+    for words, command in every.items():
+        first = command.help.split("\n\n")[0]
+        assert len(first) <= 80, words
+        assert "\n" not in first, words
+        assert first[0].isupper(), words
+        assert first.endswith("."), words
+
+
+def test_help_groups_every_command_by_its_task(capsys: pytest.CaptureFixture[str]) -> None:
+    group: Any = typer.main.get_group(cli.app)
+    grouped = [name for names in cli.TASKS.values() for name in names]
+    assert sorted(grouped) == sorted(group.commands)
+    assert run("--help") == 0
+    shown = capsys.readouterr().out
+    assert "Commands" not in shown
+    places = [shown.index(f" {task} ─") for task in cli.TASKS]
+    assert places == sorted(places)
+    assert f"│ {'plan':<13}" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "new"),
+    [
+        (("plan", "lab", "--afresh"), "--refresh"),
+        (("apply", "lab", "--anyway"), "--force"),
+        (("verify", "lab", "--host", "mta"), "--limit"),
+        (("preflight", "lab", "--host=mta"), "--limit"),
+        (("verify", "lab", "--tell", "cat"), "--notify"),
+        (("backup", "lab", "--thin-out"), "--prune"),
+    ],
+)
+def test_an_options_former_name_works_with_a_note(
+    words: tuple[str, ...], new: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*words, "--help") == 0
+    shown = capsys.readouterr()
+    assert new in shown.out
+    assert shown.err == f"outpost: {words[2].partition('=')[0]} is deprecated: use {new}\n"
+
+
+def test_a_former_name_of_limit_chooses_the_host(
+    office_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("verify", str(office_directory), "--host", "nobody") == 1
+    assert "--limit nobody names no host or role" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["check", "plan", "apply", "verify", "test", "reference", "dns"])

@@ -167,7 +167,7 @@ def test_nothing_to_change_is_told_before_the_command_line_is_loaded(
 @pytest.mark.parametrize(
     "words",
     [
-        ["verify", "OFFICE"], ["apply", "OFFICE", "--afresh"], ["apply", "OFFICE", "--no-verify"], ["plan", "OFFICE", "--lim", "mta"],
+        ["verify", "OFFICE"], ["apply", "OFFICE", "--refresh"], ["apply", "OFFICE", "--no-verify"], ["plan", "OFFICE", "--lim", "mta"],
         ["plan", "OFFICE", "--limit"], ["plan"], ["plan", "OFFICE", "OFFICE"], ["plan", "nowhere"], ["plan", "OFFICE", "-x"],
         ["plan", "OFFICE", "--help"], [],
     ],

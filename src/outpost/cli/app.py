@@ -39,22 +39,26 @@ EXAMPLES = """
 """
 
 
-LAZY = {
-    "verify": ("verify",),
-    "new": ("new", "preflight"),
-    "office": ("check", "hosts", "declare", "dns", "guide", "reference"),
-    "each": ("each",),
-    "backup": ("backup", "drill"),
-    "decommission": ("decommission",),
-    "report": ("report",),
-    "judge": ("judge",),
-    "attack": ("attack",),
-    "suite": ("test",),
-    "bench": ("bench",),
-    "mail": ("trace", "queue", "alarms", "peer"),
-}
-"""Module beside this one → its commands. It is imported when one of them runs, so that `--help` is there at once."""
-HOMES = {command: module for module, commands in LAZY.items() for command in commands}
+TASKS = {
+    "Set up": {
+        "new": "new", "check": "office", "secrets": "", "preflight": "new", "hosts": "office", "declare": "office",
+        "dns": "office", "peer": "mail", "guide": "office",
+    },
+    "Change": {"plan": "", "apply": "", "each": "each", "rotate": "", "decommission": "decommission"},
+    "Prove": {"verify": "verify", "report": "report", "judge": "judge", "attack": "attack"},
+    "People": {"user": "", "alias": "", "group": "", "shared": ""},
+    "Mail": {"trace": "mail", "queue": "mail", "alarms": "mail"},
+    "Recovery": {"backup": "backup", "restore": "", "drill": "backup"},
+    "Lab": {"lab": ""},
+    "Development": {"test": "suite", "bench": "bench", "reference": "office"},
+}  # fmt: skip
+"""Panel of the help → its commands in order, each with the module beside this one that is imported when it runs, so that
+`--help` is there at once."""
+HOMES = {name: module for commands in TASKS.values() for name, module in commands.items() if module}
+RENAMED = {
+    "--afresh": "--refresh", "--anyway": "--force", "--host": "--limit", "--tell": "--notify", "--thin-out": "--prune"
+}  # fmt: skip
+"""Options of 1.0.0rc1 → their names now. The old ones go with 2.0 (docs/stability.md)."""
 
 
 def _summary(command: str) -> str:
@@ -71,11 +75,14 @@ def _summary(command: str) -> str:
 class LazyGroup(TyperGroup):
     """Resolves commands that are imported only when they are asked for, and `lab` to the lab's own."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """All of them, for `--help`."""
-        for command in HOMES:
-            self.commands[command].help = _summary(command)
-        return super().list_commands(ctx)
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (typer has it)
+        """All of them by task, for `--help`."""
+        for task, commands in TASKS.items():
+            for name in commands:
+                self.commands[name].rich_help_panel = task  # type: ignore[attr-defined]
+                if name in HOMES:
+                    self.commands[name].help = _summary(name)
+        return [name for commands in TASKS.values() for name in commands]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
@@ -127,9 +134,7 @@ def _options(
         os.environ[OFFICES_VARIABLE] = str(offices.absolute())
 
 
-@app.command(
-    "lab", help="The case study's office and the world around it, in Docker: `up`, `down`, `info`, `shell`."
-)
+@app.command("lab", help="The case study in Docker: an office and its test environment.")
 def _lab() -> None:
     raise AssertionError("LazyGroup resolves this command")
 
@@ -144,6 +149,20 @@ for part, called in ((user, "user"), (alias, "alias"), (group, "group"), (shared
     app.add_typer(part, name=called)
 
 
+def _renamed(arguments: list[str]) -> list[str]:
+    """The command line with the options' names of today; a note for each old one."""
+    if arguments[:1] == ["lab"]:  # what follows may be a command for a machine
+        return arguments
+    named = []
+    for word in arguments:
+        option, equals, value = word.partition("=")
+        if new := RENAMED.get(option):
+            typer.echo(f"outpost: {option} is deprecated: use {new}", err=True)
+            word = f"{new}{equals}{value}"
+        named.append(word)
+    return named
+
+
 def run(arguments: list[str]) -> int:
     """Run one command and give its exit code; every failure ends in one line with a remedy.
 
@@ -153,7 +172,7 @@ def run(arguments: list[str]) -> int:
     """
     debug = bool(os.environ.get("OUTPOST_DEBUG"))
     try:
-        status = int(app(arguments, prog_name="outpost", standalone_mode=False) or 0)
+        status = int(app(_renamed(arguments), prog_name="outpost", standalone_mode=False) or 0)
         if status == INTERRUPTED:  # typer's own answer to it
             raise KeyboardInterrupt
         return status

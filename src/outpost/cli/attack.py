@@ -50,7 +50,9 @@ def attack_office(
     transcripts: Annotated[bool, typer.Option("--transcript", help="Show every dialogue.")] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Attack an office as the case study fears, bounded in count and time, and measure what honest people notice.
+    """Attack an office, and measure what its users notice.
+
+    The attacks are those of the case study, bounded in number and time.
 
     The lab, or an office whose file agrees to it for a time (`[attack] consent_until`), with somebody at the terminal.
     """

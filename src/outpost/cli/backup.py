@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from outpost.cli.console import Table, duration, err, out, say_json, size
-from outpost.cli.office import _limit
+from outpost.cli.office import chosen_hosts
 from outpost.cli.options import JsonOption, LimitOption, NameOption, OfficeArgument, ViaOption
 from outpost.hosts import expect_hosts
 from outpost.keys import secrets_file
@@ -37,18 +37,18 @@ def back_up(
     limit: LimitOption = None,
     via: ViaOption = None,
     now: Annotated[bool, typer.Option("--now", help="Make one first, on every host or those named.")] = False,
-    thin_out: Annotated[
-        bool, typer.Option("--thin-out", help="Let old archives go, at the other end (for a timer).")
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete old archives, at the other end (for a timer).")
     ] = False,
     other_end: Annotated[
         bool, typer.Option("--other-end", help="Print the set-up of the machine that keeps them.")
     ] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Show what is kept of each host at head office; make a backup now; let old ones go."""
+    """List the backups of each host, make one, delete old ones."""
     target = find(office, name)
     loaded = load(target.data)
-    hosts = _hosts(loaded, _limit(loaded, limit))
+    hosts = _hosts(loaded, chosen_hosts(loaded, limit))
     if other_end:
         sys.stdout.write(backup.other_end(loaded, secrets_file.read(target.data)))
         return 0
@@ -56,7 +56,7 @@ def back_up(
         made = backup.run_now(target, loaded, hosts, via)
         for host, outcome in made.items() if not as_json else ():
             out.print(f"[bold]{escape(host)}[/]: {_said(outcome)}")
-    if thin_out:
+    if prune:
         for line in backup.thin_out(loaded, secrets_file.read(target.data)):
             out.print(line, markup=False)
     found = backup.archives(target, loaded, hosts, via)
@@ -121,7 +121,9 @@ def restore_mailbox(
 def hold_drill(
     office: OfficeArgument, name: NameOption = None, via: ViaOption = None, as_json: JsonOption = False
 ) -> int:
-    """Restore the store into throw-away containers on this machine, and compare: mail, flags, UIDs, filters, logins.
+    """Rehearse a restore of the store, in containers here.
+
+    It compares mail, flags, UIDs, filters and logins with the backup's manifest.
 
     The live store makes a backup and goes on; how long a loss would take and what it would cost is kept for `report`.
     """

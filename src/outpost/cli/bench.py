@@ -31,7 +31,9 @@ def bench(
     ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the results in docs/benchmarks.json.")] = False,
 ) -> int:
-    """Measure speed against its peers on a lab that is up: bare SSH, stock pyinfra, Ansible, plain apt-get.
+    """Measure speed beside SSH, pyinfra, Ansible and apt-get.
+
+    It needs a lab that is up.
 
     A slow line is put in front of the hosts. Nothing else should run on the machine meanwhile.
     """

@@ -42,7 +42,10 @@ def close_office(
         typer.Option("--erase", metavar="DOMAIN", help="The office's domain: `erase` may delete its data."),
     ] = "",
 ) -> int:
-    """Close an office, step by step: freeze, forward, hand over, drain, withdraw, erase, certify. Each leaves a checkpoint."""
+    """Close an office, step by step.
+
+    The steps: freeze, forward, hand over, drain, withdraw, erase, certify. Each leaves a checkpoint.
+    """
     closing = Closing(find(office, name), via, watcher(), forward, into, erase)
     if following:
         step, found = closing.advance()

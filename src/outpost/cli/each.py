@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from outpost.cli.console import err, out, say_json
-from outpost.cli.options import AfreshOption, JsonOption, YesOption
+from outpost.cli.options import JsonOption, RefreshOption, YesOption
 from outpost.errors import OutpostError
 
 app = typer.Typer()
@@ -87,13 +87,13 @@ def each_office(
         ),
     ] = None,
     yes: YesOption = False,
-    afresh: AfreshOption = False,
+    refresh: RefreshOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Plan, apply or verify many offices, a bounded number at a time; one line for each as it ends."""
+    """Plan, apply or verify many offices, several at a time."""
     if command not in COMMANDS:
         raise OutpostError(f"each does not {command}", f"choose one of: {', '.join(COMMANDS)}")
-    options = [*(("-y",) if yes else ()), *(("--afresh",) if afresh else ())]
+    options = [*(("-y",) if yes else ()), *(("--refresh",) if refresh else ())]
     started = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:

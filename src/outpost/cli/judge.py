@@ -36,7 +36,10 @@ def judge_office(
     via: ViaOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Ask others' tools: ssh-audit, lynis, testssl.sh, sslyze; each finding has a reason or is an error."""
+    """Scan with ssh-audit, lynis, testssl.sh and sslyze.
+
+    Each finding has a reason in controls/opinions.toml, or is an error.
+    """
     if unknown := sorted(set(only or ()) - set(opinions.TOOLS)):
         raise OutpostError(
             f"{', '.join(unknown)}: no such tool", f"choose one of: {', '.join(opinions.TOOLS)}"

@@ -22,7 +22,7 @@ from outpost_lab.info import info as lab_info
 from outpost_lab.instance import DEFAULT, Instance
 from outpost_lab.progress import Clock
 
-app = typer.Typer(help="The lab: an office and an Internet in a box, on Docker.", no_args_is_help=True)
+app = typer.Typer(help="The case study in Docker: an office and its test environment.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Option("--name", help="Which lab; several can run side by side.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -45,7 +45,10 @@ def up(
     timings: Annotated[bool, typer.Option("--timings", help="Show how long each step took.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Bring up an office and its world: build, deploy, send mail, verify. A second run repairs."""
+    """Start an office with its test environment, and verify it.
+
+    A second run repairs.
+    """
     from outpost.cli.progress import watcher
     from outpost_lab import office, trust
 
@@ -127,7 +130,7 @@ def down(
     name: Name = DEFAULT,
     every: Annotated[bool, typer.Option("--all", help="Every lab on this machine.")] = False,
 ) -> None:
-    """Remove a lab: containers, networks, state. Image and package caches stay."""
+    """Remove a lab. Caches of images and packages stay."""
     with shown() as progress:
         if every:
             lab.down_all(progress=progress)
@@ -164,7 +167,7 @@ def shell(
     ] = None,
     name: Name = DEFAULT,
 ) -> None:
-    """Open a root shell on one of the lab's machines, or run a command there."""
+    """Open a root shell on a machine of the lab, or run a command there."""
     with shown():
         instance = Instance.load(name)
         container = instance.container_name(instance.machine(host).name)
@@ -179,7 +182,7 @@ def box(
         bool, typer.Option("--yes", help="Install Vagrant, libvirt and QEMU where missing.")
     ] = False,
 ) -> None:
-    """Make the Vagrant box `outpost/trixie` from Debian's archive: lab hosts as virtual machines."""
+    """Make the Vagrant box `outpost/trixie` from Debian's archive."""
     with shown() as progress:
         clock = Clock(progress)
         with clock.step("box"):
@@ -193,7 +196,7 @@ def vm(
     hosts: Annotated[list[str], typer.Argument(help="Hosts of the office.")],
     name: Name = DEFAULT,
 ) -> None:
-    """Run hosts of a lab as virtual machines in place of their containers (`vagrant destroy` ends them)."""
+    """Run a lab's hosts as virtual machines (`vagrant destroy` ends it)."""
     with shown() as progress:
         instance = Instance.stored(name)
         if instance is None:
@@ -206,7 +209,7 @@ def vm(
 def first_files(
     host: Annotated[str, typer.Argument(help="A host of the office.")], name: Name = DEFAULT
 ) -> None:
-    """Write what the lab puts on a host before its first start to standard output, as tar. For the Vagrantfile."""
+    """Print a host's first files as a tar archive, for the Vagrantfile."""
     with shown():
         instance = Instance.stored(name)
         if instance is None:

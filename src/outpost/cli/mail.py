@@ -45,7 +45,7 @@ def trace_message(
     via: ViaOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Follow one message across all hosts: each hop with its delay and its TLS, and where it is now."""
+    """Follow a message across all hosts, with delays and TLS."""
     target = find(office, name)
     loaded = load(target.data)
     ask = tracing.asker(target, loaded, since=since, last=last, via=via)
@@ -85,7 +85,7 @@ def queue_office(
     via: ViaOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Show what waits on the MTAs, for whom and why; release it or hold it. Nothing can be deleted with it."""
+    """Show the MTAs' queues and why mail waits; release or hold it."""
     target = find(office, name)
     loaded = load(target.data)
     messages = queues.waiting(target, loaded, via)
@@ -127,7 +127,10 @@ def show_alarms(
     via: ViaOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """What needs a human now, host by host: old mail, certificates, signatures, disks, backups, guessed passwords, units."""
+    """Show each host's alarms: what needs a person now.
+
+    Old mail, certificates, signatures, disks, backups, guessed passwords, failed units.
+    """
     target = find(office, name)
     loaded = load(target.data)
     with ThreadPoolExecutor(len(loaded.hosts)) as pool:
@@ -165,7 +168,7 @@ def print_peer(
     ] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Print what the other end of each route has to set up: names, addresses, ports, TLS, recipients. Nothing secret."""
+    """Print what peers have to set up on their side."""
     from outpost.evidence.reference import case_study
 
     loaded = case_study() if office == LAB and name is None and not _runs() else load(find(office, name).data)

@@ -11,10 +11,9 @@ import typer
 from rich.markup import escape
 
 from outpost.cli.console import err, out, say_error, say_json
-from outpost.cli.office import show_problems
-from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
+from outpost.cli.office import chosen_hosts, show_problems
+from outpost.cli.options import JsonOption, LimitOption, NameOption, OfficeArgument, ViaOption
 from outpost.errors import OutpostError
-from outpost.hosts import expect_hosts
 from outpost.office import OfficeError, load
 from outpost.office.load import parse
 from outpost.office_file import new
@@ -90,7 +89,10 @@ def new_office(
     key: Annotated[str | None, typer.Option(help="Your SSH public key, or its file.")] = None,
     secrets: Annotated[bool, typer.Option("--secrets/--no-secrets", help="Make its secrets, too.")] = True,
 ) -> int:
-    """From nothing to a checked office file with its secrets made; asks for what no option says."""
+    """Create an office: its file and its secrets.
+
+    It asks for what no option gives, and checks the file that it writes.
+    """
     answers = dict(locals())
     directory = offices_directory() / office if "/" not in office else Path(office).resolve()
     if (directory / "office.toml").exists():
@@ -221,19 +223,20 @@ def _address(local: str, domain: str) -> str:
 def look_ahead(
     office: OfficeArgument,
     name: NameOption = None,
-    hosts: Annotated[
-        list[str] | None, typer.Option("--host", metavar="HOST", help="Only this host; may be repeated.")
-    ] = None,
+    limit: LimitOption = None,
     via: ViaOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Check the machines before the first apply: reached, release, addresses, ports, clock, port 25, delegation."""
+    """Check hosts and their network before the first apply.
+
+    Can they be reached, which Debian, addresses, ports, clock, port 25, delegation. Changes nothing.
+    """
     from outpost.engine import preflight
 
     target = find(office, name)
     loaded = load(target.data)
-    expect_hosts(loaded, hosts)
-    findings = preflight.look(target, loaded, via, tuple(hosts or loaded.hosts_by_name))
+    hosts = chosen_hosts(loaded, limit)
+    findings = preflight.look(target, loaded, via, hosts or tuple(loaded.hosts_by_name))
     bad = [finding for finding in findings if finding.level == "bad"]
     if as_json:
         say_json([vars(finding) for finding in findings])

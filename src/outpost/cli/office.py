@@ -35,7 +35,10 @@ CLEAN, FAILED, DRIFT = 0, 1, 2
     "check", epilog="Example: `./outpost check inventory/lab --json`. Exit code 0: sound, 1: problems found."
 )
 def check_office(office: OfficeArgument, name: NameOption = None, as_json: JsonOption = False) -> int:
-    """Find every problem of an office file: field, value and remedy of each. No host is contacted."""
+    """Find the mistakes in an office file, each with its remedy.
+
+    No host is contacted.
+    """
     template = INVENTORY / LAB
     meant = office == LAB or Path(office).resolve() in (template, template / "office.toml")
     directory = template if meant and name is None else find(office, name).data
@@ -82,7 +85,7 @@ def _summary(office: Office) -> str:
     epilog="Example: `./outpost hosts harbour --json`. Exit code 0: listed, 1: the office file has problems.",
 )
 def list_hosts(office: OfficeArgument, name: NameOption = None, as_json: JsonOption = False) -> int:
-    """List an office's hosts: role, name, addresses in each zone. What scripts and the Vagrantfile read."""
+    """List an office's hosts with role, name and addresses."""
     directory = INVENTORY / LAB if office == LAB and name is None else find(office, name).data
     found = load(directory)
     listed = [
@@ -129,7 +132,7 @@ def plan_office(
 ) -> int:
     """Show what would change; of a host that is new to the office a summary, unless everything is wanted."""
     target = find(office, name)
-    hosts = _limit(load(target.data), limit)
+    hosts = chosen_hosts(load(target.data), limit)
     outcome = run.plan(target, limit=hosts, connector=via, watcher=watcher())
     if as_json:
         say_json(outcome.as_data(target))
@@ -159,12 +162,12 @@ def apply_office(
 
     target = find(office, name)
     loaded = load(target.data)
-    hosts = _limit(loaded, limit)
+    hosts = chosen_hosts(loaded, limit)
     if rollout.is_read_only(loaded) and not anyway:
         days = ", ".join(loaded.maintenance.read_only)
         raise OutpostError(
             f"today nobody changes hosts of {loaded.domain} (maintenance.read_only: {days})",
-            "wait for another day, or say --anyway",
+            "wait for another day, or use --force",
         )
     proposed = None
     if not yes:
@@ -215,7 +218,7 @@ def _show_rollout(done: Rollout, target: Target) -> None:
         )
 
 
-def _limit(office: Office, patterns: list[str] | None) -> tuple[str, ...]:
+def chosen_hosts(office: Office, patterns: list[str] | None) -> tuple[str, ...]:
     """Names of the hosts that the patterns choose by name or role."""
     chosen: dict[str, None] = {}
     for pattern in patterns or ():
@@ -460,7 +463,10 @@ def print_zone(
     ] = "",
     as_json: JsonOption = False,
 ) -> int:
-    """Print the office's zone: every record with its reason, nothing secret. For offices whose DNS lives elsewhere."""
+    """Print the office's DNS zone, with a reason for each record.
+
+    It is for offices whose name servers are elsewhere. Nothing in it is secret.
+    """
     from outpost.keys import secrets_file
     from outpost.keys.published import public_keys
     from outpost.office.dns import office_zones, zone_text
@@ -490,7 +496,7 @@ def print_declaration(
     name: NameOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Print what the code and the office file declare for a host, without asking it: packages, accounts, files, units."""
+    """Print what is declared for a host, without asking it."""
     from outpost.converge.declaration import declaration
     from outpost.converge.declaration import shown as printable
     from outpost.hosts import expect_hosts
@@ -514,7 +520,7 @@ def print_declaration(
     epilog="Example: `./outpost guide po > guide.html`: to print, or to send to somebody new. Webmail shows it, too.",
 )
 def print_guide(office: OfficeArgument, name: NameOption = None) -> int:
-    """Print the office's guide for its users, a page of HTML: first login, mail programs, limits, whom to ask."""
+    """Print the guide for the office's users, as HTML."""
     from outpost.office.roles import every_role
 
     loaded = load(find(office, name).data)
@@ -547,7 +553,7 @@ def write_reference(
         bool, typer.Option("--check", help="Write nothing; fail when something is out of date.")
     ] = False,
 ) -> int:
-    """Write the pages of docs/ and the README's diagram from the model."""
+    """Write the generated pages of docs/ and the README's diagram."""
     from outpost.evidence import reference
 
     stale = [page for page in reference.pages() if not page.is_current()]

@@ -19,18 +19,15 @@ NameOption = Annotated[
 ]
 LimitOption = Annotated[
     list[str] | None,
-    typer.Option("--limit", metavar="HOST", help="Only this host or group; may be repeated."),
+    typer.Option("--limit", metavar="HOST", help="Only this host or role; may be repeated."),
 ]
 ViaOption = Annotated[
     str | None,
     typer.Option("--via", metavar="CONNECTOR", help="docker, ssh or vagrant: inventory/OFFICE/CONNECTOR.py."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
-AfreshOption = Annotated[
-    bool,
-    typer.Option(
-        "--afresh", help="Compare everything, also where a host answers as when it was last as declared."
-    ),
+RefreshOption = Annotated[
+    bool, typer.Option("--refresh", help="Do not use the cache of unchanged hosts: scan all of them.")
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 

@@ -39,7 +39,10 @@ def report_office(
     ] = None,
     via: ViaOption = None,
 ) -> int:
-    """Write one page of evidence from the latest results: fault, control, line in effect, check, attack, host, result."""
+    """Write the evidence for an auditor as one page.
+
+    From the latest results: fault, control, line in effect, check, attack, host, result.
+    """
     target = find(office, name)
     loaded = load(target.data)
     kept = history.runs(target)

@@ -31,7 +31,7 @@ class HostByDefault(TyperGroup):
 
 app = typer.Typer(
     cls=HostByDefault,
-    help="Bring back from the backup: `restore OFFICE HOST`, a lost host; `restore mailbox OFFICE ADDRESS`, mail.",
+    help="Restore a lost host, or mail, from the backup.",
     no_args_is_help=True,
 )
 
@@ -47,7 +47,10 @@ def host(
     via: ViaOption = None,
     yes: YesOption = False,
 ) -> None:
-    """Make an empty Debian machine the host that was lost: what it had from the backup, then its role."""
+    """Rebuild a lost host on an empty Debian machine.
+
+    First its data from the backup, then its role.
+    """
     from outpost.cli.backup import restore_host
 
     raise typer.Exit(restore_host(office, name, host, at, via, yes=yes))
@@ -68,7 +71,10 @@ def mailbox(
     name: NameOption = None,
     via: ViaOption = None,
 ) -> None:
-    """Bring a mailbox or one folder back, below `Restored/` beside what is there now: nothing live is touched."""
+    """Bring a mailbox or a folder back, below `Restored/`.
+
+    What is in the mailbox now is not changed.
+    """
     from outpost.cli.backup import restore_mailbox
 
     raise typer.Exit(restore_mailbox(office, name, address, folder, at, via))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from outpost.keys.rotation.engine import Desk
 
 app = typer.Typer(
-    help="Roll keys in steps that nobody outside notices: published before they are used, withdrawn after they are gone.",
+    help="Roll keys and certificates in steps, while mail flows.",
     no_args_is_help=True,
 )
 
@@ -27,7 +27,7 @@ StatusOption = Annotated[bool, typer.Option("--status", help="Only show where th
 def dkim(
     office: OfficeArgument, name: NameOption = None, via: ViaOption = None, status: StatusOption = False
 ) -> None:
-    """Roll the DKIM keys: each call takes the next step, and refuses what would come too early."""
+    """Roll the DKIM keys: one step with each call, never too early."""
     from outpost.keys.rotation import dkim as kind
 
     _step(office, name, via, status and kind.status, kind.advance)
@@ -43,7 +43,10 @@ def tls(
     via: ViaOption = None,
     status: StatusOption = False,
 ) -> None:
-    """Switch public keys of TLS to the next ones, whose TLSA records every name server has shown for two TTLs."""
+    """Switch to the next public TLS keys.
+
+    Every name server must have shown their TLSA records for two TTLs.
+    """
     from outpost.keys.rotation import tls as kind
 
     with at_desk(office, name, via) as desk:
@@ -62,7 +65,7 @@ def hosts(
     keys: Annotated[bool, typer.Option("--keys", help="New keys, too.")] = False,
     status: StatusOption = False,
 ) -> None:
-    """Renew the certificates of the links between the hosts; no mail is refused meanwhile."""
+    """Renew the certificates between the hosts, without refusing mail."""
     from outpost.keys.rotation import hosts as kind
 
     _step(office, name, via, status and kind.status, lambda desk: kind.roll(desk, keys=keys))
@@ -74,7 +77,10 @@ def hosts(
 def authority(
     office: OfficeArgument, name: NameOption = None, via: ViaOption = None, status: StatusOption = False
 ) -> None:
-    """Replace the office's own authority: first everybody trusts both, the second call switches and forgets the old one."""
+    """Replace the office's own authority, in two calls.
+
+    After the first one both are trusted; the second one switches and removes the old one.
+    """
     from outpost.keys.rotation import authority as kind
 
     _step(office, name, via, status and kind.status, kind.advance)
@@ -112,7 +118,7 @@ def dnssec(
     epilog="Example, in the controller's crontab: `17 * * * * /srv/outpost/outpost rotate due po`. Exit code 0 also when nothing was due."
 )
 def due(office: OfficeArgument, name: NameOption = None, via: ViaOption = None) -> None:
-    """Take every step that is due, of every kind: what a timer on the controller calls."""
+    """Take every step of rotation that is due, for a timer."""
     from outpost.keys.rotation import due as everything
 
     with at_desk(office, name, via) as desk:

@@ -73,7 +73,7 @@ def run_suite(
         list[str] | None, typer.Argument(metavar="[-- PYTEST…]", help="Passed on to pytest.")
     ] = None,
 ) -> int:
-    """Run the project's whole suite: lint, unit tests, then a cold lab with live checks and journeys."""
+    """Run the whole test suite: lint, unit tests, a new lab."""
     suite = Suite(yes=yes, keep=keep, arguments=arguments or [])
     stages: list[tuple[Stage, Callable[[Stage], None]]] = [
         (Stage("ruff", "style and likely bugs"), suite.ruff),

@@ -44,7 +44,7 @@ def add(
     via: ViaOption = None,
     apply: ApplyOption = True,
 ) -> None:
-    """Add a user. The first password is printed once; it is good only for choosing another in webmail."""
+    """Add a user, and print the password for a first login, once."""
 
     def edit(roster: Roster, at: Callable[[str], str]) -> None:
         values = {"address": at(address), "full_name": full_name, "quota": quota}
@@ -55,7 +55,7 @@ def add(
 
 @user.command("list", epilog="Example: `./outpost user list po --json`.")
 def list_users(office: OfficeArgument, name: NameOption = None, json: JsonOption = False) -> None:
-    """Everybody in the office file."""
+    """List the users."""
     from outpost.cli.console import say_json
     from outpost.office import load
     from outpost.target import find
@@ -81,7 +81,10 @@ def list_users(office: OfficeArgument, name: NameOption = None, json: JsonOption
 def disable(
     office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
 ) -> None:
-    """Shut an account on every path, at once: no login, no open session, no redirect. Mail to it is kept."""
+    """Disable an account at once, and end its sessions.
+
+    No login, no open session, no redirect. Mail to it is kept.
+    """
 
     def edit(roster: Roster, at: Callable[[str], str]) -> None:
         roster.change("users", at(address), disabled=True)
@@ -93,7 +96,7 @@ def disable(
 def enable(
     office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
 ) -> None:
-    """Open a disabled account again."""
+    """Enable a disabled account."""
 
     def edit(roster: Roster, at: Callable[[str], str]) -> None:
         roster.change("users", at(address), disabled=None)
@@ -109,7 +112,10 @@ def remove(
     via: ViaOption = None,
     apply: ApplyOption = True,
 ) -> None:
-    """Take a user out of the office and of its lists; new mail is refused, their mail is put away on the store."""
+    """Remove a user; the mailbox is archived on the store.
+
+    The user leaves aliases and groups, too. New mail is rejected.
+    """
 
     def edit(roster: Roster, at: Callable[[str], str]) -> None:
         roster.remove("users", at(address))
@@ -140,7 +146,10 @@ def quota(
 def passwd(
     office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
 ) -> None:
-    """Give a new first password, printed once. What the user had chosen is void, a second factor included."""
+    """Set a new first password, and print it once.
+
+    What the user had chosen is void, a second factor included.
+    """
     from pydantic import SecretStr
 
     from outpost.errors import OutpostError
@@ -185,7 +194,7 @@ def add_alias(
     name: NameOption = None,
     via: ViaOption = None,
 ) -> None:
-    """Add an alias, or members to one that is there. Members may send from it."""
+    """Add an alias, or members who may send from it."""
     _join("aliases", office, address, members, name, via)
 
 
@@ -203,7 +212,7 @@ def remove_alias(
 
 @alias.command("list", epilog="Example: `./outpost alias list po --json`.")
 def list_aliases(office: OfficeArgument, name: NameOption = None, json: JsonOption = False) -> None:
-    """Every alias and group with its members."""
+    """List aliases and groups with their members."""
     from outpost.cli.console import out, say_json
     from outpost.office import load
     from outpost.target import find
@@ -227,7 +236,7 @@ def add_group(
     name: NameOption = None,
     via: ViaOption = None,
 ) -> None:
-    """Add a group, or members to one that is there; only the office's own users may write to it."""
+    """Add a group, or members to one that is there."""
     _join("aliases", office, address, members, name, via, inside_only=True)
 
 
@@ -248,7 +257,10 @@ def add_shared(
     name: NameOption = None,
     via: ViaOption = None,
 ) -> None:
-    """Add a shared mailbox, or people to one that is there. Its members find it below `Shared/`, and may send from it."""
+    """Add a shared mailbox, or people to one that is there.
+
+    Its members find it below `Shared/`, and may send from it.
+    """
 
     def edit(roster: Roster, at: Callable[[str], str]) -> None:
         present = roster.find("shared", at(address))
@@ -272,7 +284,7 @@ def add_shared(
 def remove_shared(
     office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
 ) -> None:
-    """Remove a shared mailbox; new mail to it is refused, its mail stays on the store."""
+    """Remove a shared mailbox; its mail stays on the store."""
 
     def edit(roster: Roster, at: Callable[[str], str]) -> None:
         roster.remove("shared", at(address))
@@ -292,7 +304,7 @@ def forward(
     name: NameOption = None,
     via: ViaOption = None,
 ) -> None:
-    """Send copies of a user's mail to addresses outside, sealed (ARC); the mailbox keeps its own."""
+    """Send sealed copies (ARC) of a user's mail to outside addresses."""
 
     def edit(roster: Roster, at: Callable[[str], str]) -> None:
         roster.change("users", at(address), forward=list(to) if to else None)

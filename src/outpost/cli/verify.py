@@ -15,13 +15,13 @@ import typer
 from rich.markup import escape
 
 from outpost.cli.console import Console, Table, err, out, say_json
-from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
+from outpost.cli.office import chosen_hosts
+from outpost.cli.options import JsonOption, LimitOption, NameOption, OfficeArgument, ViaOption
 from outpost.cli.progress import checks_progress, watcher
 from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.evidence.controls import catalogue
-from outpost.hosts import expect_hosts
-from outpost.office import Office, load
+from outpost.office import load
 from outpost.target import ROOT, Target, find
 from outpost.verification import history, live
 from outpost.verification.live import Result, Verdict
@@ -34,15 +34,13 @@ PROVEN, FAILED = 0, 1
 
 @app.command(
     "verify",
-    epilog="Examples: `./outpost verify lab --host mta --control TLS-09`; from a timer `./outpost verify po --changes --tell "
+    epilog="Examples: `./outpost verify lab --limit mta --control TLS-09`; from a timer `./outpost verify po --changes --notify "
     "'smtp://relay.example/?to=admin@example&from=outpost@example'`. Exit code 0: proven, 1: a check failed.",
 )
 def verify_office(
     office: OfficeArgument,
     name: NameOption = None,
-    hosts: Annotated[
-        list[str] | None, typer.Option("--host", metavar="HOST", help="Only this host; may be repeated.")
-    ] = None,
+    limit: LimitOption = None,
     controls: Annotated[
         list[str] | None,
         typer.Option("--control", metavar="ID", help="Only what proves this control; may be repeated."),
@@ -60,10 +58,10 @@ def verify_office(
         bool,
         typer.Option("--changes", help="For a timer: say nothing unless something is different from before."),
     ] = False,
-    tell_to: Annotated[
+    notify: Annotated[
         list[str] | None,
         typer.Option(
-            "--tell",
+            "--notify",
             metavar="PATH",
             help="Report changes to smtp://…, https://… or a command.",
         ),
@@ -84,18 +82,19 @@ def verify_office(
         Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit report.")
     ] = None,
 ) -> int:
-    """Check the running hosts against what the office promises. Changes nothing; safe on a live office."""
-    if sabotage:
-        return sabotage_office(office, name, hosts)
+    """Test every control on the running hosts. Changes nothing."""
     target = find(office, name)
-    _known(load(target.data), hosts, controls)
+    hosts = chosen_hosts(load(target.data), limit)
+    if sabotage:
+        return sabotage_office(target, hosts)
+    _known(controls)
     before = (history.read(since),) if since else history.runs(target)
     with checks_progress(quiet=changes) as told:
         verdict = live.verify(
-            target, hosts=tuple(hosts or ()), controls=tuple(controls or ()), connector=via, junit=junit, told=told,
+            target, hosts=hosts, controls=tuple(controls or ()), connector=via, junit=junit, told=told,
             white_box=white_box, ahead=None if controls else history.folder(target) / f"asked{'-white-box' * white_box}",
         )  # fmt: skip
-    selection = [*(hosts or ()), *(controls or ()), *(("white-box",) if white_box else ())]
+    selection = [*hosts, *(controls or ()), *(("white-box",) if white_box else ())]
     now = history.described(target, verdict, " ".join(selection))
     history.keep(target, now)
     difference = history.difference(now, before)
@@ -107,12 +106,11 @@ def verify_office(
         show_verdict(verdict, target, out)
         _show_difference(difference)
     if difference.is_news:
-        _tell(tell_to or (), difference, target)
+        _tell(notify or (), difference, target)
     return PROVEN if verdict.proven else FAILED
 
 
-def _known(office: Office, hosts: Sequence[str] | None, controls: Sequence[str] | None) -> None:
-    expect_hosts(office, hosts)
+def _known(controls: Sequence[str] | None) -> None:
     known = catalogue().controls
     for control in controls or ():
         if control not in known:
@@ -223,12 +221,12 @@ def _tell(paths: Sequence[str], difference: history.Difference, target: Target) 
         tell(path, news)
 
 
-def sabotage_office(office: str, name: str | None, hosts: list[str] | None) -> int:
+def sabotage_office(target: Target, hosts: Sequence[str]) -> int:
     """Every check's positive control, in a lab; then an apply and a plan, which must find nothing left of it."""
-    target = find(office, name)
     if not target.instance:
         raise OutpostError(
-            f"{target.name} is no lab, and a sabotage is one", "./outpost verify lab --sabotage"
+            f"--sabotage runs against a lab only, and {target.name} is none",
+            "run ./outpost verify lab --sabotage",
         )
     arguments = [
         sys.executable, "-m", "pytest", "tests/sabotage", "-m", "slow", "--name", target.instance, "-q", "-n", "5",

@@ -267,7 +267,7 @@ def _not_older(target: Target, held: _Held) -> None:
                 raise OutpostError(
                     f"{held.host} was converged by {record.shown}, and this is Outpost {__version__}: it would undo what is "
                     "newer; nothing was changed",
-                    f"install Outpost {record.version} or newer; --anyway to go back to this version on purpose",
+                    f"install Outpost {record.version} or newer; use --force to go back to this version on purpose",
                 )
         return
     if head.removesuffix("+") == commit:
@@ -285,5 +285,5 @@ def _not_older(target: Target, held: _Held) -> None:
     raise OutpostError(
         f"{held.host} was converged by {record.shown}, and this checkout (at {head}) does not have that: it would undo "
         "what is newer; nothing was changed",
-        "git pull, then run plan again; --anyway to go back to this version on purpose",
+        "git pull, then run plan again; use --force to go back to this version on purpose",
     )

@@ -17,10 +17,10 @@ def tell(path: str, news: News) -> None:
         telling.tell(path, news)
     except ValueError as error:
         raise OutpostError(
-            f"--tell {error}", "write smtp://relay.example/?to=admin@example&from=outpost@example"
+            f"--notify {error}", "write smtp://relay.example/?to=admin@example&from=outpost@example"
         ) from None
     except telling.TROUBLES as error:
         where = urlsplit(path).hostname or shlex.split(path)[0]
         raise OutpostError(
-            f"{where} did not take the message: {error}", "try --tell with `cat` to see what would be sent"
+            f"{where} did not take the message: {error}", "try --notify with `cat` to see what would be sent"
         ) from None

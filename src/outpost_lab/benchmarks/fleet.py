@@ -58,9 +58,9 @@ class Cost:
 def fleet(target: Target) -> Measurement:
     """Plans of many offices with simulated hosts against one; whole comparisons, those from memory as a note."""
     with _offices(target, OFFICES) as (offices, environment):
-        one = [_cost(["plan", offices[0], "--afresh"], environment) for _ in range(RUNS)]
-        few = _cost(["each", "plan", *offices[:JOBS], "--afresh", "--jobs", str(JOBS)], environment)
-        many = _cost(["each", "plan", *offices, "--afresh", "--jobs", str(JOBS)], environment)
+        one = [_cost(["plan", offices[0], "--refresh"], environment) for _ in range(RUNS)]
+        few = _cost(["each", "plan", *offices[:JOBS], "--refresh", "--jobs", str(JOBS)], environment)
+        many = _cost(["each", "plan", *offices, "--refresh", "--jobs", str(JOBS)], environment)
         again = [_cost(["plan", offices[0]], environment) for _ in range(RUNS)]
         many_again = _cost(["each", "plan", *offices, "--jobs", str(JOBS)], environment)
     hosts = 5 * OFFICES

@@ -24,7 +24,7 @@ def cold(target: Target) -> Measurement:
         samples = paired(place.closed(_apply(place)), place.closed(place.bare), RUNS)
         notes = {
             "the store alone, s": _alone(place, closed=True),
-            "whole comparison (--afresh), s": place.closed(_apply(place, "--afresh"))(),
+            "whole comparison (--refresh), s": place.closed(_apply(place, "--refresh"))(),
             "raw pyinfra, s": place.closed(_raw(place))(),
         }
     return _row(
@@ -72,7 +72,7 @@ def _against_ansible(
     with _settled(target, rtt) as place:
         command, environment = setup.ansible(place, mitogen=mitogen)
         peer = [place.timed(command, environment=environment) for _ in range(1 + mitogen)]
-        _apply(place, "--afresh")()  # what the peer leaves on the hosts
+        _apply(place, "--refresh")()  # what the peer leaves on the hosts
         ours = [place.closed(_apply(place))() for _ in range(3)]
     return Measurement(
         row, "no-op re-apply, all hosts, cold", against, "s", median(ours), median(peer), "times faster", reach,
@@ -85,7 +85,7 @@ def stock(target: Target) -> Measurement:
     with _settled(target, RTT) as place:
         with _counted(place) as theirs:
             peer = place.timed(setup.stock(place))
-        _apply(place, "--afresh")()
+        _apply(place, "--refresh")()
         with _counted(place) as ours_seen:
             ours = place.closed(_apply(place))()
         notes = {"stock": theirs, "ours": ours_seen}
@@ -106,7 +106,7 @@ def traffic(target: Target) -> Measurement:
             _apply(place)()
         place.cold()
         with _counted(place) as whole:
-            _apply(place, "--afresh")()
+            _apply(place, "--refresh")()
     worst = max(ours["bytes"].values())
     return Measurement(
         "traffic", "bytes of a no-op on the link, per host", "8 kB", "B", worst, 8000.0, "at most", 1.0,
@@ -138,7 +138,7 @@ def one_template(target: Target) -> Measurement:
 def _settled(target: Target, rtt: float, rate: float = 0.0) -> Iterator[Place]:
     """A place whose hosts are as declared, known to be, and were asked before."""
     with behind(target, rtt=rtt, rate=rate) as place:
-        _apply(place, "--afresh")()
+        _apply(place, "--refresh")()
         _apply(place)()
         yield place
 

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from outpost.cli.options import (
-    AfreshOption,
     JsonOption,
     LimitOption,
     NameOption,
     OfficeArgument,
+    RefreshOption,
     ViaOption,
     YesOption,
 )
@@ -28,25 +28,25 @@ def plan(
     limit: LimitOption = None,
     via: ViaOption = None,
     json: JsonOption = False,
-    afresh: AfreshOption = False,
+    refresh: RefreshOption = False,
     everything: Annotated[
         bool,
         typer.Option("--all", help="Every difference, also of hosts that are new: else a summary of those."),
     ] = False,
 ) -> None:
-    """Show what an apply would change, with the differences. Nothing is touched."""
-    _unless_as_declared(office, name, limit, via, as_json=json, afresh=afresh)
+    """Show what an apply would change. Changes nothing."""
+    _unless_as_declared(office, name, limit, via, as_json=json, refresh=refresh)
     from outpost.cli.office import plan_office
 
     raise typer.Exit(plan_office(office, name, limit, via, as_json=json, everything=everything))
 
 
 def _unless_as_declared(
-    office: str, name: str | None, limit: list[str] | None, via: str | None, *, as_json: bool, afresh: bool
+    office: str, name: str | None, limit: list[str] | None, via: str | None, *, as_json: bool, refresh: bool
 ) -> None:
     from outpost.cli.quick import as_declared
 
-    if not afresh and as_declared(office, name, limit, via, as_json=as_json):
+    if not refresh and as_declared(office, name, limit, via, as_json=as_json):
         raise typer.Exit
 
 
@@ -60,10 +60,10 @@ def apply(
     via: ViaOption = None,
     yes: YesOption = False,
     json: JsonOption = False,
-    anyway: Annotated[
+    force: Annotated[
         bool,
         typer.Option(
-            "--anyway",
+            "--force",
             help="Also on a read-only day of the office file, and on hosts that a later version converged.",
         ),
     ] = False,
@@ -73,17 +73,19 @@ def apply(
     rollback: Annotated[
         bool, typer.Option("--rollback/--no-rollback", help="Put previous files back when a check fails.")
     ] = True,
-    afresh: AfreshOption = False,
+    refresh: RefreshOption = False,
 ) -> None:
-    """Make the hosts what the office file declares, one host of a role at a time; verify, go back on failure.
+    """Change the hosts to what the office file declares.
+
+    One host of a role at a time; each is verified, and rolled back if a check newly fails.
 
     Without -y the plan is shown and confirmed first.
     """
-    _unless_as_declared(office, name, limit, via, as_json=json, afresh=afresh)
+    _unless_as_declared(office, name, limit, via, as_json=json, refresh=refresh)
     from outpost.cli.office import apply_office
 
     raise typer.Exit(
         apply_office(
-            office, name, limit, via, yes=yes, as_json=json, anyway=anyway, checked=verify, back=rollback
+            office, name, limit, via, yes=yes, as_json=json, anyway=force, checked=verify, back=rollback
         )
     )

@@ -30,7 +30,7 @@ def secrets_init(
         ),
     ] = None,
 ) -> None:
-    """Create what is missing: your age identity, and in the office's secrets.age keys and first passwords."""
+    """Create missing keys, first passwords and your age identity."""
     from outpost.cli.office import init_secrets
 
     raise typer.Exit(init_secrets(office, passwords))
@@ -48,7 +48,7 @@ def secrets_csr(
         bool, typer.Option("--next", help="For the key that `outpost rotate tls` switches to.")
     ] = False,
 ) -> None:
-    """Print the request for a host's public certificate, for an authority that is asked by hand."""
+    """Print a certificate request (PKCS #10) of a host."""
     from outpost.cli.office import print_request
 
     raise typer.Exit(print_request(office, name, host, following=following))
@@ -59,7 +59,7 @@ def secrets_csr(
     epilog="Example: `./outpost secrets smarthost po <password.txt`. The password is not shown, and on no host but the MTA.",
 )
 def secrets_smarthost(office: OfficeArgument, name: NameOption = None) -> None:
-    """Keep the password of the office's login at its smarthost (`[smarthost] user`)."""
+    """Store the password of the office's login at its smarthost."""
     from outpost.cli.office import keep_smarthost_password
 
     raise typer.Exit(keep_smarthost_password(office, name))
@@ -70,7 +70,7 @@ def secrets_smarthost(office: OfficeArgument, name: NameOption = None) -> None:
     epilog="Example: `./outpost secrets ca po > office-ca.pem`; two certificates while the authority rolls.",
 )
 def secrets_ca(office: OfficeArgument, name: NameOption = None) -> None:
-    """Print the certificate of the office's own authority, for users and peers who are to trust it."""
+    """Print the certificate of the office's own authority."""
     from outpost.cli.office import print_authority
 
     raise typer.Exit(print_authority(office, name))

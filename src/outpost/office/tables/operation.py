@@ -38,7 +38,7 @@ class Maintenance(Part):
 
     read_only: tuple[Weekday, ...] = Field(
         default=(),
-        description="Days (UTC) on which `apply` refuses unless it is told `--anyway`: nobody is there to mend it.",
+        description="Days (UTC) on which `apply` refuses without `--force`: nobody is there to repair it.",
         examples=[["friday", "saturday"]],
     )
     upgrades_at: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = Field(
