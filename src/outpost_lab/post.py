@@ -101,8 +101,12 @@ class OfficeUser:
     @contextmanager
     def mailbox(self) -> Iterator[BaseMailBox]:
         """An IMAP session in the inbox."""
-        with _MailboxAt(self.server, self.at, self.tls).login(self.address, self.password) as mailbox:
+        with self.log_in() as mailbox:
             yield mailbox
+
+    def log_in(self) -> BaseMailBox:
+        """An IMAP session in the inbox, to be ended by `logout`."""
+        return _MailboxAt(self.server, self.at, self.tls).login(self.address, self.password)
 
     def send(self, message: EmailMessage, recipients: Sequence[str], *, notify: str = "") -> None:
         """Submit a message; `notify` is the DSN request for every recipient (``SUCCESS,FAILURE``, RFC 3461).

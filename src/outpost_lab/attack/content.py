@@ -12,6 +12,8 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate, make_msgid
 
+OLE = bytes.fromhex("d0cf11e0a1b11ae1")
+"""How a compound file begins: Office's documents and Outlook's messages (MS-CFB, section 2.2)."""
 _EICAR = ("X5O!P%@AP[4\\PZX54(P^)7CC)7}$EI", "CAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*")
 _GTUBE = ("XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD", "-ANTI-UBE-TEST-EMAIL*C.34X")
 
@@ -77,11 +79,7 @@ def outlook(name: str, encoding: str = "utf-16-le") -> bytes:
     """The beginning of a message as Outlook keeps it (MS-OXMSG), with the name of an attachment."""
     kind = "F" if encoding == "utf-16-le" else "E"
     sectors = (f"__substg1.0_3707001{kind}".encode("utf-16-le"), name.encode(encoding), b"")
-    return (
-        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-        + bytes(504)
-        + b"".join(sector.ljust(512, b"\0") for sector in sectors)
-    )
+    return OLE + bytes(504) + b"".join(sector.ljust(512, b"\0") for sector in sectors)
 
 
 def nested(depth: int, core: bytes, name: str = "core.txt") -> bytes:
@@ -106,8 +104,7 @@ def encrypted_zip(name: str, data: bytes) -> bytes:
     """A zip archive whose one member is marked as encrypted; nobody has the password, the bytes being no cipher."""
     archive = bytearray(zipped({name: bytes(12) + data}))
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        at = archive.find(signature) + offset
-        archive[at] |= 1
+        archive[archive.find(signature) + offset] |= 1
     return bytes(archive)
 
 
@@ -124,9 +121,8 @@ def pdf_with(data: bytes) -> bytes:
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
         b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 200 200] >>",
         b"<< /Type /Filespec /F (a.txt) /EF << /F 5 0 R >> >>",
-        b"<< /Type /EmbeddedFile /Filter /FlateDecode /Length %d >>\nstream\n" % len(packed)
-        + packed
-        + b"\nendstream",
+        b"<< /Type /EmbeddedFile /Filter /FlateDecode /Length %d >>\nstream\n%b\nendstream"
+        % (len(packed), packed),
     ]
     made, offsets = b"%PDF-1.5\n", []
     for number, body in enumerate(objects, 1):
@@ -146,16 +142,10 @@ def rar(name: str, data: bytes) -> bytes:
         head = struct.pack("<BHH", kind, flags, 7 + len(rest)) + rest
         return struct.pack("<H", zlib.crc32(head) & 0xFFFF) + head + body
 
-    encoded = name.encode()
-    file_head = struct.pack(
-        "<IIBIIBBHI", len(data), len(data), 2, zlib.crc32(data), 0x5A210000, 29, 0x30, len(encoded), 0x20
-    )
-    return (
-        b"Rar!\x1a\x07\x00"
-        + block(0x73, 0, bytes(6))
-        + block(0x74, 0x8000, file_head + encoded, data)
-        + block(0x7B, 0x4000, b"")
-    )
+    encoded, size, checksum = name.encode(), len(data), zlib.crc32(data)
+    file_head = struct.pack("<IIBIIBBHI", size, size, 2, checksum, 0x5A210000, 29, 0x30, len(encoded), 0x20)
+    made = b"Rar!\x1a\x07\x00" + block(0x73, 0, bytes(6)) + block(0x74, 0x8000, file_head + encoded, data)
+    return made + block(0x7B, 0x4000, b"")
 
 
 def macro_document() -> bytes:
@@ -170,7 +160,7 @@ def macro_document() -> bytes:
         {
             "[Content_Types].xml": types,
             "word/document.xml": b"<?xml version='1.0'?><document/>",
-            "word/vbaProject.bin": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+            "word/vbaProject.bin": OLE + bytes(600),
         }
     )
 
@@ -184,21 +174,15 @@ def macros_elsewhere() -> dict[str, bytes]:
             {"mimetype": b"application/vnd.oasis.opendocument.text", "Basic/Standard/Module1.xml": module}
         ),
         "a.doc": b'MIME-Version: 1.0\r\nContent-Type: multipart/related; boundary="c"\r\n\r\n--c\r\n'
-        b"Content-Location: file:///C:/a/editdata.mso\r\nContent-Transfer-Encoding: base64\r\n\r\n"
-        + kept
-        + b"--c--\r\n",
+        b"Content-Location: file:///C:/a/editdata.mso\r\nContent-Transfer-Encoding: base64\r\n\r\n%b--c--\r\n"
+        % kept,
         "a.xml": b'<?xml version="1.0"?><?mso-application progid="Word.Document"?><w:wordDocument w:macrosPresent="yes"/>',
     }
 
 
 def locked_document() -> bytes:
     """The beginning of a Word document with a password."""
-    return (
-        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-        + bytes(1016)
-        + "EncryptedPackage".encode("utf-16-le")
-        + bytes(512)
-    )
+    return OLE + bytes(1016) + "EncryptedPackage".encode("utf-16-le") + bytes(512)
 
 
 def disk_image() -> bytes:

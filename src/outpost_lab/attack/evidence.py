@@ -48,9 +48,17 @@ class Evidence:
         number = self.sessions
         return lambda line: self.note(f"{number} {line}")
 
-    def check(self, held: bool, expected: str, observed: object, *, late: bool = False) -> bool:
-        """Remember whether an expectation held; ``late``: where it did not, time alone is why."""
-        self.findings.append(Finding(bool(held), expected, str(observed), late=late))
+    def check(
+        self, held: bool, expected: str, observed: object, otherwise: str | None = None, *, late: bool = False
+    ) -> bool:
+        """Remember whether an expectation held.
+
+        Args:
+            otherwise: What was observed where it did not hold; None: the same.
+            late: Where it did not hold, time alone is why.
+        """
+        said = str(observed) if held or otherwise is None else otherwise
+        self.findings.append(Finding(bool(held), expected, said, late=late))
         return bool(held)
 
     def expect(self, reply: Reply, *beginnings: str, what: str = "") -> bool:
@@ -58,15 +66,8 @@ class Evidence:
         expected = " or ".join(beginnings)
         held = reply.begins(*beginnings)
         refused = not (reply.good or reply.begins("500"))  # 500: the command was tried
-        self.findings.append(
-            Finding(
-                held,
-                f"{what}: {expected}" if what else expected,
-                reply.brief,
-                refused=refused,
-                late=reply.code == SILENT,
-            )
-        )
+        named = f"{what}: {expected}" if what else expected
+        self.findings.append(Finding(held, named, reply.brief, refused, late=reply.code == SILENT))
         return held
 
     def expect_all(self, replies: Sequence[tuple[str, Reply]], *beginnings: str) -> bool:
@@ -103,6 +104,5 @@ class Evidence:
     def observed(self) -> str:
         """What was seen, worst first, in one line."""
         broken = [finding for finding in self.findings if not finding.held]
-        told = broken or self.findings
-        seen = list(dict.fromkeys(finding.observed for finding in told))
+        seen = list(dict.fromkeys(finding.observed for finding in broken or self.findings))
         return "; ".join(seen[:4]) + (f"; and {len(seen) - 4} more" if len(seen) > 4 else "")

@@ -8,7 +8,7 @@ import email.utils
 import re
 import shlex
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from secrets import token_hex
@@ -20,7 +20,8 @@ from outpost.target import Target
 from outpost.transport import answers
 from outpost_lab import pace
 from outpost_lab.attack.evidence import Evidence
-from outpost_lab.attack.wire import PATIENCE, Reply, Session, Vantage, unverified
+from outpost_lab.attack.wire import PATIENCE, Reply, Session, Vantage, plain, unverified
+from outpost_lab.info import info as lab_info
 from outpost_lab.instance import Instance
 from outpost_lab.post import OfficeUser, Town
 
@@ -34,6 +35,7 @@ PLACES = {  # vantage point: machine of the lab
     "lan": "workstation",
 }
 HELLO = "attacker.hostile.test"
+LINE = b"0123456789abcdef" * 4 + b"\r\n"  # of a message that is large
 
 
 @dataclass
@@ -84,15 +86,10 @@ class Ground:
 
     async def newcomer(self) -> str:
         """An IPv6 address that nobody has ever seen, taken by the hostile machine."""
-        own = str(self.info["world"]["attacker"]["addresses"]["wan"][1])
-        compressed = ip_address(own).compressed
-        words = [token_hex(2) for _ in range(3)]
-        source = f"{ip_address(own).exploded.rpartition(':')[0].rsplit(':', 3)[0]}:{':'.join(words)}:66"
-        await self.on(
-            "attacker",
-            f"ip address add {source}/64 dev $(ip -o -6 address show | grep -F ' {compressed}/' | awk '{{print $2}}') nodad",
-            check=True,
-        )
+        own = ip_address(self.info["world"]["attacker"]["addresses"]["wan"][1])
+        source = ":".join([*own.exploded.split(":")[:4], *(token_hex(2) for _ in range(3)), "66"])
+        interface = f"$(ip -o -6 address show | grep -F ' {own.compressed}/' | awk '{{print $2}}')"
+        await self.on("attacker", f"ip address add {source}/64 dev {interface} nodad", check=True)
         return source
 
     @property
@@ -121,6 +118,11 @@ class Ground:
 
     def password(self, address: str) -> str:
         return str(self.info["users"][address])
+
+    def secret(self, name: str) -> str:
+        """The right answer to SASL PLAIN, by local part."""
+        address = f"{name}@{self.domain}"
+        return plain(address, self.password(address))
 
     # Sessions --------------------------------------------------------------------------------------------------
 
@@ -168,11 +170,7 @@ class Ground:
 
     async def log_in(self, session: Session, name: str) -> None:
         """SASL PLAIN with the user's password, which stays out of the transcript."""
-        import base64
-
-        address = f"{name}@{self.domain}"
-        secret = base64.b64encode(f"\0{address}\0{self.password(address)}".encode()).decode()
-        await session.send(f"AUTH PLAIN {secret}\r\n".encode(), told=f"AUTH PLAIN (as {name})")
+        await session.send(f"AUTH PLAIN {self.secret(name)}\r\n".encode(), told=f"AUTH PLAIN (as {name})")
         answer = await session.reply()
         if answer.code != 235:
             raise OutpostError(f"{name} cannot log in: {answer.brief}")
@@ -222,16 +220,18 @@ class Ground:
             "systemctl try-restart outpost-policy.service; "
             f"python3 /usr/local/lib/outpost/policy release {' '.join(self.office.mailboxes)}"
         )
-        await self.on(self.role("store").name, "systemctl try-restart outpost-logins.service")
+        await self.on_store("systemctl try-restart outpost-logins.service")
 
     async def on_mta(self, command: str) -> str:
         return await self.on(self.role("mta").name, command)
 
-    async def queue_length(self) -> int:
-        found = await self.on_mta(
-            "find /var/spool/postfix/maildrop /var/spool/postfix/incoming /var/spool/postfix/active "
-            "/var/spool/postfix/deferred -type f | wc -l"
-        )
+    async def on_store(self, command: str) -> str:
+        return await self.on(self.role("store").name, command)
+
+    async def queue_length(self, *queues: str) -> int:
+        """Messages in these queues of Postfix's, or in all."""
+        queues = queues or ("maildrop", "incoming", "active", "deferred")
+        found = await self.on_mta(f"cd /var/spool/postfix && find {' '.join(queues)} -type f | wc -l")
         return int(found.strip() or 0)
 
     async def drop_mail_to(self, word: str) -> None:
@@ -240,6 +240,11 @@ class Ground:
             f'postqueue -j | grep -F {shlex.quote(word)} | sed \'s/.*"queue_id": *"\\([^"]*\\)".*/\\1/\' '
             "| postsuper -d - 2>/dev/null; true"
         )
+
+    async def expunge(self, mark: str, *addresses: str) -> None:
+        """What an attack has left in inboxes goes, by a token in its text."""
+        for address in addresses:
+            await self.on_store(f"doveadm expunge -u {address} mailbox INBOX body {mark}; true")
 
     # The victim of backscatter -----------------------------------------------------------------------------------
 
@@ -258,18 +263,22 @@ class Ground:
             if not int(await self.on_mta(waiting)) and not int(await self.on("internet", waiting)):
                 break
             await asyncio.sleep(0.5)
+        return await self.unheard(victim, seen, "nothing reaches the forged sender")
+
+    async def unheard(self, victim: str, seen: Evidence, expected: str) -> bool:
+        """Nothing has come to a victim so far."""
         got = await self.sink(victim)
-        return seen.check(
-            got == 0, "nothing reaches the forged sender", f"{got} messages at the victim's sink"
-        )
+        return seen.check(got == 0, expected, f"{got} messages at the victim's sink")
 
     async def delivered(self, token: str, *names: str) -> int:
         """How many messages with a token in their text are in mailboxes of the office."""
         boxes = " ".join(f"/srv/mail/{shlex.quote(name)}/Maildir" for name in names) or "/srv/mail"
-        found = await self.on(
-            self.role("store").name, f"grep -rlsF --include='*,S=*' -- {shlex.quote(token)} {boxes} | wc -l"
-        )
+        found = await self.on_store(f"grep -rlsF --include='*,S=*' -- {shlex.quote(token)} {boxes} | wc -l")
         return int(found.strip())
+
+    async def undelivered(self, token: str, seen: Evidence, expected: str = "not delivered") -> bool:
+        """Nobody in the office has a message with a token."""
+        return seen.check(not await self.delivered(token), expected, "not delivered", "delivered")
 
     async def until(self, asked: Callable[[], Awaitable[int]], *, patience: float) -> int:
         """A count, as soon as there is one; 0 where there is none in time."""
@@ -281,12 +290,7 @@ class Ground:
     async def settled(self, *, patience: float = 30.0) -> None:
         """Until the queue holds no message that an attack has got accepted."""
         wait = pace.Patience(patience)
-        while wait.left:
-            text = await self.on_mta(
-                "find /var/spool/postfix/incoming /var/spool/postfix/active -type f | wc -l"
-            )
-            if text.strip() == "0":
-                return
+        while wait.left and await self.queue_length("incoming", "active"):
             await asyncio.sleep(0.3)
 
 
@@ -323,63 +327,37 @@ async def stand(target: Target, office: Office) -> Ground:
     here = Vantage("this machine")
     if target.instance is None:
         return Ground(office, here, here, here, here, here)
-    from outpost_lab.info import info as lab_info
-
     instance = await asyncio.to_thread(Instance.load, target.instance)
     known = lab_info(instance)
     containers = {
         name: machine["container"] for part in ("hosts", "world") for name, machine in known[part].items()
     }
-    spaces = await _namespaces([containers[machine] for machine in PLACES.values()])
-    places = {name: Vantage(name, spaces[containers[machine]]) for name, machine in PLACES.items()}
-    ground = Ground(
-        office,
-        internet=places["internet"],
-        stranger=places["stranger"],
-        peer=places["peer"],
-        client=places["client"],
-        lan=places["lan"],
-        containers=containers,
-        town=Town(known),
-        info=known,
+    process = await asyncio.create_subprocess_exec(
+        "docker", "inspect", "--format", "{{.State.Pid}}", *(containers[machine] for machine in PLACES.values()),
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    internet, stranger, peer, client, lan = (
+        Vantage(name, f"/proc/{pid}/ns/net") for name, pid in zip(PLACES, out.decode().split(), strict=True)
     )
-    await _many_addresses(ground)
+    ground = Ground(office, internet, stranger, peer, client, lan, containers, Town(known), known)
+    internet.sources = await _many_addresses(ground, "add")
     await ground.quiet()
     return ground
 
 
-async def _namespaces(containers: Sequence[str]) -> dict[str, str]:
-    process = await asyncio.create_subprocess_exec(
-        "docker", "inspect", "--format", "{{.State.Pid}}", *containers, stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await process.communicate()
-    pids = out.decode().split()
-    return {name: f"/proc/{pid}/ns/net" for name, pid in zip(containers, pids, strict=True)}
-
-
-async def _many_addresses(ground: Ground) -> None:
-    """Give the hostile machine many addresses: a client that is judged by its address gets a new one."""
+async def _many_addresses(ground: Ground, change: str) -> tuple[str, ...]:
+    """Give the hostile machine many addresses, or take them: a client that is judged by its address gets a new one."""
     own = str(ground.info["world"]["attacker"]["addresses"]["wan"][0])
-    stem = own.rpartition(".")[0]
-    sources = [f"{stem}.{octet}" for octet in HOSTILE_OCTETS]
-    added = "; ".join(f"ip address add {source}/24 dev $interface 2>/dev/null" for source in sources)
-    await ground.on(
-        "attacker",
-        f"interface=$(ip -o -4 address show | grep -F ' {own}/' | awk '{{print $2}}'); {added}; true",
-    )
-    ground.internet.sources = tuple(sources)
+    sources = tuple(f"{own.rpartition('.')[0]}.{octet}" for octet in HOSTILE_OCTETS)
+    each = "; ".join(f"ip address {change} {source}/24 dev $interface 2>/dev/null" for source in sources)
+    interface = f"$(ip -o -4 address show | grep -F ' {own}/' | awk '{{print $2}}')"
+    await ground.on("attacker", f"interface={interface}; {each}; true")
+    return sources
 
 
 async def leave(ground: Ground) -> None:
     """Take back what `stand` has added to the world."""
-    if not ground.internet.sources:
-        return
-    removed = "; ".join(
-        f"ip address del {source}/24 dev $interface 2>/dev/null" for source in ground.internet.sources
-    )
-    stem = ground.internet.sources[0].rpartition(".")[0]
-    with contextlib.suppress(OutpostError):
-        await ground.on(
-            "attacker",
-            f"interface=$(ip -o -4 address show | awk '$4 ~ /^{re.escape(stem)}\\./ {{print $2; exit}}'); {removed}; true",
-        )
+    if ground.internet.sources:
+        with contextlib.suppress(OutpostError):
+            await _many_addresses(ground, "del")

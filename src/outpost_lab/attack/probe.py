@@ -134,30 +134,30 @@ def _rounded(samples: list[float], share: float) -> float | None:
     return round(percentile(samples, share), 3) if samples else None
 
 
-def _workers(ground: Ground, window: Window) -> list[asyncio.Task[None]]:
-    return [
+@asynccontextmanager
+async def _measuring(ground: Ground, window: Window) -> AsyncIterator[None]:
+    """Measure while the block runs, and until there is one measurement of each kind."""
+    workers = [
         asyncio.create_task(worker)
         for worker in (
-            _greetings(ground, window, "submission"),
-            _greetings(ground, window, "peer"),
-            _deliveries(ground, window),
-            _queue(ground, window),
-            _load(window),
+            _greetings(ground, window, "submission"), _greetings(ground, window, "peer"),
+            _deliveries(ground, window), _queue(ground, window), _load(window),
         )
-    ]
-
-
-async def idle(ground: Ground) -> dict[str, float]:
-    """The 95th percentile of each time while nothing happens."""
-    window = Window()
-    workers = _workers(ground, window)
+    ]  # fmt: skip
     try:
-        await asyncio.sleep(IDLE_SECONDS)
+        yield
         await _one_sample(window, workers)
     finally:
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def idle(ground: Ground) -> dict[str, float]:
+    """The 95th percentile of each time while nothing happens."""
+    window = Window()
+    async with _measuring(ground, window):
+        await asyncio.sleep(IDLE_SECONDS)
     return {name: percentile(samples, 0.95) for name, samples in window.samples.items() if samples}
 
 
@@ -170,14 +170,10 @@ async def watching(
     started, began = time.monotonic(), time.time()
     window.queue_before = await ground.queue_length()
     counts = await _restart_counts(ground)
-    workers = _workers(ground, window)
     try:
-        yield window
-        await _one_sample(window, workers)
+        async with _measuring(ground, window):
+            yield window
     finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
         window.queue_after = await _settled(ground, window.queue_before)
         window.seconds = time.monotonic() - started
         window.deaths = await _deaths(ground, began)
@@ -204,11 +200,10 @@ async def _greetings(ground: Ground, window: Window, kind: str) -> None:
         started = time.monotonic()
         try:
             if kind == "submission":
-                streams = await ground.lan.connect(ground.store, ports.SUBMISSIONS)
-                session = Session(streams, lambda _line: None)
+                session = Session(await ground.lan.connect(ground.store, ports.SUBMISSIONS))
                 await session.start_tls(ground.role("store").fqdn, ground.trust)
             elif peer is not None:
-                session = Session(await ground.peer.connect(ground.door, peer.listen), lambda _line: None)
+                session = Session(await ground.peer.connect(ground.door, peer.listen))
             else:
                 return
             answer = await session.reply()
@@ -226,7 +221,7 @@ async def _greetings(ground: Ground, window: Window, kind: str) -> None:
 async def _deliveries(ground: Ground, window: Window) -> None:
     """Alice writes to Bob, who has his mailbox open, over and over."""
     author, reader = ground.user(AUTHOR), ground.user(READER)
-    box = await asyncio.to_thread(_opened, reader)
+    box = await asyncio.to_thread(reader.log_in)
     try:
         while True:
             started = time.monotonic()
@@ -243,20 +238,13 @@ async def _deliveries(ground: Ground, window: Window) -> None:
             box.logout()
 
 
-def _opened(reader: OfficeUser) -> BaseMailBox:
-    from outpost_lab.post import _MailboxAt
-
-    return _MailboxAt(reader.server, reader.at, reader.tls).login(reader.address, reader.password)
-
-
 def _delivery(author: OfficeUser, reader: OfficeUser, box: BaseMailBox) -> float:
     message, mark = letter(author.address, [reader.address])
     started = time.monotonic()
     author.send(message, [reader.address])
     wait = pace.Patience(30)
     while wait.left:
-        found = box.uids(AND(subject=mark))
-        if found:
+        if found := box.uids(AND(subject=mark)):
             took = time.monotonic() - started
             box.delete(found)
             return took
@@ -287,20 +275,15 @@ async def _settled(ground: Ground, wanted: int) -> int:
 
 
 async def _restart_counts(ground: Ground) -> dict[str, str]:
+    """How often each unit has been restarted."""
     counts: dict[str, str] = {}
     for host in ground.office.hosts:
         units = role_of(host).limits(size_of(ground.office))
-        said = await ground.on(
-            host.name, f"systemctl show -p Id,NRestarts,MainPID {' '.join(units)} | grep -v MainPID"
-        )
-        words = [line.partition("=")[2] for line in said.splitlines() if line]
-        counts |= {f"{host.name}: {unit}": count for unit, count in _pairs(words)}
+        said = await ground.on(host.name, f"systemctl show -p Id,NRestarts {' '.join(units)}")
+        for shown in said.strip().split("\n\n"):
+            unit = dict(line.split("=", 1) for line in shown.splitlines())
+            counts[f"{host.name}: {unit.get('Id', '')}"] = unit.get("NRestarts", "")
     return counts
-
-
-def _pairs(words: list[str]) -> list[tuple[str, str]]:
-    numbers, names = words[0::2], words[1::2]
-    return [(b, a) if a.isdigit() else (a, b) for a, b in zip(numbers, names, strict=False)]
 
 
 async def _deaths(ground: Ground, began: float) -> list[str]:

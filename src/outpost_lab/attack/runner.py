@@ -172,19 +172,14 @@ async def _one(ground: Ground, plan: AttackPlan, attack: Attack) -> Result:
 
 
 async def _attempt(ground: Ground, attack: Attack, seen: Evidence) -> None:
-    what, late = "", False
     try:
         async with asyncio.timeout(LONGEST * pace.load()) as limit:
             await attack.work(ground, seen)
     except TimeoutError:
-        late = True
         what = f"no end after {LONGEST:.0f} s and more" if limit.expired() else "no answer in time"
+        seen.findings.append(Finding(False, "an answer", what, refused=True, late=True))
     except (OSError, OutpostError) as error:
-        what = f"{type(error).__name__}: {error}"
-    if what:
-        seen.findings.append(
-            Finding(held=False, expected="an answer", observed=what, refused=True, late=late)
-        )
+        seen.findings.append(Finding(False, "an answer", f"{type(error).__name__}: {error}", refused=True))
 
 
 async def _without(ground: Ground, attack: Attack, result: Result) -> None:

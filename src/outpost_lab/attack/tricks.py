@@ -40,17 +40,13 @@ def _mixed(part: str, kind: str = CUT, boundary: str = "cut", end: str | None = 
     return _letter(kind, f"{text}--{boundary}\r\n{part}\r\n{closing}")
 
 
-def _part(
-    disposition: str,
-    data: bytes,
-    kind: str = "application/octet-stream",
-    encoding: str = "base64",
-    body: str | None = None,
-) -> str:
-    return (
-        f"Content-Type: {kind}\r\nContent-Disposition: {disposition}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
-        + (_encoded(data) if body is None else body)
-    )
+def _part(disposition: str, data: bytes, kind: str = "application/octet-stream") -> str:
+    return _encoded_part(disposition, "base64", _encoded(data), kind)
+
+
+def _encoded_part(disposition: str, encoding: str, body: str, kind: str = "application/octet-stream") -> str:
+    head = f"Content-Type: {kind}\r\nContent-Disposition: {disposition}\r\n"
+    return f"{head}Content-Transfer-Encoding: {encoding}\r\n\r\n{body}"
 
 
 def names() -> dict[str, bytes]:
@@ -112,7 +108,7 @@ def structures() -> dict[str, bytes]:
     lines = "=\r\n".join(hexadecimal[at : at + 72] for at in range(0, len(hexadecimal), 72))
 
     def encoded(encoding: str, body: str) -> bytes:
-        return _mixed(_part('attachment; filename="a.bin"', b"", encoding=encoding, body=f"{body}\r\n"))
+        return _mixed(_encoded_part('attachment; filename="a.bin"', encoding, f"{body}\r\n"))
 
     def typed(*lines: str) -> bytes:
         return _mixed(part, "\r\n".join(f"Content-Type: {line}" for line in lines))
@@ -143,9 +139,7 @@ def structures() -> dict[str, bytes]:
             "Content-Type: text/plain", f"See below.\r\n{_uuencoded('a.bat', SCRIPT)}"
         ),
         "x-uuencode": encoded("x-uuencode", _uuencoded("a.bin", virus)),
-        "two encodings": _mixed(
-            _part('attachment; filename="a.bin"', virus, encoding="7bit\r\nContent-Transfer-Encoding: base64")
-        ),
+        "two encodings": encoded("7bit\r\nContent-Transfer-Encoding: base64", _encoded(virus).rstrip()),
         "encoding with a comment": encoded("base64 (as usual)", text),
         "base64 with junk": encoded("base64", "!".join(text)),
         "base64 in two": encoded("base64", halves),
@@ -163,9 +157,7 @@ def structures() -> dict[str, bytes]:
         "a program as text": _mixed(
             f"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n{_encoded(content.program())}"
         ),
-        "a program as a picture": _mixed(
-            _part('inline; filename="a.jpg"', content.program(), kind="image/jpeg")
-        ),
+        "a program as a picture": _mixed(_part('inline; filename="a.jpg"', content.program(), "image/jpeg")),
     }
 
 
@@ -176,10 +168,14 @@ def _tar(files: dict[str, bytes]) -> bytes:
 def wrappings() -> dict[str, bytes]:
     """A program, script, shortcut, macro or the test virus in archives that lie about themselves or that few can open."""
     virus, archive = content.eicar(), content.zipped({"run.bat": SCRIPT})
+    by_lzma = content.zipped({"a.txt": virus}, zipfile.ZIP_LZMA)
+    in_unicode = content.renamed_zip("a.txt", "run.bat", SCRIPT)
+    locked = content.zipped({"c.zip": content.encrypted_zip("a.txt", b"x" * 40)})
+    message = _mixed(_part('attachment; filename="run.bat"', SCRIPT))
     central = archive.find(b"PK\1\2")
     harmless = content.zipped({"a.txt": b"x"})
     tar = _tar({"run.bat": SCRIPT})
-    macros = content.macro_document()
+    macros, winmail = content.macro_document(), content.tnef("run.bat", SCRIPT, long=True)
     files: dict[str, tuple[str, bytes]] = {
         "gz": ("a.gz", gzip.compress(virus)),
         "bz2": ("a.bz2", bz2.compress(virus)),
@@ -215,39 +211,23 @@ def wrappings() -> dict[str, bytes]:
         **{f"macros in {name}": (name, data) for name, data in content.macros_elsewhere().items()},
         "macros in odt in zip": ("a.zip", content.zipped(content.macros_elsewhere())),
         "a password on a document": ("a.docx", content.locked_document()),
-        "zip by LZMA": ("a.zip", content.zipped({"a.txt": virus}, zipfile.ZIP_LZMA)),
-        "zip by LZMA in zip": (
-            "a.zip",
-            content.zipped({"b.zip": content.zipped({"a.txt": virus}, zipfile.ZIP_LZMA)}),
-        ),
-        "zip with a name in Unicode": ("a.zip", content.renamed_zip("a.txt", "run.bat", SCRIPT)),
-        "zip with a name in Unicode in zip": (
-            "a.zip",
-            content.zipped({"b.zip": content.renamed_zip("a.txt", "run.bat", SCRIPT)}),
-        ),
-        "a message in zip": (
-            "a.zip",
-            content.zipped({"x.eml": _mixed(_part('attachment; filename="run.bat"', SCRIPT))}),
-        ),
+        "zip by LZMA": ("a.zip", by_lzma),
+        "zip by LZMA in zip": ("a.zip", content.zipped({"b.zip": by_lzma})),
+        "zip with a name in Unicode": ("a.zip", in_unicode),
+        "zip with a name in Unicode in zip": ("a.zip", content.zipped({"b.zip": in_unicode})),
+        "a message in zip": ("a.zip", content.zipped({"x.eml": message})),
         "Outlook's message": ("a.msg", content.outlook("run.bat")),
         "Outlook's message, 8 bits": ("a.msg", content.outlook("run.bat", "latin-1")),
         "zip of one volume": ("a.zip", b"PK00" + archive),
         "bz2 of two streams": ("a.dat", bz2.compress(b"x") + bz2.compress(virus)),
         "packed by itself in zip": ("a.zip", content.zipped({"run.bat.gz": gzip.compress(SCRIPT)})),
         "winmail.dat": ("winmail.dat", content.tnef("run.bat", SCRIPT)),
-        "winmail.dat, long name": ("winmail.dat", content.tnef("run.bat", SCRIPT, long=True)),
-        "winmail.dat in zip": (
-            "a.zip",
-            content.zipped({"winmail.dat": content.tnef("run.bat", SCRIPT, long=True)}),
-        ),
-        "a password, three deep": (
-            "a.zip",
-            content.zipped({"b.zip": content.zipped({"c.zip": content.encrypted_zip("a.txt", b"x" * 40)})}),
-        ),
+        "winmail.dat, long name": ("winmail.dat", winmail),
+        "winmail.dat in zip": ("a.zip", content.zipped({"winmail.dat": winmail})),
+        "a password, three deep": ("a.zip", content.zipped({"b.zip": locked})),
     }
-    return {
-        name: _mixed(_part(f'attachment; filename="{file}"', data)) for name, (file, data) in files.items()
-    }
+    attached = {name: (f'attachment; filename="{file}"', data) for name, (file, data) in files.items()}
+    return {name: _mixed(_part(*part)) for name, part in attached.items()}
 
 
 PADDING = 70 * 2**20
@@ -274,7 +254,7 @@ PADDED: dict[str, Callable[[], bytes]] = {
     "a.pdf": lambda: content.pdf_with(_padded()),
     "a.docx": lambda: content.zipped({"word/document.xml": b"<x/>", "word/embeddings/a.dat": _padded()}),
     "many.zip": lambda: content.zipped(
-        {**{f"{at}.dat": bytes(PADDING) for at in range(9)}, "a.dat": _padded()}
+        {f"{at}.dat": bytes(PADDING) for at in range(9)} | {"a.dat": _padded()}
     ),
 }
 """The test virus behind many zeros, by the name of a file; made when asked for, for they take a second each."""
@@ -297,28 +277,26 @@ def _odd_tar(data: bytes, pax: bool) -> bytes:
     """A tar archive with one member, whose size is where few look: in a record of its own, or in base 256."""
     member = tarfile.TarInfo("a.zip")
     member.pax_headers = {"size": str(len(data))} if pax else {}
-    made = bytearray(member.tobuf(tarfile.PAX_FORMAT))
+    made = member.tobuf(tarfile.PAX_FORMAT)
     if not pax:
-        made[124:136] = b"\x80" + len(data).to_bytes(11, "big")
-        made[148:156] = b" " * 8
-        made[148:156] = b"%06o\0 " % sum(made[:512])
-    return bytes(made) + data + bytes(-len(data) % 512 + 1024)
+        made = _sized_tar(made, b"\x80" + len(data).to_bytes(11, "big"))
+    return made + data + bytes(-len(data) % 512 + 1024)
 
 
-def _large_tar(data: bytes) -> bytes:
-    """A tar archive whose one member declares nearly 8 GiB: archivers unpack what there is."""
-    made = bytearray(_tar({"a.zip": data}))
-    made[124:136] = b"77777777777\0"
-    made[148:156] = b" " * 8
+def _sized_tar(archive: bytes, size: bytes) -> bytes:
+    """A tar archive whose first header has this in its field for the size, and the right checksum."""
+    made = bytearray(archive)
+    made[124:136], made[148:156] = size, b" " * 8
     made[148:156] = b"%06o\0 " % sum(made[:512])
     return bytes(made)
 
 
 def lying() -> dict[str, dict[str, bytes]]:
-    """The test virus in archives that declare other sizes than they have."""
+    """The test virus in archives that declare other sizes than they have: ClamAV reads by one declaration, programs by the other."""
     archive = content.zipped({"a.txt": content.eicar() * 3})
     stored = content.zipped({"a.zip": archive}, zipfile.ZIP_STORED)
     more, half = _before(archive, len(archive) + 1000), _before(archive, 20)
+    message = _mixed(_part('attachment; filename="a.zip"', half))
     files = {
         "nothing before the member": _before(archive, 0),
         "no sizes before the member": _before(archive, 0, 0),
@@ -337,10 +315,8 @@ def lying() -> dict[str, dict[str, bytes]]:
         "half, tar": _tar({"a.zip": half}),
         "half, tar.gz": content.tar_gz({"a.zip": half}),
         "half, in a PDF": content.pdf_with(half),
-        "half, in a message": _mixed(_part('attachment; filename="a.zip"', half)),
-        "half, in a message in zip": content.zipped(
-            {"x.eml": _mixed(_part('attachment; filename="a.zip"', half))}
-        ),
+        "half, in a message": message,
+        "half, in a message in zip": content.zipped({"x.eml": message}),
         "half, in a document in tar.gz": content.tar_gz({"a.docx": content.zipped({"word/a.zip": half})}),
         "half, behind a picture": b"GIF89a" + bytes(100) + half,
         "more than there is, tar.gz": content.tar_gz({"a.zip": more}),
@@ -348,10 +324,11 @@ def lying() -> dict[str, dict[str, bytes]]:
         "a mark of a volume, gz": gzip.compress(b"PK00" + half),
     }
     tars = {f"tar, {'a record' if pax else 'base 256'}": _odd_tar(archive, pax) for pax in (True, False)}
-    tars["tar, 8 GiB"] = _large_tar(archive)
-    return {name: {"a.zip": data} for name, data in files.items()} | {
-        name: {"a.tar": data} for name, data in tars.items()
-    }
+    tars["tar, 8 GiB"] = _sized_tar(
+        _tar({"a.zip": archive}), b"77777777777\0"
+    )  # archivers unpack what there is
+    zips = {name: {"a.zip": data} for name, data in files.items()}
+    return zips | {name: {"a.tar": data} for name, data in tars.items()}
 
 
 def _related(kind: str, target: str) -> bytes:
@@ -377,21 +354,18 @@ def documents() -> dict[str, bytes]:
 
 def pages() -> dict[str, bytes]:
     """Pages that act when they are opened, not attached but shown (RFC 2183, section 2.1)."""
-    script = "<html><script>location='http://x.invalid'</script></html>"
+    script, xhtml = (
+        "<html><script>location='http://x.invalid'</script></html>",
+        "http://www.w3.org/1999/xhtml",
+    )
     said = {
         "onload": ("a.html", "text/html", b"<html><body onload='x()'>"),
         "onload behind a slash": ("a.html", "text/html", b"<svg/onload=x()>"),
         "a page within": ("a.html", "text/html", b'<iframe srcdoc="&lt;script&gt;">'),
         "UTF-16": ("a.html", "text/html", script.encode("utf-16")),
         "another type": ("a.xht", "application/octet-stream", script.encode()),
-        "XML": (
-            "a.xml",
-            "application/xml",
-            b'<x xmlns:h="http://www.w3.org/1999/xhtml"><h:script>x()</h:script></x>',
-        ),
+        "XML": ("a.xml", "application/xml", f'<x xmlns:h="{xhtml}"><h:script>x()</h:script></x>'.encode()),
         "XSL": ("a.xsl", "text/xml", b"<xsl:stylesheet><msxsl:script>x()</msxsl:script></xsl:stylesheet>"),
     }
-    return {
-        what: _mixed(_part(f'inline; filename="{name}"', data, kind))
-        for what, (name, kind, data) in said.items()
-    }
+    shown = {what: (f'inline; filename="{name}"', data, kind) for what, (name, kind, data) in said.items()}
+    return {what: _mixed(_part(*part)) for what, part in shown.items()}

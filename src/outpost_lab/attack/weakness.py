@@ -76,39 +76,28 @@ class Weakness:
 def postfix(*entries: str, **settings: str) -> Weakness:
     """Settings of main.cf; `entries` are those of master.cf (``postconf -P`` syntax, ``-F`` for a service's fields)."""
     edits = [f"{name}={value}" for name, value in settings.items()]
-    steps = [f"postconf -e {' '.join(map(shlex.quote, edits))}"] if edits else []
+    steps = [f"postconf -e {shlex.join(edits)}"] if edits else []
     steps += [
         f"postconf {'-F' if '/process_limit=' in entry else '-P'} {shlex.quote(entry)}" for entry in entries
     ]
-    return Weakness(
-        role="mta",
-        what="; ".join(edits + list(entries)),
-        keeps=("/etc/postfix/main.cf", "/etc/postfix/master.cf"),
-        steps=" && ".join(steps),
-        activate=POSTFIX_RELOADS,
-    )
+    keeps = ("/etc/postfix/main.cf", "/etc/postfix/master.cf")
+    return Weakness("mta", "; ".join([*edits, *entries]), keeps, " && ".join(steps), POSTFIX_RELOADS)
 
 
 def rspamd(what: str, **files: str) -> Weakness:
     """Further files of override.d, whose text replaces what the office's say; by name without ``.conf``."""
-    steps = [
+    return Weakness("mta", what, ("/etc/rspamd",), " && ".join(_overridden(files)), RSPAMD_RESTARTS)
+
+
+def _overridden(files: dict[str, str]) -> list[str]:
+    return [
         f"printf %s {shlex.quote(text)} >> /etc/rspamd/override.d/{name}.conf" for name, text in files.items()
     ]
-    return Weakness(
-        role="mta",
-        what=what,
-        keeps=("/etc/rspamd",),
-        steps=" && ".join(steps),
-        activate=RSPAMD_RESTARTS,
-    )
 
 
 def judged_by_nobody(*also: Weakness, **files: str) -> Weakness:
     """The filter without the office's own rules (lua.local.d), and with further files as for `rspamd`."""
-    steps = [": > /etc/rspamd/lua.local.d/office.lua"]
-    steps += [
-        f"printf %s {shlex.quote(text)} >> /etc/rspamd/override.d/{name}.conf" for name, text in files.items()
-    ]
+    steps = [": > /etc/rspamd/lua.local.d/office.lua", *_overridden(files)]
     return Weakness(
         role="mta",
         what="; ".join(["the office's own rules in Rspamd", *files, *(other.what for other in also)]),
@@ -121,20 +110,14 @@ def judged_by_nobody(*also: Weakness, **files: str) -> Weakness:
 def edited(role: str, what: str, file: str, expression: str, activate: str) -> Weakness:
     """A file changed by an extended regular expression of sed; it must change something."""
     quoted = shlex.quote(file)
-    return Weakness(
-        role=role,
-        what=what,
-        keeps=(file,),
-        steps=f"before=$(md5sum {quoted}); sed -i -E {shlex.quote(expression)} {quoted}; "
-        f'[ "$(md5sum {quoted})" != "$before" ]',
-        activate=activate,
-    )
+    steps = f"before=$(md5sum {quoted}); sed -i -E {shlex.quote(expression)} {quoted}; "
+    return Weakness(role, what, (file,), steps + f'[ "$(md5sum {quoted})" != "$before" ]', activate)
 
 
 @asynccontextmanager
 async def weakened(ground: Ground, weakness: Weakness) -> AsyncIterator[None]:
     """The office without a defence, while the block runs."""
-    host = next(host.name for host in ground.office.hosts if host.role == weakness.role)
+    host = ground.role(weakness.role).name
     await ground.on(host, weakness.saves)
     try:
         await ground.on(host, weakness.turns_off)
@@ -159,9 +142,4 @@ async def _takes_mail(ground: Ground) -> None:
 
 async def mend(ground: Ground) -> list[str]:
     """Hosts that an earlier run has left weak, which it was when it broke off."""
-    mended = []
-    for host in ground.office.hosts:
-        said = await ground.on(host.name, MENDS)
-        if "mended" in said:
-            mended.append(host.name)
-    return mended
+    return [host.name for host in ground.office.hosts if "mended" in await ground.on(host.name, MENDS)]

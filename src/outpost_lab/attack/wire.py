@@ -7,16 +7,17 @@ network namespace of a machine of the lab, so that an attack comes from where it
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import ctypes
 import os
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from types import TracebackType
 
 from outpost.errors import OutpostError
 from outpost_lab import pace
@@ -37,13 +38,12 @@ class Reply:
 
     def begins(self, *beginnings: str) -> bool:
         """Whether it begins with one of these; ``closed`` stands for the end of the connection."""
-        return any(self.text.startswith(beginning) for beginning in beginnings)
+        return self.text.startswith(beginnings)
 
     @property
     def brief(self) -> str:
         """Its last line, shortened."""
-        last = self.text.strip().splitlines()[-1] if self.text.strip() else ""
-        return last[:160]
+        return (self.text.strip().splitlines() or [""])[-1][:160]
 
     @property
     def good(self) -> bool:
@@ -55,7 +55,6 @@ class Vantage:
     """A place to attack from: a machine of the lab by its network namespace, or this machine.
 
     Attributes:
-        name: What it is called in reports.
         sources: Addresses to come from, one after the other; empty means the machine's own.
     """
 
@@ -92,11 +91,7 @@ class Vantage:
     async def connect(
         self, address: str, port: int, *, source: str | None = None, patience: float = PATIENCE
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A TCP connection from here.
-
-        Raises:
-            OSError: It was refused, or nobody answered in time.
-        """
+        """A TCP connection from here; `OSError` where it is refused, `TimeoutError` where nobody answers."""
         family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
         made = self.socket(family, socket.SOCK_STREAM)
         try:
@@ -137,7 +132,7 @@ class Session:
     def __init__(
         self,
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-        note: Callable[[str], None],
+        note: Callable[[str], None] = lambda _line: None,
         *,
         patience: float = PATIENCE,
     ) -> None:
@@ -145,14 +140,11 @@ class Session:
         self.note = note
         self.patience = patience
         self.greeting = Reply(SILENT, "")
-        self.started = time.monotonic()
 
     async def __aenter__(self) -> Session:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -168,22 +160,15 @@ class Session:
 
     async def reply(self, patience: float | None = None) -> Reply:
         """The next SMTP reply with all its lines."""
-        started = time.monotonic()
+        started, code = time.monotonic(), SILENT
         lines: list[str] = []
-        code = SILENT
         patience = (patience or self.patience) * pace.load()
         try:
-            while True:
-                line = await asyncio.wait_for(self.reader.readline(), patience)
-                if not line:
-                    lines.append("closed")
-                    code = CLOSED
-                    break
-                text = line.decode("utf-8", "replace").rstrip("\r\n")
-                lines.append(text)
-                if len(text) < 4 or text[3] != "-":
-                    code = int(text[:3]) if text[:3].isdigit() else SILENT
-                    break
+            while not lines or lines[-1][3:4] == "-":
+                if not (line := await asyncio.wait_for(self.reader.readline(), patience)):
+                    raise ConnectionResetError
+                lines.append(line.decode("utf-8", "replace").rstrip("\r\n"))
+            code = int(lines[-1][:3]) if lines[-1][:3].isdigit() else SILENT
         except TimeoutError:
             lines.append("no answer")
         except (ConnectionError, ssl.SSLError):
@@ -195,6 +180,19 @@ class Session:
             self.note(f"S: {text}")
         return Reply(code, "\n".join(lines), time.monotonic() - started)
 
+    async def line(self, patience: float = 10.0) -> str:
+        """The next line of a protocol other than SMTP; empty at the end of the connection."""
+        line = await asyncio.wait_for(self.reader.readline(), patience * pace.load())
+        self.note(f"S: {line.decode('utf-8', 'replace').rstrip()[:200]}")
+        return line.decode("utf-8", "replace").rstrip()
+
+    async def lines(self, *lasts: str, patience: float = 10.0) -> list[str]:
+        """Lines up to one that begins with one of these, or to the end of the connection."""
+        said = [await self.line(patience)]
+        while said[-1] and not said[-1].startswith(lasts):
+            said.append(await self.line(patience))
+        return said
+
     async def say(self, line: str, patience: float | None = None) -> Reply:
         """A line with CRLF, and the answer."""
         data = line.encode("utf-8", "surrogateescape")
@@ -205,9 +203,8 @@ class Session:
         """Line after line in lock-step, until the connection ends."""
         said: list[tuple[str, Reply]] = []
         for line in lines:
-            answer = await self.say(line)
-            said.append((line, answer))
-            if answer.code == CLOSED or answer.code == 421:
+            said.append((line, await self.say(line)))
+            if said[-1][1].code in (CLOSED, 421):
                 break
         return said
 
@@ -232,10 +229,15 @@ class Session:
 
     async def start_tls(self, name: str, context: ssl.SSLContext) -> None:
         """The TLS handshake on the open connection."""
-        await asyncio.wait_for(
-            self.writer.start_tls(context, server_hostname=name), self.patience * pace.load()
-        )
+        handshake = self.writer.start_tls(context, server_hostname=name)
+        await asyncio.wait_for(handshake, self.patience * pace.load())
         self.note("(TLS)")
+
+    async def starttls(self, name: str, context: ssl.SSLContext, hello: str) -> Reply:
+        """TLS on an open SMTP session (RFC 3207); the answer to the EHLO after it."""
+        await self.say("STARTTLS")
+        await self.start_tls(name, context)
+        return await self.say(f"EHLO {hello}")
 
 
 class Catcher:
@@ -259,9 +261,7 @@ class Catcher:
         self._server = await asyncio.start_server(self._client, sock=listening, limit=2**24)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
 
@@ -283,6 +283,23 @@ class Catcher:
                 writer.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n")
                 await writer.drain()
         writer.close()
+
+
+def syn(source: str, target: str, port: int, number: int) -> bytes:
+    """An IPv4 packet that asks for a connection, from somebody who will never answer (RFC 9293, section 3.1)."""
+    ends = socket.inet_aton(source) + socket.inet_aton(target)
+    tcp = struct.pack("!HHIIBBHHH", 1024 + number % 60000, port, number, 0, 5 << 4, 2, 64240, 0, 0)
+    summed = ends + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(tcp)) + tcp
+    total: int = sum(struct.unpack(f"!{len(summed) // 2}H", summed))
+    total = (total >> 16) + (total & 0xFFFF)
+    check = ~(total + (total >> 16)) & 0xFFFF
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), number & 0xFFFF, 0, 64, socket.IPPROTO_TCP, 0)
+    return ip + ends + tcp[:16] + struct.pack("!H", check) + tcp[18:]
+
+
+def plain(address: str, password: str) -> str:
+    """The initial response of SASL PLAIN (RFC 4616)."""
+    return base64.b64encode(f"\0{address}\0{password}".encode()).decode()
 
 
 def unverified() -> ssl.SSLContext:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 
-from outpost_lab import pace
 from outpost_lab.attack.evidence import Evidence
-from outpost_lab.attack.ground import Ground, letter, token
+from outpost_lab.attack.ground import LINE, Ground, letter, token
 from outpost_lab.attack.registry import attack
 from outpost_lab.attack.weakness import edited, postfix
+from outpost_lab.attack.wire import CLOSED
 
 
-@attack(
-    "6a",
-    without=postfix("*/unix/smtp_destination_recipient_limit=1", default_destination_recipient_limit="1"),
-)
+@attack("6a", without=postfix("*/unix/smtp_destination_recipient_limit=1",
+                             default_destination_recipient_limit="1"))  # fmt: skip
 async def fifty_recipients_are_one_transaction(ground: Ground, seen: Evidence) -> None:
     own, mark = f"carol@{ground.domain}", token()
     count = min(50, ground.office.limits.recipients_per_message)
@@ -24,9 +22,8 @@ async def fifty_recipients_are_one_transaction(ground: Ground, seen: Evidence) -
         await session.say(f"MAIL FROM:<{own}>")
         said = await session.say_all([f"RCPT TO:<reader-{number}@{domain}>" for number in range(count)])
         seen.expect_all(said, "250")
-        message = letter(own, f"team@{domain}", mark) + (b"0123456789abcdef" * 4 + b"\r\n") * 15000
-        answer = await session.message(message)
-        seen.expect(answer, "250", what="a message of 1 MB")
+        message = letter(own, f"team@{domain}", mark) + LINE * 15000
+        seen.expect(await session.message(message), "250", what="a message of 1 MB")
     await ground.settled(patience=60)
     box = f"/var/mail/{domain}"
     arrived, transactions = 0, set[str]()
@@ -34,25 +31,19 @@ async def fifty_recipients_are_one_transaction(ground: Ground, seen: Evidence) -
         trace = await ground.on(
             "internet", f"grep -rlF {mark} {box} | xargs -r grep -hoE 'with E?SMTPS? id [0-9A-Za-z]+'"
         )
-        lines = [line for line in trace.splitlines() if line]
         arrived = len((await ground.on("internet", f"grep -rlF {mark} {box}")).split())
-        transactions = {line.split()[-1] for line in lines[0::1]}
+        transactions = {line.split()[-1] for line in trace.splitlines()}
         if arrived >= count:
             break
         await asyncio.sleep(0.5)
-    own_ids = {line for line in transactions if await _taken_by(ground, line)}
+    received = await ground.on(  # trace lines of the servers before it have ids of their own
+        "internet",
+        "journalctl --quiet --no-pager -o cat -t postfix/smtpd --since=-5min | grep -oE '^[0-9A-Za-z]+: client='",
+    )
+    own_ids = transactions & {line.partition(":")[0] for line in received.splitlines()}
     seen.check(arrived == count, f"{count} readers have it", f"{arrived} have it")
     seen.check(len(own_ids) == 1, "one transaction over the line", f"{len(own_ids)} transactions")
     await ground.on("internet", f"grep -rlF {mark} {box} | xargs -r rm")
-
-
-async def _taken_by(ground: Ground, queue_id: str) -> bool:
-    """Whether a queue id is one that the receiving server gave."""
-    said = await ground.on(
-        "internet",
-        f"journalctl --quiet --no-pager -o cat -t postfix/smtpd --since=-5min | grep -c '^{queue_id}: client='",
-    )
-    return int(said.strip() or 0) > 0
 
 
 @attack("6c")
@@ -62,9 +53,8 @@ async def a_thousand_recipients_from_a_user(ground: Ground, seen: Evidence) -> N
         await session.say(f"MAIL FROM:<carol@{ground.domain}>")
         said = []
         for number in range(1100):
-            answer = await session.say(f"RCPT TO:<reader-{number}@internet.test>")
-            said.append(answer)
-            if answer.code in (0, 421) or sum(not reply.good for reply in said) > 20:
+            said.append(await session.say(f"RCPT TO:<reader-{number}@internet.test>"))
+            if said[-1].code in (CLOSED, 421) or sum(not reply.good for reply in said) > 20:
                 break
         await session.say("RSET")
     taken = sum(reply.good for reply in said)
@@ -80,9 +70,8 @@ async def lists_are_expanded_for_members_only(ground: Ground, seen: Evidence) ->
     expansion, recursion = (int(word) for word in settings.split())
     seen.check(expansion <= 200, "an alias expands to 200 at most", f"{expansion}")
     seen.check(recursion <= 10, "aliases nest 10 deep at most", f"{recursion}")
-    largest = max(
-        (len(ground.office.expand(alias.address)) for alias in ground.office.all_aliases), default=0
-    )
+    members = [len(ground.office.expand(alias.address)) for alias in ground.office.all_aliases]
+    largest = max(members, default=0)
     seen.check(largest <= expansion, "no alias is larger", f"the largest has {largest} members")
 
 
@@ -104,7 +93,6 @@ async def a_large_message_to_many_destinations(ground: Ground, seen: Evidence) -
     budget = int(ground.office.limits.message_budget)
     size = int(ground.office.limits.message_size) - 2**20
     count = min(budget // size + 5, ground.office.limits.recipients_per_message)
-    line = b"0123456789abcdef" * 4 + b"\r\n"
     async with await ground.submission(seen, "carol") as session:
         own = f"carol@{ground.domain}"
         said = await session.say(f"MAIL FROM:<{own}> SIZE={size}")
@@ -113,43 +101,25 @@ async def a_large_message_to_many_destinations(ground: Ground, seen: Evidence) -
             if not said.good:
                 break
         if said.good:
-            body = letter(own, "list@internet.test", token()) + line * (size // len(line) - 100)
+            body = letter(own, "list@internet.test", token()) + LINE * (size // len(LINE) - 100)
             said = await session.message(body, patience=180)
-        seen.expect(
-            said,
-            "552 5.3.4",
-            "452 5.3.4",
-            "451 4.7.1",
-            "450 4.7.1",
-            what=f"{size // 2**20} MiB to {count} destinations",
-        )
+        what = f"{size // 2**20} MiB to {count} destinations"
+        seen.expect(said, "552 5.3.4", "452 5.3.4", "451 4.7.1", "450 4.7.1", what=what)
     await ground.drop_mail_to("internet.test")
 
 
-@attack(
-    "6b",
-    without=edited(
-        "mta",
-        "shaping of outgoing mail",
-        "/usr/local/lib/outpost/shape",
-        r's/^\[ "\$1" = start \] .*/exit 0/',
-        "systemctl restart outpost-shaping",
-    ),
-)
+@attack("6b", without=edited("mta", "shaping of outgoing mail", "/usr/local/lib/outpost/shape",
+                            r's/^\[ "\$1" = start \] .*/exit 0/', "systemctl restart outpost-shaping"))  # fmt: skip
 async def a_large_message_over_the_line(ground: Ground, seen: Evidence) -> None:
     """Three MiB leave no faster than the line carries them, and whoever else uses it does not wait (AMP-03)."""
     own, reader, mark, size = f"carol@{ground.domain}", ground.victim(), token(), 3 * 2**20
-    line = b"0123456789abcdef" * 4 + b"\r\n"
     async with await ground.submission(seen, "carol") as session:
         await session.envelope(own, reader)
-        seen.expect(await session.message(letter(own, reader, mark) + line * (size // len(line))), "250")
+        seen.expect(await session.message(letter(own, reader, mark) + LINE * (size // len(LINE))), "250")
     started = time.monotonic()
-    wait = pace.Patience(120)
-    while wait.left and not await ground.sink(reader):
-        await asyncio.sleep(0.5)
+    await ground.until(lambda: ground.sink(reader), patience=120)
     took = time.monotonic() - started
     rate = size * 8 / 1000 / took
     limit = ground.office.link.rate_kbit
-    seen.check(
-        rate <= limit, f"at most {limit} kbit/s", f"{size >> 20} MiB in {took:.0f} s: {rate:.0f} kbit/s"
-    )
+    told = f"{size >> 20} MiB in {took:.0f} s: {rate:.0f} kbit/s"
+    seen.check(rate <= limit, f"at most {limit} kbit/s", told)

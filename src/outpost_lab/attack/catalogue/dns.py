@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import dns.flags
 import dns.message
@@ -21,10 +23,16 @@ KNOT = "/etc/knot/knot.conf"
 
 
 def _servers(ground: Ground) -> list[tuple[Host, str]]:
-    return [
-        (host, str(ground.office.addresses_of_kind(host, "internet")[0]))
-        for host in ground.office.with_role("dns")
-    ]
+    addresses, hosts = ground.office.addresses_of_kind, ground.office.with_role("dns")
+    return [(host, str(addresses(host, "internet")[0])) for host in hosts]
+
+
+@contextmanager
+def _udp(vantage: Vantage) -> Iterator[socket.socket]:
+    made = vantage.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with made:
+        made.setblocking(False)
+        yield made
 
 
 async def ask_tcp(vantage: Vantage, server: str, question: dns.message.Message) -> dns.message.Message | None:
@@ -55,12 +63,9 @@ async def copying_the_zone(ground: Ground, seen: Evidence) -> None:
             answer = await ask_tcp(ground.internet, server, question)
             said = dns.rcode.to_text(answer.rcode()) if answer else "no answer"
             records = len(answer.answer) if answer else 0
-            seen.note(f"{host.name} {dns.rdatatype.to_text(rtype)}: {said}, {records} records")
-            seen.check(
-                records <= 1,
-                "no records",
-                f"{host.name} {dns.rdatatype.to_text(rtype)}: {said}, {records} records",
-            )
+            told = f"{host.name} {dns.rdatatype.to_text(rtype)}: {said}, {records} records"
+            seen.note(told)
+            seen.check(records <= 1, "no records", told)
 
 
 @attack("9b")
@@ -69,77 +74,50 @@ async def borrowing_the_name_server(ground: Ground, seen: Evidence) -> None:
     for host, server in targets:
         answer = await ask_tcp(ground.internet, server, dns.message.make_query("internet.test", "MX"))
         if answer is None:
-            seen.check(held=True, expected="no recursion", observed=f"{host.name}: no answer")
+            seen.check(True, "no recursion", f"{host.name}: no answer")
             continue
         recursive = bool(answer.flags & dns.flags.RA) or bool(answer.answer)
-        seen.check(
-            not recursive, "REFUSED, no recursion", f"{host.name}: {dns.rcode.to_text(answer.rcode())}"
-        )
+        told = f"{host.name}: {dns.rcode.to_text(answer.rcode())}"
+        seen.check(not recursive, "REFUSED, no recursion", told)
 
 
-@attack(
-    "9d",
-    without=edited(
-        "dns",
-        "response rate limiting",
-        KNOT,
-        "s/, mod-rrl\\/default//; s/mod-rrl\\/default, //",
-        "knotc reload && sleep 1",
-    ),
-)
+@attack("9d", without=edited("dns", "response rate limiting", KNOT,
+                            "s/, mod-rrl\\/default//; s/mod-rrl\\/default, //", "knotc reload && sleep 1"))  # fmt: skip
 async def many_fast_questions(ground: Ground, seen: Evidence) -> None:
     host, server = _servers(ground)[0]
-    made = ground.internet.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**21)
-    # by IPv4 from an address of its own, so that nobody else is limited
-    if source := ground.internet.fresh_source():
-        made.bind((source, 0))
     loop = asyncio.get_running_loop()
     truncated = whole = 0
-    try:
+    with _udp(ground.internet) as made, suppress(TimeoutError):
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**21)
+        # by IPv4 from an address of its own, so that nobody else is limited
+        if source := ground.internet.fresh_source():
+            made.bind((source, 0))
         for number in range(600):
             question = dns.message.make_query(ground.domain, "MX", use_edns=False)
             question.id = number
             await loop.sock_sendto(made, question.to_wire(), (server, 53))
         while True:
             data = await asyncio.wait_for(loop.sock_recv(made, 4096), 1.5)
-            answer = dns.message.from_wire(data, ignore_trailing=True)
-            if answer.flags & dns.flags.TC:
+            if dns.message.from_wire(data, ignore_trailing=True).flags & dns.flags.TC:
                 truncated += 1
             else:
                 whole += 1
-    except TimeoutError:
-        pass
-    finally:
-        made.close()
     seen.note(f"{host.name}: 600 questions, {whole} answers, {truncated} truncated")
     seen.check(whole < 400, "most are dropped or truncated", f"{whole} whole answers to 600 questions")
-    seen.check(
-        truncated > 0, "some are truncated, so that real resolvers come by TCP", f"{truncated} truncated"
-    )
+    expected = "some are truncated, so that real resolvers come by TCP"
+    seen.check(truncated > 0, expected, f"{truncated} truncated")
 
 
 @attack("9e")
 async def small_question_large_answer(ground: Ground, seen: Evidence) -> None:
+    question = dns.message.make_query(ground.domain, "ANY", use_edns=0, payload=4096, want_dnssec=True)
+    wire, loop = question.to_wire(), asyncio.get_running_loop()
     for host, server in _servers(ground):
-        made = ground.internet.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        made.setblocking(False)
-        loop = asyncio.get_running_loop()
-        try:
-            question = dns.message.make_query(
-                ground.domain, "ANY", use_edns=0, payload=4096, want_dnssec=True
-            )
-            wire = question.to_wire()
+        with _udp(ground.internet) as made:
             await loop.sock_sendto(made, wire, (server, 53))
-            data = await asyncio.wait_for(loop.sock_recv(made, 65535), 3)
-            factor = len(data) / len(wire)
-            seen.check(
-                len(data) <= 1232,
-                "1232 bytes at most",
-                f"{host.name}: {len(wire)} bytes became {len(data)} (x{factor:.0f})",
-            )
-        except TimeoutError:
-            seen.check(held=True, expected="1232 bytes at most", observed=f"{host.name}: no answer")
-        finally:
-            made.close()
+            try:
+                length = len(await asyncio.wait_for(loop.sock_recv(made, 65535), 3))
+                told = f"{len(wire)} bytes became {length} (x{length / len(wire):.0f})"
+            except TimeoutError:
+                length, told = 0, "no answer"
+        seen.check(length <= 1232, "1232 bytes at most", f"{host.name}: {told}")

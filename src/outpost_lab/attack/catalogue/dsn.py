@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import base64
+from collections import Counter
+
+from imap_tools import AND
 
 from outpost.errors import OutpostError
 from outpost.office import ports
 from outpost_lab.attack import content
 from outpost_lab.attack.evidence import Evidence
-from outpost_lab.attack.ground import SINK, Ground, letter, token
+from outpost_lab.attack.ground import HELLO, LINE, SINK, Ground, letter, token
 from outpost_lab.attack.registry import attack
 from outpost_lab.attack.weakness import edited, postfix, rspamd
 from outpost_lab.attack.wire import Reply, Session
@@ -17,35 +19,26 @@ from outpost_lab.attack.wire import Reply, Session
 SESSIONS = 12
 
 
-@attack(
-    "1a",
-    without=postfix(
-        virtual_mailbox_maps="static:anybody", smtpd_hard_error_limit="1000", smtpd_soft_error_limit="1000"
-    ),
-)
+@attack("1a", without=postfix(virtual_mailbox_maps="static:anybody", smtpd_hard_error_limit="1000",
+                             smtpd_soft_error_limit="1000"))  # fmt: skip
 async def forged_senders_to_unknown_recipients(ground: Ground, seen: Evidence) -> None:
     victim = ground.victim()
 
     async def one() -> list[tuple[str, Reply]]:
         async with await ground.smtp(seen) as session:
             await session.say(f"MAIL FROM:<{victim}>")
-            said = await session.say_all(
-                [f"RCPT TO:<nobody-{number}@{ground.domain}>" for number in range(12)]
-            )
+            unknown = [f"RCPT TO:<nobody-{number}@{ground.domain}>" for number in range(12)]
+            said = await session.say_all(unknown)
             if any(reply.code == 250 for _, reply in said):
                 await session.message(letter(victim, f"nobody@{ground.domain}", token()))
             return said
 
-    refused = [
-        said for session in await asyncio.gather(*(one() for _ in range(SESSIONS))) for said in session
-    ]
+    sessions = await asyncio.gather(*(one() for _ in range(SESSIONS)))
+    refused = [said for session in sessions for said in session]
     seen.expect_all(refused, "550 5.1.1", "450 4.7.1", "421 4.7.0")
-    seen.check(
-        any(reply.code == 421 for _, reply in refused),
-        "guessing ends with 421",
-        f"{sum(reply.code == 550 for _, reply in refused)} refusals, "
-        f"{sum(reply.code == 421 for _, reply in refused)} times cut off",
-    )
+    codes = Counter(reply.code for _, reply in refused)
+    told = f"{codes[550]} refusals, {codes[421]} times cut off"
+    seen.check(codes[421] > 0, "guessing ends with 421", told)
     await ground.settled()
     await ground.nothing_at(victim, seen)
 
@@ -60,20 +53,8 @@ UNREADABLE = postfix(
 async def recipients_that_the_store_cannot_read(ground: Ground, seen: Evidence) -> None:
     """What the MTA takes and the store refuses goes back to a sender who may be forged."""
     victim, local, domain = ground.victim(), ground.someone(2).partition("@")[0], ground.domain
-    tags = (
-        b"\x01",
-        b"\x7f",
-        b"\x80",
-        "é".encode(),
-        b"\x85",
-        b"\xff",
-        b"a..b",
-        b"a.",
-        b"x" * 60,
-        b"a\x0bb",
-        b"(c)",
-        b"[",
-    )
+    tags = [b"\x01", b"\x7f", b"\x80", "é".encode(), b"\x85", b"\xff"]
+    tags += [b"a..b", b"a.", b"x" * 60, b"a\x0bb", b"(c)", b"["]
     forms = [f"{local}+".encode() + tag + f"@{domain}".encode() for tag in tags]
     forms += [f'"{local}{more}"@{domain}'.encode() for more in ("+a b", '+\\"', "+\t")]
 
@@ -99,8 +80,6 @@ async def recipients_that_the_store_cannot_read(ground: Ground, seen: Evidence) 
 
 @attack("1b")
 async def a_full_mailbox_is_known_at_rcpt(ground: Ground, seen: Evidence) -> None:
-    from imap_tools import AND
-
     user = ground.user("dave")
     mebibyte = b"0123456789abcdef" * 64 * 1024
     filling = letter(user.address, user.address, token())
@@ -130,7 +109,7 @@ async def a_full_mailbox_is_known_at_rcpt(ground: Ground, seen: Evidence) -> Non
         async with await ground.smtp(seen, ground.stranger) as session:
             await session.envelope(victim, user.address)
             # folded lines: Postfix would cut longer ones
-            last = letter(victim, user.address, token()) + (b"0123456789abcdef" * 4 + b"\r\n") * 2**15
+            last = letter(victim, user.address, token()) + LINE * 2**15
             seen.expect(await session.message(last), "250", what="the message that fills it")
         await ground.settled()
         async with await ground.smtp(seen, ground.stranger) as session:
@@ -158,10 +137,8 @@ async def null_sender_with_two_recipients(ground: Ground, seen: Evidence) -> Non
 async def notify_success_from_outside(ground: Ground, seen: Evidence) -> None:
     victim = ground.victim()
     async with await ground.smtp(seen, hello=False) as session:
-        offered = await session.say("EHLO attacker.hostile.test")
-        seen.check(
-            "DSN" not in offered.text.upper(), "no DSN in EHLO", "DSN" if "DSN" in offered.text else "no DSN"
-        )
+        offered = await session.say(f"EHLO {HELLO}")
+        seen.check("DSN" not in offered.text.upper(), "no DSN in EHLO", "no DSN", "DSN")
         await session.say(f"MAIL FROM:<{victim}>")
         answer = await session.say(f"RCPT TO:<{ground.someone()}> NOTIFY=SUCCESS")
         seen.expect(answer, "501 5.7.1", "555 5.5.4")
@@ -177,9 +154,7 @@ async def virus_with_a_forged_sender(ground: Ground, seen: Evidence) -> None:
     seen.expect(answer, "554 5.7.1")
     await ground.nothing_at(victim, seen)
     await ground.settled()
-    seen.check(
-        not await ground.delivered(mark), "not delivered", "delivered" if answer.good else "not delivered"
-    )
+    await ground.undelivered(mark, seen)
 
 
 @attack("1f", without=postfix(hopcount_limit="1000"))
@@ -206,40 +181,45 @@ async def spam_is_refused_and_not_returned(ground: Ground, seen: Evidence) -> No
 SCRIPT = 'require "vacation"; vacation :days 1 :subject "away" "I am on leave.";'
 
 
+ENDS = ("OK", "NO", "BYE")
+"""How the last line of an answer of ManageSieve begins (RFC 5804, section 1.3)."""
+
+
+async def authenticate(ground: Ground, session: Session, name: str) -> None:
+    command = f'AUTHENTICATE "PLAIN" "{ground.secret(name)}"\r\n'
+    await session.send(command.encode(), told=f"AUTHENTICATE PLAIN (as {name})")
+
+
 async def sieve(ground: Ground, seen: Evidence, name: str, *commands: str) -> None:
     """Send commands to ManageSieve (RFC 5804) with a user's own login."""
-    session = Session(await ground.lan.connect(ground.store, ports.MANAGESIEVE), seen.session())
+    streams = await ground.lan.connect(ground.store, ports.MANAGESIEVE)
+    async with Session(streams, seen.session()) as session:
+        await session.lines(*ENDS)
+        await session.send(b"STARTTLS\r\n")
+        await session.lines(*ENDS)
+        await session.start_tls(ground.role("store").fqdn, ground.trust)
+        await session.lines(*ENDS)
+        await authenticate(ground, session, name)
+        for command in ("", *commands):
+            if command:
+                await session.send(command.encode())
+            if not (said := await session.lines(*ENDS))[-1].startswith("OK"):
+                raise OutpostError(f"ManageSieve: {said[-1]}")
 
-    async def answer() -> str:
-        while True:
-            line = (await asyncio.wait_for(session.reader.readline(), 10)).decode().rstrip()
-            session.note(f"S: {line}")
-            if not line or line.startswith(("OK", "NO", "BYE")):
-                return line
 
-    await answer()
-    await session.send(b"STARTTLS\r\n")
-    await answer()
-    await session.start_tls(ground.role("store").fqdn, ground.trust)
-    await answer()
-    address = f"{name}@{ground.domain}"
-    secret = base64.b64encode(f"\0{address}\0{ground.password(address)}".encode()).decode()
-    await session.send(
-        f'AUTHENTICATE "PLAIN" "{secret}"\r\n'.encode(), told=f"AUTHENTICATE PLAIN (as {name})"
-    )
-    for command in ("", *commands):
-        if command:
-            await session.send(command.encode())
-        if not (said := await answer()).startswith("OK"):
-            raise OutpostError(f"ManageSieve: {said}")
-    session.close()
+async def filtered(ground: Ground, seen: Evidence, name: str, script: str) -> None:
+    """Make a script a user's active filter; an empty one takes it away."""
+    if script:
+        put = f'PUTSCRIPT "attack" {{{len(script)}+}}\r\n{script}\r\n'
+        await sieve(ground, seen, name, put, 'SETACTIVE "attack"\r\n')
+    else:
+        await sieve(ground, seen, name, 'SETACTIVE ""\r\n', 'DELETESCRIPT "attack"\r\n')
 
 
 @attack("1g")
 async def automatic_replies(ground: Ground, seen: Evidence) -> None:
     """Carol is away. Her answer goes to people who wrote to her, once, and never to robots, lists and bounces."""
-    script = f'PUTSCRIPT "attack" {{{len(SCRIPT)}+}}\r\n{SCRIPT}\r\n'
-    await sieve(ground, seen, "carol", script, 'SETACTIVE "attack"\r\n')
+    await filtered(ground, seen, "carol", SCRIPT)
     recipient = f"carol@{ground.domain}"
     silent = {
         "a list": "List-Id: <team.internet.test>\r\nPrecedence: list\r\n",
@@ -263,33 +243,25 @@ async def automatic_replies(ground: Ground, seen: Evidence) -> None:
             got = await ground.sink(victims[name])
             seen.check(got == 0, f"no answer to {name}", f"{got} answers to {name}")
     finally:
-        await sieve(ground, seen, "carol", 'SETACTIVE ""\r\n', 'DELETESCRIPT "attack"\r\n')
+        await filtered(ground, seen, "carol", "")
 
 
 KEPT = "/root/outpost-attack-kept"
 
 
-@attack(
-    "1i",
-    without=edited(
-        "mta",
-        "what notifications leave out",
-        "/etc/postfix/notices",
-        "s/^/#/",
-        "systemctl reload postfix.service && sleep 1",
-    ),
-)
+@attack("1i", without=edited("mta", "what notifications leave out", "/etc/postfix/notices", "s/^/#/",
+                            "systemctl reload postfix.service && sleep 1"))  # fmt: skip
 async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
     """An alias gets dave as a member, whom the store does not know for a moment: what does the sender learn?"""
     alias, member, store = ground.office.all_aliases[0], f"dave@{ground.domain}", ground.role("store")
-    hidden = next(address for address in ground.office.expand(alias.address))
+    hidden = next(iter(ground.office.expand(alias.address))).partition("@")[0]
     await ground.on_mta(
         f"set -e; mkdir -m 0700 {KEPT}; cp -a /etc/postfix/aliases /etc/postfix/notices {KEPT}; cd /etc/postfix; "
         f"sed -i 's/^{alias.address} .*/{alias.address} {member}/' aliases; "
-        f"{{ grep -E '{hidden.partition('@')[0]}@' {KEPT}/notices | sed 's/{hidden.partition('@')[0]}@/dave@/g'; cat {KEPT}/notices; }} > notices; "
+        f"{{ grep -E '{hidden}@' {KEPT}/notices | sed 's/{hidden}@/dave@/g'; cat {KEPT}/notices; }} > notices; "
         "systemctl reload postfix.service; sleep 1"
     )
-    await ground.on(store.name, f"cp -a /etc/dovecot/users {KEPT}; sed -i '/^{member}:/d' /etc/dovecot/users")
+    await ground.on_store(f"cp -a /etc/dovecot/users {KEPT}; sed -i '/^{member}:/d' /etc/dovecot/users")
     victim = ground.victim()
     box = f"/var/mail/{SINK}/{victim.partition('@')[0]}/new"
     try:
@@ -299,24 +271,17 @@ async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
         await ground.until(lambda: ground.sink(victim), patience=40)
         notice = await ground.on("internet", f"cat {box}/* 2>/dev/null | sed '1,/^$/d'")
     finally:
-        await ground.on(
-            store.name,
-            f"[ ! -e {KEPT} ] || {{ cp -a {KEPT} /etc/dovecot/users.new && mv /etc/dovecot/users.new /etc/dovecot/users; rm {KEPT}; }}",
+        back = (
+            f"cp -a {KEPT} /etc/dovecot/users.new && mv /etc/dovecot/users.new /etc/dovecot/users; rm {KEPT}"
         )
+        await ground.on_store(f"[ ! -e {KEPT} ] || {{ {back}; }}")
         await ground.on_mta(
             f"cp -a {KEPT}/aliases {KEPT}/notices /etc/postfix/; rm -r {KEPT}; systemctl reload postfix.service; sleep 1"
         )
     seen.check(alias.address in notice, "a notification names the alias", f"{len(notice)} octets")
-    inner = [
-        member,
-        store.fqdn,
-        *(str(address) for address in ground.office.link_addresses(store, ground.role("mta"))),
-    ]
-    told = [word for word in inner if word in notice]
-    seen.check(
-        not told,
-        "neither the member nor the store behind it",
-        f"it tells {', '.join(told)}" if told else "nothing of the inside",
-    )
+    link = map(str, ground.office.link_addresses(store, ground.role("mta")))
+    told = [word for word in (member, store.fqdn, *link) if word in notice]
+    expected = "neither the member nor the store behind it"
+    seen.check(not told, expected, "nothing of the inside", f"it tells {', '.join(told)}")
     for line in notice.splitlines()[:60]:
         seen.note(f"notice: {line}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
+import ssl
+from collections.abc import Callable
 
 from outpost.office import ports
 from outpost_lab.attack.evidence import Evidence
@@ -22,19 +23,19 @@ OPEN_143 = Weakness(
 )
 
 
-async def _line(session: Session) -> str:
-    line = (await asyncio.wait_for(session.reader.readline(), 10)).decode(errors="replace").rstrip()
-    session.note(f"S: {line[:200]}")
-    return line
+async def _log_in(ground: Ground, session: Session, name: str) -> str:
+    """The tagged answer to a right LOGIN, or the last line before the end."""
+    address = f"{name}@{ground.domain}"
+    command = f'a LOGIN "{address}" "{ground.password(address)}"\r\n'
+    await session.send(command.encode(), told=f"LOGIN {name} (password)")
+    return (await session.lines("a ", "* BYE", patience=30))[-1]
 
 
-async def _ask(session: Session, command: str, *, told: str | None = None) -> str:
-    """A tagged command and its tagged answer."""
-    await session.send(f"a {command}\r\n".encode(), told=told or command[:200])
-    while True:
-        line = await _line(session)
-        if not line or line.startswith(("a ", "* BYE")):
-            return line
+async def _imaps(ground: Ground, note: Callable[[str], None], trust: ssl.SSLContext) -> tuple[Session, str]:
+    """A session and its greeting."""
+    session = Session(await ground.lan.connect(ground.store, ports.IMAPS), note)
+    await session.start_tls(ground.role("store").fqdn, trust)
+    return session, await session.line()
 
 
 @attack("9f", without=OPEN_143)
@@ -43,19 +44,13 @@ async def imap_without_tls(ground: Ground, seen: Evidence) -> None:
         try:
             streams = await ground.lan.connect(ground.store, port, patience=3)
         except (OSError, TimeoutError) as error:
-            seen.check(
-                held=True, expected="no clear-text port", observed=f"port {port}: {type(error).__name__}"
-            )
+            seen.check(True, "no clear-text port", f"port {port}: {type(error).__name__}")
             continue
         async with Session(streams, seen.session()) as session:
-            await _line(session)
-            said = await _ask(
-                session,
-                f"LOGIN carol@{ground.domain} {ground.password(f'carol@{ground.domain}')}",
-                told="LOGIN carol (password)",
-            )
+            await session.line()
+            said = await _log_in(ground, session, "carol")
             seen.check(not said.startswith("a OK"), "no login without TLS", said)
-            seen.check(held=False, expected="no clear-text port", observed=f"port {port} answers")
+            seen.check(False, "no clear-text port", f"port {port} answers")
 
 
 @attack("9g")
@@ -70,10 +65,8 @@ async def the_store_from_outside(ground: Ground, seen: Evidence) -> None:
                 except (OSError, TimeoutError):
                     continue
                 streams[1].close()
-                seen.check(
-                    held=False, expected="out of reach", observed=f"{vantage.name} reaches {address}:{port}"
-                )
-    seen.check(held=True, expected="out of reach", observed="no port of the store can be reached")
+                seen.check(False, "out of reach", f"{vantage.name} reaches {address}:{port}")
+    seen.check(True, "out of reach", "no port of the store can be reached")
 
 
 @attack("9h")
@@ -81,15 +74,14 @@ async def malformed_imap(ground: Ground, seen: Evidence) -> None:
     lines = (b"a LOGIN {99999999999}\r\n", b"a LOGIN \"" + b"x" * 70000 + b"\" y\r\n", b"\0\xff\r\n", b"a AUTHENTICATE PLAIN\r\n\xff\xff\r\n",
              b"a " + b"(" * 5000 + b"\r\n", b"* BYE\r\n")  # fmt: skip
     for data in lines:
-        async with Session(await ground.lan.connect(ground.store, ports.IMAPS), seen.session()) as session:
-            await session.start_tls(ground.role("store").fqdn, unverified())
-            await _line(session)
+        session, _ = await _imaps(ground, seen.session(), unverified())
+        async with session:
             await session.send(data)
-            said = await _line(session)
+            said = await session.line()
             seen.check(not said.startswith("a OK"), "NO, BAD or the end", said[:80] or "closed")
-    async with Session(await ground.lan.connect(ground.store, ports.IMAPS), seen.session()) as session:
-        await session.start_tls(ground.role("store").fqdn, ground.trust)
-        seen.check((await _line(session)).startswith("* OK"), "the next client is greeted", "greeted")
+    session, greeting = await _imaps(ground, seen.session(), ground.trust)
+    session.close()
+    seen.check(greeting.startswith("* OK"), "the next client is greeted", "greeted")
 
 
 @attack("9i", without=edited("store", "mail_max_userip_connections = 0", "/etc/dovecot/dovecot.conf",
@@ -99,17 +91,8 @@ async def one_user_takes_all_sessions(ground: Ground, seen: Evidence) -> None:
     limit = ground.office.limits.imap_connections_per_user
 
     async def log_in(name: str) -> tuple[Session, str]:
-        session = Session(await ground.lan.connect(ground.store, ports.IMAPS), lambda _line: None)
-        await session.start_tls(ground.role("store").fqdn, ground.trust)
-        await session.reader.readline()
-        secret = ground.password(f"{name}@{ground.domain}")
-        await session.send(f'a LOGIN "{name}@{ground.domain}" "{secret}"\r\n'.encode())
-        answer = ""
-        while not answer.startswith(("a ", "* BYE")):
-            answer = (await asyncio.wait_for(session.reader.readline(), 30)).decode().rstrip()
-            if not answer:
-                break
-        return session, answer
+        session, _ = await _imaps(ground, lambda _line: None, ground.trust)
+        return session, await _log_in(ground, session, name)
 
     opened = []
     try:

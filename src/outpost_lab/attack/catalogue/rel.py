@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import base64
+import time
 
 from outpost.office import ports
+from outpost_lab.attack.catalogue.dsn import ENDS, authenticate
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import HELLO, Ground, letter, token
+from outpost_lab.attack.probe import percentile
 from outpost_lab.attack.registry import attack
 from outpost_lab.attack.weakness import edited, postfix
-from outpost_lab.attack.wire import Reply, Session, unverified
+from outpost_lab.attack.wire import Reply, Session, plain, unverified
 
 RELAY_FORMS = (
     "victim@{elsewhere}", "victim%{elsewhere}@{domain}", '"victim@{elsewhere}"@{domain}', '"victim%{elsewhere}"@{domain}',
@@ -30,13 +32,9 @@ RELAY_FORMS = (
 
 # the classic open relay: everybody is in "my networks", and the old ways of routing are on
 OPEN = postfix(
-    mynetworks="0.0.0.0/0 [::]/0",
-    smtpd_relay_restrictions="permit_mynetworks, reject_unauth_destination",
-    smtpd_sender_restrictions="",
-    peer_sender_restrictions="",
-    allow_percent_hack="yes",
-    swap_bangpath="yes",
-)
+    mynetworks="0.0.0.0/0 [::]/0", smtpd_relay_restrictions="permit_mynetworks, reject_unauth_destination",
+    smtpd_sender_restrictions="", peer_sender_restrictions="", allow_percent_hack="yes", swap_bangpath="yes",
+)  # fmt: skip
 
 
 @attack("5a", without=OPEN)
@@ -53,21 +51,14 @@ async def address_tricks(ground: Ground, seen: Evidence) -> None:
             await session.say(f"MAIL FROM:<{sender}>")
             return [(form, await session.say(f"RCPT TO:<{form}>")) for form in part]
 
-    parts = [
-        (forms[at : at + 4], sender) for at in range(0, len(forms), 4) for sender in ("", "x@internet.test")
-    ]
-    said = [pair for answers in await asyncio.gather(*(some(*part) for part in parts)) for pair in answers]
-    seen.expect_all(
-        said,
-        "554 5.7.1",
-        "550 5.1.1",
-        "501 5.1.3",
-        "550 5.7.1",
-        "553 5.1.",
-        "555 5.5.4",
-        "501 5.5.4",
-        "504 5.5.2",
+    parts = [forms[at : at + 4] for at in range(0, len(forms), 4)]
+    answers = await asyncio.gather(
+        *(some(part, sender) for part in parts for sender in ("", "x@internet.test"))
     )
+    seen.expect_all(
+        [pair for answer in answers for pair in answer],
+        "554 5.7.1", "550 5.1.1", "501 5.1.3", "550 5.7.1", "553 5.1.", "555 5.5.4", "501 5.5.4", "504 5.5.2",
+    )  # fmt: skip
 
 
 @attack("5b", without=OPEN)
@@ -76,15 +67,10 @@ async def relaying_by_a_peers_listener(ground: Ground, seen: Evidence) -> None:
     peer = next(peer for peer in ground.office.peers if peer.zone == "client" or peer.listen == 25)
     door = str(ground.role("mta").in_zone(peer.zone)[0])
     async with await ground.smtp(seen, ground.client, address=door, port=peer.listen) as session:
-        await session.say("STARTTLS")
-        await session.start_tls(ground.role("mta").fqdn, unverified())
-        await session.say("EHLO mx.steeltec.test")
+        await session.starttls(ground.role("mta").fqdn, unverified(), "mx.steeltec.test")
         await session.say(f"MAIL FROM:<client@{peer.domains[0]}>")
-        for recipient in (
-            "victim@internet.test",
-            f"head@{ground.office.peers[0].domains[0]}",
-            f"v%internet.test@{ground.domain}",
-        ):
+        other = f"head@{ground.office.peers[0].domains[0]}"
+        for recipient in ("victim@internet.test", other, f"v%internet.test@{ground.domain}"):
             seen.expect(await session.say(f"RCPT TO:<{recipient}>"), "554 5.7.1", "550 5.1.1", what=recipient)
         await session.say("RSET")
         said = await session.envelope(ground.someone(), ground.someone(1))
@@ -95,32 +81,17 @@ async def relaying_by_a_peers_listener(ground: Ground, seen: Evidence) -> None:
                             "s/^ssl = required$/ssl = yes\\nauth_allow_cleartext = yes/", "doveadm reload && sleep 1"))  # fmt: skip
 async def a_password_before_tls(ground: Ground, seen: Evidence) -> None:
     async with await ground.smtp(seen) as session:
-        seen.expect(
-            await session.say("AUTH PLAIN AGEAYg=="), "503 5.5.1", "502 5.5.", "538", "530", what="AUTH on 25"
-        )
+        said = await session.say("AUTH PLAIN AGEAYg==")
+        seen.expect(said, "503 5.5.1", "502 5.5.", "538", "530", what="AUTH on 25")
     for port in (25, 587, 143, 110):
         await ground.out_of_reach(seen, ground.lan, ground.store, port, "no clear-text port", f"port {port}")
     streams = await ground.lan.connect(ground.store, ports.MANAGESIEVE)
     async with Session(streams, seen.session(), patience=5) as session:
-        greeting = await _sieve_answer(session)
+        greeting = "\n".join(await session.lines(*ENDS))
         seen.check('"SASL" ""' in greeting, "no mechanism offered before TLS", greeting[:200])
-        address = f"carol@{ground.domain}"
-        secret = base64.b64encode(f"\0{address}\0{ground.password(address)}".encode()).decode()
-        await session.send(
-            f'AUTHENTICATE "PLAIN" "{secret}"\r\n'.encode(), told="AUTHENTICATE PLAIN (as carol)"
-        )
-        answer = await _sieve_answer(session)
+        await authenticate(ground, session, "carol")
+        answer = "\n".join(await session.lines(*ENDS))
         seen.check(answer.startswith(("NO", "BYE")), "NO", answer[:100])
-
-
-async def _sieve_answer(session: Session) -> str:
-    lines = []
-    while True:
-        line = (await asyncio.wait_for(session.reader.readline(), 10)).decode().rstrip()
-        session.note(f"S: {line}")
-        lines.append(line)
-        if not line or line.startswith(("OK", "NO", "BYE")):
-            return "\n".join(lines) if len(lines) > 1 else line
 
 
 @attack("5d")
@@ -129,29 +100,23 @@ async def submission_without_a_login(ground: Ground, seen: Evidence) -> None:
         for line in (f"MAIL FROM:<{ground.someone()}>", "MAIL FROM:<>", "VRFY alice"):
             seen.expect(await session.say(line), "530 5.7.0", "503 5.5.1", "502 5.5.1", what=line)
     for vantage in (ground.internet, ground.client, ground.lan):
-        address = str(ground.role("mta").in_zone("core")[0])
+        address, where = str(ground.role("mta").in_zone("core")[0]), f"from {vantage.name} it"
         expected = "the trusted listener is out of reach"
-        await ground.out_of_reach(
-            seen, vantage, address, ports.SUBMISSION_RELAY, expected, f"from {vantage.name} it"
-        )
+        await ground.out_of_reach(seen, vantage, address, ports.SUBMISSION_RELAY, expected, where)
 
 
 @attack("5e", without=edited("store", "auth_failure_delay = 0, no auth policy server", "/etc/dovecot/dovecot.conf",
                             "s/^auth_failure_delay = .*/auth_failure_delay = 0/; /^auth_policy_/d", "doveadm reload && sleep 1"))  # fmt: skip
 async def guessing_passwords(ground: Ground, seen: Evidence) -> None:
     """Guesses at one account slow down, whatever they come from; a colleague behind the same address keeps working."""
-    import time
-
-    from outpost_lab.attack.probe import percentile
 
     async def guess(number: int) -> tuple[Reply, float]:
         async with await ground.submission(seen) as session:
-            secret = base64.b64encode(f"\0dave@{ground.domain}\0guess-number-{number}".encode()).decode()
+            secret = plain(f"dave@{ground.domain}", f"guess-number-{number}")
             started = time.monotonic()
             await session.send(f"AUTH PLAIN {secret}\r\n".encode(), told=f"AUTH PLAIN (guess {number})")
             return await session.reply(patience=60), time.monotonic() - started
 
-    guesses = []
     waits: list[float] = []
 
     async def colleague() -> None:
@@ -163,22 +128,14 @@ async def guessing_passwords(ground: Ground, seen: Evidence) -> None:
     attempts = asyncio.gather(*(guess(number) for number in range(12)))
     await colleague()
     guesses = await attempts
-    seen.expect_all(
-        [(f"guess {number}", reply) for number, (reply, _) in enumerate(guesses)],
-        "535 5.7.8",
-        "421",
-        "454",
-        "closed",
-    )
+    named = [(f"guess {number}", reply) for number, (reply, _) in enumerate(guesses)]
+    seen.expect_all(named, "535 5.7.8", "421", "454", "closed")
     # one more by itself: before it, guesses may have waited for each other
     reply, seconds = await guess(len(guesses))
     # the store waits two seconds, counted by a clock of its own
     seen.check(seconds >= 1.5, "guesses wait", f"one more guess waited {seconds:.1f} s: {reply.brief}")
-    seen.check(
-        percentile(waits, 0.95) < 5,
-        "a colleague behind the same address logs in",
-        f"in {max(waits):.1f} s at most",
-    )
+    expected = "a colleague behind the same address logs in"
+    seen.check(percentile(waits, 0.95) < 5, expected, f"in {max(waits):.1f} s at most")
 
 
 @attack("5g", without=edited("mta", "the policy service's rate of recipients", "/etc/outpost/policy.json",
@@ -190,22 +147,19 @@ async def a_stolen_account_sends_spam(ground: Ground, seen: Evidence) -> None:
         for number in range(30):
             await session.say(f"MAIL FROM:<{own}>")
             said = [await session.say(f"RCPT TO:<spam-{number}-{each}@internet.test>") for each in range(20)]
-            taken = sum(1 for reply in said if reply.good)
+            taken = sum(reply.good for reply in said)
             last = await session.message(letter(own, "list@internet.test", mark)) if taken else said[-1]
             sent += taken if last.good else 0
             if not last.good:
                 break
-    seen.check(
-        last is not None and not last.good,
-        "450 4.7.1 before 600 recipients",
-        f"{sent} recipients, last: {last.brief if last else '-'}",
-    )
+    told = f"{sent} recipients, last: {last.brief if last else '-'}"
+    seen.check(last is not None and not last.good, "450 4.7.1 before 600 recipients", told)
     if not (last and last.good):
         await ground.on_mta("systemctl restart outpost-policy.service")
         async with await ground.submission(seen, "dave") as session:
             await session.say(f"MAIL FROM:<{own}>")
-            said = [await session.say("RCPT TO:<spam@internet.test>")]
-            seen.expect(said[-1], "450 4.7.1", what="still held after a restart")
+            answer = await session.say("RCPT TO:<spam@internet.test>")
+            seen.expect(answer, "450 4.7.1", what="still held after a restart")
     await ground.drop_mail_to("spam-")
 
 
@@ -214,16 +168,12 @@ async def a_pc_straight_to_the_internet(ground: Ground, seen: Evidence) -> None:
     for name in ("internet", "headoffice"):
         address = str(ground.info["world"][name]["addresses"]["wan"][0])
         await ground.out_of_reach(seen, ground.lan, address, 25, "no way out on 25", f"{name}, to a PC,")
-    forwards = await ground.on(
-        ground.role("store").name, "nft list chain inet outpost forward | grep -c 'policy drop'"
-    )
+    forwards = await ground.on_store("nft list chain inet outpost forward | grep -c 'policy drop'")
     seen.check(forwards.strip() == "1", "the store forwards nothing", f"policy drop: {forwards.strip()}")
 
 
-@attack(
-    "5i",
-    without=postfix(smtpd_authorized_xclient_hosts="0.0.0.0/0", smtpd_authorized_xforward_hosts="0.0.0.0/0"),
-)
+@attack("5i", without=postfix(smtpd_authorized_xclient_hosts="0.0.0.0/0",
+                             smtpd_authorized_xforward_hosts="0.0.0.0/0"))  # fmt: skip
 async def pretending_to_be_somebody(ground: Ground, seen: Evidence) -> None:
     """XCLIENT, XFORWARD and AUTH= say who a client is; from strangers they say nothing. Nor do other ways in."""
     for line in (
@@ -233,11 +183,8 @@ async def pretending_to_be_somebody(ground: Ground, seen: Evidence) -> None:
         async with await ground.smtp(seen) as session:
             seen.expect(await session.say(line), "5", what=line.split()[0])
             await session.say(f"EHLO {HELLO}")
-            seen.expect(
-                await session.envelope("x@internet.test", "victim@internet.test"),
-                "554 5.7.1",
-                what="relaying after",
-            )
+            answer = await session.envelope("x@internet.test", "victim@internet.test")
+            seen.expect(answer, "554 5.7.1", what="relaying after")
     said = {
         f"MAIL FROM:<x@internet.test> AUTH=<{ground.someone()}>": ("5", "250"),
         "MAIL FROM:<x@internet.test> SMTPUTF8": ("5",),
@@ -256,9 +203,5 @@ async def pretending_to_be_somebody(ground: Ground, seen: Evidence) -> None:
             answer = await session.say("RCPT TO:<victim@internet.test>")
             seen.expect(answer, "5", "closed", "221", "421", what="relaying after")
     async with await ground.smtp(seen) as session:
-        seen.expect(
-            await session.envelope("\u00fc@internet.test", ground.someone()),
-            "553 5.6.7",
-            "501",
-            what="letters beyond ASCII",
-        )
+        answer = await session.envelope("\u00fc@internet.test", ground.someone())
+        seen.expect(answer, "553 5.6.7", "501", what="letters beyond ASCII")

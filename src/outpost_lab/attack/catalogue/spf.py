@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 
-from outpost_lab.attack.catalogue.dsn import sieve
+from outpost_lab.attack.catalogue.dsn import filtered
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import HELLO, Ground, letter, token
 from outpost_lab.attack.registry import attack
 from outpost_lab.attack.weakness import Weakness, judged_by_nobody, postfix, rspamd
+from outpost_lab.attack.wire import Reply
 
 REFUSED = ("550 5.7.", "553 5.7.", "554 5.7.", "451 4.7.", "550 5.1.8")
 
@@ -16,14 +17,9 @@ REFUSED = ("550 5.7.", "553 5.7.", "554 5.7.", "451 4.7.", "550 5.1.8")
 @attack("4a", without=postfix(smtpd_sender_restrictions="", smtpd_helo_restrictions=""))
 async def our_domain_in_the_envelope(ground: Ground, seen: Evidence) -> None:
     senders = (
-        ground.someone(),
-        f"nobody@{ground.domain}",
-        f"root@{ground.role('mta').fqdn}",
-        f"x@{ground.domain.upper()}",
-        f"x@{ground.domain}.",
-        f"x@[{ground.door}]",
-        f"@internet.test:{ground.someone()}",
-    )
+        ground.someone(), f"nobody@{ground.domain}", f"root@{ground.role('mta').fqdn}", f"x@{ground.domain.upper()}",
+        f"x@{ground.domain}.", f"x@[{ground.door}]", f"@internet.test:{ground.someone()}",
+    )  # fmt: skip
     names = (ground.domain, f"{ground.domain}.", f"[{ground.door}]")
     tries = [(HELLO, sender) for sender in senders] + [(name, "x@internet.test") for name in names]
     for name, sender in tries:
@@ -35,18 +31,13 @@ async def our_domain_in_the_envelope(ground: Ground, seen: Evidence) -> None:
 
 @attack("4b", without=judged_by_nobody(dmarc="enabled = false;\n"))
 async def our_domain_in_the_header(ground: Ground, seen: Evidence) -> None:
-    recipient = ground.reader()
+    recipient, ours = ground.reader(), ground.someone()
     for author in (
-        ground.someone(),
-        f"Alice Archer <{ground.someone()}>",
-        f"<{ground.someone()}>, x@internet.test",
-        f"x@internet.test\r\nSender: {ground.someone()}",
-        f"x@internet.test\r\nFrom: {ground.someone()}",
-        f"=?utf-8?Q?{ground.someone().replace('@', '=40')}?=",
-        f"{ground.someone()}.",
-    ):
-        mark = token()
-        answer = await ground.mail(seen, "stranger@internet.test", recipient, letter(author, recipient, mark))
+        ours, f"Alice Archer <{ours}>", f"<{ours}>, x@internet.test", f"x@internet.test\r\nSender: {ours}",
+        f"x@internet.test\r\nFrom: {ours}", f"=?utf-8?Q?{ours.replace('@', '=40')}?=", f"{ours}.",
+    ):  # fmt: skip
+        message = letter(author, recipient, token())
+        answer = await ground.mail(seen, "stranger@internet.test", recipient, message)
         seen.expect(answer, "554 5.7.1", "550 5.7.1", what=f"From: {author}")
 
 
@@ -80,28 +71,23 @@ async def a_colleagues_name_on_a_free_address(ground: Ground, seen: Evidence) ->
             seen.expect(answer, "554 5.7.1", "550 5.7.1", what=what)
     await ground.settled(patience=60)
     for what, mark in taken.items():
-        found = await ground.on(
-            ground.role("store").name,
-            f"cat $(grep -rlsF {mark} /srv/mail) /dev/null | sed '/^\\r\\{{0,1\\}}$/q'",
-        )
+        head = r"sed '/^\r\{0,1\}$/q'"
+        found = await ground.on_store(f"cat $(grep -rlsF {mark} /srv/mail) /dev/null | {head}")
         subject = next((line for line in found.splitlines() if line.lower().startswith("subject:")), "")
         marked = "Urgent payment" in subject and subject.strip() != "Subject: Urgent payment"
-        seen.check(
-            marked, "refused, or delivered with a mark", f"{what}: delivered as {subject or '(not found)'}"
-        )
+        told = f"{what}: delivered as {subject or '(not found)'}"
+        seen.check(marked, "refused, or delivered with a mark", told)
 
 
 @attack("4e", without=judged_by_nobody(postfix(smtpd_sender_restrictions=""), dmarc="enabled = false;\n"))
 async def a_peers_name_from_elsewhere(ground: Ground, seen: Evidence) -> None:
     for peer in ground.office.peers:
         sender = f"director@{peer.domains[0]}"
-        answer = await ground.mail(
-            seen, sender, ground.reader(), letter(sender, ground.reader(), token()), ground.internet
-        )
+        message = letter(sender, ground.reader(), token())
+        answer = await ground.mail(seen, sender, ground.reader(), message, ground.internet)
         seen.expect(answer, *REFUSED, what=f"envelope {sender}")
-        answer = await ground.mail(
-            seen, "x@internet.test", ground.reader(), letter(sender, ground.reader(), token())
-        )
+        message = letter(sender, ground.reader(), token())
+        answer = await ground.mail(seen, "x@internet.test", ground.reader(), message)
         seen.expect(answer, *REFUSED, what=f"From: {sender}")
 
 
@@ -116,20 +102,12 @@ async def a_user_writes_as_another(ground: Ground, seen: Evidence) -> None:
 
 @attack("4h", without=judged_by_nobody())
 async def a_users_header_names_another(ground: Ground, seen: Evidence) -> None:
-    own = f"carol@{ground.domain}"
+    own, alice, name = f"carol@{ground.domain}", ground.someone(), ground.office.users[0].full_name
     authors = (
-        ground.someone(),
-        f"Bob <{ground.someone(1)}>",
-        "boss@internet.test",
-        f"{own}, {ground.someone()}",
-        f"{own}\r\nSender: {ground.someone()}",
-        f"{ground.someone()}\r\nResent-From: {own}",
-        f"boss@internet.test\r\nResent-From: {own}",
-        f"{ground.office.users[0].full_name} <{own}>",
-        f'"{ground.someone()}" <{own}>',
-        f"{own} ({ground.office.users[0].full_name})",
-        f"(({ground.office.users[0].full_name}) x) {own}",
-    )
+        alice, f"Bob <{ground.someone(1)}>", "boss@internet.test", f"{own}, {alice}", f"{own}\r\nSender: {alice}",
+        f"{alice}\r\nResent-From: {own}", f"boss@internet.test\r\nResent-From: {own}", f"{name} <{own}>",
+        f'"{alice}" <{own}>', f"{own} ({name})", f"(({name}) x) {own}",
+    )  # fmt: skip
     for some in (authors[:6], authors[6:]):  # DSN-11: after ten refusals a session is closed
         async with await ground.submission(seen, "carol") as session:
             for author in some:
@@ -148,11 +126,8 @@ async def forged_authentication_results(ground: Ground, seen: Evidence) -> None:
     answer = await ground.mail(seen, "stranger@internet.test", recipient, message)
     await ground.settled()
     left = await ground.delivered(f"forged-{mark}")
-    seen.check(
-        answer.code >= 500 or left == 0,
-        "refused, or delivered without it",
-        f"{answer.brief}; {left} delivered with it",
-    )
+    told = f"{answer.brief}; {left} delivered with it"
+    seen.check(answer.code >= 500 or left == 0, "refused, or delivered without it", told)
 
 
 @attack("4g")
@@ -160,19 +135,12 @@ async def one_signed_message_replayed(ground: Ground, seen: Evidence) -> None:
     """A message that head office's or our own key has signed stays valid wherever it is sent from."""
     sender, recipient = "stranger@internet.test", ground.reader()
     message = letter(sender, recipient, token())
-    answers = []
+    answers: list[Reply] = []
     async with await ground.smtp(seen, ground.stranger) as session:
-        for _ in range(150):
-            said = await session.deliver(sender, recipient, message)
-            answers.append(said)
-            if not said.good:
-                break
-    last = answers[-1]
-    seen.check(
-        not last.good,
-        "a limit (450 4.7.1 or 4.2.0) before 150 copies",
-        f"{len(answers)} sent, last: {last.brief}",
-    )
+        while len(answers) < 150 and (not answers or answers[-1].good):
+            answers.append(await session.deliver(sender, recipient, message))
+    told = f"{len(answers)} sent, last: {answers[-1].brief}"
+    seen.check(not answers[-1].good, "a limit (450 4.7.1 or 4.2.0) before 150 copies", told)
 
 
 @attack("4j", without=judged_by_nobody())
@@ -199,20 +167,17 @@ async def _forged_bounce(ground: Ground, seen: Evidence, sender: str) -> None:
         seen.expect(answer, "554 5.7.1", "550 5.7.1")
         return
     await ground.settled()
-    found = await ground.on(
-        ground.role("store").name, f"cat $(grep -rlsF {mark} /srv/mail) /dev/null | head -n 40"
-    )
+    found = await ground.on_store(f"cat $(grep -rlsF {mark} /srv/mail) /dev/null | head -n 40")
     marked = "X-Office-Bounce" in found
-    seen.check(marked, "refused, or delivered with a mark", "marked" if marked else "delivered as it is")
+    seen.check(marked, "refused, or delivered with a mark", "marked", "delivered as it is")
 
 
 @attack("4k", without=judged_by_nobody())
 async def an_absence_in_a_colleagues_name(ground: Ground, seen: Evidence) -> None:
     """Carol's filter answers strangers as Bob, by each way that Sieve has to name an author."""
     recipient, colleague, name = f"carol@{ground.domain}", ground.someone(1), ground.office.users[0].full_name
-    injected = (
-        f"Content-Type: text/plain\r\nX-Sieve-Redirected-From: {recipient}\r\nFrom: {colleague}\r\n\r\nx"
-    )
+    redirected = f"X-Sieve-Redirected-From: {recipient}"
+    injected = f"Content-Type: text/plain\r\n{redirected}\r\nFrom: {colleague}\r\n\r\nx"
     scripts = {
         "an address": f':from "Bob <{colleague}>" "x"',
         "a name": f':from "{name} <{recipient}>" "x"',
@@ -223,9 +188,8 @@ async def an_absence_in_a_colleagues_name(ground: Ground, seen: Evidence) -> Non
     victims = {}
     try:
         for what, script in scripts.items():
-            text = f'require "vacation"; vacation :handle "{token()}" {script};'
-            put = f'PUTSCRIPT "attack" {{{len(text)}+}}\r\n{text}\r\n'
-            await sieve(ground, seen, "carol", put, 'SETACTIVE "attack"\r\n')
+            script = f'require "vacation"; vacation :handle "{token()}" {script};'
+            await filtered(ground, seen, "carol", script)
             victims[what] = victim = ground.victim()
             said = await ground.mail(seen, victim, recipient, letter(victim, recipient, token()))
             seen.expect(said, "250", what="mail to her")
@@ -234,7 +198,7 @@ async def an_absence_in_a_colleagues_name(ground: Ground, seen: Evidence) -> Non
             got = await ground.sink(victim)
             seen.check(got == 0, f"nothing leaves under {what}", f"{got} answers under {what}")
     finally:
-        await sieve(ground, seen, "carol", 'SETACTIVE ""\r\n', 'DELETESCRIPT "attack"\r\n')
+        await filtered(ground, seen, "carol", "")
 
 
 OF_OLD = r"""require ["duplicate", "variables"];
@@ -259,11 +223,7 @@ async def a_message_that_another_makes_vanish(ground: Ground, seen: Evidence) ->
     trace = f"Received: from a.internet.test by mx.internet.test with ESMTP id {name}; Tue, 3 Nov 2026 10:00:00 +0000\r\n"
     forged = f"X-Office-Transfer: {name}\r\nReceived: from x by {ground.role('mta').fqdn} with ESMTPS id {name}; x\r\n"
     marks = []
-    for sender, more in (
-        ("x@internet.test", forged),
-        ("x@internet.test", forged),
-        ("stranger@internet.test", ""),
-    ):
+    for sender, more in (*[("x@internet.test", forged)] * 2, ("stranger@internet.test", "")):
         marks.append(token())
         message = letter(sender, recipient, marks[-1], extra=trace)
         lines = [line for line in message.split(b"\r\n") if not line.lower().startswith(b"message-id:")]

@@ -11,17 +11,13 @@ from outpost_lab.attack.ground import HELLO, Ground, letter, token
 from outpost_lab.attack.registry import attack
 from outpost_lab.attack.weakness import RSPAMD_RESTARTS, Weakness, edited, judged_by_nobody, rspamd
 
-NO_SCANNER = rspamd(
-    "ClamAV in Rspamd",
-    antivirus="enabled = false;\nclamav { enabled = false; }\n",
-    force_actions="enabled = false;\n",
-)
-NO_POLICY = judged_by_nobody(
-    antivirus="enabled = false;\nclamav { enabled = false; }\n", mime_types="enabled = false;\n"
-)
-
-
+CLAMAV_OFF, OFF = "enabled = false;\nclamav { enabled = false; }\n", "enabled = false;\n"
+NO_SCANNER = rspamd("ClamAV in Rspamd", antivirus=CLAMAV_OFF, force_actions=OFF)
+NO_POLICY = judged_by_nobody(antivirus=CLAMAV_OFF, mime_types=OFF)
+SCANS = "timeout 60 sh -c 'until [ -S /run/clamav/clamd.ctl ]; do sleep 0.5; done'"
 IN_ONE_SESSION = 6
+Parcels = dict[str, dict[str, bytes]]
+"""Files of a message, by what the message is called in the report."""
 
 
 async def _refused_each(ground: Ground, seen: Evidence, messages: dict[str, bytes], *further: str) -> None:
@@ -34,8 +30,7 @@ async def _refused_each(ground: Ground, seen: Evidence, messages: dict[str, byte
                 seen.expect(said, "554 5.7.1", *further, what=name)
 
 
-async def _attached(ground: Ground, seen: Evidence, parcels: dict[str, dict[str, bytes]]) -> None:
-    """Messages with these files, by what they are called in the report."""
+async def _attached(ground: Ground, seen: Evidence, parcels: Parcels) -> None:
     messages = {
         name: content.parcel(f"x@{HELLO}", ground.someone(), token(), files)
         for name, files in parcels.items()
@@ -43,10 +38,9 @@ async def _attached(ground: Ground, seen: Evidence, parcels: dict[str, dict[str,
     await _refused_each(ground, seen, messages)
 
 
-@attack("7a", without=NO_SCANNER)
-async def the_test_virus_in_every_wrapping(ground: Ground, seen: Evidence) -> None:
+def the_test_virus_in_every_wrapping() -> Parcels:
     virus = content.eicar()
-    wrappings: dict[str, dict[str, bytes]] = {
+    return {
         "plain": {"readme.txt": virus},
         "zip": {"papers.zip": content.zipped({"readme.txt": virus})},
         "zip in zip": {"papers.zip": content.nested(2, virus)},
@@ -54,92 +48,68 @@ async def the_test_virus_in_every_wrapping(ground: Ground, seen: Evidence) -> No
         "in a PDF": {"paper.pdf": content.pdf_with(virus)},
         "behind a harmless file": {"a.txt": b"harmless", "b.txt": virus},
     }
-    await _attached(ground, seen, wrappings)
 
 
-@attack("7b", without=NO_POLICY)
-async def a_rar_archive(ground: Ground, seen: Evidence) -> None:
+def a_rar_archive() -> Parcels:
     archives = {"plans.rar": b"a drawing", "plans.zip": content.eicar()}
-    await _attached(
-        ground,
-        seen,
-        {f"RAR as {name}": {name: content.rar("readme.txt", data)} for name, data in archives.items()},
-    )
+    return {f"RAR as {name}": {name: content.rar("readme.txt", data)} for name, data in archives.items()}
 
 
-@attack("7c", without=NO_POLICY)
-async def an_encrypted_archive(ground: Ground, seen: Evidence) -> None:
+def an_encrypted_archive() -> Parcels:
     locked = content.encrypted_zip("invoice.doc", b"secret" * 40)
-    parcels = {
+    return {
         "encrypted zip": {"invoice.zip": locked},
         "encrypted zip in a zip": {"papers.zip": content.zipped({"invoice.zip": locked})},
     }
-    await _attached(ground, seen, parcels)
 
 
-@attack("7d", without=NO_SCANNER)
-async def twenty_five_archives_deep(ground: Ground, seen: Evidence) -> None:
-    await _attached(ground, seen, {"25 deep": {"deep.zip": content.nested(25, content.eicar())}})
-
-
-@attack("7e", without=NO_SCANNER)
-async def an_archive_bomb(ground: Ground, seen: Evidence) -> None:
-    bomb = await asyncio.to_thread(
-        content.bomb
-    )  # packing it takes a while, and the probe must not wait for that
-    await _attached(ground, seen, {"20 x 20 MB of zeros": {"bomb.zip": bomb}})
-
-
-@attack("7g", without=NO_POLICY)
-async def a_program_dressed_as_a_document(ground: Ground, seen: Evidence) -> None:
-    names = (
-        "invoice.pdf.exe",
-        "invoice.pdf                .scr",
-        "photo.jpg.com",
-        "run.exe",
-        "update.msi",
-        "x.bat",
-        "y.ps1",
-        "z.vbs",
-    )
+def a_program_dressed_as_a_document() -> Parcels:
+    names = ["invoice.pdf.exe", "invoice.pdf                .scr", "photo.jpg.com", "run.exe", "update.msi"]
     program = content.program()
-    parcels = {name: {name: program} for name in names}
-    parcels["exe in a zip"] = {"invoice.zip": content.zipped({"invoice.pdf.exe": program})}
-    await _attached(ground, seen, parcels)
+    parcels = {name: {name: program} for name in (*names, "x.bat", "y.ps1", "z.vbs")}
+    return parcels | {"exe in a zip": {"invoice.zip": content.zipped({"invoice.pdf.exe": program})}}
 
 
-@attack("7h", without=NO_POLICY)
-async def macros_images_shortcuts_scripts(ground: Ground, seen: Evidence) -> None:
-    files: dict[str, Callable[[], bytes]] = {
-        "offer.docm": content.macro_document, "offer.xlsm": content.macro_document, "disk.iso": content.disk_image,
-        "disk.img": content.disk_image, "open.lnk": content.shortcut, "run.js": lambda: b"WScript.Echo('x');\r\n",
-        "page.hta": lambda: b"<script>1</script>", "page.html": lambda: b"<html><script>location='http://x.invalid'</script></html>",
+def macros_images_shortcuts_scripts() -> Parcels:
+    files = {
+        "offer.docm": content.macro_document(), "offer.xlsm": content.macro_document(),
+        "disk.iso": content.disk_image(), "disk.img": content.disk_image(), "open.lnk": content.shortcut(),
+        "run.js": b"WScript.Echo('x');\r\n", "page.hta": b"<script>1</script>",
+        "page.html": b"<html><script>location='http://x.invalid'</script></html>",
     }  # fmt: skip
-    await _attached(ground, seen, {name: {name: made()} for name, made in files.items()})
+    return {name: {name: data} for name, data in files.items()}
 
 
-@attack("7l", without=NO_POLICY)
-async def names_that_hide_what_they_are(ground: Ground, seen: Evidence) -> None:
-    await _refused_each(ground, seen, tricks.names())
+def carry(id: str, without: Weakness, made: Callable[[], Parcels]) -> None:  # noqa: A002
+    """Registers an attack that is nothing but files, which are made when it begins."""
+
+    @attack(id, without=without)
+    async def work(ground: Ground, seen: Evidence) -> None:
+        # packing takes a while, and the probe must not wait for that
+        await _attached(ground, seen, await asyncio.to_thread(made))
 
 
-@attack("7m", without=NO_SCANNER)
-async def messages_put_together_oddly(ground: Ground, seen: Evidence) -> None:
-    await _refused_each(ground, seen, tricks.structures())
+def put_together(id: str, without: Weakness, made: Callable[[], dict[str, bytes]]) -> None:  # noqa: A002
+    """The same of messages that are put together by hand."""
+
+    @attack(id, without=without)
+    async def work(ground: Ground, seen: Evidence) -> None:
+        await _refused_each(ground, seen, await asyncio.to_thread(made))
 
 
-@attack("7n", without=NO_POLICY)
-async def archives_that_lie(ground: Ground, seen: Evidence) -> None:
-    await _refused_each(ground, seen, tricks.wrappings())
+carry("7a", NO_SCANNER, the_test_virus_in_every_wrapping)
+carry("7b", NO_POLICY, a_rar_archive)
+carry("7c", NO_POLICY, an_encrypted_archive)
+carry("7d", NO_SCANNER, lambda: {"25 deep": {"deep.zip": content.nested(25, content.eicar())}})
+carry("7e", NO_SCANNER, lambda: {"20 x 20 MB of zeros": {"bomb.zip": content.bomb()}})
+carry("7g", NO_POLICY, a_program_dressed_as_a_document)
+carry("7h", NO_POLICY, macros_images_shortcuts_scripts)
+put_together("7l", NO_POLICY, tricks.names)
+put_together("7m", NO_SCANNER, tricks.structures)
+put_together("7n", NO_POLICY, tricks.wrappings)
 
-
-CUT_OFF = edited(
-    "mta",
-    "ClamAV reads 65 MiB of a member",
-    "/etc/clamav/clamd.conf",
-    "s/^MaxFileSize .*/MaxFileSize 65M/",
-    "systemctl restart clamav-daemon.service && timeout 60 sh -c 'until [ -S /run/clamav/clamd.ctl ]; do sleep 0.5; done'",
-)
+CUT_OFF = edited("mta", "ClamAV reads 65 MiB of a member", "/etc/clamav/clamd.conf", "s/^MaxFileSize .*/MaxFileSize 65M/",
+                 f"systemctl restart clamav-daemon.service && {SCANS}")  # fmt: skip
 
 
 @attack("7p", without=CUT_OFF)
@@ -157,14 +127,9 @@ BELIEVES = Weakness(
     keeps=("/etc/rspamd", "/var/lib/clamav/outpost.ldb", "/var/lib/clamav/outpost.yar"),
     steps="sed -i /that-lies/d /var/lib/clamav/outpost.ldb && rm /var/lib/clamav/outpost.yar && "
     "sed -i 's/ or not agrees(content, { left = MOST_UNPACKED }, 1)//' /etc/rspamd/lua.local.d/office.lua",
-    activate=f"systemctl restart clamav-daemon.service && timeout 60 sh -c 'until [ -S /run/clamav/clamd.ctl ]; do sleep 0.5; done' && {RSPAMD_RESTARTS}",
+    activate=f"systemctl restart clamav-daemon.service && {SCANS} && {RSPAMD_RESTARTS}",
 )
-
-
-@attack("7r", without=BELIEVES)
-async def archives_that_lie_about_sizes(ground: Ground, seen: Evidence) -> None:
-    """ClamAV reads by one of two declarations, and users' programs by the other."""
-    await _attached(ground, seen, tricks.lying())
+carry("7r", BELIEVES, tricks.lying)
 
 
 @attack("7q", without=NO_POLICY)
@@ -181,15 +146,10 @@ async def _with_unit_down(ground: Ground, seen: Evidence, units: str) -> None:
         said = await ground.mail(seen, victim, ground.reader(), message)
         seen.expect(said, "451 4.7.1", "451 4.3.0", "closed", what=f"{units} down")
     finally:
+        answers = "rspamc -h /run/rspamd/controller.sock stat >/dev/null 2>&1"
         await ground.on_mta(f"systemctl start {units}")
-        await ground.on_mta(
-            "timeout 60 sh -c 'until rspamc -h /run/rspamd/controller.sock stat >/dev/null 2>&1; do sleep 0.5; done'; true"
-        )
-    seen.check(
-        not await ground.delivered(mark),
-        "nothing is delivered unscanned",
-        "not delivered" if not await ground.delivered(mark) else "delivered",
-    )
+        await ground.on_mta(f"timeout 60 sh -c 'until {answers}; do sleep 0.5; done'; true")
+    await ground.undelivered(mark, seen, "nothing is delivered unscanned")
 
 
 FAIL_OPEN = Weakness(
@@ -216,13 +176,8 @@ async def a_virus_from_an_own_user(ground: Ground, seen: Evidence) -> None:
     own, mark = f"carol@{ground.domain}", token()
     async with await ground.submission(seen, "carol") as session:
         await session.envelope(own, ground.someone(3))
-        parcel = content.parcel(
-            own, ground.someone(3), mark, {"papers.zip": content.zipped({"a.txt": content.eicar()})}
-        )
+        packed = content.zipped({"a.txt": content.eicar()})
+        parcel = content.parcel(own, ground.someone(3), mark, {"papers.zip": packed})
         seen.expect(await session.message(parcel), "554 5.7.1")
     await ground.settled()
-    seen.check(
-        not await ground.delivered(mark),
-        "not delivered",
-        "delivered" if await ground.delivered(mark) else "not delivered",
-    )
+    await ground.undelivered(mark, seen)
