@@ -9,7 +9,7 @@ What works on a lab, or in containers of its own:
 
 - `attack`: the attacks of ``controls/attacks.toml``, with their positive controls.
 - `benchmarks`: the rows of `outpost bench`, and the peers that they are measured against.
-- `drill`: the restore drill, in throw-away containers. `judges`: others' tools, run on an office.
+- `drill`: the restore drill, in throw-away containers (`drill_machines`). `judges`: others' tools, run on an office.
 - `pace`: how busy this machine is, for everything that waits.
 """
 

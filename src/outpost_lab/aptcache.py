@@ -12,7 +12,6 @@ from outpost_lab.errors import LabError
 
 NAME = "outpost-apt-cache"  # container and volume
 PORT = 3142
-LABELS = {"outpost.cache": "apt"}
 
 
 def ensure(client: docker.DockerClient, image: str) -> Any:
@@ -23,13 +22,10 @@ def ensure(client: docker.DockerClient, image: str) -> Any:
             container.remove(force=True)
             raise NotFound("outdated")
     except NotFound:
+        cached = {NAME: {"bind": "/var/cache/apt-cacher-ng"}}
         try:
             container = client.containers.create(
-                image,
-                name=NAME,
-                hostname=NAME,
-                labels=LABELS,
-                volumes={NAME: {"bind": "/var/cache/apt-cacher-ng"}},
+                image, name=NAME, hostname=NAME, labels={"outpost.cache": "apt"}, volumes=cached
             )
         except APIError as error:
             if error.status_code != 409:  # another `up` has made it meanwhile
@@ -38,18 +34,12 @@ def ensure(client: docker.DockerClient, image: str) -> Any:
     if container.status != "running":
         container.start()
     container.reload()
-    wait(container)
-    return container
-
-
-def wait(container: Any, timeout: float = 20.0) -> None:
-    """Returns when the cache answers on its port."""
-    deadline = time.monotonic() + timeout
-    probe = ["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{PORT}"]
-    while container.exec_run(probe)[0] != 0:
+    deadline = time.monotonic() + 20.0
+    while container.exec_run(["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{PORT}"])[0] != 0:
         if time.monotonic() > deadline:
             raise LabError("the apt cache does not answer", f"docker logs {NAME}")
         time.sleep(0.1)
+    return container
 
 
 def bridge_url(container: Any) -> str:

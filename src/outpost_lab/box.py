@@ -40,24 +40,10 @@ DRIVERS = {"interface": "libvirt-daemon-driver-interface", "qemu": "libvirt-daem
 """Of libvirt; the first is only recommended by Debian, and Vagrant lists the zones' bridges by it."""
 LIBVIRT = ("libvirt-daemon-system", *DRIVERS.values())
 INCLUDED = (
-    "apparmor",
-    "ca-certificates",
-    "dbus",
-    "initramfs-tools",
-    "iproute2",
-    "iputils-ping",
-    "kmod",
-    "linux-image-cloud-amd64",
-    "nftables",
-    "openssh-server",
-    "procps",
-    "sudo",
-    "systemd",
-    "systemd-sysv",
-    "tzdata",
-    "udev",
-    "zstd",
-)
+    "apparmor", "ca-certificates", "dbus", "initramfs-tools", "iproute2", "iputils-ping", "kmod",
+    "linux-image-cloud-amd64", "nftables", "openssh-server", "procps", "sudo", "systemd", "systemd-sysv", "tzdata",
+    "udev", "zstd",
+)  # fmt: skip
 VAGRANTFILE = """\
 # The disk has no boot loader: the kernel lies beside it.
 Vagrant.configure("2") do |config|
@@ -76,9 +62,6 @@ def make(*, install: bool = False, note: Note = lambda _text: None) -> None:
 
     Args:
         install: The user agrees to the tools being installed on this machine.
-
-    Raises:
-        LabError: A tool is missing and may not be installed, or a step failed.
     """
     _tools(install=install, note=note)
     with tempfile.TemporaryDirectory(prefix="outpost-box-") as name:
@@ -99,28 +82,21 @@ def replace(instance: Instance, hosts: tuple[str, ...], *, client: docker.Docker
     """Runs hosts of a lab as virtual machines: their containers stop, and Vagrant starts machines at their addresses.
 
     The office file of the instance says so (``hosts.HOST.platform``), so that what a kernel of its own allows is done.
-
-    Raises:
-        LabError: There is no such host, or Vagrant failed; its output was shown.
     """
     document: Any = tomlkit.parse(instance.office_file.read_text())
     for host in hosts:
         if host not in document["hosts"]:
-            raise LabError(
-                f"{host} is no host of the office", f"choose one of: {', '.join(document['hosts'])}"
-            )
+            remedy = f"choose one of: {', '.join(document['hosts'])}"
+            raise LabError(f"{host} is no host of the office", remedy)
         document["hosts"][host]["platform"] = "vagrant"
     for host in hosts:
         instance.container(host, client).stop()
     instance.office_file.write_text(tomlkit.dumps(document))
     command = ["vagrant", "up", "--provider", "libvirt", *hosts]
-    if subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"OUTPOST_LAB": instance.name}, check=False
-    ).returncode:
-        raise LabError(
-            "vagrant up failed",
-            f"OUTPOST_LAB={instance.name} {' '.join(command)}, after you have read the above",
-        )
+    environment = os.environ | {"OUTPOST_LAB": instance.name}
+    if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
+        remedy = f"OUTPOST_LAB={instance.name} {' '.join(command)}, after you have read the above"
+        raise LabError("vagrant up failed", remedy)
 
 
 def first_files(instance: Instance, host: str) -> bytes:
@@ -138,10 +114,8 @@ def _tools(*, install: bool, note: Note) -> None:
     if not missing:
         return
     if not install:
-        raise LabError(
-            f"not installed: {', '.join(missing)}",
-            f"apt-get install {' '.join(missing)}, or let the lab do it: --yes",
-        )
+        remedy = f"apt-get install {' '.join(missing)}, or let the lab do it: --yes"
+        raise LabError(f"not installed: {', '.join(missing)}", remedy)
     note(f"installing {', '.join(missing)}")
     apt_install(*missing, *LIBVIRT)
 
@@ -162,18 +136,14 @@ def _bootstrap(root: Path) -> None:
     unit = "etc/systemd/system/outpost-host-keys.service"
     shutil.copy(IMAGES / "base" / unit, root / unit)
     run("chroot", str(root), "systemctl", "enable", "systemd-networkd", "outpost-host-keys", "ssh")
-    keys = root / "root/.ssh/authorized_keys"
-    keys.parent.mkdir(mode=0o700, exist_ok=True)
-    keys.write_bytes(_vagrant_key())
-    keys.chmod(0o600)
-
-
-def _vagrant_key() -> bytes:
-    """The well-known public key that Vagrant logs in with until the lab's own is in place."""
+    # the well-known public key that Vagrant logs in with until the lab's own is in place
     found = [path for path in Path("/usr").glob("**/vagrant-*/keys/vagrant.pub") if path.is_file()]
     if not found:
         raise LabError("Vagrant's public key is not below /usr", "apt-get install vagrant")
-    return found[0].read_bytes()
+    keys = root / "root/.ssh/authorized_keys"
+    keys.parent.mkdir(mode=0o700, exist_ok=True)
+    keys.write_bytes(found[0].read_bytes())
+    keys.chmod(0o600)
 
 
 def _disk(work: Path) -> None:
@@ -182,7 +152,6 @@ def _disk(work: Path) -> None:
         shutil.copy(next((root / "boot").glob(f"{name}-*")), work / name)
     run("mkfs.ext4", "-q", "-d", str(root), str(raw), SIZE)
     run("qemu-img", "convert", "-O", "qcow2", str(raw), str(work / "box.img"))
-    size = int(SIZE.removesuffix("G"))
-    metadata = {"provider": "libvirt", "format": "qcow2", "virtual_size": size}
+    metadata = {"provider": "libvirt", "format": "qcow2", "virtual_size": int(SIZE.removesuffix("G"))}
     (work / "metadata.json").write_text(json.dumps(metadata))
     (work / "Vagrantfile").write_text(VAGRANTFILE)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -41,7 +42,9 @@ def ensure(
     """
     content = files(instance, machine)
     recipe = _digest(machine, content)
-    container = _existing(client, instance, machine)
+    container = None
+    with suppress(NotFound):
+        container = client.containers.get(instance.container_name(machine.name))
     fresh = container is not None and (not machine.office or container.status == "created")
     if container is not None and fresh and container.labels.get(RECIPE) != recipe:
         container.remove(force=True, v=True)
@@ -50,10 +53,11 @@ def ensure(
     if container is None:
         container = _create(client, instance, machine, networks, recipe)
         put(container, content)
-    missing = [zone for zone in machine.addresses if instance.network_name(zone) not in _attached(container)]
-    for zone in missing:
-        ipv4, ipv6 = machine.addresses[zone]
-        networks[zone].connect(container, ipv4_address=ipv4, ipv6_address=ipv6)
+    container.reload()
+    attached = container.attrs["NetworkSettings"]["Networks"]
+    for zone, (ipv4, ipv6) in machine.addresses.items():
+        if instance.network_name(zone) not in attached:
+            networks[zone].connect(container, ipv4_address=ipv4, ipv6_address=ipv6)
     if container.status != "running":
         container.start()
     return created
@@ -81,14 +85,11 @@ def wait(container: Any, machine: Machine) -> None:
     # a service between two attempts to start does not count as failed
     active = container.exec_run(["systemctl", "is-active", "--quiet", "ssh.service", *machine.units])[0] == 0
     if state != "running" or not active:
-        listed = container.exec_run(
-            ["systemctl", "list-units", "--plain", "--no-legend", "--state=failed,activating"]
-        )
-        names = " ".join(line.split()[0] for line in listed[1].decode().splitlines() if line.strip()) or state
-        raise LabError(
-            f"{container.name} has not booted well: {names}",
-            f"docker exec {container.name} systemctl status {names}",
-        )
+        units = ["systemctl", "list-units", "--plain", "--no-legend", "--state=failed,activating"]
+        listed = container.exec_run(units)[1].decode().splitlines()
+        names = " ".join(line.split()[0] for line in listed if line.strip()) or state
+        remedy = f"docker exec {container.name} systemctl status {names}"
+        raise LabError(f"{container.name} has not booted well: {names}", remedy)
 
 
 def put(container: Any, content: Iterable[File]) -> None:
@@ -118,10 +119,18 @@ def run(container: Any, *command: str) -> str:
     text: str = output.decode(errors="replace")
     if code:
         last = (text.strip().splitlines() or ["no message"])[-1]
-        raise LabError(
-            f"{container.name}: {' '.join(command)}: {last}", f"docker exec -it {container.name} bash"
-        )
+        problem = f"{container.name}: {' '.join(command)}: {last}"
+        raise LabError(problem, f"docker exec -it {container.name} bash")
     return text
+
+
+SYSTEMD: dict[str, Any] = {
+    "privileged": True,
+    "cgroupns": "host",
+    "volumes": {"/sys/fs/cgroup": {"bind": "/sys/fs/cgroup", "mode": "rw"}},
+    "tmpfs": {"/run": "mode=755", "/tmp": "exec,mode=1777"},  # noqa: S108
+}
+"""What a container needs in which systemd runs. No ulimits: it sets Debian's own, and the engine may not raise them."""
 
 
 def _create(
@@ -134,33 +143,13 @@ def _create(
         images.tag(machine.image),
         name=instance.container_name(machine.name),
         hostname=machine.fqdn,
-        labels={
-            **instance.labels,
-            "outpost.machine": machine.name,
-            "outpost.role": machine.role,
-            RECIPE: recipe,
-        },
-        privileged=True,
-        cgroupns="host",
-        volumes={"/sys/fs/cgroup": {"bind": "/sys/fs/cgroup", "mode": "rw"}},
-        tmpfs={"/run": "mode=755", "/tmp": "exec,mode=1777"},  # noqa: S108
-        # no ulimits: systemd sets Debian's own for what it starts, and the engine may not raise them
+        labels=instance.labels
+        | {"outpost.machine": machine.name, "outpost.role": machine.role, RECIPE: recipe},
         network=network,
         networking_config={network: client.api.create_endpoint_config(ipv4_address=ipv4, ipv6_address=ipv6)},
         restart_policy={"Name": "no"},
+        **SYSTEMD,
     )
-
-
-def _existing(client: docker.DockerClient, instance: Instance, machine: Machine) -> Any | None:
-    try:
-        return client.containers.get(instance.container_name(machine.name))
-    except NotFound:
-        return None
-
-
-def _attached(container: Any) -> set[str]:
-    container.reload()
-    return set(container.attrs["NetworkSettings"]["Networks"])
 
 
 def _digest(machine: Machine, content: list[File]) -> str:

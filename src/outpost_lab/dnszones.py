@@ -10,7 +10,6 @@ from outpost.office.dns import reverse_zone
 from outpost_lab import keys, world
 from outpost_lab.instance import Instance
 from outpost_lab.material import credentials, environment
-from outpost_lab.paths import WORLD
 from outpost_lab.world import Machine
 
 STORAGE = "/var/lib/knot"
@@ -20,13 +19,10 @@ REGISTRY = f"{STORAGE}/registry"
 
 @dataclass(frozen=True)
 class Zone:
-    """A zone of the lab's root server.
+    """A zone of the lab's root server, with the base names of its files and of its template.
 
     Attributes:
         name: With the final dot.
-        file: Base name of its files.
-        template: Base name of its template.
-        parent: Zone that delegates it.
         trusted: Whether the parent's DS is that of its key; one zone of the world is forged on purpose.
     """
 
@@ -38,15 +34,6 @@ class Zone:
 
 
 ROOT_ZONE = Zone(name=".", file="root", template="registry", parent="")
-
-
-@dataclass(frozen=True)
-class Delegation:
-    """A zone as its parent shows it: name, DS data, and servers with their addresses."""
-
-    zone: str
-    ds: tuple[str, ...]
-    servers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,14 +53,12 @@ class Child:
 def zones(instance: Instance) -> tuple[Zone, ...]:
     """Every zone of the root server, parents first."""
     ipv4, ipv6 = (f"{name}." for name in _reverse(instance.slot))
+    domains = [machine.domain for machine in _mail_servers(instance)]
     return (
         ROOT_ZONE,
         Zone("test.", "test", "registry", "."),
         Zone("forged.test.", "forged", "forged", "test.", trusted=False),
-        *(
-            Zone(f"{machine.domain}.", machine.domain, "domain", "test.")
-            for machine in _mail_servers(instance)
-        ),
+        *(Zone(f"{domain}.", domain, "domain", "test.") for domain in domains),
         Zone(ipv4, "reverse4", "reverse", "."),
         Zone(ipv6, "reverse6", "reverse", "."),
     )
@@ -100,16 +85,16 @@ def children(instance: Instance) -> tuple[Child, ...]:
     if not instance.delegated:
         return ()
     office = instance.office
-    names = (
-        f"{office.domain}.",
-        *(reverse_zone(office, network).name for network in office.dns.reverse),
+    servers = tuple(
+        (host.fqdn, str(item)) for host in office.with_role("dns") for item in host.in_zone("wan")
     )
-    return tuple(Child(name, _parent(instance, name), _office_servers(instance)) for name in names)
 
+    def parent(name: str) -> Zone:
+        above = [zone for zone in zones(instance) if zone.name == "." or name.endswith(f".{zone.name}")]
+        return max(above, key=lambda zone: len(zone.name))
 
-def _parent(instance: Instance, name: str) -> Zone:
-    above = [zone for zone in zones(instance) if zone.name == "." or name.endswith(f".{zone.name}")]
-    return max(above, key=lambda zone: len(zone.name))
+    names = (f"{office.domain}.", *(reverse_zone(office, network).name for network in office.dns.reverse))
+    return tuple(Child(name, parent(name), servers) for name in names)
 
 
 def zone_file(instance: Instance, zone: Zone) -> bytes:
@@ -117,7 +102,7 @@ def zone_file(instance: Instance, zone: Zone) -> bytes:
     context = {
         "names": _names(instance, zone),
         "children": [
-            Delegation(child.name, (_ds(instance, child if child.trusted else ROOT_ZONE, child.name),))
+            {"zone": child.name, "ds": [_ds(instance, child if child.trusted else ROOT_ZONE, child.name)]}
             for child in zones(instance)
             if child.parent == zone.name
         ],
@@ -126,9 +111,7 @@ def zone_file(instance: Instance, zone: Zone) -> bytes:
     }
     if mail:
         context["mail"] = {"fqdn": mail.outside_name, "tlsa": keys.tlsa(credentials(instance, mail)[0])}
-    template = environment().get_template(
-        str((WORLD / "root/var/lib/knot" / f"{zone.template}.zone.j2").relative_to(WORLD))
-    )
+    template = environment().get_template(f"root/var/lib/knot/{zone.template}.zone.j2")
     return template.render(context).encode()
 
 
@@ -148,22 +131,15 @@ def _names(instance: Instance, zone: Zone) -> list[tuple[str, str]]:
     return found
 
 
-def _office_servers(instance: Instance) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (host.fqdn, str(item)) for host in instance.office.with_role("dns") for item in host.in_zone("wan")
-    )
-
-
 def _pointers(instance: Instance, zone: Zone) -> list[tuple[str, str]]:
     if zone.template != "reverse":
         return []
-    pairs = [
-        (address, machine.also_named.get(place, machine.fqdn))
+    owners = [
+        (f"{ip_address(address).reverse_pointer}.", machine.also_named.get(place, machine.fqdn))
         for machine in instance.machines
         for place, addresses in machine.addresses.items()
         for address in addresses
     ]
-    owners = ((f"{ip_address(address).reverse_pointer}.", name) for address, name in pairs)
     held = [f".{child.name}" for child in children(instance)]
     return [
         (owner, name)

@@ -30,11 +30,7 @@ Note = Callable[[str], None]
 
 
 def connect() -> docker.DockerClient:
-    """A client of the running engine.
-
-    Raises:
-        EngineMissing: Docker is not installed, not running, or not open to this user.
-    """
+    """A client of the running engine; `EngineMissing` names what is the matter."""
     try:
         client = docker.from_env(timeout=600)
         client.ping()
@@ -72,13 +68,10 @@ def ensure(*, install: bool = False, note: Note = lambda _text: None) -> docker.
 def apt_install(*packages: str) -> None:
     """Installs Debian packages on this machine, as root or through sudo."""
     if shutil.which("apt-get") is None:
-        raise LabError(
-            f"{' and '.join(packages)}: this machine has no apt-get to install it with", "install it by hand"
-        )
-    apt, by_hand = (
-        (*as_root(), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"),
-        f"apt-get install {' '.join(packages)}, by hand",
-    )
+        problem = f"{' and '.join(packages)}: this machine has no apt-get to install it with"
+        raise LabError(problem, "install it by hand")
+    apt = (*as_root(), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq")
+    by_hand = f"apt-get install {' '.join(packages)}, by hand"
     run(*apt, "update", remedy=by_hand)
     run(*apt, "install", "-y", "--no-install-recommends", *packages, remedy=by_hand)
 
@@ -93,28 +86,27 @@ def run(*command: str, remedy: str = "") -> None:
 def start() -> None:
     """Starts the daemon: by systemd where it runs, else in a session of its own; returns when it is ready."""
     if Path("/run/systemd/system").is_dir():
-        done = subprocess.run(
-            [*as_root(), "systemctl", "start", "docker.service"], check=False, capture_output=True
-        )
-        if done.returncode:
+        command = [*as_root(), "systemctl", "start", "docker.service"]
+        if subprocess.run(command, check=False, capture_output=True).returncode:
             raise EngineMissing("docker.service does not start", "read: journalctl -u docker.service")
         return
     if os.geteuid() != 0:
-        raise EngineMissing(
-            "the Docker daemon does not run, and there is no systemd to start it", "sudo dockerd &"
-        )
+        problem = "the Docker daemon does not run, and there is no systemd to start it"
+        raise EngineMissing(problem, "sudo dockerd &")
     for file, process in PID_FILES.items():
         forget_dead(file, process)
     with (
         tempfile.TemporaryDirectory() as directory,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready,
     ):
-        address = str(Path(directory) / "notify")
-        ready.bind(address)
+        ready.bind(f"{directory}/notify")
+        environment = os.environ | {
+            "NOTIFY_SOCKET": f"{directory}/notify"
+        }  # it says READY=1 there, as to systemd
         with LOG.open("ab") as log:
             daemon = subprocess.Popen(
                 ["dockerd"],
-                env=os.environ | {"NOTIFY_SOCKET": address},  # it says READY=1 there, as to systemd
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

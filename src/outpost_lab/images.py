@@ -83,7 +83,8 @@ def _digest(name: str) -> str:
 
 
 def _build(client: docker.DockerClient, name: str, *, install: bool, note: Note) -> None:
-    if _exists(client, tag(name)):
+    with suppress(ImageNotFound):
+        client.images.get(tag(name))
         return
     if name == "rootfs":
         _rootfs(client, install=install, note=note)
@@ -105,16 +106,11 @@ def _build(client: docker.DockerClient, name: str, *, install: bool, note: Note)
             labels={LABEL: name},
         )
     except (BuildError, APIError) as error:
-        said = getattr(error, "build_log", None) or []
-        lines = (
-            "".join(str(line.get("stream", "")) for line in said if isinstance(line, dict))
-            .strip()
-            .splitlines()
-        )
-        raise LabError(
-            f"the image {name} cannot be built: {error}" + "".join(f"\n    {line}" for line in lines[-8:]),
-            "see that deb.debian.org can be reached, then run the command again",
-        ) from error
+        log = getattr(error, "build_log", None) or []
+        said = "".join(str(line.get("stream", "")) for line in log if isinstance(line, dict))
+        last = "".join(f"\n    {line}" for line in said.strip().splitlines()[-8:])
+        remedy = "see that deb.debian.org can be reached, then run the command again"
+        raise LabError(f"the image {name} cannot be built: {error}{last}", remedy) from error
 
 
 def _rootfs(client: docker.DockerClient, *, install: bool, note: Note) -> None:
@@ -122,27 +118,20 @@ def _rootfs(client: docker.DockerClient, *, install: bool, note: Note) -> None:
     if shutil.which("mmdebstrap") is None and shutil.which("apt-get") and install:
         note("installing mmdebstrap")
         apt_install("mmdebstrap")
-    for way in (_bootstrap, _pull):
-        if way(client, note):
-            return
-    raise LabError(
-        "no Debian root file system: mmdebstrap is not installed and debian:trixie cannot be pulled",
-        "apt-get install mmdebstrap, or let the lab do it: --yes",
-    )
-
-
-def _bootstrap(client: docker.DockerClient, note: Note) -> bool:
-    if shutil.which("mmdebstrap") is None:
-        return False
-    note(f"Debian {SUITE} with mmdebstrap")
-    with tempfile.TemporaryDirectory(prefix="outpost-") as directory:
-        archive = Path(directory) / "rootfs.tar"
-        bootstrap(archive, "--variant=apt")
-        repository, version = tag("rootfs").split(":")
-        client.api.import_image_from_file(
-            str(archive), repository=repository, tag=version, changes=[f"LABEL {LABEL}=rootfs"]
-        )
-    return True
+    repository, version = tag("rootfs").split(":")
+    if shutil.which("mmdebstrap"):
+        note(f"Debian {SUITE} with mmdebstrap")
+        with tempfile.TemporaryDirectory(prefix="outpost-") as directory:
+            archive, label = Path(directory) / "rootfs.tar", [f"LABEL {LABEL}=rootfs"]
+            bootstrap(archive, "--variant=apt")
+            client.api.import_image_from_file(str(archive), repository=repository, tag=version, changes=label)
+        return
+    note(f"pulling debian:{SUITE}")
+    try:
+        client.images.pull("debian", tag=SUITE).tag(repository, version)
+    except DockerException:
+        problem = "no Debian root file system: mmdebstrap is not installed and debian:trixie cannot be pulled"
+        raise LabError(problem, "apt-get install mmdebstrap, or let the lab do it: --yes") from None
 
 
 def bootstrap(into: Path, *options: str) -> None:
@@ -152,20 +141,3 @@ def bootstrap(into: Path, *options: str) -> None:
         "mmdebstrap", "--aptopt=Apt::Install-Recommends false", *options, SUITE, str(into), *sources,
         f"deb {SECURITY} {SUITE}-security main", remedy="see that deb.debian.org can be reached, then run it again",
     )  # fmt: skip
-
-
-def _pull(client: docker.DockerClient, note: Note) -> bool:
-    note(f"pulling debian:{SUITE}")
-    try:
-        client.images.pull("debian", tag=SUITE).tag(*tag("rootfs").split(":"))
-    except DockerException:
-        return False
-    return True
-
-
-def _exists(client: docker.DockerClient, name: str) -> bool:
-    try:
-        client.images.get(name)
-    except ImageNotFound:
-        return False
-    return True

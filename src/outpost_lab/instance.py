@@ -30,11 +30,9 @@ VAULT = "vault"
 
 @dataclass(frozen=True)
 class Instance:
-    """A lab by name, in a slot of the address plan.
+    """A lab by name, in a slot of the address plan: 0 is 10.77.0.0/16 and fd00:77::/32, 1 is 10.78.0.0/16 …
 
     Attributes:
-        name: As given on the command line; part of every container's and network's name.
-        slot: 0 is 10.77.0.0/16 and fd00:77::/32, 1 is 10.78.0.0/16 …
         delegated: Whether the parents of the office's zones name its servers.
     """
 
@@ -53,19 +51,12 @@ class Instance:
         found = cls.stored(name)
         if found is None:
             raise NotUp(f"the lab {name} is not up", f"./outpost lab up{_option(name)}")
-        running = {
-            container.name
-            for container in found.containers(engine.connect())
-            if container.status == "running"
-        }
-        absent = [
-            machine.name for machine in found.contained if found.container_name(machine.name) not in running
-        ]
-        if absent:
-            raise NotUp(
-                f"{', '.join(absent)} of the lab {name}: not running",
-                f"./outpost lab up{_option(name)} starts what is missing",
-            )
+        containers = found.containers(engine.connect())
+        running = {container.name for container in containers if container.status == "running"}
+        names = [machine.name for machine in found.contained]
+        if absent := [each for each in names if found.container_name(each) not in running]:
+            remedy = f"./outpost lab up{_option(name)} starts what is missing"
+            raise NotUp(f"{', '.join(absent)} of the lab {name}: not running", remedy)
         return found
 
     @classmethod
@@ -130,13 +121,10 @@ class Instance:
         return tuple(machine for machine in self.machines if machine.name not in virtual)
 
     def machine(self, name: str) -> Machine:
-        for machine in self.machines:
-            if machine.name == name:
-                return machine
-        raise LabError(
-            f"no machine {name} in the lab",
-            f"choose one of: {', '.join(item.name for item in self.machines)}",
-        )
+        machines = {machine.name: machine for machine in self.machines}
+        if name not in machines:
+            raise LabError(f"no machine {name} in the lab", f"choose one of: {', '.join(machines)}")
+        return machines[name]
 
     def container_name(self, machine: str) -> str:
         return f"outpost-{self.name}-{machine}"
@@ -149,9 +137,8 @@ class Instance:
         try:
             return (client or engine.connect()).containers.get(self.container_name(machine))
         except NotFound as error:
-            raise NotUp(
-                f"{machine} of the lab {self.name} does not exist", f"./outpost lab up{_option(self.name)}"
-            ) from error
+            problem = f"{machine} of the lab {self.name} does not exist"
+            raise NotUp(problem, f"./outpost lab up{_option(self.name)}") from error
 
     def containers(self, client: docker.DockerClient) -> list[Any]:
         """Every container labelled as part of the instance, running or not, also after a broken start."""
@@ -174,19 +161,13 @@ class Instance:
 
     def save(self, **facts: Any) -> None:
         """Remembers the slot and further facts (such as ``timings``) for later commands."""
-        path = self.directory / "instance.json"
         known = self._known | {"name": self.name, "slot": self.slot} | facts
-        partial = path.with_suffix(".new")
+        partial = self.directory / "instance.new"
         partial.write_text(json.dumps(known, indent=2) + "\n")
-        partial.replace(path)
+        partial.replace(self.directory / "instance.json")
 
     def write_office(self, trust_anchor: list[str], source: Path = OFFICE) -> None:
-        """Writes the instance's office file from the shipped one: addresses, trust anchor, SSH key.
-
-        Args:
-            trust_anchor: DS records of the lab's DNS root, in presentation format.
-            source: The office file written for slot 0.
-        """
+        """Writes the instance's office file from the shipped one, which is written for slot 0: addresses, trust anchor, SSH key."""
         document: Any = tomlkit.parse(world.shifted(source.read_text(), self.slot))
         resolver: Any = document.setdefault("resolver", tomlkit.table())
         resolver["trust_anchor"] = trust_anchor
@@ -210,10 +191,8 @@ class Instance:
 def directory(name: str) -> Path:
     """Where an instance of that name keeps its state."""
     if not re.fullmatch(r"[a-z][a-z0-9]{0,15}", name):
-        raise LabError(
-            f"{name!r} cannot name a lab",
-            "choose a name of at most 16 lower-case letters and digits that begins with a letter",
-        )
+        remedy = "choose a name of at most 16 lower-case letters and digits that begins with a letter"
+        raise LabError(f"{name!r} cannot name a lab", remedy)
     return state() / name
 
 

@@ -24,10 +24,9 @@ def free_slot(client: docker.DockerClient) -> int:
     for slot in range(world.SLOTS):
         if is_free(client, slot):
             return slot
-    raise LabError(
-        "10.77.0.0/16 and all after it overlap with Docker's networks or this machine's routes",
-        "`./outpost lab down --all`, or see `ip route` for a VPN that takes all of 10.0.0.0/8",
-    )
+    problem = "10.77.0.0/16 and all after it overlap with Docker's networks or this machine's routes"
+    remedy = "`./outpost lab down --all`, or see `ip route` for a VPN that takes all of 10.0.0.0/8"
+    raise LabError(problem, remedy)
 
 
 def is_free(client: docker.DockerClient, slot: int) -> bool:
@@ -42,7 +41,6 @@ def ensure(client: docker.DockerClient, instance: Instance) -> dict[str, Any]:
 
     Raises:
         TakenMeanwhile: The address range is in use by something else, since this moment at most; nothing of ours is left.
-        LabError: Docker makes no network.
     """
     existing = {network.name: network for network in mine(client, instance)}
     found: dict[str, Any] = {}
@@ -63,14 +61,9 @@ def mine(client: docker.DockerClient, instance: Instance) -> list[Any]:
 
 
 def _create(client: docker.DockerClient, instance: Instance, zone: str, name: str) -> Any:
-    pools = [
-        IPAMPool(subnet=subnet, gateway=gateway)
-        for subnet, gateway in zip(
-            world.network(zone, instance.slot),
-            world.address(zone, world.CONTROLLER_OCTET, instance.slot),
-            strict=True,
-        )
-    ]
+    subnets = world.network(zone, instance.slot)
+    gateways = world.address(zone, world.CONTROLLER_OCTET, instance.slot)
+    pools = [IPAMPool(subnet=net, gateway=gateway) for net, gateway in zip(subnets, gateways, strict=True)]
     try:
         return client.networks.create(
             name,
@@ -82,10 +75,8 @@ def _create(client: docker.DockerClient, instance: Instance, zone: str, name: st
         )
     except APIError as error:
         kind = TakenMeanwhile if "overlap" in str(error.explanation) else LabError
-        raise kind(
-            f"the network {name} cannot be made: {error.explanation}",
-            "see `docker network ls` and `ip route` for what else uses the addresses, then run the command again",
-        ) from error
+        remedy = "see `docker network ls` and `ip route` for what else uses the addresses, then run the command again"
+        raise kind(f"the network {name} cannot be made: {error.explanation}", remedy) from error
 
 
 def _subnets(network: Any) -> list[Any]:

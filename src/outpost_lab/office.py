@@ -59,9 +59,8 @@ def deploy(instance: Instance, watcher: run.Watcher) -> None:
     outcome = run.apply(target, watcher=watcher)
     if outcome.failed:
         said = "; ".join(f"{host}: {why}" for host, why in outcome.failed.items())
-        raise LabError(
-            f"the deploy failed on {said}", "run the same command again: it goes on where it stopped"
-        )
+        remedy = "run the same command again: it goes on where it stopped"
+        raise LabError(f"the deploy failed on {said}", remedy)
     aftermath.keep(target, outcome.hosts, lambda _text: None)
 
 
@@ -95,10 +94,9 @@ def first_letters(instance: Instance) -> Iterator[tuple[str, str]]:
             try:
                 done.result()
             except (NotArrivedError, OSError) as error:
-                raise LabError(
-                    f"mail from {sender.address} to {reader.address}: {error}",
-                    f"./outpost lab shell mta --name {instance.name} -- journalctl -n 50 -t postfix",
-                ) from error
+                problem = f"mail from {sender.address} to {reader.address}: {error}"
+                remedy = f"./outpost lab shell mta --name {instance.name} -- journalctl -n 50 -t postfix"
+                raise LabError(problem, remedy) from error
             yield sender.address, reader.address
 
 

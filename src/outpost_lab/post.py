@@ -41,15 +41,10 @@ class Correspondent(Protocol):
 
     address: str
 
-    def send(self, message: EmailMessage, recipients: Sequence[str]) -> None:
-        """Hand a message over for delivery."""
+    def send(self, message: EmailMessage, recipients: Sequence[str]) -> None: ...
 
     def receive(self, token: str, patience: float = PATIENCE) -> bytes:
-        """The message whose subject holds `token`, as it arrived, waiting for it at most `patience` seconds.
-
-        Raises:
-            NotArrivedError: It did not come.
-        """
+        """The message whose subject holds `token`, as it arrived; `NotArrivedError` where it does not come in time."""
 
     def count(self, token: str) -> int:
         """How many messages in the inbox have `token` in their subject, now."""
@@ -130,9 +125,8 @@ class OfficeUser:
                 for message in mailbox.fetch(criteria, mark_seen=False, limit=1):
                     return message
                 if not (left := wait.left):
-                    raise NotArrivedError(
-                        f"no message matching {criteria} for {self.address} in {patience:.0f} s"
-                    )
+                    what = f"no message matching {criteria} for {self.address}"
+                    raise NotArrivedError(f"{what} in {patience:.0f} s")
                 mailbox.idle.wait(timeout=min(left, 5))
 
     def count(self, token: str) -> int:
@@ -159,15 +153,25 @@ class Neighbour:
 
     def send(self, message: EmailMessage, recipients: Sequence[str]) -> None:
         """Hand a message to the machine's own sendmail(8)."""
-        self._run(["sendmail", "-i", "-f", self.address, "--", *recipients], message.as_bytes())
+        command = [
+            "docker",
+            "exec",
+            "--interactive",
+            self.container,
+            "sendmail",
+            "-i",
+            "-f",
+            self.address,
+            "--",
+        ]
+        subprocess.run([*command, *recipients], input=message.as_bytes(), capture_output=True, check=True)
 
     def receive(self, token: str, patience: float = PATIENCE) -> bytes:
         """See ``Correspondent.receive``; waits on the machine itself."""
         search = f'grep -rlsF -- "$1" {self.maildir}/new {self.maildir}/cur | head -n 1'
         wait = f'until found=$({search}) && [ -n "$found" ]; do sleep 0.2; done; cat "$found"'
-        code, output = self._exec(
-            ["timeout", f"{patience * pace.load():.0f}", "sh", "-c", wait, "wait", token]
-        )
+        most = f"{patience * pace.load():.0f}"
+        code, output = self._exec(["timeout", most, "sh", "-c", wait, "wait", token])
         if code:
             raise NotArrivedError(f"no message with {token} for {self.address} in {patience:.0f} s")
         return output
@@ -180,24 +184,14 @@ class Neighbour:
         done = subprocess.run(["docker", "exec", self.container, *command], capture_output=True, check=False)
         return done.returncode, done.stdout
 
-    def _run(self, command: list[str], stdin: bytes) -> None:
-        subprocess.run(
-            ["docker", "exec", "--interactive", self.container, *command],
-            input=stdin,
-            capture_output=True,
-            check=True,
-        )
-
 
 class Town:
     """Everybody in a lab, made from what ``lab info --json`` says and from nothing else."""
 
     def __init__(self, info: dict[str, Any]) -> None:
         self.info = info
-        store = next(host for host in info["hosts"].values() if host["role"] == "store")
-        self._server = (
-            f"{next(name for name, host in info['hosts'].items() if host is store)}.{info['domain']}"
-        )
+        name, store = next(item for item in info["hosts"].items() if item[1]["role"] == "store")
+        self._server = f"{name}.{info['domain']}"
         self._at = str(store["addresses"]["lan"][0])
 
     def user(self, name: str) -> OfficeUser:

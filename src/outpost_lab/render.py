@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from outpost.mail import peers
 from outpost.office.peering import OtherEnd
@@ -52,29 +53,6 @@ class Me:
         return self.machine.addresses["client"]
 
 
-@dataclass(frozen=True)
-class OfficeSeen:
-    """The office as one of the mail servers around it knows it.
-
-    Attributes:
-        domain: Its mail domain.
-        mtas: Host names of its mail servers, the first one first.
-        port: Port of the listener it keeps for this peer.
-        client_senders: Addresses its mail comes from in the client's network.
-        main_cf: What `outpost peer` prints for this machine's Postfix.
-        master_cf: The same for its services.
-        hosts: Its hosts' names, as their certificates have them.
-    """
-
-    domain: str
-    mtas: tuple[str, ...]
-    port: int
-    client_senders: tuple[str, ...]
-    hosts: tuple[str, ...]
-    main_cf: str = ""
-    master_cf: str = ""
-
-
 def files(instance: Instance, machine: Machine) -> list[File]:
     """Everything the lab puts into a machine before its first start."""
     host_key = instance.directory / "hosts" / machine.name
@@ -106,15 +84,11 @@ def files(instance: Instance, machine: Machine) -> list[File]:
 def trust(instance: Instance) -> list[File]:
     """The authorities a machine of the world trusts: the world's, the one that issues by ACME, the office's once it has one."""
     result = []
-    authorities = (
-        ("world-ca", instance.world_ca),
-        ("acme-ca", instance.acme_ca),
-        ("office-ca", instance.office_ca),
-    )
-    for name, path in authorities:
+    authorities = {"world": instance.world_ca, "acme": instance.acme_ca, "office": instance.office_ca}
+    for name, path in authorities.items():
         if path.exists():
-            result.append(File(f"/etc/outpost/{name}.pem", path.read_bytes()))
-            result.append(File(f"/usr/local/share/ca-certificates/outpost-{name}.crt", path.read_bytes()))
+            result.append(File(f"/etc/outpost/{name}-ca.pem", path.read_bytes()))
+            result.append(File(f"/usr/local/share/ca-certificates/outpost-{name}-ca.crt", path.read_bytes()))
     return result
 
 
@@ -149,30 +123,27 @@ def _me(instance: Instance, machine: Machine) -> Me:
     resolver = "127.0.0.1" if machine.name == "gw" else gateway.addresses[shared][0]
     known: list[tuple[str, str]] = []
     if machine.role == "clientsite":
-        known = [
-            (str(item), mta.fqdn)
-            for mta in instance.office.with_role("mta")
-            for item in mta.in_zone("client")
-        ]
+        servers = instance.office.with_role("mta")
+        known = [(str(item), mta.fqdn) for mta in servers for item in mta.in_zone("client")]
     return Me(machine, resolver, tuple(known))
 
 
-def _office(instance: Instance, machine: Machine) -> OfficeSeen:
+def _office(instance: Instance, machine: Machine) -> dict[str, Any]:
+    """The office as one of the mail servers around it knows it, with what `outpost peer` prints for it."""
     office = instance.office
     servers = office.with_role("mta")
     ends = [OtherEnd(office, peer) for peer in office.peers if machine.domain in peer.domains]
-    return OfficeSeen(
-        domain=office.domain,
-        mtas=tuple(server.fqdn for server in office.mail_servers),
-        port=ends[0].peer.listen if ends else 25,
-        client_senders=tuple(str(item) for server in servers for item in server.in_zone("client")),
-        main_cf=peers.main_cf(ends[0]) if ends else "",
-        master_cf=peers.master_cf(ends[0]) if ends else "",
-        hosts=tuple(host.fqdn for host in office.hosts),
-    )
+    return {
+        "domain": office.domain,
+        "mtas": [server.fqdn for server in office.mail_servers],
+        "port": ends[0].peer.listen if ends else 25,
+        "client_senders": [str(item) for server in servers for item in server.in_zone("client")],
+        "main_cf": peers.main_cf(ends[0]) if ends else "",
+        "master_cf": peers.master_cf(ends[0]) if ends else "",
+        "hosts": [host.fqdn for host in office.hosts],
+    }
 
 
 def _enabled(unit: str) -> File:
-    return File(
-        f"/etc/systemd/system/multi-user.target.wants/{unit}", target=f"/usr/lib/systemd/system/{unit}"
-    )
+    wanted = f"/etc/systemd/system/multi-user.target.wants/{unit}"
+    return File(wanted, target=f"/usr/lib/systemd/system/{unit}")

@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import docker
@@ -22,29 +21,8 @@ PROC, SYS = Path("/proc"), Path("/proc/sys")
 MIB = 2**20
 
 
-@dataclass(frozen=True)
-class Need:
-    """A limit of the kernel that all containers share.
-
-    Attributes:
-        setting: As sysctl(8) has it.
-        each: What one machine takes at most: systemd's own, and the daemons'.
-        spare: For everything else on this machine.
-    """
-
-    setting: str
-    each: int
-    spare: int
-
-    @property
-    def path(self) -> Path:
-        return SYS / self.setting.replace(".", "/")
-
-
-LIMITS = (
-    # counted per user, and root of each container is root: six to seven on an idle machine, thirteen during an apply
-    Need("fs.inotify.max_user_instances", each=9, spare=48),
-)
+SETTING, EACH, SPARE = "fs.inotify.max_user_instances", 9, 48
+"""A limit per user, and root of each container is root: six to seven on an idle machine, thirteen during an apply."""
 MEMORY_MIB = 130
 """What a machine takes on the average: a lab of fifteen about 1.9 GiB; the scanner has small signatures there."""
 DISK_MIB = 200
@@ -65,45 +43,33 @@ def ensure(
     Raises:
         LabError: It cannot; names what is missing and the remedy.
     """
-    others = sum(
-        container.labels.get(LABEL) != name for container in client.containers.list(filters={"label": LABEL})
-    )
-    mine = len(client.containers.list(filters={"label": f"{LABEL}={name}"}))
-    _limits(others + machines, consent=consent, note=note)
+    running = client.containers.list(filters={"label": LABEL})
+    mine = sum(container.labels.get(LABEL) == name for container in running)
+    _limit(len(running) - mine + machines, consent=consent, note=note)
     _memory(max(0, machines - mine))
     _disk(client, max(0, machines - mine))
 
 
-def wanted(machines: int) -> dict[str, int]:
-    """Limits that are too small for so many machines → what they must be at least."""
-    small = {}
-    for need in LIMITS:
-        least = need.spare + need.each * machines
-        try:
-            allowed = int(need.path.read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            continue  # this kernel has none
-        if allowed < least:
-            small[need.setting] = 1 << (least - 1).bit_length()
-    return small
+def _small(least: int) -> bool:
+    try:
+        return int((SYS / SETTING.replace(".", "/")).read_text(encoding="ascii")) < least
+    except (OSError, ValueError):
+        return False  # this kernel has no such limit
 
 
-def _limits(machines: int, *, consent: bool, note: Callable[[str], None]) -> None:
-    small = wanted(machines)
-    if not small:
+def _limit(machines: int, *, consent: bool, note: Callable[[str], None]) -> None:
+    least = SPARE + EACH * machines
+    if not _small(least):
         return
-    words = [f"{setting}={value}" for setting, value in small.items()]
-    by_hand = f"sudo sysctl -w {' '.join(words)}"
+    word = f"{SETTING}={1 << (least - 1).bit_length()}"
+    by_hand = f"sudo sysctl -w {word}"
     if not consent:
-        raise LabError(
-            f"the kernel allows too little for {machines} machines of labs: {', '.join(small)}",
-            f"{by_hand}, or --yes",
-        )
-    note(f"raising {', '.join(words)} until the next boot")
-    done = subprocess.run(
-        [*as_root(), "sysctl", "-q", "-w", *words], capture_output=True, text=True, check=False
-    )
-    if done.returncode or wanted(machines):
+        problem = f"the kernel allows too little for {machines} machines of labs: {SETTING}"
+        raise LabError(problem, f"{by_hand}, or --yes")
+    note(f"raising {word} until the next boot")
+    command = [*as_root(), "sysctl", "-q", "-w", word]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode or _small(least):
         said = (done.stderr.strip().splitlines() or ["they stay what they are"])[-1]
         raise LabError(
             f"the kernel's limits cannot be raised here: {said}",

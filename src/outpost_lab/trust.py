@@ -12,9 +12,8 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.query
+import dns.rdataclass
 import dns.rdatatype
-import dns.rdtypes.ANY.DNSKEY
-import dns.rrset
 
 from outpost.keys import secrets_file
 from outpost.office.certificates import acme_hosts
@@ -33,14 +32,9 @@ SEP = 0x0001  # RFC 4034, section 2.1.1: the key that a DS points at
 
 
 def after_deploy(instance: Instance) -> None:
-    """Gives the DS records of the office's zones to their parents and its authority to the world's machines.
+    """Gives the DS records of the office's zones to their parents and its authority to the world's machines; may be repeated.
 
     A parent that has a DS of the zone follows its CDS by itself from then on (templates/world/root).
-
-    Called after a deploy; may be repeated.
-
-    Raises:
-        LabError: The office's primary name server does not show a signed zone.
     """
     client = engine.connect()
     root = instance.container("root", client)
@@ -54,11 +48,9 @@ def after_deploy(instance: Instance) -> None:
             containers.run(instance.container("gw", client), "unbound-control", "flush_zone", child.name)
     _backups(instance)
     containers.learn(client, instance)
-    outside = [
-        instance.container(machine.name, client) for machine in instance.machines if not machine.office
-    ]
+    outside = [machine.name for machine in instance.machines if not machine.office]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda container: _trust(container, render.trust(instance)), outside))
+        list(pool.map(lambda name: _trust(instance.container(name, client), render.trust(instance)), outside))
 
 
 def _backups(instance: Instance) -> None:
@@ -77,11 +69,7 @@ def learn_acme_root(instance: Instance) -> None:
 
 
 def certificates(instance: Instance) -> None:
-    """Has every host fetch its certificate, or another one where the authority is no longer the same.
-
-    Raises:
-        LabError: One was refused; what the host had stays in use.
-    """
+    """Has every host fetch its certificate, or another one where the authority is no longer the same."""
     client = engine.connect()
     root = instance.acme_ca.read_bytes()
 
@@ -117,10 +105,9 @@ def zone_ds(instance: Instance, name: str) -> list[str]:
 def _ds(zone: dns.name.Name, server: str) -> list[str]:
     query = dns.message.make_query(zone, dns.rdatatype.DNSKEY, want_dnssec=True)
     answer = dns.query.tcp(query, server, timeout=5)
-    keys = answer.find_rrset(answer.answer, zone, query.question[0].rdclass, dns.rdatatype.DNSKEY)
-    signatures = answer.find_rrset(
-        answer.answer, zone, query.question[0].rdclass, dns.rdatatype.RRSIG, dns.rdatatype.DNSKEY
-    )
+    shown, key, signature = answer.answer, dns.rdatatype.DNSKEY, dns.rdatatype.RRSIG
+    keys = answer.find_rrset(shown, zone, dns.rdataclass.IN, key)
+    signatures = answer.find_rrset(shown, zone, dns.rdataclass.IN, signature, key)
     dns.dnssec.validate(keys, signatures, {zone: keys})
     return [dns.dnssec.make_ds(zone, key, "SHA256").to_text() for key in keys if key.flags & SEP]
 

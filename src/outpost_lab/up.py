@@ -33,11 +33,7 @@ TRIES = 5  # other labs that may take the same networks at the same moment
 
 
 def up(
-    name: str = DEFAULT,
-    *,
-    progress: Progress | None = None,
-    install: bool = False,
-    source: Path = OFFICE,
+    name: str = DEFAULT, *, progress: Progress | None = None, install: bool = False, source: Path = OFFICE
 ) -> Instance:
     """Brings an instance up: images, networks, the world, the office's hosts (an empty Debian each).
 
@@ -63,16 +59,14 @@ def up(
             aptcache.ensure(client, images.tag("apt-cache"))
         with clock.step(NETWORKS):
             instance, zones = _networks(client, name, source, lambda text: clock.note(NETWORKS, text))
-            aptcache.attach(
-                client, zones["mgmt"], *world.address("mgmt", world.APT_CACHE_OCTET, instance.slot)
-            )
+            cache = world.address("mgmt", world.APT_CACHE_OCTET, instance.slot)
+            aptcache.attach(client, zones["mgmt"], *cache)
+
+    def booted(machine: Machine) -> None:
+        containers.wait(instance.container(machine.name, client), machine)
+
     _each(clock, MACHINES, instance, lambda machine: containers.ensure(client, instance, machine, zones))
-    _each(
-        clock,
-        "boot",
-        instance,
-        lambda machine: containers.wait(instance.container(machine.name, client), machine),
-    )
+    _each(clock, "boot", instance, booted)
     containers.run(instance.container("gw", client), *RESOLVES)
     trust.learn_acme_root(instance)
     instance.save(timings=clock.seconds)
@@ -83,9 +77,6 @@ def down(name: str = DEFAULT, *, progress: Progress | None = None) -> None:
     """Removes an instance: containers, networks and state; image and apt caches stay.
 
     Finds everything by label, also after an ``up`` that broke off. Nothing to remove is no error.
-
-    Raises:
-        EngineMissing: Docker does not answer.
     """
     clock = Clock(progress)
     client = engine.connect()
@@ -179,11 +170,9 @@ def _write_state(instance: Instance, source: Path) -> None:
 
 def _only_ours(client: docker.DockerClient, name: str) -> None:
     for item in Instance(name=name, slot=0).containers(client):
-        if item.labels.get(CHECKOUT) != str(ROOT):
-            raise LabError(
-                f"the lab {name} belongs to another checkout, {item.labels.get(CHECKOUT)}",
-                "give this one another name (--name), or take that one down first",
-            )
+        if (owner := item.labels.get(CHECKOUT)) != str(ROOT):
+            remedy = "give this one another name (--name), or take that one down first"
+            raise LabError(f"the lab {name} belongs to another checkout, {owner}", remedy)
 
 
 @contextmanager

@@ -24,7 +24,8 @@ from outpost.recovery.restore import mailbox
 from outpost.target import ROOT, Target
 from outpost.transport.remote import run_script
 from outpost_lab import aptcache, drill, trust, up
-from outpost_lab.drill import _Rooms, different, hold
+from outpost_lab.drill import different, hold
+from outpost_lab.drill_machines import Rooms
 from outpost_lab.info import info
 from outpost_lab.instance import VAULT, Instance
 from outpost_lab.post import Town, letter
@@ -371,7 +372,7 @@ def tried(container: Container, script: str, user: str = "") -> bool:
     return bool(code == 0)
 
 
-def confined(lab: Instance, rooms: _Rooms) -> None:
+def confined(lab: Instance, rooms: Rooms) -> None:
     """What holds an intruder's data can do nothing, and this test can tell."""
     store, line = (rooms.client.containers.get(f"outpost-{rooms.name}-{what}") for what in ("store", "line"))
     privileged = lab.container(VAULT)
@@ -408,9 +409,9 @@ def container_says(container: Container, script: str) -> list[str]:
 def test_a_drill_with_a_hostile_archive_harms_nobody(
     lab: Instance, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[_Rooms] = []
+    seen: list[Rooms] = []
 
-    def logins(target: Target, rooms: _Rooms) -> tuple[int, list[str]]:
+    def logins(target: Target, rooms: Rooms) -> tuple[int, list[str]]:
         confined(lab, rooms)
         seen.append(rooms)
         return honest(target, rooms)
