@@ -64,18 +64,10 @@ class Door:
 
 
 def opinions(target: Target, office: Office, only: tuple[str, ...], via: str | None) -> Iterator[Opinion]:
-    """One after the other, as they come.
-
-    Raises:
-        OutpostError: A tool is missing, or a host cannot be reached.
-    """
+    """One after the other, as they come."""
     judges: dict[str, Callable[[Target, Office, str | None], Iterator[Opinion]]] = {
-        "ssh-audit": _ssh_audit,
-        "lynis": _lynis,
-        "testssl": _testssl,
-        "sslyze": _sslyze,
-        "systemd-analyze": _systemd,
-    }
+        "ssh-audit": _ssh_audit, "lynis": _lynis, "testssl": _testssl, "sslyze": _sslyze, "systemd-analyze": _systemd,
+    }  # fmt: skip
     for tool in only or TOOLS:
         yield from judges[tool](target, office, via)
 
@@ -90,10 +82,8 @@ def environment() -> Path:
     install = ["-m", "pip", "install", "--quiet", "--require-hashes", "--requirement", str(REQUIREMENTS)]
     made = subprocess.run([str(python), *install], capture_output=True, text=True, check=False)
     if made.returncode:
-        raise OutpostError(
-            f"ssh-audit and sslyze cannot be fetched: {made.stderr.strip()[-200:]}",
-            "check the way to the package index",
-        )
+        problem = f"ssh-audit and sslyze cannot be fetched: {made.stderr.strip()[-200:]}"
+        raise OutpostError(problem, "check the way to the package index")
     done.write_text(wanted)
     return python
 
@@ -117,18 +107,11 @@ def _ssh_audit(_target: Target, office: Office, _via: str | None) -> Iterator[Op
         done = _run([program, "--policy", POLICY, "--no-colors", address])
         failed = re.findall(r"^ +\* (.+)$", done.stdout, re.MULTILINE)
         if not re.search(r"Result:\s+\S*\s*(Passed|Failed)", done.stdout):
-            raise OutpostError(
-                f"ssh-audit says nothing of {host.name}: {answers.line(done.stdout.strip()[-200:])}",
-                "check that port 22 can be reached from here",
-            )
-        yield _opinion(
-            "ssh-audit",
-            version,
-            host,
-            POLICY,
-            "passed" if done.returncode == 0 else "failed",
-            map(answers.line, failed),
-        )
+            said = answers.line(done.stdout.strip()[-200:])
+            remedy = "check that port 22 can be reached from here"
+            raise OutpostError(f"ssh-audit says nothing of {host.name}: {said}", remedy)
+        result = "passed" if done.returncode == 0 else "failed"
+        yield _opinion("ssh-audit", version, host, POLICY, result, map(answers.line, failed))
 
 
 def _lynis(target: Target, office: Office, via: str | None) -> Iterator[Opinion]:
@@ -154,9 +137,7 @@ def _lynis(target: Target, office: Office, via: str | None) -> Iterator[Opinion]
         said = run_script(target, office, host, script, via, patience=PATIENCE, most=MOST)
         index = re.search(r"^hardening_index=(\d+)", said, re.MULTILINE)
         if index is None:
-            raise OutpostError(
-                f"lynis says nothing of {host.name}", f"./outpost plan {target.typed} --limit {host.name}"
-            )
+            raise _silent("lynis", target, host)
         ids = dict.fromkeys(re.findall(r"^(?:warning|suggestion)\[\]=([A-Z]+-\d+)\|", said, re.MULTILINE))
         yield _opinion("lynis", version, host, "audit system", f"index {index[1]}", ids)
 
@@ -176,23 +157,14 @@ def _systemd(target: Target, office: Office, via: str | None) -> Iterator[Opinio
     for host in office.hosts:
         said = run_script(target, office, host, EXPOSED, via, most=65536)
         version = re.search(r"^version (\d+)$", said, re.MULTILINE)
-        levels = {
-            unit: float(level)
-            for unit, level in re.findall(r"^unit ([\w.@-]+) (\d+\.\d)$", said, re.MULTILINE)
-        }
+        found = re.findall(r"^unit ([\w.@-]+) (\d+\.\d)$", said, re.MULTILINE)
+        levels = {unit: float(level) for unit, level in found}
         if version is None or not levels:
-            raise OutpostError(
-                f"systemd-analyze says nothing of {host.name}",
-                f"./outpost plan {target.typed} --limit {host.name}",
-            )
+            raise _silent("systemd-analyze", target, host)
         over = {unit: level for unit, level in levels.items() if level > BOUND}
         within = [level for unit, level in levels.items() if unit not in over]
-        result = ", ".join(
-            [
-                f"{len(within)} at {max(within, default=0.0)} or better",
-                *(f"{unit} {level}" for unit, level in over.items()),
-            ]
-        )
+        named = [f"{unit} {level}" for unit, level in over.items()]
+        result = ", ".join([f"{len(within)} at {max(within, default=0.0)} or better", *named])
         yield _opinion("systemd-analyze", version[1], host, "units that listen", result, over)
 
 
@@ -205,38 +177,22 @@ def _testssl(target: Target, office: Office, via: str | None) -> Iterator[Opinio
         for door in doors(office):
             with tempfile.TemporaryDirectory() as directory:
                 file = Path(directory) / "said.json"
-                command = [
-                    program,
-                    "--quiet",
-                    "--color",
-                    "0",
-                    "--warnings",
-                    "off",
-                    "--ip",
-                    door.address,
-                    "--jsonfile",
-                    str(file),
-                ]
+                command = [program, "--quiet", "--color", "0", "--warnings", "off", "--ip", door.address]
+                command += ["--jsonfile", str(file)]
                 trusted = Path(directory) / "trusted.pem"
                 trusted.write_text("".join(each.pem for each in office.tls.trusted_authorities))
                 command += ["--add-ca", str(trusted)] if trusted.stat().st_size else []
                 command += ["--starttls", door.starttls] if door.starttls else []
                 # A standard input that ends at once makes its injection test say nothing (seen).
-                _run(
-                    ["sh", "-c", OPEN_INPUT, f"{directory}/input", *command, f"{door.host.fqdn}:{door.port}"]
-                )
+                where = f"{door.host.fqdn}:{door.port}"
+                _run(["sh", "-c", OPEN_INPUT, f"{directory}/input", *command, where])
                 said: list[dict[str, str]] = json.loads(file.read_text()) if file.exists() else []
-            if not any(entry["id"] == "overall_grade" for entry in said):
-                raise OutpostError(
-                    f"testssl says nothing of {door.host.name}:{door.port}",
-                    "check that the port can be reached from here",
-                )
-            grade = next(entry["finding"] for entry in said if entry["id"] == "overall_grade")
-            bad = {
-                entry["id"]: None
-                for entry in said
-                if entry["severity"] in ("LOW", "MEDIUM", "HIGH", "CRITICAL")
-            }
+            grade = next((entry["finding"] for entry in said if entry["id"] == "overall_grade"), None)
+            if grade is None:
+                problem = f"testssl says nothing of {door.host.name}:{door.port}"
+                raise OutpostError(problem, "check that the port can be reached from here")
+            severe = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
+            bad = dict.fromkeys(entry["id"] for entry in said if entry["severity"] in severe)
             yield _opinion("testssl", version, door.host, f"port {door.port}", f"grade {grade}", bad)
 
 
@@ -250,10 +206,9 @@ def _sslyze(target: Target, office: Office, via: str | None) -> Iterator[Opinion
             command = [python, str(SSLYZE), door.address, str(door.port), door.host.fqdn]
             done = _run([*command, *(["--starttls", door.starttls] if door.starttls else [])])
             if done.returncode:
-                raise OutpostError(
-                    f"sslyze says nothing of {door.host.name}:{door.port}: {answers.line(done.stderr.strip()[-200:])}",
-                    "check that the port can be reached from here",
-                )
+                said = answers.line(done.stderr.strip()[-200:])
+                problem = f"sslyze says nothing of {door.host.name}:{door.port}: {said}"
+                raise OutpostError(problem, "check that the port can be reached from here")
             left = answers.parsed(done.stdout, dict[str, Any], door.host.name)
             result = "Mozilla intermediate: " + ("passed" if not left else "failed")
             yield _opinion("sslyze", version, door.host, f"port {door.port}", result, left)
@@ -268,14 +223,9 @@ def _unhurried(target: Target, office: Office, via: str | None) -> Iterator[None
     try:
         yield
     finally:
+        back = "mv -f /root/judged.cf /etc/postfix/main.cf; systemctl reload postfix.service"
         for host in hosts:
-            run_script(
-                target,
-                office,
-                host,
-                "mv -f /root/judged.cf /etc/postfix/main.cf; systemctl reload postfix.service",
-                via,
-            )
+            run_script(target, office, host, back, via)
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -283,12 +233,16 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     try:
         done = answers.exchange(command, patience=PATIENCE, most=MOST)
     except (TimeoutError, answers.TooMuchError) as error:
-        raise OutpostError(
-            f"{Path(command[0]).name} {'takes too long' if isinstance(error, TimeoutError) else 'says too much'}",
-            "check the host that it judges: it does not answer as ours do",
-        ) from None
+        why = "takes too long" if isinstance(error, TimeoutError) else "says too much"
+        remedy = "check the host that it judges: it does not answer as ours do"
+        raise OutpostError(f"{Path(command[0]).name} {why}", remedy) from None
     out, errors = (text.decode(errors="replace") for text in done[1:])
     return subprocess.CompletedProcess(command, done.status, out, errors)
+
+
+def _silent(tool: str, target: Target, host: Host) -> OutpostError:
+    remedy = f"./outpost plan {target.typed} --limit {host.name}"
+    return OutpostError(f"{tool} says nothing of {host.name}", remedy)
 
 
 def _version(command: list[str], pattern: str) -> str:

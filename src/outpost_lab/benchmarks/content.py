@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,6 @@ class HostContent:
     directories: list[dict[str, str]] = field(default_factory=list)
     files: dict[str, tuple[str, str, str, bytes]] = field(default_factory=dict)
     units: list[str] = field(default_factory=list)
-
-    @property
-    def size(self) -> dict[str, int]:
-        """How much that is."""
-        return {name: len(value) for name, value in asdict(self).items()}
 
 
 def contents(directory: Path) -> dict[str, HostContent]:

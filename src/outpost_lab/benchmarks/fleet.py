@@ -20,14 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outpost.errors import OutpostError
+from outpost.office import load
 from outpost.target import ROOT, Target
+from outpost.transport import ssh
 from outpost_lab.benchmarks.measure import Measurement, median
-from outpost_lab.benchmarks.place import INVENTORY
+from outpost_lab.benchmarks.place import FAR, INVENTORY
 
 OFFICES = 100
 JOBS = 4
 RUNS = 5  # of one office
-FAR = ("hosts", "world", "instance.json")
 SSH = """\
 #!/bin/sh
 # ssh -F FILE HOST COMMAND: the answer of before, or with REAL set the host's own, which is kept
@@ -57,12 +58,13 @@ class Cost:
 
 def fleet(target: Target) -> Measurement:
     """Plans of many offices with simulated hosts against one; whole comparisons, those from memory as a note."""
+    jobs = ["--jobs", str(JOBS)]
     with _offices(target, OFFICES) as (offices, environment):
         one = [_cost(["plan", offices[0], "--refresh"], environment) for _ in range(RUNS)]
-        few = _cost(["each", "plan", *offices[:JOBS], "--refresh", "--jobs", str(JOBS)], environment)
-        many = _cost(["each", "plan", *offices, "--refresh", "--jobs", str(JOBS)], environment)
+        few = _cost(["each", "plan", *offices[:JOBS], "--refresh", *jobs], environment)
+        many = _cost(["each", "plan", *offices, "--refresh", *jobs], environment)
         again = [_cost(["plan", offices[0]], environment) for _ in range(RUNS)]
-        many_again = _cost(["each", "plan", *offices, "--jobs", str(JOBS)], environment)
+        many_again = _cost(["each", "plan", *offices, *jobs], environment)
     hosts = 5 * OFFICES
     return Measurement(
         "fleet", f"plan of {OFFICES} offices, {hosts} simulated hosts, per office", "plan of one office", "s",
@@ -105,18 +107,11 @@ def _offices(target: Target, count: int) -> Iterator[tuple[list[str], dict[str, 
             "PATH": f"{program.parent}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "ANSWERS": str(top / "answers"), "XDG_CACHE_HOME": str(top / "cache"), "PYINFRA_PROGRESS": "off",
         }  # fmt: skip
-        learning = {"REAL": shutil.which("ssh") or "ssh", "CONFIGURATION": _configuration(target)}
+        configuration = ssh.configuration(load(target.data), target.data)
+        learning = {"REAL": shutil.which("ssh") or "ssh", "CONFIGURATION": str(configuration)}
         for _ in range(2):  # the second asks only whether all is as the first found it
             _cost(["plan", str(offices[0])], environment | learning)
         yield [str(office) for office in offices], environment
-
-
-def _configuration(target: Target) -> str:
-    """How the lab's real hosts are reached."""
-    from outpost.office import load
-    from outpost.transport import ssh
-
-    return str(ssh.configuration(load(target.data), target.data))
 
 
 def _cost(arguments: Sequence[str], environment: dict[str, str]) -> Cost:

@@ -10,13 +10,8 @@ from typing import Any
 from outpost.errors import OutpostError
 from outpost.evidence.controls import catalogue
 from outpost.target import LAB, ROOT, Target
+from outpost_lab.attack.probe import NAMES as KINDS
 from outpost_lab.benchmarks.measure import Measurement
-
-KINDS = {
-    "submission": "a user's submission greeting",
-    "peer": "a peer's greeting",
-    "delivery": "local delivery",
-}
 
 
 def flood_p95(target: Target) -> Measurement:
@@ -32,12 +27,10 @@ def flood_p95(target: Target) -> Measurement:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise OutpostError(f"the floods did not run: {last}", "./outpost attack lab --only A-DOS") from None
     measured = {f"{each['id']} {each['title']}": each for each in results if each["measured"]}
-    p95 = {
-        title: {KINDS[kind]: each["measured"][kind]["p95"] for kind in KINDS}
-        for title, each in measured.items()
-    }
+    times = {title: each["measured"] for title, each in measured.items()}
+    p95 = {title: {KINDS[kind]: each[kind]["p95"] for kind in KINDS} for title, each in times.items()}
     idle = next(iter(measured.values()))["measured"]["idle p95"]
-    worst = [times[KINDS["delivery"]] for times in p95.values() if times[KINDS["delivery"]] is not None]
+    worst = [each["delivery"]["p95"] for each in times.values() if each["delivery"]["p95"] is not None]
     return Measurement(
         "flood-p95", "local delivery under the worst flood, p95", "nothing going on", "s",
         max(worst), idle["delivery"], "reported", samples={"ours": worst, "peer": [idle["delivery"]]},

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,13 +20,7 @@ CHUNK = 16 * 1024
 class Traffic:
     """What has crossed a line towards one host, and back."""
 
-    up: int = 0
-    down: int = 0
-
-    @property
-    def bytes(self) -> int:
-        """In both directions."""
-        return self.up + self.down
+    bytes: int = 0
 
 
 @dataclass
@@ -76,7 +70,7 @@ class Link:
     def reset(self) -> None:
         """Count from nothing."""
         for traffic in self.traffic:
-            traffic.up = traffic.down = 0
+            traffic.bytes = 0
 
     async def _listen(self, targets: Sequence[tuple[str, int]]) -> list[asyncio.Server]:
         servers = []
@@ -100,19 +94,10 @@ class Link:
         except OSError:
             writer.close()
             return
-
-        def sent(size: int) -> None:
-            traffic.up += size
-
-        def received(size: int) -> None:
-            traffic.down += size
-
         waited = self._loop.time()
-        await asyncio.gather(
-            _pump(reader, far_writer, self._up, sent, waited),
-            _pump(far_reader, writer, self._down, received, 0.0),
-            return_exceptions=True,
-        )
+        up = _pump(reader, far_writer, self._up, traffic, waited)
+        down = _pump(far_reader, writer, self._down, traffic, 0.0)
+        await asyncio.gather(up, down, return_exceptions=True)
 
 
 async def _ended(servers: Sequence[asyncio.Server]) -> None:
@@ -129,7 +114,7 @@ async def _pump(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     direction: _Direction,
-    count: Callable[[int], None],
+    traffic: Traffic,
     waited: float,
 ) -> None:
     """Carry bytes one way; what was sent while the connection opened has been on its way meanwhile."""
@@ -150,7 +135,7 @@ async def _pump(
     first = True
     try:
         while data := await reader.read(CHUNK):
-            count(len(data))
+            traffic.bytes += len(data)
             now = loop.time()
             moment = direction.arrival(now, len(data))
             if first and waited and now - waited < 0.005:

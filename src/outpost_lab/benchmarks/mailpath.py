@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -45,14 +44,10 @@ class Run:
 
     def as_data(self) -> dict[str, float]:
         """Medians, in seconds."""
-        found = {
-            "median": median(self.total), "p95": percentile(self.total, 0.95),
-            **{name: median(seconds) for name, seconds in zip(HOPS, self.hops, strict=True)},
-        }  # fmt: skip
-        return {
-            name: round(value, 3)
-            for name, value in (found | ({"Rspamd": median(self.filters)} if self.filters else {})).items()
-        }
+        found = {"median": median(self.total), "p95": percentile(self.total, 0.95)}
+        found |= {name: median(seconds) for name, seconds in zip(HOPS, self.hops, strict=True)}
+        found |= {"Rspamd": median(self.filters)} if self.filters else {}
+        return {name: round(value, 3) for name, value in found.items()}
 
 
 def mail_path(target: Target) -> Measurement:
@@ -109,12 +104,11 @@ def _without(ground: Ground) -> tuple[Weakness, Weakness]:
 async def _rate(ground: Ground, *, tls: bool) -> float:
     """Messages a second, from the first connection until the last message is in its mailbox."""
     mark, started = token(), time.monotonic()
-    await asyncio.gather(
-        *(_sender(ground, mark, number, MESSAGES // CLIENTS, tls=tls) for number in range(CLIENTS))
-    )
+    senders = (_sender(ground, mark, number, MESSAGES // CLIENTS, tls=tls) for number in range(CLIENTS))
+    await asyncio.gather(*senders)
     await ground.settled(patience=120)
     seconds = time.monotonic() - started
-    await _gone(ground, mark)
+    await ground.expunge(mark, *ground.office.mailboxes)
     return MESSAGES / seconds
 
 
@@ -126,17 +120,11 @@ async def _paced(ground: Ground, *, tls: bool) -> Run:
         f"journalctl --quiet --output=cat --since=@{began:.3f} --unit=postfix.service --unit=rspamd.service "
         "--grep='status=sent|time: '"
     )
-    await _gone(ground, mark)
+    await ground.expunge(mark, *ground.office.mailboxes)
     return _told(lines.splitlines())
 
 
-async def _gone(ground: Ground, mark: str) -> None:
-    for box in ground.office.mailboxes:
-        await ground.on(ground.role("store").name, f"doveadm expunge -u {box} mailbox INBOX body {mark}")
-
-
-def _told(lines: Iterable[str]) -> Run:
-    lines = tuple(lines)
+def _told(lines: list[str]) -> Run:
     sent = [[float(number) for number in match.groups()] for match in map(SENT.search, lines) if match]
     if len(sent) < PACED:
         raise OutpostError(f"{len(sent)} of {PACED} messages arrived", "./outpost queue lab says why")
@@ -150,14 +138,11 @@ async def _sender(
 ) -> None:
     """One session of head office's, message after message; no two write to the same mailbox at once, which takes one at a time."""
     address, port = str(ground.role("mta").in_zone("wan")[0]), ground.office.peers[0].listen
-    session = Session(await ground.peer.connect(address, port), lambda _: None)
-    async with session:
+    async with Session(await ground.peer.connect(address, port)) as session:
         await session.reply()
         await session.say("EHLO mx.myertor.test")
         if tls:
-            await session.say("STARTTLS")
-            await session.start_tls(ground.role("mta").fqdn, ground.trust)
-            await session.say("EHLO mx.myertor.test")
+            await session.starttls(ground.role("mta").fqdn, ground.trust, "mx.myertor.test")
         for box in islice(cycle(ground.office.mailboxes), number, number + count):
             await asyncio.sleep(pace)
             text = letter("head@myertor.test", box, mark) + b"We agreed upon this, too.\r\n" * (SIZE // 27)

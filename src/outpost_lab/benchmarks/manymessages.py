@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import imaplib
 import json
 import re
-import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from imap_tools import AND
+
 from outpost.errors import OutpostError
-from outpost.office import ports
 from outpost.recovery import backup
 from outpost.target import Target
 from outpost_lab import containers, engine
 from outpost_lab.benchmarks.measure import Measurement, median
 from outpost_lab.info import info
 from outpost_lab.instance import Instance
+from outpost_lab.post import Town
 
 MESSAGES, FEW, SCANNED = 50_000, 50, 3_000
 RUNS = 5
@@ -102,17 +102,13 @@ def filled(instance: Instance, count: int) -> Iterator[str]:
 
 
 def _search(instance: Instance, user: str, word: str) -> float:
-    known, store = info(instance), instance.office.with_role("store")[0]
-    context = ssl.create_default_context(cafile=known["ca"])
-    context.check_hostname = False  # by address: no resolver here knows the lab's names
-    with imaplib.IMAP4_SSL(str(store.in_zone("lan")[0]), ports.IMAPS, ssl_context=context) as session:
-        session.login(user, known["users"][user])
-        session.select(FOLDER, readonly=True)
+    with Town(info(instance)).user(user.partition("@")[0]).mailbox() as box:
+        box.folder.set(FOLDER, readonly=True)
         started = time.monotonic()
-        _, found = session.search(None, "TEXT", word)
+        found = box.uids(AND(text=word))
         seconds = time.monotonic() - started
-    if len(found[0].split()) != 1:
-        raise OutpostError(f"the search for {word} found {found[0]!r}", f"./outpost verify {instance.name}")
+    if len(found) != 1:
+        raise OutpostError(f"the search for {word} found {found}", f"./outpost verify {instance.name}")
     return seconds
 
 

@@ -72,6 +72,19 @@ def paired(ours: Callable[[], float], peer: Callable[[], float], runs: int) -> d
     return samples
 
 
+def of_samples(
+    row: str,
+    what: str,
+    against: str,
+    reach: float,
+    samples: dict[str, list[float]],
+    notes: dict[str, Any] | None = None,
+) -> Measurement:
+    """Seconds, by their medians, of which ours may be this many times the peer's."""
+    ours, peer = median(samples["ours"]), median(samples["peer"])
+    return Measurement(row, what, against, "s", ours, peer, "at most", reach, samples, notes or {})
+
+
 def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 

@@ -24,6 +24,8 @@ from outpost_lab.benchmarks.link import Link
 INVENTORY = (
     "from pathlib import Path\n\nfrom outpost.hosts import ssh\n\noffice = ssh(Path(__file__).parent)\n"
 )
+FAR = ("hosts", "world", "instance.json")
+"""What of an instance's directory is no part of an office."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,6 @@ class Place:
         return ssh.configuration(self.office, self.directory)
 
     @property
-    def hosts(self) -> tuple[str, ...]:
-        return tuple(self.ports)
-
-    @property
     def runs(self) -> Path:
         """Where its verifications are kept (`outpost.verification.history`)."""
         return self.directory.parent / "outpost" / self.directory.name / "verifications"
@@ -63,26 +61,19 @@ class Place:
 
     def cold(self) -> None:
         """Close the connections that are kept open."""
-        for host in self.hosts:
-            subprocess.run(
-                ["ssh", "-F", str(self.configuration), "-O", "exit", host], capture_output=True, check=False
-            )
+        for host in self.ports:
+            command = ["ssh", "-F", str(self.configuration), "-O", "exit", host]
+            subprocess.run(command, capture_output=True, check=False)
 
-    def floor(self, *options: str) -> float:
-        """Seconds of one `ssh HOST true` to each host, side by side."""
+    def bare(self) -> float:
+        """Seconds of one `ssh HOST true` to each host, side by side, each with a connection of its own."""
+        command = ["ssh", "-F", str(self.configuration), "-o", "ControlMaster=no"]
         started = time.monotonic()
-        running = [
-            subprocess.Popen(["ssh", "-F", str(self.configuration), *options, host, "true"])
-            for host in self.hosts
-        ]
+        running = [subprocess.Popen([*command, host, "true"]) for host in self.ports]
         failed = [process.wait() for process in running]
         if any(failed):
             raise OutpostError("ssh to a host failed", "check that the lab is up: ./outpost lab info")
         return time.monotonic() - started
-
-    def bare(self) -> float:
-        """The same, each with a connection of its own."""
-        return self.floor("-o", "ControlMaster=no")
 
     def closed(self, then: Callable[[], float]) -> Callable[[], float]:
         """The same measurement, with no connection open."""
@@ -94,11 +85,7 @@ class Place:
         return run
 
     def timed(self, command: Sequence[str], *, environment: dict[str, str] | None = None) -> float:
-        """Seconds of a command at the top of the checkout.
-
-        Raises:
-            OutpostError: It failed; a benchmark of a failure says nothing.
-        """
+        """Seconds of a command at the top of the checkout; a benchmark of a failure says nothing."""
         started = time.monotonic()
         done = subprocess.run(
             command, cwd=ROOT, env=self.environment() | (environment or {}), stdin=subprocess.DEVNULL,
@@ -116,15 +103,13 @@ def behind(target: Target, *, rtt: float, rate: float = 0.0) -> Iterator[Place]:
     """The office of a lab instance, behind a line with this round trip time and rate."""
     office = load(target.data)
     link = Link(rtt, rate)
-    targets = [(ssh.target(office, host)[1], ssh.target(office, host)[2]) for host in office.hosts]
+    targets = [ssh.target(office, host)[1:] for host in office.hosts]
     with (
         tempfile.TemporaryDirectory(prefix="outpost-bench-") as temporary,
         link.open(targets) as ports,
     ):
         directory = Path(temporary) / target.name
-        shutil.copytree(
-            target.data, directory, ignore=shutil.ignore_patterns("hosts", "world", "instance.json")
-        )
+        shutil.copytree(target.data, directory, ignore=shutil.ignore_patterns(*FAR))
         by_host = dict(zip((host.name for host in office.hosts), ports, strict=True))
         document = tomlkit.parse((directory / "office.toml").read_text(encoding="utf-8"))
         for name, port in by_host.items():

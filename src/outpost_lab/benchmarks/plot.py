@@ -66,23 +66,15 @@ def _drawn(rows: list[dict[str, Any]]) -> str:
     ]
     for number, row in enumerate(rows):
         top = 34 + number * ROW
+        against = escape(row["against"].replace("`", ""))
         parts.append(f'<text x="10" y="{top + 14}" fill="{TEXT}">{escape(row["what"])}</text>')
-        parts.append(
-            f'<text x="10" y="{top + 30}" fill="#66727c">against {escape(row["against"].replace("`", ""))}</text>'
-        )
+        parts.append(f'<text x="10" y="{top + 30}" fill="#66727c">against {against}</text>')
         for offset, colour, value in ((2, OURS, row["ours"]), (18, PEER, row["peer"])):
             long = length(value)
-            parts.append(
-                f'<rect x="{LEFT}" y="{top + offset}" width="{long:.0f}" height="13" fill="{colour}"/>'
-            )
-            label = f"{_number(value)} s"
-            if colour == OURS:
-                label += (
-                    f" ({row['ratio']:g} × {'faster' if row['sense'] == 'times faster' else ''})".replace(
-                        " )", ")"
-                    )
-                )
-            parts.append(
-                f'<text x="{LEFT + long + 6:.0f}" y="{top + offset + 11}" fill="{TEXT}">{label}</text>'
-            )
+            bar = f'y="{top + offset}" width="{long:.0f}" height="13"'
+            parts.append(f'<rect x="{LEFT}" {bar} fill="{colour}"/>')
+            faster = " faster" if row["sense"] == "times faster" else ""
+            label = f"{_number(value)} s" + (f" ({row['ratio']:g} ×{faster})" if colour == OURS else "")
+            where = f'x="{LEFT + long + 6:.0f}" y="{top + offset + 11}"'
+            parts.append(f'<text {where} fill="{TEXT}">{label}</text>')
     return "\n".join([*parts, "</svg>", ""])

@@ -10,12 +10,13 @@ from typing import Any
 
 from outpost.target import ROOT, Target
 from outpost.transport.remote import run_script
-from outpost_lab.benchmarks.measure import Measurement, median, paired
+from outpost_lab.benchmarks.measure import Measurement, median, of_samples, paired
 from outpost_lab.benchmarks.peers import setup
 from outpost_lab.benchmarks.place import Place, behind
 
 RTT = 0.150
 RUNS = 5
+BARE = "bare `ssh HOST true`"
 
 
 def cold(target: Target) -> Measurement:
@@ -27,9 +28,7 @@ def cold(target: Target) -> Measurement:
             "whole comparison (--refresh), s": place.closed(_apply(place, "--refresh"))(),
             "raw pyinfra, s": place.closed(_raw(place))(),
         }
-    return _row(
-        "reapply-cold", "no-op re-apply, all hosts, cold", "bare `ssh HOST true`", samples, 1.25, notes
-    )
+    return of_samples("reapply-cold", "no-op re-apply, all hosts, cold", BARE, 1.25, samples, notes)
 
 
 def opened(target: Target) -> Measurement:
@@ -39,16 +38,15 @@ def opened(target: Target) -> Measurement:
         _apply(place)()
         samples = {"peer": bare, "ours": [_apply(place)() for _ in range(RUNS)]}
         notes = {"the store alone, s": _alone(place, closed=False), "raw pyinfra, s": _raw(place)()}
-    return _row(
-        "reapply-open", "no-op re-apply, connections open", "cold `ssh HOST true`", samples, 0.6, notes
-    )
+    what, against = "no-op re-apply, connections open", "cold `ssh HOST true`"
+    return of_samples("reapply-open", what, against, 0.6, samples, notes)
 
 
 def thin(target: Target) -> Measurement:
     """The same, cold, on a line of 1.544 Mbit/s."""
     with _settled(target, RTT, 1_544_000) as place:
         samples = paired(place.closed(_apply(place)), place.closed(place.bare), RUNS)
-    return _row("reapply-t1", "no-op re-apply, cold, 1.544 Mbit/s", "bare `ssh HOST true`", samples, 1.25, {})
+    return of_samples("reapply-t1", "no-op re-apply, cold, 1.544 Mbit/s", BARE, 1.25, samples)
 
 
 def ansible(target: Target) -> Measurement:
@@ -98,15 +96,13 @@ def stock(target: Target) -> Measurement:
 def traffic(target: Target) -> Measurement:
     """Bytes of a no-op on the line, of the host with the most to say; the login's own are in it."""
     with _settled(target, 0.0) as place:
-        place.cold()
-        with _counted(place) as bare:
-            place.bare()
-        place.cold()
-        with _counted(place) as ours:
-            _apply(place)()
-        place.cold()
-        with _counted(place) as whole:
-            _apply(place, "--refresh")()
+        seen = []
+        for run in (place.bare, _apply(place), _apply(place, "--refresh")):
+            place.cold()
+            with _counted(place) as counted:
+                run()
+            seen.append(counted)
+    bare, ours, whole = seen
     worst = max(ours["bytes"].values())
     return Measurement(
         "traffic", "bytes of a no-op on the link, per host", "8 kB", "B", worst, 8000.0, "at most", 1.0,
@@ -124,14 +120,8 @@ def one_template(target: Target) -> Measurement:
             for host in place.office.hosts:
                 run_script(target, place.office, host, script, "docker")
             ours.append(place.closed(_raw(place))())
-    return _row(
-        "one-template",
-        "one changed file on every host",
-        "no-op (raw pyinfra both)",
-        {"ours": ours, "peer": noop},
-        2.0,
-        {},
-    )
+    what, against = "one changed file on every host", "no-op (raw pyinfra both)"
+    return of_samples("one-template", what, against, 2.0, {"ours": ours, "peer": noop})
 
 
 @contextmanager
@@ -166,22 +156,9 @@ def _counted(place: Place) -> Iterator[dict[str, Any]]:
     yield found
     found["bytes"] = dict(zip(place.ports, (traffic.bytes for traffic in place.link.traffic), strict=True))
     count = f"journalctl --unit=ssh --since=@{since:.3f} --output=cat | grep -c '^Starting session' || true"
-    found["commands"] = {
-        host.name: int(
-            subprocess.run(
-                ["ssh", "-F", str(place.configuration), host.name, count],
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
-        )
-        - 1  # this one
-        for host in place.office.hosts
-    }
 
+    def commands(host: str) -> int:
+        command = ["ssh", "-F", str(place.configuration), host, count]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) - 1  # this one
 
-def _row(
-    row: str, what: str, against: str, samples: dict[str, list[float]], reach: float, notes: dict[str, Any]
-) -> Measurement:
-    ours, peer = median(samples["ours"]), median(samples["peer"])
-    return Measurement(row, what, against, "s", ours, peer, "at most", reach, samples, notes)
+    found["commands"] = {host.name: commands(host.name) for host in place.office.hosts}

@@ -6,7 +6,6 @@ Both rows compare with the same lab at its own size, because a machine that is b
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.office import load, ports
 from outpost.target import Target
-from outpost_lab.benchmarks.measure import Measurement, median
+from outpost_lab.benchmarks.measure import Measurement, median, of_samples
 from outpost_lab.info import info
 from outpost_lab.instance import Instance
 from outpost_lab.office import seal
@@ -45,10 +44,8 @@ def unchanged(target: Target) -> Measurement:
     few = [_plan(target) for _ in range(RUNS)]
     with _grown(target, USERS):
         many = [_plan(target) for _ in range(RUNS)]
-    return Measurement(
-        "no-op-300", f"comparison without a difference, {USERS} users", "the same with the lab's users", "s",
-        median(many), median(few), "at most", 1.5, {"ours": many, "peer": few},
-    )  # fmt: skip
+    what, against = f"comparison without a difference, {USERS} users", "the same with the lab's users"
+    return of_samples("no-op-300", what, against, 1.5, {"ours": many, "peer": few})
 
 
 @contextmanager
@@ -76,9 +73,8 @@ def _grown(target: Target, users: int) -> Iterator[Instance]:
 def _apply(target: Target) -> None:
     outcome = run.apply(target, watcher=run.Silent())
     if outcome.failed:
-        raise OutpostError(
-            f"the apply failed on {', '.join(outcome.failed)}", f"./outpost apply {target.name} -y"
-        )
+        failed = ", ".join(outcome.failed)
+        raise OutpostError(f"the apply failed on {failed}", f"./outpost apply {target.name} -y")
 
 
 def _plan(target: Target) -> float:
@@ -91,12 +87,10 @@ def _plan(target: Target) -> float:
 async def _storm(instance: Instance) -> list[float]:
     """Seconds until each user's login is answered."""
     known = info(instance)
+    passwords = known["users"]
     office = load(instance.directory)
     store = office.with_role("store")[0]
     context = ssl.create_default_context(cafile=known["ca"])
-    passwords: dict[str, str] = json.loads(
-        (instance.directory / "passwords.json").read_text(encoding="utf-8")
-    )
     at, started = str(store.in_zone("lan")[0]), time.monotonic()
 
     async def login(user: str) -> float:

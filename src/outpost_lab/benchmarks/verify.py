@@ -11,12 +11,10 @@ from pathlib import Path
 from outpost.target import LAB, ROOT, Target
 from outpost.verification.live import LEAN, SIDE_BY_SIDE, WHITE_BOX
 from outpost_lab import office
-from outpost_lab.benchmarks.measure import Measurement, median, paired
+from outpost_lab.benchmarks.measure import Measurement, median, of_samples, paired
 from outpost_lab.benchmarks.place import Place, behind
+from outpost_lab.benchmarks.reapply import BARE, RTT, RUNS
 from outpost_lab.instance import Instance
-
-RTT = 0.150
-RUNS = 5
 
 
 def white_box(target: Target) -> Measurement:
@@ -32,11 +30,11 @@ def white_box(target: Target) -> Measurement:
             place.runs.mkdir(parents=True)
             shutil.copy(asked, place.runs / "asked-white-box")
             told = [place.closed(lambda: place.timed(command))() for _ in range(RUNS)]
-    return Measurement(
-        "verify", "white-box checks of all hosts, cold", "bare `ssh HOST true`", "s",
-        median(samples["ours"]), median(samples["peer"]), "at most", 2.0, samples,
-        {"outpost verify --white-box, s": round(median(told), 2), "the store alone, s": round(median(one), 2)},
-    )  # fmt: skip
+    notes = {
+        "outpost verify --white-box, s": round(median(told), 2),
+        "the store alone, s": round(median(one), 2),
+    }
+    return of_samples("verify", "white-box checks of all hosts, cold", BARE, 2.0, samples, notes)
 
 
 def _checks(place: Place, asked: Path, *options: str) -> Callable[[], float]:
