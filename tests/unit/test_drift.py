@@ -39,10 +39,10 @@ from outpost.onhost.observe import (
 )
 from outpost.onhost.observe.daemons import discreet
 from outpost.onhost.observe.known import _certificates, newer
-from outpost.onhost.observe.network import listeners, selected
+from outpost.onhost.observe.network import listeners, selected, waiting
 from outpost.onhost.observe.processes import Processes
 from outpost.onhost.observe.reading import BlindError
-from outpost.onhost.observe.sockets import waiting
+from outpost.onhost.observe.units import manager
 
 
 def seen(
@@ -366,26 +366,35 @@ def test_a_dhcp_client_is_no_door_and_whoever_takes_its_port_is() -> None:
     assert listeners({}, sockets) == ["listener\tudp 192.0.2.7 68\tevil 999998 "]
 
 
+LISTED = """\
+udp UNCONN 0      0         127.0.0.1:323  0.0.0.0:* ino:11 sk:1 cgroup:/system.slice/chrony.service <->
+tcp LISTEN 0      128    192.0.2.7%lo:22   0.0.0.0:* ino:12 sk:2 cgroup:/x tcp 9 ino:15  <->
+tcp LISTEN 0      5           [::1]:9003      [::]:* uid:103 ino:13 sk:3 cgroup:/y v6only:1 <->
+tcp LISTEN 0      5               *:9001         *:* ino:14 sk:4 cgroup:/z v6only:0 <->
+tcp LISTEN 0      5      127.0.0.11:41555  0.0.0.0:* ino:19 sk:5 cgroup:unreachable:1 <->"""
+
+
 def test_who_waits_for_others_is_known_with_program_and_process() -> None:
-    families = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
-    with contextlib.ExitStack() as stack:
-        wanted = []
-        for family, address in families:
-            for kind, protocol in ((socket.SOCK_STREAM, "tcp"), (socket.SOCK_DGRAM, "udp")):
-                opened = stack.enter_context(socket.socket(family, kind))
-                opened.bind((address, 0))
-                if kind == socket.SOCK_STREAM:
-                    opened.listen()
-                wanted.append((protocol, address, opened.getsockname()[1]))
-        called = stack.enter_context(socket.create_connection(wanted[0][1:]))
-        not_waiting = called.getsockname()[1]
-        found = waiting(Processes().holders)
-    mine = [entry[:3] for entry in found if entry[4] == str(os.getpid())]
-    assert set(wanted) <= set(mine)
-    assert not_waiting not in [port for _, _, port in mine]
-    assert {entry[3] for entry in found if entry[:3] in wanted} == {
-        Path("/proc/self/comm").read_text().strip()
-    }
+    """Docker's resolver (the last) is no process of the host's."""
+    holders = {str(number): ("a", str(number)) for number in range(11, 16)}
+    assert waiting({"sockets": LISTED.splitlines()}, holders) == [
+        ("tcp", "192.0.2.7", 22, "a", "12"), ("tcp", "::", 9001, "a", "14"),
+        ("tcp", "::1", 9003, "a", "13"), ("udp", "127.0.0.1", 323, "a", "11"),
+    ]  # fmt: skip
+    with pytest.raises(BlindError):
+        waiting({"sockets": []}, holders)
+
+
+def test_a_variable_of_systemds_is_known_without_its_quotation_marks() -> None:
+    shown = ["LANG=C.UTF-8", "PATH=/usr/bin", r"EVIL=$'a b\'c\\d'"]
+    assert manager(shown) == ["manager\tPATH\t/usr/bin", "manager\tEVIL\ta b'c\\d"]
+
+
+def test_the_holder_of_a_socket_is_known_by_its_inode() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        inode = os.fstat(opened.fileno()).st_ino
+        name = Path("/proc/self/comm").read_text().strip()
+        assert Processes().holders[str(inode)] == (name, str(os.getpid()))
 
 
 def test_a_daemon_that_stands_still_and_a_log_that_nobody_sees_are_faults(

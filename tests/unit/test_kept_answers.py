@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
 from collections.abc import Callable
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from outpost.onhost.observe import KEY, again, kept_answers, main, reading, ruleset
+from outpost.onhost.observe import KEY, kept_answers, main, reading
 from outpost.onhost.observe.asking import SURVEYED, Asked
 from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.places import PACKAGES_OWN, SINGLE, UNSCANNED, WATCHED
@@ -55,7 +53,11 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (top / name).write_text("content")
     (top / "link").symlink_to("file")
     (top / "other").symlink_to("older")
-    monkeypatch.setattr(kept_answers, "TREES", (str(top),))
+    usr = tmp_path / "usr"
+    usr.mkdir()
+    (usr / "file").write_text("content")
+    monkeypatch.setattr(kept_answers, "USR", str(usr))
+    monkeypatch.setattr(kept_answers, "TREES", (str(top), str(usr)))
     monkeypatch.setattr(kept_answers, "MARKED", ())
     monkeypatch.setattr(kept_answers, "DATABASES", ())
     monkeypatch.setattr(kept_answers, "KEPT", str(tmp_path / "kept"))
@@ -103,11 +105,7 @@ def test_an_answer_under_another_name_or_edited_counts_for_nothing() -> None:
     assert kept_answers.own("x") == b""
 
 
-def test_the_mark_of_usr_outlasts_what_is_touched_elsewhere(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kept_answers, "USR", (f"{tree / 'deep'}/".encode(), f"{tree / 'deep'} ".encode()))
-
+def test_the_mark_of_usr_outlasts_what_is_touched_elsewhere(tree: Path) -> None:
     def marks() -> tuple[str, str]:
         return kept_answers.Marking().marks()
 
@@ -117,18 +115,10 @@ def test_the_mark_of_usr_outlasts_what_is_touched_elsewhere(
     assert of_usr
     after = until(mark_of_files, "a mark")
     assert marks() == (after, of_usr)
-    (tree / "deep" / "file").write_text("otherwise")
+    (tree.parent / "usr" / "file").write_text("otherwise")
     assert marks() == ("", "")
     until(mark_of_files, "a mark")
     assert of_usr not in marks()
-
-
-@pytest.mark.usefixtures("tree")
-def test_rules_are_listed_anew_when_they_were_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    generations, listed = iter(["0a", "0a", "0b", "", "0b"]), iter(["first", "second", "third"])
-    monkeypatch.setattr(ruleset, "generation", lambda: next(generations))
-    monkeypatch.setattr(ruleset, "said", lambda _: [next(listed)])
-    assert [ruleset.ruleset() for _ in range(5)] == [["first"], ["first"], ["second"], ["third"], ["second"]]
 
 
 def test_whatever_is_looked_at_below_the_trees_is_marked() -> None:
@@ -200,7 +190,6 @@ def test_of_what_people_read_the_mark_has_the_directory_alone_and_lasts_a_day(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kept_answers, "FOR_PEOPLE", (str(tree / "deep"),))
-    (tree.parent / "kept" / "walk").unlink()
     before = until(mark_of_files, "a mark")
     (tree / "deep" / "file").write_text("otherwise")
     assert mark_of_files() == before
@@ -210,30 +199,6 @@ def test_of_what_people_read_the_mark_has_the_directory_alone_and_lasts_a_day(
     before = mark_of_files()
     monkeypatch.setattr(time, "time", lambda: now + kept_answers.DAY)
     assert mark_of_files() not in ("", before)
-
-
-def test_what_was_found_once_is_looked_at_by_name_until_a_directory_was_touched(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    walks: list[object] = []
-    walk = kept_answers.Marking._walk
-
-    def walking(marking: kept_answers.Marking) -> reading.Begun:
-        walks.append(marking)
-        return walk(marking)
-
-    monkeypatch.setattr(kept_answers.Marking, "_walk", walking)
-    before = mark_of_files()
-    assert (before, walks) == (mark_of_files(), [])
-    (tree / "deep" / "new").touch()
-    after = until(mark_of_files, "a mark")
-    assert after != before
-    walks.clear()
-    assert (after, walks) == (mark_of_files(), [])
-    monkeypatch.setattr(kept_answers, "MARKED", (str(tree.parent / "place"),))
-    assert mark_of_files() == after
-    (tree.parent / "place").touch()
-    assert until(mark_of_files, "a mark") != after
 
 
 def test_of_what_python_compiled_for_packages_the_mark_has_the_directory_alone(tree: Path) -> None:
@@ -248,8 +213,8 @@ def test_of_what_python_compiled_for_packages_the_mark_has_the_directory_alone(t
 
 
 def seen(mark: str = "mark", **other: object) -> Seen:
-    told = {"states": ["a"], "faults": [], "live": {"filter": ["rule"]}, "units": []} | other
-    return Seen(mark, mark, told["states"], told["faults"], told["live"], told["units"], {}, set())  # type: ignore[arg-type]
+    told = {"states": ["a"], "faults": [], "live": {"filter": ["rule"]}} | other
+    return Seen(mark, mark, told["states"], told["faults"], told["live"], {}, set())  # type: ignore[arg-type]
 
 
 def test_a_look_is_kept_under_all_that_it_is_made_of() -> None:
@@ -264,7 +229,10 @@ def test_a_look_is_kept_under_all_that_it_is_made_of() -> None:
 
 def test_answers_that_facts_are_made_of_are_in_the_mark_as_facts() -> None:
     for name in JUDGED:
-        assert seen(live={"filter": ["rule"], name: ["session 7"]}).mark_of_all() == seen().mark_of_all()
+        assert (
+            seen(live={"filter": ["rule"], name: ["session 7 active running"]}).mark_of_all()
+            == seen().mark_of_all()
+        )
 
 
 @pytest.mark.usefixtures("tree")
@@ -275,7 +243,7 @@ def test_a_survey_is_kept_until_something_is_touched(monkeypatch: pytest.MonkeyP
 
     def surveyed(answer: str, mark: str = "mark") -> list[str]:
         asked = {"units": ["b.timer", "a.service", "c.service"], "beside": []}
-        return main.survey(seen(mark, units=units), asked, f"echo {answer}; echo >> {ran}")
+        return main.survey(seen(mark, live={"units": units}), asked, f"echo {answer}; echo >> {ran}")
 
     assert surveyed("met") == surveyed("met") == ["{}", "failed", "active", "inactive", "", "met", SURVEYED]
     assert len(ran.read_text().splitlines()) == 1
@@ -340,77 +308,3 @@ def test_what_daemons_change_by_themselves_is_no_difference(
     }
     monkeypatch.setattr("outpost.onhost.observe.daemons.SIGNED", str(tmp_path / "none"))
     assert steady(live)["knot-zones"] == []
-
-
-QUESTION = "echo asked >> {0}/asked; cat {0}/shown"
-
-
-@pytest.mark.usefixtures("tree")
-def test_a_whole_answer_is_given_again_only_where_all_that_it_is_made_of_is_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The question stands for one whose `view` notes what it saw."""
-    file, beside = tmp_path / "question", tmp_path / "beside"
-    file.write_text(QUESTION.format(tmp_path))
-    (tmp_path / "shown").write_text("answer\n")
-    beside.touch()
-    now = {"it": seen()}
-    view = {"units": ["a.service"], "beside": [str(beside)], "local": [], "live": []}
-    said = reading.said
-
-    def asked(command: str) -> list[str]:
-        lines = said(command)
-        again.note(now["it"], view, ["{}", "met"])
-        return lines
-
-    monkeypatch.setattr(again, "said", asked)
-    monkeypatch.delenv(again.NOTE, raising=False)
-
-    def times() -> int:
-        until(
-            lambda: kept_answers.mark_with("mark", "", [str(beside)]), "that nothing was touched a moment ago"
-        )
-        before = again.again(str(file), lambda: now["it"])
-        assert before.split()[2] == hashlib.sha256(file.read_bytes()).hexdigest()
-        shown = hashlib.sha256((tmp_path / "shown").read_bytes()).hexdigest()
-        assert before.split()[0] == shown
-        return len((tmp_path / "asked").read_text().splitlines())
-
-    assert [times() for _ in range(3)] == [1, 1, 1]
-    for count, other in enumerate(
-        (
-            seen("another"), seen(states=["b"]), seen(faults=["f"]), seen(live={"filter": ["another"]}),
-            seen(units=["a.service loaded active running"]),
-        ),
-        2,
-    ):  # fmt: skip
-        now["it"] = other
-        (tmp_path / "shown").write_text(f"answer {count}\n")
-        assert [times(), times()] == [count, count]
-    beside.write_text("touched")
-    (tmp_path / "shown").write_text("answer 7\n")
-    assert [times(), times()] == [7, 7]
-    file.write_text(QUESTION.format(tmp_path) + " # another question")
-    assert [times(), times()] == [8, 8]
-
-
-@pytest.mark.usefixtures("tree")
-@pytest.mark.parametrize(
-    ("live", "answer", "mark"),
-    [
-        (["question"], ["{}"], "m"),
-        ([], ["{}", "unmet"], "m"),
-        ([], [json.dumps({"faults": ["stale\tx"]})], "m"),
-        ([], ["{}"], ""),
-    ],
-)
-def test_an_answer_that_may_be_another_one_tomorrow_is_not_noted(
-    live: list[str], answer: list[str], mark: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(again.NOTE, "noted")
-    asked: dict[str, list[str]] = {"units": [], "beside": [], "local": [], "live": []}
-    again.note(seen("m"), asked, ["{}"])
-    assert kept_answers.own("noted")
-    kept_answers.forget("noted")
-    again.note(seen(mark), asked | {"live": live}, answer)
-    assert not kept_answers.own("noted")

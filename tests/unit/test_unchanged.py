@@ -197,10 +197,9 @@ def test_no_command_line_carries_what_seals_a_hosts_state(
 ) -> None:
     """Where the administrator has sudo, it writes each command line into the host's journal."""
     monkeypatch.setattr(unchanged, "KEPT", str(tmp_path / "kept"))
-    observer = tmp_path / "observe"
-    observer.write_text(f'#!/bin/sh\necho "${KEY}" >>{tmp_path}/seen\n')
-    observer.chmod(0o755)
-    monkeypatch.setattr(unchanged, "OBSERVER", str(observer))
+    question = Path(unchanged._file_of("question"))
+    question.parent.mkdir()
+    question.write_text(asked := f'echo "${KEY}" >>{tmp_path}/seen')
     started: list[list[str]] = []
     popen = subprocess.Popen
 
@@ -211,7 +210,7 @@ def test_no_command_line_carries_what_seals_a_hosts_state(
     monkeypatch.setattr(subprocess, "Popen", start)
     key = "of nobody else"
     unchanged._ask(["sh", "-s"], "question", key).wait()
-    unchanged._sent(["sh", "-s"], unchanged._telling("true", "question", shlex.quote(key))).wait()
+    unchanged._sent(["sh", "-s"], unchanged._telling(asked, "question", shlex.quote(key))).wait()
     assert (tmp_path / "seen").read_text() == f"{key}\n" * 2
     assert len(started) == 2
     assert key not in str(started)

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from outpost.onhost.observe import KEY, OBSERVER
+from outpost.onhost.observe import KEY
 from outpost.target import ROOT, Target
 
 CODE = ("deploy.py", "roles", "templates", "src/outpost", "inventory", "requirements.lock")
@@ -198,8 +198,7 @@ def _asking(question: str, key: str) -> str:
             host's journal.
     """
     file = _file_of(question)
-    whole = f"sh {file} </dev/null 2>/dev/null | sha256sum - {file}"
-    return f"{key}; {OBSERVER} again {file} 2>/dev/null || {{ {whole}; true; }}"
+    return f"{key}; sh {file} </dev/null 2>/dev/null | sha256sum - {file}; true"
 
 
 def _sent(shell: list[str], script: str) -> subprocess.Popen[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from outpost.onhost.observe.places import ELSEWHERE, LISTED, SPECIAL, STARTED, TREES
-from outpost.onhost.observe.reading import Begun
+from outpost.onhost.observe.reading import Begun, BlindError
 
 OF_LINKS = "address\nroute show table all\nrule\nneighbour show nud permanent\n"
 OF_LINKS_6 = "route show table all\nrule\n"
@@ -12,6 +12,10 @@ LIVE = {
     "links": f"printf '{OF_LINKS}' | ip -json -details -batch -",
     "links 6": f"printf '{OF_LINKS_6}' | ip -6 -json -details -batch -",
     "queues": "tc -json qdisc",
+    "units": "systemctl list-units --all --no-legend --plain --full",
+    "environment": "systemctl show-environment",
+    "sockets": "ss --no-header --listening --numeric --tcp --udp --extended",
+    "filter": "nft --stateless --terse list ruleset",
     "functions": f"! [ -e /usr/bin/redis-cli ] || redis-cli {REDIS} function list",
     "special": rf"find / -xdev \( {' -o '.join(f'-path {top}' for top in (*ELSEWHERE, *TREES))} \) -prune -o \( {SPECIAL} -o {STARTED} \) {LISTED}",
 }
@@ -19,6 +23,17 @@ LIVE = {
 PART = "outpost-answer "
 SURVEYED = "surveyed"
 """Last line of what the observer answers to a survey: an older one does not know what that is."""
+
+
+def answer_to(name: str, live: dict[str, list[str]]) -> list[str]:
+    """Lines of the answer to a question that every host has an answer to.
+
+    Raises:
+        BlindError: There is none.
+    """
+    if lines := live.get(name):
+        return lines
+    raise BlindError(f"no answer: {LIVE[name].partition(' -')[0]}")
 
 
 class Asked:

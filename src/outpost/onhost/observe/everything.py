@@ -29,46 +29,37 @@ def everything(seen: Seen) -> tuple[list[str], list[str]]:
     rest = (tree for tree in TREES if tree != "/usr")
     probes = Probes()
     nothing: list[str] = []
+    among_packages = f"{seen.mark_of_usr}\n{sorted(declared)}" if seen.mark_of_usr else ""
+    verified = among_packages and among_packages + identity(VERIFIED)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
 
         def probe(
-            name: str, ask: collections.abc.Callable[..., list[str]], *words: object
+            name: str, ask: collections.abc.Callable[..., list[str]], *words: object, mark: str | None = None
         ) -> concurrent.futures.Future[list[str]]:
-            return pool.submit(lambda: probes(name, ask, *words, otherwise=nothing))
-
-        def from_files(
-            name: str, ask: collections.abc.Callable[..., list[str]], *words: object
-        ) -> concurrent.futures.Future[list[str]]:
-            return probe(name, lambda: kept(name, seen.mark, lambda: ask(*words)))
-
-        among_packages = f"{seen.mark_of_usr}\n{sorted(declared)}" if seen.mark_of_usr else ""
-
-        def from_usr(
-            name: str, beside: str, ask: collections.abc.Callable[..., list[str]], *words: object
-        ) -> concurrent.futures.Future[list[str]]:
-            return probe(
-                name, lambda: kept(name, among_packages and among_packages + beside, lambda: ask(*words))
-            )
+            """Its answer is kept under a mark, where it has one."""
+            answer = ask if mark is None else lambda *words: kept(name, mark, lambda: ask(*words))
+            return pool.submit(lambda: probes(name, answer, *words, otherwise=nothing))
 
         no_units: dict[str, list[str]] = {}
         shown = pool.submit(
             lambda: probes("units", shown_units, declared_units, declared, otherwise=no_units)
         ).result
-        installed = from_files("packages", packages)
+        installed = probe("packages", packages, mark=seen.mark)
         states = [
             installed, probe("daemons", effective, declared_units, installed.result, shown, seen.mark, seen.live),
-            probe("enabled units", enabled_units), probe("accounts", accounts), from_files("files", files, declared),
-            from_usr("files among packages", "", files_among_packages, declared), from_files("conffiles", conffiles, declared), from_files("packages' control files", controls),
-            from_usr("programs", identity(VERIFIED), programs), from_files("privileges", privileges, declared, *rest),
-            from_usr("privileges in usr", "", privileges, declared, "/usr"),
+            probe("enabled units", enabled_units), probe("accounts", accounts), probe("files", files, declared, mark=seen.mark),
+            probe("files among packages", files_among_packages, declared, mark=among_packages),
+            probe("conffiles", conffiles, declared, mark=seen.mark), probe("packages' control files", controls, mark=seen.mark),
+            probe("programs", programs, mark=verified), probe("privileges", privileges, declared, *rest, mark=seen.mark),
+            probe("privileges in usr", privileges, declared, "/usr", mark=among_packages),
             probe("privileges elsewhere", lambda: special_elsewhere(declared, seen.live["special"])),
         ]  # fmt: skip
         faults = [
-            probe("stale units", stale, declared_units, declared, shown), from_files("libraries", libraries),
-            from_files("attributes", held_below_trees, declared),
+            probe("stale units", stale, declared_units, declared, shown), probe("libraries", libraries, mark=seen.mark),
+            probe("attributes", held_below_trees, declared, mark=seen.mark),
         ]  # fmt: skip
     tables, rules = probes(
-        "packet filter", packet_filter, seen.live.get("filter", []), seen.mark, otherwise=(nothing, nothing)
+        "packet filter", lambda: packet_filter(seen.live["filter"], seen.mark), otherwise=(nothing, nothing)
     )
     facts = {*seen.states, *tables, *(line for future in states for line in future.result())}
     wrong = [*seen.faults, *rules, *(line for future in faults for line in future.result()), *probes.blind]

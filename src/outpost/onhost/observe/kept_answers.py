@@ -28,14 +28,16 @@ from outpost.onhost.observe.reading import Begun
 KEPT = "/run/outpost/observed"
 """Answers, each sealed, with the mark of what it comes from: root's alone, as daemons' keys are in some; gone with the next boot."""
 DAY = 24 * 3600
-TOUCHED, USR = b"\0", (b"/usr/", b"/usr ")
+TOUCHED = b"\0"
+USR = "/usr"
+"""The tree with a mark of its own: packages alone change it."""
 TICK = 0.1
 """Seconds, many ticks of the clock that files get their times from."""
 MARKED = (
     *(place for place in (*WATCHED, *PACKAGES_OWN, APPLIED) if not place.startswith(TREES)),
     *(f"/home/*/{name}" for name in HOMES), *MERGED, *SINGLE, *UNSCANNED, f"{DATABASE}/info", "/run/systemd/systemd-units-load",
 )  # fmt: skip
-"""With `TREES`: what can be seen of files there is known from an earlier look as long as none was touched. systemd touches
+"""With `TREES`: what can be seen of files there is known from an earlier scan as long as none was touched. systemd touches
 the last whenever it reads units."""
 DATABASES = (
     "/var/lib/apt/extended_states", "/var/lib/dpkg/arch", "/var/lib/dpkg/diversions", "/var/lib/dpkg/info", "/var/lib/dpkg/statoverride",
@@ -100,74 +102,43 @@ def sealed(name: str, what: bytes) -> bytes:
     return hashlib.blake2b(name.encode() + b"\0" + what, key=key).hexdigest().encode()
 
 
-def forget(name: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(f"{KEPT}/{name}")
-
-
 class Marking:
     """The mark of files, which is on its way from the start.
 
     It differs when a file below `TREES`, or of `MARKED`, came, went or was touched in any way: content, mode, owner,
     attributes, access lists, capabilities and links set ctime, which nobody can choose (inode(7)). Of `FOR_PEOPLE`, and of
     what Python compiled for packages, the directory itself alone; so with each day it is another one, too.
-
-    What an earlier walk found is looked at again name by name: where no directory was touched there is nothing beside it, and
-    to read directories is a quarter of a walk.
     """
 
     def __init__(self) -> None:
-        self._places = [place for place in (*TREES, *expanded(MARKED)) if os.path.lexists(place)]
-        known, _, self._before = own("walk").partition(b"\n")
-        digests, *places = os.fsdecode(known).split("\t")
-        self._digest, _, self._digest_of_usr = digests.partition(" ")
-        same = ("-files0-from", f"{KEPT}/paths", "-maxdepth", "0")
-        self._looking = _find(*same) if places == self._places else self._walk()
+        places = [place for place in (*TREES, *expanded(MARKED)) if os.path.lexists(place)]
+        self._walks = _walk(*(place for place in places if place != USR)), _walk(USR)
 
     def marks(self) -> tuple[str, str]:
         """Of all, and of /usr alone. Empty where a file was touched a moment ago: it could be touched once more in the same tick of the clock."""
-        looked = self._looking.said()
-        if looked != self._before and not self._walking:
-            self._looking = self._walk()
-            looked = self._looking.said()
-        if self._looking.late:
-            return "", ""
-        if looked != self._before:
-            below_usr = b"".join(line for line in looked.splitlines(keepends=True) if line.startswith(USR))
-            self._digest, self._digest_of_usr = map(_digest, (looked, below_usr))
-            with contextlib.suppress(OSError):
-                os.replace(f"{KEPT}/.paths.{os.getpid()}", f"{KEPT}/paths")
-            first = os.fsencode("\t".join((f"{self._digest} {self._digest_of_usr}", *self._places)))
-            keep("walk", first + b"\n" + looked if self._digest else b"")
+        rest, usr = map(_digest, self._walks)
         beside = "\n".join((str(time.time() // DAY), *map(identity, DATABASES), *LOCAL))
-        of_usr = f"{self._digest_of_usr}\n{beside}" if self._digest_of_usr else ""
-        return f"{self._digest}\n{beside}\n{identity(KNOWN)}" if self._digest else "", of_usr
-
-    _walking = False
-
-    def _walk(self) -> Begun:
-        self._walking = True
-        people = [word for place in FOR_PEOPLE for word in ("-o", "-path", place)]
-        compiled = ("-name", "__pycache__", "!", "-path", "/usr/local/*")
-        with contextlib.suppress(OSError):
-            os.makedirs(KEPT, mode=0o700, exist_ok=True)
-        return _find(
-            *self._places, "(", "-type", "d", "(", *compiled, *people, ")", "-prune", "-o", "-true", ")",
-            "-fprint0", f"{KEPT}/.paths.{os.getpid()}",
-        )  # fmt: skip
+        of_all = f"{rest} {usr}\n{beside}\n{identity(KNOWN)}" if rest and usr else ""
+        return of_all, f"{usr}\n{beside}" if usr else ""
 
 
-def _digest(looked: bytes) -> str:
-    """Empty where a file was touched a moment ago."""
+def _walk(*places: str) -> Begun:
+    """Path, inode and ctime of each file there, and `TOUCHED` behind them where that was a moment ago."""
+    people = [word for place in FOR_PEOPLE for word in ("-o", "-path", place)]
+    compiled = ("-name", "__pycache__", "!", "-path", "/usr/local/*")
+    just = ("(", "-newerct", f"@{time.time() - TICK:.3f}", "-printf", r"\0\n", "-o", "-printf", r"\n", ")")
+    return Begun(
+        "find", *places, "(", "-type", "d", "(", *compiled, *people, ")", "-prune", "-o", "-true", ")",
+        "-printf", "%p %i %C@", *just, LC_ALL="C", TZ="UTC",
+    )  # fmt: skip
+
+
+def _digest(walk: Begun) -> str:
+    """Empty where a file was touched a moment ago, or the walk did not end."""
     import hashlib
 
-    return hashlib.sha256(looked).hexdigest() if looked and TOUCHED not in looked else ""
-
-
-def _find(*which: str) -> Begun:
-    """Path, inode and ctime of each file that find(1) chooses, and `TOUCHED` behind them where that was a moment ago."""
-    just = ("(", "-newerct", f"@{time.time() - TICK:.3f}", "-printf", r"\0\n", "-o", "-printf", r"\n", ")")
-    return Begun("find", *which, "-printf", "%p %i %C@", *just, LC_ALL="C", TZ="UTC")
+    found = walk.said()
+    return hashlib.sha256(found).hexdigest() if found and not walk.late and TOUCHED not in found else ""
 
 
 def mark_with(mark: str, script: str, beside: collections.abc.Iterable[str]) -> str:

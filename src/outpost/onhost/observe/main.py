@@ -1,4 +1,4 @@
-"""The observer's entry: ``look``, ``view``, ``again``, ``remember`` and ``release``."""
+"""The observer's entry: ``look``, ``view``, ``remember`` and ``release``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import os
 import sys
 import time
 
-from outpost.onhost.observe.again import again, note
-from outpost.onhost.observe.asking import LIVE, SURVEYED, Asked
+from outpost.onhost.observe.asking import LIVE, SURVEYED, Asked, answer_to
 from outpost.onhost.observe.daemons import LIVE as OF_DAEMONS
 from outpost.onhost.observe.daemons import UNBOUND_ANSWERS, steady, unbound
 from outpost.onhost.observe.databases import functions, triggers
@@ -19,22 +18,19 @@ from outpost.onhost.observe.held import held_elsewhere
 from outpost.onhost.observe.kept_answers import Marking, kept, mark_with
 from outpost.onhost.observe.kernel import kernel, modules, name_and_clock, settings_in_force
 from outpost.onhost.observe.mailqueue import on_hold
-from outpost.onhost.observe.manager import told_by_systemd
-from outpost.onhost.observe.network import learned, listeners, loopback, network, queues
+from outpost.onhost.observe.network import Waiting, learned, listeners, loopback, network, queues, waiting
 from outpost.onhost.observe.permissions import capable_elsewhere, modes
 from outpost.onhost.observe.probing import Probes
 from outpost.onhost.observe.processes import Processes
 from outpost.onhost.observe.reading import content, said
-from outpost.onhost.observe.ruleset import ruleset
 from outpost.onhost.observe.seen import Seen
 from outpost.onhost.observe.signing import set_by_hand
-from outpost.onhost.observe.sockets import Waiting, waiting
 from outpost.onhost.observe.units import manager, running_units, troubled_units
 
 FLEETING = ("stale\\t", "blind\\t", "effective\\t")
 """Facts that may be other ones though no file is touched: a daemon is started again, a probe sees again."""
 LOCK = "/run/outpost/lock"
-"""Held by whatever changes the host (`roles.operations.alone`)."""
+"""Held by whatever changes the host (`outpost.converge.operations.alone`)."""
 PATIENCE = 300.0
 """Seconds for whoever holds it."""
 
@@ -51,16 +47,9 @@ def seen_now() -> Seen:
     asked = Asked(LIVE | there)
     declared_units, declared = records()
     processes: Processes | None = probes("processes", Processes, otherwise=None)
-    holders = processes.holders if processes else {}
-    no_sockets: list[Waiting] = []
-    sockets = probes("sockets", waiting, holders, otherwise=no_sockets)
-    units, environment = probes("systemd", told_by_systemd, otherwise=(nothing, nothing))
     states = [
         *probes("modes", modes, otherwise=nothing),
         *probes("kernel settings", settings_in_force, contract, otherwise=nothing),
-        *probes("loopback", loopback, sockets, otherwise=nothing),
-        *probes("running units", running_units, units, otherwise=nothing),
-        *probes("environment", manager, environment, otherwise=nothing),
         *probes("databases", triggers, otherwise=nothing),
     ]
     faults = [
@@ -69,22 +58,26 @@ def seen_now() -> Seen:
         *probes("host name", name_and_clock, contract, otherwise=nothing),
         *(processes.faults if processes else []),
         *probes("attributes elsewhere", held_elsewhere, declared, otherwise=nothing),
-        *probes("listeners", listeners, contract, sockets, otherwise=nothing),
         *probes("mail queue", on_hold, otherwise=nothing),
         *probes("signing keys", set_by_hand, otherwise=nothing),
-        *probes("failed units", troubled_units, units, otherwise=nothing),
     ]
     options = probes("unbound", unbound, otherwise=nothing)
     answers = asked.answers()
-    live = probes("answers of daemons", steady, answers, otherwise=answers)
-    live |= {UNBOUND_ANSWERS[0]: options, "filter": probes("ruleset", ruleset, otherwise=nothing)}
+    live = probes("answers of daemons", steady, answers, otherwise=answers) | {UNBOUND_ANSWERS[0]: options}
+    no_sockets: list[Waiting] = []
+    sockets = probes("sockets", waiting, live, processes.holders if processes else {}, otherwise=no_sockets)
+    states += probes("loopback", loopback, sockets, otherwise=nothing)
+    states += probes("running units", lambda: running_units(answer_to("units", live)), otherwise=nothing)
+    states += probes("environment", lambda: manager(answer_to("environment", live)), otherwise=nothing)
     states += probes("network", network, live, otherwise=nothing)
     states += probes("capabilities elsewhere", lambda: capable_elsewhere(live["special"]), otherwise=nothing)
     states += probes("traffic control", queues, live, otherwise=nothing)
+    faults += probes("listeners", listeners, contract, sockets, otherwise=nothing)
+    faults += probes("failed units", troubled_units, live.get("units", []), otherwise=nothing)
     faults += probes("functions", lambda: functions(live["functions"]), otherwise=nothing)
     faults += probes("learned routes", learned, live, otherwise=nothing)
     faults += probes.blind
-    return Seen(*marking.marks(), states, faults, live, units, declared_units, declared)
+    return Seen(*marking.marks(), states, faults, live, declared_units, declared)
 
 
 def look(seen: Seen) -> str:
@@ -143,15 +136,10 @@ def main() -> None:
         still()
         asked = json.loads(words[0])
         LOCAL.extend(asked["local"])
-        seen = seen_now()
-        answer = survey(seen, asked, words[1])
-        note(seen, asked, answer)
-        sys.stdout.write("".join(f"{line}\n" for line in answer))
+        sys.stdout.write("".join(f"{line}\n" for line in survey(seen_now(), asked, words[1])))
         return
-    if verb == "again":
-        still()
-        sys.stdout.write(again(words[0], seen_now))
-        return
+    if verb not in ("look", "remember"):  # of another version's controller
+        sys.exit(f"no such command: {verb}")
     LOCAL.extend(words)
     if verb == "remember":
         from outpost.onhost.observe.everything import everything

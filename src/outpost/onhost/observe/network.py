@@ -7,9 +7,9 @@ import json
 import os
 import re
 
+from outpost.onhost.observe.asking import answer_to
 from outpost.onhost.observe.processes import unit_of
 from outpost.onhost.observe.reading import BlindError, said
-from outpost.onhost.observe.sockets import Waiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # loading it takes a fiftieth of a look
@@ -18,6 +18,11 @@ if TYPE_CHECKING:  # loading it takes a fiftieth of a look
 IPV6 = "/proc/net/if_inet6"
 """There where the kernel has IPv6."""
 OF_THE_KERNEL = re.compile(r"127\.0\.0\.1$|::1$|fe80:")
+SOCKET = re.compile(r"(tcp|udp)\s+\S+\s+\d+\s+\d+\s+(\S+):(\d+)\s.*?\bino:(\d+)\s")
+"""A line of ss(8): protocol, address and port at the near end, inode."""
+
+Waiting = tuple[str, str, int, str, str]
+"""A socket that waits for others: protocol, address, port, program, process."""
 
 
 def network(live: dict[str, list[str]]) -> list[str]:
@@ -96,6 +101,21 @@ def selected(family: str, rules: list[dict[str, typing.Any]]) -> list[str]:
 
 
 KERNELS_RULE = {"priority", "src", "table", "protocol"}
+
+
+def waiting(live: dict[str, list[str]], holders: dict[str, tuple[str, str]]) -> list[Waiting]:
+    """Sockets that wait for others.
+
+    Args:
+        holders: Inode of a socket → program and process. Docker's resolver listens in a container and is no process of it.
+    """
+    found: list[Waiting] = []
+    for match in filter(None, map(SOCKET.match, answer_to("sockets", live))):
+        protocol, end, port, inode = match.groups()
+        if inode in holders:
+            address = end.partition("%")[0].strip("[]").replace("*", "::")
+            found.append((protocol, address, int(port), *holders[inode]))
+    return sorted(found)
 
 
 def loopback(sockets: list[Waiting]) -> list[str]:

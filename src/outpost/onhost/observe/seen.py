@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 
-JUDGED = ("links", "links 6", "queues")
+JUDGED = ("links", "links 6", "queues", "units", "environment", "sockets")
 """Answers that states and faults are made of already: themselves they change with every session."""
 
 
 class Seen:
     """What the running host tells, and the mark of its files.
-
-    Args:
-        units: Name and LoadState, ActiveState, SubState of each.
 
     Attributes:
         mark_of_usr: Of those below /usr.
@@ -30,7 +27,6 @@ class Seen:
         states: list[str],
         faults: list[str],
         live: dict[str, list[str]],
-        units: list[str],
         declared_units: dict[str, list[str]],
         declared: set[str],
     ) -> None:
@@ -39,7 +35,7 @@ class Seen:
         self.states = states
         self.faults = faults
         self.live = live
-        self._active = {line.split()[0]: line.split()[2] for line in units}
+        self._active = {line.split()[0]: line.split()[2] for line in live.get("units", ())}
         self.declared_units = declared_units
         self.declared = declared
 

@@ -124,9 +124,15 @@ def stale(
 
 
 def manager(environment: list[str]) -> list[str]:
-    """What systemd hands to every daemon; its language comes with the boot."""
-    return [
-        f"manager\t{name}\t{value}"
-        for name, _, value in (line.partition("=") for line in environment)
-        if not name.startswith(("LANG", "LC_"))
-    ]
+    """What systemd hands to every daemon; its language comes with the boot.
+
+    Args:
+        environment: As systemctl(1) shows it: a value with other signs than usual is quoted as bash(1) has it.
+    """
+    found = []
+    for name, _, value in (line.partition("=") for line in environment):
+        if value.startswith("$'"):
+            value = re.sub(r"[\\](['\\])", r"\1", value[2:-1])
+        if not name.startswith(("LANG", "LC_")):
+            found.append(f"manager\t{name}\t{value}")
+    return found
