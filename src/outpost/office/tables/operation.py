@@ -8,7 +8,17 @@ from pydantic import Field
 
 from outpost.office import ports
 from outpost.office.tables.topology import Accepted
-from outpost.office.tables.values import Address, Duration, FilePort, Fqdn, MailAddress, Part, SshKey
+from outpost.office.tables.values import (
+    Address,
+    Duration,
+    FilePort,
+    Fqdn,
+    MailAddress,
+    Part,
+    SshKey,
+    counted,
+    lasting,
+)
 
 
 class Logs(Part):
@@ -92,38 +102,29 @@ class Backup(Part):
         description="Where it keeps the repositories; empty: `/srv/outpost/` and the office's name.",
         examples=["/srv/outpost/po"],
     )
-    every: Duration = Field(
-        default=3600,
-        description="Time between two backups of a host. What a lost disk costs is what came since the last one: at most this "
+    every: Duration = lasting(
+        "1h",
+        "Time between two backups of a host. What a lost disk costs is what came since the last one: at most this "
         "long, `jitter`, and the time a backup takes.",
-        examples=["1h"],
     )
-    jitter: Duration = Field(
-        default=600,
-        description="Up to this much later, at random, so that hosts and offices do not begin together.",
-        examples=["10m"],
+    jitter: Duration = lasting(
+        "10m", "Up to this much later, at random, so that hosts and offices do not begin together."
     )
-    oldest: Duration = Field(
-        default=6 * 3600,
-        description="Age of the last backup that is an alarm, and at which `verify` fails; more than `every` and `jitter` together.",
-        examples=["6h"],
+    oldest: Duration = lasting(
+        "6h",
+        "Age of the last backup that is an alarm, and at which `verify` fails; more than `every` and `jitter` together.",
     )
-    line_percent: int = Field(
-        default=25,
-        ge=0,
-        le=100,
-        description="How much of `link.rate_kbit` one host's backup may fill; 0: all it gets. 25 % of 1544 kbit/s carry 170 MB "
+    line_percent: int = counted(
+        25,
+        "How much of `link.rate_kbit` one host's backup may fill; 0: all it gets. 25 % of 1544 kbit/s carry 170 MB "
         "an hour beside the mail.",
+        least=0,
+        most=100,
     )
-    hourly: int = Field(
-        default=48,
-        ge=1,
-        le=100_000,
-        description="How many of the last hours keep an archive, at the other end.",
-    )
-    daily: int = Field(default=14, ge=0, le=100_000, description="How many days keep one.")
-    weekly: int = Field(default=8, ge=0, le=100_000, description="How many weeks keep one.")
-    monthly: int = Field(default=18, ge=0, le=100_000, description="How many months keep one.")
+    hourly: int = counted(48, "How many of the last hours keep an archive, at the other end.", most=100_000)
+    daily: int = counted(14, "How many days keep one.", least=0, most=100_000)
+    weekly: int = counted(8, "How many weeks keep one.", least=0, most=100_000)
+    monthly: int = counted(18, "How many months keep one.", least=0, most=100_000)
 
 
 class Alarms(Part):
@@ -136,35 +137,20 @@ class Alarms(Part):
         "address on the Internet need one that is an address in the administrators' zone. Empty: alarms stand in the journal only.",
         examples=[["smtp://192.0.2.25/?to=admin@example.com&from=outpost@example.com"]],
     )
-    every: Duration = Field(default=300, description="How often each host looks at itself.", examples=["5m"])
-    queue_age: Duration = Field(
-        default=2 * 3600,
-        description="Mail that has waited longer is an alarm, before its sender is told (`link.delay_warning`).",
-        examples=["2h"],
+    every: Duration = lasting("5m", "How often each host looks at itself.")
+    queue_age: Duration = lasting(
+        "2h", "Mail that has waited longer is an alarm, before its sender is told (`link.delay_warning`)."
     )
-    certificate_age: Duration = Field(
-        default=14 * 86400,
-        description="A certificate that ends within this time: it should have been renewed by then.",
-        examples=["14d"],
+    certificate_age: Duration = lasting(
+        "14d", "A certificate that ends within this time: it should have been renewed by then."
     )
-    signature_age: Duration = Field(
-        default=3 * 86400, description="DNSSEC signatures that end within this time.", examples=["3d"]
-    )
-    virus_age: Duration = Field(
-        default=2 * 86400, description="Age of the newest virus signatures.", examples=["2d"]
-    )
-    logs_age: Duration = Field(
-        default=900,
-        description="Lines that the collector of `[logs]` has not taken for this long.",
-        examples=["15m"],
-    )
-    disk_percent: int = Field(
-        default=85, ge=50, le=99, description="How full a volume may be, in bytes or inodes."
-    )
-    wrong_logins: int = Field(
-        default=50,
-        ge=1,
-        le=100_000,
-        description="Accounts that were given a wrong password within ten minutes; "
+    signature_age: Duration = lasting("3d", "DNSSEC signatures that end within this time.")
+    virus_age: Duration = lasting("2d", "Age of the newest virus signatures.")
+    logs_age: Duration = lasting("15m", "Lines that the collector of `[logs]` has not taken for this long.")
+    disk_percent: int = counted(85, "How full a volume may be, in bytes or inodes.", least=50, most=99)
+    wrong_logins: int = counted(
+        50,
+        "Accounts that were given a wrong password within ten minutes; "
         "each counts once for each place. One account that shut (`limits.login_failures`) is an alarm in any case.",
+        most=100_000,
     )

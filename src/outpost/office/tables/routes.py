@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from outpost.office.tables.values import Address, Duration, FilePort, Fqdn, HostLabel, Part, Size
+from outpost.office.tables.values import (
+    Address,
+    Duration,
+    FilePort,
+    Fqdn,
+    HostLabel,
+    Part,
+    Size,
+    counted,
+    lasting,
+)
 
 
 class Peer(Part):
@@ -58,12 +68,11 @@ class Peer(Part):
         "default. For a route whose mail is worthless late.",
         examples=["2d"],
     )
-    concurrency: int = Field(
-        default=4,
-        ge=1,
-        le=10,
-        description="Messages on their way to it at the same time. One for a satellite or a modem: four that share a thin "
+    concurrency: int = counted(
+        4,
+        "Messages on their way to it at the same time. One for a satellite or a modem: four that share a thin "
         "line all end late, and all of them begin again when it breaks.",
+        most=10,
     )
     retry: Duration = Field(
         default=60,
@@ -101,33 +110,30 @@ class Smarthost(Part):
 class Link(Part):
     """The office's line to the Internet (`[link]`)."""
 
-    rate_kbit: int = Field(
-        default=1544, ge=64, le=100_000_000, description="Rate in kbit/s; the case study's T1 carries 1544."
+    rate_kbit: int = counted(
+        1544, "Rate in kbit/s; the case study's T1 carries 1544.", least=64, most=100_000_000
     )
-    shaped_percent: int = Field(
-        default=90,
-        ge=0,
-        le=100,
-        description="How much of it the MTA's mail may fill outwards; 0: no shaping. Below 100 the queue forms on the MTA, "
+    shaped_percent: int = counted(
+        90,
+        "How much of it the MTA's mail may fill outwards; 0: no shaping. Below 100 the queue forms on the MTA, "
         "where names and peers go first, and not in the provider's modem: 1389 of 1544 kbit/s leave the others 155.",
+        least=0,
+        most=100,
     )
-    queue_lifetime: Duration = Field(
-        default=5 * 86400,
-        description="How long mail waits in the queue before it returns to its sender (RFC 5321, section 4.5.4.1: four to five "
+    queue_lifetime: Duration = lasting(
+        "5d",
+        "How long mail waits in the queue before it returns to its sender (RFC 5321, section 4.5.4.1: four to five "
         "days at least).",
-        examples=["5d"],
     )
-    delay_warning: Duration = Field(
-        default=4 * 3600,
-        description="After this time a sender is told that a message still waits (RFC 3464, `Action: delayed`), once.",
-        examples=["4h"],
+    delay_warning: Duration = lasting(
+        "4h",
+        "After this time a sender is told that a message still waits (RFC 3464, `Action: delayed`), once.",
     )
     retry_soonest: Duration = Field(
         default=30, description="First wait after an attempt that failed; each later one is twice as long."
     )
-    retry_latest: Duration = Field(
-        default=1800,
-        description="Longest wait between two attempts. A peer that answers again is noticed sooner (`retry` of the peer), and "
+    retry_latest: Duration = lasting(
+        "30m",
+        "Longest wait between two attempts. A peer that answers again is noticed sooner (`retry` of the peer), and "
         "with one of the Internet's zone all that waits for the Internet.",
-        examples=["30m"],
     )

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from outpost.office.tables.topology import CertificateMode
-from outpost.office.tables.values import Duration, Fqdn, MailAddress, Part, Proxy
+from outpost.office.tables.values import Duration, Fqdn, MailAddress, Part, Proxy, lasting
 from outpost.office.tls import INTERMEDIATE, LEVELS, TlsLevel, TlsProfile
 
 
@@ -73,11 +73,10 @@ class Tls(Part):
         "else may issue for these names.",
         examples=["letsencrypt.org"],
     )
-    key_lifetime: Duration = Field(
-        default=365 * 86400,
-        description="Age at which `outpost rotate due` switches a public key to the next one, whose TLSA record has been "
+    key_lifetime: Duration = lasting(
+        "365d",
+        "Age at which `outpost rotate due` switches a public key to the next one, whose TLSA record has been "
         "published since the last switch. Certificates are renewed far more often, with the same key.",
-        examples=["365d"],
     )
     provided: tuple[ProvidedCertificate, ...] = Field(
         default=(), exclude=True, description="Read from `HOST.pem` beside the office file."

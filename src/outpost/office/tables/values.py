@@ -25,6 +25,7 @@ from pydantic import (
     ByteSize,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationInfo,
     field_validator,
 )
@@ -187,6 +188,22 @@ Network = Annotated[IPNetwork, BeforeValidator(_to_network)]
 FilePort = Annotated[int, Field(ge=1, le=65535)]
 Duration = Annotated[int, BeforeValidator(_to_seconds), Field(ge=1, le=20 * 366 * 86400)]
 """Seconds; the file may say `90s`, `15m`, `6h` or `30d`."""
+
+
+def lasting(default: str, description: str) -> Any:
+    """A field for a duration that has a default, given as the file may say it."""
+    return Field(default=_to_seconds(default), description=description, examples=[default])
+
+
+def sized(default: str, description: str, *, ge: int = 1) -> Any:
+    """A field for a size that has a default, given as the file may say it."""
+    value = TypeAdapter(ByteSize).validate_python(default)
+    return Field(default=value, ge=ge, description=description, examples=[default])
+
+
+def counted(default: int | None, description: str, *, least: int = 1, most: int = 1_000_000) -> Any:
+    """A field for a number that has a default."""
+    return Field(default=default, ge=least, le=most, description=description)
 
 
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
