@@ -5,6 +5,7 @@ import sys
 
 CHANGING = {
     "apply": "hosts may be changed in part: ./outpost plan OFFICE shows what is left, and apply goes on where it stopped",
+    "upgrade": "hosts may be changed in part: the same command goes on where it stopped",
     "each": "hosts may be changed in part: ./outpost each plan shows what is left, and apply goes on where it stopped",
     "lab": "what was made is there: the same command goes on, and ./outpost lab down removes it",
     "test": "its lab may be there: ./outpost lab down --name test removes it",

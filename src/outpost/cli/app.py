@@ -41,10 +41,10 @@ EXAMPLES = """
 
 TASKS = {
     "Set up": {
-        "new": "new", "check": "office", "secrets": "", "preflight": "new", "hosts": "office", "declare": "office",
+        "new": "new", "check": "office", "secrets": "", "preflight": "new", "hosts": "office", "declare": "declare",
         "dns": "office", "peer": "mail", "guide": "office",
     },
-    "Change": {"plan": "", "apply": "", "each": "each", "rotate": "", "decommission": "decommission"},
+    "Change": {"plan": "", "apply": "", "upgrade": "upgrade", "each": "each", "rotate": "", "decommission": "decommission"},
     "Prove": {"verify": "verify", "report": "report", "judge": "judge", "attack": "attack"},
     "People": {"user": "", "alias": "", "group": "", "shared": ""},
     "Mail": {"trace": "mail", "queue": "mail", "alarms": "mail"},

@@ -154,8 +154,9 @@ def apply_office(
     anyway: bool = False,
     checked: bool = True,
     back: bool = True,
+    unchanged: bool = False,
 ) -> int:
-    """Bring the hosts to what is declared, asking first unless told not to."""
+    """Bring the hosts to what is declared after a question (not with `yes`); `unchanged`: hosts note the version in any case."""
     from outpost.engine import rollout
     from outpost.engine.claim import changing
     from outpost.keys.rotation import aftermath
@@ -177,9 +178,9 @@ def apply_office(
         new = proposed.new_hosts
         _show_findings(proposed, target, new)
         _show_plan(proposed, target, new)
-        if not proposed.changes or proposed.failed:
+        if proposed.failed or not (proposed.changes or unchanged):
             return FAILED if proposed.failed else CLEAN
-        if err.input("Apply? [y/N] ", markup=False).strip().lower() not in ("y", "yes"):
+        if proposed.changes and err.input("Apply? [y/N] ", markup=False).strip().lower() not in ("y", "yes"):
             return FAILED
     with changing(target, hosts, via, anyway=anyway) as claim:
         done = rollout.roll_out(
@@ -483,35 +484,6 @@ def print_zone(
         say_json({"zone": found.name, "records": [vars(record) for record in found.records]})
     else:
         sys.stdout.write(zone_text(found))
-    return CLEAN
-
-
-@app.command(
-    "declare",
-    epilog="Example: `./outpost declare po mta --json`, before and after a change of the code: the difference is what an apply changes.",
-)
-def print_declaration(
-    office: OfficeArgument,
-    host: Annotated[str, typer.Argument(metavar="HOST", help="One of the office's hosts.")],
-    name: NameOption = None,
-    as_json: JsonOption = False,
-) -> int:
-    """Print what is declared for a host, without asking it."""
-    from outpost.converge.declaration import declaration
-    from outpost.converge.declaration import shown as printable
-    from outpost.hosts import expect_hosts
-    from outpost.keys import secrets_file
-
-    target = find(office, name)
-    loaded = load(target.data)
-    expect_hosts(loaded, [host])
-    said = printable(declaration(loaded, secrets_file.read(target.data), host))
-    if as_json:
-        say_json({"host": host, **said})
-    else:
-        for kind, things in said.items():
-            for thing, value in things.items():
-                sys.stdout.write(f"{kind} {thing} {' '.join(value)}".rstrip() + "\n")
     return CLEAN
 
 

@@ -26,7 +26,7 @@ from outpost import __version__
 from outpost.errors import OutpostError
 from outpost.office import Office, load
 from outpost.target import ROOT, Target
-from outpost.transport.remote import ANSWER, failure, shell_command
+from outpost.transport.remote import ANSWER, failure, run_script, shell_command
 from outpost.verification import history
 
 RECORD = "/var/lib/outpost/converged.json"
@@ -212,7 +212,7 @@ def changing(
             raise refused[0]
         if not anyway:
             for held in claim.held.values():
-                _not_older(target, held)
+                _not_older(target, held.host, held.record)
         _claims[target.data] = claim
         try:
             yield claim
@@ -253,9 +253,30 @@ def _claim(
     )
 
 
-def _not_older(target: Target, held: _Held) -> None:
+def records(
+    target: Target, office: Office, via: str | None = None, *, anyway: bool = False
+) -> dict[str, Record | None]:
+    """By host: which version converged it; None where no apply has been.
+
+    Args:
+        anyway: Also where a later version has converged one.
+
+    Raises:
+        OutpostError: A host does not answer, or this checkout is older than what converged it.
+    """
+    script = f"head -c {LONGEST} {RECORD} 2>/dev/null || true\n"
+    with ThreadPoolExecutor(len(office.hosts)) as pool:
+        said = pool.map(
+            lambda host: run_script(target, office, host, script, via, patience=ANSWER), office.hosts
+        )
+        found = {host.name: Record.parse(text) for host, text in zip(office.hosts, said, strict=True)}
+    for name, record in found.items() if not anyway else ():
+        _not_older(target, name, record)
+    return found
+
+
+def _not_older(target: Target, host: str, record: Record | None) -> None:
     """Refuse a checkout that lacks what converged a host."""
-    record = held.record
     if record is None:
         return
     commit = record.commit.removesuffix("+")
@@ -265,7 +286,7 @@ def _not_older(target: Target, held: _Held) -> None:
         with suppress(InvalidVersion):
             if Version(record.version) > Version(__version__):
                 raise OutpostError(
-                    f"{held.host} was converged by {record.shown}, and this is Outpost {__version__}: it would undo what is "
+                    f"{host} was converged by {record.shown}, and this is Outpost {__version__}: it would undo what is "
                     "newer; nothing was changed",
                     f"install Outpost {record.version} or newer; use --force to go back to this version on purpose",
                 )
@@ -283,7 +304,7 @@ def _not_older(target: Target, held: _Held) -> None:
     if target.instance and contained.returncode == 1 and older.returncode == 1:
         return  # a lab is its developer's: a branch beside the one that made it is no older clone
     raise OutpostError(
-        f"{held.host} was converged by {record.shown}, and this checkout (at {head}) does not have that: it would undo "
+        f"{host} was converged by {record.shown}, and this checkout (at {head}) does not have that: it would undo "
         "what is newer; nothing was changed",
         "git pull, then run plan again; use --force to go back to this version on purpose",
     )
