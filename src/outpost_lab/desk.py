@@ -8,17 +8,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from outpost_lab.engine import run
+
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+)  # fmt: skip
 MISSING = "needs Debian's chromium and libnss3-tools: apt-get install chromium libnss3-tools"
 
 
@@ -28,20 +24,11 @@ def present() -> bool:
 
 
 def trusting(authority: Path, home: Path) -> None:
-    """Make a home whose Chromium trusts an authority (PEM) and nothing else is changed.
-
-    Raises:
-        CalledProcessError: certutil (libnss3-tools) refused.
-    """
+    """Make a home whose Chromium trusts an authority (PEM) and nothing else is changed."""
     store = home / ".pki" / "nssdb"
     store.mkdir(parents=True)
-    database = f"sql:{store}"
-    subprocess.run(["certutil", "-N", "-d", database, "--empty-password"], check=True, capture_output=True)
-    subprocess.run(
-        ["certutil", "-A", "-d", database, "-n", "office", "-t", "C,,", "-i", str(authority)],
-        check=True,
-        capture_output=True,
-    )
+    run("certutil", "-N", "-d", f"sql:{store}", "--empty-password")
+    run("certutil", "-A", "-d", f"sql:{store}", "-n", "office", "-t", "C,,", "-i", str(authority))
 
 
 def options(name: str, address: str, home: Path, workstation: str) -> dict[str, Any]:

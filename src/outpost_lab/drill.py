@@ -91,9 +91,6 @@ def hold(target: Target, *, via: str | None = None, watcher: run.Watcher | None 
     return done
 
 
-# Comparing --------------------------------------------------------------------------------------------------------
-
-
 def _files_compared(rooms: Rooms, wanted: Manifest) -> Iterator[str]:
     """Files, before anybody opens a mailbox."""
     said = rooms.say(f"{PROGRAM} manifest --mail {MAIL}", most=MANIFEST)

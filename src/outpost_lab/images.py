@@ -20,16 +20,9 @@ SUITE = "trixie"
 MIRROR = "http://deb.debian.org/debian"
 SECURITY = "http://deb.debian.org/debian-security"
 PARENT = {
-    "apt-cache": "rootfs",
-    "base": "rootfs",
-    "stock": "base",
-    "world": "base",
-    "postfix": "world",
-    "exim": "world",
-    "acme": "world",
-    "vault": "base",
-    "collector": "base",
-}
+    "apt-cache": "rootfs", "base": "rootfs", "stock": "base", "world": "base", "postfix": "world", "exim": "world",
+    "acme": "world", "vault": "base", "collector": "base",
+}  # fmt: skip
 LABEL = "outpost.image"
 
 
@@ -45,14 +38,10 @@ def build(
     install: bool = False,
     note: Note = lambda _text: None,
 ) -> None:
-    """Makes the images that are missing, parents first; fast when they all exist.
+    """Makes the images (keys of ``PARENT``) that are missing, parents first; fast when they all exist.
 
     Args:
-        names: Keys of ``PARENT``.
         install: The user agrees to mmdebstrap being installed on this machine.
-
-    Raises:
-        LabError: There is no way to get a Debian root file system, or a build failed.
     """
     for name in names:
         _build(client, name, install=install, note=note)

@@ -42,12 +42,7 @@ class Instance:
 
     @classmethod
     def load(cls, name: str = DEFAULT) -> Instance:
-        """The instance of that name, which must be up.
-
-        Raises:
-            NotUp: There is none, or its containers are gone or stopped.
-            EngineMissing: Docker does not answer.
-        """
+        """The instance of that name; `NotUp` where there is none, or its containers are gone or stopped."""
         found = cls.stored(name)
         if found is None:
             raise NotUp(f"the lab {name} is not up", f"./outpost lab up{_option(name)}")

@@ -67,13 +67,7 @@ def letter(
 
 @dataclass
 class OfficeUser:
-    """A user of the office, with an ordinary mail client on the LAN.
-
-    Attributes:
-        server: The store's name, which its certificate must carry.
-        at: Its address on the LAN.
-        authority: PEM file of the authority that issued the certificate.
-    """
+    """A user of the office, with an ordinary mail client on the LAN, which expects the certificate of `server`."""
 
     address: str
     password: str
@@ -104,11 +98,7 @@ class OfficeUser:
         return _MailboxAt(self.server, self.at, self.tls).login(self.address, self.password)
 
     def send(self, message: EmailMessage, recipients: Sequence[str], *, notify: str = "") -> None:
-        """Submit a message; `notify` is the DSN request for every recipient (``SUCCESS,FAILURE``, RFC 3461).
-
-        Raises:
-            smtplib.SMTPException: It was refused.
-        """
+        """Submit a message; `notify` is the DSN request for every recipient (``SUCCESS,FAILURE``, RFC 3461)."""
         options = [f"NOTIFY={notify}"] if notify else []
         with self.submission() as session:
             session.send_message(message, self.address, list(recipients), rcpt_options=options)
@@ -136,11 +126,7 @@ class OfficeUser:
 
 @dataclass
 class Neighbour:
-    """Somebody outside the office, with an account on the machine of their own mail system.
-
-    Attributes:
-        container: Docker's name of that machine.
-    """
+    """Somebody outside the office, with an account on the machine (a container) of their own mail system."""
 
     address: str
     container: str
@@ -153,18 +139,9 @@ class Neighbour:
 
     def send(self, message: EmailMessage, recipients: Sequence[str]) -> None:
         """Hand a message to the machine's own sendmail(8)."""
-        command = [
-            "docker",
-            "exec",
-            "--interactive",
-            self.container,
-            "sendmail",
-            "-i",
-            "-f",
-            self.address,
-            "--",
-        ]
-        subprocess.run([*command, *recipients], input=message.as_bytes(), capture_output=True, check=True)
+        command = ["docker", "exec", "--interactive", self.container, "sendmail", "-i", "-f", self.address]
+        command += ["--", *recipients]
+        subprocess.run(command, input=message.as_bytes(), capture_output=True, check=True)
 
     def receive(self, token: str, patience: float = PATIENCE) -> bytes:
         """See ``Correspondent.receive``; waits on the machine itself."""

@@ -22,13 +22,9 @@ class Machine:
     """A container of an instance: a host of the office, or part of the world around it.
 
     Attributes:
-        name: Short name; the container is ``outpost-<instance>-<name>``.
         role: The office's role (``mta``), or what it is in the world (``headoffice``).
-        fqdn: Its name in the DNS and its host name.
-        image: Key of ``images.PARENT``.
         addresses: Zone → (IPv4, IPv6), as text.
-        domain: The mail domain it serves; empty for none.
-        users: Local parts of that domain's mailboxes; empty where any will do.
+        users: Local parts of the mailboxes of its mail domain; empty where any will do.
         units: systemd units that are enabled on it.
         also_named: Zone → the name of its address there, instead of its host name.
     """

@@ -179,13 +179,17 @@ class Ground:
         self, seen: Evidence, vantage: Vantage, address: str, port: int, expected: str, where: str
     ) -> None:
         """Expect that nobody answers a vantage point there."""
+        why = await self.silence(vantage, address, port, patience=3)
+        seen.check(bool(why), expected, f"{where}: {why}", f"{where} answers")
+
+    async def silence(self, vantage: Vantage, address: str, port: int, *, patience: float) -> str:
+        """Why nobody answers there; empty where somebody does."""
         try:
-            streams = await vantage.connect(address, port, patience=3)
+            _, writer = await vantage.connect(address, port, patience=patience)
         except (OSError, TimeoutError) as error:
-            seen.check(held=True, expected=expected, observed=f"{where}: {type(error).__name__}")
-        else:
-            streams[1].close()
-            seen.check(held=False, expected=expected, observed=f"{where} answers")
+            return type(error).__name__
+        writer.close()
+        return ""
 
     @property
     def trust(self) -> ssl.SSLContext:

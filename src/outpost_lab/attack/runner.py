@@ -20,6 +20,8 @@ from outpost_lab.attack.weakness import weakened
 TOGETHER = 6  # gentle attacks at a time
 LONGEST = 1800.0  # seconds; no attack may take more
 
+PLANNED = {"id", "family", "title", "controls", "faults", "vantage", "expectation"}
+"""What of the plan a result repeats."""
 Verdict = Literal["defended", "BREACHED", "not judged", "not run"]
 
 
@@ -48,13 +50,7 @@ class Result:
 
     def as_data(self) -> dict[str, Any]:
         return {
-            "id": self.plan.id,
-            "family": self.plan.family,
-            "title": self.plan.title,
-            "controls": list(self.plan.controls),
-            "faults": list(self.plan.faults),
-            "vantage": self.plan.vantage,
-            "expectation": self.plan.expectation,
+            **self.plan.model_dump(include=PLANNED),
             "verdict": self.verdict,
             "observed": self.observed,
             "reason": self.reason,

@@ -118,9 +118,8 @@ async def zeros_and_high_bytes(ground: Ground, seen: Evidence) -> None:
 async def _smuggle(ground: Ground, seen: Evidence, name: str, ending: bytes) -> None:
     """One message with a second one inside, behind an end of data that only some servers take for one."""
     victim, first, second = ground.victim(), token(), token()
-    inner = f"MAIL FROM:<{ground.someone(1)}>\r\nRCPT TO:<{ground.reader()}>\r\nDATA\r\n".encode() + letter(
-        ground.someone(1), ground.reader(), second
-    )
+    inner = f"MAIL FROM:<{ground.someone(1)}>\r\nRCPT TO:<{ground.reader()}>\r\nDATA\r\n".encode()
+    inner += letter(ground.someone(1), ground.reader(), second)
     async with await ground.smtp(seen, ground.stranger) as session:
         await session.envelope(victim, ground.reader())
         if (await session.say("DATA")).code != 354:

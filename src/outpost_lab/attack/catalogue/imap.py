@@ -60,12 +60,8 @@ async def the_store_from_outside(ground: Ground, seen: Evidence) -> None:
     for vantage in (ground.internet, ground.client):
         for address in (*host.all_addresses, *ground.role("mta").all_addresses):
             for port in (ports.IMAPS, ports.SUBMISSIONS, ports.LMTP, ports.MANAGESIEVE):
-                try:
-                    streams = await vantage.connect(str(address), port, patience=1)
-                except (OSError, TimeoutError):
-                    continue
-                streams[1].close()
-                seen.check(False, "out of reach", f"{vantage.name} reaches {address}:{port}")
+                if not await ground.silence(vantage, str(address), port, patience=1):
+                    seen.check(False, "out of reach", f"{vantage.name} reaches {address}:{port}")
     seen.check(True, "out of reach", "no port of the store can be reached")
 
 

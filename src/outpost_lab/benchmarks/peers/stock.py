@@ -18,23 +18,14 @@ for name in each(content.groups):
     server.group(name=f"group {name}", group=name, system=True)
 for account in each(content.accounts):
     server.user(
-        name=f"account {account['user']}",
-        user=account["user"],
-        home=account["home"],
-        shell=account["shell"],
-        groups=[account["user"], *account["groups"]],
-        append=True,
-        system=True,
-        ensure_home=False,
-    )
+        name=f"account {account['user']}", user=account["user"], home=account["home"], shell=account["shell"],
+        groups=[account["user"], *account["groups"]], append=True, system=True, ensure_home=False,
+    )  # fmt: skip
 for directory in each(content.directories):
     files.directory(
-        name=directory["path"],
-        path=directory["path"],
-        user=directory["owner"],
-        group=directory["group"],
+        name=directory["path"], path=directory["path"], user=directory["owner"], group=directory["group"],
         mode=directory["mode"],
-    )
+    )  # fmt: skip
 for path, (mode, owner, group, body) in each(content.files.items()):
     files.put(name=path, src=BytesIO(body), dest=path, user=owner, group=group, mode=mode)
 for unit in each(content.units):
