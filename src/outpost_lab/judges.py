@@ -72,17 +72,25 @@ def opinions(target: Target, office: Office, only: tuple[str, ...], via: str | N
         yield from judges[tool](target, office, via)
 
 
-def environment() -> Path:
-    """The Python that has ssh-audit and sslyze: sslyze pins libraries of its own. Made on first use."""
-    python, done = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "done"
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+def environment(home: Path = ENVIRONMENT, requirements: Path = REQUIREMENTS, *, hashed: bool = True) -> Path:
+    """A Python that has tools which are no dependency of the project: sslyze pins libraries of its own. Made on first use."""
+    python, done = home / "bin" / "python", home / "done"
+    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
     if done.exists() and done.read_text() == wanted:
         return python
-    venv.create(ENVIRONMENT, clear=True, with_pip=True)
-    install = ["-m", "pip", "install", "--quiet", "--require-hashes", "--requirement", str(REQUIREMENTS)]
+    venv.create(home, clear=True, with_pip=True)
+    install = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        *["--require-hashes"] * hashed,
+        "--requirement",
+        str(requirements),
+    ]
     made = subprocess.run([str(python), *install], capture_output=True, text=True, check=False)
     if made.returncode:
-        problem = f"ssh-audit and sslyze cannot be fetched: {made.stderr.strip()[-200:]}"
+        problem = f"{requirements.name} cannot be fetched: {made.stderr.strip()[-200:]}"
         raise OutpostError(problem, "check the way to the package index")
     done.write_text(wanted)
     return python

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 
 class Progress:
@@ -35,10 +36,11 @@ class Clock:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def step(self, name: str) -> Iterator[None]:
+    def step(self, name: str) -> Iterator[Callable[[str], None]]:
+        """A step, and what to call with what it has come to."""
         self._progress.begin(name)
         started = time.monotonic()
-        yield
+        yield partial(self._progress.note, name)
         self.seconds[name] = round(time.monotonic() - started, 1)
         self._progress.end(name, self.seconds[name])
 

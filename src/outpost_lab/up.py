@@ -25,10 +25,6 @@ from outpost_lab.world import Machine
 
 AT_ONCE = 4  # containers created or booted side by side
 RESOLVES = ("kdig", "@127.0.0.1", "+retry=3", "+timeout=2", "+cd", "a.nic.test", "A")
-NETWORKS = "networks"
-MACHINES = "world and hosts"
-IMAGES = "images"
-ROOM = "room on this machine"
 TRIES = 5  # other labs that may take the same networks at the same moment
 
 
@@ -47,25 +43,30 @@ def up(
     """
     clock = Clock(progress)
     with _alone(clock):
-        with clock.step("Docker"):
-            client = engine.ensure(install=install, note=lambda text: clock.note("Docker", text))
+        with clock.step("Docker") as note:
+            client = engine.ensure(install=install, note=note)
             _only_ours(client, name)
-        with clock.step(ROOM):
+        with clock.step("room on this machine") as note:
             machines = len(world.around(0)) + len(tomllib.loads(source.read_text(encoding="utf-8"))["hosts"])
-            room.ensure(client, machines, name, consent=install, note=lambda text: clock.note(ROOM, text))
-        with clock.step(IMAGES):
+            room.ensure(client, machines, name, consent=install, note=note)
+        with clock.step("images") as note:
             wanted = ("base", "postfix", "exim", "acme", "collector", "vault", "apt-cache")
-            images.build(client, wanted, install=install, note=lambda text: clock.note(IMAGES, text))
+            images.build(client, wanted, install=install, note=note)
             aptcache.ensure(client, images.tag("apt-cache"))
-        with clock.step(NETWORKS):
-            instance, zones = _networks(client, name, source, lambda text: clock.note(NETWORKS, text))
+        with clock.step("networks") as note:
+            instance, zones = _networks(client, name, source, note)
             cache = world.address("mgmt", world.APT_CACHE_OCTET, instance.slot)
             aptcache.attach(client, zones["mgmt"], *cache)
 
     def booted(machine: Machine) -> None:
         containers.wait(instance.container(machine.name, client), machine)
 
-    _each(clock, MACHINES, instance, lambda machine: containers.ensure(client, instance, machine, zones))
+    _each(
+        clock,
+        "world and hosts",
+        instance,
+        lambda machine: containers.ensure(client, instance, machine, zones),
+    )
     _each(clock, "boot", instance, booted)
     containers.run(instance.container("gw", client), *RESOLVES)
     trust.learn_acme_root(instance)

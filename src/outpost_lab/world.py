@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any
 
 from outpost.office.model import Office
+from outpost.office.tables.topology import Host
 from outpost_lab.paths import WORLD
 
 FIRST_NET = 77  # slot 0 is 10.77.0.0/16 and fd00:77::/32, slot 1 10.78.0.0/16 …
@@ -84,36 +85,28 @@ def shifted(text: str, slot: int) -> str:
 
 def around(slot: int) -> tuple[Machine, ...]:
     """The world's machines in an instance's slot."""
-    return tuple(
-        Machine(
-            name=name,
-            role=entry["role"],
-            fqdn=entry["fqdn"],
-            image=entry["image"],
-            addresses={zone: address(zone, entry["octet"], slot) for zone in entry["zones"]},
-            domain=entry.get("domain", ""),
-            users=tuple(entry.get("users", ())),
-            units=tuple(entry["units"]),
-            also_named=dict(entry.get("also_named", {})),
+
+    def machine(name: str, entry: dict[str, Any]) -> Machine:
+        addresses = {zone: address(zone, entry["octet"], slot) for zone in entry["zones"]}
+        made = Machine(
+            name, entry["role"], entry["fqdn"], entry["image"], addresses, units=tuple(entry["units"])
         )
-        for name, entry in _data()["machines"].items()
-    )
+        named, users = dict(entry.get("also_named", {})), tuple(entry.get("users", ()))
+        return replace(made, domain=entry.get("domain", ""), users=users, also_named=named)
+
+    return tuple(machine(name, entry) for name, entry in _data()["machines"].items())
 
 
 def hosts(office: Office) -> tuple[Machine, ...]:
     """The office's hosts as containers that hold an empty Debian."""
-    return tuple(
-        Machine(
-            name=host.name,
-            role=host.role,
-            fqdn=host.fqdn,
-            image="base",
-            addresses={zone: _pair(host.in_zone(zone)) for zone in host.addresses},
-            office=True,
-            units=("ssh.service",),
+
+    def machine(host: Host) -> Machine:
+        addresses = {zone: _pair(host.in_zone(zone)) for zone in host.addresses}
+        return Machine(
+            host.name, host.role, host.fqdn, "base", addresses, office=True, units=("ssh.service",)
         )
-        for host in office.hosts
-    )
+
+    return tuple(map(machine, office.hosts))
 
 
 def rrtype(value: str) -> str:

@@ -8,9 +8,9 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import formatdate, make_msgid
+
+from outpost_lab.post import letter
 
 OLE = bytes.fromhex("d0cf11e0a1b11ae1")
 """How a compound file begins: Office's documents and Outlook's messages (MS-CFB, section 2.2)."""
@@ -32,15 +32,11 @@ def parcel(
     sender: str, recipient: str, token: str, attachments: dict[str, bytes], subtype: str = "octet-stream"
 ) -> bytes:
     """A message with attachments, by file name."""
-    message = EmailMessage(policy=SMTP)
-    message["From"], message["To"] = sender, recipient
-    message["Subject"] = "Revised invoice"
-    message["Date"] = formatdate(localtime=False)
-    message["Message-ID"] = make_msgid(domain=sender.partition("@")[2])
-    message.set_content(f"Please see the attached file.\n{token}\n")
+    message, _ = letter(sender, [recipient], f"Please see the attached file.\n{token}\n")
+    message.replace_header("Subject", "Revised invoice")
     for name, data in attachments.items():
         message.add_attachment(data, maintype="application", subtype=subtype, filename=name)
-    return message.as_bytes()
+    return message.as_bytes(policy=SMTP)
 
 
 def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:

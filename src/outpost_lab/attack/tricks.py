@@ -103,6 +103,10 @@ def structures() -> dict[str, bytes]:
     part = _part('attachment; filename="a.bin"', virus)
     text = base64.b64encode(virus).decode()
     inner = _mixed(part, 'Content-Type: multipart/mixed; boundary="in"', "in")
+    within, plain = "Content-Type: message/rfc822", "Content-Type: text/plain"
+    elsewhere = 'Content-Type: message/external-body; access-type=URL; URL="http://x.invalid/a"'
+    in_base64, whole = "Content-Transfer-Encoding: base64", f"--cut\r\n{part}\r\n--cut--\r\n"
+    uuencoded, script = _uuencoded("a.bin", virus), _uuencoded("a.bat", SCRIPT)
     halves = "".join(f"{base64.b64encode(half).decode()}\r\n" for half in (virus[:20], virus[20:]))
     hexadecimal = "".join(f"={octet:02X}" for octet in virus)
     lines = "=\r\n".join(hexadecimal[at : at + 72] for at in range(0, len(hexadecimal), 72))
@@ -123,22 +127,14 @@ def structures() -> dict[str, bytes]:
         "no MIME-Version": _mixed(part).replace(b"MIME-Version: 1.0\r\n", b""),
         "unknown multipart": typed('multipart/x-any; boundary="cut"'),
         "behind the end": _letter(CUT, f"--cut\r\n\r\nx\r\n--cut--\r\n--cut\r\n{part}\r\n--cut--\r\n"),
-        "before the beginning": _letter(
-            CUT, f"{_uuencoded('a.bin', virus)}\r\n--cut\r\n\r\nx\r\n--cut--\r\n"
-        ),
-        "a message within": _mixed("Content-Type: message/rfc822\r\n\r\n" + inner.decode()),
-        "a message within, encoded": _mixed(
-            "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" + _encoded(inner)
-        ),
+        "before the beginning": _letter(CUT, f"{uuencoded}\r\n--cut\r\n\r\nx\r\n--cut--\r\n"),
+        "a message within": _mixed(f"{within}\r\n\r\n{inner.decode()}"),
+        "a message within, encoded": _mixed(f"{within}\r\n{in_base64}\r\n\r\n{_encoded(inner)}"),
         "a message as a file": _mixed(_part('attachment; filename="x.eml"', inner)),
         "a piece of a message": _letter('Content-Type: message/partial; id="x"; number=1; total=2', part),
-        "a part elsewhere": _mixed(
-            'Content-Type: message/external-body; access-type=URL; URL="http://x.invalid/a"\r\n\r\n'
-        ),
-        "uuencoded in the text": _letter(
-            "Content-Type: text/plain", f"See below.\r\n{_uuencoded('a.bat', SCRIPT)}"
-        ),
-        "x-uuencode": encoded("x-uuencode", _uuencoded("a.bin", virus)),
+        "a part elsewhere": _mixed(f"{elsewhere}\r\n\r\n"),
+        "uuencoded in the text": _letter(plain, f"See below.\r\n{script}"),
+        "x-uuencode": encoded("x-uuencode", uuencoded),
         "two encodings": encoded("7bit\r\nContent-Transfer-Encoding: base64", _encoded(virus).rstrip()),
         "encoding with a comment": encoded("base64 (as usual)", text),
         "base64 with junk": encoded("base64", "!".join(text)),
@@ -147,16 +143,9 @@ def structures() -> dict[str, bytes]:
         "all octets quoted": encoded("quoted-printable", lines),
         "blanks behind soft breaks": encoded("quoted-printable", lines.replace("=\r\n", "= \t\r\n")),
         "a multipart that few know": typed('multipart/parallel; boundary="cut"'),
-        "encoded as a whole": _letter(
-            f"{CUT}\r\nContent-Transfer-Encoding: base64",
-            _encoded(f"--cut\r\n{part}\r\n--cut--\r\n".encode()),
-        ),
-        "uuencoded, wide": _letter(
-            "Content-Type: text/plain", _uuencoded("a.bat", SCRIPT).replace("begin 644 ", "begin\t644  ")
-        ),
-        "a program as text": _mixed(
-            f"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n{_encoded(content.program())}"
-        ),
+        "encoded as a whole": _letter(f"{CUT}\r\n{in_base64}", _encoded(whole.encode())),
+        "uuencoded, wide": _letter(plain, script.replace("begin 644 ", "begin\t644  ")),
+        "a program as text": _mixed(f"{plain}\r\n{in_base64}\r\n\r\n{_encoded(content.program())}"),
         "a program as a picture": _mixed(_part('inline; filename="a.jpg"', content.program(), "image/jpeg")),
     }
 

@@ -6,10 +6,9 @@ import asyncio
 import re
 import time
 from dataclasses import dataclass, field
-from email.message import EmailMessage, Message
+from email.message import Message
 from email.parser import BytesParser
 from email.policy import SMTP
-from email.utils import formatdate, make_msgid
 from http.cookies import SimpleCookie
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +25,7 @@ from outpost_lab.attack.ground import SINK, Ground, token
 from outpost_lab.attack.registry import attack
 from outpost_lab.attack.weakness import Weakness, edited
 from outpost_lab.attack.wire import Session
+from outpost_lab.post import letter
 
 TOO_MANY = 429  # RFC 6585, section 4
 
@@ -259,13 +259,10 @@ async def mail_that_acts(ground: Ground, seen: Evidence) -> None:
     """Read in a real browser: no script of it runs, nothing is asked of anybody but webmail."""
     if not desk.present():
         raise OutpostError("8b reads a message in a real browser", desk.MISSING)
-    reader, mark = f"alice@{ground.domain}", token()
-    message = EmailMessage(policy=SMTP)
-    message["From"], message["To"], message["Subject"] = f"accounts@{SINK}", reader, mark
-    message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=SINK)
-    message.set_content("Invoice attached.\n")
+    reader = f"alice@{ground.domain}"
+    message, mark = letter(f"accounts@{SINK}", [reader], "Invoice attached.\n")
     message.add_alternative(acting_html(f"https://tracker.{SINK}/pixel.png"), subtype="html")
-    taken = await ground.mail(seen, f"accounts@{SINK}", reader, message.as_bytes())
+    taken = await ground.mail(seen, f"accounts@{SINK}", reader, message.as_bytes(policy=SMTP))
     seen.check(taken.good, "an honest server's letter is taken", taken.brief)
     await ground.settled()
     name = ground.role("webmail").fqdn

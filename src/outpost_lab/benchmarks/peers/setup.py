@@ -4,40 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-from outpost.errors import OutpostError
 from outpost.target import ROOT
 from outpost.transport import ssh
 from outpost_lab.benchmarks.content import HostContent, contents
 from outpost_lab.benchmarks.place import Place
+from outpost_lab.judges import environment
 
 HERE = Path(__file__).parent
-ENVIRONMENT = ROOT / ".lab" / "peers"
-REQUIREMENTS = HERE / "requirements.txt"
-
-
-def environment() -> Path:
-    """The peers' own Python environment, made on first use: they are no dependency of the project."""
-    python = ENVIRONMENT / "bin" / "python"
-    stamp = ENVIRONMENT / REQUIREMENTS.name
-    if not stamp.exists() or stamp.read_bytes() != REQUIREMENTS.read_bytes():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--requirement", str(REQUIREMENTS)]
-        if subprocess.run(pip, check=False).returncode:
-            raise OutpostError(
-                "Ansible could not be installed from PyPI", "check the network, then run it again"
-            )
-        shutil.copy(REQUIREMENTS, stamp)
-    return ENVIRONMENT / "bin"
 
 
 def ansible(place: Place, *, mitogen: bool = False) -> tuple[list[str], dict[str, str]]:
     """The command and its environment, for the hosts of a place."""
-    binaries = environment()
+    binaries = environment(ROOT / ".lab" / "peers", HERE / "requirements.txt", hashed=False).parent
     where = place.directory.parent / "ansible"
     _write_ansible(place, where)
     variables = {
