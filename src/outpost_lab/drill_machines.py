@@ -54,13 +54,9 @@ office = _docker(_Path(__file__).resolve().parent, {instance!r})
 """
 BOOTED = "until [ -S /run/systemd/private ]; do sleep 0.1; done; systemctl is-system-running --wait || true"
 CONFINED: dict[str, Any] = {
-    "cap_drop": ["ALL"],
-    "security_opt": ["no-new-privileges"],
-    "pids_limit": 512,
-    "mem_limit": "2g",
-    "init": True,
+    "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"], "pids_limit": 512, "mem_limit": "2g", "init": True,
     "command": ["sleep", "infinity"],
-}
+}  # fmt: skip
 """What a container may that holds what a host wrote (BKP-02)."""
 NOBODY = 65534
 DOVECOTS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID", "SYS_CHROOT")
@@ -75,21 +71,16 @@ END"""
 
 @dataclass
 class Rooms:
-    """The containers of a drill, and the office as they see it.
-
-    Attributes:
-        view: The backup as ``line`` reaches it.
-        image: What ``built`` became.
-    """
+    """The containers of a drill, and the office as they see it."""
 
     client: docker.DockerClient
     name: str
     network: str
     there: Target
     office: Office
-    view: BackupView
+    view: BackupView  # as ``line`` reaches the backup
     keys: secrets_file.Secrets
-    image: str = ""
+    image: str = ""  # what ``built`` became
 
     @property
     def machine(self) -> Host:
@@ -102,13 +93,8 @@ class Rooms:
 
     def start(self, what: str, **options: Any) -> Container:
         """Start a container that reads what a host wrote."""
-        container = self.client.containers.create(
-            self.image,
-            name=f"outpost-{self.name}-{what}",
-            labels={"outpost.drill": self.name},
-            **CONFINED,
-            **options,
-        )
+        name, labels = f"outpost-{self.name}-{what}", {"outpost.drill": self.name}
+        container = self.client.containers.create(self.image, name=name, labels=labels, **CONFINED, **options)
         container.start()
         return container
 
@@ -157,9 +143,8 @@ class Rooms:
             done = answers.exchange(["bash", "-o", "pipefail", "-c", pipe], patience=PATIENCE)
             if done.status:
                 said = done.errors.decode(errors="replace").strip().splitlines() or ["no message"]
-                why = dict.fromkeys(
-                    (said[0], said[-1])
-                )  # of borg, and of the program that got nothing from it
+                # of borg, and of the program that got nothing from it
+                why = dict.fromkeys((said[0], said[-1]))
                 problem = f"{path} did not come back: {'; '.join(map(answers.line, why))}"
                 raise OutpostError(problem, "outpost backup OFFICE lists what is kept")
             refused += answers.parsed(done.out.decode(errors="replace"), Refused, store.name)["refused"]
@@ -192,13 +177,9 @@ def rooms_of(target: Target, office: Office, host: Host) -> Iterator[Rooms]:
         network.reload()
         subnet = next(pool["Subnet"] for pool in network.attrs["IPAM"]["Config"] if "." in pool["Subnet"])
         container = client.containers.create(
-            images.tag("base"),
-            name=f"outpost-{name}-{host.name}",
-            hostname=host.fqdn,
-            labels={"outpost.drill": name},
-            network=network.name,
-            **SYSTEMD,
-        )
+            images.tag("base"), name=f"outpost-{name}-{host.name}", hostname=host.fqdn, labels={"outpost.drill": name},
+            network=network.name, **SYSTEMD,
+        )  # fmt: skip
         container.start()
         container.reload()
         address = container.attrs["NetworkSettings"]["Networks"][network.name]["IPAddress"]

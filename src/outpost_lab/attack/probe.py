@@ -32,10 +32,8 @@ from outpost_lab.post import OfficeUser, letter
 BOUNDS = {"submission": 1.0, "peer": 2.0, "delivery": 5.0}
 IDLE_SECONDS = 8.0
 NAMES = {
-    "submission": "a user's submission greeting",
-    "peer": "a peer's greeting",
-    "delivery": "local delivery",
-}
+    "submission": "a user's submission greeting", "peer": "a peer's greeting", "delivery": "local delivery"
+}  # fmt: skip
 DEATHS = r"killed by signal|exited on signal|segfault|general protection|Out of memory|oom-kill|oom_reaper|core dumped"
 AUTHOR, READER = "alice", "bob"
 
@@ -137,13 +135,9 @@ def _rounded(samples: list[float], share: float) -> float | None:
 @asynccontextmanager
 async def _measuring(ground: Ground, window: Window) -> AsyncIterator[None]:
     """Measure while the block runs, and until there is one measurement of each kind."""
-    workers = [
-        asyncio.create_task(worker)
-        for worker in (
-            _greetings(ground, window, "submission"), _greetings(ground, window, "peer"),
-            _deliveries(ground, window), _queue(ground, window), _load(window),
-        )
-    ]  # fmt: skip
+    greetings = [_greetings(ground, window, kind) for kind in ("submission", "peer")]
+    work = [*greetings, _deliveries(ground, window), _queue(ground, window), _load(window)]
+    workers = list(map(asyncio.create_task, work))
     try:
         yield
         await _one_sample(window, workers)
@@ -185,11 +179,9 @@ async def watching(
 async def _one_sample(window: Window, workers: list[asyncio.Task[None]]) -> None:
     """A short attack still gets one measurement of each kind."""
     wait = pace.Patience(30)
-    while wait.left:
-        enough = all(
-            samples or (name == "delivery" and window.refused) for name, samples in window.samples.items()
-        )
-        if enough or any(worker.done() for worker in workers):
+    while wait.left and not any(worker.done() for worker in workers):
+        empty = [name for name, samples in window.samples.items() if not samples]
+        if not empty or (empty == ["delivery"] and window.refused):
             return
         await asyncio.sleep(0.25)
 
@@ -266,11 +258,9 @@ async def _load(window: Window) -> None:
 
 async def _settled(ground: Ground, wanted: int) -> int:
     """Messages in the queue when Postfix has tried each once more: it does so after ``minimal_backoff_time``, at a ``queue_run_delay``."""
-    length = await ground.queue_length()
     wait = pace.Patience(90)
-    while wait.left and length > wanted:
+    while (length := await ground.queue_length()) > wanted and wait.left:
         await asyncio.sleep(0.5)
-        length = await ground.queue_length()
     return length
 
 
@@ -290,9 +280,7 @@ async def _deaths(ground: Ground, began: float) -> list[str]:
     """What the journals say of processes that a signal ended."""
     found = []
     for host in ground.office.hosts:
-        said = await ground.on(
-            host.name,
-            f"journalctl --quiet --no-pager --output=cat --since=@{int(began)} --grep='{DEATHS}' --case-sensitive=no",
-        )
+        journal = f"journalctl --quiet --no-pager --output=cat --since=@{int(began)}"
+        said = await ground.on(host.name, f"{journal} --grep='{DEATHS}' --case-sensitive=no")
         found += [f"{host.name}: {line}" for line in said.splitlines() if "signal 15" not in line]
     return found

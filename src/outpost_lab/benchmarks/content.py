@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,14 @@ from outpost.office import load
 
 @dataclass
 class HostContent:
-    """What one host should hold.
+    """What one host should hold: packages in groups, as a role installs them, files as path → (mode, owner, group, content)."""
 
-    Attributes:
-        packages: In groups, as a role installs them.
-        files: Path → (mode, owner, group, content).
-    """
-
-    packages: list[list[str]] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
-    accounts: list[dict[str, Any]] = field(default_factory=list)
-    directories: list[dict[str, str]] = field(default_factory=list)
-    files: dict[str, tuple[str, str, str, bytes]] = field(default_factory=dict)
-    units: list[str] = field(default_factory=list)
+    packages: list[list[str]]
+    groups: list[str]
+    accounts: list[dict[str, Any]]
+    directories: list[dict[str, str]]
+    files: dict[str, tuple[str, str, str, bytes]]
+    units: list[str]
 
 
 def contents(directory: Path) -> dict[str, HostContent]:
@@ -37,19 +32,14 @@ def contents(directory: Path) -> dict[str, HostContent]:
 
 def _content(known: Declared) -> HostContent:
     """Without commands for what only the host can make, and drift: the peers have no like of them, which favours them."""
-    return HostContent(
-        packages=[list(names) for names in known.packages],
-        groups=list(known.groups),
-        accounts=[
-            {"user": name, "home": home, "shell": shell, "groups": list(groups)}
-            for name, (home, shell, groups) in known.accounts.items()
-        ],
-        directories=[
-            {"path": path, "owner": owner, "group": group, "mode": mode}
-            for path, (owner, group, mode) in known.directories.items()
-        ],
-        files={
-            path: (file.mode, file.owner, file.group, file.content) for path, file in known.content.items()
-        },
-        units=list(known.units),
-    )
+    accounts = [
+        {"user": name, "home": home, "shell": shell, "groups": list(groups)}
+        for name, (home, shell, groups) in known.accounts.items()
+    ]
+    directories = [
+        {"path": path, "owner": owner, "group": group, "mode": mode}
+        for path, (owner, group, mode) in known.directories.items()
+    ]
+    files = {path: (file.mode, file.owner, file.group, file.content) for path, file in known.content.items()}
+    packages, groups, units = [list(names) for names in known.packages], list(known.groups), list(known.units)
+    return HostContent(packages, groups, accounts, directories, files, units)

@@ -45,15 +45,11 @@ def _write_ansible(place: Place, where: Path) -> None:
     found = contents(place.directory)
     for host in place.office.hosts:
         user, address, port = ssh.target(place.office, host)
-        hosts[host.name] = {
-            "ansible_host": address,
-            "ansible_port": port,
-            "ansible_user": user,
-            "ansible_ssh_private_key_file": str(place.directory / "ssh_key"),
-        }
-        (where / "host_vars" / f"{host.name}.json").write_text(
-            json.dumps(_variables(found[host.name], where / "files" / host.name))
-        )
+        key = str(place.directory / "ssh_key")
+        reached = {"host": address, "port": port, "user": user, "ssh_private_key_file": key}
+        hosts[host.name] = {f"ansible_{name}": value for name, value in reached.items()}
+        variables = _variables(found[host.name], where / "files" / host.name)
+        (where / "host_vars" / f"{host.name}.json").write_text(json.dumps(variables))
     (where / "hosts.json").write_text(json.dumps({"office": {"hosts": hosts}}))
 
 
