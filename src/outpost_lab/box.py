@@ -28,14 +28,10 @@ from outpost_lab.render import files
 
 NAME = "outpost/trixie"
 SIZE = "8G"
-TOOLS = {
-    "mmdebstrap": "mmdebstrap",
-    "mkfs.ext4": "e2fsprogs",
-    "qemu-img": "qemu-utils",
-    "vagrant": "vagrant-libvirt",
-    "virsh": "libvirt-clients",
-    "qemu-system-x86_64": "qemu-system-x86",
-}
+TOOLS = {  # program: Debian's package
+    "mmdebstrap": "mmdebstrap", "mkfs.ext4": "e2fsprogs", "qemu-img": "qemu-utils", "vagrant": "vagrant-libvirt",
+    "virsh": "libvirt-clients", "qemu-system-x86_64": "qemu-system-x86",
+}  # fmt: skip
 DRIVERS = {"interface": "libvirt-daemon-driver-interface", "qemu": "libvirt-daemon-driver-qemu"}
 """Of libvirt; the first is only recommended by Debian, and Vagrant lists the zones' bridges by it."""
 LIBVIRT = ("libvirt-daemon-system", *DRIVERS.values())
@@ -58,11 +54,7 @@ end
 
 
 def make(*, install: bool = False, note: Note = lambda _text: None) -> None:
-    """Makes the box and adds it to Vagrant, in place of an older one of its name.
-
-    Args:
-        install: The user agrees to the tools being installed on this machine.
-    """
+    """Makes the box and adds it to Vagrant, in place of an older one of its name; `install` agrees to the tools."""
     _tools(install=install, note=note)
     with tempfile.TemporaryDirectory(prefix="outpost-box-") as name:
         work = Path(name)

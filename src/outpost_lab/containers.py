@@ -36,9 +36,6 @@ def ensure(
 
     A machine of the world whose recipe has changed is made anew. A host of the office that
     has ever run is not: what is on it is the office's.
-
-    Args:
-        networks: Zone → Docker network.
     """
     content = files(instance, machine)
     recipe = _digest(machine, content)

@@ -34,9 +34,8 @@ def trusting(authority: Path, home: Path) -> None:
 def options(name: str, address: str, home: Path, workstation: str) -> dict[str, Any]:
     """How Playwright starts it: it resolves one name, webmail's, and no other.
 
-    Args:
-        workstation: The container whose network it is in, as far as this account may enter it. There no other lab's
-            coming and going looks like a change of network, at which Chromium drops what it loads.
+    As root it is in the workstation's network: another lab that comes or goes elsewhere looks like a change of network, at which
+    Chromium drops what it loads.
     """
     return {
         "executable_path": _wrapped(home, workstation) if os.geteuid() == 0 else CHROMIUM,

@@ -40,11 +40,7 @@ def connect() -> docker.DockerClient:
 
 
 def ensure(*, install: bool = False, note: Note = lambda _text: None) -> docker.DockerClient:
-    """A client of the engine, which is installed and started first where that is allowed.
-
-    Args:
-        install: The user agrees to packages being installed and a daemon being started.
-    """
+    """A client of the engine; where the user agrees it is installed and started first."""
     try:
         client = connect()
     except NotAllowed:
@@ -126,11 +122,7 @@ def start() -> None:
 
 
 def forget_dead(file: Path, process: str) -> None:
-    """Removes the PID file of a daemon that was killed: its number may be another process's by now.
-
-    Args:
-        process: Name of the daemon, as in ``/proc/<pid>/comm``.
-    """
+    """Removes the PID file of a daemon (by its ``comm``) that was killed: the number may be another process's by now."""
     try:
         pid = int(file.read_text())
     except (OSError, ValueError):

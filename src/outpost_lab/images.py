@@ -38,11 +38,7 @@ def build(
     install: bool = False,
     note: Note = lambda _text: None,
 ) -> None:
-    """Makes the images (keys of ``PARENT``) that are missing, parents first; fast when they all exist.
-
-    Args:
-        install: The user agrees to mmdebstrap being installed on this machine.
-    """
+    """Makes the images (keys of ``PARENT``) that are missing, parents first; `install` agrees to mmdebstrap."""
     for name in names:
         _build(client, name, install=install, note=note)
 

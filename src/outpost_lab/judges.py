@@ -37,12 +37,8 @@ SSLYZE = ROOT / "tests" / "lab" / "judge_tls.py"
 POLICY = "Hardened Debian 13 (version 1)"
 LYNIS = (Path("/usr/sbin/lynis"), Path("/usr/share/lynis"), Path("/etc/lynis/default.prf"))
 STARTTLS = {
-    ports.SMTP: "smtp",
-    ports.MANAGESIEVE: "sieve",
-    ports.SUBMISSIONS: "",
-    ports.IMAPS: "",
-    ports.HTTPS: "",
-}
+    ports.SMTP: "smtp", ports.MANAGESIEVE: "sieve", ports.SUBMISSIONS: "", ports.IMAPS: "", ports.HTTPS: ""
+}  # fmt: skip
 """Ports that strangers and users see, and the protocol that begins in clear."""
 PATIENCE = 1200.0  # seconds that a tool may take
 MOST = 16 * 1024 * 1024

@@ -56,11 +56,7 @@ def authority(certificate: Path, key: Path, name: str) -> x509.Certificate:
 def certificate(
     path: Path, names: Iterable[str], ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
 ) -> bytes:
-    """A PEM certificate for the key at ``path``, which is made on first use; it stands beside it as ``.crt``.
-
-    Args:
-        names: DNS names, the first one the subject.
-    """
+    """A PEM certificate for the key at ``path``, both made on first use; the first name is the subject's."""
     stored = path.with_suffix(".crt")
     if not stored.exists():
         listed = list(names)

@@ -37,11 +37,7 @@ def is_free(client: docker.DockerClient, slot: int) -> bool:
 
 
 def ensure(client: docker.DockerClient, instance: Instance) -> dict[str, Any]:
-    """The instance's networks, zone → network, made where missing.
-
-    Raises:
-        TakenMeanwhile: The address range is in use by something else, since this moment at most; nothing of ours is left.
-    """
+    """The instance's networks, zone → network, made where missing; `TakenMeanwhile` leaves nothing of ours."""
     existing = {network.name: network for network in mine(client, instance)}
     found: dict[str, Any] = {}
     for zone in world.zones():

@@ -25,11 +25,7 @@ class Progress:
 
 
 class Clock:
-    """Times steps and passes them on.
-
-    Attributes:
-        seconds: Step → seconds, in the order in which they ended.
-    """
+    """Times steps, in the order in which they end, and passes them on."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress or Progress()

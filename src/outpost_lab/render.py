@@ -17,11 +17,7 @@ from outpost_lab.world import Machine
 
 @dataclass(frozen=True)
 class File:
-    """A file to put into a container; with ``target``, a symbolic link.
-
-    Attributes:
-        mode: Permission bits. Owner and group are root.
-    """
+    """A file of root's to put into a container; with ``target``, a symbolic link."""
 
     path: str
     content: bytes = b""

@@ -33,15 +33,10 @@ IMAGES_MIB = 3000
 def ensure(
     client: docker.DockerClient, machines: int, name: str, *, consent: bool, note: Callable[[str], None]
 ) -> None:
-    """Returns when this machine can bear a lab beside those that run.
+    """Returns when this machine can bear a lab beside those that run; what runs of the lab itself is not counted twice.
 
     Args:
-        machines: Containers of the lab that is to start.
-        name: Its name; what of it runs already is not counted twice.
         consent: The user agrees to limits being raised until the next boot.
-
-    Raises:
-        LabError: It cannot; names what is missing and the remedy.
     """
     running = client.containers.list(filters={"label": LABEL})
     mine = sum(container.labels.get(LABEL) == name for container in running)

@@ -37,8 +37,7 @@ def up(
     broken off is taken up where it stopped.
 
     Args:
-        install: The user agrees to Docker and mmdebstrap being installed on this machine, and to limits of its kernel
-            being raised until the next boot.
+        install: The user agrees to Docker and mmdebstrap on this machine, and to higher limits until the next boot.
         source: Office file written for slot 0.
     """
     clock = Clock(progress)

@@ -51,12 +51,7 @@ class Evidence:
     def check(
         self, held: bool, expected: str, observed: object, otherwise: str | None = None, *, late: bool = False
     ) -> bool:
-        """Remember whether an expectation held.
-
-        Args:
-            otherwise: What was observed where it did not hold; None: the same.
-            late: Where it did not hold, time alone is why.
-        """
+        """Remember whether an expectation held; `otherwise` was observed where it did not, `late`: time alone is why."""
         said = str(observed) if held or otherwise is None else otherwise
         self.findings.append(Finding(bool(held), expected, said, late=late))
         return bool(held)

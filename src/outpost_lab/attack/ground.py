@@ -28,12 +28,8 @@ from outpost_lab.post import OfficeUser, Town
 SINK = "internet.test"  # where bounces to forged senders would go: any local part is a mailbox there
 HOSTILE_OCTETS = range(100, 231)  # addresses that the hostile machine may take, besides its own
 PLACES = {  # vantage point: machine of the lab
-    "internet": "attacker",
-    "stranger": "internet",
-    "peer": "headoffice",
-    "client": "clientsite",
-    "lan": "workstation",
-}
+    "internet": "attacker", "stranger": "internet", "peer": "headoffice", "client": "clientsite", "lan": "workstation"
+}  # fmt: skip
 HELLO = "attacker.hostile.test"
 LINE = b"0123456789abcdef" * 4 + b"\r\n"  # of a message that is large
 
@@ -48,8 +44,8 @@ class Ground:
         peer: Head office's mail server.
         client: The client's mail server, in the client's network.
         lan: A workstation of the office.
-        idle: What honest people wait for with nothing going on (outpost_lab.attack.probe).
         containers: Machine → Docker's name; empty for an office that is not the lab.
+        idle: What honest people wait for with nothing going on (outpost_lab.attack.probe).
     """
 
     office: Office

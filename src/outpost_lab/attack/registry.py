@@ -18,13 +18,7 @@ Work = Callable[["Ground", "Evidence"], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Attack:
-    """An attack that can be carried out.
-
-    Attributes:
-        id: As in ``controls/attacks.toml``.
-        without: The defence turned off: on such a host the attack must be seen to succeed. None where the
-            defence has no switch.
-    """
+    """An attack that can be carried out; without the defence, where that has a switch, it must be seen to succeed."""
 
     id: str
     work: Work

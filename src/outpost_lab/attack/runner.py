@@ -32,7 +32,6 @@ class Result:
     Attributes:
         verdict: `defended` when every expectation and every bound held; `not judged` where time alone speaks against it,
             on a machine that is busy with something else.
-        observed: What was seen, in one line.
         reason: Why it did not run, or was not judged.
         without: With the defence turned off: whether it was seen to succeed, and what was seen; None: not tried.
     """
@@ -75,11 +74,10 @@ async def run(
     told: Told = lambda _result: None,
     probe: bool = True,
 ) -> list[Result]:
-    """Carry out attacks.
+    """Carry out attacks; `told` hears of each result as it comes.
 
     Args:
         positive: Afterwards turn each attack's defence off and see it succeed (lab only).
-        told: Hears of each result as it comes.
         probe: Whether honest users' experience is measured (lab only).
     """
     known = attacks()
@@ -157,14 +155,10 @@ async def _one(ground: Ground, plan: AttackPlan, attack: Attack) -> Result:
     if seen.dropped:
         seen.transcript.append(f"({seen.dropped} more lines)")
     late = seen.only_late and busy >= pace.BUSY
-    return Result(
-        plan,
-        "defended" if seen.defended else "not judged" if late else "BREACHED",
-        observed=seen.observed,
-        reason=f"time alone speaks against it, and the machine is busy: {pace.told(busy)}" if late else "",
-        transcript=seen.transcript,
-        seconds=time.monotonic() - started,
-    )
+    verdict: Verdict = "defended" if seen.defended else "not judged" if late else "BREACHED"
+    reason = f"time alone speaks against it, and the machine is busy: {pace.told(busy)}" if late else ""
+    seconds = time.monotonic() - started
+    return Result(plan, verdict, seen.observed, reason, transcript=seen.transcript, seconds=seconds)
 
 
 async def _attempt(ground: Ground, attack: Attack, seen: Evidence) -> None:

@@ -39,15 +39,13 @@ POSTFIX_RELOADS = (
 
 @dataclass(frozen=True)
 class Weakness:
-    """A defence's switch.
+    """A defence's switch on hosts of a role, in shell commands.
 
     Attributes:
-        role: The role of the host it is on.
         what: What is turned off, in the words of its daemon.
         keeps: Files or directories that are changed, put back afterwards.
-        steps: Shell commands that turn it off.
-        activate: Shell command by which the daemon takes over a change.
-        undo: Shell command that takes back what is in no file.
+        activate: How the daemon takes over a change.
+        undo: What takes back what is in no file.
     """
 
     role: str
@@ -98,13 +96,10 @@ def _overridden(files: dict[str, str]) -> list[str]:
 def judged_by_nobody(*also: Weakness, **files: str) -> Weakness:
     """The filter without the office's own rules (lua.local.d), and with further files as for `rspamd`."""
     steps = [": > /etc/rspamd/lua.local.d/office.lua", *_overridden(files)]
-    return Weakness(
-        role="mta",
-        what="; ".join(["the office's own rules in Rspamd", *files, *(other.what for other in also)]),
-        keeps=("/etc/rspamd", *(path for other in also for path in other.keeps)),
-        steps=" && ".join([*(other.steps for other in also), *steps]),
-        activate=" && ".join([*(other.activate for other in also), RSPAMD_RESTARTS]),
-    )
+    what = "; ".join(["the office's own rules in Rspamd", *files, *(other.what for other in also)])
+    keeps = ("/etc/rspamd", *(path for other in also for path in other.keeps))
+    activate = " && ".join([*(other.activate for other in also), RSPAMD_RESTARTS])
+    return Weakness("mta", what, keeps, " && ".join([*(other.steps for other in also), *steps]), activate)
 
 
 def edited(role: str, what: str, file: str, expression: str, activate: str) -> Weakness:

@@ -52,15 +52,11 @@ class Reply:
 
 
 class Vantage:
-    """A place to attack from: a machine of the lab by its network namespace, or this machine.
-
-    Attributes:
-        sources: Addresses to come from, one after the other; empty means the machine's own.
-    """
+    """A place to attack from: a machine of the lab by its network namespace, or this machine."""
 
     def __init__(self, name: str, namespace: str | None = None) -> None:
         self.name = name
-        self.sources: tuple[str, ...] = ()
+        self.sources: tuple[str, ...] = ()  # addresses to come from in turn; none: the machine's own
         self._next = 0
         self._namespace = namespace
         self._descriptor: int | None = None
@@ -241,11 +237,7 @@ class Session:
 
 
 class Catcher:
-    """A mail server of the attacker's own: takes whatever it is sent and keeps it byte by byte.
-
-    Attributes:
-        messages: What came between DATA and the end of the message, dots and all.
-    """
+    """A mail server of the attacker's own: takes whatever it is sent and keeps it byte by byte, dots and all."""
 
     def __init__(self, vantage: Vantage) -> None:
         self.vantage = vantage

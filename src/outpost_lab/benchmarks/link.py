@@ -39,15 +39,10 @@ class _Direction:
 
 @dataclass
 class Link:
-    """A line with a round trip time and a rate; `open` puts it in front of ports.
+    """A line with a round trip time and a rate; `open` puts it in front of ports."""
 
-    Args:
-        rtt: Seconds from here to there and back.
-        rate: Bits a second in each direction; 0 for no limit.
-    """
-
-    rtt: float
-    rate: float = 0.0
+    rtt: float  # seconds
+    rate: float = 0.0  # bits a second in each direction; 0: no limit
     traffic: list[Traffic] = field(default_factory=list)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
 

@@ -23,11 +23,8 @@ class Measurement:
     """One row: what was measured, against whom, in the same session.
 
     Attributes:
-        ours, peer: Medians, in `unit`.
+        sense: How the ratio is meant: `at most` (ours / peer) or `times faster` (peer / ours).
         reach: The ratio to reach; None where a row only reports.
-        sense: `at most` (ours / peer) or `times faster` (peer / ours).
-        samples: Every single value, by whose it is.
-        notes: Further figures of the same run.
         load: The machine's load before it; above 1.5 something else was going on.
     """
 

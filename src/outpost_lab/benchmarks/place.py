@@ -30,12 +30,7 @@ FAR = ("hosts", "world", "instance.json")
 
 @dataclass(frozen=True)
 class Place:
-    """An office directory whose hosts are reached over a line.
-
-    Attributes:
-        directory: office.toml, secrets, known_hosts, ssh.py.
-        ports: Host name → local port of the line.
-    """
+    """An office directory whose hosts are reached over a line, by local ports of it."""
 
     directory: Path
     office: Office

@@ -62,9 +62,8 @@ def _on_each(instance: Instance, scripts: dict[str, str]) -> float:
         )  # fmt: skip
         if done.returncode:
             said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
-            raise OutpostError(
-                f"{host}: apt-get failed:\n{said}", "check that the package archive is reached"
-            )
+            remedy = "check that the package archive is reached"
+            raise OutpostError(f"{host}: apt-get failed:\n{said}", remedy)
 
     started = time.monotonic()
     with ThreadPoolExecutor(len(scripts)) as pool:

@@ -38,11 +38,7 @@ ROWS: dict[str, Row] = {
 
 
 def measured(target: Target, rows: Sequence[str], watcher: Watcher) -> Iterator[Measurement]:
-    """The rows that are asked for, as they are done.
-
-    Args:
-        watcher: Shows the progress of a provision.
-    """
+    """The rows that are asked for, as they are done; `watcher` shows the progress of a provision."""
     for row in rows or ROWS:
         if row not in ROWS:
             raise OutpostError(f"there is no row {row}", f"choose one of: {', '.join(ROWS)}")
