@@ -95,10 +95,8 @@ def start() -> None:
         tempfile.TemporaryDirectory() as directory,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready,
     ):
-        ready.bind(f"{directory}/notify")
-        environment = os.environ | {
-            "NOTIFY_SOCKET": f"{directory}/notify"
-        }  # it says READY=1 there, as to systemd
+        ready.bind(address := f"{directory}/notify")
+        environment = os.environ | {"NOTIFY_SOCKET": address}  # it says READY=1 there, as to systemd
         with LOG.open("ab") as log:
             daemon = subprocess.Popen(
                 ["dockerd"],

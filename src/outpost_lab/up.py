@@ -60,12 +60,10 @@ def up(
     def booted(machine: Machine) -> None:
         containers.wait(instance.container(machine.name, client), machine)
 
-    _each(
-        clock,
-        "world and hosts",
-        instance,
-        lambda machine: containers.ensure(client, instance, machine, zones),
-    )
+    def made(machine: Machine) -> None:
+        containers.ensure(client, instance, machine, zones)
+
+    _each(clock, "world and hosts", instance, made)
     _each(clock, "boot", instance, booted)
     containers.run(instance.container("gw", client), *RESOLVES)
     trust.learn_acme_root(instance)
