@@ -49,7 +49,7 @@ def listening(socket: str) -> str:
 
 
 def replaced(processes: str, command: str) -> str:
-    """Shell commands: one that makes a daemon's processes anew, then the end of the old ones as such.
+    """Shell commands: one that makes a daemon's processes again, then the end of the old ones as such.
 
     Args:
         processes: Their command line as ``ps -o args`` has it, an extended regular expression; one that only finishes

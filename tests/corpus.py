@@ -1,6 +1,6 @@
 """Ordinary mail of an office, made at run time: what honest people, lists and machines send every day.
 
-Each letter must pass the MTA unharmed. They are written as the programs named in their ids write them, from RFCs and from
+Each message must pass the MTA unharmed. They are written as the programs named in their ids write them, from RFCs and from
 what such mail looks like; no real message is copied. ``ordinary(recipient)`` gives (id, message) pairs.
 """
 
@@ -26,8 +26,8 @@ XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 def ordinary(recipient: str) -> Iterator[tuple[str, bytes]]:
-    """Every letter of the corpus, ready for SMTP."""
-    for make in _LETTERS:
+    """Every message of the corpus, ready for SMTP."""
+    for make in _MESSAGES:
         message = make()
         for name, value in (
             ("From", SENDER),
@@ -42,11 +42,11 @@ def ordinary(recipient: str) -> Iterator[tuple[str, bytes]]:
         yield make.__name__.replace("_", "-"), b"\r\n".join(lines) + b"\r\n"
 
 
-_LETTERS: list[Callable[[], Message]] = []
+_MESSAGES: list[Callable[[], Message]] = []
 
 
-def _letter(make: Callable[[], Message]) -> Callable[[], Message]:
-    _LETTERS.append(make)
+def _written(make: Callable[[], Message]) -> Callable[[], Message]:
+    _MESSAGES.append(make)
     return make
 
 
@@ -104,19 +104,19 @@ def _docx() -> bytes:
     )
 
 
-@_letter
+@_written
 def plain_text() -> Message:
     return _text()
 
 
-@_letter
+@_written
 def plain_text_with_umlauts_in_8bit() -> Message:
     message = EmailMessage()
     message.set_content("Grüße aus Köln\n", cte="8bit")
     return message
 
 
-@_letter
+@_written
 def format_flowed_reply_with_quotes() -> Message:
     message = EmailMessage()
     message.set_content(
@@ -128,7 +128,7 @@ def format_flowed_reply_with_quotes() -> Message:
     return message
 
 
-@_letter
+@_written
 def html_newsletter() -> Message:
     message = _text("Our spring offers: https://shop.internet.test/spring\n")
     rows = "".join(
@@ -147,7 +147,7 @@ def html_newsletter() -> Message:
     return message
 
 
-@_letter
+@_written
 def html_only() -> Message:
     message = EmailMessage()
     message.set_content(
@@ -156,7 +156,7 @@ def html_only() -> Message:
     return message
 
 
-@_letter
+@_written
 def html_with_inline_logo() -> Message:
     message = _text()
     message.add_alternative('<p>Regards</p><img src="cid:logo@internet.test">', subtype="html")
@@ -168,7 +168,7 @@ def html_with_inline_logo() -> Message:
     return message
 
 
-@_letter
+@_written
 def html_part_with_a_file_name() -> Message:
     message = MIMEMultipart("alternative")
     message.attach(MIMEText("text", "plain"))
@@ -178,7 +178,7 @@ def html_part_with_a_file_name() -> Message:
     return message
 
 
-@_letter
+@_written
 def mailing_list_post() -> Message:
     message = _text("Has anybody a source for M24 bolts?\n-- \n_____\nbuilders mailing list\n")
     message["Sender"] = "builders-bounces@internet.test"
@@ -192,7 +192,7 @@ def mailing_list_post() -> Message:
     return message
 
 
-@_letter
+@_written
 def mailing_list_digest() -> Message:
     message = MIMEMultipart("mixed")
     message.attach(MIMEText("Today's topics:\n\n1. bolts\n2. nuts\n"))
@@ -208,7 +208,7 @@ def mailing_list_digest() -> Message:
     return message
 
 
-@_letter
+@_written
 def forward_as_attachment() -> Message:
     inner = _text("The original.\n")
     inner["From"], inner["Subject"], inner["Date"] = "somebody@internet.test", "original", formatdate()
@@ -217,7 +217,7 @@ def forward_as_attachment() -> Message:
     return message
 
 
-@_letter
+@_written
 def forward_of_a_forward_of_a_forward() -> Message:
     inner = _text("The first words.\n")
     inner["Subject"] = "first"
@@ -230,7 +230,7 @@ def forward_of_a_forward_of_a_forward() -> Message:
     return inner
 
 
-@_letter
+@_written
 def forwarded_by_a_server() -> Message:
     message = _text()
     for hop in range(6):
@@ -265,17 +265,17 @@ def _calendar(method: str) -> Message:
     return message
 
 
-@_letter
+@_written
 def calendar_invitation() -> Message:
     return _calendar("REQUEST")
 
 
-@_letter
+@_written
 def calendar_acceptance() -> Message:
     return _calendar("REPLY")
 
 
-@_letter
+@_written
 def pgp_signed() -> Message:
     message = MIMEMultipart("signed", micalg="pgp-sha256", protocol="application/pgp-signature")
     message.attach(MIMEText("Signed words.\n"))
@@ -291,7 +291,7 @@ def pgp_signed() -> Message:
     return message
 
 
-@_letter
+@_written
 def pgp_encrypted() -> Message:
     message = MIMEMultipart("encrypted", protocol="application/pgp-encrypted")
     message.attach(MIMEApplication(b"Version: 1\n", "pgp-encrypted"))
@@ -304,7 +304,7 @@ def pgp_encrypted() -> Message:
     return message
 
 
-@_letter
+@_written
 def pgp_public_key() -> Message:
     message = _text()
     message.add_attachment(
@@ -316,7 +316,7 @@ def pgp_public_key() -> Message:
     return message
 
 
-@_letter
+@_written
 def smime_signed() -> Message:
     message = MIMEMultipart("signed", protocol="application/pkcs7-signature", micalg="sha-256")
     message.attach(MIMEText("Signed words.\n"))
@@ -326,7 +326,7 @@ def smime_signed() -> Message:
     return message
 
 
-@_letter
+@_written
 def smime_encrypted() -> Message:
     message = MIMEApplication(b"\x30\x82" + bytes(range(256)) * 3, "pkcs7-mime", name="smime.p7m")
     message.set_param("smime-type", "enveloped-data")
@@ -334,7 +334,7 @@ def smime_encrypted() -> Message:
     return message
 
 
-@_letter
+@_written
 def big_provider_shape() -> Message:
     message = _text()
     message["ARC-Seal"] = f"i=1; a=rsa-sha256; t=1; cv=none; d=internet.test; s=arc; b={'QUJD' * 40}"
@@ -350,7 +350,7 @@ def big_provider_shape() -> Message:
     return message
 
 
-@_letter
+@_written
 def exchange_shape() -> Message:
     message = _text()
     message["Thread-Topic"] = "Plans"
@@ -365,7 +365,7 @@ def exchange_shape() -> Message:
     return message
 
 
-@_letter
+@_written
 def outlook_winmail() -> Message:
     message = _text()
     tnef = b"\x78\x9f\x3e\x22\x01\x00\x01\x06\x90\x08\x00\x04\x00\x00\x00\x00\x00\x01\x00\x01\x00\x01\x07\x90\x06\x00"
@@ -373,14 +373,14 @@ def outlook_winmail() -> Message:
     return message
 
 
-@_letter
+@_written
 def pdf_invoice() -> Message:
     message = _text("Please find our invoice attached.\n")
     message.add_attachment(_pdf(), maintype="application", subtype="pdf", filename="Invoice 2025-001.v2.pdf")
     return message
 
 
-@_letter
+@_written
 def word_document() -> Message:
     message = _text()
     message.add_attachment(
@@ -389,7 +389,7 @@ def word_document() -> Message:
     return message
 
 
-@_letter
+@_written
 def spreadsheet_and_csv() -> Message:
     message = _text()
     message.add_attachment(
@@ -399,7 +399,7 @@ def spreadsheet_and_csv() -> Message:
     return message
 
 
-@_letter
+@_written
 def zip_of_pictures() -> Message:
     message = _text()
     pictures = {f"site/DSC_{number:04}.jpg": _jpeg() for number in range(12)}
@@ -407,7 +407,7 @@ def zip_of_pictures() -> Message:
     return message
 
 
-@_letter
+@_written
 def zip_with_drawings_and_a_page() -> Message:
     message = _text()
     files = {"plan.dwg": b"AC1032" + bytes(500), "readme.txt": b"hello", "index.html": b"<p>index</p>"}
@@ -417,7 +417,7 @@ def zip_with_drawings_and_a_page() -> Message:
     return message
 
 
-@_letter
+@_written
 def picture_from_a_telephone() -> Message:
     message = MIMEMultipart("mixed")
     picture = MIMEBase("image", "jpeg", name="IMG_0001.jpeg")
@@ -429,7 +429,7 @@ def picture_from_a_telephone() -> Message:
     return message
 
 
-@_letter
+@_written
 def headers_in_utf8_words() -> Message:
     message = _text("Добрый день\n")
     message["Subject"] = (
@@ -440,7 +440,7 @@ def headers_in_utf8_words() -> Message:
     return message
 
 
-@_letter
+@_written
 def long_attachment_name_in_continuations() -> Message:
     message = _text()
     name = (
@@ -459,7 +459,7 @@ def _report(subtype: str, machine: MIMEPart | Message, original: str = "") -> MI
     return message
 
 
-@_letter
+@_written
 def read_receipt() -> Message:
     machine = MIMEBase("message", "disposition-notification")
     machine.set_payload(
@@ -469,7 +469,7 @@ def read_receipt() -> Message:
     return _report("disposition-notification", machine)
 
 
-@_letter
+@_written
 def abuse_report() -> Message:
     machine = MIMEBase("message", "feedback-report")
     machine.set_payload("Feedback-Type: abuse\nUser-Agent: Loop/1.0\nVersion: 1\n")
@@ -478,7 +478,7 @@ def abuse_report() -> Message:
     )
 
 
-@_letter
+@_written
 def dmarc_aggregate_report() -> Message:
     message = _text("This is a DMARC aggregate report.\n")
     report = zlib.compress(b"<?xml version='1.0'?><feedback/>", wbits=31)
@@ -488,7 +488,7 @@ def dmarc_aggregate_report() -> Message:
     return message
 
 
-@_letter
+@_written
 def automatic_reply() -> Message:
     message = _text("I am away until Monday.\n")
     message["Auto-Submitted"] = "auto-replied"
@@ -498,7 +498,7 @@ def automatic_reply() -> Message:
     return message
 
 
-@_letter
+@_written
 def notification_of_a_machine() -> Message:
     message = _text("The backup of file server 2 is done: 0 errors.\n")
     message["Auto-Submitted"] = "auto-generated"
@@ -506,14 +506,14 @@ def notification_of_a_machine() -> Message:
     return message
 
 
-@_letter
+@_written
 def many_recipients_in_the_header() -> Message:
     message = _text()
     message["To"] = ", ".join([f"Person Number {n} <person{n}@internet.test>" for n in range(150)])
     return message
 
 
-@_letter
+@_written
 def no_subject_and_no_recipient_shown() -> Message:
     message = _text("see you\n")
     message["To"] = "undisclosed-recipients:;"
@@ -521,7 +521,7 @@ def no_subject_and_no_recipient_shown() -> Message:
     return message
 
 
-@_letter
+@_written
 def voice_message() -> Message:
     message = _text("New voice message, 12 s.\n")
     sound = b"RIFF" + (36).to_bytes(4, "little") + b"WAVEfmt " + bytes(28)
@@ -529,7 +529,7 @@ def voice_message() -> Message:
     return message
 
 
-@_letter
+@_written
 def vcard_and_certificate() -> Message:
     message = _text()
     message.add_attachment(
@@ -541,7 +541,7 @@ def vcard_and_certificate() -> Message:
     return message
 
 
-@_letter
+@_written
 def named_page_with_facts_for_machines() -> Message:
     message = MIMEMultipart("alternative")
     message.attach(MIMEText("Your order has been sent.\n"))
@@ -552,7 +552,7 @@ def named_page_with_facts_for_machines() -> Message:
     return message
 
 
-@_letter
+@_written
 def drawing_in_the_text() -> Message:
     message = _text()
     message.add_alternative('<p>Regards</p><img src="cid:logo@internet.test">', subtype="html")
@@ -565,7 +565,7 @@ def drawing_in_the_text() -> Message:
     return message
 
 
-@_letter
+@_written
 def outlook_winmail_with_a_document() -> Message:
     def attribute(level: int, number: int, data: bytes) -> bytes:
         head = level.to_bytes(1) + number.to_bytes(4, "little") + len(data).to_bytes(4, "little")
@@ -578,7 +578,7 @@ def outlook_winmail_with_a_document() -> Message:
     return message
 
 
-@_letter
+@_written
 def open_document() -> Message:
     message = _text()
     files = {
@@ -591,7 +591,7 @@ def open_document() -> Message:
     return message
 
 
-@_letter
+@_written
 def tls_report() -> Message:
     report = zlib.compress(b'{"organization-name": "internet.test"}', wbits=31)
     message = MIMEMultipart("report", report_type="tlsrpt")
@@ -605,14 +605,14 @@ def tls_report() -> Message:
     return message
 
 
-@_letter
+@_written
 def name_in_a_comment() -> Message:
     message = MIMEText("Good morning\n")
     message["From"] = f"{SENDER} (Peter Planner, Site Office)"
     return message
 
 
-@_letter
+@_written
 def written_on_behalf() -> Message:
     message = _text()
     message["From"] = f"Peter Planner <{SENDER}>"
@@ -620,7 +620,7 @@ def written_on_behalf() -> Message:
     return message
 
 
-@_letter
+@_written
 def part_without_a_name() -> Message:
     message = MIMEMultipart("mixed")
     message.attach(MIMEText("The list you asked for.\n"))
@@ -630,7 +630,7 @@ def part_without_a_name() -> Message:
     return message
 
 
-@_letter
+@_written
 def text_quoted_by_hand() -> Message:
     message = MIMEText("", "plain")
     message.replace_header("Content-Transfer-Encoding", "quoted-printable")

@@ -1,7 +1,7 @@
 """The MTA: Postfix behind postscreen, Rspamd with Redis, ClamAV. The only host that strangers' mail reaches.
 
 It holds no user's password and no mailbox (invariant 2), and nothing that a filter has not seen gets past it
-(invariant 3). In the order below a daemon comes up after what it needs: memory, scanner, filter, door.
+(invariant 3). In the order below a daemon comes up after what it needs: memory, scanner, filter, Postfix.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FRESHCLAM = "clamav-freshclam.service clamav-freshclam-once.service clamav-fresh
 
 @deploy("mta")
 def become(*, office: Office, me: Host, secrets: Secrets) -> None:
-    """Make a host the office's door for mail."""
+    """Make a host the office's MTA."""
     view = MtaView(office, me)
     packages(
         "clamav-daemon",
@@ -53,14 +53,14 @@ def become(*, office: Office, me: Host, secrets: Secrets) -> None:
     )
     service(name="redis", unit="redis-server.service", files=_below("/etc/redis", group="redis", mode="0640"))
     _scanner(view)
-    _scanners_door(view, tls_files(office=office, me=me, secrets=secrets))
+    _scanners_listener(view, tls_files(office=office, me=me, secrets=secrets))
     _filter(view, secrets)
     _policy(view, tls_files(office=office, me=me, secrets=secrets))
     _shaping(view)
     _routes(view)
     _transport_security(view)
     _reports(view)
-    _door(view, secrets, tls_files(office=office, me=me, secrets=secrets))
+    _listener(view, secrets, tls_files(office=office, me=me, secrets=secrets))
 
 
 def _scanner(view: MtaView) -> None:
@@ -109,7 +109,7 @@ def _scanner(view: MtaView) -> None:
     )
 
 
-def _scanners_door(view: MtaView, certificates: Sequence[File]) -> None:
+def _scanners_listener(view: MtaView, certificates: Sequence[File]) -> None:
     """Where the store has mailboxes scanned again (VIR-04): it may have a message scanned, nobody else."""
     openssl = "/etc/postfix/openssl.cnf"
     service(
@@ -230,7 +230,7 @@ def _reports(view: MtaView) -> None:
     )
 
 
-def _door(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> None:
+def _listener(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> None:
     """Postfix."""
     stores = [store.name for store in view.office.with_role("store")]
     accepted = [secrets.hosts[name].certificate for name in stores]

@@ -227,7 +227,7 @@ class MtaView:
 
     @property
     def stores(self) -> tuple[Host, ...]:
-        """The hosts whose certificates alone open the scanner's door."""
+        """The hosts whose certificates alone open the scanner's listener."""
         return self.office.with_role("store")
 
     @property

@@ -72,13 +72,13 @@ def become(*, office: Office, me: Host, secrets: Secrets) -> None:
     certificates = tls_files(office=office, me=me, secrets=secrets)
     some_hash = next(iter(secrets.passwords.values())).get_secret_value()
     _logins(view)
-    if view.has_relay_door:  # before Dovecot hands mail over there
-        _door("relay", view, certificates)
+    if view.has_relay_listener:  # before Dovecot hands mail over there
+        _listener("relay", view, certificates)
     _mailboxes(view, certificates, some_hash=some_hash)
     _chosen(view)
     _ended()
-    _door("lmtp", view, certificates)
-    _door("accounts", view, certificates)
+    _listener("lmtp", view, certificates)
+    _listener("accounts", view, certificates)
     _forgetting()
     _departed(view)
     _rescanning(view)
@@ -251,7 +251,7 @@ def _chosen(view: StoreView) -> None:
     )
 
 
-def _door(name: str, view: StoreView, certificates: Sequence[File]) -> None:
+def _listener(name: str, view: StoreView, certificates: Sequence[File]) -> None:
     """stunnel, which demands a certificate: Dovecot's LMTP takes a client without one (docs/adr/0007)."""
     service(
         name=f"{name}-door",
@@ -367,7 +367,7 @@ def _ended() -> None:
 
 
 def _clock() -> None:
-    """Dovecot begins anew when somebody sets the clock."""
+    """Dovecot begins again when somebody sets the clock."""
     service(
         name="clock",
         unit="outpost-clock.timer",

@@ -147,7 +147,7 @@ class StoreView:
         return tuple(self.office.link_addresses(mta, self.me)[0] for mta in self.office.mail_servers)
 
     @property
-    def has_relay_door(self) -> bool:
+    def has_relay_listener(self) -> bool:
         """Whether stunnel stands between Dovecot and several MTAs: Dovecot itself knows only one (docs/adr/0019)."""
         return len(self.relays) > 1
 

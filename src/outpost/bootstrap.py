@@ -1,7 +1,7 @@
 """Makes .venv from requirements.lock. Run by ./outpost with the system's Python: standard library only.
 
 The environment is made in place, because virtual environments cannot be moved, and its stamp is
-written last: one without a stamp broke off and is made anew. A lock lets one of several callers work
+written last: one without a stamp broke off and is made again. A lock lets one of several callers work
 while the others wait for it.
 """
 
@@ -144,7 +144,7 @@ def main() -> int:
             elif not registered(root):
                 register(root, progress)
     except KeyboardInterrupt:
-        progress.close("interrupted; the next start makes the environment anew.")
+        progress.close("interrupted; the next start makes the environment again.")
         return 130
     except (InstallationError, OSError, subprocess.CalledProcessError) as error:
         progress.close(f"the Python environment could not be made: {error}")

@@ -23,7 +23,7 @@ RECIPE = "outpost.recipe"
 RECIPE_VERSION = 2  # raised when `_create` makes containers otherwise than before
 LATER = tuple(f"{name}-ca.{kind}" for name in ("office", "acme") for kind in ("pem", "crt"))
 LEARNT = ("headoffice", "clientsite")
-"""Machines whose mail servers are told of the office while they run (`learn`): made anew they would lose what they hold."""
+"""Machines whose mail servers are told of the office while they run (`learn`): made again they would lose what they hold."""
 TOLD = ("/etc/postfix/", "/etc/exim4/", "/etc/hosts")
 RELOADS = "systemctl try-reload-or-restart postfix.service exim4.service 2>/dev/null || true"
 BOOTED = "until [ -S /run/systemd/private ]; do sleep 0.05; done; exec systemctl is-system-running --wait"
@@ -34,7 +34,7 @@ def ensure(
 ) -> bool:
     """Makes and starts a machine's container where needed; True if it was created.
 
-    A machine of the world whose recipe has changed is made anew. A host of the office that
+    A machine of the world whose recipe has changed is made again. A host of the office that
     has ever run is not: what is on it is the office's.
     """
     content = files(instance, machine)

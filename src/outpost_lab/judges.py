@@ -50,7 +50,7 @@ LIFTED = "postconf -e smtpd_client_event_limit_exceptions=static:all; systemctl 
 
 
 @dataclass(frozen=True)
-class Door:
+class Listener:
     """A TLS port as outsiders see it."""
 
     host: Host
@@ -92,14 +92,16 @@ def environment(home: Path = ENVIRONMENT, requirements: Path = REQUIREMENTS, *, 
     return python
 
 
-def doors(office: Office) -> tuple[Door, ...]:
+def listeners(office: Office) -> tuple[Listener, ...]:
     """Every TLS port that strangers or users see, once for each host."""
-    found: dict[tuple[str, int], Door] = {}
+    found: dict[tuple[str, int], Listener] = {}
     for host in office.hosts:
         for flow in inbound(office, host):
             if flow.port in STARTTLS and flow.source.host is None and flow.protocol == "tcp":
                 address = str(flow.destination.networks[0].network_address)
-                found.setdefault((host.name, flow.port), Door(host, address, flow.port, STARTTLS[flow.port]))
+                found.setdefault(
+                    (host.name, flow.port), Listener(host, address, flow.port, STARTTLS[flow.port])
+                )
     return tuple(found.values())
 
 
@@ -178,44 +180,44 @@ def _testssl(target: Target, office: Office, via: str | None) -> Iterator[Opinio
         raise OutpostError("testssl.sh is not installed on this machine", "apt-get install testssl.sh")
     version = _version([program, "--version"], r"version (?:\x1b\[\d*m)?([\d.]+\d)")
     with _unhurried(target, office, via):
-        for door in doors(office):
+        for listener in listeners(office):
             with tempfile.TemporaryDirectory() as directory:
                 file = Path(directory) / "said.json"
-                command = [program, "--quiet", "--color", "0", "--warnings", "off", "--ip", door.address]
+                command = [program, "--quiet", "--color", "0", "--warnings", "off", "--ip", listener.address]
                 command += ["--jsonfile", str(file)]
                 trusted = Path(directory) / "trusted.pem"
                 trusted.write_text("".join(each.pem for each in office.tls.trusted_authorities))
                 command += ["--add-ca", str(trusted)] if trusted.stat().st_size else []
-                command += ["--starttls", door.starttls] if door.starttls else []
+                command += ["--starttls", listener.starttls] if listener.starttls else []
                 # A standard input that ends at once makes its injection test say nothing (seen).
-                where = f"{door.host.fqdn}:{door.port}"
+                where = f"{listener.host.fqdn}:{listener.port}"
                 _run(["sh", "-c", OPEN_INPUT, f"{directory}/input", *command, where])
                 said: list[dict[str, str]] = json.loads(file.read_text()) if file.exists() else []
             grade = next((entry["finding"] for entry in said if entry["id"] == "overall_grade"), None)
             if grade is None:
-                problem = f"testssl says nothing of {door.host.name}:{door.port}"
+                problem = f"testssl says nothing of {listener.host.name}:{listener.port}"
                 raise OutpostError(problem, "check that the port can be reached from here")
             severe = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
             bad = dict.fromkeys(entry["id"] for entry in said if entry["severity"] in severe)
-            yield _opinion("testssl", version, door.host, f"port {door.port}", f"grade {grade}", bad)
+            yield _opinion("testssl", version, listener.host, f"port {listener.port}", f"grade {grade}", bad)
 
 
 def _sslyze(target: Target, office: Office, via: str | None) -> Iterator[Opinion]:
     python = str(environment())
     version = _version([python, "-m", "sslyze", "--help"], r"SSLyze version ([\d.]+)")
     with _unhurried(target, office, via):
-        for door in doors(office):
-            if door.starttls == "sieve":
+        for listener in listeners(office):
+            if listener.starttls == "sieve":
                 continue  # it does not speak it
-            command = [python, str(SSLYZE), door.address, str(door.port), door.host.fqdn]
-            done = _run([*command, *(["--starttls", door.starttls] if door.starttls else [])])
+            command = [python, str(SSLYZE), listener.address, str(listener.port), listener.host.fqdn]
+            done = _run([*command, *(["--starttls", listener.starttls] if listener.starttls else [])])
             if done.returncode:
                 said = answers.line(done.stderr.strip()[-200:])
-                problem = f"sslyze says nothing of {door.host.name}:{door.port}: {said}"
+                problem = f"sslyze says nothing of {listener.host.name}:{listener.port}: {said}"
                 raise OutpostError(problem, "check that the port can be reached from here")
-            left = answers.parsed(done.stdout, dict[str, Any], door.host.name)
+            left = answers.parsed(done.stdout, dict[str, Any], listener.host.name)
             result = "Mozilla intermediate: " + ("passed" if not left else "failed")
-            yield _opinion("sslyze", version, door.host, f"port {door.port}", result, left)
+            yield _opinion("sslyze", version, listener.host, f"port {listener.port}", result, left)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The office in a lab: its secrets, its deploy, its first letters."""
+"""The office in a lab: its secrets, its deploy, its first messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from outpost.transport.remote import run_script
 from outpost_lab.errors import LabError
 from outpost_lab.info import info
 from outpost_lab.instance import Instance
-from outpost_lab.post import Correspondent, NotArrivedError, Town, letter
+from outpost_lab.post import Correspondent, NotArrivedError, Town, compose
 
 IDENTITY = "identity.txt"
 
@@ -82,8 +82,8 @@ def came_up(instance: Instance) -> None:
         run_script(target, instance.office, host, f"journalctl --sync; touch {APPLIED}")
 
 
-def first_letters(instance: Instance) -> Iterator[tuple[str, str]]:
-    """Write a letter in every direction of the case study and wait until it is read; yields (from, to) as each arrives."""
+def first_messages(instance: Instance) -> Iterator[tuple[str, str]]:
+    """Write a message in every direction of the case study and wait until it is read; yields (from, to) as each arrives."""
     town = Town(info(instance))
     alice, bob = town.user("alice"), town.user("bob")
     outside: tuple[Correspondent, ...] = (town.head_office, town.client_site, town.stranger)
@@ -101,6 +101,6 @@ def first_letters(instance: Instance) -> Iterator[tuple[str, str]]:
 
 
 def _carry(sender: Correspondent, reader: Correspondent) -> None:
-    message, token = letter(sender.address, [reader.address])
+    message, token = compose(sender.address, [reader.address])
     sender.send(message, [reader.address])
     reader.receive(token)

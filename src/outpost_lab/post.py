@@ -2,7 +2,7 @@
 
 The office's users speak to the store as any mail client on the LAN would, from the controller's address there,
 with certificates verified. The neighbours (head office, client site, the Internet) send with their server's
-own sendmail and read their Maildir. Used by ``lab up`` for its first letters, and by the journeys in tests/.
+own sendmail and read their Maildir. Used by ``lab up`` for its first messages, and by the journeys in tests/.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from typing_extensions import override
 from outpost_lab import pace
 
 PATIENCE = 60.0
-"""Seconds a letter may take on an idle machine, where it needs about one; a busy one gets more (`outpost_lab.pace`)."""
+"""Seconds a message may take on an idle machine, where it needs about one; a busy one gets more (`outpost_lab.pace`)."""
 
 
 class NotArrivedError(AssertionError):
-    """A letter that should have arrived did not, in the time given."""
+    """A message that should have arrived did not, in the time given."""
 
 
 class Correspondent(Protocol):
@@ -50,7 +50,7 @@ class Correspondent(Protocol):
         """How many messages in the inbox have `token` in their subject, now."""
 
 
-def letter(
+def compose(
     sender: str, recipients: Sequence[str], text: str = "Greetings from the site.\n"
 ) -> tuple[EmailMessage, str]:
     """A message with a token in its subject that no other message has."""
@@ -58,7 +58,7 @@ def letter(
     message = EmailMessage()
     message["From"] = sender
     message["To"] = ", ".join(recipients)
-    message["Subject"] = f"Letter {token}"
+    message["Subject"] = f"Message {token}"
     message["Date"] = formatdate(localtime=False)
     message["Message-ID"] = make_msgid(domain=sender.partition("@")[2])
     message.set_content(text)

@@ -116,7 +116,7 @@ def _trust(container: Any, authorities: list[render.File]) -> None:
     """Installs authorities, unless a machine has these very ones already."""
     wanted = "".join(file.content.decode() for file in authorities)
     paths = [file.path for file in authorities]
-    # the last one is there once they have been installed: a machine that was made anew holds the files, and trusts nobody yet
+    # the last one is there once they have been installed: a machine that was made again holds the files, and trusts nobody yet
     code, held = container.exec_run(["cat", *paths, "/etc/ssl/certs/outpost-office-ca.pem"])
     if code == 0 and held.decode().startswith(wanted):
         return

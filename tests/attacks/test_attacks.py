@@ -87,7 +87,7 @@ def test_every_refusal_is_plain(campaign: Campaign) -> None:
     assert unplain(transcripts, inner) == []
 
 
-def test_a_refusal_that_tells_too_much_is_noticed() -> None:
+def test_a_refusal_that_says_too_much_is_noticed() -> None:
     plain = "1 S: 554 5.7.1 The attachment a.exe is of a kind we do not take by mail"
     told = [
         "1 S: 550 5.1.1 User unknown in virtual mailbox table",

@@ -31,7 +31,7 @@ from imap_tools import AND
 from outpost.evidence.reference import replaced
 from outpost.target import ROOT
 from outpost_lab.instance import Instance
-from outpost_lab.post import Neighbour, OfficeUser, Town, letter
+from outpost_lab.post import Neighbour, OfficeUser, Town, compose
 from tests.awaiting import TimeUpError, until
 
 ACKNOWLEDGED_WITHIN = 600.0
@@ -258,7 +258,7 @@ class Ledger:
 
     def _attempt(self, way: Way, number: int, size: int, sessions: dict[str, Any]) -> bool:
         """One token, sent once; whether the message needs no other."""
-        message, _ = letter(way.writer.address, [way.reader.address], "x" * 70 + "\n")
+        message, _ = compose(way.writer.address, [way.reader.address], "x" * 70 + "\n")
         entry = Entry(f"{self.seed}-{len(self.entries)}-{random.getrandbits(40):x}", way, number, time.time())
         message.replace_header("Subject", f"ledger {entry.token}")
         message.set_payload(("x" * 70 + "\n") * (size // 71 + 1))

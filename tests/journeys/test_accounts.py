@@ -24,7 +24,7 @@ from outpost.onhost.accounts import time_code
 from outpost.target import ROOT
 from outpost_lab import pace
 from outpost_lab.instance import Instance
-from outpost_lab.post import Neighbour, OfficeUser, letter
+from outpost_lab.post import Neighbour, OfficeUser, compose
 from tests.journeys.desk import idle, log_in, log_out, needs_browser, on_disk
 
 pytestmark = [needs_browser, pytest.mark.slow]
@@ -201,7 +201,7 @@ def test_a_shared_mailbox_is_its_members_and_nobody_elses(
     administrator.does("shared", "add", "lab", "tenders", "alice", "--reader", "bob")
     try:
         address = f"tenders@{lab.office.domain}"
-        offer, token = letter(bob.address, [address])
+        offer, token = compose(bob.address, [address])
         bob.send(offer, [address])
         for user, listed in ((alice, True), (bob, True), (replace(erin, password=OTHER), False)):
             with user.mailbox() as mailbox:
@@ -211,7 +211,7 @@ def test_a_shared_mailbox_is_its_members_and_nobody_elses(
             mailbox.folder.set("Shared/tenders")
             mailbox.delete(mailbox.uids(AND(subject=token)))  # what a reader deletes stays
         assert shared_message(alice, token) == arrived
-        answer, _ = letter(address, [bob.address])
+        answer, _ = compose(address, [bob.address])
         with alice.submission() as session:
             assert session.send_message(answer, address, [bob.address]) == {}
         with (
@@ -240,7 +240,7 @@ def test_a_forwarded_copy_is_sealed_and_the_mailbox_keeps_its_own(
     administrator: Administrator, erin: OfficeUser, head: Neighbour, stranger: Neighbour
 ) -> None:
     administrator.does("user", "forward", "lab", "erin", stranger.address)
-    message, token = letter(head.address, [erin.address])
+    message, token = compose(head.address, [erin.address])
     head.send(message, [erin.address])
     copy = message_from_bytes(stranger.receive(token))
     assert copy["ARC-Seal"], "the next system cannot see what it was when it came"

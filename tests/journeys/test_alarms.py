@@ -14,7 +14,7 @@ import pytest
 from imap_tools import MailboxLoginError
 
 from outpost_lab.instance import Instance
-from outpost_lab.post import OfficeUser, Town, letter
+from outpost_lab.post import OfficeUser, Town, compose
 from tests.awaiting import on_host
 from tests.journeys.test_operating import on, outpost
 
@@ -57,9 +57,9 @@ class Trouble:
     needs: str = "true"
 
 
-def letter_that_waits(town: Town) -> None:
+def message_that_waits(town: Town) -> None:
     alice, head = town.user("alice"), town.head_office
-    message, _ = letter(alice.address, [head.address])
+    message, _ = compose(alice.address, [head.address])
     alice.send(message, [head.address])
 
 
@@ -72,7 +72,7 @@ def guess(town: Town) -> None:
 
 
 def read_it(town: Town) -> None:
-    """Whoever asks for the damaged message is thrown out: that is the fault."""
+    """Anybody who asks for the damaged message is thrown out: that is the fault."""
     with suppress(imaplib.IMAP4.abort), town.user("bob").mailbox() as mailbox:
         list(mailbox.fetch("SUBJECT damage", mark_seen=False))
     gc.collect()
@@ -121,13 +121,13 @@ TROUBLES = (
         "mta", "queue", {"queue_age": 0},
         DEFERRING,
         f"{AS_BEFORE}; postqueue -f; " + on_host("postqueue -p | grep -q 'queue is empty'", 60),
-        letter_that_waits,
+        message_that_waits,
     ),
     Trouble(
         "mta", "hold", {},
         DEFERRING,
         f"{AS_BEFORE}; postsuper -H ALL; postqueue -f",
-        letter_that_waits,
+        message_that_waits,
     ),
     Trouble("mta", "certificate public.pem", {"certificate_age": 10**10}),
     Trouble("mta", "virus signatures", {"virus_signatures": ["/var/lib/clamav/local.hdb"], "virus_age": 0}),
@@ -210,7 +210,7 @@ def test_what_needs_a_human_is_heard_past_the_queue(
 
 @pytest.mark.slow
 @pytest.mark.control("LOG-04")
-def test_every_host_can_tell(lab: Instance, ear: Callable[[str], list[dict[str, object]]]) -> None:
+def test_every_host_can_send_its_alarms(lab: Instance, ear: Callable[[str], list[dict[str, object]]]) -> None:
     assert outpost(lab, "alarms", "lab", "--test") == []
     for host in lab.office.hosts:
         assert ear(host.name)

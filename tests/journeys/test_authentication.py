@@ -36,7 +36,7 @@ from imap_tools import AND
 from outpost.office import Office
 from outpost_lab import pace, world
 from outpost_lab.instance import Instance
-from outpost_lab.post import Neighbour, OfficeUser, Town, letter
+from outpost_lab.post import Neighbour, OfficeUser, Town, compose
 from tests.awaiting import on_host
 from tests.journeys.naming import Names, Record, text
 from tests.journeys.resolving import txt_of
@@ -120,7 +120,7 @@ def written(
     fields = (
         f"From: Someone <someone@{domain}>",
         f"To: {recipient}",
-        f"Subject: Letter {token}",
+        f"Subject: Message {token}",
         f"Date: {formatdate()}",
         f"Message-ID: {make_msgid(domain=domain)}",
         "MIME-Version: 1.0",
@@ -145,7 +145,7 @@ def sealed(message: bytes, sealer: str, key: Key, seen: str) -> bytes:
 def handed_over(
     town: Town, message: bytes, sender: str, recipient: str, helo: str = "outside.internet.test"
 ) -> tuple[int, str]:
-    """The answer to the end of the message, spoken to the office's door as any stranger does."""
+    """The answer to the end of the message, spoken to the office's MTA as any stranger does."""
     address = town.info["hosts"]["mta"]["addresses"]["wan"][0]
     with smtplib.SMTP(address, 25, local_hostname=helo, timeout=60 * pace.load()) as session:
         session.ehlo()
@@ -252,7 +252,7 @@ def test_results_are_our_own_and_forged_ones_are_gone(
 def test_a_user_writes_no_results_either(alice: OfficeUser, bob: OfficeUser, mta: str) -> None:
     message = EmailMessage()
     token = f"outpost-{token_hex(8)}"
-    message["From"], message["To"], message["Subject"] = alice.address, bob.address, f"Letter {token}"
+    message["From"], message["To"], message["Subject"] = alice.address, bob.address, f"Message {token}"
     message["Authentication-Results"] = f"{mta}; dmarc=pass header.from=bank.test"
     message.set_content("Greetings from the site.\n")
     alice.send(message, [bob.address])
@@ -448,7 +448,7 @@ def test_reports_of_others_reach_the_postmaster(
 ) -> None:
     """To the addresses that the DNS gives them; alice is the lab's postmaster."""
     recipient = f"{mailbox}@{town.info['domain']}"
-    message, token = letter(stranger.address, [recipient], "This is an aggregate report.\n")
+    message, token = compose(stranger.address, [recipient], "This is an aggregate report.\n")
     content, kind = packed_report(name)
     message.add_attachment(content, *kind.split("/"), filename=name)
     stranger.send(message, [recipient])

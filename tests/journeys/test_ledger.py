@@ -24,7 +24,7 @@ import pytest
 from outpost.target import LAB, ROOT
 from outpost_lab import pace
 from outpost_lab.instance import Instance
-from outpost_lab.post import Town, letter
+from outpost_lab.post import Town, compose
 from tests.awaiting import until
 from tests.journeys.ledger import Ledger, keep, record, run
 from tests.journeys.test_outage import SETTLED, down
@@ -103,7 +103,7 @@ def cut_off(ledger: Ledger, *machines: str) -> Iterator[None]:
 def line_cut(ledger: Ledger) -> None:
     """R01, compressed: senders are told after 20 s instead of four hours; mail inside the office goes on."""
     alice, bob = ledger.people[:2]
-    message, token = letter(alice.address, [bob.address])
+    message, token = compose(alice.address, [bob.address])
     began = time.monotonic()
     alice.send(message, [bob.address])
     bob.receive(token)
@@ -111,7 +111,7 @@ def line_cut(ledger: Ledger) -> None:
     with postfix(ledger, delay_warning_time="20s"), cut_off(ledger, "mta", "ns1", "ns2", "webmail", "gw"):
         times = []
         for _ in range(3):
-            message, token = letter(alice.address, [bob.address])
+            message, token = compose(alice.address, [bob.address])
             began = time.monotonic()
             alice.send(message, [bob.address])
             bob.receive(token, patience=20)
@@ -196,7 +196,7 @@ def wrong_certificate(ledger: Ledger) -> None:
     look = f"journalctl --quiet --since=@{ledger.began:.0f} -t postfix/to-headoffice/smtp"
     try:
         alice.send(
-            letter(alice.address, [head.address])[0], [head.address]
+            compose(alice.address, [head.address])[0], [head.address]
         )  # chance may have nobody write to it
         half_more(ledger)
         until(

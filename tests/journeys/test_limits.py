@@ -17,7 +17,7 @@ from imap_tools import AND
 from outpost.office import Office
 from outpost_lab import pace
 from outpost_lab.instance import Instance
-from outpost_lab.post import OfficeUser, Town, letter
+from outpost_lab.post import OfficeUser, Town, compose
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def fresh(lab: Instance) -> Iterator[None]:
 
 
 @pytest.fixture
-def door(info: dict[str, Any]) -> Iterator[smtplib.SMTP]:
+def edge(info: dict[str, Any]) -> Iterator[smtplib.SMTP]:
     """A stranger's session with the MTA."""
     with smtplib.SMTP(info["hosts"]["mta"]["addresses"]["wan"][0], timeout=60 * pace.load()) as session:
         session.ehlo("check.invalid")
@@ -85,7 +85,7 @@ def burst_of_logins(town: Town) -> None:
 @pytest.mark.control("DOS-08")
 @pytest.mark.usefixtures("fresh")
 def test_a_full_mailbox_is_known_at_rcpt_and_bounces_nothing(
-    town: Town, door: smtplib.SMTP, office: Office
+    town: Town, edge: smtplib.SMTP, office: Office
 ) -> None:
     dave = town.user("dave")
     block = b"Subject: filling\r\n\r\n" + b"0123456789abcdef\r\n" * (14 * 1024 * 1024 // 18)
@@ -95,51 +95,51 @@ def test_a_full_mailbox_is_known_at_rcpt_and_bounces_nothing(
             full = False
             while not full:
                 full = mailbox.client.append("Filling", "", "", block)[0] != "OK"
-            door.mail("", [f"SIZE={int(office.limits.message_size)}"])
-            code, said = door.rcpt(dave.address)
+            edge.mail("", [f"SIZE={int(office.limits.message_size)}"])
+            code, said = edge.rcpt(dave.address)
             assert (code, said[:5]) == (452, b"4.2.2")
-            assert door.rcpt(dave.address.replace("@", "+site@"))[0] == 452
-            assert door.rcpt(town.user("bob").address)[0] == 250
+            assert edge.rcpt(dave.address.replace("@", "+site@"))[0] == 452
+            assert edge.rcpt(town.user("bob").address)[0] == 250
         finally:
             mailbox.client.delete("Filling")
-    door.rset()
-    door.mail("", [f"SIZE={int(office.limits.message_size)}"])
-    assert door.rcpt(dave.address)[0] == 250
+    edge.rset()
+    edge.mail("", [f"SIZE={int(office.limits.message_size)}"])
+    assert edge.rcpt(dave.address)[0] == 250
 
 
 @pytest.mark.control("DOS-07")
 @pytest.mark.usefixtures("fresh")
 def test_a_bomb_to_one_mailbox_leaves_the_others_alone(
-    town: Town, door: smtplib.SMTP, office: Office
+    town: Town, edge: smtplib.SMTP, office: Office
 ) -> None:
     victim, other = town.user("dave").address, town.user("bob").address
     allowed = office.limits.mailbox_messages // 2
     for _ in range(2 * allowed // 50 + 1):  # who names a mailbox and sends nothing uses up nothing
-        door.mail("")
-        assert {door.rcpt(victim)[0] for _ in range(50)} == {250}
-        door.rset()
+        edge.mail("")
+        assert {edge.rcpt(victim)[0] for _ in range(50)} == {250}
+        edge.rset()
     stranger, answers = town.stranger.address, []
     for number in range(allowed + 3):
-        message, _ = letter(stranger, [victim])
+        message, _ = compose(stranger, [victim])
         named = [victim] * (2 if number < allowed else 1)  # twice in one message counts once
         try:
             answers.append(
-                (250, b"") if not door.sendmail(stranger, named, message.as_string()) else (0, b"")
+                (250, b"") if not edge.sendmail(stranger, named, message.as_string()) else (0, b"")
             )
         except smtplib.SMTPRecipientsRefused as refused:
             answers.append(refused.recipients[victim])
-            door.rset()
+            edge.rset()
         except smtplib.SMTPDataError as refused:
             answers.append((refused.smtp_code, str(refused.smtp_error).encode()))
     assert [code for code, _ in answers] == [250] * allowed + [450] * 3
     assert answers[-1][1].startswith(b"4.7.1")
-    door.mail("")
-    assert door.rcpt(other)[0] == 250
+    edge.mail("")
+    assert edge.rcpt(other)[0] == 250
 
 
 @pytest.mark.control("REL-05")
 @pytest.mark.usefixtures("fresh")
-def test_accounts_that_send_too_much_are_held_and_the_postmaster_told(town: Town, office: Office) -> None:
+def test_accounts_that_send_too_much_are_held_and_the_postmaster_notified(town: Town, office: Office) -> None:
     bob, carol, dave, postmaster = (town.user(name) for name in ("bob", "carol", "dave", "alice"))
     with postmaster.mailbox() as mailbox:
         mailbox.delete(mailbox.uids(AND(subject="Sending held")))
@@ -183,7 +183,7 @@ def test_a_colleagues_name_on_a_foreign_address_is_marked(
 ) -> None:
     stranger = town.stranger
     name = next(user.full_name for user in office.users if user.full_name)
-    message, token = letter(f'"{name}" <{stranger.address}>', [bob.address])
+    message, token = compose(f'"{name}" <{stranger.address}>', [bob.address])
     stranger.send(message, [bob.address])
     arrived = bob.search(AND(subject=token))
     assert arrived.subject.startswith(office.policy.impersonation_subject)
@@ -192,7 +192,7 @@ def test_a_colleagues_name_on_a_foreign_address_is_marked(
 
 @pytest.mark.control("DSN-10")
 def test_a_bounce_of_what_was_sent_comes_back(bob: OfficeUser) -> None:
-    message, token = letter(bob.address, ["nobody-by-this-name@myertor.test"])
+    message, token = compose(bob.address, ["nobody-by-this-name@myertor.test"])
     bob.send(message, ["nobody-by-this-name@myertor.test"])
     assert "MAILER-DAEMON" in bob.search(AND(from_="MAILER-DAEMON", text=token)).from_
 
@@ -202,11 +202,11 @@ def test_a_large_message_to_the_internet_does_not_hold_up_a_peer(
     town: Town, office: Office, bob: OfficeUser
 ) -> None:
     drawing = os.urandom(600_000)
-    bulk, bulk_token = letter(bob.address, [town.stranger.address])
+    bulk, bulk_token = compose(bob.address, [town.stranger.address])
     bulk.add_attachment(drawing, maintype="application", subtype="octet-stream", filename="drawing.dwg")
     bob.send(bulk, [town.stranger.address])
     began = time.monotonic()
-    urgent, token = letter(bob.address, [town.head_office.address])
+    urgent, token = compose(bob.address, [town.head_office.address])
     bob.send(urgent, [town.head_office.address])
     town.head_office.receive(token)
     assert town.stranger.count(bulk_token) == 0, "the line is not shaped: the bulk was there first"
@@ -218,7 +218,7 @@ def test_a_large_message_to_the_internet_does_not_hold_up_a_peer(
 @pytest.mark.control("AMP-01")
 def test_one_copy_for_each_destination_crosses_the_line(town: Town, lab: Instance, bob: OfficeUser) -> None:
     recipients = [f"copy{number}@internet.test" for number in range(10)]
-    message, token = letter(bob.address, recipients)
+    message, token = compose(bob.address, recipients)
     bob.send(message, recipients)
     town.neighbour("internet", recipients[-1]).receive(token)
     command = ["docker", "exec", f"outpost-{lab.name}-mta", "journalctl"]
@@ -235,7 +235,7 @@ def test_one_copy_for_each_destination_crosses_the_line(town: Town, lab: Instanc
 
 @pytest.mark.control("DSN-05")
 def test_a_notification_carries_no_more_than_the_header(bob: OfficeUser) -> None:
-    message, token = letter(bob.address, ["nobody-by-this-name@myertor.test"], "secret words\n" * 20_000)
+    message, token = compose(bob.address, ["nobody-by-this-name@myertor.test"], "secret words\n" * 20_000)
     bob.send(message, ["nobody-by-this-name@myertor.test"])
     report = bob.search(AND(from_="MAILER-DAEMON", text=token)).obj.as_bytes()
     assert b"secret words" not in report

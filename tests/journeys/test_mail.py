@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 from imap_tools import AND
 
-from outpost_lab.post import Correspondent, Neighbour, OfficeUser, Town, letter
+from outpost_lab.post import Correspondent, Neighbour, OfficeUser, Town, compose
 
 INSIDE = ("alice", "bob")
 OUTSIDE = ("head_office", "client_site", "stranger")
@@ -31,7 +31,7 @@ def someone(town: Town, name: str) -> Correspondent:
 def test_mail_arrives_with_its_attachment_intact(town: Town, sender: str, recipient: str) -> None:
     author, reader = someone(town, sender), someone(town, recipient)
     drawing = os.urandom(200_000)
-    message, token = letter(author.address, [reader.address])
+    message, token = compose(author.address, [reader.address])
     message.add_attachment(drawing, maintype="application", subtype="octet-stream", filename="drawing.dwg")
     author.send(message, [reader.address])
     arrived = message_from_bytes(reader.receive(token), policy=policy.default)
@@ -46,7 +46,7 @@ def test_mail_arrives_with_its_attachment_intact(town: Town, sender: str, recipi
 def test_mail_reaches_only_the_mailbox_it_was_meant_for(
     town: Town, alice: OfficeUser, bob: OfficeUser
 ) -> None:
-    message, token = letter(alice.address, [bob.address])
+    message, token = compose(alice.address, [bob.address])
     alice.send(message, [bob.address])
     bob.receive(token)
     assert [town.user(name).count(token) for name in ("alice", "carol", "dave")] == [0, 0, 0]
@@ -54,7 +54,7 @@ def test_mail_reaches_only_the_mailbox_it_was_meant_for(
 
 def test_an_alias_reaches_each_of_its_members_once(town: Town, stranger: Neighbour) -> None:
     group = f"office@{town.info['domain']}"
-    message, token = letter(stranger.address, [group])
+    message, token = compose(stranger.address, [group])
     stranger.send(message, [group])
     for name in INSIDE:
         town.user(name).receive(token)
@@ -63,13 +63,13 @@ def test_an_alias_reaches_each_of_its_members_once(town: Town, stranger: Neighbo
 
 def test_a_subaddress_reaches_its_user(town: Town, stranger: Neighbour, bob: OfficeUser) -> None:
     detailed = f"bob+site@{town.info['domain']}"
-    message, token = letter(stranger.address, [detailed])
+    message, token = compose(stranger.address, [detailed])
     stranger.send(message, [detailed])
     bob.receive(token)
 
 
 def test_success_is_reported_to_a_user_who_asks(alice: OfficeUser, bob: OfficeUser) -> None:
-    message, token = letter(alice.address, [bob.address])
+    message, token = compose(alice.address, [bob.address])
     alice.send(message, [bob.address], notify="SUCCESS,FAILURE")
     bob.receive(token)
     report = alice.search(AND(from_="MAILER-DAEMON", text=token))
@@ -78,7 +78,7 @@ def test_success_is_reported_to_a_user_who_asks(alice: OfficeUser, bob: OfficeUs
 
 def test_failure_is_reported_to_the_user_with_its_reason(alice: OfficeUser) -> None:
     nobody = "nobody-by-this-name@myertor.test"
-    message, token = letter(alice.address, [nobody])
+    message, token = compose(alice.address, [nobody])
     alice.send(message, [nobody])
     report = alice.search(AND(from_="MAILER-DAEMON", text=token))
     status = _delivery_status(report.obj)
@@ -89,14 +89,14 @@ def test_failure_is_reported_to_the_user_with_its_reason(alice: OfficeUser) -> N
 
 def test_an_unknown_recipient_is_refused_before_the_message_is_taken(town: Town, alice: OfficeUser) -> None:
     unknown = f"nobody@{town.info['domain']}"
-    message, _ = letter(alice.address, [unknown])
+    message, _ = compose(alice.address, [unknown])
     with pytest.raises((smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError)) as refusal:
         alice.send(message, [unknown])
     assert "550" in str(refusal.value)
 
 
 def test_a_user_cannot_send_as_another(alice: OfficeUser, bob: OfficeUser) -> None:
-    message, _ = letter(bob.address, [bob.address])
+    message, _ = compose(bob.address, [bob.address])
     with pytest.raises(smtplib.SMTPException, match=r"553.*5\.7\.1"), alice.submission() as session:
         session.send_message(message, bob.address, [bob.address])
 
@@ -108,10 +108,10 @@ def test_a_wrong_password_opens_nothing(alice: OfficeUser) -> None:
 
 
 @pytest.mark.control("DSN-13")
-def test_the_trace_is_whole_and_tells_nothing_of_the_inside(
+def test_the_trace_is_whole_and_shows_nothing_of_the_inside(
     town: Town, alice: OfficeUser, stranger: Neighbour
 ) -> None:
-    message, token = letter(alice.address, [stranger.address])
+    message, token = compose(alice.address, [stranger.address])
     alice.send(message, [stranger.address])
     arrived = message_from_bytes(stranger.receive(token), policy=policy.default)
     trace = arrived.get_all("Received", [])

@@ -7,7 +7,7 @@ from imap_tools import AND, MailMessageFlags
 
 from outpost_lab import pace
 from outpost_lab.instance import Instance
-from outpost_lab.post import OfficeUser, Town, letter
+from outpost_lab.post import OfficeUser, Town, compose
 
 EXPECTED = frozenset(
     [
@@ -46,7 +46,7 @@ def test_programs_find_the_extensions_they_use(alice: OfficeUser) -> None:
 
 
 def test_a_search_finds_part_of_a_word_in_the_text(alice: OfficeUser, bob: OfficeUser) -> None:
-    message, token = letter(bob.address, [alice.address], "The Turmdrehkran is due on Thursday.\n")
+    message, token = compose(bob.address, [alice.address], "The Turmdrehkran is due on Thursday.\n")
     bob.send(message, [alice.address])
     alice.receive(token)
     with alice.mailbox() as mailbox:

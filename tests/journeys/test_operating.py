@@ -14,7 +14,7 @@ import pytest
 from outpost.target import LAB, ROOT
 from outpost_lab import pace
 from outpost_lab.instance import Instance
-from outpost_lab.post import Neighbour, OfficeUser, Town, letter
+from outpost_lab.post import Neighbour, OfficeUser, Town, compose
 from tests.awaiting import on_host
 from tests.journeys.test_outage import BACK_WITHIN, down
 
@@ -39,7 +39,7 @@ def on(lab: Instance, machine: str, command: str) -> str:
 def test_a_message_is_followed_through_every_host_by_any_of_its_names(
     lab: Instance, alice: OfficeUser, bob: OfficeUser, head: Neighbour
 ) -> None:
-    message, token = letter(alice.address, [bob.address, head.address])
+    message, token = compose(alice.address, [bob.address, head.address])
     alice.send(message, [bob.address, head.address])
     bob.receive(token)
     head.receive(token)
@@ -68,9 +68,9 @@ def test_while_the_mta_is_away_head_office_takes_mail_for_those_who_exist(
     lab: Instance, town: Town, stranger: Neighbour, alice: OfficeUser
 ) -> None:
     """The backup MX knows the same recipients: what it takes arrives once, what it refuses is refused at once."""
-    message, token = letter(stranger.address, [alice.address])
+    message, token = compose(stranger.address, [alice.address])
     unknown = f"nobody@{town.info['domain']}"
-    lost, lost_token = letter(stranger.address, [unknown])
+    lost, lost_token = compose(stranger.address, [unknown])
     with down(lab, "mta"):
         stranger.send(message, [alice.address])
         stranger.send(lost, [unknown])
@@ -86,7 +86,7 @@ def test_what_waits_for_a_peer_goes_when_it_answers_again(
     lab: Instance, alice: OfficeUser, head: Neighbour
 ) -> None:
     """Without the route's look it would wait for its own back-off; here it is held back so that only the look can help."""
-    message, token = letter(alice.address, [head.address])
+    message, token = compose(alice.address, [head.address])
     look = "systemctl start outpost-routes.service"
     on(lab, "mta", "systemctl stop outpost-routes.timer; postconf minimal_backoff_time=1800s; postfix reload")
     try:
@@ -111,7 +111,7 @@ def test_what_waits_for_a_peer_goes_when_it_answers_again(
 @pytest.mark.slow
 @pytest.mark.control("QUE-01")
 def test_what_is_held_waits_until_it_is_released(lab: Instance, alice: OfficeUser, head: Neighbour) -> None:
-    message, token = letter(alice.address, [head.address])
+    message, token = compose(alice.address, [head.address])
     with down(lab, "headoffice"):
         alice.send(message, [head.address])
         on(lab, "mta", on_host(f"postqueue -p | grep -q {head.address}", 60))
@@ -127,18 +127,18 @@ TRACE = "Received: from there by mx.far.test with ESMTPS id {}; Mon, 2 Nov 2026 
 
 
 GIVE = """import smtplib, sys
-door, sender, to = sys.argv[1:]
-with smtplib.SMTP(door, 25, local_hostname="mx.internet.test", timeout=300) as session:
+edge, sender, to = sys.argv[1:]
+with smtplib.SMTP(edge, 25, local_hostname="mx.internet.test", timeout=300) as session:
     session.sendmail(sender, [to], sys.stdin.read())
 """
 
 
 def give(lab: Instance, sender: str, to: str, message: str, through: str = "mta") -> None:
     """A message as these octets, from the Internet's server to an MX on port 25."""
-    door = lab.machine(through).addresses["wan"][0]
+    edge = lab.machine(through).addresses["wan"][0]
     shown = ["docker", "inspect", "--format", "{{.State.Pid}}", lab.container_name("internet")]
     pid = subprocess.run(shown, capture_output=True, text=True, check=True).stdout.strip()
-    command = ["nsenter", "--target", pid, "--net", sys.executable, "-c", GIVE, door, sender, to]
+    command = ["nsenter", "--target", pid, "--net", sys.executable, "-c", GIVE, edge, sender, to]
     subprocess.run(command, input=message, text=True, check=True)
 
 
@@ -153,7 +153,7 @@ def test_the_same_transfer_given_twice_is_kept_once(
     lab: Instance, alice: OfficeUser, stranger: Neighbour, ways: tuple[str, ...], copies: int
 ) -> None:
     """As a server gives a message again that was killed before it heard our answer; another way is another copy."""
-    message, token = letter(stranger.address, [alice.address])
+    message, token = compose(stranger.address, [alice.address])
     for way in ways:
         give(lab, stranger.address, alice.address, TRACE.format(token[-8:] + way) + message.as_string())
     emptied(lab, "mta")
@@ -167,7 +167,7 @@ def test_each_of_many_that_come_at_once_is_kept_once(
 ) -> None:
     messages = {
         token: TRACE.format(token) + message.as_string()
-        for message, token in (letter(stranger.address, [alice.address]) for _ in range(10))
+        for message, token in (compose(stranger.address, [alice.address]) for _ in range(10))
     }
     for _ in range(2):
         with ThreadPoolExecutor(len(messages)) as pool:
@@ -186,7 +186,7 @@ def test_what_comes_straight_and_by_the_backup_mx_is_kept_once(
     lab: Instance, alice: OfficeUser, stranger: Neighbour, ways: tuple[str, str], copies: int
 ) -> None:
     """As from a server that did not hear the MTA's answer, and turned to the next MX."""
-    message, token = letter(stranger.address, [alice.address])
+    message, token = compose(stranger.address, [alice.address])
     straight, round_about = (TRACE.format(token[-8:] + way) + message.as_string() for way in ways)
     give(lab, stranger.address, alice.address, straight)
     give(lab, stranger.address, alice.address, round_about, through="headoffice")
@@ -220,8 +220,8 @@ STARTED = "systemctl show --property=ActiveEnterTimestampMonotonic --value postf
 def test_a_restart_in_the_middle_of_a_delivery_gives_nothing_twice(
     lab: Instance, alice: OfficeUser, stranger: Neighbour
 ) -> None:
-    """Whoever is stopped between the last byte and its answer must not begin again."""
-    message, token = letter(alice.address, [stranger.address])
+    """Anybody who is stopped between the last byte and its answer must not begin again."""
+    message, token = compose(alice.address, [stranger.address])
     on(lab, "internet", THINKING)
     try:
         alice.send(message, [stranger.address])
@@ -254,7 +254,7 @@ def test_what_the_store_took_again_because_it_was_killed_is_kept_once(
     lab: Instance, alice: OfficeUser, head: Neighbour
 ) -> None:
     """Two files of one entry of the MTA's queue, as they lie there when Dovecot was killed before it remembered the first."""
-    message, token = letter(head.address, [alice.address])
+    message, token = compose(head.address, [alice.address])
     head.send(message, [alice.address])
     alice.receive(token)
     on(lab, "store", AGAIN.format(user=alice.address.partition("@")[0], token=token))
@@ -265,12 +265,12 @@ def test_what_the_store_took_again_because_it_was_killed_is_kept_once(
 def test_a_virus_that_came_by_the_backup_mx_is_kept_and_nobody_gets_a_bounce(
     lab: Instance, alice: OfficeUser, stranger: Neighbour
 ) -> None:
-    message, token = letter(stranger.address, [alice.address])
+    message, token = compose(stranger.address, [alice.address])
     message.add_attachment(
         b"MZ" + b"x" * 99, maintype="application", subtype="octet-stream", filename="a.exe"
     )
-    door = lab.machine("headoffice").addresses["wan"][0]
-    with smtplib.SMTP(door, 25, local_hostname="mx.internet.test", timeout=60 * pace.load()) as session:
+    edge = lab.machine("headoffice").addresses["wan"][0]
+    with smtplib.SMTP(edge, 25, local_hostname="mx.internet.test", timeout=60 * pace.load()) as session:
         session.send_message(message, stranger.address, [alice.address])
     on(lab, "mta", on_host(f"postqueue -j | grep -q 'hold.*{alice.address}'", 60))
     (held,) = [one for one in outpost(lab, "queue", LAB) if one["queue"] == "hold"]
@@ -305,8 +305,8 @@ systemctl restart outpost-policy
 def test_large_mail_waits_for_its_hours_and_small_mail_does_not(
     lab: Instance, alice: OfficeUser, head: Neighbour
 ) -> None:
-    small, small_token = letter(alice.address, [head.address])
-    large, token = letter(alice.address, [head.address], "x" * 70 + "\n" + ("y" * 70 + "\n") * 3000)
+    small, small_token = compose(alice.address, [head.address])
+    large, token = compose(alice.address, [head.address], "x" * 70 + "\n" + ("y" * 70 + "\n") * 3000)
     on(lab, "mta", HOURS)
     try:
         alice.send(large, [head.address])

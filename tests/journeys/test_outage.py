@@ -14,7 +14,7 @@ import pytest
 
 from outpost_lab import pace
 from outpost_lab.instance import Instance
-from outpost_lab.post import Neighbour, OfficeUser, Town, letter
+from outpost_lab.post import Neighbour, OfficeUser, Town, compose
 from tests.awaiting import on_host
 
 BACK_WITHIN = 150.0
@@ -41,9 +41,9 @@ def test_while_the_store_is_down_mail_is_taken_and_waits(
     lab: Instance, town: Town, stranger: Neighbour, alice: OfficeUser
 ) -> None:
     """Mail for known recipients is accepted and queued, unknown ones are refused, and all of it arrives later."""
-    message, token = letter(stranger.address, [alice.address])
+    message, token = compose(stranger.address, [alice.address])
     unknown = f"nobody@{town.info['domain']}"
-    lost, lost_token = letter(stranger.address, [unknown])
+    lost, lost_token = compose(stranger.address, [unknown])
     with down(lab, "store"):
         stranger.send(message, [alice.address])
         mta = lab.container_name("mta")
@@ -62,7 +62,7 @@ def test_mail_inside_leaves_when_the_store_answers_again_and_waits_for_no_back_o
     lab: Instance, stranger: Neighbour, alice: OfficeUser
 ) -> None:
     """Postfix alone would come back to it in an hour here: the look at the routes does it within its minute."""
-    message, token = letter(stranger.address, [alice.address])
+    message, token = compose(stranger.address, [alice.address])
     back_off = "minimal_backoff_time=1h maximal_backoff_time=2h"
 
     def on(host: str, script: str) -> None:
@@ -84,12 +84,12 @@ def test_mail_inside_leaves_when_the_store_answers_again_and_waits_for_no_back_o
 
 
 @pytest.mark.control("AVL-01")
-def test_while_the_mta_is_down_users_read_and_are_told_to_try_again(
+def test_while_the_mta_is_down_users_read_and_are_asked_to_try_again(
     lab: Instance, alice: OfficeUser, bob: OfficeUser, stranger: Neighbour
 ) -> None:
     """IMAP goes on, a submission is refused for the time being, and mail from outside waits outside."""
-    message, _ = letter(alice.address, [bob.address])
-    incoming, token = letter(stranger.address, [alice.address])
+    message, _ = compose(alice.address, [bob.address])
+    incoming, token = compose(stranger.address, [alice.address])
     with down(lab, "mta"):
         with alice.mailbox() as mailbox:
             assert mailbox.folder.exists("INBOX")
@@ -108,7 +108,7 @@ def test_while_one_name_server_is_down_the_other_answers_and_mail_flows(
     lab: Instance, town: Town, stranger: Neighbour, alice: OfficeUser, gone: str, left: str
 ) -> None:
     """The zone is answered with authority by the one that is left."""
-    message, token = letter(stranger.address, [alice.address])
+    message, token = compose(stranger.address, [alice.address])
     with down(lab, gone):
         question = dns.message.make_query(town.info["domain"], "MX", want_dnssec=True)
         answer = dns.query.udp(
@@ -125,7 +125,7 @@ def test_while_webmail_is_down_mail_and_imap_do_not_notice(
     lab: Instance, alice: OfficeUser, bob: OfficeUser
 ) -> None:
     """Webmail is a client like any other."""
-    message, token = letter(alice.address, [bob.address])
+    message, token = compose(alice.address, [bob.address])
     with down(lab, "webmail"):
         alice.send(message, [bob.address])
         bob.receive(token)

@@ -10,7 +10,7 @@ import dkim
 import pytest
 
 from outpost_lab.instance import Instance
-from outpost_lab.post import Neighbour, OfficeUser, Town, letter
+from outpost_lab.post import Neighbour, OfficeUser, Town, compose
 from tests.journeys.forging import run
 from tests.journeys.resolving import txt_of
 
@@ -21,7 +21,7 @@ OVERSIGNED = ("from", "to", "subject", "date")
 @pytest.fixture
 def users_mail(alice: OfficeUser, stranger: Neighbour) -> Captured:
     def capture() -> bytes:
-        message, token = letter(alice.address, [stranger.address])
+        message, token = compose(alice.address, [stranger.address])
         alice.send(message, [stranger.address])
         return stranger.receive(token)
 
@@ -33,7 +33,7 @@ def notification(lab: Instance, stranger: Neighbour) -> Captured:
     """A failure that the office's own MTA reports: head office knows no such recipient."""
 
     def capture() -> bytes:
-        message, token = letter(stranger.address, ["nobody-at-all@myertor.test"])
+        message, token = compose(stranger.address, ["nobody-at-all@myertor.test"])
         run(
             lab.container_name("mta"),
             ["sendmail", "-i", "-f", stranger.address, "--", "nobody-at-all@myertor.test"],
@@ -50,7 +50,7 @@ def absence(lab: Instance, stranger: Neighbour, town: Town) -> Captured:
 
     def capture() -> bytes:
         carol, store = town.user("carol").address, lab.container_name("store")
-        message, token = letter(stranger.address, [carol])
+        message, token = compose(stranger.address, [carol])
         script = f'require "vacation"; vacation :subject "Away {token}" "Back on Monday";\n'
         run(store, ["doveadm", "sieve", "put", "-u", carol, "-a", "away"], script)
         try:

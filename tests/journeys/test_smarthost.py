@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from outpost.keys import secrets_file
 from outpost_lab import material
 from outpost_lab.instance import Instance
-from outpost_lab.post import Neighbour, OfficeUser, letter
+from outpost_lab.post import Neighbour, OfficeUser, compose
 from tests.awaiting import until
 from tests.journeys.forging import Authority, certificate, replaced, run
 from tests.journeys.test_tls_links import arrives, waiting
@@ -106,7 +106,7 @@ def test_a_relay_hears_the_password_once_it_has_proven_its_name(
     mta = lab.container_name("mta")
     impostor = certificate([f"other.{RELAY}"], Authority(*material.world_authority(lab)))
     files = {"/etc/outpost/host.pem": impostor.certificate, "/etc/outpost/host.key": impostor.key}
-    message, token = letter(alice.address, [stranger.address])
+    message, token = compose(alice.address, [stranger.address])
     with by_the_relay(lab, PASSWORD):
         with replaced(relay, files, "systemctl reload postfix.service"):
             heard = run(relay, ["cat", "/root/logins"])  # what waited before may have gone already
@@ -129,7 +129,7 @@ def test_a_password_that_the_relay_does_not_take_makes_mail_wait(
     lab: Instance, alice: OfficeUser, stranger: Neighbour
 ) -> None:
     mta = lab.container_name("mta")
-    message, token = letter(alice.address, [stranger.address])
+    message, token = compose(alice.address, [stranger.address])
     with by_the_relay(lab, "last year's"):
         alice.send(message, [stranger.address])
         waiting(mta, stranger.address, "authentication failed")

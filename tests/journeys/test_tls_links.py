@@ -25,7 +25,7 @@ from outpost.keys import secrets_file
 from outpost.target import ROOT, Target
 from outpost_lab import material, pace
 from outpost_lab.instance import Instance
-from outpost_lab.post import Correspondent, Neighbour, NotArrivedError, OfficeUser, Town, letter
+from outpost_lab.post import Correspondent, Neighbour, NotArrivedError, OfficeUser, Town, compose
 from roles.mta.view import key_fingerprint
 from tests.awaiting import until
 from tests.journeys.capture import Wire, captured
@@ -177,7 +177,7 @@ def test_mail_to_a_peer_waits_until_it_proves_itself(
     else:
         shown = faulty(fault, server.name, world_authority)
         files = {"/etc/outpost/host.pem": shown.certificate, "/etc/outpost/host.key": shown.key}
-    message, token = letter(alice.address, [reader.address])
+    message, token = compose(alice.address, [reader.address])
     with replaced(container, files, server.activate):
         alice.send(message, [reader.address])
         waiting(mta, reader.address)
@@ -206,8 +206,8 @@ def test_a_peer_whose_key_was_agreed_on_gets_mail_for_that_key_only(
                 peer.update(tls="fingerprint", fingerprints=[key_fingerprint(agreed.certificate)])
 
     files = {"/etc/outpost/host.pem": agreed.certificate, "/etc/outpost/host.key": agreed.key}
-    letters = [letter(alice.address, [head.address]) for _ in range(2)]
-    (first, expected), (second, early) = letters
+    sent = [compose(alice.address, [head.address]) for _ in range(2)]
+    (first, expected), (second, early) = sent
     with Rehearsal(lab).declared(pin, "mta"):
         with replaced(lab.container_name(server.machine), files, server.activate):
             alice.send(first, [head.address])
@@ -372,7 +372,7 @@ def test_mail_to_the_internet_waits_where_the_destination_promises_more_than_it_
     names = Names(lab.container_name("root"), mta)
     readers = {kind: town.neighbour("internet", f"reader@{found.domain}") for kind, found in domains.items()}
     everybody = [reader.address for reader in readers.values()]
-    message, token = letter(alice.address, everybody)
+    message, token = compose(alice.address, everybody)
     records = [record for stranger in domains.values() for record in stranger.records(addresses)]
     with names.published(records), open_for(lab, list(domains.values()), world_authority) as internet:
         alice.send(message, everybody)
@@ -409,7 +409,7 @@ def test_mail_to_the_office_waits_while_its_mta_cannot_prove_itself(
     sent: dict[str, str] = {}
     with replaced(mta, files, "systemctl reload postfix.service"):
         for sender in (head, stranger):
-            message, token = letter(sender.address, [alice.address])
+            message, token = compose(sender.address, [alice.address])
             sender.send(message, [alice.address])
             sent[sender.address] = token
         for sender in (head, stranger):
@@ -437,7 +437,7 @@ def test_mail_for_users_waits_until_the_store_proves_itself(
     """There is no STARTTLS to strip on this link: it is TLS from the first byte."""
     shown = faulty(fault, f"store.{town.info['domain']}", office_authority)
     files = {"/etc/outpost/tls/host.pem": shown.certificate, "/etc/outpost/tls/host.key": shown.key}
-    message, token = letter(stranger.address, [alice.address])
+    message, token = compose(stranger.address, [alice.address])
     with replaced(lab.container_name("store"), files, "systemctl restart stunnel@lmtp"):
         stranger.send(message, [alice.address])
         waiting(mta, alice.address)
@@ -461,7 +461,7 @@ def test_users_keep_their_mail_until_the_mta_proves_itself(
     """The store hands nothing over; the user's program is told to try again, and keeps the message."""
     shown = faulty(fault, f"mta.{town.info['domain']}", office_authority)
     files = {"/etc/outpost/tls/host.pem": shown.certificate, "/etc/outpost/tls/host.key": shown.key}
-    message, token = letter(alice.address, [bob.address])
+    message, token = compose(alice.address, [bob.address])
     with replaced(mta, files, "systemctl reload postfix.service"):
         with pytest.raises((smtplib.SMTPException, OSError)) as refusal:
             alice.send(message, [bob.address])
@@ -474,7 +474,7 @@ def test_users_keep_their_mail_until_the_mta_proves_itself(
 
 @needs_browser
 @pytest.mark.control("TLS-10")
-def test_webmail_tells_no_password_to_a_store_that_cannot_prove_itself(
+def test_webmail_sends_no_password_to_a_store_that_cannot_prove_itself(
     lab: Instance, town: Town, page: Page, site: str, alice: OfficeUser
 ) -> None:
     """The service behind the tunnel is where a password goes first: with the fault nothing comes that far.

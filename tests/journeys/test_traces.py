@@ -14,7 +14,7 @@ from imap_tools import AND, MailboxLoginError
 
 from outpost_lab.attack.content import eicar, parcel
 from outpost_lab.instance import Instance
-from outpost_lab.post import OfficeUser, letter
+from outpost_lab.post import OfficeUser, compose
 
 
 def said_on(lab: Instance, host: str, command: str) -> str:
@@ -45,7 +45,7 @@ def test_a_deleted_message_is_gone_with_its_traces_in_the_indexes(lab: Instance,
 
 
 @pytest.mark.control("VIR-04")
-def test_what_nobody_knew_at_delivery_is_found_later_and_its_owner_told(
+def test_what_nobody_knew_at_delivery_is_found_later_and_its_owner_notified(
     lab: Instance, bob: OfficeUser
 ) -> None:
     """A message that came past the filter, as one does whose signature is a day late."""
@@ -77,7 +77,7 @@ def test_a_password_that_was_typed_is_in_no_log(lab: Instance, info: dict[str, A
     with pytest.raises(MailboxLoginError), mistaken.mailbox():
         pass
     with pytest.raises(smtplib.SMTPAuthenticationError):
-        mistaken.send(letter(bob.address, [bob.address])[0], [bob.address])
+        mistaken.send(compose(bob.address, [bob.address])[0], [bob.address])
     secrets = [wrong, bob.password]
     secrets += [base64.b64encode(f"\0{bob.address}\0{secret}".encode()).decode() for secret in secrets]
     wanted = "\n".join(secrets)

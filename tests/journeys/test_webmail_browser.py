@@ -16,7 +16,7 @@ from playwright.sync_api import Error as BrowserError
 from outpost_lab import pace
 from outpost_lab.attack.content import acting_html
 from outpost_lab.instance import Instance
-from outpost_lab.post import Neighbour, OfficeUser, letter
+from outpost_lab.post import Neighbour, OfficeUser, compose
 from roles.webmail.view import WebmailView
 from tests.awaiting import until
 from tests.journeys.desk import (
@@ -38,7 +38,7 @@ pytestmark = needs_browser
 def test_user_logs_in_reads_writes_and_logs_out(
     lab: Instance, page: Page, site: str, alice: OfficeUser, bob: OfficeUser, tmp_path: Path
 ) -> None:
-    question, token = letter(bob.address, [alice.address], "When is the crane due?\n")
+    question, token = compose(bob.address, [alice.address], "When is the crane due?\n")
     bob.send(question, [alice.address])
     alice.receive(token)
     complaints: list[str] = []
@@ -143,7 +143,7 @@ def test_nothing_of_a_session_stays_on_the_host(
     lab: Instance, page: Page, site: str, alice: OfficeUser, bob: OfficeUser
 ) -> None:
     canary = f"canary-{token_hex(12)}"
-    message, token = letter(bob.address, [alice.address], f"{canary}\n" * 400)
+    message, token = compose(bob.address, [alice.address], f"{canary}\n" * 400)
     bob.send(message, [alice.address])
     alice.receive(token)
     log_in(page, site, alice)
@@ -164,7 +164,7 @@ def test_nothing_of_a_session_stays_on_the_host(
 def test_hostile_mail_runs_no_script_and_fetches_nothing(
     page: Page, site: str, alice: OfficeUser, stranger: Neighbour
 ) -> None:
-    message, token = hostile_letter(stranger.address, alice.address)
+    message, token = hostile_message(stranger.address, alice.address)
     stranger.send(message, [alice.address])
     alice.receive(token)
     asked: list[str] = []
@@ -183,9 +183,9 @@ def test_hostile_mail_runs_no_script_and_fetches_nothing(
     log_out(page)
 
 
-def hostile_letter(sender: str, recipient: str) -> tuple[EmailMessage, str]:
+def hostile_message(sender: str, recipient: str) -> tuple[EmailMessage, str]:
     """Mail that would act if a browser let it, in the ways that have worked somewhere."""
-    message, token = letter(sender, [recipient], "Invoice attached.\n")
+    message, token = compose(sender, [recipient], "Invoice attached.\n")
     message.add_alternative(acting_html(TRACKER), subtype="html")
     return message, token
 
@@ -262,7 +262,7 @@ def test_a_filter_into_a_folder_with_an_umlaut_delivers_there(
         page.select_option("select[name='_action_mailbox[0]']", label=folder)
         page.locator("button.submit, input.submit").first.click()
         page.wait_for_load_state("networkidle")
-        message, token = letter(bob.address, [alice.address])
+        message, token = compose(bob.address, [alice.address])
         bob.send(message, [alice.address])
 
         def filed() -> list[str]:

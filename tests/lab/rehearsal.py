@@ -38,14 +38,14 @@ from outpost.target import LAB, ROOT
 from outpost_lab import pace
 from outpost_lab.info import info
 from outpost_lab.instance import Instance
-from outpost_lab.post import Neighbour, OfficeUser, Town, letter
+from outpost_lab.post import Neighbour, OfficeUser, Town, compose
 from tests.awaiting import until
 
 T = TypeVar("T")
 
 PATIENCE = 600.0
 PACE = 5.0
-"""Seconds between two letters of one correspondent: below the limits that the office sets its users."""
+"""Seconds between two messages of one correspondent: below the limits that the office sets its users."""
 BOGUS = range(5, 13)
 """Extended DNS errors that say an answer failed validation (RFC 8914, section 4.6 to 4.13)."""
 DISBELIEF = re.compile(
@@ -231,7 +231,7 @@ class Rehearsal:
 
     def _carry(self, writer: OfficeUser | Neighbour, reader: OfficeUser | Neighbour) -> None:
         while not self.stop.is_set():
-            message, token = letter(writer.address, [reader.address])
+            message, token = compose(writer.address, [reader.address])
             self._persist(lambda message=message: writer.send(message, [reader.address]))  # type: ignore[misc]
             arrived = self._persist(lambda token=token: reader.receive(token, patience=180))  # type: ignore[misc]
             if isinstance(writer, OfficeUser):
@@ -240,7 +240,7 @@ class Rehearsal:
             self.stop.wait(PACE)
 
     def _persist(self, action: Callable[[], T]) -> T:
-        """As mail programs do: a session that broke off is begun anew, and what was put off is asked for again."""
+        """As mail programs do: a session that broke off is begun again, and what was put off is asked for again."""
         for _ in range(20):
             try:
                 return action()

@@ -1,4 +1,4 @@
-"""An office is closed: nothing is lost on the way, and nothing is left behind. The lab is made anew afterwards."""
+"""An office is closed: nothing is lost on the way, and nothing is left behind. The lab is made again afterwards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from outpost.recovery.decommission import FILE, STATEMENT, STEPS, Closing
 from outpost.target import Target
 from outpost_lab.info import info
 from outpost_lab.instance import Instance
-from outpost_lab.post import Town, letter
+from outpost_lab.post import Town, compose
 from tests.lab.test_certificates import on
 from tests.lab.test_restore import outpost
 
@@ -43,7 +43,7 @@ def test_a_closed_office_has_handed_over_its_mail_and_holds_nothing(
 ) -> None:
     town = Town(info(kept))
     alice, head = town.user("alice"), town.head_office
-    before, mark = letter(head.address, [alice.address])
+    before, mark = compose(head.address, [alice.address])
     head.send(before, [alice.address])
     alice.receive(mark)
     closing = Closing(target, forward="head@myertor.test", into=tmp_path / "handover")
@@ -51,7 +51,7 @@ def test_a_closed_office_has_handed_over_its_mail_and_holds_nothing(
     with pytest.raises(Exception, match=r"(?i)auth"):
         alice.count(mark)
     assert closing.advance()[0] == "forward"
-    late, token = letter(town.stranger.address, [alice.address])
+    late, token = compose(town.stranger.address, [alice.address])
     town.stranger.send(late, [alice.address])
     head.receive(token)
     step, found = closing.advance()

@@ -111,7 +111,7 @@ def test_another_name_server_answers_from_the_printed_zone_what_ours_does(
     assert said.count(" 1 3600 900 ") == len(zones), said
 
 
-def test_printed_zone_tells_every_reason_and_no_secret(lab: Instance, printed: dict[str, str]) -> None:
+def test_printed_zone_has_every_reason_and_no_secret(lab: Instance, printed: dict[str, str]) -> None:
     (text, *_) = printed.values()
     lines = [line for line in text.splitlines() if not line.startswith("$")]
     assert all(" ; " in line for line in lines)

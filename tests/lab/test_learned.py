@@ -1,6 +1,6 @@
 """Nothing is learned that nobody declared or accepted, whatever is blind, breaks off or fails (docs/adr/0021).
 
-One test injects by chance (``--seed``), breaks applies off and blinds probes by chance. All are slow, and leave ns2 to be made anew where one fails.
+One test injects by chance (``--seed``), breaks applies off and blinds probes by chance. All are slow, and leave ns2 to be made again where one fails.
 """
 
 from __future__ import annotations

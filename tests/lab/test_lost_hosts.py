@@ -43,7 +43,7 @@ def test_wiped_hosts_come_back_with_their_names_and_keys(lab: Instance) -> None:
     for host in ("mta", "webmail"):
         lab.container(host).remove(force=True, v=True)
     rehearsal.outpost("lab", "up", "--no-verify")
-    assert secrets_file.read(lab.directory) == kept, "nothing was made anew"
+    assert secrets_file.read(lab.directory) == kept, "nothing was made again"
     assert on(lab, "mta", "hostname --fqdn") == names
     assert shown(lab, webmail, KEY) == key
     for peer in ("headoffice", "internet"):

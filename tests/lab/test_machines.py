@@ -20,7 +20,7 @@ from outpost.target import LAB, Target
 from outpost.transport.remote import run_script
 from outpost_lab.info import info
 from outpost_lab.instance import Instance
-from outpost_lab.post import Town, letter
+from outpost_lab.post import Town, compose
 from tests.awaiting import until
 from tests.journeys.ledger import Ledger, keep, run
 from tests.lab.rehearsal import Rehearsal
@@ -77,11 +77,11 @@ def test_bare_machines_become_hosts_and_stay_so_over_a_restart(
     with timed("verification"):
         chosen = [word for host in HOSTS for word in ("--limit", host)]
         controller.outpost("verify", LAB, "--via", "ssh", *chosen)
-    with timed("letters"):
+    with timed("messages"):
         town = Town(info(lab))
         alice = town.user("alice")
         for writer, reader in ((town.stranger, alice), (alice, town.stranger)):
-            message, token = letter(writer.address, [reader.address])
+            message, token = compose(writer.address, [reader.address])
             writer.send(message, [reader.address])
             assert reader.receive(token, patience=PATIENCE)
         answer = controller.ask(controller.resolver, lab.office.domain, "MX", recurse=True)

@@ -15,7 +15,7 @@ from outpost.engine.run import Silent
 from outpost.target import Target
 from outpost_lab.info import info
 from outpost_lab.instance import Instance
-from outpost_lab.post import OfficeUser, Town, letter
+from outpost_lab.post import OfficeUser, Town, compose
 from tests.lab.test_reapply import on
 
 pytestmark = [pytest.mark.slow, pytest.mark.control("AVL-01")]
@@ -23,14 +23,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.control("AVL-01")]
 
 @contextmanager
 def sending(sender: OfficeUser, reader: OfficeUser) -> Iterator[list[str]]:
-    """Somebody writes a letter every second or so; yields the tokens of those that were taken."""
+    """Somebody writes a message every second or so; yields the tokens of those that were taken."""
     taken: list[str] = []
     refused: list[smtplib.SMTPResponseException] = []
     done = threading.Event()
 
     def work() -> None:
         while not done.wait(1):
-            message, token = letter(sender.address, [reader.address])
+            message, token = compose(sender.address, [reader.address])
             try:
                 sender.send(message, [reader.address])
             except smtplib.SMTPResponseException as refusal:
@@ -50,7 +50,7 @@ def sending(sender: OfficeUser, reader: OfficeUser) -> Iterator[list[str]]:
     assert [refusal for refusal in refused if not 400 <= refusal.smtp_code < 500] == []
 
 
-def test_a_reapply_drops_no_session_and_loses_no_letter(lab: Instance, target: Target) -> None:
+def test_a_reapply_drops_no_session_and_loses_no_message(lab: Instance, target: Target) -> None:
     town = Town(info(lab))
     alice, bob, carol = (town.user(name) for name in ("alice", "bob", "carol"))
     with ExitStack() as desk:
@@ -67,7 +67,7 @@ def test_a_reapply_drops_no_session_and_loses_no_letter(lab: Instance, target: T
         assert "by hand" not in on(lab, "mta", "tail -1 /etc/postfix/main.cf")
         for mailbox in reading:
             assert mailbox.client.noop()[0] == "OK"
-        message, token = letter(carol.address, [alice.address])
+        message, token = compose(carol.address, [alice.address])
         assert writing.rcpt(alice.address)[0] == 250
         assert writing.data(message.as_bytes())[0] == 250
     alice.receive(token)

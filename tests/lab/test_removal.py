@@ -15,7 +15,7 @@ from outpost.target import ROOT
 from outpost_lab import office as lab_office
 from outpost_lab.info import info
 from outpost_lab.instance import Instance
-from outpost_lab.post import Town, letter
+from outpost_lab.post import Town, compose
 from tests.awaiting import until
 from tests.lab.conftest import Pyinfra
 from tests.lab.test_reapply import on
@@ -72,7 +72,7 @@ def test_mail_and_keys_of_a_user_who_left_are_put_away_and_their_logins_end(
     lab_office.seal(fresh)
     applied(fresh, pyinfra, "store", "mta", "webmail")
     user = Town(info(fresh)).user(USER)
-    message, token = letter(user.address, [user.address])
+    message, token = compose(user.address, [user.address])
     user.send(message, [user.address])
     user.receive(token)
     on(lab, "store", f"printf 'from x\\nsession y 99999999999\\n' > /var/lib/outpost-accounts/{address}")

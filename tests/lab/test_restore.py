@@ -28,7 +28,7 @@ from outpost_lab.drill import different, hold
 from outpost_lab.drill_machines import Rooms
 from outpost_lab.info import info
 from outpost_lab.instance import VAULT, Instance
-from outpost_lab.post import Town, letter
+from outpost_lab.post import Town, compose
 from tests.lab.test_certificates import on
 
 FILL = """set -eu
@@ -42,7 +42,7 @@ printf 'require "fileinto"; if header :contains "subject" "{mark}" {{ fileinto "
 """
 
 BY_MAIL_SINCE = ("messages more", "next is", ".dovecot.lda-dupes is different")
-"""What the letter changes that waited on the MTA: it is in the mailbox as soon as the store is back."""
+"""What the message changes that waited on the MTA: it is in the mailbox as soon as the store is back."""
 
 TAKEN_OVER = """set -eu
 export BORG_BASE_DIR=/root/intruder BORG_PASSCOMMAND='cat {secrets}/passphrase' BORG_REPO='{repository}' BORG_NEW_PASSPHRASE=mine
@@ -243,7 +243,7 @@ def roll_back(lab: Instance, host: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.control("BKP-01")
-def test_whoever_has_a_hosts_key_cannot_destroy_its_backups(lab: Instance, target: Target) -> None:
+def test_a_hosts_key_alone_cannot_destroy_its_backups(lab: Instance, target: Target) -> None:
     kept, host = secrets_file.read(lab.directory), lab.office.host("webmail")
     backup.run_now(target, lab.office, [host])
     on(
@@ -325,7 +325,7 @@ def test_a_lost_store_comes_back_with_every_uid_flag_filter_and_login(lab: Insta
     town = Town(info(lab))
     alice = town.user(user.partition("@")[0])
     lose(lab, "store")
-    message, token = letter(town.head_office.address, [user])
+    message, token = compose(town.head_office.address, [user])
     town.head_office.send(message, [user])  # while it is gone
     logger.info("%s", outpost(lab, "restore", "lab", "store", "--yes").strip())
     found = json.loads(on(lab, "store", f"{PROGRAM} manifest --mail /srv/mail"))

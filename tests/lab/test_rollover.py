@@ -50,7 +50,7 @@ def roll(rehearsal: Rehearsal) -> None:
         early = rehearsal.outpost("rotate", "dkim", "lab", check=False)
         assert "twice that to be safe" in early or "is signed with" in early
         _switch_public_key(rehearsal)
-        rehearsal.until("the new selector's turn", lambda: _signs_anew(rehearsal, selectors), WALK)
+        rehearsal.until("the new selector's turn", lambda: _signs_again(rehearsal, selectors), WALK)
         rehearsal.until("the old selector's end", lambda: _revoked(rehearsal, selectors), WALK)
         rehearsal.until("a roll of the ZSK", lambda: not rehearsal.keys(ZSK) & zone_keys)
         rehearsal.until("a new DS at the parent", lambda: not rehearsal.ds() & parent)
@@ -92,7 +92,7 @@ def _nothing_pending(rehearsal: Rehearsal) -> bool:
     return False
 
 
-def _signs_anew(rehearsal: Rehearsal, before: set[str]) -> bool:
+def _signs_again(rehearsal: Rehearsal, before: set[str]) -> bool:
     rehearsal.outpost("rotate", "dkim", "lab", check=False)
     kept = secrets_file.read(rehearsal.lab.directory)
     return bool(kept.signing) and not set(kept.signing) & before

@@ -1,4 +1,4 @@
-"""From one MTA to two and back on a running office, and the loss of the first with its queue, while letters are counted."""
+"""From one MTA to two and back on a running office, and the loss of the first with its queue, while messages are counted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from outpost_lab import office as lab_office
 from outpost_lab.info import info
 from outpost_lab.instance import Instance
 from outpost_lab.paths import OFFICE
-from outpost_lab.post import Town, letter
+from outpost_lab.post import Town, compose
 from tests.awaiting import TimeUpError, until
 from tests.lab.test_certificates import on
 
@@ -33,21 +33,21 @@ addresses.core = ["10.77.2.22", "fd00:77:0:2::22"]
 addresses.mgmt = ["10.77.4.22", "fd00:77:0:4::22"]
 
 """
-PACE = 2.0  # seconds between two letters, below what the office lets one network send
+PACE = 2.0  # seconds between two messages, below what the office lets one network send
 DRAINED = 600.0  # seconds: the routes' longest backoff in the lab is a minute
 
 
 @dataclass
 class Ledger:
-    """Letters that somebody's server has acknowledged, by their token."""
+    """Messages that somebody's server has acknowledged, by their token."""
 
     accepted: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def letters(town: Town) -> Iterator[Ledger]:
-    """Letters in and out all the while: to the office from head office and the client, and out of it from a user."""
+def mail_flowing(town: Town) -> Iterator[Ledger]:
+    """Messages in and out all the while: to the office from head office and the client, and out of it from a user."""
     ledger, ended = Ledger(), threading.Event()
     alice = town.user("alice")
 
@@ -58,7 +58,7 @@ def letters(town: Town) -> Iterator[Ledger]:
                 (town.client_site, alice),
                 (alice, town.head_office),
             ):
-                message, token = letter(sender.address, [reader.address])
+                message, token = compose(sender.address, [reader.address])
                 try:
                     sender.send(message, [reader.address])
                 except (OSError, subprocess.CalledProcessError) as error:
@@ -76,7 +76,7 @@ def letters(town: Town) -> Iterator[Ledger]:
 
 
 def arrived(town: Town) -> Counter[str]:
-    """Letters in the mailboxes at both ends, by their token."""
+    """Messages in the mailboxes at both ends, by their token."""
     with town.user("alice").mailbox() as mailbox:
         subjects = [one.subject for one in mailbox.fetch(mark_seen=False, headers_only=True, bulk=500)]
     head = town.head_office
@@ -86,14 +86,14 @@ def arrived(town: Town) -> Counter[str]:
 
 
 def missing(town: Town, ledger: Ledger) -> dict[str, str]:
-    """Letters that have not arrived when the queues had their time; and none has come twice."""
+    """Messages that have not arrived when the queues had their time; and none has come twice."""
 
     def gone() -> dict[str, str]:
         found = arrived(town)
         return {token: way for token, way in ledger.accepted.items() if not found[token]}
 
     with suppress(TimeUpError):
-        until(lambda: not gone(), "every letter has arrived", seconds=DRAINED, pace=2)
+        until(lambda: not gone(), "every message has arrived", seconds=DRAINED, pace=2)
     found = arrived(town)
     assert [token for token in ledger.accepted if found[token] > 1] == []
     return gone()
@@ -117,10 +117,10 @@ def queued(lab: Instance, host: str) -> int:
 
 @pytest.mark.slow
 @pytest.mark.control("AVL-03", "QUE-01")
-def test_two_mtas_the_loss_of_the_first_and_one_again_lose_no_letter(lab: Instance, tmp_path: Path) -> None:
+def test_two_mtas_the_loss_of_the_first_and_one_again_lose_no_message(lab: Instance, tmp_path: Path) -> None:
     town = Town(info(lab))
     try:
-        with letters(town) as ledger:
+        with mail_flowing(town) as ledger:
             two = declared(lab, tmp_path, SECOND.format(retiring="false"))
             assert "mta2" in on(two, "headoffice", "postconf -h po_transport")
             two.container("mta").kill()  # as by a power cut: users and peers go to the other
@@ -138,7 +138,7 @@ def test_two_mtas_the_loss_of_the_first_and_one_again_lose_no_letter(lab: Instan
             "nothing that head office, the client or the store had acknowledged"
         )
         retiring = declared(lab, tmp_path, SECOND.format(retiring="true"))
-        with letters(town) as ledger:
+        with mail_flowing(town) as ledger:
             until(lambda: not queued(retiring, "mta2"), "the retiring MTA delivers what it has", seconds=300)
             assert "mta2" not in on(retiring, "headoffice", "postconf -h po_transport")
             one = declared(lab, tmp_path, "")

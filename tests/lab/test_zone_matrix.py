@@ -154,7 +154,7 @@ def test_every_zone_reaches_what_the_flows_allow_and_nothing_else(lab: Instance)
         found = dict(
             zip(machines, pool.map(lambda name: probe(processes[name], plan[name]), machines), strict=True)
         )
-    open_doors, closed_doors, tried = [], [], 0
+    open_ports, closed_ports, tried = [], [], 0
     for machine in machines:
         expected = set()
         for target in plan[machine]:
@@ -164,13 +164,13 @@ def test_every_zone_reaches_what_the_flows_allow_and_nothing_else(lab: Instance)
         inside = {target for target in expected if _host_at(office, ip_address(target[1]))}
         if missing := inside - found[machine]:  # a busy machine may have been slow: once more, patiently
             missing -= probe(processes[machine], sorted(missing), seconds=8)
-        closed_doors += [f"{machine} -> {target}" for target in sorted(missing)]
-        open_doors += [f"{machine} -> {target}" for target in sorted(found[machine] - expected)]
+        closed_ports += [f"{machine} -> {target}" for target in sorted(missing)]
+        open_ports += [f"{machine} -> {target}" for target in sorted(found[machine] - expected)]
         tried += len(plan[machine])
         assert machine not in hosts or expected, f"no flow begins at {machine}: nothing positive was tried"
     assert tried > 5000
-    assert not open_doors
-    assert not closed_doors
+    assert not open_ports
+    assert not closed_ports
 
 
 @contextmanager

@@ -150,7 +150,7 @@ def test_every_attack_has_a_positive_control_or_says_why_not() -> None:
 @pytest.mark.parametrize("waiver", whole.waivers, ids=lambda waiver: f"{waiver.control} {waiver.lacks}")
 def test_a_waiver_has_not_expired(waiver: Waiver) -> None:
     today = datetime.now(tz=UTC).date()
-    assert waiver.expires >= today, f"{waiver.control}: prove it, or argue anew ({waiver.reason})"
+    assert waiver.expires >= today, f"{waiver.control}: prove it, or argue again ({waiver.reason})"
     assert (waiver.expires - today).days <= 400, "a waiver lasts a year at most"
 
 

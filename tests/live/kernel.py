@@ -52,13 +52,13 @@ class Listening:
     """Who listens on a host.
 
     Attributes:
-        doors: Lines of ``ss`` about other families: for programs of the host (AF_UNIX), for the machine below (AF_VSOCK).
+        other_families: Lines of ``ss`` about other families: for programs of the host (AF_UNIX), for the hypervisor (AF_VSOCK).
         units: The services that listening programs belong to; sessions, the checks' own among them, are none.
         programs: Path → how the program begins, its program headers among it (elf(5)).
     """
 
     sockets: frozenset[Socket]
-    doors: tuple[str, ...]
+    other_families: tuple[str, ...]
     units: frozenset[str]
     programs: dict[str, bytes]
 

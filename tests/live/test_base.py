@@ -78,7 +78,7 @@ def test_ssh_offers_keys_only(offered: dict[str, list[str]]) -> None:
 
 
 @pytest.mark.control("SSH-01")
-def test_ssh_accepts_keys_only_whoever_comes_from_wherever(
+def test_ssh_accepts_keys_only_from_any_source_address(
     host: TestinfraHost, view: BaseView, office: Office
 ) -> None:
     lines = [line for line in host.run(MATCHES).stdout.splitlines() if line != THEIRS]
@@ -132,12 +132,12 @@ def test_ssh_listens_in_the_management_zone_only(listening: Listening, view: Bas
 
 
 @pytest.mark.control("SSH-02")
-def test_ssh_waits_at_no_door_that_the_packet_filter_does_not_see(listening: Listening) -> None:
-    """SSH waits at no door that the packet filter does not see: for programs of the host (AF_UNIX), for the machine below (AF_VSOCK)."""
-    assert [line for line in listening.doors if "/run/systemd/private" in line]
+def test_ssh_has_no_listener_that_the_packet_filter_does_not_see(listening: Listening) -> None:
+    """SSH has no listener that the packet filter does not see: for programs of the host (AF_UNIX), for the hypervisor (AF_VSOCK)."""
+    assert [line for line in listening.other_families if "/run/systemd/private" in line]
     # the agent of an administrator's own session is that account's alone: /run/user/UID has mode 0700
-    doors = [line for line in listening.doors if not re.search(r"\s/run/user/\d+/", line)]
-    assert [line for line in doors if "ssh" in line or line.startswith("v_str")] == []
+    other_families = [line for line in listening.other_families if not re.search(r"\s/run/user/\d+/", line)]
+    assert [line for line in other_families if "ssh" in line or line.startswith("v_str")] == []
 
 
 # Packet filter and kernel ---------------------------------------------------------------------------------------
@@ -341,7 +341,7 @@ def test_security_upgrades_install_themselves(
     enabled = 'APT::Periodic::Enable "1"' in dump
     assert (
         enabled or office.platform_of(me) == "docker"
-    )  # a container is made anew from a fresh image instead
+    )  # a container is made again from a fresh image instead
 
 
 @pytest.mark.control("SYS-07")
@@ -412,7 +412,7 @@ def test_no_unit_has_failed(host: TestinfraHost, office: Office, units: Units) -
 
 @pytest.mark.probe
 @pytest.mark.control("LOG-04")
-def test_the_host_looks_at_itself_and_knows_whom_to_tell(
+def test_the_host_checks_itself_and_sends_its_alarms(
     host: TestinfraHost, units: Units, office: Office
 ) -> None:
     assert units.runs("outpost-watch.timer")

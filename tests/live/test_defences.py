@@ -44,7 +44,7 @@ def view(office: Office, me: Host) -> MtaView:
 
 
 @pytest.fixture(scope="module")
-def door(office: Office, me: Host) -> IPAddress:
+def edge(office: Office, me: Host) -> IPAddress:
     """Where strangers knock."""
     return office.addresses_of_kind(me, "internet")[0]
 
@@ -65,11 +65,11 @@ def relay(office: Office, me: Host) -> IPAddress:
     return office.link_addresses(me, office.with_role("store")[0])[0]
 
 
-def stranger_says(host: TestinfraHost, door: IPAddress, office: Office, *lines: str) -> str:
+def stranger_says(host: TestinfraHost, edge: IPAddress, office: Office, *lines: str) -> str:
     """The answer to a message of a stranger's with the null sender."""
     message = r"\r\n".join((*lines, "."))
     to = f"RCPT TO:<{office.mailboxes[0]}>"
-    answers = speak(host, door, ports.SMTP, [HELLO, "MAIL FROM:<>", to, "DATA", message])
+    answers = speak(host, edge, ports.SMTP, [HELLO, "MAIL FROM:<>", to, "DATA", message])
     assert len(answers) == 6, answers
     return answers[-1]
 
@@ -136,20 +136,20 @@ def locked() -> bytes:
     ids=["plain", "with a name", "second address", "second header", "host"],
 )
 def test_nobody_outside_writes_the_offices_name_into_from(
-    host: TestinfraHost, door: IPAddress, office: Office, field: str
+    host: TestinfraHost, edge: IPAddress, office: Office, field: str
 ) -> None:
     line = field.format(user=office.mailboxes[0], domain=office.domain)
-    assert stranger_says(host, door, office, line, "Subject: check", "", "x").startswith("554 5.7.1")
+    assert stranger_says(host, edge, office, line, "Subject: check", "", "x").startswith("554 5.7.1")
 
 
 @pytest.mark.probe
 @pytest.mark.control("SPO-01")
 def test_peers_names_in_from_are_believed_from_their_relays_only(
-    host: TestinfraHost, door: IPAddress, office: Office
+    host: TestinfraHost, edge: IPAddress, office: Office
 ) -> None:
     for peer in office.peers:
         for domain in peer.domains:
-            answer = stranger_says(host, door, office, f"From: head@{domain}", "Subject: check", "", "x")
+            answer = stranger_says(host, edge, office, f"From: head@{domain}", "Subject: check", "", "x")
             assert answer.startswith("554 5.7.1")
 
 
@@ -197,15 +197,15 @@ MACRO = "word/vbaProject.bin"
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_runs_or_cannot_be_scanned_is_refused(
-    host: TestinfraHost, door: IPAddress, office: Office, name: str, content: bytes
+    host: TestinfraHost, edge: IPAddress, office: Office, name: str, content: bytes
 ) -> None:
-    answer = stranger_says(host, door, office, *attached(name, content))
+    answer = stranger_says(host, edge, office, *attached(name, content))
     assert answer.startswith(("554 5.7.1 The ", "554 5.7.1 Refused by the virus scanner: "))
 
 
 @pytest.mark.probe
 @pytest.mark.control("VIR-03", "REL-06")
-def test_users_are_told_the_same(store: TestinfraHost, relay: IPAddress, office: Office) -> None:
+def test_users_get_the_same_answer(store: TestinfraHost, relay: IPAddress, office: Office) -> None:
     user = office.mailboxes[0]
     lines = (f"From: {user}", *attached("invoice.pdf.exe", b"MZ")[1:], ".")
     answer = user_says(store, relay, user, f"RCPT TO:<{user}>", "DATA", r"\r\n".join(lines))
@@ -215,16 +215,16 @@ def test_users_are_told_the_same(store: TestinfraHost, relay: IPAddress, office:
 
 @pytest.mark.probe
 @pytest.mark.control("INP-05")
-def test_headers_without_end_are_refused(host: TestinfraHost, door: IPAddress, office: Office) -> None:
+def test_headers_without_end_are_refused(host: TestinfraHost, edge: IPAddress, office: Office) -> None:
     many = [f"X-Check-{number}: {'a' * 900}" for number in range(int(office.limits.header_bytes) // 900 + 2)]
-    answer = stranger_says(host, door, office, "From: a@elsewhere.example", *many, "", "x")
+    answer = stranger_says(host, edge, office, "From: a@elsewhere.example", *many, "", "x")
     assert answer.startswith("554 5.7.1 The message's header is too large")
 
 
 @pytest.mark.probe
 @pytest.mark.control("INP-05")
 def test_parts_within_parts_without_end_are_refused(
-    host: TestinfraHost, door: IPAddress, office: Office
+    host: TestinfraHost, edge: IPAddress, office: Office
 ) -> None:
     levels = range(office.limits.mime_depth * 3)
     opened = [
@@ -233,18 +233,18 @@ def test_parts_within_parts_without_end_are_refused(
         for line in (f"Content-Type: multipart/mixed; boundary=b{level}", "", f"--b{level}")
     ]
     message = (*opened, "Content-Type: text/plain", "", "x", *(f"--b{level}--" for level in reversed(levels)))
-    answer = stranger_says(host, door, office, "From: a@elsewhere.example", "MIME-Version: 1.0", *message)
+    answer = stranger_says(host, edge, office, "From: a@elsewhere.example", "MIME-Version: 1.0", *message)
     assert answer.startswith("554 5.7.1 The message is nested too deeply")
 
 
 @pytest.mark.probe
 @pytest.mark.control("DSN-10")
 def test_a_bounce_of_what_was_never_sent_is_refused(
-    host: TestinfraHost, door: IPAddress, office: Office
+    host: TestinfraHost, edge: IPAddress, office: Office
 ) -> None:
     answer = stranger_says(
         host,
-        door,
+        edge,
         office,
         "From: MAILER-DAEMON@elsewhere.example",
         "Subject: Undelivered Mail Returned to Sender",
@@ -276,7 +276,7 @@ def test_a_bounce_of_what_was_never_sent_is_refused(
 
 @pytest.mark.probe
 @pytest.mark.control("DOS-08", "TLS-10")
-def test_the_store_tells_this_host_and_no_other_whether_a_mailbox_has_room(
+def test_the_store_answers_this_host_and_no_other_whether_a_mailbox_has_room(
     host: TestinfraHost, webmail: TestinfraHost, me: Host, office: Office
 ) -> None:
     address = office.link_addresses(office.with_role("store")[0], me)[0]
@@ -325,7 +325,7 @@ def test_a_large_message_to_many_destinations_is_more_than_the_line_carries(
 
 @pytest.mark.probe
 @pytest.mark.control("REL-06")
-def test_the_alarm_door_takes_mail_for_the_postmaster_only(host: TestinfraHost, office: Office) -> None:
+def test_the_alarm_listener_takes_mail_for_the_postmaster_only(host: TestinfraHost, office: Office) -> None:
     from ipaddress import ip_address
 
     other = not_ones_own(office, office.postmaster)
@@ -337,11 +337,11 @@ def test_the_alarm_door_takes_mail_for_the_postmaster_only(host: TestinfraHost, 
 
 
 @pytest.mark.control("AMP-03")
-def test_mail_leaves_below_the_rate_of_the_line(host: TestinfraHost, door: IPAddress, view: MtaView) -> None:
+def test_mail_leaves_below_the_rate_of_the_line(host: TestinfraHost, edge: IPAddress, view: MtaView) -> None:
     rate = shaped_rate(view)
     if not rate:
         pytest.skip("this office does not shape")
-    device = host.check_output(f"ip -oneline address show to {door} | awk '{{ print $2; exit }}'")
+    device = host.check_output(f"ip -oneline address show to {edge} | awk '{{ print $2; exit }}'")
     shown = json.loads(host.check_output(f"tc -json class show dev {device}"))
     roots = [entry for entry in shown if entry["handle"] == "1:1"]
     assert [root["ceil"] * 8 <= view.office.link.rate_kbit * 1000 for root in roots] == [True]
@@ -353,9 +353,9 @@ def test_mail_leaves_below_the_rate_of_the_line(host: TestinfraHost, door: IPAdd
 
 @pytest.mark.probe
 @pytest.mark.control("DSN-12")
-def test_a_message_that_goes_round_is_stopped(host: TestinfraHost, door: IPAddress, office: Office) -> None:
+def test_a_message_that_goes_round_is_stopped(host: TestinfraHost, edge: IPAddress, office: Office) -> None:
     hop = "Received: from a.example by b.example with ESMTP id 1; Mon, 6 Jan 2025 08:00:00 +0000"
-    answer = stranger_says(host, door, office, *[hop] * 120, "From: a@elsewhere.example", "", "x")
+    answer = stranger_says(host, edge, office, *[hop] * 120, "From: a@elsewhere.example", "", "x")
     assert answer.startswith(("554 5.4.0", "554 5.4.6"))
 
 
@@ -371,10 +371,10 @@ def test_a_message_that_goes_round_is_stopped(host: TestinfraHost, door: IPAddre
     ],
 )
 def test_who_cannot_be_answered_is_not_listened_to(
-    host: TestinfraHost, door: IPAddress, office: Office, helo: str, sender: str, code: str | tuple[str, ...]
+    host: TestinfraHost, edge: IPAddress, office: Office, helo: str, sender: str, code: str | tuple[str, ...]
 ) -> None:
     to = f"RCPT TO:<{office.mailboxes[0]}>"
-    answers = speak(host, door, ports.SMTP, [f"EHLO {helo}", f"MAIL FROM:<{sender}>", to])
+    answers = speak(host, edge, ports.SMTP, [f"EHLO {helo}", f"MAIL FROM:<{sender}>", to])
     assert answers[-1].startswith(code)
 
 
@@ -382,10 +382,10 @@ def test_who_cannot_be_answered_is_not_listened_to(
 @pytest.mark.control("INP-03")
 @pytest.mark.parametrize("command", ["EHLO ", "MAIL FROM:<", "EXPN "])
 def test_endless_commands_end_in_an_error_or_the_end(
-    host: TestinfraHost, door: IPAddress, command: str
+    host: TestinfraHost, edge: IPAddress, command: str
 ) -> None:
     said = [HELLO, command + "a" * 20_000, "NOOP"]
-    spoken = speak(host, door, ports.SMTP, said)
+    spoken = speak(host, edge, ports.SMTP, said)
     assert len(spoken) > 1, f"no session: {spoken}"
     greeting, hello, *answers = spoken
     assert greeting.startswith("220")
@@ -394,7 +394,7 @@ def test_endless_commands_end_in_an_error_or_the_end(
     # reset takes answers with it that were on their way: fewer answers than commands is "the end".
     refused = any(answer.startswith("5") for answer in answers)
     assert refused or len(answers) < len(said) - 1, answers
-    assert speak(host, door, ports.SMTP, [HELLO])[1].startswith("250")
+    assert speak(host, edge, ports.SMTP, [HELLO])[1].startswith("250")
 
 
 @pytest.mark.control("DOS-01", "DOS-02", "DOS-04", "DOS-09")

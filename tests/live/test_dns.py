@@ -108,7 +108,7 @@ def test_nothing_is_served_that_the_model_does_not_know(
 
 @pytest.mark.probe
 @pytest.mark.control("DNS-01")
-def test_the_parent_is_told_which_key_to_trust(
+def test_the_parent_gets_the_key_to_trust(
     host: TestinfraHost, zones: tuple[ZoneData, ...], own_address: str
 ) -> None:
     for zone in zones:
@@ -257,7 +257,7 @@ def test_floods_of_questions_are_limited(host: TestinfraHost, office: Office, me
 @pytest.mark.probe
 @pytest.mark.control("DNS-06")
 @pytest.mark.parametrize("name", ["version.bind", "version.server", "hostname.bind", "id.server"])
-def test_server_tells_neither_version_nor_name(host: TestinfraHost, own_address: str, name: str) -> None:
+def test_server_answers_neither_version_nor_name(host: TestinfraHost, own_address: str, name: str) -> None:
     (answer,) = ask(host, own_address, [query(name, "TXT", rdclass="CH")])
     assert answer.rcode() == dns.rcode.REFUSED
     assert not answer.answer

@@ -58,7 +58,7 @@ def view(office: Office, me: Host) -> MtaView:
 
 
 @pytest.fixture(scope="module")
-def door(office: Office, me: Host) -> IPAddress:
+def edge(office: Office, me: Host) -> IPAddress:
     """Where strangers connect."""
     return office.addresses_of_kind(me, "internet")[0]
 
@@ -164,7 +164,7 @@ DIGITS = str.maketrans("olestbai", "01357841")
         "full stops and a wide at",
     ],
 )
-def test_an_author_who_is_none_or_looks_like_ours_is_refused_or_marked(
+def test_an_author_who_is_none_or_resembles_ours_is_refused_or_marked(
     host: TestinfraHost, office: Office, form: str
 ) -> None:
     """By the office's own rules, whatever else speaks against the message."""
@@ -245,17 +245,17 @@ def test_the_scanner_refuses_an_archive_that_lies_in_any_wrapping(host: Testinfr
 
 
 @pytest.mark.control("DOS-03")
-def test_strangers_meet_postscreen_before_anything_else(host: TestinfraHost, door: IPAddress) -> None:
+def test_strangers_meet_postscreen_before_anything_else(host: TestinfraHost, edge: IPAddress) -> None:
     """It notes each client in the journal."""
     cursor = (
         host.run("journalctl --quiet --lines=0 --show-cursor", live=True)
         .stdout.partition("cursor: ")[2]
         .strip()
     )
-    assert speak(host, door, ports.SMTP)[0].startswith("220")
+    assert speak(host, edge, ports.SMTP)[0].startswith("220")
     noted = host.run(
         "journalctl --sync; journalctl --quiet --identifier=postfix/postscreen --after-cursor=%s --output=cat",
         cursor,
         live=True,
     ).stdout
-    assert f"CONNECT from [{door}]" in noted, f"postscreen noted: {noted!r}"
+    assert f"CONNECT from [{edge}]" in noted, f"postscreen noted: {noted!r}"

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.looks
 
 WAIVED = {
     # An administrator's session inherits what sshd may not do, and an administrator may do everything.
-    "ssh.service": "sessions of administrators inherit the sandbox; the door is guarded by SSH-01 and SSH-02",
+    "ssh.service": "sessions of administrators inherit the sandbox; the listener is guarded by SSH-01 and SSH-02",
 }
 
 # Their order is their numbers in the kernel (linux/capability.h).

@@ -61,7 +61,7 @@ def view(office: Office, me: Host) -> MtaView:
 
 
 @pytest.fixture(scope="module")
-def door(office: Office, me: Host) -> IPAddress:
+def edge(office: Office, me: Host) -> IPAddress:
     """Where strangers knock."""
     return office.addresses_of_kind(me, "internet")[0]
 
@@ -103,9 +103,9 @@ def rspamd(host: TestinfraHost) -> dict[str, Any]:
     return said
 
 
-def refused(host: TestinfraHost, door: IPAddress, *lines: str) -> str:
+def refused(host: TestinfraHost, edge: IPAddress, *lines: str) -> str:
     """The answer to the last of these lines."""
-    answers = speak(host, door, ports.SMTP, [HELLO, *lines])
+    answers = speak(host, edge, ports.SMTP, [HELLO, *lines])
     assert len(answers) == len(lines) + 2, f"cut off: {answers}"
     return answers[-1]
 
@@ -175,18 +175,18 @@ def test_a_filter_that_was_broken_into_cannot_send_mail(host: TestinfraHost) -> 
 
 @pytest.mark.probe
 @pytest.mark.control("DSN-01", "DSN-06")
-def test_unknown_recipient_is_refused_at_once_and_told_nothing_else(
-    host: TestinfraHost, door: IPAddress, office: Office
+def test_unknown_recipient_is_refused_at_once_and_learns_nothing_else(
+    host: TestinfraHost, edge: IPAddress, office: Office
 ) -> None:
     name = f"<no-such-user@{office.domain}>"
-    answer = refused(host, door, STRANGER, f"RCPT TO:{name}")
+    answer = refused(host, edge, STRANGER, f"RCPT TO:{name}")
     assert answer == f"550 5.1.1 {name}: Recipient address rejected: User unknown"
 
 
 @pytest.mark.probe
 @pytest.mark.control("DSN-01", "INP-01")
 def test_what_the_store_cannot_read_is_no_recipient(
-    host: TestinfraHost, store: TestinfraHost, door: IPAddress, relay: IPAddress, office: Office
+    host: TestinfraHost, store: TestinfraHost, edge: IPAddress, relay: IPAddress, office: Office
 ) -> None:
     """The store would refuse these after our 250, and a bounce would go to a sender who may be forged."""
     local, _, domain = office.mailboxes[0].partition("@")
@@ -194,7 +194,7 @@ def test_what_the_store_cannot_read_is_no_recipient(
     recipients = [f"RCPT TO:<{local}+{tag}@{domain}>" for tag in tags] + [f'RCPT TO:<"{local}+ "@{domain}>']
     user = office.mailboxes[0]
     login = [HELLO, f"XCLIENT LOGIN={user}", HELLO, f"MAIL FROM:<{user}>"]
-    outside = answers_to(host, door, ports.SMTP, [HELLO, STRANGER], recipients)
+    outside = answers_to(host, edge, ports.SMTP, [HELLO, STRANGER], recipients)
     inside = speak(store, relay, ports.SUBMISSION_RELAY, [*login, *recipients], tls=CERTIFICATE)[
         -len(recipients) :
     ]
@@ -203,22 +203,22 @@ def test_what_the_store_cannot_read_is_no_recipient(
 
 
 @pytest.mark.probe
-def test_every_address_of_the_office_is_known(host: TestinfraHost, door: IPAddress, view: MtaView) -> None:
+def test_every_address_of_the_office_is_known(host: TestinfraHost, edge: IPAddress, view: MtaView) -> None:
     detailed = view.mailboxes[0].replace("@", "+detail@")
     known = (*view.mailboxes, *view.aliases, "postmaster", detailed)[: view.strangers_recipients]
     recipients = [f"RCPT TO:<{address}>" for address in known]
-    answers = speak(host, door, ports.SMTP, [HELLO, STRANGER, *recipients], whole=True)
+    answers = speak(host, edge, ports.SMTP, [HELLO, STRANGER, *recipients], whole=True)
     for address, answer in zip(known, answers[3:], strict=True):
         assert answer.startswith("250 2.1.5"), f"{address}: {answer}"
 
 
 @pytest.mark.probe
 @pytest.mark.control("REL-01")
-def test_stranger_cannot_relay(host: TestinfraHost, door: IPAddress, office: Office, view: MtaView) -> None:
+def test_stranger_cannot_relay(host: TestinfraHost, edge: IPAddress, office: Office, view: MtaView) -> None:
     forms = [form.format(domain=office.domain) for form in RELAY_FORMS]
     forms += [f"somebody@{route.peer.domains[0]}" for route in view.peers]
     recipients = [f"RCPT TO:<{form}>" for form in forms]
-    answers = answers_to(host, door, ports.SMTP, [HELLO, STRANGER], recipients)
+    answers = answers_to(host, edge, ports.SMTP, [HELLO, STRANGER], recipients)
     for form, answer in zip(forms, answers, strict=True):
         assert answer.startswith("554 5.7.1"), f"{form}: {answer}"
 
@@ -229,21 +229,21 @@ def test_stranger_cannot_relay(host: TestinfraHost, door: IPAddress, office: Off
 @pytest.mark.probe
 @pytest.mark.control("SPO-01")
 def test_nobody_outside_writes_in_the_offices_name(
-    host: TestinfraHost, door: IPAddress, office: Office
+    host: TestinfraHost, edge: IPAddress, office: Office
 ) -> None:
     for sender in (office.mailboxes[0], f"root@{office.with_role('mta')[0].fqdn}"):
-        answer = refused(host, door, f"MAIL FROM:<{sender}>", f"RCPT TO:<{office.mailboxes[0]}>")
+        answer = refused(host, edge, f"MAIL FROM:<{sender}>", f"RCPT TO:<{office.mailboxes[0]}>")
         assert answer.startswith("550 5.7.1")
 
 
 @pytest.mark.probe
 @pytest.mark.control("SPO-01")
 def test_peers_names_are_believed_from_their_relays_only(
-    host: TestinfraHost, door: IPAddress, office: Office, view: MtaView
+    host: TestinfraHost, edge: IPAddress, office: Office, view: MtaView
 ) -> None:
     for route in view.peers:
         for domain in route.peer.domains:
-            answer = refused(host, door, f"MAIL FROM:<somebody@{domain}>", f"RCPT TO:<{office.mailboxes[0]}>")
+            answer = refused(host, edge, f"MAIL FROM:<somebody@{domain}>", f"RCPT TO:<{office.mailboxes[0]}>")
             assert answer.startswith("550 5.7.1")
 
 
@@ -257,40 +257,40 @@ def test_peers_names_are_believed_from_their_relays_only(
         ("MAIL FROM:<some body@elsewhere.example>", "501 5."),
     ],
 )
-def test_envelopes_follow_the_rfc(host: TestinfraHost, door: IPAddress, line: str, code: str) -> None:
-    answer = refused(host, door, line)
+def test_envelopes_follow_the_rfc(host: TestinfraHost, edge: IPAddress, line: str, code: str) -> None:
+    answer = refused(host, edge, line)
     assert answer.startswith((code, "555 5.5.4"))
 
 
 @pytest.mark.probe
 @pytest.mark.control("INP-01")
-def test_an_address_has_one_at_sign(host: TestinfraHost, door: IPAddress, office: Office) -> None:
+def test_an_address_has_one_at_sign(host: TestinfraHost, edge: IPAddress, office: Office) -> None:
     recipient = f"RCPT TO:<{office.mailboxes[0]}>"
-    answer = refused(host, door, "MAIL FROM:<somebody@@elsewhere.example>", recipient)
+    answer = refused(host, edge, "MAIL FROM:<somebody@@elsewhere.example>", recipient)
     assert answer.startswith("501 5.1.7")
 
 
 @pytest.mark.probe
 @pytest.mark.control("INP-01")
-def test_helo_is_required(host: TestinfraHost, door: IPAddress) -> None:
-    assert speak(host, door, ports.SMTP, [STRANGER])[1].startswith("503 5.5.1")
+def test_helo_is_required(host: TestinfraHost, edge: IPAddress) -> None:
+    assert speak(host, edge, ports.SMTP, [STRANGER])[1].startswith("503 5.5.1")
 
 
 @pytest.mark.probe
 @pytest.mark.control("DSN-04")
-def test_a_bounce_has_one_recipient(host: TestinfraHost, door: IPAddress, office: Office) -> None:
+def test_a_bounce_has_one_recipient(host: TestinfraHost, edge: IPAddress, office: Office) -> None:
     recipients = [f"RCPT TO:<{address}>" for address in (office.mailboxes[0], f"abuse@{office.domain}")]
-    assert refused(host, door, STRANGER, *recipients, "DATA").startswith("550 5.5.3")
+    assert refused(host, edge, STRANGER, *recipients, "DATA").startswith("550 5.5.3")
 
 
 @pytest.mark.probe
 @pytest.mark.control("DSN-03")
 def test_strangers_get_no_delivery_notifications(
-    host: TestinfraHost, door: IPAddress, office: Office
+    host: TestinfraHost, edge: IPAddress, office: Office
 ) -> None:
     answers = speak(
         host,
-        door,
+        edge,
         ports.SMTP,
         [HELLO, STRANGER, f"RCPT TO:<{office.mailboxes[0]}> NOTIFY=SUCCESS"],
     )
@@ -300,7 +300,7 @@ def test_strangers_get_no_delivery_notifications(
 
 @pytest.mark.probe
 @pytest.mark.control("DSN-07", "REL-02", "REL-08")
-def test_strangers_are_offered_nothing_but_delivery(host: TestinfraHost, door: IPAddress) -> None:
+def test_strangers_are_offered_nothing_but_delivery(host: TestinfraHost, edge: IPAddress) -> None:
     commands = {
         "VRFY postmaster": "502 5.5.1",
         "EXPN postmaster": "500 5.5.2",
@@ -308,8 +308,8 @@ def test_strangers_are_offered_nothing_but_delivery(host: TestinfraHost, door: I
         "AUTH PLAIN AGEAYg==": "503 5.5.1",
         "XCLIENT LOGIN=postmaster": "550 5.7.0",
     }
-    offered = refused(host, door)
-    answers = answers_to(host, door, ports.SMTP, [HELLO], list(commands))
+    offered = refused(host, edge)
+    answers = answers_to(host, edge, ports.SMTP, [HELLO], list(commands))
     for (command, code), answer in zip(commands.items(), answers, strict=True):
         assert command.split()[0] not in offered
         assert answer.startswith(code), f"{command}: {answer}"
@@ -319,17 +319,17 @@ def test_strangers_are_offered_nothing_but_delivery(host: TestinfraHost, door: I
 @pytest.mark.control("INP-06", "INP-07")
 @pytest.mark.parametrize(("command", "code"), [("BDAT 1 LAST", "521 5.5.1"), ("GET / HTTP/1.1", "221 2.7.0")])
 def test_who_speaks_something_else_is_cut_off(
-    host: TestinfraHost, door: IPAddress, command: str, code: str
+    host: TestinfraHost, edge: IPAddress, command: str, code: str
 ) -> None:
-    assert refused(host, door, command).startswith(code)
+    assert refused(host, edge, command).startswith(code)
 
 
 @pytest.mark.probe
 @pytest.mark.control("INP-04")
 def test_a_message_too_large_is_refused_before_it_is_sent(
-    host: TestinfraHost, door: IPAddress, view: MtaView
+    host: TestinfraHost, edge: IPAddress, view: MtaView
 ) -> None:
-    answer = refused(host, door, f"MAIL FROM:<> SIZE={view.message_size + 1}")
+    answer = refused(host, edge, f"MAIL FROM:<> SIZE={view.message_size + 1}")
     assert answer.startswith("552 5.3.4")
 
 
@@ -337,11 +337,11 @@ def test_a_message_too_large_is_refused_before_it_is_sent(
 @pytest.mark.control("INP-08")
 @pytest.mark.parametrize("end", [r"\n.\r\n", r"\n.\n", r"\r\n.\n"], ids=["LF.CRLF", "LF.LF", "CRLF.LF"])
 def test_a_bare_line_feed_ends_no_message(
-    host: TestinfraHost, door: IPAddress, office: Office, end: str
+    host: TestinfraHost, edge: IPAddress, office: Office, end: str
 ) -> None:
     message = rf"Subject: smuggled\r\n\r\nfirst{end}MAIL FROM:<>\r\n."
     recipient = f"RCPT TO:<{office.mailboxes[0]}>"
-    assert refused(host, door, STRANGER, recipient, "DATA", message).startswith("550 5.5.2")
+    assert refused(host, edge, STRANGER, recipient, "DATA", message).startswith("550 5.5.2")
 
 
 @pytest.mark.control("DOS-03")
@@ -353,10 +353,10 @@ def test_who_talks_before_the_greeting_is_no_mail_server(postconf: dict[str, str
 @pytest.mark.probe
 @pytest.mark.control("DSN-11")
 def test_guessing_addresses_ends_after_ten_errors(
-    host: TestinfraHost, door: IPAddress, office: Office
+    host: TestinfraHost, edge: IPAddress, office: Office
 ) -> None:
     guesses = [f"RCPT TO:<guess{number}@{office.domain}>" for number in range(12)]
-    answers = speak(host, door, ports.SMTP, [HELLO, STRANGER, *guesses])
+    answers = speak(host, edge, ports.SMTP, [HELLO, STRANGER, *guesses])
     errors = [answer[:9] for answer in answers[3:]]
     # under stress (STRESS_README) after the first
     assert errors in (["550 5.1.1"] * 10 + ["421 4.7.0"], ["550 5.1.1", "421 4.7.0"])
@@ -367,10 +367,10 @@ def test_guessing_addresses_ends_after_ten_errors(
 
 @pytest.mark.probe
 @pytest.mark.control("VIR-01", "DSN-02")
-def test_a_virus_is_refused_in_the_session(host: TestinfraHost, door: IPAddress, office: Office) -> None:
+def test_a_virus_is_refused_in_the_session(host: TestinfraHost, edge: IPAddress, office: Office) -> None:
     message = rf"Subject: check\r\nContent-Type: text/plain\r\n\r\n{''.join(EICAR)}\r\n."
     recipient = f"RCPT TO:<{office.mailboxes[0]}>"
-    assert refused(host, door, STRANGER, recipient, "DATA", message).startswith("554 5.7.1")
+    assert refused(host, edge, STRANGER, recipient, "DATA", message).startswith("554 5.7.1")
 
 
 @pytest.mark.probe
@@ -389,10 +389,10 @@ def test_a_virus_from_inside_is_refused_as_well(
 
 @pytest.mark.probe
 @pytest.mark.control("DSN-02")
-def test_spam_is_refused_in_the_session(host: TestinfraHost, door: IPAddress, office: Office) -> None:
+def test_spam_is_refused_in_the_session(host: TestinfraHost, edge: IPAddress, office: Office) -> None:
     message = rf"Subject: check\r\n\r\n{''.join(GTUBE)}\r\n."
     recipient = f"RCPT TO:<{office.mailboxes[0]}>"
-    assert refused(host, door, STRANGER, recipient, "DATA", message).startswith("554 5.7.1")
+    assert refused(host, edge, STRANGER, recipient, "DATA", message).startswith("554 5.7.1")
 
 
 @pytest.mark.control("VIR-01")
@@ -567,17 +567,17 @@ def test_the_internet_is_reached_by_dane_where_it_has_it(postconf: dict[str, str
     ],
     ids=["RSA key exchange", "anonymous", "SHA-224", "SHA-1", "finite-field key exchange"],
 )
-def test_weak_offers_are_refused(host: TestinfraHost, door: IPAddress, offer: str) -> None:
-    assert speak(host, door, ports.SMTP, [HELLO], tls=f"-starttls smtp {offer}") == []
+def test_weak_offers_are_refused(host: TestinfraHost, edge: IPAddress, offer: str) -> None:
+    assert speak(host, edge, ports.SMTP, [HELLO], tls=f"-starttls smtp {offer}") == []
 
 
 @pytest.mark.probe
 @pytest.mark.control("TLS-01", "TLS-02")
 @pytest.mark.parametrize("offer", OLD_OFFERS.values(), ids=OLD_OFFERS)
 def test_old_offers_are_taken_only_where_the_office_says_so(
-    host: TestinfraHost, door: IPAddress, office: Office, me: Host, offer: str
+    host: TestinfraHost, edge: IPAddress, office: Office, me: Host, offer: str
 ) -> None:
-    taken = bool(speak(host, door, ports.SMTP, [HELLO], tls=f"-starttls smtp {offer}"))
+    taken = bool(speak(host, edge, ports.SMTP, [HELLO], tls=f"-starttls smtp {offer}"))
     assert taken == (office.tls.profile == "old")
     for peer in office.peers:
         for address in me.in_zone(peer.zone):
@@ -592,17 +592,17 @@ def test_old_offers_are_taken_only_where_the_office_says_so(
     ["-tls1_3", "-tls1_2 -cipher ECDHE+AESGCM", "-tls1_3 -groups X25519MLKEM768"],
     ids=["TLS 1.3", "TLS 1.2", "post-quantum key exchange"],
 )
-def test_good_offers_are_taken(host: TestinfraHost, door: IPAddress, offer: str) -> None:
-    (answer,) = speak(host, door, ports.SMTP, [HELLO], tls=f"-starttls smtp {offer}", whole=True)
+def test_good_offers_are_taken(host: TestinfraHost, edge: IPAddress, offer: str) -> None:
+    (answer,) = speak(host, edge, ports.SMTP, [HELLO], tls=f"-starttls smtp {offer}", whole=True)
     assert answer.startswith("250-")
 
 
 @pytest.mark.probe
 @pytest.mark.control("TLS-04")
 def test_strangers_see_the_certificate_of_the_hosts_name(
-    host: TestinfraHost, door: IPAddress, me: Host
+    host: TestinfraHost, edge: IPAddress, me: Host
 ) -> None:
-    shown = f"openssl s_client -starttls smtp -connect {at(door, ports.SMTP)} </dev/null 2>/dev/null"
+    shown = f"openssl s_client -starttls smtp -connect {at(edge, ports.SMTP)} </dev/null 2>/dev/null"
     for question, answer in (
         (f"-checkhost {me.fqdn}", f"Hostname {me.fqdn} does match certificate"),
         (f"-checkend {21 * 86400}", "Certificate will not expire"),
@@ -738,7 +738,7 @@ def test_what_strangers_say_of_their_own_authenticity_goes(
 
 
 @pytest.mark.control("DMC-03")
-def test_domains_are_told_daily_what_was_sent_in_their_name(units: Units) -> None:
+def test_domains_get_daily_reports_of_what_was_sent_in_their_name(units: Units) -> None:
     assert units.runs("outpost-dmarc-reports.timer")
     assert units.comes_up("outpost-dmarc-reports.timer")
 
@@ -786,7 +786,7 @@ def test_commands_do_not_run_ahead_of_their_answers(postconf: dict[str, str]) ->
 
 
 @pytest.mark.control("QUE-01")
-def test_mail_waits_as_long_as_the_office_says_and_its_routes_are_looked_at(
+def test_mail_waits_as_long_as_the_office_says_and_its_routes_are_probed(
     units: Units, view: MtaView, postconf: dict[str, str]
 ) -> None:
     link = view.office.link

@@ -1,6 +1,6 @@
 """The office's routes from end to end: a canary goes through each, and what arrives is looked at as its reader would.
 
-Inside, and from the Internet's door, a message is sent, to the canary mailbox only. Of routes that end with somebody else,
+Inside, and from the Internet's side, a message is sent, to the canary mailbox only. Of routes that end with somebody else,
 the next hop is asked up to RCPT whether it would take mail (``sendmail -bv``): over the real connection, with the real
 demands on its TLS, and nothing is sent. Mail that arrives at peers and on the Internet is in tests/journeys.
 """
@@ -16,7 +16,7 @@ from testinfra.host import Host as TestinfraHost
 from outpost.office import Host, Office, ports
 from outpost.target import Target
 from tests.live.conftest import reach
-from tests.live.letters import faults, new_token, recipients_of, report_faults, taken_out, written
+from tests.live.messages import faults, new_token, recipients_of, report_faults, taken_out, written
 from tests.live.pending import pend
 from tests.live.speaking import TLS, speak
 
@@ -40,22 +40,22 @@ def store(target: Target, office: Office, pytestconfig: pytest.Config) -> Testin
 
 
 @pytest.mark.control("SPO-03", "TLS-10")
-def test_a_letter_from_outside_reaches_its_mailbox_fit_to_be_believed(
+def test_a_message_from_outside_reaches_its_mailbox_with_valid_headers(
     host: TestinfraHost, store: TestinfraHost, me: Host, office: Office
 ) -> None:
     """A stranger's message arrives once, whole, with an honest trace, and without what it says of its own authenticity."""
-    token, door = new_token(), office.addresses_of_kind(me, "internet")[0]
+    token, edge = new_token(), office.addresses_of_kind(me, "internet")[0]
     forged = f"Authentication-Results: {me.fqdn}.invalid; dmarc=pass header.from=check.invalid"
-    letter = written("canary@check.invalid", office.canary, token, forged)
-    lines = ["EHLO check.invalid", "MAIL FROM:<>", f"RCPT TO:<{office.canary}>", "DATA", letter, "QUIT"]
-    answers = speak(host, door, ports.SMTP, lines)
+    canary = written("canary@check.invalid", office.canary, token, forged)
+    lines = ["EHLO check.invalid", "MAIL FROM:<>", f"RCPT TO:<{office.canary}>", "DATA", canary, "QUIT"]
+    answers = speak(host, edge, ports.SMTP, lines)
     assert answers[5].startswith("250 2.0.0"), answers
     (arrived,) = taken_out(store, office.canary, token)
     assert list(faults(arrived, me.fqdn)) == []
 
 
 @pytest.mark.control("REL-08", "DSN-05")
-def test_a_users_letter_arrives_and_its_sender_is_told(
+def test_a_users_message_arrives_and_its_sender_gets_a_report(
     store: TestinfraHost, me: Host, office: Office
 ) -> None:
     """A message over the users' way arrives, and so does the notification that it asked for, with headers only."""
@@ -71,8 +71,8 @@ def test_a_users_letter_arrives_and_its_sender_is_told(
     answers = speak(store, relay, ports.SUBMISSION_RELAY, lines, tls=CERTIFICATE)
     assert answers[-2].startswith("250 2.0.0"), answers
     arrived = taken_out(store, user, token, 2)
-    report, letter = sorted(arrived, key=lambda message: message.get_content_type() != "multipart/report")
-    assert [*faults(letter, me.fqdn), *faults(report, me.fqdn), *report_faults(report, me.fqdn, user)] == []
+    report, canary = sorted(arrived, key=lambda message: message.get_content_type() != "multipart/report")
+    assert [*faults(canary, me.fqdn), *faults(report, me.fqdn), *report_faults(report, me.fqdn, user)] == []
     (said,) = recipients_of(report).values()
     assert said["action"] in ("relayed", "delivered", "expanded")
     assert said["status"].startswith("2.")

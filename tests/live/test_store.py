@@ -183,7 +183,7 @@ def test_nobody_reads_what_users_chose_but_dovecot(host: TestinfraHost) -> None:
 
 @pytest.mark.probe
 @pytest.mark.control("TLS-10", "DSN-01")
-def test_the_mta_delivers_to_mailboxes_and_is_told_at_once_of_unknown_ones(
+def test_the_mta_delivers_to_mailboxes_and_unknown_ones_are_rejected_at_once(
     mta: TestinfraHost, store: StoreView, office: Office
 ) -> None:
     for address in store.lmtp_addresses:
@@ -543,7 +543,7 @@ def test_what_is_given_twice_leaves_within_the_hour(units: Units) -> None:
 
 
 @pytest.mark.control("TIM-01")
-def test_dovecot_begins_anew_when_somebody_sets_the_clock(units: Units) -> None:
+def test_dovecot_restarts_when_somebody_sets_the_clock(units: Units) -> None:
     """Set back by an hour, it would serve nobody for an hour."""
     assert units.runs("outpost-clock.timer")
     assert units.comes_up("outpost-clock.timer")

@@ -16,7 +16,7 @@ from tests.sabotage.breaking import (
 )
 
 SSHD = "/etc/ssh/sshd_config.d/00-outpost.conf"
-DOORS = "/etc/systemd/system-generators/systemd-ssh-generator"
+GENERATOR = "/etc/systemd/system-generators/systemd-ssh-generator"
 UNBOUND = "/etc/unbound/unbound.conf"
 NFT = "nft add table inet outpost; nft -f /etc/nftables.conf"
 DROP_IN = "/etc/systemd/system/unbound.service.d/zz-trial.conf"
@@ -26,22 +26,22 @@ EXTRA_UNIT = "outpost-sabotage"  # of a program that should not run
 SABOTAGES = (
     broken(
         "base", "nobody looks at the host", "systemctl stop outpost-watch.timer",
-        "base::the_host_looks_at_itself_and_knows_whom_to_tell", undo="systemctl start outpost-watch.timer",
+        "base::the_host_checks_itself_and_sends_its_alarms", undo="systemctl start outpost-watch.timer",
     ),
     # SSH
     edited(
         "base", "sshd takes passwords", SSHD, "s/^PasswordAuthentication no/PasswordAuthentication yes/",
-        "base::ssh_accepts_keys_only_whoever_comes_from_wherever",
+        "base::ssh_accepts_keys_only_from_any_source_address",
     ),
     broken(
         "base", "sshd takes passwords from one network",
         written("/etc/ssh/sshd_config.d/zz-trial.conf", r"Match Address 192.0.2.0/24\n  AuthenticationMethods any\n  PasswordAuthentication yes\n"),
-        "base::ssh_accepts_keys_only_whoever_comes_from_wherever", undo="rm -f /etc/ssh/sshd_config.d/zz-trial.conf",
+        "base::ssh_accepts_keys_only_from_any_source_address", undo="rm -f /etc/ssh/sshd_config.d/zz-trial.conf",
     ),
     broken(
         "base", "sshd takes passwords from one network, in another spelling",
         written("/etc/ssh/sshd_config.d/zz-trial.conf", r"match=Address 192.0.2.0/24\n  AuthenticationMethods any\n  PasswordAuthentication yes\n"),
-        "base::ssh_accepts_keys_only_whoever_comes_from_wherever", undo="rm -f /etc/ssh/sshd_config.d/zz-trial.conf",
+        "base::ssh_accepts_keys_only_from_any_source_address", undo="rm -f /etc/ssh/sshd_config.d/zz-trial.conf",
     ),
     broken(
         "base", "sshd still takes the passwords that its file forbids again",
@@ -60,8 +60,8 @@ SABOTAGES = (
     ),
     broken(
         "base", "sshd lets programs of the host knock",
-        f"rm {DOORS}; systemctl daemon-reload; systemctl start sshd-unix-local.socket",
-        "base::ssh_waits_at_no_door_that_the_packet_filter_does_not_see", keeps=(DOORS,),
+        f"rm {GENERATOR}; systemctl daemon-reload; systemctl start sshd-unix-local.socket",
+        "base::ssh_has_no_listener_that_the_packet_filter_does_not_see", keeps=(GENERATOR,),
         undo="systemctl stop sshd-unix-local.socket", activate="systemctl daemon-reload",
     ),
     stopped("base", "ssh.service", red=("base::every_listener_of_the_role_contract_is_there",)),
@@ -107,7 +107,7 @@ SABOTAGES = (
         activate="systemctl restart unbound",
     ),
     edited(
-        "webmail", "the resolver serves whoever asks", UNBOUND, "s/interface: 127.0.0.1/interface: 0.0.0.0/",
+        "webmail", "the resolver serves anybody who asks", UNBOUND, "s/interface: 127.0.0.1/interface: 0.0.0.0/",
         "base::resolver_serves_this_host_only", activate="systemctl restart unbound",
     ),
     broken(

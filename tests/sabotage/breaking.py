@@ -21,7 +21,7 @@ class Sabotage:
     """A sabotage.
 
     Attributes:
-        what: What goes wrong, in the words of whoever finds it.
+        what: What goes wrong, in the words of the person who finds it.
         switch: How; its role says on which host (``base``: on any, so that they share the work).
         red: Checks that must turn red, each with every parameter unless one is named.
         looked_at: Role of the host that the checks look at, where it is another one.

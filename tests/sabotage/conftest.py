@@ -152,7 +152,7 @@ SHARE = pytest.StashKey[Share]()
 
 
 def _explained_by_the_sabotage(config: pytest.Config) -> None:
-    """What daemons wrote meanwhile has an explanation: the checks of the journal begin anew on every host."""
+    """What daemons wrote meanwhile has an explanation: the checks of the journal begin again on every host."""
     target = chosen_target(config)
     office = load(target.data)
     for host in office.hosts:

@@ -1,4 +1,4 @@
-"""Sabotage of the name servers. The second one's copy of the zone is spoilt where that shows the same: it fetches it anew."""
+"""Sabotage of the name servers. The second one's copy of the zone is spoilt where that shows the same: it fetches it again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SABOTAGES = (
         f"{ZONE}; knotc zone-begin $zone; knotc zone-unset $zone _25._tcp.mta TLSA; knotc zone-unset $zone _dmarc TXT; "
         "knotc zone-unset $zone @ CDS; knotc zone-set $zone trial 300 A 192.0.2.1; knotc zone-commit $zone",
         "dns::every_record_of_the_model_is_served", "dns::nothing_is_served_that_the_model_does_not_know",
-        "dns::the_parent_is_told_which_key_to_trust", "dns::servers_hold_the_same_version",
+        "dns::the_parent_gets_the_key_to_trust", "dns::servers_hold_the_same_version",
         undo=f"{ZONE}; knotc -b zone-retransfer $zone",
     ),
     broken(
@@ -69,7 +69,7 @@ SABOTAGES = (
     ),
     edited(
         "ns2", "the server tells what it is", KNOT, 's/^ *(identity|version): ""/    \\1: "trial"/',
-        "dns::server_tells_neither_version_nor_name", activate=RESTART,
+        "dns::server_answers_neither_version_nor_name", activate=RESTART,
     ),
     closed_to_nobody(
         "ns2", "everybody on the host reads the transfer key", "/etc/knot/tsig.conf", "0644", "0640",

@@ -54,12 +54,12 @@ SABOTAGES = (
     ),
     # What waits
     postfix(
-        "mail is given up after an hour", "mta::mail_waits_as_long_as_the_office_says_and_its_routes_are_looked_at",
+        "mail is given up after an hour", "mta::mail_waits_as_long_as_the_office_says_and_its_routes_are_probed",
         maximal_queue_lifetime="1h",
     ),
     # Who gets mail
     postfix(
-        "every recipient is taken", "mta::unknown_recipient_is_refused_at_once_and_told_nothing_else",
+        "every recipient is taken", "mta::unknown_recipient_is_refused_at_once_and_learns_nothing_else",
         "mta::guessing_addresses_ends_after_ten_errors", virtual_mailbox_maps="static:taken",
     ),
     broken(
@@ -108,19 +108,19 @@ SABOTAGES = (
         "defences::nobody_outside_writes_the_offices_name_into_from",
         "defences::peers_names_in_from_are_believed_from_their_relays_only",
         "defences::a_login_owns_from_and_sender_as_well", "defences::what_runs_or_cannot_be_scanned_is_refused",
-        "defences::users_are_told_the_same", "defences::headers_without_end_are_refused",
+        "defences::users_get_the_same_answer", "defences::headers_without_end_are_refused",
         "defences::parts_within_parts_without_end_are_refused", "defences::a_bounce_of_what_was_never_sent_is_refused",
         "defences::a_message_that_goes_round_is_stopped",
         smtpd_milters="", virtual_transport="discard:", hopcount_limit="1000",
     ),
     # Routes
     postfix(
-        "messages get a second subject on the way", "routes::a_letter_from_outside_reaches_its_mailbox_fit_to_be_believed",
+        "messages get a second subject on the way", "routes::a_message_from_outside_reaches_its_mailbox_with_valid_headers",
         header_checks="regexp:{{/^Date:/ PREPEND Subject: trial}}",
     ),
     edited(
         "mta", "users are not told what became of their mail", MASTER, "s/(etrn,chunking,vrfy,auth)$/\\1,dsn/",
-        "routes::a_users_letter_arrives_and_its_sender_is_told", activate=POSTFIX,
+        "routes::a_users_message_arrives_and_its_sender_gets_a_report", activate=POSTFIX,
     ),
     # Links
     broken(
@@ -205,7 +205,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "the office's own rules are off", weakness.judged_by_nobody(),
-        ("filter::an_author_who_is_none_or_looks_like_ours_is_refused_or_marked",),
+        ("filter::an_author_who_is_none_or_resembles_ours_is_refused_or_marked",),
     ),
     edited(
         "mta", "what a domain disowns is taken", "/etc/rspamd/local.d/force_actions.conf", "/DMARC_(REFUSED|TO_JUNK) \\{/,/^  \\}/d",
@@ -215,7 +215,7 @@ SABOTAGES = (
         "mta", "what a stranger writes in our name stays", "/etc/rspamd/local.d/milter_headers.conf", '/"?Authentication-Results"? = 0/d',
         "mta::what_strangers_say_of_their_own_authenticity_goes",
     ),
-    stopped("mta", "outpost-dmarc-reports.timer", red=("mta::domains_are_told_daily_what_was_sent_in_their_name",)),
+    stopped("mta", "outpost-dmarc-reports.timer", red=("mta::domains_get_daily_reports_of_what_was_sent_in_their_name",)),
     edited(
         "mta", "notifications tell who is behind an alias, and where mail is kept", "/etc/postfix/notices",
         "/undisclosed@|Remote-MTA/d", "mta::a_notification_names_neither_the_store_nor_who_is_behind_an_alias",
@@ -265,7 +265,7 @@ SABOTAGES = (
     ),
     unit_laid_bare("mta", "outpost-policy.service", "defences::the_policy_service_runs_in_a_sandbox"),
     postfix(
-        "the alarm door takes mail for anybody", "defences::the_alarm_door_takes_mail_for_the_postmaster_only",
+        "the alarm listener takes mail for anybody", "defences::the_alarm_listener_takes_mail_for_the_postmaster_only",
         alarm_recipient_restrictions="permit", smtpd_relay_restrictions="permit, reject",
     ),
     stopped("mta", "outpost-shaping.service", red=("defences::mail_leaves_below_the_rate_of_the_line",)),

@@ -16,7 +16,7 @@ from tests.sabotage.breaking import (
 
 DOVECOT, OPENSSL, STUNNEL = "/etc/dovecot/dovecot.conf", "/etc/dovecot/openssl.cnf", "/etc/stunnel/lmtp.conf"
 RESTART = "systemctl restart dovecot; " + on_host("doveadm who >/dev/null 2>&1")
-DOOR = f"systemctl restart stunnel@lmtp; {listening(f':{ports.LMTP}')}"
+LISTENER = f"systemctl restart stunnel@lmtp; {listening(f':{ports.LMTP}')}"
 OLD_TLS, TRUSTED = "/etc/dovecot/trial", "/etc/outpost/tls/ca.pem"
 
 SABOTAGES = (
@@ -34,7 +34,7 @@ SABOTAGES = (
     ),
     broken(
         "store", "nobody tells Dovecot that the clock was set", "systemctl disable --now --quiet outpost-clock.timer",
-        "store::dovecot_begins_anew_when_somebody_sets_the_clock", undo="systemctl enable --now --quiet outpost-clock.timer",
+        "store::dovecot_restarts_when_somebody_sets_the_clock", undo="systemctl enable --now --quiet outpost-clock.timer",
     ),
     broken(
         "store", "what is given twice stays twice", "systemctl disable --now --quiet outpost-twice.timer",
@@ -55,16 +55,16 @@ SABOTAGES = (
         "store", "the delivery port takes anybody", STUNNEL, "/^(requireCert|verifyChain|checkHost|CAfile)/d",
         "store::delivery_is_refused_without_a_certificate",
         "store::delivery_is_refused_with_a_certificate_of_a_foreign_authority",
-        "store::delivery_is_refused_to_the_offices_hosts_that_are_no_mta", activate=DOOR,
+        "store::delivery_is_refused_to_the_offices_hosts_that_are_no_mta", activate=LISTENER,
     ),
     edited(
         "store", "anybody asks who has room", STUNNEL, "/^(requireCert|verifyChain|checkHost|CAfile)/d",
-        "defences::the_store_tells_this_host_and_no_other_whether_a_mailbox_has_room", activate=DOOR, looked_at="mta",
+        "defences::the_store_answers_this_host_and_no_other_whether_a_mailbox_has_room", activate=LISTENER, looked_at="mta",
     ),
     stopped(
         "store", "dovecot.service", "stunnel@lmtp.service", "stunnel@accounts.service", "outpost-accounts.service",
         red=(
-            "store::the_mta_delivers_to_mailboxes_and_is_told_at_once_of_unknown_ones", "store::it_comes_back_by_itself",
+            "store::the_mta_delivers_to_mailboxes_and_unknown_ones_are_rejected_at_once", "store::it_comes_back_by_itself",
         ),
     ),
     edited(

@@ -86,7 +86,7 @@ SABOTAGES = (
         activate="systemctl daemon-reload; systemctl restart php8.4-fpm",
     ),
     edited(
-        "webmail", "whoever answers for the store is believed", ROUNDCUBE, "s/('verify_peer' *)=> true/\\1=> false/",
+        "webmail", "anybody who answers for the store is believed", ROUNDCUBE, "s/('verify_peer' *)=> true/\\1=> false/",
         "webmail::roundcube_speaks_with_the_store_alone_and_checks_that_it_is",
     ),
     broken(

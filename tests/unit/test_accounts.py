@@ -109,7 +109,7 @@ def test_a_change_needs_the_session_and_the_password(desk: Desk) -> None:
     assert "session" in desk.log_in(GOOD)
 
 
-def test_a_guess_is_told_with_its_place_and_without_the_password(
+def test_a_guess_is_reported_with_its_place_and_without_the_password(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = {"do": "login", "user": "alice\nroot", "password": "guessed-it", "remote": "192.0.2.7"}

@@ -89,7 +89,9 @@ def test_a_question_is_carried_out_once_a_run_and_the_answer_is_of_this_run(run:
     run(checks).assert_outcomes(failed=2)
 
 
-def test_workers_get_the_answers_and_tell_what_they_asked(pytester: pytest.Pytester, tmp_path: Path) -> None:
+def test_workers_get_the_answers_and_report_what_they_asked(
+    pytester: pytest.Pytester, tmp_path: Path
+) -> None:
     log = tmp_path / "log"
     pytester.makeconftest(PREAMBLE)
     pytester.makepyfile(
@@ -109,11 +111,11 @@ pytestmark = pytest.mark.looks
 def test_a_conversation(ask, me): ask('echo conversation >>{log}', live=True)
 @pytest.mark.live
 def test_that_acts(ask, me): ask('echo act >>{log}')
-def test_that_looks(ask, me): ask('echo look >>{log}')
+def test_that_reads(ask, me): ask('echo look >>{log}')
 """
     run(checks)
     assert counted(log) == ["act"] * 2 + ["conversation"] * 2 + ["look"] * 2
-    run(checks, "-k", "test_that_looks")
+    run(checks, "-k", "test_that_reads")
     assert counted(log) == ["look"] * 2
 
 

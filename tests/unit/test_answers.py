@@ -387,7 +387,7 @@ def test_a_damaged_message_is_a_name_a_time_and_a_size(line: str) -> None:
 
 
 @pytest.mark.parametrize("moment", ["NaN", "Infinity", "1e300", "-1"])
-def test_a_message_is_told_of_no_moment_that_is_none(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+def test_a_message_is_shown_with_no_moment_that_is_none(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     told = f'{{"time": {moment}, "who": "postfix/smtpd", "pid": "1", "text": "x", "tls": ""}}'
     monkeypatch.setattr(tracing, "run_script", lambda *_, **__: told)
     host: Any = SimpleNamespace(name="mta")
@@ -402,7 +402,7 @@ def test_a_message_is_told_of_no_moment_that_is_none(monkeypatch: pytest.MonkeyP
         ("dovecot", "stored mail into mailbox 'a"), ("postfix/cleanup", " from a["), ("x", "message-id=<"), ("x", "msgid=<"),
     ],
 )  # fmt: skip
-def test_what_tells_of_messages_is_linear(who: str, piece: str) -> None:
+def test_what_reads_of_messages_is_linear(who: str, piece: str) -> None:
     """A line twice as long takes about twice the time, not four times."""
 
     def seconds(count: int) -> float:

@@ -57,7 +57,7 @@ def test_an_attack_without_findings_is_not_withstood() -> None:
     assert not Evidence().defended
 
 
-def test_one_broken_expectation_is_a_breach_and_told_first() -> None:
+def test_one_broken_expectation_is_a_breach_and_named_first() -> None:
     seen = Evidence()
     seen.expect(Reply(554, "554 5.7.1 Relay access denied"), "554 5.7.1")
     held = seen.defended

@@ -113,7 +113,7 @@ def test_no_two_hosts_share_a_passphrase_and_completing_again_changes_none(
     assert secrets_file.Secrets.model_validate_json(kept.model_dump_json()) == kept
 
 
-def test_an_office_without_keys_for_it_is_told_how_to_make_them(office: Office) -> None:
+def test_an_office_without_keys_for_it_gets_a_remedy(office: Office) -> None:
     without = secrets_file.complete(lab()).secrets.model_copy(update={"backup": {}})
     with pytest.raises(OutpostError, match="no keys yet"):
         backup.other_end(office, without)

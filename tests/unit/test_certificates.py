@@ -195,7 +195,7 @@ def test_a_switch_waits_for_two_ttls_from_when_every_server_was_seen(desk: Rehea
     assert desk.applied == []
 
 
-def test_a_name_server_without_the_record_starts_the_wait_anew(
+def test_a_name_server_without_the_record_starts_the_wait_again(
     desk: Rehearsal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mta = desk.office.host("mta")

@@ -336,7 +336,7 @@ def test_plain_progress_names_what_changed_and_what_failed(capsys: pytest.Captur
     ("changes", "failed", "code"),
     [((), {}, 0), ((Change("mta", "mta | postfix"),), {}, 2), ((), {"mta": "no route"}, 1)],
 )
-def test_plan_tells_drift_from_failure_by_its_exit_code(
+def test_plan_distinguishes_drift_from_failure_by_its_exit_code(
     changes: tuple[Change, ...],
     failed: dict[str, str],
     code: int,

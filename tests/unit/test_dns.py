@@ -81,7 +81,7 @@ def test_every_target_of_the_zone_has_an_address(zone: ZoneData) -> None:
     assert not [name for name in own if not zone.find(name, "A") and not zone.find(name, "AAAA")]
 
 
-def test_spf_names_every_address_the_mta_sends_from_and_needs_no_look_up(
+def test_spf_names_every_address_the_mta_sends_from_and_needs_no_further_query(
     office: Office, zone: ZoneData
 ) -> None:
     (spf,) = [r.data.strip('"').split() for r in zone.find(zone.name, "TXT") if "v=spf1" in r.data]

@@ -357,7 +357,7 @@ def test_an_observer_with_another_module_is_another_one(
     assert len(digests) == 5
 
 
-def test_a_dhcp_client_is_no_door_and_whoever_takes_its_port_is() -> None:
+def test_a_dhcp_client_is_no_listener_and_another_program_at_its_port_is() -> None:
     """Closing it stops systemd-networkd, and the host loses its address."""
     sockets = [
         ("udp", "192.0.2.7", 68, "systemd-network", "999999"),
@@ -422,7 +422,7 @@ def test_a_daemon_that_stands_still_and_a_log_that_nobody_sees_are_faults(
 
 
 @pytest.mark.parametrize("family", ["4", "6"])
-def test_a_rule_that_somebody_added_is_told_in_the_words_that_remove_it(
+def test_a_rule_that_somebody_added_is_named_by_the_words_that_remove_it(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernels = {"priority": 0, "src": "all", "table": "local", "protocol": "kernel"}

@@ -51,7 +51,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Said:
     return Answers()
 
 
-def test_each_office_is_told_in_a_line(said: Said, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_office_is_reported_in_a_line(said: Said, capsys: pytest.CaptureFixture[str]) -> None:
     said["po"], said["ro"], said["so"], said["to"] = (0, CLEAN), (2, DIFFERENT), (1, UNREACHED), (1, None)
     assert cli.run(["each", "plan", "po", "ro", "so", "to"]) == 1
     lines = capsys.readouterr().out.splitlines()

@@ -110,13 +110,13 @@ def test_a_first_failure_is_news() -> None:
     assert difference(run(result("a", "failed")), []).is_news
 
 
-def test_a_command_is_told(tmp_path: Path) -> None:
+def test_a_command_gets_the_report(tmp_path: Path) -> None:
     file = tmp_path / "told"
     tell(f"tee {file}", NEWS)
     assert file.read_text() == NEWS.text
 
 
-def test_a_webhook_is_told() -> None:
+def test_a_webhook_gets_the_report() -> None:
     heard: list[dict[str, object]] = []
 
     class Hook(BaseHTTPRequestHandler):

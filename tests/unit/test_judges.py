@@ -10,7 +10,7 @@ from outpost.errors import OutpostError
 from outpost.evidence.opinions import Opinion, left, reasons, record, recorded, table, unexplained
 from outpost.evidence.reference import case_study
 from outpost_lab import judges
-from outpost_lab.judges import doors
+from outpost_lab.judges import listeners
 
 PASSED = Opinion("ssh-audit", "3.9.0", "2026-11-25", "dns", "ns1", "a policy", "passed")
 LEFT = Opinion("lynis", "3.1.4", "2026-11-25", "mta", "mta", "audit system", "index 71", ("BOOT-5180",))
@@ -44,7 +44,7 @@ def test_the_table_has_a_line_for_each_tool_and_role() -> None:
 
 
 def test_every_tls_port_that_outsiders_see_is_judged() -> None:
-    seen = {(door.host.role, door.port, door.starttls) for door in doors(case_study())}
+    seen = {(listener.host.role, listener.port, listener.starttls) for listener in listeners(case_study())}
     assert {("mta", 25, "smtp"), ("store", 993, ""), ("store", 4190, "sieve"), ("webmail", 443, "")} <= seen
 
 

@@ -121,7 +121,7 @@ def test_the_mark_of_usr_outlasts_what_is_touched_elsewhere(tree: Path) -> None:
     assert of_usr not in marks()
 
 
-def test_whatever_is_looked_at_below_the_trees_is_marked() -> None:
+def test_whatever_is_read_below_the_trees_is_marked() -> None:
     """A place that is watched and not marked would be looked at once and then no more."""
     places = (*WATCHED, *PACKAGES_OWN, *SINGLE, *UNSCANNED)
     assert [
@@ -140,7 +140,7 @@ def marked(beside: Path, *, script: str = "cat") -> str:
     return kept_answers.mark_with("mark", script, [str(beside)])
 
 
-def test_what_a_script_looks_at_elsewhere_is_in_its_mark(elsewhere: Path) -> None:
+def test_what_a_script_reads_elsewhere_is_in_its_mark(elsewhere: Path) -> None:
     file = elsewhere / "file"
     before = marked(file)
     assert before == marked(file) != ""
@@ -217,7 +217,7 @@ def seen(mark: str = "mark", **other: object) -> Seen:
     return Seen(mark, mark, told["states"], told["faults"], told["live"], {}, set())  # type: ignore[arg-type]
 
 
-def test_a_look_is_kept_under_all_that_it_is_made_of() -> None:
+def test_a_scan_is_kept_under_all_that_it_is_made_of() -> None:
     others = (
         seen("another"), seen(states=["a", "b"]), seen(faults=["f"]), seen(live={"filter": ["another rule"]}),
         seen(live={"filter": ["rule"], "redis-server.service": ["protected-mode no"]}),
@@ -275,7 +275,7 @@ def test_a_daemon_older_than_its_files_is_asked_again(
     assert len(looks) == times
 
 
-def test_answers_come_each_under_its_name_whatever_they_look_like() -> None:
+def test_answers_come_each_under_its_name_whatever_they_say() -> None:
     answers = Asked(
         {"none": "false", "no end": "printf x", "lines": "echo a; echo; echo b", "in": "cat"}
     ).answers()

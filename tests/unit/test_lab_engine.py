@@ -39,7 +39,7 @@ def test_missing_docker_names_the_packages(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("no_daemon")
-def test_stopped_docker_is_told_apart_from_missing_docker(
+def test_stopped_docker_is_distinguished_from_missing_docker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")

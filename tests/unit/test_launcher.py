@@ -103,7 +103,7 @@ def test_first_use_makes_the_environment_and_later_uses_start_at_once(checkout: 
     assert stamp(checkout).stat().st_mtime_ns == made
 
 
-def test_a_new_lock_or_a_broken_off_creation_makes_it_anew(checkout: Path) -> None:
+def test_a_new_lock_or_a_broken_off_creation_makes_it_again(checkout: Path) -> None:
     launch(checkout / "outpost")
     left_over = checkout / ".venv" / "left-over"
     left_over.touch()

@@ -53,7 +53,7 @@ def test_any_identifier_finds_the_whole_message_and_its_notices(identifier: str)
     }
 
 
-def test_of_an_address_only_the_latest_messages_are_told() -> None:
+def test_of_an_address_only_the_latest_messages_are_shown() -> None:
     lines = [
         Line(n, "postfix/qmgr", "1", f"4gVxB25hBL{n:02}: from=<alice@po.test>, size=1, nrcpt=1")
         for n in range(9)
@@ -114,7 +114,7 @@ def waiting() -> list[queues.Waiting]:
     return queues.listed(office_of("lab"), "mta", answer)
 
 
-def test_the_queue_tells_the_oldest_first_with_ways_and_reasons(waiting: list[queues.Waiting]) -> None:
+def test_the_queue_shows_the_oldest_first_with_ways_and_reasons(waiting: list[queues.Waiting]) -> None:
     assert [(one.id[-1], one.routes) for one in waiting] == [
         ("2", ("headoffice",)),
         ("1", ("headoffice", "store")),
@@ -124,7 +124,7 @@ def test_the_queue_tells_the_oldest_first_with_ways_and_reasons(waiting: list[qu
 
 
 @pytest.mark.parametrize("change", [queues.release, queues.hold])
-def test_what_postfix_refuses_is_told(
+def test_what_postfix_refuses_is_shown(
     waiting: list[queues.Waiting],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -148,7 +148,7 @@ def test_words_choose_messages(waiting: list[queues.Waiting], word: str, meant: 
     assert "".join(one.id[-1] for one in queues.chosen(waiting, [word])) == meant
 
 
-def test_a_word_that_means_nothing_is_told(waiting: list[queues.Waiting]) -> None:
+def test_a_word_that_means_nothing_is_an_error(waiting: list[queues.Waiting]) -> None:
     with pytest.raises(OutpostError, match="nothing in the queue"):
         queues.chosen(waiting, ["@nowhere.test"])
 
@@ -157,7 +157,7 @@ def ends(office: Office) -> dict[str, OtherEnd]:
     return {peer.name: OtherEnd(office, peer) for peer in office.peers}
 
 
-def test_the_other_end_is_told_every_recipient_that_outsiders_may_write_to() -> None:
+def test_the_other_end_gets_every_recipient_that_outsiders_may_write_to() -> None:
     aliases = [
         {"address": "site@po.myertor.test", "members": ["bob@po.myertor.test"], "inside_only": True},
         {"address": "office@po.myertor.test", "members": ["bob@po.myertor.test"]},
@@ -170,7 +170,7 @@ def test_the_other_end_is_told_every_recipient_that_outsiders_may_write_to() -> 
     assert "smtp_tls_security_level=secure" in peers.master_cf(end)
 
 
-def test_a_peer_that_is_no_backup_is_told_no_recipients() -> None:
+def test_a_peer_that_is_no_backup_gets_no_recipients() -> None:
     end = ends(office_of("lab"))["clientsite"]
     assert "alice@" not in peers.main_cf(end) + peers.facts(end)
 
@@ -201,7 +201,7 @@ def test_what_waits_goes_when_its_next_hop_is_back_and_the_internet_with_it() ->
     assert again.attempt == ["d", "c"], "a next hop that stayed up is left to the queue's own back-off"
 
 
-def test_nobody_is_looked_at_while_nothing_waits() -> None:
+def test_nobody_is_probed_while_nothing_waits() -> None:
     def never(_route: Route) -> bool:
         raise AssertionError
 
@@ -221,7 +221,7 @@ def test_an_outage_that_was_over_before_it_was_noticed_costs_no_wait_either() ->
     assert routes.due((INSIDE,), mail, (), {}, NOON, lambda _route: True).attempt == ["d"]
 
 
-def test_mail_that_waits_since_an_outage_between_two_looks_is_tried_once() -> None:
+def test_mail_that_waits_since_an_outage_between_two_probes_is_tried_once() -> None:
     state: dict[str, object] = {}
     old, new = deferred("a", NOON, "po.test"), deferred("b", NOON + 30, "po.test")
     first, both = [old], [old, new]
@@ -255,7 +255,7 @@ def test_hours_may_lie_around_midnight(hours: str, now: int, inside: bool) -> No
 
 
 @pytest.mark.parametrize(("code", "fails"), [(69, False), (1, True)])
-def test_a_look_at_the_routes_while_postfix_is_down_is_no_fault(
+def test_a_probe_of_the_routes_while_postfix_is_down_is_no_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, fails: bool
 ) -> None:
     """The timer may fire while an apply starts Postfix (sysexits.h, EX_UNAVAILABLE); the unit would count as failed for a minute."""

@@ -77,7 +77,7 @@ def test_every_listener_of_the_role_contract_is_in_master_cf_and_no_other(view: 
     contract = {
         (f"[{entry.address}]" if entry.address.version == 6 else str(entry.address)) + f":{entry.port}"
         for entry in listeners(view.office, view.me)
-        if entry.port not in (22, 13310)  # SSH; the scanner's door is stunnel's
+        if entry.port not in (22, 13310)  # SSH; the scanner's listener is stunnel's
     }
     assert {socket for socket in sockets if not socket.startswith("127.0.0.1:")} == contract
 
@@ -113,7 +113,7 @@ def test_a_smarthost_that_goes_by_address_hears_no_login() -> None:
     assert "smtp_sasl" not in printed(view_of(by_address), "/etc/postfix/master.cf")
 
 
-def test_a_login_without_its_password_is_told_before_anything_is_done() -> None:
+def test_a_login_without_its_password_is_reported_before_anything_is_done() -> None:
     office = office_of("harbour", smarthost={"host": "relay.example.net", "user": "site@example.net"})
     made = secrets_file.complete(office).secrets
     with pytest.raises(OutpostError, match="has no password in the office's secrets") as told:
@@ -177,7 +177,7 @@ def test_an_ed25519_key_is_its_seed_in_base64() -> None:
         ("To: {member}", "To: {member}"),
     ],
 )  # fmt: skip
-def test_a_notification_tells_neither_members_nor_the_store(
+def test_a_notification_names_neither_members_nor_the_store(
     view: MtaView, line: str, told: str | None
 ) -> None:
     """By the rules as Postfix reads them: the first that fits; `REPLACE`, whose blanks at the start go, or `IGNORE`."""

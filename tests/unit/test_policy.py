@@ -89,7 +89,7 @@ def world() -> World:
     return World()
 
 
-def test_a_full_mailbox_is_told_at_rcpt_and_the_others_are_open(world: World) -> None:
+def test_a_full_mailbox_is_deferred_at_rcpt_and_the_others_are_open(world: World) -> None:
     world.full = {"a@po.test"}
     for recipient in ("a@po.test", "A@PO.test", "a+list@po.test"):
         assert world.ask(recipient=recipient) == FULL
@@ -244,7 +244,7 @@ def test_a_name_that_comes_again_does_not_count() -> None:
     assert attributes(b"sender=a\nsender=b\n\n") == {"sender": "a"}
 
 
-def test_an_account_that_sends_too_much_is_held_and_told_of_once(world: World) -> None:
+def test_an_account_that_sends_too_much_is_held_and_reported_once(world: World) -> None:
     assert [world.send("a@po.test")[:9] for _ in range(13)] == [DUNNO] * 10 + ["450 4.7.1"] * 3
     assert world.told == ["a@po.test"]
     assert world.send("b@po.test") == DUNNO
@@ -299,7 +299,7 @@ def test_a_restart_releases_nobody_and_an_administrator_does(world: World, tmp_p
     assert world.send("a@po.test") == DUNNO
 
 
-def test_a_damaged_file_holds_whoever_was_held(tmp_path: Path) -> None:
+def test_a_damaged_file_holds_the_accounts_that_were_held(tmp_path: Path) -> None:
     holds = Holds(tmp_path / "held.json", lambda: 1000.0)
     holds.hold("a@po.test", 60)
     (tmp_path / "held.json").write_text("{")

@@ -114,7 +114,7 @@ def test_fault_control_line_check_attack_and_result_are_on_it(evidence: Evidence
     assert "a container has no audit" in text
 
 
-def test_a_cell_tells_failure_from_silence(evidence: Evidence, office: Office) -> None:
+def test_a_cell_distinguishes_failure_from_silence(evidence: Evidence, office: Office) -> None:
     faults = evidence.data.faults
     assert cell(evidence, faults["F05"], office.host("mta")).state == "failed"
     assert cell(evidence, faults["F17"], office.host("mta")).state == "proven"
@@ -126,7 +126,7 @@ def test_all_is_open_on_paper(evidence: Evidence) -> None:
     assert "<details>" not in page(evidence, paper=True)
 
 
-def test_a_drill_tells_what_a_loss_would_cost_and_what_did_not_come_back(evidence: Evidence) -> None:
+def test_a_drill_reports_what_a_loss_would_cost_and_what_did_not_come_back(evidence: Evidence) -> None:
     held = Drill("2026-01-01T00:00:00+00:00", "store", "a", 61.4, 3600.0, 240.2, 30.0, 5, 120, 9, 4, ())
     text = page(replace(evidence, drills=(held, replace(held, differences=("folder x is missing",)))))
     assert "61 s, 3600 s" in text

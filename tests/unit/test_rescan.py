@@ -19,7 +19,7 @@ def mail(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_folder_of_present_users_is_looked_at_and_nothing_else(mail: Path) -> None:
+def test_every_folder_of_present_users_is_scanned_and_nothing_else(mail: Path) -> None:
     found = {str(path.relative_to(mail).parent) for path in messages(mail, 0)}
     assert found == {"bob/Maildir/cur", "bob/Maildir/.Sent/new"}
 

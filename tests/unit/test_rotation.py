@@ -125,7 +125,7 @@ def test_a_name_server_that_does_not_show_the_key_holds_the_roll(site: Site) -> 
         dkim.go_on(site.desk)
 
 
-def test_a_key_that_vanishes_from_a_name_server_waits_anew(site: Site) -> None:
+def test_a_key_that_vanishes_from_a_name_server_waits_again(site: Site) -> None:
     dkim.begin(site.desk)
     site.later(site.two_ttls)
     site.absent = ("ns1: x TXT",)

@@ -60,7 +60,7 @@ def test_one_that_retires_is_given_nothing_and_keeps_its_ways_out() -> None:
     one, leaving = office(second=False), office(second=True, retiring=True)
     assert exchangers(leaving) == exchangers(one)
     assert relay(leaving).relays == relay(one).relays
-    assert not relay(leaving).has_relay_door
+    assert not relay(leaving).has_relay_listener
     ways = {(flow.destination.label, flow.port) for flow in flows(leaving) if flow.source.host == "mta2"}
     assert {("store", 24), ("Internet", 25), ("headoffice", 25), ("clientsite", 25)} - {
         ("headoffice", 25)

@@ -17,7 +17,7 @@ def shell() -> Iterator[Shell]:
     kept.close()
 
 
-def test_status_output_and_errors_are_told_apart(shell: Shell) -> None:
+def test_status_output_and_errors_are_distinguished(shell: Shell) -> None:
     assert shell.run("echo out; echo err >&2; exit 3") == (3, b"out\n", b"err\n")
 
 

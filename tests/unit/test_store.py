@@ -102,8 +102,10 @@ def test_unknown_users_are_checked_against_a_hash_that_costs_as_much_and_fits_no
 
 
 def test_only_the_mtas_names_open_the_delivery_port(store: StoreView) -> None:
-    door = rendered("store", "/etc/stunnel/lmtp.conf", store=store, ports=ports).content.decode()
-    named = [line.removeprefix("checkHost = ") for line in door.splitlines() if line.startswith("checkHost")]
+    listener = rendered("store", "/etc/stunnel/lmtp.conf", store=store, ports=ports).content.decode()
+    named = [
+        line.removeprefix("checkHost = ") for line in listener.splitlines() if line.startswith("checkHost")
+    ]
     assert named == [mta.fqdn for mta in store.office.with_role("mta")]
 
 

@@ -61,7 +61,7 @@ def test_hosts_that_answer_as_before_are_as_declared(target: Target, remember: C
     assert told(target, "store") == ("store",)
 
 
-def test_another_answer_is_compared_afresh(
+def test_another_answer_is_compared_in_full(
     target: Target, remember: Callable[..., None], tmp_path: Path
 ) -> None:
     remember()
@@ -69,22 +69,20 @@ def test_another_answer_is_compared_afresh(
     assert told(target) is None
 
 
-def test_another_declaration_is_compared_afresh(target: Target, remember: Callable[..., None]) -> None:
+def test_another_declaration_is_compared_in_full(target: Target, remember: Callable[..., None]) -> None:
     remember()
     target.office_file.write_text("# another\n")
     assert told(target) is None
 
 
-def test_a_host_of_which_nothing_is_known_is_compared_afresh(
-    target: Target, remember: Callable[..., None]
-) -> None:
+def test_a_host_without_a_cache_is_compared_in_full(target: Target, remember: Callable[..., None]) -> None:
     remember("mta")
     assert told(target) is None
     assert told(target, "mta") == ("mta",)
     assert told(target, "mta", "webmail") is None
 
 
-def test_a_host_that_does_not_answer_is_compared_afresh(
+def test_a_host_that_does_not_answer_is_compared_in_full(
     target: Target,
 ) -> None:
     hosts = [unchanged.Reach("mta", "mta", ["false", "-s"])]
@@ -92,7 +90,7 @@ def test_a_host_that_does_not_answer_is_compared_afresh(
     assert told(target) is None
 
 
-def test_after_a_day_everything_is_compared_afresh(
+def test_after_a_day_everything_is_compared_in_full(
     target: Target, remember: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember()
@@ -148,7 +146,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_fresh")
 @pytest.mark.parametrize("options", [("-y",), ("--yes", "--limit", "mta", "--limit=store")])
-def test_nothing_to_change_is_told_before_the_command_line_is_loaded(
+def test_nothing_to_change_is_reported_before_the_command_line_is_loaded(
     target: Target,
     remember: Callable[..., None],
     capsys: pytest.CaptureFixture[str],

@@ -184,7 +184,7 @@ def test_what_is_declared_and_does_not_run_is_an_alarm(
     assert abouts(watch.units, applied) == ["unit outpost-policy.service"] * alarmed
 
 
-def test_what_failed_is_an_alarm_whoever_declared_it_and_what_is_not_loaded_is_not_there(
+def test_what_failed_is_an_alarm_also_undeclared_and_what_is_not_loaded_is_not_there(
     answers: dict[str, str], applied: dict[str, Any]
 ) -> None:
     answers["systemctl"] = shown("postfix.service", "active", since=60) + shown("logrotate.service", "failed")
@@ -219,7 +219,7 @@ def test_a_damaged_message_of_a_mailbox_is_an_alarm_with_a_command_that_is_safe_
     assert f"`mv '{name}' /root/`" in alarm.text
 
 
-def test_a_look_that_breaks_is_an_alarm_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_that_fails_is_an_alarm_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_settings: watch.Settings, _now: float) -> Any:
         raise ValueError("odd")
 
@@ -227,7 +227,7 @@ def test_a_look_that_breaks_is_an_alarm_itself(monkeypatch: pytest.MonkeyPatch) 
     assert [alarm.about for alarm in watch.alarms({"looks": ["queue"]}, NOW)] == ["watch queue"]
 
 
-def test_what_is_told_is_what_changed_and_once_a_day_what_lasts() -> None:
+def test_what_is_sent_is_what_changed_and_once_a_day_what_lasts() -> None:
     memory, alarm = Memory({}), Alarm("queue", "old")
     assert memory.news([alarm], NOW) == ([alarm], [])
     memory.keep([alarm], [], NOW)
@@ -238,7 +238,7 @@ def test_what_is_told_is_what_changed_and_once_a_day_what_lasts() -> None:
     assert memory.news([alarm], NOW + 900) == ([alarm], [])
 
 
-def test_what_could_not_be_told_is_told_the_next_time(
+def test_what_could_not_be_sent_is_sent_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: dict[str, str]
 ) -> None:
     answers["postqueue"] = waiting(10 * DAY)
@@ -256,7 +256,7 @@ def test_what_could_not_be_told_is_told_the_next_time(
 
 
 @pytest.mark.parametrize("role", ["dns", "mta", "store", "webmail"])
-def test_every_host_may_tell_its_alarms(role: RoleName) -> None:
+def test_every_host_may_send_its_alarms(role: RoleName) -> None:
     office = office_of("lab")
     flows = [flow for flow in outbound(office, office.with_role(role)[0]) if flow.why == "alarms"]
     assert [(flow.port, flow.destination.label) for flow in flows] == [(8025, "10.77.4.2")]

@@ -69,9 +69,9 @@ def up(
             with clock.step("first backups"):
                 office.back_up(instance)
         office.came_up(instance)
-        with clock.step("first letters"):
-            for sender, reader in office.first_letters(instance):
-                clock.note("first letters", f"{sender} → {reader}")
+        with clock.step("first messages"):
+            for sender, reader in office.first_messages(instance):
+                clock.note("first messages", f"{sender} → {reader}")
         instance.save(timings=clock.seconds)
     proven = _verified(name, as_json=as_json) if verify else True
     if as_json:

@@ -4,7 +4,7 @@ A plan is a function of three things: what is declared (the office, its secrets,
 the host shows in its survey (`outpost.converge.observation`). When the last plan found nothing to change, the survey's command and
 the digest of its answer are kept. Is the declaration the same, byte for byte, and does a new survey, made now and in
 full on each host, have the same digest, then the plan is the same, too: nothing to change. Anything else, or a day
-later, and everything is compared afresh (docs/adr/0014).
+later, and everything is compared in full (docs/adr/0014).
 
 Imports nothing but Python's library, and little of it before the hosts are asked: until then nothing else happens.
 """
@@ -97,7 +97,7 @@ class Asked(NamedTuple):
     answers: list[tuple[dict[str, Any], subprocess.Popen[str]]]
 
     def as_declared(self) -> tuple[str, ...] | None:
-        """The hosts, where each is as it was when it was found as declared; else None: compare them afresh."""
+        """The hosts, where each is as it was when it was found as declared; else None: compare them in full."""
         same = self.declaration == declared(self.target)  # while they answer
         now = {entry["name"]: _answer(process, entry["question"]) for entry, process in self.answers}
         new = [entry for entry, _ in self.answers if now[entry["name"]] == UNKNOWN]

@@ -22,7 +22,7 @@ do. What follows is every fault the case study knows, worst first; what is done 
 the hosts are split as they are: [0001](adr/0001-split-hosts-and-an-edge-without-credentials.md). What is tried and measured:
 [appendices](appendices.md). Each control's check bears its name: `grep -rn 'control("REL-01"' tests`.
 
-What is trusted: the controller and whoever holds the age identity; the office's authority; Debian's archive. What is not:
+What is trusted: the controller and anybody who holds the age identity; the office's authority; Debian's archive. What is not:
 everybody beyond the Internet's zone, the client's network, a mail's content, what a user types, and each of the office's own
 hosts beyond its role.
 

@@ -61,7 +61,7 @@ class Checked:
 
     @property
     def said(self) -> str:
-        """The same for whoever does not see colours, with what it took."""
+        """The same for anybody who does not see colours, with what it took."""
         return f"{WORDS[self.state]}, {self.when}, {self.result.seconds:.2f} s"
 
     @property
@@ -170,7 +170,7 @@ class Cell:
 
     @property
     def said(self) -> str:
-        """For whoever does not see colours."""
+        """For anybody who does not see colours."""
         counts = (
             f", {self.passed} of {self.passed + self.failed} checks hold" if self.passed + self.failed else ""
         )

@@ -60,7 +60,7 @@ TRANSFER = "transfer"
 AUTHORITY_DAYS = 3650
 HOST_DAYS = 365
 RENEW_DAYS = 30
-"""A host certificate with fewer days left is made anew by ``complete``, with the key it has."""
+"""A host certificate with fewer days left is made again by ``complete``, with the key it has."""
 BACKDATE = timedelta(hours=1)
 """Certificates begin this much in the past: a host whose clock lags must not refuse them."""
 
@@ -379,7 +379,7 @@ def issue_public(office: Office, host: Host, authority: KeyPair, key: SecretStr,
 
 
 def succeeded(office: Office, kept: Secrets, now: datetime) -> Secrets:
-    """The secrets once the next authority has taken over: it has issued every certificate anew, for the same keys."""
+    """The secrets once the next authority has taken over: it has issued every certificate again, for the same keys."""
     if kept.authority_next is None:
         return kept
     pair = kept.authority_next.pair
@@ -401,7 +401,7 @@ def authority_ends(kept: Secrets) -> datetime:
 
 
 def renewed_hosts(office: Office, kept: Secrets, now: datetime, *, keys: bool) -> dict[str, KeyPair]:
-    """Every host's certificate for internal links issued anew, for its key or for a new one."""
+    """Every host's certificate for internal links issued again, for its key or for a new one."""
     return {
         host.name: _issue(
             kept.authority,
@@ -515,7 +515,7 @@ def new_authority(office: Office, now: datetime) -> KeyPair:
         .not_valid_after(now + timedelta(days=AUTHORITY_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(key_usage(signs_certificates=True), critical=True)
-        # Whoever trusts this authority trusts it for the office's names and addresses, for nobody else's.
+        # Anybody who trusts this authority trusts it for the office's names and addresses, for nobody else's.
         .add_extension(x509.NameConstraints(_subtrees(office), None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())

@@ -1,7 +1,7 @@
 """The certificates that users and strangers see: under which names, from whom, and how a host comes by its own.
 
 Every public key exists twice: the current one, and the next one, whose TLSA record stands in the DNS long before
-the key is used (RFC 7671, section 8.1). Keys are the office's (``secrets.age``), whoever certifies them, so that the
+the key is used (RFC 7671, section 8.1). Keys are the office's (``secrets.age``), no matter who certifies them, so that the
 records can be derived and a rebuilt host comes back with the same key. Pure.
 """
 

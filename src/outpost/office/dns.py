@@ -361,7 +361,7 @@ def _host_keys(office: Office, host: Host) -> Iterable[Record]:
                 f"{host.fqdn}.",
                 "SSHFP",
                 f"{SSHFP_ALGORITHMS[kind]} 2 {digest}",
-                "SSH-01: administrators would trust whoever answers first (RFC 4255)",
+                "SSH-01: administrators would trust anybody who answers first (RFC 4255)",
             )
 
 

@@ -1,7 +1,7 @@
 """An office's people in its file: entries added, changed and removed where they stand, comments and order untouched.
 
 An entry is the text from its header (``[[users]]``) to the last of its keys; comments before the next header belong to
-what follows. Only the touched entry is written anew.
+what follows. Only the touched entry is written again.
 """
 
 from __future__ import annotations

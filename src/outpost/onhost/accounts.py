@@ -288,7 +288,7 @@ class Accounts:
             raise RefusedError("password")
 
     def _authorise(self, address: str, session: str, password: str, remote: str) -> None:
-        """Whoever changes an account has its session and knows its password: a browser left open is not enough."""
+        """Anybody who changes an account has its session and knows its password: a browser left open is not enough."""
         with self.lock:
             self._in_session(address, session)
         self._prove(address, password, remote)

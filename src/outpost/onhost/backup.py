@@ -509,7 +509,7 @@ def unpacked(stream: IO[bytes], into: Path, source: dict[str, Any]) -> int:
     """Unpack a tar of one source, whatever a taken-over host put into it; gives how many entries were refused.
 
     BKP-02: without it links, devices, setuid programs and paths of the archive's choice come back as root. Directories and
-    plain files come back, below ``into``, with the source's modes and as whoever runs this; and links that stay below it: a
+    plain files come back, below ``into``, with the source's modes and as the account that runs this; and links that stay below it: a
     user's active filter is one, and a message that was copied is a hard link.
     """
     refused = 0

@@ -472,8 +472,10 @@ def tell_postmaster(settings: Settings, login: str, recipient: str) -> None:
         f"python3 /usr/local/lib/outpost/policy release {login}\n"
     )
     try:
-        with smtplib.SMTP("127.0.0.1", settings.alarm_port, local_hostname="[127.0.0.1]", timeout=30) as door:
-            door.send_message(message, "", [settings.postmaster])
+        with smtplib.SMTP(
+            "127.0.0.1", settings.alarm_port, local_hostname="[127.0.0.1]", timeout=30
+        ) as session:
+            session.send_message(message, "", [settings.postmaster])
     except (OSError, smtplib.SMTPException) as trouble:
         say(3, f"the postmaster could not be told: {trouble}")
 

@@ -1,6 +1,6 @@
 """Lets messages and pings through to clamd, one after the other, and no other of its commands (VIR-04).
 
-clamd obeys whoever reaches its socket: ``SHUTDOWN``, ``SCAN /etc/passwd``, ``RELOAD`` (clamd(8)); no setting takes these away.
+clamd obeys anybody who reaches its socket: ``SHUTDOWN``, ``SCAN /etc/passwd``, ``RELOAD`` (clamd(8)); no setting takes these away.
 stunnel starts this for each connection of the store (``exec``), with the connection as standard input and output, and the
 path of clamd's socket as the argument. Only Python's own library.
 """

@@ -75,7 +75,7 @@ class Closing:
 
     Attributes:
         forward: Where mail for the office goes from the second step on.
-        confirmed: The office's domain, typed by whoever wants its data deleted.
+        confirmed: The office's domain, typed by the person who wants its data deleted.
     """
 
     target: Target

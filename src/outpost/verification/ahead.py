@@ -74,7 +74,7 @@ class Ahead:
         self._known = lists(self.file)
 
     def answer(self, host: str, command: str) -> Answer | None:
-        """The answer to a command if it is known; the second time within a test it is asked anew."""
+        """The answer to a command if it is known; the second time within a test it is asked again."""
         if not self._looks or (host, command) in self._served:
             return None
         self._served.add((host, command))

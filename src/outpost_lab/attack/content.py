@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from email.policy import SMTP
 
-from outpost_lab.post import letter
+from outpost_lab.post import compose
 
 OLE = bytes.fromhex("d0cf11e0a1b11ae1")
 """How a compound file begins: Office's documents and Outlook's messages (MS-CFB, section 2.2)."""
@@ -32,7 +32,7 @@ def parcel(
     sender: str, recipient: str, token: str, attachments: dict[str, bytes], subtype: str = "octet-stream"
 ) -> bytes:
     """A message with attachments, by file name."""
-    message, _ = letter(sender, [recipient], f"Please see the attached file.\n{token}\n")
+    message, _ = compose(sender, [recipient], f"Please see the attached file.\n{token}\n")
     message.replace_header("Subject", "Revised invoice")
     for name, data in attachments.items():
         message.add_attachment(data, maintype="application", subtype=subtype, filename=name)
@@ -197,7 +197,7 @@ def shortcut() -> bytes:
 
 
 def acting_html(tracker: str) -> str:
-    """A letter that would act if a browser let it, in the ways that have worked somewhere: it then sets `window.owned`
+    """A message that would act if a browser let it, in the ways that have worked somewhere: it then sets `window.owned`
     or the title, or asks for `tracker` or another name of that host."""
     host = tracker.split("/")[2]
     return f"""<html><head><script>window.owned = 1</script><base href="https://evil.internet.test/">

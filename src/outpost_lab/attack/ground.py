@@ -70,12 +70,12 @@ class Ground:
         return self.office.domain
 
     @property
-    def door(self) -> str:
+    def edge(self) -> str:
         """Where strangers' mail comes in."""
         return str(self.office.addresses_of_kind(self.role("mta"), "internet")[0])
 
     @property
-    def door6(self) -> str:
+    def edge6(self) -> str:
         """The same by IPv6; by IPv4 where the office has no IPv6."""
         addresses = self.office.addresses_of_kind(self.role("mta"), "internet")
         return str(next((address for address in addresses if address.version == 6), addresses[0]))
@@ -137,7 +137,7 @@ class Ground:
         """A session with an SMTP listener; from the Internet's side each has an address of its own."""
         vantage = vantage or self.internet
         streams = await vantage.connect(
-            address or self.door, port, source=source or vantage.fresh_source(), patience=patience
+            address or self.edge, port, source=source or vantage.fresh_source(), patience=patience
         )
         session = Session(streams, seen.session(), patience=patience)
         if greeting:
@@ -294,7 +294,7 @@ class Ground:
             await asyncio.sleep(0.3)
 
 
-def letter(
+def compose(
     sender: str, recipient: str, token: str, *, subject: str = "Minutes of the site meeting", extra: str = ""
 ) -> bytes:
     """An ordinary message with a token in its text."""

@@ -27,7 +27,7 @@ from outpost.office.size import size_of
 from outpost_lab import pace
 from outpost_lab.attack.ground import Ground
 from outpost_lab.attack.wire import SILENT, Session
-from outpost_lab.post import OfficeUser, letter
+from outpost_lab.post import OfficeUser, compose
 
 BOUNDS = {"submission": 1.0, "peer": 2.0, "delivery": 5.0}
 IDLE_SECONDS = 8.0
@@ -195,7 +195,7 @@ async def _greetings(ground: Ground, window: Window, kind: str) -> None:
                 session = Session(await ground.lan.connect(ground.store, ports.SUBMISSIONS))
                 await session.start_tls(ground.role("store").fqdn, ground.trust)
             elif peer is not None:
-                session = Session(await ground.peer.connect(ground.door, peer.listen))
+                session = Session(await ground.peer.connect(ground.edge, peer.listen))
             else:
                 return
             answer = await session.reply()
@@ -231,7 +231,7 @@ async def _deliveries(ground: Ground, window: Window) -> None:
 
 
 def _delivery(author: OfficeUser, reader: OfficeUser, box: BaseMailBox) -> float:
-    message, mark = letter(author.address, [reader.address])
+    message, mark = compose(author.address, [reader.address])
     started = time.monotonic()
     author.send(message, [reader.address])
     wait = pace.Patience(30)

@@ -27,7 +27,7 @@ def _encoded(data: bytes) -> str:
     return base64.encodebytes(data).decode().replace("\n", "\r\n")
 
 
-def _letter(kind: str, body: str) -> bytes:
+def _written(kind: str, body: str) -> bytes:
     return (
         f"From: x@attacker.hostile.test\r\nSubject: papers\r\nDate: {formatdate()}\r\n"
         f"Message-ID: {make_msgid(domain='attacker.hostile.test')}\r\nMIME-Version: 1.0\r\n{kind}\r\n\r\n{body}"
@@ -37,7 +37,7 @@ def _letter(kind: str, body: str) -> bytes:
 def _mixed(part: str, kind: str = CUT, boundary: str = "cut", end: str | None = None) -> bytes:
     closing = f"--{boundary}--\r\n" if end is None else end
     text = f"--{boundary}\r\nContent-Type: text/plain\r\n\r\nSee below.\r\n"
-    return _letter(kind, f"{text}--{boundary}\r\n{part}\r\n{closing}")
+    return _written(kind, f"{text}--{boundary}\r\n{part}\r\n{closing}")
 
 
 def _part(disposition: str, data: bytes, kind: str = "application/octet-stream") -> str:
@@ -126,14 +126,14 @@ def structures() -> dict[str, bytes]:
         "two types turned round": typed('multipart/mixed; boundary="cut"', "text/plain"),
         "no MIME-Version": _mixed(part).replace(b"MIME-Version: 1.0\r\n", b""),
         "unknown multipart": typed('multipart/x-any; boundary="cut"'),
-        "behind the end": _letter(CUT, f"--cut\r\n\r\nx\r\n--cut--\r\n--cut\r\n{part}\r\n--cut--\r\n"),
-        "before the beginning": _letter(CUT, f"{uuencoded}\r\n--cut\r\n\r\nx\r\n--cut--\r\n"),
+        "behind the end": _written(CUT, f"--cut\r\n\r\nx\r\n--cut--\r\n--cut\r\n{part}\r\n--cut--\r\n"),
+        "before the beginning": _written(CUT, f"{uuencoded}\r\n--cut\r\n\r\nx\r\n--cut--\r\n"),
         "a message within": _mixed(f"{within}\r\n\r\n{inner.decode()}"),
         "a message within, encoded": _mixed(f"{within}\r\n{in_base64}\r\n\r\n{_encoded(inner)}"),
         "a message as a file": _mixed(_part('attachment; filename="x.eml"', inner)),
-        "a piece of a message": _letter('Content-Type: message/partial; id="x"; number=1; total=2', part),
+        "a piece of a message": _written('Content-Type: message/partial; id="x"; number=1; total=2', part),
         "a part elsewhere": _mixed(f"{elsewhere}\r\n\r\n"),
-        "uuencoded in the text": _letter(plain, f"See below.\r\n{script}"),
+        "uuencoded in the text": _written(plain, f"See below.\r\n{script}"),
         "x-uuencode": encoded("x-uuencode", uuencoded),
         "two encodings": encoded("7bit\r\nContent-Transfer-Encoding: base64", _encoded(virus).rstrip()),
         "encoding with a comment": encoded("base64 (as usual)", text),
@@ -143,8 +143,8 @@ def structures() -> dict[str, bytes]:
         "all octets quoted": encoded("quoted-printable", lines),
         "blanks behind soft breaks": encoded("quoted-printable", lines.replace("=\r\n", "= \t\r\n")),
         "a multipart that few know": typed('multipart/parallel; boundary="cut"'),
-        "encoded as a whole": _letter(f"{CUT}\r\n{in_base64}", _encoded(whole.encode())),
-        "uuencoded, wide": _letter(plain, script.replace("begin 644 ", "begin\t644  ")),
+        "encoded as a whole": _written(f"{CUT}\r\n{in_base64}", _encoded(whole.encode())),
+        "uuencoded, wide": _written(plain, script.replace("begin 644 ", "begin\t644  ")),
         "a program as text": _mixed(f"{plain}\r\n{in_base64}\r\n\r\n{_encoded(content.program())}"),
         "a program as a picture": _mixed(_part('inline; filename="a.jpg"', content.program(), "image/jpeg")),
     }

@@ -18,7 +18,7 @@ from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.office import load, ports
 from outpost.target import Target
-from outpost_lab.attack.ground import Ground, leave, letter, stand, token
+from outpost_lab.attack.ground import Ground, compose, leave, stand, token
 from outpost_lab.attack.probe import percentile
 from outpost_lab.attack.weakness import Weakness, postfix, weakened
 from outpost_lab.attack.wire import Session
@@ -145,6 +145,6 @@ async def _sender(
             await session.starttls(ground.role("mta").fqdn, ground.trust, "mx.myertor.test")
         for box in islice(cycle(ground.office.mailboxes), number, number + count):
             await asyncio.sleep(pace)
-            text = letter("head@myertor.test", box, mark) + b"We agreed upon this, too.\r\n" * (SIZE // 27)
+            text = compose("head@myertor.test", box, mark) + b"We agreed upon this, too.\r\n" * (SIZE // 27)
             if not (answer := await session.deliver("head@myertor.test", box, text)).good:
                 raise OutpostError(f"a message was not taken: {answer.brief}", "run ./outpost plan lab")

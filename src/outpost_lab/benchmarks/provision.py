@@ -72,7 +72,7 @@ def _on_each(instance: Instance, scripts: dict[str, str]) -> float:
 
 
 def _bare_again(instance: Instance) -> None:
-    """The hosts go; `lab.up` makes them anew."""
+    """The hosts go; `lab.up` makes them again."""
     client = docker.from_env()
     for host in instance.office.hosts:
         client.containers.get(instance.container_name(host.name)).remove(force=True, v=True)

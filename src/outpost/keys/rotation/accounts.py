@@ -2,7 +2,7 @@
 
 CAA then names it (``accounturi``, RFC 8657), and nobody else's account can have the host's names certified, however well
 it proves control over them. Accounts outlive certificates and hosts, so each is asked for once. One of another
-authority (``acme.directory`` was changed) is forgotten by the records at once and asked for anew.
+authority (``acme.directory`` was changed) is forgotten by the records at once and asked for again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The office's own authority rolls: trusted by everybody before it issues anything, and the old one until nobody needs it.
 
 generate → every host trusts both → users and peers who know the office by its authority are given the new one, which
-only people can do → it issues every certificate anew, for the keys there are, so that pins and TLSA records stay true
+only people can do → it issues every certificate again, for the keys there are, so that pins and TLSA records stay true
 → every host shows its new certificate → the old authority is trusted no more.
 """
 
@@ -50,7 +50,7 @@ def _trust(desk: Desk) -> None:
 
 def _switch(desk: Desk) -> None:
     desk.keep(succeeded(desk.office, desk.secrets, desk.now()))
-    desk.tell("the next authority has issued every certificate anew")
+    desk.tell("the next authority has issued every certificate again")
 
 
 def _forget(desk: Desk) -> None:

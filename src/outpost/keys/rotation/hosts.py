@@ -21,7 +21,7 @@ def due(desk: Desk) -> bool:
 
 
 def roll(desk: Desk, *, keys: bool) -> None:
-    """Issue every host's certificate anew, with a new key where `keys` says so."""
+    """Issue every host's certificate again, with a new key where `keys` says so."""
     kept = desk.secrets
     if not kept.hosts_past:
         past = {name: pair.certificate for name, pair in kept.hosts.items()} if keys else {}

@@ -47,7 +47,7 @@ def roll(desk: Desk) -> None:
 
 
 def prove(desk: Desk) -> None:
-    """Have every secondary fetch every zone anew."""
+    """Have every secondary fetch every zone again."""
     zones = [zone.name for zone in office_zones(desk.office, public_keys(desk.secrets))]
     for server in serving(desk.office, "names")[1:]:
         for zone in zones:

@@ -32,7 +32,7 @@ FLEETING = ("stale\\t", "blind\\t", "effective\\t")
 LOCK = "/run/outpost/lock"
 """Held by whatever changes the host (`outpost.converge.operations.alone`)."""
 PATIENCE = 300.0
-"""Seconds for whoever holds it."""
+"""Seconds for anybody who holds it."""
 
 
 def seen_now() -> Seen:
@@ -81,7 +81,7 @@ def seen_now() -> Seen:
 
 
 def look(seen: Seen) -> str:
-    """How the host differs from its known state, in JSON; worked out anew only where something is not as it was."""
+    """How the host differs from its known state, in JSON; worked out again only where something is not as it was."""
 
     def ask() -> list[str]:
         from outpost.onhost.observe.everything import everything

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from outpost_lab.attack.evidence import Evidence
-from outpost_lab.attack.ground import LINE, Ground, letter, token
+from outpost_lab.attack.ground import LINE, Ground, compose, token
 from outpost_lab.attack.registry import attack
 from outpost_lab.attack.weakness import edited, postfix
 from outpost_lab.attack.wire import CLOSED
@@ -22,7 +22,7 @@ async def fifty_recipients_are_one_transaction(ground: Ground, seen: Evidence) -
         await session.say(f"MAIL FROM:<{own}>")
         said = await session.say_all([f"RCPT TO:<reader-{number}@{domain}>" for number in range(count)])
         seen.expect_all(said, "250")
-        message = letter(own, f"team@{domain}", mark) + LINE * 15000
+        message = compose(own, f"team@{domain}", mark) + LINE * 15000
         seen.expect(await session.message(message), "250", what="a message of 1 MB")
     await ground.settled(patience=60)
     box = f"/var/mail/{domain}"
@@ -101,7 +101,7 @@ async def a_large_message_to_many_destinations(ground: Ground, seen: Evidence) -
             if not said.good:
                 break
         if said.good:
-            body = letter(own, "list@internet.test", token()) + LINE * (size // len(LINE) - 100)
+            body = compose(own, "list@internet.test", token()) + LINE * (size // len(LINE) - 100)
             said = await session.message(body, patience=180)
         what = f"{size // 2**20} MiB to {count} destinations"
         seen.expect(said, "552 5.3.4", "452 5.3.4", "451 4.7.1", "450 4.7.1", what=what)
@@ -111,11 +111,11 @@ async def a_large_message_to_many_destinations(ground: Ground, seen: Evidence) -
 @attack("6b", without=edited("mta", "shaping of outgoing mail", "/usr/local/lib/outpost/shape",
                             r's/^\[ "\$1" = start \] .*/exit 0/', "systemctl restart outpost-shaping"))  # fmt: skip
 async def a_large_message_over_the_line(ground: Ground, seen: Evidence) -> None:
-    """Three MiB leave no faster than the line carries them, and whoever else uses it does not wait (AMP-03)."""
+    """Three MiB leave no faster than the line carries them, and anybody who else uses it does not wait (AMP-03)."""
     own, reader, mark, size = f"carol@{ground.domain}", ground.victim(), token(), 3 * 2**20
     async with await ground.submission(seen, "carol") as session:
         await session.envelope(own, reader)
-        seen.expect(await session.message(letter(own, reader, mark) + LINE * (size // len(LINE))), "250")
+        seen.expect(await session.message(compose(own, reader, mark) + LINE * (size // len(LINE))), "250")
     started = time.monotonic()
     await ground.until(lambda: ground.sink(reader), patience=120)
     took = time.monotonic() - started

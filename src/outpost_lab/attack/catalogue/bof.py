@@ -7,7 +7,7 @@ import random
 import re
 
 from outpost_lab.attack.evidence import Evidence
-from outpost_lab.attack.ground import HELLO, Ground, letter, token
+from outpost_lab.attack.ground import HELLO, Ground, compose, token
 from outpost_lab.attack.registry import attack
 from outpost_lab.attack.weakness import RSPAMD_RESTARTS, edited, judged_by_nobody, postfix
 from outpost_lab.attack.wire import CLOSED, SILENT, Catcher, Reply, Session, unverified
@@ -119,13 +119,13 @@ async def _smuggle(ground: Ground, seen: Evidence, name: str, ending: bytes) -> 
     """One message with a second one inside, behind an end of data that only some servers take for one."""
     victim, first, second = ground.victim(), token(), token()
     inner = f"MAIL FROM:<{ground.someone(1)}>\r\nRCPT TO:<{ground.reader()}>\r\nDATA\r\n".encode()
-    inner += letter(ground.someone(1), ground.reader(), second)
+    inner += compose(ground.someone(1), ground.reader(), second)
     async with await ground.smtp(seen, ground.stranger) as session:
         await session.envelope(victim, ground.reader())
         if (await session.say("DATA")).code != 354:
             seen.check(held=False, expected="354", observed="no DATA")
             return
-        await session.send(letter(victim, ground.reader(), first).rstrip() + ending + inner + b"\r\n.\r\n")
+        await session.send(compose(victim, ground.reader(), first).rstrip() + ending + inner + b"\r\n.\r\n")
         replies = [await session.reply()]
         while (more := await session.reply(patience=2.0)).code not in (CLOSED, SILENT):
             replies.append(more)
@@ -160,9 +160,11 @@ async def chunking(ground: Ground, seen: Evidence) -> None:
 
 @attack("2i", without=postfix(postscreen_greet_action="ignore"))
 async def talking_before_the_greeting(ground: Ground, seen: Evidence) -> None:
-    newcomer = await ground.newcomer() if ground.info else None  # whoever has passed once is not tested again
-    door = ground.door6 if newcomer else ground.door
-    async with await ground.smtp(seen, address=door, source=newcomer, greeting=False) as session:
+    newcomer = (
+        await ground.newcomer() if ground.info else None
+    )  # anybody who has passed once is not tested again
+    edge = ground.edge6 if newcomer else ground.edge
+    async with await ground.smtp(seen, address=edge, source=newcomer, greeting=False) as session:
         await session.send(b"EHLO robot.hostile.test\r\n")
         replies = [await session.reply(patience=8), await session.reply(patience=2)]
         said = await session.say_all(["MAIL FROM:<>", f"RCPT TO:<{ground.someone()}>"])
@@ -235,7 +237,7 @@ async def fuzz(ground: Ground, seen: Evidence, sessions: int, *, seed: int = 4, 
         async with turn:
             try:
                 source = ground.internet.fresh_source()
-                streams = await ground.internet.connect(ground.door, 25, source=source, patience=30)
+                streams = await ground.internet.connect(ground.edge, 25, source=source, patience=30)
                 async with Session(streams, patience=6) as session:
                     await session.reply(patience=10)
                     for line in lines:
@@ -279,9 +281,9 @@ async def huge_headers_and_deep_nesting(ground: Ground, seen: Evidence) -> None:
         deep = head + deep + b"--b%d--\r\n" % level
     start = f"From: {victim}\r\nTo: {ground.someone()}\r\nSubject: deep\r\nDate: Tue, 3 Nov 2026 10:00:00 +0000\r\nMIME-Version: 1.0\r\n"
     for name, message in {
-        "360 kB of header": letter(victim, ground.someone(), token(), extra=many),
+        "360 kB of header": compose(victim, ground.someone(), token(), extra=many),
         "120 levels of MIME": start.encode() + deep,
-        "1000 authors": letter(f"{victim}{f', {victim}' * 999}", ground.someone(), token()),
+        "1000 authors": compose(f"{victim}{f', {victim}' * 999}", ground.someone(), token()),
     }.items():
         said = await ground.mail(seen, victim, ground.reader(), message)
         seen.expect(said, "554 5.7.1", "552 5.", "554 5.6.", "550 5.", what=name)
@@ -302,7 +304,7 @@ LONG = 20_000
 @attack("2q", without=SQUARED)
 async def fields_that_take_minutes_to_read(ground: Ground, seen: Evidence) -> None:
     """Fields that once took the square or cube of their length; three messages at once, more than the filter has workers."""
-    plain = letter("x@internet.test", ground.someone(), token())
+    plain = compose("x@internet.test", ground.someone(), token())
     kind = b"Content-Type: text/plain; charset=utf-8"
     messages = [
         plain.replace(kind, f'Content-Type: application/octet-stream;\r\n name="{"." * LONG}x"'.encode()),
@@ -320,7 +322,7 @@ async def fields_that_take_minutes_to_read(ground: Ground, seen: Evidence) -> No
 
 @attack("2s", without=postfix(message_reject_characters=""))
 async def a_message_with_a_nul(ground: Ground, seen: Evidence) -> None:
-    message = letter("x@internet.test", ground.someone(), token()) + b"one\0two\r\n"
+    message = compose("x@internet.test", ground.someone(), token()) + b"one\0two\r\n"
     said = await ground.mail(seen, "x@internet.test", ground.reader(), message)
     seen.expect(said, "550 5.", "554 5.")
 
@@ -336,7 +338,7 @@ async def a_user_lets_the_office_smuggle(ground: Ground, seen: Evidence) -> None
                 if (await session.say("DATA")).code != 354:
                     seen.check(held=False, expected="354", observed=f"{name}: no DATA")
                     continue
-                text = letter(own, f"x@{HELLO}", token()).rstrip() + ending
+                text = compose(own, f"x@{HELLO}", token()).rstrip() + ending
                 smuggled = text + b"MAIL FROM:<smuggled@internet.test>\r\n.\r\n"
                 await session.send(smuggled, told=f"(a message with {name})")
                 seen.note(f"{name}: {(await session.reply()).brief}")

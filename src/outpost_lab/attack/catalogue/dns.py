@@ -70,7 +70,7 @@ async def copying_the_zone(ground: Ground, seen: Evidence) -> None:
 
 @attack("9b")
 async def borrowing_the_name_server(ground: Ground, seen: Evidence) -> None:
-    targets = [*_servers(ground), (ground.role("mta"), ground.door)]
+    targets = [*_servers(ground), (ground.role("mta"), ground.edge)]
     for host, server in targets:
         answer = await ask_tcp(ground.internet, server, dns.message.make_query("internet.test", "MX"))
         if answer is None:

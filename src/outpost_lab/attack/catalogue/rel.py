@@ -8,7 +8,7 @@ import time
 from outpost.office import ports
 from outpost_lab.attack.catalogue.dsn import ENDS, authenticate
 from outpost_lab.attack.evidence import Evidence
-from outpost_lab.attack.ground import HELLO, Ground, letter, token
+from outpost_lab.attack.ground import HELLO, Ground, compose, token
 from outpost_lab.attack.probe import percentile
 from outpost_lab.attack.registry import attack
 from outpost_lab.attack.weakness import edited, postfix
@@ -18,13 +18,13 @@ RELAY_FORMS = (
     "victim@{elsewhere}", "victim%{elsewhere}@{domain}", '"victim@{elsewhere}"@{domain}', '"victim%{elsewhere}"@{domain}',
     "@{domain}:victim@{elsewhere}", "@{domain},@{elsewhere}:victim@{elsewhere}", "{elsewhere}!victim@{domain}",
     "{elsewhere}!victim", "victim%{elsewhere}", '"victim@{elsewhere}"', '"{elsewhere}!victim"@{domain}',
-    "victim@[{address}]", "victim@[IPv6:::1]", "victim%{elsewhere}@[{door}]", "victim%{elsewhere}@{host}",
+    "victim@[{address}]", "victim@[IPv6:::1]", "victim%{elsewhere}@[{edge}]", "victim%{elsewhere}@{host}",
     "victim@{elsewhere}@{domain}", "victim@{elsewhere}%{domain}", "victim@{elsewhere}!{domain}", "victim@{domain}@{elsewhere}",
     "postmaster@{elsewhere}", "victim@{peer}", "victim%{peer}@{domain}", "victim%{elsewhere}%{domain}@{domain}",
     "@{host},@{domain}:victim@{elsewhere}", "<victim@{elsewhere}>", "victim@{elsewhere}.", "victim@{elsewhere},alice@{domain}",
     "alice@{domain}> <victim@{elsewhere}", "{domain}!{elsewhere}!victim", '"alice@{domain} "@{elsewhere}', "victim@{elsewhere}\0@{domain}",
     "{elsewhere}!victim@{host}", "victim@{domain}.{elsewhere}", "alice+victim={elsewhere}@{peer}", "SRS0=x=y={elsewhere}=victim@{domain}",
-    "@[{door}]:victim@{elsewhere}", '"victim@{elsewhere}"@[{door}]', "victim@[127.0.0.1]", "victim@localhost", "alice@[{door}]",
+    "@[{edge}]:victim@{elsewhere}", '"victim@{elsewhere}"@[{edge}]', "victim@[127.0.0.1]", "victim@localhost", "alice@[{edge}]",
     "{domain}!victim@{elsewhere}", "victim%40{elsewhere}@{domain}", "victim=40{elsewhere}@{domain}", '"victim\\@{elsewhere}"@{domain}',
     "victim@{elsewhere}\t@{domain}", "victim@{elsewhere}(@{domain})", "(@{domain})victim@{elsewhere}",
     "/o={elsewhere}/s=victim/@{domain}", "victim::{elsewhere}@{domain}", "|victim@{elsewhere}", "/etc/passwd", '"|/bin/sh"@{domain}',
@@ -40,7 +40,7 @@ OPEN = postfix(
 @attack("5a", without=OPEN)
 async def address_tricks(ground: Ground, seen: Evidence) -> None:
     words = {
-        "elsewhere": "internet.test", "domain": ground.domain, "door": ground.door, "host": ground.role("mta").fqdn,
+        "elsewhere": "internet.test", "domain": ground.domain, "edge": ground.edge, "host": ground.role("mta").fqdn,
         "address": ground.info["world"]["internet"]["addresses"]["wan"][0] if ground.info else "192.0.2.1",
         "peer": ground.office.peers[0].domains[0] if ground.office.peers else "internet.test",
     }  # fmt: skip
@@ -65,8 +65,8 @@ async def address_tricks(ground: Ground, seen: Evidence) -> None:
 async def relaying_by_a_peers_listener(ground: Ground, seen: Evidence) -> None:
     """A peer is trusted to write from its own names to the office, not to send anywhere."""
     peer = next(peer for peer in ground.office.peers if peer.zone == "client" or peer.listen == 25)
-    door = str(ground.role("mta").in_zone(peer.zone)[0])
-    async with await ground.smtp(seen, ground.client, address=door, port=peer.listen) as session:
+    edge = str(ground.role("mta").in_zone(peer.zone)[0])
+    async with await ground.smtp(seen, ground.client, address=edge, port=peer.listen) as session:
         await session.starttls(ground.role("mta").fqdn, unverified(), "mx.steeltec.test")
         await session.say(f"MAIL FROM:<client@{peer.domains[0]}>")
         other = f"head@{ground.office.peers[0].domains[0]}"
@@ -148,7 +148,7 @@ async def a_stolen_account_sends_spam(ground: Ground, seen: Evidence) -> None:
             await session.say(f"MAIL FROM:<{own}>")
             said = [await session.say(f"RCPT TO:<spam-{number}-{each}@internet.test>") for each in range(20)]
             taken = sum(reply.good for reply in said)
-            last = await session.message(letter(own, "list@internet.test", mark)) if taken else said[-1]
+            last = await session.message(compose(own, "list@internet.test", mark)) if taken else said[-1]
             sent += taken if last.good else 0
             if not last.good:
                 break

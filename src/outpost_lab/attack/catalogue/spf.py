@@ -6,7 +6,7 @@ import shlex
 
 from outpost_lab.attack.catalogue.dsn import filtered
 from outpost_lab.attack.evidence import Evidence
-from outpost_lab.attack.ground import HELLO, Ground, letter, token
+from outpost_lab.attack.ground import HELLO, Ground, compose, token
 from outpost_lab.attack.registry import attack
 from outpost_lab.attack.weakness import Weakness, judged_by_nobody, postfix, rspamd
 from outpost_lab.attack.wire import Reply
@@ -18,9 +18,9 @@ REFUSED = ("550 5.7.", "553 5.7.", "554 5.7.", "451 4.7.", "550 5.1.8")
 async def our_domain_in_the_envelope(ground: Ground, seen: Evidence) -> None:
     senders = (
         ground.someone(), f"nobody@{ground.domain}", f"root@{ground.role('mta').fqdn}", f"x@{ground.domain.upper()}",
-        f"x@{ground.domain}.", f"x@[{ground.door}]", f"@internet.test:{ground.someone()}",
+        f"x@{ground.domain}.", f"x@[{ground.edge}]", f"@internet.test:{ground.someone()}",
     )  # fmt: skip
-    names = (ground.domain, f"{ground.domain}.", f"[{ground.door}]")
+    names = (ground.domain, f"{ground.domain}.", f"[{ground.edge}]")
     tries = [(HELLO, sender) for sender in senders] + [(name, "x@internet.test") for name in names]
     for name, sender in tries:
         async with await ground.smtp(seen, hello=False) as session:
@@ -36,7 +36,7 @@ async def our_domain_in_the_header(ground: Ground, seen: Evidence) -> None:
         ours, f"Alice Archer <{ours}>", f"<{ours}>, x@internet.test", f"x@internet.test\r\nSender: {ours}",
         f"x@internet.test\r\nFrom: {ours}", f"=?utf-8?Q?{ours.replace('@', '=40')}?=", f"{ours}.",
     ):  # fmt: skip
-        message = letter(author, recipient, token())
+        message = compose(author, recipient, token())
         answer = await ground.mail(seen, "stranger@internet.test", recipient, message)
         seen.expect(answer, "554 5.7.1", "550 5.7.1", what=f"From: {author}")
 
@@ -63,7 +63,7 @@ async def a_colleagues_name_on_a_free_address(ground: Ground, seen: Evidence) ->
     taken = {}
     for what, author in authors.items():
         mark, recipient = token(), ground.reader()
-        message = letter(author, recipient, mark, subject="Urgent payment")
+        message = compose(author, recipient, mark, subject="Urgent payment")
         answer = await ground.mail(seen, free, recipient, message)
         if answer.good:
             taken[what] = mark
@@ -83,10 +83,10 @@ async def a_colleagues_name_on_a_free_address(ground: Ground, seen: Evidence) ->
 async def a_peers_name_from_elsewhere(ground: Ground, seen: Evidence) -> None:
     for peer in ground.office.peers:
         sender = f"director@{peer.domains[0]}"
-        message = letter(sender, ground.reader(), token())
+        message = compose(sender, ground.reader(), token())
         answer = await ground.mail(seen, sender, ground.reader(), message, ground.internet)
         seen.expect(answer, *REFUSED, what=f"envelope {sender}")
-        message = letter(sender, ground.reader(), token())
+        message = compose(sender, ground.reader(), token())
         answer = await ground.mail(seen, "x@internet.test", ground.reader(), message)
         seen.expect(answer, *REFUSED, what=f"From: {sender}")
 
@@ -111,7 +111,7 @@ async def a_users_header_names_another(ground: Ground, seen: Evidence) -> None:
     for some in (authors[:6], authors[6:]):  # DSN-11: after ten refusals a session is closed
         async with await ground.submission(seen, "carol") as session:
             for author in some:
-                message = letter(author, ground.someone(3), token())
+                message = compose(author, ground.someone(3), token())
                 answer = await session.deliver(own, ground.someone(3), message)
                 seen.expect(answer, "5", what=f"carol with From: {author}")
 
@@ -122,7 +122,7 @@ async def a_users_header_names_another(ground: Ground, seen: Evidence) -> None:
 async def forged_authentication_results(ground: Ground, seen: Evidence) -> None:
     recipient, mark = ground.reader(), token()
     forged = f"Authentication-Results: {ground.role('mta').fqdn}; dmarc=pass header.from=bank.example (forged-{mark})\r\n"
-    message = letter("stranger@internet.test", recipient, mark, extra=forged)
+    message = compose("stranger@internet.test", recipient, mark, extra=forged)
     answer = await ground.mail(seen, "stranger@internet.test", recipient, message)
     await ground.settled()
     left = await ground.delivered(f"forged-{mark}")
@@ -134,7 +134,7 @@ async def forged_authentication_results(ground: Ground, seen: Evidence) -> None:
 async def one_signed_message_replayed(ground: Ground, seen: Evidence) -> None:
     """A message that head office's or our own key has signed stays valid wherever it is sent from."""
     sender, recipient = "stranger@internet.test", ground.reader()
-    message = letter(sender, recipient, token())
+    message = compose(sender, recipient, token())
     answers: list[Reply] = []
     async with await ground.smtp(seen, ground.stranger) as session:
         while len(answers) < 150 and (not answers or answers[-1].good):
@@ -151,7 +151,7 @@ async def a_bounce_for_mail_never_sent(ground: Ground, seen: Evidence) -> None:
 
 async def _forged_bounce(ground: Ground, seen: Evidence, sender: str) -> None:
     mark, recipient = token(), ground.reader()
-    quoted = letter(recipient, "nobody@internet.test", mark)
+    quoted = compose(recipient, "nobody@internet.test", mark)
     bounce = (
         f"From: MAILER-DAEMON@internet.test\r\nTo: {recipient}\r\nSubject: Undelivered Mail Returned to Sender\r\n"
         f"Date: Tue, 3 Nov 2026 10:00:00 +0000\r\nMessage-ID: <{mark}@mx.internet.test>\r\nAuto-Submitted: auto-replied\r\n"
@@ -191,7 +191,7 @@ async def an_absence_in_a_colleagues_name(ground: Ground, seen: Evidence) -> Non
             script = f'require "vacation"; vacation :handle "{token()}" {script};'
             await filtered(ground, seen, "carol", script)
             victims[what] = victim = ground.victim()
-            said = await ground.mail(seen, victim, recipient, letter(victim, recipient, token()))
+            said = await ground.mail(seen, victim, recipient, compose(victim, recipient, token()))
             seen.expect(said, "250", what="mail to her")
             await ground.settled()
         for what, victim in victims.items():
@@ -225,7 +225,7 @@ async def a_message_that_another_makes_vanish(ground: Ground, seen: Evidence) ->
     marks = []
     for sender, more in (*[("x@internet.test", forged)] * 2, ("stranger@internet.test", "")):
         marks.append(token())
-        message = letter(sender, recipient, marks[-1], extra=trace)
+        message = compose(sender, recipient, marks[-1], extra=trace)
         lines = [line for line in message.split(b"\r\n") if not line.lower().startswith(b"message-id:")]
         message = f"{more}Message-ID: <{name}@internet.test>\r\n".encode() + b"\r\n".join(lines)
         said = await ground.mail(seen, sender, recipient, message)

@@ -1,4 +1,4 @@
-"""A-VIR: content that harms whoever opens it, and content that harms whoever looks at it (essay 3.1.7)."""
+"""A-VIR: content that harms anybody who opens it, and content that harms anybody who looks at it (essay 3.1.7)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from outpost_lab.attack import content, tricks
 from outpost_lab.attack.evidence import Evidence
-from outpost_lab.attack.ground import HELLO, Ground, letter, token
+from outpost_lab.attack.ground import HELLO, Ground, compose, token
 from outpost_lab.attack.registry import attack
 from outpost_lab.attack.weakness import RSPAMD_RESTARTS, Weakness, edited, judged_by_nobody, rspamd
 
@@ -142,7 +142,7 @@ async def _with_unit_down(ground: Ground, seen: Evidence, units: str) -> None:
     mark, victim = token(), ground.victim()
     await ground.on_mta(f"systemctl stop {units}")
     try:
-        message = letter(victim, ground.reader(), mark) + content.eicar() + b"\r\n"
+        message = compose(victim, ground.reader(), mark) + content.eicar() + b"\r\n"
         said = await ground.mail(seen, victim, ground.reader(), message)
         seen.expect(said, "451 4.7.1", "451 4.3.0", "closed", what=f"{units} down")
     finally:

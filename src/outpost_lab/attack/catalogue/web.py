@@ -25,7 +25,7 @@ from outpost_lab.attack.ground import SINK, Ground, token
 from outpost_lab.attack.registry import attack
 from outpost_lab.attack.weakness import Weakness, edited
 from outpost_lab.attack.wire import Session
-from outpost_lab.post import letter
+from outpost_lab.post import compose
 
 TOO_MANY = 429  # RFC 6585, section 4
 
@@ -260,10 +260,10 @@ async def mail_that_acts(ground: Ground, seen: Evidence) -> None:
     if not desk.present():
         raise OutpostError("8b reads a message in a real browser", desk.MISSING)
     reader = f"alice@{ground.domain}"
-    message, mark = letter(f"accounts@{SINK}", [reader], "Invoice attached.\n")
+    message, mark = compose(f"accounts@{SINK}", [reader], "Invoice attached.\n")
     message.add_alternative(acting_html(f"https://tracker.{SINK}/pixel.png"), subtype="html")
     taken = await ground.mail(seen, f"accounts@{SINK}", reader, message.as_bytes(policy=SMTP))
-    seen.check(taken.good, "an honest server's letter is taken", taken.brief)
+    seen.check(taken.good, "an honest server's message is taken", taken.brief)
     await ground.settled()
     name = ground.role("webmail").fqdn
     site = f"https://{name}/"
@@ -287,7 +287,7 @@ async def mail_that_acts(ground: Ground, seen: Evidence) -> None:
             shown = await body.inner_text()
             owned = [await frame.evaluate("[typeof window.owned, document.title]") for frame in page.frames]
             await chromium.close()
-    seen.check("Invoice attached" in shown, "the letter is shown", shown.split()[:2])
+    seen.check("Invoice attached" in shown, "the message is shown", shown.split()[:2])
     held = all(kind == "undefined" and title != "owned" for kind, title in owned)
     seen.check(held, "no script runs", f"{len(owned)} frames: {sorted({kind for kind, _ in owned})}")
     foreign = [url for url in asked if not url.startswith((site, "data:", "blob:", "about:"))]
