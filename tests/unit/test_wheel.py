@@ -105,7 +105,13 @@ def test_the_wheel_carries_what_runs_and_no_office_of_ones_own(wheel: Path) -> N
         if not {"__pycache__", "benchmarks"} & set(file.parts) and file.is_file()
     }
     assert [str(file) for file in sorted(wanted) if str(file) not in names] == []
-    assert {"deploy.py", "outpost.pth", "inventory/lab/docker.py", "inventory/lab/office.toml"} <= names
+    assert {
+        "CHANGELOG.md",
+        "deploy.py",
+        "outpost.pth",
+        "inventory/lab/docker.py",
+        "inventory/lab/office.toml",
+    } <= names
     assert not [name for name in names if name.startswith("inventory/mine") or "/.lab" in name]
 
 
