@@ -77,11 +77,6 @@ def main(words: list[str]) -> int:
     """Run a command line; gives the exit code."""
     try:
         find_room()
-        from outpost.cli import quick
-
-        if quick.answered(words):
-            sys.stdout.flush()
-            os._exit(0)  # what would be taken apart goes anyhow
         from outpost.cli.app import run
 
         status = run(words)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pydantic import SecretStr
 
-from outpost.keys.secrets_file import key_usage, new_key, new_ssh_key, ssh_public
+from outpost.keys.pairs import key_usage, new_key, new_ssh_key, ssh_public
 
 LIFETIME = dt.timedelta(days=825)
 

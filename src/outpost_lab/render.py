@@ -134,8 +134,8 @@ def _office(instance: Instance, machine: Machine) -> dict[str, Any]:
         "mtas": [server.fqdn for server in office.mail_servers],
         "port": ends[0].peer.listen if ends else 25,
         "client_senders": [str(item) for server in servers for item in server.in_zone("client")],
-        "main_cf": peers.main_cf(ends[0]) if ends else "",
-        "master_cf": peers.master_cf(ends[0]) if ends else "",
+        "main_cf": peers.rendered("main.cf.j2", ends[0]) if ends else "",
+        "master_cf": peers.rendered("master.cf.j2", ends[0]) if ends else "",
         "hosts": [host.fqdn for host in office.hosts],
     }
 

@@ -14,7 +14,7 @@ from cryptography import x509
 from outpost.cli.app import run
 from outpost.converge.files import rendered
 from outpost.errors import OutpostError
-from outpost.keys import secrets_file
+from outpost.keys import pairs, secrets_file
 from outpost.keys.published import public_keys
 from outpost.keys.rotation import hosts, tls, watch
 from outpost.keys.rotation.engine import Desk, NotYetError
@@ -132,7 +132,7 @@ def test_a_certificate_that_is_missing_can_be_requested(
 
 def test_a_request_is_for_the_next_key_and_all_names(office: Office, made: secrets_file.Secrets) -> None:
     host, key = office.host("webmail"), made.public_next["webmail"].key
-    request = x509.load_pem_x509_csr(secrets_file.signing_request(office, host, key).encode())
+    request = x509.load_pem_x509_csr(pairs.signing_request(office, host, key).encode())
     names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert len(names.get_values_for_type(x509.DNSName)) == 4
     assert private_key_digest(key.get_secret_value()) in {
@@ -267,7 +267,7 @@ def test_the_mta_accepts_the_stores_new_key_before_the_store_has_it(desk: Rehear
 def test_certificates_between_hosts_are_renewed_with_their_keys(desk: Rehearsal) -> None:
     before = desk.secrets.hosts
     assert not hosts.due(desk)
-    desk.moment += timedelta(days=secrets_file.HOST_DAYS - secrets_file.RENEW_DAYS + 1)
+    desk.moment += timedelta(days=pairs.HOST_DAYS - pairs.RENEW_DAYS + 1)
     assert hosts.due(desk)
     hosts.roll(desk, keys=False)
     assert [pair.key for pair in desk.secrets.hosts.values()] == [pair.key for pair in before.values()]

@@ -340,7 +340,7 @@ def test_a_users_change_is_applied_alone_to_what_the_hosts_were_converged_from(
         return run.Outcome(("mta", "store", "webmail"), (), {}, (), 1.0)
 
     monkeypatch.setattr(run, "_pyinfra", pyinfra)
-    monkeypatch.setattr(people, "_desk", lambda *_: desk(one, lambda _: None))
+    monkeypatch.setattr(people, "at_desk", lambda *_: desk(one, lambda _: None))
     run.apply(one, limit=("mta", "store", "webmail"), watcher=run.Silent())
     waiting = declared.replace("[link]", "# of somebody else\n[link]")
     assert waiting != declared

@@ -187,7 +187,7 @@ def test_what_the_store_hands_over_is_bounded_by_what_is_free(
     closing: Closing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int
 ) -> None:
     closing.into = tmp_path / "handed over"
-    monkeypatch.setattr(closing, "_program", lambda *_, **__: '{"folders": {}, "files": {}}')
+    monkeypatch.setattr(closing, "_ask", lambda *_, **__: '{"folders": {}, "files": {}}')
     sent = "head -c 1000000 /dev/zero" if free > 1_000_000 else "exec cat /dev/zero"
     monkeypatch.setattr("outpost.recovery.decommission.shell_command", lambda *_: ["sh", "-c", sent])
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from outpost import __main__ as entry
-from outpost.cli import app, console, office
+from outpost.cli import app, apply, console, office
 from outpost.cli.console import Table
 from outpost.engine import run
 from outpost.engine.run import Follower
@@ -43,7 +43,6 @@ def test_what_is_broken_off_says_what_is_left(
         raise error
 
     monkeypatch.setattr(app, "run", stopped)
-    monkeypatch.setattr("outpost.cli.quick.answered", lambda _words: False)
     monkeypatch.setattr(entry, "silent", lambda: None)
     assert entry.main(command) == (130 if error is KeyboardInterrupt else 141)
     assert left in capsys.readouterr().err
@@ -134,7 +133,7 @@ def test_a_question_shows_the_answers_that_it_takes(
     monkeypatch.setattr(run, "plan", lambda *_, **__: planned)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("builtins.input", lambda *_: "n")
-    assert office.apply_office("harbour", None, None, None, yes=False, as_json=False) == 1
+    assert apply.apply_office("harbour") == 1
     assert "Apply? [y/N]" in capsys.readouterr().err
 
 
@@ -239,7 +238,7 @@ def test_the_first_plan_of_a_new_host_is_a_summary(
     changes = tuple(run.Change("mta", f"base | {number}") for number in range(40))
     planned = run.Outcome(("mta", "ns1"), changes, {}, (), 1.0, tuple(new + known))
     monkeypatch.setattr(run, "plan", lambda *_, **__: planned)
-    assert office.plan_office("harbour", None, None, None, as_json=False) == 2
+    assert apply.plan_office("harbour") == 2
     said = capsys.readouterr().out
     assert len(said.splitlines()) < 50
     assert "72 files, 1 directory" in said
@@ -248,5 +247,5 @@ def test_the_first_plan_of_a_new_host_is_a_summary(
     assert "nobody declared it" in said  # what a person has to decide is never part of a summary
     assert "/etc/file9" not in said
     assert "base 40" in said
-    office.plan_office("harbour", None, None, None, as_json=False, everything=True)
+    apply.plan_office("harbour", everything=True)
     assert "/etc/file9" in capsys.readouterr().out

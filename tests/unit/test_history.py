@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from outpost.cli.verify import tell
 from outpost.errors import OutpostError
+from outpost.onhost.tell import News
 from outpost.target import LAB, Target
 from outpost.verification.history import KEPT, Run, difference, folder, keep, read, runs
 from outpost.verification.live import PENDING, Result, Verdict
-from outpost.verification.telling import News, tell
 
 NEWS = News("po.example: 1 broken", "BROKEN mta\n    expected: it holds\n", {"broken": ["a"]})
 

@@ -166,13 +166,13 @@ def test_the_other_end_gets_every_recipient_that_outsiders_may_write_to() -> Non
     known = peers.recipients(end).split()[::2]
     assert {"alice@po.myertor.test", "office@po.myertor.test", "postmaster@po.myertor.test"} <= set(known)
     assert "site@po.myertor.test" not in known
-    assert "[mta.po.myertor.test]:2525" in peers.main_cf(end)
-    assert "smtp_tls_security_level=secure" in peers.master_cf(end)
+    assert "[mta.po.myertor.test]:2525" in peers.rendered("main.cf.j2", end)
+    assert "smtp_tls_security_level=secure" in peers.rendered("master.cf.j2", end)
 
 
 def test_a_peer_that_is_no_backup_gets_no_recipients() -> None:
     end = ends(office_of("lab"))["clientsite"]
-    assert "alice@" not in peers.main_cf(end) + peers.facts(end)
+    assert "alice@" not in peers.rendered("main.cf.j2", end) + peers.rendered("facts.j2", end)
 
 
 # Routes that come and go ------------------------------------------------------------------------------------------

@@ -157,7 +157,8 @@ def test_a_switch_that_broke_off_is_finished_before_anything_is_withdrawn(site: 
 def test_due_begins_a_roll_when_the_key_is_old_and_not_before(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for other in ("_dnssec", "_accounts", "_tls", "_hosts"):
+    monkeypatch.setattr(dnssec, "keep", lambda _desk: False)
+    for other in ("_accounts", "_tls", "_hosts"):
         monkeypatch.setattr(due, other, lambda _desk: None)
     due.take(site.desk)
     assert list(site.stages.values()) == ["active"]

@@ -14,7 +14,7 @@ from cryptography.x509.verification import PolicyBuilder, Store
 
 from outpost.cli.app import run
 from outpost.errors import OutpostError
-from outpost.keys import secrets_file
+from outpost.keys import pairs, secrets_file
 from outpost.office import Office
 from outpost.office.load import parse
 
@@ -67,7 +67,7 @@ def test_completing_again_adds_nothing_and_keeps_everything(
 def test_a_certificate_near_its_end_is_renewed_with_the_same_key(
     office: Office, done: secrets_file.Completed
 ) -> None:
-    later = datetime.now(UTC) + timedelta(days=secrets_file.HOST_DAYS - secrets_file.RENEW_DAYS + 1)
+    later = datetime.now(UTC) + timedelta(days=pairs.HOST_DAYS - pairs.RENEW_DAYS + 1)
     renewed = secrets_file.complete(office, done.secrets, now=later).secrets
     assert renewed.hosts["mta"].certificate != done.secrets.hosts["mta"].certificate
     assert renewed.hosts["mta"].key == done.secrets.hosts["mta"].key

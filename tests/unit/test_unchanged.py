@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from outpost.cli import quick
+from outpost import office
+from outpost.cli import app
 from outpost.converge.observation import Asking, Survey
-from outpost.engine import unchanged
+from outpost.engine import run, unchanged
+from outpost.office import load
 from outpost.onhost.observe import KEY
-from outpost.target import Target
+from outpost.target import INVENTORY, ROOT, Target
 
 SHELL = ["sh", "-s"]
 
@@ -139,55 +143,40 @@ def test_over_ssh_a_question_needs_no_standard_input() -> None:
     ]  # fmt: skip
 
 
-@pytest.fixture
-def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quick, "_begun", [])
-
-
-@pytest.mark.usefixtures("_fresh")
 @pytest.mark.parametrize("options", [("-y",), ("--yes", "--limit", "mta", "--limit=store")])
-def test_nothing_to_change_is_reported_before_the_command_line_is_loaded(
-    target: Target,
-    remember: Callable[..., None],
-    capsys: pytest.CaptureFixture[str],
-    options: tuple[str, ...],
-) -> None:
-    words = ["apply", str(target.directory), *options]
-    assert not quick.answered(words), "nothing is known of these hosts"
+def test_nothing_to_change_is_reported_without_a_plan(
+    target: Target, remember: Callable[..., None], capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:  # fmt: skip
     remember()
-    assert quick.answered(words)
-    told = capsys.readouterr().out
-    assert told.splitlines()[:2] == ["mta: as declared", "store: as declared"]
-    assert "nothing to change" in told
+    assert app.run(["apply", str(target.directory), *options]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[:2] == ["mta: as declared", "store: as declared"]
+    assert told[2].startswith("office: nothing to change (")
+    assert app.run(["plan", str(target.directory), *options[1:], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["clean"] is True
 
 
-@pytest.mark.usefixtures("_fresh")
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["verify", "OFFICE"], ["apply", "OFFICE", "--refresh"], ["apply", "OFFICE", "--no-verify"], ["plan", "OFFICE", "--lim", "mta"],
-        ["plan", "OFFICE", "--limit"], ["plan"], ["plan", "OFFICE", "OFFICE"], ["plan", "nowhere"], ["plan", "OFFICE", "-x"],
-        ["plan", "OFFICE", "--help"], [],
-    ],
-)  # fmt: skip
-def test_words_that_may_mean_something_else_are_left_to_the_command_line(
-    target: Target, remember: Callable[..., None], words: list[str]
-) -> None:
+@pytest.mark.parametrize("words", [("--refresh",), ()])
+def test_a_host_that_differs_or_refresh_means_a_plan(
+    target: Target, remember: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:  # fmt: skip
+    planned = run.Outcome(("mta",), (run.Change("mta", "x"),), {}, (), 1.0)
+    monkeypatch.setattr(run, "plan", lambda *_, **__: planned)
+    monkeypatch.setattr(office, "load", lambda _directory: load(INVENTORY / "harbour"))
     remember()
-    assert not quick.answered([word.replace("OFFICE", str(target.directory)) for word in words])
-    assert quick._begun == []
+    if not words:
+        (tmp_path / "shown").write_text("otherwise\n")
+    assert app.run(["plan", str(target.directory), *words, "--json"]) == 2
 
 
-@pytest.mark.usefixtures("_fresh")
-def test_hosts_that_differ_are_not_asked_twice(
-    target: Target, remember: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    remember()
-    (tmp_path / "shown").write_text("otherwise\n")
-    office = str(target.directory)
-    assert not quick.answered(["plan", office])
-    monkeypatch.setattr(unchanged, "ask", lambda *_: pytest.fail("asked again"))
-    assert not quick.as_declared(office, None, None, None, as_json=False)
+def test_the_hosts_are_asked_before_what_shows_their_answer_is_loaded() -> None:
+    """The line of processor time that a no-op may cost (docs/adr/0014)."""
+    program = (
+        "import sys\nfrom outpost.engine import unchanged\n"
+        "unchanged.ask = lambda *_: sys.exit(not {'rich.console', 'cryptography', 'pyrage', 'outpost.office'} & {*sys.modules} or 3)\n"
+        "from outpost.cli.app import run\nrun(['plan', 'harbour'])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 1
 
 
 def test_no_command_line_carries_what_seals_a_hosts_state(

@@ -79,7 +79,7 @@ def applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, A
         return 0
 
     monkeypatch.setattr(claim, "run_script", answer)
-    monkeypatch.setattr(upgrade, "apply_office", apply)
+    monkeypatch.setattr(upgrade, "change_hosts", apply)
     monkeypatch.setattr(history, "commit", lambda: "")
     monkeypatch.chdir(tmp_path)
     return asked
@@ -94,7 +94,7 @@ def test_versions_and_steps_come_before_the_apply(
     assert re.search(r"^store +none yet", shown, re.MULTILINE)
     assert f"This is Outpost {__version__}" in shown
     assert "To do (1.0.0rc1): Have head office search its logs by that data" in shown
-    assert applied == [{"yes": False, "as_json": False, "anyway": False, "unchanged": True}]
+    assert applied == [{"yes": False, "as_json": False, "force": False, "note_version": True}]
 
 
 def test_an_older_version_does_not_go_back_by_itself(
@@ -107,4 +107,4 @@ def test_an_older_version_does_not_go_back_by_itself(
     assert "Remedy: install Outpost 0.9 or newer" in said
     assert applied == []
     assert cli.run(["upgrade", "harbour", "--force", "-y"]) == 0
-    assert applied == [{"yes": True, "as_json": False, "anyway": True, "unchanged": True}]
+    assert applied == [{"yes": True, "as_json": False, "force": True, "note_version": True}]

@@ -12,10 +12,6 @@ import typer
 from typer.core import TyperGroup
 
 from outpost import __version__
-from outpost.cli.commands import apply, keys
-from outpost.cli.restore import app as restore
-from outpost.cli.rotate import app as rotate
-from outpost.cli.user import alias, group, shared, user
 from outpost.errors import OutpostError
 from outpost.target import OFFICES_VARIABLE, expect_checkout
 
@@ -41,20 +37,20 @@ EXAMPLES = """
 
 TASKS = {
     "Set up": {
-        "new": "new", "check": "office", "secrets": "", "preflight": "new", "hosts": "office", "declare": "declare",
+        "new": "new", "check": "office", "secrets": "keys", "preflight": "new", "hosts": "office", "declare": "declare",
         "dns": "office", "peer": "mail", "guide": "office",
     },
-    "Change": {"plan": "", "apply": "", "upgrade": "upgrade", "each": "each", "rotate": "", "decommission": "decommission"},
+    "Change": {"plan": "apply", "apply": "apply", "upgrade": "upgrade", "each": "each", "rotate": "rotate", "decommission": "decommission"},
     "Prove": {"verify": "verify", "report": "report", "judge": "judge", "attack": "attack"},
-    "People": {"user": "", "alias": "", "group": "", "shared": ""},
+    "People": {"user": "user", "alias": "user", "group": "user", "shared": "user"},
     "Mail": {"trace": "mail", "queue": "mail", "alarms": "mail"},
-    "Recovery": {"backup": "backup", "restore": "", "drill": "backup"},
-    "Lab": {"lab": ""},
+    "Recovery": {"backup": "backup", "restore": "backup", "drill": "backup"},
+    "Lab": {"lab": "lab"},
     "Development": {"test": "suite", "bench": "bench", "reference": "office"},
 }  # fmt: skip
 """Panel of the help → its commands in order, each with the module beside this one that is imported when it runs, so that
 `--help` is there at once."""
-HOMES = {name: module for commands in TASKS.values() for name, module in commands.items() if module}
+HOMES = {name: module for commands in TASKS.values() for name, module in commands.items()}
 RENAMED = {
     "--afresh": "--refresh", "--anyway": "--force", "--host": "--limit", "--tell": "--notify", "--thin-out": "--prune"
 }  # fmt: skip
@@ -62,39 +58,46 @@ RENAMED = {
 
 
 def _summary(command: str) -> str:
-    """The docstring of a command, read without what its module imports."""
+    """The docstring of a command or the help of a group, read without what its module imports."""
     source = Path(__file__).with_name(f"{HOMES[command]}.py").read_text(encoding="utf-8")
-    return next(
-        ast.get_docstring(node) or ""
-        for node in ast.parse(source).body
-        if isinstance(node, ast.FunctionDef)
-        and any(f"command('{command}'" in ast.unparse(decorator) for decorator in node.decorator_list)
-    )
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.FunctionDef(decorator_list=[ast.Call(args=[ast.Constant(value=name), *_])]):
+                found = ast.get_docstring(node) or ""
+            case ast.Call(
+                keywords=[
+                    ast.keyword("name", ast.Constant(name)),
+                    ast.keyword("help", ast.Constant(found)),
+                    *_,
+                ]
+            ):
+                pass
+            case _:
+                continue
+        if name == command:
+            return str(found)
+    raise LookupError(command)
 
 
 class LazyGroup(TyperGroup):
-    """Resolves commands that are imported only when they are asked for, and `lab` to the lab's own."""
+    """Resolves each command to the one of its module, which is imported then."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (typer has it)
         """All of them by task, for `--help`."""
         for task, commands in TASKS.items():
             for name in commands:
                 self.commands[name].rich_help_panel = task  # type: ignore[attr-defined]
-                if name in HOMES:
-                    self.commands[name].help = _summary(name)
-        return [name for commands in TASKS.values() for name in commands]
+                self.commands[name].help = _summary(name)
+        return list(HOMES)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
-        if name == "lab":
-            from outpost.cli.lab import app as lab_app
-
-            command = typer.main.get_group(lab_app)
-        elif name in HOMES:
+        if name in HOMES:
             if name in ("reference", "test", "bench"):
                 expect_checkout()
-            module = import_module(f"outpost.cli.{HOMES[name]}")
-            command = typer.main.get_group(module.app).commands[name]
+            alike = typer.Typer(rich_markup_mode="markdown")
+            alike.add_typer(import_module(f"outpost.cli.{HOMES[name]}").app)
+            command = typer.main.get_group(alike).commands[name]
         return name, command, rest
 
 
@@ -134,19 +137,11 @@ def _options(
         os.environ[OFFICES_VARIABLE] = str(offices.absolute())
 
 
-@app.command("lab", help="The case study in Docker: an office and its test environment.")
-def _lab() -> None:
-    raise AssertionError("LazyGroup resolves this command")
+for command in HOMES:
 
-
-app.add_typer(apply.app)
-for lazy in HOMES:
-    app.command(lazy)(_lab)
-app.add_typer(keys.app, name="secrets")
-app.add_typer(rotate, name="rotate")
-app.add_typer(restore, name="restore")
-for part, called in ((user, "user"), (alias, "alias"), (group, "group"), (shared, "shared")):
-    app.add_typer(part, name=called)
+    @app.command(command)
+    def _resolved() -> None:
+        raise AssertionError("LazyGroup resolves this command")
 
 
 def _renamed(arguments: list[str]) -> list[str]:

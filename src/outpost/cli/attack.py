@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import json
 import sys
+from collections import Counter
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +15,7 @@ from rich.markup import escape
 from outpost.cli.console import Table, err, out, say_json
 from outpost.cli.options import JsonOption, NameOption, OfficeArgument
 from outpost.errors import OutpostError
-from outpost.evidence.controls import FAMILIES, MEASURED, AttackPlan, catalogue
+from outpost.evidence.controls import FAMILIES, MEASURED, AttackPlan, catalogue, measured
 from outpost.office import Office, load
 from outpost.target import Target, find
 
@@ -67,13 +68,8 @@ def attack_office(
         _run(target, loaded, plans, positive=positive, transcripts=transcripts, quiet=as_json, record=record)
     )
     if as_json:
-        say_json(
-            {
-                "office": target.name,
-                "instance": target.instance,
-                "attacks": [result.as_data() for result in results],
-            }
-        )
+        attacks = [result.as_data() for result in results]
+        say_json({"office": target.name, "instance": target.instance, "attacks": attacks})
     else:
         _verdict(target, results)
     failed = [
@@ -108,15 +104,8 @@ def _list(plans: tuple[AttackPlan, ...], *, as_json: bool) -> None:
         if plan.status == "planned":
             notes.append(f"planned: {plan.waits_for}")
         title = plan.title + (f" ({', '.join(notes)})" if notes else "")
-        row = (
-            plan.id,
-            FAMILIES[plan.family],
-            title,
-            plan.vantage,
-            ", ".join(plan.controls),
-            plan.expectation,
-            plan.bound,
-        )
+        tries = ", ".join(plan.controls)
+        row = (plan.id, FAMILIES[plan.family], title, plan.vantage, tries, plan.expectation, plan.bound)
         table.add_row(*map(escape, row))
     out.print(table)
 
@@ -141,10 +130,8 @@ def _agreed(target: Target, office: Office, *, positive: bool) -> None:
         raise OutpostError(
             "an office that is not the lab is attacked with somebody present", "run it on a terminal"
         )
-    if (
-        err.input(f"This attacks {office.domain}. Type the office's name ({office.name}) to go on: ").strip()
-        != office.name
-    ):
+    question = f"This attacks {office.domain}. Type the office's name ({office.name}) to go on: "
+    if err.input(question).strip() != office.name:
         raise OutpostError("that is not the office's name; nothing was attacked", f"type {office.name}")
 
 
@@ -169,7 +156,7 @@ async def _run(
 
         def told(result: Any) -> None:
             if record:  # one by one: a run that is broken off keeps what it has measured
-                _record([result])
+                _record(result)
             if quiet:  # JSON comes at the end; a line on standard error shows that something happens
                 err.print(f"{result.plan.id}: {result.verdict}", markup=False)
             else:
@@ -209,10 +196,8 @@ def _show(result: Any, *, transcripts: bool) -> None:
 
 
 def _verdict(target: Target, results: list[Any]) -> None:
-    counts = {
-        word: sum(result.verdict == word for result in results)
-        for word in ("defended", "BREACHED", "not judged", "not run")
-    }
+    verdicts = Counter(result.verdict for result in results)
+    counts = {word: verdicts[word] for word in ("defended", "BREACHED", "not judged", "not run")}
     tried = [result for result in results if result.without is not None]
     weak = [result.plan.id for result in tried if not result.without[0]]
     windows = [result.window for result in results if result.window]
@@ -240,22 +225,20 @@ def _verdict(target: Target, results: list[Any]) -> None:
     )
 
 
-def _record(results: list[Any]) -> None:
+def _record(result: Any) -> None:
     """Into the committed file that appendix II is made from; what was not tried keeps its last measurement."""
-    known = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.is_file() else {}
-    for result in results:
-        if result.verdict in ("not run", "not judged"):
-            continue
-        known[result.plan.id] = {
+    if result.verdict in ("not run", "not judged"):
+        return
+    without = None
+    if result.without is not None:
+        succeeded, observed = result.without
+        without = {"turned off": result.weakness, "succeeded": succeeded, "observed": observed}
+    known = measured() | {
+        result.plan.id: {
             "with": {"verdict": result.verdict, "observed": result.observed},
-            "without": None
-            if result.without is None
-            else {
-                "turned off": result.weakness,
-                "succeeded": result.without[0],
-                "observed": result.without[1],
-            },
+            "without": without,
             "measured": result.window.as_data() if result.window and result.plan.alone else None,
         }
+    }
     text = json.dumps(dict(sorted(known.items())), indent=1, ensure_ascii=False)
     MEASURED.write_text(text + "\n", encoding="utf-8")

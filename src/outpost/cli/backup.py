@@ -1,4 +1,4 @@
-"""`outpost backup`, `restore` and `drill`."""
+"""`outpost backup`, `restore OFFICE HOST`, `restore mailbox OFFICE ADDRESS` and `drill`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,58 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
-from outpost.cli.console import Table, duration, err, out, say_json, size
-from outpost.cli.office import chosen_hosts
-from outpost.cli.options import JsonOption, LimitOption, NameOption, OfficeArgument, ViaOption
+from outpost.cli.console import Table, count, duration, err, out, say_json, size
+from outpost.cli.options import (
+    JsonOption,
+    LimitOption,
+    NameOption,
+    OfficeArgument,
+    ViaOption,
+    YesOption,
+    chosen_hosts,
+)
+from outpost.cli.progress import watcher
 from outpost.hosts import expect_hosts
 from outpost.keys import secrets_file
-from outpost.office import Office, load
+from outpost.keys.rotation import aftermath
+from outpost.office import load
 from outpost.office.roles import serves, serving
 from outpost.office.tables.topology import Host
 from outpost.recovery import backup
+from outpost.recovery import restore as recovery
 from outpost.target import find
 from outpost.transport.remote import run_script
 
+AtOption = Annotated[
+    str,
+    typer.Option(
+        "--at",
+        metavar="ARCHIVE",
+        help="From this archive (`outpost backup OFFICE --json`) and not the latest.",
+    ),
+]
+
+
+class HostByDefault(TyperGroup):
+    """What is not `mailbox` is an office, whose host comes back."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put in the word that was left out."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            args = ["host", *args]
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer()
+restore = typer.Typer(
+    name="restore",
+    help="Restore a lost host, or mail, from the backup.",
+    cls=HostByDefault,
+    no_args_is_help=True,
+)
+app.add_typer(restore)
 
 
 @app.command(
@@ -48,7 +86,7 @@ def back_up(
     """List the backups of each host, make one, delete old ones."""
     target = find(office, name)
     loaded = load(target.data)
-    hosts = _hosts(loaded, chosen_hosts(loaded, limit))
+    hosts = tuple(loaded.host(name) for name in chosen_hosts(loaded, limit))
     if other_end:
         sys.stdout.write(backup.other_end(loaded, secrets_file.read(target.data)))
         return 0
@@ -67,14 +105,22 @@ def back_up(
     return 0
 
 
+@restore.command(
+    "host",
+    epilog="Example: `./outpost restore po store`. Exit code 0: the host does its work again, 1: not so.",
+)
 def restore_host(
-    office: str, name: str | None, host: str, archive: str, via: str | None, *, yes: bool
+    office: OfficeArgument,
+    host: Annotated[str, typer.Argument(metavar="HOST", help="The host that was lost.")],
+    at: AtOption = "latest",
+    name: NameOption = None,
+    via: ViaOption = None,
+    yes: YesOption = False,
 ) -> int:
-    """Make an empty machine the host that was lost."""
-    from outpost.cli.progress import watcher
-    from outpost.keys.rotation import aftermath
-    from outpost.recovery import restore
+    """Rebuild a lost host on an empty Debian machine.
 
+    First its data from the backup, then its role.
+    """
     target = find(office, name)
     loaded = load(target.data)
     expect_hosts(loaded, [host])
@@ -83,9 +129,9 @@ def restore_host(
         f"{lost.name} is an empty machine that is to become {lost.fqdn} again? [y/N] "
     ).strip().lower() not in ("y", "yes"):
         return 1
-    done = restore.host(
+    done = recovery.host(
         target, loaded, secrets_file.read(target.data), lost,
-        archive=archive, via=via, watcher=watcher(), tell=lambda text: out.print(text, markup=False),
+        archive=at, via=via, watcher=watcher(), tell=lambda text: out.print(text, markup=False),
     )  # fmt: skip
     if serves(lost, "mailboxes"):
         # what waited for it would wait for the end of its back-off, half an hour at most
@@ -98,19 +144,31 @@ def restore_host(
     return 0
 
 
+@restore.command(
+    "mailbox",
+    epilog="Example: `./outpost restore mailbox po erin --folder Archive/2026`. Exit code 0: it is there, 1: not so.",
+)
 def restore_mailbox(
-    office: str, name: str | None, address: str, folder: str, archive: str, via: str | None
-) -> int:
-    from outpost.recovery import restore
+    office: OfficeArgument,
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS", help="A user; without a domain it is the office's.")
+    ],
+    folder: Annotated[
+        str, typer.Option("--folder", metavar="FOLDER", help="Only this one, as users see it.")
+    ] = "",
+    at: AtOption = "latest",
+    name: NameOption = None,
+    via: ViaOption = None,
+) -> None:
+    """Bring a mailbox or a folder back, below `Restored/`.
 
+    What is in the mailbox now is not changed.
+    """
     target = find(office, name)
     loaded = load(target.data)
     full = address if "@" in address else f"{address}@{loaded.domain}"
-    into, count = restore.mailbox(target, loaded, full, folder=folder, archive=archive, via=via)
-    out.print(
-        f"[green]{count} message{'s' * (count != 1)}[/] of {escape(full)} below the folder {escape(into)}"
-    )
-    return 0
+    into, messages = recovery.mailbox(target, loaded, full, folder=folder, archive=at, via=via)
+    out.print(f"[green]{count(messages, 'message')}[/] of {escape(full)} below the folder {escape(into)}")
 
 
 @app.command(
@@ -127,7 +185,6 @@ def hold_drill(
 
     The live store makes a backup and goes on; how long a loss would take and what it would cost is kept for `report`.
     """
-    from outpost.cli.progress import watcher
     from outpost_lab import drill
 
     done = drill.hold(
@@ -148,10 +205,6 @@ def hold_drill(
         f"{duration(done.rpo)}, of {duration(done.worst_gap)} at the worst moment of the last week"
     )
     return 0 if done.good else 1
-
-
-def _hosts(office: Office, names: Iterable[str]) -> tuple[Host, ...]:
-    return tuple(office.host(name) for name in names)
 
 
 def _said(outcome: dict[str, Any]) -> str:

@@ -65,11 +65,17 @@ def say_json(data: Any) -> None:
     sys.stdout.write(json_text(data) + "\n")
 
 
-def size(count: int) -> str:
+def count(number: int, noun: str) -> str:
+    """So many of them: `1 host`, `2 entries`."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
+
+
+def size(octets: int) -> str:
     """Bytes for people."""
     from pydantic import ByteSize  # slow to load, and few commands count bytes
 
-    return ByteSize(count).human_readable(separator=" ")
+    return ByteSize(octets).human_readable(separator=" ")
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from outpost.cli.console import err, out, say_json
+from outpost.cli.console import count, err, out, say_json
 from outpost.cli.options import JsonOption, NameOption, OfficeArgument
 from outpost.converge import revisions
 from outpost.converge.declaration import declaration
@@ -77,8 +77,8 @@ def _compare(revision: str, directory: Path, hosts: list[str], *, as_json: bool)
         say_json({"against": revision, "hosts": listed})
         return DIFFERENT if any(found.values()) else SAME
     for host, different in found.items():
-        count = f"{len(different) or 'no'} difference{'s' * (len(different) != 1)}"
-        out.print(f"{host}: {count}", markup=False, style="bold")
+        found_here = count(len(different), "difference") if different else "no differences"
+        out.print(f"{host}: {found_here}", markup=False, style="bold")
         for each in different:
             out.print(f"  {each.change} {each.kind} {each.thing}", markup=False)
             for line in each.diff:

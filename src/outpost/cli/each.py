@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from outpost.cli.console import err, out, say_json
+from outpost.cli.console import count, err, out, say_json
 from outpost.cli.options import JsonOption, RefreshOption, YesOption
 from outpost.errors import OutpostError
 
@@ -58,8 +58,8 @@ class Ended:
         if self.failed:
             return unwell or self.said or f"ended with {self.code}"
         changed = [name for name, host in hosts.items() if host["changes"]]
-        count = sum(len(host["changes"]) for host in hosts.values())
-        return f"{count} change{'s' * (count != 1)} on {', '.join(changed)}" if changed else "as declared"
+        changes = count(sum(len(host["changes"]) for host in hosts.values()), "change")
+        return f"{changes} on {', '.join(changed)}" if changed else "as declared"
 
     def as_data(self) -> dict[str, Any]:
         return {
@@ -98,23 +98,27 @@ def each_office(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task, running = bar.add_task(command, total=len(offices)), dict[str, None]()
+        done: dict[str, Ended] = {}
 
-        def begins(office: str) -> None:
+        def one(office: str) -> Ended:
             running[office] = None
             bar.update(task, description=f"{command} {', '.join(tuple(running)[:4])}")
+            return _carried_out(command, office, options)
 
-        def ends(ended: Ended) -> None:
-            running.pop(ended.office)
-            bar.advance(task)
-            colour = "red" if ended.failed else "yellow" if ended.code else "green"
-            line = (
-                f"[bold]{escape(ended.office)}[/]: [{colour}]{escape(ended.told)}[/] ({ended.seconds:.1f} s)"
-            )
-            (err if as_json else out).print(line)
-
-        done = in_turn(command, offices, options, jobs=jobs or AT_ONCE, begins=begins, ends=ends)
+        pool = ThreadPoolExecutor(jobs or AT_ONCE)
+        try:
+            for future in as_completed([pool.submit(one, office) for office in dict.fromkeys(offices)]):
+                ended = future.result()
+                done[ended.office] = ended
+                running.pop(ended.office)
+                bar.advance(task)
+                colour = "red" if ended.failed else "yellow" if ended.code else "green"
+                told = f"[{colour}]{escape(ended.told)}[/] ({ended.seconds:.1f} s)"
+                (err if as_json else out).print(f"[bold]{escape(ended.office)}[/]: {told}")
+        finally:  # the terminal interrupts those that run by itself
+            pool.shutdown(cancel_futures=True)
     if as_json:
-        say_json({office: ended.as_data() for office, ended in done.items()})
+        say_json({office: done[office].as_data() for office in dict.fromkeys(offices)})
     else:
         counts = {
             "failed": sum(ended.failed for ended in done.values()),
@@ -123,33 +127,6 @@ def each_office(
         more = "".join(f", {count} {what}" for what, count in counts.items() if count)
         out.print(f"{len(done)} offices{more} ({time.monotonic() - started:.1f} s)", highlight=False)
     return max((ended.code for ended in done.values()), key=_badness)
-
-
-def in_turn(
-    command: str,
-    offices: Sequence[str],
-    options: Sequence[str],
-    *,
-    jobs: int,
-    begins: Callable[[str], None],
-    ends: Callable[[Ended], None],
-) -> dict[str, Ended]:
-    """Office → what came of it; `jobs` processes at a time."""
-
-    def one(office: str) -> Ended:
-        begins(office)
-        return _carried_out(command, office, options)
-
-    done: dict[str, Ended] = {}
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        for future in as_completed([pool.submit(one, office) for office in dict.fromkeys(offices)]):
-            ended = future.result()
-            ends(ended)
-            done[ended.office] = ended
-    finally:  # the terminal interrupts those that run by itself
-        pool.shutdown(cancel_futures=True)
-    return {office: done[office] for office in offices}
 
 
 def _carried_out(command: str, office: str, options: Sequence[str]) -> Ended:

@@ -17,18 +17,24 @@ from outpost.cli.lab_progress import Lines
 from outpost.target import LAB
 from outpost_lab import LabError, engine
 from outpost_lab import box as vagrant
-from outpost_lab import up as lab
+from outpost_lab import up as bringing
 from outpost_lab.info import info as lab_info
 from outpost_lab.instance import DEFAULT, Instance
 from outpost_lab.progress import Clock
 
-app = typer.Typer(help="The case study in Docker: an office and its test environment.", no_args_is_help=True)
+app = typer.Typer()
+lab = typer.Typer(
+    name="lab",
+    help="The case study in Docker: an office and its test environment.",
+    no_args_is_help=True,
+)
+app.add_typer(lab)
 
 Name = Annotated[str, typer.Option("--name", help="Which lab; several can run side by side.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
-@app.command(
+@lab.command(
     epilog="Example: `./outpost lab up --name two --yes`. Exit code 0: mail flows and every check passed, 1: not so."
 )
 def up(
@@ -53,7 +59,7 @@ def up(
     from outpost_lab import office, trust
 
     with shown() as progress:
-        instance = lab.up(name, progress=progress, install=yes)
+        instance = bringing.up(name, progress=progress, install=yes)
         progress.close()  # the deploy shows its own progress
         clock = Clock(progress)
         clock.seconds |= instance.timings
@@ -94,9 +100,8 @@ def _tell(instance: Instance) -> None:
     """What there is to see, and what to try next."""
     data = lab_info(instance)
     option = "" if instance.name == DEFAULT else f" --name {instance.name}"
-    webmail = next(host for host in data["hosts"].values() if host["role"] == "webmail")["addresses"]["lan"][
-        0
-    ]
+    lan = next(host["addresses"]["lan"] for host in data["hosts"].values() if host["role"] == "webmail")
+    webmail = lan[0]
     user, password = next(iter(data["users"].items()))
     domain = data["domain"]
     lines = [
@@ -125,7 +130,7 @@ def _show_timings(seconds: dict[str, float]) -> None:
     err.print(table)
 
 
-@app.command()
+@lab.command()
 def down(
     name: Name = DEFAULT,
     every: Annotated[bool, typer.Option("--all", help="Every lab on this machine.")] = False,
@@ -133,12 +138,12 @@ def down(
     """Remove a lab. Caches of images and packages stay."""
     with shown() as progress:
         if every:
-            lab.down_all(progress=progress)
+            bringing.down_all(progress=progress)
         else:
-            lab.down(name, progress=progress)
+            bringing.down(name, progress=progress)
 
 
-@app.command("info")
+@lab.command("info")
 def info_(name: Name = DEFAULT, as_json: Json = False) -> None:
     """Show machines, addresses, users and passwords."""
     with shown():
@@ -159,7 +164,7 @@ def info_(name: Name = DEFAULT, as_json: Json = False) -> None:
     out.print(f"authority: {data['ca']}", highlight=False)
 
 
-@app.command()
+@lab.command()
 def shell(
     host: Annotated[str, typer.Argument(help="A machine, such as mta, or attacker.")],
     command: Annotated[
@@ -176,7 +181,7 @@ def shell(
     os.execvp("docker", arguments)  # noqa: S606
 
 
-@app.command(epilog="Example: `./outpost lab box --yes`, then `./outpost lab vm ns1 mta`.")
+@lab.command(epilog="Example: `./outpost lab box --yes`, then `./outpost lab vm ns1 mta`.")
 def box(
     yes: Annotated[
         bool, typer.Option("--yes", help="Install Vagrant, libvirt and QEMU where missing.")
@@ -189,7 +194,7 @@ def box(
             vagrant.make(install=yes, note=lambda text: clock.note("box", text))
 
 
-@app.command(
+@lab.command(
     epilog="Example: `./outpost lab vm ns1 mta --name two`, then `./outpost apply lab --via ssh --name two`."
 )
 def vm(
@@ -205,7 +210,7 @@ def vm(
         vagrant.replace(instance, tuple(hosts), client=engine.connect())
 
 
-@app.command("first-files", hidden=True)
+@lab.command("first-files", hidden=True)
 def first_files(
     host: Annotated[str, typer.Argument(help="A host of the office.")], name: Name = DEFAULT
 ) -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -18,9 +18,11 @@ from outpost.mail import peers, queues, tracing
 from outpost.office import Office, load
 from outpost.office.peering import OtherEnd
 from outpost.office.tables.routes import Peer
-from outpost.target import LAB, find, labs
-from outpost.transport.answers import line
-from outpost.verification import alarms
+from outpost.office.tables.topology import Host
+from outpost.onhost import watch
+from outpost.target import LAB, Target, find, labs
+from outpost.transport.answers import line, parsed_lines
+from outpost.transport.remote import run_script
 
 app = typer.Typer()
 
@@ -134,9 +136,7 @@ def show_alarms(
     target = find(office, name)
     loaded = load(target.data)
     with ThreadPoolExecutor(len(loaded.hosts)) as pool:
-        answers = list(
-            pool.map(lambda host: alarms.of_host(target, loaded, host, via, test=test), loaded.hosts)
-        )
+        answers = list(pool.map(lambda host: _alarms_of(target, loaded, host, via, test=test), loaded.hosts))
     found = [alarm for answer in answers for alarm in answer]
     if as_json:
         say_json(found)
@@ -151,6 +151,18 @@ def show_alarms(
         )
         out.print(f"{escape(target.title)}: [green]{told}[/] (reports go to: {escape(paths)})")
     return 1 if found else 0
+
+
+def _alarms_of(
+    target: Target, office: Office, host: Host, via: str | None, *, test: bool
+) -> list[dict[str, Any]]:
+    """A host's alarms; that it cannot be asked is one, too. With `test`, the paths by which it could tell nobody."""
+    script = f"PYTHONPATH=/usr/local/lib/outpost/python exec python3 -s -P -B -m outpost.onhost.watch {'test' if test else 'look'}\n"
+    try:
+        said = run_script(target, office, host, script, via).splitlines()
+        return [{"host": host.name, **asdict(alarm)} for alarm in parsed_lines(said, watch.Alarm, host.name)]
+    except OutpostError as error:
+        return [{"host": host.name, "about": "host", "text": error.message}]
 
 
 @app.command(
@@ -178,9 +190,10 @@ def print_peer(
     elif recipients:
         sys.stdout.write("".join(peers.recipients(end) for end in ends))
     elif postfix:
-        sys.stdout.write("\n".join(f"{peers.main_cf(end)}\n{peers.master_cf(end)}" for end in ends))
+        lines = (peers.rendered(f"{name}.cf.j2", end) for end in ends for name in ("main", "master"))
+        sys.stdout.write("\n".join(lines))
     else:
-        sys.stdout.write("\n".join(peers.facts(end) for end in ends))
+        sys.stdout.write("\n".join(peers.rendered("facts.j2", end) for end in ends))
     return 0
 
 

@@ -11,8 +11,8 @@ import typer
 from rich.markup import escape
 
 from outpost.cli.console import err, out, say_error, say_json
-from outpost.cli.office import chosen_hosts, show_problems
-from outpost.cli.options import JsonOption, LimitOption, NameOption, OfficeArgument, ViaOption
+from outpost.cli.office import show_problems
+from outpost.cli.options import JsonOption, LimitOption, NameOption, OfficeArgument, ViaOption, chosen_hosts
 from outpost.errors import OutpostError
 from outpost.office import OfficeError, load
 from outpost.office.load import parse
@@ -122,7 +122,7 @@ def new_office(
             "the store cannot reach Debian's archive: name a proxy in \\[archive], or a mirror that it reaches"
         )
     if secrets:
-        from outpost.cli.office import init_secrets
+        from outpost.cli.keys import init_secrets
 
         init_secrets(str(directory), None)
     known = escape(shown(directory / "known_hosts"))

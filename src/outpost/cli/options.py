@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from outpost.errors import OutpostError
+
+if TYPE_CHECKING:
+    from outpost.office import Office
 
 OfficeArgument = Annotated[
     str,
@@ -36,3 +42,18 @@ def _complete(incomplete: str) -> list[str]:
     from outpost.target import offices
 
     return [name for name in offices() if name.startswith(incomplete)]
+
+
+def chosen_hosts(office: Office, patterns: list[str] | None) -> tuple[str, ...]:
+    """Names of the hosts that the patterns of --limit choose by name or role."""
+    chosen: dict[str, None] = {}
+    for pattern in patterns or ():
+        matching = [host.name for host in office.hosts if fnmatch(host.name, pattern) or host.role == pattern]
+        if not matching:
+            known = sorted({name for host in office.hosts for name in (host.name, host.role)})
+            raise OutpostError(
+                f"--limit {pattern} names no host or role of {office.domain}",
+                f"choose one of: {', '.join(known)}",
+            )
+        chosen.update(dict.fromkeys(matching))
+    return tuple(chosen)

@@ -56,11 +56,8 @@ class LiveTable:
 
 def _row(name: str, host: HostState, now: float) -> tuple[Text, Text, Text]:
     style = "red" if host.failed else "green" if host.doing == "done" else ""
-    waited = (
-        f"  {now - host.since:.0f} s"
-        if now - host.since >= SLOW and host.doing not in ("done", "failed")
-        else ""
-    )
+    waits = now - host.since >= SLOW and host.doing not in ("done", "failed")
+    waited = f"  {now - host.since:.0f} s" if waits else ""
     counts = f"{host.changed} changed, {host.unchanged} unchanged" if host.changed or host.unchanged else ""
     return Text(name, style="bold"), Text(f"{host.doing}{waited}", style=style), Text(counts, style="dim")
 

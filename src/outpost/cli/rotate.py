@@ -1,42 +1,78 @@
-"""`outpost rotate`: keys that roll, one function a kind. Each imports what it works with when it runs."""
+"""`outpost rotate`: keys that roll, one command a kind."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
+from rich.markup import escape
 
+from outpost.cli.console import Table, out
 from outpost.cli.options import NameOption, OfficeArgument, ViaOption
+from outpost.cli.progress import watcher
+from outpost.keys.rotation import authority, dkim, dnssec, due, engine, hosts, tls, tsig
+from outpost.keys.rotation.engine import Desk, Rows
+from outpost.target import find
 
-if TYPE_CHECKING:
-    from outpost.keys.rotation.engine import Desk
-
-app = typer.Typer(
+app = typer.Typer()
+rotate = typer.Typer(
+    name="rotate",
     help="Roll keys and certificates in steps, while mail flows.",
     no_args_is_help=True,
 )
+app.add_typer(rotate)
 
 StatusOption = Annotated[bool, typer.Option("--status", help="Only show where the keys stand.")]
 
 
-@app.command(
-    epilog="Example: `./outpost rotate dkim lab`, again after two TTLs. Exit code 0: a step was taken, 1: too early."
-)
-def dkim(
-    office: OfficeArgument, name: NameOption = None, via: ViaOption = None, status: StatusOption = False
+@contextmanager
+def at_desk(office: str, name: str | None, via: str | None) -> Iterator[Desk]:
+    """The office whose keys or people are changed, by nobody else meanwhile; what is done is printed."""
+    target = find(office, name)
+    with engine.desk(target, lambda text: out.print(text, markup=False), via=via, watcher=watcher()) as desk:
+        yield desk
+
+
+def _show(rows: Rows) -> None:
+    table = Table("key", "stage", "next", box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*map(escape, row))
+    out.print(table)
+
+
+def _kind(
+    name: str, summary: str, example: str, status_of: Callable[[Desk], Rows], step: Callable[[Desk], None]
 ) -> None:
-    """Roll the DKIM keys: one step with each call, never too early."""
-    from outpost.keys.rotation import dkim as kind
+    """A command that takes the next step of a kind of keys, or only shows where they stand."""
 
-    _step(office, name, via, status and kind.status, kind.advance)
+    def command(
+        office: OfficeArgument, name: NameOption = None, via: ViaOption = None, status: StatusOption = False
+    ) -> None:
+        with at_desk(office, name, via) as desk:
+            if status:
+                _show(status_of(desk))
+            else:
+                step(desk)
+
+    rotate.command(name, help=summary, epilog=example)(command)
 
 
-@app.command(
-    epilog="Example: `./outpost rotate tls lab mta`. Exit code 0: switched, 1: too early (it says how long to wait)."
+_kind(
+    "dkim",
+    "Roll the DKIM keys: one step with each call, never too early.",
+    "Example: `./outpost rotate dkim lab`, again after two TTLs. Exit code 0: a step was taken, 1: too early.",
+    dkim.status,
+    dkim.advance,
 )
-def tls(
+
+
+@rotate.command(
+    "tls",
+    epilog="Example: `./outpost rotate tls lab mta`. Exit code 0: switched, 1: too early (it says how long to wait).",
+)
+def roll_tls(
     office: OfficeArgument,
     host: Annotated[str | None, typer.Argument(metavar="[HOST]", help="Only this host's key.")] = None,
     name: NameOption = None,
@@ -47,18 +83,18 @@ def tls(
 
     Every name server must have shown their TLSA records for two TTLs.
     """
-    from outpost.keys.rotation import tls as kind
-
     with at_desk(office, name, via) as desk:
         if status:
-            _show(kind.status(desk))
+            _show(tls.status(desk))
             return
-        for one in kind.hosts(desk, host):
-            kind.roll(desk, one)
+        for one in tls.hosts(desk, host):
+            tls.roll(desk, one)
 
 
-@app.command(epilog="Example: `./outpost rotate hosts lab --keys`, after a host was lost or broken into.")
-def hosts(
+@rotate.command(
+    "hosts", epilog="Example: `./outpost rotate hosts lab --keys`, after a host was lost or broken into."
+)
+def roll_hosts(
     office: OfficeArgument,
     name: NameOption = None,
     via: ViaOption = None,
@@ -66,102 +102,49 @@ def hosts(
     status: StatusOption = False,
 ) -> None:
     """Renew the certificates between the hosts, without refusing mail."""
-    from outpost.keys.rotation import hosts as kind
-
-    _step(office, name, via, status and kind.status, lambda desk: kind.roll(desk, keys=keys))
-
-
-@app.command(
-    epilog="Example: `./outpost rotate authority lab`, again once users and peers have the new one (`outpost secrets ca`)."
-)
-def authority(
-    office: OfficeArgument, name: NameOption = None, via: ViaOption = None, status: StatusOption = False
-) -> None:
-    """Replace the office's own authority, in two calls.
-
-    After the first one both are trusted; the second one switches and removes the old one.
-    """
-    from outpost.keys.rotation import authority as kind
-
-    _step(office, name, via, status and kind.status, kind.advance)
-
-
-@app.command(
-    epilog="Example: `./outpost rotate tsig lab`. Nobody outside holds this key, so nothing has to be waited for."
-)
-def tsig(
-    office: OfficeArgument, name: NameOption = None, via: ViaOption = None, status: StatusOption = False
-) -> None:
-    """Replace the key of zone transfers; transfers work throughout."""
-    from outpost.keys.rotation import tsig as kind
-
-    _step(office, name, via, status and kind.status, kind.roll)
-
-
-@app.command(
-    epilog="Example: `./outpost rotate dnssec lab --status`. The keys roll by themselves, as `[dns]` in the office file says."
-)
-def dnssec(
-    office: OfficeArgument, name: NameOption = None, via: ViaOption = None, status: StatusOption = False
-) -> None:
-    """Keep a copy of the primary name server's DNSSEC keys in the office's secrets."""
-    from outpost.keys.rotation import dnssec as kind
-
     with at_desk(office, name, via) as desk:
         if status:
-            _show(kind.status(desk))
-        elif not kind.keep(desk):
-            desk.tell("the office's secrets have every DNSSEC key")
-
-
-@app.command(
-    epilog="Example, in the controller's crontab: `17 * * * * /srv/outpost/outpost rotate due po`. Exit code 0 also when nothing was due."
-)
-def due(office: OfficeArgument, name: NameOption = None, via: ViaOption = None) -> None:
-    """Take every step of rotation that is due, for a timer."""
-    from outpost.keys.rotation import due as everything
-
-    with at_desk(office, name, via) as desk:
-        everything.take(desk)
-
-
-Rows = list[tuple[str, str, str]]
-
-
-def _step(
-    office: str,
-    name: str | None,
-    via: str | None,
-    shown: Callable[[Desk], Rows] | Literal[False],
-    step: Callable[[Desk], None],
-) -> None:
-    """Take a step, or only show where the keys stand."""
-    with at_desk(office, name, via) as desk:
-        if shown:
-            _show(shown(desk))
+            _show(hosts.status(desk))
         else:
-            step(desk)
+            hosts.roll(desk, keys=keys)
 
 
-@contextmanager
-def at_desk(office: str, name: str | None, via: str | None) -> Iterator[Desk]:
-    from outpost.cli.console import out
-    from outpost.cli.progress import watcher
-    from outpost.keys.rotation import engine
-    from outpost.target import find
+_kind(
+    "authority",
+    "Replace the office's own authority, in two calls.\n\n"
+    "After the first one both are trusted; the second one switches and removes the old one.",
+    "Example: `./outpost rotate authority lab`, again once users and peers have the new one (`outpost secrets ca`).",
+    authority.status,
+    authority.advance,
+)
+_kind(
+    "tsig",
+    "Replace the key of zone transfers; transfers work throughout.",
+    "Example: `./outpost rotate tsig lab`. Nobody outside holds this key, so nothing has to be waited for.",
+    tsig.status,
+    tsig.roll,
+)
 
-    with engine.desk(
-        find(office, name), lambda text: out.print(text, markup=False), via=via, watcher=watcher()
-    ) as desk:
-        yield desk
+
+def _keep_dnssec(desk: Desk) -> None:
+    if not dnssec.keep(desk):
+        desk.tell("the office's secrets have every DNSSEC key")
 
 
-def _show(rows: Rows) -> None:
-    from rich.markup import escape
+_kind(
+    "dnssec",
+    "Keep a copy of the primary name server's DNSSEC keys in the office's secrets.",
+    "Example: `./outpost rotate dnssec lab --status`. The keys roll by themselves, as `[dns]` in the office file says.",
+    dnssec.status,
+    _keep_dnssec,
+)
 
-    from outpost.cli.console import Table, out
 
-    table = Table("key", "stage", "next", box=None, padding=(0, 2, 0, 0))
-    for row in rows:
-        table.add_row(*map(escape, row))
-    out.print(table)
+@rotate.command(
+    "due",
+    epilog="Example, in the controller's crontab: `17 * * * * /srv/outpost/outpost rotate due po`. Exit code 0 also when nothing was due.",
+)
+def take_due(office: OfficeArgument, name: NameOption = None, via: ViaOption = None) -> None:
+    """Take every step of rotation that is due, for a timer."""
+    with at_desk(office, name, via) as desk:
+        due.take(desk)

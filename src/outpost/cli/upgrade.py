@@ -12,8 +12,8 @@ from packaging.version import InvalidVersion, Version
 from rich.markup import escape
 
 from outpost import __version__
+from outpost.cli.apply import change_hosts
 from outpost.cli.console import Table, err, out
-from outpost.cli.office import apply_office
 from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption, YesOption
 from outpost.engine import claim
 from outpost.office import load
@@ -59,7 +59,7 @@ def upgrade_office(
         shown.print(f"To do ({section}): {step}", markup=False)
     if todo:
         shown.print(f"The changes around it: {CHANGELOG}", markup=False)
-    return apply_office(office, name, None, via, yes=yes, as_json=as_json, anyway=force, unchanged=True)
+    return change_hosts(office, name, None, via, yes=yes, as_json=as_json, force=force, note_version=True)
 
 
 def steps_since(version: str, commit: str) -> dict[str, str]:

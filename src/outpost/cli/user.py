@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import shlex
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Annotated, Any
 
 import typer
+from pydantic import SecretStr
 
+from outpost.cli.console import Table, out, say_json
 from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
+from outpost.cli.rotate import at_desk
+from outpost.engine import run
+from outpost.engine.claim import changing, mine
 from outpost.errors import OutpostError
+from outpost.keys import secrets_file
+from outpost.keys.rotation.engine import Desk
+from outpost.office import Office, OfficeError, load
 from outpost.office.role import Duty
 from outpost.office.roles import role_of, serving
+from outpost.office.tables.topology import Host
+from outpost.office_file import people
+from outpost.office_file.people import Kind, Roster
+from outpost.target import find, shown
+from outpost.transport.remote import run_script
 
-if TYPE_CHECKING:
-    from outpost.keys.rotation.engine import Desk
-    from outpost.office import Office
-    from outpost.office_file.people import Kind, Roster
-
-user = typer.Typer(help="People with a mailbox.", no_args_is_help=True)
-alias = typer.Typer(help="Addresses that stand for several people.", no_args_is_help=True)
-group = typer.Typer(help="Aliases that only the office's own users may write to.", no_args_is_help=True)
-shared = typer.Typer(help="Mailboxes that several people read, and nobody logs in to.", no_args_is_help=True)
+app = typer.Typer()
+user = typer.Typer(name="user", help="People with a mailbox.", no_args_is_help=True)
+alias = typer.Typer(name="alias", help="Addresses that stand for several people.", no_args_is_help=True)
+group = typer.Typer(
+    name="group", help="Aliases that only the office's own users may write to.", no_args_is_help=True
+)
+shared = typer.Typer(
+    name="shared", help="Mailboxes that several people read, and nobody logs in to.", no_args_is_help=True
+)
+for part in (user, alias, group, shared):
+    app.add_typer(part)
 
 AddressArgument = Annotated[
     str, typer.Argument(metavar="ADDRESS", help="A mail address; without a domain it is the office's.")
@@ -32,6 +50,9 @@ ApplyOption = Annotated[
 ]
 EVERYWHERE: tuple[Duty, ...] = ("mailboxes", "transport", "browsers")
 """Whose hosts know who is here: mailboxes and logins, recipients, the address book."""
+STORE: tuple[Duty, ...] = ("mailboxes",)
+Edit = Callable[[Roster, Callable[[str], str]], None]
+"""Changes people in the text of an office file; the second argument completes an address with the office's domain."""
 
 
 @user.command("add", epilog="Example: `./outpost user add po erin --full-name 'Erin Eaton' --quota 4GiB`.")
@@ -54,14 +75,10 @@ def add(
 
 
 @user.command("list", epilog="Example: `./outpost user list po --json`.")
-def list_users(office: OfficeArgument, name: NameOption = None, json: JsonOption = False) -> None:
+def list_users(office: OfficeArgument, name: NameOption = None, as_json: JsonOption = False) -> None:
     """List the users."""
-    from outpost.cli.console import say_json
-    from outpost.office import load
-    from outpost.target import find
-
     loaded = load(find(office, name).data)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "address": one.address,
             "full_name": one.full_name,
@@ -71,10 +88,15 @@ def list_users(office: OfficeArgument, name: NameOption = None, json: JsonOption
         }
         for one in loaded.users
     ]  # fmt: skip
-    if json:
+    if as_json:
         say_json(rows)
-    else:
-        _show_users(rows)
+        return
+    table = Table("address", "name", "quota", "state", "also gets mail to", box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        state = "[red]disabled[/]" if row["disabled"] else "open"
+        quota = f"{row['quota'] / 1024**3:.3g} GiB"
+        table.add_row(row["address"], row["full_name"], quota, state, ", ".join(row["aliases"]))
+    out.print(table)
 
 
 @user.command("disable", epilog="Example: `./outpost user disable po erin`. Open sessions end with it.")
@@ -85,11 +107,7 @@ def disable(
 
     No login, no open session, no redirect. Mail to it is kept.
     """
-
-    def edit(roster: Roster, at: Callable[[str], str]) -> None:
-        roster.change("users", at(address), disabled=True)
-
-    _change(office, name, via, edit, duties=("mailboxes",), urgent=True)
+    _set(office, address, name, via, urgent=True, disabled=True)
 
 
 @user.command("enable", epilog="Example: `./outpost user enable po erin`. The password is the one it had.")
@@ -97,11 +115,7 @@ def enable(
     office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
 ) -> None:
     """Enable a disabled account."""
-
-    def edit(roster: Roster, at: Callable[[str], str]) -> None:
-        roster.change("users", at(address), disabled=None)
-
-    _change(office, name, via, edit, duties=("mailboxes",))
+    _set(office, address, name, via, disabled=None)
 
 
 @user.command("remove", epilog="Example: `./outpost user remove po erin`. The mail is put away on the store.")
@@ -116,12 +130,7 @@ def remove(
 
     The user leaves aliases and groups, too. New mail is rejected.
     """
-
-    def edit(roster: Roster, at: Callable[[str], str]) -> None:
-        roster.remove("users", at(address))
-        roster.leave_lists(at(address))
-
-    _change(office, name, via, edit, apply=apply)
+    _remove("users", office, address, name, via, apply=apply)
 
 
 @user.command("quota", epilog="Example: `./outpost user quota po erin 4GiB`.")
@@ -133,11 +142,7 @@ def quota(
     via: ViaOption = None,
 ) -> None:
     """Change the size of a mailbox."""
-
-    def edit(roster: Roster, at: Callable[[str], str]) -> None:
-        roster.change("users", at(address), quota=None if size == "default" else size)
-
-    _change(office, name, via, edit, duties=("mailboxes",))
+    _set(office, address, name, via, quota=None if size == "default" else size)
 
 
 @user.command(
@@ -150,26 +155,17 @@ def passwd(
 
     What the user had chosen is void, a second factor included.
     """
-    from pydantic import SecretStr
-
-    from outpost.errors import OutpostError
-    from outpost.keys import secrets_file
-
-    with _desk(office, name, via) as desk:
+    with at_desk(office, name, via) as desk:
         full = _full(desk.office, address)
         if full not in {one.address for one in desk.office.users}:
             raise OutpostError(f"{full} is no user of {desk.office.domain}", "./outpost user list names them")
         made = secrets_file.new_password()
-        desk.keep(
-            desk.secrets.model_copy(
-                update={
-                    "passwords": desk.secrets.passwords | {full: SecretStr(secrets_file.password_hash(made))},
-                    "one_time": tuple(dict.fromkeys((*desk.secrets.one_time, full))),
-                }
-            )
+        desk.change(
+            passwords=desk.secrets.passwords | {full: SecretStr(secrets_file.password_hash(made))},
+            one_time=tuple(dict.fromkeys((*desk.secrets.one_time, full))),
         )
         try:
-            _apply(desk, ("mailboxes",))
+            _apply(desk, STORE)
             _end_sessions(desk, full)
         finally:
             _show_passwords({full: made})
@@ -182,115 +178,8 @@ def sign_out(
     office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
 ) -> None:
     """End a user's open sessions of mail programs."""
-    with _desk(office, name, via) as desk:
+    with at_desk(office, name, via) as desk:
         _end_sessions(desk, _full(desk.office, address))
-
-
-@alias.command("add", epilog="Example: `./outpost alias add po site erin bob`.")
-def add_alias(
-    office: OfficeArgument,
-    address: AddressArgument,
-    members: MembersArgument,
-    name: NameOption = None,
-    via: ViaOption = None,
-) -> None:
-    """Add an alias, or members who may send from it."""
-    _join("aliases", office, address, members, name, via)
-
-
-@alias.command("remove", epilog="Example: `./outpost alias remove po site`, or only a member: `… site bob`.")
-def remove_alias(
-    office: OfficeArgument,
-    address: AddressArgument,
-    members: Annotated[list[str] | None, typer.Argument(metavar="[MEMBER…]", help="Only these.")] = None,
-    name: NameOption = None,
-    via: ViaOption = None,
-) -> None:
-    """Remove an alias, or members of it."""
-    _part("aliases", office, address, members, name, via)
-
-
-@alias.command("list", epilog="Example: `./outpost alias list po --json`.")
-def list_aliases(office: OfficeArgument, name: NameOption = None, json: JsonOption = False) -> None:
-    """List aliases and groups with their members."""
-    from outpost.cli.console import out, say_json
-    from outpost.office import load
-    from outpost.target import find
-
-    rows = [
-        {"address": one.address, "members": list(one.members), "inside_only": one.inside_only}
-        for one in load(find(office, name).data).aliases
-    ]
-    if json:
-        say_json(rows)
-    for row in () if json else rows:
-        inside = " (the office's own users only)" if row["inside_only"] else ""
-        out.print(f"{row['address']}{inside}: {', '.join(row['members'])}", markup=False)  # type: ignore[arg-type]
-
-
-@group.command("add", epilog="Example: `./outpost group add po everybody alice bob erin`.")
-def add_group(
-    office: OfficeArgument,
-    address: AddressArgument,
-    members: MembersArgument,
-    name: NameOption = None,
-    via: ViaOption = None,
-) -> None:
-    """Add a group, or members to one that is there."""
-    _join("aliases", office, address, members, name, via, inside_only=True)
-
-
-group.command("remove", epilog="Example: `./outpost group remove po everybody`.")(remove_alias)
-group.command("list", epilog="Example: `./outpost group list po`.")(list_aliases)
-
-
-@shared.command("add", epilog="Example: `./outpost shared add po tenders alice bob --reader carol`.")
-def add_shared(
-    office: OfficeArgument,
-    address: AddressArgument,
-    members: Annotated[
-        list[str] | None, typer.Argument(metavar="[MEMBER…]", help="Read, file, send.")
-    ] = None,
-    readers: Annotated[
-        list[str] | None, typer.Option("--reader", metavar="USER", help="Only reads; may be repeated.")
-    ] = None,
-    name: NameOption = None,
-    via: ViaOption = None,
-) -> None:
-    """Add a shared mailbox, or people to one that is there.
-
-    Its members find it below `Shared/`, and may send from it.
-    """
-
-    def edit(roster: Roster, at: Callable[[str], str]) -> None:
-        present = roster.find("shared", at(address))
-        known = present.data if present else {}
-        people = {
-            "members": list(dict.fromkeys((*known.get("members", ()), *map(at, members or ())))),
-            "readers": list(dict.fromkeys((*known.get("readers", ()), *map(at, readers or ())))),
-        }
-        given = {key: value for key, value in people.items() if value}
-        if present is None:
-            roster.add("shared", {"address": at(address), **given})
-        else:
-            roster.change("shared", at(address), **given)
-
-    _change(office, name, via, edit)
-
-
-@shared.command(
-    "remove", epilog="Example: `./outpost shared remove po tenders`; its mail stays on the store."
-)
-def remove_shared(
-    office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
-) -> None:
-    """Remove a shared mailbox; its mail stays on the store."""
-
-    def edit(roster: Roster, at: Callable[[str], str]) -> None:
-        roster.remove("shared", at(address))
-        roster.leave_lists(at(address))
-
-    _change(office, name, via, edit)
 
 
 @user.command(
@@ -305,11 +194,7 @@ def forward(
     via: ViaOption = None,
 ) -> None:
     """Send sealed copies (ARC) of a user's mail to outside addresses."""
-
-    def edit(roster: Roster, at: Callable[[str], str]) -> None:
-        roster.change("users", at(address), forward=list(to) if to else None)
-
-    _change(office, name, via, edit, duties=("mailboxes",))
+    _set(office, address, name, via, forward=list(to) if to else None)
 
 
 @user.command(
@@ -333,41 +218,143 @@ def send_as(
     _change(office, name, via, edit, duties=("transport", "browsers"))
 
 
+@alias.command("add", epilog="Example: `./outpost alias add po site erin bob`.")
+def add_alias(
+    office: OfficeArgument,
+    address: AddressArgument,
+    members: MembersArgument,
+    name: NameOption = None,
+    via: ViaOption = None,
+) -> None:
+    """Add an alias, or members who may send from it."""
+    _join("aliases", office, address, name, via, {"members": members})
+
+
+@group.command("add", epilog="Example: `./outpost group add po everybody alice bob erin`.")
+def add_group(
+    office: OfficeArgument,
+    address: AddressArgument,
+    members: MembersArgument,
+    name: NameOption = None,
+    via: ViaOption = None,
+) -> None:
+    """Add a group, or members to one that is there."""
+    _join("aliases", office, address, name, via, {"members": members}, inside_only=True)
+
+
+@shared.command("add", epilog="Example: `./outpost shared add po tenders alice bob --reader carol`.")
+def add_shared(
+    office: OfficeArgument,
+    address: AddressArgument,
+    members: Annotated[
+        list[str] | None, typer.Argument(metavar="[MEMBER…]", help="Read, file, send.")
+    ] = None,
+    readers: Annotated[
+        list[str] | None, typer.Option("--reader", metavar="USER", help="Only reads; may be repeated.")
+    ] = None,
+    name: NameOption = None,
+    via: ViaOption = None,
+) -> None:
+    """Add a shared mailbox, or people to one that is there.
+
+    Its members find it below `Shared/`, and may send from it.
+    """
+    _join("shared", office, address, name, via, {"members": members or (), "readers": readers or ()})
+
+
+@group.command("remove", epilog="Example: `./outpost group remove po everybody`.")
+@alias.command("remove", epilog="Example: `./outpost alias remove po site`, or only a member: `… site bob`.")
+def remove_alias(
+    office: OfficeArgument,
+    address: AddressArgument,
+    members: Annotated[list[str] | None, typer.Argument(metavar="[MEMBER…]", help="Only these.")] = None,
+    name: NameOption = None,
+    via: ViaOption = None,
+) -> None:
+    """Remove an alias, or members of it."""
+
+    def edit(roster: Roster, at: Callable[[str], str]) -> None:
+        present = roster.find("aliases", at(address))
+        gone = {at(member) for member in members or ()}
+        left = [one for one in present.data.get("members", ()) if one not in gone] if present and gone else []
+        if left:
+            roster.change("aliases", at(address), members=left)
+        else:
+            roster.remove("aliases", at(address))
+
+    _change(office, name, via, edit)
+
+
+@group.command("list", epilog="Example: `./outpost group list po`.")
+@alias.command("list", epilog="Example: `./outpost alias list po --json`.")
+def list_aliases(office: OfficeArgument, name: NameOption = None, as_json: JsonOption = False) -> None:
+    """List aliases and groups with their members."""
+    found = load(find(office, name).data).aliases
+    if as_json:
+        say_json([
+            {"address": one.address, "members": list(one.members), "inside_only": one.inside_only} for one in found
+        ])  # fmt: skip
+    for one in () if as_json else found:
+        inside = " (the office's own users only)" if one.inside_only else ""
+        out.print(f"{one.address}{inside}: {', '.join(one.members)}", markup=False)
+
+
+@shared.command(
+    "remove", epilog="Example: `./outpost shared remove po tenders`; its mail stays on the store."
+)
+def remove_shared(
+    office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
+) -> None:
+    """Remove a shared mailbox; its mail stays on the store."""
+    _remove("shared", office, address, name, via)
+
+
 # What they share -----------------------------------------------------------------------------------------------
+
+
+def _set(
+    office: str, address: str, name: str | None, via: str | None, *, urgent: bool = False, **values: Any
+) -> None:
+    """Set keys of a user that only the store knows; None takes a key away."""
+
+    def edit(roster: Roster, at: Callable[[str], str]) -> None:
+        roster.change("users", at(address), **values)
+
+    _change(office, name, via, edit, duties=STORE, urgent=urgent)
+
+
+def _remove(
+    kind: Kind, office: str, address: str, name: str | None, via: str | None, *, apply: bool = True
+) -> None:
+    """Take an address out, also of every list."""
+
+    def edit(roster: Roster, at: Callable[[str], str]) -> None:
+        roster.remove(kind, at(address))
+        roster.leave_lists(at(address))
+
+    _change(office, name, via, edit, apply=apply)
 
 
 def _join(
     kind: Kind,
     office: str,
     address: str,
-    members: Sequence[str],
     name: str | None,
     via: str | None,
+    joining: Mapping[str, Sequence[str]],
     **more: Any,
 ) -> None:
+    """Add a list of people, or people to one that is there."""
+
     def edit(roster: Roster, at: Callable[[str], str]) -> None:
         present = roster.find(kind, at(address))
-        joined = [at(member) for member in members]
-        if present is None:
-            roster.add(kind, {"address": at(address), "members": joined, **more})
+        known = present.data if present else {}
+        lists = {key: list(dict.fromkeys((*known.get(key, ()), *map(at, joining[key])))) for key in joining}
+        values = {key: value for key, value in lists.items() if value} | more
+        if present:
+            roster.change(kind, at(address), **values)
         else:
-            both = list(dict.fromkeys((*present.data.get("members", ()), *joined)))
-            roster.change(kind, at(address), members=both, **more)
-
-    _change(office, name, via, edit)
-
-
-def _part(
-    kind: Kind, office: str, address: str, members: Sequence[str] | None, name: str | None, via: str | None
-) -> None:
-    def edit(roster: Roster, at: Callable[[str], str]) -> None:
-        present = roster.find(kind, at(address))
-        gone = {at(member) for member in members or ()}
-        left = [one for one in present.data.get("members", ()) if one not in gone] if present and gone else []
-        if left:
-            roster.change(kind, at(address), members=left)
-        else:
-            roster.remove(kind, at(address))
+            roster.add(kind, {"address": at(address), **values})
 
     _change(office, name, via, edit)
 
@@ -376,7 +363,7 @@ def _change(
     office: str,
     name: str | None,
     via: str | None,
-    edit: Callable[[Roster, Callable[[str], str]], None],
+    edit: Edit,
     *,
     duties: tuple[Duty, ...] = EVERYWHERE,
     apply: bool = True,
@@ -387,13 +374,7 @@ def _change(
     Args:
         urgent: Not to be kept waiting by changes of others that have not been applied yet.
     """
-    from outpost.cli.console import out
-    from outpost.keys import secrets_file
-    from outpost.office import OfficeError
-    from outpost.office_file import people
-    from outpost.target import shown
-
-    with _desk(office, name, via) as desk, _claimed(desk, duties, apply=apply, urgent=urgent) as base:
+    with at_desk(office, name, via) as desk, _claimed(desk, duties, apply=apply, urgent=urgent) as base:
         file = desk.target.office_file
         before = file.read_text(encoding="utf-8")
         roster = people.Roster(before)
@@ -449,11 +430,7 @@ def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool)
     if not apply:
         yield None
         return
-    from outpost.engine import run
-    from outpost.engine.claim import changing, mine
-    from outpost.target import shown
-
-    names = tuple(host.name for host in desk.office.hosts if set(duties) & set(role_of(host).duties))
+    names = tuple(host.name for host in _concerned(desk, duties))
     with changing(desk.target, names, desk.via) as claim:
         waits = not claim.converged_from(mine(desk.target).office_file)
         base = claim.base(desk.target) if waits and not desk.target.instance else None
@@ -475,13 +452,8 @@ def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool)
 
 
 def _apply(desk: Desk, duties: tuple[Duty, ...], base: str | None = None) -> None:
-    import time
-    from dataclasses import replace
-
-    from outpost.engine.claim import changing
-
     started = time.monotonic()
-    hosts = tuple(host for host in desk.office.hosts if set(duties) & set(role_of(host).duties))
+    hosts = _concerned(desk, duties)
     if base is None:
         desk.apply(hosts)
     else:
@@ -490,19 +462,14 @@ def _apply(desk: Desk, duties: tuple[Duty, ...], base: str | None = None) -> Non
     desk.tell(f"applied to {', '.join(host.name for host in hosts)} ({time.monotonic() - started:.1f} s)")
 
 
+def _concerned(desk: Desk, duties: tuple[Duty, ...]) -> tuple[Host, ...]:
+    return tuple(host for host in desk.office.hosts if set(duties) & set(role_of(host).duties))
+
+
 def _end_sessions(desk: Desk, address: str) -> None:
-    import shlex
-
-    from outpost.transport.remote import run_script
-
     for store in serving(desk.office, "mailboxes"):
-        run_script(
-            desk.target,
-            desk.office,
-            store,
-            f"/usr/local/lib/outpost/end-sessions {shlex.quote(address)}",
-            desk.via,
-        )
+        script = f"/usr/local/lib/outpost/end-sessions {shlex.quote(address)}"
+        run_script(desk.target, desk.office, store, script, desk.via)
     desk.tell(f"open sessions of {address} have ended")
 
 
@@ -512,30 +479,6 @@ def _full(office: Office, address: str) -> str:
 
 
 def _show_passwords(passwords: Mapping[str, str]) -> None:
-    from outpost.cli.console import out
-
     for address, password in passwords.items():
         out.print(f"first password of {address}: {password}", markup=False)
         out.print("  It is shown this once, and good only for choosing another one in webmail.")
-
-
-def _show_users(rows: list[dict[str, Any]]) -> None:
-
-    from outpost.cli.console import Table, out
-
-    table = Table("address", "name", "quota", "state", "also gets mail to", box=None, padding=(0, 2, 0, 0))
-    for row in rows:
-        table.add_row(
-            row["address"],
-            row["full_name"],
-            f"{row['quota'] / 1024**3:.3g} GiB",
-            "[red]disabled[/]" if row["disabled"] else "open",
-            ", ".join(row["aliases"]),
-        )
-    out.print(table)
-
-
-def _desk(office: str, name: str | None, via: str | None) -> AbstractContextManager[Desk]:
-    from outpost.cli.rotate import at_desk
-
-    return at_desk(office, name, via)

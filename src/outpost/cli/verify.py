@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 from rich.markup import escape
 
-from outpost.cli.console import Console, Table, err, out, say_json
-from outpost.cli.office import chosen_hosts
-from outpost.cli.options import JsonOption, LimitOption, NameOption, OfficeArgument, ViaOption
+from outpost.cli.console import Console, Table, count, err, out, say_json
+from outpost.cli.options import JsonOption, LimitOption, NameOption, OfficeArgument, ViaOption, chosen_hosts
 from outpost.cli.progress import checks_progress, watcher
 from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.evidence.controls import catalogue
 from outpost.office import load
+from outpost.onhost import tell as telling
+from outpost.onhost.tell import News
 from outpost.target import ROOT, Target, find
 from outpost.verification import history, live
 from outpost.verification.live import Result, Verdict
-from outpost.verification.telling import News, tell
 
 app = typer.Typer()
 
@@ -124,9 +126,8 @@ def show_verdict(verdict: Verdict, target: Target, out: Console, *, brief: bool 
     word = "[bold green]PROVEN[/]" if verdict.proven else "[bold red]NOT PROVEN[/]"
     waiting = [result for result in skipped if result.pending]
     skipped = tuple(result for result in skipped if not result.pending)
-    counts = f"{len(passed)} passed, {len(failed)} failed" + "".join(
-        f", {len(results)} {word}" for word, results in (("pending", waiting), ("skipped", skipped)) if results
-    )  # fmt: skip
+    others = _counts({"pending": len(waiting), "skipped": len(skipped)})
+    counts = f"{len(passed)} passed, {len(failed)} failed" + (f", {others}" if others else "")
     out.print(f"{escape(target.title)}: {word} ({counts}, {verdict.seconds:.1f} s)")
     for result in failed:
         controls = f" \\[{', '.join(result.controls)}]" if result.controls else ""
@@ -161,8 +162,7 @@ def _show_evidence(passed: Sequence[Result], out: Console) -> None:
     for host in sorted({result.host for result in passed}):
         held = [result for result in passed if result.host == host]
         controls = sorted({control for result in held for control in result.controls})
-        count = f"{len(held)} promise{'' if len(held) == 1 else 's'}"
-        table.add_row(host or "whole office", count, ", ".join(controls) or "-")
+        table.add_row(host or "whole office", count(len(held), "promise"), ", ".join(controls) or "-")
     out.print(table)
 
 
@@ -170,17 +170,17 @@ def _show_difference(difference: history.Difference) -> None:
     """What is different from before, in a line and the names."""
     if not difference.since:
         return
-    parts = [
-        f"{len(results)} {word}"
-        for results, word in (
-            (difference.broken, "newly failed"), (difference.mended, "mended"), (difference.still, "still failing"),
-            (range(difference.added), "new"), (difference.gone, "gone"),
-        )
-        if results
-    ]  # fmt: skip
-    out.print(f"since {difference.since}: {', '.join(parts) or 'no difference'}")
+    counts = _counts({
+        "newly failed": len(difference.broken), "mended": len(difference.mended), "still failing": len(difference.still),
+        "new": difference.added, "gone": len(difference.gone),
+    })  # fmt: skip
+    out.print(f"since {difference.since}: {counts or 'no difference'}")
     for result in difference.mended:
         out.print(f"[green]✓ mended[/] {escape(result.host)} {escape(result.promise)}")
+
+
+def _counts(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {word}" for word, number in numbers.items() if number)
 
 
 def _indented(text: str) -> str:
@@ -207,18 +207,27 @@ def _news(difference: history.Difference, target: Target) -> str:
 
 
 def _tell(paths: Sequence[str], difference: history.Difference, target: Target) -> None:
-    counts = [
-        f"{len(results)} {word}"
-        for results, word in (
-            (difference.broken, "broken"), (difference.still, "still broken"), (difference.mended, "mended"),
-        )
-        if results
-    ]  # fmt: skip
-    news = News(
-        f"{load(target.data).domain}: {', '.join(counts)}", _news(difference, target), difference.as_data()
-    )
+    counts = _counts({
+        "broken": len(difference.broken), "still broken": len(difference.still), "mended": len(difference.mended),
+    })  # fmt: skip
+    news = News(f"{load(target.data).domain}: {counts}", _news(difference, target), difference.as_data())
     for path in paths:
         tell(path, news)
+
+
+def tell(path: str, news: News) -> None:
+    """Report a change over a path that is not the mail system which it is about (``outpost.onhost.tell``)."""
+    try:
+        telling.tell(path, news)
+    except ValueError as error:
+        raise OutpostError(
+            f"--notify {error}", "write smtp://relay.example/?to=admin@example&from=outpost@example"
+        ) from None
+    except telling.TROUBLES as error:
+        where = urlsplit(path).hostname or shlex.split(path)[0]
+        raise OutpostError(
+            f"{where} did not take the message: {error}", "try --notify with `cat` to see what would be sent"
+        ) from None
 
 
 def sabotage_office(target: Target, hosts: Sequence[str]) -> int:

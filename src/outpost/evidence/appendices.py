@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from outpost.evidence.controls import FAMILIES, AttackPlan, Catalogue, Control, Fault
@@ -35,8 +35,7 @@ def faults_page(data: Catalogue) -> str:
     rows = [
         (
             fault.id, fault.title, ", ".join(fault.origin), f"{', '.join(fault.failure)}; {_signalled(fault)}",
-            f"{fault.severity} {SEVERITY[fault.severity]}", ", ".join(fault.hurts), ", ".join(f"§{part}" for part in fault.sections),
-            _means(fault), ", ".join(control.id for control in data.controls_of(fault.id)),
+            _severity(fault), ", ".join(fault.hurts), _essay(fault), _means(fault), ", ".join(control.id for control in data.controls_of(fault.id)),
             ", ".join(plan.id for plan in data.attacks_of(fault.id)) or "–",
         )
         for fault in data.faults.values()
@@ -105,34 +104,23 @@ def attacks_page(data: Catalogue) -> str:
 
 def appendices(data: Catalogue, measured: Mapping[str, Any]) -> str:
     """The four appendices of the case study."""
-    return "\n".join(
-        (
-            "# Appendices of the case study\n",
-            _viewpoints(data),
-            _effects(data, measured),
-            _fault_classes(data),
-            _failure_classes(data),
-        )
-    )
+    parts = (_viewpoints(data), _effects(data, measured), _fault_classes(data), _failure_classes(data))
+    return "\n".join(("# Appendices of the case study\n", *parts))
 
 
 def _viewpoints(data: Catalogue) -> str:
     """I: the taxonomy's viewpoints, and which fault is seen from which."""
 
-    def those(keep: Any) -> str:
-        return ", ".join(fault.id for fault in data.faults.values() if keep(fault)) or "–"
-
-    rows = [("attribute", name, those(lambda fault, name=name: name in fault.hurts)) for name in ATTRIBUTES]
-    rows += [
-        ("threat: origin of the fault", name, those(lambda fault, name=name: name in fault.origin))
-        for name in ORIGINS
-    ]
-    rows += [
-        ("threat: way of failing", name, those(lambda fault, name=name: name in fault.failure))
-        for name in FAILURES
-    ]
-    rows += [
-        ("means", name, those(lambda fault, name=name: bool(getattr(fault.means, name)))) for name in MEANS
+    viewpoints: tuple[tuple[str, Sequence[str], Callable[[Fault, str], bool]], ...] = (
+        ("attribute", ATTRIBUTES, lambda fault, name: name in fault.hurts),
+        ("threat: origin of the fault", ORIGINS, lambda fault, name: name in fault.origin),
+        ("threat: way of failing", FAILURES, lambda fault, name: name in fault.failure),
+        ("means", MEANS, lambda fault, name: bool(getattr(fault.means, name))),
+    )
+    rows = [
+        (title, name, ", ".join(fault.id for fault in data.faults.values() if seen_from(fault, name)) or "–")
+        for title, names, seen_from in viewpoints
+        for name in names
     ]
     return f"## I. Viewpoints of the taxonomy\n\n{_table(('Viewpoint', 'Value', 'Faults'), rows)}"
 
@@ -157,14 +145,8 @@ def _effects(data: Catalogue, measured: Mapping[str, Any]) -> str:
     tried = [result["without"] for result in measured.values() if result["without"]]
     won = sum(bool(without["succeeded"]) for without in tried)
     defended = sum(result["with"]["verdict"] == "defended" for result in measured.values())
-    head = (
-        "Attack",
-        "Controls",
-        "With the defence",
-        "Turned off",
-        "Without it",
-        "Honest users meanwhile (p50/p95)",
-    )
+    times = "Honest users meanwhile (p50/p95)"
+    head = ("Attack", "Controls", "With the defence", "Turned off", "Without it", times)
     return (
         "## II. Effect of the defences, measured\n\n"
         "Recorded by `./outpost attack lab --slow --with-positive-control --record` (controls/measured.json), on the lab.\n"
@@ -186,7 +168,7 @@ def _fault_classes(data: Catalogue) -> str:
     parts = ["## III. Classification of faults\n"]
     for origin in ORIGINS:
         rows = [
-            (fault.id, fault.title, ", ".join(f"§{part}" for part in fault.sections), _means(fault))
+            (fault.id, fault.title, _essay(fault), _means(fault))
             for fault in data.faults.values()
             if origin in fault.origin
         ]
@@ -199,24 +181,25 @@ def _failure_classes(data: Catalogue) -> str:
     parts = ["## IV. Classification of failures\n"]
     for failure in FAILURES:
         rows = [
-            (
-                fault.id,
-                fault.title,
-                _signalled(fault),
-                f"{fault.severity} {SEVERITY[fault.severity]}",
-                ", ".join(fault.hurts),
-            )
+            (fault.id, fault.title, _signalled(fault), _severity(fault), ", ".join(fault.hurts))
             for fault in sorted(data.faults.values(), key=lambda fault: -fault.severity)
             if failure in fault.failure
         ]
-        parts.append(
-            f"### {failure.capitalize()}\n\n{_table(('Fault', 'What', 'Detectability', 'Severity', 'Hurts'), rows)}"
-        )
+        head = ("Fault", "What", "Detectability", "Severity", "Hurts")
+        parts.append(f"### {failure.capitalize()}\n\n{_table(head, rows)}")
     return "\n".join(parts)
 
 
 def _signalled(fault: Fault) -> str:
     return "signalled" if fault.signalled else "unsignalled"
+
+
+def _severity(fault: Fault) -> str:
+    return f"{fault.severity} {SEVERITY[fault.severity]}"
+
+
+def _essay(fault: Fault) -> str:
+    return ", ".join(f"§{part}" for part in fault.sections)
 
 
 def _notes(plan: AttackPlan) -> str:

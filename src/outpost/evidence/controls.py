@@ -39,19 +39,19 @@ FAMILIES = {
 }
 
 
-class Entry(BaseModel):
-    """Base of every table: frozen, no unknown keys."""
-
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Entry(_Frozen):
+    """Base of every table."""
 
     id: str
     title: str = Field(min_length=5)
 
 
-class Means(BaseModel):
+class Means(_Frozen):
     """The four means to attain dependability: fault prevention, tolerance, removal and forecasting."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     prevention: str = ""
     tolerance: str = ""
@@ -133,11 +133,15 @@ class AttackPlan(Entry):
     status: Literal["deployed", "planned"] = "deployed"
     waits_for: str = ""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `outpost attack --only` chooses it by."""
+        own = (self.id, self.family, f"A-{self.family}", f"A-{self.family}-{self.id}")
+        return (*own, *self.controls, *self.faults)
 
-class Waiver(BaseModel):
+
+class Waiver(_Frozen):
     """A lint finding that is accepted for a time: a control without a check, a configuration line or an attack."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     control: str
     lacks: Literal["check", "line", "attack"]
@@ -145,10 +149,8 @@ class Waiver(BaseModel):
     expires: date
 
 
-class Catalogue(BaseModel):
+class Catalogue(_Frozen):
     """Everything in ``controls/``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     faults: Mapping[str, Fault]
     controls: Mapping[str, Control]
@@ -172,16 +174,10 @@ class Catalogue(BaseModel):
         """
         found: dict[str, AttackPlan] = {}
         for name in wanted:
-            plans = [
-                plan
-                for plan in self.attacks.values()
-                if name in (plan.id, f"A-{plan.family}", f"A-{plan.family}-{plan.id}", plan.family)
-                or name in plan.controls
-                or name in plan.faults
-            ]
+            plans = {plan.id: plan for plan in self.attacks.values() if name in plan.names}
             if not plans:
                 raise KeyError(name)
-            found |= {plan.id: plan for plan in plans}
+            found |= plans
         return tuple(self.attacks.values()) if not wanted else tuple(found.values())
 
 

@@ -32,21 +32,11 @@ BEGIN, END = "<!-- made by `./outpost reference` -->", "<!-- end of what is made
 NOTE = "<!-- Made by `./outpost reference` from src/outpost/office/. Do not edit. -->\n\n"
 OPINIONS_NOTE = "<!-- Made by `./outpost reference` from controls/judged.json and controls/opinions.toml. Do not edit. -->\n\n"
 CATALOGUE_NOTE = "<!-- Made by `./outpost reference` from controls/. Do not edit. -->\n\n"
-UPKEEP = frozenset(
-    (
-        "administration",
-        "backup at head office",
-        "alarms",
-        "certificates",
-        "logs to head office",
-        "proving names to the certificate authority",
-        "whether a mailbox has room",
-        "packages and upgrades",
-        "resolving names",
-        "the clock",
-        "virus signatures",
-    )
-)
+UPKEEP = frozenset((
+    "administration", "backup at head office", "alarms", "certificates", "logs to head office",
+    "proving names to the certificate authority", "whether a mailbox has room", "packages and upgrades",
+    "resolving names", "the clock", "virus signatures",
+))  # fmt: skip
 PROTOCOLS = {
     ports.ACCOUNTS: "accounts",
     ports.SCANNER: "scanner",
@@ -117,11 +107,8 @@ def opinions() -> str:
 
 def with_opinions(text: str) -> str:
     """The text with what others' tools said last."""
-    return replaced(
-        text,
-        others.table(others.recorded()),
-        "<!-- outside opinions, by `./outpost judge --record` -->",
-    )
+    marker = "<!-- outside opinions, by `./outpost judge --record` -->"
+    return replaced(text, others.table(others.recorded()), marker)
 
 
 def replaced(text: str, content: str, marker: str = BEGIN) -> str:

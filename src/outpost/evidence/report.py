@@ -51,13 +51,7 @@ class Checked:
 
     @property
     def state(self) -> State:
-        return (
-            "failed"
-            if self.result.outcome == "failed"
-            else "proven"
-            if self.result.outcome == "passed"
-            else "open"
-        )
+        return state_of([self])
 
     @property
     def said(self) -> str:

@@ -15,8 +15,7 @@ import secrets as random
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_network
+from datetime import UTC, datetime
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Annotated, Any, Literal
@@ -24,59 +23,32 @@ from urllib.parse import urlsplit
 
 import pyrage
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_ssh_private_key,
-)
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    SecretStr,
-    StringConstraints,
-    ValidationInfo,
-    field_validator,
-)
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from pydantic import BaseModel, Field, SecretStr, StringConstraints, ValidationInfo, field_validator
 
 from outpost.errors import OutpostError
+from outpost.keys.pairs import (
+    Hidden,
+    KeyPair,
+    issue,
+    issue_public,
+    new_authority,
+    new_key,
+    new_ssh_key,
+    pem,
+)
 from outpost.office.certificates import acme_hosts, mode, public_names, tsig_name
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
-from outpost.office.tables.values import IPAddress
 
 FILE_NAME = "secrets.age"
 IDENTITY_VARIABLE = "OUTPOST_IDENTITY"
 DEFAULT_IDENTITY = Path("~/.config/outpost/identity.txt")
 TRANSFER = "transfer"
-AUTHORITY_DAYS = 3650
-HOST_DAYS = 365
-RENEW_DAYS = 30
-"""A host certificate with fewer days left is made again by ``complete``, with the key it has."""
-BACKDATE = timedelta(hours=1)
-"""Certificates begin this much in the past: a host whose clock lags must not refuse them."""
-
-Hidden = Annotated[SecretStr, PlainSerializer(SecretStr.get_secret_value, when_used="json")]
-"""A secret: shown nowhere, and written only into the encrypted file."""
 
 
-class _Kept(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class KeyPair(_Kept):
-    """A certificate (public) and its private key, PEM."""
-
-    certificate: str
-    key: Hidden
+class _Kept(BaseModel, frozen=True, extra="forbid"):
+    pass
 
 
 class NextAuthority(_Kept):
@@ -298,12 +270,14 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
     hosts, public = dict(kept.get("hosts", {})), dict(kept.get("public", {}))
     for host in office.hosts:
         names: tuple[str, ...] = (host.fqdn,)
-        if not _good(hosts.get(host.name), names, host.all_addresses, now):
-            hosts[host.name] = _issue(authority, names, host.all_addresses, now, hosts.get(host.name))
+        own: KeyPair | None = hosts.get(host.name)
+        if own is None or not own.serves(names, host.all_addresses, now):
+            hosts[host.name] = issue(authority, names, host.all_addresses, now, own)
             added.append(f"certificate of {host.name} for internal links")
         names = public_names(office, host)
-        if names and not _good(public.get(host.name), names, (), now):
-            public[host.name] = _issue(authority, names, (), now, public.get(host.name))
+        own = public.get(host.name)
+        if names and (own is None or not own.serves(names, (), now)):
+            public[host.name] = issue(authority, names, (), now, own)
             added.append(f"certificate of {host.name} for {', '.join(names)}")
     upcoming = dict(kept.get("public_next", {}))
     for name in public:
@@ -316,10 +290,10 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
             accounts[host.name] = new_key()
             added.append(f"ACME account key of {host.name}")
         if tsig_name(host) not in tsig:
-            tsig[tsig_name(host)] = new_tsig()
+            tsig[tsig_name(host)] = random_key()
             added.append(f"TSIG key for {host.name}'s challenges")
     if (transfer_key := kept.get("transfer_key", TRANSFER)) not in tsig:
-        tsig[transfer_key] = new_tsig()
+        tsig[transfer_key] = random_key()
         added.append("TSIG key for zone transfers")
     dkim = dict(kept.get("dkim", {}))
     if not dkim:
@@ -337,7 +311,7 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
     if office.backup:
         for host in office.hosts:
             if host.name not in backup:
-                backup[host.name] = BackupKeys(ssh_key=new_ssh_key(), passphrase=_random_bits())
+                backup[host.name] = BackupKeys(ssh_key=new_ssh_key(), passphrase=random_key())
                 added.append(f"keys of {host.name}'s backup")
         if pruning is None:
             pruning = new_ssh_key()
@@ -356,26 +330,14 @@ def public_pair(office: Office, host: Host, secrets: Secrets) -> KeyPair:
     own = secrets.public[host.name]
     if mode(office, host) != "provided":
         return own
-    given = next(item.pem for item in office.tls.provided if item.host == host.name)
-    certificate, mine = (x509.load_pem_x509_certificate(pem.encode()) for pem in (given, own.certificate))
-    subject = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    if certificate.public_key() != mine.public_key():
-        raise OutpostError(
-            f"{host.name}.pem certifies another key than {host.name}'s",
-            f"have the request certified that this prints: outpost secrets csr OFFICE {host.name}",
-        )
-    missing = set(public_names(office, host)) - set(subject.get_values_for_type(x509.DNSName))
-    if missing:
-        raise OutpostError(
-            f"{host.name}.pem lacks {', '.join(sorted(missing))}",
-            f"have the request certified that this prints: outpost secrets csr OFFICE {host.name}",
-        )
-    return KeyPair(certificate=given, key=own.key)
-
-
-def issue_public(office: Office, host: Host, authority: KeyPair, key: SecretStr, now: datetime) -> KeyPair:
-    """The office's own certificate for a host's public names and that key."""
-    return _issue(authority, public_names(office, host), (), now, KeyPair(certificate="", key=key))
+    pem = next(item.pem for item in office.tls.provided if item.host == host.name)
+    given = KeyPair(certificate=pem, key=own.key)
+    remedy = f"have the request certified that this prints: outpost secrets csr OFFICE {host.name}"
+    if given.loaded.public_key() != own.loaded.public_key():
+        raise OutpostError(f"{host.name}.pem certifies another key than {host.name}'s", remedy)
+    if missing := set(public_names(office, host)) - set(given.names.get_values_for_type(x509.DNSName)):
+        raise OutpostError(f"{host.name}.pem lacks {', '.join(sorted(missing))}", remedy)
+    return given
 
 
 def succeeded(office: Office, kept: Secrets, now: datetime) -> Secrets:
@@ -395,47 +357,13 @@ def succeeded(office: Office, kept: Secrets, now: datetime) -> Secrets:
     return after.model_copy(update={"hosts": hosts, "public": kept.public | public})
 
 
-def authority_ends(kept: Secrets) -> datetime:
-    """When the office's authority ends, and all that it issued with it."""
-    return x509.load_pem_x509_certificate(kept.authority.certificate.encode()).not_valid_after_utc
-
-
 def renewed_hosts(office: Office, kept: Secrets, now: datetime, *, keys: bool) -> dict[str, KeyPair]:
     """Every host's certificate for internal links issued again, for its key or for a new one."""
+    own: Mapping[str, KeyPair] = {} if keys else kept.hosts
     return {
-        host.name: _issue(
-            kept.authority,
-            (host.fqdn,),
-            host.all_addresses,
-            now,
-            None if keys else kept.hosts.get(host.name),
-        )
+        host.name: issue(kept.authority, (host.fqdn,), host.all_addresses, now, own.get(host.name))
         for host in office.hosts
     }
-
-
-def host_lifetimes(kept: Secrets) -> dict[str, datetime]:
-    """Host name to the end of its certificate for internal links."""
-    return {
-        name: x509.load_pem_x509_certificate(pair.certificate.encode()).not_valid_after_utc
-        for name, pair in kept.hosts.items()
-    }
-
-
-def signing_request(office: Office, host: Host, key: SecretStr) -> str:
-    """A request (PKCS #10, PEM) for a certificate with all of a host's public names."""
-    signer = load_pem_private_key(key.get_secret_value().encode(), password=None)
-    if not isinstance(signer, ec.EllipticCurvePrivateKey):
-        raise TypeError("a public key of a host is not an elliptic-curve key")
-    names = [x509.DNSName(name) for name in public_names(office, host)]
-    return (
-        x509.CertificateSigningRequestBuilder()
-        .subject_name(x509.Name([]))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(signer, hashes.SHA256())
-        .public_bytes(Encoding.PEM)
-        .decode()
-    )
 
 
 def new_password() -> str:
@@ -451,30 +379,8 @@ def password_hash(password: str) -> str:
     return "{ARGON2ID}" + PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=1).hash(password)
 
 
-def new_key() -> SecretStr:
-    """A P-256 key, PEM."""
-    return SecretStr(_pem(ec.generate_private_key(ec.SECP256R1())))
-
-
-def new_ssh_key() -> SecretStr:
-    """An Ed25519 key in OpenSSH's format."""
-    key = ed25519.Ed25519PrivateKey.generate()
-    return SecretStr(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode())
-
-
-def ssh_public(key: SecretStr) -> str:
-    """`TYPE KEY` of an SSH key's public half."""
-    loaded = load_ssh_private_key(key.get_secret_value().encode(), None)
-    return loaded.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-
-
-def new_tsig() -> SecretStr:
-    """A TSIG key for HMAC-SHA256."""
-    return _random_bits()
-
-
-def _random_bits() -> SecretStr:
-    """256 of them, base64."""
+def random_key() -> SecretStr:
+    """256 bits, base64: a TSIG key for HMAC-SHA256, or a passphrase."""
     return SecretStr(base64.b64encode(random.token_bytes(32)).decode())
 
 
@@ -489,124 +395,11 @@ def new_selector(taken: Iterable[str], now: datetime) -> str:
 def new_dkim(now: datetime, stage: DkimStage = "active") -> DkimKeys:
     """A pair of DKIM keys."""
     return DkimKeys(
-        rsa=SecretStr(_pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))),
-        ed25519=SecretStr(_pem(ed25519.Ed25519PrivateKey.generate())),
+        rsa=SecretStr(pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))),
+        ed25519=SecretStr(pem(ed25519.Ed25519PrivateKey.generate())),
         stage=stage,
         since=now,
     )
-
-
-def new_authority(office: Office, now: datetime) -> KeyPair:
-    """A certificate authority for the office's names and addresses, and for no others."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, office.organisation[:64]),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"Office authority {now:%Y-%m} of {office.domain}"[:64]),
-        ]
-    )
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATE)
-        .not_valid_after(now + timedelta(days=AUTHORITY_DAYS))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(key_usage(signs_certificates=True), critical=True)
-        # Anybody who trusts this authority trusts it for the office's names and addresses, for nobody else's.
-        .add_extension(x509.NameConstraints(_subtrees(office), None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    return KeyPair(certificate=_cert_pem(certificate), key=SecretStr(_pem(key)))
-
-
-def _subtrees(office: Office) -> list[x509.GeneralName]:
-    networks = [network for zone in office.zones.values() for network in zone.networks]
-    singles = [ip_network(address) for host in office.hosts for address in host.all_addresses]
-    outside = [single for single in singles if not any(_within(single, network) for network in networks)]
-    return [x509.DNSName(office.domain), *(x509.IPAddress(network) for network in (*networks, *outside))]
-
-
-def _within(single: object, network: object) -> bool:
-    return getattr(single, "version", 0) == getattr(network, "version", 1) and single.subnet_of(network)  # type: ignore[attr-defined]
-
-
-def _issue(
-    authority: KeyPair,
-    names: tuple[str, ...],
-    addresses: tuple[IPAddress, ...],
-    now: datetime,
-    previous: KeyPair | None,
-) -> KeyPair:
-    """A certificate for server and client use; the key of a previous one is kept, so that pins stay true."""
-    issuer = x509.load_pem_x509_certificate(authority.certificate.encode())
-    signer = load_pem_private_key(authority.key.get_secret_value().encode(), password=None)
-    if not isinstance(signer, ec.EllipticCurvePrivateKey):
-        raise TypeError("the office authority's key is not an elliptic-curve key")
-    kept = load_pem_private_key(previous.key.get_secret_value().encode(), password=None) if previous else None
-    key = kept if isinstance(kept, ec.EllipticCurvePrivateKey) else ec.generate_private_key(ec.SECP256R1())
-    subject: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
-    subject += [x509.IPAddress(address) for address in addresses]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]))
-        .issuer_name(issuer.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATE)
-        .not_valid_after(now + timedelta(days=HOST_DAYS))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(key_usage(signs_certificates=False), critical=True)
-        .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-            critical=False,
-        )
-        .add_extension(x509.SubjectAlternativeName(subject), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
-        )
-        .sign(signer, hashes.SHA256())
-    )
-    return KeyPair(certificate=_cert_pem(certificate), key=SecretStr(_pem(key)))
-
-
-def _good(
-    pair: KeyPair | None, names: tuple[str, ...], addresses: tuple[IPAddress, ...], now: datetime
-) -> bool:
-    if pair is None:
-        return False
-    certificate = x509.load_pem_x509_certificate(pair.certificate.encode())
-    subject = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    same = set(subject.get_values_for_type(x509.DNSName)) == set(names)
-    same = same and set(subject.get_values_for_type(x509.IPAddress)) == set(addresses)
-    return same and certificate.not_valid_after_utc - now > timedelta(days=RENEW_DAYS)
-
-
-def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    """What a key of an authority, or of a server, is for."""
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _pem(key: CertificateIssuerPrivateKeyTypes) -> str:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-
-
-def _cert_pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(Encoding.PEM).decode()
 
 
 # Keeping them -------------------------------------------------------------------------------------------------

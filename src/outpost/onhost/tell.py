@@ -2,7 +2,7 @@
 
 ``smtp://relay.example/?to=admin@example&from=outpost@example`` hands a message to another organisation's server over
 TLS that is verified; ``https://…`` is a webhook that gets JSON; anything else is a command that gets the text on its
-standard input. The controller uses it (``outpost.verification.telling``), and every host (``outpost.onhost.watch``).
+standard input. The controller uses it (``outpost.cli.verify``), and every host (``outpost.onhost.watch``).
 """
 
 from __future__ import annotations

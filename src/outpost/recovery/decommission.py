@@ -15,7 +15,8 @@ import json
 import re
 import shutil
 import tarfile
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,6 @@ from typing import Any
 import tomlkit
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import SecretStr
 
 import outpost.onhost.backup
@@ -34,6 +34,7 @@ from outpost.keys import secrets_file
 from outpost.mail import queues
 from outpost.office import load
 from outpost.office.backup import STATE
+from outpost.office.dns import dkim_selector
 from outpost.office.model import Office
 from outpost.office.role import Duty
 from outpost.office.roles import role_of, serves, serving
@@ -57,13 +58,7 @@ WORDS = {
     "erase": "mail, accounts, queues and keys are deleted on store, webmail and MTAs; the name servers go on saying no",
     "certificate": "what was done, when and by whom, signed with the office's authority",
 }
-EVERYWHERE = (
-    "/etc/outpost",
-    "/var/lib/outpost-acme",
-    STATE,
-    "/var/log/journal",
-    "/var/lib/outpost-logs",
-)
+EVERYWHERE = ("/etc/outpost", "/var/lib/outpost-acme", STATE, "/var/log/journal", "/var/lib/outpost-logs")
 LARGEST_READ = 16 * 1024 * 1024
 PATIENCE = 86400.0
 """Seconds: mailboxes cross a slow line, and disks are overwritten, in hours."""
@@ -117,15 +112,9 @@ class Closing:
                 f"{self.office.domain} is closed",
                 f"see its certificate: {shown(self.target.data / STATEMENT)}",
             )
-        steps: Mapping[str, Callable[[], dict[str, Any]]] = {
-            name: getattr(self, f"_{name}") for name in STEPS
-        }
-        found = steps[step]()
-        checkpoint = {
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "by": who(),
-            "found": found,
-        }
+        take: Callable[[], dict[str, Any]] = getattr(self, f"_{step}")
+        found = take()
+        checkpoint = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "by": who(), "found": found}
         partial = self.file.with_suffix(".new")
         partial.write_text(json.dumps(self.done | {step: checkpoint}, indent=1) + "\n", encoding="utf-8")
         partial.replace(self.file)
@@ -172,7 +161,9 @@ class Closing:
         self.into.mkdir(parents=True, exist_ok=True, mode=0o700)
         (store,) = serving(self.office, "mailboxes")
         (mail,) = role_of(store).data
-        said = self._program(store, f"manifest --mail {mail}", most=MANIFEST)
+        source = inspect.getsource(outpost.onhost.backup)  # also where the office has no backup
+        program = f"python3 -B - manifest --mail {mail} <<'END-OF-PROGRAM'\n{source}\nEND-OF-PROGRAM\n"
+        said = self._ask(store, program, most=MANIFEST)
         manifest = answers.parsed(said, Manifest, store.name)
         archive = self.into / f"{self.office.domain}-mail.tar"
         script = f"exec tar --create --directory {mail} --exclude ./.snapshot .\n".encode()
@@ -204,18 +195,10 @@ class Closing:
                 f"{len(wrong)} messages are not in {shown(archive)} as they are on the store, {wrong[0]} among them",
                 "run the same command again",
             )
-        return {
-            "file": archive.name,
-            "sha256": _sha256(archive),
-            "messages": {
-                user: sum(
-                    len(one["messages"])
-                    for path, one in manifest["folders"].items()
-                    if path.startswith(f"{user}/")
-                )
-                for user in sorted({path.split("/")[0] for path in manifest["folders"]})
-            },
-        }
+        messages = Counter[str]()
+        for path, folder in sorted(manifest["folders"].items()):
+            messages[path.split("/")[0]] += len(folder["messages"])
+        return {"file": archive.name, "sha256": _sha256(archive), "messages": dict(messages)}
 
     def _drain(self) -> dict[str, Any]:
         waiting = queues.waiting(self.target, self.office, self.via)
@@ -229,12 +212,8 @@ class Closing:
 
     def _withdraw(self) -> dict[str, Any]:
         kept = secrets_file.read(self.target.data)
-        gone = {
-            "stage": "revoked",
-            "rsa": SecretStr(""),
-            "ed25519": SecretStr(""),
-            "since": datetime.now(UTC),
-        }
+        empty, now = SecretStr(""), datetime.now(UTC)
+        gone = {"stage": "revoked", "rsa": empty, "ed25519": empty, "since": now}
         revoked = {selector: keys.model_copy(update=gone) for selector, keys in kept.dkim.items()}
         secrets_file.write(
             self.target.data, kept.model_copy(update={"dkim": revoked}), self.office.secrets.recipients
@@ -244,7 +223,8 @@ class Closing:
         shown_by: dict[str, dict[str, str]] = {}
         apex = self.office.domain
         asked = {"MX": apex, "SPF": apex, "DMARC": f"_dmarc.{apex}"} | {
-            f"DKIM {selector}": f"{selector}._domainkey.{apex}" for selector in _selectors(revoked)
+            f"DKIM {selector}": f"{selector}._domainkey.{apex}"
+            for selector in (dkim_selector(name, kind) for name in revoked for kind in ("rsa", "ed25519"))
         }
         for server in serving(self.office, "names"):
             at = self.office.link_addresses(server, server)[0]
@@ -273,20 +253,15 @@ class Closing:
             )
         found = {}
         for host in self.office.hosts:
-            if not serves(
-                host, "names"
-            ):  # they say for as long as the domain is delegated that it takes no mail
-                counts = re.search(r"(\d{1,12}) (\d{1,12})\s*\Z", self._ask(host, erasing(host)))
-                if counts is None:
-                    raise answers.unexpected(host.name)
-                before, after = counts.groups()
-                if after != "0":
-                    raise OutpostError(f"{after} files are left on {host.name}", "run the same command again")
-                found[host.name] = {
-                    "files": int(before),
-                    "left": 0,
-                    "of": [*role_of(host).erased, *EVERYWHERE],
-                }
+            if serves(host, "names"):
+                continue  # they say for as long as the domain is delegated that it takes no mail
+            counts = re.search(r"(\d{1,12}) (\d{1,12})\s*\Z", self._ask(host, erasing(host)))
+            if counts is None:
+                raise answers.unexpected(host.name)
+            before, after = counts.groups()
+            if after != "0":
+                raise OutpostError(f"{after} files are left on {host.name}", "run the same command again")
+            found[host.name] = {"files": int(before), "left": 0, "of": [*role_of(host).erased, *EVERYWHERE]}
         return found
 
     def _certificate(self) -> dict[str, Any]:
@@ -305,10 +280,8 @@ class Closing:
         file = self.target.data / STATEMENT
         file.write_text(json.dumps(statement, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         authority = secrets_file.read(self.target.data).authority
-        key = load_pem_private_key(authority.key.get_secret_value().encode(), None)
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise TypeError("the office authority's key is not an elliptic-curve key")
-        file.with_suffix(".sig").write_bytes(key.sign(file.read_bytes(), ec.ECDSA(hashes.SHA256())))
+        signature = authority.signer.sign(file.read_bytes(), ec.ECDSA(hashes.SHA256()))
+        file.with_suffix(".sig").write_bytes(signature)
         file.with_suffix(".pem").write_text(authority.certificate, encoding="ascii")
         return {"file": file.name, "sha256": _sha256(file)}
 
@@ -336,13 +309,6 @@ class Closing:
 
     def _ask(self, host: Host, script: str, most: int = answers.MOST) -> str:
         return run_script(self.target, self.office, host, script, self.via, patience=PATIENCE, most=most)
-
-    def _program(self, host: Host, arguments: str, most: int = answers.MOST) -> str:
-        """The backup's program, also where the office has no backup."""
-        source = inspect.getsource(outpost.onhost.backup)
-        return self._ask(
-            host, f"python3 -B - {arguments} <<'END-OF-PROGRAM'\n{source}\nEND-OF-PROGRAM\n", most
-        )
 
 
 def erasing(host: Host) -> str:
@@ -397,12 +363,6 @@ def differing(manifest: Manifest, archive: Path) -> list[str]:
             f"{shown(archive)} cannot be read: {answers.line(str(error))}", "run the same command again"
         ) from None
     return [f"{path}/{base}" for path, base in wanted]
-
-
-def _selectors(dkim: Mapping[str, secrets_file.DkimKeys]) -> list[str]:
-    from outpost.office.dns import dkim_selector
-
-    return [dkim_selector(selector, algorithm) for selector in dkim for algorithm in ("rsa", "ed25519")]
 
 
 def _sha256(path: Path) -> str:

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from outpost.target import Target
 from outpost.verification import history
 
@@ -45,19 +47,13 @@ class Drill:
 
 def held(target: Target) -> tuple[Drill, ...]:
     """The drills that were kept, the latest first."""
-    found = []
-    for file in sorted(_folder(target).glob("*.json"), reverse=True):
-        data = json.loads(file.read_text(encoding="utf-8"))
-        found.append(Drill(**data | {"differences": tuple(data["differences"])}))
-    return tuple(found)
+    files = sorted(_folder(target).glob("*.json"), reverse=True)
+    return tuple(TypeAdapter(Drill).validate_json(file.read_bytes()) for file in files)
 
 
 def keep(target: Target, done: Drill) -> None:
     """Write what a drill came to beside the earlier ones."""
-    folder = _folder(target)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = folder / f"{done.when.replace(':', '').replace('+0000', 'Z')}.json"
-    file.write_text(json.dumps(asdict(done), indent=1) + "\n", encoding="utf-8")
+    history.write(_folder(target), done.when, json.dumps(asdict(done), indent=1) + "\n")
 
 
 def _folder(target: Target) -> Path:

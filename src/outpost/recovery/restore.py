@@ -176,44 +176,28 @@ def mailbox(
     local = address.partition("@")[0]
     place = f"{mail}/.restored-{datetime.now(UTC):%Y%m%d%H%M%S}"
     into = f"Restored/{datetime.now(UTC):%Y-%m-%d %H.%M.%S}"
-    done = run_script(
-        target,
-        office,
-        store,
-        "\n".join(
-            [
-                "set -eu",
-                # In vmail's directory vmail's rights do: root would follow a link that vmail put there.
-                'vmail() { runuser -u vmail -- "$@"; }',
-                f"trap 'vmail rm -rf {place}' EXIT",
-                f"vmail mkdir -m 0700 {place}",
-                # Dovecot knows how a folder is called on the disk, also one that is no longer there
-                f"below={quote(local)}",
-                *(
-                    [
-                        f"below=$(doveadm mailbox path -u {quote(address)} {quote(folder)})",
-                        f"below=${{below#{mail}/}}",
-                    ]
-                    if folder
-                    else []
-                ),
-                f'{PROGRAM} extract {quote(archive)} --mail {place} --below "$below" >/dev/null',
-                *(
-                    [
-                        f"vmail find {place}/{quote(local)}/Maildir -mindepth 1 -maxdepth 1 -name '.*' -exec rm -rf '{{}}' +"
-                    ]
-                    if folder.upper() == "INBOX"
-                    else []
-                ),
-                f"[ -d {place}/{quote(local)}/Maildir ] || exit 0",
-                f"doveadm -o quota_storage_size=0 import -u {quote(address)} -s -p namespace_separator=/ -p mailbox_list_storage_escape_char=% maildir:{place}/{quote(local)}/Maildir {quote(into)} all",
-                f"doveadm index -q -u {quote(address)} {quote(into + '/*')}",
-                f"doveadm -f tab mailbox status -u {quote(address)} messages {quote(into + '/*')}",
-            ]
-        ),
-        via,
-        patience=PATIENCE,
-    )
+    maildir, owner, all_of_it = f"{place}/{quote(local)}/Maildir", quote(address), quote(f"{into}/*")
+    lines = [
+        "set -eu",
+        # In vmail's directory vmail's rights do: root would follow a link that vmail put there.
+        'vmail() { runuser -u vmail -- "$@"; }',
+        f"trap 'vmail rm -rf {place}' EXIT",
+        f"vmail mkdir -m 0700 {place}",
+        f"below={quote(local)}",
+    ]
+    if folder:  # Dovecot knows how a folder is called on the disk, also one that is no longer there
+        lines += [f"below=$(doveadm mailbox path -u {owner} {quote(folder)})", f"below=${{below#{mail}/}}"]
+    lines.append(f'{PROGRAM} extract {quote(archive)} --mail {place} --below "$below" >/dev/null')
+    if folder.upper() == "INBOX":
+        lines.append(f"vmail find {maildir} -mindepth 1 -maxdepth 1 -name '.*' -exec rm -rf '{{}}' +")
+    lines += [
+        f"[ -d {maildir} ] || exit 0",
+        f"doveadm -o quota_storage_size=0 import -u {owner} -s -p namespace_separator=/ "
+        f"-p mailbox_list_storage_escape_char=% maildir:{maildir} {quote(into)} all",
+        f"doveadm index -q -u {owner} {all_of_it}",
+        f"doveadm -f tab mailbox status -u {owner} messages {all_of_it}",
+    ]
+    done = run_script(target, office, store, "\n".join(lines), via, patience=PATIENCE)
     counts = [int(line.rpartition("\t")[2]) for line in done.splitlines()[1:]]
     if not counts:
         raise OutpostError(

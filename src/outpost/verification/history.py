@@ -67,41 +67,39 @@ def described_by(target: Target) -> dict[str, str]:
 
 
 def described(target: Target, verdict: Verdict, selection: str) -> Run:
-    return Run(
-        **described_by(target),
-        selection=selection,
-        seconds=round(verdict.seconds, 1),
-        results=verdict.results,
-    )
+    seconds = round(verdict.seconds, 1)
+    return Run(**described_by(target), selection=selection, seconds=seconds, results=verdict.results)
 
 
 def commit() -> str:
     """What this checkout is at; empty where it is no git checkout (a repository around it is another's)."""
-    git = ["git", "-C", str(ROOT)]
     alone = os.environ | {"GIT_CEILING_DIRECTORIES": str(ROOT.parent)}
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(ROOT), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=alone).stdout.strip()
+
     try:
-        head = subprocess.run(
-            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True, env=alone
-        )
-        status = subprocess.run(
-            [*git, "status", "--porcelain"], capture_output=True, text=True, check=True, env=alone
-        )
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return head.stdout.strip() + ("+" if status.stdout.strip() else "")
 
 
 def keep(target: Target, run: Run) -> Path:
     """Write a run beside the earlier ones; the oldest go."""
-    directory = folder(target)
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = directory / f"{run.when.replace(':', '').replace('+0000', 'Z')}.json"
-    partial = file.with_suffix(".part")
-    partial.write_text(json.dumps(asdict(run)), encoding="utf-8")
-    partial.replace(file)
-    for old in sorted(directory.glob("*.json"))[:-KEPT]:
+    file = write(folder(target), run.when, json.dumps(asdict(run)))
+    for old in sorted(file.parent.glob("*.json"))[:-KEPT]:
         old.unlink()
     return file
+
+
+def write(directory: Path, when: str, text: str) -> Path:
+    """Write a record whole or not at all; its name is its moment."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = directory / f"{when.replace(':', '').replace('+0000', 'Z')}.json"
+    partial = file.with_suffix(".part")
+    partial.write_text(text, encoding="utf-8")
+    return partial.replace(file)
 
 
 def runs(target: Target) -> tuple[Run, ...]:

@@ -24,8 +24,9 @@ ASK = "timeout 60 /usr/local/lib/outpost/certificate account"
 def learn(desk: Desk, among: Collection[str]) -> bool:
     """Keep the accounts of these hosts that are not known yet; whether there was one."""
     directory, found = desk.office.acme.directory, {}
-    for host in _unknown(desk):
-        if host.name not in among:
+    keys = public_keys(desk.secrets)
+    for host in acme_hosts(desk.office):
+        if host.name not in among or keys.account(desk.office, host):
             continue
         if url := _ask(desk, host):
             try:
@@ -41,11 +42,6 @@ def learn(desk: Desk, among: Collection[str]) -> bool:
     if found:
         desk.change(acme_accounts=desk.secrets.acme_accounts | found)
     return bool(found)
-
-
-def _unknown(desk: Desk) -> list[Host]:
-    keys = public_keys(desk.secrets)
-    return [host for host in acme_hosts(desk.office) if not keys.account(desk.office, host)]
 
 
 def _ask(desk: Desk, host: Host) -> str:

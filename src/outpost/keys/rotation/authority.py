@@ -7,25 +7,28 @@ only people can do → it issues every certificate again, for the keys there are
 
 from __future__ import annotations
 
-from outpost.keys.rotation.engine import Desk
-from outpost.keys.secrets_file import NextAuthority, authority_ends, new_authority, succeeded
+from outpost.keys.pairs import new_authority
+from outpost.keys.rotation.engine import Desk, Rows
+from outpost.keys.secrets_file import NextAuthority, succeeded
 
 
 def advance(desk: Desk) -> None:
     """Take the next step; the one before the switch is the administrator's, so the switch is a call of its own."""
     upcoming = desk.secrets.authority_next
     if upcoming and upcoming.trusted:
-        _switch(desk)
+        desk.keep(succeeded(desk.office, desk.secrets, desk.now()))
+        desk.tell("the next authority has issued every certificate again")
     if desk.secrets.authority_past:
         _forget(desk)
     else:
         _trust(desk)
 
 
-def status(desk: Desk) -> list[tuple[str, str, str]]:
+def status(desk: Desk) -> Rows:
     """Which authority, its stage, what comes next."""
     kept, again = desk.secrets, f"go on with: outpost rotate authority {desk.target.typed}"
-    rows = [("authority", "in use", f"ends {authority_ends(kept):%Y-%m-%d}, and what it issued with it")]
+    ends = kept.authority.loaded.not_valid_after_utc
+    rows = [("authority", "in use", f"ends {ends:%Y-%m-%d}, and what it issued with it")]
     if kept.authority_next:
         stage = "trusted by every host" if kept.authority_next.trusted else "not trusted everywhere"
         rows.append(("the next one", stage, again))
@@ -46,11 +49,6 @@ def _trust(desk: Desk) -> None:
         f"every host trusts both. Users and peers who know the office by its authority need both, too: give them what "
         f"outpost secrets ca {desk.target.typed} prints, then run the same command again"
     )
-
-
-def _switch(desk: Desk) -> None:
-    desk.keep(succeeded(desk.office, desk.secrets, desk.now()))
-    desk.tell("the next authority has issued every certificate again")
 
 
 def _forget(desk: Desk) -> None:

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from outpost.keys.published import public_keys
 from outpost.keys.rotation import watch
-from outpost.keys.rotation.engine import Desk, NotYetError
+from outpost.keys.rotation.engine import Desk, NotYetError, Rows, spoken
 from outpost.keys.secrets_file import DkimKeys, Secrets, new_dkim, new_selector
 from outpost.office.dns import Record, dkim_selector, office_zone
 from outpost.office.roles import serving
@@ -26,7 +26,7 @@ def begin(desk: Desk) -> str:
         raise NotYetError(f"{pending[0]} is published and not in use yet", "go on with: outpost rotate dkim")
     now = desk.now()
     selector = new_selector(desk.secrets.dkim, now)
-    _keep(desk, desk.secrets.dkim | {selector: new_dkim(now, "published")})
+    desk.change(dkim=desk.secrets.dkim | {selector: new_dkim(now, "published")})
     desk.tell(f"generated {selector}")
     _publish(desk)
     return selector
@@ -56,7 +56,7 @@ def due(desk: Desk) -> bool:
     return waited and not _in_stage(desk.secrets, "published")
 
 
-def status(desk: Desk) -> list[tuple[str, str, str]]:
+def status(desk: Desk) -> Rows:
     """Selector, stage and what comes next, oldest first."""
     return [(selector, keys.stage, _next(desk, keys)) for selector, keys in desk.secrets.dkim.items()]
 
@@ -64,12 +64,12 @@ def status(desk: Desk) -> list[tuple[str, str, str]]:
 def _next(desk: Desk, keys: DkimKeys) -> str:
     since = keys.since or desk.now()
     if keys.stage == "published":
-        return f"signs from {_time(_usable(desk, keys))}" if keys.seen else "waits for every name server"
+        return f"signs from {spoken(_usable(desk, keys))}" if keys.seen else "waits for every name server"
     if keys.stage == "active":
-        return f"rolls after {_time(since + _seconds(desk.office.dns.dkim_lifetime))}"
+        return f"rolls after {spoken(since + _seconds(desk.office.dns.dkim_lifetime))}"
     if keys.stage == "retired":
-        return f"revoked after {_time(_retired_until(desk))}"
-    return f"removed after {_time(since + _retention(desk))}"
+        return f"revoked after {spoken(_retired_until(desk))}"
+    return f"removed after {spoken(since + _retention(desk))}"
 
 
 _LONG_AGO = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
@@ -95,9 +95,9 @@ def _use(desk: Desk) -> bool:
         return True
     if desk.now() < _usable(desk, keys):
         raise NotYetError(
-            f"{selector} was seen at every name server at {_time(keys.seen)}; others may have asked before and "
+            f"{selector} was seen at every name server at {spoken(keys.seen)}; others may have asked before and "
             f"remember that it was not there for {desk.office.dns.ttl} s, twice that to be safe",
-            f"come again after {_time(_usable(desk, keys))}",
+            f"come again after {spoken(_usable(desk, keys))}",
             _usable(desk, keys),
         )
     if absent := watch.missing(desk.office, _records(desk, selector)):
@@ -111,7 +111,7 @@ def _use(desk: Desk) -> bool:
         for name, keys in desk.secrets.signing.items()
     }
     changed[selector] = keys.model_copy(update={"stage": "active", "since": now, "seen": None})
-    _keep(desk, desk.secrets.dkim | changed)
+    desk.change(dkim=desk.secrets.dkim | changed)
     _sign(desk)
     return True
 
@@ -126,7 +126,7 @@ def _publish(desk: Desk) -> None:
             )
         _change(desk, selector, seen=desk.now())
         keys = desk.secrets.dkim[selector]
-        desk.tell(f"{selector} is shown by every name server; it may sign from {_time(_usable(desk, keys))}")
+        desk.tell(f"{selector} is shown by every name server; it may sign from {spoken(_usable(desk, keys))}")
 
 
 def _sign(desk: Desk) -> None:
@@ -147,7 +147,7 @@ def _retire(desk: Desk) -> bool:
             desk.tell(f"revoked {selector}; its private keys are destroyed")
             done = True
         elif keys.stage == "revoked" and desk.now() >= (keys.since or desk.now()) + _retention(desk):
-            _keep(desk, {name: kept for name, kept in desk.secrets.dkim.items() if name != selector})
+            desk.change(dkim={name: kept for name, kept in desk.secrets.dkim.items() if name != selector})
             desk.tell(f"removed {selector}")
             done = True
     if done:  # the MTAs drop a revoked pair, which they kept while the last worker might have used it
@@ -188,12 +188,5 @@ def _in_stage(secrets: Secrets, stage: str) -> list[str]:
 
 
 def _change(desk: Desk, selector: str, **changes: object) -> None:
-    _keep(desk, desk.secrets.dkim | {selector: desk.secrets.dkim[selector].model_copy(update=changes)})
-
-
-def _keep(desk: Desk, dkim: dict[str, DkimKeys]) -> None:
-    desk.change(dkim=dkim)
-
-
-def _time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    changed = desk.secrets.dkim[selector].model_copy(update=changes)
+    desk.change(dkim=desk.secrets.dkim | {selector: changed})

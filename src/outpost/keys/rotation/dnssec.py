@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from outpost.errors import OutpostError
 from outpost.keys.published import public_keys
-from outpost.keys.rotation.engine import Desk
+from outpost.keys.rotation.engine import Desk, Rows
 from outpost.keys.secrets_file import SigningKey
 from outpost.office.dns import office_zones
 from outpost.office.roles import serving
@@ -75,7 +75,7 @@ def fetch(desk: Desk) -> dict[str, tuple[SigningKey, ...]]:
     return found
 
 
-def status(desk: Desk) -> list[tuple[str, str, str]]:
+def status(desk: Desk) -> Rows:
     """Key, stage and zone, as the primary has them now."""
     kept = {key.id for keys in desk.secrets.dnssec.values() for key in keys}
     return [

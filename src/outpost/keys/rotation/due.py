@@ -16,7 +16,7 @@ def take(desk: Desk) -> None:
     Raises:
         OutpostError: A kind failed; the others were done all the same.
     """
-    kinds: tuple[Callable[[Desk], None], ...] = (_dkim, _dnssec, _accounts, _tls, _hosts)
+    kinds: tuple[Callable[[Desk], object], ...] = (_dkim, dnssec.keep, _accounts, _tls, _hosts)
     failed: list[OutpostError] = []
     for kind in kinds:
         try:
@@ -52,7 +52,3 @@ def _hosts(desk: Desk) -> None:
 def _accounts(desk: Desk) -> None:
     if accounts.learn(desk, [host.name for host in desk.office.hosts]):
         desk.apply(serving(desk.office, "names"))
-
-
-def _dnssec(desk: Desk) -> None:
-    dnssec.keep(desk)

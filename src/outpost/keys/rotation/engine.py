@@ -19,6 +19,8 @@ from outpost.office.tables.topology import Host
 from outpost.target import Target, shown
 
 Tell = Callable[[str], None]
+Rows = list[tuple[str, str, str]]
+"""Key, stage, and what comes next, as `--status` shows them."""
 
 
 class NotYetError(OutpostError):
@@ -68,6 +70,11 @@ class Desk:
         if outcome.failed:
             said = "; ".join(f"{host}: {why}" for host, why in outcome.failed.items())
             raise OutpostError(f"apply failed on {said}", "mend the cause and run the same command again")
+
+
+def spoken(moment: datetime) -> str:
+    """A moment in a message."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 @contextmanager

@@ -7,8 +7,8 @@ then the old one is forgotten. Each step is applied before the next is written d
 
 from __future__ import annotations
 
-from outpost.keys.rotation.engine import Desk
-from outpost.keys.secrets_file import complete, host_lifetimes, renewed_hosts
+from outpost.keys.rotation.engine import Desk, Rows
+from outpost.keys.secrets_file import complete, renewed_hosts
 from outpost.office.roles import serving
 
 
@@ -39,10 +39,10 @@ def roll(desk: Desk, *, keys: bool) -> None:
         desk.tell("the old keys are accepted no more")
 
 
-def status(desk: Desk) -> list[tuple[str, str, str]]:
+def status(desk: Desk) -> Rows:
     """Host, stage, end of its certificate."""
     stage = "rolling" if desk.secrets.hosts_past else "in use"
     return [
-        (name, stage, f"valid until {end:%Y-%m-%d}, renewed 30 days before")
-        for name, end in host_lifetimes(desk.secrets).items()
+        (name, stage, f"valid until {pair.loaded.not_valid_after_utc:%Y-%m-%d}, renewed 30 days before")
+        for name, pair in desk.secrets.hosts.items()
     ]

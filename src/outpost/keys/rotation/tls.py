@@ -11,10 +11,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from outpost.errors import OutpostError
+from outpost.keys.pairs import issue_public, new_key
 from outpost.keys.published import public_keys
 from outpost.keys.rotation import watch
-from outpost.keys.rotation.engine import Desk, NotYetError
-from outpost.keys.secrets_file import NextKey, issue_public, new_key, public_pair
+from outpost.keys.rotation.engine import Desk, NotYetError, Rows, spoken
+from outpost.keys.secrets_file import NextKey, public_pair
 from outpost.office.certificates import mode, public_names, signing_service
 from outpost.office.dns import Record, key_digest, office_zone
 from outpost.office.roles import role_of, serving
@@ -63,7 +64,7 @@ def due(desk: Desk, host: Host) -> bool:
     return old or host.name in desk.secrets.public_past
 
 
-def status(desk: Desk) -> list[tuple[str, str, str]]:
+def status(desk: Desk) -> Rows:
     """Host, stage and what comes next; looks at the name servers."""
     rows = []
     for host in hosts(desk):
@@ -77,7 +78,7 @@ def status(desk: Desk) -> list[tuple[str, str, str]]:
         except NotYetError as wait:
             rows.append((host.name, "not published everywhere", wait.message))
             continue
-        ready = "may be used now" if desk.now() >= usable else f"may be used after {_time(usable)}"
+        ready = "may be used now" if desk.now() >= usable else f"may be used after {spoken(usable)}"
         rows.append((host.name, mode(desk.office, host) or "", f"the next key {ready}{_account(desk, host)}"))
     return rows
 
@@ -93,9 +94,9 @@ def _published_long_enough(desk: Desk, host: Host) -> None:
     if desk.now() < usable:
         raise NotYetError(
             f"the next key of {host.name} was seen at every name server at "
-            f"{_time(usable - timedelta(seconds=2 * desk.office.dns.ttl))}; others may remember for "
+            f"{spoken(usable - timedelta(seconds=2 * desk.office.dns.ttl))}; others may remember for "
             f"{desk.office.dns.ttl} s that it was not there, twice that to be safe",
-            f"come again in {(usable - desk.now()).total_seconds():.0f} s, after {_time(usable)}",
+            f"come again in {(usable - desk.now()).total_seconds():.0f} s, after {spoken(usable)}",
             usable,
         )
 
@@ -171,7 +172,3 @@ def _note(desk: Desk, host: Host, seen: datetime | None) -> None:
     if upcoming.seen != seen:
         changed = upcoming.model_copy(update={"seen": seen})
         desk.change(public_next=desk.secrets.public_next | {host.name: changed})
-
-
-def _time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from outpost.errors import OutpostError
 from outpost.keys.published import public_keys
-from outpost.keys.rotation.engine import Desk
-from outpost.keys.secrets_file import TRANSFER, new_tsig
+from outpost.keys.rotation.engine import Desk, Rows
+from outpost.keys.secrets_file import TRANSFER, random_key
 from outpost.office.dns import office_zones
 from outpost.office.roles import serving
 from outpost.transport.remote import run_script
@@ -26,7 +26,7 @@ def roll(desk: Desk) -> None:
     new = max(desk.secrets.transfer_keys, key=_number)
     if old == new:
         new = f"{TRANSFER}-{_number(old) + 1}"
-        desk.change(tsig=desk.secrets.tsig | {new: new_tsig()})
+        desk.change(tsig=desk.secrets.tsig | {new: random_key()})
         desk.tell(f"generated {new}")
     if desk.secrets.transfer_key != new:
         desk.apply(servers)
@@ -61,7 +61,7 @@ def prove(desk: Desk) -> None:
                 ) from error
 
 
-def status(desk: Desk) -> list[tuple[str, str, str]]:
+def status(desk: Desk) -> Rows:
     """Key, stage, what comes next."""
     return [
         (

@@ -1,0 +1,194 @@
+"""`outpost plan`, `apply`: the hosts as the office file declares them.
+
+A no-op takes as long as the command line takes to load. So this module imports little, asks the hosts first whether anything
+has changed, and loads the rest while they answer.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from outpost.cli.options import (
+    JsonOption,
+    LimitOption,
+    NameOption,
+    OfficeArgument,
+    RefreshOption,
+    ViaOption,
+    YesOption,
+    chosen_hosts,
+)
+from outpost.engine import unchanged
+from outpost.errors import OutpostError
+from outpost.target import find
+
+app = typer.Typer()
+
+CLEAN, FAILED, DRIFT = 0, 1, 2
+
+
+@app.command(
+    "plan",
+    epilog="Example: `./outpost plan lab --limit mta`. Exit code 0: nothing to change, 2: hosts differ, 1: failed.",
+)
+def plan_office(
+    office: OfficeArgument,
+    name: NameOption = None,
+    limit: LimitOption = None,
+    via: ViaOption = None,
+    as_json: JsonOption = False,
+    refresh: RefreshOption = False,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Every difference, also of hosts that are new: else a summary of those."),
+    ] = False,
+) -> int:
+    """Show what an apply would change. Changes nothing."""
+    if not refresh and _as_declared(office, name, limit, via, as_json=as_json):
+        return CLEAN
+    from outpost.cli import outcomes
+    from outpost.cli.console import say_json
+    from outpost.cli.progress import watcher
+    from outpost.engine import run
+    from outpost.office import load
+
+    target = find(office, name)
+    hosts = chosen_hosts(load(target.data), limit)
+    outcome = run.plan(target, limit=hosts, connector=via, watcher=watcher())
+    if as_json:
+        say_json(outcome.as_data(target))
+    else:
+        outcomes.show_plan(outcome, target, frozenset() if everything else outcome.new_hosts)
+    return FAILED if outcome.failed else DRIFT if outcome.changes or outcome.findings else CLEAN
+
+
+@app.command(
+    "apply",
+    epilog="Example: `./outpost apply lab -y`. Exit code 0: done, 1: a host failed or the plan was declined.",
+)
+def apply_office(
+    office: OfficeArgument,
+    name: NameOption = None,
+    limit: LimitOption = None,
+    via: ViaOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Also on a read-only day of the office file, and on hosts that a later version converged.",
+        ),
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Check what was touched afterwards.")
+    ] = True,
+    rollback: Annotated[
+        bool, typer.Option("--rollback/--no-rollback", help="Put previous files back when a check fails.")
+    ] = True,
+    refresh: RefreshOption = False,
+) -> int:
+    """Change the hosts to what the office file declares.
+
+    One host of a role at a time; each is verified, and rolled back if a check newly fails.
+
+    Without -y the plan is shown and confirmed first.
+    """
+    if not refresh and _as_declared(office, name, limit, via, as_json=as_json):
+        return CLEAN
+    return change_hosts(
+        office, name, limit, via, yes=yes, as_json=as_json, force=force, checked=verify, back=rollback
+    )
+
+
+def change_hosts(
+    office: str,
+    name: str | None,
+    limit: list[str] | None,
+    via: str | None,
+    *,
+    yes: bool,
+    as_json: bool,
+    force: bool,
+    checked: bool = True,
+    back: bool = True,
+    note_version: bool = False,
+) -> int:
+    """Bring the hosts to what is declared after a question (not with `yes`); `note_version`: hosts note it in any case."""
+    from outpost.cli import outcomes
+    from outpost.cli.console import err, say_json
+    from outpost.cli.progress import watcher
+    from outpost.engine import rollout, run
+    from outpost.engine.claim import changing
+    from outpost.keys.rotation import aftermath
+    from outpost.office import load
+
+    target = find(office, name)
+    loaded = load(target.data)
+    hosts = chosen_hosts(loaded, limit)
+    if rollout.is_read_only(loaded) and not force:
+        days = ", ".join(loaded.maintenance.read_only)
+        raise OutpostError(
+            f"today nobody changes hosts of {loaded.domain} (maintenance.read_only: {days})",
+            "wait for another day, or use --force",
+        )
+    proposed = None
+    if not yes:
+        if not sys.stdin.isatty() or as_json:
+            raise OutpostError("apply asks before it changes hosts, and nobody is here to answer", "add -y")
+        proposed = run.plan(target, limit=hosts, connector=via, watcher=watcher())
+        outcomes.show_plan(proposed, target, proposed.new_hosts)
+        if proposed.failed or not (proposed.changes or note_version):
+            return FAILED if proposed.failed else CLEAN
+        if proposed.changes and err.input("Apply? [y/N] ", markup=False).strip().lower() not in ("y", "yes"):
+            return FAILED
+    with changing(target, hosts, via, anyway=force) as claim:
+        done = rollout.roll_out(
+            target, loaded, limit=hosts, connector=via, watcher=watcher, checked=checked, back=back, proposed=proposed,
+        )  # fmt: skip
+        claim.converged.difference_update(done.went_back)
+        if done.good:
+            claim.converged.update(done.outcome.hosts)
+    if as_json:
+        verified = [verdict.as_data(target) for verdict in done.verdicts]
+        more = {"waiting": done.waiting, "went_back": done.went_back, "verified": verified}
+        say_json(done.outcome.as_data(target) | more)
+    else:
+        outcomes.show_rollout(done, target)
+    if not done.outcome.failed:
+        aftermath.keep(target, done.outcome.hosts, lambda text: err.print(text, markup=False), via)
+    return CLEAN if done.good else FAILED
+
+
+def _as_declared(
+    office: str, name: str | None, limit: list[str] | None, via: str | None, *, as_json: bool
+) -> bool:
+    """Whether every host is as it was when it was last found as declared; then that is the result, and printed."""
+    started = time.monotonic()
+    target = find(office, name)
+    if (asked := unchanged.ask(target, via, limit or ())) is None:
+        return False
+    from rich.markup import escape  # while the hosts answer
+
+    from outpost.cli.console import err, out, say_json
+
+    with err.status("asking the hosts"):
+        if not err.is_terminal:
+            err.print("  asking the hosts")
+        hosts = asked.as_declared()
+    if hosts is None:
+        return False
+    seconds = time.monotonic() - started
+    if as_json:
+        from outpost.engine.run import Outcome
+
+        say_json(Outcome(hosts, (), {}, (), seconds).as_data(target))
+        return True
+    for host in hosts:
+        out.print(f"[bold]{escape(host)}[/]: [green]as declared[/]")
+    out.print(f"{escape(target.title)}: [green]nothing to change[/] ({seconds:.1f} s)", highlight=False)
+    return True

@@ -1,0 +1,157 @@
+"""`outpost secrets`: keys and passwords of an office, made, kept and asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import tomlkit
+import typer
+from pydantic import SecretStr
+from rich.markup import escape
+
+from outpost.cli.console import count, out
+from outpost.cli.options import NameOption, OfficeArgument
+from outpost.errors import OutpostError
+from outpost.keys import pairs, secrets_file
+from outpost.office import load
+from outpost.target import find, shown
+
+app = typer.Typer()
+secrets = typer.Typer(
+    name="secrets", help="The secrets of an office, encrypted with age beside its file.", no_args_is_help=True
+)
+app.add_typer(secrets)
+
+
+@secrets.command(
+    "init",
+    epilog="Example: `./outpost secrets init inventory/po`. Nothing secret is printed; what exists is never overwritten.",
+)
+def init_secrets(
+    office: OfficeArgument,
+    passwords: Annotated[
+        Path | None,
+        typer.Option(
+            "--passwords", metavar="FILE", help="Where new users' first passwords go, for handing over."
+        ),
+    ] = None,
+) -> None:
+    """Create missing keys, first passwords and your age identity."""
+    target = find(office)
+    if target.instance:
+        raise OutpostError("the lab makes its own secrets", f"./outpost lab up --name {target.instance}")
+    identity = secrets_file.identity_path(target.data)
+    if not identity.exists():
+        secrets_file.create_identity(identity)
+        out.print(f"made your age identity: {escape(str(identity))} (keep a copy off this machine)")
+    own = str(secrets_file.read_identity(identity).to_public())
+    loaded = load(target.data, uncertified=True)
+    recipients = loaded.secrets.recipients
+    if not recipients:
+        recipients = (own,)
+        _add_recipients(target.office_file, recipients)
+        out.print(f"added your public key to {escape(shown(target.office_file))}: secrets.recipients")
+    file = target.data / secrets_file.FILE_NAME
+    existing = secrets_file.read(target.data) if file.exists() else None
+    done = secrets_file.complete(loaded, existing)
+    joined, left = secrets_file.readers_changed(existing, recipients) if existing else ((), ())
+    if own not in recipients:
+        raise OutpostError(
+            f"your own key {own} is not in secrets.recipients: you could not read the secrets any more",
+            "add it; or let somebody who stays take yours out and run this command",
+        )
+    where, readers = escape(shown(file)), count(len(recipients), "reader")
+    if done.added:
+        if done.new_passwords:
+            handover = passwords or identity.parent / f"{target.name}-first-passwords.txt"
+            _write_passwords(handover, done.new_passwords)  # before the secrets: no hash without its password
+            out.print(f"first passwords: {escape(str(handover))} (hand them over, then delete it)")
+        secrets_file.write(target.data, done.secrets, recipients)
+        for what in done.added:
+            out.print(f"made {escape(what)}")
+        out.print(f"[green]wrote {where}[/], {readers}")
+    elif joined or left:
+        secrets_file.write(target.data, done.secrets, recipients)
+        for reader in joined:
+            out.print(f"{reader} reads the secrets now")
+        for reader in left:
+            out.print(
+                f"{reader} reads no later version; what it could read, it knows: docs/how-to/share-the-secrets.md"
+            )
+        out.print(f"[green]encrypted {where} again[/], {readers}")
+    else:
+        out.print(f"{where} has everything this office needs")
+
+
+def _add_recipients(file: Path, recipients: tuple[str, ...]) -> None:
+    """Into the office file, whose comments and order stay as they are."""
+    document = tomlkit.parse(file.read_text(encoding="utf-8"))
+    document.setdefault("secrets", tomlkit.table())["recipients"] = list(recipients)
+    file.write_text(tomlkit.dumps(document), encoding="utf-8")
+
+
+def _write_passwords(file: Path, passwords: Mapping[str, str]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.writelines(f"{address} {password}\n" for address, password in passwords.items())
+
+
+@secrets.command(
+    "csr",
+    epilog="Example: `./outpost secrets csr po mta > mta.csr`; what the authority makes of it is kept as mta.pem.",
+)
+def print_request(
+    office: OfficeArgument,
+    host: Annotated[str, typer.Argument(metavar="HOST", help="The host the certificate is for.")],
+    name: NameOption = None,
+    following: Annotated[
+        bool, typer.Option("--next", help="For the key that `outpost rotate tls` switches to.")
+    ] = False,
+) -> None:
+    """Print a certificate request (PKCS #10) of a host."""
+    target = find(office, name)
+    loaded, kept = load(target.data, uncertified=True), secrets_file.read(target.data)
+    if host not in kept.public_next:
+        known = ", ".join(kept.public_next) or "none yet: outpost secrets init"
+        raise OutpostError(f"{host} has no public key", f"choose one of: {known}")
+    key = kept.public_next[host].key if following else kept.public[host].key
+    sys.stdout.write(pairs.signing_request(loaded, loaded.host(host), key))
+
+
+@secrets.command(
+    "smarthost",
+    epilog="Example: `./outpost secrets smarthost po <password.txt`. The password is not shown, and on no host but the MTA.",
+)
+def keep_smarthost_password(office: OfficeArgument, name: NameOption = None) -> None:
+    """Store the password of the office's login at its smarthost."""
+    target = find(office, name)
+    loaded, kept = load(target.data), secrets_file.read(target.data)
+    if loaded.smarthost is None or not loaded.smarthost.user:
+        raise OutpostError(f"{loaded.domain} has no login at a smarthost", "name it first: [smarthost] user")
+    if sys.stdin.isatty():
+        password = typer.prompt(
+            f"Password of {loaded.smarthost.user} at {loaded.smarthost.host}", hide_input=True
+        )
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+    if not password or not password.isprintable():
+        raise OutpostError("that is no password: empty, or with control characters", "give one line of text")
+    changed = kept.model_copy(update={"smarthost": SecretStr(password)})
+    secrets_file.write(target.data, changed, loaded.secrets.recipients)
+    out.print(
+        f"[green]wrote {escape(shown(target.data / secrets_file.FILE_NAME))}[/]; ./outpost apply {target.typed} hands it to the MTA"
+    )
+
+
+@secrets.command(
+    "ca",
+    epilog="Example: `./outpost secrets ca po > office-ca.pem`; two certificates while the authority rolls.",
+)
+def print_authority(office: OfficeArgument, name: NameOption = None) -> None:
+    """Print the certificate of the office's own authority."""
+    sys.stdout.write(secrets_file.read(find(office, name).data).trusted)

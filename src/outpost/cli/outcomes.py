@@ -1,0 +1,147 @@
+"""What plan and apply found and did, shown host by host."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from outpost.cli.console import Table, count, err, out
+from outpost.engine.run import Change, Outcome
+from outpost.office import Office, load
+from outpost.target import Target
+
+if TYPE_CHECKING:
+    from outpost.engine.rollout import Rollout
+
+FIRST = frozenset(
+    {
+        "declared, not there yet", "not as declared", "permissions declared otherwise", "not there", "not installed",
+        "not so on the host", "inactive, not-found", "inactive, disabled",
+    }
+)  # fmt: skip
+"""Causes that say no more than that no apply has been there; any other one of a new host is shown in full."""
+
+
+def _summarise(host: str, findings: Sequence[Mapping[str, Any]]) -> None:
+    """What the first apply of a host writes, and which files that are there it replaces."""
+    kinds = Counter(str(finding["kind"]) for finding in findings)
+    counted = ", ".join(count(number, kind) for kind, number in kinds.most_common())
+    replaced = [
+        finding["thing"]
+        for finding in findings
+        if finding["kind"] == "file" and finding["cause"] != "declared, not there yet"
+    ]
+    out.print(f"[bold]{escape(host)}[/] is new: no apply has been there. Its first one makes {counted}")
+    if replaced:
+        out.print("    and replaces what the machine has now:")
+        for thing in replaced:
+            out.print(f"    {thing}", markup=False)
+
+
+def _show_findings(outcome: Outcome, target: Target, new: Collection[str] = ()) -> None:
+    """The drift report: per host and thing the cause, the consequence and the difference."""
+    for host in outcome.hosts:
+        if host in new:
+            ordinary = [each for each in outcome.findings if each["host"] == host and each["cause"] in FIRST]
+            _summarise(host, ordinary)
+    shown_all = [each for each in outcome.findings if each["host"] not in new or each["cause"] not in FIRST]
+    for finding in sorted(shown_all, key=lambda each: outcome.hosts.index(each["host"])):
+        controls = f" \\[{', '.join(finding['controls'])}]" if finding["controls"] else ""
+        out.print(
+            f"[bold]{escape(finding['host'])}[/] {escape(finding['kind'])} [bold]{escape(finding['thing'])}[/]: "
+            f"[yellow]{escape(finding['cause'])}[/]"
+        )
+        out.print(f"    consequence: {escape(finding['consequence'])}{controls}", highlight=False)
+        for line in finding["diff"]:
+            style = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
+            out.print(f"    {line}", style=style, markup=False, highlight=False)
+    if new:
+        out.print(f"    every line of it: ./outpost plan {target.typed} --all", markup=False)
+    if outcome.findings:
+        out.print()
+
+
+def _by_host(outcome: Outcome) -> dict[str, list[Change]]:
+    return {host: [change for change in outcome.changes if change.host == host] for host in outcome.hosts}
+
+
+def show_plan(outcome: Outcome, target: Target, new: Collection[str]) -> None:
+    """What would change; of hosts that are new to the office a summary."""
+    _show_findings(outcome, target, new)
+    for host, changes in _by_host(outcome).items():
+        if host in outcome.failed:
+            out.print(f"[bold]{escape(host)}[/]: [red]failed[/]: {escape(outcome.failed[host])}")
+        elif changes:
+            out.print(f"[bold]{escape(host)}[/]: [yellow]{count(len(changes), 'change')}[/]")
+            roles = Counter(change.operation.partition(" | ")[0] for change in changes)
+            if host in new:
+                out.print(
+                    f"    {', '.join(f'{role} {count}' for role, count in roles.items())}", markup=False
+                )
+            for change in () if host in new else changes:
+                out.print(
+                    f"    {change.operation}{' (if what it depends on changes)' if change.conditional else ''}",
+                    markup=False,
+                )
+        elif open_ones := [each for each in outcome.findings if each["host"] == host]:
+            out.print(f"[bold]{escape(host)}[/]: [yellow]as declared, and {len(open_ones)} to decide[/]")
+        else:
+            out.print(f"[bold]{escape(host)}[/]: [green]as declared[/]")
+    verdict = (
+        f"[red]could not compare {count(len(outcome.failed), 'host')}[/]" if outcome.failed
+        else f"[yellow]{count(len(outcome.changes), 'change')} to make[/]" if outcome.changes
+        else f"[yellow]nothing to change, {len(outcome.findings)} to decide[/]" if outcome.findings
+        else "[green]nothing to change[/]"
+    )  # fmt: skip
+    out.print(f"{escape(target.title)}: {verdict} ({outcome.seconds:.1f} s)")
+    _show_accepted(load(target.data), outcome.hosts)
+
+
+def _show_accepted(office: Office, hosts: Iterable[str]) -> None:
+    for host in hosts:
+        if accepted := office.host(host).accepted:
+            out.print(f"accepted on {host}: {', '.join(accepted)}", markup=False, style="dim")
+    if office.maintenance.accepted:
+        out.print(
+            f"accepted on every host: {', '.join(office.maintenance.accepted)}", markup=False, style="dim"
+        )
+
+
+def _show_apply(outcome: Outcome, target: Target) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for host, changes in _by_host(outcome).items():
+        failed = outcome.failed.get(host)
+        state = f"[red]failed[/] {escape(failed)}" if failed else "[green]as declared[/]"
+        table.add_row(f"[bold]{escape(host)}[/]", f"{len(changes)} changed", state)
+    out.print(table)
+    if outcome.failed:
+        err.print(
+            f"[bold red]outpost:[/] {count(len(outcome.failed), 'host')} failed. [bold]Remedy:[/] do what is named above, then run "
+            f"`./outpost apply {escape(target.typed)} {' '.join(f'--limit {host}' for host in outcome.failed)}`; what is done already is not done again."
+        )
+    else:
+        out.print(
+            f"{escape(target.title)}: [green]applied[/], {count(len(outcome.changes), 'change')} ({outcome.seconds:.1f} s)"
+        )
+
+
+def show_rollout(done: Rollout, target: Target) -> None:
+    """What an apply found, changed and verified, and what came of it where a check failed."""
+    from outpost.cli.verify import show_verdict  # imports pytest, which a plan does not need
+
+    _show_findings(done.outcome, target)
+    _show_apply(done.outcome, target)
+    for verdict in done.verdicts:
+        show_verdict(verdict, target, out, brief=True)
+    if done.went_back:
+        err.print(
+            f"[bold red]outpost:[/] the previous files are back on {', '.join(done.went_back)}. [bold]Remedy:[/] "
+            "mend what the failed checks name, then apply again; --no-rollback leaves the change in place."
+        )
+    if done.waiting:
+        err.print(
+            f"[bold red]outpost:[/] not reached: {', '.join(done.waiting)}; the rollout stopped before them."
+        )
