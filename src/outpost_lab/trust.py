@@ -18,7 +18,7 @@ import dns.rdatatype
 from outpost.keys import secrets_file
 from outpost.office.certificates import acme_hosts
 from outpost.recovery.backup import other_end
-from outpost_lab import containers, dnszones, engine, render
+from outpost_lab import containers, dnszones, engine, pace, render
 from outpost_lab.errors import LabError
 from outpost_lab.instance import VAULT, Instance
 
@@ -88,9 +88,8 @@ def zone_ds(instance: Instance, name: str) -> list[str]:
     zone = dns.name.from_text(name)
     primary = instance.office.with_role("dns")[0]
     server = str(primary.in_zone("wan")[0])
-    deadline = time.monotonic() + SIGNED_WITHIN
-    said = "no DNSKEY"
-    while time.monotonic() < deadline:
+    wait, said = pace.Patience(SIGNED_WITHIN), "no DNSKEY"
+    while wait.left:
         try:
             return _ds(zone, server)
         except (dns.exception.DNSException, OSError) as error:

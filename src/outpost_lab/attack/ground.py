@@ -153,13 +153,12 @@ class Ground:
         async with await self.smtp(seen, vantage or self.stranger, patience=120) as session:
             return await session.deliver(sender, recipient, message, patience=200)
 
-    async def submission(self, seen: Evidence, name: str = "", *, hello: bool = True) -> Session:
+    async def submission(self, seen: Evidence, name: str = "") -> Session:
         """Port 465 at the store from the LAN, with the login of a user where one is named."""
         session = Session(await self.lan.connect(self.store, ports.SUBMISSIONS), seen.session())
         await session.start_tls(self.role("store").fqdn, self.trust)
         session.greeting = await session.reply()
-        if hello:
-            await session.say("EHLO workstation.lan.test")
+        await session.say("EHLO workstation.lan.test")
         if name:
             await self.log_in(session, name)
         return session

@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,15 +58,6 @@ class Measurement:
             data[name] = round(data[name], 4)
         data["samples"] = {who: [round(each, 4) for each in values] for who, values in self.samples.items()}
         return data | {"ratio": round(self.ratio, 2), "reached": self.reached}
-
-
-def paired(ours: Callable[[], float], peer: Callable[[], float], runs: int) -> dict[str, list[float]]:
-    """Both, one after the other, several times: what disturbs one disturbs the other."""
-    samples: dict[str, list[float]] = {"peer": [], "ours": []}
-    for _ in range(runs):
-        samples["peer"].append(peer())
-        samples["ours"].append(ours())
-    return samples
 
 
 def of_samples(

@@ -79,6 +79,14 @@ class Place:
 
         return run
 
+    def paired(self, ours: Callable[[], float], runs: int) -> dict[str, list[float]]:
+        """Bare logins and ours in turn, with no connection open: what disturbs one disturbs the other."""
+        samples: dict[str, list[float]] = {"peer": [], "ours": []}
+        for _ in range(runs):
+            samples["peer"].append(self.closed(self.bare)())
+            samples["ours"].append(self.closed(ours)())
+        return samples
+
     def timed(self, command: Sequence[str], *, environment: dict[str, str] | None = None) -> float:
         """Seconds of a command at the top of the checkout; a benchmark of a failure says nothing."""
         started = time.monotonic()

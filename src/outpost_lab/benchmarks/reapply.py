@@ -10,7 +10,7 @@ from typing import Any
 
 from outpost.target import ROOT, Target
 from outpost.transport.remote import run_script
-from outpost_lab.benchmarks.measure import Measurement, median, of_samples, paired
+from outpost_lab.benchmarks.measure import Measurement, median, of_samples
 from outpost_lab.benchmarks.peers import setup
 from outpost_lab.benchmarks.place import Place, behind
 
@@ -22,7 +22,7 @@ BARE = "bare `ssh HOST true`"
 def cold(target: Target) -> Measurement:
     """No-op re-apply of all hosts, no connection open, against bare logins."""
     with _settled(target, RTT) as place:
-        samples = paired(place.closed(_apply(place)), place.closed(place.bare), RUNS)
+        samples = place.paired(_apply(place), RUNS)
         notes = {
             "the store alone, s": _alone(place, closed=True),
             "whole comparison (--refresh), s": place.closed(_apply(place, "--refresh"))(),
@@ -45,7 +45,7 @@ def opened(target: Target) -> Measurement:
 def thin(target: Target) -> Measurement:
     """The same, cold, on a line of 1.544 Mbit/s."""
     with _settled(target, RTT, 1_544_000) as place:
-        samples = paired(place.closed(_apply(place)), place.closed(place.bare), RUNS)
+        samples = place.paired(_apply(place), RUNS)
     return of_samples("reapply-t1", "no-op re-apply, cold, 1.544 Mbit/s", BARE, 1.25, samples)
 
 

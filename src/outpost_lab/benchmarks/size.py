@@ -30,7 +30,7 @@ PATIENCE = 300.0
 
 def logins(target: Target) -> Measurement:
     """Every user of a large office logs in at the same moment; twice, as programs do that lost their connection."""
-    with _grown(target, USERS) as instance:
+    with _grown(target) as instance:
         first, again = (asyncio.run(_storm(instance)) for _ in range(2))
     return Measurement(
         "logins-300", f"{USERS} clients log in at once, until the last one has", "a minute", "s",
@@ -42,20 +42,20 @@ def logins(target: Target) -> Measurement:
 def unchanged(target: Target) -> Measurement:
     """A whole comparison that finds nothing, with many users and with the lab's few."""
     few = [_plan(target) for _ in range(RUNS)]
-    with _grown(target, USERS):
+    with _grown(target):
         many = [_plan(target) for _ in range(RUNS)]
     what, against = f"comparison without a difference, {USERS} users", "the same with the lab's users"
     return of_samples("no-op-300", what, against, 1.5, {"ours": many, "peer": few})
 
 
 @contextmanager
-def _grown(target: Target, users: int) -> Iterator[Instance]:
+def _grown(target: Target) -> Iterator[Instance]:
     """The lab's office with so many users, applied; afterwards as before."""
     instance = Instance.load(target.instance or "lab")
     before = instance.office_file.read_text(encoding="utf-8")
     document = tomlkit.parse(before)
     people, domain = document["users"], document["domain"]
-    for number in range(users - len(people)):
+    for number in range(USERS - len(people)):
         person = tomlkit.table()
         person["address"] = f"many{number}@{domain}"
         people.append(person)

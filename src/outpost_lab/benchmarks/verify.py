@@ -11,7 +11,7 @@ from pathlib import Path
 from outpost.target import LAB, ROOT, Target
 from outpost.verification.live import LEAN, SIDE_BY_SIDE, WHITE_BOX
 from outpost_lab import office
-from outpost_lab.benchmarks.measure import Measurement, median, of_samples, paired
+from outpost_lab.benchmarks.measure import Measurement, median, of_samples
 from outpost_lab.benchmarks.place import Place, behind
 from outpost_lab.benchmarks.reapply import BARE, RTT, RUNS
 from outpost_lab.instance import Instance
@@ -24,7 +24,7 @@ def white_box(target: Target) -> Measurement:
         asked = Path(temporary) / "asked"
         _checks(near, asked, *SIDE_BY_SIDE)()
         with behind(target, rtt=RTT) as place:
-            samples = paired(place.closed(_checks(place, asked)), place.closed(place.bare), RUNS)
+            samples = place.paired(_checks(place, asked), RUNS)
             one = [place.closed(_checks(place, asked, "--host", "store"))() for _ in range(RUNS)]
             command = [str(ROOT / "outpost"), "verify", str(place.directory), "--white-box"]
             place.runs.mkdir(parents=True)

@@ -12,8 +12,7 @@ from outpost_lab.attack.registry import attack
 from outpost_lab.attack.weakness import RSPAMD_RESTARTS, edited, judged_by_nobody, postfix
 from outpost_lab.attack.wire import CLOSED, SILENT, Catcher, Reply, Session, unverified
 
-SESSIONS = 300
-MANY_SESSIONS = 10_000
+SESSIONS, MANY_SESSIONS, AT_ONCE = 300, 10_000, 16
 ENDINGS = {
     "LF.CRLF": b"\n.\r\n", "LF.LF": b"\n.\n", "CRLF.LF": b"\r\n.\n", "CR.CR": b"\r.\r", "LF.CR": b"\n.\r",
     "CR.LF": b"\r.\n", "CRLF.CR": b"\r\n.\r", "CR.CRLF": b"\r.\r\n", "NUL": b"\r\n\0.\r\n", "CRCR": b"\r\n.\r\r\n",
@@ -209,7 +208,7 @@ async def http_on_port_25(ground: Ground, seen: Evidence) -> None:
             seen.expect(await session.reply(patience=5), "closed", what="then")
 
 
-async def fuzz(ground: Ground, seen: Evidence, sessions: int, *, seed: int = 4, at_once: int = 16) -> None:
+async def fuzz(ground: Ground, seen: Evidence, sessions: int, *, seed: int = 4) -> None:
     """Random sessions from a seed: the same number of sessions says the same words."""
     # not for secrets, but for the same words every time
     chance = random.Random(seed)  # noqa: S311
@@ -231,7 +230,7 @@ async def fuzz(ground: Ground, seen: Evidence, sessions: int, *, seed: int = 4, 
             7: bytes(reversed(line)),
         }[kind]
 
-    turn = asyncio.Semaphore(at_once)
+    turn = asyncio.Semaphore(AT_ONCE)
 
     async def one(lines: list[bytes]) -> int:
         async with turn:

@@ -179,8 +179,6 @@ async def spam_is_refused_and_not_returned(ground: Ground, seen: Evidence) -> No
 
 
 SCRIPT = 'require "vacation"; vacation :days 1 :subject "away" "I am on leave.";'
-
-
 ENDS = ("OK", "NO", "BYE")
 """How the last line of an answer of ManageSieve begins (RFC 5804, section 1.3)."""
 
@@ -207,19 +205,17 @@ async def sieve(ground: Ground, seen: Evidence, name: str, *commands: str) -> No
                 raise OutpostError(f"ManageSieve: {said[-1]}")
 
 
-async def filtered(ground: Ground, seen: Evidence, name: str, script: str) -> None:
-    """Make a script a user's active filter; an empty one takes it away."""
-    if script:
-        put = f'PUTSCRIPT "attack" {{{len(script)}+}}\r\n{script}\r\n'
-        await sieve(ground, seen, name, put, 'SETACTIVE "attack"\r\n')
-    else:
-        await sieve(ground, seen, name, 'SETACTIVE ""\r\n', 'DELETESCRIPT "attack"\r\n')
+async def filtered(ground: Ground, seen: Evidence, script: str) -> None:
+    """Make a script carol's active filter; an empty one takes it away."""
+    put = f'PUTSCRIPT "attack" {{{len(script)}+}}\r\n{script}\r\n', 'SETACTIVE "attack"\r\n'
+    gone = 'SETACTIVE ""\r\n', 'DELETESCRIPT "attack"\r\n'
+    await sieve(ground, seen, "carol", *(put if script else gone))
 
 
 @attack("1g")
 async def automatic_replies(ground: Ground, seen: Evidence) -> None:
     """Carol is away. Her answer goes to people who wrote to her, once, and never to robots, lists and bounces."""
-    await filtered(ground, seen, "carol", SCRIPT)
+    await filtered(ground, seen, SCRIPT)
     recipient = f"carol@{ground.domain}"
     silent = {
         "a list": "List-Id: <team.internet.test>\r\nPrecedence: list\r\n",
@@ -243,7 +239,7 @@ async def automatic_replies(ground: Ground, seen: Evidence) -> None:
             got = await ground.sink(victims[name])
             seen.check(got == 0, f"no answer to {name}", f"{got} answers to {name}")
     finally:
-        await filtered(ground, seen, "carol", "")
+        await filtered(ground, seen, "")
 
 
 KEPT = "/root/outpost-attack-kept"

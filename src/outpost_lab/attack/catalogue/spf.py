@@ -189,7 +189,7 @@ async def an_absence_in_a_colleagues_name(ground: Ground, seen: Evidence) -> Non
     try:
         for what, script in scripts.items():
             script = f'require "vacation"; vacation :handle "{token()}" {script};'
-            await filtered(ground, seen, "carol", script)
+            await filtered(ground, seen, script)
             victims[what] = victim = ground.victim()
             said = await ground.mail(seen, victim, recipient, compose(victim, recipient, token()))
             seen.expect(said, "250", what="mail to her")
@@ -198,7 +198,7 @@ async def an_absence_in_a_colleagues_name(ground: Ground, seen: Evidence) -> Non
             got = await ground.sink(victim)
             seen.check(got == 0, f"nothing leaves under {what}", f"{got} answers under {what}")
     finally:
-        await filtered(ground, seen, "carol", "")
+        await filtered(ground, seen, "")
 
 
 OF_OLD = r"""require ["duplicate", "variables"];
