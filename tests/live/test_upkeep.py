@@ -135,9 +135,9 @@ def test_no_daemon_has_crashed_since_the_last_apply(warnings: list[str]) -> None
     "file; what has been dealt with is past after `touch /var/lib/outpost/applied` there"
 )
 def test_nothing_worse_than_notice_is_in_the_journal_or_it_is_explained(
-    warnings: list[str], office: Office
+    warnings: list[str], office: Office, me: Host
 ) -> None:
-    assert unexplained(warnings, office) == []
+    assert unexplained(warnings, office, me) == []
 
 
 # The MTA's queue and its knowledge of the store ---------------------------------------------------------------

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from outpost.office import load
-from tests.live.explained import EXPLAINED, unexplained
+from tests.live.explained import EXPLAINED, IN_CONTAINERS, unexplained
 
 OFFICE = load(Path(__file__).resolve().parents[2] / "inventory" / "harbour")
+STORE = OFFICE.host("store")
 
 
 def test_what_strangers_cause_is_explained_and_what_is_wrong_is_not() -> None:
@@ -18,7 +19,10 @@ def test_what_strangers_cause_is_explained_and_what_is_wrong_is_not() -> None:
         "      1 systemd: knot.service: Failed with result 'signal'.",
         "      1 postfix/qmgr: warning: connect to transport private/lmtp: Connection refused",
     ]
-    assert [line.split()[1] for line in unexplained(lines, OFFICE)] == ["systemd:", "postfix/qmgr:"]
+    assert [line.split()[1] for line in unexplained(lines, OFFICE, STORE)] == [
+        "systemd:",
+        "postfix/qmgr:",
+    ]
 
 
 def test_what_a_kernel_says_of_its_firmware_is_explained_and_what_it_says_of_its_disk_is_not() -> None:
@@ -31,9 +35,18 @@ def test_what_a_kernel_says_of_its_firmware_is_explained_and_what_it_says_of_its
         "      1 kernel: EXTN-fs error (device vda): ext4_lookup:N: inode #N: comm find: deleted inode referenced: N",
         "      1 kernel: Out of memory: Killed process N (clamd)",
     ]
-    assert len(unexplained(lines, OFFICE)) == 2
+    assert len(unexplained(lines, OFFICE, STORE)) == 2
+
+
+def test_what_udev_may_not_do_is_explained_in_a_container_only() -> None:
+    line = "      2 (udev-worker): vda: Failed to process device, ignoring: Operation not permitted"
+    broken = "      1 (udev-worker): vda: Failed to process device, ignoring: Input/output error"
+    container = STORE.model_copy(update={"platform": "docker"})
+    assert unexplained([line, broken], OFFICE, container) == [broken]
+    assert unexplained([line, broken], OFFICE, STORE) == [line, broken]
 
 
 def test_an_explanation_writes_numbers_as_they_are_compared_and_has_a_reason() -> None:
-    assert [says for says in EXPLAINED if any(character.isdigit() for character in says)] == []
-    assert [says for says, why in EXPLAINED.items() if len(why) < 20] == []
+    every = EXPLAINED | IN_CONTAINERS
+    assert [says for says in every if any(character.isdigit() for character in says)] == []
+    assert [says for says, why in every.items() if len(why) < 20] == []

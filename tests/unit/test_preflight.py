@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Barrier
+from typing import ClassVar
 
 import pytest
 
@@ -107,6 +111,44 @@ def test_whom_the_host_needs_and_does_not_reach_is_named(
     assert seen(office, "store", facts(office, "store") + ASKED) == []
     (found,) = seen(office, "store", facts(office, "store") + [fact for fact in ASKED if fact[0] != absent])
     assert (found.level, words in found.seen) == (level, True), found
+
+
+def test_what_the_archive_answered_is_said(office: Office) -> None:
+    url = "http://deb.debian.org/debian/dists/trixie"
+    said = [fact for fact in ASKED if fact != ("archive", url)] + [("unfetched", f"{url} 403 Forbidden")]
+    (found,) = seen(office, "store", facts(office, "store") + said)
+    assert found.seen.endswith("by way of http://10.40.4.2:3142 (403 Forbidden)")
+    (found,) = seen(office, "store", [*facts(office, "store"), *said[:-1], ("unfetched", f"{url} ")])
+    assert found.seen.endswith("(no answer within 16 s)")
+
+
+class _Busy(BaseHTTPRequestHandler):
+    """A package proxy that is asked by many at once: apt-cacher-ng answers 503 to one of them, and the next moment does not."""
+
+    refused: ClassVar[set[str]] = set()
+
+    def do_GET(self) -> None:
+        first = self.path not in self.refused
+        self.refused.add(self.path)
+        self.send_response(404 if "absent" in self.path else 503 if first else 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.mark.skipif(not Path("/usr/lib/apt/apt-helper").exists(), reason="asks as apt does: needs apt")
+def test_a_proxy_that_refuses_once_is_asked_again() -> None:
+    """apt itself gives up at the first 503."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Busy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        head = f"wait=8 proxy=http://127.0.0.1:{proxy.server_port} urls='http://a.test/busy http://a.test/absent'"
+        script = f"{head} try_25= resolvers= clocks=; work=$(mktemp -d) && trap 'rm -rf \"$work\"' EXIT\n{preflight._SCRIPT}"
+        said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+        proxy.shutdown()
+    assert "archive http://a.test/busy\n" in said
+    assert re.search(r"^unfetched http://a\.test/absent 404 ", said, re.MULTILINE), said
 
 
 def test_a_forwarder_without_signatures_is_named(office: Office) -> None:

@@ -309,7 +309,9 @@ def install(wanted: dict[tuple[str, ...], tuple[str, ...]]) -> Generator[Command
     steps.append("dpkg --configure -a")
     if preseed := [line for lines in wanted.values() for line in lines]:
         steps.append(f"printf '%s\\n' {' '.join(map(shlex.quote, preseed))} | debconf-set-selections")
-    steps.append("apt-get -qq -o DPkg::Lock::Timeout=300 update")
+    # apt gives up at a 503, which a package proxy that is asked by all hosts at once answers for a moment
+    update = "apt-get -qq -o DPkg::Lock::Timeout=300 update"
+    steps.append(f"{update} || {{ sleep 3; {update}; }}")
     # An image is as old as its last build; upgrades by night begin with the next one.
     steps.append(f"[ -e {PACKAGES} ] || {APT} upgrade </dev/null")
     steps.append(f"{APT} install {' '.join(map(shlex.quote, missing))} </dev/null")

@@ -68,9 +68,14 @@ done
 number=0
 for url in $urls; do
   number=$((number + 1))
-  ( timeout "$((wait * 2))" /usr/lib/apt/apt-helper -qq -o Acquire::Retries=0 -o Acquire::http::Timeout="$wait" -o Acquire::https::Timeout="$wait" \
-      ${proxy:+-o "Acquire::http::Proxy=$proxy" -o "Acquire::https::Proxy=$proxy"} \
-      download-file "$url/InRelease" "$work/$number" >/dev/null 2>&1 && echo "archive $url" ) &
+  ( for try in 1 2 3; do
+      said=$(LC_ALL=C timeout "$((wait * 2))" /usr/lib/apt/apt-helper -qq -o Acquire::Retries=0 -o Acquire::http::Timeout="$wait" -o Acquire::https::Timeout="$wait" \
+        ${proxy:+-o "Acquire::http::Proxy=$proxy" -o "Acquire::https::Proxy=$proxy"} \
+        download-file "$url/InRelease" "$work/$number" 2>&1) && echo "archive $url" && exit
+      # a proxy that many hosts ask at once answers one of them 503 for a moment (apt-cacher-ng)
+      case $said in *"  5"??"  "*) sleep 1 ;; *) break ;; esac
+    done
+    echo "unfetched $url $(printf '%s\n' "$said" | sed -n '/^E: /{s/^E: Failed to fetch [^ ]* *//;p;q}')" ) &
 done
 wait
 echo "asked yes"
@@ -244,7 +249,10 @@ def _platform(office: Office, host: Host, container: str) -> Iterator[Finding]:
 
 def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterator[Finding]:
     """Whom the host needs: resolvers, the archive, time servers."""
-    said = {key: [value for name, value in facts if name == key] for key in ("resolver", "archive", "ntp")}
+    said = {
+        key: [value for name, value in facts if name == key]
+        for key in ("resolver", "archive", "unfetched", "ntp")
+    }
     given = {
         server: _number(count) for server, _, count in (value.partition(" ") for value in said["resolver"])
     }
@@ -266,8 +274,10 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
     missing = [url for url in _archives(office) if url not in said["archive"]]
     if missing:
         by = f" by way of {office.archive.proxy}" if office.archive.proxy else ""
+        why = {url: text.strip() for url, _, text in (value.partition(" ") for value in said["unfetched"])}
+        answer = why.get(missing[0]) or f"no answer within {2 * WAIT} s"
         yield Finding(
-            host.name, "bad", f"no packages: {', '.join(missing)} is not reached{by}",
+            host.name, "bad", f"no packages: {', '.join(missing)} is not reached{by} ({answer})",
             "let it through, or name a proxy or mirror that this host reaches: [archive]",
         )  # fmt: skip
     else:
