@@ -14,6 +14,7 @@ import re
 import secrets as random
 import tempfile
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -301,7 +302,10 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
         added.append("DKIM keys")
     passwords = dict(kept.get("passwords", {}))
     fresh = {user.address: new_password() for user in office.users if user.address not in passwords}
-    passwords |= {address: SecretStr(password_hash(password)) for address, password in fresh.items()}
+    with ThreadPoolExecutor(
+        4
+    ) as pool:  # a hash takes a quarter of a second and 64 MiB, outside Python's lock
+        passwords |= zip(fresh, map(SecretStr, pool.map(password_hash, fresh.values())), strict=True)
     added += [f"first password of {address}" for address in fresh]
     sealing: SecretStr = kept.get("sealing", SecretStr(""))
     if not sealing.get_secret_value():
