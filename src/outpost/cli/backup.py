@@ -125,9 +125,8 @@ def restore_host(
     loaded = load(target.data)
     expect_hosts(loaded, [host])
     lost = loaded.host(host)
-    if not yes and err.input(
-        f"{lost.name} is an empty machine that is to become {lost.fqdn} again? [y/N] "
-    ).strip().lower() not in ("y", "yes"):
+    question = f"{lost.name} is an empty machine that is to become {lost.fqdn} again? [y/N] "
+    if not yes and err.input(question, markup=False).strip().lower() not in ("y", "yes"):
         return 1
     done = recovery.host(
         target, loaded, secrets_file.read(target.data), lost,

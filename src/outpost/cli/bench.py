@@ -38,7 +38,11 @@ def bench(
     A slow line is put in front of the hosts. Nothing else should run on the machine meanwhile.
     """
     if listed:
-        return list_rows()
+        table = Table("row", "what", box=None, padding=(0, 2, 0, 0))
+        for row, measures in run.ROWS.items():
+            table.add_row(row, (measures.__doc__ or "").strip().splitlines()[0])
+        out.print(table)
+        return 0
     target = find(LAB, name)
     found = []
     for measurement in run.measured(target, rows or (), Lines()):
@@ -57,14 +61,6 @@ def bench(
     else:
         _show(found)
     return 0 if all(measurement.reached is not False for measurement in found) else 1
-
-
-def list_rows() -> int:
-    table = Table("row", "what", box=None, padding=(0, 2, 0, 0))
-    for name, row in run.ROWS.items():
-        table.add_row(name, (row.__doc__ or "").strip().splitlines()[0])
-    out.print(table)
-    return 0
 
 
 def _show(found: Sequence[measure.Measurement]) -> None:

@@ -179,36 +179,33 @@ def _sound(plan: new.Plan) -> str:
 
 def _answer(key: str, given: str | None, name: str, before: dict[str, str], defaults: dict[str, str]) -> str:
     """What an option says, or somebody answers; a wrong answer is asked for again, for the others would be lost with it."""
+
+    def sound(answer: str) -> str:
+        _sound(_plan(name, UNASKED | before | {key: answer}))
+        return answer
+
     if given is not None:
-        _sound(_plan(name, UNASKED | before | {key: given}))
-        return given
+        return sound(given)
     question, default = QUESTIONS[key]
     default = defaults.get(key, default)
     if not sys.stdin.isatty():
         if not default and key not in MAY_BE_EMPTY:
+            option = f"--{key.replace('_', '-')}"
             raise OutpostError(
-                f"--{option(key)} is missing, and nobody is here to answer",
-                f"{question.lower()}: --{option(key)} …",
+                f"{option} is missing, and nobody is here to answer", f"{question.lower()}: {option} …"
             )
-        _sound(_plan(name, UNASKED | before | {key: default}))
-        return default
+        return sound(default)
     shown_default = f" [{default}]" if default else " (may be empty)" if key in MAY_BE_EMPTY else ""
     while True:
         said = err.input(f"{escape(question + shown_default)}: ").strip() or default
         if not said and key not in MAY_BE_EMPTY:
             continue
         try:
-            _sound(_plan(name, UNASKED | before | {key: said}))
+            return sound(said)
         except OutpostError as error:
             say_error(error.message, error.remedy)
         except OfficeError as error:
             show_problems(error.problems[:1])  # the others come of it
-        else:
-            return said
-
-
-def option(key: str) -> str:
-    return key.replace("_", "-")
 
 
 def _address(local: str, domain: str) -> str:

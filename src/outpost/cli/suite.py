@@ -211,12 +211,9 @@ class Suite:
         """A cold lab of the suite's own."""
         self._browser()
         consent = ("--yes",) if self.yes else ()
-        self._run(sys.executable, "-m", "outpost", "lab", "down", "--name", INSTANCE)
-        up = (sys.executable, "-m", "outpost", "lab", "up", "--name", INSTANCE, "--no-verify", *consent)
-        self.lab_runs = self._run(*up) == 0
-        stage.ran = True
-        stage.passed += self.lab_runs
-        stage.failed += not self.lab_runs
+        self.lab_down()
+        self._tool(stage, ("outpost", "lab", "up", "--name", INSTANCE, "--no-verify", *consent))
+        self.lab_runs = not stage.failed
 
     def lab_evidence(self) -> None:
         """What the machines have to say about a failure, before they go."""

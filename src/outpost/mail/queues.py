@@ -16,7 +16,6 @@ from typing_extensions import TypedDict
 from outpost.errors import OutpostError
 from outpost.office.model import Office
 from outpost.office.roles import serving
-from outpost.office.tables.topology import Host
 from outpost.onhost.observe.mailqueue import NOTED
 from outpost.target import Target
 from outpost.transport import answers
@@ -156,13 +155,8 @@ def release(messages: Iterable[Waiting], target: Target, office: Office, via: st
 
 def hold(messages: Iterable[Waiting], target: Target, office: Office, via: str | None = None) -> None:
     """Kept until somebody releases it; nothing ages out of hold."""
-    _on_hosts(
-        messages,
-        f"mkdir -p -m 0700 {NOTED[1]}; : > {NOTED[1]}/{{id}}; postsuper -h {{id}}",
-        target,
-        office,
-        via,
-    )
+    commands = f"mkdir -p -m 0700 {NOTED[1]}; : > {NOTED[1]}/{{id}}; postsuper -h {{id}}"
+    _on_hosts(messages, commands, target, office, via)
 
 
 def _on_hosts(
@@ -174,9 +168,8 @@ def _on_hosts(
             raise OutpostError(f"{message.id} is no queue id")
         by_host.setdefault(message.host, []).append(message.id)
     for name, ids in by_host.items():
-        host: Host = office.host(name)
-        script = "\n".join(commands.format(id=shlex.quote(one), large=LARGE) for one in ids) + "\n"
-        run_script(target, office, host, "set -e\n" + script, via)
+        lines = ["set -e", *(commands.format(id=shlex.quote(one), large=LARGE) for one in ids), ""]
+        run_script(target, office, office.host(name), "\n".join(lines), via)
 
 
 def by_route(messages: Iterable[Waiting]) -> list[tuple[str, int, int, str]]:

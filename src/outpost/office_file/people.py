@@ -40,7 +40,7 @@ class Roster:
 
     def entries(self, kind: Kind) -> Iterator[Entry]:
         """Every entry of a kind, in the order of the file."""
-        lines = self.text.splitlines(keepends=True)
+        lines = self._lines
         starts = [number for number, line in enumerate(lines) if _HEADER.match(line)]
         for start, following in zip(starts, [*starts[1:], len(lines)], strict=True):
             if lines[start].split("#")[0].strip() != f"[[{kind}]]":
@@ -59,17 +59,13 @@ class Roster:
         document = tomlkit.document()
         document.update(data)
         block = f"[[{kind}]]\n{tomlkit.dumps(document)}"
-        lines = self.text.splitlines(keepends=True)
+        lines = self._lines
         last = max((entry.end for entry in self.entries(kind)), default=len(lines))
         self.text = "".join([*lines[:last], "\n", block, *lines[last:]])
 
     def change(self, kind: Kind, address: str, **values: Any) -> None:
         """Set keys of an entry; None takes a key away."""
-        entry = self.find(kind, address)
-        if entry is None:
-            raise OutpostError(
-                f"{address} is not among the office's {kind}", f"choose one of: {self._known(kind)}"
-            )
+        entry = self._the(kind, address)
         document = tomlkit.parse("".join(self._lines[entry.start : entry.end]))
         (table,) = document[kind]
         for key, value in values.items():
@@ -81,11 +77,7 @@ class Roster:
 
     def remove(self, kind: Kind, address: str) -> None:
         """Take an entry out, and with it the empty line before it."""
-        entry = self.find(kind, address)
-        if entry is None:
-            raise OutpostError(
-                f"{address} is not among the office's {kind}", f"choose one of: {self._known(kind)}"
-            )
+        entry = self._the(kind, address)
         before = entry.start
         if before and not self._lines[before - 1].strip():
             before -= 1
@@ -109,8 +101,11 @@ class Roster:
     def _lines(self) -> list[str]:
         return self.text.splitlines(keepends=True)
 
-    def _known(self, kind: Kind) -> str:
-        return ", ".join(str(entry.data.get("address")) for entry in self.entries(kind)) or "none"
+    def _the(self, kind: Kind, address: str) -> Entry:
+        if entry := self.find(kind, address):
+            return entry
+        known = ", ".join(str(entry.data.get("address")) for entry in self.entries(kind)) or "none"
+        raise OutpostError(f"{address} is not among the office's {kind}", f"choose one of: {known}")
 
     def _replace(self, entry: Entry, text: str) -> None:
         lines = self._lines
