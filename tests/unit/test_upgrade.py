@@ -14,11 +14,14 @@ import pytest
 from outpost import __version__
 from outpost.cli import app as cli
 from outpost.cli import upgrade
-from outpost.engine import claim
+from outpost.cli.apply import change_hosts
+from outpost.engine import claim, run
+from outpost.keys.rotation import aftermath
 from outpost.office import Office
 from outpost.office.tables.topology import Host
 from outpost.target import INVENTORY, Target
 from outpost.verification import history
+from tests.unit.test_claim import at
 
 CHANGELOG = """# Changelog
 ## [Unreleased]
@@ -108,3 +111,22 @@ def test_an_older_version_does_not_go_back_by_itself(
     assert applied == []
     assert cli.run(["upgrade", "harbour", "--force", "-y"]) == 0
     assert applied == [{"yes": True, "as_json": False, "force": True, "note_version": True}]
+
+
+@pytest.mark.parametrize(("note", "noted"), [(True, True), (False, False)])
+def test_hosts_without_a_change_note_the_new_version(
+    note: bool, noted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(INVENTORY / "harbour", tmp_path / "harbour")
+    monkeypatch.setattr(claim, "SCRIPT", at(claim.SCRIPT, tmp_path))
+    monkeypatch.setattr(claim, "shell_command", lambda *_: ["sh", "-s"])
+    monkeypatch.setattr(aftermath, "keep", lambda *_: None)
+    monkeypatch.setattr(run, "plan", lambda *_, **__: run.Outcome(("mta",), (), {}, (), 1.0))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    office = str(tmp_path / "harbour")
+    options = {"yes": False, "as_json": False, "force": False, "note_version": note}
+    assert change_hosts(office, None, ["mta"], None, **options) == 0
+    record = tmp_path / "lib" / "converged.json"
+    assert record.exists() == noted
+    assert not noted or json.loads(record.read_text())["version"] == __version__
