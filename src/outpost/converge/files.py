@@ -105,14 +105,7 @@ def rendered(
         TemplateMistakeError: The template names something that the context lacks; with file and line.
     """
     source = f"{role}/{(template or path).lstrip('/')}.j2"
-    return text(
-        path,
-        render(_environment(), source, context),
-        mode=mode,
-        owner=owner,
-        group=group,
-        secret=secret,
-    )
+    return File(path, render(_environment(), source, context).encode(), mode, owner, group, secret)
 
 
 def timed(role: str, unit: str, **context: Any) -> list[File]:

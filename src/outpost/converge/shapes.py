@@ -40,9 +40,6 @@ def service(
         guarded: It stands between the controller and the host: the host undoes a change by itself unless a fresh
             connection confirms it (`outpost.converge.guard`).
     """
-    key = _note(name, files)
-    if will_ask(paths=[file.path for file in files], unit=unit):
-        return
     verb = "reload-or-restart" if on_change == "reload" else "restart"
     # A daemon gets 90 s by default; the evidence of a failed start belongs to the error, not to a later look.
     # What a timer starts may have failed of the files that are mended now; it starts again when it is due.
@@ -53,17 +50,7 @@ def service(
         f"systemctl reset-failed {failed} 2>/dev/null || true; systemctl enable --quiet {unit} && systemctl {verb} {unit} "
         f"&& systemctl is-active --quiet {unit} || {{ journalctl --unit={unit} --lines=25 --no-pager >&2; exit 1; }}"
     )
-    operations.converge(
-        name=name,
-        key=key,
-        files=tuple(files),
-        watches=tuple(watches),
-        check=check,
-        activate=activate,
-        live=None,
-        unit=unit,
-        guarded=guarded,
-    )
+    _converge(name, files, check, activate, watches=watches, unit=unit, guarded=guarded)
 
 
 def settings(
@@ -82,20 +69,30 @@ def settings(
         live: Prints commands that set what is in force now, for the way back; it finds the new files below ``$STAGE``.
         guarded: As for a service.
     """
-    key = _note(name, files)
-    if will_ask(paths=[file.path for file in files]):
-        return
-    operations.converge(
-        name=name,
-        key=key,
-        files=tuple(files),
-        watches=(),
-        check=check,
-        activate=activate,
-        live=live,
-        unit="",
-        guarded=guarded,
-    )
+    _converge(name, files, check, activate, live=live, guarded=guarded)
+
+
+def _converge(
+    name: str,
+    files: Sequence[File],
+    check: str | None,
+    activate: str | None,
+    *,
+    watches: Sequence[File] = (),
+    live: str | None = None,
+    unit: str = "",
+    guarded: bool,
+) -> None:
+    key = re.sub(r"[^\w.-]+", "-", name)
+    known = declared()
+    known.records.add(key)
+    known.files.update(file.path for file in files)
+    known.content.update((file.path, file) for file in files)
+    if not will_ask(paths=[file.path for file in files], unit=unit):
+        operations.converge(
+            name=name, key=key, files=tuple(files), watches=tuple(watches), check=check, activate=activate,
+            live=live, unit=unit, guarded=guarded,
+        )  # fmt: skip
 
 
 def packages(*names: str, preseed: Sequence[str] = ()) -> None:
@@ -206,13 +203,3 @@ def retire_undeclared() -> None:
     """Remove what earlier runs installed and no role declares any more: files, units, packages. Call it last."""
     if not will_ask(question=operations.PACKAGES_BEFORE, of_files=True):
         operations.retire(name="what is no longer declared")
-
-
-def _note(name: str, files: Sequence[File]) -> str:
-    """Enter a declaration; gives the file name of its record on the host."""
-    key = re.sub(r"[^\w.-]+", "-", name)
-    known = declared()
-    known.records.add(key)
-    known.files.update(file.path for file in files)
-    known.content.update((file.path, file) for file in files)
-    return key

@@ -141,6 +141,7 @@ class Told:
     """How differences of one kind are told, and what puts them right.
 
     Attributes:
+        of: Their kind.
         when: Which of them.
         repair: Shell.
         kind: What people call it, where that is another word.
@@ -148,6 +149,7 @@ class Told:
         thing: What people call the object, where that is more than its name.
     """
 
+    of: str
     when: Callable[[Difference], bool]
     cause: Words
     consequence: Words

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from outpost.drift.differences import Difference, Finding
+from outpost.drift.differences import Difference, Finding, Told
 from outpost.drift.meanings import FAULTS, SEVERAL, STATES
 from outpost.onhost.observe.expected import words
 
@@ -92,18 +92,17 @@ def findings(
     for key in sorted({*appeared, *vanished}, key=_order):
         kind, thing = key
         new, old = appeared.get(key, ()), vanished.get(key, ())
-        found.extend(_told(Difference(kind, thing, new, old, packages=packages)))
+        found.extend(_told(Difference(kind, thing, new, old, packages=packages), STATES))
     for line in sorted(seen.faults, key=lambda line: _order((line.split("\t")[0], line))):
         kind, thing, value = (*line.split("\t", 2), "", "")[:3]
-        if kind in FAULTS:
-            found.append(FAULTS[kind].about(Difference(kind, thing, (value,), units=units)))
+        found.extend(_told(Difference(kind, thing, (value,), units=units), FAULTS))
     return tuple(sorted(_merged(found), key=_place))
 
 
-def _told(it: Difference) -> Iterator[Finding]:
-    if it.kind in SEVERAL:
+def _told(it: Difference, among: tuple[Told, ...]) -> Iterator[Finding]:
+    if it.kind in SEVERAL and among is STATES:
         yield from SEVERAL[it.kind](it)
-    elif told := next((told for told in STATES.get(it.kind, ()) if told.when(it)), None):
+    elif told := next((told for told in among if told.of == it.kind and told.when(it)), None):
         yield told.about(it)
 
 

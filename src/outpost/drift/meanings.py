@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 
+from outpost.drift import repairs
 from outpost.drift.differences import (
     Difference,
     Finding,
@@ -20,32 +21,7 @@ from outpost.drift.differences import (
     only_went,
     went,
 )
-from outpost.drift.repairs import (
-    APT,
-    ASIDE,
-    COPIES,
-    MOUNTS,
-    capabilities,
-    close,
-    control_files,
-    end_listening,
-    from_package,
-    linked,
-    network_repair,
-    numbered,
-    powerless,
-    queue_away,
-    reload_for,
-    remove_package,
-    restart,
-    shadow,
-    stop_first,
-    trigger_away,
-    unlearned,
-    unset_timer,
-    usual,
-    with_mode,
-)
+from outpost.drift.repairs import APT, ASIDE, COPIES, MOUNTS
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.asking import REDIS
 from outpost.onhost.observe.places import CHROOT
@@ -87,12 +63,12 @@ def _file(it: Difference) -> Iterator[Finding]:
     thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
     copied = thing.startswith(f"{CHROOT}/")  # from the host's own, which is compared itself
     copy = shlex.quote(thing.removeprefix(CHROOT) if copied else f"{COPIES}{thing}")
-    reload = reload_for(thing)
+    reload = repairs.reload_for(thing)
     free = f"{OBSERVER} release {quoted}; "
     if old and old[0].startswith("link to "):
         yield Finding(
             "file", thing, "points elsewhere by hand" if new else "removed by hand",
-            "what is called by its name is something else", ("SYS-08",), f"{free}{linked(thing, old[0].removeprefix('link to '))}{reload}",
+            "what is called by its name is something else", ("SYS-08",), f"{free}{repairs.linked(thing, old[0].removeprefix('link to '))}{reload}",
             as_lines(new, old), facts,
         )  # fmt: skip
     elif old:
@@ -106,7 +82,7 @@ def _file(it: Difference) -> Iterator[Finding]:
         yield Finding(
             "file", thing, "put there by hand; neither a role nor a package has it",
             _meaning(thing), ("SYS-08",),
-            f"{free}{stop_first(thing)}mkdir -p -m 0700 {ASIDE} && mkdir -p \"{ASIDE}$(dirname {quoted})\" && mv -f --backup=numbered {quoted} {ASIDE}{quoted} && {powerless(quoted)}{reload}",
+            f"{free}{repairs.stop_first(thing)}mkdir -p -m 0700 {ASIDE} && mkdir -p \"{ASIDE}$(dirname {quoted})\" && mv -f --backup=numbered {quoted} {ASIDE}{quoted} && {repairs.powerless(quoted)}{reload}",
             facts=facts,
         )  # fmt: skip
 
@@ -216,7 +192,9 @@ def _special(it: Difference) -> Iterator[Finding]:
     thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
     if new:
         mode, owner, group = (old or new)[0].split(" ")
-        calm = f"chown {owner}:{group} {quoted} && chmod {mode} {quoted}" if old else usual(thing, mode)
+        calm = (
+            f"chown {owner}:{group} {quoted} && chmod {mode} {quoted}" if old else repairs.usual(thing, mode)
+        )
         now, whose, _ = new[0].split(" ")
         yield Finding(
             "file", thing, f"has got {new[0]} as its mode and owner by hand",
@@ -235,7 +213,7 @@ def _special(it: Difference) -> Iterator[Finding]:
 def _network(it: Difference) -> Iterator[Finding]:
     """Interfaces, addresses and routes that came or went by hand."""
     kind, thing, new, old, facts = it.kind, it.thing, it.new, it.old, it.facts
-    repair = network_repair(kind, thing, new, old)
+    repair = repairs.network_repair(kind, thing, new, old)
     if repair is None:
         return
     cause = "changed by hand" if new and old else "added by hand" if new else "taken away by hand"
@@ -276,191 +254,139 @@ def _listens(it: Difference) -> str:
     return f"{it.new[0].partition(' ')[0]} ({unit or f'process {pid}'}) listens; no flow leads there"
 
 
-STATES: dict[str, tuple[Told, ...]] = {
-    "conffile": (
-        Told(
-            came, lambda it: "missing" if it.new[0] == "missing" else "a package's file, edited by hand",
-            "the daemon reads it beside the office's files: what the roles declare may not be all that counts",
-            ("SYS-08",), lambda it: from_package(it.thing),
-        ),
+STATES = (
+    Told(
+        "conffile", came, lambda it: "missing" if it.new[0] == "missing" else "a package's file, edited by hand",
+        "the daemon reads it beside the office's files: what the roles declare may not be all that counts",
+        ("SYS-08",), lambda it: repairs.from_package(it.thing),
     ),
-    "running": (
-        Told(
-            only_went, "stopped by hand", "what it does for the host is not done", ("AVL-01",),
-            lambda it: f"systemctl start {it.quoted}",
-        ),
-        Told(
-            only_came, "started by hand; no role declares it",
-            "a daemon that nobody maintains runs with a configuration that nobody has checked", ("SYS-04",),
-            lambda it: f"systemctl stop {it.quoted}",
-        ),
+    Told(
+        "running", only_went, "stopped by hand", "what it does for the host is not done", ("AVL-01",),
+        lambda it: f"systemctl start {it.quoted}",
     ),
-    "package": (
-        Told(
-            lambda it: bool(it.new) and it.thing not in it.packages, "installed by hand; no role declares it",
-            "its programs and daemons are open to attack and nobody's to patch", ("SYS-04",),
-            lambda it: remove_package(it.thing, it.packages),
-        ),
-        Told(
-            only_went, "removed by hand, or no longer marked as wanted", "what the platform needs may be missing", ("SYS-04",),
-            lambda it: f"{APT} install {it.quoted} </dev/null",
-        ),
+    Told(
+        "running", only_came, "started by hand; no role declares it",
+        "a daemon that nobody maintains runs with a configuration that nobody has checked", ("SYS-04",),
+        lambda it: f"systemctl stop {it.quoted}",
     ),
-    "version": (
-        Told(
-            came, "an older version put in by hand", "holes that were closed are open again", ("SYS-06",),
-            lambda it: f"{APT} --only-upgrade install {it.quoted} </dev/null", "package", lines,
-        ),
-        Told(
-            always, "removed by hand, though others need it", "what needs it fails at its next start, and apt refuses to work",
-            ("SYS-04",), f"{APT} --fix-broken install </dev/null", "package",
-        ),
+    Told(
+        "package", lambda it: bool(it.new) and it.thing not in it.packages, "installed by hand; no role declares it",
+        "its programs and daemons are open to attack and nobody's to patch", ("SYS-04",),
+        lambda it: repairs.remove_package(it.thing, it.packages),
     ),
-    "hold": (
-        Told(
-            came, "put on hold by hand", "security upgrades pass it by", ("SYS-06",),
-            lambda it: f"apt-mark unhold {it.quoted} >/dev/null", "package",
-        ),
+    Told(
+        "package", only_went, "removed by hand, or no longer marked as wanted", "what the platform needs may be missing", ("SYS-04",),
+        lambda it: f"{APT} install {it.quoted} </dev/null",
     ),
-    "diversion": (
-        Told(
-            came, lambda it: f"diverted by hand {it.new[0]}", "upgrades of its package go past it", ("SYS-06", "SYS-08"),
-            lambda it: f"dpkg-divert --quiet --rename --remove {it.quoted} || dpkg-divert --quiet --no-rename --remove {it.quoted}", "package",
-        ),
+    Told(
+        "version", came, "an older version put in by hand", "holes that were closed are open again", ("SYS-06",),
+        lambda it: f"{APT} --only-upgrade install {it.quoted} </dev/null", "package", lines,
     ),
-    "override": (
-        Told(
-            came, lambda it: f"owner and mode overridden by hand ({it.new[0]})", "upgrades set them again", ("SYS-08",),
-            lambda it: f"dpkg-statoverride --quiet --remove {it.quoted}", "package",
-        ),
+    Told(
+        "version", always, "removed by hand, though others need it", "what needs it fails at its next start, and apt refuses to work",
+        ("SYS-04",), f"{APT} --fix-broken install </dev/null", "package",
     ),
-    "architecture": (
-        Told(
-            came, "an architecture that was added by hand", "packages may come that the office has not chosen", ("SYS-04",),
-            lambda it: f"dpkg --remove-architecture {it.quoted} || true", "package",
-        ),
+    Told(
+        "hold", came, "put on hold by hand", "security upgrades pass it by", ("SYS-06",),
+        lambda it: f"apt-mark unhold {it.quoted} >/dev/null", "package",
     ),
-    "control": (
-        Told(
-            always, "what dpkg keeps of it edited by hand: a maintainer script, a checksum or the list of its files",
-            "the next upgrade runs its scripts as root, and changed programs may pass for the package's", ("SYS-06", "SYS-08"),
-            lambda it: control_files(it.thing), "package", lines,
-        ),
+    Told(
+        "diversion", came, lambda it: f"diverted by hand {it.new[0]}", "upgrades of its package go past it", ("SYS-06", "SYS-08"),
+        lambda it: f"dpkg-divert --quiet --rename --remove {it.quoted} || dpkg-divert --quiet --no-rename --remove {it.quoted}", "package",
     ),
-    "program": (
-        Told(
-            came, lambda it: f"a package's program, {'removed' if it.new[0] == 'missing' else 'changed'} by hand",
-            "what runs under its name is not what Debian signed", ("SYS-08",), lambda it: from_package(it.thing), "file",
-        ),
+    Told(
+        "override", came, lambda it: f"owner and mode overridden by hand ({it.new[0]})", "upgrades set them again", ("SYS-08",),
+        lambda it: f"dpkg-statoverride --quiet --remove {it.quoted}", "package",
     ),
-    "capability": (
-        Told(
-            came, "has got capabilities by hand", "every account that may start it has some of root's rights", ("SYS-09",), capabilities, "file", lines,
-        ),
-        Told(
-            always, "has lost its capabilities by hand", "what needs it does not work", ("SYS-09",), capabilities, "file", lines,
-        ),
+    Told(
+        "architecture", came, "an architecture that was added by hand", "packages may come that the office has not chosen", ("SYS-04",),
+        lambda it: f"dpkg --remove-architecture {it.quoted} || true", "package",
     ),
-    "alias": (
-        Told(
-            changed, "points elsewhere by hand", "what is called by its name is something else", ("SYS-08",),
-            lambda it: f"ln -sfnT {shlex.quote(it.old[0].removeprefix('link to '))} {it.quoted}", "file", lines,
-        ),
+    Told(
+        "control", always, "what dpkg keeps of it edited by hand: a maintainer script, a checksum or the list of its files",
+        "the next upgrade runs its scripts as root, and changed programs may pass for the package's", ("SYS-06", "SYS-08"),
+        lambda it: repairs.control_files(it.thing), "package", lines,
     ),
-    "group": (
-        Told(
-            changed, "has another number by hand", "files of the group belong to nobody, or to another's", ("SYS-09",),
-            lambda it: numbered(it.thing, it.old[0]), shows=lines,
-        ),
-        Told(
-            went, "removed by hand", "files of the group belong to nobody, or to another's", ("SYS-09",),
-            lambda it: f"groupadd --gid {it.old[0]} {it.quoted}", shows=lines,
-        ),
+    Told(
+        "program", came, lambda it: f"a package's program, {'removed' if it.new[0] == 'missing' else 'changed'} by hand",
+        "what runs under its name is not what Debian signed", ("SYS-08",), lambda it: repairs.from_package(it.thing), "file",
     ),
-    "keeper": (
-        Told(
-            came, lambda it: f"opened by hand to {it.new[0]}", "that account can add members to the group", ("SYS-09",),
-            lambda it: f"gpasswd --remove-password {it.quoted} && gpasswd --administrators '' {it.quoted}", "group", lines,
-        ),
+    Told(
+        "capability", came, "has got capabilities by hand", "every account that may start it has some of root's rights", ("SYS-09",), repairs.capabilities, "file", lines,
     ),
-    "shadow": (
-        Told(
-            _is_another_password, "its password or its expiry set by hand", "somebody may log in who should not, or cannot who must",
-            ("SYS-09",), lambda it: shadow(it.thing), "account",
-        ),
+    Told(
+        "capability", always, "has lost its capabilities by hand", "what needs it does not work", ("SYS-09",), repairs.capabilities, "file", lines,
     ),
-    "mode": (
-        Told(
-            went, lambda it: _moded(it),
-            "others may read or replace what only its owner should", ("SYS-09", "SEC-01"), lambda it: with_mode(it), shows=lines,
-        ),
+    Told(
+        "alias", changed, "points elsewhere by hand", "what is called by its name is something else", ("SYS-08",),
+        lambda it: f"ln -sfnT {shlex.quote(it.old[0].removeprefix('link to '))} {it.quoted}", "file", lines,
     ),
-    "mount": (
-        Told(
-            went, lambda it: "mounted otherwise" if it.new else "not mounted",
-            "programs may be put and run where only data belongs", ("VIR-05",),
-            lambda it: f"! systemctl is-enabled --quiet {MOUNTS} 2>/dev/null || systemctl restart {MOUNTS}; "
-            f"mount -o remount,bind,{it.old[0]} {it.quoted}", shows=lines,
-        ),
+    Told(
+        "group", changed, "has another number by hand", "files of the group belong to nobody, or to another's", ("SYS-09",),
+        lambda it: repairs.numbered(it.thing, it.old[0]), shows=lines,
     ),
-    "mounted": (
-        Told(
-            came, "mounted by hand", "what is below it is hidden, and what hides it may be anybody's", ("VIR-05",),
-            lambda it: f"umount --lazy {it.quoted}", "mount",
-        ),
+    Told(
+        "group", went, "removed by hand", "files of the group belong to nobody, or to another's", ("SYS-09",),
+        lambda it: f"groupadd --gid {it.old[0]} {it.quoted}", shows=lines,
     ),
-    "setting": (
-        Told(
-            changed, "changed in the running kernel", "the host behaves otherwise until the next boot", ("SYS-02",),
-            lambda it: f"sysctl --quiet --write {shlex.quote(f'{it.thing}={it.old[0]}')}", "kernel setting", lines,
-        ),
+    Told(
+        "keeper", came, lambda it: f"opened by hand to {it.new[0]}", "that account can add members to the group", ("SYS-09",),
+        lambda it: f"gpasswd --remove-password {it.quoted} && gpasswd --administrators '' {it.quoted}", "group", lines,
     ),
-    "manager": (
-        Told(
-            always, lambda it: "set by hand" if it.new else "taken out by hand", "every daemon that starts from now on gets it", ("SYS-08",),
-            lambda it: f"systemctl set-environment {shlex.quote(f'{it.thing}={it.old[0]}')}" if it.old
-            else f"systemctl unset-environment {it.quoted}", "environment of daemons", lines,
-        ),
+    Told(
+        "shadow", _is_another_password, "its password or its expiry set by hand", "somebody may log in who should not, or cannot who must",
+        ("SYS-09",), lambda it: repairs.shadow(it.thing), "account",
     ),
-    "table": (
-        Told(
-            came, "added by hand", "it can refuse or redirect what the office's flows allow", ("NET-01",),
-            lambda it: f"nft delete table {it.thing}", "packet filter", thing=lambda it: f"table {it.thing}",
-        ),
+    Told(
+        "mode", went, _moded,
+        "others may read or replace what only its owner should", ("SYS-09", "SEC-01"), repairs.with_mode, shows=lines,
     ),
-    "rules": (
-        Told(
-            changed, "changed by hand", "it can refuse or redirect what the office's flows allow", ("NET-01",),
-            "", "packet filter", thing=lambda it: f"rules of table {it.thing}",
-        ),
+    Told(
+        "mount", went, lambda it: "mounted otherwise" if it.new else "not mounted",
+        "programs may be put and run where only data belongs", ("VIR-05",),
+        lambda it: f"! systemctl is-enabled --quiet {MOUNTS} 2>/dev/null || systemctl restart {MOUNTS}; "
+        f"mount -o remount,bind,{it.old[0]} {it.quoted}", shows=lines,
     ),
-    "queue": (
-        Told(
-            came, lambda it: f"traffic control set by hand ({', '.join(it.new)})", "it can delay, drop, copy or redirect every packet of that interface",
-            ("NET-02",), queue_away, "traffic control",
-        ),
+    Told(
+        "mounted", came, "mounted by hand", "what is below it is hidden, and what hides it may be anybody's", ("VIR-05",),
+        lambda it: f"umount --lazy {it.quoted}", "mount",
     ),
-    "trigger": (
-        Told(
-            came, lambda it: f"a trigger or view put in by hand ({', '.join(value.split(' ', 2)[2] for value in it.new)})",
-            "it runs with each write of the daemon and can change or copy what users keep there", ("SYS-08",), trigger_away, "database",
-        ),
+    Told(
+        "setting", changed, "changed in the running kernel", "the host behaves otherwise until the next boot", ("SYS-02",),
+        lambda it: f"sysctl --quiet --write {shlex.quote(f'{it.thing}={it.old[0]}')}", "kernel setting", lines,
     ),
-    "loopback": (
-        Told(
-            came, lambda it: f"{it.new[0]} listens to the host's own accounts and daemons since somebody started it",
-            "every account on the host can connect to it", ("SYS-05",), lambda it: end_listening(it.thing, it.new[0]), "listener",
-        ),
+    Told(
+        "manager", always, lambda it: "set by hand" if it.new else "taken out by hand", "every daemon that starts from now on gets it", ("SYS-08",),
+        lambda it: f"systemctl set-environment {shlex.quote(f'{it.thing}={it.old[0]}')}" if it.old
+        else f"systemctl unset-environment {it.quoted}", "environment of daemons", lines,
     ),
-    "effective": (
-        Told(
-            always, "the daemon's own answer is not what it was after the last apply",
-            "it works by another configuration than the declared one", ("SYS-08",),
-            lambda it: restart(_asked_of(it)), "effective configuration", lines, lambda it: _asked_of(it),
-        ),
+    Told(
+        "table", came, "added by hand", "it can refuse or redirect what the office's flows allow", ("NET-01",),
+        lambda it: f"nft delete table {it.thing}", "packet filter", thing=lambda it: f"table {it.thing}",
     ),
-}  # fmt: skip
-"""Kind of a state to how its differences are told; the first that fits counts, and where none does there is nothing to tell."""
+    Told(
+        "rules", changed, "changed by hand", "it can refuse or redirect what the office's flows allow", ("NET-01",),
+        "", "packet filter", thing=lambda it: f"rules of table {it.thing}",
+    ),
+    Told(
+        "queue", came, lambda it: f"traffic control set by hand ({', '.join(it.new)})", "it can delay, drop, copy or redirect every packet of that interface",
+        ("NET-02",), repairs.queue_away, "traffic control",
+    ),
+    Told(
+        "trigger", came, lambda it: f"a trigger or view put in by hand ({', '.join(value.split(' ', 2)[2] for value in it.new)})",
+        "it runs with each write of the daemon and can change or copy what users keep there", ("SYS-08",), repairs.trigger_away, "database",
+    ),
+    Told(
+        "loopback", came, lambda it: f"{it.new[0]} listens to the host's own accounts and daemons since somebody started it",
+        "every account on the host can connect to it", ("SYS-05",), lambda it: repairs.end_listening(it.thing, it.new[0]), "listener",
+    ),
+    Told(
+        "effective", always, "the daemon's own answer is not what it was after the last apply",
+        "it works by another configuration than the declared one", ("SYS-08",),
+        lambda it: repairs.restart(_asked_of(it)), "effective configuration", lines, _asked_of,
+    ),
+)  # fmt: skip
+"""How differences of states are told; the first that fits counts, and where none does there is nothing to tell."""
 
 
 SEVERAL: dict[str, Callable[[Difference], Iterator[Finding]]] = {
@@ -470,85 +396,85 @@ SEVERAL: dict[str, Callable[[Difference], Iterator[Finding]]] = {
 """Kinds that take more than a line."""
 
 
-FAULTS: dict[str, Told] = {
-    "blind": Told(
-        always, lambda it: f"cannot be observed: {it.new[0]}", "drift there is neither reported nor repaired, and nothing is remembered",
+FAULTS = (
+    Told(
+        "blind", always, lambda it: f"cannot be observed: {it.new[0]}", "drift there is neither reported nor repaired, and nothing is remembered",
         ("SYS-08",), "", "observation",
     ),
-    "edited": Told(
-        always, "not as an apply of this office wrote it", "somebody wrote into it what no plan should name; each thing that only it explains is reported. "
+    Told(
+        "edited", always, "not as an apply of this office wrote it", "somebody wrote into it what no plan should name; each thing that only it explains is reported. "
         "Remedy: examine the host; the next apply seals what is left", ("SYS-08",), "", "known state",
     ),
-    "locked": Told(
-        always, lambda it: f"made {it.new[0]} by hand", "no apply can replace what is there", ("SYS-08",),
+    Told(
+        "locked", always, lambda it: f"made {it.new[0]} by hand", "no apply can replace what is there", ("SYS-08",),
         lambda it: f"{OBSERVER} release {it.quoted}", "file",
     ),
-    "acl": Told(
-        always, "an access list put on it by hand", "others may read or write it than its mode says", ("SYS-09",),
+    Told(
+        "acl", always, "an access list put on it by hand", "others may read or write it than its mode says", ("SYS-09",),
         lambda it: f"{OBSERVER} release {it.quoted}", "file",
     ),
-    "linked": Told(
-        always, "has a second name by hand (a hard link)", "an account that may write the other name writes this file", ("SYS-09",),
+    Told(
+        "linked", always, "has a second name by hand (a hard link)", "an account that may write the other name writes this file", ("SYS-09",),
         lambda it: f"{OBSERVER} release {it.quoted}", "file",
     ),
-    "held": Told(
-        always, "put on hold by hand", "nothing there is delivered until somebody lets it go. Remedy: run `outpost queue OFFICE --release all`, or "
+    Told(
+        "held", always, "put on hold by hand", "nothing there is delivered until somebody lets it go. Remedy: run `outpost queue OFFICE --release all`, or "
         "`--hold` with each queue id that has to wait", ("QUE-01",), "", "messages on hold", lambda it: it.new, "mail queue",
     ),
-    "function": Told(
-        always, lambda it: f"a library of functions loaded by hand ({it.new[0]})", "it stays after a restart, and is code for who can start it",
+    Told(
+        "function", always, lambda it: f"a library of functions loaded by hand ({it.new[0]})", "it stays after a restart, and is code for who can start it",
         ("SYS-08",), f"redis-cli {REDIS} function flush >/dev/null", "database",
     ),
-    "timer": Told(
-        always, lambda it: it.new[0] if it.new[0] == "no key signs" else f"a key's time set by hand ({it.new[0].split(' ')[1]})",
+    Told(
+        "timer", always, lambda it: it.new[0] if it.new[0] == "no key signs" else f"a key's time set by hand ({it.new[0].split(' ')[1]})",
         "its zone is without a valid signature then, and nobody who validates finds the office's names", ("DNS-01",),
-        lambda it: unset_timer(it.thing, it.new[0]), "signing key", thing=lambda it: it.thing,
+        lambda it: repairs.unset_timer(it.thing, it.new[0]), "signing key",
     ),
-    "library": Told(
-        always, "given to the dynamic linker by hand", "it puts code into programs", ("SYS-08",), "ldconfig", "file",
+    Told(
+        "library", always, "given to the dynamic linker by hand", "it puts code into programs", ("SYS-08",), "ldconfig", "file",
     ),
-    "halted": Told(
-        always, lambda it: f"halted by hand ({it.new[0]})", "it runs, and does nothing", ("AVL-01",),
+    Told(
+        "halted", always, lambda it: f"halted by hand ({it.new[0]})", "it runs, and does nothing", ("AVL-01",),
         lambda it: f"kill -CONT {it.new[0].rpartition(' ')[2]} 2>/dev/null || true", "unit",
     ),
-    "deleted": Told(
-        always, lambda it: f"deleted by hand, and still written by {it.new[0] or 'a process'}", "what is logged there nobody can read",
+    Told(
+        "deleted", always, lambda it: f"deleted by hand, and still written by {it.new[0] or 'a process'}", "what is logged there nobody can read",
         ("LOG-01",), lambda it: restarted(shlex.quote(it.new[0]), only_running=True) if it.new[0].endswith(".service") else "", "file",
     ),
-    "module": Told(
-        always, "loaded by hand, though it is barred", "it is more of the kernel to break into", ("SYS-02",),
+    Told(
+        "module", always, "loaded by hand, though it is barred", "it is more of the kernel to break into", ("SYS-02",),
         lambda it: f"modprobe --remove {it.quoted} || rmmod {it.quoted}", "kernel module",
     ),
-    "failed": Told(
-        always, "failed", "what it does for the host is not done", ("AVL-01",),
+    Told(
+        "failed", always, "failed", "what it does for the host is not done", ("AVL-01",),
         lambda it: f"systemctl reset-failed {it.quoted}; systemctl is-enabled --quiet {it.quoted} && systemctl restart {it.quoted} || true", "unit",
     ),
-    "sysctl": Told(
-        always, "changed in the running kernel, not in its file",
+    Told(
+        "sysctl", always, "changed in the running kernel, not in its file",
         "the host's network or memory is protected less than declared until the next boot", ("SYS-02",),
         "/usr/lib/systemd/systemd-sysctl", "kernel setting", lambda it: it.new,
     ),
-    "learned": Told(
-        always, lambda it: f"given to the host by another machine ({it.new[0].rpartition(' ')[2]})",
+    Told(
+        "learned", always, lambda it: f"given to the host by another machine ({it.new[0].rpartition(' ')[2]})",
         "any machine on that network can be where its IPv6 traffic goes", ("NET-02",),
-        lambda it: unlearned(it.thing, it.new[0]), "network route",
+        lambda it: repairs.unlearned(it.thing, it.new[0]), "network route",
     ),
-    "filter": Told(
-        always, "the live rules are not those of /etc/nftables.conf", "what no flow allows may pass, or what one allows may not", ("NET-01",),
+    Told(
+        "filter", always, "the live rules are not those of /etc/nftables.conf", "what no flow allows may pass, or what one allows may not", ("NET-01",),
         "systemctl reload-or-restart nftables.service", "packet filter",
         lambda it: (f"{'-' if it.thing == 'missing' else '+'}{it.new[0]}",), "table inet outpost",
     ),
-    "listener": Told(
-        always, lambda it: _listens(it), "no flow needs it: only the packet filter keeps strangers from it", ("SYS-05",),
-        lambda it: close(*_listening(it), it.units),
+    Told(
+        "listener", always, _listens, "no flow needs it: only the packet filter keeps strangers from it", ("SYS-05",),
+        lambda it: repairs.close(*_listening(it), it.units),
     ),
-    "stale": Told(
-        always, lambda it: f"{it.new[0]} was written after the daemon loaded it", "what runs may be an edit that is no longer in the file",
-        ("SYS-08",), lambda it: restart(it.thing) if it.new[0].startswith(("/etc/systemd/", "its unit"))
+    Told(
+        "stale", always, lambda it: f"{it.new[0]} was written after the daemon loaded it", "what runs may be an edit that is no longer in the file",
+        ("SYS-08",), lambda it: repairs.restart(it.thing) if it.new[0].startswith(("/etc/systemd/", "its unit"))
         else f"systemctl reload-or-restart {it.quoted}", "daemon",
     ),
-    "hostname": Told(
-        always, lambda it: it.new[0], "logs, mail and certificates name another host", ("SPO-05",), "hostname --file /etc/hostname", "host name",
+    Told(
+        "hostname", always, lambda it: it.new[0], "logs, mail and certificates name another host", ("SPO-05",), "hostname --file /etc/hostname", "host name",
     ),
-}  # fmt: skip
-"""Kind of a fault to how it is told."""
+)  # fmt: skip
+"""How faults are told."""

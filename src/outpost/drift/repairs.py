@@ -11,17 +11,9 @@ from outpost.onhost.observe.declared import KNOWN
 from outpost.units import restarted
 
 ASIDE = "/var/lib/outpost/removed"
-
-
 COPIES = "/var/lib/outpost/known-files"
-
-
 MOUNTS = "outpost-mounts.service"
-
-
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300"
-
-
 USUAL = (0o644, 0o755, 0o444, 0o555)
 """Permissions of what belongs to root and is nothing special."""
 
