@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from outpost.onhost.observe import KEY, kept_answers, main, reading
-from outpost.onhost.observe.asking import SURVEYED, Asked
+from outpost.onhost.observe.asking import JUDGED, SURVEYED, Asked, Seen
 from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.places import PACKAGES_OWN, SINGLE, UNSCANNED, WATCHED
-from outpost.onhost.observe.seen import JUDGED, Seen
 from tests.awaiting import until
 
 

@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from outpost.office.checks.cross import cross_checks
-from outpost.office.checks.keys import awaits_certificate
 from outpost.office.checks.leaks import secrets_in, without_secrets
+from outpost.office.checks.reach import awaits_certificate
 from outpost.office.checks.schema import derived, schema_problem, syntax_problem
 from outpost.office.model import SCHEMA, Office
 from outpost.office.problems import OfficeError, Problem

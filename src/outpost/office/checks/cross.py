@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from outpost.office.checks import backup, dns, keys, limits, peers, reach, recipients, topology
+from outpost.office.checks import dns, limits, peers, reach, recipients, topology
 from outpost.office.checks.rule import Rule
 from outpost.office.model import Office
 from outpost.office.problems import Problem
@@ -16,8 +16,6 @@ RULES: tuple[Rule, ...] = (
     *limits.RULES,
     *reach.RULES,
     *dns.RULES,
-    *backup.RULES,
-    *keys.RULES,
 )
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from outpost.office.checks.wording import dotted
+from outpost.office.checks.rule import dotted
 from outpost.office.problems import Problem
 
 _SECRET_KEY = re.compile(r"(^|_)(password|passwd|passphrase|secret|private_key|token|hash|credential)s?($|_)")

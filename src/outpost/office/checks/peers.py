@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from outpost.office.checks.rule import Rule, path_back, placed
-from outpost.office.checks.wording import nearest
+from outpost.office.checks.rule import Rule, nearest, path_back, placed
 from outpost.office.model import Office
 from outpost.office.problems import Problem
 from outpost.office.roles import serving

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import parse_qs, urlsplit
 
+from outpost.office.certificates import mode
 from outpost.office.checks.rule import Rule, placed
 from outpost.office.model import Office
 from outpost.office.problems import Problem
@@ -119,9 +120,64 @@ def _literal(url: str) -> IPAddress | None:
         return None
 
 
+def _backup_fits(office: Office) -> Iterator[Problem]:
+    """Every host reaches the other end, and a backup may be as old as two of them are apart."""
+    backup = office.backup
+    if backup is None:
+        return
+    zone = next(
+        (zone for zone in office.zones.values() if any(backup.server in net for net in zone.networks)), None
+    )
+    for host in office.hosts:
+        if zone and placed(office, host) and zone.name not in host.addresses:
+            yield Problem(
+                "backup.server",
+                str(backup.server),
+                f"{host.name} has no address in its zone {zone.name}",
+                f"give {host.name} one there, or name a server that is reached by routing",
+            )
+    if backup.oldest <= backup.every + backup.jitter:
+        yield Problem(
+            "backup.oldest",
+            f"{backup.oldest}s",
+            f"two backups may lie {backup.every + backup.jitter} s apart (every and jitter)",
+            f"give more than {backup.every + backup.jitter}s",
+        )
+
+
+def _certificates_come(office: Office) -> Iterator[Problem]:
+    given = {item.host for item in office.tls.provided}
+    for host in office.hosts:
+        chosen = mode(office, host)
+        field = f"hosts.{host.name}.certificates"
+        if not placed(office, host):
+            continue
+        if chosen == "acme" and not office.addresses_of_kind(host, "internet") and not office.acme.proxy:
+            yield Problem(
+                field,
+                "acme",
+                f"{host.name} has no address on the Internet, so it cannot ask the authority",
+                'name a proxy in acme.proxy, or give the host certificates = "office"',
+            )
+        if chosen == "provided" and host.name not in given:
+            yield Problem(
+                field,
+                "provided",
+                f"no certificate in {host.name}.pem beside office.toml",
+                f"put it there with its chain; its request: outpost secrets csr OFFICE {host.name}",
+            )
+
+
+def awaits_certificate(problem: Problem) -> bool:
+    """Whether a certificate that an authority issues by hand is all that is missing."""
+    return problem.value == "provided" and problem.field.endswith(".certificates")
+
+
 RULES: tuple[Rule, ...] = (
     (_elsewhere, set()),
     (_reachable_services, {"zones", "hosts"}),
     (_collector_reached, {"zones", "hosts", "logs"}),
     (_alarms_leave, {"zones", "hosts", "alarms"}),
+    (_backup_fits, {"hosts", "zones", "backup"}),
+    (_certificates_come, {"hosts", "zones", "acme"}),
 )

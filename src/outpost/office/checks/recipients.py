@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from outpost.office.checks.rule import Rule, path_back
-from outpost.office.checks.wording import nearest
+from outpost.office.checks.rule import Rule, nearest, path_back
 from outpost.office.model import ROLE_NAMES, Office
 from outpost.office.problems import Problem
 

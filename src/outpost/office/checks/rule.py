@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Mapping
 
 from outpost.office.model import Office
@@ -30,3 +31,17 @@ def path_back(start: str, edges: Mapping[str, tuple[str, ...]]) -> tuple[str, ..
                 seen.add(following)
                 paths.append((*path, following))
     return ()
+
+
+def dotted(location: tuple[int | str, ...]) -> str:
+    """A location as a TOML path: ``users[2].address``."""
+    path = ""
+    for step in location:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
+    return path
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """The end of a remedy that guesses which of the known words was meant; empty where none is like it."""
+    close = difflib.get_close_matches(word, [item for item in known if item], n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from outpost.office.checks.wording import dotted, nearest
+from outpost.office.checks.rule import dotted, nearest
 from outpost.office.model import Office
 from outpost.office.problems import Problem
 from outpost.office.tables.topology import ROLE_NAMES

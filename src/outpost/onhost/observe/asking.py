@@ -1,6 +1,8 @@
-"""What only the running host can tell, asked in one go: a shell for all of it, while the files are looked at."""
+"""What only the running host can tell, asked by one shell while the files are walked; and all that one scan has seen."""
 
 from __future__ import annotations
+
+import json
 
 from outpost.onhost.observe.places import ELSEWHERE, LISTED, SPECIAL, STARTED, TREES
 from outpost.onhost.observe.reading import Begun, BlindError
@@ -20,6 +22,8 @@ LIVE = {
     "special": rf"find / -xdev \( {' -o '.join(f'-path {top}' for top in (*ELSEWHERE, *TREES))} \) -prune -o \( {SPECIAL} -o {STARTED} \) {LISTED}",
 }
 """Name → shell command."""
+JUDGED = ("links", "links 6", "queues", "units", "environment", "sockets")
+"""Answers that states and faults are made of already: themselves they change with every session."""
 PART = "outpost-answer "
 SURVEYED = "surveyed"
 """Last line of what the observer answers to a survey: an older one does not know what that is."""
@@ -59,3 +63,44 @@ class Asked:
             else:
                 lines.append(line)
         return {name: lines[:-1] if lines[-1:] == [""] else lines for name, lines in found.items()}
+
+
+class Seen:
+    """What the running host tells, and the mark of its files.
+
+    Attributes:
+        mark_of_usr: Of those below /usr.
+        states: To be compared with the known state.
+        faults: What is wrong whatever was before.
+        live: Name of a question → lines of the answer.
+        declared_units: Unit → its declared files.
+        declared: All declared paths.
+    """
+
+    def __init__(
+        self,
+        mark: str,
+        mark_of_usr: str,
+        states: list[str],
+        faults: list[str],
+        live: dict[str, list[str]],
+        declared_units: dict[str, list[str]],
+        declared: set[str],
+    ) -> None:
+        self.mark = mark
+        self.mark_of_usr = mark_of_usr
+        self.states = states
+        self.faults = faults
+        self.live = live
+        self._active = {line.split()[0]: line.split()[2] for line in live.get("units", ())}
+        self.declared_units = declared_units
+        self.declared = declared
+
+    def state_of(self, unit: str) -> str:
+        return self._active.get(unit, "inactive")
+
+    def mark_of_all(self) -> str:
+        """Of the files and of what the running host tells: under the same one a look sees the same. Empty as that of the files."""
+        answers = {name: lines for name, lines in self.live.items() if name not in JUDGED}
+        told = json.dumps([sorted(self.states), sorted(self.faults), answers], sort_keys=True)
+        return f"{self.mark}\n{told}" if self.mark else ""

@@ -9,21 +9,19 @@ import os
 import sys
 import time
 
-from outpost.onhost.observe.asking import LIVE, SURVEYED, Asked, answer_to
+from outpost.onhost.observe.asking import LIVE, SURVEYED, Asked, Seen, answer_to
 from outpost.onhost.observe.daemons import LIVE as OF_DAEMONS
 from outpost.onhost.observe.daemons import UNBOUND_ANSWERS, steady, unbound
 from outpost.onhost.observe.databases import functions, triggers
 from outpost.onhost.observe.declared import CONTRACT, LOCAL, records
-from outpost.onhost.observe.held import held_elsewhere
 from outpost.onhost.observe.kept_answers import Marking, kept, mark_with
 from outpost.onhost.observe.kernel import kernel, modules, name_and_clock, settings_in_force
 from outpost.onhost.observe.mailqueue import on_hold
 from outpost.onhost.observe.network import Waiting, learned, listeners, loopback, network, queues, waiting
-from outpost.onhost.observe.permissions import capable_elsewhere, modes
+from outpost.onhost.observe.permissions import capable_elsewhere, held_elsewhere, modes, release
 from outpost.onhost.observe.probing import Probes
 from outpost.onhost.observe.processes import Processes
 from outpost.onhost.observe.reading import content, said
-from outpost.onhost.observe.seen import Seen
 from outpost.onhost.observe.signing import set_by_hand
 from outpost.onhost.observe.units import manager, running_units, troubled_units
 
@@ -128,8 +126,6 @@ def main() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     verb, *words = sys.argv[1:] or ["look"]
     if verb == "release":
-        from outpost.onhost.observe.held import release
-
         release(words)
         return
     if verb == "view":

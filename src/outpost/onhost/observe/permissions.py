@@ -1,27 +1,26 @@
-"""Modes, owners, capabilities and mounts."""
+"""Modes, owners, capabilities, mounts; and what keeps declared files from being replaced, or opens them."""
 
 from __future__ import annotations
 
+import collections.abc
 import contextlib
+import fcntl
 import functools
 import grp
 import os
 import pwd
 import re
 import stat
+import struct
 
-from outpost.onhost.observe.places import (
-    DATABASE,
-    FOR_PEOPLE,
-    GUARDED,
-    LISTED,
-    PASSING,
-    SPECIAL,
-    STATE_OF_DAEMONS,
-    expanded,
-)
+from outpost.onhost.observe import places
+from outpost.onhost.observe.kept_answers import in_trees
+from outpost.onhost.observe.places import GUARDED, expanded
 from outpost.onhost.observe.reading import content, named, said
 
+IMMUTABLE, APPEND_ONLY = 0x10, 0x20  # chattr(1): i and a
+GET_FLAGS, SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS of linux/fs.h, 64 bits
+ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 MOUNTED = ("/dev/shm", "/srv/mail", "/tmp", "/var/tmp")
 
 
@@ -29,7 +28,7 @@ def modes() -> list[str]:
     found = []
     for path in (
         *GUARDED,
-        *(place for place in expanded(STATE_OF_DAEMONS) if stat.S_ISDIR(os.lstat(place).st_mode)),
+        *(place for place in expanded(places.STATE_OF_DAEMONS) if stat.S_ISDIR(os.lstat(place).st_mode)),
     ):
         with contextlib.suppress(OSError, KeyError):
             status = os.lstat(path)
@@ -64,7 +63,7 @@ def special(declared: set[str], listed: list[str]) -> list[str]:
     return [
         f"special\t{named(path)}\t{rest}"
         for rest, _, path in (line.replace("\1", "\n").partition("|") for line in listed)
-        if path not in declared and path not in GUARDED and not PASSING.search(path)
+        if path not in declared and path not in GUARDED and not places.PASSING.search(path)
     ]
 
 
@@ -88,13 +87,83 @@ def capability(path: str) -> list[str]:
 
 def privileges(declared: set[str], *trees: str) -> list[str]:
     """Below these `TREES`: programs that run as somebody else, what others than root may write or only some may read, and capabilities."""
-    wanted = rf"{SPECIAL} -o ! -type l ! \( {USUAL} \)"
-    places = [(" ".join(trees), wanted), *([(DATABASE, SPECIAL)] if "/usr" in trees else [])]
-    looks = (rf"find {where} -xdev \( {what} \) {LISTED}" for where, what in places)
+    wanted = rf"{places.SPECIAL} -o ! -type l ! \( {USUAL} \)"
+    walks = [(" ".join(trees), wanted), *([(places.DATABASE, places.SPECIAL)] if "/usr" in trees else [])]
+    looks = (rf"find {where} -xdev \( {what} \) {places.LISTED}" for where, what in walks)
     found = special(declared, [line for look in looks for line in said(look)])
-    for top in (*trees, *([DATABASE] if "/usr" in trees else [])):
+    for top in (*trees, *([places.DATABASE] if "/usr" in trees else [])):
         for directory, inner, names in os.walk(top):
-            inner[:] = [name for name in inner if f"{directory}/{name}" not in FOR_PEOPLE]
+            inner[:] = [name for name in inner if f"{directory}/{name}" not in places.FOR_PEOPLE]
             for name in names:
                 found += capability(f"{directory}/{name}")
     return found
+
+
+def held(paths: set[str], among: collections.abc.Iterable[str]) -> list[str]:
+    """Of these places: declared files, and directories on the way, that cannot be replaced, or that more may read than their mode says."""
+    found = []
+    for path in sorted(among):
+        if path.startswith("/var/log") or not os.path.lexists(path) or os.path.islink(path):
+            continue
+        if path in paths and os.path.isfile(path) and os.stat(path).st_nlink > 1:
+            found.append(f"linked\t{named(path)}\t")
+        with contextlib.suppress(OSError):
+            flags = attributes(path)
+            names = [
+                name for name, bit in (("immutable", IMMUTABLE), ("append-only", APPEND_ONLY)) if flags & bit
+            ]
+            if names:
+                found.append(f"locked\t{named(path)}\t{', '.join(names)}")
+        with contextlib.suppress(OSError):
+            if set(ACCESS_LISTS) & set(os.listxattr(path)):
+                found.append(f"acl\t{named(path)}\t")
+    return found
+
+
+def on_the_way(paths: set[str]) -> set[str]:
+    """What must not keep declared files from being replaced."""
+    above = (os.path.dirname(path) for path in paths)
+    return {*paths, *above, *GUARDED, *expanded(places.STATE_OF_DAEMONS), *places.COMMANDS, "/usr/lib"}
+
+
+def held_below_trees(paths: set[str]) -> list[str]:
+    """The same, and all of /etc."""
+    inside = {path for path in on_the_way(paths) if in_trees(path)}
+    for directory, _, names in os.walk("/etc"):
+        inside.update((directory, *(f"{directory}/{name}" for name in names)))
+    return held(paths, inside)
+
+
+def held_elsewhere(paths: set[str]) -> list[str]:
+    """Where a look at the files' mark does not tell."""
+    return held(paths, {path for path in on_the_way(paths) if not in_trees(path)})
+
+
+def attributes(path: str, wanted: int | None = None) -> int:
+    """Attributes of a file on disk (chattr(1)), set first where they are given."""
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    try:
+        if wanted is not None:
+            fcntl.ioctl(opened, SET_FLAGS, struct.pack("l", wanted))
+        return int(struct.unpack("l", fcntl.ioctl(opened, GET_FLAGS, struct.pack("l", 0)))[0])
+    finally:
+        os.close(opened)
+
+
+def release(paths: list[str]) -> None:
+    """Take away what keeps files and their directories from being replaced, and access lists."""
+    for path in dict.fromkeys([*(os.path.dirname(path) for path in paths), *paths]):
+        with contextlib.suppress(OSError):
+            flags = attributes(path)
+            if flags & (IMMUTABLE | APPEND_ONLY):
+                attributes(path, flags & ~(IMMUTABLE | APPEND_ONLY))
+        for name in ACCESS_LISTS if path in paths else ():
+            with contextlib.suppress(OSError):
+                os.removexattr(path, name)
+        if path in paths and os.path.isfile(path) and os.stat(path).st_nlink > 1:
+            import shutil  # what takes time to load
+
+            status = os.stat(path)
+            shutil.copy2(path, f"{path}.outpost-new")
+            os.chown(f"{path}.outpost-new", status.st_uid, status.st_gid)
+            os.replace(f"{path}.outpost-new", path)
