@@ -218,8 +218,7 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> None:
 
 def _access(view: BaseView) -> None:
     settings(
-        name="sessions",
-        files=[rendered("base", "/etc/default/login"), rendered("base", "/etc/locale.conf")],
+        name="sessions", files=[rendered("base", "/etc/default/login"), rendered("base", "/etc/locale.conf")]
     )
     settings(
         name="journald",

@@ -28,10 +28,7 @@ def hardening(*, office: Office, me: Host) -> None:
     _mounts(me)
     _sandboxes()
     _limits(office, me)
-    settings(
-        name="sessions' limits",
-        files=[rendered("base", "/etc/security/limits.d/outpost.conf")],
-    )
+    settings(name="sessions' limits", files=[rendered("base", "/etc/security/limits.d/outpost.conf")])
     settings(
         name="kernel modules",
         files=[rendered("base", "/etc/modprobe.d/outpost.conf", modules=UNUSED_MODULES)],

@@ -146,10 +146,7 @@ def _filter(view: MtaView, secrets: Secrets) -> None:
     service(
         name="rspamd",
         unit="rspamd.service",
-        files=[
-            *_below("/etc/rspamd", mta=view, signing=signing, facts=filter_facts(view)),
-            *keys,
-        ],
+        files=[*_below("/etc/rspamd", mta=view, signing=signing, facts=filter_facts(view)), *keys],
         check="rspamadm configtest --quiet",
         on_change="reload",
     )
@@ -238,10 +235,7 @@ def _listener(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> 
     files = _below("/etc/postfix", mta=view, store_keys=[key_fingerprint(pem) for pem in accepted])
     if login := smarthost_login(view, secrets):
         files.append(text("/etc/postfix/smarthost_login", login, mode="0600", secret=True))
-    settings(
-        name="postfix-settle",
-        files=[program("/usr/local/lib/outpost/settle", outpost.onhost.settle)],
-    )
+    settings(name="postfix-settle", files=[program("/usr/local/lib/outpost/settle", outpost.onhost.settle)])
     _sandbox("postfix.service")
     service(
         name="postfix",

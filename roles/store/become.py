@@ -368,11 +368,7 @@ def _ended() -> None:
 
 def _clock() -> None:
     """Dovecot begins again when somebody sets the clock."""
-    service(
-        name="clock",
-        unit="outpost-clock.timer",
-        files=timed("store", "outpost-clock"),
-    )
+    service(name="clock", unit="outpost-clock.timer", files=timed("store", "outpost-clock"))
 
 
 def _kept_once() -> None:

@@ -255,12 +255,7 @@ def _asked(asking: Asking) -> Answer:
     for _ in range(ATTEMPTS):
         key = sealing()
         answer: Answer | None = host.get_fact(
-            Survey,
-            asking=asking,
-            sealed=bool(key),
-            _stdin=key,
-            _ignore_errors=True,
-            _timeout=PATIENCE,
+            Survey, asking=asking, sealed=bool(key), _stdin=key, _ignore_errors=True, _timeout=PATIENCE
         )
         if answer is not None:
             return answer

@@ -191,12 +191,8 @@ class Watcher(Protocol):
     def stop(self) -> None: ...
 
 
-class Silent:
+class Silent(Watcher):
     """No progress at all."""
-
-    def start(self, what: str, follower: Follower) -> None: ...
-    def tick(self) -> None: ...
-    def stop(self) -> None: ...
 
 
 def plan(
@@ -413,8 +409,7 @@ def _stopped(target: Target, follower: Follower) -> OutpostError:
     if remedy:
         return OutpostError(message, remedy.removesuffix("."))
     return OutpostError(
-        f"pyinfra stopped: {message}",
-        f"OUTPOST_DEBUG=1 ./outpost plan {target.typed} shows all that it said",
+        f"pyinfra stopped: {message}", f"OUTPOST_DEBUG=1 ./outpost plan {target.typed} shows all that it said"
     )
 
 

@@ -172,10 +172,7 @@ def published_addresses(office: Office, host: Host) -> tuple[IPAddress, ...]:
 
 def office_zones(office: Office, keys: PublicKeys) -> tuple[ZoneData, ...]:
     """Every zone the office is authoritative for: its domain, then the reverse zones."""
-    return (
-        office_zone(office, keys),
-        *(reverse_zone(office, network) for network in office.dns.reverse),
-    )
+    return (office_zone(office, keys), *(reverse_zone(office, network) for network in office.dns.reverse))
 
 
 def office_zone(office: Office, keys: PublicKeys) -> ZoneData:

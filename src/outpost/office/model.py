@@ -32,12 +32,7 @@ class Office(Part):
     """One project office: the content of ``inventory/<office>/office.toml``."""
 
     schema_version: int = Field(
-        default=1,
-        ge=1,
-        le=SCHEMA,
-        alias="schema",
-        description="Version of this file's schema.",
-        examples=[1],
+        default=1, ge=1, le=SCHEMA, alias="schema", description="Version of this file's schema.", examples=[1]
     )
     name: HostLabel = Field(description="Short name of the office.", examples=["po"])
     organisation: Line = Field(

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from outpost.office.model import Office
-from outpost.onhost.passwords import complaint as judge
 from outpost.onhost.passwords import words_of
 
 
-def complaint(password: str, *, office: Office, address: str = "") -> str:
-    """Why a password may not be set in this office, as one sentence with its remedy; empty where it may.
-
-    Args:
-        address: The account it is for.
-    """
-    return judge(password, words=office_words(office, address))
-
-
-def office_words(office: Office, address: str = "") -> frozenset[str]:
+def office_words(office: Office) -> frozenset[str]:
     """Words that a guesser takes from the office: its names, places in the DNS, and people."""
-    texts = [office.name, office.organisation, office.domain, address]
+    texts = [office.name, office.organisation, office.domain]
     texts += [host.name for host in office.hosts]
     texts += [domain for peer in office.peers for domain in (peer.name, *peer.domains)]
     texts += [text for user in office.users for text in (user.name, user.full_name)]

@@ -20,12 +20,7 @@ _AEAD = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
     "ECDHE-RSA-AES128-GCM-SHA256",
 )
-_CBC = (
-    "ECDHE-ECDSA-AES256-SHA",
-    "ECDHE-RSA-AES256-SHA",
-    "ECDHE-ECDSA-AES128-SHA",
-    "ECDHE-RSA-AES128-SHA",
-)
+_CBC = ("ECDHE-ECDSA-AES256-SHA", "ECDHE-RSA-AES256-SHA", "ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES128-SHA")
 _LEGACY = "@SECLEVEL=0"
 """OpenSSL's name for: TLS 1.0 and 1.1 are possible at all (their handshake is signed with SHA-1)."""
 

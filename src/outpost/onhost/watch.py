@@ -328,20 +328,11 @@ def damaged(settings: Settings, _now: float) -> Iterator[Alarm]:
 
 
 LOOKS: dict[str, Look] = {
-    "queue": queue,
-    "certificates": certificates,
-    "zone_signatures": zone_signatures,
-    "virus_signatures": virus_signatures,
-    "scanner": scanner,
-    "disks": disks,
-    "backup": backup,
-    "logins": logins,
-    "logs": logs,
-    "units": units,
-    "memory": memory,
-    "corrupt": corrupt,
-    "damaged": damaged,
-}
+    look.__name__: look
+    for look in (
+        queue, certificates, zone_signatures, virus_signatures, scanner, disks, backup, logins, logs, units, memory, corrupt, damaged,
+    )
+}  # fmt: skip
 
 
 def alarms(settings: Settings, now: float) -> list[Alarm]:

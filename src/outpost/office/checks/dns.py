@@ -52,7 +52,4 @@ def _rolls_fit(office: Office) -> Iterator[Problem]:
         )
 
 
-RULES: tuple[Rule, ...] = (
-    (_reverse_zones, set()),
-    (_rolls_fit, {"dns", "link"}),
-)
+RULES: tuple[Rule, ...] = ((_reverse_zones, set()), (_rolls_fit, {"dns", "link"}))

@@ -60,6 +60,5 @@ class Verification(Part):
         examples=[["postmaster@example.org"]],
     )
     explained: tuple[ExplainedMessage, ...] = Field(
-        default=(),
-        description="Warnings and errors in this office's journals that are no fault.",
+        default=(), description="Warnings and errors in this office's journals that are no fault."
     )

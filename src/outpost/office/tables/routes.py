@@ -53,7 +53,7 @@ class Peer(Part):
         "two while it changes its key.",
         examples=[
             [
-                "3A:5F:0C:19:6E:2B:84:D7:90:11:C3:AE:52:F8:67:4D:BB:08:E1:36:7C:9A:25:D0:4F:83:16:EA:5B:70:C2:9D",
+                "3A:5F:0C:19:6E:2B:84:D7:90:11:C3:AE:52:F8:67:4D:BB:08:E1:36:7C:9A:25:D0:4F:83:16:EA:5B:70:C2:9D"
             ]
         ],
     )
