@@ -162,11 +162,7 @@ def confirmation(key: str, *, armed: bool) -> StringCommand | FunctionCommand:
 
 
 def _confirm(state: State, host: Host, key: str, disarms: str) -> None:  # noqa: ARG001 (pyinfra passes both)
-    """Disarm over a connection that did not exist before the change.
-
-    Raises:
-        OperationError: None could be opened; the host goes back by itself.
-    """
+    """Disarm over a connection that did not exist before the change; without one the host goes back by itself."""
     data: Any = host.data
     configuration = data.get("openssh_config")
     if configuration is None:

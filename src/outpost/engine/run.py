@@ -198,11 +198,7 @@ class Silent(Watcher):
 def plan(
     target: Target, *, limit: tuple[str, ...] = (), connector: str | None = None, watcher: Watcher
 ) -> Outcome:
-    """What an apply would change, host by host; nothing is touched.
-
-    Args:
-        limit: Names of hosts; all of them where it is empty.
-    """
+    """What an apply would change on some hosts, or all where none is named; nothing is touched."""
     with tempfile.TemporaryDirectory(prefix="outpost-plan-") as directory:
         noted, surveyed = (
             Path(directory) / "findings",

@@ -112,11 +112,7 @@ class Asked(NamedTuple):
 
 
 def ask(target: Target, connector: str | None, limit: Sequence[str]) -> Asked | None:
-    """Ask each host for its survey's digest; None where there is nothing to compare it with.
-
-    Args:
-        limit: Names or roles; all hosts where it is empty.
-    """
+    """Ask hosts (by name or role; else all) for their survey's digest; None where there is nothing to compare it with."""
     known = _read(_file(target, connector))
     hosts = [
         entry
@@ -159,11 +155,7 @@ def _below(top: Path) -> list[Path]:
 
 
 def _ask(shell: list[str], question: str, key: str) -> subprocess.Popen[str]:
-    """Let a host answer a question that it was told before.
-
-    Args:
-        question: The question's digest.
-    """
+    """Let a host answer a question that it was told before."""
     return _sent(at_once(shell, _asking(question, f"read -r {KEY}; export {KEY}")), key)
 
 

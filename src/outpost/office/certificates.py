@@ -74,9 +74,6 @@ def caa_issuer(office: Office, host: Host, account: str = "") -> str:
     """Value of CAA ``issue`` for a host's public names (RFC 8659; its parameters: RFC 8657).
 
     The domain itself and whatever has no record of its own stay closed to every authority.
-
-    Args:
-        account: URL of the host's ACME account; empty where it is not known yet.
     """
     match mode(office, host):
         case "acme":

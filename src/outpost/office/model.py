@@ -89,11 +89,7 @@ class Office(Part):
         return tuple(self.hosts_by_name.values())
 
     def host(self, name: str) -> Host:
-        """The host of that name.
-
-        Raises:
-            KeyError: No such host.
-        """
+        """The host of that name."""
         return self.hosts_by_name[name]
 
     def with_role(self, role: RoleName) -> tuple[Host, ...]:
@@ -199,11 +195,7 @@ class Office(Part):
         return {address: self._expand(address, members, mailboxes) for address in members}
 
     def expand(self, address: str) -> tuple[str, ...]:
-        """The mailboxes that an alias or user address stands for, without duplicates, in declaration order.
-
-        Raises:
-            KeyError: The office knows no such recipient.
-        """
+        """The mailboxes that an alias or user address stands for, without duplicates, in declaration order."""
         members = {alias.address: alias.members for alias in self.all_aliases}
         return self._expand(address, members, frozenset(self.mailboxes))
 

@@ -333,11 +333,7 @@ class Backup:
         return refused
 
     def check(self, *, quick: bool = False) -> dict[str, str]:
-        """The other end reads through its repository; unless it is to be quick, this one reads the latest archive's list.
-
-        Raises:
-            BackupError: Something is damaged or missing.
-        """
+        """The other end reads through its repository; unless it is to be quick, this one reads the latest archive's list."""
         self.borg(
             "check", *WAITED, *(("--repository-only", "--max-duration", "60") if quick else ("--last", "1"))
         )

@@ -131,11 +131,7 @@ class Session:
         self._exchange([(b"open", b"relp_version=0\nrelp_software=outpost\ncommands=syslog")])
 
     def send(self, lines: list[Line]) -> None:
-        """Returns when the collector has them all.
-
-        Raises:
-            BrokenError: It says otherwise.
-        """
+        """Returns when the collector has them all."""
         self._exchange([(b"syslog", line.text) for line in lines])
 
     def _exchange(self, commands: list[tuple[bytes, bytes]]) -> None:

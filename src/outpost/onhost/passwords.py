@@ -45,11 +45,7 @@ _LOOKALIKES = str.maketrans("013457@$!|8", "oieastasiib")
 
 
 def complaint(password: str, *, words: Iterable[str] = ()) -> str:
-    """Why a password may not be set, as one sentence with its remedy; empty where it may.
-
-    Args:
-        words: What somebody who knows the office and the user tries first (``outpost.office.passwords``).
-    """
+    """Why a password may not be set, as one sentence with its remedy; empty where it may."""
     normal = unicodedata.normalize("NFKC", password)
     if len(normal) < LEAST:
         return f"Too short: {len(normal)} characters, at least {LEAST} are needed. Four or five unrelated words are easy to keep."

@@ -63,11 +63,7 @@ class Scanner:
     name: str
 
     def ask(self, *parts: bytes) -> str:
-        """Send, and read the answer up to its NUL; each thread keeps its connection for the next question.
-
-        Raises:
-            UnavailableError: There was none.
-        """
+        """Send, and read the answer up to its NUL; each thread keeps its connection for the next question."""
         kept = KEPT.__dict__.pop(self.name, None)
         try:
             try:
@@ -92,11 +88,7 @@ class Scanner:
         return context.wrap_socket(plain, server_hostname=self.name)
 
     def verdict(self, message: bytes) -> str:
-        """Name of what is in a message; empty for nothing.
-
-        Raises:
-            UnavailableError: No verdict.
-        """
+        """Name of what is in a message; empty for nothing. Without a verdict: `UnavailableError`."""
         pieces = (message[start : start + PIECE] for start in range(0, len(message), PIECE))
         answer = self.ask(
             b"zINSTREAM\0", *(struct.pack(">I", len(piece)) + piece for piece in pieces), struct.pack(">I", 0)
@@ -169,11 +161,7 @@ def tell(text: str, owner: str) -> None:
 
 
 def rescan(settings: dict[str, Any]) -> None:
-    """Scan what is due.
-
-    Raises:
-        UnavailableError: No scanner gave a verdict.
-    """
+    """Scan what is due."""
     scanners = [Scanner(**place) for place in settings["scanners"]]
     since = time.time() - settings["days"] * 86400
     scanned = taken = skipped = 0

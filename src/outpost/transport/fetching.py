@@ -40,11 +40,7 @@ def lists(file: Path) -> dict[str, list[str]]:
 
 
 def fetch(start: list[str], commands: Iterable[str]) -> Answers:
-    """Send a host its list.
-
-    Args:
-        start: What starts a root shell there (`outpost.transport.remote.shell_command`).
-    """
+    """Send a host its list."""
     answers: Answers = {command: Future() for command in commands}
     if answers:
         threading.Thread(target=_carry, args=(start, answers)).start()

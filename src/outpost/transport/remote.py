@@ -26,12 +26,7 @@ def run_script(
     patience: float = PATIENCE,
     most: int = answers.MOST,
 ) -> str:
-    """Run a script as root on a host; gives its standard output, which the host decides (`outpost.transport.answers`).
-
-    Args:
-        patience: Seconds that it may take.
-        most: Bytes that it may answer.
-    """
+    """Run a script as root on a host; gives its standard output, which the host decides (`outpost.transport.answers`)."""
     command = shell_command(target, office, host, via)
     try:
         done = answers.exchange(command, script.encode(), patience=patience, most=most)

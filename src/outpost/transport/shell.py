@@ -127,11 +127,7 @@ class Shell:
 
 
 class ShellBackend(BaseBackend):  # type: ignore[misc]  # testinfra is untyped
-    """testinfra over a kept shell.
-
-    Args:
-        carry_out: Gives the answer to a command; ``live`` where it may not be one of before.
-    """
+    """testinfra over a kept shell."""
 
     NAME = "outpost"
 

@@ -41,11 +41,7 @@ def answer_to(name: str, live: dict[str, list[str]]) -> list[str]:
 
 
 class Asked:
-    """Questions whose answers are on their way.
-
-    Args:
-        questions: Name → shell command.
-    """
+    """Questions whose answers are on their way."""
 
     def __init__(self, questions: dict[str, str]) -> None:
         script = "".join(

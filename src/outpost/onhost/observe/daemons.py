@@ -50,11 +50,7 @@ UNBOUND_OPTIONS = (
 
 
 def steady(live: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Answers without what daemons change by themselves all the time.
-
-    Args:
-        live: Unit → what its daemon answered (`LIVE`).
-    """
+    """Answers without what daemons change by themselves all the time."""
     own = (
         tuple(f"[{name.removesuffix('zone')}] " for name in os.listdir(SIGNED))
         if os.path.isdir(SIGNED)

@@ -22,11 +22,7 @@ MEMORY = 1 << 30
 
 
 def functions(listed: list[str]) -> list[str]:
-    """Libraries that somebody loaded into Redis: they outlive its restart, and nothing here brings any.
-
-    Args:
-        listed: As FUNCTION LIST has them.
-    """
+    """Libraries that somebody loaded into Redis: they outlive its restart, and nothing here brings any."""
     names = (name for label, name in itertools.pairwise(listed) if label == "library_name")
     return [f"function\tredis-server.service\t{named(name)}" for name in names]
 

@@ -166,11 +166,7 @@ def mark_with(mark: str, script: str, beside: collections.abc.Iterable[str]) -> 
 
 
 def _followed(path: str, leads_to: dict[str, str]) -> str:
-    """Where a path leads, as realpath(3) has it.
-
-    Args:
-        leads_to: The same of directories that were asked for already.
-    """
+    """Where a path leads, as realpath(3) has it."""
     above, name = os.path.split(path.rstrip("/"))
     if above not in leads_to:
         leads_to[above] = os.path.realpath(above)

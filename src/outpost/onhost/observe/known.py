@@ -276,11 +276,7 @@ def compared(states: list[str], faults: list[str]) -> dict[str, object]:
 
 
 def remember(states: list[str], faults: list[str], began: float) -> None:
-    """Write down what is explained and accepted; nothing after a scan that did not see everything.
-
-    Args:
-        began: When the scan did.
-    """
+    """Write down what is explained and accepted; nothing after a scan that did not see everything."""
     if blind := [line for line in faults if line.startswith("blind\t")]:
         _, probe, why = blind[0].split("\t")
         sys.exit(f"nothing is remembered, because {probe} cannot be observed: {why}")

@@ -26,11 +26,7 @@ Waiting = tuple[str, str, int, str, str]
 
 
 def network(live: dict[str, list[str]]) -> list[str]:
-    """Interfaces, addresses and routes that somebody gave the host; what it learns or works out itself apart.
-
-    Args:
-        live: What ip(8) answers (`outpost.onhost.observe.asking`).
-    """
+    """Interfaces, addresses and routes that somebody gave the host; what it learns or works out itself apart."""
     found = []
     links, routes, rules, neighbours = entries(live.get("links", []), 4)
     for entry in links:
@@ -89,12 +85,7 @@ def learned(live: dict[str, list[str]]) -> list[str]:
 
 
 def selected(family: str, rules: list[dict[str, typing.Any]]) -> list[str]:
-    """Rules that choose a table of routes, in the words that ip(8) takes; its own are put into words here.
-
-    Args:
-        family: ``4`` or ``6``.
-        rules: As ip(8) lists them.
-    """
+    """Rules that choose a table of routes, in the words that ip(8) takes; its own are put into words here."""
     if all(entry.keys() == KERNELS_RULE and entry["protocol"] == "kernel" for entry in rules):
         return [f"{entry['priority']} from {entry['src']} lookup {entry['table']}" for entry in rules]
     return [" ".join(line.replace(":", " ", 1).split()) for line in said(f"ip -{family} rule")]
@@ -140,11 +131,7 @@ DHCP_CLIENTS = ("systemd-network", "dhclient", "dhcpcd", "NetworkManager")  # as
 
 
 def listeners(contract: dict[str, object], sockets: list[Waiting]) -> list[str]:
-    """Sockets that wait for others and are in no flow.
-
-    Args:
-        sockets: Those that wait for others.
-    """
+    """Sockets that wait for others and are in no flow."""
     allowed = {tuple(entry) for entry in contract.get("listeners", ())}  # type: ignore[attr-defined]
     found = []
     for protocol, address, port, program, pid in sockets:

@@ -14,12 +14,7 @@ DOCKER_RESOLVER = re.compile(r"127\.0\.0\.11|^(table|chain|type nat hook) |^}?$|
 
 
 def packet_filter(ruleset: list[str], mark: str) -> tuple[list[str], list[str]]:
-    """Tables beside the office's (a state); rules that differ from the file (faults).
-
-    Args:
-        ruleset: In force, as nft(8) lists it.
-        mark: Of the files.
-    """
+    """Tables beside the office's (a state); rules that differ from the file (faults)."""
     tables: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in ruleset:

@@ -31,11 +31,7 @@ def _asked() -> list[str]:
 
 
 def times_to_come(zone: str, listed: str, now: float) -> list[str]:
-    """Facts of one zone.
-
-    Args:
-        listed: Its keys, as keymgr(8) prints them in JSON.
-    """
+    """Facts of one zone, from its keys as keymgr(8) prints them in JSON."""
     if not listed:
         raise BlindError(f"keymgr(8) did not answer for {zone}")
     keys = json.loads(listed)

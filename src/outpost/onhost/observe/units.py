@@ -46,11 +46,7 @@ def enabled_units() -> list[str]:
 
 
 def running_units(listed_units: list[str]) -> list[str]:
-    """What runs or waits.
-
-    Args:
-        listed_units: As systemctl(1) lists them.
-    """
+    """What runs or waits."""
     found = []
     for line in listed_units:
         name, _, active, sub, *_ = line.split()
@@ -89,11 +85,7 @@ def shown_units(declared_units: dict[str, list[str]], paths: set[str]) -> dict[s
 def stale(
     units: dict[str, list[str]], paths: set[str], shown: collections.abc.Callable[[], dict[str, list[str]]]
 ) -> list[str]:
-    """Units whose files were written after the daemon last loaded them.
-
-    Args:
-        shown: What systemd says of them.
-    """
+    """Units whose files were written after the daemon last loaded them."""
     import datetime  # what takes time to load, and is seldom needed
 
     loads: dict[str, set[tuple[str, str]]] = collections.defaultdict(set)
