@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from outpost.onhost.observe import KEY, kept_answers, main, reading
+from outpost.onhost.observe import KEY, kept_answers, main, places, reading
 from outpost.onhost.observe.asking import JUDGED, SURVEYED, Asked, Seen
 from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.places import PACKAGES_OWN, SINGLE, UNSCANNED, WATCHED
@@ -56,7 +56,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     usr.mkdir()
     (usr / "file").write_text("content")
     monkeypatch.setattr(kept_answers, "USR", str(usr))
-    monkeypatch.setattr(kept_answers, "TREES", (str(top), str(usr)))
+    monkeypatch.setattr(places, "TREES", (str(top), str(usr)))
     monkeypatch.setattr(kept_answers, "MARKED", ())
     monkeypatch.setattr(kept_answers, "DATABASES", ())
     monkeypatch.setattr(kept_answers, "KEPT", str(tmp_path / "kept"))
@@ -122,16 +122,16 @@ def test_the_mark_of_usr_outlasts_what_is_touched_elsewhere(tree: Path) -> None:
 
 def test_whatever_is_read_below_the_trees_is_marked() -> None:
     """A place that is watched and not marked would be looked at once and then no more."""
-    places = (*WATCHED, *PACKAGES_OWN, *SINGLE, *UNSCANNED)
+    watched = (*WATCHED, *PACKAGES_OWN, *SINGLE, *UNSCANNED)
     assert [
-        place for place in places if not kept_answers.in_trees(place) and place not in kept_answers.MARKED
+        place for place in watched if not kept_answers.in_trees(place) and place not in kept_answers.MARKED
     ] == []
 
 
 @pytest.fixture
 def elsewhere(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Files that are in no mark."""
-    monkeypatch.setattr(kept_answers, "TREES", ())
+    monkeypatch.setattr(places, "TREES", ())
     return tree
 
 
@@ -188,7 +188,7 @@ def test_a_star_stands_for_what_is_there_now(elsewhere: Path) -> None:
 def test_of_what_people_read_the_mark_has_the_directory_alone_and_lasts_a_day(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept_answers, "FOR_PEOPLE", (str(tree / "deep"),))
+    monkeypatch.setattr(places, "FOR_PEOPLE", (str(tree / "deep"),))
     before = until(mark_of_files, "a mark")
     (tree / "deep" / "file").write_text("otherwise")
     assert mark_of_files() == before

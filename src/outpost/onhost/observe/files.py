@@ -6,20 +6,10 @@ import glob
 import os
 import re
 
+from outpost.onhost.observe import places
 from outpost.onhost.observe.declared import is_local
 from outpost.onhost.observe.packages import expect_lists, owned_by_packages
-from outpost.onhost.observe.places import (
-    COMMANDS_BELOW,
-    FOR_PEOPLE,
-    HOMES,
-    MERGED,
-    PACKAGES_OWN,
-    PASSING,
-    SINGLE,
-    UNSCANNED,
-    WATCHED,
-    expanded,
-)
+from outpost.onhost.observe.places import expanded
 from outpost.onhost.observe.reading import fingerprint, named
 
 OWN_TRACES = re.compile(
@@ -34,11 +24,17 @@ BUNDLED = re.compile(r"^[^/]+$|^/usr/share/ca-certificates/|^/usr/local/share/ca
 
 def files(declared: set[str]) -> list[str]:
     """Files in directories that configure the host, which neither a package nor the office put there."""
-    single = [path for path in expanded(SINGLE) if os.path.isfile(path) and not OWN_TRACES.match(path)]
-    homes = (found for name in HOMES for found in glob.glob(f"/home/*/{name}"))
-    merged = [f"alias\t{path}\t{fingerprint(path) or 'no link'}" for path in MERGED if os.path.lexists(path)]
-    tops = [*WATCHED, *homes, *(place for place in expanded(PACKAGES_OWN) if not place.startswith("/usr/"))]
-    return merged + strangers([*single, *expanded(UNSCANNED), *below(tops)], declared)
+    single = [path for path in expanded(places.SINGLE) if os.path.isfile(path) and not OWN_TRACES.match(path)]
+    homes = (found for name in places.HOMES for found in glob.glob(f"/home/*/{name}"))
+    merged = [
+        f"alias\t{path}\t{fingerprint(path) or 'no link'}" for path in places.MERGED if os.path.lexists(path)
+    ]
+    tops = [
+        *places.WATCHED,
+        *homes,
+        *(place for place in expanded(places.PACKAGES_OWN) if not place.startswith("/usr/")),
+    ]
+    return merged + strangers([*single, *expanded(places.UNSCANNED), *below(tops)], declared)
 
 
 def files_among_packages(declared: set[str]) -> list[str]:
@@ -46,9 +42,9 @@ def files_among_packages(declared: set[str]) -> list[str]:
     aliases = [
         f"alias\t{named(path)}\tlink to {os.readlink(path)}"
         for path in owned_by_packages()
-        if path.startswith(COMMANDS_BELOW) and os.path.islink(path)
+        if path.startswith(places.COMMANDS_BELOW) and os.path.islink(path)
     ]
-    tops = [place for place in expanded(PACKAGES_OWN) if place.startswith("/usr/")]
+    tops = [place for place in expanded(places.PACKAGES_OWN) if place.startswith("/usr/")]
     return aliases + strangers(below(tops), declared)
 
 
@@ -57,7 +53,7 @@ def below(tops: list[str]) -> list[str]:
     found = []
     for top in tops:
         for directory, inner, names in os.walk(top):
-            inner[:] = [name for name in inner if f"{directory}/{name}" not in FOR_PEOPLE]
+            inner[:] = [name for name in inner if f"{directory}/{name}" not in places.FOR_PEOPLE]
             links = [name for name in inner if os.path.islink(f"{directory}/{name}")]
             for name in (*names, *links):
                 path = f"{directory}/{name}"
@@ -76,5 +72,5 @@ def strangers(paths: list[str], declared: set[str]) -> list[str]:
     return [
         f"{'local' if is_local(path) else 'file'}\t{named(path)}\t{fingerprint(path)}"
         for path in dict.fromkeys(paths)
-        if path not in declared and path not in owned and not PASSING.search(path)
+        if path not in declared and path not in owned and not places.PASSING.search(path)
     ]

@@ -9,20 +9,9 @@ import os
 import stat
 import time
 
-from outpost.onhost.observe import KEY
+from outpost.onhost.observe import KEY, places
 from outpost.onhost.observe.declared import APPLIED, KNOWN, LOCAL
-from outpost.onhost.observe.places import (
-    DATABASE,
-    FOR_PEOPLE,
-    HOMES,
-    MERGED,
-    PACKAGES_OWN,
-    SINGLE,
-    TREES,
-    UNSCANNED,
-    WATCHED,
-    expanded,
-)
+from outpost.onhost.observe.places import expanded
 from outpost.onhost.observe.reading import Begun
 
 KEPT = "/run/outpost/observed"
@@ -34,8 +23,8 @@ USR = "/usr"
 TICK = 0.1
 """Seconds, many ticks of the clock that files get their times from."""
 MARKED = (
-    *(place for place in (*WATCHED, *PACKAGES_OWN, APPLIED) if not place.startswith(TREES)),
-    *(f"/home/*/{name}" for name in HOMES), *MERGED, *SINGLE, *UNSCANNED, f"{DATABASE}/info", "/run/systemd/systemd-units-load",
+    *(place for place in (*places.WATCHED, *places.PACKAGES_OWN, APPLIED) if not place.startswith(places.TREES)),
+    *(f"/home/*/{name}" for name in places.HOMES), *places.MERGED, *places.SINGLE, *places.UNSCANNED, f"{places.DATABASE}/info", "/run/systemd/systemd-units-load",
 )  # fmt: skip
 """With `TREES`: what can be seen of files there is known from an earlier scan as long as none was touched. systemd touches
 the last whenever it reads units."""
@@ -111,8 +100,8 @@ class Marking:
     """
 
     def __init__(self) -> None:
-        places = [place for place in (*TREES, *expanded(MARKED)) if os.path.lexists(place)]
-        self._walks = _walk(*(place for place in places if place != USR)), _walk(USR)
+        there = [place for place in (*places.TREES, *expanded(MARKED)) if os.path.lexists(place)]
+        self._walks = _walk(*(place for place in there if place != USR)), _walk(USR)
 
     def marks(self) -> tuple[str, str]:
         """Of all, and of /usr alone. Empty where a file was touched a moment ago: it could be touched once more in the same tick of the clock."""
@@ -122,13 +111,13 @@ class Marking:
         return of_all, f"{usr}\n{beside}" if usr else ""
 
 
-def _walk(*places: str) -> Begun:
+def _walk(*tops: str) -> Begun:
     """Path, inode and ctime of each file there, and `TOUCHED` behind them where that was a moment ago."""
-    people = [word for place in FOR_PEOPLE for word in ("-o", "-path", place)]
+    people = [word for place in places.FOR_PEOPLE for word in ("-o", "-path", place)]
     compiled = ("-name", "__pycache__", "!", "-path", "/usr/local/*")
     just = ("(", "-newerct", f"@{time.time() - TICK:.3f}", "-printf", r"\0\n", "-o", "-printf", r"\n", ")")
     return Begun(
-        "find", *places, "(", "-type", "d", "(", *compiled, *people, ")", "-prune", "-o", "-true", ")",
+        "find", *tops, "(", "-type", "d", "(", *compiled, *people, ")", "-prune", "-o", "-true", ")",
         "-printf", "%p %i %C@", *just, LC_ALL="C", TZ="UTC",
     )  # fmt: skip
 
@@ -191,4 +180,4 @@ def identity(path: str) -> str:
 
 
 def in_trees(path: str) -> bool:
-    return path in TREES or path.startswith(tuple(f"{top}/" for top in TREES))
+    return path in places.TREES or path.startswith(tuple(f"{top}/" for top in places.TREES))
