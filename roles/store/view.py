@@ -36,11 +36,7 @@ def decoy(hashed: str) -> str:
 
 @dataclass(frozen=True)
 class Account:
-    """One line of the accounts file.
-
-    Attributes:
-        quota: Size of the mailbox in bytes.
-    """
+    """One line of the accounts file; the quota is in bytes."""
 
     user: User
     quota: int

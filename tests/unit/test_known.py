@@ -16,7 +16,7 @@ import pytest
 from outpost.drift.differences import Difference
 from outpost.drift.findings import Beside, findings, found
 from outpost.office.tables.topology import FOUND
-from outpost.onhost.observe import KEY, accounts, expected, known, packages, permissions, probing
+from outpost.onhost.observe import KEY, accounts, expected, known, packages, permissions, reading
 from outpost.onhost.observe import declared as records
 from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.expected import Expected, words
@@ -384,7 +384,7 @@ def test_the_words_that_accept_are_those_of_the_plan(fact: str) -> None:
 
 
 def test_a_probe_that_fails_is_a_finding_and_the_others_see_on() -> None:
-    probes = probing.Probes()
+    probes = reading.Probes()
     nothing: list[str] = []
 
     def broken() -> list[str]:
@@ -395,7 +395,7 @@ def test_a_probe_that_fails_is_a_finding_and_the_others_see_on() -> None:
     (fault,) = probes.blind
     (finding,) = findings(Beside(usable=True, faults=frozenset((fault,))))
     assert finding.cause == r"cannot be observed: IndexError: list index out of range and \x1b[2K"
-    assert probing.unseen(probes.blind) == {"account", "group", "member", "keeper", "shadow"}
+    assert reading.unseen(probes.blind) == {"account", "group", "member", "keeper", "shadow"}
 
 
 def test_chrony_that_does_not_answer_blinds_nobody() -> None:

@@ -84,12 +84,7 @@ echo "asked yes"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at.
-
-    Attributes:
-        where: A host, or what of the world.
-        remedy: What to do; empty where it is good.
-    """
+    """One thing that was examined, of a host or of the world; without a remedy where it is good."""
 
     where: str
     level: Literal["good", "note", "bad"]

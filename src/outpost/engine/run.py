@@ -191,8 +191,12 @@ class Watcher(Protocol):
     def stop(self) -> None: ...
 
 
-class Silent(Watcher):
+class Silent:
     """No progress at all."""
+
+    def start(self, what: str, follower: Follower) -> None: ...
+    def tick(self) -> None: ...
+    def stop(self) -> None: ...
 
 
 def plan(

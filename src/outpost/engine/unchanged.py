@@ -46,11 +46,7 @@ class Survey(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """A host and how it is reached.
-
-    Attributes:
-        shell: Command that starts a root shell on it, which reads its script from standard input.
-    """
+    """A host, and the command that starts a root shell on it, which reads its script from standard input."""
 
     name: str
     role: str

@@ -35,11 +35,7 @@ WORKER_MIB = 32
 
 @dataclass(frozen=True)
 class CgroupLimit:
-    """What a daemon may take of its host at most (systemd.resource-control(5)).
-
-    Attributes:
-        memory: In MiB.
-    """
+    """What a daemon may take of its host at most: memory in MiB, and tasks (systemd.resource-control(5))."""
 
     memory: int
     tasks: int

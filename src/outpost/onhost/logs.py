@@ -64,12 +64,7 @@ CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 @dataclass(frozen=True)
 class Line:
-    """An entry of the journal.
-
-    Attributes:
-        at: Its time, microseconds since 1970.
-        text: It as RFC 5424 has it.
-    """
+    """An entry of the journal: its place, its time in microseconds since 1970, and it as RFC 5424 has it."""
 
     cursor: str
     at: int

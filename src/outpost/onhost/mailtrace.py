@@ -26,11 +26,7 @@ PEER = re.compile(r"(?:client|relay)=([^,\s]+?\])")
 
 @dataclass
 class Line:
-    """A line of the journal.
-
-    Attributes:
-        tls: How the connection it speaks of is protected, where another line of the same process said so.
-    """
+    """A line of the journal; how its connection is protected, another line of the same process said."""
 
     time: float
     who: str

@@ -108,12 +108,7 @@ class Settings:
 
 @dataclass
 class Holds:
-    """Accounts that may not send, and until when (seconds since 1970): kept in a file that others may shorten.
-
-    Attributes:
-        path: The file; None keeps them in memory only.
-        clock: Tells the time of day.
-    """
+    """Accounts that may not send, and until when (seconds since 1970): kept in a file, if any, that others may shorten."""
 
     path: Path | None = None
     clock: Callable[[], float] = time.time

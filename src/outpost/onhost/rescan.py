@@ -52,11 +52,7 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True)
 class Scanner:
-    """Where a clamd is.
-
-    Attributes:
-        name: The MTA's name, which its certificate must show.
-    """
+    """Where a clamd is, and the name that its certificate must show."""
 
     address: str
     port: int

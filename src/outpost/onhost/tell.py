@@ -29,12 +29,7 @@ TROUBLES = (OSError, smtplib.SMTPException, subprocess.SubprocessError)
 
 @dataclass(frozen=True)
 class News:
-    """What is told.
-
-    Attributes:
-        text: For people.
-        data: For programs.
-    """
+    """What is told: to people as text, to programs as data."""
 
     subject: str
     text: str

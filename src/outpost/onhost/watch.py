@@ -43,12 +43,7 @@ MOST_DAMAGED = 5
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something that needs a human.
-
-    Attributes:
-        about: What it is about, stable from one look to the next: ``queue``, ``certificate host.pem``.
-        text: What is wrong, with figures, and what to do.
-    """
+    """Something that needs a human: what it is about, stable from one look to the next, and what to do, with figures."""
 
     about: str
     text: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from ipaddress import ip_address
 from urllib.parse import parse_qs, urlsplit
 
@@ -58,13 +59,9 @@ def _reachable_services(office: Office) -> Iterator[Problem]:
 
 def _collector_reached(office: Office) -> Iterator[Problem]:
     logs = office.logs
+    wrong = partial(Problem, "logs.addresses", ", ".join(map(str, logs.addresses)))
     if logs.addresses and not logs.collector:
-        yield Problem(
-            "logs.addresses",
-            ", ".join(map(str, logs.addresses)),
-            "a collector without a name",
-            "give logs.collector, the name in its certificate",
-        )
+        yield wrong("a collector without a name", "give logs.collector, the name in its certificate")
     if not logs.collector or not logs.addresses:
         return
     every = [network for zone in office.zones.values() for network in zone.networks]
@@ -76,9 +73,7 @@ def _collector_reached(office: Office) -> Iterator[Problem]:
             any(address in network for network in own) or not any(address in network for network in every)
             for address in logs.addresses
         ):
-            yield Problem(
-                "logs.addresses",
-                ", ".join(map(str, logs.addresses)),
+            yield wrong(
                 f"{host.name} is in none of their zones",
                 f"add an address that {host.name} reaches; all hosts are in the management zone",
             )

@@ -18,8 +18,7 @@ from outpost.onhost.observe.packages import conffiles, controls, packages, progr
 from outpost.onhost.observe.packet_filter import packet_filter
 from outpost.onhost.observe.permissions import held_below_trees, privileges, special_elsewhere
 from outpost.onhost.observe.places import TREES
-from outpost.onhost.observe.probing import Probes
-from outpost.onhost.observe.reading import plain
+from outpost.onhost.observe.reading import Probes, plain
 from outpost.onhost.observe.units import enabled_units, shown_units, stale
 
 

@@ -20,8 +20,7 @@ from outpost.onhost.observe.declared import VERIFIED as WHOLE
 from outpost.onhost.observe.expected import SEVERAL, Expected, contract_of, is_grave, parts, words
 from outpost.onhost.observe.kept_answers import sealed
 from outpost.onhost.observe.packages import verified_today
-from outpost.onhost.observe.probing import unseen
-from outpost.onhost.observe.reading import content, fingerprint, said
+from outpost.onhost.observe.reading import content, fingerprint, said, unseen
 
 STATE, APPLIED, KNOWN, VERIFIED = map(pathlib.Path, (OWN, RECORDS, STATES, WHOLE))
 LIMITS = "/etc/systemd/system/{unit}.d/limits.conf"

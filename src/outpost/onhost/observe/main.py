@@ -19,9 +19,8 @@ from outpost.onhost.observe.kernel import kernel, modules, name_and_clock, setti
 from outpost.onhost.observe.mailqueue import on_hold
 from outpost.onhost.observe.network import Waiting, learned, listeners, loopback, network, queues, waiting
 from outpost.onhost.observe.permissions import capable_elsewhere, held_elsewhere, modes, release
-from outpost.onhost.observe.probing import Probes
 from outpost.onhost.observe.processes import Processes
-from outpost.onhost.observe.reading import content, said
+from outpost.onhost.observe.reading import Probes, content, said
 from outpost.onhost.observe.signing import set_by_hand
 from outpost.onhost.observe.units import manager, running_units, troubled_units
 
