@@ -140,9 +140,8 @@ class Claim:
     @contextmanager
     def beside(self, target: Target, text: str) -> Iterator[Target]:
         """The same office with another text of its file, in a directory that goes again; the claim holds for it, too."""
-        place = (
-            history.folder(target).with_name("converged") / target.name
-        )  # the same each time: ssh's file is named after it
+        # the same place each time: ssh's file is named after it
+        place = history.folder(target).with_name("converged") / target.name
         shutil.rmtree(place, ignore_errors=True)
         try:
             shutil.copytree(target.directory, place, ignore=shutil.ignore_patterns(".*"))
@@ -158,9 +157,8 @@ def remember(target: Target, text: bytes) -> None:
     """Keep the text of the office file that hosts were converged from: a later change of one user starts from it."""
     file = history.folder(target).with_name("converged.toml")
     partial = file.with_suffix(".part")
-    with suppress(
-        OSError
-    ):  # a home that cannot be written: the later change waits for an apply of everything
+    # in a home that cannot be written: the later change waits for an apply of everything
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         partial.write_bytes(text)
         partial.replace(file)

@@ -204,21 +204,18 @@ def plan(
 ) -> Outcome:
     """What an apply would change on some hosts, or all where none is named; nothing is touched."""
     with tempfile.TemporaryDirectory(prefix="outpost-plan-") as directory:
-        noted, surveyed = (
-            Path(directory) / "findings",
-            Path(directory) / "surveys",
-        )  # one JSON value a line, by roles/
+        noted, surveyed = Path(directory) / "findings", Path(directory) / "surveys"
         written = {"OUTPOST_FINDINGS": str(noted), "OUTPOST_SURVEYS": str(surveyed)}
         outcome = _pyinfra(target, ["--dry", "--diff"], limit, connector, watcher, written)
-        findings, surveys = (
-            [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-            if file.exists()
-            else []
-            for file in (noted, surveyed)
-        )
-    outcome = replace(outcome, findings=tuple(findings))
-    _remember(target, connector, outcome, surveys)
+        outcome = replace(outcome, findings=tuple(_values(noted)))
+        _remember(target, connector, outcome, _values(surveyed))
     return outcome
+
+
+def _values(file: Path) -> list[Any]:
+    """What the deploy wrote there: a JSON value a line."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines]
 
 
 def _remember(target: Target, connector: str | None, outcome: Outcome, surveys: list[list[str]]) -> None:
@@ -265,10 +262,10 @@ def apply(
         outcome = _pyinfra(
             target, ["-y"], limit, connector, watcher, {"OUTPOST_FINDINGS": str(noted)}, keeps=claim.streams
         )
-        found = noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
+        found = _values(noted)
         claim.converged.update(set(outcome.hosts) - set(outcome.failed))
         claim.converged.difference_update(outcome.failed)
-    return replace(outcome, findings=tuple(map(json.loads, found)))
+    return replace(outcome, findings=tuple(found))
 
 
 def execute(

@@ -521,9 +521,8 @@ def main(arguments: list[str]) -> int:
     if arguments[0] != "release" or len(arguments) < 2:
         sys.stderr.write("usage: policy [release LOGIN...]\n")
         return 2
-    if (
-        os.geteuid() == 0
-    ):  # an administrator: what the service's account may put there, a link, is not followed as root
+    # an administrator: what the service's account may put there, a link, is not followed as root
+    if os.geteuid() == 0:
         owner = HELD.parent.stat()
         os.setgroups([])
         os.setgid(owner.st_gid)

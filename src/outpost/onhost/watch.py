@@ -192,12 +192,8 @@ def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
     A program that keeps an old password tries it all day: the same account from the same place counts once. `outpost verify` guesses at
     an account of a domain that cannot exist (RFC 2606).
     """
-    sources = (
-        "dovecot.service",
-        "outpost-accounts.service",
-        "outpost-logins.service",
-    )  # mail programs, webmail, policy
-    units = [f"--unit={unit}" for unit in sources]
+    # mail programs, webmail, policy
+    units = [f"--unit={unit}.service" for unit in ("dovecot", "outpost-accounts", "outpost-logins")]
     lines = said("journalctl", "--quiet", "--output=cat", *units, "--since=-10min").splitlines()
     wrong = {
         (match[1], match[2])

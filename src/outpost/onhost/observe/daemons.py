@@ -51,17 +51,14 @@ UNBOUND_OPTIONS = (
 
 def steady(live: dict[str, list[str]]) -> dict[str, list[str]]:
     """Answers without what daemons change by themselves all the time."""
-    own = (
-        tuple(f"[{name.removesuffix('zone')}] " for name in os.listdir(SIGNED))
-        if os.path.isdir(SIGNED)
-        else ()
-    )
+    files = os.listdir(SIGNED) if os.path.isdir(SIGNED) else []
+    own = tuple(f"[{name.removesuffix('zone')}] " for name in files)
     records = (line.split(" ", 3) for line in live.get("knot-zones", ()) if line.startswith(own or "\n"))
     zones = (f"{owner} {rest}" for _, owner, _, rest in records)
-    sources = (
-        line.split(",") for line in live.get("chrony.service", ())
-    )  # one word where chronyd does not answer
-    servers = {f"source {words[2]}" for words in sources if len(words) > 2}
+    sources = (line.split(",") for line in live.get("chrony.service", ()))
+    servers = {
+        f"source {words[2]}" for words in sources if len(words) > 2
+    }  # one word where chronyd does not answer
     return live | {
         "knot-zones": sorted(line for line in zones if not MADE_BY_THE_SERVER.match(line)),
         "chrony.service": sorted(servers),

@@ -304,12 +304,10 @@ class Expected:
         if path.endswith("/.ssh/authorized_keys") and target == value:
             user = path.split("/")[-3]
             return _lines(path) <= _lines(f"/etc/ssh/authorized_keys.d/{user}")
-        if (
-            path.startswith("/etc/sudoers.d/") and target == value
-        ):  # how the account that the office names came to be its administrator
-            own = re.compile(
-                rf"{re.escape(self._administrator)}\s+ALL\s*=\s*\((ALL|ALL:ALL)\)\s*NOPASSWD:\s*ALL"
-            )
+        if path.startswith("/etc/sudoers.d/") and target == value:
+            # how the account that the office names came to be its administrator
+            name = re.escape(self._administrator)
+            own = re.compile(rf"{name}\s+ALL\s*=\s*\((ALL|ALL:ALL)\)\s*NOPASSWD:\s*ALL")
             return bool(_lines(path)) and all(map(own.fullmatch, _lines(path)))
         with contextlib.suppress(OSError):
             digest = digested(path, "md5")
@@ -326,9 +324,8 @@ def _lines(path: str) -> set[str]:
     """Of a file, without comments; none where it cannot be read."""
     with contextlib.suppress(OSError):
         lines = (line.strip() for line in content(path).split("\n"))
-        return {
-            line for line in lines if line not in ("", "#") and not line.startswith("# ")
-        }  # sudo(8) takes #1000 for an account
+        # sudo(8) takes #1000 for an account
+        return {line for line in lines if line not in ("", "#") and not line.startswith("# ")}
     return set()
 
 

@@ -140,9 +140,8 @@ class Judged:
                 fact
                 for fact in wrong
                 if (known is None or parts(fact)[:2] not in {parts(each)[:2] for each in gone})
-                and words(
-                    fact
-                )  # a daemon's own answer is no person's to accept: it follows from its files and its start
+                # a daemon's own answer is no person's to accept: it follows from its files and its start
+                and words(fact)
                 and not expected.contradicts(fact)
             }
         found |= {fact for fact in forged & now if not is_grave(fact) and words(fact)}

@@ -177,8 +177,7 @@ def differing(paths: collections.abc.Iterable[str]) -> list[str]:
     for path in paths:
         with contextlib.suppress(OSError):
             digest = digested(path, "md5")
-            if wanted[path] and (
-                os.path.islink(path) or digest not in wanted[path]
-            ):  # no link has a checksum
+            # no link has a checksum
+            if wanted[path] and (os.path.islink(path) or digest not in wanted[path]):
                 found.append(path)
     return found
