@@ -554,7 +554,7 @@ def test_a_survey_waits_for_no_fifo_in_the_place_of_a_declared_file(tmp_path: Pa
     pipe, plain = tmp_path / "main.cf", tmp_path / "master.cf"
     os.mkfifo(pipe)
     plain.write_text("x")
-    command = observation.Survey().command(observation.Asking(paths=(str(pipe), str(plain))))
+    command = observation.Survey().command(observation.Asking(paths={str(pipe): None, str(plain): None}))
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=300, check=False)
     assert f"{hashlib.sha256(b'x').hexdigest()}  {plain}" in done.stdout
     assert done.stdout.endswith(f"{observation.END}\n")

@@ -25,7 +25,7 @@ def survey(
     paths: tuple[str, ...] = (), units: tuple[str, ...] = (), questions: tuple[str, ...] = ()
 ) -> Survey:
     fact = Survey()
-    fact.command(Asking(paths, units, questions))
+    fact.command(Asking(dict.fromkeys(paths), dict.fromkeys(units), dict.fromkeys(questions, False)))
     return fact
 
 
@@ -114,7 +114,8 @@ def test_the_command_sees_files_directories_and_answers_as_they_are(tmp_path: Pa
     paths = (str(odd), str(tmp_path), str(tmp_path / "missing"))
     fact = Survey()
     questions = ("exit 3", "echo yes; false", "cat /nonexistent", BROKEN)
-    command = fact.command(Asking(paths, (), questions, frozenset({"echo yes; false", BROKEN})))
+    of_files = {question: question in ("echo yes; false", BROKEN) for question in questions}
+    command = fact.command(Asking(dict.fromkeys(paths), questions=of_files))
     output = subprocess.run(
         ["sh", "-c", command], capture_output=True, text=True, check=False
     ).stdout.splitlines()
@@ -158,7 +159,7 @@ def test_a_survey_is_whole_with_any_observer(
     monkeypatch.setattr(observation, "KNOWN", tmp_path / "known")
     fact = Survey()
     command = fact.command(
-        Asking((str(tmp_path),), ("a.service",), ("echo two", "echo one"), frozenset({"echo one"}), (), ())
+        Asking({str(tmp_path): None}, {"a.service": None}, {"echo two": False, "echo one": True}, local=())
     )
 
     def surveyed() -> Answer:

@@ -201,7 +201,7 @@ def test_no_command_line_carries_what_seals_a_hosts_state(
     assert (tmp_path / "seen").read_text() == f"{key}\n" * 2
     assert len(started) == 2
     assert key not in str(started)
-    command = Survey().command(Asking(questions=(f"echo ${KEY}",)), sealed=True)
+    command = Survey().command(Asking(questions={f"echo ${KEY}": False}), sealed=True)
     assert (
         key
         in subprocess.run(

@@ -59,27 +59,25 @@ Status = tuple[str, str, str, str]
 LINK = "symbolic link"
 
 
-@dataclass(frozen=True)
+@dataclass(repr=False)
 class Asking:
     """What a host is asked.
 
     Attributes:
-        questions: Shell that only looks.
-        of_files: Those of them whose answer is the same as long as no file is touched.
+        questions: Shell that only looks → whether its answer is the same as long as no file is touched.
         beside: Files that those look at where the observer does not watch.
         local: Files that are the host's own, for the observer; None without it.
     """
 
-    paths: tuple[str, ...] = ()
-    units: tuple[str, ...] = ()
-    questions: tuple[str, ...] = ()
-    of_files: frozenset[str] = frozenset()
-    beside: tuple[str, ...] = ()
+    paths: dict[str, None] = field(default_factory=dict)
+    units: dict[str, None] = field(default_factory=dict)
+    questions: dict[str, bool] = field(default_factory=dict)
+    beside: dict[str, None] = field(default_factory=dict)
     local: tuple[str, ...] | None = None
 
-    def ordered(self) -> tuple[str, ...]:
+    def ordered(self) -> list[str]:
         """The questions as they are asked: those of files first."""
-        return tuple(sorted(self.questions, key=lambda question: question not in self.of_files))
+        return sorted(self.questions, key=lambda question: not self.questions[question])
 
 
 @dataclass(frozen=True)
@@ -107,16 +105,14 @@ class Answer:
     digest: str
 
 
-@dataclass
-class Declared:
+@dataclass(repr=False)
+class Declared(Asking):
     """Everything the roles declare for one host in this run; what is on the host beyond it must go.
 
     Attributes:
         content: Path → file, of those that an apply writes; `files` has also what the host makes itself.
         directories: Path → owner, group, mode.
         packages: In groups, as the roles name them → the group's answers for debconf.
-        questions: Each with whether its answer comes from files alone.
-        beside, local: As `Asking` has them.
         accounts: Each with home, shell and further groups.
         masks: Units that roles mask or unmask.
         absent: Files that must not be there.
@@ -130,28 +126,13 @@ class Declared:
     directories: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     groups: dict[str, None] = field(default_factory=dict)
     packages: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
-    paths: dict[str, None] = field(default_factory=dict)
-    units: dict[str, None] = field(default_factory=dict)
-    questions: dict[str, bool] = field(default_factory=dict)
-    beside: dict[str, None] = field(default_factory=dict)
     accounts: dict[str, tuple[str | None, str, tuple[str, ...]]] = field(default_factory=dict)
     masks: set[str] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
-    local: tuple[str, ...] | None = None
     alone: bool = False
     vital: bool = False
     collecting: bool = False
     answer: Answer | None = None
-
-    def asking(self) -> Asking:
-        return Asking(
-            tuple(self.paths),
-            tuple(self.units),
-            tuple(self.questions),
-            frozenset(question for question, of_files in self.questions.items() if of_files),
-            tuple(self.beside),
-            self.local,
-        )
 
 
 _declared: WeakKeyDictionary[Host, Declared] = WeakKeyDictionary()
@@ -240,9 +221,8 @@ def observe(*, paths: Sequence[str] = (), unit: str = "", question: str = "") ->
     needed = {*paths, *filter(None, (unit, question))}
     answer = known.answer
     if answer is None or answer.executing != state.is_executing or not needed <= answer.asked:
-        asking = known.asking()
-        answer = known.answer = _asked(asking)
-        _note(Survey().command(asking), answer)
+        answer = known.answer = _asked(known)
+        _note(Survey().command(known), answer)
     return answer
 
 
@@ -283,7 +263,7 @@ def look(question: str) -> tuple[str, ...]:
 
 def read_now(question: str) -> tuple[str, ...]:
     """Lines that a shell command prints, asked on its own: for what no later operation will ask again."""
-    return _asked(Asking(questions=(question,))).lines[question]
+    return _asked(Asking(questions={question: False})).lines[question]
 
 
 def void() -> None:
@@ -318,9 +298,9 @@ class Survey(FactBase[Answer]):
             # a FIFO in the place of a file would keep it waiting for ever, a file of holes for hours
             f"find {files} -maxdepth 0 -type f -size -64M -exec sha256sum -- {{}} +" if files else "",
             f"systemctl is-enabled -- {services}" if services else "",
-            *(question for question in asking.ordered() if question in asking.of_files),
+            *(question for question in asking.ordered() if asking.questions[question]),
         )
-        live = (question for question in asking.ordered() if question not in asking.of_files)
+        live = (question for question in asking.ordered() if not asking.questions[question])
         states = f"systemctl is-active -- {services} 2>/dev/null" if services else ":"
         plain = f'flock --shared --wait 300 {LOCK} true 2>/dev/null; {states}; echo; eval "$files"'
         steps = [
@@ -376,9 +356,8 @@ def _observed(asking: Asking, plain: str) -> str:
     told = json.dumps(
         {
             "local": asking.local,
-            "units": asking.units,
+            "units": [*asking.units],
             "beside": (*asking.paths, *asking.beside),
-            "live": [question for question in asking.questions if question not in asking.of_files],
         }
     )
     return (

@@ -152,13 +152,7 @@ def _resolvers(office: Office, host: Host) -> tuple[object, ...]:
     if not office.resolver.forwarders:
         own = {address.version for address in host.all_addresses}
         return tuple(root for root in ROOTS if ip_address(root).version in own)
-    every = [network for zone in office.zones.values() for network in zone.networks]
-    own_links = [network for zone in host.addresses for network in office.zones[zone].networks]
-    return tuple(
-        address
-        for address in office.resolver.forwarders
-        if any(address in net for net in own_links) or not any(address in net for net in every)
-    )
+    return BaseView(office, host).forwarders
 
 
 def judge(

@@ -11,6 +11,7 @@ from outpost.office.certificates import mode
 from outpost.office.checks.rule import Rule, placed
 from outpost.office.model import Office
 from outpost.office.problems import Problem
+from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress
 
 
@@ -38,23 +39,20 @@ def _elsewhere(office: Office) -> Iterator[Problem]:
 def _reachable_services(office: Office) -> Iterator[Problem]:
     """A forwarder or proxy in one of the office's zones serves only hosts of that zone."""
     for host in office.hosts:
-        if not placed(office, host):
-            continue
-        zones = [office.zones[zone] for zone in host.addresses]
-        own = [network for zone in zones for network in zone.networks]
-        inside = [
-            address
-            for address in office.resolver.forwarders
-            if any(address in network for zone in office.zones.values() for network in zone.networks)
-        ]
-        outside = len(office.resolver.forwarders) > len(inside)
-        if inside and not outside and not any(address in network for address in inside for network in own):
+        given = office.resolver.forwarders
+        if given and placed(office, host) and not any(_reached(office, host, each) for each in given):
             yield Problem(
                 "resolver.forwarders",
-                ", ".join(map(str, inside)),
+                ", ".join(map(str, given)),
                 f"{host.name} is in none of their zones",
                 f"add a forwarder that {host.name} reaches",
             )
+
+
+def _reached(office: Office, host: Host, address: IPAddress) -> bool:
+    """Whether a zone of the host leads to an address, or routing: it is in none of the office's zones."""
+    zones = [zone.name for zone in office.zones.values() if any(address in net for net in zone.networks)]
+    return not zones or any(zone in host.addresses for zone in zones)
 
 
 def _collector_reached(office: Office) -> Iterator[Problem]:
@@ -64,15 +62,8 @@ def _collector_reached(office: Office) -> Iterator[Problem]:
         yield wrong("a collector without a name", "give logs.collector, the name in its certificate")
     if not logs.collector or not logs.addresses:
         return
-    every = [network for zone in office.zones.values() for network in zone.networks]
     for host in office.hosts:
-        if not placed(office, host):
-            continue
-        own = [network for zone in host.addresses for network in office.zones[zone].networks]
-        if not any(
-            any(address in network for network in own) or not any(address in network for network in every)
-            for address in logs.addresses
-        ):
+        if placed(office, host) and not any(_reached(office, host, address) for address in logs.addresses):
             yield wrong(
                 f"{host.name} is in none of their zones",
                 f"add an address that {host.name} reaches; all hosts are in the management zone",

@@ -46,27 +46,24 @@ def schema_problem(detail: ErrorDetails) -> Problem:
         wanted = str(detail.get("ctx", {}).get("expected", "")).replace("'", "")
         guess = nearest(value.strip("'"), re.split(r", | or ", wanted))
         return Problem(field, value, "not one of the known values", f"choose one of {wanted}{guess}")
-    if any(what in message for what in BY_EXAMPLE):
-        return Problem(field, value, message, f"write it like {_example(location)}")
-    if "full path" in message:
-        return Problem(field, value, message, f"write it like {_example(location)}, without wildcards")
-    if "duration" in message:
-        return Problem(field, value, message, "write it like 90s, 15m, 6h or 30d")
-    if "true or false" in message:
-        return Problem(field, value, message, _help(location))
-    if kind == "byte_size":
-        return Problem(field, value, "not a size", "write a number with a unit, like 25MiB or 2GiB")
-    if kind == "too_short":
-        return Problem(
-            field, value, "an empty list", f"name at least one ({_help(location)}), or leave the key out"
-        )
-    if kind == "string_pattern_mismatch":
-        return Problem(field, value, "not what can stand here", f"write it like {_example(location)}")
+    like, what = f"write it like {_example(location)}", _help(location)
+    by_kind = {
+        "byte_size": ("not a size", "write a number with a unit, like 25MiB or 2GiB"),
+        "too_short": ("an empty list", f"name at least one ({what}), or leave the key out"),
+        "string_pattern_mismatch": ("not what can stand here", like),
+    }
+    if kind in by_kind:
+        return Problem(field, value, *by_kind[kind])
     if "public SSH key" in message:
         return Problem(field, value[:32], message, "paste the whole line of the .pub file")
-    if "cannot be seen" in message or "white space" in message:
-        return Problem(field, value, message, "take it out")
-    return Problem(field, value, message[:1].lower() + message[1:], f"see {_help(location)}")
+    by_words = dict.fromkeys(BY_EXAMPLE, like) | {
+        "full path": f"{like}, without wildcards", "duration": "write it like 90s, 15m, 6h or 30d", "true or false": what,
+        "cannot be seen": "take it out", "white space": "take it out",
+    }  # fmt: skip
+    for words, remedy in by_words.items():
+        if words in message:
+            return Problem(field, value, message, remedy)
+    return Problem(field, value, message[:1].lower() + message[1:], f"see {what}")
 
 
 def syntax_problem(file: Path, error: tomllib.TOMLDecodeError) -> Problem:
