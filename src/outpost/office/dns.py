@@ -301,12 +301,9 @@ class DnsView:
 
 def _authority(office: Office, apex: str) -> Iterable[Record]:
     servers = serving(office, "names")
-    yield Record(
-        apex,
-        "SOA",
-        f"{servers[0].fqdn}. hostmaster.{office.domain}. 1 3600 900 {14 * 86400} {office.dns.ttl}",
-        "Secondaries refresh hourly and answer for two weeks without the primary",
-    )
+    why = "Secondaries refresh hourly and answer for two weeks without the primary"
+    data = f"{servers[0].fqdn}. hostmaster.{office.domain}. 1 3600 900 {14 * 86400} {office.dns.ttl}"
+    yield Record(apex, "SOA", data, why)
     for server in servers:
         yield Record(apex, "NS", f"{server.fqdn}.", "DNS-08: with one name server its outage is everybody's")
 
@@ -354,12 +351,8 @@ def _host_keys(office: Office, host: Host) -> Iterable[Record]:
         kind, key = line.split()
         if kind in SSHFP_ALGORITHMS:
             digest = hashlib.sha256(base64.b64decode(key)).hexdigest()
-            yield Record(
-                f"{host.fqdn}.",
-                "SSHFP",
-                f"{SSHFP_ALGORITHMS[kind]} 2 {digest}",
-                "SSH-01: administrators would trust anybody who answers first (RFC 4255)",
-            )
+            why = "SSH-01: administrators would trust anybody who answers first (RFC 4255)"
+            yield Record(f"{host.fqdn}.", "SSHFP", f"{SSHFP_ALGORITHMS[kind]} 2 {digest}", why)
 
 
 def _mail(office: Office, apex: str) -> Iterable[Record]:
@@ -422,12 +415,8 @@ def _mta_sts(office: Office, apex: str) -> Iterable[Record]:
     if not hosts:
         return
     version = hashlib.sha256(mta_sts_policy(office).encode()).hexdigest()[:32]
-    yield Record(
-        f"_mta-sts.{apex}",
-        "TXT",
-        _text(f"v=STSv1; id={version}"),
-        "TLS-07: the id follows the policy's content",
-    )
+    why = "TLS-07: the id follows the policy's content"
+    yield Record(f"_mta-sts.{apex}", "TXT", _text(f"v=STSv1; id={version}"), why)
     yield from _addresses(
         f"mta-sts.{office.domain}", hosts, "TLS-07: other mail systems fetch the policy here"
     )
@@ -442,19 +431,11 @@ def _clients(office: Office, apex: str) -> Iterable[Record]:
         ("sieve", ports.MANAGESIEVE),
     ):
         for store in stores:
-            yield Record(
-                f"_{service}._tcp.{apex}",
-                "SRV",
-                f"0 1 {port} {store.fqdn}.",
-                "Mail programs set themselves up (RFC 6186, 8314)",
-            )
+            why = "Mail programs set themselves up (RFC 6186, 8314)"
+            yield Record(f"_{service}._tcp.{apex}", "SRV", f"0 1 {port} {store.fqdn}.", why)
     for service in ("imap", "submission", "pop3", "pop3s"):
-        yield Record(
-            f"_{service}._tcp.{apex}",
-            "SRV",
-            "0 0 0 .",
-            "REL-03: the office does not offer it; nothing to fall back to",
-        )
+        why = "REL-03: the office does not offer it; nothing to fall back to"
+        yield Record(f"_{service}._tcp.{apex}", "SRV", "0 0 0 .", why)
     addresses = [a for host in serving(office, "browsers") for a in published_addresses(office, host)]
     for label in CLIENT_SETUP:
         yield from _addresses(
@@ -467,12 +448,8 @@ def _tlsa(office: Office, keys: PublicKeys) -> Iterable[Record]:
     for host in office.hosts:
         for name, port in tls_services(office, host):
             for digest in keys.tls.get(host.name, ()):
-                yield Record(
-                    f"_{port}._tcp.{name}.",
-                    "TLSA",
-                    f"3 1 1 {digest}",
-                    "TLS-05: senders fall back to unverified TLS without it",
-                )
+                why = "TLS-05: senders fall back to unverified TLS without it"
+                yield Record(f"_{port}._tcp.{name}.", "TLSA", f"3 1 1 {digest}", why)
 
 
 def _addresses(name: str, addresses: Iterable[IPAddress], reason: str) -> Iterable[Record]:

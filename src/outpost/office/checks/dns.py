@@ -37,12 +37,8 @@ def _rolls_fit(office: Office) -> Iterator[Problem]:
         ("dkim_lifetime", dns.dkim_lifetime, 2 * dns.ttl + dns.dkim_retention, "two TTLs and dkim_retention"),
     ):
         if value <= needed:
-            yield Problem(
-                f"dns.{field}",
-                f"{value}s",
-                f"shorter than a roll takes: {needed} s ({what})",
-                f"give more than {needed}s",
-            )
+            message = f"shorter than a roll takes: {needed} s ({what})"
+            yield Problem(f"dns.{field}", f"{value}s", message, f"give more than {needed}s")
     if dns.dkim_retention < office.link.queue_lifetime:
         yield Problem(
             "dns.dkim_retention",

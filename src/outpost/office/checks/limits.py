@@ -19,12 +19,8 @@ def _limits_hold(office: Office) -> Iterator[Problem]:
     message = int(limits.message_size)
     yield from _message_fits(office, message)
     if limits.scan_size > MAX_SCAN:
-        yield Problem(
-            "limits.scan_size",
-            _size(limits.scan_size),
-            "more than ClamAV can scan",
-            f"use at most {_size(MAX_SCAN)}",
-        )
+        remedy = f"use at most {_size(MAX_SCAN)}"
+        yield Problem("limits.scan_size", _size(limits.scan_size), "more than ClamAV can scan", remedy)
     if office.same_signature < len(office.users):
         yield Problem(
             "limits.same_signature",

@@ -23,19 +23,14 @@ def _peer_zones(office: Office) -> Iterator[Problem]:
             yield wrong("a peer inside the office", "name a partner's zone or the Internet's")
         for mta in serving(office, "transport"):
             if placed(office, mta) and peer.zone not in mta.addresses:
-                yield wrong(
-                    f"{mta.name} has no address there, so there is no route",
-                    f"give hosts.{mta.name}.addresses one in {peer.zone}",
-                )
+                message = f"{mta.name} has no address there, so there is no route"
+                yield wrong(message, f"give hosts.{mta.name}.addresses one in {peer.zone}")
         if zone.kind == "partner":
             for relay in peer.relays:
                 if not any(relay in network for network in zone.networks):
-                    yield Problem(
-                        f"peers[{index}].relays",
-                        str(relay),
-                        f"outside zone {peer.zone}",
-                        f"use its address in {', '.join(map(str, zone.networks))}",
-                    )
+                    message = f"outside zone {peer.zone}"
+                    remedy = f"use its address in {', '.join(map(str, zone.networks))}"
+                    yield Problem(f"peers[{index}].relays", str(relay), message, remedy)
 
 
 def _peer_listeners(office: Office) -> Iterator[Problem]:
@@ -43,20 +38,13 @@ def _peer_listeners(office: Office) -> Iterator[Problem]:
     for index, peer in enumerate(office.peers):
         zone = office.zones.get(peer.zone)
         if zone is not None and zone.kind == "internet" and peer.listen == 25:
-            yield Problem(
-                f"peers[{index}].listen",
-                "25",
-                "the Internet's own port: a flood there would starve this peer",
-                "choose another port, like 2525",
-            )
+            message = "the Internet's own port: a flood there would starve this peer"
+            yield Problem(f"peers[{index}].listen", "25", message, "choose another port, like 2525")
         other = taken.setdefault((peer.zone, peer.listen), peer.name)
         if other != peer.name:
-            yield Problem(
-                f"peers[{index}].listen",
-                str(peer.listen),
-                f"{other} has this listener already",
-                "give each peer of a zone its own port",
-            )
+            message = f"{other} has this listener already"
+            remedy = "give each peer of a zone its own port"
+            yield Problem(f"peers[{index}].listen", str(peer.listen), message, remedy)
 
 
 def _peer_fingerprints(office: Office) -> Iterator[Problem]:
@@ -76,20 +64,14 @@ def _peer_fingerprints(office: Office) -> Iterator[Problem]:
 def _peer_waits(office: Office) -> Iterator[Problem]:
     for index, peer in enumerate(office.peers):
         if peer.lifetime and peer.lifetime > office.link.queue_lifetime:
-            yield Problem(
-                f"peers[{index}].lifetime",
-                f"{peer.lifetime}s",
-                f"the queue gives up after {office.link.queue_lifetime} s (link.queue_lifetime)",
-                "shorten it, or lengthen link.queue_lifetime",
-            )
+            message = f"the queue gives up after {office.link.queue_lifetime} s (link.queue_lifetime)"
+            remedy = "shorten it, or lengthen link.queue_lifetime"
+            yield Problem(f"peers[{index}].lifetime", f"{peer.lifetime}s", message, remedy)
         zone = office.zones.get(peer.zone)
         if peer.backup_mx and zone is not None and zone.kind != "internet":
-            yield Problem(
-                f"peers[{index}].backup_mx",
-                "true",
-                f"strangers cannot reach a next hop in {peer.zone}",
-                "leave it out, or place the peer in the Internet's zone",
-            )
+            message = f"strangers cannot reach a next hop in {peer.zone}"
+            remedy = "leave it out, or place the peer in the Internet's zone"
+            yield Problem(f"peers[{index}].backup_mx", "true", message, remedy)
     soonest = office.link.retry_soonest
     if soonest > office.link.retry_latest:
         yield Problem("link.retry_soonest", f"{soonest}s", "longer than link.retry_latest", "shorten it")
@@ -116,30 +98,19 @@ def _peer_loops(office: Office) -> Iterator[Problem]:
     edges = {peer.name: tuple(_routed_through(office, peer)) for peer in office.peers}
     for index, peer in enumerate(office.peers):
         if peer.next_hop in own:
-            yield Problem(
-                f"peers[{index}].next_hop",
-                peer.next_hop,
-                "one of this office's own hosts: a mail loop",
-                "name the peer's own relay",
-            )
+            message = "one of this office's own hosts: a mail loop"
+            yield Problem(f"peers[{index}].next_hop", peer.next_hop, message, "name the peer's own relay")
         own_relays = [
             relay for relay in peer.relays if any(relay in host.all_addresses for host in office.hosts)
         ]
         for relay in own_relays:
-            yield Problem(
-                f"peers[{index}].relays",
-                str(relay),
-                "an address of one of this office's own hosts: a mail loop",
-                "name the peer's own relays",
-            )
+            message = "an address of one of this office's own hosts: a mail loop"
+            yield Problem(f"peers[{index}].relays", str(relay), message, "name the peer's own relays")
         path = path_back(peer.name, edges)
         if path:
-            yield Problem(
-                f"peers[{index}].next_hop",
-                peer.next_hop,
-                f"peers that lead to each other ({' -> '.join(path)})",
-                "send each peer's mail to a host of its own",
-            )
+            message = f"peers that lead to each other ({' -> '.join(path)})"
+            remedy = "send each peer's mail to a host of its own"
+            yield Problem(f"peers[{index}].next_hop", peer.next_hop, message, remedy)
 
 
 def _routed_through(office: Office, peer: Peer) -> Iterator[str]:

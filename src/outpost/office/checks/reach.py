@@ -41,12 +41,9 @@ def _reachable_services(office: Office) -> Iterator[Problem]:
     for host in office.hosts:
         given = office.resolver.forwarders
         if given and placed(office, host) and not any(_reached(office, host, each) for each in given):
-            yield Problem(
-                "resolver.forwarders",
-                ", ".join(map(str, given)),
-                f"{host.name} is in none of their zones",
-                f"add a forwarder that {host.name} reaches",
-            )
+            message = f"{host.name} is in none of their zones"
+            remedy = f"add a forwarder that {host.name} reaches"
+            yield Problem("resolver.forwarders", ", ".join(map(str, given)), message, remedy)
 
 
 def _reached(office: Office, host: Host, address: IPAddress) -> bool:
@@ -64,10 +61,9 @@ def _collector_reached(office: Office) -> Iterator[Problem]:
         return
     for host in office.hosts:
         if placed(office, host) and not any(_reached(office, host, address) for address in logs.addresses):
-            yield wrong(
-                f"{host.name} is in none of their zones",
-                f"add an address that {host.name} reaches; all hosts are in the management zone",
-            )
+            message = f"{host.name} is in none of their zones"
+            remedy = f"add an address that {host.name} reaches; all hosts are in the management zone"
+            yield wrong(message, remedy)
 
 
 def _alarms_leave(office: Office) -> Iterator[Problem]:
@@ -78,12 +74,9 @@ def _alarms_leave(office: Office) -> Iterator[Problem]:
         networks = [network for zone in host.addresses for network in office.zones[zone].networks]
         addresses = [address for path in office.alarms.tell if (address := _literal(path)) is not None]
         if not any(address in network for address in addresses for network in networks):
-            yield Problem(
-                "alarms.tell",
-                ", ".join(office.alarms.tell),
-                f"{host.name} is not on the Internet and reaches none of them",
-                "add a relay or webhook by its address in a zone of that host, the administrators' best",
-            )
+            message = f"{host.name} is not on the Internet and reaches none of them"
+            remedy = "add a relay or webhook by its address in a zone of that host, the administrators' best"
+            yield Problem("alarms.tell", ", ".join(office.alarms.tell), message, remedy)
     for index, path in enumerate(office.alarms.tell):
         if path.startswith("http:") and _literal(path) is None:
             yield Problem(
@@ -91,12 +84,9 @@ def _alarms_leave(office: Office) -> Iterator[Problem]:
             )
         asked = parse_qs(urlsplit(path).query)
         if path.startswith("smtp") and not (asked.get("to") and asked.get("from")):
-            yield Problem(
-                f"alarms.tell[{index}]",
-                path,
-                "a message from nobody, or to nobody",
-                "write smtp://RELAY/?to=ADDRESS&from=ADDRESS",
-            )
+            message = "a message from nobody, or to nobody"
+            remedy = "write smtp://RELAY/?to=ADDRESS&from=ADDRESS"
+            yield Problem(f"alarms.tell[{index}]", path, message, remedy)
 
 
 def _literal(url: str) -> IPAddress | None:
@@ -116,19 +106,13 @@ def _backup_fits(office: Office) -> Iterator[Problem]:
     )
     for host in office.hosts:
         if zone and placed(office, host) and zone.name not in host.addresses:
-            yield Problem(
-                "backup.server",
-                str(backup.server),
-                f"{host.name} has no address in its zone {zone.name}",
-                f"give {host.name} one there, or name a server that is reached by routing",
-            )
+            message = f"{host.name} has no address in its zone {zone.name}"
+            remedy = f"give {host.name} one there, or name a server that is reached by routing"
+            yield Problem("backup.server", str(backup.server), message, remedy)
     if backup.oldest <= backup.every + backup.jitter:
-        yield Problem(
-            "backup.oldest",
-            f"{backup.oldest}s",
-            f"two backups may lie {backup.every + backup.jitter} s apart (every and jitter)",
-            f"give more than {backup.every + backup.jitter}s",
-        )
+        message = f"two backups may lie {backup.every + backup.jitter} s apart (every and jitter)"
+        remedy = f"give more than {backup.every + backup.jitter}s"
+        yield Problem("backup.oldest", f"{backup.oldest}s", message, remedy)
 
 
 def _certificates_come(office: Office) -> Iterator[Problem]:
@@ -139,19 +123,13 @@ def _certificates_come(office: Office) -> Iterator[Problem]:
         if not placed(office, host):
             continue
         if chosen == "acme" and not office.addresses_of_kind(host, "internet") and not office.acme.proxy:
-            yield Problem(
-                field,
-                "acme",
-                f"{host.name} has no address on the Internet, so it cannot ask the authority",
-                'name a proxy in acme.proxy, or give the host certificates = "office"',
-            )
+            message = f"{host.name} has no address on the Internet, so it cannot ask the authority"
+            remedy = 'name a proxy in acme.proxy, or give the host certificates = "office"'
+            yield Problem(field, "acme", message, remedy)
         if chosen == "provided" and host.name not in given:
-            yield Problem(
-                field,
-                "provided",
-                f"no certificate in {host.name}.pem beside office.toml",
-                f"put it there with its chain; its request: outpost secrets csr OFFICE {host.name}",
-            )
+            message = f"no certificate in {host.name}.pem beside office.toml"
+            remedy = f"put it there with its chain; its request: outpost secrets csr OFFICE {host.name}"
+            yield Problem(field, "provided", message, remedy)
 
 
 def awaits_certificate(problem: Problem) -> bool:

@@ -30,12 +30,9 @@ def _recipients_ours(office: Office) -> Iterator[Problem]:
     found = list(_addresses_of(office))
     domains = {address.partition("@")[2] for _, address in found}
     if len(domains) == 1 and len(found) > 1 and office.domain not in domains:
-        yield Problem(
-            "domain",
-            office.domain,
-            f"no address of the office is in it: all of them are in {domains.pop()}",
-            "write the domain of the addresses, or the addresses in this domain",
-        )
+        message = f"no address of the office is in it: all of them are in {domains.pop()}"
+        remedy = "write the domain of the addresses, or the addresses in this domain"
+        yield Problem("domain", office.domain, message, remedy)
         return
     for field, address in found:
         local, _, domain = address.partition("@")
@@ -114,12 +111,8 @@ def _alias_loops(office: Office) -> Iterator[Problem]:
     for index, alias in enumerate(office.aliases):
         path = path_back(alias.address, members)
         if path:
-            yield Problem(
-                f"aliases[{index}].members",
-                " -> ".join(path),
-                "an alias that leads back to itself",
-                "break the circle",
-            )
+            message = "an alias that leads back to itself"
+            yield Problem(f"aliases[{index}].members", " -> ".join(path), message, "break the circle")
 
 
 def _postmaster(office: Office) -> Iterator[Problem]:

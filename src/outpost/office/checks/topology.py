@@ -19,12 +19,9 @@ def _zones_apart(office: Office) -> Iterator[Problem]:
         for network in zone.networks:
             for other, taken in seen:
                 if network.version == taken.version and network.overlaps(taken):
-                    yield Problem(
-                        f"zones.{zone.name}.networks",
-                        str(network),
-                        f"overlaps {taken} of zone {other}",
-                        "give each zone networks of its own: trust goes by address",
-                    )
+                    message = f"overlaps {taken} of zone {other}"
+                    remedy = "give each zone networks of its own: trust goes by address"
+                    yield Problem(f"zones.{zone.name}.networks", str(network), message, remedy)
             seen.append((zone.name, network))
 
 
@@ -54,12 +51,9 @@ def _hosts_in_zones(office: Office) -> Iterator[Problem]:
     for name, versions in wrong.items():
         none = [net for net in office.zones[name].networks if net.version in versions]
         if none:
-            yield Problem(
-                f"zones.{name}.networks",
-                ", ".join(map(str, none)),
-                "no host's address in this zone is in it",
-                "correct the network, or the hosts' addresses",
-            )
+            message = "no host's address in this zone is in it"
+            remedy = "correct the network, or the hosts' addresses"
+            yield Problem(f"zones.{name}.networks", ", ".join(map(str, none)), message, remedy)
     for host in office.hosts:
         field = f"hosts.{host.name}.addresses"
         if not any(host.addresses.values()):
