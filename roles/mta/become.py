@@ -253,10 +253,8 @@ def smarthost_login(view: MtaView, secrets: Secrets) -> str:
     if relay is None or not relay.user:
         return ""
     if secrets.smarthost is None:
-        raise OutpostError(
-            f"smarthost.user: {relay.user!r} has no password in the office's secrets",
-            "give it: outpost secrets smarthost OFFICE",
-        )
+        message = f"smarthost.user: {relay.user!r} has no password in the office's secrets"
+        raise OutpostError(message, "give it: outpost secrets smarthost OFFICE")
     return f"{view.smarthost} {relay.user}:{secrets.smarthost.get_secret_value()}\n"
 
 

@@ -159,10 +159,9 @@ def last() -> None:
     if will_ask():
         return
     if taken := sorted(path for path in declared().files if _me().keeps(path)):
-        raise OutpostError(
-            f"hosts.{_me().name}.local names {', '.join(taken)}, which a role declares",
-            "take it out; what differs belongs into the office file, or into a drop-in of its own",
-        )
+        message = f"hosts.{_me().name}.local names {', '.join(taken)}, which a role declares"
+        remedy = "take it out; what differs belongs into the office file, or into a drop-in of its own"
+        raise OutpostError(message, remedy)
     for name, kinds in LATE:
         _repaired(name=name, kinds=kinds)
     _remembered(name="known state", _ignore_errors=False)
@@ -274,15 +273,9 @@ def _remembered() -> Generator[Command, None, None]:
     before = _before()
     if not state.is_executing:
         if before.usable and before.unfinished:  # a run broke off before it came here
-            report(
-                Finding(
-                    "known state",
-                    "/var/lib/outpost/known",
-                    "missing, or older than what was applied",
-                    "an apply broke off: what it was to do beside the declared files may be missing",
-                    ("SYS-08",),
-                )
-            )
+            consequence = "an apply broke off: what it was to do beside the declared files may be missing"
+            cause = "missing, or older than what was applied"
+            report(Finding("known state", "/var/lib/outpost/known", cause, consequence, ("SYS-08",)))
         if before.usable and (before.unfinished or any(map(_is_edited, before.faults))):
             yield _remember()
         return

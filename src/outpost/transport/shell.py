@@ -120,10 +120,8 @@ class Shell:
         if known := failure("the host", text):
             return known
         last = (text.strip().splitlines() or ["it said nothing"])[-1]
-        return OutpostError(
-            f"the shell on the host ended: {line(last)} ({' '.join(self._command[:4])} …)",
-            "check that the host is up",
-        )
+        message = f"the shell on the host ended: {line(last)} ({' '.join(self._command[:4])} …)"
+        return OutpostError(message, "check that the host is up")
 
 
 class ShellBackend(BaseBackend):  # type: ignore[misc]  # testinfra is untyped
