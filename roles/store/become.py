@@ -138,7 +138,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
     # Apart from its configuration, because that is reloaded (no session is dropped) and a drop-in needs a restart.
     settings(
         name="dovecot-unit",
-        files=[_drop_in("dovecot.service")],
+        files=[rendered("store", "/etc/systemd/system/dovecot.service.d/outpost.conf")],
         activate=f"{restarted('dovecot.service', only_running=True)} || true",  # its own operation starts what does not come up, or says why
     )
     settings(
@@ -347,10 +347,6 @@ def _rescanning(view: StoreView) -> None:
         ],
         check=parses("/etc/outpost/rescan.json"),
     )
-
-
-def _drop_in(unit: str) -> File:
-    return rendered("store", f"/etc/systemd/system/{unit}.d/outpost.conf")
 
 
 def _ended() -> None:

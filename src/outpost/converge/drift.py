@@ -276,7 +276,9 @@ def _remembered() -> Generator[Command, None, None]:
             consequence = "an apply broke off: what it was to do beside the declared files may be missing"
             cause = "missing, or older than what was applied"
             report(Finding("known state", "/var/lib/outpost/known", cause, consequence, ("SYS-08",)))
-        if before.usable and (before.unfinished or any(map(_is_edited, before.faults))):
+        if before.usable and (
+            before.unfinished or any(fault.startswith("edited\t") for fault in before.faults)
+        ):
             yield _remember()
         return
     failed = tuple(failures())
@@ -293,10 +295,6 @@ def _remembered() -> Generator[Command, None, None]:
     undone = [_undone(name, why) for name, why in failed]
     if left := [*undone, *map(_said, _left(before, now))]:
         yield StringCommand(f"printf '%s\\n' {' '.join(map(shlex.quote, left))} >&2; exit 1")
-
-
-def _is_edited(fault: str) -> bool:
-    return fault.startswith("edited\t")
 
 
 def _remember() -> StringCommand:

@@ -52,13 +52,6 @@ MEANINGS = (
 )
 
 
-def _meaning(path: str) -> str:
-    return next(
-        (words for top, words in MEANINGS if path.startswith(top)),
-        "a daemon may read it beside the office's files",
-    )
-
-
 def _file(it: Difference) -> Iterator[Finding]:
     thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
     copied = thing.startswith(f"{CHROOT}/")  # from the host's own, which is compared itself
@@ -81,7 +74,7 @@ def _file(it: Difference) -> Iterator[Finding]:
     else:
         yield Finding(
             "file", thing, "put there by hand; neither a role nor a package has it",
-            _meaning(thing), ("SYS-08",),
+            next((words for top, words in MEANINGS if thing.startswith(top)), "a daemon may read it beside the office's files"), ("SYS-08",),
             f"{free}{repairs.stop_first(thing)}mkdir -p -m 0700 {ASIDE} && mkdir -p \"{ASIDE}$(dirname {quoted})\" && mv -f --backup=numbered {quoted} {ASIDE}{quoted} && {repairs.powerless(quoted)}{reload}",
             facts=facts,
         )  # fmt: skip

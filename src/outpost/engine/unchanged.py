@@ -224,11 +224,8 @@ def _answer(process: subprocess.Popen[str], question: str) -> str:
 
 def _file(target: Target, connector: str | None) -> Path:
     name = f"{target.data.resolve()} {connector or ''}".strip()
-    return _cache() / "as-declared" / f"{name.replace('%', '%25').replace('/', '%2F')[-200:]}.json"
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outpost"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "outpost" / "as-declared" / f"{name.replace('%', '%25').replace('/', '%2F')[-200:]}.json"
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -48,6 +48,17 @@ SSH_RSA_BITS = 3072
 """What sshd on the hosts asks for (RequiredRSASize)."""
 
 
+def _like(pattern: str, objection: str) -> AfterValidator:
+    """Takes a text that matches all of a pattern."""
+
+    def judged(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(objection)
+        return value
+
+    return AfterValidator(judged)
+
+
 def _trimmed(value: str) -> str:
     if value != value.strip():
         raise ValueError("white space at its beginning or end")
@@ -78,12 +89,6 @@ def _mail_address(value: str) -> str:
             "not a mailbox address: before the @ Outpost takes lower-case letters, digits and inner dots, hyphens and underscores"
         )
     _fqdn(domain)
-    return value
-
-
-def _proxy(value: str) -> str:
-    if value and not re.fullmatch(r"http://[A-Za-z0-9.:\[\]-]+(:\d{1,5})?/?", value):
-        raise ValueError("not the address of an HTTP proxy, http://HOST:PORT")
     return value
 
 
@@ -136,26 +141,11 @@ def _ssh_key(value: str) -> str:
     return value
 
 
-def _age_recipient(value: str) -> str:
-    if not re.fullmatch(r"age1[0-9a-z]{58}", value):
-        raise ValueError("not an age public key: the age1… line that outpost secrets prints")
-    return value
-
-
 def _server(value: str) -> str:
     try:
         return str(_to_address(value)) if value[-1:].isdigit() or ":" in value else _fqdn(value)
     except ValueError:
         raise ValueError("neither a fully qualified domain name nor an IP address") from None
-
-
-_URL = re.compile(r"https?://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[A-Za-z0-9._~%/+-]*)?")
-
-
-def _url(value: str) -> str:
-    if not _URL.fullmatch(value):
-        raise ValueError("not the address of a mirror, http://HOST/PATH or https://HOST/PATH")
-    return value
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -176,13 +166,26 @@ Line = Annotated[str, Field(max_length=200), AfterValidator(_trimmed)]
 """One line of text for people."""
 Account = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 SshKey = Annotated[str, AfterValidator(_ssh_key)]
-AgeRecipient = Annotated[str, AfterValidator(_age_recipient)]
+AgeRecipient = Annotated[
+    str, _like(r"age1[0-9a-z]{58}", "not an age public key: the age1… line that outpost secrets prints")
+]
 Server = Annotated[str, AfterValidator(_server)]
-MirrorUrl = Annotated[str, AfterValidator(_url)]
+MirrorUrl = Annotated[
+    str,
+    _like(
+        r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[A-Za-z0-9._~%/+-]*)?",
+        "not the address of a mirror, http://HOST/PATH or https://HOST/PATH",
+    ),
+]
 Fqdn = Annotated[str, AfterValidator(_fqdn)]
 HostLabel = Annotated[str, AfterValidator(_label)]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
-Proxy = Annotated[str, AfterValidator(_proxy)]
+Proxy = Annotated[
+    str,
+    _like(
+        r"(http://[A-Za-z0-9.:\[\]-]+(:\d{1,5})?/?)?", "not the address of an HTTP proxy, http://HOST:PORT"
+    ),
+]
 Address = Annotated[IPAddress, BeforeValidator(_to_address)]
 Network = Annotated[IPNetwork, BeforeValidator(_to_network)]
 FilePort = Annotated[int, Field(ge=1, le=65535)]

@@ -138,9 +138,8 @@ def mark_with(mark: str, script: str, beside: collections.abc.Iterable[str]) -> 
     """
     now = time.time() - TICK
     words = [script]
-    leads_to: dict[str, str] = {}
     for path in expanded(tuple(beside)):
-        followed = _followed(path, leads_to)
+        followed = os.path.realpath(path)
         if followed == path and in_trees(path):
             continue  # its mark is that of the files
         for status in filter(None, map(status_of, (path, followed))):
@@ -152,15 +151,6 @@ def mark_with(mark: str, script: str, beside: collections.abc.Iterable[str]) -> 
                 + ("" if directory else f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}")
             )
     return "\n".join((mark, *words)) if mark else ""
-
-
-def _followed(path: str, leads_to: dict[str, str]) -> str:
-    """Where a path leads, as realpath(3) has it."""
-    above, name = os.path.split(path.rstrip("/"))
-    if above not in leads_to:
-        leads_to[above] = os.path.realpath(above)
-    real = os.path.join(leads_to[above], name)
-    return os.path.realpath(real) if os.path.islink(real) else real
 
 
 def status_of(path: str) -> os.stat_result | None:
