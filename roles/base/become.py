@@ -36,15 +36,9 @@ from roles.base.network import names_and_clock, network
 TLS = "/etc/outpost/tls"
 ACME = "/etc/outpost/acme"
 EVERYWHERE = [
-    "ca-certificates",
-    "chrony",
-    "dns-root-data",
-    "nftables",
-    "openssh-server",
-    "sudo",
-    "unattended-upgrades",
+    "ca-certificates", "chrony", "dns-root-data", "nftables", "openssh-server", "sudo", "unattended-upgrades",
     "unbound",
-]
+]  # fmt: skip
 
 
 def tls_files(*, office: Office, me: Host, secrets: Secrets) -> tuple[File, ...]:

@@ -34,7 +34,7 @@ def network(view: BaseView) -> None:
 
 def names_and_clock(view: BaseView) -> None:
     """A validating resolver of the host's own, and the time."""
-    if not view.trust_anchor:
+    if not view.office.resolver.trust_anchor:
         once(
             "trust anchor of the root",  # Unbound keeps it up to date from then on (RFC 5011)
             unless="test -s /var/lib/unbound/root.key",

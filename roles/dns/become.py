@@ -15,17 +15,9 @@ from outpost.units import restarted
 ZONES = "/etc/knot/zones"
 KEYS = "/var/lib/knot/keys"
 TIMERS = (
-    "created",
-    "pre_active",
-    "publish",
-    "ready",
-    "active",
-    "retire_active",
-    "retire",
-    "post_active",
-    "revoke",
+    "created", "pre_active", "publish", "ready", "active", "retire_active", "retire", "post_active", "revoke",
     "remove",
-)
+)  # fmt: skip
 """All of a key's; one that is not said is "now" to keymgr, and a key that waits its turn would sign at once."""
 
 

@@ -33,7 +33,7 @@ def policy_settings(view: MtaView) -> dict[str, Any]:
         "socket": POLICY_SOCKET,
         "domain": office.domain,
         "aliases": {address: list(members) for address, members in view.aliases.items()},
-        "mailboxes": list(view.mailboxes),
+        "mailboxes": list(office.mailboxes),
         "peers": {
             peer.name: {"relays": [str(address) for address in peer.relays], "domains": list(peer.domains)}
             for peer in office.peers
@@ -107,7 +107,7 @@ def filter_facts(view: MtaView) -> dict[str, Any]:
     return {
         "domain": office.domain,
         "names": {user.full_name: user.address for user in office.users if user.full_name},
-        "owners": {address: list(logins) for address, logins in view.sender_logins.items()},
+        "owners": {address: list(logins) for address, logins in office.senders.items()},
         "peers": {
             domain: {"name": peer.name, "relays": [str(address) for address in peer.relays]}
             for peer in office.peers

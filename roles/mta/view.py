@@ -136,22 +136,12 @@ class MtaView:
     # Who is here -----------------------------------------------------------------------------------------------
 
     @property
-    def mailboxes(self) -> tuple[str, ...]:
-        """Addresses that the store has a mailbox for."""
-        return self.office.mailboxes
-
-    @property
     def aliases(self) -> dict[str, tuple[str, ...]]:
         """Every other address of the office, with the mailboxes it stands for; of an office that closes, where all mail goes."""
         if self.office.closing.forward:
             known = (*self.office.mailboxes, *(alias.address for alias in self.office.all_aliases))
             return dict.fromkeys(known, (self.office.closing.forward,))
         return self.office.expanded
-
-    @property
-    def sender_logins(self) -> dict[str, tuple[str, ...]]:
-        """Sender address to the logins that may use it."""
-        return self.office.senders
 
     @property
     def hidden_members(self) -> tuple[str, ...]:

@@ -32,17 +32,9 @@ from roles.store.view import DELIVERIES_PER_USER, QUOTA_GRACE, TRASH_ROOM, Store
 from roles.webmail.view import SESSION_HOURS
 
 PACKAGES = (
-    "dovecot-auth-lua",
-    "dovecot-flatcurve",
-    "dovecot-imapd",
-    "dovecot-lmtpd",
-    "dovecot-managesieved",
-    "dovecot-sieve",
-    "dovecot-submissiond",
-    "python3-argon2",
-    "python3-segno",
-    "stunnel4",
-)
+    "dovecot-auth-lua", "dovecot-flatcurve", "dovecot-imapd", "dovecot-lmtpd", "dovecot-managesieved",
+    "dovecot-sieve", "dovecot-submissiond", "python3-argon2", "python3-segno", "stunnel4",
+)  # fmt: skip
 RELAY_PORT = 10466
 """Loopback only: where Dovecot hands users' mail over when there are several MTAs."""
 RESCANNED_DAYS = 14

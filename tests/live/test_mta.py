@@ -204,8 +204,8 @@ def test_what_the_store_cannot_read_is_no_recipient(
 
 @pytest.mark.probe
 def test_every_address_of_the_office_is_known(host: TestinfraHost, edge: IPAddress, view: MtaView) -> None:
-    detailed = view.mailboxes[0].replace("@", "+detail@")
-    known = (*view.mailboxes, *view.aliases, "postmaster", detailed)[: view.strangers_recipients]
+    detailed = view.office.mailboxes[0].replace("@", "+detail@")
+    known = (*view.office.mailboxes, *view.aliases, "postmaster", detailed)[: view.strangers_recipients]
     recipients = [f"RCPT TO:<{address}>" for address in known]
     answers = speak(host, edge, ports.SMTP, [HELLO, STRANGER, *recipients], whole=True)
     for address, answer in zip(known, answers[3:], strict=True):

@@ -36,18 +36,9 @@ class Finding:
 
 
 FILES = (
-    "file",
-    "alias",
-    "special",
-    "capability",
-    "mode",
-    "locked",
-    "acl",
-    "linked",
-    "program",
-    "conffile",
+    "file", "alias", "special", "capability", "mode", "locked", "acl", "linked", "program", "conffile",
     "trigger",
-)
+)  # fmt: skip
 """Kinds whose thing is a path as `outpost.onhost.observe.reading.named` writes it."""
 
 

@@ -182,25 +182,21 @@ def _members(it: Difference) -> Iterator[Finding]:
 
 def _special(it: Difference) -> Iterator[Finding]:
     """Rights that a file has by itself."""
-    thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
+    new, old, quoted = it.new, it.old, it.quoted
+    mode, owner, group = (old or new)[0].split(" ")
+    calm = (
+        f"chown {owner}:{group} {quoted} && chmod {mode} {quoted}" if old else repairs.usual(it.thing, mode)
+    )
+    cause, consequence = "has lost its mode by hand, or is gone", "what needs it does not work"
     if new:
-        mode, owner, group = (old or new)[0].split(" ")
-        calm = (
-            f"chown {owner}:{group} {quoted} && chmod {mode} {quoted}" if old else repairs.usual(thing, mode)
-        )
         now, whose, _ = new[0].split(" ")
-        yield Finding(
-            "file", thing, f"has got {new[0]} as its mode and owner by hand",
+        cause = f"has got {new[0]} as its mode and owner by hand"
+        consequence = (
             "every account that may start it has its owner's rights" if int(now, 8) & 0o6000
-            else "others than root may write it" if int(now, 8) & 0o0022 or whose != "root" else "what needs it may not read it",
-            ("SYS-09",), f"! [ -e {quoted} ] || {{ {calm}; }}", as_lines(new, old), facts,
+            else "others than root may write it" if int(now, 8) & 0o0022 or whose != "root" else "what needs it may not read it"
         )  # fmt: skip
-    else:
-        mode, owner, group = old[0].split(" ")
-        yield Finding(
-            "file", thing, "has lost its mode by hand, or is gone", "what needs it does not work", ("SYS-09",),
-            f"! [ -e {quoted} ] || {{ chown {owner}:{group} {quoted} && chmod {mode} {quoted}; }}", as_lines(new, old), facts,
-        )  # fmt: skip
+    repair = f"! [ -e {quoted} ] || {{ {calm}; }}"
+    yield Finding("file", it.thing, cause, consequence, ("SYS-09",), repair, as_lines(new, old), it.facts)
 
 
 def _network(it: Difference) -> Iterator[Finding]:

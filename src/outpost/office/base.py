@@ -85,11 +85,6 @@ class BaseView:
         )
 
     @property
-    def trust_anchor(self) -> tuple[str, ...]:
-        """DS records of the root key; empty: Debian's."""
-        return self.office.resolver.trust_anchor
-
-    @property
     def private_networks(self) -> tuple[IPNetwork, ...]:
         """Inner networks, which no name outside the office may point at."""
         return tuple(

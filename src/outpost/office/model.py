@@ -225,13 +225,6 @@ class Office(Part):
 
 
 ROLE_NAMES = (
-    "postmaster",
-    "abuse",
-    "hostmaster",
-    "webmaster",
-    "security",
-    "root",
-    "tls-reports",
-    "dmarc-reports",
-)
+    "postmaster", "abuse", "hostmaster", "webmaster", "security", "root", "tls-reports", "dmarc-reports",
+)  # fmt: skip
 """Local parts that always reach somebody (RFC 2142; DMARC and TLS reports; the hosts' own mail)."""

@@ -46,14 +46,9 @@ SETTINGS = Path("/etc/outpost/backup/settings.json")
 LINKED = ("cur", "new")
 """Directories of a Maildir whose files never change: a flag is a new name."""
 LEFT_OUT = (
-    "fts-flatcurve",
-    "dovecot.index.cache",
-    "dovecot.list.index*",
-    "tmp",
-    ".snapshot",
-    ".restored-*",
+    "fts-flatcurve", "dovecot.index.cache", "dovecot.list.index*", "tmp", ".snapshot", ".restored-*",
     "*.lock",
-)
+)  # fmt: skip
 MAIL, REST = "mail", "rest"
 LONGEST_LIST = 1 << 28
 """Octets of a mailbox's list of UIDs."""

@@ -11,16 +11,10 @@ import pathlib
 import pwd
 import re
 
-ENABLED = frozenset(
-    (
-        "getty@tty1.service",
-        "remote-fs.target",
-        "systemd-pstore.service",
-        "ssh-agent.socket",
-        "machines.target",
-        "clamav-daemon.socket",  # with its service (Also=)
-    )
-)
+ENABLED = frozenset((
+    "getty@tty1.service", "remote-fs.target", "systemd-pstore.service", "ssh-agent.socket", "machines.target",
+    "clamav-daemon.socket",  # with its service (Also=)
+))  # fmt: skip
 """By systemd's own package."""
 ALIASES = frozenset(("sshd.service", "syslog.service", "dbus-org.freedesktop.timesync1.service"))
 USER_UNITS = frozenset(("/usr/lib/systemd/user/ssh-agent.socket",))
