@@ -216,11 +216,6 @@ class MtaView:
     # Routes ----------------------------------------------------------------------------------------------------
 
     @property
-    def stores(self) -> tuple[Host, ...]:
-        """The hosts whose certificates alone open the scanner's listener."""
-        return self.office.with_role("store")
-
-    @property
     def scanner_addresses(self) -> tuple[IPAddress, ...]:
         """Where the store has mailboxes scanned again."""
         return tuple(

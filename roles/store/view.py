@@ -14,7 +14,7 @@ from outpost.office import ports
 from outpost.office.flows import inbound, listeners
 from outpost.office.model import Office
 from outpost.office.size import Size, size_of
-from outpost.office.tables.recipients import SharedMailbox, User
+from outpost.office.tables.recipients import SharedMailbox
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress, IPNetwork
 
@@ -35,24 +35,11 @@ def decoy(hashed: str) -> str:
 
 
 @dataclass(frozen=True)
-class Account:
-    """One line of the accounts file; the quota is in bytes."""
-
-    user: User
-    quota: int
-
-
-@dataclass(frozen=True)
 class StoreView:
     """One store of an office."""
 
     office: Office
     me: Host
-
-    @property
-    def accounts(self) -> tuple[Account, ...]:
-        """Every user with a mailbox, in the order of the file."""
-        return tuple(Account(user, self.office.quota(user)) for user in self.office.users)
 
     @property
     def sender(self) -> str:
@@ -83,7 +70,7 @@ class StoreView:
     @property
     def active(self) -> tuple[str, ...]:
         """Addresses that somebody may log in as."""
-        return tuple(account.user.address for account in self.accounts if not account.user.disabled)
+        return tuple(user.address for user in self.office.users if not user.disabled)
 
     def addresses(self, port: int) -> tuple[IPAddress, ...]:
         """Addresses of the role contract at which the store listens on a port; never a wildcard."""
