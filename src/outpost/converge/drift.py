@@ -319,11 +319,9 @@ def _undone(operation: str, why: str) -> str:
     """What of the declaration is not in force, and what to do about it."""
     me = _me().name
     strange = [f"`{name}`" for finding in _waiting() if (name := words(min(finding.facts)))]
-    cause = (
-        f"put {', '.join(strange)} into hosts.{me}.refused or hosts.{me}.accepted"
-        if strange
-        else f"correct on {me} what this names"
-    )
+    cause = f"correct on {me} what this names"
+    if strange:
+        cause = f"put {', '.join(strange)} into hosts.{me}.refused or hosts.{me}.accepted"
     return f"not done: {operation}: {why}. Remedy: {cause}"
 
 

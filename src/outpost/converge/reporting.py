@@ -73,24 +73,16 @@ def file_finding(
     elif link:
         diff, cause = [], "a symbolic link has taken its place"
     elif diff or secret:
-        cause = (
-            "edited by hand"
-            if by_hand
-            else "declared otherwise since the last apply"
-            if known
-            else "not as declared"
-        )
+        declared = "declared otherwise since the last apply" if known else "not as declared"
+        cause = "edited by hand" if by_hand else declared
     else:
         cause = "permissions or owner changed by hand" if by_hand else "permissions declared otherwise"
     controls, why = _control(after, diff)
     if secret:
         diff = ["(secret: content not shown)"]
     if permissions:
-        diff = [
-            f"-{permissions[0]}",
-            f"+{permissions[1]}",
-            *([] if cause.startswith("permissions") else diff),
-        ]
+        rest = [] if cause.startswith("permissions") else diff
+        diff = [f"-{permissions[0]}", f"+{permissions[1]}", *rest]
     consequence = why or f"{owner} does not work as the office declares"
     return Finding("file", path, cause, consequence, controls, diff=tuple(diff))
 

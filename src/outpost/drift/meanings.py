@@ -83,11 +83,9 @@ def _file(it: Difference) -> Iterator[Finding]:
 def _unit(it: Difference) -> Iterator[Finding]:
     thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
     links = [value.removeprefix("link to ") for value in old if value.startswith("link to ")]
-    linked = (
-        f"ln -sfnT {shlex.quote(links[0])} /etc/systemd/system/{quoted}; systemctl daemon-reload"
-        if links
-        else ""
-    )
+    linked = ""
+    if links:
+        linked = f"ln -sfnT {shlex.quote(links[0])} /etc/systemd/system/{quoted}; systemctl daemon-reload"
     if "masked" in new:
         yield Finding(
             "unit", thing, "masked by hand", "it cannot start, not even at the next boot", ("AVL-01",),
@@ -146,19 +144,15 @@ def _account(it: Difference) -> Iterator[Finding]:
     elif old:
         uid, gid, home, shell, state = old[0].split(":")
         options = f"--uid {uid} --gid {gid} --home-dir {shlex.quote(home)} --shell {shlex.quote(shell)}"
-        repair = (
-            f"usermod --non-unique {options.replace('--home-dir', '--home')} {quoted}"
-            if new
-            else f"useradd --no-create-home --non-unique --system {options} {quoted}"
-        )
+        repair = f"useradd --no-create-home --non-unique --system {options} {quoted}"
+        if new:
+            repair = f"usermod --non-unique {options.replace('--home-dir', '--home')} {quoted}"
         if uid == "0" and new:
             repair = rf"sed -i -E 's|^({thing}:[^:]*):[^:]*:[^:]*:([^:]*):.*|\1:0:{gid}:\2:{home}:{shell}|' /etc/passwd"
         if new and state == "locked" and new[0].endswith(":password"):
-            repair = (
-                f"passwd --quiet --lock {quoted}"
-                if new[0].rpartition(":")[0] == old[0].rpartition(":")[0]
-                else f"{repair}; passwd --quiet --lock {quoted}"
-            )
+            repair = f"{repair}; passwd --quiet --lock {quoted}"
+            if new[0].rpartition(":")[0] == old[0].rpartition(":")[0]:
+                repair = f"passwd --quiet --lock {quoted}"
         yield Finding(
             "account", thing, "changed by hand" if new else "removed by hand",
             "somebody may log in who should not" if new else "its daemon cannot start, and its files belong to nobody",
@@ -206,11 +200,9 @@ def _network(it: Difference) -> Iterator[Finding]:
     if repair is None:
         return
     cause = "changed by hand" if new and old else "added by hand" if new else "taken away by hand"
-    consequence = (
-        "traffic goes where no flow was meant to lead"
-        if new and not old
-        else "what the office sends does not arrive"
-    )
+    consequence = "what the office sends does not arrive"
+    if new and not old:
+        consequence = "traffic goes where no flow was meant to lead"
     yield Finding(
         f"network {kind}", thing, cause, consequence, ("NET-02",), repair, as_lines(new, old), facts
     )
@@ -220,11 +212,9 @@ def _moded(it: Difference) -> str:
     """What happened to something whose type, permissions and owner are known."""
     if not it.new:
         return "removed by hand"
-    return (
-        "a symbolic link has taken its place"
-        if it.new[0].startswith("120")
-        else "permissions or owner changed by hand"
-    )
+    if it.new[0].startswith("120"):
+        return "a symbolic link has taken its place"
+    return "permissions or owner changed by hand"
 
 
 def _asked_of(it: Difference) -> str:

@@ -24,11 +24,9 @@ def with_mode(it: Difference) -> str:
     What has taken its place (a link, a directory for a file) is moved aside.
     """
     mode, owner, group = it.old[0].split(" ")
-    kind, missing = (
-        ("-d", f"mkdir {it.quoted}")
-        if int(mode, 8) & 0o111
-        else ("-f", f"cp --archive {named(f'{it.thing}-')} {it.quoted}")
-    )
+    kind, missing = ("-f", f"cp --archive {named(f'{it.thing}-')} {it.quoted}")
+    if int(mode, 8) & 0o111:
+        kind, missing = ("-d", f"mkdir {it.quoted}")
     aside = f"{ASIDE}{named(it.thing)}"
     return (
         f'{{ [ ! -L {it.quoted} ] && [ {kind} {it.quoted} ]; }} || {{ mkdir -p -m 0700 {ASIDE}; mkdir -p "$(dirname {aside})"; '

@@ -158,11 +158,9 @@ def _ask(shell: list[str], question: str, key: str) -> subprocess.Popen[str]:
 def at_once(shell: Sequence[str], script: str) -> list[str]:
     """A command that starts a shell for standard input, with a script in its place: over SSH that saves a round trip."""
     *start, last = shell
-    return (
-        [*start, "-c", script]
-        if last == "-s"
-        else [*start, f"{last.removesuffix('-s')}-c {shlex.quote(script)}"]
-    )
+    if last == "-s":
+        return [*start, "-c", script]
+    return [*start, f"{last.removesuffix('-s')}-c {shlex.quote(script)}"]
 
 
 def _telling(command: str, question: str, key: str) -> str:

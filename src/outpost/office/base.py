@@ -197,11 +197,9 @@ def _end(family: str, side: str, end: Where, version: int) -> str | None:
         networks = _of(version, end.networks)
         return f"{family} {side} {_set(networks)}" if networks else None
     beyond = _of(version, end.beyond)
-    return (
-        f"{family} {side} != {_set(beyond)}"
-        if beyond
-        else f"meta nfproto {'ipv4' if version == 4 else 'ipv6'}"
-    )
+    if beyond:
+        return f"{family} {side} != {_set(beyond)}"
+    return f"meta nfproto {'ipv4' if version == 4 else 'ipv6'}"
 
 
 def _of(version: int, networks: Iterable[IPNetwork]) -> tuple[IPNetwork, ...]:

@@ -316,11 +316,9 @@ def _name_servers(office: Office) -> Iterable[Record]:
 
 def _hosts(office: Office) -> Iterable[Record]:
     for host in office.hosts:
-        reason = (
-            "DNS-08: name server"
-            if serves(host, "names")
-            else f"SPO-05: name of the {host.role}, as in its certificate"
-        )
+        reason = f"SPO-05: name of the {host.role}, as in its certificate"
+        if serves(host, "names"):
+            reason = "DNS-08: name server"
         yield from _addresses(host.fqdn, published_addresses(office, host), reason)
         if serves(host, "transport"):
             why = "SPF-01: the MTA's HELO name is checked too (RFC 7208, section 2.3)"

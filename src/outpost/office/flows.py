@@ -200,11 +200,9 @@ def _mail_out(office: Office) -> Iterator[Flow]:
         for peer in office.peers:
             # Its name resolves to addresses of its choosing; in the Internet's zone they are not ours to list.
             zone = office.zones[peer.zone]
-            target = (
-                _internet(office)
-                if zone.kind == "internet"
-                else Where(peer.name, networks=_single(peer.relays))
-            )
+            target = Where(peer.name, networks=_single(peer.relays))
+            if zone.kind == "internet":
+                target = _internet(office)
             yield Flow(_at(mta, peer.zone), target, "tcp", peer.port, peer.zone, f"mail to {peer.name}")
 
 

@@ -247,11 +247,9 @@ class Vault:
 
     def _dates(self, host: str) -> list[str]:
         place = self.copies / host
-        return (
-            sorted(path.name for path in place.iterdir() if DATE.fullmatch(path.name))
-            if place.is_dir()
-            else []
-        )
+        if place.is_dir():
+            return sorted(path.name for path in place.iterdir() if DATE.fullmatch(path.name))
+        return []
 
 
 def _directory(path: Path) -> int:

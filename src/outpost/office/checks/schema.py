@@ -155,20 +155,14 @@ def _field_info(location: tuple[int | str, ...]) -> Any:
 
 def _help(location: tuple[int | str, ...]) -> str:
     info = _field_info(location)
-    return (
-        f"{str(info.description).rstrip('.')}; like {_example(location)}"
-        if info
-        else "docs/reference/office.md"
-    )
+    if info:
+        return f"{str(info.description).rstrip('.')}; like {_example(location)}"
+    return "docs/reference/office.md"
 
 
 def _example(location: tuple[int | str, ...]) -> str:
     info = _field_info(location)
     example = info.examples[0] if info and info.examples else ""
-    return (
-        f'"{example}"'
-        if isinstance(example, str) and example
-        else str(example)
-        if example
-        else "the reference page shows"
-    )
+    if not example:
+        return "the reference page shows"
+    return f'"{example}"' if isinstance(example, str) else str(example)

@@ -34,14 +34,8 @@ def _host_path(value: str) -> str:
 
 
 def _one_role(value: object) -> object:
-    several = (
-        value
-        if isinstance(value, list | tuple)
-        else re.split(r"[,+/ ]+", value)
-        if isinstance(value, str)
-        else []
-    )
-    if len(several) > 1:
+    several = re.split(r"[,+/ ]+", value) if isinstance(value, str) else value
+    if isinstance(several, list | tuple) and len(several) > 1:
         raise ValueError("two roles on one host; a role that is broken into must not hand over another")
     return value
 
