@@ -38,7 +38,7 @@ def hardening(*, office: Office, me: Host) -> None:
         files=[_unit_file("apt-daily-upgrade.timer", upgrades_at=office.maintenance.upgrades_at)],
         activate=restarted("apt-daily-upgrade.timer", only_running=True),
     )
-    if view.owns_kernel:
+    if view.is_machine:
         _machine()
 
 

@@ -34,7 +34,7 @@ LEFT = {
     "src/outpost/onhost/observe/daemons.py": (
         "dovecot.service", "knot.service", "nginx.service", "php8.4-fpm.service", "postfix.service", "redis-server.service",
     ),
-    "src/outpost/onhost/observe/databases.py": ("redis-server.service",),
+    "src/outpost/onhost/observe/kept_by_daemons.py": ("redis-server.service",),
     "src/outpost/onhost/watch.py": (
         "clamav-daemon.service", "clamav-daemon.service", "dovecot.service", "dovecot.service", "outpost-accounts.service",
         "outpost-logins.service",

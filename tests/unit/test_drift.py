@@ -27,15 +27,13 @@ from outpost.drift.meanings import FAULTS, SEVERAL, STATES
 from outpost.drift.repairs import close, end_listening, reload_for, restart
 from outpost.onhost import observe
 from outpost.onhost.observe import (
-    databases,
     everything,
     expected,
-    mailqueue,
+    kept_by_daemons,
     network,
     packages,
     processes,
     reading,
-    signing,
 )
 from outpost.onhost.observe.daemons import discreet
 from outpost.onhost.observe.known import _certificates, newer
@@ -451,8 +449,8 @@ def test_a_trigger_of_a_database_is_seen_and_taken_out(
             "CREATE VIEW 'w\nfile\t/etc/passwd\tabc' AS SELECT 2"
         )
     (tmp_path / "other.db").write_bytes(b"no database")
-    monkeypatch.setattr(databases, "TOP", str(tmp_path))
-    facts = databases.triggers()
+    monkeypatch.setattr(kept_by_daemons, "TOP", str(tmp_path))
+    facts = kept_by_daemons.triggers()
     assert [(fact.split("\t")[0], fact.split(" ")[-1]) for fact in facts] == [
         ("trigger", 'ev"il'),
         ("trigger", "v"),
@@ -460,7 +458,7 @@ def test_a_trigger_of_a_database_is_seen_and_taken_out(
     ], "no name makes a fact of its own"
     (finding,) = findings(seen(appeared=tuple(facts)))
     subprocess.run(["sh", "-c", finding.repair], check=True)
-    assert databases.triggers() == []
+    assert kept_by_daemons.triggers() == []
 
 
 def test_a_daemons_database_is_read_with_the_rights_of_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -473,15 +471,17 @@ def test_a_daemons_database_is_read_with_the_rights_of_its_owner(monkeypatch: py
         os.chown(place, owner, -1)  # that the file is root's own does not make it a file that root wrote
         path.chmod(0o644)
         Path(place, "link.db").symlink_to("/etc/passwd")
-        monkeypatch.setattr(databases, "TOP", place)
+        monkeypatch.setattr(kept_by_daemons, "TOP", place)
         monkeypatch.setattr(
-            databases, "named", lambda text: f"{text} {os.getresuid()} {os.getgroups()}".replace("[]", "")
+            kept_by_daemons,
+            "named",
+            lambda text: f"{text} {os.getresuid()} {os.getgroups()}".replace("[]", ""),
         )
-        (fact,) = databases.triggers()
+        (fact,) = kept_by_daemons.triggers()
         assert f"v {(owner,) * 3}" in fact
-        path.write_bytes(databases.MAGIC + b"x" * 200)
+        path.write_bytes(kept_by_daemons.MAGIC + b"x" * 200)
         with pytest.raises(BlindError, match="damaged"):
-            databases.triggers()
+            kept_by_daemons.triggers()
 
 
 @pytest.mark.parametrize(("queue", "found"), [
@@ -504,9 +504,9 @@ def test_mail_that_nobody_noted_as_on_hold_is_a_finding_for_a_person(
     (queue / "4REFUSED").write_bytes(b"x" * 300_000 + b"X-Office-Held: refused\n")
     (queue / "4NOTED").touch()
     (noted / "4NOTED").touch()
-    monkeypatch.setattr(mailqueue, "HOLD", str(queue))
-    monkeypatch.setattr(mailqueue, "NOTED", (str(tmp_path / "none"), str(noted)))
-    assert mailqueue.on_hold() == ["held\tmail queue\t4BYHAND"]
+    monkeypatch.setattr(kept_by_daemons, "HOLD", str(queue))
+    monkeypatch.setattr(kept_by_daemons, "NOTED", (str(tmp_path / "none"), str(noted)))
+    assert kept_by_daemons.on_hold() == ["held\tmail queue\t4BYHAND"]
     several = ("held\tmail queue\t4A", "held\tmail queue\t4B")
     (finding,) = findings(seen(faults=several))
     assert (finding.diff, finding.repair) == (("4A", "4B"), "")
@@ -516,13 +516,13 @@ def test_mail_that_nobody_noted_as_on_hold_is_a_finding_for_a_person(
 def test_a_key_whose_time_was_set_by_hand_is_a_finding_and_is_set_back() -> None:
     key = {"active": 10, "ready": 0, "publish": 10, "retire": 0, "remove": 0}
     keys = [{"id": "a", "ksk": True, "zsk": False} | key, {"id": "b", "ksk": False, "zsk": True} | key]
-    assert signing.times_to_come("z.", json.dumps(keys), 1000) == []
+    assert kept_by_daemons.times_to_come("z.", json.dumps(keys), 1000) == []
     keys[1]["retire"] = 90_000
-    (fact,) = signing.times_to_come("z.", json.dumps(keys), 1000)
+    (fact,) = kept_by_daemons.times_to_come("z.", json.dumps(keys), 1000)
     (finding,) = findings(seen(faults=(fact,)))
     assert finding.repair.startswith("keymgr z. set b retire=0")
     keys[1]["retire"] = 500
-    assert signing.times_to_come("z.", json.dumps(keys), 1000) == ["timer\tz.\tno key signs"]
+    assert kept_by_daemons.times_to_come("z.", json.dumps(keys), 1000) == ["timer\tz.\tno key signs"]
 
 
 def test_what_is_no_plain_file_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -543,9 +543,9 @@ def test_what_is_no_plain_file_keeps_nobody_waiting(tmp_path: Path, monkeypatch:
     queue = tmp_path / "hold"
     queue.mkdir()
     os.mkfifo(queue / "4PIPE")
-    monkeypatch.setattr(mailqueue, "HOLD", str(queue))
-    monkeypatch.setattr(mailqueue, "NOTED", ())
-    assert mailqueue.on_hold() == ["held\tmail queue\t4PIPE"]
+    monkeypatch.setattr(kept_by_daemons, "HOLD", str(queue))
+    monkeypatch.setattr(kept_by_daemons, "NOTED", ())
+    assert kept_by_daemons.on_hold() == ["held\tmail queue\t4PIPE"]
     monkeypatch.setattr(packages, "said", lambda _: [f" {pipe} {'0' * 32}", f" {plain} {'0' * 32}"])
     assert packages.conffiles(set()) == [f"conffile\t{pipe}\tmissing", f"conffile\t{plain}\t2d711642b726b044"]
 

@@ -125,7 +125,7 @@ def _ask(target: Target, office: Office, host: Host, via: str | None) -> Answer 
     given = {
         "try_25": "gmail-smtp-in.l.google.com mx1.mailbox.org" if direct else "",
         "resolvers": " ".join(map(str, _resolvers(office, host))),
-        "clocks": " ".join(office.time.servers) if view.steers_clock else "",
+        "clocks": " ".join(office.time.servers) if view.is_machine else "",
         "urls": " ".join(_archives(office)),
         "proxy": office.archive.proxy,
         "wait": str(WAIT),
@@ -271,7 +271,7 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
         )  # fmt: skip
     else:
         yield Finding(host.name, "good", "reaches Debian's packages")
-    if BaseView(office, host).steers_clock and not said["ntp"]:
+    if BaseView(office, host).is_machine and not said["ntp"]:
         yield Finding(
             host.name, "note", f"no time server answers ({', '.join(office.time.servers)}, UDP 123)",
             "let UDP 123 through, or name servers that this host reaches: [time] servers",

@@ -142,13 +142,8 @@ class BaseView:
         return user if at else self.office.ssh.user
 
     @property
-    def steers_clock(self) -> bool:
-        """Whether the host's clock is its own to set."""
-        return self.office.platform_of(self.me) != "docker"
-
-    @property
-    def owns_kernel(self) -> bool:
-        """Whether kernel settings stay on this host; a container's would change the machine it runs on."""
+    def is_machine(self) -> bool:
+        """Whether clock and kernel are the host's own; a container has those of the machine it runs on."""
         return self.office.platform_of(self.me) != "docker"
 
     def _may_reach(self, server: IPAddress | str, port: int) -> bool:

@@ -193,7 +193,8 @@ def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
     an account of a domain that cannot exist (RFC 2606).
     """
     # mail programs, webmail, policy
-    units = [f"--unit={unit}.service" for unit in ("dovecot", "outpost-accounts", "outpost-logins")]
+    sources = ("dovecot.service", "outpost-accounts.service", "outpost-logins.service")
+    units = [f"--unit={unit}" for unit in sources]
     lines = said("journalctl", "--quiet", "--output=cat", *units, "--since=-10min").splitlines()
     wrong = {
         (match[1], match[2])

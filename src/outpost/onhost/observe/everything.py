@@ -14,8 +14,8 @@ from outpost.onhost.observe.daemons import effective, libraries
 from outpost.onhost.observe.declared import VERIFIED
 from outpost.onhost.observe.files import files, files_among_packages
 from outpost.onhost.observe.kept_answers import identity, kept
+from outpost.onhost.observe.network import packet_filter
 from outpost.onhost.observe.packages import conffiles, controls, packages, programs
-from outpost.onhost.observe.packet_filter import packet_filter
 from outpost.onhost.observe.permissions import held_below_trees, privileges, special_elsewhere
 from outpost.onhost.observe.places import TREES
 from outpost.onhost.observe.reading import Probes, plain

@@ -11,18 +11,17 @@ import shutil
 import subprocess
 import sys
 
+from outpost.onhost.observe import declared
 from outpost.onhost.observe.daemons import MADE_BY_THE_SERVER, SIGNED, discreet
-from outpost.onhost.observe.declared import APPLIED as RECORDS
 from outpost.onhost.observe.declared import CONTRACT
-from outpost.onhost.observe.declared import KNOWN as STATES
-from outpost.onhost.observe.declared import STATE as OWN
-from outpost.onhost.observe.declared import VERIFIED as WHOLE
 from outpost.onhost.observe.expected import SEVERAL, Expected, contract_of, is_grave, parts, words
 from outpost.onhost.observe.kept_answers import sealed
 from outpost.onhost.observe.packages import verified_today
 from outpost.onhost.observe.reading import content, fingerprint, said, unseen
 
-STATE, APPLIED, KNOWN, VERIFIED = map(pathlib.Path, (OWN, RECORDS, STATES, WHOLE))
+STATE, APPLIED, KNOWN, VERIFIED = map(
+    pathlib.Path, (declared.STATE, declared.APPLIED, declared.KNOWN, declared.VERIFIED)
+)
 LIMITS = "/etc/systemd/system/{unit}.d/limits.conf"
 FOUND = STATE / "found"
 """What was here before the first apply, and nobody has accepted."""

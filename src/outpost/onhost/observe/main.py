@@ -12,16 +12,14 @@ import time
 from outpost.onhost.observe.asking import LIVE, SURVEYED, Asked, Seen, answer_to
 from outpost.onhost.observe.daemons import LIVE as OF_DAEMONS
 from outpost.onhost.observe.daemons import UNBOUND_ANSWERS, steady, unbound
-from outpost.onhost.observe.databases import functions, triggers
 from outpost.onhost.observe.declared import CONTRACT, LOCAL, records
 from outpost.onhost.observe.kept_answers import Marking, kept, mark_with
+from outpost.onhost.observe.kept_by_daemons import functions, on_hold, set_by_hand, triggers
 from outpost.onhost.observe.kernel import kernel, modules, name_and_clock, settings_in_force
-from outpost.onhost.observe.mailqueue import on_hold
 from outpost.onhost.observe.network import Waiting, learned, listeners, loopback, network, queues, waiting
 from outpost.onhost.observe.permissions import capable_elsewhere, held_elsewhere, modes, release
 from outpost.onhost.observe.processes import Processes
 from outpost.onhost.observe.reading import Probes, content, said
-from outpost.onhost.observe.signing import set_by_hand
 from outpost.onhost.observe.units import manager, running_units, troubled_units
 
 FLEETING = ("stale\\t", "blind\\t", "effective\\t")

@@ -1,13 +1,17 @@
-"""What databases of daemons do by themselves: triggers and views of SQLite, functions of Redis; no package here brings any."""
+"""What daemons keep: databases, the mail queue, signing keys; and what somebody has put into them by hand."""
 
 from __future__ import annotations
 
 import collections.abc
 import contextlib
 import itertools
+import json
 import os
+import shlex
+import time
 
-from outpost.onhost.observe.reading import BlindError, ended, named
+from outpost.onhost.observe.kept_answers import identity, kept
+from outpost.onhost.observe.reading import BlindError, ended, named, opened, said
 
 TOP, DEEP = "/var/lib", 2
 ENDINGS = (".db", ".sqlite", ".sqlite3")
@@ -84,3 +88,77 @@ def _databases(top: str, deep: int) -> collections.abc.Iterator[str]:
                 yield entry.path
             elif deep and entry.is_dir():
                 yield from _databases(entry.path, deep - 1)
+
+
+HOLD = "/var/spool/postfix/hold"
+NOTED = ("/var/lib/outpost-policy/large", "/var/lib/outpost/on-hold")
+"""A file by the name of each message that the policy service, or an administrator by `outpost queue`, put on hold."""
+REFUSED = b"X-Office-Held:"
+"""Stands in what the filter refused of a backup MX's mail; milters' fields are at either end of a queue file (milter_header_checks)."""
+PIECE = 128 * 1024
+
+
+def on_hold() -> list[str]:
+    """One for each message; nothing where no queue is."""
+    noted: set[str] = set()
+    waiting: list[str] = []
+    with contextlib.suppress(FileNotFoundError):
+        waiting = os.listdir(HOLD)
+    for place in NOTED if waiting else ():
+        with contextlib.suppress(OSError):
+            noted.update(os.listdir(place))
+    return [
+        f"held\tmail queue\t{name}" for name in sorted(set(waiting) - noted) if not _refused(f"{HOLD}/{name}")
+    ]
+
+
+def _refused(path: str) -> bool:
+    try:
+        with open(opened(path), "rb") as file:
+            start = file.read(PIECE)
+            file.seek(max(PIECE, os.fstat(file.fileno()).st_size - PIECE))
+            return REFUSED in start or REFUSED in file.read()
+    except FileNotFoundError:  # it has gone meanwhile
+        return True
+    except OSError:  # no message
+        return False
+
+
+KEYS = "/var/lib/knot/keys/data.mdb"
+TIMERS = ("publish", "ready", "active", "retire-active", "retire", "post-active", "revoke", "remove")
+SLACK = 300
+"""Seconds that a clock may have been set back."""
+
+
+def set_by_hand() -> list[str]:
+    """Times that are still to come; a zone without a key that signs now."""
+    if not os.path.exists(KEYS):
+        return []
+    return kept("keys", f"{identity(KEYS)} {int(time.time() // 3600)}", _timers)
+
+
+def _timers() -> list[str]:
+    found = []
+    for zone in said("keymgr --list"):
+        found += times_to_come(zone, "\n".join(said(f"keymgr --json {shlex.quote(zone)} list")), time.time())
+    return found
+
+
+def times_to_come(zone: str, listed: str, now: float) -> list[str]:
+    """Facts of one zone, from its keys as keymgr(8) prints them in JSON."""
+    if not listed:
+        raise BlindError(f"keymgr(8) did not answer for {zone}")
+    keys = json.loads(listed)
+    found = [
+        f"timer\t{zone}\t{key['id']} {name} {key[name]}"
+        for key in keys
+        for name in TIMERS
+        if key.get(name, 0) > now + SLACK
+    ]
+    signs = [
+        key for key in keys
+        if 0 < (key["active"] or key["ready"]) <= now and not any(0 < key[end] <= now for end in ("retire", "remove"))
+    ]  # fmt: skip
+    if keys and not all(any(key[role] for key in signs) for role in ("ksk", "zsk")):
+        found.append(f"timer\t{zone}\tno key signs")
+    return found
