@@ -16,7 +16,7 @@ import pytest
 from outpost.drift.differences import Difference
 from outpost.drift.findings import Beside, findings, found
 from outpost.office.tables.topology import FOUND
-from outpost.onhost.observe import KEY, accounts, expected, known, packages, permissions, reading
+from outpost.onhost.observe import KEY, accounts, expected, known, main, packages, permissions, reading
 from outpost.onhost.observe import declared as records
 from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.expected import Expected, words
@@ -400,6 +400,17 @@ def test_a_probe_that_fails_is_a_finding_and_the_others_see_on() -> None:
 
 def test_chrony_that_does_not_answer_blinds_nobody() -> None:
     assert steady({"chrony.service": ["506 Cannot talk to daemon"]})["chrony.service"] == []
+
+
+def test_the_systems_own_programs_answer_a_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what somebody put where a shell finds it first (`/usr/local/bin/id`)."""
+    (tmp_path / "id").write_text("#!/bin/sh\necho evil\n")
+    (tmp_path / "id").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("sys.argv", ["observe", "release"])
+    assert said("id -u") == ["evil"]
+    main.main()
+    assert said("id -u") == [str(os.getuid())]
 
 
 def test_a_command_that_was_killed_has_no_answer() -> None:

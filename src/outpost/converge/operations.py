@@ -354,7 +354,7 @@ def account(
         entry
         and entry[6] == shell
         and entry[5] == (home or entry[5])
-        and {user, *groups} <= set(seen[1].split())
+        and {user, *groups} <= set(" ".join(seen[1:2]).split())
     ):
         return
     yield from stock_server.user._inner(

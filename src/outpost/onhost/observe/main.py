@@ -26,6 +26,8 @@ FLEETING = ("stale\\t", "blind\\t", "effective\\t")
 """Facts that may be other ones though no file is touched: a daemon is started again, a probe sees again."""
 LOCK = "/run/outpost/lock"
 """Held by whatever changes the host (`outpost.converge.operations.alone`)."""
+# SYS-08: without it a program that somebody put into /usr/local/bin answers the questions for the system's own.
+PROGRAMS = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
 PATIENCE = 300.0
 """Seconds for anybody who holds it."""
 
@@ -121,6 +123,7 @@ def survey(seen: Seen, asked: dict[str, list[str]], script: str) -> list[str]:
 def main() -> None:
     """Look, remember, or let go of what somebody has locked."""
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    os.environ["PATH"] = PROGRAMS
     verb, *words = sys.argv[1:] or ["look"]
     if verb == "release":
         release(words)
