@@ -16,7 +16,17 @@ import pytest
 from outpost.drift.differences import Difference
 from outpost.drift.findings import Beside, findings, found
 from outpost.office.tables.topology import FOUND
-from outpost.onhost.observe import KEY, accounts, expected, known, main, packages, permissions, reading
+from outpost.onhost.observe import (
+    KEY,
+    accounts,
+    debian,
+    expected,
+    known,
+    main,
+    packages,
+    permissions,
+    reading,
+)
 from outpost.onhost.observe import declared as records
 from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.expected import Expected, words
@@ -140,6 +150,35 @@ def test_a_note_that_a_package_enabled_a_unit_explains_it_only_while_packages_co
     remembered(set(GOOD))
     assert reported({*GOOD, shell}) == {shell}
     assert reported({*GOOD, shell, "version\tnew\t1"}) == set()
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize(
+    "fact",
+    [
+        "file\t/etc/apparmor.d/local/evil\tabc", "file\t/usr/share/rspamd/www/js/evil.js\tabc", "file\t/usr/bin/evil\tlink to /etc/alternatives/..",
+        "file\t/etc/cron.d/evil\tabc", "diversion\t/usr/bin/id\tto /usr/bin/id.distrib, for knot",
+    ],
+)  # fmt: skip
+def test_what_a_packages_scripts_could_have_made_is_explained_only_while_packages_come(
+    monkeypatch: pytest.MonkeyPatch, fact: str
+) -> None:
+    """Root can choose its name, and write what ucf(1) and dpkg-divert(1) note."""
+    monkeypatch.setattr(expected, "digested", lambda *_: "123")
+    monkeypatch.setattr(debian, "kept_by_ucf", lambda: frozenset(("123 /etc/cron.d/evil",)))
+    remembered(set(GOOD))
+    assert reported({*GOOD, fact}) == {fact}
+    remembered({*GOOD, fact})
+    assert reported({*GOOD, fact}) == {fact}
+    assert reported({*GOOD, fact, "version\tnew\t1"}) == set()
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("package", ["evil", ":"])
+def test_no_package_that_is_not_installed_diverts_a_file(package: str) -> None:
+    diverted = f"diversion\t/usr/bin/id\tto /x, for {package}"
+    remembered(set(GOOD))
+    assert reported({*GOOD, diverted, "version\tnew\t1"}) == {diverted}
 
 
 def test_programs_are_read_once_a_day_whatever_the_host_says_of_it(

@@ -151,7 +151,7 @@ class Expected:
         rule: collections.abc.Callable[[str, str], bool] | None = {
             "alias": lambda thing, value: thing not in MERGED or value == f"link to usr{thing}", "setting": _always, "mount": _always, "link": self._first, "address": self._first, "route": self._first,
             "shadow": _always, "group": lambda thing, gid: gid != "0" or thing == "root", "running": self._running, "package": self._package,
-            "diversion": lambda _, value: not value.endswith((", for :", ", for LOCAL")),
+            "diversion": self._diversion,
             "override": lambda thing, value: debian.OVERRIDES.get(thing) == value,
             "rule": lambda thing, _: thing.partition(" ")[2] in debian.RULES, "mounted": self._mounted,
             "manager": lambda thing, _: not self._before and thing in debian.ENVIRONMENT, "mode": self._mode, "special": self._special,
@@ -183,6 +183,11 @@ class Expected:
                 fact.startswith((f"group\t{thing}\t", f"account\t{value}\t")) for fact in self._now
             )
         return kind == "mode" and self._has("directories", thing)
+
+    # SYS-08: without it root claims with one word that a package diverted a file, and upgrades of its package go past it unseen.
+    def _diversion(self, _path: str, value: str) -> bool:
+        package = value.rpartition(", for ")[2]
+        return self._came() and any(fact.startswith(f"version\t{package}\t") for fact in self._now)
 
     def _first(self, _thing: str, _value: str) -> bool:
         """Of the platform itself; later only by a person's word."""
@@ -283,24 +288,10 @@ class Expected:
         if path in debian.CONTENTS:
             return value in debian.CONTENTS[path]
         target = value.removeprefix("link to ")
-        if path.startswith("/etc/alternatives/") and target != value:
-            return os.path.realpath(target) in self._packages_own() or target.startswith("/usr/share/man/")
-        if target.startswith("/etc/alternatives/"):
-            return os.path.lexists(target)
-        if (
-            path.startswith("/etc/php/") and target != value
-        ):  # a module that its package has enabled (phpenmod(8))
-            return any(line.endswith(f" {target}") for line in debian.kept_by_ucf())
         if path == "/etc/localtime":
             return target.startswith("/usr/share/zoneinfo/")
-        if path.startswith("/etc/systemd/user/") and target != value:
-            return os.path.lexists(f"{HELPER.replace('-enabled', '-user-enabled')}/{path[18:]}") or (
-                target.startswith("/usr/lib/systemd/user/") and target in debian.USER_UNITS
-            )
         if path.startswith(AUTHORITIES) and target != value:
             return target.startswith(AUTHORITIES)
-        if debian.MADE.search(path):
-            return True
         if path.endswith("/.ssh/authorized_keys") and target == value:
             user = path.split("/")[-3]
             return _lines(path) <= _lines(f"/etc/ssh/authorized_keys.d/{user}")
@@ -309,6 +300,26 @@ class Expected:
             name = re.escape(self._administrator)
             own = re.compile(rf"{name}\s+ALL\s*=\s*\((ALL|ALL:ALL)\)\s*NOPASSWD:\s*ALL")
             return bool(_lines(path)) and all(map(own.fullmatch, _lines(path)))
+        return self._came() and self._of_scripts(path, value, target)
+
+    # SYS-08: without it root writes one line where ucf(1) notes what it installed, or chooses a name that some package's script could have
+    # made, and the next apply takes what is there as known. Only while packages come can there be something of theirs.
+    def _of_scripts(self, path: str, value: str, target: str) -> bool:
+        """What a package's scripts make at no other time than when it comes."""
+        if path.startswith("/etc/alternatives/") and target != value:
+            return os.path.realpath(target) in self._packages_own() or target.startswith("/usr/share/man/")
+        if target.startswith("/etc/alternatives/"):
+            return path.startswith("/usr/") and not path.startswith("/usr/local/") and os.path.lexists(target)
+        if (
+            path.startswith("/etc/php/") and target != value
+        ):  # a module that its package has enabled (phpenmod(8))
+            return any(line.endswith(f" {target}") for line in debian.kept_by_ucf())
+        if path.startswith("/etc/systemd/user/") and target != value:
+            return os.path.lexists(f"{HELPER.replace('-enabled', '-user-enabled')}/{path[18:]}") or (
+                target.startswith("/usr/lib/systemd/user/") and target in debian.USER_UNITS
+            )
+        if debian.MADE.search(path):
+            return True
         with contextlib.suppress(OSError):
             digest = digested(path, "md5")
             return target == value and f"{digest} {path}" in debian.kept_by_ucf()
