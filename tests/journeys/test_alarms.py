@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import imaplib
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -42,6 +43,7 @@ class Trouble:
         settings: Thresholds that need not be waited for.
         begins: Shell on the host that brings it about.
         ends: Shell on the host that mends it.
+        cause: Shell on the host that takes its cause away; what the alarm prints must mend the rest. None: nothing to type on the host.
         acts: What people do besides.
         over: Settings with which it is over, where that takes an hour.
         needs: Shell on the host that says whether it can be brought about there.
@@ -52,6 +54,7 @@ class Trouble:
     settings: dict[str, object] = field(default_factory=dict)
     begins: str = "true"
     ends: str = "true"
+    cause: str | None = None
     acts: Callable[[Town], None] = lambda _town: None
     over: dict[str, object] = field(default_factory=dict)
     needs: str = "true"
@@ -69,6 +72,11 @@ def guess(town: Town) -> None:
         with suppress(MailboxLoginError, imaplib.IMAP4.error), wrong.mailbox():
             pass
     gc.collect()  # hangs up: only then does Dovecot tell of it
+
+
+def remedies(text: str) -> str:
+    """What an alarm has typed on the host to mend it, as shell; journalctl and the like only show."""
+    return "; ".join(re.findall(r"`((?:systemctl restart|rm|mv) [^`]+)`", text))
 
 
 def read_it(town: Town) -> None:
@@ -101,14 +109,16 @@ TROUBLES = (
         "mta", "unit outpost-policy.service", {},
         f"mv /etc/outpost/policy.json /root/policy.aside; systemctl restart outpost-policy; {on_host(LOOPING, 60)}",
         "mv /root/policy.aside /etc/outpost/policy.json; systemctl restart outpost-policy",
+        "cp -p /root/policy.aside /etc/outpost/policy.json",
     ),
-    Trouble("ns2", "unit unbound.service", {}, "systemctl stop unbound", "systemctl start unbound"),
-    Trouble("store", "unit stunnel@lmtp.service", {}, "systemctl stop stunnel@lmtp", "systemctl start stunnel@lmtp"),
-    Trouble("mta", "corrupt", {}, f"{DEFERRING}; {UNREADABLE}", f"{AS_BEFORE}; rm /var/spool/postfix/corrupt/*"),
+    Trouble("ns2", "unit unbound.service", {}, "systemctl stop unbound", "systemctl start unbound", "true"),
+    Trouble("store", "unit stunnel@lmtp.service", {}, "systemctl stop stunnel@lmtp", "systemctl start stunnel@lmtp", "true"),
+    Trouble("mta", "corrupt", {}, f"{DEFERRING}; {UNREADABLE}", f"{AS_BEFORE}; rm -f /var/spool/postfix/corrupt/*", "true"),
     Trouble(
         "store", "damaged bob", {}, BROKEN_MAIL,
-        "rm $(grep -rl 'Subject: damage' /srv/mail/bob/Maildir/new /srv/mail/bob/Maildir/cur)",
-        read_it,
+        "rm -f $(grep -rl 'Subject: damage' /root/*.* /srv/mail/bob/Maildir/new /srv/mail/bob/Maildir/cur)",
+        "true",
+        acts=read_it,
     ),
     Trouble(
         "mta", "memory outpost-greedy.service", {},
@@ -121,30 +131,31 @@ TROUBLES = (
         "mta", "queue", {"queue_age": 0},
         DEFERRING,
         f"{AS_BEFORE}; postqueue -f; " + on_host("postqueue -p | grep -q 'queue is empty'", 60),
-        message_that_waits,
+        acts=message_that_waits,
     ),
     Trouble(
         "mta", "hold", {},
         DEFERRING,
         f"{AS_BEFORE}; postsuper -H ALL; postqueue -f",
-        message_that_waits,
+        acts=message_that_waits,
     ),
     Trouble("mta", "certificate public.pem", {"certificate_age": 10**10}),
     Trouble("mta", "virus signatures", {"virus_signatures": ["/var/lib/clamav/local.hdb"], "virus_age": 0}),
     Trouble(
         "mta", "scanner signatures", {},
         f"printf 'no signature at all\\n' > {UNLOADABLE}; systemctl reload clamav-daemon; {on_host(RELOADED.format('failed'), 60)}",
-        f"rm {UNLOADABLE}; systemctl reload clamav-daemon; {on_host(RELOADED.format('correctly'), 60)}",
+        f"rm -f {UNLOADABLE}; systemctl reload clamav-daemon; {on_host(RELOADED.format('correctly'), 60)}",
+        f"rm {UNLOADABLE}",
     ),
-    Trouble("mta", "scanner", {}, "systemctl stop clamav-daemon.socket clamav-daemon", "systemctl start clamav-daemon.socket clamav-daemon"),
-    Trouble("mta", "unit rspamd.service", {}, "systemctl stop rspamd", "systemctl start rspamd"),
+    Trouble("mta", "scanner", {}, "systemctl stop clamav-daemon.socket clamav-daemon", "systemctl start clamav-daemon.socket clamav-daemon", "true"),
+    Trouble("mta", "unit rspamd.service", {}, "systemctl stop rspamd", "systemctl start rspamd", "true"),
     Trouble("ns1", "signatures po.myertor.test", {"signature_age": 10**9}),
-    Trouble("ns2", "unit knot.service", {}, "systemctl stop knot", "systemctl start knot"),
+    Trouble("ns2", "unit knot.service", {}, "systemctl stop knot", "systemctl start knot", "true"),
     Trouble("store", "disk / space", {"disk_percent": 0}),
     Trouble("store", "backup", {"backup": "/no/such/backup", "backup_age": 60}),
     Trouble("store", "logins", {"wrong_logins": 2}, acts=guess),
     Trouble("webmail", "logs", {"logs_age": 0}, "systemctl stop outpost-logs; logger waits", "systemctl start outpost-logs"),
-    Trouble("webmail", "unit nginx.service", {}, "systemctl stop nginx", "systemctl start nginx"),
+    Trouble("webmail", "unit nginx.service", {}, "systemctl stop nginx", "systemctl start nginx", "true"),
 )  # fmt: skip
 
 
@@ -193,11 +204,16 @@ def test_what_needs_a_human_is_heard_past_the_queue(
             outpost(lab, "queue", "lab", "--hold", "headoffice")
         heard = len(ear(host))
         on(lab, host, look)
-        told = [alarm["about"] for news in ear(host)[heard:] for alarm in news["alarms"]]  # type: ignore[attr-defined]
+        told = {alarm["about"]: alarm["text"] for news in ear(host)[heard:] for alarm in news["alarms"]}  # type: ignore[attr-defined]
         assert trouble.about in told
         heard = len(ear(host))
         on(lab, host, look)
         assert ear(host)[heard:] == [], "told once, not every five minutes"
+        if trouble.cause is not None:
+            typed = remedies(told[trouble.about])
+            assert typed
+            on(lab, host, f"{trouble.cause}; {typed}; {look}")
+            assert trouble.about not in on(lab, host, f"cat {STATE}"), typed
     finally:
         on(lab, host, trouble.ends)
         last = json.dumps(json.loads(before) | trouble.over)
