@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -245,6 +246,46 @@ def test_an_older_clone_is_stopped_before_anything_changes(
     record.write_text(record.read_text().replace(Record.parse(record.read_text()).commit, "f" * 12))  # type: ignore[union-attr]
     with pytest.raises(OutpostError, match="would undo"), changing(one._replace(instance="lab"), ["mta"]):
         pass  # nobody here has heard of it
+
+
+def test_an_office_file_that_lacks_what_a_colleague_applied_is_stopped(
+    hosts: Path, controller: Callable[[str], Target], checkout: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Maria adds a user and has not committed the file: the same commit, without that user, would take the user away."""
+    mine_, text = controller("clone/harbour"), (INVENTORY / "harbour" / "office.toml").read_text()
+
+    def applied(addition: str, who: str) -> None:
+        monkeypatch.setattr(history, "who", lambda: who)
+        mine_.office_file.write_text(text + addition)
+        with changing(mine_, ["mta"]) as held:
+            held.converged.add("mta")
+
+    def refused() -> str:
+        try:
+            with changing(mine_, ["mta"]):
+                return ""
+        except OutpostError as error:
+            return f"{error.message} {error.remedy}"
+
+    checkout("add", "-A")
+    checkout("commit", "-q", "-m", "the office")
+    monkeypatch.setattr(history, "commit", lambda: "")  # both have the same version of Outpost
+    applied("# maria's\n", "maria@desk")
+    monkeypatch.setattr(history, "who", lambda: "john@desk")
+    assert not refused()  # he has her file
+    mine_.office_file.write_text(text + "# john's\n")
+    assert not refused()  # this controller has kept what was applied
+    shutil.rmtree(hosts / "state")
+    assert re.search("converged by maria@desk.*git pull", refused())
+    with changing(mine_, ["mta"], anyway=True):
+        pass
+    mine_.office_file.write_text(text + "# maria's\n")
+    checkout("commit", "-q", "-a", "-m", "hers")
+    mine_.office_file.write_text(text + "# maria's\n# john's\n")
+    assert not refused()  # what she applied is in its history
+    shutil.rmtree(hosts / "clone" / ".git")
+    mine_.office_file.write_text(text)
+    assert not refused()  # no history to compare with
 
 
 @pytest.mark.parametrize(

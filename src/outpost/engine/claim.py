@@ -211,6 +211,7 @@ def changing(
         if not anyway:
             for held in claim.held.values():
                 _not_older(target, held.host, held.record)
+                _office_file_known(target, held, own)
         _claims[target.data] = claim
         try:
             yield claim
@@ -306,3 +307,27 @@ def _not_older(target: Target, host: str, record: Record | None) -> None:
         "what is newer; nothing was changed",
         "git pull, then run plan again; use --force to go back to this version on purpose",
     )
+
+
+def _office_file_known(target: Target, held: _Held, own: Record) -> None:
+    """Refuse an office file that lacks what another administrator applied: users and peers of theirs would go again."""
+    record = held.record
+    if record is None or target.instance or record.by == own.by or record.office_file == own.office_file:
+        return
+    kept = history.folder(target).with_name("converged.toml")
+    if kept.exists() and hashlib.sha256(kept.read_bytes()).hexdigest() == record.office_file:
+        return
+    git = ["git", "-C", str(target.data)]
+    log = ["log", "-n", "500", "--format=", "--raw", "--no-abbrev", "--", target.office_file.name]
+    said = subprocess.run([*git, *log], capture_output=True, text=True, check=False).stdout
+    versions = {line.split()[3] for line in said.splitlines() if line.startswith(":")}
+    for version in versions:
+        text = subprocess.run([*git, "cat-file", "blob", version], capture_output=True, check=False).stdout
+        if hashlib.sha256(text).hexdigest() == record.office_file:
+            return
+    if versions:  # without a history nothing can be compared
+        raise OutpostError(
+            f"{held.host} was converged by {record.shown}, from an office file that this checkout has never had: it may undo "
+            "what they changed; nothing was changed",
+            "git pull, or have them commit office.toml, then run plan again; use `apply --force` to go on without theirs",
+        )
