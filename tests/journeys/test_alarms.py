@@ -76,7 +76,7 @@ def guess(town: Town) -> None:
 
 def remedies(text: str) -> str:
     """What an alarm has typed on the host to mend it, as shell; journalctl and the like only show."""
-    return "; ".join(re.findall(r"`((?:systemctl restart|rm|mv) [^`]+)`", text))
+    return "; ".join(re.findall(r"`((?:systemctl re(?:start|set-failed)|rm|mv) [^`]+)`", text))
 
 
 def read_it(town: Town) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import shlex
 import subprocess
@@ -26,7 +27,8 @@ from outpost_lab.benchmarks.content import HostContent, contents
 from outpost_lab.instance import Instance
 from tests.strangers.generated import offices
 
-PLACE = "/run/outpost-generated"
+logger = logging.getLogger(__name__)
+PLACE = f"/run/outpost-generated-{os.getpid()}"
 SPOOL = "/var/spool/postfix"
 """Where `postfix check` writes: it copies what the chroot needs."""
 JUDGES = {
@@ -121,6 +123,7 @@ def try_offices(lab: Instance, scratch: Path, count: int) -> int:
         nonlocal sound
         assume(not parse(data)[1])
         sound += 1
+        logger.info("office %s: %s", sound, data["domain"])
         found = rendered(data, scratch)
 
         def on_its_host(role: str) -> dict[str, list[str]]:

@@ -269,6 +269,11 @@ def test_every_host_may_send_its_alarms(role: RoleName) -> None:
         ("stream: OK", "Database correctly reloaded (12 signatures)\n", []),
         ("stream: OK", "reload_th: Database load failed: Malformed database\n", ["scanner signatures"]),
         ("stream: OK", "reload_th: Database load failed: x\nDatabase correctly reloaded (12)\n", []),
+        (
+            "stream: OK",
+            "reload_th: Database load failed: x\nStarted clamav-daemon.service - Clam AntiVirus.\n",
+            [],
+        ),
         ("Can't allocate memory ERROR", "", ["scanner"]),
         ("[Errno 2] No such file or directory", "", ["scanner"]),
     ],

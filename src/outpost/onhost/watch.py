@@ -133,11 +133,11 @@ def scanner(settings: Settings, _now: float) -> Iterator[Alarm]:
             f"the virus scanner answers {answer[:80]!r}, so all mail waits (451): `journalctl --unit=clamav-daemon` shows why, {again}",
         )
     since = f"--since=-{settings['recent']}s"
-    loads = "--grep=Database correctly reloaded|load failed|Malformed database|reload.* failed"
+    loads = "--grep=^Started |Database correctly reloaded|load failed|Malformed database|reload.* failed"
     lines = said(
         "journalctl", "--quiet", "--output=cat", "--unit=clamav-daemon.service", since, loads
     ).splitlines()
-    if lines and "correctly" not in lines[-1]:
+    if lines and "correctly" not in lines[-1] and not lines[-1].startswith("Started "):  # each start loads them
         yield Alarm(
             "scanner signatures",
             f"the virus scanner could not load new signatures and goes on with the old ones ({lines[-1][:80]}): "
@@ -253,7 +253,7 @@ def units(settings: Settings, now: float) -> Iterator[Alarm]:
             yield Alarm(
                 f"unit {unit}",
                 f"{unit} ends and is started again, {restarts} times so far: `journalctl --unit={unit}` shows why; "
-                f"`systemctl restart {unit}` when that is mended",
+                f"`systemctl reset-failed {unit}; systemctl restart {unit}` when that is mended",
             )
         elif unit in wanted and state == "activating" and found.get("Type") != "oneshot" and since > CALM:
             yield Alarm(
