@@ -192,7 +192,11 @@ def test_what_needs_a_human_is_heard_past_the_queue(
             "systemd notices what the kernel ends by cgroups of version 2 only, and this machine has version 1"
         )
     before = on(lab, host, f"cat {SETTINGS}; cp -p {SETTINGS} /root/watch.aside")
-    on(lab, host, f"systemctl stop outpost-watch.timer outpost-watch.service; rm -f {STATE}; {trouble.begins}")
+    on(
+        lab,
+        host,
+        f"systemctl stop outpost-watch.timer outpost-watch.service; rm -f {STATE}; {trouble.begins}",
+    )
     try:
         written = json.dumps(json.loads(before) | trouble.settings)
         on(lab, host, f"cat > {SETTINGS} <<'END'\n{written}\nEND\n")

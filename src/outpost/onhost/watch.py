@@ -137,7 +137,9 @@ def scanner(settings: Settings, _now: float) -> Iterator[Alarm]:
     lines = said(
         "journalctl", "--quiet", "--output=cat", "--unit=clamav-daemon.service", since, loads
     ).splitlines()
-    if lines and "correctly" not in lines[-1] and not lines[-1].startswith("Started "):  # each start loads them
+    if (
+        lines and "correctly" not in lines[-1] and not lines[-1].startswith("Started ")
+    ):  # each start loads them
         yield Alarm(
             "scanner signatures",
             f"the virus scanner could not load new signatures and goes on with the old ones ({lines[-1][:80]}): "
