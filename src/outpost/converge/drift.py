@@ -200,7 +200,12 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
         now = _now()
         found = tuple(finding for finding in found if finding.facts & (now.differences | now.found))
     # Where a list of dpkg's is not what it was, a package's own files have no owner: they are not moved before it is mended.
-    unsure = any(fact.startswith("control\t") for finding in found for fact in finding.facts)
+    if state.is_executing and (lists := _of_lists(found)):
+        yield alone("\n".join([UPGRADES_WAIT, *(f"(\n{finding.repair}\n) || true" for finding in lists)]))
+        void()
+        _sight().before = _now()
+        found = _of_kinds(kinds)
+    unsure = bool(_of_lists(found))
     commands = dict.fromkeys(
         finding.repair
         for finding in found
@@ -212,6 +217,11 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
         )
         yield alone("\n".join([*waits, *(f"(\n{command}\n) || true" for command in commands)]))
         void()
+
+
+def _of_lists(found: tuple[Finding, ...]) -> list[Finding]:
+    """Those of what dpkg keeps of packages."""
+    return [finding for finding in found if any(fact.startswith("control\t") for fact in finding.facts)]
 
 
 def _waiting() -> tuple[Finding, ...]:
