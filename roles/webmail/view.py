@@ -103,9 +103,9 @@ class WebmailView:
         return {user.address: shared[user.address] for user in self.office.users if user.address in shared}
 
     @staticmethod
-    def socket(address: IPAddress) -> str:
-        """An address and the HTTPS port as nginx writes them."""
-        return f"[{address}]:{ports.HTTPS}" if address.version == 6 else f"{address}:{ports.HTTPS}"
+    def socket(address: IPAddress, port: int = ports.HTTPS) -> str:
+        """An address and a port as nginx writes them."""
+        return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
     @staticmethod
     def php(text: str) -> str:

@@ -80,6 +80,29 @@ def test_user_logs_in_reads_writes_and_logs_out(
     assert [text for text in complaints if re.search("Content.Security.Policy|Error", text)] == []
 
 
+def test_a_word_of_the_text_finds_its_message(
+    page: Page, site: str, alice: OfficeUser, bob: OfficeUser
+) -> None:
+    word = f"gantry{token_hex(6)}"
+    wanted, token = compose(bob.address, [alice.address], f"The {word} comes on Monday.\n")
+    other, unwanted = compose(bob.address, [alice.address], "The hoist comes on Tuesday.\n")
+    for message, mark in ((wanted, token), (other, unwanted)):
+        bob.send(message, [alice.address])
+        alice.receive(mark)
+    log_in(page, site, alice)
+    idle(page)
+    page.fill("#mailsearchform", word)
+    page.press("#mailsearchform", "Enter")
+    expect(page.locator("#messagelist tbody tr", has_text=unwanted)).to_have_count(0)
+    expect(page.locator("#messagelist tbody tr", has_text=token)).to_be_visible()
+
+
+def test_http_leads_to_https(page: Page, site: str) -> None:
+    page.goto(site.replace("https://", "http://"))
+    assert page.url.startswith(site)
+    expect(page.locator("#rcmloginuser")).to_be_visible()
+
+
 def test_webmail_is_usable_on_a_telephone_and_by_keyboard(
     browser: Browser, site: str, alice: OfficeUser, tmp_path: Path
 ) -> None:

@@ -92,6 +92,32 @@ def test_web_server_listens_on_its_zone_addresses_and_no_wildcard(
     assert found == set(map(str, view.addresses))
 
 
+BY_HTTP = r"""
+import http.client, json, sys
+address, found = sys.argv[1], []
+for method, path, headers in (("GET", "/", {}), ("GET", "/?_task=login", {"Host": "evil.test"}), ("POST", "/index.php", {})):
+    connection = http.client.HTTPConnection(address, 80, timeout=60)
+    connection.request(method, path, headers=headers)
+    answer = connection.getresponse()
+    found.append([answer.status, dict((name.lower(), value) for name, value in answer.getheaders())])
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.control("WEB-02")
+def test_http_answers_with_a_redirect_to_https_and_nothing_else(
+    host: TestinfraHost, listening: Listening, view: WebmailView
+) -> None:
+    found = {socket.address for socket in listening.sockets if socket[1:3] == (80, "tcp")}
+    assert found == set(map(str, view.webmail_addresses))
+    for address in view.webmail_addresses:
+        answers = json.loads(host.check_output("python3 -I -c %s %s", BY_HTTP, str(address)))
+        assert [(status, headers["location"]) for status, headers in answers] == [
+            (301, f"https://{view.name}/")
+        ] * 3
+        assert all({"set-cookie", "strict-transport-security"}.isdisjoint(headers) for _, headers in answers)
+
+
 @pytest.mark.control("WEB-04")
 def test_php_runs_as_an_account_of_its_own_and_never_as_root(host: TestinfraHost) -> None:
     assert set(host.check_output("ps -o user:32= -C php-fpm8.4").split()) == {"roundcube"}

@@ -51,6 +51,10 @@ SABOTAGES = (
         f"held = socket.create_server((\"127.0.0.9\", 443))\nsignal.pause()'; {listening('127.0.0.9:443')}",
         "webmail::web_server_listens_on_its_zone_addresses_and_no_wildcard", undo="systemctl stop outpost-sabotage",
     ),
+    edited(
+        "webmail", "HTTP leads to any name", NGINX, r"s|return 301 https://[^/]*/|return 301 https://$host/|",
+        "webmail::http_answers_with_a_redirect_to_https_and_nothing_else", activate=RELOAD,
+    ),
     broken(
         "webmail", "PHP shares nginx's files", "usermod --append --groups www-data roundcube",
         "webmail::php_runs_as_an_account_of_its_own_and_never_as_root", keeps=("/etc/group", "/etc/gshadow"),

@@ -90,7 +90,7 @@ def test_no_host_listens_for_another_role(office: Office) -> None:
         "dns": {22, 53},
         "mta": {22, 25, 2525, 10465, 13310},
         "store": {22, 24, 465, 993, 4190, 10024, 10443},
-        "webmail": {22, 443},
+        "webmail": {22, 80, 443},
     }
     for host in office.hosts:
         assert {listener.port for listener in listeners(office, host)} == contract[host.role]

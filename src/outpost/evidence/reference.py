@@ -41,6 +41,7 @@ PROTOCOLS = {
     ports.ACCOUNTS: "accounts",
     ports.SCANNER: "scanner",
     ports.DNS: "DNS",
+    ports.HTTP: "HTTP",
     ports.HTTPS: "HTTPS",
     ports.IMAPS: "IMAP",
     ports.LMTP: "LMTP",

@@ -21,6 +21,7 @@ from outpost.office.tables.values import IPAddress, IPNetwork
 
 Protocol = Literal["tcp", "udp"]
 BOTH: tuple[Protocol, ...] = ("udp", "tcp")
+REDIRECT = "redirect from HTTP to HTTPS"
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,7 @@ def _users(office: Office) -> Iterator[Flow]:
                 yield _into(_everyone_in(zone), store, zone.name, port, why)
         for webmail in office.with_role("webmail"):
             yield _into(_everyone_in(zone), webmail, zone.name, ports.HTTPS, "webmail and client set-up")
+            yield _into(_everyone_in(zone), webmail, zone.name, ports.HTTP, REDIRECT)
 
 
 def _webmail(office: Office) -> Iterator[Flow]:
@@ -224,6 +226,8 @@ def _webmail(office: Office) -> Iterator[Flow]:
         for zone in office.zones_of_kind("internet"):
             why = "MTA-STS policy and client set-up"
             yield _into(_internet(office), webmail, zone.name, ports.HTTPS, why)
+            if office.webmail.open_to_internet:
+                yield _into(_internet(office), webmail, zone.name, ports.HTTP, REDIRECT)
         for store in office.with_role("store"):
             yield _between(office, webmail, store, ports.IMAPS, "webmail reads with the user's login")
             yield _between(office, webmail, store, ports.SUBMISSIONS, "webmail sends with the user's login")
@@ -279,7 +283,7 @@ def _keeping(office: Office) -> Iterator[Flow]:
             yield from _outside(office, mta, ("",), "tcp", ports.HTTPS, "virus signatures")
 
 
-TELLING_PORTS = {"smtp": ports.SMTP, "smtps": ports.SUBMISSIONS, "https": ports.HTTPS, "http": 80}
+TELLING_PORTS = {"smtp": ports.SMTP, "smtps": ports.SUBMISSIONS, "https": ports.HTTPS, "http": ports.HTTP}
 
 
 def _telling(office: Office, host: Host) -> Iterator[Flow]:

@@ -9,6 +9,8 @@ LMTP = 24
 """MTA to store, TLS with client certificates (RFC 2033; IANA's "any private mail system")."""
 SMTP = 25
 DNS = 53
+HTTP = 80
+"""Webmail answers there with a redirect to HTTPS and nothing else."""
 NTP = 123
 HTTPS = 443
 SUBMISSIONS = 465
