@@ -4,6 +4,7 @@ local rules, redis, mime = {}, require "lua_redis", require "lua_mime"
 redis.parse_redis_server = function() return {} end
 redis.add_redis_script = function() return 1 end
 redis.exec_redis_script = function() return true end
+redis.redis_make_request = function() return true end
 mime.modify_headers = function() end
 rspamd_config = {
   register_symbol = function(_, rule) rules[rule.name] = rule.callback end,
@@ -15,7 +16,7 @@ local stranger = rspamd_ip.from_string("203.0.113.9")
 local said = {
   get_from_ip = function() return stranger end,
   get_user = function() end,
-  get_symbol = function() return { { options = { "b.test:s=s" } } } end,
+  get_dkim_results = function() return { { result = "allow", domain = "b.test", selector = "s", bhash = "b" } } end,
   get_from = function() return { { addr = "", user = "mailer-daemon" } } end,
   set_pre_result = function() end,
 }
@@ -57,7 +58,7 @@ local WHERE = {
 }
 local PIECES = {
   " ", "a", "(", "<", "<a", "a@", ".", "a.", "= ", "\\", "%", ":", "name ", "name=", "name*1*=a;", "\nbegin", "begin ", "\nmessage-id:<",
-  " on", " ona ", ";b=", "PK\3\4", "\226\128\139", "alice ",
+  " on", " ona ", "&#6", "\204\129", "\204\129\204\167", "PK\3\4", "\226\128\139", "alice ", "xn--a.",
 }
 
 local length, times = 8192, 4

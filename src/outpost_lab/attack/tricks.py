@@ -80,11 +80,19 @@ def names() -> dict[str, bytes]:
         "packed by itself": 'attachment; filename="invoice.bat.xz"',
         "written backwards": 'attachment; filename="invoice\u202efdp.exe"',
         "invisible character": 'attachment; filename="invoice.b\u200bat"',
+        "variation of a letter": 'attachment; filename="invoice.b\ufe0fat"',
+        "another blank behind": 'attachment; filename="invoice.bat\u3000"',
+        "a semicolon, second of two": 'attachment; filename="a.pdf"; filename="a;.bat"',
+        "a semicolon in an encoded word": 'attachment; filename="a.pdf"; filename="=?utf-8?Q?a=3B=2Ebat?="',
+        "end by %0A": 'attachment; filename="invoice.bat%0A.pdf"',
+        "in brackets": "attachment; filename=<invoice.bat>",
+        "UTF-7": "attachment; filename*=utf-7''invoice+AC4-bat",
     }
     made = {name: _mixed(_part(disposition, SCRIPT)) for name, disposition in said.items()}
     kind = 'application/octet-stream; name="invoice.bat"'
     made["in Content-Type only"] = _mixed(_part('attachment; filename="invoice.pdf"', SCRIPT, kind))
     made["described only"] = _mixed(_part("attachment\r\nContent-Description: invoice.bat", SCRIPT))
+    made["no ending, but a type"] = _mixed(_part('attachment; filename="invoice"', SCRIPT, "application/hta"))
     made["no name, but a type"] = _mixed(_part("attachment", SCRIPT, "application/hta"))
     acting = b"<svg xmlns='http://www.w3.org/2000/svg'><script>location='http://x.invalid'</script></svg>"
     made["a drawing that acts"] = _mixed(_part('inline; filename="logo.svg"', acting, "image/svg+xml"))
@@ -145,6 +153,10 @@ def structures() -> dict[str, bytes]:
         "a multipart that few know": typed('multipart/parallel; boundary="cut"'),
         "encoded as a whole": _written(f"{CUT}\r\n{in_base64}", _encoded(whole.encode())),
         "uuencoded, wide": _written(plain, script.replace("begin 644 ", "begin\t644  ")),
+        "uuencoded, UTF-16": _written(
+            f"{plain}; charset=utf-16le\r\n{in_base64}", _encoded(script.encode("utf-16-le"))
+        ),
+        "uuencoded, five digits": _written(plain, script.replace("begin 644 ", "begin 00644 ")),
         "a program as text": _mixed(f"{plain}\r\n{in_base64}\r\n\r\n{_encoded(content.program())}"),
         "a program as a picture": _mixed(_part('inline; filename="a.jpg"', content.program(), "image/jpeg")),
     }
@@ -280,6 +292,10 @@ def _sized_tar(archive: bytes, size: bytes) -> bytes:
     return bytes(made)
 
 
+def _in_sectors(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 512)
+
+
 def lying() -> dict[str, dict[str, bytes]]:
     """The test virus in archives that declare other sizes than they have: ClamAV reads by one declaration, programs by the other."""
     archive = content.zipped({"a.txt": content.eicar() * 3})
@@ -311,6 +327,13 @@ def lying() -> dict[str, dict[str, bytes]]:
         "more than there is, tar.gz": content.tar_gz({"a.zip": more}),
         "sizes behind, all behind a picture": b"GIF89a" + bytes(100) + _before(archive, 0, 0, later=True),
         "a mark of a volume, gz": gzip.compress(b"PK00" + half),
+        # lengths as OLE's sectors have them
+        "half, and octets behind": _in_sectors(half),
+        "half, and octets behind, gz": gzip.compress(_in_sectors(half)),
+        "half, and octets behind, tar.gz": content.tar_gz({"b.zip": _in_sectors(half)}),
+        "half, and octets behind a picture": _in_sectors(b"GIF89a" + bytes(100) + half),
+        "half, behind a mark of PDF": b"%PDF-1.4\n" + half,
+        "sizes behind, all behind a mark of PDF": b"%PDF-1.4\n" + _before(archive, 0, 0, later=True) + b"xx",
     }
     tars = {f"tar, {'a record' if pax else 'base 256'}": _odd_tar(archive, pax) for pax in (True, False)}
     tars["tar, 8 GiB"] = _sized_tar(
@@ -354,6 +377,12 @@ def pages() -> dict[str, bytes]:
         "UTF-16": ("a.html", "text/html", script.encode("utf-16")),
         "another type": ("a.xht", "application/octet-stream", script.encode()),
         "XML": ("a.xml", "application/xml", f'<x xmlns:h="{xhtml}"><h:script>x()</h:script></x>'.encode()),
+        "UTF-7": ("a.html", "text/html; charset=utf-7", b"+ADw-script+AD4-x()"),
+        "EBCDIC": ("a.html", "text/html; charset=cp037", script.encode("cp037")),
+        "a page elsewhere": ("a.html", "text/html", b"<iframe src='http://x.invalid/'>"),
+        "a page in a link": ("a.html", "text/html", b"<object data='data:text/html;base64,PHNjcmlwdD4='>"),
+        "letters by number": ("a.html", "text/html", b"<a href='java&#x73;cri\tpt&colon;x()'>x</a>"),
+        "set later": ("a.svg", "image/svg+xml", b"<svg><set attributeName='onload' to='x()'/></svg>"),
         "XSL": ("a.xsl", "text/xml", b"<xsl:stylesheet><msxsl:script>x()</msxsl:script></xsl:stylesheet>"),
     }
     shown = {what: (f'inline; filename="{name}"', data, kind) for what, (name, kind, data) in said.items()}

@@ -282,6 +282,7 @@ async def huge_headers_and_deep_nesting(ground: Ground, seen: Evidence) -> None:
     for name, message in {
         "360 kB of header": compose(victim, ground.someone(), token(), extra=many),
         "120 levels of MIME": start.encode() + deep,
+        "20,000 uuencoded files": compose(victim, ground.someone(), token()) + b"begin 644 a\r\n" * 20_000,
         "1000 authors": compose(f"{victim}{f', {victim}' * 999}", ground.someone(), token()),
     }.items():
         said = await ground.mail(seen, victim, ground.reader(), message)
@@ -293,7 +294,7 @@ SQUARED = edited(
     "mta",
     "names without a bound, and a rule that takes the square of their length",
     "/etc/rspamd/lua.local.d/office.lua",
-    r"s|^local MOST_FIELD = .*|local MOST_FIELD = 1000000|; "
+    r"s|^local MOST_FIELD, .*|local MOST_FIELD, MOST_AUTHORS = 1000000, 20|; "
     r's|^  plain = string.match\(plain, .*|  plain = string.gsub(plain, "[%.%s]+$", "")|',
     RSPAMD_RESTARTS,
 )

@@ -34,7 +34,7 @@ async def our_domain_in_the_header(ground: Ground, seen: Evidence) -> None:
     recipient, ours = ground.reader(), ground.someone()
     for author in (
         ours, f"Alice Archer <{ours}>", f"<{ours}>, x@internet.test", f"x@internet.test\r\nSender: {ours}",
-        f"x@internet.test\r\nFrom: {ours}", f"=?utf-8?Q?{ours.replace('@', '=40')}?=", f"{ours}.",
+        f"x@internet.test\r\nFrom: {ours}", f"x@internet.test\r\nFrom : {ours}", f"=?utf-8?Q?{ours.replace('@', '=40')}?=", f"{ours}.",
     ):  # fmt: skip
         message = compose(author, recipient, token())
         answer = await ground.mail(seen, "stranger@internet.test", recipient, message)
@@ -52,6 +52,12 @@ async def a_colleagues_name_on_a_free_address(ground: Ground, seen: Evidence) ->
         "in a comment": f"{free} ({colleague})",
         "in letters that look alike": f"{colleague.translate(str.maketrans('Aceo', 'Асео'))} <{free}>",
         "with an accent": f"{colleague[:2]}\u0301{colleague[2:]} <{free}>",
+        "in bold letters": f"{''.join(chr(0x1D3BF + ord(each)) if each.isupper() else each for each in colleague)} <{free}>",
+        "in one word": f"{colleague.replace(' ', '')} <{free}>",
+        "with a hyphen": f"{colleague.replace(' ', chr(0x2010))} <{free}>",
+        "no brackets": f"{colleague} {free}",
+        "name of a group": f"{colleague}: {free};",
+        "letters that look alike in Punycode": f"director@{ground.domain.replace('o', 'о').encode('idna').decode()}",
         "invisible letters in it": f"{colleague[:2]}\u200b{colleague[2:]} <{free}>",
         "written backwards": f"\u202e{colleague[::-1]} <{free}>",
         "her address": f'"{address}" <{free}>',

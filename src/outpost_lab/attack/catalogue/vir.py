@@ -124,10 +124,9 @@ async def a_virus_behind_what_a_scanner_reads(ground: Ground, seen: Evidence) ->
 BELIEVES = Weakness(
     role="mta",
     what="sizes that archives declare are compared",
-    keeps=("/etc/rspamd", "/var/lib/clamav/outpost.ldb", "/var/lib/clamav/outpost.yar"),
-    steps="sed -i /that-lies/d /var/lib/clamav/outpost.ldb && rm /var/lib/clamav/outpost.yar && "
-    "sed -i 's/ or not agrees(content, { left = MOST_UNPACKED }, 1)//' /etc/rspamd/lua.local.d/office.lua",
-    activate=f"systemctl restart clamav-daemon.service && {SCANS} && {RSPAMD_RESTARTS}",
+    keeps=("/var/lib/clamav/outpost.ldb", "/var/lib/clamav/outpost.yar"),
+    steps="sed -i /that-lies/d /var/lib/clamav/outpost.ldb && rm /var/lib/clamav/outpost.yar",
+    activate=f"systemctl restart clamav-daemon.service && {SCANS}",
 )
 carry("7r", BELIEVES, tricks.lying)
 
