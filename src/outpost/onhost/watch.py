@@ -231,6 +231,12 @@ def logs(settings: Settings, now: float) -> Iterator[Alarm]:
     if not oldest.strip():
         return
     age = now - int(json.loads(oldest)["__REALTIME_TIMESTAMP"]) / 1e6
+    if not place:  # nothing was sent yet: lines from before its first start are not late
+        properties = ("--property=StateChangeTimestamp", "--timestamp=unix")
+        name, _, moment = (
+            said("systemctl", "show", "outpost-logs.service", *properties).strip().partition("=")
+        )
+        age = min(age, _since({name: moment}, now))
     if age > settings["logs_age"]:
         yield Alarm(
             "logs",
