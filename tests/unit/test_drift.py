@@ -116,6 +116,11 @@ def test_an_observer_that_answers_something_else_is_one_that_was_lost(said: str)
          "ip -4 route delete unicast 192.0.2.0/24 via 10.0.0.1 dev eth0"),
         (("rule\t6 100 from all lookup 7\t",), "network rule", "6 100 from all lookup 7", "ip -6 rule delete from all lookup 7 priority 100"),
         (("neighbour\t10.0.0.1\t02:00:00:00:00:01 eth0",), "network neighbour", "10.0.0.1", "ip neighbour delete 10.0.0.1 dev eth0"),
+        (("neighbour\t10.0.0.9\tproxy eth0",), "network neighbour", "10.0.0.9", "ip neighbour delete proxy 10.0.0.9 dev eth0"),
+        (("policy\tsrc 0.0.0.0/0 dst 10.0.0.0/8 dir out\taction block",), "network policy", "src 0.0.0.0/0 dst 10.0.0.0/8 dir out",
+         "ip xfrm policy delete src 0.0.0.0/0 dst 10.0.0.0/8 dir out"),
+        (("file\t/srv/x\tdevice",), "file", "/srv/x", "rm -f /srv/x"),
+        (("alias\t/usr/bin/at\tlink to /opt/at",), "file", "/usr/bin/at", "dpkg-deb --fsys-tarfile"),
         (("namespace\tevil\t",), "network namespace", "evil", "ip netns delete evil"),
         (("unit\tevil.service\tlink to /opt/evil.service",), "unit", "evil.service", "rm -f /etc/systemd/system/evil.service"),
         (("keeper\tsudo\tnobody",), "group", "sudo", "gpasswd --administrators '' sudo"),
@@ -492,6 +497,19 @@ def test_only_a_queueing_discipline_that_somebody_set_is_a_fact(
     queue: dict[str, object], found: list[str]
 ) -> None:
     assert network.queues({"queues": [json.dumps([queue])]}) == found
+
+
+def test_an_ipsec_policy_is_a_fact_and_that_of_a_key_daemons_socket_is_not() -> None:
+    listed = [
+        "src 0.0.0.0/0 dst 10.0.0.0/8 ", "\tdir out action block priority 0 ptype main ",
+        "src 0.0.0.0/0 dst 0.0.0.0/0 ", "\tsocket in priority 0 ptype main ",
+        "src 10.0.0.1/32 dst 10.0.0.2/32 ", "\tdir in priority 0 ptype main ", "\ttmpl src 0.0.0.0 dst 0.0.0.0", "\t\tproto esp reqid 0 mode tunnel",
+    ]  # fmt: skip
+    assert network.policies({"policies": listed}) == [
+        "policy\tsrc 0.0.0.0/0 dst 10.0.0.0/8 dir out\taction block priority 0 ptype main",
+        "policy\tsrc 10.0.0.1/32 dst 10.0.0.2/32 dir in\tpriority 0 ptype main",
+    ]
+    assert network.policies({}) == []
 
 
 def test_mail_that_nobody_noted_as_on_hold_is_a_finding_for_a_person(

@@ -25,6 +25,7 @@ from outpost.onhost.observe import (
     main,
     packages,
     permissions,
+    places,
     reading,
 )
 from outpost.onhost.observe import declared as records
@@ -179,6 +180,83 @@ def test_no_package_that_is_not_installed_diverts_a_file(package: str) -> None:
     diverted = f"diversion\t/usr/bin/id\tto /x, for {package}"
     remembered(set(GOOD))
     assert reported({*GOOD, diverted, "version\tnew\t1"}) == {diverted}
+
+
+@pytest.mark.usefixtures("host")
+def test_a_package_that_somebody_put_in_by_hand_explains_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, mode = "file\t/etc/apparmor.d/local/evil\tabc", "special\t/etc/services\t600 root root"
+    monkeypatch.setattr(expected, "owned_by_packages", lambda: {"/etc/services"})
+    monkeypatch.setattr(
+        expected, "files_of", lambda names: {"/etc/services"} if "netbase" in names else set()
+    )
+    remembered(set(GOOD))
+    assert {made, mode} <= reported({*GOOD, made, mode, "package\ttelnetd\t", "version\ttelnetd\t1"})
+    assert reported({*GOOD, made, mode, "version\tlibx\t1"}) == {mode}
+    assert reported({*GOOD, made, mode, "version\tnetbase\t1"}) == set()
+    monkeypatch.setattr(known, "newer", lambda *_: set())
+    assert {made, mode} <= reported({*GOOD, made, mode, "version\tnetbase\t0"})
+
+
+@pytest.mark.usefixtures("host")
+def test_an_upgrade_takes_no_link_along_that_leads_to_what_no_package_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(expected, "astray", lambda links: [path for path in links if path == "/usr/bin/sh"])
+    before = {*GOOD, "alias\t/usr/bin/sh\tlink to dash", "alias\t/usr/bin/awk\tlink to mawk"}
+    remembered(before)
+    after = {
+        "version\tknot\t3.5",
+        "alias\t/usr/bin/sh\tlink to /opt/evil",
+        "alias\t/usr/bin/awk\tlink to gawk",
+    }
+    kept = {fact for fact in before if not fact.startswith(("version", "alias", "control"))}
+    assert reported(kept | after) >= {"alias\t/usr/bin/sh\tlink to /opt/evil"}
+    assert not any("awk" in fact for fact in reported(kept | after))
+
+
+def test_a_packages_link_leads_to_what_a_package_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "info").mkdir()
+    (tmp_path / "info" / "x.list").write_text("/.\n/lib/x\n/usr/src/x\n")
+    monkeypatch.setattr(packages, "DATABASE", str(tmp_path))
+    links = {
+        "/usr/lib/good": "/usr/lib/x.1", "/usr/lib/own": "/usr/src/x", "/usr/lib/masked": "/dev/null", "/usr/lib/set": "/etc/x.conf",
+        "/usr/lib/evil": "/opt/x", "/usr/lib/hidden": "/usr/share/doc/x", "/usr/lib/spare": "/usr/src/y",
+    }  # fmt: skip
+    assert packages.astray(links) == ["/usr/lib/evil", "/usr/lib/hidden", "/usr/lib/spare"]
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("path", ["/srv/x", "/etc/apparmor.d/local/x", "/home/x/.ssh/authorized_keys"])
+def test_a_device_outside_dev_is_reported_and_a_persons_to_accept(path: str) -> None:
+    (fact,) = permissions.special_elsewhere(set(), [f"660 root disk b|{path}", "644 root root f|/srv/y"])
+    assert fact == f"file\t{path}\tdevice"
+    remembered({*GOOD, fact})
+    assert reported({*GOOD, fact}) == {fact}
+    assert reported({*GOOD, fact, "version\tnew\t1"}) == {fact}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/logrotate.d/x.cache", "/etc/logrotate.d/x.db", "/etc/logrotate.d/x.outpost-new", "/etc/logrotate.d/x.dpkg-evil", "/etc/logrotate.d/.placeholder",
+        "/usr/lib/python3/dist-packages/sitecustomize.pyc", "/usr/local/lib/x/__pycache__/x.pyc", "/root/unbound_x.key",
+    ],
+)  # fmt: skip
+def test_no_name_that_a_program_reads_is_passed_over(path: str) -> None:
+    assert not places.PASSING.search(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/knot/knot.conf.outpost-new", "/etc/logrotate.d/x.dpkg-old", "/etc/ld.so.cache", "/etc/aliases.db", "/usr/lib/python3/__pycache__/x.cpython-313.pyc",
+        "/usr/lib/x86_64-linux-gnu/gconv/gconv-modules.cache", "/etc/cron.d/.placeholder", "/etc/unbound/unbound_server.key", "/etc/php/.x.ini.swp",
+    ],
+)  # fmt: skip
+def test_what_the_system_makes_itself_is_passed_over(path: str) -> None:
+    assert places.PASSING.search(path)
 
 
 def test_programs_are_read_once_a_day_whatever_the_host_says_of_it(

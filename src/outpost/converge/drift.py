@@ -69,7 +69,10 @@ LATE = (
     ("host name in force", ("hostname",)),
     ("kernel settings in force", ("sysctl", "setting", "module")),
     ("environment of daemons", ("manager",)),
-    ("addresses and routes", ("link", "address", "route", "rule", "neighbour", "namespace", "queue")),
+    (
+        "addresses and routes",
+        ("link", "address", "route", "rule", "neighbour", "namespace", "policy", "queue"),
+    ),
     ("packet filter in force", ("table", "rules", "filter")),
     ("databases, mail queue and signing keys", ("trigger", "function", "held", "timer")),
     ("sockets that no flow allows", ("listener", "loopback")),

@@ -115,7 +115,7 @@ ORDER = (
     "hold", "diversion", "override", "control", "program", "architecture",
     "package", "version",
     "group", "account", "shadow", "member", "keeper", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module",
-    "link", "address", "route", "learned", "rule", "neighbour", "namespace", "queue", "table", "rules", "filter", "trigger", "function", "held", "timer", "listener", "loopback", "stale", "effective",
+    "link", "address", "route", "learned", "rule", "neighbour", "namespace", "policy", "queue", "table", "rules", "filter", "trigger", "function", "held", "timer", "listener", "loopback", "stale", "effective",
 )  # fmt: skip
 
 

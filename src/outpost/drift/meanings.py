@@ -24,7 +24,7 @@ from outpost.drift.differences import (
 from outpost.drift.repairs import APT, ASIDE, COPIES, MOUNTS
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.asking import REDIS
-from outpost.onhost.observe.places import CHROOT
+from outpost.onhost.observe.places import CHROOT, DEVICE
 from outpost.units import restarted
 
 MEANINGS = (
@@ -32,6 +32,7 @@ MEANINGS = (
     ("/var/spool/cron", "it runs on a schedule of its own"),
     ("/etc/sudoers.d", "it makes somebody an administrator"),
     ("/root/.ssh", "it may open the host to another key"),
+    ("/root", "a program reads or runs it when an administrator works as root"),
     ("/home", "it may open the host to another key"),
     ("/etc/ssh", "it changes how the host is administered"),
     ("/etc/sysctl.d", "it changes the kernel at the next boot"),
@@ -49,6 +50,19 @@ MEANINGS = (
     ("/usr/local", "it stands before the system's own programs"),
     ("/etc/pam.d", "it changes who may log in"),
     ("/etc/profile.d", "it runs in every administrator's shell"),
+    ("/etc/logrotate.d", "its commands run as root when logs are rotated"),
+    ("/etc/apparmor.d", "it may allow a daemon more than its profile"),
+    ("/etc/polkit-1", "it may make somebody an administrator"),
+    ("/run/polkit-1", "it may make somebody an administrator"),
+    ("/usr/share/polkit-1", "it may make somebody an administrator"),
+    ("/run/userdb", "it may make an account"),
+    ("/etc/udev", "it may run a command when a device appears"),
+    ("/run/udev", "it may run a command when a device appears"),
+    ("/usr/lib/systemd", "it changes a unit, or adds one"),
+    ("/usr/lib", "programs may load it"),
+    ("/usr/bin", "it starts by its name"),
+    ("/usr/sbin", "it starts by its name"),
+    ("/usr/share", "programs may read or run it"),
 )
 
 
@@ -70,6 +84,12 @@ def _file(it: Difference) -> Iterator[Finding]:
             "it is the platform's, and the office's daemons or administrators depend on it", ("SYS-08",),
             f"{free}[ ! -e {copy} ] || {{ mkdir -p \"$(dirname {quoted})\"; cp --archive --dereference {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}",
             facts=facts,
+        )  # fmt: skip
+    elif DEVICE in new:
+        yield Finding(
+            "file", thing, "a device put there by hand; devices belong in /dev",
+            "each account that may open it reads or writes the device itself, past the permissions of all files on it", ("SYS-08",),
+            f"rm -f {quoted}", facts=facts,
         )  # fmt: skip
     else:
         yield Finding(
@@ -298,7 +318,11 @@ STATES = (
     ),
     Told(
         "alias", changed, "points elsewhere by hand", "what is called by its name is something else", ("SYS-08",),
-        lambda it: f"ln -sfnT {shlex.quote(it.old[0].removeprefix('link to '))} {it.quoted}", "file", lines,
+        lambda it: repairs.linked_again(it.thing, it.old[0].removeprefix("link to ")), "file", lines,
+    ),
+    Told(
+        "alias", only_came, "leads by hand to what no package has", "what is called by its name is something else", ("SYS-08",),
+        lambda it: repairs.from_package(it.thing), "file", lines,
     ),
     Told(
         "group", changed, "has another number by hand", "files of the group belong to nobody, or to another's", ("SYS-09",),
@@ -350,6 +374,10 @@ STATES = (
     Told(
         "queue", came, lambda it: f"traffic control set by hand ({', '.join(it.new)})", "it can delay, drop, copy or redirect every packet of that interface",
         ("NET-02",), repairs.queue_away, "traffic control",
+    ),
+    Told(
+        "policy", came, lambda it: f"an IPsec policy set by hand ({it.new[0]})", "it can drop, wrap or redirect what it names, past the packet filter",
+        ("NET-02",), lambda it: f"ip xfrm policy delete {shlex.join(it.thing.split())}", "network policy",
     ),
     Told(
         "trigger", came, lambda it: f"a trigger or view put in by hand ({', '.join(value.split(' ', 2)[2] for value in it.new)})",

@@ -87,6 +87,11 @@ def network_repair(kind: str, thing: str, new: tuple[str, ...], old: tuple[str, 
     if kind == "rule":
         priority, _, selector = rest.partition(" ")
         return f"ip -{family} rule {'delete' if new else 'add'} {selector} priority {priority}"
+    if (new or old)[0].startswith("proxy "):
+        verb, device = ("delete", new[0]) if new else ("add", old[0])
+        return (
+            f"ip neighbour {verb} proxy {shlex.quote(thing)} dev {shlex.quote(device.removeprefix('proxy '))}"
+        )
     if new:
         return f"ip neighbour delete {shlex.quote(thing)} dev {shlex.quote(new[0].rpartition(' ')[2])}"
     address, _, device = old[0].partition(" ")
@@ -137,6 +142,15 @@ def linked(path: str, target: str) -> str:
     return f"{chosen}ln -sfnT {shlex.quote(target)} {shlex.quote(path)}"
 
 
+def linked_again(path: str, target: str) -> str:
+    """The same, where what has taken the link's place is moved aside first."""
+    quoted = named(path)
+    return (
+        f'[ -L {quoted} ] || [ ! -e {quoted} ] || {{ mkdir -p -m 0700 {ASIDE}; mkdir -p "{ASIDE}$(dirname {quoted})"; '
+        f"mv -T --backup=numbered {quoted} {ASIDE}{quoted}; }}; {linked(path, target)}"
+    )
+
+
 RELOADS = {
     "/etc/unbound/": "unbound.service",
     "/etc/chrony/": "chrony.service",
@@ -160,7 +174,8 @@ def stop_first(path: str) -> str:
 def reload_for(path: str) -> str:
     """Shell, behind another command, that makes the daemon of a file that came or went read its files again."""
     if match := re.match(
-        r"/(?:etc|run)/systemd/system(?:\.control)?/([^/]+\.(?:service|socket|timer))(?:\.d/)?", path
+        r"/(?:etc|run)/systemd/(?:system(?:\.(?:attached|control))?|transient)/([^/]+\.(?:service|socket|timer))(?:\.d/)?",
+        path,
     ):
         unit = shlex.quote(match[1])
         return f"; systemctl daemon-reload; {restarted(unit, only_running=True)} 2>/dev/null || true"

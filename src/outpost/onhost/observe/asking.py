@@ -7,12 +7,13 @@ import json
 from outpost.onhost.observe.places import ELSEWHERE, LISTED, SPECIAL, STARTED, TREES
 from outpost.onhost.observe.reading import Begun, BlindError
 
-OF_LINKS = "address\nroute show table all\nrule\nneighbour show nud permanent\n"
+OF_LINKS = "address\nroute show table all\nrule\nneighbour show nud permanent\nneighbour show proxy\n"
 OF_LINKS_6 = "route show table all\nrule\n"
 REDIS = "-s $(sed -n 's/^unixsocket //p' /etc/redis/redis.conf)"
 LIVE = {
     "links": f"printf '{OF_LINKS}' | ip -json -details -batch -",
     "links 6": f"printf '{OF_LINKS_6}' | ip -6 -json -details -batch -",
+    "policies": "ip xfrm policy list",
     "queues": "tc -json qdisc",
     "units": "systemctl list-units --all --no-legend --plain --full",
     "environment": "systemctl show-environment",
@@ -22,7 +23,7 @@ LIVE = {
     "special": rf"find / -xdev \( {' -o '.join(f'-path {top}' for top in (*ELSEWHERE, *TREES))} \) -prune -o \( {SPECIAL} -o {STARTED} \) {LISTED}",
 }
 """Name → shell command."""
-JUDGED = ("links", "links 6", "queues", "units", "environment", "sockets")
+JUDGED = ("links", "links 6", "policies", "queues", "units", "environment", "sockets")
 """Answers that states and faults are made of already: themselves they change with every session."""
 PART = "outpost-answer "
 SURVEYED = "surveyed"

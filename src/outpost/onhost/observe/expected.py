@@ -14,8 +14,8 @@ import re
 
 from outpost.onhost.observe import debian
 from outpost.onhost.observe.files import AUTHORITIES
-from outpost.onhost.observe.packages import owned_by_packages
-from outpost.onhost.observe.places import CHROOT, GUARDED, MERGED
+from outpost.onhost.observe.packages import astray, files_of, owned_by_packages
+from outpost.onhost.observe.places import CHROOT, DEVICE, GUARDED, MERGED, PARTS
 from outpost.onhost.observe.reading import content, digested, fingerprint
 
 WORDS = {
@@ -24,7 +24,7 @@ WORDS = {
     "hold": "package {thing}", "keeper": "group {thing}", "link": "network link {thing}", "loopback": "listener {thing}",
     "manager": "environment of daemons {thing}", "member": "group {thing}: {value}", "mode": "mode {thing}", "mount": "mount {thing}",
     "mounted": "mount {thing}", "namespace": "network namespace {thing}", "neighbour": "network neighbour {thing}", "override": "package {thing}",
-    "package": "package {thing}", "program": "file {thing}", "queue": "traffic control {thing}", "route": "network route {thing}", "rule": "network rule {thing}",
+    "package": "package {thing}", "policy": "network policy {thing}", "program": "file {thing}", "queue": "traffic control {thing}", "route": "network route {thing}", "rule": "network rule {thing}",
     "rules": "packet filter rules of table {thing}", "running": "running {thing}", "setting": "kernel setting {thing}", "shadow": "account {thing}",
     "special": "file {thing}", "table": "packet filter table {thing}", "trigger": "database {thing}", "unit": "unit {thing}", "version": "package {thing}",
 }  # fmt: skip
@@ -35,7 +35,7 @@ UNITS = ("/usr/lib/systemd/system", "/etc/systemd/system")
 INSTALLER = "/var/log/installer/initial-status.gz"
 NOT_MISSED = (
     "observer", "version", "local", "conffile", "setting", "keeper", "hold", "diversion", "override", "architecture", "program", "table",
-    "loopback", "mounted", "queue", "trigger",
+    "loopback", "mounted", "policy", "queue", "trigger",
 )  # fmt: skip
 """Kinds of which nobody is told that something is gone."""
 
@@ -47,7 +47,7 @@ SEVERAL = ("member", "unit", "effective", "keeper", "rule", "neighbour", "route"
 
 
 GRAVE_KINDS = (
-    "account", "capability", "hold", "keeper", "manager", "member", "mounted", "namespace", "neighbour", "package", "queue", "rule", "rules", "table",
+    "account", "capability", "hold", "keeper", "manager", "member", "mounted", "namespace", "neighbour", "package", "policy", "queue", "rule", "rules", "table",
     "trigger", "unit",
 )  # fmt: skip
 GRAVE_PLACES = (
@@ -81,6 +81,7 @@ def is_grave(fact: str) -> bool:
     return (
         kind in GRAVE_KINDS
         or kind == "program"
+        or (kind, value) == ("file", DEVICE)
         or (kind in ("file", "alias") and thing.startswith(GRAVE_PLACES))
     )
 
@@ -102,6 +103,8 @@ class Expected:
         self._before = before
         self._known = {parts(fact)[:2] for fact in before}
         self._owned: set[str] | None = None
+        self.arrived = {fact for fact in now - before if fact.startswith("version\t")}
+        """Packages that came, or have another version: what they bring is explained."""
         self._administrator = next(iter(contract.get("administrator", ())), "root")
 
     def _has(self, key: str, what: str) -> bool:
@@ -149,7 +152,7 @@ class Expected:
         if kind == "control":
             return self._control(thing, value)
         rule: collections.abc.Callable[[str, str], bool] | None = {
-            "alias": lambda thing, value: thing not in MERGED or value == f"link to usr{thing}", "setting": _always, "mount": _always, "link": self._first, "address": self._first, "route": self._first,
+            "alias": self.leads_to_a_package, "setting": _always, "mount": _always, "link": self._first, "address": self._first, "route": self._first,
             "shadow": _always, "group": lambda thing, gid: gid != "0" or thing == "root", "running": self._running, "package": self._package,
             "diversion": self._diversion,
             "override": lambda thing, value: debian.OVERRIDES.get(thing) == value,
@@ -183,6 +186,12 @@ class Expected:
                 fact.startswith((f"group\t{thing}\t", f"account\t{value}\t")) for fact in self._now
             )
         return kind == "mode" and self._has("directories", thing)
+
+    def leads_to_a_package(self, path: str, value: str) -> bool:
+        """Whether a package's link, or a directory's second name, is where a package could have put it."""
+        if path in MERGED:
+            return value == f"link to usr{path}"
+        return path.startswith(PARTS[0].rstrip("*")) or not astray({path: os.path.realpath(path)})
 
     # SYS-08: without it root claims with one word that a package diverted a file, and upgrades of its package go past it unseen.
     def _diversion(self, _path: str, value: str) -> bool:
@@ -271,14 +280,26 @@ class Expected:
 
     def _special(self, path: str, value: str) -> bool:
         """Packages bring files that only some may read; a file that was there before keeps its mode."""
-        return debian.SPECIAL.get(path) == value or (
-            self._came(f"file\t{path}\t") and _harmless(value) and value.split(" ")[1] == "root"
-        )
+        if debian.SPECIAL.get(path) == value:
+            return True
+        if not _harmless(value) or value.split(" ")[1] != "root":
+            return False
+        if self._before and path in self._packages_own():
+            return path in self._brought()
+        return self._came(f"file\t{path}\t")
+
+    # SYS-08: without it the mode of any package's file, changed by hand, is taken as known while some other package comes.
+    def _brought(self) -> set[str]:
+        """Files of the packages that came."""
+        names = {parts(fact)[1] for fact in self.arrived}
+        return files_of(names)
 
     def _came(self, *beside: str) -> bool:
         """Whether a package is new, or another version: without one its scripts have enabled and opened nothing."""
-        return not self._before or any(
-            fact.startswith(("version\t", *beside)) for fact in self._now - self._before
+        return (
+            not self._before
+            or bool(self.arrived)
+            or any(fact.startswith(beside) for fact in self._now - self._before)
         )
 
     def _file(self, path: str, value: str) -> bool:
@@ -287,6 +308,8 @@ class Expected:
             return fingerprint(debian.TEMPLATES[path]) == value
         if path in debian.CONTENTS:
             return value in debian.CONTENTS[path]
+        if value == DEVICE:  # its name explains none
+            return False
         target = value.removeprefix("link to ")
         if path == "/etc/localtime":
             return target.startswith("/usr/share/zoneinfo/")

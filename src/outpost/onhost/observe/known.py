@@ -114,9 +114,18 @@ class Judged:
         before -= forged
         new, gone = now - before, {fact for fact in before - now if parts(fact)[0] not in hidden}
         passing = newer(now, before) if known is not None else set()
+        # SYS-08: without it a package that somebody put in by hand, or an older version, explains what else came by hand.
+        by_hand = {
+            parts(fact)[1] for fact in new if fact.startswith("package\t") and not expected.explains(fact)
+        }
+        expected.arrived = {fact for fact in passing & new if parts(fact)[1] not in by_hand}
         if passing & before:  # what an upgrade, or a package that went, brings along
             there = {parts(fact)[1] for fact in now if fact.startswith("mode\t")}
-            passing |= {fact for fact in new | gone if fact.startswith("alias\t")}
+            aliases = {fact for fact in new | gone if fact.startswith("alias\t")}
+            astray = {
+                parts(fact)[1] for fact in aliases & new if not expected.leads_to_a_package(*parts(fact)[1:])
+            }
+            passing |= {fact for fact in aliases if parts(fact)[1] not in astray}
             passing |= {fact for fact in gone if fact.startswith("mode\t") and parts(fact)[1] not in there}
         older = {fact for fact in new - passing if _is_version(fact)} if known is not None else set()
         good = {fact for fact in new - older if fact in passing or expected.explains(fact)}

@@ -16,7 +16,16 @@ from outpost.onhost.observe.declared import CONTRACT, LOCAL, records
 from outpost.onhost.observe.kept_answers import Marking, kept, mark_with
 from outpost.onhost.observe.kept_by_daemons import functions, on_hold, set_by_hand, triggers
 from outpost.onhost.observe.kernel import kernel, modules, name_and_clock, settings_in_force
-from outpost.onhost.observe.network import Waiting, learned, listeners, loopback, network, queues, waiting
+from outpost.onhost.observe.network import (
+    Waiting,
+    learned,
+    listeners,
+    loopback,
+    network,
+    policies,
+    queues,
+    waiting,
+)
 from outpost.onhost.observe.permissions import capable_elsewhere, held_elsewhere, modes, release
 from outpost.onhost.observe.processes import Processes
 from outpost.onhost.observe.reading import Probes, content, said
@@ -71,6 +80,7 @@ def seen_now() -> Seen:
     states += probes("traffic control", queues, live, otherwise=nothing)
     faults += probes("listeners", listeners, contract, sockets, otherwise=nothing)
     faults += probes("failed units", troubled_units, live.get("units", []), otherwise=nothing)
+    states += probes("network policies", policies, live, otherwise=nothing)
     faults += probes("functions", lambda: functions(live["functions"]), otherwise=nothing)
     faults += probes("learned routes", learned, live, otherwise=nothing)
     faults += probes.blind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import glob
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -31,7 +32,7 @@ Waiting = tuple[str, str, int, str, str]
 def network(live: dict[str, list[str]]) -> list[str]:
     """Interfaces, addresses and routes that somebody gave the host; what it learns or works out itself apart."""
     found = []
-    links, routes, rules, neighbours = entries(live.get("links", []), 4)
+    links, routes, rules, neighbours, proxies = entries(live.get("links", []), 5)
     for entry in links:
         name = entry["ifname"]
         kind = entry.get("linkinfo", {}).get("info_kind", "")
@@ -59,6 +60,7 @@ def network(live: dict[str, list[str]]) -> list[str]:
         found += [f"rule\t{family} {rule}\t" for rule in selected(family, order)]
     for entry in neighbours:
         found.append(f"neighbour\t{entry['dst']}\t{entry.get('lladdr', '')} {entry['dev']}")
+    found += [f"neighbour\t{entry['dst']}\tproxy {entry['dev']}" for entry in proxies]
     return found + [f"namespace\t{os.path.basename(path)}\t" for path in glob.iglob("/run/netns/*")]
 
 
@@ -73,6 +75,17 @@ def queues(live: dict[str, list[str]]) -> list[str]:
         f"queue\t{entry['dev']}\t{entry['kind']}{' root' if entry.get('root') else ''}"
         for entry in listed
         if entry["kind"] not in USUAL_QUEUES
+    ]
+
+
+# NET-02: without it root drops or wraps packets where neither the packet filter nor a route names them.
+def policies(live: dict[str, list[str]]) -> list[str]:
+    """IPsec policies (ip-xfrm(8)): no role has any. Without those that a socket of a key daemon has for itself."""
+    pairs = itertools.pairwise(live.get("policies", []))
+    return [
+        f"policy\t{selector.strip()} {' '.join(rest.split()[:2])}\t{' '.join(rest.split()[2:])}"
+        for selector, rest in pairs
+        if selector.startswith("src ") and rest.split()[:1] == ["dir"]
     ]
 
 

@@ -112,8 +112,7 @@ def listed_by_packages() -> list[str]:
     people = tuple(f"{place}/" for place in FOR_PEOPLE)
     for listing in glob.iglob("/var/lib/dpkg/info/*.list"):
         for line in pathlib.Path(listing).read_text(errors="replace").splitlines():
-            if line.startswith(("/bin/", "/sbin/", "/lib/")):
-                line = f"/usr{line}"  # lists of packages from before the directories became one
+            line = _merged(line)
             if line.startswith(tops) and not line.startswith(people):
                 owned.add(line)
     return sorted(owned)
@@ -166,18 +165,53 @@ def verified_today() -> float:
 
 
 def differing(paths: collections.abc.Iterable[str]) -> list[str]:
-    """Those whose content is not what their package's list of checksums says."""
+    """Those whose content is not what their package's list of checksums says, and links, which have none, that lead to what no package has."""
     wanted: dict[str, set[str]] = collections.defaultdict(set)
     for listing in glob.iglob("/var/lib/dpkg/info/*.md5sums"):
         for line in pathlib.Path(listing).read_text(errors="replace").splitlines():
             digest, _, name = line.partition("  ")
-            path = f"/{name}"
-            wanted[f"/usr{path}" if path.startswith(("/bin/", "/sbin/", "/lib/")) else path].add(digest)
-    found = []
+            wanted[_merged(f"/{name}")].add(digest)
+    found, links = [], {}
     for path in paths:
+        link = os.path.islink(path)
+        if link and not wanted[path]:
+            links[path] = os.path.realpath(path)
+            continue
         with contextlib.suppress(OSError):
-            digest = digested(path, "md5")
             # no link has a checksum
-            if wanted[path] and (os.path.islink(path) or digest not in wanted[path]):
+            if wanted[path] and (link or digested(path, "md5") not in wanted[path]):
                 found.append(path)
-    return found
+    return found + astray(links)
+
+
+def files_of(packages: collections.abc.Collection[str]) -> set[str]:
+    """What the lists of these packages name."""
+    lists = (f"{DATABASE}/info/{name}{each}.list" for name in packages for each in ("", ":*"))
+    found = (file for pattern in lists for file in glob.glob(pattern))
+    return {
+        _merged(line)
+        for file in found
+        for line in pathlib.Path(file).read_text(errors="replace").splitlines()
+    }
+
+
+def _merged(path: str) -> str:
+    """Lists of packages from before the directories became one have other names."""
+    return f"/usr{path}" if path.startswith(("/bin/", "/sbin/", "/lib/")) else path
+
+
+# SYS-08: without it a package's link to a library is led to a foreign file, which every program then loads.
+def astray(links: dict[str, str]) -> list[str]:
+    """Of packages' links, with where they lead: those that lead to what no package has, where nothing else names it."""
+    people = tuple(f"{place}/" for place in FOR_PEOPLE)
+    seen = (*(f"{place}/" for place in PROGRAMS), "/etc/", os.devnull)
+    far = {path: to for path, to in links.items() if not to.startswith(seen) or to.startswith(people)}
+    if not far:
+        return []
+    lists = glob.iglob(f"{DATABASE}/info/*.list")
+    there = {
+        _merged(line)
+        for file in lists
+        for line in pathlib.Path(file).read_text(errors="replace").splitlines()
+    }
+    return [path for path, to in far.items() if to not in there]

@@ -15,13 +15,15 @@ import struct
 
 from outpost.onhost.observe import places
 from outpost.onhost.observe.kept_answers import in_trees
-from outpost.onhost.observe.places import GUARDED, expanded
+from outpost.onhost.observe.places import DEVICE, GUARDED, expanded
 from outpost.onhost.observe.reading import content, named, said
 
 IMMUTABLE, APPEND_ONLY = 0x10, 0x20  # chattr(1): i and a
 GET_FLAGS, SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS of linux/fs.h, 64 bits
 ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 MOUNTED = ("/dev/shm", "/srv/mail", "/tmp", "/var/tmp")
+DEVICES = (" b", " c")
+"""How find(1) ends the line of one."""
 
 
 def modes() -> list[str]:
@@ -35,6 +37,10 @@ def modes() -> list[str]:
             found.append(
                 f"mode\t{named(path)}\t{status.st_mode if stat.S_ISLNK(status.st_mode) else status.st_mode & 0o7777:o} {owner(status.st_uid)} {group(status.st_gid)}"
             )
+    for path in expanded(places.PARTS):
+        found.append(
+            f"alias\t{named(path)}\t{f'link to {os.readlink(path)}' if os.path.islink(path) else 'no link'}"
+        )
     for line in content("/proc/self/mounts").splitlines():
         _, target, _, options, *_ = line.split(" ")
         if target in MOUNTED:
@@ -59,9 +65,9 @@ USUAL = r"-user root -group root \( -type f \( -perm 644 -o -perm 755 -o -perm 4
 
 
 def special(declared: set[str], listed: list[str]) -> list[str]:
-    """Files and directories that find(1) picked, with mode, owner and group."""
+    """Files and directories that find(1) picked, with mode, owner and group; devices, which belong in /dev alone."""
     return [
-        f"special\t{named(path)}\t{rest}"
+        f"file\t{named(path)}\t{DEVICE}" if rest.endswith(DEVICES) else f"special\t{named(path)}\t{rest[:-2]}"
         for rest, _, path in (line.replace("\1", "\n").partition("|") for line in listed)
         if path not in declared and path not in GUARDED and not places.PASSING.search(path)
     ]
@@ -69,7 +75,10 @@ def special(declared: set[str], listed: list[str]) -> list[str]:
 
 def special_elsewhere(declared: set[str], listed: list[str]) -> list[str]:
     """The same outside `TREES`, where find(1) picks what an account may start as well."""
-    return special(declared, [line for line in listed if int(line.partition(" ")[0], 8) & 0o6002])
+    rights = ((line, *line.partition("|")[0].partition(" ")[::2]) for line in listed)
+    return special(
+        declared, [line for line, mode, rest in rights if int(mode, 8) & 0o6002 or rest.endswith(DEVICES)]
+    )
 
 
 def capable_elsewhere(listed: list[str]) -> list[str]:

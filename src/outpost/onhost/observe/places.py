@@ -6,11 +6,11 @@ import glob
 import re
 
 WATCHED = (
-    "/etc", "/root/.ssh", "/root/.config/environment.d", "/root/.config/systemd", "/root/.local/lib", "/root/.local/share/systemd",
-    "/run/binfmt.d", "/run/confexts", "/run/credstore", "/run/credstore.encrypted", "/run/environment.d", "/run/extensions", "/run/modprobe.d", "/run/modules-load.d", "/run/polkit-1", "/run/sysctl.d", "/run/systemd/journald.conf.d", "/run/systemd/logind.conf.d", "/run/systemd/network",
-    "/run/systemd/system", "/run/systemd/system.conf.d", "/run/systemd/system.control", "/run/systemd/system-environment-generators",
+    "/etc", "/root/.ssh", "/root/.config/environment.d", "/root/.config/nvim", "/root/.config/systemd", "/root/.local/lib", "/root/.local/share/bash-completion",
+    "/root/.local/share/systemd", "/root/.vim", "/run/binfmt.d", "/run/confexts", "/run/credstore", "/run/credstore.encrypted", "/run/dbus-1", "/run/environment.d", "/run/extensions", "/run/modprobe.d", "/run/modules-load.d", "/run/polkit-1", "/run/sysctl.d", "/run/systemd/journald.conf.d", "/run/systemd/logind.conf.d", "/run/systemd/network",
+    "/run/systemd/system", "/run/systemd/system-preset", "/run/systemd/system.attached", "/run/systemd/system.conf.d", "/run/systemd/system.control", "/run/systemd/system-environment-generators",
     "/run/systemd/system-generators", "/run/systemd/user", "/run/systemd/user-generators", "/run/sysusers.d",
-    "/run/tmpfiles.d", "/run/udev/rules.d", "/usr/local", "/var/lib/confexts", "/var/lib/extensions", "/var/lib/knot/confdb", "/var/lib/portables",
+    "/run/tmpfiles.d", "/run/udev/rules.d", "/run/userdb", "/usr/local", "/var/lib/confexts", "/var/lib/extensions", "/var/lib/knot/confdb", "/var/lib/portables",
     "/var/lib/systemd/linger", "/var/spool/cron", "/var/spool/postfix/etc", "/var/spool/postfix/lib", "/var/spool/postfix/usr", "/var/www",
 )  # fmt: skip
 CHROOT = "/var/spool/postfix"
@@ -18,9 +18,18 @@ CHROOT = "/var/spool/postfix"
 HOMES = (".ssh", ".config/systemd")
 MERGED = ("/bin", "/lib", "/lib64", "/sbin")
 """Links to the same names below /usr; every shell script begins with the first."""
-SINGLE = ("/boot/grub/custom.cfg", "/root/.[!.]*", "/run/nologin")
-UNSCANNED = ("/var/lib/clamav/*.ign*", "/var/lib/clamav/*fp", "/var/lib/rspamd/rspamd_dynamic*")
-"""What tells the scanners to let something pass."""
+TRANSIENT = "/run/systemd/transient"
+"""Units of a moment (systemd-run(1)); one that bears a lasting unit's name stands before it, also before what lies in /etc."""
+SINGLE = (
+    "/boot/grub/custom.cfg", "/root/.[!.]*", "/run/nologin", f"{TRANSIENT}/*.service.d/*", f"{TRANSIENT}/*.socket.d/*",
+    *(f"{TRANSIENT}/{name}.service" for name in ("chrony", "cron", "dbus", "nftables", "ssh", "systemd-*", "unattended-upgrades")),
+)  # fmt: skip
+UNSCANNED = (
+    *(f"/var/lib/clamav/*{ending}" for ending in (".ign*", "fp", ".cfg", ".crb", ".ftm", ".wdb")), "/var/lib/rspamd/rspamd_dynamic*",
+)  # fmt: skip
+"""What has the scanners let something pass: exceptions, switches, trusted signers, kinds of files, trusted links."""
+PARTS = ("/var/lib/roundcube/*",)
+"""Links to parts of a package's program, which no list of checksums covers, and directories beside them."""
 COMMANDS = ("/usr/bin", "/usr/sbin")
 PROGRAMS = (*COMMANDS, "/usr/libexec", "/usr/lib", "/usr/share")
 """Where packages' programs are, and what runs unasked, but for what lies in `FOR_PEOPLE`; each must be the package's, and nobody else's may lie there."""
@@ -47,16 +56,22 @@ DATABASE = "/var/lib/dpkg"
 """The packages' own; it changes when they do."""
 ELSEWHERE = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/srv/mail", "/var/lib/docker", DATABASE)
 """Where nobody looks for what `SPECIAL` picks."""
-SPECIAL = r"-type f -perm /6000 -o -type f -perm -0002 -o -type d -perm -0002 ! -perm -1000"
-"""find(1): programs that run as somebody else, and what anybody may write."""
+SPECIAL = (
+    r"-type f -perm /6000 -o -type f -perm -0002 -o -type d -perm -0002 ! -perm -1000 -o -type b -o -type c"
+)
+"""find(1): programs that run as somebody else, what anybody may write, and devices."""
+DEVICE = "device"
+"""What a fact of a file says of one."""
 STARTED = "-type f -perm /0111"
 """find(1): what an account may start."""
-LISTED = r"-printf '%m %u %g|%p\0' | tr '\n\0' '\001\n'"
+LISTED = r"-printf '%m %u %g %y|%p\0' | tr '\n\0' '\001\n'"
 """A line for each; a name may hold an end of line."""
 STATE_OF_DAEMONS = ("/var/lib/*", "/var/log/*", "/var/spool/*", "/var/spool/postfix/*")
 PASSING = re.compile(
-    r"(^|/)(\.\S*\.swp|\S+\.outpost-new|\S+\.(db|lmdb|dpkg-\w+|ucf-\w+|cache))$|^/(?!usr/local/)\S+\.pyc$|/unbound_\w+\.(key|pem)$"
-    r"|/\.placeholder$|^/usr/(local/share/|share/|lib/)(fonts|mime|man)/|^/usr/lib/(modules/|udev/hwdb\.bin$)"
+    # names that no program takes for its configuration: logrotate(8) and completion read any but the first and the last two
+    r"(^|/)\.\S*\.swp$|\S\.(dpkg-(bak|del|dist|new|old|tmp)|ucf-(dist|new|old))$|^(?!/etc/(logrotate\.d|bash_completion\.d|network)/)\S+\.outpost-new$"
+    r"|^/etc/(ld\.so\.cache|(aliases|postfix/\w+)\.(db|lmdb)|cron\.\w+/\.placeholder|unbound/unbound_\w+\.(key|pem))$|^/usr/(?!local/)\S+\.cache$"
+    r"|^/(?!usr/local/)\S+/__pycache__/[^/\s]+\.pyc$|^/usr/(local/share/|share/|lib/)(fonts|mime|man)/|^/usr/lib/(modules/|udev/hwdb\.bin$)"
     # what the system and its packages make themselves; accounts and authorities are looked at in their own right
     r"|^/etc/(ssl/certs/ca-certificates\.crt$|rc[0-6S]\.d/|init\.d/\.depend|mtab$|\.pwd\.lock$|\.updated$|adjtime$|mailcap$"
     r"|ca-certificates\.conf$|(passwd|shadow|group|gshadow)-?$|sub[ug]id-$|udev/hwdb\.bin$)"

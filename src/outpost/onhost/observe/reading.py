@@ -131,13 +131,14 @@ def fingerprint(path: str) -> str:
 
 
 KINDS = {
-    "modes": ("mode", "mount", "mounted"),
+    "modes": ("alias", "mode", "mount", "mounted"),
     "kernel settings": ("setting",),
     "loopback": ("loopback",),
     "running units": ("running",),
     "environment": ("manager",),
     "network": ("link", "address", "route", "rule", "neighbour", "namespace"),
     "traffic control": ("queue",),
+    "network policies": ("policy",),
     "databases": ("trigger",),
     "packages": ("package", "version", "hold", "architecture", "diversion", "override"),
     "daemons": ("effective",),
@@ -148,9 +149,9 @@ KINDS = {
     "conffiles": ("conffile",),
     "packages' control files": ("control",),
     "programs": ("program",),
-    "privileges": ("special", "capability"),
-    "privileges in usr": ("special", "capability"),
-    "privileges elsewhere": ("special",),
+    "privileges": ("file", "special", "capability"),
+    "privileges in usr": ("file", "special", "capability"),
+    "privileges elsewhere": ("file", "special"),
     "capabilities elsewhere": ("capability",),
     "packet filter": ("table", "rules"),
 }
