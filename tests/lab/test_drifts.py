@@ -413,6 +413,13 @@ def test_a_packages_file_comes_back_with_the_mode_that_its_package_gave_it(
     assert on_host(lab, "store", "visudo --check >/dev/null && stat --format=%a /etc/sudoers") == "440\n"
 
 
+def test_a_program_that_a_link_replaced_comes_back_with_its_own_mode(lab: Instance, pyinfra: Pyinfra) -> None:
+    """A link's own mode is 777: a program that got that could be replaced by every account."""
+    on_host(lab, "ns1", "ln -sf /usr/bin/cat /usr/bin/tac")
+    assert pyinfra("-y", "--json", "--limit", f"@container/{lab.container_name('ns1')}").code == 0
+    assert on_host(lab, "ns1", "stat --format='%F %a' /usr/bin/tac") == "regular file 755\n"
+
+
 @pytest.mark.slow
 def test_every_known_drift_changes_what_its_host_answers(
     lab: Instance, pyinfra: Pyinfra, target: Target

@@ -287,12 +287,12 @@ def from_package(path: str) -> str:
     """Fetches a package's own version of one of its files.
 
     Not its mode and owner: some packages set these while they are installed (sudo, of /etc/sudoers, which it refuses with any
-    other). They stay as they are, or become as they were known where the file is gone; what is wrong about them is a finding of its own.
+    other). They stay as they are, or become as they were known where the file is gone or a link has its place (whose mode is 777); what is wrong about them is a finding of its own.
     """
     quoted = shlex.quote(path)
     known = shlex.quote(f"s|^mode\\t{re.escape(path)}\\t||p")
     return (
-        f"was=$(stat --format='%a %U %G' {quoted} 2>/dev/null || sed -n {known} {KNOWN}); "
+        f"was=$({{ [ ! -L {quoted} ] && stat --format='%a %U %G' {quoted} 2>/dev/null; }} || sed -n {known} {KNOWN}); "
         f"package=$(dpkg-query --search {quoted} | cut -d: -f1); "
         + _fetched('"$package"')
         + f' && dpkg-deb --fsys-tarfile ./*.deb > data || {{ cd /; rm -rf "$aside"; exit 1; }}; mkdir -p -m 0700 {ASIDE}; mkdir -p "{ASIDE}$(dirname {quoted})"; [ ! -e {quoted} ] || {{ cp --archive --backup=numbered {quoted} {ASIDE}{quoted}; {powerless(quoted)}; }}; '
