@@ -35,7 +35,7 @@ def files(*, office: Office, me: Host, secrets: Secrets) -> list[File]:
     view, keys = backup_of(office, me), secrets.backup.get(me.name)
     if view is None or keys is None:
         raise OutpostError(
-            f"{me.name} has no keys for its backup in the office's secrets", "outpost secrets init OFFICE"
+            f"{me.name} has no keys for its backup in the office's secrets", "./outpost secrets init OFFICE"
         )
     return [
         program(LIB, outpost.onhost.backup, mode="0755"),

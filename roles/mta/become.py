@@ -254,7 +254,7 @@ def smarthost_login(view: MtaView, secrets: Secrets) -> str:
         return ""
     if secrets.smarthost is None:
         message = f"smarthost.user: {relay.user!r} has no password in the office's secrets"
-        raise OutpostError(message, "give it: outpost secrets smarthost OFFICE")
+        raise OutpostError(message, "give it: ./outpost secrets smarthost OFFICE")
     return f"{view.smarthost} {relay.user}:{secrets.smarthost.get_secret_value()}\n"
 
 

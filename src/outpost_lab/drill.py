@@ -47,7 +47,7 @@ def hold(target: Target, *, via: str | None = None, watcher: run.Watcher | None 
     began = datetime.now(UTC)
     kept = archives(target, office, (store,), via)
     if not kept:
-        raise OutpostError(f"nothing of {store.name} is kept yet", f"outpost backup {target.typed} --now")
+        raise OutpostError(f"nothing of {store.name} is kept yet", f"./outpost backup {target.typed} --now")
     rpo = kept[-1].age
     gaps = [(b.when - a.when).total_seconds() for a, b in pairwise(kept) if b.age < 7 * 86400]
     command = f"{PROGRAM} run --manifest"

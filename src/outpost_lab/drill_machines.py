@@ -103,7 +103,7 @@ class Rooms:
         outcome = run.apply(self.there, limit=(self.machine.name,), watcher=watcher)
         if outcome.failed:
             said = "; ".join(f"{who}: {why}" for who, why in outcome.failed.items())
-            raise OutpostError(f"the drill's store could not be built: {said}", "outpost check OFFICE")
+            raise OutpostError(f"the drill's store could not be built: {said}", "./outpost check OFFICE")
         steps = [
             "set -eu; umask 077",
             "systemctl stop dovecot.socket dovecot.service outpost-accounts.service || true",
@@ -146,7 +146,7 @@ class Rooms:
                 # of borg, and of the program that got nothing from it
                 why = dict.fromkeys((said[0], said[-1]))
                 problem = f"{path} did not come back: {'; '.join(map(answers.line, why))}"
-                raise OutpostError(problem, "outpost backup OFFICE lists what is kept")
+                raise OutpostError(problem, "./outpost backup OFFICE lists what is kept")
             refused += answers.parsed(done.out.decode(errors="replace"), Refused, store.name)["refused"]
         return refused
 

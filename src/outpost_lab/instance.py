@@ -167,7 +167,7 @@ class Instance:
         resolver: Any = document.setdefault("resolver", tomlkit.table())
         resolver["trust_anchor"] = trust_anchor
         ssh: Any = document.setdefault("ssh", tomlkit.table())
-        ssh["authorized_keys"] = [keys.ssh_key(self.ssh_key, f"outpost lab {self.name}")]
+        ssh["authorized_keys"] = [keys.ssh_key(self.ssh_key, f"outpost-lab {self.name}")]
         if "backup" in document:
             vault = keys.ssh_key(self.directory / "hosts" / VAULT, VAULT)
             document["backup"]["host_keys"] = [vault.rpartition(" ")[0]]

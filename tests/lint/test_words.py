@@ -6,6 +6,9 @@ import ast
 import re
 from collections.abc import Callable, Iterator
 
+from typer.main import get_command
+
+from outpost.cli import app
 from outpost.target import ROOT
 from tests.lint.test_project import files
 
@@ -15,6 +18,9 @@ REMEDY = {"say_error": 1, "Problem": 3, "OutpostError": 1, "LabError": 1, "Engin
 PRINTED = {*REMEDY, "Finding", "Option", "Argument", "Typer", "command", "print", "status"}
 NAMES = re.compile(r"\[alarms\] tell|alarms\.tell")
 """Options and keys of the office file that have such a word for their name."""
+COMMANDS = "|".join(get_command(app.app).commands)  # type: ignore[attr-defined]
+UNTYPABLE = re.compile(rf"(?<![\w./-])outpost ({COMMANDS})\b")
+"""A command that a checkout does not have: there it is ./outpost; an installed wheel prints it without (outpost.cli.console)."""
 NO_VERB = re.compile(
     r"(an?|the|it|its|one|what|this|that|is|at|more|less|nothing|known:?|only|every|no|each|somebody|others)\b",
     re.IGNORECASE,
@@ -70,6 +76,18 @@ def remedies(tree: ast.AST) -> Iterator[tuple[int, str]]:
                         yield first.lineno, first.value
 
 
+def constants(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and text of each string that is no docstring."""
+    for node in ast.walk(tree):
+        for child in ast.iter_child_nodes(node):
+            if (
+                isinstance(child, ast.Constant)
+                and isinstance(child.value, str)
+                and not isinstance(node, ast.Expr)
+            ):
+                yield child.lineno, child.value
+
+
 def found(of: Callable[[ast.AST], Iterator[tuple[int, str]]], wrong: Callable[[str], object]) -> list[str]:
     """Where the product has such a text."""
     every = ((file, line, text) for file in PRODUCT for line, text in of(ast.parse(file.read_text())))
@@ -122,6 +140,11 @@ def test_words_that_are_gone_do_not_come_back() -> None:
     assert NAMED.search("def test_users_are_told_why(office)")
 
 
+def test_commands_are_printed_as_they_are_typed() -> None:
+    every = found(constants, UNTYPABLE.search)
+    assert [each for each in every if "benchmarks" not in each] == []  # whose rows have such names
+
+
 def test_what_it_refuses_would_be_found() -> None:
     tree = ast.parse(
         'raise OutpostError(f"{host} is open", f"one of: {names}" if names else "look at the doors")\n'
@@ -133,3 +156,5 @@ def test_what_it_refuses_would_be_found() -> None:
         "Scan everything afresh.",
     }
     assert [text for _, text in remedies(tree) if NO_VERB.match(text)] == ["one of: "]
+    assert UNTYPABLE.search("make them with: outpost secrets init po")
+    assert not UNTYPABLE.search("make them with: ./outpost secrets init po; the outpost and outposts")

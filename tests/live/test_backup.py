@@ -33,7 +33,7 @@ def backup(office: Office) -> Backup:
 @pytest.mark.probe
 @pytest.mark.control("BKP-01")
 @pytest.mark.remedy(
-    "journalctl -u outpost-backup on the host says why; outpost backup OFFICE --now --limit HOST tries again"
+    "journalctl -u outpost-backup on the host says why; ./outpost backup OFFICE --now --limit HOST tries again"
 )
 def test_the_last_backup_is_not_older_than_the_office_allows(
     host: TestinfraHost, units: Units, backup: Backup
@@ -57,7 +57,7 @@ def test_the_last_backup_is_not_older_than_the_office_allows(
 @pytest.mark.probe
 @pytest.mark.control("BKP-01")
 @pytest.mark.remedy(
-    "outpost backup OFFICE --other-end prints the set-up of the machine that keeps it; run it there"
+    "./outpost backup OFFICE --other-end prints the set-up of the machine that keeps it; run it there"
 )
 @pytest.mark.usefixtures("backup")
 def test_what_is_kept_is_there_and_can_be_read(host: TestinfraHost) -> None:
@@ -89,7 +89,7 @@ def test_the_repository_is_undamaged_at_the_other_end(host: TestinfraHost) -> No
 @pytest.mark.live
 @pytest.mark.control("BKP-01")
 @pytest.mark.remedy(
-    "outpost backup OFFICE --other-end prints the set-up of the machine that keeps it; run it there"
+    "./outpost backup OFFICE --other-end prints the set-up of the machine that keeps it; run it there"
 )
 @pytest.mark.usefixtures("backup")
 def test_this_host_cannot_take_away_what_is_kept(host: TestinfraHost, office: Office) -> None:

@@ -111,7 +111,7 @@ def test_a_provided_certificate_must_be_for_the_hosts_key(tmp_path: Path) -> Non
     assert secrets_file.public_pair(office, office.host("store"), made) == made.public["store"]
     with pytest.raises(OutpostError, match="another key") as caught:
         secrets_file.public_pair(office, office.host("mta"), made)
-    assert "outpost secrets csr" in caught.value.remedy
+    assert "./outpost secrets csr" in caught.value.remedy
 
 
 def test_a_certificate_that_is_missing_can_be_requested(
@@ -125,7 +125,7 @@ def test_a_certificate_that_is_missing_can_be_requested(
     assert run(["check", str(tmp_path)]) == 1
     said = " ".join("".join(capsys.readouterr()).split())
     for host in ("mta", "store", "webmail"):
-        assert f"outpost secrets csr OFFICE {host}" in said
+        assert f"./outpost secrets csr OFFICE {host}" in said
         assert run(["secrets", "csr", str(tmp_path), host]) == 0
         assert x509.load_pem_x509_csr(capsys.readouterr().out.encode()).is_signature_valid
 

@@ -528,7 +528,7 @@ def test_mail_that_nobody_noted_as_on_hold_is_a_finding_for_a_person(
     several = ("held\tmail queue\t4A", "held\tmail queue\t4B")
     (finding,) = findings(seen(faults=several))
     assert (finding.diff, finding.repair) == (("4A", "4B"), "")
-    assert "outpost queue OFFICE --release" in finding.consequence
+    assert "./outpost queue OFFICE --release" in finding.consequence
 
 
 def test_a_key_whose_time_was_set_by_hand_is_a_finding_and_is_set_back() -> None:

@@ -118,7 +118,7 @@ def test_a_login_without_its_password_is_reported_before_anything_is_done() -> N
     made = secrets_file.complete(office).secrets
     with pytest.raises(OutpostError, match="has no password in the office's secrets") as told:
         smarthost_login(view_of(office), made)
-    assert "outpost secrets smarthost" in told.value.remedy
+    assert "./outpost secrets smarthost" in told.value.remedy
     known = made.model_copy(update={"smarthost": SecretStr("word")})
     assert smarthost_login(view_of(office), known) == "[relay.example.net]:25 site@example.net:word\n"
     assert secrets_file.complete(office, known).secrets.smarthost == SecretStr("word")

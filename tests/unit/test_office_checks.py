@@ -480,7 +480,7 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
         no_provided_certificate,
         "hosts.store.certificates",
         "no certificate in store.pem",
-        "outpost secrets csr",
+        "./outpost secrets csr",
     ),
     (overlapping_zones, "zones.lan.networks", "overlaps 10.77.2.0/24 of zone core", "networks of its own"),
     (outside_network, "hosts.mta.addresses.core", "outside the zone's networks", "10.77.2.0/24"),

@@ -87,7 +87,7 @@ def _chosen(only: list[str], *, slow: bool) -> tuple[AttackPlan, ...]:
     except KeyError as error:
         raise OutpostError(
             f"--only {error.args[0]} names no attack",
-            "outpost attack OFFICE --list shows ids; families, controls and faults work, too",
+            "./outpost attack OFFICE --list shows ids; families, controls and faults work, too",
         ) from None
     return tuple(plan for plan in plans if wanted or slow or not plan.slow)
 

@@ -39,7 +39,7 @@ AtOption = Annotated[
     typer.Option(
         "--at",
         metavar="ARCHIVE",
-        help="From this archive (`outpost backup OFFICE --json`) and not the latest.",
+        help="From this archive (`./outpost backup OFFICE --json`) and not the latest.",
     ),
 ]
 

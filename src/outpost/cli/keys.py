@@ -110,14 +110,14 @@ def print_request(
     host: Annotated[str, typer.Argument(metavar="HOST", help="The host the certificate is for.")],
     name: NameOption = None,
     following: Annotated[
-        bool, typer.Option("--next", help="For the key that `outpost rotate tls` switches to.")
+        bool, typer.Option("--next", help="For the key that `./outpost rotate tls` switches to.")
     ] = False,
 ) -> None:
     """Print a certificate request (PKCS #10) of a host."""
     target = find(office, name)
     loaded, kept = load(target.data, uncertified=True), secrets_file.read(target.data)
     if host not in kept.public_next:
-        known = ", ".join(kept.public_next) or "none yet: outpost secrets init"
+        known = ", ".join(kept.public_next) or "none yet: ./outpost secrets init OFFICE"
         raise OutpostError(f"{host} has no public key", f"choose one of: {known}")
     key = kept.public_next[host].key if following else kept.public[host].key
     sys.stdout.write(pairs.signing_request(loaded, loaded.host(host), key))

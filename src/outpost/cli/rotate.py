@@ -113,7 +113,7 @@ _kind(
     "authority",
     "Replace the office's own authority, in two calls.\n\n"
     "After the first one both are trusted; the second one switches and removes the old one.",
-    "Example: `./outpost rotate authority lab`, again once users and peers have the new one (`outpost secrets ca`).",
+    "Example: `./outpost rotate authority lab`, again once users and peers have the new one (`./outpost secrets ca`).",
     authority.status,
     authority.advance,
 )

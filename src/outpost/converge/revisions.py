@@ -109,7 +109,7 @@ def _declared(top: Path, directory: Path, hosts: Sequence[str]) -> dict[str, Dec
     if failed := answer.get("failed"):
         raise OutpostError(
             f"{'this checkout' if top == ROOT else 'that revision'} declares nothing for the office file of today: {failed}",
-            "choose a later revision, which has `outpost declare` and the keys of this office file",
+            "choose a later revision, which has `./outpost declare` and the keys of this office file",
         )
     found: dict[str, Declared] = answer["found"]
     return found

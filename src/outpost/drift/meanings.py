@@ -425,7 +425,7 @@ FAULTS = (
         lambda it: f"{OBSERVER} release {it.quoted}", "file",
     ),
     Told(
-        "held", always, "put on hold by hand", "nothing there is delivered until somebody lets it go. Remedy: run `outpost queue OFFICE --release all`, or "
+        "held", always, "put on hold by hand", "nothing there is delivered until somebody lets it go. Remedy: run `./outpost queue OFFICE --release all`, or "
         "`--hold` with each queue id that has to wait", ("QUE-01",), "", "messages on hold", lambda it: it.new, "mail queue",
     ),
     Told(

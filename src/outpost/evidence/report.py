@@ -232,7 +232,7 @@ def page(evidence: Evidence, *, paper: bool = False) -> str:
         paper: Everything is open, as for a printer.
     """
     if not evidence.kept:
-        raise OutpostError("nothing has been verified yet", "outpost verify OFFICE first")
+        raise OutpostError("nothing has been verified yet", "./outpost verify OFFICE first")
     latest, attacked = evidence.latest, evidence.recorded(evidence.data.attacks.values())
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, finalize=_safe,

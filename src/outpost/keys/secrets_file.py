@@ -41,6 +41,7 @@ from outpost.keys.pairs import (
 from outpost.office.certificates import acme_hosts, mode, public_names, tsig_name
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
+from outpost.target import shown
 
 FILE_NAME = "secrets.age"
 IDENTITY_VARIABLE = "OUTPOST_IDENTITY"
@@ -336,7 +337,7 @@ def public_pair(office: Office, host: Host, secrets: Secrets) -> KeyPair:
         return own
     pem = next(item.pem for item in office.tls.provided if item.host == host.name)
     given = KeyPair(certificate=pem, key=own.key)
-    remedy = f"have the request certified that this prints: outpost secrets csr OFFICE {host.name}"
+    remedy = f"have the request certified that this prints: ./outpost secrets csr OFFICE {host.name}"
     if given.loaded.public_key() != own.loaded.public_key():
         raise OutpostError(f"{host.name}.pem certifies another key than {host.name}'s", remedy)
     if missing := set(public_names(office, host)) - set(given.names.get_values_for_type(x509.DNSName)):
@@ -445,7 +446,7 @@ def read_identity(path: Path) -> pyrage.x25519.Identity:
     except OSError:
         raise OutpostError(
             f"no age identity at {path}",
-            f"set {IDENTITY_VARIABLE} to yours, or make one with: outpost secrets init OFFICE",
+            f"set {IDENTITY_VARIABLE} to yours, or make one with: ./outpost secrets init OFFICE",
         ) from None
     except UnicodeDecodeError:
         lines = []
@@ -461,7 +462,7 @@ def read(directory: Path) -> Secrets:
         sealed = file.read_bytes()
     except OSError:
         raise OutpostError(
-            f"no secrets at {file}", f"make them with: outpost secrets init {directory}"
+            f"no secrets at {shown(file)}", f"make them with: ./outpost secrets init {shown(directory)}"
         ) from None
     path = identity_path(directory)
     try:

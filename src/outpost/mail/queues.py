@@ -26,7 +26,7 @@ CORRUPT_FILE = re.compile(r"([0-9A-Za-z]{6,20}) ([0-9]{1,12})(?:\.[0-9]{1,12})? 
 """Name, time and size of a file that Postfix could not read, as find(1) prints them."""
 LARGE = "/var/lib/outpost-policy/large"
 CORRUPT = "/var/spool/postfix/corrupt"
-DAMAGED = f"its file is damaged and will not be delivered: `outpost trace` shows who sent it, `less {CORRUPT}/ID` what is left"
+DAMAGED = f"its file is damaged and will not be delivered: `./outpost trace OFFICE ID` shows who sent it, `less {CORRUPT}/ID` what is left"
 LISTING = f"""
 find {CORRUPT} -maxdepth 1 -type f -printf 'corrupt %f %T@ %s\\n' 2>/dev/null | head -n 1000
 ls {LARGE} 2>/dev/null | sed 's/^/large /'

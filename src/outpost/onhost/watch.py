@@ -75,11 +75,13 @@ def queue(settings: Settings, now: float) -> Iterator[Alarm]:
         yield Alarm(
             "queue",
             f"{len(late)} of {len(waiting)} messages have waited for more than {_span(settings['queue_age'])}, the oldest for "
-            f"{_span(now - oldest['arrival_time'])}: {next(filter(None, reasons), 'not tried yet')}. See `outpost queue`",
+            f"{_span(now - oldest['arrival_time'])}: {next(filter(None, reasons), 'not tried yet')}. See `./outpost queue OFFICE`",
         )
     held = [one for one in waiting if one["queue_name"] == "hold" and one["queue_id"] not in large]
     if held:
-        yield Alarm("hold", f"{len(held)} messages are on hold and wait for `outpost queue --release`")
+        yield Alarm(
+            "hold", f"{len(held)} messages are on hold and wait for `./outpost queue OFFICE --release all`"
+        )
 
 
 def certificates(settings: Settings, now: float) -> Iterator[Alarm]:
@@ -90,7 +92,7 @@ def certificates(settings: Settings, now: float) -> Iterator[Alarm]:
             yield Alarm(
                 f"certificate {file.name}",
                 f"{file.name} {'ends in ' + _span(left) if left > 0 else 'has ended'}: "
-                "`systemctl status outpost-certificate`, or `outpost rotate`",
+                "`systemctl status outpost-certificate`, or `./outpost rotate due OFFICE`",
             )
 
 
@@ -302,7 +304,7 @@ def corrupt(settings: Settings, _now: float) -> Iterator[Alarm]:
     if names:
         yield Alarm(
             "corrupt",
-            f"{len(names)} accepted messages are damaged and will not be delivered ({', '.join(names[:3])}): `outpost queue` shows "
+            f"{len(names)} accepted messages are damaged and will not be delivered ({', '.join(names[:3])}): `./outpost queue OFFICE` shows "
             f"what is left of each; ask the senders for another, then `rm {shlex.quote(settings['corrupt'] + '/' + names[0])}`",
         )
 
@@ -323,7 +325,7 @@ def damaged(settings: Settings, _now: float) -> Iterator[Alarm]:
         yield Alarm(
             f"damaged {user}",
             f"a message of {user} cannot be read, and ends the session of each program that asks for it: "
-            f"`mv {shlex.quote(name)} /root/`, then `outpost restore mailbox` brings the message back from before",
+            f"`mv {shlex.quote(name)} /root/`, then `./outpost restore mailbox OFFICE ADDRESS` brings the message back from before",
         )
 
 

@@ -230,7 +230,7 @@ def thin_out(office: Office, secrets: Secrets) -> list[str]:
         last = (done.errors.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
         raise OutpostError(
             f"the other end failed: {answers.line(last)}",
-            "set it up again with what `outpost backup OFFICE --other-end` prints",
+            "set it up again with what `./outpost backup OFFICE --other-end` prints",
         )
     return said
 
@@ -242,7 +242,7 @@ def _with_keys(office: Office, secrets: Secrets) -> tuple[tuple[BackupView, ...]
     if missing or secrets.backup_pruning is None:
         raise OutpostError(
             f"no keys yet for the backup of {', '.join(missing) or office.domain}",
-            "outpost secrets init OFFICE",
+            "./outpost secrets init OFFICE",
         )
     return shown, secrets.backup_pruning
 

@@ -84,7 +84,9 @@ def host(
     outcome = run.apply(target, limit=(lost.name,), connector=via, watcher=watcher or run.Silent())
     if outcome.failed:
         said = "; ".join(f"{who}: {why}" for who, why in outcome.failed.items())
-        raise OutpostError(f"the apply failed on {said}", f"outpost apply {target.typed} --limit {lost.name}")
+        raise OutpostError(
+            f"the apply failed on {said}", f"./outpost apply {target.typed} --limit {lost.name}"
+        )
     run_script(target, office, lost, "\n".join(["set -eu", *_after(view)]), via, patience=PATIENCE)
     return Restored(lost.name, name, data, time.monotonic() - began)
 
@@ -94,7 +96,7 @@ def _pinned(target: Target, lost: Host, key: str) -> None:
     if not re.fullmatch(r"ssh-ed25519 [A-Za-z0-9+/=]{1,200}", key):
         raise OutpostError(
             f"{lost.name}: its restored SSH host key is none",
-            f"outpost apply {target.typed} --limit {lost.name}",
+            f"./outpost apply {target.typed} --limit {lost.name}",
         )
     if key not in (target.data / "known_hosts").read_text(encoding="utf-8"):
         raise OutpostError(
@@ -165,13 +167,13 @@ def mailbox(
     if address not in {user.address for user in office.users}:
         raise OutpostError(
             f"{address} is no user of {office.domain}",
-            "add the user first (outpost user add); a shared mailbox comes back with its host only",
+            "add the user first (./outpost user add OFFICE ADDRESS); a shared mailbox comes back with its host only",
         )
     store = serving(office, "mailboxes")[0]
     (mail,) = role_of(store).data
     if archive != "latest" and archive not in {one.name for one in archives(target, office, (store,), via)}:
         raise OutpostError(
-            f"there is no archive {archive}", f"outpost backup {target.typed} --json lists them"
+            f"there is no archive {archive}", f"./outpost backup {target.typed} --json lists them"
         )
     local = address.partition("@")[0]
     place = f"{mail}/.restored-{datetime.now(UTC):%Y%m%d%H%M%S}"
@@ -202,6 +204,6 @@ def mailbox(
     if not counts:
         raise OutpostError(
             f"{address} had no folder {folder}" if folder else f"{address} had no mail then",
-            "outpost restore mailbox without --folder brings all of them",
+            "./outpost restore mailbox without --folder brings all of them",
         )
     return into, sum(counts)

@@ -113,7 +113,7 @@ def read(file: Path) -> Run:
     except (OSError, ValueError) as error:
         raise OutpostError(
             f"{shown(file)} is no verification that was kept: {error}",
-            "outpost verify OFFICE --json writes one",
+            "./outpost verify OFFICE --json writes one",
         ) from None
 
 

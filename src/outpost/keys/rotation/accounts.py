@@ -38,7 +38,9 @@ def learn(desk: Desk, among: Collection[str]) -> bool:
                 continue
             desk.tell(f"{host.name} is {url} to the authority; CAA names it")
         else:
-            desk.tell(f"{host.name} has no account at {directory} yet; outpost rotate due asks again")
+            desk.tell(
+                f"{host.name} has no account at {directory} yet; ./outpost rotate due OFFICE asks again"
+            )
     if found:
         desk.change(acme_accounts=desk.secrets.acme_accounts | found)
     return bool(found)

@@ -21,5 +21,5 @@ def keep(target: Target, hosts: Collection[str], tell: Tell, via: str | None = N
                 desk.apply(servers)
             else:  # an apply of some hosts changes no others
                 tell(
-                    f"the name servers show it after: outpost apply {target.typed} --limit {servers[0].role}"
+                    f"the name servers show it after: ./outpost apply {target.typed} --limit {servers[0].role}"
                 )

@@ -26,7 +26,7 @@ def advance(desk: Desk) -> None:
 
 def status(desk: Desk) -> Rows:
     """Which authority, its stage, what comes next."""
-    kept, again = desk.secrets, f"go on with: outpost rotate authority {desk.target.typed}"
+    kept, again = desk.secrets, f"go on with: ./outpost rotate authority {desk.target.typed}"
     ends = kept.authority.loaded.not_valid_after_utc
     rows = [("authority", "in use", f"ends {ends:%Y-%m-%d}, and what it issued with it")]
     if kept.authority_next:
@@ -47,7 +47,7 @@ def _trust(desk: Desk) -> None:
     desk.change(authority_next=upcoming.model_copy(update={"trusted": desk.now()}))
     desk.tell(
         f"every host trusts both. Users and peers who know the office by its authority need both, too: give them what "
-        f"outpost secrets ca {desk.target.typed} prints, then run the same command again"
+        f"./outpost secrets ca {desk.target.typed} prints, then run the same command again"
     )
 
 

@@ -23,7 +23,9 @@ from outpost.office.roles import serving
 def begin(desk: Desk) -> str:
     """Generate a pair and publish it; mail is still signed with the old one. Gives its selector."""
     if pending := _in_stage(desk.secrets, "published"):
-        raise NotYetError(f"{pending[0]} is published and not in use yet", "go on with: outpost rotate dkim")
+        raise NotYetError(
+            f"{pending[0]} is published and not in use yet", "go on with: ./outpost rotate dkim OFFICE"
+        )
     now = desk.now()
     selector = new_selector(desk.secrets.dkim, now)
     desk.change(dkim=desk.secrets.dkim | {selector: new_dkim(now, "published")})
@@ -122,7 +124,7 @@ def _publish(desk: Desk) -> None:
         if absent := watch.missing(desk.office, _records(desk, selector)):
             raise NotYetError(
                 f"{selector} is not shown by {'; '.join(absent)}",
-                "come again; if that lasts, outpost verify says what is wrong with the name server",
+                "come again; if that lasts, ./outpost verify OFFICE says what is wrong with the name server",
             )
         _change(desk, selector, seen=desk.now())
         keys = desk.secrets.dkim[selector]

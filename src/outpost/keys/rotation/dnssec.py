@@ -65,7 +65,9 @@ def fetch(desk: Desk) -> dict[str, tuple[SigningKey, ...]]:
         said = answers.parsed(text or "[]", list[dict[str, Any]], primary.name)
         keys = [entry for entry in said if entry.get("id") in private]
         if not keys:
-            raise OutpostError(f"{primary.name} has no key for {zone}", f"outpost apply {desk.target.typed}")
+            raise OutpostError(
+                f"{primary.name} has no key for {zone}", f"./outpost apply {desk.target.typed}"
+            )
         try:  # they are kept, and given to the primary that comes after this one
             found[zone] = tuple(_key(entry, private[entry["id"]]) for entry in keys)
         except (ValueError, KeyError, UnsupportedAlgorithm):
@@ -82,7 +84,7 @@ def status(desk: Desk) -> Rows:
         (
             f"{zone} {'/'.join(key.roles).upper()} {key.id[:8]}",
             _stage(key.timers),
-            "kept" if key.id in kept else "not kept yet: outpost rotate due",
+            "kept" if key.id in kept else "not kept yet: ./outpost rotate due OFFICE",
         )
         for zone, keys in fetch(desk).items()
         for key in keys

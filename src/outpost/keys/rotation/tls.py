@@ -70,7 +70,7 @@ def status(desk: Desk) -> Rows:
     for host in hosts(desk):
         if host.name in desk.secrets.public_past:
             rows.append(
-                (host.name, "switching", f"go on with: outpost rotate tls {desk.target.typed} {host.name}")
+                (host.name, "switching", f"go on with: ./outpost rotate tls {desk.target.typed} {host.name}")
             )
             continue
         try:
@@ -164,7 +164,7 @@ def _account(desk: Desk, host: Host) -> str:
     if mode(desk.office, host) != "acme":
         return ""
     url = public_keys(desk.secrets).account(desk.office, host)
-    return f"; ACME account {url or 'not known yet: outpost rotate due'}"
+    return f"; ACME account {url or 'not known yet: ./outpost rotate due OFFICE'}"
 
 
 def _note(desk: Desk, host: Host, seen: datetime | None) -> None:

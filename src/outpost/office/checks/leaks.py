@@ -23,7 +23,7 @@ def secrets_in(data: Mapping[str, Any]) -> list[Problem]:
             dotted(location),
             "",
             "a secret in the data file, which is not encrypted",
-            "keep it in secrets.age (outpost secrets)",
+            "keep it in secrets.age (./outpost secrets)",
         )
         for location, value in _leaves(data, ())
         if _looks_secret(location, value)

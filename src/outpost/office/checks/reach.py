@@ -128,7 +128,7 @@ def _certificates_come(office: Office) -> Iterator[Problem]:
             yield Problem(field, "acme", message, remedy)
         if chosen == "provided" and host.name not in given:
             message = f"no certificate in {host.name}.pem beside office.toml"
-            remedy = f"put it there with its chain; its request: outpost secrets csr OFFICE {host.name}"
+            remedy = f"put it there with its chain; its request: ./outpost secrets csr OFFICE {host.name}"
             yield Problem(field, "provided", message, remedy)
 
 

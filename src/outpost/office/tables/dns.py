@@ -44,7 +44,7 @@ class Dns(Part):
         "1h", "How often the parent is asked for the new DS while a key rolls."
     )
     dkim_lifetime: Duration = lasting(
-        "180d", "Age at which `outpost rotate due` begins a new pair of DKIM keys."
+        "180d", "Age at which `./outpost rotate due` begins a new pair of DKIM keys."
     )
     dkim_retention: Duration = lasting(
         "14d",

@@ -27,7 +27,7 @@ class Logs(Part):
     collector: Fqdn | None = Field(
         default=None,
         description="Head office's collector, a RELP server with TLS (rsyslog's `imrelp`): the name that its certificate must "
-        "carry, from an authority that Debian or `tls.trusted_authorities` trusts. The hosts show theirs, which `outpost "
+        "carry, from an authority that Debian or `tls.trusted_authorities` trusts. The hosts show theirs, which `./outpost "
         "secrets ca` lets it judge. Not given: logs stay on the hosts, where anybody who breaks in can edit them.",
         examples=["logs.example.com"],
     )

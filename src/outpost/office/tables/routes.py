@@ -60,7 +60,7 @@ class Peer(Part):
     backup_mx: bool = Field(
         default=False,
         description="Whether its next hop is also this office's MX of last resort (MX 20). It must know the office's recipients: "
-        "`outpost peer OFFICE NAME` prints them with the rest of its side.",
+        "`./outpost peer OFFICE NAME` prints them with the rest of its side.",
     )
     lifetime: Duration | None = Field(
         default=None,
@@ -83,7 +83,7 @@ class Peer(Part):
     large: Size | None = Field(
         default=None,
         description="Users' mail from this size on, and to this peer alone, waits for `large_hours`. The queue says so, and "
-        "`outpost queue --release` lets it go at once.",
+        "`./outpost queue --release` lets it go at once.",
         examples=["5MiB"],
     )
     large_hours: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")] = Field(
@@ -102,7 +102,7 @@ class Smarthost(Part):
         default="",
         pattern=r"^[!-9;-~]*$",
         description="The login that it wants of the office (RFC 4954), if it does not go by address; the password is a "
-        "secret: `outpost secrets smarthost OFFICE`. It is said to a relay that has proven its name, and to no other.",
+        "secret: `./outpost secrets smarthost OFFICE`. It is said to a relay that has proven its name, and to no other.",
         examples=["site@provider.example"],
     )
 

@@ -65,7 +65,7 @@ class Tls(Part):
         default="office",
         description="Where the certificates come from that users and strangers see: `acme` (`[acme]`; fetched and renewed "
         "by each host), `office` (the office's own authority, for users who trust it), `provided` (an authority that is "
-        "asked by hand: `HOST.pem` beside office.toml, for the key of `outpost secrets csr`). A host may differ.",
+        "asked by hand: `HOST.pem` beside office.toml, for the key of `./outpost secrets csr`). A host may differ.",
     )
     issuer: Fqdn = Field(
         default="letsencrypt.org",
@@ -75,7 +75,7 @@ class Tls(Part):
     )
     key_lifetime: Duration = lasting(
         "365d",
-        "Age at which `outpost rotate due` switches a public key to the next one, whose TLSA record has been "
+        "Age at which `./outpost rotate due` switches a public key to the next one, whose TLSA record has been "
         "published since the last switch. Certificates are renewed far more often, with the same key.",
     )
     provided: tuple[ProvidedCertificate, ...] = Field(

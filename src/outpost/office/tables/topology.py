@@ -106,7 +106,7 @@ class Host(Part):
     retiring: bool = Field(
         default=False,
         description="For an MTA beside another: it is given no new mail (no MX, no peer's next hop, none of the users') and "
-        "delivers what it has. Take it out of the file when `outpost queue` shows nothing of it.",
+        "delivers what it has. Take it out of the file when `./outpost queue` shows nothing of it.",
     )
     certificates: CertificateMode | None = Field(
         default=None,

@@ -167,7 +167,7 @@ Line = Annotated[str, Field(max_length=200), AfterValidator(_trimmed)]
 Account = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 SshKey = Annotated[str, AfterValidator(_ssh_key)]
 AgeRecipient = Annotated[
-    str, _like(r"age1[0-9a-z]{58}", "not an age public key: the age1… line that outpost secrets prints")
+    str, _like(r"age1[0-9a-z]{58}", "not an age public key: the age1… line that ./outpost secrets prints")
 ]
 Server = Annotated[str, AfterValidator(_server)]
 MirrorUrl = Annotated[
