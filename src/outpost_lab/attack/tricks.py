@@ -382,6 +382,14 @@ def pages() -> dict[str, bytes]:
         "a page elsewhere": ("a.html", "text/html", b"<iframe src='http://x.invalid/'>"),
         "a page in a link": ("a.html", "text/html", b"<object data='data:text/html;base64,PHNjcmlwdD4='>"),
         "letters by number": ("a.html", "text/html", b"<a href='java&#x73;cri\tpt&colon;x()'>x</a>"),
+        "a letter by its decimal number": ("a.html", "text/html", b"<a href='&#106avascript:x()'>x</a>"),
+        "a line's end by its name": ("a.html", "text/html", b"<a href='java&NewLine;script:x()'>x</a>"),
+        "a name for letters": (
+            "a.svg",
+            "image/svg+xml",
+            b"<!DOCTYPE svg [<!ENTITY a 'java'>]><svg><a href='&a;script:x()'/></svg>",
+        ),
+        "another type of drawing": ("a", "application/svg+xml", b"<svg onload='x()'/>"),
         "set later": ("a.svg", "image/svg+xml", b"<svg><set attributeName='onload' to='x()'/></svg>"),
         "XSL": ("a.xsl", "text/xml", b"<xsl:stylesheet><msxsl:script>x()</msxsl:script></xsl:stylesheet>"),
     }

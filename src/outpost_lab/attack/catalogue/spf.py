@@ -55,6 +55,7 @@ async def a_colleagues_name_on_a_free_address(ground: Ground, seen: Evidence) ->
         "in bold letters": f"{''.join(chr(0x1D3BF + ord(each)) if each.isupper() else each for each in colleague)} <{free}>",
         "in one word": f"{colleague.replace(' ', '')} <{free}>",
         "with a hyphen": f"{colleague.replace(' ', chr(0x2010))} <{free}>",
+        "behind a letter that becomes eighteen": f'"\ufdfa {colleague}" <{free}>',
         "no brackets": f"{colleague} {free}",
         "name of a group": f"{colleague}: {free};",
         "letters that look alike in Punycode": f"director@{ground.domain.replace('o', 'о').encode('idna').decode()}",
