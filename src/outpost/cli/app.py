@@ -148,8 +148,10 @@ def _renamed(arguments: list[str]) -> list[str]:
     """The command line with the options' names of today; a note for each old one."""
     if arguments[:1] == ["lab"]:  # what follows may be a command for a machine
         return arguments
-    named = []
-    for word in arguments:
+    named: list[str] = []
+    for number, word in enumerate(arguments):
+        if word == "--":
+            return named + arguments[number:]
         option, equals, value = word.partition("=")
         if new := RENAMED.get(option):
             typer.echo(f"outpost: {option} is deprecated: use {new}", err=True)

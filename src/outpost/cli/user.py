@@ -431,7 +431,7 @@ def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool)
         yield None
         return
     names = tuple(host.name for host in _concerned(desk, duties))
-    with changing(desk.target, names, desk.via) as claim:
+    with changing(desk.target, names, desk.via, urgent=urgent) as claim:
         waits = not claim.converged_from(mine(desk.target).office_file)
         base = claim.base(desk.target) if waits and not desk.target.instance else None
         if base is not None:

@@ -170,13 +170,15 @@ _claims: dict[Path, Claim] = {}
 
 @contextmanager
 def changing(
-    target: Target, names: Iterable[str] = (), via: str | None = None, *, anyway: bool = False
-) -> Iterator[Claim]:
+    target: Target, names: Iterable[str] = (), via: str | None = None, *, anyway: bool = False,
+    urgent: bool = False,
+) -> Iterator[Claim]:  # fmt: skip
     """The hosts are this controller's to change while the block runs.
 
     Args:
         names: Hosts; all of them where it is empty.
         anyway: Also hosts that a later version has converged.
+        urgent: Also with an office file that lacks what somebody else applied: an account whose password was stolen does not wait.
 
     Raises:
         OutpostError: Another controller changes one, or this checkout is older than what converged it. Nothing has changed.
@@ -211,7 +213,8 @@ def changing(
         if not anyway:
             for held in claim.held.values():
                 _not_older(target, held.host, held.record)
-                _office_file_known(target, held, own)
+                if not urgent:
+                    _office_file_known(target, held, own)
         _claims[target.data] = claim
         try:
             yield claim
@@ -287,7 +290,7 @@ def _not_older(target: Target, host: str, record: Record | None) -> None:
                 raise OutpostError(
                     f"{host} was converged by {record.shown}, and this is Outpost {__version__}: it would undo what is "
                     "newer; nothing was changed",
-                    f"install Outpost {record.version} or newer; use --force to go back to this version on purpose",
+                    f"install Outpost {record.version} or newer; use `apply --force` to go back to this version on purpose",
                 )
         return
     if head.removesuffix("+") == commit:
@@ -305,7 +308,7 @@ def _not_older(target: Target, host: str, record: Record | None) -> None:
     raise OutpostError(
         f"{host} was converged by {record.shown}, and this checkout (at {head}) does not have that: it would undo "
         "what is newer; nothing was changed",
-        "git pull, then run plan again; use --force to go back to this version on purpose",
+        "git pull, then run plan again; use `apply --force` to go back to this version on purpose",
     )
 
 
