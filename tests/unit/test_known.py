@@ -216,6 +216,19 @@ def test_an_upgrade_takes_no_link_along_that_leads_to_what_no_package_has(
     assert not any("awk" in fact for fact in reported(kept | after))
 
 
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("now", ["link to /opt/evil", "no link"])
+def test_an_upgrade_takes_no_other_program_of_webmails_along(
+    now: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expected, "astray", lambda links: list(links))
+    program = "alias\t/var/lib/roundcube/program\t"
+    before = {*GOOD, f"{program}link to /usr/share/roundcube/program"}
+    remembered(before)
+    kept = {fact for fact in before if not fact.startswith(("version", "alias", "control"))}
+    assert f"{program}{now}" in reported({*kept, "version\tknot\t3.5", f"{program}{now}"})
+
+
 def test_a_packages_link_leads_to_what_a_package_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "info").mkdir()
     (tmp_path / "info" / "x.list").write_text("/.\n/lib/x\n/usr/src/x\n")

@@ -191,7 +191,12 @@ class Expected:
         """Whether a package's link, or a directory's second name, is where a package could have put it."""
         if path in MERGED:
             return value == f"link to usr{path}"
-        return path.startswith(PARTS[0].rstrip("*")) or not astray({path: os.path.realpath(path)})
+        if path.startswith(PARTS[0].rstrip("*")):
+            if ("alias", path) not in self._known:
+                return True  # a package, or the role, has just made it
+            if value == "no link":
+                return False
+        return not astray({path: os.path.realpath(path)})
 
     # SYS-08: without it root claims with one word that a package diverted a file, and upgrades of its package go past it unseen.
     def _diversion(self, _path: str, value: str) -> bool:

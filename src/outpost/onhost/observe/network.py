@@ -60,7 +60,7 @@ def network(live: dict[str, list[str]]) -> list[str]:
         found += [f"rule\t{family} {rule}\t" for rule in selected(family, order)]
     for entry in neighbours:
         found.append(f"neighbour\t{entry['dst']}\t{entry.get('lladdr', '')} {entry['dev']}")
-    found += [f"neighbour\t{entry['dst']}\tproxy {entry['dev']}" for entry in proxies]
+    found += [f"neighbour\t{entry['dst']}\tproxy {entry.get('dev', '')}" for entry in proxies]
     return found + [f"namespace\t{os.path.basename(path)}\t" for path in glob.iglob("/run/netns/*")]
 
 
