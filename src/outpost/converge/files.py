@@ -105,7 +105,8 @@ def rendered(
         TemplateMistakeError: The template names something that the context lacks; with file and line.
     """
     source = f"{role}/{(template or path).lstrip('/')}.j2"
-    return File(path, render(_environment(), source, context).encode(), mode, owner, group, secret)
+    content = render(_environment(), source, context)
+    return text(path, content, mode=mode, owner=owner, group=group, secret=secret)
 
 
 def timed(role: str, unit: str, **context: Any) -> list[File]:
