@@ -134,16 +134,26 @@ class Ground:
         source: str | None = None,
         patience: float = PATIENCE,
     ) -> Session:
-        """A session with an SMTP listener; from the Internet's side each has an address of its own."""
-        vantage = vantage or self.internet
-        streams = await vantage.connect(
-            address or self.edge, port, source=source or vantage.fresh_source(), patience=patience
-        )
-        session = Session(streams, seen.session(), patience=patience)
-        if greeting:
+        """A session with an SMTP listener; from the Internet's side each has an address of its own.
+
+        An honest stranger who has come too often within a minute comes again later, as servers do.
+        """
+        vantage, wait = vantage or self.internet, pace.Patience(90)
+        while True:
+            streams = await vantage.connect(
+                address or self.edge, port, source=source or vantage.fresh_source(), patience=patience
+            )
+            session = Session(streams, seen.session(), patience=patience)
+            if not greeting:
+                return session
             session.greeting = await session.reply()
-            if hello:
-                await session.say(f"EHLO {HELLO}")
+            crowded = session.greeting.code == 421 and "too many connections" in session.greeting.text
+            if not (crowded and vantage is self.stranger and wait.left):
+                break
+            session.close()
+            await asyncio.sleep(5)
+        if hello:
+            await session.say(f"EHLO {HELLO}")
         return session
 
     async def mail(
