@@ -1,8 +1,4 @@
-"""The threat model with links to lines: each fault, what meets it, and where that stands in the configuration.
-
-Line numbers move with every edit above them; `without_lines` lets the check of made pages overlook that until the page
-is made again, and `tests/lint/test_documentation.py` insists that a linked file names its control.
-"""
+"""The threat model: each fault, the controls that meet it, and the files of the configuration that name them."""
 
 from __future__ import annotations
 
@@ -17,14 +13,12 @@ CONFIGURATION = ("templates", "roles", "src/outpost/office", "src/outpost/conver
 LEVELS = {1: "a nuisance", 2: "troublesome", 3: "grave", 4: "disastrous"}
 _INTRODUCTION = """# Threats, and where they are met
 
-A mail system for a site office is attacked by strangers, used by people in a hurry, and kept by somebody with other things to
-do. What follows is every fault the case study knows, worst first; what is done about it, how, and the line that does it. Why
-the hosts are split as they are: [0001](adr/0001-split-hosts-and-an-edge-without-credentials.md). What is tried and measured:
-[appendices](appendices.md). Each control's check bears its name: `grep -rn 'control("REL-01"' tests`.
+The faults of the case study, worst first. Each has the controls that meet it, the reason for each control, and the files of the
+configuration that name it. Why the hosts are split: [0001](adr/0001-split-hosts-and-an-edge-without-credentials.md). What was
+tried and measured: [appendices](appendices.md). The checks of a control: `grep -rn 'control("REL-01"' tests`.
 
-What is trusted: the controller and anybody who holds the age identity; the office's authority; Debian's archive. What is not:
-everybody beyond the Internet's zone, the client's network, a mail's content, what a user types, and each of the office's own
-hosts beyond its role.
+Trusted: the controller, everybody who holds an age identity of the office, the office's certificate authority, Debian's archive.
+Not trusted: the Internet, the client's network, the content of mail, what a user types, and each host beyond its role.
 
 """
 
@@ -40,30 +34,23 @@ def page(data: Catalogue) -> str:
         )
         controls = [control for control in data.controls_of(fault.id) if control.status != "planned"]
         for control in controls:
-            places = ", ".join(f"[{Path(file).name}](../{file}#L{line})" for file, line in lines(control.id))
+            places = ", ".join(f"[{Path(file).name}](../{file})" for file in files(control.id))
             parts.append(f"- **{control.id}** {control.title}: {control.rationale} {places}\n")
         parts.append("\n" if controls else "Nothing is claimed against it yet.\n\n")
     return "".join(parts).rstrip() + "\n"
 
 
-def lines(control: str) -> list[tuple[str, int]]:
-    """Files and the first line in each that names a control."""
-    return [(file, number) for name, file, number in _named() if name == control]
-
-
-def without_lines(text: str) -> str:
-    """The page without the line numbers of its links."""
-    return re.sub(r"#L\d+\)", ")", text)
+def files(control: str) -> list[str]:
+    """Files of the configuration that name a control."""
+    return [file for name, file in _named() if name == control]
 
 
 @cache
-def _named() -> tuple[tuple[str, str, int], ...]:
-    found: dict[tuple[str, str], int] = {}
-    for top in CONFIGURATION:
-        for file in sorted((ROOT / top).rglob("*")):
-            if not file.is_file() or file.suffix not in (".j2", ".py"):
-                continue
-            for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-                for name in re.findall(r"\b[A-Z]{3,4}-\d{2}\b", line):
-                    found.setdefault((name, str(file.relative_to(ROOT))), number)
-    return tuple((name, file, number) for (name, file), number in found.items())
+def _named() -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name, str(file.relative_to(ROOT)))
+        for top in CONFIGURATION
+        for file in sorted((ROOT / top).rglob("*"))
+        if file.suffix in (".j2", ".py") and file.is_file()
+        for name in sorted(set(re.findall(r"\b[A-Z]{3,4}-\d{2}\b", file.read_text(encoding="utf-8"))))
+    )

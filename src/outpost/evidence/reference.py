@@ -57,13 +57,9 @@ class Page:
 
     path: Path
     wanted: str
-    compared: Callable[[str], str] = str
-    """What of it must agree."""
 
     def is_current(self) -> bool:
-        if not self.path.is_file():
-            return False
-        return self.compared(self.path.read_text(encoding="utf-8")) == self.compared(self.wanted)
+        return self.path.is_file() and self.path.read_text(encoding="utf-8") == self.wanted
 
     def write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +78,7 @@ def pages() -> tuple[Page, ...]:
         Page(docs / "reference" / "faults.md", CATALOGUE_NOTE + appendices.faults_page(data)),
         Page(docs / "reference" / "controls.md", CATALOGUE_NOTE + appendices.controls_page(data)),
         Page(docs / "reference" / "attacks.md", CATALOGUE_NOTE + appendices.attacks_page(data)),
-        Page(docs / "explanation.md", CATALOGUE_NOTE + explanation.page(data), explanation.without_lines),
+        Page(docs / "explanation.md", CATALOGUE_NOTE + explanation.page(data)),
         Page(docs / "reference" / "opinions.md", OPINIONS_NOTE + opinions()),
         Page(docs / "appendices.md", CATALOGUE_NOTE + appendices.appendices(data, measured())),
         Page(readme, replaced(readme.read_text(encoding="utf-8"), diagram(office))),
