@@ -163,6 +163,20 @@ def test_every_decision_is_in_the_index() -> None:
             assert part in text, f"{page.name} lacks {part}"
 
 
+def test_every_decision_has_a_date_and_the_index_names_what_superseded_it() -> None:
+    directory = ROOT / "docs" / "adr"
+    rows = (directory / "README.md").read_text().splitlines()
+    superseded = 0
+    for page in directory.glob("[0-9]*.md"):
+        line = page.read_text().splitlines()[2]
+        assert re.match(r"(Date: )?\d{4}-\d\d-\d\d", line), f"{page.name}: write its date into the third line"
+        for former in re.findall(r"[Ss]upersedes [^.:]*?\[?(\d{4})", line):
+            (row,) = [row for row in rows if row.startswith(f"| [{former}]")]
+            assert f"superseded by {page.name[:4]}" in row
+            superseded += 1
+    assert superseded > 3
+
+
 def test_commit_hooks_fetch_nothing() -> None:
     text = (ROOT / ".pre-commit-config.yaml").read_text()
     assert re.findall(r"repo: (\S+)", text) == ["local"]
