@@ -25,7 +25,7 @@ def _fits(_office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
     if len(hosts) == 1:
         yield Problem(
             f"hosts.{hosts[0].name}.role", "dns",
-            "one name server only: its failure takes the domain off the net (RFC 2182)",
+            "one name server only: without it the domain cannot be resolved (RFC 2182)",
             "declare a second host with role dns",
         )  # fmt: skip
 

@@ -51,7 +51,7 @@ def _fits(office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
         if office.addresses_of_kind(host, "internet"):
             yield Problem(
                 f"hosts.{host.name}.addresses", "", "the store has an address in the Internet's zone",
-                "keep it in the servers', users' and management zones: the Internet must not reach where passwords are checked",
+                "remove it: keep the host that checks passwords in the servers', users' and management zones",
             )  # fmt: skip
 
 

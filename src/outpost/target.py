@@ -75,7 +75,7 @@ def expect_checkout() -> None:
     """
     if INSTALLED:
         raise OutpostError(
-            "tests, benchmarks and pages are made in a checkout", "clone the sources, and run ./outpost there"
+            "this command needs a checkout of the sources", "clone the sources, and run ./outpost there"
         )
 
 

@@ -87,7 +87,7 @@ def environment(home: Path = ENVIRONMENT, requirements: Path = REQUIREMENTS, *, 
     made = subprocess.run([str(python), *install], capture_output=True, text=True, check=False)
     if made.returncode:
         problem = f"{requirements.name} cannot be fetched: {made.stderr.strip()[-200:]}"
-        raise OutpostError(problem, "check the way to the package index")
+        raise OutpostError(problem, "check access to the package index")
     done.write_text(wanted)
     return python
 

@@ -102,7 +102,7 @@ def test_the_timer_holds_the_drill_and_says_what_a_loss_would_cost(
     logger.info("%s", said)
     assert on(controller, f"systemctl show --property=Result --value {SERVICE}").strip() == "success", said
     assert on(controller, f"systemctl show --property=TriggeredBy --value {SERVICE}").strip() == TIMER
-    assert "everything came back as it was" in said
+    assert "everything was restored unchanged" in said
     assert "back after" in said
     assert "lost would have been the mail of" in said
     done, *older = held(target)

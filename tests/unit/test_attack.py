@@ -178,22 +178,22 @@ def test_an_office_is_attacked_only_with_its_dated_consent(monkeypatch: pytest.M
         )
         command._agreed(LIVE, agreeing, positive=False)
 
-    with pytest.raises(OutpostError, match="does not agree"):
+    with pytest.raises(OutpostError, match="has not consented"):
         consenting(None)
     with pytest.raises(OutpostError, match="its consent ended"):
         consenting(TODAY - timedelta(days=1))
-    with pytest.raises(OutpostError, match="somebody present"):
+    with pytest.raises(OutpostError, match="not a terminal"):
         consenting(TODAY)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(console.err, "input", lambda _prompt: "another")
-    with pytest.raises(OutpostError, match="not the office's name"):
+    with pytest.raises(OutpostError, match="the name does not match"):
         consenting(TODAY)
     monkeypatch.setattr(console.err, "input", lambda _prompt: office.name)
     consenting(TODAY)
 
 
 def test_defences_are_turned_off_in_the_lab_only() -> None:
-    with pytest.raises(OutpostError, match="in the lab only"):
+    with pytest.raises(OutpostError, match="against a lab only"):
         command._agreed(LIVE, reference.case_study(), positive=True)
 
 

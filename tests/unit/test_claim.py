@@ -224,7 +224,7 @@ def test_an_older_clone_is_stopped_before_anything_changes(
         pass  # the same commit
     checkout("checkout", "-q", "HEAD^")
     with (
-        pytest.raises(OutpostError, match="does not have that: it would undo what is newer") as caught,
+        pytest.raises(OutpostError, match="does not have that commit: it would undo newer changes") as caught,
         changing(one, ["mta"]),
     ):
         pytest.fail("an older clone changes the host")

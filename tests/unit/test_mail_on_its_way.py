@@ -149,7 +149,7 @@ def test_words_choose_messages(waiting: list[queues.Waiting], word: str, meant: 
 
 
 def test_a_word_that_means_nothing_is_an_error(waiting: list[queues.Waiting]) -> None:
-    with pytest.raises(OutpostError, match="nothing in the queue"):
+    with pytest.raises(OutpostError, match="no message in the queue"):
         queues.chosen(waiting, ["@nowhere.test"])
 
 
@@ -274,7 +274,7 @@ def test_a_damaged_message_is_in_the_queues_list_and_nobody_can_release_it() -> 
     (found,) = queues.listed(office_of("lab"), "mta", "corrupt 4gVxB25hBLz1 1800000000.5 1024\n")
     assert (found.id, found.queue, found.size) == ("4gVxB25hBLz1", "corrupt", 1024)
     assert "/var/spool/postfix/corrupt/4gVxB25hBLz1" in found.reasons["unknown"]
-    with pytest.raises(OutpostError, match="nothing in the queue is meant by all"):
+    with pytest.raises(OutpostError, match="no message in the queue matches all"):
         queues.chosen([found], ["all"])
 
 

@@ -78,7 +78,7 @@ def test_somebody_must_take_mail() -> None:
     data["tls"].pop("trusted_authorities")
     data["hosts"]["mta"]["retiring"] = True
     _, problems = parse(data)
-    assert [problem.message for problem in problems] == ["every MTA retires: nobody takes mail"]
+    assert [problem.message for problem in problems] == ["every MTA retires: no host would accept mail"]
 
 
 def test_the_second_gets_keys_and_the_first_keeps_its_own() -> None:

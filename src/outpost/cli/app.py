@@ -104,7 +104,7 @@ class LazyGroup(TyperGroup):
 app = typer.Typer(
     cls=LazyGroup,
     name="outpost",
-    help="A project office's mail system: provisioned, re-applied and proven, on hosts that do one thing each.",
+    help="Set up, update and verify a project office's mail system. Each host has one role.",
     epilog=EXAMPLES + EXIT_CODES,
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -129,7 +129,7 @@ def _options(
         typer.Option(
             "--offices",
             metavar="DIR",
-            help="Directory of offices (default: $OUTPOST_OFFICES; the current one where it holds offices; inventory/).",
+            help="Directory of offices (default: $OUTPOST_OFFICES, else the current directory, else inventory/).",
         ),
     ] = None,
 ) -> None:
@@ -209,6 +209,6 @@ def run(arguments: list[str]) -> int:
             return 1
         say_error(
             f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
-            "report this mistake in Outpost, with what OUTPOST_DEBUG=1 shows",
+            "run it again with OUTPOST_DEBUG=1, and report this bug in Outpost with what it prints",
         )
         return 1

@@ -44,7 +44,7 @@ def plan_office(
     refresh: RefreshOption = False,
     everything: Annotated[
         bool,
-        typer.Option("--all", help="Every difference, also of hosts that are new: else a summary of those."),
+        typer.Option("--all", help="Show every difference of new hosts, too, not only a summary."),
     ] = False,
 ) -> int:
     """Show what an apply would change. Changes nothing."""
@@ -81,14 +81,14 @@ def apply_office(
         bool,
         typer.Option(
             "--force",
-            help="Also on a read-only day of the office file, and on hosts that a later version converged.",
+            help="Apply on a read-only day, too, and to hosts that a newer version changed.",
         ),
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Check what was touched afterwards.")
+        bool, typer.Option("--verify/--no-verify", help="Run the checks of the changed hosts afterwards.")
     ] = True,
     rollback: Annotated[
-        bool, typer.Option("--rollback/--no-rollback", help="Put previous files back when a check fails.")
+        bool, typer.Option("--rollback/--no-rollback", help="Restore the previous files when a check fails.")
     ] = True,
     refresh: RefreshOption = False,
 ) -> int:
@@ -133,13 +133,16 @@ def change_hosts(
     if rollout.is_read_only(loaded) and not force:
         days = ", ".join(loaded.maintenance.read_only)
         raise OutpostError(
-            f"today nobody changes hosts of {loaded.domain} (maintenance.read_only: {days})",
+            f"today is a read-only day of {loaded.domain} (maintenance.read_only: {days}); nothing was changed",
             "wait for another day, or use --force",
         )
     proposed = None
     if not yes:
         if not sys.stdin.isatty() or as_json:
-            raise OutpostError("apply asks before it changes hosts, and nobody is here to answer", "add -y")
+            raise OutpostError(
+                "apply asks before it changes hosts, and standard input is not a terminal",
+                "add -y to apply without a question",
+            )
         proposed = run.plan(target, limit=hosts, connector=via, watcher=watcher())
         outcomes.show_plan(proposed, target, proposed.new_hosts)
         if proposed.failed or not (proposed.changes or note_version):

@@ -36,8 +36,8 @@ def attack_office(
             "--only", metavar="ID", help="An attack, a family (A-DSN), a control or a fault; may be repeated."
         ),
     ] = None,
-    listed: Annotated[bool, typer.Option("--list", help="Show the attacks and carry out none.")] = False,
-    slow: Annotated[bool, typer.Option("--slow", help="Floods and the long fuzzing, too.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="List the attacks, run none.")] = False,
+    slow: Annotated[bool, typer.Option("--slow", help="Run floods and the long fuzzing, too.")] = False,
     positive: Annotated[
         bool,
         typer.Option(
@@ -48,7 +48,9 @@ def attack_office(
     record: Annotated[
         bool, typer.Option("--record", help="Keep the results in controls/measured.json (appendix II).")
     ] = False,
-    transcripts: Annotated[bool, typer.Option("--transcript", help="Show every dialogue.")] = False,
+    transcripts: Annotated[
+        bool, typer.Option("--transcript", help="Show the dialogue of each attack.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Attack an office, and measure what its users notice.
@@ -87,7 +89,7 @@ def _chosen(only: list[str], *, slow: bool) -> tuple[AttackPlan, ...]:
     except KeyError as error:
         raise OutpostError(
             f"--only {error.args[0]} names no attack",
-            "./outpost attack OFFICE --list shows ids; families, controls and faults work, too",
+            "choose an id, family, control or fault from: ./outpost attack OFFICE --list",
         ) from None
     return tuple(plan for plan in plans if wanted or slow or not plan.slow)
 
@@ -116,23 +118,25 @@ def _agreed(target: Target, office: Office, *, positive: bool) -> None:
         return
     if positive:
         raise OutpostError(
-            "defences are turned off in the lab only", "./outpost attack lab --with-positive-control"
+            "--with-positive-control turns defences off, and runs against a lab only",
+            "./outpost attack lab --with-positive-control",
         )
     today = datetime.datetime.now(tz=datetime.UTC).date()
     until = office.attack.consent_until
     if until is None or until < today:
         raise OutpostError(
-            f"{target.name} does not agree to be attacked"
+            f"{target.name} has not consented to attacks"
             + (f" (its consent ended on {until})" if until else ""),
             f"write `[attack] consent_until = {today + datetime.timedelta(days=7)}` into {target.office_file}, or attack the lab",
         )
     if not sys.stdin.isatty():
         raise OutpostError(
-            "an office that is not the lab is attacked with somebody present", "run it on a terminal"
+            "an attack on a real office asks for a confirmation, and standard input is not a terminal",
+            "run it on a terminal",
         )
     question = f"This attacks {office.domain}. Type the office's name ({office.name}) to go on: "
     if err.input(question).strip() != office.name:
-        raise OutpostError("that is not the office's name; nothing was attacked", f"type {office.name}")
+        raise OutpostError("the name does not match; nothing was attacked", f"type {office.name}")
 
 
 async def _run(
@@ -152,7 +156,9 @@ async def _run(
     try:
         if ground.containers:
             for host in await weakness.mend(ground):
-                err.print(f"[yellow]{escape(host)}[/]: an earlier run had left a defence off; it is on again")
+                err.print(
+                    f"[yellow]{escape(host)}[/]: an interrupted run had left a defence off; it is on again"
+                )
 
         def told(result: Any) -> None:
             if record:  # one by one: a run that is broken off keeps what it has measured
@@ -216,7 +222,7 @@ def _verdict(target: Target, results: list[Any]) -> None:
                   + (f"; not {', '.join(weak)}" if weak else ""))  # fmt: skip
     noticed = sorted({line for result in results for line in result.broken})
     for line in noticed:
-        out.print(f"[red]honest people noticed: {escape(line)}[/]")
+        out.print(f"[red]honest mail was disturbed: {escape(line)}[/]")
     breached = bool(counts["BREACHED"] or noticed)
     style = "bold red" if breached else "bold green"
     word = "BREACHED" if breached else "DEFENDED"

@@ -39,7 +39,7 @@ AtOption = Annotated[
     typer.Option(
         "--at",
         metavar="ARCHIVE",
-        help="From this archive (`./outpost backup OFFICE --json`) and not the latest.",
+        help="Use this archive instead of the latest (names: `./outpost backup OFFICE --json`).",
     ),
 ]
 
@@ -74,12 +74,14 @@ def back_up(
     name: NameOption = None,
     limit: LimitOption = None,
     via: ViaOption = None,
-    now: Annotated[bool, typer.Option("--now", help="Make one first, on every host or those named.")] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Make a new backup first, on every host or those of --limit.")
+    ] = False,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Delete old archives, at the other end (for a timer).")
+        bool, typer.Option("--prune", help="Delete old archives on the backup server (for a timer).")
     ] = False,
     other_end: Annotated[
-        bool, typer.Option("--other-end", help="Print the set-up of the machine that keeps them.")
+        bool, typer.Option("--other-end", help="Print the script that sets the backup server up.")
     ] = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -107,7 +109,7 @@ def back_up(
 
 @restore.command(
     "host",
-    epilog="Example: `./outpost restore po store`. Exit code 0: the host does its work again, 1: not so.",
+    epilog="Example: `./outpost restore po store`. Exit code 0: the host is restored, 1: the restore failed.",
 )
 def restore_host(
     office: OfficeArgument,
@@ -138,22 +140,25 @@ def restore_host(
             run_script(target, loaded, mta, "postqueue -f", via)
     aftermath.keep(target, (lost.name,), lambda text: err.print(text, markup=False), via)
     out.print(
-        f"[green]{escape(lost.name)} is back[/], as of {escape(done.archive)}, after {duration(done.seconds)}"
+        f"[green]{escape(lost.name)} is restored[/] from archive {escape(done.archive)}, after {duration(done.seconds)}"
     )
     return 0
 
 
 @restore.command(
     "mailbox",
-    epilog="Example: `./outpost restore mailbox po erin --folder Archive/2026`. Exit code 0: it is there, 1: not so.",
+    epilog="Example: `./outpost restore mailbox po erin --folder Archive/2026`. Exit code 0: restored, 1: failed.",
 )
 def restore_mailbox(
     office: OfficeArgument,
     address: Annotated[
-        str, typer.Argument(metavar="ADDRESS", help="A user; without a domain it is the office's.")
+        str,
+        typer.Argument(
+            metavar="ADDRESS", help="Address of a user; the office's domain is added where there is none."
+        ),
     ],
     folder: Annotated[
-        str, typer.Option("--folder", metavar="FOLDER", help="Only this one, as users see it.")
+        str, typer.Option("--folder", metavar="FOLDER", help="Only this folder, named as in a mail program.")
     ] = "",
     at: AtOption = "latest",
     name: NameOption = None,
@@ -172,8 +177,8 @@ def restore_mailbox(
 
 @app.command(
     "drill",
-    epilog="Example: `./outpost drill po`; from a timer: docs/examples/outpost-drill.service. Exit code 0: everything came back, "
-    "1: not so.",
+    epilog="Example: `./outpost drill po`; from a timer: docs/examples/outpost-drill.service. Exit code 0: everything was restored, "
+    "1: something is missing.",
 )
 def hold_drill(
     office: OfficeArgument, name: NameOption = None, via: ViaOption = None, as_json: JsonOption = False
@@ -194,7 +199,9 @@ def hold_drill(
         return 0 if done.good else 1
     for line in done.differences:
         out.print(f"[red]{escape(line)}[/]")
-    verdict = "[green]everything came back as it was[/]" if done.good else "[red]not everything came back[/]"
+    verdict = (
+        "[green]everything was restored unchanged[/]" if done.good else "[red]not everything was restored[/]"
+    )
     out.print(
         f"{verdict}: {done.folders} folders, {done.messages} messages, {done.files} files"
         + (f", {done.logins} users logged in" if done.logins else "")

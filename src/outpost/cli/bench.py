@@ -19,7 +19,7 @@ app = typer.Typer()
 @app.command(
     "bench",
     epilog="Examples: `./outpost bench --list`, `./outpost bench reapply-cold verify --name two`; `./outpost bench --keep --plot` "
-    "measures everything (half an hour and more). Exit code 0: every ratio reached, 1: not so.",
+    "measures everything (half an hour and more). Exit code 0: every ratio reached, 1: a ratio missed.",
 )
 def bench(
     rows: Annotated[list[str] | None, typer.Argument(metavar="[ROW…]", help="Only these rows.")] = None,

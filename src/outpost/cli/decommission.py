@@ -20,8 +20,8 @@ app = typer.Typer()
 
 @app.command(
     "decommission",
-    epilog="Example: `./outpost decommission po` shows where it stands; `./outpost decommission po --next`, again for each step. "
-    "Exit code 0: the step is taken, 1: not yet, or not so.",
+    epilog="Examples: `./outpost decommission po` shows the steps, `./outpost decommission po --next` takes the next one. "
+    "Exit code 0: done, 1: too early, or failed.",
 )
 def close_office(
     office: OfficeArgument,

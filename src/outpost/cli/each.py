@@ -83,7 +83,11 @@ def each_office(
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs", "-j", metavar="N", min=1, help="So many at a time (default: two a processor)."
+            "--jobs",
+            "-j",
+            metavar="N",
+            min=1,
+            help="How many offices at a time (default: two for each processor).",
         ),
     ] = None,
     yes: YesOption = False,

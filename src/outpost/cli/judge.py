@@ -20,7 +20,7 @@ app = typer.Typer()
 
 @app.command(
     "judge",
-    epilog="Example: `./outpost judge lab --only ssh-audit --record`. Exit code 0: all that is left has a reason, 1: not so.",
+    epilog="Example: `./outpost judge lab --only ssh-audit --record`. Exit code 0: each finding has a reason, 1: one has none.",
 )
 def judge_office(
     office: OfficeArgument,

@@ -35,9 +35,7 @@ def init_secrets(
     office: OfficeArgument,
     passwords: Annotated[
         Path | None,
-        typer.Option(
-            "--passwords", metavar="FILE", help="Where new users' first passwords go, for handing over."
-        ),
+        typer.Option("--passwords", metavar="FILE", help="File for the first passwords of new users."),
     ] = None,
 ) -> None:
     """Create missing keys, first passwords and your age identity."""
@@ -62,7 +60,7 @@ def init_secrets(
     if own not in recipients:
         raise OutpostError(
             f"your own key {own} is not in secrets.recipients: you could not read the secrets any more",
-            "add it; or let somebody who stays take yours out and run this command",
+            "add it; to leave, let another recipient remove your key and run this command",
         )
     where, readers = escape(shown(file)), count(len(recipients), "reader")
     if done.added:
@@ -103,7 +101,7 @@ def _write_passwords(file: Path, passwords: Mapping[str, str]) -> None:
 
 @secrets.command(
     "csr",
-    epilog="Example: `./outpost secrets csr po mta > mta.csr`; what the authority makes of it is kept as mta.pem.",
+    epilog="Example: `./outpost secrets csr po mta > mta.csr`; save the certificate that the authority returns as mta.pem.",
 )
 def print_request(
     office: OfficeArgument,
@@ -125,7 +123,7 @@ def print_request(
 
 @secrets.command(
     "smarthost",
-    epilog="Example: `./outpost secrets smarthost po <password.txt`. The password is not shown, and on no host but the MTA.",
+    epilog="Example: `./outpost secrets smarthost po <password.txt`. The password is not shown, and only the MTA gets it.",
 )
 def keep_smarthost_password(office: OfficeArgument, name: NameOption = None) -> None:
     """Store the password of the office's login at its smarthost."""
@@ -140,11 +138,11 @@ def keep_smarthost_password(office: OfficeArgument, name: NameOption = None) -> 
     else:
         password = sys.stdin.readline().rstrip("\n")
     if not password or not password.isprintable():
-        raise OutpostError("that is no password: empty, or with control characters", "give one line of text")
+        raise OutpostError("the password is empty, or has control characters", "give one line of text")
     changed = kept.model_copy(update={"smarthost": SecretStr(password)})
     secrets_file.write(target.data, changed, loaded.secrets.recipients)
     out.print(
-        f"[green]wrote {escape(shown(target.data / secrets_file.FILE_NAME))}[/]; ./outpost apply {target.typed} hands it to the MTA"
+        f"[green]wrote {escape(shown(target.data / secrets_file.FILE_NAME))}[/]; ./outpost apply {target.typed} installs it on the MTA"
     )
 
 

@@ -35,7 +35,7 @@ Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
 @lab.command(
-    epilog="Example: `./outpost lab up --name two --yes`. Exit code 0: mail flows and every check passed, 1: not so."
+    epilog="Example: `./outpost lab up --name two --yes`. Exit code 0: mail flows and every check passed, 1: a check failed."
 )
 def up(
     name: Name = DEFAULT,

@@ -42,7 +42,8 @@ def trace_message(
         str, typer.Option("--since", metavar="TIME", help="How far back to search (systemd.time(7)).")
     ] = "-5d",
     last: Annotated[
-        int, typer.Option("--last", metavar="N", min=1, help="Of an address, the latest so many messages.")
+        int,
+        typer.Option("--last", metavar="N", min=1, help="For an address: how many of its latest messages."),
     ] = 5,
     via: ViaOption = None,
     as_json: JsonOption = False,
@@ -71,18 +72,18 @@ def trace_message(
 @app.command(
     "queue",
     epilog="Examples: `./outpost queue po`, `./outpost queue po --release headoffice`, `./outpost queue po --hold "
-    "@example.org`. Words: all, a queue id, an address, @domain, a route (a peer's name, store, Internet). Exit code 0.",
+    "@example.org`. Both options take: all, a queue id, an address, @domain, a route (a peer's name, store, Internet). Exit code 0.",
 )
 def queue_office(
     office: OfficeArgument,
     name: NameOption = None,
     release: Annotated[
         list[str] | None,
-        typer.Option("--release", metavar="WORD", help="Off hold and tried at once; may be repeated."),
+        typer.Option("--release", metavar="WORD", help="Release from hold and deliver now; may be repeated."),
     ] = None,
     hold: Annotated[
         list[str] | None,
-        typer.Option("--hold", metavar="WORD", help="Kept until it is released; may be repeated."),
+        typer.Option("--hold", metavar="WORD", help="Put on hold until it is released; may be repeated."),
     ] = None,
     via: ViaOption = None,
     as_json: JsonOption = False,
@@ -101,7 +102,7 @@ def queue_office(
         say_json([asdict(message) for message in messages])
         return 0
     if not messages:
-        out.print(f"{escape(target.title)}: [green]nothing waits[/]")
+        out.print(f"{escape(target.title)}: [green]the queue is empty[/]")
         return 0
     routes = Table("route", "messages", "oldest", "most often because", box=None, padding=(0, 2, 0, 0))
     for route, count, age, reason in queues.by_route(messages):
@@ -124,7 +125,7 @@ def show_alarms(
     office: OfficeArgument,
     name: NameOption = None,
     test: Annotated[
-        bool, typer.Option("--test", help="Have each host send a trial alarm by each of its paths.")
+        bool, typer.Option("--test", help="Let each host send a test alarm by each of its paths.")
     ] = False,
     via: ViaOption = None,
     as_json: JsonOption = False,
@@ -167,16 +168,16 @@ def _alarms_of(
 
 @app.command(
     "peer",
-    epilog="Examples: `./outpost peer po` for the people there, `./outpost peer po headoffice --postfix` for their files, "
-    "`./outpost peer po headoffice --recipients > po_recipients` for their timer. Exit code 0.",
+    epilog="Examples: `./outpost peer po` prints instructions, `./outpost peer po headoffice --postfix` their Postfix settings, "
+    "`./outpost peer po headoffice --recipients > po_recipients` the table for their backup MX. Exit code 0.",
 )
 def print_peer(
     office: OfficeArgument,
     peer: Annotated[str | None, typer.Argument(metavar="[PEER]", help="Only this peer.")] = None,
     name: NameOption = None,
-    postfix: Annotated[bool, typer.Option("--postfix", help="As lines for Postfix.")] = False,
+    postfix: Annotated[bool, typer.Option("--postfix", help="Print Postfix settings.")] = False,
     recipients: Annotated[
-        bool, typer.Option("--recipients", help="Only the table of recipients, for a backup MX.")
+        bool, typer.Option("--recipients", help="Print only the table of recipients, for a backup MX.")
     ] = False,
     as_json: JsonOption = False,
 ) -> int:

@@ -70,24 +70,31 @@ def new_office(
     domain: Annotated[str | None, typer.Option(help="Mail domain.")] = None,
     organisation: Annotated[str | None, typer.Option(help="Name that users see.")] = None,
     postmaster: Annotated[str | None, typer.Option(help="The user who gets postmaster's mail.")] = None,
-    users: Annotated[str | None, typer.Option(help="Further users, with commas.")] = None,
-    wan: Annotated[str | None, typer.Option(help="Networks on the Internet's side, with a comma.")] = None,
+    users: Annotated[str | None, typer.Option(help="More users, separated by commas.")] = None,
+    wan: Annotated[
+        str | None, typer.Option(help="Networks towards the Internet, separated by commas.")
+    ] = None,
     core: Annotated[str | None, typer.Option(help="Networks between the servers.")] = None,
     lan: Annotated[str | None, typer.Option(help="Networks of the users.")] = None,
     mgmt: Annotated[str | None, typer.Option(help="Networks of the administrators.")] = None,
     proxy: Annotated[str | None, typer.Option(help="HTTP proxy for packages, for the store.")] = None,
     acme_proxy: Annotated[
-        str | None, typer.Option(help="HTTP proxy to the authority, for the store.")
+        str | None, typer.Option(help="HTTP proxy to the certificate authority, for the store.")
     ] = None,
-    certificates: Annotated[str | None, typer.Option(help="acme or office.")] = None,
-    rate: Annotated[str | None, typer.Option(help="Rate of the line outwards, in kbit/s.")] = None,
+    certificates: Annotated[
+        str | None,
+        typer.Option(help="Certificates from ACME or from the office's own authority: acme, office."),
+    ] = None,
+    rate: Annotated[str | None, typer.Option(help="Upload rate of the line, in kbit/s.")] = None,
     smarthost: Annotated[str | None, typer.Option(help="Relay for mail to the Internet.")] = None,
-    forwarders: Annotated[str | None, typer.Option(help="Resolvers to ask, with a comma.")] = None,
-    ssh_user: Annotated[
-        str | None, typer.Option(help="Account on the machines: root, or one with sudo.")
+    forwarders: Annotated[
+        str | None, typer.Option(help="DNS resolvers to forward to, separated by commas.")
     ] = None,
-    key: Annotated[str | None, typer.Option(help="Your SSH public key, or its file.")] = None,
-    secrets: Annotated[bool, typer.Option("--secrets/--no-secrets", help="Make its secrets, too.")] = True,
+    ssh_user: Annotated[
+        str | None, typer.Option(help="Account on the hosts: root, or one with sudo.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Your SSH public key, or the path of its file.")] = None,
+    secrets: Annotated[bool, typer.Option("--secrets/--no-secrets", help="Create the secrets, too.")] = True,
 ) -> int:
     """Create an office: its file and its secrets.
 
@@ -97,7 +104,7 @@ def new_office(
     directory = offices_directory() / office if "/" not in office else Path(office).resolve()
     if (directory / "office.toml").exists():
         raise OutpostError(
-            f"{shown(directory)}/office.toml is there already", "choose another name, or edit it"
+            f"{shown(directory)}/office.toml exists already", "choose another name, or edit that file"
         )
     given: dict[str, str] = {}
     defaults = new.inner_networks(directory.name, directory.parent)
@@ -109,17 +116,17 @@ def new_office(
     out.print(f"wrote {escape(shown(directory / 'office.toml'))}, and it is [green]sound[/]")
     if not plan.authorized_keys:
         err.print(
-            "[yellow]no SSH public key was given: the machines keep those that they have; `authorized_keys` below "
-            "\\[ssh] in that file lets in yours, and no other[/]"
+            "[yellow]no SSH public key was given: the hosts keep the keys that they have. To allow only yours, "
+            "write it into `authorized_keys` below \\[ssh][/]"
         )
     if plan.certificates == "acme" and not plan.acme_proxy:
         err.print(
-            "the store cannot ask a certificate authority outside: the office's own certifies it, and users' programs "
-            f"need what `./outpost secrets ca {office}` prints; with a proxy in \\[acme] they do not"
+            "the store cannot reach a public certificate authority, so the office's own authority certifies it. Mail programs "
+            f"must trust the certificate that `./outpost secrets ca {office}` prints; with a proxy in \\[acme] that is not needed"
         )
     if not plan.proxy:
         err.print(
-            "the store cannot reach Debian's archive: name a proxy in \\[archive], or a mirror that it reaches"
+            "the store has no way to Debian's archive yet: write a proxy, or a mirror that it can reach, into \\[archive]"
         )
     if secrets:
         from outpost.cli.keys import init_secrets
@@ -129,9 +136,10 @@ def new_office(
     made = load(directory)
     places = [target(made, host)[1] for host in made.hosts]
     out.print(
-        "Next: install Debian 13 on the machines, fetch their SSH host keys, and compare each with "
-        "`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` at its console:\n"
-        f"  ssh-keyscan -t ed25519 {' '.join(places)} > {known}\n  ssh-keygen -lf {known}\nThen\n  ./outpost preflight {office}\n  ./outpost plan {office}\n  ./outpost apply {office}"
+        "Next: install Debian 13 on the hosts. Fetch their SSH host keys and print the fingerprints:\n"
+        f"  ssh-keyscan -t ed25519 {' '.join(places)} > {known}\n  ssh-keygen -lf {known}\n"
+        "Compare each fingerprint with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` prints at the host's console. Then\n"
+        f"  ./outpost preflight {office}\n  ./outpost plan {office}\n  ./outpost apply {office}"
     )
     return 0
 

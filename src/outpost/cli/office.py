@@ -72,7 +72,7 @@ def _summary(office: Office) -> str:
 
 @app.command(
     "hosts",
-    epilog="Example: `./outpost hosts harbour --json`. Exit code 0: listed, 1: the office file has problems.",
+    epilog="Example: `./outpost hosts harbour --json`. Exit code 0: listed, 1: the office file has mistakes.",
 )
 def list_hosts(office: OfficeArgument, name: NameOption = None, as_json: JsonOption = False) -> int:
     """List an office's hosts with role, name and addresses."""
@@ -174,9 +174,7 @@ def write_reference(
             page.write()
             out.print(f"wrote {escape(shown(page.path))}")
     if stale and check_only:
-        raise OutpostError(
-            "pages made from the model are out of date", "./outpost reference, and commit what it wrote"
-        )
+        raise OutpostError("generated pages are out of date", "run ./outpost reference and commit the pages")
     if not stale:
-        out.print("pages made from the model are current")
+        out.print("generated pages are up to date")
     return 0

@@ -16,7 +16,7 @@ OfficeArgument = Annotated[
     str,
     typer.Argument(
         metavar="OFFICE",
-        help="An office by its name, or the path of an office directory.",
+        help="Name of an office, or path of its directory.",
         autocompletion=lambda incomplete: _complete(incomplete),
     ),
 ]
@@ -31,7 +31,7 @@ ViaOption = Annotated[
     str | None,
     typer.Option("--via", metavar="CONNECTOR", help="docker, ssh or vagrant: inventory/OFFICE/CONNECTOR.py."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 RefreshOption = Annotated[
     bool, typer.Option("--refresh", help="Do not use the cache of unchanged hosts: scan all of them.")
 ]

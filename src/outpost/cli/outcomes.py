@@ -34,9 +34,11 @@ def _summarise(host: str, findings: Sequence[Mapping[str, Any]]) -> None:
         for finding in findings
         if finding["kind"] == "file" and finding["cause"] != "declared, not there yet"
     ]
-    out.print(f"[bold]{escape(host)}[/] is new: no apply has been there. Its first one makes {counted}")
+    out.print(
+        f"[bold]{escape(host)}[/] is new: nothing was applied to it yet. The first apply creates {counted}"
+    )
     if replaced:
-        out.print("    and replaces what the machine has now:")
+        out.print("    and replaces these files of the machine:")
         for thing in replaced:
             out.print(f"    {thing}", markup=False)
 
@@ -119,8 +121,8 @@ def _show_apply(outcome: Outcome, target: Target) -> None:
     out.print(table)
     if outcome.failed:
         err.print(
-            f"[bold red]outpost:[/] {count(len(outcome.failed), 'host')} failed. [bold]Remedy:[/] do what is named above, then run "
-            f"`./outpost apply {escape(target.typed)} {' '.join(f'--limit {host}' for host in outcome.failed)}`; what is done already is not done again."
+            f"[bold red]outpost:[/] {count(len(outcome.failed), 'host')} failed. [bold]Remedy:[/] follow the remedies above, then run "
+            f"`./outpost apply {escape(target.typed)} {' '.join(f'--limit {host}' for host in outcome.failed)}`; it goes on where it stopped."
         )
     else:
         out.print(
@@ -138,8 +140,8 @@ def show_rollout(done: Rollout, target: Target) -> None:
         show_verdict(verdict, target, out, brief=True)
     if done.went_back:
         err.print(
-            f"[bold red]outpost:[/] the previous files are back on {', '.join(done.went_back)}. [bold]Remedy:[/] "
-            "mend what the failed checks name, then apply again; --no-rollback leaves the change in place."
+            f"[bold red]outpost:[/] the previous files were restored on {', '.join(done.went_back)}. [bold]Remedy:[/] "
+            "correct what the failed checks name, then run apply again; --no-rollback keeps a change that fails."
         )
     if done.waiting:
         err.print(

@@ -47,7 +47,7 @@ class LiveTable:
 
     def _table(self) -> Group:
         now = time.monotonic()
-        self._spinner.update(text=Text(f"{self._follower.stage}  {now - self._started:.0f} s", style="dim"))
+        self._spinner.update(text=Text(f"{self._follower.phase}  {now - self._started:.0f} s", style="dim"))
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         for name, host in sorted(self._follower.hosts.items()):
             table.add_row(*_row(name, host, now))
@@ -63,14 +63,14 @@ def _row(name: str, host: HostState, now: float) -> tuple[Text, Text, Text]:
 
 
 class Lines:
-    """For logs and pipes: each stage, each operation that changed something or took its time."""
+    """For logs and pipes: each phase, each operation that changed something or took its time."""
 
     def __init__(self, console: Console = err) -> None:
         self._console = console
 
     def start(self, what: str, follower: Follower) -> None:
         self._follower = follower
-        self._stage = ""
+        self._phase = ""
         self._operation = ""
         self._since = self._said = time.monotonic()
         self._before: dict[str, int] = {}
@@ -79,16 +79,16 @@ class Lines:
     def tick(self) -> None:
         follower = self._follower
         now = time.monotonic()
-        if follower.stage != self._stage and follower.stage != "starting":
+        if follower.phase and follower.phase != self._phase:
             self._finish()
-            self._stage = follower.stage
-            self._say(f"  {follower.stage}")
+            self._phase = follower.phase
+            self._say(f"  {follower.phase}")
         if follower.operation_since != self._since and follower.executing:
             self._finish()
             self._operation, self._since = follower.operation, follower.operation_since
             self._before = {name: host.changed for name, host in follower.hosts.items()}
         elif now - self._said > STILL:
-            self._say(f"  still: {self._operation or self._stage or 'starting'} ({now - self._since:.0f} s)")
+            self._say(f"  still: {self._operation or self._phase or 'starting'} ({now - self._since:.0f} s)")
 
     def stop(self) -> None:
         self._finish()

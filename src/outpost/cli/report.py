@@ -32,10 +32,10 @@ def report_office(
     name: NameOption = None,
     html: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", help="Where the page goes (default: OFFICE-evidence.html)."),
+        typer.Option("--html", metavar="FILE", help="Path of the page (default: OFFICE-evidence.html)."),
     ] = None,
     pdf: Annotated[
-        Path | None, typer.Option("--pdf", metavar="FILE", help="On paper, too, by Debian's Chromium.")
+        Path | None, typer.Option("--pdf", metavar="FILE", help="Write a PDF, too (needs Debian's Chromium).")
     ] = None,
     via: ViaOption = None,
 ) -> int:

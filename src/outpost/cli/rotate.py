@@ -24,7 +24,7 @@ rotate = typer.Typer(
 )
 app.add_typer(rotate)
 
-StatusOption = Annotated[bool, typer.Option("--status", help="Only show where the keys stand.")]
+StatusOption = Annotated[bool, typer.Option("--status", help="Show the state of the keys, change nothing.")]
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def roll_hosts(
     office: OfficeArgument,
     name: NameOption = None,
     via: ViaOption = None,
-    keys: Annotated[bool, typer.Option("--keys", help="New keys, too.")] = False,
+    keys: Annotated[bool, typer.Option("--keys", help="Replace the keys, too.")] = False,
     status: StatusOption = False,
 ) -> None:
     """Renew the certificates between the hosts, without refusing mail."""

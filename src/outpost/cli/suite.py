@@ -67,7 +67,7 @@ class Stage:
 @app.command("test", epilog="Example: `./outpost test --fast`. Exit code 0: all passed, 1: something failed.")
 def run_suite(
     yes: YesOption = False,
-    fast: Annotated[bool, typer.Option("--fast", help="Only what needs no Docker.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Run only what needs no Docker.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab instance `test` running.")] = False,
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[-- PYTEST…]", help="Passed on to pytest.")
@@ -243,7 +243,7 @@ class Suite:
             apt_install(*missing)
         elif missing:
             err.print(
-                f"the tests of webmail and of the evidence's page need {' and '.join(missing)}: --yes installs them, or apt-get install {' '.join(missing)}"
+                f"the tests of webmail and of the evidence page need {' and '.join(missing)}: --yes installs them, or apt-get install {' '.join(missing)}"
             )
 
 

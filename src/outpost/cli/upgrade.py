@@ -35,7 +35,7 @@ def upgrade_office(
     via: ViaOption = None,
     yes: YesOption = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Also to an older version, and on a read-only day.")
+        bool, typer.Option("--force", help="Allow an older version, and a read-only day.")
     ] = False,
     as_json: JsonOption = False,
 ) -> int:

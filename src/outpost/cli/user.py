@@ -42,11 +42,14 @@ for part in (user, alias, group, shared):
     app.add_typer(part)
 
 AddressArgument = Annotated[
-    str, typer.Argument(metavar="ADDRESS", help="A mail address; without a domain it is the office's.")
+    str,
+    typer.Argument(
+        metavar="ADDRESS", help="A mail address; the office's domain is added where there is none."
+    ),
 ]
 MembersArgument = Annotated[list[str], typer.Argument(metavar="MEMBER…", help="Users, or other aliases.")]
 ApplyOption = Annotated[
-    bool, typer.Option("--apply/--no-apply", help="Bring it to the hosts at once, or leave that to an apply.")
+    bool, typer.Option("--apply/--no-apply", help="Change the hosts now, or only the office file.")
 ]
 EVERYWHERE: tuple[Duty, ...] = ("mailboxes", "transport", "browsers")
 """Whose hosts know who is here: mailboxes and logins, recipients, the address book."""
@@ -60,7 +63,10 @@ def add(
     office: OfficeArgument,
     address: AddressArgument,
     full_name: Annotated[str, typer.Option("--full-name", help="Shown in webmail and address books.")] = "",
-    quota: Annotated[str, typer.Option("--quota", metavar="SIZE", help="Other than the office's.")] = "",
+    quota: Annotated[
+        str,
+        typer.Option("--quota", metavar="SIZE", help="Size limit of this mailbox, instead of the office's."),
+    ] = "",
     name: NameOption = None,
     via: ViaOption = None,
     apply: ApplyOption = True,
@@ -99,7 +105,7 @@ def list_users(office: OfficeArgument, name: NameOption = None, as_json: JsonOpt
     out.print(table)
 
 
-@user.command("disable", epilog="Example: `./outpost user disable po erin`. Open sessions end with it.")
+@user.command("disable", epilog="Example: `./outpost user disable po erin`. It ends open sessions.")
 def disable(
     office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
 ) -> None:
@@ -110,7 +116,7 @@ def disable(
     _set(office, address, name, via, urgent=True, disabled=True)
 
 
-@user.command("enable", epilog="Example: `./outpost user enable po erin`. The password is the one it had.")
+@user.command("enable", epilog="Example: `./outpost user enable po erin`. The password stays the same.")
 def enable(
     office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
 ) -> None:
@@ -118,7 +124,7 @@ def enable(
     _set(office, address, name, via, disabled=None)
 
 
-@user.command("remove", epilog="Example: `./outpost user remove po erin`. The mail is put away on the store.")
+@user.command("remove", epilog="Example: `./outpost user remove po erin`. The mail is archived on the store.")
 def remove(
     office: OfficeArgument,
     address: AddressArgument,
@@ -184,7 +190,7 @@ def sign_out(
 
 @user.command(
     "forward",
-    epilog="Example: `./outpost user forward po erin erin@example.net`; without addresses it stops.",
+    epilog="Example: `./outpost user forward po erin erin@example.net`; without addresses forwarding stops.",
 )
 def forward(
     office: OfficeArgument,
@@ -199,7 +205,7 @@ def forward(
 
 @user.command(
     "send-as",
-    epilog="Example: `./outpost user send-as po erin site tenders`; without addresses none is left.",
+    epilog="Example: `./outpost user send-as po erin site tenders`; without addresses no extra sender address is left.",
 )
 def send_as(
     office: OfficeArgument,
@@ -247,10 +253,11 @@ def add_shared(
     office: OfficeArgument,
     address: AddressArgument,
     members: Annotated[
-        list[str] | None, typer.Argument(metavar="[MEMBER…]", help="Read, file, send.")
+        list[str] | None, typer.Argument(metavar="[MEMBER…]", help="Users who read, file and send.")
     ] = None,
     readers: Annotated[
-        list[str] | None, typer.Option("--reader", metavar="USER", help="Only reads; may be repeated.")
+        list[str] | None,
+        typer.Option("--reader", metavar="USER", help="A user who only reads; may be repeated."),
     ] = None,
     name: NameOption = None,
     via: ViaOption = None,
@@ -380,7 +387,7 @@ def _change(
         roster = people.Roster(before)
         edit(roster, lambda address: _full(desk.office, address))
         if roster.text == before:
-            out.print("it is so already")
+            out.print("the office file says that already")
             return
         changed = people.propose(file, roster.text)
         here = {one.address for one in changed.users}
@@ -481,4 +488,4 @@ def _full(office: Office, address: str) -> str:
 def _show_passwords(passwords: Mapping[str, str]) -> None:
     for address, password in passwords.items():
         out.print(f"first password of {address}: {password}", markup=False)
-        out.print("  It is shown this once, and good only for choosing another one in webmail.")
+        out.print("  It is shown only now. It is valid only for choosing a new password in webmail.")

@@ -45,7 +45,7 @@ def verify_office(
     limit: LimitOption = None,
     controls: Annotated[
         list[str] | None,
-        typer.Option("--control", metavar="ID", help="Only what proves this control; may be repeated."),
+        typer.Option("--control", metavar="ID", help="Only the checks of this control; may be repeated."),
     ] = None,
     via: ViaOption = None,
     since: Annotated[
@@ -58,7 +58,7 @@ def verify_office(
     ] = None,
     changes: Annotated[
         bool,
-        typer.Option("--changes", help="For a timer: say nothing unless something is different from before."),
+        typer.Option("--changes", help="For a timer: print only what changed since the last run."),
     ] = False,
     notify: Annotated[
         list[str] | None,
@@ -72,7 +72,7 @@ def verify_office(
         bool,
         typer.Option(
             "--white-box",
-            help="Only checks that read the hosts, a round trip each: no conversations, no canaries.",
+            help="Only checks that read a host's state: no sessions with daemons, no test messages.",
         ),
     ] = False,
     sabotage: Annotated[
@@ -148,7 +148,7 @@ def _show_pending(verdict: Verdict, out: Console) -> None:
     """What others have to do before the office is complete, with the exact records."""
     if verdict.pending:
         out.print(
-            "\n[bold yellow]pending[/]: nothing is wrong on the hosts; others have to do this yet, in this order"
+            "\n[bold yellow]pending[/]: nothing is wrong on the hosts. Do this outside Outpost, in this order"
         )
     for number, (what, results) in enumerate(verdict.pending.items(), 1):
         out.print(f"{number}. {escape(what)}".replace("\n", "\n    "), highlight=False, soft_wrap=True)
@@ -248,6 +248,6 @@ def sabotage_office(target: Target, hosts: Sequence[str]) -> int:
     left = run.plan(target, watcher=watcher())
     if left.changes or left.failed:
         err.print(
-            f"[bold red]outpost:[/] not everything came back: ./outpost plan {target.typed} --name {target.instance}"
+            f"[bold red]outpost:[/] the sabotage left changes behind. [bold]Remedy:[/] run ./outpost plan {target.typed} --name {target.instance}"
         )
     return FAILED if done.returncode or left.changes or left.failed else PROVEN

@@ -251,7 +251,7 @@ def _claim(
     other = Record.parse(said)
     return OutpostError(
         f"{name} is being changed by {other.shown if other else 'another controller'}; nothing was changed from here",
-        "wait until that is done, then run plan again",
+        "wait until it has finished, then run plan again",
     )
 
 
@@ -288,8 +288,8 @@ def _not_older(target: Target, host: str, record: Record | None) -> None:
         with suppress(InvalidVersion):
             if Version(record.version) > Version(__version__):
                 raise OutpostError(
-                    f"{host} was converged by {record.shown}, and this is Outpost {__version__}: it would undo what is "
-                    "newer; nothing was changed",
+                    f"{host} was converged by {record.shown}, and this is Outpost {__version__}: it would undo newer "
+                    "changes; nothing was changed",
                     f"install Outpost {record.version} or newer; use `apply --force` to go back to this version on purpose",
                 )
         return
@@ -306,8 +306,8 @@ def _not_older(target: Target, host: str, record: Record | None) -> None:
     if target.instance and contained.returncode == 1 and older.returncode == 1:
         return  # a lab is its developer's: a branch beside the one that made it is no older clone
     raise OutpostError(
-        f"{host} was converged by {record.shown}, and this checkout (at {head}) does not have that: it would undo "
-        "what is newer; nothing was changed",
+        f"{host} was converged by {record.shown}, and this checkout (at {head}) does not have that commit: it would "
+        "undo newer changes; nothing was changed",
         "git pull, then run plan again; use `apply --force` to go back to this version on purpose",
     )
 

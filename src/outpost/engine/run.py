@@ -32,6 +32,12 @@ _HOST_LINE = re.compile(r"^\s*\[(?P<host>[^\]]+)\]\s+(?P<text>.*)$")
 _OPERATION = re.compile(r"^--> Starting(?: [^:]*)? operation: (?P<name>.*?)\s*$")
 _STAGE = re.compile(r"^--> (?P<stage>.*?)(?:\.\.\.)?$")
 _NOISE = ("Loading: ", "Ready: ")
+PHASES = {
+    "Connecting to hosts": "connecting",
+    "Preparing operation files": "scanning",
+    "Beginning operation run": "changing",
+}
+"""Stages of pyinfra that take time, in our words; the others are not shown."""
 LONGEST = 64 * 1024
 """Bytes of a line of pyinfra's log; a host decides what stands in it."""
 MOST_LINES = 100_000
@@ -83,13 +89,17 @@ class Follower:
                 for host in self.hosts.values():
                     if not host.failed:
                         host.does("done")
-            if not self.executing:
+            if not self.executing and self.phase:
                 for host in self.hosts.values():
-                    host.does(self.stage)
+                    host.does(self.phase)
         elif match := _HOST_LINE.match(line):
             self._host_line(self.short(match["host"]), match["text"].strip())
         elif line.strip() and not line.strip().startswith(_NOISE) and not self.executing:
             self.details.append(line.removeprefix("    "))
+
+    @property
+    def phase(self) -> str:
+        return PHASES.get(self.stage, "")
 
     def short(self, name: str) -> str:
         return name.removeprefix(self._prefix)
@@ -406,7 +416,8 @@ def _stopped(target: Target, follower: Follower) -> OutpostError:
     if remedy:
         return OutpostError(message, remedy.removesuffix("."))
     return OutpostError(
-        f"pyinfra stopped: {message}", f"OUTPOST_DEBUG=1 ./outpost plan {target.typed} shows all that it said"
+        f"pyinfra stopped: {message}",
+        f"OUTPOST_DEBUG=1 ./outpost plan {target.typed} shows pyinfra's full output",
     )
 
 
@@ -420,8 +431,12 @@ def _last(host: HostState) -> str:
 
 def _reason(follower: Follower) -> str:
     """What of a broken-off run says most: a host's failure, the exception, else the last thing said."""
-    if failed := [f"{name}: {_last(host)}" for name, host in follower.hosts.items() if host.failed]:
-        return "; ".join(failed)
+    failed: dict[str, list[str]] = {}  # one line for hosts that failed for the same reason
+    for name, host in sorted(follower.hosts.items()):
+        if host.failed:
+            failed.setdefault(_last(host), []).append(name)
+    if failed:
+        return "; ".join(f"{', '.join(names)}: {why}" for why, names in failed.items())
     said = [
         line.strip() for line in follower.log if line.strip() and not line.startswith("--> Disconnecting")
     ]

@@ -427,7 +427,7 @@ def create_identity(path: Path) -> str:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise OutpostError(
-            f"{path} exists and is kept: without it every secret encrypted to it is lost",
+            f"{path} exists: without it every secret encrypted to it would be lost",
             "choose another path",
         ) from None
     except OSError as error:
@@ -497,7 +497,7 @@ def write(directory: Path, secrets: Secrets, recipients: tuple[str, ...]) -> Non
         keys = [pyrage.x25519.Recipient.from_str(recipient) for recipient in recipients]
     except pyrage.RecipientError:
         raise OutpostError(
-            "secrets.recipients holds something that is no age public key", "paste the age1… line"
+            "secrets.recipients has an entry that is no age public key", "paste the age1… line"
         ) from None
     secrets = secrets.model_copy(update={"readers": tuple(sorted(set(recipients)))})
     plain = json.dumps(json.loads(secrets.model_dump_json()), indent=1, sort_keys=True).encode()

@@ -132,8 +132,8 @@ def chosen(messages: Iterable[Waiting], wanted: Iterable[str]) -> list[Waiting]:
         meant = [message for message in messages if _means(word, message)]
         if not meant:
             raise OutpostError(
-                f"nothing in the queue is meant by {word}",
-                "say all, a queue id, an address, @domain, or a route (a peer's name, store, Internet)",
+                f"no message in the queue matches {word}",
+                "give all, a queue id, an address, @domain, or a route (a peer's name, store, Internet)",
             )
         found |= {(message.host, message.id): message for message in meant}
     return list(found.values())

@@ -160,7 +160,7 @@ def public_keys(home: Path) -> tuple[str, ...]:
 def write(directory: Path, text: str) -> None:
     file = directory / "office.toml"
     if file.exists():
-        raise OutpostError(f"{file} is there already", "choose another name, or edit it")
+        raise OutpostError(f"{file} exists already", "choose another name, or edit it")
     directory.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
     (directory / "ssh.py").write_text(INVENTORY_FILE, encoding="utf-8")

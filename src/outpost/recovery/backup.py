@@ -217,19 +217,20 @@ def thin_out(office: Office, secrets: Secrets) -> list[str]:
             done = answers.exchange(command, asked.encode(), patience=PATIENCE)
     except (TimeoutError, answers.TooMuchError):
         raise OutpostError(
-            "the other end says too much, or nothing for a week", "check the machine that keeps the backups"
+            "the backup server's answer is too long, or a week late",
+            "check the machine that keeps the backups",
         ) from None
     # an error of borg's may carry what a host wrote
     said = [answers.line(each) for each in done.out.decode(errors="replace").split("\n") if each]
     if refused := [line for line in said if REFUSED in line]:
         raise OutpostError(
             "; ".join(refused),
-            "examine these hosts, of which nothing was thinned out, then follow docs/how-to/back-up-and-restore.md",
+            "examine these hosts (none of their archives was deleted), then follow docs/how-to/back-up-and-restore.md",
         )
     if done.status:
         last = (done.errors.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
         raise OutpostError(
-            f"the other end failed: {answers.line(last)}",
+            f"the backup server failed: {answers.line(last)}",
             "set it up again with what `./outpost backup OFFICE --other-end` prints",
         )
     return said

@@ -141,7 +141,7 @@ class Closing:
 
     def _forward(self) -> dict[str, Any]:
         if not self.forward:
-            raise OutpostError("where does the office's mail go from now on?", "say --forward-to ADDRESS")
+            raise OutpostError("no address for the office's mail from now on", "add --forward-to ADDRESS")
         self._declare(self._with_closing(forward=self.forward))
         self._apply("transport")
         for mta in serving(self.office, "transport"):
@@ -156,7 +156,7 @@ class Closing:
     def _handover(self) -> dict[str, Any]:
         if self.into is None:
             raise OutpostError(
-                "where do the mailboxes go?", "say --into DIRECTORY, with room for all of them"
+                "no directory for the mailboxes", "add --into DIRECTORY, with room for all of them"
             )
         self.into.mkdir(parents=True, exist_ok=True, mode=0o700)
         (store,) = serving(self.office, "mailboxes")
@@ -249,7 +249,7 @@ class Closing:
         if self.confirmed != self.office.domain:
             raise OutpostError(
                 "this deletes the office's mail, accounts and keys on its hosts for good",
-                f"say --erase {self.office.domain}, after you have examined what was handed over",
+                f"add --erase {self.office.domain}, after you have examined what was handed over",
             )
         found = {}
         for host in self.office.hosts:

@@ -47,11 +47,11 @@ def run_script(
     return done.out.decode(errors="replace")
 
 
-SUDOERS = "echo 'USER ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/outpost-admin, as root on the host"
+SUDOERS = "run echo 'USER ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/outpost-admin, as root on the host"
 REASONS = (
     (
         "identification has changed",
-        "its SSH host key is not the one in known_hosts: another machine answers, or it was installed again",
+        "its SSH host key differs from known_hosts: another machine answers, or it was reinstalled",
         "compare its key with its console: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; then correct known_hosts beside "
         "the office file",
     ),
@@ -62,26 +62,30 @@ REASONS = (
     ),
     (
         "permission denied (",  # ssh names the ways that it tried; a program on the host that may not read a file does not
-        "it does not let you in: none of your SSH keys opens the account",
-        "ssh-copy-id USER@ADDRESS with ssh.user of the office file; ssh-add -l shows your keys",
+        "it refuses your SSH keys",
+        "run ssh-copy-id USER@ADDRESS, with ssh.user of the office file; run ssh-add -l to see your keys",
     ),
-    ("a password is required", "sudo asks for a password there, and nobody can type one", SUDOERS),
-    ("sudo: command not found", "it has no sudo", "apt-get install sudo, as root on the host"),
-    ("sudo: not found", "it has no sudo", "apt-get install sudo, as root on the host"),
+    ("a password is required", "sudo asks for a password there", SUDOERS),
+    ("sudo: command not found", "it has no sudo", "run apt-get install sudo, as root on the host"),
+    ("sudo: not found", "it has no sudo", "run apt-get install sudo, as root on the host"),
     ("not in the sudoers file", "its account may not use sudo", SUDOERS),
     (
         "connection timed out",
         "it does not answer",
-        "switch it on; compare its address with office.toml; let SSH through the site's firewall",
+        "switch it on; compare its address with office.toml; allow SSH in the site's firewall",
     ),
     (
         "no route to host",
         "no machine has its address",
         "switch it on; compare its address with office.toml, and your route to it",
     ),
-    ("connection refused", "nothing listens for SSH at its address", "systemctl start ssh, at its console"),
+    (
+        "connection refused",
+        "nothing listens for SSH at its address",
+        "run systemctl start ssh at its console",
+    ),
     ("could not resolve hostname", "its name is not known", "write an address into hosts.NAME.ssh"),
-    ("is not running", "its container does not run", "./outpost lab up"),
+    ("is not running", "its container does not run", "run ./outpost lab up"),
 )
 """What ssh, sudo and docker say (in lower case), what that means, and what mends it."""
 

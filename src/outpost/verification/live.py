@@ -321,7 +321,7 @@ def verify(
     ):  # a file that cannot be read is no proof
         raise OutpostError(
             f"the live checks could not run: {lines[-1] if lines else 'pytest said nothing'}",
-            "OUTPOST_DEBUG=1 shows all that pytest said",
+            "OUTPOST_DEBUG=1 shows pytest's full output",
         )
     return Verdict((*absent, *results), time.monotonic() - started, lines[-1] if lines else "")
 

@@ -24,7 +24,7 @@ def begin(desk: Desk) -> str:
     """Generate a pair and publish it; mail is still signed with the old one. Gives its selector."""
     if pending := _in_stage(desk.secrets, "published"):
         raise NotYetError(
-            f"{pending[0]} is published and not in use yet", "go on with: ./outpost rotate dkim OFFICE"
+            f"{pending[0]} is published, but not in use yet", "go on with: ./outpost rotate dkim OFFICE"
         )
     now = desk.now()
     selector = new_selector(desk.secrets.dkim, now)
