@@ -145,6 +145,14 @@ def test_commands_are_printed_as_they_are_typed() -> None:
     assert [each for each in every if "benchmarks" not in each] == []  # whose rows have such names
 
 
+def test_the_page_for_symptoms_quotes_messages_that_are_printed() -> None:
+    page = (ROOT / "docs" / "how-to" / "what-to-do-when.md").read_text()
+    quoted = re.findall(r"^\| `(.+)` \| \[", page, flags=re.MULTILINE)
+    assert len(quoted) > 9
+    printed = [file.read_text() for file in PRODUCT]
+    assert [each for each in quoted if not any(each in text for text in printed)] == []
+
+
 def test_what_it_refuses_would_be_found() -> None:
     tree = ast.parse(
         'raise OutpostError(f"{host} is open", f"one of: {names}" if names else "look at the doors")\n'

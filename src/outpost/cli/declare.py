@@ -55,7 +55,7 @@ def print_declaration(
         return _compare(against, target.data, [host] if host else list(loaded.hosts_by_name), as_json=as_json)
     if not host:
         raise OutpostError(
-            "name a host", f"choose one of: {', '.join(loaded.hosts_by_name)}; or add --against REV"
+            "no host is named", f"choose one of: {', '.join(loaded.hosts_by_name)}; or add --against REV"
         )
     said = printable(declaration(loaded, secrets_file.read(target.data), host))
     if as_json:
