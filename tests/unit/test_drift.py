@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import py_compile
 import re
 import shutil
 import socket
@@ -29,11 +30,16 @@ from outpost.onhost import observe
 from outpost.onhost.observe import (
     everything,
     expected,
+    files,
     kept_by_daemons,
+    kernel,
     network,
     packages,
+    permissions,
+    places,
     processes,
     reading,
+    units,
 )
 from outpost.onhost.observe.daemons import discreet
 from outpost.onhost.observe.known import _certificates, newer
@@ -119,6 +125,11 @@ def test_an_observer_that_answers_something_else_is_one_that_was_lost(said: str)
         (("neighbour\t10.0.0.9\tproxy eth0",), "network neighbour", "10.0.0.9", "ip neighbour delete proxy 10.0.0.9 dev eth0"),
         (("policy\tsrc 0.0.0.0/0 dst 10.0.0.0/8 dir out\taction block",), "network policy", "src 0.0.0.0/0 dst 10.0.0.0/8 dir out",
          "ip xfrm policy delete src 0.0.0.0/0 dst 10.0.0.0/8 dir out"),
+        (("policy\tdefault fwd\tblock",), "network policy", "default fwd", "ip xfrm policy setdefault fwd accept"),
+        (("neighbour\t10.0.0.1\t02:00:00:00:00:01 eth0", "neighbour\t10.0.0.1\t02:00:00:00:00:02 eth1", "neighbour\t10.0.0.1\tproxy eth1"), "network neighbour", "10.0.0.1",
+         "ip neighbour delete 10.0.0.1 dev eth0 && ip neighbour delete 10.0.0.1 dev eth1 && ip neighbour delete proxy 10.0.0.1 dev eth1"),
+        (("address\t192.0.2.66/24\teth0", "address\t192.0.2.66/24\teth1"), "network address", "192.0.2.66/24",
+         "ip address delete 192.0.2.66/24 dev eth0 && ip address delete 192.0.2.66/24 dev eth1"),
         (("file\t/srv/x\tdevice",), "file", "/srv/x", "rm -f /srv/x"),
         (("alias\t/usr/bin/at\tlink to /opt/at",), "file", "/usr/bin/at", "dpkg-deb --fsys-tarfile"),
         (("namespace\tevil\t",), "network namespace", "evil", "ip netns delete evil"),
@@ -504,12 +515,83 @@ def test_an_ipsec_policy_is_a_fact_and_that_of_a_key_daemons_socket_is_not() -> 
         "src 0.0.0.0/0 dst 10.0.0.0/8 ", "\tdir out action block priority 0 ptype main ",
         "src 0.0.0.0/0 dst 0.0.0.0/0 ", "\tsocket in priority 0 ptype main ",
         "src 10.0.0.1/32 dst 10.0.0.2/32 ", "\tdir in priority 0 ptype main ", "\ttmpl src 0.0.0.0 dst 0.0.0.0", "\t\tproto esp reqid 0 mode tunnel",
+        "src ::/0 dst ::/0 proto tcp sport 25 ", "\tdir out action block priority 0 ptype sub ", "\tmark 0x5/0xff ", "\tif_id 0x7",
+        "Default policies:", " in:  accept", " fwd: block", " out: accept",
     ]  # fmt: skip
     assert network.policies({"policies": listed}) == [
+        "policy\tdefault fwd\tblock",
         "policy\tsrc 0.0.0.0/0 dst 10.0.0.0/8 dir out\taction block priority 0 ptype main",
         "policy\tsrc 10.0.0.1/32 dst 10.0.0.2/32 dir in\tpriority 0 ptype main",
+        "policy\tsrc ::/0 dst ::/0 proto tcp sport 25 dir out mark 0x5 mask 0xff if_id 0x7 ptype sub\taction block priority 0 ptype sub",
     ]
-    assert network.policies({}) == []
+    assert network.policies({"policies": ["none"]}) == []  # of a kernel without IPsec
+    for blind in ({}, {"policies": listed[:2]}):
+        with pytest.raises(BlindError):
+            network.policies(blind)
+
+
+def test_a_program_of_a_moment_is_not_hidden_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "apt-daily.service").touch()
+    monkeypatch.setattr(units, "TRANSIENT", str(tmp_path))
+    hidden = ["apt-daily.service", "session-evil.service", "user@evil.service"]
+    usual = [
+        "user@0.service",
+        "getty@tty1.service",
+        "serial-getty@ttyS0.service",
+        "logrotate.service",
+        "outpost-undo-ssh.timer",
+    ]
+    assert units.running_units([f"{name} loaded active running x" for name in (*hidden, *usual)]) == [
+        f"running\t{name}\t" for name in hidden
+    ]
+
+
+def test_a_unit_of_a_moment_before_a_lasting_one_is_a_file_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lasting, transient = tmp_path / "lasting", tmp_path / "transient"
+    for path in (lasting, transient):
+        path.mkdir()
+        (path / "outpost-watch.timer").touch()
+    (transient / "run-u1.timer").touch()
+    monkeypatch.setattr(files, "UNITS", (str(lasting),))
+    monkeypatch.setattr(places, "TRANSIENT", str(transient))
+    assert not files._of_a_moment(f"{transient}/outpost-watch.timer")
+    assert files._of_a_moment(f"{transient}/run-u1.timer")
+
+
+def test_what_somebody_mounts_on_another_file_system_or_on_a_kernel_setting_is_a_difference() -> None:
+    listed = "\n".join(
+        f"x {place} tmpfs {options} 0 0" for place, options in (
+            ("/", "rw"), ("/proc", "rw"), ("/proc/sys/fs/binfmt_misc", "rw"), ("/run/lock", "rw"), ("/dev/shm", "rw,nosuid,nodev,noexec"),
+            ("/srv/mail", "rw,nosuid,nodev,noexec,relatime"), ("/srv/mail", "rw,nosuid,nodev,noexec,relatime"), ("/proc/sys/net", "ro"), ("/sys/fs/cgroup", "rw"),
+        )
+    )  # fmt: skip
+    assert permissions.mounts(listed) == [
+        "mounted\t/\t", "mount\t/dev/shm\trw,nosuid,nodev,noexec", "mount\t/srv/mail\trw,nosuid,nodev,noexec", "mounted\t/srv/mail\t", "mounted\t/proc/sys/net\t",
+    ]  # fmt: skip
+
+
+def test_a_program_that_the_kernel_starts_for_others_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("register", "status", "evil"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(kernel, "HANDLERS", str(tmp_path))
+    assert kernel.handlers({}) == []  # the kernel is not the host's own
+    (fact,) = kernel.handlers({"kernel": True})
+    (finding,) = findings(seen(faults=(fact,)))
+    assert finding.repair == f"echo -1 > {tmp_path}/evil"
+
+
+def test_a_program_that_takes_an_interfaces_packets_is_a_difference() -> None:
+    entry = {"ifname": "eth0", "mtu": 1500, "flags": ["UP"], "xdp": {"mode": 2, "prog": {"id": 1}}}
+    told = network.network({"links": [json.dumps([entry]), *("[]",) * 4], "links 6": ["[]", "[]"]})
+    assert told == ["link\teth0\tup mtu 1500 promisc off xdp"]
+    (finding,) = findings(seen(appeared=(told[0],), vanished=(told[0].removesuffix(" xdp"),)))
+    assert finding.repair == "ip link set dev eth0 xdp off && ip link set dev eth0 up mtu 1500 promisc off"
 
 
 def test_mail_that_nobody_noted_as_on_hold_is_a_finding_for_a_person(
@@ -534,13 +616,77 @@ def test_mail_that_nobody_noted_as_on_hold_is_a_finding_for_a_person(
 def test_a_key_whose_time_was_set_by_hand_is_a_finding_and_is_set_back() -> None:
     key = {"active": 10, "ready": 0, "publish": 10, "retire": 0, "remove": 0}
     keys = [{"id": "a", "ksk": True, "zsk": False} | key, {"id": "b", "ksk": False, "zsk": True} | key]
-    assert kept_by_daemons.times_to_come("z.", json.dumps(keys), 1000) == []
+    assert kept_by_daemons.times_to_come("z.", json.dumps(keys), 1000, {}) == []
     keys[1]["retire"] = 90_000
-    (fact,) = kept_by_daemons.times_to_come("z.", json.dumps(keys), 1000)
+    (fact,) = kept_by_daemons.times_to_come("z.", json.dumps(keys), 1000, {})
     (finding,) = findings(seen(faults=(fact,)))
     assert finding.repair.startswith("keymgr z. set b retire=0")
     keys[1]["retire"] = 500
-    assert kept_by_daemons.times_to_come("z.", json.dumps(keys), 1000) == ["timer\tz.\tno key signs"]
+    assert kept_by_daemons.times_to_come("z.", json.dumps(keys), 1000, {}) == ["timer\tz.\tno key signs"]
+
+
+@pytest.mark.parametrize(
+    ("published", "lifetime", "found"), [(5000, 5000, []), (5000, 0, ["c"]), (5000, 9000, ["c"])]
+)
+def test_a_key_that_signs_before_knot_would_have_made_it_is_a_finding_for_a_person(
+    published: int, lifetime: int, found: list[str]
+) -> None:
+    key = {"active": 10, "ready": 0, "publish": 10, "retire": 0, "remove": 0}
+    keys = [{"id": "a", "ksk": True, "zsk": False} | key, {"id": "b", "ksk": False, "zsk": True} | key]
+    keys.append({"id": "c", "ksk": False, "zsk": True} | key | {"active": published, "publish": published})
+    told = kept_by_daemons.times_to_come("z.", json.dumps(keys), 6000, {"ksk": lifetime, "zsk": lifetime})
+    assert told == [f"timer\tz.\ta second ZSK signs: {name}" for name in found]
+    for finding in findings(seen(faults=tuple(told))):
+        assert (finding.cause, finding.repair) == ("a second ZSK signs: c", "")
+
+
+def test_a_key_of_the_root_that_debian_does_not_have_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, ours = tmp_path / "debian", tmp_path / "unbound"
+    theirs.write_text(".\t172800\tIN\tDNSKEY\t257 3 8 AAAA=\n")
+    ours.write_text(
+        "; autotrust\n.\t86400\tIN\tDNSKEY\t257 3 8 AAAA= ;{id = 20326 (ksk), size = 2048b} ;;state=2 [  VALID  ]\n"
+    )
+    monkeypatch.setattr(kept_by_daemons, "PACKAGES_ANCHORS", str(theirs))
+    monkeypatch.setattr(kept_by_daemons, "ANCHORS", str(ours))
+    assert kept_by_daemons.anchors() == []
+    with ours.open("a") as file:
+        file.write(".\t86400\tIN\tDNSKEY\t257 3 8 EVIL= ;;state=2 [  VALID  ]\n")
+    assert kept_by_daemons.anchors() == [f"anchor\t{ours}\t257 3 8 EVIL="]
+
+
+def test_a_service_socket_that_every_account_may_use_is_a_finding() -> None:
+    place = Path("/run") / f"outpost-test-{os.getpid()}"
+    if os.geteuid():
+        pytest.skip("only root makes a socket of another account below /run")
+    with socket.socket(socket.AF_UNIX) as listening:
+        try:
+            listening.bind(str(place))
+            os.chown(place, 65534, 65534)
+            place.chmod(0o770)
+            assert [fact for fact in processes.opened_sockets({}) if str(place) in fact] == []
+            place.chmod(0o777)
+            (fact,) = (fact for fact in processes.opened_sockets({}) if str(place) in fact)
+            (finding,) = findings(seen(faults=(fact,)))
+            assert (finding.kind, finding.repair) == ("socket", f"chmod o= {place}")
+        finally:
+            place.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(("edit", "own"), [(b"", True), (b"x = 2\n", False)])
+def test_bytecode_is_known_only_where_python_makes_it_of_its_source(
+    edit: bytes, own: bool, tmp_path: Path
+) -> None:
+    source = tmp_path / "module.py"
+    source.write_bytes(b"x = 1\n" + edit)
+    made = Path(str(py_compile.compile(str(source), doraise=True)))
+    source.write_bytes(b"x = 1\n")
+    fact, other = f"compiled\t{made}\tabc", f"compiled\t{made}x\tabc"
+    assert expected.Expected({}, {fact}, {other}).explains(fact) is own
+    assert expected.Expected({}, {fact}, set()).explains(fact)  # nothing was known of any yet
+    made.write_bytes(b"x" * 16 + b"broken")
+    assert not expected.is_its_source(str(made))
 
 
 def test_what_is_no_plain_file_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

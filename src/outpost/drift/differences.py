@@ -36,8 +36,8 @@ class Finding:
 
 
 FILES = (
-    "file", "alias", "special", "capability", "mode", "locked", "acl", "linked", "program", "conffile",
-    "trigger",
+    "file", "alias", "special", "capability", "mode", "locked", "acl", "linked", "program", "compiled", "conffile",
+    "handler", "trigger",
 )  # fmt: skip
 """Kinds whose thing is a path as `outpost.onhost.observe.reading.named` writes it."""
 

@@ -16,7 +16,7 @@ from outpost.drift.meanings import FAULTS, SEVERAL, STATES
 from outpost.onhost.observe.expected import words
 
 EARLY = (
-    "blind", "edited", "locked", "acl", "linked", "mounted", "library", "file", "alias", "conffile", "unit", "hold", "diversion", "override", "control", "program",
+    "blind", "edited", "locked", "acl", "linked", "mounted", "library", "file", "alias", "compiled", "conffile", "unit", "hold", "diversion", "override", "control", "program",
     "architecture",
 )  # fmt: skip
 """Kinds repaired before the roles: a stray file or a mask would make a daemon's own check fail, a foreign architecture apt."""
@@ -111,11 +111,11 @@ def _place(finding: Finding) -> int:
 
 
 ORDER = (
-    "blind", "edited", "locked", "acl", "linked", "mounted", "library", "file", "alias", "conffile", "unit", "running", "failed", "halted", "deleted",
+    "blind", "edited", "locked", "acl", "linked", "mounted", "library", "file", "alias", "compiled", "conffile", "unit", "running", "failed", "halted", "deleted",
     "hold", "diversion", "override", "control", "program", "architecture",
     "package", "version",
-    "group", "account", "shadow", "member", "keeper", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module",
-    "link", "address", "route", "learned", "rule", "neighbour", "namespace", "policy", "queue", "table", "rules", "filter", "trigger", "function", "held", "timer", "listener", "loopback", "stale", "effective",
+    "group", "account", "shadow", "member", "keeper", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module", "handler",
+    "link", "address", "route", "learned", "rule", "neighbour", "namespace", "policy", "queue", "table", "rules", "filter", "trigger", "function", "held", "timer", "anchor", "opened", "listener", "loopback", "stale", "effective",
 )  # fmt: skip
 
 

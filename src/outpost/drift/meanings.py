@@ -260,6 +260,10 @@ STATES = (
         ("SYS-08",), lambda it: repairs.from_package(it.thing),
     ),
     Told(
+        "compiled", came, "what Python compiled of a package's source, changed by hand", "every Python program that uses the module runs it in place of the source", ("SYS-08",),
+        lambda it: f"rm -f {it.quoted}", "file",
+    ),
+    Told(
         "running", only_went, "stopped by hand", "what it does for the host is not done", ("AVL-01",),
         lambda it: f"systemctl start {it.quoted}",
     ),
@@ -377,7 +381,7 @@ STATES = (
     ),
     Told(
         "policy", came, lambda it: f"an IPsec policy set by hand ({it.new[0]})", "it can drop, wrap or redirect what it names, past the packet filter",
-        ("NET-02",), lambda it: f"ip xfrm policy delete {shlex.join(it.thing.split())}", "network policy",
+        ("NET-02",), repairs.policy_away, "network policy",
     ),
     Told(
         "trigger", came, lambda it: f"a trigger or view put in by hand ({', '.join(value.split(' ', 2)[2] for value in it.new)})",
@@ -433,9 +437,15 @@ FAULTS = (
         ("SYS-08",), f"redis-cli {REDIS} function flush >/dev/null", "database",
     ),
     Told(
-        "timer", always, lambda it: it.new[0] if it.new[0] == "no key signs" else f"a key's time set by hand ({it.new[0].split(' ')[1]})",
-        "its zone is without a valid signature then, and nobody who validates finds the office's names", ("DNS-01",),
+        "timer", always, lambda it: f"a key's time set by hand ({it.new[0].split(' ')[1]})" if it.new[0][-1].isdigit() and " second " not in it.new[0] else it.new[0],
+        lambda it: "who has that key signs other names for the office's. Remedy: run `keymgr ZONE list`, and `keymgr ZONE set KEY retire=+0 remove=+1d` "
+        "for the key that nobody rolled" if " second " in it.new[0]
+        else "its zone is without a valid signature then, and nobody who validates finds the office's names", ("DNS-01",),
         lambda it: repairs.unset_timer(it.thing, it.new[0]), "signing key",
+    ),
+    Told(
+        "anchor", always, lambda it: f"a key of the root added by hand ({it.new[0]})", "who has that key can forge each name that the host asks for", ("DNS-07",),
+        lambda it: f"systemctl stop unbound.service; install -o unbound -g unbound -m 0644 /usr/share/dns/root.key {it.quoted}; systemctl start unbound.service", "trust anchor",
     ),
     Told(
         "library", always, "given to the dynamic linker by hand", "it puts code into programs", ("SYS-08",), "ldconfig", "file",
@@ -451,6 +461,10 @@ FAULTS = (
     Told(
         "module", always, "loaded by hand, though it is barred", "it is more of the kernel to break into", ("SYS-02",),
         lambda it: f"modprobe --remove {it.quoted} || rmmod {it.quoted}", "kernel module",
+    ),
+    Told(
+        "handler", always, "given to the kernel by hand as what starts programs of a form", "it runs in their place, with the rights of the one who starts them", ("SYS-08",),
+        lambda it: f"echo -1 > {it.quoted}", "binary format",
     ),
     Told(
         "failed", always, "failed", "what it does for the host is not done", ("AVL-01",),
@@ -474,6 +488,10 @@ FAULTS = (
     Told(
         "listener", always, _listens, "no flow needs it: only the packet filter keeps strangers from it", ("SYS-05",),
         lambda it: repairs.close(*_listening(it), it.units),
+    ),
+    Told(
+        "opened", always, "opened by hand to every account", "all of the host's accounts can talk to its daemon as its own clients do", ("SYS-05",),
+        lambda it: restarted(shlex.quote(it.new[0]), only_running=True) if it.new[0].endswith(".service") else f"chmod o= {it.quoted}", "socket",
     ),
     Told(
         "stale", always, lambda it: f"{it.new[0]} was written after the daemon loaded it", "what runs may be an edit that is no longer in the file",

@@ -8,6 +8,7 @@ import shlex
 from outpost.drift.differences import Difference, named
 from outpost.office.roles import every_role
 from outpost.onhost.observe.declared import KNOWN
+from outpost.onhost.observe.network import DEFAULT, XDP
 from outpost.units import restarted
 
 ASIDE = "/var/lib/outpost/removed"
@@ -66,36 +67,38 @@ def unlearned(thing: str, value: str) -> str:
 
 
 def network_repair(kind: str, thing: str, new: tuple[str, ...], old: tuple[str, ...]) -> str | None:
-    """The ip(8) command; None where there is nothing to repair (interfaces that have other names since a boot)."""
-    family, _, rest = thing.partition(" ")
+    """The ip(8) commands, one for each value that came or went; None where interfaces have other names since a boot."""
+    if kind == "link":
+        name = shlex.quote(thing)
+        if new and not old:  # the other end of a pair goes with the first
+            return f"! ip link show dev {name} >/dev/null 2>&1 || ip link delete dev {name} || ip link set dev {name} down"
+        bare = f"ip link set dev {name} xdp off && " if any(value.endswith(XDP) for value in new) else ""
+        return f"{bare}ip link set dev {name} {' '.join(old[0].split()[:5])}" if new else ""
     if kind == "namespace":
         name = shlex.quote(thing)
-        return f"ip netns pids {name} | xargs --no-run-if-empty kill; ip netns delete {name}" if new else None
-    if kind == "link":
-        if new and not old:
-            name = shlex.quote(thing)  # the other end of a pair goes with the first
-            return f"! ip link show dev {name} >/dev/null 2>&1 || ip link delete dev {name} || ip link set dev {name} down"
-        return f"ip link set dev {shlex.quote(thing)} {' '.join(old[0].split()[:5])}" if new else ""
+        return f"ip netns pids {name} | xargs --no-run-if-empty kill; ip netns delete {name}" if new else ""
     if kind in ("address", "route") and new and old:
         return None
+    values = (*((value, True) for value in new), *((value, False) for value in old))
+    return " && ".join(_network_change(kind, thing, value, came=came) for value, came in values)
+
+
+def _network_change(kind: str, thing: str, value: str, *, came: bool) -> str:
+    verb = "delete" if came else "add"
+    family, _, rest = thing.partition(" ")
+    device = f" dev {shlex.quote(value)}" if value else ""
     if kind == "address":
-        verb, device = ("delete", new[0]) if new else ("add", old[0])
-        return f"ip address {verb} {shlex.quote(thing)} dev {shlex.quote(device)}"
+        return f"ip address {verb} {shlex.quote(thing)}{device}"
     if kind == "route":
-        verb, device = ("delete", new[0]) if new else ("add", old[0])
-        return f"ip -{family} route {verb} {rest}" + (f" dev {shlex.quote(device)}" if device else "")
+        return f"ip -{family} route {verb} {rest}{device}"
     if kind == "rule":
         priority, _, selector = rest.partition(" ")
-        return f"ip -{family} rule {'delete' if new else 'add'} {selector} priority {priority}"
-    if (new or old)[0].startswith("proxy "):
-        verb, device = ("delete", new[0]) if new else ("add", old[0])
-        return (
-            f"ip neighbour {verb} proxy {shlex.quote(thing)} dev {shlex.quote(device.removeprefix('proxy '))}"
-        )
-    if new:
-        return f"ip neighbour delete {shlex.quote(thing)} dev {shlex.quote(new[0].rpartition(' ')[2])}"
-    address, _, device = old[0].partition(" ")
-    return f"ip neighbour replace {shlex.quote(thing)} lladdr {shlex.quote(address)} dev {shlex.quote(device)} nud permanent"
+        return f"ip -{family} rule {verb} {selector} priority {priority}"
+    first, _, device = value.rpartition(" ")
+    place = f"{shlex.quote(thing)} dev {shlex.quote(device)}"
+    if first == "proxy":
+        return f"ip neighbour {verb} proxy {place}"
+    return f"ip neighbour {verb} {place}" + ("" if came else f" lladdr {shlex.quote(first)} nud permanent")
 
 
 def queue_away(it: Difference) -> str:
@@ -124,11 +127,18 @@ def trigger_away(it: Difference) -> str:
     return f"setpriv {owner} python3 -I -c {shlex.quote(DROP_ALL)} {it.quoted}"
 
 
+def policy_away(it: Difference) -> str:
+    """Takes IPsec policies away, or lets pass again what none names (ip-xfrm(8))."""
+    if it.thing.startswith(DEFAULT):
+        return f"ip xfrm policy setdefault {shlex.quote(it.thing.removeprefix(DEFAULT))} accept"
+    return f"ip xfrm policy delete {shlex.join(it.thing.split())}"
+
+
 def unset_timer(zone: str, value: str) -> str:
-    """Takes back a time that was set for a signing key; none for a zone whose keys are gone."""
-    if value == "no key signs":
+    """Takes back a time that was set for a signing key; a key that is too much, or missing, is a person's to deal with."""
+    key, timer, moment = (*value.split(" "), "", "")[:3]
+    if not moment.isdigit():
         return ""
-    key, timer, _ = value.split(" ")
     name = shlex.quote(zone)
     return f"keymgr {name} set {shlex.quote(key)} {timer}=0 >/dev/null && knotc --blocking zone-keys-load {name} >/dev/null"
 

@@ -13,14 +13,14 @@ REDIS = "-s $(sed -n 's/^unixsocket //p' /etc/redis/redis.conf)"
 LIVE = {
     "links": f"printf '{OF_LINKS}' | ip -json -details -batch -",
     "links 6": f"printf '{OF_LINKS_6}' | ip -6 -json -details -batch -",
-    "policies": "ip xfrm policy list",
+    "policies": "! [ -e /proc/sys/net/core/xfrm_acq_expires ] && echo none || { ip xfrm policy list && ip xfrm policy getdefault; }",
     "queues": "tc -json qdisc",
     "units": "systemctl list-units --all --no-legend --plain --full",
     "environment": "systemctl show-environment",
     "sockets": "ss --no-header --listening --numeric --tcp --udp --extended",
     "filter": "nft --stateless --terse list ruleset",
     "functions": f"! [ -e /usr/bin/redis-cli ] || redis-cli {REDIS} function list",
-    "special": rf"find / -xdev \( {' -o '.join(f'-path {top}' for top in (*ELSEWHERE, *TREES))} \) -prune -o \( {SPECIAL} -o {STARTED} \) {LISTED}",
+    "special": rf"find / $(findmnt --real --raw --noheadings --output TARGET) -xdev \( {' -o '.join(f'-path {top}' for top in (*ELSEWHERE, *TREES))} \) -prune -o \( {SPECIAL} -o {STARTED} \) {LISTED}",
 }
 """Name → shell command."""
 JUDGED = ("links", "links 6", "policies", "queues", "units", "environment", "sockets")

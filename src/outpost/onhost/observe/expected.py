@@ -11,16 +11,17 @@ import gzip
 import os
 import pathlib
 import re
+import sys
 
 from outpost.onhost.observe import debian
-from outpost.onhost.observe.files import AUTHORITIES
+from outpost.onhost.observe.files import AUTHORITIES, UNITS
 from outpost.onhost.observe.packages import astray, files_of, owned_by_packages
 from outpost.onhost.observe.places import CHROOT, DEVICE, GUARDED, MERGED, PARTS
-from outpost.onhost.observe.reading import content, digested, fingerprint
+from outpost.onhost.observe.reading import content, digested, fingerprint, opened
 
 WORDS = {
     "account": "account {thing}", "address": "network address {thing}", "alias": "file {thing}", "architecture": "package {thing}",
-    "capability": "file {thing}", "conffile": "conffile {thing}", "control": "package {thing}", "diversion": "package {thing}", "file": "file {thing}", "group": "group {thing}",
+    "capability": "file {thing}", "compiled": "file {thing}", "conffile": "conffile {thing}", "control": "package {thing}", "diversion": "package {thing}", "file": "file {thing}", "group": "group {thing}",
     "hold": "package {thing}", "keeper": "group {thing}", "link": "network link {thing}", "loopback": "listener {thing}",
     "manager": "environment of daemons {thing}", "member": "group {thing}: {value}", "mode": "mode {thing}", "mount": "mount {thing}",
     "mounted": "mount {thing}", "namespace": "network namespace {thing}", "neighbour": "network neighbour {thing}", "override": "package {thing}",
@@ -31,10 +32,9 @@ WORDS = {
 """Kind of a fact → what a plan calls the thing, and the office file where a person accepts it."""
 HELPER = "/var/lib/systemd/deb-systemd-helper-enabled"
 """Where Debian notes what a package itself has enabled."""
-UNITS = ("/usr/lib/systemd/system", "/etc/systemd/system")
 INSTALLER = "/var/log/installer/initial-status.gz"
 NOT_MISSED = (
-    "observer", "version", "local", "conffile", "setting", "keeper", "hold", "diversion", "override", "architecture", "program", "table",
+    "observer", "version", "local", "compiled", "conffile", "setting", "keeper", "hold", "diversion", "override", "architecture", "program", "table",
     "loopback", "mounted", "policy", "queue", "trigger",
 )  # fmt: skip
 """Kinds of which nobody is told that something is gone."""
@@ -151,6 +151,8 @@ class Expected:
             return self._account(thing, value, new=new)
         if kind == "control":
             return self._control(thing, value)
+        if kind == "compiled":
+            return not any(kind == "compiled" for kind, _ in self._known) or is_its_source(thing)
         rule: collections.abc.Callable[[str, str], bool] | None = {
             "alias": self.leads_to_a_package, "setting": _always, "mount": _always, "link": self._first, "address": self._first, "route": self._first,
             "shadow": _always, "group": lambda thing, gid: gid != "0" or thing == "root", "running": self._running, "package": self._package,
@@ -382,6 +384,30 @@ def _harmless(value: str) -> bool:
     mode, owner, _ = value.split(" ")
     number = int(mode, 8)
     return not number & 0o6000 and (not number & 0o002 or bool(number & 0o1000)) and debian.is_system(owner)
+
+
+# SYS-08: without it root edits what Python made of a package's source, which every program of root's then runs.
+def is_its_source(path: str) -> bool:
+    """Whether a file of bytecode is what Python makes of the source beside it, or one that this Python does not take."""
+    import importlib.util  # what takes time to load, and is seldom needed
+    import marshal
+
+    with contextlib.suppress(Exception):  # whatever is in it
+        if f".{sys.implementation.cache_tag}." not in path:
+            return True
+        source = importlib.util.source_from_cache(path)
+        level = re.search(r"\.opt-([12])\.pyc$", path)
+        made = compile(
+            content(source).encode(errors="surrogateescape"),
+            source,
+            "exec",
+            dont_inherit=True,
+            optimize=int(level[1]) if level else 0,
+        )
+        with open(opened(path), "rb") as stream:
+            code = stream.read()[16:]  # its header says which source, PEP 552
+        return bool(marshal.loads(code) == made)  # noqa: S302 (of root's own files)
+    return False
 
 
 def contract_of(path: str | os.PathLike[str]) -> dict[str, collections.abc.Collection[str]]:

@@ -16,6 +16,7 @@ OWN_TRACES = re.compile(
     r"^/root/\.(\w*_?history|lesshst|viminfo|wget-hsts|python_history|sqlite_history|selected_editor|hushlogin|sudo_as\S*)$"
 )
 """What programs write down in an administrator's home by themselves."""
+UNITS = ("/usr/lib/systemd/system", "/etc/systemd/system")
 UNIT_LINK = re.compile(r"^/(etc|run)/systemd/system/([^/]+\.(wants|requires)/)?[^/]+$")
 AUTHORITIES = "/etc/ssl/certs/"
 BUNDLED = re.compile(r"^[^/]+$|^/usr/share/ca-certificates/|^/usr/local/share/ca-certificates/")
@@ -24,7 +25,11 @@ BUNDLED = re.compile(r"^[^/]+$|^/usr/share/ca-certificates/|^/usr/local/share/ca
 
 def files(declared: set[str]) -> list[str]:
     """Files in directories that configure the host, which neither a package nor the office put there."""
-    single = [path for path in expanded(places.SINGLE) if os.path.isfile(path) and not OWN_TRACES.match(path)]
+    single = [
+        path
+        for path in expanded(places.SINGLE)
+        if os.path.isfile(path) and not OWN_TRACES.match(path) and not _of_a_moment(path)
+    ]
     homes = (found for name in places.HOMES for found in glob.glob(f"/home/*/{name}"))
     merged = [
         f"alias\t{path}\t{fingerprint(path) or 'no link'}" for path in places.MERGED if os.path.lexists(path)
@@ -35,6 +40,12 @@ def files(declared: set[str]) -> list[str]:
         *(place for place in expanded(places.PACKAGES_OWN) if not place.startswith("/usr/")),
     ]
     return merged + strangers([*single, *expanded(places.UNSCANNED), *below(tops)], declared)
+
+
+def _of_a_moment(path: str) -> bool:
+    """Whether it is the file of a unit that systemd-run(1) made, under a name that no lasting unit has: the running units tell."""
+    top, name = os.path.split(path)
+    return top == places.TRANSIENT and not any(os.path.lexists(f"{lasting}/{name}") for lasting in UNITS)
 
 
 def files_among_packages(declared: set[str]) -> list[str]:
@@ -70,7 +81,7 @@ def strangers(paths: list[str], declared: set[str]) -> list[str]:
     expect_lists()
     owned = owned_by_packages()
     return [
-        f"{'local' if is_local(path) else 'file'}\t{named(path)}\t{fingerprint(path)}"
+        f"{'local' if is_local(path) else 'compiled' if places.COMPILED.search(path) else 'file'}\t{named(path)}\t{fingerprint(path)}"
         for path in dict.fromkeys(paths)
         if path not in declared and path not in owned and not places.PASSING.search(path)
     ]

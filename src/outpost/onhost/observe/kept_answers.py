@@ -95,8 +95,8 @@ class Marking:
     """The mark of files, which is on its way from the start.
 
     It differs when a file below `TREES`, or of `MARKED`, came, went or was touched in any way: content, mode, owner,
-    attributes, access lists, capabilities and links set ctime, which nobody can choose (inode(7)). Of `FOR_PEOPLE`, and of
-    what Python compiled for packages, the directory itself alone; so with each day it is another one, too.
+    attributes, access lists, capabilities and links set ctime, which nobody can choose (inode(7)). Of `FOR_PEOPLE` the
+    directory itself alone; so with each day it is another one, too.
     """
 
     def __init__(self) -> None:
@@ -114,10 +114,9 @@ class Marking:
 def _walk(*tops: str) -> Begun:
     """Path, inode and ctime of each file there, and `TOUCHED` behind them where that was a moment ago."""
     people = [word for place in places.FOR_PEOPLE for word in ("-o", "-path", place)]
-    compiled = ("-name", "__pycache__", "!", "-path", "/usr/local/*")
     just = ("(", "-newerct", f"@{time.time() - TICK:.3f}", "-printf", r"\0\n", "-o", "-printf", r"\n", ")")
     return Begun(
-        "find", *tops, "(", "-type", "d", "(", *compiled, *people, ")", "-prune", "-o", "-true", ")",
+        "find", *tops, "(", "-type", "d", "(", "-false", *people, ")", "-prune", "-o", "-true", ")",
         "-printf", "%p %i %C@", *just, LC_ALL="C", TZ="UTC",
     )  # fmt: skip
 

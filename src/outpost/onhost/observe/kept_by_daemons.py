@@ -7,11 +7,12 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shlex
 import time
 
 from outpost.onhost.observe.kept_answers import identity, kept
-from outpost.onhost.observe.reading import BlindError, ended, named, opened, said
+from outpost.onhost.observe.reading import BlindError, content, ended, named, opened, said
 
 TOP, DEEP = "/var/lib", 2
 ENDINGS = (".db", ".sqlite", ".sqlite3")
@@ -124,6 +125,7 @@ def _refused(path: str) -> bool:
         return False
 
 
+CONFIGURATION = "/etc/knot/knot.conf"
 KEYS = "/var/lib/knot/keys/data.mdb"
 TIMERS = ("publish", "ready", "active", "retire-active", "retire", "post-active", "revoke", "remove")
 SLACK = 300
@@ -138,13 +140,15 @@ def set_by_hand() -> list[str]:
 
 
 def _timers() -> list[str]:
-    found = []
+    found, lifetimes = [], _lifetimes()
     for zone in said("keymgr --list"):
-        found += times_to_come(zone, "\n".join(said(f"keymgr --json {shlex.quote(zone)} list")), time.time())
+        found += times_to_come(
+            zone, "\n".join(said(f"keymgr --json {shlex.quote(zone)} list")), time.time(), lifetimes
+        )
     return found
 
 
-def times_to_come(zone: str, listed: str, now: float) -> list[str]:
+def times_to_come(zone: str, listed: str, now: float, lifetimes: dict[str, int]) -> list[str]:
     """Facts of one zone, from its keys as keymgr(8) prints them in JSON."""
     if not listed:
         raise BlindError(f"keymgr(8) did not answer for {zone}")
@@ -161,4 +165,38 @@ def times_to_come(zone: str, listed: str, now: float) -> list[str]:
     ]  # fmt: skip
     if keys and not all(any(key[role] for key in signs) for role in ("ksk", "zsk")):
         found.append(f"timer\t{zone}\tno key signs")
+    for role in lifetimes:
+        first, *more = sorted((key for key in signs if key[role]), key=lambda key: int(key["publish"])) or [
+            {}
+        ]
+        # Knot makes the next one when the first has had its time (knot.conf(5), Policy section)
+        found += [
+            f"timer\t{zone}\ta second {role.upper()} signs: {key['id']}"
+            for key in more if key["publish"] + SLACK < first["active"] + (lifetimes[role] or 1 << 40)
+        ]  # fmt: skip
     return found
+
+
+def _lifetimes() -> dict[str, int]:
+    """Of keys, by their role, as Knot's configuration says it."""
+    return {
+        role: int(seconds)
+        for role, seconds in re.findall(
+            r"^ +(ksk|zsk)-lifetime: (\d+)$", content(CONFIGURATION), re.MULTILINE
+        )
+    }
+
+
+ANCHORS, PACKAGES_ANCHORS = "/var/lib/unbound/root.key", "/usr/share/dns/root.key"
+ROOT_KEY = re.compile(r"^\.\s+(?:\d+\s+)?IN\s+DNSKEY\s+(\d+ \d+ \d+ \S+)", re.MULTILINE)
+
+
+def anchors() -> list[str]:
+    """Keys of the root that Unbound believes in and Debian does not (RFC 5011, unbound-anchor(8))."""
+    if not os.path.exists(ANCHORS):
+        return []
+    ours, theirs = (
+        {" ".join(key.split()) for key in ROOT_KEY.findall(re.sub(r"[()\t]", " ", content(path)))}
+        for path in (ANCHORS, PACKAGES_ANCHORS)
+    )
+    return [f"anchor\t{ANCHORS}\t{key[:60]}" for key in sorted(ours - theirs)]

@@ -7,7 +7,7 @@ import glob
 import os
 import re
 
-from outpost.onhost.observe.reading import content
+from outpost.onhost.observe.reading import content, named
 
 UNSTEADY = re.compile(
     r"(_mem|_key|_secret|/flush|_count|_max|_entries|_orphans|_buckets|_available\w*|mtu|/tcp_child_ehash\w*)$"
@@ -80,6 +80,22 @@ def modules(contract: dict[str, object]) -> list[str]:
         barred.update(re.findall(r"^install (\S+) /bin/false$", content(path), re.MULTILINE))
     loaded = {line.split()[0].replace("_", "-") for line in content("/proc/modules").splitlines()}
     return [f"module\t{name}\t" for name in sorted(loaded & {name.replace("_", "-") for name in barred})]
+
+
+HANDLERS = "/proc/sys/fs/binfmt_misc"
+
+
+# SYS-08: without it root has the kernel start a program of his for each one of a form, and no file says so.
+def handlers(contract: dict[str, object]) -> list[str]:
+    """Programs that the kernel starts for others (binfmt.d(5)) and that no package names, where the kernel is the host's own."""
+    if not contract.get("kernel") or not os.path.isdir(HANDLERS):
+        return []
+    files = [path for top in ("/etc", "/usr/lib") for path in glob.glob(f"{top}/binfmt.d/*.conf")]
+    ours = {
+        name for path in files for _, name in re.findall(r"^([^\w\s#;])(.+?)\1", content(path), re.MULTILINE)
+    }
+    ours.update(("register", "status"), map(os.path.basename, glob.glob("/var/lib/binfmts/*")))
+    return [f"handler\t{named(f'{HANDLERS}/{name}')}\t" for name in sorted(set(os.listdir(HANDLERS)) - ours)]
 
 
 def name_and_clock(contract: dict[str, object]) -> list[str]:

@@ -14,8 +14,8 @@ from outpost.onhost.observe.daemons import LIVE as OF_DAEMONS
 from outpost.onhost.observe.daemons import UNBOUND_ANSWERS, steady, unbound
 from outpost.onhost.observe.declared import CONTRACT, LOCAL, records
 from outpost.onhost.observe.kept_answers import Marking, kept, mark_with
-from outpost.onhost.observe.kept_by_daemons import functions, on_hold, set_by_hand, triggers
-from outpost.onhost.observe.kernel import kernel, modules, name_and_clock, settings_in_force
+from outpost.onhost.observe.kept_by_daemons import anchors, functions, on_hold, set_by_hand, triggers
+from outpost.onhost.observe.kernel import handlers, kernel, modules, name_and_clock, settings_in_force
 from outpost.onhost.observe.network import (
     Waiting,
     learned,
@@ -27,7 +27,7 @@ from outpost.onhost.observe.network import (
     waiting,
 )
 from outpost.onhost.observe.permissions import capable_elsewhere, held_elsewhere, modes, release
-from outpost.onhost.observe.processes import Processes
+from outpost.onhost.observe.processes import Processes, opened_sockets
 from outpost.onhost.observe.reading import Probes, content, said
 from outpost.onhost.observe.units import manager, running_units, troubled_units
 
@@ -61,11 +61,16 @@ def seen_now() -> Seen:
     faults = [
         *probes("kernel settings that are declared", kernel, otherwise=nothing),
         *probes("kernel modules", modules, contract, otherwise=nothing),
+        *probes("binary formats", handlers, contract, otherwise=nothing),
         *probes("host name", name_and_clock, contract, otherwise=nothing),
         *(processes.faults if processes else []),
+        *probes(
+            "sockets of services", opened_sockets, processes.holders if processes else {}, otherwise=nothing
+        ),
         *probes("attributes elsewhere", held_elsewhere, declared, otherwise=nothing),
         *probes("mail queue", on_hold, otherwise=nothing),
         *probes("signing keys", set_by_hand, otherwise=nothing),
+        *probes("trust anchors", anchors, otherwise=nothing),
     ]
     options = probes("unbound", unbound, otherwise=nothing)
     answers = asked.answers()

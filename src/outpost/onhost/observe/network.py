@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import glob
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -25,6 +24,10 @@ OF_THE_KERNEL = re.compile(r"127\.0\.0\.1$|::1$|fe80:")
 SOCKET = re.compile(r"(tcp|udp)\s+\S+\s+\d+\s+\d+\s+(\S+):(\d+)\s.*?\bino:(\d+)\s")
 """A line of ss(8): protocol, address and port at the near end, inode."""
 
+XDP = "xdp"
+"""Ends what is said of an interface whose packets a program takes before the packet filter sees them."""
+DEFAULT = "default "
+"""Begins the name of what becomes of packets that no IPsec policy names."""
 Waiting = tuple[str, str, int, str, str]
 """A socket that waits for others: protocol, address, port, program, process."""
 
@@ -38,6 +41,7 @@ def network(live: dict[str, list[str]]) -> list[str]:
         kind = entry.get("linkinfo", {}).get("info_kind", "")
         flags = entry.get("flags", ())
         heard = "on" if "PROMISC" in flags else "off"
+        kind = f"{kind} {XDP}".lstrip() if XDP in entry else kind
         found.append(
             f"link\t{name}\t{'up' if 'UP' in flags else 'down'} mtu {entry['mtu']} promisc {heard} {kind}".rstrip()
         )
@@ -80,13 +84,31 @@ def queues(live: dict[str, list[str]]) -> list[str]:
 
 # NET-02: without it root drops or wraps packets where neither the packet filter nor a route names them.
 def policies(live: dict[str, list[str]]) -> list[str]:
-    """IPsec policies (ip-xfrm(8)): no role has any. Without those that a socket of a key daemon has for itself."""
-    pairs = itertools.pairwise(live.get("policies", []))
-    return [
-        f"policy\t{selector.strip()} {' '.join(rest.split()[:2])}\t{' '.join(rest.split()[2:])}"
-        for selector, rest in pairs
-        if selector.startswith("src ") and rest.split()[:1] == ["dir"]
+    """IPsec policies (ip-xfrm(8)): no role has any. Without those that a socket of a key daemon has for itself.
+
+    A policy's name has all that ip(8) needs to delete it: selector, direction, mark and interface.
+    """
+    listed, _, defaults = "\n".join(answer_to("policies", live)).partition("Default policies:")
+    if not defaults and listed != "none":
+        raise BlindError("ip(8) did not answer")
+    found = [
+        f"policy\t{DEFAULT}{way}\t{what}"
+        for way, what in DEFAULT_POLICY.findall(defaults)
+        if what != "accept"
     ]
+    for selector, way, rest in POLICY.findall(listed):
+        name = [selector.strip(), way]
+        if mark := re.search(r"^\tmark (\w+)/(\w+)", rest, re.MULTILINE):
+            name.append(f"mark {mark[1]} mask {mark[2]}")
+        if interface := re.search(r"^\tif_id (\w+)", rest, re.MULTILINE):
+            name.append(f"if_id {interface[1]}")
+        name += ["ptype sub"] if " ptype sub" in rest else []
+        found.append(f"policy\t{' '.join(name)}\t{rest.partition(chr(10))[0].strip()}")
+    return found
+
+
+POLICY = re.compile(r"^(src .*)\n\t(dir \w+)(.*(?:\n\t.*)*)", re.MULTILINE)
+DEFAULT_POLICY = re.compile(r"^ *(\w+): *(\w+)$", re.MULTILINE)
 
 
 def learned(live: dict[str, list[str]]) -> list[str]:

@@ -22,6 +22,8 @@ IMMUTABLE, APPEND_ONLY = 0x10, 0x20  # chattr(1): i and a
 GET_FLAGS, SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS of linux/fs.h, 64 bits
 ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 MOUNTED = ("/dev/shm", "/srv/mail", "/tmp", "/var/tmp")
+OF_THE_SYSTEM = re.compile(r"/(proc(/sys/fs/binfmt_misc)?|(sys|dev(?!/shm)|run|var/lib/docker)(/.*)?)$")
+"""What is mounted there is the kernel's and systemd's own."""
 DEVICES = (" b", " c")
 """How find(1) ends the line of one."""
 
@@ -41,14 +43,20 @@ def modes() -> list[str]:
         found.append(
             f"alias\t{named(path)}\t{f'link to {os.readlink(path)}' if os.path.islink(path) else 'no link'}"
         )
-    for line in content("/proc/self/mounts").splitlines():
+    return found + mounts(content("/proc/self/mounts"))
+
+
+def mounts(listed: str) -> list[str]:
+    """How places are mounted where only data belongs, and what else is; a second file system on a place hides the first."""
+    found: dict[str, str] = {}
+    for line in listed.splitlines():
         _, target, _, options, *_ = line.split(" ")
-        if target in MOUNTED:
+        if target in MOUNTED and f"mount\t{target}" not in found:
             kept = [word for word in options.split(",") if word in ("ro", "rw", "noexec", "nosuid", "nodev")]
-            found.append(f"mount\t{target}\t{','.join(kept)}")
-        elif not re.match(r"/(proc(?!/\d)|sys|dev|run|var/lib/docker)(/|$)", target):
-            found.append(f"mounted\t{target}\t")
-    return found
+            found[f"mount\t{target}"] = ",".join(kept)
+        elif not OF_THE_SYSTEM.match(target):
+            found[f"mounted\t{target}"] = ""
+    return [f"{place}\t{value}" for place, value in found.items()]
 
 
 @functools.cache

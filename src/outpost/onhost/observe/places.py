@@ -21,8 +21,8 @@ MERGED = ("/bin", "/lib", "/lib64", "/sbin")
 TRANSIENT = "/run/systemd/transient"
 """Units of a moment (systemd-run(1)); one that bears a lasting unit's name stands before it, also before what lies in /etc."""
 SINGLE = (
-    "/boot/grub/custom.cfg", "/root/.[!.]*", "/run/nologin", f"{TRANSIENT}/*.service.d/*", f"{TRANSIENT}/*.socket.d/*",
-    *(f"{TRANSIENT}/{name}.service" for name in ("chrony", "cron", "dbus", "nftables", "ssh", "systemd-*", "unattended-upgrades")),
+    "/boot/grub/custom.cfg", "/root/.[!.]*", "/run/nologin",
+    *(f"{TRANSIENT}/*.{kind}{inner}" for kind in ("path", "service", "socket", "timer") for inner in ("", ".d/*")),
 )  # fmt: skip
 UNSCANNED = (
     *(f"/var/lib/clamav/*{ending}" for ending in (".ign*", "fp", ".cfg", ".crb", ".ftm", ".wdb")), "/var/lib/rspamd/rspamd_dynamic*",
@@ -71,11 +71,15 @@ PASSING = re.compile(
     # names that no program takes for its configuration: logrotate(8) and completion read any but the first and the last two
     r"(^|/)\.\S*\.swp$|\S\.(dpkg-(bak|del|dist|new|old|tmp)|ucf-(dist|new|old))$|^(?!/etc/(logrotate\.d|bash_completion\.d|network)/)\S+\.outpost-new$"
     r"|^/etc/(ld\.so\.cache|(aliases|postfix/\w+)\.(db|lmdb)|cron\.\w+/\.placeholder|unbound/unbound_\w+\.(key|pem))$|^/usr/(?!local/)\S+\.cache$"
-    r"|^/(?!usr/local/)\S+/__pycache__/[^/\s]+\.pyc$|^/usr/(local/share/|share/|lib/)(fonts|mime|man)/|^/usr/lib/(modules/|udev/hwdb\.bin$)"
+    r"|^/usr/(local/share/|share/|lib/)(fonts|mime|man)/|^/usr/lib/(modules/|udev/hwdb\.bin$)"
     # what the system and its packages make themselves; accounts and authorities are looked at in their own right
     r"|^/etc/(ssl/certs/ca-certificates\.crt$|rc[0-6S]\.d/|init\.d/\.depend|mtab$|\.pwd\.lock$|\.updated$|adjtime$|mailcap$"
     r"|ca-certificates\.conf$|(passwd|shadow|group|gshadow)-?$|sub[ug]id-$|udev/hwdb\.bin$)"
 )
+
+
+COMPILED = re.compile(r"^/usr/(?!local/)\S+/__pycache__/[^/\s]+\.pyc$")
+"""What Python makes of packages' sources, and takes in their place."""
 
 
 def expanded(places: tuple[str, ...]) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 
-from outpost.onhost.observe.reading import content
+from outpost.onhost.observe.reading import content, named
 
 
 class Processes:
@@ -31,6 +32,30 @@ class Processes:
                     elif opened.startswith("/var/log/") and opened.endswith(" (deleted)"):
                         faults.append(f"deleted\t{opened.removesuffix(' (deleted)')}\t{unit_of(pid)}")
         self.faults = list(dict.fromkeys(faults))
+
+
+OPEN_TO_ALL: tuple[str, ...] = ()
+"""Sockets of services to which every account on the host may connect."""
+
+
+# SYS-05: without it every account talks to a service as its own clients do, once somebody has given its socket another mode.
+def opened_sockets(holders: dict[str, tuple[str, str]]) -> list[str]:
+    """Sockets of services below /run to which every account may connect though no configuration says so (proc_net_unix(5))."""
+    found = []
+    for line in content("/proc/net/unix").splitlines():
+        inode, _, path = line.partition(" /run/")
+        with contextlib.suppress(OSError):
+            status = os.stat(f"/run/{path}") if path else None
+            if (
+                status
+                and stat.S_ISSOCK(status.st_mode)
+                and status.st_mode & 0o002
+                and status.st_uid
+                and not path.startswith(OPEN_TO_ALL)
+            ):
+                _, pid = holders.get(inode.rpartition(" ")[2], ("", ""))
+                found.append(f"opened\t{named(f'/run/{path}')}\t{unit_of(pid) if pid else ''}")
+    return sorted(set(found))
 
 
 def unit_of(pid: str) -> str:

@@ -145,7 +145,7 @@ KINDS = {
     "enabled units": ("unit",),
     "accounts": ("account", "group", "member", "keeper", "shadow"),
     "files": ("file", "local"),
-    "files among packages": ("file", "local", "alias"),
+    "files among packages": ("file", "local", "alias", "compiled"),
     "conffiles": ("conffile",),
     "packages' control files": ("control",),
     "programs": ("program",),

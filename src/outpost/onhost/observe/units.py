@@ -9,10 +9,11 @@ import glob
 import os
 import re
 
+from outpost.onhost.observe.places import TRANSIENT
 from outpost.onhost.observe.reading import said
 
 COMES_AND_GOES = re.compile(
-    r"^((user|user-runtime-dir|getty|serial-getty)@\S+|session-\S+|outpost-undo-\S+|(apt-daily|apt-daily-upgrade|apt-listchanges|dpkg-db-backup|"
+    r"^((user|user-runtime-dir)@\d+\.service|(getty|serial-getty)@\w+\.service|outpost-undo-\w+\.timer|(apt-daily|apt-daily-upgrade|apt-listchanges|dpkg-db-backup|"
     r"e2scrub_\w+|fstrim|logrotate|man-db|packagekit|phpsessionclean|polkit|roundcube-\w+|unattended-upgrades|outpost-[\w@-]+|"
     r"systemd-(hostnamed|timedated|localed|tmpfiles-\S+|journal\S+|logind|udevd\S*|networkd\S*|resolved\S*|timesyncd|fsck\S*|initctl|sysext|creds)"
     r")\.(service|socket))$"
@@ -51,9 +52,16 @@ def running_units(listed_units: list[str]) -> list[str]:
     for line in listed_units:
         name, _, active, sub, *_ = line.split()
         kind = name.rpartition(".")[2] in ("service", "socket", "timer", "path")
-        if kind and active != "failed" and sub in STANDING and not COMES_AND_GOES.match(name):
+        if kind and active != "failed" and sub in STANDING and not _comes_and_goes(name):
             found.append(f"running\t{name}\t")
     return found
+
+
+# SYS-04: without it a program that somebody starts by systemd-run(1) under a name like that of a unit that comes and goes is hidden.
+def _comes_and_goes(name: str) -> bool:
+    """Whether the host itself starts and ends it; what has the file of a moment was started by somebody."""
+    passing = COMES_AND_GOES.match(name)
+    return passing is not None and (name.endswith(".timer") or not os.path.lexists(f"{TRANSIENT}/{name}"))
 
 
 def troubled_units(listed_units: list[str]) -> list[str]:
