@@ -20,7 +20,7 @@ LIVE = {
     "sockets": "ss --no-header --listening --numeric --tcp --udp --extended",
     "filter": "nft --stateless --terse list ruleset",
     "functions": f"! [ -e /usr/bin/redis-cli ] || redis-cli {REDIS} function list",
-    "special": rf"find / $(findmnt --real --raw --noheadings --output TARGET) -xdev \( {' -o '.join(f'-path {top}' for top in (*ELSEWHERE, *TREES))} \) -prune -o \( {SPECIAL} -o {STARTED} \) {LISTED}",
+    "special": rf"find / $(findmnt --real --raw --noheadings --output TARGET | grep -Ev '^({'|'.join(ELSEWHERE)})(/|$)') -xdev \( {' -o '.join(f'-path {top}' for top in (*ELSEWHERE, *TREES))} \) -prune -o \( {SPECIAL} -o {STARTED} \) {LISTED}",
 }
 """Name → shell command."""
 JUDGED = ("links", "links 6", "policies", "queues", "units", "environment", "sockets")

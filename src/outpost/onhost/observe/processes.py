@@ -34,8 +34,8 @@ class Processes:
         self.faults = list(dict.fromkeys(faults))
 
 
-OPEN_TO_ALL: tuple[str, ...] = ()
-"""Sockets of services to which every account on the host may connect."""
+SESSIONS = "user/"
+"""Below /run: directories that their user alone may enter."""
 
 
 # SYS-05: without it every account talks to a service as its own clients do, once somebody has given its socket another mode.
@@ -51,7 +51,7 @@ def opened_sockets(holders: dict[str, tuple[str, str]]) -> list[str]:
                 and stat.S_ISSOCK(status.st_mode)
                 and status.st_mode & 0o002
                 and status.st_uid
-                and not path.startswith(OPEN_TO_ALL)
+                and not path.startswith(SESSIONS)
             ):
                 _, pid = holders.get(inode.rpartition(" ")[2], ("", ""))
                 found.append(f"opened\t{named(f'/run/{path}')}\t{unit_of(pid) if pid else ''}")
