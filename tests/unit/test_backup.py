@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -202,6 +203,47 @@ def test_only_plain_files_below_their_source_come_back(tmp_path: Path) -> None:
         for path in found.values()
         if path.is_file() and not path.is_symlink()
     } == {"0o600"}
+
+
+@pytest.mark.control("BKP-02")
+@pytest.mark.parametrize(
+    ("name", "kind", "target", "time"),
+    [
+        ("n" * 300, tarfile.REGTYPE, "x", 0.0), ("/".join("d" * 100 for _ in range(60)), tarfile.DIRTYPE, "", 0.0), ("loop/x", tarfile.REGTYPE, "x", 0.0),
+        ("late", tarfile.REGTYPE, "x", 1e300), ("early", tarfile.DIRTYPE, "", -1e300), ("long-link", tarfile.SYMTYPE, "t" * 5000, 0.0),
+        ("dangling", tarfile.LNKTYPE, "nothing", 0.0), ("itself", tarfile.LNKTYPE, "itself", 0.0),
+    ],
+)  # fmt: skip
+def test_an_entry_that_cannot_be_written_keeps_no_other_from_coming_back(
+    name: str, kind: bytes, target: str, time: float, tmp_path: Path
+) -> None:
+    hostile = io.BytesIO()
+    with tarfile.open(fileobj=hostile, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for member, content in (
+            (entry("loop", tarfile.SYMTYPE, "loop"), b""), (entry(name, kind, target, time), b"x" if kind == tarfile.REGTYPE else b""),
+            (entry("honest", tarfile.REGTYPE), b"mail"),
+        ):  # fmt: skip
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    hostile.seek(0)
+    assert unpacked(hostile, tmp_path, {}) <= 1
+    assert (tmp_path / "honest").read_text() == "mail"
+
+
+def entry(name: str, kind: bytes, target: str = "", time: float = 0.0) -> tarfile.TarInfo:
+    found = tarfile.TarInfo(name)
+    found.type, found.linkname, found.mtime = kind, target, time  # type: ignore[assignment]
+    return found
+
+
+@pytest.mark.control("BKP-02")
+def test_a_full_disk_ends_the_restore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "extract", full)
+    with pytest.raises(OSError, match="No space"):
+        unpacked(tar(("a", tarfile.REGTYPE, "one")), tmp_path, {})
 
 
 @pytest.mark.control("BKP-02")

@@ -21,6 +21,7 @@ Commands: ``run``, ``clean``, ``list``, ``check``, ``extract`` (or its halves ``
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import fnmatch
 import hashlib
@@ -32,6 +33,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -57,6 +59,12 @@ COPY_PATIENCE = 600.0
 STILL_WITHIN = 10.0
 """Seconds until everything must stand still: a process finishes the write that it is in."""
 WAITED = ("--lock-wait", "600")
+
+
+OF_THE_ENTRY = (
+    errno.EEXIST, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR,
+)  # fmt: skip
+"""Errors for which one entry of an archive does not come back, and the others do: a taken-over host chose its name."""
 
 
 ONLINE_COPY = """
@@ -316,13 +324,14 @@ class Backup:
 
     def _extract(self, name: str, source: dict[str, Any], into: Path, below: str) -> int:
         command = self.export(name, source, below if source["kind"] == "mail" else "")
-        with subprocess.Popen(
-            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as export:
-            assert export.stdout is not None
-            assert export.stderr is not None
-            refused = self.unpack(export.stdout, source, into)
-            said = export.stderr.read().decode(errors="replace").strip().splitlines()
+        with tempfile.TemporaryFile() as errors:  # a pipe that nobody empties would end the restore half-way
+            with subprocess.Popen(
+                command, env=self.environment, stdout=subprocess.PIPE, stderr=errors
+            ) as export:
+                assert export.stdout is not None
+                refused = self.unpack(export.stdout, source, into)
+            errors.seek(max(0, errors.tell() - 4000))
+            said = errors.read().decode(errors="replace").strip().splitlines()
         if export.returncode and export.returncode < 100:
             raise BackupError(f"borg export-tar: {said[-1] if said else export.returncode}")
         return refused
@@ -509,17 +518,36 @@ def unpacked(stream: IO[bytes], into: Path, source: dict[str, Any]) -> int:
         for member in archive:
             if member.isdir() and only:  # those of the tree that the files were copied from
                 continue
-            names = [member.name, *([member.linkname] if member.islnk() or member.issym() else [])]
-            plain = member.isreg() or member.isdir() or ((member.islnk() or member.issym()) and not only)
+            link = member.islnk() or member.issym()
+            names = [member.name, *([member.linkname] if link else [])]
+            plain = member.isreg() or member.isdir() or (link and not only)
             if not plain or not all(_below(name, only, directory=member.isdir()) for name in names):
                 refused += 1
                 continue
             taken = member.replace(mode=0o700 if member.isdir() else mode, uid=0, gid=0, deep=False)
             try:
-                archive.extract(taken, into, numeric_owner=True, filter="fully_trusted")
-            except (tarfile.TarError, FileExistsError, NotADirectoryError, IsADirectoryError, KeyError):
+                if link:
+                    _linked(member, into)
+                else:
+                    archive.extract(taken, into, numeric_owner=True, filter="fully_trusted")
+            except (tarfile.TarError, KeyError, OverflowError):
+                refused += 1
+            except OSError as error:
+                if error.errno not in OF_THE_ENTRY:  # a full disk takes the others, too
+                    raise
                 refused += 1
     return refused
+
+
+# BKP-02: without it tarfile reads on to the end for the target of a link that cannot be made, and nothing behind it comes back.
+def _linked(member: tarfile.TarInfo, into: Path) -> None:
+    path = into / member.name
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    if member.issym():
+        path.symlink_to(member.linkname)
+    else:
+        os.link(into / member.linkname, path, follow_symlinks=False)
 
 
 def _below(name: str, only: str, *, directory: bool) -> bool:
