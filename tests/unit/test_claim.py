@@ -290,6 +290,42 @@ def test_an_office_file_that_lacks_what_a_colleague_applied_is_stopped(
     assert not refused()  # no history to compare with
 
 
+@pytest.mark.parametrize("how", ["a merge", "a filter"])
+def test_an_office_file_that_a_merge_or_a_filter_of_git_made_is_known(
+    how: str, hosts: Path, controller: Callable[[str], Target], checkout: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """A merge that somebody finished by hand has a text that neither side had; with `eol=crlf` git keeps another than the one applied."""
+    one, text = controller("clone/harbour"), (INVENTORY / "harbour" / "office.toml").read_text()
+
+    def committed(content: str, *words: str) -> None:
+        one.office_file.write_bytes(content.encode())
+        checkout("add", "-A")
+        checkout("commit", "-q", "--no-edit", *(words or ("-m", "one")))
+
+    committed(text)
+    applied = f"{text}# both\n"
+    if how == "a merge":
+        checkout("checkout", "-q", "-b", "side")
+        committed(f"{text}# hers\n")
+        checkout("checkout", "-q", "main")
+        committed(f"{text}# his\n")
+        checkout("merge", "-q", "--no-commit", "-s", "ours", "side")
+        committed(applied)
+    else:
+        applied = applied.replace("\n", "\r\n")
+        (one.data / ".gitattributes").write_text("office.toml text eol=crlf\n")
+        committed(applied)
+    monkeypatch.setattr(history, "commit", lambda: "")
+    monkeypatch.setattr(history, "who", lambda: "maria@desk")
+    with changing(one, ["mta"]) as held:
+        held.converged.add("mta")
+    shutil.rmtree(hosts / "state")
+    monkeypatch.setattr(history, "who", lambda: "john@desk")
+    committed(f"{text}# later\n")
+    with changing(one, ["mta"]):
+        pass
+
+
 @pytest.mark.parametrize(
     ("version", "refused"), [("0.9", False), (__version__, False), ("99.0", True), ("no version", False)]
 )

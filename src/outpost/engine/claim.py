@@ -321,13 +321,19 @@ def _office_file_known(target: Target, held: _Held, own: Record) -> None:
     if kept.exists() and hashlib.sha256(kept.read_bytes()).hexdigest() == record.office_file:
         return
     git = ["git", "-C", str(target.data)]
-    log = ["log", "-n", "500", "--format=", "--raw", "--no-abbrev", "--", target.office_file.name]
-    said = subprocess.run([*git, *log], capture_output=True, text=True, check=False).stdout
+    name = target.office_file.name
+    log = ["log", "-n", "500", "-m", "--full-history", "--format=", "--raw", "--no-abbrev", "--", name]
+    prefix, said = (
+        subprocess.run([*git, *words], capture_output=True, text=True, check=False).stdout
+        for words in (["rev-parse", "--show-prefix"], log)
+    )
     versions = {line.split()[3] for line in said.splitlines() if line.startswith(":")}
-    for version in versions:
-        text = subprocess.run([*git, "cat-file", "blob", version], capture_output=True, check=False).stdout
-        if hashlib.sha256(text).hexdigest() == record.office_file:
-            return
+    # as git keeps it, and as its filters write it here (gitattributes(5))
+    for how in (["blob"], ["--filters", f"--path={prefix.strip()}{name}"]):
+        for version in versions:
+            text = subprocess.run([*git, "cat-file", *how, version], capture_output=True, check=False).stdout
+            if hashlib.sha256(text).hexdigest() == record.office_file:
+                return
     if versions:  # without a history nothing can be compared
         raise OutpostError(
             f"{held.host} was converged by {record.shown}, from an office file that this checkout has never had: it may undo "
