@@ -21,9 +21,9 @@ from types import SimpleNamespace
 import pytest
 
 from outpost.converge import observation
-from outpost.converge.drift import PYTHON, START
+from outpost.converge.drift import LATE, PYTHON, START
 from outpost.converge.files import package
-from outpost.drift.findings import BLIND, ORDER, Beside, findings, folded
+from outpost.drift.findings import BLIND, EARLY, ORDER, Beside, findings, folded
 from outpost.drift.meanings import FAULTS, SEVERAL, STATES
 from outpost.drift.repairs import close, end_listening, reload_for, restart
 from outpost.onhost import observe
@@ -66,6 +66,8 @@ def test_every_kind_has_its_place_in_the_order_of_repair_and_a_meaning() -> None
     told = [*dict.fromkeys(told.of for told in STATES), *SEVERAL, *(told.of for told in FAULTS)]
     assert len(told) == len(set(told))
     assert set(told) == set(ORDER)
+    # and has an operation that repairs it
+    assert {*EARLY, *(kind for _, kinds in LATE for kind in kinds)} == {*ORDER}
 
 
 def test_a_host_without_the_observer_has_nothing_beside_its_files() -> None:

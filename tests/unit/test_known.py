@@ -37,7 +37,7 @@ from outpost.onhost.observe.reading import BlindError, named, plain, said
 OBSERVER = "observer\tabc\t"
 GOOD = (
     OBSERVER, "version\tknot\t3.4.6", "package\tbash\t", "account\troot\t0:0:/root:/bin/bash:locked", "group\troot\t0", "setting\tnet.x\t1",
-    "account\tknot\t110:110:/var/lib/knot:/usr/sbin/nologin:locked", "mode\t/var/log\t755 root root",
+    "account\tknot\t110:110:/var/lib/knot:/usr/sbin/nologin:locked", "group\tknot\t110", "group\tsudo\t27", "mode\t/var/log\t755 root root",
     "effective\tredis-server.service@8\tacl default", "package\tknot\t", "link\teth0\tup", "control\tknot\t3.4.6 abc",
 )  # fmt: skip
 INJECTED = (
@@ -48,7 +48,7 @@ INJECTED = (
     ("unit\tssh.service\tmasked", ""), ("table\tinet evil\t", ""), ("hold\tknot\t", ""), ("manager\tLD_PRELOAD\t/tmp/x", ""),
     ("account\tknot\t110:110:/var/lib/knot:/bin/bash:locked", "account\tknot\t110:110:/var/lib/knot:/usr/sbin/nologin:locked"),
     ("loopback\t127.0.0.1:99\tnc", ""), ("rule\t4 100 from all lookup 7\t", ""), ("capability\t/usr/bin/tac\t01", ""),
-    ("control\tknot\t3.4.6 evil", "control\tknot\t3.4.6 abc"),
+    ("control\tknot\t3.4.6 evil", "control\tknot\t3.4.6 abc"), ("group\tnobody\t27", ""),
 )  # fmt: skip
 """What somebody brings about, and what it takes the place of."""
 BLIND = "blind\taccounts\tOSError: no"
@@ -137,6 +137,25 @@ def test_an_injected_drift_is_reported_whatever_broke_off(host: Path, seed: int)
             }
         hidden = {new for new in there if (host / "known").exists() and new in states} - reported(states)
         assert hidden == set(), f"after {step}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [("account", "knot", "112:110:/var/lib/knot:/usr/sbin/nologin:locked"), ("account", "knot", "110:27:/var/lib/knot:/usr/sbin/nologin:locked"), ("group", "evil", "110")],
+)  # fmt: skip
+def test_a_number_that_another_has_is_drift_of_the_one_that_came(
+    host: Path, kind: str, name: str, value: str
+) -> None:
+    """Also of an account that a role declares, whose shell and home may change."""
+    contract(host, accounts=["knot"])
+    remembered(set(GOOD))
+    new = f"{kind}\t{name}\t{value}"
+    old = {fact for fact in GOOD if fact.startswith(f"{kind}\t{name}\t")}
+    for _ in range(2):
+        assert reported({*GOOD, new} - old) == {new, *old}
+        remembered({*GOOD, new} - old)
+    seen = Beside(usable=True, appeared=frozenset((new,)), vanished=frozenset(old))
+    assert [finding.thing for finding in findings(seen)] == [name]
 
 
 def test_a_note_that_a_package_enabled_a_unit_explains_it_only_while_packages_come(

@@ -67,15 +67,15 @@ LATE = (
     ("permissions and mounts", ("mode", "special", "capability", "mount")),
     ("accounts and groups", ("account", "shadow", "member", "keeper", "group")),
     ("host name in force", ("hostname",)),
-    ("kernel settings in force", ("sysctl", "setting", "module")),
+    ("kernel settings in force", ("sysctl", "setting", "module", "handler")),
     ("environment of daemons", ("manager",)),
     (
         "addresses and routes",
-        ("link", "address", "route", "rule", "neighbour", "namespace", "policy", "queue"),
+        ("link", "address", "route", "learned", "rule", "neighbour", "namespace", "policy", "queue"),
     ),
     ("packet filter in force", ("table", "rules", "filter")),
-    ("databases, mail queue and signing keys", ("trigger", "function", "held", "timer")),
-    ("sockets that no flow allows", ("listener", "loopback")),
+    ("databases, mail queue and signing keys", ("trigger", "function", "held", "timer", "anchor")),
+    ("sockets that no flow allows", ("listener", "loopback", "opened")),
     ("configuration in force", ("stale", "effective")),
 )
 

@@ -333,6 +333,10 @@ STATES = (
         lambda it: repairs.numbered(it.thing, it.old[0]), shows=lines,
     ),
     Told(
+        "group", came, "has the number of another group by hand", "who is in one of them has the rights of the other", ("SYS-09",),
+        lambda it: f"groupdel {it.quoted}", shows=lines,
+    ),
+    Told(
         "group", went, "removed by hand", "files of the group belong to nobody, or to another's", ("SYS-09",),
         lambda it: f"groupadd --gid {it.old[0]} {it.quoted}", shows=lines,
     ),

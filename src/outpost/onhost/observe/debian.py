@@ -114,6 +114,14 @@ def accounts() -> frozenset[str]:
     return frozenset()
 
 
+@functools.cache
+def groups() -> frozenset[str]:
+    """The same of groups, as lines."""
+    with contextlib.suppress(OSError):
+        return frozenset(pathlib.Path("/usr/share/base-passwd/group.master").read_text().splitlines())
+    return frozenset()
+
+
 def is_system(name: str) -> bool:
     """Whether an account is root's or a daemon's."""
     try:

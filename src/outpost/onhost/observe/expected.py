@@ -40,6 +40,7 @@ NOT_MISSED = (
 """Kinds of which nobody is told that something is gone."""
 
 
+NOGROUP = "65534"
 SHAPER, SHAPED = "outpost-shaping.service", ("htb",)
 """Who else but a person gives an interface a queueing discipline (AMP-03), and which."""
 SEVERAL = ("member", "unit", "effective", "keeper", "rule", "neighbour", "route", "queue", "trigger")
@@ -47,7 +48,7 @@ SEVERAL = ("member", "unit", "effective", "keeper", "rule", "neighbour", "route"
 
 
 GRAVE_KINDS = (
-    "account", "capability", "hold", "keeper", "manager", "member", "mounted", "namespace", "neighbour", "package", "policy", "queue", "rule", "rules", "table",
+    "account", "capability", "group", "hold", "keeper", "manager", "member", "mounted", "namespace", "neighbour", "package", "policy", "queue", "rule", "rules", "table",
     "trigger", "unit",
 )  # fmt: skip
 GRAVE_PLACES = (
@@ -101,6 +102,7 @@ class Expected:
         self._contract = contract
         self._now = now
         self._before = before
+        self.witnesses = before
         self._known = {parts(fact)[:2] for fact in before}
         self._owned: set[str] | None = None
         self.arrived = {fact for fact in now - before if fact.startswith("version\t")}
@@ -155,7 +157,7 @@ class Expected:
             return not any(kind == "compiled" for kind, _ in self._known) or is_its_source(thing)
         rule: collections.abc.Callable[[str, str], bool] | None = {
             "alias": self.leads_to_a_package, "setting": _always, "mount": _always, "link": self._first, "address": self._first, "route": self._first,
-            "shadow": _always, "group": lambda thing, gid: gid != "0" or thing == "root", "running": self._running, "package": self._package,
+            "shadow": _always, "group": self._group, "running": self._running, "package": self._package,
             "diversion": self._diversion,
             "override": lambda thing, value: debian.OVERRIDES.get(thing) == value,
             "rule": lambda thing, _: thing.partition(" ")[2] in debian.RULES, "mounted": self._mounted,
@@ -215,6 +217,17 @@ class Expected:
         )
         return not self._before and place in ours
 
+    # SYS-09: without it an account gets another's rights by a number that both have, and the next apply takes it as known.
+    def _group(self, name: str, gid: str) -> bool:
+        return f"{name}:*:{gid}:" in debian.groups() or (gid != "0" and not self._others("group", name, gid))
+
+    def _others(self, kind: str, name: str, number: str) -> set[str]:
+        """Who else has a number, among those that are known; before anything is, among all."""
+        witnesses = (parts(fact) for fact in self.witnesses or self._now)
+        return {
+            each for sort, each, value in witnesses if sort == kind and value.partition(":")[0] == number
+        } - {name}
+
     def _account(self, name: str, value: str, *, new: bool) -> bool:
         uid, gid, home, shell, state = value.split(":")
         if f"{name}:{uid}:{gid}:{home}:{shell}" in debian.accounts():
@@ -222,7 +235,14 @@ class Expected:
         if name == self._administrator:
             return new and int(uid) >= 1000
         system = 0 < int(uid) < 1000 and state == "locked" and shell.endswith(("nologin", "false"))
-        return system and (new or self._has("accounts", name))
+        own_group = gid == NOGROUP or f"group\t{name}\t{gid}" in self._now
+        was = any(fact.startswith(f"account\t{name}\t{uid}:") for fact in self._before)
+        return (
+            system
+            and own_group
+            and not self._others("account", name, uid)
+            and (new or (was and self._has("accounts", name)))
+        )
 
     def _member(self, group: str, name: str) -> bool:
         return self._has("members", f"{group}: {name}") or name in (group, self._administrator)

@@ -105,6 +105,7 @@ class Judged:
         # What opens a host stands in the known state because it is explained or accepted: what is neither was written there by hand,
         # and neither stays nor comes back. Of a state that was edited that holds for all; what opens nothing may be the platform's and waits.
         fresh = Expected(contract_of(CONTRACT), now, set())
+        fresh.witnesses = before
         suspects = {
             fact
             for fact in before
