@@ -158,6 +158,28 @@ def test_a_number_that_another_has_is_drift_of_the_one_that_came(
     assert [finding.thing for finding in findings(seen)] == [name]
 
 
+@pytest.mark.parametrize(
+    ("name", "target", "known"),
+    [
+        ("rspamd.service", "/opt/evil/rspamd.service", False), ("rspamd.service", "/usr/lib/systemd/system/debug-shell.service", False),
+        ("rspamd.service", "/usr/lib/systemd/system/rspamd.service", True), ("sshd.service", "/usr/lib/systemd/system/ssh.service", True),
+        ("sshd.service", "/usr/lib/systemd/system/debug-shell.service", False), ("redis.service", "/usr/lib/systemd/system/redis-server.service", False),
+    ],
+)  # fmt: skip
+def test_a_link_in_the_name_of_a_unit_leads_where_its_package_leads_it(
+    host: Path, monkeypatch: pytest.MonkeyPatch, name: str, target: str, known: bool
+) -> None:
+    """Root can also write what deb-systemd-helper(1p) notes; that counts while packages come."""
+    contract(host, units=["rspamd.service"])
+    monkeypatch.setattr(expected, "HELPER", str(host))
+    (host / "redis.service").touch()
+    remembered(set(GOOD))
+    link = f"unit\t{name}\tlink to {target}"
+    for _ in range(2):
+        assert (reported({*GOOD, link}) == set()) is known
+        remembered({*GOOD, link})
+
+
 def test_a_note_that_a_package_enabled_a_unit_explains_it_only_while_packages_come(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,9 @@ ENABLED = frozenset((
     "clamav-daemon.socket",  # with its service (Also=)
 ))  # fmt: skip
 """By systemd's own package."""
-ALIASES = frozenset(("sshd.service", "syslog.service", "dbus-org.freedesktop.timesync1.service"))
+ALIASES = {
+    "sshd.service": "ssh.service", "syslog.service": "rsyslog.service", "dbus-org.freedesktop.timesync1.service": "systemd-timesyncd.service",
+}  # fmt: skip
 USER_UNITS = frozenset(("/usr/lib/systemd/user/ssh-agent.socket",))
 PLATFORM = (
     "linux-image-", "linux-headers-", "grub-", "shim-", "firmware-", "intel-microcode", "amd64-microcode", "console-setup", "keyboard-configuration",

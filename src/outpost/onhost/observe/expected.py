@@ -253,10 +253,12 @@ class Expected:
             enabled = any(os.path.lexists(f"{found}/{name}") for found in (f"{top}.wants", f"{top}.requires"))
             return self._has("units", name) or (enabled and self._came()) or name in debian.ENABLED
         target = value.removeprefix("link to ")
-        if target == value or self._has("units", name):
-            return target != value
-        packages = target.startswith(("/usr/lib/systemd/system/", "/lib/systemd/system/"))
-        return packages and (os.path.lexists(f"{HELPER}/{name}") or name in debian.ALIASES)
+        # SYS-08: without it a link in a declared unit's name leads to a program of somebody's, or of another package's unit.
+        if not target.startswith(("/usr/lib/systemd/system/", "/lib/systemd/system/")):
+            return False
+        noted = os.path.lexists(f"{HELPER}/{name}") and self._came()
+        led = os.path.basename(target)
+        return noted or debian.ALIASES.get(name) == led or (self._has("units", name) and led == name)
 
     def _of_package(self, name: str) -> bool:
         """Whether it is a unit of a package, or a declared one."""
