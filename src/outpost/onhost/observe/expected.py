@@ -104,6 +104,7 @@ class Expected:
         self._before = before
         self.witnesses = before
         self._known = {parts(fact)[:2] for fact in before}
+        self._kinds = {kind for kind, _ in self._known}
         self._owned: set[str] | None = None
         self.arrived = {fact for fact in now - before if fact.startswith("version\t")}
         """Packages that came, or have another version: what they bring is explained."""
@@ -154,7 +155,7 @@ class Expected:
         if kind == "control":
             return self._control(thing, value)
         if kind == "compiled":
-            return not any(kind == "compiled" for kind, _ in self._known) or is_its_source(thing)
+            return kind not in self._kinds or is_its_source(thing)
         rule: collections.abc.Callable[[str, str], bool] | None = {
             "alias": self.leads_to_a_package, "setting": _always, "mount": _always, "link": self._first, "address": self._first, "route": self._first,
             "shadow": _always, "group": self._group, "running": self._running, "package": self._package,
@@ -298,9 +299,7 @@ class Expected:
     def _control(self, package: str, value: str) -> bool:
         """Whether it came with this version of the package, or nothing was known of any package yet."""
         came = f"version\t{package.partition(':')[0]}\t{value.partition(' ')[0]}"
-        return (came in self._now and came not in self._before) or not any(
-            kind == "control" for kind, _ in self._known
-        )
+        return (came in self._now and came not in self._before) or "control" not in self._kinds
 
     def _mode(self, path: str, value: str) -> bool:
         if path in debian.MODES:
