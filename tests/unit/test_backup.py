@@ -232,7 +232,7 @@ def test_an_entry_that_cannot_be_written_keeps_no_other_from_coming_back(
 
 def entry(name: str, kind: bytes, target: str = "", time: float = 0.0) -> tarfile.TarInfo:
     found = tarfile.TarInfo(name)
-    found.type, found.linkname, found.mtime = kind, target, time  # type: ignore[assignment]
+    found.type, found.linkname, found.mtime = kind, target, time
     return found
 
 
