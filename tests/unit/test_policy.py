@@ -138,6 +138,18 @@ def test_a_strangers_transaction_that_was_forgotten_counts_all_the_same(world: W
     assert ends == [DUNNO] * 10 + [BOMBED]
 
 
+def test_a_strangers_message_to_several_that_was_forgotten_comes_again(world: World) -> None:
+    """Postfix does not say then whose mailboxes they are: whoever has it forgotten by naming recipients elsewhere would not be counted."""
+    said = {"instance": "slow", "recipient": "a@po.test"}
+    assert world.ask(**said) == world.ask(**said) == DUNNO
+    for n in range(REMEMBERED):
+        world.ask(recipient="b@po.test", instance=f"elsewhere{n}")
+    end: dict[str, Any] = {"protocol_state": "END-OF-MESSAGE", "recipient": "", "recipient_count": 2}
+    assert world.ask(instance="slow", **end) == BOMBED
+    assert world.ask(**said) == DUNNO
+    assert world.ask(instance="slow", **end) == DUNNO
+
+
 def test_strangers_cannot_make_a_users_transaction_forgotten(world: World) -> None:
     world.ask("user", sasl_username="a@po.test", recipient="x@one.test", size=1001, instance="u")
     for n in range(REMEMBERED + 1):
@@ -194,6 +206,8 @@ def test_guessing_addresses_ends_for_the_network_and_for_nobody_else(world: Worl
     assert ask("a@po.test", "198.51.100.1") == DUNNO
     assert [ask(f"y{n}@po.test", f"2001:db8::{n}") for n in range(16)][-1] == GUESSING
     assert ask("a@po.test", "2001:db8:0:1::1") == DUNNO
+    rooted = [ask(f"z{n}@po.test.", f"203.0.113.{n}") for n in range(17)]  # the dot of the root
+    assert rooted == [DUNNO] * 15 + [GUESSING] * 2
     world.now += 40  # a fifteenth of ten minutes
     assert ask("a@po.test", "192.0.2.200") == DUNNO
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ def mail(tmp_path: Path) -> Path:
 def test_every_folder_of_present_users_is_scanned_and_nothing_else(mail: Path) -> None:
     found = {str(path.relative_to(mail).parent) for path in messages(mail, 0)}
     assert found == {"bob/Maildir/cur", "bob/Maildir/.Sent/new"}
+
+
+def test_no_fifo_keeps_the_scan_waiting(mail: Path) -> None:
+    os.mkfifo(mail / "bob/Maildir/cur/pipe")
+    (mail / "bob/Maildir/cur/link").symlink_to("pipe")
+    assert [path.name for path in messages(mail, 0)] == ["1.M1.host,S=5:2,S"] * 2
 
 
 def test_what_is_older_than_signatures_need_is_left_alone(mail: Path) -> None:

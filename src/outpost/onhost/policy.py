@@ -192,8 +192,13 @@ class Decisions:
             case "RCPT":
                 return self._outgoing(request) if user else await self._incoming(request)
             case "END-OF-MESSAGE":
-                transaction = self._open(user=user).pop(request.get("instance", ""), Transaction())
-                return self._whole(request, transaction) if user else self._taken(request, transaction)
+                transaction = self._open(user=user).pop(request.get("instance", ""), None)
+                if user:
+                    return self._whole(request, transaction or Transaction())
+                # DOS-07: without it a stranger who names recipients in thousands of transactions has his messages forgotten and not counted
+                if transaction is None and int(request.get("recipient_count") or 0) > 1:
+                    return BOMBED
+                return self._taken(request, transaction or Transaction())
         return DUNNO
 
     def _open(self, *, user: bool) -> dict[str, Transaction]:
@@ -237,7 +242,10 @@ class Decisions:
 
     def _guessing(self, request: dict[str, str]) -> str:
         """The refusal for a network that has named too many unknown recipients; an unknown one counts."""
-        address, recipient = request.get("client_address", ""), request.get("recipient", "").lower()
+        address, recipient = (
+            request.get("client_address", ""),
+            request.get("recipient", "").lower().rstrip("."),
+        )
         if address in self.settings.own_addresses or self._peer(address):
             return ""
         most, now = self.settings.unknown_recipients, self.clock()

@@ -14,6 +14,7 @@ import os
 import re
 import socket
 import ssl
+import stat
 import struct
 import subprocess
 import sys
@@ -118,10 +119,12 @@ def messages(mail: Path, since: float) -> Iterator[Path]:
             for name in names:
                 path = Path(directory, name)
                 try:
-                    if path.stat().st_ctime >= since:
-                        yield path
+                    status = path.lstat()
                 except FileNotFoundError:
                     continue
+                # a FIFO, or a link to one, would keep the scan waiting for ever
+                if stat.S_ISREG(status.st_mode) and status.st_ctime >= since:
+                    yield path
 
 
 def take_out(message: Path, mail: Path) -> Path:
