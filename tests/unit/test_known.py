@@ -191,6 +191,12 @@ def test_a_note_that_a_package_enabled_a_unit_explains_it_only_while_packages_co
     shell = "unit\tdebug-shell.service\tenabled for sysinit.target"
     remembered(set(GOOD))
     assert reported({*GOOD, shell}) == {shell}
+    assert reported({*GOOD, shell, "version\tother\t1"}) == {shell}  # another package explains nothing of it
+    monkeypatch.setattr(
+        expected,
+        "files_of",
+        lambda names: {"/usr/lib/systemd/system/debug-shell.service"} if "new" in names else set(),
+    )
     assert reported({*GOOD, shell, "version\tnew\t1"}) == set()
 
 
@@ -198,8 +204,8 @@ def test_a_note_that_a_package_enabled_a_unit_explains_it_only_while_packages_co
 @pytest.mark.parametrize(
     "fact",
     [
-        "file\t/etc/apparmor.d/local/evil\tabc", "file\t/usr/share/rspamd/www/js/evil.js\tabc", "file\t/usr/bin/evil\tlink to /etc/alternatives/..",
-        "file\t/etc/cron.d/evil\tabc", "diversion\t/usr/bin/id\tto /usr/bin/id.distrib, for knot",
+        f"file\t/etc/apparmor.d/local/evil\t{debian.EMPTY}", "file\t/usr/share/rspamd/www/js/evil.js\tabc", "file\t/usr/bin/evil\tlink to /etc/alternatives/..",
+        "file\t/etc/cron.d/evil\tabc", "diversion\t/usr/bin/id\tto /usr/bin/id.distrib, for new",
     ],
 )  # fmt: skip
 def test_what_a_packages_scripts_could_have_made_is_explained_only_while_packages_come(
@@ -207,12 +213,52 @@ def test_what_a_packages_scripts_could_have_made_is_explained_only_while_package
 ) -> None:
     """Root can choose its name, and write what ucf(1) and dpkg-divert(1) note."""
     monkeypatch.setattr(expected, "digested", lambda *_: "123")
+    monkeypatch.setattr(expected, "is_shipped", lambda *_: True)
     monkeypatch.setattr(debian, "kept_by_ucf", lambda: frozenset(("123 /etc/cron.d/evil",)))
     remembered(set(GOOD))
     assert reported({*GOOD, fact}) == {fact}
     remembered({*GOOD, fact})
     assert reported({*GOOD, fact}) == {fact}
     assert reported({*GOOD, fact, "version\tnew\t1"}) == set()
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize(
+    "fact",
+    [
+        "file\t/etc/cron.d/evil\tabc",
+        "file\t/etc/apparmor.d/local/usr.sbin.clamd\tabc",
+        "diversion\t/usr/bin/id\tto /x, for knot",
+    ],
+)
+def test_an_upgrade_of_any_package_explains_no_file_that_no_package_has(
+    monkeypatch: pytest.MonkeyPatch, fact: str
+) -> None:
+    """Upgrades come every night: what is put beside one would be known with the next apply."""
+    monkeypatch.setattr(expected, "digested", lambda *_: "123")
+    monkeypatch.setattr(expected, "is_shipped", lambda *_: False)
+    monkeypatch.setattr(debian, "kept_by_ucf", lambda: frozenset(("123 /etc/cron.d/evil",)))
+    remembered(set(GOOD))
+    for version in "123":
+        assert reported({*GOOD, fact, f"version\tnew\t{version}"}) == {fact}
+        remembered({*GOOD, fact, f"version\tnew\t{version}"})
+
+
+def test_only_a_packages_file_of_the_same_name_is_shipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "info").mkdir()
+    (tmp_path / "info/php.md5sums").write_text(
+        f"{'0' * 32}  usr/lib/php/php.ini-production\n{'1' * 32}  usr/share/x\n"
+    )
+    monkeypatch.setattr(packages, "DATABASE", str(tmp_path))
+    asked = [
+        ("/etc/php/php.ini", "0"),
+        ("/etc/php/php.ini", "1"),
+        ("/etc/cron.d/evil", "0"),
+        ("/etc/php/php.ini", "2"),
+    ]
+    assert [packages.is_shipped(path, digit * 32) for path, digit in asked] == [True, False, False, False]
 
 
 @pytest.mark.usefixtures("host")
@@ -227,7 +273,7 @@ def test_no_package_that_is_not_installed_diverts_a_file(package: str) -> None:
 def test_a_package_that_somebody_put_in_by_hand_explains_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made, mode = "file\t/etc/apparmor.d/local/evil\tabc", "special\t/etc/services\t600 root root"
+    made, mode = f"file\t/etc/apparmor.d/local/evil\t{debian.EMPTY}", "special\t/etc/services\t600 root root"
     monkeypatch.setattr(expected, "owned_by_packages", lambda: {"/etc/services"})
     monkeypatch.setattr(
         expected, "files_of", lambda names: {"/etc/services"} if "netbase" in names else set()

@@ -90,9 +90,16 @@ CONTENTS = {
 """Path → digests (`reading.fingerprint`) of what Debian makes of it, or where it leads."""
 MADE = re.compile(
     r"^/etc/(chrony/chrony\.keys|fstab|host(name|s)|machine-id|resolv\.conf|ssl/\w+/ssl-cert-snakeoil\.(pem|key)|ssh/ssh_host_\w+_key(\.pub)?"
-    r"|apparmor\.d/local/[\w.-]+|dovecot/sieve/\w+\.svbin)$|^/usr/lib/locale/locale-archive$|^/usr/share/rspamd/www/(css|fonts|js)/|^/usr/share/dovecot/protocols\.d/\w+\.protocol$"
+    r"|dovecot/sieve/\w+\.svbin)$|^/usr/lib/locale/locale-archive$|^/usr/share/rspamd/www/(css|fonts|js)/|^/usr/share/dovecot/protocols\.d/\w+\.protocol$"
 )
 """What scripts of packages and the installer make, with content of the host's own."""
+
+
+WRITTEN = frozenset((
+    "/etc/clamav/freshclam.conf", "/etc/dbconfig-common/config", "/etc/dbconfig-common/roundcube.conf", "/etc/logrotate.d/clamav-freshclam",
+    "/etc/roundcube/config.inc.php", "/etc/roundcube/debian-db.php",
+))  # fmt: skip
+"""What packages' scripts write and have ucf(1) install; of all else that it installs the package has the original."""
 
 
 @functools.cache

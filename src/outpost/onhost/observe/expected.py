@@ -15,7 +15,7 @@ import sys
 
 from outpost.onhost.observe import debian
 from outpost.onhost.observe.files import AUTHORITIES, UNITS
-from outpost.onhost.observe.packages import astray, files_of, owned_by_packages
+from outpost.onhost.observe.packages import astray, files_of, is_shipped, owned_by_packages
 from outpost.onhost.observe.places import CHROOT, DEVICE, GUARDED, MERGED, PARTS
 from outpost.onhost.observe.reading import content, digested, fingerprint, opened
 
@@ -206,7 +206,8 @@ class Expected:
     # SYS-08: without it root claims with one word that a package diverted a file, and upgrades of its package go past it unseen.
     def _diversion(self, _path: str, value: str) -> bool:
         package = value.rpartition(", for ")[2]
-        return self._came() and any(fact.startswith(f"version\t{package}\t") for fact in self._now)
+        came = self.arrived if self._before else self._now
+        return any(fact.startswith(f"version\t{package}\t") for fact in came)
 
     def _first(self, _thing: str, _value: str) -> bool:
         """Of the platform itself; later only by a person's word."""
@@ -252,12 +253,15 @@ class Expected:
         if value.startswith("enabled for "):
             top = f"{HELPER}/{value.removeprefix('enabled for ')}"
             enabled = any(os.path.lexists(f"{found}/{name}") for found in (f"{top}.wants", f"{top}.requires"))
-            return self._has("units", name) or (enabled and self._came()) or name in debian.ENABLED
+            noted = enabled and any(self._came_with(f"{UNITS[0]}/{file}") for file in _files_of(name))
+            return self._has("units", name) or noted or name in debian.ENABLED
         target = value.removeprefix("link to ")
         # SYS-08: without it a link in a declared unit's name leads to a program of somebody's, or of another package's unit.
         if not target.startswith(("/usr/lib/systemd/system/", "/lib/systemd/system/")):
             return False
-        noted = os.path.lexists(f"{HELPER}/{name}") and self._came()
+        noted = os.path.lexists(f"{HELPER}/{name}") and self._came_with(
+            f"{UNITS[0]}/{os.path.basename(target)}"
+        )
         led = os.path.basename(target)
         return noted or debian.ALIASES.get(name) == led or (self._has("units", name) and led == name)
 
@@ -322,6 +326,11 @@ class Expected:
         names = {parts(fact)[1] for fact in self.arrived}
         return files_of(names)
 
+    # SYS-08: without it root writes what Debian's tools note of units, and any upgrade explains it.
+    def _came_with(self, path: str) -> bool:
+        """Whether a package that came has a file, or nothing was known before."""
+        return not self._before or path in self._brought()
+
     def _came(self, *beside: str) -> bool:
         """Whether a package is new, or another version: without one its scripts have enabled and opened nothing."""
         return (
@@ -369,11 +378,12 @@ class Expected:
             return os.path.lexists(f"{HELPER.replace('-enabled', '-user-enabled')}/{path[18:]}") or (
                 target.startswith("/usr/lib/systemd/user/") and target in debian.USER_UNITS
             )
-        if debian.MADE.search(path):
+        if debian.MADE.search(path) or (path.startswith("/etc/apparmor.d/local/") and value == debian.EMPTY):
             return True
         with contextlib.suppress(OSError):
             digest = digested(path, "md5")
-            return target == value and f"{digest} {path}" in debian.kept_by_ucf()
+            noted = target == value and f"{digest} {path}" in debian.kept_by_ucf()
+            return noted and (path in debian.WRITTEN or is_shipped(path, digest))
         return False
 
     def _packages_own(self) -> set[str]:

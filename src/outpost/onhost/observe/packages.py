@@ -184,6 +184,19 @@ def differing(paths: collections.abc.Iterable[str]) -> list[str]:
     return found + astray(links)
 
 
+# SYS-08: without it root notes his own file where ucf(1) notes what it installed, and the next apply after an upgrade takes it as known.
+def is_shipped(path: str, digest: str) -> bool:
+    """Whether an installed package has a file of this content (MD5), whose name begins as this one's."""
+    lines = (
+        line for listing in glob.iglob(f"{DATABASE}/info/*.md5sums") for line in content(listing).split("\n")
+    )
+    return any(
+        os.path.basename(line).startswith(os.path.basename(path))
+        for line in lines
+        if line.startswith(f"{digest}  ")
+    )
+
+
 def files_of(packages: collections.abc.Collection[str]) -> set[str]:
     """What the lists of these packages name."""
     lists = (f"{DATABASE}/info/{name}{each}.list" for name in packages for each in ("", ":*"))
