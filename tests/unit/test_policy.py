@@ -139,7 +139,7 @@ def test_a_strangers_transaction_that_was_forgotten_counts_all_the_same(world: W
 
 
 def test_a_strangers_message_to_several_that_was_forgotten_comes_again(world: World) -> None:
-    """Postfix does not say then whose mailboxes they are: whoever has it forgotten by naming recipients elsewhere would not be counted."""
+    """Postfix does not name its recipients at the end: a stranger who has it forgotten by naming others elsewhere would not be counted."""
     said = {"instance": "slow", "recipient": "a@po.test"}
     assert world.ask(**said) == world.ask(**said) == DUNNO
     for n in range(REMEMBERED):
