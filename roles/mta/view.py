@@ -77,7 +77,7 @@ MACRO_TEXTS = (
     "ActiveMime",  # what Word and Excel keep macros in when they save a page ...
     "QWN0aXZlTWlt",  # ... and that in base64
 )
-"""What documents with macros say that ClamAV's own search (OLE2) does not look for."""
+"""What documents with macros say that ClamAV's own search (OLE2) does not find."""
 
 
 def pattern(text: str) -> str:

@@ -79,7 +79,7 @@ def become(*, office: Office, me: Host, secrets: Secrets) -> None:
 
 
 def _accounts(view: StoreView, secrets: Secrets) -> None:
-    """Users and their hashes. Dovecot looks at the file's time at each login, so nothing needs a reload."""
+    """Users and their hashes. Dovecot checks the file's time at each login, so nothing needs a reload."""
     settings(
         name="accounts",
         activate="/usr/local/lib/outpost/end-sessions",

@@ -1,4 +1,4 @@
-"""What an office tells its users: a guide of one page, and a profile that sets Apple's mail programs up."""
+"""The users' guide, one page, and a profile that sets Apple's mail programs up."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from roles.webmail import CLIENT_SETUP
 from roles.webmail.view import IDLE_MINUTES, WebmailView
 
 PROFILE = "/mail/apple.mobileconfig"
-"""Where the profile is on the names that mail programs look at."""
+"""Where the profile is on the names that mail programs query."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Guide:
 
     @property
     def servers(self) -> tuple[tuple[str, str, int], ...]:
-        """What, server, port: for programs that must be told by hand."""
+        """What, server, port: for programs that are set up by hand."""
         return (
             ("Incoming mail (IMAP)", self.store.fqdn, ports.IMAPS),
             ("Outgoing mail (SMTP)", self.store.fqdn, ports.SUBMISSIONS),

@@ -52,7 +52,7 @@ class WebmailView:
 
     @property
     def discovery_names(self) -> tuple[str, ...]:
-        """Host names at which mail programs look for their settings."""
+        """Host names at which mail programs search for their settings."""
         return tuple(f"{label}.{self.office.domain}" for label in CLIENT_SETUP)
 
     @property

@@ -14,7 +14,7 @@ INSTALLED = not (ROOT / "outpost").is_file()  # from a wheel, which carries no l
 INVENTORY = ROOT / "inventory"
 OFFICES_VARIABLE = "OUTPOST_OFFICES"
 LAB = "lab"
-INSTANCE_VARIABLE = "OUTPOST_LAB"  # tells inventory/lab/*.py which instance's state in .lab/ to read
+INSTANCE_VARIABLE = "OUTPOST_LAB"  # names the instance whose state in .lab/ inventory/lab/*.py reads
 CONNECTORS = ("docker", "ssh", "vagrant")  # the first that the office has an inventory for is the default
 
 

@@ -23,7 +23,7 @@ RECIPE = "outpost.recipe"
 RECIPE_VERSION = 2  # raised when `_create` makes containers otherwise than before
 LATER = tuple(f"{name}-ca.{kind}" for name in ("office", "acme") for kind in ("pem", "crt"))
 LEARNT = ("headoffice", "clientsite")
-"""Machines whose mail servers are told of the office while they run (`learn`): made again they would lose what they hold."""
+"""Machines whose mail servers get the office's settings while they run (`learn`): made again they would lose what they hold."""
 TOLD = ("/etc/postfix/", "/etc/exim4/", "/etc/hosts")
 RELOADS = "systemctl try-reload-or-restart postfix.service exim4.service 2>/dev/null || true"
 BOOTED = "until [ -S /run/systemd/private ]; do sleep 0.05; done; exec systemctl is-system-running --wait"
@@ -61,7 +61,7 @@ def ensure(
 
 
 def learn(client: docker.DockerClient, instance: Instance) -> None:
-    """The peers' mail servers are told what the office file says of it now, as `outpost peer` tells their administrators."""
+    """Give the peers' mail servers the settings of the office file, as `outpost peer` prints them for their administrators."""
     for name in LEARNT:
         container = instance.container(name, client)
         told = [file for file in files(instance, instance.machine(name)) if file.path.startswith(TOLD)]

@@ -146,7 +146,7 @@ def show_alarms(
         about, text = (escape(line(alarm[what])) for what in ("about", "text"))
         out.print(f"[bold red]{escape(alarm['host'])}[/] {about}: {text}")
     if not found:
-        told = "every host was heard" if test else "no host needs a human"
+        told = "every path works" if test else "no alarm"
         paths = (
             ", ".join(path.partition("?")[0] for path in loaded.alarms.tell) or "nobody: see [alarms] tell"
         )
@@ -157,7 +157,7 @@ def show_alarms(
 def _alarms_of(
     target: Target, office: Office, host: Host, via: str | None, *, test: bool
 ) -> list[dict[str, Any]]:
-    """A host's alarms; that it cannot be asked is one, too. With `test`, the paths by which it could tell nobody."""
+    """A host's alarms; that it does not answer is one, too. With `test`, the paths that do not work."""
     script = f"PYTHONPATH=/usr/local/lib/outpost/python exec python3 -s -P -B -m outpost.onhost.watch {'test' if test else 'look'}\n"
     try:
         said = run_script(target, office, host, script, via).splitlines()

@@ -1,4 +1,4 @@
-"""`outpost new` and `outpost preflight`: from nothing to a checked office, and a look at its machines before they change."""
+"""`outpost new` and `outpost preflight`: create and check an office; check its machines before the first apply."""
 
 from __future__ import annotations
 

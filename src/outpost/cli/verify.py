@@ -1,4 +1,4 @@
-"""`outpost verify`: the live checks, what they came to, what is different from before, and whom that is told."""
+"""`outpost verify`: the live checks, their results, what changed since the last run, and its report."""
 
 from __future__ import annotations
 

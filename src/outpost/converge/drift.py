@@ -132,7 +132,7 @@ def _sight() -> _Sights:
 
 
 def _before() -> Beside:
-    """With ``-y`` pyinfra does not plan first; then the first operation of the execution looks."""
+    """With ``-y`` pyinfra does not plan first; then the first operation of the execution scans."""
     sight = _sight()
     if sight.before is None:
         sight.before = Beside.parse(observe().observed)
@@ -144,7 +144,7 @@ def _now() -> Beside:
 
 
 def _observer(*words: str) -> str:
-    """The observer's command; it is told which files are the host's own."""
+    """The observer's command; it gets the list of the host's own files."""
     return " ".join((OBSERVER, *words, *map(shlex.quote, _me().local)))
 
 

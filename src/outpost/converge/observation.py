@@ -1,4 +1,4 @@
-"""One look at a host for everything its roles declare.
+"""One scan of a host for everything its roles declare.
 
 Office links are slow, so what counts is the number of questions. The roles run twice: first they only declare
 (``declaring``), then their operations ask. The first operation that asks sends one command for all of them; the
@@ -64,8 +64,8 @@ class Asking:
     """What a host is asked.
 
     Attributes:
-        questions: Shell that only looks → whether its answer is the same as long as no file is touched.
-        beside: Files that those look at where the observer does not watch.
+        questions: Shell that only reads → whether its answer is the same as long as no file is touched.
+        beside: Files that those read where the observer does not watch.
         local: Files that are the host's own, for the observer; None without it.
     """
 
@@ -196,7 +196,7 @@ def will_ask(
     """Note what an operation will ask; whether that is all for now, because the roles are only declaring.
 
     Args:
-        question: Shell that only looks.
+        question: Shell that only reads.
         of_files: Its answer is the same as long as no file is touched below ``/etc``, ``/usr``, ``/opt`` and ``/root``,
             nor one `beside`.
     """
@@ -243,7 +243,7 @@ def _asked(asking: Asking) -> Answer:
 
 
 def _note(command: str, answer: Answer) -> None:
-    """Tell who asked for the plan what the host was asked and answered (`outpost.engine.unchanged`)."""
+    """Write down what the host was asked and answered, for the command that asked for the plan (`outpost.engine.unchanged`)."""
     path = os.environ.get("OUTPOST_SURVEYS")
     if path and not state.is_executing:
         with Path(path).open("a", encoding="utf-8") as stream:
@@ -257,7 +257,7 @@ def sealing() -> str:
 
 
 def look(question: str) -> tuple[str, ...]:
-    """Lines that a shell command, which only looks, prints on the host."""
+    """Lines that a shell command, which only reads, prints on the host."""
     return observe(question=question).lines[question]
 
 

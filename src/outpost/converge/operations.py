@@ -1,4 +1,4 @@
-"""The operations behind the shapes: each compares what is declared with one look at the host, and acts on the difference.
+"""The operations behind the shapes: each compares what is declared with one scan of the host, and acts on the difference.
 
 How the check works: in a private mount namespace an overlay lays the new files over the live directories, so
 the checker (`postfix check`, `nginx -t`) sees the file system exactly as it would be, and the host does not
@@ -148,7 +148,7 @@ def converge(
 def alone(script: str) -> StringCommand:
     """A script that changes the host while no other does.
 
-    What a controller that died has begun goes on; the next one looks when it has ended (`observation.Survey`).
+    What a controller that died has begun goes on; the next one scans when it has ended (`observation.Survey`).
     """
     return StringCommand(
         f"mkdir -p -m 0700 {RUN}; exec 9>{LOCK}; flock --wait {PATIENCE} 9 || {{ echo '{HELD}' >&2; exit 1; }}\n{script}"
@@ -180,7 +180,7 @@ def _tar(files: Sequence[File]) -> io.BytesIO:
 
 
 def unpacked(name: str, files: Sequence[File]) -> Generator[Command, None, None]:
-    """Files as they are, without check or record: for what has to be there before anything is looked at.
+    """Files as they are, without check or record: for what has to be there before the first scan.
 
     Where something is in their way they are missing until their own operation, which moves it aside.
     """

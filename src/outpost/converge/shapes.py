@@ -41,7 +41,7 @@ def service(
             connection confirms it (`outpost.converge.guard`).
     """
     verb = "reload-or-restart" if on_change == "reload" else "restart"
-    # A daemon gets 90 s by default; the evidence of a failed start belongs to the error, not to a later look.
+    # A daemon gets 90 s by default; the evidence of a failed start belongs to the error, not to a later scan.
     # What a timer starts may have failed of the files that are mended now; it starts again when it is due.
     failed = f"{unit} {unit.removesuffix('.timer')}.service" if unit.endswith(".timer") else unit
     activate = (
@@ -183,7 +183,7 @@ def once(
     """A command for what only the host can make (a database schema), run while `unless` fails.
 
     Args:
-        told: What the plan says while it is not so; by default that it is not so.
+        told: What the plan reports while the condition is not met.
         unless: Shell test without side effects; true means there is nothing to do.
         command: Idempotent by itself, because a run may break off behind it.
         files: What the command reads, laid below ``$STAGE`` while it runs and gone afterwards.

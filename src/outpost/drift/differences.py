@@ -1,4 +1,4 @@
-"""What is told of a host: a difference, and the finding that it becomes."""
+"""A difference of a host, and the finding that it becomes."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def lines(it: Difference) -> tuple[str, ...]:
     return as_lines(it.new, it.old)
 
 
-# How it is told ------------------------------------------------------------------------------------------------
+# Findings ---------------------------------------------------------------------------------------------------
 
 
 Words = str | Callable[[Difference], str]
@@ -129,7 +129,7 @@ Words = str | Callable[[Difference], str]
 
 @dataclass(frozen=True)
 class Told:
-    """How differences of one kind are told, and what puts them right.
+    """The finding that differences of one kind become, and their repair.
 
     Attributes:
         of: Their kind.

@@ -401,7 +401,7 @@ STATES = (
         lambda it: repairs.restart(_asked_of(it)), "effective configuration", lines, _asked_of,
     ),
 )  # fmt: skip
-"""How differences of states are told; the first that fits counts, and where none does there is nothing to tell."""
+"""Finding templates for differences of states: the first match wins; without a match there is no finding."""
 
 
 SEVERAL: dict[str, Callable[[Difference], Iterator[Finding]]] = {
@@ -506,4 +506,4 @@ FAULTS = (
         "hostname", always, lambda it: it.new[0], "logs, mail and certificates name another host", ("SPO-05",), "hostname --file /etc/hostname", "host name",
     ),
 )  # fmt: skip
-"""How faults are told."""
+"""Finding templates for faults."""

@@ -45,7 +45,7 @@ def capabilities(it: Difference) -> str:
 
 
 def usual(path: str, mode: str) -> str:
-    """What makes it nothing special again; a mode that tells nothing of the former one is the package's, or a plain file's."""
+    """What makes it nothing special again; a mode that does not show the former one is the package's, or a plain file's."""
     quoted = named(path)
     calm = int(mode, 8) & ~0o6022
     roots = path.startswith(("/etc/", "/usr/", "/root/"))

@@ -1,4 +1,4 @@
-"""What is looked at before the first apply: the machines as they are, and whether the world around them fits.
+"""Checks before the first apply: the machines, and the network and DNS around them.
 
 One script a host, which changes nothing and answers in lines ``KEY VALUE``. A finding is good, worth a note, or bad:
 bad is what makes an apply fail or an office that does not work.
@@ -112,7 +112,7 @@ def look(target: Target, office: Office, via: str | None, names: tuple[str, ...]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a host said, and between which moments of the controller's clock it looked at its own."""
+    """What a host said, and between which moments of the controller's clock it read its own."""
 
     facts: list[tuple[str, str]]
     asked: tuple[float, float]

@@ -35,7 +35,7 @@ class Survey(NamedTuple):
     """What a host was asked, and what it answered.
 
     Attributes:
-        command: Shell, which only looks.
+        command: Shell that only reads.
         digest: SHA-256 of its output.
         key: Seals what the host keeps of its own state (`outpost.keys.secrets_file.Secrets.seal_of`).
     """
@@ -151,7 +151,7 @@ def _below(top: Path) -> list[Path]:
 
 
 def _ask(shell: list[str], question: str, key: str) -> subprocess.Popen[str]:
-    """Let a host answer a question that it was told before."""
+    """Let a host answer a question that it has kept from before."""
     return _sent(at_once(shell, _asking(question, f"read -r {KEY}; export {KEY}")), key)
 
 

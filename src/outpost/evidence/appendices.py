@@ -53,7 +53,7 @@ def faults_page(data: Catalogue) -> str:
         "Attacks",
     )
     return (
-        "# Faults\n\nWhat is wrong with Internet mail, as the case study tells it, in the classes of Avizienis, Laprie, Randell and\n"
+        "# Faults\n\nThe faults of Internet mail in the case study, in the classes of Avizienis, Laprie, Randell and\n"
         "Landwehr (2004). Sections are the essay's; controls and attacks are on the pages beside this one.\n\n"
         + _table(head, rows)
     )

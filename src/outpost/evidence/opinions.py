@@ -23,7 +23,7 @@ class Opinion:
     """What one tool says of one host.
 
     Attributes:
-        what: What was looked at: a policy, a port.
+        what: What was examined: a policy, a port.
         findings: What it would have otherwise, by the tool's own ids or words.
     """
 

@@ -139,7 +139,7 @@ def _node(label: str) -> str:
 
 
 def _told(office: Office) -> Iterator[Flow]:
-    """Flows worth telling a newcomer: mail, names and people, not upkeep, each protocol once."""
+    """Flows that a newcomer needs: mail, names and people, not upkeep, each protocol once."""
     inner = {zone.name for zone in office.zones.values() if zone.kind in ("servers", "management")}
     for flow in flows(office):
         if flow.why not in UPKEEP and flow.protocol == "tcp" and flow.source.label not in inner:

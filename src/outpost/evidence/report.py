@@ -37,7 +37,7 @@ SIGNS: dict[State, str] = {"proven": "✓", "failed": "✗", "open": "○", "non
 WORDS: dict[State, str] = {
     "proven": "seen to hold",
     "failed": "seen to fail",
-    "open": "not looked at",
+    "open": "not checked",
     "none": "not concerned",
 }
 
@@ -206,7 +206,7 @@ def state_of_fault(evidence: Evidence, fault: Fault) -> State:
 
 
 def not_verified(evidence: Evidence) -> list[tuple[str, str, str]]:
-    """What nobody has looked at, and why: thing, title, reason."""
+    """What was not checked, and why: thing, title, reason."""
     found = []
     for control in evidence.data.controls.values():
         if control.status == "planned":

@@ -1,4 +1,4 @@
-"""Messages on their way, for an administrator who looks for one.
+"""Messages on their way, for an administrator who searches for one.
 
 Called by the commands `trace`, `queue` and `peer`.
 

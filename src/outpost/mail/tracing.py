@@ -1,6 +1,6 @@
 """One message across all hosts: what each of them wrote of it, as hops with their delays and their TLS.
 
-The hosts look into their own journals (``outpost.onhost.mailtrace``) and send only what belongs to the message. A
+The hosts search their own journals (``outpost.onhost.mailtrace``) and send only what belongs to the message. A
 second round asks every host for what the first one brought to light: the store knows a Message-ID, the MTA queue ids.
 """
 
@@ -39,7 +39,7 @@ class Hop:
         id: Its queue id there; empty where the host has none.
         delay: Seconds that the message took on this host until then; None where that is not said.
         parts: What the delay is made of, in words.
-        tls: Protection of the connection; empty where there was none, or none is told.
+        tls: Protection of the connection; empty where there was none, or none is logged.
     """
 
     time: float
@@ -61,11 +61,11 @@ class Story:
 
 @dataclass(frozen=True)
 class Rule:
-    """How a line of a daemon's log is told.
+    """How a line of a daemon's log is printed.
 
     Attributes:
         who: Which daemon, as a pattern for its name.
-        line: The line, with what is told as named groups.
+        line: The line, with what is printed as named groups.
         told: The sentence, with those groups as holes.
     """
 
@@ -103,11 +103,11 @@ RULES = (
     Rule("qmgr$", ID + r"removed$", "done, out of the queue"),
     Rule("dovecot", r"^lmtp\((?P<user>[^)]*)\).*(?P<what>stored mail into mailbox '[^']*'|discarded.*|forwarded to \S+)", "{user}: {what}"),
 )  # fmt: skip
-"""What is told of a message, the first rule that fits a line; other lines are how it was done, not what was done."""
+"""What is printed of a message: the first rule that matches a line. Other lines are details."""
 
 
 OWN_ID = re.compile(r"(?:^|reply=`250 2\.0\.0 Ok: queued as )(\w{10,20})(?:: |'$)")
-"""Queue ids of the office's own MTAs: at the head of their lines, and where the store tells of handing over."""
+"""Queue ids of the office's own MTAs: at the head of their lines, and where the store logs the transfer."""
 
 Ask = Callable[[Host, tuple[str, ...]], list[mailtrace.Line]]
 

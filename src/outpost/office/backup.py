@@ -2,7 +2,7 @@
 
 Pure. What an apply makes again (configuration, certificates, accounts of the office file) is in no backup, and neither is
 the MTA's queue: a copy of it, put back, would deliver a second time what has been delivered since, and what it holds is
-gone within minutes. What head office and the users' programs have not been told `250` for, they keep (BKP-01).
+gone within minutes. What head office and the users' programs have got no `250` for, they keep (BKP-01).
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class BackupView:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the host's program is told; no secret among it."""
+        """The settings of the host's program; none is secret."""
         return {
             "repository": self.url,
             "known_name": self.known_name,

@@ -45,7 +45,7 @@ def mode(office: Office, host: Host) -> CertificateMode | None:
 
 
 def signing_service(host: Host) -> str:
-    """The unit to look at when a host does not show the certificate it should."""
+    """The unit to check when a host does not show the certificate it should."""
     return f"outpost-certificate.service {daemon(host)}"
 
 

@@ -78,7 +78,7 @@ _worked_out: dict[int, tuple[Flow, ...]] = {}
 
 
 def flows(office: Office) -> tuple[Flow, ...]:
-    """Every permitted flow of the office, in the order mail is told about: names, mail in, mail out, users, keeping.
+    """Every permitted flow of the office, in the order of a message's path: names, mail in, mail out, users, keeping.
 
     Worked out once for each model, which is frozen: every template of a host asks.
     """

@@ -219,7 +219,7 @@ PLACEHOLDERS = {
     "domain": "placeholder.invalid",
     "postmaster": "placeholder@placeholder.invalid",
 }
-"""Stand-ins for a required value that is missing or wrong, so that the rest of the file is still looked at."""
+"""Stand-ins for a required value that is missing or wrong, so that the rest of the file is still checked."""
 
 
 def _prune(data: dict[str, Any], location: tuple[int | str, ...], kind: str, pruned: set[str]) -> bool:

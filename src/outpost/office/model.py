@@ -62,7 +62,7 @@ class Office(Part):
     smarthost: Smarthost | None = Field(default=None, description="Relay for Internet mail.")
     link: Link = Field(default=Link(), description="The line to the Internet.")
     limits: Limits = Field(default=Limits(), description="Sizes and counts.")
-    policy: Policy = Field(default=Policy(), description="What mail may look like.")
+    policy: Policy = Field(default=Policy(), description="Which mail is refused or tagged.")
     dns: Dns = Field(default=Dns(), description="The office's zones.")
     resolver: Resolver = Field(default=Resolver(), description="Name resolution on the hosts.")
     archive: Archive = Field(default=Archive(), description="Package sources.")
@@ -74,8 +74,10 @@ class Office(Part):
     webmail: Webmail = Field(default=Webmail(), description="Webmail.")
     logs: Logs = Field(default=Logs(), description="Where logs go.")
     maintenance: Maintenance = Field(default=Maintenance(), description="When hosts may be changed.")
-    backup: Backup | None = Field(default=None, description="What is kept elsewhere; without it nothing is.")
-    alarms: Alarms = Field(default=Alarms(), description="What needs a human, and whom it is told.")
+    backup: Backup | None = Field(
+        default=None, description="Backups at head office; without this table there are none."
+    )
+    alarms: Alarms = Field(default=Alarms(), description="When hosts send alarms, and to which paths.")
     closing: Closing = Field(default=Closing(), description="The end of the office.")
     attack: Attack = Field(default=Attack(), description="Consent to attacks.")
     verification: Verification = Field(

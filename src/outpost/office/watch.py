@@ -1,4 +1,4 @@
-"""What each host looks at to see whether it needs a human, derived from the office (``outpost.onhost.watch``).
+"""What each host checks every few minutes for alarms, derived from the office (``outpost.onhost.watch``).
 
 Pure: no I/O, no pyinfra.
 """
@@ -14,7 +14,7 @@ from outpost.office.tables.topology import Host
 
 EVERYWHERE = ("certificates", "disks", "backup", "units", "memory")
 RECENT = 3600
-"""Seconds for which what a journal tells once is an alarm."""
+"""Seconds for which an event in the journal is an alarm."""
 VOLUMES = ("/", "/var", "/var/spool/postfix", "/srv/mail", "/var/log")
 
 

@@ -347,7 +347,7 @@ class Accounts:
         return chosen if chosen.grown_from == declared else Chosen(declared)
 
     def _keep(self, address: str, chosen: Chosen) -> None:
-        """Whole or not at all, and on the disk before anybody is told."""
+        """Whole or not at all, and on the disk before the answer."""
         fresh = self.own / f".{address}"
         with fresh.open("w", encoding="utf-8") as file:
             fresh.chmod(0o640)
@@ -363,7 +363,7 @@ class Accounts:
 
 
 def token_hash(token: str) -> str:
-    """What is kept of a random token: 100 bits and more need no slow hash, and each login looks at several."""
+    """What is kept of a random token: 100 bits and more need no slow hash, and each login checks several."""
     return "{SHA256}" + base64.b64encode(hashlib.sha256(token.encode()).digest()).decode()
 
 

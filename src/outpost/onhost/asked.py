@@ -1,4 +1,4 @@
-"""Carries out a list of commands on a host and tells each answer as it comes (`outpost.verification.ahead` sends it there).
+"""Carries out a list of commands on a host and prints each answer as it comes (`outpost.verification.ahead` sends it there).
 
 Nothing but what Python has at once when it starts without `site`: on a small host each further module costs as much as a
 command. What commands say goes into files in memory; pipes would want somebody who empties them.

@@ -76,7 +76,7 @@ sys.stdout.buffer.write(copy.serialize())
 
 
 class BackupError(Exception):
-    """Something that an administrator has to look at."""
+    """A failure that an administrator has to examine."""
 
 
 class Backup:

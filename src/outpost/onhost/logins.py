@@ -1,4 +1,4 @@
-"""Whether a login may be tried: Dovecot asks before and tells the outcome after (its auth policy protocol, HTTP and JSON).
+"""Whether a login may be tried: Dovecot asks before and reports the outcome after (its auth policy protocol, HTTP and JSON).
 
 AUT-03. What is counted is *different* wrong passwords for one account, never connections or attempts: a telephone that
 keeps trying an old password counts once. Dovecot sends a keyed hash, not the password.

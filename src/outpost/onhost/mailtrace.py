@@ -50,7 +50,7 @@ def read(entries: Iterable[str]) -> Iterator[Line]:
 
 
 def related(lines: Iterable[Line], identifiers: Iterable[str], last: int) -> list[Line]:
-    """The lines that tell the story of the messages that the identifiers mean, with their TLS."""
+    """The log lines of the messages that the identifiers mean, with their TLS."""
     found = _with_tls(lines)
     wanted = {name.strip("<>") for name in identifiers}
     by_id: dict[str, list[Line]] = {}

@@ -41,7 +41,7 @@ HELD = Path("/var/lib/outpost-policy/held.json")
 REFUSED_FULL = Path("/run/outpost-routes/held-full")
 """Is there while outpost-routes counts too many refused messages of a backup MX on hold."""
 LARGE = Path("/var/lib/outpost-policy/large")
-"""A file for each message on hold for the hours of its route, under its queue id: outpost-routes looks here."""
+"""A file for each message on hold for the hours of its route, under its queue id: outpost-routes reads it."""
 DUNNO = "DUNNO"
 STORE_PATIENCE = 2.0
 """Seconds for the store's answer; RCPT waits that long at most, and not again for `STORE_REST` seconds."""
@@ -172,7 +172,7 @@ class Transaction:
 
 @dataclass
 class Decisions:
-    """The decisions, apart from sockets: `full` asks the store, `alarm` tells the postmaster, `clock` tells the time."""
+    """The decisions, apart from sockets: `full` queries the store, `alarm` mails the postmaster, `clock` gives the time."""
 
     settings: Settings
     full: Callable[[str, str], Any]
@@ -480,7 +480,7 @@ def tell_postmaster(settings: Settings, login: str, recipient: str) -> None:
         ) as session:
             session.send_message(message, "", [settings.postmaster])
     except (OSError, smtplib.SMTPException) as trouble:
-        say(3, f"the postmaster could not be told: {trouble}")
+        say(3, f"the message to the postmaster could not be sent: {trouble}")
 
 
 def attributes(request: bytes) -> dict[str, str]:

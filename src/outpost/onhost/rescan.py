@@ -1,7 +1,7 @@
 """Mailboxes scanned again (VIR-04): what no signature knew at delivery is found when one does. Runs on the store by night.
 
 Each message that came in within some days is read to the MTA's ClamAV (clamd(8), INSTREAM) over TLS, both ends with the
-office's certificates. What is found is taken out of its mailbox into the quarantine, never deleted, and its owner is told.
+office's certificates. What is found is taken out of its mailbox into the quarantine, never deleted, and its owner gets a message.
 Only Python's own library: it runs where no package but Dovecot's is.
 """
 
@@ -128,7 +128,7 @@ def messages(mail: Path, since: float) -> Iterator[Path]:
 
 
 def take_out(message: Path, mail: Path) -> Path:
-    """Move a message into the quarantine, below its mailbox's name; Dovecot notices at its next look."""
+    """Move a message into the quarantine, below its mailbox's name; Dovecot notices at its next scan."""
     owner = message.relative_to(mail).parts[0]
     place = mail / QUARANTINE / owner
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ def take_out(message: Path, mail: Path) -> Path:
 
 
 def notice(message: bytes, found: str, settings: dict[str, Any], owner: str) -> str:
-    """What the owner of a mailbox is told."""
+    """The message to the owner of a mailbox."""
     headers = email.message_from_bytes(message, policy=email.policy.default)
     sender, subject, date = (
         " ".join(str(headers.get(name, "unknown")).split())[:200] for name in ("From", "Subject", "Date")

@@ -1,4 +1,4 @@
-"""Looks after the routes to peers on the MTA, once a minute: what Postfix knows only of the whole queue, for each.
+"""Probes the routes to peers on the MTA, once a minute: what Postfix knows only of the whole queue, for each.
 
 - A next hop that mail waits for is tried every ``retry`` seconds; when it greets again, all that waits for it is
   tried at once (the store's as well: Postfix itself would wait for up to half an hour), and with a next hop on the Internet all that waits for the Internet (postqueue -i; F27).
@@ -51,7 +51,7 @@ class Route:
     Attributes:
         domains: Recipient domains that take it.
         lifetime: Seconds that mail waits for it.
-        retry: Seconds between two looks at its next hop.
+        retry: Seconds between two probes of its next hop.
         hours: When large mail leaves (UTC); empty for any time.
         internet: Whether its next hop answering means that the Internet is there again.
         inside: Whether it is the store: by TLS with the office's certificates on both sides (docs/adr/0007).
@@ -114,7 +114,7 @@ def due(
     now: float,
     answers: Callable[[Route], bool],
 ) -> Work:
-    """What is to be done now; `state` keeps from one minute to the next when each next hop was looked at."""
+    """What is to be done now; `state` keeps from one minute to the next when each next hop was probed."""
     work, routes = Work(), tuple(routes)
     routed = {domain for route in routes for domain in route.domains}
     back = False
@@ -123,7 +123,7 @@ def due(
             one for one in queue if one.queue == "deferred" and not one.domains.isdisjoint(route.domains)
         ]
         work.expire += [one.id for one in waiting if now - one.arrived > route.lifetime]
-        # one that waits for the Internet only is a reason to look as well, where this next hop is the way to know
+        # one that waits for the Internet only is a reason to probe as well, where this next hop shows whether the line is up
         stranded = [one for one in queue if one.queue == "deferred" and one.domains - routed]
         if not waiting and not (route.internet and stranded):
             state.pop(route.name, None)

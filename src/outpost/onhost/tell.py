@@ -1,4 +1,4 @@
-"""Tells somebody of something, over a path that is not the mail system which it is about. Standard library only.
+"""Sends reports and alarms by a path that does not use the mail system itself. Standard library only.
 
 ``smtp://relay.example/?to=admin@example&from=outpost@example`` hands a message to another organisation's server over
 TLS that is verified; ``https://…`` is a webhook that gets JSON; anything else is a command that gets the text on its
@@ -24,12 +24,12 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 PATIENCE = 30.0  # seconds
 TROUBLES = (OSError, smtplib.SMTPException, subprocess.SubprocessError)
-"""What may come of it where nobody could be told."""
+"""Exceptions where a report could not be delivered."""
 
 
 @dataclass(frozen=True)
 class News:
-    """What is told: to people as text, to programs as data."""
+    """A report: to people as text, to programs as data."""
 
     subject: str
     text: str
@@ -37,10 +37,10 @@ class News:
 
 
 def tell(path: str, news: News) -> None:
-    """Tell it.
+    """Send a report.
 
     Raises:
-        OSError, smtplib.SMTPException, subprocess.SubprocessError: Nobody could be told.
+        OSError, smtplib.SMTPException, subprocess.SubprocessError: It was not delivered.
         ValueError: The path says too little.
     """
     url = urlsplit(path)
@@ -72,7 +72,7 @@ def _by_mail(url: SplitResult, news: News) -> None:
         session = smtplib.SMTP(url.hostname, url.port or 25, timeout=PATIENCE)
     with session:
         if url.scheme == "smtp":
-            session.starttls(context=trust)  # or it fails: nothing is told in clear text
+            session.starttls(context=trust)  # or it fails: nothing is sent in clear text
         if url.username:
             session.login(url.username, Path(asked["password_file"]).read_text(encoding="utf-8").strip())
         session.send_message(message)

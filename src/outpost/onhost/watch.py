@@ -1,10 +1,10 @@
-"""Looks at its own host every few minutes and tells when something needs a human, past the mail queue (LOG-04).
+"""Checks its own host every few minutes and sends alarms, past the mail queue (LOG-04).
 
-Each look is a function that gives alarms; what it looks at is the host's own: its queue, certificates, DNSSEC
-signatures, virus signatures, disks, backup, wrong logins, units, memory, damaged messages. What is told is what changed: a new alarm, one that is
-over, and once a day what still lasts. What could not be told stays untold and is tried again at the next look.
+Each check is a function that yields alarms about the host itself: its queue, certificates, DNSSEC
+signatures, virus signatures, disks, backup, wrong logins, units, memory, damaged messages. What changed is sent: a new alarm, one that is
+over, and once a day what still lasts. What could not be sent is tried again at the next check.
 
-Standard library only. ``python3 -m outpost.onhost.watch`` looks and tells; with ``look`` it prints what it would tell.
+Standard library only. ``python3 -m outpost.onhost.watch`` checks and sends; with ``look`` it prints the alarms only.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MOST_DAMAGED = 5
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something that needs a human: what it is about, stable from one look to the next, and what to do, with figures."""
+    """Something that needs a person: its subject, the same at each check, and a text with figures and what to do."""
 
     about: str
     text: str
@@ -80,7 +80,8 @@ def queue(settings: Settings, now: float) -> Iterator[Alarm]:
     held = [one for one in waiting if one["queue_name"] == "hold" and one["queue_id"] not in large]
     if held:
         yield Alarm(
-            "hold", f"{len(held)} messages are on hold and wait for `./outpost queue OFFICE --release all`"
+            "hold",
+            f"{len(held)} messages are on hold until someone runs `./outpost queue OFFICE --release all`",
         )
 
 
@@ -91,13 +92,13 @@ def certificates(settings: Settings, now: float) -> Iterator[Alarm]:
         if end and (left := ssl.cert_time_to_seconds(end) - now) < settings["certificate_age"]:
             yield Alarm(
                 f"certificate {file.name}",
-                f"{file.name} {'ends in ' + _span(left) if left > 0 else 'has ended'}: "
+                f"{file.name} {'expires in ' + _span(left) if left > 0 else 'has expired'}: "
                 "`systemctl status outpost-certificate`, or `./outpost rotate due OFFICE`",
             )
 
 
 def zone_signatures(settings: Settings, now: float) -> Iterator[Alarm]:
-    """DNSSEC signatures that end before anybody will have looked: the primary does not sign, or does not reach this host."""
+    """DNSSEC signatures that end soon: the primary does not sign, or does not reach this host."""
     for zone in settings["zones"]:
         answer = said("kdig", f"@{settings['asked']}", "+dnssec", "+noall", "+answer", "+time=5", zone, "SOA")
         ends = [
@@ -110,7 +111,8 @@ def zone_signatures(settings: Settings, now: float) -> Iterator[Alarm]:
             )
         elif (left := min(ends) - now) < settings["signature_age"]:
             yield Alarm(
-                f"signatures {zone}", f"signatures of {zone} end in {_span(left)}: does the primary sign?"
+                f"signatures {zone}",
+                f"signatures of {zone} expire in {_span(left)}: check that the primary signs",
             )
 
 
@@ -144,7 +146,7 @@ def scanner(settings: Settings, _now: float) -> Iterator[Alarm]:
     ):  # each start loads them
         yield Alarm(
             "scanner signatures",
-            f"the virus scanner could not load new signatures and goes on with the old ones ({lines[-1][:80]}): "
+            f"the virus scanner could not load new signatures and uses the old ones ({lines[-1][:80]}): "
             f"`journalctl --unit=clamav-daemon` names the file; remove it, `freshclam`, {again}",
         )
 
@@ -242,7 +244,7 @@ def logs(settings: Settings, now: float) -> Iterator[Alarm]:
     if age > settings["logs_age"]:
         yield Alarm(
             "logs",
-            f"the collector has not had what this host wrote for {_span(age)}: `journalctl -u outpost-logs`",
+            f"the collector has accepted no lines of this host for {_span(age)}: `journalctl -u outpost-logs`",
         )
 
 
@@ -262,8 +264,8 @@ def units(settings: Settings, now: float) -> Iterator[Alarm]:
         elif restarts >= LOOP and (state != "active" or since < CALM):
             yield Alarm(
                 f"unit {unit}",
-                f"{unit} ends and is started again, {restarts} times so far: `journalctl --unit={unit}` shows why; "
-                f"`systemctl reset-failed {unit}; systemctl restart {unit}` when that is mended",
+                f"{unit} fails again and again, {restarts} restarts so far: `journalctl --unit={unit}` shows why; "
+                f"`systemctl reset-failed {unit}; systemctl restart {unit}` when the cause is repaired",
             )
         elif unit in wanted and state == "activating" and found.get("Type") != "oneshot" and since > CALM:
             yield Alarm(
@@ -293,7 +295,7 @@ def memory(settings: Settings, _now: float) -> Iterator[Alarm]:
     for unit, times in sorted(killed.items()):
         yield Alarm(
             f"memory {unit}",
-            f"the kernel ended a process of {unit} for lack of memory, {times} times of late: "
+            f"the kernel ended a process of {unit} for lack of memory, {times} times: "
             f"`systemctl show --property=MemoryPeak,MemoryMax {unit}` shows whether it reached its limit; else give the host more",
         )
 
@@ -324,7 +326,7 @@ def damaged(settings: Settings, _now: float) -> Iterator[Alarm]:
         user = Path(name).relative_to("/srv/mail").parts[0]
         yield Alarm(
             f"damaged {user}",
-            f"a message of {user} cannot be read, and ends the session of each program that asks for it: "
+            f"a message of {user} cannot be read, and the session of each program that fetches it ends: "
             f"`mv {shlex.quote(name)} /root/`, then `./outpost restore mailbox OFFICE ADDRESS` brings the message back from before",
         )
 
@@ -338,26 +340,26 @@ LOOKS: dict[str, Look] = {
 
 
 def alarms(settings: Settings, now: float) -> list[Alarm]:
-    """Everything that needs a human now; a look that breaks is one of these things."""
+    """Everything that needs a human now; a check that fails is an alarm, too."""
     found: list[Alarm] = []
     for name in settings["looks"]:
         try:
             found += LOOKS[name](settings, now)
         except Exception as error:
             found.append(
-                Alarm(f"watch {name}", f"{name} could not be looked at: {type(error).__name__}: {error}")
+                Alarm(f"watch {name}", f"{name} could not be checked: {type(error).__name__}: {error}")
             )
     return found
 
 
 @dataclass
 class Memory:
-    """What has been told: what each alarm is about, to when it was told last."""
+    """Alarms that were sent: subject of each → when it was sent last."""
 
     told: dict[str, float]
 
     def news(self, found: list[Alarm], now: float) -> tuple[list[Alarm], list[str]]:
-        """What is to be told: new alarms and those that have lasted for another day, and what is over."""
+        """What is to be sent: new alarms and those that have lasted for another day, and what is over."""
         fresh = [alarm for alarm in found if now - self.told.get(alarm.about, 0.0) >= DAY]
         over = sorted(self.told.keys() - {alarm.about for alarm in found})
         return fresh, over
@@ -381,7 +383,7 @@ def main(arguments: list[str]) -> int:
         trial = News(f"{settings['host']}: a trial", "This is a trial alarm.\n", {"host": settings["host"]})
         for path in settings["tell"]:
             if not _took(path, trial):
-                silent = Alarm(f"path {path.partition('?')[0]}", "nobody can be told by it")
+                silent = Alarm(f"path {path.partition('?')[0]}", "alarms cannot be sent by it")
                 sys.stdout.write(json.dumps(asdict(silent)) + "\n")
         return 0
     memory = Memory({})
@@ -391,7 +393,7 @@ def main(arguments: list[str]) -> int:
     for alarm in fresh:
         sys.stderr.write(f"<2>ALARM {alarm.about}: {alarm.text}\n")
     if (fresh or over) and not _told(settings, fresh, over):
-        return 0  # not remembered, so tried again; a failed unit would be one alarm more that cannot be told
+        return 0  # not remembered, so tried again; a failed unit would be one alarm more that cannot be sent
     memory.keep(fresh, over, now)
     partial = STATE.with_suffix(".new")
     partial.write_text(json.dumps(memory.told))
@@ -413,7 +415,7 @@ def _took(path: str, news: News) -> bool:
     try:
         tell(path, news)
     except (*TROUBLES, ValueError) as trouble:
-        sys.stderr.write(f"<3>{path.partition('?')[0]} could not be told: {trouble}\n")
+        sys.stderr.write(f"<3>{path.partition('?')[0]} could not be sent: {trouble}\n")
         return False
     return True
 

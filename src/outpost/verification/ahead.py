@@ -1,10 +1,10 @@
 """What the checks of a host ask, asked ahead: a round trip a host instead of one a question (docs/adr/0020).
 
-A check that ``looks`` (a mark) asks the same of its host each time and changes nothing. What was asked is kept with the
+A check with the mark ``looks`` asks the same of its host each time and changes nothing. What was asked is kept with the
 office's runs, a list for each host; the next verification sends the whole list at once, and the checks find their
 answers there, all of one moment. A command that is not on the list, or that a check repeats, goes to the host when it
 is asked. So do conversations (``host.run(…, live=True)``) and whatever a check asks that is marked ``live``, because
-it acts, waits, or looks at what it did.
+it acts, waits, or checks what it did.
 
 This module is the pytest plugin that does so: ``-p outpost.verification.ahead --ahead FILE``. Without it every command goes live.
 """
@@ -139,7 +139,7 @@ class Ahead:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """A worker has ended, and tells what its checks asked."""
+        """A worker has ended, and reports what its checks asked."""
         for host, commands in getattr(node, "workeroutput", {}).get("asked", {}).items():
             self.asked.setdefault(host, set()).update(commands)
 

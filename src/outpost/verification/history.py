@@ -136,7 +136,7 @@ class Difference:
         mended: Failed before, and not now.
         still: Failed before and now.
         added: Checks that were not there before.
-        gone: Names of checks that were there before, of the hosts that were looked at.
+        gone: Names of checks that were there before, of the hosts that were checked.
     """
 
     since: str

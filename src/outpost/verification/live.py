@@ -1,4 +1,4 @@
-"""Verification of running hosts: pytest over `tests/live`, its progress followed, its result told verdict first.
+"""Verification of running hosts: pytest over `tests/live`, its progress followed, its result printed verdict first.
 
 This module is also the pytest plugin that reports from inside: with `--events-fd` it writes a line of JSON
 for each test to a pipe, however many processes (xdist) share the work.
@@ -173,7 +173,7 @@ class Result:
     """One check's result.
 
     Attributes:
-        host: The host it looked at; empty for a promise of the whole office.
+        host: The host that was checked; empty for a promise of the whole office.
         seen: What was seen instead, where it failed.
         remedy: What mends it, as its test is marked.
     """
@@ -251,7 +251,7 @@ LEAN = (
 SIDE_BY_SIDE = ("-p", "xdist.plugin", "-n", "4")
 """The same for checks that wait for their hosts."""
 WHITE_BOX = "looks and not live and not probe"
-"""The checks that only look, in pytest's words (``-m``)."""
+"""The checks that only read, in pytest's words (``-m``)."""
 
 PENDING = "pending: "
 """How the reason of a check begins that waits for somebody outside: it is skipped, and never a reason to roll back."""
@@ -276,7 +276,7 @@ def verify(
     Args:
         controls: Only checks that prove one of these.
         ahead: Where it is kept what the checks ask (`outpost.verification.ahead`).
-        white_box: Only what looks at the hosts; answered ahead, it needs no processes side by side.
+        white_box: Only checks that read the hosts; answered ahead, it needs no processes side by side.
         files: Test files or directories; those of single roles are `tests/live/test_ROLE*.py`.
     """
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""The office under attack: its addresses, the machines around it, and ways to look inside."""
+"""The office under attack: its addresses, the machines around it, and ways to see its state."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ class Ground:
         """TLS as a client of the office has it."""
         return ssl.create_default_context(cafile=self.info["ca"]) if self.info else unverified()
 
-    # Looking inside --------------------------------------------------------------------------------------------
+    # Its state ------------------------------------------------------------------------------------------------
 
     async def on(self, machine: str, command: str, *, check: bool = False) -> str:
         """What a shell command on a machine of the lab says on standard output."""

@@ -74,7 +74,7 @@ async def run(
     told: Told = lambda _result: None,
     probe: bool = True,
 ) -> list[Result]:
-    """Carry out attacks; `told` hears of each result as it comes.
+    """Carry out attacks; `told` is called with each result.
 
     Args:
         positive: Afterwards turn each attack's defence off and see it succeed (lab only).
@@ -129,7 +129,7 @@ async def _wave(ground: Ground, wave: list[tuple[AttackPlan, Attack]], *, probe:
     broken = window.broken()
     for result in results:
         result.window = window
-        # what broke while several ran is nobody's alone: it is told of all, and `--only` finds out whose it is
+        # what broke while several ran is nobody's alone: it is reported for all, and `--only` shows whose it is
         result.broken = broken
         if broken and len(wave) == 1 and result.verdict == "defended":
             result.verdict = "BREACHED"

@@ -1,4 +1,4 @@
-"""Verification over a slow line: what only looks at the hosts, against a bare login to each."""
+"""Verification over a slow line: checks that only read the hosts, against a bare login to each."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Desk:
     """An office whose keys are being changed.
 
     Attributes:
-        tell: Told of each thing done, in a clause.
+        tell: Called with each thing done, in a clause.
         now: The clock.
     """
 

@@ -65,7 +65,7 @@ def due(desk: Desk, host: Host) -> bool:
 
 
 def status(desk: Desk) -> Rows:
-    """Host, stage and what comes next; looks at the name servers."""
+    """Host, stage and what comes next; queries the name servers."""
     rows = []
     for host in hosts(desk):
         if host.name in desk.secrets.public_past:

@@ -1,4 +1,4 @@
-"""Peers: reached, told apart, and no way that leads back."""
+"""Peers: reachable, distinct, and no loop."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def _collector_reached(office: Office) -> Iterator[Problem]:
 
 
 def _alarms_leave(office: Office) -> Iterator[Problem]:
-    """Every host tells its own alarms: one that is not on the Internet needs a path to an address near it."""
+    """Every host sends its own alarms: one that is not on the Internet needs a path to an address near it."""
     for host in office.hosts:
         if not placed(office, host) or not office.alarms.tell or office.addresses_of_kind(host, "internet"):
             continue

@@ -17,7 +17,7 @@ class Dns(Part):
         examples=[["192.0.2.0/24", "2001:db8:40::/48"]],
     )
     ttl: Duration = lasting(
-        "1h", "How long others may keep a record. Every rollover waits two of them before it goes on."
+        "1h", "TTL: how long others may cache a record. Every rollover waits two TTLs before it goes on."
     )
     signature_lifetime: Duration = lasting(
         "14d",
@@ -29,8 +29,8 @@ class Dns(Part):
     )
     ksk_lifetime: Duration = lasting(
         "365d",
-        "Age at which the key that the parent's DS names rolls. It goes on by itself once the parent shows "
-        "the new DS; a parent that does not read CDS (RFC 8078) must be given it by hand.",
+        "Age at which the key-signing key rolls. The rollover goes on once the parent shows the new DS. "
+        "If your parent zone does not read CDS (RFC 8078), enter the DS there by hand.",
     )
     propagation: Duration = lasting(
         "15m", "Time for a change to reach every name server of the office, with a margin."
@@ -48,6 +48,7 @@ class Dns(Part):
     )
     dkim_retention: Duration = lasting(
         "14d",
-        "How long an old DKIM key stays published after the last signature with it: at least `link.queue_lifetime`, "
-        "for mail that waited is checked when it arrives. As long it then stands revoked (empty `p=`, RFC 6376, section 3.6.1).",
+        "How long an old DKIM key stays published after the last signature with it: at least "
+        "`link.queue_lifetime`, because mail that waited is verified when it arrives. After that it stays "
+        "revoked for the same time (empty `p=`, RFC 6376, section 3.6.1).",
     )

@@ -18,10 +18,11 @@ class Limits(Part):
     )
     scan_size: Size = sized(
         "64MiB",
-        "Largest message the filters read whole; must not be below `message_size`, or large mail passes unscanned.",
+        "Largest message that the filters scan in full. It must not be below `message_size`, or large "
+        "mail passes unscanned.",
     )
     queue_volume: Size = sized(
-        "4GiB", "Room of the mail queue; must hold at least 20 of the largest messages."
+        "4GiB", "Size of the mail queue; it must hold at least 20 of the largest messages."
     )
     mailbox_quota: Size = sized("2GiB", "Default size of a mailbox.")
     recipients_per_message: int = counted(
@@ -45,59 +46,65 @@ class Limits(Part):
     )
     mailbox_messages: int = counted(
         100,
-        "Messages from strangers that one mailbox takes in ten minutes (`450 4.7.1`, so that honest mail comes "
-        "again), half of them from one network (/24, /64), three quarters from one IPv6 site (/48). 100 messages of 288 KiB are 28 MiB: a mail bomb holds a quarter of a 1544 kbit/s line, not all of it.",
+        "Messages from outside that one mailbox accepts in ten minutes (then `450 4.7.1`, so that honest "
+        "senders try again): half of them from one network (/24, /64), three quarters from one IPv6 site "
+        "(/48). 100 messages of 288 KiB are 28 MiB: a mail bomb uses a quarter of a 1544 kbit/s line, not "
+        "all of it.",
         least=10,
     )
     unknown_recipients: int = Field(
         default=60,
         ge=10,
-        description="Unknown recipients that one network (/24, /64) names in ten minutes, and a quarter of those that one IPv6 site (/48) names; then each of its recipients gets "
-        "`450 4.7.1`, known or not. A session ends after ten (DSN-11).",
+        description="Unknown recipients that one network (/24, /64), and four times as many that one IPv6 site (/48), "
+        "may name in ten minutes. After that every recipient from there gets `450 4.7.1`, known or not. A "
+        "session ends after ten (DSN-11).",
     )
     user_recipients: int = counted(
         300,
-        "Recipients one user may send to in an hour; then the account is held and the postmaster told. "
-        "300 recipients of 100 KiB take 2 min 39 s of a 1544 kbit/s line; a stolen password sends no more spam than that.",
+        "Recipients to whom one user may send in an hour; then the account is put on hold and the "
+        "postmaster gets a message. 300 recipients of 100 KiB take 2 min 39 s of a 1544 kbit/s line; a "
+        "stolen password sends no more spam than that.",
         least=10,
     )
     user_hold: Duration = lasting(
-        "1h", "How long an account that went over `user_recipients` stays held (`450 4.7.1`)."
+        "1h", "How long an account that exceeded `user_recipients` stays on hold (`450 4.7.1`)."
     )
     message_budget: Size = sized(
         "256MiB",
-        "Size of one message of a user times the destinations it crosses the line to (`552 5.3.4`). "
-        "256 MiB take 23 minutes of 1544 kbit/s; 25 MiB to 50 domains would take nearly two hours.",
+        "Limit for the size of a user's message, multiplied by the number of destinations outside (`552 "
+        "5.3.4`). 256 MiB take 23 minutes of a 1544 kbit/s line; 25 MiB to 50 domains would take nearly "
+        "two hours.",
     )
     same_signature: int | None = counted(
         None,
-        "How often in an hour strangers may bring the very same signed message (DKIM replay). A list that "
-        "writes to each member separately brings it once for each: keep it above the number of users. "
-        "Without it: 100, or twice the users where that is more.",
+        "How often in an hour the same signed message may come from outside (DKIM replay). A list that "
+        "writes to each member separately brings it once for each: keep this above the number of users. "
+        "Default: 100, or twice the users where that is more.",
         least=10,
     )
-    mime_depth: int = counted(
-        20, "Parts within parts of one message; a forward of a forward has four.", least=5
-    )
+    mime_depth: int = counted(20, "Nested parts of one message; a forward of a forward has four.", least=5)
     header_bytes: Size = sized(
         "64KiB",
         "Header of one message; the largest honest ones (long lists of recipients, many hops) have about 30 KiB.",
     )
-    redirects: int = counted(4, "Addresses that one user's filters may send a copy of a message to.", least=0)
+    redirects: int = counted(
+        4, "Addresses to which one user's filters may send a copy of a message.", least=0
+    )
     alias_members: int | None = counted(
         None,
-        "Mailboxes that one recipient may stand for, through aliases of aliases. The copies stay inside; "
-        "200 of the largest messages are 5 GiB of the store's disk. Without it: 200, or every mailbox where these are more.",
+        "Mailboxes behind one recipient, through aliases of aliases. The copies stay in the office; 200 "
+        "of the largest messages are 5 GiB of the store's disk. Default: 200, or all mailboxes where "
+        "these are more.",
     )
     login_failures: int = counted(
         10,
-        "Different wrong passwords for one account in `login_ban`, from wherever they come, before it answers no "
-        "more to that place. The same wrong password again (a telephone that kept an old one) counts once. "
-        "10 in 15 minutes are 960 a day: a password that the rules accept lasts for centuries.",
+        "Different wrong passwords for one account within `login_ban`, from any address, before it "
+        "refuses logins from there. The same wrong password again (a telephone with an old one) counts "
+        "once. 10 in 15 minutes are 960 a day: a password that the rules accept lasts for centuries.",
         least=3,
     )
     login_ban: Duration = lasting(
         "15m",
-        "How long an account answers nothing to a place it was attacked from. Its owner's usual places "
-        "go on working, and so do colleagues behind the same address.",
+        "How long an account refuses logins from an address that attacked it. Addresses that its owner "
+        "used before go on working, and so do colleagues behind the same address.",
     )

@@ -48,7 +48,7 @@ class Maintenance(Part):
 
     read_only: tuple[Weekday, ...] = Field(
         default=(),
-        description="Days (UTC) on which `apply` refuses without `--force`: nobody is there to repair it.",
+        description="Days (UTC) on which `apply` refuses without `--force`, because nobody could repair a fault.",
         examples=[["friday", "saturday"]],
     )
     upgrades_at: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = Field(
@@ -57,7 +57,8 @@ class Maintenance(Part):
     )
     accepted: tuple[Accepted, ...] = Field(
         default=(),
-        description="What every host holds beyond Debian, because their image does: as `hosts.NAME.accepted`.",
+        description="What is accepted on every host, for instance because their image has it. Written like "
+        "`hosts.NAME.accepted`.",
         examples=[["package cloud-init", "unit getty.target"]],
     )
 
@@ -67,12 +68,12 @@ class Closing(Part):
 
     forward: MailAddress | None = Field(
         default=None,
-        description="Where mail for every address of the office goes, instead of into its mailboxes.",
+        description="Address that gets all mail of the office, instead of the mailboxes.",
         examples=["po-archive@example.com"],
     )
     ended: bool = Field(
         default=False,
-        description="Whether the domain is out of mail: null MX, no sender, no TLSA, no policies (RFC 7505).",
+        description="Whether the domain has no mail any more: null MX, no sender, no TLSA, no policies (RFC 7505).",
     )
 
 
@@ -80,8 +81,8 @@ class Backup(Part):
     """What is kept elsewhere in case a host is lost (`[backup]`): encrypted on the host, append-only for it, at head office."""
 
     server: Address = Field(
-        description="Address of the machine that keeps it, reached by SSH. In one of the office's zones each host must stand "
-        "in that zone; elsewhere it is reached by routing.",
+        description="Address of the backup server, reached by SSH. If it is in one of the office's zones, each host "
+        "needs an address in that zone; otherwise it is reached by routing.",
         examples=["198.51.100.61"],
     )
     port: FilePort = Field(default=22, description="Port of its SSH server.")
@@ -104,53 +105,67 @@ class Backup(Part):
     )
     every: Duration = lasting(
         "1h",
-        "Time between two backups of a host. What a lost disk costs is what came since the last one: at most this "
-        "long, `jitter`, and the time a backup takes.",
+        "Time between two backups of a host. With a lost disk goes what came since the last one: at most "
+        "this long, plus `jitter` and the time that a backup takes.",
     )
     jitter: Duration = lasting(
-        "10m", "Up to this much later, at random, so that hosts and offices do not begin together."
+        "10m", "Random delay of up to this long, so that hosts and offices do not start together."
     )
     oldest: Duration = lasting(
         "6h",
-        "Age of the last backup that is an alarm, and at which `verify` fails; more than `every` and `jitter` together.",
+        "Age of the last backup at which an alarm is sent and `verify` fails; more than `every` and "
+        "`jitter` together.",
     )
     line_percent: int = counted(
         25,
-        "How much of `link.rate_kbit` one host's backup may fill; 0: all it gets. 25 % of 1544 kbit/s carry 170 MB "
-        "an hour beside the mail.",
+        "Share of `link.rate_kbit` that one host's backup may use; 0: no limit. 25 % of 1544 kbit/s carry "
+        "170 MB an hour beside the mail.",
         least=0,
         most=100,
     )
-    hourly: int = counted(48, "How many of the last hours keep an archive, at the other end.", most=100_000)
-    daily: int = counted(14, "How many days keep one.", least=0, most=100_000)
-    weekly: int = counted(8, "How many weeks keep one.", least=0, most=100_000)
-    monthly: int = counted(18, "How many months keep one.", least=0, most=100_000)
+    hourly: int = counted(48, "How many hourly archives the backup server keeps.", most=100_000)
+    daily: int = counted(14, "How many daily ones.", least=0, most=100_000)
+    weekly: int = counted(8, "How many weekly ones.", least=0, most=100_000)
+    monthly: int = counted(18, "How many monthly ones.", least=0, most=100_000)
 
 
 class Alarms(Part):
-    """What a host tells when it needs a human, and whom, past the mail queue (`[alarms]`)."""
+    """When a host sends an alarm, and by which paths, past the mail queue (`[alarms]`)."""
 
     tell: tuple[Annotated[str, Field(pattern=r"^(smtps?|https?)://[!-.0->@-~]+[!-~]*$")], ...] = Field(
         default=(),
-        description="Paths, each tried: `smtp://RELAY/?to=ADDRESS&from=ADDRESS` hands a message to another organisation's "
-        "server over verified TLS (`smtps` for TLS from the first byte), `https://…` is a webhook that gets JSON. Hosts without an "
-        "address on the Internet need one that is an address in the administrators' zone. Empty: alarms stand in the journal only.",
+        description="Paths of alarms; every one is used. `smtp://RELAY/?to=ADDRESS&from=ADDRESS` sends a message to "
+        "another organisation's server over verified TLS (`smtps` for TLS from the first byte); "
+        "`https://…` is a webhook that gets JSON. Hosts without an address on the Internet need a path to "
+        "an address in the administrators' zone. Empty: alarms are written to the journal only.",
         examples=[["smtp://192.0.2.25/?to=admin@example.com&from=outpost@example.com"]],
     )
-    every: Duration = lasting("5m", "How often each host looks at itself.")
+    every: Duration = lasting("5m", "How often each host checks itself.")
     queue_age: Duration = lasting(
-        "2h", "Mail that has waited longer is an alarm, before its sender is told (`link.delay_warning`)."
+        "2h",
+        "An alarm is sent about mail that has waited longer than this, before its sender gets a notice "
+        "(`link.delay_warning`).",
     )
     certificate_age: Duration = lasting(
-        "14d", "A certificate that ends within this time: it should have been renewed by then."
+        "14d",
+        "An alarm is sent about a certificate that ends within this time; it should have been renewed by "
+        "then.",
     )
-    signature_age: Duration = lasting("3d", "DNSSEC signatures that end within this time.")
-    virus_age: Duration = lasting("2d", "Age of the newest virus signatures.")
-    logs_age: Duration = lasting("15m", "Lines that the collector of `[logs]` has not taken for this long.")
-    disk_percent: int = counted(85, "How full a volume may be, in bytes or inodes.", least=50, most=99)
+    signature_age: Duration = lasting("3d", "The same for DNSSEC signatures.")
+    virus_age: Duration = lasting(
+        "2d", "An alarm is sent when the newest virus signatures are older than this."
+    )
+    logs_age: Duration = lasting(
+        "15m",
+        "An alarm is sent when the collector of `[logs]` has not accepted the host's lines for this long.",
+    )
+    disk_percent: int = counted(
+        85, "An alarm is sent when a volume is fuller than this, in bytes or inodes.", least=50, most=99
+    )
     wrong_logins: int = counted(
         50,
-        "Accounts that were given a wrong password within ten minutes; "
-        "each counts once for each place. One account that shut (`limits.login_failures`) is an alarm in any case.",
+        "An alarm is sent when more accounts than this got a wrong password within ten minutes; each "
+        "counts once for each address. One account that was locked (`limits.login_failures`) is an alarm "
+        "in any case.",
         most=100_000,
     )

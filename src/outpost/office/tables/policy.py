@@ -1,4 +1,4 @@
-"""What mail may look like, and what looks into it."""
+"""Which mail is refused or tagged, and the filter's settings."""
 
 from __future__ import annotations
 
@@ -29,63 +29,65 @@ Verdict = Literal["refuse", "tag", "accept"]
 
 
 class Policy(Part):
-    """What mail may look like (`[policy]`). `refuse` answers 554 in the session, `tag` marks and delivers."""
+    """Which mail is refused or tagged (`[policy]`). `refuse` answers 554 in the session, `tag` marks and delivers."""
 
     forged_own: Verdict = Field(
         default="refuse",
-        description="Mail from outside whose From header is an address of the office, unless the office itself signed it "
-        "(DKIM): so one's own words come back from a list or a forwarder, and nobody else's do.",
+        description="Mail from outside with an address of the office in its From header. Mail that the office itself "
+        "signed (DKIM) is excepted: it comes back from a list or a forwarder.",
     )
     forged_peer: Verdict = Field(
         default="refuse",
-        description="The same for peers' addresses on mail that comes neither from their relays nor with their signature.",
+        description="The same for peers' addresses, on mail that neither comes from their relays nor has their "
+        "signature.",
     )
     impersonation: Verdict = Field(
         default="tag",
-        description="Mail from outside that shows a user's name, or an address of the office, as the name of another "
-        "address. Not refused by default: people write from their private addresses.",
+        description="Mail from outside that shows a user's name, or an address of the office, as the display name of "
+        "another address. Not refused by default: people write from their private addresses.",
     )
     forged_bounce: Verdict = Field(
         default="refuse",
-        description="Notifications about messages the office did not send. Those it sent are remembered for ten days "
-        "(a queue gives up after five), by the MTA that sent them: with two of them `refuse` is only `tag`.",
+        description="Delivery status notifications about messages that the office did not send. The MTA remembers "
+        "what it sent for ten days (senders give up after five). With two MTAs, each knows only its own: "
+        "`refuse` then only tags.",
     )
     disowned: Literal["refuse", "junk"] = Field(
         default="refuse",
-        description="Mail that fails DMARC where its domain asks for rejection, and that no trusted sealer vouches for. RFC 9989, "
-        "section 5.4, would not refuse it for that alone: mailing lists that change what they send on lose their way here. `junk` "
-        "delivers it into Junk; forged mail of banks, too.",
+        description="Mail that fails DMARC where the domain asks for rejection and no trusted ARC sealer vouches for "
+        "it. RFC 9989, section 5.4, would not refuse it for that alone, because mailing lists that change "
+        "messages lose mail here. `junk` delivers it into Junk, forged mail of banks included.",
     )
     external_subject: str = Field(
         default="",
         max_length=40,
         pattern=r"^[ -~]*$",
-        description="Put before the subject of mail from outside; empty: only the header `X-Office-Origin` says it, which "
-        "leaves signatures whole.",
+        description="Text put before the subject of mail from outside. Empty: only the header `X-Office-Origin` marks "
+        "it, and signatures stay valid.",
         examples=["[external]"],
     )
     impersonation_subject: str = Field(
         default="[Not from inside the office]",
         max_length=40,
         pattern=r"^[ -~]*$",
-        description="Put before the subject of mail that is tagged as an impersonation.",
+        description="Text put before the subject of mail that is tagged as an impersonation.",
     )
     refused_attachments: tuple[Ending, ...] = Field(
         default=REFUSED_ATTACHMENTS,
-        description="File name endings that no message may carry, in archives neither. Programs, scripts, shortcuts, disk "
-        "images, documents with macros, and archives in which the scanner does not see everything (RAR, 7z, bzip2): an ordinary "
-        "zip archive is taken. Content of such a kind is refused under any name.",
+        description="File name endings that no message may carry, in archives neither: programs, scripts, shortcuts, "
+        "disk images, documents with macros, and archives that the scanner cannot read in full (RAR, 7z, "
+        "bzip2). Ordinary zip archives are accepted. Such content is refused under any name.",
         examples=[["exe", "js", "iso"]],
     )
     refused_at_top: tuple[Ending, ...] = Field(
         default=("htm", "html", "mht", "mhtml", "shtml", "svg", "svgz", "xht", "xhtml"),
-        description="Endings refused as an attachment of its own but not inside an archive: pages that imitate a login. "
-        "The text of a message may of course be HTML.",
+        description="Endings that are refused as an attachment, but not inside an archive: pages that imitate a "
+        "login. The text of a message may be HTML.",
     )
     encrypted_archives: Literal["refuse", "accept"] = Field(
         default="refuse",
-        description="Archives and Office documents with a password: no scanner sees into them. A PDF with one is taken: banks "
-        "and authorities send them.",
+        description="Archives and Office documents with a password: no scanner can read them. PDF files with a "
+        "password are accepted: banks and authorities send them.",
     )
     macros: Literal["refuse", "accept"] = Field(
         default="refuse", description="Office documents that contain a program, whatever their name."
@@ -105,11 +107,12 @@ class Scanner(Part):
         examples=["https://clam.example.com"],
     )
     network_checks: bool = Field(
-        default=True, description="Whether Rspamd may ask block lists and other services on the network."
+        default=True, description="Whether Rspamd may query block lists and other services on the network."
     )
     trusted_sealers: tuple[Fqdn, ...] = Field(
         default=(),
-        description="Domains of forwarders and mailing lists whose ARC seal (RFC 8617) is believed: what they saw pass DMARC "
-        "is not refused because their own changes broke the signature. Peers' domains are among them by themselves.",
+        description="Domains of forwarders and mailing lists whose ARC seal (RFC 8617) is trusted: mail that passed "
+        "DMARC there is not refused because the forwarder's changes broke the signature. Peers' domains "
+        "are included.",
         examples=[["lists.example.org"]],
     )

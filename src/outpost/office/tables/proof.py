@@ -16,8 +16,8 @@ class Attack(Part):
 
     consent_until: date | None = Field(
         default=None,
-        description="Last day on which `./outpost attack` may be run against this office; never without it (the lab needs none). "
-        "Attacks that take something down stay in the lab all the same.",
+        description="Last day on which `./outpost attack` may run against this office; never without it (the lab "
+        "needs none). Attacks that take a service down run in the lab only.",
         examples=["2026-12-31"],
     )
 
@@ -40,7 +40,7 @@ class ExplainedMessage(Part):
     )
     why: Line = Field(
         min_length=10,
-        description="Why nobody has to look at it.",
+        description="Why it is harmless.",
         examples=["the site's power is off at night"],
     )
 
@@ -55,10 +55,10 @@ class Verification(Part):
     )
     correspondents: tuple[MailAddress, ...] = Field(
         default=(),
-        description="Addresses on the Internet whose servers are asked, up to RCPT, whether they would take mail from the office: "
-        "nothing is sent. The peers' postmasters are asked in any case.",
+        description="Addresses on the Internet whose servers are asked, up to RCPT, whether they would accept mail "
+        "from the office; nothing is sent. The peers' postmasters are always asked.",
         examples=[["postmaster@example.org"]],
     )
     explained: tuple[ExplainedMessage, ...] = Field(
-        default=(), description="Warnings and errors in this office's journals that are no fault."
+        default=(), description="Warnings and errors in this office's journals that are harmless."
     )

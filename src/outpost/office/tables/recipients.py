@@ -23,19 +23,19 @@ class User(Part):
     )
     disabled: bool = Field(
         default=False,
-        description="Whether the account is shut: no login on any path, open sessions end, filters redirect nothing; mail "
-        "is still delivered and kept.",
+        description="Whether the account is disabled: no login by any way, open sessions end, filters redirect "
+        "nothing. Mail is still delivered and kept.",
     )
     forward: tuple[MailAddress, ...] = Field(
         default=(),
-        description="Addresses outside that get a copy of everything delivered; the mailbox keeps its own. Copies leave "
-        "under this user's address and with an ARC seal, and count as the redirects of a filter do.",
+        description="Outside addresses that get a copy of all mail; the mailbox keeps its own. Copies have this "
+        "user's address as sender and an ARC seal, and count against `limits.redirects`.",
         examples=[["alice@example.net"]],
     )
     send_as: tuple[MailAddress, ...] = Field(
         default=(),
-        description="Further addresses of the office that this user may send from, besides aliases and shared mailboxes "
-        "they belong to.",
+        description="More addresses of the office that this user may send from, besides aliases and shared mailboxes "
+        "that list the user.",
         examples=[["site@po.example.com"]],
     )
 

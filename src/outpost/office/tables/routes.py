@@ -38,13 +38,13 @@ class Peer(Part):
     port: FilePort = Field(default=25, description="Port at the next hop.")
     listen: FilePort = Field(
         default=2525,
-        description="Port of the listener kept for it on the MTA: a flood on port 25 must not reach it. "
-        "25 only where its zone is not the Internet's.",
+        description="Port of the peer's own listener on the MTA, so that a flood on port 25 does not reach it. 25 is "
+        "allowed only where its zone is not the Internet's.",
     )
     tls: Literal["verify", "dane", "fingerprint"] = Field(
-        description="How the next hop proves itself: `verify` (certificate with its name from a trusted authority), "
-        "`dane` (TLSA records, RFC 7672) or `fingerprint` (a key agreed on beforehand, `fingerprints`). There is no "
-        "opportunistic choice: mail waits rather than travel in clear.",
+        description="How the next hop is authenticated: `verify` (a certificate with its name from a trusted "
+        "authority), `dane` (TLSA records, RFC 7672) or `fingerprint` (a key agreed on before, see "
+        "`fingerprints`). TLS is always mandatory: mail waits rather than travel in clear text.",
         examples=["verify"],
     )
     fingerprints: tuple[Annotated[str, Field(pattern=r"^[0-9A-F]{2}(:[0-9A-F]{2}){31}$")], ...] = Field(
@@ -64,31 +64,31 @@ class Peer(Part):
     )
     lifetime: Duration | None = Field(
         default=None,
-        description="How long mail waits for it before it returns to its sender; at most `link.queue_lifetime`, which it is by "
-        "default. For a route whose mail is worthless late.",
+        description="How long mail waits for it before it bounces; `link.queue_lifetime` by default and at most. "
+        "Shorten it for a route whose mail is worthless when it is late.",
         examples=["2d"],
     )
     concurrency: int = counted(
         4,
-        "Messages on their way to it at the same time. One for a satellite or a modem: four that share a thin "
-        "line all end late, and all of them begin again when it breaks.",
+        "Simultaneous deliveries to it. Choose 1 for a satellite link or a modem: four that share a thin "
+        "line all end late, and all start again when it breaks.",
         most=10,
     )
     retry: Duration = Field(
         default=60,
-        description="How often the next hop is looked at while mail waits for it. It costs one connection, no message; as soon as "
-        "it answers, all that waits goes at once, whatever each message's own back-off is.",
+        description="How often the MTA probes the next hop while mail waits for it: one connection, no message. As "
+        "soon as it answers, all waiting mail is sent, whatever each message's own back-off is.",
         examples=["5m"],
     )
     large: Size | None = Field(
         default=None,
-        description="Users' mail from this size on, and to this peer alone, waits for `large_hours`. The queue says so, and "
-        "`./outpost queue --release` lets it go at once.",
+        description="Users' mail of at least this size, to this peer alone, waits for `large_hours`. `./outpost "
+        "queue` shows it, and `--release` sends it at once.",
         examples=["5MiB"],
     )
     large_hours: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")] = Field(
         default="19:00-06:00",
-        description="Hours (UTC) in which large mail crosses the line.",
+        description="Hours (UTC) in which large mail is sent.",
         examples=["19:00-06:00"],
     )
 
@@ -101,8 +101,9 @@ class Smarthost(Part):
     user: str = Field(
         default="",
         pattern=r"^[!-9;-~]*$",
-        description="The login that it wants of the office (RFC 4954), if it does not go by address; the password is a "
-        "secret: `./outpost secrets smarthost OFFICE`. It is said to a relay that has proven its name, and to no other.",
+        description="The office's login at the smarthost (RFC 4954), if it needs one. The password is a secret: "
+        "`./outpost secrets smarthost OFFICE`. It is sent only to a server whose certificate was "
+        "verified.",
         examples=["site@provider.example"],
     )
 
@@ -115,25 +116,27 @@ class Link(Part):
     )
     shaped_percent: int = counted(
         90,
-        "How much of it the MTA's mail may fill outwards; 0: no shaping. Below 100 the queue forms on the MTA, "
-        "where names and peers go first, and not in the provider's modem: 1389 of 1544 kbit/s leave the others 155.",
+        "Share of `rate_kbit` that outgoing mail of the MTA may use; 0: no limit. Below 100 the queue "
+        "forms on the MTA, where DNS and peers have priority, and not in the provider's modem: 1389 of "
+        "1544 kbit/s leave 155 for all else.",
         least=0,
         most=100,
     )
     queue_lifetime: Duration = lasting(
         "5d",
-        "How long mail waits in the queue before it returns to its sender (RFC 5321, section 4.5.4.1: four to five "
-        "days at least).",
+        "How long mail waits in the queue before it bounces (RFC 5321, section 4.5.4.1: at least four to "
+        "five days).",
     )
     delay_warning: Duration = lasting(
         "4h",
-        "After this time a sender is told that a message still waits (RFC 3464, `Action: delayed`), once.",
+        "After this time the sender gets one notice that the message is still queued (RFC 3464, `Action: "
+        "delayed`).",
     )
     retry_soonest: Duration = Field(
-        default=30, description="First wait after an attempt that failed; each later one is twice as long."
+        default=30, description="Wait after the first failed attempt; each later wait is twice as long."
     )
     retry_latest: Duration = lasting(
         "30m",
-        "Longest wait between two attempts. A peer that answers again is noticed sooner (`retry` of the peer), and "
-        "with one of the Internet's zone all that waits for the Internet.",
+        "Longest wait between two attempts. A peer that answers again is found sooner (its `retry`); a "
+        "peer in the Internet's zone then also starts the mail that waits for the Internet.",
     )

@@ -38,7 +38,7 @@ class Acme(Part):
     )
     contact: MailAddress | None = Field(
         default=None,
-        description="Where it writes to when something is wrong; empty: security@ the office's domain.",
+        description="Address for messages of the authority; empty: security@ the office's domain.",
         examples=["security@po.example.com"],
     )
     proxy: Proxy = Field(
@@ -63,14 +63,15 @@ class Tls(Part):
 
     certificates: CertificateMode = Field(
         default="office",
-        description="Where the certificates come from that users and strangers see: `acme` (`[acme]`; fetched and renewed "
-        "by each host), `office` (the office's own authority, for users who trust it), `provided` (an authority that is "
-        "asked by hand: `HOST.pem` beside office.toml, for the key of `./outpost secrets csr`). A host may differ.",
+        description="Source of the certificates for users and other mail servers: `acme` (each host requests and "
+        "renews them, see `[acme]`), `office` (the office's own authority, for users who trust it) or "
+        "`provided` (an authority that you ask by hand: save `HOST.pem` beside office.toml, for the "
+        "request of `./outpost secrets csr`). A host may differ.",
     )
     issuer: Fqdn = Field(
         default="letsencrypt.org",
-        description="The authority's name in CAA records (RFC 8659) where `certificates` is `acme` or `provided`: nobody "
-        "else may issue for these names.",
+        description="Name of the authority in CAA records (RFC 8659) where `certificates` is `acme` or `provided`: no "
+        "other may issue for these names.",
         examples=["letsencrypt.org"],
     )
     key_lifetime: Duration = lasting(

@@ -85,52 +85,55 @@ class Host(Part):
     name: HostLabel = Field(description="Set from the table's name.", exclude=True, examples=["mta1"])
     domain: str = Field(description="Set from the office's domain.", exclude=True)
     role: Annotated[RoleName, BeforeValidator(_one_role)] = Field(
-        description="What the machine does; never more than one role, so that one break-in or breakdown stays one.",
+        description="The task of the host: exactly one, so that a break-in or a breakdown stays on one host.",
         examples=["mta"],
     )
     addresses: dict[str, tuple[Address, ...]] = Field(
-        description="Per zone one IPv4 and one IPv6 address (as far as the zone carries both).",
+        description="One IPv4 and one IPv6 address for each zone (as far as the zone has both).",
         examples=[{"core": ["192.0.2.21", "2001:db8:0:2::21"]}],
     )
     platform: Platform | None = Field(
-        default=None, description="What this machine is, where it is not what the office's `platform` says."
+        default=None, description="Kind of this machine, where it differs from the office's `platform`."
     )
     ssh: str = Field(
         default="",
         max_length=300,
         pattern=r"^(([a-z_][a-z0-9_-]{0,31}@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f:]+)(:\d{1,5})?)?$",
-        description="How the controller reaches it, `user@address:port` (a port that is forwarded to 22: sshd itself listens "
-        "there); empty means the management address, as `ssh.user`.",
+        description="How the controller connects to it, `user@address:port` (a port that is forwarded to 22: sshd "
+        "itself listens there). Empty: the management address, as `ssh.user`.",
         examples=["root@192.0.2.21:22"],
     )
     retiring: bool = Field(
         default=False,
-        description="For an MTA beside another: it is given no new mail (no MX, no peer's next hop, none of the users') and "
-        "delivers what it has. Take it out of the file when `./outpost queue` shows nothing of it.",
+        description="For one of two MTAs: it gets no new mail (no MX, no peer's next hop, no users' mail) and "
+        "delivers what it has. Remove the host from the file when `./outpost queue` shows none of its "
+        "mail.",
     )
     certificates: CertificateMode | None = Field(
         default=None,
-        description="Where its public certificate comes from, if not from where `tls.certificates` says.",
+        description="Source of its public certificate, where it differs from `tls.certificates`.",
         examples=["office"],
     )
     local: tuple[HostPath, ...] = Field(
         default=(),
-        description="Files of this host's own, written there by hand: no apply touches them, no plan reports them. A path that "
-        "ends in a slash is everything below it. systemd, sshd, sysctl and Rspamd read such files in their own directories; "
-        "nginx in `/etc/nginx/conf.d`; Unbound, chrony, Dovecot and Knot read those that are named here by full path and end in `.conf`. "
-        "Postfix has no such place: what it lacks belongs into this file.",
+        description="Files that you write on this host by hand: no apply changes them and no plan reports them. A "
+        "path that ends in a slash means everything below it. systemd, sshd, sysctl and Rspamd read such "
+        "files in their own directories, nginx in `/etc/nginx/conf.d`. Unbound, chrony, Dovecot and Knot "
+        "read those that are named here by full path and end in `.conf`. Postfix cannot read any: what it "
+        "lacks belongs into this file.",
         examples=[["/etc/nginx/conf.d/headers.conf", "/etc/systemd/system/knot.service.d/local.conf"]],
     )
 
     accepted: tuple[Accepted, ...] = Field(
         default=(),
-        description="What this host holds beyond Debian, its packages and this file, by a person's word: in the words of a plan, "
-        "without its cause. It may become known to the host as it is then; a later change of it is drift all the same.",
+        description="Things on this host that neither Debian, a package nor this file explains, and that you accept. "
+        "Write them as a plan prints them, without the cause. A later change of one is drift again.",
         examples=[["account vendor", "file /etc/cron.d/vendor"]],
     )
     refused: tuple[Accepted, ...] = Field(
         default=(),
-        description="What stood on this host before the first apply and has to go, by a person's word, in the same words.",
+        description="Things that stood on this host before its first apply and must go. Write them as a plan prints "
+        "them.",
         examples=[["account ghost"]],
     )
 

@@ -14,7 +14,8 @@ class Resolver(Part):
 
     forwarders: tuple[Address, ...] = Field(
         default=(),
-        description="Resolvers asked for everything; empty: recurse from the root, which needs port 53 outwards.",
+        description="Resolvers to which all queries are forwarded. Empty: the hosts resolve from the root, which "
+        "needs port 53 to the Internet.",
         examples=[["198.51.100.53"]],
     )
     trust_anchor: tuple[

@@ -1,4 +1,4 @@
-"""What only the running host can tell, asked by one shell while the files are walked; and all that one scan has seen."""
+"""Answers of the running host, read by one shell while the files are walked; and all that one scan has found."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Asked:
 
 
 class Seen:
-    """What the running host tells, and the mark of its files.
+    """The answers of the running host, and the mark of its files.
 
     Attributes:
         mark_of_usr: Of those below /usr.
@@ -97,7 +97,7 @@ class Seen:
         return self._active.get(unit, "inactive")
 
     def mark_of_all(self) -> str:
-        """Of the files and of what the running host tells: under the same one a look sees the same. Empty as that of the files."""
+        """A mark of the files and the running host: under the same mark a scan finds the same. Empty where that of the files is."""
         answers = {name: lines for name, lines in self.live.items() if name not in JUDGED}
         told = json.dumps([sorted(self.states), sorted(self.faults), answers], sort_keys=True)
         return f"{self.mark}\n{told}" if self.mark else ""

@@ -26,7 +26,7 @@ LIVE = (
      "s=$(sed -n 's/^unixsocket //p' /etc/redis/redis.conf); redis-cli ${s:+-s $s} config get '*' | paste - -; "
      "redis-cli ${s:+-s $s} acl list | sed 's/#[0-9a-f]*/#/g'"),
 )  # fmt: skip
-# Unit, package, how its daemon tells what it would run with after the next start: it comes from files alone, and is
+# Unit, package, how its daemon prints the settings of its next start: it comes from files alone, and is
 # asked for again only when one of them was touched.
 FROM_FILES = (
     ("ssh.service", "openssh-server", "/usr/sbin/sshd -T"),

@@ -1,4 +1,4 @@
-"""All states and faults of now: what the running host tells, and what its files say."""
+"""All states and faults of now: of the running host and of its files."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ NOT_MISSED = (
     "observer", "version", "local", "compiled", "conffile", "setting", "keeper", "hold", "diversion", "override", "architecture", "program", "table",
     "loopback", "mounted", "policy", "queue", "trigger",
 )  # fmt: skip
-"""Kinds of which nobody is told that something is gone."""
+"""Kinds for which a missing thing is no finding."""
 
 
 NOGROUP = "65534"

@@ -20,7 +20,7 @@ UNITS = ("/usr/lib/systemd/system", "/etc/systemd/system")
 UNIT_LINK = re.compile(r"^/(etc|run)/systemd/system/([^/]+\.(wants|requires)/)?[^/]+$")
 AUTHORITIES = "/etc/ssl/certs/"
 BUNDLED = re.compile(r"^[^/]+$|^/usr/share/ca-certificates/|^/usr/local/share/ca-certificates/")
-"""Where the links of update-ca-certificates lead; what they lead to is looked at there."""
+"""Where the links of update-ca-certificates lead; what they lead to is scanned there."""
 
 
 def files(declared: set[str]) -> list[str]:
@@ -60,7 +60,7 @@ def files_among_packages(declared: set[str]) -> list[str]:
 
 
 def below(tops: list[str]) -> list[str]:
-    """Files there, but for links of which something else tells."""
+    """Files there, but for links that another scan covers."""
     found = []
     for top in tops:
         for directory, inner, names in os.walk(top):
@@ -69,7 +69,7 @@ def below(tops: list[str]) -> list[str]:
             for name in (*names, *links):
                 path = f"{directory}/{name}"
                 if UNIT_LINK.match(path) and os.path.islink(path):
-                    continue  # the units tell
+                    continue  # the scan of units covers it
                 if path.startswith(AUTHORITIES) and os.path.islink(path) and BUNDLED.match(os.readlink(path)):
                     continue
                 found.append(path)

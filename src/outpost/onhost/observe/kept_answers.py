@@ -1,4 +1,4 @@
-"""Answers that come from files alone, kept from one look to the next under one mark of all those files."""
+"""Answers that come from files alone, kept from one scan to the next under one mark of all those files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def kept(
     ask: collections.abc.Callable[[], collections.abc.Iterable[str]],
     lasting: collections.abc.Callable[[list[str]], bool] | None = None,
 ) -> list[str]:
-    """The answer of an earlier look that bears the same mark, else a new one. Without a mark it is never kept.
+    """The answer of an earlier scan that has the same mark, else a new one. Without a mark it is never kept.
 
     Args:
         lasting: Whether an answer stays true as long as the mark does.
@@ -130,10 +130,10 @@ def _digest(walk: Begun) -> str:
 
 
 def mark_with(mark: str, script: str, beside: collections.abc.Iterable[str]) -> str:
-    """A mark for what a script says that looks at files alone.
+    """A mark for the answers of a script that reads files alone.
 
     Args:
-        beside: What it looks at elsewhere; of directories only who may do what in them; what a star stands for is looked at each by itself.
+        beside: Files that it reads elsewhere; of directories only owner and mode; globs are expanded.
     """
     now = time.time() - TICK
     words = [script]

@@ -120,11 +120,11 @@ def still() -> None:
 
 
 def survey(seen: Seen, asked: dict[str, list[str]], script: str) -> list[str]:
-    """A look, states of units, and what a script says that looks at files alone.
+    """A scan, states of units, and the answers of a script that reads files alone.
 
     Args:
         asked: ``units``, and the files ``beside`` (`mark_with`).
-        script: Shell; a line ``unmet`` in its answer tells that it may be another one though no file is touched.
+        script: Shell; a line ``unmet`` means that its answer may change though no file is touched.
     """
     told = kept(
         "survey",
@@ -136,7 +136,7 @@ def survey(seen: Seen, asked: dict[str, list[str]], script: str) -> list[str]:
 
 
 def main() -> None:
-    """Look, remember, or let go of what somebody has locked."""
+    """Scan, remember, or unlock files that somebody has locked."""
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     os.environ["PATH"] = PROGRAMS
     verb, *words = sys.argv[1:] or ["look"]

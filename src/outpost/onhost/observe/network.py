@@ -15,7 +15,7 @@ from outpost.onhost.observe.processes import unit_of
 from outpost.onhost.observe.reading import BlindError, said
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # loading it takes a fiftieth of a look
+if TYPE_CHECKING:  # loading it takes a fiftieth of a scan
     import typing
 
 IPV6 = "/proc/net/if_inet6"

@@ -152,7 +152,7 @@ def held_below_trees(paths: set[str]) -> list[str]:
 
 
 def held_elsewhere(paths: set[str]) -> list[str]:
-    """Where a look at the files' mark does not tell."""
+    """Where the mark of files does not show a change."""
     return held(paths, {path for path in on_the_way(paths) if not in_trees(path)})
 
 

@@ -1,4 +1,4 @@
-"""Where it looks, and what it passes over."""
+"""The places that are scanned, and those that are left out."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ GUARDED = (
     "/var/lib/outpost", "/var/log", "/var/log/journal", "/var/spool/postfix", "/var/tmp", "/etc/rspamd/dkim",
 )  # fmt: skip
 TREES = ("/etc", "/opt", "/root", "/usr")
-"""Everything below is looked at for the mark of files (`kept_answers`), but for what lies in `FOR_PEOPLE`."""
+"""Everything below is scanned for the mark of files (`kept_answers`), but for what lies in `FOR_PEOPLE`."""
 FOR_PEOPLE = (
     "/usr/share/bug", "/usr/share/doc", "/usr/share/info", "/usr/share/lintian", "/usr/share/locale", "/usr/share/man", "/usr/share/zoneinfo",
 )  # fmt: skip
@@ -55,7 +55,7 @@ FOR_PEOPLE = (
 DATABASE = "/var/lib/dpkg"
 """The packages' own; it changes when they do."""
 ELSEWHERE = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/srv/mail", "/var/lib/docker", DATABASE)
-"""Where nobody looks for what `SPECIAL` picks."""
+"""Where files that `SPECIAL` picks are not searched."""
 SPECIAL = (
     r"-type f -perm /6000 -o -type f -perm -0002 -o -type d -perm -0002 ! -perm -1000 -o -type b -o -type c"
 )
@@ -72,7 +72,7 @@ PASSING = re.compile(
     r"(^|/)\.\S*\.swp$|\S\.(dpkg-(bak|del|dist|new|old|tmp)|ucf-(dist|new|old))$|^(?!/etc/(logrotate\.d|bash_completion\.d|network)/)\S+\.outpost-new$"
     r"|^/etc/(ld\.so\.cache|(aliases|postfix/\w+)\.(db|lmdb)|cron\.\w+/\.placeholder|unbound/unbound_\w+\.(key|pem))$|^/usr/(?!local/)\S+\.cache$"
     r"|^/usr/(local/share/|share/|lib/)(fonts|mime|man)/|^/usr/lib/(modules/|udev/hwdb\.bin$)"
-    # what the system and its packages make themselves; accounts and authorities are looked at in their own right
+    # what the system and its packages make themselves; accounts and authorities have scans of their own
     r"|^/etc/(ssl/certs/ca-certificates\.crt$|rc[0-6S]\.d/|init\.d/\.depend|mtab$|\.pwd\.lock$|\.updated$|adjtime$|mailcap$"
     r"|ca-certificates\.conf$|(passwd|shadow|group|gshadow)-?$|sub[ug]id-$|udev/hwdb\.bin$)"
 )

@@ -1,4 +1,4 @@
-"""A-VIR: content that harms anybody who opens it, and content that harms anybody who looks at it (essay 3.1.7)."""
+"""A-VIR: content that harms anybody who opens it, and content that harms its readers (essay 3.1.7)."""
 
 from __future__ import annotations
 
