@@ -243,7 +243,8 @@ class Suite:
             apt_install(*missing)
         elif missing:
             err.print(
-                f"the tests of webmail and of the evidence page need {' and '.join(missing)}: --yes installs them, or apt-get install {' '.join(missing)}"
+                f"the tests of webmail and of the evidence page need {' and '.join(missing)}: "
+                f"--yes installs them, or apt-get install {' '.join(missing)}"
             )
 
 

@@ -71,7 +71,8 @@ def keep_previous(
     undo = [
         "set -u",
         f"mkdir -p -m 0700 {RUN}; exec 9>{LOCK}; flock --wait 20 9",
-        f"[ ! -s {kept}/existing ] || tar --extract --preserve-permissions --same-owner --file={kept}/files.tar --directory=/ --files-from={kept}/existing",
+        f"[ ! -s {kept}/existing ] || tar --extract --preserve-permissions --same-owner "
+        f"--file={kept}/files.tar --directory=/ --files-from={kept}/existing",
         f'while read -r path; do rm -f -- "$path"; done < {kept}/created',
         # What was refused is no declaration to go back to: the next change keeps the one that is in force again.
         f"if [ -e {kept}/declared ]; then cp {kept}/files.tar {DECLARED}/{key}.tar; else rm -f {DECLARED}/{key}.tar; fi",

@@ -1,8 +1,8 @@
 """The one shape of change that every role uses: render, check, install, activate, remember.
 
 A role declares what a host should hold; the operations (`outpost.converge.operations`) compare it with one scan of the host
-(``outpost.converge.observation``) and act on the difference. The order makes two promises: a file lands only after the daemon's own checker has accepted
-it, and a daemon that has not loaded its files yet is restarted by the next run, whatever broke this one off.
+(``outpost.converge.observation``) and act on the difference. The order makes two promises. A file lands only after the daemon's
+own checker has accepted it. A daemon that has not loaded its files yet is restarted by the next run, also after an interruption.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def service(
     failed = f"{unit} {unit.removesuffix('.timer')}.service" if unit.endswith(".timer") else unit
     activate = (
         # A declared unit is no person's to mask: `accepted` does not apply to it.
-        f"case $(systemctl is-enabled {unit} 2>/dev/null) in masked*) systemctl unmask --quiet {unit}; systemctl unmask --quiet --runtime {unit};; esac; "
+        f"case $(systemctl is-enabled {unit} 2>/dev/null) in masked*) "
+        f"systemctl unmask --quiet {unit}; systemctl unmask --quiet --runtime {unit};; esac; "
         f"systemctl reset-failed {failed} 2>/dev/null || true; systemctl enable --quiet {unit} && systemctl {verb} {unit} "
         f"&& systemctl is-active --quiet {unit} || {{ journalctl --unit={unit} --lines=25 --no-pager >&2; exit 1; }}"
     )

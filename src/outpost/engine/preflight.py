@@ -69,7 +69,8 @@ number=0
 for url in $urls; do
   number=$((number + 1))
   ( for try in 1 2 3; do
-      said=$(LC_ALL=C timeout "$((wait * 2))" /usr/lib/apt/apt-helper -qq -o Acquire::Retries=0 -o Acquire::http::Timeout="$wait" -o Acquire::https::Timeout="$wait" \
+      said=$(LC_ALL=C timeout "$((wait * 2))" /usr/lib/apt/apt-helper -qq -o Acquire::Retries=0 -o Acquire::http::Timeout="$wait" \
+        -o Acquire::https::Timeout="$wait" \
         ${proxy:+-o "Acquire::http::Proxy=$proxy" -o "Acquire::https::Proxy=$proxy"} \
         download-file "$url/InRelease" "$work/$number" 2>&1) && echo "archive $url" && exit
       # a proxy that many hosts ask at once answers one of them 503 for a moment (apt-cacher-ng)

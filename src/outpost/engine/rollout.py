@@ -1,8 +1,8 @@
 """Apply as a rollout: what differs, one host of a role at a time, verified, and back where a check fails.
 
 A plan comes first, so that an office as declared costs one scan. Then waves: two hosts of one role are never in the
-same one, so that no daemon restarts on both at once; an office of new hosts only serves nobody, and is one wave. The live checks of what a wave touches run before and after it, on the
-hosts that it touches. A check that fails only afterwards ends the rollout and brings back the files of the previous
+same one, so that no daemon restarts on both at once; an office of new hosts only serves nobody, and is one wave. The live
+checks of the hosts of a wave run before and after it. A check that fails only afterwards ends the rollout and brings back the files of the previous
 declaration (`src/outpost/converge/guard.py`), never those that were found on the host. What failed before is reported, and no reason.
 """
 

@@ -214,7 +214,7 @@ class Secrets(_Kept):
     readers: tuple[str, ...] = ()
 
     def seal_of(self, host: str) -> str:
-        """The secret that seals what a host keeps of its own state, so that nobody there can write some (SYS-08); empty where the office has none yet."""
+        """The secret that seals a host's own state, so that nobody there can write one (SYS-08); empty where the office has none yet."""
         secret = self.sealing.get_secret_value()
         return hashlib.sha256(f"{secret} {host}".encode()).hexdigest() if secret else ""
 

@@ -15,7 +15,8 @@ says what is kept (`outpost.office.backup`); each source is of a kind:
 Each source has an owner. What is done below its path is done with that owner's rights: the owner's processes could put a link
 where root would follow it. An archive is hostile input, too: only declared paths come back from it, and only as plain files.
 
-Commands: ``run``, ``clean``, ``list``, ``check``, ``extract`` (or its halves ``export`` and ``unpack``), ``manifest``, ``probe``. What they find is JSON on standard output.
+Commands: ``run``, ``clean``, ``list``, ``check``, ``extract`` (or its halves ``export`` and ``unpack``), ``manifest``, ``probe``.
+They print JSON.
 """
 
 from __future__ import annotations

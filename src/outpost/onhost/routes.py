@@ -1,7 +1,8 @@
 """Probes the routes to peers on the MTA, once a minute: what Postfix knows only of the whole queue, for each.
 
 - A next hop that mail waits for is tried every ``retry`` seconds; when it greets again, all that waits for it is
-  tried at once (the store's as well: Postfix itself would wait for up to half an hour), and with a next hop on the Internet all that waits for the Internet (postqueue -i; F27).
+  tried at once (the store's as well: Postfix itself would wait for up to half an hour), and with a next hop on the Internet all
+  that waits for the Internet (postqueue -i; F27).
 - Mail older than the route's ``lifetime`` returns to its sender with the reason (postsuper -e).
 - Large mail that the policy service put on hold leaves when its hours begin (postsuper -H).
 - What the filter refused although a backup MX had taken it (X-Office-Held) is on hold for the postmaster. It is deleted

@@ -133,7 +133,8 @@ def _before(view: BackupView, office: Office, secrets: Secrets, archive: str) ->
     mail = " ".join(f"--mail {place}" for place in role_of(view.me).data)
     lines += [
         # parents that no package has made yet (/var/lib/knot) are for everybody; what comes back has modes of its own
-        f"umask 022; python3 -B {ASIDE}{LIB} --settings {ASIDE}{SETTINGS}/settings.json extract {quote(archive)} {mail} --rest / > {ASIDE}/archive 2> {ASIDE}/refused || {{ cat {ASIDE}/refused >&2; exit 1; }}",
+        f"umask 022; python3 -B {ASIDE}{LIB} --settings {ASIDE}{SETTINGS}/settings.json extract {quote(archive)} {mail} "
+        f"--rest / > {ASIDE}/archive 2> {ASIDE}/refused || {{ cat {ASIDE}/refused >&2; exit 1; }}",
         # The old host's keys come before its role: an apply keeps the keys that it finds.
         "chmod 0644 /etc/ssh/ssh_host_*_key.pub",
         f"cat {ASIDE}/refused {ASIDE}/archive /etc/ssh/ssh_host_ed25519_key.pub; rm -rf {ASIDE}",

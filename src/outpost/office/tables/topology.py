@@ -41,7 +41,8 @@ def _one_role(value: object) -> object:
 
 
 FOUND = re.compile(
-    r"(account|conffile|database|environment of daemons|file|group|kernel setting|listener|mode|mount|network (address|link|namespace|neighbour|policy|route|rule)"
+    r"(account|conffile|database|environment of daemons|file|group|kernel setting|listener|mode|mount|"
+    r"network (address|link|namespace|neighbour|policy|route|rule)"
     r"|package|packet filter (rules of )?table|running|traffic control|unit) [\w/.:@,+=~\[\]\\ -]+"
 )
 """What a plan calls a thing that a host holds (`outpost.onhost.observe.expected.words`)."""
