@@ -195,7 +195,7 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> None:
         f"for given in {ACME}/public.pem /var/lib/outpost-acme/*-cert.pem; do ! timeout 10 cmp $given {TLS}/public.pem || exit 0; done; exit 1",
         untouched=(f"{ACME}/public.pem", "/var/lib/outpost-acme/*-cert.pem"),
         command=f"{LIB}/certificate install",
-        told=Finding(
+        finding=Finding(
             "file",
             f"{TLS}/public.pem",
             "not a certificate that this host was given, or not that of its key",

@@ -55,7 +55,7 @@ def timers() -> None:
         r"'/^LoadState=loaded\nActiveState=inactive\nConditionTimestampMonotonic=0$/ { waits = 1 } END { exit waits }'",
         untouched=(),  # what has begun once since the boot has; a new one is a file
         command="systemctl start timers.target",
-        told=Finding(
+        finding=Finding(
             "unit", "timers.target", "a timer has never begun", "logs grow and old sessions stay", ("LOG-01",)
         ),
     )

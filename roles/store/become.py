@@ -305,7 +305,7 @@ def _departed(view: StoreView) -> None:
         unless=f'! [ -x {FORMER} ] || [ -z "$({FORMER} list {declared})" ]',
         untouched=(f"{MAIL}/*", f"{SHARED}/.*", f"{OWN}/*"),
         command=f"{FORMER} archive {declared}",
-        told=Finding(
+        finding=Finding(
             "mailbox",
             "that the office does not declare",
             "a mailbox is here that is not in the office file: it was taken out there, or added here by hand",

@@ -82,7 +82,7 @@ def _database(view: WebmailView) -> None:
         unless=f'! [ -x {DATABASE_TOOL} ] || [ -z "$({former.format("former")})" ]',
         untouched=(f"{DATABASE}/*",),
         command=former.format("archive"),
-        told=Finding(
+        finding=Finding(
             "account",
             "at webmail, that the office does not declare",
             "webmail's database has a user who is not in the office file: the user left it, or the row was added by hand",

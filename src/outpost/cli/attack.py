@@ -160,7 +160,7 @@ async def _run(
                     f"[yellow]{escape(host)}[/]: an interrupted run had left a defence off; it is on again"
                 )
 
-        def told(result: Any) -> None:
+        def on_result(result: Any) -> None:
             if record:  # one by one: a run that is broken off keeps what it has measured
                 _record(result)
             if quiet:  # JSON comes at the end; a line on standard error shows that something happens
@@ -168,7 +168,7 @@ async def _run(
             else:
                 _show(result, transcripts=transcripts)
 
-        return list(await runner.run(ground, plans, positive=positive, told=told))
+        return list(await runner.run(ground, plans, positive=positive, on_result=on_result))
     finally:
         await leave(ground)
 

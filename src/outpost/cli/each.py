@@ -48,7 +48,7 @@ class Ended:
         return self.code not in (0, DRIFT)
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         if self.result is None:
             return self.said or f"ended with {self.code}"
         if "proven" in self.result:
@@ -117,8 +117,8 @@ def each_office(
                 running.pop(ended.office)
                 bar.advance(task)
                 colour = "red" if ended.failed else "yellow" if ended.code else "green"
-                told = f"[{colour}]{escape(ended.told)}[/] ({ended.seconds:.1f} s)"
-                (err if as_json else out).print(f"[bold]{escape(ended.office)}[/]: {told}")
+                summary = f"[{colour}]{escape(ended.summary)}[/] ({ended.seconds:.1f} s)"
+                (err if as_json else out).print(f"[bold]{escape(ended.office)}[/]: {summary}")
         finally:  # the terminal interrupts those that run by itself
             pool.shutdown(cancel_futures=True)
     if as_json:

@@ -448,13 +448,15 @@ def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool)
             planned = run.plan(desk.target, limit=names, connector=desk.via, watcher=desk.watcher)
             waiting = list(dict.fromkeys(f"{change.host}: {change.operation}" for change in planned.changes))
             if waiting:
-                told = "; ".join(waiting[:5]) + (f"; and {len(waiting) - 5} more" if len(waiting) > 5 else "")
+                others = "; ".join(waiting[:5]) + (
+                    f"; and {len(waiting) - 5} more" if len(waiting) > 5 else ""
+                )
                 if not urgent:
                     raise OutpostError(
-                        f"changes that are not this one wait to be applied ({told}); office.toml is unchanged",
+                        f"changes that are not this one wait to be applied ({others}); office.toml is unchanged",
                         f"./outpost apply {desk.target.typed} shows and applies them; then the same command again",
                     )
-                desk.tell(f"this is urgent, and applies with it what else was waiting: {told}")
+                desk.tell(f"this is urgent, and applies with it what else was waiting: {others}")
         yield base
 
 

@@ -91,9 +91,9 @@ def verify_office(
         return sabotage_office(target, hosts)
     _known(controls)
     before = (history.read(since),) if since else history.runs(target)
-    with checks_progress(quiet=changes) as told:
+    with checks_progress(quiet=changes) as on_result:
         verdict = live.verify(
-            target, hosts=hosts, controls=tuple(controls or ()), connector=via, junit=junit, told=told,
+            target, hosts=hosts, controls=tuple(controls or ()), connector=via, junit=junit, on_result=on_result,
             white_box=white_box, ahead=None if controls else history.folder(target) / f"asked{'-white-box' * white_box}",
         )  # fmt: skip
     selection = [*hosts, *(controls or ()), *(("white-box",) if white_box else ())]

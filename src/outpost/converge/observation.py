@@ -353,7 +353,7 @@ def _observed(asking: Asking, plain: str) -> str:
     Args:
         plain: Shell for what the observer would answer beside what it sees.
     """
-    told = json.dumps(
+    settings = json.dumps(
         {
             "local": asking.local,
             "units": [*asking.units],
@@ -361,7 +361,7 @@ def _observed(asking: Asking, plain: str) -> str:
         }
     )
     return (
-        f'said=$({OBSERVER} view {shlex.quote(told)} "$files" 2>/dev/null)\n'
+        f'said=$({OBSERVER} view {shlex.quote(settings)} "$files" 2>/dev/null)\n'
         f'case "$said" in *{SURVEYED}) printf %s "${{said%{SURVEYED}}}";; *) '
         f'if [ "$said" ]; then printf "%s\\\\n" "$said"; elif [ -e {KNOWN} ]; then echo {BLIND}; else echo; fi; {plain};; esac'
     )

@@ -259,9 +259,9 @@ def _report(
 ) -> None:
     for file in changed:
         found = seen.get(file.path)
-        told = state.config.DIFF and found and not file.secret
+        shows = state.config.DIFF and found and not file.secret
         link = found is not None and found[3] == LINK
-        told = told and not link  # it may lead to what nobody should read here
+        shows = shows and not link  # it may lead to what nobody should read here
         same = not found or link or found[:3] == file.fingerprint[:3]
         finding = file_finding(
             file.path,
@@ -269,9 +269,9 @@ def _report(
             before=None
             if not found
             else read_now(f"[ ! -f {shlex.quote(file.path)} ] || head -c 1M {shlex.quote(file.path)}")
-            if told
+            if shows
             else (),
-            after=file.content.decode(errors="replace").splitlines() if told and not file.secret else (),
+            after=file.content.decode(errors="replace").splitlines() if shows and not file.secret else (),
             permissions=None if same or not found else (" ".join(found[:3]), " ".join(file.fingerprint[:3])),
             known=file.path in known,
             by_hand=by_hand,
@@ -379,11 +379,11 @@ def absent(question: str) -> Generator[Command, None, None]:
 
 @operation()
 def once(
-    key: str, question: str, command: str, files: tuple[File, ...], told: Finding
+    key: str, question: str, command: str, files: tuple[File, ...], finding: Finding
 ) -> Generator[Command, None, None]:
     if "met" in look(question):
         return
-    report(told)
+    report(finding)
     if files:
         archive = f"{STATE}/{key}.tar"
         yield StringCommand("mkdir", "-p", "-m", "0700", STATE)

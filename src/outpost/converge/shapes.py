@@ -177,14 +177,14 @@ def once(
     unless: str,
     command: str,
     files: Sequence[File] = (),
-    told: Finding | None = None,
+    finding: Finding | None = None,
     untouched: Sequence[str] | None = None,
     masks: Sequence[str] = (),
 ) -> None:
     """A command for what only the host can make (a database schema), run while `unless` fails.
 
     Args:
-        told: What the plan reports while the condition is not met.
+        finding: What the plan reports while the condition is not met.
         unless: Shell test without side effects; true means there is nothing to do.
         command: Idempotent by itself, because a run may break off behind it.
         files: What the command reads, laid below ``$STAGE`` while it runs and gone afterwards.
@@ -196,8 +196,10 @@ def once(
     question = f"if ( {unless} ) >/dev/null 2>&1; then echo met; else echo unmet; fi"
     if not will_ask(question=question, of_files=untouched is not None, beside=untouched or ()):
         key = re.sub(r"[^\w.-]+", "-", name)
-        said = told or Finding("state", name, "not so on the host", "what a role relies on is not there")
-        operations.once(name=name, key=key, question=question, command=command, files=tuple(files), told=said)
+        said = finding or Finding("state", name, "not so on the host", "what a role relies on is not there")
+        operations.once(
+            name=name, key=key, question=question, command=command, files=tuple(files), finding=said
+        )
 
 
 def retire_undeclared() -> None:

@@ -97,11 +97,11 @@ class Asked(NamedTuple):
         same = self.declaration == declared(self.target)  # while they answer
         now = {entry["name"]: _answer(process, entry["question"]) for entry, process in self.answers}
         new = [entry for entry, _ in self.answers if now[entry["name"]] == UNKNOWN]
-        told = [
+        answers = [
             (entry, _sent(entry["shell"], _telling(entry["command"], entry["question"], entry["key"])))
             for entry in new
         ]
-        now |= {entry["name"]: _answer(process, entry["question"]) for entry, process in told}
+        now |= {entry["name"]: _answer(process, entry["question"]) for entry, process in answers}
         if same and all(now[entry["name"]] == entry["digest"] != "" for entry, _ in self.answers):
             return tuple(sorted(now))
         return None

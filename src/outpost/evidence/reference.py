@@ -121,7 +121,7 @@ def replaced(text: str, content: str, marker: str = BEGIN) -> str:
 def diagram(office: Office) -> str:
     """The office as a Mermaid graph: who talks to whom, and why; upkeep (SSH, time, packages) is left out."""
     links: dict[tuple[str, str], list[str]] = {}
-    for flow in _told(office):
+    for flow in _shown(office):
         said = links.setdefault((flow.source.label, flow.destination.label), [])
         said += [label for label in [f"{PROTOCOLS.get(flow.port, 'SMTP')} {flow.port}"] if label not in said]
     outside = sorted({end for link in links for end in link} - {host.name for host in office.hosts})
@@ -138,7 +138,7 @@ def _node(label: str) -> str:
     return re.sub(r"\W", "_", label)
 
 
-def _told(office: Office) -> Iterator[Flow]:
+def _shown(office: Office) -> Iterator[Flow]:
     """Flows that a newcomer needs: mail, names and people, not upkeep, each protocol once."""
     inner = {zone.name for zone in office.zones.values() if zone.kind in ("servers", "management")}
     for flow in flows(office):

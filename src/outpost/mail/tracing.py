@@ -66,12 +66,12 @@ class Rule:
     Attributes:
         who: Which daemon, as a pattern for its name.
         line: The line, with what is printed as named groups.
-        told: The sentence, with those groups as holes.
+        sentence: The sentence, with those groups as holes.
     """
 
     who: str
     line: str
-    told: str
+    sentence: str
 
     def hop(self, host: str, line: mailtrace.Line) -> Hop | None:
         """The line as a hop, if it is one of these."""
@@ -79,7 +79,7 @@ class Rule:
             return None
         found = {name: value or "" for name, value in match.groupdict().items()}
         delay = _number(found.get("delay", ""))
-        what = answers.line(self.told.format_map(found).strip())
+        what = answers.line(self.sentence.format_map(found).strip())
         return Hop(
             line.time, host, what, found.get("id", ""), delay, _parts(found.get("delays", "")), _tls(line.tls)
         )
@@ -132,14 +132,14 @@ def follow(office: Office, identifiers: Iterable[str], ask: Ask) -> list[Story]:
     for _round in range(2):
         with ThreadPoolExecutor(len(hosts)) as pool:
             said = pool.map(ask, hosts, [wanted] * len(hosts))
-            lines = {host.name: told for host, told in zip(hosts, said, strict=True)}
+            lines = {host.name: found for host, found in zip(hosts, said, strict=True)}
         marks = {
             match[1].strip("<>")
-            for told in lines.values()
-            for line in told
+            for entries in lines.values()
+            for line in entries
             if (match := mailtrace.MESSAGE_ID.search(line.text))
         }
-        ids = {name for told in lines.values() for line in told for name in OWN_ID.findall(line.text)}
+        ids = {name for entries in lines.values() for line in entries for name in OWN_ID.findall(line.text)}
         more = tuple(dict.fromkeys((*sorted(marks), *sorted(ids))))
         if not more or set(more) <= set(wanted):
             break
@@ -150,24 +150,22 @@ def follow(office: Office, identifiers: Iterable[str], ask: Ask) -> list[Story]:
 def stories(lines: Mapping[str, Iterable[mailtrace.Line]]) -> list[Story]:
     """Every host's lines, put together message by message."""
     marks: dict[str, str] = {}
-    for told in lines.values():
-        for line in told:
+    for entries in lines.values():
+        for line in entries:
             if (name := mailtrace.QUEUE_ID.match(line.text)) and (
                 mark := mailtrace.MESSAGE_ID.search(line.text)
             ):
                 marks[name[1]] = mark[1]
     found: dict[str, list[Hop]] = defaultdict(list)
-    for host, told in lines.items():
-        for line in told:
+    for host, entries in lines.items():
+        for line in entries:
             hop = next((hop for rule in RULES if (hop := rule.hop(host, line))), None)
             if hop is None:
                 continue
             mark = mailtrace.MESSAGE_ID.search(line.text)
             found[mark[1] if mark else marks.get(hop.id, hop.id)].append(hop)
-    told_stories = [
-        Story(mark, tuple(sorted(hops, key=lambda hop: hop.time))) for mark, hops in found.items()
-    ]
-    return sorted(told_stories, key=lambda story: story.hops[0].time)
+    stories = [Story(mark, tuple(sorted(hops, key=lambda hop: hop.time))) for mark, hops in found.items()]
+    return sorted(stories, key=lambda story: story.hops[0].time)
 
 
 def asker(target: Target, office: Office, *, since: str, last: int, via: str | None = None) -> Ask:
@@ -178,22 +176,22 @@ def asker(target: Target, office: Office, *, since: str, last: int, via: str | N
         arguments = " ".join(shlex.quote(word) for word in (since, str(last), *identifiers))
         script = f"python3 -I - {arguments} <<'END-OF-PROGRAM'\n{program}\nEND-OF-PROGRAM\n"
         answer = run_script(target, office, host, script, via, most=MOST)
-        told = answers.parsed_lines(answer.splitlines(), mailtrace.Line, host.name)
-        if not all(0 <= line.time < LATEST for line in told):  # NaN is none, and no calendar has others
+        entries = answers.parsed_lines(answer.splitlines(), mailtrace.Line, host.name)
+        if not all(0 <= line.time < LATEST for line in entries):  # NaN is none, and no calendar has others
             raise answers.unexpected(host.name)
-        return [replace(line, text=line.text[:LONGEST], tls=line.tls[:LONGEST]) for line in told]
+        return [replace(line, text=line.text[:LONGEST], tls=line.tls[:LONGEST]) for line in entries]
 
     return ask
 
 
-def found(target: Target, identifiers: tuple[str, ...], told: list[Story]) -> list[Story]:
+def found(target: Target, identifiers: tuple[str, ...], stories: list[Story]) -> list[Story]:
     """The stories, of which there must be one."""
-    if not told:
+    if not stories:
         raise OutpostError(
             f"no host of {target.title} knows {', '.join(identifiers)} in that time",
             "search further back with --since, or ask by the sender's or recipient's address",
         )
-    return told
+    return stories
 
 
 def _parts(delays: str) -> str:

@@ -107,8 +107,8 @@ class Line:
         place = entry.get("__CURSOR") if isinstance(entry, dict) else None
         place = place if isinstance(place, str) and place else before.cursor if before else ""
         at = before.at if before else int(time.time() * 1e6)
-        told = f"<44>1 - {host} outpost-logs - - - an entry of the journal cannot be read: {raw[:400]!a}"
-        return cls(place, at, told.encode()) if place else None
+        entry = f"<44>1 - {host} outpost-logs - - - an entry of the journal cannot be read: {raw[:400]!a}"
+        return cls(place, at, entry.encode()) if place else None
 
 
 class Session:

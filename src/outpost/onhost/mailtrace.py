@@ -59,8 +59,8 @@ def related(lines: Iterable[Line], identifiers: Iterable[str], last: int) -> lis
             by_id.setdefault(match[1], []).append(line)
     message_of = {
         name: match[1]
-        for name, told in by_id.items()
-        for line in told
+        for name, lines in by_id.items()
+        for line in lines
         if (match := MESSAGE_ID.search(line.text))
     }
     chosen = _chosen(by_id, message_of, wanted, last)
@@ -69,14 +69,14 @@ def related(lines: Iterable[Line], identifiers: Iterable[str], last: int) -> lis
     marks = {message_of[name] for name in chosen if name in message_of} - {"<>"}
     marks |= {f"<{name}>" for name in wanted if "@" in name}
     ids = chosen | {name for name in wanted if "@" not in name}
-    told = [
+    entries = [
         line
         for line in found
         if ((match := QUEUE_ID.match(line.text)) and match[1] in chosen)
         or ((match := MESSAGE_ID.search(line.text)) and match[1] in marks)
         or any(f"qid: <{name}>" in line.text or f"queued as {name}" in line.text for name in ids)
     ]
-    return sorted(told, key=lambda line: line.time)
+    return sorted(entries, key=lambda line: line.time)
 
 
 def _chosen(
@@ -90,7 +90,7 @@ def _chosen(
         marked = {name for name, mark in message_of.items() if mark == f"<{identifier}>"}
         mentions = re.compile(rf"\b(?:from|to|orig_to|sasl_username)=<?{re.escape(identifier)}>?(?:[,\s]|$)")
         of_address = [
-            name for name, told in by_id.items() if any(mentions.search(line.text) for line in told)
+            name for name, lines in by_id.items() if any(mentions.search(line.text) for line in lines)
         ]
         named |= marked or set(sorted(of_address, key=lambda name: by_id[name][-1].time)[-last:])
     marks = {message_of[name] for name in named if name in message_of} - {"<>"}

@@ -356,19 +356,19 @@ def alarms(settings: Settings, now: float) -> list[Alarm]:
 class Memory:
     """Alarms that were sent: subject of each → when it was sent last."""
 
-    told: dict[str, float]
+    sent: dict[str, float]
 
     def news(self, found: list[Alarm], now: float) -> tuple[list[Alarm], list[str]]:
         """What is to be sent: new alarms and those that have lasted for another day, and what is over."""
-        fresh = [alarm for alarm in found if now - self.told.get(alarm.about, 0.0) >= DAY]
-        over = sorted(self.told.keys() - {alarm.about for alarm in found})
+        fresh = [alarm for alarm in found if now - self.sent.get(alarm.about, 0.0) >= DAY]
+        over = sorted(self.sent.keys() - {alarm.about for alarm in found})
         return fresh, over
 
     def keep(self, fresh: list[Alarm], over: list[str], now: float) -> None:
         """From now on they are known."""
-        self.told |= {alarm.about: now for alarm in fresh}
+        self.sent |= {alarm.about: now for alarm in fresh}
         for about in over:
-            self.told.pop(about, None)
+            self.sent.pop(about, None)
 
 
 def main(arguments: list[str]) -> int:
@@ -388,20 +388,20 @@ def main(arguments: list[str]) -> int:
         return 0
     memory = Memory({})
     with suppress(OSError, ValueError):
-        memory.told = json.loads(STATE.read_text())
+        memory.sent = json.loads(STATE.read_text())
     fresh, over = memory.news(found, now)
     for alarm in fresh:
         sys.stderr.write(f"<2>ALARM {alarm.about}: {alarm.text}\n")
-    if (fresh or over) and not _told(settings, fresh, over):
+    if (fresh or over) and not _sent(settings, fresh, over):
         return 0  # not remembered, so tried again; a failed unit would be one alarm more that cannot be sent
     memory.keep(fresh, over, now)
     partial = STATE.with_suffix(".new")
-    partial.write_text(json.dumps(memory.told))
+    partial.write_text(json.dumps(memory.sent))
     partial.replace(STATE)
     return 0
 
 
-def _told(settings: Settings, fresh: list[Alarm], over: list[str]) -> bool:
+def _sent(settings: Settings, fresh: list[Alarm], over: list[str]) -> bool:
     """Whether at least one path took it, or the journal is all there is."""
     host = settings["host"]
     subject = f"{host}: " + (", ".join(alarm.about for alarm in fresh) or f"over: {', '.join(over)}")

@@ -256,7 +256,7 @@ WHITE_BOX = "looks and not live and not probe"
 PENDING = "pending: "
 """How the reason of a check begins that waits for somebody outside: it is skipped, and never a reason to roll back."""
 
-Told = Callable[[int, int, Result], None]  # done, total, the latest
+OnResult = Callable[[int, int, Result], None]  # done, total, the latest
 
 
 def verify(
@@ -269,7 +269,7 @@ def verify(
     junit: Path | None = None,
     ahead: Path | None = None,
     white_box: bool = False,
-    told: Told = lambda _done, _total, _result: None,
+    on_result: OnResult = lambda _done, _total, _result: None,
 ) -> Verdict:
     """Run the live checks against an office's hosts.
 
@@ -308,7 +308,7 @@ def verify(
         assert process.stdout is not None
         drain = threading.Thread(target=said.extend, args=(process.stdout,), daemon=True)
         drain.start()
-        results = _follow(read, told)
+        results = _follow(read, on_result)
         drain.join()
     lines = [printable(line.rstrip()) for line in said if line.strip()]
     if junit and junit.is_file():  # pytest keeps C1 and bidi characters of what was seen
@@ -332,7 +332,7 @@ def _absent(host: str, error: OutpostError) -> Result:
     return Result(f"reached[{host}]", host, promise, (), "failed", error.message, 0.0, remedy=error.remedy)
 
 
-def _follow(descriptor: int, told: Told) -> list[Result]:
+def _follow(descriptor: int, on_result: OnResult) -> list[Result]:
     results: dict[str, Result] = {}
     total = 0
     with os.fdopen(descriptor) as pipe:
@@ -345,5 +345,5 @@ def _follow(descriptor: int, told: Told) -> list[Result]:
             result = Result(**{name: value for name, value in event.items() if name != "event"})
             if result.id not in results or result.outcome == "failed":  # a failed teardown undoes a pass
                 results[result.id] = result
-            told(len(results), max(total, len(results)), result)
+            on_result(len(results), max(total, len(results)), result)
     return list(results.values())

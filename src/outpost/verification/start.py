@@ -70,13 +70,13 @@ def _mark(target: Target, via: str | None) -> str:
     transport = ROOT / "src" / "outpost" / "transport"
     code = [(transport / name).read_text(encoding="utf-8") for name in ("remote.py", "ssh.py")]
     places = [str(path) for path in (target.data.resolve(), target.inventory(via), Path.home())]
-    told = [
+    settings = [
         target.office_file.read_text(encoding="utf-8"),
         str(target.instance),
         str((target.data / "ssh_key").is_file()),
     ]
     return hashlib.sha256(
-        json.dumps([*code, *places, *told, os.environ.get("XDG_CACHE_HOME")]).encode()
+        json.dumps([*code, *places, *settings, os.environ.get("XDG_CACHE_HOME")]).encode()
     ).hexdigest()
 
 

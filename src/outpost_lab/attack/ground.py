@@ -175,7 +175,7 @@ class Ground:
 
     async def log_in(self, session: Session, name: str) -> None:
         """SASL PLAIN with the user's password, which stays out of the transcript."""
-        await session.send(f"AUTH PLAIN {self.secret(name)}\r\n".encode(), told=f"AUTH PLAIN (as {name})")
+        await session.send(f"AUTH PLAIN {self.secret(name)}\r\n".encode(), shown=f"AUTH PLAIN (as {name})")
         answer = await session.reply()
         if answer.code != 235:
             raise OutpostError(f"{name} cannot log in: {answer.brief}")

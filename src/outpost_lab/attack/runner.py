@@ -63,7 +63,7 @@ class Result:
         }
 
 
-Told = Callable[[Result], None]
+OnResult = Callable[[Result], None]
 
 
 async def run(
@@ -71,10 +71,10 @@ async def run(
     plans: Sequence[AttackPlan],
     *,
     positive: bool = False,
-    told: Told = lambda _result: None,
+    on_result: OnResult = lambda _result: None,
     probe: bool = True,
 ) -> list[Result]:
-    """Carry out attacks; `told` is called with each result.
+    """Carry out attacks; `on_result` is called with each result.
 
     Args:
         positive: Afterwards turn each attack's defence off and see it succeed (lab only).
@@ -88,7 +88,7 @@ async def run(
         reason = _obstacle(plan, known, lab=lab)
         if reason:
             results[plan.id] = Result(plan, "not run", reason=reason)
-            told(results[plan.id])
+            on_result(results[plan.id])
         else:
             ready.append((plan, known[plan.id]))
     gentle = [pair for pair in ready if not pair[0].alone]
@@ -97,12 +97,12 @@ async def run(
         for result in await _wave(ground, wave, probe=probe and lab):
             results[result.plan.id] = result
             if not positive or known[result.plan.id].without is None:
-                told(result)
+                on_result(result)
     if positive and lab:
         for plan, attack in ready:
             if attack.without is not None:
                 await _without(ground, attack, results[plan.id])
-                told(results[plan.id])
+                on_result(results[plan.id])
     return [results[plan.id] for plan in plans]
 
 

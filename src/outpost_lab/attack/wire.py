@@ -147,9 +147,9 @@ class Session:
         with contextlib.suppress(Exception):
             self.writer.close()
 
-    async def send(self, data: bytes, *, told: str | None = None) -> None:
+    async def send(self, data: bytes, *, shown: str | None = None) -> None:
         """Bytes as they are; an end of the connection shows in the next reply."""
-        self.note("C: " + (told if told is not None else _shown(data)))
+        self.note("C: " + (shown if shown is not None else _shown(data)))
         with contextlib.suppress(ConnectionError, asyncio.TimeoutError):
             self.writer.write(data)
             await asyncio.wait_for(self.writer.drain(), self.patience * pace.load())
@@ -192,7 +192,9 @@ class Session:
     async def say(self, line: str, patience: float | None = None) -> Reply:
         """A line with CRLF, and the answer."""
         data = line.encode("utf-8", "surrogateescape")
-        await self.send(data + b"\r\n", told=line if len(line) < 200 else f"{line[:80]}… ({len(line)} bytes)")
+        await self.send(
+            data + b"\r\n", shown=line if len(line) < 200 else f"{line[:80]}… ({len(line)} bytes)"
+        )
         return await self.reply(patience)
 
     async def say_all(self, lines: Sequence[str]) -> list[tuple[str, Reply]]:
@@ -220,7 +222,7 @@ class Session:
         if answer.code != 354:
             return answer
         stuffed = content.replace(b"\r\n.", b"\r\n..")
-        await self.send(stuffed + b"\r\n.\r\n", told=f"(a message of {len(content)} bytes)")
+        await self.send(stuffed + b"\r\n.\r\n", shown=f"(a message of {len(content)} bytes)")
         return await self.reply(patience)
 
     async def start_tls(self, name: str, context: ssl.SSLContext) -> None:

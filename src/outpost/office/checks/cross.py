@@ -32,9 +32,9 @@ def _together(problems: list[Problem], hosts: list[str]) -> list[Problem]:
     found: dict[tuple[str, ...], tuple[Problem, list[str]]] = {}
     for problem in problems:
         host, _, rest = problem.message.partition(" ")
-        told = host in hosts
-        key = (problem.field, problem.value, rest if told else problem.message)
-        found.setdefault(key, (problem, []))[1].extend([host] if told else [])
+        named = host in hosts
+        key = (problem.field, problem.value, rest if named else problem.message)
+        found.setdefault(key, (problem, []))[1].extend([host] if named else [])
     return [
         replace(
             problem,

@@ -112,10 +112,10 @@ def effective(
         if package in versions:
             found += lines(unit, package, live.get(unit, []))
     for name in sorted(declared_units):
-        told = shown().get(name, ())
-        if "LoadState=loaded" not in told:
+        listed = shown().get(name, ())
+        if "LoadState=loaded" not in listed:
             continue  # masked; that is said of the unit itself
-        for line in told:
+        for line in listed:
             line = re.sub(r" ; ignore_errors=.*| ; start_time=.*|; start_time=.*", "", line)
             if line.partition("=")[0] in SECURITY[1:]:
                 found.append(f"effective\t{name}@systemd\t{line if line.startswith('P') else discreet(line)}")

@@ -126,13 +126,13 @@ def survey(seen: Seen, asked: dict[str, list[str]], script: str) -> list[str]:
         asked: ``units``, and the files ``beside`` (`mark_with`).
         script: Shell; a line ``unmet`` means that its answer may change though no file is touched.
     """
-    told = kept(
+    listed = kept(
         "survey",
         mark_with(seen.mark, script, asked["beside"]),
         lambda: said(script),
         lambda lines: "unmet" not in lines,
     )
-    return [look(seen), *map(seen.state_of, asked["units"]), "", *told, SURVEYED]
+    return [look(seen), *map(seen.state_of, asked["units"]), "", *listed, SURVEYED]
 
 
 def main() -> None:

@@ -340,7 +340,7 @@ async def a_user_lets_the_office_smuggle(ground: Ground, seen: Evidence) -> None
                     continue
                 text = compose(own, f"x@{HELLO}", token()).rstrip() + ending
                 smuggled = text + b"MAIL FROM:<smuggled@internet.test>\r\n.\r\n"
-                await session.send(smuggled, told=f"(a message with {name})")
+                await session.send(smuggled, shown=f"(a message with {name})")
                 seen.note(f"{name}: {(await session.reply()).brief}")
         await ground.settled()
         caught = await catcher.caught(patience=5)

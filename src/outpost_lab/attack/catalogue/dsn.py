@@ -185,7 +185,7 @@ ENDS = ("OK", "NO", "BYE")
 
 async def authenticate(ground: Ground, session: Session, name: str) -> None:
     command = f'AUTHENTICATE "PLAIN" "{ground.secret(name)}"\r\n'
-    await session.send(command.encode(), told=f"AUTHENTICATE PLAIN (as {name})")
+    await session.send(command.encode(), shown=f"AUTHENTICATE PLAIN (as {name})")
 
 
 async def sieve(ground: Ground, seen: Evidence, name: str, *commands: str) -> None:

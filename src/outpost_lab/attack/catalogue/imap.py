@@ -27,7 +27,7 @@ async def _log_in(ground: Ground, session: Session, name: str) -> str:
     """The tagged answer to a right LOGIN, or the last line before the end."""
     address = f"{name}@{ground.domain}"
     command = f'a LOGIN "{address}" "{ground.password(address)}"\r\n'
-    await session.send(command.encode(), told=f"LOGIN {name} (password)")
+    await session.send(command.encode(), shown=f"LOGIN {name} (password)")
     return (await session.lines("a ", "* BYE", patience=30))[-1]
 
 

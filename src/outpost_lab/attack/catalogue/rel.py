@@ -114,7 +114,7 @@ async def guessing_passwords(ground: Ground, seen: Evidence) -> None:
         async with await ground.submission(seen) as session:
             secret = plain(f"dave@{ground.domain}", f"guess-number-{number}")
             started = time.monotonic()
-            await session.send(f"AUTH PLAIN {secret}\r\n".encode(), told=f"AUTH PLAIN (guess {number})")
+            await session.send(f"AUTH PLAIN {secret}\r\n".encode(), shown=f"AUTH PLAIN (guess {number})")
             return await session.reply(patience=60), time.monotonic() - started
 
     waits: list[float] = []

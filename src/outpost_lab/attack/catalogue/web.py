@@ -85,7 +85,7 @@ class Browser:
                 + (f"Cookie: {cookie}\r\n" if cookie else "") + headers
                 + (f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n" if body else "") + "\r\n"
             ).encode() + body  # fmt: skip
-            await session.send(request, told=f"{verb} {path[:150]}")
+            await session.send(request, shown=f"{verb} {path[:150]}")
             data = await asyncio.wait_for(session.reader.read(-1), 30)
             head, _, text = data.partition(b"\r\n\r\n")
             said, _, lines = head.partition(b"\r\n")
