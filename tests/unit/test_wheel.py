@@ -18,6 +18,7 @@ import pytest
 
 from outpost import __version__
 from outpost.target import ROOT
+from tests.unit.test_offices_elsewhere import jobs
 
 CARRIED = "outpost-checkout"
 UNREACHABLE = (
@@ -70,14 +71,14 @@ def pip(*arguments: str | Path) -> None:
     subprocess.run(command, check=True)
 
 
-def run(program: Path, *arguments: str | Path, cwd: Path, code: int = 0) -> str:
+def run(program: Path, *arguments: str | Path, cwd: Path, code: int = 0, path: Path | None = None) -> str:
     """What it prints, run by somebody whose home directory is where they are."""
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "OUTPOST", "XDG"))
     }
     done = subprocess.run(
         [program, *arguments], cwd=cwd, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-        env=environment | {"HOME": str(cwd), "PATH": f"{program.parent}:{os.environ['PATH']}"},
+        env=environment | {"HOME": str(cwd), "PATH": f"{path or program.parent}:{os.environ['PATH']}"},
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -135,6 +136,22 @@ def test_an_office_is_made_checked_and_planned_in_an_empty_directory(installed: 
     planned = run(installed, "plan", "po", cwd=tmp_path, code=1)
     assert "Invalid connector" not in planned
     assert (tmp_path / "asked").exists()  # so pyinfra found the inventory, its connector and the hosts
+
+
+@pytest.mark.parametrize("example", ["offices.gitlab-ci.yml", "offices.github-actions.yml"])
+def test_an_example_of_ci_runs_with_the_installed_command(
+    installed: Path, tmp_path: Path, example: str
+) -> None:
+    """Its plan job: the office file is sound, and the plan fails because no host answers."""
+    run(installed, "new", "./po", *NEW, cwd=tmp_path)
+    (tmp_path / "po" / "known_hosts").touch()
+    (tmp_path / "job").write_text(
+        f"#!/bin/bash -e\nexport OFFICES=po OUTPOST_OFFICES=$PWD\n{jobs(example)['plan']}"
+    )
+    (tmp_path / "job").chmod(0o755)
+    printed = run(tmp_path / "job", cwd=tmp_path, code=1, path=installed.parent)
+    assert "is sound" in printed
+    assert "no machine has its address" in printed
 
 
 @pytest.mark.parametrize("command", ["test", "bench", "reference"])
