@@ -190,7 +190,7 @@ def test_what_a_removed_password_opened_ends(desk: Desk) -> None:
     assert "application_password" in desk.ask("add_application", name="Zoë's Handy (alt)\n", **made)
     assert desk.ask("state", session=session)["applications"] == ["Zoë's Handy (alt)"]
     assert desk.ask("remove_application", session=session, name="tablet") == {
-        "refused": "There is none of that name."
+        "refused": "No password has that name."
     }
     assert desk.ended == []
     assert desk.ask("remove_application", session=session, name="Zoë's Handy (alt)") == {}

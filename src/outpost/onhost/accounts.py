@@ -240,7 +240,7 @@ class Accounts:
         with self.lock:
             chosen = self._in_session(address, session)
             if chosen.applications.pop(name, None) is None:
-                raise RefusedError("There is none of that name.")
+                raise RefusedError("No password has that name.")
             self._keep(address, chosen)
         self.ended(address)
         return {}

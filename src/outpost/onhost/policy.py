@@ -325,7 +325,7 @@ class Decisions:
     def _hold(self, seconds: float) -> str:
         return (
             f"450 4.7.1 More than {self.settings.user_recipients} recipients within an hour: sending is stopped for "
-            f"{max(1, round(seconds / 60))} minutes. If you did not send them, tell {self.settings.postmaster}"
+            f"{max(1, round(seconds / 60))} minutes. If you did not send them, write to {self.settings.postmaster}"
         )
 
     def _whole(self, request: dict[str, str], transaction: Transaction) -> str:

@@ -147,7 +147,7 @@ def notice(message: bytes, found: str, settings: dict[str, Any], owner: str) -> 
         f"From: {settings['organisation']} <{settings['postmaster']}>\n"
         f"To: <{owner}>\nSubject: A message was taken out of your mailbox\nAuto-Submitted: auto-generated\n"
         "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\n"
-        f"It carries what is now known as {found}; when it came, nobody knew.\n\n"
+        f"It contains {found}, which the virus scanner did not know when the message arrived.\n\n"
         f"  From:     {sender}\n  Subject:  {subject}\n  Date:     {date}\n\n"
         "If you have opened its attachment, turn that machine off and call your administrator. The message itself is\n"
         f"kept: write to {settings['postmaster']} if you need it.\n"
