@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
-from outpost.target import ROOT
-from outpost.transport.fetching import PATIENCE, fetch
+from outpost.transport.fetching import PATIENCE, fetch, keep
 from outpost.verification import ahead
 from outpost.verification import start as checks_first
 
@@ -177,38 +174,22 @@ def test_what_is_under_way_before_pytest_is_not_asked_again(run: Run, tmp_path: 
     assert not checks_first.UNDER_WAY
 
 
-def test_only_what_names_its_lists_and_office_is_asked_before_pytest(tmp_path: Path) -> None:
-    checks_first.ask(["tests/live", "--office", "lab"])
-    checks_first.ask(["--ahead", str(tmp_path / "none"), "--office=no-such-office", "--flag"])
-    checks_first.ask([f"--ahead={tmp_path / 'none'}", "--office", "harbour", "--host", "mta"])
-    assert not any(checks_first.UNDER_WAY.values())
-    checks_first.UNDER_WAY.clear()
-
-
-def test_how_hosts_are_reached_is_kept_while_what_decides_it_is_the_same(
+def test_only_a_host_with_a_list_and_a_known_way_is_asked_before_pytest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    office = tmp_path / "office"
-    shutil.copytree(ROOT / "inventory" / "harbour", office)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(
-        "outpost.verification.start.fetching.fetch", lambda start, _: {" ".join(start): Future()}
-    )
-    lists = tmp_path / "asked"
-    lists.write_text('{"mta": ["true"]}')
-
-    def reached(*options: str) -> str:
-        checks_first.ask([f"--ahead={lists}", f"--office={office}", *options])
-        (said,) = checks_first.UNDER_WAY.pop("mta")
-        return said
-
-    assert reached().startswith("ssh -F ")
-    kept = tmp_path / "asked.reached"
-    assert kept.stat().st_mode & 0o77 == 0
-    kept.write_text(kept.read_text().replace('"mta", "', '"elsewhere", "'))
-    assert "elsewhere" in reached(), "it is taken from there"
-    (office / "office.toml").write_text((office / "office.toml").read_text() + "\n# another one\n")
-    assert "elsewhere" not in reached()
+    monkeypatch.setattr("outpost.verification.start.fetching.fetch", lambda way, asked: (way, list(asked)))
+    lists = tmp_path / "kept" / "asked"
+    checks_first.ask(["tests/live", "--office", "lab"])
+    checks_first.ask([f"--ahead={lists}", "--flag"])
+    assert not checks_first.UNDER_WAY
+    keep(lists, {"a": ["true"], "b": ["false"]})
+    keep(checks_first.reached(lists), {"a": ["sh"], "elsewhere": ["sh"]})
+    checks_first.ask([f"--ahead={lists}"])
+    asked: object = checks_first.UNDER_WAY.pop("a")
+    assert asked == (["sh"], ["true"])
+    checks_first.ask([f"--ahead={lists}", "--host", "b"])
+    assert not checks_first.UNDER_WAY
+    assert all(path.stat().st_mode & 0o77 == 0 for path in (lists.parent, *lists.parent.iterdir()))
 
 
 def test_a_host_that_says_nothing_keeps_no_check_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

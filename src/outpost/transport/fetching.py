@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import subprocess
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import IO
@@ -37,6 +38,15 @@ def lists(file: Path) -> dict[str, list[str]]:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
+
+
+def keep(file: Path, listed: Mapping[str, Sequence[str]]) -> None:
+    """Write them, whole or not at all; nobody else's to write or read, for they are carried out."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new = file.with_name(f"{file.name}.{os.getpid()}")
+    new.touch(mode=0o600)
+    new.write_text(json.dumps(listed, indent=1), encoding="utf-8")
+    new.replace(file)
 
 
 def fetch(start: list[str], commands: Iterable[str]) -> Answers:

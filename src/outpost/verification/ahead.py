@@ -11,8 +11,6 @@ This module is the pytest plugin that does so: ``-p outpost.verification.ahead -
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from outpost.transport.fetching import Answer, Answers, fetch, lists
+from outpost.transport.fetching import Answer, Answers, fetch, keep, lists
 from outpost.transport.remote import shell_command
 from outpost.transport.shell import Shell
 from outpost.verification.live import chosen_office, chosen_target
@@ -155,8 +153,4 @@ class Ahead:
     def _keep(self, asked: dict[str, list[str]]) -> None:
         known = lists(self.file)
         if known | asked != known:
-            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            new = self.file.with_suffix(f".{os.getpid()}")
-            new.touch(mode=0o600)  # its lines are carried out on the hosts
-            new.write_text(json.dumps(known | asked, indent=1), encoding="utf-8")
-            new.replace(self.file)
+            keep(self.file, known | asked)

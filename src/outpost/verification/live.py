@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,8 +24,10 @@ import pytest
 from outpost.errors import OutpostError
 from outpost.office import Office, load
 from outpost.target import LAB, ROOT, Target, find
+from outpost.transport import fetching
 from outpost.transport.answers import LONGEST, printable
-from outpost.transport.remote import unreached
+from outpost.transport.remote import shell_command, unreached
+from outpost.verification import start
 
 # --- inside pytest ----------------------------------------------------------------------------------------
 
@@ -287,6 +290,10 @@ def verify(
         hosts = tuple(name for name in hosts or office.hosts_by_name if name not in gone)
         if not hosts:
             return Verdict(tuple(absent), time.monotonic() - started, "no host answers")
+    if ahead:
+        ways = {host.name: shell_command(target, office, host, connector) for host in office.hosts}
+        with suppress(OSError):  # else nothing is asked before pytest runs
+            fetching.keep(start.reached(ahead), ways)
     read, write = os.pipe()
     arguments = [
         sys.executable, "-m", "outpost.verification.start", *files, "-p", "outpost.verification.live", "--events-fd", str(write), "-q", "--color=no",
