@@ -2,7 +2,7 @@
 
 The environment is made in place, because virtual environments cannot be moved, and its stamp is
 written last: one without a stamp broke off and is made again. A lock lets one of several callers work
-while the others wait for it.
+while the others wait for it. pip shows its own progress on a terminal.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ import sys
 import tempfile
 import time
 import venv
-from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 
 STAMP = "outpost.stamp"
@@ -25,24 +23,9 @@ LOCK = "requirements.lock"
 PROJECT = "pyproject.toml"
 
 
-class Progress:
-    """One line that is rewritten on a terminal; a line now and then elsewhere."""
-
-    def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
-        self.last = 0.0
-
-    def __call__(self, text: str, *, always: bool = False) -> None:
-        if self.live:
-            width = shutil.get_terminal_size().columns - 1
-            sys.stderr.write(f"\r\033[K{f'outpost: {text}'[:width]}")
-        elif always or time.monotonic() - self.last > 5:
-            sys.stderr.write(f"outpost: {text}\n")
-            self.last = time.monotonic()
-        sys.stderr.flush()
-
-    def close(self, text: str) -> None:
-        sys.stderr.write(f"\r\033[Koutpost: {text}\n" if self.live else f"outpost: {text}\n")
+def say(text: str) -> None:
+    sys.stderr.write(f"outpost: {text}\n")
+    sys.stderr.flush()
 
 
 def interpreter() -> Path:
@@ -60,56 +43,37 @@ def fits(root: Path) -> bool:
     return same_lock and made_in == str(root) and made_with == str(interpreter())
 
 
-def blocks(lock: str) -> Iterator[tuple[str, str]]:
-    """Each requirement of the lock: its name, and its lines with the hashes."""
-    for block in re.findall(r"^[A-Za-z0-9].*(?:\n[ \t]+.*)*", lock, flags=re.MULTILINE):
-        yield re.split(r"[=\s\[]", block, maxsplit=1)[0].lower(), block
-
-
-def pip(python: Path, progress: Progress, total: int, *what: str) -> None:
+def pip(root: Path, *what: str) -> None:
+    python, quiet = root / ".venv" / "bin" / "python", () if sys.stderr.isatty() else ("--quiet",)
     command = [
         str(python), "-m", "pip", "install", "--no-deps", "--no-build-isolation",
-        "--disable-pip-version-check", "--no-input", "--progress-bar", "off", *what,
+        "--disable-pip-version-check", "--no-input", *quiet, *what,
     ]  # fmt: skip
-    tail: deque[str] = deque(maxlen=6)
-    seen = 0
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            tail.append(line.rstrip())
-            if line.startswith("Collecting "):
-                seen += 1
-                progress(f"fetching {seen} of {total}: {line.split()[1].split('=')[0]}")
-            elif line.startswith("Installing collected"):
-                progress(f"installing {seen} packages ...", always=seen > 1)
-    if process.returncode:
-        raise InstallationError("\n  ".join(["pip could not install the locked packages:", *tail]))
+    # standard output is the command's own
+    if subprocess.run(command, stdout=sys.stderr, stdin=subprocess.DEVNULL, check=False).returncode:
+        raise InstallationError("pip could not install the locked packages")
 
 
 class InstallationError(Exception):
     """The environment could not be made."""
 
 
-def make(root: Path, progress: Progress) -> None:
+def make(root: Path) -> None:
     environment = root / ".venv"
     lock = (root / LOCK).read_text()
-    requirements = dict(blocks(lock))
     version = ".".join(map(str, sys.version_info[:3]))
-    progress(f"making the Python environment (once): Python {version} ...", always=True)
+    say(f"making the Python environment (once, a minute or two): Python {version} ...")
     if environment.exists():
         shutil.rmtree(environment)
     venv.EnvBuilder(with_pip=True, symlinks=True).create(environment)
-    python = environment / "bin" / "python"
-    with tempfile.TemporaryDirectory() as directory:
-        # What has no wheel is built by the setuptools of the lock: nothing unhashed is fetched.
-        if "setuptools" in requirements:
+    # What has no wheel is built by the setuptools of the lock: nothing unhashed is fetched.
+    if builder := re.search(r"^setuptools==.*(?:\n[ \t]+.*)*", lock, flags=re.MULTILINE):
+        with tempfile.TemporaryDirectory() as directory:
             first = Path(directory) / "build.lock"
-            first.write_text(requirements["setuptools"] + "\n")
-            pip(python, progress, 1, "--require-hashes", "--requirement", str(first))
-    pip(python, progress, len(requirements), "--require-hashes", "--requirement", str(root / LOCK))
-    register(root, progress)
+            first.write_text(f"{builder[0]}\n")
+            pip(root, "--require-hashes", "--requirement", str(first))
+    pip(root, "--require-hashes", "--requirement", str(root / LOCK))
+    register(root)
     (environment / LOCK).write_text(lock)
     (environment / STAMP).write_text(f"{root}\n{interpreter()}\n")
 
@@ -121,38 +85,37 @@ def registered(root: Path) -> bool:
         return False
 
 
-def register(root: Path, progress: Progress) -> None:
+def register(root: Path) -> None:
     """Install the checkout in editable mode: its path, its command, and pyinfra's connectors (entry points)."""
     project = (root / PROJECT).read_bytes()
-    pip(root / ".venv" / "bin" / "python", progress, 1, "--editable", str(root))
+    pip(root, "--editable", str(root))
     (root / ".venv" / PROJECT).write_bytes(project)
 
 
 def main() -> int:
     root = Path(sys.argv[1])
-    progress = Progress()
     started = time.monotonic()
     try:
         with (root / ".venv.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                progress("waiting for another outpost that makes the environment ...", always=True)
+                say("waiting for another outpost that makes the environment ...")
                 fcntl.flock(lock, fcntl.LOCK_EX)
             if not fits(root):
-                make(root, progress)
+                make(root)
             elif not registered(root):
-                register(root, progress)
+                register(root)
     except KeyboardInterrupt:
-        progress.close("interrupted; the next start makes the environment again.")
+        say("interrupted; the next start makes the environment again.")
         return 130
     except (InstallationError, OSError, subprocess.CalledProcessError) as error:
-        progress.close(f"the Python environment could not be made: {error}")
-        progress.close("Remedy: check the network, the disk and pip's configuration, then start again.")
+        say(f"the Python environment could not be made: {error}")
+        say("Remedy: check the network, the disk and pip's configuration, then start again.")
         if os.environ.get("OUTPOST_DEBUG"):
             raise
         return 1
-    progress.close(f"Python environment ready ({time.monotonic() - started:.0f} s).")
+    say(f"Python environment ready ({time.monotonic() - started:.0f} s).")
     return 0
 
 
