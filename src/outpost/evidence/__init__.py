@@ -4,5 +4,5 @@ Called by the commands `report`, `reference` and `judge`; `verify` and `attack` 
 
 - `controls` is the catalogue (``controls/*.toml``) as data.
 - `effect` finds the lines that are in effect on the hosts; `report` makes the page of evidence.
-- `appendices`, `explanation`, `opinions` and `reference` make the pages in ``docs/``.
+- `reference` makes the pages in ``docs/``, those of the catalogue from the templates in ``pages/``; `opinions` keeps what others' tools said.
 """

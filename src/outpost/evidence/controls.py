@@ -167,11 +167,7 @@ class Catalogue(_Frozen):
         return tuple(plan for plan in self.attacks.values() if control in plan.controls)
 
     def chosen(self, wanted: tuple[str, ...]) -> tuple[AttackPlan, ...]:
-        """Attacks by their own id, their family's, a control's or a fault's; all where nothing is wanted.
-
-        Raises:
-            KeyError: Something names none of them.
-        """
+        """Attacks by their own id, their family's, a control's or a fault's; all where nothing is wanted."""
         found: dict[str, AttackPlan] = {}
         for name in wanted:
             plans = {plan.id: plan for plan in self.attacks.values() if name in plan.names}

@@ -10,6 +10,7 @@ import tomllib
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -19,19 +20,20 @@ from pydantic import AfterValidator, BaseModel, ByteSize
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from outpost.evidence import appendices, explanation
 from outpost.evidence import opinions as others
-from outpost.evidence.controls import catalogue, measured
+from outpost.evidence.controls import FAMILIES, catalogue, measured
 from outpost.office import Office, ports
 from outpost.office.flows import Flow, flows
 from outpost.office.load import parse
 from outpost.office.tables.tls import TrustedAuthority
 from outpost.target import INVENTORY, LAB, ROOT
+from outpost.templates import environment, render
 
 BEGIN, END = "<!-- made by `./outpost reference` -->", "<!-- end of what is made -->"
 NOTE = "<!-- Made by `./outpost reference` from src/outpost/office/. Do not edit. -->\n\n"
 OPINIONS_NOTE = "<!-- Made by `./outpost reference` from controls/judged.json and controls/opinions.toml. Do not edit. -->\n\n"
 CATALOGUE_NOTE = "<!-- Made by `./outpost reference` from controls/. Do not edit. -->\n\n"
+CONFIGURATION = ("templates", "roles", "src/outpost/office", "src/outpost/converge")
 UPKEEP = frozenset((
     "administration", "backup at head office", "alarms", "certificates", "logs to head office",
     "proving names to the certificate authority", "whether a mailbox has room", "packages and upgrades",
@@ -71,18 +73,41 @@ def pages() -> tuple[Page, ...]:
     office = case_study()
     docs = ROOT / "docs"
     readme, measurements = ROOT / "README.md", docs / "measurements.md"
-    data = catalogue()
     return (
         Page(docs / "reference" / "office.md", NOTE + office_reference()),
         Page(docs / "reference" / "flows.md", NOTE + flow_reference(office)),
-        Page(docs / "reference" / "faults.md", CATALOGUE_NOTE + appendices.faults_page(data)),
-        Page(docs / "reference" / "controls.md", CATALOGUE_NOTE + appendices.controls_page(data)),
-        Page(docs / "reference" / "attacks.md", CATALOGUE_NOTE + appendices.attacks_page(data)),
-        Page(docs / "explanation.md", CATALOGUE_NOTE + explanation.page(data)),
+        Page(docs / "reference" / "faults.md", of_catalogue("faults")),
+        Page(docs / "reference" / "controls.md", of_catalogue("controls")),
+        Page(docs / "reference" / "attacks.md", of_catalogue("attacks")),
+        Page(docs / "explanation.md", of_catalogue("explanation")),
         Page(docs / "reference" / "opinions.md", OPINIONS_NOTE + opinions()),
-        Page(docs / "appendices.md", CATALOGUE_NOTE + appendices.appendices(data, measured())),
+        Page(docs / "appendices.md", of_catalogue("appendices")),
         Page(readme, replaced(readme.read_text(encoding="utf-8"), diagram(office))),
         Page(measurements, with_opinions(measurements.read_text(encoding="utf-8"))),
+    )
+
+
+def of_catalogue(page: str) -> str:
+    """A page of faults, controls and attacks, from its template."""
+    return CATALOGUE_NOTE + render(
+        environment(Path(__file__).with_name("pages")), f"{page}.md.j2",
+        {"data": catalogue(), "measured": measured(), "families": FAMILIES, "files": files_of},
+    )  # fmt: skip
+
+
+def files_of(control: str) -> list[str]:
+    """Files of the configuration that name a control."""
+    return [file for name, file in _named() if name == control]
+
+
+@cache
+def _named() -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name, str(file.relative_to(ROOT)))
+        for top in CONFIGURATION
+        for file in sorted((ROOT / top).rglob("*"))
+        if file.suffix in (".j2", ".py") and file.is_file()
+        for name in sorted(set(re.findall(r"\b[A-Z]{3,4}-\d{2}\b", file.read_text(encoding="utf-8"))))
     )
 
 

@@ -20,7 +20,6 @@ from typing import Any, Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from outpost.errors import OutpostError
-from outpost.evidence.appendices import SEVERITY
 from outpost.evidence.controls import AttackPlan, Catalogue, Control, Fault
 from outpost.evidence.effect import Line
 from outpost.office import Host, Office
@@ -31,6 +30,7 @@ from outpost.verification.history import Run
 from outpost.verification.live import Result, sentence
 
 PAGE = "report.html.j2"
+SEVERITY = {1: "minor", 2: "noticeable", 3: "grave", 4: "disastrous"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 State = Literal["proven", "failed", "open", "none"]
 SIGNS: dict[State, str] = {"proven": "✓", "failed": "✗", "open": "○", "none": "·"}
