@@ -10,12 +10,13 @@ from pyinfra.api.deploy import deploy
 import outpost.onhost.logs
 import outpost.onhost.tell
 import outpost.onhost.watch
-from outpost.converge.files import LIB, File, as_json, parses, program, rendered, text, timed
+from outpost.converge.files import LIB, File, as_json, parses, program, rendered, text
 from outpost.converge.shapes import (
     account,
     directory,
     group,
     install_declared,
+    job,
     made_by_host,
     once,
     packages,
@@ -80,17 +81,13 @@ def _watch(office: Office, me: Host) -> None:
     directory("/var/lib/outpost-watch", mode="0700")
     for package in ("", "/outpost", "/outpost/onhost"):
         directory(f"{LIB}/python{package}")
-    service(
-        name="outpost-watch",
-        unit="outpost-watch.timer",
-        files=[
-            program(f"{LIB}/python/outpost/onhost/tell.py", outpost.onhost.tell),
-            program(f"{LIB}/python/outpost/onhost/watch.py", outpost.onhost.watch),
-            as_json("/etc/outpost/watch.json", watch_settings(office, me)),
-            *timed("base", "outpost-watch", every=office.alarms.every),
-        ],
-        check=parses("/etc/outpost/watch.json"),
-    )
+    job(
+        "base", "outpost-watch",
+        program(f"{LIB}/python/outpost/onhost/tell.py", outpost.onhost.tell),
+        program(f"{LIB}/python/outpost/onhost/watch.py", outpost.onhost.watch),
+        as_json("/etc/outpost/watch.json", watch_settings(office, me)),
+        name="outpost-watch", every=office.alarms.every,
+    )  # fmt: skip
 
 
 def _packages(office: Office, me: Host) -> None:
@@ -203,11 +200,7 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> None:
             ("TLS-04",),
         ),
     )
-    service(
-        name="outpost-certificate",
-        unit="outpost-certificate.timer",
-        files=timed("base", "outpost-certificate", acme=view),
-    )
+    job("base", "outpost-certificate", name="outpost-certificate", acme=view)
 
 
 def _access(view: BaseView) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pyinfra.api.deploy import deploy
 
 from outpost.converge.files import rendered, text
-from outpost.converge.shapes import directory, once, packages, service, settings
+from outpost.converge.shapes import confined, directory, once, packages, service, settings
 from outpost.keys.published import public_keys
 from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office
 from outpost.office.dns import DnsView, ZoneData, office_zones, zone_text
-from outpost.units import restarted
 
 ZONES = "/etc/knot/zones"
 KEYS = "/var/lib/knot/keys"
@@ -31,11 +30,8 @@ def become(*, office: Office, me: Host, secrets: Secrets) -> None:
     if view.is_primary:
         _signing_keys(secrets)
         _zone_files(zones)
-    settings(
-        name="knot-sandbox",  # apart from its configuration, because that is reloaded and this needs a restart
-        files=[rendered("dns", "/etc/systemd/system/knot.service.d/outpost.conf")],
-        activate=f"{restarted('knot.service', only_running=True)} || true",  # its own operation starts what does not come up, or says why
-    )
+    drop_in = rendered("dns", "/etc/systemd/system/knot.service.d/outpost.conf")
+    confined("knot-sandbox", "knot.service", [drop_in])
     service(
         name="knot",
         unit="knot.service",

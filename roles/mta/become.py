@@ -7,7 +7,6 @@ It holds no user's password and no mailbox (invariant 2), and nothing that a fil
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pyinfra.api.deploy import deploy
 
@@ -15,13 +14,12 @@ import outpost.onhost.policy
 import outpost.onhost.routes
 import outpost.onhost.scanning
 import outpost.onhost.settle
-from outpost.converge.files import TEMPLATES, File, as_json, parses, program, rendered, stunnel, text, timed
-from outpost.converge.shapes import account, directory, once, packages, service, settings
+from outpost.converge.files import File, as_json, below, parses, program, rendered, stunnel, text
+from outpost.converge.shapes import account, confined, directory, job, once, packages, service, settings
 from outpost.errors import OutpostError
 from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office, ports
 from outpost.office.dns import dkim_selector
-from outpost.units import restarted
 from roles.base.become import tls_files
 from roles.mta.defence import filter_facts, policy_settings, route_settings, shaped_rate
 from roles.mta.view import MtaView, dkim_ed25519_key, key_fingerprint
@@ -51,7 +49,11 @@ def become(*, office: Office, me: Host, secrets: Secrets) -> None:
         "stunnel4",
         preseed=PRESEED,
     )
-    service(name="redis", unit="redis-server.service", files=_below("/etc/redis", group="redis", mode="0640"))
+    service(
+        name="redis",
+        unit="redis-server.service",
+        files=below("mta", "/etc/redis", group="redis", mode="0640"),
+    )
     _scanner(view)
     _scanners_listener(view, tls_files(office=office, me=me, secrets=secrets))
     _filter(view, secrets)
@@ -65,7 +67,7 @@ def become(*, office: Office, me: Host, secrets: Secrets) -> None:
 
 def _scanner(view: MtaView) -> None:
     """ClamAV and its signatures."""
-    signatures = _below("/var/lib/clamav", owner="clamav", group="clamav", mta=view)
+    signatures = below("mta", "/var/lib/clamav", owner="clamav", group="clamav", mta=view)
     if not view.local_signatures:
         signatures = [file for file in signatures if not file.path.startswith(TEST_SIGNATURES)]
     if view.local_signatures:
@@ -100,8 +102,8 @@ def _scanner(view: MtaView) -> None:
         unit="clamav-daemon.service",
         files=[
             rendered("mta", "/etc/clamav/clamd.conf", mta=view),
-            *_below("/etc/systemd/system/clamav-daemon.service.d", mta=view),
-            *_below("/etc/systemd/system/clamav-daemon.socket.d", mta=view),
+            *below("mta", "/etc/systemd/system/clamav-daemon.service.d", mta=view),
+            *below("mta", "/etc/systemd/system/clamav-daemon.socket.d", mta=view),
             *signatures,
         ],
         # clamconf reports a mistake and succeeds all the same
@@ -146,7 +148,7 @@ def _filter(view: MtaView, secrets: Secrets) -> None:
     service(
         name="rspamd",
         unit="rspamd.service",
-        files=[*_below("/etc/rspamd", mta=view, signing=signing, facts=filter_facts(view)), *keys],
+        files=[*below("mta", "/etc/rspamd", mta=view, signing=signing, facts=filter_facts(view)), *keys],
         check="rspamadm configtest --quiet",
         on_change="reload",
     )
@@ -185,16 +187,8 @@ def _shaping(view: MtaView) -> None:
 
 def _routes(view: MtaView) -> None:
     """What Postfix does for the whole queue only, for each peer (QUE-01)."""
-    service(
-        name="routes",
-        unit="outpost-routes.timer",
-        files=[
-            program("/usr/local/lib/outpost/routes", outpost.onhost.routes),
-            as_json("/etc/outpost/routes.json", route_settings(view)),
-            *timed("mta", "outpost-routes"),
-        ],
-        check=parses("/etc/outpost/routes.json"),
-    )
+    routes = program("/usr/local/lib/outpost/routes", outpost.onhost.routes)
+    job("mta", "outpost-routes", routes, as_json("/etc/outpost/routes.json", route_settings(view)))
 
 
 def _transport_security(view: MtaView) -> None:
@@ -209,7 +203,7 @@ def _transport_security(view: MtaView) -> None:
         files=[
             rendered("mta", "/etc/mta-sts-daemon.yml", mta=view),
             rendered("mta", "/usr/local/lib/outpost/mta-sts", mode="0755"),
-            *_below("/etc/systemd/system/postfix-mta-sts-resolver.service.d"),
+            *below("mta", "/etc/systemd/system/postfix-mta-sts-resolver.service.d"),
         ],
         check="python3 -c \"compile(open('/usr/local/lib/outpost/mta-sts').read(), 'mta-sts', 'exec')\"",
     )
@@ -217,14 +211,8 @@ def _transport_security(view: MtaView) -> None:
 
 def _reports(view: MtaView) -> None:
     """DMARC aggregate reports, once a day (DMC-03)."""
-    service(
-        name="dmarc-reports",
-        unit="outpost-dmarc-reports.timer",
-        files=[
-            rendered("mta", "/usr/local/lib/outpost/dmarc-reports", mode="0755", mta=view),
-            *timed("mta", "outpost-dmarc-reports"),
-        ],
-    )
+    reports = rendered("mta", "/usr/local/lib/outpost/dmarc-reports", mode="0755", mta=view)
+    job("mta", "outpost-dmarc-reports", reports)
 
 
 def _listener(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> None:
@@ -232,7 +220,7 @@ def _listener(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> 
     stores = [store.name for store in view.office.with_role("store")]
     accepted = [secrets.hosts[name].certificate for name in stores]
     accepted += [secrets.hosts_past[name] for name in stores if name in secrets.hosts_past]
-    files = _below("/etc/postfix", mta=view, store_keys=[key_fingerprint(pem) for pem in accepted])
+    files = below("mta", "/etc/postfix", mta=view, store_keys=[key_fingerprint(pem) for pem in accepted])
     if login := smarthost_login(view, secrets):
         files.append(text("/etc/postfix/smarthost_login", login, mode="0600", secret=True))
     settings(name="postfix-settle", files=[program("/usr/local/lib/outpost/settle", outpost.onhost.settle)])
@@ -259,27 +247,4 @@ def smarthost_login(view: MtaView, secrets: Secrets) -> str:
 
 
 def _sandbox(unit: str) -> None:
-    """Apart from the daemon's configuration: that is reloaded, and drops no session; this needs a restart."""
-    settings(
-        name=unit.replace(".service", "-sandbox"),
-        files=_below(f"/etc/systemd/system/{unit}.d"),
-        activate=f"{restarted(unit, only_running=True)} || true",  # its own operation starts what does not come up, or says why
-    )
-
-
-def _below(
-    path: str, *, owner: str = "root", group: str = "root", mode: str = "0644", **context: Any
-) -> list[File]:
-    """Every file that the role has a template for below a directory."""
-    top = TEMPLATES / "mta"
-    return [
-        rendered(
-            "mta",
-            f"/{found.relative_to(top).with_suffix('')}",
-            owner=owner,
-            group=group,
-            mode=mode,
-            **context,
-        )
-        for found in sorted((top / path.lstrip("/")).rglob("*.j2"))
-    ]
+    confined(unit.replace(".service", "-sandbox"), unit, below("mta", f"/etc/systemd/system/{unit}.d"))

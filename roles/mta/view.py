@@ -17,11 +17,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from outpost.office import ports
 from outpost.office.checks.limits import MAX_SCAN
 from outpost.office.dns import key_digest
-from outpost.office.flows import listeners
-from outpost.office.model import Office
-from outpost.office.size import Size, size_of
+from outpost.office.hostview import HostView
 from outpost.office.tables.routes import Peer
-from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress
 from roles.mta import SCANNER_SOCKET
 
@@ -122,16 +119,8 @@ class PeerRoute:
 
 
 @dataclass(frozen=True)
-class MtaView:
+class MtaView(HostView):
     """One MTA of an office."""
-
-    office: Office
-    me: Host
-
-    @property
-    def size(self) -> Size:
-        """What the processes of Postfix follow from."""
-        return size_of(self.office)
 
     # Who is here -----------------------------------------------------------------------------------------------
 
@@ -218,9 +207,7 @@ class MtaView:
     @property
     def scanner_addresses(self) -> tuple[IPAddress, ...]:
         """Where the store has mailboxes scanned again."""
-        return tuple(
-            entry.address for entry in listeners(self.office, self.me) if entry.port == ports.SCANNER
-        )
+        return self.listens(ports.SCANNER)
 
     @property
     def store_names(self) -> tuple[str, ...]:
@@ -359,9 +346,8 @@ class MtaView:
         """The HTTP proxy by which freshclam leaves, where the host must not do so itself."""
         return urlsplit(self.office.archive.proxy) if self.office.archive.proxy else None
 
-    @staticmethod
-    def _sockets(addresses: tuple[IPAddress, ...], port: int) -> tuple[str, ...]:
-        return tuple(f"{literal(address)}:{port}" for address in addresses)
+    def _sockets(self, addresses: tuple[IPAddress, ...], port: int) -> tuple[str, ...]:
+        return tuple(self.socket(address, port) for address in addresses)
 
 
 def _policy(peer: Peer) -> str:

@@ -19,8 +19,8 @@ import outpost.onhost.logins
 import outpost.onhost.passwords
 import outpost.onhost.rescan
 import outpost.onhost.twice
-from outpost.converge.files import File, as_json, parses, program, rendered, stunnel, text, timed
-from outpost.converge.shapes import account, directory, once, packages, service, settings
+from outpost.converge.files import File, as_json, parses, program, rendered, stunnel, text
+from outpost.converge.shapes import account, confined, directory, job, once, packages, service, settings
 from outpost.drift.differences import Finding
 from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office, ports
@@ -71,11 +71,13 @@ def become(*, office: Office, me: Host, secrets: Secrets) -> None:
     _ended()
     _listener("lmtp", view, certificates)
     _listener("accounts", view, certificates)
-    _forgetting()
+    # deleted messages leave the indexes every night
+    job("store", "outpost-forget", rendered("store", "/usr/local/lib/outpost/forget", mode="0755"))
     _departed(view)
     _rescanning(view)
-    _kept_once()
-    _clock()
+    # what the store took again because it was killed leaves its mailbox (QUE-02)
+    job("store", "outpost-twice", program("/usr/local/lib/outpost/twice", outpost.onhost.twice))
+    job("store", "outpost-clock")  # Dovecot begins again when somebody sets the clock
 
 
 def _accounts(view: StoreView, secrets: Secrets) -> None:
@@ -127,12 +129,8 @@ def _logins(view: StoreView) -> None:
 
 def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str) -> None:
     """Dovecot."""
-    # Apart from its configuration, because that is reloaded (no session is dropped) and a drop-in needs a restart.
-    settings(
-        name="dovecot-unit",
-        files=[rendered("store", "/etc/systemd/system/dovecot.service.d/outpost.conf")],
-        activate=f"{restarted('dovecot.service', only_running=True)} || true",  # its own operation starts what does not come up, or says why
-    )
+    drop_in = rendered("store", "/etc/systemd/system/dovecot.service.d/outpost.conf")
+    confined("dovecot-unit", "dovecot.service", [drop_in])
     settings(
         name="before",
         files=[
@@ -263,18 +261,6 @@ def _listener(name: str, view: StoreView, certificates: Sequence[File]) -> None:
     )
 
 
-def _forgetting() -> None:
-    """Deleted messages leave the indexes every night."""
-    service(
-        name="forget",
-        unit="outpost-forget.timer",
-        files=[
-            rendered("store", "/usr/local/lib/outpost/forget", mode="0755"),
-            *timed("store", "outpost-forget"),
-        ],
-    )
-
-
 def _departed(view: StoreView) -> None:
     """Mail of whom the office no longer declares is put away, and what opened it goes."""
     directory(f"{MAIL}/.former", owner="vmail", group="vmail", mode="0700")
@@ -329,16 +315,8 @@ def _rescanning(view: StoreView) -> None:
         "organisation": view.office.organisation,
         "postmaster": view.office.postmaster,
     }
-    service(
-        name="rescan",
-        unit="outpost-rescan.timer",
-        files=[
-            program("/usr/local/lib/outpost/rescan", outpost.onhost.rescan),
-            as_json("/etc/outpost/rescan.json", told),
-            *timed("store", "outpost-rescan"),
-        ],
-        check=parses("/etc/outpost/rescan.json"),
-    )
+    rescan = program("/usr/local/lib/outpost/rescan", outpost.onhost.rescan)
+    job("store", "outpost-rescan", rescan, as_json("/etc/outpost/rescan.json", told))
 
 
 def _ended() -> None:
@@ -350,22 +328,5 @@ def _ended() -> None:
         files=[
             rendered("store", "/usr/local/lib/outpost/ended", mode="0755", ended=ENDED),
             *(rendered("store", place, ended=ENDED) for place in places),
-        ],
-    )
-
-
-def _clock() -> None:
-    """Dovecot begins again when somebody sets the clock."""
-    service(name="clock", unit="outpost-clock.timer", files=timed("store", "outpost-clock"))
-
-
-def _kept_once() -> None:
-    """What the store took again because it was killed leaves its mailbox (QUE-02)."""
-    service(
-        name="twice",
-        unit="outpost-twice.timer",
-        files=[
-            program("/usr/local/lib/outpost/twice", outpost.onhost.twice),
-            *timed("store", "outpost-twice"),
         ],
     )

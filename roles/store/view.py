@@ -11,9 +11,8 @@ from email.header import Header
 from email.utils import formataddr
 
 from outpost.office import ports
-from outpost.office.flows import inbound, listeners
-from outpost.office.model import Office
-from outpost.office.size import Size, size_of
+from outpost.office.flows import inbound
+from outpost.office.hostview import HostView
 from outpost.office.tables.recipients import SharedMailbox
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress, IPNetwork
@@ -35,11 +34,8 @@ def decoy(hashed: str) -> str:
 
 
 @dataclass(frozen=True)
-class StoreView:
+class StoreView(HostView):
     """One store of an office."""
-
-    office: Office
-    me: Host
 
     @property
     def sender(self) -> str:
@@ -72,19 +68,15 @@ class StoreView:
         """Addresses that somebody may log in as."""
         return tuple(user.address for user in self.office.users if not user.disabled)
 
-    def addresses(self, port: int) -> tuple[IPAddress, ...]:
-        """Addresses of the role contract at which the store listens on a port; never a wildcard."""
-        return tuple(entry.address for entry in listeners(self.office, self.me) if entry.port == port)
-
     @property
     def login_addresses(self) -> tuple[IPAddress, ...]:
         """Where users' programs and webmail read, send and manage filters."""
-        return self.addresses(ports.IMAPS)
+        return self.listens(ports.IMAPS)
 
     @property
     def lmtp_addresses(self) -> tuple[IPAddress, ...]:
         """Where the MTAs deliver."""
-        return self.addresses(ports.LMTP)
+        return self.listens(ports.LMTP)
 
     @property
     def office_addresses(self) -> tuple[IPAddress, ...]:
@@ -133,13 +125,3 @@ class StoreView:
     def has_relay_listener(self) -> bool:
         """Whether stunnel stands between Dovecot and several MTAs: Dovecot itself knows only one (docs/adr/0019)."""
         return len(self.relays) > 1
-
-    @staticmethod
-    def socket(address: IPAddress, port: int) -> str:
-        """An address and a port, as Dovecot and stunnel write them."""
-        return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
-
-    @property
-    def size(self) -> Size:
-        """What Dovecot's limits follow from."""
-        return size_of(self.office)

@@ -6,17 +6,13 @@ from dataclasses import dataclass
 
 from outpost.office import ports
 from outpost.office.flows import inbound
-from outpost.office.model import Office
-from outpost.office.tables.topology import Host
+from outpost.office.hostview import HostView
 from outpost.office.tables.values import IPNetwork
 
 
 @dataclass(frozen=True)
-class TimeView:
+class TimeView(HostView):
     """One time server."""
-
-    office: Office
-    me: Host
 
     @property
     def addresses(self) -> tuple[IPNetwork, ...]:

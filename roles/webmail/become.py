@@ -12,12 +12,20 @@ from typing import Any
 from pyinfra.api.deploy import deploy
 
 from outpost.converge.files import File, rendered, text
-from outpost.converge.shapes import absent, account, directory, once, packages, service, settings
+from outpost.converge.shapes import (
+    absent,
+    account,
+    confined,
+    directory,
+    once,
+    packages,
+    service,
+    settings,
+)
 from outpost.drift.differences import Finding
 from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office, ports
 from outpost.office.dns import mta_sts_policy
-from outpost.units import restarted
 from roles.base.become import tls_files
 from roles.webmail.guide import PROFILE, apple_profile, page
 from roles.webmail.view import WebmailView
@@ -145,12 +153,8 @@ def _web_server(view: WebmailView, secrets: Secrets, certificates: tuple[File, .
 
 
 def _sandbox(unit: str, view: WebmailView) -> None:
-    """A unit's drop-in, apart from its configuration: that is reloaded, a drop-in needs a restart."""
-    settings(
-        name=f"{unit.removesuffix('.service')}-unit",
-        files=[_from_template(f"/etc/systemd/system/{unit}.d/outpost.conf", view)],
-        activate=f"{restarted(unit, only_running=True)} || true",  # its own operation starts what does not come up, or says why
-    )
+    drop_in = _from_template(f"/etc/systemd/system/{unit}.d/outpost.conf", view)
+    confined(f"{unit.removesuffix('.service')}-unit", unit, [drop_in])
 
 
 def _from_template(path: str, view: WebmailView) -> File:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from outpost.office import ports
-from outpost.office.flows import listeners
-from outpost.office.model import Office
-from outpost.office.size import MIB, Size, size_of
+from outpost.office.hostview import HostView
+from outpost.office.size import MIB
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress
 from roles.webmail import CLIENT_SETUP
@@ -22,11 +21,9 @@ SESSION_HOURS = 12
 
 
 @dataclass(frozen=True)
-class WebmailView:
+class WebmailView(HostView):
     """Derivations for the templates of one webmail host."""
 
-    office: Office
-    me: Host
     idle_minutes: ClassVar[int] = IDLE_MINUTES
     session_hours: ClassVar[int] = SESSION_HOURS
 
@@ -58,7 +55,7 @@ class WebmailView:
     @property
     def addresses(self) -> tuple[IPAddress, ...]:
         """Addresses of the role contract: nginx listens on these and on no other, least of all on a wildcard."""
-        return tuple(entry.address for entry in listeners(self.office, self.me) if entry.port == ports.HTTPS)
+        return self.listens(ports.HTTPS)
 
     @property
     def webmail_addresses(self) -> tuple[IPAddress, ...]:
@@ -79,11 +76,6 @@ class WebmailView:
         return self.file_size + FORM_ROOM
 
     @property
-    def size(self) -> Size:
-        """What the processes and memory of PHP and nginx follow from."""
-        return size_of(self.office)
-
-    @property
     def people(self) -> dict[str, str]:
         """Address to name of everybody to write to: the users, and the shared addresses by their local part."""
         users = {user.address: user.full_name or user.name for user in self.office.users}
@@ -101,11 +93,6 @@ class WebmailView:
                 if address != login and address not in implied:
                     shared[login] = (*shared.get(login, ()), address)
         return {user.address: shared[user.address] for user in self.office.users if user.address in shared}
-
-    @staticmethod
-    def socket(address: IPAddress, port: int = ports.HTTPS) -> str:
-        """An address and a port as nginx writes them."""
-        return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
     @staticmethod
     def php(text: str) -> str:

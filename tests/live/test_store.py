@@ -164,7 +164,7 @@ def test_only_webmail_asks_about_accounts(
     host: TestinfraHost, mta: TestinfraHost, webmail: TestinfraHost, store: StoreView
 ) -> None:
     question = '{"do": "state", "user": "nobody", "session": "none"}'
-    for address in store.addresses(ports.ACCOUNTS):
+    for address in store.listens(ports.ACCOUNTS):
         socket = at(address, ports.ACCOUNTS)
         assert "refused" in dialogue(webmail, socket, [question], OWN_CERTIFICATE, greeted=False)
         assert "refused" not in dialogue(host, socket, [question], OWN_CERTIFICATE, greeted=False)

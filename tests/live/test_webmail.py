@@ -479,7 +479,7 @@ def test_users_find_the_offices_guide(host: TestinfraHost, view: WebmailView, of
 
 def handshake(host: TestinfraHost, view: WebmailView, options: str) -> str:
     """What openssl says of a handshake, with everything allowed on its own side."""
-    socket = view.socket(view.webmail_addresses[0])
+    socket = view.socket(view.webmail_addresses[0], ports.HTTPS)
     command = f"timeout {10 * pace.load():.0f} openssl s_client -connect {socket} -servername {view.name} {options} </dev/null 2>&1"
     return str(host.run(command).stdout)
 
@@ -509,7 +509,7 @@ def test_no_weak_signature_no_renegotiation_no_compression(host: TestinfraHost, 
     sha1 = handshake(host, view, "-tls1_2 -sigalgs ECDSA+SHA1:RSA+SHA1 -cipher ALL:@SECLEVEL=0")
     assert "alert handshake failure" in sha1
     assert "Compression: NONE" in handshake(host, view, "-tls1_2")
-    socket = view.socket(view.webmail_addresses[0])
+    socket = view.socket(view.webmail_addresses[0], ports.HTTPS)
     # R is a command to openssl once the handshake is told of
     renegotiation = host.run(
         "bash -c %s",

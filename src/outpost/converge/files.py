@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import shlex
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
@@ -88,6 +89,18 @@ def _environment() -> Environment:
     return environment(TEMPLATES)
 
 
+@cache
+def _scripts() -> Environment:
+    made = environment(Path(__file__).with_name("shell"))
+    made.filters |= {"quote": shlex.quote, "above": lambda path: str(PurePosixPath(path).parent)}
+    return made
+
+
+def shell(name: str, **context: Any) -> str:
+    """A script that changes a host, from its template beside this module, without its last end of line."""
+    return render(_scripts(), f"{name}.sh.j2", context).removesuffix("\n")
+
+
 def rendered(
     role: str,
     path: str,
@@ -99,19 +112,17 @@ def rendered(
     secret: bool = False,
     **context: Any,
 ) -> File:
-    """The file at `path` from ``templates/<role><path>.j2`` (or the `template` named, relative to the role).
-
-    Raises:
-        TemplateMistakeError: The template names something that the context lacks; with file and line.
-    """
+    """The file at `path` from ``templates/<role><path>.j2`` (or the `template` named, relative to the role)."""
     source = f"{role}/{(template or path).lstrip('/')}.j2"
     content = render(_environment(), source, context)
     return text(path, content, mode=mode, owner=owner, group=group, secret=secret)
 
 
-def timed(role: str, unit: str, **context: Any) -> list[File]:
-    """A service of ours and the timer that starts it."""
-    return [rendered(role, f"/etc/systemd/system/{unit}.{kind}", **context) for kind in ("service", "timer")]
+def below(role: str, path: str, **options: Any) -> list[File]:
+    """Every file that a role has a template for below a directory."""
+    top = TEMPLATES / role
+    found = sorted((top / path.lstrip("/")).rglob("*.j2"))
+    return [rendered(role, f"/{file.relative_to(top).with_suffix('')}", **options) for file in found]
 
 
 def stunnel(name: str, *, after: str, openssl: str, also_in: str = "") -> File:

@@ -23,7 +23,7 @@ from pyinfra.api.state import State
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.context import host
 
-from outpost.converge.files import File
+from outpost.converge.files import File, shell
 from outpost.converge.observation import APPLIED, LOCK, RUN, STATE
 from outpost.transport.connector import OpenSSHConnector
 from outpost.transport.ssh import NEW
@@ -67,62 +67,35 @@ def keep_previous(
     kept = f"{PREVIOUS}/{key}"
     if first:
         return [f"rm -rf {kept}"]
-    listed = " ".join(map(shlex.quote, (*changed, *gone)))
-    undo = [
-        "set -u",
-        f"mkdir -p -m 0700 {RUN}; exec 9>{LOCK}; flock --wait 20 9",
-        f"[ ! -s {kept}/existing ] || tar --extract --preserve-permissions --same-owner "
-        f"--file={kept}/files.tar --directory=/ --files-from={kept}/existing",
-        f'while read -r path; do rm -f -- "$path"; done < {kept}/created',
-        # What was refused is no declaration to go back to: the next change keeps the one that is in force again.
-        f"if [ -e {kept}/declared ]; then cp {kept}/files.tar {DECLARED}/{key}.tar; else rm -f {DECLARED}/{key}.tar; fi",
-        # Without its digest the next apply makes the daemon load its files, should it not get to the last line here.
-        f"sed -i '/^digest /d' {APPLIED}/{key}",
-        f"rm -f {ARMED}/{key}",
-        '[ "${1:-}" = booting ] && exit 0',
-        "systemctl daemon-reload",
-        f". {kept}/live",
-        f"( {activate or 'true'} ) && cp --archive {kept}/record {APPLIED}/{key}",
-        f"logger -t outpost 'went back to the previous {key}'",
-    ]
+    undo = shell(
+        "undo",
+        key=key,
+        kept=kept,
+        activate=activate,
+        RUN=RUN,
+        LOCK=LOCK,
+        ARMED=ARMED,
+        APPLIED=APPLIED,
+        DECLARED=DECLARED,
+    )
     return [
-        f"rm -rf {kept}.new; mkdir -p -m 0700 {PREVIOUS} {kept}.new",
-        f"cp --archive {APPLIED}/{key} {kept}.new/record",
-        f": > {kept}.new/created; : > {kept}.new/existing",
-        f"( {live or ':'} ) > {kept}.new/live",
-        f"if [ -e {DECLARED}/{key}.tar ]; then",
-        f"cp {DECLARED}/{key}.tar {kept}.new/files.tar; tar --list --file={kept}.new/files.tar > {kept}.new/members; : > {kept}.new/declared",
-        f'for path in {listed}; do if grep --quiet --line-regexp --fixed-strings -e "${{path#/}}" {kept}.new/members; '
-        f'then echo "${{path#/}}" >> {kept}.new/existing; elif ! [ -e "$path" ]; then echo "$path" >> {kept}.new/created; fi; done',
-        "else",
-        f'for path in {listed}; do if [ -e "$path" ]; then echo "${{path#/}}" >> {kept}.new/existing; '
-        f'else echo "$path" >> {kept}.new/created; fi; done',
-        f"tar --create --file={kept}.new/files.tar --directory=/ --files-from={kept}.new/existing",
-        "fi",
-        f"printf '%s\\n' {' '.join(map(shlex.quote, undo))} > {kept}.new/undo",
-        f"rm -rf {kept}; mv -T {kept}.new {kept}",
-    ]
+        shell(
+            "keep-previous", key=key, kept=kept, paths=(*changed, *gone), live=live, undo=undo,
+            APPLIED=APPLIED, PREVIOUS=PREVIOUS, DECLARED=DECLARED,
+        )
+    ]  # fmt: skip
 
 
 def keep_declared(key: str, files: Sequence[File]) -> list[str]:
     """Shell lines that keep the files as they are declared; nothing where somebody has edited one meanwhile."""
-    copy = f"{DECLARED}/{key}.tar"
+    if not files:
+        return [f"rm -f {DECLARED}/{key}.tar"]
     ordered = sorted(files, key=lambda file: file.path)
-    if not ordered:
-        return [f"rm -f {copy}"]
-    listed = " ".join(shlex.quote(file.path) for file in ordered)
-    sums = " ".join(shlex.quote(f"{file.sha256}  {file.path}") for file in ordered)
-    modes = "\n".join(" ".join((*file.fingerprint[:3], file.path)) for file in ordered)
-    names = " ".join(shlex.quote(file.path.lstrip("/")) for file in ordered)
-    return [
-        f"mkdir -p -m 0700 {DECLARED}; rm -f {copy}",
-        f"if printf '%s\\n' {sums} | sha256sum --check --status - && [ \"$(stat --format='%a %U %G %n' -- {listed})\" = {shlex.quote(modes)} ]; "
-        f"then umask 077; tar --create --file={copy}.new --directory=/ {names} && mv {copy}.new {copy}; fi",
-    ]
+    return [shell("keep-declared", key=key, files=ordered, DECLARED=DECLARED)]
 
 
 def arm(key: str) -> list[str]:
-    """Shell lines that make the host undo what comes next, unless the controller confirms it in time.
+    """Shell lines that make the host undo what comes next, unless it is told otherwise in time.
 
     The timer counts from the start of systemd itself: each daemon-reload begins `OnActiveSec` again (systemd's issue
     31914), so that a host at which somebody reloads often enough would never go back.

@@ -23,7 +23,7 @@ from pyinfra.operations import files as stock_files
 from pyinfra.operations import server as stock_server
 
 from outpost.converge import guard
-from outpost.converge.files import File
+from outpost.converge.files import File, shell
 from outpost.converge.observation import (
     APPLIED,
     LINK,
@@ -201,39 +201,11 @@ def _install_script(
     arrange: Sequence[str] = (),
 ) -> str:
     """Unpack aside, check in an overlay of the future file system, then move each file into place."""
-    stage = f"{STAGE}/{key}"
-    lines = [
-        "set -eu",
-        f"trap 'rm -rf {stage} {stage}.log {archive}' EXIT",
-        f"rm -rf {stage}; mkdir -p -m 0700 {stage}",
-        f"tar --extract --preserve-permissions --same-owner --file={archive} --directory={stage}",
-    ]
-    for path in gone:  # a character device 0:0 is how an overlay hides a file of the layer below
-        hidden = shlex.quote(f"{stage}{path}")
-        lines.append(f"mkdir -p {shlex.quote(str(PurePosixPath(stage + path).parent))}; mknod {hidden} c 0 0")
-    if check:
-        tops = sorted({_top(path) for path in (*(file.path for file in changed), *gone)})
-        mounts = "".join(
-            f"mkdir -p {top}; mount -t overlay overlay -o ro,lowerdir={stage}{top}:{top} {top}; "
-            for top in tops
-        )
-        lines.append(
-            f"unshare --mount sh -euc {shlex.quote(mounts + check)} >{stage}.log 2>&1 || {{ cat {stage}.log >&2; exit 1; }}"
-        )
-    lines.extend(arrange)
-    lines.append(f"[ ! -e {APPLIED}/{key} ] || sed -i '/^digest /d' {APPLIED}/{key}")
-    for file in changed:
-        path, new = shlex.quote(file.path), shlex.quote(f"{file.path}.outpost-new")
-        lines.append(f"mkdir -p {shlex.quote(str(PurePosixPath(file.path).parent))}")
-        aside = shlex.quote(f"{ASIDE}{file.path}")  # no file takes the place of a directory
-        lines.append(
-            f'[ -L {path} ] || [ ! -d {path} ] || {{ mkdir -p -m 0700 "$(dirname {aside})"; mv -T --backup=numbered {path} {aside}; }}'
-        )
-        lines.append(
-            f"cp --archive --no-dereference {shlex.quote(stage + file.path)} {new} && mv -fT {new} {path}"
-        )
-    lines.extend(_removal(path) for path in gone)
-    return "\n".join(lines)
+    paths = [file.path for file in changed]
+    return shell(
+        "install", key=key, archive=archive, stage=f"{STAGE}/{key}", changed=paths, gone=gone, check=check, arrange=arrange,
+        tops=sorted({_top(path) for path in (*paths, *gone)}), removals=[_removal(path) for path in gone], APPLIED=APPLIED, ASIDE=ASIDE,
+    )  # fmt: skip
 
 
 def _removal(path: str) -> str:
@@ -300,22 +272,9 @@ def install(wanted: dict[tuple[str, ...], tuple[str, ...]]) -> Generator[Command
         report(
             Finding("package", each, "not installed", "what its role needs it for is not done", ("SYS-04",))
         )
-    steps = ["set -eu", UPGRADES_WAIT, "export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8"]
-    # A policy that refuses starts lives only as long as this run: later upgrades must restart their daemons.
-    steps.append(
-        "if [ ! -e /usr/sbin/policy-rc.d ]; then trap 'rm -f /usr/sbin/policy-rc.d' EXIT; "
-        "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d; fi"
-    )
-    steps.append("dpkg --configure -a")
-    if preseed := [line for lines in wanted.values() for line in lines]:
-        steps.append(f"printf '%s\\n' {' '.join(map(shlex.quote, preseed))} | debconf-set-selections")
-    # apt gives up at a 503, which a package proxy that is asked by all hosts at once answers for a moment
-    update = "apt-get -qq -o DPkg::Lock::Timeout=300 update"
-    steps.append(f"{update} || {{ sleep 3; {update}; }}")
-    # An image is as old as its last build; upgrades by night begin with the next one.
-    steps.append(f"[ -e {PACKAGES} ] || {APT} upgrade </dev/null")
-    steps.append(f"{APT} install {' '.join(map(shlex.quote, missing))} </dev/null")
-    yield alone("\n".join(steps))
+    preseed = [line for lines in wanted.values() for line in lines]
+    words = {"UPGRADES_WAIT": UPGRADES_WAIT, "PACKAGES": PACKAGES, "APT": APT}
+    yield alone(shell("packages", missing=missing, preseed=preseed, **words))
     void()
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from outpost.converge import operations
-from outpost.converge.files import File
+from outpost.converge.files import File, parses, rendered
 from outpost.converge.observation import declared, will_ask
 from outpost.drift.differences import Finding
+from outpost.units import restarted
 
 
 def service(
@@ -71,6 +72,22 @@ def settings(
         guarded: As for a service.
     """
     _converge(name, files, check, activate, live=live, guarded=guarded)
+
+
+def job(role: str, unit: str, *files: File, name: str = "", **context: Any) -> None:
+    """What a timer starts: both units from the role's templates, and the files that they need."""
+    units = [rendered(role, f"/etc/systemd/system/{unit}.{kind}", **context) for kind in ("service", "timer")]
+    told = [file.path for file in files if file.path.endswith(".json")]
+    service(
+        name=name or unit.removeprefix("outpost-"), unit=f"{unit}.timer", files=[*files, *units],
+        check=parses(*told) if told else None,
+    )  # fmt: skip
+
+
+def confined(name: str, unit: str, files: Sequence[File]) -> None:
+    """What a daemon may do, apart from its configuration: that is reloaded and drops no session; this needs a restart."""
+    # its own operation starts what does not come up, or says why
+    settings(name=name, files=files, activate=f"{restarted(unit, only_running=True)} || true")
 
 
 def _converge(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from outpost.office.hostview import HostView
 from outpost.office.model import Office
 from outpost.office.roles import role_of
 from outpost.office.tables.operation import Backup
@@ -23,11 +24,9 @@ LEAST_RATE = 16
 
 
 @dataclass(frozen=True)
-class BackupView:
+class BackupView(HostView):
     """The backup of one host."""
 
-    office: Office
-    me: Host
     backup: Backup
 
     @property

@@ -11,9 +11,9 @@ from ipaddress import collapse_addresses, ip_address, ip_network
 
 from outpost.office import ports
 from outpost.office.flows import Flow, Where, inbound, outbound
-from outpost.office.model import Office
+from outpost.office.hostview import HostView
 from outpost.office.size import STRANGERS
-from outpost.office.tables.topology import Host, ZoneKind
+from outpost.office.tables.topology import ZoneKind
 from outpost.office.tables.values import IPAddress, IPNetwork
 
 FAMILIES = ((4, "ip"), (6, "ip6"))
@@ -25,11 +25,8 @@ INNER: tuple[ZoneKind, ...] = ("servers", "users", "management")
 
 
 @dataclass(frozen=True)
-class BaseView:
+class BaseView(HostView):
     """One host of an office as the base role sees it."""
-
-    office: Office
-    me: Host
 
     # Packet filter ----------------------------------------------------------------------------------------
 

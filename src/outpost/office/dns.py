@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from outpost.office import ports
 from outpost.office.certificates import caa_issuer, public_names, tls_services, updaters
-from outpost.office.flows import listeners
+from outpost.office.hostview import HostView
 from outpost.office.model import Office
 from outpost.office.roles import role_of, serves, serving
 from outpost.office.tables.topology import Host
@@ -234,11 +234,9 @@ def zone_text(zone: ZoneData) -> str:
 
 
 @dataclass(frozen=True)
-class DnsView:
+class DnsView(HostView):
     """One name server of an office, as its configuration sees it."""
 
-    office: Office
-    me: Host
     zones: tuple[ZoneData, ...]
     transfer_keys: tuple[str, ...] = ("transfer",)
     transfer_key: str = "transfer"
@@ -246,12 +244,7 @@ class DnsView:
     @property
     def addresses(self) -> tuple[IPAddress, ...]:
         """Where it answers: the role contract's addresses, no wildcard."""
-        found = {
-            listener.address: None
-            for listener in listeners(self.office, self.me)
-            if listener.port == ports.DNS
-        }
-        return tuple(found)
+        return self.listens(ports.DNS)
 
     @property
     def primary(self) -> Host:
