@@ -40,17 +40,7 @@ INCLUDED = (
     "linux-image-cloud-amd64", "nftables", "openssh-server", "procps", "sudo", "systemd", "systemd-sysv", "tzdata",
     "udev", "zstd",
 )  # fmt: skip
-VAGRANTFILE = """\
-# The disk has no boot loader: the kernel lies beside it.
-Vagrant.configure("2") do |config|
-  config.ssh.username = "root"
-  config.vm.provider :libvirt do |provider|
-    provider.kernel = File.join(__dir__, "vmlinuz")
-    provider.initrd = File.join(__dir__, "initrd.img")
-    provider.cmd_line = "root=/dev/vda rw console=ttyS0 net.ifnames=0"
-  end
-end
-"""
+VAGRANTFILE = Path(__file__).with_suffix(".Vagrantfile")
 
 
 def make(*, install: bool = False, note: Note = lambda _text: None) -> None:
@@ -146,4 +136,4 @@ def _disk(work: Path) -> None:
     run("qemu-img", "convert", "-O", "qcow2", str(raw), str(work / "box.img"))
     metadata = {"provider": "libvirt", "format": "qcow2", "virtual_size": int(SIZE.removesuffix("G"))}
     (work / "metadata.json").write_text(json.dumps(metadata))
-    (work / "Vagrantfile").write_text(VAGRANTFILE)
+    shutil.copy(VAGRANTFILE, work / "Vagrantfile")

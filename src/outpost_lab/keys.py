@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dns.dnssec
@@ -15,12 +15,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
-from outpost.keys.pairs import key_usage, new_key, new_ssh_key, ssh_public
-
-LIFETIME = dt.timedelta(days=825)
+from outpost.keys.pairs import KeyPair, authority_begun, issue, new_key, new_ssh_key, pem, ssh_public
 
 
 def ec_key(path: Path) -> ec.EllipticCurvePrivateKey:
@@ -43,12 +41,9 @@ def ssh_key(path: Path, comment: str) -> str:
 
 def authority(certificate: Path, key: Path, name: str) -> x509.Certificate:
     """The self-signed authority in two PEM files, made on first use."""
-    signer = ec_key(key)
     if not certificate.exists():
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        made = _begun(subject, subject, signer, ca=True).add_extension(
-            x509.SubjectKeyIdentifier.from_public_key(signer.public_key()), critical=False
-        )
+        made = authority_begun(subject, signer := ec_key(key), datetime.now(UTC))
         certificate.write_bytes(made.sign(signer, hashes.SHA256()).public_bytes(Encoding.PEM))
     return x509.load_pem_x509_certificate(certificate.read_bytes())
 
@@ -59,31 +54,12 @@ def certificate(
     """A PEM certificate for the key at ``path``, both made on first use; the first name is the subject's."""
     stored = path.with_suffix(".crt")
     if not stored.exists():
-        listed = list(names)
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, listed[0])])
-        used = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
-        made = (
-            _begun(subject, ca.subject, ec_key(path), ca=False)
-            .add_extension(x509.SubjectAlternativeName(list(map(x509.DNSName, listed))), critical=False)
-            .add_extension(x509.ExtendedKeyUsage(used), critical=False)
-            .add_extension(issuer, critical=False)
+        by, own = (
+            KeyPair(certificate=shown, key=SecretStr(pem(key)))
+            for shown, key in ((ca.public_bytes(Encoding.PEM).decode(), ca_key), ("", ec_key(path)))
         )
-        stored.write_bytes(made.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM))
+        stored.write_text(issue(by, tuple(names), (), datetime.now(UTC), own).certificate)
     return stored.read_bytes()
-
-
-def _begun(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, *, ca: bool
-) -> x509.CertificateBuilder:
-    now = dt.datetime.now(dt.UTC)
-    return (
-        x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=0 if ca else None), critical=True)
-        .add_extension(key_usage(signs_certificates=ca), critical=True)
-    )
 
 
 def tlsa(path: Path) -> str:

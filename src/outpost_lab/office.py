@@ -57,10 +57,7 @@ def deploy(instance: Instance, watcher: run.Watcher) -> None:
     seal(instance)
     target = find(LAB, instance.name)
     outcome = run.apply(target, watcher=watcher)
-    if outcome.failed:
-        said = "; ".join(f"{host}: {why}" for host, why in outcome.failed.items())
-        remedy = "run the same command again: it goes on where it stopped"
-        raise LabError(f"the deploy failed on {said}", remedy)
+    outcome.expect_success("run the same command again: it goes on where it stopped", "the deploy failed on")
     aftermath.keep(target, outcome.hosts, lambda _text: None)
 
 

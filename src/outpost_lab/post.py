@@ -7,9 +7,7 @@ own sendmail and read their Maildir. Used by ``lab up`` for its first messages, 
 
 from __future__ import annotations
 
-import imaplib
 import smtplib
-import socket
 import ssl
 import subprocess
 import time
@@ -78,12 +76,15 @@ class OfficeUser:
     @property
     def tls(self) -> ssl.SSLContext:
         """Verification as a client does it, with the office's authority."""
-        return ssl.create_default_context(cafile=str(self.authority))
+        context = _Named(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cafile=str(self.authority))
+        context.name = self.server
+        return context
 
     @contextmanager
     def submission(self) -> Iterator[smtplib.SMTP_SSL]:
         """An authenticated submission session (RFC 8314, port 465)."""
-        with _SubmissionAt(self.server, self.at, self.tls) as session:
+        with smtplib.SMTP_SSL(self.at, 465, context=self.tls, timeout=30 * pace.load()) as session:
             _log_in(session, self.address, self.password)
             yield session
 
@@ -95,7 +96,8 @@ class OfficeUser:
 
     def log_in(self) -> BaseMailBox:
         """An IMAP session in the inbox, to be ended by `logout`."""
-        return _MailboxAt(self.server, self.at, self.tls).login(self.address, self.password)
+        box = MailBox(self.at, ssl_context=self.tls, timeout=30 * pace.load())
+        return box.login(self.address, self.password)
 
     def send(self, message: EmailMessage, recipients: Sequence[str], *, notify: str = "") -> None:
         """Submit a message; `notify` is the DSN request for every recipient (``SUCCESS,FAILURE``, RFC 3461)."""
@@ -207,35 +209,11 @@ def _log_in(session: smtplib.SMTP, user: str, password: str) -> None:
     session.login(user, password)
 
 
-class _SubmissionAt(smtplib.SMTP_SSL):
-    """SMTP over TLS to an address, under a name: no resolver of this machine knows the lab's names."""
+class _Named(ssl.SSLContext):
+    """TLS that expects one name, whatever address it is spoken to: no resolver of this machine knows the lab's names."""
 
-    def __init__(self, name: str, address: str, context: ssl.SSLContext) -> None:
-        self._address = address
-        super().__init__(name, 465, context=context, timeout=30 * pace.load())
-
-    def _get_socket(self, host: str, port: int, timeout: float) -> ssl.SSLSocket:
-        raw = socket.create_connection((self._address, port), timeout)
-        return self.context.wrap_socket(raw, server_hostname=host)
-
-
-class _ImapAt(imaplib.IMAP4_SSL):
-    """IMAP over TLS to an address, under a name."""
-
-    def __init__(self, name: str, address: str, context: ssl.SSLContext) -> None:
-        self._address = address
-        super().__init__(name, 993, ssl_context=context, timeout=30 * pace.load())
-
-    def _create_socket(self, timeout: float | None) -> ssl.SSLSocket:
-        raw = socket.create_connection((self._address, self.port), timeout)
-        return self.ssl_context.wrap_socket(raw, server_hostname=self.host)  # type: ignore[no-any-return]
-
-
-class _MailboxAt(MailBox):
-    def __init__(self, name: str, address: str, context: ssl.SSLContext) -> None:
-        self._where = (name, address, context)
-        super().__init__(name)
+    name = ""
 
     @override
-    def _get_mailbox_client(self) -> imaplib.IMAP4:
-        return _ImapAt(*self._where)
+    def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
+        return super().wrap_socket(*arguments, **options | {"server_hostname": self.name})

@@ -28,22 +28,14 @@ class Clock:
     """Times steps, in the order in which they end, and passes them on."""
 
     def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress or Progress()
+        self.progress = progress or Progress()
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def step(self, name: str) -> Iterator[Callable[[str], None]]:
         """A step, and what to call with what it has come to."""
-        self._progress.begin(name)
+        self.progress.begin(name)
         started = time.monotonic()
-        yield partial(self._progress.note, name)
+        yield partial(self.progress.note, name)
         self.seconds[name] = round(time.monotonic() - started, 1)
-        self._progress.end(name, self.seconds[name])
-
-    def note(self, step: str, text: str) -> None:
-        """Passes on what a running step has come to."""
-        self._progress.note(step, text)
-
-    def doing(self, step: str, text: str) -> None:
-        """Passes on what a running step is doing this moment."""
-        self._progress.doing(step, text)
+        self.progress.end(name, self.seconds[name])

@@ -116,7 +116,7 @@ def _each(clock: Clock, step: str, instance: Instance, work: Callable[[Machine],
     """Does something for each machine, a few at a time; raises what the first one raised."""
 
     def one(machine: Machine) -> None:
-        clock.doing(step, machine.name)
+        clock.progress.doing(step, machine.name)
         work(machine)
 
     with clock.step(step), ThreadPoolExecutor(AT_ONCE) as pool:

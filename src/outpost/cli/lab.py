@@ -77,7 +77,7 @@ def up(
         office.came_up(instance)
         with clock.step("first messages"):
             for sender, reader in office.first_messages(instance):
-                clock.note("first messages", f"{sender} → {reader}")
+                clock.progress.note("first messages", f"{sender} → {reader}")
         instance.save(timings=clock.seconds)
     proven = _verified(name, as_json=as_json) if verify else True
     if as_json:
@@ -191,7 +191,7 @@ def box(
     with shown() as progress:
         clock = Clock(progress)
         with clock.step("box"):
-            vagrant.make(install=yes, note=lambda text: clock.note("box", text))
+            vagrant.make(install=yes, note=lambda text: clock.progress.note("box", text))
 
 
 @lab.command(

@@ -95,7 +95,7 @@ def keep_declared(key: str, files: Sequence[File]) -> list[str]:
 
 
 def arm(key: str) -> list[str]:
-    """Shell lines that make the host undo what comes next, unless it is told otherwise in time.
+    """Shell lines that make the host undo what comes next, unless the controller confirms it in time.
 
     The timer counts from the start of systemd itself: each daemon-reload begins `OnActiveSec` again (systemd's issue
     31914), so that a host at which somebody reloads often enough would never go back.

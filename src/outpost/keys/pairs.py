@@ -107,14 +107,22 @@ def new_authority(office: Office, now: datetime) -> KeyPair:
             x509.NameAttribute(NameOID.COMMON_NAME, f"Office authority {now:%Y-%m} of {office.domain}"[:64]),
         ]
     )
-    builder = (
-        _certificate(name, name, key, now, days=AUTHORITY_DAYS)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(key_usage(signs_certificates=True), critical=True)
-        # Anybody who trusts this authority trusts it for the office's names and addresses, for nobody else's.
-        .add_extension(x509.NameConstraints(_subtrees(office), None), critical=True)
+    # Anybody who trusts this authority trusts it for the office's names and addresses, for nobody else's.
+    builder = authority_begun(name, key, now).add_extension(
+        x509.NameConstraints(_subtrees(office), None), critical=True
     )
     return _signed(builder, key, by=key)
+
+
+def authority_begun(
+    name: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime
+) -> x509.CertificateBuilder:
+    """What every authority's own certificate has."""
+    return (
+        _certificate(name, name, key, now, days=AUTHORITY_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+    )
 
 
 def _subtrees(office: Office) -> list[x509.GeneralName]:
@@ -146,7 +154,7 @@ def issue(
     builder = (
         _certificate(own_name, authority.loaded.subject, key, now, days=HOST_DAYS)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(key_usage(signs_certificates=False), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(x509.SubjectAlternativeName(subject), critical=False)
         .add_extension(issuer, critical=False)
@@ -177,7 +185,7 @@ def _signed(
     return KeyPair(certificate=certificate, key=SecretStr(pem(key)))
 
 
-def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
     """What a key of an authority, or of a server, is for."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,

@@ -42,6 +42,7 @@ from outpost.office.tables.topology import Host
 from outpost.office_file import people
 from outpost.recovery.backup import MANIFEST, Manifest
 from outpost.target import Target, shown
+from outpost.templates import environment, render
 from outpost.transport import answers
 from outpost.transport.remote import run_script, shell_command
 from outpost.verification.history import who
@@ -101,11 +102,7 @@ class Closing:
         return next((step for step in STEPS if step not in self.done), "")
 
     def advance(self) -> tuple[str, dict[str, Any]]:
-        """Take the next step; gives it and what it found.
-
-        Raises:
-            OutpostError: The office is closed, something is missing, or it is not so afterwards.
-        """
+        """Take the next step; gives it and what it found."""
         step = self.next
         if not step:
             raise OutpostError(
@@ -301,11 +298,7 @@ class Closing:
     def _apply(self, duty: Duty) -> None:
         names = tuple(host.name for host in serving(self.office, duty))
         outcome = run.apply(self.target, limit=names, connector=self.via, watcher=self.watcher)
-        if outcome.failed:
-            said = "; ".join(f"{host}: {why}" for host, why in outcome.failed.items())
-            raise OutpostError(
-                f"the apply failed on {said}", "mend the cause; the same command goes on from there"
-            )
+        outcome.expect_success("mend the cause; the same command goes on from there")
 
     def _ask(self, host: Host, script: str, most: int = answers.MOST) -> str:
         return run_script(self.target, self.office, host, script, self.via, patience=PATIENCE, most=most)
@@ -315,19 +308,7 @@ def erasing(host: Host) -> str:
     """A script that deletes what a host holds of the office; its last words are how many files there were and are."""
     places = " ".join((*role_of(host).erased, *EVERYWHERE))
     units = " ".join(f"'{unit}'" for unit in role_of(host).stopped)
-    return f"""
-systemctl stop outpost-backup.timer outpost-backup.service outpost-logs.service {units} 2>/dev/null
-count() {{ find {places} -xdev -type f 2>/dev/null | wc -l; }}
-before=$(count)
-for unit in {units}; do systemctl disable --quiet "$unit" 2>/dev/null; done
-find {places} -xdev -type f -size -1024k -exec shred --force --zero --iterations=1 {{}} + 2>/dev/null
-find {places} -xdev -mindepth 0 -delete 2>/dev/null
-journalctl --rotate --vacuum-time=1s --quiet 2>/dev/null
-find {places} -xdev -type f -delete 2>/dev/null
-fstrim --all --quiet 2>/dev/null
-sync
-echo "$before $(count)"
-"""
+    return render(environment(Path(__file__).parent), "erase.sh.j2", {"places": places, "units": units})
 
 
 class _Headers(io.FileIO):

@@ -13,6 +13,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from testinfra.backend.base import BaseBackend, CommandResult
@@ -23,19 +24,7 @@ from outpost.transport.answers import line
 from outpost.transport.fetching import HEAD, MOST, Answer
 from outpost.transport.remote import failure
 
-_PRELUDE = b"""\
-outpost_dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$outpost_dir"' EXIT
-outpost_run() {
-    sh -c "$2" </dev/null >"$outpost_dir/out" 2>"$outpost_dir/err"
-    outpost_rc=$?
-    printf 'answer %s %s %s %s\\n' "$1" "$outpost_rc" \\
-        "$(wc -c <"$outpost_dir/out")" "$(wc -c <"$outpost_dir/err")"
-    cat "$outpost_dir/out" "$outpost_dir/err"
-}
-"""
-
-
+_PRELUDE = Path(__file__).with_suffix(".sh").read_bytes()
 PATIENCE = 900.0
 """Seconds for a command. A host that was taken over would keep the checks of all others waiting."""
 _ANSWER = re.compile(rb"answer (\d{1,9}) (\d{1,3}) (\d{1,12}) (\d{1,12})\n")

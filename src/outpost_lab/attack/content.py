@@ -9,7 +9,9 @@ import tarfile
 import zipfile
 import zlib
 from email.policy import SMTP
+from pathlib import Path
 
+from outpost.templates import environment, render
 from outpost_lab.post import compose
 
 OLE = bytes.fromhex("d0cf11e0a1b11ae1")
@@ -199,13 +201,5 @@ def shortcut() -> bytes:
 def acting_html(tracker: str) -> str:
     """A message that would act if a browser let it, in the ways that have worked somewhere: it then sets `window.owned`
     or the title, or asks for `tracker` or another name of that host."""
-    host = tracker.split("/")[2]
-    return f"""<html><head><script>window.owned = 1</script><base href="https://evil.internet.test/">
-        <style>@import url("https://{host}/style.css");</style></head>
-        <body onload="window.owned = 2"><p>Invoice attached.</p>
-        <img src="x" onerror="document.title = 'owned'"><img src="{tracker}">
-        <svg onload="window.owned = 3"><animate onbegin="window.owned = 4" attributeName="x" dur="1s"/></svg>
-        <iframe srcdoc="<script>parent.owned = 5</script>"></iframe>
-        <div style="background: url('https://{host}/background.png')">…</div>
-        <form action="https://evil.internet.test/"><input autofocus onfocus="window.owned = 6"></form>
-        <a href="javascript:window.owned = 7" onmouseover="window.owned = 8">Open</a></body></html>"""
+    context = {"host": tracker.split("/")[2], "tracker": tracker}
+    return render(environment(Path(__file__).parent), "acting.html.j2", context)

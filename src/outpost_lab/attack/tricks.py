@@ -13,9 +13,11 @@ import gzip
 import lzma
 import struct
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Callable
 from email.utils import formatdate, make_msgid
+from pathlib import Path
 
 from outpost_lab.attack import content
 
@@ -51,43 +53,7 @@ def _encoded_part(disposition: str, encoding: str, body: str, kind: str = "appli
 
 def names() -> dict[str, bytes]:
     """A script whose name hides what it is."""
-    said = {
-        "in pieces": 'attachment; filename*0="invoice.b"; filename*1="at"',
-        "pieces turned round": 'attachment; filename*1="at"; filename*0="invoice.b"',
-        "percent-encoded": "attachment; filename*=utf-8''invoice%2Ebat",
-        "pieces, percent-encoded": "attachment; filename*0*=utf-8''invoice%2E; filename*1*=b; filename*2=at",
-        "encoded word": 'attachment; filename="=?utf-8?B?aW52b2ljZS5iYXQ=?="',
-        "encoded words": 'attachment; filename="=?utf-8?Q?invoice=2E?= =?utf-8?Q?bat?="',
-        "encoded word, bare": "attachment; filename==?utf-8?Q?invoice=2Ebat?=",
-        "blank and dots behind": 'attachment; filename="invoice.bat . ."',
-        "end by %00": 'attachment; filename="invoice.bat%00.pdf"',
-        "folded": 'attachment;\r\n filename=\r\n\t"invoice.bat"',
-        "folded within": 'attachment; filename="invoice.\r\n bat"',
-        "quoted pair": 'attachment; filename="invoice.b\\at"',
-        "comment": "attachment; filename=invoice(x).bat",
-        "no quotes": "attachment; filename=my invoice.bat",
-        "no end of quotes": 'attachment; filename="invoice.bat',
-        "a stream of a file": 'attachment; filename="invoice.bat::$DATA"',
-        "second of two": 'attachment; filename="a.pdf"; filename="a.bat"',
-        "first of two": 'attachment; filename="a.bat"; filename="a.pdf"',
-        "second header": 'attachment; filename="a.pdf"\r\nContent-Disposition: attachment; filename="a.bat"',
-        "unknown disposition": 'x-shown; filename="invoice.bat"',
-        "a name, then pieces": 'attachment; filename="a.pdf"; filename*0="invoice.b"; filename*1="at"',
-        "pieces, then a name": 'attachment; filename*0="invoice.b"; filename*1="at"; filename="a.pdf"',
-        "percent-encoded, not said so": 'attachment; filename="invoice%2Ebat"',
-        "class identifier": 'attachment; filename="invoice.{3050f4d8-98b5-11cf-bb82-00aa00bdce0b}"',
-        "slash behind": 'attachment; filename="invoice.bat/"',
-        "packed by itself": 'attachment; filename="invoice.bat.xz"',
-        "written backwards": 'attachment; filename="invoice\u202efdp.exe"',
-        "invisible character": 'attachment; filename="invoice.b\u200bat"',
-        "variation of a letter": 'attachment; filename="invoice.b\ufe0fat"',
-        "another blank behind": 'attachment; filename="invoice.bat\u3000"',
-        "a semicolon, second of two": 'attachment; filename="a.pdf"; filename="a;.bat"',
-        "a semicolon in an encoded word": 'attachment; filename="a.pdf"; filename="=?utf-8?Q?a=3B=2Ebat?="',
-        "end by %0A": 'attachment; filename="invoice.bat%0A.pdf"',
-        "in brackets": "attachment; filename=<invoice.bat>",
-        "UTF-7": "attachment; filename*=utf-7''invoice+AC4-bat",
-    }
+    said = tomllib.loads(Path(__file__).with_name("names.toml").read_text(encoding="utf-8"))
     made = {name: _mixed(_part(disposition, SCRIPT)) for name, disposition in said.items()}
     kind = 'application/octet-stream; name="invoice.bat"'
     made["in Content-Type only"] = _mixed(_part('attachment; filename="invoice.pdf"', SCRIPT, kind))

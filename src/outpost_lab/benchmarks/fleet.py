@@ -29,22 +29,7 @@ from outpost_lab.benchmarks.place import FAR, INVENTORY
 OFFICES = 100
 JOBS = 4
 RUNS = 5  # of one office
-SSH = """\
-#!/bin/sh
-# ssh -F FILE HOST COMMAND: the answer of before, or with REAL set the host's own, which is kept
-case "$3" in -O | -N) exit 0 ;; esac
-asked=$(mktemp); cat >"$asked"
-shift 2
-key=$({ printf '%s ' "$@"; cat "$asked"; } | sha256sum | cut -c 1-32)
-if [ -n "$REAL" ]; then
-    "$REAL" -F "$CONFIGURATION" "$@" <"$asked" >"$ANSWERS/$key"
-    echo $? >"$ANSWERS/$key.status"
-fi
-rm "$asked"
-[ -e "$ANSWERS/$key.status" ] || { echo "simulated: $1 was never asked this" >&2; exit 255; }
-cat "$ANSWERS/$key"
-exit "$(cat "$ANSWERS/$key.status")"
-"""
+SSH = Path(__file__).with_name("simulated-ssh.sh")
 
 
 @dataclass(frozen=True)
@@ -100,7 +85,7 @@ def _offices(target: Target, count: int) -> Iterator[tuple[list[str], dict[str, 
             (office / "ssh.py").write_text(INVENTORY, encoding="utf-8")
         program = top / "bin" / "ssh"
         program.parent.mkdir()
-        program.write_text(SSH, encoding="utf-8")
+        shutil.copy(SSH, program)
         program.chmod(0o700)
         (top / "answers").mkdir()
         environment = os.environ | {

@@ -71,10 +71,7 @@ def _grown(target: Target) -> Iterator[Instance]:
 
 
 def _apply(target: Target) -> None:
-    outcome = run.apply(target, watcher=run.Silent())
-    if outcome.failed:
-        failed = ", ".join(outcome.failed)
-        raise OutpostError(f"the apply failed on {failed}", f"./outpost apply {target.name} -y")
+    run.apply(target, watcher=run.Silent()).expect_success(f"./outpost apply {target.name} -y")
 
 
 def _plan(target: Target) -> float:

@@ -1,0 +1,41 @@
+. /etc/os-release; echo "release $ID $VERSION_ID"
+echo "clock $(date +%s)"
+echo "memory $(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)"
+for place in / /var /srv; do [ ! -d $place ] || echo "disk $(df -Pm $place | awk 'NR == 2 { print $4, $6 }')"; done
+echo "user $(id -u)"
+echo "container $(systemd-detect-virt --container 2>/dev/null || true)"
+ip -6 route show default 2>/dev/null | grep -q ' proto ra ' && ! ip -6 route show default | grep -vq ' proto ra ' && echo "advertised yes"
+for address in $(ip -o addr show 2>/dev/null | awk '{ split($4, a, "/"); print a[1] }'); do echo "address $address"; done
+ss -Hltunp 2>/dev/null | awk '{ n = split($5, a, ":"); program = $7; gsub(/^users:\(\("|".*$/, "", program); print "port", $1, a[n], program }'
+cat >"$work/ask" <<'END'
+# what comes back to a packet: ask FAMILY-PORT ADDRESS BYTES WANTED
+exec 3<>"/dev/udp/$1/$2" || exit 1
+printf "$3" >&3
+timeout WAIT dd bs=512 count=1 <&3 2>/dev/null | od -An -v -tx1 -N12
+END
+sed -i "s/WAIT/$wait/" "$work/ask"
+dns='\x4f\x50\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01\x00\x00\x06\x00\x01\x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x00'
+ntp="\\x23$(printf '\\x00%.0s' $(seq 47))"
+for test in $try_25; do
+  ( timeout "$wait" bash -c "exec 3<>/dev/tcp/$test/25 && head -c3 <&3" 2>/dev/null | grep -q 220 && echo "outbound $test" ) &
+done
+for server in $resolvers; do
+  ( set -- $(bash "$work/ask" "$server" 53 "$dns" 2>/dev/null); [ "$1$2" != 4f50 ] || echo "resolver $server $((0x$7$8))" ) &
+done
+for server in $clocks; do
+  ( set -- $(bash "$work/ask" "$server" 123 "$ntp" 2>/dev/null); [ -z "$1" ] || echo "ntp $server" ) &
+done
+number=0
+for url in $urls; do
+  number=$((number + 1))
+  ( for try in 1 2 3; do
+      said=$(LC_ALL=C timeout "$((wait * 2))" /usr/lib/apt/apt-helper -qq -o Acquire::Retries=0 -o Acquire::http::Timeout="$wait" -o Acquire::https::Timeout="$wait" \
+        ${proxy:+-o "Acquire::http::Proxy=$proxy" -o "Acquire::https::Proxy=$proxy"} \
+        download-file "$url/InRelease" "$work/$number" 2>&1) && echo "archive $url" && exit
+      # a proxy that many hosts ask at once answers one of them 503 for a moment (apt-cacher-ng)
+      case $said in *"  5"??"  "*) sleep 1 ;; *) break ;; esac
+    done
+    echo "unfetched $url $(printf '%s\n' "$said" | sed -n '/^E: /{s/^E: Failed to fetch [^ ]* *//;p;q}')" ) &
+done
+wait
+echo "asked yes"
