@@ -68,11 +68,7 @@ class Target(NamedTuple):
 
 
 def expect_checkout() -> None:
-    """Refuse what needs more of the sources than a wheel carries.
-
-    Raises:
-        OutpostError: This is an installed wheel.
-    """
+    """Refuse what needs more of the sources than a wheel carries."""
     if INSTALLED:
         raise OutpostError(
             "this command needs a checkout of the sources", "clone the sources, and run ./outpost there"

@@ -21,11 +21,7 @@ class TemplateMistakeError(Exception):
 
 
 def render(templates: Environment, name: str, context: Mapping[str, Any]) -> str:
-    """A template's text.
-
-    Raises:
-        TemplateMistakeError: It names something that is not there, or breaks off in another way.
-    """
+    """A template's text."""
     try:
         return templates.get_template(name).render(context)
     except TemplateSyntaxError as error:

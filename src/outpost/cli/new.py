@@ -171,12 +171,7 @@ def _plan(name: str, given: dict[str, str]) -> new.Plan:
 
 
 def _sound(plan: new.Plan) -> str:
-    """The office file.
-
-    Raises:
-        OfficeError: It would not be sound.
-        OutpostError: A network has no room.
-    """
+    """The office file."""
     from outpost.converge.files import rendered
 
     text = rendered("office", "/office.toml", plan=plan).content.decode().rstrip() + "\n"

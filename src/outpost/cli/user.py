@@ -54,8 +54,8 @@ ApplyOption = Annotated[
 EVERYWHERE: tuple[Duty, ...] = ("mailboxes", "transport", "browsers")
 """Whose hosts know who is here: mailboxes and logins, recipients, the address book."""
 STORE: tuple[Duty, ...] = ("mailboxes",)
-Edit = Callable[[Roster, Callable[[str], str]], None]
-"""Changes people in the text of an office file; the second argument completes an address with the office's domain."""
+Edit = Callable[[Roster], None]
+"""Changes people in the text of an office file."""
 
 
 @user.command("add", epilog="Example: `./outpost user add po erin --full-name 'Erin Eaton' --quota 4GiB`.")
@@ -73,8 +73,8 @@ def add(
 ) -> None:
     """Add a user, and print the password for a first login, once."""
 
-    def edit(roster: Roster, at: Callable[[str], str]) -> None:
-        values = {"address": at(address), "full_name": full_name, "quota": quota}
+    def edit(roster: Roster) -> None:
+        values = {"address": roster.at(address), "full_name": full_name, "quota": quota}
         roster.add("users", {key: value for key, value in values.items() if value})
 
     _change(office, name, via, edit, apply=apply)
@@ -218,8 +218,8 @@ def send_as(
 ) -> None:
     """Let a user send from further addresses of the office."""
 
-    def edit(roster: Roster, at: Callable[[str], str]) -> None:
-        roster.change("users", at(address), send_as=[at(one) for one in senders] if senders else None)
+    def edit(roster: Roster) -> None:
+        roster.change("users", roster.at(address), send_as=list(map(roster.at, senders or ())) or None)
 
     _change(office, name, via, edit, duties=("transport", "browsers"))
 
@@ -280,14 +280,14 @@ def remove_alias(
 ) -> None:
     """Remove an alias, or members of it."""
 
-    def edit(roster: Roster, at: Callable[[str], str]) -> None:
-        present = roster.find("aliases", at(address))
-        gone = {at(member) for member in members or ()}
+    def edit(roster: Roster) -> None:
+        listed = roster.at(address)
+        present, gone = roster.find("aliases", listed), set(map(roster.at, members or ()))
         left = [one for one in present.data.get("members", ()) if one not in gone] if present and gone else []
         if left:
-            roster.change("aliases", at(address), members=left)
+            roster.change("aliases", listed, members=left)
         else:
-            roster.remove("aliases", at(address))
+            roster.remove("aliases", listed)
 
     _change(office, name, via, edit)
 
@@ -323,11 +323,10 @@ def _set(
     office: str, address: str, name: str | None, via: str | None, *, urgent: bool = False, **values: Any
 ) -> None:
     """Set keys of a user that only the store knows; None takes a key away."""
-
-    def edit(roster: Roster, at: Callable[[str], str]) -> None:
-        roster.change("users", at(address), **values)
-
-    _change(office, name, via, edit, duties=STORE, urgent=urgent)
+    _change(
+        office, name, via, lambda roster: roster.change("users", roster.at(address), **values),
+        duties=STORE, urgent=urgent,
+    )  # fmt: skip
 
 
 def _remove(
@@ -335,9 +334,9 @@ def _remove(
 ) -> None:
     """Take an address out, also of every list."""
 
-    def edit(roster: Roster, at: Callable[[str], str]) -> None:
-        roster.remove(kind, at(address))
-        roster.leave_lists(at(address))
+    def edit(roster: Roster) -> None:
+        roster.remove(kind, roster.at(address))
+        roster.leave_lists(roster.at(address))
 
     _change(office, name, via, edit, apply=apply)
 
@@ -353,15 +352,18 @@ def _join(
 ) -> None:
     """Add a list of people, or people to one that is there."""
 
-    def edit(roster: Roster, at: Callable[[str], str]) -> None:
-        present = roster.find(kind, at(address))
+    def edit(roster: Roster) -> None:
+        listed = roster.at(address)
+        present = roster.find(kind, listed)
         known = present.data if present else {}
-        lists = {key: list(dict.fromkeys((*known.get(key, ()), *map(at, joining[key])))) for key in joining}
+        lists = {
+            key: list(dict.fromkeys((*known.get(key, ()), *map(roster.at, joining[key])))) for key in joining
+        }
         values = {key: value for key, value in lists.items() if value} | more
         if present:
-            roster.change(kind, at(address), **values)
+            roster.change(kind, listed, **values)
         else:
-            roster.add(kind, {"address": at(address), **values})
+            roster.add(kind, {"address": listed, **values})
 
     _change(office, name, via, edit)
 
@@ -384,17 +386,17 @@ def _change(
     with at_desk(office, name, via) as desk, _claimed(desk, duties, apply=apply, urgent=urgent) as base:
         file = desk.target.office_file
         before = file.read_text(encoding="utf-8")
-        roster = people.Roster(before)
-        edit(roster, lambda address: _full(desk.office, address))
+        roster = people.Roster(before, desk.office.domain)
+        edit(roster)
         if roster.text == before:
             out.print("the office file says that already")
             return
         changed = people.propose(file, roster.text)
         here = {one.address for one in changed.users}
         if base is not None:
-            alone = people.Roster(base)
+            alone = people.Roster(base, desk.office.domain)
             try:
-                edit(alone, lambda address: _full(desk.office, address))
+                edit(alone)
                 here |= {one.address for one in people.propose(file, alone.text).users}
             except (OutpostError, OfficeError) as error:
                 raise OutpostError(
@@ -405,14 +407,9 @@ def _change(
         for line in people.difference(before, roster.text, shown(file)):
             style = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
             out.print(line, style=style, markup=False)
-        kept = desk.secrets.model_copy(
-            update={
-                "passwords": {
-                    address: hashed for address, hashed in desk.secrets.passwords.items() if address in here
-                },
-                "one_time": tuple(address for address in desk.secrets.one_time if address in here),
-            }
-        )
+        hashes = {who: hashed for who, hashed in desk.secrets.passwords.items() if who in here}
+        once = tuple(who for who in desk.secrets.one_time if who in here)
+        kept = desk.secrets.model_copy(update={"passwords": hashes, "one_time": once})
         done = secrets_file.complete(changed, kept)
         try:
             people.keep(file, roster.text)

@@ -211,11 +211,7 @@ def will_ask(
 
 
 def observe(*, paths: Sequence[str] = (), unit: str = "", question: str = "") -> Answer:
-    """An answer that covers these, as true as any other at this point of the run.
-
-    Raises:
-        OperationError: The host did not answer, or its answer was cut off.
-    """
+    """An answer that covers these, as true as any other at this point of the run."""
     will_ask(paths=paths, unit=unit, question=question)
     known = declared()
     needed = {*paths, *filter(None, (unit, question))}

@@ -68,11 +68,7 @@ class Difference:
 
 @contextmanager
 def checkout(revision: str) -> Iterator[Path]:
-    """The files of a revision, in a directory that goes again.
-
-    Raises:
-        OutpostError: There is no such revision, or this is no git checkout.
-    """
+    """The files of a revision, in a directory that goes again."""
     git = ["git", "-C", str(ROOT)]
     found = subprocess.run(
         [*git, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"],
@@ -90,11 +86,7 @@ def checkout(revision: str) -> Iterator[Path]:
 
 
 def differences(directory: Path, hosts: Sequence[str], before: Path) -> dict[str, tuple[Difference, ...]]:
-    """By host: what the code in ``before``, a checkout, declares differently from this one for the office in a directory.
-
-    Raises:
-        OutpostError: One of the two declares nothing for this office.
-    """
+    """By host: what the code in ``before``, a checkout, declares differently from this one for the office in a directory."""
     with ThreadPoolExecutor(2) as pool:
         former, now = pool.map(lambda top: _declared(top, directory, hosts), (before, ROOT))
     return {host: tuple(_compared(former[host], now[host])) for host in hosts}

@@ -262,9 +262,6 @@ def records(
 
     Args:
         anyway: Also where a later version has converged one.
-
-    Raises:
-        OutpostError: A host does not answer, or this checkout is older than what converged it.
     """
     script = f"head -c {LONGEST} {RECORD} 2>/dev/null || true\n"
     with ThreadPoolExecutor(len(office.hosts)) as pool:

@@ -171,6 +171,14 @@ class Outcome:
             if each["thing"] == OBSERVER and each["cause"] == "declared, not there yet"
         )
 
+    def expect_success(self, remedy: str, what: str = "the apply failed on") -> Outcome:
+        """Itself, where no host failed."""
+        if self.failed:
+            raise OutpostError(
+                f"{what} {'; '.join(f'{host}: {why}' for host, why in self.failed.items())}", remedy
+            )
+        return self
+
     def as_data(self, target: Target) -> dict[str, Any]:
         return {
             "office": target.name,

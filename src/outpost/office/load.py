@@ -28,9 +28,6 @@ def load(path: Path, *, uncertified: bool = False) -> Office:
     Args:
         path: ``office.toml`` or the directory that holds it.
         uncertified: Provided certificates may be missing yet, as they are until their requests have been printed.
-
-    Raises:
-        OfficeError: Anything is wrong with it; all problems at once.
     """
     office, problems = _read(path)
     if uncertified:

@@ -37,6 +37,11 @@ class Roster:
     """The text of an office file while people in it change."""
 
     text: str
+    domain: str = ""
+
+    def at(self, address: str) -> str:
+        """An address with the office's domain where none is given."""
+        return address if "@" in address else f"{address}@{self.domain}"
 
     def entries(self, kind: Kind) -> Iterator[Entry]:
         """Every entry of a kind, in the order of the file."""
@@ -113,11 +118,7 @@ class Roster:
 
 
 def propose(file: Path, text: str) -> Office:
-    """The office as the changed text declares it; the file itself is untouched.
-
-    Raises:
-        OfficeError: The change would break a rule of the office.
-    """
+    """The office as the changed text declares it; the file itself is untouched."""
     candidate = file.with_name(f".{file.name}.proposed")  # beside it: it names files there
     candidate.write_text(text, encoding="utf-8")
     try:

@@ -110,11 +110,7 @@ class Backup:
         }
 
     def borg(self, *arguments: str, cwd: Path | None = None, repository: str = "") -> str:
-        """Run borg; gives what it printed.
-
-        Raises:
-            BackupError: It failed; warnings (codes from 100) are no failure.
-        """
+        """Run borg; gives what it printed."""
         environment = self.environment | ({"BORG_REPO": repository} if repository else {})
         done = subprocess.run(
             ["borg", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False

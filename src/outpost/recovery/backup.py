@@ -127,11 +127,7 @@ def views(office: Office, hosts: Iterable[Host] = ()) -> tuple[BackupView, ...]:
 
 
 def other_end(office: Office, secrets: Secrets) -> str:
-    """A shell script for the machine that keeps the backups, run there as root; again after each change of hosts or keys.
-
-    Raises:
-        OutpostError: The office has no backup, or its secrets do not know of it yet.
-    """
+    """A shell script for the machine that keeps the backups, run there as root; again after each change of hosts or keys."""
     shown, pruning = _with_keys(office, secrets)
     template = environment(TEMPLATES).get_template("set-up.sh.j2")
     return template.render(
@@ -165,11 +161,7 @@ def _there(shown: tuple[BackupView, ...]) -> dict[str, Any]:
 def run_now(
     target: Target, office: Office, hosts: Iterable[Host] = (), via: str | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Host to what its backup came to; side by side, each by the unit that the timer starts.
-
-    Raises:
-        OutpostError: One failed.
-    """
+    """Host to what its backup came to; side by side, each by the unit that the timer starts."""
 
     def one(view: BackupView) -> dict[str, Any]:
         script = (
@@ -187,11 +179,7 @@ def run_now(
 def archives(
     target: Target, office: Office, hosts: Iterable[Host] = (), via: str | None = None
 ) -> tuple[Archive, ...]:
-    """What there is, as each host sees it in its repository; the oldest first.
-
-    Raises:
-        OutpostError: A host cannot reach it.
-    """
+    """What there is, as each host sees it in its repository; the oldest first."""
 
     def one(view: BackupView) -> list[Archive]:
         said = run_script(target, office, view.me, f"{PROGRAM} list", via, patience=PATIENCE)

@@ -82,11 +82,7 @@ def host(
     data = time.monotonic() - began
     tell(f"{lost.name}: what it had at {name} is there ({data:.0f} s)")
     outcome = run.apply(target, limit=(lost.name,), connector=via, watcher=watcher or run.Silent())
-    if outcome.failed:
-        said = "; ".join(f"{who}: {why}" for who, why in outcome.failed.items())
-        raise OutpostError(
-            f"the apply failed on {said}", f"./outpost apply {target.typed} --limit {lost.name}"
-        )
+    outcome.expect_success(f"./outpost apply {target.typed} --limit {lost.name}")
     run_script(target, office, lost, "\n".join(["set -eu", *_after(view)]), via, patience=PATIENCE)
     return Restored(lost.name, name, data, time.monotonic() - began)
 

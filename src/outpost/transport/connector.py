@@ -197,11 +197,7 @@ class OpenSSHConnector(BoundedConnector):
 
     @override
     def connect(self) -> None:
-        """Open the connection that is kept, unless it is open.
-
-        Raises:
-            ConnectError: With what ssh said.
-        """
+        """Open the connection that is kept, unless it is open."""
         known, _ = self._run(self.ssh("-O", "check", self.host.name))
         if known:
             status, output = self._run(self.ssh("-N", "-f", self.host.name))
@@ -241,11 +237,7 @@ class ContainerConnector(BoundedConnector):
 
     @override
     def connect(self) -> None:
-        """See that it runs.
-
-        Raises:
-            ConnectError: With what docker said.
-        """
+        """See that it runs."""
         status, output = self._run(self.passed_on("true"))
         if status:
             _refused("docker", output.stderr_lines)

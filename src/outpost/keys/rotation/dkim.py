@@ -35,11 +35,7 @@ def begin(desk: Desk) -> str:
 
 
 def go_on(desk: Desk) -> bool:
-    """Take the steps that are due, of the old pairs and of the new one; whether there was one.
-
-    Raises:
-        NotYetError: A new pair waits for the name servers, or for others' caches.
-    """
+    """Take the steps that are due, of the old pairs and of the new one; whether there was one."""
     return any([_settle(desk), _retire(desk), _use(desk)])
 
 

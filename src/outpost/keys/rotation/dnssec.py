@@ -31,11 +31,7 @@ FLAGS = {"zone", "id", "ksk", "zsk", "tag", "algorithm", "size", "public-only", 
 
 
 def keep(desk: Desk) -> bool:
-    """Bring the copy up to date; whether it was not.
-
-    Raises:
-        OutpostError: The primary cannot be reached, or has no keys.
-    """
+    """Bring the copy up to date; whether it was not."""
     found = fetch(desk)
     if found == desk.secrets.dnssec:
         return False

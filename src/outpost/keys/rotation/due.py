@@ -11,11 +11,7 @@ from outpost.office.roles import serving
 
 
 def take(desk: Desk) -> None:
-    """Take them.
-
-    Raises:
-        OutpostError: A kind failed; the others were done all the same.
-    """
+    """Take them."""
     kinds: tuple[Callable[[Desk], object], ...] = (_dkim, dnssec.keep, _accounts, _tls, _hosts)
     failed: list[OutpostError] = []
     for kind in kinds:

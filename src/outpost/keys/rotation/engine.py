@@ -67,9 +67,7 @@ class Desk:
         """Bring hosts to what is declared now."""
         names = tuple(host.name for host in hosts)
         outcome = run.apply(self.target, limit=names, connector=self.via, watcher=self.watcher)
-        if outcome.failed:
-            said = "; ".join(f"{host}: {why}" for host, why in outcome.failed.items())
-            raise OutpostError(f"apply failed on {said}", "mend the cause and run the same command again")
+        outcome.expect_success("mend the cause and run the same command again")
 
 
 def spoken(moment: datetime) -> str:

@@ -31,11 +31,7 @@ SURVEYED = "surveyed"
 
 
 def answer_to(name: str, live: dict[str, list[str]]) -> list[str]:
-    """Lines of the answer to a question that every host has an answer to.
-
-    Raises:
-        BlindError: There is none.
-    """
+    """Lines of the answer to a question that every host has an answer to."""
     if lines := live.get(name):
         return lines
     raise BlindError(f"no answer: {LIVE[name].partition(' -')[0]}")

@@ -83,11 +83,7 @@ def ended(process: int) -> tuple[bool, int]:
 
 
 def said(command: str) -> list[str]:
-    """Lines of standard output of a shell command; only LF ends one, as names may hold what else Python would cut at.
-
-    Raises:
-        BlindError: It took too long, or was killed.
-    """
+    """Lines of standard output of a shell command; only LF ends one, as names may hold what else Python would cut at."""
     shell = Begun("/bin/sh", "-c", command)
     lines = shell.said().decode(errors="surrogateescape").removesuffix("\n").split("\n")
     if shell.late or shell.killed:
