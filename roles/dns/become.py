@@ -9,7 +9,8 @@ from outpost.converge.shapes import confined, directory, once, packages, service
 from outpost.keys.published import public_keys
 from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office
-from outpost.office.dns import DnsView, ZoneData, office_zones, zone_text
+from outpost.office.dns import ZoneData, office_zones, zone_text
+from roles.dns.view import DnsView
 
 ZONES = "/etc/knot/zones"
 KEYS = "/var/lib/knot/keys"

@@ -21,8 +21,9 @@ from testinfra.host import Host as TestinfraHost
 from outpost.keys import secrets_file
 from outpost.keys.published import public_keys
 from outpost.office import Host, Office
-from outpost.office.dns import DnsView, Record, ZoneData, office_zones
+from outpost.office.dns import Record, ZoneData, office_zones
 from outpost.target import Target
+from roles.dns.view import DnsView
 from tests.awaiting import until
 from tests.live.asking import ask, modes, query
 from tests.live.pending import entries, pend, undelegated, unless_delegated

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from outpost.cli import console
 from outpost.engine import preflight, run
+from outpost.engine.follower import Follower
 from outpost.errors import OutpostError
 from outpost.evidence import effect, report
 from outpost.keys.secrets_file import AcmeAccount, SigningKey
@@ -122,7 +123,7 @@ def test_json_is_the_same_data_without_what_is_obeyed(capsys: pytest.CaptureFixt
 
 
 def test_pyinfras_log_is_read_without_what_is_obeyed() -> None:
-    follower = run.Follower()
+    follower = Follower()
     follower.feed("--> Preparing operations...\n")
     follower.feed(f"    + {EVIL}\n")
     follower.feed(f"    [mta] {EVIL}\n")
@@ -151,7 +152,7 @@ def test_a_line_that_is_too_long_says_nothing_of_another_host() -> None:
     start = b"    [mta] "
     forged = b"    [ns1] Error: executed 0 commands\n"
     run._pump(io.BytesIO(start + b"z" * (run.LONGEST - len(start)) + forged), lines)
-    follower = run.Follower()
+    follower = Follower()
     for line in filter(None, lines.found):
         follower.feed(line)
     assert set(follower.hosts) == {"mta"}

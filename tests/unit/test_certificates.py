@@ -21,10 +21,11 @@ from outpost.keys.rotation.engine import Desk, NotYetError
 from outpost.keys.secrets_file import AcmeAccount
 from outpost.office import Host, Office
 from outpost.office.certificates import AcmeView, acme_hosts, caa_issuer, challenges, mode
-from outpost.office.dns import DnsView, key_digest, office_zone, private_key_digest
+from outpost.office.dns import key_digest, office_zone, private_key_digest
 from outpost.office.flows import outbound
 from outpost.office.load import load, parse
 from outpost.target import Target
+from roles.dns.view import DnsView
 
 ROOT = Path(__file__).resolve().parents[2]
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -18,7 +18,8 @@ import typer
 from outpost.cli import app as cli
 from outpost.cli import office as commands
 from outpost.cli import progress, suite
-from outpost.engine.run import Change, Follower, Outcome
+from outpost.engine.follower import Follower
+from outpost.engine.run import Change, Outcome
 from outpost.engine.run import command as pyinfra_command
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file

@@ -24,8 +24,9 @@ from outpost.converge import observation
 from outpost.converge.drift import LATE, PYTHON, START
 from outpost.converge.files import package
 from outpost.drift.findings import BLIND, EARLY, ORDER, Beside, findings, folded
-from outpost.drift.meanings import FAULTS, SEVERAL, STATES
+from outpost.drift.meanings import FAULTS, STATES
 from outpost.drift.repairs import close, end_listening, reload_for, restart
+from outpost.drift.several import SEVERAL
 from outpost.onhost import observe
 from outpost.onhost.observe import (
     everything,

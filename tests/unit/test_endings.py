@@ -15,7 +15,7 @@ from outpost import __main__ as entry
 from outpost.cli import app, apply, console, office
 from outpost.cli.console import Table
 from outpost.engine import run
-from outpost.engine.run import Follower
+from outpost.engine.follower import Follower
 from outpost.errors import OutpostError
 from outpost.target import INVENTORY, Target
 from outpost.templates import TemplateMistakeError, environment, render

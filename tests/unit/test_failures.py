@@ -13,7 +13,8 @@ from pyinfra.context import ctx_host
 from outpost.converge import failures, observation
 from outpost.converge.observation import declared
 from outpost.converge.operations import HELD
-from outpost.engine.run import Follower, _last
+from outpost.engine.follower import Follower
+from outpost.engine.run import _last
 from outpost.errors import OutpostError
 from outpost.templates import TemplateMistakeError
 

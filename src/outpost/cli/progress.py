@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from outpost.cli.console import Console, err
-from outpost.engine.run import Follower, HostState
+from outpost.engine.follower import Follower, HostState
 
 if TYPE_CHECKING:
     from outpost.verification.live import Result

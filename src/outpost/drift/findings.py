@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from outpost.drift.differences import Difference, Finding, Told
-from outpost.drift.meanings import FAULTS, SEVERAL, STATES
+from outpost.drift.meanings import FAULTS, STATES
+from outpost.drift.several import SEVERAL
 from outpost.onhost.observe.expected import words
 
 EARLY = (

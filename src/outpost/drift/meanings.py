@@ -2,140 +2,24 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Callable, Iterator
 
 from outpost.drift import repairs
 from outpost.drift.differences import (
     Difference,
-    Finding,
     Told,
     always,
-    as_lines,
     came,
     changed,
-    facts_of,
     lines,
     only_came,
     only_went,
     went,
 )
-from outpost.drift.repairs import APT, ASIDE, COPIES, MOUNTS
+from outpost.drift.repairs import APT, MOUNTS
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.asking import REDIS
-from outpost.onhost.observe.places import CHROOT, DEVICE
 from outpost.units import restarted
-
-MEANINGS = (
-    ("/etc/cron", "it runs as root on a schedule of its own"),
-    ("/var/spool/cron", "it runs on a schedule of its own"),
-    ("/etc/sudoers.d", "it makes somebody an administrator"),
-    ("/root/.ssh", "it may open the host to another key"),
-    ("/root", "a program reads or runs it when an administrator works as root"),
-    ("/home", "it may open the host to another key"),
-    ("/etc/ssh", "it changes how the host is administered"),
-    ("/etc/sysctl.d", "it changes the kernel at the next boot"),
-    ("/etc/modprobe.d", "it changes which kernel modules load"),
-    ("/etc/modules-load.d", "it loads a kernel module at the next boot"),
-    ("/etc/systemd", "it changes a unit, or adds one"),
-    ("/run/systemd", "it changes a unit until the next boot"),
-    ("/etc/apt", "it changes where packages come from or how they are trusted"),
-    ("/etc/ld.so", "it puts code into every program"),
-    ("/etc/ssl/certs", "it vouches for whom it likes"),
-    ("/usr/lib/python3", "it is in every Python program"),
-    ("/var/lib/clamav", "the scanner lets pass what it names"),
-    ("/var/lib/roundcube", "webmail runs it"),
-    ("/var/www", "the web server may hand it to every client"),
-    ("/usr/local", "it stands before the system's own programs"),
-    ("/etc/pam.d", "it changes who may log in"),
-    ("/etc/profile.d", "it runs in every administrator's shell"),
-    ("/etc/logrotate.d", "its commands run as root when logs are rotated"),
-    ("/etc/apparmor.d", "it may allow a daemon more than its profile"),
-    ("/etc/polkit-1", "it may make somebody an administrator"),
-    ("/run/polkit-1", "it may make somebody an administrator"),
-    ("/usr/share/polkit-1", "it may make somebody an administrator"),
-    ("/run/userdb", "it may make an account"),
-    ("/etc/udev", "it may run a command when a device appears"),
-    ("/run/udev", "it may run a command when a device appears"),
-    ("/usr/lib/systemd", "it changes a unit, or adds one"),
-    ("/usr/lib", "programs may load it"),
-    ("/usr/bin", "it starts by its name"),
-    ("/usr/sbin", "it starts by its name"),
-    ("/usr/share", "programs may read or run it"),
-)
-
-
-def _file(it: Difference) -> Iterator[Finding]:
-    thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
-    copied = thing.startswith(f"{CHROOT}/")  # from the host's own, which is compared itself
-    copy = shlex.quote(thing.removeprefix(CHROOT) if copied else f"{COPIES}{thing}")
-    reload = repairs.reload_for(thing)
-    free = f"{OBSERVER} release {quoted}; "
-    if old and old[0].startswith("link to "):
-        yield Finding(
-            "file", thing, "points elsewhere by hand" if new else "removed by hand",
-            "what is called by its name is something else", ("SYS-08",), f"{free}{repairs.linked(thing, old[0].removeprefix('link to '))}{reload}",
-            as_lines(new, old), facts,
-        )  # fmt: skip
-    elif old:
-        yield Finding(
-            "file", thing, "edited by hand" if new else "removed by hand",
-            "it is the platform's, and the office's daemons or administrators depend on it", ("SYS-08",),
-            f"{free}[ ! -e {copy} ] || {{ mkdir -p \"$(dirname {quoted})\"; cp --archive --dereference {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}",
-            facts=facts,
-        )  # fmt: skip
-    elif DEVICE in new:
-        yield Finding(
-            "file", thing, "a device put there by hand; devices belong in /dev",
-            "each account that may open it reads or writes the device itself, past the permissions of all files on it", ("SYS-08",),
-            f"rm -f {quoted}", facts=facts,
-        )  # fmt: skip
-    else:
-        yield Finding(
-            "file", thing, "put there by hand; neither a role nor a package has it",
-            next((words for top, words in MEANINGS if thing.startswith(top)), "a daemon may read it beside the office's files"), ("SYS-08",),
-            f"{free}{repairs.stop_first(thing)}mkdir -p -m 0700 {ASIDE} && mkdir -p \"{ASIDE}$(dirname {quoted})\" && mv -f --backup=numbered {quoted} {ASIDE}{quoted} && {repairs.powerless(quoted)}{reload}",
-            facts=facts,
-        )  # fmt: skip
-
-
-def _unit(it: Difference) -> Iterator[Finding]:
-    thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
-    links = [value.removeprefix("link to ") for value in old if value.startswith("link to ")]
-    linked = ""
-    if links:
-        linked = f"ln -sfnT {shlex.quote(links[0])} /etc/systemd/system/{quoted}; systemctl daemon-reload"
-    if "masked" in new:
-        yield Finding(
-            "unit", thing, "masked by hand", "it cannot start, not even at the next boot", ("AVL-01",),
-            f"systemctl unmask --quiet {quoted}; systemctl unmask --quiet --runtime {quoted}; "
-            f"{linked or ':'}; systemctl is-enabled --quiet {quoted} && systemctl start {quoted} || true", facts=facts,
-        )  # fmt: skip
-    elif links or any(value.startswith("link to ") for value in new):
-        away = f"systemctl disable --now --quiet {quoted} 2>/dev/null || true; rm -f /etc/systemd/system/{quoted} /run/systemd/system/{quoted}"
-        yield Finding(
-            "unit", thing, "its name leads elsewhere by hand" if new else "its other name taken away by hand",
-            "what starts by that name is something else, or nothing", ("SYS-08",),
-            "; ".join(filter(None, (away if new and not links else "", linked or "systemctl daemon-reload"))), as_lines(new, old), facts,
-        )  # fmt: skip
-    elif new and not old:
-        yield Finding(
-            "unit", thing, "enabled by hand; no role declares it", "it starts with the host, and nobody maintains it",
-            ("SYS-04",),
-            f"systemctl disable --now --quiet {quoted} 2>/dev/null || {{ systemctl stop {quoted} 2>/dev/null || true; "
-            f"rm -f /etc/systemd/system/*.wants/{quoted} /run/systemd/system/*.wants/{quoted}; }}", facts=facts,
-        )  # fmt: skip
-    elif "masked" in old:
-        yield Finding(
-            "unit", thing, "no longer masked", "it can be started again", ("SYS-04",),
-            f"systemctl mask --now --quiet {quoted}", facts=facts,
-        )  # fmt: skip
-    elif old:
-        yield Finding(
-            "unit", thing, "disabled by hand", "it does not come up with the host", ("AVL-01",),
-            f"systemctl reenable --quiet {quoted}", facts=facts,
-        )  # fmt: skip
 
 
 def _is_another_password(it: Difference) -> bool:
@@ -143,89 +27,6 @@ def _is_another_password(it: Difference) -> bool:
     old, new = (it.old[0] if it.old else ""), (it.new[0] if it.new else "")
     locks = new.endswith(" locked") and not old.endswith(" locked")
     return went(it) and not locks
-
-
-def _account(it: Difference) -> Iterator[Finding]:
-    thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
-    if new and not old:
-        uid, _, _, shell, state = new[0].split(":")
-        shut = state == "locked" and shell.endswith(("nologin", "false"))
-        if shut and uid != "0":
-            return  # a locked account is no way in; that is what the repair leaves, too
-        drop = f"sed -i '/^{re.escape(thing)}:/d' /etc/passwd /etc/shadow"
-        lock = f"usermod --lock --expiredate 1 --shell /usr/sbin/nologin {quoted}; loginctl terminate-user {quoted} 2>/dev/null || true"
-        yield Finding(
-            "account", thing, f"added by hand (uid {uid}, {shell}, {state})",
-            "somebody can log in whom the office does not know" if uid != "0" else "a second root", ("SYS-09", "SUDO-01"),
-            drop if uid == "0" else lock, facts=facts,
-        )  # fmt: skip
-    elif old and new and old[0].removesuffix(":password") == new[0].removesuffix(":locked"):
-        return  # its password was locked: one way in less is nothing to undo
-    elif old:
-        uid, gid, home, shell, state = old[0].split(":")
-        options = f"--uid {uid} --gid {gid} --home-dir {shlex.quote(home)} --shell {shlex.quote(shell)}"
-        repair = f"useradd --no-create-home --non-unique --system {options} {quoted}"
-        if new:
-            repair = f"usermod --non-unique {options.replace('--home-dir', '--home')} {quoted}"
-        if uid == "0" and new:
-            repair = rf"sed -i -E 's|^({thing}:[^:]*):[^:]*:[^:]*:([^:]*):.*|\1:0:{gid}:\2:{home}:{shell}|' /etc/passwd"
-        if new and state == "locked" and new[0].endswith(":password"):
-            repair = f"{repair}; passwd --quiet --lock {quoted}"
-            if new[0].rpartition(":")[0] == old[0].rpartition(":")[0]:
-                repair = f"passwd --quiet --lock {quoted}"
-        yield Finding(
-            "account", thing, "changed by hand" if new else "removed by hand",
-            "somebody may log in who should not" if new else "its daemon cannot start, and its files belong to nobody",
-            ("SYS-09",), repair, as_lines(new, old), facts,
-        )  # fmt: skip
-
-
-def _members(it: Difference) -> Iterator[Finding]:
-    thing, new, old = it.thing, it.new, it.old
-    for names, cause, consequence, option in (
-        (new, "added by hand", "it may read and do what is the group's", "--delete"),
-        (old, "taken out by hand", "its daemon cannot read what it needs", "--add"),
-    ):
-        for name in names:
-            yield Finding(
-                "group", f"{thing}: {name}", cause, consequence, ("SYS-09",),
-                f"! getent group {shlex.quote(thing)} >/dev/null || gpasswd {option} {shlex.quote(name)} {shlex.quote(thing)} >/dev/null 2>&1 || true",
-                facts=facts_of("member", thing, (name,)),
-            )  # fmt: skip
-
-
-def _special(it: Difference) -> Iterator[Finding]:
-    """Rights that a file has by itself."""
-    new, old, quoted = it.new, it.old, it.quoted
-    mode, owner, group = (old or new)[0].split(" ")
-    calm = (
-        f"chown {owner}:{group} {quoted} && chmod {mode} {quoted}" if old else repairs.usual(it.thing, mode)
-    )
-    cause, consequence = "has lost its mode by hand, or is gone", "what needs it does not work"
-    if new:
-        now, whose, _ = new[0].split(" ")
-        cause = f"has got {new[0]} as its mode and owner by hand"
-        consequence = (
-            "every account that may start it has its owner's rights" if int(now, 8) & 0o6000
-            else "others than root may write it" if int(now, 8) & 0o0022 or whose != "root" else "what needs it may not read it"
-        )  # fmt: skip
-    repair = f"! [ -e {quoted} ] || {{ {calm}; }}"
-    yield Finding("file", it.thing, cause, consequence, ("SYS-09",), repair, as_lines(new, old), it.facts)
-
-
-def _network(it: Difference) -> Iterator[Finding]:
-    """Interfaces, addresses and routes that came or went by hand."""
-    kind, thing, new, old, facts = it.kind, it.thing, it.new, it.old, it.facts
-    repair = repairs.network_repair(kind, thing, new, old)
-    if repair is None:
-        return
-    cause = "changed by hand" if new and old else "added by hand" if new else "taken away by hand"
-    consequence = "what the office sends does not arrive"
-    if new and not old:
-        consequence = "traffic goes where no flow was meant to lead"
-    yield Finding(
-        f"network {kind}", thing, cause, consequence, ("NET-02",), repair, as_lines(new, old), facts
-    )
 
 
 def _moded(it: Difference) -> str:
@@ -402,13 +203,6 @@ STATES = (
     ),
 )  # fmt: skip
 """Finding templates for differences of states: the first match wins; without a match there is no finding."""
-
-
-SEVERAL: dict[str, Callable[[Difference], Iterator[Finding]]] = {
-    "file": _file, "unit": _unit, "account": _account, "member": _members, "special": _special,
-    **dict.fromkeys(("link", "address", "route", "rule", "neighbour", "namespace"), _network),
-}  # fmt: skip
-"""Kinds that take more than a line."""
 
 
 FAULTS = (

@@ -4,7 +4,7 @@ Called by the command line (`outpost plan`, `outpost apply`), by rotation, resto
 ``deploy.py`` in a process of its own, which calls `roles`.
 
 - `preflight` examines machines before the first apply.
-- `run` starts pyinfra and follows its output; `rollout` applies host after host and verifies each.
+- `run` starts pyinfra, and `follower` reads its log; `rollout` applies host after host and verifies each.
 - `claim` lets one controller at a time change a host.
 - `unchanged` answers without pyinfra where neither the office nor the hosts have changed.
 """

@@ -16,122 +16,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from outpost.engine import unchanged
+from outpost.engine.follower import Follower, HostState
 from outpost.errors import OutpostError
 from outpost.onhost.observe import OBSERVER
 from outpost.target import ROOT, Target, shown
-from outpost.transport.answers import printable
 
-_HOST_LINE = re.compile(r"^\s*\[(?P<host>[^\]]+)\]\s+(?P<text>.*)$")
-_OPERATION = re.compile(r"^--> Starting(?: [^:]*)? operation: (?P<name>.*?)\s*$")
-_STAGE = re.compile(r"^--> (?P<stage>.*?)(?:\.\.\.)?$")
-_NOISE = ("Loading: ", "Ready: ")
-PHASES = {
-    "Connecting to hosts": "connecting",
-    "Preparing operation files": "scanning",
-    "Beginning operation run": "changing",
-}
-"""Stages of pyinfra that take time, in our words; the others are not shown."""
 LONGEST = 64 * 1024
 """Bytes of a line of pyinfra's log; a host decides what stands in it."""
-MOST_LINES = 100_000
-
-
-@dataclass
-class HostState:
-    """What is known of one host while pyinfra runs."""
-
-    doing: str = "waiting"
-    changed: int = 0
-    unchanged: int = 0
-    failed: str = ""
-    troubled: str = ""
-    since: float = field(default_factory=time.monotonic)
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
-
-    def does(self, what: str) -> None:
-        self.doing, self.since = what, time.monotonic()
-
-
-class Follower:
-    """Reads pyinfra's log line by line and keeps the state of each host."""
-
-    def __init__(self, prefix: str = "") -> None:
-        self._prefix = prefix  # of host names, left out of everything shown
-        self.stage = "starting"
-        self.operation = ""
-        self.operation_since = time.monotonic()
-        self.executing = False
-        self.hosts: dict[str, HostState] = defaultdict(HostState)
-        self.details: deque[str] = deque(maxlen=MOST_LINES)  # the diff, while planning
-        self.log: deque[str] = deque(maxlen=MOST_LINES)
-
-    def feed(self, line: str) -> None:
-        line = printable(line.rstrip("\n"))
-        self.log.append(line)
-        if match := _OPERATION.match(line):
-            self.executing = True
-            self.operation = match["name"]
-            self.operation_since = time.monotonic()
-            for host in self.hosts.values():
-                if not host.failed:
-                    host.does(self.operation)
-                    host.lines.clear()
-        elif match := _STAGE.match(line):
-            self.stage = match["stage"]
-            if self.executing and self.stage.startswith(("Results", "Disconnecting")):
-                for host in self.hosts.values():
-                    if not host.failed:
-                        host.does("done")
-            if not self.executing and self.phase:
-                for host in self.hosts.values():
-                    host.does(self.phase)
-        elif match := _HOST_LINE.match(line):
-            self._host_line(self.short(match["host"]), match["text"].strip())
-        elif line.strip() and not line.strip().startswith(_NOISE) and not self.executing:
-            self.details.append(line.removeprefix("    "))
-
-    @property
-    def phase(self) -> str:
-        return PHASES.get(self.stage, "")
-
-    def short(self, name: str) -> str:
-        return name.removeprefix(self._prefix)
-
-    def _host_line(self, name: str, text: str) -> None:
-        host = self.hosts[name]
-        if text == "Connected":
-            host.does("connected")
-        elif text.startswith("Ready:"):
-            host.does("compared")
-        elif text.startswith("Success"):
-            host.changed += 1
-            host.does("waiting")
-        elif text.startswith(("No changes", "Skipped")):
-            host.unchanged += 1
-            host.does("waiting")
-        elif text.startswith("docker build complete"):
-            pass  # what pyinfra's Docker connector says of a container it leaves as it is
-        elif text.startswith("Error (ignored): executed"):
-            host.troubled = self.operation  # the others go on; the last operation reports it and fails
-            host.does("waiting")
-        elif text.startswith(("Error: executed", "Error: could not")):
-            if not text.startswith("Error: executed"):
-                host.lines.append(text)  # a question of pyinfra's own that the host did not answer
-            host.failed = self.operation or self.stage
-            host.does("failed")
-        else:
-            host.lines.append(text)
-            if not self.executing:
-                self.details.append(f"[{name}] {text}")
-            if self.stage.startswith("Connecting"):
-                host.failed = text
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from outpost.office import ports
-from outpost.office.certificates import caa_issuer, public_names, tls_services, updaters
-from outpost.office.hostview import HostView
+from outpost.office.certificates import caa_issuer, public_names, tls_services
 from outpost.office.model import Office
 from outpost.office.roles import role_of, serves, serving
 from outpost.office.tables.topology import Host
@@ -231,65 +230,6 @@ def zone_text(zone: ZoneData) -> str:
     lines = [f"$ORIGIN {zone.name}", f"$TTL {zone.records[0].ttl}"]
     lines += [f"{r.name} {r.ttl} IN {r.type} {r.data} ; {r.reason}" for r in zone.records]
     return "".join(f"{line}\n" for line in lines)
-
-
-@dataclass(frozen=True)
-class DnsView(HostView):
-    """One name server of an office, as its configuration sees it."""
-
-    zones: tuple[ZoneData, ...]
-    transfer_keys: tuple[str, ...] = ("transfer",)
-    transfer_key: str = "transfer"
-
-    @property
-    def addresses(self) -> tuple[IPAddress, ...]:
-        """Where it answers: the role contract's addresses, no wildcard."""
-        return self.listens(ports.DNS)
-
-    @property
-    def primary(self) -> Host:
-        """The server that signs."""
-        return serving(self.office, "names")[0]
-
-    @property
-    def is_primary(self) -> bool:
-        """Whether this is it."""
-        return self.me == self.primary
-
-    @property
-    def partners(self) -> tuple[Host, ...]:
-        """Servers it exchanges zones with: a primary's secondaries, a secondary's primary."""
-        return serving(self.office, "names")[1:] if self.is_primary else (self.primary,)
-
-    @property
-    def known(self) -> tuple[IPAddress, ...]:
-        """Its own addresses, and the office's hosts on inner links, where nobody outside can pretend to be them (NET-02)."""
-        outer = [net for zone in self.office.zones_of_kind("internet") for net in zone.networks]
-        inner = [
-            address
-            for host in self.office.hosts
-            if host != self.me
-            for address in self.office.link_addresses(host, self.me)
-            if not any(address in net for net in outer)
-        ]
-        return tuple(dict.fromkeys((*self.addresses, *inner)))
-
-    @property
-    def updaters(self) -> tuple[tuple[str, str, str], ...]:
-        """Who may write challenges of the ACME authority here: key, addresses, names."""
-        if not self.is_primary:
-            return ()
-        return tuple(
-            (key, ", ".join(map(str, at)), ", ".join(names)) for key, at, names in updaters(self.office)
-        )
-
-    def link(self, partner: Host) -> str:
-        """A partner's addresses on the link between the two."""
-        return ", ".join(map(str, self.office.link_addresses(partner, self.me)))
-
-    def own_link(self, partner: Host) -> str:
-        """This server's addresses on the same link; only they pass the partner's packet filter."""
-        return ", ".join(map(str, self.office.link_addresses(self.me, partner)))
 
 
 def _authority(office: Office, apex: str) -> Iterable[Record]:
