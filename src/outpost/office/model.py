@@ -31,34 +31,24 @@ SCHEMA = 1
 class Office(Part):
     """One project office: the content of ``inventory/<office>/office.toml``."""
 
-    schema_version: int = Field(
-        default=1, ge=1, le=SCHEMA, alias="schema", description="Version of this file's schema.", examples=[1]
-    )
+    schema_version: int = Field(default=1, ge=1, le=SCHEMA, alias="schema", examples=[1])
+    """Version of this file's schema."""
     name: HostLabel = Field(description="Short name of the office.", examples=["po"])
-    organisation: Line = Field(
-        min_length=1,
-        description="Shown to users (webmail, client set-up).",
-        examples=["Myertor project office"],
-    )
-    domain: Fqdn = Field(
-        description="Its mail domain; host names stand below it.", examples=["po.myertor.test"]
-    )
-    platform: Platform = Field(
-        default="machine",
-        description="What the hosts are; a container cannot steer the clock or load kernel modules.",
-    )
-    postmaster: MailAddress = Field(
-        description="User who gets postmaster, abuse and the hosts' own mail (RFC 2142).",
-        examples=["maria@po.example.com"],
-    )
+    organisation: Line = Field(min_length=1, examples=["Myertor project office"])
+    """Shown to users (webmail, client set-up)."""
+    domain: Fqdn = Field(examples=["po.myertor.test"])
+    """Its mail domain; host names stand below it."""
+    platform: Platform = "machine"
+    """What the hosts are; a container cannot steer the clock or load kernel modules."""
+    postmaster: MailAddress = Field(examples=["maria@po.example.com"])
+    """User who gets postmaster, abuse and the hosts' own mail (RFC 2142)."""
     zones: dict[str, Zone] = Field(description="Networks by trust.")
     hosts_by_name: dict[str, Host] = Field(alias="hosts", description="The machines.")
     users: tuple[User, ...] = Field(min_length=1, description="People with a mailbox.")
     aliases: tuple[Alias, ...] = Field(default=(), description="Addresses that stand for several mailboxes.")
     shared: tuple[SharedMailbox, ...] = Field(default=(), description="Mailboxes that several people read.")
-    peers: tuple[Peer, ...] = Field(
-        default=(), description="Mail systems with a route and listener of their own."
-    )
+    peers: tuple[Peer, ...] = ()
+    """Mail systems with a route and listener of their own."""
     smarthost: Smarthost | None = Field(default=None, description="Relay for Internet mail.")
     link: Link = Field(default=Link(), description="The line to the Internet.")
     limits: Limits = Field(default=Limits(), description="Sizes and counts.")
@@ -74,15 +64,13 @@ class Office(Part):
     webmail: Webmail = Field(default=Webmail(), description="Webmail.")
     logs: Logs = Field(default=Logs(), description="Where logs go.")
     maintenance: Maintenance = Field(default=Maintenance(), description="When hosts may be changed.")
-    backup: Backup | None = Field(
-        default=None, description="Backups at head office; without this table there are none."
-    )
+    backup: Backup | None = None
+    """Backups at head office; without this table there are none."""
     alarms: Alarms = Field(default=Alarms(), description="When hosts send alarms, and to which paths.")
     closing: Closing = Field(default=Closing(), description="The end of the office.")
     attack: Attack = Field(default=Attack(), description="Consent to attacks.")
-    verification: Verification = Field(
-        default=Verification(), description="What the live checks do and accept."
-    )
+    verification: Verification = Verification()
+    """What the live checks do and accept."""
     secrets: Encryption = Field(default=Encryption(), description="Readers of secrets.age.")
 
     @property

@@ -156,7 +156,8 @@ def _field_info(location: tuple[int | str, ...]) -> Any:
 def _help(location: tuple[int | str, ...]) -> str:
     info = _field_info(location)
     if info:
-        return f"{str(info.description).rstrip('.')}; like {_example(location)}"
+        about = " ".join(str(info.description).split()).rstrip(".")
+        return f"{about}; like {_example(location)}"
     return "docs/reference/office.md"
 
 

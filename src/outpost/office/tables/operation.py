@@ -24,19 +24,13 @@ from outpost.office.tables.values import (
 class Logs(Part):
     """Where the hosts' logs go besides their own journals (`[logs]`)."""
 
-    collector: Fqdn | None = Field(
-        default=None,
-        description="Head office's collector, a RELP server with TLS (rsyslog's `imrelp`): the name that its certificate must "
-        "carry, from an authority that Debian or `tls.trusted_authorities` trusts. The hosts show theirs, which `./outpost "
-        "secrets ca` lets it judge. Not given: logs stay on the hosts, where anybody who breaks in can edit them.",
-        examples=["logs.example.com"],
-    )
-    addresses: tuple[Address, ...] = Field(
-        default=(),
-        description="Where it is; without them its name is looked up, and must be outside the office's networks. Each host "
-        "takes the first that a zone of its own leads to.",
-        examples=[["192.0.2.54", "2001:db8:0:4::54"]],
-    )
+    collector: Fqdn | None = Field(default=None, examples=["logs.example.com"])
+    """Head office's collector, a RELP server with TLS (rsyslog's `imrelp`): the name that its certificate must carry,
+    from an authority that Debian or `tls.trusted_authorities` trusts. The hosts show theirs, which `./outpost secrets
+    ca` lets it judge. Not given: logs stay on the hosts, where anybody who breaks in can edit them."""
+    addresses: tuple[Address, ...] = Field(default=(), examples=[["192.0.2.54", "2001:db8:0:4::54"]])
+    """Where it is; without them its name is looked up, and must be outside the office's networks. Each host takes the
+    first that a zone of its own leads to."""
     port: FilePort = Field(default=ports.SYSLOG_TLS, description="Its port.")
 
 
@@ -46,83 +40,48 @@ Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "satur
 class Maintenance(Part):
     """When hosts may be changed (`[maintenance]`)."""
 
-    read_only: tuple[Weekday, ...] = Field(
-        default=(),
-        description="Days (UTC) on which `apply` refuses without `--force`, because nobody could repair a fault.",
-        examples=[["friday", "saturday"]],
-    )
-    upgrades_at: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = Field(
-        default="02:00",
-        description="Time of day (UTC) from which security upgrades install themselves, within half an hour.",
-    )
-    accepted: tuple[Accepted, ...] = Field(
-        default=(),
-        description="What is accepted on every host, for instance because their image has it. Written like "
-        "`hosts.NAME.accepted`.",
-        examples=[["package cloud-init", "unit getty.target"]],
-    )
+    read_only: tuple[Weekday, ...] = Field(default=(), examples=[["friday", "saturday"]])
+    """Days (UTC) on which `apply` refuses without `--force`, because nobody could repair a fault."""
+    upgrades_at: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "02:00"
+    """Time of day (UTC) from which security upgrades install themselves, within half an hour."""
+    accepted: tuple[Accepted, ...] = Field(default=(), examples=[["package cloud-init", "unit getty.target"]])
+    """What is accepted on every host, for instance because their image has it. Written like `hosts.NAME.accepted`."""
 
 
 class Closing(Part):
     """An office that is being closed (`[closing]`); `outpost decommission` writes it, step by step."""
 
-    forward: MailAddress | None = Field(
-        default=None,
-        description="Address that gets all mail of the office, instead of the mailboxes.",
-        examples=["po-archive@example.com"],
-    )
-    ended: bool = Field(
-        default=False,
-        description="Whether the domain has no mail any more: null MX, no sender, no TLSA, no policies (RFC 7505).",
-    )
+    forward: MailAddress | None = Field(default=None, examples=["po-archive@example.com"])
+    """Address that gets all mail of the office, instead of the mailboxes."""
+    ended: bool = False
+    """Whether the domain has no mail any more: null MX, no sender, no TLSA, no policies (RFC 7505)."""
 
 
 class Backup(Part):
-    """What is kept elsewhere in case a host is lost (`[backup]`): encrypted on the host, append-only for it, at head office."""
+    """What is kept elsewhere in case a host is lost (`[backup]`): encrypted on the host, append-only for it, at head
+    office."""
 
-    server: Address = Field(
-        description="Address of the backup server, reached by SSH. If it is in one of the office's zones, each host "
-        "needs an address in that zone; otherwise it is reached by routing.",
-        examples=["198.51.100.61"],
-    )
+    server: Address = Field(examples=["198.51.100.61"])
+    """Address of the backup server, reached by SSH. If it is in one of the office's zones, each host needs an address
+    in that zone; otherwise it is reached by routing."""
     port: FilePort = Field(default=22, description="Port of its SSH server.")
-    host_keys: tuple[SshKey, ...] = Field(
-        min_length=1,
-        description="Its SSH host keys, compared with its console: `TYPE KEY` as in `known_hosts`.",
-        examples=[["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…"]],
-    )
-    account: str = Field(
-        default="",
-        pattern=r"^([a-z][a-z0-9-]{0,30})?$",
-        description="Account there that is the office's alone; empty: `outpost-` and the office's name.",
-        examples=["outpost-po"],
-    )
-    directory: str = Field(
-        default="",
-        pattern=r"^(/[A-Za-z0-9._-]+)*$",
-        description="Where it keeps the repositories; empty: `/srv/outpost/` and the office's name.",
-        examples=["/srv/outpost/po"],
-    )
-    every: Duration = lasting(
-        "1h",
-        "Time between two backups of a host. With a lost disk goes what came since the last one: at most "
-        "this long, plus `jitter` and the time that a backup takes.",
-    )
-    jitter: Duration = lasting(
-        "10m", "Random delay of up to this long, so that hosts and offices do not start together."
-    )
-    oldest: Duration = lasting(
-        "6h",
-        "Age of the last backup at which an alarm is sent and `verify` fails; more than `every` and "
-        "`jitter` together.",
-    )
-    line_percent: int = counted(
-        25,
-        "Share of `link.rate_kbit` that one host's backup may use; 0: no limit. 25 % of 1544 kbit/s carry "
-        "170 MB an hour beside the mail.",
-        least=0,
-        most=100,
-    )
+    host_keys: tuple[SshKey, ...] = Field(min_length=1, examples=[["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…"]])
+    """Its SSH host keys, compared with its console: `TYPE KEY` as in `known_hosts`."""
+    account: str = Field(default="", pattern=r"^([a-z][a-z0-9-]{0,30})?$", examples=["outpost-po"])
+    """Account there that is the office's alone; empty: `outpost-` and the office's name."""
+    directory: str = Field(default="", pattern=r"^(/[A-Za-z0-9._-]+)*$", examples=["/srv/outpost/po"])
+    """Where it keeps the repositories; empty: `/srv/outpost/` and the office's name."""
+    every: Duration = lasting("1h")
+    """Time between two backups of a host. With a lost disk goes what came since the last one: at most this long, plus
+    `jitter` and the time that a backup takes."""
+    jitter: Duration = lasting("10m")
+    """Random delay of up to this long, so that hosts and offices do not start together."""
+    oldest: Duration = lasting("6h")
+    """Age of the last backup at which an alarm is sent and `verify` fails; more than `every` and `jitter`
+    together."""
+    line_percent: int = counted(25, least=0, most=100)
+    """Share of `link.rate_kbit` that one host's backup may use; 0: no limit. 25 % of 1544 kbit/s carry 170 MB an hour
+    beside the mail."""
     hourly: int = counted(48, "How many hourly archives the backup server keeps.", most=100_000)
     daily: int = counted(14, "How many daily ones.", least=0, most=100_000)
     weekly: int = counted(8, "How many weekly ones.", least=0, most=100_000)
@@ -133,39 +92,25 @@ class Alarms(Part):
     """When a host sends an alarm, and by which paths, past the mail queue (`[alarms]`)."""
 
     tell: tuple[Annotated[str, Field(pattern=r"^(smtps?|https?)://[!-.0->@-~]+[!-~]*$")], ...] = Field(
-        default=(),
-        description="Paths of alarms; every one is used. `smtp://RELAY/?to=ADDRESS&from=ADDRESS` sends a message to "
-        "another organisation's server over verified TLS (`smtps` for TLS from the first byte); "
-        "`https://…` is a webhook that gets JSON. Hosts without an address on the Internet need a path to "
-        "an address in the administrators' zone. Empty: alarms are written to the journal only.",
-        examples=[["smtp://192.0.2.25/?to=admin@example.com&from=outpost@example.com"]],
+        default=(), examples=[["smtp://192.0.2.25/?to=admin@example.com&from=outpost@example.com"]]
     )
+    """Paths of alarms; every one is used. `smtp://RELAY/?to=ADDRESS&from=ADDRESS` sends a message to another
+    organisation's server over verified TLS (`smtps` for TLS from the first byte); `https://…` is a webhook that gets
+    JSON. Hosts without an address on the Internet need a path to an address in the administrators' zone. Empty:
+    alarms are written to the journal only."""
     every: Duration = lasting("5m", "How often each host checks itself.")
-    queue_age: Duration = lasting(
-        "2h",
-        "An alarm is sent about mail that has waited longer than this, before its sender gets a notice "
-        "(`link.delay_warning`).",
-    )
-    certificate_age: Duration = lasting(
-        "14d",
-        "An alarm is sent about a certificate that ends within this time; it should have been renewed by "
-        "then.",
-    )
+    queue_age: Duration = lasting("2h")
+    """An alarm is sent about mail that has waited longer than this, before its sender gets a notice
+    (`link.delay_warning`)."""
+    certificate_age: Duration = lasting("14d")
+    """An alarm is sent about a certificate that ends within this time; it should have been renewed by then."""
     signature_age: Duration = lasting("3d", "The same for DNSSEC signatures.")
-    virus_age: Duration = lasting(
-        "2d", "An alarm is sent when the newest virus signatures are older than this."
-    )
-    logs_age: Duration = lasting(
-        "15m",
-        "An alarm is sent when the collector of `[logs]` has not accepted the host's lines for this long.",
-    )
-    disk_percent: int = counted(
-        85, "An alarm is sent when a volume is fuller than this, in bytes or inodes.", least=50, most=99
-    )
-    wrong_logins: int = counted(
-        50,
-        "An alarm is sent when more accounts than this got a wrong password within ten minutes; each "
-        "counts once for each address. One account that was locked (`limits.login_failures`) is an alarm "
-        "in any case.",
-        most=100_000,
-    )
+    virus_age: Duration = lasting("2d")
+    """An alarm is sent when the newest virus signatures are older than this."""
+    logs_age: Duration = lasting("15m")
+    """An alarm is sent when the collector of `[logs]` has not accepted the host's lines for this long."""
+    disk_percent: int = counted(85, least=50, most=99)
+    """An alarm is sent when a volume is fuller than this, in bytes or inodes."""
+    wrong_logins: int = counted(50, most=100_000)
+    """An alarm is sent when more accounts than this got a wrong password within ten minutes; each counts once for
+    each address. One account that was locked (`limits.login_failures`) is an alarm in any case."""

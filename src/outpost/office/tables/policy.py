@@ -31,88 +31,63 @@ Verdict = Literal["refuse", "tag", "accept"]
 class Policy(Part):
     """Which mail is refused or tagged (`[policy]`). `refuse` answers 554 in the session, `tag` marks and delivers."""
 
-    forged_own: Verdict = Field(
-        default="refuse",
-        description="Mail from outside with an address of the office in its From header. Mail that the office itself "
-        "signed (DKIM) is excepted: it comes back from a list or a forwarder.",
-    )
-    forged_peer: Verdict = Field(
-        default="refuse",
-        description="The same for peers' addresses, on mail that neither comes from their relays nor has their "
-        "signature.",
-    )
-    impersonation: Verdict = Field(
-        default="tag",
-        description="Mail from outside that shows a user's name, or an address of the office, as the display name of "
-        "another address. Not refused by default: people write from their private addresses.",
-    )
-    forged_bounce: Verdict = Field(
-        default="refuse",
-        description="Delivery status notifications about messages that the office did not send. The MTA remembers "
-        "what it sent for ten days (senders give up after five). With two MTAs, each knows only its own: "
-        "`refuse` then only tags.",
-    )
-    disowned: Literal["refuse", "junk"] = Field(
-        default="refuse",
-        description="Mail that fails DMARC where the domain asks for rejection and no trusted ARC sealer vouches for "
-        "it. RFC 9989, section 5.4, would not refuse it for that alone, because mailing lists that change "
-        "messages lose mail here. `junk` delivers it into Junk, forged mail of banks included.",
-    )
-    external_subject: str = Field(
-        default="",
-        max_length=40,
-        pattern=r"^[ -~]*$",
-        description="Text put before the subject of mail from outside. Empty: only the header `X-Office-Origin` marks "
-        "it, and signatures stay valid.",
-        examples=["[external]"],
-    )
+    forged_own: Verdict = "refuse"
+    """Mail from outside with an address of the office in its From header. Mail that the office itself signed (DKIM)
+    is excepted: it comes back from a list or a forwarder."""
+    forged_peer: Verdict = "refuse"
+    """The same for peers' addresses, on mail that neither comes from their relays nor has their signature."""
+    impersonation: Verdict = "tag"
+    """Mail from outside that shows a user's name, or an address of the office, as the display name of another
+    address. Not refused by default: people write from their private addresses."""
+    forged_bounce: Verdict = "refuse"
+    """Delivery status notifications about messages that the office did not send. The MTA remembers what it sent for
+    ten days (senders give up after five). With two MTAs, each knows only its own: `refuse` then only tags."""
+    disowned: Literal["refuse", "junk"] = "refuse"
+    """Mail that fails DMARC where the domain asks for rejection and no trusted ARC sealer vouches for it. RFC 9989,
+    section 5.4, would not refuse it for that alone, because mailing lists that change messages lose mail here. `junk`
+    delivers it into Junk, forged mail of banks included."""
+    external_subject: str = Field(default="", max_length=40, pattern=r"^[ -~]*$", examples=["[external]"])
+    """Text put before the subject of mail from outside. Empty: only the header `X-Office-Origin` marks it, and
+    signatures stay valid."""
     impersonation_subject: str = Field(
-        default="[Not from inside the office]",
-        max_length=40,
-        pattern=r"^[ -~]*$",
-        description="Text put before the subject of mail that is tagged as an impersonation.",
+        default="[Not from inside the office]", max_length=40, pattern=r"^[ -~]*$"
     )
+    """Text put before the subject of mail that is tagged as an impersonation."""
     refused_attachments: tuple[Ending, ...] = Field(
-        default=REFUSED_ATTACHMENTS,
-        description="File name endings that no message may carry, in archives neither: programs, scripts, shortcuts, "
-        "disk images, documents with macros, and archives that the scanner cannot read in full (RAR, 7z, "
-        "bzip2). Ordinary zip archives are accepted. Such content is refused under any name.",
-        examples=[["exe", "js", "iso"]],
+        default=REFUSED_ATTACHMENTS, examples=[["exe", "js", "iso"]]
     )
-    refused_at_top: tuple[Ending, ...] = Field(
-        default=("htm", "html", "mht", "mhtml", "shtml", "svg", "svgz", "xht", "xhtml"),
-        description="Endings that are refused as an attachment, but not inside an archive: pages that imitate a "
-        "login. The text of a message may be HTML.",
+    """File name endings that no message may carry, in archives neither: programs, scripts, shortcuts, disk images,
+    documents with macros, and archives that the scanner cannot read in full (RAR, 7z, bzip2). Ordinary zip archives
+    are accepted. Such content is refused under any name."""
+    refused_at_top: tuple[Ending, ...] = (
+        "htm",
+        "html",
+        "mht",
+        "mhtml",
+        "shtml",
+        "svg",
+        "svgz",
+        "xht",
+        "xhtml",
     )
-    encrypted_archives: Literal["refuse", "accept"] = Field(
-        default="refuse",
-        description="Archives and Office documents with a password: no scanner can read them. PDF files with a "
-        "password are accepted: banks and authorities send them.",
-    )
-    macros: Literal["refuse", "accept"] = Field(
-        default="refuse", description="Office documents that contain a program, whatever their name."
-    )
+    """Endings that are refused as an attachment, but not inside an archive: pages that imitate a login. The text of a
+    message may be HTML."""
+    encrypted_archives: Literal["refuse", "accept"] = "refuse"
+    """Archives and Office documents with a password: no scanner can read them. PDF files with a password are
+    accepted: banks and authorities send them."""
+    macros: Literal["refuse", "accept"] = "refuse"
+    """Office documents that contain a program, whatever their name."""
 
 
 class Scanner(Part):
     """Content checks on the MTA (`[scanner]`)."""
 
-    signatures: Literal["freshclam", "local"] = Field(
-        default="freshclam",
-        description="ClamAV's signatures: fetched by freshclam, or only the local test signature (lab).",
-    )
-    mirror: MirrorUrl | Literal[""] = Field(
-        default="",
-        description="Private mirror for freshclam; empty: ClamAV's own.",
-        examples=["https://clam.example.com"],
-    )
-    network_checks: bool = Field(
-        default=True, description="Whether Rspamd may query block lists and other services on the network."
-    )
-    trusted_sealers: tuple[Fqdn, ...] = Field(
-        default=(),
-        description="Domains of forwarders and mailing lists whose ARC seal (RFC 8617) is trusted: mail that passed "
-        "DMARC there is not refused because the forwarder's changes broke the signature. Peers' domains "
-        "are included.",
-        examples=[["lists.example.org"]],
-    )
+    signatures: Literal["freshclam", "local"] = "freshclam"
+    """ClamAV's signatures: fetched by freshclam, or only the local test signature (lab)."""
+    mirror: MirrorUrl | Literal[""] = Field(default="", examples=["https://clam.example.com"])
+    """Private mirror for freshclam; empty: ClamAV's own."""
+    network_checks: bool = True
+    """Whether Rspamd may query block lists and other services on the network."""
+    trusted_sealers: tuple[Fqdn, ...] = Field(default=(), examples=[["lists.example.org"]])
+    """Domains of forwarders and mailing lists whose ARC seal (RFC 8617) is trusted: mail that passed DMARC there is
+    not refused because the forwarder's changes broke the signature. Peers' domains are included."""

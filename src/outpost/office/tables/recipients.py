@@ -10,34 +10,21 @@ from outpost.office.tables.values import Line, MailAddress, Part, Size
 class User(Part):
     """A person with a mailbox (`[[users]]`)."""
 
-    address: MailAddress = Field(
-        description="The mailbox, in the office's domain.", examples=["alice@po.example.com"]
-    )
-    full_name: Line = Field(
-        default="", description="Shown in webmail and address books.", examples=["Alice Archer"]
-    )
-    quota: Size | None = Field(
-        default=None,
-        description="Mailbox size; `limits.mailbox_quota` where it is not given.",
-        examples=["2GiB"],
-    )
-    disabled: bool = Field(
-        default=False,
-        description="Whether the account is disabled: no login by any way, open sessions end, filters redirect "
-        "nothing. Mail is still delivered and kept.",
-    )
-    forward: tuple[MailAddress, ...] = Field(
-        default=(),
-        description="Outside addresses that get a copy of all mail; the mailbox keeps its own. Copies have this "
-        "user's address as sender and an ARC seal, and count against `limits.redirects`.",
-        examples=[["alice@example.net"]],
-    )
-    send_as: tuple[MailAddress, ...] = Field(
-        default=(),
-        description="More addresses of the office that this user may send from, besides aliases and shared mailboxes "
-        "that list the user.",
-        examples=[["site@po.example.com"]],
-    )
+    address: MailAddress = Field(examples=["alice@po.example.com"])
+    """The mailbox, in the office's domain."""
+    full_name: Line = Field(default="", examples=["Alice Archer"])
+    """Shown in webmail and address books."""
+    quota: Size | None = Field(default=None, examples=["2GiB"])
+    """Mailbox size; `limits.mailbox_quota` where it is not given."""
+    disabled: bool = False
+    """Whether the account is disabled: no login by any way, open sessions end, filters redirect nothing. Mail is
+    still delivered and kept."""
+    forward: tuple[MailAddress, ...] = Field(default=(), examples=[["alice@example.net"]])
+    """Outside addresses that get a copy of all mail; the mailbox keeps its own. Copies have this user's address as
+    sender and an ARC seal, and count against `limits.redirects`."""
+    send_as: tuple[MailAddress, ...] = Field(default=(), examples=[["site@po.example.com"]])
+    """More addresses of the office that this user may send from, besides aliases and shared mailboxes that list the
+    user."""
 
     @property
     def name(self) -> str:
@@ -48,35 +35,28 @@ class User(Part):
 class Alias(Part):
     """An address that stands for several mailboxes (`[[aliases]]`)."""
 
-    address: MailAddress = Field(
-        description="The alias, in the office's domain.", examples=["site@po.example.com"]
-    )
+    address: MailAddress = Field(examples=["site@po.example.com"])
+    """The alias, in the office's domain."""
     members: tuple[MailAddress, ...] = Field(
-        min_length=1,
-        description="Users or other aliases of this office.",
-        examples=[["alice@po.example.com", "bob@po.example.com"]],
+        min_length=1, examples=[["alice@po.example.com", "bob@po.example.com"]]
     )
-    inside_only: bool = Field(
-        default=False,
-        description="Whether only the office's own users may write to it (`550 5.7.1` to everybody else).",
-    )
+    """Users or other aliases of this office."""
+    inside_only: bool = False
+    """Whether only the office's own users may write to it (`550 5.7.1` to everybody else)."""
 
 
 class SharedMailbox(Part):
     """A mailbox that several people read and nobody logs in to (`[[shared]]`)."""
 
-    address: MailAddress = Field(
-        description="The mailbox, in the office's domain.", examples=["tenders@po.example.com"]
-    )
+    address: MailAddress = Field(examples=["tenders@po.example.com"])
+    """The mailbox, in the office's domain."""
     members: tuple[MailAddress, ...] = Field(
-        default=(),
-        description="Users who read, file, delete and send from it. They find it below `Shared/` among their folders.",
-        examples=[["alice@po.example.com", "bob@po.example.com"]],
+        default=(), examples=[["alice@po.example.com", "bob@po.example.com"]]
     )
+    """Users who read, file, delete and send from it. They find it below `Shared/` among their folders."""
     readers: tuple[MailAddress, ...] = Field(default=(), description="Users who read it, and nothing else.")
-    quota: Size | None = Field(
-        default=None, description="Its size; `limits.mailbox_quota` where it is not given.", examples=["2GiB"]
-    )
+    quota: Size | None = Field(default=None, examples=["2GiB"])
+    """Its size; `limits.mailbox_quota` where it is not given."""
 
     @property
     def folder(self) -> str:

@@ -28,69 +28,47 @@ class ProvidedCertificate(Part):
 
 
 class Acme(Part):
-    """The authority that issues certificates by ACME (`[acme]`, RFC 8555), proven by DNS-01 on the office's name servers."""
+    """The authority that issues certificates by ACME (`[acme]`, RFC 8555), proven by DNS-01 on the office's name
+    servers."""
 
     directory: str = Field(
         default="https://acme-v02.api.letsencrypt.org/directory",
         pattern=r"^https://[a-z0-9.-]+(:[0-9]+)?/\S*$",
-        description="Its directory; the default is Let's Encrypt.",
         examples=["https://acme-staging-v02.api.letsencrypt.org/directory"],
     )
-    contact: MailAddress | None = Field(
-        default=None,
-        description="Address for messages of the authority; empty: security@ the office's domain.",
-        examples=["security@po.example.com"],
-    )
-    proxy: Proxy = Field(
-        default="",
-        description="HTTP proxy (CONNECT) to it, for hosts that must not reach the Internet themselves (the store).",
-        examples=["http://192.0.2.9:8888"],
-    )
+    """Its directory; the default is Let's Encrypt."""
+    contact: MailAddress | None = Field(default=None, examples=["security@po.example.com"])
+    """Address for messages of the authority; empty: security@ the office's domain."""
+    proxy: Proxy = Field(default="", examples=["http://192.0.2.9:8888"])
+    """HTTP proxy (CONNECT) to it, for hosts that must not reach the Internet themselves (the store)."""
 
 
 class Tls(Part):
     """Encryption and certificates (`[tls]`)."""
 
-    profile: TlsProfile = Field(
-        default="intermediate",
-        description="Mozilla's profile for users and strangers (ports 25, 993, 465, 4190 and 443): `intermediate` is TLS 1.2 "
-        "and 1.3 with forward secrecy and authenticated ciphers. `old` is the one lever for clients that cannot do that, "
-        "Outlook on Windows 7 without KB3140245, the mail program of Android 4.4, scanners and copiers of that age: TLS 1.0 "
-        "and 1.1 and AES-CBC come in beside it. It costs full marks at every judge (internet.nl, sslyze), so take it back with "
-        "the last such client. The links between the hosts and to the peers do not follow it.",
-        examples=["old"],
-    )
+    profile: TlsProfile = Field(default="intermediate", examples=["old"])
+    """Mozilla's profile for users and strangers (ports 25, 993, 465, 4190 and 443): `intermediate` is TLS 1.2 and 1.3
+    with forward secrecy and authenticated ciphers. `old` is the one lever for clients that cannot do that, Outlook on
+    Windows 7 without KB3140245, the mail program of Android 4.4, scanners and copiers of that age: TLS 1.0 and 1.1
+    and AES-CBC come in beside it. It costs full marks at every judge (internet.nl, sslyze), so take it back with the
+    last such client. The links between the hosts and to the peers do not follow it."""
 
-    certificates: CertificateMode = Field(
-        default="office",
-        description="Source of the certificates for users and other mail servers: `acme` (each host requests and "
-        "renews them, see `[acme]`), `office` (the office's own authority, for users who trust it) or "
-        "`provided` (an authority that you ask by hand: save `HOST.pem` beside office.toml, for the "
-        "request of `./outpost secrets csr`). A host may differ.",
-    )
-    issuer: Fqdn = Field(
-        default="letsencrypt.org",
-        description="Name of the authority in CAA records (RFC 8659) where `certificates` is `acme` or `provided`: no "
-        "other may issue for these names.",
-        examples=["letsencrypt.org"],
-    )
-    key_lifetime: Duration = lasting(
-        "365d",
-        "Age at which `./outpost rotate due` switches a public key to the next one, whose TLSA record has been "
-        "published since the last switch. Certificates are renewed far more often, with the same key.",
-    )
-    provided: tuple[ProvidedCertificate, ...] = Field(
-        default=(), exclude=True, description="Read from `HOST.pem` beside the office file."
-    )
-    trusted_authorities: tuple[TrustedAuthority, ...] = Field(
-        default=(),
-        description="PEM files beside office.toml whose authorities the hosts trust too.",
-        examples=[["world-ca.pem"]],
-    )
-    mta_sts: Literal["none", "testing", "enforce"] = Field(
-        default="testing",
-        description="Mode of the published MTA-STS policy (RFC 8461): `testing` first, `enforce` once reports are clean.",
-    )
+    certificates: CertificateMode = "office"
+    """Source of the certificates for users and other mail servers: `acme` (each host requests and renews them, see
+    `[acme]`), `office` (the office's own authority, for users who trust it) or `provided` (an authority that you ask
+    by hand: save `HOST.pem` beside office.toml, for the request of `./outpost secrets csr`). A host may differ."""
+    issuer: Fqdn = Field(default="letsencrypt.org", examples=["letsencrypt.org"])
+    """Name of the authority in CAA records (RFC 8659) where `certificates` is `acme` or `provided`: no other may
+    issue for these names."""
+    key_lifetime: Duration = lasting("365d")
+    """Age at which `./outpost rotate due` switches a public key to the next one, whose TLSA record has been published
+    since the last switch. Certificates are renewed far more often, with the same key."""
+    provided: tuple[ProvidedCertificate, ...] = Field(default=(), exclude=True)
+    """Read from `HOST.pem` beside the office file."""
+    trusted_authorities: tuple[TrustedAuthority, ...] = Field(default=(), examples=[["world-ca.pem"]])
+    """PEM files beside office.toml whose authorities the hosts trust too."""
+    mta_sts: Literal["none", "testing", "enforce"] = "testing"
+    """Mode of the published MTA-STS policy (RFC 8461): `testing` first, `enforce` once reports are clean."""
 
     @property
     def level(self) -> TlsLevel:

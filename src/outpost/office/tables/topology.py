@@ -62,16 +62,11 @@ class Zone(Part):
     """A network with one level of trust (`[zones.NAME]`)."""
 
     name: HostLabel = Field(description="Set from the table's name.", exclude=True)
-    kind: ZoneKind = Field(
-        description="How much its machines are trusted: the Internet is hostile, a partner is untrusted, "
-        "servers talk only along declared flows, users reach the store and webmail, management reaches SSH.",
-        examples=["servers"],
-    )
-    networks: tuple[Network, ...] = Field(
-        min_length=1,
-        description="Its networks, IPv4 and IPv6. For the Internet's zone: the network on the office's own outer side.",
-        examples=[["192.0.2.0/28", "2001:db8:0:1::/64"]],
-    )
+    kind: ZoneKind = Field(examples=["servers"])
+    """How much its machines are trusted: the Internet is hostile, a partner is untrusted, servers talk only along
+    declared flows, users reach the store and webmail, management reaches SSH."""
+    networks: tuple[Network, ...] = Field(min_length=1, examples=[["192.0.2.0/28", "2001:db8:0:1::/64"]])
+    """Its networks, IPv4 and IPv6. For the Internet's zone: the network on the office's own outer side."""
 
     @property
     def families(self) -> frozenset[int]:
@@ -85,58 +80,41 @@ class Host(Part):
     judged_elsewhere = frozenset({"domain"})
     name: HostLabel = Field(description="Set from the table's name.", exclude=True, examples=["mta1"])
     domain: str = Field(description="Set from the office's domain.", exclude=True)
-    role: Annotated[RoleName, BeforeValidator(_one_role)] = Field(
-        description="The task of the host: exactly one, so that a break-in or a breakdown stays on one host.",
-        examples=["mta"],
-    )
-    addresses: dict[str, tuple[Address, ...]] = Field(
-        description="One IPv4 and one IPv6 address for each zone (as far as the zone has both).",
-        examples=[{"core": ["192.0.2.21", "2001:db8:0:2::21"]}],
-    )
-    platform: Platform | None = Field(
-        default=None, description="Kind of this machine, where it differs from the office's `platform`."
-    )
+    role: Annotated[RoleName, BeforeValidator(_one_role)] = Field(examples=["mta"])
+    """The task of the host: exactly one, so that a break-in or a breakdown stays on one host."""
+    addresses: dict[str, tuple[Address, ...]] = Field(examples=[{"core": ["192.0.2.21", "2001:db8:0:2::21"]}])
+    """One IPv4 and one IPv6 address for each zone (as far as the zone has both)."""
+    platform: Platform | None = None
+    """Kind of this machine, where it differs from the office's `platform`."""
     ssh: str = Field(
         default="",
         max_length=300,
         pattern=r"^(([a-z_][a-z0-9_-]{0,31}@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f:]+)(:\d{1,5})?)?$",
-        description="How the controller connects to it, `user@address:port` (a port that is forwarded to 22: sshd "
-        "itself listens there). Empty: the management address, as `ssh.user`.",
         examples=["root@192.0.2.21:22"],
     )
-    retiring: bool = Field(
-        default=False,
-        description="For one of two MTAs: it gets no new mail (no MX, no peer's next hop, no users' mail) and "
-        "delivers what it has. Remove the host from the file when `./outpost queue` shows none of its "
-        "mail.",
-    )
-    certificates: CertificateMode | None = Field(
-        default=None,
-        description="Source of its public certificate, where it differs from `tls.certificates`.",
-        examples=["office"],
-    )
+    """How the controller connects to it, `user@address:port` (a port that is forwarded to 22: sshd itself listens
+    there). Empty: the management address, as `ssh.user`."""
+    retiring: bool = False
+    """For one of two MTAs: it gets no new mail (no MX, no peer's next hop, no users' mail) and delivers what it has.
+    Remove the host from the file when `./outpost queue` shows none of its mail."""
+    certificates: CertificateMode | None = Field(default=None, examples=["office"])
+    """Source of its public certificate, where it differs from `tls.certificates`."""
     local: tuple[HostPath, ...] = Field(
         default=(),
-        description="Files that you write on this host by hand: no apply changes them and no plan reports them. A "
-        "path that ends in a slash means everything below it. systemd, sshd, sysctl and Rspamd read such "
-        "files in their own directories, nginx in `/etc/nginx/conf.d`. Unbound, chrony, Dovecot and Knot "
-        "read those that are named here by full path and end in `.conf`. Postfix cannot read any: what it "
-        "lacks belongs into this file.",
         examples=[["/etc/nginx/conf.d/headers.conf", "/etc/systemd/system/knot.service.d/local.conf"]],
     )
+    """Files that you write on this host by hand: no apply changes them and no plan reports them. A path that ends in
+    a slash means everything below it. systemd, sshd, sysctl and Rspamd read such files in their own directories,
+    nginx in `/etc/nginx/conf.d`. Unbound, chrony, Dovecot and Knot read those that are named here by full path and
+    end in `.conf`. Postfix cannot read any: what it lacks belongs into this file."""
 
     accepted: tuple[Accepted, ...] = Field(
-        default=(),
-        description="Things on this host that neither Debian, a package nor this file explains, and that you accept. "
-        "Write them as a plan prints them, without the cause. A later change of one is drift again.",
-        examples=[["account vendor", "file /etc/cron.d/vendor"]],
+        default=(), examples=[["account vendor", "file /etc/cron.d/vendor"]]
     )
-    refused: tuple[Accepted, ...] = Field(
-        default=(),
-        description="Things that stood on this host before its first apply and must go. Write them as a plan prints "
-        "them.",
-        examples=[["account ghost"]],
-    )
+    """Things on this host that neither Debian, a package nor this file explains, and that you accept. Write them as a
+    plan prints them, without the cause. A later change of one is drift again."""
+    refused: tuple[Accepted, ...] = Field(default=(), examples=[["account ghost"]])
+    """Things that stood on this host before its first apply and must go. Write them as a plan prints them."""
 
     def keeps(self, path: str) -> bool:
         """Whether a file is one of the host's own."""

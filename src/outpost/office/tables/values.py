@@ -193,18 +193,20 @@ Duration = Annotated[int, BeforeValidator(_to_seconds), Field(ge=1, le=20 * 366 
 """Seconds; the file may say `90s`, `15m`, `6h` or `30d`."""
 
 
-def lasting(default: str, description: str) -> Any:
+def lasting(default: str, description: str | None = None) -> Any:
     """A field for a duration that has a default, given as the file may say it."""
     return Field(default=_to_seconds(default), description=description, examples=[default])
 
 
-def sized(default: str, description: str, *, ge: int = 1) -> Any:
+def sized(default: str, description: str | None = None, *, ge: int = 1) -> Any:
     """A field for a size that has a default, given as the file may say it."""
     value = TypeAdapter(ByteSize).validate_python(default)
     return Field(default=value, ge=ge, description=description, examples=[default])
 
 
-def counted(default: int | None, description: str, *, least: int = 1, most: int = 1_000_000) -> Any:
+def counted(
+    default: int | None, description: str | None = None, *, least: int = 1, most: int = 1_000_000
+) -> Any:
     """A field for a number that has a default."""
     return Field(default=default, ge=least, le=most, description=description)
 
@@ -224,7 +226,7 @@ def _texts(value: Any) -> list[str]:
 class Part(BaseModel):
     """Base of every table in the office file: frozen, no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     judged_elsewhere: ClassVar[frozenset[str]] = frozenset()
     """Fields that are files with many lines, or a copy of another field."""
 
