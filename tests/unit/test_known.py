@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import hashlib
 import json
 import os
 import pwd
@@ -259,6 +260,31 @@ def test_only_a_packages_file_of_the_same_name_is_shipped(
         ("/etc/php/php.ini", "2"),
     ]
     assert [packages.is_shipped(path, digit * 32) for path, digit in asked] == [True, False, False, False]
+
+
+@pytest.mark.usefixtures("host")
+def test_a_compiled_filter_is_known_only_as_its_script_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes and changes with the script, whenever an apply brings another one (`outpost user forward`)."""
+
+    def sievec(command: str) -> list[str]:
+        _, script, made, *_ = command.split()
+        assert script == "/etc/dovecot/sieve/forward/erin@po.test.sieve"
+        Path(made).write_text("compiled")
+        return []
+
+    monkeypatch.setattr(expected, "said", sievec)
+    monkeypatch.setattr(expected, "RUN", str(tmp_path / "run"))
+    path = "/etc/dovecot/sieve/forward/erin@po.test.svbin"
+    right = f"file\t{path}\t{hashlib.sha256(b'compiled').hexdigest()[:16]}"
+    remembered(set(GOOD))
+    assert reported({*GOOD, right}) == set()
+    remembered({*GOOD, f"file\t{path}\tedited"})
+    assert f"file\t{path}\tedited" in reported({*GOOD, f"file\t{path}\tedited"})
+    remembered({*GOOD, right})
+    monkeypatch.setattr(expected, "said", lambda _: pytest.fail("what is known is not compiled again"))
+    assert reported({*GOOD, right}) == set()
 
 
 @pytest.mark.usefixtures("host")

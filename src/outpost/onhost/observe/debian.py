@@ -89,8 +89,8 @@ CONTENTS = {
 }  # fmt: skip
 """Path → digests (`reading.fingerprint`) of what Debian makes of it, or where it leads."""
 MADE = re.compile(
-    r"^/etc/(chrony/chrony\.keys|fstab|host(name|s)|machine-id|resolv\.conf|ssl/\w+/ssl-cert-snakeoil\.(pem|key)|ssh/ssh_host_\w+_key(\.pub)?"
-    r"|dovecot/sieve/\w+\.svbin)$|^/usr/lib/locale/locale-archive$|^/usr/share/rspamd/www/(css|fonts|js)/|^/usr/share/dovecot/protocols\.d/\w+\.protocol$"
+    r"^/etc/(chrony/chrony\.keys|fstab|host(name|s)|machine-id|resolv\.conf|ssl/\w+/ssl-cert-snakeoil\.(pem|key)|ssh/ssh_host_\w+_key(\.pub)?)$"
+    r"|^/usr/lib/locale/locale-archive$|^/usr/share/rspamd/www/(css|fonts|js)/|^/usr/share/dovecot/protocols\.d/\w+\.protocol$"
 )
 """What scripts of packages and the installer make, with content of the host's own."""
 
