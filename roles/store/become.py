@@ -87,6 +87,7 @@ def _accounts(view: StoreView, secrets: Secrets) -> None:
         activate="/usr/local/lib/outpost/end-sessions",
         files=[
             rendered("store", "/usr/local/lib/outpost/end-sessions", mode="0755", own=OWN),
+            rendered("store", "/usr/local/lib/outpost/reset-factor", mode="0755", own=OWN),
             rendered(
                 "store",
                 "/etc/dovecot/users",

@@ -182,6 +182,40 @@ def test_with_a_second_factor_a_stolen_password_opens_nothing(
     log_out(page)
 
 
+@pytest.mark.control("AUT-06")
+def test_an_office_that_requires_a_second_factor(
+    administrator: Administrator, lab: Instance, page: Page, site: str, erin: OfficeUser
+) -> None:
+    user = replace(erin, password=OWN)
+    administrator.does("user", "reset-factor", "lab", "erin")
+    assert knows(user, OWN)
+    before = lab.office_file.read_text()
+    try:
+        lab.office_file.write_text(before + '\n[policy]\nsecond_factor = "required"\n')
+        administrator.does("apply", "lab", "--limit", "store", "--yes", "--no-verify")
+        assert not knows(user, OWN)
+        log_in(page, site, user)
+        expect(page.locator("#access-begin_factor")).to_be_visible()
+        page.goto(f"{site}?_task=mail")  # no way around it
+        expect(page.locator("#access-begin_factor")).to_be_visible()
+        page.fill("#access-begin_factor-password", OWN)
+        page.click("#access-begin_factor button[type=submit]")
+        secret = page.locator(".access-secret").inner_text().replace(" ", "")
+        page.fill("#access-confirm_factor-code", time_code(secret, int(time.time() // 30)))
+        page.click("#access-confirm_factor button[type=submit]")
+        expect(page.get_by_text("Unused recovery codes: 8.")).to_be_visible()
+        expect(page.locator("#access-remove_factor")).to_have_count(0)
+        page.goto(f"{site}?_task=mail")
+        idle(page)
+        log_out(page)
+        assert not knows(user, OWN)
+    finally:
+        lab.office_file.write_text(before)
+        administrator.does("apply", "lab", "--limit", "store", "--yes", "--no-verify")
+        administrator.does("user", "reset-factor", "lab", "erin")
+    assert knows(user, OWN)
+
+
 def test_a_new_first_password_voids_everything_that_was_chosen(
     administrator: Administrator, page: Page, site: str, erin: OfficeUser
 ) -> None:

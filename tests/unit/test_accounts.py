@@ -41,13 +41,16 @@ class Desk:
             clock=lambda: self.now,
         )
 
-    def declare(self, hashed: str = FIRST, *, one_time: bool = True) -> None:
+    def declare(
+        self, hashed: str = FIRST, *, one_time: bool = True, factor_from: float | None = None
+    ) -> None:
         mark = " one_time=yes" if one_time else ""
+        mark += "" if factor_from is None else f" factor_from={factor_from:.0f}"
         self.declared.write_text(f"# accounts\n{ALICE}:{hashed}::::::userdb_quota_storage_size=1B{mark}\n")
 
     def verify(self, address: str, password: str, remote: str) -> bool:
         assert remote == "192.0.2.7"
-        present = self.accounts._chosen(address).password or self.accounts._declared(address)[0]
+        present = self.accounts._chosen(address).password or self.accounts._declared(address).hashed
         return present == f"{{ARGON2ID}}{password}"
 
     def ask(self, action: str, **fields: Any) -> dict[str, Any]:
@@ -213,7 +216,9 @@ def test_a_new_first_password_voids_what_was_chosen_and_an_apply_does_not(desk: 
     desk.declare()  # the same apply again
     assert desk.ask("state", session=session) == {
         "must_change": False,
+        "must_factor": False,
         "factor": True,
+        "factor_from": None,
         "recovery": RECOVERY,
         "applications": ["telephone"],
     }
@@ -255,3 +260,29 @@ def test_what_is_kept_reads_back_and_holds_no_password(desk: Desk) -> None:
 )
 def test_what_is_no_request_is_refused(desk: Desk, asked: dict[str, Any]) -> None:
     assert "refused" in desk.accounts.answer(asked)
+
+
+def test_a_required_second_factor_comes_before_anything_else_and_stays(desk: Desk) -> None:
+    session = desk.settle()
+    desk.declare(factor_from=desk.now + 60)
+    assert desk.log_in(GOOD)["must_factor"] is False
+    assert desk.ask("state", session=session)["factor_from"] == desk.now + 60
+    desk.now += 60
+    assert desk.log_in(GOOD)["must_factor"] is True
+    asked = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
+    assert "Set up the second factor first" in desk.ask("add_application", name="tablet", **asked)["refused"]
+    secret = desk.ask("begin_factor", **asked)["secret"]
+    assert "recovery" in desk.ask("confirm_factor", session=session, code=desk.code(secret))
+    assert desk.ask("state", session=session)["must_factor"] is False
+    assert "application_password" in desk.ask("add_application", name="tablet", **asked)
+    assert "This office requires" in desk.ask("remove_factor", **asked)["refused"]
+    another = desk.ask("begin_factor", **asked)["secret"]  # a new telephone
+    assert "recovery" in desk.ask("confirm_factor", session=session, code=desk.code(another))
+
+
+def test_who_has_a_first_password_chooses_another_before_the_second_factor(desk: Desk) -> None:
+    desk.declare(factor_from=0)
+    answer = desk.log_in("first")
+    assert (answer["must_change"], answer["must_factor"]) == (True, True)
+    refused = desk.ask("begin_factor", session=answer["session"], password="first", remote="192.0.2.7")
+    assert "Choose a password of your own first" in refused["refused"]

@@ -273,6 +273,10 @@ def duplicate_alias(data: Data) -> None:
     data["aliases"].append(dict(data["aliases"][0]))
 
 
+def day_without_rule(data: Data) -> None:
+    data["policy"] = {"second_factor_from": "2027-01-31"}
+
+
 def unknown_member(data: Data) -> None:
     data["aliases"][0]["members"] = ["bobb@po.myertor.test"]
 
@@ -497,6 +501,12 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (foreign_alias, "aliases[1].address", "not in the office's domain", "all@po.myertor.test"),
     (duplicate_alias, "aliases[1].address", "declared already", "remove one"),
     (unknown_member, "aliases[0].members", "neither a user nor an alias", "did you mean bob@po.myertor.test"),
+    (
+        day_without_rule,
+        "policy.second_factor_from",
+        "no second factor is required",
+        'second_factor = "required"',
+    ),
     (alias_loop, "aliases[0].members", "leads back to itself", "break the circle"),
     (alias_of_itself, "aliases[0].members", "leads back to itself", "break the circle"),
     (peer_without_route, "peers[0].next_hop", "a peer without a route", "add next_hop"),

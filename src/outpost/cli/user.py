@@ -162,9 +162,7 @@ def passwd(
     What the user had chosen is void, a second factor included.
     """
     with at_desk(office, name, via) as desk:
-        full = _full(desk.office, address)
-        if full not in {one.address for one in desk.office.users}:
-            raise OutpostError(f"{full} is no user of {desk.office.domain}", "./outpost user list names them")
+        full = _user(desk.office, address)
         made = secrets_file.new_password()
         desk.change(
             passwords=desk.secrets.passwords | {full: SecretStr(secrets_file.password_hash(made))},
@@ -175,6 +173,24 @@ def passwd(
             _end_sessions(desk, full)
         finally:
             _show_passwords({full: made})
+
+
+@user.command(
+    "reset-factor", epilog="Example: `./outpost user reset-factor po erin`, after a telephone was lost."
+)
+def reset_factor(
+    office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
+) -> None:
+    """Remove a user's second factor; the password stays.
+
+    Webmail sessions end. Where the office requires a second factor, webmail asks to set up a new one.
+    """
+    with at_desk(office, name, via) as desk:
+        full = _user(desk.office, address)
+        for store in serving(desk.office, "mailboxes"):
+            script = f"/usr/local/lib/outpost/reset-factor {shlex.quote(full)}"
+            run_script(desk.target, desk.office, store, script, desk.via)
+        desk.tell(f"{full} has no second factor; webmail sessions have ended")
 
 
 @user.command(
@@ -482,6 +498,18 @@ def _end_sessions(desk: Desk, address: str) -> None:
 def _full(office: Office, address: str) -> str:
     """An address with the office's domain where none is given."""
     return address if "@" in address else f"{address}@{office.domain}"
+
+
+def _user(office: Office, address: str) -> str:
+    """The whole address of a user.
+
+    Raises:
+        OutpostError: The office has no such user.
+    """
+    full = _full(office, address)
+    if full not in {one.address for one in office.users}:
+        raise OutpostError(f"{full} is no user of {office.domain}", "./outpost user list names them")
+    return full
 
 
 def _show_passwords(passwords: Mapping[str, str]) -> None:

@@ -10,6 +10,7 @@ import tomllib
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -267,7 +268,7 @@ def _table_of(annotation: Any) -> type[BaseModel] | None:
     return next((model for model in map(_table_of, get_args(annotation)) if model is not None), None)
 
 
-_NAMED: dict[Any, str] = {str: "text", int: "integer", bool: "true or false", ByteSize: "size"}
+_NAMED: dict[Any, str] = {str: "text", int: "integer", bool: "true or false", ByteSize: "size", date: "day"}
 _CHECKED = {"_fqdn": "domain name", "_label": "host label", "_mail_address": "mail address"}
 
 

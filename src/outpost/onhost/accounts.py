@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from outpost.onhost.passwords import complaint
@@ -105,6 +105,20 @@ class Chosen:
         return chosen
 
 
+class Declared(NamedTuple):
+    """What the office declares of one account.
+
+    Attributes:
+        hashed: Hash of the first password.
+        one_time: Whether it is good only for choosing another.
+        factor_from: UNIX time from which a second factor is required; None where it is not.
+    """
+
+    hashed: str
+    one_time: bool
+    factor_from: int | None
+
+
 @dataclass
 class Accounts:
     """The decisions, apart from sockets.
@@ -171,7 +185,7 @@ class Accounts:
             chosen.sessions = {hashed: end for hashed, end in ends if end > self.clock()}
             chosen.sessions[token_hash(token)] = int(self.clock()) + self.session_seconds
             self._keep(address, chosen)
-            return {"session": token, "must_change": self._is_first(address, chosen)}
+            return {"session": token} | self._required(address, chosen)
 
     def logout(self, address: str, session: str) -> dict[str, Any]:
         with self.lock:
@@ -185,11 +199,9 @@ class Accounts:
         with self.lock:
             chosen = self._in_session(address, session)
             return {
-                "must_change": self._is_first(address, chosen),
-                "factor": bool(chosen.factor),
                 "recovery": len(chosen.recovery),
                 "applications": list(chosen.applications),
-            }
+            } | self._required(address, chosen)
 
     # Choosing -------------------------------------------------------------------------------------------------
 
@@ -223,6 +235,8 @@ class Accounts:
         with self.lock:
             chosen = self._in_session(address, session)
             self._refuse_first(address, chosen)
+            if self._required(address, chosen)["must_factor"]:
+                raise RefusedError("Set up the second factor first: this office requires it.")
             if name in chosen.applications:
                 raise RefusedError(
                     "There is a password of that name: remove it first, or choose another name."
@@ -273,8 +287,10 @@ class Accounts:
         return {"recovery": [" ".join(re.findall(r"\d{5}", one)) for one in codes]}
 
     def remove_factor(self, address: str, session: str, password: str, remote: str) -> dict[str, Any]:
-        """The password alone is enough again."""
+        """The password alone is enough again, where the office leaves that to its users."""
         self._authorise(address, session, password, remote)
+        if self._declared(address).factor_from is not None:
+            raise RefusedError("This office requires a second factor. Set up another device instead.")
         with self.lock:
             chosen = self._in_session(address, session)
             chosen.factor, chosen.counter, chosen.recovery = "", 0, []
@@ -319,7 +335,17 @@ class Accounts:
         raise RefusedError("code")
 
     def _is_first(self, address: str, chosen: Chosen) -> bool:
-        return self._declared(address)[1] and not chosen.password
+        return self._declared(address).one_time and not chosen.password
+
+    def _required(self, address: str, chosen: Chosen) -> dict[str, Any]:
+        """What the user must do before anything else, and from which UNIX time on a second factor is required."""
+        begins = self._declared(address).factor_from
+        return {
+            "must_change": self._is_first(address, chosen),
+            "must_factor": not chosen.factor and begins is not None and begins <= self.clock(),
+            "factor": bool(chosen.factor),
+            "factor_from": begins,
+        }
 
     def _refuse_first(self, address: str, chosen: Chosen) -> None:
         if self._is_first(address, chosen):
@@ -329,17 +355,18 @@ class Accounts:
         lowered = login.strip().lower()
         return lowered if "@" in lowered else f"{lowered}@{self.domain}"
 
-    def _declared(self, address: str) -> tuple[str, bool]:
-        """Hash of the first password, and whether it must be changed."""
+    def _declared(self, address: str) -> Declared:
+        """What the office says of an account that may log in."""
         for line in self.declared.read_text(encoding="utf-8").splitlines():
             name, _, rest = line.partition(":")
             hashed = rest.partition(":")[0]
             if name == address and hashed:
-                return hashed, "one_time=yes" in rest
+                begins = re.search(r" factor_from=(\d{1,12})", rest)
+                return Declared(hashed, " one_time=yes" in rest, int(begins[1]) if begins else None)
         raise RefusedError("password")
 
     def _chosen(self, address: str) -> Chosen:
-        declared, _ = self._declared(address)
+        declared = self._declared(address).hashed
         try:
             chosen = Chosen.parse((self.own / address).read_text(encoding="utf-8"))
         except FileNotFoundError:

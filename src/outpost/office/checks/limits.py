@@ -71,4 +71,13 @@ def _size(value: int) -> str:
     return f"{value} bytes"
 
 
-RULES: tuple[Rule, ...] = ((_limits_hold, {"limits"}),)
+def _a_day_needs_its_rule(office: Office) -> Iterator[Problem]:
+    policy = office.policy
+    if policy.second_factor_from and policy.second_factor == "offered":
+        day, message = policy.second_factor_from.isoformat(), "a day, and no second factor is required"
+        yield Problem(
+            "policy.second_factor_from", day, message, 'add second_factor = "required", or remove the day'
+        )
+
+
+RULES: tuple[Rule, ...] = ((_limits_hold, {"limits"}), (_a_day_needs_its_rule, set()))

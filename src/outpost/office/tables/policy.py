@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -29,7 +30,7 @@ Verdict = Literal["refuse", "tag", "accept"]
 
 
 class Policy(Part):
-    """Which mail is refused or tagged (`[policy]`). `refuse` answers 554 in the session, `tag` marks and delivers."""
+    """Which mail is refused or tagged, and how users log in (`[policy]`). `refuse` answers 554, `tag` marks and delivers."""
 
     forged_own: Verdict = "refuse"
     """Mail from outside with an address of the office in its From header. Mail that the office itself signed (DKIM)
@@ -77,6 +78,19 @@ class Policy(Part):
     accepted: banks and authorities send them."""
     macros: Literal["refuse", "accept"] = "refuse"
     """Office documents that contain a program, whatever their name."""
+    second_factor: Literal["offered", "required"] = "offered"
+    """`required`: users without a second factor can only set one up, in webmail. Mail programs then need a password of
+    their own, made there."""
+    second_factor_from: date | None = Field(default=None, examples=["2027-01-31"])
+    """The day (00:00 UTC) from which `required` applies; until then webmail reminds users. Empty: at once."""
+
+    @property
+    def factor_from(self) -> int | None:
+        """UNIX time from which users need a second factor; None where they need none."""
+        if self.second_factor == "offered":
+            return None
+        day = self.second_factor_from
+        return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) if day else 0
 
 
 class Scanner(Part):
