@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from outpost.errors import OutpostError
 from outpost.office import ports
 from outpost.office.model import Office
 from outpost.office.role import NewHost, Role, Shown
@@ -29,10 +30,12 @@ def _published(office: Office) -> tuple[ZoneKind, ...]:
     return ("users", "internet") if office.webmail.open_to_internet else ("users",)
 
 
-def _guide(office: Office) -> str:
-    from roles.webmail.guide import page
+def _guide(office: Office, language: str) -> str:
+    from roles.webmail.guide import LANGUAGES, page
 
-    return page(office).content.decode()
+    if language not in LANGUAGES:
+        raise OutpostError(f"no guide in the language {language!r}", f"--language {' or '.join(LANGUAGES)}")
+    return page(office, language).content.decode()
 
 
 ROLE = Role(

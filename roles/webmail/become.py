@@ -27,7 +27,7 @@ from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office, ports
 from outpost.office.dns import mta_sts_policy
 from roles.base.become import tls_files
-from roles.webmail.guide import PROFILE, apple_profile, page
+from roles.webmail.guide import LANGUAGES, PROFILE, apple_profile, page
 from roles.webmail.view import WebmailView
 
 PACKAGES = (
@@ -51,6 +51,7 @@ PHP = ("/etc/php/8.4/fpm/php-fpm.conf", "/etc/php/8.4/fpm/conf.d/99-outpost.ini"
 SCRIPTS = (
     "/etc/roundcube/plugins/managesieve/config.inc.php",
     "/var/lib/roundcube/plugins/access/access.php",
+    *(f"/var/lib/roundcube/plugins/access/localization/{language}.inc" for language in ("en_US", "de_DE")),
     "/var/lib/roundcube/plugins/office/config.inc.php",
     "/var/lib/roundcube/plugins/office/office.php",
 )
@@ -139,13 +140,27 @@ def _web_server(view: WebmailView, secrets: Secrets, certificates: tuple[File, .
     )
     settings(
         name="client-setup",
-        files=[policy, profile, page(view.office), *(_from_template(path, view) for path in STATIC)],
+        files=[
+            policy,
+            profile,
+            *(page(view.office, language) for language in LANGUAGES),
+            *(_from_template(path, view) for path in STATIC),
+        ],
     )
     _sandbox("nginx.service", view)
     service(
         name="nginx",
         unit="nginx.service",
-        files=[rendered("webmail", "/etc/nginx/nginx.conf", view=view, ports=ports, profile_path=PROFILE)],
+        files=[
+            rendered(
+                "webmail",
+                "/etc/nginx/nginx.conf",
+                view=view,
+                ports=ports,
+                profile_path=PROFILE,
+                languages=LANGUAGES,
+            )
+        ],
         watches=certificates,
         check="nginx -t -q",
         on_change="reload",

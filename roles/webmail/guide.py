@@ -24,6 +24,10 @@ PROFILE = "/mail/apple.mobileconfig"
 """Where the profile is on the names that mail programs query."""
 
 
+LANGUAGES = ("en", "de")
+"""In which there is a guide; nginx gives each browser its own, and English where there is none."""
+
+
 @dataclass(frozen=True)
 class Guide:
     """The facts of the page."""
@@ -129,6 +133,7 @@ def _identity(office: Office, part: str) -> dict[str, str]:
     return {"PayloadIdentifier": name, "PayloadUUID": str(uuid.uuid5(uuid.NAMESPACE_DNS, name)).upper()}
 
 
-def page(office: Office) -> File:
-    """The guide."""
-    return rendered("webmail", "/var/www/webmail/guide.html", guide=Guide(office), idle_minutes=IDLE_MINUTES)
+def page(office: Office, language: str = "en") -> File:
+    """The guide in one of `LANGUAGES`."""
+    path = "/var/www/webmail/guide.html" if language == "en" else f"/var/www/webmail/guide.{language}.html"
+    return rendered("webmail", path, guide=Guide(office), idle_minutes=IDLE_MINUTES)

@@ -97,6 +97,21 @@ def test_a_word_of_the_text_finds_its_message(
     expect(page.locator("#messagelist tbody tr", has_text=token)).to_be_visible()
 
 
+def test_a_browser_in_german_gets_german(browser: Browser, site: str) -> None:
+    context = browser.new_context(locale="de-DE")
+    page = context.new_page()
+    page.goto(site)
+    expect(page.locator("label[for=rcmlogincode]")).to_have_text("Code, falls eingerichtet")
+    expect(page.locator("#rcmloginsubmit")).to_have_text("Anmelden")
+    page.fill("#rcmloginuser", "nobody")
+    page.fill("#rcmloginpwd", "wrong")
+    page.click("#rcmloginsubmit")
+    expect(page.locator("#messagestack")).to_contain_text("Anmeldung fehlgeschlagen")
+    page.goto(f"{site}guide.html")
+    expect(page.locator("h1")).to_contain_text("Mail bei")
+    context.close()
+
+
 def test_http_leads_to_https(page: Page, site: str) -> None:
     page.goto(site.replace("https://", "http://"))
     assert page.url.startswith(site)

@@ -471,6 +471,15 @@ def test_users_find_the_offices_guide(host: TestinfraHost, view: WebmailView, of
     assert answer.status == 200
     for fact in (office.domain, office.postmaster, view.store.fqdn, f"port {ports.IMAPS}", PROFILE):
         assert fact in answer.body
+    german = browse(
+        host,
+        view.webmail_addresses[0],
+        view.name,
+        "/guide.html",
+        headers="Accept-Language: de-DE,de;q=0.9\r\n",
+    )
+    assert '<html lang="de">' in german.body
+    assert '<html lang="en">' in answer.body
     assert 'href="./guide.html"' in browse(host, view.webmail_addresses[0], view.name).body
 
 

@@ -9,7 +9,7 @@ import pytest
 from outpost.keys.secrets_file import new_password
 from outpost.office import Office, load
 from outpost.office.passwords import office_words
-from outpost.onhost.passwords import complaint
+from outpost.onhost.passwords import Objection, complaint
 
 pytestmark = pytest.mark.control("AUT-02")
 
@@ -21,7 +21,7 @@ def office() -> Office:
     return load(HARBOUR)
 
 
-def refused(password: str, office: Office, address: str = "") -> str:
+def refused(password: str, office: Office, address: str = "") -> Objection | None:
     """As the store asks when a user chooses one (`outpost.onhost.accounts`)."""
     return complaint(password, words=office_words(office) | {address})
 

@@ -147,10 +147,14 @@ def print_zone(
     "guide",
     epilog="Example: `./outpost guide po > guide.html`: to print, or to send to somebody new. Webmail shows it, too.",
 )
-def print_guide(office: OfficeArgument, name: NameOption = None) -> int:
+def print_guide(
+    office: OfficeArgument,
+    language: Annotated[str, typer.Option("--language", metavar="en|de", help="Its language.")] = "en",
+    name: NameOption = None,
+) -> int:
     """Print the guide for the office's users, as HTML."""
     loaded = load(find(office, name).data)
-    sys.stdout.writelines(role.guide(loaded) for role in every_role().values() if role.guide)
+    sys.stdout.writelines(role.guide(loaded, language) for role in every_role().values() if role.guide)
     return 0
 
 

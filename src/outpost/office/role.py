@@ -83,7 +83,7 @@ class Role:
         stopped: Units that are stopped before that.
         reloads: Directory or start of a path → the unit whose daemon reads what is there.
         programs: Daemons that hold its ports, as `ss` prints them.
-        guide: The page for users that its hosts show.
+        guide: The page for users that its hosts show, in a language (`en`).
         traced: Whether messages pass through its hosts' journals.
     """
 
@@ -108,5 +108,5 @@ class Role:
     stopped: tuple[str, ...] = ()
     reloads: dict[str, str] = field(default_factory=dict)
     programs: tuple[str, ...] = ()
-    guide: Callable[[Office], str] | None = None
+    guide: Callable[[Office, str], str] | None = None
     traced: bool = False

@@ -15,6 +15,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import os
 import re
 import secrets
@@ -48,7 +49,11 @@ GUESSES = ("password", "code")
 
 
 class RefusedError(Exception):
-    """The request is refused, for a reason that a user may read."""
+    """The request is refused, for a reason that webmail has words for in each language (``localization/``)."""
+
+    def __init__(self, reason: str, **numbers: int) -> None:
+        super().__init__(reason)
+        self.answer = {"refused": reason} | ({"args": numbers} if numbers else {})
 
 
 @dataclass
@@ -158,16 +163,16 @@ class Accounts:
         said = {str(key): str(value) for key, value in asked.items()}
         action = actions.get(said.pop("do", ""))
         if action is None:
-            return {"refused": "no such request"}
+            return {"refused": "request"}
         address = self._address(said.pop("user", ""))
         try:
             return action(address, **said)
         except RefusedError as reason:
             if str(reason) in GUESSES:
                 tell_of_guess(address, said.get("remote", ""), str(reason))
-            return {"refused": str(reason)}
+            return reason.answer
         except TypeError:
-            return {"refused": "a field too many or too few"}
+            return {"refused": "request"}
 
     # Coming and going -----------------------------------------------------------------------------------------
 
@@ -209,9 +214,9 @@ class Accounts:
         """Another password; every other webmail session ends."""
         self._authorise(address, session, password, remote)
         if new == password:
-            raise RefusedError("That is the password you have: choose another.")
+            raise RefusedError("same")
         if objection := complaint(new, words=frozenset(json.loads(self.words.read_text())) | {address}):
-            raise RefusedError(objection)
+            raise RefusedError(objection.reason, **objection.numbers)
         hashed = self.hash_password(new)
         with self.lock:
             chosen = self._in_session(address, session)
@@ -228,7 +233,7 @@ class Accounts:
         self._authorise(address, session, password, remote)
         name = "".join(sign for sign in name if sign.isprintable()).strip()[:40].strip()
         if not name:
-            raise RefusedError("Name the program or device, for instance: telephone.")
+            raise RefusedError("no_name")
         made = "-".join(
             "".join(secrets.choice("abcdefghijkmnpqrstuvwxyz23456789") for _ in range(4)) for _ in range(5)
         )
@@ -236,15 +241,11 @@ class Accounts:
             chosen = self._in_session(address, session)
             self._refuse_first(address, chosen)
             if self._required(address, chosen)["must_factor"]:
-                raise RefusedError("Set up the second factor first: this office requires it.")
+                raise RefusedError("factor_first")
             if name in chosen.applications:
-                raise RefusedError(
-                    "There is a password of that name: remove it first, or choose another name."
-                )
+                raise RefusedError("name_taken")
             if len(chosen.applications) >= APPLICATIONS:
-                raise RefusedError(
-                    f"There are {APPLICATIONS} passwords, which is the most: remove one first."
-                )
+                raise RefusedError("full", most=APPLICATIONS)
             chosen.applications[name] = token_hash(made)
             self._keep(address, chosen)
         return {"application_password": made}
@@ -254,7 +255,7 @@ class Accounts:
         with self.lock:
             chosen = self._in_session(address, session)
             if chosen.applications.pop(name, None) is None:
-                raise RefusedError("No password has that name.")
+                raise RefusedError("unknown_name")
             self._keep(address, chosen)
         self.ended(address)
         return {}
@@ -276,7 +277,7 @@ class Accounts:
             chosen = self._in_session(address, session)
             secret = self.pending.get(address)
             if secret is None:
-                raise RefusedError("Begin again: there is no new second factor to confirm.")
+                raise RefusedError("not_begun")
             trial = Chosen(chosen.grown_from, factor=secret)
             self._use_code(address, trial, code)
             chosen.factor, chosen.counter = secret, trial.counter
@@ -290,7 +291,7 @@ class Accounts:
         """The password alone is enough again, where the office leaves that to its users."""
         self._authorise(address, session, password, remote)
         if self._declared(address).factor_from is not None:
-            raise RefusedError("This office requires a second factor. Set up another device instead.")
+            raise RefusedError("factor_required")
         with self.lock:
             chosen = self._in_session(address, session)
             chosen.factor, chosen.counter, chosen.recovery = "", 0, []
@@ -320,8 +321,7 @@ class Accounts:
         now = self.clock()
         recent = [at for at in self.wrong.get(address, []) if now - at < WHILE]
         if len(recent) >= WRONG_CODES:
-            minutes = -(-(recent[0] + WHILE - now) // 60)
-            raise RefusedError(f"Too many wrong codes: try again in {minutes:.0f} minutes.")
+            raise RefusedError("locked", minutes=math.ceil((recent[0] + WHILE - now) / 60))
         digits = re.sub(r"\D", "", code)
         if (hashed := token_hash(digits)) in chosen.recovery:
             chosen.recovery.remove(hashed)
@@ -349,7 +349,7 @@ class Accounts:
 
     def _refuse_first(self, address: str, chosen: Chosen) -> None:
         if self._is_first(address, chosen):
-            raise RefusedError("Choose a password of your own first.")
+            raise RefusedError("first")
 
     def _address(self, login: str) -> str:
         lowered = login.strip().lower()
@@ -435,7 +435,7 @@ class Handler(socketserver.StreamRequestHandler):
             asked = json.loads(self.rfile.readline(LONGEST_LINE))
             answer = self.accounts.answer(asked)
         except (ValueError, AttributeError):
-            answer = {"refused": "not a request"}
+            answer = {"refused": "request"}
         except OSError as error:
             sys.stderr.write(f"<3>accounts: {error}\n")
             answer = {"refused": "unavailable"}

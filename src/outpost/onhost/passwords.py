@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 LEAST = 12
 """Characters. 12 random lower-case letters outlast Argon2id guessing at any budget; the words below do not count."""
@@ -44,20 +45,22 @@ _ROWS = ("1234567890", "0987654321", "qwertyuiop", "qwertzuiop", "asdfghjkl", "z
 _LOOKALIKES = str.maketrans("013457@$!|8", "oieastasiib")
 
 
-def complaint(password: str, *, words: Iterable[str] = ()) -> str:
-    """Why a password may not be set, as one sentence with its remedy; empty where it may."""
+class Objection(NamedTuple):
+    """Why a password may not be set: a short code, and numbers for the sentence that webmail makes of it."""
+
+    reason: str
+    numbers: Mapping[str, int]
+
+
+def complaint(password: str, *, words: Iterable[str] = ()) -> Objection | None:
+    """Why a password may not be set; None where it may."""
     normal = unicodedata.normalize("NFKC", password)
     if len(normal) < LEAST:
-        return f"Too short: {len(normal)} characters, at least {LEAST} are needed. Four or five unrelated words are easy to keep."
+        return Objection("too_short", {"count": len(normal), "least": LEAST})
     if len(normal) > LONGEST:
-        return f"Too long: at most {LONGEST} characters."
+        return Objection("too_long", {"most": LONGEST})
     left = _left(normal.casefold(), COMMON | words_of(words))
-    if len(left) < LEAST_OWN:
-        return (
-            "Too easy to guess: it consists of common words, names of this office, rows of keys or repetitions. "
-            "Use unrelated words that nobody connects with you or the office."
-        )
-    return ""
+    return Objection("easy", {}) if len(left) < LEAST_OWN else None
 
 
 def words_of(texts: Iterable[str]) -> frozenset[str]:

@@ -1,0 +1,65 @@
+"""What webmail says in each language: nothing is missing, and nothing is filled in that the English text does not have."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from outpost.office import Office, load
+from outpost.onhost import accounts, passwords
+from outpost.target import ROOT
+from roles.webmail.guide import LANGUAGES, page
+
+PLUGIN = ROOT / "templates/webmail/var/lib/roundcube/plugins/access"
+LABEL = re.compile(r"^\$labels\['(\w+)'\] = '([^']+)';$", re.MULTILINE)
+HARBOUR = ROOT / "inventory" / "harbour"
+
+
+def texts(file: Path) -> dict[str, str]:
+    found = LABEL.findall(file.read_text())
+    assert len(found) == file.read_text().count("$labels["), "a line that is no label"
+    assert len(dict(found)) == len(found), "a label stands twice"
+    return dict(found)
+
+
+ENGLISH = texts(PLUGIN / "localization/en_US.inc.j2")
+
+
+@pytest.mark.parametrize("file", sorted((PLUGIN / "localization").iterdir()), ids=lambda file: file.name)
+def test_a_language_has_each_text_with_the_same_variables(file: Path) -> None:
+    translated = texts(file)
+    assert translated.keys() == ENGLISH.keys()
+    for label, text in ENGLISH.items():
+        assert set(re.findall(r"\$\w+", translated[label])) == set(re.findall(r"\$\w+", text)), label
+
+
+def test_each_text_that_the_page_asks_for_exists() -> None:
+    asked = set(re.findall(r"\$this->t\('(\w+)'", (PLUGIN / "access.php.j2").read_text()))
+    asked |= {"welcome", "password", "welcome_hint", "password_hint"}  # chosen between two
+    assert len(asked) > 30
+    assert asked <= ENGLISH.keys()
+    shown = {label for label in ENGLISH if not label.startswith(("refused_", "done_"))}
+    assert shown == asked - {"refused_unavailable"}, "a text that nothing shows"
+
+
+def test_each_reason_of_the_store_has_a_text() -> None:
+    source = Path(accounts.__file__).read_text()
+    reasons = set(re.findall(r'RefusedError\("(\w+)"', source))
+    reasons |= set(re.findall(r'Objection\("(\w+)"', Path(passwords.__file__).read_text()))
+    assert len(reasons) > 12
+    assert {f"refused_{reason}" for reason in reasons} <= ENGLISH.keys()
+
+
+@pytest.fixture(scope="module")
+def office() -> Office:
+    return load(HARBOUR)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_guide_in_each_language_has_the_same_facts(office: Office, language: str) -> None:
+    english, other = (page(office, one).content.decode() for one in ("en", language))
+    assert f'<html lang="{language}">' in other
+    facts = re.compile(r"href=\"[^\"]+\"|<code>[^<]+</code>|\d+ MiB")
+    assert facts.findall(other) == facts.findall(english)
