@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
-from outpost.onhost.accounts import RECOVERY, WRONG_CODES, Accounts, Chosen, time_code
+from outpost.onhost.accounts import RECOVERY, WRONG_CODES, Accounts, Chosen, time_code, token_hash
 
 ALICE = "alice@po.example.com"
 FIRST, GOOD = "{ARGON2ID}first", "cobalt ravine tuba mosaic"
@@ -192,7 +193,7 @@ def test_what_a_removed_password_opened_ends(desk: Desk) -> None:
     session = desk.settle()
     made = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
     assert "application_password" in desk.ask("add_application", name="Zoë's Handy (alt)\n", **made)
-    assert desk.ask("state", session=session)["applications"] == ["Zoë's Handy (alt)"]
+    assert desk.ask("state", session=session)["applications"][0]["name"] == "Zoë's Handy (alt)"
     assert desk.ask("remove_application", session=session, name="tablet") == {"refused": "unknown_name"}
     assert desk.ended == []
     assert desk.ask("remove_application", session=session, name="Zoë's Handy (alt)") == {}
@@ -219,7 +220,8 @@ def test_a_new_first_password_voids_what_was_chosen_and_an_apply_does_not(desk: 
         "factor": True,
         "factor_from": None,
         "recovery": RECOVERY,
-        "applications": ["telephone"],
+        "applications": [{"name": "telephone", "made": int(desk.now)}],
+        "sessions": ANY,
     }
     desk.declare("{ARGON2ID}second")
     assert desk.ask("state", session=session) == {"refused": "session"}
@@ -285,3 +287,29 @@ def test_who_has_a_first_password_chooses_another_before_the_second_factor(desk:
     assert (answer["must_change"], answer["must_factor"]) == (True, True)
     refused = desk.ask("begin_factor", session=answer["session"], password="first", remote="192.0.2.7")
     assert refused == {"refused": "first"}
+
+
+def test_a_user_sees_and_ends_sessions_that_were_left_open_elsewhere(desk: Desk) -> None:
+    session = desk.settle()
+    desk.now += 60
+    elsewhere = desk.log_in(GOOD)["session"]
+    mine, other = desk.ask("state", session=session)["sessions"]
+    assert (mine["this"], other["this"]) == (True, False)
+    assert other["place"] == "192.0.2.7"
+    assert other["since"] == int(desk.now)
+    assert token_hash(elsewhere) not in str(other), "what is shown opens nothing"
+    assert desk.ask("end_session", session=session, id=other["id"]) == {}
+    assert desk.ask("state", session=elsewhere) == {"refused": "session"}
+    assert desk.ask("end_session", session=session, id=other["id"]) == {}
+    assert len(desk.ask("state", session=session)["sessions"]) == 1
+
+
+def test_a_place_that_is_no_address_is_not_kept(desk: Desk) -> None:
+    desk.accounts.verify = lambda *_: True
+    desk.ask("login", password="first", remote="192.0.2.7\nfactor AAAA 0")
+    assert "factor" not in (desk.own / ALICE).read_text()
+
+
+def test_what_an_older_version_kept_is_read() -> None:
+    old = "from x\napplication hash my telephone\nsession hash 1700000000\n"
+    assert Chosen.parse(old).lines() == old

@@ -41,6 +41,7 @@ WRONG_CODES, WHILE = 5, 600
 """So many wrong codes within so many seconds, and no code is right until the first of them is that old (a guess has 3 chances in a million)."""
 RECOVERY = 8
 """Codes that stand for the second factor once each, for somebody whose telephone is lost."""
+ADDRESS = re.compile(r"[0-9a-fA-F:.]{1,45}")
 STEP = 30
 """Seconds that a code is for (RFC 6238); the one before and the one after are right, too, for clocks that differ."""
 LONGEST_LINE = 8192
@@ -68,6 +69,8 @@ class Chosen:
         recovery: Hashes of recovery codes that were not used yet.
         applications: Name of a program to the hash of its password.
         sessions: Hash of a webmail session's token to its end, UNIX time.
+        places: Hash of a webmail session's token to the address that it began from.
+        made: Name of a program to the UNIX time at which its password was made.
     """
 
     grown_from: str
@@ -77,6 +80,8 @@ class Chosen:
     recovery: list[str] = field(default_factory=list)
     applications: dict[str, str] = field(default_factory=dict)
     sessions: dict[str, int] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    made: dict[str, int] = field(default_factory=dict)
 
     def lines(self) -> str:
         """As the file has it: one fact a line, its kind first."""
@@ -85,7 +90,11 @@ class Chosen:
         rows += [("factor", f"{self.factor} {self.counter}")] if self.factor else []
         rows += [("recovery", hashed) for hashed in self.recovery]
         rows += [("application", f"{hashed} {name}") for name, hashed in self.applications.items()]
-        rows += [("session", f"{hashed} {end}") for hashed, end in self.sessions.items()]
+        rows += [("made", f"{self.made[name]} {name}") for name in self.applications if name in self.made]
+        rows += [
+            ("session", f"{hashed} {end} {self.places.get(hashed, '')}".rstrip())
+            for hashed, end in self.sessions.items()
+        ]
         return "".join(f"{kind} {value}\n" for kind, value in rows)
 
     @classmethod
@@ -106,7 +115,10 @@ class Chosen:
             elif kind == "application":
                 chosen.applications[rest] = first
             elif kind == "session":
-                chosen.sessions[first] = int(rest)
+                end, _, place = rest.partition(" ")
+                chosen.sessions[first], chosen.places[first] = int(end), place
+            elif kind == "made":
+                chosen.made[rest] = int(first)
         return chosen
 
 
@@ -158,7 +170,7 @@ class Accounts:
         actions: dict[str, Callable[..., dict[str, Any]]] = {
             "login": self.login, "logout": self.logout, "state": self.state, "change": self.change,
             "add_application": self.add_application, "remove_application": self.remove_application,
-            "begin_factor": self.begin_factor, "confirm_factor": self.confirm_factor, "remove_factor": self.remove_factor,
+            "end_session": self.end_session, "begin_factor": self.begin_factor, "confirm_factor": self.confirm_factor, "remove_factor": self.remove_factor,
         }  # fmt: skip
         said = {str(key): str(value) for key, value in asked.items()}
         action = actions.get(said.pop("do", ""))
@@ -188,7 +200,9 @@ class Accounts:
             token = secrets.token_urlsafe(32)
             ends = sorted(chosen.sessions.items(), key=lambda item: item[1])[-(SESSIONS - 1) :]
             chosen.sessions = {hashed: end for hashed, end in ends if end > self.clock()}
-            chosen.sessions[token_hash(token)] = int(self.clock()) + self.session_seconds
+            hashed = token_hash(token)
+            chosen.sessions[hashed] = int(self.clock()) + self.session_seconds
+            chosen.places[hashed] = remote if ADDRESS.fullmatch(remote) else ""
             self._keep(address, chosen)
             return {"session": token} | self._required(address, chosen)
 
@@ -205,7 +219,19 @@ class Accounts:
             chosen = self._in_session(address, session)
             return {
                 "recovery": len(chosen.recovery),
-                "applications": list(chosen.applications),
+                "applications": [
+                    {"name": name, "made": chosen.made.get(name)} for name in chosen.applications
+                ],
+                "sessions": [
+                    {
+                        "id": short(hashed),
+                        "since": end - self.session_seconds,
+                        "place": chosen.places.get(hashed, ""),
+                        "this": hashed == token_hash(session),
+                    }
+                    for hashed, end in chosen.sessions.items()
+                    if end > self.clock()
+                ],
             } | self._required(address, chosen)
 
     # Choosing -------------------------------------------------------------------------------------------------
@@ -246,7 +272,7 @@ class Accounts:
                 raise RefusedError("name_taken")
             if len(chosen.applications) >= APPLICATIONS:
                 raise RefusedError("full", most=APPLICATIONS)
-            chosen.applications[name] = token_hash(made)
+            chosen.applications[name], chosen.made[name] = token_hash(made), int(self.clock())
             self._keep(address, chosen)
         return {"application_password": made}
 
@@ -258,6 +284,15 @@ class Accounts:
                 raise RefusedError("unknown_name")
             self._keep(address, chosen)
         self.ended(address)
+        return {}
+
+    def end_session(self, address: str, session: str, id: str) -> dict[str, Any]:  # noqa: A002 (the form's field)
+        """End one of the user's webmail sessions, for instance one that was left open elsewhere."""
+        with self.lock:
+            chosen = self._in_session(address, session)
+            for hashed in [one for one in chosen.sessions if short(one) == id]:
+                del chosen.sessions[hashed]
+            self._keep(address, chosen)
         return {}
 
     def begin_factor(self, address: str, session: str, password: str, remote: str) -> dict[str, Any]:
@@ -394,6 +429,11 @@ def token_hash(token: str) -> str:
     return "{SHA256}" + base64.b64encode(hashlib.sha256(token.encode()).digest()).decode()
 
 
+def short(hashed: str) -> str:
+    """What names a session on a page: it opens nothing."""
+    return hashlib.sha256(hashed.encode()).hexdigest()[:16]
+
+
 def tell_of_guess(address: str, remote: str, what: str) -> None:
     """A line in the journal, in the words of Dovecot's for mail programs: who is guessed at, from where (LOG-01)."""
     user, place = (re.sub(r"[^\w.@:+-]", "?", text)[:120] for text in (address, remote))
@@ -411,7 +451,7 @@ def time_code(secret: str, counter: int) -> str:
 def ask_dovecot(path: str, address: str, password: str, remote: str) -> bool:
     """Whether Dovecot takes a password, by its authentication protocol: delays and counts of guesses are its own."""
     response = base64.b64encode(f"\0{address}\0{password}".encode()).decode()
-    place = f"rip={remote}\t" if re.fullmatch(r"[0-9a-fA-F:.]+", remote) else ""
+    place = f"rip={remote}\t" if ADDRESS.fullmatch(remote) else ""
     asked = f"AUTH\t1\tPLAIN\tprotocol=accounts\tsecured\tnologin\t{place}resp={response}\n"
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(30)
