@@ -35,6 +35,7 @@ PACKAGES = (
     "php8.4-fpm",  # by name: Debian's "php" alone would bring Apache with it
     "php8.4-zip",  # several attachments in one download; php8.4-gd stays away: it parses pictures of strangers
     "roundcube-core",
+    "roundcube-plugin-contextmenu",
     "roundcube-plugins",
     "roundcube-sqlite3",
 )
