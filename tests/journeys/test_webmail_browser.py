@@ -106,7 +106,7 @@ def test_a_browser_in_german_gets_german(browser: Browser, site: str) -> None:
     page.fill("#rcmloginuser", "nobody")
     page.fill("#rcmloginpwd", "wrong")
     page.click("#rcmloginsubmit")
-    expect(page.locator("#messagestack")).to_contain_text("Anmeldung fehlgeschlagen")
+    expect(page.locator("#messagestack")).to_contain_text("Die Anmeldung ist fehlgeschlagen")
     page.goto(f"{site}guide.html")
     expect(page.locator("h1")).to_contain_text("Mail bei")
     context.close()
