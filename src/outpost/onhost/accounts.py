@@ -170,7 +170,8 @@ class Accounts:
         actions: dict[str, Callable[..., dict[str, Any]]] = {
             "login": self.login, "logout": self.logout, "state": self.state, "change": self.change,
             "add_application": self.add_application, "remove_application": self.remove_application,
-            "end_session": self.end_session, "begin_factor": self.begin_factor, "confirm_factor": self.confirm_factor, "remove_factor": self.remove_factor,
+            "end_session": self.end_session,
+            "begin_factor": self.begin_factor, "confirm_factor": self.confirm_factor, "remove_factor": self.remove_factor,
         }  # fmt: skip
         said = {str(key): str(value) for key, value in asked.items()}
         action = actions.get(said.pop("do", ""))
