@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from http.client import HTTPConnection
 from secrets import token_hex
+from urllib.parse import urlsplit
 
 import pytest
 
-from outpost_lab import LabError, containers, dnszones, pace
+from outpost_lab import LabError, aptcache, containers, dnszones, engine, images, pace
 from outpost_lab.info import info
 from outpost_lab.instance import Instance
 from tests.awaiting import until
@@ -100,3 +104,29 @@ def test_info_names_containers_that_run(lab: Instance) -> None:
     for shape in (data["hosts"] | data["world"]).values():
         machine = shape["container"].rpartition("-")[2]
         assert lab.container(machine).status == "running"
+
+
+def test_the_package_proxy_refuses_none_of_many_hosts_that_ask_at_once() -> None:
+    """apt-cacher-ng as Debian sets it up answers each fourth of them 503. The machine's own may still be an older lab's: one alone is asked."""
+    client = engine.connect()
+    proxy = client.containers.run(images.tag("apt-cache"), detach=True)
+
+    def answer(_: int) -> int:
+        proxy.reload()
+        asking = HTTPConnection(urlsplit(aptcache.bridge_url(proxy)).netloc)
+        try:
+            asking.request("GET", f"{images.MIRROR}/dists/trixie/InRelease")
+            answered = asking.getresponse()
+            answered.read()  # who goes away in the middle ends it for the others too
+            return answered.status
+        except OSError:
+            return 0
+        finally:
+            asking.close()
+
+    try:
+        until(lambda: answer(0) == HTTPStatus.OK, "the proxy answers")
+        with ThreadPoolExecutor(8) as hosts:
+            assert set(hosts.map(answer, range(40))) == {HTTPStatus.OK}
+    finally:
+        proxy.remove(force=True, v=True)

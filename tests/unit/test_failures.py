@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Generator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from pyinfra.context import ctx_host
 
 from outpost.converge import failures, observation
+from outpost.converge.files import shell
 from outpost.converge.observation import declared
 from outpost.converge.operations import HELD
 from outpost.engine.follower import Follower
@@ -129,3 +132,26 @@ def test_an_operation_that_cannot_read_an_answer_fails_by_itself(
         "it gave an answer that cannot be read (IndexError: it's \\x1b[2K)\n",
     )
     assert next(steps, None) is None
+
+
+@pytest.mark.parametrize(("refused", "asked", "code"), [(0, 1, 0), (3, 4, 0), (9, 4, 1)])
+def test_package_lists_that_a_proxy_refuses_are_asked_for_again_and_not_for_ever(
+    tmp_path: Path, refused: int, asked: int, code: int
+) -> None:
+    programs = {"apt-get": f"echo >> asked; [ $(wc -l < asked) -gt {refused} ] || exit 100", "sleep": ""}
+    for name, does in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n", encoding="ascii")
+        (tmp_path / name).chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = shell("packages", missing=[], preseed=[], UPGRADES_WAIT="", PACKAGES="", APT="")
+    (lists,) = (line for line in script.splitlines() if "apt-get" in line)
+    done = subprocess.run(
+        ["sh", "-ec", f"{lists}; echo on"],
+        cwd=tmp_path,
+        env=path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (code, "" if code else "on\n")
+    assert len((tmp_path / "asked").read_text().splitlines()) == asked
