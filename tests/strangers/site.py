@@ -7,6 +7,7 @@ resolver that is also the clock, and the DNS above the office.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import resource
@@ -32,7 +33,7 @@ from outpost.office.certificates import acme_hosts, mode
 from outpost.office.load import load
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
-from outpost_lab import aptcache, containers, dnszones, engine, images, keys, networks, trust, up, world
+from outpost_lab import aptcache, containers, dnszones, engine, images, keys, networks, room, trust, up, world
 from outpost_lab.instance import VAULT, Instance
 from outpost_lab.material import world_authority
 from outpost_lab.paths import OFFICE, ROOT
@@ -40,6 +41,7 @@ from outpost_lab.render import File
 from outpost_lab.world import Machine
 from tests.awaiting import until
 
+logger = logging.getLogger(__name__)
 AROUND = ("gw", "root")
 """What of the lab's world every site needs: names and time."""
 ZONES = ("wan", "core", "lan", "mgmt")
@@ -146,13 +148,11 @@ class Administrator:
         self.client = engine.ensure()
         here = {machine.image for machine in world.around(0) if machine.name in (*AROUND, *shape.around)}
         images.build(self.client, ("base", "stock", "apt-cache", *sorted(here)))
-        aptcache.ensure(self.client, images.tag("apt-cache"))
         (self.home / ".ssh").mkdir(parents=True, mode=0o700)
         self.key = keys.ssh_key(self.home / ".ssh" / "id_ed25519", "admin@desk")
         self.site, self.zones = self._room(name)
         self.office = str(self.site.office_directory)
-        self.seconds: list[tuple[str, float, float]] = []
-        """Each command, how long it took, and for how long it had a processor, here and on the hosts."""
+        self.typed: list[str] = []
         # OpenSSH looks for keys where the passwd file says that home is, and no test writes there
         self.socket = self.home / "agent"
         self.agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(self.socket)], stdout=subprocess.DEVNULL)
@@ -186,11 +186,10 @@ class Administrator:
             cwd=ROOT, env=environment | own,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
-        self.took(arguments[0], started, worked)
+        self.typed.append(arguments[0])
+        took = time.monotonic() - started, self._worked() - worked
+        logger.info("%s: %s took %.0f s, a processor for %.0f s", self.shape.name, arguments[0], *took)
         return done
-
-    def took(self, what: str, started: float, worked: float) -> None:
-        self.seconds.append((what, time.monotonic() - started, self._worked() - worked))
 
     def _worked(self) -> float:
         """Seconds of a processor that commands and hosts have had, as far as these answer: it is printed, and judges nothing."""
@@ -291,8 +290,10 @@ class Administrator:
 
     def machines_come(self) -> None:
         """The site's networks, its hosts as an installer leaves them, and the world's names and clock."""
+        room.ensure(self.client, len(self.site.machines), self.site.name, consent=False, note=logger.info)
         zones = self.zones
         place = world.address("mgmt", world.APT_CACHE_OCTET, self.site.slot)
+        aptcache.ensure(self.client, images.tag("apt-cache"))
         aptcache.attach(self.client, zones["mgmt"], *place)
 
         keys.ssh_key(self.site.ssh_key, "outpost")  # all of them hold it: not made by several at once

@@ -26,15 +26,9 @@ def administrator(shape: Shape, request: pytest.FixtureRequest) -> Iterator[Admi
     try:
         yield somebody
     finally:
-        lines = (
-            f"{what:10} {wall:5.0f} s, a processor for {worked:5.0f} s"
-            for what, wall, worked in somebody.seconds
-        )
-        logger = logging.getLogger(__name__)
-        logger.info("%s\n%s", shape.name, "\n".join(lines))
         try:
             if request.session.testsfailed > failed:
-                logger.warning("%s", somebody.evidence())
+                logging.getLogger(__name__).warning("%s", somebody.evidence())
         finally:
             somebody.leaves()
             shutil.rmtree(desk)
@@ -92,4 +86,4 @@ def test_the_readmes_commands_end_green(administrator: Administrator) -> None:
     assert administrator.shape.peers or "pending" not in proven.stdout, proven.stdout[-8000:]
     again = administrator.types("plan", administrator.office)
     assert (again.returncode, "nothing to change" in again.stdout) == (0, True), again.stdout[-8000:]
-    assert len(administrator.seconds) <= MOST or administrator.shape.around
+    assert len(administrator.typed) <= MOST or administrator.shape.around
