@@ -16,6 +16,7 @@ from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office
 from outpost.office.base import BaseView
+from outpost.office.certificates import public_names
 from outpost.office.flows import listeners
 from outpost.onhost.observe.network import DHCP_CLIENTS
 from tests.live.asking import CLOCK, ask, installed, modes, query, unbound
@@ -376,10 +377,8 @@ def test_journal_survives_a_restart(units: Units) -> None:
 
 
 @pytest.mark.control("SEC-01")
-def test_certificate_keys_are_private_and_match(host: TestinfraHost, me: Host) -> None:
-    for name in (
-        ("host",) if me.role == "dns" else ("host", "public")
-    ):  # outsiders see none of a name server's
+def test_certificate_keys_are_private_and_match(host: TestinfraHost, office: Office, me: Host) -> None:
+    for name in ("host", "public") if public_names(office, me) else ("host",):
         _private_and_matching(host, name)
 
 
