@@ -540,3 +540,30 @@ def test_a_test_in_the_lab_is_repeated_once_and_called_unsteady(
     shown = capfd.readouterr().out
     assert shown.splitlines()[-1] == last
     assert said in shown
+
+
+@pytest.mark.parametrize(
+    ("keep", "runs", "commands"),
+    [
+        (False, True, ["outpost lab down", "pytest tests/strangers -q"]),
+        (True, True, ["pytest tests/strangers -q"]),
+        (False, False, []),  # what a lab needs is not here
+    ],
+)
+def test_other_offices_come_when_the_lab_is_gone(
+    keep: bool, runs: bool, commands: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def noted(_: suite.Suite, *command: str) -> int:
+        ran.append(" ".join(command[2:5]))
+        return 0
+
+    monkeypatch.setattr(suite.Suite, "_run", noted)
+    one = suite.Suite(yes=False, keep=keep, arguments=[])
+    one.lab_runs = runs
+    stage = suite.Stage("strangers", "")
+    one.strangers(stage)
+    assert (ran, stage.ran) == (commands, runs)
+    one.lab_ends()
+    assert ran == commands or not runs, "it goes once"

@@ -91,6 +91,7 @@ def run_suite(
             (Stage("lab", "the second apply changes nothing; raw pyinfra agrees"), suite.in_lab("tests/lab")),
             (Stage("journeys", "mail in every direction, by real clients; webmail in a browser"), suite.in_lab("tests/journeys")),
             (Stage("attacks", "the case study's weaknesses, tried, with what honest people notice"), suite.in_lab("tests/attacks")),
+            (Stage("strangers", "other offices, from bare hosts by the README's commands"), suite.strangers),
         ]  # fmt: skip
     try:
         for stage, work in stages:
@@ -98,14 +99,7 @@ def run_suite(
                 work(stage)
     finally:
         if not fast:
-            if any(
-                stage.failed
-                for stage, _ in stages
-                if stage.name in ("lab up", "lab", "live", "journeys", "attacks")
-            ):
-                suite.lab_evidence()
-            if not keep:
-                suite.lab_down()
+            suite.lab_ends()
     return _report([stage for stage, _ in stages], fast=fast)
 
 
@@ -144,7 +138,7 @@ class Suite:
 
     def __init__(self, *, yes: bool, keep: bool, arguments: list[str]) -> None:
         self.yes, self.keep, self.arguments = yes, keep, arguments
-        self.lab_runs = False
+        self.lab_runs = self.lab_ended = self.lab_failed = False
         self.environment = os.environ | {"PYTHONUNBUFFERED": "1"}
 
     def _run(self, *command: str) -> int:
@@ -188,22 +182,33 @@ class Suite:
         def in_lab(stage: Stage) -> None:
             if self.lab_runs:
                 work(stage)
-                if 0 < len(stage.fell) == stage.failed <= REPEATED:
-                    self._repeat(stage, directory)
+                self._repeat(stage, directory, "--name", INSTANCE)
+                self.lab_failed |= stage.failed > 0
             else:
                 out.print("not run: there is no lab to run it in")
 
         return in_lab
 
-    def _repeat(self, stage: Stage, directory: str) -> None:
-        """Run the tests that failed once more, one after the other, on the lab as it is now.
+    def strangers(self, stage: Stage) -> None:
+        """Offices that bring up hosts of their own, when the lab has made room for them."""
+        if not self.lab_runs:
+            out.print("not run: what a lab needs is not here")
+            return
+        self.lab_ends()
+        self.pytest("tests/strangers", "-o", "log_cli=true", "-o", "log_cli_level=INFO")(stage)
+        self._repeat(stage, "tests/strangers")
+
+    def _repeat(self, stage: Stage, directory: str, *options: str) -> None:
+        """Run the tests that failed once more, one after the other, on the lab as it is now; strangers begin with bare hosts.
 
         A test that passes then is ``unsteady``: named in the summary, its first failure printed, and a defect to mend, but no reason to
         refuse everything else.
         """
+        if not 0 < len(stage.fell) == stage.failed <= REPEATED:
+            return
         out.print(f"repeating: {', '.join(stage.fell)}", markup=False)
         again = Stage(stage.name, stage.covers)
-        self.pytest(directory, "--name", INSTANCE, "--last-failed", "--last-failed-no-failures=none")(again)
+        self.pytest(directory, *options, "--last-failed", "--last-failed-no-failures=none")(again)
         if not again.failed and again.passed == stage.failed:
             stage.passed, stage.failed, stage.unsteady = stage.passed + again.passed, 0, stage.fell
 
@@ -214,6 +219,17 @@ class Suite:
         self.lab_down()
         self._tool(stage, ("outpost", "lab", "up", "--name", INSTANCE, "--no-verify", *consent))
         self.lab_runs = not stage.failed
+        self.lab_failed = not self.lab_runs
+
+    def lab_ends(self) -> None:
+        """Once: what the machines have to say if something failed; then they go, unless the user keeps them."""
+        if self.lab_ended:
+            return
+        self.lab_ended = True
+        if self.lab_failed:
+            self.lab_evidence()
+        if not self.keep:
+            self.lab_down()
 
     def lab_evidence(self) -> None:
         """What the machines have to say about a failure, before they go."""
