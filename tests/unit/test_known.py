@@ -285,6 +285,9 @@ def test_a_compiled_filter_is_known_only_as_its_script_makes_it(
     remembered({*GOOD, right})
     monkeypatch.setattr(expected, "said", lambda _: pytest.fail("what is known is not compiled again"))
     assert reported({*GOOD, right}) == set()
+    assert reported(set(GOOD)) == set(), "it went with its script"
+    monkeypatch.setattr("os.path.lexists", lambda path: path.endswith("erin@po.test.sieve"))
+    assert right in reported(set(GOOD))
 
 
 @pytest.mark.usefixtures("host")

@@ -188,6 +188,8 @@ class Expected:
             return gone and ("account", thing) not in self._known
         if kind == "file":
             target = value.removeprefix("link to ")
+            if SIEVE.search(thing) and not os.path.lexists(f"{thing.removesuffix('svbin')}sieve"):
+                return True  # it went with its script
             return self._has("absent", thing) or (target != value and not os.path.exists(target))
         if kind == "control":
             return not any(fact.startswith(f"version\t{thing.partition(':')[0]}\t") for fact in self._now)
