@@ -125,4 +125,4 @@ def test_a_manager_reads_two_pages_and_the_rest_is_behind_them(html: str, tmp_pa
     assert "Fault matrix" in pages[1]
     faults = catalogue().faults
     assert [name for name in faults if name not in pages[1]] == []
-    assert "What fails, and what was seen" in pages[2]
+    assert "What fails, and what was observed" in pages[2]
