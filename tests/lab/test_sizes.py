@@ -14,6 +14,7 @@ from outpost.office.size import size_of
 from outpost_lab.instance import Instance
 from roles.mta.view import MtaView
 from roles.store.view import StoreView
+from roles.webmail.guide import LANGUAGES
 from roles.webmail.view import WebmailView
 from tests.unit.test_size import SIZES, office_with
 
@@ -96,7 +97,7 @@ def test_nginx_and_php_take_their_limits_without_a_word(lab: Instance, office: O
     view = WebmailView(office, office.with_role("webmail")[0])
     nginx, php = "/etc/nginx/nginx.conf", "/etc/php/8.4/fpm/php-fpm.conf"
     files = [
-        rendered("webmail", nginx, view=view, ports=ports, profile_path="/p"),
+        rendered("webmail", nginx, view=view, ports=ports, profile_path="/p", languages=LANGUAGES),
         rendered("webmail", php, view=view),
     ]
     assert judged(lab, "webmail", files, f"nginx -t -q -c {PLACE}{nginx} 2>&1") == ""
