@@ -96,6 +96,10 @@ MADE = re.compile(
 
 
 WRITTEN = frozenset((
+    # of Debian's standard system, cloud images and boot loaders
+    "/etc/apt/listchanges.conf", "/etc/cloud/cloud.cfg.d/90_dpkg.cfg", "/etc/default/console-setup", "/etc/default/grub", "/etc/default/keyboard",
+    "/etc/ssh/sshd_config",
+    # of the roles' packages
     "/etc/clamav/freshclam.conf", "/etc/dbconfig-common/config", "/etc/dbconfig-common/roundcube.conf", "/etc/logrotate.d/clamav-freshclam",
     "/etc/roundcube/config.inc.php", "/etc/roundcube/debian-db.php",
 ))  # fmt: skip
