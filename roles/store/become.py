@@ -214,7 +214,7 @@ def _shared(view: StoreView) -> None:
 
 def _chosen(view: StoreView) -> None:
     """What users change of their accounts themselves."""
-    told = {
+    content = {
         "domain": view.office.domain,
         "words": WORDS,
         "declared": "/etc/dovecot/users",
@@ -235,7 +235,7 @@ def _chosen(view: StoreView) -> None:
             program(f"{ACCOUNTS}/outpost/onhost/passwords.py", outpost.onhost.passwords),
             program(f"{ACCOUNTS}/outpost/onhost/accounts.py", outpost.onhost.accounts),
             text(f"{ACCOUNTS}/__main__.py", "from outpost.onhost.accounts import main\n\nmain()\n"),
-            as_json("/etc/outpost/accounts.json", told),
+            as_json("/etc/outpost/accounts.json", content),
             rendered("store", "/etc/systemd/system/outpost-accounts.service", own=OWN),
         ],
         check=parses("/etc/outpost/accounts.json"),
@@ -304,7 +304,7 @@ def _departed(view: StoreView) -> None:
 
 def _rescanning(view: StoreView) -> None:
     """Mailboxes are scanned again by night, by the MTA's scanner (VIR-04)."""
-    told = {
+    content = {
         "scanners": [
             {"address": str(address), "port": ports.SCANNER, "name": mta.fqdn}
             for mta in view.mtas
@@ -317,7 +317,7 @@ def _rescanning(view: StoreView) -> None:
         "postmaster": view.office.postmaster,
     }
     rescan = program("/usr/local/lib/outpost/rescan", outpost.onhost.rescan)
-    job("store", "outpost-rescan", rescan, as_json("/etc/outpost/rescan.json", told))
+    job("store", "outpost-rescan", rescan, as_json("/etc/outpost/rescan.json", content))
 
 
 def _ended() -> None:

@@ -77,10 +77,10 @@ def settings(
 def job(role: str, unit: str, *files: File, name: str = "", **context: Any) -> None:
     """What a timer starts: both units from the role's templates, and the files that they need."""
     units = [rendered(role, f"/etc/systemd/system/{unit}.{kind}", **context) for kind in ("service", "timer")]
-    told = [file.path for file in files if file.path.endswith(".json")]
+    parsed = [file.path for file in files if file.path.endswith(".json")]
     service(
         name=name or unit.removeprefix("outpost-"), unit=f"{unit}.timer", files=[*files, *units],
-        check=parses(*told) if told else None,
+        check=parses(*parsed) if parsed else None,
     )  # fmt: skip
 
 
