@@ -34,11 +34,15 @@ class Drift:
     Attributes:
         thing: What the report must name, or the start of it.
         command: Shell on the host.
+        cause: What the report must say of it, or the start of it; needed where another drift has the same thing.
+        cleared: Shell on the host that undoes what an apply leaves to a person.
     """
 
     host: str
     thing: str
     command: str
+    cause: str = ""
+    cleared: str = ""
 
 
 def loaded_and_reverted(path: str, edit: str, load: str) -> str:
@@ -66,6 +70,22 @@ ACCESS_LIST = struct.pack("<I", 2) + b"".join(
 SETUID_CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 7, 0, 0, 0)
 SERVER = "/usr/bin/python3 -m http.server --bind 0.0.0.0"
 EVIL_UNIT = r"[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
+COMPILED = "/usr/lib/python3.13/__pycache__/this.cpython-313.pyc"
+RECOMPILED = f"""python3 -c 'import marshal; p = "{COMPILED}"; head = open(p, "rb").read(16); open(p, "wb").write(head + marshal.dumps(compile("evil = 1", p, "exec")))'"""
+ZONE = "po.myertor.test."
+ADVERTISED = "2001:db8:99::/48 via fe80::99 dev eth0 proto ra"
+
+
+def second_key(role: str) -> tuple[str, str, str]:
+    """A signing key that nobody rolled: shell that makes it, what the report says, shell that takes it away."""
+    kept = f"/run/evil-{role}"
+    return (
+        f"keymgr {ZONE} generate algorithm=ECDSAP256SHA256 {role}=yes > {kept}",
+        f"a second {role.upper()} signs",
+        f"keymgr {ZONE} delete $(tail -n 1 {kept}) >/dev/null; rm {kept}; knotc --blocking zone-keys-load {ZONE} >/dev/null",
+    )
+
+
 DOWNGRADED = """
 cd $(mktemp -d); chmod 0755 .; apt-get -qq -o APT::Sandbox::User=root download {package}; dpkg-deb --raw-extract *.deb x
 sed -i 's/^Version: .*/Version: 0/' x/DEBIAN/control; dpkg-deb --build x old.deb >/dev/null; dpkg --install old.deb >/dev/null 2>&1
@@ -225,7 +245,7 @@ DRIFTS = (
     Drift("mta", "/var/lib/mta-sts/cache.db", "sqlite3 /var/lib/mta-sts/cache.db 'CREATE VIEW evil AS SELECT 1' 2>/dev/null || python3 -c \"import sqlite3; sqlite3.connect('/var/lib/mta-sts/cache.db').execute('CREATE VIEW evil AS SELECT 1')\""),
     Drift("mta", "/var/spool/postfix/etc/hosts", "echo '203.0.113.9 store.po.myertor.test' >> /var/spool/postfix/etc/hosts"),
     Drift("mta", "/var/spool/postfix/etc/evil", "echo evil > /var/spool/postfix/etc/evil"),
-    Drift("ns1", "po.myertor.test.", "keymgr po.myertor.test. set $(keymgr po.myertor.test. list | awk '/ZSK/ { print $1; exit }') retire=+1d >/dev/null"),
+    Drift("ns1", ZONE, f"keymgr {ZONE} set $(keymgr {ZONE} list | awk '/ZSK/ {{ print $1; exit }}') retire=+1d >/dev/null", "a key's time set by hand"),
     Drift("ns2", "eth0", "tc qdisc add dev eth0 root tbf rate 1mbit burst 32k latency 400ms"),
     Drift("store", "eth0", "tc qdisc add dev eth0 clsact"),
     # What a package's script could have made or noted, and names that used to be passed over
@@ -247,6 +267,18 @@ DRIFTS = (
     Drift("webmail", "/root/.vim/plugin/evil.vim", "mkdir -p /root/.vim/plugin; echo '!true' > /root/.vim/plugin/evil.vim"),
     Drift("ns2", "src 0.0.0.0/0 dst 203.0.113.128/25 dir out", "ip xfrm policy add src 0.0.0.0/0 dst 203.0.113.128/25 dir out action block"),
     Drift("mta", "203.0.113.99", "ip neighbour add proxy 203.0.113.99 dev eth0"),
+    Drift("ns2", "src 0.0.0.0/0 dst 203.0.113.192/26 dir out mark 0x7 mask 0xff", "ip xfrm policy add src 0.0.0.0/0 dst 203.0.113.192/26 dir out mark 0x7 mask 0xff action block"),
+    Drift("webmail", "default fwd", "ip xfrm policy setdefault fwd block"),
+    Drift("store", "outpost-moment.service", "systemd-run --quiet --unit=outpost-moment sleep infinity"),
+    Drift("webmail", "/run/systemd/transient/dpkg-db-backup.timer", r"mkdir -p /run/systemd/transient; printf '[Timer]\nOnCalendar=yearly\n' > /run/systemd/transient/dpkg-db-backup.timer; systemctl daemon-reload"),
+    Drift("ns2", "/dev/shm", "mount -t tmpfs -o nosuid,nodev,noexec tmpfs /dev/shm", "mounted by hand"),
+    Drift("ns1", "/proc/sys/vm", "mount -t tmpfs tmpfs /proc/sys/vm", "mounted by hand"),
+    Drift("ns1", ZONE, *second_key("zsk")),
+    Drift("ns1", ZONE, *second_key("ksk")),
+    Drift("ns1", "/var/lib/unbound/root.key", "cp /usr/share/dns/root.key /var/lib/unbound/root.key; echo '. 86400 IN DNSKEY 257 3 8 AwEAAevil' >> /var/lib/unbound/root.key"),
+    Drift("mta", "/run/redis/redis.sock", "chmod 0777 /run/redis/redis.sock"),
+    Drift("store", COMPILED, RECOMPILED),
+    Drift("store", "6 2001:db8:99::/48 via fe80::99", f"ip -6 route add {ADVERTISED}", "given to the host by another machine", f"ip -6 route delete {ADVERTISED}"),
     # What is live and not written
     Drift("store", "unbound.service", "unbound-control -q local_data evil.example A 203.0.113.9"),
     Drift("webmail", "eth0", "ip link set eth0 mtu 1300"),
@@ -272,6 +304,13 @@ def inject(lab: Instance, drifts: tuple[Drift, ...]) -> None:
         on_host(lab, drift.host, drift.command)
 
 
+def clear(lab: Instance, drifts: tuple[Drift, ...]) -> None:
+    """Undo by hand what a plan leaves to a person."""
+    for drift in drifts:
+        if drift.cleared:
+            on_host(lab, drift.host, drift.cleared)
+
+
 def on_host(lab: Instance, host: str, command: str) -> str:
     """What shell says there."""
     return executed(["docker", "exec", lab.container_name(host), "sh", "-c", command], seconds=120)
@@ -289,6 +328,7 @@ def named(outcome: Outcome, drift: Drift) -> bool:
         finding["host"] == drift.host
         and str(finding["thing"]).startswith(drift.thing)
         and finding["cause"]
+        and str(finding["cause"]).startswith(drift.cause)
         and finding["consequence"]
         for finding in outcome.findings
     )
@@ -303,6 +343,7 @@ def all_named_and_repaired(
     outcome = plan(target, connector="docker", watcher=Silent())
     assert not [drift for drift in drifts if not named(outcome, drift)]
     json.dumps(outcome.as_data(target))
+    clear(lab, drifts)
     run = pyinfra("-y", "--json")
     assert run.code == 0, run.log
     left = plan(target, connector="docker", watcher=Silent())
@@ -438,6 +479,7 @@ def test_every_known_drift_changes_what_its_host_answers(
         if answers[drift.host][-1] in answers[drift.host][:-1]:
             hidden.append(drift)
     assert hidden == []
+    clear(lab, DRIFTS)
     run = pyinfra("-y", "--json")
     assert run.code == 0, run.log
     assert not plan(target, connector="docker", watcher=Silent()).changes

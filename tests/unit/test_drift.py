@@ -643,6 +643,15 @@ def test_a_key_that_signs_before_knot_would_have_made_it_is_a_finding_for_a_pers
         assert (finding.cause, finding.repair) == ("a second ZSK signs: c", "")
 
 
+def test_a_second_key_that_signs_is_found_while_the_parent_zone_does_not_name_the_first() -> None:
+    """Knot calls a key of the zone's parent *ready* until then."""
+    key = {"active": 0, "ready": 5000, "publish": 5000, "retire": 0, "remove": 0}
+    keys = [{"id": "a", "ksk": True, "zsk": True} | key, {"id": "b", "ksk": True, "zsk": False} | key]
+    keys[1] |= {"publish": 10_000, "ready": 10_000}
+    told = kept_by_daemons.times_to_come("z.", json.dumps(keys), 11_000, {"ksk": 9000})
+    assert told == ["timer\tz.\ta second KSK signs: b"]
+
+
 def test_a_key_of_the_root_that_debian_does_not_have_is_a_finding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

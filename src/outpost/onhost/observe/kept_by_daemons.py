@@ -172,7 +172,7 @@ def times_to_come(zone: str, listed: str, now: float, lifetimes: dict[str, int])
         # Knot makes the next one when the first has had its time (knot.conf(5), Policy section)
         found += [
             f"timer\t{zone}\ta second {role.upper()} signs: {key['id']}"
-            for key in more if key["publish"] + SLACK < first["active"] + (lifetimes[role] or 1 << 40)
+            for key in more if key["publish"] + SLACK < (first["active"] or first["ready"]) + (lifetimes[role] or 1 << 40)
         ]  # fmt: skip
     return found
 
