@@ -60,7 +60,7 @@ def roll(rehearsal: Rehearsal) -> None:
     _nobody_noticed(rehearsal)
     assert len(rehearsal.log.selectors) >= 2, f"mail was signed with {rehearsal.log.selectors} only"
     assert all(rehearsal.log.verified[peer] for peer in PEERS), rehearsal.log.verified
-    _nothing_was_told(rehearsal, canaries)
+    _no_secret_was_printed(rehearsal, canaries)
 
 
 def _switch_public_key(rehearsal: Rehearsal) -> None:
@@ -110,7 +110,7 @@ def _revoked(rehearsal: Rehearsal, before: set[str]) -> bool:
     return all(not texts or any(str(text).rstrip('"').endswith("p=") for text in texts) for texts in shown)
 
 
-def _nothing_was_told(rehearsal: Rehearsal, canaries: set[str]) -> None:
+def _no_secret_was_printed(rehearsal: Rehearsal, canaries: set[str]) -> None:
     """SEC-01: what was printed, logged, passed as an argument or left for git, against every secret there was."""
     assert len(canaries) > 20
     printed = "\n".join(rehearsal.said)
@@ -148,7 +148,7 @@ def test_keys_between_the_hosts_roll_and_mail_flows_on(rehearsal: Rehearsal) -> 
     canaries |= rehearsal.secrets_now()
     assert secrets_file.read(rehearsal.lab.directory).hosts["store"].key != before.hosts["store"].key
     _nobody_noticed(rehearsal)
-    _nothing_was_told(rehearsal, canaries)
+    _no_secret_was_printed(rehearsal, canaries)
 
 
 @pytest.mark.control("DNS-04", "SEC-01")
@@ -163,7 +163,7 @@ def test_the_transfer_key_rolls_and_the_zone_never_goes(rehearsal: Rehearsal) ->
     assert before.transfer_key not in after.tsig
     assert not rehearsal.log.failures, rehearsal.log.failures
     assert rehearsal.keys(KSK), "both name servers serve the zone"
-    _nothing_was_told(rehearsal, canaries)
+    _no_secret_was_printed(rehearsal, canaries)
 
 
 @pytest.mark.slow
@@ -186,7 +186,7 @@ def test_the_offices_authority_rolls_and_no_link_between_its_hosts_breaks(rehear
         shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         assert shown == after.trusted + after.hosts[host.name].certificate, host.name
     _nobody_noticed(rehearsal)
-    _nothing_was_told(rehearsal, canaries)
+    _no_secret_was_printed(rehearsal, canaries)
 
 
 @pytest.mark.slow

@@ -128,7 +128,7 @@ Words = str | Callable[[Difference], str]
 
 
 @dataclass(frozen=True)
-class Told:
+class Meaning:
     """The finding that differences of one kind become, and their repair.
 
     Attributes:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from outpost.drift.differences import Difference, Finding, Told
+from outpost.drift.differences import Difference, Finding, Meaning
 from outpost.drift.meanings import FAULTS, STATES
 from outpost.drift.several import SEVERAL
 from outpost.onhost.observe.expected import words
@@ -93,18 +93,18 @@ def findings(
     for key in sorted({*appeared, *vanished}, key=_order):
         kind, thing = key
         new, old = appeared.get(key, ()), vanished.get(key, ())
-        found.extend(_told(Difference(kind, thing, new, old, packages=packages), STATES))
+        found.extend(_as_findings(Difference(kind, thing, new, old, packages=packages), STATES))
     for line in sorted(seen.faults, key=lambda line: _order((line.split("\t")[0], line))):
         kind, thing, value = (*line.split("\t", 2), "", "")[:3]
-        found.extend(_told(Difference(kind, thing, (value,), units=units), FAULTS))
+        found.extend(_as_findings(Difference(kind, thing, (value,), units=units), FAULTS))
     return tuple(sorted(_merged(found), key=_place))
 
 
-def _told(it: Difference, among: tuple[Told, ...]) -> Iterator[Finding]:
+def _as_findings(it: Difference, among: tuple[Meaning, ...]) -> Iterator[Finding]:
     if it.kind in SEVERAL and among is STATES:
         yield from SEVERAL[it.kind](it)
-    elif told := next((told for told in among if told.of == it.kind and told.when(it)), None):
-        yield told.about(it)
+    elif meaning := next((each for each in among if each.of == it.kind and each.when(it)), None):
+        yield meaning.about(it)
 
 
 def _place(finding: Finding) -> int:

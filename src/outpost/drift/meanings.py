@@ -7,7 +7,7 @@ import shlex
 from outpost.drift import repairs
 from outpost.drift.differences import (
     Difference,
-    Told,
+    Meaning,
     always,
     came,
     changed,
@@ -55,148 +55,148 @@ def _listens(it: Difference) -> str:
 
 
 STATES = (
-    Told(
+    Meaning(
         "conffile", came, lambda it: "missing" if it.new[0] == "missing" else "a package's file, edited by hand",
         "the daemon reads it beside the office's files: what the roles declare may not be all that counts",
         ("SYS-08",), lambda it: repairs.from_package(it.thing),
     ),
-    Told(
+    Meaning(
         "compiled", came, "what Python compiled of a package's source, changed by hand", "every Python program that uses the module runs it in place of the source", ("SYS-08",),
         lambda it: f"rm -f {it.quoted}", "file",
     ),
-    Told(
+    Meaning(
         "running", only_went, "stopped by hand", "what it does for the host is not done", ("AVL-01",),
         lambda it: f"systemctl start {it.quoted}",
     ),
-    Told(
+    Meaning(
         "running", only_came, "started by hand; no role declares it",
         "a daemon that nobody maintains runs with a configuration that nobody has checked", ("SYS-04",),
         lambda it: f"systemctl stop {it.quoted}",
     ),
-    Told(
+    Meaning(
         "package", lambda it: bool(it.new) and it.thing not in it.packages, "installed by hand; no role declares it",
         "its programs and daemons are open to attack and nobody's to patch", ("SYS-04",),
         lambda it: repairs.remove_package(it.thing, it.packages),
     ),
-    Told(
+    Meaning(
         "package", only_went, "removed by hand, or no longer marked as wanted", "what the platform needs may be missing", ("SYS-04",),
         lambda it: f"{APT} install {it.quoted} </dev/null",
     ),
-    Told(
+    Meaning(
         "version", came, "an older version put in by hand", "holes that were closed are open again", ("SYS-06",),
         lambda it: f"{APT} --only-upgrade install {it.quoted} </dev/null", "package", lines,
     ),
-    Told(
+    Meaning(
         "version", always, "removed by hand, though others need it", "what needs it fails at its next start, and apt refuses to work",
         ("SYS-04",), f"{APT} --fix-broken install </dev/null", "package",
     ),
-    Told(
+    Meaning(
         "hold", came, "put on hold by hand", "security upgrades pass it by", ("SYS-06",),
         lambda it: f"apt-mark unhold {it.quoted} >/dev/null", "package",
     ),
-    Told(
+    Meaning(
         "diversion", came, lambda it: f"diverted by hand {it.new[0]}", "upgrades of its package go past it", ("SYS-06", "SYS-08"),
         lambda it: f"dpkg-divert --quiet --rename --remove {it.quoted} || dpkg-divert --quiet --no-rename --remove {it.quoted}", "package",
     ),
-    Told(
+    Meaning(
         "override", came, lambda it: f"owner and mode overridden by hand ({it.new[0]})", "upgrades set them again", ("SYS-08",),
         lambda it: f"dpkg-statoverride --quiet --remove {it.quoted}", "package",
     ),
-    Told(
+    Meaning(
         "architecture", came, "an architecture that was added by hand", "packages may come that the office has not chosen", ("SYS-04",),
         lambda it: f"dpkg --remove-architecture {it.quoted} || true", "package",
     ),
-    Told(
+    Meaning(
         "control", always, "what dpkg keeps of it edited by hand: a maintainer script, a checksum or the list of its files",
         "the next upgrade runs its scripts as root, and changed programs may pass for the package's", ("SYS-06", "SYS-08"),
         lambda it: repairs.control_files(it.thing), "package", lines,
     ),
-    Told(
+    Meaning(
         "program", came, lambda it: f"a package's program, {'removed' if it.new[0] == 'missing' else 'changed'} by hand",
         "what runs under its name is not what Debian signed", ("SYS-08",), lambda it: repairs.from_package(it.thing), "file",
     ),
-    Told(
+    Meaning(
         "capability", came, "has got capabilities by hand", "every account that may start it has some of root's rights", ("SYS-09",), repairs.capabilities, "file", lines,
     ),
-    Told(
+    Meaning(
         "capability", always, "has lost its capabilities by hand", "what needs it does not work", ("SYS-09",), repairs.capabilities, "file", lines,
     ),
-    Told(
+    Meaning(
         "alias", changed, "points elsewhere by hand", "what is called by its name is something else", ("SYS-08",),
         lambda it: repairs.linked_again(it.thing, it.old[0].removeprefix("link to ")), "file", lines,
     ),
-    Told(
+    Meaning(
         "alias", only_came, "leads by hand to what no package has", "what is called by its name is something else", ("SYS-08",),
         lambda it: repairs.from_package(it.thing), "file", lines,
     ),
-    Told(
+    Meaning(
         "group", changed, "has another number by hand", "files of the group belong to nobody, or to another's", ("SYS-09",),
         lambda it: repairs.numbered(it.thing, it.old[0]), shows=lines,
     ),
-    Told(
+    Meaning(
         "group", came, "has the number of another group by hand", "who is in one of them has the rights of the other", ("SYS-09",),
         lambda it: f"groupdel {it.quoted}", shows=lines,
     ),
-    Told(
+    Meaning(
         "group", went, "removed by hand", "files of the group belong to nobody, or to another's", ("SYS-09",),
         lambda it: f"groupadd --gid {it.old[0]} {it.quoted}", shows=lines,
     ),
-    Told(
+    Meaning(
         "keeper", came, lambda it: f"opened by hand to {it.new[0]}", "that account can add members to the group", ("SYS-09",),
         lambda it: f"gpasswd --remove-password {it.quoted} && gpasswd --administrators '' {it.quoted}", "group", lines,
     ),
-    Told(
+    Meaning(
         "shadow", _is_another_password, "its password or its expiry set by hand", "somebody may log in who should not, or cannot who must",
         ("SYS-09",), lambda it: repairs.shadow(it.thing), "account",
     ),
-    Told(
+    Meaning(
         "mode", went, _moded,
         "others may read or replace what only its owner should", ("SYS-09", "SEC-01"), repairs.with_mode, shows=lines,
     ),
-    Told(
+    Meaning(
         "mount", went, lambda it: "mounted otherwise" if it.new else "not mounted",
         "programs may be put and run where only data belongs", ("VIR-05",),
         lambda it: f"! systemctl is-enabled --quiet {MOUNTS} 2>/dev/null || systemctl restart {MOUNTS}; "
         f"mount -o remount,bind,{it.old[0]} {it.quoted}", shows=lines,
     ),
-    Told(
+    Meaning(
         "mounted", came, "mounted by hand", "what is below it is hidden, and what hides it may be anybody's", ("VIR-05",),
         lambda it: f"umount --lazy {it.quoted}", "mount",
     ),
-    Told(
+    Meaning(
         "setting", changed, "changed in the running kernel", "the host behaves otherwise until the next boot", ("SYS-02",),
         lambda it: f"sysctl --quiet --write {shlex.quote(f'{it.thing}={it.old[0]}')}", "kernel setting", lines,
     ),
-    Told(
+    Meaning(
         "manager", always, lambda it: "set by hand" if it.new else "taken out by hand", "every daemon that starts from now on gets it", ("SYS-08",),
         lambda it: f"systemctl set-environment {shlex.quote(f'{it.thing}={it.old[0]}')}" if it.old
         else f"systemctl unset-environment {it.quoted}", "environment of daemons", lines,
     ),
-    Told(
+    Meaning(
         "table", came, "added by hand", "it can refuse or redirect what the office's flows allow", ("NET-01",),
         lambda it: f"nft delete table {it.thing}", "packet filter", thing=lambda it: f"table {it.thing}",
     ),
-    Told(
+    Meaning(
         "rules", changed, "changed by hand", "it can refuse or redirect what the office's flows allow", ("NET-01",),
         "", "packet filter", thing=lambda it: f"rules of table {it.thing}",
     ),
-    Told(
+    Meaning(
         "queue", came, lambda it: f"traffic control set by hand ({', '.join(it.new)})", "it can delay, drop, copy or redirect every packet of that interface",
         ("NET-02",), repairs.queue_away, "traffic control",
     ),
-    Told(
+    Meaning(
         "policy", came, lambda it: f"an IPsec policy set by hand ({it.new[0]})", "it can drop, wrap or redirect what it names, past the packet filter",
         ("NET-02",), repairs.policy_away, "network policy",
     ),
-    Told(
+    Meaning(
         "trigger", came, lambda it: f"a trigger or view put in by hand ({', '.join(value.split(' ', 2)[2] for value in it.new)})",
         "it runs with each write of the daemon and can change or copy what users keep there", ("SYS-08",), repairs.trigger_away, "database",
     ),
-    Told(
+    Meaning(
         "loopback", came, lambda it: f"{it.new[0]} listens to the host's own accounts and daemons since somebody started it",
         "every account on the host can connect to it", ("SYS-05",), lambda it: repairs.end_listening(it.thing, it.new[0]), "listener",
     ),
-    Told(
+    Meaning(
         "effective", always, "the daemon's own answer is not what it was after the last apply",
         "it works by another configuration than the declared one", ("SYS-08",),
         lambda it: repairs.restart(_asked_of(it)), "effective configuration", lines, _asked_of,
@@ -206,97 +206,97 @@ STATES = (
 
 
 FAULTS = (
-    Told(
+    Meaning(
         "blind", always, lambda it: f"cannot be observed: {it.new[0]}", "drift there is neither reported nor repaired, and nothing is remembered",
         ("SYS-08",), "", "observation",
     ),
-    Told(
+    Meaning(
         "edited", always, "not as an apply of this office wrote it", "somebody wrote into it what no plan should name; each thing that only it explains is reported. "
         "Remedy: examine the host; the next apply seals what is left", ("SYS-08",), "", "known state",
     ),
-    Told(
+    Meaning(
         "locked", always, lambda it: f"made {it.new[0]} by hand", "no apply can replace what is there", ("SYS-08",),
         lambda it: f"{OBSERVER} release {it.quoted}", "file",
     ),
-    Told(
+    Meaning(
         "acl", always, "an access list put on it by hand", "others may read or write it than its mode says", ("SYS-09",),
         lambda it: f"{OBSERVER} release {it.quoted}", "file",
     ),
-    Told(
+    Meaning(
         "linked", always, "has a second name by hand (a hard link)", "an account that may write the other name writes this file", ("SYS-09",),
         lambda it: f"{OBSERVER} release {it.quoted}", "file",
     ),
-    Told(
+    Meaning(
         "held", always, "put on hold by hand", "nothing there is delivered until somebody lets it go. Remedy: run `./outpost queue OFFICE --release all`, or "
         "`--hold` with each queue id that has to wait", ("QUE-01",), "", "messages on hold", lambda it: it.new, "mail queue",
     ),
-    Told(
+    Meaning(
         "function", always, lambda it: f"a library of functions loaded by hand ({it.new[0]})", "it stays after a restart, and is code for who can start it",
         ("SYS-08",), f"redis-cli {REDIS} function flush >/dev/null", "database",
     ),
-    Told(
+    Meaning(
         "timer", always, lambda it: f"a key's time set by hand ({it.new[0].split(' ')[1]})" if it.new[0][-1].isdigit() and " second " not in it.new[0] else it.new[0],
         lambda it: "who has that key signs other names for the office's. Remedy: run `keymgr ZONE list`, and `keymgr ZONE set KEY retire=+0 remove=+1d` "
         "for the key that nobody rolled" if " second " in it.new[0]
         else "its zone is without a valid signature then, and nobody who validates finds the office's names", ("DNS-01",),
         lambda it: repairs.unset_timer(it.thing, it.new[0]), "signing key",
     ),
-    Told(
+    Meaning(
         "anchor", always, lambda it: f"a key of the root added by hand ({it.new[0]})", "who has that key can forge each name that the host asks for", ("DNS-07",),
         lambda it: f"systemctl stop unbound.service; install -o unbound -g unbound -m 0644 /usr/share/dns/root.key {it.quoted}; systemctl start unbound.service", "trust anchor",
     ),
-    Told(
+    Meaning(
         "library", always, "given to the dynamic linker by hand", "it puts code into programs", ("SYS-08",), "ldconfig", "file",
     ),
-    Told(
+    Meaning(
         "halted", always, lambda it: f"halted by hand ({it.new[0]})", "it runs, and does nothing", ("AVL-01",),
         lambda it: f"kill -CONT {it.new[0].rpartition(' ')[2]} 2>/dev/null || true", "unit",
     ),
-    Told(
+    Meaning(
         "deleted", always, lambda it: f"deleted by hand, and still written by {it.new[0] or 'a process'}", "what is logged there nobody can read",
         ("LOG-01",), lambda it: restarted(shlex.quote(it.new[0]), only_running=True) if it.new[0].endswith(".service") else "", "file",
     ),
-    Told(
+    Meaning(
         "module", always, "loaded by hand, though it is barred", "it is more of the kernel to break into", ("SYS-02",),
         lambda it: f"modprobe --remove {it.quoted} || rmmod {it.quoted}", "kernel module",
     ),
-    Told(
+    Meaning(
         "handler", always, "given to the kernel by hand as what starts programs of a form", "it runs in their place, with the rights of the one who starts them", ("SYS-08",),
         lambda it: f"echo -1 > {it.quoted}", "binary format",
     ),
-    Told(
+    Meaning(
         "failed", always, "failed", "what it does for the host is not done", ("AVL-01",),
         lambda it: f"systemctl reset-failed {it.quoted}; systemctl is-enabled --quiet {it.quoted} && systemctl restart {it.quoted} || true", "unit",
     ),
-    Told(
+    Meaning(
         "sysctl", always, "changed in the running kernel, not in its file",
         "the host's network or memory is protected less than declared until the next boot", ("SYS-02",),
         "/usr/lib/systemd/systemd-sysctl", "kernel setting", lambda it: it.new,
     ),
-    Told(
+    Meaning(
         "learned", always, lambda it: f"given to the host by another machine ({it.new[0].rpartition(' ')[2]})",
         "any machine on that network can be where its IPv6 traffic goes", ("NET-02",),
         lambda it: repairs.unlearned(it.thing, it.new[0]), "network route",
     ),
-    Told(
+    Meaning(
         "filter", always, "the live rules are not those of /etc/nftables.conf", "what no flow allows may pass, or what one allows may not", ("NET-01",),
         "systemctl reload-or-restart nftables.service", "packet filter",
         lambda it: (f"{'-' if it.thing == 'missing' else '+'}{it.new[0]}",), "table inet outpost",
     ),
-    Told(
+    Meaning(
         "listener", always, _listens, "no flow needs it: only the packet filter keeps strangers from it", ("SYS-05",),
         lambda it: repairs.close(*_listening(it), it.units),
     ),
-    Told(
+    Meaning(
         "opened", always, "opened by hand to every account", "all of the host's accounts can talk to its daemon as its own clients do", ("SYS-05",),
         lambda it: restarted(shlex.quote(it.new[0]), only_running=True) if it.new[0].endswith(".service") else f"chmod o= {it.quoted}", "socket",
     ),
-    Told(
+    Meaning(
         "stale", always, lambda it: f"{it.new[0]} was written after the daemon loaded it", "what runs may be an edit that is no longer in the file",
         ("SYS-08",), lambda it: repairs.restart(it.thing) if it.new[0].startswith(("/etc/systemd/", "its unit"))
         else f"systemctl reload-or-restart {it.quoted}", "daemon",
     ),
-    Told(
+    Meaning(
         "hostname", always, lambda it: it.new[0], "logs, mail and certificates name another host", ("SPO-05",), "hostname --file /etc/hostname", "host name",
     ),
 )  # fmt: skip

@@ -121,10 +121,10 @@ async def _paced(ground: Ground, *, tls: bool) -> Run:
         "--grep='status=sent|time: '"
     )
     await ground.expunge(mark, *ground.office.mailboxes)
-    return _told(lines.splitlines())
+    return _parsed(lines.splitlines())
 
 
-def _told(lines: list[str]) -> Run:
+def _parsed(lines: list[str]) -> Run:
     sent = [[float(number) for number in match.groups()] for match in map(SENT.search, lines) if match]
     if len(sent) < PACED:
         raise OutpostError(f"{len(sent)} of {PACED} messages arrived", "./outpost queue lab says why")
