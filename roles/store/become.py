@@ -321,7 +321,7 @@ def _rescanning(view: StoreView) -> None:
 
 
 def _ended() -> None:
-    """What is logged in by a program's password ends with it."""
+    """What is logged in ends with a password that is removed or changed, and when the second factor is turned on."""
     places = (f"/etc/systemd/system/outpost-ended.{kind}" for kind in ("service", "path"))
     service(
         name="ended",

@@ -95,6 +95,13 @@ def test_a_first_password_is_good_for_choosing_another_and_nothing_else(
     expect(page.locator("#messagestack")).to_contain_text("Password changed")
     expect(page.locator("#messagelist")).to_be_attached()
     assert on_disk(lab, OWN) == [], "webmail keeps the password"
+    left_open = imap_session(replace(erin, password=OWN))
+    page.goto(f"{site}?_task=settings&_action=plugin.access")
+    change_password(page, OWN, OTHER)
+    expect(page.locator("#messagestack")).to_contain_text("Password changed")
+    assert ends(left_open)
+    change_password(page, OTHER, OWN)  # the session in which it was changed goes on
+    expect(page.locator("#messagestack")).to_contain_text("Password changed")
     log_out(page)
     assert knows(erin, OWN)
     assert not knows(erin, erin.password)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,16 @@ from unittest.mock import ANY
 
 import pytest
 
-from outpost.onhost.accounts import RECOVERY, WRONG_CODES, Accounts, Chosen, time_code, token_hash
+from outpost.onhost.accounts import (
+    RECOVERY,
+    WRONG_CODES,
+    Accounts,
+    Chosen,
+    end_sessions,
+    time_code,
+    token_hash,
+)
+from tests.awaiting import until
 
 ALICE = "alice@po.example.com"
 FIRST, GOOD = "{ARGON2ID}first", "cobalt ravine tuba mosaic"
@@ -189,8 +199,37 @@ def test_a_recovery_code_stands_for_the_telephone_once(desk: Desk) -> None:
     assert "recovery" not in (desk.own / ALICE).read_text()
 
 
+@pytest.mark.control("AUT-07")
+def test_what_a_thief_opened_ends_when_the_password_changes_or_the_second_factor_is_turned_on(
+    desk: Desk,
+) -> None:
+    """His programs stay logged in otherwise, and his webmail works on for the rest of the day."""
+    session = desk.settle()
+    assert desk.ended == [ALICE]
+    made = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
+    thief = desk.log_in(GOOD)["session"]
+    secret = desk.ask("begin_factor", **made)["secret"]
+    assert desk.ask("confirm_factor", session=session, code="000000") == {"refused": "code"}
+    assert desk.ended == [ALICE]
+    assert "recovery" in desk.ask("confirm_factor", session=session, code=desk.code(secret))
+    assert desk.ended == [ALICE, ALICE]
+    assert desk.ask("state", session=thief) == {"refused": "session"}
+    assert desk.ask("state", session=session)["factor"] is True
+
+
+def test_the_page_answers_when_open_sessions_have_ended(tmp_path: Path) -> None:
+    """Webmail's next connection could be the one that is cut otherwise."""
+    named = tmp_path / ALICE
+    kicker = threading.Thread(target=lambda: until(named.exists, "the account is named") and named.unlink())
+    kicker.start()
+    end_sessions(tmp_path, ALICE)
+    assert not named.exists()
+    kicker.join()
+
+
 def test_what_a_removed_password_opened_ends(desk: Desk) -> None:
     session = desk.settle()
+    desk.ended.clear()
     made = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
     assert "application_password" in desk.ask("add_application", name="Zoë's Handy (alt)\n", **made)
     assert desk.ask("state", session=session)["applications"][0]["name"] == "Zoë's Handy (alt)"
