@@ -19,6 +19,7 @@ import pytest
 
 from outpost.cli import attack as command
 from outpost.cli import console
+from outpost.cli.options import At
 from outpost.errors import OutpostError
 from outpost.evidence import reference
 from outpost.evidence.controls import catalogue
@@ -209,7 +210,7 @@ def test_attacks_are_chosen_by_id_family_control_and_fault() -> None:
 
 def test_the_list_needs_no_office_that_runs(capsys: pytest.CaptureFixture[str]) -> None:
     code = command.attack_office(
-        "lab", None, [], listed=True, slow=True, positive=False, record=False, transcripts=False, as_json=True
+        At("lab"), [], listed=True, slow=True, positive=False, record=False, transcripts=False, as_json=True
     )
     listed = json.loads(capsys.readouterr().out)
     assert code == 0

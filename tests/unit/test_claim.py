@@ -16,6 +16,7 @@ import tomlkit
 
 from outpost import __version__
 from outpost.cli import user as people
+from outpost.cli.options import At
 from outpost.engine import claim, run
 from outpost.engine.claim import Record, changing, mine
 from outpost.errors import OutpostError
@@ -425,14 +426,14 @@ def test_a_users_change_is_applied_alone_to_what_the_hosts_were_converged_from(
     assert waiting != declared
     one.office_file.write_text(waiting)
     for name in ("erin", "frank"):  # the second one starts from the first
-        people.add(str(one.data), name)
+        people.add(At(str(one.data)), name)
     domain = load(one.data).domain
     for text in (applied[-1], one.office_file.read_text()):
         assert all(f"{name}@{domain}" in text for name in ("erin", "frank"))
     assert "somebody else" not in applied[-1]
     assert "somebody else" in one.office_file.read_text()
-    people.add(str(one.data), "gina", apply=False)
+    people.add(At(str(one.data)), "gina", apply=False)
     before, count = one.office_file.read_text(), len(applied)
     with pytest.raises(OutpostError, match="have not been applied yet"):
-        people.add_alias(str(one.data), "list", ["gina"])
+        people.add_alias(At(str(one.data)), "list", ["gina"])
     assert (one.office_file.read_text(), len(applied)) == (before, count)

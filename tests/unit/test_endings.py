@@ -14,6 +14,7 @@ from rich.console import Console
 from outpost import __main__ as entry
 from outpost.cli import app, apply, console, office
 from outpost.cli.console import Table
+from outpost.cli.options import At
 from outpost.engine import run
 from outpost.engine.follower import Follower
 from outpost.errors import OutpostError
@@ -133,7 +134,7 @@ def test_a_question_shows_the_answers_that_it_takes(
     monkeypatch.setattr(run, "plan", lambda *_, **__: planned)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("builtins.input", lambda *_: "n")
-    assert apply.apply_office("harbour") == 1
+    assert apply.apply_office(At("harbour")) == 1
     assert "Apply? [y/N]" in capsys.readouterr().err
 
 
@@ -238,7 +239,7 @@ def test_the_first_plan_of_a_new_host_is_a_summary(
     changes = tuple(run.Change("mta", f"base | {number}") for number in range(40))
     planned = run.Outcome(("mta", "ns1"), changes, {}, (), 1.0, tuple(new + known))
     monkeypatch.setattr(run, "plan", lambda *_, **__: planned)
-    assert apply.plan_office("harbour") == 2
+    assert apply.plan_office(At("harbour")) == 2
     said = capsys.readouterr().out
     assert len(said.splitlines()) < 50
     assert "72 files, 1 directory" in said
@@ -247,5 +248,5 @@ def test_the_first_plan_of_a_new_host_is_a_summary(
     assert "nobody declared it" in said  # what a person has to decide is never part of a summary
     assert "/etc/file9" not in said
     assert "base 40" in said
-    apply.plan_office("harbour", everything=True)
+    apply.plan_office(At("harbour"), everything=True)
     assert "/etc/file9" in capsys.readouterr().out

@@ -15,6 +15,7 @@ from outpost import __version__
 from outpost.cli import app as cli
 from outpost.cli import upgrade
 from outpost.cli.apply import change_hosts
+from outpost.cli.options import At
 from outpost.engine import claim, run
 from outpost.keys.rotation import aftermath
 from outpost.office import Office
@@ -126,7 +127,7 @@ def test_hosts_without_a_change_note_the_new_version(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     office = str(tmp_path / "harbour")
     options = {"yes": False, "as_json": False, "force": False, "note_version": note}
-    assert change_hosts(office, None, ["mta"], None, **options) == 0
+    assert change_hosts(At(office), ["mta"], **options) == 0
     record = tmp_path / "lib" / "converged.json"
     assert record.exists() == noted
     assert not noted or json.loads(record.read_text())["version"] == __version__

@@ -62,7 +62,7 @@ def _summary(command: str) -> str:
     source = Path(__file__).with_name(f"{HOMES[command]}.py").read_text(encoding="utf-8")
     for node in ast.walk(ast.parse(source)):
         match node:
-            case ast.FunctionDef(decorator_list=[ast.Call(args=[ast.Constant(value=name), *_])]):
+            case ast.FunctionDef(decorator_list=[ast.Call(args=[ast.Constant(value=name), *_]), *_]):
                 found = ast.get_docstring(node) or ""
             case ast.Call(
                 keywords=[

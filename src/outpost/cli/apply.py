@@ -13,33 +13,29 @@ from typing import Annotated
 import typer
 
 from outpost.cli.options import (
+    App,
+    At,
     JsonOption,
     LimitOption,
-    NameOption,
-    OfficeArgument,
     RefreshOption,
-    ViaOption,
     YesOption,
     chosen_hosts,
 )
 from outpost.engine import unchanged
 from outpost.errors import OutpostError
-from outpost.target import find
 
-app = typer.Typer()
+app = App()
 
 CLEAN, FAILED, DRIFT = 0, 1, 2
 
 
-@app.command(
+@app.of_office(
     "plan",
     epilog="Example: `./outpost plan lab --limit mta`. Exit code 0: nothing to change, 2: hosts differ, 1: failed.",
 )
 def plan_office(
-    office: OfficeArgument,
-    name: NameOption = None,
+    at: At,
     limit: LimitOption = None,
-    via: ViaOption = None,
     as_json: JsonOption = False,
     refresh: RefreshOption = False,
     everything: Annotated[
@@ -48,33 +44,29 @@ def plan_office(
     ] = False,
 ) -> int:
     """Show what an apply would change. Changes nothing."""
-    if not refresh and _as_declared(office, name, limit, via, as_json=as_json):
+    if not refresh and _as_declared(at, limit, as_json=as_json):
         return CLEAN
     from outpost.cli import outcomes
     from outpost.cli.console import say_json
     from outpost.cli.progress import watcher
     from outpost.engine import run
-    from outpost.office import load
 
-    target = find(office, name)
-    hosts = chosen_hosts(load(target.data), limit)
-    outcome = run.plan(target, limit=hosts, connector=via, watcher=watcher())
+    hosts = chosen_hosts(at.office, limit)
+    outcome = run.plan(at.target, limit=hosts, connector=at.via, watcher=watcher())
     if as_json:
-        say_json(outcome.as_data(target))
+        say_json(outcome.as_data(at.target))
     else:
-        outcomes.show_plan(outcome, target, frozenset() if everything else outcome.new_hosts)
+        outcomes.show_plan(outcome, at.target, frozenset() if everything else outcome.new_hosts)
     return FAILED if outcome.failed else DRIFT if outcome.changes or outcome.findings else CLEAN
 
 
-@app.command(
+@app.of_office(
     "apply",
     epilog="Example: `./outpost apply lab -y`. Exit code 0: done, 1: a host failed or the plan was declined.",
 )
 def apply_office(
-    office: OfficeArgument,
-    name: NameOption = None,
+    at: At,
     limit: LimitOption = None,
-    via: ViaOption = None,
     yes: YesOption = False,
     as_json: JsonOption = False,
     force: Annotated[
@@ -98,18 +90,14 @@ def apply_office(
 
     Without -y the plan is shown and confirmed first.
     """
-    if not refresh and _as_declared(office, name, limit, via, as_json=as_json):
+    if not refresh and _as_declared(at, limit, as_json=as_json):
         return CLEAN
-    return change_hosts(
-        office, name, limit, via, yes=yes, as_json=as_json, force=force, checked=verify, back=rollback
-    )
+    return change_hosts(at, limit, yes=yes, as_json=as_json, force=force, checked=verify, back=rollback)
 
 
 def change_hosts(
-    office: str,
-    name: str | None,
+    at: At,
     limit: list[str] | None,
-    via: str | None,
     *,
     yes: bool,
     as_json: bool,
@@ -125,10 +113,8 @@ def change_hosts(
     from outpost.engine import rollout, run
     from outpost.engine.claim import changing
     from outpost.keys.rotation import aftermath
-    from outpost.office import load
 
-    target = find(office, name)
-    loaded = load(target.data)
+    target, loaded, via = at.target, at.office, at.via
     hosts = chosen_hosts(loaded, limit)
     if rollout.is_read_only(loaded) and not force:
         days = ", ".join(loaded.maintenance.read_only)
@@ -167,13 +153,10 @@ def change_hosts(
     return CLEAN if done.good else FAILED
 
 
-def _as_declared(
-    office: str, name: str | None, limit: list[str] | None, via: str | None, *, as_json: bool
-) -> bool:
+def _as_declared(at: At, limit: list[str] | None, *, as_json: bool) -> bool:
     """Whether every host is as it was when it was last found as declared; then that is the result, and printed."""
     started = time.monotonic()
-    target = find(office, name)
-    if (asked := unchanged.ask(target, via, limit or ())) is None:
+    if (asked := unchanged.ask(at.target, at.via, limit or ())) is None:
         return False
     from rich.markup import escape  # while the hosts answer
 
@@ -189,9 +172,9 @@ def _as_declared(
     if as_json:
         from outpost.engine.run import Outcome
 
-        say_json(Outcome(hosts, (), {}, (), seconds).as_data(target))
+        say_json(Outcome(hosts, (), {}, (), seconds).as_data(at.target))
         return True
     for host in hosts:
         out.print(f"[bold]{escape(host)}[/]: [green]as declared[/]")
-    out.print(f"{escape(target.title)}: [green]nothing to change[/] ({seconds:.1f} s)", highlight=False)
+    out.print(f"{escape(at.target.title)}: [green]nothing to change[/] ({seconds:.1f} s)", highlight=False)
     return True

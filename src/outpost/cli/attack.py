@@ -13,23 +13,23 @@ import typer
 from rich.markup import escape
 
 from outpost.cli.console import Table, err, out, say_json
-from outpost.cli.options import JsonOption, NameOption, OfficeArgument
+from outpost.cli.options import App, At, JsonOption
 from outpost.errors import OutpostError
 from outpost.evidence.controls import FAMILIES, MEASURED, AttackPlan, catalogue, measured
-from outpost.office import Office, load
-from outpost.target import Target, find
+from outpost.office import Office
+from outpost.target import Target
 
-app = typer.Typer()
+app = App()
 
 
-@app.command(
+@app.of_office(
     "attack",
+    asks_hosts=False,
     epilog="Examples: `./outpost attack lab --list`, `./outpost attack lab --only 2g --only REL --transcript`. Exit code 0: "
     "withstood, 1: breached.",
 )
 def attack_office(
-    office: OfficeArgument,
-    name: NameOption = None,
+    at: At,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,8 +63,7 @@ def attack_office(
     if listed:
         _list(plans, as_json=as_json)
         return 0
-    target = find(office, name)
-    loaded = load(target.data)
+    target, loaded = at.target, at.office
     _agreed(target, loaded, positive=positive)
     results = asyncio.run(
         _run(target, loaded, plans, positive=positive, transcripts=transcripts, quiet=as_json, record=record)

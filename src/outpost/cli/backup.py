@@ -13,28 +13,18 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from outpost.cli.console import Table, count, duration, err, out, say_json, size
-from outpost.cli.options import (
-    JsonOption,
-    LimitOption,
-    NameOption,
-    OfficeArgument,
-    ViaOption,
-    YesOption,
-    chosen_hosts,
-)
+from outpost.cli.options import App, At, JsonOption, LimitOption, YesOption, chosen_hosts
 from outpost.cli.progress import watcher
 from outpost.hosts import expect_hosts
 from outpost.keys import secrets_file
 from outpost.keys.rotation import aftermath
-from outpost.office import load
 from outpost.office.roles import serves, serving
 from outpost.office.tables.topology import Host
 from outpost.recovery import backup
 from outpost.recovery import restore as recovery
-from outpost.target import find
 from outpost.transport.remote import run_script
 
-AtOption = Annotated[
+ArchiveOption = Annotated[
     str,
     typer.Option(
         "--at",
@@ -54,8 +44,8 @@ class HostByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer()
-restore = typer.Typer(
+app = App()
+restore = App(
     name="restore",
     help="Restore a lost host, or mail, from the backup.",
     cls=HostByDefault,
@@ -64,16 +54,14 @@ restore = typer.Typer(
 app.add_typer(restore)
 
 
-@app.command(
+@app.of_office(
     "backup",
     epilog="Examples: `./outpost backup po` lists what is kept, `./outpost backup po --now --limit store`, "
     "`./outpost backup po --other-end | ssh root@vault sh`. Exit code 0: done, 1: failed.",
 )
 def back_up(
-    office: OfficeArgument,
-    name: NameOption = None,
+    at: At,
     limit: LimitOption = None,
-    via: ViaOption = None,
     now: Annotated[
         bool, typer.Option("--now", help="Make a new backup first, on every host or those of --limit.")
     ] = False,
@@ -86,8 +74,7 @@ def back_up(
     as_json: JsonOption = False,
 ) -> int:
     """List the backups of each host, make one, delete old ones."""
-    target = find(office, name)
-    loaded = load(target.data)
+    target, loaded, via = at.target, at.office, at.via
     hosts = tuple(loaded.host(name) for name in chosen_hosts(loaded, limit))
     if other_end:
         sys.stdout.write(backup.other_end(loaded, secrets_file.read(target.data)))
@@ -107,24 +94,21 @@ def back_up(
     return 0
 
 
-@restore.command(
+@restore.of_office(
     "host",
     epilog="Example: `./outpost restore po store`. Exit code 0: the host is restored, 1: the restore failed.",
 )
 def restore_host(
-    office: OfficeArgument,
+    at: At,
     host: Annotated[str, typer.Argument(metavar="HOST", help="The host that was lost.")],
-    at: AtOption = "latest",
-    name: NameOption = None,
-    via: ViaOption = None,
+    archive: ArchiveOption = "latest",
     yes: YesOption = False,
 ) -> int:
     """Rebuild a lost host on an empty Debian machine.
 
     First its data from the backup, then its role.
     """
-    target = find(office, name)
-    loaded = load(target.data)
+    target, loaded, via = at.target, at.office, at.via
     expect_hosts(loaded, [host])
     lost = loaded.host(host)
     question = f"{lost.name} is an empty machine that is to become {lost.fqdn} again? [y/N] "
@@ -132,7 +116,7 @@ def restore_host(
         return 1
     done = recovery.host(
         target, loaded, secrets_file.read(target.data), lost,
-        archive=at, via=via, watcher=watcher(), tell=lambda text: out.print(text, markup=False),
+        archive=archive, via=via, watcher=watcher(), tell=lambda text: out.print(text, markup=False),
     )  # fmt: skip
     if serves(lost, "mailboxes"):
         # what waited for it would wait for the end of its back-off, half an hour at most
@@ -145,12 +129,12 @@ def restore_host(
     return 0
 
 
-@restore.command(
+@restore.of_office(
     "mailbox",
     epilog="Example: `./outpost restore mailbox po erin --folder Archive/2026`. Exit code 0: restored, 1: failed.",
 )
 def restore_mailbox(
-    office: OfficeArgument,
+    at: At,
     address: Annotated[
         str,
         typer.Argument(
@@ -160,29 +144,23 @@ def restore_mailbox(
     folder: Annotated[
         str, typer.Option("--folder", metavar="FOLDER", help="Only this folder, named as in a mail program.")
     ] = "",
-    at: AtOption = "latest",
-    name: NameOption = None,
-    via: ViaOption = None,
+    archive: ArchiveOption = "latest",
 ) -> None:
     """Bring a mailbox or a folder back, below `Restored/`.
 
     What is in the mailbox now is not changed.
     """
-    target = find(office, name)
-    loaded = load(target.data)
-    full = address if "@" in address else f"{address}@{loaded.domain}"
-    into, messages = recovery.mailbox(target, loaded, full, folder=folder, archive=at, via=via)
+    full = address if "@" in address else f"{address}@{at.office.domain}"
+    into, messages = recovery.mailbox(at.target, at.office, full, folder=folder, archive=archive, via=at.via)
     out.print(f"[green]{count(messages, 'message')}[/] of {escape(full)} below the folder {escape(into)}")
 
 
-@app.command(
+@app.of_office(
     "drill",
     epilog="Example: `./outpost drill po`; from a timer: docs/examples/outpost-drill.service. Exit code 0: everything was restored, "
     "1: something is missing.",
 )
-def hold_drill(
-    office: OfficeArgument, name: NameOption = None, via: ViaOption = None, as_json: JsonOption = False
-) -> int:
+def hold_drill(at: At, as_json: JsonOption = False) -> int:
     """Rehearse a restore of the store, in containers here.
 
     It compares mail, flags, UIDs, filters and logins with the backup's manifest.
@@ -192,7 +170,7 @@ def hold_drill(
     from outpost_lab import drill
 
     done = drill.hold(
-        find(office, name), via=via, watcher=watcher(), tell=lambda text: err.print(text, markup=False)
+        at.target, via=at.via, watcher=watcher(), tell=lambda text: err.print(text, markup=False)
     )
     if as_json:
         say_json(asdict(done))

@@ -10,34 +10,33 @@ from typing import Annotated
 import typer
 
 from outpost.cli.console import count, err, out, say_json
-from outpost.cli.options import JsonOption, NameOption, OfficeArgument
+from outpost.cli.options import App, At, JsonOption
 from outpost.converge import revisions
 from outpost.converge.declaration import declaration
 from outpost.converge.declaration import shown as printable
 from outpost.errors import OutpostError
 from outpost.hosts import expect_hosts
 from outpost.keys import secrets_file
-from outpost.office import load
-from outpost.target import ROOT, find
+from outpost.target import ROOT
 
-app = typer.Typer()
+app = App()
 
 SAME, DIFFERENT = 0, 2
 COLOURS = {"+": "green", "-": "red"}
 LOCK = "requirements.lock"
 
 
-@app.command(
+@app.of_office(
     "declare",
+    asks_hosts=False,
     epilog="Examples: `./outpost declare po mta --json`; `./outpost declare po --against v1.0.0` after a change of the code. Exit code 0: "
     "printed, or nothing differs, 2: `--against` found differences.",
 )
 def print_declaration(
-    office: OfficeArgument,
+    at: At,
     host: Annotated[
         str, typer.Argument(metavar="HOST", help="A host; with --against, all hosts by default.")
     ] = "",
-    name: NameOption = None,
     against: Annotated[
         str,
         typer.Option("--against", metavar="REV", help="Compare with a git revision; its code is run."),
@@ -48,16 +47,15 @@ def print_declaration(
 
     Packages, accounts, files, units. No host is asked, and no secret is printed. Commands that an apply runs are not compared.
     """
-    target = find(office, name)
-    loaded = load(target.data)
+    loaded, directory = at.office, at.target.data
     expect_hosts(loaded, [host] if host else [])
     if against:
-        return _compare(against, target.data, [host] if host else list(loaded.hosts_by_name), as_json=as_json)
+        return _compare(against, directory, [host] if host else list(loaded.hosts_by_name), as_json=as_json)
     if not host:
         raise OutpostError(
             "no host is named", f"choose one of: {', '.join(loaded.hosts_by_name)}; or add --against REV"
         )
-    said = printable(declaration(loaded, secrets_file.read(target.data), host))
+    said = printable(declaration(loaded, secrets_file.read(directory), host))
     if as_json:
         say_json({"host": host, **said})
         return SAME

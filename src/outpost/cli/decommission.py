@@ -10,23 +10,20 @@ import typer
 from rich.markup import escape
 
 from outpost.cli.console import Table, out
-from outpost.cli.options import NameOption, OfficeArgument, ViaOption
+from outpost.cli.options import App, At
 from outpost.cli.progress import watcher
 from outpost.recovery.decommission import STEPS, WORDS, Closing
-from outpost.target import find
 
-app = typer.Typer()
+app = App()
 
 
-@app.command(
+@app.of_office(
     "decommission",
     epilog="Examples: `./outpost decommission po` shows the steps, `./outpost decommission po --next` takes the next one. "
     "Exit code 0: done, 1: too early, or failed.",
 )
 def close_office(
-    office: OfficeArgument,
-    name: NameOption = None,
-    via: ViaOption = None,
+    at: At,
     following: Annotated[bool, typer.Option("--next", help="Take the next step.")] = False,
     forward: Annotated[
         str,
@@ -46,7 +43,7 @@ def close_office(
 
     The steps: freeze, forward, hand over, drain, withdraw, erase, certify. Each leaves a checkpoint.
     """
-    closing = Closing(find(office, name), via, watcher(), forward, into, erase)
+    closing = Closing(at.target, at.via, watcher(), forward, into, erase)
     if following:
         step, found = closing.advance()
         out.print(f"[green]{step}[/]: {WORDS[step]}")

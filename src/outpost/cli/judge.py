@@ -8,23 +8,20 @@ import typer
 from rich.markup import escape
 
 from outpost.cli.console import err, out, say_json
-from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
+from outpost.cli.options import App, At, JsonOption
 from outpost.errors import OutpostError
 from outpost.evidence import opinions
-from outpost.office import load
-from outpost.target import find
 from outpost_lab import judges
 
-app = typer.Typer()
+app = App()
 
 
-@app.command(
+@app.of_office(
     "judge",
     epilog="Example: `./outpost judge lab --only ssh-audit --record`. Exit code 0: each finding has a reason, 1: one has none.",
 )
 def judge_office(
-    office: OfficeArgument,
-    name: NameOption = None,
+    at: At,
     only: Annotated[
         list[str] | None,
         typer.Option("--only", metavar="TOOL", help="ssh-audit, lynis, testssl or sslyze; may be repeated."),
@@ -33,7 +30,6 @@ def judge_office(
         bool,
         typer.Option("--record", help="Keep the results in controls/judged.json, for the documentation."),
     ] = False,
-    via: ViaOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Scan with ssh-audit, lynis, testssl.sh and sslyze.
@@ -44,9 +40,8 @@ def judge_office(
         raise OutpostError(
             f"{', '.join(unknown)}: no such tool", f"choose one of: {', '.join(opinions.TOOLS)}"
         )
-    target = find(office, name)
     said: list[opinions.Opinion] = []
-    for opinion in judges.opinions(target, load(target.data), tuple(only or ()), via):
+    for opinion in judges.opinions(at.target, at.office, tuple(only or ()), at.via):
         said.append(opinion)
         left = f" [dim]({escape(', '.join(opinion.findings))})[/]" if opinion.findings else ""
         err.print(

@@ -14,14 +14,14 @@ from pydantic import SecretStr
 from rich.markup import escape
 
 from outpost.cli.console import count, out
-from outpost.cli.options import NameOption, OfficeArgument
+from outpost.cli.options import App, At, OfficeArgument
 from outpost.errors import OutpostError
 from outpost.keys import pairs, secrets_file
 from outpost.office import load
 from outpost.target import find, shown
 
-app = typer.Typer()
-secrets = typer.Typer(
+app = App()
+secrets = App(
     name="secrets", help="The secrets of an office, encrypted with age beside its file.", no_args_is_help=True
 )
 app.add_typer(secrets)
@@ -99,20 +99,20 @@ def _write_passwords(file: Path, passwords: Mapping[str, str]) -> None:
         stream.writelines(f"{address} {password}\n" for address, password in passwords.items())
 
 
-@secrets.command(
+@secrets.of_office(
     "csr",
+    asks_hosts=False,
     epilog="Example: `./outpost secrets csr po mta > mta.csr`; save the certificate that the authority returns as mta.pem.",
 )
 def print_request(
-    office: OfficeArgument,
+    at: At,
     host: Annotated[str, typer.Argument(metavar="HOST", help="The host the certificate is for.")],
-    name: NameOption = None,
     following: Annotated[
         bool, typer.Option("--next", help="For the key that `./outpost rotate tls` switches to.")
     ] = False,
 ) -> None:
     """Print a certificate request (PKCS #10) of a host."""
-    target = find(office, name)
+    target = at.target
     loaded, kept = load(target.data, uncertified=True), secrets_file.read(target.data)
     if host not in kept.public_next:
         known = ", ".join(kept.public_next) or "none yet: ./outpost secrets init OFFICE"
@@ -121,14 +121,15 @@ def print_request(
     sys.stdout.write(pairs.signing_request(loaded, loaded.host(host), key))
 
 
-@secrets.command(
+@secrets.of_office(
     "smarthost",
+    asks_hosts=False,
     epilog="Example: `./outpost secrets smarthost po <password.txt`. The password is not shown, and only the MTA gets it.",
 )
-def keep_smarthost_password(office: OfficeArgument, name: NameOption = None) -> None:
+def keep_smarthost_password(at: At) -> None:
     """Store the password of the office's login at its smarthost."""
-    target = find(office, name)
-    loaded, kept = load(target.data), secrets_file.read(target.data)
+    target, loaded = at.target, at.office
+    kept = secrets_file.read(target.data)
     if loaded.smarthost is None or not loaded.smarthost.user:
         raise OutpostError(f"{loaded.domain} has no login at a smarthost", "name it first: [smarthost] user")
     if sys.stdin.isatty():
@@ -146,10 +147,11 @@ def keep_smarthost_password(office: OfficeArgument, name: NameOption = None) -> 
     )
 
 
-@secrets.command(
+@secrets.of_office(
     "ca",
+    asks_hosts=False,
     epilog="Example: `./outpost secrets ca po > office-ca.pem`; two certificates while the authority rolls.",
 )
-def print_authority(office: OfficeArgument, name: NameOption = None) -> None:
+def print_authority(at: At) -> None:
     """Print the certificate of the office's own authority."""
-    sys.stdout.write(secrets_file.read(find(office, name).data).trusted)
+    sys.stdout.write(secrets_file.read(at.target.data).trusted)

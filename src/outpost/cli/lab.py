@@ -90,10 +90,11 @@ def up(
 
 
 def _verified(name: str, *, as_json: bool) -> bool:
+    from outpost.cli.options import At
     from outpost.cli.verify import verify_office
 
     with redirect_stdout(sys.stderr) if as_json else nullcontext():  # the result alone is JSON
-        return verify_office(LAB, name) == 0
+        return verify_office(At(LAB, name)) == 0
 
 
 def _tell(instance: Instance) -> None:

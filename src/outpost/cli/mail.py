@@ -12,32 +12,30 @@ import typer
 from rich.markup import escape
 
 from outpost.cli.console import Table, duration, out, say_json, size
-from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
+from outpost.cli.options import App, At, JsonOption
 from outpost.errors import OutpostError
 from outpost.mail import peers, queues, tracing
-from outpost.office import Office, load
+from outpost.office import Office
 from outpost.office.peering import OtherEnd
 from outpost.office.tables.routes import Peer
 from outpost.office.tables.topology import Host
 from outpost.onhost import watch
-from outpost.target import LAB, Target, find, labs
 from outpost.transport.answers import line, parsed_lines
 from outpost.transport.remote import run_script
 
-app = typer.Typer()
+app = App()
 
 
-@app.command(
+@app.of_office(
     "trace",
     epilog="Examples: `./outpost trace lab 3F2A1B4C5D`, `./outpost trace lab '<id@example.com>'`, `./outpost trace lab "
     "alice@po.myertor.test --last 3`. Exit code 0: found, 1: no host knows it.",
 )
 def trace_message(
-    office: OfficeArgument,
+    at: At,
     identifiers: Annotated[
         list[str], typer.Argument(metavar="IDENTIFIER…", help="Queue id, Message-ID, or somebody's address.")
     ],
-    name: NameOption = None,
     since: Annotated[
         str, typer.Option("--since", metavar="TIME", help="How far back to search (systemd.time(7)).")
     ] = "-5d",
@@ -45,14 +43,11 @@ def trace_message(
         int,
         typer.Option("--last", metavar="N", min=1, help="For an address: how many of its latest messages."),
     ] = 5,
-    via: ViaOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Follow a message across all hosts, with delays and TLS."""
-    target = find(office, name)
-    loaded = load(target.data)
-    ask = tracing.asker(target, loaded, since=since, last=last, via=via)
-    told = tracing.found(target, tuple(identifiers), tracing.follow(loaded, identifiers, ask))
+    ask = tracing.asker(at.target, at.office, since=since, last=last, via=at.via)
+    told = tracing.found(at.target, tuple(identifiers), tracing.follow(at.office, identifiers, ask))
     if as_json:
         say_json([asdict(story) for story in told])
         return 0
@@ -69,14 +64,13 @@ def trace_message(
     return 0
 
 
-@app.command(
+@app.of_office(
     "queue",
     epilog="Examples: `./outpost queue po`, `./outpost queue po --release headoffice`, `./outpost queue po --hold "
     "@example.org`. Both options take: all, a queue id, an address, @domain, a route (a peer's name, store, Internet). Exit code 0.",
 )
 def queue_office(
-    office: OfficeArgument,
-    name: NameOption = None,
+    at: At,
     release: Annotated[
         list[str] | None,
         typer.Option("--release", metavar="WORD", help="Release from hold and deliver now; may be repeated."),
@@ -85,12 +79,10 @@ def queue_office(
         list[str] | None,
         typer.Option("--hold", metavar="WORD", help="Put on hold until it is released; may be repeated."),
     ] = None,
-    via: ViaOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Show the MTAs' queues and why mail waits; release or hold it."""
-    target = find(office, name)
-    loaded = load(target.data)
+    target, loaded, via = at.target, at.office, at.via
     messages = queues.waiting(target, loaded, via)
     if release:
         queues.release(queues.chosen(messages, release), target, loaded, via)
@@ -117,27 +109,24 @@ def queue_office(
     return 0
 
 
-@app.command(
+@app.of_office(
     "alarms",
     epilog="Examples: `./outpost alarms po`; `./outpost alarms po --test` sends one by every path. Exit code 0: none, 1: some.",
 )
 def show_alarms(
-    office: OfficeArgument,
-    name: NameOption = None,
+    at: At,
     test: Annotated[
         bool, typer.Option("--test", help="Let each host send a test alarm by each of its paths.")
     ] = False,
-    via: ViaOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Show each host's alarms: what needs a person now.
 
     Old mail, certificates, signatures, disks, backups, guessed passwords, failed units.
     """
-    target = find(office, name)
-    loaded = load(target.data)
-    with ThreadPoolExecutor(len(loaded.hosts)) as pool:
-        answers = list(pool.map(lambda host: _alarms_of(target, loaded, host, via, test=test), loaded.hosts))
+    hosts = at.office.hosts
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        answers = list(pool.map(lambda host: _alarms_of(at, host, test=test), hosts))
     found = [alarm for answer in answers for alarm in answer]
     if as_json:
         say_json(found)
@@ -148,33 +137,31 @@ def show_alarms(
     if not found:
         told = "every path works" if test else "no alarm"
         paths = (
-            ", ".join(path.partition("?")[0] for path in loaded.alarms.tell) or "nobody: see [alarms] tell"
+            ", ".join(path.partition("?")[0] for path in at.office.alarms.tell) or "nobody: see [alarms] tell"
         )
-        out.print(f"{escape(target.title)}: [green]{told}[/] (reports go to: {escape(paths)})")
+        out.print(f"{escape(at.target.title)}: [green]{told}[/] (reports go to: {escape(paths)})")
     return 1 if found else 0
 
 
-def _alarms_of(
-    target: Target, office: Office, host: Host, via: str | None, *, test: bool
-) -> list[dict[str, Any]]:
+def _alarms_of(at: At, host: Host, *, test: bool) -> list[dict[str, Any]]:
     """A host's alarms; that it does not answer is one, too. With `test`, the paths that do not work."""
     script = f"PYTHONPATH=/usr/local/lib/outpost/python exec python3 -s -P -B -m outpost.onhost.watch {'test' if test else 'look'}\n"
     try:
-        said = run_script(target, office, host, script, via).splitlines()
+        said = run_script(at.target, at.office, host, script, at.via).splitlines()
         return [{"host": host.name, **asdict(alarm)} for alarm in parsed_lines(said, watch.Alarm, host.name)]
     except OutpostError as error:
         return [{"host": host.name, "about": "host", "text": error.message}]
 
 
-@app.command(
+@app.of_office(
     "peer",
+    asks_hosts=False,
     epilog="Examples: `./outpost peer po` prints instructions, `./outpost peer po headoffice --postfix` their Postfix settings, "
     "`./outpost peer po headoffice --recipients > po_recipients` the table for their backup MX. Exit code 0.",
 )
 def print_peer(
-    office: OfficeArgument,
+    at: At,
     peer: Annotated[str | None, typer.Argument(metavar="[PEER]", help="Only this peer.")] = None,
-    name: NameOption = None,
     postfix: Annotated[bool, typer.Option("--postfix", help="Print Postfix settings.")] = False,
     recipients: Annotated[
         bool, typer.Option("--recipients", help="Print only the table of recipients, for a backup MX.")
@@ -182,10 +169,7 @@ def print_peer(
     as_json: JsonOption = False,
 ) -> int:
     """Print what peers have to set up on their side."""
-    from outpost.evidence.reference import case_study
-
-    loaded = case_study() if office == LAB and name is None and not _runs() else load(find(office, name).data)
-    ends = [OtherEnd(loaded, each) for each in _peers(loaded, peer)]
+    ends = [OtherEnd(at.pictured, each) for each in _peers(at.pictured, peer)]
     if as_json:
         say_json([end.as_data() for end in ends])
     elif recipients:
@@ -202,10 +186,6 @@ def _after(hop: tracing.Hop) -> str:
     if hop.delay is None:
         return ""
     return f"after {hop.delay:g} s" + (f" ({hop.parts})" if hop.parts else "")
-
-
-def _runs() -> bool:
-    return (labs() / LAB / "office.toml").is_file()
 
 
 def _peers(office: Office, wanted: str | None) -> list[Peer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import tomllib
 from pathlib import Path
@@ -12,15 +13,15 @@ from rich.markup import escape
 
 from outpost.cli.console import err, out, say_error, say_json
 from outpost.cli.office import show_problems
-from outpost.cli.options import JsonOption, LimitOption, NameOption, OfficeArgument, ViaOption, chosen_hosts
+from outpost.cli.options import App, At, Command, JsonOption, LimitOption, chosen_hosts, takes
 from outpost.errors import OutpostError
 from outpost.office import OfficeError, load
 from outpost.office.load import parse
 from outpost.office_file import new
-from outpost.target import find, offices_directory, shown
+from outpost.target import offices_directory, shown
 from outpost.transport.ssh import target
 
-app = typer.Typer()
+app = App()
 
 QUESTIONS = {
     "domain": ("Mail domain of the office", ""),
@@ -41,7 +42,6 @@ QUESTIONS = {
     "key": ("Your SSH public key, or the file that holds it", ""),
 }  # fmt: skip
 """Option to what is asked where it is missing, and the default."""
-NETWORKS = ("wan", "core", "lan", "mgmt")
 MAY_BE_EMPTY = ("users", "proxy", "acme_proxy", "smarthost", "forwarders", "key")
 UNASKED = dict.fromkeys(MAY_BE_EMPTY, "") | {
     "domain": "office.example",
@@ -58,49 +58,33 @@ UNASKED = dict.fromkeys(MAY_BE_EMPTY, "") | {
 """Stands for what has not been answered yet while an answer is judged by the rules of an office file."""
 
 
+def _with_questions(command: Command) -> Command:
+    """Declares an option for each question."""
+    office, secrets, _ = inspect.signature(command, eval_str=True).parameters.values()
+    asked = (
+        secrets.replace(name=key, default=None, annotation=Annotated[str | None, typer.Option(help=text)])
+        for key, (text, _) in QUESTIONS.items()
+    )
+    return takes(command, [office, *asked, secrets])
+
+
 @app.command(
     "new",
     epilog="Examples: `./outpost new po` asks; `./outpost new po --domain po.example.com --organisation 'Site office' "
     "--postmaster maria --wan 192.0.2.0/28` does not, and takes the defaults for the rest.",
 )
+@_with_questions
 def new_office(
     office: Annotated[
         str, typer.Argument(metavar="OFFICE", help="Its name in the directory of offices, or a path.")
     ],
-    domain: Annotated[str | None, typer.Option(help="Mail domain.")] = None,
-    organisation: Annotated[str | None, typer.Option(help="Name that users see.")] = None,
-    postmaster: Annotated[str | None, typer.Option(help="The user who gets postmaster's mail.")] = None,
-    users: Annotated[str | None, typer.Option(help="More users, separated by commas.")] = None,
-    wan: Annotated[
-        str | None, typer.Option(help="Networks towards the Internet, separated by commas.")
-    ] = None,
-    core: Annotated[str | None, typer.Option(help="Networks between the servers.")] = None,
-    lan: Annotated[str | None, typer.Option(help="Networks of the users.")] = None,
-    mgmt: Annotated[str | None, typer.Option(help="Networks of the administrators.")] = None,
-    proxy: Annotated[str | None, typer.Option(help="HTTP proxy for packages, for the store.")] = None,
-    acme_proxy: Annotated[
-        str | None, typer.Option(help="HTTP proxy to the certificate authority, for the store.")
-    ] = None,
-    certificates: Annotated[
-        str | None,
-        typer.Option(help="Certificates from ACME or from the office's own authority: acme, office."),
-    ] = None,
-    rate: Annotated[str | None, typer.Option(help="Upload rate of the line, in kbit/s.")] = None,
-    smarthost: Annotated[str | None, typer.Option(help="Relay for mail to the Internet.")] = None,
-    forwarders: Annotated[
-        str | None, typer.Option(help="DNS resolvers to forward to, separated by commas.")
-    ] = None,
-    ssh_user: Annotated[
-        str | None, typer.Option(help="Account on the hosts: root, or one with sudo.")
-    ] = None,
-    key: Annotated[str | None, typer.Option(help="Your SSH public key, or the path of its file.")] = None,
     secrets: Annotated[bool, typer.Option("--secrets/--no-secrets", help="Create the secrets, too.")] = True,
+    **answers: str | None,
 ) -> int:
     """Create an office: its file and its secrets.
 
     It asks for what no option gives, and checks the file that it writes.
     """
-    answers = dict(locals())
     directory = offices_directory() / office if "/" not in office else Path(office).resolve()
     if (directory / "office.toml").exists():
         raise OutpostError(
@@ -216,27 +200,19 @@ def _address(local: str, domain: str) -> str:
     return local if "@" in local else f"{local}@{domain}"
 
 
-@app.command(
+@app.of_office(
     "preflight",
     epilog="Example: `./outpost preflight po`. Exit code 0: ready for the first apply, 1: something is in the way.",
 )
-def look_ahead(
-    office: OfficeArgument,
-    name: NameOption = None,
-    limit: LimitOption = None,
-    via: ViaOption = None,
-    as_json: JsonOption = False,
-) -> int:
+def look_ahead(at: At, limit: LimitOption = None, as_json: JsonOption = False) -> int:
     """Check hosts and their network before the first apply.
 
     Can they be reached, which Debian, addresses, ports, clock, port 25, delegation. Changes nothing.
     """
     from outpost.engine import preflight
 
-    target = find(office, name)
-    loaded = load(target.data)
-    hosts = chosen_hosts(loaded, limit)
-    findings = preflight.look(target, loaded, via, hosts or tuple(loaded.hosts_by_name))
+    hosts = chosen_hosts(at.office, limit)
+    findings = preflight.look(at.target, at.office, at.via, hosts or tuple(at.office.hosts_by_name))
     bad = [finding for finding in findings if finding.level == "bad"]
     if as_json:
         say_json([vars(finding) for finding in findings])

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from outpost.cli.console import Table, count, err, out, say_json
-from outpost.cli.options import JsonOption, NameOption, OfficeArgument
+from outpost.cli.options import App, At, JsonOption, NameOption, OfficeArgument
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
 from outpost.keys.published import public_keys
@@ -22,7 +22,7 @@ from outpost.office.roles import every_role
 from outpost.target import INVENTORY, LAB, find, shown
 from outpost.transport import ssh
 
-app = typer.Typer()
+app = App()
 
 
 @app.command(
@@ -70,14 +70,14 @@ def _summary(office: Office) -> str:
     return f"{office.domain}, {count(len(office.hosts), 'host')}, {count(len(office.users), 'user')}, {count(len(office.peers), 'peer')}"
 
 
-@app.command(
+@app.of_office(
     "hosts",
+    asks_hosts=False,
     epilog="Example: `./outpost hosts harbour --json`. Exit code 0: listed, 1: the office file has mistakes.",
 )
-def list_hosts(office: OfficeArgument, name: NameOption = None, as_json: JsonOption = False) -> int:
+def list_hosts(at: At, as_json: JsonOption = False) -> int:
     """List an office's hosts with role, name and addresses."""
-    directory = INVENTORY / LAB if office == LAB and name is None else find(office, name).data
-    found = load(directory)
+    found = at.pictured
     listed = [
         {
             "name": host.name,
@@ -111,13 +111,13 @@ def show_problems(problems: Iterable[Problem], file: Path | None = None) -> None
     err.print(f"[bold red]{count(len(problems), 'problem')}{where}[/]")
 
 
-@app.command(
+@app.of_office(
     "dns",
+    asks_hosts=False,
     epilog="Example: `./outpost dns po > po.zone`. The output is a zone file that any name server loads.",
 )
 def print_zone(
-    office: OfficeArgument,
-    name: NameOption = None,
+    at: At,
     zone: Annotated[
         str,
         typer.Option("--zone", metavar="ZONE", help="A reverse zone of the office instead of its domain."),
@@ -128,8 +128,7 @@ def print_zone(
 
     It is for offices whose name servers are elsewhere. Nothing in it is secret.
     """
-    target = find(office, name)
-    zones = office_zones(load(target.data), public_keys(secrets_file.read(target.data)))
+    zones = office_zones(at.office, public_keys(secrets_file.read(at.target.data)))
     wanted = f"{zone.rstrip('.')}." if zone else zones[0].name
     found = next((candidate for candidate in zones if candidate.name == wanted), None)
     if found is None:
@@ -143,18 +142,17 @@ def print_zone(
     return 0
 
 
-@app.command(
+@app.of_office(
     "guide",
+    asks_hosts=False,
     epilog="Example: `./outpost guide po > guide.html`: to print, or to send to somebody new. Webmail shows it, too.",
 )
 def print_guide(
-    office: OfficeArgument,
+    at: At,
     language: Annotated[str, typer.Option("--language", metavar="en|de", help="Its language.")] = "en",
-    name: NameOption = None,
 ) -> int:
     """Print the guide for the office's users, as HTML."""
-    loaded = load(find(office, name).data)
-    sys.stdout.writelines(role.guide(loaded, language) for role in every_role().values() if role.guide)
+    sys.stdout.writelines(role.guide(at.office, language) for role in every_role().values() if role.guide)
     return 0
 
 

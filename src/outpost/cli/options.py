@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
-from typing import TYPE_CHECKING, Annotated
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from outpost.errors import OutpostError
+from outpost.target import LAB, Target, find, labs
 
 if TYPE_CHECKING:
     from outpost.office import Office
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 OfficeArgument = Annotated[
     str,
     typer.Argument(
@@ -36,6 +41,63 @@ RefreshOption = Annotated[
     bool, typer.Option("--refresh", help="Do not use the cache of unchanged hosts: scan all of them.")
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+class At:
+    """What OFFICE, --name and --via of a command mean."""
+
+    def __init__(self, office: str, name: str | None = None, via: str | None = None) -> None:
+        self.typed, self.name, self.via = office, name, via
+
+    @cached_property
+    def target(self) -> Target:
+        return find(self.typed, self.name)
+
+    @cached_property
+    def office(self) -> Office:
+        from outpost.office import load  # slow to load, and a no-op reads no office file
+
+        return load(self.target.data)
+
+    @property
+    def pictured(self) -> Office:
+        """The same; of a lab that does not run, the case study as its file stands."""
+        if self.typed == LAB and self.name is None and not (labs() / LAB / "office.toml").is_file():
+            from outpost.evidence.reference import case_study
+
+            return case_study()
+        return self.office
+
+
+def takes(command: Command, parameters: Iterable[inspect.Parameter]) -> Command:
+    """The command with these arguments and options, in this order, for typer."""
+    listed = [each.replace(kind=each.KEYWORD_ONLY) for each in parameters]
+    command.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
+    return command
+
+
+class App(typer.Typer):
+    """Commands, some of which are about an office."""
+
+    def of_office(
+        self, name: str, *, asks_hosts: bool = True, **options: Any
+    ) -> Callable[[Command], Command]:
+        """Add a command with OFFICE, --name and --via; it gets them as its first parameter."""
+
+        def add(command: Command) -> Command:
+            def called(
+                office: OfficeArgument, name: NameOption = None, via: ViaOption = None, **given: Any
+            ) -> Any:
+                return command(At(office, name, via), **given)
+
+            shared = inspect.signature(called, eval_str=True).parameters
+            _, *own = inspect.signature(command, eval_str=True).parameters.values()
+            ends = [shared["name"], *([shared["via"]] if asks_hosts else [])]
+            called.__doc__ = command.__doc__
+            self.command(name, **options)(takes(called, [shared["office"], *own, *ends]))
+            return command
+
+        return add
 
 
 def _complete(incomplete: str) -> list[str]:

@@ -10,14 +10,13 @@ import typer
 from rich.markup import escape
 
 from outpost.cli.console import Table, out
-from outpost.cli.options import NameOption, OfficeArgument, ViaOption
+from outpost.cli.options import App, At
 from outpost.cli.progress import watcher
 from outpost.keys.rotation import authority, dkim, dnssec, due, engine, hosts, tls, tsig
 from outpost.keys.rotation.engine import Desk, Rows
-from outpost.target import find
 
-app = typer.Typer()
-rotate = typer.Typer(
+app = App()
+rotate = App(
     name="rotate",
     help="Roll keys and certificates in steps, while mail flows.",
     no_args_is_help=True,
@@ -28,10 +27,11 @@ StatusOption = Annotated[bool, typer.Option("--status", help="Show the state of 
 
 
 @contextmanager
-def at_desk(office: str, name: str | None, via: str | None) -> Iterator[Desk]:
+def at_desk(at: At) -> Iterator[Desk]:
     """The office whose keys or people are changed, by nobody else meanwhile; what is done is printed."""
-    target = find(office, name)
-    with engine.desk(target, lambda text: out.print(text, markup=False), via=via, watcher=watcher()) as desk:
+    with engine.desk(
+        at.target, lambda text: out.print(text, markup=False), via=at.via, watcher=watcher()
+    ) as desk:
         yield desk
 
 
@@ -47,16 +47,14 @@ def _kind(
 ) -> None:
     """A command that takes the next step of a kind of keys, or only shows where they stand."""
 
-    def command(
-        office: OfficeArgument, name: NameOption = None, via: ViaOption = None, status: StatusOption = False
-    ) -> None:
-        with at_desk(office, name, via) as desk:
+    def command(at: At, status: StatusOption = False) -> None:
+        with at_desk(at) as desk:
             if status:
                 _show(status_of(desk))
             else:
                 step(desk)
 
-    rotate.command(name, help=summary, epilog=example)(command)
+    rotate.of_office(name, help=summary, epilog=example)(command)
 
 
 _kind(
@@ -68,22 +66,20 @@ _kind(
 )
 
 
-@rotate.command(
+@rotate.of_office(
     "tls",
     epilog="Example: `./outpost rotate tls lab mta`. Exit code 0: switched, 1: too early (it says how long to wait).",
 )
 def roll_tls(
-    office: OfficeArgument,
+    at: At,
     host: Annotated[str | None, typer.Argument(metavar="[HOST]", help="Only this host's key.")] = None,
-    name: NameOption = None,
-    via: ViaOption = None,
     status: StatusOption = False,
 ) -> None:
     """Switch to the next public TLS keys.
 
     Every name server must have shown their TLSA records for two TTLs.
     """
-    with at_desk(office, name, via) as desk:
+    with at_desk(at) as desk:
         if status:
             _show(tls.status(desk))
             return
@@ -91,18 +87,16 @@ def roll_tls(
             tls.roll(desk, one)
 
 
-@rotate.command(
+@rotate.of_office(
     "hosts", epilog="Example: `./outpost rotate hosts lab --keys`, after a host was lost or broken into."
 )
 def roll_hosts(
-    office: OfficeArgument,
-    name: NameOption = None,
-    via: ViaOption = None,
+    at: At,
     keys: Annotated[bool, typer.Option("--keys", help="Replace the keys, too.")] = False,
     status: StatusOption = False,
 ) -> None:
     """Renew the certificates between the hosts, without refusing mail."""
-    with at_desk(office, name, via) as desk:
+    with at_desk(at) as desk:
         if status:
             _show(hosts.status(desk))
         else:
@@ -140,11 +134,11 @@ _kind(
 )
 
 
-@rotate.command(
+@rotate.of_office(
     "due",
     epilog="Example, in the controller's crontab: `17 * * * * /srv/outpost/outpost rotate due po`. Exit code 0 also when nothing was due.",
 )
-def take_due(office: OfficeArgument, name: NameOption = None, via: ViaOption = None) -> None:
+def take_due(at: At) -> None:
     """Take every step of rotation that is due, for a timer."""
-    with at_desk(office, name, via) as desk:
+    with at_desk(at) as desk:
         due.take(desk)

@@ -14,25 +14,22 @@ from rich.markup import escape
 from outpost import __version__
 from outpost.cli.apply import change_hosts
 from outpost.cli.console import Table, err, out
-from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption, YesOption
+from outpost.cli.options import App, At, JsonOption, YesOption
 from outpost.engine import claim
-from outpost.office import load
-from outpost.target import ROOT, find
+from outpost.target import ROOT
 
-app = typer.Typer()
+app = App()
 
 CHANGELOG, UNRELEASED = "CHANGELOG.md", "Unreleased"
 STEP = re.compile(r"\*\*([^*]+)\*\*")
 
 
-@app.command(
+@app.of_office(
     "upgrade",
     epilog="Example: `git pull`, then `./outpost upgrade po`. Exit code 0: all hosts have this version, 1: declined, or a host failed.",
 )
 def upgrade_office(
-    office: OfficeArgument,
-    name: NameOption = None,
-    via: ViaOption = None,
+    at: At,
     yes: YesOption = False,
     force: Annotated[
         bool, typer.Option("--force", help="Allow an older version, and a read-only day.")
@@ -43,14 +40,14 @@ def upgrade_office(
 
     Shows which version each host has, what you must do, and the plan; asks; applies. An older version than a host's is refused.
     """
-    target, shown = find(office, name), err if as_json else out
-    records = claim.records(target, load(target.data), via, anyway=force)
+    shown = err if as_json else out
+    records = claim.records(at.target, at.office, at.via, anyway=force)
     table = Table("host", "version", "commit", "applied", "by", box=None, padding=(0, 2, 0, 0))
     for host, record in records.items():
         cells = (record.version, record.commit or "-", record.when, record.by) if record else ("none yet",)
         table.add_row(host, *map(escape, cells))
     shown.print(table)
-    shown.print(f"This is Outpost {__version__} {claim.mine(target).commit}".rstrip(), markup=False)
+    shown.print(f"This is Outpost {__version__} {claim.mine(at.target).commit}".rstrip(), markup=False)
     known = {(record.version, record.commit.removesuffix("+")) for record in records.values() if record}
     todo = {
         step: section for version, commit in known for step, section in steps_since(version, commit).items()
@@ -59,7 +56,7 @@ def upgrade_office(
         shown.print(f"To do ({section}): {step}", markup=False)
     if todo:
         shown.print(f"The changes around it: {CHANGELOG}", markup=False)
-    return change_hosts(office, name, None, via, yes=yes, as_json=as_json, force=force, note_version=True)
+    return change_hosts(at, None, yes=yes, as_json=as_json, force=force, note_version=True)
 
 
 def steps_since(version: str, commit: str) -> dict[str, str]:

@@ -13,29 +13,27 @@ import typer
 from pydantic import SecretStr
 
 from outpost.cli.console import Table, out, say_json
-from outpost.cli.options import JsonOption, NameOption, OfficeArgument, ViaOption
+from outpost.cli.options import App, At, JsonOption
 from outpost.cli.rotate import at_desk
 from outpost.engine import run
 from outpost.engine.claim import changing, mine
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
 from outpost.keys.rotation.engine import Desk
-from outpost.office import Office, OfficeError, load
+from outpost.office import Office, OfficeError
 from outpost.office.role import Duty
 from outpost.office.roles import role_of, serving
 from outpost.office.tables.topology import Host
 from outpost.office_file import people
 from outpost.office_file.people import Kind, Roster
-from outpost.target import find, shown
+from outpost.target import shown
 from outpost.transport.remote import run_script
 
-app = typer.Typer()
-user = typer.Typer(name="user", help="People with a mailbox.", no_args_is_help=True)
-alias = typer.Typer(name="alias", help="Addresses that stand for several people.", no_args_is_help=True)
-group = typer.Typer(
-    name="group", help="Aliases that only the office's own users may write to.", no_args_is_help=True
-)
-shared = typer.Typer(
+app = App()
+user = App(name="user", help="People with a mailbox.", no_args_is_help=True)
+alias = App(name="alias", help="Addresses that stand for several people.", no_args_is_help=True)
+group = App(name="group", help="Aliases that only the office's own users may write to.", no_args_is_help=True)
+shared = App(
     name="shared", help="Mailboxes that several people read, and nobody logs in to.", no_args_is_help=True
 )
 for part in (user, alias, group, shared):
@@ -58,17 +56,15 @@ Edit = Callable[[Roster], None]
 """Changes people in the text of an office file."""
 
 
-@user.command("add", epilog="Example: `./outpost user add po erin --full-name 'Erin Eaton' --quota 4GiB`.")
+@user.of_office("add", epilog="Example: `./outpost user add po erin --full-name 'Erin Eaton' --quota 4GiB`.")
 def add(
-    office: OfficeArgument,
+    at: At,
     address: AddressArgument,
     full_name: Annotated[str, typer.Option("--full-name", help="Shown in webmail and address books.")] = "",
     quota: Annotated[
         str,
         typer.Option("--quota", metavar="SIZE", help="Size limit of this mailbox, instead of the office's."),
     ] = "",
-    name: NameOption = None,
-    via: ViaOption = None,
     apply: ApplyOption = True,
 ) -> None:
     """Add a user, and print the password for a first login, once."""
@@ -77,13 +73,13 @@ def add(
         values = {"address": roster.at(address), "full_name": full_name, "quota": quota}
         roster.add("users", {key: value for key, value in values.items() if value})
 
-    _change(office, name, via, edit, apply=apply)
+    _change(at, edit, apply=apply)
 
 
-@user.command("list", epilog="Example: `./outpost user list po --json`.")
-def list_users(office: OfficeArgument, name: NameOption = None, as_json: JsonOption = False) -> None:
+@user.of_office("list", asks_hosts=False, epilog="Example: `./outpost user list po --json`.")
+def list_users(at: At, as_json: JsonOption = False) -> None:
     """List the users."""
-    loaded = load(find(office, name).data)
+    loaded = at.office
     rows: list[dict[str, Any]] = [
         {
             "address": one.address,
@@ -105,63 +101,51 @@ def list_users(office: OfficeArgument, name: NameOption = None, as_json: JsonOpt
     out.print(table)
 
 
-@user.command("disable", epilog="Example: `./outpost user disable po erin`. It ends open sessions.")
-def disable(
-    office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
-) -> None:
+@user.of_office("disable", epilog="Example: `./outpost user disable po erin`. It ends open sessions.")
+def disable(at: At, address: AddressArgument) -> None:
     """Disable an account at once, and end its sessions.
 
     No login, no open session, no redirect. Mail to it is kept.
     """
-    _set(office, address, name, via, urgent=True, disabled=True)
+    _set(at, address, urgent=True, disabled=True)
 
 
-@user.command("enable", epilog="Example: `./outpost user enable po erin`. The password stays the same.")
-def enable(
-    office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
-) -> None:
+@user.of_office("enable", epilog="Example: `./outpost user enable po erin`. The password stays the same.")
+def enable(at: At, address: AddressArgument) -> None:
     """Enable a disabled account."""
-    _set(office, address, name, via, disabled=None)
+    _set(at, address, disabled=None)
 
 
-@user.command("remove", epilog="Example: `./outpost user remove po erin`. The mail is archived on the store.")
-def remove(
-    office: OfficeArgument,
-    address: AddressArgument,
-    name: NameOption = None,
-    via: ViaOption = None,
-    apply: ApplyOption = True,
-) -> None:
+@user.of_office(
+    "remove", epilog="Example: `./outpost user remove po erin`. The mail is archived on the store."
+)
+def remove(at: At, address: AddressArgument, apply: ApplyOption = True) -> None:
     """Remove a user; the mailbox is archived on the store.
 
     The user leaves aliases and groups, too. New mail is rejected.
     """
-    _remove("users", office, address, name, via, apply=apply)
+    _remove("users", at, address, apply=apply)
 
 
-@user.command("quota", epilog="Example: `./outpost user quota po erin 4GiB`.")
+@user.of_office("quota", epilog="Example: `./outpost user quota po erin 4GiB`.")
 def quota(
-    office: OfficeArgument,
+    at: At,
     address: AddressArgument,
     size: Annotated[str, typer.Argument(metavar="SIZE", help="Like 4GiB; `default` for the office's.")],
-    name: NameOption = None,
-    via: ViaOption = None,
 ) -> None:
     """Change the size of a mailbox."""
-    _set(office, address, name, via, quota=None if size == "default" else size)
+    _set(at, address, quota=None if size == "default" else size)
 
 
-@user.command(
+@user.of_office(
     "passwd", epilog="Example: `./outpost user passwd po erin`, after a telephone or a password was lost."
 )
-def passwd(
-    office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
-) -> None:
+def passwd(at: At, address: AddressArgument) -> None:
     """Set a new first password, and print it once.
 
     What the user had chosen is void, a second factor included.
     """
-    with at_desk(office, name, via) as desk:
+    with at_desk(at) as desk:
         full = _user(desk.office, address)
         made = secrets_file.new_password()
         desk.change(
@@ -175,17 +159,15 @@ def passwd(
             _show_passwords({full: made})
 
 
-@user.command(
+@user.of_office(
     "reset-factor", epilog="Example: `./outpost user reset-factor po erin`, after a telephone was lost."
 )
-def reset_factor(
-    office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
-) -> None:
+def reset_factor(at: At, address: AddressArgument) -> None:
     """Remove a user's second factor; the password stays.
 
     Webmail sessions end. Where the office requires a second factor, webmail asks to set up a new one.
     """
-    with at_desk(office, name, via) as desk:
+    with at_desk(at) as desk:
         full = _user(desk.office, address)
         for store in serving(desk.office, "mailboxes"):
             script = f"/usr/local/lib/outpost/reset-factor {shlex.quote(full)}"
@@ -193,80 +175,62 @@ def reset_factor(
         desk.tell(f"{full} has no second factor; webmail sessions have ended")
 
 
-@user.command(
+@user.of_office(
     "sign-out", epilog="Example: `./outpost user sign-out po erin`. Mail programs log in again by themselves."
 )
-def sign_out(
-    office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
-) -> None:
+def sign_out(at: At, address: AddressArgument) -> None:
     """End a user's open sessions of mail programs."""
-    with at_desk(office, name, via) as desk:
+    with at_desk(at) as desk:
         _end_sessions(desk, _full(desk.office, address))
 
 
-@user.command(
+@user.of_office(
     "forward",
     epilog="Example: `./outpost user forward po erin erin@example.net`; without addresses forwarding stops.",
 )
 def forward(
-    office: OfficeArgument,
+    at: At,
     address: AddressArgument,
     to: Annotated[list[str] | None, typer.Argument(metavar="[TO…]", help="Addresses outside.")] = None,
-    name: NameOption = None,
-    via: ViaOption = None,
 ) -> None:
     """Send sealed copies (ARC) of a user's mail to outside addresses."""
-    _set(office, address, name, via, forward=list(to) if to else None)
+    _set(at, address, forward=list(to) if to else None)
 
 
-@user.command(
+@user.of_office(
     "send-as",
     epilog="Example: `./outpost user send-as po erin site tenders`; without addresses no extra sender address is left.",
 )
 def send_as(
-    office: OfficeArgument,
+    at: At,
     address: AddressArgument,
     senders: Annotated[
         list[str] | None, typer.Argument(metavar="[SENDER…]", help="Addresses of the office.")
     ] = None,
-    name: NameOption = None,
-    via: ViaOption = None,
 ) -> None:
     """Let a user send from further addresses of the office."""
 
     def edit(roster: Roster) -> None:
         roster.change("users", roster.at(address), send_as=list(map(roster.at, senders or ())) or None)
 
-    _change(office, name, via, edit, duties=("transport", "browsers"))
+    _change(at, edit, duties=("transport", "browsers"))
 
 
-@alias.command("add", epilog="Example: `./outpost alias add po site erin bob`.")
-def add_alias(
-    office: OfficeArgument,
-    address: AddressArgument,
-    members: MembersArgument,
-    name: NameOption = None,
-    via: ViaOption = None,
-) -> None:
+@alias.of_office("add", epilog="Example: `./outpost alias add po site erin bob`.")
+def add_alias(at: At, address: AddressArgument, members: MembersArgument) -> None:
     """Add an alias, or members who may send from it."""
-    _join("aliases", office, address, name, via, {"members": members})
+    _join("aliases", at, address, {"members": members})
 
 
-@group.command("add", epilog="Example: `./outpost group add po everybody alice bob erin`.")
-def add_group(
-    office: OfficeArgument,
-    address: AddressArgument,
-    members: MembersArgument,
-    name: NameOption = None,
-    via: ViaOption = None,
-) -> None:
+@group.of_office("add", epilog="Example: `./outpost group add po everybody alice bob erin`.")
+def add_group(at: At, address: AddressArgument, members: MembersArgument) -> None:
     """Add a group, or members to one that is there."""
-    _join("aliases", office, address, name, via, {"members": members}, inside_only=True)
+    _join("aliases", at, address, {"members": members}, inside_only=True)
 
 
-@shared.command("add", epilog="Example: `./outpost shared add po tenders alice bob --reader carol`.")
+@shared.of_office("add", epilog="Example: `./outpost shared add po tenders alice bob --reader carol`.")
 def add_shared(
-    office: OfficeArgument,
+    at: At,
     address: AddressArgument,
     members: Annotated[
         list[str] | None, typer.Argument(metavar="[MEMBER…]", help="Users who read, file and send.")
@@ -275,24 +239,22 @@ def add_shared(
         list[str] | None,
         typer.Option("--reader", metavar="USER", help="A user who only reads; may be repeated."),
     ] = None,
-    name: NameOption = None,
-    via: ViaOption = None,
 ) -> None:
     """Add a shared mailbox, or people to one that is there.
 
     Its members find it below `Shared/`, and may send from it.
     """
-    _join("shared", office, address, name, via, {"members": members or (), "readers": readers or ()})
+    _join("shared", at, address, {"members": members or (), "readers": readers or ()})
 
 
-@group.command("remove", epilog="Example: `./outpost group remove po everybody`.")
-@alias.command("remove", epilog="Example: `./outpost alias remove po site`, or only a member: `… site bob`.")
+@group.of_office("remove", epilog="Example: `./outpost group remove po everybody`.")
+@alias.of_office(
+    "remove", epilog="Example: `./outpost alias remove po site`, or only a member: `… site bob`."
+)
 def remove_alias(
-    office: OfficeArgument,
+    at: At,
     address: AddressArgument,
     members: Annotated[list[str] | None, typer.Argument(metavar="[MEMBER…]", help="Only these.")] = None,
-    name: NameOption = None,
-    via: ViaOption = None,
 ) -> None:
     """Remove an alias, or members of it."""
 
@@ -305,14 +267,14 @@ def remove_alias(
         else:
             roster.remove("aliases", listed)
 
-    _change(office, name, via, edit)
+    _change(at, edit)
 
 
-@group.command("list", epilog="Example: `./outpost group list po`.")
-@alias.command("list", epilog="Example: `./outpost alias list po --json`.")
-def list_aliases(office: OfficeArgument, name: NameOption = None, as_json: JsonOption = False) -> None:
+@group.of_office("list", asks_hosts=False, epilog="Example: `./outpost group list po`.")
+@alias.of_office("list", asks_hosts=False, epilog="Example: `./outpost alias list po --json`.")
+def list_aliases(at: At, as_json: JsonOption = False) -> None:
     """List aliases and groups with their members."""
-    found = load(find(office, name).data).aliases
+    found = at.office.aliases
     if as_json:
         say_json([
             {"address": one.address, "members": list(one.members), "inside_only": one.inside_only} for one in found
@@ -322,50 +284,35 @@ def list_aliases(office: OfficeArgument, name: NameOption = None, as_json: JsonO
         out.print(f"{one.address}{inside}: {', '.join(one.members)}", markup=False)
 
 
-@shared.command(
+@shared.of_office(
     "remove", epilog="Example: `./outpost shared remove po tenders`; its mail stays on the store."
 )
-def remove_shared(
-    office: OfficeArgument, address: AddressArgument, name: NameOption = None, via: ViaOption = None
-) -> None:
+def remove_shared(at: At, address: AddressArgument) -> None:
     """Remove a shared mailbox; its mail stays on the store."""
-    _remove("shared", office, address, name, via)
+    _remove("shared", at, address)
 
 
 # What they share -----------------------------------------------------------------------------------------------
 
 
-def _set(
-    office: str, address: str, name: str | None, via: str | None, *, urgent: bool = False, **values: Any
-) -> None:
+def _set(at: At, address: str, *, urgent: bool = False, **values: Any) -> None:
     """Set keys of a user that only the store knows; None takes a key away."""
     _change(
-        office, name, via, lambda roster: roster.change("users", roster.at(address), **values),
-        duties=STORE, urgent=urgent,
-    )  # fmt: skip
+        at, lambda roster: roster.change("users", roster.at(address), **values), duties=STORE, urgent=urgent
+    )
 
 
-def _remove(
-    kind: Kind, office: str, address: str, name: str | None, via: str | None, *, apply: bool = True
-) -> None:
+def _remove(kind: Kind, at: At, address: str, *, apply: bool = True) -> None:
     """Take an address out, also of every list."""
 
     def edit(roster: Roster) -> None:
         roster.remove(kind, roster.at(address))
         roster.leave_lists(roster.at(address))
 
-    _change(office, name, via, edit, apply=apply)
+    _change(at, edit, apply=apply)
 
 
-def _join(
-    kind: Kind,
-    office: str,
-    address: str,
-    name: str | None,
-    via: str | None,
-    joining: Mapping[str, Sequence[str]],
-    **more: Any,
-) -> None:
+def _join(kind: Kind, at: At, address: str, joining: Mapping[str, Sequence[str]], **more: Any) -> None:
     """Add a list of people, or people to one that is there."""
 
     def edit(roster: Roster) -> None:
@@ -381,13 +328,11 @@ def _join(
         else:
             roster.add(kind, {"address": listed, **values})
 
-    _change(office, name, via, edit)
+    _change(at, edit)
 
 
 def _change(
-    office: str,
-    name: str | None,
-    via: str | None,
+    at: At,
     edit: Edit,
     *,
     duties: tuple[Duty, ...] = EVERYWHERE,
@@ -399,7 +344,7 @@ def _change(
     Args:
         urgent: Not to be kept waiting by changes of others that have not been applied yet.
     """
-    with at_desk(office, name, via) as desk, _claimed(desk, duties, apply=apply, urgent=urgent) as base:
+    with at_desk(at) as desk, _claimed(desk, duties, apply=apply, urgent=urgent) as base:
         file = desk.target.office_file
         before = file.read_text(encoding="utf-8")
         roster = people.Roster(before, desk.office.domain)

@@ -17,7 +17,7 @@ import typer
 from rich.markup import escape
 
 from outpost.cli.console import Console, Table, count, err, out, say_json
-from outpost.cli.options import JsonOption, LimitOption, NameOption, OfficeArgument, ViaOption, chosen_hosts
+from outpost.cli.options import App, At, JsonOption, LimitOption, chosen_hosts
 from outpost.cli.progress import checks_progress, watcher
 from outpost.engine import run
 from outpost.errors import OutpostError
@@ -25,29 +25,27 @@ from outpost.evidence.controls import catalogue
 from outpost.office import load
 from outpost.onhost import tell as telling
 from outpost.onhost.tell import News
-from outpost.target import ROOT, Target, find
+from outpost.target import ROOT, Target
 from outpost.verification import history, live
 from outpost.verification.live import Result, Verdict
 
-app = typer.Typer()
+app = App()
 
 PROVEN, FAILED = 0, 1
 
 
-@app.command(
+@app.of_office(
     "verify",
     epilog="Examples: `./outpost verify lab --limit mta --control TLS-09`; from a timer `./outpost verify po --changes --notify "
     "'smtp://relay.example/?to=admin@example&from=outpost@example'`. Exit code 0: proven, 1: a check failed.",
 )
 def verify_office(
-    office: OfficeArgument,
-    name: NameOption = None,
+    at: At,
     limit: LimitOption = None,
     controls: Annotated[
         list[str] | None,
         typer.Option("--control", metavar="ID", help="Only the checks of this control; may be repeated."),
     ] = None,
-    via: ViaOption = None,
     since: Annotated[
         Path | None,
         typer.Option(
@@ -85,15 +83,14 @@ def verify_office(
     ] = None,
 ) -> int:
     """Test every control on the running hosts. Changes nothing."""
-    target = find(office, name)
-    hosts = chosen_hosts(load(target.data), limit)
+    target, hosts = at.target, chosen_hosts(at.office, limit)
     if sabotage:
         return sabotage_office(target, hosts)
     _known(controls)
     before = (history.read(since),) if since else history.runs(target)
     with checks_progress(quiet=changes) as on_result:
         verdict = live.verify(
-            target, hosts=hosts, controls=tuple(controls or ()), connector=via, junit=junit, on_result=on_result,
+            target, hosts=hosts, controls=tuple(controls or ()), connector=at.via, junit=junit, on_result=on_result,
             white_box=white_box, ahead=None if controls else history.folder(target) / f"asked{'-white-box' * white_box}",
         )  # fmt: skip
     selection = [*hosts, *(controls or ()), *(("white-box",) if white_box else ())]
