@@ -485,7 +485,9 @@ def end_sessions(place: Path, address: str) -> None:
         if not named.exists():
             return
         time.sleep(PACE)
-    sys.stderr.write(f"<3>accounts: open sessions of {address} go on: outpost-ended.service did not end them\n")
+    sys.stderr.write(
+        f"<3>accounts: open sessions of {address} go on: outpost-ended.service did not end them\n"
+    )
 
 
 class Handler(socketserver.StreamRequestHandler):
