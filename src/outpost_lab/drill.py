@@ -34,12 +34,14 @@ from outpost.transport.remote import run_script
 from outpost_lab.drill_machines import Rooms, rooms_of
 from roles.store import MAIL
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 FLAGS = {"S": "\\Seen", "R": "\\Answered", "F": "\\Flagged", "T": "\\Deleted", "D": "\\Draft"}
 """Maildir's letters for IMAP's flags."""
 
 
-def hold(target: Target, *, via: str | None = None, watcher: run.Watcher | None = None, tell: Tell) -> Drill:
+def hold(
+    target: Target, *, via: str | None = None, watcher: run.Watcher | None = None, report: Report
+) -> Drill:
     """Carry out a drill, and keep what it came to."""
     office = load(target.data)
     store = office.with_role("store")[0]
@@ -53,18 +55,18 @@ def hold(target: Target, *, via: str | None = None, watcher: run.Watcher | None 
     command = f"{PROGRAM} run --manifest"
     said = run_script(target, office, store, command, via, patience=PATIENCE, most=MANIFEST)
     taken = answers.parsed(said, Taken, store.name)
-    tell(f"{store.name}: archive {taken['archive']}, {taken['files']} files")
+    report(f"{store.name}: archive {taken['archive']}, {taken['files']} files")
     said = run_script(target, office, store, f"{PROGRAM} check", via, patience=PATIENCE)
     checked = answers.parsed(said, Checked, store.name)
-    tell(f"{store.name}: all that is kept is undamaged, up to {checked['checked']}")
+    report(f"{store.name}: all that is kept is undamaged, up to {checked['checked']}")
     with rooms_of(target, office, store) as rooms:
         started = time.monotonic()
         rooms.build(watcher or run.Silent())
         built = time.monotonic()
-        tell(f"{store.name}: built from the office directory alone ({built - started:.0f} s)")
+        report(f"{store.name}: built from the office directory alone ({built - started:.0f} s)")
         refused = rooms.bring_back(taken["archive"])
         there = time.monotonic()
-        tell(f"{store.name}: what it had at {taken['archive']} is there ({there - built:.0f} s)")
+        report(f"{store.name}: what it had at {taken['archive']} is there ({there - built:.0f} s)")
         differences = [f"{refused} entries of the archive were refused"] if refused else []
         differences += _files_compared(rooms, taken["manifest"])
         serving = time.monotonic()

@@ -358,7 +358,7 @@ def test_a_lost_primary_comes_back_with_the_keys_of_its_backup(lab: Instance, ta
 @pytest.mark.slow
 @pytest.mark.control("BKP-02")
 def test_the_drill_sees_everything_come_back_and_says_how_long_it_took(target: Target) -> None:
-    done = hold(target, tell=logger.info)
+    done = hold(target, report=logger.info)
     logger.info("%s", done)
     assert done.differences == ()
     assert done.logins == 4
@@ -424,7 +424,7 @@ def test_a_drill_with_a_hostile_archive_harms_nobody(
     on(lab, "store", "systemctl stop outpost-backup.timer outpost-backup.service")
     on(lab, "store", f"cp -a {LIB} /root/honest; printf %s {shlex.quote(code)} > {LIB}")
     try:
-        done = hold(target, tell=logger.info)
+        done = hold(target, report=logger.info)
     finally:
         on(lab, "store", f"cp -a /root/honest {LIB}; rm -rf /root/honest /srv/mail/.snapshot")
         on(lab, "store", "systemctl start outpost-backup.timer")

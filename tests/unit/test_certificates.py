@@ -159,7 +159,7 @@ class Rehearsal(Desk):
         self.office, self.secrets, self.via = office, made, None
         self.target = Target("lab", ROOT, ROOT)
         self.told: list[str] = []
-        self.tell = self.told.append
+        self.report = self.told.append
         self.moment, self.shown = NOON, dict(made.public)
         self.now = lambda: self.moment
         self.applied: list[tuple[str, ...]] = []
@@ -200,7 +200,7 @@ def test_a_name_server_without_the_record_starts_the_wait_again(
     desk: Rehearsal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mta = desk.office.host("mta")
-    tls.look(desk, mta)
+    tls.note_published(desk, mta)
     desk.moment += timedelta(days=1)
     monkeypatch.setattr(watch, "missing", lambda _office, _records: ("ns2: _25._tcp.mta TLSA",))
     with pytest.raises(NotYetError, match="ns2: _25"):
@@ -225,7 +225,7 @@ def test_no_moment_of_a_switch_has_a_shown_key_without_its_record(
         assert key_digest(desk.shown["mta"].certificate) in published
 
     monkeypatch.setattr(desk, "apply", watched)
-    tls.look(desk, mta)
+    tls.note_published(desk, mta)
     desk.moment += timedelta(seconds=2 * desk.office.dns.ttl)
     upcoming = private_key_digest(desk.secrets.public_next["mta"].key.get_secret_value())
     tls.roll(desk, mta)
@@ -237,7 +237,7 @@ def test_no_moment_of_a_switch_has_a_shown_key_without_its_record(
 
 def test_a_host_that_keeps_its_old_pair_keeps_the_old_record(desk: Rehearsal) -> None:
     mta = desk.office.host("mta")
-    tls.look(desk, mta)
+    tls.note_published(desk, mta)
     desk.moment += timedelta(seconds=2 * desk.office.dns.ttl)
     desk.stuck = True
     with pytest.raises(NotYetError, match="still shows its old key"):

@@ -361,7 +361,7 @@ def test_adding_a_user_applies_no_change_of_others(
         target, via, watcher, office = one, None, run.Silent(), load(one.data)
         told: list[str] = []  # noqa: RUF012
 
-        def tell(self, text: str) -> None:
+        def report(self, text: str) -> None:
             self.told.append(text)
 
     desk = Desk()

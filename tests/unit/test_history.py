@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from outpost.cli.verify import tell
+from outpost.cli.verify import send
 from outpost.errors import OutpostError
 from outpost.onhost.tell import News
 from outpost.target import LAB, Target
@@ -113,7 +113,7 @@ def test_a_first_failure_is_news() -> None:
 
 def test_a_command_gets_the_report(tmp_path: Path) -> None:
     file = tmp_path / "told"
-    tell(f"tee {file}", NEWS)
+    send(f"tee {file}", NEWS)
     assert file.read_text() == NEWS.text
 
 
@@ -130,21 +130,21 @@ def test_a_webhook_gets_the_report() -> None:
 
     with HTTPServer(("127.0.0.1", 0), Hook) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
-        tell(f"http://127.0.0.1:{server.server_port}/hook", NEWS)
+        send(f"http://127.0.0.1:{server.server_port}/hook", NEWS)
     assert heard == [{"subject": NEWS.subject, "text": NEWS.text, "broken": ["a"]}]
 
 
 @pytest.mark.parametrize("path", ["false", "http://127.0.0.1:1/", "smtp://127.0.0.1:1/?to=a@b&from=c@d"])
 def test_a_path_that_leads_nowhere_is_an_error_with_a_remedy(path: str) -> None:
     with pytest.raises(OutpostError, match="did not take the message"):
-        tell(path, NEWS)
+        send(path, NEWS)
 
 
 def test_mail_without_recipient_is_refused() -> None:
     with pytest.raises(OutpostError, match="names no server, to or from"):
-        tell("smtp://relay.example/?to=a@b", NEWS)
+        send("smtp://relay.example/?to=a@b", NEWS)
 
 
 def test_a_login_without_its_password_is_refused() -> None:
     with pytest.raises(OutpostError, match="names no password_file for outpost"):
-        tell("smtps://outpost@relay.example/?to=a@b&from=c@d", NEWS)
+        send("smtps://outpost@relay.example/?to=a@b&from=c@d", NEWS)

@@ -234,7 +234,7 @@ def test_answers_that_facts_are_made_of_are_in_the_mark_as_facts() -> None:
 
 @pytest.mark.usefixtures("tree")
 def test_a_survey_is_kept_until_something_is_touched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(main, "look", lambda _: "{}")
+    monkeypatch.setattr(main, "scan", lambda _: "{}")
     ran = tmp_path / "ran"
     units = ["a.service loaded active running", "b.timer loaded failed failed"]
 
@@ -268,7 +268,7 @@ def test_a_daemon_older_than_its_files_is_asked_again(
         return [], [fault]
 
     monkeypatch.setattr(everything, "everything", all_of)
-    assert main.look(seen()) == main.look(seen())
+    assert main.scan(seen()) == main.scan(seen())
     assert len(looks) == times
 
 

@@ -98,7 +98,7 @@ def test_a_scanner_that_finds_something_everywhere_takes_out_no_more(
     monkeypatch.setattr(rescan, "MAIL", mail)
     monkeypatch.setattr(rescan, "MOST_TAKEN", 3)
     monkeypatch.setattr(Scanner, "verdict", lambda _self, _message: "Eicar")
-    monkeypatch.setattr(rescan, "tell", lambda *_: None)
+    monkeypatch.setattr(rescan, "notify", lambda *_: None)
     settings = {
         "scanners": [{"address": "192.0.2.1", "port": 1, "name": "mta"}], "days": 14, "largest": 1000,
         "domain": "po.example", "organisation": "PO", "postmaster": "postmaster@po.example",

@@ -1,4 +1,4 @@
-"""What a host says when it needs a human: each look with figures of the test's own, and what of it is told when."""
+"""What a host says when it needs a human: each probe with figures of the test's own, and what of it is told when."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def waiting(age: float, queue: str = "deferred", name: str = "4gVxB25hBLz1") -> 
     return json.dumps(entry) + "\n"
 
 
-def abouts(look: watch.Look, wanted: dict[str, Any]) -> list[str]:
-    return [alarm.about for alarm in look(wanted, NOW)]
+def abouts(probe: watch.Probe, wanted: dict[str, Any]) -> list[str]:
+    return [alarm.about for alarm in probe(wanted, NOW)]
 
 
 def test_old_mail_is_an_alarm_with_its_reason(answers: dict[str, str]) -> None:
@@ -55,7 +55,7 @@ def test_lines_that_the_collector_has_not_had_for_a_while_are_an_alarm(
     answers: dict[str, str], tmp_path: Path
 ) -> None:
     wanted = settings(logs=str(tmp_path / "sent"))
-    assert "logs" in wanted["looks"]
+    assert "logs" in wanted["probes"]
     assert abouts(watch.logs, wanted) == []  # the journal has nothing behind the last line
     sent = tmp_path / "sent"
     # with nothing sent yet, an old line of a new host is not late before the shipper has run for as long
@@ -229,8 +229,8 @@ def test_a_probe_that_fails_is_an_alarm_itself(monkeypatch: pytest.MonkeyPatch) 
     def broken(_settings: watch.Settings, _now: float) -> Any:
         raise ValueError("odd")
 
-    monkeypatch.setitem(watch.LOOKS, "queue", broken)
-    assert [alarm.about for alarm in watch.alarms({"looks": ["queue"]}, NOW)] == ["watch queue"]
+    monkeypatch.setitem(watch.PROBES, "queue", broken)
+    assert [alarm.about for alarm in watch.alarms({"probes": ["queue"]}, NOW)] == ["watch queue"]
 
 
 def test_what_is_sent_is_what_changed_and_once_a_day_what_lasts() -> None:
@@ -252,10 +252,10 @@ def test_what_could_not_be_sent_is_sent_the_next_time(
     monkeypatch.setattr(watch, "SETTINGS", file)
     monkeypatch.setattr(watch, "STATE", tmp_path / "state.json")
     monkeypatch.setattr("time.time", lambda: NOW)
-    file.write_text(json.dumps(settings(looks=["queue"], tell=["false"])))
+    file.write_text(json.dumps(settings(probes=["queue"], tell=["false"])))
     assert watch.main([]) == 0
     assert not (tmp_path / "state.json").exists()
-    file.write_text(json.dumps(settings(looks=["queue"], tell=["false", f"tee {told}"])))
+    file.write_text(json.dumps(settings(probes=["queue"], tell=["false", f"tee {told}"])))
     watch.main([])
     assert told.read_text().startswith("ALARM queue: 1 of 1 messages")
     assert json.loads((tmp_path / "state.json").read_text()) == {"queue": NOW}
@@ -289,7 +289,7 @@ def test_a_scanner_that_refuses_or_could_not_reload_is_an_alarm(
 ) -> None:
     monkeypatch.setattr(watch, "_scanned", lambda _path: verdict)
     answers["journalctl"] = lines
-    assert "scanner" in settings()["looks"]
+    assert "scanner" in settings()["probes"]
     assert abouts(watch.scanner, settings()) == []  # its role has not been applied yet
     monkeypatch.setattr(watch, "_declared_units", lambda _applied: {"clamav-daemon.service"})
     assert abouts(watch.scanner, settings()) == expected

@@ -116,7 +116,7 @@ def restore_host(
         return 1
     done = recovery.host(
         target, loaded, secrets_file.read(target.data), lost,
-        archive=archive, via=via, watcher=watcher(), tell=lambda text: out.print(text, markup=False),
+        archive=archive, via=via, watcher=watcher(), report=lambda text: out.print(text, markup=False),
     )  # fmt: skip
     if serves(lost, "mailboxes"):
         # what waited for it would wait for the end of its back-off, half an hour at most
@@ -170,7 +170,7 @@ def hold_drill(at: At, as_json: JsonOption = False) -> int:
     from outpost_lab import drill
 
     done = drill.hold(
-        at.target, via=at.via, watcher=watcher(), tell=lambda text: err.print(text, markup=False)
+        at.target, via=at.via, watcher=watcher(), report=lambda text: err.print(text, markup=False)
     )
     if as_json:
         say_json(asdict(done))

@@ -83,7 +83,7 @@ def up(
     if as_json:
         say_json(lab_info(instance))
     else:
-        _tell(instance)
+        _show_next(instance)
     if timings:
         _show_timings(clock.seconds)
     raise typer.Exit(0 if proven else 1)
@@ -97,7 +97,7 @@ def _verified(name: str, *, as_json: bool) -> bool:
         return verify_office(At(LAB, name)) == 0
 
 
-def _tell(instance: Instance) -> None:
+def _show_next(instance: Instance) -> None:
     """What there is to see, and what to try next."""
     data = lab_info(instance)
     option = "" if instance.name == DEFAULT else f" --name {instance.name}"

@@ -47,11 +47,11 @@ def trace_message(
 ) -> int:
     """Follow a message across all hosts, with delays and TLS."""
     ask = tracing.asker(at.target, at.office, since=since, last=last, via=at.via)
-    told = tracing.found(at.target, tuple(identifiers), tracing.follow(at.office, identifiers, ask))
+    stories = tracing.found(at.target, tuple(identifiers), tracing.follow(at.office, identifiers, ask))
     if as_json:
-        say_json([asdict(story) for story in told])
+        say_json([asdict(story) for story in stories])
         return 0
-    for story in told:
+    for story in stories:
         out.print(f"[bold]{escape(story.message_id)}[/] (UTC)")
         width = max(len(hop.id) for hop in story.hops)
         for hop in story.hops:
@@ -102,8 +102,8 @@ def queue_office(
     out.print(routes)
     out.print()
     for message in messages:
-        told = f"{message.host} [bold]{escape(message.id)}[/] {message.queue}, {duration(time.time() - message.arrived)}"
-        out.print(f"{told}, {size(message.size)}, from {escape(message.sender)}")
+        line = f"{message.host} [bold]{escape(message.id)}[/] {message.queue}, {duration(time.time() - message.arrived)}"
+        out.print(f"{line}, {size(message.size)}, from {escape(message.sender)}")
         for address, reason in message.reasons.items():
             out.print(f"    to {escape(address)}" + (f": {escape(reason)}" if reason else ""))
     return 0
@@ -135,11 +135,11 @@ def show_alarms(
         about, text = (escape(line(alarm[what])) for what in ("about", "text"))
         out.print(f"[bold red]{escape(alarm['host'])}[/] {about}: {text}")
     if not found:
-        told = "every path works" if test else "no alarm"
+        state = "every path works" if test else "no alarm"
         paths = (
             ", ".join(path.partition("?")[0] for path in at.office.alarms.tell) or "nobody: see [alarms] tell"
         )
-        out.print(f"{escape(at.target.title)}: [green]{told}[/] (reports go to: {escape(paths)})")
+        out.print(f"{escape(at.target.title)}: [green]{state}[/] (reports go to: {escape(paths)})")
     return 1 if found else 0
 
 

@@ -212,7 +212,7 @@ def look_ahead(at: At, limit: LimitOption = None, as_json: JsonOption = False) -
     from outpost.engine import preflight
 
     hosts = chosen_hosts(at.office, limit)
-    findings = preflight.look(at.target, at.office, at.via, hosts or tuple(at.office.hosts_by_name))
+    findings = preflight.examine(at.target, at.office, at.via, hosts or tuple(at.office.hosts_by_name))
     bad = [finding for finding in findings if finding.level == "bad"]
     if as_json:
         say_json([vars(finding) for finding in findings])

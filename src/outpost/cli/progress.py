@@ -129,7 +129,7 @@ def checks_progress(*, quiet: bool = False) -> Iterator[Callable[[int, int, Resu
     if not err.is_terminal:
         said = time.monotonic()
 
-        def tell(done: int, total: int, result: Result) -> None:
+        def report(done: int, total: int, result: Result) -> None:
             nonlocal said, failed
             failed += result.outcome == "failed"
             if result.outcome == "failed" or done == total or time.monotonic() - said > STILL:
@@ -138,7 +138,7 @@ def checks_progress(*, quiet: bool = False) -> Iterator[Callable[[int, int, Resu
                 err.print(f"  checked {done} of {total}, {failed} failed{note}", markup=False)
 
         err.print("  asking the hosts")
-        yield tell
+        yield report
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as bar:

@@ -122,7 +122,7 @@ _kind(
 
 def _keep_dnssec(desk: Desk) -> None:
     if not dnssec.keep(desk):
-        desk.tell("the office's secrets have every DNSSEC key")
+        desk.report("the office's secrets have every DNSSEC key")
 
 
 _kind(

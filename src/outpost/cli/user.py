@@ -172,7 +172,7 @@ def reset_factor(at: At, address: AddressArgument) -> None:
         for store in serving(desk.office, "mailboxes"):
             script = f"/usr/local/lib/outpost/reset-factor {shlex.quote(full)}"
             run_script(desk.target, desk.office, store, script, desk.via)
-        desk.tell(f"{full} has no second factor; webmail sessions have ended")
+        desk.report(f"{full} has no second factor; webmail sessions have ended")
 
 
 @user.of_office(
@@ -401,7 +401,7 @@ def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool)
         base = claim.base(desk.target) if waits and not desk.target.instance else None
         if base is not None:
             file = shown(desk.target.office_file)
-            desk.tell(f"{file} has other changes that have not been applied; only this one is applied now")
+            desk.report(f"{file} has other changes that have not been applied; only this one is applied now")
         elif waits:
             planned = run.plan(desk.target, limit=names, connector=desk.via, watcher=desk.watcher)
             waiting = list(dict.fromkeys(f"{change.host}: {change.operation}" for change in planned.changes))
@@ -414,7 +414,7 @@ def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool)
                         f"changes that are not this one wait to be applied ({others}); office.toml is unchanged",
                         f"./outpost apply {desk.target.typed} shows and applies them; then the same command again",
                     )
-                desk.tell(f"this is urgent, and applies with it what else was waiting: {others}")
+                desk.report(f"this is urgent, and applies with it what else was waiting: {others}")
         yield base
 
 
@@ -426,7 +426,7 @@ def _apply(desk: Desk, duties: tuple[Duty, ...], base: str | None = None) -> Non
     else:
         with changing(desk.target) as claim, claim.beside(desk.target, base) as target:
             replace(desk, target=target).apply(hosts)
-    desk.tell(f"applied to {', '.join(host.name for host in hosts)} ({time.monotonic() - started:.1f} s)")
+    desk.report(f"applied to {', '.join(host.name for host in hosts)} ({time.monotonic() - started:.1f} s)")
 
 
 def _concerned(desk: Desk, duties: tuple[Duty, ...]) -> tuple[Host, ...]:
@@ -437,7 +437,7 @@ def _end_sessions(desk: Desk, address: str) -> None:
     for store in serving(desk.office, "mailboxes"):
         script = f"/usr/local/lib/outpost/end-sessions {shlex.quote(address)}"
         run_script(desk.target, desk.office, store, script, desk.via)
-    desk.tell(f"open sessions of {address} have ended")
+    desk.report(f"open sessions of {address} have ended")
 
 
 def _full(office: Office, address: str) -> str:

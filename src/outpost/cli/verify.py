@@ -105,7 +105,7 @@ def verify_office(
         show_verdict(verdict, target, out)
         _show_difference(difference)
     if difference.is_news:
-        _tell(notify or (), difference, target)
+        _notify(notify or (), difference, target)
     return PROVEN if verdict.proven else FAILED
 
 
@@ -203,16 +203,16 @@ def _news(difference: history.Difference, target: Target) -> str:
     return text.getvalue()
 
 
-def _tell(paths: Sequence[str], difference: history.Difference, target: Target) -> None:
+def _notify(paths: Sequence[str], difference: history.Difference, target: Target) -> None:
     counts = _counts({
         "broken": len(difference.broken), "still broken": len(difference.still), "mended": len(difference.mended),
     })  # fmt: skip
     news = News(f"{load(target.data).domain}: {counts}", _news(difference, target), difference.as_data())
     for path in paths:
-        tell(path, news)
+        send(path, news)
 
 
-def tell(path: str, news: News) -> None:
+def send(path: str, news: News) -> None:
     """Report a change over a path that is not the mail system which it is about (``outpost.onhost.tell``)."""
     try:
         telling.tell(path, news)

@@ -252,7 +252,7 @@ def sealing() -> str:
     return secrets.seal_of(str(host.data.machine))
 
 
-def look(question: str) -> tuple[str, ...]:
+def answer_to(question: str) -> tuple[str, ...]:
     """Lines that a shell command, which only reads, prints on the host."""
     return observe(question=question).lines[question]
 

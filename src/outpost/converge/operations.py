@@ -31,8 +31,8 @@ from outpost.converge.observation import (
     RUN,
     STATE,
     Status,
+    answer_to,
     declared,
-    look,
     observe,
     operation,
     read_now,
@@ -263,7 +263,7 @@ def are_installed(groups: Iterable[tuple[str, ...]]) -> str:
 @operation()
 def install(wanted: dict[tuple[str, ...], tuple[str, ...]]) -> Generator[Command, None, None]:
     # the second letter is the state; on hold the first is another one, and that is reported of itself
-    installed = {line.split("|")[1] for line in look(are_installed(wanted)) if line[1:2] == "i"}
+    installed = {line.split("|")[1] for line in answer_to(are_installed(wanted)) if line[1:2] == "i"}
     missing = sorted({name for names in wanted for name in names} - installed)
     if not missing:
         return
@@ -298,7 +298,7 @@ def directory(path: str, owner: str, group: str, mode: str) -> Generator[Command
 
 @operation()
 def group(group: str, question: str) -> Generator[Command, None, None]:
-    if not look(question):
+    if not answer_to(question):
         yield from stock_server.group._inner(group=group, system=True)
         void()
 
@@ -307,7 +307,7 @@ def group(group: str, question: str) -> Generator[Command, None, None]:
 def account(
     user: str, question: str, home: str | None, shell: str, groups: tuple[str, ...], create_home: bool
 ) -> Generator[Command, None, None]:
-    seen = look(question)
+    seen = answer_to(question)
     entry = seen[0].split(":") if seen else []
     if (
         entry
@@ -331,7 +331,7 @@ def account(
 
 @operation()
 def absent(question: str) -> Generator[Command, None, None]:
-    if present := look(question):
+    if present := answer_to(question):
         yield StringCommand("rm", "-rf", "--", *map(shlex.quote, present))
         void()
 
@@ -340,7 +340,7 @@ def absent(question: str) -> Generator[Command, None, None]:
 def once(
     key: str, question: str, command: str, files: tuple[File, ...], finding: Finding
 ) -> Generator[Command, None, None]:
-    if "met" in look(question):
+    if "met" in answer_to(question):
         return
     report(finding)
     if files:
@@ -384,7 +384,7 @@ def retire() -> Generator[Command, None, None]:
 
 def _retire_packages(wanted: set[str]) -> Generator[Command, None, None]:
     """Packages that a role asked for once; they are removed, not purged: their data stays for a human to judge."""
-    before = set(look(PACKAGES_BEFORE))
+    before = set(answer_to(PACKAGES_BEFORE))
     if extra := sorted(before - wanted):
         for each in extra:
             report(Finding("package", each, "no longer declared", "it goes; its data stays", ("SYS-04",)))

@@ -51,7 +51,7 @@ class Finding:
     remedy: str = ""
 
 
-def look(target: Target, office: Office, via: str | None, names: tuple[str, ...]) -> list[Finding]:
+def examine(target: Target, office: Office, via: str | None, names: tuple[str, ...]) -> list[Finding]:
     """Everything, hosts side by side."""
     hosts = [office.host(name) for name in names]
     found: list[Finding] = []

@@ -27,7 +27,7 @@ def watch_settings(office: Office, me: Host) -> dict[str, Any]:
     return {
         "host": me.fqdn,
         "tell": list(wanted.tell),
-        "looks": [*EVERYWHERE, *role_of(me).watched, *(("logs",) if office.logs.collector else ())],
+        "probes": [*EVERYWHERE, *role_of(me).watched, *(("logs",) if office.logs.collector else ())],
         "recent": RECENT,
         "applied": "/var/lib/outpost/applied",
         "scanner": of_roles.pop("scanner"),

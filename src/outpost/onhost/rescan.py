@@ -154,7 +154,7 @@ def notice(message: bytes, found: str, settings: dict[str, Any], owner: str) -> 
     )
 
 
-def tell(text: str, owner: str) -> None:
+def notify(text: str, owner: str) -> None:
     """Put a notice into a mailbox, however full."""
     subprocess.run([LDA, "-d", owner, "-o", "quota_enforce=no"], input=text.encode(), check=True)
 
@@ -184,7 +184,7 @@ def rescan(settings: dict[str, Any]) -> None:
             sys.stderr.write(f"<4>rescan: {found} in a message to {owner}, now {kept}\n")
             if not owner.startswith("."):
                 address = f"{owner}@{settings['domain']}"
-                tell(notice(data, found, settings, address), address)
+                notify(notice(data, found, settings, address), address)
     sys.stdout.write(f"{scanned} messages scanned, {taken} taken out, {skipped} too large to scan\n")
 
 

@@ -50,7 +50,7 @@ class Alarm:
 
 
 Settings = dict[str, Any]
-Look = Callable[[Settings, float], Iterator[Alarm]]
+Probe = Callable[[Settings, float], Iterator[Alarm]]
 
 
 def said(*command: str) -> str:
@@ -331,9 +331,9 @@ def damaged(settings: Settings, _now: float) -> Iterator[Alarm]:
         )
 
 
-LOOKS: dict[str, Look] = {
-    look.__name__: look
-    for look in (
+PROBES: dict[str, Probe] = {
+    probe.__name__: probe
+    for probe in (
         queue, certificates, zone_signatures, virus_signatures, scanner, disks, backup, logins, logs, units, memory, corrupt, damaged,
     )
 }  # fmt: skip
@@ -342,9 +342,9 @@ LOOKS: dict[str, Look] = {
 def alarms(settings: Settings, now: float) -> list[Alarm]:
     """Everything that needs a human now; a check that fails is an alarm, too."""
     found: list[Alarm] = []
-    for name in settings["looks"]:
+    for name in settings["probes"]:
         try:
-            found += LOOKS[name](settings, now)
+            found += PROBES[name](settings, now)
         except Exception as error:
             found.append(
                 Alarm(f"watch {name}", f"{name} could not be checked: {type(error).__name__}: {error}")

@@ -31,7 +31,7 @@ from outpost.transport.remote import run_script
 if TYPE_CHECKING:
     from outpost.converge.files import File
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 ASIDE = "/run/outpost-restore"
 """In memory, and gone before the apply: what it finds and loses would be one more thing that the plan reports."""
 EMPTY = "[ ! -d /var/lib/outpost/applied ] || { echo 'it is not empty: an apply has been here, and mail may have come since' >&2; exit 1; }"
@@ -63,7 +63,7 @@ def host(
     archive: str = "latest",
     via: str | None = None,
     watcher: run.Watcher | None = None,
-    tell: Tell = lambda _text: None,
+    report: Report = lambda _text: None,
 ) -> Restored:
     """Make an empty machine the host that was lost.
 
@@ -76,11 +76,11 @@ def host(
     *refused, answer, key = said.strip().splitlines()
     name = answers.parsed(answer, Name, lost.name)
     for line in refused:
-        tell(f"{lost.name}: {line!r}")
+        report(f"{lost.name}: {line!r}")
     if target.inventory(via).stem != "docker":
         _pinned(target, lost, " ".join(key.split()[:2]))
     data = time.monotonic() - began
-    tell(f"{lost.name}: what it had at {name} is there ({data:.0f} s)")
+    report(f"{lost.name}: what it had at {name} is there ({data:.0f} s)")
     outcome = run.apply(target, limit=(lost.name,), connector=via, watcher=watcher or run.Silent())
     outcome.expect_success(f"./outpost apply {target.typed} --limit {lost.name}")
     run_script(target, office, lost, "\n".join(["set -eu", *_after(view)]), via, patience=PATIENCE)

@@ -32,13 +32,13 @@ def learn(desk: Desk, among: Collection[str]) -> bool:
             try:
                 found[host.name] = AcmeAccount(directory=directory, url=url)
             except ValueError:
-                desk.tell(
+                desk.report(
                     f"{host.name} gives no account of {directory} but {answers.line(url, 200)}: check the host"
                 )
                 continue
-            desk.tell(f"{host.name} is {url} to the authority; CAA names it")
+            desk.report(f"{host.name} is {url} to the authority; CAA names it")
         else:
-            desk.tell(
+            desk.report(
                 f"{host.name} has no account at {directory} yet; ./outpost rotate due OFFICE asks again"
             )
     if found:

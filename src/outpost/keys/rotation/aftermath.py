@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from outpost.keys.rotation import accounts, dnssec, engine
-from outpost.keys.rotation.engine import Tell
+from outpost.keys.rotation.engine import Report
 from outpost.office.roles import serving
 from outpost.target import Target
 
 
-def keep(target: Target, hosts: Collection[str], tell: Tell, via: str | None = None) -> None:
+def keep(target: Target, hosts: Collection[str], report: Report, via: str | None = None) -> None:
     """Keep it, as far as these hosts were reached; name servers that were among them show it at once."""
-    with engine.desk(target, tell, via=via) as desk:
+    with engine.desk(target, report, via=via) as desk:
         servers = serving(desk.office, "names")
         if servers[0].name in hosts:
             dnssec.keep(desk)
@@ -20,6 +20,6 @@ def keep(target: Target, hosts: Collection[str], tell: Tell, via: str | None = N
             if {server.name for server in servers} <= set(hosts):
                 desk.apply(servers)
             else:  # an apply of some hosts changes no others
-                tell(
+                report(
                     f"the name servers show it after: ./outpost apply {target.typed} --limit {servers[0].role}"
                 )

@@ -17,7 +17,7 @@ def advance(desk: Desk) -> None:
     upcoming = desk.secrets.authority_next
     if upcoming and upcoming.trusted:
         desk.keep(succeeded(desk.office, desk.secrets, desk.now()))
-        desk.tell("the next authority has issued every certificate again")
+        desk.report("the next authority has issued every certificate again")
     if desk.secrets.authority_past:
         _forget(desk)
     else:
@@ -42,10 +42,10 @@ def _trust(desk: Desk) -> None:
     if upcoming is None:
         upcoming = NextAuthority(pair=new_authority(desk.office, desk.now()))
         desk.change(authority_next=upcoming)
-        desk.tell("generated the next authority")
+        desk.report("generated the next authority")
     desk.apply(desk.office.hosts)
     desk.change(authority_next=upcoming.model_copy(update={"trusted": desk.now()}))
-    desk.tell(
+    desk.report(
         f"every host trusts both. Users and peers who know the office by its authority need both, too: give them what "
         f"./outpost secrets ca {desk.target.typed} prints, then run the same command again"
     )
@@ -53,7 +53,7 @@ def _trust(desk: Desk) -> None:
 
 def _forget(desk: Desk) -> None:
     desk.apply(desk.office.hosts)
-    desk.tell("every host shows its new certificate")
+    desk.report("every host shows its new certificate")
     desk.change(authority_past="")
     desk.apply(desk.office.hosts)
-    desk.tell("the old authority is trusted no more")
+    desk.report("the old authority is trusted no more")

@@ -29,7 +29,7 @@ def begin(desk: Desk) -> str:
     now = desk.now()
     selector = new_selector(desk.secrets.dkim, now)
     desk.change(dkim=desk.secrets.dkim | {selector: new_dkim(now, "published")})
-    desk.tell(f"generated {selector}")
+    desk.report(f"generated {selector}")
     _publish(desk)
     return selector
 
@@ -124,14 +124,16 @@ def _publish(desk: Desk) -> None:
             )
         _change(desk, selector, seen=desk.now())
         keys = desk.secrets.dkim[selector]
-        desk.tell(f"{selector} is shown by every name server; it may sign from {spoken(_usable(desk, keys))}")
+        desk.report(
+            f"{selector} is shown by every name server; it may sign from {spoken(_usable(desk, keys))}"
+        )
 
 
 def _sign(desk: Desk) -> None:
     desk.apply(serving(desk.office, "transport"))
     for selector in _in_stage(desk.secrets, "active"):
         _change(desk, selector, seen=desk.now())
-        desk.tell(f"mail is signed with {selector}")
+        desk.report(f"mail is signed with {selector}")
 
 
 def _retire(desk: Desk) -> bool:
@@ -142,11 +144,11 @@ def _retire(desk: Desk) -> bool:
             _change(
                 desk, selector, stage="revoked", since=desk.now(), rsa=SecretStr(""), ed25519=SecretStr("")
             )
-            desk.tell(f"revoked {selector}; its private keys are destroyed")
+            desk.report(f"revoked {selector}; its private keys are destroyed")
             done = True
         elif keys.stage == "revoked" and desk.now() >= (keys.since or desk.now()) + _retention(desk):
             desk.change(dkim={name: kept for name, kept in desk.secrets.dkim.items() if name != selector})
-            desk.tell(f"removed {selector}")
+            desk.report(f"removed {selector}")
             done = True
     if done:  # the MTAs drop a revoked pair, which they kept while the last worker might have used it
         desk.apply((*serving(desk.office, "names"), *serving(desk.office, "transport")))

@@ -36,7 +36,7 @@ def keep(desk: Desk) -> bool:
     if found == desk.secrets.dnssec:
         return False
     desk.change(dnssec=found)
-    desk.tell(
+    desk.report(
         f"kept {sum(map(len, found.values()))} DNSSEC keys of {len(found)} zones in the office's secrets"
     )
     return True

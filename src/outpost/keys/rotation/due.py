@@ -18,7 +18,7 @@ def take(desk: Desk) -> None:
         try:
             kind(desk)
         except NotYetError as wait:
-            desk.tell(f"waits: {wait.message}")
+            desk.report(f"waits: {wait.message}")
         except OutpostError as error:
             failed.append(error)
     if failed:
@@ -37,7 +37,7 @@ def _tls(desk: Desk) -> None:
         if tls.due(desk, host):
             tls.roll(desk, host)
         else:
-            tls.look(desk, host)
+            tls.note_published(desk, host)
 
 
 def _hosts(desk: Desk) -> None:

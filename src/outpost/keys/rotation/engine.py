@@ -18,7 +18,7 @@ from outpost.office.model import Office
 from outpost.office.tables.topology import Host
 from outpost.target import Target, shown
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 Rows = list[tuple[str, str, str]]
 """Key, stage, and what comes next, as `--status` shows them."""
 
@@ -40,12 +40,12 @@ class Desk:
     """An office whose keys are being changed.
 
     Attributes:
-        tell: Called with each thing done, in a clause.
+        report: Called with each thing done, in a clause.
         now: The clock.
     """
 
     target: Target
-    tell: Tell
+    report: Report
     via: str | None = None
     watcher: run.Watcher = field(default_factory=run.Silent)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -77,7 +77,7 @@ def spoken(moment: datetime) -> str:
 
 @contextmanager
 def desk(
-    target: Target, tell: Tell, *, via: str | None = None, watcher: run.Watcher | None = None
+    target: Target, report: Report, *, via: str | None = None, watcher: run.Watcher | None = None
 ) -> Iterator[Desk]:
     """The only rotation that runs on an office."""
     with (target.data / ".rotation.lock").open("w") as lock:
@@ -87,4 +87,4 @@ def desk(
             raise OutpostError(
                 f"another rotation of {shown(target.data)} is running", "wait until it has finished"
             ) from None
-        yield Desk(target, tell, via, watcher or run.Silent())
+        yield Desk(target, report, via, watcher or run.Silent())

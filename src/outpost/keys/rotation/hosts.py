@@ -27,16 +27,16 @@ def roll(desk: Desk, *, keys: bool) -> None:
         past = {name: pair.certificate for name, pair in kept.hosts.items()} if keys else {}
         fresh = renewed_hosts(desk.office, kept, desk.now(), keys=keys)
         desk.change(hosts=fresh, hosts_past=past)
-        desk.tell(f"issued {len(fresh)} certificates{' for new keys' if keys else ''}")
+        desk.report(f"issued {len(fresh)} certificates{' for new keys' if keys else ''}")
     if desk.secrets.hosts_past:
         desk.apply(serving(desk.office, "transport"))
-        desk.tell("the MTAs accept the store's old and new key")
+        desk.report("the MTAs accept the store's old and new key")
     desk.apply(desk.office.hosts)
-    desk.tell("every host shows its new certificate")
+    desk.report("every host shows its new certificate")
     if desk.secrets.hosts_past:
         desk.change(hosts_past={})
         desk.apply(serving(desk.office, "transport"))
-        desk.tell("the old keys are accepted no more")
+        desk.report("the old keys are accepted no more")
 
 
 def status(desk: Desk) -> Rows:

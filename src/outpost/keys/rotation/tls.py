@@ -43,7 +43,7 @@ def roll(desk: Desk, host: Host) -> None:
     _finish(desk, host)
 
 
-def look(desk: Desk, host: Host) -> datetime:
+def note_published(desk: Desk, host: Host) -> datetime:
     """Note since when every name server has shown the host's records; gives when the next key may be used."""
     upcoming = desk.secrets.public_next[host.name]
     if absent := watch.missing(desk.office, records(desk, host)):
@@ -74,7 +74,7 @@ def status(desk: Desk) -> Rows:
             )
             continue
         try:
-            usable = look(desk, host)
+            usable = note_published(desk, host)
         except NotYetError as wait:
             rows.append((host.name, "not published everywhere", wait.message))
             continue
@@ -90,7 +90,7 @@ def records(desk: Desk, host: Host) -> tuple[Record, ...]:
 
 
 def _published_long_enough(desk: Desk, host: Host) -> None:
-    usable = look(desk, host)
+    usable = note_published(desk, host)
     if desk.now() < usable:
         raise NotYetError(
             f"the next key of {host.name} was seen at every name server at "
@@ -129,12 +129,12 @@ def _finish(desk: Desk, host: Host) -> None:
                 f"{host.name} still shows its old key",
                 f"see systemctl status {signing_service(host)} on it, then run the same command again",
             )
-    desk.tell(f"{host.name} shows its new key")
+    desk.report(f"{host.name} shows its new key")
     rest = {name: digest for name, digest in desk.secrets.public_past.items() if name != host.name}
     desk.change(public_past=rest)
     desk.apply(serving(desk.office, "names"))
-    desk.tell(f"the old key of {host.name} is no longer published, the one after the new one is")
-    look(desk, host)
+    desk.report(f"the old key of {host.name} is no longer published, the one after the new one is")
+    note_published(desk, host)
 
 
 def _fetch(desk: Desk, host: Host) -> None:

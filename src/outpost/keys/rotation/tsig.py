@@ -27,14 +27,14 @@ def roll(desk: Desk) -> None:
     if old == new:
         new = f"{TRANSFER}-{_number(old) + 1}"
         desk.change(tsig=desk.secrets.tsig | {new: random_key()})
-        desk.tell(f"generated {new}")
+        desk.report(f"generated {new}")
     if desk.secrets.transfer_key != new:
         desk.apply(servers)
-        desk.tell(f"every name server accepts {old} and {new}")
+        desk.report(f"every name server accepts {old} and {new}")
         desk.change(transfer_key=new)
     desk.apply(servers)
     prove(desk)
-    desk.tell(f"zones are transferred with {new}")
+    desk.report(f"zones are transferred with {new}")
     kept = {
         name: key
         for name, key in desk.secrets.tsig.items()
@@ -43,7 +43,7 @@ def roll(desk: Desk) -> None:
     desk.change(tsig=kept)
     desk.apply(servers)
     prove(desk)
-    desk.tell(f"{old} is gone")
+    desk.report(f"{old} is gone")
 
 
 def prove(desk: Desk) -> None:

@@ -95,5 +95,5 @@ class Seen:
     def mark_of_all(self) -> str:
         """A mark of the files and the running host: under the same mark a scan finds the same. Empty where that of the files is."""
         answers = {name: lines for name, lines in self.live.items() if name not in JUDGED}
-        told = json.dumps([sorted(self.states), sorted(self.faults), answers], sort_keys=True)
-        return f"{self.mark}\n{told}" if self.mark else ""
+        answered = json.dumps([sorted(self.states), sorted(self.faults), answers], sort_keys=True)
+        return f"{self.mark}\n{answered}" if self.mark else ""

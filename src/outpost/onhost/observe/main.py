@@ -92,7 +92,7 @@ def seen_now() -> Seen:
     return Seen(*marking.marks(), states, faults, live, declared_units, declared)
 
 
-def look(seen: Seen) -> str:
+def scan(seen: Seen) -> str:
     """How the host differs from its known state, in JSON; worked out again only where something is not as it was."""
 
     def ask() -> list[str]:
@@ -132,7 +132,7 @@ def survey(seen: Seen, asked: dict[str, list[str]], script: str) -> list[str]:
         lambda: said(script),
         lambda lines: "unmet" not in lines,
     )
-    return [look(seen), *map(seen.state_of, asked["units"]), "", *listed, SURVEYED]
+    return [scan(seen), *map(seen.state_of, asked["units"]), "", *listed, SURVEYED]
 
 
 def main() -> None:
@@ -159,4 +159,4 @@ def main() -> None:
         began = time.time()
         remember(*everything(seen_now()), began)
         return
-    sys.stdout.write(f"{look(seen_now())}\n")
+    sys.stdout.write(f"{scan(seen_now())}\n")

@@ -106,8 +106,8 @@ def privileges(declared: set[str], *trees: str) -> list[str]:
     """Below these `TREES`: programs that run as somebody else, what others than root may write or only some may read, and capabilities."""
     wanted = rf"{places.SPECIAL} -o ! -type l ! \( {USUAL} \)"
     walks = [(" ".join(trees), wanted), *([(places.DATABASE, places.SPECIAL)] if "/usr" in trees else [])]
-    looks = (rf"find {where} -xdev \( {what} \) {places.LISTED}" for where, what in walks)
-    found = special(declared, [line for look in looks for line in said(look)])
+    commands = (rf"find {where} -xdev \( {what} \) {places.LISTED}" for where, what in walks)
+    found = special(declared, [line for command in commands for line in said(command)])
     for top in (*trees, *([places.DATABASE] if "/usr" in trees else [])):
         for directory, inner, names in os.walk(top):
             inner[:] = [name for name in inner if f"{directory}/{name}" not in places.FOR_PEOPLE]
