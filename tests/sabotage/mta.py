@@ -204,7 +204,7 @@ SABOTAGES = (
         ("mta::senders_domains_are_asked_whether_it_was_they", "filter::mail_that_its_domain_disowns_ends_as_the_office_says"),
     ),
     Sabotage(
-        "the office's own rules are off", weakness.judged_by_nobody(),
+        "the office's own rules are off", weakness.rspamd("the office's own rules in Rspamd", "gone"),
         ("filter::an_author_who_is_none_or_resembles_ours_is_refused_or_marked",),
     ),
     edited(

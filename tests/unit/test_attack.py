@@ -30,8 +30,8 @@ from outpost_lab.attack import content, runner
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import Ground
 from outpost_lab.attack.probe import Window, percentile
-from outpost_lab.attack.registry import Attack
-from outpost_lab.attack.weakness import RESTORES, SAVED, Weakness
+from outpost_lab.attack.registry import Attack, attacks
+from outpost_lab.attack.weakness import RESTORES, SAVED, Weakness, switches
 from outpost_lab.attack.wire import CLOSED, SILENT, Reply
 
 LIVE = Target("harbour", Path("inventory/harbour"), Path("inventory/harbour"))
@@ -62,7 +62,7 @@ def test_one_broken_expectation_is_a_breach_and_named_first() -> None:
     seen = Evidence()
     seen.expect(Reply(554, "554 5.7.1 Relay access denied"), "554 5.7.1")
     held = seen.defended
-    seen.expect(Reply(250, "250 2.1.5 Ok"), "554 5.7.1", what="a trick")
+    seen.expect(Reply(250, "250 2.1.5 Ok"), "554 5.7.1")
     assert (held, seen.defended) == (True, False)
     assert seen.observed == "250 2.1.5 Ok"
 
@@ -162,6 +162,10 @@ def test_what_a_weakness_kept_stays_until_it_is_back(tmp_path: Path) -> None:
     (saved / "kept.tar").write_bytes(archive)
     assert run(RESTORES) == 0
     assert (kept.read_text(), saved.exists()) == ("strict\n", False)
+
+
+def test_every_switch_is_an_attacks() -> None:
+    assert sorted(set(switches()) - set(attacks())) == []
 
 
 def test_percentiles() -> None:

@@ -13,7 +13,7 @@ KEPT = 400  # lines of a transcript; a flood says the same thing a thousand time
 
 @dataclass(frozen=True)
 class Finding:
-    """One expectation and what was seen.
+    """Whether one expectation held, and what was seen.
 
     Attributes:
         refused: It did not hold, but all the same nothing was accepted (451 instead of 554, out of order, no answer).
@@ -21,7 +21,6 @@ class Finding:
     """
 
     held: bool
-    expected: str
     observed: str
     refused: bool = False
     late: bool = False
@@ -49,20 +48,18 @@ class Evidence:
         return lambda line: self.note(f"{number} {line}")
 
     def check(
-        self, held: bool, expected: str, observed: object, otherwise: str | None = None, *, late: bool = False
+        self, held: bool, observed: object, otherwise: str | None = None, *, late: bool = False
     ) -> bool:
         """Remember whether an expectation held; `otherwise` was observed where it did not, `late`: time alone is why."""
         said = str(observed) if held or otherwise is None else otherwise
-        self.findings.append(Finding(bool(held), expected, said, late=late))
+        self.findings.append(Finding(bool(held), said, late=late))
         return bool(held)
 
-    def expect(self, reply: Reply, *beginnings: str, what: str = "") -> bool:
+    def expect(self, reply: Reply, *beginnings: str) -> bool:
         """The reply must begin with one of these (``554 5.7.1``), or the connection be ``closed``."""
-        expected = " or ".join(beginnings)
         held = reply.begins(*beginnings)
         refused = not (reply.good or reply.begins("500"))  # 500: the command was tried
-        named = f"{what}: {expected}" if what else expected
-        self.findings.append(Finding(held, named, reply.brief, refused, late=reply.code == SILENT))
+        self.findings.append(Finding(held, reply.brief, refused, late=reply.code == SILENT))
         return held
 
     def expect_all(self, replies: Sequence[tuple[str, Reply]], *beginnings: str) -> bool:
@@ -70,14 +67,14 @@ class Evidence:
         odd = [(name, reply) for name, reply in replies if not reply.begins(*beginnings)]
         seen = f"{odd[0][0]}: {odd[0][1].brief}" if odd else f"{len(replies)} times"
         late = bool(odd) and all(reply.code == SILENT for _, reply in odd)
-        return self.check(not odd and bool(replies), " or ".join(beginnings), seen, late=late)
+        return self.check(not odd and bool(replies), seen, late=late)
 
     def in_time(self, took: float, promised: float, idle: float, what: str) -> bool:
         """Whether something took no longer than promised, in proportion to its idle value and to the load."""
         busy = pace.load()
         bound = pace.allowed(promised, idle, busy)
         note = f"{what} {took:.1f} s (idle {idle:.1f} s, {pace.told(busy)})"
-        return self.check(took < bound, f"{what} {bound:.0f} s at most", note, late=True)
+        return self.check(took < bound, note, late=True)
 
     @property
     def defended(self) -> bool:

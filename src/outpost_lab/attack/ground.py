@@ -98,6 +98,16 @@ class Ground:
         """Where users' browsers go."""
         return str(self.office.addresses_of_kind(self.role("webmail"), "users")[0])
 
+    @property
+    def words(self) -> dict[str, str]:
+        """What stands in the words of an attack for what the office is called."""
+        peers, mta = self.office.peers, self.role("mta").fqdn
+        peer = peers[0].domains[0] if peers else SINK
+        address = self.info["world"]["internet"]["addresses"]["wan"][0] if self.info else "192.0.2.1"
+        own = {"domain": self.domain, "DOMAIN": self.domain.upper(), "edge": self.edge, "mta": mta, "A": ""}
+        named = {"alice": self.someone(), "bob": self.someone(1), "peer": peer}
+        return own | named | {"elsewhere": SINK, "address": str(address)}
+
     def someone(self, number: int = 0) -> str:
         """A mailbox of the office."""
         return self.office.mailboxes[number]
@@ -181,11 +191,11 @@ class Ground:
             raise OutpostError(f"{name} cannot log in: {answer.brief}")
 
     async def out_of_reach(
-        self, seen: Evidence, vantage: Vantage, address: str, port: int, expected: str, where: str
+        self, seen: Evidence, vantage: Vantage, address: str, port: int, where: str
     ) -> None:
         """Expect that nobody answers a vantage point there."""
         why = await self.silence(vantage, address, port, patience=3)
-        seen.check(bool(why), expected, f"{where}: {why}", f"{where} answers")
+        seen.check(bool(why), f"{where}: {why}", f"{where} answers")
 
     async def silence(self, vantage: Vantage, address: str, port: int, *, patience: float) -> str:
         """Why nobody answers there; empty where somebody does."""
@@ -272,12 +282,12 @@ class Ground:
             if not int(await self.on_mta(waiting)) and not int(await self.on("internet", waiting)):
                 break
             await asyncio.sleep(0.5)
-        return await self.unheard(victim, seen, "nothing reaches the forged sender")
+        return await self.unheard(victim, seen)
 
-    async def unheard(self, victim: str, seen: Evidence, expected: str) -> bool:
+    async def unheard(self, victim: str, seen: Evidence) -> bool:
         """Nothing has come to a victim so far."""
         got = await self.sink(victim)
-        return seen.check(got == 0, expected, f"{got} messages at the victim's sink")
+        return seen.check(got == 0, f"{got} messages at the victim's sink")
 
     async def delivered(self, token: str, *names: str) -> int:
         """How many messages with a token in their text are in mailboxes of the office."""
@@ -285,9 +295,9 @@ class Ground:
         found = await self.on_store(f"grep -rlsF --include='*,S=*' -- {shlex.quote(token)} {boxes} | wc -l")
         return int(found.strip())
 
-    async def undelivered(self, token: str, seen: Evidence, expected: str = "not delivered") -> bool:
+    async def undelivered(self, token: str, seen: Evidence) -> bool:
         """Nobody in the office has a message with a token."""
-        return seen.check(not await self.delivered(token), expected, "not delivered", "delivered")
+        return seen.check(not await self.delivered(token), "not delivered", "delivered")
 
     async def until(self, asked: Callable[[], Awaitable[int]], *, patience: float) -> int:
         """A count, as soon as there is one; 0 where there is none in time."""

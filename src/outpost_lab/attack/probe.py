@@ -218,8 +218,7 @@ async def _deliveries(ground: Ground, window: Window) -> None:
         while True:
             started = time.monotonic()
             try:
-                took = await asyncio.to_thread(_delivery, author, reader, box)
-                window.samples["delivery"].append(took)
+                window.samples["delivery"].append(await asyncio.to_thread(_delivery, author, reader, box))
             except TimeoutError:
                 window.samples["delivery"].append(time.monotonic() - started)
             except (OSError, smtplib.SMTPException, IMAP4.error, MailboxUidsError) as error:

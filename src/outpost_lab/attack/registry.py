@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from outpost_lab.attack.weakness import Weakness, switches
+
 if TYPE_CHECKING:
     from outpost_lab.attack.evidence import Evidence
     from outpost_lab.attack.ground import Ground
-    from outpost_lab.attack.weakness import Weakness
 
 Work = Callable[["Ground", "Evidence"], Awaitable[None]]
 
@@ -28,13 +29,13 @@ class Attack:
 _known: dict[str, Attack] = {}
 
 
-def attack(id: str, *, without: Weakness | None = None) -> Callable[[Work], Work]:  # noqa: A002
+def attack(id: str) -> Callable[[Work], Work]:  # noqa: A002
     """Registers the function that carries out an attack."""
 
     def register(work: Work) -> Work:
         if id in _known:
             raise ValueError(f"attack {id} is carried out twice")
-        _known[id] = Attack(id, work, without)
+        _known[id] = Attack(id, work, switches().get(id))
         return work
 
     return register

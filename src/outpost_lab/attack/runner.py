@@ -167,9 +167,9 @@ async def _attempt(ground: Ground, attack: Attack, seen: Evidence) -> None:
             await attack.work(ground, seen)
     except TimeoutError:
         what = f"no end after {LONGEST:.0f} s and more" if limit.expired() else "no answer in time"
-        seen.findings.append(Finding(False, "an answer", what, refused=True, late=True))
+        seen.findings.append(Finding(False, what, refused=True, late=True))
     except (OSError, OutpostError) as error:
-        seen.findings.append(Finding(False, "an answer", f"{type(error).__name__}: {error}", refused=True))
+        seen.findings.append(Finding(False, f"{type(error).__name__}: {error}", refused=True))
 
 
 async def _without(ground: Ground, attack: Attack, result: Result) -> None:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shlex
-from collections.abc import AsyncIterator
+import tomllib
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from outpost_lab.attack.evidence import Evidence
 
@@ -28,8 +31,8 @@ RSPAMD_RESTARTS = (
     "systemctl restart rspamd && timeout 30 sh -c "
     "'until [ -S /var/spool/postfix/rspamd/milter.sock ] && rspamc -h /run/rspamd/controller.sock stat >/dev/null 2>&1; do sleep 0.2; done'"
 )
-
-
+SCANNER_RESTARTS = "systemctl restart clamav-daemon.service && timeout 60 sh -c 'until [ -S /run/clamav/clamd.ctl ]; do sleep 0.5; done'"
+RESTARTS = {"rspamd": RSPAMD_RESTARTS, "clamav": SCANNER_RESTARTS}
 # a process that waits for a client goes at once, one that has a client when it has done with it
 POSTFIX_RELOADS = (
     "old=$(pgrep -d, -x 'smtpd|postscreen|trivial-rewrite') || true; systemctl reload postfix.service; "
@@ -71,42 +74,53 @@ class Weakness:
         return f"set -e; {self.steps}; {self.activate}"
 
 
-def postfix(*entries: str, **settings: str) -> Weakness:
-    """Settings of main.cf; `entries` are those of master.cf (``postconf -P`` syntax, ``-F`` for a service's fields)."""
+def postfix(*services: str, **settings: str) -> Weakness:
+    """Settings of main.cf; `services` are those of master.cf (``postconf -P`` syntax, ``-F`` for a service's fields)."""
     edits = [f"{name}={value}" for name, value in settings.items()]
     steps = [f"postconf -e {shlex.join(edits)}"] if edits else []
     steps += [
-        f"postconf {'-F' if '/process_limit=' in entry else '-P'} {shlex.quote(entry)}" for entry in entries
+        f"postconf {'-F' if '/process_limit=' in each else '-P'} {shlex.quote(each)}" for each in services
     ]
     keeps = ("/etc/postfix/main.cf", "/etc/postfix/master.cf")
-    return Weakness("mta", "; ".join([*edits, *entries]), keeps, " && ".join(steps), POSTFIX_RELOADS)
+    return Weakness("mta", "; ".join([*edits, *services]), keeps, " && ".join(steps), POSTFIX_RELOADS)
 
 
-def rspamd(what: str, **files: str) -> Weakness:
-    """Further files of override.d, whose text replaces what the office's say; by name without ``.conf``."""
-    return Weakness("mta", what, ("/etc/rspamd",), " && ".join(_overridden(files)), RSPAMD_RESTARTS)
+def rspamd(what: str, rules: Literal["kept", "gone"] = "kept", /, **files: str) -> Weakness:
+    """Further files of override.d, whose text replaces what the office's say; by name without ``.conf``.
+
+    `rules`: whether the office's own rules (lua.local.d) are kept.
+    """
+    steps = [] if rules == "kept" else [": > /etc/rspamd/lua.local.d/office.lua"]
+    for name, text in files.items():
+        steps.append(f"printf %s {shlex.quote(text)} >> /etc/rspamd/override.d/{name}.conf")
+    return Weakness("mta", what, ("/etc/rspamd",), " && ".join(steps), RSPAMD_RESTARTS)
 
 
-def _overridden(files: dict[str, str]) -> list[str]:
-    return [
-        f"printf %s {shlex.quote(text)} >> /etc/rspamd/override.d/{name}.conf" for name, text in files.items()
-    ]
+@cache
+def switches() -> dict[str, Weakness]:
+    """Attack → what turns the defence against it off, from ``switches.toml``."""
+    said = tomllib.loads(Path(__file__).with_name("switches.toml").read_text(encoding="utf-8"))
+    return {attack: _switch(**entry) for attacks, entry in said.items() for attack in attacks.split()}
 
 
-def judged_by_nobody(*also: Weakness, **files: str) -> Weakness:
-    """The filter without the office's own rules (lua.local.d), and with further files as for `rspamd`."""
-    steps = [": > /etc/rspamd/lua.local.d/office.lua", *_overridden(files)]
-    what = "; ".join(["the office's own rules in Rspamd", *files, *(other.what for other in also)])
-    keeps = ("/etc/rspamd", *(path for other in also for path in other.keeps))
-    activate = " && ".join([*(other.activate for other in also), RSPAMD_RESTARTS])
-    return Weakness("mta", what, keeps, " && ".join([*(other.steps for other in also), *steps]), activate)
-
-
-def edited(role: str, what: str, file: str, expression: str, activate: str) -> Weakness:
-    """A file changed by an extended regular expression of sed; it must change something."""
-    quoted = shlex.quote(file)
-    steps = f"before=$(md5sum {quoted}); sed -i -E {shlex.quote(expression)} {quoted}; "
-    return Weakness(role, what, (file,), steps + f'[ "$(md5sum {quoted})" != "$before" ]', activate)
+def _switch(
+    *, what: str = "", activate: str = "", file: str = "", by: str = "", keeps: Sequence[str] = (), steps: str = "",
+    role: str = "mta", undo: str = ":", **entry: Any,
+) -> Weakness:  # fmt: skip
+    settings = postfix(*entry.get("services", ()), **entry.get("postfix", {}))
+    if not what:
+        return settings
+    if not activate:
+        filter_ = rspamd(what, entry.get("rules", "kept"), **entry.get("rspamd", {}))
+        if not settings.what:
+            return filter_
+        steps, activate = (f"{getattr(settings, a)} && {getattr(filter_, a)}" for a in ("steps", "activate"))
+        return replace(filter_, keeps=filter_.keeps + settings.keeps, steps=steps, activate=activate)
+    if file:
+        quoted = shlex.quote(file)
+        edit = f"before=$(md5sum {quoted}); sed -i -E {shlex.quote(by)} {quoted}; "
+        keeps, steps = (file,), f'{edit}[ "$(md5sum {quoted})" != "$before" ]'
+    return Weakness(role, what, tuple(keeps), steps, activate.format(**RESTARTS), undo)
 
 
 @asynccontextmanager

@@ -192,9 +192,7 @@ class Session:
     async def say(self, line: str, patience: float | None = None) -> Reply:
         """A line with CRLF, and the answer."""
         data = line.encode("utf-8", "surrogateescape")
-        await self.send(
-            data + b"\r\n", shown=line if len(line) < 200 else f"{line[:80]}… ({len(line)} bytes)"
-        )
+        await self.send(data + b"\r\n", shown=line if line.isprintable() and len(line) < 200 else None)
         return await self.reply(patience)
 
     async def say_all(self, lines: Sequence[str]) -> list[tuple[str, Reply]]:

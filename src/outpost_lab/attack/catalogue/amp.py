@@ -8,12 +8,10 @@ import time
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import LINE, Ground, compose, token
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.weakness import edited, postfix
 from outpost_lab.attack.wire import CLOSED
 
 
-@attack("6a", without=postfix("*/unix/smtp_destination_recipient_limit=1",
-                             default_destination_recipient_limit="1"))  # fmt: skip
+@attack("6a")
 async def fifty_recipients_are_one_transaction(ground: Ground, seen: Evidence) -> None:
     own, mark = f"carol@{ground.domain}", token()
     count = min(50, ground.office.limits.recipients_per_message)
@@ -22,8 +20,7 @@ async def fifty_recipients_are_one_transaction(ground: Ground, seen: Evidence) -
         await session.say(f"MAIL FROM:<{own}>")
         said = await session.say_all([f"RCPT TO:<reader-{number}@{domain}>" for number in range(count)])
         seen.expect_all(said, "250")
-        message = compose(own, f"team@{domain}", mark) + LINE * 15000
-        seen.expect(await session.message(message), "250", what="a message of 1 MB")
+        seen.expect(await session.message(compose(own, f"team@{domain}", mark) + LINE * 15000), "250")
     await ground.settled(patience=60)
     box = f"/var/mail/{domain}"
     arrived, transactions = 0, set[str]()
@@ -41,8 +38,8 @@ async def fifty_recipients_are_one_transaction(ground: Ground, seen: Evidence) -
         "journalctl --quiet --no-pager -o cat -t postfix/smtpd --since=-5min | grep -oE '^[0-9A-Za-z]+: client='",
     )
     own_ids = transactions & {line.partition(":")[0] for line in received.splitlines()}
-    seen.check(arrived == count, f"{count} readers have it", f"{arrived} have it")
-    seen.check(len(own_ids) == 1, "one transaction over the line", f"{len(own_ids)} transactions")
+    seen.check(arrived == count, f"{arrived} have it")
+    seen.check(len(own_ids) == 1, f"{len(own_ids)} transactions")
     await ground.on("internet", f"grep -rlF {mark} {box} | xargs -r rm")
 
 
@@ -58,24 +55,24 @@ async def a_thousand_recipients_from_a_user(ground: Ground, seen: Evidence) -> N
                 break
         await session.say("RSET")
     taken = sum(reply.good for reply in said)
-    seen.check(taken <= cap, f"{cap} recipients at most", f"{taken} recipients taken")
+    seen.check(taken <= cap, f"{taken} recipients taken")
     beyond = next((reply for reply in said if not reply.good), said[-1])
-    seen.expect(beyond, "452 4.5.3", "451 4.5.3", "550 5.5.3", what="beyond")
+    seen.expect(beyond, "452 4.5.3", "451 4.5.3", "550 5.5.3")
 
 
-@attack("6d", without=postfix(virtual_alias_expansion_limit="1000"))
+@attack("6d")
 async def lists_are_expanded_for_members_only(ground: Ground, seen: Evidence) -> None:
     """The office's aliases stand for few; nothing an outsider can name multiplies beyond the cap."""
     settings = await ground.on_mta("postconf -h virtual_alias_expansion_limit virtual_alias_recursion_limit")
     expansion, recursion = (int(word) for word in settings.split())
-    seen.check(expansion <= 200, "an alias expands to 200 at most", f"{expansion}")
-    seen.check(recursion <= 10, "aliases nest 10 deep at most", f"{recursion}")
+    seen.check(expansion <= 200, f"{expansion}")
+    seen.check(recursion <= 10, f"{recursion}")
     members = [len(ground.office.expand(alias.address)) for alias in ground.office.all_aliases]
     largest = max(members, default=0)
-    seen.check(largest <= expansion, "no alias is larger", f"the largest has {largest} members")
+    seen.check(largest <= expansion, f"the largest has {largest} members")
 
 
-@attack("6e", without=postfix(smtpd_recipient_limit="10"))
+@attack("6e")
 async def a_hundred_recipients_on_25(ground: Ground, seen: Evidence) -> None:
     """RFC 5321, section 4.5.3.1.8: a server must take 100. This one must succeed."""
     async with await ground.smtp(seen, ground.stranger) as session:
@@ -103,13 +100,11 @@ async def a_large_message_to_many_destinations(ground: Ground, seen: Evidence) -
         if said.good:
             body = compose(own, "list@internet.test", token()) + LINE * (size // len(LINE) - 100)
             said = await session.message(body, patience=180)
-        what = f"{size // 2**20} MiB to {count} destinations"
-        seen.expect(said, "552 5.3.4", "452 5.3.4", "451 4.7.1", "450 4.7.1", what=what)
+        seen.expect(said, "552 5.3.4", "452 5.3.4", "451 4.7.1", "450 4.7.1")
     await ground.drop_mail_to("internet.test")
 
 
-@attack("6b", without=edited("mta", "shaping of outgoing mail", "/usr/local/lib/outpost/shape",
-                            r's/^\[ "\$1" = start \] .*/exit 0/', "systemctl restart outpost-shaping"))  # fmt: skip
+@attack("6b")
 async def a_large_message_over_the_line(ground: Ground, seen: Evidence) -> None:
     """Three MiB leave no faster than the line carries them, and anybody who else uses it does not wait (AMP-03)."""
     own, reader, mark, size = f"carol@{ground.domain}", ground.victim(), token(), 3 * 2**20
@@ -120,6 +115,4 @@ async def a_large_message_over_the_line(ground: Ground, seen: Evidence) -> None:
     await ground.until(lambda: ground.sink(reader), patience=120)
     took = time.monotonic() - started
     rate = size * 8 / 1000 / took
-    limit = ground.office.link.rate_kbit
-    told = f"{size >> 20} MiB in {took:.0f} s: {rate:.0f} kbit/s"
-    seen.check(rate <= limit, f"at most {limit} kbit/s", told)
+    seen.check(rate <= ground.office.link.rate_kbit, f"{size >> 20} MiB in {took:.0f} s: {rate:.0f} kbit/s")

@@ -9,7 +9,6 @@ import re
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import HELLO, Ground, compose, token
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.weakness import RSPAMD_RESTARTS, edited, judged_by_nobody, postfix
 from outpost_lab.attack.wire import CLOSED, SILENT, Catcher, Reply, Session, unverified
 
 SESSIONS, MANY_SESSIONS, AT_ONCE = 300, 10_000, 16
@@ -20,30 +19,17 @@ ENDINGS = {
 }  # fmt: skip
 
 
-@attack("2a", without=postfix(disable_vrfy_command="no", smtpd_discard_ehlo_keywords="silent-discard, dsn, chunking",
-                             smtpd_etrn_restrictions="", fast_flush_domains="$mydomain"))  # fmt: skip
-async def vrfy_and_expn(ground: Ground, seen: Evidence) -> None:
-    async with await ground.smtp(seen) as session:
-        for name in (ground.someone(), f"nobody@{ground.domain}"):
-            seen.expect(await session.say(f"VRFY {name}"), "502 5.5.1", what="VRFY")
-        seen.expect(await session.say("EXPN office"), "500 5.5.2", "502 5.5.1", what="EXPN")
-        said = await session.say(f"ETRN {ground.domain}")
-        seen.expect(said, "554 5.7.1", "500 5.5.", "502 5.5.", "503 5.5.", what="ETRN")
-
-
-@attack("2b", without=postfix(smtpd_hard_error_limit="1000", smtpd_soft_error_limit="1000"))
+@attack("2b")
 async def guessing_recipients(ground: Ground, seen: Evidence) -> None:
     async with await ground.smtp(seen) as session:
         await session.say("MAIL FROM:<guesser@internet.test>")
         said = await session.say_all([f"RCPT TO:<guess{number}@{ground.domain}>" for number in range(30)])
     refused = [reply for _, reply in said if reply.code == 550]
-    seen.expect(said[-1][1], "421 4.7.0", what="at the end")
-    seen.check(len(refused) <= 10, "at most 10 answers", f"{len(refused)} answers")
+    seen.expect(said[-1][1], "421 4.7.0")
+    seen.check(len(refused) <= 10, f"{len(refused)} answers")
 
 
-@attack("2r", without=edited("mta", "the limit of unknown recipients from one network", "/etc/outpost/policy.json",
-                            's/"unknown_recipients": [0-9]+/"unknown_recipients": 1000000/',
-                            "systemctl restart outpost-policy.service"))  # fmt: skip
+@attack("2r")
 async def guessing_recipients_in_many_sessions(ground: Ground, seen: Evidence) -> None:
     """Each session ends after ten guesses; a network that goes on in other sessions learns nothing more."""
     limit, each = ground.office.limits.unknown_recipients, 8
@@ -57,15 +43,13 @@ async def guessing_recipients_in_many_sessions(ground: Ground, seen: Evidence) -
 
     answers = [reply for said in await asyncio.gather(*map(one, range(sessions))) for reply in said]
     named = sum(reply.code in (250, 550) for reply in answers)
-    most = limit * 6 // 5 + sessions
-    seen.check(named <= most, f"{most} answers at most that say who exists", f"{named} of {len(answers)}")
+    seen.check(named <= limit * 6 // 5 + sessions, f"{named} of {len(answers)}")
     async with await ground.smtp(seen) as session:
         await session.say("MAIL FROM:<guesser@internet.test>")
         for guess in range(each):  # the limit refills with time: what came back meanwhile is used up first
             if (await session.say(f"RCPT TO:<last{guess}@{ground.domain}>")).code == 450:
                 break
-        said = await session.say(f"RCPT TO:<{ground.someone()}>")
-        seen.expect(said, "450 4.7.1", what="one that exists, then")
+        seen.expect(await session.say(f"RCPT TO:<{ground.someone()}>"), "450 4.7.1")
 
 
 async def _memory(ground: Ground) -> int:
@@ -73,45 +57,25 @@ async def _memory(ground: Ground) -> int:
     return int(await ground.on_mta("ps -C smtpd,postscreen -o rss= | sort -n | tail -n 1") or 0)
 
 
-@attack("2c", without=postfix(line_length_limit="4194304", smtpd_hard_error_limit="1000"))
+@attack("2c")
 async def a_mebibyte_of_address(ground: Ground, seen: Evidence) -> None:
     async with await ground.smtp(seen) as session:
         await session.say("NOOP")
         before = await _memory(ground)
         await session.send(b"MAIL FROM:<" + b"a" * 2**20 + b"@internet.test>\r\n")
-        answer = await session.reply()
-        seen.expect(answer, "501 5.1.7", "500 5.5.2", "421", "closed")
+        seen.expect(await session.reply(), "501 5.1.7", "500 5.5.2", "421", "closed")
         growth = await _memory(ground) - before
-        seen.check(growth < 10 * 1024, "memory grows by less than 10 MB", f"{growth} kB more")
+        seen.check(growth < 10 * 1024, f"{growth} kB more")
     async with await ground.smtp(seen) as session:
-        seen.expect(session.greeting, "220", what="the next client")
-
-
-@attack("2e")
-async def overlong_commands(ground: Ground, seen: Evidence) -> None:
-    async with await ground.smtp(seen, hello=False) as session:
-        for verb, length, expected in (
-            ("EXPN", 1000, ("500 5.5.2", "502 5.5.1", "501 5.5.4", "closed")),
-            ("EHLO", 3000, ("501", "500", "250", "421", "closed")),
-            ("NOOP", 5000, ("250", "5", "421", "closed")),
-        ):
-            seen.expect(await session.say(f"{verb} {'A' * length}"), *expected, what=verb)
-    async with await ground.smtp(seen) as session:
-        long = "d" * 300
-        said = await session.say(f"MAIL FROM:<{long}@internet.test>")
-        seen.expect(said, "501", "250", what="local part of 300")
-        await session.say("RSET")
-        answer = await session.envelope("", f"{long}@{ground.domain}")
-        seen.expect(answer, "501", "550", "553", what="recipient of 300")
+        seen.expect(session.greeting, "220")
 
 
 @attack("2f")
 async def zeros_and_high_bytes(ground: Ground, seen: Evidence) -> None:
     for line in (b"MA\0IL FROM:<>", b"\xff\xfe\xfd", b"MAIL FROM:<\0@internet.test>", b"RCPT TO:<\xff\xff>"):
         async with await ground.smtp(seen) as session:
-            await session.send(data := line + b"\r\n")
-            said, what = await session.reply(), repr(data)[:24]
-            seen.expect(said, "500", "501", "502", "503", "553", "221", "closed", what=what)
+            await session.send(line + b"\r\n")
+            seen.expect(await session.reply(), "500", "501", "502", "503", "553", "221", "closed")
 
 
 async def _smuggle(ground: Ground, seen: Evidence, name: str, ending: bytes) -> None:
@@ -122,42 +86,40 @@ async def _smuggle(ground: Ground, seen: Evidence, name: str, ending: bytes) -> 
     async with await ground.smtp(seen, ground.stranger) as session:
         await session.envelope(victim, ground.reader())
         if (await session.say("DATA")).code != 354:
-            seen.check(held=False, expected="354", observed="no DATA")
+            seen.check(held=False, observed="no DATA")
             return
         await session.send(compose(victim, ground.reader(), first).rstrip() + ending + inner + b"\r\n.\r\n")
         replies = [await session.reply()]
         while (more := await session.reply(patience=2.0)).code not in (CLOSED, SILENT):
             replies.append(more)
         extra = [reply for reply in replies[1:] if reply.code in (250, 354)]
-        told = f"{name}: {replies[0].brief}, then {len(extra)} more"
-        seen.check(not extra, f"{name}: no second transaction", told)
+        seen.check(not extra, f"{name}: {replies[0].brief}, then {len(extra)} more")
         if b"\n" in ending.replace(b"\r\n", b"") and name in ("LF.CRLF", "LF.LF", "CRLF.LF"):
-            seen.expect(replies[0], "550 5.5.2", "521 5.5.2", what=name)
+            seen.expect(replies[0], "550 5.5.2", "521 5.5.2")
     await ground.settled()
     # the text may arrive as part of the first message
     found = f"grep -rlsF --include='*,S=*' {second} /srv/mail | xargs -r grep -LF {first} | wc -l"
     alone = (await ground.on_store(found)).strip()
-    seen.check(alone == "0", f"{name}: no second message", f"{name}: {alone} with the second text alone")
+    seen.check(alone == "0", f"{name}: {alone} with the second text alone")
 
 
-@attack("2g", without=postfix(smtpd_forbid_bare_newline="no", smtpd_forbid_unauth_pipelining="no",
-                             smtpd_data_restrictions=""))  # fmt: skip
+@attack("2g")
 async def smuggled_messages(ground: Ground, seen: Evidence) -> None:
     for name, ending in ENDINGS.items():
         await _smuggle(ground, seen, name, ending)
 
 
-@attack("2h", without=postfix(smtpd_discard_ehlo_keywords="silent-discard, dsn, etrn, vrfy"))
+@attack("2h")
 async def chunking(ground: Ground, seen: Evidence) -> None:
     async with await ground.smtp(seen, hello=False) as session:
         offered = await session.say(f"EHLO {HELLO}")
-        seen.check("CHUNKING" not in offered.text, "no CHUNKING in EHLO", "none", "CHUNKING")
+        seen.check("CHUNKING" not in offered.text, "none", "CHUNKING")
         await session.envelope("", ground.someone())
         await session.send(b"BDAT 10 LAST\r\nSubject: x")
-        seen.expect(await session.reply(), "5", "closed", what="BDAT")
+        seen.expect(await session.reply(), "5", "closed")
 
 
-@attack("2i", without=postfix(postscreen_greet_action="ignore"))
+@attack("2i")
 async def talking_before_the_greeting(ground: Ground, seen: Evidence) -> None:
     newcomer = (
         await ground.newcomer() if ground.info else None
@@ -172,40 +134,21 @@ async def talking_before_the_greeting(ground: Ground, seen: Evidence) -> None:
         seen.expect(final, "550 5.5.1", "521 5.5.1", "521 5.7.1", "closed")
 
 
-@attack("2j", without=postfix(smtpd_forbid_unauth_pipelining="no", smtpd_data_restrictions=""))
-async def data_and_body_in_one_breath(ground: Ground, seen: Evidence) -> None:
-    async with await ground.smtp(seen) as session:
-        await session.envelope("", ground.someone())
-        await session.send(b"DATA\r\nSubject: hasty\r\n\r\ntext\r\n.\r\n")
-        seen.expect(await session.reply(), "554 5.5.0", "503 5.5.0", "503 5.5.1")
-
-
 @attack("2k")
 async def commands_injected_behind_starttls(ground: Ground, seen: Evidence) -> None:
     async with await ground.smtp(seen) as session:
         await session.send(b"STARTTLS\r\nNOOP injected\r\n")
         answer = await session.reply()
         if answer.code != 220:
-            seen.expect(answer, "554", "501", "503", "closed", what="STARTTLS and more")
+            seen.expect(answer, "554", "501", "503", "closed")
             return
         try:
             await session.start_tls(ground.role("mta").fqdn, unverified())
         except (OSError, TimeoutError) as error:
-            seen.check(True, "nothing answered", f"handshake refused: {type(error).__name__}")
+            seen.check(True, f"handshake refused: {type(error).__name__}")
             return
         early = await session.reply(patience=2.0)
-        seen.check(early.code in (SILENT, CLOSED), "the injected command is not answered", early.brief)
-
-
-@attack("2l", without=postfix(smtpd_forbidden_commands="", smtpd_junk_command_limit="1000",
-                             smtpd_hard_error_limit="1000"))  # fmt: skip
-async def http_on_port_25(ground: Ground, seen: Evidence) -> None:
-    requests = ("GET / HTTP/1.1", "POST /cgi HTTP/1.0", "CONNECT elsewhere.example:25 HTTP/1.1")
-    for line in (*requests, "\x16\x03\x01\x02"):
-        async with await ground.smtp(seen, hello=False) as session:
-            answer = await session.say(line)
-            seen.expect(answer, "221 2.7.0", "521 5.7.", "521 5.5.", "closed", what=line[:8])
-            seen.expect(await session.reply(patience=5), "closed", what="then")
+        seen.check(early.code in (SILENT, CLOSED), early.brief)
 
 
 async def fuzz(ground: Ground, seen: Evidence, sessions: int, *, seed: int = 4) -> None:
@@ -255,9 +198,9 @@ async def fuzz(ground: Ground, seen: Evidence, sessions: int, *, seed: int = 4) 
     spoken = await asyncio.gather(*map(one, plans))
     seen.note(f"({sessions} sessions from seed {seed}, {sum(spoken)} lines)")
     answered = sum(map(bool, spoken))
-    seen.check(answered > sessions * 0.9, "sessions are answered", f"{answered} of {sessions} sessions spoke")
+    seen.check(answered > sessions * 0.9, f"{answered} of {sessions} sessions spoke")
     async with await ground.smtp(seen) as session:
-        seen.expect(session.greeting, "220", what="the next client")
+        seen.expect(session.greeting, "220")
 
 
 @attack("2m")
@@ -270,7 +213,7 @@ async def ten_thousand_random_sessions(ground: Ground, seen: Evidence) -> None:
     await fuzz(ground, seen, MANY_SESSIONS, seed=5)
 
 
-@attack("2o", without=judged_by_nobody())
+@attack("2o")
 async def huge_headers_and_deep_nesting(ground: Ground, seen: Evidence) -> None:
     victim = ground.victim()
     many = "".join(f"X-Padding-{number}: {'y' * 900}\r\n" for number in range(400))
@@ -279,29 +222,21 @@ async def huge_headers_and_deep_nesting(ground: Ground, seen: Evidence) -> None:
         head = b'Content-Type: multipart/mixed; boundary="b%d"\r\n\r\n--b%d\r\n' % (level, level)
         deep = head + deep + b"--b%d--\r\n" % level
     start = f"From: {victim}\r\nTo: {ground.someone()}\r\nSubject: deep\r\nDate: Tue, 3 Nov 2026 10:00:00 +0000\r\nMIME-Version: 1.0\r\n"
-    for name, message in {
+    for message in {
         "360 kB of header": compose(victim, ground.someone(), token(), extra=many),
         "120 levels of MIME": start.encode() + deep,
         "20,000 uuencoded files": compose(victim, ground.someone(), token()) + b"begin 644 a\r\n" * 20_000,
         "1000 authors": compose(f"{victim}{f', {victim}' * 999}", ground.someone(), token()),
-    }.items():
+    }.values():
         said = await ground.mail(seen, victim, ground.reader(), message)
-        seen.expect(said, "554 5.7.1", "552 5.", "554 5.6.", "550 5.", what=name)
+        seen.expect(said, "554 5.7.1", "552 5.", "554 5.6.", "550 5.")
     await ground.nothing_at(victim, seen)
 
 
-SQUARED = edited(
-    "mta",
-    "names without a bound, and a rule that takes the square of their length",
-    "/etc/rspamd/lua.local.d/office.lua",
-    r"s|^local MOST_FIELD, .*|local MOST_FIELD, MOST_AUTHORS = 1000000, 20|; "
-    r's|^  plain = string.match\(plain, .*|  plain = string.gsub(plain, "[%.%s]+$", "")|',
-    RSPAMD_RESTARTS,
-)
 LONG = 20_000
 
 
-@attack("2q", without=SQUARED)
+@attack("2q")
 async def fields_that_take_minutes_to_read(ground: Ground, seen: Evidence) -> None:
     """Fields that once took the square or cube of their length; three messages at once, more than the filter has workers."""
     plain = compose("x@internet.test", ground.someone(), token())
@@ -316,18 +251,16 @@ async def fields_that_take_minutes_to_read(ground: Ground, seen: Evidence) -> No
         return (await ground.mail(seen, "x@internet.test", ground.reader(), message)).seconds
 
     idle = await one(plain)
-    took = max(await asyncio.gather(*map(one, messages)))
-    seen.in_time(took, 5, idle, "judged after")
+    seen.in_time(max(await asyncio.gather(*map(one, messages))), 5, idle, "judged after")
 
 
-@attack("2s", without=postfix(message_reject_characters=""))
+@attack("2s")
 async def a_message_with_a_nul(ground: Ground, seen: Evidence) -> None:
     message = compose("x@internet.test", ground.someone(), token()) + b"one\0two\r\n"
-    said = await ground.mail(seen, "x@internet.test", ground.reader(), message)
-    seen.expect(said, "550 5.", "554 5.")
+    seen.expect(await ground.mail(seen, "x@internet.test", ground.reader(), message), "550 5.", "554 5.")
 
 
-@attack("2p", without=postfix(cleanup_replace_stray_cr_lf="no", smtpd_forbid_bare_newline="no"))
+@attack("2p")
 async def a_user_lets_the_office_smuggle(ground: Ground, seen: Evidence) -> None:
     """What one of our users' programs wrote between two real ends of line must not become an end of data elsewhere."""
     own = f"carol@{ground.domain}"
@@ -336,7 +269,7 @@ async def a_user_lets_the_office_smuggle(ground: Ground, seen: Evidence) -> None
             async with await ground.submission(seen, "carol") as session:
                 await session.envelope(own, f"x@{HELLO}")
                 if (await session.say("DATA")).code != 354:
-                    seen.check(held=False, expected="354", observed=f"{name}: no DATA")
+                    seen.check(held=False, observed=f"{name}: no DATA")
                     continue
                 text = compose(own, f"x@{HELLO}", token()).rstrip() + ending
                 smuggled = text + b"MAIL FROM:<smuggled@internet.test>\r\n.\r\n"
@@ -345,4 +278,4 @@ async def a_user_lets_the_office_smuggle(ground: Ground, seen: Evidence) -> None
         await ground.settled()
         caught = await catcher.caught(patience=5)
     stray = sum(bool(re.search(rb"(?<!\r)\n|\r(?!\n)", message)) for message in caught)
-    seen.check(not stray, "no lone CR or LF leaves", f"{stray} of {len(caught)} messages with one")
+    seen.check(not stray, f"{stray} of {len(caught)} messages with one")

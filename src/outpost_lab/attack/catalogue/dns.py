@@ -16,7 +16,6 @@ from outpost.office.tables.topology import Host
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import Ground
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.weakness import edited
 from outpost_lab.attack.wire import Vantage
 
 KNOT = "/etc/knot/knot.conf"
@@ -49,9 +48,7 @@ async def ask_tcp(vantage: Vantage, server: str, question: dns.message.Message) 
         return None
 
 
-@attack("9a", without=edited("dns", "the ACL of zone transfers (a key and an address)", KNOT,
-                            "0,/^    key: transfer\\n/s//&/; /^acl:/,/^[a-z]*:/{/key:/d; s/address: .*/address: [ 0.0.0.0\\/0, ::\\/0 ]/}",
-                            "knotc reload && sleep 1"))  # fmt: skip
+@attack("9a")
 async def copying_the_zone(ground: Ground, seen: Evidence) -> None:
     for host, server in _servers(ground):
         for rtype in (dns.rdatatype.AXFR, dns.rdatatype.IXFR):
@@ -65,7 +62,7 @@ async def copying_the_zone(ground: Ground, seen: Evidence) -> None:
             records = len(answer.answer) if answer else 0
             told = f"{host.name} {dns.rdatatype.to_text(rtype)}: {said}, {records} records"
             seen.note(told)
-            seen.check(records <= 1, "no records", told)
+            seen.check(records <= 1, told)
 
 
 @attack("9b")
@@ -74,15 +71,13 @@ async def borrowing_the_name_server(ground: Ground, seen: Evidence) -> None:
     for host, server in targets:
         answer = await ask_tcp(ground.internet, server, dns.message.make_query("internet.test", "MX"))
         if answer is None:
-            seen.check(True, "no recursion", f"{host.name}: no answer")
+            seen.check(True, f"{host.name}: no answer")
             continue
         recursive = bool(answer.flags & dns.flags.RA) or bool(answer.answer)
-        told = f"{host.name}: {dns.rcode.to_text(answer.rcode())}"
-        seen.check(not recursive, "REFUSED, no recursion", told)
+        seen.check(not recursive, f"{host.name}: {dns.rcode.to_text(answer.rcode())}")
 
 
-@attack("9d", without=edited("dns", "response rate limiting", KNOT,
-                            "s/, mod-rrl\\/default//; s/mod-rrl\\/default, //", "knotc reload && sleep 1"))  # fmt: skip
+@attack("9d")
 async def many_fast_questions(ground: Ground, seen: Evidence) -> None:
     host, server = _servers(ground)[0]
     loop = asyncio.get_running_loop()
@@ -103,9 +98,8 @@ async def many_fast_questions(ground: Ground, seen: Evidence) -> None:
             else:
                 whole += 1
     seen.note(f"{host.name}: 600 questions, {whole} answers, {truncated} truncated")
-    seen.check(whole < 400, "most are dropped or truncated", f"{whole} whole answers to 600 questions")
-    expected = "some are truncated, so that real resolvers come by TCP"
-    seen.check(truncated > 0, expected, f"{truncated} truncated")
+    seen.check(whole < 400, f"{whole} whole answers to 600 questions")
+    seen.check(truncated > 0, f"{truncated} truncated")
 
 
 @attack("9e")
@@ -120,4 +114,4 @@ async def small_question_large_answer(ground: Ground, seen: Evidence) -> None:
                 told = f"{len(wire)} bytes became {length} (x{length / len(wire):.0f})"
             except TimeoutError:
                 length, told = 0, "no answer"
-        seen.check(length <= 1232, "1232 bytes at most", f"{host.name}: {told}")
+        seen.check(length <= 1232, f"{host.name}: {told}")

@@ -13,15 +13,13 @@ from collections.abc import Sequence
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import HELLO, LINE, Ground, compose, token
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.weakness import Weakness, edited, postfix
 from outpost_lab.attack.wire import CLOSED, SILENT, Reply, Session, syn, unverified
 
 IDLE = 130
 BOMB, BOMB_SIZE = 300, 288_000
 
 
-@attack("3a", without=postfix(smtpd_client_connection_count_limit="0", smtpd_client_connection_rate_limit="0",
-                             postscreen_client_connection_count_limit="0"))  # fmt: skip
+@attack("3a")
 async def many_connections_from_one_address(ground: Ground, seen: Evidence) -> None:
     cap = ground.office.limits.connections_per_client
     source = ground.internet.fresh_source()
@@ -36,11 +34,11 @@ async def many_connections_from_one_address(ground: Ground, seen: Evidence) -> N
         greetings = await asyncio.gather(*(one() for _ in range(cap + 15)))
         taken = sum(reply.code == 220 for reply in greetings)
         told = f"{taken} sessions, {sum(reply.code == 421 for reply in greetings)} times 421"
-        seen.check(taken <= cap, f"{cap} sessions at most", told)
+        seen.check(taken <= cap, told)
         refused = [reply for reply in greetings if reply.code != 220] or greetings[:1]
         seen.expect_all([("one more", reply) for reply in refused], "421 4.7.0", "closed")
         async with await ground.smtp(seen, ground.stranger) as honest:
-            seen.expect(honest.greeting, "220", what="somebody else meanwhile")
+            seen.expect(honest.greeting, "220")
     finally:
         await _over(sessions)
 
@@ -53,13 +51,11 @@ async def _over(held: list[Session], attackers: Sequence[asyncio.Task[None]] = (
         session.close()
 
 
-async def _greeted(
-    ground: Ground, seen: Evidence, what: str = "with nothing going on", patience: float = 40
-) -> float:
+async def _greeted(ground: Ground, seen: Evidence, patience: float = 40) -> float:
     """Seconds until an honest stranger is greeted."""
     started = time.monotonic()
     async with await ground.smtp(seen, ground.stranger, patience=patience) as session:
-        seen.expect(session.greeting, "220", what=what)
+        seen.expect(session.greeting, "220")
     return time.monotonic() - started
 
 
@@ -73,8 +69,7 @@ async def _waits(
         async with await ground.smtp(seen, ground.stranger, patience=patience) as session:
             waits.append(time.monotonic() - started if session.greeting.code == 220 else math.inf)
             if recipient:
-                said = await session.envelope("stranger@internet.test", recipient)
-                seen.expect(said, "250", what="an honest stranger")
+                seen.expect(await session.envelope("stranger@internet.test", recipient), "250")
         await asyncio.sleep(pause)
     return waits
 
@@ -102,13 +97,13 @@ async def _hold(ground: Ground, seen: Evidence, *, slowly: bool) -> None:
         waits = await _waits(ground, seen, patience=40, pause=2, recipient=ground.someone(2))
         told = ", ".join(f"{wait:.1f}" for wait in waits)
         seen.note(f"({len(held)} sessions held; the honest stranger waited {told} s)")
-        seen.check(len(held) > IDLE * 0.8, "the attack takes place", f"{len(held)} sessions held")
+        seen.check(len(held) > IDLE * 0.8, f"{len(held)} sessions held")
         seen.in_time(max(waits), 10, idle, "an honest stranger is greeted after")
     finally:
         await _over(held, attackers)
 
 
-@attack("3b", without=postfix("smtpd/pass/process_limit=20", smtpd_timeout="3000s"))
+@attack("3b")
 async def idle_connections_from_many_addresses(ground: Ground, seen: Evidence) -> None:
     await _hold(ground, seen, slowly=False)
 
@@ -118,7 +113,7 @@ async def slowloris(ground: Ground, seen: Evidence) -> None:
     await _hold(ground, seen, slowly=True)
 
 
-@attack("3j", without=postfix(smtpd_timeout="3000s", smtpd_per_request_deadline="no"))
+@attack("3j")
 async def a_silent_client_is_cut_off(ground: Ground, seen: Evidence) -> None:
     async with await ground.smtp(seen) as session:
         await session.send(b"MAIL FRO")
@@ -126,10 +121,10 @@ async def a_silent_client_is_cut_off(ground: Ground, seen: Evidence) -> None:
         answer = await session.reply(patience=90)
         # not `expect`: for it silence is a refusal, and here silence is what the attacker wants
         told = f"after {time.monotonic() - started:.0f} s: {answer.brief}"
-        seen.check(answer.begins("421 4.4.2", "closed"), "421 4.4.2 or closed", told)
+        seen.check(answer.begins("421 4.4.2", "closed"), told)
 
 
-@attack("3m", without=postfix(smtpd_client_ipv6_prefix_length="128"))
+@attack("3m")
 async def sessions_from_all_over_one_ipv6_network(ground: Ground, seen: Evidence) -> None:
     cap = ground.office.limits.connections_per_client
     sources = [await ground.newcomer() for _ in range(cap + 8)]
@@ -142,21 +137,17 @@ async def sessions_from_all_over_one_ipv6_network(ground: Ground, seen: Evidence
 
     try:
         taken = sum(await asyncio.gather(*(one(source) for source in sources)))
-        seen.check(taken <= cap, f"{cap} sessions of one /64 at most", f"{taken} of {len(sources)} taken")
+        seen.check(taken <= cap, f"{taken} of {len(sources)} taken")
     finally:
         await _over(held)
         removed = (f"ip address del {source}/64 dev eth0 2>/dev/null" for source in sources)
         await ground.on("attacker", "; ".join(removed))
 
 
-NO_CROWD = edited(
-    "mta", "few sessions each while port 25 is crowded", "/etc/nftables.conf", "/tcp dport 25 jump crowd/d",
-    "nft -f /etc/nftables.conf && systemctl restart postfix.service",  # its processes under stress stay so for minutes
-)  # fmt: skip
 CROWD, EACH = 35, 12
 
 
-@attack("3p", without=NO_CROWD)
+@attack("3p")
 async def sessions_of_a_few_addresses_each_within_its_limit(ground: Ground, seen: Evidence) -> None:
     """They hold all sessions that there are, and come again when they are cut off."""
     assert ground.office.limits.connections_per_client >= EACH
@@ -185,14 +176,7 @@ async def sessions_of_a_few_addresses_each_within_its_limit(ground: Ground, seen
         await _over(held, attackers)
 
 
-COUNTED_AT_RCPT = edited(
-    "mta", "messages are counted when their last byte has come", "/usr/local/lib/outpost/policy",
-    r"s/not all\(bucket\.fits\(self\.clock\(\)\) for/not all(bucket.take(self.clock()) for/",
-    "systemctl restart outpost-policy.service",
-)  # fmt: skip
-
-
-@attack("3n", without=COUNTED_AT_RCPT)
+@attack("3n")
 async def a_mailbox_closed_without_a_message(ground: Ground, seen: Evidence) -> None:
     """Its address is named again and again, in sessions that send nothing; honest mail goes on."""
     victim, named = ground.someone(2), 0
@@ -204,8 +188,7 @@ async def a_mailbox_closed_without_a_message(ground: Ground, seen: Evidence) -> 
                 named += len(said)
                 await session.say("RSET")
     async with await ground.smtp(seen, ground.stranger) as session:
-        answer = await session.envelope("stranger@internet.test", victim)
-        seen.expect(answer, "250", what=f"honest mail after {named} recipients")
+        seen.expect(await session.envelope("stranger@internet.test", victim), "250")
 
 
 @attack("3o")
@@ -223,60 +206,34 @@ async def a_bomb_by_way_of_the_backup_mx(ground: Ground, seen: Evidence) -> None
                 break
             taken += 1
     # as many again in ten minutes: on a slow machine the bomb is none
-    allowed = most + 2 + int(most * (time.monotonic() - started) / 600)
-    seen.check(taken <= allowed, f"{allowed} messages at most", f"{taken} taken")
+    seen.check(taken <= most + 2 + int(most * (time.monotonic() - started) / 600), f"{taken} taken")
     if last is not None and not last.good:
-        seen.expect(last, "450 4.7.1", what="the limit")
+        seen.expect(last, "450 4.7.1")
     await ground.settled(patience=60)
     await ground.expunge(mark, recipient)
 
 
-@attack("3d", without=postfix(strict_rfc821_envelopes="no", smtpd_sender_restrictions="", smtpd_recipient_restrictions="",
-                             smtpd_soft_error_limit="100", smtpd_hard_error_limit="200"))  # fmt: skip
-async def malformed_envelopes(ground: Ground, seen: Evidence) -> None:
-    malformed = {
-        "MAIL FROM: x@internet.test": ("501 5.1.7",), "MAIL FROM:<x@internet.test": ("501 5.1.7",),
-        "MAIL FROM:<x@internet.test> SIZE=-1": ("501 5.5.4",), "MAIL FROM:<x@internet.test> FOO=BAR": ("555 5.5.4",),
-        "MAIL FROM:<x y@internet.test>": ("501 5.", "555 5.5.4"),
-        "MAIL FROM:<x@localhost>": ("504 5.5.2",), "MAIL FROM:<x@no-such-domain.internet.invalid>": ("550 5.1.8", "450 4.1.8"),
-    }  # fmt: skip
-    for line, expected in malformed.items():
-        async with await ground.smtp(seen) as session:
-            said = await session.say(line)
-            said = await session.say(f"RCPT TO:<{ground.someone()}>") if said.good else said
-            seen.expect(said, *expected, what=line[10:40])
-    for recipient, expected in {
-        f"{ground.someone()}": ("501 5.1.3",), "<>": ("501 5.1.3",), f"<{ground.someone()}> FOO=BAR": ("555 5.5.4",),
-        "<alice>": ("504 5.5.2", "550 5.1.1"), f"<@{ground.domain}>": ("501 5.1.3", "553 5.1."),
-    }.items():  # fmt: skip
-        async with await ground.smtp(seen) as session:
-            await session.say("MAIL FROM:<>")
-            seen.expect(await session.say(f"RCPT TO:{recipient}"), *expected, what=f"RCPT {recipient}")
-
-
-@attack("3e", without=postfix(smtpd_hard_error_limit="1000", smtpd_soft_error_limit="1000",
-                             smtpd_junk_command_limit="1000"))  # fmt: skip
+@attack("3e")
 async def nonsense_without_end(ground: Ground, seen: Evidence) -> None:
     async with await ground.smtp(seen) as session:
         said = await session.say_all([f"NONSENSE {number}" for number in range(30)])
-        seen.expect(said[-1][1], "421 4.7.0", "221 2.7.0", "closed", what=f"after {len(said)} commands")
-        seen.check(len(said) <= 12, "no more than a dozen answers", f"{len(said)} answers")
+        seen.expect(said[-1][1], "421 4.7.0", "221 2.7.0", "closed")
+        seen.check(len(said) <= 12, f"{len(said)} answers")
     async with await ground.smtp(seen) as session:
         said = await session.say_all(["NOOP"] * 150)
-        seen.expect(said[-1][1], "421 4.7.0", "closed", what=f"after {len(said)} NOOPs")
+        seen.expect(said[-1][1], "421 4.7.0", "closed")
 
 
-@attack("3f", without=postfix(message_size_limit="0"))
+@attack("3f")
 async def messages_too_large(ground: Ground, seen: Evidence) -> None:
     limit = int(ground.office.limits.message_size)
     async with await ground.smtp(seen, ground.stranger) as session:
-        said = await session.say(f"MAIL FROM:<stranger@internet.test> SIZE={limit + 1}")
-        seen.expect(said, "552 5.3.4", what="declared")
+        seen.expect(await session.say(f"MAIL FROM:<stranger@internet.test> SIZE={limit + 1}"), "552 5.3.4")
         await session.say("RSET")
         await session.envelope("stranger@internet.test", ground.someone(2))
         body = compose("stranger@internet.test", ground.someone(2), token())
         body += LINE * (limit // len(LINE) + 2000)
-        seen.expect(await session.message(body), "552 5.3.4", "closed", what="undeclared")
+        seen.expect(await session.message(body), "552 5.3.4", "closed")
 
 
 @attack("3g")
@@ -294,8 +251,7 @@ async def mail_while_the_queue_volume_is_full(ground: Ground, seen: Evidence) ->
             "cp -a /root/main.cf.kept /etc/postfix/main.cf; rm /root/main.cf.kept; systemctl reload postfix.service; sleep 1"
         )
     async with await ground.smtp(seen, ground.stranger) as session:
-        said = await session.say("MAIL FROM:<stranger@internet.test> SIZE=1000")
-        seen.expect(said, "250", what="with room again")
+        seen.expect(await session.say("MAIL FROM:<stranger@internet.test> SIZE=1000"), "250")
 
 
 @attack("3h")
@@ -315,17 +271,16 @@ async def a_mail_bomb_to_one_user(ground: Ground, seen: Evidence) -> None:
     await asyncio.gather(*(some(BOMB // 6) for _ in range(6)))
     taken = sum(reply.good for reply in answers)
     last = next((reply for reply in answers if not reply.good), answers[-1])
-    told = f"{taken} of {BOMB} taken; then: {last.brief}"
-    seen.check(taken < BOMB, "a limit before the end of the bomb", told)
+    seen.check(taken < BOMB, f"{taken} of {BOMB} taken; then: {last.brief}")
     if not last.good:
-        seen.expect(last, "450 4.7.1", "451 4.7.1", "450 4.2.", "452 4.", "421", what="the limit")
+        seen.expect(last, "450 4.7.1", "451 4.7.1", "450 4.2.", "452 4.", "421")
     await ground.settled(patience=60)
-    await ground.unheard(victim, seen, "no bounce to the forged sender")
+    await ground.unheard(victim, seen)
     await ground.expunge(mark, recipient)
     await ground.drop_mail_to(victim)
 
 
-@attack("3i", without=postfix(smtpd_client_message_rate_limit="0", smtpd_client_recipient_rate_limit="0"))
+@attack("3i")
 async def envelopes_without_end(ground: Ground, seen: Evidence) -> None:
     source = ground.internet.fresh_source()
 
@@ -338,27 +293,13 @@ async def envelopes_without_end(ground: Ground, seen: Evidence) -> None:
         return answers
 
     answers = [reply for part in await asyncio.gather(*(some() for _ in range(8))) for reply in part]
-    taken = sum(reply.good for reply in answers)
-    refused = next((reply for reply in answers if not reply.good), answers[-1])
-    seen.expect(refused, "450 4.7.1", what=f"after {taken} envelopes")
+    seen.expect(next((reply for reply in answers if not reply.good), answers[-1]), "450 4.7.1")
 
 
 HALF_OPEN = 40_000
 
 
-NO_COOKIES = Weakness(
-    role="mta",
-    what="net.ipv4.tcp_syncookies=0, a short queue of half-open connections",
-    keeps=(),
-    # whom the kernel has met before it lets in all the same: forgotten, and not learnt again meanwhile
-    steps="sysctl -qw net.ipv4.tcp_syncookies=0 net.ipv4.tcp_max_syn_backlog=128 net.ipv4.tcp_no_metrics_save=1; "
-    "ip tcp_metrics flush",
-    activate="true",
-    undo="sysctl -qw net.ipv4.tcp_syncookies=1 net.ipv4.tcp_max_syn_backlog=4096 net.ipv4.tcp_no_metrics_save=0",
-)
-
-
-@attack("3k", without=NO_COOKIES)
+@attack("3k")
 async def half_open_connections(ground: Ground, seen: Evidence) -> None:
     """Requests for connections from addresses that nobody has: they are never completed, and fill the table."""
     stem = str(ground.info["world"]["attacker"]["addresses"]["wan"][0]).rpartition(".")[0]
@@ -380,10 +321,9 @@ async def half_open_connections(ground: Ground, seen: Evidence) -> None:
             await asyncio.sleep(1)
             started = time.monotonic()
             try:
-                await _greeted(ground, seen, "an honest stranger", patience=15)
+                await _greeted(ground, seen, patience=15)
             except (OSError, TimeoutError) as error:
-                late = isinstance(error, TimeoutError)
-                seen.check(False, "a connection", f"none: {type(error).__name__}", late=late)
+                seen.check(False, f"none: {type(error).__name__}", late=isinstance(error, TimeoutError))
             waits.append(time.monotonic() - started)
     finally:
         flooding.cancel()

@@ -13,14 +13,12 @@ from outpost_lab.attack import content
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import HELLO, LINE, SINK, Ground, compose, token
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.weakness import edited, postfix, rspamd
 from outpost_lab.attack.wire import Reply, Session
 
 SESSIONS = 12
 
 
-@attack("1a", without=postfix(virtual_mailbox_maps="static:anybody", smtpd_hard_error_limit="1000",
-                             smtpd_soft_error_limit="1000"))  # fmt: skip
+@attack("1a")
 async def forged_senders_to_unknown_recipients(ground: Ground, seen: Evidence) -> None:
     victim = ground.victim()
 
@@ -37,19 +35,12 @@ async def forged_senders_to_unknown_recipients(ground: Ground, seen: Evidence) -
     refused = [said for session in sessions for said in session]
     seen.expect_all(refused, "550 5.1.1", "450 4.7.1", "421 4.7.0")
     codes = Counter(reply.code for _, reply in refused)
-    told = f"{codes[550]} refusals, {codes[421]} times cut off"
-    seen.check(codes[421] > 0, "guessing ends with 421", told)
+    seen.check(codes[421] > 0, f"{codes[550]} refusals, {codes[421]} times cut off")
     await ground.settled()
     await ground.nothing_at(victim, seen)
 
 
-UNREADABLE = postfix(
-    smtpd_recipient_restrictions="reject_unlisted_recipient",
-    submission_recipient_restrictions="reject_unlisted_recipient",
-)
-
-
-@attack("1j", without=UNREADABLE)
+@attack("1j")
 async def recipients_that_the_store_cannot_read(ground: Ground, seen: Evidence) -> None:
     """What the MTA takes and the store refuses goes back to a sender who may be forged."""
     victim, local, domain = ground.victim(), ground.someone(2).partition("@")[0], ground.domain
@@ -62,7 +53,7 @@ async def recipients_that_the_store_cannot_read(ground: Ground, seen: Evidence) 
         await session.say(f"MAIL FROM:<{sender}>")
         await session.send(b"RCPT TO:<" + recipient + b">\r\n")
         answer = await session.reply()
-        seen.expect(answer, "501 5.1.3", "553 5.6.7", "500 5.5.2", "550 5.1.1", what=f"RCPT {recipient!r}")
+        seen.expect(answer, "501 5.1.3", "553 5.6.7", "500 5.5.2", "550 5.1.1")
         if answer.good:
             await session.message(compose(sender, local, token()))
         else:
@@ -109,14 +100,12 @@ async def a_full_mailbox_is_known_at_rcpt(ground: Ground, seen: Evidence) -> Non
         async with await ground.smtp(seen, ground.stranger) as session:
             await session.envelope(victim, user.address)
             # folded lines: Postfix would cut longer ones
-            last = compose(victim, user.address, token()) + LINE * 2**15
-            seen.expect(await session.message(last), "250", what="the message that fills it")
+            seen.expect(await session.message(compose(victim, user.address, token()) + LINE * 2**15), "250")
         await ground.settled()
         async with await ground.smtp(seen, ground.stranger) as session:
             answer = await session.envelope(victim, user.address)
-            seen.expect(answer, "452 4.2.2", "552 5.2.2", what="a full mailbox at RCPT")
-            other = await session.say(f"RCPT TO:<{ground.someone(2)}>")
-            seen.expect(other, "250", what="another user meanwhile")
+            seen.expect(answer, "452 4.2.2", "552 5.2.2")
+            seen.expect(await session.say(f"RCPT TO:<{ground.someone(2)}>"), "250")
             if answer.code == 250:
                 await session.message(compose(victim, user.address, mark) + b"x" * 76 * 1000)
         await ground.nothing_at(victim, seen)
@@ -124,21 +113,12 @@ async def a_full_mailbox_is_known_at_rcpt(ground: Ground, seen: Evidence) -> Non
         await asyncio.to_thread(empty)
 
 
-@attack("1c", without=postfix(smtpd_data_restrictions=""))
-async def null_sender_with_two_recipients(ground: Ground, seen: Evidence) -> None:
-    async with await ground.smtp(seen) as session:
-        await session.say("MAIL FROM:<>")
-        for number in (0, 1):
-            await session.say(f"RCPT TO:<{ground.someone(number)}>")
-        seen.expect(await session.say("DATA"), "550 5.5.3")
-
-
-@attack("1d", without=postfix(smtpd_discard_ehlo_keywords="silent-discard, etrn, chunking, vrfy"))
+@attack("1d")
 async def notify_success_from_outside(ground: Ground, seen: Evidence) -> None:
     victim = ground.victim()
     async with await ground.smtp(seen, hello=False) as session:
         offered = await session.say(f"EHLO {HELLO}")
-        seen.check("DSN" not in offered.text.upper(), "no DSN in EHLO", "no DSN", "DSN")
+        seen.check("DSN" not in offered.text.upper(), "no DSN", "DSN")
         await session.say(f"MAIL FROM:<{victim}>")
         answer = await session.say(f"RCPT TO:<{ground.someone()}> NOTIFY=SUCCESS")
         seen.expect(answer, "501 5.7.1", "555 5.5.4")
@@ -146,18 +126,17 @@ async def notify_success_from_outside(ground: Ground, seen: Evidence) -> None:
         seen.expect(await session.say(f"MAIL FROM:<{victim}> RET=FULL ENVID=x"), "501 5.7.1", "555 5.5.4")
 
 
-@attack("1e", without=rspamd("ClamAV in Rspamd", antivirus="enabled = false;\nclamav { enabled = false; }\n"))
+@attack("1e")
 async def virus_with_a_forged_sender(ground: Ground, seen: Evidence) -> None:
     victim, mark = ground.victim(), token()
     message = compose(victim, ground.reader(), mark) + content.eicar() + b"\r\n"
-    answer = await ground.mail(seen, victim, ground.reader(), message)
-    seen.expect(answer, "554 5.7.1")
+    seen.expect(await ground.mail(seen, victim, ground.reader(), message), "554 5.7.1")
     await ground.nothing_at(victim, seen)
     await ground.settled()
     await ground.undelivered(mark, seen)
 
 
-@attack("1f", without=postfix(hopcount_limit="1000"))
+@attack("1f")
 async def a_hundred_and_twenty_received_lines(ground: Ground, seen: Evidence) -> None:
     victim, mark = ground.victim(), token()
     trace = "".join(
@@ -229,15 +208,15 @@ async def automatic_replies(ground: Ground, seen: Evidence) -> None:
             sender = "" if name == "a bounce" else person if "person" in name else ground.victim()
             victims[name] = sender
             message = compose(sender or "someone@internet.test", recipient, token(), extra=extra)
-            seen.expect(await ground.mail(seen, sender, recipient, message), "250", what=name)
+            seen.expect(await ground.mail(seen, sender, recipient, message), "250")
         await ground.settled()
         await ground.until(lambda: ground.sink(person), patience=10)  # her answer to the person
         await ground.settled()
         got = await ground.sink(person)
-        seen.check(got == 1, "one answer to a person who wrote twice", f"{got} answers")
+        seen.check(got == 1, f"{got} answers")
         for name in silent:
             got = await ground.sink(victims[name])
-            seen.check(got == 0, f"no answer to {name}", f"{got} answers to {name}")
+            seen.check(got == 0, f"{got} answers to {name}")
     finally:
         await filtered(ground, seen, "")
 
@@ -245,8 +224,7 @@ async def automatic_replies(ground: Ground, seen: Evidence) -> None:
 KEPT = "/root/outpost-attack-kept"
 
 
-@attack("1i", without=edited("mta", "what notifications leave out", "/etc/postfix/notices", "s/^/#/",
-                            "systemctl reload postfix.service && sleep 1"))  # fmt: skip
+@attack("1i")
 async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
     """An alias gets dave as a member, whom the store does not know for a moment: what does the sender learn?"""
     alias, member, store = ground.office.all_aliases[0], f"dave@{ground.domain}", ground.role("store")
@@ -262,7 +240,7 @@ async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
     box = f"/var/mail/{SINK}/{victim.partition('@')[0]}/new"
     try:
         async with await ground.smtp(seen, ground.stranger) as session:
-            seen.expect(await session.envelope(victim, alias.address), "250", what="the alias")
+            seen.expect(await session.envelope(victim, alias.address), "250")
             seen.expect(await session.message(compose(victim, alias.address, token())), "250")
         await ground.until(lambda: ground.sink(victim), patience=40)
         notice = await ground.on("internet", f"cat {box}/* 2>/dev/null | sed '1,/^$/d'")
@@ -274,10 +252,9 @@ async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
         await ground.on_mta(
             f"cp -a {KEPT}/aliases {KEPT}/notices /etc/postfix/; rm -r {KEPT}; systemctl reload postfix.service; sleep 1"
         )
-    seen.check(alias.address in notice, "a notification names the alias", f"{len(notice)} octets")
+    seen.check(alias.address in notice, f"{len(notice)} octets")
     link = map(str, ground.office.link_addresses(store, ground.role("mta")))
     told = [word for word in (member, store.fqdn, *link) if word in notice]
-    expected = "neither the member nor the store behind it"
-    seen.check(not told, expected, "nothing of the inside", f"it tells {', '.join(told)}")
+    seen.check(not told, "nothing of the inside", f"it tells {', '.join(told)}")
     for line in notice.splitlines()[:60]:
         seen.note(f"notice: {line}")

@@ -9,18 +9,7 @@ from outpost.office import ports
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import Ground
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.weakness import Weakness, edited
 from outpost_lab.attack.wire import Session, unverified
-
-OPEN_143 = Weakness(
-    role="store",
-    what="port 143 open, cleartext logins allowed",
-    keeps=("/etc/dovecot/dovecot.conf", "/etc/nftables.conf"),
-    steps="sed -i -z -E 's/(service imap-login \\{\\n  # [^\\n]*\\n  inet_listener imap \\{\\n    port = )0/\\1143/; "
-    "s/\\nssl = required\\n/\\nssl = yes\\nauth_allow_cleartext = yes\\n/' /etc/dovecot/dovecot.conf; "
-    "sed -i -E 's/tcp dport 993/tcp dport { 143, 993 }/' /etc/nftables.conf",
-    activate="nft -f /etc/nftables.conf; doveadm reload; systemctl restart dovecot",
-)
 
 
 async def _log_in(ground: Ground, session: Session, name: str) -> str:
@@ -38,19 +27,19 @@ async def _imaps(ground: Ground, note: Callable[[str], None], trust: ssl.SSLCont
     return session, await session.line()
 
 
-@attack("9f", without=OPEN_143)
+@attack("9f")
 async def imap_without_tls(ground: Ground, seen: Evidence) -> None:
     for port in (143, 110):
         try:
             streams = await ground.lan.connect(ground.store, port, patience=3)
         except (OSError, TimeoutError) as error:
-            seen.check(True, "no clear-text port", f"port {port}: {type(error).__name__}")
+            seen.check(True, f"port {port}: {type(error).__name__}")
             continue
         async with Session(streams, seen.session()) as session:
             await session.line()
             said = await _log_in(ground, session, "carol")
-            seen.check(not said.startswith("a OK"), "no login without TLS", said)
-            seen.check(False, "no clear-text port", f"port {port} answers")
+            seen.check(not said.startswith("a OK"), said)
+            seen.check(False, f"port {port} answers")
 
 
 @attack("9g")
@@ -61,8 +50,8 @@ async def the_store_from_outside(ground: Ground, seen: Evidence) -> None:
         for address in (*host.all_addresses, *ground.role("mta").all_addresses):
             for port in (ports.IMAPS, ports.SUBMISSIONS, ports.LMTP, ports.MANAGESIEVE):
                 if not await ground.silence(vantage, str(address), port, patience=1):
-                    seen.check(False, "out of reach", f"{vantage.name} reaches {address}:{port}")
-    seen.check(True, "out of reach", "no port of the store can be reached")
+                    seen.check(False, f"{vantage.name} reaches {address}:{port}")
+    seen.check(True, "no port of the store can be reached")
 
 
 @attack("9h")
@@ -74,14 +63,13 @@ async def malformed_imap(ground: Ground, seen: Evidence) -> None:
         async with session:
             await session.send(data)
             said = await session.line()
-            seen.check(not said.startswith("a OK"), "NO, BAD or the end", said[:80] or "closed")
+            seen.check(not said.startswith("a OK"), said[:80] or "closed")
     session, greeting = await _imaps(ground, seen.session(), ground.trust)
     session.close()
-    seen.check(greeting.startswith("* OK"), "the next client is greeted", "greeted")
+    seen.check(greeting.startswith("* OK"), "greeted")
 
 
-@attack("9i", without=edited("store", "mail_max_userip_connections = 0", "/etc/dovecot/dovecot.conf",
-                            "s/^mail_max_userip_connections = .*/mail_max_userip_connections = 0/", "doveadm reload && sleep 1"))  # fmt: skip
+@attack("9i")
 async def one_user_takes_all_sessions(ground: Ground, seen: Evidence) -> None:
     """Dave's program opens session after session and closes none; carol reads her mail meanwhile."""
     limit = ground.office.limits.imap_connections_per_user
@@ -96,10 +84,10 @@ async def one_user_takes_all_sessions(ground: Ground, seen: Evidence) -> None:
             opened.append(await log_in("dave"))
         taken = sum(answer.startswith("a OK") for _, answer in opened)
         seen.note(f"(session {limit + 1}: {opened[limit][1]})")
-        seen.check(taken <= limit, f"{limit} sessions at most", f"{taken} sessions of {limit + 5}")
+        seen.check(taken <= limit, f"{taken} sessions of {limit + 5}")
         opened.append(await log_in("carol"))
         answer = opened[-1][1]
-        seen.check(answer.startswith("a OK"), "a colleague logs in meanwhile", answer[:60])
+        seen.check(answer.startswith("a OK"), answer[:60])
     finally:
         for session, _ in opened:
             session.close()

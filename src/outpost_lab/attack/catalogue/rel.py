@@ -8,10 +8,9 @@ import time
 from outpost.office import ports
 from outpost_lab.attack.catalogue.dsn import ENDS, authenticate
 from outpost_lab.attack.evidence import Evidence
-from outpost_lab.attack.ground import HELLO, Ground, compose, token
+from outpost_lab.attack.ground import Ground, compose, token
 from outpost_lab.attack.probe import percentile
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.weakness import edited, postfix
 from outpost_lab.attack.wire import Reply, Session, plain, unverified
 
 RELAY_FORMS = (
@@ -31,13 +30,9 @@ RELAY_FORMS = (
 )  # fmt: skip
 
 # the classic open relay: everybody is in "my networks", and the old ways of routing are on
-OPEN = postfix(
-    mynetworks="0.0.0.0/0 [::]/0", smtpd_relay_restrictions="permit_mynetworks, reject_unauth_destination",
-    smtpd_sender_restrictions="", peer_sender_restrictions="", allow_percent_hack="yes", swap_bangpath="yes",
-)  # fmt: skip
 
 
-@attack("5a", without=OPEN)
+@attack("5a")
 async def address_tricks(ground: Ground, seen: Evidence) -> None:
     words = {
         "elsewhere": "internet.test", "domain": ground.domain, "edge": ground.edge, "host": ground.role("mta").fqdn,
@@ -61,7 +56,7 @@ async def address_tricks(ground: Ground, seen: Evidence) -> None:
     )  # fmt: skip
 
 
-@attack("5b", without=OPEN)
+@attack("5b")
 async def relaying_by_a_peers_listener(ground: Ground, seen: Evidence) -> None:
     """A peer is trusted to write from its own names to the office, not to send anywhere."""
     peer = next(peer for peer in ground.office.peers if peer.zone == "client" or peer.listen == 25)
@@ -71,42 +66,38 @@ async def relaying_by_a_peers_listener(ground: Ground, seen: Evidence) -> None:
         await session.say(f"MAIL FROM:<client@{peer.domains[0]}>")
         other = f"head@{ground.office.peers[0].domains[0]}"
         for recipient in ("victim@internet.test", other, f"v%internet.test@{ground.domain}"):
-            seen.expect(await session.say(f"RCPT TO:<{recipient}>"), "554 5.7.1", "550 5.1.1", what=recipient)
+            seen.expect(await session.say(f"RCPT TO:<{recipient}>"), "554 5.7.1", "550 5.1.1")
         await session.say("RSET")
         said = await session.envelope(ground.someone(), ground.someone(1))
-        seen.expect(said, "550 5.7.1", "553 5.7.1", "554 5.7.1", what="our own name from the client")
+        seen.expect(said, "550 5.7.1", "553 5.7.1", "554 5.7.1")
 
 
-@attack("5c", without=edited("store", "ssl = required, auth_allow_cleartext = no", "/etc/dovecot/dovecot.conf",
-                            "s/^ssl = required$/ssl = yes\\nauth_allow_cleartext = yes/", "doveadm reload && sleep 1"))  # fmt: skip
+@attack("5c")
 async def a_password_before_tls(ground: Ground, seen: Evidence) -> None:
     async with await ground.smtp(seen) as session:
-        said = await session.say("AUTH PLAIN AGEAYg==")
-        seen.expect(said, "503 5.5.1", "502 5.5.", "538", "530", what="AUTH on 25")
+        seen.expect(await session.say("AUTH PLAIN AGEAYg=="), "503 5.5.1", "502 5.5.", "538", "530")
     for port in (25, 587, 143, 110):
-        await ground.out_of_reach(seen, ground.lan, ground.store, port, "no clear-text port", f"port {port}")
+        await ground.out_of_reach(seen, ground.lan, ground.store, port, f"port {port}")
     streams = await ground.lan.connect(ground.store, ports.MANAGESIEVE)
     async with Session(streams, seen.session(), patience=5) as session:
         greeting = "\n".join(await session.lines(*ENDS))
-        seen.check('"SASL" ""' in greeting, "no mechanism offered before TLS", greeting[:200])
+        seen.check('"SASL" ""' in greeting, greeting[:200])
         await authenticate(ground, session, "carol")
         answer = "\n".join(await session.lines(*ENDS))
-        seen.check(answer.startswith(("NO", "BYE")), "NO", answer[:100])
+        seen.check(answer.startswith(("NO", "BYE")), answer[:100])
 
 
 @attack("5d")
 async def submission_without_a_login(ground: Ground, seen: Evidence) -> None:
     async with await ground.submission(seen) as session:
         for line in (f"MAIL FROM:<{ground.someone()}>", "MAIL FROM:<>", "VRFY alice"):
-            seen.expect(await session.say(line), "530 5.7.0", "503 5.5.1", "502 5.5.1", what=line)
+            seen.expect(await session.say(line), "530 5.7.0", "503 5.5.1", "502 5.5.1")
     for vantage in (ground.internet, ground.client, ground.lan):
         address, where = str(ground.role("mta").in_zone("core")[0]), f"from {vantage.name} it"
-        expected = "the trusted listener is out of reach"
-        await ground.out_of_reach(seen, vantage, address, ports.SUBMISSION_RELAY, expected, where)
+        await ground.out_of_reach(seen, vantage, address, ports.SUBMISSION_RELAY, where)
 
 
-@attack("5e", without=edited("store", "auth_failure_delay = 0, no auth policy server", "/etc/dovecot/dovecot.conf",
-                            "s/^auth_failure_delay = .*/auth_failure_delay = 0/; /^auth_policy_/d", "doveadm reload && sleep 1"))  # fmt: skip
+@attack("5e")
 async def guessing_passwords(ground: Ground, seen: Evidence) -> None:
     """Guesses at one account slow down, whatever they come from; a colleague behind the same address keeps working."""
 
@@ -133,13 +124,11 @@ async def guessing_passwords(ground: Ground, seen: Evidence) -> None:
     # one more by itself: before it, guesses may have waited for each other
     reply, seconds = await guess(len(guesses))
     # the store waits two seconds, counted by a clock of its own
-    seen.check(seconds >= 1.5, "guesses wait", f"one more guess waited {seconds:.1f} s: {reply.brief}")
-    expected = "a colleague behind the same address logs in"
-    seen.check(percentile(waits, 0.95) < 5, expected, f"in {max(waits):.1f} s at most")
+    seen.check(seconds >= 1.5, f"one more guess waited {seconds:.1f} s: {reply.brief}")
+    seen.check(percentile(waits, 0.95) < 5, f"in {max(waits):.1f} s at most")
 
 
-@attack("5g", without=edited("mta", "the policy service's rate of recipients", "/etc/outpost/policy.json",
-                            's/"user_recipients": [0-9]+/"user_recipients": 100000/', "systemctl restart outpost-policy"))  # fmt: skip
+@attack("5g")
 async def a_stolen_account_sends_spam(ground: Ground, seen: Evidence) -> None:
     """From the LAN with dave's password, to strangers by the hundred."""
     own, mark, sent, last = f"dave@{ground.domain}", token(), 0, None
@@ -152,14 +141,12 @@ async def a_stolen_account_sends_spam(ground: Ground, seen: Evidence) -> None:
             sent += taken if last.good else 0
             if not last.good:
                 break
-    told = f"{sent} recipients, last: {last.brief if last else '-'}"
-    seen.check(last is not None and not last.good, "450 4.7.1 before 600 recipients", told)
+    seen.check(last is not None and not last.good, f"{sent} recipients, last: {last.brief if last else '-'}")
     if not (last and last.good):
         await ground.on_mta("systemctl restart outpost-policy.service")
         async with await ground.submission(seen, "dave") as session:
             await session.say(f"MAIL FROM:<{own}>")
-            answer = await session.say("RCPT TO:<spam@internet.test>")
-            seen.expect(answer, "450 4.7.1", what="still held after a restart")
+            seen.expect(await session.say("RCPT TO:<spam@internet.test>"), "450 4.7.1")
     await ground.drop_mail_to("spam-")
 
 
@@ -167,41 +154,6 @@ async def a_stolen_account_sends_spam(ground: Ground, seen: Evidence) -> None:
 async def a_pc_straight_to_the_internet(ground: Ground, seen: Evidence) -> None:
     for name in ("internet", "headoffice"):
         address = str(ground.info["world"][name]["addresses"]["wan"][0])
-        await ground.out_of_reach(seen, ground.lan, address, 25, "no way out on 25", f"{name}, to a PC,")
+        await ground.out_of_reach(seen, ground.lan, address, 25, f"{name}, to a PC,")
     forwards = await ground.on_store("nft list chain inet outpost forward | grep -c 'policy drop'")
-    seen.check(forwards.strip() == "1", "the store forwards nothing", f"policy drop: {forwards.strip()}")
-
-
-@attack("5i", without=postfix(smtpd_authorized_xclient_hosts="0.0.0.0/0",
-                             smtpd_authorized_xforward_hosts="0.0.0.0/0"))  # fmt: skip
-async def pretending_to_be_somebody(ground: Ground, seen: Evidence) -> None:
-    """XCLIENT, XFORWARD and AUTH= say who a client is; from strangers they say nothing. Nor do other ways in."""
-    for line in (
-        f"XCLIENT ADDR=127.0.0.1 NAME=localhost LOGIN={ground.someone()}",
-        "XFORWARD ADDR=127.0.0.1 NAME=localhost",
-    ):
-        async with await ground.smtp(seen) as session:
-            seen.expect(await session.say(line), "5", what=line.split()[0])
-            await session.say(f"EHLO {HELLO}")
-            answer = await session.envelope("x@internet.test", "victim@internet.test")
-            seen.expect(answer, "554 5.7.1", what="relaying after")
-    said = {
-        f"MAIL FROM:<x@internet.test> AUTH=<{ground.someone()}>": ("5", "250"),
-        "MAIL FROM:<x@internet.test> SMTPUTF8": ("5",),
-        "MAIL FROM:<x@internet.test> BODY=BINARYMIME": ("5",),
-        "MAIL FROM:<x@internet.test> REQUIRETLS": ("5",),
-        "BURL imap://x.invalid/ LAST": ("5",),
-        "BDAT 10 LAST": ("5",),
-        "TURN": ("5",),
-        "SEND FROM:<x@internet.test>": ("5", "221"),
-        "SAML FROM:<x@internet.test>": ("5", "221"),
-    }
-    for line, expected in said.items():
-        async with await ground.smtp(seen) as session:
-            seen.expect(await session.say(line), *expected, what=line[:40])
-            await session.say(f"RCPT TO:<j\u00f6rg@{ground.domain}>")
-            answer = await session.say("RCPT TO:<victim@internet.test>")
-            seen.expect(answer, "5", "closed", "221", "421", what="relaying after")
-    async with await ground.smtp(seen) as session:
-        answer = await session.envelope("\u00fc@internet.test", ground.someone())
-        seen.expect(answer, "553 5.6.7", "501", what="letters beyond ASCII")
+    seen.check(forwards.strip() == "1", f"policy drop: {forwards.strip()}")

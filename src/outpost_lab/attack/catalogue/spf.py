@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
-
 from outpost_lab.attack.catalogue.dsn import filtered
 from outpost_lab.attack.evidence import Evidence
-from outpost_lab.attack.ground import HELLO, Ground, compose, token
+from outpost_lab.attack.ground import Ground, compose, token
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.weakness import Weakness, judged_by_nobody, postfix, rspamd
 from outpost_lab.attack.wire import Reply
 
 REFUSED = ("550 5.7.", "553 5.7.", "554 5.7.", "451 4.7.", "550 5.1.8")
 
 
-@attack("4a", without=postfix(smtpd_sender_restrictions="", smtpd_helo_restrictions=""))
-async def our_domain_in_the_envelope(ground: Ground, seen: Evidence) -> None:
-    senders = (
-        ground.someone(), f"nobody@{ground.domain}", f"root@{ground.role('mta').fqdn}", f"x@{ground.domain.upper()}",
-        f"x@{ground.domain}.", f"x@[{ground.edge}]", f"@internet.test:{ground.someone()}",
-    )  # fmt: skip
-    names = (ground.domain, f"{ground.domain}.", f"[{ground.edge}]")
-    tries = [(HELLO, sender) for sender in senders] + [(name, "x@internet.test") for name in names]
-    for name, sender in tries:
-        async with await ground.smtp(seen, hello=False) as session:
-            await session.say(f"EHLO {name}")
-            said = await session.envelope(sender, ground.someone(1))
-            seen.expect(said, "550 5.7.1", what=f"{name}, {sender}")
-
-
-@attack("4b", without=judged_by_nobody(dmarc="enabled = false;\n"))
+@attack("4b")
 async def our_domain_in_the_header(ground: Ground, seen: Evidence) -> None:
     recipient, ours = ground.reader(), ground.someone()
     for author in (
@@ -38,7 +20,7 @@ async def our_domain_in_the_header(ground: Ground, seen: Evidence) -> None:
     ):  # fmt: skip
         message = compose(author, recipient, token())
         answer = await ground.mail(seen, "stranger@internet.test", recipient, message)
-        seen.expect(answer, "554 5.7.1", "550 5.7.1", what=f"From: {author}")
+        seen.expect(answer, "554 5.7.1", "550 5.7.1")
 
 
 @attack("4c")
@@ -75,39 +57,27 @@ async def a_colleagues_name_on_a_free_address(ground: Ground, seen: Evidence) ->
         if answer.good:
             taken[what] = mark
         else:
-            seen.expect(answer, "554 5.7.1", "550 5.7.1", what=what)
+            seen.expect(answer, "554 5.7.1", "550 5.7.1")
     await ground.settled(patience=60)
     for what, mark in taken.items():
         head = r"sed '/^\r\{0,1\}$/q'"
         found = await ground.on_store(f"cat $(grep -rlsF {mark} /srv/mail) /dev/null | {head}")
         subject = next((line for line in found.splitlines() if line.lower().startswith("subject:")), "")
         marked = "Urgent payment" in subject and subject.strip() != "Subject: Urgent payment"
-        told = f"{what}: delivered as {subject or '(not found)'}"
-        seen.check(marked, "refused, or delivered with a mark", told)
+        seen.check(marked, f"{what}: delivered as {subject or '(not found)'}")
 
 
-@attack("4e", without=judged_by_nobody(postfix(smtpd_sender_restrictions=""), dmarc="enabled = false;\n"))
+@attack("4e")
 async def a_peers_name_from_elsewhere(ground: Ground, seen: Evidence) -> None:
     for peer in ground.office.peers:
         sender = f"director@{peer.domains[0]}"
         message = compose(sender, ground.reader(), token())
-        answer = await ground.mail(seen, sender, ground.reader(), message, ground.internet)
-        seen.expect(answer, *REFUSED, what=f"envelope {sender}")
+        seen.expect(await ground.mail(seen, sender, ground.reader(), message, ground.internet), *REFUSED)
         message = compose(sender, ground.reader(), token())
-        answer = await ground.mail(seen, "x@internet.test", ground.reader(), message)
-        seen.expect(answer, *REFUSED, what=f"From: {sender}")
+        seen.expect(await ground.mail(seen, "x@internet.test", ground.reader(), message), *REFUSED)
 
 
-@attack("4f", without=postfix(submission_sender_restrictions="permit_sasl_authenticated, reject"))
-async def a_user_writes_as_another(ground: Ground, seen: Evidence) -> None:
-    async with await ground.submission(seen, "carol") as session:
-        for sender in (ground.someone(), f"carol@{ground.office.peers[0].domains[0]}", "carol@internet.test"):
-            said = await session.envelope(sender, ground.someone(1))
-            seen.expect(said, "553 5.7.1", what=f"carol as {sender}")
-            await session.say("RSET")
-
-
-@attack("4h", without=judged_by_nobody())
+@attack("4h")
 async def a_users_header_names_another(ground: Ground, seen: Evidence) -> None:
     own, alice, name = f"carol@{ground.domain}", ground.someone(), ground.office.users[0].full_name
     authors = (
@@ -119,13 +89,10 @@ async def a_users_header_names_another(ground: Ground, seen: Evidence) -> None:
         async with await ground.submission(seen, "carol") as session:
             for author in some:
                 message = compose(author, ground.someone(3), token())
-                answer = await session.deliver(own, ground.someone(3), message)
-                seen.expect(answer, "5", what=f"carol with From: {author}")
+                seen.expect(await session.deliver(own, ground.someone(3), message), "5")
 
 
-@attack(
-    "4i", without=rspamd("the removal of strangers' Authentication-Results", milter_headers="use = [];\n")
-)
+@attack("4i")
 async def forged_authentication_results(ground: Ground, seen: Evidence) -> None:
     recipient, mark = ground.reader(), token()
     forged = f"Authentication-Results: {ground.role('mta').fqdn}; dmarc=pass header.from=bank.example (forged-{mark})\r\n"
@@ -133,8 +100,7 @@ async def forged_authentication_results(ground: Ground, seen: Evidence) -> None:
     answer = await ground.mail(seen, "stranger@internet.test", recipient, message)
     await ground.settled()
     left = await ground.delivered(f"forged-{mark}")
-    told = f"{answer.brief}; {left} delivered with it"
-    seen.check(answer.code >= 500 or left == 0, "refused, or delivered without it", told)
+    seen.check(answer.code >= 500 or left == 0, f"{answer.brief}; {left} delivered with it")
 
 
 @attack("4g")
@@ -146,11 +112,10 @@ async def one_signed_message_replayed(ground: Ground, seen: Evidence) -> None:
     async with await ground.smtp(seen, ground.stranger) as session:
         while len(answers) < 150 and (not answers or answers[-1].good):
             answers.append(await session.deliver(sender, recipient, message))
-    told = f"{len(answers)} sent, last: {answers[-1].brief}"
-    seen.check(not answers[-1].good, "a limit (450 4.7.1 or 4.2.0) before 150 copies", told)
+    seen.check(not answers[-1].good, f"{len(answers)} sent, last: {answers[-1].brief}")
 
 
-@attack("4j", without=judged_by_nobody())
+@attack("4j")
 async def a_bounce_for_mail_never_sent(ground: Ground, seen: Evidence) -> None:
     for sender in ("", "mailer-daemon@internet.test"):
         await _forged_bounce(ground, seen, sender)
@@ -175,11 +140,10 @@ async def _forged_bounce(ground: Ground, seen: Evidence, sender: str) -> None:
         return
     await ground.settled()
     found = await ground.on_store(f"cat $(grep -rlsF {mark} /srv/mail) /dev/null | head -n 40")
-    marked = "X-Office-Bounce" in found
-    seen.check(marked, "refused, or delivered with a mark", "marked", "delivered as it is")
+    seen.check("X-Office-Bounce" in found, "marked", "delivered as it is")
 
 
-@attack("4k", without=judged_by_nobody())
+@attack("4k")
 async def an_absence_in_a_colleagues_name(ground: Ground, seen: Evidence) -> None:
     """Carol's filter answers strangers as Bob, by each way that Sieve has to name an author."""
     recipient, colleague, name = f"carol@{ground.domain}", ground.someone(1), ground.office.users[0].full_name
@@ -195,15 +159,14 @@ async def an_absence_in_a_colleagues_name(ground: Ground, seen: Evidence) -> Non
     victims = {}
     try:
         for what, script in scripts.items():
-            script = f'require "vacation"; vacation :handle "{token()}" {script};'
-            await filtered(ground, seen, script)
+            await filtered(ground, seen, f'require "vacation"; vacation :handle "{token()}" {script};')
             victims[what] = victim = ground.victim()
             said = await ground.mail(seen, victim, recipient, compose(victim, recipient, token()))
-            seen.expect(said, "250", what="mail to her")
+            seen.expect(said, "250")
             await ground.settled()
         for what, victim in victims.items():
             got = await ground.sink(victim)
-            seen.check(got == 0, f"nothing leaves under {what}", f"{got} answers under {what}")
+            seen.check(got == 0, f"{got} answers under {what}")
     finally:
         await filtered(ground, seen, "")
 
@@ -214,16 +177,7 @@ if duplicate :handle "again" :uniqueid "${name}" { discard; stop; }
 """
 
 
-@attack(
-    "4l",
-    without=Weakness(
-        role="store",
-        what="what names a transfer is written by our MTA",
-        keeps=("/etc/dovecot/sieve",),
-        steps=f"printf %s {shlex.quote(OF_OLD)} > /etc/dovecot/sieve/again.sieve",
-        activate="sievec /etc/dovecot/sieve/again.sieve",
-    ),
-)
+@attack("4l")
 async def a_message_that_another_makes_vanish(ground: Ground, seen: Evidence) -> None:
     """Who knows the Message-ID and the trace lines of a message sends first; the honest message arrives all the same."""
     recipient, name = f"carol@{ground.domain}", token()
@@ -235,9 +189,8 @@ async def a_message_that_another_makes_vanish(ground: Ground, seen: Evidence) ->
         message = compose(sender, recipient, marks[-1], extra=trace)
         lines = [line for line in message.split(b"\r\n") if not line.lower().startswith(b"message-id:")]
         message = f"{more}Message-ID: <{name}@internet.test>\r\n".encode() + b"\r\n".join(lines)
-        said = await ground.mail(seen, sender, recipient, message)
-        seen.expect(said, "250", what="each of them")
+        seen.expect(await ground.mail(seen, sender, recipient, message), "250")
     await ground.settled()
     for mark in marks:
         got = await ground.delivered(mark, "carol")
-        seen.check(got == 1, "each arrives once", f"{got} times")
+        seen.check(got == 1, f"{got} times")

@@ -4,41 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from outpost_lab.attack import content, tricks
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import HELLO, Ground, compose, token
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.weakness import RSPAMD_RESTARTS, Weakness, edited, judged_by_nobody, rspamd
 
-CLAMAV_OFF, OFF = "enabled = false;\nclamav { enabled = false; }\n", "enabled = false;\n"
-NO_SCANNER = rspamd("ClamAV in Rspamd", antivirus=CLAMAV_OFF, force_actions=OFF)
-NO_POLICY = judged_by_nobody(antivirus=CLAMAV_OFF, mime_types=OFF)
-SCANS = "timeout 60 sh -c 'until [ -S /run/clamav/clamd.ctl ]; do sleep 0.5; done'"
 IN_ONE_SESSION = 6
-Parcels = dict[str, dict[str, bytes]]
-"""Files of a message, by what the message is called in the report."""
+DRESSED = (
+    "invoice.pdf.exe", "invoice.pdf                .scr", "photo.jpg.com", "run.exe", "update.msi", "x.bat", "y.ps1", "z.vbs",
+)  # fmt: skip
 
 
-async def _refused_each(ground: Ground, seen: Evidence, messages: dict[str, bytes], *further: str) -> None:
-    """A handful in a session, from a fresh address each: neither the rates nor SPF may be what refuses them."""
-    named = list(messages.items())
-    for at in range(0, len(named), IN_ONE_SESSION):
-        async with await ground.smtp(seen, patience=200) as session:
-            for name, message in named[at : at + IN_ONE_SESSION]:
-                said = await session.deliver(f"x@{HELLO}", ground.reader(), message, patience=200)
-                seen.expect(said, "554 5.7.1", *further, what=name)
-
-
-async def _attached(ground: Ground, seen: Evidence, parcels: Parcels) -> None:
-    messages = {
-        name: content.parcel(f"x@{HELLO}", ground.someone(), token(), files)
-        for name, files in parcels.items()
-    }
-    await _refused_each(ground, seen, messages)
-
-
-def the_test_virus_in_every_wrapping() -> Parcels:
+def the_test_virus_in_every_wrapping() -> dict[str, dict[str, bytes]]:
     virus = content.eicar()
     return {
         "plain": {"readme.txt": virus},
@@ -50,69 +29,76 @@ def the_test_virus_in_every_wrapping() -> Parcels:
     }
 
 
-def a_rar_archive() -> Parcels:
-    archives = {"plans.rar": b"a drawing", "plans.zip": content.eicar()}
-    return {f"RAR as {name}": {name: content.rar("readme.txt", data)} for name, data in archives.items()}
-
-
-def an_encrypted_archive() -> Parcels:
+def an_encrypted_archive() -> dict[str, bytes]:
     locked = content.encrypted_zip("invoice.doc", b"secret" * 40)
-    return {
-        "encrypted zip": {"invoice.zip": locked},
-        "encrypted zip in a zip": {"papers.zip": content.zipped({"invoice.zip": locked})},
-    }
+    return {"invoice.zip": locked, "papers.zip": content.zipped({"invoice.zip": locked})}
 
 
-def a_program_dressed_as_a_document() -> Parcels:
-    names = ["invoice.pdf.exe", "invoice.pdf                .scr", "photo.jpg.com", "run.exe", "update.msi"]
+def a_program_dressed_as_a_document() -> dict[str, bytes]:
     program = content.program()
-    parcels = {name: {name: program} for name in (*names, "x.bat", "y.ps1", "z.vbs")}
-    return parcels | {"exe in a zip": {"invoice.zip": content.zipped({"invoice.pdf.exe": program})}}
+    return dict.fromkeys(DRESSED, program) | {"invoice.zip": content.zipped({DRESSED[0]: program})}
 
 
-def macros_images_shortcuts_scripts() -> Parcels:
-    files = {
+def macros_images_shortcuts_scripts() -> dict[str, bytes]:
+    return {
         "offer.docm": content.macro_document(), "offer.xlsm": content.macro_document(),
         "disk.iso": content.disk_image(), "disk.img": content.disk_image(), "open.lnk": content.shortcut(),
         "run.js": b"WScript.Echo('x');\r\n", "page.hta": b"<script>1</script>",
         "page.html": b"<html><script>location='http://x.invalid'</script></html>",
     }  # fmt: skip
-    return {name: {name: data} for name, data in files.items()}
 
 
-def carry(id: str, without: Weakness, made: Callable[[], Parcels]) -> None:  # noqa: A002
-    """Registers an attack that is nothing but files, which are made when it begins."""
-
-    @attack(id, without=without)
-    async def work(ground: Ground, seen: Evidence) -> None:
-        # packing takes a while, and the probe must not wait for that
-        await _attached(ground, seen, await asyncio.to_thread(made))
-
-
-def put_together(id: str, without: Weakness, made: Callable[[], dict[str, bytes]]) -> None:  # noqa: A002
-    """The same of messages that are put together by hand."""
-
-    @attack(id, without=without)
-    async def work(ground: Ground, seen: Evidence) -> None:
-        await _refused_each(ground, seen, await asyncio.to_thread(made))
+async def _refused_each(ground: Ground, seen: Evidence, messages: dict[str, bytes], *further: str) -> None:
+    """A handful in a session, from a fresh address each: neither the rates nor SPF may be what refuses them."""
+    named = list(messages.items())
+    for at in range(0, len(named), IN_ONE_SESSION):
+        async with await ground.smtp(seen, patience=200) as session:
+            for name, message in named[at : at + IN_ONE_SESSION]:
+                seen.note(f"({name})")
+                said = await session.deliver(f"x@{HELLO}", ground.reader(), message, patience=200)
+                seen.expect(said, "554 5.7.1", *further)
 
 
-carry("7a", NO_SCANNER, the_test_virus_in_every_wrapping)
-carry("7b", NO_POLICY, a_rar_archive)
-carry("7c", NO_POLICY, an_encrypted_archive)
-carry("7d", NO_SCANNER, lambda: {"25 deep": {"deep.zip": content.nested(25, content.eicar())}})
-carry("7e", NO_SCANNER, lambda: {"20 x 20 MB of zeros": {"bomb.zip": content.bomb()}})
-carry("7g", NO_POLICY, a_program_dressed_as_a_document)
-carry("7h", NO_POLICY, macros_images_shortcuts_scripts)
-put_together("7l", NO_POLICY, tricks.names)
-put_together("7m", NO_SCANNER, tricks.structures)
-put_together("7n", NO_POLICY, tricks.wrappings)
-
-CUT_OFF = edited("mta", "ClamAV reads 65 MiB of a member", "/etc/clamav/clamd.conf", "s/^MaxFileSize .*/MaxFileSize 65M/",
-                 f"systemctl restart clamav-daemon.service && {SCANS}")  # fmt: skip
+async def _attached(ground: Ground, seen: Evidence, made: Callable[[], dict[str, dict[str, bytes]]]) -> None:
+    """Messages that are nothing but files; packing takes a while, and the probe must not wait for that."""
+    parcels = await asyncio.to_thread(made)
+    messages = {
+        name: content.parcel(f"x@{HELLO}", ground.someone(), token(), files)
+        for name, files in parcels.items()
+    }
+    await _refused_each(ground, seen, messages)
 
 
-@attack("7p", without=CUT_OFF)
+async def _put_together(ground: Ground, seen: Evidence, made: Callable[[], dict[str, bytes]]) -> None:
+    await _refused_each(ground, seen, await asyncio.to_thread(made))
+
+
+def _alone(made: Callable[[], dict[str, bytes]]) -> Callable[[], dict[str, dict[str, bytes]]]:
+    """Each of some files in a message of its own."""
+    return lambda: {name: {name: data} for name, data in made().items()}
+
+
+for id_, parcels in {
+    "7a": the_test_virus_in_every_wrapping,
+    "7b": _alone(
+        lambda: {
+            "plans.rar": content.rar("readme.txt", b"a drawing"),
+            "plans.zip": content.rar("readme.txt", content.eicar()),
+        }
+    ),
+    "7c": _alone(an_encrypted_archive),
+    "7d": _alone(lambda: {"deep.zip": content.nested(25, content.eicar())}),
+    "7e": _alone(lambda: {"bomb.zip": content.bomb()}),
+    "7g": _alone(a_program_dressed_as_a_document),
+    "7h": _alone(macros_images_shortcuts_scripts),
+    "7r": tricks.lying,
+}.items():
+    attack(id_)(partial(_attached, made=parcels))
+for id_, messages in {"7l": tricks.names, "7m": tricks.structures, "7n": tricks.wrappings}.items():
+    attack(id_)(partial(_put_together, made=messages))
+
+
+@attack("7p")
 async def a_virus_behind_what_a_scanner_reads(ground: Ground, seen: Evidence) -> None:
     for name, made in tricks.PADDED.items():
         data = await asyncio.to_thread(made)  # packing takes a while, and the probe must not wait for that
@@ -121,56 +107,31 @@ async def a_virus_behind_what_a_scanner_reads(ground: Ground, seen: Evidence) ->
         await _refused_each(ground, seen, {name: message}, "451 4.7.1")
 
 
-BELIEVES = Weakness(
-    role="mta",
-    what="sizes that archives declare are compared",
-    keeps=("/var/lib/clamav/outpost.ldb", "/var/lib/clamav/outpost.yar"),
-    steps="sed -i /that-lies/d /var/lib/clamav/outpost.ldb && rm /var/lib/clamav/outpost.yar",
-    activate=f"systemctl restart clamav-daemon.service && {SCANS}",
-)
-carry("7r", BELIEVES, tricks.lying)
-
-
-@attack("7q", without=NO_POLICY)
+@attack("7q")
 async def documents_that_act(ground: Ground, seen: Evidence) -> None:
-    await _attached(ground, seen, {name: {name: data} for name, data in tricks.documents().items()})
-    await _refused_each(ground, seen, tricks.pages())
+    await _attached(ground, seen, _alone(tricks.documents))
+    await _put_together(ground, seen, tricks.pages)
 
 
-async def _with_unit_down(ground: Ground, seen: Evidence, units: str) -> None:
+async def _with_units_down(ground: Ground, seen: Evidence, units: str) -> None:
     mark, victim = token(), ground.victim()
     await ground.on_mta(f"systemctl stop {units}")
     try:
         message = compose(victim, ground.reader(), mark) + content.eicar() + b"\r\n"
         said = await ground.mail(seen, victim, ground.reader(), message)
-        seen.expect(said, "451 4.7.1", "451 4.3.0", "closed", what=f"{units} down")
+        seen.expect(said, "451 4.7.1", "451 4.3.0", "closed")
     finally:
         answers = "rspamc -h /run/rspamd/controller.sock stat >/dev/null 2>&1"
         await ground.on_mta(f"systemctl start {units}")
         await ground.on_mta(f"timeout 60 sh -c 'until {answers}; do sleep 0.5; done'; true")
-    await ground.undelivered(mark, seen, "nothing is delivered unscanned")
+    await ground.undelivered(mark, seen)
 
 
-FAIL_OPEN = Weakness(
-    role="mta",
-    what="milter_default_action=accept; SCANNER_DOWN off",
-    keeps=("/etc/postfix/main.cf", "/etc/rspamd"),
-    steps="postconf -e milter_default_action=accept && printf 'enabled = false;\\n' >> /etc/rspamd/override.d/force_actions.conf",
-    activate=f"systemctl reload postfix.service && {RSPAMD_RESTARTS}",
-)
+attack("7i")(partial(_with_units_down, units="clamav-daemon.socket clamav-daemon.service"))
+attack("7k")(partial(_with_units_down, units="rspamd.service"))
 
 
-@attack("7i", without=FAIL_OPEN)
-async def mail_while_the_scanner_is_down(ground: Ground, seen: Evidence) -> None:
-    await _with_unit_down(ground, seen, "clamav-daemon.socket clamav-daemon.service")
-
-
-@attack("7k", without=FAIL_OPEN)
-async def mail_while_the_filter_is_down(ground: Ground, seen: Evidence) -> None:
-    await _with_unit_down(ground, seen, "rspamd.service")
-
-
-@attack("7j", without=NO_SCANNER)
+@attack("7j")
 async def a_virus_from_an_own_user(ground: Ground, seen: Evidence) -> None:
     own, mark = f"carol@{ground.domain}", token()
     async with await ground.submission(seen, "carol") as session:

@@ -23,7 +23,6 @@ from outpost_lab.attack.content import acting_html
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import SINK, Ground, token
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.weakness import Weakness, edited
 from outpost_lab.attack.wire import Session
 from outpost_lab.post import compose
 
@@ -64,7 +63,7 @@ class Browser:
         """Somebody who has logged in, by local part."""
         browser, address = cls(ground, seen), f"{name}@{ground.domain}"
         await browser.log_in(address, ground.password(address))
-        seen.check(browser.inside, f"{name} gets in", "inside", "refused")
+        seen.check(browser.inside, "inside", "refused")
         return browser
 
     @property
@@ -131,13 +130,13 @@ async def sql_in_the_login(ground: Ground, seen: Evidence) -> None:
         leaked = page.leaks(r"SQLSTATE|syntax error|sqlite|PDOException|on line \d+")
         told = f"{user}: status {page.status}" + (f", says {leaked}" if leaked else "")
         held = page.status < 500 and not leaked and not browser.inside
-        seen.check(held, "an ordinary refusal", told + (", INSIDE" if browser.inside else ""))
+        seen.check(held, told + (", INSIDE" if browser.inside else ""))
     browser = await Browser.of(ground, seen, "carol")
     for path in ("/?_task=mail&_action=search&_q=%27%20OR%201%3D1%20--&_headers=subject&_mbox=INBOX&_remote=1",
                  "/?_task=addressbook&_action=search&_q=%27%20UNION%20SELECT%201--&_remote=1", "/?_task=addressbook&_action=show&_cid=1%27%20OR%201=1&_source=0"):  # fmt: skip
         page = await browser.ask(path, headers="X-Requested-With: XMLHttpRequest\r\n")
         held = page.status < 500 and not page.leaks(r"SQLSTATE|syntax error|sqlite|PDOException")
-        seen.check(held, "an ordinary answer", f"{path[7:40]}: status {page.status}")
+        seen.check(held, f"{path[7:40]}: status {page.status}")
 
 
 @attack("8c")
@@ -147,26 +146,24 @@ async def sessions_and_forged_requests(ground: Ground, seen: Evidence) -> None:
     browser = Browser(ground, seen, cookies={"roundcube_sessid": made_up})
     await browser.ask("/?_task=login")
     before = browser.cookies["roundcube_sessid"]
-    seen.check(before != made_up, "a session id that the client made up is not taken", before[:6] + "…")
+    seen.check(before != made_up, before[:6] + "…")
     await browser.log_in(address, ground.password(address))
-    seen.check(browser.inside, "bob gets in", "inside", "refused")
-    renewed = browser.cookies["roundcube_sessid"] != before
-    seen.check(renewed, "a new session id at login", "new", "the same")
+    seen.check(browser.inside, "inside", "refused")
+    seen.check(browser.cookies["roundcube_sessid"] != before, "new", "the same")
     for cookie in browser.set_cookies:
         if "-del-" not in cookie:
             held = all(flag in cookie.lower() for flag in ("secure", "httponly", "samesite"))
-            seen.check(held, "Secure, HttpOnly, SameSite", re.sub("=[^;]*", "=…", cookie, count=1))
+            seen.check(held, re.sub("=[^;]*", "=…", cookie, count=1))
     settings = {"_section": "general", "_language": "de_DE"}
     forged = await browser.ask("/?_task=settings&_action=save-prefs", settings)
-    seen.check(forged.status == 403 or "request check" in forged.body.lower() or ("token" in forged.body.lower()[:4000] and forged.status != 200),
-               "a request without its token is refused", f"status {forged.status}")  # fmt: skip
+    seen.check(forged.status == 403 or "request check" in forged.body.lower() or ("token" in forged.body.lower()[:4000] and forged.status != 200), f"status {forged.status}")  # fmt: skip
     stranger = Browser(ground, seen)
     await stranger.log_in(address, ground.password(address), token="")
-    seen.check(not stranger.inside, "a login without its token is refused", "refused", "INSIDE")
+    seen.check(not stranger.inside, "refused", "INSIDE")
     thief = Browser(ground, seen, cookies={"roundcube_sessid": browser.cookies["roundcube_sessid"]})
     page = await thief.ask("/?_task=mail")
     held = "rcmloginform" in page.body or page.status in (302, 401, 403) or "_pass" in page.body
-    seen.check(held, "half of the cookies opens nothing", f"status {page.status}")
+    seen.check(held, f"status {page.status}")
 
 
 @attack("8d")
@@ -176,17 +173,14 @@ async def guessing_at_webmail(ground: Ground, seen: Evidence) -> None:
         browser = Browser(ground, seen)
         page = await browser.log_in(f"dave@{ground.domain}", f"guess-{number}")
         answers.append((page.status, browser.inside))
-    inside = any(inside for _, inside in answers)
-    seen.check(not inside, "no guess gets in", f"{len(answers)} guesses refused")
+    seen.check(not any(inside for _, inside in answers), f"{len(answers)} guesses refused")
     limited = [status for status, _ in answers if status in (429, 503, 403)]
     log = await ground.on_store(
         "journalctl --quiet --no-pager -o cat -u dovecot -u outpost-accounts --since=-2min "
         "| grep -F dave@ | grep -oE 'rip=[0-9a-f.:]+' | sort -u"
     )
     workstation = str(ground.info["world"]["workstation"]["addresses"]["lan"][0])
-    told = f"{len(limited)} limited; the store saw {log.split()}"
-    held = bool(limited) or workstation in log
-    seen.check(held, "a limit, or the browser's own address at the store's", told)
+    seen.check(bool(limited) or workstation in log, f"{len(limited)} limited; the store saw {log.split()}")
 
 
 @attack("8e")
@@ -200,7 +194,7 @@ async def forbidden_paths(ground: Ground, seen: Evidence) -> None:
         page = await browser.ask(path)
         leaked = page.leaks(r"root:x:0|des_key|CREATE TABLE|<\?php|\[core\]")
         held = page.status in (400, 403, 404, 405) or (page.status == 302 and not leaked)
-        seen.check(held, "403 or 404", f"{path}: {page.status}" + (" LEAKS" if leaked else ""))
+        seen.check(held, f"{path}: {page.status}" + (" LEAKS" if leaked else ""))
 
 
 @attack("8f")
@@ -219,16 +213,13 @@ async def smuggled_http_requests(ground: Ground, seen: Evidence) -> None:
             status = (await browser.ask("/", raw=raw.encode())).status
         except ConnectionError:
             status = 0
-        held = status in (0, 400, 403, 404, 413, 414, 421, 431)
-        seen.check(held, f"{name}: refused", f"{name}: {status or 'closed'}")
+        seen.check(status in (0, 400, 403, 404, 413, 414, 421, 431), f"{name}: {status or 'closed'}")
 
 
 GUESSES = 100
-ONE_POOL = edited("webmail", "logins have PHP processes of their own", "/etc/nginx/nginx.conf",
-                  's/"(POST:(-del-)?)" login;/"\\1" fpm;/', "systemctl reload nginx.service")  # fmt: skip
 
 
-@attack("8h", without=ONE_POOL)
+@attack("8h")
 async def a_hundred_wrong_logins_at_once(ground: Ground, seen: Evidence) -> None:
     """A colleague's pages must not wait for them."""
     reader = await Browser.of(ground, seen, "bob")
@@ -249,8 +240,7 @@ async def a_hundred_wrong_logins_at_once(ground: Ground, seen: Evidence) -> None
     waits = [await shown() for _ in range(3)]
     ends = await asyncio.gather(*guesses, return_exceptions=True)
     refused = sum(end == TOO_MANY for end in ends)
-    told = f"{refused} of {GUESSES} refused with 429"
-    seen.check(refused > 0, "429 beyond 40 logins of one address at once", told)
+    seen.check(refused > 0, f"{refused} of {GUESSES} refused with 429")
     seen.in_time(max(waits), 2, idle, "a page of bob's is shown within")
 
 
@@ -263,7 +253,7 @@ async def mail_that_acts(ground: Ground, seen: Evidence) -> None:
     message, mark = compose(f"accounts@{SINK}", [reader], "Invoice attached.\n")
     message.add_alternative(acting_html(f"https://tracker.{SINK}/pixel.png"), subtype="html")
     taken = await ground.mail(seen, f"accounts@{SINK}", reader, message.as_bytes(policy=SMTP))
-    seen.check(taken.good, "an honest server's message is taken", taken.brief)
+    seen.check(taken.good, taken.brief)
     await ground.settled()
     name = ground.role("webmail").fqdn
     site = f"https://{name}/"
@@ -287,28 +277,18 @@ async def mail_that_acts(ground: Ground, seen: Evidence) -> None:
             shown = await body.inner_text()
             owned = [await frame.evaluate("[typeof window.owned, document.title]") for frame in page.frames]
             await chromium.close()
-    seen.check("Invoice attached" in shown, "the message is shown", shown.split()[:2])
+    seen.check("Invoice attached" in shown, shown.split()[:2])
     held = all(kind == "undefined" and title != "owned" for kind, title in owned)
-    seen.check(held, "no script runs", f"{len(owned)} frames: {sorted({kind for kind, _ in owned})}")
+    seen.check(held, f"{len(owned)} frames: {sorted({kind for kind, _ in owned})}")
     foreign = [url for url in asked if not url.startswith((site, "data:", "blob:", "about:"))]
-    seen.check(not foreign, "no request leaves", foreign or f"{len(asked)} requests, all to webmail")
+    seen.check(not foreign, foreign or f"{len(asked)} requests, all to webmail")
 
 
 WEAK = ("Summer2026!!Summer", "qwertyuiop123456", "elevenchars")
 CHOSEN_ON = "/usr/local/lib/outpost/accounts/outpost/onhost/passwords.py"
 
 
-@attack(
-    "5f",
-    without=Weakness(
-        role="store",
-        what="the judgement of new passwords",
-        keeps=(CHOSEN_ON, "/var/lib/outpost-accounts"),
-        steps=f"echo 'complaint = lambda *_, **__: str()' >> {CHOSEN_ON}",
-        activate="systemctl restart outpost-accounts.service && "
-        "timeout 30 sh -c 'until [ -S /run/outpost-accounts/socket ]; do sleep 0.2; done'",
-    ),
-)
+@attack("5f")
 async def weak_passwords(ground: Ground, seen: Evidence) -> None:
     """Bob chooses what guessers try first, by the form that webmail has for it."""
     own = f"bob@{ground.domain}"
@@ -325,7 +305,7 @@ async def weak_passwords(ground: Ground, seen: Evidence) -> None:
         told = answer.leaks(r"Too easy to guess|Too short")
         taken = '"Password changed."' in answer.body
         said = "TAKEN" if taken else told or f"status {answer.status}"
-        seen.check(bool(told) and not taken, "refused, with the reason", f"{weak}: {said}")
+        seen.check(bool(told) and not taken, f"{weak}: {said}")
         present = weak if taken else present
 
 
@@ -352,8 +332,8 @@ async def headers_injected_by_a_form(ground: Ground, seen: Evidence) -> None:
             lines = headers.splitlines()
             injected = [line for line in lines if line.lower().startswith(("x-injected:", "bcc:"))]
             told = f"{slot}, {name}: {got} at the victim's" + (f", {injected[0][:60]}" if injected else "")
-            seen.check(not got and not injected, "no header, no recipient", told)
+            seen.check(not got and not injected, told)
     control = token()
     await browser.ask("/?_task=mail&_action=send", await browser.composed(recipient, control))
     arrived = await ground.until(lambda: ground.delivered(control, "carol"), patience=30)
-    seen.check(arrived == 1, "an ordinary message goes out by the same form", f"{arrived} arrived")
+    seen.check(arrived == 1, f"{arrived} arrived")
