@@ -245,7 +245,7 @@ DRIFTS = (
     Drift("mta", "/var/lib/mta-sts/cache.db", "sqlite3 /var/lib/mta-sts/cache.db 'CREATE VIEW evil AS SELECT 1' 2>/dev/null || python3 -c \"import sqlite3; sqlite3.connect('/var/lib/mta-sts/cache.db').execute('CREATE VIEW evil AS SELECT 1')\""),
     Drift("mta", "/var/spool/postfix/etc/hosts", "echo '203.0.113.9 store.po.myertor.test' >> /var/spool/postfix/etc/hosts"),
     Drift("mta", "/var/spool/postfix/etc/evil", "echo evil > /var/spool/postfix/etc/evil"),
-    Drift("ns1", ZONE, f"keymgr {ZONE} set $(keymgr {ZONE} list | awk '/ZSK/ {{ print $1; exit }}') retire=+1d >/dev/null", "a key's time set by hand"),
+    Drift("ns1", ZONE, f"keymgr {ZONE} set $(keymgr {ZONE} list | awk '/ZSK/ {{ print $1; exit }}') retire=+1d >/dev/null", "a key's date set by hand"),
     Drift("ns2", "eth0", "tc qdisc add dev eth0 root tbf rate 1mbit burst 32k latency 400ms"),
     Drift("store", "eth0", "tc qdisc add dev eth0 clsact"),
     # What a package's script could have made or noted, and names that used to be passed over

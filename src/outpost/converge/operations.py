@@ -287,7 +287,7 @@ def directory(path: str, owner: str, group: str, mode: str) -> Generator[Command
                 "directory",
                 path,
                 "not as declared" if seen else "not there",
-                "others may read or replace what only its owner should, or its owner cannot",
+                "other accounts may read or replace it, or its owner cannot",
                 ("SYS-09",),
                 diff=(*([f"-{' '.join(seen[:3])}"] if seen else []), f"+{' '.join(wanted[:3])}"),
             )

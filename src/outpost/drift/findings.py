@@ -153,7 +153,7 @@ def found(
 def _of_found(fact: str) -> Finding:
     """What is drift only when it changes."""
     kind, _, thing = words(fact).partition(" ")
-    return Finding(kind, thing, "", "it is not what Debian gives it", ("SYS-08",), facts=frozenset((fact,)))
+    return Finding(kind, thing, "", "it differs from Debian's", ("SYS-08",), facts=frozenset((fact,)))
 
 
 def _to_decide(finding: Finding, host: str) -> Finding:

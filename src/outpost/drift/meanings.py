@@ -57,15 +57,15 @@ def _listens(it: Difference) -> str:
 STATES = (
     Meaning(
         "conffile", came, lambda it: "missing" if it.new[0] == "missing" else "a package's file, edited by hand",
-        "the daemon reads it beside the office's files: what the roles declare may not be all that counts",
+        "the daemon reads it, too: it may not work as the office declares",
         ("SYS-08",), lambda it: repairs.from_package(it.thing),
     ),
     Meaning(
-        "compiled", came, "what Python compiled of a package's source, changed by hand", "every Python program that uses the module runs it in place of the source", ("SYS-08",),
+        "compiled", came, "compiled code of a package's Python module, changed by hand", "every program that uses the module runs this code instead of the source", ("SYS-08",),
         lambda it: f"rm -f {it.quoted}", "file",
     ),
     Meaning(
-        "running", only_went, "stopped by hand", "what it does for the host is not done", ("AVL-01",),
+        "running", only_went, "stopped by hand", "the host does without its service", ("AVL-01",),
         lambda it: f"systemctl start {it.quoted}",
     ),
     Meaning(
@@ -75,70 +75,70 @@ STATES = (
     ),
     Meaning(
         "package", lambda it: bool(it.new) and it.thing not in it.packages, "installed by hand; no role declares it",
-        "its programs and daemons are open to attack and nobody's to patch", ("SYS-04",),
+        "its programs and daemons can be attacked, and nobody patches them", ("SYS-04",),
         lambda it: repairs.remove_package(it.thing, it.packages),
     ),
     Meaning(
-        "package", only_went, "removed by hand, or no longer marked as wanted", "what the platform needs may be missing", ("SYS-04",),
+        "package", only_went, "removed by hand, or no longer marked as wanted", "the host may lack a program that it needs", ("SYS-04",),
         lambda it: f"{APT} install {it.quoted} </dev/null",
     ),
     Meaning(
-        "version", came, "an older version put in by hand", "holes that were closed are open again", ("SYS-06",),
+        "version", came, "an older version, installed by hand", "repaired security holes are open again", ("SYS-06",),
         lambda it: f"{APT} --only-upgrade install {it.quoted} </dev/null", "package", lines,
     ),
     Meaning(
-        "version", always, "removed by hand, though others need it", "what needs it fails at its next start, and apt refuses to work",
+        "version", always, "removed by hand, although other packages need it", "programs that need it fail at their next start, and apt refuses to work",
         ("SYS-04",), f"{APT} --fix-broken install </dev/null", "package",
     ),
     Meaning(
-        "hold", came, "put on hold by hand", "security upgrades pass it by", ("SYS-06",),
+        "hold", came, "put on hold by hand", "it gets no security upgrades", ("SYS-06",),
         lambda it: f"apt-mark unhold {it.quoted} >/dev/null", "package",
     ),
     Meaning(
-        "diversion", came, lambda it: f"diverted by hand {it.new[0]}", "upgrades of its package go past it", ("SYS-06", "SYS-08"),
+        "diversion", came, lambda it: f"diverted by hand {it.new[0]}", "upgrades of its package do not change it", ("SYS-06", "SYS-08"),
         lambda it: f"dpkg-divert --quiet --rename --remove {it.quoted} || dpkg-divert --quiet --no-rename --remove {it.quoted}", "package",
     ),
     Meaning(
-        "override", came, lambda it: f"owner and mode overridden by hand ({it.new[0]})", "upgrades set them again", ("SYS-08",),
+        "override", came, lambda it: f"owner and mode overridden by hand ({it.new[0]})", "every upgrade sets them again", ("SYS-08",),
         lambda it: f"dpkg-statoverride --quiet --remove {it.quoted}", "package",
     ),
     Meaning(
-        "architecture", came, "an architecture that was added by hand", "packages may come that the office has not chosen", ("SYS-04",),
+        "architecture", came, "an architecture that was added by hand", "packages that the office has not chosen may be installed", ("SYS-04",),
         lambda it: f"dpkg --remove-architecture {it.quoted} || true", "package",
     ),
     Meaning(
-        "control", always, "what dpkg keeps of it edited by hand: a maintainer script, a checksum or the list of its files",
+        "control", always, "its record in dpkg's database was edited by hand: a maintainer script, a checksum or the list of files",
         "the next upgrade runs its scripts as root, and changed programs may pass for the package's", ("SYS-06", "SYS-08"),
         lambda it: repairs.control_files(it.thing), "package", lines,
     ),
     Meaning(
         "program", came, lambda it: f"a package's program, {'removed' if it.new[0] == 'missing' else 'changed'} by hand",
-        "what runs under its name is not what Debian signed", ("SYS-08",), lambda it: repairs.from_package(it.thing), "file",
+        "the program is not the one that Debian signed", ("SYS-08",), lambda it: repairs.from_package(it.thing), "file",
     ),
     Meaning(
-        "capability", came, "has got capabilities by hand", "every account that may start it has some of root's rights", ("SYS-09",), repairs.capabilities, "file", lines,
+        "capability", came, "capabilities added by hand", "every account that may start it has some of root's rights", ("SYS-09",), repairs.capabilities, "file", lines,
     ),
     Meaning(
-        "capability", always, "has lost its capabilities by hand", "what needs it does not work", ("SYS-09",), repairs.capabilities, "file", lines,
+        "capability", always, "capabilities removed by hand", "programs that need it do not work", ("SYS-09",), repairs.capabilities, "file", lines,
     ),
     Meaning(
-        "alias", changed, "points elsewhere by hand", "what is called by its name is something else", ("SYS-08",),
+        "alias", changed, "points elsewhere by hand", "its name leads to another program or file", ("SYS-08",),
         lambda it: repairs.linked_again(it.thing, it.old[0].removeprefix("link to ")), "file", lines,
     ),
     Meaning(
-        "alias", only_came, "leads by hand to what no package has", "what is called by its name is something else", ("SYS-08",),
+        "alias", only_came, "leads to a file of no package, set by hand", "its name leads to another program or file", ("SYS-08",),
         lambda it: repairs.from_package(it.thing), "file", lines,
     ),
     Meaning(
-        "group", changed, "has another number by hand", "files of the group belong to nobody, or to another's", ("SYS-09",),
+        "group", changed, "its number was changed by hand", "files of the group belong to nobody, or to another group", ("SYS-09",),
         lambda it: repairs.numbered(it.thing, it.old[0]), shows=lines,
     ),
     Meaning(
-        "group", came, "has the number of another group by hand", "who is in one of them has the rights of the other", ("SYS-09",),
+        "group", came, "was given the number of another group by hand", "members of one group have the rights of the other", ("SYS-09",),
         lambda it: f"groupdel {it.quoted}", shows=lines,
     ),
     Meaning(
-        "group", went, "removed by hand", "files of the group belong to nobody, or to another's", ("SYS-09",),
+        "group", went, "removed by hand", "files of the group belong to nobody, or to another group", ("SYS-09",),
         lambda it: f"groupadd --gid {it.old[0]} {it.quoted}", shows=lines,
     ),
     Meaning(
@@ -146,29 +146,29 @@ STATES = (
         lambda it: f"gpasswd --remove-password {it.quoted} && gpasswd --administrators '' {it.quoted}", "group", lines,
     ),
     Meaning(
-        "shadow", _is_another_password, "its password or its expiry set by hand", "somebody may log in who should not, or cannot who must",
+        "shadow", _is_another_password, "password or expiry date set by hand", "a stranger may be able to log in, or its user no longer can",
         ("SYS-09",), lambda it: repairs.shadow(it.thing), "account",
     ),
     Meaning(
         "mode", went, _moded,
-        "others may read or replace what only its owner should", ("SYS-09", "SEC-01"), repairs.with_mode, shows=lines,
+        "other accounts may read or replace it", ("SYS-09", "SEC-01"), repairs.with_mode, shows=lines,
     ),
     Meaning(
-        "mount", went, lambda it: "mounted otherwise" if it.new else "not mounted",
-        "programs may be put and run where only data belongs", ("VIR-05",),
+        "mount", went, lambda it: "mounted with other options" if it.new else "not mounted",
+        "programs may be stored and run where only data belongs", ("VIR-05",),
         lambda it: f"! systemctl is-enabled --quiet {MOUNTS} 2>/dev/null || systemctl restart {MOUNTS}; "
         f"mount -o remount,bind,{it.old[0]} {it.quoted}", shows=lines,
     ),
     Meaning(
-        "mounted", came, "mounted by hand", "what is below it is hidden, and what hides it may be anybody's", ("VIR-05",),
+        "mounted", came, "mounted by hand", "it hides the files below, and anybody may own the files that are shown instead", ("VIR-05",),
         lambda it: f"umount --lazy {it.quoted}", "mount",
     ),
     Meaning(
-        "setting", changed, "changed in the running kernel", "the host behaves otherwise until the next boot", ("SYS-02",),
+        "setting", changed, "changed in the running kernel", "the kernel works differently until the next boot", ("SYS-02",),
         lambda it: f"sysctl --quiet --write {shlex.quote(f'{it.thing}={it.old[0]}')}", "kernel setting", lines,
     ),
     Meaning(
-        "manager", always, lambda it: "set by hand" if it.new else "taken out by hand", "every daemon that starts from now on gets it", ("SYS-08",),
+        "manager", always, lambda it: "set by hand" if it.new else "taken out by hand", "every daemon that starts from now on inherits it", ("SYS-08",),
         lambda it: f"systemctl set-environment {shlex.quote(f'{it.thing}={it.old[0]}')}" if it.old
         else f"systemctl unset-environment {it.quoted}", "environment of daemons", lines,
     ),
@@ -185,20 +185,20 @@ STATES = (
         ("NET-02",), repairs.queue_away, "traffic control",
     ),
     Meaning(
-        "policy", came, lambda it: f"an IPsec policy set by hand ({it.new[0]})", "it can drop, wrap or redirect what it names, past the packet filter",
+        "policy", came, lambda it: f"an IPsec policy set by hand ({it.new[0]})", "it can drop, encapsulate or redirect these packets, past the packet filter",
         ("NET-02",), repairs.policy_away, "network policy",
     ),
     Meaning(
-        "trigger", came, lambda it: f"a trigger or view put in by hand ({', '.join(value.split(' ', 2)[2] for value in it.new)})",
+        "trigger", came, lambda it: f"a trigger or view added by hand ({', '.join(value.split(' ', 2)[2] for value in it.new)})",
         "it runs with each write of the daemon and can change or copy what users keep there", ("SYS-08",), repairs.trigger_away, "database",
     ),
     Meaning(
-        "loopback", came, lambda it: f"{it.new[0]} listens to the host's own accounts and daemons since somebody started it",
+        "loopback", came, lambda it: f"{it.new[0]} listens on the loopback interface; somebody started it",
         "every account on the host can connect to it", ("SYS-05",), lambda it: repairs.end_listening(it.thing, it.new[0]), "listener",
     ),
     Meaning(
-        "effective", always, "the daemon's own answer is not what it was after the last apply",
-        "it works by another configuration than the declared one", ("SYS-08",),
+        "effective", always, "the daemon's own answer has changed since the last apply",
+        "it runs with another configuration than the declared one", ("SYS-08",),
         lambda it: repairs.restart(_asked_of(it)), "effective configuration", lines, _asked_of,
     ),
 )  # fmt: skip
@@ -211,19 +211,19 @@ FAULTS = (
         ("SYS-08",), "", "observation",
     ),
     Meaning(
-        "edited", always, "not as an apply of this office wrote it", "somebody wrote into it what no plan should name; each thing that only it explains is reported. "
+        "edited", always, "not as an apply of this office wrote it", "somebody edited it to hide things from the plan; each thing that only it explains is reported. "
         "Remedy: examine the host; the next apply seals what is left", ("SYS-08",), "", "known state",
     ),
     Meaning(
-        "locked", always, lambda it: f"made {it.new[0]} by hand", "no apply can replace what is there", ("SYS-08",),
+        "locked", always, lambda it: f"made {it.new[0]} by hand", "no apply can replace the file", ("SYS-08",),
         lambda it: f"{OBSERVER} release {it.quoted}", "file",
     ),
     Meaning(
-        "acl", always, "an access list put on it by hand", "others may read or write it than its mode says", ("SYS-09",),
+        "acl", always, "an access list (ACL) added by hand", "other accounts may read or write it than its mode says", ("SYS-09",),
         lambda it: f"{OBSERVER} release {it.quoted}", "file",
     ),
     Meaning(
-        "linked", always, "has a second name by hand (a hard link)", "an account that may write the other name writes this file", ("SYS-09",),
+        "linked", always, "a second name (a hard link) added by hand", "an account that may write to the other name changes this file", ("SYS-09",),
         lambda it: f"{OBSERVER} release {it.quoted}", "file",
     ),
     Meaning(
@@ -231,68 +231,68 @@ FAULTS = (
         "`--hold` with each queue id that has to wait", ("QUE-01",), "", "messages on hold", lambda it: it.new, "mail queue",
     ),
     Meaning(
-        "function", always, lambda it: f"a library of functions loaded by hand ({it.new[0]})", "it stays after a restart, and is code for who can start it",
+        "function", always, lambda it: f"a library of functions loaded by hand ({it.new[0]})", "it survives a restart, and its clients can run its code",
         ("SYS-08",), f"redis-cli {REDIS} function flush >/dev/null", "database",
     ),
     Meaning(
-        "timer", always, lambda it: f"a key's time set by hand ({it.new[0].split(' ')[1]})" if it.new[0][-1].isdigit() and " second " not in it.new[0] else it.new[0],
-        lambda it: "who has that key signs other names for the office's. Remedy: run `keymgr ZONE list`, and `keymgr ZONE set KEY retire=+0 remove=+1d` "
+        "timer", always, lambda it: f"a key's date set by hand ({it.new[0].split(' ')[1]})" if it.new[0][-1].isdigit() and " second " not in it.new[0] else it.new[0],
+        lambda it: "who has that key can sign false names of the office. Remedy: run `keymgr ZONE list`, and `keymgr ZONE set KEY retire=+0 remove=+1d` "
         "for the key that nobody rolled" if " second " in it.new[0]
-        else "its zone is without a valid signature then, and nobody who validates finds the office's names", ("DNS-01",),
+        else "from that date its zone has no valid signature, and resolvers that validate do not find the office's names", ("DNS-01",),
         lambda it: repairs.unset_timer(it.thing, it.new[0]), "signing key",
     ),
     Meaning(
-        "anchor", always, lambda it: f"a key of the root added by hand ({it.new[0]})", "who has that key can forge each name that the host asks for", ("DNS-07",),
+        "anchor", always, lambda it: f"a key of the root added by hand ({it.new[0]})", "who has that key can forge every DNS answer to the host", ("DNS-07",),
         lambda it: f"systemctl stop unbound.service; install -o unbound -g unbound -m 0644 /usr/share/dns/root.key {it.quoted}; systemctl start unbound.service", "trust anchor",
     ),
     Meaning(
-        "library", always, "given to the dynamic linker by hand", "it puts code into programs", ("SYS-08",), "ldconfig", "file",
+        "library", always, "added to the dynamic linker's configuration by hand", "it loads code into programs", ("SYS-08",), "ldconfig", "file",
     ),
     Meaning(
-        "halted", always, lambda it: f"halted by hand ({it.new[0]})", "it runs, and does nothing", ("AVL-01",),
+        "halted", always, lambda it: f"stopped by a signal ({it.new[0]})", "its process exists, and does nothing", ("AVL-01",),
         lambda it: f"kill -CONT {it.new[0].rpartition(' ')[2]} 2>/dev/null || true", "unit",
     ),
     Meaning(
-        "deleted", always, lambda it: f"deleted by hand, and still written by {it.new[0] or 'a process'}", "what is logged there nobody can read",
+        "deleted", always, lambda it: f"deleted by hand, and still written by {it.new[0] or 'a process'}", "nobody can read what is logged there",
         ("LOG-01",), lambda it: restarted(shlex.quote(it.new[0]), only_running=True) if it.new[0].endswith(".service") else "", "file",
     ),
     Meaning(
-        "module", always, "loaded by hand, though it is barred", "it is more of the kernel to break into", ("SYS-02",),
+        "module", always, "loaded by hand, although the office forbids it", "it gives an intruder more of the kernel to attack", ("SYS-02",),
         lambda it: f"modprobe --remove {it.quoted} || rmmod {it.quoted}", "kernel module",
     ),
     Meaning(
-        "handler", always, "given to the kernel by hand as what starts programs of a form", "it runs in their place, with the rights of the one who starts them", ("SYS-08",),
+        "handler", always, "registered by hand to start programs of one format (binfmt_misc)", "it runs instead of them, with the rights of the user who starts them", ("SYS-08",),
         lambda it: f"echo -1 > {it.quoted}", "binary format",
     ),
     Meaning(
-        "failed", always, "failed", "what it does for the host is not done", ("AVL-01",),
+        "failed", always, "failed", "the host does without its service", ("AVL-01",),
         lambda it: f"systemctl reset-failed {it.quoted}; systemctl is-enabled --quiet {it.quoted} && systemctl restart {it.quoted} || true", "unit",
     ),
     Meaning(
         "sysctl", always, "changed in the running kernel, not in its file",
-        "the host's network or memory is protected less than declared until the next boot", ("SYS-02",),
+        "the host's network or memory has less protection than declared until the next boot", ("SYS-02",),
         "/usr/lib/systemd/systemd-sysctl", "kernel setting", lambda it: it.new,
     ),
     Meaning(
         "learned", always, lambda it: f"given to the host by another machine ({it.new[0].rpartition(' ')[2]})",
-        "any machine on that network can be where its IPv6 traffic goes", ("NET-02",),
+        "any machine on that network can redirect the host's IPv6 traffic", ("NET-02",),
         lambda it: repairs.unlearned(it.thing, it.new[0]), "network route",
     ),
     Meaning(
-        "filter", always, "the live rules are not those of /etc/nftables.conf", "what no flow allows may pass, or what one allows may not", ("NET-01",),
+        "filter", always, "the live rules are not those of /etc/nftables.conf", "packets may pass that no flow allows, or allowed packets may not", ("NET-01",),
         "systemctl reload-or-restart nftables.service", "packet filter",
         lambda it: (f"{'-' if it.thing == 'missing' else '+'}{it.new[0]}",), "table inet outpost",
     ),
     Meaning(
-        "listener", always, _listens, "no flow needs it: only the packet filter keeps strangers from it", ("SYS-05",),
+        "listener", always, _listens, "no flow needs it, and only the packet filter protects it from strangers", ("SYS-05",),
         lambda it: repairs.close(*_listening(it), it.units),
     ),
     Meaning(
-        "opened", always, "opened by hand to every account", "all of the host's accounts can talk to its daemon as its own clients do", ("SYS-05",),
+        "opened", always, "opened by hand to every account", "every account on the host can send commands to its daemon", ("SYS-05",),
         lambda it: restarted(shlex.quote(it.new[0]), only_running=True) if it.new[0].endswith(".service") else f"chmod o= {it.quoted}", "socket",
     ),
     Meaning(
-        "stale", always, lambda it: f"{it.new[0]} was written after the daemon loaded it", "what runs may be an edit that is no longer in the file",
+        "stale", always, lambda it: f"{it.new[0]} was written after the daemon loaded it", "the daemon may run with an edit that is no longer in the file",
         ("SYS-08",), lambda it: repairs.restart(it.thing) if it.new[0].startswith(("/etc/systemd/", "its unit"))
         else f"systemctl reload-or-restart {it.quoted}", "daemon",
     ),

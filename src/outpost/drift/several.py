@@ -26,13 +26,13 @@ MEANINGS = (
     ("/etc/systemd", "it changes a unit, or adds one"),
     ("/run/systemd", "it changes a unit until the next boot"),
     ("/etc/apt", "it changes where packages come from or how they are trusted"),
-    ("/etc/ld.so", "it puts code into every program"),
-    ("/etc/ssl/certs", "it vouches for whom it likes"),
-    ("/usr/lib/python3", "it is in every Python program"),
-    ("/var/lib/clamav", "the scanner lets pass what it names"),
+    ("/etc/ld.so", "it loads code into every program"),
+    ("/etc/ssl/certs", "it can certify any name"),
+    ("/usr/lib/python3", "every Python program may load it"),
+    ("/var/lib/clamav", "the scanner does not report what it names"),
     ("/var/lib/roundcube", "webmail runs it"),
     ("/var/www", "the web server may hand it to every client"),
-    ("/usr/local", "it stands before the system's own programs"),
+    ("/usr/local", "it is found before the system's own programs"),
     ("/etc/pam.d", "it changes who may log in"),
     ("/etc/profile.d", "it runs in every administrator's shell"),
     ("/etc/logrotate.d", "its commands run as root when logs are rotated"),
@@ -60,20 +60,20 @@ def _file(it: Difference) -> Iterator[Finding]:
     if old and old[0].startswith("link to "):
         yield Finding(
             "file", thing, "points elsewhere by hand" if new else "removed by hand",
-            "what is called by its name is something else", ("SYS-08",), f"{free}{repairs.linked(thing, old[0].removeprefix('link to '))}{reload}",
+            "its name leads to another program or file", ("SYS-08",), f"{free}{repairs.linked(thing, old[0].removeprefix('link to '))}{reload}",
             as_lines(new, old), facts,
         )  # fmt: skip
     elif old:
         yield Finding(
             "file", thing, "edited by hand" if new else "removed by hand",
-            "it is the platform's, and the office's daemons or administrators depend on it", ("SYS-08",),
+            "it belongs to the system, and daemons or administrators depend on it", ("SYS-08",),
             f"{free}[ ! -e {copy} ] || {{ mkdir -p \"$(dirname {quoted})\"; cp --archive --dereference {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}",
             facts=facts,
         )  # fmt: skip
     elif DEVICE in new:
         yield Finding(
             "file", thing, "a device put there by hand; devices belong in /dev",
-            "each account that may open it reads or writes the device itself, past the permissions of all files on it", ("SYS-08",),
+            "every account that may open it can read and write the whole device, past all permissions of files", ("SYS-08",),
             f"rm -f {quoted}", facts=facts,
         )  # fmt: skip
     else:
@@ -100,8 +100,8 @@ def _unit(it: Difference) -> Iterator[Finding]:
     elif links or any(value.startswith("link to ") for value in new):
         away = f"systemctl disable --now --quiet {quoted} 2>/dev/null || true; rm -f /etc/systemd/system/{quoted} /run/systemd/system/{quoted}"
         yield Finding(
-            "unit", thing, "its name leads elsewhere by hand" if new else "its other name taken away by hand",
-            "what starts by that name is something else, or nothing", ("SYS-08",),
+            "unit", thing, "its name was linked elsewhere by hand" if new else "its other name was removed by hand",
+            "that name starts another unit, or none", ("SYS-08",),
             "; ".join(filter(None, (away if new and not links else "", linked or "systemctl daemon-reload"))), as_lines(new, old), facts,
         )  # fmt: skip
     elif new and not old:
@@ -118,7 +118,7 @@ def _unit(it: Difference) -> Iterator[Finding]:
         )  # fmt: skip
     elif old:
         yield Finding(
-            "unit", thing, "disabled by hand", "it does not come up with the host", ("AVL-01",),
+            "unit", thing, "disabled by hand", "it does not start with the host", ("AVL-01",),
             f"systemctl reenable --quiet {quoted}", facts=facts,
         )  # fmt: skip
 
@@ -134,7 +134,7 @@ def _account(it: Difference) -> Iterator[Finding]:
         lock = f"usermod --lock --expiredate 1 --shell /usr/sbin/nologin {quoted}; loginctl terminate-user {quoted} 2>/dev/null || true"
         yield Finding(
             "account", thing, f"added by hand (uid {uid}, {shell}, {state})",
-            "somebody can log in whom the office does not know" if uid != "0" else "a second root", ("SYS-09", "SUDO-01"),
+            "somebody that the office does not know can log in" if uid != "0" else "a second root", ("SYS-09", "SUDO-01"),
             drop if uid == "0" else lock, facts=facts,
         )  # fmt: skip
     elif old and new and old[0].removesuffix(":password") == new[0].removesuffix(":locked"):
@@ -161,8 +161,8 @@ def _account(it: Difference) -> Iterator[Finding]:
 def _members(it: Difference) -> Iterator[Finding]:
     thing, new, old = it.thing, it.new, it.old
     for names, cause, consequence, option in (
-        (new, "added by hand", "it may read and do what is the group's", "--delete"),
-        (old, "taken out by hand", "its daemon cannot read what it needs", "--add"),
+        (new, "added by hand", "the account has the rights of the group", "--delete"),
+        (old, "removed by hand", "its daemon cannot read what it needs", "--add"),
     ):
         for name in names:
             yield Finding(
@@ -179,13 +179,13 @@ def _special(it: Difference) -> Iterator[Finding]:
     calm = (
         f"chown {owner}:{group} {quoted} && chmod {mode} {quoted}" if old else repairs.usual(it.thing, mode)
     )
-    cause, consequence = "has lost its mode by hand, or is gone", "what needs it does not work"
+    cause, consequence = "its mode was changed by hand, or it is gone", "programs that need it do not work"
     if new:
         now, whose, _ = new[0].split(" ")
-        cause = f"has got {new[0]} as its mode and owner by hand"
+        cause = f"mode and owner set to {new[0]} by hand"
         consequence = (
-            "every account that may start it has its owner's rights" if int(now, 8) & 0o6000
-            else "others than root may write it" if int(now, 8) & 0o0022 or whose != "root" else "what needs it may not read it"
+            "every account that may start it gets its owner's rights" if int(now, 8) & 0o6000
+            else "other accounts than root may write it" if int(now, 8) & 0o0022 or whose != "root" else "programs that need it cannot read it"
         )  # fmt: skip
     repair = f"! [ -e {quoted} ] || {{ {calm}; }}"
     yield Finding("file", it.thing, cause, consequence, ("SYS-09",), repair, as_lines(new, old), it.facts)
@@ -197,7 +197,7 @@ def _network(it: Difference) -> Iterator[Finding]:
     repair = repairs.network_repair(kind, thing, new, old)
     if repair is None:
         return
-    cause = "changed by hand" if new and old else "added by hand" if new else "taken away by hand"
+    cause = "changed by hand" if new and old else "added by hand" if new else "removed by hand"
     consequence = "what the office sends does not arrive"
     if new and not old:
         consequence = "traffic goes where no flow was meant to lead"

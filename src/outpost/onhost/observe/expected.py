@@ -210,7 +210,7 @@ class Expected:
                 return False
         return not astray({path: os.path.realpath(path)})
 
-    # SYS-08: without it root claims with one word that a package diverted a file, and upgrades of its package go past it unseen.
+    # SYS-08: without it root claims with one word that a package diverted a file, and upgrades of its package do not change it unseen.
     def _diversion(self, _path: str, value: str) -> bool:
         package = value.rpartition(", for ")[2]
         came = self.arrived if self._before else self._now
