@@ -12,6 +12,7 @@ import re
 import sqlite3
 import tarfile
 import tempfile
+import time
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,8 +26,9 @@ from outpost.office import Office
 from outpost.office.backup import backup_of
 from outpost.office.load import parse
 from outpost.onhost import backup as host_backup
+from outpost.onhost import vault, watch
 from outpost.onhost.backup import Seen, folder, linked_tree, manifest, unpacked
-from outpost.onhost.vault import Known, objections
+from outpost.onhost.vault import COMPACTED, Known, Vault, objections
 from outpost.recovery import backup
 from outpost.transport import answers
 from outpost_lab.drill import different
@@ -90,11 +92,70 @@ def test_a_hosts_key_opens_its_own_repository_and_only_adds(
     assert len({key for _, key, _ in lines}) == len(lines)
     for host, (command, _, name) in zip(office.hosts, lines, strict=False):
         path = f"/srv/outpost/po/repositories/{host.name}"
+        mail = sum((*map(office.quota, office.users), *map(office.quota, office.shared)))
+        quota = 20 * 1024**3 + 2 * mail * (host.role == "store")
         assert name == host.fqdn
         assert command == (
-            f"flock --shared /srv/outpost/po/locks/{host.name} borg serve --append-only --restrict-to-repository {path} --restrict-to-repository {path}.probe"
+            f"flock --shared /srv/outpost/po/locks/{host.name} borg serve --append-only --storage-quota {quota} --restrict-to-repository {path} --restrict-to-repository {path}.probe"
         )
     assert lines[-1][0] == "python3 -I -B /srv/outpost/po/vault.py thin-out"
+
+
+BORG = """#!/bin/sh
+echo "$*" >> {log}
+case $1 in
+    create) [ -e {log}.free ] || {{ echo 'The storage quota (20.00 MB) has been exceeded (23.31 MB). Try deleting some archives.' >&2; exit 2; }}
+        echo '{{"archive": {{"name": "x", "id": "y", "stats": {{"nfiles": 1, "original_size": 1, "deduplicated_size": 1}}}}}}' ;;
+    list) echo '{{"archives": []}}' ;;
+esac
+"""
+
+
+@pytest.fixture
+def borg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What it was asked, a line each; it takes no archive where its quota is used up."""
+    log, programs = tmp_path / "asked", tmp_path / "programs"
+    programs.mkdir()
+    (programs / "borg").write_text(BORG.format(log=log))
+    (programs / "borg").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    return log
+
+
+def test_a_host_whose_archives_use_up_its_quota_says_so(tmp_path: Path, borg: Path) -> None:
+    """Without a quota one taken-over host fills the disk for all."""
+    state = tmp_path / "state"
+    made = host_backup.Backup(
+        {"secrets": tmp_path, "state": state, "sources": [], "repository": "r", "known_name": "k", "rate": 0}
+    )
+    wanted = {"backup": str(state / "last.json"), "backup_age": 3600.0}
+    with pytest.raises(host_backup.BackupError, match="storage quota"):
+        made.run()
+    (alarm,) = watch.backup(wanted, time.time())
+    assert "backup.quota" in alarm.text
+    Path(f"{borg}.free").touch()
+    made.run()
+    assert list(watch.backup(wanted, time.time())) == []
+
+
+def test_old_archives_go_also_where_the_quota_is_used_up(
+    tmp_path: Path, borg: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Borg notes a host's quota in a repository that it makes, and refuses to prune beyond it."""
+    top = tmp_path / "vault"
+    (top / "repositories/store").mkdir(parents=True)
+    (top / "locks").mkdir()
+    (top / "locks/store").touch()
+    now = time.time()
+    (top / "repositories/store.known").write_text(json.dumps({"examined": now, "compacted": now - COMPACTED}))
+    monkeypatch.setattr(vault, "objections", lambda *_: iter(()))
+    monkeypatch.setattr(Vault, "_copied_lately", lambda *_: None)
+    Vault(top, dict.fromkeys(("every", "oldest", "hourly", "daily", "weekly", "monthly"), 1)).thin_out(
+        "store", "p"
+    )
+    asked = [line for line in borg.read_text().splitlines() if not line.startswith(("list", "check"))]
+    assert [line.split()[0] for line in asked] == ["config", "prune", "compact"]
+    assert asked[0].endswith(f"--delete {top}/repositories/store storage_quota")
 
 
 def test_the_other_end_learns_no_secret(office: Office, kept: secrets_file.Secrets) -> None:

@@ -79,6 +79,14 @@ class BackupView(HostView):
         return next((source["still"] for source in self.sources if "still" in source), "")
 
     @property
+    def quota(self) -> int:
+        """Octets that its archives may take there; beyond its mailboxes a store has old mail in old archives."""
+        keeps_mail = any(source["kind"] == "mail" for source in self.sources)
+        office = self.office
+        mailboxes = sum((*map(office.quota, office.users), *map(office.quota, office.shared)))
+        return int(self.backup.quota) + 2 * mailboxes * keeps_mail
+
+    @property
     def places(self) -> dict[str, str]:
         """Directories that exist before anything comes back, with their owners."""
         return {

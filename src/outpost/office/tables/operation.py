@@ -15,9 +15,11 @@ from outpost.office.tables.values import (
     Fqdn,
     MailAddress,
     Part,
+    Size,
     SshKey,
     counted,
     lasting,
+    sized,
 )
 
 
@@ -79,6 +81,10 @@ class Backup(Part):
     oldest: Duration = lasting("6h")
     """Age of the last backup at which an alarm is sent and `verify` fails; more than `every` and `jitter`
     together."""
+    quota: Size = sized("20GiB", ge=10_000_000)
+    """Space on the backup server for the archives of each host; the store gets twice the size of all mailboxes besides. A host that needs more
+    is refused, and sends an alarm: without a quota one compromised host fills the disk for all. Run `./outpost backup OFFICE --other-end` after a
+    change."""
     line_percent: int = counted(25, least=0, most=100)
     """Share of `link.rate_kbit` that one host's backup may use; 0: no limit. 25 % of 1544 kbit/s carry 170 MB an hour
     beside the mail."""
