@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from outpost.transport.fetching import PATIENCE, fetch, keep
 from outpost.verification import ahead
-from outpost.verification import start as checks_first
 
 pytest_plugins = ["pytester"]
 
@@ -43,7 +40,7 @@ def ask(me, pytestconfig):
 
 ahead.chosen_target = lambda _: SimpleNamespace(data=None)
 ahead.chosen_office = lambda _: SimpleNamespace(host=lambda name: name)
-ahead.shell_command = lambda *_: [os.environ.get("FAR_SHELL", "sh")]
+ahead.shell_command = lambda *_: [os.environ.get("FAR_SHELL", "sh"), "-s"]
 """
 
 Run = Callable[..., pytest.RunResult]
@@ -163,37 +160,15 @@ def test_a_host_that_does_not_answer_is_asked_again_by_the_checks(
     run(checks).assert_outcomes(passed=2)
 
 
-def test_what_is_under_way_before_pytest_is_not_asked_again(run: Run, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    checks = f"@pytest.mark.looks\ndef test_it(ask, me): ask('echo look >>{log}')"
-    run(checks)
-    counted(log)
-    checks_first.UNDER_WAY["a"] = fetch(["sh"], [f"echo before >>{log}; true", f"echo look >>{log}"])
-    run(checks).assert_outcomes(passed=2)
-    assert counted(log) == ["before", "look", "look"]
-    assert not checks_first.UNDER_WAY
-
-
-def test_only_a_host_with_a_list_and_a_known_way_is_asked_before_pytest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_host_that_says_nothing_keeps_no_check_waiting(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outpost.verification.start.fetching.fetch", lambda way, asked: (way, list(asked)))
-    lists = tmp_path / "kept" / "asked"
-    checks_first.ask(["tests/live", "--office", "lab"])
-    checks_first.ask([f"--ahead={lists}", "--flag"])
-    assert not checks_first.UNDER_WAY
-    keep(lists, {"a": ["true"], "b": ["false"]})
-    keep(checks_first.reached(lists), {"a": ["sh"], "elsewhere": ["sh"]})
-    checks_first.ask([f"--ahead={lists}"])
-    asked: object = checks_first.UNDER_WAY.pop("a")
-    assert asked == (["sh"], ["true"])
-    checks_first.ask([f"--ahead={lists}", "--host", "b"])
-    assert not checks_first.UNDER_WAY
-    assert all(path.stat().st_mode & 0o77 == 0 for path in (lists.parent, *lists.parent.iterdir()))
-
-
-def test_a_host_that_says_nothing_keeps_no_check_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outpost.transport.fetching.PATIENCE", 0.2)
-    answers = fetch([sys.executable, "-c", "import signal; signal.pause()"], ["echo one", "echo two"])
-    assert [answer.result(timeout=60) for answer in answers.values()] == [None, None]
-    assert PATIENCE <= 60  # no command of a person's waits longer than a minute
+    checks = "@pytest.mark.looks\n@pytest.mark.parametrize('n', range(3))\ndef test_it(ask, me, n): assert ask(f'echo {n}') == str(n)"
+    run(checks)
+    silent = tmp_path / "silent"
+    silent.write_text("#!/bin/sh\nexec timeout 60 tail -f /dev/null\n")
+    silent.chmod(0o755)
+    monkeypatch.setenv("FAR_SHELL", str(silent))
+    assert ahead.PATIENCE <= 60  # no command of a person's waits longer than a minute
+    monkeypatch.setattr(ahead, "PATIENCE", 0.2)
+    run(checks).assert_outcomes(passed=6)

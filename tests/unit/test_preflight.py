@@ -236,7 +236,7 @@ def test_verification_waits_for_no_check_of_a_host_that_does_not_answer(
 def test_a_shell_that_never_began_is_not_waited_for_again(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     refused = "echo x >>$0; echo 'ssh: connect to host x port 22: Connection timed out' >&2"
-    shell = Shell(["sh", "-c", refused, str(begun)])
+    shell = Shell(["sh", "-c", refused, str(begun), "-s"])
     for _ in range(2):
         with pytest.raises(OutpostError, match="does not answer"):
             shell.run("true")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -27,8 +28,8 @@ def test_a_command_leaves_nothing_behind_for_the_next(shell: Shell) -> None:
 
 
 def test_output_may_hold_anything(shell: Shell) -> None:
-    status, output, _ = shell.run("printf 'answer 7 0 3 0\\n\\000\\377no newline'")
-    assert (status, output) == (0, b"answer 7 0 3 0\n\x00\xffno newline")
+    status, output, _ = shell.run("printf '7 0 3 0\\n\\000\\377no newline'")
+    assert (status, output) == (0, b"7 0 3 0\n\x00\xffno newline")
 
 
 @pytest.mark.parametrize("text", ["it's", 'a "b" $(c) `d` \\ e', "two\nlines", "ünïcode"])
@@ -48,21 +49,26 @@ def test_large_output_does_not_block(shell: Shell) -> None:
 
 
 def test_an_ended_shell_says_what_it_said_and_a_new_one_is_started() -> None:
-    shell = Shell(["sh", "-c", "echo 'no such container' >&2; exit 1"])
+    shell = Shell(["sh", "-c", "echo 'no such container' >&2; exit 1", "-s"])
     with pytest.raises(OutpostError, match="no such container"):
         shell.run("true")
 
 
-def test_it_leaves_no_file_behind() -> None:
-    shell = Shell(["sh", "-s"])
-    _, directory, _ = shell.run("ls -d /proc/$PPID/cwd; ls -dt ${TMPDIR:-/tmp}/tmp.* | head -n 1")
-    kept = directory.decode().split()[-1]
+def test_a_quick_answer_does_not_wait_for_a_slow_one(shell: Shell, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    slow = shell.ask(f'timeout 20 sh -c "until [ -e {go} ]; do sleep 0.05; done" && echo late')
+    assert shell.run(f"touch {go}; echo here")[1] == b"here\n"
+    assert slow.result(30)[1] == b"late\n"
+
+
+def test_more_commands_than_are_carried_out_at_a_time_are_all_answered(shell: Shell) -> None:
+    coming = [shell.ask(f"echo {number}") for number in range(200)]
     shell.close()
-    gone = Shell(["sh", "-s"])
-    try:
-        assert gone.run(f"test -e {kept}")[0] == 1
-    finally:
-        gone.close()
+    assert [answer.result(60)[1] for answer in coming] == [b"%d\n" % number for number in range(200)]
+
+
+def test_a_command_whose_reader_has_gone_ends_in_silence(shell: Shell) -> None:
+    assert shell.run("yes | head -n 1") == (0, b"y\n", b"")
 
 
 def test_commands_share_one_process(shell: Shell) -> None:

@@ -178,7 +178,7 @@ def test_its_checks_are_found(installed: Path, tmp_path: Path) -> None:
     (home,) = installed.parents[1].glob(f"lib/python3*/site-packages/{CARRIED}")
     command = (
         "-m",
-        "outpost.verification.start",
+        "pytest",
         "tests/live",
         "--collect-only",
         "-q",

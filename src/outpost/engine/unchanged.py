@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from outpost.onhost.observe import KEY
 from outpost.target import ROOT, Target
+from outpost.transport.answers import at_once
 
 CODE = ("deploy.py", "roles", "templates", "src/outpost", "inventory", "requirements.lock")
 DAY = 24 * 3600.0
@@ -153,14 +154,6 @@ def _below(top: Path) -> list[Path]:
 def _ask(shell: list[str], question: str, key: str) -> subprocess.Popen[str]:
     """Let a host answer a question that it has kept from before."""
     return _sent(at_once(shell, _asking(question, f"read -r {KEY}; export {KEY}")), key)
-
-
-def at_once(shell: Sequence[str], script: str) -> list[str]:
-    """A command that starts a shell for standard input, with a script in its place: over SSH that saves a round trip."""
-    *start, last = shell
-    if last == "-s":
-        return [*start, "-c", script]
-    return [*start, f"{last.removesuffix('-s')}-c {shlex.quote(script)}"]
 
 
 def _telling(command: str, question: str, key: str) -> str:

@@ -1,4 +1,4 @@
-"""Carries out a list of commands on a host and prints each answer as it comes (`outpost.verification.ahead` sends it there).
+"""Carries out commands on a host as they come, and prints each answer when it is there (`outpost.transport.shell` sends it there).
 
 Nothing but what Python has at once when it starts without `site`: on a small host each further module costs as much as a
 command. What commands say goes into files in memory; pipes would want somebody who empties them.
@@ -7,47 +7,63 @@ command. What commands say goes into files in memory; pipes would want somebody 
 from __future__ import annotations
 
 import os
+import select
 import sys
-from collections.abc import Iterator, Sequence
 
 LANES = 4
 """Commands at a time: what one of them waits for keeps no other waiting."""
+SIGPIPE = 13
+"""Python ignores it, and its children would: a command whose reader has gone ends by it (signal(7))."""
 
 
-def answer(commands: Sequence[str]) -> None:
-    """For each a line with its number, exit status, and lengths of output and errors in octets; then these."""
-    for number, status, said in _carried_out(commands):
-        output, errors = map(_content, said)
-        sys.stdout.buffer.write(b"%d %d %d %d\n" % (number, status, len(output), len(errors)))
-        sys.stdout.buffer.write(output + errors)
-        sys.stdout.buffer.flush()
+def serve() -> None:
+    """A request is a line with its number and the length of a command in octets, then the command.
+
+    An answer is a line with its number, exit status, and lengths of output and errors in octets, then these.
+    """
+    events, running = select.poll(), dict[int, tuple[int, int, tuple[int, int]]]()
+    events.register(0, select.POLLIN)
+    pending, open_ = b"", True
+    while open_ or running:
+        for ready, _ in events.poll():
+            if ready in running:
+                events.unregister(ready)
+                os.close(ready)
+                _answer(*running.pop(ready))
+            elif part := os.read(0, 65536):
+                pending += part
+            else:
+                events.unregister(0)
+                open_ = False
+        while len(running) < LANES and b"\n" in pending:
+            head, _, rest = pending.partition(b"\n")
+            number, length = map(int, head.split())
+            if len(rest) < length:
+                break
+            said = os.memfd_create("output"), os.memfd_create("errors")
+            process = _started(rest[:length], *said)
+            pending = rest[length:]
+            awaited = os.pidfd_open(process)
+            running[awaited] = number, process, said
+            events.register(awaited, select.POLLIN)
 
 
-def _carried_out(commands: Sequence[str]) -> Iterator[tuple[int, int, tuple[int, int]]]:
-    """Number, exit status and files of each command that has ended."""
-    running: dict[int, tuple[int, tuple[int, int]]] = {}
-    for number, command in enumerate(commands):
-        if len(running) == LANES:
-            yield _ended(running)
-        said = os.memfd_create("output"), os.memfd_create("errors")
-        running[_started(command, *said)] = number, said
-    while running:
-        yield _ended(running)
-
-
-def _started(command: str, output: int, errors: int) -> int:
+def _started(command: bytes, output: int, errors: int) -> int:
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, output, 1),
         (os.POSIX_SPAWN_DUP2, errors, 2),
     ]
-    return os.posix_spawn("/bin/sh", ["sh", "-c", command], os.environ, file_actions=actions)
+    words = ("sh", "-c", command)
+    return os.posix_spawn("/bin/sh", words, os.environ, file_actions=actions, setsigdef=[SIGPIPE])
 
 
-def _ended(running: dict[int, tuple[int, tuple[int, int]]]) -> tuple[int, int, tuple[int, int]]:
-    process, status = os.wait()
-    number, said = running.pop(process)
-    return number, os.waitstatus_to_exitcode(status), said
+def _answer(number: int, process: int, said: tuple[int, int]) -> None:
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    output, errors = map(_content, said)
+    sys.stdout.buffer.write(b"%d %d %d %d\n" % (number, status, len(output), len(errors)))
+    sys.stdout.buffer.write(output + errors)
+    sys.stdout.buffer.flush()
 
 
 def _content(file: int) -> bytes:

@@ -3,6 +3,6 @@
 Called by everything that runs something on a host. Nothing here knows what is asked.
 
 - `ssh` writes the OpenSSH configuration of an office; `connector` is pyinfra's way to a host (SSH or a container).
-- `remote` runs one script on a host; `shell` keeps a root shell open for many questions; `fetching` sends a list of them at once.
+- `remote` runs one script on a host; `shell` sends many questions over one connection.
 - `answers` reads what a host says, bounded and typed, because it is hostile input.
 """

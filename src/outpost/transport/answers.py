@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 import subprocess
 import threading
 from collections.abc import Iterable, Sequence
@@ -89,6 +90,14 @@ def _adapter(type_: Any) -> Any:
     from pydantic import TypeAdapter  # slow to load, and a no-op reads nothing
 
     return TypeAdapter(type_)
+
+
+def at_once(shell: Sequence[str], script: str) -> list[str]:
+    """A command that starts a shell for standard input, with a script in its place: over SSH that saves a round trip."""
+    *start, last = shell
+    if last == "-s":
+        return [*start, "-c", script]
+    return [*start, f"{last.removesuffix('-s')}-c {shlex.quote(script)}"]
 
 
 def exchange(

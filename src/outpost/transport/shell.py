@@ -1,116 +1,133 @@
-"""One shell on a host, kept open: a check costs a round trip, not a login.
+"""Commands for a host over one connection that is kept: each costs a round trip, and a list of them one altogether.
 
-testinfra's own backends start a process, or a channel, for every property of every file. This one starts
-``sh`` once a host and sends it commands; each answer comes back with its exit status, output and errors,
-framed by their lengths.
+testinfra's own backends start a process, or a channel, for every property of every file. This one starts `outpost.onhost.asked`
+once a host and sends it commands; each answer comes back with its exit status, output and errors, framed by their lengths.
 """
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import os
 import re
+import shlex
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from testinfra.backend.base import BaseBackend, CommandResult
 from typing_extensions import override
 
 from outpost.errors import OutpostError
-from outpost.transport.answers import line
-from outpost.transport.fetching import HEAD, MOST, Answer
+from outpost.onhost import asked
+from outpost.transport.answers import MOST, at_once, line
 from outpost.transport.remote import failure
 
-_PRELUDE = Path(__file__).with_suffix(".sh").read_bytes()
+Answer = tuple[int, bytes, bytes]
+"""Exit status, standard output, standard error."""
 PATIENCE = 900.0
 """Seconds for a command. A host that was taken over would keep the checks of all others waiting."""
-_ANSWER = re.compile(rb"answer (\d{1,9}) (\d{1,3}) (\d{1,12}) (\d{1,12})\n")
+HEAD = 200
+"""Bytes of the line before an answer, more than its four numbers take."""
+_PROGRAM = f"{inspect.getsource(asked)}\nserve()\n"
+_ANSWER = re.compile(rb"(\d{1,9}) (-?\d{1,6}) (\d{1,12}) (\d{1,12})\n")
 
 
 class Shell:
-    """A ``sh`` at the other end of a command, such as ``docker exec -i HOST sh`` or ``ssh HOST sh``.
+    """Shells at the other end of a command such as ``docker exec -i HOST sh -s`` or ``ssh HOST sh -s``.
 
     Args:
-        command: What starts it; it reads a script from standard input.
+        command: What starts one; it reads a script from standard input.
 
     Raises:
         OutpostError: From any method: it could not be started, or has ended.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
-        self._command = list(command)
-        self._lock = threading.RLock()
+        self._command = at_once(command, f"exec python3 -IS -c {shlex.quote(_PROGRAM)}")
+        self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._process: subprocess.Popen[bytes] | None = None
+        self._waiting: dict[int, Future[Answer]] = {}
+        self._answered = False
         self._unreached: OutpostError | None = None
 
     def run(self, command: str) -> Answer:
+        """The answer to a command."""
+        coming = self.ask(command)
+        try:
+            return coming.result(PATIENCE)
+        except TimeoutError:
+            if self._process is not None:
+                self._process.kill()
+            self._unreached = coming.exception()  # type: ignore[assignment]  # no other is set
+            raise self._unreached from None  # type: ignore[misc]
+
+    def ask(self, command: str) -> Future[Answer]:
+        """Send a command; its answer comes when it has ended there."""
         with self._lock:
             if self._unreached:  # it was waited for once
                 raise self._unreached
-            process, number = self._started(), next(self._numbers)
-            self._write(process, f"outpost_run {number} {_quoted(command)}\n".encode())
-            timer = threading.Timer(PATIENCE, process.kill)
-            timer.start()
-            try:
-                return self._read(process, number)
-            except OutpostError as error:
-                self._unreached = error if number == 0 or not timer.is_alive() else None
-                raise
-            finally:
-                timer.cancel()
+            if self._process is None:
+                self._process = subprocess.Popen(
+                    self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                )
+                threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
+            number, text = next(self._numbers), command.encode()
+            coming = self._waiting[number] = Future()
+            assert self._process.stdin is not None
+            with suppress(BrokenPipeError):  # the reader sees the end, and says what the far end said
+                self._process.stdin.write(b"%d %d\n%s" % (number, len(text), text))
+                self._process.stdin.flush()
+            return coming
 
     def close(self) -> None:
-        """End it; what it kept on the host goes with it."""
+        """No more commands: it ends when the last one has."""
         with self._lock:
             if self._process is not None:
-                self._process.communicate()
-                self._process = None
+                _hang_up(self._process)
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            self._process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-            self._write(self._process, _PRELUDE)
-        return self._process
-
-    def _write(self, process: subprocess.Popen[bytes], script: bytes) -> None:
-        assert process.stdin is not None
-        try:
-            process.stdin.write(script)
-            process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the reader sees the end, and says what the far end said
-
-    def _read(self, process: subprocess.Popen[bytes], number: int) -> Answer:
+    def _read(self, process: subprocess.Popen[bytes]) -> None:
+        """Pass on answers until something else is said."""
         assert process.stdout is not None
-        header = _ANSWER.fullmatch(process.stdout.readline(HEAD))
-        if header is None or int(header[1]) != number:
-            raise self._ended(process)
-        status, length, errors = (int(field) for field in header.groups()[1:])
-        if length + errors > MOST:
-            raise self._ended(process)
-        output = process.stdout.read(length + errors)
-        if len(output) != length + errors:
-            raise self._ended(process)
-        return status, output[:length], output[length:]
+        while head := _ANSWER.fullmatch(process.stdout.readline(HEAD)):
+            number, status, length, errors = map(int, head.groups())
+            if number not in self._waiting or length + errors > MOST:
+                break
+            said = process.stdout.read(length + errors)
+            if len(said) < length + errors:
+                break
+            self._answered = True
+            self._waiting.pop(number).set_result((status, said[:length], said[length:]))
+        error = self._ended(process)
+        with self._lock:
+            _hang_up(process)
+            self._process, left, self._waiting = None, self._waiting, {}
+            if not self._answered:
+                self._unreached = error
+        for coming in left.values():
+            coming.set_exception(error)
 
     def _ended(self, process: subprocess.Popen[bytes]) -> OutpostError:
         process.kill()
         process.wait()
         assert process.stderr is not None
         said = os.read(process.stderr.fileno(), 65536)  # ended, so all that is left is in the pipe
-        self._process = None
         text = said.decode(errors="replace")
         if known := failure("the host", text):
             return known
         last = (text.strip().splitlines() or ["it said nothing"])[-1]
         message = f"the shell on the host ended: {line(last)} ({' '.join(self._command[:4])} …)"
         return OutpostError(message, "check that the host is up")
+
+
+def _hang_up(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.close()
 
 
 class ShellBackend(BaseBackend):  # type: ignore[misc]  # testinfra is untyped
@@ -133,7 +150,3 @@ class ShellBackend(BaseBackend):  # type: ignore[misc]  # testinfra is untyped
         text = self.get_command(command, *args)
         status, output, errors = self._carry_out(text, live)
         return self.result(status, self.encode(text), output, errors)
-
-
-def _quoted(command: str) -> str:
-    return "'" + command.replace("'", "'\\''") + "'"

@@ -3,6 +3,6 @@
 Called by `outpost verify`, and by an apply after each wave.
 
 - `live` runs the checks with pytest (it is also their plugin) and gives a verdict.
-- `start` is the process that runs pytest; `ahead` asks each host all questions of its checks in one round trip.
+- `ahead` asks each host all questions of its checks in one round trip.
 - `history` keeps the runs and says what is different.
 """

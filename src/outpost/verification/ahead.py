@@ -11,20 +11,25 @@ This module is the pytest plugin that does so: ``-p outpost.verification.ahead -
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from outpost.transport.fetching import Answer, Answers, fetch, keep, lists
+from outpost.errors import OutpostError
 from outpost.transport.remote import shell_command
-from outpost.transport.shell import Shell
+from outpost.transport.shell import Answer, Shell
 from outpost.verification.live import chosen_office, chosen_target
-from outpost.verification.start import UNDER_WAY
 
 NAME = "outpost-ahead"
+PATIENCE = 60.0
+"""Seconds for an answer; then the rest of that host's list is asked when the checks need it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,10 +71,17 @@ class Ahead:
     asked: dict[str, set[str]] = field(default_factory=dict)
     _looks: bool = False  # the test that runs now
     _served: set[tuple[str, str]] = field(default_factory=set)
-    _answers: dict[str, Answers] = field(default_factory=dict)
+    _answers: dict[str, dict[str, Future[Answer]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._known = lists(self.file)
+        self._known = self._listed()
+
+    def _listed(self) -> dict[str, list[str]]:
+        """Host → the commands of its list; none where there is no such file yet."""
+        try:
+            return dict(json.loads(self.file.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return {}
 
     def answer(self, host: str, command: str) -> Answer | None:
         """The answer to a command if it is known; the second time within a test it is asked again."""
@@ -80,20 +92,27 @@ class Ahead:
         if hasattr(self.config, "workerinput"):
             fetched: dict[str, Answer] = self.config.workerinput["answers"].get(host, {})
             return fetched.get(command)
-        coming = self._fetched(host).get(command)
-        return coming.result() if coming else None
+        return self._come(host, command)
 
-    def _fetched(self, host: str) -> Answers:
+    def _come(self, host: str, command: str) -> Answer | None:
+        try:
+            coming = self._fetched(host).get(command)
+            return coming.result(PATIENCE) if coming else None
+        except (OutpostError, TimeoutError):
+            self._answers[host] = {}
+            return None
+
+    def _fetched(self, host: str) -> dict[str, Future[Answer]]:
         """The answers to a host's list, on their way."""
         if host not in self._answers:
-            self._answers[host] = UNDER_WAY.pop(host, {}) or self._fetch(host)
+            office = chosen_office(self.config)
+            via = self.config.getoption("--via")
+            shell = Shell(shell_command(chosen_target(self.config), office, office.host(host), via))
+            coming = self._answers[host] = {}
+            with suppress(OutpostError):
+                coming |= {command: shell.ask(command) for command in self._known.get(host, ())}
+            shell.close()
         return self._answers[host]
-
-    def _fetch(self, host: str) -> Answers:
-        office = chosen_office(self.config)
-        via = self.config.getoption("--via")
-        start = shell_command(chosen_target(self.config), office, office.host(host), via)
-        return fetch(start, self._known.get(host, ()))
 
     # Who asks -----------------------------------------------------------------------------------------------
 
@@ -106,12 +125,10 @@ class Ahead:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Workers (xdist) share the checks: the process that starts them asks, before it knows their share."""
-        coming = {host: self._fetched(host) for host in self._wanted}
-        answers = {
-            host: {command: future.result() for command, future in those.items()}
-            for host, those in coming.items()
+        node.workerinput["answers"] = {
+            host: {command: self._come(host, command) for command in tuple(self._fetched(host))}
+            for host in self._wanted
         }
-        node.workerinput["answers"] = answers
 
     @pytest.hookimpl(trylast=True)  # the checks of a host stand together
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -151,6 +168,11 @@ class Ahead:
             self._keep(asked)
 
     def _keep(self, asked: dict[str, list[str]]) -> None:
-        known = lists(self.file)
-        if known | asked != known:
-            keep(self.file, known | asked)
+        """Whole or not at all; nobody else's to write or read, for they are carried out."""
+        if (known := self._listed()) | asked == known:
+            return
+        self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = self.file.with_name(f"{self.file.name}.{os.getpid()}")
+        new.touch(mode=0o600)
+        new.write_text(json.dumps(known | asked, indent=1), encoding="utf-8")
+        new.replace(self.file)

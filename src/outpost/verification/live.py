@@ -14,7 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,10 +23,8 @@ import pytest
 from outpost.errors import OutpostError
 from outpost.office import Office, load
 from outpost.target import LAB, ROOT, Target, find
-from outpost.transport import fetching
 from outpost.transport.answers import LONGEST, printable
-from outpost.transport.remote import shell_command, unreached
-from outpost.verification import start
+from outpost.transport.remote import unreached
 
 # --- inside pytest ----------------------------------------------------------------------------------------
 
@@ -290,13 +287,9 @@ def verify(
         hosts = tuple(name for name in hosts or office.hosts_by_name if name not in gone)
         if not hosts:
             return Verdict(tuple(absent), time.monotonic() - started, "no host answers")
-    if ahead:
-        ways = {host.name: shell_command(target, office, host, connector) for host in office.hosts}
-        with suppress(OSError):  # else nothing is asked before pytest runs
-            fetching.keep(start.reached(ahead), ways)
     read, write = os.pipe()
     arguments = [
-        sys.executable, "-m", "outpost.verification.start", *files, "-p", "outpost.verification.live", "--events-fd", str(write), "-q", "--color=no",
+        sys.executable, "-m", "pytest", *files, "-p", "outpost.verification.live", "--events-fd", str(write), "-q", "--color=no",
         *LEAN, *(("-m", WHITE_BOX) if white_box else SIDE_BY_SIDE),
         "--office", str(target.directory),
         *(("--name", target.instance) if target.instance else ()),
