@@ -141,7 +141,7 @@ def as_root() -> list[str]:
 def _diagnosis() -> EngineMissing:
     endpoint = Path("/var/run/docker.sock")
     if endpoint.exists() and not os.access(endpoint, os.W_OK):
-        return NotAllowed("Docker is not open to this user", "sudo adduser $USER docker, then log in again")
+        return NotAllowed("this user may not use Docker", "sudo adduser $USER docker, then log in again")
     if shutil.which("dockerd") is None and not os.environ.get("DOCKER_HOST"):
         return EngineMissing("Docker is not installed", f"{INSTALL} {' '.join(PACKAGES)}, or {CONSENT}")
     return EngineMissing("Docker is installed but does not answer", f"systemctl start docker, or {CONSENT}")

@@ -240,7 +240,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
         done = answers.exchange(command, patience=PATIENCE, most=MOST)
     except (TimeoutError, answers.TooMuchError) as error:
         why = "takes too long" if isinstance(error, TimeoutError) else "says too much"
-        remedy = "check the host that it judges: it does not answer as ours do"
+        remedy = "examine the host: somebody may have replaced its programs"
         raise OutpostError(f"{Path(command[0]).name} {why}", remedy) from None
     out, errors = (text.decode(errors="replace") for text in done[1:])
     return subprocess.CompletedProcess(command, done.status, out, errors)

@@ -192,7 +192,7 @@ def test_a_switch_waits_for_two_ttls_from_when_every_server_was_seen(desk: Rehea
     desk.moment += timedelta(seconds=2 * desk.office.dns.ttl - 1)
     with pytest.raises(NotYetError) as caught:
         tls.roll(desk, mta)
-    assert "come again in 1 s" in caught.value.remedy
+    assert "run this command again in 1 s" in caught.value.remedy
     assert desk.applied == []
 
 

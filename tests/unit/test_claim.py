@@ -277,7 +277,7 @@ def test_an_office_file_that_lacks_what_a_colleague_applied_is_stopped(
     mine_.office_file.write_text(text + "# john's\n")
     assert not refused()  # this controller has kept what was applied
     shutil.rmtree(hosts / "state")
-    assert re.search("converged by maria@desk.*git pull", refused())
+    assert re.search("changed by maria@desk.*git pull", refused())
     with changing(mine_, ["mta"], urgent=True):  # `user disable`
         pass
     with changing(mine_, ["mta"], anyway=True):

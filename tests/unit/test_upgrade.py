@@ -107,7 +107,7 @@ def test_an_older_version_does_not_go_back_by_itself(
     monkeypatch.setattr(claim, "__version__", "0.8")
     assert cli.run(["upgrade", "harbour"]) == 1
     said = capsys.readouterr().err
-    assert "converged by [red]maria" in said
+    assert "changed by [red]maria" in said
     assert "Remedy: install Outpost 0.9 or newer" in said
     assert applied == []
     assert cli.run(["upgrade", "harbour", "--force", "-y"]) == 0

@@ -179,7 +179,8 @@ def _answer(key: str, given: str | None, name: str, before: dict[str, str], defa
         if not default and key not in MAY_BE_EMPTY:
             option = f"--{key.replace('_', '-')}"
             raise OutpostError(
-                f"{option} is missing, and nobody is here to answer", f"{question.lower()}: {option} …"
+                f"{option} is missing, and standard input is not a terminal",
+                f"add {option} ({question.lower()})",
             )
         return sound(default)
     shown_default = f" [{default}]" if default else " (may be empty)" if key in MAY_BE_EMPTY else ""

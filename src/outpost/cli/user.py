@@ -362,7 +362,7 @@ def _change(
             except (OutpostError, OfficeError) as error:
                 raise OutpostError(
                     f"this change needs others that have not been applied yet ({error}); office.toml is unchanged",
-                    f"./outpost apply {desk.target.typed}; then the same command again",
+                    f"./outpost apply {desk.target.typed}; then run the same command again",
                 ) from None
             base = alone.text
         for line in people.difference(before, roster.text, shown(file)):
@@ -412,7 +412,7 @@ def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool)
                 if not urgent:
                     raise OutpostError(
                         f"changes that are not this one wait to be applied ({others}); office.toml is unchanged",
-                        f"./outpost apply {desk.target.typed} shows and applies them; then the same command again",
+                        f"./outpost apply {desk.target.typed} shows and applies them; then run the same command again",
                     )
                 desk.report(f"this is urgent, and applies with it what else was waiting: {others}")
         yield base

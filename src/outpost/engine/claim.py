@@ -285,7 +285,7 @@ def _not_older(target: Target, host: str, record: Record | None) -> None:
         with suppress(InvalidVersion):
             if Version(record.version) > Version(__version__):
                 raise OutpostError(
-                    f"{host} was converged by {record.shown}, and this is Outpost {__version__}: it would undo newer "
+                    f"{host} was last changed by {record.shown}, and this is Outpost {__version__}: it would undo newer "
                     "changes; nothing was changed",
                     f"install Outpost {record.version} or newer; use `apply --force` to go back to this version on purpose",
                 )
@@ -303,7 +303,7 @@ def _not_older(target: Target, host: str, record: Record | None) -> None:
     if target.instance and contained.returncode == 1 and older.returncode == 1:
         return  # a lab is its developer's: a branch beside the one that made it is no older clone
     raise OutpostError(
-        f"{host} was converged by {record.shown}, and this checkout (at {head}) does not have that commit: it would "
+        f"{host} was last changed by {record.shown}, and this checkout (at {head}) does not have that commit: it would "
         "undo newer changes; nothing was changed",
         "git pull, then run plan again; use `apply --force` to go back to this version on purpose",
     )
@@ -333,7 +333,7 @@ def _office_file_known(target: Target, held: _Held, own: Record) -> None:
                 return
     if versions:  # without a history nothing can be compared
         raise OutpostError(
-            f"{held.host} was converged by {record.shown}, from an office file that this checkout has never had: it may undo "
+            f"{held.host} was last changed by {record.shown}, with an office file that this checkout has never had: it may undo "
             "what they changed; nothing was changed",
             "git pull, or have them commit office.toml, then run plan again; use `apply --force` to go on without theirs",
         )

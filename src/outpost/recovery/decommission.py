@@ -203,7 +203,7 @@ class Closing:
             reasons = {reason for message in waiting for reason in message.reasons.values() if reason}
             raise OutpostError(
                 f"{len(waiting)} messages wait at the MTAs: {'; '.join(sorted(reasons)[:3]) or 'not tried yet'}",
-                f"./outpost queue {self.target.typed}; come again when they have left or come back to their senders",
+                f"./outpost queue {self.target.typed}; run the same command again when they are delivered or returned",
             )
         return {"waiting": {mta.name: 0 for mta in serving(self.office, "transport")}}
 

@@ -91,13 +91,13 @@ def _pinned(target: Target, lost: Host, key: str) -> None:
     """The host's own key has just come back, and sshd shows it from its next start on: nobody is locked out then."""
     if not re.fullmatch(r"ssh-ed25519 [A-Za-z0-9+/=]{1,200}", key):
         raise OutpostError(
-            f"{lost.name}: its restored SSH host key is none",
+            f"{lost.name}: its restored SSH host key is not a key",
             f"./outpost apply {target.typed} --limit {lost.name}",
         )
     if key not in (target.data / "known_hosts").read_text(encoding="utf-8"):
         raise OutpostError(
-            f"{lost.name}: known_hosts lacks the SSH host key that came back",
-            f"compare with the old line; add `{lost.all_addresses[0]} {key}` to known_hosts; then the same command again",
+            f"{lost.name}: known_hosts does not have the SSH host key that was restored",
+            f"compare with the old line; add `{lost.all_addresses[0]} {key}` to known_hosts; then run the same command again",
         )
 
 

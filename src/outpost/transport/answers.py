@@ -81,7 +81,8 @@ def parsed_lines(lines: Iterable[str], type_: type[_T], host: str) -> list[_T]:
 def unexpected(host: str) -> OutpostError:
     """The host has not answered what it was asked."""
     return OutpostError(
-        f"{host} gave an answer that cannot be read", "check the host: its programs do not answer as ours do"
+        f"{host} gave an answer that cannot be read",
+        "examine the host: somebody may have replaced its programs",
     )
 
 

@@ -95,13 +95,14 @@ def _use(desk: Desk) -> bool:
         raise NotYetError(
             f"{selector} was seen at every name server at {spoken(keys.seen)}; others may have asked before and "
             f"remember that it was not there for {desk.office.dns.ttl} s, twice that to be safe",
-            f"come again after {spoken(_usable(desk, keys))}",
+            f"run this command again after {spoken(_usable(desk, keys))}",
             _usable(desk, keys),
         )
     if absent := watch.missing(desk.office, _records(desk, selector)):
         _change(desk, selector, seen=None)
         raise NotYetError(
-            f"{selector} is no longer shown by {'; '.join(absent)}", "mend that name server, then come again"
+            f"{selector} is no longer shown by {'; '.join(absent)}",
+            "repair that name server, then run this command again",
         )
     now = desk.now()
     changed = {
@@ -120,7 +121,7 @@ def _publish(desk: Desk) -> None:
         if absent := watch.missing(desk.office, _records(desk, selector)):
             raise NotYetError(
                 f"{selector} is not shown by {'; '.join(absent)}",
-                "come again; if that lasts, ./outpost verify OFFICE says what is wrong with the name server",
+                "run this command again; if this lasts, ./outpost verify OFFICE says what is wrong with the name server",
             )
         _change(desk, selector, seen=desk.now())
         keys = desk.secrets.dkim[selector]

@@ -50,7 +50,7 @@ def note_published(desk: Desk, host: Host) -> datetime:
         _note(desk, host, None)
         raise NotYetError(
             f"the next key of {host.name} is not shown by {'; '.join(absent)}",
-            f"./outpost apply {desk.target.typed} --limit dns, then come again",
+            f"./outpost apply {desk.target.typed} --limit dns, then run this command again",
         )
     if upcoming.seen is None:
         _note(desk, host, desk.now())
@@ -96,7 +96,7 @@ def _published_long_enough(desk: Desk, host: Host) -> None:
             f"the next key of {host.name} was seen at every name server at "
             f"{spoken(usable - timedelta(seconds=2 * desk.office.dns.ttl))}; others may remember for "
             f"{desk.office.dns.ttl} s that it was not there, twice that to be safe",
-            f"come again in {(usable - desk.now()).total_seconds():.0f} s, after {spoken(usable)}",
+            f"run this command again in {(usable - desk.now()).total_seconds():.0f} s, after {spoken(usable)}",
             usable,
         )
 

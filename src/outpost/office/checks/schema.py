@@ -109,7 +109,7 @@ def _missing_message(location: tuple[int | str, ...]) -> str:
     if location[0] == "peers" and location[-1] == "tls":
         return "a peer without a TLS policy"
     if location[0] == "hosts" and location[-1] == "addresses":
-        return "a host in no zone"
+        return "the host is in no zone"
     return "required, and not there"
 
 

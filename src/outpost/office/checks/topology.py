@@ -58,7 +58,10 @@ def _hosts_in_zones(office: Office) -> Iterator[Problem]:
         field = f"hosts.{host.name}.addresses"
         if not any(host.addresses.values()):
             yield Problem(
-                field, "{}", "a host in no zone", f"give it an address in one of {', '.join(office.zones)}"
+                field,
+                "{}",
+                "the host is in no zone",
+                f"give it an address in one of {', '.join(office.zones)}",
             )
         for zone_name, addresses in host.addresses.items():
             zone = office.zones.get(zone_name)
@@ -113,7 +116,7 @@ def _addresses_fit(
                 yield Problem(
                     field,
                     str(address),
-                    f"the network's own address, or the one that reaches all of {network}: no machine's",
+                    f"the network's own address or the broadcast address of {network}: no host can have it",
                     "use one between the first and the last",
                 )
         if address.version in wanted and not any(address in network for network in networks):
