@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import grp
+import hashlib
 import os
 import pwd
 import subprocess
+import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from outpost.converge import guard
 from outpost.converge.files import File, text
+from outpost.onhost import observe as observer
+from outpost.target import ROOT
 
 KEY = "chrony"
 
@@ -33,8 +38,27 @@ def own(path: Path, content: str) -> File:
     return text(str(path), content, owner=me, group=group)
 
 
+OBSERVE = """#!{python}
+import sys
+
+sys.path[:0] = [{src!r}]
+from outpost.onhost.observe import declared
+
+for name in ("STATE", "APPLIED", "KNOWN", "VERIFIED"):
+    setattr(declared, name, {root!r} + getattr(declared, name))
+from outpost.onhost.observe.main import main
+
+main()
+"""
+
+
 def run(root: Path, lines: list[str]) -> None:
-    script = "\n".join(["set -eu", *lines]).replace("/var/lib/outpost", f"{root}/var/lib/outpost")
+    """As an apply does it, with the office's secret."""
+    observe = root / "observe"
+    observe.write_text(OBSERVE.format(python=sys.executable, src=str(ROOT / "src"), root=str(root)))
+    observe.chmod(0o755)
+    script = "\n".join(["set -eu", f"{observer.KEY}=secret", *lines]).replace(observer.OBSERVER, str(observe))
+    script = script.replace("/var/lib/outpost", f"{root}/var/lib/outpost")
     script = script.replace("/run/outpost", f"{root}/run/outpost").replace("systemctl daemon-reload", ":")
     subprocess.run(["sh", "-c", script.replace("logger -t", "true")], check=True)
 
@@ -89,3 +113,43 @@ def test_what_was_edited_before_it_could_be_kept_is_not_kept(root: Path) -> None
     assert not (root / "var/lib/outpost/declared" / f"{KEY}.tar").exists()
     changed_to(root, [file.path])
     assert not (root / "var/lib/outpost/previous" / KEY / "declared").exists(), "no rollback goes back to it"
+
+
+def edit(root: Path, text: str) -> Path:
+    """Root on the host writes another file into the copy."""
+    copy = root / "var/lib/outpost/declared" / f"{KEY}.tar"
+    theirs = root / "theirs"
+    theirs.write_text(text)
+    with tarfile.open(copy, "w") as archive:
+        archive.add(theirs, f"{root}/etc/chrony.conf".lstrip("/"))
+    return copy
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["edited", "with its seal taken away"])
+def test_a_copy_that_somebody_edited_does_not_come_back(root: Path, *, hidden: bool) -> None:
+    """Any check that fails would make the intruder's file the office's."""
+    file = own(root / "etc/chrony.conf", "declared\n")
+    run(root, guard.keep_declared(KEY, [file]))
+    copy = edit(root, "allow all\n")
+    if hidden:
+        copy.with_suffix(".seal").unlink()
+    changed_to(root, [file.path])
+    assert not (root / "var/lib/outpost/previous" / KEY / "declared").exists(), "no rollback goes back to it"
+    Path(file.path).write_text("another declaration\n")
+    gone_back(root)  # the timer that a lost connection sets off
+    assert Path(file.path).read_text() == "declared\n"
+
+
+def test_copies_of_before_there_were_seals_come_back_until_the_first_apply_has_sealed_them(
+    root: Path,
+) -> None:
+    file, known = own(root / "etc/chrony.conf", "declared\n"), root / "var/lib/outpost/known"
+    run(root, guard.keep_declared(KEY, [file]))
+    seal = (root / "var/lib/outpost/declared" / KEY).with_suffix(".seal")
+    seal.unlink()
+    known.write_text("seal\t{}\n".format(hashlib.blake2b(b"known\0", key=b"secret").hexdigest()))
+    changed_to(root, [file.path])
+    assert (root / "var/lib/outpost/previous" / KEY / "declared").exists()
+    known.write_text("")  # not sealed: somebody wrote it
+    changed_to(root, [file.path])
+    assert not (root / "var/lib/outpost/previous" / KEY / "declared").exists()

@@ -99,6 +99,20 @@ def test_what_is_explained_becomes_known_and_is_reported_no_more(host: Path) -> 
     assert not (host / "found").read_text()
 
 
+def test_copies_that_an_older_version_made_are_sealed_by_the_first_apply_alone(
+    host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files to which a failed apply goes back."""
+    monkeypatch.setenv(KEY, "secret")
+    monkeypatch.setattr(known, "DECLARED", host)
+    (host / "known").write_text("")
+    for name in ("ssh", "later"):
+        (host / f"{name}.tar").touch()
+        remembered(set(GOOD))
+    assert (host / "ssh.seal").exists()
+    assert not (host / "later.seal").exists()
+
+
 @pytest.mark.parametrize(("seed"), range(40))
 def test_an_injected_drift_is_reported_whatever_broke_off(host: Path, seed: int) -> None:
     """At random moments: something is injected, an apply ends or breaks off, a probe is blind, the memory or the contract is lost."""

@@ -1,7 +1,8 @@
 """A push that cannot strand a site: the host keeps what was declared before, and goes back to it unless somebody confirms.
 
 ``/var/lib/outpost/declared/NAME.tar`` holds the files of a shape as its last successful apply declared them; what somebody made of
-them on the host since is not in it. ``/var/lib/outpost/previous/NAME`` holds that copy as it was before the last change, and ``undo``, the
+them on the host since is not in it, and nothing goes back to a copy without the office's seal (`outpost.onhost.observe.known`).
+``/var/lib/outpost/previous/NAME`` holds that copy as it was before the last change, and ``undo``, the
 script that brings the changed files back from it and activates them. For what stands between the controller and the host (packet filter,
 SSH, network, sudo) a change first arms a timer on the host; only a new connection disarms it, because one that was
 open before outlives rules that let nobody in again. A restart of the host while a change waits for its confirmation
@@ -25,12 +26,15 @@ from pyinfra.context import host
 
 from outpost.converge.files import File, shell
 from outpost.converge.observation import APPLIED, LOCK, RUN, STATE
+from outpost.onhost.observe import KEY, OBSERVER
 from outpost.transport.connector import OpenSSHConnector
 from outpost.transport.ssh import NEW
 
 PREVIOUS = f"{STATE}/previous"
 DECLARED = f"{STATE}/declared"
 ARMED = f"{STATE}/armed"
+WITH_KEY = f'{KEY}="${{{KEY}-}}" {OBSERVER}'
+"""Shell that starts the observer with the office's secret, where `operations.alone` has taken it from standard input."""
 SECONDS_VARIABLE = "OUTPOST_CONFIRM_WITHIN"
 CONFIRM_WITHIN = 60
 """Seconds that a host waits for the confirmation; a slow line needs three of them for a new connection."""
@@ -81,7 +85,7 @@ def keep_previous(
     return [
         shell(
             "keep-previous", key=key, kept=kept, paths=(*changed, *gone), live=live, undo=undo,
-            APPLIED=APPLIED, PREVIOUS=PREVIOUS, DECLARED=DECLARED,
+            APPLIED=APPLIED, PREVIOUS=PREVIOUS, DECLARED=DECLARED, WITH_KEY=WITH_KEY,
         )
     ]  # fmt: skip
 
@@ -89,9 +93,9 @@ def keep_previous(
 def keep_declared(key: str, files: Sequence[File]) -> list[str]:
     """Shell lines that keep the files as they are declared; nothing where somebody has edited one meanwhile."""
     if not files:
-        return [f"rm -f {DECLARED}/{key}.tar"]
+        return [f"rm -f {DECLARED}/{key}.tar {DECLARED}/{key}.seal"]
     ordered = sorted(files, key=lambda file: file.path)
-    return [shell("keep-declared", key=key, files=ordered, DECLARED=DECLARED)]
+    return [shell("keep-declared", key=key, files=ordered, DECLARED=DECLARED, WITH_KEY=WITH_KEY)]
 
 
 def arm(key: str) -> list[str]:

@@ -36,11 +36,13 @@ from outpost.converge.observation import (
     observe,
     operation,
     read_now,
+    sealing,
     void,
 )
 from outpost.converge.reporting import attended, file_finding, report
 from outpost.drift.differences import Finding
 from outpost.drift.repairs import ASIDE, reload_for
+from outpost.onhost.observe import KEY
 
 STAGE = f"{RUN}/stage"
 PACKAGES = f"{STATE}/packages"
@@ -119,7 +121,7 @@ def converge(
             arrange += guard.arm(key)
         steps.append(_install_script(key, archive, changed, gone, check, arrange))
         if guarded and record:
-            yield alone(steps.pop())
+            yield alone(steps.pop(), seal=sealing())
     if changed or gone or not loaded or not running:
         steps.append("set -eu")
         if guarded and record and not (changed or gone):
@@ -141,18 +143,20 @@ def converge(
         steps.append(
             f"printf '%s\\n' {' '.join(map(shlex.quote, entries))} > {target}.new && mv {target}.new {target}"
         )
-        yield alone("\n".join(steps))
+        yield alone("\n".join(steps), seal=sealing())
         void()
 
 
-def alone(script: str) -> StringCommand:
+def alone(script: str, *, seal: str = "") -> StringCommand:
     """A script that changes the host while no other does.
 
     What a controller that died has begun goes on; the next one scans when it has ended (`observation.Survey`).
+
+    Args:
+        seal: The office's secret for this host, a variable of the shell that no program inherits; it comes by standard input.
     """
-    return StringCommand(
-        f"mkdir -p -m 0700 {RUN}; exec 9>{LOCK}; flock --wait {PATIENCE} 9 || {{ echo '{HELD}' >&2; exit 1; }}\n{script}"
-    )
+    whole = f"mkdir -p -m 0700 {RUN}; exec 9>{LOCK}; flock --wait {PATIENCE} 9 || {{ echo '{HELD}' >&2; exit 1; }}\n{script}"
+    return StringCommand(f"read -r {KEY}; {whole}", _stdin=seal) if seal else StringCommand(whole)
 
 
 def _digest(files: Sequence[File]) -> str:
@@ -375,7 +379,14 @@ def retire() -> Generator[Command, None, None]:
         steps += ["systemctl daemon-reload"]
         steps += dict.fromkeys(f": {reload}" for path in leaving if (reload := reload_for(path)))
         steps += [
-            f"rm -f {shlex.quote(f'{guard.DECLARED}/{record}.tar')} {shlex.quote(f'{APPLIED}/{record}')}"
+            shlex.join(
+                [
+                    "rm",
+                    "-f",
+                    *(f"{guard.DECLARED}/{record}.{kind}" for kind in ("tar", "seal")),
+                    f"{APPLIED}/{record}",
+                ]
+            )
         ]
         yield alone("\n".join(steps))
     yield from _retire_packages({name for names in known.packages for name in names})

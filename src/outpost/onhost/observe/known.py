@@ -27,6 +27,10 @@ FOUND = STATE / "found"
 """What was here before the first apply, and nobody has accepted."""
 SEAL = "seal\t"
 """Begins the first line of a file of facts that an apply wrote."""
+DECLARED = STATE / "declared"
+"""Files as they were declared last, to which a failed apply goes back (`outpost.converge.guard`)."""
+OF_COPIES = f"{SEAL}copies\n"
+"""Second line of the known state since those copies are sealed, too."""
 
 
 def unfinished() -> bool:
@@ -75,6 +79,27 @@ def edited(path: pathlib.Path) -> bool:
         return False
     wanted = sealed(path.name, facts.encode(errors="surrogateescape")).decode()
     return bool(wanted) and seal != f"{SEAL}{wanted}"
+
+
+# SYS-08: without it root edits the copy, and an apply that fails for whatever reason makes his file the office's.
+def seal(path: str | os.PathLike[str]) -> None:
+    """Note that an apply made a copy of declared files; nothing where the caller has no secret."""
+    copy = pathlib.Path(path)
+    if made := sealed(copy.name, copy.read_bytes()):
+        copy.with_suffix(".seal").write_bytes(made)
+
+
+def is_sealed(path: str) -> bool:
+    """Whether an apply made it; true for all that stood there before the first apply that sealed copies."""
+    copy = pathlib.Path(path)
+    wanted = sealed(copy.name, copy.read_bytes())
+    with contextlib.suppress(FileNotFoundError):
+        return not wanted or copy.with_suffix(".seal").read_bytes() == wanted
+    return not edited(KNOWN) and not _seals_copies()
+
+
+def _seals_copies() -> bool:
+    return not KNOWN.exists() or OF_COPIES in content(str(KNOWN))
 
 
 class Judged:
@@ -293,6 +318,8 @@ def remember(states: list[str], faults: list[str], began: float) -> None:
         VERIFIED.touch(mode=0o600)
         os.utime(VERIFIED, (began, began))
     keep_copies(judged.next, set(states))
+    for copy in () if _seals_copies() else DECLARED.glob("*.tar"):
+        seal(copy)
     _written(FOUND, judged.found)
     _written(KNOWN, judged.next)
 
@@ -301,8 +328,8 @@ def _written(path: pathlib.Path, facts: set[str]) -> None:
     new = path.with_suffix(".new")
     new.touch(mode=0o600)
     lines = "".join(f"{line}\n" for line in sorted(facts))
-    seal = sealed(path.name, lines.encode(errors="surrogateescape")).decode()
-    new.write_text(f"{SEAL}{seal}\n{lines}" if seal else lines, errors="surrogateescape")
+    made = sealed(path.name, (OF_COPIES + lines).encode(errors="surrogateescape")).decode()
+    new.write_text(f"{SEAL}{made}\n{OF_COPIES}{lines}" if made else lines, errors="surrogateescape")
     new.replace(path)
 
 

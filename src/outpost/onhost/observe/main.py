@@ -143,6 +143,14 @@ def main() -> None:
     if verb == "release":
         release(words)
         return
+    if verb in ("seal", "is-sealed"):
+        from outpost.onhost.observe.known import is_sealed, seal
+
+        if verb == "seal":
+            seal(words[0])
+        elif not is_sealed(words[0]):
+            sys.exit(1)
+        return
     if verb == "view":
         still()
         asked = json.loads(words[0])
