@@ -8,6 +8,7 @@ import email.utils
 import re
 import shlex
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -165,6 +166,20 @@ class Ground:
         if hello:
             await session.say(f"EHLO {HELLO}")
         return session
+
+    async def said(self, seen: Evidence, *lines: str, vantage: Vantage | None = None) -> Reply:
+        """The last answer to lines in a session of its own, an honest stranger's unless said otherwise; a refusal ends them."""
+        async with await self.smtp(seen, vantage or self.stranger) as session:
+            return await session.while_good(*lines)
+
+    async def greeted(
+        self, seen: Evidence, vantage: Vantage | None = None, patience: float = PATIENCE
+    ) -> float:
+        """Seconds until a client, an honest stranger unless said otherwise, is greeted, as it must be."""
+        started = time.monotonic()
+        async with await self.smtp(seen, vantage or self.stranger, patience=patience) as session:
+            seen.expect(session.greeting, "220")
+        return time.monotonic() - started
 
     async def mail(
         self, seen: Evidence, sender: str, recipient: str, message: bytes, vantage: Vantage | None = None

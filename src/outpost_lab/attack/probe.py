@@ -26,7 +26,7 @@ from outpost.office.roles import role_of
 from outpost.office.size import size_of
 from outpost_lab import pace
 from outpost_lab.attack.ground import Ground
-from outpost_lab.attack.wire import SILENT, Session
+from outpost_lab.attack.wire import SILENT, Session, meanwhile
 from outpost_lab.post import OfficeUser, compose
 
 BOUNDS = {"submission": 1.0, "peer": 2.0, "delivery": 5.0}
@@ -137,14 +137,9 @@ async def _measuring(ground: Ground, window: Window) -> AsyncIterator[None]:
     """Measure while the block runs, and until there is one measurement of each kind."""
     greetings = [_greetings(ground, window, kind) for kind in ("submission", "peer")]
     work = [*greetings, _deliveries(ground, window), _queue(ground, window), _load(window)]
-    workers = list(map(asyncio.create_task, work))
-    try:
+    async with meanwhile(*work) as workers:
         yield
         await _one_sample(window, workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
 
 
 async def idle(ground: Ground) -> dict[str, float]:

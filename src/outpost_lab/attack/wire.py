@@ -15,9 +15,10 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Any
 
 from outpost.errors import OutpostError
 from outpost_lab import pace
@@ -204,10 +205,16 @@ class Session:
                 break
         return said
 
+    async def while_good(self, *lines: str) -> Reply:
+        """Line after line, as long as they are taken; the last answer."""
+        for line in lines:
+            if not (reply := await self.say(line)).good:
+                break
+        return reply
+
     async def envelope(self, sender: str, recipient: str) -> Reply:
         """MAIL, and RCPT where the sender is taken; the last answer."""
-        said = await self.say(f"MAIL FROM:<{sender}>")
-        return await self.say(f"RCPT TO:<{recipient}>") if said.good else said
+        return await self.while_good(f"MAIL FROM:<{sender}>", f"RCPT TO:<{recipient}>")
 
     async def deliver(self, sender: str, recipient: str, content: bytes, *, patience: float = 120.0) -> Reply:
         """A whole message, as far as it is taken; the last answer."""
@@ -234,6 +241,18 @@ class Session:
         await self.say("STARTTLS")
         await self.start_tls(name, context)
         return await self.say(f"EHLO {hello}")
+
+
+@contextlib.asynccontextmanager
+async def meanwhile(*work: Coroutine[Any, Any, Any]) -> AsyncIterator[list[asyncio.Task[Any]]]:
+    """Work that goes on while the block runs, and ends with it."""
+    tasks = list(map(asyncio.create_task, work))
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Catcher:

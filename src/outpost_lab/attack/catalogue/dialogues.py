@@ -10,7 +10,7 @@ from typing import Any
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import Ground
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.wire import Reply, Session
+from outpost_lab.attack.wire import Session
 
 
 async def _held(ground: Ground, seen: Evidence, dialogues: list[dict[str, Any]]) -> None:
@@ -20,7 +20,8 @@ async def _held(ground: Ground, seen: Evidence, dialogues: list[dict[str, Any]])
             async with await _session(ground, seen, dialogue) as session:
                 for line in (*dialogue.get("before", ()), *lines, *dialogue.get("after", ())):
                     said, *expected = [line] if isinstance(line, str) else line
-                    reply = await _said(session, said.format(**ground.words))
+                    told = said.format(**ground.words).split(" && ")
+                    reply = await (session.while_good(*told) if said else session.reply(patience=5))
                     if expected:
                         seen.expect(reply, *expected)
 
@@ -29,15 +30,6 @@ async def _session(ground: Ground, seen: Evidence, dialogue: dict[str, Any]) -> 
     if "user" in dialogue:
         return await ground.submission(seen, dialogue["user"])
     return await ground.smtp(seen, hello=dialogue.get("hello", True))
-
-
-async def _said(session: Session, lines: str) -> Reply:
-    if not lines:
-        return await session.reply(patience=5)
-    for line in lines.split(" && "):
-        if not (reply := await session.say(line)).good:
-            break
-    return reply
 
 
 for id_, dialogues in tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")).items():

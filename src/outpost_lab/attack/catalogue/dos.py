@@ -8,55 +8,44 @@ import math
 import random
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import HELLO, LINE, Ground, compose, token
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.wire import CLOSED, SILENT, Reply, Session, syn, unverified
+from outpost_lab.attack.wire import CLOSED, SILENT, Reply, Session, meanwhile, syn, unverified
 
 IDLE = 130
+CROWD, EACH = 35, 12
 BOMB, BOMB_SIZE = 300, 288_000
+HALF_OPEN = 40_000
+GREETED = "an honest stranger is greeted after"
 
 
 @attack("3a")
 async def many_connections_from_one_address(ground: Ground, seen: Evidence) -> None:
-    cap = ground.office.limits.connections_per_client
-    source = ground.internet.fresh_source()
-    sessions: list[Session] = []
-    try:
-
-        async def one() -> Reply:
-            session = await ground.smtp(seen, source=source, hello=False, patience=30)
-            sessions.append(session)
-            return session.greeting
-
-        greetings = await asyncio.gather(*(one() for _ in range(cap + 15)))
-        taken = sum(reply.code == 220 for reply in greetings)
-        told = f"{taken} sessions, {sum(reply.code == 421 for reply in greetings)} times 421"
-        seen.check(taken <= cap, told)
+    cap, source = ground.office.limits.connections_per_client, ground.internet.fresh_source()
+    async with _greetings(ground, seen, [source] * (cap + 15)) as greetings:
+        taken, refusals = (sum(reply.code == code for reply in greetings) for code in (220, 421))
+        seen.check(taken <= cap, f"{taken} sessions, {refusals} times 421")
         refused = [reply for reply in greetings if reply.code != 220] or greetings[:1]
         seen.expect_all([("one more", reply) for reply in refused], "421 4.7.0", "closed")
-        async with await ground.smtp(seen, ground.stranger) as honest:
-            seen.expect(honest.greeting, "220")
-    finally:
-        await _over(sessions)
+        await ground.greeted(seen)
 
 
-async def _over(held: list[Session], attackers: Sequence[asyncio.Task[None]] = ()) -> None:
-    for task in attackers:
-        task.cancel()
-    await asyncio.gather(*attackers, return_exceptions=True)
-    for session in held:
-        session.close()
+@contextlib.asynccontextmanager
+async def _greetings(
+    ground: Ground, seen: Evidence, sources: Sequence[str | None], address: str = ""
+) -> AsyncIterator[list[Reply]]:
+    """How a session from each source is greeted; they end with the block."""
+    async with contextlib.AsyncExitStack() as held:
 
+        async def one(source: str | None) -> Reply:
+            session = await ground.smtp(seen, source=source, address=address, hello=False, patience=30)
+            return (await held.enter_async_context(session)).greeting
 
-async def _greeted(ground: Ground, seen: Evidence, patience: float = 40) -> float:
-    """Seconds until an honest stranger is greeted."""
-    started = time.monotonic()
-    async with await ground.smtp(seen, ground.stranger, patience=patience) as session:
-        seen.expect(session.greeting, "220")
-    return time.monotonic() - started
+        yield await asyncio.gather(*map(one, sources))
 
 
 async def _waits(
@@ -83,34 +72,26 @@ async def _hold(ground: Ground, seen: Evidence, *, slowly: bool) -> None:
             streams = await ground.internet.connect(ground.edge, 25, source=source, patience=30)
         except (OSError, TimeoutError):
             return
-        session = Session(streams)
-        held.append(session)
-        if (await session.reply(patience=30)).code == 220 and slowly:
-            for byte in b"EHLO slow.hostile.test":
-                await session.send(bytes([byte]))
-                await asyncio.sleep(1)
+        async with Session(streams) as session:
+            held.append(session)
+            if (await session.reply(patience=30)).code == 220 and slowly:
+                for byte in b"EHLO slow.hostile.test":
+                    await session.send(bytes([byte]))
+                    await asyncio.sleep(1)
+            await asyncio.Event().wait()  # to the end of the attack
 
-    idle = await _greeted(ground, seen)
-    attackers = [asyncio.create_task(one(source)) for source in ground.internet.sources[:IDLE]]
-    try:
+    idle = await ground.greeted(seen, patience=40)
+    async with meanwhile(*map(one, ground.internet.sources[:IDLE])):
         await asyncio.sleep(4)
         waits = await _waits(ground, seen, patience=40, pause=2, recipient=ground.someone(2))
         told = ", ".join(f"{wait:.1f}" for wait in waits)
         seen.note(f"({len(held)} sessions held; the honest stranger waited {told} s)")
         seen.check(len(held) > IDLE * 0.8, f"{len(held)} sessions held")
-        seen.in_time(max(waits), 10, idle, "an honest stranger is greeted after")
-    finally:
-        await _over(held, attackers)
+        seen.in_time(max(waits), 10, idle, GREETED)
 
 
-@attack("3b")
-async def idle_connections_from_many_addresses(ground: Ground, seen: Evidence) -> None:
-    await _hold(ground, seen, slowly=False)
-
-
-@attack("3c")
-async def slowloris(ground: Ground, seen: Evidence) -> None:
-    await _hold(ground, seen, slowly=True)
+attack("3b")(partial(_hold, slowly=False))
+attack("3c")(partial(_hold, slowly=True))
 
 
 @attack("3j")
@@ -120,60 +101,46 @@ async def a_silent_client_is_cut_off(ground: Ground, seen: Evidence) -> None:
         started = time.monotonic()
         answer = await session.reply(patience=90)
         # not `expect`: for it silence is a refusal, and here silence is what the attacker wants
-        told = f"after {time.monotonic() - started:.0f} s: {answer.brief}"
-        seen.check(answer.begins("421 4.4.2", "closed"), told)
+        took = time.monotonic() - started
+        seen.check(answer.begins("421 4.4.2", "closed"), f"after {took:.0f} s: {answer.brief}")
 
 
 @attack("3m")
 async def sessions_from_all_over_one_ipv6_network(ground: Ground, seen: Evidence) -> None:
     cap = ground.office.limits.connections_per_client
     sources = [await ground.newcomer() for _ in range(cap + 8)]
-    held: list[Session] = []
-
-    async def one(source: str) -> bool:
-        session = await ground.smtp(seen, source=source, address=ground.edge6, hello=False, patience=30)
-        held.append(session)
-        return session.greeting.code == 220
-
     try:
-        taken = sum(await asyncio.gather(*(one(source) for source in sources)))
-        seen.check(taken <= cap, f"{taken} of {len(sources)} taken")
+        async with _greetings(ground, seen, sources, ground.edge6) as greetings:
+            taken = sum(reply.code == 220 for reply in greetings)
+            seen.check(taken <= cap, f"{taken} of {len(sources)} taken")
     finally:
-        await _over(held)
         removed = (f"ip address del {source}/64 dev eth0 2>/dev/null" for source in sources)
         await ground.on("attacker", "; ".join(removed))
-
-
-CROWD, EACH = 35, 12
 
 
 @attack("3p")
 async def sessions_of_a_few_addresses_each_within_its_limit(ground: Ground, seen: Evidence) -> None:
     """They hold all sessions that there are, and come again when they are cut off."""
     assert ground.office.limits.connections_per_client >= EACH
-    idle = min([await _greeted(ground, seen) for _ in range(3)])
-    held: list[Session] = []
+    idle = min([await ground.greeted(seen, patience=40) for _ in range(3)])
+    held = set[Session]()
 
     async def one(source: str) -> None:
         while True:
             with contextlib.suppress(OSError, TimeoutError):
-                session = Session(await ground.internet.connect(ground.edge, 25, source=source))
-                held.append(session)
-                while (await session.reply(patience=120)).code not in (CLOSED, SILENT):
-                    pass  # the attacker says nothing
-                session.close()
-                held.remove(session)
+                async with Session(await ground.internet.connect(ground.edge, 25, source=source)) as session:
+                    held.add(session)
+                    while (await session.reply(patience=120)).code not in (CLOSED, SILENT):
+                        pass  # the attacker says nothing
+                    held.remove(session)
             await asyncio.sleep(1)
 
     sources = ground.internet.sources[:CROWD]
-    attackers = [asyncio.create_task(one(source)) for source in sources for _ in range(EACH)]
-    try:
+    async with meanwhile(*(one(source) for source in sources for _ in range(EACH))) as attackers:
         await asyncio.sleep(5)
         waits = await _waits(ground, seen, patience=60, pause=1)
         seen.note(f"({len(attackers)} sockets from {len(sources)} addresses, {len(held)} sessions held)")
-        seen.in_time(max(waits), 2, idle, "an honest stranger is greeted after")
-    finally:
-        await _over(held, attackers)
+        seen.in_time(max(waits), 2, idle, GREETED)
 
 
 @attack("3n")
@@ -187,8 +154,8 @@ async def a_mailbox_closed_without_a_message(ground: Ground, seen: Evidence) -> 
                 said = await session.say_all([f"RCPT TO:<{victim}>"] * 50)
                 named += len(said)
                 await session.say("RSET")
-    async with await ground.smtp(seen, ground.stranger) as session:
-        seen.expect(await session.envelope("stranger@internet.test", victim), "250")
+    lines = "MAIL FROM:<stranger@internet.test>", f"RCPT TO:<{victim}>"
+    seen.expect(await ground.said(seen, *lines), "250")
 
 
 @attack("3o")
@@ -196,7 +163,7 @@ async def a_bomb_by_way_of_the_backup_mx(ground: Ground, seen: Evidence) -> None
     """What a peer relays for strangers counts as strangers' mail, and one network gets half."""
     peer = next(peer for peer in ground.office.peers if peer.backup_mx)
     recipient, mark, most = ground.someone(2), token(), ground.office.limits.mailbox_messages // 2
-    taken, last, started = 0, None, time.monotonic()
+    taken, started = 0, time.monotonic()
     async with await ground.smtp(seen, ground.peer, port=peer.listen, patience=120) as session:
         await session.starttls(ground.role("mta").fqdn, unverified(), HELLO)
         for _ in range(most + 10):
@@ -207,7 +174,7 @@ async def a_bomb_by_way_of_the_backup_mx(ground: Ground, seen: Evidence) -> None
             taken += 1
     # as many again in ten minutes: on a slow machine the bomb is none
     seen.check(taken <= most + 2 + int(most * (time.monotonic() - started) / 600), f"{taken} taken")
-    if last is not None and not last.good:
+    if not last.good:
         seen.expect(last, "450 4.7.1")
     await ground.settled(patience=60)
     await ground.expunge(mark, recipient)
@@ -220,8 +187,7 @@ async def nonsense_without_end(ground: Ground, seen: Evidence) -> None:
         seen.expect(said[-1][1], "421 4.7.0", "221 2.7.0", "closed")
         seen.check(len(said) <= 12, f"{len(said)} answers")
     async with await ground.smtp(seen) as session:
-        said = await session.say_all(["NOOP"] * 150)
-        seen.expect(said[-1][1], "421 4.7.0", "closed")
+        seen.expect((await session.say_all(["NOOP"] * 150))[-1][1], "421 4.7.0", "closed")
 
 
 @attack("3f")
@@ -244,14 +210,12 @@ async def mail_while_the_queue_volume_is_full(ground: Ground, seen: Evidence) ->
         'postconf -e "queue_minfree=$(( free < 4611686018427387904 ? free + 1073741824 : free ))"; systemctl reload postfix.service; sleep 1'
     )
     try:
-        async with await ground.smtp(seen, ground.stranger) as session:
-            seen.expect(await session.say("MAIL FROM:<stranger@internet.test> SIZE=1000"), "452 4.3.1")
+        seen.expect(await ground.said(seen, "MAIL FROM:<stranger@internet.test> SIZE=1000"), "452 4.3.1")
     finally:
         await ground.on_mta(
             "cp -a /root/main.cf.kept /etc/postfix/main.cf; rm /root/main.cf.kept; systemctl reload postfix.service; sleep 1"
         )
-    async with await ground.smtp(seen, ground.stranger) as session:
-        seen.expect(await session.say("MAIL FROM:<stranger@internet.test> SIZE=1000"), "250")
+    seen.expect(await ground.said(seen, "MAIL FROM:<stranger@internet.test> SIZE=1000"), "250")
 
 
 @attack("3h")
@@ -296,9 +260,6 @@ async def envelopes_without_end(ground: Ground, seen: Evidence) -> None:
     seen.expect(next((reply for reply in answers if not reply.good), answers[-1]), "450 4.7.1")
 
 
-HALF_OPEN = 40_000
-
-
 @attack("3k")
 async def half_open_connections(ground: Ground, seen: Evidence) -> None:
     """Requests for connections from addresses that nobody has: they are never completed, and fill the table."""
@@ -314,20 +275,16 @@ async def half_open_connections(ground: Ground, seen: Evidence) -> None:
             if number % 50 == 0:
                 await asyncio.sleep(0.05)
 
-    idle = await _greeted(ground, seen)
-    flooding = asyncio.create_task(flood())
-    try:
-        for _ in range(4):
-            await asyncio.sleep(1)
-            started = time.monotonic()
-            try:
-                await _greeted(ground, seen, patience=15)
-            except (OSError, TimeoutError) as error:
-                seen.check(False, f"none: {type(error).__name__}", late=isinstance(error, TimeoutError))
-            waits.append(time.monotonic() - started)
-    finally:
-        flooding.cancel()
-        await asyncio.gather(flooding, return_exceptions=True)
-        raw.close()
+    idle = await ground.greeted(seen, patience=40)
+    with raw:
+        async with meanwhile(flood()):
+            for _ in range(4):
+                await asyncio.sleep(1)
+                started = time.monotonic()
+                try:
+                    await ground.greeted(seen, patience=15)
+                except (OSError, TimeoutError) as error:
+                    seen.check(False, f"none: {type(error).__name__}", late=isinstance(error, TimeoutError))
+                waits.append(time.monotonic() - started)
     seen.note(f"({HALF_OPEN} requests; waits {', '.join(f'{wait:.1f}' for wait in waits)} s)")
-    seen.in_time(max(waits), 10, idle, "an honest stranger is greeted after")
+    seen.in_time(max(waits), 10, idle, GREETED)
