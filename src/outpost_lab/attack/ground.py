@@ -105,18 +105,21 @@ class Ground:
         peers, mta = self.office.peers, self.role("mta").fqdn
         peer = peers[0].domains[0] if peers else SINK
         address = self.info["world"]["internet"]["addresses"]["wan"][0] if self.info else "192.0.2.1"
-        own = {"domain": self.domain, "DOMAIN": self.domain.upper(), "edge": self.edge, "mta": mta, "A": ""}
-        named = {"alice": self.someone(), "bob": self.someone(1), "peer": peer}
-        return own | named | {"elsewhere": SINK, "address": str(address)}
+        return {
+            "office": self.office.name, "domain": self.domain, "DOMAIN": self.domain.upper(), "edge": self.edge, "mta": mta,
+            "alice": self.someone(), "bob": self.someone(1), "dave": self.someone(3),
+            "carol": f"carol@{self.domain}", "name": self.office.users[0].full_name, "peer": peer, "elsewhere": SINK,
+            "address": str(address), "quoted": self.someone().replace("@", "=40"), "A": "",
+        }  # fmt: skip
 
     def someone(self, number: int = 0) -> str:
         """A mailbox of the office."""
-        return self.office.mailboxes[number]
+        return self.office.mailboxes[number % len(self.office.mailboxes)]
 
     def reader(self) -> str:
         """One mailbox after the other: what one of them may take in ten minutes is bounded (DOS-07)."""
         self.turn += 1
-        return self.someone(self.turn % len(self.office.mailboxes))
+        return self.someone(self.turn)
 
     def user(self, name: str) -> OfficeUser:
         """A user with a password, by local part."""

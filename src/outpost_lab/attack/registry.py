@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import tomllib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from outpost_lab.attack.weakness import Weakness, switches
 
@@ -39,6 +42,15 @@ def attack(id: str) -> Callable[[Work], Work]:  # noqa: A002
         return work
 
     return register
+
+
+@cache
+def words() -> dict[str, Any]:
+    """What attacks say, by their ids, from ``catalogue/words.toml``."""
+    from outpost_lab.attack import catalogue
+
+    file = Path(catalogue.__path__[0]) / "words.toml"
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 def attacks() -> dict[str, Attack]:

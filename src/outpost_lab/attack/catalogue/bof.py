@@ -8,15 +8,11 @@ import re
 
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import HELLO, Ground, compose, token
-from outpost_lab.attack.registry import attack
+from outpost_lab.attack.registry import attack, words
 from outpost_lab.attack.wire import CLOSED, SILENT, Catcher, Reply, Session, unverified
 
 SESSIONS, MANY_SESSIONS, AT_ONCE = 300, 10_000, 16
-ENDINGS = {
-    "LF.CRLF": b"\n.\r\n", "LF.LF": b"\n.\n", "CRLF.LF": b"\r\n.\n", "CR.CR": b"\r.\r", "LF.CR": b"\n.\r",
-    "CR.LF": b"\r.\n", "CRLF.CR": b"\r\n.\r", "CR.CRLF": b"\r.\r\n", "NUL": b"\r\n\0.\r\n", "CRCR": b"\r\n.\r\r\n",
-    "LF..LF": b"\n..\n", "LFCR.LFCR": b"\n\r.\n\r", "CRLFCR.CRLF": b"\r\n\r.\r\n", "blank": b"\r\n. \r\n", "NEL": b"\xc2\x85.\xc2\x85",
-}  # fmt: skip
+ENDINGS = {name: ending.encode() for name, ending in words()["2g"]["endings"].items()}
 
 
 @attack("2b")

@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from outpost_lab.attack.evidence import Evidence
-from outpost_lab.attack.ground import Ground
+from outpost_lab.attack.ground import Ground, compose, token
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.wire import Session
+from outpost_lab.attack.wire import Reply, Session
 
 
 async def _held(ground: Ground, seen: Evidence, dialogues: list[dict[str, Any]]) -> None:
+    words = ground.words | {"reader": ground.reader()}
     for dialogue in dialogues:
+        before = f"{dialogue['head']} && " if "head" in dialogue else ""
         each = [[line] for line in dialogue["each"]] if "each" in dialogue else [dialogue["lines"]]
         for lines in each:
             async with await _session(ground, seen, dialogue) as session:
                 for line in (*dialogue.get("before", ()), *lines, *dialogue.get("after", ())):
                     said, *expected = [line] if isinstance(line, str) else line
-                    told = said.format(**ground.words).split(" && ")
-                    reply = await (session.while_good(*told) if said else session.reply(patience=5))
+                    reply = await _said(session, (before + said).format(**words) if said else "")
                     if expected:
                         seen.expect(reply, *expected)
 
@@ -29,7 +30,22 @@ async def _held(ground: Ground, seen: Evidence, dialogues: list[dict[str, Any]])
 async def _session(ground: Ground, seen: Evidence, dialogue: dict[str, Any]) -> Session:
     if "user" in dialogue:
         return await ground.submission(seen, dialogue["user"])
-    return await ground.smtp(seen, hello=dialogue.get("hello", True))
+    vantage = ground.stranger if dialogue.get("stranger") else ground.internet
+    return await ground.smtp(seen, vantage, hello=dialogue.get("hello", True))
+
+
+async def _said(session: Session, told: str) -> Reply:
+    if not told:
+        return await session.reply(patience=5)
+    for line in told.split(" && "):
+        if line.startswith("From: "):
+            author, recipient = line.removeprefix("From: ").split(" To: ")
+            reply = await session.message(compose(author, recipient, token()))
+        else:
+            reply = await session.say(line)
+        if not reply.good:
+            break
+    return reply
 
 
 for id_, dialogues in tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")).items():

@@ -10,36 +10,13 @@ from outpost_lab.attack.catalogue.dsn import ENDS, authenticate
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import Ground, compose, token
 from outpost_lab.attack.probe import percentile
-from outpost_lab.attack.registry import attack
+from outpost_lab.attack.registry import attack, words
 from outpost_lab.attack.wire import Reply, Session, plain, unverified
-
-RELAY_FORMS = (
-    "victim@{elsewhere}", "victim%{elsewhere}@{domain}", '"victim@{elsewhere}"@{domain}', '"victim%{elsewhere}"@{domain}',
-    "@{domain}:victim@{elsewhere}", "@{domain},@{elsewhere}:victim@{elsewhere}", "{elsewhere}!victim@{domain}",
-    "{elsewhere}!victim", "victim%{elsewhere}", '"victim@{elsewhere}"', '"{elsewhere}!victim"@{domain}',
-    "victim@[{address}]", "victim@[IPv6:::1]", "victim%{elsewhere}@[{edge}]", "victim%{elsewhere}@{host}",
-    "victim@{elsewhere}@{domain}", "victim@{elsewhere}%{domain}", "victim@{elsewhere}!{domain}", "victim@{domain}@{elsewhere}",
-    "postmaster@{elsewhere}", "victim@{peer}", "victim%{peer}@{domain}", "victim%{elsewhere}%{domain}@{domain}",
-    "@{host},@{domain}:victim@{elsewhere}", "<victim@{elsewhere}>", "victim@{elsewhere}.", "victim@{elsewhere},alice@{domain}",
-    "alice@{domain}> <victim@{elsewhere}", "{domain}!{elsewhere}!victim", '"alice@{domain} "@{elsewhere}', "victim@{elsewhere}\0@{domain}",
-    "{elsewhere}!victim@{host}", "victim@{domain}.{elsewhere}", "alice+victim={elsewhere}@{peer}", "SRS0=x=y={elsewhere}=victim@{domain}",
-    "@[{edge}]:victim@{elsewhere}", '"victim@{elsewhere}"@[{edge}]', "victim@[127.0.0.1]", "victim@localhost", "alice@[{edge}]",
-    "{domain}!victim@{elsewhere}", "victim%40{elsewhere}@{domain}", "victim=40{elsewhere}@{domain}", '"victim\\@{elsewhere}"@{domain}',
-    "victim@{elsewhere}\t@{domain}", "victim@{elsewhere}(@{domain})", "(@{domain})victim@{elsewhere}",
-    "/o={elsewhere}/s=victim/@{domain}", "victim::{elsewhere}@{domain}", "|victim@{elsewhere}", "/etc/passwd", '"|/bin/sh"@{domain}',
-)  # fmt: skip
-
-# the classic open relay: everybody is in "my networks", and the old ways of routing are on
 
 
 @attack("5a")
 async def address_tricks(ground: Ground, seen: Evidence) -> None:
-    words = {
-        "elsewhere": "internet.test", "domain": ground.domain, "edge": ground.edge, "host": ground.role("mta").fqdn,
-        "address": ground.info["world"]["internet"]["addresses"]["wan"][0] if ground.info else "192.0.2.1",
-        "peer": ground.office.peers[0].domains[0] if ground.office.peers else "internet.test",
-    }  # fmt: skip
-    forms = [form.format(**words) for form in RELAY_FORMS]
+    forms = [form.format(**ground.words) for form in words()["5a"]["forms"]]
 
     async def some(part: list[str], sender: str) -> list[tuple[str, Reply]]:
         async with await ground.smtp(seen) as session:

@@ -5,22 +5,10 @@ from __future__ import annotations
 from outpost_lab.attack.catalogue.dsn import filtered
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import Ground, compose, token
-from outpost_lab.attack.registry import attack
+from outpost_lab.attack.registry import attack, words
 from outpost_lab.attack.wire import Reply
 
 REFUSED = ("550 5.7.", "553 5.7.", "554 5.7.", "451 4.7.", "550 5.1.8")
-
-
-@attack("4b")
-async def our_domain_in_the_header(ground: Ground, seen: Evidence) -> None:
-    recipient, ours = ground.reader(), ground.someone()
-    for author in (
-        ours, f"Alice Archer <{ours}>", f"<{ours}>, x@internet.test", f"x@internet.test\r\nSender: {ours}",
-        f"x@internet.test\r\nFrom: {ours}", f"x@internet.test\r\nFrom : {ours}", f"=?utf-8?Q?{ours.replace('@', '=40')}?=", f"{ours}.",
-    ):  # fmt: skip
-        message = compose(author, recipient, token())
-        answer = await ground.mail(seen, "stranger@internet.test", recipient, message)
-        seen.expect(answer, "554 5.7.1", "550 5.7.1")
 
 
 @attack("4c")
@@ -77,21 +65,6 @@ async def a_peers_name_from_elsewhere(ground: Ground, seen: Evidence) -> None:
         seen.expect(await ground.mail(seen, "x@internet.test", ground.reader(), message), *REFUSED)
 
 
-@attack("4h")
-async def a_users_header_names_another(ground: Ground, seen: Evidence) -> None:
-    own, alice, name = f"carol@{ground.domain}", ground.someone(), ground.office.users[0].full_name
-    authors = (
-        alice, f"Bob <{ground.someone(1)}>", "boss@internet.test", f"{own}, {alice}", f"{own}\r\nSender: {alice}",
-        f"{alice}\r\nResent-From: {own}", f"boss@internet.test\r\nResent-From: {own}", f"{name} <{own}>",
-        f'"{alice}" <{own}>', f"{own} ({name})", f"(({name}) x) {own}",
-    )  # fmt: skip
-    for some in (authors[:6], authors[6:]):  # DSN-11: after ten refusals a session is closed
-        async with await ground.submission(seen, "carol") as session:
-            for author in some:
-                message = compose(author, ground.someone(3), token())
-                seen.expect(await session.deliver(own, ground.someone(3), message), "5")
-
-
 @attack("4i")
 async def forged_authentication_results(ground: Ground, seen: Evidence) -> None:
     recipient, mark = ground.reader(), token()
@@ -146,20 +119,12 @@ async def _forged_bounce(ground: Ground, seen: Evidence, sender: str) -> None:
 @attack("4k")
 async def an_absence_in_a_colleagues_name(ground: Ground, seen: Evidence) -> None:
     """Carol's filter answers strangers as Bob, by each way that Sieve has to name an author."""
-    recipient, colleague, name = f"carol@{ground.domain}", ground.someone(1), ground.office.users[0].full_name
-    redirected = f"X-Sieve-Redirected-From: {recipient}"
-    injected = f"Content-Type: text/plain\r\n{redirected}\r\nFrom: {colleague}\r\n\r\nx"
-    scripts = {
-        "an address": f':from "Bob <{colleague}>" "x"',
-        "a name": f':from "{name} <{recipient}>" "x"',
-        "a comment": f':from "{recipient} ({name})" "x"',
-        "somebody elsewhere": ':from "boss@bank.test" "x"',
-        "a header in the text": f':mime "{injected}"',
-    }
+    recipient = f"carol@{ground.domain}"
     victims = {}
     try:
-        for what, script in scripts.items():
-            await filtered(ground, seen, f'require "vacation"; vacation :handle "{token()}" {script};')
+        for what, script in words()["4k"]["scripts"].items():
+            told = script.format(**ground.words)
+            await filtered(ground, seen, f'require "vacation"; vacation :handle "{token()}" {told};')
             victims[what] = victim = ground.victim()
             said = await ground.mail(seen, victim, recipient, compose(victim, recipient, token()))
             seen.expect(said, "250")
@@ -169,12 +134,6 @@ async def an_absence_in_a_colleagues_name(ground: Ground, seen: Evidence) -> Non
             seen.check(got == 0, f"{got} answers under {what}")
     finally:
         await filtered(ground, seen, "")
-
-
-OF_OLD = r"""require ["duplicate", "variables"];
-if header :matches "message-id" "*" { set "name" "${1}"; }
-if duplicate :handle "again" :uniqueid "${name}" { discard; stop; }
-"""
 
 
 @attack("4l")

@@ -22,7 +22,7 @@ from outpost_lab import desk
 from outpost_lab.attack.content import acting_html
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import SINK, Ground, token
-from outpost_lab.attack.registry import attack
+from outpost_lab.attack.registry import attack, words
 from outpost_lab.attack.wire import Session
 from outpost_lab.post import compose
 
@@ -123,8 +123,7 @@ class Browser:
 
 @attack("8a")
 async def sql_in_the_login(ground: Ground, seen: Evidence) -> None:
-    users = ("' OR '1'='1", "carol' --", 'carol" OR ""="', "carol@x'; DROP TABLE users; --")
-    for user in (*users, "%' UNION SELECT 1 --"):
+    for user in words()["8a"]["users"]:
         browser = Browser(ground, seen)
         page = await browser.log_in(user, "' OR '1'='1")
         leaked = page.leaks(r"SQLSTATE|syntax error|sqlite|PDOException|on line \d+")
@@ -132,8 +131,7 @@ async def sql_in_the_login(ground: Ground, seen: Evidence) -> None:
         held = page.status < 500 and not leaked and not browser.inside
         seen.check(held, told + (", INSIDE" if browser.inside else ""))
     browser = await Browser.of(ground, seen, "carol")
-    for path in ("/?_task=mail&_action=search&_q=%27%20OR%201%3D1%20--&_headers=subject&_mbox=INBOX&_remote=1",
-                 "/?_task=addressbook&_action=search&_q=%27%20UNION%20SELECT%201--&_remote=1", "/?_task=addressbook&_action=show&_cid=1%27%20OR%201=1&_source=0"):  # fmt: skip
+    for path in words()["8a"]["paths"]:
         page = await browser.ask(path, headers="X-Requested-With: XMLHttpRequest\r\n")
         held = page.status < 500 and not page.leaks(r"SQLSTATE|syntax error|sqlite|PDOException")
         seen.check(held, f"{path[7:40]}: status {page.status}")
@@ -185,12 +183,8 @@ async def guessing_at_webmail(ground: Ground, seen: Evidence) -> None:
 
 @attack("8e")
 async def forbidden_paths(ground: Ground, seen: Evidence) -> None:
-    paths = ("/installer/", "/config/config.inc.php", "/config/", "/logs/errors.log", "/temp/", "/SQL/mysql.initial.sql", "/bin/update.sh",
-             "/.git/config", "/vendor/composer/installed.json", "/composer.json", "/README.md", "/program/lib/Roundcube/bootstrap.php",
-             "/../../etc/passwd", "/..%2f..%2fetc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/static../../etc/passwd", "/plugins/../config/config.inc.php",
-             "/index.php/../../etc/passwd", "/x.php", "/phpinfo.php", "/status", "/.env")  # fmt: skip
     browser = Browser(ground, seen)
-    for path in paths:
+    for path in words()["8e"]["paths"]:
         page = await browser.ask(path)
         leaked = page.leaks(r"root:x:0|des_key|CREATE TABLE|<\?php|\[core\]")
         held = page.status in (400, 403, 404, 405) or (page.status == 302 and not leaked)
@@ -200,17 +194,11 @@ async def forbidden_paths(ground: Ground, seen: Evidence) -> None:
 @attack("8f")
 async def smuggled_http_requests(ground: Ground, seen: Evidence) -> None:
     browser = Browser(ground, seen)
-    host, end = f"Host: {browser.name}\r\n", "Connection: close\r\n\r\n"
-    post, get = "POST / HTTP/1.1\r\n", "GET / HTTP/1.1\r\n"
-    for name, raw in {
-        "both lengths": f"{post}{host}Content-Length: 6\r\nTransfer-Encoding: chunked\r\n{end}0\r\n\r\nG",
-        "two lengths": f"{post}{host}Content-Length: 6\r\nContent-Length: 5\r\n{end}abcdef",
-        "no host": f"{get}{end}",
-        "a foreign host": f"{get}Host: evil.example\r\n{end}",
-        "a huge header": f"{get}{host}X: {'y' * 70000}\r\n{end}",
-    }.items():
+    for name, raw in words()["8f"]["requests"].items():
         try:
-            status = (await browser.ask("/", raw=raw.encode())).status
+            status = (
+                await browser.ask("/", raw=raw.format(**ground.words, webmail=browser.name).encode())
+            ).status
         except ConnectionError:
             status = 0
         seen.check(status in (0, 400, 403, 404, 413, 414, 421, 431), f"{name}: {status or 'closed'}")
@@ -284,20 +272,14 @@ async def mail_that_acts(ground: Ground, seen: Evidence) -> None:
     seen.check(not foreign, foreign or f"{len(asked)} requests, all to webmail")
 
 
-WEAK = ("Summer2026!!Summer", "qwertyuiop123456", "elevenchars")
-CHOSEN_ON = "/usr/local/lib/outpost/accounts/outpost/onhost/passwords.py"
-
-
 @attack("5f")
 async def weak_passwords(ground: Ground, seen: Evidence) -> None:
     """Bob chooses what guessers try first, by the form that webmail has for it."""
-    own = f"bob@{ground.domain}"
-    browser = Browser(ground, seen)
-    await browser.log_in(own, ground.password(own))
+    browser, own = Browser(ground, seen), f"bob@{ground.domain}"
+    await browser.log_in(own, present := ground.password(own))
     if not browser.inside:
         raise OutpostError("bob does not get in, so there is nothing to see")
-    present = ground.password(own)
-    for weak in (*WEAK, f"{ground.office.name}-{ground.domain}"):
+    for weak in (form.format(**ground.words) for form in words()["5f"]["weak"]):
         page = await browser.ask("/?_task=settings&_action=plugin.access")
         form = {"_token": page.token, "_task": "settings", "_action": "plugin.access", "_do": "change",
                 "_password": present, "_new": weak, "_again": weak}  # fmt: skip
@@ -311,7 +293,6 @@ async def weak_passwords(ground: Ground, seen: Evidence) -> None:
 
 # the first number of the page is a priority
 IDENTITY = r'<select name="_from".*?<option value="(\d+)"'
-BREAKS = {"CRLF": "\r\n", "LF": "\n", "CR": "\r", "NEL": "\u0085", "line separator": "\u2028"}
 
 
 @attack("8g")
@@ -319,7 +300,7 @@ async def headers_injected_by_a_form(ground: Ground, seen: Evidence) -> None:
     """What bob writes into the fields of a message becomes neither a header nor a recipient of its own."""
     own, recipient = f"bob@{ground.domain}", f"carol@{ground.domain}"
     browser = await Browser.of(ground, seen, "bob")
-    for name, between in BREAKS.items():
+    for name, between in words()["8g"]["breaks"].items():
         for slot in ("_subject", "_to", "_replyto"):
             victim, mark = ground.victim(), token()
             form = await browser.composed(recipient, mark)
