@@ -18,6 +18,7 @@ from threading import Thread
 import pytest
 
 from outpost.converge import guard
+from outpost.converge.files import ARMED
 from outpost.target import ROOT, Target
 from outpost_lab import pace
 from outpost_lab.instance import Instance
@@ -104,10 +105,7 @@ def finished_by_the_next(lab: Instance, pyinfra: Pyinfra, machine: str) -> None:
         lab, machine, "sed -n 's/^unit //p' /var/lib/outpost/applied/* | xargs systemctl is-active"
     ).split()
     assert set(units) == {"active"}
-    assert (
-        on(lab, machine, f"systemctl list-timers --all --no-legend '{guard.unit('*')}'; ls {guard.ARMED}")
-        == ""
-    )
+    assert on(lab, machine, f"systemctl list-timers --all --no-legend '{guard.unit('*')}'; ls {ARMED}") == ""
 
 
 @pytest.mark.slow  # two minutes; once in some hundred runs an apply stopped early, and nobody knows why yet

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from outpost.converge import guard
+from outpost.converge.files import ARMED
 from outpost.target import ROOT
 from outpost_lab import pace
 from outpost_lab.instance import Instance
@@ -105,7 +106,7 @@ def test_a_push_that_locks_the_controller_out_is_undone_by_the_host(
     on(lab, "ns2", on_host(f"! systemctl is-active --quiet {guard.unit(name)}.service"))
     assert on(lab, "ns2", IN_FORCE) == before
     assert f"went back to the previous {name}" in on(lab, "ns2", "journalctl -t outpost -n 5 -o cat")
-    assert on(lab, "ns2", f"ls {guard.ARMED}").strip() == ""
+    assert on(lab, "ns2", f"ls {ARMED}").strip() == ""
     assert pyinfra("--dry", "--json", "--limit", "ns2", inventory=SSH).changes == {}
 
 

@@ -12,7 +12,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from outpost.converge.observation import APPLIED
+from outpost.converge.files import APPLIED
 from outpost.office import Host, Office, load
 from outpost.transport.remote import run_script
 from outpost.verification.live import chosen_target

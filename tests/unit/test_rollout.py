@@ -13,8 +13,9 @@ from outpost.engine import rollout
 from outpost.engine import run as pyinfra
 from outpost.engine.rollout import WEEKDAYS, is_read_only, waves
 from outpost.engine.run import Change, Outcome, Silent
+from outpost.errors import OutpostError
 from outpost.evidence.reference import case_study
-from outpost.office import Office
+from outpost.office import Host, Office
 from outpost.office.tables.operation import Maintenance
 from outpost.onhost.observe import OBSERVER
 from outpost.target import Target, find
@@ -68,7 +69,9 @@ def test_what_others_have_to_do_yet_rolls_nothing_back(
 
     undone: list[str] = []
     monkeypatch.setattr("outpost.engine.run.apply", apply)
-    monkeypatch.setattr("outpost.engine.run.execute", lambda *_, limit, **__: undone.extend(limit))
+    monkeypatch.setattr(
+        rollout, "run_script", lambda _target, _office, host, *_, **__: undone.append(host.name)
+    )
     monkeypatch.setattr(rollout, "_failing", lambda *_: frozenset())
     monkeypatch.setattr(rollout, "verify", lambda *_, **__: verdict)
     done = rollout.roll_out(
@@ -77,6 +80,22 @@ def test_what_others_have_to_do_yet_rolls_nothing_back(
     )  # fmt: skip
     assert (done.went_back, tuple(undone), done.waiting) == (back, back, ("ns2",) if back else ())
     assert done.good == (not back)
+
+
+def test_a_host_that_cannot_go_back_is_not_said_to_have_gone(
+    office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_target: Target, _office: Office, host: Host, script: str, *_: object, **__: object) -> str:
+        assert "previous/knot-sandbox/undo; [" in script  # the last change first
+        if host.name == "ns1":
+            raise OutpostError("ns1 does not answer", "check its console")
+        return ""
+
+    monkeypatch.setattr(rollout, "run_script", refused)
+    names = ("ns1", "ns2")
+    changes = tuple(Change(name, f"dns | {what}") for name in names for what in ("knot", "knot-sandbox"))
+    done = Outcome(names, changes, {}, (), 1.0)
+    assert rollout._go_back(Target("po", tmp_path, tmp_path), office, done, names, 1, None) == ("ns2",)
 
 
 def test_apply_refuses_on_a_read_only_day_and_says_how_to_insist(
@@ -116,7 +135,7 @@ def test_only_a_check_that_newly_fails_is_a_reason_to_go_back(
     planned = Outcome(("ns1", "ns2"), changes, {}, (), 0.1, (missing,) if fresh else ())
     verdicts = iter([*([] if fresh else [failing(*before)]), failing(*after), failing(), failing()])
     monkeypatch.setattr(rollout, "verify", lambda *_, **__: next(verdicts))
-    monkeypatch.setattr(rollout, "_go_back", lambda _target, _done, hosts, *_: hosts)
+    monkeypatch.setattr(rollout, "_go_back", lambda _target, _office, _done, hosts, *_: hosts)
 
     def applied(*_: object, limit: tuple[str, ...], **__: object) -> Outcome:
         return Outcome(limit, tuple(change for change in changes if change.host in limit), {}, (), 0.1)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-import threading
 
-from rich.status import Status
+from rich.progress import Progress as Bar
+from rich.progress import SpinnerColumn, TaskID, TextColumn
 from typing_extensions import override
 
 from outpost.cli.console import Console
@@ -13,19 +13,18 @@ from outpost_lab.progress import Progress
 
 
 class Lines(Progress):
-    """On standard error, so that ``--json`` output stays clean: a live status on a terminal; elsewhere plain lines."""
+    """On standard error, so that ``--json`` output stays clean: a live line for each step on a terminal; elsewhere plain lines."""
 
     def __init__(self) -> None:
         self._console = Console(file=sys.stderr, highlight=False)
-        self._status: Status | None = None
-        self._running: dict[str, str] = {}
-        self._lock = threading.Lock()
+        columns, live = (SpinnerColumn(), TextColumn("{task.description}")), self._console.is_terminal
+        self._bar = Bar(*columns, console=self._console, transient=True, disable=not live)
+        self._running: dict[str, TaskID] = {}
 
     @override
     def begin(self, step: str) -> None:
-        with self._lock:
-            self._running[step] = ""
-            self._show()
+        self._bar.start()
+        self._running[step] = self._bar.add_task(step)
 
     @override
     def note(self, step: str, text: str) -> None:
@@ -35,35 +34,17 @@ class Lines(Progress):
 
     @override
     def doing(self, step: str, text: str) -> None:
-        with self._lock:
-            if step in self._running:
-                self._running[step] = text
-                self._show()
+        if step in self._running:
+            self._bar.update(self._running[step], description=f"{step} [dim]{text}[/]")
 
     @override
     def end(self, step: str, seconds: float) -> None:
-        with self._lock:
-            self._running.pop(step, None)
-            self._console.print(f"[green]✓[/] {step} [dim]{seconds:.1f} s[/]", soft_wrap=True)
-            self._show()
+        if step in self._running:
+            self._bar.remove_task(self._running.pop(step))
+        self._console.print(f"[green]✓[/] {step} [dim]{seconds:.1f} s[/]", soft_wrap=True)
 
     def close(self) -> None:
-        """Takes the live status off the screen, also of steps that were broken off."""
-        with self._lock:
-            self._running.clear()
-            self._show()
-
-    def _show(self) -> None:
-        if not self._console.is_terminal:
-            return
-        if not self._running:
-            if self._status:
-                self._status.stop()
-                self._status = None
-            return
-        text = " · ".join(f"{step} [dim]{note}[/]" if note else step for step, note in self._running.items())
-        if self._status:
-            self._status.update(text)
-        else:
-            self._status = self._console.status(text)
-            self._status.start()
+        """Takes the live lines off the screen, also of steps that were broken off."""
+        while self._running:
+            self._bar.remove_task(self._running.popitem()[1])
+        self._bar.stop()

@@ -17,9 +17,8 @@ from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.context import ctx_host, host, state
 
 from outpost.converge.failures import failures, watch
-from outpost.converge.files import LIB, File, as_json, package, parses, text
+from outpost.converge.files import LIB, RUN, File, as_json, package, parses, text
 from outpost.converge.observation import (
-    RUN,
     Answer,
     declared,
     observe,

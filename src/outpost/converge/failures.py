@@ -18,7 +18,7 @@ from pyinfra.api.state import BaseStateCallback, State
 from pyinfra.context import config, ctx_host, state
 from typing_extensions import override
 
-from outpost.converge.guard import ARMED
+from outpost.converge.files import ARMED
 from outpost.converge.observation import declared, unread
 from outpost.converge.operations import HELD
 from outpost.errors import OutpostError

@@ -14,12 +14,24 @@ from typing import Any
 
 from jinja2 import Environment
 
+from outpost.onhost.observe import KEY, OBSERVER
 from outpost.target import ROOT
 from outpost.templates import environment, render
 
 TEMPLATES = ROOT / "templates"
 LIB = "/usr/local/lib/outpost"
 """Where hosts have the office's own programs."""
+STATE = "/var/lib/outpost"
+APPLIED = f"{STATE}/applied"
+PREVIOUS = f"{STATE}/previous"
+DECLARED = f"{STATE}/declared"
+ARMED = f"{STATE}/armed"
+PACKAGES = f"{STATE}/packages"
+RUN = "/run/outpost"
+LOCK = f"{RUN}/lock"
+"""Held by whatever changes the host (`operations.alone`)."""
+WITH_KEY = f'{KEY}="${{{KEY}-}}" {OBSERVER}'
+"""Shell that starts the observer with the office's secret, where `operations.alone` has taken it from standard input."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,7 @@ def _environment() -> Environment:
 def _scripts() -> Environment:
     made = environment(Path(__file__).with_name("shell"))
     made.filters |= {"quote": shlex.quote, "above": lambda path: str(PurePosixPath(path).parent)}
+    made.globals |= {name: value for name, value in globals().items() if name.isupper()}
     return made
 
 

@@ -24,17 +24,10 @@ from pyinfra.api.state import State
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.context import host
 
-from outpost.converge.files import File, shell
-from outpost.converge.observation import APPLIED, LOCK, RUN, STATE
-from outpost.onhost.observe import KEY, OBSERVER
+from outpost.converge.files import ARMED, DECLARED, PREVIOUS, File, shell
 from outpost.transport.connector import OpenSSHConnector
 from outpost.transport.ssh import NEW
 
-PREVIOUS = f"{STATE}/previous"
-DECLARED = f"{STATE}/declared"
-ARMED = f"{STATE}/armed"
-WITH_KEY = f'{KEY}="${{{KEY}-}}" {OBSERVER}'
-"""Shell that starts the observer with the office's secret, where `operations.alone` has taken it from standard input."""
 SECONDS_VARIABLE = "OUTPOST_CONFIRM_WITHIN"
 CONFIRM_WITHIN = 60
 """Seconds that a host waits for the confirmation; a slow line needs three of them for a new connection."""
@@ -71,23 +64,8 @@ def keep_previous(
     kept = f"{PREVIOUS}/{key}"
     if first:
         return [f"rm -rf {kept}"]
-    undo = shell(
-        "undo",
-        key=key,
-        kept=kept,
-        activate=activate,
-        RUN=RUN,
-        LOCK=LOCK,
-        ARMED=ARMED,
-        APPLIED=APPLIED,
-        DECLARED=DECLARED,
-    )
-    return [
-        shell(
-            "keep-previous", key=key, kept=kept, paths=(*changed, *gone), live=live, undo=undo,
-            APPLIED=APPLIED, PREVIOUS=PREVIOUS, DECLARED=DECLARED, WITH_KEY=WITH_KEY,
-        )
-    ]  # fmt: skip
+    undo = shell("undo", key=key, kept=kept, activate=activate)
+    return [shell("keep-previous", key=key, kept=kept, paths=(*changed, *gone), live=live, undo=undo)]
 
 
 def keep_declared(key: str, files: Sequence[File]) -> list[str]:
@@ -95,7 +73,7 @@ def keep_declared(key: str, files: Sequence[File]) -> list[str]:
     if not files:
         return [f"rm -f {DECLARED}/{key}.tar {DECLARED}/{key}.seal"]
     ordered = sorted(files, key=lambda file: file.path)
-    return [shell("keep-declared", key=key, files=ordered, DECLARED=DECLARED, WITH_KEY=WITH_KEY)]
+    return [shell("keep-declared", key=key, files=ordered)]
 
 
 def arm(key: str) -> list[str]:

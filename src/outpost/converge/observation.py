@@ -28,7 +28,7 @@ from pyinfra.api.operation import operation as pyinfra_operation
 from pyinfra.context import ctx_host, host, state
 from typing_extensions import override
 
-from outpost.converge.files import File
+from outpost.converge.files import APPLIED, LOCK, File
 from outpost.drift.findings import BLIND
 from outpost.errors import OutpostError
 from outpost.keys.secrets_file import Secrets
@@ -38,11 +38,6 @@ from outpost.onhost.observe.declared import KNOWN
 from outpost.transport import answers
 
 P = ParamSpec("P")
-STATE = "/var/lib/outpost"
-APPLIED = f"{STATE}/applied"
-RUN = "/run/outpost"
-LOCK = f"{RUN}/lock"
-"""Held by whatever changes the host (`operations.alone`)."""
 END = "outpost-observation-complete"
 """Last line of every answer. Without it the answer was cut off and must not be read as "nothing there"."""
 

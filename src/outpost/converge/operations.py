@@ -23,13 +23,9 @@ from pyinfra.operations import files as stock_files
 from pyinfra.operations import server as stock_server
 
 from outpost.converge import guard
-from outpost.converge.files import File, shell
+from outpost.converge.files import APPLIED, DECLARED, LOCK, PACKAGES, RUN, STATE, File, shell
 from outpost.converge.observation import (
-    APPLIED,
     LINK,
-    LOCK,
-    RUN,
-    STATE,
     Status,
     answer_to,
     declared,
@@ -45,7 +41,6 @@ from outpost.drift.repairs import ASIDE, reload_for
 from outpost.onhost.observe import KEY
 
 STAGE = f"{RUN}/stage"
-PACKAGES = f"{STATE}/packages"
 PACKAGES_BEFORE = f"cat {PACKAGES}"
 PATIENCE = 300
 """Seconds that a change waits for another to end."""
@@ -105,10 +100,7 @@ def converge(
         attended().add(unit)
     steps: list[str] = []
     if changed or gone:
-        archive = f"{STATE}/{key}.tar"
-        if not answer.records:
-            yield StringCommand("mkdir", "-p", "-m", "0700", STATE)
-        yield FileUploadCommand(_tar(changed), archive)
+        archive = yield from _uploaded(key, changed, into_place=not answer.records)
         arrange = guard.keep_previous(
             key,
             [file.path for file in changed],
@@ -183,14 +175,21 @@ def _tar(files: Sequence[File]) -> io.BytesIO:
     return buffer
 
 
+def _uploaded(name: str, files: Sequence[File], *, into_place: bool = True) -> Generator[Command, None, str]:
+    """Files in an archive, which is given; its directory may have to be made."""
+    archive = f"{STATE}/{name}.tar"
+    if into_place:
+        yield StringCommand("mkdir", "-p", "-m", "0700", STATE)
+    yield FileUploadCommand(_tar(files), archive)
+    return archive
+
+
 def unpacked(name: str, files: Sequence[File]) -> Generator[Command, None, None]:
     """Files as they are, without check or record: for what has to be there before the first scan.
 
     Where something is in their way they are missing until their own operation, which moves it aside.
     """
-    archive = f"{STATE}/{name}.tar"
-    yield StringCommand("mkdir", "-p", "-m", "0700", STATE)
-    yield FileUploadCommand(_tar(files), archive)
+    archive = yield from _uploaded(name, files)
     yield alone(
         f"set -eu\ntar --extract --preserve-permissions --same-owner --file={archive} --directory=/ || true; rm -f {archive}"
     )
@@ -208,7 +207,7 @@ def _install_script(
     paths = [file.path for file in changed]
     return shell(
         "install", key=key, archive=archive, stage=f"{STAGE}/{key}", changed=paths, gone=gone, check=check, arrange=arrange,
-        tops=sorted({_top(path) for path in (*paths, *gone)}), removals=[_removal(path) for path in gone], APPLIED=APPLIED, ASIDE=ASIDE,
+        tops=sorted({_top(path) for path in (*paths, *gone)}), removals=[_removal(path) for path in gone], ASIDE=ASIDE,
     )  # fmt: skip
 
 
@@ -277,8 +276,7 @@ def install(wanted: dict[tuple[str, ...], tuple[str, ...]]) -> Generator[Command
             Finding("package", each, "not installed", "what its role needs it for is not done", ("SYS-04",))
         )
     preseed = [line for lines in wanted.values() for line in lines]
-    words = {"UPGRADES_WAIT": UPGRADES_WAIT, "PACKAGES": PACKAGES, "APT": APT}
-    yield alone(shell("packages", missing=missing, preseed=preseed, **words))
+    yield alone(shell("packages", missing=missing, preseed=preseed, UPGRADES_WAIT=UPGRADES_WAIT, APT=APT))
     void()
 
 
@@ -348,9 +346,7 @@ def once(
         return
     report(finding)
     if files:
-        archive = f"{STATE}/{key}.tar"
-        yield StringCommand("mkdir", "-p", "-m", "0700", STATE)
-        yield FileUploadCommand(_tar(files), archive)
+        archive = yield from _uploaded(key, files)
         stage = f"{STAGE}/{key}"
         command = (
             f"trap 'rm -rf {stage} {archive}' EXIT\nSTAGE={stage}\nrm -rf $STAGE; mkdir -p -m 0700 $STAGE\n"
@@ -383,7 +379,7 @@ def retire() -> Generator[Command, None, None]:
                 [
                     "rm",
                     "-f",
-                    *(f"{guard.DECLARED}/{record}.{kind}" for kind in ("tar", "seal")),
+                    *(f"{DECLARED}/{record}.{kind}" for kind in ("tar", "seal")),
                     f"{APPLIED}/{record}",
                 ]
             )

@@ -11,16 +11,21 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import zip_longest
 
 from outpost.engine import run
+from outpost.errors import OutpostError
 from outpost.office import Office
 from outpost.office.roles import every_role
 from outpost.target import ROOT, Target
+from outpost.transport.remote import run_script
 from outpost.verification.live import Verdict, verify
 
+PATIENCE = 600.0
+"""Seconds that a host may take to go back: daemons are restarted."""
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
@@ -115,7 +120,7 @@ def roll_out(
                 host for host in _touched(done) if (host in broken or "" in broken) and host not in fresh
             )
             minutes = int((time.monotonic() - started) / 60) + 1
-            went_back = _go_back(target, done, hosts, minutes, connector, watcher()) if back and hosts else ()
+            went_back = _go_back(target, office, done, hosts, minutes, connector) if back else ()
             return Rollout(total, waiting, tuple(verdicts), went_back)
     return Rollout(total, (), tuple(verdicts))
 
@@ -149,13 +154,17 @@ def files_for(outcome: run.Outcome) -> tuple[str, ...]:
 
 def _go_back(
     target: Target,
+    office: Office,
     outcome: run.Outcome,
     hosts: tuple[str, ...],
     minutes: int,
     connector: str | None,
-    watcher: run.Watcher,
 ) -> tuple[str, ...]:
-    """Put back what the previous declaration said of what this wave changed, last change first; only what is that recent."""
+    """Put back what the previous declaration said of what this wave changed, last change first; only what is that recent.
+
+    Gives the hosts on which that went well.
+    """
+    back = []
     for host in hosts:
         names = [change.operation.rpartition(" | ")[2] for change in outcome.changes if change.host == host]
         keys = [re.sub(r"[^\w.-]+", "-", name) for name in reversed(names)]
@@ -164,5 +173,7 @@ def _go_back(
             f"sh /var/lib/outpost/previous/{key}/undo"
             for key in dict.fromkeys(keys)
         )
-        run.execute(target, script, limit=(host,), connector=connector, watcher=watcher)
-    return hosts
+        with suppress(OutpostError):  # what failed is reported, and this host with it
+            run_script(target, office, office.host(host), script, connector, patience=PATIENCE)
+            back.append(host)
+    return tuple(back)

@@ -183,13 +183,6 @@ def apply(
     return replace(outcome, findings=tuple(found))
 
 
-def execute(
-    target: Target, script: str, *, limit: tuple[str, ...], connector: str | None, watcher: Watcher
-) -> Outcome:
-    """Run a shell script on hosts, as root."""
-    return _pyinfra(target, ["-y"], limit, connector, watcher, instead=["exec", "--", script])
-
-
 def command(target: Target, options: list[str], limit: tuple[str, ...], connector: str | None) -> list[str]:
     """The pyinfra command, as it would be typed at the top of the checkout."""
     inventory = target.inventory(connector)
@@ -210,19 +203,16 @@ def _pyinfra(
     limit: tuple[str, ...],
     connector: str | None,
     watcher: Watcher,
-    environment: dict[str, str] | None = None,
-    instead: list[str] | None = None,
+    environment: dict[str, str],
     keeps: tuple[int, ...] = (),
 ) -> Outcome:
     typed = [*command(target, options, limit, connector), "--json"]
-    if instead:
-        typed = [*(word for word in typed if word != "deploy.py"), *instead]
     started = time.monotonic()
     follower = Follower(_prefix(target, target.inventory(connector)))
     process = subprocess.Popen(
         [sys.executable, "-m", *typed],
         cwd=ROOT,
-        env=target.environment | {"PYINFRA_PROGRESS": "off"} | (environment or {}),
+        env=target.environment | {"PYINFRA_PROGRESS": "off"} | environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
