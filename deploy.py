@@ -36,6 +36,6 @@ def become() -> None:
     drift.last()
 
 
-with declaring():  # first what to look at, so that one look answers for all
+with declaring():  # first the questions, so that one scan answers them all
     become()
 become()

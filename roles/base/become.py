@@ -77,7 +77,7 @@ def become(*, office: Office, me: Host, secrets: Secrets) -> None:
 
 
 def _watch(office: Office, me: Host) -> None:
-    """What needs a human, told past the mail queue (LOG-04)."""
+    """Alarms, sent past the mail queue (LOG-04)."""
     directory("/var/lib/outpost-watch", mode="0700")
     for package in ("", "/outpost", "/outpost/onhost"):
         directory(f"{LIB}/python{package}")

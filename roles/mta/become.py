@@ -142,7 +142,7 @@ def _filter(view: MtaView, secrets: Secrets) -> None:
             if selector in secrets.signing:
                 signing[name] = path
             keys.append(text(path, key, mode="0640", group="_rspamd", secret=True))
-    # In the spool, because Postfix is chrooted there; its group may connect, nobody else may look.
+    # In the spool, because Postfix is chrooted there; its group may connect, nobody else may list it.
     directory("/var/spool/postfix/rspamd", owner="_rspamd", group="postfix", mode="2750")
     _sandbox("rspamd.service")
     service(

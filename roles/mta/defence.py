@@ -1,4 +1,4 @@
-"""What the MTA's policy service and Rspamd's office rules are told, derived from the office.
+"""Settings of the MTA's policy service and of Rspamd's office rules, derived from the office.
 
 Pure: no I/O, no pyinfra. Both read JSON; the code that reads it is the same for every office.
 """

@@ -1,9 +1,11 @@
-"""The test environment of Outpost: the product never imports it, its command line does when a command of the lab runs.
+"""The lab: an office and its test environment in Docker. Several can run side by side.
 
-The modules here are the lab, an Internet in a box around a project office, on Docker, several side by side: ``engine`` finds or
-installs Docker, ``images`` builds what the containers start from, ``networks`` makes zones of Docker networks, ``world`` says
-which machines stand around the office, ``render`` writes their configuration, ``instance`` is what remains between two
-commands, ``up`` brings up and removes, ``office`` deploys the office and sends first messages, ``box`` makes virtual machines.
+Of the product only the command line imports this package, when a command of the lab runs.
+
+- `up` starts and removes a lab; `instance` is what remains of it between two commands.
+- `engine` finds or installs Docker, `images` builds images, `networks` makes the zones.
+- `world` lists the machines of the test environment, `render` writes their configuration.
+- `office` deploys the office and sends the first messages. `box` makes virtual machines.
 
 What works on a lab, or in containers of its own:
 

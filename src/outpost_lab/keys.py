@@ -1,4 +1,4 @@
-"""Keys and certificates of the world around the office. They protect nothing but the lab."""
+"""Keys and certificates of the test environment. They protect nothing but the lab."""
 
 from __future__ import annotations
 

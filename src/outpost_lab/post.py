@@ -179,7 +179,7 @@ class Town:
         return OfficeUser(address, self.info["users"][address], self._server, self._at, Path(self.info["ca"]))
 
     def neighbour(self, machine: str, address: str) -> Neighbour:
-        """Somebody with an address on a machine of the world around."""
+        """Somebody with an address on a machine of the test environment."""
         return Neighbour(address, self.info["world"][machine]["container"])
 
     @property
@@ -196,7 +196,7 @@ class Town:
 
 
 def _log_in(session: smtplib.SMTP, user: str, password: str) -> None:
-    """As a mail program does: told that it cannot be judged just now (454, RFC 4954, section 6), it tries again."""
+    """Log in as a mail program does: after a temporary failure (454, RFC 4954, section 6) it tries again."""
     for pause in (1.0, 3.0):
         try:
             session.login(user, password)

@@ -20,7 +20,7 @@ CONTROLLER_OCTET = 1
 
 @dataclass(frozen=True)
 class Machine:
-    """A container of an instance: a host of the office, or part of the world around it.
+    """A container of an instance: a host of the office, or a machine of the test environment.
 
     Attributes:
         role: The office's role (``mta``), or what it is in the world (``headoffice``).

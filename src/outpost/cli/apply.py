@@ -154,7 +154,7 @@ def change_hosts(
 
 
 def _as_declared(at: At, limit: list[str] | None, *, as_json: bool) -> bool:
-    """Whether every host is as it was when it was last found as declared; then that is the result, and printed."""
+    """Whether every host is unchanged since it was last found as declared; if so, print that result."""
     started = time.monotonic()
     if (asked := unchanged.ask(at.target, at.via, limit or ())) is None:
         return False

@@ -1,4 +1,4 @@
-"""`outpost test`: the whole suite, stage after stage, with pytest and the tools underneath in plain sight."""
+"""`outpost test`: the whole suite, stage after stage, with the output of pytest and the other tools."""
 
 from __future__ import annotations
 

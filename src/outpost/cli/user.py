@@ -385,7 +385,7 @@ def _change(
 
 @contextmanager
 def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool) -> Iterator[str | None]:
-    """The hosts are ours to change, and nothing but this change is about to come to them.
+    """Claim the hosts, and make sure that the apply brings nothing but this change.
 
     Gives the office file that the hosts were converged from, where other changes wait: this one is applied to it alone.
 

@@ -1,8 +1,8 @@
-"""One operation that fails keeps no other of its host from running; what could not be done is reported at the end.
+"""Let a failed operation stop no other of its host, and report at the end what could not be done.
 
-pyinfra goes on behind a failed operation (``config.IGNORE_ERRORS``). Four things end a host's run at once: it cannot be
-reached, another apply holds it, it goes back to what it was before a guarded change, or what everything else stands on
-(packages, packet filter) failed where it had never been applied.
+pyinfra continues after a failed operation (``config.IGNORE_ERRORS``). Four things end a host's run at once: it cannot be
+reached; another apply holds it; it rolls back a guarded change; or packages or the packet filter failed and had never
+been applied before.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A push that cannot strand a site: the host keeps what was declared before, and goes back to it unless somebody confirms.
+"""Changes that cannot cut a site off: the host keeps the former declaration, and rolls back unless the controller confirms.
 
 ``/var/lib/outpost/declared/NAME.tar`` holds the files of a shape as its last successful apply declared them; what somebody made of
 them on the host since is not in it, and nothing goes back to a copy without the office's seal (`outpost.onhost.observe.known`).

@@ -1,10 +1,11 @@
 """The operations behind the shapes: each compares what is declared with one scan of the host, and acts on the difference.
 
-How the check works: in a private mount namespace an overlay lays the new files over the live directories, so
-the checker (`postfix check`, `nginx -t`) sees the file system exactly as it would be, and the host does not
-(docs/adr/0006). How nothing is forgotten: ``/var/lib/outpost/applied/NAME`` names the files of the last
-successful run and the digest that the daemon loaded. It is emptied before files change and written after the
-daemon has come up; a file named there and no longer declared is removed.
+How files are checked: in a private mount namespace an overlay lays the new files over the live directories. The checker
+(`postfix check`, `nginx -t`) sees the file system as it would be; the host does not (docs/adr/0006).
+
+How nothing is forgotten: ``/var/lib/outpost/applied/NAME`` names the files of the last successful run, and the digest
+that the daemon loaded. It is emptied before files change, and written after the daemon has started. A file that is named
+there and no longer declared is removed.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def as_lines(new: tuple[str, ...], old: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Difference:
-    """An object of one kind that is not as it was, or that is wrong whatever was.
+    """An object of one kind that has changed since the last apply, or that is wrong in any case.
 
     Attributes:
         new: Values that it has and had not; a fault has one.

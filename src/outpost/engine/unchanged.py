@@ -1,10 +1,10 @@
-"""Whether hosts are as they were when they were last found as declared: one question each, answered with a digest.
+"""Ask each host with one question whether it is unchanged since the last plan that found nothing to change.
 
 A plan is a function of three things: what is declared (the office, its secrets, roles, templates and code), and what
 the host shows in its survey (`outpost.converge.observation`). When the last plan found nothing to change, the survey's command and
-the digest of its answer are kept. Is the declaration the same, byte for byte, and does a new survey, made now and in
-full on each host, have the same digest, then the plan is the same, too: nothing to change. Anything else, or a day
-later, and everything is compared in full (docs/adr/0014).
+the digest of its answer are kept. The next plan is the same, nothing to change, if two things hold: the declaration is
+the same, byte for byte, and a new survey, made in full on each host, has the same digest. In any other case, and after a
+day, everything is compared in full (docs/adr/0014).
 
 Imports nothing but Python's library, and little of it before the hosts are asked: until then nothing else happens.
 """
@@ -94,7 +94,7 @@ class Asked(NamedTuple):
     answers: list[tuple[dict[str, Any], subprocess.Popen[str]]]
 
     def as_declared(self) -> tuple[str, ...] | None:
-        """The hosts, where each is as it was when it was found as declared; else None: compare them in full."""
+        """The hosts, if each is unchanged since it was found as declared; None: compare them in full."""
         same = self.declaration == declared(self.target)  # while they answer
         now = {entry["name"]: _answer(process, entry["question"]) for entry, process in self.answers}
         new = [entry for entry, _ in self.answers if now[entry["name"]] == UNKNOWN]

@@ -1,4 +1,4 @@
-"""What an auditor reads: faults, controls, attacks, and what was seen of them.
+"""What an auditor reads: faults, controls, attacks, and their results.
 
 Called by the commands `report`, `reference` and `judge`; `verify` and `attack` look up controls in it.
 

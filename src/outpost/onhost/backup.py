@@ -3,11 +3,10 @@
 BKP-01. Standard library only: it runs on the hosts, and on a host that is still empty. ``/etc/outpost/backup/settings.json``
 says what is kept (`outpost.office.backup`); each source is of a kind:
 
-- ``mail``: a tree of Maildirs. Every message is linked into a snapshot beside it. Then its daemon's processes are stopped
-  (SIGSTOP) while the directories and files that changed meanwhile are brought up to date, so the snapshot shows all mailboxes at
-  one moment, as a power cut would, and sessions wait instead of ending. A message is a file that never changes, so a link is a
-  copy; what Dovecot writes in place (UIDs, keywords, indexes with what only they know) is copied. Search indexes and caches are
-  left out: they are made again.
+- ``mail``: a tree of Maildirs. Every message is linked into a snapshot beside it: a message is a file that never changes, so a link
+  is a copy. What Dovecot writes in place (UIDs, keywords, indexes with what only they know) is copied. Then the daemon's processes
+  are stopped (SIGSTOP) while what changed meanwhile is brought up to date. The snapshot shows all mailboxes at one moment, as a power
+  cut would; sessions wait and do not end. Search indexes and caches are left out: they are made again.
 - ``sqlite``: a database, by SQLite's own online copy, which a process of its owner makes.
 - ``knot``: the name server's signing keys, by its own backup.
 - ``copy``: files as they are.

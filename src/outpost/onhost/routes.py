@@ -136,7 +136,7 @@ def due(
         if up and not known["up"]:
             work.attempt += [one.id for one in waiting]
             back = back or route.internet
-        elif up and route.inside:  # the store was away between two looks: each message is tried once
+        elif up and route.inside:  # the store was away between two runs: each message is tried once
             work.attempt += [one.id for one in waiting if one.id not in known.get("tried", ())]
         tried = {"tried": [one.id for one in waiting]} if up and route.inside else {}
         state[route.name] = {"looked": now, "up": up, **tried}

@@ -57,7 +57,7 @@ def under_way(proc: Path) -> Iterator[bool]:
 
 
 def settle(proc: Path, clock: Callable[[], float], pause: Callable[[float], None]) -> int:
-    """Wait for them; how many had to be left. Nothing at two looks: one may be between the name's answer and its call."""
+    """Wait for them; how many had to be left. Nothing must be found twice: one may be between the name's answer and its call."""
     began, quiet = clock(), 0
     while quiet < 2:
         patience = clock() - began

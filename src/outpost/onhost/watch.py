@@ -1,4 +1,4 @@
-"""Checks its own host every few minutes and sends alarms, past the mail queue (LOG-04).
+"""Check the host every few minutes, and send alarms past the mail queue (LOG-04).
 
 Each check is a function that yields alarms about the host itself: its queue, certificates, DNSSEC
 signatures, virus signatures, disks, backup, wrong logins, units, memory, damaged messages. What changed is sent: a new alarm, one that is

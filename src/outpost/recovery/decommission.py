@@ -1,9 +1,10 @@
-"""Closing an office: a runbook as steps, each with its checkpoint in a file, none of which can be skipped.
+"""Close an office in steps. None of them can be skipped.
 
-freeze → forward → handover → drain → withdraw → erase → certificate. Each asks the hosts afterwards whether it is so, and what
-it found stands in ``decommission.json`` beside the office file; the same call again goes on from there. The name servers are not
-erased: they say for as long as the domain is delegated that it takes and sends no mail (RFC 7505), which is what keeps others from
-sending as it.
+freeze → forward → handover → drain → withdraw → erase → certificate. After each step the hosts are asked whether it was
+done. ``decommission.json`` beside the office file has the answers; the same command again continues from there.
+
+The name servers are not erased. While the domain is delegated they publish that it takes and sends no mail (RFC 7505):
+nobody else can then send in its name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the checks of a host ask, asked ahead: a round trip a host instead of one a question (docs/adr/0020).
+"""Ask a host the questions of its checks in advance: one round trip for all of them (docs/adr/0020).
 
 A check with the mark ``looks`` asks the same of its host each time and changes nothing. What was asked is kept with the
 office's runs, a list for each host; the next verification sends the whole list at once, and the checks find their

@@ -1,8 +1,7 @@
 """Defences turned off on a lab host, and back on: the positive control of an attack.
 
-A check that has never been seen to fail proves nothing. Each weakness saves what it changes on the host itself, so
-that a run that breaks off can be mended by the next (`mend`), and puts it back byte for byte: a following
-apply finds nothing to do.
+A check that has never been seen to fail proves nothing. Each weakness saves what it changes on the host itself, and puts
+it back byte for byte: the next apply finds nothing to do. After a run that broke off, the next one puts it back (`mend`).
 """
 
 from __future__ import annotations

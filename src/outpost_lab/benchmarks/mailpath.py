@@ -80,7 +80,7 @@ async def _both(target: Target) -> tuple[tuple[Run, float], tuple[Run, float]]:
 
 
 def _plan(target: Target) -> str:
-    """What an apply would change; nothing, if all is as it was."""
+    """What an apply would change; nothing, if all is unchanged."""
     changes = run.plan(target, watcher=run.Silent()).changes
     return ", ".join(f"{change.host}: {change.operation}" for change in changes)
 

@@ -1,8 +1,11 @@
-"""The office's own authority rolls: trusted by everybody before it issues anything, and the old one until nobody needs it.
+"""Replace the office's own authority. Everybody trusts the new one before it issues a certificate.
 
-generate → every host trusts both → users and peers who know the office by its authority are given the new one, which
-only people can do → it issues every certificate again, for the keys there are, so that pins and TLSA records stay true
-→ every host shows its new certificate → the old authority is trusted no more.
+1. Generate the next authority.
+2. Every host trusts both.
+3. People give the new certificate to users and peers who know the office by its authority.
+4. The new authority issues every certificate again. Keys stay the same, so pins and TLSA records stay true.
+5. Every host shows its new certificate.
+6. No host trusts the old authority any more.
 """
 
 from __future__ import annotations

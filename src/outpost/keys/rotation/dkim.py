@@ -1,9 +1,14 @@
-"""DKIM keys roll in stages, none of which can be skipped.
+"""Replace DKIM keys in stages. None of them can be skipped.
 
-generate and publish → shown by every name server → two TTLs later sign with the new pair → the old pair stays
-published while its messages are still on their way → revoked with an empty ``p=`` (its private halves are destroyed
-then) → removed. A receiver therefore always finds the key of the message in its hand (RFC 6376, section 3.1; M3AAWG,
-"DKIM Key Rotation Best Common Practices").
+1. Generate and publish a new pair.
+2. Every name server shows it.
+3. Two TTLs later, sign with it.
+4. The old pair stays published while messages with its signature are on their way.
+5. Revoke the old pair with an empty ``p=``, and destroy its private keys.
+6. Remove it.
+
+A receiver therefore always finds the key of a message (RFC 6376, section 3.1; M3AAWG, "DKIM Key Rotation Best Common
+Practices").
 """
 
 from __future__ import annotations

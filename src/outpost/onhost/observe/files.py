@@ -43,7 +43,7 @@ def files(declared: set[str]) -> list[str]:
 
 
 def _of_a_moment(path: str) -> bool:
-    """Whether it is the file of a unit that systemd-run(1) made, under a name that no lasting unit has: the running units tell."""
+    """Whether it is the file of a unit that systemd-run(1) made, under a name that no lasting unit has; the running units show it."""
     top, name = os.path.split(path)
     return top == places.TRANSIENT and not any(os.path.lexists(f"{lasting}/{name}") for lasting in UNITS)
 

@@ -93,7 +93,7 @@ def seen_now() -> Seen:
 
 
 def scan(seen: Seen) -> str:
-    """How the host differs from its known state, in JSON; worked out again only where something is not as it was."""
+    """How the host differs from its known state, in JSON; computed again only if something has changed."""
 
     def ask() -> list[str]:
         from outpost.onhost.observe.everything import everything
