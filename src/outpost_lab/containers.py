@@ -22,9 +22,9 @@ from outpost_lab.world import Machine
 RECIPE = "outpost.recipe"
 RECIPE_VERSION = 2  # raised when `_create` makes containers otherwise than before
 LATER = tuple(f"{name}-ca.{kind}" for name in ("office", "acme") for kind in ("pem", "crt"))
-LEARNT = ("headoffice", "clientsite")
-"""Machines whose mail servers get the office's settings while they run (`learn`): made again they would lose what they hold."""
-TOLD = ("/etc/postfix/", "/etc/exim4/", "/etc/hosts")
+PEERS = ("headoffice", "clientsite")
+"""Machines whose mail servers get the office's settings while they run (`update_peers`): made again they would lose what they hold."""
+PEER_SETTINGS = ("/etc/postfix/", "/etc/exim4/", "/etc/hosts")
 RELOADS = "systemctl try-reload-or-restart postfix.service exim4.service 2>/dev/null || true"
 BOOTED = "until [ -S /run/systemd/private ]; do sleep 0.05; done; exec systemctl is-system-running --wait"
 
@@ -60,17 +60,19 @@ def ensure(
     return created
 
 
-def learn(client: docker.DockerClient, instance: Instance) -> None:
+def update_peers(client: docker.DockerClient, instance: Instance) -> None:
     """Give the peers' mail servers the settings of the office file, as `outpost peer` prints them for their administrators."""
-    for name in LEARNT:
+    for name in PEERS:
         container = instance.container(name, client)
-        told = [file for file in files(instance, instance.machine(name)) if file.path.startswith(TOLD)]
-        held = [container.exec_run(["cat", file.path])[1] for file in told]
-        if [file.content for file in told] != held:
+        settings = [
+            file for file in files(instance, instance.machine(name)) if file.path.startswith(PEER_SETTINGS)
+        ]
+        held = [container.exec_run(["cat", file.path])[1] for file in settings]
+        if [file.content for file in settings] != held:
             # Docker mounts /etc/hosts: what is there is written over, not replaced
-            put(container, [replace(file, path=f"/root/told{file.path}") for file in told])
-            for file in told:
-                run(container, "sh", "-c", f"cat /root/told{file.path} > {file.path}")
+            put(container, [replace(file, path=f"/root/settings{file.path}") for file in settings])
+            for file in settings:
+                run(container, "sh", "-c", f"cat /root/settings{file.path} > {file.path}")
             run(container, "sh", "-c", RELOADS)
 
 
@@ -152,7 +154,7 @@ def _create(
 def _digest(machine: Machine, content: list[File]) -> str:
     recipe = hashlib.sha256(repr((RECIPE_VERSION, images.tag(machine.image), machine)).encode())
     for file in content:
-        told = machine.name in LEARNT and file.path.startswith(TOLD)
-        if not told and not file.path.endswith(LATER):  # arrives later, and is put in place then
+        settings = machine.name in PEERS and file.path.startswith(PEER_SETTINGS)
+        if not settings and not file.path.endswith(LATER):  # arrives later, and is put in place then
             recipe.update(repr(file).encode())
     return recipe.hexdigest()[:16]

@@ -47,7 +47,7 @@ def after_deploy(instance: Instance) -> None:
             containers.run(root, "knotc", "-b", "zone-reload", child.parent.name)
             containers.run(instance.container("gw", client), "unbound-control", "flush_zone", child.name)
     _backups(instance)
-    containers.learn(client, instance)
+    containers.update_peers(client, instance)
     outside = [machine.name for machine in instance.machines if not machine.office]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda name: _trust(instance.container(name, client), render.trust(instance)), outside))

@@ -115,27 +115,27 @@ def _files(office: Office, me: Host) -> list[File]:
 
 
 @dataclass
-class _Sights:
+class _Scans:
     """What was seen of a host before this run changed anything, and the survey its execution began with."""
 
     before: Beside | None = None
     began: Answer | None = None
 
 
-_sights: WeakKeyDictionary[PyinfraHost, _Sights] = WeakKeyDictionary()
+_scans_of: WeakKeyDictionary[PyinfraHost, _Scans] = WeakKeyDictionary()
 
 
-def _sight() -> _Sights:
+def _scans() -> _Scans:
     current: PyinfraHost = ctx_host.get()  # type: ignore[no-untyped-call]
-    return _sights.setdefault(current, _Sights())
+    return _scans_of.setdefault(current, _Scans())
 
 
 def _before() -> Beside:
     """With ``-y`` pyinfra does not plan first; then the first operation of the execution scans."""
-    sight = _sight()
-    if sight.before is None:
-        sight.before = Beside.parse(observe().observed)
-    return sight.before
+    scans = _scans()
+    if scans.before is None:
+        scans.before = Beside.parse(observe().observed)
+    return scans.before
 
 
 def _now() -> Beside:
@@ -191,12 +191,12 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
         if _before().blind or (_before().usable and differ(own)):
             yield from unpacked("observer", own)
             void()
-            _sight().before = _now()
+            _scans().before = _now()
             found = _of_kinds(kinds)
         declared().local = None  # from here on the observer is asked by itself, when something changed
-        _sight().began = observe()
+        _scans().began = observe()
     elif any(fault.startswith("blind\t") for fault in _before().faults):
-        _sight().before = _now()  # what was repaired meanwhile may have given a probe its answer
+        _scans().before = _now()  # what was repaired meanwhile may have given a probe its answer
         found = _of_kinds(kinds)
     elif found:
         now = _now()
@@ -205,7 +205,7 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
     if state.is_executing and (lists := _of_lists(found)):
         yield alone("\n".join([UPGRADES_WAIT, *(f"(\n{finding.repair}\n) || true" for finding in lists)]))
         void()
-        _sight().before = _now()
+        _scans().before = _now()
         found = _of_kinds(kinds)
     unsure = bool(_of_lists(found))
     commands = dict.fromkeys(
@@ -294,14 +294,14 @@ def _remembered() -> Generator[Command, None, None]:
             yield _remember()
         return
     failed = tuple(failures())
-    untouched = declared().answer is _sight().began is not None and not failed
+    untouched = declared().answer is _scans().began is not None and not failed
     if untouched and not (before.news or before.unfinished or before.differences):
         return
     now = _now()
     blind = any(fault.startswith("blind\t") for fault in now.faults)
     if now.usable and (now.news or now.unfinished) and not (blind or failed):
         yield _remember()
-    _sight().before = now
+    _scans().before = now
     for finding in _waiting():
         report(finding, while_executing=True)
     undone = [_undone(name, why) for name, why in failed]
