@@ -14,7 +14,7 @@ import pytest
 
 from outpost.converge import revisions
 from outpost.target import LAB, ROOT
-from outpost_lab import up
+from outpost_lab import trust, up
 from outpost_lab.info import info
 from outpost_lab.instance import Instance
 from outpost_lab.post import Town
@@ -115,6 +115,7 @@ def test_an_upgrade_loses_no_message_and_is_explained_by_its_plan(former: str) -
         ] == []
         assert upgraded["hosts"].keys() == plan["hosts"].keys()
         further(ledger, 6)
+    trust.after_deploy(Instance.load(INSTANCE))  # what an upgrade asks of others: the backup server, peers
     assert missing(town, ledger) == {}, f"accepted and lost; refused for a time were {ledger.refused}"
     assert set(ledger.accepted.values()) == {
         f"{sender} to {reader}"
