@@ -14,7 +14,7 @@ from outpost_lab.attack.wire import Reply, Session
 
 
 async def _held(ground: Ground, seen: Evidence, dialogues: list[dict[str, Any]]) -> None:
-    words = ground.words | {"reader": ground.reader()}
+    words = ground.words | {"reader": ground.reader(), "victim": ground.victim()}
     for dialogue in dialogues:
         before = f"{dialogue['head']} && " if "head" in dialogue else ""
         each = [[line] for line in dialogue["each"]] if "each" in dialogue else [dialogue["lines"]]
@@ -23,7 +23,10 @@ async def _held(ground: Ground, seen: Evidence, dialogues: list[dict[str, Any]])
                 for line in (*dialogue.get("before", ()), *lines, *dialogue.get("after", ())):
                     said, *expected = [line] if isinstance(line, str) else line
                     reply = await _said(session, (before + said).format(**words) if said else "")
-                    if expected:
+                    if expected and expected[0].startswith("!"):
+                        word = expected[0].removeprefix("!")
+                        seen.check(word not in reply.text.upper(), f"no {word}", word)
+                    elif expected:
                         seen.expect(reply, *expected)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 from imap_tools import AND
 
@@ -11,7 +13,7 @@ from outpost.errors import OutpostError
 from outpost.office import ports
 from outpost_lab.attack import content
 from outpost_lab.attack.evidence import Evidence
-from outpost_lab.attack.ground import HELLO, LINE, SINK, Ground, compose, token
+from outpost_lab.attack.ground import LINE, SINK, Ground, compose, token
 from outpost_lab.attack.registry import attack
 from outpost_lab.attack.wire import Reply, Session
 
@@ -113,48 +115,30 @@ async def a_full_mailbox_is_known_at_rcpt(ground: Ground, seen: Evidence) -> Non
         await asyncio.to_thread(empty)
 
 
-@attack("1d")
-async def notify_success_from_outside(ground: Ground, seen: Evidence) -> None:
-    victim = ground.victim()
-    async with await ground.smtp(seen, hello=False) as session:
-        offered = await session.say(f"EHLO {HELLO}")
-        seen.check("DSN" not in offered.text.upper(), "no DSN", "DSN")
-        await session.say(f"MAIL FROM:<{victim}>")
-        answer = await session.say(f"RCPT TO:<{ground.someone()}> NOTIFY=SUCCESS")
-        seen.expect(answer, "501 5.7.1", "555 5.5.4")
-        await session.say("RSET")
-        seen.expect(await session.say(f"MAIL FROM:<{victim}> RET=FULL ENVID=x"), "501 5.7.1", "555 5.5.4")
+TRACE = "".join(
+    f"Received: from hop{n}.invalid by hop{n + 1}.invalid; Tue, 3 Nov 2026 10:00:{n % 60:02} +0000\r\n"
+    for n in range(120)
+).encode()
 
 
-@attack("1e")
-async def virus_with_a_forged_sender(ground: Ground, seen: Evidence) -> None:
+async def _refused(
+    ground: Ground, seen: Evidence, made: Callable[[bytes], bytes], expected: tuple[str, ...]
+) -> None:
+    """What is made of an ordinary message with a forged sender: it is neither taken nor returned."""
     victim, mark = ground.victim(), token()
-    message = compose(victim, ground.reader(), mark) + content.eicar() + b"\r\n"
-    seen.expect(await ground.mail(seen, victim, ground.reader(), message), "554 5.7.1")
+    message = made(compose(victim, ground.reader(), mark))
+    seen.expect(await ground.mail(seen, victim, ground.reader(), message), *expected)
     await ground.nothing_at(victim, seen)
     await ground.settled()
     await ground.undelivered(mark, seen)
 
 
-@attack("1f")
-async def a_hundred_and_twenty_received_lines(ground: Ground, seen: Evidence) -> None:
-    victim, mark = ground.victim(), token()
-    trace = "".join(
-        f"Received: from hop{n}.invalid by hop{n + 1}.invalid; Tue, 3 Nov 2026 10:00:{n % 60:02} +0000\r\n"
-        for n in range(120)
-    )
-    message = trace.encode() + compose(victim, ground.reader(), mark)
-    answer = await ground.mail(seen, victim, ground.reader(), message)
-    seen.expect(answer, "554 5.4.0", "550 5.4.0", "554 5.4.6")
-    await ground.nothing_at(victim, seen)
-
-
-@attack("1h")
-async def spam_is_refused_and_not_returned(ground: Ground, seen: Evidence) -> None:
-    victim = ground.victim()
-    message = compose(victim, ground.reader(), token()) + content.gtube() + b"\r\n"
-    seen.expect(await ground.mail(seen, victim, ground.reader(), message), "554 5.7.1", "550 5.7.1")
-    await ground.nothing_at(victim, seen)
+for id_, made, expected in (
+    ("1e", lambda plain: plain + content.eicar() + b"\r\n", ("554 5.7.1",)),
+    ("1f", lambda plain: TRACE + plain, ("554 5.4.0", "550 5.4.0", "554 5.4.6")),
+    ("1h", lambda plain: plain + content.gtube() + b"\r\n", ("554 5.7.1", "550 5.7.1")),
+):
+    attack(id_)(partial(_refused, made=made, expected=expected))
 
 
 SCRIPT = 'require "vacation"; vacation :days 1 :subject "away" "I am on leave.";'
