@@ -39,8 +39,8 @@ def bench(
     """
     if listed:
         table = Table("row", "what", box=None, padding=(0, 2, 0, 0))
-        for row, measures in run.ROWS.items():
-            table.add_row(row, (measures.__doc__ or "").strip().splitlines()[0])
+        for name_, row in run.ROWS.items():
+            table.add_row(name_, f"{row.what}; against: {row.against}")
         out.print(table)
         return 0
     target = find(LAB, name)

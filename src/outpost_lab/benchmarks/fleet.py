@@ -23,7 +23,7 @@ from outpost.errors import OutpostError
 from outpost.office import load
 from outpost.target import ROOT, Target
 from outpost.transport import ssh
-from outpost_lab.benchmarks.measure import Measurement, median
+from outpost_lab.benchmarks.measure import Figures, median, of_samples
 from outpost_lab.benchmarks.place import FAR, INVENTORY
 
 OFFICES = 100
@@ -41,7 +41,7 @@ class Cost:
     megabytes: float
 
 
-def fleet(target: Target) -> Measurement:
+def fleet(target: Target) -> Figures:
     """Plans of many offices with simulated hosts against one; whole comparisons, those from memory as a note."""
     jobs = ["--jobs", str(JOBS)]
     with _offices(target, OFFICES) as (offices, environment):
@@ -50,10 +50,7 @@ def fleet(target: Target) -> Measurement:
         many = _cost(["each", "plan", *offices, "--refresh", *jobs], environment)
         again = [_cost(["plan", offices[0]], environment) for _ in range(RUNS)]
         many_again = _cost(["each", "plan", *offices, *jobs], environment)
-    hosts = 5 * OFFICES
-    return Measurement(
-        "fleet", f"plan of {OFFICES} offices, {hosts} simulated hosts, per office", "plan of one office", "s",
-        many.seconds / OFFICES, median([cost.seconds for cost in one]), "at most", 1.0,
+    return of_samples(
         {"peer": [cost.seconds for cost in one], "ours": [many.seconds / OFFICES]},
         {
             "offices at a time": JOBS,

@@ -11,10 +11,10 @@ from outpost.errors import OutpostError
 from outpost.evidence.controls import catalogue
 from outpost.target import LAB, ROOT, Target
 from outpost_lab.attack.probe import NAMES as KINDS
-from outpost_lab.benchmarks.measure import Measurement
+from outpost_lab.benchmarks.measure import Figures
 
 
-def flood_p95(target: Target) -> Measurement:
+def flood_p95(target: Target) -> Figures:
     """Honest users under each flood of the catalogue of attacks: the worst delivery, p95; all else as notes."""
     floods = [plan.id for plan in catalogue().attacks.values() if plan.family == "DOS" and plan.alone]
     done = subprocess.run(
@@ -31,11 +31,8 @@ def flood_p95(target: Target) -> Measurement:
     p95 = {title: {KINDS[kind]: each[kind]["p95"] for kind in KINDS} for title, each in times.items()}
     idle = next(iter(measured.values()))["measured"]["idle p95"]
     worst = [each["delivery"]["p95"] for each in times.values() if each["delivery"]["p95"] is not None]
-    return Measurement(
-        "flood-p95", "local delivery under the worst flood, p95", "nothing going on", "s",
-        max(worst), idle["delivery"], "reported", samples={"ours": worst, "peer": [idle["delivery"]]},
-        notes={
-            "p95 under each, s": p95, "idle p95, s": {KINDS[kind]: seconds for kind, seconds in idle.items()},
-            "not withstood": {title: each["bounds broken"] for title, each in measured.items() if each["verdict"] != "defended"},
-        },
-    )  # fmt: skip
+    notes = {
+        "p95 under each, s": p95, "idle p95, s": {KINDS[kind]: seconds for kind, seconds in idle.items()},
+        "not withstood": {title: each["bounds broken"] for title, each in measured.items() if each["verdict"] != "defended"},
+    }  # fmt: skip
+    return Figures(max(worst), idle["delivery"], {"ours": worst, "peer": [idle["delivery"]]}, notes)

@@ -22,7 +22,7 @@ from outpost_lab.attack.ground import Ground, compose, leave, stand, token
 from outpost_lab.attack.probe import percentile
 from outpost_lab.attack.weakness import Weakness, postfix, weakened
 from outpost_lab.attack.wire import Session
-from outpost_lab.benchmarks.measure import Measurement, median
+from outpost_lab.benchmarks.measure import Figures, median
 
 MESSAGES = 200  # as fast as they go
 CLIENTS = 4  # sessions at a time
@@ -50,18 +50,15 @@ class Run:
         return {name: round(value, 3) for name, value in found.items()}
 
 
-def mail_path(target: Target) -> Measurement:
+def mail_path(target: Target) -> Figures:
     """Mail through filters and TLS into mailboxes: p95; the rate, and where the time goes, as notes."""
     (hardened, fast), (bare, bare_fast) = asyncio.run(_both(target))
-    return Measurement(
-        "mail-path", "mail through the whole path into mailboxes, p95", "filters and TLS off", "s",
-        percentile(hardened.total, 0.95), percentile(bare.total, 0.95), "reported",
-        samples={"ours": hardened.total, "peer": bare.total},
-        notes={
-            "hardened": {"messages/s": round(fast, 1), **hardened.as_data()},
-            "filters and TLS off": {"messages/s": round(bare_fast, 1), **bare.as_data()},
-        },
-    )  # fmt: skip
+    notes = {
+        "hardened": {"messages/s": round(fast, 1), **hardened.as_data()},
+        "filters and TLS off": {"messages/s": round(bare_fast, 1), **bare.as_data()},
+    }
+    samples = {"ours": hardened.total, "peer": bare.total}
+    return Figures(percentile(hardened.total, 0.95), percentile(bare.total, 0.95), samples, notes)
 
 
 async def _both(target: Target) -> tuple[tuple[Run, float], tuple[Run, float]]:

@@ -14,7 +14,7 @@ from outpost.errors import OutpostError
 from outpost.recovery import backup
 from outpost.target import Target
 from outpost_lab import containers, engine
-from outpost_lab.benchmarks.measure import Measurement, median
+from outpost_lab.benchmarks.measure import Figures, median
 from outpost_lab.info import info
 from outpost_lab.instance import Instance
 from outpost_lab.post import Town
@@ -39,7 +39,7 @@ for number in range({count}):
 """
 
 
-def search(target: Target) -> Measurement:
+def search(target: Target) -> Figures:
     """Words in the text of messages that are indexed, by IMAP, in a full folder and in a small one."""
     instance = Instance.load(target.instance or "lab")
     samples = {}
@@ -49,14 +49,12 @@ def search(target: Target) -> Measurement:
             _on(instance, f"doveadm index -u {user} {FOLDER}")
             indexing = time.monotonic() - started
             samples[who] = [_search(instance, user, f"word{count - 1 - run}") for run in range(RUNS)]
-    return Measurement(
-        "search-50000", f"search in the text of {MESSAGES} messages", f"{ANSWER:.0f} s", "s",
-        median(samples["ours"]), ANSWER, "at most", 1.0, samples,
-        {"a folder of 50 messages": round(median(samples["peer"]), 3), "messages indexed a second": round(MESSAGES / indexing)},
-    )  # fmt: skip
+    few, indexed = round(median(samples["peer"]), 3), round(MESSAGES / indexing)
+    notes = {"a folder of 50 messages": few, "messages indexed a second": indexed}
+    return Figures(median(samples["ours"]), ANSWER, samples, notes)
 
 
-def frozen(target: Target) -> Measurement:
+def frozen(target: Target) -> Figures:
     """How long delivery stops for a backup; the first one after many messages came is not counted, it copies them."""
     instance = Instance.load(target.instance or "lab")
     store = instance.office.with_role("store")[0]
@@ -65,13 +63,10 @@ def frozen(target: Target) -> Measurement:
         with filled(instance, count):
             made = [backup.run_now(target, instance.office, [store])[store.name] for _ in range(RUNS)]
         samples[who] = [float(each["frozen"]) for each in made[1:]]
-    return Measurement(
-        "backup-50000", f"delivery stopped by a backup, {MESSAGES} messages", "a second", "s",
-        median(samples["ours"]), 1.0, "at most", 1.0, samples,
-    )  # fmt: skip
+    return Figures(median(samples["ours"]), 1.0, samples, {})
 
 
-def rescanned(target: Target) -> Measurement:
+def rescanned(target: Target) -> Figures:
     """The nightly scan of what some days brought, reckoned for an office of 300 users."""
     instance = Instance.load(target.instance or "lab")
     settings = json.loads(_on(instance, "cat /etc/outpost/rescan.json"))
@@ -82,11 +77,8 @@ def rescanned(target: Target) -> Measurement:
     said = _on(instance, "journalctl --unit outpost-rescan.service --lines 20 --output cat --no-pager")
     scanned = int(re.findall(r"^(\d+) messages scanned", said, re.MULTILINE)[-1])
     due = USERS * DAILY * settings["days"]
-    return Measurement(
-        "rescan-300", f"nightly scan, {USERS} users, {DAILY} messages a day each", "six hours", "s",
-        due * seconds / scanned, NIGHT, "at most", 1.0,
-        notes={"messages a second": round(scanned / seconds, 1), "scanned": scanned, "due": due},
-    )  # fmt: skip
+    notes = {"messages a second": round(scanned / seconds, 1), "scanned": scanned, "due": due}
+    return Figures(due * seconds / scanned, NIGHT, {}, notes)
 
 
 @contextmanager

@@ -8,14 +8,24 @@ import platform
 import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from outpost.target import ROOT
 
+Sense = Literal["at most", "times faster", "reported"]
 RESULTS = ROOT / "docs" / "benchmarks.json"
+
+
+class Figures(NamedTuple):
+    """What was measured in one session."""
+
+    ours: float
+    peer: float
+    samples: dict[str, list[float]]
+    notes: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -34,11 +44,11 @@ class Measurement:
     unit: str
     ours: float
     peer: float
-    sense: Literal["at most", "times faster", "reported"]
-    reach: float | None = None
-    samples: dict[str, list[float]] = field(default_factory=dict)
-    notes: dict[str, Any] = field(default_factory=dict)
-    load: float = 0.0
+    sense: Sense
+    reach: float | None
+    samples: dict[str, list[float]]
+    notes: dict[str, Any]
+    load: float
 
     @property
     def ratio(self) -> float:
@@ -60,17 +70,9 @@ class Measurement:
         return data | {"ratio": round(self.ratio, 2), "reached": self.reached}
 
 
-def of_samples(
-    row: str,
-    what: str,
-    against: str,
-    reach: float,
-    samples: dict[str, list[float]],
-    notes: dict[str, Any] | None = None,
-) -> Measurement:
-    """Seconds, by their medians, of which ours may be this many times the peer's."""
-    ours, peer = median(samples["ours"]), median(samples["peer"])
-    return Measurement(row, what, against, "s", ours, peer, "at most", reach, samples, notes or {})
+def of_samples(samples: dict[str, list[float]], notes: dict[str, Any] | None = None) -> Figures:
+    """Samples by their medians."""
+    return Figures(median(samples["ours"]), median(samples["peer"]), samples, notes or {})
 
 
 def median(values: Sequence[float]) -> float:

@@ -14,7 +14,7 @@ from outpost.target import Target
 from outpost_lab import office
 from outpost_lab import up as lab
 from outpost_lab.benchmarks.content import contents
-from outpost_lab.benchmarks.measure import Measurement
+from outpost_lab.benchmarks.measure import Figures, of_samples
 from outpost_lab.instance import Instance
 
 NAME = "bench"
@@ -25,7 +25,7 @@ INSTALL = (
 )
 
 
-def provision(target: Target, watcher: Watcher | None = None) -> Measurement:
+def provision(target: Target, watcher: Watcher | None = None) -> Figures:
     """Cold provision of a lab of its own (`bench`, gone afterwards) against plain apt-get; the cache is warmed for both."""
     del target  # its hosts are provisioned already
     try:
@@ -45,11 +45,8 @@ def provision(target: Target, watcher: Watcher | None = None) -> Measurement:
         ours = time.monotonic() - started
     finally:
         lab.down(NAME)
-    return Measurement(
-        "provision", "cold provision of all hosts, apt cache warm", "default `apt-get install` of the same packages", "s",
-        ours, peer, "at most", 1.2, {"ours": [ours], "peer": [peer]},
-        {"packages named": sum(map(len, packages.values())), "hosts": len(packages)},
-    )  # fmt: skip
+    notes = {"packages named": sum(map(len, packages.values())), "hosts": len(packages)}
+    return of_samples({"ours": [ours], "peer": [peer]}, notes)
 
 
 def _on_each(instance: Instance, scripts: dict[str, str]) -> float:

@@ -10,16 +10,15 @@ from typing import Any
 
 from outpost.target import ROOT, Target
 from outpost.transport.remote import run_script
-from outpost_lab.benchmarks.measure import Measurement, median, of_samples
+from outpost_lab.benchmarks.measure import Figures, median, of_samples
 from outpost_lab.benchmarks.peers import setup
 from outpost_lab.benchmarks.place import Place, behind
 
 RTT = 0.150
 RUNS = 5
-BARE = "bare `ssh HOST true`"
 
 
-def cold(target: Target) -> Measurement:
+def cold(target: Target) -> Figures:
     """No-op re-apply of all hosts, no connection open, against bare logins."""
     with _settled(target, RTT) as place:
         samples = place.paired(_apply(place), RUNS)
@@ -28,57 +27,36 @@ def cold(target: Target) -> Measurement:
             "whole comparison (--refresh), s": place.closed(_apply(place, "--refresh"))(),
             "raw pyinfra, s": place.closed(_raw(place))(),
         }
-    return of_samples("reapply-cold", "no-op re-apply, all hosts, cold", BARE, 1.25, samples, notes)
+    return of_samples(samples, notes)
 
 
-def opened(target: Target) -> Measurement:
+def opened(target: Target) -> Figures:
     """The same with the connections of the run before, as an hourly timer finds them."""
     with _settled(target, RTT) as place:
         bare = [place.closed(place.bare)() for _ in range(RUNS)]
         _apply(place)()
         samples = {"peer": bare, "ours": [_apply(place)() for _ in range(RUNS)]}
         notes = {"the store alone, s": _alone(place, closed=False), "raw pyinfra, s": _raw(place)()}
-    what, against = "no-op re-apply, connections open", "cold `ssh HOST true`"
-    return of_samples("reapply-open", what, against, 0.6, samples, notes)
+    return of_samples(samples, notes)
 
 
-def thin(target: Target) -> Measurement:
+def thin(target: Target) -> Figures:
     """The same, cold, on a line of 1.544 Mbit/s."""
     with _settled(target, RTT, 1_544_000) as place:
-        samples = place.paired(_apply(place), RUNS)
-    return of_samples("reapply-t1", "no-op re-apply, cold, 1.544 Mbit/s", BARE, 1.25, samples)
+        return of_samples(place.paired(_apply(place), RUNS))
 
 
-def ansible(target: Target) -> Measurement:
-    """No-op re-apply against Ansible with equal content; it takes minutes: one run."""
-    return _against_ansible(target, RTT, "ansible-150ms", "Ansible, equal content, 150 ms", 120)
-
-
-def ansible_near(target: Target) -> Measurement:
-    """The same without delay: the controller's own work counts."""
-    return _against_ansible(target, 0.0, "ansible-0ms", "Ansible, equal content, no delay", 50)
-
-
-def mitogen(target: Target) -> Measurement:
-    """The same against Ansible with mitogen."""
-    return _against_ansible(target, 0.0, "mitogen-0ms", "Ansible with mitogen, no delay", 8, mitogen=True)
-
-
-def _against_ansible(
-    target: Target, rtt: float, row: str, against: str, reach: float, *, mitogen: bool = False
-) -> Measurement:
+def ansible(target: Target, *, rtt: float, mitogen: bool = False) -> Figures:
+    """No-op re-apply against Ansible with equal content; it takes minutes: one run, and two with mitogen."""
     with _settled(target, rtt) as place:
         command, environment = setup.ansible(place, mitogen=mitogen)
         peer = [place.timed(command, environment=environment) for _ in range(1 + mitogen)]
         _apply(place, "--refresh")()  # what the peer leaves on the hosts
         ours = [place.closed(_apply(place))() for _ in range(3)]
-    return Measurement(
-        row, "no-op re-apply, all hosts, cold", against, "s", median(ours), median(peer), "times faster", reach,
-        {"ours": ours, "peer": peer},
-    )  # fmt: skip
+    return of_samples({"ours": ours, "peer": peer})
 
 
-def stock(target: Target) -> Measurement:
+def stock(target: Target) -> Figures:
     """No-op re-apply against pyinfra's own operations, as its documentation shows them, over a connection that is kept."""
     with _settled(target, RTT) as place:
         with _counted(place) as theirs:
@@ -87,13 +65,10 @@ def stock(target: Target) -> Measurement:
         with _counted(place) as ours_seen:
             ours = place.closed(_apply(place))()
         notes = {"stock": theirs, "ours": ours_seen}
-    return Measurement(
-        "stock-150ms", "no-op re-apply, cold", "pyinfra's own operations, 150 ms", "s", ours, peer, "reported",
-        samples={"ours": [ours], "peer": [peer]}, notes=notes,
-    )  # fmt: skip
+    return of_samples({"ours": [ours], "peer": [peer]}, notes)
 
 
-def traffic(target: Target) -> Measurement:
+def traffic(target: Target) -> Figures:
     """Bytes of a no-op on the line, of the host with the most to say; the login's own are in it."""
     with _settled(target, 0.0) as place:
         seen = []
@@ -104,13 +79,10 @@ def traffic(target: Target) -> Measurement:
             seen.append(counted)
     bare, ours, whole = seen
     worst = max(ours["bytes"].values())
-    return Measurement(
-        "traffic", "bytes of a no-op on the link, per host", "8 kB", "B", worst, 8000.0, "at most", 1.0,
-        notes={"no-op": ours, "whole comparison": whole, "bare login": bare},
-    )  # fmt: skip
+    return Figures(worst, 8000.0, {}, {"no-op": ours, "whole comparison": whole, "bare login": bare})
 
 
-def one_template(target: Target) -> Measurement:
+def one_template(target: Target) -> Figures:
     """One changed template out of all, against nothing to change; raw pyinfra, so that both do the whole work."""
     with _settled(target, RTT) as place:
         script = "echo '# by hand' >> /etc/locale.conf"
@@ -120,8 +92,7 @@ def one_template(target: Target) -> Measurement:
             for host in place.office.hosts:
                 run_script(target, place.office, host, script, "docker")
             ours.append(place.closed(_raw(place))())
-    what, against = "one changed file on every host", "no-op (raw pyinfra both)"
-    return of_samples("one-template", what, against, 2.0, {"ours": ours, "peer": noop})
+    return of_samples({"ours": ours, "peer": noop})
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.office import load, ports
 from outpost.target import Target
-from outpost_lab.benchmarks.measure import Measurement, median, of_samples
+from outpost_lab.benchmarks.measure import Figures, median, of_samples
 from outpost_lab.info import info
 from outpost_lab.instance import Instance
 from outpost_lab.office import seal
@@ -28,24 +28,20 @@ RUNS = 3
 PATIENCE = 300.0
 
 
-def logins(target: Target) -> Measurement:
+def logins(target: Target) -> Figures:
     """Every user of a large office logs in at the same moment; twice, as programs do that lost their connection."""
     with _grown(target) as instance:
         first, again = (asyncio.run(_storm(instance)) for _ in range(2))
-    return Measurement(
-        "logins-300", f"{USERS} clients log in at once, until the last one has", "a minute", "s",
-        max(first), MINUTE, "at most", 1.0, {"ours": [max(first), max(again)]},
-        {"median": round(median(first), 1), "again": round(max(again), 1)},
-    )  # fmt: skip
+    notes = {"median": round(median(first), 1), "again": round(max(again), 1)}
+    return Figures(max(first), MINUTE, {"ours": [max(first), max(again)]}, notes)
 
 
-def unchanged(target: Target) -> Measurement:
+def unchanged(target: Target) -> Figures:
     """A whole comparison that finds nothing, with many users and with the lab's few."""
     few = [_plan(target) for _ in range(RUNS)]
     with _grown(target):
         many = [_plan(target) for _ in range(RUNS)]
-    what, against = f"comparison without a difference, {USERS} users", "the same with the lab's users"
-    return of_samples("no-op-300", what, against, 1.5, {"ours": many, "peer": few})
+    return of_samples({"ours": many, "peer": few})
 
 
 @contextmanager

@@ -11,13 +11,13 @@ from pathlib import Path
 from outpost.target import LAB, ROOT, Target
 from outpost.verification.live import LEAN, SIDE_BY_SIDE, WHITE_BOX
 from outpost_lab import office
-from outpost_lab.benchmarks.measure import Measurement, median, of_samples
+from outpost_lab.benchmarks.measure import Figures, median, of_samples
 from outpost_lab.benchmarks.place import Place, behind
-from outpost_lab.benchmarks.reapply import BARE, RTT, RUNS
+from outpost_lab.benchmarks.reapply import RTT, RUNS
 from outpost_lab.instance import Instance
 
 
-def white_box(target: Target) -> Measurement:
+def white_box(target: Target) -> Figures:
     """White-box checks of all hosts, cold, against bare logins; what they ask has been learnt without the line."""
     office.came_up(Instance.load(target.instance or LAB))  # what journals say of other measurements is past
     with behind(target, rtt=0.0) as near, tempfile.TemporaryDirectory() as temporary:
@@ -34,7 +34,7 @@ def white_box(target: Target) -> Measurement:
         "outpost verify --white-box, s": round(median(told), 2),
         "the store alone, s": round(median(one), 2),
     }
-    return of_samples("verify", "white-box checks of all hosts, cold", BARE, 2.0, samples, notes)
+    return of_samples(samples, notes)
 
 
 def _checks(place: Place, asked: Path, *options: str) -> Callable[[], float]:
