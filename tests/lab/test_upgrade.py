@@ -23,7 +23,7 @@ from tests.lab.test_second_mta import Ledger, mail_flowing, missing
 
 pytestmark = [pytest.mark.slow, pytest.mark.control("AVL-01")]
 
-UNTAGGED = "109e72b"
+UNTAGGED = "bb2a0d6"
 """A commit of 1.0.0rc1, with other files on every host: the version before, where no tag names one."""
 INSTANCE = "upgrade"
 DECLARED = ("declared otherwise since the last apply", "declared, not there yet", "permissions declared otherwise")  # fmt: skip
