@@ -6,6 +6,8 @@ parent delegates with a DS and that cannot be validated all the same is a fault,
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterable
 from typing import NoReturn
 
@@ -13,11 +15,16 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
+import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 import pytest
+from dns.dnssec import make_ds
+from dns.dnssecalgs import get_algorithm_cls_from_dnskey
+from dns.rdtypes.ANY.DNSKEY import DNSKEY
 from testinfra.host import Host as TestinfraHost
 
+from outpost.keys.secrets_file import SigningKey
 from outpost.office import Host, Office
 from outpost.office.backup import STATE
 from outpost.verification.live import PENDING
@@ -88,6 +95,21 @@ def entries(office: Office, zone: str, ds: Iterable[str]) -> str:
     return "\n".join(
         line for what, records in steps if records for line in (f"{what}:", *(f"    {entry}" for entry in records))
     )  # fmt: skip
+
+
+def unknown_entries(
+    ds: Iterable[str], served: Iterable[dns.rdata.Rdata], zone: str, kept: Iterable[SigningKey]
+) -> list[str]:
+    """DS records that a primary offers to the parent zone and that come from no key-signing key of the office's copy."""
+    names = {key.id for key in kept if "ksk" in key.roles}
+    keys = [key for key in served if isinstance(key, DNSKEY) and _name(key) in names]
+    return sorted({*ds} - {make_ds(zone, key, "SHA256").to_text() for key in keys})
+
+
+def _name(key: DNSKEY) -> str:
+    """A key's name in Knot: the SHA-1 of its public half, as GnuTLS makes it."""
+    _, *public, _ = get_algorithm_cls_from_dnskey(key).public_cls.from_dnskey(key).to_pem().splitlines()
+    return hashlib.sha1(base64.b64decode(b"".join(public)), usedforsecurity=False).hexdigest()
 
 
 def pointers(office: Office, me: Host) -> dict[str, str]:

@@ -26,7 +26,7 @@ from outpost.target import Target
 from roles.dns.view import DnsView
 from tests.awaiting import until
 from tests.live.asking import ask, modes, query
-from tests.live.pending import entries, pend, undelegated, unless_delegated
+from tests.live.pending import entries, pend, undelegated, unknown_entries, unless_delegated
 
 pytestmark = [pytest.mark.role("dns"), pytest.mark.looks, pytest.mark.daemons("knot", "unbound")]
 
@@ -147,7 +147,12 @@ def test_each_zone_is_proven_from_the_trust_anchor(host: TestinfraHost, zones: t
 @pytest.mark.probe
 @pytest.mark.control("DNS-01", "DNS-07")
 def test_each_parent_names_the_offices_servers_and_their_key(
-    host: TestinfraHost, office: Office, me: Host, zones: tuple[ZoneData, ...], own_address: str
+    host: TestinfraHost,
+    office: Office,
+    me: Host,
+    zones: tuple[ZoneData, ...],
+    own_address: str,
+    target: Target,
 ) -> None:
     """Each parent names the office's servers and their key; else it is printed what to enter there."""
     if me != office.with_role("dns")[0]:
@@ -157,9 +162,14 @@ def test_each_parent_names_the_offices_servers_and_their_key(
         return
     said = []
     for zone, (present, seconds) in waiting.items():
-        (answer,) = ask(host, own_address, [query(zone, "CDS")])
-        keys = [record.to_text() for record in shown(answer, zone, "CDS")]
+        offered, signing = ask(host, own_address, [query(zone, rtype) for rtype in ("CDS", "DNSKEY")])
+        keys = [record.to_text() for record in shown(offered, zone, "CDS")]
         assert keys, f"{zone}: {me.fqdn} offers no CDS, so its parent cannot be told which key to trust"
+        if kept := secrets_file.read(target.data).dnssec.get(f"{zone}."):
+            unknown = unknown_entries(keys, shown(signing, zone, "DNSKEY"), zone, kept)
+            assert not unknown, (
+                f"do not enter {unknown}: the office does not know that key; run `./outpost rotate due`"
+            )
         parent = zone.partition(".")[2]
         named = f" (it names {', '.join(present)} now)" if present else ""
         said.append(

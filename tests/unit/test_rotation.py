@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import dns.rdata
 import pytest
 import tomlkit
 from cryptography import x509
+from pydantic import SecretStr
 
 from outpost.engine import run
 from outpost.errors import OutpostError
@@ -18,10 +20,12 @@ from outpost.keys import secrets_file
 from outpost.keys.published import public_keys
 from outpost.keys.rotation import accounts, authority, dkim, dnssec, due, engine, tsig, watch
 from outpost.keys.rotation.engine import Desk, NotYetError
+from outpost.keys.secrets_file import SigningKey
 from outpost.office import load
 from outpost.office.certificates import acme_hosts
 from outpost.office.dns import office_zone
 from outpost.target import Target
+from tests.live.pending import unknown_entries
 
 ROOT = Path(__file__).resolve().parents[2]
 START = datetime(2026, 11, 2, 12, tzinfo=UTC)
@@ -243,13 +247,71 @@ def test_signing_keys_are_kept_with_what_the_server_plans_for_them(
         with pytest.raises(OutpostError, match="gave an answer that cannot be read"):
             dnssec.keep(site.desk)
     answers(encoded)
-    assert dnssec.keep(site.desk)
+    with pytest.raises(OutpostError, match="another private key"):
+        dnssec.keep(site.desk)
+    assert dnssec.keep(site.desk, seen=True)
     (key,) = secrets_file.read(site.desk.target.data).dnssec["harbour.example.com."]
     assert (key.roles, key.algorithm) == (("ksk",), 13)
     assert key.timers == {"created": 100, "publish": 100, "ready": 100, "active": 200}
     assert key.key.get_secret_value() == PEM
     assert not dnssec.keep(site.desk)
     assert PEM.split()[3] not in repr(site.desk.secrets)
+
+
+SPARE = "cd34" * 10
+
+
+@pytest.mark.control("DNS-01")
+@pytest.mark.parametrize(
+    ("days", "times", "refused"),
+    [
+        (300, {}, "a new key-signing key, cd34cd34"),
+        (300, {"active": 1}, "older than it was"),
+        (366, {}, None),
+    ],
+    ids=["before its time", "by a key that claims to be old", "when it is due"],
+)
+def test_a_key_that_no_rollover_explains_is_kept_only_when_a_person_has_seen_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch, days: int, times: dict[str, int], refused: str | None
+) -> None:
+    """What a taken-over primary has becomes the DS that people enter, and the key of the primary after it."""
+    began = {"publish": 10_000, "ready": 10_000, "active": 10_000}
+    old = SigningKey(id=ID, roles=("ksk",), algorithm=13, timers=began, key=SecretStr(PEM))
+    new = old.model_copy(update={"id": SPARE, "timers": dict.fromkeys(began, 10_000 + 86400 * days)})
+    zone = "harbour.example.com."
+    site.desk.change(dnssec={zone: (old,)})
+    site.desk.now = lambda: datetime.fromtimestamp(10_000 + 86400 * days, UTC)
+    found = {
+        zone: (old.model_copy(update={"timers": {**began, **dict.fromkeys(began if times else (), 1)}}), new)
+    }
+    monkeypatch.setattr(dnssec, "fetch", lambda _desk: found)
+    if refused:
+        with pytest.raises(OutpostError, match=refused):
+            dnssec.keep(site.desk)
+        assert site.desk.secrets.dnssec == {zone: (old,)}
+    assert dnssec.keep(site.desk, seen=True)
+    assert site.desk.secrets.dnssec == found
+
+
+@pytest.mark.control("DNS-01")
+def test_a_ds_is_known_by_the_keys_name_in_the_copy() -> None:
+    """Name, key and DS as keymgr printed them."""
+    served = dns.rdata.from_text(
+        "IN",
+        "DNSKEY",
+        "257 3 13 BaWR4DYDKmSzwZGKlrGDOj/Dl+j7C9zHYi30tm+ojRAxcZ8jl+Vyjq+vMTjJEn5nPfu7abD3V7BuT2w+DZLVtQ==",
+    )
+    offered = "8606 13 2 22c6d5b8411ff379588e89772b98ee5548f72025372250c9ad7919e96731f1f0"
+    kept = SigningKey(
+        id="e32e4aca9b29075bcbb382071e397dc652ddae60",
+        roles=("ksk",),
+        algorithm=13,
+        timers={},
+        key=SecretStr(PEM),
+    )
+    assert unknown_entries([offered], [served], "po.test.", [kept]) == []
+    for other in (kept.model_copy(update={"id": ID}), kept.model_copy(update={"roles": ("zsk",)})):
+        assert unknown_entries([offered], [served], "po.test.", [other]) == [offered]
 
 
 def test_an_acme_account_is_asked_for_until_the_authority_has_one(

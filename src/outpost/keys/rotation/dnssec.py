@@ -8,6 +8,7 @@ primary that has no keys at all (docs/adr/0009).
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,20 +27,63 @@ from outpost.transport.remote import run_script
 KEYS = "/var/lib/knot/keys/keys"
 MOST = 1024**2
 """Bytes: keys of a few zones, each some hundred."""
+SLACK = 300
+"""Seconds that two clocks may differ."""
 FLAGS = {"zone", "id", "ksk", "zsk", "tag", "algorithm", "size", "public-only", "missing"}
 """What ``keymgr --json`` says of a key besides its timers."""
 
 
-def keep(desk: Desk) -> bool:
-    """Bring the copy up to date; whether it was not."""
+def keep(desk: Desk, *, seen: bool = False) -> bool:
+    """Bring the copy up to date; whether it was not.
+
+    Args:
+        seen: A person has asked for it, and is shown what no rollover explains.
+
+    Raises:
+        OutpostError: Nobody has, and the primary has such keys.
+    """
     found = fetch(desk)
     if found == desk.secrets.dnssec:
         return False
+    unexplained = list(_unexplained(desk, found))
+    if unexplained and not seen:
+        primary = serving(desk.office, "names")[0].name
+        raise OutpostError(
+            f"no rollover explains the keys of {primary}: {'; '.join(unexplained)}",
+            f"examine {primary}: who controls it can make them. If they are yours, keep them: ./outpost rotate dnssec {desk.target.typed}",
+        )
+    for line in unexplained:
+        desk.report(f"kept, though no rollover explains it: {line}")
     desk.change(dnssec=found)
     desk.report(
         f"kept {sum(map(len, found.values()))} DNSSEC keys of {len(found)} zones in the office's secrets"
     )
     return True
+
+
+# DNS-01: without it a key of an intruder on the primary becomes the copy that a new primary gets, and the DS that people enter.
+def _unexplained(desk: Desk, found: dict[str, tuple[SigningKey, ...]]) -> Iterator[str]:
+    """What of the primary's keys is neither as it was kept nor what a rollover brings.
+
+    A key-signing key comes when one that was kept has had its time, by this controller's clock; a private key never changes.
+    """
+    lifetime, now = desk.office.dns.ksk_lifetime, desk.now().timestamp()
+    for zone, kept in desk.secrets.dnssec.items():
+        before = {key.id: key for key in kept}
+        entries = [key for key in kept if "ksk" in key.roles]
+        due = any(lifetime and _began(key) + lifetime <= now + SLACK for key in entries)
+        for key in found.get(zone, ()):
+            old = before.get(key.id)
+            if old is None and "ksk" in key.roles and entries and not due:
+                yield f"{zone} has a new key-signing key, {key.id[:8]}, before the old one's time is over"
+            elif old and (old.key.get_secret_value(), old.roles) != (key.key.get_secret_value(), key.roles):
+                yield f"{zone} has another private key or role under the name {key.id[:8]}"
+            elif old and _began(key) < _began(old):
+                yield f"{zone} says that its key {key.id[:8]} is older than it was"
+
+
+def _began(key: SigningKey) -> int:
+    return max(key.timers.get(name, 0) for name in ("publish", "ready", "active"))
 
 
 def fetch(desk: Desk) -> dict[str, tuple[SigningKey, ...]]:
