@@ -83,11 +83,11 @@ class Peer:
     """What a session sees of the collector."""
 
     def __init__(self, answers: bytes) -> None:
-        self.said = b""
+        self.received = b""
         self.answers = io.BytesIO(answers)
 
     def sendall(self, data: bytes) -> None:
-        self.said += data
+        self.received += data
 
 
 def session(answers: bytes) -> tuple[Session, Peer]:
@@ -101,7 +101,7 @@ def session(answers: bytes) -> tuple[Session, Peer]:
 def test_lines_are_sent_when_every_one_is_acknowledged() -> None:
     made, peer = session(b"2 rsp 6 200 OK\n1 rsp 6 200 OK\n")
     made.send([Line("c", 1, b"one"), Line("d", 2, b"three")])
-    assert peer.said == b"1 syslog 3 one\n2 syslog 5 three\n"
+    assert peer.received == b"1 syslog 3 one\n2 syslog 5 three\n"
 
 
 @pytest.mark.parametrize(

@@ -55,11 +55,11 @@ def print_declaration(
         raise OutpostError(
             "no host is named", f"choose one of: {', '.join(loaded.hosts_by_name)}; or add --against REV"
         )
-    said = printable(declaration(loaded, secrets_file.read(directory), host))
+    declared = printable(declaration(loaded, secrets_file.read(directory), host))
     if as_json:
-        say_json({"host": host, **said})
+        say_json({"host": host, **declared})
         return SAME
-    for kind, things in said.items():
+    for kind, things in declared.items():
         for thing, value in things.items():
             sys.stdout.write(f"{kind} {thing} {' '.join(value)}".rstrip() + "\n")
     return SAME

@@ -32,15 +32,15 @@ class Ended:
     """What the command came to for one office.
 
     Attributes:
-        result: What it said with ``--json``; None where it said nothing of the kind.
-        said: The last line of its errors.
+        result: What it printed with ``--json``; None if it printed no JSON.
+        error: The last line of its errors.
     """
 
     office: str
     code: int
     seconds: float
     result: dict[str, Any] | None
-    said: str
+    error: str
 
     @property
     def failed(self) -> bool:
@@ -50,13 +50,13 @@ class Ended:
     @property
     def summary(self) -> str:
         if self.result is None:
-            return self.said or f"ended with {self.code}"
+            return self.error or f"ended with {self.code}"
         if "proven" in self.result:
             return f"{self.result['passed']} passed, {self.result['failed']} failed"
         hosts: dict[str, Any] = self.result["hosts"]
         unwell = ", ".join(f"{name}: {host['failed']}" for name, host in hosts.items() if host["failed"])
         if self.failed:
-            return unwell or self.said or f"ended with {self.code}"
+            return unwell or self.error or f"ended with {self.code}"
         changed = [name for name, host in hosts.items() if host["changes"]]
         changes = count(sum(len(host["changes"]) for host in hosts.values()), "change")
         return f"{changes} on {', '.join(changed)}" if changed else "as declared"
@@ -65,7 +65,7 @@ class Ended:
         return {
             "exit": self.code,
             "seconds": round(self.seconds, 1),
-            "said": self.said,
+            "said": self.error,
             "result": self.result,
         }
 
@@ -143,8 +143,8 @@ def _carried_out(command: str, office: str, options: Sequence[str]) -> Ended:
         result = json.loads(process.stdout)
     except ValueError:
         result = None
-    said = (process.stderr.strip().splitlines() or [""])[-1]
-    return Ended(office, process.returncode, time.monotonic() - started, result, said)
+    error = (process.stderr.strip().splitlines() or [""])[-1]
+    return Ended(office, process.returncode, time.monotonic() - started, result, error)
 
 
 def _badness(code: int) -> tuple[bool, bool, int]:

@@ -40,22 +40,22 @@ def judge_office(
         raise OutpostError(
             f"{', '.join(unknown)}: no such tool", f"choose one of: {', '.join(opinions.TOOLS)}"
         )
-    said: list[opinions.Opinion] = []
+    judged: list[opinions.Opinion] = []
     for opinion in judges.opinions(at.target, at.office, tuple(only or ()), at.via):
-        said.append(opinion)
+        judged.append(opinion)
         left = f" [dim]({escape(', '.join(opinion.findings))})[/]" if opinion.findings else ""
         err.print(
             f"{opinion.tool} {opinion.host}, {escape(opinion.what)}: [bold]{escape(opinion.result)}[/]{left}"
         )
     known = opinions.reasons()
-    open_ends = opinions.unexplained(tuple(said), known)
+    open_ends = opinions.unexplained(tuple(judged), known)
     if as_json:
-        say_json([vars(each) | {"findings": list(each.findings)} for each in said])
+        say_json([vars(each) | {"findings": list(each.findings)} for each in judged])
     else:
-        out.print(opinions.table(tuple(said)) + "\n" + opinions.left(tuple(said), known), markup=False)
+        out.print(opinions.table(tuple(judged)) + "\n" + opinions.left(tuple(judged), known), markup=False)
     for finding in open_ends:
         err.print(f"[red]no reason given in controls/opinions.toml[/]: {escape(finding)}")
     if record:
-        opinions.record(said)
+        opinions.record(judged)
         err.print("kept in controls/judged.json; `./outpost reference` puts it into the documentation")
     return 1 if open_ends else 0

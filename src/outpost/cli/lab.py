@@ -225,12 +225,12 @@ def first_files(
 
 @contextmanager
 def shown() -> Iterator[Lines]:
-    """Progress on standard error, over before an error is said."""
+    """Progress on standard error, over before an error is printed."""
     progress = Lines()
     try:
         yield progress
     except DockerException as error:
-        said = getattr(error, "explanation", None) or str(error)
-        raise LabError(f"Docker: {said}", "run the command again; it takes up where it stopped") from error
+        reason = getattr(error, "explanation", None) or str(error)
+        raise LabError(f"Docker: {reason}", "run the command again; it takes up where it stopped") from error
     finally:
         progress.close()

@@ -147,8 +147,8 @@ def _alarms_of(at: At, host: Host, *, test: bool) -> list[dict[str, Any]]:
     """A host's alarms; that it does not answer is one, too. With `test`, the paths that do not work."""
     script = f"PYTHONPATH=/usr/local/lib/outpost/python exec python3 -s -P -B -m outpost.onhost.watch {'test' if test else 'look'}\n"
     try:
-        said = run_script(at.target, at.office, host, script, at.via).splitlines()
-        return [{"host": host.name, **asdict(alarm)} for alarm in parsed_lines(said, watch.Alarm, host.name)]
+        lines = run_script(at.target, at.office, host, script, at.via).splitlines()
+        return [{"host": host.name, **asdict(alarm)} for alarm in parsed_lines(lines, watch.Alarm, host.name)]
     except OutpostError as error:
         return [{"host": host.name, "about": "host", "text": error.message}]
 

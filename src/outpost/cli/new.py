@@ -185,11 +185,11 @@ def _answer(key: str, given: str | None, name: str, before: dict[str, str], defa
         return sound(default)
     shown_default = f" [{default}]" if default else " (may be empty)" if key in MAY_BE_EMPTY else ""
     while True:
-        said = err.input(f"{escape(question + shown_default)}: ").strip() or default
-        if not said and key not in MAY_BE_EMPTY:
+        typed = err.input(f"{escape(question + shown_default)}: ").strip() or default
+        if not typed and key not in MAY_BE_EMPTY:
             continue
         try:
-            return sound(said)
+            return sound(typed)
         except OutpostError as error:
             say_error(error.message, error.remedy)
         except OfficeError as error:

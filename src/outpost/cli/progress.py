@@ -103,10 +103,10 @@ class Lines:
         ]
         seconds = time.monotonic() - self._since
         if changed or failed or seconds >= SLOW:
-            said = [f"changed on {', '.join(changed)}"] if changed else []
-            said += [f"FAILED on {', '.join(failed)}"] if failed else []
+            parts = [f"changed on {', '.join(changed)}"] if changed else []
+            parts += [f"FAILED on {', '.join(failed)}"] if failed else []
             took = f" ({seconds:.0f} s)" if seconds >= SLOW else ""
-            self._say(f"  {self._operation}: {'; '.join(said) or 'unchanged'}{took}")
+            self._say(f"  {self._operation}: {'; '.join(parts) or 'unchanged'}{took}")
         self._operation = ""
 
     def _say(self, text: str) -> None:
@@ -127,13 +127,13 @@ def checks_progress(*, quiet: bool = False) -> Iterator[Callable[[int, int, Resu
         yield lambda _done, _total, _result: None
         return
     if not err.is_terminal:
-        said = time.monotonic()
+        printed_at = time.monotonic()
 
         def report(done: int, total: int, result: Result) -> None:
-            nonlocal said, failed
+            nonlocal printed_at, failed
             failed += result.outcome == "failed"
-            if result.outcome == "failed" or done == total or time.monotonic() - said > STILL:
-                said = time.monotonic()
+            if result.outcome == "failed" or done == total or time.monotonic() - printed_at > STILL:
+                printed_at = time.monotonic()
                 note = f": FAILED {result.host} {result.promise}" if result.outcome == "failed" else ""
                 err.print(f"  checked {done} of {total}, {failed} failed{note}", markup=False)
 

@@ -193,11 +193,11 @@ def _news(difference: history.Difference, target: Target) -> str:
         for result in results:
             controls = f" ({', '.join(result.controls)})" if result.controls else ""
             plain.print(f"{word} {result.host or target.name}{controls}", markup=False)
-            for label, said in (
+            for label, value in (
                 ("expected", result.promise), ("observed", _indented(result.seen)),
                 ("remedy", result.mended_by or "-"),
             ):  # fmt: skip
-                plain.print(f"    {label + ':':9} {said}", markup=False, soft_wrap=True)
+                plain.print(f"    {label + ':':9} {value}", markup=False, soft_wrap=True)
     for result in difference.mended:
         plain.print(f"MENDED {result.host} {result.promise}", markup=False, soft_wrap=True)
     return text.getvalue()

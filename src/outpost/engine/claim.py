@@ -79,9 +79,9 @@ class Record(BaseModel):
 
 def mine(target: Target) -> Record:
     """What this controller is."""
-    said = history.described_by(target)
-    by = said.pop("by").encode("ascii", "replace").decode()[:120]
-    return Record(version=__version__, by=by, **said)
+    described = history.described_by(target)
+    by = described.pop("by").encode("ascii", "replace").decode()[:120]
+    return Record(version=__version__, by=by, **described)
 
 
 @dataclass
@@ -237,18 +237,18 @@ def _claim(
     try:
         process.stdin.write(f"who={shlex.quote(own.model_dump_json())}\n{SCRIPT}")
         process.stdin.flush()
-        word, _, said = process.stdout.readline(2 * LONGEST).strip().partition(" ")
+        word, _, text = process.stdout.readline(2 * LONGEST).strip().partition(" ")
     except BrokenPipeError:
-        word, said = "", ""
+        word, text = "", ""
     finally:
         alarm.cancel()
     if word == "held":
-        return _Held(name, process, Record.parse(said))
+        return _Held(name, process, Record.parse(text))
     process.kill()
     _, errors = process.communicate()
     if word != "busy":
         return failure(name, errors)
-    other = Record.parse(said)
+    other = Record.parse(text)
     return OutpostError(
         f"{name} is being changed by {other.shown if other else 'another controller'}; nothing was changed from here",
         "wait until it has finished, then run plan again",
@@ -265,10 +265,10 @@ def records(
     """
     script = f"head -c {LONGEST} {RECORD} 2>/dev/null || true\n"
     with ThreadPoolExecutor(len(office.hosts)) as pool:
-        said = pool.map(
+        texts = pool.map(
             lambda host: run_script(target, office, host, script, via, patience=ANSWER), office.hosts
         )
-        found = {host.name: Record.parse(text) for host, text in zip(office.hosts, said, strict=True)}
+        found = {host.name: Record.parse(text) for host, text in zip(office.hosts, texts, strict=True)}
     for name, record in found.items() if not anyway else ():
         _not_older(target, name, record)
     return found
@@ -320,11 +320,11 @@ def _office_file_known(target: Target, held: _Held, own: Record) -> None:
     git = ["git", "-C", str(target.data)]
     name = target.office_file.name
     log = ["log", "-n", "500", "-m", "--full-history", "--format=", "--raw", "--no-abbrev", "--", name]
-    prefix, said = (
+    prefix, changes = (
         subprocess.run([*git, *words], capture_output=True, text=True, check=False).stdout
         for words in (["rev-parse", "--show-prefix"], log)
     )
-    versions = {line.split()[3] for line in said.splitlines() if line.startswith(":")}
+    versions = {line.split()[3] for line in changes.splitlines() if line.startswith(":")}
     # as git keeps it, and as its filters write it here (gitattributes(5))
     for how in (["blob"], ["--filters", f"--path={prefix.strip()}{name}"]):
         for version in versions:

@@ -207,10 +207,10 @@ def _answer(process: subprocess.Popen[str], question: str) -> str:
         process.kill()
         return ""
     with process.stdout as stream:
-        said = stream.read().split()
-    if process.returncode or not said:
+        words = stream.read().split()
+    if process.returncode or not words:
         return ""
-    return said[0] if said[2:3] == [question] else UNKNOWN
+    return words[0] if words[2:3] == [question] else UNKNOWN
 
 
 def _file(target: Target, connector: str | None) -> Path:
