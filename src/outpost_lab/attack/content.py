@@ -201,5 +201,16 @@ def shortcut() -> bytes:
 def acting_html(tracker: str) -> str:
     """A message that would act if a browser let it, in the ways that have worked somewhere: it then sets `window.owned`
     or the title, or asks for `tracker` or another name of that host."""
-    context = {"host": tracker.split("/")[2], "tracker": tracker}
-    return render(environment(Path(__file__).parent), "acting.html.j2", context)
+    return _rendered("acting.html.j2", host=tracker.split("/")[2], tracker=tracker)
+
+
+def bounce(recipient: str, mark: str, quoted: bytes) -> bytes:
+    """A notification that a message of the recipient's could not be delivered (RFC 3462), by somebody who never got one."""
+    text = _rendered(
+        "bounce.eml.j2", recipient=recipient, mark=mark, quoted=quoted.decode().replace("\r", "")
+    )
+    return text.replace("\n", "\r\n").encode()
+
+
+def _rendered(template: str, **context: str) -> str:
+    return render(environment(Path(__file__).parent), template, context)

@@ -74,35 +74,32 @@ async def zeros_and_high_bytes(ground: Ground, seen: Evidence) -> None:
             seen.expect(await session.reply(), "500", "501", "502", "503", "553", "221", "closed")
 
 
-async def _smuggle(ground: Ground, seen: Evidence, name: str, ending: bytes) -> None:
-    """One message with a second one inside, behind an end of data that only some servers take for one."""
-    victim, first, second = ground.victim(), token(), token()
-    inner = f"MAIL FROM:<{ground.someone(1)}>\r\nRCPT TO:<{ground.reader()}>\r\nDATA\r\n".encode()
-    inner += compose(ground.someone(1), ground.reader(), second)
-    async with await ground.smtp(seen, ground.stranger) as session:
-        await session.envelope(victim, ground.reader())
-        if (await session.say("DATA")).code != 354:
-            seen.check(held=False, observed="no DATA")
-            return
-        await session.send(compose(victim, ground.reader(), first).rstrip() + ending + inner + b"\r\n.\r\n")
-        replies = [await session.reply()]
-        while (more := await session.reply(patience=2.0)).code not in (CLOSED, SILENT):
-            replies.append(more)
-        extra = [reply for reply in replies[1:] if reply.code in (250, 354)]
-        seen.check(not extra, f"{name}: {replies[0].brief}, then {len(extra)} more")
-        if b"\n" in ending.replace(b"\r\n", b"") and name in ("LF.CRLF", "LF.LF", "CRLF.LF"):
-            seen.expect(replies[0], "550 5.5.2", "521 5.5.2")
-    await ground.settled()
-    # the text may arrive as part of the first message
-    found = f"grep -rlsF --include='*,S=*' {second} /srv/mail | xargs -r grep -LF {first} | wc -l"
-    alone = (await ground.on_store(found)).strip()
-    seen.check(alone == "0", f"{name}: {alone} with the second text alone")
-
-
 @attack("2g")
 async def smuggled_messages(ground: Ground, seen: Evidence) -> None:
+    """One message with a second one inside, behind an end of data that only some servers take for one."""
     for name, ending in ENDINGS.items():
-        await _smuggle(ground, seen, name, ending)
+        victim, first, second = ground.victim(), token(), token()
+        inner = f"MAIL FROM:<{ground.someone(1)}>\r\nRCPT TO:<{ground.reader()}>\r\nDATA\r\n".encode()
+        inner += compose(ground.someone(1), ground.reader(), second)
+        async with await ground.smtp(seen, ground.stranger) as session:
+            await session.envelope(victim, ground.reader())
+            if (await session.say("DATA")).code != 354:
+                seen.check(held=False, observed="no DATA")
+                continue
+            outer = compose(victim, ground.reader(), first).rstrip()
+            await session.send(outer + ending + inner + b"\r\n.\r\n")
+            replies = [await session.reply()]
+            while (more := await session.reply(patience=2.0)).code not in (CLOSED, SILENT):
+                replies.append(more)
+        extra = sum(reply.code in (250, 354) for reply in replies[1:])
+        seen.check(not extra, f"{name}: {replies[0].brief}, then {extra} more")
+        if name in ("LF.CRLF", "LF.LF", "CRLF.LF"):
+            seen.expect(replies[0], "550 5.5.2", "521 5.5.2")
+        await ground.settled()
+        # the text may arrive as part of the first message
+        found = f"grep -rlsF --include='*,S=*' {second} /srv/mail | xargs -r grep -LF {first} | wc -l"
+        alone = (await ground.on_store(found)).strip()
+        seen.check(alone == "0", f"{name}: {alone} with the second text alone")
 
 
 @attack("2i")

@@ -151,8 +151,10 @@ async def authenticate(ground: Ground, session: Session, name: str) -> None:
     await session.send(command.encode(), shown=f"AUTHENTICATE PLAIN (as {name})")
 
 
-async def sieve(ground: Ground, seen: Evidence, name: str, *commands: str) -> None:
-    """Send commands to ManageSieve (RFC 5804) with a user's own login."""
+async def filtered(ground: Ground, seen: Evidence, script: str) -> None:
+    """Make a script carol's active filter by ManageSieve (RFC 5804); an empty one takes it away."""
+    put = f'PUTSCRIPT "attack" {{{len(script)}+}}\r\n{script}\r\n', 'SETACTIVE "attack"\r\n'
+    gone = 'SETACTIVE ""\r\n', 'DELETESCRIPT "attack"\r\n'
     streams = await ground.lan.connect(ground.store, ports.MANAGESIEVE)
     async with Session(streams, seen.session()) as session:
         await session.lines(*ENDS)
@@ -160,19 +162,12 @@ async def sieve(ground: Ground, seen: Evidence, name: str, *commands: str) -> No
         await session.lines(*ENDS)
         await session.start_tls(ground.role("store").fqdn, ground.trust)
         await session.lines(*ENDS)
-        await authenticate(ground, session, name)
-        for command in ("", *commands):
+        await authenticate(ground, session, "carol")
+        for command in ("", *(put if script else gone)):
             if command:
                 await session.send(command.encode())
             if not (said := await session.lines(*ENDS))[-1].startswith("OK"):
                 raise OutpostError(f"ManageSieve: {said[-1]}")
-
-
-async def filtered(ground: Ground, seen: Evidence, script: str) -> None:
-    """Make a script carol's active filter; an empty one takes it away."""
-    put = f'PUTSCRIPT "attack" {{{len(script)}+}}\r\n{script}\r\n', 'SETACTIVE "attack"\r\n'
-    gone = 'SETACTIVE ""\r\n', 'DELETESCRIPT "attack"\r\n'
-    await sieve(ground, seen, "carol", *(put if script else gone))
 
 
 @attack("1g")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from outpost_lab.attack import content
 from outpost_lab.attack.catalogue.dsn import filtered
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import Ground, compose, token
@@ -91,29 +92,15 @@ async def one_signed_message_replayed(ground: Ground, seen: Evidence) -> None:
 @attack("4j")
 async def a_bounce_for_mail_never_sent(ground: Ground, seen: Evidence) -> None:
     for sender in ("", "mailer-daemon@internet.test"):
-        await _forged_bounce(ground, seen, sender)
-
-
-async def _forged_bounce(ground: Ground, seen: Evidence, sender: str) -> None:
-    mark, recipient = token(), ground.reader()
-    quoted = compose(recipient, "nobody@internet.test", mark)
-    bounce = (
-        f"From: MAILER-DAEMON@internet.test\r\nTo: {recipient}\r\nSubject: Undelivered Mail Returned to Sender\r\n"
-        f"Date: Tue, 3 Nov 2026 10:00:00 +0000\r\nMessage-ID: <{mark}@mx.internet.test>\r\nAuto-Submitted: auto-replied\r\n"
-        "MIME-Version: 1.0\r\n"
-        'Content-Type: multipart/report; report-type=delivery-status; boundary="cut"\r\n\r\n'
-        "--cut\r\nContent-Type: text/plain\r\n\r\nYour message could not be delivered.\r\n"
-        "--cut\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.internet.test\r\n\r\n"
-        "Final-Recipient: rfc822; nobody@internet.test\r\nAction: failed\r\nStatus: 5.1.1\r\n"
-        "--cut\r\nContent-Type: message/rfc822\r\n\r\n"
-    ).encode() + quoted + b"\r\n--cut--\r\n"  # fmt: skip
-    answer = await ground.mail(seen, sender, recipient, bounce)
-    if not answer.good:
-        seen.expect(answer, "554 5.7.1", "550 5.7.1")
-        return
-    await ground.settled()
-    found = await ground.on_store(f"cat $(grep -rlsF {mark} /srv/mail) /dev/null | head -n 40")
-    seen.check("X-Office-Bounce" in found, "marked", "delivered as it is")
+        mark, recipient = token(), ground.reader()
+        bounce = content.bounce(recipient, mark, compose(recipient, "nobody@internet.test", mark))
+        answer = await ground.mail(seen, sender, recipient, bounce)
+        if not answer.good:
+            seen.expect(answer, "554 5.7.1", "550 5.7.1")
+            continue
+        await ground.settled()
+        found = await ground.on_store(f"cat $(grep -rlsF {mark} /srv/mail) /dev/null | head -n 40")
+        seen.check("X-Office-Bounce" in found, "marked", "delivered as it is")
 
 
 @attack("4k")
