@@ -17,13 +17,6 @@ CHUNK = 16 * 1024
 
 
 @dataclass
-class Traffic:
-    """What has crossed a line towards one host, and back."""
-
-    bytes: int = 0
-
-
-@dataclass
 class _Direction:
     """One way of the line: when it is free for the next byte."""
 
@@ -39,22 +32,25 @@ class _Direction:
 
 @dataclass
 class Link:
-    """A line with a round trip time and a rate; `open` puts it in front of ports."""
+    """A line with a round trip time and a rate; `open` puts it in front of ports.
+
+    Attributes:
+        traffic: Bytes that have crossed it towards each target, and back.
+    """
 
     rtt: float  # seconds
     rate: float = 0.0  # bits a second in each direction; 0: no limit
-    traffic: list[Traffic] = field(default_factory=list)
+    traffic: list[int] = field(default_factory=list)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
 
     @contextlib.contextmanager
     def open(self, targets: Sequence[tuple[str, int]]) -> Iterator[list[int]]:
         """Local ports that lead to the targets over this line."""
-        self._up = _Direction(self.rtt / 2, self.rate / 8)
-        self._down = _Direction(self.rtt / 2, self.rate / 8)
+        self._up, self._down = (_Direction(self.rtt / 2, self.rate / 8) for _ in range(2))
+        self.traffic = [0] * len(targets)
         thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         thread.start()
-        opened = asyncio.run_coroutine_threadsafe(self._listen(targets), self._loop)
-        servers = opened.result()
+        servers = asyncio.run_coroutine_threadsafe(self._listen(targets), self._loop).result()
         try:
             yield [server.sockets[0].getsockname()[1] for server in servers]
         finally:
@@ -64,24 +60,14 @@ class Link:
 
     def reset(self) -> None:
         """Count from nothing."""
-        for traffic in self.traffic:
-            traffic.bytes = 0
+        self.traffic = [0] * len(self.traffic)
 
     async def _listen(self, targets: Sequence[tuple[str, int]]) -> list[asyncio.Server]:
-        servers = []
-        for target in targets:
-            traffic = Traffic()
-            self.traffic.append(traffic)
-            serve = partial(self._carry, target=target, traffic=traffic)
-            servers.append(await asyncio.start_server(serve, "127.0.0.1", 0))
-        return servers
+        carried = [partial(self._carry, target, number) for number, target in enumerate(targets)]
+        return [await asyncio.start_server(carry, "127.0.0.1", 0) for carry in carried]
 
     async def _carry(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        target: tuple[str, int],
-        traffic: Traffic,
+        self, target: tuple[str, int], number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         await asyncio.sleep(1.5 * self.rtt)  # SYN there, SYN-ACK back, ACK there: then the far end speaks
         try:
@@ -89,10 +75,32 @@ class Link:
         except OSError:
             writer.close()
             return
-        waited = self._loop.time()
-        up = _pump(reader, far_writer, self._up, traffic, waited)
-        down = _pump(far_reader, writer, self._down, traffic, 0.0)
+        up = self._pump(number, reader, far_writer, self._up, self._loop.time())
+        down = self._pump(number, far_reader, writer, self._down, 0.0)
         await asyncio.gather(up, down, return_exceptions=True)
+
+    async def _pump(
+        self,
+        number: int,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        way: _Direction,
+        waited: float,
+    ) -> None:
+        """Carry bytes one way; what was sent while the connection opened has been on its way meanwhile."""
+        last = 0.0
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(CHUNK):
+                self.traffic[number] += len(data)
+                now = self._loop.time()
+                moment = way.arrival(now, len(data))
+                if not last and now - waited < 0.005:
+                    moment -= way.delay
+                last = max(moment, last + 1e-6)  # what is due at the same moment may change places
+                self._loop.call_at(last, writer.write, data)
+        last = max(self._loop.time() + way.delay, last + 1e-6)
+        self._loop.call_at(last, writer.close)
+        await asyncio.sleep(last - self._loop.time())
 
 
 async def _ended(servers: Sequence[asyncio.Server]) -> None:
@@ -103,41 +111,3 @@ async def _ended(servers: Sequence[asyncio.Server]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _pump(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    direction: _Direction,
-    traffic: Traffic,
-    waited: float,
-) -> None:
-    """Carry bytes one way; what was sent while the connection opened has been on its way meanwhile."""
-    loop = asyncio.get_running_loop()
-    on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-
-    async def deliver() -> None:
-        while True:
-            moment, data = await on_the_way.get()
-            await asyncio.sleep(max(0.0, moment - loop.time()))
-            if not data:
-                break
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-    delivery = asyncio.ensure_future(deliver())
-    first = True
-    try:
-        while data := await reader.read(CHUNK):
-            traffic.bytes += len(data)
-            now = loop.time()
-            moment = direction.arrival(now, len(data))
-            if first and waited and now - waited < 0.005:
-                moment -= direction.delay
-            first = False
-            on_the_way.put_nowait((moment, data))
-    except ConnectionError:
-        pass
-    on_the_way.put_nowait((loop.time() + direction.delay, b""))
-    await delivery

@@ -125,7 +125,7 @@ def _counted(place: Place) -> Iterator[dict[str, Any]]:
     place.link.reset()
     found: dict[str, Any] = {}
     yield found
-    found["bytes"] = dict(zip(place.ports, (traffic.bytes for traffic in place.link.traffic), strict=True))
+    found["bytes"] = dict(zip(place.ports, place.link.traffic, strict=True))
     count = f"journalctl --unit=ssh --since=@{since:.3f} --output=cat | grep -c '^Starting session' || true"
 
     def commands(host: str) -> int:
