@@ -16,9 +16,7 @@ from outpost.office.tables.topology import Host
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import Ground
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.wire import Vantage
-
-KNOT = "/etc/knot/knot.conf"
+from outpost_lab.attack.wire import Session, Vantage
 
 
 def _servers(ground: Ground) -> list[tuple[Host, str]]:
@@ -36,16 +34,12 @@ def _udp(vantage: Vantage) -> Iterator[socket.socket]:
 
 async def ask_tcp(vantage: Vantage, server: str, question: dns.message.Message) -> dns.message.Message | None:
     """An answer over TCP; None where there is none."""
-    try:
-        reader, writer = await vantage.connect(server, 53, patience=5)
-        wire = question.to_wire()
-        writer.write(len(wire).to_bytes(2, "big") + wire)
-        length = int.from_bytes(await asyncio.wait_for(reader.readexactly(2), 5), "big")
-        answer = await asyncio.wait_for(reader.readexactly(length), 5)
-        writer.close()
-        return dns.message.from_wire(answer, one_rr_per_rrset=True)
-    except (OSError, TimeoutError, asyncio.IncompleteReadError):
-        return None
+    with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+        async with Session(await vantage.connect(server, 53, patience=5)) as session, asyncio.timeout(10):
+            session.writer.write(question.to_wire(prepend_length=True))
+            length = int.from_bytes(await session.reader.readexactly(2), "big")
+            return dns.message.from_wire(await session.reader.readexactly(length), one_rr_per_rrset=True)
+    return None
 
 
 @attack("9a")
@@ -54,34 +48,28 @@ async def copying_the_zone(ground: Ground, seen: Evidence) -> None:
         for rtype in (dns.rdatatype.AXFR, dns.rdatatype.IXFR):
             question = dns.message.make_query(ground.domain, rtype)
             if rtype == dns.rdatatype.IXFR:
-                question.authority.append(
-                    dns.rrset.from_text(f"{ground.domain}.", 0, "IN", "SOA", ". . 1 1 1 1 1")
-                )
+                serial = dns.rrset.from_text(f"{ground.domain}.", 0, "IN", "SOA", ". . 1 1 1 1 1")
+                question.authority.append(serial)
             answer = await ask_tcp(ground.internet, server, question)
             said = dns.rcode.to_text(answer.rcode()) if answer else "no answer"
             records = len(answer.answer) if answer else 0
-            told = f"{host.name} {dns.rdatatype.to_text(rtype)}: {said}, {records} records"
-            seen.note(told)
+            seen.note(told := f"{host.name} {dns.rdatatype.to_text(rtype)}: {said}, {records} records")
             seen.check(records <= 1, told)
 
 
 @attack("9b")
 async def borrowing_the_name_server(ground: Ground, seen: Evidence) -> None:
-    targets = [*_servers(ground), (ground.role("mta"), ground.edge)]
-    for host, server in targets:
+    for host, server in (*_servers(ground), (ground.role("mta"), ground.edge)):
         answer = await ask_tcp(ground.internet, server, dns.message.make_query("internet.test", "MX"))
-        if answer is None:
-            seen.check(True, f"{host.name}: no answer")
-            continue
-        recursive = bool(answer.flags & dns.flags.RA) or bool(answer.answer)
-        seen.check(not recursive, f"{host.name}: {dns.rcode.to_text(answer.rcode())}")
+        recursive = answer and (answer.flags & dns.flags.RA or answer.answer)
+        said = dns.rcode.to_text(answer.rcode()) if answer else "no answer"
+        seen.check(not recursive, f"{host.name}: {said}")
 
 
 @attack("9d")
 async def many_fast_questions(ground: Ground, seen: Evidence) -> None:
     host, server = _servers(ground)[0]
-    loop = asyncio.get_running_loop()
-    truncated = whole = 0
+    loop, truncated, answers = asyncio.get_running_loop(), 0, 0
     with _udp(ground.internet) as made, suppress(TimeoutError):
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**21)
         # by IPv4 from an address of its own, so that nobody else is limited
@@ -93,10 +81,9 @@ async def many_fast_questions(ground: Ground, seen: Evidence) -> None:
             await loop.sock_sendto(made, question.to_wire(), (server, 53))
         while True:
             data = await asyncio.wait_for(loop.sock_recv(made, 4096), 1.5)
-            if dns.message.from_wire(data, ignore_trailing=True).flags & dns.flags.TC:
-                truncated += 1
-            else:
-                whole += 1
+            truncated += bool(dns.message.from_wire(data, ignore_trailing=True).flags & dns.flags.TC)
+            answers += 1
+    whole = answers - truncated
     seen.note(f"{host.name}: 600 questions, {whole} answers, {truncated} truncated")
     seen.check(whole < 400, f"{whole} whole answers to 600 questions")
     seen.check(truncated > 0, f"{truncated} truncated")
