@@ -58,21 +58,21 @@ def reasons(path: Path = REASONS) -> dict[str, dict[str, str]]:
     return found
 
 
-def unexplained(said: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> list[str]:
+def unexplained(judged: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> list[str]:
     return sorted(
         {
             f"{each.tool}: {finding}"
-            for each in said
+            for each in judged
             for finding in each.findings
             if finding not in known.get(each.tool, {})
         }
     )
 
 
-def table(said: tuple[Opinion, ...]) -> str:
+def table(judged: tuple[Opinion, ...]) -> str:
     """The results as Markdown, a line for each tool and role."""
     rows: dict[tuple[str, str, str, str, str], list[Opinion]] = {}
-    for each in said:
+    for each in judged:
         rows.setdefault((each.tool, each.version, each.day, each.role, each.what), []).append(each)
     lines = ["| Tool | Seen | Role | What | Result | Left |", "|---|---|---|---|---|---|"]
     for (tool, version, day, role, what), same in rows.items():
@@ -82,12 +82,12 @@ def table(said: tuple[Opinion, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def left(said: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> str:
+def left(judged: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> str:
     """What the tools would have otherwise, with the reason why it stays, as Markdown."""
     lines: list[str] = []
-    for tool in dict.fromkeys(each.tool for each in said if each.findings):
+    for tool in dict.fromkeys(each.tool for each in judged if each.findings):
         lines += [*([""] if lines else []), f"What {tool} would have otherwise, and why it stays:", ""]
-        findings = sorted({finding for each in said if each.tool == tool for finding in each.findings})
+        findings = sorted({finding for each in judged if each.tool == tool for finding in each.findings})
         lines += [
             f"- **{finding}**: {known.get(tool, {}).get(finding, 'not explained yet')}"
             for finding in findings

@@ -124,8 +124,8 @@ def case_study() -> Office:
 
 def opinions() -> str:
     """What others' tools said last, and why what is left stays."""
-    said = others.recorded()
-    return f"# Outside opinions\n\n{others.table(said)}\n{others.left(said, others.reasons())}"
+    judged = others.recorded()
+    return f"# Outside opinions\n\n{others.table(judged)}\n{others.left(judged, others.reasons())}"
 
 
 def with_opinions(text: str) -> str:
@@ -148,15 +148,17 @@ def diagram(office: Office) -> str:
     """The office as a Mermaid graph: who talks to whom, and why; upkeep (SSH, time, packages) is left out."""
     links: dict[tuple[str, str], list[str]] = {}
     for flow in _shown(office):
-        said = links.setdefault((flow.source.label, flow.destination.label), [])
-        said += [label for label in [f"{PROTOCOLS.get(flow.port, 'SMTP')} {flow.port}"] if label not in said]
+        labels = links.setdefault((flow.source.label, flow.destination.label), [])
+        labels += [
+            label for label in [f"{PROTOCOLS.get(flow.port, 'SMTP')} {flow.port}"] if label not in labels
+        ]
     outside = sorted({end for link in links for end in link} - {host.name for host in office.hosts})
     lines = ["```mermaid", "flowchart LR"]
     lines += [f"    {_node(name)}([{name}])" for name in outside]
     lines += [f"    subgraph office [{office.organisation}]"]
     lines += [f"        {_node(host.name)}[{host.name}: {host.role}]" for host in office.hosts]
     lines += ["    end"]
-    lines += [f"    {_node(a)} -->|{', '.join(said)}| {_node(b)}" for (a, b), said in links.items()]
+    lines += [f"    {_node(a)} -->|{', '.join(labels)}| {_node(b)}" for (a, b), labels in links.items()]
     return "\n".join([*lines, "```", ""])
 
 

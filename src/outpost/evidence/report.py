@@ -54,7 +54,7 @@ class Checked:
         return state_of([self])
 
     @property
-    def said(self) -> str:
+    def described(self) -> str:
         """The same for anybody who does not see colours, with what it took."""
         return f"{WORDS[self.state]}, {self.when}, {self.result.seconds:.2f} s"
 
@@ -68,8 +68,8 @@ class Checked:
         """Its promise, with the parameter where it has one and documents itself."""
         parameter = sentence(self.result.id).partition(" (")[2].removesuffix(")")
         others = "-".join(part for part in parameter.split("-") if part != self.result.host)
-        said = self.result.promise.partition(" (")[0] if parameter else self.result.promise
-        return f"{said} ({others})" if others else said
+        promise = self.result.promise.partition(" (")[0] if parameter else self.result.promise
+        return f"{promise} ({others})" if others else promise
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class Cell:
     failed: int
 
     @property
-    def said(self) -> str:
+    def described(self) -> str:
         """For anybody who does not see colours."""
         counts = (
             f", {self.passed} of {self.passed + self.failed} checks hold" if self.passed + self.failed else ""
@@ -290,5 +290,5 @@ def print_page(html: str, pdf: Path) -> None:
             capture_output=True, text=True, check=False, timeout=180,
         )  # fmt: skip
     if done.returncode or not pdf.is_file():
-        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise OutpostError(f"Chromium could not print: {said}", "print the page from a browser")
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise OutpostError(f"Chromium could not print: {reason}", "print the page from a browser")

@@ -91,9 +91,9 @@ def listed(office: Office, host: str, answer: str) -> list[Waiting]:
             )
         )  # fmt: skip
     for text in (text for kind, text in lines if kind == "corrupt"):
-        if not (said := CORRUPT_FILE.fullmatch(text)):
+        if not (damaged := CORRUPT_FILE.fullmatch(text)):
             raise answers.unexpected(host)
-        name, moment, octets = said.groups()
+        name, moment, octets = damaged.groups()
         found.append(
             Waiting(
                 host, name, "corrupt", int(moment), int(octets), "unknown",

@@ -131,8 +131,8 @@ def follow(office: Office, identifiers: Iterable[str], ask: Ask) -> list[Story]:
     lines: dict[str, list[mailtrace.Line]] = {}
     for _round in range(2):
         with ThreadPoolExecutor(len(hosts)) as pool:
-            said = pool.map(ask, hosts, [wanted] * len(hosts))
-            lines = {host.name: found for host, found in zip(hosts, said, strict=True)}
+            answered = pool.map(ask, hosts, [wanted] * len(hosts))
+            lines = {host.name: found for host, found in zip(hosts, answered, strict=True)}
         marks = {
             match[1].strip("<>")
             for entries in lines.values()

@@ -174,8 +174,8 @@ def run_now(
             "systemctl start outpost-backup.service || { journalctl --unit outpost-backup.service --lines 5 --output cat "
             f"--no-pager >&2; exit 1; }}; cat {STATE}/last.json"
         )
-        said = run_script(target, office, view.me, script, via, patience=PATIENCE)
-        return dict(answers.parsed(said, Made, view.me.name))
+        output = run_script(target, office, view.me, script, via, patience=PATIENCE)
+        return dict(answers.parsed(output, Made, view.me.name))
 
     chosen = views(office, hosts)
     with ThreadPoolExecutor(4) as pool:
@@ -188,8 +188,8 @@ def archives(
     """What there is, as each host sees it in its repository; the oldest first."""
 
     def one(view: BackupView) -> list[Archive]:
-        said = run_script(target, office, view.me, f"{PROGRAM} list", via, patience=PATIENCE)
-        listed = answers.parsed(said, list[Listed], view.me.name)
+        output = run_script(target, office, view.me, f"{PROGRAM} list", via, patience=PATIENCE)
+        listed = answers.parsed(output, list[Listed], view.me.name)
         return [Archive(view.me.name, entry["name"], entry["id"], _moment(entry["name"])) for entry in listed]
 
     with ThreadPoolExecutor(4) as pool:
@@ -215,19 +215,19 @@ def thin_out(office: Office, secrets: Secrets) -> list[str]:
             "check the machine that keeps the backups",
         ) from None
     # an error of borg's may carry what a host wrote
-    said = [answers.line(each) for each in done.out.decode(errors="replace").split("\n") if each]
-    if refused := [line for line in said if REFUSED in line]:
+    output = [answers.line(each) for each in done.out.decode(errors="replace").split("\n") if each]
+    if refused := [line for line in output if REFUSED in line]:
         raise OutpostError(
             "; ".join(refused),
             "examine these hosts (none of their archives was deleted), then follow docs/how-to/back-up-and-restore.md",
         )
     if done.status:
-        last = (done.errors.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+        last = (done.errors.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
         raise OutpostError(
             f"the backup server failed: {answers.line(last)}",
             "set it up again with what `./outpost backup OFFICE --other-end` prints",
         )
-    return said
+    return output
 
 
 def _with_keys(office: Office, secrets: Secrets) -> tuple[tuple[BackupView, ...], SecretStr]:

@@ -144,10 +144,11 @@ class Closing:
         self._apply("transport")
         for mta in serving(self.office, "transport"):
             for address in self.office.mailboxes:
-                said = self._ask(mta, f"postmap -q {address} texthash:/etc/postfix/aliases || true").strip()
-                if said != self.forward:
+                reply = self._ask(mta, f"postmap -q {address} texthash:/etc/postfix/aliases || true").strip()
+                if reply != self.forward:
                     raise OutpostError(
-                        f"{mta.name} sends {address} to {said or 'its mailbox'}", "run the same command again"
+                        f"{mta.name} sends {address} to {reply or 'its mailbox'}",
+                        "run the same command again",
                     )
         return {"to": self.forward, "addresses": len(self.office.mailboxes) + len(self.office.all_aliases)}
 
@@ -161,8 +162,8 @@ class Closing:
         (mail,) = role_of(store).data
         source = inspect.getsource(outpost.onhost.backup)  # also where the office has no backup
         program = f"python3 -B - manifest --mail {mail} <<'END-OF-PROGRAM'\n{source}\nEND-OF-PROGRAM\n"
-        said = self._ask(store, program, most=MANIFEST)
-        manifest = answers.parsed(said, Manifest, store.name)
+        reply = self._ask(store, program, most=MANIFEST)
+        manifest = answers.parsed(reply, Manifest, store.name)
         archive = self.into / f"{self.office.domain}-mail.tar"
         script = f"exec tar --create --directory {mail} --exclude ./.snapshot .\n".encode()
         with archive.open("wb") as file:
@@ -230,11 +231,11 @@ class Closing:
                 f"kdig +short @{at} {name} {'MX' if what == 'MX' else 'TXT'} | tr '\\n' ' '; echo"
                 for what, name in asked.items()
             )
-            said = self._ask(server, script).splitlines()[: len(asked)]
-            if len(said) < len(asked):
+            reply = self._ask(server, script).splitlines()[: len(asked)]
+            if len(reply) < len(asked):
                 raise answers.unexpected(server.name)
             shown_by[server.name] = dict(
-                zip(asked, (answers.line(each.strip()) for each in said), strict=True)
+                zip(asked, (answers.line(each.strip()) for each in reply), strict=True)
             )
             if shown_by[server.name]["MX"] != "0 .":
                 raise OutpostError(

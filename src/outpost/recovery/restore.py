@@ -72,8 +72,8 @@ def host(
     """
     (view,) = views(office, (lost,))
     began = time.monotonic()
-    said = run_script(target, office, lost, _before(view, office, secrets, archive), via, patience=PATIENCE)
-    *refused, answer, key = said.strip().splitlines()
+    output = run_script(target, office, lost, _before(view, office, secrets, archive), via, patience=PATIENCE)
+    *refused, answer, key = output.strip().splitlines()
     name = answers.parsed(answer, Name, lost.name)
     for line in refused:
         report(f"{lost.name}: {line!r}")

@@ -267,8 +267,8 @@ def _lines(stdin: Any) -> bytes:
     return "".join(line if line.endswith("\n") else f"{line}\n" for line in listed).encode()
 
 
-def _refused(by: str, said: list[str]) -> NoReturn:
-    reason = answers.line((said or ["it said nothing"])[-1])
-    if known := failure("", "\n".join(said)):
+def _refused(by: str, printed: list[str]) -> NoReturn:
+    reason = answers.line((printed or ["no message"])[-1])
+    if known := failure("", "\n".join(printed)):
         reason = f"{known.message.removeprefix(': ')}. Remedy: {known.remedy}"
     raise ConnectError(f"{by}: {reason}")

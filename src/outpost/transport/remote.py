@@ -39,9 +39,9 @@ def run_script(
             f"{host.name} answered more than {most // 1024**2} MiB", "check the host before you trust it"
         ) from None
     if done.status:
-        said = done.errors.decode(errors="replace")
-        raise failure(host.name, said) or OutpostError(
-            f"{host.name}: {answers.line((said.strip().splitlines() or ['no message'])[-1])}",
+        message = done.errors.decode(errors="replace")
+        raise failure(host.name, message) or OutpostError(
+            f"{host.name}: {answers.line((message.strip().splitlines() or ['no message'])[-1])}",
             f"./outpost plan {target.typed} --limit {host.name}",
         )
     return done.out.decode(errors="replace")
@@ -90,9 +90,9 @@ REASONS = (
 """What ssh, sudo and docker say (in lower case), what that means, and what mends it."""
 
 
-def failure(host: str, said: str) -> OutpostError | None:
+def failure(host: str, message: str) -> OutpostError | None:
     """Why a host was not reached, with the remedy of just that; None where it was, and something else failed."""
-    text = said.lower()
+    text = message.lower()
     for words, means, remedy in REASONS:
         if words in text:
             return OutpostError(f"{host}: {means}", remedy)

@@ -79,7 +79,7 @@ class Shell:
             number, text = next(self._numbers), command.encode()
             coming = self._waiting[number] = Future()
             assert self._process.stdin is not None
-            with suppress(BrokenPipeError):  # the reader sees the end, and says what the far end said
+            with suppress(BrokenPipeError):  # the reader sees the end, and says what the far end wrote
                 self._process.stdin.write(b"%d %d\n%s" % (number, len(text), text))
                 self._process.stdin.flush()
             return coming
@@ -97,11 +97,11 @@ class Shell:
             number, status, length, errors = map(int, head.groups())
             if number not in self._waiting or length + errors > MOST:
                 break
-            said = process.stdout.read(length + errors)
-            if len(said) < length + errors:
+            data = process.stdout.read(length + errors)
+            if len(data) < length + errors:
                 break
             self._answered = True
-            self._waiting.pop(number).set_result((status, said[:length], said[length:]))
+            self._waiting.pop(number).set_result((status, data[:length], data[length:]))
         error = self._ended(process)
         with self._lock:
             _hang_up(process)
@@ -115,11 +115,11 @@ class Shell:
         process.kill()
         process.wait()
         assert process.stderr is not None
-        said = os.read(process.stderr.fileno(), 65536)  # ended, so all that is left is in the pipe
-        text = said.decode(errors="replace")
+        rest = os.read(process.stderr.fileno(), 65536)  # ended, so all that is left is in the pipe
+        text = rest.decode(errors="replace")
         if known := failure("the host", text):
             return known
-        last = (text.strip().splitlines() or ["it said nothing"])[-1]
+        last = (text.strip().splitlines() or ["no message"])[-1]
         message = f"the shell on the host ended: {line(last)} ({' '.join(self._command[:4])} …)"
         return OutpostError(message, "check that the host is up")
 

@@ -60,16 +60,16 @@ def _remedy(item: pytest.Item, host: str) -> str:
     """The check's own remedy; else an apply, where one sets what the check reads, and where its daemons say more."""
     if own := item.get_closest_marker("remedy"):
         return str(own.args[0])
-    marks, said = {mark.name for mark in item.iter_markers()}, []
+    marks, ways = {mark.name for mark in item.iter_markers()}, []
     if "looks" in marks and not marks & {"live", "probe"}:
         target = chosen_target(item.config)
         name = f" --name {target.instance}" if target.instance not in (None, LAB) else ""
         chosen = f"{target.typed}{name}{f' --limit {host}' if host else ''}"
-        said.append(f"./outpost apply {chosen}, if ./outpost plan {chosen} shows a change")
+        ways.append(f"./outpost apply {chosen}, if ./outpost plan {chosen} shows a change")
     if daemons := item.get_closest_marker("daemons"):
         units = " ".join(f"-u {unit}" for unit in daemons.args)
-        said.append(f"journalctl -b {units}{f' on {host}' if host else ''} has the daemon's own words")
-    return "; ".join(said)
+        ways.append(f"journalctl -b {units}{f' on {host}' if host else ''} has the daemon's own words")
+    return "; ".join(ways)
 
 
 class Reporter:
@@ -304,13 +304,13 @@ def verify(
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
     ) as process:  # fmt: skip
         os.close(write)
-        said: deque[str] = deque(maxlen=400)
+        output: deque[str] = deque(maxlen=400)
         assert process.stdout is not None
-        drain = threading.Thread(target=said.extend, args=(process.stdout,), daemon=True)
+        drain = threading.Thread(target=output.extend, args=(process.stdout,), daemon=True)
         drain.start()
         results = _follow(read, on_result)
         drain.join()
-    lines = [printable(line.rstrip()) for line in said if line.strip()]
+    lines = [printable(line.rstrip()) for line in output if line.strip()]
     if junit and junit.is_file():  # pytest keeps C1 and bidi characters of what was seen
         junit.write_text(printable(junit.read_text(encoding="utf-8")), encoding="utf-8")
     if os.environ.get("OUTPOST_DEBUG"):
@@ -320,7 +320,7 @@ def verify(
         process.returncode not in (0, 1) or not results or unexplained
     ):  # a file that cannot be read is no proof
         raise OutpostError(
-            f"the live checks could not run: {lines[-1] if lines else 'pytest said nothing'}",
+            f"the live checks could not run: {lines[-1] if lines else 'pytest printed nothing'}",
             "OUTPOST_DEBUG=1 shows pytest's full output",
         )
     return Verdict((*absent, *results), time.monotonic() - started, lines[-1] if lines else "")

@@ -102,8 +102,8 @@ def fetch(desk: Desk) -> dict[str, tuple[SigningKey, ...]]:
     private = dict(zip(pems[::2], pems[1::2], strict=False))
     found: dict[str, tuple[SigningKey, ...]] = {}
     for zone, text in zip(zones, listed, strict=False):
-        said = answers.parsed(text or "[]", list[dict[str, Any]], primary.name)
-        keys = [entry for entry in said if entry.get("id") in private]
+        entries = answers.parsed(text or "[]", list[dict[str, Any]], primary.name)
+        keys = [entry for entry in entries if entry.get("id") in private]
         if not keys:
             raise OutpostError(
                 f"{primary.name} has no key for {zone}", f"./outpost apply {desk.target.typed}"
