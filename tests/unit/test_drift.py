@@ -199,6 +199,45 @@ def test_interfaces_that_a_boot_named_otherwise_are_no_drift() -> None:
     assert findings(seen_otherwise) == ()
 
 
+ON = {
+    "address\t10.0.1.4/24": "eth0", "address\tfd00:1::4/64": "eth0", "address\t10.0.2.4/24": "eth1",
+    "address\tfd00:2::4/64": "eth1", "route\t4 unicast default via 10.0.1.1": "eth0",
+}  # fmt: skip
+SWAPPED = {"eth0": "eth1", "eth1": "eth0"}
+BEFORE = {f"{key}\t{device}" for key, device in ON.items()}
+AFTER = {f"{key}\t{SWAPPED[device]}" for key, device in ON.items()}
+
+
+@pytest.mark.parametrize(
+    ("now", "thing", "repair"),
+    [
+        (AFTER, None, None),
+        ({fact.replace("eth1", "ens3") for fact in BEFORE}, None, None),
+        ({*BEFORE, "address\t10.0.2.4/24\teth0"}, None, None),  # a second time: that is a finding of its own
+        (BEFORE - {"address\t10.0.1.4/24\teth0"} | {"address\t10.0.1.4/24\teth1"}, "address 10.0.1.4/24",
+         "ip address delete 10.0.1.4/24 dev eth1; ip address add 10.0.1.4/24 dev eth0"),
+        (BEFORE - {"route\t4 unicast default via 10.0.1.1\teth0"} | {"route\t4 unicast default via 10.0.1.1\teth1"},
+         "route 4 unicast default via 10.0.1.1",
+         "ip -4 route delete unicast default via 10.0.1.1 dev eth1; ip -4 route add unicast default via 10.0.1.1 dev eth0"),
+    ],
+    ids=["names swapped by a boot", "another name since a boot", "there twice", "an address", "a route"],
+)  # fmt: skip
+@pytest.mark.control("NET-02")
+def test_what_is_moved_to_the_interface_of_another_zone_is_named_and_goes_back(
+    now: set[str], thing: str | None, repair: str | None
+) -> None:
+    found = findings(seen(faults=tuple(network.moved(BEFORE, now))))
+    assert [(finding.thing, finding.repair) for finding in found] == ([(thing, repair)] if thing else [])
+
+
+@pytest.mark.control("NET-02")
+def test_what_is_moved_while_interfaces_get_other_names_is_a_persons_to_put_back() -> None:
+    now = AFTER - {"address\t10.0.1.4/24\teth1"} | {"address\t10.0.1.4/24\teth0"}
+    found = findings(seen(faults=tuple(network.moved(BEFORE, now))))
+    assert found
+    assert {finding.repair for finding in found} == {""}
+
+
 @pytest.mark.parametrize(
     ("new", "old", "repair"),
     [

@@ -70,7 +70,7 @@ LATE = (
     ("environment of daemons", ("manager",)),
     (
         "addresses and routes",
-        ("link", "address", "route", "learned", "rule", "neighbour", "namespace", "policy", "queue"),
+        ("link", "address", "route", "moved", "learned", "rule", "neighbour", "namespace", "policy", "queue"),
     ),
     ("packet filter in force", ("table", "rules", "filter")),
     ("databases, mail queue and signing keys", ("trigger", "function", "held", "timer", "anchor")),

@@ -116,7 +116,7 @@ ORDER = (
     "hold", "diversion", "override", "control", "program", "architecture",
     "package", "version",
     "group", "account", "shadow", "member", "keeper", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module", "handler",
-    "link", "address", "route", "learned", "rule", "neighbour", "namespace", "policy", "queue", "table", "rules", "filter", "trigger", "function", "held", "timer", "anchor", "opened", "listener", "loopback", "stale", "effective",
+    "link", "address", "route", "moved", "learned", "rule", "neighbour", "namespace", "policy", "queue", "table", "rules", "filter", "trigger", "function", "held", "timer", "anchor", "opened", "listener", "loopback", "stale", "effective",
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from outpost.drift.differences import (
 from outpost.drift.repairs import APT, MOUNTS
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.asking import REDIS
+from outpost.onhost.observe.network import UNSURE
 from outpost.units import restarted
 
 
@@ -277,6 +278,13 @@ FAULTS = (
         "learned", always, lambda it: f"given to the host by another machine ({it.new[0].rpartition(' ')[2]})",
         "any machine on that network can redirect the host's IPv6 traffic", ("NET-02",),
         lambda it: repairs.unlearned(it.thing, it.new[0]), "network route",
+    ),
+    Meaning(
+        "moved", always, lambda it: f"moved by hand from interface {it.new[0].split(' ')[0]} to {it.new[0].split(' ')[1]}",
+        lambda it: "traffic of one zone is on the network of another. "
+        f"Remedy: where it belongs there, put `network {it.thing}` into hosts.NAME.accepted of the office file"
+        + (", else move it back: interfaces have other names as well, so no apply does" if it.new[0].endswith(UNSURE) else ""),
+        ("NET-02",), repairs.moved_back, "network interface",
     ),
     Meaning(
         "filter", always, "the live rules are not those of /etc/nftables.conf", "packets may pass that no flow allows, or allowed packets may not", ("NET-01",),

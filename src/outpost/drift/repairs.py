@@ -101,6 +101,15 @@ def _network_change(kind: str, thing: str, value: str, *, came: bool) -> str:
     return f"ip neighbour {verb} {place}" + ("" if came else f" lladdr {shlex.quote(first)} nud permanent")
 
 
+def moved_back(it: Difference) -> str:
+    """Puts an address or a route back on the interface that it had; a person does where names have changed, too."""
+    kind, _, thing = it.thing.partition(" ")
+    old, new, *unsure = it.new[0].split(" ")
+    if unsure:
+        return ""
+    return f"{_network_change(kind, thing, new, came=True)}; {_network_change(kind, thing, old, came=False)}"
+
+
 def queue_away(it: Difference) -> str:
     """Takes a queueing discipline away; the office's own one is made again where it has one."""
     device, (kind, *_) = shlex.quote(it.thing), it.new[0].split(" ")

@@ -16,6 +16,7 @@ from outpost.onhost.observe.daemons import MADE_BY_THE_SERVER, SIGNED, discreet
 from outpost.onhost.observe.declared import CONTRACT
 from outpost.onhost.observe.expected import SEVERAL, Expected, contract_of, is_grave, parts, words
 from outpost.onhost.observe.kept_answers import sealed
+from outpost.onhost.observe.network import moved
 from outpost.onhost.observe.packages import verified_today
 from outpost.onhost.observe.reading import content, fingerprint, said, unseen
 
@@ -108,6 +109,7 @@ class Judged:
     Attributes:
         first: Nothing is known yet, or the observer is another one: what it sees for the first time is no drift, and not known either.
         appeared, vanished: What a plan reports.
+        moved: Faults: addresses and routes on the interface of others.
         learned: What of that an apply may nevertheless take as known, because it started the daemon that says so.
         found: What was here before the first apply, or what only an edited known state names; no person has accepted it yet.
         edited: Something else than an apply wrote the known state.
@@ -120,6 +122,9 @@ class Judged:
         expected = Expected(contract_of(CONTRACT), now, before)
         hidden = unseen(faults)
         self.is_new, self.edited = known is None, edited(KNOWN)
+        self.moved = [
+            fact for fact in moved(before, now) if not expected.accepted(parts(fact)[1].replace(" ", "\t", 1))
+        ]
         self.first = known is None or not any(fact.startswith("observer\t") for fact in now & before)
         found = {
             fact for fact in (facts_of(FOUND) or set()) & now if words(fact) and not expected.accepted(fact)
@@ -303,7 +308,7 @@ def compared(states: list[str], faults: list[str]) -> dict[str, object]:
         "vanished": sorted(judged.vanished),
         "learned": sorted((*judged.learned, *forged)),
         "found": sorted(judged.found),
-        "faults": [*faults, *forged],
+        "faults": [*faults, *judged.moved, *forged],
     }
 
 

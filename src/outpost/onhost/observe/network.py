@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import collections.abc
 import glob
 import hashlib
 import json
@@ -66,6 +67,45 @@ def network(live: dict[str, list[str]]) -> list[str]:
         found.append(f"neighbour\t{entry['dst']}\t{entry.get('lladdr', '')} {entry['dev']}")
     found += [f"neighbour\t{entry['dst']}\tproxy {entry.get('dev', '')}" for entry in proxies]
     return found + [f"namespace\t{os.path.basename(path)}\t" for path in glob.iglob("/run/netns/*")]
+
+
+# NET-02: without it somebody has what belongs to one zone answer, or leave, on the network of another.
+def moved(before: set[str], now: set[str]) -> list[str]:
+    """Addresses and routes that have left the addresses beside them for another interface.
+
+    After a boot interfaces may have other names; then what one has is still together. A move is sure to be none where all go one way.
+    """
+    old, new = _placed(before), _placed(now)
+    both = old.keys() & new.keys()
+    found = {
+        key: f"{old[key]} {new[key]}"
+        for key in both
+        if old[key] != new[key] and _beside(key, old, both) != _beside(key, new, both)
+    }
+    ways = {(old[key], new[key]) for key in both if old[key] != new[key]}
+    return [
+        f"moved\t{kind} {thing}\t{way}{'' if len(ways) == 1 else UNSURE}"
+        for (kind, thing), way in sorted(found.items())
+    ]
+
+
+UNSURE = " unsure"
+"""Ends what is said of a move where interfaces may have other names as well."""
+
+
+def _placed(facts: set[str]) -> dict[tuple[str, str], str]:
+    """Kind and thing → interface; without what is on several."""
+    named = [tuple(fact.split("\t")) for fact in facts if fact.startswith(("address\t", "route\t"))]
+    count = collections.Counter(fact[:2] for fact in named)
+    return {(kind, thing): device for kind, thing, device in named if count[kind, thing] == 1 and device}
+
+
+def _beside(
+    key: tuple[str, str], placed: dict[tuple[str, str], str], among: collections.abc.Set[tuple[str, str]]
+) -> set[tuple[str, str]]:
+    return {
+        other for other in among if other[0] == "address" and other != key and placed[other] == placed[key]
+    }
 
 
 USUAL_QUEUES = ("noqueue", "mq", "fq_codel", "pfifo_fast", "fq", "pfifo", "noop")
