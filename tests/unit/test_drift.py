@@ -489,7 +489,7 @@ def test_a_rule_that_somebody_added_is_named_by_the_words_that_remove_it(
         asked.append(command)
         return ["0:\tfrom all lookup local", "100:\tfrom 203.0.113.9 lookup 7"]
 
-    monkeypatch.setattr(network, "said", said)
+    monkeypatch.setattr(network, "lines_of", said)
     for strange in ({"protocol": "static"}, {"srclen": 24}, {"fwmark": "0x1"}):
         assert selected(family, [kernels, kernels | strange]) == [
             "0 from all lookup local", "100 from 203.0.113.9 lookup 7"
@@ -761,7 +761,7 @@ def test_what_is_no_plain_file_keeps_nobody_waiting(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(kept_by_daemons, "HOLD", str(queue))
     monkeypatch.setattr(kept_by_daemons, "NOTED", ())
     assert kept_by_daemons.on_hold() == ["held\tmail queue\t4PIPE"]
-    monkeypatch.setattr(packages, "said", lambda _: [f" {pipe} {'0' * 32}", f" {plain} {'0' * 32}"])
+    monkeypatch.setattr(packages, "lines_of", lambda _: [f" {pipe} {'0' * 32}", f" {plain} {'0' * 32}"])
     assert packages.conffiles(set()) == [f"conffile\t{pipe}\tmissing", f"conffile\t{plain}\t2d711642b726b044"]
 
 

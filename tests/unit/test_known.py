@@ -33,7 +33,7 @@ from outpost.onhost.observe import declared as records
 from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.expected import Expected, words
 from outpost.onhost.observe.kept_answers import DAY
-from outpost.onhost.observe.reading import BlindError, named, plain, said
+from outpost.onhost.observe.reading import BlindError, lines_of, named, plain
 
 OBSERVER = "observer\tabc\t"
 GOOD = (
@@ -288,7 +288,7 @@ def test_a_compiled_filter_is_known_only_as_its_script_makes_it(
         Path(made).write_text("compiled")
         return []
 
-    monkeypatch.setattr(expected, "said", sievec)
+    monkeypatch.setattr(expected, "lines_of", sievec)
     monkeypatch.setattr(expected, "RUN", str(tmp_path / "run"))
     path = "/etc/dovecot/sieve/forward/erin@po.test.svbin"
     right = f"file\t{path}\t{hashlib.sha256(b'compiled').hexdigest()[:16]}"
@@ -297,7 +297,7 @@ def test_a_compiled_filter_is_known_only_as_its_script_makes_it(
     remembered({*GOOD, f"file\t{path}\tedited"})
     assert f"file\t{path}\tedited" in reported({*GOOD, f"file\t{path}\tedited"})
     remembered({*GOOD, right})
-    monkeypatch.setattr(expected, "said", lambda _: pytest.fail("what is known is not compiled again"))
+    monkeypatch.setattr(expected, "lines_of", lambda _: pytest.fail("what is known is not compiled again"))
     assert reported({*GOOD, right}) == set()
     assert reported(set(GOOD)) == set(), "it went with its script"
     monkeypatch.setattr("os.path.lexists", lambda path: path.endswith("erin@po.test.sieve"))
@@ -668,15 +668,15 @@ def test_the_systems_own_programs_answer_a_scan(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "id").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr("sys.argv", ["observe", "release"])
-    assert said("id -u") == ["evil"]
+    assert lines_of("id -u") == ["evil"]
     main.main()
-    assert said("id -u") == [str(os.getuid())]
+    assert lines_of("id -u") == [str(os.getuid())]
 
 
 def test_a_command_that_was_killed_has_no_answer() -> None:
-    assert said("echo x; echo y") == ["x", "y"]
+    assert lines_of("echo x; echo y") == ["x", "y"]
     with pytest.raises(BlindError):
-        said("echo x; kill -9 $$")
+        lines_of("echo x; kill -9 $$")
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def settings(role: RoleName = "mta", **changes: Any) -> dict[str, Any]:
 def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Command to what it says."""
     said: dict[str, str] = {}
-    monkeypatch.setattr(watch, "said", lambda *command: said.get(command[0], ""))
+    monkeypatch.setattr(watch, "output_of", lambda *command: said.get(command[0], ""))
     return said
 
 
@@ -301,5 +301,5 @@ def test_a_scanner_that_refuses_or_could_not_reload_is_an_alarm(
 def test_what_a_verification_guesses_is_no_alarm(
     login: str, alarms: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "said", lambda *_: f"login shut: {login}, 12 different wrong passwords\n")
+    monkeypatch.setattr(watch, "output_of", lambda *_: f"login shut: {login}, 12 different wrong passwords\n")
     assert len(list(watch.logins({"wrong_logins": 10}, 0.0))) == alarms

@@ -84,8 +84,8 @@ def failures() -> Iterator[tuple[str, str]]:
     host: Host = ctx_host.get()  # type: ignore[no-untyped-call]
     for op_hash in state.get_op_order():  # type: ignore[no-untyped-call]
         if failed := _failed(state, host, op_hash):
-            said = [line.strip() for line in (*failed.stdout_lines, *failed.stderr_lines) if line.strip()]
+            printed = [line.strip() for line in (*failed.stdout_lines, *failed.stderr_lines) if line.strip()]
             yield (
                 ", ".join(sorted(state.get_op_meta(op_hash).names)),
-                said[-1] if said else "it gave no reason",
+                printed[-1] if printed else "it gave no reason",
             )

@@ -134,11 +134,11 @@ def _confirm(state: State, host: Host, key: str, disarms: str) -> None:  # noqa:
             [*command, f"{prefix}sh -c {shlex.quote(disarms)}"],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=wait, check=False,
         )  # fmt: skip
-        said, good = done.stderr.strip().splitlines(), done.returncode == 0
+        printed, good = done.stderr.strip().splitlines(), done.returncode == 0
     except subprocess.TimeoutExpired:
-        said, good = [], False
+        printed, good = [], False
     if not good:
-        why = said[-1] if said else "no answer"
+        why = printed[-1] if printed else "no answer"
         raise OperationError(
             f"no new connection to the host after the change of {key} ({why}); the host goes back to what was "
             f"before within {seconds()} s"

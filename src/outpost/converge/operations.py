@@ -92,11 +92,11 @@ def converge(
     if not state.is_executing:
         _report(key, changed, gone, answer.files, known=set(before), by_hand=loaded)
         if unit and not running:
-            said = f"{active or 'not there'}, {enabled or 'not enabled'}"
-            report(Finding("unit", unit, said, "what it does for the office is not done", ("AVL-01",)))
+            cause = f"{active or 'not there'}, {enabled or 'not enabled'}"
+            report(Finding("unit", unit, cause, "the office does without its service", ("AVL-01",)))
         if record and not loaded and not changed:
-            said = "its daemon has not loaded the present files: an apply broke off, or a certificate is new"
-            report(Finding("daemon", unit or key, said, "what runs is not what the files say"))
+            cause = "its daemon has not loaded the present files: an apply broke off, or a certificate is new"
+            report(Finding("daemon", unit or key, cause, "the daemon runs with former files"))
     if changed or gone or not loaded or not running:
         attended().add(unit)
     steps: list[str] = []
@@ -274,7 +274,7 @@ def install(wanted: dict[tuple[str, ...], tuple[str, ...]]) -> Generator[Command
     declared().vital = not observe().records
     for each in missing:
         report(
-            Finding("package", each, "not installed", "what its role needs it for is not done", ("SYS-04",))
+            Finding("package", each, "not installed", "its role does not work without it", ("SYS-04",))
         )
     preseed = [line for lines in wanted.values() for line in lines]
     yield alone(shell("packages", missing=missing, preseed=preseed, UPGRADES_WAIT=UPGRADES_WAIT, APT=APT))

@@ -213,9 +213,9 @@ def once(
     question = f"if ( {unless} ) >/dev/null 2>&1; then echo met; else echo unmet; fi"
     if not will_ask(question=question, of_files=untouched is not None, beside=untouched or ()):
         key = re.sub(r"[^\w.-]+", "-", name)
-        said = finding or Finding("state", name, "not so on the host", "what a role relies on is not there")
+        shown = finding or Finding("state", name, "not so on the host", "a role relies on it")
         operations.once(
-            name=name, key=key, question=question, command=command, files=tuple(files), finding=said
+            name=name, key=key, question=question, command=command, files=tuple(files), finding=shown
         )
 
 

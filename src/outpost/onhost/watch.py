@@ -53,7 +53,7 @@ Settings = dict[str, Any]
 Probe = Callable[[Settings, float], Iterator[Alarm]]
 
 
-def said(*command: str) -> str:
+def output_of(*command: str) -> str:
     """A command's output; nothing where it fails."""
     with suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
@@ -62,7 +62,7 @@ def said(*command: str) -> str:
 
 def queue(settings: Settings, now: float) -> Iterator[Alarm]:
     """Mail that has waited for too long, or stands on hold with nobody knowing."""
-    waiting = [json.loads(line) for line in said("postqueue", "-j").splitlines()]
+    waiting = [json.loads(line) for line in output_of("postqueue", "-j").splitlines()]
     large = {file.name for file in Path("/var/lib/outpost-policy/large").glob("*")}
     late = [
         one
@@ -88,7 +88,7 @@ def queue(settings: Settings, now: float) -> Iterator[Alarm]:
 def certificates(settings: Settings, now: float) -> Iterator[Alarm]:
     """Certificates that end soon: whatever renews them has failed for a while."""
     for file in sorted(Path(settings["tls"]).glob("*.pem")):
-        end = said("openssl", "x509", "-noout", "-enddate", "-in", str(file)).strip().partition("=")[2]
+        end = output_of("openssl", "x509", "-noout", "-enddate", "-in", str(file)).strip().partition("=")[2]
         if end and (left := ssl.cert_time_to_seconds(end) - now) < settings["certificate_age"]:
             yield Alarm(
                 f"certificate {file.name}",
@@ -100,7 +100,9 @@ def certificates(settings: Settings, now: float) -> Iterator[Alarm]:
 def zone_signatures(settings: Settings, now: float) -> Iterator[Alarm]:
     """DNSSEC signatures that end soon: the primary does not sign, or does not reach this host."""
     for zone in settings["zones"]:
-        answer = said("kdig", f"@{settings['asked']}", "+dnssec", "+noall", "+answer", "+time=5", zone, "SOA")
+        answer = output_of(
+            "kdig", f"@{settings['asked']}", "+dnssec", "+noall", "+answer", "+time=5", zone, "SOA"
+        )
         ends = [
             _moment(match[1])
             for match in re.finditer(r"\sRRSIG\s+SOA\s+\d+\s+\d+\s+\d+\s+(\d{14})\s", answer)
@@ -138,7 +140,7 @@ def scanner(settings: Settings, _now: float) -> Iterator[Alarm]:
         )
     since = f"--since=-{settings['recent']}s"
     loads = "--grep=^Started |Database correctly reloaded|load failed|Malformed database|reload.* failed"
-    lines = said(
+    lines = output_of(
         "journalctl", "--quiet", "--output=cat", "--unit=clamav-daemon.service", since, loads
     ).splitlines()
     if (
@@ -207,7 +209,7 @@ def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
     # mail programs, webmail, policy
     sources = ("dovecot.service", "outpost-accounts.service", "outpost-logins.service")
     units = [f"--unit={unit}" for unit in sources]
-    lines = said("journalctl", "--quiet", "--output=cat", *units, "--since=-10min").splitlines()
+    lines = output_of("journalctl", "--quiet", "--output=cat", *units, "--since=-10min").splitlines()
     wrong = {
         (match[1], match[2])
         for line in lines
@@ -237,14 +239,16 @@ def logs(settings: Settings, now: float) -> Iterator[Alarm]:
     """Lines that have not reached the collector for a while, whatever is in their way."""
     place = Path(settings["logs"]).read_text().split() if Path(settings["logs"]).exists() else []
     behind = [f"--after-cursor={place[0]}"] if place else []
-    oldest = said("journalctl", "--quiet", "--output=json", "--output-fields=_PID", "--lines=+1", *behind)
+    oldest = output_of(
+        "journalctl", "--quiet", "--output=json", "--output-fields=_PID", "--lines=+1", *behind
+    )
     if not oldest.strip():
         return
     age = now - int(json.loads(oldest)["__REALTIME_TIMESTAMP"]) / 1e6
     if not place:  # nothing was sent yet: lines from before its first start are not late
         properties = ("--property=StateChangeTimestamp", "--timestamp=unix")
         name, _, moment = (
-            said("systemctl", "show", "outpost-logs.service", *properties).strip().partition("=")
+            output_of("systemctl", "show", "outpost-logs.service", *properties).strip().partition("=")
         )
         age = min(age, _since({name: moment}, now))
     if age > settings["logs_age"]:
@@ -257,7 +261,7 @@ def logs(settings: Settings, now: float) -> Iterator[Alarm]:
 def units(settings: Settings, now: float) -> Iterator[Alarm]:
     """What should run and does not, or is started again and again, or has never come up."""
     names = ("Id", "Type", "LoadState", "ActiveState", "SubState", "NRestarts", "StateChangeTimestamp")
-    answer = said("systemctl", "show", "*", f"--property={','.join(names)}", "--timestamp=unix")
+    answer = output_of("systemctl", "show", "*", f"--property={','.join(names)}", "--timestamp=unix")
     loaded = [dict(line.partition("=")[::2] for line in one.splitlines()) for one in answer.split("\n\n")]
     shown = {one["Id"]: one for one in loaded if "Id" in one}
     wanted = _declared_units(Path(settings["applied"]))
@@ -296,7 +300,9 @@ def _since(unit: dict[str, str], now: float) -> float:
 def memory(settings: Settings, _now: float) -> Iterator[Alarm]:
     """Processes that the kernel ended because their daemon, or the host, had no memory left; systemd notes each."""
     since = f"--since=-{settings['recent']}s"
-    lines = said("journalctl", "--quiet", "--output=json", since, f"MESSAGE_ID={OUT_OF_MEMORY}", "_PID=1")
+    lines = output_of(
+        "journalctl", "--quiet", "--output=json", since, f"MESSAGE_ID={OUT_OF_MEMORY}", "_PID=1"
+    )
     killed = Counter(str(json.loads(line).get("UNIT", "a process")) for line in lines.splitlines())
     for unit, times in sorted(killed.items()):
         yield Alarm(
@@ -319,7 +325,7 @@ def corrupt(settings: Settings, _now: float) -> Iterator[Alarm]:
 
 def damaged(settings: Settings, _now: float) -> Iterator[Alarm]:
     """Messages on the store that cannot be read: each time a program asks for one its session ends."""
-    lines = said(
+    lines = output_of(
         "journalctl",
         "--quiet",
         "--output=cat",

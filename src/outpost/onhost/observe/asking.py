@@ -50,7 +50,7 @@ class Asked:
         """Name → lines; what has not come in time is missing."""
         found: dict[str, list[str]] = {}
         lines: list[str] = []
-        for line in self._shell.said().decode(errors="surrogateescape").removesuffix("\n").split("\n"):
+        for line in self._shell.output().decode(errors="surrogateescape").removesuffix("\n").split("\n"):
             if line.startswith(PART):
                 lines = found.setdefault(line.removeprefix(PART), [])
             else:

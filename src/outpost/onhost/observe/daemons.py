@@ -8,7 +8,7 @@ import re
 import socket
 
 from outpost.onhost.observe.kept_answers import kept
-from outpost.onhost.observe.reading import BlindError, said
+from outpost.onhost.observe.reading import BlindError, lines_of
 from outpost.onhost.observe.units import SECURITY
 
 SENSITIVE = re.compile(
@@ -96,14 +96,14 @@ def effective(
     if not versions:
         raise BlindError("without the versions of packages nothing can be compared")
 
-    def lines(unit: str, package: str, said: list[str]) -> list[str]:
-        stripped = (re.sub(r"\s+", " ", line).strip() for line in said)
+    def lines(unit: str, package: str, printed: list[str]) -> list[str]:
+        stripped = (re.sub(r"\s+", " ", line).strip() for line in printed)
         label = f"effective\t{unit}@{versions[package]}"
         return [f"{label}\t{discreet(line)}" for line in stripped if line and line[0] != "#"]
 
     def answer(entry: tuple[str, str, str]) -> list[str]:
         unit, package, command = entry
-        return kept(unit, mark, lambda: lines(unit, package, said(command)))
+        return kept(unit, mark, lambda: lines(unit, package, lines_of(command)))
 
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         there = [entry for entry in FROM_FILES if entry[1] in versions]
@@ -136,6 +136,6 @@ def libraries() -> list[str]:
     """Those that programs load from where no package puts them."""
     return [
         f"library\t{match[1]}\t"
-        for line in said("ldconfig -p")
+        for line in lines_of("ldconfig -p")
         if (match := re.search(r"=> (/(?!usr/|lib)\S+)$", line))
     ]

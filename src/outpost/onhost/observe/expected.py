@@ -18,7 +18,7 @@ from outpost.onhost.observe import debian
 from outpost.onhost.observe.files import AUTHORITIES, UNITS
 from outpost.onhost.observe.packages import astray, files_of, is_shipped, owned_by_packages
 from outpost.onhost.observe.places import CHROOT, DEVICE, GUARDED, MERGED, PARTS
-from outpost.onhost.observe.reading import content, digested, fingerprint, opened, said
+from outpost.onhost.observe.reading import content, digested, fingerprint, lines_of, opened
 
 WORDS = {
     "account": "account {thing}", "address": "network address {thing}", "alias": "file {thing}", "architecture": "package {thing}",
@@ -454,7 +454,7 @@ def compiled(path: str) -> str:
     made = f"{RUN}/{os.getpid()}.svbin"
     os.makedirs(RUN, mode=0o700, exist_ok=True)
     try:
-        said(f"sievec {shlex.quote(path.removesuffix('svbin'))}sieve {made} 2>/dev/null")
+        lines_of(f"sievec {shlex.quote(path.removesuffix('svbin'))}sieve {made} 2>/dev/null")
         return fingerprint(made) or "none"
     finally:
         with contextlib.suppress(OSError):

@@ -125,7 +125,7 @@ def _digest(walk: Begun) -> str:
     """Empty where a file was touched a moment ago, or the walk did not end."""
     import hashlib
 
-    found = walk.said()
+    found = walk.output()
     return hashlib.sha256(found).hexdigest() if found and not walk.late and TOUCHED not in found else ""
 
 

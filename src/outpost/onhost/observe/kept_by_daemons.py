@@ -12,7 +12,7 @@ import shlex
 import time
 
 from outpost.onhost.observe.kept_answers import identity, kept
-from outpost.onhost.observe.reading import BlindError, content, ended, named, opened, said
+from outpost.onhost.observe.reading import BlindError, content, ended, lines_of, named, opened
 
 TOP, DEEP = "/var/lib", 2
 ENDINGS = (".db", ".sqlite", ".sqlite3")
@@ -44,7 +44,7 @@ def _as_owner(path: str) -> list[str]:
     import resource
     import sqlite3
 
-    said = os.memfd_create("triggers")
+    output = os.memfd_create("triggers")
     if not (child := os.fork()):
         with contextlib.suppress(BaseException):
             path = os.path.realpath(path)  # of wtmpdb, for one
@@ -67,14 +67,14 @@ def _as_owner(path: str) -> list[str]:
                     line = f"{kind} {digest} {named(str(name))}\n".encode()
                     if (room := room - len(line)) < 0:
                         os._exit(1)
-                    os.write(said, line)
+                    os.write(output, line)
             os._exit(0)
         os._exit(1)
     late, status = ended(child)
     try:
-        lines = os.pread(said, LONGEST, 0).decode(errors="replace").split("\n")[:-1]
+        lines = os.pread(output, LONGEST, 0).decode(errors="replace").split("\n")[:-1]
     finally:
-        os.close(said)
+        os.close(output)
     if (late or status) and os.path.lexists(path):  # a copy that was made for a backup goes meanwhile
         raise BlindError(
             f"its owner's rights do not suffice to read {named(path)}, or it is damaged, or has too many triggers"
@@ -141,9 +141,9 @@ def set_by_hand() -> list[str]:
 
 def _timers() -> list[str]:
     found, lifetimes = [], _lifetimes()
-    for zone in said("keymgr --list"):
+    for zone in lines_of("keymgr --list"):
         found += times_to_come(
-            zone, "\n".join(said(f"keymgr --json {shlex.quote(zone)} list")), time.time(), lifetimes
+            zone, "\n".join(lines_of(f"keymgr --json {shlex.quote(zone)} list")), time.time(), lifetimes
         )
     return found
 

@@ -18,7 +18,7 @@ from outpost.onhost.observe.expected import SEVERAL, Expected, contract_of, is_g
 from outpost.onhost.observe.kept_answers import sealed
 from outpost.onhost.observe.network import moved
 from outpost.onhost.observe.packages import verified_today
-from outpost.onhost.observe.reading import content, fingerprint, said, unseen
+from outpost.onhost.observe.reading import content, fingerprint, lines_of, unseen
 
 STATE, APPLIED, KNOWN, VERIFIED = map(
     pathlib.Path, (declared.STATE, declared.APPLIED, declared.KNOWN, declared.VERIFIED)
@@ -245,7 +245,7 @@ def _started_since(unit: str) -> bool:
     if not KNOWN.exists() or not unit.endswith(".service"):
         return False
     names = "ActiveState,StateChangeTimestamp,ExecMainStartTimestamp"
-    lines = said(f"systemctl show --timestamp=unix --property={names} -- {shlex.quote(unit)}")
+    lines = lines_of(f"systemctl show --timestamp=unix --property={names} -- {shlex.quote(unit)}")
     moments = [int(line.partition("=@")[2]) for line in lines if line.partition("=@")[2].isdigit()]
     return "ActiveState=active" in lines and bool(moments) and max(moments) > KNOWN.stat().st_mtime
 
@@ -271,7 +271,9 @@ def records_in_files() -> frozenset[str]:
     """
     found: set[str] = set()
     for file in pathlib.Path(SIGNED).glob("*.zone"):
-        for line in said(f"kzonecheck --print --origin {shlex.quote(file.stem)} -- {shlex.quote(str(file))}"):
+        for line in lines_of(
+            f"kzonecheck --print --origin {shlex.quote(file.stem)} -- {shlex.quote(str(file))}"
+        ):
             owner, _, *rest = *line.split(), "", ""
             record = " ".join((owner, *rest)).strip()
             if not line.startswith(";") and not MADE_BY_THE_SERVER.match(record):

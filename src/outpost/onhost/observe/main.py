@@ -28,7 +28,7 @@ from outpost.onhost.observe.network import (
 )
 from outpost.onhost.observe.permissions import capable_elsewhere, held_elsewhere, modes, release
 from outpost.onhost.observe.processes import Processes, opened_sockets
-from outpost.onhost.observe.reading import Probes, content, said
+from outpost.onhost.observe.reading import Probes, content, lines_of
 from outpost.onhost.observe.units import manager, running_units, troubled_units
 
 FLEETING = ("stale\\t", "blind\\t", "effective\\t")
@@ -129,7 +129,7 @@ def survey(seen: Seen, asked: dict[str, list[str]], script: str) -> list[str]:
     listed = kept(
         "survey",
         mark_with(seen.mark, script, asked["beside"]),
-        lambda: said(script),
+        lambda: lines_of(script),
         lambda lines: "unmet" not in lines,
     )
     return [scan(seen), *map(seen.state_of, asked["units"]), "", *listed, SURVEYED]

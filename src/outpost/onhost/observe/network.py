@@ -13,7 +13,7 @@ import re
 from outpost.onhost.observe.asking import answer_to
 from outpost.onhost.observe.kept_answers import kept
 from outpost.onhost.observe.processes import unit_of
-from outpost.onhost.observe.reading import BlindError, said
+from outpost.onhost.observe.reading import BlindError, lines_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # loading it takes a fiftieth of a scan
@@ -166,7 +166,7 @@ def selected(family: str, rules: list[dict[str, typing.Any]]) -> list[str]:
     """Rules that choose a table of routes, in the words that ip(8) takes; its own are put into words here."""
     if all(entry.keys() == KERNELS_RULE and entry["protocol"] == "kernel" for entry in rules):
         return [f"{entry['priority']} from {entry['src']} lookup {entry['table']}" for entry in rules]
-    return [" ".join(line.replace(":", " ", 1).split()) for line in said(f"ip -{family} rule")]
+    return [" ".join(line.replace(":", " ", 1).split()) for line in lines_of(f"ip -{family} rule")]
 
 
 KERNELS_RULE = {"priority", "src", "table", "protocol"}
@@ -240,7 +240,7 @@ def packet_filter(ruleset: list[str], mark: str) -> tuple[list[str], list[str]]:
     filed = kept(
         "filter",
         mark,
-        lambda: said(
+        lambda: lines_of(
             "unshare --net sh -c 'nft --file /etc/nftables.conf && nft --stateless --terse list table inet outpost'"
         ),
     )

@@ -15,7 +15,7 @@ import time
 from outpost.onhost.observe.declared import VERIFIED, is_local
 from outpost.onhost.observe.kept_answers import DAY, identity, kept
 from outpost.onhost.observe.places import DATABASE, FOR_PEOPLE, PACKAGES_OWN, PROGRAMS, expanded
-from outpost.onhost.observe.reading import BlindError, content, digested, named, said
+from outpost.onhost.observe.reading import BlindError, content, digested, lines_of, named
 
 
 def packages() -> list[str]:
@@ -121,7 +121,7 @@ def listed_by_packages() -> list[str]:
 def conffiles(declared: set[str]) -> list[str]:
     """Configuration files of packages, which lie in /etc (Debian Policy 10.7.2), that differ from the package."""
     found = []
-    for line in said("dpkg-query --show --showformat '${Conffiles}\\n'"):
+    for line in lines_of("dpkg-query --show --showformat '${Conffiles}\\n'"):
         parts = line.split()
         if len(parts) != 2 or parts[0] in declared:
             continue

@@ -52,22 +52,22 @@ class Begun:
     """A program on its way. What it says goes into memory, so that nobody needs to empty a pipe meanwhile."""
 
     def __init__(self, *command: str, **environment: str) -> None:
-        self._said = os.memfd_create(command[0])
+        self._output = os.memfd_create(command[0])
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, self._said, 1),
+            (os.POSIX_SPAWN_DUP2, self._output, 1),
             (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
         ]
         self._process = os.posix_spawnp(command[0], command, os.environ | environment, file_actions=actions)
 
-    def said(self) -> bytes:
+    def output(self) -> bytes:
         """Its standard output; what has come of it when `PATIENCE` is over."""
         self.late, status = ended(self._process)
         self.killed = os.WIFSIGNALED(status)
         try:
-            return os.pread(self._said, os.fstat(self._said).st_size, 0)
+            return os.pread(self._output, os.fstat(self._output).st_size, 0)
         finally:
-            os.close(self._said)
+            os.close(self._output)
 
 
 def ended(process: int) -> tuple[bool, int]:
@@ -82,10 +82,10 @@ def ended(process: int) -> tuple[bool, int]:
     return late, os.waitpid(process, 0)[1]
 
 
-def said(command: str) -> list[str]:
+def lines_of(command: str) -> list[str]:
     """Lines of standard output of a shell command; only LF ends one, as names may hold what else Python would cut at."""
     shell = Begun("/bin/sh", "-c", command)
-    lines = shell.said().decode(errors="surrogateescape").removesuffix("\n").split("\n")
+    lines = shell.output().decode(errors="surrogateescape").removesuffix("\n").split("\n")
     if shell.late or shell.killed:
         raise BlindError(f"no answer: {command.partition(' -')[0][:60]}")
     return [] if lines == [""] else lines

@@ -10,7 +10,7 @@ import os
 import re
 
 from outpost.onhost.observe.places import TRANSIENT
-from outpost.onhost.observe.reading import said
+from outpost.onhost.observe.reading import lines_of
 
 COMES_AND_GOES = re.compile(
     r"^((user|user-runtime-dir)@\d+\.service|(getty|serial-getty)@\w+\.service|outpost-undo-\w+\.timer|(apt-daily|apt-daily-upgrade|apt-listchanges|dpkg-db-backup|"
@@ -83,7 +83,7 @@ def shown_units(declared_units: dict[str, list[str]], paths: set[str]) -> dict[s
     )
     if not names:
         return {}
-    lines = said(
+    lines = lines_of(
         f"systemctl show --timestamp=us+utc --property={','.join((*SECURITY, *LOADED))} {' '.join(names)}"
     )
     blocks = (block.splitlines() for block in "\n".join(lines).split("\n\n"))
