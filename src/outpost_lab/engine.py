@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import select
 import shutil
-import socket
 import subprocess
-import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import docker
 from docker.errors import DockerException
@@ -72,11 +72,15 @@ def apt_install(*packages: str) -> None:
     run(*apt, "install", "-y", "--no-install-recommends", *packages, remedy=by_hand)
 
 
-def run(*command: str, remedy: str = "") -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def run(*command: str, remedy: str = "", lines: int = 1, **options: Any) -> None:
+    """Runs a command; `LabError` with the last lines that it printed where it fails."""
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **options
+    )
     if done.returncode:
-        last = " ".join(((done.stderr + done.stdout).strip().splitlines() or ["no message"])[-1].split())
-        raise LabError(f"{command[0]}: {last}", remedy or f"run it by hand: {' '.join(command)}")
+        said = (done.stdout + done.stderr).strip().splitlines()[-lines:] or ["no message"]
+        told = "\n".join(" ".join(line.split()) for line in said)
+        raise LabError(f"{command[0]}: {told}", remedy or f"run it by hand: {' '.join(command)}")
 
 
 def start() -> None:
@@ -91,32 +95,19 @@ def start() -> None:
         raise EngineMissing(problem, "sudo dockerd &")
     for file, process in PID_FILES.items():
         forget_dead(file, process)
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready,
-    ):
-        ready.bind(address := f"{directory}/notify")
-        environment = os.environ | {"NOTIFY_SOCKET": address}  # it says READY=1 there, as to systemd
-        with LOG.open("ab") as log:
-            daemon = subprocess.Popen(
-                ["dockerd"],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        ended = os.pidfd_open(daemon.pid)
-        try:
-            said = b""
-            while b"READY=1" not in said:
-                readable, _, _ = select.select([ready.fileno(), ended], [], [], START_TIMEOUT)
-                if ready.fileno() not in readable:
-                    daemon.terminate()
-                    raise EngineMissing("the Docker daemon does not start", f"tail {LOG}")
-                said = ready.recv(4096)
-        finally:
-            os.close(ended)
+    with LOG.open("ab") as log:
+        daemon = subprocess.Popen(
+            ["dockerd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        with suppress(EngineMissing):
+            connect()
+            return
+        if daemon.poll() is not None or time.monotonic() > deadline:
+            daemon.terminate()
+            raise EngineMissing("the Docker daemon does not start", f"tail {LOG}")
+        time.sleep(0.1)
 
 
 def forget_dead(file: Path, process: str) -> None:

@@ -30,6 +30,7 @@ from outpost.office.flows import inbound
 from outpost.target import ROOT, Target, labs
 from outpost.transport import answers
 from outpost.transport.remote import run_script
+from outpost_lab import engine
 
 ENVIRONMENT = labs() / "judges"
 REQUIREMENTS = ROOT / "tests" / "judges.txt"
@@ -76,7 +77,6 @@ def environment(home: Path = ENVIRONMENT, requirements: Path = REQUIREMENTS, *, 
         return python
     venv.create(home, clear=True, with_pip=True)
     install = [
-        "-m",
         "pip",
         "install",
         "--quiet",
@@ -84,10 +84,7 @@ def environment(home: Path = ENVIRONMENT, requirements: Path = REQUIREMENTS, *, 
         "--requirement",
         str(requirements),
     ]
-    made = subprocess.run([str(python), *install], capture_output=True, text=True, check=False)
-    if made.returncode:
-        problem = f"{requirements.name} cannot be fetched: {made.stderr.strip()[-200:]}"
-        raise OutpostError(problem, "check access to the package index")
+    engine.run(str(python), "-m", *install, remedy="check access to the package index")
     done.write_text(wanted)
     return python
 

@@ -19,6 +19,7 @@ from outpost.errors import OutpostError
 from outpost.office import Office, load
 from outpost.target import ROOT, Target
 from outpost.transport import ssh
+from outpost_lab import engine
 from outpost_lab.benchmarks.link import Link
 
 INVENTORY = (
@@ -90,15 +91,8 @@ class Place:
     def timed(self, command: Sequence[str], *, environment: dict[str, str] | None = None) -> float:
         """Seconds of a command at the top of the checkout; a benchmark of a failure says nothing."""
         started = time.monotonic()
-        done = subprocess.run(
-            command, cwd=ROOT, env=self.environment() | (environment or {}), stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        seconds = time.monotonic() - started
-        if done.returncode:
-            said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-25:])
-            raise OutpostError(f"{' '.join(map(str, command))} failed:\n{said}", "run it by itself")
-        return seconds
+        engine.run(*command, lines=25, cwd=ROOT, env=self.environment() | (environment or {}))
+        return time.monotonic() - started
 
 
 @contextlib.contextmanager

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import docker
 
 from outpost.engine.run import Silent, Watcher
-from outpost.errors import OutpostError
 from outpost.target import Target
-from outpost_lab import office
+from outpost_lab import engine, office
 from outpost_lab import up as lab
 from outpost_lab.benchmarks.content import contents
 from outpost_lab.benchmarks.measure import Figures, of_samples
@@ -53,14 +51,8 @@ def _on_each(instance: Instance, scripts: dict[str, str]) -> float:
     """Seconds until the last host has carried out its script, all side by side."""
 
     def one(host: str) -> None:
-        done = subprocess.run(
-            ["docker", "exec", instance.container_name(host), "sh", "-c", scripts[host]],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
-            remedy = "check that the package archive is reached"
-            raise OutpostError(f"{host}: apt-get failed:\n{said}", remedy)
+        command = "docker", "exec", instance.container_name(host), "sh", "-c", scripts[host]
+        engine.run(*command, remedy="check that the package archive is reached", lines=5, timeout=PATIENCE)
 
     started = time.monotonic()
     with ThreadPoolExecutor(len(scripts)) as pool:
