@@ -28,6 +28,16 @@ VAULT = "vault"
 """The machine of the world that keeps backups."""
 
 
+class _Kept:
+    """A file of an instance's state."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Instance, _owner: type) -> Path:
+        return instance.directory / self._name
+
+
 @dataclass(frozen=True)
 class Instance:
     """A lab by name, in a slot of the address plan: 0 is 10.77.0.0/16 and fd00:77::/32, 1 is 10.78.0.0/16 …
@@ -70,30 +80,11 @@ class Instance:
         """The office's ``office.toml`` with this instance's addresses and trust anchor."""
         return self.directory / "office.toml"
 
-    @property
-    def ssh_key(self) -> Path:
-        """Private key that opens root on every machine; ``.pub`` beside it."""
-        return self.directory / "ssh_key"
-
-    @property
-    def known_hosts(self) -> Path:
-        """Pinned SSH host keys of every machine."""
-        return self.directory / "known_hosts"
-
-    @property
-    def world_ca(self) -> Path:
-        """Authority of the certificates of the world's mail servers, PEM."""
-        return self.directory / "world-ca.pem"
-
-    @property
-    def office_ca(self) -> Path:
-        """Authority of the office, PEM; there once the office has its secrets."""
-        return self.directory / "ca.pem"
-
-    @property
-    def acme_ca(self) -> Path:
-        """Root of the world's ACME authority, PEM; there once that has been asked for it."""
-        return self.directory / "acme-ca.pem"
+    ssh_key = _Kept("ssh_key")  # opens root on every machine; ``.pub`` beside it
+    known_hosts = _Kept("known_hosts")  # SSH host keys of every machine
+    world_ca = _Kept("world-ca.pem")  # authority of the certificates of the world's mail servers
+    office_ca = _Kept("ca.pem")  # authority of the office, once it has its secrets
+    acme_ca = _Kept("acme-ca.pem")  # root of the world's ACME authority, once that has been asked for it
 
     @property
     def users_ca(self) -> Path:
