@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import docker
@@ -34,11 +33,9 @@ def ensure(client: docker.DockerClient, image: str) -> Any:
     if container.status != "running":
         container.start()
     container.reload()
-    deadline = time.monotonic() + 20.0
-    while container.exec_run(["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{PORT}"])[0] != 0:
-        if time.monotonic() > deadline:
-            raise LabError("the apt cache does not answer", f"docker logs {NAME}")
-        time.sleep(0.1)
+    answers = f"until (exec 3<>/dev/tcp/127.0.0.1/{PORT}) 2>/dev/null; do sleep 0.1; done"
+    if container.exec_run(["timeout", "20", "bash", "-c", answers])[0]:
+        raise LabError("the apt cache does not answer", f"docker logs {NAME}")
     return container
 
 

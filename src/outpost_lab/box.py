@@ -40,6 +40,7 @@ INCLUDED = (
     "linux-image-cloud-amd64", "nftables", "openssh-server", "procps", "sudo", "systemd", "systemd-sysv", "tzdata",
     "udev", "zstd",
 )  # fmt: skip
+FILES = Path(__file__).with_suffix(".files")
 VAGRANTFILE = Path(__file__).with_suffix(".Vagrantfile")
 
 
@@ -106,15 +107,7 @@ def _bootstrap(root: Path) -> None:
     bootstrap(root, "--variant=minbase", f"--include={','.join(INCLUDED)}")
     for key in (root / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
-    (root / "etc/machine-id").write_text("")
-    (root / "etc/fstab").write_text("/dev/vda / ext4 errors=remount-ro 0 1\n")
-    # Vagrant's own card is the first; the zones' cards get their addresses from the Vagrantfile. It gets a name of its own
-    # (networkd warns of those that the kernel gives), and takes none for the host from Vagrant's network.
-    network = root / "etc/systemd/network"
-    (network / "10-vagrant.link").write_text("[Match]\nOriginalName=eth0\n\n[Link]\nName=vagrant0\n")
-    (network / "90-vagrant.network").write_text(
-        "[Match]\nName=vagrant0\n\n[Network]\nDHCP=ipv4\n\n[DHCPv4]\nUseHostname=no\n"
-    )
+    run("cp", "-r", "--no-preserve=all", f"{FILES}/.", str(root))  # directories there keep their rights
     unit = "etc/systemd/system/outpost-host-keys.service"
     shutil.copy(IMAGES / "base" / unit, root / unit)
     run("chroot", str(root), "systemctl", "enable", "systemd-networkd", "outpost-host-keys", "ssh")

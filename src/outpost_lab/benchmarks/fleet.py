@@ -79,7 +79,7 @@ def _offices(target: Target, count: int) -> Iterator[tuple[list[str], dict[str, 
         offices = [top / f"office-{number:03}" for number in range(count)]
         for office in offices:
             shutil.copytree(target.data, office, ignore=shutil.ignore_patterns(*FAR))
-            (office / "ssh.py").write_text(INVENTORY, encoding="utf-8")
+            shutil.copy(INVENTORY, office / "ssh.py")
         program = top / "bin" / "ssh"
         program.parent.mkdir()
         shutil.copy(SSH, program)

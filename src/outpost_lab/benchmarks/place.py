@@ -22,9 +22,7 @@ from outpost.transport import ssh
 from outpost_lab import engine
 from outpost_lab.benchmarks.link import Link
 
-INVENTORY = (
-    "from pathlib import Path\n\nfrom outpost.hosts import ssh\n\noffice = ssh(Path(__file__).parent)\n"
-)
+INVENTORY = ROOT / "inventory" / "harbour" / "ssh.py"
 FAR = ("hosts", "world", "instance.json")
 """What of an instance's directory is no part of an office."""
 
@@ -119,7 +117,7 @@ def behind(target: Target, *, rtt: float, rate: float = 0.0) -> Iterator[Place]:
             key = next(rest for names, rest in lines if address in names.split(","))
             known += f"[127.0.0.1]:{by_host[host.name]} {key}\n"
         (directory / "known_hosts").write_text(known, encoding="utf-8")
-        (directory / "ssh.py").write_text(INVENTORY, encoding="utf-8")
+        shutil.copy(INVENTORY, directory / "ssh.py")
         place = Place(directory, load(directory), link, by_host)
         try:
             yield place
