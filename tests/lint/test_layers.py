@@ -13,7 +13,7 @@ from tests.lint.test_project import ROOT, files, imports
 ORDER = (
     "outpost", "outpost.errors", "outpost.units", "outpost.target", "outpost.templates", "outpost.onhost", "outpost.office",
     "outpost.office_file", "outpost.transport", "outpost.verification", "outpost.engine", "outpost.keys", "outpost.hosts",
-    "outpost.drift", "outpost.converge", "roles", "outpost.mail", "outpost.recovery", "outpost.evidence", "outpost_lab", "outpost_lab.attack",
+    "outpost.drift", "outpost.converge", "roles", "outpost.mail", "outpost.machines", "outpost.recovery", "outpost.evidence", "outpost_lab", "outpost_lab.attack",
     "outpost_lab.benchmarks", "outpost.cli", "outpost.__main__",
 )  # fmt: skip
 """From the bottom up: a package imports only what stands before it. The top of the command line may import the lab."""

@@ -37,7 +37,7 @@ EXAMPLES = """
 
 TASKS = {
     "Set up": {
-        "new": "new", "check": "office", "secrets": "keys", "preflight": "new", "hosts": "office", "declare": "declare",
+        "new": "new", "check": "office", "secrets": "keys", "machines": "machines", "preflight": "new", "hosts": "office", "declare": "declare",
         "dns": "office", "peer": "mail", "guide": "office",
     },
     "Change": {"plan": "apply", "apply": "apply", "upgrade": "upgrade", "each": "each", "rotate": "rotate", "decommission": "decommission"},

@@ -186,6 +186,7 @@ class Secrets(_Kept):
         backup: Host name to what opens its backup.
         sealing: Its hosts seal with what is derived from it what they keep of their own state; on no host. 64 characters.
         backup_pruning: The SSH key that thins out old archives at the other end; on no host.
+        ssh_hosts: Host name to the SSH host key that its seed brings (`outpost machines seed`); empty where a host has made its own.
         smarthost: Password of the office's login at its smarthost.
         readers: The age public keys that the file is encrypted to; the file itself does not name them.
     """
@@ -210,6 +211,7 @@ class Secrets(_Kept):
     sealing: Hidden = SecretStr("")
     backup: dict[str, BackupKeys] = {}
     backup_pruning: Hidden | None = None
+    ssh_hosts: dict[str, Hidden] = {}
     smarthost: Hidden | None = None
     readers: tuple[str, ...] = ()
 

@@ -139,6 +139,40 @@ def _addresses_unique(office: Office) -> Iterator[Problem]:
                 owner.setdefault(address, host.name)
 
 
+def _first_boot(office: Office) -> Iterator[Problem]:
+    """What `outpost machines seed` takes from the file."""
+    taken = {address for host in office.hosts for address in host.all_addresses}
+    for zone in office.zones.values():
+        field = f"zones.{zone.name}.gateways"
+        for address in zone.gateways:
+            if address in taken:
+                yield Problem(
+                    field, str(address), "a host of the office has this address", "give the router's address"
+                )
+            elif not any(address in network for network in zone.networks):
+                remedy = f"give the router's address in {', '.join(map(str, zone.networks))}"
+                yield Problem(field, str(address), "outside the zone's networks", remedy)
+        if len({address.version for address in zone.gateways}) < len(zone.gateways):
+            yield Problem(
+                field,
+                ", ".join(map(str, zone.gateways)),
+                "two of one IP version",
+                "give one of each IP version",
+            )
+    owner: dict[str, str] = {}
+    for host in office.hosts:
+        for name, mac in host.macs.items():
+            field = f"hosts.{host.name}.macs.{name}"
+            if name not in host.addresses:
+                remedy = f"use one of {', '.join(host.addresses)}"
+                yield Problem(field, mac, "the host has no address in this zone", remedy)
+            if mac in owner:
+                yield Problem(
+                    field, mac, f"{owner[mac]} has this hardware address already", "give each card its own"
+                )
+            owner.setdefault(mac, f"{host.name}.{name}")
+
+
 def _roles_present(office: Office) -> Iterator[Problem]:
     for name, role in every_role().items():
         if hosts := office.with_role(name):
@@ -154,5 +188,6 @@ RULES: tuple[Rule, ...] = (
     (_hosts_in_zones, {"zones"}),
     (_local_files, set()),
     (_addresses_unique, set()),
+    (_first_boot, set()),
     (_roles_present, {"hosts"}),
 )

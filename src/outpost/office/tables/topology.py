@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from outpost.office.tables.values import Address, HostLabel, IPAddress, Network, Part
+from outpost.office.tables.values import Address, HostLabel, IPAddress, Mac, Network, Part
 
 ROLE_NAMES: tuple[str, ...] = import_module("roles").NAMES
 """As the packages below `roles/` are called."""
@@ -67,6 +67,9 @@ class Zone(Part):
     declared flows, users reach the store and webmail, management reaches SSH."""
     networks: tuple[Network, ...] = Field(min_length=1, examples=[["192.0.2.0/28", "2001:db8:0:1::/64"]])
     """Its networks, IPv4 and IPv6. For the Internet's zone: the network on the office's own outer side."""
+    gateways: tuple[Address, ...] = Field(default=(), examples=[["192.0.2.1", "2001:db8:0:1::1"]])
+    """Its routers, at most one of each IP version. `outpost machines seed` gives new machines their default routes by
+    it; a host that is set up keeps the routes that it has."""
 
     @property
     def families(self) -> frozenset[int]:
@@ -84,6 +87,9 @@ class Host(Part):
     """The task of the host: exactly one, so that a break-in or a breakdown stays on one host."""
     addresses: dict[str, tuple[Address, ...]] = Field(examples=[{"core": ["192.0.2.21", "2001:db8:0:2::21"]}])
     """One IPv4 and one IPv6 address for each zone (as far as the zone has both)."""
+    macs: dict[str, Mac] = Field(default={}, examples=[{"core": "52:54:00:12:34:56"}])
+    """Hardware address of its card in a zone, for `outpost machines seed`. Left out: one is made from the names, and
+    you give it to the virtual card."""
     platform: Platform | None = None
     """Kind of this machine, where it differs from the office's `platform`."""
     ssh: str = Field(

@@ -180,6 +180,13 @@ Proxy = Annotated[
 ]
 Address = Annotated[IPAddress, BeforeValidator(_to_address)]
 Network = Annotated[IPNetwork, BeforeValidator(_to_network)]
+Mac = Annotated[
+    str,
+    _like(
+        r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}",
+        "not the hardware address of one card: 52:54:00:12:34:56, in lower case",
+    ),
+]
 FilePort = Annotated[int, Field(ge=1, le=65535)]
 Duration = Annotated[int, BeforeValidator(_to_seconds), Field(ge=1, le=20 * 366 * 86400)]
 """Seconds; the file may say `90s`, `15m`, `6h` or `30d`."""

@@ -1,0 +1,190 @@
+"""A machine that nobody has typed on: Debian's cloud-init reads its seed, and the controller reaches it by the key that it pinned before."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import tomlkit
+
+from outpost.errors import OutpostError
+from outpost.machines.seed import mac
+from outpost.office import load
+from outpost.target import ROOT, find
+from outpost.transport.remote import run_script
+from outpost_lab import keys
+from outpost_lab.box import INCLUDED
+from outpost_lab.engine import run
+from outpost_lab.images import bootstrap
+from tests.awaiting import until
+
+TOOLS = {
+    "mmdebstrap": "mmdebstrap",
+    "mkfs.ext4": "e2fsprogs",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "xorriso": "xorriso",
+}
+MISSING = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        bool(MISSING), reason=f"needs {', '.join(MISSING)}: apt-get install {' '.join(MISSING)}"
+    ),
+]
+HOST = "ns1"
+BOOTS = 600.0
+"""Seconds that an emulated machine may take until it answers."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """An administrator with one office and one machine."""
+
+    site: Path
+    environment: dict[str, str]
+
+    def types(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """One command of ``./outpost``."""
+        command = [sys.executable, "-m", "outpost", *arguments]
+        return subprocess.run(
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False
+        )
+
+    def asks(self, script: str) -> str:
+        """What the machine prints over SSH; nothing while it cannot be reached."""
+        office = load(self.site)
+        with suppress(OutpostError):
+            return run_script(find(str(self.site)), office, office.host(HOST), script, "ssh").strip()
+        return ""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory with a short name: OpenSSH's sockets have room for 108 characters."""
+    with tempfile.TemporaryDirectory(prefix="outpost-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def desk(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """The office, its seeds, and a bare machine that has started with one of them."""
+    monkeypatch.setenv("OUTPOST_IDENTITY", str(place / "identity.txt"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place))
+    site = place / "site"
+    desk = Desk(site, os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"})
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    key = keys.ssh_key(place / "key", "admin@desk")
+    made = desk.types("new", str(site), "--domain", "po.example.com", "--organisation", "Site", "--postmaster", "maria",
+                      "--wan", "192.0.2.0/28", "--ssh-user", "admin", "--key", key)  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    (site / "ssh_key").write_bytes((place / "key").read_bytes())
+    (site / "ssh_key").chmod(0o600)
+    document = tomlkit.parse((site / "office.toml").read_text())
+    document["zones"]["wan"]["gateways"] = ["192.0.2.1"]
+    document["hosts"][HOST]["ssh"] = f"admin@127.0.0.1:{port}"
+    (site / "office.toml").write_text(tomlkit.dumps(document))
+    written = desk.types("machines", "seed", str(site), "--output", str(place / "seeds"))
+    assert written.returncode == 0, written.stderr
+    _disk(place)
+    machine = subprocess.Popen(_emulator(place, site, port), stdin=subprocess.DEVNULL)
+    try:
+        yield desk
+    finally:
+        machine.kill()
+        machine.wait()
+
+
+def _disk(work: Path) -> None:
+    """Debian as its cloud images have it: cloud-init, networkd, no SSH host key."""
+    root = work / "root"
+    bootstrap(
+        root,
+        "--variant=minbase",
+        f"--include={','.join((*INCLUDED, 'cloud-init', 'e2fsprogs', 'systemd-resolved'))}",
+    )
+    for path in (root / "etc/ssh").glob("ssh_host_*"):
+        path.unlink()
+    (root / "etc/machine-id").write_text("")
+    (root / "etc/fstab").write_text("/dev/vda / ext4 errors=remount-ro 0 1\n")
+    run("chroot", str(root), "systemctl", "enable", "systemd-networkd", "ssh")
+    for name in ("vmlinuz", "initrd.img"):
+        shutil.copy(next((root / "boot").glob(f"{name}-*")), work / name)
+    run("mkfs.ext4", "-q", "-d", str(root), str(work / "disk.raw"), "4G")
+
+
+def _emulator(work: Path, site: Path, port: int) -> list[str]:
+    """One card for each zone, as the command's table says; the controller's way in is a forwarded port."""
+    office = load(site)
+    host = office.host(HOST)
+    command = ["qemu-system-x86_64", "-machine", "q35", "-cpu", "max", "-m", "1024", "-display", "none", "-serial", f"file:{work}/console",
+               "-kernel", f"{work}/vmlinuz", "-initrd", f"{work}/initrd.img", "-append", "root=/dev/vda rw console=ttyS0",
+               "-drive", f"file={work}/disk.raw,if=virtio,format=raw", "-cdrom", f"{work}/seeds/{HOST}.iso"]  # fmt: skip
+    for zone in host.addresses:
+        (interface,) = office.interfaces(host, zone)
+        forward = (
+            f",hostfwd=tcp:127.0.0.1:{port}-{interface.ip}:22"
+            if office.zones[zone].kind == "management"
+            else ""
+        )
+        command += ["-netdev", f"user,id={zone},net={interface.network},restrict=on{forward}",
+                    "-device", f"virtio-net-pci,netdev={zone},mac={mac(office, host, zone)}"]  # fmt: skip
+    return command
+
+
+def test_a_machine_comes_up_as_its_seed_says_and_stays_so(desk: Desk) -> None:
+    """Reached by the pinned key alone; nothing of the seed is left but the key, and another medium changes nothing later."""
+    until(
+        lambda: desk.asks("systemctl is-active cloud-final.service") == "active",
+        "cloud-init is done",
+        seconds=BOOTS,
+        pace=3,
+    )
+    office = load(desk.site)
+    host = office.host(HOST)
+    addresses = desk.asks("ip -brief -4 address show scope global")
+    assert all(str(each) in addresses for zone in host.addresses for each in office.interfaces(host, zone)), (
+        addresses
+    )
+    assert "default via 192.0.2.1" in desk.asks("ip route")
+    assert desk.asks("hostname --fqdn") == host.fqdn
+    found = desk.asks("grep -rl 'OPENSSH PRIVATE KEY' /etc /run /var/lib /var/log; true").split()
+    assert found == ["/etc/ssh/ssh_host_ed25519_key"]
+    assert desk.asks("systemctl is-system-running") == "running", desk.asks(
+        "systemctl --failed; cloud-init status --long"
+    )
+    before = desk.asks("cat /proc/sys/kernel/random/boot_id")
+    desk.asks("systemctl reboot")
+    until(
+        lambda: desk.asks("cat /proc/sys/kernel/random/boot_id") not in ("", before),
+        "it is back",
+        seconds=BOOTS,
+        pace=3,
+    )
+    assert desk.asks("ip -brief -4 address show scope global") == addresses
+    assert desk.asks("test -e /run/cloud-init/disabled && echo off") == "off", (
+        "what is attached later is not read"
+    )
+
+
+def test_its_first_plan_asks_for_no_decision(desk: Desk) -> None:
+    """What cloud-init left is known as an installer's: the first plan has nothing that a person must accept."""
+    until(
+        lambda: desk.asks("systemctl is-active cloud-final.service") == "active",
+        "cloud-init is done",
+        seconds=BOOTS,
+        pace=3,
+    )
+    planned = desk.types("plan", str(desk.site), "--limit", HOST)
+    assert planned.returncode == 2, planned.stdout[-4000:] + planned.stderr
+    assert "to decide" not in planned.stdout, planned.stdout[-8000:]
