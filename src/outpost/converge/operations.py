@@ -273,9 +273,7 @@ def install(wanted: dict[tuple[str, ...], tuple[str, ...]]) -> Generator[Command
         return
     declared().vital = not observe().records
     for each in missing:
-        report(
-            Finding("package", each, "not installed", "its role does not work without it", ("SYS-04",))
-        )
+        report(Finding("package", each, "not installed", "its role does not work without it", ("SYS-04",)))
     preseed = [line for lines in wanted.values() for line in lines]
     yield alone(shell("packages", missing=missing, preseed=preseed, UPGRADES_WAIT=UPGRADES_WAIT, APT=APT))
     void()
