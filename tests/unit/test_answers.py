@@ -23,13 +23,15 @@ from outpost.engine import preflight, run
 from outpost.engine.follower import Follower
 from outpost.errors import OutpostError
 from outpost.evidence import effect, report
+from outpost.keys import secrets_file
 from outpost.keys.secrets_file import AcmeAccount, SigningKey
 from outpost.mail import queues, tracing
 from outpost.office import load
 from outpost.office.dns import Record
-from outpost.onhost import mailtrace
+from outpost.office.tables.operation import Backup
+from outpost.onhost import mailtrace, routes
 from outpost.onhost.watch import Alarm
-from outpost.recovery import backup
+from outpost.recovery import backup, restore
 from outpost.target import INVENTORY, Target
 from outpost.transport import answers, remote
 from outpost.transport.answers import Exchanged, TooMuchError, exchange
@@ -348,6 +350,52 @@ def test_a_queue_is_one(changed: dict[str, Any]) -> None:
     assert "\n" not in "".join((message.sender, *message.reasons.values()))
     with pytest.raises(OutpostError, match="mta gave"):
         queues.listed(office, "mta", f"message {json.dumps(entry | changed)}\n")
+
+
+def test_a_queue_is_read_whatever_characters_an_address_has() -> None:
+    """Python ends a line where JSON does not, and then large mail stays on hold."""
+    entry = {
+        "queue_name": "hold", "queue_id": "4abcDEF12345", "arrival_time": 1, "message_size": 2, "sender": "a\u2028b\x85c@d.test",
+        "recipients": [{"address": "a@po.test", "delay_reason": "no\u2029more"}],
+    }  # fmt: skip
+    text = json.dumps(entry, ensure_ascii=False)
+    assert len(queues.listed(load(INVENTORY / "harbour"), "mta", f"message {text}\n")) == 1
+    assert len(routes.messages(f"{text}\n".split("\n"))) == 1
+
+
+@pytest.mark.parametrize(
+    "said", ["", "x", '"2026-11-25T134500Z-123"\nx', "9" * 5000, "x\nINBOX\t-1", "x\nINBOX\tNaN"]
+)
+def test_what_a_restored_host_answers_is_what_it_was_asked(
+    monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleE"
+    kept = Backup.model_validate({"server": "198.51.100.61", "host_keys": [key]})
+    office = load(INVENTORY / "harbour").model_copy(update={"backup": kept})
+    monkeypatch.setattr(restore, "run_script", lambda *_, **__: said)
+    monkeypatch.setattr(restore, "_before", lambda *_: "")
+    target: Any = SimpleNamespace(
+        inventory=lambda _via: Path("ssh.py"), typed="po", data=INVENTORY / "harbour"
+    )
+    (store,) = office.with_role("store")
+    with pytest.raises(OutpostError):
+        restore.host(target, office, secrets_file.complete(office).secrets, store)
+    with pytest.raises(OutpostError):
+        restore.mailbox(target, office, office.users[0].address)
+
+
+def test_one_hosts_names_keep_no_other_from_its_search() -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def ask(host: Any, identifiers: tuple[str, ...]) -> list[mailtrace.Line]:
+        asked.append(identifiers)
+        names = (f"<{number}@{'x' * 100}>" for number in range(5000))
+        evil = [mailtrace.Line(1.0, "x", "1", f"message-id={name}") for name in (f"<{'x' * 1500}>", *names)]
+        return evil if host.role == "mta" else []
+
+    tracing.follow(load(INVENTORY / "harbour"), ["4abcDEF00001"], ask)
+    assert max(map(len, asked)) == tracing.MOST_NAMES
+    assert max(len(name) for names in asked for name in names) <= tracing.LONGEST_NAME
 
 
 def test_a_hop_is_one_line_whatever_the_log_says() -> None:

@@ -72,7 +72,7 @@ class Waiting:
 
 def listed(office: Office, host: str, answer: str) -> list[Waiting]:
     """The queue as a host's answer to `LISTING` says, the oldest first."""
-    lines = [line.partition(" ")[::2] for line in answer.splitlines()]
+    lines = [line.partition(" ")[::2] for line in answer.split("\n") if line]
     large = {text for kind, text in lines if kind == "large"}
     found = []
     for entry in answers.parsed_lines((text for kind, text in lines if kind == "message"), _Entry, host):

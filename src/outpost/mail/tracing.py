@@ -28,6 +28,8 @@ MOST = 4 * 1024 * 1024
 LONGEST = 2000
 """Characters of a line that are read."""
 LATEST = 2.0**33
+LONGEST_NAME, MOST_NAMES = 300, 200
+"""Characters of an identifier, and identifiers that one host brings to light."""
 
 
 @dataclass(frozen=True)
@@ -133,18 +135,22 @@ def follow(office: Office, identifiers: Iterable[str], ask: Ask) -> list[Story]:
         with ThreadPoolExecutor(len(hosts)) as pool:
             answered = pool.map(ask, hosts, [wanted] * len(hosts))
             lines = {host.name: found for host, found in zip(hosts, answered, strict=True)}
-        marks = {
-            match[1].strip("<>")
-            for entries in lines.values()
-            for line in entries
-            if (match := mailtrace.MESSAGE_ID.search(line.text))
-        }
-        ids = {name for entries in lines.values() for line in entries for name in OWN_ID.findall(line.text)}
-        more = tuple(dict.fromkeys((*sorted(marks), *sorted(ids))))
+        more = tuple(dict.fromkeys(name for entries in lines.values() for name in _names(entries)))
         if not more or set(more) <= set(wanted):
             break
         wanted = more
     return stories(lines)
+
+
+# SYS-08: without it one compromised host has all others search for as many messages as it likes, and nothing is traced any more.
+def _names(entries: Iterable[mailtrace.Line]) -> list[str]:
+    """Message-IDs and queue ids in a host's lines."""
+    found: dict[str, None] = {}
+    for line in entries:
+        marks = (match[1].strip("<>") for match in mailtrace.MESSAGE_ID.finditer(line.text))
+        names = (*marks, *OWN_ID.findall(line.text))
+        found.update(dict.fromkeys(name for name in names if len(name) <= LONGEST_NAME))
+    return list(found)[:MOST_NAMES]
 
 
 def stories(lines: Mapping[str, Iterable[mailtrace.Line]]) -> list[Story]:

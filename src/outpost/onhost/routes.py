@@ -91,7 +91,7 @@ class Work:
 def messages(lines: Iterable[str]) -> list[Message]:
     """The queue, from ``postqueue -j`` (JSON objects, one a line)."""
     found = []
-    for line in lines:
+    for line in filter(None, lines):
         entry = json.loads(line)
         domains = frozenset(one["address"].rpartition("@")[2].lower() for one in entry["recipients"])
         found.append(Message(entry["queue_id"], entry["queue_name"], int(entry["arrival_time"]), domains))
@@ -199,7 +199,7 @@ def main() -> int:
     if listed.returncode == os.EX_UNAVAILABLE:
         return 0  # Postfix does not run, an apply may be starting it: nothing can leave, and its own unit says so
     listed.check_returncode()
-    queue = messages(listed.stdout.splitlines())
+    queue = messages(listed.stdout.split("\n"))
     place = _place()
     names = {name for name in os.listdir(place) if QUEUE_ID.fullmatch(name)} if place is not None else set()  # noqa: PTH208  # by descriptor
     on_hold = {one.id: one for one in queue if one.queue == "hold"}

@@ -62,7 +62,7 @@ def output_of(*command: str) -> str:
 
 def queue(settings: Settings, now: float) -> Iterator[Alarm]:
     """Mail that has waited for too long, or stands on hold with nobody knowing."""
-    waiting = [json.loads(line) for line in output_of("postqueue", "-j").splitlines()]
+    waiting = [json.loads(line) for line in output_of("postqueue", "-j").split("\n") if line]
     large = {file.name for file in Path("/var/lib/outpost-policy/large").glob("*")}
     late = [
         one

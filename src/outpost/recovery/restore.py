@@ -23,7 +23,7 @@ from outpost.office.backup import LIB, SETTINGS, BackupView
 from outpost.office.model import Office
 from outpost.office.roles import role_of, serving
 from outpost.office.tables.topology import Host
-from outpost.recovery.backup import PATIENCE, PROGRAM, Name, archives, views
+from outpost.recovery.backup import PATIENCE, PROGRAM, Count, Name, archives, views
 from outpost.target import Target
 from outpost.transport import answers
 from outpost.transport.remote import run_script
@@ -73,7 +73,10 @@ def host(
     (view,) = views(office, (lost,))
     began = time.monotonic()
     output = run_script(target, office, lost, _before(view, office, secrets, archive), via, patience=PATIENCE)
-    *refused, answer, key = output.strip().splitlines()
+    try:
+        *refused, answer, key = output.strip().split("\n")
+    except ValueError:
+        raise answers.unexpected(lost.name) from None
     name = answers.parsed(answer, Name, lost.name)
     for line in refused:
         report(f"{lost.name}: {line!r}")
@@ -197,7 +200,8 @@ def mailbox(
         f"doveadm -f tab mailbox status -u {owner} messages {all_of_it}",
     ]
     done = run_script(target, office, store, "\n".join(lines), via, patience=PATIENCE)
-    counts = [int(line.rpartition("\t")[2]) for line in done.splitlines()[1:]]
+    fields = (line.rpartition("\t")[2] for line in done.splitlines()[1:])
+    counts = answers.parsed_lines(fields, Count, store.name)
     if not counts:
         raise OutpostError(
             f"{address} had no folder {folder}" if folder else f"{address} had no mail then",
