@@ -26,7 +26,7 @@ def backup(*, office: Office, me: Host, secrets: Secrets) -> None:
             rendered("base", "/etc/systemd/system/outpost-backup.service", backup=view, state=STATE),
             rendered("base", "/etc/systemd/system/outpost-backup.timer", backup=view.backup),
         ],
-        check=parses(f"{SETTINGS}/settings.json", LIB),
+        check=parses(LIB),
     )
 
 

@@ -258,5 +258,5 @@ def _logs(view: BaseView, *, office: Office, me: Host, secrets: Secrets) -> None
             rendered("base", "/etc/systemd/system/outpost-logs.service", view=view),
         ],
         watches=[*tls_files(office=office, me=me, secrets=secrets), *_authorities(office)],
-        check=parses("/etc/outpost/logs.json", f"{LIB}/logs"),
+        check=parses(f"{LIB}/logs"),
     )

@@ -167,7 +167,6 @@ def _policy(view: MtaView, certificates: Sequence[File]) -> None:
             rendered("mta", "/etc/systemd/system/outpost-policy.service"),
         ],
         watches=certificates,
-        check=parses("/etc/outpost/policy.json"),
     )
 
 
@@ -205,7 +204,7 @@ def _transport_security(view: MtaView) -> None:
             rendered("mta", "/usr/local/lib/outpost/mta-sts", mode="0755"),
             *below("mta", "/etc/systemd/system/postfix-mta-sts-resolver.service.d"),
         ],
-        check="python3 -c \"compile(open('/usr/local/lib/outpost/mta-sts').read(), 'mta-sts', 'exec')\"",
+        check=parses("/usr/local/lib/outpost/mta-sts"),
     )
 
 

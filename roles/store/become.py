@@ -19,7 +19,7 @@ import outpost.onhost.logins
 import outpost.onhost.passwords
 import outpost.onhost.rescan
 import outpost.onhost.twice
-from outpost.converge.files import File, as_json, parses, program, rendered, stunnel, text
+from outpost.converge.files import File, as_json, program, rendered, stunnel, text
 from outpost.converge.shapes import account, confined, directory, job, once, packages, service, settings
 from outpost.drift.differences import Finding
 from outpost.keys.secrets_file import Secrets
@@ -124,7 +124,6 @@ def _logins(view: StoreView) -> None:
             text("/etc/outpost/logins.json", json.dumps(asked) + "\n"),
             rendered("store", "/etc/systemd/system/outpost-logins.service"),
         ],
-        check=parses("/etc/outpost/logins.json"),
     )
 
 
@@ -238,7 +237,6 @@ def _chosen(view: StoreView) -> None:
             as_json("/etc/outpost/accounts.json", content),
             rendered("store", "/etc/systemd/system/outpost-accounts.service", own=OWN),
         ],
-        check=parses("/etc/outpost/accounts.json"),
     )
 
 

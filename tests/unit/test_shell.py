@@ -78,9 +78,9 @@ def test_commands_share_one_process(shell: Shell) -> None:
 
 def test_a_command_that_never_ends_keeps_no_check_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that was taken over answers nothing any more; its other checks fail at once."""
-    monkeypatch.setattr("outpost.transport.shell.PATIENCE", 0.3)
     kept = Shell(["sh", "-s"])
     assert kept.run("echo here") == (0, b"here\n", b"")
+    monkeypatch.setattr("outpost.transport.shell.PATIENCE", 0.3)
     for _ in range(20):
         with pytest.raises(OutpostError, match="ended"):
             kept.run("exec timeout 30 tail -f /dev/null")

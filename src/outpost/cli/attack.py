@@ -97,9 +97,7 @@ def _list(plans: tuple[AttackPlan, ...], *, as_json: bool) -> None:
     if as_json:
         say_json([plan.model_dump() for plan in plans])
         return
-    table = Table(
-        "id", "family", "attack", "from", "tries", "must answer", "at most", box=None, padding=(0, 2, 0, 0)
-    )
+    table = Table("id", "family", "attack", "from", "tries", "must answer", "at most")
     for plan in plans:
         notes = [word for word in ("destructive", "slow") if getattr(plan, word)]
         if plan.status == "planned":

@@ -197,7 +197,7 @@ def _said(outcome: dict[str, Any]) -> str:
 
 
 def _show(found: Iterable[backup.Archive], hosts: Iterable[Host]) -> None:
-    table = Table("host", "archives", "oldest", "latest", "age", box=None, padding=(0, 2, 0, 0))
+    table = Table("host", "archives", "oldest", "latest", "age")
     for host in hosts:
         own = [archive for archive in found if archive.host == host.name]
         if own:

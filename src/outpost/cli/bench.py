@@ -38,7 +38,7 @@ def bench(
     A slow line is put in front of the hosts. Nothing else should run on the machine meanwhile.
     """
     if listed:
-        table = Table("row", "what", box=None, padding=(0, 2, 0, 0))
+        table = Table("row", "what")
         for name_, row in run.ROWS.items():
             table.add_row(name_, f"{row.what}; against: {row.against}")
         out.print(table)
@@ -64,7 +64,7 @@ def bench(
 
 
 def _show(found: Sequence[measure.Measurement]) -> None:
-    table = Table("what", "against", "ours", "theirs", "ratio", "to reach", box=None, padding=(0, 2, 0, 0))
+    table = Table("what", "against", "ours", "theirs", "ratio", "to reach")
     for each in found:
         sign = {"at most": "≤", "times faster": "≥", "reported": ""}[each.sense]
         style = {True: "green", False: "red", None: "default"}[each.reached]

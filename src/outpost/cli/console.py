@@ -46,7 +46,10 @@ err = Console(soft_wrap=True, highlight=False, stderr=True)
 
 
 class Table(rich.table.Table):
-    """A table that breaks a long word instead of cutting it: half an address is none."""
+    """Columns without lines between them; a long word is broken instead of cut: half an address is none."""
+
+    def __init__(self, *headers: str, **options: Any) -> None:
+        super().__init__(*headers, **{"box": None, "padding": (0, 2, 0, 0)} | options)
 
     @override
     def add_column(self, *arguments: Any, **options: Any) -> None:

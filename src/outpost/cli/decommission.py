@@ -53,7 +53,7 @@ def close_office(
 
 
 def _show(closing: Closing) -> None:
-    table = Table("step", "", "what is so afterwards", box=None, padding=(0, 2, 0, 0))
+    table = Table("step", "", "what is so afterwards")
     for step in STEPS:
         taken = closing.done.get(step)
         state = (

@@ -124,7 +124,7 @@ def _show_next(instance: Instance) -> None:
 
 
 def _show_timings(seconds: dict[str, float]) -> None:
-    table = Table("step", "seconds", box=None)
+    table = Table("step", "seconds")
     for step, taken in seconds.items():
         table.add_row(step, f"{taken:.1f}")
     table.add_row("in all", f"{sum(seconds.values()):.1f}", style="bold")

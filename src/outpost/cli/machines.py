@@ -64,7 +64,7 @@ def write_seeds(
         kept = kept.model_copy(update={"ssh_hosts": {**kept.ssh_hosts, **keys}})
         secrets_file.write(target.data, kept, loaded.secrets.recipients)
     _pin(target.data / "known_hosts", seed.pins(loaded, keys))
-    table = Table("host", "seed", "zone", "hardware address", "addresses", box=None, padding=(0, 2, 0, 0))
+    table = Table("host", "seed", "zone", "hardware address", "addresses")
     for host, image in zip(hosts, images, strict=True):
         for number, zone in enumerate(host.addresses):
             first = (host.name, escape(str(image))) if number == 0 else ("", "")

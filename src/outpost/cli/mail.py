@@ -96,7 +96,7 @@ def queue_office(
     if not messages:
         out.print(f"{escape(target.title)}: [green]the queue is empty[/]")
         return 0
-    routes = Table("route", "messages", "oldest", "most often because", box=None, padding=(0, 2, 0, 0))
+    routes = Table("route", "messages", "oldest", "most often because")
     for route, count, age, reason in queues.by_route(messages):
         routes.add_row(route, str(count), duration(age), escape(reason))
     out.print(routes)

@@ -92,7 +92,7 @@ def list_hosts(at: At, as_json: JsonOption = False) -> int:
     if as_json:
         say_json(listed)
         return 0
-    table = Table("host", "role", "name", "addresses", box=None, padding=(0, 2, 0, 0))
+    table = Table("host", "role", "name", "addresses")
     for host in found.hosts:
         where = "\n".join(f"{zone}: {', '.join(map(str, host.in_zone(zone)))}" for zone in host.addresses)
         table.add_row(host.name, host.role, host.fqdn, where)

@@ -113,7 +113,7 @@ def _show_accepted(office: Office, hosts: Iterable[str]) -> None:
 
 
 def _show_apply(outcome: Outcome, target: Target) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table = Table(show_header=False)
     for host, changes in _by_host(outcome).items():
         failed = outcome.failed.get(host)
         state = f"[red]failed[/] {escape(failed)}" if failed else "[green]as declared[/]"

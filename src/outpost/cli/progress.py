@@ -48,7 +48,7 @@ class LiveTable:
     def _table(self) -> Group:
         now = time.monotonic()
         self._spinner.update(text=Text(f"{self._follower.phase}  {now - self._started:.0f} s", style="dim"))
-        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        table = Table(show_header=False)
         for name, host in sorted(self._follower.hosts.items()):
             table.add_row(*_row(name, host, now))
         return Group(Text(f"$ {self._what}", style="dim"), table, self._spinner)

@@ -36,7 +36,7 @@ def at_desk(at: At) -> Iterator[Desk]:
 
 
 def _show(rows: Rows) -> None:
-    table = Table("key", "stage", "next", box=None, padding=(0, 2, 0, 0))
+    table = Table("key", "stage", "next")
     for row in rows:
         table.add_row(*map(escape, row))
     out.print(table)

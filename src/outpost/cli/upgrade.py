@@ -42,7 +42,7 @@ def upgrade_office(
     """
     shown = err if as_json else out
     records = claim.records(at.target, at.office, at.via, anyway=force)
-    table = Table("host", "version", "commit", "applied", "by", box=None, padding=(0, 2, 0, 0))
+    table = Table("host", "version", "commit", "applied", "by")
     for host, record in records.items():
         cells = (record.version, record.commit or "-", record.when, record.by) if record else ("none yet",)
         table.add_row(host, *map(escape, cells))

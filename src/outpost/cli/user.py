@@ -93,7 +93,7 @@ def list_users(at: At, as_json: JsonOption = False) -> None:
     if as_json:
         say_json(rows)
         return
-    table = Table("address", "name", "quota", "state", "also gets mail to", box=None, padding=(0, 2, 0, 0))
+    table = Table("address", "name", "quota", "state", "also gets mail to")
     for row in rows:
         state = "[red]disabled[/]" if row["disabled"] else "open"
         quota = f"{row['quota'] / 1024**3:.3g} GiB"

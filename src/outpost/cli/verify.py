@@ -129,10 +129,7 @@ def show_verdict(verdict: Verdict, target: Target, out: Console, *, brief: bool 
     for result in failed:
         controls = f" \\[{', '.join(result.controls)}]" if result.controls else ""
         out.print(f"\n[red]✗[/] [bold]{escape(result.host or target.name)}[/]{controls}")
-        out.print(f"    expected: {escape(result.promise)}")
-        out.print(f"    observed: {escape(_indented(result.seen))}")
-        if result.mended_by:
-            out.print(f"    remedy:   {escape(result.mended_by)}")
+        out.print(_account(result), markup=False)
         out.print(f"    [dim]{escape(result.id)}[/]")
     _show_pending(verdict, out)
     for result in () if brief else skipped:
@@ -155,7 +152,7 @@ def _show_pending(verdict: Verdict, out: Console) -> None:
 
 def _show_evidence(passed: Sequence[Result], out: Console) -> None:
     """Per host what was seen to hold, and the controls that it proves."""
-    table = Table("host", "seen to hold", "of controls", box=None, padding=(0, 2, 0, 0))
+    table = Table("host", "seen to hold", "of controls")
     for host in sorted({result.host for result in passed}):
         held = [result for result in passed if result.host == host]
         controls = sorted({control for result in held for control in result.controls})
@@ -185,21 +182,22 @@ def _indented(text: str) -> str:
     return "\n              ".join(lines)
 
 
+def _account(result: Result) -> str:
+    """What was expected and seen, and what mends it."""
+    lines = [f"    expected: {result.promise}", f"    observed: {_indented(result.seen)}"]
+    return "\n".join([*lines, f"    remedy:   {result.mended_by}"] if result.mended_by else lines)
+
+
 def _news(difference: history.Difference, target: Target) -> str:
     """What is different, for somebody who was asleep."""
     text = StringIO()
-    plain = Console(file=text, width=100, no_color=True, highlight=False)
+    plain = Console(file=text, no_color=True, highlight=False, soft_wrap=True)
     for word, results in (("BROKEN", difference.broken), ("STILL BROKEN", difference.still)):
         for result in results:
             controls = f" ({', '.join(result.controls)})" if result.controls else ""
-            plain.print(f"{word} {result.host or target.name}{controls}", markup=False)
-            for label, value in (
-                ("expected", result.promise), ("observed", _indented(result.seen)),
-                ("remedy", result.mended_by or "-"),
-            ):  # fmt: skip
-                plain.print(f"    {label + ':':9} {value}", markup=False, soft_wrap=True)
+            plain.print(f"{word} {result.host or target.name}{controls}\n{_account(result)}", markup=False)
     for result in difference.mended:
-        plain.print(f"MENDED {result.host} {result.promise}", markup=False, soft_wrap=True)
+        plain.print(f"MENDED {result.host} {result.promise}", markup=False)
     return text.getvalue()
 
 

@@ -9,6 +9,7 @@ from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import State
 from pyinfra.context import ctx_config, ctx_host, ctx_state
 
+from outpost.converge.files import NOLOGIN
 from outpost.converge.observation import Declared, declared
 from outpost.keys.secrets_file import Secrets
 from outpost.office import Office
@@ -32,9 +33,7 @@ def shown(known: Declared) -> dict[str, dict[str, tuple[str, ...]]]:
     kinds: dict[str, dict[str, tuple[str, ...]]] = {
         "package": {name: () for names in known.packages for name in names},
         "group": dict.fromkeys(known.groups, ()),
-        "account": {
-            name: (home or "-", shell, *groups) for name, (home, shell, groups) in known.accounts.items()
-        },
+        "account": {name: (home or "-", NOLOGIN) for name, home in known.accounts.items()},
         "directory": dict(known.directories),
         "file": {
             path: (file.mode, file.owner, file.group, "secret" if file.secret else file.sha256)

@@ -86,7 +86,7 @@ def contract(*, office: Office, me: Host) -> None:
     settings(
         name="observer",
         files=[*modules, start, wanted],
-        check=parses(wanted.path, start.path, *(file.path for file in modules)),
+        check=parses(start.path, *(file.path for file in modules)),
     )
 
 
@@ -104,9 +104,6 @@ def _files(office: Office, me: Host) -> list[File]:
         "masks": sorted(known.masks),
         "administrator": [office.ssh.user],
         "accounts": sorted(known.accounts),
-        "members": sorted(
-            f"{group}: {name}" for name, (*_, groups) in known.accounts.items() for group in groups
-        ),
         "directories": sorted(set(known.paths) - known.files),
         "absent": sorted(known.absent),
         "accepted": sorted({*office.maintenance.accepted, *me.accepted}),

@@ -108,7 +108,7 @@ class Declared(Asking):
         content: Path → file, of those that an apply writes; `files` has also what the host makes itself.
         directories: Path → owner, group, mode.
         packages: In groups, as the roles name them → the group's answers for debconf.
-        accounts: Each with home, shell and further groups.
+        accounts: Each with its home.
         masks: Units that roles mask or unmask.
         absent: Files that must not be there.
         alone: Whether no host is asked or changed: only what is declared is wanted.
@@ -121,7 +121,7 @@ class Declared(Asking):
     directories: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     groups: dict[str, None] = field(default_factory=dict)
     packages: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
-    accounts: dict[str, tuple[str | None, str, tuple[str, ...]]] = field(default_factory=dict)
+    accounts: dict[str, str | None] = field(default_factory=dict)
     masks: set[str] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
     alone: bool = False

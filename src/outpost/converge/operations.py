@@ -24,7 +24,7 @@ from pyinfra.operations import files as stock_files
 from pyinfra.operations import server as stock_server
 
 from outpost.converge import guard
-from outpost.converge.files import APPLIED, DECLARED, LOCK, PACKAGES, RUN, STATE, File, shell
+from outpost.converge.files import APPLIED, DECLARED, LOCK, NOLOGIN, PACKAGES, RUN, STATE, File, shell
 from outpost.converge.observation import (
     LINK,
     Status,
@@ -305,27 +305,18 @@ def group(group: str, question: str) -> Generator[Command, None, None]:
 
 
 @operation()
-def account(
-    user: str, question: str, home: str | None, shell: str, groups: tuple[str, ...], create_home: bool
-) -> Generator[Command, None, None]:
+def account(user: str, question: str, home: str | None) -> Generator[Command, None, None]:
     seen = answer_to(question)
     entry = seen[0].split(":") if seen else []
     if (
         entry
-        and entry[6] == shell
+        and entry[6] == NOLOGIN
         and entry[5] == (home or entry[5])
-        and {user, *groups} <= set(" ".join(seen[1:2]).split())
+        and user in " ".join(seen[1:2]).split()
     ):
         return
     yield from stock_server.user._inner(
-        user=user,
-        group=user,
-        groups=list(groups),
-        append=True,
-        home=home,
-        shell=shell,
-        system=True,
-        ensure_home=create_home,
+        user=user, group=user, home=home, shell=NOLOGIN, system=True, ensure_home=False
     )
     void()
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from outpost.converge import operations
-from outpost.converge.files import File, parses, rendered
+from outpost.converge.files import File, rendered
 from outpost.converge.observation import declared, will_ask
 from outpost.drift.differences import Finding
 from outpost.units import restarted
@@ -77,11 +77,7 @@ def settings(
 def job(role: str, unit: str, *files: File, name: str = "", **context: Any) -> None:
     """What a timer starts: both units from the role's templates, and the files that they need."""
     units = [rendered(role, f"/etc/systemd/system/{unit}.{kind}", **context) for kind in ("service", "timer")]
-    parsed = [file.path for file in files if file.path.endswith(".json")]
-    service(
-        name=name or unit.removeprefix("outpost-"), unit=f"{unit}.timer", files=[*files, *units],
-        check=parses(*parsed) if parsed else None,
-    )  # fmt: skip
+    service(name=name or unit.removeprefix("outpost-"), unit=f"{unit}.timer", files=[*files, *units])
 
 
 def confined(name: str, unit: str, files: Sequence[File]) -> None:
@@ -143,28 +139,13 @@ def directory(path: str, *, owner: str = "root", group: str = "root", mode: str 
         operations.directory(name=path, path=path, owner=owner, group=group, mode=mode)
 
 
-def account(
-    name: str,
-    *,
-    home: str | None = None,
-    shell: str = "/usr/sbin/nologin",
-    groups: Sequence[str] = (),
-    create_home: bool = False,
-) -> None:
-    """A system account and its group of the same name."""
+def account(name: str, *, home: str | None = None) -> None:
+    """A system account that nobody logs in to, and its group of the same name."""
     group(name)
-    declared().accounts[name] = (home, shell, tuple(groups))
+    declared().accounts[name] = home
     question = f"getent passwd {name} && id -nG {name}"
     if not will_ask(question=question, of_files=True):
-        operations.account(
-            name=f"account {name}",
-            user=name,
-            question=question,
-            home=home,
-            shell=shell,
-            groups=tuple(groups),
-            create_home=create_home,
-        )
+        operations.account(name=f"account {name}", user=name, question=question, home=home)
 
 
 def group(name: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from outpost.converge.declaration import declaration
+from outpost.converge.files import NOLOGIN
 from outpost.converge.observation import Declared
 from outpost.keys import secrets_file
 from outpost.office import load
@@ -32,9 +33,8 @@ def contents(directory: Path) -> dict[str, HostContent]:
 
 def _content(known: Declared) -> HostContent:
     """Without commands for what only the host can make, and drift: the peers have no like of them, which favours them."""
-    accounts = [
-        {"user": name, "home": home, "shell": shell, "groups": list(groups)}
-        for name, (home, shell, groups) in known.accounts.items()
+    accounts: list[dict[str, Any]] = [
+        {"user": name, "home": home, "shell": NOLOGIN, "groups": []} for name, home in known.accounts.items()
     ]
     directories = [
         {"path": path, "owner": owner, "group": group, "mode": mode}

@@ -254,7 +254,7 @@ class Expected:
         )
 
     def _member(self, group: str, name: str) -> bool:
-        return self._has("members", f"{group}: {name}") or name in (group, self._administrator)
+        return name in (group, self._administrator)
 
     def _unit(self, name: str, value: str) -> bool:
         if value.startswith("enabled for "):
