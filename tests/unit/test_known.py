@@ -113,6 +113,37 @@ def test_copies_that_an_older_version_made_are_sealed_by_the_first_apply_alone(
     assert not (host / "later.seal").exists()
 
 
+@pytest.mark.usefixtures("host")
+def test_an_account_whose_shell_holds_a_colon_is_reported() -> None:
+    """getpwent(3) gives all behind the sixth colon as the shell."""
+    evil = "account\tevil\t0:0:/root:/bin/sh:x:password"
+    remembered(set(GOOD))
+    assert reported({*GOOD, evil}) == {evil}
+    assert reported({*GOOD} - {GOOD[3]} | {evil.replace("evil", "root")})
+    for facts in (frozenset({evil}), frozenset({evil, "account\tevil\t0:0:/root:/bin/sh:password"})):
+        (finding,) = findings(Beside(usable=True, appeared=facts))
+        assert finding.thing == "evil"
+    (finding,) = findings(Beside(usable=True, vanished=frozenset({evil})))
+    assert finding.cause == "removed by hand"
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("value", ["", "\tx", "\tx y", "\ta:b", "\t1:2:3:4:5", "\t²", "\tlink to \tx"])
+def test_what_is_no_fact_in_the_known_state_makes_nobody_blind(
+    host: Path, monkeypatch: pytest.MonkeyPatch, value: str, *, sealed: bool
+) -> None:
+    """Root writes it there, and a scan that ends with an error names no drift."""
+    monkeypatch.setenv(KEY, "secret")
+    monkeypatch.setattr(known, "DECLARED", host)
+    evil = "file\t/etc/sudoers.d/evil\tabc"
+    if sealed:
+        remembered(set(GOOD))
+    kinds = {*expected.WORDS, *expected.NOT_MISSED, "effective", "observer", "seal", "x"}
+    text = (host / "known").read_text() if sealed else ""
+    (host / "known").write_text(text + "".join(f"{kind}\t/etc/x{value}\n{kind}\n" for kind in sorted(kinds)))
+    assert evil in {*scanned({*GOOD, evil})["appeared"], *scanned({*GOOD, evil})["found"]}
+
+
 @pytest.mark.parametrize(("seed"), range(40))
 def test_an_injected_drift_is_reported_whatever_broke_off(host: Path, seed: int) -> None:
     """At random moments: something is injected, an apply ends or breaks off, a probe is blind, the memory or the contract is lost."""

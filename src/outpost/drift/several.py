@@ -10,6 +10,7 @@ from outpost.drift import repairs
 from outpost.drift.differences import Difference, Finding, as_lines, facts_of
 from outpost.drift.repairs import ASIDE, COPIES
 from outpost.onhost.observe import OBSERVER
+from outpost.onhost.observe.expected import account_of
 from outpost.onhost.observe.places import CHROOT, DEVICE
 
 MEANINGS = (
@@ -126,7 +127,7 @@ def _unit(it: Difference) -> Iterator[Finding]:
 def _account(it: Difference) -> Iterator[Finding]:
     thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
     if new and not old:
-        uid, _, _, shell, state = new[0].split(":")
+        uid, _, _, shell, state = account_of(new[0])
         shut = state == "locked" and shell.endswith(("nologin", "false"))
         if shut and uid != "0":
             return  # a locked account is no way in; that is what the repair leaves, too
@@ -140,7 +141,7 @@ def _account(it: Difference) -> Iterator[Finding]:
     elif old and new and old[0].removesuffix(":password") == new[0].removesuffix(":locked"):
         return  # its password was locked: one way in less is nothing to undo
     elif old:
-        uid, gid, home, shell, state = old[0].split(":")
+        uid, gid, home, shell, state = account_of(old[0])
         options = f"--uid {uid} --gid {gid} --home-dir {shlex.quote(home)} --shell {shlex.quote(shell)}"
         repair = f"useradd --no-create-home --non-unique --system {options} {quoted}"
         if new:

@@ -66,7 +66,11 @@ def newer(now: set[str], before: set[str]) -> set[str]:
 def facts_of(path: pathlib.Path) -> set[str] | None:
     """Its lines; None where it is not there."""
     try:
-        return {line for line in content(str(path)).split("\n") if line and not line.startswith(SEAL)}
+        return {
+            line
+            for line in content(str(path)).split("\n")
+            if line.count("\t") > 1 and not line.startswith(SEAL)
+        }
     except OSError:
         return None
 

@@ -95,8 +95,8 @@ UNSURE = " unsure"
 
 def _placed(facts: set[str]) -> dict[tuple[str, str], str]:
     """Kind and thing → interface; without what is on several."""
-    named = [tuple(fact.split("\t")) for fact in facts if fact.startswith(("address\t", "route\t"))]
-    count = collections.Counter(fact[:2] for fact in named)
+    named = [fact.split("\t", 2) for fact in facts if fact.startswith(("address\t", "route\t"))]
+    count = collections.Counter((kind, thing) for kind, thing, _ in named)
     return {(kind, thing): device for kind, thing, device in named if count[kind, thing] == 1 and device}
 
 
