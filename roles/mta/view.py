@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import SplitResult, urlsplit
@@ -29,62 +30,9 @@ SCAN_MARGIN = 1024**2
 """What clamd's stream may exceed the largest message by: headers that Postfix adds, and framing."""
 
 
-@dataclass(frozen=True)
-class Magic:
-    """How content says what it is, whatever its name: bytes that leave no doubt.
-
-    Attributes:
-        kind: The file name ending that such content ought to have.
-        target: ClamAV's type of file; 0 for any.
-    """
-
-    kind: str
-    offset: int
-    hexadecimal: str
-    target: int = 0
-
-
-MAGIC = (
-    Magic("7z", 0, "377abcaf271c"),
-    Magic("bz2", 4, "314159265359"),
-    Magic("cab", 0, "4d534346000000"),
-    Magic("chm", 0, "4954534603000000"),
-    Magic("class", 0, "cafebabe000000"),
-    Magic("elf", 0, "7f454c46"),
-    Magic("exe", 0, "4d5a*50450000", target=1),
-    Magic("iso", 0x8001, "4344303031"),
-    Magic("lnk", 0, "4c0000000114020000000000c000000000000046"),
-    Magic("lz", 0, "4c5a4950"),
-    Magic("lzma", 0, "5d0000"),
-    Magic("one", 0, "e4525c7b8cd8a74daeb15378d02996d3"),
-    Magic("rar", 0, "526172211a07"),
-    Magic("vhd", 0, "636f6e6563746978"),
-    Magic("vhdx", 0, "7668647866696c65"),
-    Magic("wim", 0, "4d5357494d000000"),
-    Magic("zst", 0, "28b52ffd"),
-)
-
-
-UNSCANNED_ZIP = {"lzma": 14, "zstd": 93, "mp3": 94, "xz": 95, "jpeg": 96, "wavpack": 97, "ppmd": 98}
-"""Methods of compression in a zip archive (APPNOTE.TXT, section 4.4.5) that ClamAV passes over in silence."""
-
-MACRO_TEXTS = (
-    "<script:module ",  # OpenDocument: a module of Basic
-    'w:macrosPresent="yes"',  # Word in one file of XML
-    "ActiveMime",  # what Word and Excel keep macros in when they save a page ...
-    "QWN0aXZlTWlt",  # ... and that in base64
-)
-"""What documents with macros say that ClamAV's own search (OLE2) does not find."""
-
-
 def pattern(text: str) -> str:
     """A text as Postfix's regular expressions (regexp_table(5)) find it literally."""
     return re.sub(r"([][.^$*+?(){}|\\/])", r"\\\1", text)
-
-
-def literal(address: IPAddress) -> str:
-    """An address as Postfix writes it in a list of hosts, or in front of a port."""
-    return f"[{address}]" if address.version == 6 else str(address)
 
 
 @dataclass(frozen=True)
@@ -165,24 +113,10 @@ class MtaView(HostView):
             for address in self.office.link_addresses(store, self.me)
         )
 
-    @property
-    def store_hosts(self) -> str:
-        """The store's addresses as Postfix lists hosts."""
-        return ",".join(map(literal, self.store_addresses))
-
-    @property
-    def own_hosts(self) -> str:
-        """Its own addresses, as Postfix lists hosts: what `outpost verify` asks from, and nobody else can have."""
-        return ",".join(map(literal, self.me.all_addresses))
-
-    @property
-    def own_spellings(self) -> tuple[str, ...]:
-        """The domain and this host in ways that a table does not find by their usual name (RFC 5321, section 4.1.3)."""
-        literals = (
-            f"[ipv6:{address}]" if address.version == 6 else f"[{address}]"
-            for address in self.me.all_addresses
-        )
-        return (f"{self.office.domain}.", f".{self.office.domain}.", *literals)
+    @staticmethod
+    def hosts(addresses: Iterable[IPAddress]) -> str:
+        """Addresses as Postfix lists hosts."""
+        return ",".join(f"[{address}]" if address.version == 6 else str(address) for address in addresses)
 
     @property
     def peers(self) -> tuple[PeerRoute, ...]:
@@ -197,17 +131,7 @@ class MtaView(HostView):
             for peer in self.office.peers
         )
 
-    @property
-    def peer_relays(self) -> tuple[IPAddress, ...]:
-        """Addresses that peers' mail comes from."""
-        return tuple(address for peer in self.office.peers for address in peer.relays)
-
     # Routes ----------------------------------------------------------------------------------------------------
-
-    @property
-    def scanner_addresses(self) -> tuple[IPAddress, ...]:
-        """Where the store has mailboxes scanned again."""
-        return self.listens(ports.SCANNER)
 
     @property
     def store_names(self) -> tuple[str, ...]:
@@ -231,32 +155,13 @@ class MtaView(HostView):
         return f"[{relay.host}]:{relay.port}" if relay else ""
 
     @property
-    def smarthost_speaks_tls_first(self) -> bool:
-        """Whether the smarthost expects TLS from the first byte."""
-        return self.office.smarthost is not None and self.office.smarthost.port == ports.SUBMISSIONS
-
-    @property
-    def default_transport(self) -> str:
-        """Where mail to everybody else goes."""
-        return f"smarthost:{self.smarthost}" if self.smarthost else "smtp"
-
-    @property
     def finds_policies(self) -> bool:
         """Whether it asks the domains it delivers to for their MTA-STS policy; with a smarthost that is its task."""
         return self.office.smarthost is None
 
     @property
-    def protocols(self) -> str:
-        """IP versions of Postfix's listeners: that of its own listener is 4, whatever the office carries."""
-        return "ipv4" if self._families == {4} else "all"
-
-    @property
-    def preferred(self) -> str:
-        """IP version that Postfix tries first, as it names them."""
-        return "ipv6" if self._families == {6} else "any"
-
-    @property
-    def _families(self) -> frozenset[int]:
+    def families(self) -> frozenset[int]:
+        """IP versions that the office carries."""
         return frozenset[int]().union(*(zone.families for zone in self.office.zones.values()))
 
     @property
@@ -309,37 +214,6 @@ class MtaView(HostView):
         """Domains whose ARC seals are believed: the peers' own, and those that the office file names."""
         peers = (domain for peer in self.office.peers for domain in peer.domains)
         return tuple(dict.fromkeys((*peers, *self.office.scanner.trusted_sealers)))
-
-    @property
-    def backup_domains(self) -> tuple[str, ...]:
-        """Domains whose own mail comes from those addresses, too."""
-        return tuple(domain for peer in self.office.peers if peer.backup_mx for domain in peer.domains)
-
-    @property
-    def refused_in_any_case(self) -> str:
-        """Refused endings as ClamAV's container signatures want them: alternatives, with either case spelt out."""
-        return "|".join(
-            "".join(f"[{letter}{letter.upper()}]" if letter.isalpha() else letter for letter in ending)
-            for ending in self.office.policy.refused_attachments
-        )
-
-    @property
-    def refused_in_any_width(self) -> str:
-        """The same for names in 8 bits and in UTF-16, as alternatives of a pattern."""
-        return "|".join(r"\x00?".join(ending) for ending in self.office.policy.refused_attachments)
-
-    @property
-    def unscanned_zip(self) -> tuple[str, ...]:
-        """Methods of compression as they stand in the header of a zip archive's member."""
-        return tuple(method.to_bytes(2, "little").hex() for method in UNSCANNED_ZIP.values())
-
-    macro_texts: ClassVar[tuple[str, ...]] = MACRO_TEXTS
-
-    @property
-    def refused_magic(self) -> tuple[Magic, ...]:
-        """Content that is refused: by Rspamd as an attachment, by ClamAV inside one, however deep."""
-        refused = set(self.office.policy.refused_attachments)
-        return tuple(magic for magic in MAGIC if magic.kind in refused)
 
     @property
     def signature_proxy(self) -> SplitResult | None:

@@ -72,11 +72,6 @@ class Guide:
         """Largest file in a message, MiB."""
         return WebmailView(self.office, self.webmail).file_size // MIB
 
-    @property
-    def recipients(self) -> int:
-        """Recipients of one message."""
-        return self.office.limits.recipients_per_message
-
 
 def apple_profile(office: Office, *, authority: str) -> str:
     """Settings for Mail on iOS and macOS; the program asks for name, address and password itself.

@@ -98,8 +98,3 @@ class WebmailView(HostView):
     def php(text: str) -> str:
         """Text for inside a single-quoted PHP string."""
         return text.replace("\\", "\\\\").replace("'", "\\'")
-
-    @property
-    def logo_letters(self) -> int:
-        """Size of the organisation's name on the login page, so that a long one still fits."""
-        return max(14, min(34, 840 // len(self.office.organisation)))

@@ -98,11 +98,6 @@ class AcmeView:
         return public_names(self.office, self.me)
 
     @property
-    def contact(self) -> str:
-        """Where the authority writes to."""
-        return self.office.acme.contact or f"security@{self.office.domain}"
-
-    @property
     def primary(self) -> IPAddress:
         """The name server that takes the challenges, as this host reaches it."""
         return self.office.link_addresses(serving(self.office, "names")[0], self.me)[0]
