@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
-from outpost_lab.engine import run
+from outpost_lab.engine import connect, run
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
@@ -45,8 +44,7 @@ def options(name: str, address: str, home: Path, workstation: str) -> dict[str, 
 
 
 def _wrapped(home: Path, workstation: str) -> str:
-    inspect = ["docker", "inspect", "--format", "{{.State.Pid}}", workstation]
-    process = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.strip()
+    process = connect().containers.get(workstation).attrs["State"]["Pid"]
     wrapper = home / "chromium"
     wrapper.write_text(f'#!/bin/sh\nexec nsenter --net=/proc/{process}/ns/net {CHROMIUM} "$@"\n')
     wrapper.chmod(0o755)

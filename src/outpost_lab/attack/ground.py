@@ -19,7 +19,7 @@ from outpost.errors import OutpostError
 from outpost.office import Host, Office, ports
 from outpost.target import Target
 from outpost.transport import answers
-from outpost_lab import pace
+from outpost_lab import engine, pace
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.wire import PATIENCE, Reply, Session, Vantage, plain, unverified
 from outpost_lab.info import info as lab_info
@@ -369,13 +369,10 @@ async def stand(target: Target, office: Office) -> Ground:
     containers = {
         name: machine["container"] for part in ("hosts", "world") for name, machine in known[part].items()
     }
-    process = await asyncio.create_subprocess_exec(
-        "docker", "inspect", "--format", "{{.State.Pid}}", *(containers[machine] for machine in PLACES.values()),
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, _ = await process.communicate()
+    docker = await asyncio.to_thread(engine.connect)
+    processes = (instance.container(machine, docker).attrs["State"]["Pid"] for machine in PLACES.values())
     internet, stranger, peer, client, lan = (
-        Vantage(name, f"/proc/{pid}/ns/net") for name, pid in zip(PLACES, out.decode().split(), strict=True)
+        Vantage(name, f"/proc/{pid}/ns/net") for name, pid in zip(PLACES, processes, strict=True)
     )
     ground = Ground(office, internet, stranger, peer, client, lan, containers, Town(known), known)
     internet.sources = await _many_addresses(ground, "add")

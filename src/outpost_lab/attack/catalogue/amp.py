@@ -72,18 +72,6 @@ async def lists_are_expanded_for_members_only(ground: Ground, seen: Evidence) ->
     seen.check(largest <= expansion, f"the largest has {largest} members")
 
 
-@attack("6e")
-async def a_hundred_recipients_on_25(ground: Ground, seen: Evidence) -> None:
-    """RFC 5321, section 4.5.3.1.8: a server must take 100. This one must succeed."""
-    async with await ground.smtp(seen, ground.stranger) as session:
-        await session.say("MAIL FROM:<stranger@internet.test>")
-        names = [address.partition("@")[0] for address in ground.office.mailboxes]
-        recipients = [f"{names[number % len(names)]}+{number}@{ground.domain}" for number in range(100)]
-        said = await session.say_all([f"RCPT TO:<{recipient}>" for recipient in recipients])
-        seen.expect_all(said, "250 2.1.5")
-        await session.say("RSET")
-
-
 @attack("6f")
 async def a_large_message_to_many_destinations(ground: Ground, seen: Evidence) -> None:
     """Bytes times destinations is what a message costs the line (AMP-05)."""

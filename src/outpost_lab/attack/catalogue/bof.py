@@ -16,16 +16,6 @@ AT_ONCE = 16
 ENDINGS = {name: ending.encode() for name, ending in words()["2g"]["endings"].items()}
 
 
-@attack("2b")
-async def guessing_recipients(ground: Ground, seen: Evidence) -> None:
-    async with await ground.smtp(seen) as session:
-        await session.say("MAIL FROM:<guesser@internet.test>")
-        said = await session.say_all([f"RCPT TO:<guess{number}@{ground.domain}>" for number in range(30)])
-    refused = [reply for _, reply in said if reply.code == 550]
-    seen.expect(said[-1][1], "421 4.7.0")
-    seen.check(len(refused) <= 10, f"{len(refused)} answers")
-
-
 @attack("2r")
 async def guessing_recipients_in_many_sessions(ground: Ground, seen: Evidence) -> None:
     """Each session ends after ten guesses; a network that goes on in other sessions learns nothing more."""

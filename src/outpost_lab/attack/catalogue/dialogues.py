@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ async def _held(ground: Ground, seen: Evidence, dialogues: list[dict[str, Any]])
         for lines in each:
             async with await _session(ground, seen, dialogue) as session:
                 for line in (*dialogue.get("before", ()), *lines, *dialogue.get("after", ())):
+                    if isinstance(line, dict):
+                        await _repeated(ground, seen, session, words, **line)
+                        continue
                     said, *expected = [line] if isinstance(line, str) else line
                     reply = await _said(session, (before + said).format(**words) if said else "")
                     if expected and expected[0].startswith("!"):
@@ -28,6 +32,22 @@ async def _held(ground: Ground, seen: Evidence, dialogues: list[dict[str, Any]])
                         seen.check(word not in reply.text.upper(), f"no {word}", word)
                     elif expected:
                         seen.expect(reply, *expected)
+
+
+async def _repeated(
+    ground: Ground, seen: Evidence, session: Session, words: dict[str, str], line: str, times: int, *,
+    last: Sequence[str] = (), every: Sequence[str] = (), most: tuple[str, int] | None = None,
+) -> None:  # fmt: skip
+    mailboxes = [address.partition("@")[0] for address in ground.office.mailboxes]
+    lines = [line.format(n=n, someone=mailboxes[n % len(mailboxes)], **words) for n in range(times)]
+    said = await session.say_all(lines)
+    if last:
+        seen.expect(said[-1][1], *last)
+    if every:
+        seen.expect_all(said, *every)
+    if most:
+        found = sum(reply.begins(most[0]) for _, reply in said)
+        seen.check(found <= most[1], f"{found} answers")
 
 
 async def _session(ground: Ground, seen: Evidence, dialogue: dict[str, Any]) -> Session:

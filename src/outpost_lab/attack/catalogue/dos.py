@@ -180,16 +180,6 @@ async def a_bomb_by_way_of_the_backup_mx(ground: Ground, seen: Evidence) -> None
     await ground.expunge(mark, recipient)
 
 
-@attack("3e")
-async def nonsense_without_end(ground: Ground, seen: Evidence) -> None:
-    async with await ground.smtp(seen) as session:
-        said = await session.say_all([f"NONSENSE {number}" for number in range(30)])
-        seen.expect(said[-1][1], "421 4.7.0", "221 2.7.0", "closed")
-        seen.check(len(said) <= 12, f"{len(said)} answers")
-    async with await ground.smtp(seen) as session:
-        seen.expect((await session.say_all(["NOOP"] * 150))[-1][1], "421 4.7.0", "closed")
-
-
 @attack("3f")
 async def messages_too_large(ground: Ground, seen: Evidence) -> None:
     limit = int(ground.office.limits.message_size)
