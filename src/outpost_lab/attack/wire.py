@@ -296,6 +296,13 @@ class Catcher:
         writer.close()
 
 
+def told(answers: Sequence[Reply]) -> tuple[int, Reply]:
+    """How many answers are good, and the first that is not; the last where all are."""
+    return sum(reply.good for reply in answers), next(
+        (each for each in answers if not each.good), answers[-1]
+    )
+
+
 def syn(source: str, target: str, port: int, number: int) -> bytes:
     """An IPv4 packet that asks for a connection, from somebody who will never answer (RFC 9293, section 3.1)."""
     ends = socket.inet_aton(source) + socket.inet_aton(target)

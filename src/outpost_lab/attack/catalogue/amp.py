@@ -8,7 +8,7 @@ import time
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import LINE, Ground, compose, token
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.wire import CLOSED
+from outpost_lab.attack.wire import CLOSED, told
 
 
 @attack("6a")
@@ -54,9 +54,8 @@ async def a_thousand_recipients_from_a_user(ground: Ground, seen: Evidence) -> N
             if said[-1].code in (CLOSED, 421) or sum(not reply.good for reply in said) > 20:
                 break
         await session.say("RSET")
-    taken = sum(reply.good for reply in said)
+    taken, beyond = told(said)
     seen.check(taken <= cap, f"{taken} recipients taken")
-    beyond = next((reply for reply in said if not reply.good), said[-1])
     seen.expect(beyond, "452 4.5.3", "451 4.5.3", "550 5.5.3")
 
 
@@ -67,7 +66,7 @@ async def lists_are_expanded_for_members_only(ground: Ground, seen: Evidence) ->
     expansion, recursion = (int(word) for word in settings.split())
     seen.check(expansion <= 200, f"{expansion}")
     seen.check(recursion <= 10, f"{recursion}")
-    members = [len(ground.office.expand(alias.address)) for alias in ground.office.all_aliases]
+    members = (len(ground.office.expand(alias.address)) for alias in ground.office.all_aliases)
     largest = max(members, default=0)
     seen.check(largest <= expansion, f"the largest has {largest} members")
 
@@ -80,11 +79,8 @@ async def a_large_message_to_many_destinations(ground: Ground, seen: Evidence) -
     count = min(budget // size + 5, ground.office.limits.recipients_per_message)
     async with await ground.submission(seen, "carol") as session:
         own = f"carol@{ground.domain}"
-        said = await session.say(f"MAIL FROM:<{own}> SIZE={size}")
-        for number in range(count):
-            said = await session.say(f"RCPT TO:<reader@domain{number}.internet.test>")
-            if not said.good:
-                break
+        recipients = [f"RCPT TO:<reader@domain{number}.internet.test>" for number in range(count)]
+        said = await session.while_good(f"MAIL FROM:<{own}> SIZE={size}", *recipients)
         if said.good:
             body = compose(own, "list@internet.test", token()) + LINE * (size // len(LINE) - 100)
             said = await session.message(body, patience=180)

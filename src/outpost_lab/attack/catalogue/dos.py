@@ -14,7 +14,7 @@ from functools import partial
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import HELLO, LINE, Ground, compose, token
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.wire import CLOSED, SILENT, Reply, Session, meanwhile, syn, unverified
+from outpost_lab.attack.wire import CLOSED, SILENT, Reply, Session, meanwhile, syn, told, unverified
 
 IDLE = 130
 CROWD, EACH = 35, 12
@@ -56,7 +56,8 @@ async def _waits(
     for _ in range(4):
         started = time.monotonic()
         async with await ground.smtp(seen, ground.stranger, patience=patience) as session:
-            waits.append(time.monotonic() - started if session.greeting.code == 220 else math.inf)
+            waited = round(time.monotonic() - started, 1)
+            waits.append(waited if session.greeting.code == 220 else math.inf)
             if recipient:
                 seen.expect(await session.envelope("stranger@internet.test", recipient), "250")
         await asyncio.sleep(pause)
@@ -84,8 +85,7 @@ async def _hold(ground: Ground, seen: Evidence, *, slowly: bool) -> None:
     async with meanwhile(*map(one, ground.internet.sources[:IDLE])):
         await asyncio.sleep(4)
         waits = await _waits(ground, seen, patience=40, pause=2, recipient=ground.someone(2))
-        told = ", ".join(f"{wait:.1f}" for wait in waits)
-        seen.note(f"({len(held)} sessions held; the honest stranger waited {told} s)")
+        seen.note(f"({len(held)} sessions held; the honest stranger waited {waits} s)")
         seen.check(len(held) > IDLE * 0.8, f"{len(held)} sessions held")
         seen.in_time(max(waits), 10, idle, GREETED)
 
@@ -223,8 +223,7 @@ async def a_mail_bomb_to_one_user(ground: Ground, seen: Evidence) -> None:
                     return
 
     await asyncio.gather(*(some(BOMB // 6) for _ in range(6)))
-    taken = sum(reply.good for reply in answers)
-    last = next((reply for reply in answers if not reply.good), answers[-1])
+    taken, last = told(answers)
     seen.check(taken < BOMB, f"{taken} of {BOMB} taken; then: {last.brief}")
     if not last.good:
         seen.expect(last, "450 4.7.1", "451 4.7.1", "450 4.2.", "452 4.", "421")
@@ -247,7 +246,7 @@ async def envelopes_without_end(ground: Ground, seen: Evidence) -> None:
         return answers
 
     answers = [reply for part in await asyncio.gather(*(some() for _ in range(8))) for reply in part]
-    seen.expect(next((reply for reply in answers if not reply.good), answers[-1]), "450 4.7.1")
+    seen.expect(told(answers)[1], "450 4.7.1")
 
 
 @attack("3k")
@@ -275,6 +274,6 @@ async def half_open_connections(ground: Ground, seen: Evidence) -> None:
                     await ground.greeted(seen, patience=15)
                 except (OSError, TimeoutError) as error:
                     seen.check(False, f"none: {type(error).__name__}", late=isinstance(error, TimeoutError))
-                waits.append(time.monotonic() - started)
-    seen.note(f"({HALF_OPEN} requests; waits {', '.join(f'{wait:.1f}' for wait in waits)} s)")
+                waits.append(round(time.monotonic() - started, 1))
+    seen.note(f"({HALF_OPEN} requests; waits {waits} s)")
     seen.in_time(max(waits), 10, idle, GREETED)
