@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from outpost_lab.pace import Patience, load, told
+from outpost_lab.pace import Patience, described, load
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ def until(look: Callable[[], T], what: str, *, seconds: float = 30.0, pace: floa
     wait = Patience(seconds)
     while not (found := look()):
         if not wait.left:
-            raise TimeUpError(f"{what} within {seconds:.0f} s ({told(load())})")
+            raise TimeUpError(f"{what} within {seconds:.0f} s ({described(load())})")
         time.sleep(pace)
     return found
 

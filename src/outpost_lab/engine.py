@@ -79,8 +79,8 @@ def run(*command: str, remedy: str = "", lines: int = 1, **options: Any) -> None
     )
     if done.returncode:
         said = (done.stdout + done.stderr).strip().splitlines()[-lines:] or ["no message"]
-        told = "\n".join(" ".join(line.split()) for line in said)
-        raise LabError(f"{command[0]}: {told}", remedy or f"run it by hand: {' '.join(command)}")
+        message = "\n".join(" ".join(line.split()) for line in said)
+        raise LabError(f"{command[0]}: {message}", remedy or f"run it by hand: {' '.join(command)}")
 
 
 def start() -> None:

@@ -33,7 +33,7 @@ def allowed(promised: float, idle: float, busy: float | None = None) -> float:
     return max(promised, SLACK * idle) * (load() if busy is None else busy)
 
 
-def told(busy: float) -> str:
+def described(busy: float) -> str:
     """The load as it is noted beside a time."""
     return f"load {busy:.1f} on each processor"
 

@@ -73,7 +73,7 @@ class Evidence:
         """Whether something took no longer than promised, in proportion to its idle value and to the load."""
         busy = pace.load()
         bound = pace.allowed(promised, idle, busy)
-        note = f"{what} {took:.1f} s (idle {idle:.1f} s, {pace.told(busy)})"
+        note = f"{what} {took:.1f} s (idle {idle:.1f} s, {pace.described(busy)})"
         return self.check(took < bound, note, late=True)
 
     @property

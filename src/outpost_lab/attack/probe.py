@@ -54,7 +54,7 @@ class Window:
         unanswered: Greetings that were refused, in the words of the daemon or the kernel.
         loads: Processes for each processor, over and over.
         refused: Honest messages that were not taken, or that nobody could look for, in the words of the daemon.
-        outage: The attack itself takes away what all mail needs: refusals are told, but break no bound.
+        outage: The attack itself takes away what all mail needs: refusals are reported, but break no bound.
     """
 
     outage: bool = False
@@ -83,7 +83,7 @@ class Window:
         """Times beyond what is allowed, in words."""
         return [
             f"{NAMES[name]} took {percentile(samples, 0.95):.1f} s (p95), allowed are {self.allowed(name):.1f} s "
-            f"(idle {self.idle.get(name, 0.0):.2f} s, {pace.told(self.busy)})"
+            f"(idle {self.idle.get(name, 0.0):.2f} s, {pace.described(self.busy)})"
             for name, samples in self.samples.items()
             if samples and percentile(samples, 0.95) >= self.allowed(name)
         ]
@@ -125,7 +125,7 @@ class Window:
             for name, samples in self.samples.items()
             if samples
         ]
-        return f"honest users meanwhile (p50/p95): {', '.join(times) or 'not measured'}; queue peak {self.queue_peak}; {pace.told(self.busy)}"
+        return f"honest users meanwhile (p50/p95): {', '.join(times) or 'not measured'}; queue peak {self.queue_peak}; {pace.described(self.busy)}"
 
 
 def _rounded(samples: list[float], share: float) -> float | None:

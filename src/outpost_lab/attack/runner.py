@@ -156,7 +156,7 @@ async def _one(ground: Ground, plan: AttackPlan, attack: Attack) -> Result:
         seen.transcript.append(f"({seen.dropped} more lines)")
     late = seen.only_late and busy >= pace.BUSY
     verdict: Verdict = "defended" if seen.defended else "not judged" if late else "BREACHED"
-    reason = f"time alone speaks against it, and the machine is busy: {pace.told(busy)}" if late else ""
+    reason = f"time alone speaks against it, and the machine is busy: {pace.described(busy)}" if late else ""
     seconds = time.monotonic() - started
     return Result(plan, verdict, seen.observed, reason, transcript=seen.transcript, seconds=seconds)
 

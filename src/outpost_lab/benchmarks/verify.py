@@ -29,9 +29,9 @@ def white_box(target: Target) -> Figures:
             command = [str(ROOT / "outpost"), "verify", str(place.directory), "--white-box"]
             place.runs.mkdir(parents=True)
             shutil.copy(asked, place.runs / "asked-white-box")
-            told = [place.closed(lambda: place.timed(command))() for _ in range(RUNS)]
+            times = [place.closed(lambda: place.timed(command))() for _ in range(RUNS)]
     notes = {
-        "outpost verify --white-box, s": round(median(told), 2),
+        "outpost verify --white-box, s": round(median(times), 2),
         "the store alone, s": round(median(one), 2),
     }
     return of_samples(samples, notes)

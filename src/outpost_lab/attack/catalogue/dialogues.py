@@ -57,10 +57,10 @@ async def _session(ground: Ground, seen: Evidence, dialogue: dict[str, Any]) -> 
     return await ground.smtp(seen, vantage, hello=dialogue.get("hello", True))
 
 
-async def _said(session: Session, told: str) -> Reply:
-    if not told:
+async def _said(session: Session, observed: str) -> Reply:
+    if not observed:
         return await session.reply(patience=5)
-    for line in told.split(" && "):
+    for line in observed.split(" && "):
         if line.startswith("From: "):
             author, recipient = line.removeprefix("From: ").split(" To: ")
             reply = await session.message(compose(author, recipient, token()))

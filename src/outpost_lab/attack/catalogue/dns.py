@@ -53,8 +53,8 @@ async def copying_the_zone(ground: Ground, seen: Evidence) -> None:
             answer = await ask_tcp(ground.internet, server, question)
             said = dns.rcode.to_text(answer.rcode()) if answer else "no answer"
             records = len(answer.answer) if answer else 0
-            seen.note(told := f"{host.name} {dns.rdatatype.to_text(rtype)}: {said}, {records} records")
-            seen.check(records <= 1, told)
+            seen.note(observed := f"{host.name} {dns.rdatatype.to_text(rtype)}: {said}, {records} records")
+            seen.check(records <= 1, observed)
 
 
 @attack("9b")
@@ -98,7 +98,7 @@ async def small_question_large_answer(ground: Ground, seen: Evidence) -> None:
             await loop.sock_sendto(made, wire, (server, 53))
             try:
                 length = len(await asyncio.wait_for(loop.sock_recv(made, 65535), 3))
-                told = f"{len(wire)} bytes became {length} (x{length / len(wire):.0f})"
+                observed = f"{len(wire)} bytes became {length} (x{length / len(wire):.0f})"
             except TimeoutError:
-                length, told = 0, "no answer"
-        seen.check(length <= 1232, f"{host.name}: {told}")
+                length, observed = 0, "no answer"
+        seen.check(length <= 1232, f"{host.name}: {observed}")

@@ -110,8 +110,8 @@ async def an_absence_in_a_colleagues_name(ground: Ground, seen: Evidence) -> Non
     victims = {}
     try:
         for what, script in words()["4k"]["scripts"].items():
-            told = script.format(**ground.words)
-            await filtered(ground, seen, f'require "vacation"; vacation :handle "{token()}" {told};')
+            observed = script.format(**ground.words)
+            await filtered(ground, seen, f'require "vacation"; vacation :handle "{token()}" {observed};')
             victims[what] = victim = ground.victim()
             said = await ground.mail(seen, victim, recipient, compose(victim, recipient, token()))
             seen.expect(said, "250")

@@ -128,9 +128,9 @@ async def sql_in_the_login(ground: Ground, seen: Evidence) -> None:
         browser = Browser(ground, seen)
         page = await browser.log_in(user, "' OR '1'='1")
         leaked = page.leaks(r"SQLSTATE|syntax error|sqlite|PDOException|on line \d+")
-        told = f"{user}: status {page.status}" + (f", says {leaked}" if leaked else "")
+        observed = f"{user}: status {page.status}" + (f", says {leaked}" if leaked else "")
         held = page.status < 500 and not leaked and not browser.inside
-        seen.check(held, told + (", INSIDE" if browser.inside else ""))
+        seen.check(held, observed + (", INSIDE" if browser.inside else ""))
     browser = await Browser.of(ground, seen, "carol")
     for path in words()["8a"]["paths"]:
         page = await browser.ask(path, headers="X-Requested-With: XMLHttpRequest\r\n")
@@ -281,10 +281,10 @@ async def weak_passwords(ground: Ground, seen: Evidence) -> None:
         form = {"_token": page.token, "_task": "settings", "_action": "plugin.access", "_do": "change",
                 "_password": present, "_new": weak, "_again": weak}  # fmt: skip
         answer = await browser.ask("/?_task=settings&_action=plugin.access", form)
-        told = answer.leaks(r"Too easy to guess|Too short")
+        observed = answer.leaks(r"Too easy to guess|Too short")
         taken = '"Password changed."' in answer.body
-        said = "TAKEN" if taken else told or f"status {answer.status}"
-        seen.check(bool(told) and not taken, f"{weak}: {said}")
+        said = "TAKEN" if taken else observed or f"status {answer.status}"
+        seen.check(bool(observed) and not taken, f"{weak}: {said}")
         present = weak if taken else present
 
 
@@ -309,8 +309,10 @@ async def headers_injected_by_a_form(ground: Ground, seen: Evidence) -> None:
             headers = await ground.on_store(f"grep -rlF --include='*,S=*' {mark} /srv/mail | {head}")
             lines = headers.splitlines()
             injected = [line for line in lines if line.lower().startswith(("x-injected:", "bcc:"))]
-            told = f"{slot}, {name}: {got} at the victim's" + (f", {injected[0][:60]}" if injected else "")
-            seen.check(not got and not injected, told)
+            observed = f"{slot}, {name}: {got} at the victim's" + (
+                f", {injected[0][:60]}" if injected else ""
+            )
+            seen.check(not got and not injected, observed)
     control = token()
     await browser.ask("/?_task=mail&_action=send", await browser.composed(recipient, control))
     arrived = await ground.until(lambda: ground.delivered(control, "carol"), patience=30)
