@@ -65,7 +65,7 @@ def outpost(command: str, *options: str, code: int = 0) -> tuple[dict[str, Any],
 
 
 def why(said: dict[str, Any]) -> str:
-    """Each check and each host that failed, and what became of the rollout."""
+    """Each check and each host that failed, what became of the rollout, and what differs."""
     checks = [check for verdict in (said, *said.get("verified", ())) for check in verdict.get("results", ())]
     lines = [
         f"{check['host']}: {check['id']}: {check['promise']}\n    {check['seen'][:1500]}"
@@ -75,6 +75,11 @@ def why(said: dict[str, Any]) -> str:
     hosts = said.get("hosts", {})
     lines += [f"{host}: {result['failed']}" for host, result in hosts.items() if result.get("failed")]
     lines += [f"{key}: {said[key]}" for key in ("went_back", "waiting") if said.get(key)]
+    lines += [
+        f"{host}: {each['kind']} {each['thing']}: {each['cause']}"
+        for host, result in hosts.items()
+        for each in result["findings"]
+    ]
     return "\n".join(lines)
 
 
