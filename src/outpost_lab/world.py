@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
@@ -86,15 +86,14 @@ def shifted(text: str, slot: int) -> str:
 def around(slot: int) -> tuple[Machine, ...]:
     """The world's machines in an instance's slot."""
 
-    def machine(name: str, entry: dict[str, Any]) -> Machine:
-        addresses = {zone: address(zone, entry["octet"], slot) for zone in entry["zones"]}
-        made = Machine(
-            name, entry["role"], entry["fqdn"], entry["image"], addresses, units=tuple(entry["units"])
-        )
-        named, users = dict(entry.get("also_named", {})), tuple(entry.get("users", ()))
-        return replace(made, domain=entry.get("domain", ""), users=users, also_named=named)
+    def machine(name: str, *, octet: int, zones: list[str], **entry: Any) -> Machine:
+        addresses = {zone: address(zone, octet, slot) for zone in zones}
+        known: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
+        }
+        return Machine(name, addresses=addresses, **known)
 
-    return tuple(machine(name, entry) for name, entry in _data()["machines"].items())
+    return tuple(machine(name, **entry) for name, entry in _data()["machines"].items())
 
 
 def hosts(office: Office) -> tuple[Machine, ...]:
