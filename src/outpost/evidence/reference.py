@@ -90,10 +90,13 @@ def pages() -> tuple[Page, ...]:
 
 def of_catalogue(page: str) -> str:
     """A page of faults, controls and attacks, from its template."""
-    return CATALOGUE_NOTE + render(
-        environment(Path(__file__).with_name("pages")), f"{page}.md.j2",
-        {"data": catalogue(), "measured": measured(), "families": FAMILIES, "files": files_of},
-    )  # fmt: skip
+    return CATALOGUE_NOTE + _page(
+        page, data=catalogue(), measured=measured(), families=FAMILIES, files=files_of
+    )
+
+
+def _page(name: str, **facts: object) -> str:
+    return render(environment(Path(__file__).with_name("pages")), f"{name}.md.j2", facts)
 
 
 def files_of(control: str) -> list[str]:
@@ -153,13 +156,7 @@ def diagram(office: Office) -> str:
             label for label in [f"{PROTOCOLS.get(flow.port, 'SMTP')} {flow.port}"] if label not in labels
         ]
     outside = sorted({end for link in links for end in link} - {host.name for host in office.hosts})
-    lines = ["```mermaid", "flowchart LR"]
-    lines += [f"    {_node(name)}([{name}])" for name in outside]
-    lines += [f"    subgraph office [{office.organisation}]"]
-    lines += [f"        {_node(host.name)}[{host.name}: {host.role}]" for host in office.hosts]
-    lines += ["    end"]
-    lines += [f"    {_node(a)} -->|{', '.join(labels)}| {_node(b)}" for (a, b), labels in links.items()]
-    return "\n".join([*lines, "```", ""])
+    return _page("diagram", office=office, outside=outside, links=links, node=_node)
 
 
 def _node(label: str) -> str:
@@ -176,16 +173,11 @@ def _shown(office: Office) -> Iterator[Flow]:
 
 def flow_reference(office: Office) -> str:
     """Every permitted connection of the lab's office, as a table."""
-    rows = [
-        f"| {flow.source.label} | {flow.destination.label} | {flow.port}/{flow.protocol} | {flow.zone} | {flow.why} |"
+    rows = dict.fromkeys(
+        (flow.source.label, flow.destination.label, f"{flow.port}/{flow.protocol}", flow.zone, flow.why)
         for flow in flows(office)
-    ]
-    return (
-        f"# Flows of {office.domain}\n\n"
-        "What is not in this table is refused, in and out, on every host. The same graph makes the packet\n"
-        "filters, the transports and the reachability tests.\n\n"
-        "| From | To | Port | Zone | Why |\n|---|---|---|---|---|\n" + "\n".join(dict.fromkeys(rows)) + "\n"
     )
+    return _page("flows", office=office, rows=rows)
 
 
 # --- the reference of the office file ---------------------------------------------------------------------
@@ -193,16 +185,10 @@ def flow_reference(office: Office) -> str:
 
 def office_reference() -> str:
     """Every key of `office.toml`: type, default, example and meaning."""
-    sections = [
-        "# The office file\n\n"
-        "`inventory/<office>/office.toml` declares one project office: data only, no secrets (those live encrypted\n"
-        "in `secrets.age` beside it). `./outpost check OFFICE` finds every mistake before a host is touched.\n"
-    ]
-    sections += [f"## {title}\n\n{text}\n\n{table}" for title, text, table in _sections(Office, "")]
-    return "\n".join(sections)
+    return _page("office", sections=_sections(Office, ""))
 
 
-def _sections(model: type[BaseModel], path: str) -> Iterator[tuple[str, str, str]]:
+def _sections(model: type[BaseModel], path: str) -> Iterator[tuple[str, str, list[str]]]:
     nested: list[tuple[type[BaseModel], str]] = []
     rows = []
     for name, info in model.model_fields.items():
@@ -214,8 +200,7 @@ def _sections(model: type[BaseModel], path: str) -> Iterator[tuple[str, str, str
             nested.append((child, _header(path, key, info.annotation)))
         rows.append(_row(key, info))
     title = f"`{path}`" if path else "Top level"
-    table = "| Key | Type | Default | Example | Meaning |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
-    yield title, _first_paragraph(model), table
+    yield title, _first_paragraph(model), rows
     for child, header in nested:
         yield from _sections(child, header)
 
