@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 Report = Callable[[str], None]
 ASIDE = "/run/outpost-restore"
 """In memory, and gone before the apply: what it finds and loses would be one more thing that the plan reports."""
-EMPTY = "[ ! -d /var/lib/outpost/applied ] || { echo 'it is not empty: an apply has been here, and mail may have come since' >&2; exit 1; }"
 APT = "apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0"
 
 
@@ -119,26 +118,13 @@ def placed(files: Iterable[File], below: str = "") -> Iterator[str]:
 
 def _before(view: BackupView, office: Office, secrets: Secrets, archive: str) -> str:
     """On the empty machine: accounts, borg, the data."""
+    from outpost.converge.files import shell
     from roles.base.backup import files
 
-    lines = ["set -eu", "umask 077", EMPTY, "export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8"]
-    lines += [
-        f"getent passwd {name} >/dev/null || useradd --system --user-group --home-dir {home} --shell /usr/sbin/nologin {name}"
-        for name, home in view.accounts.items()
-    ]
-    lines += [borg(office), *placed(files(office=office, me=view.me, secrets=secrets), ASIDE)]
-    lines.append(f'sed -i \'s#"{SETTINGS}"#"{ASIDE}{SETTINGS}"#\' {ASIDE}{SETTINGS}/settings.json')
-    lines += [f"install -d -m 0700 -o {owner} -g {owner} {place}" for place, owner in view.places.items()]
-    mail = " ".join(f"--mail {place}" for place in role_of(view.me).data)
-    lines += [
-        # parents that no package has made yet (/var/lib/knot) are for everybody; what comes back has modes of its own
-        f"umask 022; python3 -B {ASIDE}{LIB} --settings {ASIDE}{SETTINGS}/settings.json extract {quote(archive)} {mail} "
-        f"--rest / > {ASIDE}/archive 2> {ASIDE}/refused || {{ cat {ASIDE}/refused >&2; exit 1; }}",
-        # The old host's keys come before its role: an apply keeps the keys that it finds.
-        "chmod 0644 /etc/ssh/ssh_host_*_key.pub",
-        f"cat {ASIDE}/refused {ASIDE}/archive /etc/ssh/ssh_host_ed25519_key.pub; rm -rf {ASIDE}",
-    ]
-    return "\n".join(lines) + "\n"
+    return shell(
+        "restore-host", view=view, archive=archive, data=role_of(view.me).data, borg=borg(office), ASIDE=ASIDE, LIB=LIB,
+        SETTINGS=SETTINGS, placed=placed(files(office=office, me=view.me, secrets=secrets), ASIDE),
+    )  # fmt: skip
 
 
 def _after(view: BackupView) -> Iterator[str]:
@@ -164,6 +150,8 @@ def mailbox(
 
     Flags and dates come with the messages; what is in the mailbox now stays as it is. The owner's quota does not count them.
     """
+    from outpost.converge.files import shell
+
     if address not in {user.address for user in office.users}:
         raise OutpostError(
             f"{address} is no user of {office.domain}",
@@ -175,31 +163,13 @@ def mailbox(
         raise OutpostError(
             f"there is no archive {archive}", f"./outpost backup {target.typed} --json lists them"
         )
-    local = address.partition("@")[0]
-    place = f"{mail}/.restored-{datetime.now(UTC):%Y%m%d%H%M%S}"
-    into = f"Restored/{datetime.now(UTC):%Y-%m-%d %H.%M.%S}"
-    maildir, owner, all_of_it = f"{place}/{quote(local)}/Maildir", quote(address), quote(f"{into}/*")
-    lines = [
-        "set -eu",
-        # In vmail's directory vmail's rights do: root would follow a link that vmail put there.
-        'vmail() { runuser -u vmail -- "$@"; }',
-        f"trap 'vmail rm -rf {place}' EXIT",
-        f"vmail mkdir -m 0700 {place}",
-        f"below={quote(local)}",
-    ]
-    if folder:  # Dovecot knows how a folder is called on the disk, also one that is no longer there
-        lines += [f"below=$(doveadm mailbox path -u {owner} {quote(folder)})", f"below=${{below#{mail}/}}"]
-    lines.append(f'{PROGRAM} extract {quote(archive)} --mail {place} --below "$below" >/dev/null')
-    if folder.upper() == "INBOX":
-        lines.append(f"vmail find {maildir} -mindepth 1 -maxdepth 1 -name '.*' -exec rm -rf '{{}}' +")
-    lines += [
-        f"[ -d {maildir} ] || exit 0",
-        f"doveadm -o quota_storage_size=0 import -u {owner} -s -p namespace_separator=/ "
-        f"-p mailbox_list_storage_escape_char=% maildir:{maildir} {quote(into)} all",
-        f"doveadm index -q -u {owner} {all_of_it}",
-        f"doveadm -f tab mailbox status -u {owner} messages {all_of_it}",
-    ]
-    done = run_script(target, office, store, "\n".join(lines), via, patience=PATIENCE)
+    now = datetime.now(UTC)
+    into = f"Restored/{now:%Y-%m-%d %H.%M.%S}"
+    script = shell(
+        "restore-mailbox", mail=mail, place=f"{mail}/.restored-{now:%Y%m%d%H%M%S}", owner=address,
+        local=address.partition("@")[0], folder=folder, archive=archive, into=into, PROGRAM=PROGRAM,
+    )  # fmt: skip
+    done = run_script(target, office, store, script, via, patience=PATIENCE)
     fields = (line.rpartition("\t")[2] for line in done.splitlines()[1:])
     counts = answers.parsed_lines(fields, Count, store.name)
     if not counts:
