@@ -66,7 +66,7 @@ def hold(
         report(f"{store.name}: built from the office directory alone ({built - started:.0f} s)")
         refused = rooms.bring_back(taken["archive"])
         there = time.monotonic()
-        report(f"{store.name}: what it had at {taken['archive']} is there ({there - built:.0f} s)")
+        report(f"{store.name}: the data of archive {taken['archive']} is restored ({there - built:.0f} s)")
         differences = [f"{refused} entries of the archive were refused"] if refused else []
         differences += _files_compared(rooms, taken["manifest"])
         serving = time.monotonic()

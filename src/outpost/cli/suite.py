@@ -192,7 +192,7 @@ class Suite:
     def strangers(self, stage: Stage) -> None:
         """Offices that bring up hosts of their own, when the lab has made room for them."""
         if not self.lab_runs:
-            out.print("not run: what a lab needs is not here")
+            out.print("not run: this machine cannot run a lab")
             return
         self.lab_ends()
         self.pytest("tests/strangers", "-o", "log_cli=true", "-o", "log_cli_level=INFO")(stage)

@@ -55,7 +55,7 @@ def upgrade_office(
     for step, section in todo.items():
         shown.print(f"To do ({section}): {step}", markup=False)
     if todo:
-        shown.print(f"The changes around it: {CHANGELOG}", markup=False)
+        shown.print(f"All changes: {CHANGELOG}", markup=False)
     return change_hosts(at, None, yes=yes, as_json=as_json, force=force, note_version=True)
 
 

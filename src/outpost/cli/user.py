@@ -350,7 +350,7 @@ def _change(
         roster = people.Roster(before, desk.office.domain)
         edit(roster)
         if roster.text == before:
-            out.print("the office file says that already")
+            out.print("nothing to change: the office file has this already")
             return
         changed = people.propose(file, roster.text)
         here = {one.address for one in changed.users}
@@ -414,7 +414,7 @@ def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool)
                         f"changes that are not this one wait to be applied ({others}); office.toml is unchanged",
                         f"./outpost apply {desk.target.typed} shows and applies them; then run the same command again",
                     )
-                desk.report(f"this is urgent, and applies with it what else was waiting: {others}")
+                desk.report(f"this is urgent: the apply also brings the changes that were waiting: {others}")
         yield base
 
 

@@ -82,7 +82,7 @@ def host(
     if target.inventory(via).stem != "docker":
         _pinned(target, lost, " ".join(key.split()[:2]))
     data = time.monotonic() - began
-    report(f"{lost.name}: what it had at {name} is there ({data:.0f} s)")
+    report(f"{lost.name}: the data of archive {name} is restored ({data:.0f} s)")
     outcome = run.apply(target, limit=(lost.name,), connector=via, watcher=watcher or run.Silent())
     outcome.expect_success(f"./outpost apply {target.typed} --limit {lost.name}")
     run_script(target, office, lost, "\n".join(["set -eu", *_after(view)]), via, patience=PATIENCE)

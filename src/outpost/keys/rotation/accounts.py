@@ -33,10 +33,10 @@ def learn(desk: Desk, among: Collection[str]) -> bool:
                 found[host.name] = AcmeAccount(directory=directory, url=url)
             except ValueError:
                 desk.report(
-                    f"{host.name} gives no account of {directory} but {answers.line(url, 200)}: check the host"
+                    f"{host.name} names an account that is not one of {directory}: {answers.line(url, 200)}; check the host"
                 )
                 continue
-            desk.report(f"{host.name} is {url} to the authority; CAA names it")
+            desk.report(f"the account of {host.name} is {url}; the CAA record names it")
         else:
             desk.report(
                 f"{host.name} has no account at {directory} yet; ./outpost rotate due OFFICE asks again"
