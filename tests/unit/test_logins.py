@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from outpost.onhost.logins import PLACES, REFUSE, Logins
+from outpost.onhost.logins import PLACES, REFUSE, Logins, say
 
 HOME, ELSEWHERE = "10.0.0.1", "192.0.2.66"
 
@@ -108,3 +108,11 @@ def test_places_of_one_account_are_bounded(logins: Office) -> None:
         logins.report("a@po.test", f"10.1.0.{number}", "right", success=True)
     assert len(logins.known) == PLACES
     assert ("a@po.test", "10.1.0.0") not in logins.known
+
+
+@pytest.mark.control("LOG-01")
+def test_a_name_that_strangers_choose_begins_no_line_of_the_journal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    say(4, "login shut: a\n<1>sshd: Accepted\u2028publickey\x1b[2K, 12")
+    assert capsys.readouterr().err == "<4>login shut: a?<1>sshd: Accepted?publickey?[2K, 12\n"

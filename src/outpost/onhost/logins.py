@@ -158,8 +158,8 @@ def network(remote: str) -> str:
 
 
 def say(priority: int, line: str) -> None:
-    """A line for the journal, with its priority (sd-daemon(3))."""
-    sys.stderr.write(f"<{priority}>{line}\n")
+    """A line for the journal, with its priority (sd-daemon(3)); strangers choose the name in it, and an end of line would begin another."""
+    sys.stderr.write(f"<{priority}>{''.join(sign if sign.isprintable() else '?' for sign in line)}\n")
     sys.stderr.flush()
 
 
