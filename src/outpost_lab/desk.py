@@ -36,16 +36,13 @@ def options(name: str, address: str, home: Path, workstation: str) -> dict[str, 
     As root it is in the workstation's network: another lab that comes or goes elsewhere looks like a change of network, at which
     Chromium drops what it loads.
     """
+    wrapper = home / "chromium"
+    if os.geteuid() == 0:
+        process = connect().containers.get(workstation).attrs["State"]["Pid"]
+        wrapper.write_text(f'#!/bin/sh\nexec nsenter --net=/proc/{process}/ns/net {CHROMIUM} "$@"\n')
+        wrapper.chmod(0o755)
     return {
-        "executable_path": _wrapped(home, workstation) if os.geteuid() == 0 else CHROMIUM,
+        "executable_path": str(wrapper) if os.geteuid() == 0 else CHROMIUM,
         "args": [*FLAGS, f"--host-resolver-rules=MAP {name} {address}, MAP * ~NOTFOUND"],
         "env": {**os.environ, "HOME": str(home)},
     }
-
-
-def _wrapped(home: Path, workstation: str) -> str:
-    process = connect().containers.get(workstation).attrs["State"]["Pid"]
-    wrapper = home / "chromium"
-    wrapper.write_text(f'#!/bin/sh\nexec nsenter --net=/proc/{process}/ns/net {CHROMIUM} "$@"\n')
-    wrapper.chmod(0o755)
-    return str(wrapper)

@@ -14,6 +14,8 @@ from outpost_lab.material import credentials, environment
 from outpost_lab.paths import WORLD
 from outpost_lab.world import Machine
 
+WANTED = "/etc/systemd/system/multi-user.target.wants"
+
 
 @dataclass(frozen=True)
 class File:
@@ -59,7 +61,7 @@ def files(instance: Instance, machine: Machine) -> list[File]:
         File("/etc/ssh/ssh_host_ed25519_key", host_key.read_bytes(), 0o600),
         File("/etc/ssh/ssh_host_ed25519_key.pub", f"{public}\n".encode()),
         File("/root/.ssh/authorized_keys", f"{keys.ssh_key(instance.ssh_key, 'outpost')}\n".encode(), 0o600),
-        *(_enabled(unit) for unit in machine.units),
+        *(File(f"{WANTED}/{unit}", target=f"/usr/lib/systemd/system/{unit}") for unit in machine.units),
         *_templates(instance, machine, "any"),
     ]
     if machine.office:
@@ -138,8 +140,3 @@ def _office(instance: Instance, machine: Machine) -> dict[str, Any]:
         "master_cf": peers.rendered("master.cf.j2", ends[0]) if ends else "",
         "hosts": [host.fqdn for host in office.hosts],
     }
-
-
-def _enabled(unit: str) -> File:
-    wanted = f"/etc/systemd/system/multi-user.target.wants/{unit}"
-    return File(wanted, target=f"/usr/lib/systemd/system/{unit}")

@@ -46,20 +46,18 @@ def after_deploy(instance: Instance) -> None:
             containers.run(root, "touch", f"{dnszones.STORAGE}/{child.parent.file}.zone")
             containers.run(root, "knotc", "-b", "zone-reload", child.parent.name)
             containers.run(instance.container("gw", client), "unbound-control", "flush_zone", child.name)
-    _backups(instance)
+    # head office's machine takes the office's backups: what `outpost backup --other-end` prints, run there
+    if instance.office.backup and (instance.directory / secrets_file.FILE_NAME).exists():
+        vault, script = (
+            instance.container(VAULT, client),
+            other_end(instance.office, secrets_file.read(instance.directory)),
+        )
+        containers.put(vault, [render.File("/root/set-up.sh", script.encode())])
+        containers.run(vault, "sh", "/root/set-up.sh")
     containers.update_peers(client, instance)
     outside = [machine.name for machine in instance.machines if not machine.office]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda name: _trust(instance.container(name, client), render.trust(instance)), outside))
-
-
-def _backups(instance: Instance) -> None:
-    """Head office's machine takes the office's backups: what `outpost backup --other-end` prints, run there."""
-    if instance.office.backup and (instance.directory / secrets_file.FILE_NAME).exists():
-        vault = instance.container(VAULT, engine.connect())
-        script = other_end(instance.office, secrets_file.read(instance.directory))
-        containers.put(vault, [render.File("/root/set-up.sh", script.encode())])
-        containers.run(vault, "sh", "/root/set-up.sh")
 
 
 def learn_acme_root(instance: Instance) -> None:

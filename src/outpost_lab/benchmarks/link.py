@@ -50,7 +50,9 @@ class Link:
         self.traffic = [0] * len(targets)
         thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         thread.start()
-        servers = asyncio.run_coroutine_threadsafe(self._listen(targets), self._loop).result()
+        carried = [partial(self._carry, target, number) for number, target in enumerate(targets)]
+        begun = (asyncio.start_server(carry, "127.0.0.1", 0) for carry in carried)
+        servers = [asyncio.run_coroutine_threadsafe(each, self._loop).result() for each in begun]
         try:
             yield [server.sockets[0].getsockname()[1] for server in servers]
         finally:
@@ -61,10 +63,6 @@ class Link:
     def reset(self) -> None:
         """Count from nothing."""
         self.traffic = [0] * len(self.traffic)
-
-    async def _listen(self, targets: Sequence[tuple[str, int]]) -> list[asyncio.Server]:
-        carried = [partial(self._carry, target, number) for number, target in enumerate(targets)]
-        return [await asyncio.start_server(carry, "127.0.0.1", 0) for carry in carried]
 
     async def _carry(
         self, target: tuple[str, int], number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -36,7 +36,9 @@ def provision(target: Target, watcher: Watcher | None = None) -> Figures:
         install = INSTALL.format(proxy=instance.office.archive.proxy)
         _on_each(instance, {host: f"{install} --download-only {' '.join(names)} && apt-get clean" for host, names in packages.items()})  # fmt: skip
         peer = _on_each(instance, {host: f"{install} {' '.join(names)}" for host, names in packages.items()})
-        _bare_again(instance)
+        client = docker.from_env()  # the hosts go; `lab.up` makes them again
+        for host in instance.office.hosts:
+            client.containers.get(instance.container_name(host.name)).remove(force=True, v=True)
         instance = lab.up(NAME)
         started = time.monotonic()
         office.deploy(instance, watcher or Silent())
@@ -58,10 +60,3 @@ def _on_each(instance: Instance, scripts: dict[str, str]) -> float:
     with ThreadPoolExecutor(len(scripts)) as pool:
         list(pool.map(one, scripts))
     return time.monotonic() - started
-
-
-def _bare_again(instance: Instance) -> None:
-    """The hosts go; `lab.up` makes them again."""
-    client = docker.from_env()
-    for host in instance.office.hosts:
-        client.containers.get(instance.container_name(host.name)).remove(force=True, v=True)

@@ -20,7 +20,12 @@ async def _held(ground: Ground, seen: Evidence, dialogues: list[dict[str, Any]])
         before = f"{dialogue['head']} && " if "head" in dialogue else ""
         each = [[line] for line in dialogue["each"]] if "each" in dialogue else [dialogue["lines"]]
         for lines in each:
-            async with await _session(ground, seen, dialogue) as session:
+            if "user" in dialogue:
+                session = await ground.submission(seen, dialogue["user"])
+            else:
+                vantage = ground.stranger if dialogue.get("stranger") else ground.internet
+                session = await ground.smtp(seen, vantage, hello=dialogue.get("hello", True))
+            async with session:
                 for line in (*dialogue.get("before", ()), *lines, *dialogue.get("after", ())):
                     if isinstance(line, dict):
                         await _repeated(ground, seen, session, words, **line)
@@ -48,13 +53,6 @@ async def _repeated(
     if most:
         found = sum(reply.begins(most[0]) for _, reply in said)
         seen.check(found <= most[1], f"{found} answers")
-
-
-async def _session(ground: Ground, seen: Evidence, dialogue: dict[str, Any]) -> Session:
-    if "user" in dialogue:
-        return await ground.submission(seen, dialogue["user"])
-    vantage = ground.stranger if dialogue.get("stranger") else ground.internet
-    return await ground.smtp(seen, vantage, hello=dialogue.get("hello", True))
 
 
 async def _said(session: Session, observed: str) -> Reply:
