@@ -82,12 +82,14 @@ def _watch(office: Office, me: Host) -> None:
     for package in ("", "/outpost", "/outpost/onhost"):
         directory(f"{LIB}/python{package}")
     job(
-        "base", "outpost-watch",
+        "base",
+        "outpost-watch",
         program(f"{LIB}/python/outpost/onhost/tell.py", outpost.onhost.tell),
         program(f"{LIB}/python/outpost/onhost/watch.py", outpost.onhost.watch),
         as_json("/etc/outpost/watch.json", watch_settings(office, me)),
-        name="outpost-watch", every=office.alarms.every,
-    )  # fmt: skip
+        name="outpost-watch",
+        every=office.alarms.every,
+    )
 
 
 def _packages(office: Office, me: Host) -> None:

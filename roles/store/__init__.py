@@ -44,15 +44,19 @@ def _kept(_office: Office, _host: Host) -> tuple[dict[str, Any], ...]:
 def _fits(office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
     if len(hosts) > 1:
         yield Problem(
-            f"hosts.{hosts[1].name}.role", "store", "a second store: mailboxes are not replicated between stores",
+            f"hosts.{hosts[1].name}.role",
+            "store",
+            "a second store: mailboxes are not replicated between stores",
             "keep one store (a lost one is rebuilt from its backup)",
-        )  # fmt: skip
+        )
     for host in hosts:
         if office.addresses_of_kind(host, "internet"):
             yield Problem(
-                f"hosts.{host.name}.addresses", "", "the store has an address in the Internet's zone",
+                f"hosts.{host.name}.addresses",
+                "",
+                "the store has an address in the Internet's zone",
                 "remove it: keep the host that checks passwords in the servers', users' and management zones",
-            )  # fmt: skip
+            )
 
 
 ROLE = Role(

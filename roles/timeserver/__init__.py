@@ -14,9 +14,11 @@ def _fits(office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
     for host in hosts:
         if not office.addresses_of_kind(host, "servers"):
             yield Problem(
-                f"hosts.{host.name}.addresses", "", "a time server without an address in the servers' zone",
+                f"hosts.{host.name}.addresses",
+                "",
+                "a time server without an address in the servers' zone",
                 "give it one: chrony answers at one address of each family, and the hosts ask it there",
-            )  # fmt: skip
+            )
 
 
 ROLE = Role(

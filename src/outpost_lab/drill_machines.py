@@ -126,9 +126,12 @@ class Rooms:
         family = {4: "ip", 6: "ip6"}[backup.server.version]
         self._prepared(line, ONLY_THE_BACKUP.format(family=family, server=backup.server, port=backup.port))
         store = self.start(
-            self.machine.name, network_mode="none", hostname=self.machine.fqdn, cap_add=list(DOVECOTS),
+            self.machine.name,
+            network_mode="none",
+            hostname=self.machine.fqdn,
+            cap_add=list(DOVECOTS),
             tmpfs={"/run": "mode=755,nosuid,nodev,noexec", "/tmp": "mode=1777,nosuid,nodev,noexec"},  # noqa: S108
-        )  # fmt: skip
+        )
         self._prepared(store, _loopback(self.machine, self.office))
         free = self.say(f"rm {SETTINGS}/key {SETTINGS}/passphrase; df -B1 --output=avail {MAIL} | tail -1")
         refused = 0
@@ -198,8 +201,10 @@ def _loopback(host: Host, office: Office) -> str:
     management = {zone.name for zone in office.zones_of_kind("management")}
     lines = [
         f"ip address add {one}/{one.max_prefixlen} dev lo" + (" nodad" if one.version == 6 else "")
-        for zone in host.addresses if zone not in management for one in host.in_zone(zone)
-    ]  # fmt: skip
+        for zone in host.addresses
+        if zone not in management
+        for one in host.in_zone(zone)
+    ]
     return "\n".join(["sysctl -qw net.ipv6.conf.lo.disable_ipv6=0 || true", *lines])
 
 

@@ -87,12 +87,13 @@ def cut_off(ledger: Ledger, *machines: str) -> Iterator[None]:
     for machine in machines:
         address = ledger.lab.machine(machine).addresses["wan"][0]
         on(
-            ledger, machine,
+            ledger,
+            machine,
             f"card=$(ip -o addr show | awk '/ {address}\\//{{print $2}}'); "
             "nft add table inet cut; "
-            "for way in input output; do nft add chain inet cut $way \"{ type filter hook $way priority -300; }\"; done; "
+            'for way in input output; do nft add chain inet cut $way "{ type filter hook $way priority -300; }"; done; '
             "nft add rule inet cut input iifname $card drop; nft add rule inet cut output oifname $card drop",
-        )  # fmt: skip
+        )
     try:
         yield
     finally:
@@ -144,18 +145,20 @@ def queue_on_its_own_volume(ledger: Ledger) -> Iterator[None]:
     """The MTA's queue on 64 MiB; what is still in it afterwards goes back to where it was."""
     spool, users = "/var/spool/postfix", "postfix rspamd outpost-policy postfix-mta-sts-resolver"
     on(
-        ledger, "mta",
+        ledger,
+        "mta",
         f"systemctl stop {users}; mkdir /run/volume; mount -t tmpfs -o size=64m,mode=0755 volume /run/volume; "
         f"cp --archive {spool}/. /run/volume; mount --bind /run/volume {spool}; systemctl start {users}",
-    )  # fmt: skip
+    )
     try:
         yield
     finally:
         on(
-            ledger, "mta",
+            ledger,
+            "mta",
             f"rm /run/volume/full*; systemctl stop {users}; umount {spool}; find {spool} -mindepth 1 -delete; "
             f"cp --archive /run/volume/. {spool}; umount /run/volume; rmdir /run/volume; systemctl start {users}",
-        )  # fmt: skip
+        )
 
 
 def queue_full(ledger: Ledger) -> None:
@@ -187,11 +190,12 @@ def store_full(ledger: Ledger) -> None:
 def wrong_certificate(ledger: Ledger) -> None:
     """R09: head office shows a certificate that nobody vouches for; mail to it waits, and goes nowhere in clear."""
     on(
-        ledger, "headoffice",
+        ledger,
+        "headoffice",
         "cp -p /etc/outpost/host.pem /root/aside.pem; cp -p /etc/outpost/host.key /root/aside.key; "
         "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=mx.myertor.test -keyout /etc/outpost/host.key "
         "-out /etc/outpost/host.pem 2>/dev/null; postfix reload",
-    )  # fmt: skip
+    )
     alice, head = ledger.people[0], ledger.outside[0]
     look = f"journalctl --quiet --since=@{ledger.began:.0f} -t postfix/to-headoffice/smtp"
     try:
@@ -205,9 +209,10 @@ def wrong_certificate(ledger: Ledger) -> None:
         )
     finally:
         on(
-            ledger, "headoffice",
+            ledger,
+            "headoffice",
             "cat /root/aside.pem > /etc/outpost/host.pem; cat /root/aside.key > /etc/outpost/host.key; postfix reload",
-        )  # fmt: skip
+        )
 
 
 def killed(ledger: Ledger) -> None:

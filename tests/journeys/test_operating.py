@@ -31,8 +31,10 @@ def on(lab: Instance, machine: str, command: str) -> str:
     """What a shell command says on a machine."""
     return subprocess.run(
         ["docker", "exec", lab.container_name(machine), "sh", "-c", command],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
 @pytest.mark.control("QUE-01")

@@ -49,8 +49,12 @@ def on_the_workstation(
     whole = f"set -eu; export HOME=$(mktemp -d); trap 'rm -rf \"$HOME\"' EXIT\n{script}"
     done = subprocess.run(
         [*command, lab.container_name("workstation"), "sh", "-c", whole],
-        input=given, capture_output=True, env=os.environ | variables, check=False, timeout=120 * pace.load(),
-    )  # fmt: skip
+        input=given,
+        capture_output=True,
+        env=os.environ | variables,
+        check=False,
+        timeout=120 * pace.load(),
+    )
     assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
     return done.stdout
 

@@ -20,8 +20,10 @@ from outpost_lab.post import OfficeUser, compose
 def said_on(lab: Instance, host: str, command: str) -> str:
     return subprocess.run(
         ["docker", "exec", lab.container_name(host), "sh", "-c", command],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
 @pytest.mark.control("STO-03")

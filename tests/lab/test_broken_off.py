@@ -57,9 +57,15 @@ def killed_at(lab: Instance, target: Target, machine: str, number: int) -> str |
         f"@container/{lab.container_name(machine)}",
     ]
     with subprocess.Popen(
-        command, cwd=ROOT, env=target.environment | {"PYINFRA_PROGRESS": "off"}, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
+        command,
+        cwd=ROOT,
+        env=target.environment | {"PYINFRA_PROGRESS": "off"},
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         assert process.stderr is not None
         said: SimpleQueue[str] = SimpleQueue()
         Thread(target=_pass_on, args=(process.stderr, said), daemon=True).start()

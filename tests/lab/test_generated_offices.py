@@ -143,7 +143,12 @@ def try_offices(lab: Instance, scratch: Path, count: int) -> int:
     return sound
 
 
-MAIN = {"dns": "/etc/knot/knot.conf", "mta": "/etc/postfix/main.cf", "store": "/etc/dovecot/dovecot.conf", "webmail": "/etc/nginx/nginx.conf"}  # fmt: skip
+MAIN = {
+    "dns": "/etc/knot/knot.conf",
+    "mta": "/etc/postfix/main.cf",
+    "store": "/etc/dovecot/dovecot.conf",
+    "webmail": "/etc/nginx/nginx.conf",
+}
 
 
 @pytest.mark.slow

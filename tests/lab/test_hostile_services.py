@@ -49,13 +49,15 @@ def test_an_administrators_release_writes_nothing_as_root(lab: Instance) -> None
     held = '{"eve@po.myertor.test": 9999999999}'
     try:
         on(
-            lab, "mta",
+            lab,
+            "mta",
             f"touch {victim}; printf '%s' '{held}' > {STATE}/held.json; ln -sf {victim} {STATE}/held.new; "
             "python3 /usr/local/lib/outpost/policy release eve@po.myertor.test; true",
-        )  # fmt: skip
+        )
         assert on(lab, "mta", f"wc -c < {victim}; stat -c %U {victim}").split() == ["0", "root"]
     finally:
         on(
-            lab, "mta",
+            lab,
+            "mta",
             f"rm -f {STATE}/held.new {victim}; printf '{{}}' > {STATE}/held.json; chown outpost-policy:outpost-policy {STATE}/held.json",
-        )  # fmt: skip
+        )

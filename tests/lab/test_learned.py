@@ -134,11 +134,16 @@ def test_one_strange_thing_does_not_stop_the_repair_of_others(
     lab: Instance, pyinfra: Pyinfra, target: Target
 ) -> None:
     strange = (
-        Drift("ns2", r"/etc/cron.d/evil\xff", r"mkdir -p /etc/cron.d; touch \"$(printf '/etc/cron.d/evil\377')\"".replace(r"\"", '"')),
-        Drift("ns2", r"/etc/cron.d/a\x09b", 'touch "$(printf \'/etc/cron.d/a\\tb\')"'),
+        Drift(
+            "ns2",
+            r"/etc/cron.d/evil\xff",
+            r"mkdir -p /etc/cron.d; touch \"$(printf '/etc/cron.d/evil\377')\"".replace(r"\"", '"'),
+        ),
+        Drift("ns2", r"/etc/cron.d/a\x09b", "touch \"$(printf '/etc/cron.d/a\\tb')\""),
         Drift("ns2", "evilbr", "ip link add evilbr type bridge && ip link set evilbr up"),
-        Drift("ns2", "chrony.service", "systemctl mask --now --quiet chrony"), EVIL,
-    )  # fmt: skip
+        Drift("ns2", "chrony.service", "systemctl mask --now --quiet chrony"),
+        EVIL,
+    )
     inject(lab, strange)
     seen = plan(target, connector="docker", watcher=Silent(), limit=("ns2",))
     assert not [drift for drift in strange if not named(seen, drift)]
@@ -161,13 +166,21 @@ def test_what_cannot_be_done_is_named_with_its_remedy_and_everything_else_is_rep
         lab,
         (
             Drift("ns2", foreign, f"echo 'Nonsense yes' > {foreign}"),
-            Drift("ns2", "/etc/sudoers.d/foreign", "echo '# foreign' > /etc/sudoers.d/foreign; chmod 0644 /etc/sudoers.d/foreign"),
-            Drift("ns2", "/etc/chrony", "rm /etc/chrony/chrony.conf; mkdir /etc/chrony/chrony.conf; touch /etc/chrony/chrony.conf/x"),
+            Drift(
+                "ns2",
+                "/etc/sudoers.d/foreign",
+                "echo '# foreign' > /etc/sudoers.d/foreign; chmod 0644 /etc/sudoers.d/foreign",
+            ),
+            Drift(
+                "ns2",
+                "/etc/chrony",
+                "rm /etc/chrony/chrony.conf; mkdir /etc/chrony/chrony.conf; touch /etc/chrony/chrony.conf/x",
+            ),
             *(Drift("ns2", path, f"echo '# spoilt' >> {path}") for path in declared[:-1]),
             Drift("ns2", "units", f"for unit in $({unit}); do systemctl mask --now --quiet $unit; done"),
             Drift("ns2", KNOWN, f"rm {KNOWN}"),
         ),
-    )  # fmt: skip
+    )
     run = pyinfra("-y", "--json", *only(lab, "ns2"))
     assert run.code != 0
     (undone,) = [line for line in run.log.splitlines() if "not done: " in line]

@@ -137,9 +137,15 @@ def test_lines_under_way_when_the_line_breaks_are_not_lost(lab: Instance, collec
     """The collector is killed in the middle of a stream; what it had not acknowledged comes again."""
     word = f"broken{time.time_ns()}"
     with subprocess.Popen(
-        ["docker", "exec", lab.container_name("store"), "sh", "-c",
-         f"for n in $(seq 0 {LINES - 1}); do logger -t outpost-test {word}-$n.; done"],
-    ) as writing:  # fmt: skip
+        [
+            "docker",
+            "exec",
+            lab.container_name("store"),
+            "sh",
+            "-c",
+            f"for n in $(seq 0 {LINES - 1}); do logger -t outpost-test {word}-$n.; done",
+        ],
+    ) as writing:
         await_lines(lab, "store", word, [f"{word}-0."])  # the stream flows
         on(lab, collector, "systemctl kill --signal=KILL rsyslog")
         writing.wait()
@@ -165,9 +171,18 @@ def test_somebody_elses_certificate_at_the_collectors_address_gets_no_line(
     try:
         for name, content in (("host.pem", certificate), ("host.key", key.read_bytes())):
             subprocess.run(
-                ["docker", "exec", "-i", lab.container_name(collector), "sh", "-c", f"cat > /etc/outpost/{name}"],
-                input=content, check=True,
-            )  # fmt: skip
+                [
+                    "docker",
+                    "exec",
+                    "-i",
+                    lab.container_name(collector),
+                    "sh",
+                    "-c",
+                    f"cat > /etc/outpost/{name}",
+                ],
+                input=content,
+                check=True,
+            )
         on(lab, collector, "systemctl restart rsyslog")
         on(lab, "ns1", "systemctl restart outpost-logs")
         wanted = say(lab, "ns1", word)

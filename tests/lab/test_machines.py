@@ -66,8 +66,10 @@ def test_bare_machines_become_hosts_and_stay_so_over_a_restart(
             on(host, "systemctl reboot")
         until(
             lambda: not (before | {""}) & {on(host, BOOT) for host in HOSTS},
-            "both are back", seconds=PATIENCE, pace=5,
-        )  # fmt: skip
+            "both are back",
+            seconds=PATIENCE,
+            pace=5,
+        )
         for host in HOSTS:
             assert on(host, "systemctl is-system-running --wait || systemctl --failed") == "running"
     with timed("apply after the restart"):
@@ -100,8 +102,14 @@ def test_bare_machines_become_hosts_and_stay_so_over_a_restart(
         clock = ("verify", LAB, "--via", "ssh", "--limit", "store", "--control", "TIM-01")
         messages = pytestconfig.getoption("--messages")
         balance = run(
-            lab, town, seed=seed, messages=messages, trouble=astray, every=2.0, store=lambda script: on("store", script)
-        )  # fmt: skip
+            lab,
+            town,
+            seed=seed,
+            messages=messages,
+            trouble=astray,
+            every=2.0,
+            store=lambda script: on("store", script),
+        )
         keep(lab, CLOCK, balance)
         log.info("%s: %s", CLOCK, balance)
         assert (balance.lost, balance.doubled, balance.returned) == ((), (), ())

@@ -165,8 +165,10 @@ def test_an_apply_waits_until_the_hosts_own_upgrades_are_over(
             under_way = pool.submit(applied, lab, pyinfra, "ns2", deploy=deploy)
             until(
                 lambda: under_way.done() or on(lab, "ns2", WAITS).strip() == "1",
-                "the apply waits, or has broken off", seconds=300, pace=1,
-            )  # fmt: skip
+                "the apply waits, or has broken off",
+                seconds=300,
+                pace=1,
+            )
             on(lab, "ns2", f"kill {number}")
             under_way.result()
         finally:

@@ -43,12 +43,19 @@ CONTRAST = """() => {
 def html(office: Office) -> str:
     """A page with each kind of result."""
     results = tuple(
-        Result(f"tests/live/test_x.py::test_{control.id}[{host.name}]", host.name, f"{control.title} ({host.name})", (control.id,),
-               ("failed", "passed", "passed", "skipped")[number % 4], "seen", 0.1)
+        Result(
+            f"tests/live/test_x.py::test_{control.id}[{host.name}]",
+            host.name,
+            f"{control.title} ({host.name})",
+            (control.id,),
+            ("failed", "passed", "passed", "skipped")[number % 4],
+            "seen",
+            0.1,
+        )
         for number, control in enumerate(catalogue().controls.values())
         for host in office.hosts
         if host.role in control.where
-    )  # fmt: skip
+    )
     run = Run("2026-01-02T03:04:05+00:00", "me@here", "0123456789ab", "0" * 64, "", 9.0, results)
     return page(Evidence(office, catalogue(), (run,), {}, measured()))
 

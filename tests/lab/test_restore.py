@@ -268,8 +268,13 @@ def test_a_hosts_key_alone_cannot_destroy_its_backups(lab: Instance, target: Tar
         roll_back(lab, host.name)
         assert backup.archives(target, lab.office, [host]) == before, why
     backup.thin_out(lab.office, kept)
-    outside = with_its_key(lab, host.name, "$BORG_RSH {account} 'cat /srv/outpost/po/vault.json' </dev/null || true".replace(
-        "{account}", f"outpost-po@{lab.office.backup.server}" if lab.office.backup else ""))  # fmt: skip
+    outside = with_its_key(
+        lab,
+        host.name,
+        "$BORG_RSH {account} 'cat /srv/outpost/po/vault.json' </dev/null || true".replace(
+            "{account}", f"outpost-po@{lab.office.backup.server}" if lab.office.backup else ""
+        ),
+    )
     assert "hosts" not in outside
 
 

@@ -74,14 +74,24 @@ def a_new_connection_opens(lab: Instance, machine: str, command: str = "true") -
     ("name", "path", "instead"),
     [
         ("nftables", "/etc/nftables.conf", repr(RULES)),
-        ("sshd", "/etc/ssh/sshd_config.d/00-outpost.conf", "content.replace('AllowUsers root', 'AllowUsers nobody')"),
+        (
+            "sshd",
+            "/etc/ssh/sshd_config.d/00-outpost.conf",
+            "content.replace('AllowUsers root', 'AllowUsers nobody')",
+        ),
         ("sudo", "/etc/sudoers.d/outpost", "content + 'root ALL=(ALL:ALL) !ALL\\n'"),
         ("sysctl", "/etc/sysctl.d/90-outpost.conf", f"content + {NO_CONNECTION!r}"),
     ],
-)  # fmt: skip
+)
 def test_a_push_that_locks_the_controller_out_is_undone_by_the_host(
-    lab: Instance, pyinfra: Pyinfra, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, path: str, instead: str
-) -> None:  # fmt: skip
+    lab: Instance,
+    pyinfra: Pyinfra,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    path: str,
+    instead: str,
+) -> None:
     """However often somebody reloads systemd meanwhile."""
     monkeypatch.setenv("OUTPOST_CONFIRM_WITHIN", str(WITHIN))
     before = on(lab, "ns2", IN_FORCE)

@@ -137,8 +137,12 @@ def _emulator(work: Path, site: Path, port: int) -> list[str]:
             if office.zones[zone].kind == "management"
             else ""
         )
-        command += ["-netdev", f"user,id={zone},net={interface.network},restrict=on{forward}",
-                    "-device", f"virtio-net-pci,netdev={zone},mac={mac(office, host, zone)}"]  # fmt: skip
+        command += [
+            "-netdev",
+            f"user,id={zone},net={interface.network},restrict=on{forward}",
+            "-device",
+            f"virtio-net-pci,netdev={zone},mac={mac(office, host, zone)}",
+        ]
     return command
 
 

@@ -70,9 +70,18 @@ def limits(office: Office, role: str) -> list[File]:
 def test_dovecot_takes_its_limits_without_a_word(lab: Instance, office: Office) -> None:
     view = StoreView(office, office.with_role("store")[0])
     file = rendered(
-        "store", "/etc/dovecot/dovecot.conf", store=view, ports=ports, shared_root="/srv/mail/.shared",
-        deliveries_per_user=4, quota_grace=1, trash_room=1, logins_port=1, logins_nonce="n", relay_port=1,
-    )  # fmt: skip
+        "store",
+        "/etc/dovecot/dovecot.conf",
+        store=view,
+        ports=ports,
+        shared_root="/srv/mail/.shared",
+        deliveries_per_user=4,
+        quota_grace=1,
+        trash_room=1,
+        logins_port=1,
+        logins_nonce="n",
+        relay_port=1,
+    )
     assert judged(lab, "store", [file], f"doveconf -c {PLACE}{file.path} -n 2>&1 >/dev/null") == ""
     few = File(file.path, file.content.replace(f"client_limit = {view.size.dovecot_clients}".encode(), b""))
     if len(office.users) > 100:

@@ -48,11 +48,18 @@ def drifts(content: HostContent, never_right: set[str], chance: random.Random) -
     unit = chance.choice([unit for unit in content.units if unit.endswith(".timer")])
     place = chance.choice([directory["path"] for directory in content.directories])
     return [
-        (paths[0], f"chmod 0600 {quoted[0]}; chmod g+x,o+w {quoted[0]}"), (paths[1], f"chown nobody {quoted[1]}"),
-        (paths[2], f"echo '# by hand' >> {quoted[2]}"), (paths[3], f"rm {quoted[3]}"), (paths[4], f": > {quoted[4]}"),
-        (place, f"chmod 0701 {shlex.quote(place)}"), (unit, f"systemctl disable --now --quiet {unit}"),
-        *((account, f"usermod --shell /bin/dash {account}") for account in chance.sample(accounts, min(1, len(accounts)))),
-    ]  # fmt: skip
+        (paths[0], f"chmod 0600 {quoted[0]}; chmod g+x,o+w {quoted[0]}"),
+        (paths[1], f"chown nobody {quoted[1]}"),
+        (paths[2], f"echo '# by hand' >> {quoted[2]}"),
+        (paths[3], f"rm {quoted[3]}"),
+        (paths[4], f": > {quoted[4]}"),
+        (place, f"chmod 0701 {shlex.quote(place)}"),
+        (unit, f"systemctl disable --now --quiet {unit}"),
+        *(
+            (account, f"usermod --shell /bin/dash {account}")
+            for account in chance.sample(accounts, min(1, len(accounts)))
+        ),
+    ]
 
 
 @pytest.mark.slow

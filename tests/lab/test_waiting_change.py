@@ -40,9 +40,12 @@ def test_a_user_is_added_beside_a_waiting_change_which_goes_on_waiting(lab: Inst
     def types(*arguments: str, code: int = 0) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "outpost", *arguments],
-            cwd=ROOT, env=os.environ | {"XDG_STATE_HOME": str(office.parent / "state")},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            cwd=ROOT,
+            env=os.environ | {"XDG_STATE_HOME": str(office.parent / "state")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 

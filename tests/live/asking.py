@@ -55,12 +55,19 @@ def account(host: TestinfraHost, name: str) -> tuple[str, list[str]]:
 LOGINS = ("imap-login", "submission-login", "managesieve-login")
 """Dovecot's services that strangers speak with."""
 _DOVECOT = (
-    "auth_debug", "auth_debug_passwords", "auth_verbose_passwords", "mail_max_userip_connections",
-    "passdb/lua/passdb_fields/allow_real_nets", "sieve_max_redirects", "sieve_vacation_min_period",
-    "sieve_vacation_send_from_recipient", "sieve_redirect_envelope_from",
+    "auth_debug",
+    "auth_debug_passwords",
+    "auth_verbose_passwords",
+    "mail_max_userip_connections",
+    "passdb/lua/passdb_fields/allow_real_nets",
+    "sieve_max_redirects",
+    "sieve_vacation_min_period",
+    "sieve_vacation_send_from_recipient",
+    "sieve_redirect_envelope_from",
     *(f"service/{name}/{what}" for name in LOGINS for what in ("user", "chroot", "client_limit")),
-    *(f"service/{name}/user" for name in ("indexer-worker", "lmtp", "quota-warning")), "service/imap-login/process_limit",
-)  # fmt: skip
+    *(f"service/{name}/user" for name in ("indexer-worker", "lmtp", "quota-warning")),
+    "service/imap-login/process_limit",
+)
 _ON_DELIVERY = ("lmtp_rcpt_check_quota", "mail_fsync", "quota_full_tempfail")
 
 

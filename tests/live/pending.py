@@ -91,10 +91,17 @@ def entries(office: Office, zone: str, ds: Iterable[str]) -> str:
         for address in office.addresses_of_kind(server, "internet")
         if f"{server.fqdn}.".endswith(f".{apex}")
     ]
-    steps = [("the name servers", named), ("their addresses (glue)", glue), ("then the key", [f"{apex} DS {data}" for data in ds])]  # fmt: skip
+    steps = [
+        ("the name servers", named),
+        ("their addresses (glue)", glue),
+        ("then the key", [f"{apex} DS {data}" for data in ds]),
+    ]
     return "\n".join(
-        line for what, records in steps if records for line in (f"{what}:", *(f"    {entry}" for entry in records))
-    )  # fmt: skip
+        line
+        for what, records in steps
+        if records
+        for line in (f"{what}:", *(f"    {entry}" for entry in records))
+    )
 
 
 def unknown_entries(

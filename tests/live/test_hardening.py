@@ -123,8 +123,9 @@ def test_a_session_leaves_no_memory_on_the_disk(host: TestinfraHost) -> None:
     umask, *limits = host.check_output("su --shell /bin/sh nobody --command %s", asked).splitlines()
     assert umask == "0027"
     assert {line[:26].strip(): line[26:].split()[1] for line in limits} == {
-        "Max core file size": "0", "Max processes": "4096",
-    }  # fmt: skip
+        "Max core file size": "0",
+        "Max processes": "4096",
+    }
 
 
 @pytest.mark.control("VIR-05")

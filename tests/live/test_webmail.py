@@ -332,10 +332,14 @@ def test_a_login_has_processes_of_its_own(
     token = re.search(r'name="_token" value="([^"]+)"', page.body)
     assert token
     answer = browse(
-        host, inside, view.name, "/?_task=login", method="POST",
+        host,
+        inside,
+        view.name,
+        "/?_task=login",
+        method="POST",
         headers=f"Cookie: {session}; roundcube_sessauth=none\r\nContent-Type: application/x-www-form-urlencoded\r\n",
         body=f"_token={token[1]}&_task=login&_action=login&_user=nobody&_pass=nothing",
-    )  # fmt: skip
+    )
     assert "Your last session had ended" in answer.body
 
 

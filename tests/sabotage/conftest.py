@@ -121,10 +121,19 @@ def seen_of(heard: Listed, config: pytest.Config, *options: str) -> Listed:
     target = chosen_target(config)
     files = sorted({str(LIVE)} if heard.aims is None else {file_of(aim) for aim in heard.aims})
     arguments = [
-        *files, "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "--office", str(target.directory),
+        *files,
+        "-q",
+        "--no-header",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "--office",
+        str(target.directory),
         *(("--name", target.instance) if target.instance else ()),
-        *(("--host", heard.host) if heard.host else ()), *options,
-    ]  # fmt: skip
+        *(("--host", heard.host) if heard.host else ()),
+        *options,
+    ]
     pytest.main(arguments, plugins=[heard])
     return heard
 

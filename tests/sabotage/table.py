@@ -62,10 +62,12 @@ def variant(nodeid: str, host: str) -> Check:
     name, _, parameters = rest.partition("[")
     parameters = parameters.removesuffix("]")
     others = (
-        "" if parameters == host
-        else parameters.removeprefix(f"{host}-") if parameters.startswith(f"{host}-")
+        ""
+        if parameters == host
+        else parameters.removeprefix(f"{host}-")
+        if parameters.startswith(f"{host}-")
         else parameters.removesuffix(f"-{host}")
-    )  # fmt: skip
+    )
     return f"{Path(path).stem.removeprefix('test_')}::{name}" + (f"[{others}]" if others else "")
 
 

@@ -9,11 +9,19 @@ RESTART = "systemctl reset-failed chrony; systemctl restart chrony"
 
 SABOTAGES = (
     edited(
-        "timeserver", "no host may ask for the time", SERVE, "/^allow /d",
-        "timeserver::every_host_of_the_office_gets_the_time", activate=RESTART,
-    ),
-    edited(
-        "timeserver", "anybody may ask for the time", SERVE, "s/^allow .*/allow/", "timeserver::nobody_else_is_answered",
+        "timeserver",
+        "no host may ask for the time",
+        SERVE,
+        "/^allow /d",
+        "timeserver::every_host_of_the_office_gets_the_time",
         activate=RESTART,
     ),
-)  # fmt: skip
+    edited(
+        "timeserver",
+        "anybody may ask for the time",
+        SERVE,
+        "s/^allow .*/allow/",
+        "timeserver::nobody_else_is_answered",
+        activate=RESTART,
+    ),
+)

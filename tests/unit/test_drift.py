@@ -58,8 +58,13 @@ def seen(
 ) -> Beside:
     """An observation as the host prints it."""
     data = {
-        "first": False, "unfinished": False, "news": False, "appeared": appeared, "vanished": vanished, "faults": faults,
-    }  # fmt: skip
+        "first": False,
+        "unfinished": False,
+        "news": False,
+        "appeared": appeared,
+        "vanished": vanished,
+        "faults": faults,
+    }
     return Beside.parse(json.dumps(data))
 
 
@@ -200,9 +205,12 @@ def test_interfaces_that_a_boot_named_otherwise_are_no_drift() -> None:
 
 
 ON = {
-    "address\t10.0.1.4/24": "eth0", "address\tfd00:1::4/64": "eth0", "address\t10.0.2.4/24": "eth1",
-    "address\tfd00:2::4/64": "eth1", "route\t4 unicast default via 10.0.1.1": "eth0",
-}  # fmt: skip
+    "address\t10.0.1.4/24": "eth0",
+    "address\tfd00:1::4/64": "eth0",
+    "address\t10.0.2.4/24": "eth1",
+    "address\tfd00:2::4/64": "eth1",
+    "route\t4 unicast default via 10.0.1.1": "eth0",
+}
 SWAPPED = {"eth0": "eth1", "eth1": "eth0"}
 BEFORE = {f"{key}\t{device}" for key, device in ON.items()}
 AFTER = {f"{key}\t{SWAPPED[device]}" for key, device in ON.items()}
@@ -214,14 +222,20 @@ AFTER = {f"{key}\t{SWAPPED[device]}" for key, device in ON.items()}
         (AFTER, None, None),
         ({fact.replace("eth1", "ens3") for fact in BEFORE}, None, None),
         ({*BEFORE, "address\t10.0.2.4/24\teth0"}, None, None),  # a second time: that is a finding of its own
-        (BEFORE - {"address\t10.0.1.4/24\teth0"} | {"address\t10.0.1.4/24\teth1"}, "address 10.0.1.4/24",
-         "ip address delete 10.0.1.4/24 dev eth1; ip address add 10.0.1.4/24 dev eth0"),
-        (BEFORE - {"route\t4 unicast default via 10.0.1.1\teth0"} | {"route\t4 unicast default via 10.0.1.1\teth1"},
-         "route 4 unicast default via 10.0.1.1",
-         "ip -4 route delete unicast default via 10.0.1.1 dev eth1; ip -4 route add unicast default via 10.0.1.1 dev eth0"),
+        (
+            BEFORE - {"address\t10.0.1.4/24\teth0"} | {"address\t10.0.1.4/24\teth1"},
+            "address 10.0.1.4/24",
+            "ip address delete 10.0.1.4/24 dev eth1; ip address add 10.0.1.4/24 dev eth0",
+        ),
+        (
+            BEFORE - {"route\t4 unicast default via 10.0.1.1\teth0"}
+            | {"route\t4 unicast default via 10.0.1.1\teth1"},
+            "route 4 unicast default via 10.0.1.1",
+            "ip -4 route delete unicast default via 10.0.1.1 dev eth1; ip -4 route add unicast default via 10.0.1.1 dev eth0",
+        ),
     ],
     ids=["names swapped by a boot", "another name since a boot", "there twice", "an address", "a route"],
-)  # fmt: skip
+)
 @pytest.mark.control("NET-02")
 def test_what_is_moved_to_the_interface_of_another_zone_is_named_and_goes_back(
     now: set[str], thing: str | None, repair: str | None
@@ -280,8 +294,10 @@ def test_what_keeps_a_file_from_being_replaced_goes_first(fault: str) -> None:
 
 def test_no_repair_deletes_data() -> None:
     facts = (
-        "file\t/srv/notes\tabc", "account\tmallory\t1000:1000:/home/mallory:/bin/bash:password", "package\ttelnetd\t",
-    )  # fmt: skip
+        "file\t/srv/notes\tabc",
+        "account\tmallory\t1000:1000:/home/mallory:/bin/bash:password",
+        "package\ttelnetd\t",
+    )
     for finding in findings(seen(appeared=facts)):
         assert "rm -r" not in finding.repair
         assert "userdel" not in finding.repair
@@ -434,9 +450,11 @@ def test_who_waits_for_others_is_known_with_program_and_process() -> None:
     """Docker's resolver (the last) is no process of the host's."""
     holders = {str(number): ("a", str(number)) for number in range(11, 16)}
     assert waiting({"sockets": LISTED.splitlines()}, holders) == [
-        ("tcp", "192.0.2.7", 22, "a", "12"), ("tcp", "::", 9001, "a", "14"),
-        ("tcp", "::1", 9003, "a", "13"), ("udp", "127.0.0.1", 323, "a", "11"),
-    ]  # fmt: skip
+        ("tcp", "192.0.2.7", 22, "a", "12"),
+        ("tcp", "::", 9001, "a", "14"),
+        ("tcp", "::1", 9003, "a", "13"),
+        ("udp", "127.0.0.1", 323, "a", "11"),
+    ]
     with pytest.raises(BlindError):
         waiting({"sockets": []}, holders)
 
@@ -457,9 +475,11 @@ def test_a_daemon_that_stands_still_and_a_log_that_nobody_sees_are_faults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shown = {
-        "/proc/7/stat": "7 (a daemon) T 1", "/proc/8/stat": "8 (writer) S 1",
-        "/proc/7/cgroup": "0::/system.slice/a.service", "/proc/8/cgroup": "0::/system.slice/b.service",
-    }  # fmt: skip
+        "/proc/7/stat": "7 (a daemon) T 1",
+        "/proc/8/stat": "8 (writer) S 1",
+        "/proc/7/cgroup": "0::/system.slice/a.service",
+        "/proc/8/cgroup": "0::/system.slice/b.service",
+    }
     listed = {"/proc": ["7", "8", "9", "self"], "/proc/7/fd": [], "/proc/8/fd": ["3", "4"]}
     links = {"/proc/8/fd/3": "socket:[55]", "/proc/8/fd/4": "/var/log/journal/x (deleted)"}
 
@@ -492,8 +512,9 @@ def test_a_rule_that_somebody_added_is_named_by_the_words_that_remove_it(
     monkeypatch.setattr(network, "lines_of", said)
     for strange in ({"protocol": "static"}, {"srclen": 24}, {"fwmark": "0x1"}):
         assert selected(family, [kernels, kernels | strange]) == [
-            "0 from all lookup local", "100 from 203.0.113.9 lookup 7"
-        ]  # fmt: skip
+            "0 from all lookup local",
+            "100 from 203.0.113.9 lookup 7",
+        ]
     assert asked == [f"ip -{family} rule"] * 3
 
 
@@ -542,10 +563,15 @@ def test_a_daemons_database_is_read_with_the_rights_of_its_owner(monkeypatch: py
             kept_by_daemons.triggers()
 
 
-@pytest.mark.parametrize(("queue", "found"), [
-    ({"kind": "noqueue", "dev": "lo", "root": True}, []), ({"kind": "fq_codel", "dev": "eth0", "parent": "1:10"}, []),
-    ({"kind": "netem", "dev": "eth0", "root": True}, ["queue\teth0\tnetem root"]), ({"kind": "clsact", "dev": "eth0"}, ["queue\teth0\tclsact"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("queue", "found"),
+    [
+        ({"kind": "noqueue", "dev": "lo", "root": True}, []),
+        ({"kind": "fq_codel", "dev": "eth0", "parent": "1:10"}, []),
+        ({"kind": "netem", "dev": "eth0", "root": True}, ["queue\teth0\tnetem root"]),
+        ({"kind": "clsact", "dev": "eth0"}, ["queue\teth0\tclsact"]),
+    ],
+)
 def test_only_a_queueing_discipline_that_somebody_set_is_a_fact(
     queue: dict[str, object], found: list[str]
 ) -> None:
@@ -606,14 +632,26 @@ def test_a_unit_of_a_moment_before_a_lasting_one_is_a_file_by_hand(
 
 def test_what_somebody_mounts_on_another_file_system_or_on_a_kernel_setting_is_a_difference() -> None:
     listed = "\n".join(
-        f"x {place} tmpfs {options} 0 0" for place, options in (
-            ("/", "rw"), ("/proc", "rw"), ("/proc/sys/fs/binfmt_misc", "rw"), ("/run/lock", "rw"), ("/dev/shm", "rw,nosuid,nodev,noexec"),
-            ("/srv/mail", "rw,nosuid,nodev,noexec,relatime"), ("/srv/mail", "rw,nosuid,nodev,noexec,relatime"), ("/proc/sys/net", "ro"), ("/sys/fs/cgroup", "rw"),
+        f"x {place} tmpfs {options} 0 0"
+        for place, options in (
+            ("/", "rw"),
+            ("/proc", "rw"),
+            ("/proc/sys/fs/binfmt_misc", "rw"),
+            ("/run/lock", "rw"),
+            ("/dev/shm", "rw,nosuid,nodev,noexec"),
+            ("/srv/mail", "rw,nosuid,nodev,noexec,relatime"),
+            ("/srv/mail", "rw,nosuid,nodev,noexec,relatime"),
+            ("/proc/sys/net", "ro"),
+            ("/sys/fs/cgroup", "rw"),
         )
-    )  # fmt: skip
+    )
     assert permissions.mounts(listed) == [
-        "mounted\t/\t", "mount\t/dev/shm\trw,nosuid,nodev,noexec", "mount\t/srv/mail\trw,nosuid,nodev,noexec", "mounted\t/srv/mail\t", "mounted\t/proc/sys/net\t",
-    ]  # fmt: skip
+        "mounted\t/\t",
+        "mount\t/dev/shm\trw,nosuid,nodev,noexec",
+        "mount\t/srv/mail\trw,nosuid,nodev,noexec",
+        "mounted\t/srv/mail\t",
+        "mounted\t/proc/sys/net\t",
+    ]
 
 
 def test_a_program_that_the_kernel_starts_for_others_is_a_finding(

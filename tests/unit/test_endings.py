@@ -37,9 +37,12 @@ HARBOUR = Target("harbour", INVENTORY / "harbour", INVENTORY / "harbour")
     ],
 )
 def test_what_is_broken_off_says_what_is_left(
-    error: type[BaseException], command: list[str], left: str, monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+    command: list[str],
+    left: str,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     def stopped(_words: list[str]) -> int:
         raise error
 
@@ -151,8 +154,10 @@ def test_a_table_breaks_an_address_and_cuts_none(capsys: pytest.CaptureFixture[s
 def test_a_host_that_has_its_turn_behind_it_waits_until_all_have() -> None:
     follower = Follower()
     for line in (
-        "--> Starting operation: mta | a", "    [ns1] Success", "    [mta] doing something",
-    ):  # fmt: skip
+        "--> Starting operation: mta | a",
+        "    [ns1] Success",
+        "    [mta] doing something",
+    ):
         follower.feed(line)
     assert follower.hosts["ns1"].doing == "waiting"
     follower.feed("--> Results:")
@@ -221,8 +226,14 @@ def test_a_failed_check_has_its_own_remedy_or_none(tmp_path: Path, monkeypatch: 
 def finding(host: str, thing: str, cause: str) -> dict[str, object]:
     diff = [f"+line {number}" for number in range(30)]
     return {
-        "host": host, "kind": "file", "thing": thing, "cause": cause, "consequence": "x", "controls": [], "diff": diff,
-    }  # fmt: skip
+        "host": host,
+        "kind": "file",
+        "thing": thing,
+        "cause": cause,
+        "consequence": "x",
+        "controls": [],
+        "diff": diff,
+    }
 
 
 def test_the_first_plan_of_a_new_host_is_a_summary(

@@ -72,8 +72,10 @@ def test_what_others_have_to_do_yet_is_no_failure_and_is_printed_once() -> None:
     )
     assert verdict.proven
     assert [(what, [each.id for each in results]) for what, results in verdict.pending.items()] == [
-        ("enter:\n  NS", ["d"]), ("waits", ["a"]), ("delegate it", ["b", "e"]),
-    ]  # fmt: skip
+        ("enter:\n  NS", ["d"]),
+        ("waits", ["a"]),
+        ("delegate it", ["b", "e"]),
+    ]
     assert not Verdict((pending("a"),), 1.0, "").proven, "nothing was seen to hold"
 
 

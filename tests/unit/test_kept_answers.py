@@ -82,8 +82,11 @@ def test_an_answer_is_kept_for_its_mark_alone_and_never_without_one(monkeypatch:
         return [next(answers)]
 
     assert [kept_answers.kept("x", mark, ask) for mark in ("a", "a", "b", "b")] == [
-        ["first"], ["first"], ["second"], ["second"]
-    ]  # fmt: skip
+        ["first"],
+        ["first"],
+        ["second"],
+        ["second"],
+    ]
     assert kept_answers.kept("x", "", ask) == ["third"]
     assert kept_answers.kept("x", "b", ask) == ["second"]
     assert kept_answers.kept("y", "b", ask) == ["fourth"]
@@ -216,9 +219,12 @@ def seen(mark: str = "mark", **other: object) -> Seen:
 
 def test_a_scan_is_kept_under_all_that_it_is_made_of() -> None:
     others = (
-        seen("another"), seen(states=["a", "b"]), seen(faults=["f"]), seen(live={"filter": ["another rule"]}),
+        seen("another"),
+        seen(states=["a", "b"]),
+        seen(faults=["f"]),
+        seen(live={"filter": ["another rule"]}),
         seen(live={"filter": ["rule"], "redis-server.service": ["protected-mode no"]}),
-    )  # fmt: skip
+    )
     marks = {each.mark_of_all() for each in (seen(), *others)}
     assert len(marks) == 1 + len(others)
     assert seen("").mark_of_all() == ""
@@ -293,12 +299,14 @@ def test_what_daemons_change_by_themselves_is_no_difference(
     monkeypatch.setattr("outpost.onhost.observe.daemons.SIGNED", str(tmp_path))
     live = {
         "knot-zones": [
-            "[po.example.] mta.po.example. 5 A 192.0.2.5", "[po.example.] po.example. 5 SOA ns1.po.example. h. 7 1 1 1 1",
+            "[po.example.] mta.po.example. 5 A 192.0.2.5",
+            "[po.example.] po.example. 5 SOA ns1.po.example. h. 7 1 1 1 1",
             "[po.example.] po.example. 5 RRSIG A 13 2 5 2026 2026 1 po.example. c2ln",
-            "[po.example.] _acme-challenge.mta.po.example. 60 TXT \"token\"", "[other.example.] a.other.example. 5 A 192.0.2.9",
+            '[po.example.] _acme-challenge.mta.po.example. 60 TXT "token"',
+            "[other.example.] a.other.example. 5 A 192.0.2.9",
         ],
         "chrony.service": ["^,*,192.0.2.1,8,7,377,53,0.1,0.2,0.3", "^,+,192.0.2.2,8,7,377,5,0.1,0.2,0.3"],
-    }  # fmt: skip
+    }
     assert steady(live) == {
         "knot-zones": ["mta.po.example. A 192.0.2.5"],
         "chrony.service": ["source 192.0.2.1", "source 192.0.2.2"],

@@ -187,8 +187,12 @@ def test_an_injected_drift_is_reported_whatever_broke_off(host: Path, seed: int)
 
 @pytest.mark.parametrize(
     ("kind", "name", "value"),
-    [("account", "knot", "112:110:/var/lib/knot:/usr/sbin/nologin:locked"), ("account", "knot", "110:27:/var/lib/knot:/usr/sbin/nologin:locked"), ("group", "evil", "110")],
-)  # fmt: skip
+    [
+        ("account", "knot", "112:110:/var/lib/knot:/usr/sbin/nologin:locked"),
+        ("account", "knot", "110:27:/var/lib/knot:/usr/sbin/nologin:locked"),
+        ("group", "evil", "110"),
+    ],
+)
 def test_a_number_that_another_has_is_drift_of_the_one_that_came(
     host: Path, kind: str, name: str, value: str
 ) -> None:
@@ -207,11 +211,14 @@ def test_a_number_that_another_has_is_drift_of_the_one_that_came(
 @pytest.mark.parametrize(
     ("name", "target", "known"),
     [
-        ("rspamd.service", "/opt/evil/rspamd.service", False), ("rspamd.service", "/usr/lib/systemd/system/debug-shell.service", False),
-        ("rspamd.service", "/usr/lib/systemd/system/rspamd.service", True), ("sshd.service", "/usr/lib/systemd/system/ssh.service", True),
-        ("sshd.service", "/usr/lib/systemd/system/debug-shell.service", False), ("redis.service", "/usr/lib/systemd/system/redis-server.service", False),
+        ("rspamd.service", "/opt/evil/rspamd.service", False),
+        ("rspamd.service", "/usr/lib/systemd/system/debug-shell.service", False),
+        ("rspamd.service", "/usr/lib/systemd/system/rspamd.service", True),
+        ("sshd.service", "/usr/lib/systemd/system/ssh.service", True),
+        ("sshd.service", "/usr/lib/systemd/system/debug-shell.service", False),
+        ("redis.service", "/usr/lib/systemd/system/redis-server.service", False),
     ],
-)  # fmt: skip
+)
 def test_a_link_in_the_name_of_a_unit_leads_where_its_package_leads_it(
     host: Path, monkeypatch: pytest.MonkeyPatch, name: str, target: str, known: bool
 ) -> None:
@@ -250,10 +257,13 @@ def test_a_note_that_a_package_enabled_a_unit_explains_it_only_while_packages_co
 @pytest.mark.parametrize(
     "fact",
     [
-        f"file\t/etc/apparmor.d/local/evil\t{debian.EMPTY}", "file\t/usr/share/rspamd/www/js/evil.js\tabc", "file\t/usr/bin/evil\tlink to /etc/alternatives/..",
-        "file\t/etc/cron.d/evil\tabc", "diversion\t/usr/bin/id\tto /usr/bin/id.distrib, for new",
+        f"file\t/etc/apparmor.d/local/evil\t{debian.EMPTY}",
+        "file\t/usr/share/rspamd/www/js/evil.js\tabc",
+        "file\t/usr/bin/evil\tlink to /etc/alternatives/..",
+        "file\t/etc/cron.d/evil\tabc",
+        "diversion\t/usr/bin/id\tto /usr/bin/id.distrib, for new",
     ],
-)  # fmt: skip
+)
 def test_what_a_packages_scripts_could_have_made_is_explained_only_while_packages_come(
     monkeypatch: pytest.MonkeyPatch, fact: str
 ) -> None:
@@ -395,9 +405,14 @@ def test_a_packages_link_leads_to_what_a_package_has(tmp_path: Path, monkeypatch
     (tmp_path / "info" / "x.list").write_text("/.\n/lib/x\n/usr/src/x\n")
     monkeypatch.setattr(packages, "DATABASE", str(tmp_path))
     links = {
-        "/usr/lib/good": "/usr/lib/x.1", "/usr/lib/own": "/usr/src/x", "/usr/lib/masked": "/dev/null", "/usr/lib/set": "/etc/x.conf",
-        "/usr/lib/evil": "/opt/x", "/usr/lib/hidden": "/usr/share/doc/x", "/usr/lib/spare": "/usr/src/y",
-    }  # fmt: skip
+        "/usr/lib/good": "/usr/lib/x.1",
+        "/usr/lib/own": "/usr/src/x",
+        "/usr/lib/masked": "/dev/null",
+        "/usr/lib/set": "/etc/x.conf",
+        "/usr/lib/evil": "/opt/x",
+        "/usr/lib/hidden": "/usr/share/doc/x",
+        "/usr/lib/spare": "/usr/src/y",
+    }
     assert packages.astray(links) == ["/usr/lib/evil", "/usr/lib/hidden", "/usr/lib/spare"]
 
 
@@ -414,10 +429,16 @@ def test_a_device_outside_dev_is_reported_and_a_persons_to_accept(path: str) -> 
 @pytest.mark.parametrize(
     "path",
     [
-        "/etc/logrotate.d/x.cache", "/etc/logrotate.d/x.db", "/etc/logrotate.d/x.outpost-new", "/etc/logrotate.d/x.dpkg-evil", "/etc/logrotate.d/.placeholder",
-        "/usr/lib/python3/dist-packages/sitecustomize.pyc", "/usr/local/lib/x/__pycache__/x.pyc", "/root/unbound_x.key",
+        "/etc/logrotate.d/x.cache",
+        "/etc/logrotate.d/x.db",
+        "/etc/logrotate.d/x.outpost-new",
+        "/etc/logrotate.d/x.dpkg-evil",
+        "/etc/logrotate.d/.placeholder",
+        "/usr/lib/python3/dist-packages/sitecustomize.pyc",
+        "/usr/local/lib/x/__pycache__/x.pyc",
+        "/root/unbound_x.key",
     ],
-)  # fmt: skip
+)
 def test_no_name_that_a_program_reads_is_passed_over(path: str) -> None:
     assert not places.PASSING.search(path)
 
@@ -425,10 +446,16 @@ def test_no_name_that_a_program_reads_is_passed_over(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/etc/knot/knot.conf.outpost-new", "/etc/logrotate.d/x.dpkg-old", "/etc/ld.so.cache", "/etc/aliases.db",
-        "/usr/lib/x86_64-linux-gnu/gconv/gconv-modules.cache", "/etc/cron.d/.placeholder", "/etc/unbound/unbound_server.key", "/etc/php/.x.ini.swp",
+        "/etc/knot/knot.conf.outpost-new",
+        "/etc/logrotate.d/x.dpkg-old",
+        "/etc/ld.so.cache",
+        "/etc/aliases.db",
+        "/usr/lib/x86_64-linux-gnu/gconv/gconv-modules.cache",
+        "/etc/cron.d/.placeholder",
+        "/etc/unbound/unbound_server.key",
+        "/etc/php/.x.ini.swp",
     ],
-)  # fmt: skip
+)
 def test_what_the_system_makes_itself_is_passed_over(path: str) -> None:
     assert places.PASSING.search(path)
 
@@ -730,9 +757,11 @@ def test_what_programs_trust_is_learned_only_as_the_sum_of_what_was_given(tmp_pa
         return f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"
 
     files = {
-        "etc/ca-certificates.conf": "# x\nmozilla/A.crt\n!mozilla/B.crt\n", "usr/share/ca-certificates/mozilla/A.crt": certificate("A"),
-        "usr/local/share/ca-certificates/own.crt": certificate("own"), "etc/ssl/certs/ca-certificates.crt": certificate("A") + certificate("own"),
-    }  # fmt: skip
+        "etc/ca-certificates.conf": "# x\nmozilla/A.crt\n!mozilla/B.crt\n",
+        "usr/share/ca-certificates/mozilla/A.crt": certificate("A"),
+        "usr/local/share/ca-certificates/own.crt": certificate("own"),
+        "etc/ssl/certs/ca-certificates.crt": certificate("A") + certificate("own"),
+    }
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
@@ -743,10 +772,13 @@ def test_what_programs_trust_is_learned_only_as_the_sum_of_what_was_given(tmp_pa
 
 
 STOCK = (
-    "account\tadmin\t1000:1000:/home/admin:/bin/bash:password", "member\tsudo\tadmin", "member\tadm\tadmin",
-    "special\t/usr/bin/dotlockfile\t2755 root mail", "file\t/usr/lib/locale/locale-archive\tabc",
+    "account\tadmin\t1000:1000:/home/admin:/bin/bash:password",
+    "member\tsudo\tadmin",
+    "member\tadm\tadmin",
+    "special\t/usr/bin/dotlockfile\t2755 root mail",
+    "file\t/usr/lib/locale/locale-archive\tabc",
     "file\t/etc/ssh/sshd_config.d/50-cloud-init.conf\t6bf43c7543d384fe",
-)  # fmt: skip
+)
 
 
 def test_what_an_installer_leaves_is_known_and_no_more(host: Path) -> None:
@@ -755,9 +787,12 @@ def test_what_an_installer_leaves_is_known_and_no_more(host: Path) -> None:
     remembered({*GOOD, *STOCK})
     assert reported({*GOOD, *STOCK}) == set()
     strange = {
-        "account\tadmin\t0:0:/root:/bin/bash:password", "account\tother\t1001:1001:/home/other:/bin/bash:password", "member\tsudo\tother",
-        "file\t/etc/ssh/sshd_config.d/50-cloud-init.conf\tabc", "special\t/usr/bin/dotlockfile\t4755 root root",
-    }  # fmt: skip
+        "account\tadmin\t0:0:/root:/bin/bash:password",
+        "account\tother\t1001:1001:/home/other:/bin/bash:password",
+        "member\tsudo\tother",
+        "file\t/etc/ssh/sshd_config.d/50-cloud-init.conf\tabc",
+        "special\t/usr/bin/dotlockfile\t4755 root root",
+    }
     (host / "known").unlink()
     remembered({*GOOD, *strange})
     assert strange <= reported({*GOOD, *strange})

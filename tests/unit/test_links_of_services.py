@@ -104,11 +104,14 @@ def test_what_was_examined_as_a_certificate_is_what_everybody_is_shown(state: Pa
     program.write_text(
         script(
             "base/usr/local/lib/outpost/certificate.j2",
-            ("declared=/etc/outpost/acme shown=/etc/outpost/tls state=/var/lib/outpost-acme", f"declared={declared} shown={shown} state={own}"),
+            (
+                "declared=/etc/outpost/acme shown=/etc/outpost/tls state=/var/lib/outpost-acme",
+                f"declared={declared} shown={shown} state={own}",
+            ),
             ("setpriv --reuid=outpost-acme --regid=outpost-acme --clear-groups --no-new-privs ", ""),
             ("-g outpost-tls ", ""),
         )
-    )  # fmt: skip
+    )
     public = subprocess.run(
         ["openssl", "pkey", "-in", declared / "public.key", "-pubout"], capture_output=True, check=True
     )
@@ -141,8 +144,9 @@ def test_a_name_of_the_accounts_service_ends_no_session_of_others(state: Path) -
     (state / "users").write_text("bob@po.example:{ARGON2ID}x\n")
     text = script(
         "store/usr/local/lib/outpost/end-sessions.j2",
-        ("/etc/dovecot/users", str(state / "users")), ("{{ own }}", str(own)),
-    )  # fmt: skip
+        ("/etc/dovecot/users", str(state / "users")),
+        ("{{ own }}", str(own)),
+    )
     path = f"{programs}:{os.environ['PATH']}"
     subprocess.run(["sh", "-c", text, "end-sessions"], env=os.environ | {"PATH": path}, check=True, cwd=own)
     assert asked.read_text().splitlines() == ["who -1", "kick gone@po.example"]
@@ -171,11 +175,16 @@ def test_the_passwords_of_who_left_are_read_with_the_rights_of_their_service(sta
         script(
             "store/usr/local/lib/outpost/former.j2",
             ("/etc/dovecot/users", str(state / "users")),
-            ("{{ own }}", str(own)), ("{{ root }}", str(mail)), ("{{ shared_root }}", str(mail / ".shared")),
-            ("{{ store.office.domain }}", "po.example"), ("{{ lib }}", str(lib)),
-            ("-u vmail", "-u daemon"), ("-u outpost-accounts", "-u nobody"), ("logger -t", "echo"),
+            ("{{ own }}", str(own)),
+            ("{{ root }}", str(mail)),
+            ("{{ shared_root }}", str(mail / ".shared")),
+            ("{{ store.office.domain }}", "po.example"),
+            ("{{ lib }}", str(lib)),
+            ("-u vmail", "-u daemon"),
+            ("-u outpost-accounts", "-u nobody"),
+            ("logger -t", "echo"),
         )
-    )  # fmt: skip
+    )
     subprocess.run(["sh", program, "archive", "bob@po.example"], check=False)
     kept = {path.parent.name[:4]: path.read_text() for path in (mail / ".former").glob("*/account.outpost")}
     assert kept.get("caro") == "from x\n"

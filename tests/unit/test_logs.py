@@ -12,9 +12,14 @@ from outpost.onhost import logs
 from outpost.onhost.logs import BrokenError, Line, Session, recalled, remember
 
 ENTRY = {
-    "__CURSOR": "s=1;i=2", "__REALTIME_TIMESTAMP": "1700000000123456", "MESSAGE": "from=<a@b> size=1", "PRIORITY": "4",
-    "SYSLOG_FACILITY": "2", "SYSLOG_IDENTIFIER": "postfix/smtpd", "_PID": "77",
-}  # fmt: skip
+    "__CURSOR": "s=1;i=2",
+    "__REALTIME_TIMESTAMP": "1700000000123456",
+    "MESSAGE": "from=<a@b> size=1",
+    "PRIORITY": "4",
+    "SYSLOG_FACILITY": "2",
+    "SYSLOG_IDENTIFIER": "postfix/smtpd",
+    "_PID": "77",
+}
 
 
 BEFORE = Line("s=1;i=1", 5, b"")

@@ -29,8 +29,14 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OUTPOST_IDENTITY", str(tmp_path / "identity.txt"))
     monkeypatch.setenv("HOME", str(tmp_path))
     site = tmp_path / "site"
-    answers = {"domain": "po.example.com", "organisation": "Site", "postmaster": "maria", "wan": "192.0.2.0/28,2001:db8:1::/64",
-               "ssh-user": "admin", "key": KEY}  # fmt: skip
+    answers = {
+        "domain": "po.example.com",
+        "organisation": "Site",
+        "postmaster": "maria",
+        "wan": "192.0.2.0/28,2001:db8:1::/64",
+        "ssh-user": "admin",
+        "key": KEY,
+    }
     assert run(["new", str(site), *(f"--{name}={value}" for name, value in answers.items())]) == 0
     edit(site, "zones", "wan", gateways=["192.0.2.1", "2001:db8:1::1"])
     return site
@@ -156,7 +162,7 @@ def test_without_a_key_of_an_administrator_nothing_is_written(
         (("hosts", "mta"), {"macs": {"wan": "53:54:00:12:34:56"}}, "hosts.mta.macs.wan"),
         (("hosts", "mta"), {"macs": {"wan": "52:54:00:12:34:56\n"}}, "hosts.mta.macs.wan"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_found_before(
     site: Path, path: tuple[str, ...], values: dict[str, object], field: str
 ) -> None:

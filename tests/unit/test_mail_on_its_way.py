@@ -91,9 +91,15 @@ def entry(name: str, state: str, arrived: int, **recipients: str) -> str:
         {"address": address.replace("__", "@"), "delay_reason": why} for address, why in recipients.items()
     ]
     return "message " + json.dumps(
-        {"queue_name": state, "queue_id": name, "arrival_time": arrived, "message_size": 2048,
-         "sender": "alice@po.myertor.test", "recipients": people}
-    )  # fmt: skip
+        {
+            "queue_name": state,
+            "queue_id": name,
+            "arrival_time": arrived,
+            "message_size": 2048,
+            "sender": "alice@po.myertor.test",
+            "recipients": people,
+        }
+    )
 
 
 @pytest.fixture
@@ -141,9 +147,17 @@ def test_what_postfix_refuses_is_shown(
 
 @pytest.mark.parametrize(
     ("word", "meant"),
-    [("all", "213"), ("headoffice", "21"), ("store", "1"), ("Internet", "3"), ("@example.org", "3"),
-     ("4gVxB25hBLz3", "3"), ("head@myertor.test", "21"), ("alice@po.myertor.test", "213")],
-)  # fmt: skip
+    [
+        ("all", "213"),
+        ("headoffice", "21"),
+        ("store", "1"),
+        ("Internet", "3"),
+        ("@example.org", "3"),
+        ("4gVxB25hBLz3", "3"),
+        ("head@myertor.test", "21"),
+        ("alice@po.myertor.test", "213"),
+    ],
+)
 def test_words_choose_messages(waiting: list[queues.Waiting], word: str, meant: str) -> None:
     assert "".join(one.id[-1] for one in queues.chosen(waiting, [word])) == meant
 
@@ -188,8 +202,12 @@ def deferred(name: str, arrived: float, *domains: str) -> Message:
 
 
 def test_what_waits_goes_when_its_next_hop_is_back_and_the_internet_with_it() -> None:
-    mail = [deferred("a", NOON, "ho.test"), deferred("b", NOON, "far.test"), deferred("c", NOON, "site.test"),
-            deferred("d", NOON, "po.test")]  # fmt: skip
+    mail = [
+        deferred("a", NOON, "ho.test"),
+        deferred("b", NOON, "far.test"),
+        deferred("c", NOON, "site.test"),
+        deferred("d", NOON, "po.test"),
+    ]
     state: dict[str, object] = {}
     cut = routes.due((INSIDE, HEAD, SITE), mail, (), state, NOON, lambda _route: False)
     assert cut.attempt == []

@@ -23,10 +23,15 @@ from outpost.office.model import SCHEMA
 ROOT = Path(__file__).resolve().parents[2]
 Data = dict[str, Any]
 NONSENSE = st.one_of(
-    st.text(max_size=60), st.integers(max_value=-1), st.integers(min_value=10**12), st.just(0.5), st.booleans(),
-    st.lists(st.text(max_size=5), max_size=2), st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
+    st.text(max_size=60),
+    st.integers(max_value=-1),
+    st.integers(min_value=10**12),
+    st.just(0.5),
+    st.booleans(),
+    st.lists(st.text(max_size=5), max_size=2),
+    st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
     st.sampled_from(["0", "0s", "-1", "9" * 400, "255.255.255.255", "::1", "ff02::1"]),
-)  # fmt: skip
+)
 
 
 @pytest.fixture
@@ -736,9 +741,17 @@ def flat(annotation: Any) -> Iterator[Any]:
 
 
 READ_FROM_ELSEWHERE = {
-    "TrustedAuthority.name", "TrustedAuthority.pem", "ProvidedCertificate.host", "ProvidedCertificate.pem", "Ssh.host_keys",
-    "Host.domain", "Peer.zone", "Host.addresses", "Office.zones", "Office.hosts_by_name",
-}  # fmt: skip
+    "TrustedAuthority.name",
+    "TrustedAuthority.pem",
+    "ProvidedCertificate.host",
+    "ProvidedCertificate.pem",
+    "Ssh.host_keys",
+    "Host.domain",
+    "Peer.zone",
+    "Host.addresses",
+    "Office.zones",
+    "Office.hosts_by_name",
+}
 """Files beside the office's, copies, names that must be those of tables."""
 
 

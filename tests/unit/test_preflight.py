@@ -91,10 +91,13 @@ def test_ports_that_are_not_the_offices_do_not_matter(office: Office) -> None:
 
 
 ASKED = [
-    ("asked", "yes"), ("ntp", "0.debian.pool.ntp.org"), ("resolver", "10.40.2.2 2"), ("resolver", "2001:db8:40:2::2 2"),
+    ("asked", "yes"),
+    ("ntp", "0.debian.pool.ntp.org"),
+    ("resolver", "10.40.2.2 2"),
+    ("resolver", "2001:db8:40:2::2 2"),
     ("archive", "http://deb.debian.org/debian/dists/trixie"),
     ("archive", "http://deb.debian.org/debian-security/dists/trixie-security"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(

@@ -46,10 +46,19 @@ def office() -> Office:
 
 @pytest.fixture(scope="module")
 def evidence(office: Office) -> Evidence:
-    run = Run("2026-01-02T03:04:05+00:00", "me@here", "abc+", "0" * 64, "", 9.0, (
-        check("passed", "REL-01"), check("failed", "DSN-01", seen="<script>alert(1)</script>"),
-        check("skipped", "LOG-02", host="ns1", seen="Skipped: a container has no audit"),
-    ))  # fmt: skip
+    run = Run(
+        "2026-01-02T03:04:05+00:00",
+        "me@here",
+        "abc+",
+        "0" * 64,
+        "",
+        9.0,
+        (
+            check("passed", "REL-01"),
+            check("failed", "DSN-01", seen="<script>alert(1)</script>"),
+            check("skipped", "LOG-02", host="ns1", seen="Skipped: a container has no audit"),
+        ),
+    )
     _, line = next(explained("mta", "/etc/postfix/main.cf", "# REL-01: why\nrelay = no\n\nother = x\n"))
     return Evidence(office, catalogue(), (run,), {"REL-01": [line]}, ATTACKED)
 

@@ -100,9 +100,13 @@ def test_a_scanner_that_finds_something_everywhere_takes_out_no_more(
     monkeypatch.setattr(Scanner, "verdict", lambda _self, _message: "Eicar")
     monkeypatch.setattr(rescan, "notify", lambda *_: None)
     settings = {
-        "scanners": [{"address": "192.0.2.1", "port": 1, "name": "mta"}], "days": 14, "largest": 1000,
-        "domain": "po.example", "organisation": "PO", "postmaster": "postmaster@po.example",
-    }  # fmt: skip
+        "scanners": [{"address": "192.0.2.1", "port": 1, "name": "mta"}],
+        "days": 14,
+        "largest": 1000,
+        "domain": "po.example",
+        "organisation": "PO",
+        "postmaster": "postmaster@po.example",
+    }
     with pytest.raises(UnavailableError, match="check the MTA"):
         rescan.rescan(settings)
     assert len(list(messages(mail, 0))) == 12 - 3

@@ -91,12 +91,14 @@ def test_what_is_new_and_what_is_gone() -> None:
         Difference("file", "/etc/a", "removed", ("-0644 root root", "@@ -1 +0,0 @@", "-x = 1")),
         Difference("file", "/etc/b", "added", ("+0644 root root", "@@ -0,0 +1 @@", "+y = 1")),
         Difference(
-            "file", "/etc/open", "changed",
+            "file",
+            "/etc/open",
+            "changed",
             ("-0644 root root", "+0600 root root", "(the content is secret, and differs)"),
         ),
         Difference("package", "borg", "removed", ()),
         Difference("package", "knot", "added", ()),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_revision_is_checked_out_and_no_option_of_git() -> None:

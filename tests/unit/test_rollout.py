@@ -75,9 +75,13 @@ def test_what_others_have_to_do_yet_rolls_nothing_back(
     monkeypatch.setattr(rollout, "_failing", lambda *_: frozenset())
     monkeypatch.setattr(rollout, "verify", lambda *_, **__: verdict)
     done = rollout.roll_out(
-        Target("po", tmp_path, tmp_path), office, limit=(), connector=None, watcher=Silent,
+        Target("po", tmp_path, tmp_path),
+        office,
+        limit=(),
+        connector=None,
+        watcher=Silent,
         proposed=Outcome(("ns1", "ns2"), changes, {}, (), 1.0),
-    )  # fmt: skip
+    )
     assert (done.went_back, tuple(undone), done.waiting) == (back, back, ("ns2",) if back else ())
     assert done.good == (not back)
 
@@ -127,9 +131,15 @@ def failing(*names: str) -> Verdict:
     ],
 )
 def test_only_a_check_that_newly_fails_is_a_reason_to_go_back(
-    office: Office, monkeypatch: pytest.MonkeyPatch, before: tuple[str, ...], after: tuple[str, ...], *, fresh: bool,
-    back: tuple[str, ...], waiting: tuple[str, ...],
-) -> None:  # fmt: skip
+    office: Office,
+    monkeypatch: pytest.MonkeyPatch,
+    before: tuple[str, ...],
+    after: tuple[str, ...],
+    *,
+    fresh: bool,
+    back: tuple[str, ...],
+    waiting: tuple[str, ...],
+) -> None:
     changes = tuple(Change(host, "dns | knot") for host in ("ns1", "ns2"))
     missing = {"host": "ns1", "thing": OBSERVER, "cause": "declared, not there yet"}
     planned = Outcome(("ns1", "ns2"), changes, {}, (), 0.1, (missing,) if fresh else ())

@@ -85,9 +85,15 @@ def files(office: Office) -> Mapping[str, bytes]:
     }
     for path in ("dovecot/dovecot.conf", "systemd/system/dovecot.service.d/outpost.conf"):
         file = rendered(
-            "store", f"/etc/{path}", store=StoreView(office, store), ports=ports, logins_port=1, logins_nonce="n",
-            relay_port=1, **dovecot,
-        )  # fmt: skip
+            "store",
+            f"/etc/{path}",
+            store=StoreView(office, store),
+            ports=ports,
+            logins_port=1,
+            logins_nonce="n",
+            relay_port=1,
+            **dovecot,
+        )
         found[file.path] = file.content
     for path in ("main.cf", "master.cf", "mailboxes"):
         file = rendered("mta", f"/etc/postfix/{path}", mta=mta)
@@ -116,8 +122,9 @@ def changed(before: int, after: int) -> set[str]:
 @pytest.mark.parametrize("users", [4, 54, 117, 299])
 def test_one_user_more_changes_lists_of_people_and_no_daemon(users: int) -> None:
     assert changed(users, users + 1) == {
-        "/etc/postfix/mailboxes", "/var/lib/roundcube/plugins/office/config.inc.php"
-    }  # fmt: skip
+        "/etc/postfix/mailboxes",
+        "/var/lib/roundcube/plugins/office/config.inc.php",
+    }
 
 
 def test_no_unit_is_restarted_where_the_office_grows_over_a_step() -> None:

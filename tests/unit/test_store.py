@@ -110,9 +110,14 @@ def test_only_the_mtas_names_open_the_delivery_port(store: StoreView) -> None:
 
 
 NAMES = (
-    "Myertor project office", 'Smith & Sons "Bau", Ltd.', "$(touch /tmp/x) `id` ${HOME} $1", "Müller, Söhne ?> 100 % %{user}",
-    "a\\", "O'Brien", "株式会社" * 20,
-)  # fmt: skip
+    "Myertor project office",
+    'Smith & Sons "Bau", Ltd.',
+    "$(touch /tmp/x) `id` ${HOME} $1",
+    "Müller, Söhne ?> 100 % %{user}",
+    "a\\",
+    "O'Brien",
+    "株式会社" * 20,
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -67,7 +67,7 @@ def test_of_one_transfer_delivered_twice_the_later_message_goes(
         (".Archive/new/7.M2.store", SECOND),
         ("cur/7.M2.store:2,S", SECOND),  # somebody has read it
     ],
-)  # fmt: skip
+)
 def test_anything_else_stays(mail: Path, name: str, other: dict[str, str]) -> None:
     put(mail, "new/1.M1.store", FIRST)
     put(mail, name, other)

@@ -137,17 +137,27 @@ def test_an_answer_to_a_question_that_was_changed_on_the_host_counts_for_nothing
 
 def test_over_ssh_a_question_needs_no_standard_input() -> None:
     assert at_once(["docker", "exec", "x", "sh", "-s"], "a 'b'") == [
-        "docker", "exec", "x", "sh", "-c", "a 'b'"
-    ]  # fmt: skip
+        "docker",
+        "exec",
+        "x",
+        "sh",
+        "-c",
+        "a 'b'",
+    ]
     assert at_once(["ssh", "x", "sudo -n sh -s"], "a 'b'") == [
-        "ssh", "x", "sudo -n sh -c 'a '\"'\"'b'\"'\"''"
-    ]  # fmt: skip
+        "ssh",
+        "x",
+        "sudo -n sh -c 'a '\"'\"'b'\"'\"''",
+    ]
 
 
 @pytest.mark.parametrize("options", [("-y",), ("--yes", "--limit", "mta", "--limit=store")])
 def test_nothing_to_change_is_reported_without_a_plan(
-    target: Target, remember: Callable[..., None], capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
-) -> None:  # fmt: skip
+    target: Target,
+    remember: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+) -> None:
     remember()
     assert app.run(["apply", str(target.directory), *options]) == 0
     told = capsys.readouterr().out.splitlines()
@@ -159,8 +169,12 @@ def test_nothing_to_change_is_reported_without_a_plan(
 
 @pytest.mark.parametrize("words", [("--refresh",), ()])
 def test_a_host_that_differs_or_refresh_means_a_plan(
-    target: Target, remember: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
-) -> None:  # fmt: skip
+    target: Target,
+    remember: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+) -> None:
     planned = run.Outcome(("mta",), (run.Change("mta", "x"),), {}, (), 1.0)
     monkeypatch.setattr(run, "plan", lambda *_, **__: planned)
     monkeypatch.setattr(office, "load", lambda _directory: load(INVENTORY / "harbour"))

@@ -37,8 +37,10 @@ CHANGELOG = """# Changelog
 
 def test_steps_are_the_sentences_in_bold_oldest_first() -> None:
     assert list(upgrade.steps(CHANGELOG).items()) == [
-        ("Write a file.", "1.0.0"), ("Change timers.", "1.1.0"), ("Run `secrets init` once.", "Unreleased"),
-    ]  # fmt: skip
+        ("Write a file.", "1.0.0"),
+        ("Change timers.", "1.1.0"),
+        ("Run `secrets init` once.", "Unreleased"),
+    ]
 
 
 def test_steps_between_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,8 +74,12 @@ def applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, A
     shutil.copytree(INVENTORY / "harbour", tmp_path / "harbour")
     asked: list[dict[str, Any]] = []
     record = {
-        "by": "[red]maria", "when": "2026-11-29T12:00:00+00:00", "version": "0.9", "commit": "", "office_file": "0" * 64
-    }  # fmt: skip
+        "by": "[red]maria",
+        "when": "2026-11-29T12:00:00+00:00",
+        "version": "0.9",
+        "commit": "",
+        "office_file": "0" * 64,
+    }
 
     def answer(_target: Target, _office: Office, host: Host, _script: str, *_: object, **__: object) -> str:
         return "" if host.name == "store" else json.dumps(record)

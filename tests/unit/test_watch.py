@@ -60,8 +60,11 @@ def test_lines_that_the_collector_has_not_had_for_a_while_are_an_alarm(
     sent = tmp_path / "sent"
     # with nothing sent yet, an old line of a new host is not late before the shipper has run for as long
     for age, running, cursor, expected in (
-        (60, 3600, "s=1", []), (3600, 60, "s=1", ["logs"]), (3600, 60, "", []), (3600, 3600, "", ["logs"]),
-    ):  # fmt: skip
+        (60, 3600, "s=1", []),
+        (3600, 60, "s=1", ["logs"]),
+        (3600, 60, "", []),
+        (3600, 3600, "", ["logs"]),
+    ):
         sent.write_text(cursor)
         answers["journalctl"] = json.dumps({"__REALTIME_TIMESTAMP": str(int((NOW - age) * 1e6))})
         answers["systemctl"] = f"StateChangeTimestamp=@{NOW - running:.0f}\n"

@@ -77,9 +77,14 @@ def run(program: Path, *arguments: str | Path, cwd: Path, code: int = 0, path: P
         key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "OUTPOST", "XDG"))
     }
     done = subprocess.run(
-        [program, *arguments], cwd=cwd, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+        [program, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
         env=environment | {"HOME": str(cwd), "PATH": f"{path or program.parent}:{os.environ['PATH']}"},
-    )  # fmt: skip
+    )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 

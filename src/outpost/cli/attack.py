@@ -215,8 +215,10 @@ def _verdict(target: Target, results: list[Any]) -> None:
                 f"{kind}: p50 {percentile(samples, 0.5):.2f} s, p95 {percentile(samples, 0.95):.2f} s ({len(samples)} samples)"
             )
     if tried:
-        out.print(f"positive controls: {len(tried) - len(weak)} of {len(tried)} attacks succeed without their defence"
-                  + (f"; not {', '.join(weak)}" if weak else ""))  # fmt: skip
+        out.print(
+            f"positive controls: {len(tried) - len(weak)} of {len(tried)} attacks succeed without their defence"
+            + (f"; not {', '.join(weak)}" if weak else "")
+        )
     noticed = sorted({line for result in results for line in result.broken})
     for line in noticed:
         out.print(f"[red]honest mail was disturbed: {escape(line)}[/]")

@@ -93,11 +93,14 @@ def show_plan(outcome: Outcome, target: Target, new: Collection[str]) -> None:
         else:
             out.print(f"[bold]{escape(host)}[/]: [green]as declared[/]")
     verdict = (
-        f"[red]could not compare {count(len(outcome.failed), 'host')}[/]" if outcome.failed
-        else f"[yellow]{count(len(outcome.changes), 'change')} to make[/]" if outcome.changes
-        else f"[yellow]nothing to change, {len(outcome.findings)} to decide[/]" if outcome.findings
+        f"[red]could not compare {count(len(outcome.failed), 'host')}[/]"
+        if outcome.failed
+        else f"[yellow]{count(len(outcome.changes), 'change')} to make[/]"
+        if outcome.changes
+        else f"[yellow]nothing to change, {len(outcome.findings)} to decide[/]"
+        if outcome.findings
         else "[green]nothing to change[/]"
-    )  # fmt: skip
+    )
     out.print(f"{escape(target.title)}: {verdict} ({outcome.seconds:.1f} s)")
     _show_accepted(load(target.data), outcome.hosts)
 

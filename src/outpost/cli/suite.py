@@ -235,8 +235,10 @@ class Suite:
         """What the machines have to say about a failure, before they go."""
         listed = subprocess.run(
             ["docker", "ps", "--filter", f"label=outpost.instance={INSTANCE}", "--format", "{{.Names}}"],
-            capture_output=True, text=True, check=False,
-        ).stdout.split()  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.split()
         for container in sorted(listed):
             out.print(f"--- {container}", markup=False)
             sys.stdout.flush()

@@ -86,10 +86,12 @@ def list_users(at: At, as_json: JsonOption = False) -> None:
             "full_name": one.full_name,
             "quota": loaded.quota(one),
             "disabled": one.disabled,
-            "aliases": [found.address for found in loaded.aliases if one.address in loaded.expand(found.address)],
+            "aliases": [
+                found.address for found in loaded.aliases if one.address in loaded.expand(found.address)
+            ],
         }
         for one in loaded.users
-    ]  # fmt: skip
+    ]
     if as_json:
         say_json(rows)
         return
@@ -276,9 +278,12 @@ def list_aliases(at: At, as_json: JsonOption = False) -> None:
     """List aliases and groups with their members."""
     found = at.office.aliases
     if as_json:
-        say_json([
-            {"address": one.address, "members": list(one.members), "inside_only": one.inside_only} for one in found
-        ])  # fmt: skip
+        say_json(
+            [
+                {"address": one.address, "members": list(one.members), "inside_only": one.inside_only}
+                for one in found
+            ]
+        )
     for one in () if as_json else found:
         inside = " (the office's own users only)" if one.inside_only else ""
         out.print(f"{one.address}{inside}: {', '.join(one.members)}", markup=False)

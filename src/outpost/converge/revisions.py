@@ -72,8 +72,10 @@ def checkout(revision: str) -> Iterator[Path]:
     git = ["git", "-C", str(ROOT)]
     found = subprocess.run(
         [*git, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if found.returncode or not (ROOT / ".git").exists():
         raise OutpostError(
             f"{revision} is no revision of this checkout", "choose one that `git log` names, in a clone"

@@ -66,11 +66,14 @@ def _file(it: Difference) -> Iterator[Finding]:
         )  # fmt: skip
     elif old:
         yield Finding(
-            "file", thing, "edited by hand" if new else "removed by hand",
-            "it belongs to the system, and daemons or administrators depend on it", ("SYS-08",),
-            f"{free}[ ! -e {copy} ] || {{ mkdir -p \"$(dirname {quoted})\"; cp --archive --dereference {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}",
+            "file",
+            thing,
+            "edited by hand" if new else "removed by hand",
+            "it belongs to the system, and daemons or administrators depend on it",
+            ("SYS-08",),
+            f'{free}[ ! -e {copy} ] || {{ mkdir -p "$(dirname {quoted})"; cp --archive --dereference {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}',
             facts=facts,
-        )  # fmt: skip
+        )
     elif DEVICE in new:
         yield Finding(
             "file", thing, "a device put there by hand; devices belong in /dev",
@@ -185,9 +188,12 @@ def _special(it: Difference) -> Iterator[Finding]:
         now, whose, _ = new[0].split(" ")
         cause = f"mode and owner set to {new[0]} by hand"
         consequence = (
-            "every account that may start it gets its owner's rights" if int(now, 8) & 0o6000
-            else "other accounts than root may write it" if int(now, 8) & 0o0022 or whose != "root" else "programs that need it cannot read it"
-        )  # fmt: skip
+            "every account that may start it gets its owner's rights"
+            if int(now, 8) & 0o6000
+            else "other accounts than root may write it"
+            if int(now, 8) & 0o0022 or whose != "root"
+            else "programs that need it cannot read it"
+        )
     repair = f"! [ -e {quoted} ] || {{ {calm}; }}"
     yield Finding("file", it.thing, cause, consequence, ("SYS-09",), repair, as_lines(new, old), it.facts)
 

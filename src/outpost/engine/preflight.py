@@ -137,16 +137,20 @@ def judge(
     missing = [str(address) for address in host.all_addresses if str(address) not in present]
     if missing:
         yield Finding(
-            host.name, "bad", f"it has no {', '.join(missing)}",
+            host.name,
+            "bad",
+            f"it has no {', '.join(missing)}",
             "set up its addresses as office.toml says, or correct office.toml: Outpost does not configure networks",
-        )  # fmt: skip
+        )
     else:
         yield Finding(host.name, "good", "has the addresses of the office file")
     if "advertised" in first:
         yield Finding(
-            host.name, "bad", "its IPv6 default route comes from router advertisements",
+            host.name,
+            "bad",
+            "its IPv6 default route comes from router advertisements",
             "set a static one in the host's network configuration: after an apply the host ignores router advertisements",
-        )  # fmt: skip
+        )
     yield _ports(office, host, [value for key, value in facts if key == "port"])
     if serves(host, "transport") and not office.smarthost:
         yield _outbound(host, any(key == "outbound" for key, _ in facts))
@@ -166,9 +170,11 @@ def _clock(host: Host, said: str, now: tuple[float, float]) -> Finding:
     if abs(off) <= CLOCK:
         return Finding(host.name, "good", "its clock agrees with this machine's")
     return Finding(
-        host.name, "note", f"its clock is {abs(off)} s {'ahead' if off > 0 else 'behind'}",
+        host.name,
+        "note",
+        f"its clock is {abs(off)} s {'ahead' if off > 0 else 'behind'}",
         "apply sets up chrony; if it stays so, compare time.servers, and the hypervisor's clock",
-    )  # fmt: skip
+    )
 
 
 def _disk(host: Host, lines: list[str]) -> Iterator[Finding]:
@@ -176,23 +182,29 @@ def _disk(host: Host, lines: list[str]) -> Iterator[Finding]:
     if free and max(free)[0] < role_of(host).disk:
         size, place = max(free)
         yield Finding(
-            host.name, "bad" if size < role_of(host).disk // 2 else "note", f"{size} MiB of disk are free on {place}",
+            host.name,
+            "bad" if size < role_of(host).disk // 2 else "note",
+            f"{size} MiB of disk are free on {place}",
             f"a {host.role} wants {role_of(host).disk} MiB{' and room for the mail' * bool(role_of(host).data)}: enlarge its disk",
-        )  # fmt: skip
+        )
 
 
 def _platform(office: Office, host: Host, container: str) -> Iterator[Finding]:
     declared = office.platform_of(host)
     if container not in ("", "none") and declared != "docker":
         yield Finding(
-            host.name, "bad", f"it is a container ({container}), and the office file says platform = \"{declared}\"",
+            host.name,
+            "bad",
+            f'it is a container ({container}), and the office file says platform = "{declared}"',
             f'write platform = "docker" below [hosts.{host.name}]: a container cannot set the clock or the kernel; or use a machine',
-        )  # fmt: skip
+        )
     elif container in ("", "none") and declared == "docker":
         yield Finding(
-            host.name, "bad", 'it is a machine, and the office file says platform = "docker"',
+            host.name,
+            "bad",
+            'it is a machine, and the office file says platform = "docker"',
             f'write platform = "machine" below [hosts.{host.name}]: else its clock and kernel stay unhardened',
-        )  # fmt: skip
+        )
 
 
 def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterator[Finding]:
@@ -209,14 +221,18 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
     unsigned = [server for server, count in given.items() if count < 2]
     if (silent and len(silent) == len(wanted)) or (silent and office.resolver.forwarders):
         yield Finding(
-            host.name, "bad" if len(silent) == len(wanted) else "note", f"no DNS answer from {', '.join(silent)} (UDP 53)",
+            host.name,
+            "bad" if len(silent) == len(wanted) else "note",
+            f"no DNS answer from {', '.join(silent)} (UDP 53)",
             "let port 53 (UDP and TCP) through to it, or name resolvers that this host reaches: [resolver] forwarders",
-        )  # fmt: skip
+        )
     elif unsigned:
         yield Finding(
-            host.name, "bad", f"{', '.join(unsigned)} answers without DNSSEC signatures",
+            host.name,
+            "bad",
+            f"{', '.join(unsigned)} answers without DNSSEC signatures",
             "name forwarders that pass on DNSSEC records, or none: the hosts validate what they receive",
-        )  # fmt: skip
+        )
     else:
         yield Finding(host.name, "good", "resolves names")
     missing = [url for url in _archives(office) if url not in said["archive"]]
@@ -225,16 +241,20 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
         why = {url: text.strip() for url, _, text in (value.partition(" ") for value in said["unfetched"])}
         answer = why.get(missing[0]) or f"no answer within {2 * WAIT} s"
         yield Finding(
-            host.name, "bad", f"no packages: {', '.join(missing)} is not reached{by} ({answer})",
+            host.name,
+            "bad",
+            f"no packages: {', '.join(missing)} is not reached{by} ({answer})",
             "let it through, or name a proxy or mirror that this host reaches: [archive]",
-        )  # fmt: skip
+        )
     else:
         yield Finding(host.name, "good", "reaches Debian's packages")
     if BaseView(office, host).is_machine and not said["ntp"]:
         yield Finding(
-            host.name, "note", f"no time server answers ({', '.join(office.time.servers)}, UDP 123)",
+            host.name,
+            "note",
+            f"no time server answers ({', '.join(office.time.servers)}, UDP 123)",
             "let UDP 123 through, or name servers that this host reaches: [time] servers",
-        )  # fmt: skip
+        )
 
 
 def _number(said: str) -> int:
@@ -251,9 +271,11 @@ def _ports(office: Office, host: Host, lines: list[str]) -> Finding:
             held.append(f"{port}/{protocol} by {program}")
     if held:
         return Finding(
-            host.name, "bad", f"holds ports of the office: {', '.join(sorted(set(held)))}",
+            host.name,
+            "bad",
+            f"holds ports of the office: {', '.join(sorted(set(held)))}",
             "remove that program: a host does one thing",
-        )  # fmt: skip
+        )
     return Finding(host.name, "good", "its ports are free, or held by what belongs there")
 
 
@@ -261,9 +283,11 @@ def _outbound(host: Host, reached: bool) -> Finding:
     if reached:
         return Finding(host.name, "good", "reaches port 25 of others")
     return Finding(
-        host.name, "note", "no mail server on the Internet answered on port 25",
+        host.name,
+        "note",
+        "no mail server on the Internet answered on port 25",
         "ask the provider to open port 25 outwards, or name a [smarthost]",
-    )  # fmt: skip
+    )
 
 
 def _names_at(place: str, kind: str) -> set[str]:
@@ -283,17 +307,21 @@ def delegation(office: Office) -> Iterator[Finding]:
         present = _names_at(office.domain, "NS")
     except (dns.exception.DNSException, OSError) as error:
         yield Finding(
-            office.domain, "note", f"no delegation seen ({type(error).__name__})",
+            office.domain,
+            "note",
+            f"no delegation seen ({type(error).__name__})",
             f"at the parent zone: NS {', '.join(sorted(wanted))} with glue; mail and certificates wait for it",
-        )  # fmt: skip
+        )
         return
     if present == wanted:
         yield Finding(office.domain, "good", f"delegated to {', '.join(sorted(present))}")
     else:
         yield Finding(
-            office.domain, "bad", f"delegated to {', '.join(sorted(present))}",
+            office.domain,
+            "bad",
+            f"delegated to {', '.join(sorted(present))}",
             f"at the parent zone: NS {', '.join(sorted(wanted))}, and no other",
-        )  # fmt: skip
+        )
 
 
 def reverse_names(office: Office) -> Iterator[Finding]:
@@ -311,6 +339,8 @@ def reverse_names(office: Office) -> Iterator[Finding]:
                 yield Finding(host.name, "good", f"{address} is named {host.fqdn}")
             else:
                 yield Finding(
-                    host.name, "note", f"{address} has {'the name ' + ', '.join(sorted(names)) if names else 'no reverse name'}",
+                    host.name,
+                    "note",
+                    f"{address} has {'the name ' + ', '.join(sorted(names)) if names else 'no reverse name'}",
                     f"at the provider: {dns.reversename.from_address(str(address))} PTR {host.fqdn}.",
-                )  # fmt: skip
+                )

@@ -63,8 +63,10 @@ def seed(office: Office, host: Host, key: SecretStr) -> Seed:
             "write your SSH public key into `authorized_keys` below [ssh] in office.toml",
         )
     account: dict[str, Any] = {
-        "name": office.ssh.user, "lock_passwd": True, "ssh_authorized_keys": list(office.ssh.authorized_keys),
-    }  # fmt: skip
+        "name": office.ssh.user,
+        "lock_passwd": True,
+        "ssh_authorized_keys": list(office.ssh.authorized_keys),
+    }
     if office.ssh.user != "root":
         account |= {"shell": "/bin/bash", "sudo": "ALL=(ALL:ALL) NOPASSWD: ALL"}
     user_data = {

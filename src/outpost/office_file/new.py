@@ -77,8 +77,9 @@ class Plan:
                 place = 2 + every.index(new)  # 1 is the router's
             if place >= network.num_addresses - 1:
                 raise OutpostError(
-                    f"{network} has no room for {new.name} and a router", "give a larger network: /28 holds an office"
-                )  # fmt: skip
+                    f"{network} has no room for {new.name} and a router",
+                    "give a larger network: /28 holds an office",
+                )
             found.append(str(network[place]))
         return json.dumps(found)
 

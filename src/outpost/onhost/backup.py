@@ -392,9 +392,12 @@ class Backup:
         if not place.hostname:
             return "allowed"
         command = [
-            *self.environment["BORG_RSH"].split(), "-p", str(place.port or 22), f"{place.username}@{place.hostname}",
+            *self.environment["BORG_RSH"].split(),
+            "-p",
+            str(place.port or 22),
+            f"{place.username}@{place.hostname}",
             "echo outpost-shell",
-        ]  # fmt: skip
+        ]
         done = subprocess.run(command, capture_output=True, text=True, input="", check=False, timeout=60)
         return "allowed" if "outpost-shell" in done.stdout else "no command but borg's"
 

@@ -171,9 +171,12 @@ class Closing:
             room = shutil.disk_usage(self.into).free * 9 // 10
             try:
                 done = answers.exchange(
-                    shell_command(self.target, self.office, store, self.via), script,
-                    patience=PATIENCE, most=room, into=file,
-                )  # fmt: skip
+                    shell_command(self.target, self.office, store, self.via),
+                    script,
+                    patience=PATIENCE,
+                    most=room,
+                    into=file,
+                )
             except (TimeoutError, answers.TooMuchError):
                 file.truncate(0)
                 raise OutpostError(

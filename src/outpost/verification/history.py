@@ -174,8 +174,10 @@ def difference(now: Run, before: Iterable[Run]) -> Difference:
     return Difference(
         since=earlier[0].when if earlier else "",
         broken=(*(result for id_, result in failed.items() if id_ not in was_failed), *lost),
-        mended=tuple(result for result in now.results if result.id in was_failed and result.outcome == "passed"),
+        mended=tuple(
+            result for result in now.results if result.id in was_failed and result.outcome == "passed"
+        ),
         still=tuple(result for id_, result in failed.items() if id_ in was_failed),
         added=len(present - set(known)) if earlier else 0,
         gone=tuple(sorted(result.id for result in whole if result.id not in present)),
-    )  # fmt: skip
+    )

@@ -244,9 +244,12 @@ class Verdict:
 
 
 LEAN = (
-    "--disable-plugin-autoload", "-p", "testinfra.plugin", "--capture=no",
+    "--disable-plugin-autoload",
+    "-p",
+    "testinfra.plugin",
+    "--capture=no",
     *(f"-pno:{name}" for name in ("logging", "threadexception", "unraisableexception", "warnings")),
-)  # fmt: skip
+)
 """Options of pytest that leave out what checks of hosts have no use for, and what takes long to load or to end."""
 SIDE_BY_SIDE = ("-p", "xdist.plugin", "-n", "4")
 """The same for checks that wait for their hosts."""

@@ -128,9 +128,11 @@ def pdf_with(data: bytes) -> bytes:
         made += b"%d 0 obj\n" % number + body + b"\nendobj\n"
     table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
     return (
-        made + b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1) + table
+        made
+        + b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
+        + table
         + b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, len(made))
-    )  # fmt: skip
+    )
 
 
 def rar(name: str, data: bytes) -> bytes:

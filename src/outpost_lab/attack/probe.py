@@ -32,8 +32,10 @@ from outpost_lab.post import OfficeUser, compose
 BOUNDS = {"submission": 1.0, "peer": 2.0, "delivery": 5.0}
 IDLE_SECONDS = 8.0
 NAMES = {
-    "submission": "a user's submission greeting", "peer": "a peer's greeting", "delivery": "local delivery"
-}  # fmt: skip
+    "submission": "a user's submission greeting",
+    "peer": "a peer's greeting",
+    "delivery": "local delivery",
+}
 DEATHS = r"killed by signal|exited on signal|segfault|general protection|Out of memory|oom-kill|oom_reaper|core dumped"
 AUTHOR, READER = "alice", "bob"
 

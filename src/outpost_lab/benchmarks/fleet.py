@@ -68,7 +68,7 @@ def fleet(target: Target) -> Figures:
                 f"of {OFFICES}": round(many_again.seconds / OFFICES, 3),
             },
         },
-    )  # fmt: skip
+    )
 
 
 @contextlib.contextmanager
@@ -87,8 +87,10 @@ def _offices(target: Target, count: int) -> Iterator[tuple[list[str], dict[str, 
         (top / "answers").mkdir()
         environment = os.environ | {
             "PATH": f"{program.parent}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "ANSWERS": str(top / "answers"), "XDG_CACHE_HOME": str(top / "cache"), "PYINFRA_PROGRESS": "off",
-        }  # fmt: skip
+            "ANSWERS": str(top / "answers"),
+            "XDG_CACHE_HOME": str(top / "cache"),
+            "PYINFRA_PROGRESS": "off",
+        }
         configuration = ssh.configuration(load(target.data), target.data)
         learning = {"REAL": shutil.which("ssh") or "ssh", "CONFIGURATION": str(configuration)}
         for _ in range(2):  # the second asks only whether all is as the first found it
@@ -110,8 +112,10 @@ def _cost(arguments: Sequence[str], environment: dict[str, str]) -> Cost:
     watch.join()
     if process.returncode:
         last = "\n".join(said.strip().splitlines()[-15:])
-        raise OutpostError(f"outpost {' '.join(arguments[:3])} ended with {process.returncode}:\n{last}",
-                           "run ./outpost apply lab -y first: the lab's hosts must be as declared")  # fmt: skip
+        raise OutpostError(
+            f"outpost {' '.join(arguments[:3])} ended with {process.returncode}:\n{last}",
+            "run ./outpost apply lab -y first: the lab's hosts must be as declared",
+        )
     return Cost(seconds, _processor() - before, peak[0])
 
 

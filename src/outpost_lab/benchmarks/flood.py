@@ -32,7 +32,10 @@ def flood_p95(target: Target) -> Figures:
     idle = next(iter(measured.values()))["measured"]["idle p95"]
     worst = [each["delivery"]["p95"] for each in times.values() if each["delivery"]["p95"] is not None]
     notes = {
-        "p95 under each, s": p95, "idle p95, s": {KINDS[kind]: seconds for kind, seconds in idle.items()},
-        "not withstood": {title: each["bounds broken"] for title, each in measured.items() if each["verdict"] != "defended"},
-    }  # fmt: skip
+        "p95 under each, s": p95,
+        "idle p95, s": {KINDS[kind]: seconds for kind, seconds in idle.items()},
+        "not withstood": {
+            title: each["bounds broken"] for title, each in measured.items() if each["verdict"] != "defended"
+        },
+    }
     return Figures(max(worst), idle["delivery"], {"ours": worst, "peer": [idle["delivery"]]}, notes)

@@ -84,8 +84,11 @@ def keep(found: Sequence[Measurement], file: Path = RESULTS) -> None:
     known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     machine = {
-        "when": when, "processors": os.cpu_count(), "processor": _processor(), "python": platform.python_version()
-    }  # fmt: skip
+        "when": when,
+        "processors": os.cpu_count(),
+        "processor": _processor(),
+        "python": platform.python_version(),
+    }
     known |= {each.row: each.as_data() | {"measured": machine} for each in found}
     file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 

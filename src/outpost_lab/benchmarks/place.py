@@ -50,8 +50,11 @@ class Place:
         """For programs that read this office; they may keep what Python compiled, as in anybody's shell."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return os.environ | {
-            "PATH": path, "PYINFRA_PROGRESS": "off", "PYTHONDONTWRITEBYTECODE": "", "XDG_STATE_HOME": str(self.directory.parent),
-        }  # fmt: skip
+            "PATH": path,
+            "PYINFRA_PROGRESS": "off",
+            "PYTHONDONTWRITEBYTECODE": "",
+            "XDG_STATE_HOME": str(self.directory.parent),
+        }
 
     def cold(self) -> None:
         """Close the connections that are kept open."""

@@ -129,9 +129,11 @@ def _verification(office: Office) -> Iterator[Problem]:
     for index, address in enumerate(office.verification.correspondents):
         if address.partition("@")[2] in {office.domain, *domains}:
             yield Problem(
-                f"verification.correspondents[{index}]", address, "not on the Internet: the office's own or a peer's",
+                f"verification.correspondents[{index}]",
+                address,
+                "not on the Internet: the office's own or a peer's",
                 "remove it (peers are asked in any case)",
-            )  # fmt: skip
+            )
 
 
 RULES: tuple[Rule, ...] = (

@@ -57,9 +57,12 @@ def schema_problem(detail: ErrorDetails) -> Problem:
     if "public SSH key" in message:
         return Problem(field, value[:32], message, "paste the whole line of the .pub file")
     by_words = dict.fromkeys(BY_EXAMPLE, like) | {
-        "full path": f"{like}, without wildcards", "duration": "write it like 90s, 15m, 6h or 30d", "true or false": what,
-        "cannot be seen": "take it out", "white space": "take it out",
-    }  # fmt: skip
+        "full path": f"{like}, without wildcards",
+        "duration": "write it like 90s, 15m, 6h or 30d",
+        "true or false": what,
+        "cannot be seen": "take it out",
+        "white space": "take it out",
+    }
     for words, remedy in by_words.items():
         if words in message:
             return Problem(field, value, message, remedy)

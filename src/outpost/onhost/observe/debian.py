@@ -17,8 +17,10 @@ ENABLED = frozenset((
 ))  # fmt: skip
 """By systemd's own package."""
 ALIASES = {
-    "sshd.service": "ssh.service", "syslog.service": "rsyslog.service", "dbus-org.freedesktop.timesync1.service": "systemd-timesyncd.service",
-}  # fmt: skip
+    "sshd.service": "ssh.service",
+    "syslog.service": "rsyslog.service",
+    "dbus-org.freedesktop.timesync1.service": "systemd-timesyncd.service",
+}
 USER_UNITS = frozenset(("/usr/lib/systemd/user/ssh-agent.socket",))
 PLATFORM = (
     "linux-image-", "linux-headers-", "grub-", "shim-", "firmware-", "intel-microcode", "amd64-microcode", "console-setup", "keyboard-configuration",
@@ -66,11 +68,14 @@ TEMPLATES = {
     "/etc/apt/apt.conf.d/20auto-upgrades": "/usr/share/unattended-upgrades/20auto-upgrades",
     "/etc/apt/apt.conf.d/50unattended-upgrades": "/usr/share/unattended-upgrades/50unattended-upgrades",
     "/var/www/html/index.nginx-debian.html": "/usr/share/nginx/html/index.html",
-    "/etc/inputrc": "/usr/share/readline/inputrc", "/etc/motd": "/usr/share/base-files/motd",
-    "/etc/nsswitch.conf": "/usr/share/libc-bin/nsswitch.conf", "/etc/profile": "/usr/share/base-files/profile",
-    "/etc/ssh/sshd_config": "/usr/share/openssh/sshd_config", "/root/.bashrc": "/usr/share/base-files/dot.bashrc",
+    "/etc/inputrc": "/usr/share/readline/inputrc",
+    "/etc/motd": "/usr/share/base-files/motd",
+    "/etc/nsswitch.conf": "/usr/share/libc-bin/nsswitch.conf",
+    "/etc/profile": "/usr/share/base-files/profile",
+    "/etc/ssh/sshd_config": "/usr/share/openssh/sshd_config",
+    "/root/.bashrc": "/usr/share/base-files/dot.bashrc",
     "/root/.profile": "/usr/share/base-files/dot.profile",
-}  # fmt: skip
+}
 """Path → the package's own copy of it."""
 EMPTY = "e3b0c44298fc1c14"
 CONTENTS = {

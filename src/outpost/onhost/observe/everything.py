@@ -53,9 +53,10 @@ def everything(seen: Seen) -> tuple[list[str], list[str]]:
             probe("privileges elsewhere", lambda: special_elsewhere(declared, seen.live["special"])),
         ]  # fmt: skip
         faults = [
-            probe("stale units", stale, declared_units, declared, shown), probe("libraries", libraries, mark=seen.mark),
+            probe("stale units", stale, declared_units, declared, shown),
+            probe("libraries", libraries, mark=seen.mark),
             probe("attributes", held_below_trees, declared, mark=seen.mark),
-        ]  # fmt: skip
+        ]
     tables, rules = probes(
         "packet filter", lambda: packet_filter(seen.live["filter"], seen.mark), otherwise=(nothing, nothing)
     )

@@ -160,9 +160,11 @@ def times_to_come(zone: str, listed: str, now: float, lifetimes: dict[str, int])
         if key.get(name, 0) > now + SLACK
     ]
     signs = [
-        key for key in keys
-        if 0 < (key["active"] or key["ready"]) <= now and not any(0 < key[end] <= now for end in ("retire", "remove"))
-    ]  # fmt: skip
+        key
+        for key in keys
+        if 0 < (key["active"] or key["ready"]) <= now
+        and not any(0 < key[end] <= now for end in ("retire", "remove"))
+    ]
     if keys and not all(any(key[role] for key in signs) for role in ("ksk", "zsk")):
         found.append(f"timer\t{zone}\tno key signs")
     for role in lifetimes:
@@ -172,8 +174,9 @@ def times_to_come(zone: str, listed: str, now: float, lifetimes: dict[str, int])
         # Knot makes the next one when the first has had its time (knot.conf(5), Policy section)
         found += [
             f"timer\t{zone}\ta second {role.upper()} signs: {key['id']}"
-            for key in more if key["publish"] + SLACK < (first["active"] or first["ready"]) + (lifetimes[role] or 1 << 40)
-        ]  # fmt: skip
+            for key in more
+            if key["publish"] + SLACK < (first["active"] or first["ready"]) + (lifetimes[role] or 1 << 40)
+        ]
     return found
 
 

@@ -25,8 +25,9 @@ SINGLE = (
     *(f"{TRANSIENT}/*.{kind}{inner}" for kind in ("path", "service", "socket", "timer") for inner in ("", ".d/*")),
 )  # fmt: skip
 UNSCANNED = (
-    *(f"/var/lib/clamav/*{ending}" for ending in (".ign*", "fp", ".cfg", ".crb", ".ftm", ".wdb")), "/var/lib/rspamd/rspamd_dynamic*",
-)  # fmt: skip
+    *(f"/var/lib/clamav/*{ending}" for ending in (".ign*", "fp", ".cfg", ".crb", ".ftm", ".wdb")),
+    "/var/lib/rspamd/rspamd_dynamic*",
+)
 """What has the scanners let something pass: exceptions, switches, trusted signers, kinds of files, trusted links."""
 PARTS = ("/var/lib/roundcube/*",)
 """Links to parts of a package's program, which no list of checksums covers, and directories beside them."""

@@ -34,8 +34,11 @@ def ansible(place: Place, *, mitogen: bool = False) -> tuple[list[str], dict[str
         found = next(binaries.parent.glob("lib/python3*/site-packages/ansible_mitogen/plugins/strategy"))
         variables |= {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": str(found)}
     return [
-        str(binaries / "ansible-playbook"), "-i", str(where / "hosts.json"), str(HERE / "playbook.yml"),
-    ], variables  # fmt: skip
+        str(binaries / "ansible-playbook"),
+        "-i",
+        str(where / "hosts.json"),
+        str(HERE / "playbook.yml"),
+    ], variables
 
 
 def _write_ansible(place: Place, where: Path) -> None:

@@ -23,9 +23,12 @@ for account in each(content.accounts):
     )  # fmt: skip
 for directory in each(content.directories):
     files.directory(
-        name=directory["path"], path=directory["path"], user=directory["owner"], group=directory["group"],
+        name=directory["path"],
+        path=directory["path"],
+        user=directory["owner"],
+        group=directory["group"],
         mode=directory["mode"],
-    )  # fmt: skip
+    )
 for path, (mode, owner, group, body) in each(content.files.items()):
     files.put(name=path, src=BytesIO(body), dest=path, user=owner, group=group, mode=mode)
 for unit in each(content.units):
