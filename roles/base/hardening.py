@@ -22,7 +22,6 @@ def hardening(*, office: Office, me: Host) -> None:
     view = BaseView(office, me)
     service(
         name="outpost-undo",  # a change that waits for its confirmation does not survive a restart (outpost.converge.guard)
-        unit="outpost-undo.service",
         files=[rendered("base", "/etc/systemd/system/outpost-undo.service")],
     )
     _mounts(me)
@@ -66,7 +65,6 @@ def _machine() -> None:
     packages("apparmor", "auditd")
     service(
         name="auditd",
-        unit="auditd.service",
         files=[rendered("base", "/etc/audit/rules.d/outpost.rules", mode="0640")],
         on_change="reload",
     )

@@ -24,7 +24,6 @@ def network(view: BaseView) -> None:
     )
     service(
         name="nftables",
-        unit="nftables.service",
         files=[rendered("base", "/etc/nftables.conf", mode="0755", view=view)],
         check="nft --check --file /etc/nftables.conf",
         on_change="reload",
@@ -42,7 +41,6 @@ def names_and_clock(view: BaseView) -> None:
         )
     service(
         name="unbound",
-        unit="unbound.service",
         files=[rendered("base", "/etc/unbound/unbound.conf", view=view)],
         check="unbound-checkconf",
         on_change="reload",
@@ -50,7 +48,6 @@ def names_and_clock(view: BaseView) -> None:
     settings(name="resolv.conf", files=[rendered("base", "/etc/resolv.conf")])
     service(
         name="chrony",
-        unit="chrony.service",
         files=[
             rendered("base", path, view=view) for path in ("/etc/chrony/chrony.conf", "/etc/default/chrony")
         ],

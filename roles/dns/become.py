@@ -35,7 +35,6 @@ def become(*, office: Office, me: Host, secrets: Secrets) -> None:
     confined("knot-sandbox", "knot.service", [drop_in])
     service(
         name="knot",
-        unit="knot.service",
         files=[
             rendered(
                 "dns",

@@ -147,7 +147,6 @@ def _filter(view: MtaView, secrets: Secrets) -> None:
     _sandbox("rspamd.service")
     service(
         name="rspamd",
-        unit="rspamd.service",
         files=[*below("mta", "/etc/rspamd", mta=view, signing=signing, facts=filter_facts(view)), *keys],
         check="rspamadm configtest --quiet",
         on_change="reload",
@@ -226,7 +225,6 @@ def _listener(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> 
     _sandbox("postfix.service")
     service(
         name="postfix",
-        unit="postfix.service",
         files=files,
         watches=certificates,
         check="postfix check",

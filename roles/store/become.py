@@ -157,7 +157,6 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
         )
     service(
         name="dovecot",
-        unit="dovecot.service",
         files=[
             rendered(
                 "store",

@@ -126,7 +126,6 @@ def _roundcube(view: WebmailView, secrets: Secrets) -> None:
     _sandbox("php8.4-fpm.service", view)
     service(
         name="php8.4-fpm",
-        unit="php8.4-fpm.service",
         files=[config, *(_from_template(path, view) for path in (*PHP, *SCRIPTS))],
         check=" && ".join(["php-fpm8.4 --test", *syntax]),
         on_change="reload",  # it ends no session; a restart ends them all
@@ -151,7 +150,6 @@ def _web_server(view: WebmailView, secrets: Secrets, certificates: tuple[File, .
     _sandbox("nginx.service", view)
     service(
         name="nginx",
-        unit="nginx.service",
         files=[
             rendered(
                 "webmail",

@@ -22,7 +22,7 @@ from outpost.units import restarted
 def service(
     *,
     name: str,
-    unit: str,
+    unit: str = "",
     files: Sequence[File] = (),
     watches: Sequence[File] = (),
     check: str | None = None,
@@ -33,7 +33,7 @@ def service(
 
     Args:
         name: The daemon, as people call it; also the name of its record on the host.
-        unit: Its systemd unit.
+        unit: Its systemd unit, unless that is called as the daemon is.
         files: Its configuration.
         watches: Files that another shape installs and this daemon loads (certificates).
         check: Command that accepts or refuses the future configuration.
@@ -41,6 +41,7 @@ def service(
         guarded: It stands between the controller and the host: the host undoes a change by itself unless a fresh
             connection confirms it (`outpost.converge.guard`).
     """
+    unit = unit or f"{name}.service"
     verb = "reload-or-restart" if on_change == "reload" else "restart"
     # A daemon gets 90 s by default; the evidence of a failed start belongs to the error, not to a later scan.
     # What a timer starts may have failed of the files that are mended now; it starts again when it is due.
