@@ -10,7 +10,9 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -26,11 +28,12 @@ from outpost.evidence.controls import catalogue
 from outpost.target import Target
 from outpost.transport import answers
 from outpost_lab import pace
+from outpost_lab.attack import catalogue as catalogue_of
 from outpost_lab.attack import content, runner
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import Ground
 from outpost_lab.attack.probe import Window, percentile
-from outpost_lab.attack.registry import Attack, attacks
+from outpost_lab.attack.registry import Attack, attacks, words
 from outpost_lab.attack.weakness import RESTORES, SAVED, Weakness, switches
 from outpost_lab.attack.wire import CLOSED, SILENT, Reply
 
@@ -166,6 +169,22 @@ def test_what_a_weakness_kept_stays_until_it_is_back(tmp_path: Path) -> None:
 
 def test_every_switch_is_an_attacks() -> None:
     assert sorted(set(switches()) - set(attacks())) == []
+
+
+def test_words_of_attacks_name_only_what_the_office_has() -> None:
+    ground = Ground(reference.case_study(), *cast(Any, [None] * 5))
+    known = ground.words | dict.fromkeys(("reader", "victim", "webmail", "n", "someone"), "x")
+
+    def texts(value: object) -> Iterator[str]:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict | list):
+            for each in value.values() if isinstance(value, dict) else value:
+                yield from texts(each)
+
+    dialogues = tomllib.loads((Path(catalogue_of.__path__[0]) / "dialogues.toml").read_text())
+    said = [*texts(words()), *texts(dialogues)]
+    assert len([text for text in said if text.format(**known) != text]) > 100
 
 
 def test_percentiles() -> None:
