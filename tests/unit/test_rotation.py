@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
 from outpost.keys.published import public_keys
-from outpost.keys.rotation import accounts, authority, dkim, dnssec, due, engine, tsig, watch
+from outpost.keys.rotation import accounts, aftermath, authority, dkim, dnssec, due, engine, tsig, watch
 from outpost.keys.rotation.engine import Desk, NotYetError
 from outpost.keys.secrets_file import SigningKey
 from outpost.office import load
@@ -291,6 +292,22 @@ def test_a_key_that_no_rollover_explains_is_kept_only_when_a_person_has_seen_it(
         assert site.desk.secrets.dnssec == {zone: (old,)}
     assert dnssec.keep(site.desk, seen=True)
     assert site.desk.secrets.dnssec == found
+
+
+def test_an_apply_that_meets_such_a_key_says_so_and_keeps_what_it_had(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hosts are as declared: with another lifetime the name server rolled by the old one until then."""
+
+    def refuse(_desk: Desk) -> bool:
+        raise dnssec.UnexplainedError("no rollover explains the keys of ns1", "examine ns1")
+
+    monkeypatch.setattr(dnssec, "keep", refuse)
+    monkeypatch.setattr(engine, "desk", lambda *_, **__: nullcontext(site.desk))
+    monkeypatch.setattr(accounts, "learn", lambda *_: False)
+    said: list[str] = []
+    aftermath.keep(site.desk.target, ["ns1"], said.append)
+    assert said == ["DNSSEC keys were not kept: no rollover explains the keys of ns1. Remedy: examine ns1"]
 
 
 @pytest.mark.control("DNS-01")

@@ -15,7 +15,10 @@ def keep(target: Target, hosts: Collection[str], report: Report, via: str | None
     with engine.desk(target, report, via=via) as desk:
         servers = serving(desk.office, "names")
         if servers[0].name in hosts:
-            dnssec.keep(desk)
+            try:
+                dnssec.keep(desk)
+            except dnssec.UnexplainedError as error:  # the hosts are as declared; the copy stays as it was
+                report(f"DNSSEC keys were not kept: {error.message}. Remedy: {error.remedy}")
         if accounts.learn(desk, hosts):
             if {server.name for server in servers} <= set(hosts):
                 desk.apply(servers)

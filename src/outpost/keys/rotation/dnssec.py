@@ -33,6 +33,10 @@ FLAGS = {"zone", "id", "ksk", "zsk", "tag", "algorithm", "size", "public-only", 
 """What ``keymgr --json`` says of a key besides its timers."""
 
 
+class UnexplainedError(OutpostError):
+    """The primary has keys that no rollover explains, and no person has asked for them."""
+
+
 def keep(desk: Desk, *, seen: bool = False) -> bool:
     """Bring the copy up to date; whether it was not.
 
@@ -40,7 +44,7 @@ def keep(desk: Desk, *, seen: bool = False) -> bool:
         seen: A person has asked for it, and is shown what no rollover explains.
 
     Raises:
-        OutpostError: Nobody has, and the primary has such keys.
+        UnexplainedError: Nobody has, and the primary has such keys.
     """
     found = fetch(desk)
     if found == desk.secrets.dnssec:
@@ -48,7 +52,7 @@ def keep(desk: Desk, *, seen: bool = False) -> bool:
     unexplained = list(_unexplained(desk, found))
     if unexplained and not seen:
         primary = serving(desk.office, "names")[0].name
-        raise OutpostError(
+        raise UnexplainedError(
             f"no rollover explains the keys of {primary}: {'; '.join(unexplained)}",
             f"examine {primary}: who controls it can make them. If they are yours, keep them: ./outpost rotate dnssec {desk.target.typed}",
         )
