@@ -24,7 +24,7 @@ from pyinfra.operations import files as stock_files
 from pyinfra.operations import server as stock_server
 
 from outpost.converge import guard
-from outpost.converge.files import APPLIED, DECLARED, LOCK, NOLOGIN, PACKAGES, RUN, STATE, File, shell
+from outpost.converge.files import APPLIED, LOCK, NOLOGIN, PACKAGES, RUN, STATE, File, shell
 from outpost.converge.observation import (
     LINK,
     Status,
@@ -357,24 +357,9 @@ def retire() -> Generator[Command, None, None]:
         leaving = [path for path in paths if path not in known.files]
         for kind, thing in (*(("unit", unit) for unit in units), *(("file", path) for path in leaving)):
             report(Finding(kind, thing, "no longer declared", "it goes; nothing needs it any more"))
-        steps = [
-            "set -eu",
-            *(f"systemctl disable --now --quiet {shlex.quote(unit)} || true" for unit in units),
-        ]
-        steps += [_removal(path) for path in leaving]
-        steps += ["systemctl daemon-reload"]
-        steps += dict.fromkeys(f": {reload}" for path in leaving if (reload := reload_for(path)))
-        steps += [
-            shlex.join(
-                [
-                    "rm",
-                    "-f",
-                    *(f"{DECLARED}/{record}.{kind}" for kind in ("tar", "seal")),
-                    f"{APPLIED}/{record}",
-                ]
-            )
-        ]
-        yield alone("\n".join(steps))
+        removals = map(_removal, leaving)
+        reloads = dict.fromkeys(filter(None, map(reload_for, leaving)))
+        yield alone(shell("retire", record=record, units=units, removals=removals, reloads=reloads))
     yield from _retire_packages({name for names in known.packages for name in names})
     void()
 
