@@ -17,20 +17,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from outpost.errors import OutpostError
 from outpost.evidence.controls import AttackPlan, Catalogue, Control, Fault
 from outpost.evidence.effect import Line
 from outpost.office import Host, Office
 from outpost.recovery.drills import Drill
+from outpost.templates import environment
 from outpost.transport.answers import printable
 from outpost.verification import history
 from outpost.verification.history import Run
 from outpost.verification.live import Result, sentence
 
 PAGE = "report.html.j2"
-SEVERITY = {1: "minor", 2: "noticeable", 3: "grave", 4: "disastrous"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 State = Literal["proven", "failed", "open", "none"]
 SIGNS: dict[State, str] = {"proven": "✓", "failed": "✗", "open": "○", "none": "·"}
@@ -234,21 +232,13 @@ def page(evidence: Evidence, *, paper: bool = False) -> str:
     if not evidence.kept:
         raise OutpostError("nothing has been verified yet", "./outpost verify OFFICE first")
     latest, attacked = evidence.latest, evidence.recorded(evidence.data.attacks.values())
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, finalize=_safe,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    templates = environment(Path(__file__).parent).overlay(autoescape=True, finalize=_safe)
     hosts = evidence.office.hosts
-    return environment.get_template(PAGE).render(
+    return templates.get_template(PAGE).render(
         evidence=evidence,
         office=evidence.office,
         run=evidence.kept[0],
         latest=latest,
-        failed=[each for each in latest if each.result.outcome == "failed"],
-        passed=[each for each in latest if each.result.outcome == "passed"],
-        skipped=[each for each in latest if each.result.outcome == "skipped"],
-        withstood=[each for each in attacked if each.state == "proven"],
-        breached=[each for each in attacked if each.state == "failed" and evidence.lab],
         reasons=Counter(why for _, _, why in not_verified(evidence)).most_common(4),
         matrix=[
             (fault, state_of_fault(evidence, fault), [cell(evidence, fault, host) for host in hosts],
@@ -263,7 +253,7 @@ def page(evidence: Evidence, *, paper: bool = False) -> str:
         state_of={control.id: state_of_control(evidence, control) for control in evidence.data.controls.values()},
         not_verified=not_verified(evidence),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
-        signs=SIGNS, words=WORDS, severity=SEVERITY, paper=paper, attacked_all=attacked,
+        signs=SIGNS, words=WORDS, paper=paper, attacked_all=attacked,
     )  # fmt: skip
 
 
