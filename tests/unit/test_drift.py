@@ -23,6 +23,7 @@ import pytest
 from outpost.converge import observation
 from outpost.converge.drift import LATE, PYTHON, START
 from outpost.converge.files import package
+from outpost.converge.reporting import file_finding
 from outpost.drift.findings import BLIND, EARLY, ORDER, Beside, findings, folded
 from outpost.drift.meanings import FAULTS, STATES
 from outpost.drift.repairs import close, end_listening, reload_for, restart
@@ -812,3 +813,16 @@ def test_a_survey_waits_for_no_fifo_in_the_place_of_a_declared_file(tmp_path: Pa
     assert f"{hashlib.sha256(b'x').hexdigest()}  {plain}" in done.stdout
     assert done.stdout.endswith(f"{observation.END}\n")
     assert f"fifo|{pipe}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "consequence"),
+    [
+        (False, "chrony works as declared before, until an apply"),
+        (True, "chrony does not work as the office declares"),
+    ],
+)
+def test_what_the_office_declares_otherwise_is_no_broken_daemon(by_hand: bool, consequence: str) -> None:
+    how = {"permissions": None, "known": True, "secret": False}
+    finding = file_finding("/x", owner="chrony", before=["a"], after=["b"], by_hand=by_hand, **how)  # type: ignore[arg-type]
+    assert finding.consequence == consequence

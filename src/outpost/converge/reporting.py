@@ -83,8 +83,9 @@ def file_finding(
     if permissions:
         rest = [] if cause.startswith("permissions") else diff
         diff = [f"-{permissions[0]}", f"+{permissions[1]}", *rest]
-    consequence = why or f"{owner} does not work as the office declares"
-    return Finding("file", path, cause, consequence, controls, diff=tuple(diff))
+    former = cause == "declared otherwise since the last apply"
+    works = "works as declared before, until an apply" if former else "does not work as the office declares"
+    return Finding("file", path, cause, why or f"{owner} {works}", controls, diff=tuple(diff))
 
 
 def _control(lines: Sequence[str], diff: Iterable[str]) -> tuple[tuple[str, ...], str]:
