@@ -97,12 +97,7 @@ class MtaView(HostView):
     @property
     def submission_sockets(self) -> tuple[str, ...]:
         """Where the store hands over users' mail."""
-        addresses = dict.fromkeys(
-            address
-            for store in self.office.with_role("store")
-            for address in self.office.link_addresses(self.me, store)
-        )
-        return self._sockets(tuple(addresses), ports.SUBMISSION_RELAY)
+        return self._sockets(self.listens(ports.SUBMISSION_RELAY), ports.SUBMISSION_RELAY)
 
     @property
     def store_addresses(self) -> tuple[IPAddress, ...]:
