@@ -60,7 +60,7 @@ def campaign(target: Target, office: Office, request: pytest.FixtureRequest) -> 
         loop.close()
 
 
-def told(result: Result) -> str:
+def printed(result: Result) -> str:
     """A failure's message: what was expected, what was seen, and the dialogue that proves it."""
     lines = [f"expected: {result.plan.expectation}", f"observed: {result.observed}"]
     lines += [f"meanwhile: {line}" for line in result.broken]

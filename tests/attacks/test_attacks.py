@@ -13,7 +13,7 @@ import pytest
 from outpost.evidence.controls import AttackPlan
 from outpost_lab.attack.registry import attacks
 from outpost_lab.attack.runner import Result
-from tests.attacks.conftest import READY, Campaign, told
+from tests.attacks.conftest import READY, Campaign, printed
 
 QUICK_CONTROLS = ("1c", "2a", "4a", "4f", "7a", "9a")
 
@@ -34,7 +34,7 @@ def name(plan: AttackPlan) -> str:
 def withstood(result: Result) -> None:
     if result.verdict == "not judged":
         pytest.skip(result.reason)
-    assert result.verdict == "defended", told(result)
+    assert result.verdict == "defended", printed(result)
 
 
 @pytest.mark.parametrize("plan", plans(slow=False), ids=name)
@@ -89,12 +89,12 @@ def test_every_refusal_is_plain(campaign: Campaign) -> None:
 
 def test_a_refusal_that_says_too_much_is_noticed() -> None:
     plain = "1 S: 554 5.7.1 The attachment a.exe is of a kind we do not take by mail"
-    told = [
+    printed = [
         "1 S: 550 5.1.1 User unknown in virtual mailbox table",
         "2 S: 554 no code",
         "3 S: 451 5.7.1 wrong class",
     ]
-    assert unplain([plain, "1 C: 554 said by us", *told]) == [line[5:] for line in told]
+    assert unplain([plain, "1 C: 554 said by us", *printed]) == [line[5:] for line in printed]
 
 
 @pytest.mark.slow

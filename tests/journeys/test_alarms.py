@@ -172,7 +172,9 @@ def ear(lab: Instance) -> Iterator[Callable[[str], list[dict[str, object]]]]:
     def heard(host: str) -> list[dict[str, object]]:
         said = on(lab, "gw", f"cat {HEARD} 2>/dev/null || true")
         return [
-            told for line in said.splitlines() if (told := json.loads(line))["host"].startswith(f"{host}.")
+            printed
+            for line in said.splitlines()
+            if (printed := json.loads(line))["host"].startswith(f"{host}.")
         ]
 
     yield heard
@@ -208,13 +210,13 @@ def test_what_needs_a_human_is_heard_past_the_queue(
             outpost(lab, "queue", "lab", "--hold", "headoffice")
         heard = len(ear(host))
         on(lab, host, look)
-        told = {alarm["about"]: alarm["text"] for news in ear(host)[heard:] for alarm in news["alarms"]}  # type: ignore[attr-defined]
-        assert trouble.about in told
+        printed = {alarm["about"]: alarm["text"] for news in ear(host)[heard:] for alarm in news["alarms"]}  # type: ignore[attr-defined]
+        assert trouble.about in printed
         heard = len(ear(host))
         on(lab, host, look)
         assert ear(host)[heard:] == [], "told once, not every five minutes"
         if trouble.cause is not None:
-            typed = remedies(told[trouble.about])
+            typed = remedies(printed[trouble.about])
             assert typed
             on(lab, host, f"{trouble.cause}; {typed}; {look}")
             assert trouble.about not in on(lab, host, f"cat {STATE}"), typed

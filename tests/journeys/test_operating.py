@@ -46,7 +46,7 @@ def test_a_message_is_followed_through_every_host_by_any_of_its_names(
     bob.receive(token)
     head.receive(token)
     (story,) = outpost(lab, "trace", LAB, message["Message-ID"])
-    told = [(hop["host"], hop["what"], hop["tls"]) for hop in story["hops"]]
+    printed = [(hop["host"], hop["what"], hop["tls"]) for hop in story["hops"]]
     for host, what, tls in (
         ("store", f"{alice.address} handed it over", ""),
         ("mta", f"taken from {alice.address}", "Trusted TLSv1.3"),
@@ -55,9 +55,9 @@ def test_a_message_is_followed_through_every_host_by_any_of_its_names(
         ("store", f"{bob.address}: stored mail into mailbox 'INBOX'", ""),
         ("mta", "done, out of the queue", ""),
     ):
-        assert [hop for hop in told if hop[0] == host and what in hop[1] and hop[2].startswith(tls)], (
+        assert [hop for hop in printed if hop[0] == host and what in hop[1] and hop[2].startswith(tls)], (
             what,
-            told,
+            printed,
         )
     name = next(hop["id"] for hop in story["hops"] if hop["host"] == "mta" and hop["id"])
     assert [each["hops"] for each in outpost(lab, "trace", LAB, name)] == [story["hops"]]

@@ -81,7 +81,7 @@ def faulty(fault: str, name: str, authority: Authority) -> Shown:
 def waiting(container: str, recipient: str, reason: str = UNPROVEN, *, sender: str = "") -> str:
     """Why a message for the recipient is still in the machine's queue, once its first delivery has failed for that reason."""
 
-    def told() -> str:
+    def printed() -> str:
         listing = subprocess.run(
             ["docker", "exec", container, "postqueue", "-j"], capture_output=True, text=True, check=False
         )
@@ -95,7 +95,7 @@ def waiting(container: str, recipient: str, reason: str = UNPROVEN, *, sender: s
                     return why
         return ""
 
-    return until(told, f"a message to {recipient} waits in {container} for that reason", seconds=PATIENCE)
+    return until(printed, f"a message to {recipient} waits in {container} for that reason", seconds=PATIENCE)
 
 
 def tried_again(container: str) -> None:
@@ -181,12 +181,12 @@ def test_mail_to_a_peer_waits_until_it_proves_itself(
     with replaced(container, files, server.activate):
         alice.send(message, [reader.address])
         waiting(mta, reader.address)
-        told = verification(lab) if (peer, fault) == ("head_office", "expired") else ""
+        printed = verification(lab) if (peer, fault) == ("head_office", "expired") else ""
         assert reader.count(token) == 0
-    if told:
-        assert "1 failed" in told
-        assert reader.address in told
-        assert re.search(UNPROVEN, told)
+    if printed:
+        assert "1 failed" in printed
+        assert reader.address in printed
+        assert re.search(UNPROVEN, printed)
     arrives(mta, reader, token)
     assert reader.count(token) == 1
     assert not wire.shows(token)

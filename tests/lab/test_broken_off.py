@@ -69,13 +69,15 @@ def killed_at(lab: Instance, target: Target, machine: str, number: int) -> str |
         assert process.stderr is not None
         said: SimpleQueue[str] = SimpleQueue()
         Thread(target=_pass_on, args=(process.stderr, said), daemon=True).start()
-        told: list[str] = []
+        printed: list[str] = []
         for _ in range(number):
-            if not (name := _next_operation(said, told, seconds=600)):
-                assert process.wait() == 0, "".join(told)  # it must have had fewer, not have failed earlier
+            if not (name := _next_operation(said, printed, seconds=600)):
+                assert process.wait() == 0, "".join(
+                    printed
+                )  # it must have had fewer, not have failed earlier
                 return None
         _next_operation(
-            said, told, seconds=delay
+            said, printed, seconds=delay
         )  # into the operation, not only between two, and not beyond it
         os.killpg(process.pid, signal.SIGKILL)
         return name
@@ -87,12 +89,12 @@ def _pass_on(lines: Iterable[str], said: SimpleQueue[str]) -> None:
     said.put("")
 
 
-def _next_operation(said: SimpleQueue[str], told: list[str], *, seconds: float) -> str:
+def _next_operation(said: SimpleQueue[str], printed: list[str], *, seconds: float) -> str:
     """The operation that begins next; empty where none does, or not in time."""
     wait = pace.Patience(seconds)
     with suppress(Empty):
         while line := said.get(timeout=wait.left):
-            told.append(line)
+            printed.append(line)
             if line.startswith("--> Starting"):
                 return line.strip()
     return ""

@@ -50,9 +50,9 @@ def test_bare_machines_become_hosts_and_stay_so_over_a_restart(
     def applied() -> list[Any]:
         """What an apply has changed."""
         chosen = [word for host in HOSTS for word in ("--limit", host)]
-        told = json.loads(controller.outpost("apply", LAB, "-y", "--json", "--via", "ssh", *chosen))
-        assert set(told["hosts"]) == set(HOSTS)
-        return [change for host in told["hosts"].values() for change in host["changes"]]
+        printed = json.loads(controller.outpost("apply", LAB, "-y", "--json", "--via", "ssh", *chosen))
+        assert set(printed["hosts"]) == set(HOSTS)
+        return [change for host in printed["hosts"].values() for change in host["changes"]]
 
     with timed("machines"):
         controller.outpost("lab", "vm", *HOSTS)

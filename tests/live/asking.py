@@ -97,8 +97,8 @@ for option in sys.argv[1:]:
 def unbound(host: TestinfraHost, *options: str) -> dict[str, str]:
     """Options of the running Unbound, as ``unbound-control get_option`` asks for one of them."""
     said = host.check_output(f"python3 -ISc %s {' '.join(options)}", _UNBOUND)
-    told = (line.partition(" ") for line in said.splitlines())
-    return {option: value.strip('"') for option, _, value in told}
+    printed = (line.partition(" ") for line in said.splitlines())
+    return {option: value.strip('"') for option, _, value in printed}
 
 
 def not_ones_own(office: Office, user: str) -> str:

@@ -151,14 +151,14 @@ class Units:
         if not lines:
             asked = f"set -- {self[unit]['MainPID']}\n{_PROCESSES}"
             lines = [line.removeprefix(start) for line in self.host.check_output(asked).splitlines()]
-        told: dict[str, list[str]] = {"status": [], "mountinfo": [], "fd": []}
+        printed: dict[str, list[str]] = {"status": [], "mountinfo": [], "fd": []}
         for about, _, line in (line.partition(":") for line in lines):
-            told[about].append(line)
-        facts = (line.partition(":") for line in told["status"])
+            printed[about].append(line)
+        facts = (line.partition(":") for line in printed["status"])
         return Process(
             {name: value.strip() for name, _, value in facts},
-            Mounts.read("\n".join(told["mountinfo"])),
-            tuple(told["fd"]),
+            Mounts.read("\n".join(printed["mountinfo"])),
+            tuple(printed["fd"]),
         )
 
     def runs(self, unit: str) -> bool:

@@ -195,8 +195,8 @@ def test_live_packet_filter_is_the_one_on_disk_rule_by_rule(
     host: TestinfraHost, packet_filter: list[dict[str, Any]]
 ) -> None:
     def listed(entries: list[dict[str, Any]]) -> list[str]:
-        told = [json.dumps(own(entries, kind)) for kind in ("chain", "rule", "set", "map")]
-        return [re.sub(r'"(handle|packets|bytes)": \d+', "", each) for each in told]
+        printed = [json.dumps(own(entries, kind)) for kind in ("chain", "rule", "set", "map")]
+        return [re.sub(r'"(handle|packets|bytes)": \d+', "", each) for each in printed]
 
     loaded = host.check_output("unshare --net sh -c 'nft -f /etc/nftables.conf && nft -j -t list ruleset'")
     assert listed(packet_filter) == listed(json.loads(loaded)["nftables"])
@@ -419,5 +419,5 @@ def test_the_host_checks_itself_and_sends_its_alarms(
     settings = json.loads(host.check_output("cat /etc/outpost/watch.json"))
     assert settings["tell"] == list(office.alarms.tell)
     look = "PYTHONPATH=/usr/local/lib/outpost/python python3 -s -P -B -m outpost.onhost.watch look"
-    told = [json.loads(line)["about"] for line in host.check_output(look).splitlines()]
-    assert [about for about in told if about.startswith("watch ")] == [], "every look works"
+    printed = [json.loads(line)["about"] for line in host.check_output(look).splitlines()]
+    assert [about for about in printed if about.startswith("watch ")] == [], "every look works"

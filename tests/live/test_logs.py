@@ -50,11 +50,11 @@ def test_what_carries_the_logs_has_none_of_roots_rights(host: TestinfraHost, off
 
 @pytest.mark.control("SUDO-01")
 def test_what_an_administrator_does_as_somebody_else_is_logged(host: TestinfraHost) -> None:
-    told = host.check_output("date +%s%N")
-    host.check_output(f"sudo -n -u nobody true outpost-check-{told}")
+    printed = host.check_output("date +%s%N")
+    host.check_output(f"sudo -n -u nobody true outpost-check-{printed}")
     until(
         lambda: (
-            f"COMMAND=/usr/bin/true outpost-check-{told}"
+            f"COMMAND=/usr/bin/true outpost-check-{printed}"
             in host.check_output("journalctl -q -t sudo -n 20 -o cat; true")
         ),
         "sudo's command is in the journal",

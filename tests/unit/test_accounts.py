@@ -128,11 +128,11 @@ def test_a_guess_is_reported_with_its_place_and_without_the_password(
 ) -> None:
     asked = {"do": "login", "user": "alice\nroot", "password": "guessed-it", "remote": "192.0.2.7"}
     assert desk.accounts.answer(asked) == {"refused": "password"}
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert told.startswith("<5>webmail login refused: wrong password, user=<alice?root@")
-    assert "rip=192.0.2.7" in told
-    assert "guessed-it" not in told
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert printed.startswith("<5>webmail login refused: wrong password, user=<alice?root@")
+    assert "rip=192.0.2.7" in printed
+    assert "guessed-it" not in printed
 
 
 def test_a_change_ends_the_other_sessions(desk: Desk) -> None:

@@ -466,8 +466,8 @@ def test_a_damaged_message_is_a_name_a_time_and_a_size(line: str) -> None:
 
 @pytest.mark.parametrize("moment", ["NaN", "Infinity", "1e300", "-1"])
 def test_a_message_is_shown_with_no_moment_that_is_none(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
-    told = f'{{"time": {moment}, "who": "postfix/smtpd", "pid": "1", "text": "x", "tls": ""}}'
-    monkeypatch.setattr(tracing, "run_script", lambda *_, **__: told)
+    printed = f'{{"time": {moment}, "who": "postfix/smtpd", "pid": "1", "text": "x", "tls": ""}}'
+    monkeypatch.setattr(tracing, "run_script", lambda *_, **__: printed)
     host: Any = SimpleNamespace(name="mta")
     with pytest.raises(OutpostError, match="mta gave an answer"):
         tracing.asker(Target("po", Path(), Path()), SimpleNamespace(), since="-1h", last=1)(host, ("x",))  # type: ignore[arg-type]

@@ -158,8 +158,8 @@ class Rehearsal(Desk):
     def __init__(self, office: Office, made: secrets_file.Secrets) -> None:
         self.office, self.secrets, self.via = office, made, None
         self.target = Target("lab", ROOT, ROOT)
-        self.told: list[str] = []
-        self.report = self.told.append
+        self.printed: list[str] = []
+        self.report = self.printed.append
         self.moment, self.shown = NOON, dict(made.public)
         self.now = lambda: self.moment
         self.applied: list[tuple[str, ...]] = []

@@ -383,10 +383,10 @@ def test_adding_a_user_applies_no_change_of_others(
 
     class Desk:
         target, via, watcher, office = one, None, run.Silent(), load(one.data)
-        told: list[str] = []  # noqa: RUF012
+        printed: list[str] = []  # noqa: RUF012
 
         def report(self, text: str) -> None:
-            self.told.append(text)
+            self.printed.append(text)
 
     desk = Desk()
     planned: list[tuple[run.Change, ...]] = [(run.Change("mta", "mta | recipients"),), (), ()]
@@ -405,7 +405,7 @@ def test_adding_a_user_applies_no_change_of_others(
         pass  # nothing waits
     planned[:] = [(run.Change("mta", "mta | recipients"),)]
     with people._claimed(desk, ("transport",), apply=True, urgent=True):  # type: ignore[arg-type]
-        assert "this is urgent" in desk.told[-1]
+        assert "this is urgent" in desk.printed[-1]
     with changing(one, ["mta"]) as held:
         held.converged.add("mta")
     planned.clear()

@@ -70,9 +70,13 @@ def seen(
 
 
 def test_every_kind_has_its_place_in_the_order_of_repair_and_a_meaning() -> None:
-    told = [*dict.fromkeys(told.of for told in STATES), *SEVERAL, *(told.of for told in FAULTS)]
-    assert len(told) == len(set(told))
-    assert set(told) == set(ORDER)
+    printed = [
+        *dict.fromkeys(printed.of for printed in STATES),
+        *SEVERAL,
+        *(printed.of for printed in FAULTS),
+    ]
+    assert len(printed) == len(set(printed))
+    assert set(printed) == set(ORDER)
     # and has an operation that repairs it
     assert {*EARLY, *(kind for _, kinds in LATE for kind in kinds)} == {*ORDER}
 
@@ -484,12 +488,12 @@ def test_a_daemon_that_stands_still_and_a_log_that_nobody_sees_are_faults(
     listed = {"/proc": ["7", "8", "9", "self"], "/proc/7/fd": [], "/proc/8/fd": ["3", "4"]}
     links = {"/proc/8/fd/3": "socket:[55]", "/proc/8/fd/4": "/var/log/journal/x (deleted)"}
 
-    def told(path: str) -> str:
+    def printed(path: str) -> str:
         if path not in shown:
             raise FileNotFoundError(path)
         return shown[path]
 
-    monkeypatch.setattr(processes, "content", told)
+    monkeypatch.setattr(processes, "content", printed)
     monkeypatch.setattr(
         processes, "os", SimpleNamespace(listdir=listed.__getitem__, readlink=links.__getitem__)
     )
@@ -669,9 +673,9 @@ def test_a_program_that_the_kernel_starts_for_others_is_a_finding(
 
 def test_a_program_that_takes_an_interfaces_packets_is_a_difference() -> None:
     entry = {"ifname": "eth0", "mtu": 1500, "flags": ["UP"], "xdp": {"mode": 2, "prog": {"id": 1}}}
-    told = network.network({"links": [json.dumps([entry]), *("[]",) * 4], "links 6": ["[]", "[]"]})
-    assert told == ["link\teth0\tup mtu 1500 promisc off xdp"]
-    (finding,) = findings(seen(appeared=(told[0],), vanished=(told[0].removesuffix(" xdp"),)))
+    printed = network.network({"links": [json.dumps([entry]), *("[]",) * 4], "links 6": ["[]", "[]"]})
+    assert printed == ["link\teth0\tup mtu 1500 promisc off xdp"]
+    (finding,) = findings(seen(appeared=(printed[0],), vanished=(printed[0].removesuffix(" xdp"),)))
     assert finding.repair == "ip link set dev eth0 xdp off && ip link set dev eth0 up mtu 1500 promisc off"
 
 
@@ -715,9 +719,9 @@ def test_a_key_that_signs_before_knot_would_have_made_it_is_a_finding_for_a_pers
     key = {"active": 10, "ready": 0, "publish": 10, "retire": 0, "remove": 0}
     keys = [{"id": "a", "ksk": True, "zsk": False} | key, {"id": "b", "ksk": False, "zsk": True} | key]
     keys.append({"id": "c", "ksk": False, "zsk": True} | key | {"active": published, "publish": published})
-    told = kept_by_daemons.times_to_come("z.", json.dumps(keys), 6000, {"ksk": lifetime, "zsk": lifetime})
-    assert told == [f"timer\tz.\ta second ZSK signs: {name}" for name in found]
-    for finding in findings(seen(faults=tuple(told))):
+    printed = kept_by_daemons.times_to_come("z.", json.dumps(keys), 6000, {"ksk": lifetime, "zsk": lifetime})
+    assert printed == [f"timer\tz.\ta second ZSK signs: {name}" for name in found]
+    for finding in findings(seen(faults=tuple(printed))):
         assert (finding.cause, finding.repair) == ("a second ZSK signs: c", "")
 
 
@@ -726,8 +730,8 @@ def test_a_second_key_that_signs_is_found_while_the_parent_zone_does_not_name_th
     key = {"active": 0, "ready": 5000, "publish": 5000, "retire": 0, "remove": 0}
     keys = [{"id": "a", "ksk": True, "zsk": True} | key, {"id": "b", "ksk": True, "zsk": False} | key]
     keys[1] |= {"publish": 10_000, "ready": 10_000}
-    told = kept_by_daemons.times_to_come("z.", json.dumps(keys), 11_000, {"ksk": 9000})
-    assert told == ["timer\tz.\ta second KSK signs: b"]
+    printed = kept_by_daemons.times_to_come("z.", json.dumps(keys), 11_000, {"ksk": 9000})
+    assert printed == ["timer\tz.\ta second KSK signs: b"]
 
 
 def test_a_key_of_the_root_that_debian_does_not_have_is_a_finding(

@@ -88,9 +88,13 @@ def test_json_holds_what_each_office_said(said: Said, capsys: pytest.CaptureFixt
     said["po"], said["ro"] = (0, PROVEN), (1, None)
     assert cli.run(["each", "verify", "po", "ro", "--json"]) == 1
     captured = capsys.readouterr()
-    told = json.loads(captured.out)
-    assert (told["po"]["exit"], told["po"]["result"]) == (0, PROVEN)
-    assert (told["ro"]["exit"], told["ro"]["result"], told["ro"]["said"]) == (1, None, "the last line of ro")
+    printed = json.loads(captured.out)
+    assert (printed["po"]["exit"], printed["po"]["result"]) == (0, PROVEN)
+    assert (printed["ro"]["exit"], printed["ro"]["result"], printed["ro"]["said"]) == (
+        1,
+        None,
+        "the last line of ro",
+    )
     assert "po: 7 passed, 0 failed" in captured.err
 
 

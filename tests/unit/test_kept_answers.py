@@ -213,8 +213,8 @@ def test_what_python_compiled_for_packages_is_in_the_mark(tree: Path) -> None:
 
 
 def seen(mark: str = "mark", **other: object) -> Seen:
-    told = {"states": ["a"], "faults": [], "live": {"filter": ["rule"]}} | other
-    return Seen(mark, mark, told["states"], told["faults"], told["live"], {}, set())  # type: ignore[arg-type]
+    printed = {"states": ["a"], "faults": [], "live": {"filter": ["rule"]}} | other
+    return Seen(mark, mark, printed["states"], printed["faults"], printed["live"], {}, set())  # type: ignore[arg-type]
 
 
 def test_a_scan_is_kept_under_all_that_it_is_made_of() -> None:

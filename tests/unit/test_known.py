@@ -657,13 +657,13 @@ def test_a_limit_is_learned_where_its_file_says_it_and_the_daemon_goes_on(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More users raise limits, and restart nothing."""
-    told = "effective\tstunnel@lmtp.service@systemd\t{}".format
-    before = {*GOOD, told("TasksMax=128"), told("MemoryMax=134217728"), told("ProtectSystem=strict")}
+    printed = "effective\tstunnel@lmtp.service@systemd\t{}".format
+    before = {*GOOD, printed("TasksMax=128"), printed("MemoryMax=134217728"), printed("ProtectSystem=strict")}
     remembered(before)
     monkeypatch.setattr(known, "LIMITS", f"{host}/{{unit}}.conf")
     (host / "stunnel@lmtp.service.conf").write_text("# DOS-11\n[Service]\nMemoryMax=256M\nTasksMax=190\n")
     known.limits_in_file.cache_clear()
-    more = {*GOOD, told("TasksMax=190"), told("MemoryMax=268435456"), told("ProtectSystem=strict")}
+    more = {*GOOD, printed("TasksMax=190"), printed("MemoryMax=268435456"), printed("ProtectSystem=strict")}
     remembered(more)
     assert reported(more) == set()
     for key, value in (
@@ -671,9 +671,9 @@ def test_a_limit_is_learned_where_its_file_says_it_and_the_daemon_goes_on(
         ("MemoryMax=268435456", "MemoryMax=infinity"),
         ("ProtectSystem=strict", "ProtectSystem=no"),
     ):
-        other = (more - {told(key)}) | {told(value)}
+        other = (more - {printed(key)}) | {printed(value)}
         remembered(other)
-        assert reported(other) == {told(key), told(value)}
+        assert reported(other) == {printed(key), printed(value)}
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ STORE = [
 
 @pytest.mark.parametrize("identifier", ["4gVxB25hBLz1", "<one@po.test>", "one@po.test", "head@ho.test"])
 def test_any_identifier_finds_the_whole_message_and_its_notices(identifier: str) -> None:
-    told = mailtrace.related(MTA, [identifier], last=5)
-    assert {line.text[:12] for line in told if mailtrace.QUEUE_ID.match(line.text)} == {
+    printed = mailtrace.related(MTA, [identifier], last=5)
+    assert {line.text[:12] for line in printed if mailtrace.QUEUE_ID.match(line.text)} == {
         "4gVxB25hBLz1",
         "4gVxB35hBLz2",
     }
@@ -70,8 +70,8 @@ def test_a_message_is_followed_from_host_to_host(identifier: str) -> None:
         name = getattr(host, "name", "")
         return mailtrace.related({"mta": MTA, "store": STORE}.get(name, []), identifiers, 5)
 
-    told = tracing.follow(office, [identifier], ask)
-    story = next(story for story in told if story.message_id == "<one@po.test>")
+    printed = tracing.follow(office, [identifier], ask)
+    story = next(story for story in printed if story.message_id == "<one@po.test>")
     assert [(hop.host, hop.what) for hop in story.hops] == [
         ("mta", "taken from alice@po.test at unknown[10.0.3.1]"),
         ("store", "alice@po.test handed it over"),

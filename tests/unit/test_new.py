@@ -160,9 +160,9 @@ def test_an_interview_judges_each_answer_at_once(
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("outpost.cli.new.err.input", answer)
     assert run(["new", str(tmp_path / "site"), "--no-secrets"]) == 0
-    told = capsys.readouterr().err
-    assert told.count("Remedy:") == 13
-    assert "reference page" not in told
+    printed = capsys.readouterr().err
+    assert printed.count("Remedy:") == 13
+    assert "reference page" not in printed
     office = load(tmp_path / "site")
     assert (office.domain, len(office.users)) == ("quay.example.com", 3)
     assert [str(network) for network in office.zones["lan"].networks] == ["10.40.6.0/24"]

@@ -31,7 +31,7 @@ class World:
     def __init__(self) -> None:
         self.now = 1000.0
         self.full: set[str] = set()
-        self.told: list[str] = []
+        self.printed: list[str] = []
         self.messages = 0
         settings = Settings(
             socket="",
@@ -52,7 +52,7 @@ class World:
         self.decisions = Decisions(
             settings,
             self._full,
-            lambda login, _: self.told.append(login),
+            lambda login, _: self.printed.append(login),
             lambda: self.now,
             held=Holds(clock=lambda: self.now),
         )
@@ -241,7 +241,7 @@ def test_filters_of_a_user_count_apart_from_the_user(world: World) -> None:
 
     answers = [filter_sends("a+anything@po.test" if n % 2 else "A@po.test") for n in range(12)]
     assert answers == [DUNNO] * 10 + [AUTOMATIC] * 2
-    assert world.told == []
+    assert world.printed == []
     assert world.send("a@po.test") == DUNNO
     assert filter_sends("b@po.test") == DUNNO
     world.send("b@po.test", 11)  # held
@@ -260,7 +260,7 @@ def test_a_name_that_comes_again_does_not_count() -> None:
 
 def test_an_account_that_sends_too_much_is_held_and_reported_once(world: World) -> None:
     assert [world.send("a@po.test")[:9] for _ in range(13)] == [DUNNO] * 10 + ["450 4.7.1"] * 3
-    assert world.told == ["a@po.test"]
+    assert world.printed == ["a@po.test"]
     assert world.send("b@po.test") == DUNNO
     world.now += 599
     assert world.send("a@po.test").startswith("450 4.7.1")
@@ -284,7 +284,7 @@ def test_who_names_recipients_and_leaves_uses_up_nothing(world: World) -> None:
         asked = {"sasl_username": "a@po.test", "recipient": "x@elsewhere.test", "instance": f"left{n}"}
         assert world.ask("user", **asked) == DUNNO
     assert world.send("a@po.test", 10) == DUNNO
-    assert world.told == []
+    assert world.printed == []
 
 
 def test_messages_named_at_the_same_time_are_counted_when_they_come(world: World) -> None:

@@ -170,11 +170,11 @@ def test_a_host_that_is_slow_to_answer_makes_no_other_ones_clock_wrong(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock of a host is compared with the moments at which that host was asked."""
-    told = "\n".join(f"{key} {value}" for key, value in facts(office, "ns1", clock="{now}"))
+    printed = "\n".join(f"{key} {value}" for key, value in facts(office, "ns1", clock="{now}"))
     clock = iter(float(NOW + step) for step in (0, 1, 40, 41))
     monkeypatch.setattr(time, "time", lambda: next(clock))
     monkeypatch.setattr(
-        preflight, "run_script", lambda *_arguments, **_options: told.replace("{now}", str(int(NOW)))
+        preflight, "run_script", lambda *_arguments, **_options: printed.replace("{now}", str(int(NOW)))
     )
     target = Target("harbour", INVENTORY / "harbour", INVENTORY / "harbour")
     answer = preflight._ask(target, office, office.host("ns1"), None)

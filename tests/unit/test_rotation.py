@@ -41,7 +41,7 @@ class Site:
         self.applied: list[tuple[str, ...]] = []
         self.broken = False
         self.absent: tuple[str, ...] = ()
-        self.told: list[str] = []
+        self.printed: list[str] = []
 
     def later(self, seconds: float) -> None:
         self.time += timedelta(seconds=seconds)
@@ -67,10 +67,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     file.write_text(tomlkit.dumps(document), encoding="utf-8")
     target = Target("harbour", tmp_path, tmp_path)
     secrets_file.write(tmp_path, secrets_file.complete(load(tmp_path), now=START).secrets, (recipient,))
-    told: list[str] = []
-    with engine.desk(target, told.append) as desk:
+    printed: list[str] = []
+    with engine.desk(target, printed.append) as desk:
         site = Site(desk)
-        site.told = told
+        site.printed = printed
         desk.now = lambda: site.time
 
         def apply(_target: Target, *, limit: tuple[str, ...], **_more: object) -> run.Outcome:

@@ -54,16 +54,16 @@ def remember(target: Target, tmp_path: Path) -> Callable[..., None]:
     return remember
 
 
-def told(target: Target, *limit: str) -> tuple[str, ...] | None:
+def printed(target: Target, *limit: str) -> tuple[str, ...] | None:
     asked = unchanged.ask(target, None, limit)
     return asked.as_declared() if asked else None
 
 
 def test_hosts_that_answer_as_before_are_as_declared(target: Target, remember: Callable[..., None]) -> None:
-    assert told(target) is None
+    assert printed(target) is None
     remember()
-    assert told(target) == ("mta", "store")
-    assert told(target, "store") == ("store",)
+    assert printed(target) == ("mta", "store")
+    assert printed(target, "store") == ("store",)
 
 
 def test_another_answer_is_compared_in_full(
@@ -71,20 +71,20 @@ def test_another_answer_is_compared_in_full(
 ) -> None:
     remember()
     (tmp_path / "shown").write_text("changed by hand\n")
-    assert told(target) is None
+    assert printed(target) is None
 
 
 def test_another_declaration_is_compared_in_full(target: Target, remember: Callable[..., None]) -> None:
     remember()
     target.office_file.write_text("# another\n")
-    assert told(target) is None
+    assert printed(target) is None
 
 
 def test_a_host_without_a_cache_is_compared_in_full(target: Target, remember: Callable[..., None]) -> None:
     remember("mta")
-    assert told(target) is None
-    assert told(target, "mta") == ("mta",)
-    assert told(target, "mta", "webmail") is None
+    assert printed(target) is None
+    assert printed(target, "mta") == ("mta",)
+    assert printed(target, "mta", "webmail") is None
 
 
 def test_a_host_that_does_not_answer_is_compared_in_full(
@@ -92,7 +92,7 @@ def test_a_host_that_does_not_answer_is_compared_in_full(
 ) -> None:
     hosts = [unchanged.Reach("mta", "mta", ["false", "-s"])]
     unchanged.remember(target, None, {"mta": unchanged.Survey("true", "", "")}, hosts, of=1)
-    assert told(target) is None
+    assert printed(target) is None
 
 
 def test_after_a_day_everything_is_compared_in_full(
@@ -100,7 +100,7 @@ def test_after_a_day_everything_is_compared_in_full(
 ) -> None:
     remember()
     monkeypatch.setattr(unchanged, "DAY", 0.0)
-    assert told(target) is None
+    assert printed(target) is None
 
 
 def test_a_plan_that_found_a_difference_is_not_remembered(
@@ -108,30 +108,30 @@ def test_a_plan_that_found_a_difference_is_not_remembered(
 ) -> None:
     remember()
     unchanged.forget(target, None)
-    assert told(target) is None
+    assert printed(target) is None
 
 
 def test_a_question_is_sent_once_and_known_by_its_digest_from_then_on(
     target: Target, remember: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember()
-    assert told(target)
+    assert printed(target)
     monkeypatch.setattr(unchanged, "_telling", None)
-    assert told(target)
+    assert printed(target)
     (tmp_path / "shown").write_text("changed by hand\n")
-    assert told(target) is None
+    assert printed(target) is None
 
 
 def test_an_answer_to_a_question_that_was_changed_on_the_host_counts_for_nothing(
     target: Target, remember: Callable[..., None], tmp_path: Path
 ) -> None:
     remember()
-    assert told(target)
+    assert printed(target)
     (kept,) = (tmp_path / "run").glob("survey-*")
     asked, before = kept.read_text(), (tmp_path / "shown").read_text()
     (tmp_path / "shown").write_text("changed by hand\n")
     kept.write_text(f"printf {shlex.quote(before)}\n")
-    assert told(target) is None
+    assert printed(target) is None
     assert kept.read_text() == asked
 
 
@@ -160,9 +160,9 @@ def test_nothing_to_change_is_reported_without_a_plan(
 ) -> None:
     remember()
     assert app.run(["apply", str(target.directory), *options]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told[:2] == ["mta: as declared", "store: as declared"]
-    assert told[2].startswith("office: nothing to change (")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == ["mta: as declared", "store: as declared"]
+    assert printed[2].startswith("office: nothing to change (")
     assert app.run(["plan", str(target.directory), *options[1:], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["clean"] is True
 

@@ -251,16 +251,16 @@ def test_what_could_not_be_sent_is_sent_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: dict[str, str]
 ) -> None:
     answers["postqueue"] = waiting(10 * DAY)
-    file, told = tmp_path / "watch.json", tmp_path / "told"
+    file, printed = tmp_path / "watch.json", tmp_path / "told"
     monkeypatch.setattr(watch, "SETTINGS", file)
     monkeypatch.setattr(watch, "STATE", tmp_path / "state.json")
     monkeypatch.setattr("time.time", lambda: NOW)
     file.write_text(json.dumps(settings(probes=["queue"], tell=["false"])))
     assert watch.main([]) == 0
     assert not (tmp_path / "state.json").exists()
-    file.write_text(json.dumps(settings(probes=["queue"], tell=["false", f"tee {told}"])))
+    file.write_text(json.dumps(settings(probes=["queue"], tell=["false", f"tee {printed}"])))
     watch.main([])
-    assert told.read_text().startswith("ALARM queue: 1 of 1 messages")
+    assert printed.read_text().startswith("ALARM queue: 1 of 1 messages")
     assert json.loads((tmp_path / "state.json").read_text()) == {"queue": NOW}
 
 
