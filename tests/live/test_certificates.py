@@ -17,7 +17,7 @@ from testinfra.host import Host as TestinfraHost
 from outpost.keys import secrets_file
 from outpost.keys.published import public_keys, tls_digests
 from outpost.keys.secrets_file import Secrets
-from outpost.office import Host, Office
+from outpost.office import Host, Office, ports
 from outpost.office.certificates import challenges, mode, public_names, tsig_name
 from outpost.office.dns import office_zone
 from outpost.target import Target
@@ -29,7 +29,8 @@ from tests.live.systemd import Units
 
 pytestmark = [pytest.mark.role("mta", "store", "webmail"), pytest.mark.looks]
 
-STARTTLS = {25: "smtp", 2525: "smtp", 4190: "sieve"}
+STARTTLS = {ports.MANAGESIEVE: "sieve"} | dict.fromkeys((ports.HTTPS, ports.SUBMISSIONS, ports.IMAPS), "")
+"""What TLS begins with; every other service is one of SMTP's, the listeners of peers among them."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,13 @@ def shown(
 ) -> tuple[Shown, ...]:
     """Every service of the host, asked by its public name at the address where outsiders find it."""
     outside = office.addresses_of_kind(me, "internet") if me.role == "mta" else ()
-    address = (*outside, *office.addresses_of_kind(me, "users"), *me.all_addresses)[0]
+    usual = (*outside, *office.addresses_of_kind(me, "users"), *me.all_addresses)[0]
+    peers = {peer.listen: me.in_zone(peer.zone)[0] for peer in office.peers if me.in_zone(peer.zone)}
     commands = []
     for name, port in services:
-        start = f"-starttls {STARTTLS[port]}" if port in STARTTLS else ""
+        protocol = STARTTLS.get(port, "smtp")
+        start = f"-starttls {protocol}" if protocol else ""
+        address = usual if port == ports.SMTP else peers.get(port, usual)
         commands.append(
             f"timeout {20 * pace.load():.0f} openssl s_client -connect {at(address, port)} {start} -servername {name} -showcerts "
             f"-verify_hostname {name} -CAfile /etc/outpost/tls/ca.pem -CApath /etc/ssl/certs </dev/null 2>&1; echo '=== end'"

@@ -82,7 +82,7 @@ def test_the_readmes_commands_end_green(administrator: Administrator) -> None:
     administrator.is_delegated()
     administrator.others_do_theirs()
     proven = administrator.types("verify", administrator.office)
-    assert proven.returncode == 0, proven.stdout[-8000:]
+    assert proven.returncode == 0, proven.stdout[:8000]  # what failed stands before what was skipped
     assert administrator.shape.peers or "pending" not in proven.stdout, proven.stdout[-8000:]
     again = administrator.types("plan", administrator.office)
     assert (again.returncode, "nothing to change" in again.stdout) == (0, True), again.stdout[-8000:]
