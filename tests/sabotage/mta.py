@@ -26,7 +26,7 @@ UNITS = (
 )
 OLD_TLS = "/etc/postfix/trial"
 CLAMD = "/etc/clamav/clamd.conf"
-CLAMD_RESTARTS = f"systemctl restart clamav-daemon; {on_host('[ -S /run/clamav/clamd.ctl ]', 60)}"
+CLAMD_RESTARTS = f"systemctl reset-failed clamav-daemon; systemctl restart clamav-daemon; {on_host('[ -S /run/clamav/clamd.ctl ]', 60)}"
 
 
 def postfix(what: str, *red: str, entries: tuple[str, ...] = (), **settings: str) -> Sabotage:

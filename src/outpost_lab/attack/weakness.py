@@ -30,7 +30,10 @@ RSPAMD_RESTARTS = (
     "systemctl restart rspamd && timeout 30 sh -c "
     "'until [ -S /var/spool/postfix/rspamd/milter.sock ] && rspamc -h /run/rspamd/controller.sock stat >/dev/null 2>&1; do sleep 0.2; done'"
 )
-SCANNER_RESTARTS = "systemctl restart clamav-daemon.service && timeout 60 sh -c 'until [ -S /run/clamav/clamd.ctl ]; do sleep 0.5; done'"
+SCANNER_RESTARTS = (
+    "systemctl reset-failed clamav-daemon; systemctl restart clamav-daemon && "
+    "timeout 60 sh -c 'until [ -S /run/clamav/clamd.ctl ]; do sleep 0.5; done'"
+)
 RESTARTS = {"rspamd": RSPAMD_RESTARTS, "clamav": SCANNER_RESTARTS}
 # a process that waits for a client goes at once, one that has a client when it has done with it
 POSTFIX_RELOADS = (
