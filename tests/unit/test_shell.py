@@ -84,3 +84,12 @@ def test_a_command_that_never_ends_keeps_no_check_waiting(monkeypatch: pytest.Mo
     for _ in range(20):
         with pytest.raises(OutpostError, match="ended"):
             kept.run("exec timeout 30 tail -f /dev/null")
+
+
+def test_a_command_after_the_end_gets_a_new_connection(shell: Shell, tmp_path: Path) -> None:
+    """While the last command of the old one still runs, whose answer comes, too."""
+    go = tmp_path / "go"
+    slow = shell.ask(f'timeout 20 sh -c "until [ -e {go} ]; do sleep 0.05; done" && echo late')
+    shell.close()
+    assert shell.run(f"touch {go}; echo here")[1] == b"here\n"
+    assert slow.result(60)[1] == b"late\n"

@@ -58,11 +58,12 @@ class Shell:
     def run(self, command: str) -> Answer:
         """The answer to a command."""
         coming = self.ask(command)
+        process = self._process
         try:
             return coming.result(PATIENCE)
         except TimeoutError:
-            if self._process is not None:
-                self._process.kill()
+            if process is not None:
+                process.kill()
             self._unreached = coming.exception()  # type: ignore[assignment]  # no other is set
             raise self._unreached from None  # type: ignore[misc]
 
@@ -75,7 +76,8 @@ class Shell:
                 self._process = subprocess.Popen(
                     self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
                 )
-                threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
+                self._waiting = {}
+                threading.Thread(target=self._read, args=(self._process, self._waiting), daemon=True).start()
             number, text = next(self._numbers), command.encode()
             coming = self._waiting[number] = Future()
             assert self._process.stdin is not None
@@ -85,30 +87,32 @@ class Shell:
             return coming
 
     def close(self) -> None:
-        """No more commands: it ends when the last one has."""
+        """No more commands: the connection ends when the last one has. A later command gets a new one."""
         with self._lock:
             if self._process is not None:
                 _hang_up(self._process)
+                self._process = None
 
-    def _read(self, process: subprocess.Popen[bytes]) -> None:
+    def _read(self, process: subprocess.Popen[bytes], waiting: dict[int, Future[Answer]]) -> None:
         """Pass on answers until something else is said."""
         assert process.stdout is not None
         while head := _ANSWER.fullmatch(process.stdout.readline(HEAD)):
             number, status, length, errors = map(int, head.groups())
-            if number not in self._waiting or length + errors > MOST:
+            if number not in waiting or length + errors > MOST:
                 break
             data = process.stdout.read(length + errors)
             if len(data) < length + errors:
                 break
             self._answered = True
-            self._waiting.pop(number).set_result((status, data[:length], data[length:]))
+            waiting.pop(number).set_result((status, data[:length], data[length:]))
         error = self._ended(process)
         with self._lock:
             _hang_up(process)
-            self._process, left, self._waiting = None, self._waiting, {}
+            if self._process is process:
+                self._process = None
             if not self._answered:
                 self._unreached = error
-        for coming in left.values():
+        for coming in waiting.values():
             coming.set_exception(error)
 
     def _ended(self, process: subprocess.Popen[bytes]) -> OutpostError:
