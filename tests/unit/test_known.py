@@ -107,10 +107,27 @@ def test_copies_that_an_older_version_made_are_sealed_by_the_first_apply_alone(
     monkeypatch.setattr(known, "DECLARED", host)
     (host / "known").write_text("")
     for name in ("ssh", "later"):
-        (host / f"{name}.tar").touch()
+        subprocess.run(["tar", "-cf", host / f"{name}.tar", "-T", "/dev/null"], check=True)
         remembered(set(GOOD))
     assert (host / "ssh.seal").exists()
     assert not (host / "later.seal").exists()
+
+
+def test_the_first_apply_seals_copies_of_what_is_installed_and_no_others(
+    host: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It makes most of them before the program that seals is there; without a seal nothing would go back to them."""
+    monkeypatch.setenv(KEY, "secret")
+    monkeypatch.setattr(known, "DECLARED", host)
+    for name in ("ssh", "edited"):
+        file = tmp_path / f"{name}.conf"
+        file.write_text("declared\n")
+        subprocess.run(["tar", "-C/", "-cf", host / f"{name}.tar", str(file).lstrip("/")], check=True)
+    (tmp_path / "edited.conf").write_text("somebody's\n")
+    assert not (host / "known").exists()
+    remembered(set(GOOD))
+    assert (host / "ssh.seal").exists()
+    assert not (host / "edited.seal").exists()
 
 
 @pytest.mark.usefixtures("host")

@@ -103,6 +103,14 @@ def is_sealed(path: str) -> bool:
     return not edited(KNOWN) and not _seals_copies()
 
 
+def _as_installed(copy: pathlib.Path) -> bool:
+    """Whether its files are those on the host, which this apply has found or made as they are declared."""
+    compare = ["tar", "--compare", f"--file={copy}", "--directory=/"]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return not subprocess.run(compare, capture_output=True, check=False, timeout=60).returncode
+    return False
+
+
 def _seals_copies() -> bool:
     return not KNOWN.exists() or OF_COPIES in content(str(KNOWN))
 
@@ -329,8 +337,11 @@ def remember(states: list[str], faults: list[str], began: float) -> None:
         VERIFIED.touch(mode=0o600)
         os.utime(VERIFIED, (began, began))
     keep_copies(judged.next, set(states))
-    for copy in () if _seals_copies() else DECLARED.glob("*.tar"):
-        seal(copy)
+    if not (
+        KNOWN.exists() and _seals_copies()
+    ):  # the first apply makes most copies before this program is here
+        for copy in filter(_as_installed, DECLARED.glob("*.tar")):
+            seal(copy)
     _written(FOUND, judged.found)
     _written(KNOWN, judged.next)
 
