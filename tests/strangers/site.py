@@ -64,6 +64,7 @@ class Shape:
     around: tuple[str, ...] = ()
     hosts: str = ""
     refused: str = ""
+    wheel: bool = False
     users: int = 0
     aliases: int = 0
     shared: int = 0
@@ -159,6 +160,7 @@ class Administrator:
         self.key = keys.ssh_key(self.home / ".ssh" / "id_ed25519", "admin@desk")
         self.site, self.zones = self._room(name)
         self.office = str(self.site.office_directory)
+        self.command = _installed(directory / "tools") if shape.wheel else [sys.executable, "-m", "outpost"]
         self.typed: list[str] = []
         # OpenSSH looks for keys where the passwd file says that home is, and no test writes there
         self.socket = self.home / "agent"
@@ -186,11 +188,13 @@ class Administrator:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("OUTPOST_", "XDG_"))
         }
-        own = {"HOME": str(self.home), "PYTHONPATH": f"{ROOT}/src:{ROOT}", "SSH_AUTH_SOCK": str(self.socket)}
+        own = {"HOME": str(self.home), "SSH_AUTH_SOCK": str(self.socket)}
+        if not self.shape.wheel:
+            own["PYTHONPATH"] = f"{ROOT}/src:{ROOT}"
         started, worked = time.monotonic(), self._worked()
         done = subprocess.run(
-            [sys.executable, "-m", "outpost", *arguments],
-            cwd=ROOT,
+            [*self.command, *arguments],
+            cwd=self.home if self.shape.wheel else ROOT,
             env=environment | own,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -408,6 +412,25 @@ class Administrator:
         self.agent.terminate()
         self.agent.wait()
         up.down(self.site.name)
+
+
+def _installed(tools: Path) -> list[str]:
+    """The command of this version's wheel, in an environment of its own; its dependencies come from the package index."""
+    tools.mkdir()
+    build = [
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(tools),
+        str(ROOT),
+    ]
+    subprocess.run([sys.executable, "-m", *build], check=True)
+    subprocess.run([sys.executable, "-m", "venv", str(tools / "venv")], check=True)
+    subprocess.run([tools / "venv" / "bin" / "pip", "install", "--quiet", *tools.glob("*.whl")], check=True)
+    return [str(tools / "venv" / "bin" / "outpost")]
 
 
 def _of_containers() -> list[str]:
