@@ -22,12 +22,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from playwright.sync_api import Page, expect
 
 from outpost.keys import secrets_file
+from outpost.office import ports
 from outpost.target import ROOT, Target
 from outpost_lab import material, pace
 from outpost_lab.instance import Instance
 from outpost_lab.post import Correspondent, Neighbour, NotArrivedError, OfficeUser, Town, compose
 from roles.mta.view import key_fingerprint
-from tests.awaiting import until
+from tests.awaiting import listening, until
 from tests.journeys.capture import Wire, captured
 from tests.journeys.desk import idle, log_in, needs_browser
 from tests.journeys.forging import Authority, Shown, certificate, replaced, run, write
@@ -491,7 +492,8 @@ def test_webmail_sends_no_password_to_a_store_that_cannot_prove_itself(
         assert "accepted connection" in heard
         return "connected remote server" in heard
 
-    with replaced(store, files, "systemctl restart stunnel@accounts"):
+    restart = f"systemctl restart stunnel@accounts; {listening(f':{ports.ACCOUNTS}')}"  # it is started before it listens
+    with replaced(store, files, restart):
         log_in(page, site, alice)
         expect(page.get_by_text("The mail store does not answer")).to_be_visible()
         assert not came_through()
