@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from outpost import __version__
-from outpost.target import ROOT
 from outpost_lab import engine, images
+from tests.wheel import build
 
 SCRIPT = """set -eu
 export DEBIAN_FRONTEND=noninteractive PATH="$PATH:/root/.local/bin"
@@ -26,19 +24,7 @@ outpost hosts po
 
 @pytest.mark.slow
 def test_a_bare_machine_with_pipx_makes_and_checks_an_office(tmp_path: Path) -> None:
-    build: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "--wheel-dir",
-        tmp_path,
-        ROOT,
-    ]
-    subprocess.run(build, check=True)
+    build(tmp_path)
     client = engine.connect()
     said = client.containers.run(
         images.tag("base"),

@@ -99,6 +99,12 @@ def desk(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     _disk(place)
     machine = subprocess.Popen(_emulator(place, site, port), stdin=subprocess.DEVNULL)
     try:
+        until(
+            lambda: desk.asks("systemctl is-active cloud-final.service") == "active",
+            "cloud-init is done",
+            seconds=BOOTS,
+            pace=3,
+        )
         yield desk
     finally:
         machine.kill()
@@ -148,12 +154,6 @@ def _emulator(work: Path, site: Path, port: int) -> list[str]:
 
 def test_a_machine_comes_up_as_its_seed_says_and_stays_so(desk: Desk) -> None:
     """Reached by the pinned key alone; nothing of the seed is left but the key, and another medium changes nothing later."""
-    until(
-        lambda: desk.asks("systemctl is-active cloud-final.service") == "active",
-        "cloud-init is done",
-        seconds=BOOTS,
-        pace=3,
-    )
     office = load(desk.site)
     host = office.host(HOST)
     addresses = desk.asks("ip -brief -4 address show scope global")
@@ -183,12 +183,6 @@ def test_a_machine_comes_up_as_its_seed_says_and_stays_so(desk: Desk) -> None:
 
 def test_its_first_plan_asks_for_no_decision(desk: Desk) -> None:
     """What cloud-init left is known as an installer's: the first plan has nothing that a person must accept."""
-    until(
-        lambda: desk.asks("systemctl is-active cloud-final.service") == "active",
-        "cloud-init is done",
-        seconds=BOOTS,
-        pace=3,
-    )
     planned = desk.types("plan", str(desk.site), "--limit", HOST)
     assert planned.returncode == 2, planned.stdout[-4000:] + planned.stderr
     assert "to decide" not in planned.stdout, planned.stdout[-8000:]

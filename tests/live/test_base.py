@@ -420,4 +420,4 @@ def test_the_host_checks_itself_and_sends_its_alarms(
     assert settings["tell"] == list(office.alarms.tell)
     look = "PYTHONPATH=/usr/local/lib/outpost/python python3 -s -P -B -m outpost.onhost.watch look"
     printed = [json.loads(line)["about"] for line in host.check_output(look).splitlines()]
-    assert [about for about in printed if about.startswith("watch ")] == [], "every look works"
+    assert [about for about in printed if about.startswith("watch ")] == [], "every probe works"

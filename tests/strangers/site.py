@@ -39,6 +39,7 @@ from outpost_lab.material import world_authority
 from outpost_lab.paths import OFFICE, ROOT
 from outpost_lab.render import File
 from outpost_lab.world import Machine
+from tests import wheel
 from tests.awaiting import until
 
 logger = logging.getLogger(__name__)
@@ -417,17 +418,7 @@ class Administrator:
 def _installed(tools: Path) -> list[str]:
     """The command of this version's wheel, in an environment of its own; its dependencies come from the package index."""
     tools.mkdir()
-    build = [
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "--wheel-dir",
-        str(tools),
-        str(ROOT),
-    ]
-    subprocess.run([sys.executable, "-m", *build], check=True)
+    wheel.build(tools)
     subprocess.run([sys.executable, "-m", "venv", str(tools / "venv")], check=True)
     subprocess.run([tools / "venv" / "bin" / "pip", "install", "--quiet", *tools.glob("*.whl")], check=True)
     return [str(tools / "venv" / "bin" / "outpost")]

@@ -1,4 +1,4 @@
-"""What a host says when it needs a human: each probe with figures of the test's own, and what of it is told when."""
+"""What a host says when it needs a human: each probe with figures of the test's own, and what of it is reported when."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_what_could_not_be_sent_is_sent_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: dict[str, str]
 ) -> None:
     answers["postqueue"] = waiting(10 * DAY)
-    file, printed = tmp_path / "watch.json", tmp_path / "told"
+    file, printed = tmp_path / "watch.json", tmp_path / "reported"
     monkeypatch.setattr(watch, "SETTINGS", file)
     monkeypatch.setattr(watch, "STATE", tmp_path / "state.json")
     monkeypatch.setattr("time.time", lambda: NOW)

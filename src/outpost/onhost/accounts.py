@@ -46,7 +46,7 @@ STEP = 30
 """Seconds that a code is for (RFC 6238); the one before and the one after are right, too, for clocks that differ."""
 LONGEST_LINE = 8192
 ENDING, PACE = 10.0, 0.05
-"""Seconds for the end of open sessions, and between two looks."""
+"""Seconds for the end of open sessions, and between two checks."""
 GUESSES = ("password", "code")
 """Refusals that somebody who guesses gets."""
 

@@ -296,7 +296,7 @@ class Catcher:
         writer.close()
 
 
-def told(answers: Sequence[Reply]) -> tuple[int, Reply]:
+def taken_and_last(answers: Sequence[Reply]) -> tuple[int, Reply]:
     """How many answers are good, and the first that is not; the last where all are."""
     return sum(reply.good for reply in answers), next(
         (each for each in answers if not each.good), answers[-1]

@@ -8,7 +8,7 @@ import time
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import LINE, Ground, compose, token
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.wire import CLOSED, told
+from outpost_lab.attack.wire import CLOSED, taken_and_last
 
 
 @attack("6a")
@@ -54,7 +54,7 @@ async def a_thousand_recipients_from_a_user(ground: Ground, seen: Evidence) -> N
             if said[-1].code in (CLOSED, 421) or sum(not reply.good for reply in said) > 20:
                 break
         await session.say("RSET")
-    taken, beyond = told(said)
+    taken, beyond = taken_and_last(said)
     seen.check(taken <= cap, f"{taken} recipients taken")
     seen.expect(beyond, "452 4.5.3", "451 4.5.3", "550 5.5.3")
 

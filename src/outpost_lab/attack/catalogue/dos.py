@@ -14,7 +14,7 @@ from functools import partial
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import HELLO, LINE, Ground, compose, token
 from outpost_lab.attack.registry import attack
-from outpost_lab.attack.wire import CLOSED, SILENT, Reply, Session, meanwhile, syn, told, unverified
+from outpost_lab.attack.wire import CLOSED, SILENT, Reply, Session, meanwhile, syn, taken_and_last, unverified
 
 IDLE = 130
 CROWD, EACH = 35, 12
@@ -223,7 +223,7 @@ async def a_mail_bomb_to_one_user(ground: Ground, seen: Evidence) -> None:
                     return
 
     await asyncio.gather(*(some(BOMB // 6) for _ in range(6)))
-    taken, last = told(answers)
+    taken, last = taken_and_last(answers)
     seen.check(taken < BOMB, f"{taken} of {BOMB} taken; then: {last.brief}")
     if not last.good:
         seen.expect(last, "450 4.7.1", "451 4.7.1", "450 4.2.", "452 4.", "421")
@@ -246,7 +246,7 @@ async def envelopes_without_end(ground: Ground, seen: Evidence) -> None:
         return answers
 
     answers = [reply for part in await asyncio.gather(*(some() for _ in range(8))) for reply in part]
-    seen.expect(told(answers)[1], "450 4.7.1")
+    seen.expect(taken_and_last(answers)[1], "450 4.7.1")
 
 
 @attack("3k")
