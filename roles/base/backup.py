@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import outpost.onhost.backup
+from outpost.converge.declaration import Items
 from outpost.converge.files import File, as_json, parses, program, rendered, text
 from outpost.converge.shapes import directory, service
 from outpost.errors import OutpostError
@@ -11,14 +12,14 @@ from outpost.office import Host, Office
 from outpost.office.backup import LIB, SETTINGS, STATE, backup_of
 
 
-def backup(*, office: Office, me: Host, secrets: Secrets) -> None:
+def backup(*, office: Office, me: Host, secrets: Secrets) -> Items:
     """The program, its keys and its timer; the first backup makes the repository (BKP-01)."""
     view = backup_of(office, me)
     if view is None:
         return
-    directory(STATE, mode="0700")
-    directory(SETTINGS, mode="0700")
-    service(
+    yield directory(STATE, mode="0700")
+    yield directory(SETTINGS, mode="0700")
+    yield service(
         name="backup",
         unit="outpost-backup.timer",
         files=[

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyinfra.api.deploy import deploy
-
+from outpost.converge.declaration import Items
 from outpost.converge.files import File, rendered
 from outpost.converge.shapes import once, packages, service, settings
 from outpost.drift.differences import Finding
@@ -16,38 +15,37 @@ from outpost.office.size import size_of
 from outpost.units import restarted
 
 
-@deploy("hardening")
-def hardening(*, office: Office, me: Host) -> None:
+def hardening(*, office: Office, me: Host) -> Items:
     """Make a break-in or a flood stay where it is."""
     view = BaseView(office, me)
-    service(
+    yield service(
         name="outpost-undo",  # a change that waits for its confirmation does not survive a restart (outpost.converge.guard)
         files=[rendered("base", "/etc/systemd/system/outpost-undo.service")],
     )
-    _mounts(me)
-    _sandboxes()
-    _limits(office, me)
-    settings(name="sessions' limits", files=[rendered("base", "/etc/security/limits.d/outpost.conf")])
-    settings(
+    yield from _mounts(me)
+    yield from _sandboxes()
+    yield from _limits(office, me)
+    yield settings(name="sessions' limits", files=[rendered("base", "/etc/security/limits.d/outpost.conf")])
+    yield settings(
         name="kernel modules",
         files=[rendered("base", "/etc/modprobe.d/outpost.conf", modules=UNUSED_MODULES)],
     )
-    settings(
+    yield settings(
         name="hours of upgrades",
         files=[_unit_file("apt-daily-upgrade.timer", upgrades_at=office.maintenance.upgrades_at)],
         activate=restarted("apt-daily-upgrade.timer", only_running=True),
     )
     if view.is_machine:
-        _machine()
+        yield from _machine()
 
 
-def timers() -> None:
+def timers() -> Items:
     """What packages do regularly (logs turned over, sessions forgotten) begins now, not with the next restart.
 
     They are installed while nothing may start, and are configured after that; so this comes after the roles.
     One that was tried, and stopped since, is somebody's doing and drift.
     """
-    once(
+    yield once(
         "packages' timers run",
         unless="( cd /etc/systemd/system/timers.target.wants && systemctl show "
         "--property=LoadState,ActiveState,ConditionTimestampMonotonic -- * ) | awk -v RS= "
@@ -60,26 +58,26 @@ def timers() -> None:
     )
 
 
-def _machine() -> None:
+def _machine() -> Items:
     """What a container shares with the machine it runs on, and a machine has of its own."""
-    packages("apparmor", "auditd")
-    service(
+    yield packages("apparmor", "auditd")
+    yield service(
         name="auditd",
         files=[rendered("base", "/etc/audit/rules.d/outpost.rules", mode="0640")],
         on_change="reload",
     )
     # SYS-03: without it a daemon that is broken into has one wall less before it.
-    once(
+    yield once(
         "AppArmor's profiles are loaded",
         unless="! [ -d /sys/module/apparmor ] || systemctl is-active --quiet apparmor.service",
         command="systemctl enable --now --quiet apparmor.service",
     )
 
 
-def _mounts(me: Host) -> None:
+def _mounts(me: Host) -> Items:
     """Where everybody writes, and where mail lies, nothing runs."""
     places = [*NOTHING_RUNS, *role_of(me).data]
-    service(
+    yield service(
         name="mounts",
         unit="outpost-mounts.service",
         files=[
@@ -90,18 +88,18 @@ def _mounts(me: Host) -> None:
     )
 
 
-def _sandboxes() -> None:
+def _sandboxes() -> Items:
     for unit in ("unbound.service", "ssh.service"):
-        settings(
+        yield settings(
             name=f"{unit.removesuffix('.service')}-sandbox",
             files=[_unit_file(unit)],
             activate=restarted(unit, only_running=True),
         )
 
 
-def _limits(office: Office, me: Host) -> None:
+def _limits(office: Office, me: Host) -> Items:
     """Apart from the sandboxes: systemd puts them on a running daemon without a restart."""
-    settings(
+    yield settings(
         name="cgroup limits",
         files=[
             rendered("base", f"/etc/systemd/system/{unit}.d/limits.conf", template="limits.conf", limit=limit)

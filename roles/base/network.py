@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from outpost.converge.declaration import Items
 from outpost.converge.files import rendered
 from outpost.converge.shapes import once, service, settings
 from outpost.office.base import BaseView
@@ -13,16 +14,16 @@ done"""
 """Prints what sets the kernel settings of the new file as they are now (`shapes.settings`, live)."""
 
 
-def network(view: BaseView) -> None:
+def network(view: BaseView) -> Items:
     """Default deny both ways, before any role's daemon starts."""
-    settings(
+    yield settings(
         name="sysctl",
         files=[rendered("base", SYSCTL, view=view)],
         activate="/usr/lib/systemd/systemd-sysctl",
         live=IN_FORCE,
         guarded=True,
     )
-    service(
+    yield service(
         name="nftables",
         files=[rendered("base", "/etc/nftables.conf", mode="0755", view=view)],
         check="nft --check --file /etc/nftables.conf",
@@ -31,22 +32,22 @@ def network(view: BaseView) -> None:
     )
 
 
-def names_and_clock(view: BaseView) -> None:
+def names_and_clock(view: BaseView) -> Items:
     """A validating resolver of the host's own, and the time."""
     if not view.office.resolver.trust_anchor:
-        once(
+        yield once(
             "trust anchor of the root",  # Unbound keeps it up to date from then on (RFC 5011)
             unless="test -s /var/lib/unbound/root.key",
             command="install -o unbound -g unbound -m 0644 /usr/share/dns/root.key /var/lib/unbound/root.key",
         )
-    service(
+    yield service(
         name="unbound",
         files=[rendered("base", "/etc/unbound/unbound.conf", view=view)],
         check="unbound-checkconf",
         on_change="reload",
     )
-    settings(name="resolv.conf", files=[rendered("base", "/etc/resolv.conf")])
-    service(
+    yield settings(name="resolv.conf", files=[rendered("base", "/etc/resolv.conf")])
+    yield service(
         name="chrony",
         files=[
             rendered("base", path, view=view) for path in ("/etc/chrony/chrony.conf", "/etc/default/chrony")

@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +20,12 @@ import tomlkit
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from pydantic import SecretStr
 
+from outpost.converge.declaration import Declaration
+from outpost.converge.files import File
 from outpost.keys import secrets_file
 from outpost.office.load import load, parse
 from outpost_lab import engine
-from outpost_lab.benchmarks.content import HostContent, contents
+from outpost_lab.benchmarks.content import contents
 from outpost_lab.instance import Instance
 from tests.strangers.generated import offices
 
@@ -48,7 +50,7 @@ def scratch() -> Iterator[Path]:
         yield Path(directory)
 
 
-def rendered(data: dict[str, Any], directory: Path) -> dict[str, HostContent]:
+def rendered(data: dict[str, Any], directory: Path) -> dict[str, Declaration]:
     """Host → what it should hold, with keys that are made for it."""
     identity = directory / "identity.txt"
     public = (
@@ -65,18 +67,19 @@ def rendered(data: dict[str, Any], directory: Path) -> dict[str, HostContent]:
     return contents(directory)
 
 
-def packed(content: HostContent) -> bytes:
+def packed(files: Iterable[File]) -> bytes:
     """The files of a host as an archive."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for path, (mode, owner, group, data) in content.files.items():
-            member = tarfile.TarInfo(path.lstrip("/"))
-            member.size, member.mode, member.uname, member.gname = len(data), int(mode, 8), owner, group
-            archive.addfile(member, io.BytesIO(data))
+        for file in files:
+            member = tarfile.TarInfo(file.path.lstrip("/"))
+            member.size, member.mode = len(file.content), int(file.mode, 8)
+            member.uname, member.gname = file.owner, file.group
+            archive.addfile(member, io.BytesIO(file.content))
     return buffer.getvalue()
 
 
-def judged(container: Any, role: str, content: HostContent) -> list[str]:
+def judged(container: Any, role: str, files: Iterable[File]) -> list[str]:
     """What the daemons' checkers find wrong, with these files laid over a running host's for nobody but them."""
     # /run is a tmpfs, which Docker's archive does not reach
     lay = "; ".join(
@@ -96,7 +99,7 @@ def judged(container: Any, role: str, content: HostContent) -> list[str]:
     )
     done = subprocess.run(
         ["docker", "exec", "-i", container.name, "sh", "-c", script],
-        input=packed(content),
+        input=packed(files),
         capture_output=True,
         check=False,
     )
@@ -129,7 +132,7 @@ def try_offices(lab: Instance, scratch: Path, count: int) -> int:
         def on_its_host(role: str) -> dict[str, list[str]]:
             container = lab.container(hosts[role], client)
             return {
-                name: judged(container, role, content)
+                name: judged(container, role, content.content.values())
                 for name, content in found.items()
                 if data["hosts"][name]["role"] == role
             }
@@ -157,12 +160,11 @@ def test_a_judge_sees_a_mistake(lab: Instance) -> None:
     client, found = engine.connect(), contents(lab.directory)
     for host in {host.role: host for host in lab.office.hosts}.values():
         container, content = lab.container(host.name, client), found[host.name]
-        assert judged(container, host.role, content) == []
-        files = dict(content.files)
+        assert judged(container, host.role, content.content.values()) == []
+        files = dict(content.content)
         for path in (MAIN[host.role], "/etc/nftables.conf", "/etc/ssh/sshd_config.d/00-outpost.conf"):
-            mode, owner, group, data = files[path]
-            files[path] = (mode, owner, group, data + b"\nno { such = word\n")
-        said = "\n".join(judged(container, host.role, replace(content, files=files)))
+            files[path] = replace(files[path], content=files[path].content + b"\nno { such = word\n")
+        said = "\n".join(judged(container, host.role, files.values()))
         for command in (JUDGES[host.role][0], "nft --check", "sshd -t"):
             assert command in said
 

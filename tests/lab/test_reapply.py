@@ -12,6 +12,18 @@ from tests.engine import executed
 from tests.lab.conftest import Pyinfra
 
 DOCKER, SSH = "inventory/lab/docker.py", "inventory/lab/ssh.py"
+ITEM_ALONE = """
+from outpost.converge import files, observation, shapes, walk
+from outpost.converge.declaration import Declaration
+
+
+def alone(part, item):
+    observation.begin(Declaration(((part, (item,)),)))
+    walk.items()
+
+
+"""
+"""A deploy that declares one thing, and removes nothing."""
 
 
 def on(lab: Instance, machine: str, script: str) -> str:
@@ -97,9 +109,9 @@ def test_a_configuration_its_daemon_refuses_never_lands(
     deploy = f"{tmp_path}/deploy.py"
     with open(deploy, "w", encoding="utf-8") as file:  # noqa: PTH123
         file.write(
-            "from outpost.converge import files, shapes\n"
-            "shapes.service(name='postfix', unit='postfix.service', check='postfix check',\n"
-            "    files=[files.text('/etc/postfix/main.cf', 'inet_protocols = ipv7\\n')])\n"
+            ITEM_ALONE
+            + "alone('mta', shapes.service(name='postfix', unit='postfix.service', check='postfix check',\n"
+            "    files=[files.text('/etc/postfix/main.cf', 'inet_protocols = ipv7\\n')]))\n"
         )
     run = pyinfra("-y", "--json", "--limit", f"@container/{lab.container_name('mta')}", deploy=deploy)
     assert run.code != 0
@@ -124,10 +136,10 @@ def test_what_is_no_longer_declared_leaves_the_host(
     deploy = f"{tmp_path}/deploy.py"
     with open(deploy, "w", encoding="utf-8") as file:  # noqa: PTH123
         file.write(
-            "from outpost.converge import files, shapes\n"
-            "unit = '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=true\\n[Install]\\nWantedBy=multi-user.target\\n'\n"
-            "shapes.service(name='bygone', unit='bygone.service',\n"
-            "    files=[files.text('/etc/systemd/system/bygone.service', unit)])\n"
+            ITEM_ALONE
+            + "unit = '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=true\\n[Install]\\nWantedBy=multi-user.target\\n'\n"
+            "alone('dns', shapes.service(name='bygone', unit='bygone.service',\n"
+            "    files=[files.text('/etc/systemd/system/bygone.service', unit)]))\n"
         )
     assert pyinfra("-y", "--limit", f"@container/{lab.container_name('ns2')}", deploy=deploy).code == 0
     assert on(lab, "ns2", "systemctl is-active bygone").strip() == "active"

@@ -25,17 +25,26 @@ USER = "eve"
 DATABASE = "/var/lib/roundcube/db/roundcube.sqlite"
 UNIT = "[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=true\\n[Install]\\nWantedBy=multi-user.target\\n"
 BYGONE = f"""
-    from outpost.converge import files
+import roles.dns.declare as _role
+from outpost.converge import files as _files, shapes as _shapes
 
-    shapes.packages("tree")
-    shapes.install_declared()
-    shapes.service(name="bygone", unit="bygone.service", files=[files.text("/etc/systemd/system/bygone.service", "{UNIT}")])
-    shapes.settings(
+_declare = _role.declare
+
+
+def _with_bygone(**given):
+    yield from _declare(**given)
+    yield _shapes.packages("tree")
+    unit = _files.text("/etc/systemd/system/bygone.service", "{UNIT}")
+    yield _shapes.service(name="bygone", unit="bygone.service", files=[unit])
+    yield _shapes.settings(
         name="bygone drop-in",
-        files=[files.text("/etc/systemd/system/knot.service.d/bygone.conf", "[Service]\\nNice=1\\n")],
+        files=[_files.text("/etc/systemd/system/knot.service.d/bygone.conf", "[Service]\\nNice=1\\n")],
         activate="systemctl daemon-reload; systemctl try-restart knot",
     )
-    shapes.retire_undeclared()"""
+
+
+_role.declare = _with_bygone
+"""
 
 
 @pytest.fixture
@@ -113,7 +122,7 @@ def test_a_drop_in_a_unit_and_a_package_that_nobody_declares_any_more_are_gone(
     lab: Instance, pyinfra: Pyinfra, tmp_path: Path
 ) -> None:
     deploy = tmp_path / "deploy.py"
-    deploy.write_text((ROOT / "deploy.py").read_text().replace("\n    shapes.retire_undeclared()", BYGONE))
+    deploy.write_text(BYGONE + (ROOT / "deploy.py").read_text())
     applied(lab, pyinfra, "ns2", deploy=deploy)
     there = on(
         lab, "ns2", "systemctl is-active bygone; systemctl show --value -p Nice knot; command -v tree"
@@ -153,7 +162,7 @@ def test_an_apply_waits_until_the_hosts_own_upgrades_are_over(
         "upgrades hold another lock now"
     )
     deploy = tmp_path / "deploy.py"
-    deploy.write_text((ROOT / "deploy.py").read_text().replace("\n    shapes.retire_undeclared()", BYGONE))
+    deploy.write_text(BYGONE + (ROOT / "deploy.py").read_text())
     command = ["docker", "exec", lab.container_name("ns2"), "python3", "-c", UPGRADES]
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as upgrades,

@@ -16,7 +16,7 @@ from outpost.keys.published import tls_digests
 from outpost.keys.rotation import watch
 from outpost.target import ROOT
 from outpost_lab.instance import Instance
-from roles.base.become import TLS
+from roles.base.declare import TLS
 from tests.lab.rehearsal import Rehearsal
 
 ZSK, KSK = 256, 257

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from outpost.converge.declaration import Declaration
 from outpost.engine.run import Silent, apply, plan
 from outpost.target import ROOT, Target
-from outpost_lab.benchmarks.content import HostContent, contents
+from outpost_lab.benchmarks.content import contents
 from outpost_lab.instance import Instance
 from tests.engine import executed
 from tests.lab.conftest import Pyinfra
@@ -34,19 +35,19 @@ Drift = tuple[str, str]
 """What is named, and the shell that changes it."""
 
 
-def drifts(content: HostContent, never_right: set[str], chance: random.Random) -> list[Drift]:
+def drifts(content: Declaration, never_right: set[str], chance: random.Random) -> list[Drift]:
     """A change of each kind, of things by chance; nothing twice.
 
     Args:
         never_right: What the judge would change again and again.
     """
     # the plan looks with what is below /usr/local/lib/outpost
-    plain = [path for path in content.files if not path.startswith("/usr/local/lib/outpost/")]
-    accounts = [account["user"] for account in content.accounts if account["user"] not in never_right]
+    plain = [path for path in content.content if not path.startswith("/usr/local/lib/outpost/")]
+    accounts = [user for user in content.accounts if user not in never_right]
     paths = chance.sample(plain, 5)
     quoted = [shlex.quote(path) for path in paths]
     unit = chance.choice([unit for unit in content.units if unit.endswith(".timer")])
-    place = chance.choice([directory["path"] for directory in content.directories])
+    place = chance.choice([*content.directories])
     return [
         (paths[0], f"chmod 0600 {quoted[0]}; chmod g+x,o+w {quoted[0]}"),
         (paths[1], f"chown nobody {quoted[1]}"),

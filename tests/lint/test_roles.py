@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from outpost.office.load import load
 from outpost.office.roles import every_role
 from outpost.office.size import size_of
@@ -107,3 +109,31 @@ def test_the_value_of_a_role_is_there_without_pyinfra() -> None:
         ).stdout
         == "False\n"
     )
+
+
+def lost(source: str) -> list[str]:
+    """Calls of which nothing is made: a shape that is called and not yielded is not declared."""
+    calls = (
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    )
+    return [ast.unparse(call.func) for call in calls if not isinstance(call.func, ast.Attribute)]
+
+
+@pytest.mark.parametrize("name", ["base", *ROLE_NAMES])
+def test_every_role_declares_and_loses_nothing_of_it(name: str) -> None:
+    place = ROOT / "roles" / name
+    assert (place / "declare.py").is_file(), "`declare` yields what its hosts are to have"
+    assert {file.name: found for file in place.glob("*.py") if (found := lost(file.read_text()))} == {}
+
+
+def test_a_shape_that_is_not_yielded_would_be_found() -> None:
+    assert lost("def declare():\n    yield packages('a')\n    service(name='b')\n    files.append(c)\n") == [
+        "service"
+    ]
+
+
+def test_every_package_of_roles_is_one() -> None:
+    packages = {file.parent.name for file in (ROOT / "roles").glob("*/*.py")}
+    assert packages == {"base", *ROLE_NAMES}, "a role has a declare.py"

@@ -196,7 +196,7 @@ def test_help_needs_neither_pyinfra_nor_docker_nor_a_browser() -> None:
 
 def test_commands_for_a_real_office_need_no_lab() -> None:
     program = (
-        "import sys; sys.modules['outpost_lab'] = None; import roles.base.become, outpost.hosts, outpost.engine.rollout, outpost.verification.live\n"
+        "import sys; sys.modules['outpost_lab'] = None; import roles.base.declare, outpost.hosts, outpost.engine.rollout, outpost.verification.live\n"
         "from outpost.cli.app import run\nsys.exit(run(['check', 'harbour']))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)

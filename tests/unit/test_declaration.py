@@ -8,13 +8,12 @@ import shutil
 
 import pytest
 
-from outpost.converge.declaration import declaration, shown
-from outpost.converge.drift import CONTRACT
-from outpost.converge.observation import Declared
+from outpost.converge.declaration import Declaration, declaration, shown
 from outpost.keys import secrets_file
 from outpost.keys.secrets_file import Secrets
 from outpost.office import Office, load
 from outpost.target import ROOT
+from roles.base.observer import CONTRACT
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +29,12 @@ def secrets(office: Office) -> Secrets:
 
 
 @pytest.fixture(scope="module")
-def declarations(office: Office, secrets: Secrets) -> dict[str, Declared]:
+def declarations(office: Office, secrets: Secrets) -> dict[str, Declaration]:
     return {host.name: declaration(office, secrets, host.name) for host in office.hosts}
 
 
-def test_every_host_has_a_declaration_and_is_not_asked(declarations: dict[str, Declared]) -> None:
+def test_every_host_has_a_declaration_and_is_not_asked(declarations: dict[str, Declaration]) -> None:
     for known in declarations.values():
-        assert known.answer is None
         assert "/etc/nftables.conf" in known.content
         assert known.files >= set(known.content)
     assert "/etc/postfix/main.cf" in shown(declarations["mta"])["file"]
@@ -44,15 +42,15 @@ def test_every_host_has_a_declaration_and_is_not_asked(declarations: dict[str, D
     assert "dovecot.service" in shown(declarations["store"])["unit"]
 
 
-def test_it_is_whole(declarations: dict[str, Declared]) -> None:
+def test_it_is_whole(declarations: dict[str, Declaration]) -> None:
     """What the observer is given comes first and names what roles declare later."""
     for known in declarations.values():
         said = json.loads(known.content[CONTRACT].content)
         assert set(said["units"]) == set(known.units)
-        assert set(said["packages"]) == {name for names in known.packages for name in names}
+        assert set(said["packages"]) == known.packages
 
 
-def test_no_secret_is_shown(declarations: dict[str, Declared]) -> None:
+def test_no_secret_is_shown(declarations: dict[str, Declaration]) -> None:
     for known in declarations.values():
         printed = json.dumps(shown(known))
         hidden = [file for file in known.content.values() if file.secret]
@@ -62,7 +60,7 @@ def test_no_secret_is_shown(declarations: dict[str, Declared]) -> None:
 
 
 def test_a_change_of_the_office_shows_on_the_hosts_that_it_touches(
-    office: Office, secrets: Secrets, declarations: dict[str, Declared]
+    office: Office, secrets: Secrets, declarations: dict[str, Declaration]
 ) -> None:
     changed = office.model_copy(update={"postmaster": office.users[1].address})
     touched = {

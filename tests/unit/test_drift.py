@@ -21,7 +21,7 @@ from types import SimpleNamespace
 import pytest
 
 from outpost.converge import observation
-from outpost.converge.drift import LATE, PYTHON, START
+from outpost.converge.drift import LATE
 from outpost.converge.files import package
 from outpost.converge.reporting import file_finding
 from outpost.drift.findings import BLIND, EARLY, ORDER, Beside, findings, folded
@@ -49,6 +49,7 @@ from outpost.onhost.observe.network import listeners, selected, waiting
 from outpost.onhost.observe.processes import Processes
 from outpost.onhost.observe.reading import BlindError
 from outpost.onhost.observe.units import manager
+from roles.base.observer import PYTHON, START
 
 
 def seen(

@@ -13,8 +13,8 @@ import pytest
 from pyinfra.context import ctx_host
 
 from outpost.converge import failures, observation
+from outpost.converge.declaration import Declaration
 from outpost.converge.files import shell
-from outpost.converge.observation import declared
 from outpost.converge.operations import HELD
 from outpost.engine.follower import Follower
 from outpost.engine.run import _last
@@ -47,7 +47,8 @@ def test_a_failed_operation_ends_a_run_only_where_nothing_may_follow(
 ) -> None:
     host: Any = Host(reached=reached)
     with ctx_host.use(host):
-        declared().vital = vital
+        observation.begin(Declaration(()))
+        observation.run().vital = vital
     monkeypatch.setattr(failures, "_failed", lambda *_: SimpleNamespace(stderr=stderr))
     assert failures._ends(SimpleNamespace(), host, "x") is ends  # type: ignore[arg-type]
 
@@ -57,7 +58,8 @@ def test_after_an_operation_that_succeeded_no_later_failure_counts_as_vital(
 ) -> None:
     host: Any = Host(reached=True)
     with ctx_host.use(host):
-        declared().vital = True
+        observation.begin(Declaration(()))
+        observation.run().vital = True
     answers = iter((None, SimpleNamespace(stderr="")))
     monkeypatch.setattr(failures, "_failed", lambda *_: next(answers))
     assert [failures._ends(SimpleNamespace(), host, "x") for _ in range(2)] == [False, False]  # type: ignore[arg-type]

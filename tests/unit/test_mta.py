@@ -18,7 +18,7 @@ from outpost.keys import secrets_file
 from outpost.office import Office, ports
 from outpost.office.flows import listeners
 from outpost.office.load import parse
-from roles.mta.become import smarthost_login
+from roles.mta.declare import smarthost_login
 from roles.mta.defence import filter_facts, shaped_rate
 from roles.mta.view import MtaView, dkim_ed25519_key
 

@@ -18,7 +18,7 @@ from outpost.office import load
 from outpost.target import ROOT
 
 MAIN = "templates/mta/etc/postfix/main.cf.j2"
-KEYS = "roles/base/become.py"
+KEYS = "roles/base/declare.py"
 
 
 @pytest.fixture(scope="module")

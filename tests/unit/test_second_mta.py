@@ -16,7 +16,7 @@ from outpost.office.load import parse
 from outpost.office.peering import OtherEnd
 from roles.mta.defence import filter_facts
 from roles.mta.view import MtaView
-from roles.store.become import RELAY_PORT
+from roles.store.declare import RELAY_PORT
 from roles.store.view import StoreView
 
 ROOT = Path(__file__).resolve().parents[2]

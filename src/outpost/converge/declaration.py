@@ -1,38 +1,231 @@
-"""What the roles declare for a host, without any host."""
+"""What is declared for a host, as data: made without any host, printed, compared, and converged by `outpost.converge.walk`.
+
+Roles make items by `outpost.converge.shapes`.
+"""
 
 from __future__ import annotations
 
-import runpy
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from typing import TypeVar
 
-from pyinfra.api.config import Config
-from pyinfra.api.inventory import Inventory
-from pyinfra.api.state import State
-from pyinfra.context import ctx_config, ctx_host, ctx_state
-
-from outpost.converge.files import NOLOGIN
-from outpost.converge.observation import Declared, declared
+from outpost.converge.files import NOLOGIN, File
+from outpost.drift.differences import Finding
+from outpost.errors import OutpostError
 from outpost.keys.secrets_file import Secrets
 from outpost.office import Office
-from outpost.target import ROOT
+
+Kind = TypeVar("Kind", bound="Item")
 
 
-def declaration(office: Office, secrets: Secrets, name: str) -> Declared:
-    """Run the deploy for one host of an office; its operations are not made."""
-    data = {"office": office, "secrets": secrets, "machine": name}
-    inventory = Inventory(([(f"@fake/{name}", data)], {}))  # type: ignore[no-untyped-call]
-    config = Config()  # type: ignore[no-untyped-call]
-    state = State(inventory, config)
-    with ctx_state.use(state), ctx_host.use(next(iter(inventory))), ctx_config.use(config):
-        declared().alone = True
-        runpy.run_path(str(ROOT / "deploy.py"))
-        return declared()
+@dataclass(frozen=True)
+class Item:
+    """One thing that a host is to have; its operation has its name."""
+
+    name: str
+
+    @property
+    def key(self) -> str:
+        """Its name, as a file of the host's has it."""
+        return re.sub(r"[^\w.-]+", "-", self.name)
+
+    @property
+    def question(self) -> str:
+        """Shell that only reads, of what the host has of it beyond files and units."""
+        return ""
+
+    @property
+    def beside(self) -> tuple[str, ...] | None:
+        """Files that its answer depends on, beyond those below ``/etc``, ``/usr``, ``/opt`` and ``/root``; None: it depends on more."""
+        return ()
 
 
-def shown(known: Declared) -> dict[str, dict[str, tuple[str, ...]]]:
+Items = Iterator[Item]
+
+
+@dataclass(frozen=True)
+class Change(Item):
+    """Files that are checked and land together, and what puts them into effect (`shapes.service`, `shapes.settings`)."""
+
+    files: tuple[File, ...]
+    watches: tuple[File, ...] = ()
+    check: str | None = None
+    activate: str | None = None
+    live: str | None = None
+    unit: str = ""
+    guarded: bool = False
+
+
+@dataclass(frozen=True)
+class Packages(Item):
+    """Debian packages, and answers for debconf; all of a host are installed at once, where the first of them stand."""
+
+    packages: tuple[str, ...]
+    preseed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Directory(Item):
+    """A directory: the name is its path."""
+
+    owner: str
+    group: str
+    mode: str
+
+
+@dataclass(frozen=True)
+class Group(Item):
+    group: str
+
+    @property
+    def question(self) -> str:
+        return f"getent group {self.group}"
+
+
+@dataclass(frozen=True)
+class Account(Group):
+    """A system account that nobody logs in to, and its group of the same name."""
+
+    home: str | None
+
+    @property
+    def question(self) -> str:
+        return f"getent passwd {self.group} && id -nG {self.group}"
+
+
+@dataclass(frozen=True)
+class Absent(Item):
+    """Files that must not be there."""
+
+    paths: tuple[str, ...]
+
+    @property
+    def question(self) -> str:
+        listed = " ".join(map(shlex.quote, self.paths))
+        return f'for path in {listed}; do [ ! -e "$path" ] && [ ! -L "$path" ] || echo "$path"; done'
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        return self.paths
+
+
+@dataclass(frozen=True)
+class MadeByHost(Item):
+    """Files that something on the host makes and keeps: never compared, never removed."""
+
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Once(Item):
+    """A command for what only the host can make (`shapes.once`)."""
+
+    unless: str
+    command: str
+    files: tuple[File, ...]
+    finding: Finding
+    untouched: tuple[str, ...] | None
+    masks: tuple[str, ...]
+
+    @property
+    def question(self) -> str:
+        return f"if ( {self.unless} ) >/dev/null 2>&1; then echo met; else echo unmet; fi"
+
+    @property
+    def beside(self) -> tuple[str, ...] | None:
+        return self.untouched
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """All that a host is to have; what is on it beyond that goes.
+
+    Attributes:
+        parts: Who declares it (``base``, a role) and what, in the order in which it is done.
+    """
+
+    parts: tuple[tuple[str, tuple[Item, ...]], ...] = field(repr=False)
+
+    @cached_property
+    def titles(self) -> dict[str, Item]:
+        """The items by the names of their operations."""
+        found: dict[str, Item] = {}
+        for part, items in self.parts:
+            for item in items:
+                if found.setdefault(title := f"{part} | {item.name}", item) != item:
+                    raise ValueError(f"two things are called {title}")
+        return found
+
+    def of(self, kind: type[Kind]) -> Iterator[Kind]:
+        """The items of a kind."""
+        return (item for item in self.titles.values() if isinstance(item, kind))
+
+    @cached_property
+    def changes(self) -> dict[str, Change]:
+        """By the key of each, which is the name of its record on the host."""
+        return {change.key: change for change in self.of(Change)}
+
+    @cached_property
+    def content(self) -> dict[str, File]:
+        """Files that an apply writes."""
+        return {file.path: file for change in self.changes.values() for file in change.files}
+
+    @cached_property
+    def files(self) -> frozenset[str]:
+        """Files that an apply writes, and those that the host makes itself."""
+        return frozenset((*self.content, *(path for item in self.of(MadeByHost) for path in item.paths)))
+
+    @cached_property
+    def directories(self) -> dict[str, tuple[str, str, str]]:
+        """Owner, group and mode."""
+        return {item.name: (item.owner, item.group, item.mode) for item in self.of(Directory)}
+
+    @cached_property
+    def accounts(self) -> dict[str, str | None]:
+        """Each with its home."""
+        return {item.group: item.home for item in self.of(Account)}
+
+    @cached_property
+    def packages(self) -> frozenset[str]:
+        return frozenset(name for item in self.of(Packages) for name in item.packages)
+
+    @cached_property
+    def are_installed(self) -> str:
+        """The question about packages."""
+        listed = " ".join(sorted(map(shlex.quote, self.packages)))
+        return f"dpkg-query --show --showformat '${{db:Status-Abbrev}}|${{Package}}\\n' {listed}"
+
+    @cached_property
+    def absent(self) -> frozenset[str]:
+        return frozenset(path for item in self.of(Absent) for path in item.paths)
+
+    @cached_property
+    def units(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(item.unit for item in self.changes.values() if item.unit))
+
+
+def declaration(office: Office, secrets: Secrets, name: str) -> Declaration:
+    """What every host of the office is to have, and what the role of this one declares."""
+    me = office.host(name)
+    every, role = (import_module(f"roles.{each}.declare") for each in ("base", me.role))
+    given = {"office": office, "me": me, "secrets": secrets}
+    known: Declaration = every.host(**given, role=role.declare(**given))
+    if taken := sorted(path for path in known.files if me.keeps(path)):
+        message = f"hosts.{name}.local names {', '.join(taken)}, which a role declares"
+        remedy = "take it out; what differs belongs into the office file, or into a drop-in of its own"
+        raise OutpostError(message, remedy)
+    return known
+
+
+def shown(known: Declaration) -> dict[str, dict[str, tuple[str, ...]]]:
     """All of it by kind and name. No digest of a secret: a short one could be guessed from it."""
     kinds: dict[str, dict[str, tuple[str, ...]]] = {
-        "package": {name: () for names in known.packages for name in names},
-        "group": dict.fromkeys(known.groups, ()),
+        "package": dict.fromkeys(known.packages, ()),
+        "group": {item.group: () for item in known.of(Group)},
         "account": {name: (home or "-", NOLOGIN) for name, home in known.accounts.items()},
         "directory": dict(known.directories),
         "file": {

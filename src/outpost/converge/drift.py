@@ -9,56 +9,30 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
-from weakref import WeakKeyDictionary
+from dataclasses import replace
 
 from pyinfra.api.command import StringCommand
-from pyinfra.api.host import Host as PyinfraHost
-from pyinfra.context import ctx_host, host, state
+from pyinfra.context import host, state
 
 from outpost.converge.failures import failures, watch
-from outpost.converge.files import LIB, RUN, File, as_json, package, parses, text
 from outpost.converge.observation import (
-    Answer,
-    declared,
     observe,
     operation,
     read_now,
+    run,
     sealing,
     void,
-    will_ask,
 )
 from outpost.converge.operations import UPGRADES_WAIT, Command, alone, differ, unpacked
-from outpost.converge.reporting import attended, report
-from outpost.converge.shapes import settings
+from outpost.converge.reporting import report
 from outpost.drift.differences import Finding
 from outpost.drift.findings import EARLY, Beside, findings, folded
 from outpost.drift.findings import found as findings_of_found
 from outpost.drift.repairs import unit_reading
-from outpost.errors import OutpostError
 from outpost.office import Host, Office
-from outpost.office.flows import listeners
-from outpost.onhost import observe as observer
 from outpost.onhost.observe import KEY, OBSERVER
 from outpost.onhost.observe.expected import words
 
-CONTRACT = "/etc/outpost/contract.json"
-PYTHON = f"{LIB}/python"
-START = f"""#!/usr/bin/python3 -IS
-import gc
-import os
-import sys
-
-gc.disable()
-sys.pycache_prefix = "{RUN}/compiled"
-sys.path.append("{PYTHON}")
-from outpost.onhost.observe.main import main
-
-main()
-sys.stdout.flush()
-os._exit(0)  # what would be taken apart goes anyhow
-"""
-"""It takes modules from Python itself and `PYTHON` alone: neither site nor environment adds any. Bytecode lasts until the next boot."""
 FOLLOWS = ("running", "unit", "daemon", "effective configuration")
 LATE = (
     ("daemons that were stopped, started or failed", ("running", "failed", "halted", "deleted")),
@@ -79,60 +53,12 @@ LATE = (
 )
 
 
-# SYS-08: without it what an intruder changes of programs, units, accounts and rules stays unseen.
-def contract(*, office: Office, me: Host) -> None:
-    """The observer, and what it compares sockets and name with."""
-    *modules, start, wanted = _files(office, me)
-    settings(
-        name="observer",
-        files=[*modules, start, wanted],
-        check=parses(start.path, *(file.path for file in modules)),
-    )
-
-
-def _files(office: Office, me: Host) -> list[File]:
-    known = declared()
-    wanted = {
-        "hostname": me.fqdn,
-        "kernel": office.platform_of(me) != "docker",
-        "listeners": sorted(
-            [entry.protocol, str(entry.address), entry.port] for entry in listeners(office, me)
-        ),
-        # what may become known without a person's word (`outpost.onhost.observe.expected`)
-        "packages": sorted({name for names in known.packages for name in names}),
-        "units": sorted(known.units),
-        "masks": sorted(known.masks),
-        "administrator": [office.ssh.user],
-        "accounts": sorted(known.accounts),
-        "directories": sorted(set(known.paths) - known.files),
-        "absent": sorted(known.absent),
-        "accepted": sorted({*office.maintenance.accepted, *me.accepted}),
-    }
-    return [*package(PYTHON, observer), text(OBSERVER, START, mode="0755"), as_json(CONTRACT, wanted)]
-
-
-@dataclass
-class _Scans:
-    """What was seen of a host before this run changed anything, and the survey its execution began with."""
-
-    before: Beside | None = None
-    began: Answer | None = None
-
-
-_scans_of: WeakKeyDictionary[PyinfraHost, _Scans] = WeakKeyDictionary()
-
-
-def _scans() -> _Scans:
-    current: PyinfraHost = ctx_host.get()  # type: ignore[no-untyped-call]
-    return _scans_of.setdefault(current, _Scans())
-
-
 def _before() -> Beside:
     """With ``-y`` pyinfra does not plan first; then the first operation of the execution scans."""
-    scans = _scans()
-    if scans.before is None:
-        scans.before = Beside.parse(observe().observed)
-    return scans.before
+    known = run()
+    if known.before is None:
+        known.before = Beside.parse(observe().observed)
+    return known.before
 
 
 def _now() -> Beside:
@@ -145,22 +71,13 @@ def _observer(*words: str) -> str:
 
 
 def first() -> None:
-    """Before the roles: what would make a daemon's own check fail."""
+    """Before all else: what would make a daemon's own check fail."""
     watch()
-    if will_ask():
-        declared().local = tuple(_me().local)
-    else:
-        _repaired(name="files and units that nobody declares", kinds=EARLY)
+    _repaired(name="files and units that nobody declares", kinds=EARLY)
 
 
 def last() -> None:
-    """After the roles: everything else, and the new known state."""
-    if will_ask():
-        return
-    if taken := sorted(path for path in declared().files if _me().keeps(path)):
-        message = f"hosts.{_me().name}.local names {', '.join(taken)}, which a role declares"
-        remedy = "take it out; what differs belongs into the office file, or into a drop-in of its own"
-        raise OutpostError(message, remedy)
+    """After all else: what is left, and the new known state."""
     for name, kinds in LATE:
         _repaired(name=name, kinds=kinds)
     _remembered(name="known state", _ignore_errors=False)
@@ -183,17 +100,17 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
         for finding in (*found, *(_waiting() if kinds == EARLY else ())):
             report(finding)
     elif kinds == EARLY:
-        own = _files(host.data.office, _me())
+        own = run().known.changes["observer"].files
         # An edited contract hides what it names, and without one all that is accepted is drift.
         if _before().blind or (_before().usable and differ(own)):
             yield from unpacked("observer", own)
             void()
-            _scans().before = _now()
+            run().before = _now()
             found = _of_kinds(kinds)
-        declared().local = None  # from here on the observer is asked by itself, when something changed
-        _scans().began = observe()
+        run().local = None  # from here on the observer is asked by itself, when something changed
+        run().began = observe()
     elif any(fault.startswith("blind\t") for fault in _before().faults):
-        _scans().before = _now()  # what was repaired meanwhile may have given a probe its answer
+        run().before = _now()  # what was repaired meanwhile may have given a probe its answer
         found = _of_kinds(kinds)
     elif found:
         now = _now()
@@ -202,7 +119,7 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
     if state.is_executing and (lists := _of_lists(found)):
         yield alone("\n".join([UPGRADES_WAIT, *(f"(\n{finding.repair}\n) || true" for finding in lists)]))
         void()
-        _scans().before = _now()
+        run().before = _now()
         found = _of_kinds(kinds)
     unsure = bool(_of_lists(found))
     commands = dict.fromkeys(
@@ -231,21 +148,17 @@ def _waiting() -> tuple[Finding, ...]:
 def _found() -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
     me, seen = _me(), _before()
     seen = replace(seen, found=frozenset(fact for fact in seen.found if not _is_declared(fact)))
-    return findings_of_found(seen, host=me.name, refused=frozenset(me.refused), packages=_packages())
-
-
-def _packages() -> frozenset[str]:
-    return frozenset(name for names in declared().packages for name in names)
+    return findings_of_found(seen, host=me.name, refused=frozenset(me.refused), packages=run().known.packages)
 
 
 def _of_kinds(kinds: tuple[str, ...]) -> tuple[Finding, ...]:
-    found = findings(_before(), packages=_packages(), units=frozenset(declared().units))
+    found = findings(_before(), packages=run().known.packages, units=frozenset(run().known.units))
     chosen = tuple(
         finding
         for finding in (*found, *_found()[1])
         if any(fact.split("\t")[0] in kinds for fact in finding.facts)
         and not any(_is_declared(fact) or _is_local(fact) for fact in finding.facts)
-        and not (finding.kind in FOLLOWS and finding.thing in attended() and not state.is_executing)
+        and not (finding.kind in FOLLOWS and finding.thing in run().attended and not state.is_executing)
         and not (finding.kind == "effective configuration" and finding.thing in _moved_on())
     )
     return tuple(folded(chosen))
@@ -254,7 +167,9 @@ def _of_kinds(kinds: tuple[str, ...]) -> tuple[Finding, ...]:
 def _is_declared(fact: str) -> bool:
     """Whether it is about a file that is declared from now on: its own operation, or the host, sees to it."""
     kind, path, *_ = fact.split("\t")
-    return (kind == "file" and path in declared().files) or (kind == "mode" and path in declared().paths)
+    return (kind == "file" and path in run().known.files) or (
+        kind == "mode" and (path in run().known.content or path in run().known.directories)
+    )
 
 
 def _is_local(fact: str) -> bool:
@@ -291,14 +206,14 @@ def _remembered() -> Generator[Command, None, None]:
             yield _remember()
         return
     failed = tuple(failures())
-    untouched = declared().answer is _scans().began is not None and not failed
+    untouched = run().answer is run().began is not None and not failed
     if untouched and not (before.news or before.unfinished or before.differences):
         return
     now = _now()
     blind = any(fault.startswith("blind\t") for fault in now.faults)
     if now.usable and (now.news or now.unfinished) and not (blind or failed):
         yield _remember()
-    _scans().before = now
+    run().before = now
     for finding in _waiting():
         report(finding, while_executing=True)
     undone = [_undone(name, why) for name, why in failed]
@@ -316,7 +231,7 @@ def _remember() -> StringCommand:
 
 def _left(before: Beside, now: Beside) -> Iterator[Finding]:
     """What this apply was to repair and is still there, and what nobody can see."""
-    for finding in findings(now, packages=_packages(), units=frozenset(declared().units)):
+    for finding in findings(now, packages=run().known.packages, units=frozenset(run().known.units)):
         was_there = finding.facts & before.differences and not finding.facts <= now.learned
         others = any(_is_local(fact) or _is_declared(fact) for fact in finding.facts)
         decided = finding.kind == "messages on hold"  # by a person, as some mail must wait

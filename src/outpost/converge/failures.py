@@ -19,7 +19,7 @@ from pyinfra.context import config, ctx_host, state
 from typing_extensions import override
 
 from outpost.converge.files import ARMED
-from outpost.converge.observation import declared, unread
+from outpost.converge.observation import run, unread
 from outpost.converge.operations import HELD
 from outpost.errors import OutpostError
 from outpost.templates import TemplateMistakeError
@@ -61,7 +61,7 @@ class _Ends(BaseStateCallback):
 
 def _ends(state: State, host: Host, op_hash: str) -> bool:
     with ctx_host.use(host):
-        known = declared()
+        known = run()
         failed = _failed(state, host, op_hash)
         vital, known.vital = known.vital, False
         if failed is None:

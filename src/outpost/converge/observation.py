@@ -1,9 +1,8 @@
 """One scan of a host for everything its roles declare.
 
-Office links are slow, so what counts is the number of questions. The roles run twice: first they only declare
-(``declaring``), then their operations ask. The first operation that asks sends one command for all of them; the
-others are answered from it. Any change to the host voids the answer, and so does the step from planning to
-executing: an answer is never older than the state it is compared with.
+Office links are slow, so what counts is the number of questions. The first operation that asks sends one command for the
+whole declaration; the others are answered from it. Any change to the host voids the answer, and so does the step from
+planning to executing: an answer is never older than the state it is compared with.
 """
 
 from __future__ import annotations
@@ -12,8 +11,7 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -28,8 +26,9 @@ from pyinfra.api.operation import operation as pyinfra_operation
 from pyinfra.context import ctx_host, host, state
 from typing_extensions import override
 
-from outpost.converge.files import APPLIED, LOCK, File
-from outpost.drift.findings import BLIND
+from outpost.converge.declaration import Declaration
+from outpost.converge.files import APPLIED, LOCK, PACKAGES
+from outpost.drift.findings import BLIND, Beside
 from outpost.errors import OutpostError
 from outpost.keys.secrets_file import Secrets
 from outpost.onhost.observe import KEY, OBSERVER
@@ -38,6 +37,7 @@ from outpost.onhost.observe.declared import KNOWN
 from outpost.transport import answers
 
 P = ParamSpec("P")
+PACKAGES_BEFORE = f"cat {PACKAGES}"
 END = "outpost-observation-complete"
 """Last line of every answer. Without it the answer was cut off and must not be read as "nothing there"."""
 
@@ -85,7 +85,6 @@ class Answer:
         units: Unit to (ActiveState, UnitFileState), systemctl(1).
         lines: Question to the lines it was answered with.
         observed: What the observer says; empty where there is none.
-        asked: Paths, units and questions that it covers.
         executing: Whether it was asked while executing, not while planning.
         digest: SHA-256 of the answer as it came.
     """
@@ -95,59 +94,55 @@ class Answer:
     units: dict[str, tuple[str, str]]
     lines: dict[str, tuple[str, ...]]
     observed: str
-    asked: frozenset[str]
     executing: bool
     digest: str
 
 
 @dataclass(repr=False)
-class Declared(Asking):
-    """Everything the roles declare for one host in this run; what is on the host beyond it must go.
+class Run:
+    """A host in this run of pyinfra.
 
     Attributes:
-        content: Path → file, of those that an apply writes; `files` has also what the host makes itself.
-        directories: Path → owner, group, mode.
-        packages: In groups, as the roles name them → the group's answers for debconf.
-        accounts: Each with its home.
-        masks: Units that roles mask or unmask.
-        absent: Files that must not be there.
-        alone: Whether no host is asked or changed: only what is declared is wanted.
+        local: Files that are the host's own, for the observer; None once it is asked by itself.
+        answer: What the host showed last; None where it was changed since.
         vital: Whether nothing may follow the present operation if it fails.
+        attended: Units that an operation starts or reloads in this run: what else is reported of them follows from it.
+        before: What was seen of the host before this run changed anything.
+        began: The answer that its execution began with.
     """
 
-    records: set[str] = field(default_factory=set)
-    files: set[str] = field(default_factory=set)
-    content: dict[str, File] = field(default_factory=dict)
-    directories: dict[str, tuple[str, str, str]] = field(default_factory=dict)
-    groups: dict[str, None] = field(default_factory=dict)
-    packages: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
-    accounts: dict[str, str | None] = field(default_factory=dict)
-    masks: set[str] = field(default_factory=set)
-    absent: set[str] = field(default_factory=set)
-    alone: bool = False
-    vital: bool = False
-    collecting: bool = False
+    known: Declaration
+    local: tuple[str, ...] | None = None
     answer: Answer | None = None
+    vital: bool = False
+    attended: set[str] = field(default_factory=set)
+    before: Beside | None = None
+    began: Answer | None = None
+
+    @property
+    def asking(self) -> Asking:
+        items = [item for item in self.known.titles.values() if item.question]
+        of_items = {item.question: item.beside is not None for item in items}
+        return Asking(
+            dict.fromkeys((*self.known.content, *self.known.directories)),
+            dict.fromkeys(self.known.units),
+            of_items | {self.known.are_installed: True, PACKAGES_BEFORE: True},
+            dict.fromkeys(path for item in items for path in item.beside or ()),
+            self.local,
+        )
 
 
-_declared: WeakKeyDictionary[Host, Declared] = WeakKeyDictionary()
+_runs: WeakKeyDictionary[Host, Run] = WeakKeyDictionary()
 
 
-def declared() -> Declared:
-    """The declarations for the current host so far."""
-    current: Host = ctx_host.get()  # type: ignore[no-untyped-call]  # the host itself: its proxy is one for all
-    return _declared.setdefault(current, Declared())
+def begin(known: Declaration, *, local: Iterable[str] | None = None) -> None:
+    """Take the current host to be what a declaration says."""
+    _runs[ctx_host.get()] = Run(known, None if local is None else tuple(local))  # type: ignore[no-untyped-call]
 
 
-@contextmanager
-def declaring() -> Iterator[None]:
-    """Within it, shapes only note what they will ask, and do nothing else."""
-    known = declared()
-    known.collecting = True
-    try:
-        yield
-    finally:
-        known.collecting = known.alone
+def run() -> Run:
+    """The current host's."""
+    return _runs[ctx_host.get()]  # type: ignore[no-untyped-call]  # the host itself: its proxy is one for all
 
 
 def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], Callable[..., Any]]:
@@ -180,41 +175,14 @@ def unread(error: Exception) -> str:
     return answers.line(f"it gave an answer that cannot be read ({type(error).__name__}: {error})", 500)
 
 
-def will_ask(
-    *,
-    paths: Iterable[str] = (),
-    unit: str = "",
-    question: str = "",
-    of_files: bool = False,
-    beside: Iterable[str] = (),
-) -> bool:
-    """Note what an operation will ask; whether that is all for now, because the roles are only declaring.
-
-    Args:
-        question: Shell that only reads.
-        of_files: Its answer is the same as long as no file is touched below ``/etc``, ``/usr``, ``/opt`` and ``/root``,
-            nor one `beside`.
-    """
-    known = declared()
-    known.paths.update(dict.fromkeys(paths))
-    if unit:
-        known.units[unit] = None
-    known.beside.update(dict.fromkeys(beside))
-    if question:
-        known.questions.setdefault(question, of_files)
-    return known.collecting
-
-
-def observe(*, paths: Sequence[str] = (), unit: str = "", question: str = "") -> Answer:
-    """An answer that covers these, as true as any other at this point of the run."""
-    will_ask(paths=paths, unit=unit, question=question)
-    known = declared()
-    needed = {*paths, *filter(None, (unit, question))}
-    answer = known.answer
-    if answer is None or answer.executing != state.is_executing or not needed <= answer.asked:
-        answer = known.answer = _asked(known)
-        _note(Survey().command(known), answer)
-    return answer
+def observe() -> Answer:
+    """An answer about all that is declared, as true as any other at this point of the run."""
+    known = run()
+    if known.answer is None or known.answer.executing != state.is_executing:
+        asking = known.asking
+        known.answer = _asked(asking)
+        _note(Survey().command(asking), known.answer)
+    return known.answer
 
 
 def _asked(asking: Asking) -> Answer:
@@ -249,7 +217,7 @@ def sealing() -> str:
 
 def answer_to(question: str) -> tuple[str, ...]:
     """Lines that a shell command, which only reads, prints on the host."""
-    return observe(question=question).lines[question]
+    return observe().lines[question]
 
 
 def read_now(question: str) -> tuple[str, ...]:
@@ -259,7 +227,7 @@ def read_now(question: str) -> tuple[str, ...]:
 
 def void() -> None:
     """Forget the answer: the host has been changed."""
-    declared().answer = None
+    run().answer = None
 
 
 class Survey(FactBase[Answer]):
@@ -327,7 +295,6 @@ class Survey(FactBase[Answer]):
             units=dict(zip(asking.units, zip(active, enabled, strict=True), strict=True)),
             lines=dict(zip(asking.ordered(), replies, strict=True)),
             observed=observed,
-            asked=frozenset((*asking.paths, *asking.units, *asking.questions)),
             executing=state.is_executing,
             digest=hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest(),
         )

@@ -15,7 +15,7 @@ import io
 import shlex
 import tarfile
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import PurePosixPath
 
 from pyinfra.api.command import FileUploadCommand, FunctionCommand, StringCommand
@@ -24,25 +24,26 @@ from pyinfra.operations import files as stock_files
 from pyinfra.operations import server as stock_server
 
 from outpost.converge import guard
+from outpost.converge.declaration import Absent, Account, Change, Directory, Group, Once, Packages
 from outpost.converge.files import APPLIED, LOCK, NOLOGIN, PACKAGES, RUN, STATE, File, shell
 from outpost.converge.observation import (
     LINK,
+    PACKAGES_BEFORE,
     Status,
     answer_to,
-    declared,
     observe,
     operation,
     read_now,
+    run,
     sealing,
     void,
 )
-from outpost.converge.reporting import attended, file_finding, report
+from outpost.converge.reporting import file_finding, report
 from outpost.drift.differences import Finding
 from outpost.drift.repairs import ASIDE, reload_for
 from outpost.onhost.observe import KEY
 
 STAGE = f"{RUN}/stage"
-PACKAGES_BEFORE = f"cat {PACKAGES}"
 PATIENCE = 300
 """Seconds that a change waits for another to end."""
 HELD = (
@@ -68,24 +69,17 @@ Command = str | StringCommand | FileUploadCommand | FunctionCommand
 
 
 @operation()
-def converge(
-    key: str,
-    files: tuple[File, ...],
-    watches: tuple[File, ...],
-    check: str | None,
-    activate: str | None,
-    live: str | None,
-    unit: str,
-    guarded: bool,
-) -> Generator[Command, None, None]:
-    answer = observe(paths=[file.path for file in files], unit=unit)
+def converge(item: Change) -> Generator[Command, None, None]:
+    key, files, unit = item.key, item.files, item.unit
+    answer = observe()
     record = answer.records.get(key, ())
-    declared().vital = guarded and not record
+    guarded = item.guarded and bool(record)
+    run().vital = item.guarded and not record
     wanted = {file.path for file in files}
     before = [line.removeprefix("path ") for line in record if line.startswith("path ")]
-    gone = tuple(path for path in before if path not in wanted and path not in declared().files)
+    gone = tuple(path for path in before if path not in wanted and path not in run().known.files)
     changed = tuple(file for file in files if answer.files.get(file.path) != file.fingerprint)
-    digest = _digest(files + watches)
+    digest = _digest(files + item.watches)
     loaded = f"digest {digest}" in record
     active, enabled = answer.units.get(unit, ("", ""))
     running = not unit or (active in RUNNING and enabled in ENABLED)
@@ -97,8 +91,9 @@ def converge(
         if record and not loaded and not changed:
             cause = "its daemon has not loaded the present files: an apply broke off, or a certificate is new"
             report(Finding("daemon", unit or key, cause, "the daemon runs with former files"))
-    if changed or gone or not loaded or not running:
-        attended().add(unit)
+    if not (changed or gone) and loaded and running:
+        return
+    run().attended.add(unit)
     steps: list[str] = []
     if changed or gone:
         archive = yield from _uploaded(key, changed, into_place=not answer.records)
@@ -106,38 +101,37 @@ def converge(
             key,
             [file.path for file in changed],
             gone,
-            activate=activate,
-            live=live and f"STAGE={STAGE}/{key}; {live}",
+            activate=item.activate,
+            live=item.live and f"STAGE={STAGE}/{key}; {item.live}",
             first=not record,
         )
-        if guarded and record:
+        if guarded:
             arrange += guard.arm(key)
-        steps.append(_install_script(key, archive, changed, gone, check, arrange))
-        if guarded and record:
+        steps.append(_install_script(key, archive, changed, gone, item.check, arrange))
+        if guarded:
             yield alone(steps.pop(), seal=sealing())
-    if changed or gone or not loaded or not running:
-        steps.append("set -eu")
-        if guarded and record and not (changed or gone):
-            steps += guard.rearm(key)
-        if any(path.startswith("/etc/systemd/") for path in (*wanted, *gone)):
-            steps.append("systemctl daemon-reload")
-        if activate:
-            steps.append(f"( {activate} )")
-        if guarded and record:
-            yield alone("\n".join(steps))
-            yield guard.confirmation(key, armed=bool(changed or gone))
-            steps = ["set -eu"]
-        steps += guard.keep_declared(key, files)
-        entries = [f"path {path}" for path in sorted(wanted)] + [f"digest {digest}"]
-        if unit:
-            entries.insert(0, f"unit {unit}")
-        target = shlex.quote(f"{APPLIED}/{key}")
-        steps.append(f"mkdir -p {APPLIED}")
-        steps.append(
-            f"printf '%s\\n' {' '.join(map(shlex.quote, entries))} > {target}.new && mv {target}.new {target}"
-        )
-        yield alone("\n".join(steps), seal=sealing())
-        void()
+    steps.append("set -eu")
+    if guarded and not (changed or gone):
+        steps += guard.rearm(key)
+    if any(path.startswith("/etc/systemd/") for path in (*wanted, *gone)):
+        steps.append("systemctl daemon-reload")
+    if item.activate:
+        steps.append(f"( {item.activate} )")
+    if guarded:
+        yield alone("\n".join(steps))
+        yield guard.confirmation(key, armed=bool(changed or gone))
+        steps = ["set -eu"]
+    steps += guard.keep_declared(key, files)
+    entries = [f"path {path}" for path in sorted(wanted)] + [f"digest {digest}"]
+    if unit:
+        entries.insert(0, f"unit {unit}")
+    target = shlex.quote(f"{APPLIED}/{key}")
+    steps.append(f"mkdir -p {APPLIED}")
+    steps.append(
+        f"printf '%s\\n' {' '.join(map(shlex.quote, entries))} > {target}.new && mv {target}.new {target}"
+    )
+    yield alone("\n".join(steps), seal=sealing())
+    void()
 
 
 def alone(script: str, *, seal: str = "") -> StringCommand:
@@ -159,7 +153,7 @@ def _digest(files: Sequence[File]) -> str:
 
 def differ(files: Sequence[File]) -> bool:
     """Whether files on the host are not the declared ones."""
-    found = observe(paths=[file.path for file in files]).files
+    found = observe().files
     return any(found.get(file.path) != file.fingerprint for file in files)
 
 
@@ -259,85 +253,86 @@ def _report(
         report(Finding("file", path, "no longer declared", "it goes; nothing reads it any more"))
 
 
-def are_installed(groups: Iterable[tuple[str, ...]]) -> str:
-    listed = " ".join(sorted({shlex.quote(name) for names in groups for name in names}))
-    return f"dpkg-query --show --showformat '${{db:Status-Abbrev}}|${{Package}}\\n' {listed}"
-
-
 @operation()
-def install(wanted: dict[tuple[str, ...], tuple[str, ...]]) -> Generator[Command, None, None]:
+def install(item: Packages) -> Generator[Command, None, None]:  # noqa: ARG001 (all of the host's at once)
+    known = run().known
     # the second letter is the state; on hold the first is another one, and that is reported of itself
-    installed = {line.split("|")[1] for line in answer_to(are_installed(wanted)) if line[1:2] == "i"}
-    missing = sorted({name for names in wanted for name in names} - installed)
+    installed = {line.split("|")[1] for line in answer_to(known.are_installed) if line[1:2] == "i"}
+    missing = sorted(known.packages - installed)
     if not missing:
         return
-    declared().vital = not observe().records
+    run().vital = not observe().records
+    preseed = [line for each in known.of(Packages) for line in each.preseed]
     for each in missing:
         report(Finding("package", each, "not installed", "its role does not work without it", ("SYS-04",)))
-    preseed = [line for lines in wanted.values() for line in lines]
     yield alone(shell("packages", missing=missing, preseed=preseed, UPGRADES_WAIT=UPGRADES_WAIT, APT=APT))
     void()
 
 
 @operation()
-def directory(path: str, owner: str, group: str, mode: str) -> Generator[Command, None, None]:
-    wanted, seen = (mode.lstrip("0"), owner, group, "directory"), observe(paths=[path]).files.get(path)
+def directory(item: Directory) -> Generator[Command, None, None]:
+    wanted, seen = (
+        (item.mode.lstrip("0"), item.owner, item.group, "directory"),
+        observe().files.get(item.name),
+    )
     if seen != wanted:
         report(
             Finding(
                 "directory",
-                path,
+                item.name,
                 "not as declared" if seen else "not there",
                 "other accounts may read or replace it, or its owner cannot",
                 ("SYS-09",),
                 diff=(*([f"-{' '.join(seen[:3])}"] if seen else []), f"+{' '.join(wanted[:3])}"),
             )
         )
-        yield from stock_files.directory._inner(path=path, user=owner, group=group, mode=mode)
+        yield from stock_files.directory._inner(
+            path=item.name, user=item.owner, group=item.group, mode=item.mode
+        )
         void()
 
 
 @operation()
-def group(group: str, question: str) -> Generator[Command, None, None]:
-    if not answer_to(question):
-        yield from stock_server.group._inner(group=group, system=True)
+def group(item: Group) -> Generator[Command, None, None]:
+    if not answer_to(item.question):
+        yield from stock_server.group._inner(group=item.group, system=True)
         void()
 
 
 @operation()
-def account(user: str, question: str, home: str | None) -> Generator[Command, None, None]:
-    seen = answer_to(question)
+def account(item: Account) -> Generator[Command, None, None]:
+    seen = answer_to(item.question)
     entry = seen[0].split(":") if seen else []
     if (
         entry
         and entry[6] == NOLOGIN
-        and entry[5] == (home or entry[5])
-        and user in " ".join(seen[1:2]).split()
+        and entry[5] == (item.home or entry[5])
+        and item.group in " ".join(seen[1:2]).split()
     ):
         return
+    yield from stock_server.group._inner(group=item.group, system=True)
     yield from stock_server.user._inner(
-        user=user, group=user, home=home, shell=NOLOGIN, system=True, ensure_home=False
+        user=item.group, group=item.group, home=item.home, shell=NOLOGIN, system=True, ensure_home=False
     )
     void()
 
 
 @operation()
-def absent(question: str) -> Generator[Command, None, None]:
-    if present := answer_to(question):
+def absent(item: Absent) -> Generator[Command, None, None]:
+    if present := answer_to(item.question):
         yield StringCommand("rm", "-rf", "--", *map(shlex.quote, present))
         void()
 
 
 @operation()
-def once(
-    key: str, question: str, command: str, files: tuple[File, ...], finding: Finding
-) -> Generator[Command, None, None]:
-    if "met" in answer_to(question):
+def once(item: Once) -> Generator[Command, None, None]:
+    if "met" in answer_to(item.question):
         return
-    report(finding)
-    if files:
-        archive = yield from _uploaded(key, files)
-        stage = f"{STAGE}/{key}"
+    report(item.finding)
+    command = item.command
+    if item.files:
+        archive = yield from _uploaded(item.key, item.files)
+        stage = f"{STAGE}/{item.key}"
         command = (
             f"trap 'rm -rf {stage} {archive}' EXIT\nSTAGE={stage}\nrm -rf $STAGE; mkdir -p -m 0700 $STAGE\n"
             f"tar --extract --preserve-permissions --file={archive} --directory=$STAGE\n{command}"
@@ -348,9 +343,10 @@ def once(
 
 @operation()
 def retire() -> Generator[Command, None, None]:
-    known = declared()
+    """Remove what earlier runs installed and nobody declares any more: files, units, packages."""
+    known = run().known
     for record, entries in observe().records.items():
-        if record in known.records or record.endswith(".new"):
+        if record in known.changes or record.endswith(".new"):
             continue
         units = [entry.removeprefix("unit ") for entry in entries if entry.startswith("unit ")]
         paths = [entry.removeprefix("path ") for entry in entries if entry.startswith("path ")]
@@ -360,11 +356,11 @@ def retire() -> Generator[Command, None, None]:
         removals = map(_removal, leaving)
         reloads = dict.fromkeys(filter(None, map(reload_for, leaving)))
         yield alone(shell("retire", record=record, units=units, removals=removals, reloads=reloads))
-    yield from _retire_packages({name for names in known.packages for name in names})
+    yield from _retire_packages(known.packages)
     void()
 
 
-def _retire_packages(wanted: set[str]) -> Generator[Command, None, None]:
+def _retire_packages(wanted: frozenset[str]) -> Generator[Command, None, None]:
     """Packages that a role asked for once; they are removed, not purged: their data stays for a human to judge."""
     before = set(answer_to(PACKAGES_BEFORE))
     if extra := sorted(before - wanted):

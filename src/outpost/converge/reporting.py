@@ -8,22 +8,11 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import unified_diff
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 from pyinfra import logger
-from pyinfra.api.host import Host
-from pyinfra.context import ctx_host, host, state
+from pyinfra.context import host, state
 
 from outpost.drift.differences import Finding
-
-_attended: WeakKeyDictionary[Host, set[str]] = WeakKeyDictionary()
-
-
-def attended() -> set[str]:
-    """Units that a role's own operation starts or reloads in this run: what else is said of them follows from it."""
-    current: Host = ctx_host.get()  # type: ignore[no-untyped-call]
-    return _attended.setdefault(current, set())
-
 
 CONTROL = re.compile(r"\b([A-Z]{3,4}-\d\d)\b")
 

@@ -1,20 +1,25 @@
-"""The one shape of change that every role uses: render, check, install, activate, remember.
+"""What a role says of a host: each shape is an item of its declaration, and nothing is done by calling one.
 
-A role declares what a host should hold; the operations (`outpost.converge.operations`) compare it with one scan of the host
-(``outpost.converge.observation``) and act on the difference. The order makes two promises. A file lands only after the daemon's
+Every change has one order: render, check, install, activate, remember. It makes two promises. A file lands only after the daemon's
 own checker has accepted it. A daemon that has not loaded its files yet is restarted by the next run, also after an interruption.
 """
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from outpost.converge import operations
+from outpost.converge.declaration import (
+    Absent,
+    Account,
+    Change,
+    Directory,
+    Group,
+    MadeByHost,
+    Once,
+    Packages,
+)
 from outpost.converge.files import File, rendered
-from outpost.converge.observation import declared, will_ask
 from outpost.drift.differences import Finding
 from outpost.units import restarted
 
@@ -28,7 +33,7 @@ def service(
     check: str | None = None,
     on_change: Literal["restart", "reload"] = "restart",
     guarded: bool = False,
-) -> None:
+) -> Change:
     """A daemon and its files: checked, installed, enabled, running, restarted when what it loaded differs.
 
     Args:
@@ -53,7 +58,9 @@ def service(
         f"systemctl reset-failed {failed} 2>/dev/null || true; systemctl enable --quiet {unit} && systemctl {verb} {unit} "
         f"&& systemctl is-active --quiet {unit} || {{ journalctl --unit={unit} --lines=25 --no-pager >&2; exit 1; }}"
     )
-    _converge(name, files, check, activate, watches=watches, unit=unit, guarded=guarded)
+    return Change(
+        name, tuple(files), watches=tuple(watches), check=check, activate=activate, unit=unit, guarded=guarded
+    )
 
 
 def settings(
@@ -64,7 +71,7 @@ def settings(
     activate: str | None = None,
     live: str | None = None,
     guarded: bool = False,
-) -> None:
+) -> Change:
     """Files without a daemon of their own, and the command that puts a change into effect.
 
     Args:
@@ -72,102 +79,51 @@ def settings(
         live: Prints commands that set what is in force now, for the way back; it finds the new files below ``$STAGE``.
         guarded: As for a service.
     """
-    _converge(name, files, check, activate, live=live, guarded=guarded)
+    return Change(name, tuple(files), check=check, activate=activate, live=live, guarded=guarded)
 
 
-def job(role: str, unit: str, *files: File, name: str = "", **context: Any) -> None:
+def job(role: str, unit: str, *files: File, name: str = "", **context: Any) -> Change:
     """What a timer starts: both units from the role's templates, and the files that they need."""
     units = [rendered(role, f"/etc/systemd/system/{unit}.{kind}", **context) for kind in ("service", "timer")]
-    service(name=name or unit.removeprefix("outpost-"), unit=f"{unit}.timer", files=[*files, *units])
+    return service(name=name or unit.removeprefix("outpost-"), unit=f"{unit}.timer", files=[*files, *units])
 
 
-def confined(name: str, unit: str, files: Sequence[File]) -> None:
+def confined(name: str, unit: str, files: Sequence[File]) -> Change:
     """What a daemon may do, apart from its configuration: that is reloaded and drops no session; this needs a restart."""
     # its own operation starts what does not come up, or says why
-    settings(name=name, files=files, activate=f"{restarted(unit, only_running=True)} || true")
+    return settings(name=name, files=files, activate=f"{restarted(unit, only_running=True)} || true")
 
 
-def _converge(
-    name: str,
-    files: Sequence[File],
-    check: str | None,
-    activate: str | None,
-    *,
-    watches: Sequence[File] = (),
-    live: str | None = None,
-    unit: str = "",
-    guarded: bool,
-) -> None:
-    key = re.sub(r"[^\w.-]+", "-", name)
-    known = declared()
-    known.records.add(key)
-    known.files.update(file.path for file in files)
-    known.content.update((file.path, file) for file in files)
-    if not will_ask(paths=[file.path for file in files], unit=unit):
-        operations.converge(
-            name=name, key=key, files=tuple(files), watches=tuple(watches), check=check, activate=activate,
-            live=live, unit=unit, guarded=guarded,
-        )  # fmt: skip
-
-
-def packages(*names: str, preseed: Sequence[str] = ()) -> None:
-    """Debian packages that a role stands on; `install_declared` gets them.
+def packages(*names: str, preseed: Sequence[str] = ()) -> Packages:
+    """Debian packages that a role stands on, without recommends; no daemon starts before it is configured.
 
     Args:
         preseed: ``debconf-set-selections`` lines, loaded only when something is installed.
     """
-    known = declared()
-    if names not in known.packages:  # one question about all of them
-        known.questions.pop(operations.are_installed(known.packages), None)
-        known.packages[names] = tuple(preseed)
-        will_ask(question=operations.are_installed(known.packages), of_files=True)
+    return Packages(" ".join(("packages", *names)), names, tuple(preseed))
 
 
-def install_declared() -> None:
-    """All packages of a host in one apt run, without recommends; no daemon starts before it is configured.
-
-    One run for all roles: hosts that differ install side by side, while an operation of one role alone makes the
-    others wait.
-    """
-    known = declared()
-    if not known.collecting:
-        operations.install(name="packages", wanted=dict(known.packages))
+def directory(path: str, *, owner: str = "root", group: str = "root", mode: str = "0755") -> Directory:
+    return Directory(path, owner, group, mode)
 
 
-def directory(path: str, *, owner: str = "root", group: str = "root", mode: str = "0755") -> None:
-    declared().directories[path] = (owner, group, mode)
-    if not will_ask(paths=[path]):
-        operations.directory(name=path, path=path, owner=owner, group=group, mode=mode)
-
-
-def account(name: str, *, home: str | None = None) -> None:
+def account(name: str, *, home: str | None = None) -> Account:
     """A system account that nobody logs in to, and its group of the same name."""
-    group(name)
-    declared().accounts[name] = home
-    question = f"getent passwd {name} && id -nG {name}"
-    if not will_ask(question=question, of_files=True):
-        operations.account(name=f"account {name}", user=name, question=question, home=home)
+    return Account(f"account {name}", name, home)
 
 
-def group(name: str) -> None:
-    declared().groups[name] = None
-    question = f"getent group {name}"
-    if not will_ask(question=question, of_files=True):
-        operations.group(name=f"group {name}", group=name, question=question)
+def group(name: str) -> Group:
+    return Group(f"group {name}", name)
 
 
-def absent(name: str, paths: Sequence[str]) -> None:
+def absent(name: str, paths: Sequence[str]) -> Absent:
     """Files of a package that must not be there (a default site, a sample)."""
-    declared().absent.update(paths)
-    listed = " ".join(map(shlex.quote, paths))
-    question = f'for path in {listed}; do [ ! -e "$path" ] && [ ! -L "$path" ] || echo "$path"; done'
-    if not will_ask(question=question, of_files=True, beside=paths):
-        operations.absent(name=name, question=question)
+    return Absent(name, tuple(paths))
 
 
-def made_by_host(*paths: str) -> None:
+def made_by_host(*paths: str) -> MadeByHost:
     """Files that something on the host makes and keeps (a renewed certificate): never compared, never removed."""
-    declared().files.update(paths)
+    return MadeByHost(" ".join(paths), paths)
 
 
 def once(
@@ -179,7 +135,7 @@ def once(
     finding: Finding | None = None,
     untouched: Sequence[str] | None = None,
     masks: Sequence[str] = (),
-) -> None:
+) -> Once:
     """A command for what only the host can make (a database schema), run while `unless` fails.
 
     Args:
@@ -188,20 +144,16 @@ def once(
         command: Idempotent by itself, because a run may break off behind it.
         files: What the command reads, laid below ``$STAGE`` while it runs and gone afterwards.
         untouched: Where `unless`, once true, stays true until a file is touched where the observer watches
-            (`observation.will_ask`), or one of these.
+            (`declaration.Item.beside`), or one of these.
         masks: Units that it masks or unmasks.
     """
-    declared().masks.update(masks)
-    question = f"if ( {unless} ) >/dev/null 2>&1; then echo met; else echo unmet; fi"
-    if not will_ask(question=question, of_files=untouched is not None, beside=untouched or ()):
-        key = re.sub(r"[^\w.-]+", "-", name)
-        shown = finding or Finding("state", name, "not so on the host", "a role relies on it")
-        operations.once(
-            name=name, key=key, question=question, command=command, files=tuple(files), finding=shown
-        )
-
-
-def retire_undeclared() -> None:
-    """Remove what earlier runs installed and no role declares any more: files, units, packages. Call it last."""
-    if not will_ask(question=operations.PACKAGES_BEFORE, of_files=True):
-        operations.retire(name="what is no longer declared")
+    shown = finding or Finding("state", name, "not so on the host", "a role relies on it")
+    return Once(
+        name,
+        unless,
+        command,
+        tuple(files),
+        shown,
+        None if untouched is None else tuple(untouched),
+        tuple(masks),
+    )

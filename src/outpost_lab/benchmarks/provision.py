@@ -30,8 +30,7 @@ def provision(target: Target, watcher: Watcher | None = None) -> Figures:
         instance = lab.up(NAME)
         office.seal(instance)
         packages = {
-            host: sorted({name for group in content.packages for name in group})
-            for host, content in contents(instance.directory).items()
+            host: sorted(declared.packages) for host, declared in contents(instance.directory).items()
         }
         install = INSTALL.format(proxy=instance.office.archive.proxy)
         _on_each(instance, {host: f"{install} --download-only {' '.join(names)} && apt-get clean" for host, names in packages.items()})  # fmt: skip

@@ -6,9 +6,11 @@ import json
 import os
 from pathlib import Path
 
+from outpost.converge.declaration import Declaration, Group, Packages
+from outpost.converge.files import NOLOGIN
 from outpost.target import ROOT
 from outpost.transport import ssh
-from outpost_lab.benchmarks.content import HostContent, contents
+from outpost_lab.benchmarks.content import contents
 from outpost_lab.benchmarks.place import Place
 from outpost_lab.judges import environment
 
@@ -56,18 +58,32 @@ def _write_ansible(place: Place, where: Path) -> None:
     (where / "hosts.json").write_text(json.dumps({"office": {"hosts": hosts}}))
 
 
-def _variables(content: HostContent, sources: Path) -> dict[str, object]:
+def _variables(content: Declaration, sources: Path) -> dict[str, object]:
     sources.mkdir(parents=True, exist_ok=True, mode=0o700)
     files = []
-    for number, (path, (mode, owner, group, body)) in enumerate(content.files.items()):
+    for number, file in enumerate(content.content.values()):
         source = sources / str(number)
-        source.write_bytes(body)
-        files.append({"path": path, "source": str(source), "mode": mode, "owner": owner, "group": group})
+        source.write_bytes(file.content)
+        files.append(
+            {
+                "path": file.path,
+                "source": str(source),
+                "mode": file.mode,
+                "owner": file.owner,
+                "group": file.group,
+            }
+        )
     return {
-        "packages": content.packages,
-        "system_groups": content.groups,  # Ansible has `groups` of its own
-        "accounts": content.accounts,
-        "directories": content.directories,
+        "packages": [item.packages for item in content.of(Packages)],
+        "system_groups": [item.group for item in content.of(Group)],  # Ansible has `groups` of its own
+        "accounts": [
+            {"user": user, "home": home, "shell": NOLOGIN, "groups": []}
+            for user, home in content.accounts.items()
+        ],
+        "directories": [
+            {"path": path, "owner": owner, "group": group, "mode": mode}
+            for path, (owner, group, mode) in content.directories.items()
+        ],
         "files": files,
         "units": content.units,
     }

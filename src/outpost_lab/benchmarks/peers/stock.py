@@ -9,27 +9,25 @@ from typing import Any
 from pyinfra.context import host
 from pyinfra.operations import apt, files, server, systemd
 
-content = host.data.content
+from outpost.converge.declaration import Declaration, Group, Packages
+from outpost.converge.files import NOLOGIN
+
+content: Declaration = host.data.content
 each: Any = host.loop
 
-for number, names in enumerate(each(content.packages)):
-    apt.packages(name=f"packages {number}", packages=names, no_recommends=True)
-for name in each(content.groups):
-    server.group(name=f"group {name}", group=name, system=True)
-for account in each(content.accounts):
+for number, item in enumerate(each(content.of(Packages))):
+    apt.packages(name=f"packages {number}", packages=list(item.packages), no_recommends=True)
+for item in each(content.of(Group)):
+    server.group(name=item.name, group=item.group, system=True)
+for user, home in each(content.accounts.items()):
     server.user(
-        name=f"account {account['user']}", user=account["user"], home=account["home"], shell=account["shell"],
-        groups=[account["user"], *account["groups"]], append=True, system=True, ensure_home=False,
+        name=f"account {user}", user=user, home=home, shell=NOLOGIN, groups=[user], append=True, system=True, ensure_home=False
     )  # fmt: skip
-for directory in each(content.directories):
-    files.directory(
-        name=directory["path"],
-        path=directory["path"],
-        user=directory["owner"],
-        group=directory["group"],
-        mode=directory["mode"],
-    )
-for path, (mode, owner, group, body) in each(content.files.items()):
-    files.put(name=path, src=BytesIO(body), dest=path, user=owner, group=group, mode=mode)
+for path, (owner, group, mode) in each(content.directories.items()):
+    files.directory(name=path, path=path, user=owner, group=group, mode=mode)
+for file in each(content.content.values()):
+    files.put(
+        name=file.path, src=BytesIO(file.content), dest=file.path, user=file.owner, group=file.group, mode=file.mode
+    )  # fmt: skip
 for unit in each(content.units):
     systemd.service(name=unit, service=unit, running=True, enabled=True)

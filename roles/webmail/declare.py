@@ -9,8 +9,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from pyinfra.api.deploy import deploy
-
+from outpost.converge.declaration import Items
 from outpost.converge.files import File, rendered, text
 from outpost.converge.shapes import (
     absent,
@@ -26,7 +25,7 @@ from outpost.drift.differences import Finding
 from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office, ports
 from outpost.office.dns import mta_sts_policy
-from roles.base.become import tls_files
+from roles.base.declare import tls_files
 from roles.webmail.guide import LANGUAGES, PROFILE, apple_profile, page
 from roles.webmail.view import WebmailView
 
@@ -64,30 +63,29 @@ STATIC = (
 )
 
 
-@deploy("webmail")
-def become(*, office: Office, me: Host, secrets: Secrets) -> None:
+def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     """Make a host the office's webmail."""
     view = WebmailView(office, me)
-    packages(*PACKAGES, preseed=PRESEED)
-    account("roundcube", home="/var/lib/roundcube")
-    absent("Debian's default pool and site", DEFAULTS)
-    _database(view)
-    _roundcube(view, secrets)
-    _web_server(view, secrets, tls_files(office=office, me=me, secrets=secrets))
+    yield packages(*PACKAGES, preseed=PRESEED)
+    yield account("roundcube", home="/var/lib/roundcube")
+    yield absent("Debian's default pool and site", DEFAULTS)
+    yield from _database(view)
+    yield from _roundcube(view, secrets)
+    yield from _web_server(view, secrets, tls_files(office=office, me=me, secrets=secrets))
 
 
-def _database(view: WebmailView) -> None:
+def _database(view: WebmailView) -> Items:
     """Preferences and contacts: the schema made once, and brought forward when the package brings a newer one."""
-    directory(DATABASE, owner="roundcube", group="roundcube", mode="0700")
-    settings(name="roundcube-database", files=[rendered("webmail", DATABASE_TOOL, mode="0755")])
-    once(
+    yield directory(DATABASE, owner="roundcube", group="roundcube", mode="0700")
+    yield settings(name="roundcube-database", files=[rendered("webmail", DATABASE_TOOL, mode="0755")])
+    yield once(
         "Roundcube's database",
         unless=f"runuser -u roundcube -- {DATABASE_TOOL} current",
         untouched=(f"{DATABASE}/*",),
         command=f"runuser -u roundcube -- {DATABASE_TOOL} update",
     )
     former = f"runuser -u roundcube -- {DATABASE_TOOL} {{}} {shlex.join(view.office.mailboxes)}"
-    once(
+    yield once(
         "webmail's rows of former users are put away",
         unless=f'! [ -x {DATABASE_TOOL} ] || [ -z "$({former.format("former")})" ]',
         untouched=(f"{DATABASE}/*",),
@@ -100,12 +98,12 @@ def _database(view: WebmailView) -> None:
             ("AUT-07",),
         ),
     )
-    service(
+    yield service(
         name="roundcube-cleandb",
         unit="roundcube-cleandb.timer",
         files=[_from_template("/etc/systemd/system/roundcube-cleandb.service.d/outpost.conf", view)],
     )
-    once(
+    yield once(
         "roundcube-gc masked",  # nothing on the disk for it to sweep, and PHP's memory is not its to see
         unless="systemctl is-enabled roundcube-gc.timer roundcube-gc.service | grep -cx masked | grep -x 2",
         untouched=(),
@@ -114,7 +112,7 @@ def _database(view: WebmailView) -> None:
     )
 
 
-def _roundcube(view: WebmailView, secrets: Secrets) -> None:
+def _roundcube(view: WebmailView, secrets: Secrets) -> Items:
     """Roundcube and the PHP that runs it."""
     context: dict[str, Any] = {
         "view": view,
@@ -123,8 +121,8 @@ def _roundcube(view: WebmailView, secrets: Secrets) -> None:
     }
     config = rendered("webmail", CONFIG, mode="0640", group="roundcube", secret=True, **context)
     syntax = (f"php --syntax-check {path} >/dev/null" for path in (CONFIG, *SCRIPTS))
-    _sandbox("php8.4-fpm.service", view)
-    service(
+    yield from _sandbox("php8.4-fpm.service", view)
+    yield service(
         name="php8.4-fpm",
         files=[config, *(_from_template(path, view) for path in (*PHP, *SCRIPTS))],
         check=" && ".join(["php-fpm8.4 --test", *syntax]),
@@ -132,13 +130,13 @@ def _roundcube(view: WebmailView, secrets: Secrets) -> None:
     )
 
 
-def _web_server(view: WebmailView, secrets: Secrets, certificates: tuple[File, ...]) -> None:
+def _web_server(view: WebmailView, secrets: Secrets, certificates: tuple[File, ...]) -> Items:
     """nginx and what it serves besides Roundcube."""
     policy = text("/var/www/mta-sts/.well-known/mta-sts.txt", mta_sts_policy(view.office))
     profile = text(
         f"/var/www/autoconfig{PROFILE}", apple_profile(view.office, authority=secrets.authority.certificate)
     )
-    settings(
+    yield settings(
         name="client-setup",
         files=[
             policy,
@@ -147,8 +145,8 @@ def _web_server(view: WebmailView, secrets: Secrets, certificates: tuple[File, .
             *(_from_template(path, view) for path in STATIC),
         ],
     )
-    _sandbox("nginx.service", view)
-    service(
+    yield from _sandbox("nginx.service", view)
+    yield service(
         name="nginx",
         files=[
             rendered(
@@ -166,9 +164,9 @@ def _web_server(view: WebmailView, secrets: Secrets, certificates: tuple[File, .
     )
 
 
-def _sandbox(unit: str, view: WebmailView) -> None:
+def _sandbox(unit: str, view: WebmailView) -> Items:
     drop_in = _from_template(f"/etc/systemd/system/{unit}.d/outpost.conf", view)
-    confined(f"{unit.removesuffix('.service')}-unit", unit, [drop_in])
+    yield confined(f"{unit.removesuffix('.service')}-unit", unit, [drop_in])
 
 
 def _from_template(path: str, view: WebmailView) -> File:

@@ -12,13 +12,12 @@ import json
 import shlex
 from collections.abc import Sequence
 
-from pyinfra.api.deploy import deploy
-
 import outpost.onhost.accounts
 import outpost.onhost.logins
 import outpost.onhost.passwords
 import outpost.onhost.rescan
 import outpost.onhost.twice
+from outpost.converge.declaration import Items
 from outpost.converge.files import File, as_json, program, rendered, stunnel, text
 from outpost.converge.shapes import account, confined, directory, job, once, packages, service, settings
 from outpost.drift.differences import Finding
@@ -26,7 +25,7 @@ from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office, ports
 from outpost.office.passwords import office_words
 from outpost.units import restarted
-from roles.base.become import tls_files
+from roles.base.declare import tls_files
 from roles.store import MAIL, OWN
 from roles.store.view import DELIVERIES_PER_USER, QUOTA_GRACE, TRASH_ROOM, StoreView, decoy
 from roles.webmail.view import SESSION_HOURS
@@ -51,38 +50,37 @@ OPENSSL = "/etc/dovecot/openssl.cnf"
 CHECK_DOVECOT = 'said=$(doveconf -n 2>&1 >/dev/null) && [ -z "$said" ] || { echo "$said"; exit 1; }'
 
 
-@deploy("store")
-def become(*, office: Office, me: Host, secrets: Secrets) -> None:
+def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     """Make a host the office's store of mail."""
     view = StoreView(office, me)
-    packages(*PACKAGES)
-    account("vmail", home="/srv/mail")
-    directory("/srv/mail", owner="vmail", group="vmail", mode="0700")
-    account("outpost-accounts", home="/nonexistent")
-    directory(OWN, owner="outpost-accounts", group="dovecot", mode="2750")
-    _accounts(view, secrets)
+    yield packages(*PACKAGES)
+    yield account("vmail", home="/srv/mail")
+    yield directory("/srv/mail", owner="vmail", group="vmail", mode="0700")
+    yield account("outpost-accounts", home="/nonexistent")
+    yield directory(OWN, owner="outpost-accounts", group="dovecot", mode="2750")
+    yield from _accounts(view, secrets)
     certificates = tls_files(office=office, me=me, secrets=secrets)
     some_hash = next(iter(secrets.passwords.values())).get_secret_value()
-    _logins(view)
+    yield from _logins(view)
     if view.has_relay_listener:  # before Dovecot hands mail over there
-        _listener("relay", view, certificates)
-    _mailboxes(view, certificates, some_hash=some_hash)
-    _chosen(view)
-    _ended()
-    _listener("lmtp", view, certificates)
-    _listener("accounts", view, certificates)
+        yield from _listener("relay", view, certificates)
+    yield from _mailboxes(view, certificates, some_hash=some_hash)
+    yield from _chosen(view)
+    yield from _ended()
+    yield from _listener("lmtp", view, certificates)
+    yield from _listener("accounts", view, certificates)
     # deleted messages leave the indexes every night
-    job("store", "outpost-forget", rendered("store", "/usr/local/lib/outpost/forget", mode="0755"))
-    _departed(view)
-    _rescanning(view)
+    yield job("store", "outpost-forget", rendered("store", "/usr/local/lib/outpost/forget", mode="0755"))
+    yield from _departed(view)
+    yield from _rescanning(view)
     # what the store took again because it was killed leaves its mailbox (QUE-02)
-    job("store", "outpost-twice", program("/usr/local/lib/outpost/twice", outpost.onhost.twice))
-    job("store", "outpost-clock")  # Dovecot begins again when somebody sets the clock
+    yield job("store", "outpost-twice", program("/usr/local/lib/outpost/twice", outpost.onhost.twice))
+    yield job("store", "outpost-clock")  # Dovecot begins again when somebody sets the clock
 
 
-def _accounts(view: StoreView, secrets: Secrets) -> None:
+def _accounts(view: StoreView, secrets: Secrets) -> Items:
     """Users and their hashes. Dovecot checks the file's time at each login, so nothing needs a reload."""
-    settings(
+    yield settings(
         name="accounts",
         activate="/usr/local/lib/outpost/end-sessions",
         files=[
@@ -106,7 +104,7 @@ def _accounts(view: StoreView, secrets: Secrets) -> None:
     )
 
 
-def _logins(view: StoreView) -> None:
+def _logins(view: StoreView) -> Items:
     """What Dovecot asks before it tries a password."""
     limits = view.office.limits
     asked = {
@@ -116,7 +114,7 @@ def _logins(view: StoreView) -> None:
         "ban": limits.login_ban,
         "accounts": view.size.users,
     }
-    service(
+    yield service(
         name="logins",
         unit="outpost-logins.service",
         files=[
@@ -127,11 +125,11 @@ def _logins(view: StoreView) -> None:
     )
 
 
-def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str) -> None:
+def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str) -> Items:
     """Dovecot."""
     drop_in = rendered("store", "/etc/systemd/system/dovecot.service.d/outpost.conf")
-    confined("dovecot-unit", "dovecot.service", [drop_in])
-    settings(
+    yield confined("dovecot-unit", "dovecot.service", [drop_in])
+    yield settings(
         name="before",
         files=[
             rendered("store", f"/etc/dovecot/sieve/{name}.sieve", store=view) for name in ("again", "junk")
@@ -140,9 +138,9 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
         activate="sievec /etc/dovecot/sieve/again.sieve && sievec /etc/dovecot/sieve/junk.sieve",
     )
     if view.office.shared:
-        _shared(view)
+        yield from _shared(view)
     if view.forwards:
-        settings(
+        yield settings(
             name="forwards",
             files=[
                 text(
@@ -155,7 +153,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
             ],
             activate=f"for script in {FORWARD}/*.sieve; do sievec $script; done",
         )
-    service(
+    yield service(
         name="dovecot",
         files=[
             rendered(
@@ -181,7 +179,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
         on_change="reload",
     )
     # Dovecot 2.4 loses all of anvil's sockets when a reload takes one away, and then nobody can log in: seen.
-    once(
+    yield once(
         "no penalty per address",
         unless="! [ -S /run/dovecot/anvil-auth-penalty ]",
         untouched=("/run/dovecot/anvil-auth-penalty",),
@@ -189,12 +187,12 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
     )
 
 
-def _shared(view: StoreView) -> None:
+def _shared(view: StoreView) -> Items:
     """Mailboxes that several read, and who may do what in each."""
-    directory(SHARED, owner="vmail", group="vmail", mode="0700")
+    yield directory(SHARED, owner="vmail", group="vmail", mode="0700")
     for mailbox in view.office.shared:
-        directory(f"{SHARED}/.{mailbox.folder}", owner="vmail", group="vmail", mode="0700")
-    settings(
+        yield directory(f"{SHARED}/.{mailbox.folder}", owner="vmail", group="vmail", mode="0700")
+    yield settings(
         name="shared-mailboxes",
         files=[
             text(
@@ -210,7 +208,7 @@ def _shared(view: StoreView) -> None:
     )
 
 
-def _chosen(view: StoreView) -> None:
+def _chosen(view: StoreView) -> Items:
     """What users change of their accounts themselves."""
     content = {
         "domain": view.office.domain,
@@ -223,8 +221,8 @@ def _chosen(view: StoreView) -> None:
         "ended": ENDED,
     }
     # apart: another user is no reason to restart what others are just using
-    settings(name="words", files=[as_json(WORDS, sorted(office_words(view.office)))])
-    service(
+    yield settings(name="words", files=[as_json(WORDS, sorted(office_words(view.office)))])
+    yield service(
         name="accounts-service",
         unit="outpost-accounts.service",
         files=[
@@ -239,9 +237,9 @@ def _chosen(view: StoreView) -> None:
     )
 
 
-def _listener(name: str, view: StoreView, certificates: Sequence[File]) -> None:
+def _listener(name: str, view: StoreView, certificates: Sequence[File]) -> Items:
     """stunnel, which demands a certificate: Dovecot's LMTP takes a client without one (docs/adr/0007)."""
-    service(
+    yield service(
         name=f"{name}-door",
         unit=f"stunnel@{name}.service",
         files=[
@@ -259,10 +257,10 @@ def _listener(name: str, view: StoreView, certificates: Sequence[File]) -> None:
     )
 
 
-def _departed(view: StoreView) -> None:
+def _departed(view: StoreView) -> Items:
     """Mail of whom the office no longer declares is put away, and what opened it goes."""
-    directory(f"{MAIL}/.former", owner="vmail", group="vmail", mode="0700")
-    settings(
+    yield directory(f"{MAIL}/.former", owner="vmail", group="vmail", mode="0700")
+    yield settings(
         name="former",
         files=[
             rendered(
@@ -284,7 +282,7 @@ def _departed(view: StoreView) -> None:
             (*view.office.mailboxes, *(f"shared:{mailbox.folder}" for mailbox in view.office.shared)),
         )
     )
-    once(
+    yield once(
         "mail of former users is put away",
         unless=f'! [ -x {FORMER} ] || [ -z "$({FORMER} list {declared})" ]',
         untouched=(f"{MAIL}/*", f"{SHARED}/.*", f"{OWN}/*"),
@@ -299,7 +297,7 @@ def _departed(view: StoreView) -> None:
     )
 
 
-def _rescanning(view: StoreView) -> None:
+def _rescanning(view: StoreView) -> Items:
     """Mailboxes are scanned again by night, by the MTA's scanner (VIR-04)."""
     content = {
         "scanners": [
@@ -314,13 +312,13 @@ def _rescanning(view: StoreView) -> None:
         "postmaster": view.office.postmaster,
     }
     rescan = program("/usr/local/lib/outpost/rescan", outpost.onhost.rescan)
-    job("store", "outpost-rescan", rescan, as_json("/etc/outpost/rescan.json", content))
+    yield job("store", "outpost-rescan", rescan, as_json("/etc/outpost/rescan.json", content))
 
 
-def _ended() -> None:
+def _ended() -> Items:
     """What is logged in ends with a password that is removed or changed, and when the second factor is turned on."""
     places = (f"/etc/systemd/system/outpost-ended.{kind}" for kind in ("service", "path"))
-    service(
+    yield service(
         name="ended",
         unit="outpost-ended.path",
         files=[

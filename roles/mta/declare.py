@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyinfra.api.deploy import deploy
-
 import outpost.onhost.policy
 import outpost.onhost.routes
 import outpost.onhost.scanning
 import outpost.onhost.settle
+from outpost.converge.declaration import Items
 from outpost.converge.files import File, as_json, below, parses, program, rendered, stunnel, text
 from outpost.converge.shapes import account, confined, directory, job, once, packages, service, settings
 from outpost.errors import OutpostError
 from outpost.keys.secrets_file import Secrets
 from outpost.office import Host, Office, ports
 from outpost.office.dns import dkim_selector
-from roles.base.become import tls_files
+from roles.base.declare import tls_files
 from roles.mta.defence import filter_facts, policy_settings, route_settings, shaped_rate
 from roles.mta.view import MtaView, dkim_ed25519_key, key_fingerprint
 
@@ -35,11 +34,10 @@ TEST_SIGNATURES = "/var/lib/clamav/local."
 FRESHCLAM = "clamav-freshclam.service clamav-freshclam-once.service clamav-freshclam-once.timer"
 
 
-@deploy("mta")
-def become(*, office: Office, me: Host, secrets: Secrets) -> None:
+def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     """Make a host the office's MTA."""
     view = MtaView(office, me)
-    packages(
+    yield packages(
         "clamav-daemon",
         "clamav-freshclam",
         "libsasl2-modules",
@@ -49,29 +47,29 @@ def become(*, office: Office, me: Host, secrets: Secrets) -> None:
         "stunnel4",
         preseed=PRESEED,
     )
-    service(
+    yield service(
         name="redis",
         unit="redis-server.service",
         files=below("mta", "/etc/redis", group="redis", mode="0640"),
     )
-    _scanner(view)
-    _scanners_listener(view, tls_files(office=office, me=me, secrets=secrets))
-    _filter(view, secrets)
-    _policy(view, tls_files(office=office, me=me, secrets=secrets))
-    _shaping(view)
-    _routes(view)
-    _transport_security(view)
-    _reports(view)
-    _listener(view, secrets, tls_files(office=office, me=me, secrets=secrets))
+    yield from _scanner(view)
+    yield from _scanners_listener(view, tls_files(office=office, me=me, secrets=secrets))
+    yield from _filter(view, secrets)
+    yield from _policy(view, tls_files(office=office, me=me, secrets=secrets))
+    yield from _shaping(view)
+    yield from _routes(view)
+    yield from _transport_security(view)
+    yield from _reports(view)
+    yield from _listener(view, secrets, tls_files(office=office, me=me, secrets=secrets))
 
 
-def _scanner(view: MtaView) -> None:
+def _scanner(view: MtaView) -> Items:
     """ClamAV and its signatures."""
     signatures = below("mta", "/var/lib/clamav", owner="clamav", group="clamav", mta=view)
     if not view.local_signatures:
         signatures = [file for file in signatures if not file.path.startswith(TEST_SIGNATURES)]
     if view.local_signatures:
-        once(
+        yield once(
             "no freshclam: it would ask the network",
             unless=f"! systemctl is-enabled {FRESHCLAM} | grep --invert-match --line-regexp masked",
             untouched=(),
@@ -79,25 +77,25 @@ def _scanner(view: MtaView) -> None:
             command=f"systemctl disable --now --quiet {FRESHCLAM} || true\nsystemctl mask --quiet {FRESHCLAM}",
         )
     else:
-        once(
+        yield once(
             "freshclam may run",
             unless=f"! systemctl is-enabled {FRESHCLAM} | grep --line-regexp masked",
             untouched=(),
             masks=FRESHCLAM.split(),
             command=f"systemctl unmask --quiet {FRESHCLAM}",
         )
-        service(
+        yield service(
             name="freshclam",
             unit="clamav-freshclam.service",
             files=[rendered("mta", "/etc/clamav/freshclam.conf", mta=view)],
         )
-        once(
+        yield once(
             "the first signatures",
             unless="ls /var/lib/clamav/main.c[lv]d /var/lib/clamav/daily.c[lv]d",
             command="for _ in $(seq 120); do [ -e /var/lib/clamav/main.c[lv]d ] && [ -e /var/lib/clamav/daily.c[lv]d ] "
             "&& exit 0; sleep 5; done; echo 'freshclam fetched no signatures within ten minutes' >&2; exit 1",
         )
-    service(
+    yield service(
         name="clamav",
         unit="clamav-daemon.service",
         files=[
@@ -111,10 +109,10 @@ def _scanner(view: MtaView) -> None:
     )
 
 
-def _scanners_listener(view: MtaView, certificates: Sequence[File]) -> None:
+def _scanners_listener(view: MtaView, certificates: Sequence[File]) -> Items:
     """Where the store has mailboxes scanned again (VIR-04): it may have a message scanned, nobody else."""
     openssl = "/etc/postfix/openssl.cnf"
-    service(
+    yield service(
         name="scanner-door",
         unit="stunnel@scanner.service",
         files=[
@@ -126,7 +124,7 @@ def _scanners_listener(view: MtaView, certificates: Sequence[File]) -> None:
     )
 
 
-def _filter(view: MtaView, secrets: Secrets) -> None:
+def _filter(view: MtaView, secrets: Secrets) -> Items:
     """Rspamd and the keys it signs with."""
     keys: list[File] = []
     signing: dict[str, str] = {}
@@ -143,9 +141,9 @@ def _filter(view: MtaView, secrets: Secrets) -> None:
                 signing[name] = path
             keys.append(text(path, key, mode="0640", group="_rspamd", secret=True))
     # In the spool, because Postfix is chrooted there; its group may connect, nobody else may list it.
-    directory("/var/spool/postfix/rspamd", owner="_rspamd", group="postfix", mode="2750")
-    _sandbox("rspamd.service")
-    service(
+    yield directory("/var/spool/postfix/rspamd", owner="_rspamd", group="postfix", mode="2750")
+    yield from _sandbox("rspamd.service")
+    yield service(
         name="rspamd",
         files=[*below("mta", "/etc/rspamd", mta=view, signing=signing, facts=filter_facts(view)), *keys],
         check="rspamadm configtest --quiet",
@@ -153,11 +151,11 @@ def _filter(view: MtaView, secrets: Secrets) -> None:
     )
 
 
-def _policy(view: MtaView, certificates: Sequence[File]) -> None:
+def _policy(view: MtaView, certificates: Sequence[File]) -> Items:
     """What Postfix asks at RCPT: quotas, rates, budgets."""
-    account("outpost-policy")
-    directory("/var/spool/postfix/policy", owner="outpost-policy", group="postfix", mode="2750")
-    service(
+    yield account("outpost-policy")
+    yield directory("/var/spool/postfix/policy", owner="outpost-policy", group="postfix", mode="2750")
+    yield service(
         name="policy",
         unit="outpost-policy.service",
         files=[
@@ -169,10 +167,10 @@ def _policy(view: MtaView, certificates: Sequence[File]) -> None:
     )
 
 
-def _shaping(view: MtaView) -> None:
+def _shaping(view: MtaView) -> Items:
     """What leaves, below the rate of the line (AMP-03)."""
     if rate := shaped_rate(view):
-        service(
+        yield service(
             name="shaping",
             unit="outpost-shaping.service",
             files=[
@@ -183,19 +181,19 @@ def _shaping(view: MtaView) -> None:
         )
 
 
-def _routes(view: MtaView) -> None:
+def _routes(view: MtaView) -> Items:
     """What Postfix does for the whole queue only, for each peer (QUE-01)."""
     routes = program("/usr/local/lib/outpost/routes", outpost.onhost.routes)
-    job("mta", "outpost-routes", routes, as_json("/etc/outpost/routes.json", route_settings(view)))
+    yield job("mta", "outpost-routes", routes, as_json("/etc/outpost/routes.json", route_settings(view)))
 
 
-def _transport_security(view: MtaView) -> None:
+def _transport_security(view: MtaView) -> Items:
     """MTA-STS for domains without DANE (TLS-06); it must answer before Postfix asks."""
     if not view.finds_policies:
         return
-    packages("postfix-mta-sts-resolver", "python3-dnspython")
-    directory("/var/spool/postfix/mta-sts", owner="_mta-sts", group="postfix", mode="2750")
-    service(
+    yield packages("postfix-mta-sts-resolver", "python3-dnspython")
+    yield directory("/var/spool/postfix/mta-sts", owner="_mta-sts", group="postfix", mode="2750")
+    yield service(
         name="mta-sts",
         unit="postfix-mta-sts-resolver.service",
         files=[
@@ -207,13 +205,13 @@ def _transport_security(view: MtaView) -> None:
     )
 
 
-def _reports(view: MtaView) -> None:
+def _reports(view: MtaView) -> Items:
     """DMARC aggregate reports, once a day (DMC-03)."""
     reports = rendered("mta", "/usr/local/lib/outpost/dmarc-reports", mode="0755", mta=view)
-    job("mta", "outpost-dmarc-reports", reports)
+    yield job("mta", "outpost-dmarc-reports", reports)
 
 
-def _listener(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> None:
+def _listener(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> Items:
     """Postfix."""
     stores = [store.name for store in view.office.with_role("store")]
     accepted = [secrets.hosts[name].certificate for name in stores]
@@ -221,9 +219,11 @@ def _listener(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> 
     files = below("mta", "/etc/postfix", mta=view, store_keys=[key_fingerprint(pem) for pem in accepted])
     if login := smarthost_login(view, secrets):
         files.append(text("/etc/postfix/smarthost_login", login, mode="0600", secret=True))
-    settings(name="postfix-settle", files=[program("/usr/local/lib/outpost/settle", outpost.onhost.settle)])
-    _sandbox("postfix.service")
-    service(
+    yield settings(
+        name="postfix-settle", files=[program("/usr/local/lib/outpost/settle", outpost.onhost.settle)]
+    )
+    yield from _sandbox("postfix.service")
+    yield service(
         name="postfix",
         files=files,
         watches=certificates,
@@ -243,5 +243,5 @@ def smarthost_login(view: MtaView, secrets: Secrets) -> str:
     return f"{view.smarthost} {relay.user}:{secrets.smarthost.get_secret_value()}\n"
 
 
-def _sandbox(unit: str) -> None:
-    confined(unit.replace(".service", "-sandbox"), unit, below("mta", f"/etc/systemd/system/{unit}.d"))
+def _sandbox(unit: str) -> Items:
+    yield confined(unit.replace(".service", "-sandbox"), unit, below("mta", f"/etc/systemd/system/{unit}.d"))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pyinfra.api.deploy import deploy
-
+from outpost.converge.declaration import Items
 from outpost.converge.files import rendered, text
 from outpost.converge.shapes import confined, directory, once, packages, service, settings
 from outpost.keys.published import public_keys
@@ -21,19 +20,18 @@ TIMERS = (
 """All of a key's; one that is not said is "now" to keymgr, and a key that waits its turn would sign at once."""
 
 
-@deploy("dns")
-def become(*, office: Office, me: Host, secrets: Secrets) -> None:
+def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     """Answer for the office's domain, signed (F31, F32)."""
     zones = office_zones(office, public_keys(secrets))
     view = DnsView(office, me, zones, tuple(secrets.transfer_keys), secrets.transfer_key)
-    packages("knot", "knot-dnsutils", "knot-dnssecutils")
-    directory(ZONES, group="knot", mode="0750")
+    yield packages("knot", "knot-dnsutils", "knot-dnssecutils")
+    yield directory(ZONES, group="knot", mode="0750")
     if view.is_primary:
-        _signing_keys(secrets)
-        _zone_files(zones)
+        yield from _signing_keys(secrets)
+        yield from _zone_files(zones)
     drop_in = rendered("dns", "/etc/systemd/system/knot.service.d/outpost.conf")
-    confined("knot-sandbox", "knot.service", [drop_in])
-    service(
+    yield confined("knot-sandbox", "knot.service", [drop_in])
+    yield service(
         name="knot",
         files=[
             rendered(
@@ -51,9 +49,9 @@ def become(*, office: Office, me: Host, secrets: Secrets) -> None:
     )
 
 
-def _zone_files(zones: tuple[ZoneData, ...]) -> None:
+def _zone_files(zones: tuple[ZoneData, ...]) -> Items:
     """A changed zone is loaded beside the running one and sent as a difference; nothing restarts."""
-    settings(
+    yield settings(
         name="zones",
         files=[
             text(f"{ZONES}/{zone.file_name}", zone_text(zone), mode="0640", group="knot") for zone in zones
@@ -66,7 +64,7 @@ def _zone_files(zones: tuple[ZoneData, ...]) -> None:
     )
 
 
-def _signing_keys(secrets: Secrets) -> None:
+def _signing_keys(secrets: Secrets) -> Items:
     """A primary that was lost signs with the keys it had, so that its DS stays true; one that has keys keeps them.
 
     All or nothing: the keys are imported aside, and the finished database takes the place of none.
@@ -80,7 +78,7 @@ def _signing_keys(secrets: Secrets) -> None:
         + "".join(f" {timer}={key.timers.get(timer, 0)}" for timer in TIMERS)
         for zone, key in kept
     ]
-    once(
+    yield once(
         "DNSSEC keys from the office's secrets",
         unless=f"keymgr -D {KEYS} -l | grep .",
         untouched=(f"{KEYS}/data.mdb",),

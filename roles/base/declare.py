@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any
 
-from pyinfra.api.deploy import deploy
-
 import outpost.onhost.logs
 import outpost.onhost.tell
 import outpost.onhost.watch
+from outpost.converge.declaration import Declaration, Items
 from outpost.converge.files import LIB, File, as_json, parses, program, rendered, text
 from outpost.converge.shapes import (
     account,
     directory,
     group,
-    install_declared,
     job,
     made_by_host,
     once,
@@ -32,7 +30,9 @@ from outpost.office.certificates import AcmeView, mode, tsig_name
 from outpost.office.watch import watch_settings
 from outpost.units import restarted
 from roles.base.backup import backup
+from roles.base.hardening import hardening, timers
 from roles.base.network import names_and_clock, network
+from roles.base.observer import observer
 
 TLS = "/etc/outpost/tls"
 ACME = "/etc/outpost/acme"
@@ -61,27 +61,37 @@ def _pair(name: str, pair: KeyPair, *, where: str = TLS, group: str = "outpost-t
     )
 
 
-@deploy("base")
-def become(*, office: Office, me: Host, secrets: Secrets) -> None:
+def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     """The common ground of all roles."""
     view = BaseView(office, me)
-    _packages(office, me)
-    network(view)
-    _identity(office=office, me=me, secrets=secrets)
-    names_and_clock(view)
-    _access(view)
-    backup(office=office, me=me, secrets=secrets)
+    yield from _packages(office, me)
+    yield from network(view)
+    yield from _identity(office=office, me=me, secrets=secrets)
+    yield from names_and_clock(view)
+    yield from _access(view)
+    yield from backup(office=office, me=me, secrets=secrets)
     if office.logs.collector:
-        _logs(view, office=office, me=me, secrets=secrets)
-    _watch(office, me)
+        yield from _logs(view, office=office, me=me, secrets=secrets)
+    yield from _watch(office, me)
 
 
-def _watch(office: Office, me: Host) -> None:
+def host(*, office: Office, me: Host, secrets: Secrets, role: Items) -> Declaration:
+    """All that a host is: what every host is, and then its role. The observer knows all of it, and is there before the role."""
+    before = (
+        ("base", tuple(declare(office=office, me=me, secrets=secrets))),
+        ("hardening", tuple(hardening(office=office, me=me))),
+    )
+    after = ((me.role, tuple(role)), ("hardening", tuple(timers())))
+    watching = observer(office=office, me=me, others=Declaration((*before, *after)))
+    return Declaration((*before, ("base", (watching,)), *after))
+
+
+def _watch(office: Office, me: Host) -> Items:
     """Alarms, sent past the mail queue (LOG-04)."""
-    directory("/var/lib/outpost-watch", mode="0700")
+    yield directory("/var/lib/outpost-watch", mode="0700")
     for package in ("", "/outpost", "/outpost/onhost"):
-        directory(f"{LIB}/python{package}")
-    job(
+        yield directory(f"{LIB}/python{package}")
+    yield job(
         "base",
         "outpost-watch",
         program(f"{LIB}/python/outpost/onhost/tell.py", outpost.onhost.tell),
@@ -92,9 +102,9 @@ def _watch(office: Office, me: Host) -> None:
     )
 
 
-def _packages(office: Office, me: Host) -> None:
+def _packages(office: Office, me: Host) -> Items:
     sources = "/etc/apt/sources.list.d/debian.sources"
-    settings(
+    yield settings(
         name="apt",
         files=[
             rendered("base", sources, archive=office.archive),
@@ -104,9 +114,8 @@ def _packages(office: Office, me: Host) -> None:
         ],
         check="apt-config dump >/dev/null",
     )
-    packages(*EVERYWHERE, *(["borgbackup"] if office.backup else []))
-    install_declared()
-    once(
+    yield packages(*EVERYWHERE, *(["borgbackup"] if office.backup else []))
+    yield once(
         "no mail server but the role's",
         unless="! dpkg-query --show --showformat '${db:Status-Abbrev}|${Package}\\n' 'exim4*' sendmail-bin nullmailer | grep ^ii",
         untouched=(),
@@ -114,8 +123,8 @@ def _packages(office: Office, me: Host) -> None:
     )
 
 
-def _identity(*, office: Office, me: Host, secrets: Secrets) -> None:
-    settings(
+def _identity(*, office: Office, me: Host, secrets: Secrets) -> Items:
+    yield settings(
         name="hostname",
         # with the addresses: sudo waits half a minute for the DNS where /etc/hosts does not have the host's new name
         files=[
@@ -124,17 +133,17 @@ def _identity(*, office: Office, me: Host, secrets: Secrets) -> None:
         ],
         activate="hostname --file /etc/hostname",
     )
-    once(
+    yield once(
         "clock in UTC",
         unless="[ ! -e /etc/localtime ] || readlink --canonicalize /etc/localtime | grep -E '/(Etc/)?U(TC|niversal)$'",
         untouched=(),
         command="ln -sfn /usr/share/zoneinfo/Etc/UTC /etc/localtime",
     )
-    group("outpost-tls")
-    directory("/etc/outpost")
-    directory(TLS)
-    _certificates(office=office, me=me, secrets=secrets)
-    settings(
+    yield group("outpost-tls")
+    yield directory("/etc/outpost")
+    yield directory(TLS)
+    yield from _certificates(office=office, me=me, secrets=secrets)
+    yield settings(
         name="trusted-authorities",
         files=_authorities(office),
         activate="update-ca-certificates --fresh >/dev/null",
@@ -148,20 +157,20 @@ def _authorities(office: Office) -> list[File]:
     ]
 
 
-def _certificates(*, office: Office, me: Host, secrets: Secrets) -> None:
+def _certificates(*, office: Office, me: Host, secrets: Secrets) -> Items:
     files = tls_files(office=office, me=me, secrets=secrets)
     if mode(office, me) != "acme":
-        settings(name="certificates", files=files)
+        yield settings(name="certificates", files=files)
         return
     view = AcmeView(office, me)
-    packages("knot-dnsutils", "openssl", "uacme")
-    account("outpost-acme", home="/var/lib/outpost-acme")
-    directory("/var/lib/outpost-acme", owner="outpost-acme", group="outpost-acme", mode="0700")
-    directory(ACME, group="outpost-acme", mode="0750")
-    directory(f"{ACME}/private", group="outpost-acme", mode="0750")
+    yield packages("knot-dnsutils", "openssl", "uacme")
+    yield account("outpost-acme", home="/var/lib/outpost-acme")
+    yield directory("/var/lib/outpost-acme", owner="outpost-acme", group="outpost-acme", mode="0700")
+    yield directory(ACME, group="outpost-acme", mode="0750")
+    yield directory(f"{ACME}/private", group="outpost-acme", mode="0750")
     for_client: dict[str, Any] = {"mode": "0640", "group": "outpost-acme"}
-    made_by_host(f"{TLS}/public.pem", f"{TLS}/public.key")
-    settings(
+    yield made_by_host(f"{TLS}/public.pem", f"{TLS}/public.key")
+    yield settings(
         name="certificates",
         files=[
             *files,
@@ -188,7 +197,7 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> None:
         check=f"sh -n {LIB}/certificate && sh -n {LIB}/acme-challenge",
         activate=f"{LIB}/certificate install",
     )
-    once(
+    yield once(
         "the certificate that is shown",
         unless=f'[ "$(openssl pkey -in {TLS}/public.key -pubout)" = "$(openssl x509 -in {TLS}/public.pem -noout -pubkey)" ] && '
         f"for given in {ACME}/public.pem /var/lib/outpost-acme/*-cert.pem; do ! timeout 10 cmp $given {TLS}/public.pem || exit 0; done; exit 1",
@@ -202,26 +211,26 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> None:
             ("TLS-04",),
         ),
     )
-    job("base", "outpost-certificate", name="outpost-certificate", acme=view)
+    yield job("base", "outpost-certificate", name="outpost-certificate", acme=view)
 
 
-def _access(view: BaseView) -> None:
-    settings(
+def _access(view: BaseView) -> Items:
+    yield settings(
         name="sessions", files=[rendered("base", "/etc/default/login"), rendered("base", "/etc/locale.conf")]
     )
-    settings(
+    yield settings(
         name="journald",
         files=[rendered("base", "/etc/systemd/journald.conf.d/zz-outpost.conf")],
         activate=f"systemctl reset-failed 'systemd-journald*' || true; {restarted('systemd-journald.service')} && journalctl --flush",
     )
-    settings(
+    yield settings(
         name="sudo",
         files=[rendered("base", "/etc/sudoers.d/outpost", mode="0440")],
         check="visudo --check --file=/etc/sudoers.d/outpost",  # what others put beside it is reported, and is no fault of it
         guarded=True,
     )
     keys = f"/etc/ssh/authorized_keys.d/{view.admin}"
-    service(
+    yield service(
         name="sshd",
         unit="ssh.service",
         files=[
@@ -235,23 +244,23 @@ def _access(view: BaseView) -> None:
         check="mkdir -p -m 0755 /run/sshd && sshd -t",  # the directory goes with a daemon that was stopped
         guarded=True,
     )
-    settings(
+    yield settings(
         name="sshd-other-doors",
         files=[rendered("base", "/etc/systemd/system-generators/systemd-ssh-generator", mode="0755")],
         activate="systemctl stop sshd-unix-local.socket sshd-vsock.socket 2>/dev/null || true",
     )
 
 
-def _logs(view: BaseView, *, office: Office, me: Host, secrets: Secrets) -> None:
+def _logs(view: BaseView, *, office: Office, me: Host, secrets: Secrets) -> Items:
     """What the host writes goes to head office, too."""
-    account("outpost-shipper", home="/var/lib/outpost-logs")
+    yield account("outpost-shipper", home="/var/lib/outpost-logs")
     asked = {
         "host": me.fqdn,
         "collector": office.logs.collector,
         "address": view.collector,
         "port": office.logs.port,
     }
-    service(
+    yield service(
         name="logs",
         unit="outpost-logs.service",
         files=[

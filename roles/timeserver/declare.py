@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pyinfra.api.deploy import deploy
-
+from outpost.converge.declaration import Items
 from outpost.converge.files import rendered
 from outpost.converge.shapes import settings
 from outpost.keys.secrets_file import Secrets
@@ -12,10 +11,9 @@ from outpost.units import restarted
 from roles.timeserver.view import TimeView
 
 
-@deploy("timeserver")
-def become(*, office: Office, me: Host, secrets: Secrets) -> None:  # noqa: ARG001
+def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:  # noqa: ARG001
     """Answer the office's hosts."""
-    settings(
+    yield settings(
         name="time-service",
         files=[rendered("timeserver", "/etc/chrony/conf.d/outpost.conf", view=TimeView(office, me))],
         check="chronyd -p -f /etc/chrony/chrony.conf >/dev/null",

@@ -1,0 +1,60 @@
+"""The observer: the program that scans a host, and what it compares it with."""
+
+from __future__ import annotations
+
+from outpost.converge.declaration import Change, Declaration, Once
+from outpost.converge.files import LIB, RUN, as_json, package, parses, text
+from outpost.converge.shapes import settings
+from outpost.office import Host, Office
+from outpost.office.flows import listeners
+from outpost.onhost import observe
+from outpost.onhost.observe import OBSERVER
+
+CONTRACT = "/etc/outpost/contract.json"
+PYTHON = f"{LIB}/python"
+START = f"""#!/usr/bin/python3 -IS
+import gc
+import os
+import sys
+
+gc.disable()
+sys.pycache_prefix = "{RUN}/compiled"
+sys.path.append("{PYTHON}")
+from outpost.onhost.observe.main import main
+
+main()
+sys.stdout.flush()
+os._exit(0)  # what would be taken apart goes anyhow
+"""
+"""It takes modules from Python itself and `PYTHON` alone: neither site nor environment adds any. Bytecode lasts until the next boot."""
+
+
+# SYS-08: without it what an intruder changes of programs, units, accounts and rules stays unseen.
+def observer(*, office: Office, me: Host, others: Declaration) -> Change:
+    """The observer, and what it compares sockets and name with.
+
+    Args:
+        others: All else that is declared for the host.
+    """
+    contract = {
+        "hostname": me.fqdn,
+        "kernel": office.platform_of(me) != "docker",
+        "listeners": sorted(
+            [entry.protocol, str(entry.address), entry.port] for entry in listeners(office, me)
+        ),
+        # what may become known without a person's word (`outpost.onhost.observe.expected`)
+        "packages": sorted(others.packages),
+        "units": sorted(others.units),
+        "masks": sorted({unit for item in others.of(Once) for unit in item.masks}),
+        "administrator": [office.ssh.user],
+        "accounts": sorted(others.accounts),
+        "directories": sorted(others.directories),
+        "absent": sorted(others.absent),
+        "accepted": sorted({*office.maintenance.accepted, *me.accepted}),
+    }
+    modules, start = package(PYTHON, observe), text(OBSERVER, START, mode="0755")
+    return settings(
+        name="observer",
+        files=[*modules, start, as_json(CONTRACT, contract)],
+        check=parses(start.path, *(file.path for file in modules)),
+    )
