@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from outpost.onhost import rescan
-from outpost.onhost.rescan import Scanner, UnavailableError, messages, notice, take_out
+from outpost.onhost.rescan import NoVerdictError, Scanner, UnavailableError, messages, notice, take_out
+
+SETTINGS = {
+    "scanners": [{"address": "192.0.2.1", "port": 1, "name": "mta"}],
+    "days": 14,
+    "largest": 1000,
+    "domain": "po.example",
+    "organisation": "PO",
+    "postmaster": "postmaster@po.example",
+}
 
 
 @pytest.fixture
@@ -99,14 +108,74 @@ def test_a_scanner_that_finds_something_everywhere_takes_out_no_more(
     monkeypatch.setattr(rescan, "MOST_TAKEN", 3)
     monkeypatch.setattr(Scanner, "verdict", lambda _self, _message: "Eicar")
     monkeypatch.setattr(rescan, "notify", lambda *_: None)
-    settings = {
-        "scanners": [{"address": "192.0.2.1", "port": 1, "name": "mta"}],
-        "days": 14,
-        "largest": 1000,
-        "domain": "po.example",
-        "organisation": "PO",
-        "postmaster": "postmaster@po.example",
-    }
     with pytest.raises(UnavailableError, match="check the MTA"):
-        rescan.rescan(settings)
+        rescan.rescan(SETTINGS)
     assert len(list(messages(mail, 0))) == 12 - 3
+
+
+HOSTILE = [
+    b"From: " + b"(" * 5000,
+    b"Subject: =?utf-8?b?/?=",
+    b"Subject: =?x-none?q?a?=",
+    b"Date: \xff\xfe\x1b]52;c;eA==\x07",
+    b"From: =?utf-8?b?" + b"7aCA" * 200 + b"?=",
+    b"".join(b"Content-Type: multipart/mixed; boundary=a%d\n\n--a%d\n" % (n, n) for n in range(2000)),
+]
+"""Headers and parts that end Python's own parser of addresses and parts, or that somebody else's program would obey."""
+
+
+@pytest.mark.parametrize("header", HOSTILE)
+def test_no_message_can_end_the_night_by_its_notice(header: bytes) -> None:
+    text = notice(header + b"\r\n\r\nx", "Eicar", SETTINGS, "bob@po.example")
+    assert "\x1b" not in text
+    assert text.encode().startswith(b"From: PO <postmaster@po.example>\n")
+
+
+def test_a_message_without_a_verdict_leaves_the_others_scanned(
+    mail: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (mail / "bob/Maildir/.Sent/new/1.M1.host,S=5:2,S").write_bytes(b"makes it fail\n")
+    monkeypatch.setattr(rescan, "MAIL", mail)
+    monkeypatch.setattr(rescan, "notify", lambda *_: None)
+    answers = {True: "Can't allocate memory ERROR", False: "stream: Eicar-Test-Signature FOUND"}
+    monkeypatch.setattr(Scanner, "ask", lambda _self, *parts: answers[b"fail" in b"".join(parts)])
+    assert not rescan.rescan(SETTINGS)
+    assert "1 taken out" in capsys.readouterr().out
+
+
+def test_a_scanner_that_has_no_verdict_on_anything_is_broken(
+    mail: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rescan, "MAIL", mail)
+    monkeypatch.setattr(rescan, "MOST_FAILED", 2)
+
+    def slow(_self: Scanner, _message: bytes) -> str:
+        raise NoVerdictError("timed out")
+
+    monkeypatch.setattr(Scanner, "verdict", slow)
+    with pytest.raises(UnavailableError, match="one after the other"):
+        rescan.rescan(SETTINGS)
+
+
+def test_one_mailbox_full_of_viruses_does_not_end_the_night(
+    mail: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (mail / "zoe/Maildir/cur").mkdir(parents=True)
+    (mail / "zoe/Maildir/cur/1.M1.host").write_bytes(b"text\n")
+    for number in range(10):
+        (mail / f"bob/Maildir/cur/{number}.M2.host,S=5:2,S").write_bytes(b"text\n")
+    monkeypatch.setattr(rescan, "MAIL", mail)
+    monkeypatch.setattr(rescan, "MOST_OF_ONE", 3)
+    monkeypatch.setattr(Scanner, "verdict", lambda _self, _message: "Eicar")
+    monkeypatch.setattr(rescan, "notify", lambda *_: None)
+    assert not rescan.rescan(SETTINGS)
+    assert len(list(messages(mail, 0))) == 12 - 3
+
+
+@pytest.mark.parametrize("name", ["x\r\n<3>forged", "a\0b", "call +1 900 555", "x" * 300])
+def test_the_scanner_writes_no_text_of_its_own_into_a_mailbox(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(Scanner, "ask", lambda _self, *_parts: f"stream: {name} FOUND")
+    with pytest.raises(UnavailableError):
+        Scanner("192.0.2.1", 1, "mta").verdict(b"text\n")

@@ -44,6 +44,17 @@ def put(mail: Path, name: str, message: dict[str, str]) -> None:
     (mail / "bob/Maildir" / name).write_text(MESSAGE.format(**message))
 
 
+def test_a_message_of_many_parts_within_parts_stops_nothing(mail: Path) -> None:
+    """A stranger makes one: Python's parser of parts ends with RecursionError, and no pair would be found for hours."""
+    nested = "".join(f"--a{n}\nContent-Type: multipart/mixed; boundary=a{n + 1}\n\n" for n in range(2000))
+    put(
+        mail,
+        "new/5.M3.store",
+        FIRST | {"before": "Content-Type: multipart/mixed; boundary=a0\n", "text": nested},
+    )
+    test_of_one_transfer_delivered_twice_the_later_message_goes(mail, "cur/1.M1.store:2,S", {})
+
+
 @pytest.mark.parametrize("first", ["cur/1.M1.store:2,S", "new/1.M1.store"])
 @pytest.mark.parametrize("more", [{}, {"transfer": "X-Office-Transfer: abc\n", "before": THERE}])
 def test_of_one_transfer_delivered_twice_the_later_message_goes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -306,3 +307,17 @@ def test_what_a_verification_guesses_is_no_alarm(
 ) -> None:
     monkeypatch.setattr(watch, "output_of", lambda *_: f"login shut: {login}, 12 different wrong passwords\n")
     assert len(list(watch.logins({"wrong_logins": 10}, 0.0))) == alarms
+
+
+def test_no_name_of_a_service_keeps_an_alarm_from_being_sent(tmp_path: Path) -> None:
+    """A file that Postfix's account made: a name that is no UTF-8 cannot be sent, an end of line would be another alarm."""
+    (tmp_path / os.fsdecode(b"4gVx\xff")).touch()
+    (tmp_path / "4gVy\nOVER queue\x1b]52;c;eA==").touch()
+    found = list(watch.corrupt({"corrupt": str(tmp_path)}, NOW))
+    found.append(Alarm("unit x\n.service", "\udcff" * 5000))
+    message = EmailMessage()
+    message["Subject"] = ", ".join(alarm.about for alarm in found)
+    message.set_content("\n".join(alarm.text for alarm in found))
+    assert b"\nOVER" not in bytes(message)
+    assert b"\x1b" not in bytes(message)
+    assert all(len(alarm.text) <= 1500 for alarm in found)

@@ -7,8 +7,6 @@ Only Python's own library: it runs where no package but Dovecot's is.
 
 from __future__ import annotations
 
-import email
-import email.policy
 import json
 import os
 import re
@@ -20,9 +18,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from email.errors import MessageError
+from email.header import decode_header, make_header
+from email.parser import BytesHeaderParser
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,15 +43,24 @@ PIECE = 1 << 16
 """Octets that clamd gets at once."""
 LONGEST = 4096
 """Octets of an answer."""
+LONGEST_HEADER = 1 << 17
 MOST_TAKEN = 100
 """Messages that one night takes out. More is no outbreak that delivery has missed: the scanner, or its host, says anything."""
+MOST_OF_ONE = 20
+"""Of them of one mailbox: or a user who puts a hundred into his own ends the night for everybody."""
+MOST_FAILED = 20
+"""Messages in a row without a verdict, after which the scanner is taken for broken."""
 KEPT = threading.local()
 """Open connections by the scanner's name: a handshake, and a relay that starts, cost more than a message."""
 LDA = "/usr/lib/dovecot/dovecot-lda"
 
 
 class UnavailableError(Exception):
-    """The scanner cannot be asked, or did not give a verdict."""
+    """The scanner cannot be asked."""
+
+
+class NoVerdictError(UnavailableError):
+    """The scanner answers, but has no verdict on this message."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +78,14 @@ class Scanner:
             try:
                 connection = kept or self._connect()
                 answer = _exchange(connection, parts)
-            except OSError:
-                if kept is None:
+            except OSError as error:
+                if kept is None or isinstance(error, TimeoutError):
                     raise
                 connection = self._connect()  # the kept one was closed meanwhile
                 answer = _exchange(connection, parts)
         except OSError as error:
-            raise UnavailableError(f"{self.name} [{self.address}]:{self.port}: {error}") from error
+            kind = NoVerdictError if isinstance(error, TimeoutError) else UnavailableError
+            raise kind(f"{self.name} [{self.address}]:{self.port}: {error}") from error
         if answer.endswith(b"\0"):
             setattr(KEPT, self.name, connection)
         return answer.rstrip(b"\0\n").decode(errors="replace")
@@ -92,9 +105,14 @@ class Scanner:
         )
         if answer == "stream: OK":
             return ""
-        if found := re.fullmatch(r"stream: (.+) FOUND", answer):
+        # a signature's name (clamd(8)); another text is the MTA's, and goes into a user's mailbox and the journal
+        if found := re.fullmatch(r"stream: ([!-~]{1,200}) FOUND", answer):
             return found.group(1)
-        raise UnavailableError(f"{self.name}: {answer or 'closed the connection'}")
+        if answer.endswith(" ERROR"):
+            raise NoVerdictError(f"{self.name}: {answer[:200]!a}")
+        raise UnavailableError(
+            f"{self.name}: {answer[:200]!a}" if answer else f"{self.name}: closed the connection"
+        )
 
 
 def _exchange(connection: ssl.SSLSocket, parts: tuple[bytes, ...]) -> bytes:
@@ -139,10 +157,9 @@ def take_out(message: Path, mail: Path) -> Path:
 
 def notice(message: bytes, found: str, settings: dict[str, Any], owner: str) -> str:
     """The message to the owner of a mailbox."""
-    headers = email.message_from_bytes(message, policy=email.policy.default)
-    sender, subject, date = (
-        " ".join(str(headers.get(name, "unknown")).split())[:200] for name in ("From", "Subject", "Date")
-    )
+    # no structure is parsed: what a stranger nests in a field, or below the header, would end the night for everybody
+    headers = BytesHeaderParser().parsebytes(message[:LONGEST_HEADER])
+    sender, subject, date = (_shown(headers.get(name, "unknown")) for name in ("From", "Subject", "Date"))
     return (
         f"From: {settings['organisation']} <{settings['postmaster']}>\n"
         f"To: <{owner}>\nSubject: A message was taken out of your mailbox\nAuto-Submitted: auto-generated\n"
@@ -154,58 +171,94 @@ def notice(message: bytes, found: str, settings: dict[str, Any], owner: str) -> 
     )
 
 
+def _shown(field: object) -> str:
+    """A field's words on one line; as they are where they cannot be decoded (RFC 2047)."""
+    text = str(field)[:1000]
+    with suppress(ValueError, LookupError, MessageError):
+        text = str(make_header(decode_header(text)))
+    return "".join(sign if sign.isprintable() else " " for sign in " ".join(text.split()))[:200]
+
+
 def notify(text: str, owner: str) -> None:
     """Put a notice into a mailbox, however full."""
-    subprocess.run([LDA, "-d", owner, "-o", "quota_enforce=no"], input=text.encode(), check=True)
+    done = subprocess.run([LDA, "-d", owner, "-o", "quota_enforce=no"], input=text.encode(), check=False)
+    if done.returncode:
+        sys.stderr.write(f"<3>rescan: {owner} got no notice, {LDA} ended with {done.returncode}\n")
 
 
-def rescan(settings: dict[str, Any]) -> None:
-    """Scan what is due."""
+def rescan(settings: dict[str, Any]) -> bool:
+    """Scan what is due; whether that was all of it."""
     scanners = [Scanner(**place) for place in settings["scanners"]]
     since = time.time() - settings["days"] * 86400
-    scanned = taken = skipped = 0
+    scanned = skipped = failed = left = 0
+    taken = Counter[str]()
     for message, data, found in _scanned(scanners, messages(MAIL, since), settings["largest"]):
+        owner = message.relative_to(MAIL).parts[0]
+        if isinstance(found, UnavailableError):
+            failed += 1
+            sys.stderr.write(f"<4>rescan: no verdict on {message}: {found}\n")
+            continue
         if found is None:
             skipped += 1
             continue
         scanned += 1
-        if found and taken == MOST_TAKEN:
-            raise UnavailableError(f"{found} in more than {taken} messages: check the MTA, none is taken out")
-        if found:
-            owner = message.relative_to(MAIL).parts[0]
-            try:
-                kept = take_out(message, MAIL)
-            except FileNotFoundError:  # a flag is a new name: somebody has just read it, or deleted it
-                sys.stderr.write(
-                    f"<4>rescan: {found} in a message to {owner}, which moved; the next night looks again\n"
-                )
-                continue
-            taken += 1
-            sys.stderr.write(f"<4>rescan: {found} in a message to {owner}, now {kept}\n")
-            if not owner.startswith("."):
-                address = f"{owner}@{settings['domain']}"
-                notify(notice(data, found, settings, address), address)
-    sys.stdout.write(f"{scanned} messages scanned, {taken} taken out, {skipped} too large to scan\n")
+        if not found:
+            continue
+        if taken.total() == MOST_TAKEN:
+            raise UnavailableError(
+                f"{found} in more than {taken.total()} messages: check the MTA, none is taken out"
+            )
+        if taken[owner] == MOST_OF_ONE:
+            left += 1
+            continue
+        try:
+            kept = take_out(message, MAIL)
+        except FileNotFoundError:  # a flag is a new name: somebody has just read it, or deleted it
+            sys.stderr.write(
+                f"<4>rescan: {found} in a message to {owner}, which moved; the next night looks again\n"
+            )
+            continue
+        taken[owner] += 1
+        sys.stderr.write(f"<4>rescan: {found} in a message to {owner}, now {kept}\n")
+        if not owner.startswith("."):
+            address = f"{owner}@{settings['domain']}"
+            notify(notice(data, found, settings, address), address)
+    sys.stdout.write(
+        f"{scanned} messages scanned, {taken.total()} taken out, {skipped} too large to scan, {failed} without a verdict\n"
+    )
+    if left:
+        sys.stderr.write(
+            f"<3>rescan: {left} more are left in mailboxes of which {MOST_OF_ONE} were taken out\n"
+        )
+    return not failed and not left
 
 
 def _scanned(
     scanners: list[Scanner], due: Iterator[Path], largest: int
-) -> Iterator[tuple[Path, bytes, str | None]]:
+) -> Iterator[tuple[Path, bytes, str | UnavailableError | None]]:
     """Each message with what is in it; None where it is too large. Its bytes are kept only where something was found."""
+    failed = 0
 
-    def scan(message: Path) -> tuple[Path, bytes, str | None] | None:
+    def scan(message: Path) -> tuple[Path, bytes, str | UnavailableError | None] | None:
         try:
             if message.stat().st_size > largest:
                 return message, b"", None
             data = message.read_bytes()
+            found = _first_verdict(scanners, data)
         except FileNotFoundError:
             return None
-        found = _first_verdict(scanners, data)
+        # one message that the scanner cannot do with, which somebody may have made so, is no reason to leave the others
+        except NoVerdictError as error:
+            return message, b"", error
         return message, data if found else b"", found
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         while some := list(islice(due, BATCH)):
-            yield from filter(None, pool.map(scan, some))
+            for scanned in filter(None, pool.map(scan, some)):
+                yield scanned
+                failed = failed + 1 if isinstance(scanned[2], NoVerdictError) else 0
+                if failed == MOST_FAILED:
+                    raise UnavailableError(f"no verdict on {failed} messages one after the other")
 
 
 def _first_verdict(scanners: list[Scanner], message: bytes) -> str:
@@ -224,8 +277,8 @@ def main() -> int:
         if sys.argv[1:] == ["ping"]:
             for place in settings["scanners"]:
                 sys.stdout.write(Scanner(**place).ask(b"zPING\0") + "\n")
-        else:
-            rescan(settings)
+        elif not rescan(settings):
+            return 1
     except UnavailableError as error:
         sys.stderr.write(f"<3>rescan: {error}; the next night tries again\n")
         return 1

@@ -48,6 +48,13 @@ class Alarm:
     about: str
     text: str
 
+    # LOG-04: without it a file's name that is not UTF-8, or an end of line in a unit's, makes a message that cannot be sent, and no
+    # alarm of this host arrives any more; and what a stranger's server answered would be as long as it likes.
+    def __post_init__(self) -> None:
+        for name, longest in (("about", 200), ("text", 1500)):
+            plain = "".join(sign if sign.isprintable() else "?" for sign in getattr(self, name)[:longest])
+            object.__setattr__(self, name, plain)
+
 
 Settings = dict[str, Any]
 Probe = Callable[[Settings, float], Iterator[Alarm]]
