@@ -27,7 +27,7 @@ from outpost.office.passwords import office_words
 from outpost.units import restarted
 from roles.base.declare import tls_files
 from roles.store import MAIL, OWN
-from roles.store.view import DELIVERIES_PER_USER, QUOTA_GRACE, TRASH_ROOM, StoreView, decoy
+from roles.store.view import DELIVERIES_PER_USER, FOLDERS, QUOTA_GRACE, TRASH_ROOM, StoreView, decoy
 from roles.webmail.view import SESSION_HOURS
 
 PACKAGES = (
@@ -164,6 +164,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
                 shared_root=SHARED,
                 deliveries_per_user=DELIVERIES_PER_USER,
                 quota_grace=QUOTA_GRACE,
+                folders=FOLDERS,
                 trash_room=TRASH_ROOM,
                 logins_port=ports.LOGINS,
                 relay_port=RELAY_PORT,

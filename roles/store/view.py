@@ -20,8 +20,14 @@ from outpost.office.tables.values import IPAddress, IPNetwork
 QUOTA_GRACE = 10 * 1024**2
 """How far one delivery may exceed a mailbox that is not full yet, so that the last message is not refused at random."""
 
+FOLDERS = 2000
+"""Of a mailbox; each takes ten files besides its messages."""
+
 TRASH_ROOM = 100 * 1024**2
 """Room beyond the quota for the Trash folder: a full mailbox must still let its owner delete (by copy and expunge)."""
+
+BLOCK = 4096
+"""Bytes that a file takes on the disk at least."""
 
 DELIVERIES_PER_USER = 4
 """Parallel deliveries into one mailbox. Each may overshoot the quota once, and a bomb must not take every process."""
@@ -55,6 +61,13 @@ class StoreView(HostView):
     def rights(mailbox: SharedMailbox) -> dict[str, str]:
         """Login to its rights in a shared mailbox (RFC 4314): readers see and read, members do all but give rights."""
         return dict.fromkeys(mailbox.readers, "lrs") | dict.fromkeys(mailbox.members, "lrwstipekx")
+
+    @property
+    def most_messages(self) -> int:
+        """Messages of a mailbox: a file takes a block, however small it is."""
+        quota, office = self.office.quota, self.office
+        sizes = (*map(quota, office.users), *map(quota, office.shared), int(office.limits.mailbox_quota))
+        return max(sizes) // BLOCK
 
     @property
     def forwards(self) -> dict[str, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from testinfra.host import Host as TestinfraHost
 from outpost.office import Host, Office, ports
 from outpost.target import Target
 from outpost_lab import pace
-from roles.store.view import StoreView
+from roles.store.view import FOLDERS, StoreView
 from tests.live.asking import LOGINS, account, at, doveconf, modes
 from tests.live.conftest import reach
 from tests.live.speaking import OLD_OFFERS
@@ -415,6 +415,16 @@ def test_each_mailbox_has_the_size_that_the_office_file_gives_it(host: Testinfra
     assert {user.address: limits.get(user.address) for user in office.users} == {
         user.address: office.quota(user) for user in office.users
     }
+
+
+@pytest.mark.control("DOS-14")
+def test_no_user_fills_the_disk_with_what_has_no_size(settings: dict[str, str], store: StoreView) -> None:
+    """As many files as there may be, and a filter's time; "unlimited" and 0 are no number here."""
+    assert int(settings["quota_message_count"]) == store.most_messages
+    assert 0 < int(settings["quota_mailbox_count"]) <= FOLDERS
+    assert 0 < int(settings["sieve_quota_script_count"]) <= 50
+    assert settings["sieve_quota_storage_size"] in ("4 M", "4M")
+    assert settings["sieve_max_cpu_time"] in ("10 secs", "10s")
 
 
 @pytest.mark.control("DSN-01", "DOS-08")

@@ -152,6 +152,10 @@ SABOTAGES = (
         "store::each_mailbox_has_the_size_that_the_office_file_gives_it",
     ),
     edited(
+        "store", "a filter computes for as long as it likes", DOVECOT, "s/^sieve_max_cpu_time = .*/sieve_max_cpu_time = 0/",
+        "store::no_user_fills_the_disk_with_what_has_no_size",
+    ),
+    edited(
         "store", "mail to a full mailbox bounces", DOVECOT, "s/^quota_full_tempfail = yes/quota_full_tempfail = no/",
         "store::a_full_mailbox_makes_mail_wait_and_never_bounce",
     ),

@@ -81,6 +81,7 @@ def files(office: Office) -> Mapping[str, bytes]:
         "shared_root": "/s",
         "deliveries_per_user": 1,
         "quota_grace": 1,
+        "folders": 2000,
         "trash_room": 1,
     }
     for path in ("dovecot/dovecot.conf", "systemd/system/dovecot.service.d/outpost.conf"):

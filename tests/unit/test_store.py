@@ -41,6 +41,7 @@ def configuration(store: StoreView) -> str:
         ports=ports,
         deliveries_per_user=1,
         quota_grace=1,
+        folders=2000,
         trash_room=1,
         decoy=decoy(HASH),
         logins_port=1,
@@ -69,6 +70,12 @@ def test_where_no_users_zone_exists_every_login_needs_a_certificate(office: Offi
     store = StoreView(without_zone(office, "users"), office.with_role("store")[0])
     assert store.certless_networks == ()
     assert 'if("eq", "valid", "0.0.0.0/0,::/0", "255.255.255.255")' in configuration(store)
+
+
+def test_a_mailbox_has_as_many_messages_as_its_blocks_take_its_quota(store: StoreView) -> None:
+    largest = max(store.office.quota(user) for user in store.office.users)
+    assert store.most_messages == largest // 4096
+    assert f"quota_message_count = {store.most_messages}\n" in configuration(store)
 
 
 def test_each_account_has_its_own_quota(store: StoreView) -> None:

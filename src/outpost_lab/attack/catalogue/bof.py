@@ -189,6 +189,9 @@ async def huge_headers_and_deep_nesting(ground: Ground, seen: Evidence) -> None:
         "360 kB of header": compose(victim, ground.someone(), token(), extra=many),
         "120 levels of MIME": start.encode() + deep,
         "20,000 uuencoded files": compose(victim, ground.someone(), token()) + b"begin 644 a\r\n" * 20_000,
+        "3000 fields that name an author": compose(
+            victim, ground.someone(), token(), extra="Sender: x\r\n" * 3000
+        ),
         "1000 authors": compose(f"{victim}{f', {victim}' * 999}", ground.someone(), token()),
     }.values():
         said = await ground.mail(seen, victim, ground.reader(), message)
