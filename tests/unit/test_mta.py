@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -215,3 +216,24 @@ def test_postfix_without_ipv4_still_has_its_listener_on_loopback(
     lines = printed(view_of(office.model_copy(update={"zones": zones})), "/etc/postfix/main.cf").splitlines()
     assert f"inet_protocols = {listens}" in lines
     assert f"smtp_address_preference = {first}" in lines
+
+
+REPORTS = "/usr/local/lib/outpost/dmarc-reports"
+TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:09DE 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 1
+   1: 0100007F:C350 0100007F:09DE 01 00000000:00000000 00:00000000 00000000   107        0 2
+   2: 0100007F:C351 0100007F:09DE 06 00000000:00000000 00:00000000 00000000     0        0 3
+"""
+
+
+@pytest.mark.parametrize(("port", "uid"), [(50000, 107), (50001, None), (50002, None)])
+def test_reports_are_taken_from_the_account_that_makes_them(
+    view: MtaView, port: int, uid: int | None, tmp_path: Path
+) -> None:
+    """A daemon of the host could have the reports' listener send for it, with the office's signature."""
+    program = printed(view, REPORTS)
+    part = tmp_path / "part.py"
+    part.write_text(program[program.index("def account(") : program.index("class Listener(")])
+    assert runpy.run_path(str(part))["account"](port, TCP) == uid
+    assert "!= os.getuid():" in program[program.index("def handle(") : program.index('self.answer("220')]
