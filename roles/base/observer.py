@@ -43,7 +43,7 @@ def observer(*, office: Office, me: Host, others: Declaration) -> Change:
             [entry.protocol, str(entry.address), entry.port] for entry in listeners(office, me)
         ),
         # what may become known without a person's word (`outpost.onhost.observe.expected`)
-        "packages": sorted(others.packages),
+        "packages": sorted(others.package_names),
         "units": sorted(others.units),
         "masks": sorted({unit for item in others.of(Once) for unit in item.masks}),
         "administrator": [office.ssh.user],

@@ -47,7 +47,7 @@ def test_it_is_whole(declarations: dict[str, Declaration]) -> None:
     for known in declarations.values():
         said = json.loads(known.content[CONTRACT].content)
         assert set(said["units"]) == set(known.units)
-        assert set(said["packages"]) == known.packages
+        assert set(said["packages"]) == known.package_names
 
 
 def test_no_secret_is_shown(declarations: dict[str, Declaration]) -> None:

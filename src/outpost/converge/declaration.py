@@ -190,13 +190,18 @@ class Declaration:
         return {item.group: item.home for item in self.of(Account)}
 
     @cached_property
-    def packages(self) -> frozenset[str]:
-        return frozenset(name for item in self.of(Packages) for name in item.packages)
+    def packages(self) -> dict[tuple[str, ...], tuple[str, ...]]:
+        """In groups, as roles name them → the group's answers for debconf."""
+        return {item.packages: item.preseed for item in self.of(Packages)}
+
+    @cached_property
+    def package_names(self) -> frozenset[str]:
+        return frozenset(name for names in self.packages for name in names)
 
     @cached_property
     def are_installed(self) -> str:
         """The question about packages."""
-        listed = " ".join(sorted(map(shlex.quote, self.packages)))
+        listed = " ".join(sorted(map(shlex.quote, self.package_names)))
         return f"dpkg-query --show --showformat '${{db:Status-Abbrev}}|${{Package}}\\n' {listed}"
 
     @cached_property
@@ -224,7 +229,7 @@ def declaration(office: Office, secrets: Secrets, name: str) -> Declaration:
 def shown(known: Declaration) -> dict[str, dict[str, tuple[str, ...]]]:
     """All of it by kind and name. No digest of a secret: a short one could be guessed from it."""
     kinds: dict[str, dict[str, tuple[str, ...]]] = {
-        "package": dict.fromkeys(known.packages, ()),
+        "package": dict.fromkeys(known.package_names, ()),
         "group": {item.group: () for item in known.of(Group)},
         "account": {name: (home or "-", NOLOGIN) for name, home in known.accounts.items()},
         "directory": dict(known.directories),

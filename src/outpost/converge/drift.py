@@ -148,11 +148,13 @@ def _waiting() -> tuple[Finding, ...]:
 def _found() -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
     me, seen = _me(), _before()
     seen = replace(seen, found=frozenset(fact for fact in seen.found if not _is_declared(fact)))
-    return findings_of_found(seen, host=me.name, refused=frozenset(me.refused), packages=run().known.packages)
+    return findings_of_found(
+        seen, host=me.name, refused=frozenset(me.refused), packages=run().known.package_names
+    )
 
 
 def _of_kinds(kinds: tuple[str, ...]) -> tuple[Finding, ...]:
-    found = findings(_before(), packages=run().known.packages, units=frozenset(run().known.units))
+    found = findings(_before(), packages=run().known.package_names, units=frozenset(run().known.units))
     chosen = tuple(
         finding
         for finding in (*found, *_found()[1])
@@ -231,7 +233,7 @@ def _remember() -> StringCommand:
 
 def _left(before: Beside, now: Beside) -> Iterator[Finding]:
     """What this apply was to repair and is still there, and what nobody can see."""
-    for finding in findings(now, packages=run().known.packages, units=frozenset(run().known.units)):
+    for finding in findings(now, packages=run().known.package_names, units=frozenset(run().known.units)):
         was_there = finding.facts & before.differences and not finding.facts <= now.learned
         others = any(_is_local(fact) or _is_declared(fact) for fact in finding.facts)
         decided = finding.kind == "messages on hold"  # by a person, as some mail must wait

@@ -258,11 +258,11 @@ def install(item: Packages) -> Generator[Command, None, None]:  # noqa: ARG001 (
     known = run().known
     # the second letter is the state; on hold the first is another one, and that is reported of itself
     installed = {line.split("|")[1] for line in answer_to(known.are_installed) if line[1:2] == "i"}
-    missing = sorted(known.packages - installed)
+    missing = sorted(known.package_names - installed)
     if not missing:
         return
     run().vital = not observe().records
-    preseed = [line for each in known.of(Packages) for line in each.preseed]
+    preseed = [line for lines in known.packages.values() for line in lines]
     for each in missing:
         report(Finding("package", each, "not installed", "its role does not work without it", ("SYS-04",)))
     yield alone(shell("packages", missing=missing, preseed=preseed, UPGRADES_WAIT=UPGRADES_WAIT, APT=APT))
@@ -356,7 +356,7 @@ def retire() -> Generator[Command, None, None]:
         removals = map(_removal, leaving)
         reloads = dict.fromkeys(filter(None, map(reload_for, leaving)))
         yield alone(shell("retire", record=record, units=units, removals=removals, reloads=reloads))
-    yield from _retire_packages(known.packages)
+    yield from _retire_packages(known.package_names)
     void()
 
 

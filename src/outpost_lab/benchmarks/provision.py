@@ -30,7 +30,7 @@ def provision(target: Target, watcher: Watcher | None = None) -> Figures:
         instance = lab.up(NAME)
         office.seal(instance)
         packages = {
-            host: sorted(declared.packages) for host, declared in contents(instance.directory).items()
+            host: sorted(declared.package_names) for host, declared in contents(instance.directory).items()
         }
         install = INSTALL.format(proxy=instance.office.archive.proxy)
         _on_each(instance, {host: f"{install} --download-only {' '.join(names)} && apt-get clean" for host, names in packages.items()})  # fmt: skip

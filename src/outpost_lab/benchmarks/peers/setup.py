@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from outpost.converge.declaration import Declaration, Group, Packages
+from outpost.converge.declaration import Declaration, Group
 from outpost.converge.files import NOLOGIN
 from outpost.target import ROOT
 from outpost.transport import ssh
@@ -74,7 +74,7 @@ def _variables(content: Declaration, sources: Path) -> dict[str, object]:
             }
         )
     return {
-        "packages": [item.packages for item in content.of(Packages)],
+        "packages": list(content.packages),
         "system_groups": [item.group for item in content.of(Group)],  # Ansible has `groups` of its own
         "accounts": [
             {"user": user, "home": home, "shell": NOLOGIN, "groups": []}

@@ -9,14 +9,14 @@ from typing import Any
 from pyinfra.context import host
 from pyinfra.operations import apt, files, server, systemd
 
-from outpost.converge.declaration import Declaration, Group, Packages
+from outpost.converge.declaration import Declaration, Group
 from outpost.converge.files import NOLOGIN
 
 content: Declaration = host.data.content
 each: Any = host.loop
 
-for number, item in enumerate(each(content.of(Packages))):
-    apt.packages(name=f"packages {number}", packages=list(item.packages), no_recommends=True)
+for number, names in enumerate(each(content.packages)):
+    apt.packages(name=f"packages {number}", packages=list(names), no_recommends=True)
 for item in each(content.of(Group)):
     server.group(name=item.name, group=item.group, system=True)
 for user, home in each(content.accounts.items()):
