@@ -7,7 +7,7 @@ from outpost.converge.declaration import Items
 from outpost.converge.files import File, as_json, parses, program, rendered, text
 from outpost.converge.shapes import directory, service
 from outpost.errors import OutpostError
-from outpost.keys.secrets_file import Secrets
+from outpost.keys.model import Secrets
 from outpost.office import Host, Office
 from outpost.office.backup import LIB, SETTINGS, STATE, backup_of
 

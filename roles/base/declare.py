@@ -22,8 +22,9 @@ from outpost.converge.shapes import (
     settings,
 )
 from outpost.drift.differences import Finding
+from outpost.keys.model import Secrets
 from outpost.keys.pairs import KeyPair
-from outpost.keys.secrets_file import Secrets, public_pair
+from outpost.keys.secrets_file import public_pair
 from outpost.office import Host, Office
 from outpost.office.base import BaseView
 from outpost.office.certificates import AcmeView, mode, tsig_name

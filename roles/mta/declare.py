@@ -16,7 +16,7 @@ from outpost.converge.declaration import Items
 from outpost.converge.files import File, as_json, below, parses, program, rendered, stunnel, text
 from outpost.converge.shapes import account, confined, directory, job, once, packages, service, settings
 from outpost.errors import OutpostError
-from outpost.keys.secrets_file import Secrets
+from outpost.keys.model import Secrets
 from outpost.office import Host, Office, ports
 from outpost.office.dns import dkim_selector
 from roles.base.declare import tls_files

@@ -21,7 +21,7 @@ from outpost.converge.declaration import Items
 from outpost.converge.files import File, as_json, program, rendered, stunnel, text
 from outpost.converge.shapes import account, confined, directory, job, once, packages, service, settings
 from outpost.drift.differences import Finding
-from outpost.keys.secrets_file import Secrets
+from outpost.keys.model import Secrets
 from outpost.office import Host, Office, ports
 from outpost.office.passwords import office_words
 from outpost.units import restarted

@@ -5,7 +5,7 @@ from __future__ import annotations
 from outpost.converge.declaration import Items
 from outpost.converge.files import rendered
 from outpost.converge.shapes import settings
-from outpost.keys.secrets_file import Secrets
+from outpost.keys.model import Secrets
 from outpost.office import Host, Office
 from outpost.units import restarted
 from roles.timeserver.view import TimeView

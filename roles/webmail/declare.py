@@ -22,7 +22,7 @@ from outpost.converge.shapes import (
     settings,
 )
 from outpost.drift.differences import Finding
-from outpost.keys.secrets_file import Secrets
+from outpost.keys.model import Secrets
 from outpost.office import Host, Office, ports
 from outpost.office.dns import mta_sts_policy
 from roles.base.declare import tls_files

@@ -30,6 +30,7 @@ from docker.models.containers import Container
 from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
+from outpost.keys.model import Secrets
 from outpost.office import load
 from outpost.office.backup import LIB, SETTINGS, STATE, BackupView
 from outpost.office.model import Office
@@ -79,7 +80,7 @@ class Rooms:
     there: Target
     office: Office
     view: BackupView  # as ``line`` reaches the backup
-    keys: secrets_file.Secrets
+    keys: Secrets
     image: str = ""  # what ``built`` became
 
     @property

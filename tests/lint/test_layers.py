@@ -17,6 +17,8 @@ ORDER = (
     "outpost_lab.benchmarks", "outpost.cli", "outpost.__main__",
 )  # fmt: skip
 """From the bottom up: a package imports only what stands before it. The top of the command line may import the lab."""
+LONG = 400
+"""Lines. A longer module has two subjects, or its docstring says why it is one file."""
 ALONE = {"src/outpost/bootstrap.py"}
 """Run by the system's Python before there is an environment."""
 SOURCES = [
@@ -87,6 +89,12 @@ def test_every_package_says_what_is_in_it() -> None:
     for file in SOURCES:
         if file.name == "__init__.py":
             assert ast.get_docstring(ast.parse(file.read_text())), f"{name_of(file)}: a map is missing"
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: name_of(file))
+def test_a_module_is_short_or_says_why_not(file: Path) -> None:
+    text = file.read_text()
+    assert len(text.splitlines()) <= LONG or "one file" in (ast.get_docstring(ast.parse(text)) or "").lower()
 
 
 def test_no_module_has_a_name_of_pythons_own_library() -> None:

@@ -24,7 +24,7 @@ from dns.dnssecalgs import get_algorithm_cls_from_dnskey
 from dns.rdtypes.ANY.DNSKEY import DNSKEY
 from testinfra.host import Host as TestinfraHost
 
-from outpost.keys.secrets_file import SigningKey
+from outpost.keys.model import SigningKey
 from outpost.office import Host, Office
 from outpost.office.backup import STATE
 from outpost.verification.live import PENDING

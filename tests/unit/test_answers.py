@@ -24,7 +24,7 @@ from outpost.engine.follower import Follower
 from outpost.errors import OutpostError
 from outpost.evidence import effect, report
 from outpost.keys import secrets_file
-from outpost.keys.secrets_file import AcmeAccount, SigningKey
+from outpost.keys.model import AcmeAccount, SigningKey
 from outpost.mail import queues, tracing
 from outpost.office import load
 from outpost.office.dns import Record

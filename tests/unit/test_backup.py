@@ -22,6 +22,7 @@ import pytest
 
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
+from outpost.keys.model import Secrets
 from outpost.office import Office
 from outpost.office.backup import backup_of
 from outpost.office.load import parse
@@ -52,7 +53,7 @@ def office() -> Office:
 
 
 @pytest.fixture(scope="module")
-def kept(office: Office) -> secrets_file.Secrets:
+def kept(office: Office) -> Secrets:
     return secrets_file.complete(office).secrets
 
 
@@ -87,9 +88,7 @@ def test_each_host_keeps_what_only_it_has(office: Office) -> None:
     }
 
 
-def test_a_hosts_key_opens_its_own_repository_and_only_adds(
-    office: Office, kept: secrets_file.Secrets
-) -> None:
+def test_a_hosts_key_opens_its_own_repository_and_only_adds(office: Office, kept: Secrets) -> None:
     script = backup.other_end(office, kept)
     lines = re.findall(r'^command="(.*?)",restrict (\S+ \S+) (\S+)$', script, flags=re.MULTILINE)
     assert len(lines) == len(office.hosts) + 1
@@ -162,7 +161,7 @@ def test_old_archives_go_also_where_the_quota_is_used_up(
     assert asked[0].endswith(f"--delete {top}/repositories/store storage_quota")
 
 
-def test_the_other_end_learns_no_secret(office: Office, kept: secrets_file.Secrets) -> None:
+def test_the_other_end_learns_no_secret(office: Office, kept: Secrets) -> None:
     script = backup.other_end(office, kept)
     for keys in kept.backup.values():
         assert keys.passphrase.get_secret_value() not in script
@@ -170,13 +169,13 @@ def test_the_other_end_learns_no_secret(office: Office, kept: secrets_file.Secre
 
 
 def test_no_two_hosts_share_a_passphrase_and_completing_again_changes_none(
-    office: Office, kept: secrets_file.Secrets
+    office: Office, kept: Secrets
 ) -> None:
     assert len({keys.passphrase.get_secret_value() for keys in kept.backup.values()}) == len(office.hosts)
     again = secrets_file.complete(office, kept)
     assert again.added == ()
     assert again.secrets == kept
-    assert secrets_file.Secrets.model_validate_json(kept.model_dump_json()) == kept
+    assert Secrets.model_validate_json(kept.model_dump_json()) == kept
 
 
 def test_an_office_without_keys_for_it_gets_a_remedy(office: Office) -> None:

@@ -15,10 +15,10 @@ from outpost.cli.app import run
 from outpost.converge.files import rendered
 from outpost.errors import OutpostError
 from outpost.keys import pairs, secrets_file
+from outpost.keys.model import AcmeAccount, Secrets
 from outpost.keys.published import public_keys
 from outpost.keys.rotation import hosts, tls, watch
 from outpost.keys.rotation.engine import Desk, NotYetError
-from outpost.keys.secrets_file import AcmeAccount
 from outpost.office import Host, Office
 from outpost.office.certificates import AcmeView, acme_hosts, caa_issuer, challenges, mode
 from outpost.office.dns import key_digest, office_zone, private_key_digest
@@ -47,7 +47,7 @@ def office() -> Office:
 
 
 @pytest.fixture(scope="module")
-def made(office: Office) -> secrets_file.Secrets:
+def made(office: Office) -> Secrets:
     return secrets_file.complete(office, now=NOON).secrets
 
 
@@ -60,9 +60,7 @@ def test_a_host_may_differ_from_its_office() -> None:
     assert {host.name for host in acme_hosts(office)} == {"mta", "webmail"}
 
 
-def test_a_key_writes_the_challenges_of_its_host_and_nothing_else(
-    office: Office, made: secrets_file.Secrets
-) -> None:
+def test_a_key_writes_the_challenges_of_its_host_and_nothing_else(office: Office, made: Secrets) -> None:
     view = DnsView(office, office.host("ns1"), (office_zone(office, public_keys(made)),))
     config = rendered("dns", "/etc/knot/knot.conf", view=view).content.decode()
     rule = config.split("- id: acme-webmail")[1].split("- id:")[0]
@@ -131,7 +129,7 @@ def test_a_certificate_that_is_missing_can_be_requested(
         assert x509.load_pem_x509_csr(capsys.readouterr().out.encode()).is_signature_valid
 
 
-def test_a_request_is_for_the_next_key_and_all_names(office: Office, made: secrets_file.Secrets) -> None:
+def test_a_request_is_for_the_next_key_and_all_names(office: Office, made: Secrets) -> None:
     host, key = office.host("webmail"), made.public_next["webmail"].key
     request = x509.load_pem_x509_csr(pairs.signing_request(office, host, key).encode())
     names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -141,7 +139,7 @@ def test_a_request_is_for_the_next_key_and_all_names(office: Office, made: secre
     }
 
 
-def tls_records(office: Office, made: secrets_file.Secrets, host: Host) -> list[Any]:
+def tls_records(office: Office, made: Secrets, host: Host) -> list[Any]:
     return [
         record
         for record in office_zone(office, public_keys(made)).records
@@ -155,7 +153,7 @@ def tls_records(office: Office, made: secrets_file.Secrets, host: Host) -> list[
 class Rehearsal(Desk):
     """A desk whose hosts do as they are told, and whose clock and name servers are the test's."""
 
-    def __init__(self, office: Office, made: secrets_file.Secrets) -> None:
+    def __init__(self, office: Office, made: Secrets) -> None:
         self.office, self.secrets, self.via = office, made, None
         self.target = Target("lab", ROOT, ROOT)
         self.printed: list[str] = []
@@ -165,7 +163,7 @@ class Rehearsal(Desk):
         self.applied: list[tuple[str, ...]] = []
         self.stuck = False
 
-    def keep(self, changed: secrets_file.Secrets) -> None:
+    def keep(self, changed: Secrets) -> None:
         self.secrets = changed
 
     def apply(self, hosts: tuple[Host, ...]) -> None:
@@ -175,7 +173,7 @@ class Rehearsal(Desk):
 
 
 @pytest.fixture
-def desk(office: Office, made: secrets_file.Secrets, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
+def desk(office: Office, made: Secrets, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
     desk = Rehearsal(office, made)
     monkeypatch.setattr(watch, "missing", lambda _office, _records: ())
     monkeypatch.setattr(

@@ -15,6 +15,7 @@ import pytest
 import tomlkit
 
 from outpost import __version__
+from outpost.cli import alias, edit
 from outpost.cli import user as people
 from outpost.cli.options import At
 from outpost.engine import claim, run
@@ -397,19 +398,19 @@ def test_adding_a_user_applies_no_change_of_others(
     monkeypatch.setattr(run, "plan", plan)
     with (
         pytest.raises(OutpostError, match=r"mta: mta \| recipients.*office.toml is unchanged") as caught,
-        people._claimed(desk, ("transport",), apply=True, urgent=False),  # type: ignore[arg-type]
+        edit._claimed(desk, ("transport",), apply=True, urgent=False),  # type: ignore[arg-type]
     ):
         pytest.fail("others' changes are applied, too")
     assert f"./outpost apply {one.typed}" in caught.value.remedy
-    with people._claimed(desk, ("transport",), apply=True, urgent=False):  # type: ignore[arg-type]
+    with edit._claimed(desk, ("transport",), apply=True, urgent=False):  # type: ignore[arg-type]
         pass  # nothing waits
     planned[:] = [(run.Change("mta", "mta | recipients"),)]
-    with people._claimed(desk, ("transport",), apply=True, urgent=True):  # type: ignore[arg-type]
+    with edit._claimed(desk, ("transport",), apply=True, urgent=True):  # type: ignore[arg-type]
         assert "this is urgent" in desk.printed[-1]
     with changing(one, ["mta"]) as held:
         held.converged.add("mta")
     planned.clear()
-    with people._claimed(desk, ("transport",), apply=True, urgent=False):  # type: ignore[arg-type]
+    with edit._claimed(desk, ("transport",), apply=True, urgent=False):  # type: ignore[arg-type]
         pass  # as the host remembers it: no plan is made
 
 
@@ -444,7 +445,7 @@ def test_a_users_change_is_applied_alone_to_what_the_hosts_were_converged_from(
         return run.Outcome(("mta", "store", "webmail"), (), {}, (), 1.0)
 
     monkeypatch.setattr(run, "_pyinfra", pyinfra)
-    monkeypatch.setattr(people, "at_desk", lambda *_: desk(one, lambda _: None))
+    monkeypatch.setattr(edit, "at_desk", lambda *_: desk(one, lambda _: None))
     run.apply(one, limit=("mta", "store", "webmail"), watcher=run.Silent())
     waiting = declared.replace("[link]", "# of somebody else\n[link]")
     assert waiting != declared
@@ -459,5 +460,5 @@ def test_a_users_change_is_applied_alone_to_what_the_hosts_were_converged_from(
     people.add(At(str(one.data)), "gina", apply=False)
     before, count = one.office_file.read_text(), len(applied)
     with pytest.raises(OutpostError, match="have not been applied yet"):
-        people.add_alias(At(str(one.data)), "list", ["gina"])
+        alias.add_alias(At(str(one.data)), "list", ["gina"])
     assert (one.office_file.read_text(), len(applied)) == (before, count)

@@ -10,7 +10,7 @@ import pytest
 
 from outpost.converge.declaration import Declaration, declaration, shown
 from outpost.keys import secrets_file
-from outpost.keys.secrets_file import Secrets
+from outpost.keys.model import Secrets
 from outpost.office import Office, load
 from outpost.target import ROOT
 from roles.base.observer import CONTRACT

@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from outpost.keys import secrets_file
+from outpost.keys.model import Secrets
 from outpost.keys.published import public_keys
 from outpost.office import Office
 from outpost.office.dns import (
@@ -49,12 +50,12 @@ def office(request: pytest.FixtureRequest) -> Office:
 
 
 @pytest.fixture(scope="module")
-def made(office: Office) -> secrets_file.Secrets:
+def made(office: Office) -> Secrets:
     return secrets_file.complete(office).secrets
 
 
 @pytest.fixture(scope="module")
-def zone(office: Office, made: secrets_file.Secrets) -> ZoneData:
+def zone(office: Office, made: Secrets) -> ZoneData:
     return office_zone(office, public_keys(made))
 
 
@@ -103,7 +104,7 @@ def test_hosts_never_take_mail_under_their_own_names(office: Office, zone: ZoneD
 
 
 def test_tlsa_pins_the_key_that_outsiders_see_and_the_next_one(
-    office: Office, made: secrets_file.Secrets, zone: ZoneData
+    office: Office, made: Secrets, zone: ZoneData
 ) -> None:
     mta = office.with_role("mta")[0]
     certificate = x509.load_pem_x509_certificate(made.public[mta.name].certificate.encode())
@@ -115,9 +116,7 @@ def test_tlsa_pins_the_key_that_outsiders_see_and_the_next_one(
     assert listeners == {"_25", "_2525"}
 
 
-def test_both_dkim_keys_are_published_and_nothing_private_is(
-    made: secrets_file.Secrets, zone: ZoneData
-) -> None:
+def test_both_dkim_keys_are_published_and_nothing_private_is(made: Secrets, zone: ZoneData) -> None:
     published = [record for record in zone.records if "._domainkey." in record.name]
     assert [("k=rsa" in r.data, "k=ed25519" in r.data) for r in published] == [(True, False), (False, True)]
     text = zone_text(zone)
@@ -169,7 +168,7 @@ def test_names_without_mail_neither_send_nor_receive(office: Office, zone: ZoneD
         assert "p=reject" in dmarc
 
 
-def test_a_revoked_key_stays_published_empty(made: secrets_file.Secrets, office: Office) -> None:
+def test_a_revoked_key_stays_published_empty(made: Secrets, office: Office) -> None:
     ((selector, pair),) = made.dkim.items()
     revoked = pair.model_copy(update={"stage": "revoked"})
     zone = office_zone(office, public_keys(made.model_copy(update={"dkim": {selector: revoked}})))

@@ -45,6 +45,7 @@ from outpost.onhost.observe import (
 )
 from outpost.onhost.observe.daemons import discreet
 from outpost.onhost.observe.known import _certificates, newer
+from outpost.onhost.observe.made import is_its_source
 from outpost.onhost.observe.network import listeners, selected, waiting
 from outpost.onhost.observe.processes import Processes
 from outpost.onhost.observe.reading import BlindError
@@ -781,7 +782,7 @@ def test_bytecode_is_known_only_where_python_makes_it_of_its_source(
     assert expected.Expected({}, {fact}, {other}).explains(fact) is own
     assert expected.Expected({}, {fact}, set()).explains(fact)  # nothing was known of any yet
     made.write_bytes(b"x" * 16 + b"broken")
-    assert not expected.is_its_source(str(made))
+    assert not is_its_source(str(made))
 
 
 def test_what_is_no_plain_file_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from outpost.onhost.observe import (
     debian,
     expected,
     known,
+    made,
     main,
     packages,
     permissions,
@@ -31,7 +32,8 @@ from outpost.onhost.observe import (
 )
 from outpost.onhost.observe import declared as records
 from outpost.onhost.observe.daemons import steady
-from outpost.onhost.observe.expected import Expected, words
+from outpost.onhost.observe.expected import Expected
+from outpost.onhost.observe.facts import WORDS, is_grave, words
 from outpost.onhost.observe.kept_answers import DAY
 from outpost.onhost.observe.reading import BlindError, lines_of, named, plain
 
@@ -155,7 +157,7 @@ def test_what_is_no_fact_in_the_known_state_makes_nobody_blind(
     evil = "file\t/etc/sudoers.d/evil\tabc"
     if sealed:
         remembered(set(GOOD))
-    kinds = {*expected.WORDS, *expected.NOT_MISSED, "effective", "observer", "seal", "x"}
+    kinds = {*WORDS, *expected.NOT_MISSED, "effective", "observer", "seal", "x"}
     text = (host / "known").read_text() if sealed else ""
     (host / "known").write_text(text + "".join(f"{kind}\t/etc/x{value}\n{kind}\n" for kind in sorted(kinds)))
     assert evil in {*scanned({*GOOD, evil})["appeared"], *scanned({*GOOD, evil})["found"]}
@@ -341,13 +343,13 @@ def test_a_compiled_filter_is_known_only_as_its_script_makes_it(
     """It comes and changes with the script, whenever an apply brings another one (`outpost user forward`)."""
 
     def sievec(command: str) -> list[str]:
-        _, script, made, *_ = command.split()
+        _, script, file, *_ = command.split()
         assert script == "/etc/dovecot/sieve/forward/erin@po.test.sieve"
-        Path(made).write_text("compiled")
+        Path(file).write_text("compiled")
         return []
 
-    monkeypatch.setattr(expected, "lines_of", sievec)
-    monkeypatch.setattr(expected, "RUN", str(tmp_path / "run"))
+    monkeypatch.setattr(made, "lines_of", sievec)
+    monkeypatch.setattr(made, "RUN", str(tmp_path / "run"))
     path = "/etc/dovecot/sieve/forward/erin@po.test.svbin"
     right = f"file\t{path}\t{hashlib.sha256(b'compiled').hexdigest()[:16]}"
     remembered(set(GOOD))
@@ -355,7 +357,7 @@ def test_a_compiled_filter_is_known_only_as_its_script_makes_it(
     remembered({*GOOD, f"file\t{path}\tedited"})
     assert f"file\t{path}\tedited" in reported({*GOOD, f"file\t{path}\tedited"})
     remembered({*GOOD, right})
-    monkeypatch.setattr(expected, "lines_of", lambda _: pytest.fail("what is known is not compiled again"))
+    monkeypatch.setattr(made, "lines_of", lambda _: pytest.fail("what is known is not compiled again"))
     assert reported({*GOOD, right}) == set()
     assert reported(set(GOOD)) == set(), "it went with its script"
     monkeypatch.setattr("os.path.lexists", lambda path: path.endswith("erin@po.test.sieve"))
@@ -571,7 +573,7 @@ def test_only_what_a_person_accepted_by_name_becomes_known_and_only_once(host: P
 
 @pytest.mark.usefixtures("host")
 @pytest.mark.parametrize(
-    "fact", [drift for drift, _ in INJECTED if expected.is_grave(drift)], ids=lambda fact: fact.split("\t")[0]
+    "fact", [drift for drift, _ in INJECTED if is_grave(drift)], ids=lambda fact: fact.split("\t")[0]
 )
 def test_what_was_written_into_the_known_state_by_hand_is_reported(fact: str) -> None:
     remembered(set(GOOD))

@@ -18,10 +18,10 @@ from pydantic import SecretStr
 from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
+from outpost.keys.model import SigningKey
 from outpost.keys.published import public_keys
 from outpost.keys.rotation import accounts, aftermath, authority, dkim, dnssec, due, engine, tsig, watch
 from outpost.keys.rotation.engine import Desk, NotYetError
-from outpost.keys.secrets_file import SigningKey
 from outpost.office import load
 from outpost.office.certificates import acme_hosts
 from outpost.office.dns import office_zone

@@ -15,6 +15,7 @@ from cryptography.x509.verification import PolicyBuilder, Store
 from outpost.cli.app import run
 from outpost.errors import OutpostError
 from outpost.keys import pairs, secrets_file
+from outpost.keys.model import Secrets
 from outpost.office import Office
 from outpost.office.load import parse
 
@@ -34,7 +35,7 @@ def done(office: Office) -> secrets_file.Completed:
     return secrets_file.complete(office)
 
 
-def canaries(kept: secrets_file.Secrets) -> list[str]:
+def canaries(kept: Secrets) -> list[str]:
     """Every secret value, as it would be found in a leak."""
     pairs = [kept.authority, *kept.hosts.values(), *kept.public.values()]
     keys = [pair.key for pair in pairs] + [upcoming.key for upcoming in kept.public_next.values()]

@@ -42,7 +42,7 @@ TASKS = {
     },
     "Change": {"plan": "apply", "apply": "apply", "upgrade": "upgrade", "each": "each", "rotate": "rotate", "decommission": "decommission"},
     "Prove": {"verify": "verify", "report": "report", "judge": "judge", "attack": "attack"},
-    "People": {"user": "user", "alias": "user", "group": "user", "shared": "user"},
+    "People": {"user": "user", "alias": "alias", "group": "alias", "shared": "alias"},
     "Mail": {"trace": "mail", "queue": "mail", "alarms": "mail"},
     "Recovery": {"backup": "backup", "restore": "backup", "drill": "backup"},
     "Lab": {"lab": "lab"},

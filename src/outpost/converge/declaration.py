@@ -16,7 +16,7 @@ from typing import TypeVar
 from outpost.converge.files import NOLOGIN, File
 from outpost.drift.differences import Finding
 from outpost.errors import OutpostError
-from outpost.keys.secrets_file import Secrets
+from outpost.keys.model import Secrets
 from outpost.office import Office
 
 Kind = TypeVar("Kind", bound="Item")

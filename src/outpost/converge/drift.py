@@ -31,7 +31,7 @@ from outpost.drift.findings import found as findings_of_found
 from outpost.drift.repairs import unit_reading
 from outpost.office import Host, Office
 from outpost.onhost.observe import KEY, OBSERVER
-from outpost.onhost.observe.expected import words
+from outpost.onhost.observe.facts import words
 
 FOLLOWS = ("running", "unit", "daemon", "effective configuration")
 LATE = (

@@ -30,7 +30,7 @@ from outpost.converge.declaration import Declaration
 from outpost.converge.files import APPLIED, LOCK, PACKAGES
 from outpost.drift.findings import BLIND, Beside
 from outpost.errors import OutpostError
-from outpost.keys.secrets_file import Secrets
+from outpost.keys.model import Secrets
 from outpost.onhost.observe import KEY, OBSERVER
 from outpost.onhost.observe.asking import SURVEYED
 from outpost.onhost.observe.declared import KNOWN

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from outpost.drift.differences import Difference, Finding, Meaning
 from outpost.drift.meanings import FAULTS, STATES
 from outpost.drift.several import SEVERAL
-from outpost.onhost.observe.expected import words
+from outpost.onhost.observe.facts import words
 
 EARLY = (
     "blind", "edited", "locked", "acl", "linked", "mounted", "library", "file", "alias", "compiled", "conffile", "unit", "hold", "diversion", "override", "control", "program",
@@ -138,7 +138,7 @@ def found(
     """What was there before the first apply and nothing explains: what waits for a person's word, and what a person has refused.
 
     Args:
-        refused: In the words of `outpost.onhost.observe.expected.words`.
+        refused: In the words of `outpost.onhost.observe.facts.words`.
     """
     gone = frozenset(fact for fact in seen.found if words(fact) in refused)
     waiting = findings(Beside(usable=True, appeared=seen.found - gone), packages=packages)

@@ -10,7 +10,7 @@ from outpost.drift import repairs
 from outpost.drift.differences import Difference, Finding, as_lines, facts_of
 from outpost.drift.repairs import ASIDE, COPIES
 from outpost.onhost.observe import OBSERVER
-from outpost.onhost.observe.expected import account_of
+from outpost.onhost.observe.facts import account_of
 from outpost.onhost.observe.places import CHROOT, DEVICE
 
 MEANINGS = (

@@ -38,7 +38,7 @@ class Survey(NamedTuple):
     Attributes:
         command: Shell that only reads.
         digest: SHA-256 of its output.
-        key: Seals what the host keeps of its own state (`outpost.keys.secrets_file.Secrets.seal_of`).
+        key: Seals what the host keeps of its own state (`outpost.keys.model.Secrets.seal_of`).
     """
 
     command: str

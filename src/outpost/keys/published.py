@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from outpost.keys.secrets_file import Secrets
+from outpost.keys.model import Secrets
 from outpost.office.dns import DkimKey, PublicKeys, dkim_public, dkim_selector, key_digest, private_key_digest
 
 

@@ -7,10 +7,8 @@ rely on (keys in the DNS, the authority, users' first passwords), so ``complete`
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
-import re
 import secrets as random
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -19,17 +17,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from string import ascii_lowercase
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any
 
 import pyrage
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-from pydantic import BaseModel, Field, SecretStr, StringConstraints, ValidationInfo, field_validator
+from pydantic import SecretStr
 
 from outpost.errors import OutpostError
+from outpost.keys.model import TRANSFER, BackupKeys, DkimKeys, DkimStage, NextKey, Secrets
 from outpost.keys.pairs import (
-    Hidden,
     KeyPair,
     issue,
     issue_public,
@@ -46,204 +43,6 @@ from outpost.target import shown
 FILE_NAME = "secrets.age"
 IDENTITY_VARIABLE = "OUTPOST_IDENTITY"
 DEFAULT_IDENTITY = Path("~/.config/outpost/identity.txt")
-TRANSFER = "transfer"
-
-
-class _Kept(BaseModel, frozen=True, extra="forbid"):
-    pass
-
-
-class NextAuthority(_Kept):
-    """The authority that comes after the office's own, trusted before it issues anything.
-
-    Attributes:
-        trusted: Since when every host trusts it; None: not yet.
-    """
-
-    pair: KeyPair
-    trusted: datetime | None = None
-
-
-class NextKey(_Kept):
-    """The key that a host's public certificate will have next (PEM), published before it is used.
-
-    Attributes:
-        since: When it became the next one, which is when the current one came into use.
-        seen: Since when every authoritative server has shown its TLSA record; None: not yet.
-    """
-
-    key: Hidden
-    since: datetime | None = None
-    seen: datetime | None = None
-
-
-class BackupKeys(_Kept):
-    """What opens one host's backup, and no other's.
-
-    Attributes:
-        ssh_key: Opens the host's repository at the other end, OpenSSH.
-        passphrase: Encrypts what is in it; 256 bits, base64.
-    """
-
-    ssh_key: Hidden
-    passphrase: Hidden
-
-
-ACCOUNT = re.compile(r"https://[a-z0-9.-]{1,253}(?::\d{1,5})?(?:/[A-Za-z0-9._~%=-]{0,100}){1,10}")
-"""An account's URL (RFC 8555, section 7.1.2), without what has a meaning in a CAA record."""
-
-
-class AcmeAccount(_Kept):
-    """What an authority calls a host's account (public); it means nothing to another authority."""
-
-    directory: str
-    url: str
-
-    @field_validator("url")
-    @classmethod
-    def _of_that_authority(cls, value: str, info: ValidationInfo) -> str:
-        """A host says it, and it stands in the zone: one URI, of the authority that was asked."""
-        origin = urlsplit(info.data.get("directory", ""))[:2]
-        if not ACCOUNT.fullmatch(value) or urlsplit(value)[:2] != origin:
-            raise ValueError("not an account of that authority")
-        return value
-
-
-DkimStage = Literal["published", "active", "retired", "revoked"]
-
-
-class DkimKeys(_Kept):
-    """The two private keys a message is signed with (RFC 8301, RFC 8463), PEM, and where they stand in their life.
-
-    Attributes:
-        stage: ``published`` before the first signature, ``active`` while it signs, ``retired`` while messages with
-            its signature are still on their way, ``revoked`` (empty ``p=``, private halves destroyed) at the end.
-        since: When it reached that stage.
-        seen: Since when every authoritative server has shown what the stage says; None: not yet.
-    """
-
-    rsa: Hidden
-    ed25519: Hidden
-    stage: DkimStage = "active"
-    since: datetime | None = None
-    seen: datetime | None = None
-
-
-_PEM = re.compile(
-    r"-----BEGIN PRIVATE KEY-----\n(?:[A-Za-z0-9+/]{1,76}={0,2}\n){1,60}-----END PRIVATE KEY-----\n?",
-    re.ASCII,
-)
-
-
-class SigningKey(_Kept):
-    """A DNSSEC key as the primary name server keeps it; in the secrets so that it outlives that server.
-
-    Attributes:
-        id: The server's name for it, made from its public half.
-        roles: ``ksk``, ``zsk`` or both.
-        timers: What the server has planned and done with it: name to UNIX time.
-        key: The private key, PEM.
-    """
-
-    id: Annotated[str, StringConstraints(pattern="^[0-9a-f]{40}$")]
-    roles: tuple[Literal["ksk", "zsk"], ...]
-    algorithm: Annotated[int, Field(ge=1, le=255)]
-    timers: dict[
-        Annotated[str, StringConstraints(pattern="^[a-z_]{1,30}$")], Annotated[int, Field(ge=0, le=2**40)]
-    ]
-    key: Hidden
-
-    @field_validator("key")
-    @classmethod
-    def _is_a_key(cls, value: SecretStr) -> SecretStr:
-        # Not cryptography's parser: one key of 256 from GnuTLS has a private value without its leading zero, which that refuses
-        if not _PEM.fullmatch(value.get_secret_value()):
-            raise ValueError("no private key in PEM")
-        return value
-
-
-class Secrets(_Kept):
-    """All secrets of one office.
-
-    Attributes:
-        authority: The office's own certificate authority.
-        authority_next: The one that takes over from it, while it rolls.
-        authority_past: Certificate of the one before it (PEM), trusted until no host shows a certificate of it.
-        hosts: Host name to the certificate of its internal links.
-        hosts_past: Host name to the certificate before it (PEM), accepted while its key rolls.
-        public: Host name to the certificate that users and strangers see.
-        public_next: Host name to the key that comes after it.
-        public_past: Host name to the SHA-256 of the public key before it, published until the host shows the new one.
-        accounts: Host name to the key of its ACME account, PEM.
-        acme_accounts: Host name to the account that the authority keeps for that key; CAA names it.
-        tsig: Name to key, base64 (HMAC-SHA256, RFC 8945). Zone transfers accept every ``transfer…`` key.
-        transfer_key: Name of the one they are asked for with.
-        dnssec: Zone to its signing keys, as last fetched from the primary name server.
-        dkim: Selector to keys.
-        passwords: Address to password hash, ``{ARGON2ID}…``; rendered on the store only.
-        one_time: Addresses whose password is a first one, good only for choosing another.
-        webmail_key: Encrypts the password inside a webmail session; 24 characters.
-        backup: Host name to what opens its backup.
-        sealing: Its hosts seal with what is derived from it what they keep of their own state; on no host. 64 characters.
-        backup_pruning: The SSH key that thins out old archives at the other end; on no host.
-        ssh_hosts: Host name to the SSH host key that its seed brings (`outpost machines seed`); empty where a host has made its own.
-        smarthost: Password of the office's login at its smarthost.
-        readers: The age public keys that the file is encrypted to; the file itself does not name them.
-    """
-
-    authority: KeyPair
-    authority_next: NextAuthority | None = None
-    authority_past: str = ""
-    hosts: dict[str, KeyPair]
-    hosts_past: dict[str, str] = {}
-    public: dict[str, KeyPair]
-    public_next: dict[str, NextKey] = {}
-    public_past: dict[str, str] = {}
-    accounts: dict[str, Hidden] = {}
-    acme_accounts: dict[str, AcmeAccount] = {}
-    tsig: dict[str, Hidden]
-    transfer_key: str = TRANSFER
-    dkim: dict[str, DkimKeys]
-    dnssec: dict[str, tuple[SigningKey, ...]] = {}
-    passwords: dict[str, Hidden]
-    one_time: tuple[str, ...] = ()
-    webmail_key: Hidden
-    sealing: Hidden = SecretStr("")
-    backup: dict[str, BackupKeys] = {}
-    backup_pruning: Hidden | None = None
-    ssh_hosts: dict[str, Hidden] = {}
-    smarthost: Hidden | None = None
-    readers: tuple[str, ...] = ()
-
-    def seal_of(self, host: str) -> str:
-        """The secret that seals a host's own state, so that nobody there can write one (SYS-08); empty where the office has none yet."""
-        secret = self.sealing.get_secret_value()
-        return hashlib.sha256(f"{secret} {host}".encode()).hexdigest() if secret else ""
-
-    @property
-    def trusted(self) -> str:
-        """Certificates of the authorities that the office's hosts trust for each other, PEM: one, or two while it rolls."""
-        upcoming = self.authority_next.pair.certificate if self.authority_next else ""
-        return self.authority.certificate + upcoming + self.authority_past
-
-    @property
-    def transfer_keys(self) -> dict[str, SecretStr]:
-        """The TSIG keys that zone transfers accept; several while they roll."""
-        return {name: key for name, key in self.tsig.items() if name.startswith(TRANSFER)}
-
-    @property
-    def signing(self) -> dict[str, DkimKeys]:
-        """The DKIM keys that mail is signed with."""
-        return {selector: keys for selector, keys in self.dkim.items() if keys.stage == "active"}
-
-    @property
-    def loaded(self) -> dict[str, DkimKeys]:
-        """The DKIM keys that the MTAs hold: those in use, and those that were until a moment ago."""
-        return {selector: keys for selector, keys in self.dkim.items() if keys.stage in ("active", "retired")}
-
-    def to_json(self) -> str:
-        """What pyinfra shows of it."""
-        return "<secrets>"
 
 
 @dataclass(frozen=True)

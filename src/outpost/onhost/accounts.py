@@ -7,6 +7,8 @@ are counted where all are (AUT-03).
 
 Webmail asks for everything by one JSON object a line. It gets a session, good for webmail only and for a working day, in
 exchange for a password and, where the user wants one, a code (RFC 6238): so it never keeps a password (docs/adr/0015).
+
+One file: each request reads and writes the same account under the same lock.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Backs its host up to head office and brings things back: borg does the work, this decides what it sees.
 
-BKP-01. Standard library only: it runs on the hosts, and on a host that is still empty. ``/etc/outpost/backup/settings.json``
+BKP-01. Standard library only and one file: it runs on the hosts, and on a host that is still empty. ``/etc/outpost/backup/settings.json``
 says what is kept (`outpost.office.backup`); each source is of a kind:
 
 - ``mail``: a tree of Maildirs. Every message is linked into a snapshot beside it: a message is a file that never changes, so a link

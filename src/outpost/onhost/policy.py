@@ -15,7 +15,7 @@ back comes one ``action=``. The context says who is speaking: ``stranger``, ``pe
 - AMP-05: bytes times destinations of one message, which is what it costs the line.
 - QUE-01: large mail to a peer alone waits for the hours of its route, on hold; outpost-routes lets it go.
 
-Counters live in memory, holds in a file: neither a restart nor a crash releases a stolen account. An administrator
+One file: the host runs it alone. Counters live in memory, holds in a file: neither a restart nor a crash releases a stolen account. An administrator
 does (``python3 /usr/local/lib/outpost/policy release alice@po.example.com``), at once and without a restart.
 """
 

@@ -4,7 +4,8 @@ Each check is a function that yields alarms about the host itself: its queue, ce
 signatures, virus signatures, disks, backup, wrong logins, units, memory, damaged messages. What changed is sent: a new alarm, one that is
 over, and once a day what still lasts. What could not be sent is tried again at the next check.
 
-Standard library only. ``python3 -m outpost.onhost.watch`` checks and sends; with ``look`` it prints the alarms only.
+Standard library only, and all checks in one file, as they are one table.
+``python3 -m outpost.onhost.watch`` checks and sends; with ``look`` it prints the alarms only.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from pydantic import Field, SecretStr, StringConstraints
 from typing_extensions import TypedDict
 
 from outpost.errors import OutpostError
+from outpost.keys.model import Secrets
 from outpost.keys.pairs import ssh_public
-from outpost.keys.secrets_file import Secrets
 from outpost.office.backup import LIB, STATE, BackupView, backup_of
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host

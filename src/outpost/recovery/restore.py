@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from outpost.engine import run
 from outpost.errors import OutpostError
-from outpost.keys.secrets_file import Secrets
+from outpost.keys.model import Secrets
 from outpost.office.backup import LIB, SETTINGS, BackupView
 from outpost.office.model import Office
 from outpost.office.roles import role_of, serving

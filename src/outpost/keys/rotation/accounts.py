@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from outpost.errors import OutpostError
+from outpost.keys.model import AcmeAccount
 from outpost.keys.published import public_keys
 from outpost.keys.rotation.engine import Desk
-from outpost.keys.secrets_file import AcmeAccount
 from outpost.office.certificates import acme_hosts
 from outpost.office.tables.topology import Host
 from outpost.transport import answers

@@ -10,9 +10,10 @@
 
 from __future__ import annotations
 
+from outpost.keys.model import NextAuthority
 from outpost.keys.pairs import new_authority
 from outpost.keys.rotation.engine import Desk, Rows
-from outpost.keys.secrets_file import NextAuthority, succeeded
+from outpost.keys.secrets_file import succeeded
 
 
 def advance(desk: Desk) -> None:

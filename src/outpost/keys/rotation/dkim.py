@@ -17,10 +17,11 @@ from datetime import datetime, timedelta
 
 from pydantic import SecretStr
 
+from outpost.keys.model import DkimKeys, Secrets
 from outpost.keys.published import public_keys
 from outpost.keys.rotation import watch
 from outpost.keys.rotation.engine import Desk, NotYetError, Rows, spoken
-from outpost.keys.secrets_file import DkimKeys, Secrets, new_dkim, new_selector
+from outpost.keys.secrets_file import new_dkim, new_selector
 from outpost.office.dns import Record, dkim_selector, office_zone
 from outpost.office.roles import serving
 

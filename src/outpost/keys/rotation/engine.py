@@ -12,7 +12,7 @@ from typing import Any
 from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
-from outpost.keys.secrets_file import Secrets
+from outpost.keys.model import Secrets
 from outpost.office import load
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host

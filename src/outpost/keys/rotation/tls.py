@@ -11,11 +11,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from outpost.errors import OutpostError
+from outpost.keys.model import NextKey
 from outpost.keys.pairs import issue_public, new_key
 from outpost.keys.published import public_keys
 from outpost.keys.rotation import watch
 from outpost.keys.rotation.engine import Desk, NotYetError, Rows, spoken
-from outpost.keys.secrets_file import NextKey, public_pair
+from outpost.keys.secrets_file import public_pair
 from outpost.office.certificates import mode, public_names, signing_service
 from outpost.office.dns import Record, key_digest, office_zone
 from outpost.office.roles import role_of, serving

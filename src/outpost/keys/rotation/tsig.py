@@ -7,9 +7,10 @@ is written down, and a run that broke off is taken up where it stopped.
 from __future__ import annotations
 
 from outpost.errors import OutpostError
+from outpost.keys.model import TRANSFER
 from outpost.keys.published import public_keys
 from outpost.keys.rotation.engine import Desk, Rows
-from outpost.keys.secrets_file import TRANSFER, random_key
+from outpost.keys.secrets_file import random_key
 from outpost.office.dns import office_zones
 from outpost.office.roles import serving
 from outpost.transport.remote import run_script

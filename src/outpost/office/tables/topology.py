@@ -45,7 +45,7 @@ FOUND = re.compile(
     r"network (address|link|namespace|neighbour|policy|route|rule)"
     r"|package|packet filter (rules of )?table|running|traffic control|unit) [\w/.:@,+=~\[\]\\ -]+"
 )
-"""What a plan calls a thing that a host holds (`outpost.onhost.observe.expected.words`)."""
+"""What a plan calls a thing that a host holds (`outpost.onhost.observe.facts.words`)."""
 
 
 def _found(value: str) -> str:

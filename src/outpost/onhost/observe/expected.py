@@ -11,26 +11,15 @@ import gzip
 import os
 import pathlib
 import re
-import shlex
-import sys
 
 from outpost.onhost.observe import debian
+from outpost.onhost.observe.facts import SEVERAL, account_of, harmless, parts, words
 from outpost.onhost.observe.files import AUTHORITIES, UNITS
+from outpost.onhost.observe.made import compiled, is_its_source
 from outpost.onhost.observe.packages import astray, files_of, is_shipped, owned_by_packages
 from outpost.onhost.observe.places import CHROOT, DEVICE, GUARDED, MERGED, PARTS
-from outpost.onhost.observe.reading import content, digested, fingerprint, lines_of, opened
+from outpost.onhost.observe.reading import content, digested, fingerprint
 
-WORDS = {
-    "account": "account {thing}", "address": "network address {thing}", "alias": "file {thing}", "architecture": "package {thing}",
-    "capability": "file {thing}", "compiled": "file {thing}", "conffile": "conffile {thing}", "control": "package {thing}", "diversion": "package {thing}", "file": "file {thing}", "group": "group {thing}",
-    "hold": "package {thing}", "keeper": "group {thing}", "link": "network link {thing}", "loopback": "listener {thing}",
-    "manager": "environment of daemons {thing}", "member": "group {thing}: {value}", "mode": "mode {thing}", "mount": "mount {thing}",
-    "mounted": "mount {thing}", "namespace": "network namespace {thing}", "neighbour": "network neighbour {thing}", "override": "package {thing}",
-    "package": "package {thing}", "policy": "network policy {thing}", "program": "file {thing}", "queue": "traffic control {thing}", "route": "network route {thing}", "rule": "network rule {thing}",
-    "rules": "packet filter rules of table {thing}", "running": "running {thing}", "setting": "kernel setting {thing}", "shadow": "account {thing}",
-    "special": "file {thing}", "table": "packet filter table {thing}", "trigger": "database {thing}", "unit": "unit {thing}", "version": "package {thing}",
-}  # fmt: skip
-"""Kind of a fact → what a plan calls the thing, and the office file where a person accepts it."""
 HELPER = "/var/lib/systemd/deb-systemd-helper-enabled"
 """Where Debian notes what a package itself has enabled."""
 INSTALLER = "/var/log/installer/initial-status.gz"
@@ -41,62 +30,10 @@ NOT_MISSED = (
 """Kinds for which a missing thing is no finding."""
 
 
-RUN = "/run/outpost"
 SIEVE = re.compile(r"^/etc/dovecot/sieve/\S+\.svbin$")
 NOGROUP = "65534"
 SHAPER, SHAPED = "outpost-shaping.service", ("htb",)
 """Who else but a person gives an interface a queueing discipline (AMP-03), and which."""
-SEVERAL = ("member", "unit", "effective", "keeper", "rule", "neighbour", "route", "queue", "trigger")
-"""Kinds of which one thing may have more than one value."""
-
-
-GRAVE_KINDS = (
-    "account", "capability", "group", "hold", "keeper", "manager", "member", "mounted", "namespace", "neighbour", "package", "policy", "queue", "rule", "rules", "table",
-    "trigger", "unit",
-)  # fmt: skip
-GRAVE_PLACES = (
-    "/etc/apt/", "/etc/chrony/", "/etc/cron", "/etc/dovecot/", "/etc/dpkg/dpkg.cfg", "/etc/environment", "/etc/knot/", "/etc/ld.so", "/etc/modules-load.d/",
-    "/etc/nginx/", "/etc/pam.d/", "/etc/php/", "/etc/postfix/", "/etc/profile", "/etc/rc.local", "/etc/redis/", "/etc/rspamd/", "/etc/security/",
-    "/etc/shells", "/etc/ssh/", "/etc/ssl/certs/", "/etc/stunnel/", "/etc/sudoers", "/etc/sysctl", "/etc/systemd/", "/etc/udev/", "/etc/unbound/", "/home/", "/root/", "/usr/bin/",
-    "/usr/lib/", "/usr/local/", "/usr/sbin/", "/var/lib/clamav/", "/var/lib/knot/", "/var/lib/rspamd/", "/var/lib/systemd/", "/var/spool/cron", "/var/www/",
-)  # fmt: skip
-"""Where what nobody explains opens a host."""
-
-
-def parts(fact: str) -> tuple[str, str, str]:
-    """Kind, thing and value."""
-    kind, thing, value = (*fact.split("\t", 2), "", "")[:3]
-    return kind, thing, value
-
-
-def account_of(value: str) -> tuple[str, str, str, str, str]:
-    """Numbers, home, shell and state of an account; the shell may hold what separates the others (passwd(5))."""
-    uid, gid, home, rest = value.split(":", 3)
-    shell, _, state = rest.rpartition(":")
-    return uid, gid, home, shell, state
-
-
-def words(fact: str) -> str:
-    """What people call it."""
-    kind, thing, value = parts(fact)
-    return WORDS.get(kind, "").format(thing=thing, value=value)
-
-
-def is_grave(fact: str) -> bool:
-    """Whether what was there before the first apply waits for a person's word; of other things the platform's own are not all known."""
-    kind, thing, value = parts(fact)
-    if kind in ("mode", "special"):
-        if not re.fullmatch(r"[0-7]+ \S+ \S+", value):  # what is no mode was written by hand
-            return True
-        return not _harmless(value) and (kind == "mode" or bool(int(value.split(" ")[0], 8) & 0o6002))
-    if kind == "conffile":
-        return value != "missing"
-    return (
-        kind in GRAVE_KINDS
-        or kind == "program"
-        or (kind, value) == ("file", DEVICE)
-        or (kind in ("file", "alias") and thing.startswith(GRAVE_PLACES))
-    )
 
 
 class Expected:
@@ -330,13 +267,13 @@ class Expected:
     def _mode(self, path: str, value: str) -> bool:
         if path in debian.MODES:
             return value == debian.MODES[path]
-        return path not in GUARDED or _harmless(value)
+        return path not in GUARDED or harmless(value)
 
     def _special(self, path: str, value: str) -> bool:
         """Packages bring files that only some may read; a file that was there before keeps its mode."""
         if debian.SPECIAL.get(path) == value:
             return True
-        if not _harmless(value) or value.split(" ")[1] != "root":
+        if not harmless(value) or value.split(" ")[1] != "root":
             return False
         if self._before and path in self._packages_own():
             return path in self._brought()
@@ -430,50 +367,6 @@ def _always(_thing: str, _value: str) -> bool:
 def _files_of(unit: str) -> tuple[str, ...]:
     """Its own file, and that of its template."""
     return (unit, re.sub(r"@[^.]*", "@", unit))
-
-
-def _harmless(value: str) -> bool:
-    """Whether a file or directory with this mode and owner opens nothing: neither setuid, nor anybody's to write, nor a user's."""
-    mode, owner, _ = value.split(" ")
-    number = int(mode, 8)
-    return not number & 0o6000 and (not number & 0o002 or bool(number & 0o1000)) and debian.is_system(owner)
-
-
-# SYS-08: without it root edits what Python made of a package's source, which every program of root's then runs.
-def is_its_source(path: str) -> bool:
-    """Whether a file of bytecode is what Python makes of the source beside it, or one that this Python does not take."""
-    import importlib.util  # what takes time to load, and is seldom needed
-    import marshal
-
-    with contextlib.suppress(Exception):  # whatever is in it
-        if f".{sys.implementation.cache_tag}." not in path:
-            return True
-        source = importlib.util.source_from_cache(path)
-        level = re.search(r"\.opt-([12])\.pyc$", path)
-        made = compile(
-            content(source).encode(errors="surrogateescape"),
-            source,
-            "exec",
-            dont_inherit=True,
-            optimize=int(level[1]) if level else 0,
-        )
-        with open(opened(path), "rb") as stream:
-            code = stream.read()[16:]  # its header says which source, PEP 552
-        return bool(marshal.loads(code) == made)  # noqa: S302 (of root's own files)
-    return False
-
-
-# SYS-08: without it root edits what Dovecot runs in place of the office's script.
-def compiled(path: str) -> str:
-    """What sievec(1) makes of the script beside it, as a fact says it: it comes and changes with each apply that has another script."""
-    made = f"{RUN}/{os.getpid()}.svbin"
-    os.makedirs(RUN, mode=0o700, exist_ok=True)
-    try:
-        lines_of(f"sievec {shlex.quote(path.removesuffix('svbin'))}sieve {made} 2>/dev/null")
-        return fingerprint(made) or "none"
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(made)
 
 
 def contract_of(path: str | os.PathLike[str]) -> dict[str, collections.abc.Collection[str]]:

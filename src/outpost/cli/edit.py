@@ -1,0 +1,156 @@
+"""One edit of people in the office file: checked, shown, kept, and applied to the hosts that know them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from outpost.cli.console import out
+from outpost.cli.options import At
+from outpost.cli.rotate import at_desk
+from outpost.engine import run
+from outpost.engine.claim import changing, mine
+from outpost.errors import OutpostError
+from outpost.keys import secrets_file
+from outpost.keys.rotation.engine import Desk
+from outpost.office import OfficeError
+from outpost.office.role import Duty
+from outpost.office.roles import role_of
+from outpost.office.tables.topology import Host
+from outpost.office_file import people
+from outpost.office_file.people import Kind, Roster
+from outpost.target import shown
+
+AddressArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="ADDRESS", help="A mail address; the office's domain is added where there is none."
+    ),
+]
+EVERYWHERE: tuple[Duty, ...] = ("mailboxes", "transport", "browsers")
+"""Whose hosts know who is here: mailboxes and logins, recipients, the address book."""
+Edit = Callable[[Roster], None]
+"""Changes people in the text of an office file."""
+
+
+def change(
+    at: At,
+    edit: Edit,
+    *,
+    duties: tuple[Duty, ...] = EVERYWHERE,
+    apply: bool = True,
+    urgent: bool = False,
+) -> None:
+    """Edit the office file, check and show it, make the passwords that are missing, and apply.
+
+    Args:
+        urgent: Not to be kept waiting by changes of others that have not been applied yet.
+    """
+    with at_desk(at) as desk, _claimed(desk, duties, apply=apply, urgent=urgent) as base:
+        file = desk.target.office_file
+        before = file.read_text(encoding="utf-8")
+        roster = people.Roster(before, desk.office.domain)
+        edit(roster)
+        if roster.text == before:
+            out.print("nothing to change: the office file has this already")
+            return
+        changed = people.propose(file, roster.text)
+        here = {one.address for one in changed.users}
+        if base is not None:
+            alone = people.Roster(base, desk.office.domain)
+            try:
+                edit(alone)
+                here |= {one.address for one in people.propose(file, alone.text).users}
+            except (OutpostError, OfficeError) as error:
+                raise OutpostError(
+                    f"this change needs others that have not been applied yet ({error}); office.toml is unchanged",
+                    f"./outpost apply {desk.target.typed}; then run the same command again",
+                ) from None
+            base = alone.text
+        for line in people.difference(before, roster.text, shown(file)):
+            style = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
+            out.print(line, style=style, markup=False)
+        hashes = {who: hashed for who, hashed in desk.secrets.passwords.items() if who in here}
+        once = tuple(who for who in desk.secrets.one_time if who in here)
+        kept = desk.secrets.model_copy(update={"passwords": hashes, "one_time": once})
+        done = secrets_file.complete(changed, kept)
+        try:
+            people.keep(file, roster.text)
+            desk.office = changed
+            if done.secrets != desk.secrets:
+                desk.keep(done.secrets)
+            if apply:
+                apply_to(desk, duties, base)
+        finally:
+            show_passwords(done.new_passwords)
+
+
+def remove_listed(kind: Kind, at: At, address: str, *, apply: bool = True) -> None:
+    """Take an address out, also of every list."""
+
+    def edit(roster: Roster) -> None:
+        roster.remove(kind, roster.at(address))
+        roster.leave_lists(roster.at(address))
+
+    change(at, edit, apply=apply)
+
+
+@contextmanager
+def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool) -> Iterator[str | None]:
+    """Claim the hosts, and make sure that the apply brings nothing but this change.
+
+    Gives the office file that the hosts were converged from, where other changes wait: this one is applied to it alone.
+
+    Raises:
+        OutpostError: Somebody else changes them, or changes of others have not been applied. The office file is as it was.
+    """
+    if not apply:
+        yield None
+        return
+    names = tuple(host.name for host in _concerned(desk, duties))
+    with changing(desk.target, names, desk.via, urgent=urgent) as claim:
+        waits = not claim.converged_from(mine(desk.target).office_file)
+        base = claim.base(desk.target) if waits and not desk.target.instance else None
+        if base is not None:
+            file = shown(desk.target.office_file)
+            desk.report(f"{file} has other changes that have not been applied; only this one is applied now")
+        elif waits:
+            planned = run.plan(desk.target, limit=names, connector=desk.via, watcher=desk.watcher)
+            waiting = list(dict.fromkeys(f"{change.host}: {change.operation}" for change in planned.changes))
+            if waiting:
+                others = "; ".join(waiting[:5]) + (
+                    f"; and {len(waiting) - 5} more" if len(waiting) > 5 else ""
+                )
+                if not urgent:
+                    raise OutpostError(
+                        f"changes that are not this one wait to be applied ({others}); office.toml is unchanged",
+                        f"./outpost apply {desk.target.typed} shows and applies them; then run the same command again",
+                    )
+                desk.report(f"this is urgent: the apply also brings the changes that were waiting: {others}")
+        yield base
+
+
+def apply_to(desk: Desk, duties: tuple[Duty, ...], base: str | None = None) -> None:
+    started = time.monotonic()
+    hosts = _concerned(desk, duties)
+    if base is None:
+        desk.apply(hosts)
+    else:
+        with changing(desk.target) as claim, claim.beside(desk.target, base) as target:
+            replace(desk, target=target).apply(hosts)
+    desk.report(f"applied to {', '.join(host.name for host in hosts)} ({time.monotonic() - started:.1f} s)")
+
+
+def _concerned(desk: Desk, duties: tuple[Duty, ...]) -> tuple[Host, ...]:
+    return tuple(host for host in desk.office.hosts if set(duties) & set(role_of(host).duties))
+
+
+def show_passwords(passwords: Mapping[str, str]) -> None:
+    for address, password in passwords.items():
+        out.print(f"first password of {address}: {password}", markup=False)
+        out.print("  It is shown only now. It is valid only for choosing a new password in webmail.")
