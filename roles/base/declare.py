@@ -15,7 +15,6 @@ from outpost.converge.shapes import (
     directory,
     group,
     job,
-    made_by_host,
     once,
     packages,
     service,
@@ -170,7 +169,6 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> Items:
     yield directory(ACME, group="outpost-acme", mode="0750")
     yield directory(f"{ACME}/private", group="outpost-acme", mode="0750")
     for_client: dict[str, Any] = {"mode": "0640", "group": "outpost-acme"}
-    yield made_by_host(f"{TLS}/public.pem", f"{TLS}/public.key")
     yield settings(
         name="certificates",
         files=[
@@ -197,6 +195,7 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> Items:
         ],
         check=f"sh -n {LIB}/certificate && sh -n {LIB}/acme-challenge",
         activate=f"{LIB}/certificate install",
+        made=(f"{TLS}/public.pem", f"{TLS}/public.key"),
     )
     yield once(
         "the certificate that is shown",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from outpost.converge.declaration import Absent, Change, Declaration, MadeByHost, Packages, declaration
+from outpost.converge.declaration import Change, Declaration, Packages, declaration
 from outpost.converge.files import text
 from outpost.converge.shapes import settings
 from outpost.keys import secrets_file
@@ -91,14 +91,8 @@ def test_on_bare_hosts_everything_declared_is_done_in_its_order(
     for host, known in declared.items():
         done = [names[0] for names, hosts in rows if host in hosts]
         packages = {title for title, item in known.titles.items() if isinstance(item, Packages)}
-        made = {title for title, item in known.titles.items() if isinstance(item, MadeByHost)}
-        wanted = [title for title in known.titles if title not in packages | made]
-        # a bare host of this test has nothing that must not be there, and no timer that waits
-        missing = [title for title in wanted if title not in done]
-        assert missing == [title for title in wanted if isinstance(known.titles[title], Absent)]
-        assert [title for title in done if title in wanted] == [
-            title for title in wanted if title not in missing
-        ]
+        wanted = [title for title in known.titles if title not in packages]
+        assert [title for title in done if title in wanted] == wanted
         assert done.index("base | apt") < done.index("base | packages") < done.index("base | sysctl")
 
 

@@ -22,37 +22,36 @@ from outpost.office import Office
 Kind = TypeVar("Kind", bound="Item")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Item:
-    """One thing that a host is to have; its operation has its name."""
+    """One thing that a host is to have.
+
+    Attributes:
+        name: Its operation has it, too.
+        question: Shell that only reads, of what the host has of it beyond files and units.
+        beside: Files that its answer depends on, beyond those below ``/etc``, ``/usr``, ``/opt`` and ``/root``; None: it depends on more.
+    """
 
     name: str
+    question: str = ""
+    beside: tuple[str, ...] | None = ()
 
     @property
     def key(self) -> str:
         """Its name, as a file of the host's has it."""
         return re.sub(r"[^\w.-]+", "-", self.name)
 
-    @property
-    def question(self) -> str:
-        """Shell that only reads, of what the host has of it beyond files and units."""
-        return ""
-
-    @property
-    def beside(self) -> tuple[str, ...] | None:
-        """Files that its answer depends on, beyond those below ``/etc``, ``/usr``, ``/opt`` and ``/root``; None: it depends on more."""
-        return ()
-
 
 Items = Iterator[Item]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Change(Item):
     """Files that are checked and land together, and what puts them into effect (`shapes.service`, `shapes.settings`)."""
 
     files: tuple[File, ...]
     watches: tuple[File, ...] = ()
+    made: tuple[str, ...] = ()
     check: str | None = None
     activate: str | None = None
     live: str | None = None
@@ -60,7 +59,7 @@ class Change(Item):
     guarded: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Packages(Item):
     """Debian packages, and answers for debconf; all of a host are installed at once, where the first of them stand."""
 
@@ -68,7 +67,7 @@ class Packages(Item):
     preseed: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Directory(Item):
     """A directory: the name is its path."""
 
@@ -77,67 +76,27 @@ class Directory(Item):
     mode: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Group(Item):
     group: str
 
-    @property
-    def question(self) -> str:
-        return f"getent group {self.group}"
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Account(Group):
     """A system account that nobody logs in to, and its group of the same name."""
 
     home: str | None
 
-    @property
-    def question(self) -> str:
-        return f"getent passwd {self.group} && id -nG {self.group}"
 
-
-@dataclass(frozen=True)
-class Absent(Item):
-    """Files that must not be there."""
-
-    paths: tuple[str, ...]
-
-    @property
-    def question(self) -> str:
-        listed = " ".join(map(shlex.quote, self.paths))
-        return f'for path in {listed}; do [ ! -e "$path" ] && [ ! -L "$path" ] || echo "$path"; done'
-
-    @property
-    def beside(self) -> tuple[str, ...]:
-        return self.paths
-
-
-@dataclass(frozen=True)
-class MadeByHost(Item):
-    """Files that something on the host makes and keeps: never compared, never removed."""
-
-    paths: tuple[str, ...]
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Once(Item):
-    """A command for what only the host can make (`shapes.once`)."""
+    """A command, where the host does not answer the question with ``met`` (`shapes.once`)."""
 
-    unless: str
     command: str
-    files: tuple[File, ...]
     finding: Finding
-    untouched: tuple[str, ...] | None
-    masks: tuple[str, ...]
-
-    @property
-    def question(self) -> str:
-        return f"if ( {self.unless} ) >/dev/null 2>&1; then echo met; else echo unmet; fi"
-
-    @property
-    def beside(self) -> tuple[str, ...] | None:
-        return self.untouched
+    files: tuple[File, ...] = ()
+    masks: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -177,7 +136,7 @@ class Declaration:
     @cached_property
     def files(self) -> frozenset[str]:
         """Files that an apply writes, and those that the host makes itself."""
-        return frozenset((*self.content, *(path for item in self.of(MadeByHost) for path in item.paths)))
+        return frozenset((*self.content, *(path for item in self.changes.values() for path in item.made)))
 
     @cached_property
     def directories(self) -> dict[str, tuple[str, str, str]]:
@@ -206,7 +165,7 @@ class Declaration:
 
     @cached_property
     def absent(self) -> frozenset[str]:
-        return frozenset(path for item in self.of(Absent) for path in item.paths)
+        return frozenset(path for item in self.of(Once) for path in item.absent)
 
     @cached_property
     def units(self) -> tuple[str, ...]:

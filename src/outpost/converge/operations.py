@@ -24,7 +24,7 @@ from pyinfra.operations import files as stock_files
 from pyinfra.operations import server as stock_server
 
 from outpost.converge import guard
-from outpost.converge.declaration import Absent, Account, Change, Directory, Group, Once, Packages
+from outpost.converge.declaration import Account, Change, Directory, Group, Once, Packages
 from outpost.converge.files import APPLIED, LOCK, NOLOGIN, PACKAGES, RUN, STATE, File, shell
 from outpost.converge.observation import (
     LINK,
@@ -315,13 +315,6 @@ def account(item: Account) -> Generator[Command, None, None]:
         user=item.group, group=item.group, home=item.home, shell=NOLOGIN, system=True, ensure_home=False
     )
     void()
-
-
-@operation()
-def absent(item: Absent) -> Generator[Command, None, None]:
-    if present := answer_to(item.question):
-        yield StringCommand("rm", "-rf", "--", *map(shlex.quote, present))
-        void()
 
 
 @operation()

@@ -6,19 +6,12 @@ own checker has accepted it. A daemon that has not loaded its files yet is resta
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
-from outpost.converge.declaration import (
-    Absent,
-    Account,
-    Change,
-    Directory,
-    Group,
-    MadeByHost,
-    Once,
-    Packages,
-)
+from outpost.converge.declaration import Account, Change, Directory, Group, Once, Packages
 from outpost.converge.files import File, rendered
 from outpost.drift.differences import Finding
 from outpost.units import restarted
@@ -59,8 +52,8 @@ def service(
         f"&& systemctl is-active --quiet {unit} || {{ journalctl --unit={unit} --lines=25 --no-pager >&2; exit 1; }}"
     )
     return Change(
-        name, tuple(files), watches=tuple(watches), check=check, activate=activate, unit=unit, guarded=guarded
-    )
+        name=name, files=tuple(files), watches=tuple(watches), check=check, activate=activate, unit=unit, guarded=guarded
+    )  # fmt: skip
 
 
 def settings(
@@ -71,6 +64,7 @@ def settings(
     activate: str | None = None,
     live: str | None = None,
     guarded: bool = False,
+    made: Sequence[str] = (),
 ) -> Change:
     """Files without a daemon of their own, and the command that puts a change into effect.
 
@@ -78,8 +72,11 @@ def settings(
         activate: Run after a change (``sysctl --system``); run again by the next run if it failed.
         live: Prints commands that set what is in force now, for the way back; it finds the new files below ``$STAGE``.
         guarded: As for a service.
+        made: Files that something on the host makes and keeps (a renewed certificate): never compared, never removed.
     """
-    return Change(name, tuple(files), check=check, activate=activate, live=live, guarded=guarded)
+    return Change(
+        name=name, files=tuple(files), made=tuple(made), check=check, activate=activate, live=live, guarded=guarded
+    )  # fmt: skip
 
 
 def job(role: str, unit: str, *files: File, name: str = "", **context: Any) -> Change:
@@ -100,30 +97,31 @@ def packages(*names: str, preseed: Sequence[str] = ()) -> Packages:
     Args:
         preseed: ``debconf-set-selections`` lines, loaded only when something is installed.
     """
-    return Packages(" ".join(("packages", *names)), names, tuple(preseed))
+    return Packages(name=" ".join(("packages", *names)), packages=names, preseed=tuple(preseed))
 
 
 def directory(path: str, *, owner: str = "root", group: str = "root", mode: str = "0755") -> Directory:
-    return Directory(path, owner, group, mode)
+    return Directory(name=path, owner=owner, group=group, mode=mode)
 
 
 def account(name: str, *, home: str | None = None) -> Account:
     """A system account that nobody logs in to, and its group of the same name."""
-    return Account(f"account {name}", name, home)
+    return Account(
+        name=f"account {name}", question=f"getent passwd {name} && id -nG {name}", group=name, home=home
+    )
 
 
 def group(name: str) -> Group:
-    return Group(f"group {name}", name)
+    return Group(name=f"group {name}", question=f"getent group {name}", group=name)
 
 
-def absent(name: str, paths: Sequence[str]) -> Absent:
+def absent(name: str, paths: Sequence[str]) -> Once:
     """Files of a package that must not be there (a default site, a sample)."""
-    return Absent(name, tuple(paths))
-
-
-def made_by_host(*paths: str) -> MadeByHost:
-    """Files that something on the host makes and keeps (a renewed certificate): never compared, never removed."""
-    return MadeByHost(" ".join(paths), paths)
+    listed = " ".join(map(shlex.quote, paths))
+    unless = f'for path in {listed}; do [ ! -e "$path" ] && [ ! -L "$path" ] || exit 1; done'
+    return replace(
+        once(name, unless=unless, command=f"rm -rf -- {listed}", untouched=paths), absent=tuple(paths)
+    )
 
 
 def once(
@@ -149,11 +147,6 @@ def once(
     """
     shown = finding or Finding("state", name, "not so on the host", "a role relies on it")
     return Once(
-        name,
-        unless,
-        command,
-        tuple(files),
-        shown,
-        None if untouched is None else tuple(untouched),
-        tuple(masks),
-    )
+        name=name, question=f"if ( {unless} ) >/dev/null 2>&1; then echo met; else echo unmet; fi",
+        beside=None if untouched is None else tuple(untouched), command=command, files=tuple(files), finding=shown, masks=tuple(masks),
+    )  # fmt: skip

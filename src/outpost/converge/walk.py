@@ -10,21 +10,10 @@ from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
 from outpost.converge import drift, operations
-from outpost.converge.declaration import (
-    Absent,
-    Account,
-    Change,
-    Declaration,
-    Directory,
-    Group,
-    Item,
-    Once,
-    Packages,
-)
+from outpost.converge.declaration import Account, Change, Declaration, Directory, Group, Item, Once, Packages
 from outpost.converge.observation import begin, run
 
 OPERATIONS: dict[type[Item], Callable[..., Any]] = {
-    Absent: operations.absent,
     Account: operations.account,
     Change: operations.converge,
     Directory: operations.directory,
@@ -32,7 +21,6 @@ OPERATIONS: dict[type[Item], Callable[..., Any]] = {
     Once: operations.once,
     Packages: operations.install,
 }
-"""What is made by the host itself has none."""
 
 
 def converge(known: Declaration, *, local: tuple[str, ...]) -> None:
@@ -58,7 +46,7 @@ def items() -> None:
     known = run().known
     first = next(known.of(Packages), None)
     for title, item in known.titles.items():
-        if type(item) not in OPERATIONS or (isinstance(item, Packages) and item is not first):
+        if isinstance(item, Packages) and item is not first:
             continue
         name = title if item is not first else f"{title.partition(' | ')[0]} | packages"
         host.loop_position = [crc32(name.encode())]
