@@ -9,13 +9,14 @@ import outpost.onhost.logs
 import outpost.onhost.tell
 import outpost.onhost.watch
 from outpost.converge.declaration import Declaration, Items
-from outpost.converge.files import LIB, File, as_json, parses, program, rendered, text
+from outpost.converge.files import LIB, File, as_json, program, rendered, text
 from outpost.converge.shapes import (
     account,
     directory,
     group,
     job,
     once,
+    own,
     packages,
     service,
     settings,
@@ -260,14 +261,5 @@ def _logs(view: BaseView, *, office: Office, me: Host, secrets: Secrets) -> Item
         "address": view.collector,
         "port": office.logs.port,
     }
-    yield service(
-        name="logs",
-        unit="outpost-logs.service",
-        files=[
-            program(f"{LIB}/logs", outpost.onhost.logs),
-            as_json("/etc/outpost/logs.json", asked),
-            rendered("base", "/etc/systemd/system/outpost-logs.service", view=view),
-        ],
-        watches=[*tls_files(office=office, me=me, secrets=secrets), *_authorities(office)],
-        check=parses(f"{LIB}/logs"),
-    )
+    watched = [*tls_files(office=office, me=me, secrets=secrets), *_authorities(office)]
+    yield own("base", "logs", outpost.onhost.logs, asked, watches=watched, view=view)

@@ -14,7 +14,7 @@ import outpost.onhost.scanning
 import outpost.onhost.settle
 from outpost.converge.declaration import Items
 from outpost.converge.files import File, as_json, below, parses, program, rendered, stunnel, text
-from outpost.converge.shapes import account, confined, directory, job, once, packages, service, settings
+from outpost.converge.shapes import account, confined, directory, job, once, own, packages, service, settings
 from outpost.errors import OutpostError
 from outpost.keys.model import Secrets
 from outpost.office import Host, Office, ports
@@ -155,16 +155,7 @@ def _policy(view: MtaView, certificates: Sequence[File]) -> Items:
     """What Postfix asks at RCPT: quotas, rates, budgets."""
     yield account("outpost-policy")
     yield directory("/var/spool/postfix/policy", owner="outpost-policy", group="postfix", mode="2750")
-    yield service(
-        name="policy",
-        unit="outpost-policy.service",
-        files=[
-            program("/usr/local/lib/outpost/policy", outpost.onhost.policy),
-            as_json("/etc/outpost/policy.json", policy_settings(view)),
-            rendered("mta", "/etc/systemd/system/outpost-policy.service"),
-        ],
-        watches=certificates,
-    )
+    yield own("mta", "policy", outpost.onhost.policy, policy_settings(view), watches=certificates)
 
 
 def _shaping(view: MtaView) -> Items:

@@ -8,7 +8,6 @@ put away.
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 from collections.abc import Sequence
 
@@ -19,7 +18,7 @@ import outpost.onhost.rescan
 import outpost.onhost.twice
 from outpost.converge.declaration import Items
 from outpost.converge.files import File, as_json, program, rendered, stunnel, text
-from outpost.converge.shapes import account, confined, directory, job, once, packages, service, settings
+from outpost.converge.shapes import account, confined, directory, job, once, own, packages, service, settings
 from outpost.drift.differences import Finding
 from outpost.keys.model import Secrets
 from outpost.office import Host, Office, ports
@@ -114,15 +113,7 @@ def _logins(view: StoreView) -> Items:
         "ban": limits.login_ban,
         "accounts": view.size.users,
     }
-    yield service(
-        name="logins",
-        unit="outpost-logins.service",
-        files=[
-            program("/usr/local/lib/outpost/logins", outpost.onhost.logins),
-            text("/etc/outpost/logins.json", json.dumps(asked) + "\n"),
-            rendered("store", "/etc/systemd/system/outpost-logins.service"),
-        ],
-    )
+    yield own("store", "logins", outpost.onhost.logins, asked)
 
 
 def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str) -> Items:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from types import ModuleType
 from typing import Any, Literal
 
 from outpost.converge.declaration import Account, Change, Directory, Group, Once, Packages
-from outpost.converge.files import File, rendered
+from outpost.converge.files import LIB, File, as_json, parses, program, rendered
 from outpost.drift.differences import Finding
 from outpost.units import restarted
 
@@ -83,6 +84,18 @@ def job(role: str, unit: str, *files: File, name: str = "", **context: Any) -> C
     """What a timer starts: both units from the role's templates, and the files that they need."""
     units = [rendered(role, f"/etc/systemd/system/{unit}.{kind}", **context) for kind in ("service", "timer")]
     return service(name=name or unit.removeprefix("outpost-"), unit=f"{unit}.timer", files=[*files, *units])
+
+
+def own(
+    role: str, name: str, module: ModuleType, data: object, *, watches: Sequence[File] = (), **context: Any
+) -> Change:
+    """A daemon of our own, ``outpost-NAME``: one of our modules, its settings, and its unit from the role's templates."""
+    path = f"{LIB}/{name}"
+    files = [program(path, module), as_json(f"/etc/outpost/{name}.json", data)]
+    files.append(rendered(role, f"/etc/systemd/system/outpost-{name}.service", **context))
+    return service(
+        name=name, unit=f"outpost-{name}.service", files=files, watches=watches, check=parses(path)
+    )
 
 
 def confined(name: str, unit: str, files: Sequence[File]) -> Change:
