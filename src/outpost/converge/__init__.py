@@ -1,5 +1,6 @@
-"""How a declaration reaches a host: ordinary pyinfra operations, called by the roles and by ``deploy.py``.
+"""How a declaration reaches a host: ordinary pyinfra operations, called by ``deploy.py``.
 
-- `shapes`, `operations`, `files`: how any change reaches a host. `guard`: a change of SSH or the packet filter that can be undone.
+- `declaration`, `shapes`, `files`: what roles declare, as data. `walk`, `operations`: how it is converged.
+- `guard`: a change of SSH or the packet filter that can be undone.
 - `observation`, `drift`, `reporting`, `failures`: what the host shows, what that means, and how it is reported.
 """
