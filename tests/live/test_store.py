@@ -526,6 +526,17 @@ def test_guessers_are_shut_out_and_nobody_else(host: TestinfraHost, office: Offi
     assert f"server_url = http://127.0.0.1:{ports.LOGINS}/" in host.check_output("doveconf -n")
 
 
+@pytest.mark.live
+@pytest.mark.control("AUT-03")
+def test_no_other_account_of_the_host_shuts_anybody_out(host: TestinfraHost) -> None:
+    questions = json.dumps([("allow", {"login": "check@verification.invalid", "remote": "198.51.100.1"})])
+    command = f"python3 -c {shlex.quote(ASK)} {ports.LOGINS} {shlex.quote(questions)}"
+    assert host.check_output(command) == "0"
+    said = host.run(f"setpriv --reuid=nobody --regid=nogroup --clear-groups {command}")
+    assert said.rc != 0
+    assert "RemoteDisconnected" in said.stderr
+
+
 @pytest.mark.control("AUT-03")
 def test_nobody_is_slowed_for_what_others_behind_the_same_address_do(host: TestinfraHost) -> None:
     assert host.run("test -e /run/dovecot/anvil-auth-penalty").rc == 1

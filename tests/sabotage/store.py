@@ -181,6 +181,10 @@ SABOTAGES = (
         red=("store::a_hole_in_it_does_not_open_the_host", "hardening::every_listening_unit_is_in_a_sandbox"),
     ),
     unit_laid_bare("store", "outpost-logins.service", "store::the_login_policy_runs_in_a_sandbox"),
+    edited(
+        "store", "any account of the host reports guesses", "/usr/local/lib/outpost/logins", "s/^    def verify_request/    def not_asked/",
+        "store::no_other_account_of_the_host_shuts_anybody_out", activate="systemctl restart outpost-logins.service",
+    ),
     stopped("store", "outpost-logins.service", red=("store::guessers_are_shut_out_and_nobody_else",)),
     edited(
         "store", "who shares an address waits for each other's mistakes", DOVECOT,

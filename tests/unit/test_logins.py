@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
-from outpost.onhost.logins import PLACES, REFUSE, Logins, say
+from outpost.onhost.logins import PLACES, REFUSE, Handler, Logins, Server, account, say
 
 HOME, ELSEWHERE = "10.0.0.1", "192.0.2.66"
 
@@ -116,3 +119,38 @@ def test_a_name_that_strangers_choose_begins_no_line_of_the_journal(
 ) -> None:
     say(4, "login shut: a\n<1>sshd: Accepted\u2028publickey\x1b[2K, 12")
     assert capsys.readouterr().err == "<4>login shut: a?<1>sshd: Accepted?publickey?[2K, 12\n"
+
+
+TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:0FA1 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 1
+   1: 0100007F:C350 0100007F:0FA1 01 00000000:00000000 00:00000000 00000000   107        0 2
+   2: 0100007F:C351 0100007F:0FA1 06 00000000:00000000 00:00000000 00000000     0        0 3
+"""
+
+
+@pytest.mark.parametrize(("port", "uid"), [(50000, 107), (50001, None), (50002, None)])
+def test_the_table_of_connections_says_who_asks(port: int, uid: int | None) -> None:
+    assert account(port, TCP) == uid
+
+
+@pytest.mark.control("AUT-03")
+def test_no_other_account_of_the_host_shuts_anybody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any daemon of the store that was broken into could report wrong passwords of everybody."""
+    monkeypatch.setattr(Handler, "logins", Logins("po.test", failures=6, ban=900), raising=False)
+
+    def ask(port: int) -> int:
+        connection = HTTPConnection("127.0.0.1", port)
+        connection.request(
+            "POST", "/?command=allow", json.dumps({"login": "a@po.test", "remote": "192.0.2.1"})
+        )
+        status: int = json.load(connection.getresponse())["status"]
+        return status
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert ask(server.server_address[1]) == 0
+        monkeypatch.setattr(Server, "asking", frozenset())
+        with pytest.raises(ConnectionError):
+            ask(server.server_address[1])
+        server.shutdown()
