@@ -85,7 +85,14 @@ def test_seeds_are_the_same_when_they_are_written_again(site: Path) -> None:
 
 @needs_xorriso
 def test_nobody_else_reads_a_seed_and_none_holds_another_secret(site: Path) -> None:
+    # somebody else's file, and a link of his, where the seeds are to be written
+    place = site.parent / "seeds" / "ns1"
+    place.mkdir(parents=True, mode=0o700)
+    place.parent.chmod(0o700)
+    (place / "meta-data").touch(mode=0o644)
+    (place / "user-data").symlink_to(site.parent / "elsewhere")
     assert seeds(site) == 0
+    assert not (site.parent / "elsewhere").exists()
     kept = secrets_file.read(site)
     for path in (site.parent / "seeds").rglob("*"):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path

@@ -128,7 +128,9 @@ def write(seeds: list[Seed], directory: Path) -> list[Path]:
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name, content in each.files.items():
                 path = place / name
-                path.touch(mode=0o600)
+                # or the key is as readable as what was there, or is written where a link leads
+                path.unlink(missing_ok=True)
+                path.touch(mode=0o600, exist_ok=False)
                 path.write_text(content, encoding="utf-8")
         except OSError as error:
             raise OutpostError(
@@ -136,7 +138,7 @@ def write(seeds: list[Seed], directory: Path) -> list[Path]:
             ) from None
         image = directory / f"{each.host}.iso"
         image.unlink(missing_ok=True)
-        image.touch(mode=0o600)
+        image.touch(mode=0o600, exist_ok=False)
         _make(["xorriso", "-as", "genisoimage", "-quiet", "-volid", VOLUME, "-joliet", "-rational-rock",
                "-output", str(image), str(place)])  # fmt: skip
         images.append(image)
