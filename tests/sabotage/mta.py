@@ -26,7 +26,7 @@ UNITS = (
 )
 OLD_TLS = "/etc/postfix/trial"
 CLAMD = "/etc/clamav/clamd.conf"
-CLAMD_RESTARTS = f"systemctl reset-failed clamav-daemon; systemctl restart clamav-daemon; {on_host('[ -S /run/clamav/clamd.ctl ]', 60)}"
+CLAMD_RESTARTS = f"systemctl restart clamav-daemon; {on_host('[ -S /run/clamav/clamd.ctl ]', 60)}"
 
 
 def postfix(what: str, *red: str, entries: tuple[str, ...] = (), **settings: str) -> Sabotage:
@@ -205,7 +205,10 @@ SABOTAGES = (
     ),
     Sabotage(
         "the office's own rules are off", weakness.rspamd("the office's own rules in Rspamd", "gone"),
-        ("filter::an_author_who_is_none_or_resembles_ours_is_refused_or_marked",),
+        tuple(  # DMARC refuses the two other forms, too
+            f"filter::an_author_who_is_none_or_resembles_ours_is_refused_or_marked[{form}]"
+            for form in ("no address", "nothing", "digits", "full stops and a wide at")
+        ),
     ),
     edited(
         "mta", "what a domain disowns is taken", "/etc/rspamd/local.d/force_actions.conf", "/DMARC_(REFUSED|TO_JUNK) \\{/,/^  \\}/d",

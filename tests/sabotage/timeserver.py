@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.sabotage.breaking import edited
 
 SERVE = "/etc/chrony/conf.d/outpost.conf"
-RESTART = "systemctl reset-failed chrony; systemctl restart chrony"
+RESTART = "systemctl restart chrony"
 
 SABOTAGES = (
     edited(

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from outpost_lab.attack.ground import Ground
 
 SAVED = "/root/outpost-attack"
-RESTORES = f"sh {SAVED}/restore"
+# the sixth start of a unit within ten seconds is one too many for systemd (systemd.unit(5))
+NO_START_LIMIT = "systemctl reset-failed"
+RESTORES = f"{NO_START_LIMIT}; sh {SAVED}/restore"
 MENDS = f"[ ! -e {SAVED}/restore ] || {{ {RESTORES}; echo mended; }}"
 # not a reload: its old workers answer for a while yet
 RSPAMD_RESTARTS = (
@@ -31,7 +33,7 @@ RSPAMD_RESTARTS = (
     "'until [ -S /var/spool/postfix/rspamd/milter.sock ] && rspamc -h /run/rspamd/controller.sock stat >/dev/null 2>&1; do sleep 0.2; done'"
 )
 SCANNER_RESTARTS = (
-    "systemctl reset-failed clamav-daemon; systemctl restart clamav-daemon && "
+    "systemctl restart clamav-daemon && "
     "timeout 60 sh -c 'until [ -S /run/clamav/clamd.ctl ]; do sleep 0.5; done'"
 )
 RESTARTS = {"rspamd": RSPAMD_RESTARTS, "clamav": SCANNER_RESTARTS}
@@ -73,7 +75,7 @@ class Weakness:
 
     @property
     def turns_off(self) -> str:
-        return f"set -e; {self.steps}; {self.activate}"
+        return f"set -e; {NO_START_LIMIT}; {self.steps}; {self.activate}"
 
 
 def postfix(*services: str, **settings: str) -> Weakness:

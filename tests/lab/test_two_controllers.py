@@ -1,0 +1,73 @@
+"""Two administrators at the same moment, and one who interrupts: nothing is half done that the next apply does not finish."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from outpost.target import ROOT
+from outpost_lab.instance import Instance
+from tests.lab.conftest import Pyinfra
+from tests.lab.test_broken_off import finished_by_the_next, spoil
+
+pytestmark = [pytest.mark.slow, pytest.mark.control("SYS-08")]
+APPLY = ("apply", "lab", "--yes", "--no-verify")
+
+
+def started(lab: Instance, *words: str) -> subprocess.Popen[str]:
+    """A command of the product's that runs beside the test, in a process group of its own as in a terminal."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "outpost", *words],
+        cwd=ROOT, env={**os.environ, "OUTPOST_LAB": lab.name}, start_new_session=True, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def until(process: subprocess.Popen[str], words: str) -> str:
+    """What the command prints up to a line with these words."""
+    assert process.stdout is not None
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if words in line:
+            return printed
+    raise AssertionError(f"ended with {process.wait()} and never said {words!r}:\n{printed}")
+
+
+@pytest.fixture
+def spoilt(lab: Instance) -> Iterator[Instance]:
+    """The lab, with something to repair on each host."""
+    for host in lab.office.hosts:
+        spoil(lab, host.name)
+    yield lab
+    with started(lab, *APPLY) as process:
+        said = process.communicate()[0]
+    assert process.returncode == 0, said
+
+
+def test_of_two_applies_at_once_one_is_told_and_changes_nothing(spoilt: Instance, pyinfra: Pyinfra) -> None:
+    with started(spoilt, *APPLY) as first, started(spoilt, *APPLY) as second:
+        said = {process: process.communicate()[0] for process in (first, second)}
+    refused = [process for process in said if process.returncode]
+    assert len(refused) == 1, said
+    assert "is being changed by" in said[refused[0]]
+    assert "nothing was changed from here" in said[refused[0]]
+    assert "Traceback" not in "".join(said.values())
+    assert pyinfra("--dry", "--json").changes == {}
+
+
+def test_an_interrupted_apply_says_so_and_the_next_finishes_it(spoilt: Instance, pyinfra: Pyinfra) -> None:
+    with started(spoilt, *APPLY) as process:
+        printed = until(process, ": changed on")
+        os.killpg(process.pid, signal.SIGINT)
+        printed += process.communicate()[0]
+    assert process.returncode == 130, printed
+    assert "Traceback" not in printed
+    assert "interrupted" in printed.splitlines()[-1]
+    for host in spoilt.office.hosts:
+        finished_by_the_next(spoilt, pyinfra, host.name)
