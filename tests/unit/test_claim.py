@@ -9,7 +9,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import pytest
 import tomlkit
@@ -22,7 +25,7 @@ from outpost.engine import claim, run
 from outpost.engine.claim import Record, changing, mine
 from outpost.errors import OutpostError
 from outpost.keys.rotation.engine import desk
-from outpost.office import load
+from outpost.office import Office, load
 from outpost.office.tables.topology import Host
 from outpost.target import INVENTORY, ROOT, Target
 from outpost.verification import history
@@ -54,7 +57,7 @@ def at(script: str, directory: Path) -> str:
     return (
         script.replace("/var/lib/outpost", str(directory / "lib"))
         .replace("/run/", f"{directory}/")
-        .replace("flock -w 5", "flock -n")
+        .replace("flock -w 5", "flock -w 1")
     )
 
 
@@ -84,6 +87,38 @@ def test_a_second_controller_is_stopped_before_anything_changes(
     with changing(two, ["mta"]):
         pass
     assert not (hosts / "lib").exists()  # nobody converged it
+
+
+def test_of_two_controllers_that_each_hold_a_part_one_gets_all(
+    hosts: Path, controller: Callable[[str], Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shell(_target: Target, _office: Office, host: Host, _via: str | None) -> list[str]:
+        return ["sh", "-c", f"sed -u 's#{hosts}/outpost-changing#{hosts}/{host.name}#' | sh -s"]
+
+    parts, met, seen, claimed = {"one": "mta", "two": "ns1"}, Barrier(4), set(), claim._claim
+
+    def crossed(target: Target, office: Office, name: str, via: str | None, own: Record) -> Any:
+        first = (target.data.name, name) not in seen
+        seen.add((target.data.name, name))
+        if first and parts[target.data.name] != name:
+            met.wait(60)
+        found = claimed(target, office, name, via, own)
+        if first and parts[target.data.name] == name:
+            met.wait(60)
+        return found
+
+    def applied(target: Target) -> str:
+        try:
+            with changing(target, ["mta", "ns1"]):
+                return "applied"
+        except OutpostError as error:
+            return str(error)
+
+    monkeypatch.setattr(claim, "shell_command", shell)
+    monkeypatch.setattr(claim, "_claim", crossed)
+    with ThreadPoolExecutor() as pool:
+        said = list(pool.map(applied, (controller("one"), controller("two"))))
+    assert "applied" in said
 
 
 def test_what_converged_a_host_is_kept_there_and_only_then(

@@ -84,6 +84,10 @@ def mine(target: Target) -> Record:
     return Record(version=__version__, by=by, **described)
 
 
+class _BusyError(OutpostError):
+    """Another controller holds a host's lock."""
+
+
 @dataclass
 class _Held:
     """A host's lock, held by an open shell."""
@@ -206,10 +210,20 @@ def changing(
         stack.callback(let_go)
         with ThreadPoolExecutor(len(wanted)) as pool:
             found = list(pool.map(lambda name: _claim(target, office, name, via, own), wanted))
-        refused = [each for each in found if isinstance(each, OutpostError)]
+        if any(isinstance(each, _BusyError) for each in found):
+            # two controllers may each hold a part: one after the other in the same order, one of them gets all
+            for each in found:
+                if isinstance(each, _Held):
+                    each.end(None)
+            found = []
+            for name in sorted(wanted):
+                found.append(_claim(target, office, name, via, own))
+                if isinstance(found[-1], _BusyError):
+                    break
         claim.held.update({each.host: each for each in found if isinstance(each, _Held)})
-        if refused:
-            raise refused[0]
+        for each in found:
+            if isinstance(each, OutpostError):
+                raise each
         if not anyway:
             for held in claim.held.values():
                 _not_older(target, held.host, held.record)
@@ -249,7 +263,7 @@ def _claim(
     if word != "busy":
         return failure(name, errors)
     other = Record.parse(text)
-    return OutpostError(
+    return _BusyError(
         f"{name} is being changed by {other.shown if other else 'another controller'}; nothing was changed from here",
         "wait until it has finished, then run plan again",
     )
