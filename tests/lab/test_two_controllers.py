@@ -26,6 +26,8 @@ def started(lab: Instance, *words: str) -> subprocess.Popen[str]:
         [sys.executable, "-m", "outpost", *words],
         cwd=ROOT, env={**os.environ, "OUTPOST_LAB": lab.name}, start_new_session=True, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        # a shell that starts the tests in the background has its children ignore the key
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
@@ -51,7 +53,9 @@ def spoilt(lab: Instance) -> Iterator[Instance]:
     assert process.returncode == 0, said
 
 
-def test_of_two_applies_at_once_one_is_told_and_changes_nothing(spoilt: Instance, pyinfra: Pyinfra) -> None:
+def test_of_two_applies_at_once_one_is_refused_and_changes_nothing(
+    spoilt: Instance, pyinfra: Pyinfra
+) -> None:
     with started(spoilt, *APPLY) as first, started(spoilt, *APPLY) as second:
         said = {process: process.communicate()[0] for process in (first, second)}
     refused = [process for process in said if process.returncode]
