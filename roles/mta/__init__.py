@@ -58,6 +58,7 @@ ROLE = Role(
     duties=("transport",),
     fits=_fits,
     disk=8192,
+    processors=2,
     # ClamAV's signatures take 1.3 GB, twice that while new ones are loaded.
     memory=lambda size: 4096 + size.beyond_smallest * SMTPD_MIB // 3,
     limits=_limits,

@@ -69,6 +69,7 @@ ROLE = Role(
     duties=("mailboxes",),
     fits=_fits,
     disk=6144,
+    processors=2,
     # Three sessions of a user are open at a time; measured: 4 MiB each, 2 once they hibernate.
     memory=lambda size: 1024 + size.beyond_smallest * 8,
     limits=_limits,

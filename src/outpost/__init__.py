@@ -12,7 +12,7 @@ The packages, from the bottom up; each may import only those above it in this li
 - `hosts`: pyinfra's inventory. The inventory files of offices import it by this name.
 - `drift`: what a difference means. `converge`: how a declaration reaches a host (pyinfra's operations).
 - `roles` (beside ``src``): one package each, what its hosts are to have and what all others read of it (docs/adr/0033).
-- `machines`: what new machines boot with.
+- `machines`: what new machines boot with, and a server's guests.
 - `mail`, `recovery`, `evidence`: what administrators and auditors ask of a running office.
 - `cli`: the command line.
 

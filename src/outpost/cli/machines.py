@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from outpost.cli.console import Table, out
-from outpost.cli.options import LimitOption, OfficeArgument, chosen_hosts
+from outpost.cli.console import Table, count, err, out
+from outpost.cli.options import LimitOption, OfficeArgument, YesOption, chosen_hosts
+from outpost.cli.progress import watcher
+from outpost.engine.preflight import Finding
 from outpost.errors import OutpostError
 from outpost.keys import pairs, secrets_file
-from outpost.machines import seed
-from outpost.office import load
-from outpost.target import find, shown
+from outpost.keys.model import Secrets
+from outpost.machines import guests, seed, server, up
+from outpost.machines import image as disk_image
+from outpost.machines.guests import Image, Step
+from outpost.machines.hypervisor import Guest
+from outpost.office import Host, Office, load
+from outpost.target import Target, find, shown
 
 app = typer.Typer()
-machines = typer.Typer(name="machines", help="Prepare the first boot of new machines.", no_args_is_help=True)
+machines = typer.Typer(
+    name="machines",
+    help="Make the hosts of an office: seeds, images, guests of a server.",
+    no_args_is_help=True,
+)
 app.add_typer(machines)
-
-
-@machines.callback()
-def _group() -> None:
-    """Keeps `seed` a command of a group."""
 
 
 @machines.command(
@@ -45,25 +54,10 @@ def write_seeds(
 
     It brings names, addresses, your SSH keys, and an SSH host key that is pinned in known_hosts now.
     """
-    target = find(office)
-    if target.instance:
-        raise OutpostError("the lab's hosts are containers", "name an office of yours")
+    target = _real(office)
     loaded, kept = load(target.data, uncertified=True), secrets_file.read(target.data)
     hosts = [loaded.host(name) for name in chosen_hosts(loaded, limit) or loaded.hosts_by_name]
-    keys = {host.name: kept.ssh_hosts.get(host.name) or pairs.new_ssh_key() for host in hosts}
-    for host in hosts:
-        known = set(loaded.ssh.host_keys.get(host.name, ()))
-        if known - {pairs.ssh_public(keys[host.name])}:
-            raise OutpostError(
-                f"{host.name} is in known_hosts with a key of its own: its machine exists already",
-                f"remove its lines from {shown(target.data / 'known_hosts')} if you replace it, or choose other hosts with --limit",
-            )
-    made = [seed.seed(loaded, host, keys[host.name]) for host in hosts]
-    images = seed.write(made, output)
-    if {host.name for host in hosts} - set(kept.ssh_hosts):
-        kept = kept.model_copy(update={"ssh_hosts": {**kept.ssh_hosts, **keys}})
-        secrets_file.write(target.data, kept, loaded.secrets.recipients)
-    _pin(target.data / "known_hosts", seed.pins(loaded, keys))
+    images = _seeds(target, loaded, kept, hosts, output)
     table = Table("host", "seed", "zone", "hardware address", "addresses")
     for host, image in zip(hosts, images, strict=True):
         for number, zone in enumerate(host.addresses):
@@ -77,6 +71,302 @@ def write_seeds(
         f"  ./outpost preflight {office}\n"
         f"Then detach the seeds and delete {escape(str(output))}: a seed holds the SSH host key of its host."
     )
+
+
+OnOption = Annotated[
+    str, typer.Option("--on", metavar="USER@SERVER", help="The server that the guests run on, by SSH.")
+]
+
+
+@machines.command(
+    "up",
+    epilog=f"Example: `./outpost machines up po --on root@192.0.2.5 --image {up.DEBIAN} --sha512 HEX`. "
+    "Exit code 0: done or nothing to change, 1: failed or declined.",
+)
+def make_guests(
+    office: OfficeArgument,
+    on: OnOption,
+    image: Annotated[
+        str,
+        typer.Option(
+            "--image",
+            metavar="FILE|URL",
+            help="For new guests: Debian's genericcloud image, or one of `machines image`.",
+        ),
+    ] = "",
+    sha512: Annotated[
+        str, typer.Option("--sha512", metavar="HEX", help="Its SHA-512; for FILE also read from FILE.sha512.")
+    ] = "",
+    limit: LimitOption = None,
+    restart: Annotated[
+        bool,
+        typer.Option("--restart", help="Restart guests whose memory, processors or cards changed, unasked."),
+    ] = False,
+    yes: YesOption = False,
+) -> int:
+    """Make a bare Debian 13 server run the office's hosts as virtual machines.
+
+    Again, it changes what the office file changed, and nothing else. A guest is restarted only if you agree.
+    """
+    target = _real(office)
+    loaded = load(target.data, uncertified=True)
+    work = up.examined(target, loaded, on, chosen_hosts(loaded, limit))
+    _show(list(server.judge(work.found, work.site, on)))
+    new, changed = guests.new(work.site, work.found), guests.to_restart(work.site, work.found)
+    of = _image(image, sha512, new, work)
+    steps = list(guests.steps(work.site, work.found, of, changed))
+    planned = work.outcome(steps, watcher(), dry=True).expect_success("see above", "not reached:")
+    certain = [change.operation for change in planned.changes if not change.conditional]
+    if not certain and not guests.unfinished(work.site, work.found):
+        out.print(f"{on}: nothing to change, {len(work.site.guests)} guests run as declared")
+        return 0
+    _costs(work, new)
+    for operation in certain:
+        out.print(f"  {escape(operation)}")
+    if not yes and not _agreed("Change the server?"):
+        return 1
+    allowed = _restarts(changed, asked=not yes, agreed=restart)
+    with tempfile.TemporaryDirectory(prefix="outpost-seeds-") as directory:
+        kept = secrets_file.read(target.data)
+        images = _seeds(target, loaded, kept, [loaded.host(each.name) for each in new], Path(directory))
+        seeds = {each.name: path for each, path in zip(new, images, strict=True)}
+        if of and new:
+            up.upload(work, of)
+        done = list(guests.steps(work.site, work.found, of, allowed))
+        work.outcome(done, watcher(), seeds=seeds).expect_success("run the command again", "the server:")
+    return _finish(work, changed, allowed)
+
+
+def _finish(work: up.Work, changed: Collection[Guest], allowed: Collection[Guest]) -> int:
+    """Wait for first boots, let file systems grow, and print what is left to do."""
+    grown = guests.grown(work.site, work.found)
+    work = up.examined(work.target, work.office, work.login, [guest.name for guest in work.site.guests])
+    if unfinished := guests.unfinished(work.site, work.found):
+        slow = "" if work.found.kvm else ", some minutes where they are emulated"
+        err.print(f"waiting for {', '.join(guest.name for guest in unfinished)}{slow}")
+    up.await_first_boots(work, lambda text: err.print(f"  {text}", markup=False))
+    for wrong in up.grow_file_systems(work, grown):
+        out.print(f"[yellow]{escape(wrong)}[/]")
+    late = [guest.name for guest in changed if guest not in allowed]
+    if late:
+        again = f"./outpost machines up {work.target.typed} --on {work.login} --restart"
+        out.print(f"{', '.join(late)}: the new size waits for a restart. Remedy: {escape(again)}")
+    out.print(f"{count(len(work.site.guests), 'guest')} on {work.login}. Guests start again with the server.")
+    out.print(
+        "One server is one point of failure. Let a name server stand elsewhere: hosts.NAME.server in office.toml."
+    )
+    out.print(f"  ./outpost preflight {work.target.typed}")
+    return 0
+
+
+def _image(source: str, digest: str, new: tuple[Guest, ...], work: up.Work) -> Image | None:
+    if not new:
+        return None
+    if not source:
+        names = ", ".join(guest.name for guest in new)
+        raise OutpostError(
+            f"no image for the disks of {names}",
+            f"add --image {up.DEBIAN} --sha512 HEX, or a file that ./outpost machines image {work.target.typed} made",
+        )
+    return up.named(source, digest)
+
+
+def _show(findings: list[Finding]) -> None:
+    """What is missing, and what is worth a note.
+
+    Raises:
+        OutpostError: Something must be mended first.
+    """
+    for each in findings:
+        colour = {"good": "green", "note": "yellow", "bad": "red"}[each.level]
+        remedy = f". Remedy: {each.remedy}" if each.remedy else ""
+        out.print(f"[{colour}]{each.level:5}[/] {escape(f'{each.where}: {each.seen}{remedy}')}")
+    if bad := [each for each in findings if each.level == "bad"]:
+        raise OutpostError(f"{bad[0].where}: {bad[0].seen}", bad[0].remedy)
+
+
+def _costs(work: up.Work, new: tuple[Guest, ...]) -> None:
+    table = Table("guest", "memory", "processors", "disk", "zones", "")
+    for guest in work.site.guests:
+        state = "new" if guest in new else "runs" if work.found.guests[guest.name].running else "is off"
+        table.add_row(
+            guest.name, f"{guest.memory} MiB", str(guest.processors), f"{guest.disk} GiB",
+            ", ".join(work.office.host(guest.name).addresses), state,
+        )  # fmt: skip
+    out.print(table)
+
+
+def _restarts(changed: tuple[Guest, ...], *, asked: bool, agreed: bool) -> tuple[Guest, ...]:
+    """Guests that may be restarted now; each is asked for."""
+    if agreed:
+        return changed
+    return tuple(guest for guest in changed if asked and _agreed(f"Restart {guest.name} now?"))
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise OutpostError("this asks, and standard input is not a terminal", "agree with --yes")
+    return typer.confirm(question, err=True)
+
+
+@machines.command(
+    "down",
+    epilog="Example: `./outpost machines down po --on root@192.0.2.5`. The disks are kept: `machines up` starts the same guests again.",
+)
+def remove_guests(
+    office: OfficeArgument,
+    on: OnOption,
+    limit: LimitOption = None,
+    erase_disks: Annotated[
+        str,
+        typer.Option(
+            "--erase-disks", metavar="DOMAIN", help="The office's domain: its disks are deleted, too."
+        ),
+    ] = "",
+    yes: YesOption = False,
+) -> int:
+    """Shut down an office's guests and remove them from the server. Their disks are kept."""
+    target = _real(office)
+    loaded = load(target.data, uncertified=True)
+    if erase_disks not in ("", loaded.domain):
+        raise OutpostError(
+            f"{erase_disks} is not the office's domain, nothing was deleted", f"type {loaded.domain}"
+        )
+    work = up.examined(target, loaded, on, chosen_hosts(loaded, limit))
+    if bad := [each for each in server.judge(work.found, work.site, on) if "not made" in each.seen]:
+        _show(bad)
+    steps: list[Step] = list(guests.removal(work.site, work.found, disks=bool(erase_disks)))
+    if not steps:
+        out.print(f"{on}: nothing to change, it runs none of these guests")
+        return 0
+    for step in steps:
+        out.print(f"  {escape(step.name)}")
+    if not yes and not _agreed("Shut them down?"):
+        return 1
+    work.outcome(steps, watcher(), files=False).expect_success("run the command again", "the server:")
+    if not erase_disks:
+        out.print("The disks are kept: ./outpost machines up starts the same guests again.")
+    return 0
+
+
+@machines.command(
+    "image",
+    epilog="Examples: `./outpost machines image po --output /root/images`; `./outpost machines image po --output /root/images --host mta "
+    "--write /dev/sdb`.",
+)
+def build_image(
+    office: OfficeArgument,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", metavar="DIR", help="Directory for the image; keep it out of the repository."
+        ),
+    ],
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            metavar="HOST",
+            help="With this host's seed in it: for a machine without a second medium.",
+        ),
+    ] = "",
+    epoch: Annotated[
+        int | None,
+        typer.Option(
+            "--epoch",
+            metavar="SECONDS",
+            help="The time of everything in it (default: the last midnight, UTC). The same one makes the same image while the archive is the same.",
+        ),
+    ] = None,
+    tools: Annotated[
+        str,
+        typer.Option(
+            "--tools", metavar="default|DIR", help="For mkosi's --tools-tree: `default` fetches its tools."
+        ),
+    ] = "",
+    device: Annotated[
+        Path | None,
+        typer.Option(
+            "--write",
+            metavar="DEVICE",
+            help="Write it to this disk, whose content is lost, and read it back.",
+        ),
+    ] = None,
+    yes: YesOption = False,
+) -> int:
+    """Build a disk image of Debian that starts by UEFI and BIOS, with mkosi.
+
+    For a stick, a disk, an import, or the guests of `machines up`. It needs root or user namespaces.
+    """
+    target = _real(office)
+    loaded, kept = load(target.data, uncertified=True), secrets_file.read(target.data)
+    if device is not None:
+        disk_image.describe(device, 0)
+    chosen = chosen_hosts(loaded, [host]) if host else ()
+    if len(chosen) > 1:
+        raise OutpostError(f"{host} is several hosts", f"choose one of: {', '.join(chosen)}")
+    brings = _kept_seeds(target, loaded, kept, [loaded.host(name) for name in chosen])
+    names = disk_image.packages(loaded, kept)
+    files = disk_image.recipe(loaded, names, brings[0] if brings else None)
+    with err.status("building, some minutes"):
+        built = disk_image.build(
+            files,
+            output,
+            chosen[0] if chosen else target.name,
+            epoch=int(time.time()) // 86400 * 86400 if epoch is None else epoch,
+            tools=tools,
+        )
+    table = Table("file", "size", "takes on disk")
+    for file in (built.raw, built.compressed):
+        size = file.stat()
+        table.add_row(
+            escape(str(file)), f"{size.st_size / 1e6:.0f} MB", f"{size.st_blocks * 512 / 1e6:.0f} MB"
+        )
+    out.print(table)
+    if brings:
+        out.print(
+            f"It holds the SSH host key of {chosen[0]}: keep it secret, and delete it after the first boot."
+        )
+    if device is None:
+        return 0
+    described = disk_image.describe(device, built.raw.stat().st_size)
+    out.print(escape(described))
+    if not yes and not _agreed(f"Overwrite all of {device}?"):
+        return 1
+    disk_image.write(built.raw, device)
+    out.print(f"{escape(str(device))} holds the image; it was read back")
+    return 0
+
+
+def _real(office: str) -> Target:
+    target = find(office)
+    if target.instance:
+        raise OutpostError("the lab's hosts are containers", "name an office of yours")
+    return target
+
+
+def _seeds(target: Target, office: Office, kept: Secrets, hosts: Sequence[Host], output: Path) -> list[Path]:
+    """The seeds' images; the keys in them are kept and pinned."""
+    return seed.write(_kept_seeds(target, office, kept, hosts), output)
+
+
+def _kept_seeds(target: Target, office: Office, kept: Secrets, hosts: Sequence[Host]) -> list[seed.Seed]:
+    """The seeds of hosts; the keys in them are kept and pinned."""
+    keys = {host.name: kept.ssh_hosts.get(host.name) or pairs.new_ssh_key() for host in hosts}
+    for host in hosts:
+        known = set(office.ssh.host_keys.get(host.name, ()))
+        if known - {pairs.ssh_public(keys[host.name])}:
+            raise OutpostError(
+                f"{host.name} is in known_hosts with a key of its own: its machine exists already",
+                f"remove its lines from {shown(target.data / 'known_hosts')} if you replace it, or choose other hosts with --limit",
+            )
+    made = [seed.seed(office, host, keys[host.name]) for host in hosts]
+    if {host.name for host in hosts} - set(kept.ssh_hosts):
+        kept = kept.model_copy(update={"ssh_hosts": {**kept.ssh_hosts, **keys}})
+        secrets_file.write(target.data, kept, office.secrets.recipients)
+    if made:
+        _pin(target.data / "known_hosts", seed.pins(office, keys))
+    return made
 
 
 def _pin(file: Path, lines: dict[str, str]) -> None:

@@ -120,8 +120,9 @@ def new_office(
     made = load(directory)
     places = [target(made, host)[1] for host in made.hosts]
     out.print(
-        "Next: for virtual machines, write the router of each zone into `gateways` and make first-boot seeds, which also pin their SSH keys:\n"
-        f"  ./outpost machines seed {office} --output DIR\n"
+        "Next: for virtual machines, write the router of each zone into `gateways`. One server "
+        "runs them all, or you make them with first-boot seeds; both pin their SSH keys:\n"
+        f"  ./outpost machines up {office} --on root@SERVER\n  ./outpost machines seed {office} --output DIR\n"
         "For other machines, install Debian 13. Fetch their SSH host keys and print the fingerprints:\n"
         f"  ssh-keyscan -t ed25519 {' '.join(places)} > {known}\n  ssh-keygen -lf {known}\n"
         "Compare each fingerprint with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` prints at the host's console. Then\n"

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -206,13 +206,39 @@ def _pyinfra(
     environment: dict[str, str],
     keeps: tuple[int, ...] = (),
 ) -> Outcome:
-    typed = [*command(target, options, limit, connector), "--json"]
+    return pyinfra(
+        command(target, options, limit, connector),
+        watcher,
+        f"OUTPOST_DEBUG=1 ./outpost plan {target.typed} shows pyinfra's full output",
+        environment=target.environment | environment,
+        prefix=_prefix(target, target.inventory(connector)),
+        keeps=keeps,
+    )
+
+
+def pyinfra(
+    arguments: list[str],
+    watcher: Watcher,
+    remedy: str,
+    *,
+    environment: Mapping[str, str],
+    prefix: str = "",
+    keeps: tuple[int, ...] = (),
+) -> Outcome:
+    """Run pyinfra at the top of the checkout.
+
+    Args:
+        remedy: What to do where it broke off and named none itself.
+        prefix: Of its names of hosts, left out of everything shown.
+        keeps: Open files that it inherits.
+    """
+    typed = [*arguments, "--json"]
     started = time.monotonic()
-    follower = Follower(_prefix(target, target.inventory(connector)))
+    follower = Follower(prefix)
     process = subprocess.Popen(
         [sys.executable, "-m", *typed],
         cwd=ROOT,
-        env=target.environment | {"PYINFRA_PROGRESS": "off"} | environment,
+        env={**environment, "PYINFRA_PROGRESS": "off"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -243,7 +269,7 @@ def _pyinfra(
         watcher.stop()
     if os.environ.get("OUTPOST_DEBUG"):
         sys.stderr.write("\n".join(follower.log) + "\n")
-    return _outcome(target, output[0] if output else b"", follower, returncode, time.monotonic() - started)
+    return _outcome(output[0] if output else b"", follower, returncode, time.monotonic() - started, remedy)
 
 
 def _pump(pipe: IO[bytes], lines: queue.Queue[str | None]) -> None:
@@ -268,11 +294,11 @@ def _until_end(lines: queue.Queue[str | None]) -> Iterator[str]:
         yield line
 
 
-def _outcome(target: Target, output: bytes, follower: Follower, returncode: int, seconds: float) -> Outcome:
+def _outcome(output: bytes, follower: Follower, returncode: int, seconds: float, remedy: str) -> Outcome:
     try:
         result = json.loads(output)
     except ValueError:
-        raise _stopped(target, follower) from None
+        raise _stopped(follower, remedy) from None
     failed = {name: _last(host) for name, host in follower.hosts.items() if host.failed}
     if result["results"] is None:
         changes = [
@@ -290,7 +316,7 @@ def _outcome(target: Target, output: bytes, follower: Follower, returncode: int,
         for host in result["results"]["failed_hosts"]:
             failed.setdefault(follower.short(host), "see the log")
     if returncode and not failed:
-        raise _stopped(target, follower)
+        raise _stopped(follower, remedy)
     return Outcome(
         hosts=tuple(sorted({*follower.hosts, *(change.host for change in changes), *failed})),
         changes=tuple(changes),
@@ -300,7 +326,7 @@ def _outcome(target: Target, output: bytes, follower: Follower, returncode: int,
     )
 
 
-def _stopped(target: Target, follower: Follower) -> OutpostError:
+def _stopped(follower: Follower, otherwise: str) -> OutpostError:
     """Why pyinfra broke off, with the remedy that the reason itself names, where it names one."""
     message, _, remedy = (
         _reason(follower)
@@ -310,10 +336,7 @@ def _stopped(target: Target, follower: Follower) -> OutpostError:
     )
     if remedy:
         return OutpostError(message, remedy.removesuffix("."))
-    return OutpostError(
-        f"pyinfra stopped: {message}",
-        f"OUTPOST_DEBUG=1 ./outpost plan {target.typed} shows pyinfra's full output",
-    )
+    return OutpostError(f"pyinfra stopped: {message}", otherwise)
 
 
 def _last(host: HostState) -> str:

@@ -1,4 +1,9 @@
-"""Machines before their first apply: what the first boot of each needs, so that nothing is typed at a console.
+"""Machines before their first apply, so that nothing is typed at a console.
 
-``seed`` makes NoCloud seeds for cloud-init. The command line is in ``outpost.cli.machines``.
+- `seed`: what the first boot of each needs, as NoCloud seeds for cloud-init.
+- `hypervisor`: the guests of one server as the office declares them, pure. `server`: what the server has. `guests`: what is to be done, pure.
+  `up`: does it, by pyinfra (`deploy`).
+- `image`: a bootable disk image.
+
+The command line is in ``outpost.cli.machines``.
 """

@@ -70,6 +70,7 @@ class Role:
         fits: What is wrong with the hosts of it that an office has.
         disk: MiB that a host needs without mail.
         memory: MiB that a host should have; its daemons' limits together are more, because they are never all reached.
+        processors: Processors that a virtual machine of it gets.
         limits: What each unit may take at most (control DOS-11).
         data: Directories of people's data: mounted without programs, setuid and devices.
         watched: What its hosts monitor besides what every host does (`outpost.onhost.watch`).
@@ -94,6 +95,7 @@ class Role:
     disk: int
     memory: Callable[[Size], int]
     limits: Callable[[Size], dict[str, CgroupLimit]]
+    processors: int = 1
     duties: tuple[Duty, ...] = ()
     optional: bool = False
     fits: Callable[[Office, tuple[Host, ...]], Iterator[Problem]] = any_number

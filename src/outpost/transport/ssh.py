@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -28,11 +29,17 @@ NEW = ("-o", "ControlMaster=no", "-o", "ControlPath=none")
 def target(office: Office, host: Host) -> tuple[str, str, int]:
     """User, address and port that the controller logs in with."""
     if host.ssh:
-        user, _, rest = host.ssh.rpartition("@")
-        address, _, port = rest.rpartition(":") if rest.count(":") == 1 or "]" in rest else (rest, "", "")
-        return user or office.ssh.user, address.strip("[]"), int(port or 22)
+        user, address, port = parted(host.ssh)
+        return user or office.ssh.user, address, port
     addresses = office.addresses_of_kind(host, "management") or host.all_addresses
     return office.ssh.user, str(addresses[0]), 22
+
+
+def parted(login: str) -> tuple[str, str, int]:
+    """User (may be empty), address and port of `user@address:port`."""
+    user, _, rest = login.rpartition("@")
+    found = re.fullmatch(r"(\[[^\]]+\]|[^:]*)(?::(\d{1,5}))?", rest)
+    return (user, found[1].strip("[]"), int(found[2] or 22)) if found else (user, rest, 22)
 
 
 def configuration(office: Office, directory: Path) -> Path:
@@ -41,11 +48,31 @@ def configuration(office: Office, directory: Path) -> Path:
     Args:
         directory: Where ``known_hosts`` is, and ``ssh_key`` unless the user's own keys are meant.
     """
+    reached = {host.name: target(office, host) for host in office.hosts}
+    return _written(reached, directory, f"# Made by Outpost for {office.domain}.")
+
+
+def server_configuration(login: str, name: str, directory: Path) -> Path:
+    """The same for one machine that is no host of the office. Its key is one that the user has accepted, or the office's file has.
+
+    Args:
+        login: `user@address:port`.
+        name: What ``ssh -F`` calls it.
+    """
+    user, address, port = parted(login)
+    own = Path.home() / ".ssh" / "known_hosts"
+    return _written(
+        {name: (user or "root", address, port)}, directory, f"# Made by Outpost for {login}.", own
+    )
+
+
+def _written(reached: dict[str, tuple[str, str, int]], directory: Path, title: str, *known: Path) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outpost" / "ssh"
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     cache.chmod(0o700)
-    file = cache / f"{hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:12]}.conf"
-    text = _text(office, directory.resolve(), cache)
+    place = "\n".join([str(directory.resolve()), *([title] if known else [])])
+    file = cache / f"{hashlib.sha256(place.encode()).hexdigest()[:12]}.conf"
+    text = _text(reached, directory.resolve(), cache, title, known)
     if not file.exists() or file.read_text(encoding="utf-8") != text:
         new = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # threads ask for it side by side
         new.write_text(text, encoding="utf-8")
@@ -53,17 +80,23 @@ def configuration(office: Office, directory: Path) -> Path:
     return file
 
 
-def _text(office: Office, directory: Path, cache: Path) -> str:
-    lines = [f"# Made by Outpost for {office.domain}."]
-    for host in office.hosts:
-        user, address, port = target(office, host)
-        lines += [f"Host {host.name}", f"    HostName {address}", f"    User {user}", f"    Port {port}"]
+def _text(
+    reached: dict[str, tuple[str, str, int]],
+    directory: Path,
+    cache: Path,
+    title: str,
+    known: tuple[Path, ...],
+) -> str:
+    lines = [title]
+    for name, (user, address, port) in reached.items():
+        lines += [f"Host {name}", f"    HostName {address}", f"    User {user}", f"    Port {port}"]
     lines += ["Host *"]
     key = directory / "ssh_key"
     if key.is_file():
         lines += [f'    IdentityFile "{key}"', "    IdentitiesOnly yes"]
+    files = " ".join(f'"{file}"' for file in (directory / "known_hosts", *known))
     lines += [
-        f'    UserKnownHostsFile "{directory / "known_hosts"}"',
+        f"    UserKnownHostsFile {files}",
         # else a line of /etc/ssh/ssh_known_hosts, a record in the DNS or a command vouches for a host's key, too
         "    GlobalKnownHostsFile /dev/null",
         "    VerifyHostKeyDNS no",

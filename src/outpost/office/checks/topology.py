@@ -173,6 +173,23 @@ def _first_boot(office: Office) -> Iterator[Problem]:
             owner.setdefault(mac, f"{host.name}.{name}")
 
 
+def _ports_apart(office: Office) -> Iterator[Problem]:
+    """What `outpost machines up` takes from the file."""
+    carries: dict[str, str] = {}
+    for zone in office.zones.values():
+        field, (card, _, vlan) = f"zones.{zone.name}.port", zone.port.partition(".")
+        if card.startswith("zone-") or card == "lo":
+            yield Problem(
+                field, zone.port, "no network card of a server", "name one that `ip link` prints there"
+            )
+        for other, name in carries.items():
+            if zone.port == other or (card == other.partition(".")[0] and not (vlan and "." in other)):
+                remedy = "give each zone an interface or a VLAN of its own: eno1.10, eno1.20"
+                yield Problem(field, zone.port, f"{other} carries zone {name}", remedy)
+        if zone.port:
+            carries[zone.port] = zone.name
+
+
 def _roles_present(office: Office) -> Iterator[Problem]:
     for name, role in every_role().items():
         if hosts := office.with_role(name):
@@ -189,5 +206,6 @@ RULES: tuple[Rule, ...] = (
     (_local_files, set()),
     (_addresses_unique, set()),
     (_first_boot, set()),
+    (_ports_apart, set()),
     (_roles_present, {"hosts"}),
 )

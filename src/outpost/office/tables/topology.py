@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from outpost.office.tables.values import Address, HostLabel, IPAddress, Mac, Network, Part
+from outpost.office.tables.values import Address, HostLabel, IPAddress, Mac, Network, Part, Size
 
 ROLE_NAMES: tuple[str, ...] = import_module("roles").NAMES
 """As the packages below `roles/` are called."""
@@ -56,6 +56,8 @@ def _found(value: str) -> str:
 
 Accepted = Annotated[str, AfterValidator(_found)]
 HostPath = Annotated[str, AfterValidator(_host_path)]
+LOGIN = r"^(([a-z_][a-z0-9_-]{0,31}@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f:]+)(:\d{1,5})?)?$"
+"""`user@address:port`; user and port may be missing."""
 
 
 class Zone(Part):
@@ -68,8 +70,15 @@ class Zone(Part):
     networks: tuple[Network, ...] = Field(min_length=1, examples=[["192.0.2.0/28", "2001:db8:0:1::/64"]])
     """Its networks, IPv4 and IPv6. For the Internet's zone: the network on the office's own outer side."""
     gateways: tuple[Address, ...] = Field(default=(), examples=[["192.0.2.1", "2001:db8:0:1::1"]])
-    """Its routers, at most one of each IP version. `outpost machines seed` gives new machines their default routes by
+    """Its routers, at most one of each IP version. `outpost machines` gives new machines their default routes by
     it; a host that is set up keeps the routes that it has."""
+    port: str = Field(
+        default="",
+        pattern=r"^([A-Za-z][A-Za-z0-9_-]{0,14}(\.([1-9]\d{0,2}|[1-3]\d{3}|40[0-8]\d|409[0-4]))?)?$",
+        examples=["eno1.20"],
+    )
+    """For `outpost machines up`: the network interface of the server that carries this zone, `eno2`, or a VLAN on it,
+    `eno1.20`. Empty: the zone stays within the server."""
 
     @property
     def families(self) -> frozenset[int]:
@@ -90,12 +99,19 @@ class Host(Part):
     macs: dict[str, Mac] = Field(default={}, examples=[{"core": "52:54:00:12:34:56"}])
     """Hardware address of its card in a zone, for `outpost machines seed`. Left out: one is made from the names, and
     you give it to the virtual card."""
+    memory: Size | None = Field(default=None, examples=["2GiB"])
+    """For `outpost machines up`: memory of the virtual machine, where it differs from what the role wants for so many users."""
+    disk: Size | None = Field(default=None, examples=["200GiB"])
+    """For `outpost machines up`: size of its disk, where it differs from what role and quotas want. It only grows."""
+    server: str = Field(default="", max_length=300, pattern=LOGIN, examples=["root@192.0.2.5"])
+    """For `outpost machines up`: the server it stands on, as `--on` names it. Empty: any that `--on` names. So a second
+    server takes some of the hosts."""
     platform: Platform | None = None
     """Kind of this machine, where it differs from the office's `platform`."""
     ssh: str = Field(
         default="",
         max_length=300,
-        pattern=r"^(([a-z_][a-z0-9_-]{0,31}@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f:]+)(:\d{1,5})?)?$",
+        pattern=LOGIN,
         examples=["root@192.0.2.21:22"],
     )
     """How the controller connects to it, `user@address:port` (a port that is forwarded to 22: sshd itself listens

@@ -1,0 +1,157 @@
+"""What has to be done on a site's server, as steps: pure. `outpost.machines.deploy` carries them out."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from outpost.machines.hypervisor import DIRECTORY, UNITS, Guest, Site
+from outpost.machines.server import Present, Server, bridged, wanted
+
+PACKAGES = ("libvirt-daemon-system", "qemu-system-x86", "qemu-utils")
+VIRSH = "virsh --connect qemu:///system"
+CDROM = "sda"
+ENDS = 180
+"""Seconds that a guest may take to shut down."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that is done, and its shell command, which runs as root."""
+
+    name: str
+    command: str
+    stdin: str = ""
+
+
+@dataclass(frozen=True)
+class Image:
+    """What new disks are made from.
+
+    Attributes:
+        source: A path on the controller, or a URL from which the server fetches it.
+        digest: Its SHA-512.
+    """
+
+    source: str
+    digest: str
+
+    @property
+    def is_remote(self) -> bool:
+        return self.source.startswith(("https://", "http://"))
+
+    @property
+    def name(self) -> str:
+        """Its file in `DIRECTORY` on the server."""
+        return f"image-{self.digest[:32]}"
+
+
+def is_new(present: Present) -> bool:
+    """Whether a guest has no disk yet."""
+    return not present.disk
+
+
+def new(site: Site, server: Server) -> tuple[Guest, ...]:
+    """Guests without a disk: they get one, and a seed."""
+    return tuple(guest for guest in site.guests if is_new(server.guests[guest.name]))
+
+
+def unfinished(site: Site, server: Server) -> tuple[Guest, ...]:
+    """Guests whose seed is still there."""
+    return tuple(guest for guest in site.guests if server.guests[guest.name].seed)
+
+
+def to_restart(site: Site, server: Server) -> tuple[Guest, ...]:
+    """Guests that run with other hardware than declared."""
+    return tuple(
+        guest
+        for guest in site.guests
+        if (live := server.guests[guest.name].live)
+        and server.guests[guest.name].running
+        and live.hardware != wanted(guest).hardware
+    )
+
+
+def grown(site: Site, server: Server) -> tuple[Guest, ...]:
+    """Guests whose disk is smaller than declared."""
+    return tuple(guest for guest in site.guests if 0 < server.guests[guest.name].disk < guest.disk * 1024**3)
+
+
+def steps(site: Site, server: Server, image: Image | None, restart: Collection[Guest]) -> Iterator[Step]:
+    """Everything that makes the guests what they are declared to be, guest after guest in the order in which they start.
+
+    Args:
+        restart: Those of `to_restart` that may be restarted now.
+    """
+    if not bridged(server, site):
+        yield Step("bridges of the zones", f"systemctl restart {UNITS[0]}")
+    if image and new(site, server) and image.is_remote and image.name not in server.files:
+        place = f"{DIRECTORY}/{image.name}"
+        fetch = f"/usr/lib/apt/apt-helper -qq download-file {shlex.quote(image.source)} {place}.new SHA512:{image.digest}"
+        yield Step("image of the disks", f"{fetch} && mv {place}.new {place}")
+    for guest in site.guests:
+        present = server.guests[guest.name]
+        if is_new(present):
+            assert image
+            yield Step(f"{guest.name}: disk of {guest.disk} GiB", disk(guest, image))
+        elif guest in grown(site, server):
+            grow = (
+                f"{VIRSH} blockresize {guest.name} vda {guest.disk}G"
+                if present.running
+                else f"qemu-img resize -q {guest.image} {guest.disk}G"
+            )
+            yield Step(f"{guest.name}: disk grows to {guest.disk} GiB", grow)
+        if present.defined != wanted(guest):
+            yield Step(
+                f"{guest.name}: definition with {guest.memory} MiB, {guest.processors} CPU",
+                f"{VIRSH} define --validate /dev/stdin",
+                guest.definition,
+            )
+        if (is_new(present) or present.seed) and not present.running:
+            insert = f"{VIRSH} change-media {guest.name} {CDROM} {guest.seed} --update --config"
+            yield Step(f"{guest.name}: seed", insert)
+        if guest in restart:
+            yield Step(f"{guest.name}: restart", f"{stop(guest)} && {VIRSH} start {guest.name}")
+        elif not present.running:
+            yield Step(f"{guest.name}: start", f"{VIRSH} start {guest.name}")
+
+
+def disk(guest: Guest, image: Image) -> str:
+    """Shell: a disk of its own, in its place when it is complete."""
+    new = f"{guest.image}.new"
+    return (
+        f"umask 077; qemu-img convert -O qcow2 {DIRECTORY}/{image.name} {new} && "
+        f"qemu-img resize -q {new} {guest.disk}G && mv {new} {guest.image}"
+    )
+
+
+def stop(guest: Guest) -> str:
+    """Shell: the guest shuts down, and has ended."""
+    return (
+        f"{VIRSH} shutdown {guest.name} && for second in $(seq {ENDS}); do "
+        f"[ \"$({VIRSH} domstate {guest.name} | head -n 1)\" != 'shut off' ] || break; sleep 1; done && "
+        f"[ \"$({VIRSH} domstate {guest.name} | head -n 1)\" = 'shut off' ]"
+    )
+
+
+def forget_seed(guest: Guest, present: Present) -> str:
+    """Shell: the first boot is over, so the seed is detached and erased."""
+    kinds = "--config --live" if present.running else "--config"
+    return f"{VIRSH} change-media {guest.name} {CDROM} --eject --force {kinds}\nshred --remove {guest.seed}\n"
+
+
+def removal(site: Site, server: Server, *, disks: bool) -> Iterator[Step]:
+    """The guests shut down, in the other order, and are forgotten; disks only where that is said."""
+    if all(name in {guest.name for guest in site.guests} for name in server.guests) and any(
+        server.guests[guest.name].defined for guest in site.guests
+    ):
+        yield Step("guests no longer start", "systemctl disable --quiet outpost-guests.service")
+    for guest in reversed(site.guests):
+        present = server.guests[guest.name]
+        if present.running:
+            yield Step(f"{guest.name}: shut down", f"{{ {stop(guest)}; }} || {VIRSH} destroy {guest.name}")
+        if present.defined:
+            yield Step(f"{guest.name}: forgotten by libvirt", f"{VIRSH} undefine {guest.name}")
+        if disks and (present.disk or present.seed):
+            yield Step(f"{guest.name}: disk erased", f"rm -f {guest.image} {guest.seed}")

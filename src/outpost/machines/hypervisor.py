@@ -1,0 +1,167 @@
+"""A site's server as the office declares it: a bridge for each zone, a guest for each host. Pure.
+
+Guests are sized by their roles and by the number of users (`Role.memory`, `Role.disk`, quotas), unless the office file says otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+from uuid import NAMESPACE_DNS, uuid5
+
+from outpost.machines.seed import mac
+from outpost.office.model import Office
+from outpost.office.roles import role_of
+from outpost.office.size import MIB, size_of
+from outpost.office.tables.topology import Host, Zone
+from outpost.templates import environment, render
+
+DIRECTORY = "/var/lib/libvirt/images/outpost"
+"""On the server: disks, seeds until the first boot is over, and the image that disks are made from."""
+MARK = "/etc/outpost-site"
+"""On the server: the domain of the office whose site it is."""
+UNITS = ("outpost-bridges.service", "outpost-guests.service")
+SYSTEM = 2048
+"""MiB that Debian itself takes of a disk."""
+NAME_LENGTH = 15
+"""Characters of a network interface's name (IFNAMSIZ)."""
+Virtualization = Literal["kvm", "qemu"]
+_TEMPLATES = environment(Path(__file__).parent)
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A zone on the server.
+
+    Attributes:
+        name: Of the bridge.
+        card: The server's network card that carries it; empty where it stays within the server.
+        vlan: The VLAN on that card; empty where it is all of the card.
+        member: The interface that is put into the bridge.
+    """
+
+    zone: str
+    name: str
+    card: str = ""
+    vlan: str = ""
+    member: str = ""
+
+
+@dataclass(frozen=True, order=True)
+class Card:
+    """A guest's network card."""
+
+    mac: str
+    bridge: str
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A host of the office as a guest; memory in MiB, its disk in GiB."""
+
+    name: str
+    office: str
+    memory: int
+    processors: int
+    disk: int
+    cards: tuple[Card, ...]
+    kind: Virtualization = "kvm"
+
+    @property
+    def image(self) -> str:
+        """Its disk, on the server."""
+        return f"{DIRECTORY}/{self.name}.qcow2"
+
+    @property
+    def seed(self) -> str:
+        """Its seed, on the server. It is there exactly until the first boot is over."""
+        return f"{DIRECTORY}/{self.name}.iso"
+
+    @property
+    def uuid(self) -> str:
+        """By this libvirt knows it."""
+        return str(uuid5(NAMESPACE_DNS, f"{self.name}.{self.office}"))
+
+    @property
+    def description(self) -> str:
+        """By this a guest of Outpost's is known, and a definition that is an older version's."""
+        template = Path(__file__).with_name("guest.xml.j2").read_bytes() + self.kind.encode()
+        return f"Outpost, {self.office}, {hashlib.sha256(template).hexdigest()[:12]}"
+
+    @property
+    def definition(self) -> str:
+        """Its definition for libvirt (libvirt.org/formatdomain.html)."""
+        return render(_TEMPLATES, "guest.xml.j2", {"site": {"virtualization": self.kind}, "guest": self})
+
+
+@dataclass(frozen=True)
+class Site:
+    """What one server becomes; guests in the order in which they start."""
+
+    domain: str
+    bridges: tuple[Bridge, ...]
+    guests: tuple[Guest, ...]
+
+    def files(self) -> dict[str, str]:
+        """Path → content, of what the server gets besides packages, disks and definitions."""
+        return {
+            MARK: f"{self.domain}\n",
+            **{
+                f"/etc/systemd/system/{unit}": render(
+                    _TEMPLATES, f"{unit.removeprefix('outpost-')}.j2", {"site": self}
+                )
+                for unit in UNITS
+            },
+        }
+
+    def only(self, names: Collection[str]) -> Site:
+        """The same with some of its guests."""
+        return replace(self, guests=tuple(guest for guest in self.guests if guest.name in names))
+
+    def on(self, kind: Virtualization) -> Site:
+        """The same on a server that can do this."""
+        return replace(self, guests=tuple(replace(guest, kind=kind) for guest in self.guests))
+
+
+def site_of(office: Office, hosts: tuple[Host, ...]) -> Site:
+    """The server of these hosts."""
+    bridges = {zone.name: _bridge(zone) for zone in office.zones.values()}
+    used = {zone for host in hosts for zone in host.addresses}
+    ordered = sorted(hosts, key=lambda host: role_of(host).trust)
+    return Site(
+        office.domain,
+        tuple(bridge for zone, bridge in bridges.items() if zone in used),
+        tuple(_guest(office, host, bridges) for host in ordered),
+    )
+
+
+def _guest(office: Office, host: Host, bridges: dict[str, Bridge]) -> Guest:
+    role, gib = role_of(host), 1024
+    quotas = [*map(office.quota, office.users), *map(office.quota, office.shared)]
+    mail = sum(quotas) // MIB if role.data else 0
+    disk = host.disk // MIB if host.disk else SYSTEM + role.disk + mail
+    return Guest(
+        name=host.name,
+        office=office.domain,
+        memory=host.memory // MIB if host.memory else role.memory(size_of(office)),
+        processors=role.processors,
+        disk=-(-disk // gib),
+        cards=tuple(Card(mac(office, host, zone), bridges[zone].name) for zone in host.addresses),
+    )
+
+
+def _bridge(zone: Zone) -> Bridge:
+    card, _, vlan = zone.port.partition(".")
+    return Bridge(
+        zone.name, _short(f"zone-{zone.name}"), card, vlan, _short(f"{card}.{vlan}") if vlan else card
+    )
+
+
+def _short(name: str) -> str:
+    """The name, or where it is too long for an interface one that its digest makes unique."""
+    if len(name) <= NAME_LENGTH:
+        return name
+    return f"zone-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -1,0 +1,211 @@
+"""A bootable disk image of Debian with what every host of the office has: for a stick, a disk, or an import. Built by mkosi.
+
+BIOS and UEFI start GRUB from the same disk, and GRUB starts ``/vmlinuz``: Debian's own link to the newest kernel. So security updates
+of the kernel need no step that knows how the image was made. UEFI gets Debian's signed shim and GRUB (Secure Boot).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_DNS, uuid5
+
+from outpost.converge.declaration import declaration
+from outpost.errors import OutpostError
+from outpost.keys.model import Secrets
+from outpost.machines.seed import Seed
+from outpost.office.model import Office
+from outpost.templates import environment, render
+
+FILES = Path(__file__).with_suffix(".files")
+"""What mkosi reads, as templates; the path mirrors its directory."""
+BOOTS = (
+    "cloud-guest-utils", "cloud-init", "dbus", "e2fsprogs", "fdisk", "grub-efi-amd64-signed", "grub-pc-bin", "initramfs-tools",
+    "iproute2", "linux-image-amd64", "procps", "shim-signed", "systemd", "systemd-resolved", "systemd-sysv", "tzdata", "udev", "zstd",
+)  # fmt: skip
+"""What a machine starts with and reads its seed by, besides the office's own packages."""
+TOOLS = {"mkosi": "mkosi grub-pc-bin grub-common", "qemu-img": "qemu-utils"}
+BLOCK = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Built:
+    """An image's files: as it lies on a disk, and compressed for an import."""
+
+    raw: Path
+    compressed: Path
+
+
+def packages(office: Office, secrets: Secrets) -> tuple[str, ...]:
+    """What every host of the office has, and what a machine boots with."""
+    each = [
+        {name for names in declaration(office, secrets, host.name).packages for name in names}
+        for host in office.hosts
+    ]
+    return tuple(sorted(set.intersection(*each) | set(BOOTS)))
+
+
+def recipe(office: Office, names: Iterable[str], seed: Seed | None) -> dict[str, str]:
+    """Path → content of mkosi's directory.
+
+    Args:
+        seed: Of the one host that the image is for.
+    """
+    number = uuid5(NAMESPACE_DNS, f"{seed.host if seed else '*'}.{office.domain}")
+    context = {
+        "office": office,
+        "packages": tuple(names),
+        "number": number,
+        "label": f"outpost-{number.hex[:6]}",
+    }
+    templates = environment(FILES)
+    found = {
+        str(path.relative_to(FILES).with_suffix("")): render(templates, str(path.relative_to(FILES)), context)
+        for path in sorted(FILES.rglob("*.j2"))
+    }
+    for name, content in (seed.files if seed else {}).items():
+        found[f"mkosi.extra/var/lib/cloud/seed/nocloud/{name}"] = content
+    return found
+
+
+def build(files: dict[str, str], output: Path, name: str, *, epoch: int, tools: str = "") -> Built:
+    """Make the image with mkosi; it and its digests lie in a directory.
+
+    Args:
+        name: Of the files, without their endings.
+        epoch: The time that everything in it has, in seconds; the same one, archive and tools make the same image.
+        tools: For mkosi's ``--tools-tree``; empty for this machine's own tools.
+
+    Raises:
+        OutpostError: A tool is missing, or mkosi failed.
+    """
+    for tool, package in TOOLS.items():
+        if shutil.which(tool) is None:
+            raise OutpostError(f"{tool} is not installed", f"apt-get install {package}")
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="outpost-image-", dir=output) as directory:
+        place = Path(directory)
+        for path, content in files.items():
+            file = place / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content, encoding="utf-8")
+            file.chmod(
+                0o755
+                if path.startswith(("mkosi.postinst", "mkosi.finalize"))
+                else 0o600
+                if "seed" in path
+                else 0o644
+            )
+        command = ["mkosi", "--directory", str(place), "--force", f"--source-date-epoch={epoch}"]
+        _run([*command, *([f"--tools-tree={tools}"] if tools else []), "build"])
+        raw, compressed = output / f"{name}.raw", output / f"{name}.qcow2"
+        for file in (raw, compressed):
+            file.unlink(missing_ok=True)
+            file.touch(mode=0o600)
+        (place / "image.raw").replace(raw)
+        raw.chmod(0o600)
+    _run(["qemu-img", "convert", "-c", "-O", "qcow2", str(raw), str(compressed)])
+    for file in (raw, compressed):
+        file.with_name(f"{file.name}.sha512").write_text(f"{digest(file)}  {file.name}\n", encoding="utf-8")
+    return Built(raw, compressed)
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode:
+        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-6:]
+        raise OutpostError(
+            f"{command[0]} failed: {' | '.join(said)[-1500:]}",
+            "see that the archive can be reached; where mkosi's tools are missing or do not fit, use --tools default",
+        )
+
+
+def digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha512").hexdigest()
+
+
+def describe(device: Path, size: int) -> str:
+    """A device in words, where an image of so many bytes may be written to it.
+
+    Raises:
+        OutpostError: It is no whole disk, it is in use, or too small.
+    """
+    try:
+        is_block = stat.S_ISBLK(device.stat().st_mode)
+    except OSError as error:
+        raise OutpostError(f"{device} cannot be read ({error.strerror})", "lsblk lists the disks") from None
+    if not is_block:
+        raise OutpostError(f"{device} is no disk", "lsblk lists the disks")
+    done = subprocess.run(
+        ["lsblk", "--json", "--bytes", "--output", "NAME,TYPE,SIZE,MODEL,RM,MOUNTPOINTS", str(device)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return fits(json.loads(done.stdout)["blockdevices"][0], device, size)
+
+
+def fits(disk: dict[str, Any], device: Path, size: int) -> str:
+    """The same of what ``lsblk`` says of it."""
+    if disk["type"] not in ("disk", "loop"):
+        raise OutpostError(
+            f"{device} is a {disk['type']}, not a whole disk", "name the disk, not a partition of it"
+        )
+    if used := [point for part in _parts(disk) for point in part.get("mountpoints") or () if point]:
+        raise OutpostError(f"{device} is in use: {', '.join(used)}", "unmount it, if it is the right disk")
+    if _holds(disk):
+        raise OutpostError(f"{device} holds volumes that are open", "close them, if it is the right disk")
+    if int(disk["size"]) < size:
+        raise OutpostError(
+            f"{device} has {int(disk['size']) // 1024**2} MiB, and the image {size // 1024**2}",
+            "use a larger disk",
+        )
+    kind = "removable" if disk.get("rm") else "NOT removable"
+    return f"{device}: {disk.get('model') or 'no model'}, {int(disk['size']) / 1e9:.1f} GB, {kind}"
+
+
+def _parts(disk: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    yield disk
+    for child in disk.get("children") or ():
+        yield from _parts(child)
+
+
+def _holds(disk: dict[str, Any]) -> bool:
+    return any(part["type"] not in ("disk", "loop", "part") for part in _parts(disk))
+
+
+def write(image: Path, device: Path) -> None:
+    """Copy the image to a disk, and read it back.
+
+    Raises:
+        OutpostError: The disk does not hold what was written.
+    """
+    wanted, read = hashlib.sha512(), hashlib.sha512()
+    try:
+        with image.open("rb") as source, device.open("r+b", buffering=0) as target:
+            while block := source.read(BLOCK):
+                view = memoryview(block)
+                while view:
+                    view = view[target.write(view) or 0 :]
+                wanted.update(block)
+            os.fsync(target.fileno())
+            os.posix_fadvise(target.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        left = image.stat().st_size
+        with device.open("rb", buffering=0) as target:
+            while left and (block := target.read(min(BLOCK, left))):
+                read.update(block)
+                left -= len(block)
+    except OSError as error:
+        raise OutpostError(f"{device}: {error.strerror}", "use another disk; run it as root") from None
+    if wanted.digest() != read.digest():
+        raise OutpostError(f"{device} does not hold what was written", "use another disk")

@@ -1,0 +1,298 @@
+"""What a site's server is and has: asked by one script that changes nothing, and read as hostile input."""
+
+from __future__ import annotations
+
+import binascii
+import re
+import shlex
+from base64 import b64decode
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from outpost.engine.preflight import RELEASE, Finding
+from outpost.errors import OutpostError
+from outpost.machines.hypervisor import DIRECTORY, MARK, Card, Guest, Site
+from outpost.transport import answers, ssh
+from outpost.transport.remote import failure
+
+if TYPE_CHECKING:
+    from outpost.target import Target
+
+NAME = "server"
+"""What its configuration for ssh and pyinfra calls it."""
+PATIENCE = 60.0  # seconds
+MOST = 4 * 1024**2
+"""Bytes of its answer."""
+OWN_MEMORY = 1024
+"""MiB that the server keeps for itself."""
+FIRST_DISK = 3
+"""GiB that a guest's disk takes before it has mail."""
+_SCRIPT = Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a guest's definition follows from the office; memory in MiB."""
+
+    memory: int
+    processors: int
+    cards: tuple[Card, ...]
+    disks: tuple[str, ...]
+    description: str = ""
+
+    @property
+    def hardware(self) -> tuple[object, ...]:
+        """What a running guest gets by a restart alone."""
+        return (self.memory, self.processors, self.cards, self.disks)
+
+
+@dataclass(frozen=True)
+class Present:
+    """A guest on the server; its shapes are None where it is not defined, its disk's size 0 where it has none.
+
+    Attributes:
+        seed: Whether a seed lies there: its first boot is not over.
+    """
+
+    running: bool = False
+    live: Shape | None = None
+    defined: Shape | None = None
+    disk: int = 0
+    seed: bool = False
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server's answer.
+
+    Attributes:
+        links: Network interface → the bridge that it is a port of, or nothing.
+        addressed: Interfaces with an address of the server.
+    """
+
+    release: str = ""
+    machine: str = ""
+    kvm: bool = False
+    memory: int = 0
+    processors: int = 0
+    free: int = 0
+    site: str = ""
+    links: dict[str, str] = field(default_factory=dict)
+    addressed: frozenset[str] = frozenset()
+    files: frozenset[str] = frozenset()
+    guests: dict[str, Present] = field(default_factory=dict)
+
+
+def shell_command(login: str, target: Target) -> list[str]:
+    """What starts a root shell on a server."""
+    user = ssh.parted(login)[0]
+    shell = f"{ssh.LANGUAGE} {'sh -s' if user in ('', 'root') else 'sudo -n sh -s'}"
+    return ["ssh", "-F", str(ssh.server_configuration(login, NAME, target.data)), NAME, shell]
+
+
+def run(login: str, target: Target, script: str, *, patience: float = PATIENCE) -> str:
+    """Run a script as root on a server; gives what it printed.
+
+    Raises:
+        OutpostError: It was not reached, or the script failed.
+    """
+    try:
+        done = answers.exchange(shell_command(login, target), script.encode(), patience=patience, most=MOST)
+    except TimeoutError:
+        raise OutpostError(f"{login} did not answer within {patience:.0f} s", "check its console") from None
+    except answers.TooMuchError:
+        raise OutpostError(
+            f"{login} answered more than {MOST // 1024**2} MiB", "check the server before you trust it"
+        ) from None
+    if done.status:
+        message = done.errors.decode(errors="replace")
+        if "host key verification failed" in message.lower():
+            raise OutpostError(
+                f"the SSH host key of {login} is not known",
+                f"log in to it once (ssh {login}) and compare the fingerprint with the one on its console or at your provider",
+            )
+        last = answers.line((message.strip().splitlines() or ["no message"])[-1], 500)
+        raise failure(login, message) or OutpostError(f"{login}: {last}", "read its journal: journalctl -b")
+    return done.out.decode(errors="replace")
+
+
+def survey(login: str, target: Target, site: Site) -> Server:
+    """What the server is and has, of what this site needs."""
+    given = {
+        "directory": DIRECTORY,
+        "mark": MARK,
+        "names": " ".join(guest.name for guest in site.guests),
+    }
+    head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
+    return read(run(login, target, head + _SCRIPT), tuple(guest.name for guest in site.guests))
+
+
+def read(said: str, names: tuple[str, ...]) -> Server:
+    """The script's lines as data; what is of no known form is left out."""
+    lines = [tuple(line.split(" ", 1)) for line in said.splitlines() if " " in line]
+    first = {key: answers.line(value, 300) for key, value in reversed(lines)}
+    several = {
+        key: frozenset(value for found, value in lines if found == key and len(value) < 300)
+        for key in ("link", "address", "file")
+    }
+    files = frozenset(text.partition(" ")[2] for text in several["file"])
+    return Server(
+        release=first.get("release", ""),
+        machine=first.get("machine", ""),
+        kvm="kvm" in first,
+        memory=_number(first.get("memory", "")),
+        processors=_number(first.get("processors", "")),
+        free=_number(first.get("disk", "")),
+        site=first.get("site", ""),
+        links={name: master for name, _, master in (text.partition(" ") for text in several["link"])},
+        addressed=frozenset(text.split("@")[0] for text in several["address"]),
+        files=files,
+        guests={name: _present(name, [value for _, value in lines], files) for name in names},
+    )
+
+
+def _present(name: str, values: list[str], files: frozenset[str]) -> Present:
+    about = [value.split(" ") for value in values if value.startswith(f"{name} ")]
+    shapes = {words[1]: shape(words[2]) for words in about if len(words) == 3}
+    states = [words[1:] for words in about if words[1] in ("running", "paused", "in")]
+    sizes = [_number(words[1]) for words in about if len(words) == 2]
+    return Present(
+        running=bool(states),
+        live=shapes.get("--live"),
+        defined=shapes.get("--inactive"),
+        disk=max(sizes, default=0),
+        seed=f"{name}.iso" in files,
+    )
+
+
+def _number(text: str) -> int:
+    return int(text) if re.fullmatch(r"\d{1,15}", text) else 0
+
+
+def shape(encoded: str) -> Shape | None:
+    """Of libvirt's XML in base64; a document type, whose entities could grow without bound, is not read."""
+    try:
+        text = b64decode(encoded, validate=True).decode()
+        if len(text) > 200_000 or "<!" in text:
+            return None
+        found = ElementTree.fromstring(text)  # noqa: S314 (bounded, and without a document type)
+        kib = int(found.findtext("memory", "0"))
+        processors = int(found.findtext("vcpu", "0"))
+    except (binascii.Error, ValueError, ElementTree.ParseError):
+        return None
+    cards = tuple(
+        Card(_of(each, "mac", "address"), _of(each, "source", "bridge"))
+        for each in found.findall("devices/interface")
+    )
+    disks = tuple(
+        _of(each, "source", "file") for each in found.findall("devices/disk") if each.get("device") != "cdrom"
+    )
+    return Shape(kib // 1024, processors, cards, disks, found.findtext("description", ""))
+
+
+def _of(element: ElementTree.Element, child: str, attribute: str) -> str:
+    found = element.find(child)
+    return "" if found is None else found.get(attribute, "")
+
+
+def wanted(guest: Guest) -> Shape:
+    """The shape of a guest as declared."""
+    return Shape(guest.memory, guest.processors, guest.cards, (guest.image,), guest.description)
+
+
+def bridged(server: Server, site: Site) -> bool:
+    """Whether every zone's bridge is there, with its port."""
+    return all(
+        bridge.name in server.links and (not bridge.member or server.links.get(bridge.member) == bridge.name)
+        for bridge in site.bridges
+    )
+
+
+def judge(server: Server, site: Site, login: str) -> Iterator[Finding]:
+    """What is missing on the server, and what the guests cost it."""
+    if server.release != f"debian {RELEASE}" or server.machine != "x86_64":
+        seen = f"runs {server.release or 'an unknown system'} on {server.machine or 'an unknown machine'}"
+        yield Finding(login, "bad", seen, f"install Debian {RELEASE} for amd64 on it")
+    if server.site not in ("", site.domain):
+        remedy = "use a server of its own for each office"
+        yield Finding(login, "bad", f"is the site of {server.site}", remedy)
+    if not server.kvm:
+        yield Finding(
+            login,
+            "note",
+            "its processors offer no virtualization (KVM): guests are emulated, many times slower, for a trial only",
+            "turn on VT-x or AMD-V in its firmware; on a virtual server ask the provider for nested virtualization",
+        )
+    yield from _room(server, site, login)
+    yield from _cards(server, site, login)
+    for guest in site.guests:
+        present = server.guests[guest.name]
+        if present.defined and not present.defined.description.startswith(f"Outpost, {site.domain}, "):
+            yield Finding(
+                login,
+                "bad",
+                f"has a guest {guest.name} that Outpost has not made for {site.domain}",
+                f"rename it on the server: virsh domrename {guest.name} NEW-NAME",
+            )
+        if present.disk > guest.disk * 1024**3:
+            yield Finding(
+                login,
+                "note",
+                f"the disk of {guest.name} has {present.disk // 1024**3} GiB, more than {guest.disk}",
+                "nothing is to be done: a disk only grows",
+            )
+
+
+def _room(server: Server, site: Site, login: str) -> Iterator[Finding]:
+    others = sum(
+        present.defined.memory
+        for name, present in server.guests.items()
+        if present.defined and name not in {guest.name for guest in site.guests}
+    )
+    guests = others + sum(guest.memory for guest in site.guests)
+    need = guests + OWN_MEMORY
+    seen = f"{server.memory} MiB of memory for guests with {guests}"
+    if server.memory < need:
+        remedy = (
+            f"give it {need} MiB, or set hosts.NAME.memory, or let hosts stand elsewhere: hosts.NAME.server"
+        )
+        yield Finding(login, "bad", seen, remedy)
+    else:
+        yield Finding(login, "good", seen)
+    new = [guest for guest in site.guests if not server.guests[guest.name].disk]
+    whole = sum(guest.disk for guest in new) * 1024
+    seen = f"{server.free} MiB of disk for {len(new)} new disks that may grow to {whole}"
+    if server.free < len(new) * FIRST_DISK * 1024:
+        yield Finding(login, "bad", seen, f"enlarge the file system of {DIRECTORY}")
+    elif server.free < whole:
+        yield Finding(login, "note", seen, f"enlarge the file system of {DIRECTORY} before the mail grows")
+    else:
+        yield Finding(login, "good", seen)
+
+
+def _cards(server: Server, site: Site, login: str) -> Iterator[Finding]:
+    for bridge in site.bridges:
+        if not bridge.card:
+            continue
+        if bridge.card not in server.links:
+            yield Finding(
+                login,
+                "bad",
+                f"has no network card {bridge.card} for zone {bridge.zone}",
+                f"name one of these in zones.{bridge.zone}.port: {_some(server.links)}",
+            )
+        elif bridge.member in server.addressed:
+            yield Finding(
+                login,
+                "bad",
+                f"{bridge.member} carries an address of the server: as a bridge's port it would cut the server off",
+                f"name another card or a VLAN of this one in zones.{bridge.zone}.port",
+            )
+
+
+def _some(links: Iterable[str]) -> str:
+    own = sorted(link for link in links if link != "lo" and not link.startswith(("zone-", "vnet")))
+    return answers.line(", ".join(own[:20]), 300)

@@ -1,0 +1,213 @@
+"""The guests of a site made, changed and removed: what a server has is asked, what is missing is carried out by pyinfra."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from outpost.engine import run
+from outpost.errors import OutpostError
+from outpost.machines import guests, server
+from outpost.machines.guests import Image, Step
+from outpost.machines.hypervisor import DIRECTORY, Guest, Site, site_of
+from outpost.machines.server import Server
+from outpost.office.model import Office
+from outpost.office.tables.topology import LOGIN, Host
+from outpost.target import Target
+from outpost.transport import answers, ssh
+from outpost.transport.remote import run_script
+
+FIRST_BOOT = 600.0
+"""Seconds until a new guest answers; an emulated one gets three times as much."""
+PACE = 3.0
+DEBIAN = "https://cloud.debian.org/images/cloud/trixie/latest/debian-13-genericcloud-amd64.qcow2"
+GROW = (
+    "root=$(findmnt --noheadings --output SOURCE /) && disk=$(lsblk --noheadings --output PKNAME $root) && "
+    "{ growpart /dev/$disk $(cat /sys/class/block/${root##*/}/partition) || [ $? = 1 ]; } && resize2fs $root 2>&1"
+)
+"""Shell, on a guest: its root file system takes all of a disk that has grown (growpart: 1 is nothing to do)."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One site on one server, as an office's command names it.
+
+    Attributes:
+        whole: With every guest of the server.
+        site: With those that the command is about.
+    """
+
+    target: Target
+    office: Office
+    login: str
+    whole: Site
+    site: Site
+    found: Server
+
+    def outcome(
+        self,
+        steps: list[Step],
+        watcher: run.Watcher,
+        *,
+        files: bool = True,
+        seeds: dict[str, Path] | None = None,
+        dry: bool = False,
+    ) -> run.Outcome:
+        """What pyinfra changed on the server, or would change."""
+        with tempfile.TemporaryDirectory(prefix="outpost-site-") as directory:
+            declared = Path(directory) / "declared.json"
+            declared.touch(mode=0o600)
+            data = {
+                "packages": guests.PACKAGES,
+                "files": self.whole.files() if files else {},
+                "seeds": {name: str(path) for name, path in (seeds or {}).items()},
+                "steps": [vars(step) for step in steps],
+            }
+            declared.write_text(json.dumps(data), encoding="utf-8")
+            user = ssh.parted(self.login)[0] or "root"
+            given = {
+                "openssh_config": ssh.server_configuration(self.login, server.NAME, self.target.data),
+                "declared": declared,
+                "_sudo": user != "root",
+            }
+            inventory = Path(directory) / "inventory.py"
+            texts = {key: value if isinstance(value, bool) else str(value) for key, value in given.items()}
+            inventory.write_text(f"server = [('@openssh/{server.NAME}', {texts!r})]\n", encoding="utf-8")
+            deploy = Path(__file__).with_name("deploy.py")
+            arguments = ["pyinfra", str(inventory), str(deploy), "--dry" if dry else "-y"]
+            remedy = "run the command again with OUTPOST_DEBUG=1 for pyinfra's full output"
+            return run.pyinfra(arguments, watcher, remedy, environment=os.environ)
+
+
+def hosts_on(office: Office, login: str) -> tuple[Host, ...]:
+    """The hosts that stand on a server: those that name it or none."""
+    if not login or not re.fullmatch(LOGIN.strip("^$"), login):
+        raise OutpostError(f"--on {login} names no server", "write user@address, for example root@192.0.2.5")
+    hosts = tuple(host for host in office.hosts if host.server in ("", login))
+    if not hosts:
+        raise OutpostError(
+            f"no host of {office.domain} stands on {login}", "compare hosts.NAME.server with --on"
+        )
+    return hosts
+
+
+def examined(target: Target, office: Office, login: str, names: Collection[str] = ()) -> Work:
+    """The site with what its server answers.
+
+    Args:
+        names: The hosts that the command is about; all of that server where it is empty.
+    """
+    hosts = hosts_on(office, login)
+    if away := set(names) - {host.name for host in hosts}:
+        raise OutpostError(
+            f"{', '.join(sorted(away))}: another server in office.toml than {login}",
+            "compare hosts.NAME.server with --on",
+        )
+    whole = site_of(office, hosts)
+    found = server.survey(login, target, whole)
+    whole = whole.on("kvm" if found.kvm else "qemu")
+    return Work(target, office, login, whole, whole.only(names) if names else whole, found)
+
+
+def named(source: str, digest: str) -> Image:
+    """The image that --image and --sha512 name; beside a file its digest may lie in FILE.sha512.
+
+    Raises:
+        OutpostError: There is none, or its content has another digest.
+    """
+    file = Path(source)
+    if not source.startswith(("https://", "http://")):
+        beside = Path(f"{source}.sha512")
+        if not file.is_file():
+            raise OutpostError(f"there is no image {source}", "make one with: ./outpost machines image")
+        if not digest and beside.is_file():
+            digest = beside.read_text(encoding="utf-8").split(" ")[0].strip()
+    if not re.fullmatch(r"[0-9a-f]{128}", digest):
+        raise OutpostError(
+            f"the SHA-512 of {source} is missing",
+            "give it with --sha512; for Debian's images it is in the file SHA512SUMS beside them",
+        )
+    if file.is_file():
+        with file.open("rb") as content:
+            if hashlib.file_digest(content, "sha512").hexdigest() != digest:
+                raise OutpostError(f"{source} has another SHA-512", "fetch or build the image again")
+    return Image(source, digest)
+
+
+def upload(work: Work, image: Image) -> None:
+    """Send an image to the server, which checks its digest; nothing where it has it."""
+    if image.is_remote or image.name in work.found.files:
+        return
+    place = f"{DIRECTORY}/{image.name}"
+    script = (
+        f"set -e; mkdir -p -m 0711 {DIRECTORY}; cat > {place}.new; "
+        f"echo '{image.digest}  {place}.new' | sha512sum --check --quiet; mv {place}.new {place}"
+    )
+    command = answers.at_once(server.shell_command(work.login, work.target), script)
+    with Path(image.source).open("rb") as content:
+        done = subprocess.run(command, stdin=content, capture_output=True, check=False)
+    if done.returncode:
+        last = answers.line(
+            (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1], 500
+        )
+        raise OutpostError(f"the image did not arrive on {work.login}: {last}", "run the command again")
+
+
+def await_first_boots(work: Work, tell: Callable[[str], None]) -> None:
+    """Wait until new guests answer by their pinned keys and cloud-init is done; then their seeds are erased.
+
+    Raises:
+        OutpostError: Some did not; their seeds are kept.
+    """
+    waiting = {guest.name: guest for guest in guests.unfinished(work.site, work.found)}
+    patience = FIRST_BOOT * (1 if work.found.kvm else 3)
+    until, last = time.monotonic() + patience, ""
+    while waiting and time.monotonic() < until:
+        for name, guest in tuple(waiting.items()):
+            answer = _asked(work, name, "test ! -e /etc/cloud/cloud-init.disabled || echo done")
+            if answer == "done":
+                server.run(
+                    work.login, work.target, "set -e\n" + guests.forget_seed(guest, work.found.guests[name])
+                )
+                tell(f"{name} answers with its pinned key; its seed is erased")
+                del waiting[name]
+            else:
+                last = answer or last
+        if waiting:
+            time.sleep(PACE)
+    if waiting:
+        names = ", ".join(waiting)
+        raise OutpostError(
+            f"{names} did not answer within {patience:.0f} s{f' ({last})' if last else ''}; the seeds are kept",
+            f"read a console (ssh {work.login} virsh console {next(iter(waiting))}); let this machine reach the management zone; "
+            "run the command again",
+        )
+
+
+def _asked(work: Work, name: str, script: str) -> str:
+    """What a guest prints, or why there is nothing."""
+    try:
+        return run_script(
+            work.target, work.office, work.office.host(name), script, "ssh", patience=45
+        ).strip()
+    except OutpostError as error:
+        return error.message
+
+
+def grow_file_systems(work: Work, grown: Collection[Guest]) -> list[str]:
+    """Let guests use a disk that has grown; gives what went wrong."""
+    wrong = []
+    for guest in grown:
+        try:
+            run_script(work.target, work.office, work.office.host(guest.name), GROW, "ssh")
+        except OutpostError as error:
+            wrong.append(f"{guest.name}: its file system does not use all of its disk yet ({error.message})")
+    return wrong

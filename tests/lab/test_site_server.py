@@ -1,0 +1,193 @@
+"""A bare server becomes a site: a guest of the product's own image answers by its pinned key, stays as it is, and comes back with the server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomlkit
+
+from outpost.errors import OutpostError
+from outpost.office import load
+from outpost.target import ROOT, find
+from outpost.transport.remote import run_script
+from outpost_lab import aptcache, engine, images, keys
+from outpost_lab.containers import SYSTEMD, run
+from tests.awaiting import until
+
+IMAGE = os.environ.get("OUTPOST_TEST_IMAGE", "")
+"""An image that `outpost machines image` made; with none the test builds one."""
+MISSING = [
+    tool
+    for tool in ("docker", "xorriso", *(() if IMAGE else ("mkosi", "qemu-img")))
+    if shutil.which(tool) is None
+]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        bool(MISSING), reason=f"needs {', '.join(MISSING)}, or OUTPOST_TEST_IMAGE in place of mkosi"
+    ),
+]
+NAME = "outpost-site-test"
+HOST = "ns1"
+CARD = "eth1"
+"""The server's second card, in the administrators' network."""
+BOOTS = 900.0
+"""Seconds that an emulated guest may take until it answers."""
+CONFINED = 'cgroup_controllers = []\\nsecurity_driver = "none"\\nnamespaces = []\\n'
+"""Of libvirt's qemu.conf: what a container does not let it do."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """An administrator with one office and a server."""
+
+    site: Path
+    server: Any
+    address: str
+    environment: dict[str, str]
+
+    def types(self, *arguments: str) -> str:
+        """What one command of ``./outpost`` prints."""
+        command = [sys.executable, "-m", "outpost", *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+        return done.stdout
+
+    def up(self, *more: str) -> str:
+        on = f"root@{self.address}"
+        return self.types("machines", "up", str(self.site), "--on", on, "--limit", HOST, "--yes", *more)
+
+    def asks(self, script: str) -> str:
+        """What the guest prints over SSH; nothing while it cannot be reached."""
+        office = load(self.site)
+        with suppress(OutpostError):
+            return run_script(find(str(self.site)), office, office.host(HOST), script, "ssh").strip()
+        return ""
+
+    def bare_card(self) -> None:
+        """The engine gives each card an address; a port of a bridge has none."""
+        run(self.server, "ip", "address", "flush", "dev", CARD)
+
+    def virsh(self, *words: str) -> str:
+        return run(self.server, "virsh", *words)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory with a short name: OpenSSH's sockets have room for 108 characters."""
+    with tempfile.TemporaryDirectory(prefix="outpost-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def desk(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """A container with systemd and SSH, and nothing of a hypervisor."""
+    for name, value in {"OUTPOST_IDENTITY": "identity.txt", "XDG_CACHE_HOME": "", "HOME": ""}.items():
+        monkeypatch.setenv(name, str(place / value))
+    client = engine.connect()
+    images.build(client, ("base", "apt-cache"))
+    proxy = aptcache.bridge_url(aptcache.ensure(client, images.tag("apt-cache")))
+    key = keys.ssh_key(place / "key", "admin@desk")
+    network = client.networks.create(NAME)
+    server = client.containers.create(images.tag("base"), name=NAME, hostname="server", **SYSTEMD)
+    try:
+        network.connect(server)
+        server.start()
+        until(lambda: server.exec_run("systemctl is-active ssh.service").exit_code == 0, "sshd runs")
+        lines = (
+            f"mkdir -p -m 0700 /root/.ssh && echo '{key}' > /root/.ssh/authorized_keys",
+            f"echo 'Acquire::http::Proxy \"{proxy}\";' > /etc/apt/apt.conf.d/90proxy",
+            f"mkdir -p /etc/libvirt && printf '{CONFINED}' > /etc/libvirt/qemu.conf",
+        )
+        run(server, "sh", "-ec", "\n".join(lines))
+        server.reload()
+        network.reload()
+        subnet = network.attrs["IPAM"]["Config"][0]["Subnet"]
+        address = server.attrs["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+        public = run(server, "cat", "/etc/ssh/ssh_host_ed25519_key.pub").split()
+        (place / ".ssh").mkdir(mode=0o700)
+        (place / ".ssh/known_hosts").write_text(f"{address} {' '.join(public[:2])}\n")
+        desk = Desk(place / "site", server, address, os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"})
+        desk.types("new", str(desk.site), "--domain", "po.example.com", "--organisation", "Site", "--postmaster", "maria",
+                   "--wan", "192.0.2.0/28", "--mgmt", subnet, "--ssh-user", "admin", "--key", key)  # fmt: skip
+        (desk.site / "ssh_key").write_bytes((place / "key").read_bytes())
+        (desk.site / "ssh_key").chmod(0o600)
+        change(desk.site, ("zones", "mgmt"), port=CARD)
+        desk.bare_card()
+        yield desk
+    finally:
+        server.remove(force=True, v=True)
+        network.remove()
+
+
+def change(site: Path, path: tuple[str, str], **values: object) -> None:
+    document: Any = tomlkit.parse((site / "office.toml").read_text())
+    document[path[0]][path[1]].update(values)
+    (site / "office.toml").write_text(tomlkit.dumps(document))
+
+
+@pytest.fixture
+def image(desk: Desk, place: Path) -> Path:
+    """The product's own image, which no other test needs."""
+    if not IMAGE:
+        tools = os.environ.get("OUTPOST_TEST_TOOLS", "")
+        desk.types("machines", "image", str(desk.site), "--output", str(place / "images"), "--tools", tools)
+    return Path(IMAGE) if IMAGE else place / "images" / "site.qcow2"
+
+
+def test_a_bare_server_becomes_the_site_and_stays_it(desk: Desk, image: Path) -> None:
+    """One guest, from nothing to the pinned key; then a second run, a loss of power, and another size."""
+    desk.up("--image", str(image))
+    office = load(desk.site)
+    host = office.host(HOST)
+    assert desk.asks("hostname --fqdn") == host.fqdn
+    addresses = desk.asks("ip -brief -4 address show scope global")
+    assert all(str(each) in addresses for zone in host.addresses for each in office.interfaces(host, zone))
+    assert int(desk.asks("df --output=size -BM / | tail -n 1").rstrip("M")) > 4000, "it takes the whole disk"
+
+    left = run(desk.server, "sh", "-c", "ls /var/lib/libvirt/images/outpost")
+    assert "ns1.iso" not in left, "the seed is erased"
+    assert ".iso" not in desk.virsh("dumpxml", HOST)
+    listeners = run(desk.server, "ss", "-Hltn", "not src 127.0.0.0/8")
+    assert {line.split()[3].rpartition(":")[2] for line in listeners.splitlines()} == {"22"}
+    assert not run(desk.server, "sh", "-c", "ip -o address | grep zone- || true"), "no address in a zone"
+
+    desk.bare_card()
+    assert "nothing to change" in desk.up()
+
+    before = desk.asks("cat /proc/sys/kernel/random/boot_id")
+    desk.server.kill("SIGKILL")  # as if its power had failed: no guest is shut down
+    desk.server.start()
+    until(
+        lambda: desk.asks("cat /proc/sys/kernel/random/boot_id") not in ("", before),
+        "it is back",
+        seconds=BOOTS,
+        pace=3,
+    )
+    desk.bare_card()
+    assert "nothing to change" in desk.up()
+
+    change(desk.site, ("hosts", HOST), memory="600MiB", disk="6GiB")
+    running = desk.virsh("domid", HOST)
+    assert "waits for a restart" in desk.up()
+    assert desk.virsh("domid", HOST) == running, "nothing restarts unasked"
+    assert int(desk.asks("df --output=size -BM / | tail -n 1").rstrip("M")) > 5000, "the disk grew meanwhile"
+    desk.up("--restart")
+    assert desk.virsh("domid", HOST) != running
+    assert "600.0 MiB" in desk.virsh("dominfo", HOST).replace("614400 KiB", "600.0 MiB")
+
+    desk.types("machines", "down", str(desk.site), "--on", f"root@{desk.address}", "--yes")
+    assert HOST not in desk.virsh("list", "--all")
+    assert "ns1.qcow2" in run(desk.server, "ls", "/var/lib/libvirt/images/outpost")

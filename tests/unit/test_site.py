@@ -1,0 +1,359 @@
+"""A site's server: what is generated for it, what an answer of it leads to, and that its answers are hostile input."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from base64 import b64encode
+from pathlib import Path
+
+import pytest
+import tomlkit
+
+from outpost.cli.app import run
+from outpost.errors import OutpostError
+from outpost.machines import guests, server, up
+from outpost.machines.guests import Image
+from outpost.machines.hypervisor import UNITS, Site, site_of
+from outpost.machines.server import Server, wanted
+from outpost.office import load
+from outpost.office.load import check
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPvl2VGKbSb6DB9Jbjn8cDsxhYg3Q6hVZCAT1Z0tOAa maria@site"
+IMAGE = Image("https://example.com/debian.qcow2", "ab" * 64)
+ON = "root@192.0.2.5"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An office whose outer network is a card of the server, and whose users' network is a VLAN."""
+    monkeypatch.setenv("OUTPOST_IDENTITY", str(tmp_path / "identity.txt"))
+    place = tmp_path / "site"
+    assert run(["new", str(place), "--domain=po.example.com", "--organisation=Site", "--postmaster=maria",
+                "--wan=192.0.2.0/28", "--ssh-user=admin", f"--key={KEY}", "--no-secrets"]) == 0  # fmt: skip
+    edit(place, "zones", "wan", port="eno2")
+    edit(place, "zones", "lan", port="eno1.20")
+    return place
+
+
+def edit(place: Path, *path: str, **values: object) -> None:
+    document = tomlkit.parse((place / "office.toml").read_text())
+    table = document
+    for name in path:
+        table = table[name]
+    table.update(values)
+    (place / "office.toml").write_text(tomlkit.dumps(document))
+
+
+def site(place: Path) -> Site:
+    office = load(place, uncertified=True)
+    return site_of(office, office.hosts)
+
+
+def answer(of: Site, *lines: str, disks: dict[str, int] | None = None) -> Server:
+    """A server on which all guests run as this site declares them."""
+    said = ["release debian 13", "machine x86_64", "kvm yes", "memory 32000", "processors 8", "disk 900000",
+            "link lo", "link eno1", "link eno2 zone-wan", "address eno1"]  # fmt: skip
+    said += [f"link {bridge.name}" for bridge in of.bridges]
+    said += [f"link {bridge.member} {bridge.name}" for bridge in of.bridges if bridge.vlan]
+    for guest in of.guests:
+        kib = guest.definition.replace(
+            f'<memory unit="MiB">{guest.memory}<', f"<memory unit='KiB'>{guest.memory * 1024}<"
+        )
+        encoded = b64encode(kib.encode()).decode()
+        said += [
+            f"size {guest.name} {(disks or {}).get(guest.name, guest.disk) * 1024**3}",
+            f"state {guest.name} running",
+            f"definition {guest.name} --live {encoded}",
+            f"definition {guest.name} --inactive {encoded}",
+        ]
+    return server.read("\n".join([*lines, *said]) + "\n", tuple(guest.name for guest in of.guests))
+
+
+BARE = "release debian 13\nmachine x86_64\nkvm yes\nmemory 32000\nprocessors 8\ndisk 900000\nlink eno1\nlink eno2\n"
+
+
+def bare(of: Site) -> Server:
+    return server.read(BARE, tuple(guest.name for guest in of.guests))
+
+
+def names(of: Site, found: Server, restart: tuple[str, ...] = ()) -> list[str]:
+    allowed = [guest for guest in of.guests if guest.name in restart]
+    return [step.name for step in guests.steps(of, found, IMAGE, allowed)]
+
+
+def test_guests_are_sized_by_role_users_and_quotas(place: Path) -> None:
+    before = {guest.name: guest for guest in site(place).guests}
+    assert before["ns1"].memory == 512
+    assert before["mta"].processors == 2
+    document = tomlkit.parse((place / "office.toml").read_text())
+    document["users"].extend({"address": f"u{number}@po.example.com"} for number in range(100))
+    (place / "office.toml").write_text(tomlkit.dumps(document))
+    after = {guest.name: guest for guest in site(place).guests}
+    office = load(place, uncertified=True)
+    assert after["store"].memory > before["store"].memory
+    assert after["store"].disk - before["store"].disk >= 99 * int(office.limits.mailbox_quota) // 1024**3
+    assert after["ns1"] == before["ns1"]
+    edit(place, "hosts", "store", memory="6GiB", disk="300GiB")
+    chosen = {guest.name: guest for guest in site(place).guests}["store"]
+    assert (chosen.memory, chosen.disk) == (6144, 300)
+
+
+def test_guests_start_in_the_order_of_trust(place: Path) -> None:
+    declared = site(place)
+    assert [guest.name for guest in declared.guests][:2] == ["ns1", "ns2"]
+    started = [
+        line for line in declared.files()[f"/etc/systemd/system/{UNITS[1]}"].splitlines() if " start " in line
+    ]
+    assert [line.split()[-1] for line in started] == [guest.name for guest in declared.guests]
+
+
+def test_each_zone_is_a_bridge_without_an_address_of_the_server(place: Path) -> None:
+    unit = site(place).files()[f"/etc/systemd/system/{UNITS[0]}"]
+    lines = unit.splitlines()
+    assert "ExecStart=-/sbin/ip link add link eno1 name eno1.20 type vlan id 20" in lines
+    assert "ExecStart=-/sbin/ip link set eno1.20 master zone-lan up" in lines
+    assert "ExecStart=-/sbin/ip link set eno2 master zone-wan up" in lines
+    assert "ExecStart=/sbin/ip link set zone-core up" in lines
+    assert not [line for line in lines if "master zone-core" in line or "master zone-mgmt" in line]
+    assert "addr add" not in unit
+    assert unit.count("disable_ipv6=1 ") == unit.count("/rp_filter=1 ") == unit.count("/arp_ignore=8\n") == 4
+
+
+def test_a_port_that_left_its_bridge_is_put_back(place: Path) -> None:
+    declared = site(place)
+    found = answer(declared)
+    found.links["eno2"] = ""
+    assert names(declared, found) == ["bridges of the zones"]
+
+
+def test_long_names_of_zones_stay_apart(place: Path) -> None:
+    document = tomlkit.parse((place / "office.toml").read_text())
+    for number in (1, 2):
+        document["zones"][f"guests-building-{number}"] = {
+            "kind": "users",
+            "networks": [f"10.9.{number}.0/24"],
+        }
+        document["hosts"]["store"]["addresses"][f"guests-building-{number}"] = [f"10.9.{number}.3"]
+    (place / "office.toml").write_text(tomlkit.dumps(document))
+    bridges = [bridge.name for bridge in site(place).bridges]
+    assert len(set(bridges)) == len(bridges)
+    assert max(map(len, bridges)) <= 15
+
+
+@pytest.mark.parametrize("kind", ["kvm", "qemu"])
+def test_libvirt_takes_the_definitions(place: Path, tmp_path: Path, kind: str) -> None:
+    if shutil.which("virt-xml-validate") is None:
+        pytest.skip("needs virt-xml-validate: apt-get install libvirt-clients")
+    for guest in site(place).on(kind).guests:  # type: ignore[arg-type]
+        file = tmp_path / f"{guest.name}.xml"
+        file.write_text(guest.definition)
+        done = subprocess.run(
+            ["virt-xml-validate", str(file), "domain"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_systemd_takes_the_units(place: Path, tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("needs systemd-analyze: apt-get install systemd")
+    for path, text in site(place).files().items():
+        if path.endswith(".service"):
+            (tmp_path / Path(path).name).write_text(
+                text.replace("/usr/bin/virsh", "/bin/true")
+                .replace("/sbin/ip", "/bin/true")
+                .replace("/sbin/sysctl", "/bin/true")
+            )
+    units = [str(tmp_path / unit) for unit in UNITS]
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+    assert not [line for line in done.stderr.splitlines() if "outpost-" in line], done.stderr
+
+
+def test_a_bare_server_gets_every_guest(place: Path) -> None:
+    declared = site(place)
+    listed = names(declared, bare(declared))
+    assert listed[:2] == ["bridges of the zones", "image of the disks"]
+    assert listed[2:6] == [
+        "ns1: disk of 5 GiB",
+        "ns1: definition with 512 MiB, 1 CPU",
+        "ns1: seed",
+        "ns1: start",
+    ]
+    assert len(listed) == 2 + 4 * len(declared.guests)
+
+
+def test_a_second_time_nothing_is_done(place: Path) -> None:
+    declared = site(place)
+    found = answer(declared)
+    assert [found.guests[guest.name].live for guest in declared.guests] == [
+        wanted(guest) for guest in declared.guests
+    ]
+    assert names(declared, found) == []
+    assert guests.to_restart(declared, found) == ()
+    assert [each.level for each in server.judge(found, declared, ON)] == ["good", "good"]
+
+
+def test_a_changed_size_concerns_its_guest_alone_and_restarts_nothing_unasked(place: Path) -> None:
+    before = answer(site(place))
+    edit(place, "hosts", "webmail", memory="2GiB")
+    declared = site(place)
+    assert names(declared, before) == ["webmail: definition with 2048 MiB, 1 CPU"]
+    assert [guest.name for guest in guests.to_restart(declared, before)] == ["webmail"]
+    assert names(declared, before, ("webmail",)) == [
+        "webmail: definition with 2048 MiB, 1 CPU",
+        "webmail: restart",
+    ]
+
+
+def test_a_disk_grows_while_its_guest_runs_and_never_shrinks(place: Path) -> None:
+    declared = site(place)
+    small = answer(declared, disks={"ns1": 3})
+    (step,) = guests.steps(declared, small, None, ())
+    assert step.name == "ns1: disk grows to 5 GiB"
+    assert "blockresize ns1 vda 5G" in step.command
+    large = answer(declared, disks={"ns1": 50})
+    assert names(declared, large) == []
+    assert any("a disk only grows" in each.remedy for each in server.judge(large, declared, ON))
+
+
+def test_a_guest_that_is_off_is_started(place: Path) -> None:
+    declared = site(place)
+    text = "\n".join(f"size {guest.name} {guest.disk * 1024**3}" for guest in declared.guests)
+    found = server.read(BARE + text, tuple(guest.name for guest in declared.guests))
+    listed = names(declared, found)
+    assert "ns1: start" in listed
+    assert not [name for name in listed if "disk" in name or "seed" in name], "its disk is in use already"
+
+
+def test_down_keeps_disks_unless_their_deletion_is_asked_for(place: Path) -> None:
+    declared = site(place)
+    found = answer(declared)
+    kept = [step.command for step in guests.removal(declared, found, disks=False)]
+    assert kept[0] == "systemctl disable --quiet outpost-guests.service"
+    assert not [command for command in kept if "rm " in command]
+    erased = [step.name for step in guests.removal(declared, found, disks=True)]
+    assert erased[-1] == "ns1: disk erased", "the name servers end last"
+    assert list(guests.removal(declared, bare(declared), disks=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("release debian 12", "runs debian 12"),
+        ("machine aarch64", "aarch64"),
+        ("memory 2000", "2000 MiB of memory"),
+        ("disk 2000", "2000 MiB of disk"),
+        ("site other.example.com", "is the site of other.example.com"),
+    ],
+)
+def test_what_is_missing_is_found_before_anything_is_changed(place: Path, lines: str, said: str) -> None:
+    declared = site(place)
+    found = server.read(f"{lines}\n{BARE}", tuple(guest.name for guest in declared.guests))
+    bad = [each for each in server.judge(found, declared, ON) if each.level == "bad"]
+    assert any(said in each.seen for each in bad), bad
+    assert all(each.remedy for each in bad)
+
+
+def test_a_card_that_carries_the_servers_own_address_is_refused(place: Path) -> None:
+    declared = site(place)
+    cut_off = answer(declared, "address eno2")
+    assert [
+        each.level
+        for each in server.judge(cut_off, declared, ON)
+        if "cut the server off" in each.remedy + each.seen
+    ] == ["bad"]
+    edit(place, "zones", "lan", port="enp9s0")
+    missing = [each for each in server.judge(answer(declared), site(place), ON) if each.level == "bad"]
+    assert "no network card enp9s0" in missing[0].seen
+
+
+def test_a_guest_of_somebody_else_is_not_touched(place: Path) -> None:
+    declared = site(place)
+    foreign = b64encode(b"<domain><memory>1</memory><vcpu>1</vcpu></domain>").decode()
+    found = answer(declared, f"definition ns1 --inactive {foreign}")
+    found.guests["ns1"] = server.read(f"definition ns1 --inactive {foreign}\n", ("ns1",)).guests["ns1"]
+    bad = [each.seen for each in server.judge(found, declared, ON) if each.level == "bad"]
+    assert bad == ["has a guest ns1 that Outpost has not made for po.example.com"]
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        b'<!DOCTYPE d [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><domain><memory>&b;</memory></domain>',
+        b"<domain><memory>much</memory></domain>",
+        b"<domain>",
+        b"\xff\xfe",
+        b"<domain>" + b"<a>" * 100_000,
+    ],
+)
+def test_a_definition_that_is_none_is_not_read(definition: bytes) -> None:
+    assert server.shape(b64encode(definition).decode()) is None
+    assert server.shape("no base64!") is None
+
+
+def test_hostile_lines_neither_end_the_command_nor_reach_the_terminal(place: Path) -> None:
+    declared = site(place)
+    said = "size ns1 99999999999999999999\nlink \x1b]52;c;aaaa\x07\nrelease \x1b[2Jdebian 13\ndefinition ns1\nstate\n\n   \nfile 1"
+    found = server.read(said, ("ns1", "ns2", "mta", "store", "webmail"))
+    assert found.guests["ns1"].disk == 0
+    text = "".join(each.seen + each.remedy for each in server.judge(found, declared, ON))
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"wan": "eno1", "lan": "eno1"}, "zones.lan.port"),
+        ({"wan": "eno1", "lan": "eno1.20"}, "zones.lan.port"),
+        ({"wan": "eno1.20", "lan": "eno1.20"}, "zones.lan.port"),
+        ({"wan": "eno1.4095"}, "zones.wan.port"),
+        ({"wan": "lo"}, "zones.wan.port"),
+        ({"wan": "eno1; reboot"}, "zones.wan.port"),
+        ({"wan": "a-name-of-17-long"}, "zones.wan.port"),
+    ],
+)
+def test_mistakes_in_ports_are_found(place: Path, values: dict[str, str], field: str) -> None:
+    for zone in ("wan", "lan"):
+        edit(place, "zones", zone, port=values.get(zone, ""))
+    assert field in [problem.field for problem in check(place)]
+
+
+def test_two_vlans_of_one_card_carry_two_zones(place: Path) -> None:
+    edit(place, "zones", "wan", port="eno1.10")
+    assert not [problem for problem in check(place) if "port" in problem.field]
+
+
+def test_hosts_may_stand_on_several_servers(place: Path) -> None:
+    edit(place, "hosts", "ns2", server="root@198.51.100.7")
+    office = load(place, uncertified=True)
+    assert "ns2" not in [host.name for host in up.hosts_on(office, ON)]
+    assert "ns2" in [host.name for host in up.hosts_on(office, "root@198.51.100.7")]
+    with pytest.raises(OutpostError, match="names no server"):
+        up.hosts_on(office, "root@-oProxyCommand=x y")
+
+
+def test_a_limit_leaves_the_other_guests_as_they_are(place: Path) -> None:
+    declared = site(place)
+    one, found = declared.only(["ns1"]), bare(declared)
+    assert {name.partition(":")[0] for name in names(one, found)} == {
+        "bridges of the zones",
+        "image of the disks",
+        "ns1",
+    }
+    removed = [step.name for step in guests.removal(one, answer(declared), disks=False)]
+    assert removed == ["ns1: shut down", "ns1: forgotten by libvirt"], "the others start with the server"
+
+
+def test_an_image_is_taken_with_its_digest_alone(tmp_path: Path) -> None:
+    file = tmp_path / "debian.qcow2"
+    file.write_bytes(b"image")
+    digest = hashlib.sha512(b"image").hexdigest()
+    with pytest.raises(OutpostError, match=r"SHA-512 of .* is missing"):
+        up.named(str(file), "")
+    with pytest.raises(OutpostError, match=r"SHA-512 of .* is missing"):
+        up.named("https://example.com/debian.qcow2", "'; reboot")
+    with pytest.raises(OutpostError, match="another SHA-512"):
+        up.named(str(file), "0" * 128)
+    Path(f"{file}.sha512").write_text(f"{digest}  debian.qcow2\n")
+    assert up.named(str(file), "").digest == digest
