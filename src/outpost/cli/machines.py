@@ -225,7 +225,7 @@ def remove_guests(
     ] = "",
     yes: YesOption = False,
 ) -> int:
-    """Shut down an office's guests and remove them from the server. Their disks are kept."""
+    """Shut down and remove an office's guests. Their disks are kept."""
     target = _real(office)
     loaded = load(target.data, uncertified=True)
     if erase_disks not in ("", loaded.domain):
