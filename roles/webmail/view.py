@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from outpost.office import ports
 from outpost.office.hostview import HostView
-from outpost.office.size import MIB
+from outpost.office.size import MIB, UPLOADS
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress
 from roles.webmail import CLIENT_SETUP
@@ -74,6 +74,11 @@ class WebmailView(HostView):
     def request_size(self) -> int:
         """Largest HTTP request: one largest file and its form."""
         return self.file_size + FORM_ROOM
+
+    @property
+    def uploads(self) -> int:
+        """Uploads of one network at a time: half of what there is room for (`outpost.office.size`)."""
+        return UPLOADS
 
     @property
     def people(self) -> dict[str, str]:

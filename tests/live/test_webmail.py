@@ -343,6 +343,30 @@ def test_a_login_has_processes_of_its_own(
     assert "Your last session had ended" in answer.body
 
 
+UPLOAD = """
+import select, socket, ssl, sys
+address, name, most = sys.argv[1], sys.argv[2], int(sys.argv[3])
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode, context.maximum_version = False, ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2
+begun = []
+for _ in range(most + 1):
+    begun.append(context.wrap_socket(socket.create_connection((address, 443), 10), server_hostname=name))
+    begun[-1].sendall(f"POST /index.php HTTP/1.1\\r\\nHost: {name}\\r\\nContent-Length: 1000000\\r\\n\\r\\n".encode())
+answered = select.select(begun, [], [], 10)[0]
+print(*(each.recv(12).decode() for each in answered))
+"""
+
+
+@pytest.mark.probe
+@pytest.mark.control("DOS-13")
+def test_one_client_does_not_take_the_room_for_uploads(
+    host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address
+) -> None:
+    """One more than a client may begin, none of which comes to its end."""
+    said = host.check_output("python3 -c %s %s %s %s", UPLOAD, str(inside), view.name, str(view.uploads))
+    assert said == "HTTP/1.1 429"
+
+
 @pytest.mark.probe
 @pytest.mark.control("WEB-03")
 def test_session_cookies_stay_with_this_host_and_out_of_scripts(login_page: Answer) -> None:

@@ -52,6 +52,10 @@ SABOTAGES = (
         "webmail::web_server_listens_on_its_zone_addresses_and_no_wildcard", undo="systemctl stop outpost-sabotage",
     ),
     edited(
+        "webmail", "one client uploads as much as it likes", NGINX, r"s/^ *limit_conn uploads .*//",
+        "webmail::one_client_does_not_take_the_room_for_uploads", activate=RELOAD,
+    ),
+    edited(
         "webmail", "HTTP leads to any name", NGINX, r"s|return 301 https://[^/]*/|return 301 https://$host/|",
         "webmail::http_answers_with_a_redirect_to_https_and_nothing_else", activate=RELOAD,
     ),
