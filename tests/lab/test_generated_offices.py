@@ -20,12 +20,11 @@ import tomlkit
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from pydantic import SecretStr
 
-from outpost.converge.declaration import Declaration
+from outpost.converge.declaration import Declaration, declarations
 from outpost.converge.files import File
 from outpost.keys import secrets_file
 from outpost.office.load import load, parse
 from outpost_lab import engine
-from outpost_lab.benchmarks.content import contents
 from outpost_lab.instance import Instance
 from tests.strangers.generated import offices
 
@@ -64,7 +63,7 @@ def rendered(data: dict[str, Any], directory: Path) -> dict[str, Declaration]:
     if data.get("smarthost", {}).get("user"):
         made = made.model_copy(update={"smarthost": SecretStr("a password of theirs")})
     secrets_file.write(directory, made, (public,))
-    return contents(directory)
+    return declarations(directory)
 
 
 def packed(files: Iterable[File]) -> bytes:
@@ -157,7 +156,7 @@ MAIN = {
 @pytest.mark.slow
 def test_a_judge_sees_a_mistake(lab: Instance) -> None:
     """The lab's own office: nothing to find on a host of each role; and each spoilt file is found."""
-    client, found = engine.connect(), contents(lab.directory)
+    client, found = engine.connect(), declarations(lab.directory)
     for host in {host.role: host for host in lab.office.hosts}.values():
         container, content = lab.container(host.name, client), found[host.name]
         assert judged(container, host.role, content.content.values()) == []

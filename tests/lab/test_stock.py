@@ -1,6 +1,6 @@
 """pyinfra's own operations are the judge: what they find changed on a host the roles name, and what the roles leave they find right.
 
-`outpost_lab.benchmarks.content` is what the roles declare, as plain data; `src/outpost_lab/benchmarks/peers/stock.py` has it in stock operations.
+`src/outpost_lab/benchmarks/peers/stock.py` has in stock operations what the roles declare.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from outpost.converge.declaration import Declaration
+from outpost.converge.declaration import Declaration, declarations
 from outpost.engine.run import Silent, apply, plan
 from outpost.target import ROOT, Target
-from outpost_lab.benchmarks.content import contents
 from outpost_lab.instance import Instance
 from tests.engine import executed
 from tests.lab.conftest import Pyinfra
 
 INVENTORY = """\
-from outpost_lab.benchmarks.content import contents as _contents_of
+from outpost.converge.declaration import declarations as _contents_of
 from outpost.hosts import docker as _docker, lab_directory as _lab_directory
 
 _contents = _contents_of(_lab_directory())
@@ -78,7 +77,7 @@ def test_what_stock_operations_would_change_is_named_and_then_they_would_change_
 
     seed = pytestconfig.getoption("--seed") or random.SystemRandom().randrange(100_000)
     before = judged()
-    chosen = drifts(contents(lab.directory)[host], before, random.Random(seed))  # noqa: S311 (no secret)
+    chosen = drifts(declarations(lab.directory)[host], before, random.Random(seed))  # noqa: S311 (no secret)
     for _, command in chosen:
         executed(["docker", "exec", lab.container_name(host), "sh", "-c", command], seconds=60)
     changed = judged() - before

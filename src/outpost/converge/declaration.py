@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
+from pathlib import Path
 from typing import TypeVar
 
 from outpost.converge.files import NOLOGIN, File
 from outpost.drift.differences import Finding
 from outpost.errors import OutpostError
+from outpost.keys import secrets_file
 from outpost.keys.model import Secrets
-from outpost.office import Office
+from outpost.office import Office, load
 
 Kind = TypeVar("Kind", bound="Item")
 
@@ -183,6 +185,12 @@ def declaration(office: Office, secrets: Secrets, name: str) -> Declaration:
         remedy = "take it out; what differs belongs into the office file, or into a drop-in of its own"
         raise OutpostError(message, remedy)
     return known
+
+
+def declarations(directory: Path) -> dict[str, Declaration]:
+    """By host, for the office in a directory."""
+    office, secrets = load(directory), secrets_file.read(directory)
+    return {host.name: declaration(office, secrets, host.name) for host in office.hosts}
 
 
 def shown(known: Declaration) -> dict[str, dict[str, tuple[str, ...]]]:

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import docker
 
+from outpost.converge.declaration import declarations
 from outpost.engine.run import Silent, Watcher
 from outpost.target import Target
 from outpost_lab import engine, office
 from outpost_lab import up as lab
-from outpost_lab.benchmarks.content import contents
 from outpost_lab.benchmarks.measure import Figures, of_samples
 from outpost_lab.instance import Instance
 
@@ -30,7 +30,8 @@ def provision(target: Target, watcher: Watcher | None = None) -> Figures:
         instance = lab.up(NAME)
         office.seal(instance)
         packages = {
-            host: sorted(declared.package_names) for host, declared in contents(instance.directory).items()
+            host: sorted(declared.package_names)
+            for host, declared in declarations(instance.directory).items()
         }
         install = INSTALL.format(proxy=instance.office.archive.proxy)
         _on_each(instance, {host: f"{install} --download-only {' '.join(names)} && apt-get clean" for host, names in packages.items()})  # fmt: skip

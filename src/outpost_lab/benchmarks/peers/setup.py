@@ -6,11 +6,10 @@ import json
 import os
 from pathlib import Path
 
-from outpost.converge.declaration import Declaration, Group
+from outpost.converge.declaration import Declaration, Group, declarations
 from outpost.converge.files import NOLOGIN
 from outpost.target import ROOT
 from outpost.transport import ssh
-from outpost_lab.benchmarks.content import contents
 from outpost_lab.benchmarks.place import Place
 from outpost_lab.judges import environment
 
@@ -47,7 +46,7 @@ def _write_ansible(place: Place, where: Path) -> None:
     (where / "host_vars").mkdir(parents=True, exist_ok=True, mode=0o700)
     (where / "cp").mkdir(exist_ok=True)
     hosts = {}
-    found = contents(place.directory)
+    found = declarations(place.directory)
     for host in place.office.hosts:
         user, address, port = ssh.target(place.office, host)
         key = str(place.directory / "ssh_key")
@@ -73,6 +72,7 @@ def _variables(content: Declaration, sources: Path) -> dict[str, object]:
                 "group": file.group,
             }
         )
+    # without commands for what only the host can make, and drift: the peers have no like of them, which favours them
     return {
         "packages": list(content.packages),
         "system_groups": [item.group for item in content.of(Group)],  # Ansible has `groups` of its own
@@ -92,11 +92,11 @@ def _variables(content: Declaration, sources: Path) -> dict[str, object]:
 STOCK_INVENTORY = """\
 from pathlib import Path
 
-from outpost_lab.benchmarks.content import contents
+from outpost.converge.declaration import declarations
 from outpost.hosts import ssh
 
 directory = Path(__file__).parent
-_contents = contents(directory)
+_contents = declarations(directory)
 office = [(name, data | {"content": _contents[data["machine"]]}) for name, data in ssh(directory)]
 """
 
