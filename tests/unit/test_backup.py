@@ -29,7 +29,7 @@ from outpost.office.load import parse
 from outpost.onhost import backup as host_backup
 from outpost.onhost import vault, watch
 from outpost.onhost.backup import Seen, folder, linked_tree, manifest, unpacked
-from outpost.onhost.vault import COMPACTED, Known, Vault, objections
+from outpost.onhost.vault import COMPACTED, Known, Vault, VaultError, objections
 from outpost.recovery import backup
 from outpost.transport import answers
 from outpost_lab.drill import different
@@ -159,6 +159,27 @@ def test_old_archives_go_also_where_the_quota_is_used_up(
     asked = [line for line in borg.read_text().splitlines() if not line.startswith(("list", "check"))]
     assert [line.split()[0] for line in asked] == ["config", "prune", "compact"]
     assert asked[0].endswith(f"--delete {top}/repositories/store storage_quota")
+
+
+def test_a_host_that_writes_files_without_content_is_named(
+    tmp_path: Path, borg: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Borg counts what a host sends against its quota, and not the file that each commit makes: seen, 20 a second."""
+    top = tmp_path / "vault"
+    (top / "locks").mkdir(parents=True)
+    (top / "locks/store").touch()
+    for number in range(4):
+        path = top / f"repositories/store/data/{number % 2}/{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (top / "repositories/store/config").touch()
+    monkeypatch.setattr(vault, "MOST_FILES", 3)
+    office = Vault(top, {})
+    with pytest.raises(VaultError, match="4 files"):
+        office.thin_out("store", "p")
+    with pytest.raises(VaultError, match="not copied"):
+        office.copy("store")
+    assert not borg.exists() or not borg.read_text()
 
 
 def test_the_other_end_learns_no_secret(office: Office, kept: Secrets) -> None:

@@ -35,6 +35,8 @@ CLOCKS = 300.0
 """Seconds that two clocks may differ."""
 SPARE = 24
 """Archives beyond the timer's that may come between two runs: backups by hand, drills."""
+MOST_FILES = 50_000
+"""Of a repository. A backup makes a few, of up to 500 MB; borg's quota counts what is in them, and not the files."""
 COPIES = 30
 """Days of copies. A host that was taken over is noticed within them, or its changes are what everybody saw."""
 COMPACTED = 7 * DAY
@@ -110,6 +112,9 @@ class Vault:
             return "nothing kept yet"
         now = time.time()
         with self._without(host):
+            files = sum(len(names) for _, _, names in os.walk(repository / "data"))
+            if files > MOST_FILES:
+                raise VaultError(f"{files} files, more than its archives make")
             file = self.repositories / f"{host}.known"
             known = Known(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else Known()
             found = self._archives(repository, passphrase)
@@ -202,6 +207,9 @@ class Vault:
         today = place / f"{datetime.now(UTC):%Y-%m-%d}"
         if today.exists() or not (repository / "config").exists():
             return
+        # each copy would take as many names again
+        if sum(len(names) for _, _, names in os.walk(repository / "data")) > MOST_FILES:
+            raise VaultError("too many files, not copied")
         owner = pwd.getpwnam(self.settings["account"])
         partial = place / ".new"
         shutil.rmtree(partial, ignore_errors=True)
