@@ -7,12 +7,15 @@ import shutil
 import subprocess
 from base64 import b64encode
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tomlkit
 
 from outpost.cli.app import run
+from outpost.engine.run import Change, Outcome
 from outpost.errors import OutpostError
+from outpost.keys import secrets_file
 from outpost.machines import guests, server, up
 from outpost.machines.guests import Image
 from outpost.machines.hypervisor import UNITS, Site, site_of
@@ -357,3 +360,69 @@ def test_an_image_is_taken_with_its_digest_alone(tmp_path: Path) -> None:
         up.named(str(file), "0" * 128)
     Path(f"{file}.sha512").write_text(f"{digest}  debian.qcow2\n")
     assert up.named(str(file), "").digest == digest
+
+
+def commanded(monkeypatch: pytest.MonkeyPatch, place: Path, found: Server) -> list[list[str]]:
+    """What `machines up` and `down` carry out on a server that answers so: the steps of each run of pyinfra."""
+    carried_out: list[list[str]] = []
+
+    def outcome(
+        _work: up.Work, steps: list[guests.Step], *_arguments: object, dry: bool = False, **_more: object
+    ) -> Outcome:
+        listed = [step.name for step in steps]
+        if not dry:
+            carried_out.append(listed)
+        return Outcome(("server",), tuple(Change("server", name) for name in listed), {}, (), 0.0)
+
+    declared, office = site(place), load(place, uncertified=True)
+    monkeypatch.setattr(
+        up, "examined", lambda target, *_: up.Work(target, office, ON, declared, declared, found)
+    )
+    monkeypatch.setattr(up.Work, "outcome", outcome)
+    monkeypatch.setattr(secrets_file, "read", lambda _place: SimpleNamespace(ssh_hosts={}))
+    return carried_out
+
+
+def test_a_second_up_says_that_nothing_changes(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    carried_out = commanded(monkeypatch, place, answer(site(place)))
+    assert run(["machines", "up", str(place), "--on", ON]) == 0
+    assert "nothing to change, 5 guests as declared" in capsys.readouterr().out
+    assert carried_out == []
+
+
+def test_a_restart_is_not_among_what_yes_agrees_to(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = answer(site(place))
+    edit(place, "hosts", "webmail", memory="2GiB")
+    carried_out = commanded(monkeypatch, place, before)
+    assert run(["machines", "up", str(place), "--on", ON]) == 1, "it asks, and nobody is there to answer"
+    assert carried_out == []
+    assert run(["machines", "up", str(place), "--on", ON, "--yes"]) == 0
+    assert carried_out == [["webmail: definition with 2048 MiB, 1 CPU"]]
+    assert f"--on {ON} --restart" in capsys.readouterr().out
+    assert run(["machines", "up", str(place), "--on", ON, "--yes", "--restart"]) == 0
+    assert carried_out[1] == ["webmail: definition with 2048 MiB, 1 CPU", "webmail: restart"]
+
+
+def test_down_asks_and_deletes_disks_only_for_the_domain(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carried_out = commanded(monkeypatch, place, answer(site(place)))
+    assert run(["machines", "down", str(place), "--on", ON]) == 1
+    assert run(["machines", "down", str(place), "--on", ON, "--yes", "--erase-disks", "example.com"]) == 1
+    assert carried_out == []
+    assert run(["machines", "down", str(place), "--on", ON, "--yes"]) == 0
+    assert run(["machines", "down", str(place), "--on", ON, "--yes", "--erase-disks", "po.example.com"]) == 0
+    assert ["erased" in name for name in (carried_out[0][-1], carried_out[1][-1])] == [False, True]
+
+
+def test_a_new_guest_without_an_image_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    carried_out = commanded(monkeypatch, place, bare(site(place)))
+    assert run(["machines", "up", str(place), "--on", ON, "--yes"]) == 1
+    assert "no image for the disks of ns1, ns2" in capsys.readouterr().err
+    assert carried_out == []

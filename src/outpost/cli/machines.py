@@ -114,11 +114,13 @@ def make_guests(
     _show(list(server.judge(work.found, work.site, on)))
     new, changed = guests.new(work.site, work.found), guests.to_restart(work.site, work.found)
     of = _image(image, sha512, new, work)
-    steps = list(guests.steps(work.site, work.found, of, changed))
+    agreed = changed if restart or not yes else ()
+    steps = list(guests.steps(work.site, work.found, of, agreed))
     planned = work.outcome(steps, watcher(), dry=True).expect_success("see above", "not reached:")
     certain = [change.operation for change in planned.changes if not change.conditional]
     if not certain and not guests.unfinished(work.site, work.found):
-        out.print(f"{on}: nothing to change, {len(work.site.guests)} guests run as declared")
+        out.print(f"{on}: nothing to change, {count(len(work.site.guests), 'guest')} as declared")
+        _wait(work, changed)
         return 0
     _costs(work, new)
     for operation in certain:
@@ -147,16 +149,21 @@ def _finish(work: up.Work, changed: Collection[Guest], allowed: Collection[Guest
     up.await_first_boots(work, lambda text: err.print(f"  {text}", markup=False))
     for wrong in up.grow_file_systems(work, grown):
         out.print(f"[yellow]{escape(wrong)}[/]")
-    late = [guest.name for guest in changed if guest not in allowed]
-    if late:
-        again = f"./outpost machines up {work.target.typed} --on {work.login} --restart"
-        out.print(f"{', '.join(late)}: the new size waits for a restart. Remedy: {escape(again)}")
+    _wait(work, [guest for guest in changed if guest not in allowed])
     out.print(f"{count(len(work.site.guests), 'guest')} on {work.login}. Guests start again with the server.")
     out.print(
         "One server is one point of failure. Let a name server stand elsewhere: hosts.NAME.server in office.toml."
     )
     out.print(f"  ./outpost preflight {work.target.typed}")
     return 0
+
+
+def _wait(work: up.Work, late: Collection[Guest]) -> None:
+    """Name guests that still run with their former size."""
+    if late:
+        again = f"./outpost machines up {work.target.typed} --on {work.login} --restart"
+        names = ", ".join(guest.name for guest in late)
+        out.print(f"{names}: the new size waits for a restart. Remedy: {escape(again)}")
 
 
 def _image(source: str, digest: str, new: tuple[Guest, ...], work: up.Work) -> Image | None:
