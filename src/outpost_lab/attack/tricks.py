@@ -10,6 +10,7 @@ import base64
 import binascii
 import bz2
 import gzip
+import io
 import lzma
 import struct
 import tarfile
@@ -154,6 +155,23 @@ def _packed(recipe: str, things: dict[str, bytes]) -> tuple[str, bytes]:
     return name, data
 
 
+def _long_name(written: int) -> bytes:
+    """A tar archive whose header has the beginning of a script's name only (tar(5))."""
+    archive, member = io.BytesIO(), tarfile.TarInfo("\u00e9" * 120 + "/run.bat")
+    member.size = len(SCRIPT)
+    with tarfile.open(fileobj=archive, mode="w", format=written) as file:
+        file.addfile(member, io.BytesIO(SCRIPT))
+    return archive.getvalue()
+
+
+def _named(name: str) -> bytes:
+    """A gzip file that gives its content another name than the attachment's (RFC 1952, FNAME)."""
+    packed = io.BytesIO()
+    with gzip.GzipFile(name, "wb", fileobj=packed) as file:
+        file.write(SCRIPT)
+    return packed.getvalue()
+
+
 def wrappings() -> dict[str, bytes]:
     """A program, script, shortcut, macro or the test virus in archives that lie about themselves or that few can open."""
     archive, harmless = content.zipped({"run.bat": SCRIPT}), content.zipped({"a.txt": b"x"})
@@ -168,7 +186,8 @@ def wrappings() -> dict[str, bytes]:
         "then_harmless": archive + harmless, "harmless_first": harmless + archive, "no_directory": before,
         "half_a_directory": harmless[:-30], "message": _attached("run.bat", SCRIPT), "outlook": content.outlook("run.bat"),
         "outlook_8": content.outlook("run.bat", "latin-1"), "two_streams": bz2.compress(b"x") + bz2.compress(content.eicar()),
-        **content.macros_elsewhere(),
+        "named": _named("run.bat"), "named_oddly": _named("run.bat.. "), "long_name": _long_name(tarfile.GNU_FORMAT),
+        "pax": _long_name(tarfile.PAX_FORMAT), **content.macros_elsewhere(),
     }  # fmt: skip
     return {what: _attached(*_packed(recipe, things)) for what, recipe in _rows("wrappings").items()}
 

@@ -12,14 +12,14 @@ from outpost.office.tables.values import Fqdn, MirrorUrl, Part
 REFUSED_ATTACHMENTS = tuple(
     (  # noqa: SIM905 (readable as lines, not as a column)
         "7z accda accde ace action ade adp ahk alz apk app appcontent-ms appimage appinstaller application appref-ms "
-        "appx appxbundle arc arj asp aspx asx au3 b64 bas bat bgi bhx bz2 cab cdxml chm class cmd cnt com command cpio "
-        "cpl csh deb desktop diagcab diagcfg diagpkg dll dmg docm dotm egg elf exe fileloc fxp gadget grp hlp hpj hqx "
-        "hta htc img inetloc inf ins iqy iso isp its jar jnlp js jse ksh lha library-ms lnk lz lzh lzma mcf mda mdb mde "
+        "appx appxbundle arc arj asp aspx asx au3 b64 bas bat bgi bhx bz2 cab cdxml chm class cmd cnt com command contact cpio "
+        "cpl csh deb desklink desktop diagcab diagcfg diagpkg dll dmg docm dotm egg elf exe fileloc fxp gadget grp hlp hpj hqx "
+        "hta htc img inetloc inf ins iqy iso isp its jar jnlp jnt job js jse ksh lha library-ms lnk lz lzh lzma mapimail mcf mda mdb mde "
         "mdt mdw mdz mim mof mpkg msc msh msh1 msh1xml msh2 msh2xml mshxml msi msix msixbundle msp mst msu nsh ocx one "
-        "onepkg ops osd pcd pif pkg pl plg potm ppa ppam ppkg ppsm pptm prf printerexport ps1 ps1xml ps2 ps2xml psc1 "
+        "odc onepkg ops osd pcd pif pkg pl plg potm ppa ppam ppkg ppsm pptm prf printerexport ps1 ps1xml ps2 ps2xml psc1 "
         "psc2 psd1 psdm1 psm1 pst py pyc pyo pyw pyz pyzw qcow2 r00 r01 rar rdp reg rev rpm scf scpt scr sct search-ms "
         "searchconnector-ms settingcontent-ms sh shar shb shs sit sitx sldm slk swf sys tbz tbz2 terminal theme "
-        "themepack udf udl url uue vb vbe vbp vbs vdi vhd vhdx vmdk vsmacros vsto vstx vsw vxd wbt webloc webpnp website "
+        "themepack tool udf udl url uue vb vbe vbp vbs vdi vhd vhdx vmdk vsix vsmacros vsto vstx vsw vxd wbt webloc webpnp website "
         "wim wll wms wmz ws wsb wsc wsf wsh xar xbap xla xlam xll xlsm xltm xlw xnk xxe z zoo zst"
     ).split()
 )
