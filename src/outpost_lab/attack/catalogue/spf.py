@@ -22,7 +22,9 @@ async def a_colleagues_name_on_a_free_address(ground: Ground, seen: Evidence) ->
         "and a title": f'"Dr. {colleague} (Director)" <{free}>',
         "in a comment": f"{free} ({colleague})",
         "in letters that look alike": f"{colleague.translate(str.maketrans('Aceo', 'Асео'))} <{free}>",
-        "one letter of another script, and a title": f"{colleague.translate(str.maketrans('ceo', 'сео'))}, Head of the Project Office <{free}>",
+        "one letter of another script, and a title": (
+            f'"{colleague.translate(str.maketrans("ceo", "сео"))}, Head of the Project Office" <{free}>'
+        ),
         "with an accent": f"{colleague[:2]}\u0301{colleague[2:]} <{free}>",
         "in bold letters": f"{''.join(chr(0x1D3BF + ord(each)) if each.isupper() else each for each in colleague)} <{free}>",
         "in one word": f"{colleague.replace(' ', '')} <{free}>",
