@@ -426,6 +426,20 @@ def test_a_daemons_database_is_copied_with_the_rights_of_its_owner(monkeypatch: 
             made._sqlite(source)
 
 
+def test_a_file_that_is_deleted_while_it_is_copied_ends_no_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top, into = tmp_path / "live", tmp_path / "copy"
+    top.mkdir()
+    for name in ("a", "gone", "z"):
+        (top / name).write_text(name)
+    walked = list(os.walk(top))
+    (top / "gone").unlink()
+    monkeypatch.setattr(os, "walk", lambda _top: iter(walked))
+    host_backup.copied_tree(top, into, {"path": str(top)})
+    assert sorted(path.name for path in into.iterdir()) == ["a", "z"]
+
+
 def test_a_manifest_waits_for_no_fifo_and_reads_no_link(maildir: Path) -> None:
     """A process of vmail's, taken over, can put both there; root reads the snapshot."""
     inbox = next(path.parent for path in maildir.rglob("cur"))

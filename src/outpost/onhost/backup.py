@@ -583,11 +583,14 @@ def copied_tree(top: Path, into: Path, source: dict[str, Any]) -> None:
         here = into / directory.relative_to(top)
         here.mkdir(parents=True, exist_ok=True)
         for name in fnmatch.filter(files, source.get("only", "*")):
-            with as_owner(source):
-                status = (directory / name).lstat()
-                if not stat.S_ISREG(status.st_mode):
-                    continue
-                content = (directory / name).read_bytes()
+            try:
+                with as_owner(source):
+                    status = (directory / name).lstat()
+                    if not stat.S_ISREG(status.st_mode):
+                        continue
+                    content = (directory / name).read_bytes()
+            except FileNotFoundError:
+                continue  # deleted meanwhile
             (here / name).write_bytes(content)
             os.utime(here / name, ns=(status.st_atime_ns, status.st_mtime_ns))
 
