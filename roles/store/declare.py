@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Sequence
 
 import outpost.onhost.accounts
+import outpost.onhost.davlogins
 import outpost.onhost.logins
 import outpost.onhost.passwords
 import outpost.onhost.rescan
@@ -41,6 +42,7 @@ ACCOUNTS = "/usr/local/lib/outpost/accounts"
 WORDS = "/etc/outpost/words.json"
 ACCOUNTS_SOCKET = "/run/outpost-accounts/socket"
 ENDED = "/run/outpost-ended"
+DAV = "/run/outpost-davlogins/socket"
 SHARED = f"{MAIL}/.shared"
 FORMER = "/usr/local/lib/outpost/former"
 FORWARD = "/etc/dovecot/sieve/forward"
@@ -57,6 +59,8 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     yield directory("/srv/mail", owner="vmail", group="vmail", mode="0700")
     yield account("outpost-accounts", home="/nonexistent")
     yield directory(OWN, owner="outpost-accounts", group="dovecot", mode="2750")
+    if view.calendars:
+        yield account("outpost-davlogins", home="/nonexistent")
     yield from _accounts(view, secrets)
     certificates = tls_files(office=office, me=me, secrets=secrets)
     some_hash = next(iter(secrets.passwords.values())).get_secret_value()
@@ -68,6 +72,9 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     yield from _ended()
     yield from _listener("lmtp", view, certificates)
     yield from _listener("accounts", view, certificates)
+    if view.calendars:
+        yield from _calendars(view)
+        yield from _listener("calendars", view, certificates)
     # deleted messages leave the indexes every night
     yield job("store", "outpost-forget", rendered("store", "/usr/local/lib/outpost/forget", mode="0755"))
     yield from _departed(view)
@@ -162,7 +169,13 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
                 # secret as the hashes are, stable between two runs
                 logins_nonce=hashlib.sha256(b"logins " + some_hash.encode()).hexdigest(),
             ),
-            rendered("store", "/etc/dovecot/accounts.lua", own=OWN, decoy=decoy(some_hash)),
+            rendered(
+                "store",
+                "/etc/dovecot/accounts.lua",
+                own=OWN,
+                decoy=decoy(some_hash),
+                calendars=bool(view.calendars),
+            ),
             rendered("store", OPENSSL),
             rendered("store", "/usr/local/lib/outpost/quota-warning", mode="0755", store=view),
         ],
@@ -229,6 +242,12 @@ def _chosen(view: StoreView) -> Items:
     )
 
 
+def _calendars(view: StoreView) -> Items:
+    """Whether a login opens calendars, which are on a host of their own."""
+    asked = {"auth": "/run/dovecot/auth-calendars", "socket": DAV, "realm": view.office.domain}
+    yield own("store", "davlogins", outpost.onhost.davlogins, asked)
+
+
 def _listener(name: str, view: StoreView, certificates: Sequence[File]) -> Items:
     """stunnel, which demands a certificate: Dovecot's LMTP takes a client without one (docs/adr/0007)."""
     yield service(
@@ -241,6 +260,7 @@ def _listener(name: str, view: StoreView, certificates: Sequence[File]) -> Items
                 store=view,
                 ports=ports,
                 socket=ACCOUNTS_SOCKET,
+                dav=DAV,
                 relay_port=RELAY_PORT,
             ),
             stunnel(name, after="dovecot.service", openssl=OPENSSL),

@@ -130,6 +130,11 @@ class StoreView(HostView):
         return self.office.with_role("mta")
 
     @property
+    def calendars(self) -> tuple[Host, ...]:
+        """Hosts with calendars, whose certificates alone open that question."""
+        return self.office.with_role("groupware")
+
+    @property
     def relays(self) -> tuple[IPAddress, ...]:
         """The MTAs that users' mail is handed to: the first one, the others when it is down. See docs/adr/0007."""
         return tuple(self.office.link_addresses(mta, self.me)[0] for mta in self.office.mail_servers)

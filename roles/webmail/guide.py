@@ -5,7 +5,7 @@ from __future__ import annotations
 import plistlib
 import uuid
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -63,9 +63,16 @@ class Guide:
         )
 
     @property
+    def calendars(self) -> Host | None:
+        """The host with calendars and address books."""
+        return next(iter(self.office.with_role("groupware")), None)
+
+    @property
     def own_authority(self) -> bool:
         """Whether users' programs must be given the office's authority before they trust its certificates."""
-        return any(mode(self.office, host) == "office" for host in (self.store, self.webmail))
+        return any(
+            mode(self.office, host) == "office" for host in (self.store, self.webmail, self.calendars) if host
+        )
 
     @property
     def file_mib(self) -> int:
@@ -80,7 +87,7 @@ def apple_profile(office: Office, *, authority: str) -> str:
         authority: The office's authority, PEM; in the profile where its certificates are the office's own.
     """
     guide = Guide(office)
-    payloads = [
+    payloads: list[dict[str, Any]] = [
         {
             "PayloadType": "com.apple.mail.managed",
             "PayloadVersion": 1,
@@ -99,6 +106,20 @@ def apple_profile(office: Office, *, authority: str) -> str:
             "OutgoingPasswordSameAsIncomingPassword": True,
         }
     ]
+    if guide.calendars:
+        for kind, label in (("CalDAV", "Calendar"), ("CardDAV", "Contacts")):
+            payloads.append(
+                {
+                    "PayloadType": f"com.apple.{kind.lower()}.account",
+                    "PayloadVersion": 1,
+                    **_identity(office, kind.lower()),
+                    "PayloadDisplayName": label,
+                    f"{kind}AccountDescription": office.organisation,
+                    f"{kind}HostName": guide.calendars.fqdn,
+                    f"{kind}Port": ports.HTTPS,
+                    f"{kind}UseSSL": True,
+                }
+            )
     if guide.own_authority:
         der = x509.load_pem_x509_certificate(authority.encode()).public_bytes(Encoding.DER)
         payloads.append(

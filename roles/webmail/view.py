@@ -38,6 +38,11 @@ class WebmailView(HostView):
         return self.office.with_role("store")[0]
 
     @property
+    def calendars(self) -> str:
+        """Where calendars and address books are; empty where the office has none."""
+        return next((host.fqdn for host in self.office.with_role("groupware")), "")
+
+    @property
     def store_addresses(self) -> tuple[IPAddress, ...]:
         """Where the store is reached from here."""
         return self.office.link_addresses(self.store, self.me)

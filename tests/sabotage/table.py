@@ -6,7 +6,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
-from tests.sabotage import backup, base, dns, mta, store, timeserver, webmail
+from tests.sabotage import backup, base, dns, groupware, mta, store, timeserver, webmail
 from tests.sabotage.breaking import Check, Sabotage
 
 LIVE = Path(__file__).resolve().parents[1] / "live"
@@ -18,6 +18,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
     *dns.SABOTAGES,
     *base.SABOTAGES,
     *backup.SABOTAGES,
+    *groupware.SABOTAGES,
     *timeserver.SABOTAGES,
 )
 

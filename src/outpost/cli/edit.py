@@ -32,7 +32,7 @@ AddressArgument = Annotated[
         metavar="ADDRESS", help="A mail address; the office's domain is added where there is none."
     ),
 ]
-EVERYWHERE: tuple[Duty, ...] = ("mailboxes", "transport", "browsers")
+EVERYWHERE: tuple[Duty, ...] = ("mailboxes", "transport", "browsers", "calendars")
 """Whose hosts know who is here: mailboxes and logins, recipients, the address book."""
 Edit = Callable[[Roster], None]
 """Changes people in the text of an office file."""

@@ -367,6 +367,13 @@ def _clients(office: Office, apex: str) -> Iterable[Record]:
     for service in ("imap", "submission", "pop3", "pop3s"):
         why = "REL-03: the office does not offer it; nothing to fall back to"
         yield Record(f"_{service}._tcp.{apex}", "SRV", "0 0 0 .", why)
+    for host in serving(office, "calendars"):
+        for service in ("caldav", "carddav"):
+            why = "Calendars and address books set themselves up (RFC 6764)"
+            yield Record(f"_{service}s._tcp.{apex}", "SRV", f"0 1 {ports.HTTPS} {host.fqdn}.", why)
+            yield Record(f"_{service}s._tcp.{apex}", "TXT", _text("path=/"), why)
+            why = "REL-03: the office does not offer it; nothing to fall back to"
+            yield Record(f"_{service}._tcp.{apex}", "SRV", "0 0 0 .", why)
     addresses = [a for host in serving(office, "browsers") for a in published_addresses(office, host)]
     for label in CLIENT_SETUP:
         yield from _addresses(

@@ -90,7 +90,9 @@ def flows(office: Office) -> tuple[Flow, ...]:
 
 
 def _work_out(office: Office) -> tuple[Flow, ...]:
-    families = (_names, _mail_in, _mail_inside, _mail_out, _users, _webmail, _certificates, _time, _keeping)
+    families = (
+        _names, _mail_in, _mail_inside, _mail_out, _users, _webmail, _groupware, _certificates, _time, _keeping
+    )  # fmt: skip
     return tuple(flow for family in families for flow in family(office))
 
 
@@ -233,6 +235,14 @@ def _webmail(office: Office) -> Iterator[Flow]:
             yield _between(office, webmail, store, ports.SUBMISSIONS, "webmail sends with the user's login")
             yield _between(office, webmail, store, ports.MANAGESIEVE, "webmail manages the user's filters")
             yield _between(office, webmail, store, ports.ACCOUNTS, "webmail logs in and changes passwords")
+
+
+def _groupware(office: Office) -> Iterator[Flow]:
+    for groupware in office.with_role("groupware"):
+        for zone in office.zones_of_kind("users"):
+            yield _into(_everyone_in(zone), groupware, zone.name, ports.HTTPS, "calendars and contacts")
+        for store in office.with_role("store"):
+            yield _between(office, groupware, store, ports.CALENDARS, "whether a login opens calendars")
 
 
 def _certificates(office: Office) -> Iterator[Flow]:

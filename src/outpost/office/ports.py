@@ -23,6 +23,8 @@ SUBMISSION_RELAY = 10465
 """The MTA's trusted listener: the store's submission proxy hands users' mail over with XCLIENT LOGIN."""
 ACCOUNTS = 10443
 """Webmail to store, TLS with client certificates: sessions, and what users change of their accounts."""
+CALENDARS = 10444
+"""Groupware to store, TLS with client certificates: whether a login opens calendars."""
 SCANNER = 13310
 """Store to MTA, TLS with client certificates: mailboxes scanned again (clamd's INSTREAM)."""
 QUOTA_STATUS = 10024

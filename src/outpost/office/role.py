@@ -11,8 +11,8 @@ from outpost.office.problems import Problem
 from outpost.office.size import CgroupLimit, Size
 from outpost.office.tables.topology import Host, RoleName, ZoneKind
 
-Duty = Literal["names", "transport", "mailboxes", "browsers"]
-"""What others need a host for: DNS, SMTP, the users' mail and passwords, webmail."""
+Duty = Literal["names", "transport", "mailboxes", "browsers", "calendars"]
+"""What others need a host for: DNS, SMTP, the users' mail and passwords, webmail, calendars and contacts."""
 
 
 def any_number(_office: Office, _hosts: tuple[Host, ...]) -> Iterator[Problem]:

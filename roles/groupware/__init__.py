@@ -1,0 +1,72 @@
+"""Groupware: calendars, contacts and tasks (CalDAV, CardDAV), with neither mail nor passwords. Optional."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from outpost.office import ports
+from outpost.office.model import Office
+from outpost.office.problems import Problem
+from outpost.office.role import Role, Shown
+from outpost.office.size import MIB, CgroupLimit, Size
+from outpost.office.tables.topology import Host
+
+STORAGE = "/var/lib/radicale"
+"""Everybody's calendars and address books, and those of former users."""
+CACHE = "/var/cache/radicale"
+"""What Radicale makes again: in no backup."""
+ENTRY = 10 * MIB
+"""Largest request: an event with its attachments, or a contact with its picture."""
+
+
+def _limits(size: Size) -> dict[str, CgroupLimit]:
+    return {
+        # request bodies wait in memory (WEB-06)
+        "nginx.service": CgroupLimit(512, 32),
+        # two processes; each thread may hold a request and what it became
+        "radicale.service": CgroupLimit(512 + 2 * threads(size) * 6 * ENTRY // MIB, 32 + 4 * threads(size)),
+    }
+
+
+def threads(size: Size) -> int:
+    """Requests that each of two processes answers at a time."""
+    return max(4, size.users // 50)
+
+
+def _fits(office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
+    if len(hosts) > 1:
+        yield Problem(
+            f"hosts.{hosts[1].name}.role",
+            "groupware",
+            "a second host for calendars: they are not replicated between hosts",
+            "keep one (a lost one is rebuilt from its backup)",
+        )
+    for host in hosts:
+        if office.addresses_of_kind(host, "internet") or not office.addresses_of_kind(host, "users"):
+            yield Problem(
+                f"hosts.{host.name}.addresses",
+                "",
+                "calendars are reached from the users' zone, and the host sees passwords on their way to the store",
+                "give it an address in the users' and the servers' zone, and none in the Internet's",
+            )
+
+
+ROLE = Role(
+    name="groupware",
+    trust=35,
+    hosts=(),  # none in a new office
+    published=lambda _office: ("users",),
+    duties=("calendars",),
+    optional=True,
+    fits=_fits,
+    disk=4096,
+    memory=lambda _size: 1024,
+    limits=_limits,
+    shown=Shown(unit="nginx.service", ports=lambda _office: (ports.HTTPS,), probe="443"),
+    kept=lambda _office, _host: ({"kind": "copy", "path": STORAGE, "owner": "radicale"},),
+    owners={"radicale": STORAGE},
+    erased=(STORAGE, CACHE, "/etc/radicale"),
+    stopped=("nginx.service", "radicale.socket", "radicale.service"),
+    reloads={"/etc/nginx/": "nginx.service", "/etc/radicale/": "radicale.service"},
+    programs=("nginx",),
+)

@@ -1,0 +1,78 @@
+"""What the templates of a groupware host may print: its names and addresses, its way to the store, the directory's cards."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+from typing import ClassVar
+
+from outpost.office import ports
+from outpost.office.hostview import HostView
+from outpost.office.tables.topology import Host
+from outpost.office.tables.values import IPAddress
+from roles.groupware import CACHE, ENTRY, STORAGE, threads
+
+SHARED = "office"
+"""The principal that owns what the office shares; a user's has an @ in it."""
+
+
+@dataclass(frozen=True)
+class GroupwareView(HostView):
+    """One groupware host."""
+
+    storage: ClassVar[str] = STORAGE
+    cache: ClassVar[str] = CACHE
+    entry: ClassVar[int] = ENTRY
+    shared: ClassVar[str] = SHARED
+    directory: ClassVar[str] = "/etc/outpost/directory"
+
+    @property
+    def name(self) -> str:
+        """The name that programs ask for."""
+        return self.me.fqdn
+
+    @property
+    def addresses(self) -> tuple[IPAddress, ...]:
+        """Addresses of the role contract."""
+        return self.listens(ports.HTTPS)
+
+    @property
+    def store(self) -> Host:
+        """The store, which alone knows passwords."""
+        return self.office.with_role("store")[0]
+
+    @property
+    def store_addresses(self) -> tuple[IPAddress, ...]:
+        """Where the store is reached from here."""
+        return self.office.link_addresses(self.store, self.me)
+
+    @property
+    def users(self) -> str:
+        """The office's logins, as a pattern of Radicale's, which fills in braces."""
+        return rf"[^@]+@{re.escape(self.office.domain)}"
+
+    @property
+    def threads(self) -> int:
+        return threads(self.size)
+
+    @property
+    def cards(self) -> dict[str, str]:
+        """File name to vCard (RFC 2426) of everybody who can be written to."""
+        made: dict[str, str] = {}
+        for user in self.office.users:
+            if not user.disabled:
+                uid = str(uuid.uuid5(uuid.NAMESPACE_URL, f"mailto:{user.address}"))
+                name = _escaped(user.full_name or user.name)
+                lines = (
+                    "BEGIN:VCARD", "VERSION:3.0", f"UID:{uid}", f"FN:{name}", f"N:;{name};;;",
+                    f"EMAIL;TYPE=INTERNET:{_escaped(user.address)}", f"ORG:{_escaped(self.office.organisation)}",
+                    "END:VCARD", "",
+                )  # fmt: skip
+                made[f"{uid}.vcf"] = "\r\n".join(lines)
+        return made
+
+
+def _escaped(text: str) -> str:
+    """A value of a vCard."""
+    return re.sub(r"[\\,;]", lambda found: f"\\{found[0]}", " ".join(text.split()))

@@ -1,0 +1,135 @@
+"""Whether a login opens calendars: the groupware host's web server asks before each request, Dovecot decides.
+
+HTTP on a local socket, behind stunnel, which lets in the groupware host alone. The answer is yes, with the user's address
+(``X-Login``), or no: that host gets neither hashes nor Dovecot's own protocol. The client's address goes with the question, so that
+guesses are counted where those of mail programs are (AUT-03), and what opens a mailbox by IMAP opens calendars, nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import socket
+import socketserver
+import sys
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from ipaddress import ip_address
+from pathlib import Path
+
+SETTINGS = Path("/etc/outpost/davlogins.json")
+LONGEST = 1024
+"""Octets of a login or of a password, about: longer ones are nobody's."""
+PATIENCE = 35
+"""Seconds for Dovecot's answer; it makes guessers wait."""
+LOGIN = re.compile(r"[^\s/@\x00-\x1f\x7f]{1,64}@[a-zA-Z0-9.-]{1,255}")
+
+
+class UnavailableError(Exception):
+    """Nobody can be let in or refused now."""
+
+
+def credentials(header: str) -> tuple[str, str] | None:
+    """Login and password of an Authorization header (RFC 7617); None: there are none that could be right."""
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic" or len(encoded) > 2 * LONGEST:
+        return None
+    try:
+        login, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    return (login, password) if colon and login and password and "\0" not in login + password else None
+
+
+def ask_dovecot(path: str, login: str, password: str, remote: str) -> str:
+    """The address that a password is right for, by Dovecot's authentication protocol; empty: it is not right."""
+    response = base64.b64encode(f"\0{login}\0{password}".encode()).decode()
+    asked = f"AUTH\t1\tPLAIN\tprotocol=dav\tsecured\tnologin\trip={remote}\tresp={response}\n"
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE)
+            connection.connect(path)
+            connection.sendall(f"VERSION\t1\t2\nCPID\t{os.getpid()}\n{asked}".encode())
+            for line in connection.makefile(encoding="utf-8"):
+                kind, *fields = line.rstrip("\n").split("\t")
+                if kind in ("OK", "FAIL") and fields[:1] == ["1"]:
+                    found = dict(field.partition("=")[::2] for field in fields[1:])
+                    if "temp" in found or found.get("code") == "temp_fail":
+                        raise UnavailableError("Dovecot cannot decide")
+                    return found.get("user", "") if kind == "OK" else ""
+    except (OSError, ValueError) as error:
+        raise UnavailableError(str(error)) from error
+    raise UnavailableError("Dovecot does not answer")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection of the web server's."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = 75
+    verify: Callable[[str, str, str], str]
+    realm: str
+
+    def do_GET(self) -> None:
+        """204 with ``X-Login``, 401, or 503 where nobody knows."""
+        given = credentials(self.headers.get("Authorization", ""))
+        try:
+            remote = str(ip_address(self.headers.get("X-Real-IP", "")))
+            login = self.verify(*given, remote) if given else ""
+        except (UnavailableError, ValueError) as error:
+            say(3, f"calendar logins: {error}")
+            self._answer(503)
+            return
+        if LOGIN.fullmatch(login):
+            self._answer(204, "X-Login", login.lower())
+            return
+        if given:
+            say(5, f"calendar login refused: user=<{given[0][:120]}>, rip={remote}")
+        self._answer(401, "WWW-Authenticate", f'Basic realm="{self.realm}", charset="UTF-8"')
+
+    def _answer(self, status: int, name: str = "", value: str = "") -> None:
+        self.send_response_only(status)
+        if name:
+            self.send_header(name, value)
+        if status != 204:
+            self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def address_string(self) -> str:
+        """A local socket has none."""
+        return "stunnel"
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base class)
+        """Dovecot and the lines above are enough."""
+
+
+class Server(socketserver.ThreadingUnixStreamServer):
+    """Answers side by side: Dovecot makes guessers wait, and nobody else should."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+
+def say(priority: int, line: str) -> None:
+    """A line for the journal, with its priority (sd-daemon(3)); strangers choose the name in it."""
+    sys.stderr.write(f"<{priority}>{''.join(sign if sign.isprintable() else '?' for sign in line)}\n")
+    sys.stderr.flush()
+
+
+def main() -> None:
+    settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
+    Handler.realm = settings["realm"]
+    Handler.verify = staticmethod(
+        lambda login, password, remote: ask_dovecot(settings["auth"], login, password, remote)
+    )
+    path = Path(settings["socket"])
+    path.unlink(missing_ok=True)
+    with Server(str(path), Handler) as server:
+        path.chmod(0o660)
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

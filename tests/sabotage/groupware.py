@@ -1,0 +1,65 @@
+"""Sabotage of calendars; carried out in an office that has them."""
+
+from __future__ import annotations
+
+from outpost.office import ports
+from tests.awaiting import listening, replaced
+from tests.sabotage.breaking import broken, closed_to_nobody, drop_ins_gone, edited, stopped
+
+NGINX, RIGHTS = "/etc/nginx/nginx.conf", "/etc/radicale/rights"
+UNIT, SOCKET = "/etc/systemd/system/radicale.service.d/outpost.conf", "/etc/systemd/system/radicale.socket"
+RELOAD = replaced("nginx: worker process", "systemctl reload nginx")
+RESTART = "systemctl daemon-reload; systemctl restart radicale.socket radicale.service"
+
+SABOTAGES = (
+    stopped("groupware", "radicale.socket", "radicale.service", "nginx.service", red=("groupware::calendars_run_and_come_up_with_the_host",)),
+    broken(
+        "groupware", "calendars by HTTP",
+        "systemd-run --quiet --unit=outpost-sabotage python3 -c 'import signal, socket\n"
+        f"held = socket.create_server((\"127.0.0.9\", 5232))\nsignal.pause()'; {listening('127.0.0.9:5232')}",
+        "groupware::calendars_are_served_by_tls_in_their_zone_and_nowhere_else", undo="systemctl stop outpost-sabotage",
+    ),
+    drop_ins_gone("groupware", "nginx.service", "radicale.service", red=("groupware::calendar_units_are_sandboxed",)),
+    edited(
+        "groupware", "Radicale has the host's network", UNIT, "/^PrivateNetwork/d", "groupware::radicale_has_no_network", activate=RESTART,
+    ),
+    edited(
+        "groupware", "any account of the host speaks with Radicale", SOCKET, "s/^SocketMode=.*/SocketMode=0666/",
+        "groupware::only_the_web_server_speaks_with_radicale", activate=RESTART,
+    ),
+    closed_to_nobody(
+        "groupware", "others read calendars", "/var/lib/radicale", "0755", "0700", "groupware::nobody_but_radicale_reads_calendars",
+    ),
+    edited(
+        "groupware", "nobody asks for a password", NGINX, r"/^ *(auth_request|proxy_set_header X-Remote-User)/d",
+        "groupware::without_the_right_password_there_is_nothing", activate=RELOAD,
+    ),
+    edited(
+        "groupware", "entries of any size", NGINX, "s/client_max_body_size .*/client_max_body_size 0;/",
+        "groupware::too_large_an_entry_is_refused", activate=RELOAD,
+    ),
+    edited(
+        "groupware", "answers without security headers", NGINX, "/^ *add_header/d",
+        "groupware::answers_carry_the_security_headers_once", activate=RELOAD,
+    ),
+    edited(
+        "groupware", "nobody finds calendars", NGINX, r"s/well-known/well-hidden/",
+        "groupware::programs_find_calendars_by_webmails_name_and_by_this_one", activate=RELOAD,
+    ),
+    edited(
+        "groupware", "everybody writes everything", RIGHTS, r"s/^(collection) =.*/\1 = .*/; s/^(permissions) =.*/\1 = RrWw/",
+        "groupware::a_user_reads_neither_calendars_of_others_nor_without_a_name",
+        "groupware::everybody_reads_the_directory_and_nobody_writes_it",
+        activate=RESTART,
+    ),
+    edited(
+        "store", "anybody asks about logins", "/etc/stunnel/calendars.conf", "/^(requireCert|verifyChain|checkHost|CAfile)/d",
+        "groupware::only_this_host_asks_the_store_about_logins",
+        activate=f"systemctl restart stunnel@calendars; {listening(f':{ports.CALENDARS}')}", looked_at="groupware",
+    ),
+    edited(
+        "store", "guesses at calendars are not counted", "/etc/dovecot/dovecot.conf", "/^auth_policy_server_url/d",
+        "groupware::guesses_at_calendars_are_counted_with_those_at_mail",
+        activate="systemctl restart dovecot", looked_at="groupware",
+    ),
+)  # fmt: skip

@@ -1,0 +1,346 @@
+"""Calendars: an optional role. What an office with it declares fits together, and the store's word on logins is well formed."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import plistlib
+import re
+import socket
+import subprocess
+import threading
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outpost.converge.files import rendered
+from outpost.office import Host, Office, ports
+from outpost.office.dns import PublicKeys, office_zone
+from outpost.office.flows import inbound, outbound
+from outpost.office.load import parse
+from outpost.onhost import davlogins
+from roles.groupware.view import GroupwareView
+from roles.webmail.guide import LANGUAGES, apple_profile, page
+
+ROOT = Path(__file__).resolve().parents[2]
+ADDRESSES = {
+    "core": ["10.40.2.61", "2001:db8:40:2::61"],
+    "lan": ["10.40.3.61", "2001:db8:40:3::61"],
+    "mgmt": ["10.40.4.61", "2001:db8:40:4::61"],
+}
+TOOL = "/usr/local/lib/outpost/calendars"
+
+
+def office_with(addresses: dict[str, list[str]] | None, **more: Any) -> tuple[Office | None, list[str]]:
+    data: dict[str, Any] = tomllib.loads((ROOT / "inventory/harbour/office.toml").read_text(encoding="utf-8"))
+    if addresses:
+        data["hosts"]["dav"] = {"role": "groupware", "addresses": addresses}
+    office, problems = parse(data | more)
+    return office, [problem.message for problem in problems]
+
+
+@pytest.fixture(scope="module")
+def office() -> Office:
+    office, problems = office_with(ADDRESSES)
+    assert office is not None
+    assert problems == []
+    return office
+
+
+@pytest.fixture(scope="module")
+def bare() -> Office:
+    office, _ = office_with(None)
+    assert office is not None
+    return office
+
+
+@pytest.fixture(scope="module")
+def view(office: Office) -> GroupwareView:
+    return GroupwareView(office, office.host("dav"))
+
+
+def records(office: Office) -> set[str]:
+    return {f"{one.name} {one.type} {one.data}" for one in office_zone(office, PublicKeys()).records}
+
+
+def test_a_host_that_sees_passwords_is_not_on_the_internet() -> None:
+    wrong = (
+        "calendars are reached from the users' zone, and the host sees passwords on their way to the store"
+    )
+    on_it = ADDRESSES | {"wan": ["192.0.2.61", "2001:db8:40:0::61"]}
+    assert wrong in office_with(on_it)[1]
+    assert wrong in office_with({name: ADDRESSES[name] for name in ("core", "mgmt")})[1]
+
+
+def test_users_reach_it_by_https_alone_and_it_asks_the_store_alone(office: Office) -> None:
+    me = office.host("dav")
+    came = {(flow.zone, flow.port) for flow in inbound(office, me)}
+    assert came == {("lan", ports.HTTPS), ("mgmt", ports.SSH)}
+    assert {flow.destination.host for flow in outbound(office, me) if flow.port == ports.CALENDARS} == {
+        "store"
+    }
+    asked = [flow for flow in inbound(office, office.host("store")) if flow.port == ports.CALENDARS]
+    assert {flow.source.host for flow in asked} == {"dav"}
+
+
+def test_programs_find_it_in_the_dns_and_nothing_of_it_where_there_is_none(
+    office: Office, bare: Office
+) -> None:
+    new = records(office) - records(bare)
+    for service in ("caldav", "carddav"):
+        assert any(
+            f"_{service}s._tcp." in line and line.endswith(" SRV 0 1 443 dav.harbour.example.com.")
+            for line in new
+        )
+        assert any(f"_{service}._tcp." in line and line.endswith(" SRV 0 0 0 .") for line in new)
+    assert not [line for line in records(bare) if "dav" in line]
+
+
+def test_guide_and_profile_name_it_where_it_is(office: Office, bare: Office) -> None:
+    for language in LANGUAGES:
+        assert "https://dav.harbour.example.com/office/directory/" in page(
+            office, language
+        ).content.decode().replace("…/office/directory", "https://dav.harbour.example.com/office/directory")
+        assert "DAVx" not in page(bare, language).content.decode()
+    authority = ""
+    shown = plistlib.loads(apple_profile(bare, authority=authority).encode())
+    assert len(shown["PayloadContent"]) == 1
+    accounts = plistlib.loads(apple_profile(office, authority=authority).encode())["PayloadContent"][1:]
+    assert [
+        (one["PayloadType"], one.get("CalDAVHostName", one.get("CardDAVHostName"))) for one in accounts
+    ] == [
+        ("com.apple.caldav.account", "dav.harbour.example.com"),
+        ("com.apple.carddav.account", "dav.harbour.example.com"),
+    ]
+    assert all(one.get("CalDAVUseSSL", one.get("CardDAVUseSSL")) is True for one in accounts)
+
+
+def test_the_store_knows_of_calendars_only_where_there_are_some(office: Office, bare: Office) -> None:
+    from roles.store.view import StoreView
+
+    for made, expected in ((office, True), (bare, False)):
+        script = rendered(
+            "store", "/etc/dovecot/accounts.lua", own="/x", decoy="x",
+            calendars=bool(StoreView(made, made.host("store")).calendars),
+        ).content.decode()  # fmt: skip
+        assert ('protocol == "dav"' in script) == expected
+
+
+def test_the_directory_has_everybody_who_may_log_in(view: GroupwareView) -> None:
+    names = {re.search(r"FN:(.*)\r\n", card)[1] for card in view.cards.values()}  # type: ignore[index]
+    assert names == {user.full_name or user.name for user in view.office.users}
+    assert all(card.endswith("END:VCARD\r\n") for card in view.cards.values())
+
+
+def test_a_name_in_the_directory_adds_no_line_of_its_own() -> None:
+    users = [{"address": "tom@harbour.example.com", "full_name": "T;o,m\\ X"}]
+    odd, _ = office_with(ADDRESSES, users=users, postmaster="tom@harbour.example.com")
+    assert odd is not None
+    (card,) = GroupwareView(odd, odd.host("dav")).cards.values()
+    assert "FN:T\\;o\\,m\\\\ X\r\n" in card
+    assert card.count("\r\n") == 8
+
+
+# Former users ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tool(view: GroupwareView, tmp_path: Path) -> Path:
+    """The program of the host, over a directory of the test's."""
+    path = tmp_path / "calendars"
+    text = rendered("groupware", TOOL, view=view).content.decode()
+    path.write_text(
+        text.replace(view.storage, str(tmp_path)).replace(view.cache, str(tmp_path / "cache")),
+        encoding="utf-8",
+    )
+    return path
+
+
+def run(tool: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["sh", str(tool), *arguments], capture_output=True, text=True, check=False)
+
+
+def test_what_the_office_shares_is_made_once(tool: Path) -> None:
+    assert run(tool, "made").returncode != 0
+    assert run(tool, "make").returncode == 0
+    assert run(tool, "made").returncode == 0
+    props = tool.parent / "collection-root/office/calendar/.Radicale.props"
+    props.write_text('{"tag": "VCALENDAR", "D:displayname": "renamed"}', encoding="utf-8")
+    assert run(tool, "make").returncode == 0
+    assert "renamed" in props.read_text(encoding="utf-8")
+
+
+def test_calendars_of_who_left_are_archived_and_nobody_elses(tool: Path) -> None:
+    run(tool, "make")
+    root = tool.parent / "collection-root"
+    for name in ("anna@x.test", "bert@x.test", ".Radicale.tmp-1"):
+        (root / name / "calendar").mkdir(parents=True)
+        (root / name / "calendar/one.ics").write_text(name, encoding="utf-8")
+    assert run(tool, "former", "anna@x.test").stdout == "bert@x.test\n"
+    for _ in range(2):  # the same name, twice on one day
+        assert run(tool, "archive", "anna@x.test").returncode == 0
+        (root / "bert@x.test").mkdir(exist_ok=True)
+    assert sorted(path.name for path in root.iterdir()) == [
+        ".Radicale.tmp-1",
+        "anna@x.test",
+        "bert@x.test",
+        "office",
+    ]
+    kept = list((tool.parent / "former").glob("bert@x.test-*/calendar/one.ics"))
+    assert [path.read_text(encoding="utf-8") for path in kept] == ["bert@x.test"]
+
+
+def test_an_office_without_people_archives_nothing(tool: Path) -> None:
+    (tool.parent / "collection-root/anna@x.test").mkdir(parents=True)
+    assert run(tool, "archive").returncode != 0
+    assert (tool.parent / "collection-root/anna@x.test").is_dir()
+
+
+# The store's word ---------------------------------------------------------------------------------------------------------
+
+
+def basic(text: str) -> str:
+    return f"Basic {base64.b64encode(text.encode()).decode()}"
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "Basic", "Basic !!!", "Bearer x", basic("nobody"), basic(":x"), basic("x:"), basic("a\0b:c"), basic("a:b\0"),
+     basic("x" * 3000 + ":y"), "Basic /w=="],
+)  # fmt: skip
+def test_what_cannot_be_right_is_not_tried(header: str) -> None:
+    assert davlogins.credentials(header) is None
+
+
+def test_a_password_may_have_colons_and_umlauts() -> None:
+    assert davlogins.credentials(basic("anna:a:ü")) == ("anna", "a:ü")
+    assert davlogins.credentials(basic("a:b").replace("Basic", "basic")) == ("a", "b")
+
+
+@pytest.fixture
+def answering(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Path, list[tuple[str, ...]], list[str]]]:
+    """The service on a socket, the questions that Dovecot gets, and its answer."""
+    asked: list[tuple[str, ...]] = []
+    answer = ["anna@x.test"]
+
+    def verify(login: str, password: str, remote: str) -> str:
+        asked.append((login, password, remote))
+        if answer[0] == "down":
+            raise davlogins.UnavailableError("down")
+        return answer[0]
+
+    monkeypatch.setattr(davlogins.Handler, "verify", staticmethod(verify), raising=False)
+    monkeypatch.setattr(davlogins.Handler, "realm", "x.test", raising=False)
+    path = tmp_path / "socket"
+    with davlogins.Server(str(path), davlogins.Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield path, asked, answer
+        server.shutdown()
+        thread.join()
+
+
+class Local(http.client.HTTPConnection):
+    """HTTP over a local socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=10)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self.path))
+
+
+def ask(path: Path, **headers: str) -> http.client.HTTPResponse:
+    connection = Local(path)
+    connection.request(
+        "GET", "/login", headers={name.replace("_", "-"): value for name, value in headers.items()}
+    )
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer
+
+
+def test_the_right_password_gives_the_address_and_the_client_is_named(answering: Any) -> None:
+    path, asked, _ = answering
+    answer = ask(path, Authorization=basic("Anna:secret"), X_Real_IP="192.0.2.7")
+    assert (answer.status, answer.getheader("X-Login")) == (204, "anna@x.test")
+    assert asked == [("Anna", "secret", "192.0.2.7")]
+
+
+def test_no_password_is_refused_without_asking(answering: Any) -> None:
+    path, asked, _ = answering
+    answer = ask(path, X_Real_IP="192.0.2.7")
+    assert (answer.status, answer.getheader("X-Login")) == (401, None)
+    assert answer.getheader("WWW-Authenticate") == 'Basic realm="x.test", charset="UTF-8"'
+    assert asked == []
+
+
+@pytest.mark.parametrize("said", ["", "anna", "a@b@c", "../x@x.test", "a b@x.test", "a\r\nX-Evil: 1@x.test"])
+def test_nobody_is_let_in_under_a_name_that_is_no_address(answering: Any, said: str) -> None:
+    path, _, answer = answering
+    answer[0] = said
+    assert ask(path, Authorization=basic("anna:x"), X_Real_IP="192.0.2.7").status == 401
+
+
+@pytest.mark.parametrize("place", ["", "nowhere", "1.2.3.4\tservice=x"])
+def test_a_question_without_a_clients_address_is_answered_to_nobody(answering: Any, place: str) -> None:
+    path, asked, _ = answering
+    assert ask(path, Authorization=basic("anna:x"), X_Real_IP=place).status == 503
+    assert asked == []
+
+
+def test_while_dovecot_is_down_nobody_is_asked_for_another_password(answering: Any) -> None:
+    path, _, answer = answering
+    answer[0] = "down"
+    assert ask(path, Authorization=basic("anna:x"), X_Real_IP="192.0.2.7").status == 503
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("OK\t1\tuser=anna@x.test\n", "anna@x.test"), ("FAIL\t1\tuser=anna@x.test\n", ""), ("FAIL\t1\tcode=temp_fail\n", None),
+     ("FAIL\t1\ttemp\n", None), ("OK\t2\tuser=x@x.test\n", None), ("", None)],
+)  # fmt: skip
+def test_dovecots_answer_is_taken_at_its_word(said: str, expected: str | None, tmp_path: Path) -> None:
+    path = str(tmp_path / "auth")
+    with socket.socket(socket.AF_UNIX) as waiting:
+        waiting.bind(path)
+        waiting.listen()
+        heard: list[str] = []
+
+        def serve() -> None:
+            connection, _ = waiting.accept()
+            with connection, connection.makefile("rw", encoding="utf-8") as file:
+                file.write("VERSION\t1\t2\nMECH\tPLAIN\nDONE\n")
+                file.flush()
+                heard.extend(file.readline() for _ in range(3))
+                file.write(said)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        if expected is None:
+            with pytest.raises(davlogins.UnavailableError):
+                davlogins.ask_dovecot(path, "anna", "secret", "192.0.2.7")
+        else:
+            assert davlogins.ask_dovecot(path, "anna", "secret", "192.0.2.7") == expected
+        thread.join()
+    assert heard[2].startswith("AUTH\t1\tPLAIN\tprotocol=dav\t")
+    assert "\trip=192.0.2.7\t" in heard[2]
+
+
+def test_only_its_own_account_is_named_in_the_rights(office: Office) -> None:
+    me: Host = office.host("dav")
+    text = rendered("groupware", "/etc/radicale/rights", view=GroupwareView(office, me)).content.decode()
+    patterns = set(re.findall(r"^user = (.*)$", text, re.MULTILINE))
+    assert len(patterns) == 1
+    (pattern,) = patterns
+    assert re.fullmatch(pattern.format(), "anna@harbour.example.com")
+    for stranger in ("", "office", "anna@harbourXexample.com", "a@b@harbour.example.com", "anna@other.test"):
+        assert not re.fullmatch(pattern.format(), stranger)
