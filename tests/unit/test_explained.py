@@ -25,6 +25,19 @@ def test_what_strangers_cause_is_explained_and_what_is_wrong_is_not() -> None:
     ]
 
 
+def test_a_store_that_was_away_is_no_fault_of_the_calendars_and_a_radicale_that_is_is_one() -> None:
+    start = "      2 nginx: N/N/N N:N:N [error] N#N: *N "
+    request = 'client: N.N.N.N, server: dav.po.myertor.test, request: "PROPFIND / HTTP/N.N"'
+    lines = [
+        f'{start}connect() failed (N: Connection reset by peer) while connecting to upstream, {request}, subrequest: "/login", upstream: "x"',
+        f"{start}auth request unexpected status: N while sending to client, {request}",
+        "      8 stunnel: LOGN[N]: s_connect: connect localhost:/run/outpost-davlogins/socket: No such file or directory (N)",
+        f'{start}connect() to unix:/run/radicale.sock failed (N: No such file or directory), {request}, upstream: "x"',
+        "      1 stunnel: LOGN[N]: s_connect: connect localhost:/run/dovecot/lmtp: No such file or directory (N)",
+    ]
+    assert unexplained(lines, OFFICE, STORE) == lines[3:]
+
+
 def test_what_a_kernel_says_of_its_firmware_is_explained_and_what_it_says_of_its_disk_is_not() -> None:
     lines = [
         "      1 kernel: tsc: PIT calibration deviates from HPET: N N",
