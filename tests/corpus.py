@@ -85,6 +85,24 @@ def _pdf() -> bytes:
     return body + b"trailer<</Root 1 0 R>>\n%%EOF\n"
 
 
+def pdf_of(words: str) -> bytes:
+    """A page that says so."""
+    drawn = f"BT /F1 12 Tf 72 700 Td ({words}) Tj ET".encode()
+    objects = (
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>",
+        b"<</Length %d>>stream\n%s\nendstream" % (len(drawn), drawn),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    )
+    return b"%PDF-1.4\n" + b"".join(b"%d 0 obj\n%s\nendobj\n" % entry for entry in enumerate(objects, 1)) + b"trailer<</Size 6/Root 1 0 R>>\n%%EOF\n"  # fmt: skip
+
+
+def office_document(text: str) -> bytes:
+    """A document of Word's whose text is this markup."""
+    return _zip(**{"word/document.xml": text.encode()})
+
+
 def _zip(**files: bytes) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:

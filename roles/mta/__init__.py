@@ -13,6 +13,11 @@ from outpost.office.size import SMTPD_MIB, CgroupLimit, Size
 from outpost.office.tables.topology import Host
 
 SCANNER_SOCKET = "/run/clamav/clamd.ctl"
+LEARNING = "/var/spool/outpost-learning"
+"""Where Rspamd's controller listens for what the store teaches."""
+MIN_LEARNS = 200
+"""Messages of each kind that must be learnt before Bayes has any weight; Rspamd's own default."""
+REDIS_DATA = "/var/lib/redis/appendonlydir"
 VIRUS_SIGNATURES = ("/var/lib/clamav/daily.c[lv]d", "/var/lib/clamav/main.c[lv]d")
 
 
@@ -24,12 +29,18 @@ def _limits(size: Size) -> dict[str, CgroupLimit]:
         # ClamAV's own signatures take 1.3 GB, twice that while it loads new ones beside the old.
         "clamav-daemon.service": CgroupLimit(3584, 64),
         "stunnel@scanner.service": CgroupLimit(128, 64),
+        "stunnel@learning.service": CgroupLimit(256, 64),
     }
 
 
 def _listeners(office: Office) -> tuple[int, ...]:
     outside = [zone.name for zone in office.zones_of_kind("internet")]
     return tuple(sorted({ports.SMTP} | {peer.listen for peer in office.peers if peer.zone in outside}))
+
+
+def _kept(_office: Office, _host: Host) -> tuple[dict[str, Any], ...]:
+    # JNK-01: without it a new MTA has to be taught again. Redis only appends to these files, and begins with them.
+    return ({"kind": "copy", "path": REDIS_DATA, "owner": "redis"},)
 
 
 def _watching(office: Office, _host: Host) -> dict[str, Any]:
@@ -65,6 +76,8 @@ ROLE = Role(
     watched=("queue", "corrupt", "virus_signatures", "scanner"),
     watching=_watching,
     shown=Shown(unit="postfix.service", ports=_listeners, probe="25 -starttls smtp", zone="internet"),
+    kept=_kept,
+    owners={"redis": "/var/lib/redis"},
     erased=(
         "/var/spool/postfix",
         "/var/lib/rspamd",
@@ -79,6 +92,7 @@ ROLE = Role(
         "/etc/rspamd/": "rspamd.service",
         "/etc/redis/": "redis-server.service",
         "/etc/stunnel/scanner": "stunnel@scanner.service",
+        "/etc/stunnel/learning": "stunnel@learning.service",
     },
     programs=("clamd", "master", "redis-server", "rspamd", "smtpd", "stunnel4"),
     traced=True,

@@ -20,6 +20,7 @@ from outpost.keys.model import Secrets
 from outpost.office import Host, Office, ports
 from outpost.office.dns import dkim_selector
 from roles.base.declare import tls_files
+from roles.mta import LEARNING
 from roles.mta.defence import filter_facts, policy_settings, route_settings, shaped_rate
 from roles.mta.view import MtaView, dkim_ed25519_key, key_fingerprint
 
@@ -55,6 +56,7 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     yield from _scanner(view)
     yield from _scanners_listener(view, tls_files(office=office, me=me, secrets=secrets))
     yield from _filter(view, secrets)
+    yield from _learning(view, tls_files(office=office, me=me, secrets=secrets))
     yield from _policy(view, tls_files(office=office, me=me, secrets=secrets))
     yield from _shaping(view)
     yield from _routes(view)
@@ -142,12 +144,28 @@ def _filter(view: MtaView, secrets: Secrets) -> Items:
             keys.append(text(path, key, mode="0640", group="_rspamd", secret=True))
     # In the spool, because Postfix is chrooted there; its group may connect, nobody else may list it.
     yield directory("/var/spool/postfix/rspamd", owner="_rspamd", group="postfix", mode="2750")
+    # of both groups that may read more here: stunnel's opens no DKIM key, and Rspamd's speaks to no network
+    yield directory(LEARNING, owner="_rspamd", group="stunnel4", mode="2750")
     yield from _sandbox("rspamd.service")
     yield service(
         name="rspamd",
         files=[*below("mta", "/etc/rspamd", mta=view, signing=signing, facts=filter_facts(view)), *keys],
         check="rspamadm configtest --quiet",
         on_change="reload",
+    )
+
+
+def _learning(view: MtaView, certificates: Sequence[File]) -> Items:
+    """Where the store has Rspamd learn what users call junk (JNK-01), and can do nothing else to it (JNK-03)."""
+    openssl = "/etc/postfix/openssl.cnf"
+    yield service(
+        name="learning-listener",
+        unit="stunnel@learning.service",
+        files=[
+            rendered("mta", "/etc/stunnel/learning.conf", mta=view, ports=ports),
+            stunnel("learning", after="rspamd.service", openssl=openssl),
+        ],
+        watches=[*certificates, rendered("mta", openssl, mta=view)],
     )
 
 

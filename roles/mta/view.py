@@ -21,7 +21,7 @@ from outpost.office.dns import key_digest
 from outpost.office.hostview import HostView
 from outpost.office.tables.routes import Peer
 from outpost.office.tables.values import IPAddress
-from roles.mta import SCANNER_SOCKET
+from roles.mta import LEARNING, MIN_LEARNS, SCANNER_SOCKET
 
 STRANGERS_RECIPIENTS = 100
 """Recipients a stranger may name in one message: RFC 5321, section 4.5.3.1.8, asks for at least 100."""
@@ -196,6 +196,10 @@ class MtaView(HostView):
 
     scanner_socket: ClassVar[str] = SCANNER_SOCKET
     """Where Rspamd finds ClamAV; systemd's socket unit makes it."""
+
+    min_learns: ClassVar[int] = MIN_LEARNS
+    controller_socket: ClassVar[str] = f"{LEARNING}/controller.sock"
+    """Where Rspamd learns."""
 
     # Filters ---------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,8 @@ SNAPSHOT = f"{MAIL}/.snapshot"
 OWN = "/var/lib/outpost-accounts"
 """What users chose themselves. The host's own: no apply writes there."""
 
+TAUGHT = "/var/lib/outpost-learn"
+
 
 def _limits(size: Size) -> dict[str, CgroupLimit]:
     sessions = LOGIN_MIB * size.sessions + SESSION_MIB * size.sessions // ACTIVE_SHARE
@@ -38,6 +40,8 @@ def _kept(_office: Office, _host: Host) -> tuple[dict[str, Any], ...]:
         {"kind": "mail", "path": MAIL, "snapshot": SNAPSHOT, "still": "dovecot.service", "owner": "vmail"},
         # what users chose (docs/adr/0015)
         {"kind": "copy", "path": OWN, "owner": "outpost-accounts", "mode": "0640"},
+        # how much each user has taught the filter (JNK-02)
+        {"kind": "copy", "path": TAUGHT, "owner": "vmail"},
     )
 
 
@@ -86,7 +90,7 @@ ROLE = Role(
         "doveadm index -A -q '*'",  # no search index is in a backup: made now, not while somebody waits for an answer
     ),
     owners={"vmail": MAIL, "outpost-accounts": "/nonexistent"},
-    erased=(MAIL, OWN, "/etc/dovecot/users", "/var/lib/dovecot"),
+    erased=(MAIL, OWN, TAUGHT, "/etc/dovecot/users", "/var/lib/dovecot"),
     stopped=("dovecot.service", "outpost-accounts.service", "outpost-logins.service", "stunnel@*.service"),
     reloads={
         "/etc/dovecot/": "dovecot.service",

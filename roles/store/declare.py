@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Sequence
 
 import outpost.onhost.accounts
+import outpost.onhost.attachment
 import outpost.onhost.davlogins
 import outpost.onhost.logins
 import outpost.onhost.passwords
@@ -27,12 +28,13 @@ from outpost.office.passwords import office_words
 from outpost.units import restarted
 from roles.base.declare import tls_files
 from roles.store import MAIL, OWN
+from roles.store.learning import learning
 from roles.store.view import DELIVERIES_PER_USER, FOLDERS, QUOTA_GRACE, TRASH_ROOM, StoreView, decoy
 from roles.webmail.view import SESSION_HOURS
 
 PACKAGES = (
     "dovecot-auth-lua", "dovecot-flatcurve", "dovecot-imapd", "dovecot-lmtpd", "dovecot-managesieved",
-    "dovecot-sieve", "dovecot-submissiond", "python3-argon2", "python3-segno", "stunnel4",
+    "dovecot-sieve", "dovecot-submissiond", "python3-argon2", "python3-pypdf", "python3-segno", "stunnel4",
 )  # fmt: skip
 RELAY_PORT = 10466
 """Loopback only: where Dovecot hands users' mail over when there are several MTAs."""
@@ -44,6 +46,8 @@ ACCOUNTS_SOCKET = "/run/outpost-accounts/socket"
 ENDED = "/run/outpost-ended"
 DAV = "/run/outpost-davlogins/socket"
 SHARED = f"{MAIL}/.shared"
+READERS = 4
+"""Attachments that are read at the same time for the search."""
 FORMER = "/usr/local/lib/outpost/former"
 FORWARD = "/etc/dovecot/sieve/forward"
 OPENSSL = "/etc/dovecot/openssl.cnf"
@@ -65,11 +69,13 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     certificates = tls_files(office=office, me=me, secrets=secrets)
     some_hash = next(iter(secrets.passwords.values())).get_secret_value()
     yield from _logins(view)
+    yield from _attachments()
     if view.has_relay_listener:  # before Dovecot hands mail over there
         yield from _listener("relay", view, certificates)
     yield from _mailboxes(view, certificates, some_hash=some_hash)
     yield from _chosen(view)
     yield from _ended()
+    yield from learning(view)
     yield from _listener("lmtp", view, certificates)
     yield from _listener("accounts", view, certificates)
     if view.calendars:
@@ -123,18 +129,31 @@ def _logins(view: StoreView) -> Items:
     yield own("store", "logins", outpost.onhost.logins, asked)
 
 
+def _attachments() -> Items:
+    """What reads attachments for the search: started for each one, with nothing of the host in reach (STO-04)."""
+    units = ("outpost-text.socket", "outpost-text@.service")
+    yield service(
+        name="attachments",
+        unit="outpost-text.socket",
+        files=[
+            program("/usr/local/lib/outpost/attachment", outpost.onhost.attachment),
+            *(
+                rendered(
+                    "store",
+                    f"/etc/systemd/system/{unit}",
+                    socket=outpost.onhost.attachment.SOCKET,
+                    readers=READERS,
+                )
+                for unit in units
+            ),
+        ],
+    )
+
+
 def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str) -> Items:
     """Dovecot."""
     drop_in = rendered("store", "/etc/systemd/system/dovecot.service.d/outpost.conf")
     yield confined("dovecot-unit", "dovecot.service", [drop_in])
-    yield settings(
-        name="before",
-        files=[
-            rendered("store", f"/etc/dovecot/sieve/{name}.sieve", store=view) for name in ("again", "junk")
-        ],
-        # Dovecot cannot write the compiled form itself, and would complain at each delivery.
-        activate="sievec /etc/dovecot/sieve/again.sieve && sievec /etc/dovecot/sieve/junk.sieve",
-    )
     if view.office.shared:
         yield from _shared(view)
     if view.forwards:
@@ -166,6 +185,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
                 trash_room=TRASH_ROOM,
                 logins_port=ports.LOGINS,
                 relay_port=RELAY_PORT,
+                readers=READERS,
                 # secret as the hashes are, stable between two runs
                 logins_nonce=hashlib.sha256(b"logins " + some_hash.encode()).hexdigest(),
             ),
@@ -182,6 +202,15 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
         watches=certificates,
         check=CHECK_DOVECOT,
         on_change="reload",
+    )
+    # Dovecot cannot write the compiled form itself, and would complain at each delivery. It has to know first what they require.
+    yield settings(
+        name="before",
+        files=[
+            rendered("store", f"/etc/dovecot/sieve/{name}.sieve", store=view)
+            for name in ("again", "junk", "spam", "ham")
+        ],
+        activate="for name in again junk spam ham; do sievec /etc/dovecot/sieve/$name.sieve || exit 1; done",
     )
     # Dovecot 2.4 loses all of anvil's sockets when a reload takes one away, and then nobody can log in: seen.
     yield once(

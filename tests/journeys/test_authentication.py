@@ -197,11 +197,13 @@ def test_mail_that_its_domain_wants_set_apart_goes_to_junk(
     town: Town, alice: OfficeUser, domain: str, known: Known
 ) -> None:
     message, token = written(domain, alice.address)
+    message = b"X-Office-Author: proven\r\n" + message  # nobody but our MTA writes it (JNK-04)
     with known(domain, spf="-all", dmarc="v=DMARC1; p=quarantine"):
         code, answer = handed_over(town, message, f"someone@{domain}", alice.address)
         assert code == 250, answer
         found = in_folder(alice, "Junk", token)
     assert found["X-Spam"] == "Yes"
+    assert "X-Office-Author" not in found
     assert alice.count(token) == 0
 
 
@@ -241,7 +243,9 @@ def test_results_are_our_own_and_forged_ones_are_gone(
     with known(domain, spf=f"{here} -all", dmarc=STRICT):
         code, answer = handed_over(town, forged.encode() + message, f"someone@{domain}", alice.address)
         assert code == 250, answer
-        (results,) = results_of(alice.receive(token))
+        arrived = alice.receive(token)
+        (results,) = results_of(arrived)
+    assert message_from_bytes(arrived)["X-Office-Author"] == "proven"  # JNK-04
     assert results.startswith(f"{mta}; ")
     assert "bank.test" not in results
     assert "spf=pass" in results

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from secrets import token_hex
+
 import pytest
 from imap_tools import AND, MailMessageFlags
 
 from outpost_lab import pace
 from outpost_lab.instance import Instance
 from outpost_lab.post import OfficeUser, Town, compose
+from tests.corpus import DOCX, office_document, pdf_of
 
 EXPECTED = frozenset(
     [
@@ -52,6 +55,24 @@ def test_a_search_finds_part_of_a_word_in_the_text(alice: OfficeUser, bob: Offic
     with alice.mailbox() as mailbox:
         assert len(mailbox.uids(AND(subject=token, text="mdrehkra"))) == 1
         assert mailbox.uids(AND(subject=token, text="mdrehkrx")) == []
+
+
+@pytest.mark.control("STO-04")
+def test_a_search_finds_words_of_attachments(alice: OfficeUser, bob: OfficeUser) -> None:
+    word, other = f"kran{token_hex(6)}", f"turm{token_hex(6)}"
+    message, token = compose(bob.address, [alice.address], "Both are attached.\n")
+    message.add_attachment(
+        pdf_of(f"the {word} is due"), maintype="application", subtype="pdf", filename="a.pdf"
+    )
+    document = office_document(f"<w:document><w:t>the {other}</w:t></w:document>")
+    maintype, _, subtype = DOCX.partition("/")
+    message.add_attachment(document, maintype=maintype, subtype=subtype, filename="b.docx")
+    bob.send(message, [alice.address])
+    alice.receive(token)
+    with alice.mailbox() as mailbox:
+        for found in (word, other, other[3:-1]):
+            assert len(mailbox.uids(AND(text=found))) == 1
+        assert mailbox.uids(AND(text=f"{word}x")) == []
 
 
 @pytest.mark.control("DOS-08")

@@ -78,6 +78,7 @@ def test_dovecot_takes_its_limits_without_a_word(lab: Instance, office: Office) 
         deliveries_per_user=4,
         quota_grace=1,
         trash_room=1,
+        readers=1,
         logins_port=1,
         logins_nonce="n",
         relay_port=1,

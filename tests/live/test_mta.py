@@ -38,6 +38,7 @@ UNITS = (
     "redis-server.service",
     "clamav-daemon.service",
     "stunnel@scanner.service",
+    "stunnel@learning.service",
 )
 HELLO = "EHLO check.invalid"
 STRANGER = "MAIL FROM:<>"
@@ -89,7 +90,7 @@ RSPAMD = """
 local ok, why = rspamd_config:load_ucl("/etc/rspamd/rspamd.conf")
 assert(ok, why)
 local said = {}
-for _, section in ipairs({"dkim_signing", "force_actions", "milter_headers", "options"}) do
+for _, section in ipairs({"classifier", "dkim_signing", "force_actions", "milter_headers", "options"}) do
     said[section] = rspamd_config:get_all_opt(section)
 end
 print(require("ucl").to_format(said, "json-compact"))
@@ -652,6 +653,15 @@ def test_the_scanner_knows_fresh_signatures(host: TestinfraHost, office: Office)
     made = datetime.strptime(said.split("/")[2], "%a %b %d %H:%M:%S %Y").replace(tzinfo=UTC)
     assert datetime.now(tz=UTC) - made < timedelta(days=7), said
     assert host.service("clamav-freshclam.service").is_running
+
+
+@pytest.mark.control("JNK-02")
+def test_bayes_has_no_weight_until_several_users_taught_it_and_teaches_itself_nothing(
+    rspamd: dict[str, Any],
+) -> None:
+    bayes = rspamd["classifier"]["bayes"]
+    assert bayes["min_learns"] >= 200
+    assert not bayes["autolearn"]
 
 
 @pytest.mark.control("DKM-03")

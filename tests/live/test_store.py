@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shlex
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ import pytest
 from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office, ports
+from outpost.office.tables.values import IPAddress
+from outpost.onhost import learn
 from outpost.target import Target
 from outpost_lab import pace
 from roles.store.view import FOLDERS, StoreView
@@ -582,6 +585,163 @@ def test_the_scanner_takes_messages_from_the_store_and_nobody_else(
         assert "PONG" not in dialogue(host, socket, ["nPING"], greeted=False)
         assert "PONG" not in dialogue(mta, socket, ["nPING"], OWN_CERTIFICATE, greeted=False)
         assert "CONNECTED" not in dialogue(webmail, socket, ["nPING"], OWN_CERTIFICATE, greeted=False)
+
+
+# The store's own program to teach the filter, started on any host, with the host's certificate or without one.
+TEACH = (
+    inspect.getsource(learn).partition("\nif __name__")[0]
+    + """
+context = ssl.create_default_context(cafile=str(TLS / "ca.pem"))
+address, port, name, message, shown = sys.argv[1:]
+if shown:
+    context.load_cert_chain(TLS / "host.pem", TLS / "host.key")
+with suppress(OSError):
+    print(answered_to(message.encode(), address, int(port), context, name).decode(errors="replace"))
+"""
+)
+
+
+def taught(
+    client: TestinfraHost, mta: Host, address: IPAddress, port: int, message: str = "", *, shown: bool = True
+) -> str:
+    """What the filter says to a message that teaches nothing; nothing where it refuses to talk."""
+    asked = (str(address), str(port), mta.fqdn, message, "yes" if shown else "")
+    heard: str = client.run("python3 -I -c %s %s %s %s %s %s", TEACH, *asked, live=True).stdout
+    return heard
+
+
+@pytest.mark.probe
+@pytest.mark.control("JNK-01")
+def test_the_filter_hears_what_users_call_junk(host: TestinfraHost, units: Units, store: StoreView) -> None:
+    assert units.runs("outpost-learn.timer")
+    assert units.comes_up("outpost-learn.timer")
+    said = host.check_output("python3 -I /usr/local/lib/outpost/learn ping")
+    assert said.count("empty message") == 2 * len(store.mtas)  # reached, and nothing was learnt
+
+
+@pytest.mark.control("JNK-01")
+@pytest.mark.parametrize(("of", "verdict"), [("mailbox Junk", "spam"), ("imapsieve_from Junk", "ham")])
+def test_a_move_into_junk_and_out_of_it_is_noticed(host: TestinfraHost, of: str, verdict: str) -> None:
+    _, _, section = host.check_output("doveconf -n").partition(f"{of} {{")
+    _, _, script = section.partition(f"sieve_script {verdict} {{")
+    assert {"cause = copy", f"path = /etc/dovecot/sieve/{verdict}.sieve"} <= {
+        line.strip() for line in script.partition("}")[0].splitlines()
+    }
+    assert host.file(f"/etc/dovecot/sieve/{verdict}.svbin").exists
+
+
+@pytest.mark.probe
+@pytest.mark.control("JNK-02")
+def test_no_user_fills_what_waits_to_be_learnt(host: TestinfraHost) -> None:
+    spool, program = "/var/lib/dovecot/learn", "/usr/local/lib/outpost/sieve/learn"
+    moves = f"for _ in $(seq 40); do echo text | {program} spam check@check.invalid; done"
+    found = host.check_output(
+        f"runuser -u vmail -- sh -c 'cd {spool}; {moves}; ls; rm -f check@check.invalid.*'"
+    )
+    assert 0 < sum(name.startswith("check@check.invalid.spam.") for name in found.split()) <= 25
+    host.check_output(f"runuser -u vmail -- {program} spam ../../../tmp/check < /dev/null")
+    assert not host.run("ls -d /tmp/check*").stdout
+
+
+@pytest.mark.probe
+@pytest.mark.control("JNK-03", "TLS-10")
+@pytest.mark.parametrize("port", [ports.LEARN_SPAM, ports.LEARN_HAM])
+def test_only_the_store_teaches_the_filter(
+    host: TestinfraHost, mta: TestinfraHost, webmail: TestinfraHost, office: Office, me: Host, port: int
+) -> None:
+    filtering = office.with_role("mta")[0]
+    for address in office.link_addresses(filtering, me):
+        assert "empty message" in taught(host, filtering, address, port)
+        assert not taught(host, filtering, address, port, shown=False)
+        assert not taught(mta, filtering, address, port)
+        assert not taught(webmail, filtering, address, port)
+
+
+@pytest.mark.probe
+@pytest.mark.control("JNK-03")
+@pytest.mark.parametrize("request_line", ["GET /stat", "GET /symbols", "POST /saveactions", "POST /checkv2"])
+def test_the_store_does_nothing_to_the_filter_but_teach_it(
+    host: TestinfraHost, office: Office, me: Host, request_line: str
+) -> None:
+    """A store that somebody has taken over does not reach Rspamd's controller: what it says is a message, too short to learn."""
+    said = f"{request_line} HTTP/1.0\r\nContent-Length: 0\r\n\r\n"
+    filtering = office.with_role("mta")[0]
+    for address in office.link_addresses(filtering, me):
+        heard = taught(host, filtering, address, ports.LEARN_SPAM, said)
+        assert "less tokens than required" in heard
+        assert "HTTP/1" not in heard
+
+
+@pytest.mark.probe
+@pytest.mark.control("JNK-03")
+def test_no_filter_of_a_users_starts_a_program(host: TestinfraHost, store: StoreView) -> None:
+    heard = dialogue(host, at(store.login_addresses[0], ports.MANAGESIEVE), ["LOGOUT"], "-starttls sieve")
+    (offered,) = (line for line in heard.splitlines() if line.startswith('"SIEVE"'))
+    assert "vacation" in offered
+    assert not {"vnd.dovecot.pipe", "vnd.dovecot.execute", "vnd.dovecot.filter"} & set(
+        offered.replace('"', " ").split()
+    )
+
+
+@pytest.mark.probe
+@pytest.mark.control("JNK-04")
+def test_who_was_taken_out_of_junk_is_allowed_and_nobody_else(host: TestinfraHost) -> None:
+    """As Dovecot starts them, for a user who has an empty home for so long."""
+    programs = "/usr/local/lib/outpost/sieve"
+    script = f"""
+        export HOME=$(mktemp -d); trap 'rm -rf "$HOME" /var/lib/dovecot/learn/check@check.invalid.*' EXIT
+        echo | {programs}/learn ham check@check.invalid shop@example.net
+        for author in Shop@example.net other@example.net '.*'; do {programs}/allowed "$author" && echo "$author"; done; true
+    """
+    assert host.check_output("runuser -u vmail -- sh -c %s", script).split() == ["Shop@example.net"]
+
+
+@pytest.mark.control("JNK-04")
+def test_an_author_is_allowed_only_where_dmarc_proves_it(host: TestinfraHost) -> None:
+    """The filter is run, not delivered by: what its condition asks of a message that claims an author."""
+    said = host.check_output("sieve-dump /etc/dovecot/sieve/junk.svbin")
+    proof, allowed = said.find('"X-Office-Author"'), said.find('"allowed"')
+    assert 0 < proof < allowed
+    assert (
+        host.file("/etc/dovecot/sieve/junk.sieve").mtime <= host.file("/etc/dovecot/sieve/junk.svbin").mtime
+    )
+
+
+# A document of one word, given to the program that Dovecot starts, as the account that it runs as.
+ATTACHED = """
+import io, subprocess, sys, zipfile
+packed = io.BytesIO()
+with zipfile.ZipFile(packed, "w") as document:
+    document.writestr("word/document.xml", "<w:t>Turmdrehkran</w:t>")
+command = ["runuser", "-u", "dovecot", "--", "python3", "-I", "/usr/local/lib/outpost/attachment", "application/x"]
+print(subprocess.run(command, input=packed.getvalue(), capture_output=True, check=True).stdout.decode())
+"""
+
+
+@pytest.mark.probe
+@pytest.mark.control("STO-04")
+def test_words_of_attachments_are_found(host: TestinfraHost) -> None:
+    assert host.check_output("python3 -I -c %s", ATTACHED).strip() == "Turmdrehkran"
+
+
+@pytest.mark.control("STO-04")
+def test_what_reads_attachments_reaches_nothing_else(host: TestinfraHost) -> None:
+    wanted = {
+        "CapabilityBoundingSet": "",
+        "DynamicUser": "yes",
+        "MemoryMax": str(512 * 1024**2),
+        "NoNewPrivileges": "yes",
+        "PrivateNetwork": "yes",
+        "ProtectSystem": "strict",
+        "RestrictNamespaces": "yes",
+        "RuntimeMaxUSec": "30s",
+    }
+    shown = host.check_output(
+        f"systemctl show outpost-text@check.service --property={','.join((*wanted, 'InaccessiblePaths'))}"
+    )
+    found = dict(line.split("=", 1) for line in shown.splitlines())
+    assert {"-/srv/mail", "-/etc/outpost", "-/run/dovecot"} <= set(found.pop("InaccessiblePaths").split())
+    assert found == wanted
 
 
 @pytest.mark.probe

@@ -23,6 +23,7 @@ UNITS = (
     "redis-server.service",
     "clamav-daemon.service",
     "stunnel@scanner.service",
+    "stunnel@learning.service",
 )
 OLD_TLS = "/etc/postfix/trial"
 CLAMD = "/etc/clamav/clamd.conf"
@@ -35,6 +36,10 @@ def postfix(what: str, *red: str, entries: tuple[str, ...] = (), **settings: str
 
 
 SABOTAGES = (
+    edited(
+        "mta", "one user alone teaches the filter", "/etc/rspamd/local.d/classifier-bayes.conf", "s/min_learns = .*/min_learns = 1;/",
+        "mta::bayes_has_no_weight_until_several_users_taught_it_and_teaches_itself_nothing",
+    ),
     # The host
     stopped("mta", *UNITS, red=("mta::daemon_runs_and_comes_up_with_the_host",)),
     stopped("mta", "unbound.service", red=("mta::the_hosts_addresses_have_its_name",)),

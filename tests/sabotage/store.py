@@ -50,6 +50,50 @@ SABOTAGES = (
         "store::the_scanner_does_nothing_for_the_store_but_scan_a_message",
         activate=f"systemctl restart stunnel@scanner; {listening(f':{ports.SCANNER}')}", looked_at="store",
     ),
+    broken(
+        "store", "nobody teaches the filter", "systemctl disable --now --quiet outpost-learn.timer",
+        "store::the_filter_hears_what_users_call_junk", undo="systemctl enable --now --quiet outpost-learn.timer",
+    ),
+    edited(
+        "store", "nobody notices what users move", DOVECOT, "/^ *sieve_script (spam|ham)/,/^ *}/d",
+        "store::a_move_into_junk_and_out_of_it_is_noticed",
+    ),
+    edited(
+        "store", "one user fills what waits to be learnt", "/usr/local/lib/outpost/sieve/learn", "s/-lt [0-9]+ /-lt 9999 /; s@^\\*/\\* .*@nobody) ;;@",
+        "store::no_user_fills_what_waits_to_be_learnt",
+    ),
+    edited(
+        "mta", "anybody teaches the filter", "/etc/stunnel/learning.conf", "/^(requireCert|verifyChain|checkHost|CAfile)/d",
+        "store::only_the_store_teaches_the_filter",
+        activate=f"systemctl restart stunnel@learning; {listening(f':{ports.LEARN_SPAM}')}", looked_at="store",
+    ),
+    edited(
+        "mta", "the filter obeys the store", "/etc/stunnel/learning.conf",
+        "s@^exec = .*@connect = /var/spool/outpost-learning/controller.sock@; /^execArgs/d",
+        "store::the_store_does_nothing_to_the_filter_but_teach_it",
+        activate=f"systemctl restart stunnel@learning; {listening(f':{ports.LEARN_SPAM}')}", looked_at="store",
+    ),
+    edited(
+        "store", "users' filters start programs", DOVECOT, "s/^sieve_global_extensions/sieve_extensions/",
+        "store::no_filter_of_a_users_starts_a_program", activate=RESTART,
+    ),
+    edited(
+        "store", "any author is allowed", "/usr/local/lib/outpost/sieve/allowed", "s/grep -qixF/grep -qvixF/",
+        "store::who_was_taken_out_of_junk_is_allowed_and_nobody_else",
+    ),
+    edited(
+        "store", "an author is allowed without proof", "/etc/dovecot/sieve/junk.sieve", "s/header :is .X-Office[^,]*, //",
+        "store::an_author_is_allowed_only_where_dmarc_proves_it", activate="sievec /etc/dovecot/sieve/junk.sieve",
+    ),
+    broken(
+        "store", "nobody reads attachments", "systemctl disable --now --quiet outpost-text.socket",
+        "store::words_of_attachments_are_found", undo="systemctl enable --now --quiet outpost-text.socket",
+    ),
+    edited(
+        "store", "what reads attachments reads mail", "/etc/systemd/system/outpost-text@.service",
+        "/^(DynamicUser|PrivateNetwork|InaccessiblePaths)=/d",
+        "store::what_reads_attachments_reaches_nothing_else", activate="systemctl daemon-reload",
+    ),
     # Who gets in
     edited(
         "store", "the delivery port takes anybody", STUNNEL, "/^(requireCert|verifyChain|checkHost|CAfile)/d",

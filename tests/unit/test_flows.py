@@ -88,7 +88,7 @@ def test_every_flow_says_why_and_has_addresses_of_one_host_or_one_zone(office: O
 def test_no_host_listens_for_another_role(office: Office) -> None:
     contract = {
         "dns": {22, 53},
-        "mta": {22, 25, 2525, 10465, 13310},
+        "mta": {22, 25, 2525, 10465, 11335, 11336, 13310},
         "store": {22, 24, 465, 993, 4190, 10024, 10443},
         "webmail": {22, 80, 443},
     }

@@ -82,6 +82,7 @@ def files(office: Office) -> Mapping[str, bytes]:
         "deliveries_per_user": 1,
         "quota_grace": 1,
         "folders": 2000,
+        "readers": 1,
         "trash_room": 1,
     }
     for path in ("dovecot/dovecot.conf", "systemd/system/dovecot.service.d/outpost.conf"):

@@ -43,6 +43,7 @@ def configuration(store: StoreView) -> str:
         quota_grace=1,
         folders=2000,
         trash_room=1,
+        readers=1,
         decoy=decoy(HASH),
         logins_port=1,
         logins_nonce="nonce",

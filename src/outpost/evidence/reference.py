@@ -43,6 +43,8 @@ UPKEEP = frozenset((
 PROTOCOLS = {
     ports.ACCOUNTS: "accounts",
     ports.SCANNER: "scanner",
+    ports.LEARN_SPAM: "learning",
+    ports.LEARN_HAM: "learning",
     ports.DNS: "DNS",
     ports.HTTP: "HTTP",
     ports.HTTPS: "HTTPS",

@@ -190,6 +190,8 @@ def _mail_inside(office: Office) -> Iterator[Flow]:
                 office, store, mta, ports.SUBMISSION_RELAY, "users' submissions, already authenticated"
             )
             yield _between(office, store, mta, ports.SCANNER, "scanning mailboxes again")
+            yield _between(office, store, mta, ports.LEARN_SPAM, "learning from what users moved into Junk")
+            yield _between(office, store, mta, ports.LEARN_HAM, "learning from what is no junk")
 
 
 def _mail_out(office: Office) -> Iterator[Flow]:

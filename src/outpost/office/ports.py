@@ -27,6 +27,10 @@ CALENDARS = 10444
 """Groupware to store, TLS with client certificates: whether a login opens calendars."""
 SCANNER = 13310
 """Store to MTA, TLS with client certificates: mailboxes scanned again (clamd's INSTREAM)."""
+LEARN_SPAM = 11335
+"""Store to MTA, TLS with client certificates: a message that a user moved into Junk."""
+LEARN_HAM = 11336
+"""The same for one that a user moved out of it."""
 QUOTA_STATUS = 10024
 """MTA to store, TLS with client certificates: whether a mailbox has room (Dovecot's quota-status)."""
 LOGINS = 4001

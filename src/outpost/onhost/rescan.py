@@ -156,18 +156,21 @@ def take_out(message: Path, mail: Path) -> Path:
 
 
 def notice(message: bytes, found: str, settings: dict[str, Any], owner: str) -> str:
-    """The message to the owner of a mailbox."""
+    """The message to the owner of a mailbox, in both languages of the guide: which one its reader has, the store does not know."""
     # no structure is parsed: what a stranger nests in a field, or below the header, would end the night for everybody
     headers = BytesHeaderParser().parsebytes(message[:LONGEST_HEADER])
     sender, subject, date = (_shown(headers.get(name, "unknown")) for name in ("From", "Subject", "Date"))
     return (
         f"From: {settings['organisation']} <{settings['postmaster']}>\n"
-        f"To: <{owner}>\nSubject: A message was taken out of your mailbox\nAuto-Submitted: auto-generated\n"
-        "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\n"
+        f"To: <{owner}>\nSubject: A message was taken out of your mailbox / Nachricht entfernt\nAuto-Submitted: auto-generated\n"
+        "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n"
         f"It contains {found}, which the virus scanner did not know when the message arrived.\n\n"
         f"  From:     {sender}\n  Subject:  {subject}\n  Date:     {date}\n\n"
         "If you have opened its attachment, turn that machine off and call your administrator. The message itself is\n"
-        f"kept: write to {settings['postmaster']} if you need it.\n"
+        f"kept: write to {settings['postmaster']} if you need it.\n\n"
+        f"Die Nachricht oben enthält {found}; als sie ankam, kannte der Virenscanner das noch nicht. Wenn Sie ihren Anhang geöffnet haben,\n"
+        "schalten Sie das Gerät aus und rufen Sie Ihren Administrator an. Die Nachricht selbst ist aufgehoben: Schreiben Sie an\n"
+        f"{settings['postmaster']}, wenn Sie sie brauchen.\n"
     )
 
 

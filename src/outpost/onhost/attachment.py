@@ -1,0 +1,118 @@
+"""The words of an attachment, for the search in mailboxes (STO-04): a file on standard input, its text on standard output.
+
+Dovecot starts this without an argument to hear which kinds of files it reads, and with a kind for each attachment that it indexes. Then it
+only carries both ways, to a socket: behind that systemd starts ``attachment --read`` with nothing of the host in reach
+(``outpost-text@.service``), because what is read is what strangers sent. What a file is, its first octets say. Time and memory are the
+unit's; sizes are bounded here. A file that cannot be read has no words. PDF is read by Debian's python3-pypdf, documents of Office since 2007 and
+of OpenDocument with Python's own library: no parser here is in C.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import shutil
+import socket
+import sys
+import time
+import zipfile
+from contextlib import suppress
+from html import unescape
+from importlib import import_module
+
+SOCKET = "/run/outpost-text"
+KINDS = """\
+application/pdf pdf
+application/vnd.openxmlformats-officedocument.wordprocessingml.document docx
+application/vnd.openxmlformats-officedocument.spreadsheetml.sheet xlsx
+application/vnd.openxmlformats-officedocument.presentationml.presentation pptx
+application/vnd.oasis.opendocument.text odt
+application/vnd.oasis.opendocument.spreadsheet ods
+application/vnd.oasis.opendocument.presentation odp
+
+"""
+"""Content types and endings, as Dovecot's parser scripts list them: the empty line is the end."""
+LARGEST = 32 * 1024**2
+"""Octets of a file that is read; of a larger one nothing is."""
+UNPACKED = 8 * 1024**2
+"""Octets of a document's text with its markup, all parts together."""
+WORDS = 256 * 1024
+"""Characters of text: a search index with parts of words grows with each of them."""
+PATIENCE = 20.0
+"""Seconds for the pages of a PDF."""
+PDF, ZIP = b"%PDF-", b"PK\x03\x04"
+PARTS = re.compile(
+    r"word/(document|header\d{0,3}|footer\d{0,3}|footnotes)\.xml|xl/sharedStrings\.xml|ppt/(slides|notesSlides)/\w{1,40}\.xml|content\.xml"
+)
+"""Where Office Open XML and OpenDocument have their text."""
+
+
+def text_of(file: bytes) -> str:
+    """The words of a file; none of one that is damaged or of another kind."""
+    if file.startswith(PDF):
+        return pages(file)
+    return unpacked(file) if file.startswith(ZIP) else ""
+
+
+def pages(file: bytes) -> str:
+    """The text of a PDF, as many pages as there is time for."""
+    logging.disable()  # it reports what is wrong with each file
+    deadline, found = time.monotonic() + PATIENCE, ""
+    try:
+        for page in import_module("pypdf").PdfReader(io.BytesIO(file)).pages:
+            found += page.extract_text() + " "
+            if len(found) > WORDS or time.monotonic() > deadline:
+                break
+    except Exception as error:  # as many kinds as there are ways to be damaged
+        sys.stderr.write(f"<6>attachment: {type(error).__name__}\n")
+    return found
+
+
+def unpacked(file: bytes) -> str:
+    """The text of a document in XML, without its markup; no parser of XML sees it."""
+    left, found = UNPACKED, []
+    try:
+        with zipfile.ZipFile(io.BytesIO(file)) as archive:
+            for member in archive.infolist():
+                if left and PARTS.fullmatch(member.filename):
+                    with archive.open(member) as part:
+                        markup = part.read(left)
+                    left -= len(markup)
+                    found.append(re.sub(r"<[^<>]*>", " ", markup.decode(errors="replace")))
+    except (OSError, RuntimeError, ValueError, NotImplementedError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile):  # fmt: skip
+        pass
+    except Exception as error:  # a codec's own (zlib.error, LZMAError)
+        sys.stderr.write(f"<6>attachment: {type(error).__name__}\n")
+    return unescape(" ".join(found))
+
+
+def carry() -> None:
+    """Hand on to the socket what comes, and what comes back."""
+    with socket.socket(socket.AF_UNIX) as reader:
+        reader.settimeout(2 * PATIENCE)
+        reader.connect(SOCKET)
+        with reader.makefile("wb") as outward:
+            shutil.copyfileobj(sys.stdin.buffer, outward)
+        reader.shutdown(socket.SHUT_WR)
+        with reader.makefile("rb") as inward:
+            sys.stdout.buffer.write(inward.read(4 * WORDS))
+
+
+def main(arguments: list[str]) -> int:
+    if arguments == ["--read"]:
+        file = sys.stdin.buffer.read(LARGEST + 1)
+        while sys.stdin.buffer.read(1 << 16):  # who writes waits until all is read
+            pass
+        words = " ".join(text_of(file).split())[:WORDS] if len(file) <= LARGEST else ""
+        sys.stdout.buffer.write(words.encode(errors="replace"))
+    elif arguments:
+        with suppress(OSError):  # it has no words then; Dovecot indexes the message all the same
+            carry()
+    else:
+        sys.stdout.write(KINDS)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,254 @@
+"""The filter learns from what users moved into Junk and out of it (JNK-01). Runs on the store, every two minutes.
+
+Dovecot leaves a copy of each such message in the spool (``sieve/learn``), named ``USER.spam.…`` or ``USER.ham.…``. It goes to every MTA's
+Rspamd by TLS, both ends with the office's certificates, and leaves the spool when all of them have answered. The user's move is long done:
+whatever fails here costs a lesson and nothing else. Bayes needs as many examples of what is no junk, and few are moved out of it: several
+times a day messages that users have answered are learnt as well. How much one user may teach is bounded (JNK-02). Only Python's own library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import ssl
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+SETTINGS = Path("/etc/outpost/learn.json")
+LEDGER = Path("/var/lib/outpost-learn/ledger.json")
+MAIL = Path("/srv/mail")
+TLS = Path("/etc/outpost/tls")
+PATIENCE = 60.0
+"""Seconds without an octet."""
+LONGEST = 4096
+"""Octets of an answer."""
+LEARNT = "success = true"
+KEPT = 3 * 86400
+"""Seconds for which a lesson waits for an MTA that does not answer."""
+PAUSE = 6 * 3600
+"""Seconds from one search for answered messages to the next."""
+NAMED = re.compile(r"(?P<user>[^/.][^/]{0,319})\.(?P<verdict>spam|ham)\.[A-Za-z0-9]{1,64}", re.DOTALL)
+
+
+class UnavailableError(Exception):
+    """The filter did not answer."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Where an MTA's Rspamd learns, and the name that its certificate must show."""
+
+    address: str
+    name: str
+    spam: int
+    ham: int
+
+    def learn(self, verdict: str, message: bytes) -> str:
+        """Teach, and read what Rspamd's client prints."""
+        context = ssl.create_default_context(cafile=str(TLS / "ca.pem"))
+        context.load_cert_chain(TLS / "host.pem", TLS / "host.key")
+        port = self.spam if verdict == "spam" else self.ham
+        try:
+            answer = answered_to(message, self.address, port, context, self.name)
+        except OSError as error:
+            raise UnavailableError(f"{self.name} [{self.address}]:{port}: {error}") from error
+        said = " ".join(answer.decode(errors="replace").split())
+        if not re.search(rf"{LEARNT}|\berror = |HTTP error: ", said):
+            raise UnavailableError(f"{self.name}: {said[:200] or 'closed the connection'}")
+        return said
+
+
+def answered_to(message: bytes, address: str, port: int, context: ssl.SSLContext, name: str) -> bytes:
+    """What comes back for a message that ends with our close_notify, as its reader reads to the end.
+
+    Python's own sockets close both ways at once, and lose an answer that is quick. Here they see nothing before they wait for it.
+    """
+    came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(came, goes, server_hostname=name)
+    answer = b""
+    with socket.create_connection((address, port), timeout=PATIENCE) as line:
+
+        def receive() -> None:
+            line.sendall(goes.read())
+            if more := line.recv(1 << 16):
+                came.write(more)
+            else:
+                came.write_eof()
+
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                receive()
+        tls.write(message)
+        with suppress(ssl.SSLWantReadError):
+            tls.unwrap()
+        while len(answer) < LONGEST:
+            try:
+                answer += tls.read(LONGEST)
+            except ssl.SSLWantReadError:
+                receive()
+            except ssl.SSLZeroReturnError:
+                break
+    return answer
+
+
+@dataclass
+class Ledger:
+    """How much each user has taught.
+
+    Attributes:
+        daily: What one user may teach in a day.
+        alone: What one user may teach beyond what all others have taught: less than Bayes needs to have any weight.
+        answered: When answered messages were last searched for; a UNIX time.
+    """
+
+    daily: int
+    alone: int
+    day: str = ""
+    today: dict[str, int] = field(default_factory=dict)
+    taught: dict[str, int] = field(default_factory=dict)
+    answered: float = 0.0
+
+    @classmethod
+    def read(cls, path: Path, *, daily: int, alone: int, day: str) -> Ledger:
+        """What was written down; nothing of it where that cannot be read."""
+        ledger = cls(daily, alone, day)
+        with suppress(OSError, ValueError, TypeError, AttributeError):
+            written = json.loads(path.read_text(encoding="utf-8"))
+            ledger.taught = {str(user): int(count) for user, count in written["taught"].items()}
+            ledger.answered = float(written["answered"])
+            if written["day"] == day:
+                ledger.today = {str(user): int(count) for user, count in written["today"].items()}
+        return ledger
+
+    def write(self, path: Path) -> None:
+        partial = path.with_suffix(".new")
+        written = {name: getattr(self, name) for name in ("day", "today", "taught", "answered")}
+        partial.write_text(json.dumps(written) + "\n", encoding="utf-8")
+        partial.replace(path)
+
+    def admits(self, user: str) -> bool:
+        own = self.taught.get(user, 0)
+        others = sum(self.taught.values()) - own
+        return self.today.get(user, 0) < self.daily and own < self.alone + others
+
+    def count(self, user: str) -> None:
+        for counts in (self.today, self.taught):
+            counts[user] = counts.get(user, 0) + 1
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A message, who teaches what it is, and whether it is a copy that goes once it is learnt."""
+
+    message: Path
+    user: str
+    verdict: str
+    spooled: bool = True
+
+
+def moved(spool: Path, mail: Path) -> Iterator[Lesson]:
+    """What waits in the spool, the oldest first. What nobody who has a mailbox can have taught goes."""
+    waiting = [(path.lstat(), path) for path in spool.iterdir() if not path.name.startswith("tmp.")]
+    for _, path in sorted((entry.st_mtime, path) for entry, path in waiting if stat.S_ISREG(entry.st_mode)):
+        named = NAMED.fullmatch(path.name)
+        if named and (mail / named["user"].partition("@")[0]).is_dir():
+            yield Lesson(path, named["user"], named["verdict"])
+        else:
+            path.unlink()
+
+
+def answered(mail: Path, domain: str, since: float) -> Iterator[Lesson]:
+    """Messages in inboxes that were answered after a UNIX time: a file's name ends with its flags, and a new flag is a new name."""
+    for home in sorted(mail.iterdir()):
+        inbox = home / "Maildir/cur"
+        if home.name.startswith(".") or not inbox.is_dir():
+            continue
+        for message in inbox.iterdir():
+            with suppress(FileNotFoundError):
+                if "R" in message.name.partition(":2,")[2] and message.lstat().st_ctime >= since:
+                    yield Lesson(message, f"{home.name}@{domain}", "ham", spooled=False)
+
+
+def read(message: Path, largest: int) -> bytes:
+    """The beginning of a regular file."""
+    with os.fdopen(os.open(message, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        return file.read(largest) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
+
+
+def teach(settings: dict[str, Any], ledger: Ledger, mail: Path = MAIL) -> dict[str, int]:
+    """Hand on what waits, and what was answered; gives what became of how many."""
+    filters = [Filter(**place) for place in settings["filters"]]
+    down: set[str] = set()
+    done = {"learnt": 0, "not learnt": 0, "beyond what one user teaches": 0}
+    lessons = [*moved(Path(settings["spool"]), mail)]
+    now = time.time()
+    if now - ledger.answered > PAUSE:
+        lessons += answered(mail, settings["domain"], max(ledger.answered, now - KEPT))
+        ledger.answered = now
+    for lesson in lessons:
+        if not ledger.admits(lesson.user):
+            done["beyond what one user teaches"] += 1
+            answers, finished = [], True
+        else:
+            try:
+                message = read(lesson.message, settings["largest"])
+            except OSError:  # a flag is a new name
+                continue
+            answers = _answers(filters, down, lesson.verdict, message)
+            finished = len(answers) == len(filters)
+            if finished:
+                ledger.count(lesson.user)
+                done["learnt" if any(LEARNT in said for said in answers) else "not learnt"] += 1
+        if lesson.spooled and (finished or lesson.message.lstat().st_mtime < now - KEPT):
+            lesson.message.unlink()
+    return done
+
+
+def _answers(filters: list[Filter], down: set[str], verdict: str, message: bytes) -> list[str]:
+    """What the filters answered that do; one that did not once is not asked again in this run."""
+    answers = []
+    for each in filters:
+        if each.name in down:
+            continue
+        try:
+            answers.append(each.learn(verdict, message))
+        except UnavailableError as error:
+            down.add(each.name)
+            sys.stderr.write(f"<4>learn: {error}; the next run tries again\n")
+    return answers
+
+
+def main() -> int:
+    """``learn`` teaches; ``learn ping`` asks each filter, with an empty message, from which nothing can be learnt."""
+    settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
+    if sys.argv[1:] == ["ping"]:
+        for place in settings["filters"]:
+            for verdict in ("spam", "ham"):
+                sys.stdout.write(f"{Filter(**place).learn(verdict, b'')}\n")
+        return 0
+    ledger = Ledger.read(
+        LEDGER, daily=settings["daily"], alone=settings["alone"], day=f"{datetime.now(UTC):%Y-%m-%d}"
+    )
+    try:
+        done = teach(settings, ledger)
+    finally:
+        ledger.write(LEDGER)
+    if any(done.values()):
+        sys.stdout.write("<5>" + "; ".join(f"{count} {what}" for what, count in done.items()) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
