@@ -53,8 +53,13 @@ class Desk:
 
     site: Path
     server: Any
-    address: str
     environment: dict[str, str]
+
+    @property
+    def on(self) -> str:
+        """The server as ``--on`` names it; the engine gives it another address at each start."""
+        self.server.reload()
+        return f"root@{self.server.attrs['NetworkSettings']['Networks']['bridge']['IPAddress']}"
 
     def types(self, *arguments: str) -> str:
         """What one command of ``./outpost`` prints."""
@@ -66,8 +71,7 @@ class Desk:
         return done.stdout
 
     def up(self, *more: str) -> str:
-        on = f"root@{self.address}"
-        return self.types("machines", "up", str(self.site), "--on", on, "--limit", HOST, "--yes", *more)
+        return self.types("machines", "up", str(self.site), "--on", self.on, "--limit", HOST, "--yes", *more)
 
     def asks(self, script: str) -> str:
         """What the guest prints over SSH; nothing while it cannot be reached."""
@@ -112,14 +116,12 @@ def desk(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
             f"mkdir -p /etc/libvirt && printf '{CONFINED}' > /etc/libvirt/qemu.conf",
         )
         run(server, "sh", "-ec", "\n".join(lines))
-        server.reload()
         network.reload()
         subnet = network.attrs["IPAM"]["Config"][0]["Subnet"]
-        address = server.attrs["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
         public = run(server, "cat", "/etc/ssh/ssh_host_ed25519_key.pub").split()
         (place / ".ssh").mkdir(mode=0o700)
-        (place / ".ssh/known_hosts").write_text(f"{address} {' '.join(public[:2])}\n")
-        desk = Desk(place / "site", server, address, os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"})
+        (place / ".ssh/known_hosts").write_text(f"* {' '.join(public[:2])}\n")
+        desk = Desk(place / "site", server, os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"})
         desk.types("new", str(desk.site), "--domain", "po.example.com", "--organisation", "Site", "--postmaster", "maria",
                    "--wan", "192.0.2.0/28", "--mgmt", subnet, "--ssh-user", "admin", "--key", key)  # fmt: skip
         (desk.site / "ssh_key").write_bytes((place / "key").read_bytes())
@@ -163,6 +165,8 @@ def test_a_bare_server_becomes_the_site_and_stays_it(desk: Desk, image: Path) ->
     listeners = run(desk.server, "ss", "-Hltn", "not src 127.0.0.0/8")
     assert {line.split()[3].rpartition(":")[2] for line in listeners.splitlines()} == {"22"}
     assert not run(desk.server, "sh", "-c", "ip -o address | grep zone- || true"), "no address in a zone"
+    strict = run(desk.server, "sh", "-c", "cat /proc/sys/net/ipv4/conf/zone-*/rp_filter")
+    assert set(strict.split()) == {"1"}, "nor can a guest reach the server's other addresses"
 
     desk.bare_card()
     assert "nothing to change" in desk.up()
@@ -188,6 +192,6 @@ def test_a_bare_server_becomes_the_site_and_stays_it(desk: Desk, image: Path) ->
     assert desk.virsh("domid", HOST) != running
     assert "600.0 MiB" in desk.virsh("dominfo", HOST).replace("614400 KiB", "600.0 MiB")
 
-    desk.types("machines", "down", str(desk.site), "--on", f"root@{desk.address}", "--yes")
+    desk.types("machines", "down", str(desk.site), "--on", desk.on, "--yes")
     assert HOST not in desk.virsh("list", "--all")
     assert "ns1.qcow2" in run(desk.server, "ls", "/var/lib/libvirt/images/outpost")

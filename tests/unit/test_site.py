@@ -426,3 +426,31 @@ def test_a_new_guest_without_an_image_is_refused(
     assert run(["machines", "up", str(place), "--on", ON, "--yes"]) == 1
     assert "no image for the disks of ns1, ns2" in capsys.readouterr().err
     assert carried_out == []
+
+
+@pytest.mark.parametrize(("looks", "status"), [(2, 0), (10_000, 1)])
+def test_a_restart_waits_until_the_guest_has_ended_and_no_longer(
+    place: Path, tmp_path: Path, looks: int, status: int
+) -> None:
+    """The step's own shell, with a libvirt that says for so long that the guest runs."""
+    count = tmp_path / "count"
+    programs = {
+        "virsh": f'echo "$3" >> {tmp_path}/calls; [ "$3" != domstate ] || {{ echo x >> {count}; '
+        f"[ $(wc -l < {count}) -le {looks} ] && echo running || echo 'shut off'; }}",
+        "sleep": ":",
+    }
+    (tmp_path / "bin").mkdir()
+    for name, text in programs.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    before = answer(site(place))
+    edit(place, "hosts", "ns1", memory="1GiB")
+    declared = site(place)
+    *_, step = guests.steps(declared, before, None, declared.only(["ns1"]).guests)
+    done = subprocess.run(
+        ["sh", "-c", step.command], env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}, check=False
+    )
+    assert done.returncode == status
+    calls = (tmp_path / "calls").read_text().split()
+    assert calls[0] == "shutdown"
+    assert ("start" in calls) == (status == 0), "a guest that has not ended is not started"
