@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -85,6 +86,7 @@ def test_mkosi_takes_the_recipe(place: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "grub-signed" in done.stdout
+    assert re.search(r"Sector Size: 512\b", done.stdout), "UEFI would not read the disk"
 
 
 def disk(**changed: Any) -> dict[str, Any]:
