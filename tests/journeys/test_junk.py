@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import subprocess
-from collections.abc import Callable
 from email.message import EmailMessage
 from secrets import token_hex
 from typing import Any
@@ -19,6 +19,7 @@ from tests.awaiting import until
 from tests.corpus import ordinary
 from tests.journeys.test_traces import said_on
 
+logger = logging.getLogger(__name__)
 CONTROLLER = "/run/rspamd/controller.sock"
 LEDGER = "/var/lib/outpost-learn/ledger.json"
 FORGET = (
@@ -207,9 +208,7 @@ def filtered(lab: Instance, command: str, messages: list[bytes]) -> list[dict[st
 
 @pytest.mark.slow
 @pytest.mark.control("JNK-01", "JNK-02")
-def test_two_hundred_messages_of_each_kind_make_the_difference(
-    lab: Instance, record_property: Callable[[str, object], None]
-) -> None:
+def test_two_hundred_messages_of_each_kind_make_the_difference(lab: Instance) -> None:
     chance = random.Random(21)  # noqa: S311  # repeatable on purpose
     spam = [written(SELLING, chance, "shop@internet.test") for _ in range(240)]
     ham = [written(WORKING, chance, "peter@internet.test") for _ in range(200)]
@@ -230,7 +229,7 @@ def test_two_hundred_messages_of_each_kind_make_the_difference(
         assert set(scores("spam")) == {0}, "too few of one kind have no weight"
         filtered(lab, "learn_spam", spam[150:200])
         after = {kind: scores(kind) for kind in unknown}
-        record_property("bayes", json.dumps(after))
+        logger.info("Bayes: %s", json.dumps(after))
         assert sum(score > 3 for score in after["spam"]) >= 0.9 * len(after["spam"])
         assert not [score for score in after["ham"] if score >= JUNK / 2]
         assert max(after["spam"]) < JUNK, (
