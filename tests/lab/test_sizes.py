@@ -76,6 +76,7 @@ def test_dovecot_takes_its_limits_without_a_word(lab: Instance, office: Office) 
         ports=ports,
         shared_root="/srv/mail/.shared",
         deliveries_per_user=4,
+        folders=1,
         quota_grace=1,
         trash_room=1,
         readers=1,

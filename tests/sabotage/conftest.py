@@ -33,7 +33,8 @@ def hosts_of(office: Office) -> list[tuple[Sabotage, Host]]:
     for number, sabotage in sorted(enumerate(SABOTAGES), key=lambda each: each[1].switch.role == "base"):
         role = sabotage.switch.role
         candidates = [host for host in office.hosts if role in ("base", host.role, host.name)]
-        if not candidates:
+        eyes = {sabotage.looked_at} - {""}
+        if not candidates or not eyes <= {name for host in office.hosts for name in (host.name, host.role)}:
             continue
         chosen[number] = (
             min(candidates, key=lambda host: busy[host.name]) if role == "base" else candidates[0]
