@@ -537,7 +537,12 @@ def test_no_other_account_of_the_host_shuts_anybody_out(host: TestinfraHost) -> 
     assert host.check_output(command) == "0"
     said = host.run(f"setpriv --reuid=nobody --regid=nogroup --clear-groups {command}")
     assert said.rc != 0
-    assert "RemoteDisconnected" in said.stderr
+    closed = (
+        "RemoteDisconnected",
+        "BrokenPipeError",
+        "ConnectionResetError",
+    )  # before or after the question was sent
+    assert any(error in said.stderr for error in closed), said.stderr
 
 
 @pytest.mark.control("AUT-03")
