@@ -877,3 +877,22 @@ def test_an_account_that_nobody_accepted_may_be_deleted_by_hand() -> None:
     assert reported({*GOOD, known_one}) == set()
     assert known_one in reported(set(GOOD))
     assert "shadow\tother\tabc" in reported({*GOOD, known_one, *(fact for fact in account if fact[0] == "a")})
+
+
+@pytest.mark.parametrize(
+    ("unit", "forgotten"),
+    [
+        ("stunnel@relay.service", True),  # an office with one MTA again
+        ("stunnel@lmtp.service", False),
+        ("getty@tty1.service", False),
+    ],
+)
+def test_an_instance_that_no_role_declares_any_more_may_go_though_its_template_stays(
+    unit: str, forgotten: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for template in ("stunnel@.service", "getty@.service"):
+        (tmp_path / template).touch()
+    monkeypatch.setattr(expected, "UNITS", (str(tmp_path),))
+    judge = Expected({"units": ["stunnel@lmtp.service"]}, set(), set())
+    assert judge.dismisses(f"running\t{unit}\t") is forgotten
+    assert judge.dismisses(f"unit\t{unit}\tenabled for multi-user.target") is forgotten

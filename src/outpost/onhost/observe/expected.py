@@ -132,6 +132,10 @@ class Expected:
         if kind in NOT_MISSED:
             return True
         if kind in ("running", "unit"):
+            template, instance, _ = thing.partition("@")
+            units = self._contract.get("units", [])
+            if instance and any(unit.startswith(f"{template}@") for unit in units):
+                return thing not in units  # its template stays: other instances of it are declared
             return not any(os.path.lexists(f"{place}/{file}") for place in UNITS for file in _files_of(thing))
         if kind in ("special", "capability", "alias"):
             return not os.path.lexists(thing)
