@@ -71,7 +71,7 @@ SETUID_CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 7, 0, 0, 0)
 SERVER = "/usr/bin/python3 -m http.server --bind 0.0.0.0"
 EVIL_UNIT = r"[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
 COMPILED = "/usr/lib/python3.13/__pycache__/this.cpython-313.pyc"
-RECOMPILED = f"""python3 -c 'import marshal; p = "{COMPILED}"; head = open(p, "rb").read(16); open(p, "wb").write(head + marshal.dumps(compile("evil = 1", p, "exec")))'"""
+RECOMPILED = f"""python3 -m py_compile /usr/lib/python3.13/this.py; python3 -c 'import marshal; p = "{COMPILED}"; head = open(p, "rb").read(16); open(p, "wb").write(head + marshal.dumps(compile("evil = 1", p, "exec")))'"""
 ZONE = "po.myertor.test."
 ADVERTISED = "2001:db8:99::/48 via fe80::99 dev eth0 proto ra"
 
