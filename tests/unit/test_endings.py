@@ -190,9 +190,9 @@ def test_a_run_that_broke_off_has_the_remedy_of_its_reason() -> None:
     follower.feed(
         "outpost.templates.TemplateMistakeError: templates/mta/x.j2:2: no. Remedy: correct templates/mta/x.j2:2."
     )
-    error = run._stopped(follower, "look")
+    error = run._stopped(follower, "read the log")
     assert (error.message, error.remedy) == ("templates/mta/x.j2:2: no", "correct templates/mta/x.j2:2")
-    assert run._stopped(Follower(), "look").remedy == "look"
+    assert run._stopped(Follower(), "read the log").remedy == "read the log"
 
 
 def test_a_failed_check_has_its_own_remedy_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
