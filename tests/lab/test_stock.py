@@ -1,6 +1,6 @@
 """pyinfra's own operations are the judge: what they find changed on a host the roles name, and what the roles leave they find right.
 
-`src/outpost_lab/benchmarks/peers/stock.py` has in stock operations what the roles declare.
+`stock.py` has in stock operations what the roles declare.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 from outpost.converge.declaration import Declaration, declarations
 from outpost.engine.run import Silent, apply, plan
-from outpost.target import ROOT, Target
+from outpost.target import Target
 from outpost_lab.instance import Instance
 from tests.engine import executed
 from tests.lab.conftest import Pyinfra
@@ -29,7 +29,7 @@ office = [
     if data["machine"] == {host!r}
 ]
 """
-STOCK = ROOT / "src" / "outpost_lab" / "benchmarks" / "peers" / "stock.py"
+STOCK = Path(__file__).with_name("stock.py")
 Drift = tuple[str, str]
 """What is named, and the shell that changes it."""
 

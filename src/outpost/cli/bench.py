@@ -60,16 +60,16 @@ def bench(
         say_json([measurement.as_data() for measurement in found])
     else:
         _show(found)
-    return 0 if all(measurement.reached is not False for measurement in found) else 1
+    return 0 if all(measurement.reached for measurement in found) else 1
 
 
 def _show(found: Sequence[measure.Measurement]) -> None:
     table = Table("what", "against", "ours", "theirs", "ratio", "to reach")
     for each in found:
-        sign = {"at most": "≤", "times faster": "≥", "reported": ""}[each.sense]
-        style = {True: "green", False: "red", None: "default"}[each.reached]
+        sign = {"at most": "≤", "times faster": "≥"}[each.sense]
+        style = "green" if each.reached else "red"
         table.add_row(
             each.what, each.against, f"{each.ours:.2f} {each.unit}", f"{each.peer:.2f} {each.unit}",
-            f"[{style}]{each.ratio:.2f} ×[/]", f"{sign} {each.reach} ×" if each.reach else "-",
+            f"[{style}]{each.ratio:.2f} ×[/]", f"{sign} {each.reach} ×",
         )  # fmt: skip
     out.print(table)

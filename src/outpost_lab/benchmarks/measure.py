@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from outpost.target import ROOT
 
-Sense = Literal["at most", "times faster", "reported"]
+Sense = Literal["at most", "times faster"]
 RESULTS = ROOT / "docs" / "benchmarks.json"
 
 
@@ -34,7 +34,7 @@ class Measurement:
 
     Attributes:
         sense: How the ratio is meant: `at most` (ours / peer) or `times faster` (peer / ours).
-        reach: The ratio to reach; None where a row only reports.
+        reach: The ratio to reach.
         load: The machine's load before it; above 1.5 something else was going on.
     """
 
@@ -45,7 +45,7 @@ class Measurement:
     ours: float
     peer: float
     sense: Sense
-    reach: float | None
+    reach: float
     samples: dict[str, list[float]]
     notes: dict[str, Any]
     load: float
@@ -56,10 +56,8 @@ class Measurement:
         return self.peer / self.ours if self.sense == "times faster" else self.ours / self.peer
 
     @property
-    def reached(self) -> bool | None:
+    def reached(self) -> bool:
         """Whether the ratio is what it should be."""
-        if self.reach is None:
-            return None
         return self.ratio >= self.reach if self.sense == "times faster" else self.ratio <= self.reach
 
     def as_data(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Re-apply of an office that is as declared: against a bare login on the same line, Ansible, mitogen, stock pyinfra."""
+"""Re-apply of an office that is as declared: against a bare login on the same line, Ansible and mitogen."""
 
 from __future__ import annotations
 
@@ -54,18 +54,6 @@ def ansible(target: Target, *, rtt: float, mitogen: bool = False) -> Figures:
         _apply(place, "--refresh")()  # what the peer leaves on the hosts
         ours = [place.closed(_apply(place))() for _ in range(3)]
     return of_samples({"ours": ours, "peer": peer})
-
-
-def stock(target: Target) -> Figures:
-    """No-op re-apply against pyinfra's own operations, as its documentation shows them, over a connection that is kept."""
-    with _settled(target, RTT) as place:
-        with _counted(place) as theirs:
-            peer = place.timed(setup.stock(place))
-        _apply(place, "--refresh")()
-        with _counted(place) as ours_seen:
-            ours = place.closed(_apply(place))()
-        notes = {"stock": theirs, "ours": ours_seen}
-    return of_samples({"ours": [ours], "peer": [peer]}, notes)
 
 
 def traffic(target: Target) -> Figures:

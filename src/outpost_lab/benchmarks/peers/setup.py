@@ -1,4 +1,4 @@
-"""Makes what the peers read: Ansible's inventory, host variables and configuration, and pyinfra's inventory."""
+"""Makes what the peers read: Ansible's inventory, host variables and configuration."""
 
 from __future__ import annotations
 
@@ -87,22 +87,3 @@ def _variables(content: Declaration, sources: Path) -> dict[str, object]:
         "files": files,
         "units": content.units,
     }
-
-
-STOCK_INVENTORY = """\
-from pathlib import Path
-
-from outpost.converge.declaration import declarations
-from outpost.hosts import ssh
-
-directory = Path(__file__).parent
-_contents = declarations(directory)
-office = [(name, data | {"content": _contents[data["machine"]]}) for name, data in ssh(directory)]
-"""
-
-
-def stock(place: Place) -> list[str]:
-    """Raw pyinfra with its own operations, over OpenSSH: the hosts refuse what paramiko offers for a key exchange (SSH-01)."""
-    inventory = place.directory / "stock.py"
-    inventory.write_text(STOCK_INVENTORY)
-    return ["pyinfra", str(inventory), str(HERE / "stock.py"), "-y"]

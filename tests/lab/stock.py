@@ -1,6 +1,6 @@
 """The office's content by pyinfra's own operations, as its documentation shows them: a deploy for raw pyinfra.
 
-Its inventory is made by `outpost_lab.benchmarks.peers.setup`; it never looks ahead, and asks each operation's facts by themselves.
+Its inventory is made by `tests.lab.test_stock`; it never looks ahead, and asks each operation's facts by themselves.
 """
 
 from io import BytesIO
