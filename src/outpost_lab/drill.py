@@ -53,11 +53,11 @@ def hold(
     rpo = kept[-1].age
     gaps = [(b.when - a.when).total_seconds() for a, b in pairwise(kept) if b.age < 7 * 86400]
     command = f"{PROGRAM} run --manifest"
-    said = run_script(target, office, store, command, via, patience=PATIENCE, most=MANIFEST)
-    taken = answers.parsed(said, Taken, store.name)
+    output = run_script(target, office, store, command, via, patience=PATIENCE, most=MANIFEST)
+    taken = answers.parsed(output, Taken, store.name)
     report(f"{store.name}: archive {taken['archive']}, {taken['files']} files")
-    said = run_script(target, office, store, f"{PROGRAM} check", via, patience=PATIENCE)
-    checked = answers.parsed(said, Checked, store.name)
+    output = run_script(target, office, store, f"{PROGRAM} check", via, patience=PATIENCE)
+    checked = answers.parsed(output, Checked, store.name)
     report(f"{store.name}: all that is kept is undamaged, up to {checked['checked']}")
     with rooms_of(target, office, store) as rooms:
         started = time.monotonic()
@@ -95,8 +95,8 @@ def hold(
 
 def _files_compared(rooms: Rooms, wanted: Manifest) -> Iterator[str]:
     """Files, before anybody opens a mailbox."""
-    said = rooms.say(f"{PROGRAM} manifest --mail {MAIL}", most=MANIFEST)
-    yield from different(wanted, answers.parsed(said, Manifest, rooms.machine.name))
+    output = rooms.say(f"{PROGRAM} manifest --mail {MAIL}", most=MANIFEST)
+    yield from different(wanted, answers.parsed(output, Manifest, rooms.machine.name))
     rest = {
         path.removeprefix("rest"): digest
         for path, digest in wanted["files"].items()
@@ -143,11 +143,11 @@ def different(wanted: Manifest, found: Manifest) -> Iterator[str]:
 
 def _asked(rooms: Rooms, address: str, folders: dict[str, Folder]) -> Iterator[str]:
     """What the restored Dovecot says of one user's mail: numbers and UIDVALIDITY of folders, flags of messages."""
-    said = rooms.say(
+    output = rooms.say(
         f"doveadm -f tab mailbox status -u {address} 'messages uidvalidity' '*' | tail -n +2; echo; "
         f"doveadm -f tab fetch -u {address} flags all | tail -n +2"
     )
-    status, _, flags = said.partition("\n\n")
+    status, _, flags = output.partition("\n\n")
     rows = [line.split("\t") for line in status.splitlines() if line]
     shown = Counter((row[1], row[2]) for row in rows)
     known = [folder for folder in folders.values() if folder["uidvalidity"]]

@@ -144,9 +144,9 @@ class Rooms:
             )
             done = answers.exchange(["bash", "-o", "pipefail", "-c", pipe], patience=PATIENCE)
             if done.status:
-                said = done.errors.decode(errors="replace").strip().splitlines() or ["no message"]
+                errors = done.errors.decode(errors="replace").strip().splitlines() or ["no message"]
                 # of borg, and of the program that got nothing from it
-                why = dict.fromkeys((said[0], said[-1]))
+                why = dict.fromkeys((errors[0], errors[-1]))
                 problem = f"{path} did not come back: {'; '.join(map(answers.line, why))}"
                 raise OutpostError(problem, "./outpost backup OFFICE lists what is kept")
             refused += answers.parsed(done.out.decode(errors="replace"), Refused, store.name)["refused"]

@@ -78,8 +78,8 @@ def run(*command: str, remedy: str = "", lines: int = 1, **options: Any) -> None
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **options
     )
     if done.returncode:
-        said = (done.stdout + done.stderr).strip().splitlines()[-lines:] or ["no message"]
-        message = "\n".join(" ".join(line.split()) for line in said)
+        last = (done.stdout + done.stderr).strip().splitlines()[-lines:] or ["no message"]
+        message = "\n".join(" ".join(line.split()) for line in last)
         raise LabError(f"{command[0]}: {message}", remedy or f"run it by hand: {' '.join(command)}")
 
 

@@ -92,8 +92,8 @@ def _build(client: docker.DockerClient, name: str, *, install: bool, note: Note)
         )
     except (BuildError, APIError) as error:
         log = getattr(error, "build_log", None) or []
-        said = "".join(str(line.get("stream", "")) for line in log if isinstance(line, dict))
-        last = "".join(f"\n    {line}" for line in said.strip().splitlines()[-8:])
+        output = "".join(str(line.get("stream", "")) for line in log if isinstance(line, dict))
+        last = "".join(f"\n    {line}" for line in output.strip().splitlines()[-8:])
         remedy = "see that deb.debian.org can be reached, then run the command again"
         raise LabError(f"the image {name} cannot be built: {error}{last}", remedy) from error
 

@@ -110,9 +110,9 @@ def _ssh_audit(_target: Target, office: Office, _via: str | None) -> Iterator[Op
         done = _run([program, "--policy", POLICY, "--no-colors", address])
         failed = re.findall(r"^ +\* (.+)$", done.stdout, re.MULTILINE)
         if not re.search(r"Result:\s+\S*\s*(Passed|Failed)", done.stdout):
-            said = answers.line(done.stdout.strip()[-200:])
+            output = answers.line(done.stdout.strip()[-200:])
             remedy = "check that port 22 can be reached from here"
-            raise OutpostError(f"ssh-audit says nothing of {host.name}: {said}", remedy)
+            raise OutpostError(f"ssh-audit says nothing of {host.name}: {output}", remedy)
         result = "passed" if done.returncode == 0 else "failed"
         yield _opinion("ssh-audit", version, host, POLICY, result, map(answers.line, failed))
 
@@ -137,11 +137,11 @@ def _lynis(target: Target, office: Office, via: str | None) -> Iterator[Opinion]
         "grep -E '^(hardening_index|warning|suggestion)' $d/report\n"
     )
     for host in office.hosts:
-        said = run_script(target, office, host, script, via, patience=PATIENCE, most=MOST)
-        index = re.search(r"^hardening_index=(\d+)", said, re.MULTILINE)
+        output = run_script(target, office, host, script, via, patience=PATIENCE, most=MOST)
+        index = re.search(r"^hardening_index=(\d+)", output, re.MULTILINE)
         if index is None:
             raise _silent("lynis", target, host)
-        ids = dict.fromkeys(re.findall(r"^(?:warning|suggestion)\[\]=([A-Z]+-\d+)\|", said, re.MULTILINE))
+        ids = dict.fromkeys(re.findall(r"^(?:warning|suggestion)\[\]=([A-Z]+-\d+)\|", output, re.MULTILINE))
         yield _opinion("lynis", version, host, "audit system", f"index {index[1]}", ids)
 
 
@@ -158,9 +158,9 @@ BOUND = 4.0
 def _systemd(target: Target, office: Office, via: str | None) -> Iterator[Opinion]:
     """Exposure of each unit that waits for others at an address of the host's."""
     for host in office.hosts:
-        said = run_script(target, office, host, EXPOSED, via, most=65536)
-        version = re.search(r"^version (\d+)$", said, re.MULTILINE)
-        found = re.findall(r"^unit ([\w.@-]+) (\d+\.\d)$", said, re.MULTILINE)
+        output = run_script(target, office, host, EXPOSED, via, most=65536)
+        version = re.search(r"^version (\d+)$", output, re.MULTILINE)
+        found = re.findall(r"^unit ([\w.@-]+) (\d+\.\d)$", output, re.MULTILINE)
         levels = {unit: float(level) for unit, level in found}
         if version is None or not levels:
             raise _silent("systemd-analyze", target, host)
@@ -189,13 +189,13 @@ def _testssl(target: Target, office: Office, via: str | None) -> Iterator[Opinio
                 # A standard input that ends at once makes its injection test say nothing (seen).
                 where = f"{listener.host.fqdn}:{listener.port}"
                 _run(["sh", "-c", OPEN_INPUT, f"{directory}/input", *command, where])
-                said: list[dict[str, str]] = json.loads(file.read_text()) if file.exists() else []
-            grade = next((entry["finding"] for entry in said if entry["id"] == "overall_grade"), None)
+                entries: list[dict[str, str]] = json.loads(file.read_text()) if file.exists() else []
+            grade = next((entry["finding"] for entry in entries if entry["id"] == "overall_grade"), None)
             if grade is None:
                 problem = f"testssl says nothing of {listener.host.name}:{listener.port}"
                 raise OutpostError(problem, "check that the port can be reached from here")
             severe = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
-            bad = dict.fromkeys(entry["id"] for entry in said if entry["severity"] in severe)
+            bad = dict.fromkeys(entry["id"] for entry in entries if entry["severity"] in severe)
             yield _opinion("testssl", version, listener.host, f"port {listener.port}", f"grade {grade}", bad)
 
 
@@ -209,8 +209,8 @@ def _sslyze(target: Target, office: Office, via: str | None) -> Iterator[Opinion
             command = [python, str(SSLYZE), listener.address, str(listener.port), listener.host.fqdn]
             done = _run([*command, *(["--starttls", listener.starttls] if listener.starttls else [])])
             if done.returncode:
-                said = answers.line(done.stderr.strip()[-200:])
-                problem = f"sslyze says nothing of {listener.host.name}:{listener.port}: {said}"
+                errors = answers.line(done.stderr.strip()[-200:])
+                problem = f"sslyze says nothing of {listener.host.name}:{listener.port}: {errors}"
                 raise OutpostError(problem, "check that the port can be reached from here")
             left = answers.parsed(done.stdout, dict[str, Any], listener.host.name)
             result = "Mozilla intermediate: " + ("passed" if not left else "failed")

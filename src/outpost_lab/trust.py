@@ -62,8 +62,8 @@ def after_deploy(instance: Instance) -> None:
 
 def learn_acme_root(instance: Instance) -> None:
     """Keeps the root of the world's ACME authority, which makes itself another one whenever it starts."""
-    said = containers.run(instance.container("acme", engine.connect()), "sh", "-c", ACME_ROOT)
-    instance.acme_ca.write_text(said)
+    certificate = containers.run(instance.container("acme", engine.connect()), "sh", "-c", ACME_ROOT)
+    instance.acme_ca.write_text(certificate)
 
 
 def certificates(instance: Instance) -> None:
@@ -86,15 +86,15 @@ def zone_ds(instance: Instance, name: str) -> list[str]:
     zone = dns.name.from_text(name)
     primary = instance.office.with_role("dns")[0]
     server = str(primary.in_zone("wan")[0])
-    wait, said = pace.Patience(SIGNED_WITHIN), "no DNSKEY"
+    wait, problem = pace.Patience(SIGNED_WITHIN), "no DNSKEY"
     while wait.left:
         try:
             return _ds(zone, server)
         except (dns.exception.DNSException, OSError) as error:
-            said = str(error) or type(error).__name__
+            problem = str(error) or type(error).__name__
         time.sleep(0.5)
     raise LabError(
-        f"{primary.fqdn} ({server}) does not show a signed zone {name}: {said}",
+        f"{primary.fqdn} ({server}) does not show a signed zone {name}: {problem}",
         f"docker exec {instance.container_name(primary.name)} knotc zone-status {name}",
     )
 

@@ -51,8 +51,8 @@ class Evidence:
         self, held: bool, observed: object, otherwise: str | None = None, *, late: bool = False
     ) -> bool:
         """Remember whether an expectation held; `otherwise` was observed where it did not, `late`: time alone is why."""
-        said = str(observed) if held or otherwise is None else otherwise
-        self.findings.append(Finding(bool(held), said, late=late))
+        text = str(observed) if held or otherwise is None else otherwise
+        self.findings.append(Finding(bool(held), text, late=late))
         return bool(held)
 
     def expect(self, reply: Reply, *beginnings: str) -> bool:

@@ -170,15 +170,15 @@ class Ground:
             await session.say(f"EHLO {HELLO}")
         return session
 
-    async def said(self, seen: Evidence, *lines: str, vantage: Vantage | None = None) -> Reply:
-        """The last answer to lines in a session of its own, an honest stranger's unless said otherwise; a refusal ends them."""
+    async def last_reply(self, seen: Evidence, *lines: str, vantage: Vantage | None = None) -> Reply:
+        """The last reply to lines in a session of its own; a refusal ends them. Without a vantage it is an honest stranger's."""
         async with await self.smtp(seen, vantage or self.stranger) as session:
             return await session.while_good(*lines)
 
     async def greeted(
         self, seen: Evidence, vantage: Vantage | None = None, patience: float = PATIENCE
     ) -> float:
-        """Seconds until a client, an honest stranger unless said otherwise, is greeted, as it must be."""
+        """Seconds until a client is greeted, as it must be. Without a vantage it is an honest stranger."""
         started = time.monotonic()
         async with await self.smtp(seen, vantage or self.stranger, patience=patience) as session:
             seen.expect(session.greeting, "220")
@@ -187,7 +187,7 @@ class Ground:
     async def mail(
         self, seen: Evidence, sender: str, recipient: str, message: bytes, vantage: Vantage | None = None
     ) -> Reply:
-        """One message in a session of its own, of an honest stranger's unless said otherwise; the last answer."""
+        """Send one message in a session of its own; return the last reply. Without a vantage an honest stranger sends it."""
         async with await self.smtp(seen, vantage or self.stranger, patience=120) as session:
             return await session.deliver(sender, recipient, message, patience=200)
 

@@ -92,17 +92,17 @@ class Window:
 
     def broken(self) -> list[str]:
         """Bounds that were not kept, in words; times only where the machine was free enough to judge them."""
-        said = self.slow() if self.busy < pace.BUSY else []
+        problems = self.slow() if self.busy < pace.BUSY else []
         greetings = len(self.samples["submission"]) + len(self.samples["peer"])
         if self.unanswered and len(self.unanswered) >= 0.05 * greetings:
-            said.append(f"{len(self.unanswered)} of {greetings} not greeted: {self.unanswered[0]}")
+            problems.append(f"{len(self.unanswered)} of {greetings} not greeted: {self.unanswered[0]}")
         if self.refused and not self.outage:
-            said.append(f"{len(self.refused)} honest messages were refused: {self.refused[0]}")
+            problems.append(f"{len(self.refused)} honest messages were refused: {self.refused[0]}")
         if self.queue_after > self.queue_before:
-            said.append(f"the queue did not return to {self.queue_before}: {self.queue_after} messages")
-        said += [f"a daemon died: {line}" for line in self.deaths[:3]]
-        said += [f"restarted unasked: {unit}" for unit in self.restarts]
-        return said
+            problems.append(f"the queue did not return to {self.queue_before}: {self.queue_after} messages")
+        problems += [f"a daemon died: {line}" for line in self.deaths[:3]]
+        problems += [f"restarted unasked: {unit}" for unit in self.restarts]
+        return problems
 
     def as_data(self) -> dict[str, Any]:
         return {
@@ -265,8 +265,8 @@ async def _restart_counts(ground: Ground) -> dict[str, str]:
     counts: dict[str, str] = {}
     for host in ground.office.hosts:
         units = role_of(host).limits(size_of(ground.office))
-        said = await ground.on(host.name, f"systemctl show -p Id,NRestarts {' '.join(units)}")
-        for shown in said.strip().split("\n\n"):
+        output = await ground.on(host.name, f"systemctl show -p Id,NRestarts {' '.join(units)}")
+        for shown in output.strip().split("\n\n"):
             unit = dict(line.split("=", 1) for line in shown.splitlines())
             counts[f"{host.name}: {unit.get('Id', '')}"] = unit.get("NRestarts", "")
     return counts
@@ -277,6 +277,6 @@ async def _deaths(ground: Ground, began: float) -> list[str]:
     found = []
     for host in ground.office.hosts:
         journal = f"journalctl --quiet --no-pager --output=cat --since=@{int(began)}"
-        said = await ground.on(host.name, f"{journal} --grep='{DEATHS}' --case-sensitive=no")
-        found += [f"{host.name}: {line}" for line in said.splitlines() if "signal 15" not in line]
+        output = await ground.on(host.name, f"{journal} --grep='{DEATHS}' --case-sensitive=no")
+        found += [f"{host.name}: {line}" for line in output.splitlines() if "signal 15" not in line]
     return found

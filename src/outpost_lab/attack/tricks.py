@@ -30,8 +30,8 @@ CUT = 'multipart/mixed; boundary="cut"'
 
 @cache
 def _rows(table: str) -> dict[str, Any]:
-    said = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-    return dict(said[table])
+    tables = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+    return dict(tables[table])
 
 
 def _encoded(data: bytes) -> str:

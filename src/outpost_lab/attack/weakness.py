@@ -103,8 +103,8 @@ def rspamd(what: str, rules: Literal["kept", "gone"] = "kept", /, **files: str) 
 @cache
 def switches() -> dict[str, Weakness]:
     """Attack → what turns the defence against it off, from ``switches.toml``."""
-    said = tomllib.loads(Path(__file__).with_name("switches.toml").read_text(encoding="utf-8"))
-    return {attack: _switch(**entry) for attacks, entry in said.items() for attack in attacks.split()}
+    tables = tomllib.loads(Path(__file__).with_name("switches.toml").read_text(encoding="utf-8"))
+    return {attack: _switch(**entry) for attacks, entry in tables.items() for attack in attacks.split()}
 
 
 def _switch(

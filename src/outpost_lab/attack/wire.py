@@ -185,10 +185,10 @@ class Session:
 
     async def lines(self, *lasts: str, patience: float = 10.0) -> list[str]:
         """Lines up to one that begins with one of these, or to the end of the connection."""
-        said = [await self.line(patience)]
-        while said[-1] and not said[-1].startswith(lasts):
-            said.append(await self.line(patience))
-        return said
+        received = [await self.line(patience)]
+        while received[-1] and not received[-1].startswith(lasts):
+            received.append(await self.line(patience))
+        return received
 
     async def say(self, line: str, patience: float | None = None) -> Reply:
         """A line with CRLF, and the answer."""
@@ -198,12 +198,12 @@ class Session:
 
     async def say_all(self, lines: Sequence[str]) -> list[tuple[str, Reply]]:
         """Line after line in lock-step, until the connection ends."""
-        said: list[tuple[str, Reply]] = []
+        replies: list[tuple[str, Reply]] = []
         for line in lines:
-            said.append((line, await self.say(line)))
-            if said[-1][1].code in (CLOSED, 421):
+            replies.append((line, await self.say(line)))
+            if replies[-1][1].code in (CLOSED, 421):
                 break
-        return said
+        return replies
 
     async def while_good(self, *lines: str) -> Reply:
         """Line after line, as long as they are taken; the last answer."""
@@ -218,8 +218,8 @@ class Session:
 
     async def deliver(self, sender: str, recipient: str, content: bytes, *, patience: float = 120.0) -> Reply:
         """A whole message, as far as it is taken; the last answer."""
-        said = await self.envelope(sender, recipient)
-        return await self.message(content, patience=patience) if said.good else said
+        reply = await self.envelope(sender, recipient)
+        return await self.message(content, patience=patience) if reply.good else reply
 
     async def message(self, content: bytes, *, patience: float = 120.0) -> Reply:
         """DATA and a message, dot-stuffed; the last answer."""

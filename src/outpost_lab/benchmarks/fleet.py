@@ -107,11 +107,11 @@ def _cost(arguments: Sequence[str], environment: dict[str, str]) -> Cost:
     peak = [0.0]
     watch = threading.Thread(target=_watch, args=(process, peak))
     watch.start()
-    said, _ = process.communicate()
+    output, _ = process.communicate()
     seconds = time.monotonic() - started
     watch.join()
     if process.returncode:
-        last = "\n".join(said.strip().splitlines()[-15:])
+        last = "\n".join(output.strip().splitlines()[-15:])
         raise OutpostError(
             f"outpost {' '.join(arguments[:3])} ended with {process.returncode}:\n{last}",
             "run ./outpost apply lab -y first: the lab's hosts must be as declared",

@@ -74,8 +74,8 @@ def rescanned(target: Target) -> Figures:
         started = time.monotonic()
         _on(instance, "systemctl start outpost-rescan.service")
         seconds = time.monotonic() - started
-    said = _on(instance, "journalctl --unit outpost-rescan.service --lines 20 --output cat --no-pager")
-    scanned = int(re.findall(r"^(\d+) messages scanned", said, re.MULTILINE)[-1])
+    output = _on(instance, "journalctl --unit outpost-rescan.service --lines 20 --output cat --no-pager")
+    scanned = int(re.findall(r"^(\d+) messages scanned", output, re.MULTILINE)[-1])
     due = USERS * DAILY * settings["days"]
     notes = {"messages a second": round(scanned / seconds, 1), "scanned": scanned, "due": due}
     return Figures(due * seconds / scanned, NIGHT, {}, notes)

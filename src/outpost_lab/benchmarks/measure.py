@@ -93,6 +93,6 @@ def keep(found: Sequence[Measurement], file: Path = RESULTS) -> None:
 
 def _processor() -> str:
     """What the machine says it is."""
-    said = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    found = re.search(r"^model name\s*: (.*)$", said, re.MULTILINE)
+    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    found = re.search(r"^model name\s*: (.*)$", cpuinfo, re.MULTILINE)
     return found[1] if found else platform.machine()

@@ -18,8 +18,8 @@ async def fifty_recipients_are_one_transaction(ground: Ground, seen: Evidence) -
     domain = "internet.test"
     async with await ground.submission(seen, "carol") as session:
         await session.say(f"MAIL FROM:<{own}>")
-        said = await session.say_all([f"RCPT TO:<reader-{number}@{domain}>" for number in range(count)])
-        seen.expect_all(said, "250")
+        replies = await session.say_all([f"RCPT TO:<reader-{number}@{domain}>" for number in range(count)])
+        seen.expect_all(replies, "250")
         seen.expect(await session.message(compose(own, f"team@{domain}", mark) + LINE * 15000), "250")
     await ground.settled(patience=60)
     box = f"/var/mail/{domain}"
@@ -48,13 +48,13 @@ async def a_thousand_recipients_from_a_user(ground: Ground, seen: Evidence) -> N
     cap = ground.office.limits.recipients_per_message
     async with await ground.submission(seen, "carol") as session:
         await session.say(f"MAIL FROM:<carol@{ground.domain}>")
-        said = []
+        replies = []
         for number in range(1100):
-            said.append(await session.say(f"RCPT TO:<reader-{number}@internet.test>"))
-            if said[-1].code in (CLOSED, 421) or sum(not reply.good for reply in said) > 20:
+            replies.append(await session.say(f"RCPT TO:<reader-{number}@internet.test>"))
+            if replies[-1].code in (CLOSED, 421) or sum(not reply.good for reply in replies) > 20:
                 break
         await session.say("RSET")
-    taken, beyond = taken_and_last(said)
+    taken, beyond = taken_and_last(replies)
     seen.check(taken <= cap, f"{taken} recipients taken")
     seen.expect(beyond, "452 4.5.3", "451 4.5.3", "550 5.5.3")
 
@@ -80,11 +80,11 @@ async def a_large_message_to_many_destinations(ground: Ground, seen: Evidence) -
     async with await ground.submission(seen, "carol") as session:
         own = f"carol@{ground.domain}"
         recipients = [f"RCPT TO:<reader@domain{number}.internet.test>" for number in range(count)]
-        said = await session.while_good(f"MAIL FROM:<{own}> SIZE={size}", *recipients)
-        if said.good:
+        reply = await session.while_good(f"MAIL FROM:<{own}> SIZE={size}", *recipients)
+        if reply.good:
             body = compose(own, "list@internet.test", token()) + LINE * (size // len(LINE) - 100)
-            said = await session.message(body, patience=180)
-        seen.expect(said, "552 5.3.4", "452 5.3.4", "451 4.7.1", "450 4.7.1")
+            reply = await session.message(body, patience=180)
+        seen.expect(reply, "552 5.3.4", "452 5.3.4", "451 4.7.1", "450 4.7.1")
     await ground.drop_mail_to("internet.test")
 
 

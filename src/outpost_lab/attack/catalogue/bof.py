@@ -28,7 +28,7 @@ async def guessing_recipients_in_many_sessions(ground: Ground, seen: Evidence) -
             guesses = [f"RCPT TO:<g{number}-{guess}@{ground.domain}>" for guess in range(each)]
             return [reply for _, reply in await session.say_all([*guesses, f"RCPT TO:<{ground.someone()}>"])]
 
-    answers = [reply for said in await asyncio.gather(*map(one, range(sessions))) for reply in said]
+    answers = [reply for replies in await asyncio.gather(*map(one, range(sessions))) for reply in replies]
     named = sum(reply.code in (250, 550) for reply in answers)
     seen.check(named <= limit * 6 // 5 + sessions, f"{named} of {len(answers)}")
     async with await ground.smtp(seen) as session:
@@ -194,8 +194,8 @@ async def huge_headers_and_deep_nesting(ground: Ground, seen: Evidence) -> None:
         ),
         "1000 authors": compose(f"{victim}{f', {victim}' * 999}", ground.someone(), token()),
     }.values():
-        said = await ground.mail(seen, victim, ground.reader(), message)
-        seen.expect(said, "554 5.7.1", "552 5.", "554 5.6.", "550 5.")
+        reply = await ground.mail(seen, victim, ground.reader(), message)
+        seen.expect(reply, "554 5.7.1", "552 5.", "554 5.6.", "550 5.")
     await ground.nothing_at(victim, seen)
 
 

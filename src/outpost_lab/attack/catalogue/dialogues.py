@@ -30,8 +30,8 @@ async def _held(ground: Ground, seen: Evidence, dialogues: list[dict[str, Any]])
                     if isinstance(line, dict):
                         await _repeated(ground, seen, session, words, **line)
                         continue
-                    said, *expected = [line] if isinstance(line, str) else line
-                    reply = await _said(session, (before + said).format(**words) if said else "")
+                    command, *expected = [line] if isinstance(line, str) else line
+                    reply = await _sent(session, (before + command).format(**words) if command else "")
                     if expected and expected[0].startswith("!"):
                         word = expected[0].removeprefix("!")
                         seen.check(word not in reply.text.upper(), f"no {word}", word)
@@ -45,17 +45,17 @@ async def _repeated(
 ) -> None:  # fmt: skip
     mailboxes = [address.partition("@")[0] for address in ground.office.mailboxes]
     lines = [line.format(n=n, someone=mailboxes[n % len(mailboxes)], **words) for n in range(times)]
-    said = await session.say_all(lines)
+    replies = await session.say_all(lines)
     if last:
-        seen.expect(said[-1][1], *last)
+        seen.expect(replies[-1][1], *last)
     if every:
-        seen.expect_all(said, *every)
+        seen.expect_all(replies, *every)
     if most:
-        found = sum(reply.begins(most[0]) for _, reply in said)
+        found = sum(reply.begins(most[0]) for _, reply in replies)
         seen.check(found <= most[1], f"{found} answers")
 
 
-async def _said(session: Session, observed: str) -> Reply:
+async def _sent(session: Session, observed: str) -> Reply:
     if not observed:
         return await session.reply(patience=5)
     for line in observed.split(" && "):

@@ -51,9 +51,9 @@ async def copying_the_zone(ground: Ground, seen: Evidence) -> None:
                 serial = dns.rrset.from_text(f"{ground.domain}.", 0, "IN", "SOA", ". . 1 1 1 1 1")
                 question.authority.append(serial)
             answer = await ask_tcp(ground.internet, server, question)
-            said = dns.rcode.to_text(answer.rcode()) if answer else "no answer"
+            status = dns.rcode.to_text(answer.rcode()) if answer else "no answer"
             records = len(answer.answer) if answer else 0
-            seen.note(observed := f"{host.name} {dns.rdatatype.to_text(rtype)}: {said}, {records} records")
+            seen.note(observed := f"{host.name} {dns.rdatatype.to_text(rtype)}: {status}, {records} records")
             seen.check(records <= 1, observed)
 
 
@@ -62,8 +62,8 @@ async def borrowing_the_name_server(ground: Ground, seen: Evidence) -> None:
     for host, server in (*_servers(ground), (ground.role("mta"), ground.edge)):
         answer = await ask_tcp(ground.internet, server, dns.message.make_query("internet.test", "MX"))
         recursive = answer and (answer.flags & dns.flags.RA or answer.answer)
-        said = dns.rcode.to_text(answer.rcode()) if answer else "no answer"
-        seen.check(not recursive, f"{host.name}: {said}")
+        status = dns.rcode.to_text(answer.rcode()) if answer else "no answer"
+        seen.check(not recursive, f"{host.name}: {status}")
 
 
 @attack("9d")

@@ -151,11 +151,11 @@ async def a_mailbox_closed_without_a_message(ground: Ground, seen: Evidence) -> 
         async with await ground.smtp(seen) as session:
             for _ in range(2):
                 await session.say("MAIL FROM:<x@internet.test>")
-                said = await session.say_all([f"RCPT TO:<{victim}>"] * 50)
-                named += len(said)
+                replies = await session.say_all([f"RCPT TO:<{victim}>"] * 50)
+                named += len(replies)
                 await session.say("RSET")
     lines = "MAIL FROM:<stranger@internet.test>", f"RCPT TO:<{victim}>"
-    seen.expect(await ground.said(seen, *lines), "250")
+    seen.expect(await ground.last_reply(seen, *lines), "250")
 
 
 @attack("3o")
@@ -200,12 +200,14 @@ async def mail_while_the_queue_volume_is_full(ground: Ground, seen: Evidence) ->
         'postconf -e "queue_minfree=$(( free < 4611686018427387904 ? free + 1073741824 : free ))"; systemctl reload postfix.service; sleep 1'
     )
     try:
-        seen.expect(await ground.said(seen, "MAIL FROM:<stranger@internet.test> SIZE=1000"), "452 4.3.1")
+        seen.expect(
+            await ground.last_reply(seen, "MAIL FROM:<stranger@internet.test> SIZE=1000"), "452 4.3.1"
+        )
     finally:
         await ground.on_mta(
             "cp -a /root/main.cf.kept /etc/postfix/main.cf; rm /root/main.cf.kept; systemctl reload postfix.service; sleep 1"
         )
-    seen.expect(await ground.said(seen, "MAIL FROM:<stranger@internet.test> SIZE=1000"), "250")
+    seen.expect(await ground.last_reply(seen, "MAIL FROM:<stranger@internet.test> SIZE=1000"), "250")
 
 
 @attack("3h")

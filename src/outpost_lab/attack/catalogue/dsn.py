@@ -28,13 +28,13 @@ async def forged_senders_to_unknown_recipients(ground: Ground, seen: Evidence) -
         async with await ground.smtp(seen) as session:
             await session.say(f"MAIL FROM:<{victim}>")
             unknown = [f"RCPT TO:<nobody-{number}@{ground.domain}>" for number in range(12)]
-            said = await session.say_all(unknown)
-            if any(reply.code == 250 for _, reply in said):
+            replies = await session.say_all(unknown)
+            if any(reply.code == 250 for _, reply in replies):
                 await session.message(compose(victim, f"nobody@{ground.domain}", token()))
-            return said
+            return replies
 
     sessions = await asyncio.gather(*(one() for _ in range(SESSIONS)))
-    refused = [said for session in sessions for said in session]
+    refused = [exchange for session in sessions for exchange in session]
     seen.expect_all(refused, "550 5.1.1", "450 4.7.1", "421 4.7.0")
     codes = Counter(reply.code for _, reply in refused)
     seen.check(codes[421] > 0, f"{codes[550]} refusals, {codes[421]} times cut off")
@@ -166,8 +166,8 @@ async def filtered(ground: Ground, seen: Evidence, script: str) -> None:
         for command in ("", *(put if script else gone)):
             if command:
                 await session.send(command.encode())
-            if not (said := await session.lines(*ENDS))[-1].startswith("OK"):
-                raise OutpostError(f"ManageSieve: {said[-1]}")
+            if not (lines := await session.lines(*ENDS))[-1].startswith("OK"):
+                raise OutpostError(f"ManageSieve: {lines[-1]}")
 
 
 @attack("1g")

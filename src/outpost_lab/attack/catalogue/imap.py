@@ -37,8 +37,8 @@ async def imap_without_tls(ground: Ground, seen: Evidence) -> None:
             continue
         async with Session(streams, seen.session()) as session:
             await session.line()
-            said = await _log_in(ground, session, "carol")
-            seen.check(not said.startswith("a OK"), said)
+            answer = await _log_in(ground, session, "carol")
+            seen.check(not answer.startswith("a OK"), answer)
             seen.check(False, f"port {port} answers")
 
 
@@ -62,8 +62,8 @@ async def malformed_imap(ground: Ground, seen: Evidence) -> None:
         session, _ = await _imaps(ground, seen.session(), unverified())
         async with session:
             await session.send(data)
-            said = await session.line()
-            seen.check(not said.startswith("a OK"), said[:80] or "closed")
+            answer = await session.line()
+            seen.check(not answer.startswith("a OK"), answer[:80] or "closed")
     session, greeting = await _imaps(ground, seen.session(), ground.trust)
     session.close()
     seen.check(greeting.startswith("* OK"), "greeted")

@@ -43,13 +43,13 @@ async def relaying_by_a_peers_listener(ground: Ground, seen: Evidence) -> None:
         for recipient in ("victim@internet.test", other, f"v%internet.test@{ground.domain}"):
             seen.expect(await session.say(f"RCPT TO:<{recipient}>"), "554 5.7.1", "550 5.1.1")
         await session.say("RSET")
-        said = await session.envelope(ground.someone(), ground.someone(1))
-        seen.expect(said, "550 5.7.1", "553 5.7.1", "554 5.7.1")
+        reply = await session.envelope(ground.someone(), ground.someone(1))
+        seen.expect(reply, "550 5.7.1", "553 5.7.1", "554 5.7.1")
 
 
 @attack("5c")
 async def a_password_before_tls(ground: Ground, seen: Evidence) -> None:
-    answer = await ground.said(seen, "AUTH PLAIN AGEAYg==", vantage=ground.internet)
+    answer = await ground.last_reply(seen, "AUTH PLAIN AGEAYg==", vantage=ground.internet)
     seen.expect(answer, "503 5.5.1", "502 5.5.", "538", "530")
     for port in (25, 587, 143, 110):
         await ground.out_of_reach(seen, ground.lan, ground.store, port, f"port {port}")
@@ -58,8 +58,8 @@ async def a_password_before_tls(ground: Ground, seen: Evidence) -> None:
         greeting = "\n".join(await session.lines(*ENDS))
         seen.check('"SASL" ""' in greeting, greeting[:200])
         await authenticate(ground, session, "carol")
-        said = "\n".join(await session.lines(*ENDS))
-        seen.check(said.startswith(("NO", "BYE")), said[:100])
+        lines = "\n".join(await session.lines(*ENDS))
+        seen.check(lines.startswith(("NO", "BYE")), lines[:100])
 
 
 @attack("5d")
@@ -110,9 +110,11 @@ async def a_stolen_account_sends_spam(ground: Ground, seen: Evidence) -> None:
     async with await ground.submission(seen, "dave") as session:
         for number in range(30):
             await session.say(f"MAIL FROM:<{own}>")
-            said = [await session.say(f"RCPT TO:<spam-{number}-{each}@internet.test>") for each in range(20)]
-            taken = sum(reply.good for reply in said)
-            last = await session.message(compose(own, "list@internet.test", mark)) if taken else said[-1]
+            replies = [
+                await session.say(f"RCPT TO:<spam-{number}-{each}@internet.test>") for each in range(20)
+            ]
+            taken = sum(reply.good for reply in replies)
+            last = await session.message(compose(own, "list@internet.test", mark)) if taken else replies[-1]
             sent += taken if last.good else 0
             if not last.good:
                 break

@@ -117,8 +117,8 @@ async def an_absence_in_a_colleagues_name(ground: Ground, seen: Evidence) -> Non
             observed = script.format(**ground.words)
             await filtered(ground, seen, f'require "vacation"; vacation :handle "{token()}" {observed};')
             victims[what] = victim = ground.victim()
-            said = await ground.mail(seen, victim, recipient, compose(victim, recipient, token()))
-            seen.expect(said, "250")
+            reply = await ground.mail(seen, victim, recipient, compose(victim, recipient, token()))
+            seen.expect(reply, "250")
             await ground.settled()
         for what, victim in victims.items():
             got = await ground.sink(victim)

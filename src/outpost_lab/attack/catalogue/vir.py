@@ -55,8 +55,8 @@ async def _refused_each(ground: Ground, seen: Evidence, messages: dict[str, byte
         async with await ground.smtp(seen, patience=200) as session:
             for name, message in named[at : at + IN_ONE_SESSION]:
                 seen.note(f"({name})")
-                said = await session.deliver(f"x@{HELLO}", ground.reader(), message, patience=200)
-                seen.expect(said, "554 5.7.1", *further)
+                reply = await session.deliver(f"x@{HELLO}", ground.reader(), message, patience=200)
+                seen.expect(reply, "554 5.7.1", *further)
 
 
 async def _attached(ground: Ground, seen: Evidence, made: Callable[[], dict[str, dict[str, bytes]]]) -> None:
@@ -118,8 +118,8 @@ async def _with_units_down(ground: Ground, seen: Evidence, units: str) -> None:
     await ground.on_mta(f"systemctl stop {units}")
     try:
         message = compose(victim, ground.reader(), mark) + content.eicar() + b"\r\n"
-        said = await ground.mail(seen, victim, ground.reader(), message)
-        seen.expect(said, "451 4.7.1", "451 4.3.0", "closed")
+        reply = await ground.mail(seen, victim, ground.reader(), message)
+        seen.expect(reply, "451 4.7.1", "451 4.3.0", "closed")
     finally:
         answers = "rspamc -h /run/rspamd/controller.sock stat >/dev/null 2>&1"
         await ground.on_mta(f"systemctl start {units}")

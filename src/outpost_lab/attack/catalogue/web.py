@@ -88,9 +88,9 @@ class Browser:
             await session.send(request, shown=f"{verb} {path[:150]}")
             data = await asyncio.wait_for(session.reader.read(-1), 30)
             head, _, text = data.partition(b"\r\n\r\n")
-            said, _, lines = head.partition(b"\r\n")
-            session.note(f"S: {said.decode('latin-1')}")
-        status = int(said.split()[1]) if said.startswith(b"HTTP/") else 0
+            status_line, _, lines = head.partition(b"\r\n")
+            session.note(f"S: {status_line.decode('latin-1')}")
+        status = int(status_line.split()[1]) if status_line.startswith(b"HTTP/") else 0
         fields = BytesParser().parsebytes(lines, headersonly=True)
         for value in fields.get_all("Set-Cookie", ()):
             self.set_cookies.append(value)
@@ -283,8 +283,8 @@ async def weak_passwords(ground: Ground, seen: Evidence) -> None:
         answer = await browser.ask("/?_task=settings&_action=plugin.access", form)
         observed = answer.leaks(r"Too easy to guess|Too short")
         taken = '"Password changed."' in answer.body
-        said = "TAKEN" if taken else observed or f"status {answer.status}"
-        seen.check(bool(observed) and not taken, f"{weak}: {said}")
+        outcome = "TAKEN" if taken else observed or f"status {answer.status}"
+        seen.check(bool(observed) and not taken, f"{weak}: {outcome}")
         present = weak if taken else present
 
 
