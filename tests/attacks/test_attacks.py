@@ -60,10 +60,10 @@ REFUSAL = re.compile(r"^\d+ S: (([45])\d\d[ -].*)$")
 
 def unplain(transcript: list[str], inner: tuple[str, ...] = ()) -> list[str]:
     """Refusals without an enhanced code of their class (RFC 2034), or that tell what is nobody's business."""
-    said = [match for line in transcript if (match := REFUSAL.match(ECHO.sub("<>", line)))]
+    refusals = [match for line in transcript if (match := REFUSAL.match(ECHO.sub("<>", line)))]
     return [
         match[1]
-        for match in said
+        for match in refusals
         if not re.match(rf"\d\d\d[ -]{match[2]}\.\d{{1,3}}\.\d{{1,3}} \S", match[1])
         or INNER.search(match[1])
         or any(word in match[1] for word in inner)

@@ -290,16 +290,16 @@ class Ledger:
             sessions[user.address] = (context, context.__enter__(), 0)
         context, session, count = sessions[user.address]
         sessions[user.address] = (context, session, count + 1)
-        for code, said in (session.mail(user.address), session.rcpt(to), session.docmd("DATA")):
+        for code, reply in (session.mail(user.address), session.rcpt(to), session.docmd("DATA")):
             if code not in (250, 354):
-                raise smtplib.SMTPResponseException(code, said)
+                raise smtplib.SMTPResponseException(code, reply)
         session.sock.settimeout(ACKNOWLEDGED_WITHIN)
         entry.acknowledged = None
         session.send(re.sub(rb"(?m)^\.", b"..", message.replace(b"\n", b"\r\n")) + b".\r\n")
-        code, said = session.getreply()
+        code, reply = session.getreply()
         if code != 250:
             entry.acknowledged = False
-            raise smtplib.SMTPResponseException(code, said)
+            raise smtplib.SMTPResponseException(code, reply)
 
     @staticmethod
     def _hang_up(address: str, sessions: dict[str, Any]) -> None:
@@ -316,9 +316,9 @@ class Ledger:
         for user in self.people:
             self._look_into(user, found)
         for neighbour in self.outside:
-            said = self.on(neighbour.container, TOLD.format(maildir=neighbour.maildir))
+            output = self.on(neighbour.container, TOLD.format(maildir=neighbour.maildir))
             moment = 0.0
-            for line in said.splitlines():
+            for line in output.splitlines():
                 kind, *rest = line.split()
                 if kind == "F":
                     moment = float(rest[0])
@@ -361,9 +361,9 @@ class Ledger:
         """Messages in the queues of all mail servers around; anybody's."""
         count = 0
         for machine, listing in SPOOLS.items():
-            said = self.on(self.lab.container_name(machine), listing)
+            output = self.on(self.lab.container_name(machine), listing)
             count += len(
-                re.findall(r"^(?:[0-9A-Za-z]{10,20}[*!]?\s+\d+\s\w|\s*\d+[smhd]\s)", said, re.MULTILINE)
+                re.findall(r"^(?:[0-9A-Za-z]{10,20}[*!]?\s+\d+\s\w|\s*\d+[smhd]\s)", output, re.MULTILINE)
             )
         return count
 

@@ -55,8 +55,8 @@ def administrator(lab: Instance) -> Administrator:
 @pytest.fixture(scope="module")
 def erin(administrator: Administrator, lab: Instance, alice: OfficeUser) -> Iterator[OfficeUser]:
     """A new user with the first password that the command printed, and has not printed to any file."""
-    said = administrator.does("user", "add", "lab", "erin", "--full-name", "Erin Eaton", "--quota", "1GiB")
-    (password,) = re.findall(r"first password of erin@\S+: (\S+)", said)
+    output = administrator.does("user", "add", "lab", "erin", "--full-name", "Erin Eaton", "--quota", "1GiB")
+    (password,) = re.findall(r"first password of erin@\S+: (\S+)", output)
     assert password not in lab.office_file.read_text()
     yield replace(alice, address=f"erin@{lab.office.domain}", password=password)
     administrator.does("user", "remove", "lab", "erin")
@@ -241,8 +241,8 @@ def test_an_office_that_requires_a_second_factor(
 def test_a_new_first_password_voids_everything_that_was_chosen(
     administrator: Administrator, page: Page, site: str, erin: OfficeUser
 ) -> None:
-    said = administrator.does("user", "passwd", "lab", "erin")
-    (password,) = re.findall(r"first password of erin@\S+: (\S+)", said)
+    output = administrator.does("user", "passwd", "lab", "erin")
+    (password,) = re.findall(r"first password of erin@\S+: (\S+)", output)
     assert not knows(erin, OWN)
     log_in(page, site, erin, password)  # no code: the telephone may be what was lost
     change_password(page, password, OTHER)

@@ -170,10 +170,10 @@ def ear(lab: Instance) -> Iterator[Callable[[str], list[dict[str, object]]]]:
     on(lab, "gw", f"rm -f {HEARD}; {on_host('nc -z 127.0.0.1 8025')}")
 
     def heard(host: str) -> list[dict[str, object]]:
-        said = on(lab, "gw", f"cat {HEARD} 2>/dev/null || true")
+        output = on(lab, "gw", f"cat {HEARD} 2>/dev/null || true")
         return [
             printed
-            for line in said.splitlines()
+            for line in output.splitlines()
             if (printed := json.loads(line))["host"].startswith(f"{host}.")
         ]
 

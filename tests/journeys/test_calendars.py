@@ -70,9 +70,9 @@ class Program:
             {"Host": self.user.server, "Authorization": f"Basic {given}", **headers},
         )
         answer = connection.getresponse()
-        said = answer.read().decode()
+        content = answer.read().decode()
         connection.close()
-        return answer.status, said
+        return answer.status, content
 
 
 @pytest.fixture
@@ -93,9 +93,9 @@ def dealt_with(lab: Instance, *machines: str) -> None:
 def test_an_entry_is_kept_for_its_owner_and_nobody_else(programs: dict[str, Program]) -> None:
     alice, bob, token = programs["alice"], programs["bob"], token_hex(8)
     home = f"/{alice.user.address}/calendar/"
-    status, said = alice.ask("PROPFIND", "/", HOME_SET, Depth="0")
+    status, content = alice.ask("PROPFIND", "/", HOME_SET, Depth="0")
     assert status == 207
-    assert f"/{alice.user.address}/" in said.replace("%40", "@")
+    assert f"/{alice.user.address}/" in content.replace("%40", "@")
     _, before = alice.ask("REPORT", home, SYNC.format(""))
     assert alice.ask("PUT", f"{home}{token}.ics", EVENT.format(token=token))[0] == 201
     assert token in alice.ask("GET", f"{home}{token}.ics")[1]

@@ -33,10 +33,10 @@ JUNK = 6.0
 
 def learnt(lab: Instance) -> dict[str, int]:
     """How many messages of each kind Bayes has learnt; Rspamd's own answer is up to a minute old."""
-    said = said_on(
+    counts = said_on(
         lab, "mta", "redis-cli -s /run/redis/redis.sock hmget RS learns_spam learns_ham"
     ).splitlines()
-    return dict(zip(("BAYES_SPAM", "BAYES_HAM"), (int(count or 0) for count in said), strict=True))
+    return dict(zip(("BAYES_SPAM", "BAYES_HAM"), (int(count or 0) for count in counts), strict=True))
 
 
 def taught(lab: Instance, wanted: dict[str, int]) -> None:
@@ -215,10 +215,10 @@ def test_two_hundred_messages_of_each_kind_make_the_difference(lab: Instance) ->
     unknown = {"spam": spam[200:], "ham": [message for _, message in ordinary("bob@po.myertor.test")]}
 
     def scores(kind: str) -> list[float]:
-        said = filtered(lab, "symbols", unknown[kind])
+        results = filtered(lab, "symbols", unknown[kind])
         return [
             sum(float(each["score"]) for name, each in one["symbols"].items() if name.startswith("BAYES"))
-            for one in said
+            for one in results
         ]
 
     said_on(lab, "mta", FORGET)

@@ -96,8 +96,8 @@ def test_a_full_mailbox_is_known_at_rcpt_and_bounces_nothing(
             while not full:
                 full = mailbox.client.append("Filling", "", "", block)[0] != "OK"
             edge.mail("", [f"SIZE={int(office.limits.message_size)}"])
-            code, said = edge.rcpt(dave.address)
-            assert (code, said[:5]) == (452, b"4.2.2")
+            code, reply = edge.rcpt(dave.address)
+            assert (code, reply[:5]) == (452, b"4.2.2")
             assert edge.rcpt(dave.address.replace("@", "+site@"))[0] == 452
             assert edge.rcpt(town.user("bob").address)[0] == 250
         finally:

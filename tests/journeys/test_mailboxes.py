@@ -44,8 +44,8 @@ PATIENCE = 60.0
 
 def test_programs_find_the_extensions_they_use(alice: OfficeUser) -> None:
     with alice.mailbox() as mailbox:
-        _, said = mailbox.client.capability()
-    assert set(said[0].decode().split()) >= EXPECTED
+        _, capabilities = mailbox.client.capability()
+    assert set(capabilities[0].decode().split()) >= EXPECTED
 
 
 def test_a_search_finds_part_of_a_word_in_the_text(alice: OfficeUser, bob: OfficeUser) -> None:

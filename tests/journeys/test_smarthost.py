@@ -29,12 +29,12 @@ class Logins(socketserver.StreamRequestHandler):
     def handle(self):
         self.wfile.write(b"VERSION\\t1\\t2\\nCUID\\t1\\nCOOKIE\\t00\\nMECH\\tPLAIN\\tplaintext\\nDONE\\n")
         for line in self.rfile:
-            said = line.decode().rstrip().split("\\t")
-            if said[0] == "AUTH":
-                given = said[-1].removeprefix("resp=")
+            words = line.decode().rstrip().split("\\t")
+            if words[0] == "AUTH":
+                given = words[-1].removeprefix("resp=")
                 print(given, flush=True)
                 right = given == sys.argv[2]
-                self.wfile.write(f"{'OK' if right else 'FAIL'}\\t{said[1]}\\tuser=office\\n".encode())
+                self.wfile.write(f"{'OK' if right else 'FAIL'}\\t{words[1]}\\tuser=office\\n".encode())
 socketserver.ThreadingTCPServer.allow_reuse_address = True
 socketserver.ThreadingTCPServer(("127.0.0.1", int(sys.argv[1])), Logins).serve_forever()
 """

@@ -86,9 +86,9 @@ def test_a_password_that_was_typed_is_in_no_log(lab: Instance, info: dict[str, A
     noticed = said_on(lab, "store", f"journalctl --quiet --since=-5min | grep -cF {bob.address}")
     assert int(noticed) > 0, "the logins were logged"
     for host in info["hosts"]:
-        look = f"""said=$(mktemp -p /run); trap 'rm $said' EXIT
-            {{ journalctl --quiet --no-pager --output=cat; cat /var/log/*.log /var/log/*/*.log; }} > $said 2>/dev/null
-            wc --lines < $said; grep -cF '{wanted}' $said || [ $? -eq 1 ]"""
-        lines, betrayed = map(int, said_on(lab, host, look).split())
+        script = f"""logs=$(mktemp -p /run); trap 'rm $logs' EXIT
+            {{ journalctl --quiet --no-pager --output=cat; cat /var/log/*.log /var/log/*/*.log; }} > $logs 2>/dev/null
+            wc --lines < $logs; grep -cF '{wanted}' $logs || [ $? -eq 1 ]"""
+        lines, betrayed = map(int, said_on(lab, host, script).split())
         assert lines > 0, f"{host}: nothing was looked through"
         assert betrayed == 0, host

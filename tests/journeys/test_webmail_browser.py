@@ -243,13 +243,13 @@ def test_wrong_password_is_refused_with_the_readers_address_in_the_log(
     ] == [401]
     (webmail,) = lab.office.with_role("webmail")
     journal = ["journalctl", "--identifier=roundcube", "--lines=20", "--output=cat"]
-    said = subprocess.run(
+    log = subprocess.run(
         ["docker", "exec", lab.container_name(webmail.name), *journal],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    sources = re.findall(r"Failed login for alice from (\S+) ", said)
+    sources = re.findall(r"Failed login for alice from (\S+) ", log)
     assert sources
     assert sources[-1] in desk_addresses(lab)
 

@@ -80,7 +80,7 @@ class Rehearsal:
     lab: Instance
     user: str = "alice"
     log: Log = field(default_factory=Log)
-    said: list[str] = field(default_factory=list)
+    output: list[str] = field(default_factory=list)
     typed: set[str] = field(default_factory=set)
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -101,7 +101,7 @@ class Rehearsal:
             text=True,
             check=False,
         )
-        self.said += [done.stdout, done.stderr]
+        self.output += [done.stdout, done.stderr]
         if done.returncode:  # what one of several hosts failed of is not at the end
             logging.getLogger(__name__).info("%s: %s%s", " ".join(arguments), done.stdout, done.stderr)
         assert not check or done.returncode == 0, f"{arguments}: {done.stdout[-400:]}{done.stderr[-800:]}"
@@ -298,8 +298,8 @@ class Rehearsal:
             reasons = [option for option in answer.options if isinstance(option, dns.edns.EDEOption)]
             if answer.rcode() == dns.rcode.NOERROR or any(int(reason.code) in BOGUS for reason in reasons):
                 break
-        said = f"{dns.rcode.to_text(answer.rcode())} {[reason.to_text() for reason in reasons]}"
-        self.log.failures.append(f"{name} {rtype}: not validated: {said}")
+        answered = f"{dns.rcode.to_text(answer.rcode())} {[reason.to_text() for reason in reasons]}"
+        self.log.failures.append(f"{name} {rtype}: not validated: {answered}")
         return answer
 
     def _watch(self) -> None:

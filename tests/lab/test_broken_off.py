@@ -67,33 +67,33 @@ def killed_at(lab: Instance, target: Target, machine: str, number: int) -> str |
         text=True,
     ) as process:
         assert process.stderr is not None
-        said: SimpleQueue[str] = SimpleQueue()
-        Thread(target=_pass_on, args=(process.stderr, said), daemon=True).start()
+        lines: SimpleQueue[str] = SimpleQueue()
+        Thread(target=_pass_on, args=(process.stderr, lines), daemon=True).start()
         printed: list[str] = []
         for _ in range(number):
-            if not (name := _next_operation(said, printed, seconds=600)):
+            if not (name := _next_operation(lines, printed, seconds=600)):
                 assert process.wait() == 0, "".join(
                     printed
                 )  # it must have had fewer, not have failed earlier
                 return None
         _next_operation(
-            said, printed, seconds=delay
+            lines, printed, seconds=delay
         )  # into the operation, not only between two, and not beyond it
         os.killpg(process.pid, signal.SIGKILL)
         return name
 
 
-def _pass_on(lines: Iterable[str], said: SimpleQueue[str]) -> None:
+def _pass_on(lines: Iterable[str], queue: SimpleQueue[str]) -> None:
     for line in lines:
-        said.put(line)
-    said.put("")
+        queue.put(line)
+    queue.put("")
 
 
-def _next_operation(said: SimpleQueue[str], printed: list[str], *, seconds: float) -> str:
+def _next_operation(lines: SimpleQueue[str], printed: list[str], *, seconds: float) -> str:
     """The operation that begins next; empty where none does, or not in time."""
     wait = pace.Patience(seconds)
     with suppress(Empty):
-        while line := said.get(timeout=wait.left):
+        while line := lines.get(timeout=wait.left):
             printed.append(line)
             if line.startswith("--> Starting"):
                 return line.strip()

@@ -63,15 +63,15 @@ def test_delv_proves_every_record_from_the_trust_anchor(lab: Instance, zones: tu
     sets = sorted({(record.name, record.type) for zone in zones for record in zone.records})
     asked = "\n".join(f"{name} {rtype}" for name, rtype in sets)
     gateway = lab.machine("gw").addresses["wan"][0]
-    said = on(
+    output = on(
         lab,
         "internet",
         f"echo '{anchor}' >/root/lab.anchor\n"
         f'while read -r name type; do echo "$name $type $(delv @{gateway} -a /root/lab.anchor +root=. $name $type 2>&1 '
         f"| grep -m1 '^;')\"; done <<'E'\n{asked}\nE",
     )
-    proven = [line for line in said.splitlines() if line.endswith("; fully validated")]
-    assert len(proven) == len(sets), "\n".join(set(said.splitlines()) - set(proven))
+    proven = [line for line in output.splitlines() if line.endswith("; fully validated")]
+    assert len(proven) == len(sets), "\n".join(set(output.splitlines()) - set(proven))
 
 
 def test_printed_zones_load_in_bind_and_nsd(lab: Instance, printed: dict[str, str]) -> None:
@@ -99,7 +99,7 @@ def test_another_name_server_answers_from_the_printed_zone_what_ours_does(
     containers.put(lab.container("internet"), [File(f"{DIRECTORY}/nsd.conf", config.encode())])
     wanted = zones[0].find(zones[0].name, "MX")[0]
     ask = f"dig @127.0.0.1 -p 5300 +short +tries=1 {wanted.name} MX"
-    said = on(
+    output = on(
         lab,
         "internet",
         f"touch {DIRECTORY}/*; nsd -c {DIRECTORY}/nsd.conf </dev/null || exit 1\n"
@@ -107,8 +107,8 @@ def test_another_name_server_answers_from_the_printed_zone_what_ours_does(
         f"for zone in {' '.join(printed)}; do dig @127.0.0.1 -p 5300 +short $zone SOA; done\n"
         "kill $(cat /run/nsd-test.pid)",
     )
-    assert wanted.data in said.splitlines(), said
-    assert said.count(" 1 3600 900 ") == len(zones), said
+    assert wanted.data in output.splitlines(), output
+    assert output.count(" 1 3600 900 ") == len(zones), output
 
 
 def test_printed_zone_has_every_reason_and_no_secret(lab: Instance, printed: dict[str, str]) -> None:
@@ -139,10 +139,10 @@ def test_linters_find_nothing_in_the_signed_zones(lab: Instance, zones: tuple[Zo
             f"dnssec-verify -o {zone.name} {DIRECTORY}/signed",
             f"named-checkzone {zone.name} {DIRECTORY}/signed",
         ):
-            said = on(lab, "internet", linter)
-            assert said.endswith("exit 0"), f"{linter}: {said}"
-            assert "rror" not in said, said
-            assert "arning" not in said, said
+            output = on(lab, "internet", linter)
+            assert output.endswith("exit 0"), f"{linter}: {output}"
+            assert "rror" not in output, output
+            assert "arning" not in output, output
 
 
 @pytest.mark.control("DNS-01")

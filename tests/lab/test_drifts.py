@@ -318,8 +318,8 @@ def on_host(lab: Instance, host: str, command: str) -> str:
 
 def answered(lab: Instance, host: str) -> str:
     """Digest of the answer to the question that the host was asked last: that of an hourly apply (`outpost.engine.unchanged`)."""
-    said = on_host(lab, host, f'sh "$(ls -t {KEPT}/survey-* | head -n 1)" | sha256sum')
-    return said.split()[0]
+    checksum = on_host(lab, host, f'sh "$(ls -t {KEPT}/survey-* | head -n 1)" | sha256sum')
+    return checksum.split()[0]
 
 
 def named(outcome: Outcome, drift: Drift) -> bool:

@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 
 def on(controller: Any, script: str) -> str:
     """What a script says on the controller; it ends where one of its commands fails, and so does the test."""
-    code, said = controller.exec_run(["sh", "-ec", script])
-    text = said.decode()
+    code, output = controller.exec_run(["sh", "-ec", script])
+    text = output.decode()
     assert code == 0, f"{script}: {text}"
     return str(text)
 
@@ -98,13 +98,13 @@ def test_the_timer_holds_the_drill_and_says_what_a_loss_would_cost(
         seconds=900,
         pace=2,
     )
-    said = on(controller, f"journalctl --output=cat --unit={SERVICE}")
-    logger.info("%s", said)
-    assert on(controller, f"systemctl show --property=Result --value {SERVICE}").strip() == "success", said
+    log = on(controller, f"journalctl --output=cat --unit={SERVICE}")
+    logger.info("%s", log)
+    assert on(controller, f"systemctl show --property=Result --value {SERVICE}").strip() == "success", log
     assert on(controller, f"systemctl show --property=TriggeredBy --value {SERVICE}").strip() == TIMER
-    assert "everything was restored unchanged" in said
-    assert "back after" in said
-    assert "lost would have been the mail of" in said
+    assert "everything was restored unchanged" in log
+    assert "back after" in log
+    assert "lost would have been the mail of" in log
     done, *older = held(target)
     assert tuple(older) == before
     assert done.good

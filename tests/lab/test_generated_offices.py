@@ -36,7 +36,7 @@ JUDGES = {
     "*": ("sshd -t", "nft --check --file /etc/nftables.conf", "unbound-checkconf", "chronyd -p -f /etc/chrony/chrony.conf",
           "visudo --check --quiet", "apt-config dump"),
     "dns": ("knotc --config /etc/knot/knot.conf conf-check",),
-    "mta": ("postfix check", 'said=$(postconf -n 2>&1 >/dev/null); echo "$said"; [ -z "$said" ]', "rspamadm configtest"),
+    "mta": ("postfix check", 'problems=$(postconf -n 2>&1 >/dev/null); echo "$problems"; [ -z "$problems" ]', "rspamadm configtest"),
     "store": ("doveconf -n",),
     "webmail": ("nginx -t", "php-fpm8.4 --test", "php -n -l /etc/roundcube/config.inc.php"),
 }  # fmt: skip
@@ -89,7 +89,7 @@ def judged(container: Any, role: str, files: Iterable[File]) -> list[str]:
         f"mount -t overlay overlay -o lowerdir={SPOOL},upperdir={PLACE}/spool,workdir={PLACE}/work {SPOOL}; }}"
     )
     tries = "; ".join(
-        f"({command}) >{PLACE}/said 2>&1 || {{ echo {shlex.quote(command)}: $(tail -n 5 {PLACE}/said); }}"
+        f"({command}) >{PLACE}/problems 2>&1 || {{ echo {shlex.quote(command)}: $(tail -n 5 {PLACE}/problems); }}"
         for command in (*JUDGES["*"], *JUDGES[role])
     )
     script = (
@@ -137,9 +137,9 @@ def try_offices(lab: Instance, scratch: Path, count: int) -> int:
             }
 
         with ThreadPoolExecutor() as pool:
-            said = [item for each in pool.map(on_its_host, hosts) for item in each.items()]
-        assert len(said) == len(data["hosts"])
-        assert {name: wrong for name, wrong in said if wrong} == {}
+            verdicts = [item for each in pool.map(on_its_host, hosts) for item in each.items()]
+        assert len(verdicts) == len(data["hosts"])
+        assert {name: wrong for name, wrong in verdicts if wrong} == {}
 
     judge()
     return sound
@@ -163,9 +163,9 @@ def test_a_judge_sees_a_mistake(lab: Instance) -> None:
         files = dict(content.content)
         for path in (MAIN[host.role], "/etc/nftables.conf", "/etc/ssh/sshd_config.d/00-outpost.conf"):
             files[path] = replace(files[path], content=files[path].content + b"\nno { such = word\n")
-        said = "\n".join(judged(container, host.role, files.values()))
+        verdicts = "\n".join(judged(container, host.role, files.values()))
         for command in (JUDGES[host.role][0], "nft --check", "sshd -t"):
-            assert command in said
+            assert command in verdicts
 
 
 @pytest.mark.slow

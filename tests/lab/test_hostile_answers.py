@@ -28,12 +28,12 @@ def test_a_file_name_is_shown_and_not_obeyed(lab: Instance, as_json: bool) -> No
         )  # fmt: skip
     finally:
         on(lab, "ns2", f"rm -f {quoted}")
-    said = done.stdout + done.stderr
-    assert done.returncode == 2, said
-    assert not {"\x1b", "\x07", "\u202e"} & set(said)
+    output = done.stdout + done.stderr
+    assert done.returncode == 2, output
+    assert not {"\x1b", "\x07", "\u202e"} & set(output)
     if as_json:
         named = [finding["thing"] for finding in json.loads(done.stdout)["hosts"]["ns2"]["findings"]]
         assert NAME in named
     else:
-        assert r"a\x1b[2K\x1b]52;c;aWQ=" in said  # rich leaves out the bell
-        assert r"\u202e[red]b" in said
+        assert r"a\x1b[2K\x1b]52;c;aWQ=" in output  # rich leaves out the bell
+        assert r"\u202e[red]b" in output

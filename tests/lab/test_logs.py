@@ -29,8 +29,8 @@ def say(lab: Instance, host: str, word: str, count: int = 1) -> list[str]:
 def collected(lab: Instance, host: str, word: str) -> list[str]:
     """What has come of them, in the order of coming."""
     name = lab.office.host(host).fqdn
-    said = on(lab, "collector", f"grep -o '{word}-[0-9]*[.]' /var/log/hosts/{name}.log || true")
-    return said.split()
+    output = on(lab, "collector", f"grep -o '{word}-[0-9]*[.]' /var/log/hosts/{name}.log || true")
+    return output.split()
 
 
 def await_lines(lab: Instance, host: str, word: str, wanted: list[str], seconds: float = 90) -> list[str]:

@@ -26,7 +26,7 @@ outpost hosts po
 def test_a_bare_machine_with_pipx_makes_and_checks_an_office(tmp_path: Path) -> None:
     build(tmp_path)
     client = engine.connect()
-    said = client.containers.run(
+    output = client.containers.run(
         images.tag("base"),
         ["sh", "-c", SCRIPT],
         entrypoint=[],
@@ -38,7 +38,7 @@ def test_a_bare_machine_with_pipx_makes_and_checks_an_office(tmp_path: Path) -> 
             "/etc/resolv.conf:/etc/resolv.conf:ro",
         ],
     ).decode()
-    assert said.startswith(f"outpost {__version__}\n")
-    assert "outpost preflight po" in said
-    assert "po/office.toml is sound" in said
-    assert "store.po.example.com" in said
+    assert output.startswith(f"outpost {__version__}\n")
+    assert "outpost preflight po" in output
+    assert "po/office.toml is sound" in output
+    assert "store.po.example.com" in output

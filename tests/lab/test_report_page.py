@@ -75,13 +75,13 @@ def shown(browser: Browser, html: str, tmp_path: Path, request: pytest.FixtureRe
     file.write_text(html, encoding="utf-8")
     tab = browser.new_page(color_scheme=request.param, viewport={"width": 1280, "height": 900})
     asked: list[str] = []
-    said: list[str] = []
+    console: list[str] = []
     tab.on("request", lambda each: asked.append(each.url))
-    tab.on("console", lambda each: said.append(each.text))
+    tab.on("console", lambda each: console.append(each.text))
     tab.goto(file.as_uri())
     yield tab
     assert asked == [file.as_uri()]
-    assert said == []
+    assert console == []
     tab.close()
 
 

@@ -372,8 +372,8 @@ def test_the_drill_sees_everything_come_back_and_says_how_long_it_took(target: T
 
 
 def tried(container: Container, script: str, user: str = "") -> bool:
-    code, said = container.exec_run(["timeout", "10", "bash", "-c", script], user=user)
-    logger.info("%s: %s: %s %s", container.name, script, code, said.decode(errors="replace").strip())
+    code, output = container.exec_run(["timeout", "10", "bash", "-c", script], user=user)
+    logger.info("%s: %s: %s %s", container.name, script, code, output.decode(errors="replace").strip())
     return bool(code == 0)
 
 
@@ -404,9 +404,9 @@ def confined(lab: Instance, rooms: Rooms) -> None:
 
 
 def container_says(container: Container, script: str) -> list[str]:
-    code, said = container.exec_run(["sh", "-c", script])
-    assert code == 0, said
-    return sorted(said.decode().splitlines())
+    code, output = container.exec_run(["sh", "-c", script])
+    assert code == 0, output
+    return sorted(output.decode().splitlines())
 
 
 @pytest.mark.slow

@@ -113,7 +113,7 @@ def _revoked(rehearsal: Rehearsal, before: set[str]) -> bool:
 def _no_secret_was_printed(rehearsal: Rehearsal, canaries: set[str]) -> None:
     """SEC-01: what was printed, logged, passed as an argument or left for git, against every secret there was."""
     assert len(canaries) > 20
-    printed = "\n".join(rehearsal.said)
+    printed = "\n".join(rehearsal.output)
     assert "secret: content not shown" in printed or "known state" in printed
     assert not [canary for canary in canaries if canary in printed], "a secret was printed"
     assert any("pyinfra" in arguments for arguments in rehearsal.typed), "the sampler saw nothing"

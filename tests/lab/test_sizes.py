@@ -36,10 +36,10 @@ def judged(lab: Instance, host: str, files: list[File], command: str) -> str:
         # by tar there: Docker does not put files into a mounted /run
         container.put_archive("/root", _named(archive.getvalue()))
         script = f"tar --extract --file=/root/size.tar --directory=/ && cd {PLACE} && {command}"
-        code, said = container.exec_run(["sh", "-euc", script])
+        code, output = container.exec_run(["sh", "-euc", script])
     finally:
         container.exec_run(["rm", "-rf", PLACE, "/root/size.tar"])
-    text: str = said.decode()
+    text: str = output.decode()
     assert code == 0, text
     return text.strip()
 
@@ -87,8 +87,8 @@ def test_dovecot_takes_its_limits_without_a_word(lab: Instance, office: Office) 
     assert judged(lab, "store", [file], f"doveconf -c {PLACE}{file.path} -n 2>&1 >/dev/null") == ""
     few = File(file.path, file.content.replace(f"client_limit = {view.size.dovecot_clients}".encode(), b""))
     if len(office.users) > 100:
-        said = judged(lab, "store", [few], f"doveconf -c {PLACE}{few.path} -n 2>&1 >/dev/null")
-        assert "is lower than required" in said, "what kept an office of 117 users from being applied"
+        output = judged(lab, "store", [few], f"doveconf -c {PLACE}{few.path} -n 2>&1 >/dev/null")
+        assert "is lower than required" in output, "what kept an office of 117 users from being applied"
 
 
 def test_postfix_takes_its_limits_without_a_word(lab: Instance, office: Office) -> None:
@@ -123,5 +123,5 @@ def test_systemd_takes_every_limit_without_a_word(lab: Instance, office: Office,
     host = office.with_role(role)[0].name
     files = limits(office, role)
     names = " ".join(f"{PLACE}{file.path}" for file in files)
-    said = judged(lab, host, files, f"systemd-analyze verify --man=no --recursive-errors=no {names} 2>&1")
-    assert said == ""
+    output = judged(lab, host, files, f"systemd-analyze verify --man=no --recursive-errors=no {names} 2>&1")
+    assert output == ""

@@ -49,20 +49,20 @@ def spoilt(lab: Instance) -> Iterator[Instance]:
         spoil(lab, host)
     yield lab
     with started(lab, *APPLY) as process:
-        said = process.communicate()[0]
-    assert process.returncode == 0, said
+        output = process.communicate()[0]
+    assert process.returncode == 0, output
 
 
 def test_of_two_applies_at_once_one_is_refused_and_changes_nothing(
     spoilt: Instance, pyinfra: Pyinfra
 ) -> None:
     with started(spoilt, *APPLY) as first, started(spoilt, *APPLY) as second:
-        said = {process: process.communicate()[0] for process in (first, second)}
-    refused = [process for process in said if process.returncode]
-    assert len(refused) == 1, said
-    assert "is being changed by" in said[refused[0]]
-    assert "nothing was changed from here" in said[refused[0]]
-    assert "Traceback" not in "".join(said.values())
+        outputs = {process: process.communicate()[0] for process in (first, second)}
+    refused = [process for process in outputs if process.returncode]
+    assert len(refused) == 1, outputs
+    assert "is being changed by" in outputs[refused[0]]
+    assert "nothing was changed from here" in outputs[refused[0]]
+    assert "Traceback" not in "".join(outputs.values())
     assert pyinfra("--dry", "--json").changes == {}
 
 

@@ -61,24 +61,26 @@ def outpost(command: str, *options: str, code: int = 0) -> tuple[dict[str, Any],
     typed = [str(ROOT / "outpost"), command, LAB, "--name", INSTANCE, "--json", *options]
     wide = os.environ | {"COLUMNS": "300"}
     done = subprocess.run(typed, cwd=ROOT, env=wide, capture_output=True, text=True, check=False)
-    said = json.loads(done.stdout) if done.stdout.startswith("{") else {}
+    printed = json.loads(done.stdout) if done.stdout.startswith("{") else {}
     assert done.returncode == code, (
-        f"{command} ended with {done.returncode}:\n{why(said)}\n{done.stderr[-4000:]}"
+        f"{command} ended with {done.returncode}:\n{why(printed)}\n{done.stderr[-4000:]}"
     )
-    return said, done.stderr
+    return printed, done.stderr
 
 
-def why(said: dict[str, Any]) -> str:
+def why(printed: dict[str, Any]) -> str:
     """Each check and each host that failed, what became of the rollout, and what differs."""
-    checks = [check for verdict in (said, *said.get("verified", ())) for check in verdict.get("results", ())]
+    checks = [
+        check for verdict in (printed, *printed.get("verified", ())) for check in verdict.get("results", ())
+    ]
     lines = [
         f"{check['host']}: {check['id']}: {check['promise']}\n    {check['seen'][:1500]}"
         for check in checks
         if check["outcome"] == "failed"
     ]
-    hosts = said.get("hosts", {})
+    hosts = printed.get("hosts", {})
     lines += [f"{host}: {result['failed']}" for host, result in hosts.items() if result.get("failed")]
-    lines += [f"{key}: {said[key]}" for key in ("went_back", "waiting") if said.get(key)]
+    lines += [f"{key}: {printed[key]}" for key in ("went_back", "waiting") if printed.get(key)]
     lines += [
         f"{host}: {each['kind']} {each['thing']}: {each['cause']}"
         for host, result in hosts.items()

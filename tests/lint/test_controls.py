@@ -156,8 +156,8 @@ def test_a_waiver_has_not_expired(waiver: Waiver) -> None:
 
 def test_a_waiver_is_needed() -> None:
     bare = whole.model_copy(update={"waivers": ()})
-    said = " ".join(unfounded(bare))
-    assert [waiver.control for waiver in whole.waivers if f"{waiver.control} is" not in said] == []
+    problems = " ".join(unfounded(bare))
+    assert [waiver.control for waiver in whole.waivers if f"{waiver.control} is" not in problems] == []
 
 
 # The lint can fail ----------------------------------------------------------------------------------------------
@@ -179,10 +179,10 @@ PLAN = AttackPlan(
 
 def test_orphans_and_claims_are_found() -> None:
     broken = Catalogue(faults={"F99": FAULT}, controls={}, attacks={"0z": PLAN}, waivers=())
-    said = list(orphans(broken))
-    assert "F99: no control meets it" in said
-    assert "attack 0z: no fault F98" in said
-    assert "attack 0z: no control XXX-98" in said
+    problems = list(orphans(broken))
+    assert "F99: no control meets it" in problems
+    assert "attack 0z: no fault F98" in problems
+    assert "attack 0z: no control XXX-98" in problems
     claimed = Catalogue(faults={"F99": FAULT}, controls={"XXX-99": CLAIM}, attacks={}, waivers=())
     assert len(list(unfounded(claimed))) == 2
 

@@ -90,22 +90,22 @@ def product() -> dict[str, Path]:
 
 
 def test_nothing_outside_its_package_names_a_role() -> None:
-    found = {name: tuple(said) for name, file in product().items() if (said := named(file.read_text()))}
+    found = {name: tuple(names) for name, file in product().items() if (names := named(file.read_text()))}
     assert found == LEFT
 
 
 def test_a_name_would_be_found() -> None:
-    said = 'from roles.mta.view import MtaView\nif host.role == "store":\n    run("systemctl reload nginx.service")\n'
-    assert named(said) == ["nginx.service", "roles.mta.view", "store"]
+    source = 'from roles.mta.view import MtaView\nif host.role == "store":\n    run("systemctl reload nginx.service")\n'
+    assert named(source) == ["nginx.service", "roles.mta.view", "store"]
     assert named('"""mta"""\nsay("the store", "dnsmasq")\n') == []
 
 
 def test_the_value_of_a_role_is_there_without_pyinfra() -> None:
     """Commands read it that must start at once, and hosts' answers are judged by it."""
-    said = "import sys; from outpost.office.roles import every_role; every_role(); print('pyinfra' in sys.modules)"
+    program = "import sys; from outpost.office.roles import every_role; every_role(); print('pyinfra' in sys.modules)"
     assert (
         subprocess.run(
-            [sys.executable, "-c", said], capture_output=True, text=True, check=True, cwd=ROOT
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
         ).stdout
         == "False\n"
     )

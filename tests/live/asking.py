@@ -47,8 +47,8 @@ def modes(host: TestinfraHost, *paths: str) -> list[str]:
 
 def account(host: TestinfraHost, name: str) -> tuple[str, list[str]]:
     """An account's shell, and the groups that it is in."""
-    said = host.check_output("getent passwd %s && id --name --groups %s", name, name)
-    entry, groups = said.splitlines()
+    output = host.check_output("getent passwd %s && id --name --groups %s", name, name)
+    entry, groups = output.splitlines()
     return entry.rpartition(":")[2], groups.split()
 
 
@@ -83,9 +83,9 @@ def doveconf(host: TestinfraHost, *, delivery: bool = False) -> dict[str, str]:
         delivery: What holds where mail is delivered (LMTP).
     """
     names, scope = (_ON_DELIVERY, "-f protocol=lmtp ") if delivery else (_DOVECOT, "")
-    said = host.check_output(f"doveconf {scope}{' '.join(names)}")
-    values = [line.partition("=")[2].strip() for line in said.splitlines() if " = " in line]
-    assert len(values) == len(names), f"doveconf does not know each of {', '.join(names)}: {said}"
+    output = host.check_output(f"doveconf {scope}{' '.join(names)}")
+    values = [line.partition("=")[2].strip() for line in output.splitlines() if " = " in line]
+    assert len(values) == len(names), f"doveconf does not know each of {', '.join(names)}: {output}"
     return dict(zip(names, values, strict=True))
 
 
@@ -101,8 +101,8 @@ for option in sys.argv[1:]:
 
 def unbound(host: TestinfraHost, *options: str) -> dict[str, str]:
     """Options of the running Unbound, as ``unbound-control get_option`` asks for one of them."""
-    said = host.check_output(f"python3 -ISc %s {' '.join(options)}", _UNBOUND)
-    printed = (line.partition(" ") for line in said.splitlines())
+    output = host.check_output(f"python3 -ISc %s {' '.join(options)}", _UNBOUND)
+    printed = (line.partition(" ") for line in output.splitlines())
     return {option: value.strip('"') for option, _, value in printed}
 
 

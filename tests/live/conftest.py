@@ -131,8 +131,8 @@ def of_services(host: TestinfraHost) -> dict[str, str]:
     return _settings(host.check_output("postconf -P"))
 
 
-def _settings(said: str) -> dict[str, str]:
-    lines = (line.partition("=") for line in said.splitlines())
+def _settings(output: str) -> dict[str, str]:
+    lines = (line.partition("=") for line in output.splitlines())
     return {name.strip(): value.strip() for name, _, value in lines}
 
 

@@ -13,7 +13,7 @@ STRANGERS = "anybody who reaches the port can cause it, and was refused"
 THEIRS = "another organisation's server, which the delivery log and the queue's checks judge"
 RESTARTS = "an apply, an upgrade or a rollover stopped, started or reloaded it"
 PACE = "a machine that had more to do than it could; the clock (TIM-01) and logins (AUT-01) have checks of their own"
-FIRMWARE = "clocks and tables that a machine's firmware lacks or has wrong, said once at its start; the clock has TIM-01"
+FIRMWARE = "clocks and tables that a machine's firmware lacks or has wrong, logged once at its start; the clock has TIM-01"
 PLATFORM = "containers, whose kernel is not theirs"
 
 EXPLAINED: dict[str, str] = {

@@ -13,10 +13,10 @@ from testinfra.host import Host as TestinfraHost
 
 # Who listens; then each process that does so in the network: its unit, its program, and how that begins.
 _LISTENING = r"""
-said=$(ss --no-header --listening --numeric --processes --tcp --udp --unix --vsock)
-echo "$said"
+sockets=$(ss --no-header --listening --numeric --processes --tcp --udp --unix --vsock)
+echo "$sockets"
 echo
-pids=$(echo "$said" | awk -F 'pid=' '/^(tcp|udp)/ { for (n = 2; n <= NF; n++) if (!seen[$n + 0]++) print $n + 0 }')
+pids=$(echo "$sockets" | awk -F 'pid=' '/^(tcp|udp)/ { for (n = 2; n <= NF; n++) if (!seen[$n + 0]++) print $n + 0 }')
 grep -sE '^(0:|[0-9]+:name=systemd):' $(printf '/proc/%s/cgroup ' $pids)
 programs=$(printf '/proc/%s/exe ' $pids)
 find $programs -maxdepth 0 -printf '%p:%l\n'

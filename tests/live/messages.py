@@ -140,9 +140,9 @@ def report_faults(report: EmailMessage, reporter: str, sender: str) -> Iterator[
     whole = status.get_payload(0)
     if not isinstance(whole, str) and str(whole["Reporting-MTA"]).partition(";")[2].strip() != reporter:
         yield f"Reporting-MTA is {whole['Reporting-MTA']}"
-    for recipient, said in recipients_of(report).items():
+    for recipient, fields in recipients_of(report).items():
         yield from (
             f"{recipient}: no {field}"
             for field in ("final-recipient", "action", "status")
-            if not said.get(field)
+            if not fields.get(field)
         )

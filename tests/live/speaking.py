@@ -21,7 +21,7 @@ reply() {
   echo; exit 0
 }
 [ -n "$STARTED" ] || reply
-for said in "$@"; do printf '%b\r\n' "$said" >&3; reply; done
+for line in "$@"; do printf '%b\r\n' "$line" >&3; reply; done
 """
 _PLAIN = "exec 3<>/dev/tcp/{address}/{port}\n"
 # openssl outlives the shell that asked it, and its session fills the listener until the server's own timeout
@@ -95,8 +95,8 @@ def answers_to(
     """
     found: list[str] = []
     while len(found) < len(lines):
-        said = speak(client, address, port, [*opening, *lines[len(found) :]])[len(opening) + 1 :]
-        answered = [answer for answer in said if not answer.startswith("421 4.7.0")]
+        answers = speak(client, address, port, [*opening, *lines[len(found) :]])[len(opening) + 1 :]
+        answered = [answer for answer in answers if not answer.startswith("421 4.7.0")]
         assert answered, f"cut off after {found}"
         found += answered
     return found

@@ -117,14 +117,14 @@ class Units:
         )
         states = {unit: state for unit, state, *_ in map(str.split, listed.splitlines())}
         if instances:  # which have no files of their own
-            said = self.host.run(f"systemctl is-enabled {' '.join(instances)}").stdout.split()
-            states |= dict(zip(instances, said, strict=True))
+            answers = self.host.run(f"systemctl is-enabled {' '.join(instances)}").stdout.split()
+            states |= dict(zip(instances, answers, strict=True))
         return states
 
     @cached_property
     def _shown(self) -> tuple[str, list[dict[str, str]], list[str]]:
-        said = self.host.run(_SHOW.replace("UNITS", " ".join(self.shown))).stdout
-        now, _, rest = said.partition("\n")
+        output = self.host.run(_SHOW.replace("UNITS", " ".join(self.shown))).stdout
+        now, _, rest = output.partition("\n")
         *blocks, processes = rest.split("\n\n")
         return now, properties("\n\n".join(blocks)), processes.splitlines()
 
@@ -182,5 +182,7 @@ class Units:
 
 def exposures(host: TestinfraHost, *units: str) -> dict[str, float]:
     """Unit → exposure."""
-    said = host.check_output(f"systemd-analyze security --no-pager {' '.join(units)} | grep 'exposure level'")
-    return {unit: float(level) for unit, level in re.findall(r"exposure level for (\S+): ([\d.]+)", said)}
+    output = host.check_output(
+        f"systemd-analyze security --no-pager {' '.join(units)} | grep 'exposure level'"
+    )
+    return {unit: float(level) for unit, level in re.findall(r"exposure level for (\S+): ([\d.]+)", output)}

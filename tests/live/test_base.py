@@ -64,9 +64,9 @@ THEIRS = "Include /etc/ssh/sshd_config.d/*.conf"  # Debian's own line
 def offered(host: TestinfraHost, me: Host, office: Office) -> dict[str, list[str]]:
     """What the SSH server offers to who knocks: its side of the key exchange (RFC 4253, section 7.1), and ways to log in."""
     view = BaseView(office, me)
-    said = host.check_output(KNOCK.format(user=view.admin, address=view.ssh_addresses[0]))
-    proposal = said.partition("peer server KEXINIT proposal")[2]
-    assert proposal, said
+    output = host.check_output(KNOCK.format(user=view.admin, address=view.ssh_addresses[0]))
+    proposal = output.partition("peer server KEXINIT proposal")[2]
+    assert proposal, output
     lists = re.findall(r"^debug2: ([^:]+): (\S+)$", proposal.partition("first_kex_follows")[0], re.MULTILINE)
     ways = re.findall(r"Authentications that can continue: (\S+)", proposal)
     return {name: names.split(",") for name, names in [*lists, *(("logins", way) for way in ways)]}

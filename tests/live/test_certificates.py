@@ -82,9 +82,9 @@ def shown(
             f"timeout {20 * pace.load():.0f} openssl s_client -connect {at(address, port)} {start} -servername {name} -showcerts "
             f"-verify_hostname {name} -CAfile /etc/outpost/tls/ca.pem -CApath /etc/ssl/certs </dev/null 2>&1; echo '=== end'"
         )
-    said = host.run("sh -c " + shlex.quote("\n".join(commands))).stdout.split("=== end")
+    outputs = host.run("sh -c " + shlex.quote("\n".join(commands))).stdout.split("=== end")
     result = []
-    for (name, port), text in zip(services, said, strict=False):
+    for (name, port), text in zip(services, outputs, strict=False):
         pems = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", text, flags=re.DOTALL)
         chain = tuple(x509.load_pem_x509_certificate(pem.encode()) for pem in dict.fromkeys(pems))
         assert chain, f"{name}:{port} shows no certificate: {text}"
@@ -254,5 +254,5 @@ def test_the_hosts_key_writes_its_own_challenges_and_nothing_else(
             "send",
         ]
         typed = " ".join(map(shlex.quote, lines))
-        said = host.run(f"printf '%s\\n' {typed} | knsupdate -v -k /etc/outpost/acme/tsig.key 2>&1")
-        assert wanted in said.stdout, f"{tsig_name(me)}: {update}: {said.stdout}"
+        result = host.run(f"printf '%s\\n' {typed} | knsupdate -v -k /etc/outpost/acme/tsig.key 2>&1")
+        assert wanted in result.stdout, f"{tsig_name(me)}: {update}: {result.stdout}"

@@ -288,8 +288,8 @@ def test_a_bounce_of_what_was_never_sent_is_refused(
     if verdict == "tag" or len(office.with_role("mta")) > 1:
         asked = "printf '%%b' %s | rspamc -h /run/rspamd/controller.sock -i 203.0.113.9 -F '' -r %s --compact"
         message = r"\r\n".join((*bounce, ""))
-        said = json.loads(host.check_output(asked, message, office.mailboxes[0]))
-        assert said["milter"]["add_headers"]["X-Office-Bounce"]["value"] == "not ours"
+        result = json.loads(host.check_output(asked, message, office.mailboxes[0]))
+        assert result["milter"]["add_headers"]["X-Office-Bounce"]["value"] == "not ours"
         return
     answer = stranger_says(host, edge, office, *bounce)
     assert answer == "554 5.7.1 This notification is about a message that we did not send"
@@ -408,8 +408,8 @@ def test_who_cannot_be_answered_is_not_listened_to(
 def test_endless_commands_end_in_an_error_or_the_end(
     host: TestinfraHost, edge: IPAddress, command: str
 ) -> None:
-    said = [HELLO, command + "a" * 20_000, "NOOP"]
-    spoken = speak(host, edge, ports.SMTP, said)
+    lines = [HELLO, command + "a" * 20_000, "NOOP"]
+    spoken = speak(host, edge, ports.SMTP, lines)
     assert len(spoken) > 1, f"no session: {spoken}"
     greeting, hello, *answers = spoken
     assert greeting.startswith("220")
@@ -417,7 +417,7 @@ def test_endless_commands_end_in_an_error_or_the_end(
     # An overlong EHLO is cut and its rest refused. A session that is closed on unread input is reset, and a
     # reset takes answers with it that were on their way: fewer answers than commands is "the end".
     refused = any(answer.startswith("5") for answer in answers)
-    assert refused or len(answers) < len(said) - 1, answers
+    assert refused or len(answers) < len(lines) - 1, answers
     assert speak(host, edge, ports.SMTP, [HELLO])[1].startswith("250")
 
 

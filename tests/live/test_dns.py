@@ -160,7 +160,7 @@ def test_each_parent_names_the_offices_servers_and_their_key(
     waiting = undelegated(host, (zone.name for zone in zones))
     if not waiting:
         return
-    said = []
+    records = []
     for zone, (present, seconds) in waiting.items():
         offered, signing = ask(host, own_address, [query(zone, rtype) for rtype in ("CDS", "DNSKEY")])
         keys = [record.to_text() for record in shown(offered, zone, "CDS")]
@@ -172,11 +172,11 @@ def test_each_parent_names_the_offices_servers_and_their_key(
             )
         parent = zone.partition(".")[2]
         named = f" (it names {', '.join(present)} now)" if present else ""
-        said.append(
+        records.append(
             f"in the parent zone of {zone} ({parent or 'the root'}), at the registrar{named}:\n{entries(office, zone, keys)}\n"
             f"resolvers may remember the old answer for {seconds} s"
         )
-    pend("\n".join(said))
+    pend("\n".join(records))
 
 
 @pytest.mark.probe

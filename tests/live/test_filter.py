@@ -71,18 +71,18 @@ def message(author: str, reader: str = ELSEWHERE, date: str = "Mon, 06 Jan 2025 
 
 def judged(host: TestinfraHost, text: str, **fields: str) -> dict[str, Any]:
     """What the running Rspamd says of a message that comes from where the fields say."""
-    said: dict[str, Any] = json.loads(
+    result: dict[str, Any] = json.loads(
         host.check_output("python3 -I -c %s %s", _JUDGE, json.dumps([fields, text]))
     )
-    assert "symbols" in said, said
-    return said
+    assert "symbols" in result, result
+    return result
 
 
 def scanned(host: TestinfraHost, view: MtaView, content: bytes) -> str:
     """What the running clamd says of a file."""
     encoded = base64.b64encode(content).decode()
-    said: str = host.check_output("python3 -I -c %s %s %s", _SCAN, encoded, view.scanner_socket)
-    return said.strip("\0 \n")
+    answer: str = host.check_output("python3 -I -c %s %s %s", _SCAN, encoded, view.scanner_socket)
+    return answer.strip("\0 \n")
 
 
 def packed(name: str, content: bytes) -> bytes:
@@ -103,8 +103,8 @@ def test_what_users_send_is_signed_so_that_others_can_verify_it(
     """A user's message, as the store hands it over: two signatures that hold, by the keys in the DNS, over all that counts."""
     user, text = office.mailboxes[0], message(office.mailboxes[0])
     store = str(office.link_addresses(office.with_role("store")[0], me)[0])
-    said = judged(host, text, IP=store, User=user, From=user, Rcpt=ELSEWHERE)
-    made = said.get("dkim-signature", [])
+    result = judged(host, text, IP=store, User=user, From=user, Rcpt=ELSEWHERE)
+    made = result.get("dkim-signature", [])
     signatures = [made] if isinstance(made, str) else made
     tags = [dkim.util.parse_tag_value("".join(each.split()).encode()) for each in signatures]
     assert {each[b"a"] for each in tags} == {b"rsa-sha256", b"ed25519-sha256"}, f"signed: {signatures}"
@@ -135,8 +135,8 @@ def test_what_users_send_is_signed_so_that_others_can_verify_it(
 @pytest.mark.control("DKM-01", "SPO-02")
 def test_nobody_else_is_signed_for(host: TestinfraHost, office: Office) -> None:
     for author in (office.mailboxes[0], ELSEWHERE):
-        said = judged(host, message(author), IP=STRANGER, From=author, Rcpt=office.mailboxes[0])
-        assert "dkim-signature" not in said, author
+        result = judged(host, message(author), IP=STRANGER, From=author, Rcpt=office.mailboxes[0])
+        assert "dkim-signature" not in result, author
 
 
 # Authors --------------------------------------------------------------------------------------------------------
@@ -172,12 +172,12 @@ def test_an_author_who_is_none_or_resembles_ours_is_refused_or_marked(
         pytest.skip("this office takes such mail unmarked ([policy] impersonation)")
     stops = office.domain.replace(".", "\u3002")  # UTS 46, section 2.3: a dot as well
     author = form.format(digits=office.domain.translate(DIGITS), stops=stops)
-    said = judged(host, message(author), IP=STRANGER, From=ELSEWHERE, Rcpt=office.mailboxes[0])
-    origin = json.dumps(said.get("milter", {}).get("add_headers", {}).get("X-Office-Origin", ""))
-    refused = "refuse" in (office.policy.impersonation, office.policy.forged_own) and said["messages"].get(
+    result = judged(host, message(author), IP=STRANGER, From=ELSEWHERE, Rcpt=office.mailboxes[0])
+    origin = json.dumps(result.get("milter", {}).get("add_headers", {}).get("X-Office-Origin", ""))
+    refused = "refuse" in (office.policy.impersonation, office.policy.forged_own) and result["messages"].get(
         "smtp_message"
     )
-    assert refused or "under the name of somebody else" in origin, (author, said["action"], origin)
+    assert refused or "under the name of somebody else" in origin, (author, result["action"], origin)
 
 
 # What the sender's domain says ----------------------------------------------------------------------------------
@@ -191,15 +191,15 @@ def test_mail_that_its_domain_disowns_ends_as_the_office_says(host: TestinfraHos
     """
     author, reader = not_ones_own(office, office.mailboxes[0]), office.mailboxes[0]
     settings = json.dumps({"symbols_disabled": ["OFFICE_SENDER", "HFILTER_CHECK", "RDNS_NONE"]})
-    said = judged(
+    result = judged(
         host, message(author, reader, formatdate()), IP=STRANGER, From=author, Rcpt=reader, Settings=settings
     )
-    if "DMARC_POLICY_REJECT" not in said["symbols"]:
+    if "DMARC_POLICY_REJECT" not in result["symbols"]:
         unless_delegated(host, office.domain)
-    assert "DMARC_POLICY_REJECT" in said["symbols"], sorted(said["symbols"])
+    assert "DMARC_POLICY_REJECT" in result["symbols"], sorted(result["symbols"])
     wanted = "reject" if office.policy.disowned == "refuse" else "add header"
-    assert said["action"] == wanted, said.get("messages")
-    assert said["score"] < said["required_score"], sorted(said["symbols"])
+    assert result["action"] == wanted, result.get("messages")
+    assert result["score"] < result["required_score"], sorted(result["symbols"])
 
 
 # The scanner ----------------------------------------------------------------------------------------------------

@@ -60,8 +60,8 @@ print(json.dumps([found.get(number) for number in range(len(logins))]))
 """
 MAY_IT_BE_TRIED = """
 import json, sys, urllib.request
-said = json.dumps({"login": sys.argv[2], "remote": sys.argv[3]}).encode()
-with urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/?command=allow", said) as answer:
+question = json.dumps({"login": sys.argv[2], "remote": sys.argv[3]}).encode()
+with urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/?command=allow", question) as answer:
     print(json.load(answer)["status"])
 """
 
@@ -84,8 +84,8 @@ def ask(host: TestinfraHost, view: GroupwareView, path: str = "/", **asked: Any)
 
 def radicale(host: TestinfraHost, *requests: tuple[str, str, str, str]) -> list[tuple[int, str]]:
     """Status and body of requests to Radicale itself: user, method, path, body."""
-    said = host.check_output("python3 -I -c %s %s", TO_RADICALE, json.dumps(requests))
-    return [(status, body) for status, body in json.loads(said)]
+    answers = host.check_output("python3 -I -c %s %s", TO_RADICALE, json.dumps(requests))
+    return [(status, body) for status, body in json.loads(answers)]
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -120,8 +120,8 @@ def test_only_the_web_server_speaks_with_radicale(host: TestinfraHost) -> None:
     assert modes(host, "/run/radicale.sock") == ["www-data root 600"]
     as_nobody = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
     asked = shlex.quote(json.dumps([("", "GET", "/", "")]))
-    said = host.run(f"{as_nobody} python3 -I -c {shlex.quote(TO_RADICALE)} {asked}")
-    assert "PermissionError" in said.stderr
+    result = host.run(f"{as_nobody} python3 -I -c {shlex.quote(TO_RADICALE)} {asked}")
+    assert "PermissionError" in result.stderr
 
 
 @pytest.mark.control("CAL-01")
@@ -248,9 +248,9 @@ def test_only_this_host_asks_the_store_about_logins(
     )
     assert json.loads(host.check_output("python3 -I -c %s %s %s %s %s %s", TO_THE_STORE, *asked)) == [401]
     for without_certificate in ("", " bare"):
-        said = store.run(f"python3 -I -c %s %s %s %s %s %s{without_certificate}", TO_THE_STORE, *asked)
-        assert said.stdout.strip() == "[null]", "it answers others"
-        assert "Error" in said.stderr
+        result = store.run(f"python3 -I -c %s %s %s %s %s %s{without_certificate}", TO_THE_STORE, *asked)
+        assert result.stdout.strip() == "[null]", "it answers others"
+        assert "Error" in result.stderr
 
 
 @pytest.mark.live
@@ -266,5 +266,7 @@ def test_guesses_at_calendars_are_counted_with_those_at_mail(
         TO_THE_STORE, view.store.fqdn, str(view.store_addresses[0]), str(ports.CALENDARS), place, json.dumps(wrong),
     )  # fmt: skip
     assert set(json.loads(answers)) == {401}
-    said = store.check_output("python3 -I -c %s %s %s %s", MAY_IT_BE_TRIED, str(ports.LOGINS), guessed, place)
-    assert said == "-1"
+    status = store.check_output(
+        "python3 -I -c %s %s %s %s", MAY_IT_BE_TRIED, str(ports.LOGINS), guessed, place
+    )
+    assert status == "-1"

@@ -132,11 +132,11 @@ def test_a_session_leaves_no_memory_on_the_disk(host: TestinfraHost) -> None:
 def test_nothing_runs_from_where_everybody_writes(host: TestinfraHost, me: Host) -> None:
     places = (*NOTHING_RUNS, *(("/srv/mail",) if me.role == "store" else ()))
     tried = " ".join(f"{place}/outpost-check-$$" for place in places)
-    said = host.check_output(
+    output = host.check_output(
         f"cat /proc/self/mountinfo; echo; set -- {tried}; tee $* </bin/true >/dev/null; chmod +x $*; "
         "for program; do $program 2>/dev/null; echo $?; done; rm -f $*"
     )
-    mounted, _, codes = said.partition("\n\n")
+    mounted, _, codes = output.partition("\n\n")
     mounts = Mounts.read(mounted)
     for place, code in zip(places, codes.split(), strict=True):
         mount = mounts.at(place)

@@ -89,19 +89,19 @@ def webmail(target: Target, office: Office, pytestconfig: pytest.Config) -> Test
 RSPAMD = """
 local ok, why = rspamd_config:load_ucl("/etc/rspamd/rspamd.conf")
 assert(ok, why)
-local said = {}
+local settings = {}
 for _, section in ipairs({"classifier", "dkim_signing", "force_actions", "milter_headers", "options"}) do
-    said[section] = rspamd_config:get_all_opt(section)
+    settings[section] = rspamd_config:get_all_opt(section)
 end
-print(require("ucl").to_format(said, "json-compact"))
+print(require("ucl").to_format(settings, "json-compact"))
 """
 
 
 @pytest.fixture(scope="session")
 def rspamd(host: TestinfraHost) -> dict[str, Any]:
     """Settings of modules as Rspamd understands them."""
-    said: dict[str, Any] = json.loads(host.check_output("rspamadm lua -e %s", RSPAMD))
-    return said
+    settings: dict[str, Any] = json.loads(host.check_output("rspamadm lua -e %s", RSPAMD))
+    return settings
 
 
 def refused(host: TestinfraHost, edge: IPAddress, *lines: str) -> str:
@@ -111,9 +111,9 @@ def refused(host: TestinfraHost, edge: IPAddress, *lines: str) -> str:
     return answers[-1]
 
 
-def tables(said: str) -> list[str]:
+def tables(value: str) -> list[str]:
     """The tables that a setting names."""
-    return list(filter(None, re.split(r"[,\s]+", said)))
+    return list(filter(None, re.split(r"[,\s]+", value)))
 
 
 def found_in(host: TestinfraHost, named: Sequence[str], keys: Sequence[str]) -> dict[str, str]:
@@ -121,11 +121,11 @@ def found_in(host: TestinfraHost, named: Sequence[str], keys: Sequence[str]) -> 
     found: dict[str, str] = {}
     for table in named:
         if wanted := [key for key in keys if key not in found]:
-            said = host.run(f"printf '%%s\\n' {shlex.join(wanted)} | postmap -q - %s", table).stdout
+            output = host.run(f"printf '%%s\\n' {shlex.join(wanted)} | postmap -q - %s", table).stdout
             found |= {
                 key: line.removeprefix(f"{key}\t")
                 for key in wanted
-                for line in said.splitlines()
+                for line in output.splitlines()
                 if line.startswith(f"{key}\t")
             }
     return found
@@ -166,9 +166,9 @@ def test_daemon_runs_in_a_sandbox(units: Units, unit: str) -> None:
 
 @pytest.mark.control("REL-06")
 def test_a_filter_that_was_broken_into_cannot_send_mail(host: TestinfraHost) -> None:
-    said = host.run("setpriv --reuid=_rspamd --regid=_rspamd --clear-groups sendmail postmaster </dev/null")
-    assert said.rc != 0
-    assert "not allowed to submit mail" in said.stderr
+    result = host.run("setpriv --reuid=_rspamd --regid=_rspamd --clear-groups sendmail postmaster </dev/null")
+    assert result.rc != 0
+    assert "not allowed to submit mail" in result.stderr
 
 
 # Who gets mail --------------------------------------------------------------------------------------------------
@@ -432,8 +432,8 @@ def test_the_scanner_reads_more_than_postfix_takes(
     """The largest message that Postfix takes is put to the scanner, which says so where one of its limits is below."""
     largest = int(postconf["message_size_limit"])
     assert largest <= view.scan_size
-    said = host.check_output("python3 -I -c %s %s %s", SCANNED, str(largest), view.scanner_socket)
-    assert said.strip("\0 \n") == "stream: OK"
+    verdict = host.check_output("python3 -I -c %s %s %s", SCANNED, str(largest), view.scanner_socket)
+    assert verdict.strip("\0 \n") == "stream: OK"
     assert int(postconf["queue_minfree"]) >= 2 * largest
 
 
@@ -644,14 +644,14 @@ def test_the_scanner_knows_fresh_signatures(host: TestinfraHost, office: Office)
         'import socket; s = socket.socket(socket.AF_UNIX); s.connect("/run/clamav/clamd.ctl"); '
         's.sendall(b"nVERSION\\n"); print(s.recv(200).decode())'
     )
-    said = host.check_output(f"python3 -I -c '{script}'")
-    assert said.startswith("ClamAV ")
+    version = host.check_output(f"python3 -I -c '{script}'")
+    assert version.startswith("ClamAV ")
     if office.scanner.signatures == "local":
         assert host.file("/var/lib/clamav/local.hdb").exists
         assert "masked" in host.run("systemctl is-enabled clamav-freshclam.service").stdout
         return
-    made = datetime.strptime(said.split("/")[2], "%a %b %d %H:%M:%S %Y").replace(tzinfo=UTC)
-    assert datetime.now(tz=UTC) - made < timedelta(days=7), said
+    made = datetime.strptime(version.split("/")[2], "%a %b %d %H:%M:%S %Y").replace(tzinfo=UTC)
+    assert datetime.now(tz=UTC) - made < timedelta(days=7), version
     assert host.service("clamav-freshclam.service").is_running
 
 

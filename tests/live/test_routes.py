@@ -80,9 +80,9 @@ def test_a_users_message_arrives_and_its_sender_gets_a_report(
     arrived = taken_out(store, user, token, 2)
     report, canary = sorted(arrived, key=lambda message: message.get_content_type() != "multipart/report")
     assert [*faults(canary, me.fqdn), *faults(report, me.fqdn), *report_faults(report, me.fqdn, user)] == []
-    (said,) = recipients_of(report).values()
-    assert said["action"] in ("relayed", "delivered", "expanded")
-    assert said["status"].startswith("2.")
+    (fields,) = recipients_of(report).values()
+    assert fields["action"] in ("relayed", "delivered", "expanded")
+    assert fields["status"].startswith("2.")
 
 
 @pytest.mark.control("TLS-06", "TLS-09")
@@ -99,11 +99,11 @@ def test_every_peer_and_the_internet_would_take_the_offices_mail_now(
     sender = office.canary.replace("@", f"+{token}@")
     host.check_output(f"sendmail -bv -f {shlex.quote(sender)} {' '.join(map(shlex.quote, asked))}")
     (report,) = taken_out(store, office.canary, token)
-    said = recipients_of(report)
-    assert sorted(said) == sorted(asked)
+    recipients = recipients_of(report)
+    assert sorted(recipients) == sorted(asked)
     refused = {
         address: f"{one['action']}: {one.get('diagnostic-code', one['status'])}"
-        for address, one in said.items()
+        for address, one in recipients.items()
     }
     refused = {address: why for address, why in refused.items() if not why.startswith("deliverable")}
     names = {f"postmaster@{peer.domains[0]}": peer.name for peer in office.peers}

@@ -33,9 +33,9 @@ SECURED = dict.fromkeys(TLS_FIRST, "") | {ports.MANAGESIEVE: "-starttls sieve"}
 """Ports that users reach to how TLS begins there (``openssl s_client``)."""
 ASK = """
 import json, sys, urllib.request
-for command, said in json.loads(sys.argv[2]):
+for command, question in json.loads(sys.argv[2]):
     url = f"http://127.0.0.1:{sys.argv[1]}/?command={command}"
-    with urllib.request.urlopen(url, json.dumps(said).encode()) as answer:
+    with urllib.request.urlopen(url, json.dumps(question).encode()) as answer:
         print(json.load(answer)["status"])
 """
 
@@ -58,7 +58,7 @@ def webmail(target: Target, office: Office, pytestconfig: pytest.Config) -> Test
     return reach(target, office, office.with_role("webmail")[0], pytestconfig)
 
 
-# Talking before the greeting is a fault of its own: what is said waits for it. The end of the connection is one, too.
+# Talking before the greeting is a fault of its own: the client waits for it. The end of the connection is one, too.
 DIALOGUE = """
 coproc S { exec timeout $PATIENCE openssl s_client -quiet "${@:2}" 2>&1; }
 trap 'kill $S_PID 2>/dev/null' EXIT
@@ -80,10 +80,10 @@ def dialogue(
     Args:
         greeted: Whether the protocol begins with the server's greeting.
     """
-    said = "".join(f"{line}\r\n" for line in lines)
+    commands = "".join(f"{line}\r\n" for line in lines)
     trust = f"-CAfile {TLS}/ca.pem -CApath /etc/ssl/certs -verify_return_error"
     command = (
-        f"GREETED={'yes' if greeted else ''} PATIENCE={20 * pace.load():.0f} bash -c {shlex.quote(DIALOGUE)} dialogue {shlex.quote(said)} "
+        f"GREETED={'yes' if greeted else ''} PATIENCE={20 * pace.load():.0f} bash -c {shlex.quote(DIALOGUE)} dialogue {shlex.quote(commands)} "
         f"-connect {shlex.quote(socket)} {trust} {options} 2>&1"
     )
     # bash takes the pipes away with a process that has ended before they were taken over
@@ -97,8 +97,8 @@ def dialogue(
 def handshake(client: TestinfraHost, socket: str, options: str) -> str:
     """What openssl says of a handshake."""
     command = f"timeout {20 * pace.load():.0f} openssl s_client -connect {shlex.quote(socket)} {options} </dev/null 2>&1"
-    said: str = client.run(command, live=True).stdout
-    return said
+    output: str = client.run(command, live=True).stdout
+    return output
 
 
 @pytest.fixture(scope="session")
@@ -522,8 +522,8 @@ def test_guessers_are_shut_out_and_nobody_else(host: TestinfraHost, office: Offi
         ("allow", {"login": guessed, "remote": "198.51.100.1"}),
         ("allow", {"login": colleague, "remote": place}),
     ]
-    said = host.check_output("python3 -c %s %s %s", ASK, str(ports.LOGINS), json.dumps(questions))
-    answers = said.split()[-3:]
+    output = host.check_output("python3 -c %s %s %s", ASK, str(ports.LOGINS), json.dumps(questions))
+    answers = output.split()[-3:]
     assert answers == ["-1", "-1", "0"]
     assert host.service("outpost-logins.service").is_enabled
     assert f"server_url = http://127.0.0.1:{ports.LOGINS}/" in host.check_output("doveconf -n")
@@ -535,14 +535,14 @@ def test_no_other_account_of_the_host_shuts_anybody_out(host: TestinfraHost) -> 
     questions = json.dumps([("allow", {"login": "check@verification.invalid", "remote": "198.51.100.1"})])
     command = f"python3 -c {shlex.quote(ASK)} {ports.LOGINS} {shlex.quote(questions)}"
     assert host.check_output(command) == "0"
-    said = host.run(f"setpriv --reuid=nobody --regid=nogroup --clear-groups {command}")
-    assert said.rc != 0
+    result = host.run(f"setpriv --reuid=nobody --regid=nogroup --clear-groups {command}")
+    assert result.rc != 0
     closed = (
         "RemoteDisconnected",
         "BrokenPipeError",
         "ConnectionResetError",
     )  # before or after the question was sent
-    assert any(error in said.stderr for error in closed), said.stderr
+    assert any(error in result.stderr for error in closed), result.stderr
 
 
 @pytest.mark.control("AUT-03")
@@ -620,8 +620,8 @@ def taught(
 def test_the_filter_hears_what_users_call_junk(host: TestinfraHost, units: Units, store: StoreView) -> None:
     assert units.runs("outpost-learn.timer")
     assert units.comes_up("outpost-learn.timer")
-    said = host.check_output("python3 -I /usr/local/lib/outpost/learn ping")
-    assert said.count("empty message") == 2 * len(store.mtas)  # reached, and nothing was learnt
+    output = host.check_output("python3 -I /usr/local/lib/outpost/learn ping")
+    assert output.count("empty message") == 2 * len(store.mtas)  # reached, and nothing was learnt
 
 
 @pytest.mark.control("JNK-01")
@@ -669,10 +669,10 @@ def test_the_store_does_nothing_to_the_filter_but_teach_it(
     host: TestinfraHost, office: Office, me: Host, request_line: str
 ) -> None:
     """A store that somebody has taken over does not reach Rspamd's controller: what it says is a message, too short to learn."""
-    said = f"{request_line} HTTP/1.0\r\nContent-Length: 0\r\n\r\n"
+    request = f"{request_line} HTTP/1.0\r\nContent-Length: 0\r\n\r\n"
     filtering = office.with_role("mta")[0]
     for address in office.link_addresses(filtering, me):
-        heard = taught(host, filtering, address, ports.LEARN_SPAM, said)
+        heard = taught(host, filtering, address, ports.LEARN_SPAM, request)
         assert "less tokens than required" in heard
         assert "HTTP/1" not in heard
 
@@ -704,8 +704,8 @@ def test_who_was_taken_out_of_junk_is_allowed_and_nobody_else(host: TestinfraHos
 @pytest.mark.control("JNK-04")
 def test_an_author_is_allowed_only_where_dmarc_proves_it(host: TestinfraHost) -> None:
     """The filter is run, not delivered by: what its condition asks of a message that claims an author."""
-    said = host.check_output("sieve-dump /etc/dovecot/sieve/junk.svbin")
-    proof, allowed = said.find('"X-Office-Author"'), said.find('"allowed"')
+    script = host.check_output("sieve-dump /etc/dovecot/sieve/junk.svbin")
+    proof, allowed = script.find('"X-Office-Author"'), script.find('"allowed"')
     assert 0 < proof < allowed
     assert (
         host.file("/etc/dovecot/sieve/junk.sieve").mtime <= host.file("/etc/dovecot/sieve/junk.svbin").mtime
@@ -757,5 +757,5 @@ def test_the_scanner_does_nothing_for_the_store_but_scan_a_message(
 ) -> None:
     """A store that somebody has taken over neither shuts it down nor has it read the MTA's files."""
     for address in office.link_addresses(office.with_role("mta")[0], me):
-        said = dialogue(host, at(address, ports.SCANNER), [command], OWN_CERTIFICATE, greeted=False)
-        assert "UNKNOWN COMMAND" in said
+        answer = dialogue(host, at(address, ports.SCANNER), [command], OWN_CERTIFICATE, greeted=False)
+        assert "UNKNOWN COMMAND" in answer

@@ -14,11 +14,11 @@ pytestmark = [pytest.mark.role("timeserver"), pytest.mark.daemons("chrony")]
 
 ASK = """
 import socket, sys
-asked = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
-asked.settimeout(5)
-asked.sendto(b"\\x23" + bytes(47), (sys.argv[1], 123))
-said = asked.recv(512)
-print(len(said), said[0] & 7, said[0] >> 6)
+client = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+client.settimeout(5)
+client.sendto(b"\\x23" + bytes(47), (sys.argv[1], 123))
+answer = client.recv(512)
+print(len(answer), answer[0] & 7, answer[0] >> 6)
 """
 """Prints how long the answer is, its mode (4: a server's), and its leap indicator (3: not synchronised)."""
 
@@ -35,11 +35,11 @@ def test_every_host_of_the_office_gets_the_time(
     for client in office.hosts:
         if client != me and office.addresses_of_kind(client, "servers"):
             for network in view.addresses:
-                said = reach(target, office, client, pytestconfig).check_output(
+                output = reach(target, office, client, pytestconfig).check_output(
                     "python3 -I -c %s %s", ASK, str(network.network_address)
                 )
-                assert said.split()[:2] == ["48", "4"]
-                assert said.split()[2] != "3", f"{me.name} is not synchronised"
+                assert output.split()[:2] == ["48", "4"]
+                assert output.split()[2] != "3", f"{me.name} is not synchronised"
 
 
 @pytest.mark.control("NET-01")

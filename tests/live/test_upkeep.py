@@ -111,12 +111,12 @@ def _forbidden(timer: dict[str, str]) -> bool:
 @pytest.fixture(scope="session")
 def warnings(host: TestinfraHost) -> list[str]:
     """What daemons wrote at warning or worse since the last apply, each kind once after how often."""
-    said = host.check_output(
+    output = host.check_output(
         "journalctl --boot --quiet --no-pager --no-hostname --output=short --priority=warning "
         '--since "@$(stat --format=%.6Y /var/lib/outpost/applied)" '
         r"| sed -E '/^ /d; s/^.{16}//; s/^([^[:space:]]+)\[[0-9]+\]:/\1:/; s/[0-9]+/N/g' | sort | uniq -c | sort -rn | awk '/^ *[0-9]+ systemd: / || n++ < 500'"
     )
-    return str(said).splitlines()
+    return str(output).splitlines()
 
 
 @pytest.mark.control("INP-12")

@@ -146,14 +146,14 @@ try:
     pool = socket.socket(socket.AF_UNIX)
     pool.connect(sys.argv[1])
     pool.sendall(record(1, struct.pack("!HB5x", 1, 0)) + record(4, asked) + record(4, b"") + record(5, b""))
-    answer, said = pool.makefile("rb"), b""
+    answer, output = pool.makefile("rb"), b""
     while head := answer.read(8):
         _, kind, _, length, padding = struct.unpack("!BBHHBx", head)
         content = answer.read(length + padding)[:length]
-        said += content if kind == 6 else b""
+        output += content if kind == 6 else b""
         if kind == 3:
             break
-    print(said.decode().partition("\r\n\r\n")[2])
+    print(output.decode().partition("\r\n\r\n")[2])
 finally:
     os.remove(script)
 """
@@ -363,8 +363,10 @@ def test_one_client_does_not_take_the_room_for_uploads(
     host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address
 ) -> None:
     """One more than a client may begin, none of which comes to its end."""
-    said = host.check_output("python3 -c %s %s %s %s", UPLOAD, str(inside), view.name, str(view.uploads))
-    assert said == "HTTP/1.1 429"
+    status_line = host.check_output(
+        "python3 -c %s %s %s %s", UPLOAD, str(inside), view.name, str(view.uploads)
+    )
+    assert status_line == "HTTP/1.1 429"
 
 
 @pytest.mark.probe
@@ -527,9 +529,11 @@ def handshake(host: TestinfraHost, view: WebmailView, options: str) -> str:
 def test_old_offers_are_taken_only_where_the_office_says_so(
     host: TestinfraHost, view: WebmailView, office: Office, offer: str
 ) -> None:
-    said = handshake(host, view, offer)
-    assert ("Cipher is ECDHE" in said) == (office.tls.profile == "old")
-    assert "Cipher is ECDHE" in said or re.search("alert (protocol version|handshake failure)", said), said
+    output = handshake(host, view, offer)
+    assert ("Cipher is ECDHE" in output) == (office.tls.profile == "old")
+    assert "Cipher is ECDHE" in output or re.search("alert (protocol version|handshake failure)", output), (
+        output
+    )
 
 
 @pytest.mark.probe

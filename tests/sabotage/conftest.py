@@ -83,7 +83,7 @@ class Listed:
     host: str = ""
     aims: tuple[Check, ...] | None = None
     outcomes: dict[Check, str] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave only what is meant."""
@@ -114,7 +114,7 @@ class Listed:
             self.outcomes[check] = "crashed" if report.failed and not asserted else report.outcome
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
-            self.said.append(f"{check}: {str(getattr(crash, 'message', report.longrepr))[:400]}")
+            self.failures.append(f"{check}: {str(getattr(crash, 'message', report.longrepr))[:400]}")
 
 
 def seen_of(heard: Listed, config: pytest.Config, *options: str) -> Listed:

@@ -59,7 +59,9 @@ def test_sabotage_is_noticed(
     assert restored.rc == 0, restored.stderr
     unnoticed = {check: outcome for check, outcome in outcomes.items() if outcome != "failed"}
     assert outcomes, "no such check on this host"
-    assert not unnoticed, f"{sabotage.what}: not noticed, or not by an assertion: {unnoticed} {heard.said}"
+    assert not unnoticed, (
+        f"{sabotage.what}: not noticed, or not by an assertion: {unnoticed} {heard.failures}"
+    )
     assert _green(sabotage, looked_at, pytestconfig) == []
 
 
@@ -71,4 +73,4 @@ def _green(sabotage: Sabotage, host: str, config: pytest.Config) -> list[str]:
         heard = seen_of(Listed(host, aims), config)
         aims = tuple(check for check, outcome in heard.outcomes.items() if outcome in ("failed", "crashed"))
         if not aims or not wait.left:
-            return heard.said
+            return heard.failures

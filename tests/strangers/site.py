@@ -211,8 +211,8 @@ class Administrator:
     def _worked(self) -> float:
         """Seconds of a processor that commands and hosts have had, as far as these answer: it is printed, and judges nothing."""
         own = resource.getrusage(resource.RUSAGE_CHILDREN)
-        said = (item.exec_run(["sh", "-c", WORKED]).output for item in self.site.containers(self.client))
-        hosts = sum(float(number) for number in said if re.fullmatch(rb"\d+(\.\d+)?\n", number))
+        outputs = (item.exec_run(["sh", "-c", WORKED]).output for item in self.site.containers(self.client))
+        hosts = sum(float(number) for number in outputs if re.fullmatch(rb"\d+(\.\d+)?\n", number))
         return own.ru_utime + own.ru_stime + hosts
 
     def answers(self) -> subprocess.CompletedProcess[str]:
@@ -280,8 +280,8 @@ class Administrator:
         lines = []
         for machine in self._hosts():
             show = partial(self._run, machine, "cat /etc/ssh/ssh_host_ed25519_key.pub")
-            said = until(show, f"{machine.name} shows its key").rpartition(" ")[0]
-            lines.append(f"{','.join(item for pair in machine.addresses.values() for item in pair)} {said}\n")
+            key = until(show, f"{machine.name} shows its key").rpartition(" ")[0]
+            lines.append(f"{','.join(item for pair in machine.addresses.values() for item in pair)} {key}\n")
         (self.site.office_directory / "known_hosts").write_text("".join(lines))
 
     def certifies(self) -> None:
@@ -403,10 +403,10 @@ class Administrator:
 
     def evidence(self) -> str:
         """What every machine has to say after a failure."""
-        said = (
+        results = (
             (item.name, item.exec_run(["sh", "-c", EVIDENCE])) for item in self.site.containers(self.client)
         )
-        return "\n".join(f"--- {name}\n{answer.output.decode(errors='replace')}" for name, answer in said)
+        return "\n".join(f"--- {name}\n{answer.output.decode(errors='replace')}" for name, answer in results)
 
     def leaves(self) -> None:
         """Nothing stays."""

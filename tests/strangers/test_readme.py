@@ -65,14 +65,14 @@ def test_the_readmes_commands_end_green(administrator: Administrator) -> None:
     administrator.certifies()
     administrator.machines_come()
     administrator.pins()
-    said = {}
+    printed = {}
     for command, code in (("check", 0), ("preflight", 0), ("plan", 2), ("apply -y", 0)):
         done = administrator.types(*command.split(), administrator.office)
         assert done.returncode == code, f"{command}: {done.stdout[-8000:]}"
-        said[command] = done.stdout
-    assert "Traceback" not in "".join(said.values())
-    assert len(said["plan"].splitlines()) < SUMMARY, said["plan"][-8000:]
-    applied = said["apply -y"]
+        printed[command] = done.stdout
+    assert "Traceback" not in "".join(printed.values())
+    assert len(printed["plan"].splitlines()) < SUMMARY, printed["plan"][-8000:]
+    applied = printed["apply -y"]
     domain = administrator.shape.new["domain"]
     for entry in (f"{domain}. NS ns1.{domain}.", f"ns1.{domain}. A", f"{domain}. DS "):
         assert entry in applied, "what the registrar has to enter is printed"

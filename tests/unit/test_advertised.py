@@ -71,16 +71,16 @@ def test_a_host_that_lives_by_advertisements_is_not_ready(
     facts: list[tuple[str, str]], levels: list[str]
 ) -> None:
     office = load(INVENTORY / "harbour")
-    said = preflight.judge(office, office.hosts[0], facts, now=(time.time(), time.time()))
-    assert [finding.level for finding in said if "advertisements" in finding.seen] == levels
+    findings = preflight.judge(office, office.hosts[0], facts, now=(time.time(), time.time()))
+    assert [finding.level for finding in findings if "advertisements" in finding.seen] == levels
 
 
 def test_exposure_is_said_as_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     office = load(INVENTORY / "harbour")
-    said = (
+    output = (
         "version 257\nunit knot.service 2.1\nunit ssh.service 9.3\nunit unbound.service 3.4\nunit evil; 1\n"
     )
-    monkeypatch.setattr(judges, "run_script", lambda *_, **__: said)
+    monkeypatch.setattr(judges, "run_script", lambda *_, **__: output)
     target = Target("po", INVENTORY, INVENTORY)
     first, *_ = judges._systemd(target, office, None)
     assert first.result == "2 at 3.4 or better, ssh.service 9.3"

@@ -64,9 +64,9 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def counted(log: Path) -> list[str]:
     """What was carried out since the last look."""
-    said = log.read_text(encoding="utf-8").split() if log.exists() else []
+    names = log.read_text(encoding="utf-8").split() if log.exists() else []
     log.unlink(missing_ok=True)
-    return sorted(said)
+    return sorted(names)
 
 
 def test_a_question_is_carried_out_once_a_run_and_the_answer_is_of_this_run(run: Run, tmp_path: Path) -> None:

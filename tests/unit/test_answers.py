@@ -115,7 +115,7 @@ def test_an_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_json_is_the_same_data_without_what_is_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
-    data = {"said": EVIL, "name": "Grüße", "strange": "\udc80"}
+    data = {"text": EVIL, "name": "Grüße", "strange": "\udc80"}
     console.say_json(data)
     text = capsys.readouterr().out
     assert not obeyed(text)
@@ -234,7 +234,7 @@ def test_pyinfras_connection_bounds_what_it_reads(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     [
         "0 0 99999999999 0",
         "0 0 -1 0",
@@ -247,9 +247,9 @@ def test_pyinfras_connection_bounds_what_it_reads(monkeypatch: pytest.MonkeyPatc
         "0 0 50 0\\nabc",
     ],
 )
-def test_a_shell_that_is_none_has_ended(said: str) -> None:
+def test_a_shell_that_is_none_has_ended(output: str) -> None:
     kept = Shell(
-        ["sh", "-c", f"printf '{said}\\n'; [ '{said[:9]}' = '0 0 50 0\\' ] || exec cat >/dev/null", "-s"]
+        ["sh", "-c", f"printf '{output}\\n'; [ '{output[:9]}' = '0 0 50 0\\' ] || exec cat >/dev/null", "-s"]
     )
     with pytest.raises(
         OutpostError, match="the shell on the host ended"
@@ -393,15 +393,15 @@ def test_a_queue_is_read_whatever_characters_an_address_has() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["", "x", '"2026-11-25T134500Z-123"\nx', "9" * 5000, "x\nINBOX\t-1", "x\nINBOX\tNaN"]
+    "output", ["", "x", '"2026-11-25T134500Z-123"\nx', "9" * 5000, "x\nINBOX\t-1", "x\nINBOX\tNaN"]
 )
 def test_what_a_restored_host_answers_is_what_it_was_asked(
-    monkeypatch: pytest.MonkeyPatch, said: str
+    monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleE"
     kept = Backup.model_validate({"server": "198.51.100.61", "host_keys": [key]})
     office = load(INVENTORY / "harbour").model_copy(update={"backup": kept})
-    monkeypatch.setattr(restore, "run_script", lambda *_, **__: said)
+    monkeypatch.setattr(restore, "run_script", lambda *_, **__: output)
     monkeypatch.setattr(restore, "_before", lambda *_: "")
     target: Any = SimpleNamespace(
         inventory=lambda _via: Path("ssh.py"), typed="po", data=INVENTORY / "harbour"

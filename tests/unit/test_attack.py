@@ -183,8 +183,8 @@ def test_words_of_attacks_name_only_what_the_office_has() -> None:
                 yield from texts(each)
 
     dialogues = tomllib.loads((Path(catalogue_of.__path__[0]) / "dialogues.toml").read_text())
-    said = [*texts(words()), *texts(dialogues)]
-    assert len([text for text in said if text.format(**known) != text]) > 100
+    lines = [*texts(words()), *texts(dialogues)]
+    assert len([text for text in lines if text.format(**known) != text]) > 100
 
 
 def test_percentiles() -> None:
@@ -253,8 +253,8 @@ def test_archives_are_what_they_claim(tmp_path: Path) -> None:
     assert deep == b"core"
     rar = tmp_path / "a.rar"
     rar.write_bytes(content.rar("readme.txt", b"a drawing"))
-    said = subprocess.run(["file", "--brief", str(rar)], capture_output=True, text=True, check=False).stdout
-    assert not said or "RAR archive" in said
+    kind = subprocess.run(["file", "--brief", str(rar)], capture_output=True, text=True, check=False).stdout
+    assert not kind or "RAR archive" in kind
 
 
 def test_a_bomb_is_small_until_it_is_opened() -> None:

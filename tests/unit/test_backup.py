@@ -393,12 +393,12 @@ def test_what_an_honest_host_cannot_have_sent_stops_the_thinning(
 ) -> None:
     known = [archive(48), archive(25)]
     before = Known({key: name for key, name, _ in known}, known[-1][2], NOW - 86400, NOW - 86400)
-    said = list(objections(before, [*known, *new], NOW, 3600, 6 * 3600))
-    assert all(line.isprintable() for line in said)
+    reasons = list(objections(before, [*known, *new], NOW, 3600, 6 * 3600))
+    assert all(line.isprintable() for line in reasons)
     if why:
-        assert any(why in line for line in said), said
+        assert any(why in line for line in reasons), reasons
     else:
-        assert said == []
+        assert reasons == []
     assert any("withdrawn" in line for line in objections(before, [known[1], *new], NOW, 3600, 6 * 3600))
 
 
@@ -461,13 +461,13 @@ def test_a_manifest_knows_uids_flags_and_content(maildir: Path) -> None:
     }
 
 
-def said(maildir: Path) -> backup.Manifest:
+def manifest_of(maildir: Path) -> backup.Manifest:
     return answers.parsed(json.dumps(manifest(maildir, None)), backup.Manifest, "store")
 
 
 def test_whatever_does_not_come_back_the_same_is_named(maildir: Path) -> None:
-    before = said(maildir)
-    assert list(different(before, said(maildir))) == []
+    before = manifest_of(maildir)
+    assert list(different(before, manifest_of(maildir))) == []
     box = maildir / "alice" / "Maildir"
     os.rename(box / "cur" / "1.M1.host:2,FS", box / "cur" / "1.M1.host:2,S")  # noqa: PTH104
     (box / "cur" / "2.M2.host:2,a").write_text("tow")
@@ -475,7 +475,7 @@ def test_whatever_does_not_come_back_the_same_is_named(maildir: Path) -> None:
     (box / "dovecot-uidlist").write_text("3 V78 N9 Gabc\n4 :1.M1.host\n7 :2.M2.host\n")
     (box / "subscriptions").unlink()
     (box / ".Archive" / "cur").rmdir()
-    named = "\n".join(different(before, said(maildir)))
+    named = "\n".join(different(before, manifest_of(maildir)))
     for part in (
         "uidvalidity is 78, was 77",
         "1 messages are missing",

@@ -122,9 +122,9 @@ def test_a_certificate_that_is_missing_can_be_requested(
     (tmp_path / "office.toml").write_text(text.replace('certificates = "acme"', 'certificates = "provided"'))
     assert run(["secrets", "init", str(tmp_path)]) == 0
     assert run(["check", str(tmp_path)]) == 1
-    said = " ".join("".join(capsys.readouterr()).split())
+    output = " ".join("".join(capsys.readouterr()).split())
     for host in ("mta", "store", "webmail"):
-        assert f"./outpost secrets csr OFFICE {host}" in said
+        assert f"./outpost secrets csr OFFICE {host}" in output
         assert run(["secrets", "csr", str(tmp_path), host]) == 0
         assert x509.load_pem_x509_csr(capsys.readouterr().out.encode()).is_signature_valid
 

@@ -117,8 +117,8 @@ def test_of_two_controllers_that_each_hold_a_part_one_gets_all(
     monkeypatch.setattr(claim, "shell_command", shell)
     monkeypatch.setattr(claim, "_claim", crossed)
     with ThreadPoolExecutor() as pool:
-        said = list(pool.map(applied, (controller("one"), controller("two"))))
-    assert "applied" in said
+        results = list(pool.map(applied, (controller("one"), controller("two"))))
+    assert "applied" in results
 
 
 def test_what_converged_a_host_is_kept_there_and_only_then(
@@ -211,7 +211,7 @@ def test_an_apply_that_outlives_its_command_line_keeps_the_lock(controller: Call
 
 
 @pytest.mark.parametrize(
-    "said",
+    "text",
     [
         "",
         "nonsense",
@@ -224,8 +224,8 @@ def test_an_apply_that_outlives_its_command_line_keeps_the_lock(controller: Call
         FULL.replace("2026", "x"),
     ],
 )
-def test_what_is_no_record_is_none(said: str) -> None:
-    assert Record.parse(said) is None
+def test_what_is_no_record_is_none(text: str) -> None:
+    assert Record.parse(text) is None
 
 
 def test_a_record_says_who_when_and_with_what() -> None:

@@ -248,7 +248,7 @@ def test_no_host_is_contacted_for_an_office_that_is_wrong(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["check", "lba"], 1, "did you mean lab?"),
         (["plan", "lab", "--name", "nowhere"], 1, "./outpost lab up --name nowhere"),
@@ -257,11 +257,11 @@ def test_no_host_is_contacted_for_an_office_that_is_wrong(
     ],
 )
 def test_a_slip_gets_one_message_and_a_way_on(
-    arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*arguments) == code
     shown = capsys.readouterr()
-    assert said in shown.err
+    assert message in shown.err
     assert shown.out == ""
 
 
@@ -507,7 +507,7 @@ def test_the_suite_counts_every_stage_and_ends_with_the_totals(
 
 
 @pytest.mark.parametrize(
-    ("tests", "last", "said"),
+    ("tests", "last", "message"),
     [
         (
             {"test_bad": "marker.exists()"},
@@ -525,7 +525,7 @@ def test_the_suite_counts_every_stage_and_ends_with_the_totals(
 def test_a_test_in_the_lab_is_repeated_once_and_called_unsteady(
     tests: dict[str, str],
     last: str,
-    said: str,
+    message: str,
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
@@ -547,7 +547,7 @@ def test_a_test_in_the_lab_is_repeated_once_and_called_unsteady(
     suite._report([stage], fast=False)
     shown = capfd.readouterr().out
     assert shown.splitlines()[-1] == last
-    assert said in shown
+    assert message in shown
 
 
 @pytest.mark.parametrize(

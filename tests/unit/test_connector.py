@@ -37,7 +37,7 @@ def of(
 
 
 @pytest.mark.parametrize(
-    ("said", "good", "runs"),
+    ("errors", "good", "runs"),
     [
         ([SLIP, ""], True, 2),
         ([SLIP, SLIP, SLIP, ""], False, 3),
@@ -45,9 +45,9 @@ def of(
     ],
 )
 def test_only_what_has_not_begun_is_started_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: list[str], good: bool, runs: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, errors: list[str], good: bool, runs: int
 ) -> None:
-    for number, line in enumerate(said, 1):
+    for number, line in enumerate(errors, 1):
         (tmp_path / str(number)).write_text(line)
     there = of(
         ContainerConnector,

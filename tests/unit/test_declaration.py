@@ -45,9 +45,9 @@ def test_every_host_has_a_declaration_and_is_not_asked(declarations: dict[str, D
 def test_it_is_whole(declarations: dict[str, Declaration]) -> None:
     """What the observer is given comes first and names what roles declare later."""
     for known in declarations.values():
-        said = json.loads(known.content[CONTRACT].content)
-        assert set(said["units"]) == set(known.units)
-        assert set(said["packages"]) == known.package_names
+        contract = json.loads(known.content[CONTRACT].content)
+        assert set(contract["units"]) == set(known.units)
+        assert set(contract["packages"]) == known.package_names
 
 
 def test_no_secret_is_shown(declarations: dict[str, Declaration]) -> None:

@@ -113,7 +113,7 @@ def test_the_certificate_is_the_authoritys_and_says_every_step(closing: Closing)
         closing.advance()
 
 
-def _said(mail: Path) -> Manifest:
+def _manifest_of(mail: Path) -> Manifest:
     return answers.parsed(json.dumps(manifest(mail, None)), Manifest, "store")
 
 
@@ -126,10 +126,10 @@ def test_a_message_that_was_not_copied_is_found(tmp_path: Path) -> None:
     archive = tmp_path / "mail.tar"
     with tarfile.open(archive, "w") as tar:
         tar.add(tmp_path / "mail", ".")
-    assert differing(_said(tmp_path / "mail"), archive) == []
+    assert differing(_manifest_of(tmp_path / "mail"), archive) == []
     (box / "new" / "2.M2.host").write_text("tow")
     (box / "cur" / "3.M3.host:2,").write_text("three")
-    assert sorted(differing(_said(tmp_path / "mail"), archive)) == [
+    assert sorted(differing(_manifest_of(tmp_path / "mail"), archive)) == [
         "alice/Maildir/2.M2.host",
         "alice/Maildir/3.M3.host",
     ]

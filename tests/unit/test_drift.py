@@ -89,16 +89,16 @@ def test_a_host_without_the_observer_has_nothing_beside_its_files() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     [
         "x", "{}", "[]", "null", "1", "[" * 100_000, '{"unfinished": false, "first": false, "appeared": 1, "vanished": [], "faults": []}',
         '{"unfinished": false, "first": false, "appeared": [["x"]], "vanished": [], "faults": []}',
         json.dumps({"unfinished": False, "first": False, "appeared": ["file\t/etc/x\n[ns1] Error: executed\tx"], "vanished": [], "faults": []}),
     ],
 )  # fmt: skip
-def test_what_no_observer_says_is_a_host_without_one(said: str) -> None:
+def test_what_no_observer_says_is_a_host_without_one(output: str) -> None:
     """A fact with a line feed would begin a line of the log that speaks of another host."""
-    assert Beside.parse(said) == Beside(blind=True)
+    assert Beside.parse(output) == Beside(blind=True)
 
 
 def test_a_known_host_that_lost_its_observer_is_no_fresh_one() -> None:
@@ -107,10 +107,10 @@ def test_a_known_host_that_lost_its_observer_is_no_fresh_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["Traceback", "[]", '{"first": false}', '{"unfinished": false, "appeared": 1}']
+    "output", ["Traceback", "[]", '{"first": false}', '{"unfinished": false, "appeared": 1}']
 )
-def test_an_observer_that_answers_something_else_is_one_that_was_lost(said: str) -> None:
-    assert Beside.parse(said) == Beside(blind=True)
+def test_an_observer_that_answers_something_else_is_one_that_was_lost(output: str) -> None:
+    assert Beside.parse(output) == Beside(blind=True)
 
 
 @pytest.mark.parametrize(
@@ -512,11 +512,11 @@ def test_a_rule_that_somebody_added_is_named_by_the_words_that_remove_it(
     assert selected(family, [kernels]) == ["0 from all lookup local"]
     asked: list[str] = []
 
-    def said(command: str) -> list[str]:
+    def rules(command: str) -> list[str]:
         asked.append(command)
         return ["0:\tfrom all lookup local", "100:\tfrom 203.0.113.9 lookup 7"]
 
-    monkeypatch.setattr(network, "lines_of", said)
+    monkeypatch.setattr(network, "lines_of", rules)
     for strange in ({"protocol": "static"}, {"srclen": 24}, {"fwmark": "0x1"}):
         assert selected(family, [kernels, kernels | strange]) == [
             "0 from all lookup local",

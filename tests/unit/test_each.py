@@ -16,11 +16,11 @@ DIFFERENT = {"clean": False, "hosts": {"mta": {"changes": [{"operation": "main.c
 UNREACHED = {"clean": False, "hosts": {"mta": {"changes": [], "failed": "no route to host"}}}
 PROVEN = {"proven": True, "passed": 7, "failed": 0}
 
-Said = dict[str, tuple[int, object]]
+Results = dict[str, tuple[int, object]]
 
 
 @pytest.fixture
-def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Said:
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
     """Office → what our own command ends with for it, and prints; it notes how many run at its side."""
     (tmp_path / "running").mkdir()
     (tmp_path / "begun").mkdir()
@@ -43,7 +43,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Said:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "together").write_text("1")
 
-    class Answers(Said):
+    class Answers(Results):
         def __setitem__(self, office: str, answer: tuple[int, object]) -> None:
             (tmp_path / f"code-{office}").write_text(str(answer[0]))
             (tmp_path / f"answer-{office}").write_text(json.dumps(answer[1]) if answer[1] else "")
@@ -51,8 +51,13 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Said:
     return Answers()
 
 
-def test_each_office_is_reported_in_a_line(said: Said, capsys: pytest.CaptureFixture[str]) -> None:
-    said["po"], said["ro"], said["so"], said["to"] = (0, CLEAN), (2, DIFFERENT), (1, UNREACHED), (1, None)
+def test_each_office_is_reported_in_a_line(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
+    results["po"], results["ro"], results["so"], results["to"] = (
+        (0, CLEAN),
+        (2, DIFFERENT),
+        (1, UNREACHED),
+        (1, None),
+    )
     assert cli.run(["each", "plan", "po", "ro", "so", "to"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert sorted(line.rpartition(" (")[0] for line in lines[:4]) == [
@@ -67,16 +72,16 @@ def test_each_office_is_reported_in_a_line(said: Said, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("codes", "worst"), [((0, 0), 0), ((0, 2), 2), ((1, 2), 1), ((2, 64, 0), 64), ((1, 130, 2), 130)]
 )
-def test_the_exit_code_is_the_worst(said: Said, codes: tuple[int, ...], worst: int) -> None:
+def test_the_exit_code_is_the_worst(results: Results, codes: tuple[int, ...], worst: int) -> None:
     for number, code in enumerate(codes):
-        said[f"o{number}"] = (code, CLEAN)
+        results[f"o{number}"] = (code, CLEAN)
     assert entry.main(["each", "plan", *(f"o{number}" for number in range(len(codes)))]) == worst
 
 
-def test_so_many_run_at_a_time_and_no_more(said: Said, tmp_path: Path) -> None:
+def test_so_many_run_at_a_time_and_no_more(results: Results, tmp_path: Path) -> None:
     offices = [f"o{number}" for number in range(9)]
     for office in offices:
-        said[office] = (0, CLEAN)
+        results[office] = (0, CLEAN)
     (tmp_path / "together").write_text("3")  # nobody ends before three have begun
     assert cli.run(["each", "apply", *offices, "-y", "--jobs", "3"]) == 0
     assert max(int(count) for count in (tmp_path / "counts").read_text().split()) == 3
@@ -84,8 +89,8 @@ def test_so_many_run_at_a_time_and_no_more(said: Said, tmp_path: Path) -> None:
     assert asked == [f"-m outpost apply {office} --json -y" for office in offices]
 
 
-def test_json_holds_what_each_office_said(said: Said, capsys: pytest.CaptureFixture[str]) -> None:
-    said["po"], said["ro"] = (0, PROVEN), (1, None)
+def test_json_holds_the_result_of_each_office(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
+    results["po"], results["ro"] = (0, PROVEN), (1, None)
     assert cli.run(["each", "verify", "po", "ro", "--json"]) == 1
     captured = capsys.readouterr()
     printed = json.loads(captured.out)

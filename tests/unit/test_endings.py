@@ -82,10 +82,10 @@ def test_a_closed_pipe_ends_without_a_traceback() -> None:
     process = started("attack", "lab", "--list")
     assert process.stdout is not None
     process.stdout.close()
-    said = process.communicate()[1]
-    assert "Traceback" not in said
-    assert "Exception ignored" not in said
-    assert "the reader of the output has gone; " in said
+    stderr = process.communicate()[1]
+    assert "Traceback" not in stderr
+    assert "Exception ignored" not in stderr
+    assert "the reader of the output has gone; " in stderr
     assert process.returncode == 141
 
 
@@ -104,8 +104,8 @@ def test_an_interrupt_ends_without_a_traceback() -> None:
     """From the first moment on: whatever is being loaded just then."""
     process = started("check", "harbour")
     process.send_signal(signal.SIGINT)
-    said = process.communicate()[1]
-    assert "KeyboardInterrupt" not in said or process.returncode == -signal.SIGINT
+    stderr = process.communicate()[1]
+    assert "KeyboardInterrupt" not in stderr or process.returncode == -signal.SIGINT
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a read-only file system is mounted by root")
@@ -165,7 +165,7 @@ def test_a_host_that_has_its_turn_behind_it_waits_until_all_have() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "place", "said"),
+    ("text", "place", "message"),
     [
         ("one\n{{ view.missing }}\n", "templates/mta/x.j2:2", "missing"),
         ("one\ntwo\n{% if %}\n", "templates/mta/x.j2:3", "Expected an expression"),
@@ -173,7 +173,7 @@ def test_a_host_that_has_its_turn_behind_it_waits_until_all_have() -> None:
         ("{% include 'mta/y.j2' %}\n", "templates/mta/y.j2:2", "'nothing' is undefined"),
     ],
 )
-def test_a_templates_mistake_names_file_and_line(tmp_path: Path, text: str, place: str, said: str) -> None:
+def test_a_templates_mistake_names_file_and_line(tmp_path: Path, text: str, place: str, message: str) -> None:
     folder = tmp_path / "templates" / "mta"
     folder.mkdir(parents=True)
     (folder / "x.j2").write_text(text)
@@ -181,7 +181,7 @@ def test_a_templates_mistake_names_file_and_line(tmp_path: Path, text: str, plac
     with pytest.raises(TemplateMistakeError) as caught:
         render(environment(tmp_path / "templates"), "mta/x.j2", {"view": object()})
     assert caught.value.message.startswith(f"{place}: ")
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert caught.value.remedy == f"correct {place}"
 
 
@@ -251,13 +251,13 @@ def test_the_first_plan_of_a_new_host_is_a_summary(
     planned = run.Outcome(("mta", "ns1"), changes, {}, (), 1.0, tuple(new + known))
     monkeypatch.setattr(run, "plan", lambda *_, **__: planned)
     assert apply.plan_office(At("harbour")) == 2
-    said = capsys.readouterr().out
-    assert len(said.splitlines()) < 50
-    assert "72 files, 1 directory" in said
-    assert "/etc/ssh/sshd_config" in said  # what is replaced is named
-    assert "/etc/drifted" in said
-    assert "nobody declared it" in said  # what a person has to decide is never part of a summary
-    assert "/etc/file9" not in said
-    assert "base 40" in said
+    output = capsys.readouterr().out
+    assert len(output.splitlines()) < 50
+    assert "72 files, 1 directory" in output
+    assert "/etc/ssh/sshd_config" in output  # what is replaced is named
+    assert "/etc/drifted" in output
+    assert "nobody declared it" in output  # what a person has to decide is never part of a summary
+    assert "/etc/file9" not in output
+    assert "base 40" in output
     apply.plan_office(At("harbour"), everything=True)
     assert "/etc/file9" in capsys.readouterr().out

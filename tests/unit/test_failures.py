@@ -98,9 +98,9 @@ def test_an_answer_that_nobody_expected_ends_the_run_of_its_host_alone(
     host.print_prefix = "[mta] "
     ended: list[Any] = []
     monkeypatch.setattr(failures, "state", SimpleNamespace(fail_hosts=ended.extend))
-    said: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     with ctx_host.use(host), failures.contained():
-        said["unfinished"]
+        result["unfinished"]
     assert ended == [host]
 
 

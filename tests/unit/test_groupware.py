@@ -283,10 +283,10 @@ def test_no_password_is_refused_without_asking(answering: Any) -> None:
     assert asked == []
 
 
-@pytest.mark.parametrize("said", ["", "anna", "a@b@c", "../x@x.test", "a b@x.test", "a\r\nX-Evil: 1@x.test"])
-def test_nobody_is_let_in_under_a_name_that_is_no_address(answering: Any, said: str) -> None:
+@pytest.mark.parametrize("name", ["", "anna", "a@b@c", "../x@x.test", "a b@x.test", "a\r\nX-Evil: 1@x.test"])
+def test_nobody_is_let_in_under_a_name_that_is_no_address(answering: Any, name: str) -> None:
     path, _, answer = answering
-    answer[0] = said
+    answer[0] = name
     assert ask(path, Authorization=basic("anna:x"), X_Real_IP="192.0.2.7").status == 401
 
 
@@ -304,11 +304,11 @@ def test_while_dovecot_is_down_nobody_is_asked_for_another_password(answering: A
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("reply", "expected"),
     [("OK\t1\tuser=anna@x.test\n", "anna@x.test"), ("FAIL\t1\tuser=anna@x.test\n", ""), ("FAIL\t1\tcode=temp_fail\n", None),
      ("FAIL\t1\ttemp\n", None), ("OK\t2\tuser=x@x.test\n", None), ("", None)],
 )  # fmt: skip
-def test_dovecots_answer_is_taken_at_its_word(said: str, expected: str | None, tmp_path: Path) -> None:
+def test_dovecots_answer_is_taken_at_its_word(reply: str, expected: str | None, tmp_path: Path) -> None:
     path = str(tmp_path / "auth")
     with socket.socket(socket.AF_UNIX) as waiting:
         waiting.bind(path)
@@ -321,7 +321,7 @@ def test_dovecots_answer_is_taken_at_its_word(said: str, expected: str | None, t
                 file.write("VERSION\t1\t2\nMECH\tPLAIN\nDONE\n")
                 file.flush()
                 heard.extend(file.readline() for _ in range(3))
-                file.write(said)
+                file.write(reply)
 
         thread = threading.Thread(target=serve)
         thread.start()

@@ -95,7 +95,7 @@ def disk(**changed: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("listed", "said"),
+    ("listed", "message"),
     [
         (disk(type="part"), "not a whole disk"),
         (disk(size=10**6), "has 0 MiB"),
@@ -106,8 +106,8 @@ def disk(**changed: Any) -> dict[str, Any]:
         (disk(children=[{"type": "crypt", "mountpoints": [None]}]), "volumes that are open"),
     ],
 )  # fmt: skip
-def test_a_disk_that_is_in_use_is_never_written(listed: dict[str, Any], said: str) -> None:
-    with pytest.raises(OutpostError, match=said):
+def test_a_disk_that_is_in_use_is_never_written(listed: dict[str, Any], message: str) -> None:
+    with pytest.raises(OutpostError, match=message):
         image.fits(listed, Path("/dev/sdx"), 10**9)
 
 

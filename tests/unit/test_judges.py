@@ -35,11 +35,11 @@ def test_everything_that_is_kept_has_a_reason() -> None:
 
 
 def test_the_table_has_a_line_for_each_tool_and_role() -> None:
-    said = table(
+    text = table(
         (PASSED, LEFT, Opinion("lynis", "3.1.4", "2026-11-25", "mta", "mta2", "audit system", "index 70"))
     )
-    assert said.count("\n| lynis") == 1
-    assert "index 71, index 70 | 1 |" in said
+    assert text.count("\n| lynis") == 1
+    assert "index 71, index 70 | 1 |" in text
     assert "BOOT-5180**: because" in left((LEFT,), {"lynis": {"BOOT-5180": "because"}})
 
 
@@ -58,7 +58,7 @@ def test_what_a_judged_host_makes_a_tool_say_is_bounded(monkeypatch: pytest.Monk
 
 
 def test_a_tool_has_an_open_input_and_writes_no_endless_file(tmp_path: Path) -> None:
-    script = f"timeout 0.2 cat; echo $?; head -c 20000000 /dev/zero > {tmp_path}/said; echo done"
+    script = f"timeout 0.2 cat; echo $?; head -c 20000000 /dev/zero > {tmp_path}/output; echo done"
     done = judges._run(["sh", "-c", judges.OPEN_INPUT, str(tmp_path / "input"), "sh", "-c", script])
     assert done.stdout.split()[0] == "124", "the input has not ended"
-    assert (tmp_path / "said").stat().st_size == 16 * 1024**2
+    assert (tmp_path / "output").stat().st_size == 16 * 1024**2

@@ -62,9 +62,9 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fits(machines: int, *, consent: bool = False, **running: int) -> list[str]:
-    said: list[str] = []
-    room.ensure(Engine(**running), machines, "test", consent=consent, note=said.append)
-    return said
+    notes: list[str] = []
+    room.ensure(Engine(**running), machines, "test", consent=consent, note=notes.append)
+    return notes
 
 
 def test_two_labs_do_not_fit_into_a_stock_kernel_and_the_remedy_can_be_typed(kernel: Path) -> None:
@@ -135,10 +135,10 @@ def test_networks_that_another_lab_took_at_the_same_moment_are_replaced_by_other
 ) -> None:
     monkeypatch.setenv("OUTPOST_LAB_STATE", str(tmp_path))
     monkeypatch.setattr(networks, "_routes", list)
-    said: list[str] = []
+    notes: list[str] = []
     client: Any = SimpleNamespace(networks=Race(rivals))
-    instance, zones = up._networks(client, "unit", OFFICE, said.append)
-    assert (instance.slot, len(said)) == (slot, rivals)
+    instance, zones = up._networks(client, "unit", OFFICE, notes.append)
+    assert (instance.slot, len(notes)) == (slot, rivals)
     assert all(made.startswith(f"10.{77 + slot}.") for made in client.networks.made)
     assert f"10.{77 + slot}." in instance.office_file.read_text()
     assert Instance.stored("unit") == instance

@@ -139,9 +139,9 @@ def test_two_starts_at_once_make_one_environment(checkout: Path) -> None:
         )
         for _ in range(2)
     ]
-    said = [process.communicate() for process in both]
-    assert [out for out, _ in said] == ["ran\n", "ran\n"], said
-    assert sum("making the Python environment" in err for _, err in said) == 1
+    outputs = [process.communicate() for process in both]
+    assert [out for out, _ in outputs] == ["ran\n", "ran\n"], outputs
+    assert sum("making the Python environment" in err for _, err in outputs) == 1
 
 
 def test_a_lock_that_cannot_be_installed_ends_in_a_remedy(checkout: Path) -> None:

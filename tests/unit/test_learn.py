@@ -45,14 +45,14 @@ def settings(spool: Path) -> dict[str, Any]:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     """What both MTAs were asked; they learn everything."""
-    said: Asked = []
+    requests: Asked = []
 
     def ask(self: Filter, verdict: str, message: bytes) -> str:
-        said.append((self.name, verdict, message))
+        requests.append((self.name, verdict, message))
         return LEARNT
 
     monkeypatch.setattr(Filter, "learn", ask)
-    return said
+    return requests
 
 
 def ledger(**differs: Any) -> Ledger:

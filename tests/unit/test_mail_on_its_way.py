@@ -340,7 +340,7 @@ def test_the_policy_service_releases_neither_what_the_filter_refused_nor_what_an
     monkeypatch.setattr(routes, "MOST_REFUSED", 2)
     monkeypatch.setattr(subprocess, "run", run)
     assert routes.main() == 0
-    assert [said for command, said in calls if command[0] == "postsuper"] == ["4LARGE1\n"]
+    assert [stdin for command, stdin in calls if command[0] == "postsuper"] == ["4LARGE1\n"]
     assert (tmp_path / "full").exists(), "what it names counts as refused mail all the same"
     assert {file.name for file in named.iterdir()} == {"4REFUSED", "4ADMIN1", "4ACTIVE", "-r", "ALL"}
 

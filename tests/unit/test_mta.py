@@ -188,7 +188,7 @@ def test_a_notification_names_neither_members_nor_the_store(
         "alias": next(iter(view.aliases)),
         "store": str(view.store_addresses[0]),
     }
-    said: str | None = line.format(**words)
+    text: str | None = line.format(**words)
     for rule in printed(view, "/etc/postfix/notices").splitlines():
         if not rule.startswith("/"):
             continue
@@ -197,9 +197,9 @@ def test_a_notification_names_neither_members_nor_the_store(
         if found:
             assert not re.search(r"\$\d[A-Za-z]", action), "Postfix takes that for one long index"
             template = re.sub(r"\$\{?(\d)\}?", r"\\g<\1>", action.removeprefix("REPLACE "))
-            said = None if action == "IGNORE" else found.expand(template).lstrip()
+            text = None if action == "IGNORE" else found.expand(template).lstrip()
             break
-    assert said == (None if told is None else told.format(**words))
+    assert text == (None if told is None else told.format(**words))
 
 
 @pytest.mark.parametrize(("version", "listens", "first"), [(4, "ipv4", "any"), (6, "all", "ipv6")])

@@ -46,10 +46,10 @@ def test_what_is_written_is_sound(tmp_path: Path, more: tuple[str, ...]) -> None
 
 def test_its_secrets_are_made_and_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert new(tmp_path / "site", "--wan", "192.0.2.0/28") == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     (handover,) = tmp_path.glob("*-first-passwords.txt")
     assert (tmp_path / "site" / "secrets.age").exists()
-    assert handover.read_text().split()[1] not in said
+    assert handover.read_text().split()[1] not in output
 
 
 def test_the_password_of_a_smarthost_is_kept_and_not_shown(
@@ -123,9 +123,9 @@ def test_what_nobody_answered_is_named(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_wrong_answer_is_asked_for_again_and_the_others_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = iter(["everything", "192.0.2.0/28", *[""] * 12])
+    answers = iter(["everything", "192.0.2.0/28", *[""] * 12])
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-    monkeypatch.setattr("builtins.input", lambda *_: next(said))
+    monkeypatch.setattr("builtins.input", lambda *_: next(answers))
     assert new(tmp_path / "site", "--no-secrets") == 0
     assert "Remedy" in capsys.readouterr().err
     assert [str(net) for net in load(tmp_path / "site").zones["wan"].networks] == ["192.0.2.0/28"]
@@ -152,10 +152,10 @@ def test_an_interview_judges_each_answer_at_once(
         "HTTP proxy to": [""],
         "Certificates": ["letsencrypt", "office"],
     }
-    answers = {question: iter(said) for question, said in asked.items()}
+    answers = {question: iter(replies) for question, replies in asked.items()}
 
     def answer(question: object) -> str:
-        return next(next(said for start, said in answers.items() if str(question).startswith(start)))
+        return next(next(replies for start, replies in answers.items() if str(question).startswith(start)))
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("outpost.cli.new.err.input", answer)

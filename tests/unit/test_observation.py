@@ -84,8 +84,8 @@ def test_a_host_whose_answer_got_lost_is_asked_again_and_one_that_never_answers_
 
 def test_units_are_distinguished_by_their_order_even_when_one_is_unknown() -> None:
     fact = survey(units=("a.service", "unknown.service", "b.service"))
-    said = parts(active="active\ninactive\nfailed", enabled="enabled\nnot-found\ndisabled")
-    units = answered(fact, *said, END).units
+    lines = parts(active="active\ninactive\nfailed", enabled="enabled\nnot-found\ndisabled")
+    units = answered(fact, *lines, END).units
     assert units == {
         "a.service": ("active", "enabled"),
         "unknown.service": ("inactive", "not-found"),

@@ -62,26 +62,28 @@ class World:
 
     def ask(self, context: str = "stranger", **request: Any) -> str:
         asked = {"protocol_state": "RCPT", "policy_context": context, "client_address": "192.0.2.1"}
-        return asyncio.run(self.decisions.answer(asked | {name: str(said) for name, said in request.items()}))
+        return asyncio.run(
+            self.decisions.answer(asked | {name: str(value) for name, value in request.items()})
+        )
 
     def deliver(self, *recipients: str, **request: Any) -> str:
         """The last answer to a whole message of a stranger or peer."""
         self.messages += 1
-        said = {"instance": f"in{self.messages}", "sender": "x@elsewhere.test", **request}
-        named = [self.ask(recipient=recipient, **said) for recipient in recipients]
+        attributes = {"instance": f"in{self.messages}", "sender": "x@elsewhere.test", **request}
+        named = [self.ask(recipient=recipient, **attributes) for recipient in recipients]
         if DUNNO not in named:
             return named[-1]
         last = recipients[0] if len(recipients) == 1 else ""
-        return self.ask(protocol_state="END-OF-MESSAGE", recipient=last, **said)
+        return self.ask(protocol_state="END-OF-MESSAGE", recipient=last, **attributes)
 
     def send(self, login: str, recipients: int = 1) -> str:
         """The last answer to a whole message of a user."""
         self.messages += 1
-        said = {"sasl_username": login, "instance": self.messages}
-        named = [self.ask("user", recipient=f"x{n}@elsewhere.test", **said) for n in range(recipients)]
+        attributes = {"sasl_username": login, "instance": self.messages}
+        named = [self.ask("user", recipient=f"x{n}@elsewhere.test", **attributes) for n in range(recipients)]
         if named[-1] != DUNNO:
             return named[-1]
-        return self.ask("user", protocol_state="END-OF-MESSAGE", recipient_count=recipients, **said)
+        return self.ask("user", protocol_state="END-OF-MESSAGE", recipient_count=recipients, **attributes)
 
 
 @pytest.fixture
@@ -127,9 +129,9 @@ def test_a_message_counts_once_for_a_mailbox_however_often_it_is_named(world: Wo
 
 
 def test_messages_named_at_the_same_time_do_not_get_past_the_limit(world: World) -> None:
-    said = [{"instance": f"same{n}"} for n in range(15)]
-    assert {world.ask(recipient="a@po.test", **asked) for asked in said} == {DUNNO}
-    ends = [world.ask(protocol_state="END-OF-MESSAGE", recipient="a@po.test", **asked) for asked in said]
+    requests = [{"instance": f"same{n}"} for n in range(15)]
+    assert {world.ask(recipient="a@po.test", **asked) for asked in requests} == {DUNNO}
+    ends = [world.ask(protocol_state="END-OF-MESSAGE", recipient="a@po.test", **asked) for asked in requests]
     assert ends == [DUNNO] * 10 + [BOMBED] * 5
 
 
@@ -140,13 +142,13 @@ def test_a_strangers_transaction_that_was_forgotten_counts_all_the_same(world: W
 
 def test_a_strangers_message_to_several_that_was_forgotten_comes_again(world: World) -> None:
     """Postfix does not name its recipients at the end: a stranger who has it forgotten by naming others elsewhere would not be counted."""
-    said = {"instance": "slow", "recipient": "a@po.test"}
-    assert world.ask(**said) == world.ask(**said) == DUNNO
+    attributes = {"instance": "slow", "recipient": "a@po.test"}
+    assert world.ask(**attributes) == world.ask(**attributes) == DUNNO
     for n in range(REMEMBERED):
         world.ask(recipient="b@po.test", instance=f"elsewhere{n}")
     end: dict[str, Any] = {"protocol_state": "END-OF-MESSAGE", "recipient": "", "recipient_count": 2}
     assert world.ask(instance="slow", **end) == BOMBED
-    assert world.ask(**said) == DUNNO
+    assert world.ask(**attributes) == DUNNO
     assert world.ask(instance="slow", **end) == DUNNO
 
 
@@ -235,9 +237,9 @@ def test_a_peers_relay_may_name_unknown_recipients(world: World) -> None:
 def test_filters_of_a_user_count_apart_from_the_user(world: World) -> None:
     def filter_sends(owner: str) -> str:
         world.messages += 1
-        said = {"sender": owner, "instance": f"f{world.messages}"}
-        named = world.ask("user", recipient="x@elsewhere.test", **said)
-        return named if named != DUNNO else world.ask("user", protocol_state="END-OF-MESSAGE", **said)
+        attributes = {"sender": owner, "instance": f"f{world.messages}"}
+        named = world.ask("user", recipient="x@elsewhere.test", **attributes)
+        return named if named != DUNNO else world.ask("user", protocol_state="END-OF-MESSAGE", **attributes)
 
     answers = [filter_sends("a+anything@po.test" if n % 2 else "A@po.test") for n in range(12)]
     assert answers == [DUNNO] * 10 + [AUTOMATIC] * 2
@@ -288,9 +290,9 @@ def test_who_names_recipients_and_leaves_uses_up_nothing(world: World) -> None:
 
 
 def test_messages_named_at_the_same_time_are_counted_when_they_come(world: World) -> None:
-    said = [{"sasl_username": "a@po.test", "instance": f"same{n}"} for n in range(12)]
-    assert {world.ask("user", recipient="x@elsewhere.test", **asked) for asked in said} == {DUNNO}
-    ends = [world.ask("user", protocol_state="END-OF-MESSAGE", **asked)[:9] for asked in said]
+    requests = [{"sasl_username": "a@po.test", "instance": f"same{n}"} for n in range(12)]
+    assert {world.ask("user", recipient="x@elsewhere.test", **asked) for asked in requests} == {DUNNO}
+    ends = [world.ask("user", protocol_state="END-OF-MESSAGE", **asked)[:9] for asked in requests]
     assert ends == [DUNNO] * 10 + ["450 4.7.1"] * 2
 
 
@@ -357,8 +359,8 @@ def test_large_mail_to_a_route_alone_waits_for_its_hours(
     world.decisions.settings.large = [route]
     world.decisions.time_of_day = lambda: clock
     world.decisions.wait = lambda name: not kept.append(name)  # type: ignore[func-returns-value]
-    said = {"sasl_username": "a@po.test", "instance": "1", "size": size}
+    attributes = {"sasl_username": "a@po.test", "instance": "1", "size": size}
     for recipient in recipients:
-        world.ask("user", recipient=recipient, **said)
-    answer = world.ask("user", protocol_state="END-OF-MESSAGE", queue_id="4gVxB25hBLz1", **said)
+        world.ask("user", recipient=recipient, **attributes)
+    answer = world.ask("user", protocol_state="END-OF-MESSAGE", queue_id="4gVxB25hBLz1", **attributes)
     assert (answer[:4] == "HOLD", kept) == (held, ["4gVxB25hBLz1"] if held else [])

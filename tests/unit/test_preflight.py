@@ -33,15 +33,15 @@ def office() -> Office:
 
 def facts(office: Office, name: str, **changed: str) -> list[tuple[str, str]]:
     """What a fresh machine says, with something changed."""
-    said = {"release": "debian 13", "clock": str(int(NOW)), "memory": "8192"} | changed
+    values = {"release": "debian 13", "clock": str(int(NOW)), "memory": "8192"} | changed
     addresses = [("address", str(address)) for address in office.host(name).all_addresses]
-    return [*said.items(), *addresses, ("port", "tcp 22 sshd"), ("outbound", "mx.example.org")]
+    return [*values.items(), *addresses, ("port", "tcp 22 sshd"), ("outbound", "mx.example.org")]
 
 
-def seen(office: Office, name: str, said: list[tuple[str, str]]) -> list[Finding]:
+def seen(office: Office, name: str, answers: list[tuple[str, str]]) -> list[Finding]:
     return [
         found
-        for found in judge(office, office.host(name), said, now=(NOW, NOW + 30))
+        for found in judge(office, office.host(name), answers, now=(NOW, NOW + 30))
         if found.level != "good"
     ]
 
@@ -76,12 +76,12 @@ def test_what_is_in_the_way_is_named(
 
 
 def test_a_missing_address_and_a_shut_port_25_are_named(office: Office) -> None:
-    said = [
+    answers = [
         fact
         for fact in facts(office, "mta")
         if fact[0] != "outbound" and fact[1] != str(office.host("mta").all_addresses[0])
     ]
-    missing, shut = seen(office, "mta", said)
+    missing, shut = seen(office, "mta", answers)
     assert (missing.level, shut.level) == ("bad", "note")
     assert str(office.host("mta").all_addresses[0]) in missing.seen
 
@@ -118,10 +118,10 @@ def test_whom_the_host_needs_and_does_not_reach_is_named(
 
 def test_what_the_archive_answered_is_said(office: Office) -> None:
     url = "http://deb.debian.org/debian/dists/trixie"
-    said = [fact for fact in ASKED if fact != ("archive", url)] + [("unfetched", f"{url} 403 Forbidden")]
-    (found,) = seen(office, "store", facts(office, "store") + said)
+    network = [fact for fact in ASKED if fact != ("archive", url)] + [("unfetched", f"{url} 403 Forbidden")]
+    (found,) = seen(office, "store", facts(office, "store") + network)
     assert found.seen.endswith("by way of http://10.40.4.2:3142 (403 Forbidden)")
-    (found,) = seen(office, "store", [*facts(office, "store"), *said[:-1], ("unfetched", f"{url} ")])
+    (found,) = seen(office, "store", [*facts(office, "store"), *network[:-1], ("unfetched", f"{url} ")])
     assert found.seen.endswith("(no answer within 16 s)")
 
 
@@ -148,15 +148,15 @@ def test_a_proxy_that_refuses_once_is_asked_again() -> None:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         head = f"wait=8 proxy=http://127.0.0.1:{proxy.server_port} urls='http://a.test/busy http://a.test/absent'"
         script = f"{head} try_25= resolvers= clocks=; work=$(mktemp -d) && trap 'rm -rf \"$work\"' EXIT\n{preflight._SCRIPT}"
-        said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+        output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
         proxy.shutdown()
-    assert "archive http://a.test/busy\n" in said
-    assert re.search(r"^unfetched http://a\.test/absent 404 ", said, re.MULTILINE), said
+    assert "archive http://a.test/busy\n" in output
+    assert re.search(r"^unfetched http://a\.test/absent 404 ", output, re.MULTILINE), output
 
 
 def test_a_forwarder_without_signatures_is_named(office: Office) -> None:
-    said = [("resolver", "10.40.2.2 1") if fact[1] == "10.40.2.2 2" else fact for fact in ASKED]
-    (found,) = seen(office, "store", facts(office, "store") + said)
+    network = [("resolver", "10.40.2.2 1") if fact[1] == "10.40.2.2 2" else fact for fact in ASKED]
+    (found,) = seen(office, "store", facts(office, "store") + network)
     assert (found.level, found.seen) == ("bad", "10.40.2.2 answers without DNSSEC signatures")
 
 
@@ -184,7 +184,7 @@ def test_a_host_that_is_slow_to_answer_makes_no_other_ones_clock_wrong(
 
 
 @pytest.mark.parametrize(
-    ("said", "means", "remedy"),
+    ("errors", "means", "remedy"),
     [
         ("@@@@\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.", "differs from known_hosts", "ssh-keygen -lf"),
         ("No ED25519 host key is known for 192.0.2.3 and you have requested strict checking.\nHost key verification failed.", "is not in known_hosts", "ssh-keyscan"),
@@ -195,8 +195,8 @@ def test_a_host_that_is_slow_to_answer_makes_no_other_ones_clock_wrong(
         ("ssh: connect to host 192.0.2.3 port 22: Connection refused", "nothing listens for SSH", "systemctl start ssh"),
     ],
 )  # fmt: skip
-def test_a_host_that_cannot_be_asked_says_why(said: str, means: str, remedy: str) -> None:
-    found = failure("ns1", said)
+def test_a_host_that_cannot_be_asked_says_why(errors: str, means: str, remedy: str) -> None:
+    found = failure("ns1", errors)
     assert found is not None
     assert means in found.message
     assert remedy in found.remedy

@@ -81,9 +81,9 @@ def test_a_message_that_is_read_just_then_stays_for_the_next_night(
     monkeypatch.setattr(rescan, "MAIL", mail)
     place = {"address": "192.0.2.1", "port": 1, "name": "mta"}
     rescan.rescan({"scanners": [place], "days": 1, "largest": 100})
-    said = capsys.readouterr()
-    assert "which moved" in said.err
-    assert "0 taken out" in said.out
+    captured = capsys.readouterr()
+    assert "which moved" in captured.err
+    assert "0 taken out" in captured.out
 
 
 def test_a_notice_carries_no_line_of_the_strangers_making() -> None:

@@ -109,9 +109,9 @@ def test_apply_refuses_on_a_read_only_day_and_says_how_to_insist(
     today = WEEKDAYS[datetime.now(UTC).weekday()]
     (tmp_path / "office.toml").write_text(text + f'\n[maintenance]\nread_only = ["{today}"]\n')
     assert run(["apply", str(tmp_path), "-y"]) == 1
-    said = capsys.readouterr().err
-    assert "--force" in said
-    assert today in said
+    stderr = capsys.readouterr().err
+    assert "--force" in stderr
+    assert today in stderr
 
 
 def failing(*names: str) -> Verdict:

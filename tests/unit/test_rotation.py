@@ -238,8 +238,8 @@ def test_signing_keys_are_kept_with_what_the_server_plans_for_them(
     encoded = base64.b64encode(PEM.encode()).decode()
 
     def answers(pem: str) -> None:
-        said = "\n".join([*[listed] * zones, ID, pem, ""])
-        monkeypatch.setattr(dnssec, "run_script", lambda *_, **__: said)
+        output = "\n".join([*[listed] * zones, ID, pem, ""])
+        monkeypatch.setattr(dnssec, "run_script", lambda *_, **__: output)
 
     answers(base64.b64encode(SHORT.encode()).decode())
     assert dnssec.keep(site.desk)
@@ -305,9 +305,9 @@ def test_an_apply_that_meets_such_a_key_says_so_and_keeps_what_it_had(
     monkeypatch.setattr(dnssec, "keep", refuse)
     monkeypatch.setattr(engine, "desk", lambda *_, **__: nullcontext(site.desk))
     monkeypatch.setattr(accounts, "learn", lambda *_: False)
-    said: list[str] = []
-    aftermath.keep(site.desk.target, ["ns1"], said.append)
-    assert said == ["DNSSEC keys were not kept: no rollover explains the keys of ns1. Remedy: examine ns1"]
+    notes: list[str] = []
+    aftermath.keep(site.desk.target, ["ns1"], notes.append)
+    assert notes == ["DNSSEC keys were not kept: no rollover explains the keys of ns1. Remedy: examine ns1"]
 
 
 @pytest.mark.control("DNS-01")

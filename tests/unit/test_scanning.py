@@ -50,11 +50,11 @@ def clamd(tmp_path: Path) -> Iterator[Clamd]:
     made.server.close()
 
 
-def asked(clamd: Clamd, said: bytes) -> bytes:
+def asked(clamd: Clamd, data: bytes) -> bytes:
     """What somebody gets who says this and hangs up."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        ours.sendall(said)
+        ours.sendall(data)
         ours.shutdown(socket.SHUT_WR)
         with suppress(EOFError):
             scanning.relay(theirs, str(clamd.path))
@@ -66,15 +66,15 @@ PART = struct.pack(">I", 5) + b"hello"
 END = struct.pack(">I", 0)
 
 
-@pytest.mark.parametrize(("said", "answer"), [(b"zPING\0", b"PONG\0"), (b"nPING\n", b"PONG\0")])
-def test_a_ping_is_answered(clamd: Clamd, said: bytes, answer: bytes) -> None:
-    assert asked(clamd, said) == answer
+@pytest.mark.parametrize(("data", "answer"), [(b"zPING\0", b"PONG\0"), (b"nPING\n", b"PONG\0")])
+def test_a_ping_is_answered(clamd: Clamd, data: bytes, answer: bytes) -> None:
+    assert asked(clamd, data) == answer
 
 
 @pytest.mark.parametrize("command", [b"zINSTREAM\0", b"nINSTREAM\n"])
 def test_a_message_is_scanned_and_no_other_command_behind_it(clamd: Clamd, command: bytes) -> None:
-    said = asked(clamd, command + PART + PART + END + b"zSHUTDOWN\0" + b"zPING\0")
-    assert said == b"stream: OK\0UNKNOWN COMMAND\0"
+    answer = asked(clamd, command + PART + PART + END + b"zSHUTDOWN\0" + b"zPING\0")
+    assert answer == b"stream: OK\0UNKNOWN COMMAND\0"
     assert clamd.heard == command + PART + PART + END
 
 
@@ -96,22 +96,22 @@ def test_one_connection_carries_many_messages(clamd: Clamd) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "data",
     [
         b"zSHUTDOWN\0", b"nSHUTDOWN\n", b"SHUTDOWN", b"zSCAN /etc/passwd\0", b"nCONTSCAN /\n", b"zIDSESSION\0zPING\0", b"zRELOAD\0",
         b"zFILDES\0", b"zSTATS\0", b"PING", b"xPING\0", b"zping\0", b"zPING \0", b"\0", b"zPINGzPING\0", b"zINSTREAMS\0", b"", b"z" * 99,
     ],
 )  # fmt: skip
-def test_no_other_command_reaches_it(clamd: Clamd, said: bytes) -> None:
-    assert asked(clamd, said) in (b"", b"UNKNOWN COMMAND\0")
+def test_no_other_command_reaches_it(clamd: Clamd, data: bytes) -> None:
+    assert asked(clamd, data) in (b"", b"UNKNOWN COMMAND\0")
     assert clamd.heard == b""
 
 
 @pytest.mark.parametrize(
-    "said", [b"zINSTREAM\0" + PART[:6], b"zINSTREAM\0", b"zINSTREAM\0" + struct.pack(">I", 2**32 - 1) + b"x"]
+    "data", [b"zINSTREAM\0" + PART[:6], b"zINSTREAM\0", b"zINSTREAM\0" + struct.pack(">I", 2**32 - 1) + b"x"]
 )
-def test_a_message_that_breaks_off_ends_without_a_verdict(clamd: Clamd, said: bytes) -> None:
-    assert asked(clamd, said) == b""
+def test_a_message_that_breaks_off_ends_without_a_verdict(clamd: Clamd, data: bytes) -> None:
+    assert asked(clamd, data) == b""
 
 
 @pytest.mark.parametrize("behind", [b"", b" /etc/hostname\r\n", b"x" * 100_000])

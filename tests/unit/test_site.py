@@ -56,22 +56,22 @@ def site(place: Path) -> Site:
 
 def answer(of: Site, *lines: str, disks: dict[str, int] | None = None) -> Server:
     """A server on which all guests run as this site declares them."""
-    said = ["release debian 13", "machine x86_64", "kvm yes", "memory 32000", "processors 8", "disk 900000",
+    facts = ["release debian 13", "machine x86_64", "kvm yes", "memory 32000", "processors 8", "disk 900000",
             "link lo", "link eno1", "link eno2 zone-wan", "address eno1"]  # fmt: skip
-    said += [f"link {bridge.name}" for bridge in of.bridges]
-    said += [f"link {bridge.member} {bridge.name}" for bridge in of.bridges if bridge.vlan]
+    facts += [f"link {bridge.name}" for bridge in of.bridges]
+    facts += [f"link {bridge.member} {bridge.name}" for bridge in of.bridges if bridge.vlan]
     for guest in of.guests:
         kib = guest.definition.replace(
             f'<memory unit="MiB">{guest.memory}<', f"<memory unit='KiB'>{guest.memory * 1024}<"
         )
         encoded = b64encode(kib.encode()).decode()
-        said += [
+        facts += [
             f"size {guest.name} {(disks or {}).get(guest.name, guest.disk) * 1024**3}",
             f"state {guest.name} running",
             f"definition {guest.name} --live {encoded}",
             f"definition {guest.name} --inactive {encoded}",
         ]
-    return server.read("\n".join([*lines, *said]) + "\n", tuple(guest.name for guest in of.guests))
+    return server.read("\n".join([*lines, *facts]) + "\n", tuple(guest.name for guest in of.guests))
 
 
 BARE = "release debian 13\nmachine x86_64\nkvm yes\nmemory 32000\nprocessors 8\ndisk 900000\nlink eno1\nlink eno2\n"
@@ -241,7 +241,7 @@ def test_down_keeps_disks_unless_their_deletion_is_asked_for(place: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "message"),
     [
         ("release debian 12", "runs debian 12"),
         ("machine aarch64", "aarch64"),
@@ -250,11 +250,11 @@ def test_down_keeps_disks_unless_their_deletion_is_asked_for(place: Path) -> Non
         ("site other.example.com", "is the site of other.example.com"),
     ],
 )
-def test_what_is_missing_is_found_before_anything_is_changed(place: Path, lines: str, said: str) -> None:
+def test_what_is_missing_is_found_before_anything_is_changed(place: Path, lines: str, message: str) -> None:
     declared = site(place)
     found = server.read(f"{lines}\n{BARE}", tuple(guest.name for guest in declared.guests))
     bad = [each for each in server.judge(found, declared, ON) if each.level == "bad"]
-    assert any(said in each.seen for each in bad), bad
+    assert any(message in each.seen for each in bad), bad
     assert all(each.remedy for each in bad)
 
 
@@ -297,8 +297,8 @@ def test_a_definition_that_is_none_is_not_read(definition: bytes) -> None:
 
 def test_hostile_lines_neither_end_the_command_nor_reach_the_terminal(place: Path) -> None:
     declared = site(place)
-    said = "size ns1 99999999999999999999\nlink \x1b]52;c;aaaa\x07\nrelease \x1b[2Jdebian 13\ndefinition ns1\nstate\n\n   \nfile 1"
-    found = server.read(said, ("ns1", "ns2", "mta", "store", "webmail"))
+    output = "size ns1 99999999999999999999\nlink \x1b]52;c;aaaa\x07\nrelease \x1b[2Jdebian 13\ndefinition ns1\nstate\n\n   \nfile 1"
+    found = server.read(output, ("ns1", "ns2", "mta", "store", "webmail"))
     assert found.guests["ns1"].disk == 0
     text = "".join(each.seen + each.remedy for each in server.judge(found, declared, ON))
     assert "\x1b" not in text

@@ -141,10 +141,10 @@ def test_the_offices_name_is_text_wherever_it_stands(store: StoreView, tmp_path:
     lda.chmod(0o755)
     program = tmp_path / "warn"
     program.write_text(script.replace("/usr/lib/dovecot/dovecot-lda", str(lda)))
-    said = subprocess.run(
+    output = subprocess.run(
         ["sh", str(program), "80", "alice@po.myertor.test"], capture_output=True, check=True
     ).stdout
-    message = message_from_bytes(said, policy=policy.default)
+    message = message_from_bytes(output, policy=policy.default)
     (sender,) = message["From"].addresses
     shown = sender.display_name.replace(" ", "")  # this parser puts spaces between folded encoded words
     assert (shown, sender.addr_spec) == (name.replace(" ", ""), store.office.postmaster)

@@ -112,9 +112,9 @@ def test_an_older_version_does_not_go_back_by_itself(
 ) -> None:
     monkeypatch.setattr(claim, "__version__", "0.8")
     assert cli.run(["upgrade", "harbour"]) == 1
-    said = capsys.readouterr().err
-    assert "changed by [red]maria" in said
-    assert "Remedy: install Outpost 0.9 or newer" in said
+    stderr = capsys.readouterr().err
+    assert "changed by [red]maria" in stderr
+    assert "Remedy: install Outpost 0.9 or newer" in stderr
     assert applied == []
     assert cli.run(["upgrade", "harbour", "--force", "-y"]) == 0
     assert applied == [{"yes": True, "as_json": False, "force": True, "note_version": True}]

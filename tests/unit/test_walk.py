@@ -122,7 +122,7 @@ def test_two_things_of_one_name_are_refused(declared: dict[str, Declaration]) ->
 
 
 def test_what_is_declared_is_known_without_pyinfra(place: Path) -> None:
-    said = (
+    program = (
         "import sys; from pathlib import Path; from outpost.converge.declaration import declaration\n"
         "from outpost.keys import secrets_file; from outpost.office import load\n"
         "place = Path(sys.argv[1]); office = load(place)\n"
@@ -130,7 +130,7 @@ def test_what_is_declared_is_known_without_pyinfra(place: Path) -> None:
         "print('pyinfra' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", said, str(place)],
+        [sys.executable, "-c", program, str(place)],
         env=os.environ | {IDENTITY_VARIABLE: str(place / "identity.txt")},
         capture_output=True,
         text=True,

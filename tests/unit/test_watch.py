@@ -29,9 +29,9 @@ def settings(role: RoleName = "mta", **changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Command to what it says."""
-    said: dict[str, str] = {}
-    monkeypatch.setattr(watch, "output_of", lambda *command: said.get(command[0], ""))
-    return said
+    outputs: dict[str, str] = {}
+    monkeypatch.setattr(watch, "output_of", lambda *command: outputs.get(command[0], ""))
+    return outputs
 
 
 def waiting(age: float, queue: str = "deferred", name: str = "4gVxB25hBLz1") -> str:
