@@ -114,7 +114,7 @@ def _mail_compared(rooms: Rooms, wanted: Manifest) -> Iterator[str]:
         local = user.address.partition("@")[0]
         mine = f"{local}/Maildir"
         folders = {path: folder for path, folder in wanted["folders"].items() if path.startswith(mine)}
-        yield from _asked(rooms, user.address, folders)
+        yield from _dovecot_differences(rooms, user.address, folders)
 
 
 def different(wanted: Manifest, found: Manifest) -> Iterator[str]:
@@ -141,7 +141,7 @@ def different(wanted: Manifest, found: Manifest) -> Iterator[str]:
             yield f"{path} is {'different' if path in found['files'] else 'missing'}"
 
 
-def _asked(rooms: Rooms, address: str, folders: dict[str, Folder]) -> Iterator[str]:
+def _dovecot_differences(rooms: Rooms, address: str, folders: dict[str, Folder]) -> Iterator[str]:
     """What the restored Dovecot says of one user's mail: numbers and UIDVALIDITY of folders, flags of messages."""
     output = rooms.say(
         f"doveadm -f tab mailbox status -u {address} 'messages uidvalidity' '*' | tail -n +2; echo; "

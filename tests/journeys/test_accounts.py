@@ -358,9 +358,9 @@ def plain(user: OfficeUser) -> str:
 
 def say(connection: ssl.SSLSocket, line: str, wanted: bytes) -> None:
     connection.sendall(line.encode() + b"\r\n")
-    heard = connection.recv(4096)
-    if wanted not in heard:
-        raise ConnectionRefusedError(heard.decode(errors="replace"))
+    reply = connection.recv(4096)
+    if wanted not in reply:
+        raise ConnectionRefusedError(reply.decode(errors="replace"))
 
 
 def page_ends(page: Page, site: str) -> bool:

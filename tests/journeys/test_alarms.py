@@ -208,13 +208,13 @@ def test_what_needs_a_human_is_heard_past_the_queue(
             on(lab, host, on_host(f"[ $({count}) -ge 3 ]"))
         if trouble.about == "hold":
             outpost(lab, "queue", "lab", "--hold", "headoffice")
-        heard = len(ear(host))
+        earlier = len(ear(host))
         on(lab, host, look)
-        printed = {alarm["about"]: alarm["text"] for news in ear(host)[heard:] for alarm in news["alarms"]}  # type: ignore[attr-defined]
+        printed = {alarm["about"]: alarm["text"] for news in ear(host)[earlier:] for alarm in news["alarms"]}  # type: ignore[attr-defined]
         assert trouble.about in printed
-        heard = len(ear(host))
+        earlier = len(ear(host))
         on(lab, host, look)
-        assert ear(host)[heard:] == [], "told once, not every five minutes"
+        assert ear(host)[earlier:] == [], "told once, not every five minutes"
         if trouble.cause is not None:
             typed = remedies(printed[trouble.about])
             assert typed
@@ -226,7 +226,7 @@ def test_what_needs_a_human_is_heard_past_the_queue(
         on(lab, host, f"cat > {SETTINGS} <<'END'\n{last}\nEND\n{look}")
         on(lab, host, f"cat /root/watch.aside > {SETTINGS}; rm /root/watch.aside")
         on(lab, host, "systemctl start outpost-watch.timer")
-    assert trouble.about in [about for news in ear(host)[heard:] for about in news["over"]]  # type: ignore[attr-defined]
+    assert trouble.about in [about for news in ear(host)[earlier:] for about in news["over"]]  # type: ignore[attr-defined]
     assert trouble.about not in on(lab, host, f"cat {STATE}")
 
 

@@ -109,10 +109,10 @@ def test_a_relay_hears_the_password_once_it_has_proven_its_name(
     message, token = compose(alice.address, [stranger.address])
     with by_the_relay(lab, PASSWORD):
         with replaced(relay, files, "systemctl reload postfix.service"):
-            heard = run(relay, ["cat", "/root/logins"])  # what waited before may have gone already
+            logins = run(relay, ["cat", "/root/logins"])  # what waited before may have gone already
             alice.send(message, [stranger.address])
             waiting(mta, stranger.address)
-            assert run(relay, ["cat", "/root/logins"]) == heard
+            assert run(relay, ["cat", "/root/logins"]) == logins
         arrives(mta, stranger, token)
         assert set(run(relay, ["cat", "/root/logins"]).split()) == {plain(USER, PASSWORD)}
         assert run(mta, ["stat", "--format=%U %a", "/etc/postfix/smarthost_login"]).split() == ["root", "600"]

@@ -488,9 +488,9 @@ def test_webmail_sends_no_password_to_a_store_that_cannot_prove_itself(
     mark = run(store, ["date", "+%s.%6N"]).strip()
 
     def came_through() -> bool:
-        heard = run(store, ["journalctl", "--unit=stunnel@accounts", f"--since=@{mark}", "--output=cat"])
-        assert "accepted connection" in heard
-        return "connected remote server" in heard
+        log = run(store, ["journalctl", "--unit=stunnel@accounts", f"--since=@{mark}", "--output=cat"])
+        assert "accepted connection" in log
+        return "connected remote server" in log
 
     restart = f"systemctl restart stunnel@accounts; {listening(f':{ports.ACCOUNTS}')}"  # it is started before it listens
     with replaced(store, files, restart):

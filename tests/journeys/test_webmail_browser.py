@@ -205,8 +205,8 @@ def test_hostile_mail_runs_no_script_and_fetches_nothing(
     message, token = hostile_message(stranger.address, alice.address)
     stranger.send(message, [alice.address])
     alice.receive(token)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
     log_in(page, site, alice)
     open_message(page, token)
     body = page.frame_locator("#messagecontframe")
@@ -214,7 +214,7 @@ def test_hostile_mail_runs_no_script_and_fetches_nothing(
     body.locator("#messagebody a").first.hover()
     frames = [frame.evaluate("[typeof window.owned, document.title]") for frame in page.frames]
     assert all(kind == "undefined" and title != "owned" for kind, title in frames)
-    assert [url for url in asked if not url.startswith((site, "data:", "blob:", "about:"))] == []
+    assert [url for url in requests if not url.startswith((site, "data:", "blob:", "about:"))] == []
     # The same search does see a request, once the user asks for the pictures.
     with page.expect_request(TRACKER):
         body.locator("#remote-objects-message a, #remote-objects-message button").first.click()

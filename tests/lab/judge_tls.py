@@ -28,17 +28,19 @@ parser.add_argument("port", type=int)
 parser.add_argument("name")
 parser.add_argument("--starttls", choices=["smtp"])
 parser.add_argument("--client", nargs=2, metavar=("CERTIFICATE", "KEY"))
-asked = parser.parse_args()
+arguments = parser.parse_args()
 
 credentials = None
-if asked.client:
-    certificate, key = asked.client
+if arguments.client:
+    certificate, key = arguments.client
     credentials = ClientAuthenticationCredentials(Path(certificate), Path(key))
 request = ServerScanRequest(
-    server_location=ServerNetworkLocation(hostname=asked.name, port=asked.port, ip_address=asked.address),
+    server_location=ServerNetworkLocation(
+        hostname=arguments.name, port=arguments.port, ip_address=arguments.address
+    ),
     network_configuration=ServerNetworkConfiguration(
-        tls_server_name_indication=asked.name,
-        tls_opportunistic_encryption=ProtocolWithOpportunisticTlsEnum.SMTP if asked.starttls else None,
+        tls_server_name_indication=arguments.name,
+        tls_opportunistic_encryption=ProtocolWithOpportunisticTlsEnum.SMTP if arguments.starttls else None,
         tls_client_auth_credentials=credentials,
         network_timeout=20,
     ),
@@ -49,7 +51,7 @@ scanner.queue_scans([request])
 (result,) = scanner.get_results()
 if result.scan_status is not ServerScanStatusEnum.COMPLETED:
     sys.exit(
-        f"{asked.address}:{asked.port} cannot be judged: {result.connectivity_error_trace or result.scan_status}"
+        f"{arguments.address}:{arguments.port} cannot be judged: {result.connectivity_error_trace or result.scan_status}"
     )
 
 findings = {}

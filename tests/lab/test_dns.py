@@ -61,14 +61,14 @@ def test_delv_proves_every_record_from_the_trust_anchor(lab: Instance, zones: tu
         f'trust-anchors {{ "." initial-ds {tag} {algorithm} {digest_type} "{digest.replace(" ", "")}"; }};'
     )
     sets = sorted({(record.name, record.type) for zone in zones for record in zone.records})
-    asked = "\n".join(f"{name} {rtype}" for name, rtype in sets)
+    queries = "\n".join(f"{name} {rtype}" for name, rtype in sets)
     gateway = lab.machine("gw").addresses["wan"][0]
     output = on(
         lab,
         "internet",
         f"echo '{anchor}' >/root/lab.anchor\n"
         f'while read -r name type; do echo "$name $type $(delv @{gateway} -a /root/lab.anchor +root=. $name $type 2>&1 '
-        f"| grep -m1 '^;')\"; done <<'E'\n{asked}\nE",
+        f"| grep -m1 '^;')\"; done <<'E'\n{queries}\nE",
     )
     proven = [line for line in output.splitlines() if line.endswith("; fully validated")]
     assert len(proven) == len(sets), "\n".join(set(output.splitlines()) - set(proven))

@@ -430,14 +430,14 @@ def test_answers_that_an_intruder_writes_hide_nothing(
     """A host keeps the answer to the last scan under a mark of its files. Root can work out the mark; only the controller can seal the answer."""
     drift, only = "/etc/sysctl.d/forged.conf", ("--limit", f"@container/{lab.container_name('ns2')}")
     assert not plan(target, limit=("ns2",), connector="docker", watcher=Silent()).changes
-    asked = unchanged.ask(target, "docker", ("ns2",))
-    assert asked
-    assert asked.as_declared() == ("ns2",)
+    answers = unchanged.ask(target, "docker", ("ns2",))
+    assert answers
+    assert answers.as_declared() == ("ns2",)
     on_host(lab, "ns2", f"python3 -c {shlex.quote(FORGE.format(drift=drift))}")
     try:
-        asked = unchanged.ask(target, "docker", ("ns2",))
-        assert asked
-        assert asked.as_declared() is None
+        answers = unchanged.ask(target, "docker", ("ns2",))
+        assert answers
+        assert answers.as_declared() is None
         assert pyinfra("--dry", "--json", *only).changes
     finally:
         on_host(lab, "ns2", f"rm {drift}")
@@ -467,9 +467,9 @@ def test_every_known_drift_changes_what_its_host_answers(
 ) -> None:
     """One after the other: the answer of before, which a host keeps, is never given again."""
     assert not plan(target, connector="docker", watcher=Silent()).changes
-    asked = unchanged.ask(target, "docker", ())
-    assert asked
-    assert asked.as_declared()
+    reply = unchanged.ask(target, "docker", ())
+    assert reply
+    assert reply.as_declared()
     answers = {host.name: [answered(lab, host.name) for _ in range(3)] for host in lab.office.hosts}
     assert all(same[-1] == same[-2] for same in answers.values())
     hidden = []

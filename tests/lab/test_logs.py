@@ -209,8 +209,8 @@ def test_the_collector_takes_lines_from_the_offices_hosts_only(lab: Instance) ->
     """A machine in the management network without a certificate of the office's does not get through the handshake."""
     collector = f"{lab.machine('collector').addresses['mgmt'][0]}:6514"
     hello = "relp_version=0\\ncommands=syslog"
-    asked = f"printf '1 open 30 {hello}\\n' | timeout {5 * pace.load():.0f} openssl s_client -quiet -connect {collector}"
+    command = f"printf '1 open 30 {hello}\\n' | timeout {5 * pace.load():.0f} openssl s_client -quiet -connect {collector}"
     own = "-cert /etc/outpost/tls/host.pem -key /etc/outpost/tls/host.key"
-    assert "1 rsp" in on(lab, "ns1", f"{asked} {own} 2>&1 || true")
-    assert "1 rsp" not in on(lab, "ns1", f"{asked} 2>&1 || true")
-    assert "1 rsp" not in on(lab, "acme", f"{asked} 2>&1 || true")
+    assert "1 rsp" in on(lab, "ns1", f"{command} {own} 2>&1 || true")
+    assert "1 rsp" not in on(lab, "ns1", f"{command} 2>&1 || true")
+    assert "1 rsp" not in on(lab, "acme", f"{command} 2>&1 || true")

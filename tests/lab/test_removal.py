@@ -64,9 +64,9 @@ def applied(lab: Instance, pyinfra: Pyinfra, *hosts: str, deploy: Path | str = "
 
 def webmail_knows(lab: Instance, address: str, database: str = DATABASE) -> list[int]:
     """Rows of a user, of anybody's contacts, and of users in a database of webmail's."""
-    asked = f"select (select count(*) from users where username = '{address}'), (select count(*) from contacts), (select count(*) from users)"
+    query = f"select (select count(*) from users where username = '{address}'), (select count(*) from contacts), (select count(*) from users)"
     return [
-        int(number) for number in on(lab, "webmail", f'sqlite3 -readonly {database} "{asked}"').split("|")
+        int(number) for number in on(lab, "webmail", f'sqlite3 -readonly {database} "{query}"').split("|")
     ]
 
 

@@ -74,13 +74,13 @@ def shown(browser: Browser, html: str, tmp_path: Path, request: pytest.FixtureRe
     file = tmp_path / "report.html"
     file.write_text(html, encoding="utf-8")
     tab = browser.new_page(color_scheme=request.param, viewport={"width": 1280, "height": 900})
-    asked: list[str] = []
+    requests: list[str] = []
     console: list[str] = []
-    tab.on("request", lambda each: asked.append(each.url))
+    tab.on("request", lambda each: requests.append(each.url))
     tab.on("console", lambda each: console.append(each.text))
     tab.goto(file.as_uri())
     yield tab
-    assert asked == [file.as_uri()]
+    assert requests == [file.as_uri()]
     assert console == []
     tab.close()
 

@@ -74,10 +74,10 @@ def speak(
     else:
         socket = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
         script = _TLS.format(socket=socket, tls=TLS, options=tls) + _SPEAK.replace(">&3;", ">&4;")
-    spoken = " ".join(map(shlex.quote, lines))
+    arguments = " ".join(map(shlex.quote, lines))
     started = "yes" if tls and "-starttls" in tls else ""
     done = client.run(
-        f"STARTED={started} timeout {60 * pace.load():.0f} bash -c {shlex.quote(script)} smtp {spoken}",
+        f"STARTED={started} timeout {60 * pace.load():.0f} bash -c {shlex.quote(script)} smtp {arguments}",
         live=True,
     )
     answers = Answers(answer for answer in done.stdout.split("\n\n") if answer.strip())

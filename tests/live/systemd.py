@@ -135,8 +135,8 @@ class Units:
     def __getitem__(self, unit: str) -> dict[str, str]:
         """Properties of a unit; of one that is not among those of the host, it is asked for alone."""
         if unit not in self._by_name:
-            asked = f"systemctl show --property={','.join(PROPERTIES)} {unit}"
-            self._by_name[unit] = properties(self.host.check_output(asked))[0]
+            command = f"systemctl show --property={','.join(PROPERTIES)} {unit}"
+            self._by_name[unit] = properties(self.host.check_output(command))[0]
         return self._by_name[unit]
 
     @property
@@ -149,8 +149,8 @@ class Units:
         start = f"/proc/{self[unit]['MainPID']}/"
         lines = [line.removeprefix(start) for line in self._shown[2] if line.startswith(start)]
         if not lines:
-            asked = f"set -- {self[unit]['MainPID']}\n{_PROCESSES}"
-            lines = [line.removeprefix(start) for line in self.host.check_output(asked).splitlines()]
+            command = f"set -- {self[unit]['MainPID']}\n{_PROCESSES}"
+            lines = [line.removeprefix(start) for line in self.host.check_output(command).splitlines()]
         printed: dict[str, list[str]] = {"status": [], "mountinfo": [], "fd": []}
         for about, _, line in (line.partition(":") for line in lines):
             printed[about].append(line)

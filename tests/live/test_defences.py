@@ -76,9 +76,9 @@ def stranger_says(host: TestinfraHost, edge: IPAddress, office: Office, *lines: 
 
 def user_says(store: TestinfraHost, relay: IPAddress, user: str, *lines: str) -> str:
     """The answer to the last of a logged-in user's lines, which may be a message."""
-    spoken = [HELLO, f"XCLIENT LOGIN={user}", HELLO, f"MAIL FROM:<{user}>", *lines]
-    answers = speak(store, relay, ports.SUBMISSION_RELAY, spoken, tls=CERTIFICATE)
-    assert len(answers) == len(spoken) + 1, answers
+    commands = [HELLO, f"XCLIENT LOGIN={user}", HELLO, f"MAIL FROM:<{user}>", *lines]
+    answers = speak(store, relay, ports.SUBMISSION_RELAY, commands, tls=CERTIFICATE)
+    assert len(answers) == len(commands) + 1, answers
     return answers[-1]
 
 
@@ -286,9 +286,11 @@ def test_a_bounce_of_what_was_never_sent_is_refused(
     )
     # with two MTAs it is tagged at most: each knows what it sent itself (docs/adr/0019)
     if verdict == "tag" or len(office.with_role("mta")) > 1:
-        asked = "printf '%%b' %s | rspamc -h /run/rspamd/controller.sock -i 203.0.113.9 -F '' -r %s --compact"
+        command = (
+            "printf '%%b' %s | rspamc -h /run/rspamd/controller.sock -i 203.0.113.9 -F '' -r %s --compact"
+        )
         message = r"\r\n".join((*bounce, ""))
-        result = json.loads(host.check_output(asked, message, office.mailboxes[0]))
+        result = json.loads(host.check_output(command, message, office.mailboxes[0]))
         assert result["milter"]["add_headers"]["X-Office-Bounce"]["value"] == "not ours"
         return
     answer = stranger_says(host, edge, office, *bounce)
@@ -316,12 +318,12 @@ def test_the_store_answers_this_host_and_no_other_whether_a_mailbox_has_room(
 @pytest.mark.control("DOS-07", "DOS-08", "REL-05")
 def test_postfix_goes_on_while_the_policy_service_is_down(postconf: dict[str, str], units: Units) -> None:
     restrictions = [value for name, value in postconf.items() if name.endswith("_restrictions")]
-    asked = [value for value in restrictions if "check_policy_service" in value]
-    assert len(asked) >= 4
+    services = [value for value in restrictions if "check_policy_service" in value]
+    assert len(services) >= 4
     # DOS-07: what came whole is counted, on each listener
     ends = ("smtpd_end_of_data_restrictions", "submission_end_of_data_restrictions")
     assert all("check_policy_service" in postconf[name] for name in ends)
-    assert all("default_action=DUNNO" in value for value in asked)
+    assert all("default_action=DUNNO" in value for value in services)
     assert units.runs("outpost-policy.service")
     assert units.comes_up("outpost-policy.service")
 
@@ -341,8 +343,8 @@ def test_a_large_message_to_many_destinations_is_more_than_the_line_carries(
     if fits >= office.limits.recipients_per_message:
         pytest.skip("the budget of this office is above what one message can cost")
     recipients = [f"RCPT TO:<x@check{number}.example>" for number in range(fits + 1)]
-    spoken = [HELLO, f"XCLIENT LOGIN={user}", HELLO, f"MAIL FROM:<{user}> SIZE={size}", *recipients]
-    answers = speak(store, relay, ports.SUBMISSION_RELAY, spoken, tls=CERTIFICATE)
+    commands = [HELLO, f"XCLIENT LOGIN={user}", HELLO, f"MAIL FROM:<{user}> SIZE={size}", *recipients]
+    answers = speak(store, relay, ports.SUBMISSION_RELAY, commands, tls=CERTIFICATE)
     assert answers[-2].startswith("250 2.1.5")
     assert answers[-1].startswith("552 5.3.4")
 
@@ -409,15 +411,15 @@ def test_endless_commands_end_in_an_error_or_the_end(
     host: TestinfraHost, edge: IPAddress, command: str
 ) -> None:
     lines = [HELLO, command + "a" * 20_000, "NOOP"]
-    spoken = speak(host, edge, ports.SMTP, lines)
-    assert len(spoken) > 1, f"no session: {spoken}"
-    greeting, hello, *answers = spoken
+    answers = speak(host, edge, ports.SMTP, lines)
+    assert len(answers) > 1, f"no session: {answers}"
+    greeting, hello, *replies = answers
     assert greeting.startswith("220")
     assert hello.startswith("250")
     # An overlong EHLO is cut and its rest refused. A session that is closed on unread input is reset, and a
     # reset takes answers with it that were on their way: fewer answers than commands is "the end".
-    refused = any(answer.startswith("5") for answer in answers)
-    assert refused or len(answers) < len(lines) - 1, answers
+    refused = any(answer.startswith("5") for answer in replies)
+    assert refused or len(replies) < len(lines) - 1, replies
     assert speak(host, edge, ports.SMTP, [HELLO])[1].startswith("250")
 
 

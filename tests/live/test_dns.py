@@ -113,10 +113,12 @@ def test_the_parent_gets_the_key_to_trust(
     host: TestinfraHost, zones: tuple[ZoneData, ...], own_address: str
 ) -> None:
     for zone in zones:
-        asked = [query(zone.name, rtype) for rtype in ("DNSKEY", "CDS", "CDNSKEY")]
+        queries = [query(zone.name, rtype) for rtype in ("DNSKEY", "CDS", "CDNSKEY")]
         keys, cds, cdnskey = (
             set(shown(answer, zone.name, rtype))
-            for answer, rtype in zip(ask(host, own_address, asked), ("DNSKEY", "CDS", "CDNSKEY"), strict=True)
+            for answer, rtype in zip(
+                ask(host, own_address, queries), ("DNSKEY", "CDS", "CDNSKEY"), strict=True
+            )
         )
         entry = {key.to_text() for key in keys if key.flags & 1}  # type: ignore[attr-defined]  # SEP, RFC 4034
         made = {

@@ -77,9 +77,9 @@ def store(view: GroupwareView, target: Target, office: Office, pytestconfig: pyt
     return reach(target, office, view.store, pytestconfig)
 
 
-def ask(host: TestinfraHost, view: GroupwareView, path: str = "/", **asked: Any) -> Answer:
+def ask(host: TestinfraHost, view: GroupwareView, path: str = "/", **request: Any) -> Answer:
     """A request as a program sends it."""
-    return browse(host, view.addresses[0], view.name, path, **asked)
+    return browse(host, view.addresses[0], view.name, path, **request)
 
 
 def radicale(host: TestinfraHost, *requests: tuple[str, str, str, str]) -> list[tuple[int, str]]:
@@ -110,8 +110,8 @@ def test_calendar_units_are_sandboxed(units: Units, unit: str) -> None:
 
 @pytest.mark.control("CAL-02")
 def test_radicale_has_no_network(host: TestinfraHost) -> None:
-    asked = "nsenter --net --target $(systemctl show --property MainPID --value radicale.service) ip -brief address"
-    names = [line.split()[0] for line in host.check_output(asked).splitlines()]
+    command = "nsenter --net --target $(systemctl show --property MainPID --value radicale.service) ip -brief address"
+    names = [line.split()[0] for line in host.check_output(command).splitlines()]
     assert names == ["lo"]
 
 
@@ -119,8 +119,8 @@ def test_radicale_has_no_network(host: TestinfraHost) -> None:
 def test_only_the_web_server_speaks_with_radicale(host: TestinfraHost) -> None:
     assert modes(host, "/run/radicale.sock") == ["www-data root 600"]
     as_nobody = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
-    asked = shlex.quote(json.dumps([("", "GET", "/", "")]))
-    result = host.run(f"{as_nobody} python3 -I -c {shlex.quote(TO_RADICALE)} {asked}")
+    requests = shlex.quote(json.dumps([("", "GET", "/", "")]))
+    result = host.run(f"{as_nobody} python3 -I -c {shlex.quote(TO_RADICALE)} {requests}")
     assert "PermissionError" in result.stderr
 
 
@@ -199,7 +199,7 @@ def test_a_user_reads_neither_calendars_of_others_nor_without_a_name(
 ) -> None:
     me, other = (view.office.users[number].address for number in (0, -1))
     stranger = "stranger@verification.invalid"
-    asked = [
+    requests = [
         (me, "PROPFIND", f"/{me}/", ""),
         ("", "PROPFIND", f"/{me}/", ""),
         (stranger, "PROPFIND", f"/{me}/", ""),
@@ -207,8 +207,8 @@ def test_a_user_reads_neither_calendars_of_others_nor_without_a_name(
         (me, "PROPFIND", f"/{view.shared}/calendar/", ""),
     ]
     if me != other:
-        asked += [(me, method, f"/{other}/calendar/", "") for method in ("PROPFIND", "GET", "DELETE")]
-    answers = [status for status, _ in radicale(host, *asked)]
+        requests += [(me, method, f"/{other}/calendar/", "") for method in ("PROPFIND", "GET", "DELETE")]
+    answers = [status for status, _ in radicale(host, *requests)]
     assert answers[:5] == [207, 403, 403, 403, 207]
     assert set(answers[5:]) <= {403}
 
@@ -239,16 +239,16 @@ def test_only_this_host_asks_the_store_about_logins(
     host: TestinfraHost, store: TestinfraHost, view: GroupwareView
 ) -> None:
     address = str(view.store_addresses[0])
-    asked = (
+    arguments = (
         view.store.fqdn,
         address,
         str(ports.CALENDARS),
         "198.18.0.1",
         json.dumps([("x@verification.invalid", "x")]),
     )
-    assert json.loads(host.check_output("python3 -I -c %s %s %s %s %s %s", TO_THE_STORE, *asked)) == [401]
+    assert json.loads(host.check_output("python3 -I -c %s %s %s %s %s %s", TO_THE_STORE, *arguments)) == [401]
     for without_certificate in ("", " bare"):
-        result = store.run(f"python3 -I -c %s %s %s %s %s %s{without_certificate}", TO_THE_STORE, *asked)
+        result = store.run(f"python3 -I -c %s %s %s %s %s %s{without_certificate}", TO_THE_STORE, *arguments)
         assert result.stdout.strip() == "[null]", "it answers others"
         assert "Error" in result.stderr
 

@@ -100,8 +100,8 @@ def test_no_daemon_may_take_the_whole_host(units: Units, office: Office, me: Hos
 def test_unused_kernel_modules_do_not_load(host: TestinfraHost) -> None:
     if host.run("command -v modprobe").rc:
         pytest.skip("there is nothing here that loads a module: a container's kernel is the machine's")
-    asked = "echo == $name; modprobe --dry-run --verbose $name 2>&1"
-    blocks = host.run(f"for name in {' '.join(UNUSED_MODULES)}; do {asked}; done").stdout.split("== ")[1:]
+    command = "echo == $name; modprobe --dry-run --verbose $name 2>&1"
+    blocks = host.run(f"for name in {' '.join(UNUSED_MODULES)}; do {command}; done").stdout.split("== ")[1:]
     last = {
         lines[0]: lines[-1].strip() for lines in map(str.splitlines, blocks)
     }  # before it: what it depends on
@@ -119,8 +119,8 @@ def test_unused_kernel_modules_do_not_load(host: TestinfraHost) -> None:
 @pytest.mark.control("SYS-09")
 def test_a_session_leaves_no_memory_on_the_disk(host: TestinfraHost) -> None:
     """A session is opened through PAM, as sshd and login open theirs."""
-    asked = "umask; grep -E '^Max (core file size|processes)' /proc/self/limits"
-    umask, *limits = host.check_output("su --shell /bin/sh nobody --command %s", asked).splitlines()
+    command = "umask; grep -E '^Max (core file size|processes)' /proc/self/limits"
+    umask, *limits = host.check_output("su --shell /bin/sh nobody --command %s", command).splitlines()
     assert umask == "0027"
     assert {line[:26].strip(): line[26:].split()[1] for line in limits} == {
         "Max core file size": "0",

@@ -528,12 +528,14 @@ def test_mail_to_peers_waits_rather_than_travel_unproven(
     host: TestinfraHost, view: MtaView, postconf: dict[str, str], of_services: dict[str, str]
 ) -> None:
     setting = "smtp_tls_policy_maps"
-    asked = {
+    policies = {
         route.next_hop: of_services.get(f"{route.outward}/unix/{setting}", postconf[setting])
         for route in view.peers
     }
-    demands = {maps: found_in(host, tables(maps), list(asked)) for maps in dict.fromkeys(asked.values())}
-    for hop, maps in asked.items():
+    demands = {
+        maps: found_in(host, tables(maps), list(policies)) for maps in dict.fromkeys(policies.values())
+    }
+    for hop, maps in policies.items():
         assert demands[maps].get(hop, "none").split()[0] in ("secure", "dane-only"), hop
     wanted = {
         domain: f"{route.outward}:{route.next_hop}" for route in view.peers for domain in route.peer.domains

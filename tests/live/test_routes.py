@@ -90,17 +90,17 @@ def test_every_peer_and_the_internet_would_take_the_offices_mail_now(
     host: TestinfraHost, store: TestinfraHost, me: Host, office: Office
 ) -> None:
     """Each next hop proves itself as its route demands and takes a recipient; nothing is sent to anybody."""
-    asked = [f"postmaster@{peer.domains[0]}" for peer in office.peers] + list(
+    addresses = [f"postmaster@{peer.domains[0]}" for peer in office.peers] + list(
         office.verification.correspondents
     )
-    if not asked:
+    if not addresses:
         pytest.skip("the office has no peers, and [verification] names no correspondents")
     token = new_token()
     sender = office.canary.replace("@", f"+{token}@")
-    host.check_output(f"sendmail -bv -f {shlex.quote(sender)} {' '.join(map(shlex.quote, asked))}")
+    host.check_output(f"sendmail -bv -f {shlex.quote(sender)} {' '.join(map(shlex.quote, addresses))}")
     (report,) = taken_out(store, office.canary, token)
     recipients = recipients_of(report)
-    assert sorted(recipients) == sorted(asked)
+    assert sorted(recipients) == sorted(addresses)
     refused = {
         address: f"{one['action']}: {one.get('diagnostic-code', one['status'])}"
         for address, one in recipients.items()

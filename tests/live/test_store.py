@@ -88,10 +88,10 @@ def dialogue(
     )
     # bash takes the pipes away with a process that has ended before they were taken over
     for _ in range(5):
-        heard: str = client.run(command, live=True).stdout
-        if "Bad file descriptor" not in heard:
+        output: str = client.run(command, live=True).stdout
+        if "Bad file descriptor" not in output:
             break
-    return heard
+    return output
 
 
 def handshake(client: TestinfraHost, socket: str, options: str) -> str:
@@ -120,9 +120,9 @@ def on_delivery(host: TestinfraHost) -> dict[str, str]:
 @pytest.mark.control("TLS-10")
 def test_delivery_is_refused_without_a_certificate(host: TestinfraHost, store: StoreView) -> None:
     for address in store.lmtp_addresses:
-        heard = dialogue(host, at(address, ports.LMTP), ["LHLO stranger.invalid", "QUIT"])
-        assert "alert certificate required" in heard
-        assert "220 " not in heard
+        output = dialogue(host, at(address, ports.LMTP), ["LHLO stranger.invalid", "QUIT"])
+        assert "alert certificate required" in output
+        assert "220 " not in output
 
 
 @pytest.mark.live
@@ -138,14 +138,14 @@ def test_delivery_is_refused_with_a_certificate_of_a_foreign_authority(
             f"-addext subjectAltName=DNS:{name} -keyout {forged}/key -out {forged}/pem 2>&1"
         )
         for address in store.lmtp_addresses:
-            heard = dialogue(
+            output = dialogue(
                 host,
                 at(address, ports.LMTP),
                 ["LHLO stranger.invalid", "QUIT"],
                 f"-cert {forged}/pem -key {forged}/key",
             )
-            assert "alert unknown ca" in heard
-            assert "220 " not in heard
+            assert "alert unknown ca" in output
+            assert "220 " not in output
     finally:
         host.run(f"rm -rf {forged}")
 
@@ -156,9 +156,9 @@ def test_delivery_is_refused_to_the_offices_hosts_that_are_no_mta(
     host: TestinfraHost, store: StoreView
 ) -> None:
     for address in store.lmtp_addresses:
-        heard = dialogue(host, at(address, ports.LMTP), ["LHLO store.invalid", "QUIT"], OWN_CERTIFICATE)
-        assert "alert" in heard
-        assert "220 " not in heard
+        output = dialogue(host, at(address, ports.LMTP), ["LHLO store.invalid", "QUIT"], OWN_CERTIFICATE)
+        assert "alert" in output
+        assert "220 " not in output
 
 
 @pytest.mark.probe
@@ -190,7 +190,7 @@ def test_the_mta_delivers_to_mailboxes_and_unknown_ones_are_rejected_at_once(
     mta: TestinfraHost, store: StoreView, office: Office
 ) -> None:
     for address in store.lmtp_addresses:
-        heard = dialogue(
+        output = dialogue(
             mta,
             at(address, ports.LMTP),
             [
@@ -203,8 +203,8 @@ def test_the_mta_delivers_to_mailboxes_and_unknown_ones_are_rejected_at_once(
             ],
             OWN_CERTIFICATE,
         )
-        assert heard.count("250 2.1.5") == 2, heard
-        assert "550 5.1.1" in heard
+        assert output.count("250 2.1.5") == 2, output
+        assert "550 5.1.1" in output
 
 
 @pytest.mark.probe
@@ -220,27 +220,27 @@ def test_no_clear_text_port_is_open(host: TestinfraHost, me: Host, port: int) ->
 def test_managesieve_takes_no_password_before_tls(webmail: TestinfraHost, store: StoreView) -> None:
     login = r'AUTHENTICATE "PLAIN" "AGEAYg=="\r\n'
     for address in store.office_addresses:
-        heard = webmail.check_output(
+        output = webmail.check_output(
             "bash -c %s",
             f"exec 3<>/dev/tcp/{address}/{ports.MANAGESIEVE}; printf '{login}' >&3; "
             # the refusal first: it would count what comes behind the login as its answer
             r"while IFS= read -t 10 -r line <&3; do echo \"$line\"; [[ $line != NO* ]] || break; done; "
             r"printf 'LOGOUT\r\n' >&3; timeout 10 cat <&3",
         )
-        assert '"SASL" ""' in heard
-        assert "NO (ENCRYPT-NEEDED)" in heard
+        assert '"SASL" ""' in output
+        assert "NO (ENCRYPT-NEEDED)" in output
 
 
 @pytest.mark.probe
 @pytest.mark.control("AUT-05", "REL-03")
 def test_submission_wants_a_login_and_offers_plain_only(host: TestinfraHost, store: StoreView) -> None:
     for address in store.login_addresses:
-        heard = dialogue(
+        output = dialogue(
             host, at(address, ports.SUBMISSIONS), ["EHLO client.invalid", "MAIL FROM:<a@example.com>", "QUIT"]
         )
-        assert "250-AUTH PLAIN\n" in heard.replace("\r", "")
-        assert "STARTTLS" not in heard
-        assert "530 5.7.0" in heard
+        assert "250-AUTH PLAIN\n" in output.replace("\r", "")
+        assert "STARTTLS" not in output
+        assert "530 5.7.0" in output
 
 
 @pytest.mark.probe
@@ -298,8 +298,8 @@ def test_the_right_password_opens_nothing_from_outside_the_users_networks(
     """Dovecot's own service for logins is asked; a packet from there would not come so far (NET-01)."""
     (user, password), users = known, store.certless_networks[0]
     for remote, expected in ((users[9], "auth succeeded"), (ip_address("198.51.100.1"), "auth failed")):
-        asked = f"doveadm auth test -x service=imap -x rip={remote} -x real_rip={remote} {user}"
-        assert expected in host.run("printf '%%s\\n' %s | " + asked, password, live=True).stdout, remote
+        command = f"doveadm auth test -x service=imap -x rip={remote} -x real_rip={remote} {user}"
+        assert expected in host.run("printf '%%s\\n' %s | " + command, password, live=True).stdout, remote
 
 
 # Encryption -----------------------------------------------------------------------------------------------------
@@ -343,8 +343,8 @@ def test_old_offers_are_taken_only_where_the_office_says_so(
 def test_a_current_client_gets_a_post_quantum_key_exchange(host: TestinfraHost, store: StoreView) -> None:
     for address in store.login_addresses:
         for port, first in SECURED.items():
-            heard = handshake(host, at(address, port), f"{first} -tls1_3 -groups X25519MLKEM768")
-            assert "Cipher is TLS_" in heard, at(address, port)
+            output = handshake(host, at(address, port), f"{first} -tls1_3 -groups X25519MLKEM768")
+            assert "Cipher is TLS_" in output, at(address, port)
 
 
 @pytest.mark.probe
@@ -352,10 +352,10 @@ def test_a_current_client_gets_a_post_quantum_key_exchange(host: TestinfraHost, 
 def test_a_current_client_gets_tls_1_3(host: TestinfraHost, store: StoreView) -> None:
     for address in store.login_addresses:
         for port in TLS_FIRST:
-            heard = dialogue(
+            output = dialogue(
                 host, at(address, port), ["QUIT" if port == ports.SUBMISSIONS else "a LOGOUT"], "-tls1_3"
             )
-            assert "ready" in heard
+            assert "ready" in output
 
 
 @pytest.mark.probe
@@ -378,9 +378,9 @@ def test_users_see_the_public_certificate_and_hosts_the_internal_one(
 def test_greetings_name_no_software(host: TestinfraHost, store: StoreView) -> None:
     for address in store.login_addresses:
         for port, goodbye in ((ports.IMAPS, "a LOGOUT"), (ports.SUBMISSIONS, "QUIT")):
-            heard = dialogue(host, at(address, port), [goodbye])
-            assert "ready" in heard
-            assert "dovecot" not in heard.lower()
+            output = dialogue(host, at(address, port), [goodbye])
+            assert "ready" in output
+            assert "dovecot" not in output.lower()
 
 
 # Accounts and mailboxes -----------------------------------------------------------------------------------------
@@ -455,8 +455,8 @@ def test_the_mta_gets_to_know_whose_filter_answers(settings: dict[str, str]) -> 
 def test_filters_refuse_nothing_that_was_taken_and_write_no_headers(
     host: TestinfraHost, store: StoreView
 ) -> None:
-    heard = dialogue(host, at(store.login_addresses[0], ports.MANAGESIEVE), ["LOGOUT"], "-starttls sieve")
-    (offered,) = (line for line in heard.splitlines() if line.startswith('"SIEVE"'))
+    output = dialogue(host, at(store.login_addresses[0], ports.MANAGESIEVE), ["LOGOUT"], "-starttls sieve")
+    (offered,) = (line for line in output.splitlines() if line.startswith('"SIEVE"'))
     assert "vacation" in offered
     assert not {"reject", "ereject", "enotify", "editheader"} & set(offered.replace('"', " ").split())
 
@@ -610,9 +610,9 @@ def taught(
     client: TestinfraHost, mta: Host, address: IPAddress, port: int, message: str = "", *, shown: bool = True
 ) -> str:
     """What the filter says to a message that teaches nothing; nothing where it refuses to talk."""
-    asked = (str(address), str(port), mta.fqdn, message, "yes" if shown else "")
-    heard: str = client.run("python3 -I -c %s %s %s %s %s %s", TEACH, *asked, live=True).stdout
-    return heard
+    arguments = (str(address), str(port), mta.fqdn, message, "yes" if shown else "")
+    output: str = client.run("python3 -I -c %s %s %s %s %s %s", TEACH, *arguments, live=True).stdout
+    return output
 
 
 @pytest.mark.probe
@@ -672,16 +672,16 @@ def test_the_store_does_nothing_to_the_filter_but_teach_it(
     request = f"{request_line} HTTP/1.0\r\nContent-Length: 0\r\n\r\n"
     filtering = office.with_role("mta")[0]
     for address in office.link_addresses(filtering, me):
-        heard = taught(host, filtering, address, ports.LEARN_SPAM, request)
-        assert "less tokens than required" in heard
-        assert "HTTP/1" not in heard
+        output = taught(host, filtering, address, ports.LEARN_SPAM, request)
+        assert "less tokens than required" in output
+        assert "HTTP/1" not in output
 
 
 @pytest.mark.probe
 @pytest.mark.control("JNK-03")
 def test_no_filter_of_a_users_starts_a_program(host: TestinfraHost, store: StoreView) -> None:
-    heard = dialogue(host, at(store.login_addresses[0], ports.MANAGESIEVE), ["LOGOUT"], "-starttls sieve")
-    (offered,) = (line for line in heard.splitlines() if line.startswith('"SIEVE"'))
+    output = dialogue(host, at(store.login_addresses[0], ports.MANAGESIEVE), ["LOGOUT"], "-starttls sieve")
+    (offered,) = (line for line in output.splitlines() if line.startswith('"SIEVE"'))
     assert "vacation" in offered
     assert not {"vnd.dovecot.pipe", "vnd.dovecot.execute", "vnd.dovecot.filter"} & set(
         offered.replace('"', " ").split()

@@ -117,10 +117,10 @@ class Listed:
             self.failures.append(f"{check}: {str(getattr(crash, 'message', report.longrepr))[:400]}")
 
 
-def seen_of(heard: Listed, config: pytest.Config, *options: str) -> Listed:
+def seen_of(selection: Listed, config: pytest.Config, *options: str) -> Listed:
     """Run or list live checks in a pytest of their own, against the same office."""
     target = chosen_target(config)
-    files = sorted({str(LIVE)} if heard.aims is None else {file_of(aim) for aim in heard.aims})
+    files = sorted({str(LIVE)} if selection.aims is None else {file_of(aim) for aim in selection.aims})
     arguments = [
         *files,
         "-q",
@@ -132,11 +132,11 @@ def seen_of(heard: Listed, config: pytest.Config, *options: str) -> Listed:
         "--office",
         str(target.directory),
         *(("--name", target.instance) if target.instance else ()),
-        *(("--host", heard.host) if heard.host else ()),
+        *(("--host", selection.host) if selection.host else ()),
         *options,
     ]
-    pytest.main(arguments, plugins=[heard])
-    return heard
+    pytest.main(arguments, plugins=[selection])
+    return selection
 
 
 @dataclass(frozen=True)

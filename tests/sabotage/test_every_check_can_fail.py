@@ -49,10 +49,10 @@ def test_sabotage_is_noticed(
     saved = machine.run(sabotage.switch.saves)
     assert saved.rc == 0, f"nothing was saved, so nothing was done: {saved.stderr}"
     done = machine.run(sabotage.switch.turns_off)
-    heard = Listed(looked_at, sabotage.red)
+    results = Listed(looked_at, sabotage.red)
     try:
         assert done.rc == 0, f"the sabotage failed: {done.stderr or done.stdout}"
-        outcomes = seen_of(heard, pytestconfig).outcomes
+        outcomes = seen_of(results, pytestconfig).outcomes
     finally:
         restored = machine.run(RESTORES)
     record_property(RED, sorted(check for check, outcome in outcomes.items() if outcome == "failed"))
@@ -60,7 +60,7 @@ def test_sabotage_is_noticed(
     unnoticed = {check: outcome for check, outcome in outcomes.items() if outcome != "failed"}
     assert outcomes, "no such check on this host"
     assert not unnoticed, (
-        f"{sabotage.what}: not noticed, or not by an assertion: {unnoticed} {heard.failures}"
+        f"{sabotage.what}: not noticed, or not by an assertion: {unnoticed} {results.failures}"
     )
     assert _green(sabotage, looked_at, pytestconfig) == []
 
@@ -70,7 +70,7 @@ def _green(sabotage: Sabotage, host: str, config: pytest.Config) -> list[str]:
     wait = pace.Patience(RECOVERY)
     aims = sabotage.red
     while True:
-        heard = seen_of(Listed(host, aims), config)
-        aims = tuple(check for check, outcome in heard.outcomes.items() if outcome in ("failed", "crashed"))
+        results = seen_of(Listed(host, aims), config)
+        aims = tuple(check for check, outcome in results.outcomes.items() if outcome in ("failed", "crashed"))
         if not aims or not wait.left:
-            return heard.failures
+            return results.failures

@@ -126,8 +126,8 @@ def test_a_change_needs_the_session_and_the_password(desk: Desk) -> None:
 def test_a_guess_is_reported_with_its_place_and_without_the_password(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = {"do": "login", "user": "alice\nroot", "password": "guessed-it", "remote": "192.0.2.7"}
-    assert desk.accounts.answer(asked) == {"refused": "password"}
+    request = {"do": "login", "user": "alice\nroot", "password": "guessed-it", "remote": "192.0.2.7"}
+    assert desk.accounts.answer(request) == {"refused": "password"}
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1
     assert printed.startswith("<5>webmail login refused: wrong password, user=<alice?root@")
@@ -301,10 +301,10 @@ def test_what_is_kept_reads_back_and_holds_no_password(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", [{}, {"do": "login"}, {"do": "nothing"}, {"do": "state", "user": ALICE, "more": "1"}]
+    "question", [{}, {"do": "login"}, {"do": "nothing"}, {"do": "state", "user": ALICE, "more": "1"}]
 )
-def test_what_is_no_request_is_refused(desk: Desk, asked: dict[str, Any]) -> None:
-    assert "refused" in desk.accounts.answer(asked)
+def test_what_is_no_request_is_refused(desk: Desk, question: dict[str, Any]) -> None:
+    assert "refused" in desk.accounts.answer(question)
 
 
 def test_a_required_second_factor_comes_before_anything_else_and_stays(desk: Desk) -> None:
@@ -314,14 +314,14 @@ def test_a_required_second_factor_comes_before_anything_else_and_stays(desk: Des
     assert desk.ask("state", session=session)["factor_from"] == desk.now + 60
     desk.now += 60
     assert desk.log_in(GOOD)["must_factor"] is True
-    asked = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
-    assert desk.ask("add_application", name="tablet", **asked) == {"refused": "factor_first"}
-    secret = desk.ask("begin_factor", **asked)["secret"]
+    request = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
+    assert desk.ask("add_application", name="tablet", **request) == {"refused": "factor_first"}
+    secret = desk.ask("begin_factor", **request)["secret"]
     assert "recovery" in desk.ask("confirm_factor", session=session, code=desk.code(secret))
     assert desk.ask("state", session=session)["must_factor"] is False
-    assert "application_password" in desk.ask("add_application", name="tablet", **asked)
-    assert desk.ask("remove_factor", **asked) == {"refused": "factor_required"}
-    another = desk.ask("begin_factor", **asked)["secret"]  # a new telephone
+    assert "application_password" in desk.ask("add_application", name="tablet", **request)
+    assert desk.ask("remove_factor", **request) == {"refused": "factor_required"}
+    another = desk.ask("begin_factor", **request)["secret"]  # a new telephone
     assert "recovery" in desk.ask("confirm_factor", session=session, code=desk.code(another))
 
 

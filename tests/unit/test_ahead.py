@@ -131,8 +131,8 @@ def test_it(ask, me):
 def test_what_is_not_asked_any_more_leaves_the_list(run: Run, pytester: pytest.Pytester) -> None:
     run("@pytest.mark.looks\ndef test_it(ask, me): ask('echo old')")
     run("@pytest.mark.looks\ndef test_it(ask, me): ask('echo new')")
-    asked = json.loads((pytester.path / "asked").read_text())
-    assert asked == {"a": ["echo new"], "b": ["echo new"]}
+    commands = json.loads((pytester.path / "asked").read_text())
+    assert commands == {"a": ["echo new"], "b": ["echo new"]}
     assert (pytester.path / "asked").stat().st_mode & 0o77 == 0
 
 

@@ -414,17 +414,17 @@ def test_what_a_restored_host_answers_is_what_it_was_asked(
 
 
 def test_one_hosts_names_keep_no_other_from_its_search() -> None:
-    asked: list[tuple[str, ...]] = []
+    searches: list[tuple[str, ...]] = []
 
     def ask(host: Any, identifiers: tuple[str, ...]) -> list[mailtrace.Line]:
-        asked.append(identifiers)
+        searches.append(identifiers)
         names = (f"<{number}@{'x' * 100}>" for number in range(5000))
         evil = [mailtrace.Line(1.0, "x", "1", f"message-id={name}") for name in (f"<{'x' * 1500}>", *names)]
         return evil if host.role == "mta" else []
 
     tracing.follow(load(INVENTORY / "harbour"), ["4abcDEF00001"], ask)
-    assert max(map(len, asked)) == tracing.MOST_NAMES
-    assert max(len(name) for names in asked for name in names) <= tracing.LONGEST_NAME
+    assert max(map(len, searches)) == tracing.MOST_NAMES
+    assert max(len(name) for names in searches for name in names) <= tracing.LONGEST_NAME
 
 
 def test_a_hop_is_one_line_whatever_the_log_says() -> None:

@@ -88,11 +88,11 @@ def test_dovecot_hears_the_kinds_of_files_and_where_they_end() -> None:
 
 def test_an_attachment_goes_to_the_socket_and_its_words_come_back(tmp_path: Path) -> None:
     place = str(tmp_path / "socket")
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
     def answer() -> None:
         with server.accept()[0] as line, line.makefile("rb") as sent:
-            heard.append(sent.read())
+            received.append(sent.read())
             line.sendall(b"words")
 
     with socket.socket(socket.AF_UNIX) as server:
@@ -104,7 +104,7 @@ def test_an_attachment_goes_to_the_socket_and_its_words_come_back(tmp_path: Path
         program.write_text(PROGRAM.read_text().replace(attachment.SOCKET, place))
         done = subprocess.run([sys.executable, "-I", program, "application/pdf"], input=b"x" * 300_000, capture_output=True, check=True)  # fmt: skip
         thread.join()
-    assert (done.stdout, heard) == (b"words", [b"x" * 300_000])
+    assert (done.stdout, received) == (b"words", [b"x" * 300_000])
 
 
 def test_where_nobody_reads_there_are_no_words_and_the_message_is_indexed_all_the_same(

@@ -156,9 +156,9 @@ def test_old_archives_go_also_where_the_quota_is_used_up(
     Vault(top, dict.fromkeys(("every", "oldest", "hourly", "daily", "weekly", "monthly"), 1)).thin_out(
         "store", "p"
     )
-    asked = [line for line in borg.read_text().splitlines() if not line.startswith(("list", "check"))]
-    assert [line.split()[0] for line in asked] == ["config", "prune", "compact"]
-    assert asked[0].endswith(f"--delete {top}/repositories/store storage_quota")
+    commands = [line for line in borg.read_text().splitlines() if not line.startswith(("list", "check"))]
+    assert [line.split()[0] for line in commands] == ["config", "prune", "compact"]
+    assert commands[0].endswith(f"--delete {top}/repositories/store storage_quota")
 
 
 def test_a_host_that_writes_files_without_content_is_named(

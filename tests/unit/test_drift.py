@@ -510,10 +510,10 @@ def test_a_rule_that_somebody_added_is_named_by_the_words_that_remove_it(
 ) -> None:
     kernels = {"priority": 0, "src": "all", "table": "local", "protocol": "kernel"}
     assert selected(family, [kernels]) == ["0 from all lookup local"]
-    asked: list[str] = []
+    commands: list[str] = []
 
     def rules(command: str) -> list[str]:
-        asked.append(command)
+        commands.append(command)
         return ["0:\tfrom all lookup local", "100:\tfrom 203.0.113.9 lookup 7"]
 
     monkeypatch.setattr(network, "lines_of", rules)
@@ -522,7 +522,7 @@ def test_a_rule_that_somebody_added_is_named_by_the_words_that_remove_it(
             "0 from all lookup local",
             "100 from 203.0.113.9 lookup 7",
         ]
-    assert asked == [f"ip -{family} rule"] * 3
+    assert commands == [f"ip -{family} rule"] * 3
 
 
 def test_a_trigger_of_a_database_is_seen_and_taken_out(

@@ -85,8 +85,8 @@ def test_so_many_run_at_a_time_and_no_more(results: Results, tmp_path: Path) -> 
     (tmp_path / "together").write_text("3")  # nobody ends before three have begun
     assert cli.run(["each", "apply", *offices, "-y", "--jobs", "3"]) == 0
     assert max(int(count) for count in (tmp_path / "counts").read_text().split()) == 3
-    asked = sorted((tmp_path / "asked").read_text().splitlines())
-    assert asked == [f"-m outpost apply {office} --json -y" for office in offices]
+    commands = sorted((tmp_path / "asked").read_text().splitlines())
+    assert commands == [f"-m outpost apply {office} --json -y" for office in offices]
 
 
 def test_json_holds_the_result_of_each_office(results: Results, capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,9 +136,9 @@ def test_an_operation_that_cannot_read_an_answer_fails_by_itself(
     assert next(steps, None) is None
 
 
-@pytest.mark.parametrize(("refused", "asked", "code"), [(0, 1, 0), (3, 4, 0), (9, 4, 1)])
+@pytest.mark.parametrize(("refused", "attempts", "code"), [(0, 1, 0), (3, 4, 0), (9, 4, 1)])
 def test_package_lists_that_a_proxy_refuses_are_asked_for_again_and_not_for_ever(
-    tmp_path: Path, refused: int, asked: int, code: int
+    tmp_path: Path, refused: int, attempts: int, code: int
 ) -> None:
     programs = {"apt-get": f"echo >> asked; [ $(wc -l < asked) -gt {refused} ] || exit 100", "sleep": ""}
     for name, does in programs.items():
@@ -156,4 +156,4 @@ def test_package_lists_that_a_proxy_refuses_are_asked_for_again_and_not_for_ever
         check=False,
     )
     assert (done.returncode, done.stdout) == (code, "" if code else "on\n")
-    assert len((tmp_path / "asked").read_text().splitlines()) == asked
+    assert len((tmp_path / "asked").read_text().splitlines()) == attempts

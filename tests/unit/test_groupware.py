@@ -82,8 +82,8 @@ def test_users_reach_it_by_https_alone_and_it_asks_the_store_alone(office: Offic
     assert {flow.destination.host for flow in outbound(office, me) if flow.port == ports.CALENDARS} == {
         "store"
     }
-    asked = [flow for flow in inbound(office, office.host("store")) if flow.port == ports.CALENDARS]
-    assert {flow.source.host for flow in asked} == {"dav"}
+    flows = [flow for flow in inbound(office, office.host("store")) if flow.port == ports.CALENDARS]
+    assert {flow.source.host for flow in flows} == {"dav"}
 
 
 def test_programs_find_it_in_the_dns_and_nothing_of_it_where_there_is_none(
@@ -225,11 +225,11 @@ def answering(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Path, list[tuple[str, ...]], list[str]]]:
     """The service on a socket, the questions that Dovecot gets, and its answer."""
-    asked: list[tuple[str, ...]] = []
+    requests: list[tuple[str, ...]] = []
     answer = ["anna@x.test"]
 
     def verify(login: str, password: str, remote: str) -> str:
-        asked.append((login, password, remote))
+        requests.append((login, password, remote))
         if answer[0] == "down":
             raise davlogins.UnavailableError("down")
         return answer[0]
@@ -240,7 +240,7 @@ def answering(
     with davlogins.Server(str(path), davlogins.Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield path, asked, answer
+        yield path, requests, answer
         server.shutdown()
         thread.join()
 
@@ -269,18 +269,18 @@ def ask(path: Path, **headers: str) -> http.client.HTTPResponse:
 
 
 def test_the_right_password_gives_the_address_and_the_client_is_named(answering: Any) -> None:
-    path, asked, _ = answering
+    path, requests, _ = answering
     answer = ask(path, Authorization=basic("Anna:secret"), X_Real_IP="192.0.2.7")
     assert (answer.status, answer.getheader("X-Login")) == (204, "anna@x.test")
-    assert asked == [("Anna", "secret", "192.0.2.7")]
+    assert requests == [("Anna", "secret", "192.0.2.7")]
 
 
 def test_no_password_is_refused_without_asking(answering: Any) -> None:
-    path, asked, _ = answering
+    path, requests, _ = answering
     answer = ask(path, X_Real_IP="192.0.2.7")
     assert (answer.status, answer.getheader("X-Login")) == (401, None)
     assert answer.getheader("WWW-Authenticate") == 'Basic realm="x.test", charset="UTF-8"'
-    assert asked == []
+    assert requests == []
 
 
 @pytest.mark.parametrize("name", ["", "anna", "a@b@c", "../x@x.test", "a b@x.test", "a\r\nX-Evil: 1@x.test"])
@@ -292,9 +292,9 @@ def test_nobody_is_let_in_under_a_name_that_is_no_address(answering: Any, name: 
 
 @pytest.mark.parametrize("place", ["", "nowhere", "1.2.3.4\tservice=x"])
 def test_a_question_without_a_clients_address_is_answered_to_nobody(answering: Any, place: str) -> None:
-    path, asked, _ = answering
+    path, requests, _ = answering
     assert ask(path, Authorization=basic("anna:x"), X_Real_IP=place).status == 503
-    assert asked == []
+    assert requests == []
 
 
 def test_while_dovecot_is_down_nobody_is_asked_for_another_password(answering: Any) -> None:
@@ -313,14 +313,14 @@ def test_dovecots_answer_is_taken_at_its_word(reply: str, expected: str | None, 
     with socket.socket(socket.AF_UNIX) as waiting:
         waiting.bind(path)
         waiting.listen()
-        heard: list[str] = []
+        received: list[str] = []
 
         def serve() -> None:
             connection, _ = waiting.accept()
             with connection, connection.makefile("rw", encoding="utf-8") as file:
                 file.write("VERSION\t1\t2\nMECH\tPLAIN\nDONE\n")
                 file.flush()
-                heard.extend(file.readline() for _ in range(3))
+                received.extend(file.readline() for _ in range(3))
                 file.write(reply)
 
         thread = threading.Thread(target=serve)
@@ -331,8 +331,8 @@ def test_dovecots_answer_is_taken_at_its_word(reply: str, expected: str | None, 
         else:
             assert davlogins.ask_dovecot(path, "anna", "secret", "192.0.2.7") == expected
         thread.join()
-    assert heard[2].startswith("AUTH\t1\tPLAIN\tprotocol=dav\t")
-    assert "\trip=192.0.2.7\t" in heard[2]
+    assert received[2].startswith("AUTH\t1\tPLAIN\tprotocol=dav\t")
+    assert "\trip=192.0.2.7\t" in received[2]
 
 
 def test_only_its_own_account_is_named_in_the_rights(office: Office) -> None:

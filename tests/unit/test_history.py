@@ -114,17 +114,17 @@ def test_a_first_failure_is_news() -> None:
 
 
 def test_a_command_gets_the_report(tmp_path: Path) -> None:
-    file = tmp_path / "told"
+    file = tmp_path / "reported"
     send(f"tee {file}", NEWS)
     assert file.read_text() == NEWS.text
 
 
 def test_a_webhook_gets_the_report() -> None:
-    heard: list[dict[str, object]] = []
+    received: list[dict[str, object]] = []
 
     class Hook(BaseHTTPRequestHandler):
         def do_POST(self) -> None:  # the library's name
-            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(204)
             self.end_headers()
 
@@ -133,7 +133,7 @@ def test_a_webhook_gets_the_report() -> None:
     with HTTPServer(("127.0.0.1", 0), Hook) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         send(f"http://127.0.0.1:{server.server_port}/hook", NEWS)
-    assert heard == [{"subject": NEWS.subject, "text": NEWS.text, "broken": ["a"]}]
+    assert received == [{"subject": NEWS.subject, "text": NEWS.text, "broken": ["a"]}]
 
 
 @pytest.mark.parametrize("path", ["false", "http://127.0.0.1:1/", "smtp://127.0.0.1:1/?to=a@b&from=c@d"])

@@ -245,8 +245,8 @@ def test_a_survey_is_kept_until_something_is_touched(monkeypatch: pytest.MonkeyP
     units = ["a.service loaded active running", "b.timer loaded failed failed"]
 
     def surveyed(answer: str, mark: str = "mark") -> list[str]:
-        asked = {"units": ["b.timer", "a.service", "c.service"], "beside": []}
-        return main.survey(seen(mark, live={"units": units}), asked, f"echo {answer}; echo >> {ran}")
+        question = {"units": ["b.timer", "a.service", "c.service"], "beside": []}
+        return main.survey(seen(mark, live={"units": units}), question, f"echo {answer}; echo >> {ran}")
 
     assert surveyed("met") == surveyed("met") == ["{}", "failed", "active", "inactive", "", "met", SURVEYED]
     assert len(ran.read_text().splitlines()) == 1

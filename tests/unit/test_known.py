@@ -327,13 +327,13 @@ def test_only_a_packages_file_of_the_same_name_is_shipped(
         f"{'0' * 32}  usr/lib/php/php.ini-production\n{'1' * 32}  usr/share/x\n"
     )
     monkeypatch.setattr(packages, "DATABASE", str(tmp_path))
-    asked = [
+    files = [
         ("/etc/php/php.ini", "0"),
         ("/etc/php/php.ini", "1"),
         ("/etc/cron.d/evil", "0"),
         ("/etc/php/php.ini", "2"),
     ]
-    assert [packages.is_shipped(path, digit * 32) for path, digit in asked] == [True, False, False, False]
+    assert [packages.is_shipped(path, digit * 32) for path, digit in files] == [True, False, False, False]
 
 
 @pytest.mark.usefixtures("host")

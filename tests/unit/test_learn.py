@@ -18,7 +18,7 @@ from outpost.templates import environment, render
 BOB, CAROL, DAVE = (f"{name}@po.myertor.test" for name in ("bob", "carol", "dave"))
 LEARNT = "Results for file: stdin (0.09 seconds) success = true;"
 KNOWN = 'error = "<m1@x> has been already learned as spam, ignore it";'
-Asked = list[tuple[str, str, bytes]]
+Lessons = list[tuple[str, str, bytes]]
 
 
 @pytest.fixture
@@ -43,9 +43,9 @@ def settings(spool: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+def lessons(monkeypatch: pytest.MonkeyPatch) -> Lessons:
     """What both MTAs were asked; they learn everything."""
-    requests: Asked = []
+    requests: Lessons = []
 
     def ask(self: Filter, verdict: str, message: bytes) -> str:
         requests.append((self.name, verdict, message))
@@ -66,13 +66,13 @@ def put(spool: Path, name: str, text: bytes = b"text\n") -> Path:
 
 
 def test_every_mta_learns_what_a_user_moved(
-    settings: dict[str, Any], spool: Path, mail: Path, asked: Asked
+    settings: dict[str, Any], spool: Path, mail: Path, lessons: Lessons
 ) -> None:
     put(spool, f"{BOB}.spam.x1")
     put(spool, f"{BOB}.ham.x2", b"z" * 1000)
     kept = ledger()
     assert teach(settings, kept, mail)["learnt"] == 2
-    assert sorted(asked) == sorted(
+    assert sorted(lessons) == sorted(
         (mta, verdict, message)
         for mta in ("mta1", "mta2")
         for verdict, message in (("spam", b"text\n"), ("ham", b"z" * 100))
@@ -84,10 +84,10 @@ def test_every_mta_learns_what_a_user_moved(
 def test_what_one_mta_did_not_hear_waits_and_the_other_is_asked_on(
     settings: dict[str, Any], spool: Path, mail: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[str] = []
+    filters: list[str] = []
 
     def ask(self: Filter, _verdict: str, _message: bytes) -> str:
-        heard.append(self.name)
+        filters.append(self.name)
         if self.name == "mta1":
             raise UnavailableError("mta1: refused")
         return KNOWN
@@ -97,7 +97,7 @@ def test_what_one_mta_did_not_hear_waits_and_the_other_is_asked_on(
     put(spool, f"{BOB}.spam.x2")
     kept = ledger()
     teach(settings, kept, mail)
-    assert heard == ["mta1", "mta2", "mta2"]
+    assert filters == ["mta1", "mta2", "mta2"]
     assert len(list(spool.iterdir())) == 2
     assert kept.taught == {}
     long_ago = time.time() - learn.KEPT - 60
@@ -108,14 +108,14 @@ def test_what_one_mta_did_not_hear_waits_and_the_other_is_asked_on(
 
 
 def test_one_user_teaches_so_much_a_day(
-    settings: dict[str, Any], spool: Path, mail: Path, asked: Asked
+    settings: dict[str, Any], spool: Path, mail: Path, lessons: Lessons
 ) -> None:
     for number in range(5):
         put(spool, f"{BOB}.spam.x{number}")
     put(spool, f"{CAROL}.spam.x1")
     done = teach(settings, ledger(daily=3), mail)
     assert (done["learnt"], done["beyond what one user teaches"]) == (4, 2)
-    assert len(asked) == 2 * 4
+    assert len(lessons) == 2 * 4
     assert list(spool.iterdir()) == []
 
 
@@ -176,14 +176,14 @@ def test_answered_messages_are_no_junk(mail: Path) -> None:
 
 
 def test_answered_messages_stay_and_are_not_searched_for_each_time(
-    settings: dict[str, Any], mail: Path, asked: Asked
+    settings: dict[str, Any], mail: Path, lessons: Lessons
 ) -> None:
     message = mail / "dave/Maildir/cur/1.host:2,R"
     message.write_text("text")
     kept = ledger(answered=0.0)
     teach(settings, kept, mail)
     teach(settings, kept, mail)
-    assert len(asked) == 2
+    assert len(lessons) == 2
     assert message.exists()
     assert kept.taught == {DAVE: 1}
 

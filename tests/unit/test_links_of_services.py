@@ -132,12 +132,12 @@ def test_what_was_examined_as_a_certificate_is_what_everybody_is_shown(state: Pa
 @pytest.mark.control("AUT-07")
 def test_a_name_of_the_accounts_service_ends_no_session_of_others(state: Path) -> None:
     """Dovecot takes a name with a wildcard for everybody; the shell takes it for files."""
-    own, programs, asked = state / "own", state / "programs", state / "asked"
+    own, programs, log = state / "own", state / "programs", state / "asked"
     for place in (own, programs):
         place.mkdir()
     for name in ("*", "?@po.example", "bob@po.example", "gone@po.example"):
         (own / name).write_text("from x\n")
-    (programs / "doveadm").write_text(f'#!/bin/sh\necho "$*" >> {asked}\n')
+    (programs / "doveadm").write_text(f'#!/bin/sh\necho "$*" >> {log}\n')
     (programs / "runuser").write_text("#!/bin/sh\n")
     for program in programs.iterdir():
         program.chmod(0o755)
@@ -149,7 +149,7 @@ def test_a_name_of_the_accounts_service_ends_no_session_of_others(state: Path) -
     )
     path = f"{programs}:{os.environ['PATH']}"
     subprocess.run(["sh", "-c", text, "end-sessions"], env=os.environ | {"PATH": path}, check=True, cwd=own)
-    assert asked.read_text().splitlines() == ["who -1", "kick gone@po.example"]
+    assert log.read_text().splitlines() == ["who -1", "kick gone@po.example"]
 
 
 @pytest.mark.control("AUT-07")

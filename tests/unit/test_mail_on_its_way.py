@@ -63,10 +63,10 @@ def test_of_an_address_only_the_latest_messages_are_shown() -> None:
 
 @pytest.mark.parametrize("identifier", ["4gVxB25hBLz1", "<one@po.test>", "bob@po.test"])
 def test_a_message_is_followed_from_host_to_host(identifier: str) -> None:
-    office, asked = office_of("lab"), []
+    office, searches = office_of("lab"), []
 
     def ask(host: object, identifiers: tuple[str, ...]) -> list[Line]:
-        asked.append(identifiers)
+        searches.append(identifiers)
         name = getattr(host, "name", "")
         return mailtrace.related({"mta": MTA, "store": STORE}.get(name, []), identifiers, 5)
 

@@ -118,9 +118,9 @@ def test_a_smarthost_that_goes_by_address_hears_no_login() -> None:
 def test_a_login_without_its_password_is_reported_before_anything_is_done() -> None:
     office = office_of("harbour", smarthost={"host": "relay.example.net", "user": "site@example.net"})
     made = secrets_file.complete(office).secrets
-    with pytest.raises(OutpostError, match="has no password in the office's secrets") as told:
+    with pytest.raises(OutpostError, match="has no password in the office's secrets") as caught:
         smarthost_login(view_of(office), made)
-    assert "./outpost secrets smarthost" in told.value.remedy
+    assert "./outpost secrets smarthost" in caught.value.remedy
     known = made.model_copy(update={"smarthost": SecretStr("word")})
     assert smarthost_login(view_of(office), known) == "[relay.example.net]:25 site@example.net:word\n"
     assert secrets_file.complete(office, known).secrets.smarthost == SecretStr("word")
@@ -162,7 +162,7 @@ def test_an_ed25519_key_is_its_seed_in_base64() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "expected"),
     [
         ("<{member}> (expanded from <{alias}>): host {store}[{store}] said:", "A recipient (expanded from <{alias}>):"),
         ("<{member}> (expanded from", "A recipient (expanded from"),
@@ -180,7 +180,7 @@ def test_an_ed25519_key_is_its_seed_in_base64() -> None:
     ],
 )  # fmt: skip
 def test_a_notification_names_neither_members_nor_the_store(
-    view: MtaView, line: str, told: str | None
+    view: MtaView, line: str, expected: str | None
 ) -> None:
     """By the rules as Postfix reads them: the first that fits; `REPLACE`, whose blanks at the start go, or `IGNORE`."""
     words = {
@@ -199,7 +199,7 @@ def test_a_notification_names_neither_members_nor_the_store(
             template = re.sub(r"\$\{?(\d)\}?", r"\\g<\1>", action.removeprefix("REPLACE "))
             text = None if action == "IGNORE" else found.expand(template).lstrip()
             break
-    assert text == (None if told is None else told.format(**words))
+    assert text == (None if expected is None else expected.format(**words))
 
 
 @pytest.mark.parametrize(("version", "listens", "first"), [(4, "ipv4", "any"), (6, "all", "ipv6")])

@@ -134,7 +134,7 @@ def test_a_wrong_answer_is_asked_for_again_and_the_others_are_kept(
 def test_an_interview_judges_each_answer_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = {
+    interview = {
         "Mail domain": ["quay example", "quay.example.com"],
         "Name that users see": ["", "Quay"],
         "Who gets postmaster": ["Maria Schmidt", "maria"],
@@ -152,7 +152,7 @@ def test_an_interview_judges_each_answer_at_once(
         "HTTP proxy to": [""],
         "Certificates": ["letsencrypt", "office"],
     }
-    answers = {question: iter(replies) for question, replies in asked.items()}
+    answers = {question: iter(replies) for question, replies in interview.items()}
 
     def answer(question: object) -> str:
         return next(next(replies for start, replies in answers.items() if str(question).startswith(start)))

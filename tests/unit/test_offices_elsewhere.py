@@ -83,7 +83,7 @@ def jobs(example: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("example", ["offices.gitlab-ci.yml", "offices.github-actions.yml"])
 @pytest.mark.parametrize(
-    ("job", "codes", "asked", "status"),
+    ("job", "codes", "commands", "status"),
     [
         ("plan", {}, ["check po", "plan po"], 0),
         ("plan", {"plan": 2}, ["check po", "plan po"], 0),
@@ -96,7 +96,7 @@ def jobs(example: str) -> dict[str, str]:
     ],
 )
 def test_an_example_of_ci_runs_what_it_says(
-    example: str, job: str, codes: dict[str, int], asked: list[str], status: int, tmp_path: Path
+    example: str, job: str, codes: dict[str, int], commands: list[str], status: int, tmp_path: Path
 ) -> None:
     """Its script, as the runner has it (a shell that ends at the first failure), with a command that notes how it was called."""
     cases = "".join(f"{word}) exit {code};; " for word, code in codes.items())
@@ -109,7 +109,7 @@ def test_an_example_of_ci_runs_what_it_says(
     done = subprocess.run(
         ["bash", "-e", "-c", jobs(example)[job]], env=environment, cwd=tmp_path, check=False
     )
-    assert (tmp_path / "asked").read_text().splitlines() == asked
+    assert (tmp_path / "asked").read_text().splitlines() == commands
     assert done.returncode == status
 
 

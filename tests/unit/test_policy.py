@@ -61,9 +61,9 @@ class World:
         return mailbox in self.full
 
     def ask(self, context: str = "stranger", **request: Any) -> str:
-        asked = {"protocol_state": "RCPT", "policy_context": context, "client_address": "192.0.2.1"}
+        attributes = {"protocol_state": "RCPT", "policy_context": context, "client_address": "192.0.2.1"}
         return asyncio.run(
-            self.decisions.answer(asked | {name: str(value) for name, value in request.items()})
+            self.decisions.answer(attributes | {name: str(value) for name, value in request.items()})
         )
 
     def deliver(self, *recipients: str, **request: Any) -> str:
@@ -130,8 +130,10 @@ def test_a_message_counts_once_for_a_mailbox_however_often_it_is_named(world: Wo
 
 def test_messages_named_at_the_same_time_do_not_get_past_the_limit(world: World) -> None:
     requests = [{"instance": f"same{n}"} for n in range(15)]
-    assert {world.ask(recipient="a@po.test", **asked) for asked in requests} == {DUNNO}
-    ends = [world.ask(protocol_state="END-OF-MESSAGE", recipient="a@po.test", **asked) for asked in requests]
+    assert {world.ask(recipient="a@po.test", **request) for request in requests} == {DUNNO}
+    ends = [
+        world.ask(protocol_state="END-OF-MESSAGE", recipient="a@po.test", **request) for request in requests
+    ]
     assert ends == [DUNNO] * 10 + [BOMBED] * 5
 
 
@@ -283,16 +285,16 @@ def test_one_message_to_more_than_the_hour_has_left_is_refused_at_the_recipient_
 
 def test_who_names_recipients_and_leaves_uses_up_nothing(world: World) -> None:
     for n in range(100):
-        asked = {"sasl_username": "a@po.test", "recipient": "x@elsewhere.test", "instance": f"left{n}"}
-        assert world.ask("user", **asked) == DUNNO
+        attributes = {"sasl_username": "a@po.test", "recipient": "x@elsewhere.test", "instance": f"left{n}"}
+        assert world.ask("user", **attributes) == DUNNO
     assert world.send("a@po.test", 10) == DUNNO
     assert world.printed == []
 
 
 def test_messages_named_at_the_same_time_are_counted_when_they_come(world: World) -> None:
     requests = [{"sasl_username": "a@po.test", "instance": f"same{n}"} for n in range(12)]
-    assert {world.ask("user", recipient="x@elsewhere.test", **asked) for asked in requests} == {DUNNO}
-    ends = [world.ask("user", protocol_state="END-OF-MESSAGE", **asked)[:9] for asked in requests]
+    assert {world.ask("user", recipient="x@elsewhere.test", **request) for request in requests} == {DUNNO}
+    ends = [world.ask("user", protocol_state="END-OF-MESSAGE", **request)[:9] for request in requests]
     assert ends == [DUNNO] * 10 + ["450 4.7.1"] * 2
 
 
@@ -335,8 +337,8 @@ def test_bytes_times_destinations_are_bounded(world: World) -> None:
 
 def test_a_size_that_was_not_declared_is_found_at_the_end(world: World) -> None:
     for domain in ("one.test", "two.test"):
-        asked = {"recipient": f"x@{domain}", "size": 0, "instance": "2"}
-        assert world.ask("user", sasl_username="a@po.test", **asked) == DUNNO
+        attributes = {"recipient": f"x@{domain}", "size": 0, "instance": "2"}
+        assert world.ask("user", sasl_username="a@po.test", **attributes) == DUNNO
     end = world.ask("user", protocol_state="END-OF-MESSAGE", size=501, instance="2")
     assert end.startswith("552 5.3.4")
 

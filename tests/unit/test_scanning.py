@@ -20,7 +20,7 @@ class Clamd:
     """A socket that notes what comes and answers it."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.heard = path, b""
+        self.path, self.received = path, b""
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(str(path))
         self.server.listen()
@@ -33,13 +33,13 @@ class Clamd:
                 self._answer(self.server.accept()[0])
 
     def _answer(self, line: socket.socket) -> None:
-        heard = b""
+        received = b""
         with line:
             while more := line.recv(4096):
-                self.heard += more
-                heard += more
-                if heard.endswith((b"PING\0", b"PING\n", b"\0\0\0\0")):
-                    line.sendall(b"PONG\0" if b"PING" in heard else b"stream: OK\0")
+                self.received += more
+                received += more
+                if received.endswith((b"PING\0", b"PING\n", b"\0\0\0\0")):
+                    line.sendall(b"PONG\0" if b"PING" in received else b"stream: OK\0")
                     return
 
 
@@ -50,7 +50,7 @@ def clamd(tmp_path: Path) -> Iterator[Clamd]:
     made.server.close()
 
 
-def asked(clamd: Clamd, data: bytes) -> bytes:
+def response(clamd: Clamd, data: bytes) -> bytes:
     """What somebody gets who says this and hangs up."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -68,14 +68,14 @@ END = struct.pack(">I", 0)
 
 @pytest.mark.parametrize(("data", "answer"), [(b"zPING\0", b"PONG\0"), (b"nPING\n", b"PONG\0")])
 def test_a_ping_is_answered(clamd: Clamd, data: bytes, answer: bytes) -> None:
-    assert asked(clamd, data) == answer
+    assert response(clamd, data) == answer
 
 
 @pytest.mark.parametrize("command", [b"zINSTREAM\0", b"nINSTREAM\n"])
 def test_a_message_is_scanned_and_no_other_command_behind_it(clamd: Clamd, command: bytes) -> None:
-    answer = asked(clamd, command + PART + PART + END + b"zSHUTDOWN\0" + b"zPING\0")
+    answer = response(clamd, command + PART + PART + END + b"zSHUTDOWN\0" + b"zPING\0")
     assert answer == b"stream: OK\0UNKNOWN COMMAND\0"
-    assert clamd.heard == command + PART + PART + END
+    assert clamd.received == command + PART + PART + END
 
 
 def test_a_peer_that_is_silent_after_an_answer_is_not_waited_for(
@@ -91,8 +91,8 @@ def test_a_peer_that_is_silent_after_an_answer_is_not_waited_for(
 
 def test_one_connection_carries_many_messages(clamd: Clamd) -> None:
     message = b"zINSTREAM\0" + PART + END
-    assert asked(clamd, message * 3 + b"zPING\0") == b"stream: OK\0" * 3 + b"PONG\0"
-    assert clamd.heard == message * 3 + b"zPING\0"
+    assert response(clamd, message * 3 + b"zPING\0") == b"stream: OK\0" * 3 + b"PONG\0"
+    assert clamd.received == message * 3 + b"zPING\0"
 
 
 @pytest.mark.parametrize(
@@ -103,15 +103,15 @@ def test_one_connection_carries_many_messages(clamd: Clamd) -> None:
     ],
 )  # fmt: skip
 def test_no_other_command_reaches_it(clamd: Clamd, data: bytes) -> None:
-    assert asked(clamd, data) in (b"", b"UNKNOWN COMMAND\0")
-    assert clamd.heard == b""
+    assert response(clamd, data) in (b"", b"UNKNOWN COMMAND\0")
+    assert clamd.received == b""
 
 
 @pytest.mark.parametrize(
     "data", [b"zINSTREAM\0" + PART[:6], b"zINSTREAM\0", b"zINSTREAM\0" + struct.pack(">I", 2**32 - 1) + b"x"]
 )
 def test_a_message_that_breaks_off_ends_without_a_verdict(clamd: Clamd, data: bytes) -> None:
-    assert asked(clamd, data) == b""
+    assert response(clamd, data) == b""
 
 
 @pytest.mark.parametrize("behind", [b"", b" /etc/hostname\r\n", b"x" * 100_000])

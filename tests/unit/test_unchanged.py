@@ -55,8 +55,8 @@ def remember(target: Target, tmp_path: Path) -> Callable[..., None]:
 
 
 def printed(target: Target, *limit: str) -> tuple[str, ...] | None:
-    asked = unchanged.ask(target, None, limit)
-    return asked.as_declared() if asked else None
+    state = unchanged.ask(target, None, limit)
+    return state.as_declared() if state else None
 
 
 def test_hosts_that_answer_as_before_are_as_declared(target: Target, remember: Callable[..., None]) -> None:
@@ -128,11 +128,11 @@ def test_an_answer_to_a_question_that_was_changed_on_the_host_counts_for_nothing
     remember()
     assert printed(target)
     (kept,) = (tmp_path / "run").glob("survey-*")
-    asked, before = kept.read_text(), (tmp_path / "shown").read_text()
+    question, before = kept.read_text(), (tmp_path / "shown").read_text()
     (tmp_path / "shown").write_text("changed by hand\n")
     kept.write_text(f"printf {shlex.quote(before)}\n")
     assert printed(target) is None
-    assert kept.read_text() == asked
+    assert kept.read_text() == question
 
 
 def test_over_ssh_a_question_needs_no_standard_input() -> None:
@@ -201,7 +201,7 @@ def test_no_command_line_carries_what_seals_a_hosts_state(
     monkeypatch.setattr(unchanged, "KEPT", str(tmp_path / "kept"))
     question = Path(unchanged._file_of("question"))
     question.parent.mkdir()
-    question.write_text(asked := f'echo "${KEY}" >>{tmp_path}/seen')
+    question.write_text(script := f'echo "${KEY}" >>{tmp_path}/seen')
     started: list[list[str]] = []
     popen = subprocess.Popen
 
@@ -212,7 +212,7 @@ def test_no_command_line_carries_what_seals_a_hosts_state(
     monkeypatch.setattr(subprocess, "Popen", start)
     key = "of nobody else"
     unchanged._ask(["sh", "-s"], "question", key).wait()
-    unchanged._sent(["sh", "-s"], unchanged._telling(asked, "question", shlex.quote(key))).wait()
+    unchanged._sent(["sh", "-s"], unchanged._telling(script, "question", shlex.quote(key))).wait()
     assert (tmp_path / "seen").read_text() == f"{key}\n" * 2
     assert len(started) == 2
     assert key not in str(started)

@@ -72,7 +72,7 @@ def test_steps_since_a_commit_are_those_that_its_changelog_had_not(
 def applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Hosts that a wheel of an older version converged, but for one; what `apply` is asked to do."""
     shutil.copytree(INVENTORY / "harbour", tmp_path / "harbour")
-    asked: list[dict[str, Any]] = []
+    runs: list[dict[str, Any]] = []
     record = {
         "by": "[red]maria",
         "when": "2026-11-29T12:00:00+00:00",
@@ -85,14 +85,14 @@ def applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, A
         return "" if host.name == "store" else json.dumps(record)
 
     def apply(*_: object, **options: Any) -> int:
-        asked.append(options)
+        runs.append(options)
         return 0
 
     monkeypatch.setattr(claim, "run_script", answer)
     monkeypatch.setattr(upgrade, "change_hosts", apply)
     monkeypatch.setattr(history, "commit", lambda: "")
     monkeypatch.chdir(tmp_path)
-    return asked
+    return runs
 
 
 def test_versions_and_steps_come_before_the_apply(

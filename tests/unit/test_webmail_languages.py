@@ -36,12 +36,12 @@ def test_a_language_has_each_text_with_the_same_variables(file: Path) -> None:
 
 
 def test_each_text_that_the_page_asks_for_exists() -> None:
-    asked = set(re.findall(r"\$this->t\('(\w+)'", (PLUGIN / "access.php.j2").read_text()))
-    asked |= {"welcome", "password", "welcome_hint", "password_hint", "made_on", "since"}  # chosen elsewhere
-    assert len(asked) > 30
-    assert asked <= ENGLISH.keys()
+    texts = set(re.findall(r"\$this->t\('(\w+)'", (PLUGIN / "access.php.j2").read_text()))
+    texts |= {"welcome", "password", "welcome_hint", "password_hint", "made_on", "since"}  # chosen elsewhere
+    assert len(texts) > 30
+    assert texts <= ENGLISH.keys()
     shown = {label for label in ENGLISH if not label.startswith(("refused_", "done_"))}
-    assert shown == asked - {"refused_unavailable"}, "a text that nothing shows"
+    assert shown == texts - {"refused_unavailable"}, "a text that nothing shows"
 
 
 def test_each_reason_of_the_store_has_a_text() -> None:

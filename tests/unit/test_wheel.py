@@ -172,8 +172,8 @@ def test_a_repository_around_it_is_not_taken_for_its_own(installed: Path, tmp_pa
     ):
         subprocess.run(["git", "-C", around, *words], check=True)
     try:
-        asked = "from outpost.verification import history; print(repr(history.commit()))"
-        assert run(installed.with_name("python"), "-c", asked, cwd=tmp_path) == "''\n"
+        program = "from outpost.verification import history; print(repr(history.commit()))"
+        assert run(installed.with_name("python"), "-c", program, cwd=tmp_path) == "''\n"
     finally:
         shutil.rmtree(around / ".git")
 

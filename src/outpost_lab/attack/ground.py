@@ -317,10 +317,10 @@ class Ground:
         """Nobody in the office has a message with a token."""
         return seen.check(not await self.delivered(token), "not delivered", "delivered")
 
-    async def until(self, asked: Callable[[], Awaitable[int]], *, patience: float) -> int:
+    async def until(self, count: Callable[[], Awaitable[int]], *, patience: float) -> int:
         """A count, as soon as there is one; 0 where there is none in time."""
         wait = pace.Patience(patience)
-        while not (found := await asked()) and wait.left:
+        while not (found := await count()) and wait.left:
             await asyncio.sleep(0.3)
         return found
 

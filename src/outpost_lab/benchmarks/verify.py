@@ -21,14 +21,14 @@ def white_box(target: Target) -> Figures:
     """White-box checks of all hosts, cold, against bare logins; what they ask has been learnt without the line."""
     office.came_up(Instance.load(target.instance or LAB))  # what journals say of other measurements is past
     with behind(target, rtt=0.0) as near, tempfile.TemporaryDirectory() as temporary:
-        asked = Path(temporary) / "asked"
-        _checks(near, asked, *SIDE_BY_SIDE)()
+        listed = Path(temporary) / "asked"
+        _checks(near, listed, *SIDE_BY_SIDE)()
         with behind(target, rtt=RTT) as place:
-            samples = place.paired(_checks(place, asked), RUNS)
-            one = [place.closed(_checks(place, asked, "--host", "store"))() for _ in range(RUNS)]
+            samples = place.paired(_checks(place, listed), RUNS)
+            one = [place.closed(_checks(place, listed, "--host", "store"))() for _ in range(RUNS)]
             command = [str(ROOT / "outpost"), "verify", str(place.directory), "--white-box"]
             place.runs.mkdir(parents=True)
-            shutil.copy(asked, place.runs / "asked-white-box")
+            shutil.copy(listed, place.runs / "asked-white-box")
             times = [place.closed(lambda: place.timed(command))() for _ in range(RUNS)]
     notes = {
         "outpost verify --white-box, s": round(median(times), 2),
@@ -37,9 +37,9 @@ def white_box(target: Target) -> Figures:
     return of_samples(samples, notes)
 
 
-def _checks(place: Place, asked: Path, *options: str) -> Callable[[], float]:
+def _checks(place: Place, listed: Path, *options: str) -> Callable[[], float]:
     command = [
         sys.executable, "-m", "pytest", "tests/live", "-m", WHITE_BOX, "-q", *LEAN,
-        "-p", "outpost.verification.ahead", f"--ahead={asked}", "--office", str(place.directory), "--via", "ssh", *options,
+        "-p", "outpost.verification.ahead", f"--ahead={listed}", "--office", str(place.directory), "--via", "ssh", *options,
     ]  # fmt: skip
     return lambda: place.timed(command)

@@ -165,9 +165,9 @@ async def _fuzz(ground: Ground, seen: Evidence, sessions: int, seed: int) -> Non
         [mangled(chance.choice(verbs)) + chance.choice(ends) for _ in range(chance.randrange(1, 9))]
         for _ in range(sessions)
     ]
-    spoken = await asyncio.gather(*map(one, plans))
-    seen.note(f"({sessions} sessions from seed {seed}, {sum(spoken)} lines)")
-    answered = sum(map(bool, spoken))
+    counts = await asyncio.gather(*map(one, plans))
+    seen.note(f"({sessions} sessions from seed {seed}, {sum(counts)} lines)")
+    answered = sum(map(bool, counts))
     seen.check(answered > sessions * 0.9, f"{answered} of {sessions} sessions spoke")
     await ground.greeted(seen, ground.internet)
 

@@ -250,8 +250,8 @@ async def mail_that_acts(ground: Ground, seen: Evidence) -> None:
         async with async_playwright() as driver:
             chromium = await driver.chromium.launch(**way)
             page = await chromium.new_page()
-            asked: list[str] = []
-            page.on("request", lambda request: asked.append(request.url))
+            requests: list[str] = []
+            page.on("request", lambda request: requests.append(request.url))
             await page.goto(site)
             await page.fill("#rcmloginuser", reader)
             await page.fill("#rcmloginpwd", ground.password(reader))
@@ -265,8 +265,8 @@ async def mail_that_acts(ground: Ground, seen: Evidence) -> None:
     seen.check("Invoice attached" in shown, shown.split()[:2])
     held = all(kind == "undefined" and title != "owned" for kind, title in owned)
     seen.check(held, f"{len(owned)} frames: {sorted({kind for kind, _ in owned})}")
-    foreign = [url for url in asked if not url.startswith((site, "data:", "blob:", "about:"))]
-    seen.check(not foreign, foreign or f"{len(asked)} requests, all to webmail")
+    foreign = [url for url in requests if not url.startswith((site, "data:", "blob:", "about:"))]
+    seen.check(not foreign, foreign or f"{len(requests)} requests, all to webmail")
 
 
 @attack("5f")
