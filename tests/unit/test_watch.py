@@ -13,7 +13,7 @@ import pytest
 from outpost.office.flows import outbound
 from outpost.office.tables.topology import RoleName
 from outpost.office.watch import watch_settings
-from outpost.onhost import watch
+from outpost.onhost import davlogins, watch
 from outpost.onhost.watch import DAY, Alarm, Memory
 from tests.unit.test_mta import office_of
 
@@ -142,6 +142,21 @@ def test_guesses_at_many_accounts_are_an_alarm(answers: dict[str, str]) -> None:
     )
     (alarm,) = watch.logins(settings("store"), NOW)
     assert "10.0.3.7" in alarm.text
+
+
+def test_guesses_at_many_accounts_by_calendars_are_an_alarm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lines are those that the service for calendars writes, read from its own unit."""
+    for number in range(51):
+        davlogins.refused(f"user{number}", "10.0.3.5")
+    lines = "".join(line.partition(">")[2] for line in capsys.readouterr().err.splitlines(keepends=True))
+    monkeypatch.setattr(
+        watch, "output_of", lambda *words: lines if "--unit=outpost-davlogins.service" in words else ""
+    )
+    (alarm,) = watch.logins(settings("store"), NOW)
+    assert "51 accounts" in alarm.text
+    assert "10.0.3.5" in alarm.text
 
 
 def test_guesses_at_one_account_are_an_alarm_when_it_shuts(answers: dict[str, str]) -> None:

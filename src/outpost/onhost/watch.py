@@ -214,14 +214,19 @@ def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
     A program that keeps an old password tries it all day: the same account from the same place counts once. `outpost verify` guesses at
     an account of a domain that cannot exist (RFC 2606).
     """
-    # mail programs, webmail, policy
-    sources = ("dovecot.service", "outpost-accounts.service", "outpost-logins.service")
+    # mail programs, webmail, calendars, policy
+    sources = (
+        "dovecot.service",
+        "outpost-accounts.service",
+        "outpost-davlogins.service",
+        "outpost-logins.service",
+    )
     units = [f"--unit={unit}" for unit in sources]
     lines = output_of("journalctl", "--quiet", "--output=cat", *units, "--since=-10min").splitlines()
     wrong = {
         (match[1], match[2])
         for line in lines
-        if re.search(r"auth failed|webmail login refused: wrong password", line)
+        if re.search(r"auth failed|webmail login refused: wrong password|calendar login refused", line)
         and (match := re.search(r"user=<([^>]*)>.*?rip=([^,\s]+)", line))
     }
     shut = sorted(
