@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import zipfile
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -39,6 +42,30 @@ def test_words_of_documents_are_found_without_their_markup(place: str) -> None:
 def test_words_of_a_pdf_are_found() -> None:
     pytest.importorskip("pypdf", reason="only hosts have Debian's python3-pypdf; a journey tries it there")
     assert text_of(pdf_of("the Turmdrehkran is due")).split() == ["the", "Turmdrehkran", "is", "due"]
+
+
+def test_a_pdf_that_never_ends_takes_no_more_time_than_one_of_its_size_should(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without it this never ends: its library catches whatever it is that its page raises."""
+
+    class Endless:
+        def extract_text(self) -> str:
+            while True:
+                with suppress(Exception):
+                    sum(range(1000))
+
+    pages = [SimpleNamespace(extract_text=lambda: "first"), Endless(), Endless()]
+    monkeypatch.setitem(sys.modules, "pypdf", SimpleNamespace(PdfReader=lambda _file: SimpleNamespace(pages=pages)))  # fmt: skip
+    monkeypatch.setattr(attachment, "LEAST", 0.01)
+    assert text_of(b"%PDF-1.7").strip() == "first"
+    assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
+
+
+def test_a_number_of_a_character_that_nobody_reads_leaves_the_words_before() -> None:
+    """Python refuses to read so long a number, and says so with an error."""
+    packed = archive(word__document="Turm", word__footnotes=f"&#{'9' * 5000};")
+    assert "Turm" in text_of(packed)
 
 
 def test_other_files_of_an_archive_are_not_read() -> None:

@@ -13,11 +13,12 @@ import io
 import logging
 import re
 import shutil
+import signal
 import socket
 import sys
-import time
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from html import unescape
 from importlib import import_module
 
@@ -39,13 +40,20 @@ UNPACKED = 8 * 1024**2
 """Octets of a document's text with its markup, all parts together."""
 WORDS = 256 * 1024
 """Characters of text: a search index with parts of words grows with each of them."""
-PATIENCE = 20.0
-"""Seconds for the pages of a PDF."""
+LEAST, MOST, SPEED = 0.5, 20.0, 100_000
+"""Seconds of processor time for a file, at least and at most; and octets of it in a second, a tenth of what takes an honest PDF. Without
+that a message of some thousand small PDFs that never end, which anybody can send, keeps all readers for days."""
+PATIENCE = 40.0
+"""Seconds for an answer of the reader: its unit ends it before (RuntimeMaxSec)."""
 PDF, ZIP = b"%PDF-", b"PK\x03\x04"
 PARTS = re.compile(
     r"word/(document|header\d{0,3}|footer\d{0,3}|footnotes)\.xml|xl/sharedStrings\.xml|ppt/(slides|notesSlides)/\w{1,40}\.xml|content\.xml"
 )
 """Where Office Open XML and OpenDocument have their text."""
+
+
+class LateError(BaseException):
+    """A file takes more time than one of its size should; no ``except Exception`` of a library stops it."""
 
 
 def text_of(file: bytes) -> str:
@@ -55,15 +63,36 @@ def text_of(file: bytes) -> str:
     return unpacked(file) if file.startswith(ZIP) else ""
 
 
+@contextmanager
+def in_time(file: bytes) -> Iterator[None]:
+    """Ends what reads a file when it has taken its time (STO-04)."""
+
+    def end(*_signal: object) -> None:
+        raise LateError
+
+    before = signal.signal(signal.SIGPROF, end)
+    try:
+        # again and again: a library may catch one that comes at the wrong moment
+        signal.setitimer(signal.ITIMER_PROF, min(LEAST + len(file) / SPEED, MOST), 0.1)
+        yield
+    except LateError:
+        sys.stderr.write("<6>attachment: took too long\n")
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
 def pages(file: bytes) -> str:
     """The text of a PDF, as many pages as there is time for."""
     logging.disable()  # it reports what is wrong with each file
-    deadline, found = time.monotonic() + PATIENCE, ""
+    found = ""
     try:
-        for page in import_module("pypdf").PdfReader(io.BytesIO(file)).pages:
-            found += page.extract_text() + " "
-            if len(found) > WORDS or time.monotonic() > deadline:
-                break
+        pypdf = import_module("pypdf")
+        with in_time(file):
+            for page in pypdf.PdfReader(io.BytesIO(file)).pages:
+                found += page.extract_text() + " "
+                if len(found) > WORDS:
+                    break
     except Exception as error:  # as many kinds as there are ways to be damaged
         sys.stderr.write(f"<6>attachment: {type(error).__name__}\n")
     return found
@@ -72,25 +101,26 @@ def pages(file: bytes) -> str:
 def unpacked(file: bytes) -> str:
     """The text of a document in XML, without its markup; no parser of XML sees it."""
     left, found = UNPACKED, []
-    try:
-        with zipfile.ZipFile(io.BytesIO(file)) as archive:
-            for member in archive.infolist():
-                if left and PARTS.fullmatch(member.filename):
-                    with archive.open(member) as part:
-                        markup = part.read(left)
-                    left -= len(markup)
-                    found.append(re.sub(r"<[^<>]*>", " ", markup.decode(errors="replace")))
-    except (OSError, RuntimeError, ValueError, NotImplementedError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile):  # fmt: skip
-        pass
-    except Exception as error:  # a codec's own (zlib.error, LZMAError)
-        sys.stderr.write(f"<6>attachment: {type(error).__name__}\n")
-    return unescape(" ".join(found))
+    with in_time(file):
+        try:
+            with zipfile.ZipFile(io.BytesIO(file)) as archive:
+                for member in archive.infolist():
+                    if left and PARTS.fullmatch(member.filename):
+                        with archive.open(member) as part:
+                            markup = part.read(left)
+                        left -= len(markup)
+                        found.append(unescape(re.sub(r"<[^<>]*>", " ", markup.decode(errors="replace"))))
+        except (OSError, RuntimeError, ValueError, NotImplementedError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile):  # fmt: skip
+            pass
+        except Exception as error:  # a codec's own (zlib.error, LZMAError)
+            sys.stderr.write(f"<6>attachment: {type(error).__name__}\n")
+    return " ".join(found)
 
 
 def carry() -> None:
     """Hand on to the socket what comes, and what comes back."""
     with socket.socket(socket.AF_UNIX) as reader:
-        reader.settimeout(2 * PATIENCE)
+        reader.settimeout(PATIENCE)
         reader.connect(SOCKET)
         with reader.makefile("wb") as outward:
             shutil.copyfileobj(sys.stdin.buffer, outward)
