@@ -16,7 +16,7 @@ from outpost.engine.preflight import RELEASE, Finding
 from outpost.errors import OutpostError
 from outpost.machines.hypervisor import DIRECTORY, MARK, Card, Guest, Site
 from outpost.transport import answers, ssh
-from outpost.transport.remote import failure
+from outpost.transport.remote import UNKNOWN, carried_out
 
 if TYPE_CHECKING:
     from outpost.target import Target
@@ -99,24 +99,18 @@ def run(login: str, target: Target, script: str, *, patience: float = PATIENCE) 
     Raises:
         OutpostError: It was not reached, or the script failed.
     """
+    command = shell_command(login, target)
     try:
-        done = answers.exchange(shell_command(login, target), script.encode(), patience=patience, most=MOST)
-    except TimeoutError:
-        raise OutpostError(f"{login} did not answer within {patience:.0f} s", "check its console") from None
-    except answers.TooMuchError:
-        raise OutpostError(
-            f"{login} answered more than {MOST // 1024**2} MiB", "check the server before you trust it"
-        ) from None
-    if done.status:
-        message = done.errors.decode(errors="replace")
-        if "host key verification failed" in message.lower():
+        return carried_out(
+            login, command, script, "read its journal: journalctl -b", patience=patience, most=MOST
+        )
+    except OutpostError as error:
+        if UNKNOWN in error.message:  # a server has no place beside the office file
             raise OutpostError(
                 f"the SSH host key of {login} is not known",
                 f"log in to it once (ssh {login}) and compare the fingerprint with the one on its console or at your provider",
-            )
-        last = answers.line((message.strip().splitlines() or ["no message"])[-1], 500)
-        raise failure(login, message) or OutpostError(f"{login}: {last}", "read its journal: journalctl -b")
-    return done.out.decode(errors="replace")
+            ) from None
+        raise
 
 
 def survey(login: str, target: Target, site: Site) -> Server:

@@ -7,14 +7,12 @@ for Docker bounds what a host answers.
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import suppress
 from io import IOBase
 from typing import Any, NoReturn
 
-import gevent
-from gevent.subprocess import PIPE, Popen
 from pyinfra import logger
 from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.exceptions import ConnectError
@@ -139,29 +137,10 @@ class BoundedConnector(BaseConnector):
     def _exchange(
         self, command: list[str], *, stdin: bytes = b"", timeout: float | None = None
     ) -> tuple[int, bytes, bytes]:
-        process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
-
-        def read(stream: Any) -> bytes:
-            content: bytes = stream.read(MOST + 1)
-            if len(content) > MOST:
-                process.kill()
-            return content
-
-        readers = [gevent.spawn(read, stream) for stream in (process.stdout, process.stderr)]
         try:
-            with gevent.Timeout(timeout, TimeoutError):
-                with suppress(BrokenPipeError):
-                    process.stdin.write(stdin)
-                with suppress(BrokenPipeError):
-                    process.stdin.close()
-                out, errors = (reader.get() for reader in readers)
-                process.wait()
-        finally:
-            if process.poll() is None:
-                process.kill()
-        if max(len(out), len(errors)) > MOST:
+            return answers.exchange(command, stdin, patience=timeout or threading.TIMEOUT_MAX, most=MOST)
+        except answers.TooMuchError:
             return 1, b"", b"the host answered more than %d MiB" % (MOST // 1024**2)
-        return process.returncode, out, errors
 
     def _show(self, output: CommandOutput) -> None:
         for line in output:

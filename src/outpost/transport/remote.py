@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from outpost.errors import OutpostError
@@ -27,27 +27,38 @@ def run_script(
     most: int = answers.MOST,
 ) -> str:
     """Run a script as root on a host; gives its standard output, which the host decides (`outpost.transport.answers`)."""
-    command = shell_command(target, office, host, via)
+    command, otherwise = (
+        shell_command(target, office, host, via),
+        f"./outpost plan {target.typed} --limit {host.name}",
+    )
+    return carried_out(host.name, command, script, otherwise, patience=patience, most=most)
+
+
+def carried_out(
+    name: str, command: Sequence[str], script: str, otherwise: str, *, patience: float, most: int
+) -> str:
+    """The standard output of a script, by a command that starts a shell on a machine.
+
+    Args:
+        otherwise: The remedy where it was reached, and the script failed.
+    """
     try:
         done = answers.exchange(command, script.encode(), patience=patience, most=most)
     except TimeoutError:
-        raise OutpostError(
-            f"{host.name} did not answer within {patience:.0f} s", "check its console"
-        ) from None
+        raise OutpostError(f"{name} did not answer within {patience:.0f} s", "check its console") from None
     except answers.TooMuchError:
         raise OutpostError(
-            f"{host.name} answered more than {most // 1024**2} MiB", "check the host before you trust it"
+            f"{name} answered more than {most // 1024**2} MiB", "check the host before you trust it"
         ) from None
     if done.status:
         message = done.errors.decode(errors="replace")
-        raise failure(host.name, message) or OutpostError(
-            f"{host.name}: {answers.line((message.strip().splitlines() or ['no message'])[-1])}",
-            f"./outpost plan {target.typed} --limit {host.name}",
-        )
+        last = answers.line((message.strip().splitlines() or ["no message"])[-1])
+        raise failure(name, message) or OutpostError(f"{name}: {last}", otherwise)
     return done.out.decode(errors="replace")
 
 
 SUDOERS = "run echo 'USER ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/outpost-admin, as root on the host"
+UNKNOWN = "its SSH host key is not in known_hosts"
 REASONS = (
     (
         "identification has changed",
@@ -57,7 +68,7 @@ REASONS = (
     ),
     (
         "host key verification failed",
-        "its SSH host key is not in known_hosts",
+        UNKNOWN,
         "add it to known_hosts beside the office file: ssh-keyscan -t ed25519 ADDRESS, compared with its console",
     ),
     (
