@@ -5,21 +5,14 @@ Pure but for `pages`, which reads what stands in the checkout.
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
 from functools import cache
-from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
-
-from annotated_types import Ge, Le
-from pydantic import AfterValidator, BaseModel, ByteSize
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from typing import Any
 
 from outpost.evidence import opinions as others
 from outpost.evidence.controls import FAMILIES, catalogue, measured
@@ -30,6 +23,7 @@ from outpost.office.tables.tls import TrustedAuthority
 from outpost.target import INVENTORY, LAB, ROOT
 from outpost.templates import environment, render
 
+Schema = dict[str, Any]
 BEGIN, END = "<!-- made by `./outpost reference` -->", "<!-- end of what is made -->"
 NOTE = "<!-- Made by `./outpost reference` from src/outpost/office/. Do not edit. -->\n\n"
 OPINIONS_NOTE = "<!-- Made by `./outpost reference` from controls/judged.json and controls/opinions.toml. Do not edit. -->\n\n"
@@ -185,117 +179,73 @@ def flow_reference(office: Office) -> str:
 # --- the reference of the office file ---------------------------------------------------------------------
 
 
+FORMATS = {"ipv4": "IP address", "ipv4network": "network", "date": "day", "": "text"}
+"""What pydantic calls a text of a form; other forms have their name in `outpost.office.tables.values`."""
+
+
 def office_reference() -> str:
     """Every key of `office.toml`: type, default, example and meaning."""
-    return _page("office", sections=_sections(Office, ""))
+    schema = Office.model_json_schema(mode="serialization")
+    return _page("office", sections=_sections(schema, schema["$defs"]))
 
 
-def _sections(model: type[BaseModel], path: str) -> Iterator[tuple[str, str, list[str]]]:
-    nested: list[tuple[type[BaseModel], str]] = []
-    rows = []
-    for name, info in model.model_fields.items():
-        if info.exclude:
-            continue
-        key = info.alias or name
-        child = _table_of(info.annotation)
-        if child is not None:
-            nested.append((child, _header(path, key, info.annotation)))
-        rows.append(_row(key, info))
-    title = f"`{path}`" if path else "Top level"
-    yield title, _first_paragraph(model), rows
-    for child, header in nested:
-        yield from _sections(child, header)
+def _sections(
+    table: Schema, tables: Schema, path: str = "", title: str = "Top level"
+) -> Iterator[tuple[str, str, list[list[str]]]]:
+    """Title, text and rows of a table, and of those below it."""
+    below, rows = [], []
+    for key, about in table["properties"].items():
+        kind, form = _type(about)
+        if kind in tables:
+            name = f"{path}.{key}".removeprefix(".")
+            header = {"tables": f"[[{name}]]", "tables by name": f"[{name}.NAME]"}.get(form, f"[{name}]")
+            below.append((tables[kind], tables, header.strip("[]"), f"`{header}`"))
+        example = f"`{_toml(about['examples'][0])}`" if "examples" in about else ""
+        meaning = " ".join(about.get("description", "").split())
+        cells = (f"`{key}`", form, _default(about), example, meaning)
+        rows.append([cell.replace("|", "\\|") for cell in cells])
+    text = re.sub(r" \(`\[[^)]*\)", "", " ".join(table["description"].partition("\n\n")[0].split()))
+    yield title, text.replace("``", "`"), rows
+    for each in below:
+        yield from _sections(*each)
 
 
-def _first_paragraph(model: type[BaseModel]) -> str:
-    text = (model.__doc__ or "").strip().partition("\n\n")[0]
-    return re.sub(r" \(`\[[^)]*\)", "", " ".join(text.split())).replace("``", "`")
+def _type(about: Schema) -> tuple[str, str]:
+    """The table that a value is or holds, and what it may be, in words."""
+    about = next(each for each in about.get("anyOf", [about]) if each.get("type") != "null")
+    if "anyOf" in about:
+        return _type(about)
+    if "$ref" in about:
+        return about["$ref"].rpartition("/")[2], "table"
+    if values := about.get("enum"):
+        return "", " or ".join(f"`{value}`" for value in values)
+    match about["type"]:
+        case "array":
+            table, form = _type(about["items"])
+            if table == TrustedAuthority.__name__:  # read from files that the list names
+                return "", "list of file names"
+            return table, "tables" if table else f"list: {form}"
+        case "object":
+            table, form = _type(about["additionalProperties"])
+            return table, "tables by name" if table else f"name → {form}"
+        case "boolean":
+            return "", "true or false"
+        case "string":
+            form = str(about.get("format", ""))
+            return "", FORMATS.get(form, form)
+    low, high = about.get("minimum"), about.get("maximum")
+    bounds = f" {low}–{high}" if high is not None else f" ≥ {low}" if low is not None else ""
+    return "", about.get("format") or f"integer{bounds}"
 
 
-def _row(key: str, info: FieldInfo) -> str:
-    meaning = " ".join((info.description or "").split())
-    examples = info.examples or ()
-    example = f"`{_toml(examples[0])}`" if examples else ""
-    cells = (f"`{key}`", _type(info.annotation, info.metadata), _default(info), example, meaning)
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _default(info: FieldInfo) -> str:
-    if info.default is PydanticUndefined:
+def _default(about: Schema) -> str:
+    if "default" not in about:
         return "required"
-    if info.default is None or info.default in ((), "") or isinstance(info.default, BaseModel):
-        return "–"
-    if isinstance(info.default, ByteSize):
-        return f"`{info.default.human_readable(separator='').replace('.0', '')}`"
-    return f"`{_toml(info.default)}`"
+    empty = about["default"] in (None, "", []) or isinstance(about["default"], dict)
+    return "–" if empty else f"`{_toml(about['default'])}`"
 
 
 def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return f'"{value}"'
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_toml(entry) for entry in value)}]"
     if isinstance(value, dict):
         return f"{{ {', '.join(f'{key} = {_toml(entry)}' for key, entry in value.items())} }}"
-    return str(value)
-
-
-def _header(path: str, key: str, annotation: Any) -> str:
-    inner = path.strip("[]")
-    dotted = f"{inner}.{key}" if inner else key
-    if get_origin(annotation) is dict:
-        return f"[{dotted}.NAME]"
-    return f"[[{dotted}]]" if get_origin(annotation) is tuple else f"[{dotted}]"
-
-
-def _table_of(annotation: Any) -> type[BaseModel] | None:
-    """The model behind a field that is a table, tables or tables by name; None for plain values."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return None if annotation is TrustedAuthority else annotation
-    return next((model for model in map(_table_of, get_args(annotation)) if model is not None), None)
-
-
-_NAMED: dict[Any, str] = {str: "text", int: "integer", bool: "true or false", ByteSize: "size", date: "day"}
-_CHECKED = {"_fqdn": "domain name", "_label": "host label", "_mail_address": "mail address"}
-
-
-def _type(annotation: Any, metadata: list[Any]) -> str:
-    for check in metadata:
-        if isinstance(check, AfterValidator):
-            return _CHECKED.get(_name_of(check.func), "text")
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if annotation in _NAMED:
-        return _NAMED[annotation] + _bounds(metadata)
-    if origin is Literal:
-        return " or ".join(f"`{value}`" for value in arguments)
-    if origin in (Union, types.UnionType):
-        if IPv4Address in arguments:
-            return "IP address"
-        if IPv4Network in arguments:
-            return "network"
-        return _type(next(kind for kind in arguments if kind is not type(None)), metadata)
-    if origin is tuple:
-        return "list of file names" if TrustedAuthority in arguments else _list_of(arguments[0])
-    if origin is dict:
-        return "tables by name" if _table_of(annotation) else f"name → {_type(arguments[1], [])}"
-    if hasattr(annotation, "__metadata__"):
-        return _type(arguments[0], list(annotation.__metadata__))
-    return "table"
-
-
-def _list_of(annotation: Any) -> str:
-    return "tables" if _table_of(annotation) else f"list: {_type(annotation, [])}"
-
-
-def _bounds(metadata: list[Any]) -> str:
-    low = next((bound.ge for bound in metadata if isinstance(bound, Ge)), None)
-    high = next((bound.le for bound in metadata if isinstance(bound, Le)), None)
-    if low is not None and high is not None:
-        return f" {low}–{high}"
-    return f" ≥ {low}" if low is not None else ""
-
-
-def _name_of(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", "")
+    return json.dumps(value, ensure_ascii=False)

@@ -152,7 +152,12 @@ def _to_seconds(value: object) -> object:
     return int(match[1]) * _UNITS[match[2]]
 
 
-Size = Annotated[ByteSize, Field(ge=1, le=2**50)]
+def _form(name: str) -> Any:
+    """What the reference page calls it."""
+    return Field(json_schema_extra={"format": name})
+
+
+Size = Annotated[ByteSize, Field(ge=1, le=2**50), _form("size")]
 """Bytes; the file may say `25MiB` or `2GiB`. A size of nothing is a mistake."""
 Line = Annotated[str, Field(max_length=200), AfterValidator(_trimmed)]
 """One line of text for people."""
@@ -169,9 +174,9 @@ MirrorUrl = Annotated[
         "not the address of a mirror, http://HOST/PATH or https://HOST/PATH",
     ),
 ]
-Fqdn = Annotated[str, AfterValidator(_fqdn)]
-HostLabel = Annotated[str, AfterValidator(_label)]
-MailAddress = Annotated[str, AfterValidator(_mail_address)]
+Fqdn = Annotated[str, AfterValidator(_fqdn), _form("domain name")]
+HostLabel = Annotated[str, AfterValidator(_label), _form("host label")]
+MailAddress = Annotated[str, AfterValidator(_mail_address), _form("mail address")]
 Proxy = Annotated[
     str,
     _like(
@@ -188,19 +193,23 @@ Mac = Annotated[
     ),
 ]
 FilePort = Annotated[int, Field(ge=1, le=65535)]
-Duration = Annotated[int, BeforeValidator(_to_seconds), Field(ge=1, le=20 * 366 * 86400)]
+Duration = Annotated[int, BeforeValidator(_to_seconds), Field(ge=1, le=20 * 366 * 86400), _form("duration")]
 """Seconds; the file may say `90s`, `15m`, `6h` or `30d`."""
 
 
 def lasting(default: str, description: str | None = None) -> Any:
     """A field for a duration that has a default, given as the file may say it."""
-    return Field(default=_to_seconds(default), description=description, examples=[default])
+    form: dict[str, Any] = {"format": "duration", "default": default}
+    return Field(
+        default=_to_seconds(default), description=description, examples=[default], json_schema_extra=form
+    )
 
 
 def sized(default: str, description: str | None = None, *, ge: int = 1) -> Any:
     """A field for a size that has a default, given as the file may say it."""
     value = TypeAdapter(ByteSize).validate_python(default)
-    return Field(default=value, ge=ge, description=description, examples=[default])
+    form: dict[str, Any] = {"format": "size", "default": default}
+    return Field(default=value, ge=ge, description=description, examples=[default], json_schema_extra=form)
 
 
 def counted(
