@@ -37,7 +37,7 @@ FRESHCLAM = "clamav-freshclam.service clamav-freshclam-once.service clamav-fresh
 
 def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     """Make a host the office's MTA."""
-    view = MtaView(office, me)
+    view, certificates = MtaView(office, me), tls_files(office=office, me=me, secrets=secrets)
     yield packages(
         "clamav-daemon",
         "clamav-freshclam",
@@ -54,15 +54,23 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
         files=below("mta", "/etc/redis", group="redis", mode="0640"),
     )
     yield from _scanner(view)
-    yield from _scanners_listener(view, tls_files(office=office, me=me, secrets=secrets))
+    # the store has mailboxes scanned again (VIR-04): it may have a message scanned, and nothing else
+    scanning = program("/usr/local/lib/outpost/scanning", outpost.onhost.scanning)
+    after = "clamav-daemon.socket"
+    yield from _stores_listener(
+        "scanner", view, certificates, scanning, title="scanner-door", after=after, also_in="clamav"
+    )
     yield from _filter(view, secrets)
-    yield from _learning(view, tls_files(office=office, me=me, secrets=secrets))
-    yield from _policy(view, tls_files(office=office, me=me, secrets=secrets))
+    # the store has Rspamd learn what users call junk (JNK-01), and can do nothing else to it (JNK-03)
+    yield from _stores_listener(
+        "learning", view, certificates, title="learning-listener", after="rspamd.service"
+    )
+    yield from _policy(view, certificates)
     yield from _shaping(view)
     yield from _routes(view)
     yield from _transport_security(view)
     yield from _reports(view)
-    yield from _listener(view, secrets, tls_files(office=office, me=me, secrets=secrets))
+    yield from _listener(view, secrets, certificates)
 
 
 def _scanner(view: MtaView) -> Items:
@@ -111,16 +119,18 @@ def _scanner(view: MtaView) -> Items:
     )
 
 
-def _scanners_listener(view: MtaView, certificates: Sequence[File]) -> Items:
-    """Where the store has mailboxes scanned again (VIR-04): it may have a message scanned, nobody else."""
+def _stores_listener(
+    name: str, view: MtaView, certificates: Sequence[File], *programs: File, title: str, **unit: str
+) -> Items:
+    """Where the store reaches a daemon of the filter, and nobody else does."""
     openssl = "/etc/postfix/openssl.cnf"
     yield service(
-        name="scanner-door",
-        unit="stunnel@scanner.service",
+        name=title,
+        unit=f"stunnel@{name}.service",
         files=[
-            rendered("mta", "/etc/stunnel/scanner.conf", mta=view, ports=ports),
-            program("/usr/local/lib/outpost/scanning", outpost.onhost.scanning),
-            stunnel("scanner", after="clamav-daemon.socket", openssl=openssl, also_in="clamav"),
+            rendered("mta", f"/etc/stunnel/{name}.conf", mta=view, ports=ports),
+            *programs,
+            stunnel(name, openssl=openssl, **unit),
         ],
         watches=[*certificates, rendered("mta", openssl, mta=view)],
     )
@@ -152,20 +162,6 @@ def _filter(view: MtaView, secrets: Secrets) -> Items:
         files=[*below("mta", "/etc/rspamd", mta=view, signing=signing, facts=filter_facts(view)), *keys],
         check="rspamadm configtest --quiet",
         on_change="reload",
-    )
-
-
-def _learning(view: MtaView, certificates: Sequence[File]) -> Items:
-    """Where the store has Rspamd learn what users call junk (JNK-01), and can do nothing else to it (JNK-03)."""
-    openssl = "/etc/postfix/openssl.cnf"
-    yield service(
-        name="learning-listener",
-        unit="stunnel@learning.service",
-        files=[
-            rendered("mta", "/etc/stunnel/learning.conf", mta=view, ports=ports),
-            stunnel("learning", after="rspamd.service", openssl=openssl),
-        ],
-        watches=[*certificates, rendered("mta", openssl, mta=view)],
     )
 
 

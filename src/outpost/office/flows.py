@@ -6,7 +6,6 @@ tests and for the README's diagram. What is not here is refused (invariant 5; co
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -74,22 +73,8 @@ class Listener:
     why: str
 
 
-_worked_out: dict[int, tuple[Flow, ...]] = {}
-
-
 def flows(office: Office) -> tuple[Flow, ...]:
-    """Every permitted flow of the office, in the order of a message's path: names, mail in, mail out, users, keeping.
-
-    Worked out once for each model, which is frozen: every template of a host asks.
-    """
-    found = _worked_out.get(id(office))
-    if found is None:
-        found = _worked_out[id(office)] = _work_out(office)
-        weakref.finalize(office, _worked_out.pop, id(office))
-    return found
-
-
-def _work_out(office: Office) -> tuple[Flow, ...]:
+    """Every permitted flow of the office, in the order of a message's path: names, mail in, mail out, users, keeping."""
     families = (
         _names, _mail_in, _mail_inside, _mail_out, _users, _webmail, _groupware, _certificates, _time, _keeping
     )  # fmt: skip
