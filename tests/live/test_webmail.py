@@ -345,13 +345,13 @@ def test_a_login_has_processes_of_its_own(
 
 UPLOAD = """
 import select, socket, ssl, sys
-address, name, most = sys.argv[1], sys.argv[2], int(sys.argv[3])
+address, name, begin, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 context = ssl.create_default_context()
 context.check_hostname, context.verify_mode, context.maximum_version = False, ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2
 begun = []
-for _ in range(most + 1):
+for _ in range(count):
     begun.append(context.wrap_socket(socket.create_connection((address, 443), 10), server_hostname=name))
-    begun[-1].sendall(f"POST /index.php HTTP/1.1\\r\\nHost: {name}\\r\\nContent-Length: 1000000\\r\\n\\r\\n".encode())
+    begun[-1].sendall(f"{begin} /index.php HTTP/1.1\\r\\nHost: {name}\\r\\nContent-Length: 1000000\\r\\n\\r\\n".encode())
 answered = select.select(begun, [], [], 10)[0]
 print(*(each.recv(12).decode() for each in answered))
 """
@@ -364,9 +364,19 @@ def test_one_client_does_not_take_the_room_for_uploads(
 ) -> None:
     """One more than a client may begin, none of which comes to its end."""
     status_line = host.check_output(
-        "python3 -c %s %s %s %s", UPLOAD, str(inside), view.name, str(view.uploads)
+        "python3 -c %s %s %s POST %s", UPLOAD, str(inside), view.name, str(view.uploads + 1)
     )
     assert status_line == "HTTP/1.1 429"
+
+
+@pytest.mark.probe
+@pytest.mark.control("DOS-13")
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_only_a_form_brings_a_file(
+    host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address, method: str
+) -> None:
+    status_line = host.check_output("python3 -c %s %s %s %s 1", UPLOAD, str(inside), view.name, method)
+    assert status_line == "HTTP/1.1 413"
 
 
 @pytest.mark.probe

@@ -56,6 +56,10 @@ SABOTAGES = (
         "webmail::one_client_does_not_take_the_room_for_uploads", activate=RELOAD,
     ),
     edited(
+        "webmail", "pages bring files", NGINX, r"s/^ *client_max_body_size 1k;$/client_max_body_size 36m;/",
+        "webmail::only_a_form_brings_a_file", activate=RELOAD,
+    ),
+    edited(
         "webmail", "HTTP leads to any name", NGINX, r"s|return 301 https://[^/]*/|return 301 https://$host/|",
         "webmail::http_answers_with_a_redirect_to_https_and_nothing_else", activate=RELOAD,
     ),
