@@ -7,15 +7,14 @@ import tarfile
 
 import pytest
 
-from outpost.converge.files import TEMPLATES, File, rendered
-from outpost.office import Office, ports
+from outpost.converge.declaration import declaration
+from outpost.converge.files import File, rendered
+from outpost.keys import secrets_file
+from outpost.office import Office
 from outpost.office.roles import cgroup_limits
 from outpost.office.size import size_of
 from outpost_lab.instance import Instance
-from roles.mta.view import MtaView
 from roles.store.view import StoreView
-from roles.webmail.guide import LANGUAGES
-from roles.webmail.view import WebmailView
 from tests.unit.test_size import SIZES, office_with
 
 PLACE = "/run/size"
@@ -58,6 +57,15 @@ def office(request: pytest.FixtureRequest) -> Office:
     return office_with(request.param)
 
 
+@pytest.fixture
+def declared(office: Office, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, File]]:
+    """Host → the files that its role declares, by path."""
+    hashed = "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$c2FsdHNhbHQ$aGFzaGhhc2g"  # a real one takes a quarter of a second
+    monkeypatch.setattr(secrets_file, "password_hash", lambda _password: hashed)
+    secrets = secrets_file.complete(office).secrets
+    return {host.name: declaration(office, secrets, host.name).content for host in office.hosts}
+
+
 def limits(office: Office, role: str) -> list[File]:
     """A unit for each daemon of a role, with its limits."""
     found = []
@@ -67,23 +75,11 @@ def limits(office: Office, role: str) -> list[File]:
     return found
 
 
-def test_dovecot_takes_its_limits_without_a_word(lab: Instance, office: Office) -> None:
+def test_dovecot_takes_its_limits_without_a_word(
+    lab: Instance, office: Office, declared: dict[str, dict[str, File]]
+) -> None:
     view = StoreView(office, office.with_role("store")[0])
-    file = rendered(
-        "store",
-        "/etc/dovecot/dovecot.conf",
-        store=view,
-        ports=ports,
-        shared_root="/srv/mail/.shared",
-        deliveries_per_user=4,
-        folders=1,
-        quota_grace=1,
-        trash_room=1,
-        readers=1,
-        logins_port=1,
-        logins_nonce="n",
-        relay_port=1,
-    )
+    file = declared["store"]["/etc/dovecot/dovecot.conf"]
     assert judged(lab, "store", [file], f"doveconf -c {PLACE}{file.path} -n 2>&1 >/dev/null") == ""
     few = File(file.path, file.content.replace(f"client_limit = {view.size.dovecot_clients}".encode(), b""))
     if len(office.users) > 100:
@@ -91,26 +87,21 @@ def test_dovecot_takes_its_limits_without_a_word(lab: Instance, office: Office) 
         assert "is lower than required" in output, "what kept an office of 117 users from being applied"
 
 
-def test_postfix_takes_its_limits_without_a_word(lab: Instance, office: Office) -> None:
-    view = MtaView(office, office.with_role("mta")[0])
-    top = TEMPLATES / "mta"
-    paths = [
-        f"/{found.relative_to(top).with_suffix('')}" for found in sorted((top / "etc/postfix").rglob("*.j2"))
-    ]
-    files = [rendered("mta", path, mta=view, store_keys=[]) for path in paths]
+def test_postfix_takes_its_limits_without_a_word(
+    lab: Instance, office: Office, declared: dict[str, dict[str, File]]
+) -> None:
+    files = [file for path, file in declared["mta"].items() if path.startswith("/etc/postfix/")]
     ask = f"postconf -c {PLACE}/etc/postfix -n 2>&1 >/dev/null; postconf -c {PLACE}/etc/postfix -Mf 2>&1 >/dev/null"
     assert judged(lab, "mta", files, ask) == ""
     listed = f"postconf -c {PLACE}/etc/postfix -h virtual_alias_expansion_limit"
     assert int(judged(lab, "mta", files, listed)) >= len(office.users)
 
 
-def test_nginx_and_php_take_their_limits_without_a_word(lab: Instance, office: Office) -> None:
-    view = WebmailView(office, office.with_role("webmail")[0])
+def test_nginx_and_php_take_their_limits_without_a_word(
+    lab: Instance, declared: dict[str, dict[str, File]]
+) -> None:
     nginx, php = "/etc/nginx/nginx.conf", "/etc/php/8.4/fpm/php-fpm.conf"
-    files = [
-        rendered("webmail", nginx, view=view, ports=ports, profile_path="/p", languages=LANGUAGES),
-        rendered("webmail", php, view=view),
-    ]
+    files = [declared["webmail"][path] for path in (nginx, php)]
     assert judged(lab, "webmail", files, f"nginx -t -q -c {PLACE}{nginx} 2>&1") == ""
     assert judged(lab, "webmail", files, f"php-fpm8.4 --test --fpm-config {PLACE}{php} 2>&1") == ""
     broken = File(files[1].path, files[1].content.replace(b"pm.max_children = ", b"pm.max_children = -"))
