@@ -126,12 +126,19 @@ def test_a_file_is_no_disk(tmp_path: Path) -> None:
 
 def test_what_is_written_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, device = tmp_path / "image", tmp_path / "device"
-    source.write_bytes(os.urandom(image.BLOCK + 17))
-    device.write_bytes(b"x" * 3 * image.BLOCK)
+    size = 4 * 1024**2 + 17
+    source.write_bytes(os.urandom(size))
+    device.write_bytes(b"x" * 3 * size)
     image.write(source, device)
-    assert device.read_bytes()[: image.BLOCK + 17] == source.read_bytes()
-    monkeypatch.setattr(os, "fsync", lambda disk: os.pwrite(disk, b"broken", 4096))
-    with pytest.raises(OutpostError, match="does not hold what was written"):
+    assert device.read_bytes() == source.read_bytes() + b"x" * 2 * size
+    with pytest.raises(OutpostError, match="No such file"):
+        image.write(source, tmp_path / "gone")
+    assert not (tmp_path / "gone").exists()
+    broken = tmp_path / "dd"
+    broken.write_text(f'#!/bin/sh\n{shutil.which("dd")} "$@"; printf broken 1<>{device}\n')
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(OutpostError, match=r"does not hold what was written.*differ"):
         image.write(source, device)
 
 
