@@ -23,14 +23,14 @@ def _limits(size: Size) -> dict[str, CgroupLimit]:
     return {
         # request bodies wait in memory (WEB-06)
         "nginx.service": CgroupLimit(512, 32),
-        # two processes; each thread may hold a request and what it became
-        "radicale.service": CgroupLimit(512 + 2 * threads(size) * 6 * ENTRY // MIB, 32 + 4 * threads(size)),
+        # each process may hold a request and what it became
+        "radicale.service": CgroupLimit(512 + workers(size) * 6 * ENTRY // MIB, 32 + 2 * workers(size)),
     }
 
 
-def threads(size: Size) -> int:
-    """Requests that each of two processes answers at a time."""
-    return max(4, size.users // 50)
+def workers(size: Size) -> int:
+    """Processes, each of which answers one request at a time: one that hangs can be ended, a thread cannot."""
+    return max(8, size.users // 25)
 
 
 def _fits(office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:

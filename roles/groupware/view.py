@@ -11,7 +11,7 @@ from outpost.office import ports
 from outpost.office.hostview import HostView
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress
-from roles.groupware import CACHE, ENTRY, STORAGE, threads
+from roles.groupware import CACHE, ENTRY, STORAGE, workers
 
 SHARED = "office"
 """The principal that owns what the office shares; a user's has an @ in it."""
@@ -53,8 +53,8 @@ class GroupwareView(HostView):
         return rf"[^@]+@{re.escape(self.office.domain)}"
 
     @property
-    def threads(self) -> int:
-        return threads(self.size)
+    def workers(self) -> int:
+        return workers(self.size)
 
     @property
     def cards(self) -> dict[str, str]:

@@ -40,6 +40,9 @@ END:VCALENDAR
 HOME_SET = (
     '<propfind xmlns="DAV:"><prop><current-user-principal/><resourcetype/><displayname/></prop></propfind>'
 )
+IN_2030 = """<C:calendar-query xmlns="DAV:" xmlns:C="urn:ietf:params:xml:ns:caldav"><prop><getetag/></prop>
+<C:filter><C:comp-filter name="VCALENDAR"><C:comp-filter name="VEVENT"><C:time-range start="20300101T000000Z" end="20300102T000000Z"/>
+</C:comp-filter></C:comp-filter></C:filter></C:calendar-query>"""
 SYNC = '<sync-collection xmlns="DAV:"><sync-token>{}</sync-token><sync-level>1</sync-level><prop><getetag/></prop></sync-collection>'
 
 
@@ -60,7 +63,7 @@ class Program:
     def ask(self, method: str, path: str, body: str = "", **headers: str) -> tuple[int, str]:
         """Status and body."""
         connection = http.client.HTTPSConnection(
-            self.user.at, context=self.user.tls, timeout=60 * pace.load()
+            self.user.at, context=self.user.tls, timeout=120 * pace.load()
         )
         given = base64.b64encode(f"{self.user.address}:{self.user.password}".encode()).decode()
         connection.request(
@@ -108,6 +111,29 @@ def test_an_entry_is_kept_for_its_owner_and_nobody_else(programs: dict[str, Prog
     assert alice.ask("MOVE", f"{home}{token}.ics", Destination=moved)[0] == 201
     assert alice.ask("DELETE", f"{home}moved-{token}.ics")[0] == 200
     assert alice.ask("GET", f"{home}moved-{token}.ics")[0] == 404
+
+
+@pytest.mark.control("CAL-03")
+def test_an_event_that_repeats_each_second_keeps_nobody_waiting_for_long(
+    programs: dict[str, Program], lab: Instance, dav: Host
+) -> None:
+    alice, bob, token = programs["alice"], programs["bob"], token_hex(8)
+    home, other = (f"/{program.user.address}/calendar/" for program in (alice, bob))
+    # Radicale counts from here to what is asked for: for hours
+    endless = EVENT.replace("20261201", "19001201").replace("SUMMARY", "RRULE:FREQ=SECONDLY\r\nSUMMARY")
+    assert alice.ask("PUT", f"{home}{token}.ics", endless.format(token=token))[0] == 201
+    try:
+        asked: list[int] = []
+        asking = threading.Thread(
+            target=lambda: asked.append(alice.ask("REPORT", home, IN_2030, Depth="1")[0])
+        )
+        asking.start()
+        assert bob.ask("PUT", f"{other}{token}.ics", EVENT.format(token=token))[0] == 201
+        asking.join()
+        assert asked == [502]
+    finally:
+        alice.ask("DELETE", f"{home}{token}.ics")
+        dealt_with(lab, dav.name)
 
 
 @pytest.mark.control("CAL-01")

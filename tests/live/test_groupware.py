@@ -124,6 +124,15 @@ def test_only_the_web_server_speaks_with_radicale(host: TestinfraHost) -> None:
     assert "PermissionError" in result.stderr
 
 
+@pytest.mark.control("CAL-03")
+def test_each_request_for_calendars_has_a_process_that_can_be_ended(
+    host: TestinfraHost, view: GroupwareView
+) -> None:
+    """gunicorn ends a process that does not answer; a thread of one goes on for ever."""
+    group = "/sys/fs/cgroup$(systemctl show --property ControlGroup --value radicale.service)/cgroup.procs"
+    assert int(host.check_output(f"wc -l < {group}")) > view.workers
+
+
 @pytest.mark.control("CAL-01")
 def test_nobody_but_radicale_reads_calendars(host: TestinfraHost, view: GroupwareView) -> None:
     assert modes(host, view.storage) == ["radicale radicale 700"]

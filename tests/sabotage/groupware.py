@@ -39,6 +39,11 @@ SABOTAGES = (
         "groupware::too_large_an_entry_is_refused", activate=RELOAD,
     ),
     edited(
+        "groupware", "requests for calendars share processes", UNIT,
+        "s/--workers [0-9]+ --worker-class sync/--workers 2 --worker-class gthread --threads 4/",
+        "groupware::each_request_for_calendars_has_a_process_that_can_be_ended", activate=RESTART,
+    ),
+    edited(
         "groupware", "answers without security headers", NGINX, "/^ *add_header/d",
         "groupware::answers_carry_the_security_headers_once", activate=RELOAD,
     ),
