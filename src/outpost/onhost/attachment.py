@@ -42,7 +42,7 @@ WORDS = 256 * 1024
 """Characters of text: a search index with parts of words grows with each of them."""
 LEAST, MOST, SPEED = 0.5, 20.0, 100_000
 """Seconds of processor time for a file, at least and at most; and octets of it in a second, a tenth of what takes an honest PDF. Without
-that a message of some thousand small PDFs that never end, which anybody can send, keeps all readers for days."""
+that a message of three hundred small PDFs that never end, which anybody can send, keeps a reader for hours."""
 PATIENCE = 40.0
 """Seconds for an answer of the reader: its unit ends it before (RuntimeMaxSec)."""
 PDF, ZIP = b"%PDF-", b"PK\x03\x04"
