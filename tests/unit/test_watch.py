@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,45 @@ def test_lines_that_the_collector_has_not_had_for_a_while_are_an_alarm(
         answers["journalctl"] = json.dumps({"__REALTIME_TIMESTAMP": str(int((NOW - age) * 1e6))})
         answers["systemctl"] = f"StateChangeTimestamp=@{NOW - running:.0f}\n"
         assert abouts(watch.logs, wanted) == expected
+
+
+@pytest.mark.parametrize("kind", ["a FIFO", "a link", "a directory", "much"])
+def test_what_the_shipper_puts_in_the_place_of_its_note_is_not_waited_for(
+    answers: dict[str, str], tmp_path: Path, kind: str
+) -> None:
+    sent = tmp_path / "sent"
+    match kind:
+        case "a FIFO":
+            os.mkfifo(sent)
+        case "a link":
+            sent.symlink_to("/dev/zero")
+        case "a directory":
+            sent.mkdir()
+        case "much":
+            with sent.open("wb") as file:
+                file.truncate(1 << 40)
+    answers["journalctl"] = json.dumps({"__REALTIME_TIMESTAMP": str(int((NOW - 3600) * 1e6))})
+    answers["systemctl"] = f"StateChangeTimestamp=@{NOW - 3600:.0f}\n"
+    assert abouts(watch.logs, settings(logs=str(sent))) == ["logs"]
+
+
+def test_a_check_that_hangs_is_an_alarm_and_keeps_no_other_from_being_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def hangs(_settings: watch.Settings, _now: float) -> Iterator[Alarm]:
+        yield Alarm(str(os.read(reading, 1)), "")
+
+    reading, writing = os.pipe()
+    monkeypatch.setattr(watch, "PROBE", 0.05)
+    monkeypatch.setattr(
+        watch, "PROBES", {"hangs": hangs, "works": lambda _settings, _now: iter([Alarm("works", "")])}
+    )
+    try:
+        found = watch.alarms({"probes": ["hangs", "works"]}, NOW)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert [alarm.about for alarm in found] == ["watch hangs", "works"]
 
 
 def test_mail_on_hold_is_an_alarm_unless_it_waits_for_its_hours(answers: dict[str, str]) -> None:

@@ -16,8 +16,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import time
@@ -40,6 +42,8 @@ OUT_OF_MEMORY = "fe6faa94e7774663a0da52717891d8ef"
 """systemd's message when the kernel ended a process of a unit (systemd-journald's catalogue)."""
 DAMAGED = re.compile(r"/srv/mail/[^/\s]+/Maildir/(?:\.[^/\n]+/)?(?:cur|new)/[^/\s:)]+(?::2,[A-Za-z]*)?")
 MOST_DAMAGED = 5
+PROBE = 150.0
+"""Seconds for one check: what hangs is an alarm, and keeps no other from being sent. The scanner may take 120."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +254,7 @@ def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
 
 def logs(settings: Settings, now: float) -> Iterator[Alarm]:
     """Lines that have not reached the collector for a while, whatever is in their way."""
-    place = Path(settings["logs"]).read_text().split() if Path(settings["logs"]).exists() else []
+    place = _noted(Path(settings["logs"])).split()
     behind = [f"--after-cursor={place[0]}"] if place else []
     oldest = output_of(
         "journalctl", "--quiet", "--output=json", "--output-fields=_PID", "--lines=+1", *behind
@@ -269,6 +273,15 @@ def logs(settings: Settings, now: float) -> Iterator[Alarm]:
             "logs",
             f"the collector has accepted no lines of this host for {_span(age)}: `journalctl -u outpost-logs`",
         )
+
+
+def _noted(path: Path) -> str:
+    """What a service has written into a file of its own; nothing where it put a link there, or what never ends."""
+    with suppress(OSError):
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(number, "rb") as file:
+            return file.read(4096).decode(errors="replace") if stat.S_ISREG(os.fstat(number).st_mode) else ""
+    return ""
 
 
 def units(settings: Settings, now: float) -> Iterator[Alarm]:
@@ -367,14 +380,24 @@ PROBES: dict[str, Probe] = {
 def alarms(settings: Settings, now: float) -> list[Alarm]:
     """Everything that needs a human now; a check that fails is an alarm, too."""
     found: list[Alarm] = []
+    before = signal.signal(signal.SIGALRM, _too_late)
     for name in settings["probes"]:
         try:
+            # LOG-04: without it a scanner that takes each word of a question slowly, or a FIFO, ends the unit before anything is sent
+            signal.setitimer(signal.ITIMER_REAL, PROBE)
             found += PROBES[name](settings, now)
         except Exception as error:
             found.append(
                 Alarm(f"watch {name}", f"{name} could not be checked: {type(error).__name__}: {error}")
             )
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
     return found
+
+
+def _too_late(*_signal: object) -> None:
+    raise TimeoutError(f"no answer within {PROBE:.0f} s")
 
 
 @dataclass
