@@ -9,6 +9,7 @@ import json
 import os
 import pwd
 import re
+import socket
 import sqlite3
 import tarfile
 import tempfile
@@ -438,6 +439,24 @@ def test_a_file_that_is_deleted_while_it_is_copied_ends_no_backup(
     monkeypatch.setattr(os, "walk", lambda _top: iter(walked))
     host_backup.copied_tree(top, into, {"path": str(top)})
     assert sorted(path.name for path in into.iterdir()) == ["a", "z"]
+
+
+def test_a_copy_waits_for_no_fifo_follows_no_link_and_takes_no_memory_for_a_large_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner of the tree may exchange each entry between two looks at it."""
+    top, into = tmp_path / "live", tmp_path / "copy"
+    top.mkdir()
+    (top / "file").write_text("kept")
+    os.mkfifo(top / "fifo")
+    (top / "link").symlink_to(top / "file")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(top / "socket"))
+    looked = Path.lstat
+    monkeypatch.setattr(Path, "lstat", lambda path: looked(top / "file" if path.parent == top else path))
+    monkeypatch.setattr(Path, "read_bytes", lambda _path: pytest.fail("the whole of it in memory"))
+    host_backup.copied_tree(top, into, {"path": str(top)})
+    assert {path.name: path.read_text() for path in into.iterdir()} == {"file": "kept"}
 
 
 def test_a_manifest_waits_for_no_fifo_and_reads_no_link(maildir: Path) -> None:

@@ -71,6 +71,10 @@ OF_THE_ENTRY = (
 """Errors for which one entry of an archive does not come back, and the others do: a taken-over host chose its name."""
 
 
+NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+"""Errors for which a name is no file any more: deleted meanwhile, a link, a socket."""
+
+
 ONLINE_COPY = """
 import sqlite3, sys
 live, copy = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True), sqlite3.connect(":memory:")
@@ -585,14 +589,20 @@ def copied_tree(top: Path, into: Path, source: dict[str, Any]) -> None:
         for name in fnmatch.filter(files, source.get("only", "*")):
             try:
                 with as_owner(source):
-                    status = (directory / name).lstat()
-                    if not stat.S_ISREG(status.st_mode):
-                        continue
-                    content = (directory / name).read_bytes()
-            except FileNotFoundError:
-                continue  # deleted meanwhile
-            (here / name).write_bytes(content)
-            os.utime(here / name, ns=(status.st_atime_ns, status.st_mtime_ns))
+                    # a FIFO that its owner puts there after a first look is not waited for, and a file of any size is no matter of memory
+                    number = os.open(
+                        directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                    )
+            except OSError as error:
+                if error.errno in NO_FILE:
+                    continue
+                raise
+            with os.fdopen(number, "rb") as file:
+                status = os.fstat(number)
+                if stat.S_ISREG(status.st_mode):
+                    with (here / name).open("wb") as copy:
+                        shutil.copyfileobj(file, copy)
+                    os.utime(here / name, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _left_out(name: str) -> bool:
