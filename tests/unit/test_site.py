@@ -18,7 +18,7 @@ from outpost.errors import OutpostError
 from outpost.keys import secrets_file
 from outpost.machines import guests, server, up
 from outpost.machines.guests import Image
-from outpost.machines.hypervisor import UNITS, Site, site_of
+from outpost.machines.hypervisor import SETTINGS, UNITS, Site, site_of
 from outpost.machines.server import Server, wanted
 from outpost.office import load
 from outpost.office.load import check
@@ -121,7 +121,17 @@ def test_each_zone_is_a_bridge_without_an_address_of_the_server(place: Path) -> 
     assert "ExecStart=/sbin/ip link set zone-core up" in lines
     assert not [line for line in lines if "master zone-core" in line or "master zone-mgmt" in line]
     assert "addr add" not in unit
-    assert unit.count("disable_ipv6=1 ") == unit.count("/rp_filter=1 ") == unit.count("/arp_ignore=8\n") == 4
+
+
+def test_the_server_takes_nothing_from_a_bridge_whatever_debian_sets_on_new_interfaces(place: Path) -> None:
+    """udev runs systemd-sysctl for each interface that appears: a name of its own there wins over Debian's pattern (sysctl.d(5))."""
+    files = site(place).files()
+    unit, settings = files[f"/etc/systemd/system/{UNITS[0]}"], files[SETTINGS].splitlines()
+    for bridge in ("zone-lan", "zone-wan", "zone-core", "zone-mgmt"):
+        wanted = (f"net/ipv4/conf/{bridge}/rp_filter = 1", f"net/ipv4/conf/{bridge}/arp_ignore = 8", f"net/ipv6/conf/{bridge}/disable_ipv6 = 1")  # fmt: skip
+        assert set(wanted) <= set(settings)
+        assert unit.index(f"add name {bridge} ") < unit.index(f"--prefix=/net/ipv4/conf/{bridge} ")
+        assert unit.index(f"--prefix=/net/ipv6/conf/{bridge}\n") < unit.index(f"link set {bridge} up")
 
 
 def test_a_port_that_left_its_bridge_is_put_back(place: Path) -> None:
@@ -166,7 +176,7 @@ def test_systemd_takes_the_units(place: Path, tmp_path: Path) -> None:
             (tmp_path / Path(path).name).write_text(
                 text.replace("/usr/bin/virsh", "/bin/true")
                 .replace("/sbin/ip", "/bin/true")
-                .replace("/sbin/sysctl", "/bin/true")
+                .replace("/usr/lib/systemd/systemd-sysctl", "/bin/true")
             )
     units = [str(tmp_path / unit) for unit in UNITS]
     done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)

@@ -24,6 +24,8 @@ DIRECTORY = "/var/lib/libvirt/images/outpost"
 MARK = "/etc/outpost-site"
 """On the server: the domain of the office whose site it is."""
 UNITS = ("outpost-bridges.service", "outpost-guests.service")
+SETTINGS = "/etc/sysctl.d/60-outpost-site.conf"
+"""On the server: kernel settings of the bridges."""
 SYSTEM = 2048
 """MiB that Debian itself takes of a disk."""
 NAME_LENGTH = 15
@@ -109,9 +111,10 @@ class Site:
         """Path → content, of what the server gets besides packages, disks and definitions."""
         return {
             MARK: f"{self.domain}\n",
+            SETTINGS: render(_TEMPLATES, "sysctl.conf.j2", {"site": self}),
             **{
                 f"/etc/systemd/system/{unit}": render(
-                    _TEMPLATES, f"{unit.removeprefix('outpost-')}.j2", {"site": self}
+                    _TEMPLATES, f"{unit.removeprefix('outpost-')}.j2", {"site": self, "settings": SETTINGS}
                 )
                 for unit in UNITS
             },
