@@ -203,6 +203,15 @@ def test_an_answer_is_bounded_while_it_is_read(stream: str) -> None:
         exchange(["sh", "-c", f"exec cat /dev/zero{stream}"], patience=600, most=1_000_000)
 
 
+def test_an_answer_to_a_file_is_bounded_as_well(tmp_path: Path) -> None:
+    file = tmp_path / "image"
+    file.write_bytes(b"x" * 1_000_000)
+    with file.open("rb") as content:
+        assert exchange(["wc", "-c"], content, patience=60).out.strip() == b"1000000"
+    with file.open("rb") as content, pytest.raises(TooMuchError):
+        exchange(["sh", "-c", "exec cat /dev/zero >&2"], content, patience=600, most=1_000_000)
+
+
 def test_an_answer_that_never_comes_ends() -> None:
     with pytest.raises(TimeoutError):
         exchange(["sleep", "600"], b"x" * 1_000_000, patience=0.2)

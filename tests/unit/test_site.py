@@ -8,6 +8,7 @@ import subprocess
 from base64 import b64encode
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import tomlkit
@@ -22,6 +23,7 @@ from outpost.machines.hypervisor import SETTINGS, UNITS, Site, site_of
 from outpost.machines.server import Server, wanted
 from outpost.office import load
 from outpost.office.load import check
+from outpost.transport import answers
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPvl2VGKbSb6DB9Jbjn8cDsxhYg3Q6hVZCAT1Z0tOAa maria@site"
 IMAGE = Image("https://example.com/debian.qcow2", "ab" * 64)
@@ -132,6 +134,20 @@ def test_the_server_takes_nothing_from_a_bridge_whatever_debian_sets_on_new_inte
         assert set(wanted) <= set(settings)
         assert unit.index(f"add name {bridge} ") < unit.index(f"--prefix=/net/ipv4/conf/{bridge} ")
         assert unit.index(f"--prefix=/net/ipv6/conf/{bridge}\n") < unit.index(f"link set {bridge} up")
+
+
+def test_a_server_that_answers_an_image_without_end_is_left(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(b"x")
+    monkeypatch.setattr(server, "shell_command", lambda *_: ["cat", "/dev/zero", "-s"])
+    monkeypatch.setattr(answers, "at_once", lambda shell, _script: list(shell[:2]))
+    declared = site(place)
+    nobody: Any = None
+    work = up.Work(nobody, nobody, "root@192.0.2.5", declared, declared, bare(declared))
+    with pytest.raises(OutpostError, match="did not take the image"):
+        up.upload(work, Image(str(image), "0" * 128))
 
 
 def test_a_port_that_left_its_bridge_is_put_back(place: Path) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Collection
@@ -28,6 +27,8 @@ from outpost.transport.remote import run_script
 FIRST_BOOT = 600.0
 """Seconds until a new guest answers; an emulated one gets three times as much."""
 PACE = 3.0
+UPLOAD = 12 * 3600.0
+"""Seconds for an image on its way: 800 MB by a line of 150 kbit/s."""
 DEBIAN = "https://cloud.debian.org/images/cloud/trixie/latest/debian-13-genericcloud-amd64.qcow2"
 GROW = (
     "root=$(findmnt --noheadings --output SOURCE /) && disk=$(lsblk --noheadings --output PKNAME $root) && "
@@ -152,11 +153,16 @@ def upload(work: Work, image: Image) -> None:
         f"echo '{image.digest}  {place}.new' | sha512sum --check --quiet; mv {place}.new {place}"
     )
     command = answers.at_once(server.shell_command(work.login, work.target), script)
-    with Path(image.source).open("rb") as content:
-        done = subprocess.run(command, stdin=content, capture_output=True, check=False)
-    if done.returncode:
+    try:
+        with Path(image.source).open("rb") as content:
+            done = answers.exchange(command, content, patience=UPLOAD, most=server.MOST)
+    except (TimeoutError, answers.TooMuchError):
+        raise OutpostError(
+            f"{work.login} did not take the image as it should", "check the server before you trust it"
+        ) from None
+    if done.status:
         last = answers.line(
-            (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1], 500
+            (done.errors.decode(errors="replace").strip().splitlines() or ["no message"])[-1], 500
         )
         raise OutpostError(f"the image did not arrive on {work.login}: {last}", "run the command again")
 
@@ -193,11 +199,12 @@ def await_first_boots(work: Work, tell: Callable[[str], None]) -> None:
 
 
 def _asked(work: Work, name: str, script: str) -> str:
-    """What a guest prints, or why there is nothing."""
+    """What a guest prints, or why there is nothing; one line."""
     try:
-        return run_script(
-            work.target, work.office, work.office.host(name), script, "ssh", patience=45
-        ).strip()
+        answer = run_script(
+            work.target, work.office, work.office.host(name), script, "ssh", patience=45, most=server.MOST
+        )
+        return answers.line(answer.strip(), 300)
     except OutpostError as error:
         return error.message
 

@@ -11,6 +11,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterable, Sequence
@@ -103,7 +104,7 @@ def at_once(shell: Sequence[str], script: str) -> list[str]:
 
 def exchange(
     command: Sequence[str],
-    stdin: bytes = b"",
+    stdin: bytes | IO[bytes] = b"",
     *,
     patience: float,
     most: int = MOST,
@@ -112,6 +113,7 @@ def exchange(
     """Run a command whose output somebody else decides.
 
     Args:
+        stdin: What it reads, or a file with that.
         patience: Seconds that it may take.
         most: Bytes that it may write on each stream.
         into: Where its standard output goes; then `most` is for that alone.
@@ -138,7 +140,7 @@ def exchange(
         timer.start()
         try:
             with suppress(BrokenPipeError):
-                process.stdin.write(stdin)
+                shutil.copyfileobj(io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin, process.stdin)
             with suppress(BrokenPipeError):
                 process.stdin.close()
             for stream in streams:
