@@ -1,7 +1,5 @@
 """Backup: every host keeps what only it has at head office, encrypted, by a key that can add and not take away."""
 
-from __future__ import annotations
-
 import outpost.onhost.backup
 from outpost.converge.declaration import Items
 from outpost.converge.files import File, as_json, parses, program, rendered, text

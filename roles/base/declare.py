@@ -1,7 +1,5 @@
 """Every host, whatever its role: packages, packet filter, names, clock, SSH, logs, the office's certificates."""
 
-from __future__ import annotations
-
 from pathlib import PurePosixPath
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What every host has beyond its packet filter and SSH: sandboxes, limits, modules, audit, the hours of upgrades."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from outpost.converge.declaration import Items

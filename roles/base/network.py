@@ -1,7 +1,5 @@
 """The network side of every host: packet filter, kernel settings, resolver, clock."""
 
-from __future__ import annotations
-
 from outpost.converge.declaration import Items
 from outpost.converge.files import rendered
 from outpost.converge.shapes import once, service, settings

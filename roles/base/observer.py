@@ -1,7 +1,5 @@
 """The observer: the program that scans a host, and what it compares it with."""
 
-from __future__ import annotations
-
 from outpost.converge.declaration import Change, Declaration, Once
 from outpost.converge.files import LIB, RUN, as_json, package, parses, text
 from outpost.converge.shapes import settings

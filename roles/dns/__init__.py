@@ -1,7 +1,5 @@
 """Name servers: Knot for the office's zones, signed on the first of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Name servers: Knot, authoritative only; the first one signs, the others hold transferred copies."""
 
-from __future__ import annotations
-
 from outpost.converge.declaration import Items
 from outpost.converge.files import rendered, text
 from outpost.converge.shapes import confined, directory, once, packages, service, settings

@@ -1,7 +1,5 @@
 """What the templates of a name server may print."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from outpost.office import ports

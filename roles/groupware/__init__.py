@@ -1,7 +1,5 @@
 """Groupware: calendars, contacts and tasks (CalDAV, CardDAV), with neither mail nor passwords. Optional."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from outpost.office import ports

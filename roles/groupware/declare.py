@@ -3,8 +3,6 @@
 nginx asks the store before each request whether the login is right, and tells Radicale who it is.
 """
 
-from __future__ import annotations
-
 import shlex
 
 from outpost.converge.declaration import Items

@@ -1,7 +1,5 @@
 """What the templates of a groupware host may print: its names and addresses, its way to the store, the directory's cards."""
 
-from __future__ import annotations
-
 import re
 import uuid
 from dataclasses import dataclass

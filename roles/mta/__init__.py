@@ -1,7 +1,5 @@
 """MTAs: Postfix with Rspamd and ClamAV, the only hosts that take mail from outside."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -4,8 +4,6 @@ It holds no user's password and no mailbox (invariant 2), and nothing that a fil
 (invariant 3). In the order below a daemon comes up after what it needs: memory, scanner, filter, Postfix.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import outpost.onhost.policy

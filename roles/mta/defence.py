@@ -3,8 +3,6 @@
 Pure: no I/O, no pyinfra. Both read JSON; the code that reads it is the same for every office.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from outpost.office import ports

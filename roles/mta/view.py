@@ -3,8 +3,6 @@
 Pure: no I/O, no pyinfra. Templates below ``templates/mta/`` get one ``MtaView`` as ``mta`` and print it.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Iterable

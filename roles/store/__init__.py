@@ -1,7 +1,5 @@
 """The store: Dovecot's mailboxes, and everything that knows a password."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -5,8 +5,6 @@ submit goes to the MTA's trusted listener. Nothing here deletes a mailbox: the m
 put away.
 """
 
-from __future__ import annotations
-
 import hashlib
 import shlex
 from collections.abc import Sequence

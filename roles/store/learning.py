@@ -1,7 +1,5 @@
 """Junk that learns: what users move into Junk and out of it, on its way to the MTAs' filter (JNK-01)."""
 
-from __future__ import annotations
-
 import outpost.onhost.learn
 from outpost.converge.declaration import Items
 from outpost.converge.files import as_json, program, rendered

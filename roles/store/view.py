@@ -3,8 +3,6 @@
 Pure: no I/O, no pyinfra. Templates below ``templates/store/`` get one ``StoreView`` as ``store`` and print it.
 """
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import dataclass
 from email.header import Header

@@ -1,7 +1,5 @@
 """A time server for the office's hosts: their clocks agree with each other also while the line is down. Optional."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from outpost.office.model import Office

@@ -1,7 +1,5 @@
 """A time server: the chrony that every host has answers, too."""
 
-from __future__ import annotations
-
 from outpost.converge.declaration import Items
 from outpost.converge.files import rendered
 from outpost.converge.shapes import settings

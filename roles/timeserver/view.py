@@ -1,7 +1,5 @@
 """What the templates of a time server may print, derived from the flows to it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from outpost.office import ports

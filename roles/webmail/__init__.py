@@ -1,7 +1,5 @@
 """Webmail: nginx and Roundcube, with neither mail nor passwords."""
 
-from __future__ import annotations
-
 from outpost.errors import OutpostError
 from outpost.office import ports
 from outpost.office.model import Office

@@ -4,8 +4,6 @@ It keeps no mail and no password: Roundcube logs in to the store with what the u
 holds lives in memory that only the PHP unit sees.
 """
 
-from __future__ import annotations
-
 import shlex
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The users' guide, one page, and a profile that sets Apple's mail programs up."""
 
-from __future__ import annotations
-
 import plistlib
 import uuid
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a webmail host derives from the office: which names it answers where, its limits, its way to the store."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -5,8 +5,6 @@ written last: one without a stamp broke off and is made again. A lock lets one o
 while the others wait for it. pip shows its own progress on a terminal.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import re

@@ -1,7 +1,5 @@
 """What the command line reports in one line, with what to do about it."""
 
-from __future__ import annotations
-
 
 class OutpostError(Exception):
     """A failure that a user can understand and act on.

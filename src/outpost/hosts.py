@@ -4,8 +4,6 @@ An inventory file is one call, so that every connector reaches the same office w
 this checkout import `outpost.hosts`, so this module keeps its name and place.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which office a command means: its file, the pyinfra inventory that reaches it, the lab instance."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Jinja2 as every template of plain text expects it: configuration files, shell scripts, what is printed."""
 
-from __future__ import annotations
-
 import traceback
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Shell that acts on systemd's units on a host."""
 
-from __future__ import annotations
-
 
 def restarted(*units: str, only_running: bool = False) -> str:
     """Shell that restarts units, however often somebody did so a moment ago.

@@ -1,7 +1,5 @@
 """The apt cache of all instances and image builds on this machine."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import docker

@@ -4,8 +4,6 @@ A virtual machine has what a container lacks: a kernel of its own with AppArmor 
 true reboots. The box is for vagrant-libvirt; kernel and initial RAM disk lie beside the disk, so it needs no boot loader.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

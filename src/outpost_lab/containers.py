@@ -1,7 +1,5 @@
 """Machines as systemd containers: created with their files inside, started, waited for, repaired."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import tarfile

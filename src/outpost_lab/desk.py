@@ -1,7 +1,5 @@
 """A desk on the office's LAN: Debian's Chromium, in the network of the lab's workstation, knowing webmail's name only."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The lab's DNS above the office: a signed root, ``test.``, the peers' domains, the reverse zones."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path

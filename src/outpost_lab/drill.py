@@ -4,8 +4,6 @@ What is compared was written down by the live store from the very snapshot that 
 Dovecot is asked itself.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections import Counter

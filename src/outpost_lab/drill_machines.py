@@ -9,8 +9,6 @@ What comes back was written by a host that may have been taken over. So what rea
 - ``store`` takes the stream and runs Dovecot. It has no network, no device, and Dovecot's capabilities only.
 """
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Docker: present and running, or a clear remedy, or installed where the user agrees."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

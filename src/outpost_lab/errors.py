@@ -1,7 +1,5 @@
 """What can go wrong with the lab, each with what to do about it."""
 
-from __future__ import annotations
-
 from outpost.errors import OutpostError
 
 

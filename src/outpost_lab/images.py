@@ -1,7 +1,5 @@
 """What containers start from: built once, named by a digest of the recipe, kept between instances."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """``lab info``: the contract for scripts."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -4,8 +4,6 @@ Nothing stays on a host: lynis is brought there, runs as it would from its packa
 ports are judged from the controller, so it must stand where they may be reached (the lab's does).
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

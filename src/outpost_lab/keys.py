@@ -1,7 +1,5 @@
 """Keys and certificates of the test environment. They protect nothing but the lab."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """What templates and certificates are made from."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from cryptography import x509

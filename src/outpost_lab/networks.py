@@ -1,7 +1,5 @@
 """Zones: one internal Docker network each, with fixed addresses, and a free slot for each instance."""
 
-from __future__ import annotations
-
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The office in a lab: its secrets, its deploy, its first messages."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -3,8 +3,6 @@
 what waits, waits in proportion to the load, and a time is judged by its ratio to the idle value of the same run.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

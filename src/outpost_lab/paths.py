@@ -1,7 +1,5 @@
 """Where the lab's files are in the checkout."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from outpost.target import ROOT

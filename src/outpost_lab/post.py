@@ -5,8 +5,6 @@ with certificates verified. The neighbours (head office, client site, the Intern
 own sendmail and read their Maildir. Used by ``lab up`` for its first messages, and by the journeys in tests/.
 """
 
-from __future__ import annotations
-
 import smtplib
 import ssl
 import subprocess

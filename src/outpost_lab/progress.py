@@ -1,7 +1,5 @@
 """The steps of the lab as they begin and end, and how long each took."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

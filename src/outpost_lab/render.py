@@ -1,7 +1,5 @@
 """What is in a machine before it starts: configuration, names, keys."""
 
-from __future__ import annotations
-
 import uuid
 from dataclasses import dataclass
 from typing import Any

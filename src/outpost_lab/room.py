@@ -3,8 +3,6 @@
 Containers share the kernel's limits: each lab alone fits into a stock Debian, two do not.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """What the world learns of an office once it is deployed: the key of its zone, and its authority."""
 
-from __future__ import annotations
-
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

@@ -1,7 +1,5 @@
 """``lab up`` and ``lab down``."""
 
-from __future__ import annotations
-
 import fcntl
 import shutil
 import tomllib

@@ -1,7 +1,5 @@
 """Who stands around the office: machines, names and addresses, read from ``templates/world/world.toml``."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """`outpost alias`, `group` and `shared`: addresses of several people."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """The command line: its commands put together, and what becomes of a failure."""
 
-from __future__ import annotations
-
 import ast
 import os
 from importlib import import_module

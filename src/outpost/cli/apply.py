@@ -4,8 +4,6 @@ A no-op takes as long as the command line takes to load. So this module imports 
 has changed, and loads the rest while they answer.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`outpost attack`: the case study's weaknesses, tried against an office that agrees to it."""
 
-from __future__ import annotations
-
 import asyncio
 import datetime
 import json

@@ -1,7 +1,5 @@
 """`outpost backup`, `restore OFFICE HOST`, `restore mailbox OFFICE ADDRESS` and `drill`."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict

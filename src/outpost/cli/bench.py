@@ -1,7 +1,5 @@
 """`outpost bench`: the promises of speed, measured against their peers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated
 

@@ -3,8 +3,6 @@
 What is printed may have been said by a host: none of its characters is obeyed by the terminal (`outpost.transport.answers`).
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """`outpost declare`: what the code and the office file declare, and what another revision declares differently."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`outpost decommission`."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`outpost each`: one command for many offices, a bounded number of them at a time, each in a process of its own."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

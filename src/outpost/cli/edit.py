@@ -1,7 +1,5 @@
 """One edit of people in the office file: checked, shown, kept, and applied to the hosts that know them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """`outpost judge`: outside opinions, shown and kept."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """`outpost secrets`: keys and passwords of an office, made, kept and asked for."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """``outpost lab …``."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -1,7 +1,5 @@
 """What the user sees while the lab works."""
 
-from __future__ import annotations
-
 import sys
 
 from rich.progress import Progress as Bar

@@ -1,7 +1,5 @@
 """`outpost machines`: what the hosts of an office need before their first apply."""
 
-from __future__ import annotations
-
 import sys
 import tempfile
 import time

@@ -1,7 +1,5 @@
 """`outpost trace`, `queue`, `alarms` and `peer`: mail on its way, what needs a human, what the other end has to know."""
 
-from __future__ import annotations
-
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor

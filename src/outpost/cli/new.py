@@ -1,7 +1,5 @@
 """`outpost new` and `outpost preflight`: create and check an office; check its machines before the first apply."""
 
-from __future__ import annotations
-
 import inspect
 import sys
 import tomllib

@@ -1,7 +1,5 @@
 """Commands that read one office's file and ask no host: check, hosts, dns, guide, reference."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable
 from pathlib import Path

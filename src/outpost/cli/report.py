@@ -1,7 +1,5 @@
 """`outpost report`: the page of evidence, and the same on paper."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`outpost rotate`: keys that roll, one command a kind."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`outpost test`: the whole suite, stage after stage, with the output of pytest and the other tools."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """`outpost upgrade`: an office's hosts from the version that converged them to this one."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """`outpost user`: people with a mailbox."""
 
-from __future__ import annotations
-
 import shlex
 from typing import Annotated, Any
 

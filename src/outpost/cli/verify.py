@@ -1,7 +1,5 @@
 """`outpost verify`: the live checks, their results, what changed since the last run, and its report."""
 
-from __future__ import annotations
-
 import shlex
 import subprocess
 import sys

@@ -3,8 +3,6 @@
 Roles make items by `outpost.converge.shapes`.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ the answer means. Only what Debian, its packages and the declaration explain bec
 in the office file (docs/adr/0021): everything else is reported until it is repaired, whatever broke off meanwhile.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Generator, Iterator
 from dataclasses import replace

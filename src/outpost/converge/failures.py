@@ -5,8 +5,6 @@ reached; another apply holds it; it rolls back a guarded change; or packages or 
 been applied before.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

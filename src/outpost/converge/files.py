@@ -1,7 +1,5 @@
 """Files as a role wants them on a host: rendered from templates, or one of our own programs."""
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import json

@@ -9,8 +9,6 @@ open before outlives rules that let nobody in again. A restart of the host while
 undoes it too (``outpost-undo.service``), before the packet filter is loaded.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import subprocess

@@ -5,8 +5,6 @@ whole declaration; the others are answered from it. Any change to the host voids
 planning to executing: an answer is never older than the state it is compared with.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

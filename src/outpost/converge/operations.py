@@ -8,8 +8,6 @@ that the daemon loaded. It is emptied before files change, and written after the
 there and no longer declared is removed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import shlex

@@ -1,7 +1,5 @@
 """Differences as findings: into pyinfra's own output, and into the file that `outpost plan` reads them from."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

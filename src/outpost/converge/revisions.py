@@ -3,8 +3,6 @@
 Each revision declares in a process of its own, with the Python packages of this environment. No host is asked.
 """
 
-from __future__ import annotations
-
 import difflib
 import io
 import json

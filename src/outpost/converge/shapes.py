@@ -4,8 +4,6 @@ Every change has one order: render, check, install, activate, remember. It makes
 own checker has accepted it. A daemon that has not loaded its files yet is restarted by the next run, also after an interruption.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """One walk over a declaration: each item by an ordinary pyinfra operation that has its name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 from zlib import crc32

@@ -1,7 +1,5 @@
 """A difference of a host, and the finding that it becomes."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """Each kind of difference: what it is called, what comes of it, which controls it breaks, what puts it right."""
 
-from __future__ import annotations
-
 import shlex
 
 from outpost.drift import repairs

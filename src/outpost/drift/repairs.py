@@ -1,7 +1,5 @@
 """Shell that puts right what somebody did on a host by hand. It deletes no data: files are moved aside, accounts locked, units stopped."""
 
-from __future__ import annotations
-
 import re
 import shlex
 

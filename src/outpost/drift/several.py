@@ -1,7 +1,5 @@
 """Kinds of differences of which one may become several findings: files, units, accounts, members of groups, the network."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """What a run of pyinfra is doing, by the lines of its log."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections import defaultdict, deque

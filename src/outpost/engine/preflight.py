@@ -4,8 +4,6 @@ One script a host, which changes nothing and answers in lines ``KEY VALUE``. A f
 bad is what makes an apply fail or an office that does not work.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 import time

@@ -6,8 +6,6 @@ checks of the hosts of a wave run before and after it. A check that fails only a
 declaration (`src/outpost/converge/guard.py`), never those that were found on the host. What failed before is reported, and no reason.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable, Collection

@@ -9,8 +9,6 @@ day, everything is compared in full (docs/adr/0014).
 Imports nothing but Python's library, and little of it before the hosts are asked: until then nothing else happens.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

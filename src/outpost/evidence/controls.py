@@ -5,8 +5,6 @@ the data to it. The classes of faults and failures follow Avizienis, Laprie, Ran
 Concepts and Taxonomy of Dependable and Secure Computing".
 """
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib

@@ -1,7 +1,5 @@
 """The lines of configuration that are in effect on the hosts, by the control that they name."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

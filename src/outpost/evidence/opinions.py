@@ -3,8 +3,6 @@
 `outpost_lab.judges` runs the tools.
 """
 
-from __future__ import annotations
-
 import json
 import tomllib
 from dataclasses import asdict, dataclass

@@ -3,8 +3,6 @@
 Pure but for `pages`, which reads what stands in the checkout.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib

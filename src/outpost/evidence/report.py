@@ -4,8 +4,6 @@ The page needs nothing beside itself: no script, no font, no picture from anywhe
 `outpost verify` kept, the recorded attacks, the catalogue, and the lines that the hosts hold now.
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import tempfile

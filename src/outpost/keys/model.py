@@ -1,7 +1,5 @@
 """What the secrets of an office are, and what follows from them."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from datetime import datetime

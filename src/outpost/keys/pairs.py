@@ -1,7 +1,5 @@
 """Private keys, and the certificates that the office issues for them with its own authority."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from ipaddress import ip_network
 from typing import Annotated

@@ -1,7 +1,5 @@
 """The public halves of an office's keys, as its zones show them: from `Secrets` to what `outpost.office.dns` prints."""
 
-from __future__ import annotations
-
 from outpost.keys.model import Secrets
 from outpost.office.dns import DkimKey, PublicKeys, dkim_public, dkim_selector, key_digest, private_key_digest
 

@@ -4,8 +4,6 @@
 rely on (keys in the DNS, the authority, users' first passwords), so ``complete`` only ever adds.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import os

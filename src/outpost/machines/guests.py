@@ -1,7 +1,5 @@
 """What has to be done on a site's server, as steps: pure. `outpost.machines.deploy` carries them out."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ BIOS and UEFI start GRUB from the same disk, and GRUB starts ``/vmlinuz``: Debia
 of the kernel need no step that knows how the image was made. UEFI gets Debian's signed shim and GRUB (Secure Boot).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

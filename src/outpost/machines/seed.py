@@ -5,8 +5,6 @@ made here, so the controller knows it before the machine exists: no fingerprint 
 secret.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import subprocess

@@ -1,7 +1,5 @@
 """The guests of a site made, changed and removed: what a server has is asked, what is missing is carried out by pyinfra."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

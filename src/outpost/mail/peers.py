@@ -1,7 +1,5 @@
 """The text that ``outpost peer`` prints: facts for any mail server, and the lines for Postfix."""
 
-from __future__ import annotations
-
 from outpost.office.peering import OtherEnd
 from outpost.target import ROOT
 from outpost.templates import environment

@@ -1,7 +1,5 @@
 """The queues of an office's MTAs: what waits, why, for how long; what an administrator lets go or holds."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import time

@@ -4,8 +4,6 @@ The hosts search their own journals (``outpost.onhost.mailtrace``) and send only
 second round asks every host for what the first one brought to light: the store knows a Message-ID, the MTA queue ids.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections import defaultdict

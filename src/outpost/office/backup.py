@@ -5,8 +5,6 @@ the MTA's queue: a copy of it, put back, would deliver a second time what has be
 gone within minutes. What head office and the users' programs have got no `250` for, they keep (BKP-01).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

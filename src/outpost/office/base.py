@@ -3,8 +3,6 @@
 Pure. `BaseView` is what the templates of the base role are rendered with.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import collapse_addresses, ip_address, ip_network

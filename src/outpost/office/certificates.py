@@ -5,8 +5,6 @@ the key is used (RFC 7671, section 8.1). Keys are the office's (``secrets.age``)
 records can be derived and a rebuilt host comes back with the same key. Pure.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product

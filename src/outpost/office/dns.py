@@ -12,8 +12,6 @@ Internet addresses, because other mail systems fetch the policy. The servers' zo
 office's hosts find each other by /etc/hosts, so that internal links survive the loss of the DNS.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping

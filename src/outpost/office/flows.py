@@ -4,8 +4,6 @@ The only source for the packet filters in and out, for each role's listener cont
 tests and for the README's diagram. What is not here is refused (invariant 5; control NET-01).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network

@@ -1,7 +1,5 @@
 """One host of an office as the templates of its role see it: what all of these views have."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from outpost.office.flows import listeners

@@ -1,7 +1,5 @@
 """From ``office.toml`` to ``Office``: every problem is found before any is reported."""
 
-from __future__ import annotations
-
 import base64
 import copy
 import hmac

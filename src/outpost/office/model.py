@@ -4,8 +4,6 @@ Pure: no file, network or pyinfra access. Its tables are in ``tables``, by subje
 are in its package below ``roles/``, the graph of connections in ``flows``, the rules that span several fields in ``checks``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from ipaddress import ip_interface
 

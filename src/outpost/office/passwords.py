@@ -1,7 +1,5 @@
 """What somebody who knows the office tries first as a password (AUT-02): its names, places in the DNS, and people."""
 
-from __future__ import annotations
-
 from outpost.office.model import Office
 from outpost.onhost.passwords import words_of
 

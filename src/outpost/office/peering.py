@@ -3,8 +3,6 @@
 Pure: no I/O. ``outpost peer`` prints it, and the lab's head office is configured by what it prints.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from outpost.office.model import Office

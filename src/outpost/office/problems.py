@@ -1,7 +1,5 @@
 """What is wrong with an office file, said so that it can be mended: field, value, remedy."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """What a role is to the rest of the product: one value, read wherever the product treats hosts by their role."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -3,8 +3,6 @@
 The model is below the roles, and imports none of them (docs/adr/0033).
 """
 
-from __future__ import annotations
-
 from functools import cache
 from importlib import import_module
 

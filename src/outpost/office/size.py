@@ -4,8 +4,6 @@ Pure. All of it grows in steps of `STEP` users, so that one user more changes no
 What was measured is said where it is used (docs/adr/0028).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from outpost.office.model import Office

@@ -5,8 +5,6 @@ are "intermediate" whatever it says. Every suite has forward secrecy; the certif
 RSA suites serve certificates that were provided.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

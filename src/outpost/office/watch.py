@@ -3,8 +3,6 @@
 Pure: no I/O, no pyinfra.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from outpost.office.backup import STATE, backup_of

@@ -1,7 +1,5 @@
 """A new office file from a few answers: what an office of five hosts needs, with addresses counted from its networks."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import tomllib

@@ -4,8 +4,6 @@ An entry is the text from its header (``[[users]]``) to the last of its keys; co
 what follows. Only the touched entry is written again.
 """
 
-from __future__ import annotations
-
 import difflib
 import re
 import tomllib

@@ -4,8 +4,6 @@ A host reaches its own repository and adds to it (`outpost.onhost.backup`). What
 host, and on the machine that keeps it: nothing crosses the line for it (docs/adr/0016).
 """
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Iterable, Iterator

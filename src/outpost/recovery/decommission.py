@@ -7,8 +7,6 @@ The name servers are not erased. While the domain is delegated they publish that
 nobody else can then send in its name.
 """
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import io

@@ -1,7 +1,5 @@
 """What restore drills came to: kept with the office's state, for the report. `outpost_lab.drill` carries them out."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ Without it a taken-over host writes on the administrator's terminal (a file name
 the zone. `outpost.cli.console` makes all that is printed safe once more.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import re

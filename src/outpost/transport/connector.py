@@ -5,8 +5,6 @@ held back by the kernel. This one starts ``ssh``, which has all that, and the al
 for Docker bounds what a host answers.
 """
 
-from __future__ import annotations
-
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A shell script on a host, by the connector that the inventory uses; the script goes by standard input, never argv."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 

@@ -4,8 +4,6 @@ testinfra's own backends start a process, or a channel, for every property of ev
 once a host and sends it commands; each answer comes back with its exit status, output and errors, framed by their lengths.
 """
 
-from __future__ import annotations
-
 import inspect
 import itertools
 import os

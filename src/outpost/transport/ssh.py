@@ -5,8 +5,6 @@ pays for the handshake (docs/adr/0013). ``ssh -F FILE mta`` uses it by hand. The
 after it, for jump hosts and agents.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

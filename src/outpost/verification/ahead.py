@@ -9,8 +9,6 @@ it acts, waits, or checks what it did.
 This module is the pytest plugin that does so: ``-p outpost.verification.ahead --ahead FILE``. Without it every command goes live.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable

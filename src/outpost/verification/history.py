@@ -1,7 +1,5 @@
 """What verifications have found: kept with the office's state, who ran them on what, and what is different since."""
 
-from __future__ import annotations
-
 import getpass
 import hashlib
 import json

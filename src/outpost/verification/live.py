@@ -4,8 +4,6 @@ This module is also the pytest plugin that reports from inside: with `--events-f
 for each test to a pipe, however many processes (xdist) share the work.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """What malicious messages carry. Harmless: the worst in here is the scanners' own test pattern, never stored whole."""
 
-from __future__ import annotations
-
 import base64
 import io
 import struct

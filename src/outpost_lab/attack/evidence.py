@@ -1,7 +1,5 @@
 """What an attack expects, what it saw, and the transcript that proves it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """The office under attack: its addresses, the machines around it, and ways to see its state."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import email.utils

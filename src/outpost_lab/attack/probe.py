@@ -6,8 +6,6 @@ first in the same run), three times that is allowed, if it is more; and both in 
 is noted. From a load on a time is noted only (outpost_lab.pace): what has no time in it is judged at any load.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import smtplib

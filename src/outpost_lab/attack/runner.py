@@ -1,7 +1,5 @@
 """Runs attacks: gentle ones together, each of the others by itself, with honest users' experience measured."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable, Sequence

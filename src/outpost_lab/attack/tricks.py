@@ -4,8 +4,6 @@ A scanner that reads a message differently from the program that opens it is no 
 program by some mail program or archiver, and all must be refused. The ways are rows of ``tricks.toml``.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import bz2

@@ -4,8 +4,6 @@ Simulated is `ssh`, the program: first every question to the lab's hosts is note
 of the lab's, is answered from these notes. So the controller does all its work, and the hosts none.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

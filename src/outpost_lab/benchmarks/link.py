@@ -4,8 +4,6 @@ Every connection through one `Link` shares its rate, as the hosts of an office s
 its round trip, too, which a proxy that just accepts would hide.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import threading

@@ -1,7 +1,5 @@
 """A mailbox of 50,000 messages: what its owner, everybody's delivery and the night wait for."""
 
-from __future__ import annotations
-
 import json
 import re
 import time

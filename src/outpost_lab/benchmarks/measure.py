@@ -1,7 +1,5 @@
 """Measurements and their verdicts, as data."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -1,7 +1,5 @@
 """The lab's office as it would be at the end of a slow line: the same hosts, behind ports of a `Link`."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

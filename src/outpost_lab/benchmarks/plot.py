@@ -1,7 +1,5 @@
 """The results as a picture (a bar for us, one for the peer, on a logarithmic scale) and as a table, from the templates beside this."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A whole office from bare machines, against the default `apt-get install` of the same packages on the same machines."""
 
-from __future__ import annotations
-
 import time
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,7 +1,5 @@
 """Re-apply of an office that is as declared: against a bare login on the same line, Ansible and mitogen."""
 
-from __future__ import annotations
-
 import subprocess
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The rows of `outpost bench`: what is promised, and who measures it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial

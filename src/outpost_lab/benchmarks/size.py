@@ -3,8 +3,6 @@
 Both rows compare with the same lab at its own size, because a machine that is busy is busy for both.
 """
 
-from __future__ import annotations
-
 import asyncio
 import ssl
 import time

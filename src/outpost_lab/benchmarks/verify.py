@@ -1,7 +1,5 @@
 """Verification over a slow line: checks that only read the hosts, against a bare login to each."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 import tempfile

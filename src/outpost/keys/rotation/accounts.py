@@ -5,8 +5,6 @@ it proves control over them. Accounts outlive certificates and hosts, so each is
 authority (``acme.directory`` was changed) is forgotten by the records at once and asked for again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 from outpost.errors import OutpostError

@@ -1,7 +1,5 @@
 """What an apply brings to light and the office's secrets must keep: DNSSEC keys that were made, ACME accounts."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 from outpost.keys.rotation import accounts, dnssec, engine

@@ -8,8 +8,6 @@
 6. No host trusts the old authority any more.
 """
 
-from __future__ import annotations
-
 from outpost.keys.model import NextAuthority
 from outpost.keys.pairs import new_authority
 from outpost.keys.rotation.engine import Desk, Rows

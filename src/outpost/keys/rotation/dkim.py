@@ -11,8 +11,6 @@ A receiver therefore always finds the key of a message (RFC 6376, section 3.1; M
 Practices").
 """
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 
 from pydantic import SecretStr

@@ -5,8 +5,6 @@ fetched after every apply that reaches the primary, and by ``outpost rotate due`
 primary that has no keys at all (docs/adr/0009).
 """
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterator
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Every step of every kind that is due now. One kind that must wait or fails does not keep the others back."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from outpost.errors import OutpostError

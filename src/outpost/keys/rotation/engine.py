@@ -1,7 +1,5 @@
 """What every rotation shares: the office with its secrets, one writer at a time, steps and reasons to wait."""
 
-from __future__ import annotations
-
 import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

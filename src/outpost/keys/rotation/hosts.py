@@ -5,8 +5,6 @@ MTA's listener for users' mail names the store's key: first the MTAs accept both
 then the old one is forgotten. Each step is applied before the next is written down.
 """
 
-from __future__ import annotations
-
 from outpost.keys.rotation.engine import Desk, Rows
 from outpost.keys.secrets_file import complete, renewed_hosts
 from outpost.office.roles import serving

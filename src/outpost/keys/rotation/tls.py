@@ -6,8 +6,6 @@ RFC 7672, section 2.2). After it the old key stays published until the host is s
 fetches its certificate by ACME goes on with its old pair until it has one for the new key.
 """
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 
 from outpost.errors import OutpostError

@@ -4,8 +4,6 @@ Nobody outside holds it, so nothing has to be waited for; each step is applied t
 is written down, and a run that broke off is taken up where it stopped.
 """
 
-from __future__ import annotations
-
 from outpost.errors import OutpostError
 from outpost.keys.model import TRANSFER
 from outpost.keys.published import public_keys

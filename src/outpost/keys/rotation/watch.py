@@ -1,7 +1,5 @@
 """What the office's authoritative name servers show, each asked at its own address."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import dns.exception

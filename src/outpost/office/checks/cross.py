@@ -1,7 +1,5 @@
 """The rules that span tables, subject after subject."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from outpost.office.checks import dns, limits, peers, reach, recipients, topology

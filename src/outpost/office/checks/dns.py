@@ -1,7 +1,5 @@
 """Reverse zones that are delegated, and keys that live longer than their roll takes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from outpost.office.checks.rule import Rule

@@ -1,7 +1,5 @@
 """Secrets that stand in the data file."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any

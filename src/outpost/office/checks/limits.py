@@ -1,7 +1,5 @@
 """Sizes and counts that must go together."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from outpost.office.checks.rule import Rule

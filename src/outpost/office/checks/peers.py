@@ -1,7 +1,5 @@
 """Peers: reachable, distinct, and no loop."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 

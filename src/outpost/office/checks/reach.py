@@ -1,7 +1,5 @@
 """What hosts need elsewhere, and whether a zone of theirs leads there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 from ipaddress import ip_address

@@ -1,7 +1,5 @@
 """Users, aliases and shared mailboxes: each address once, and none that leads nowhere."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 from outpost.office.checks.rule import Rule, nearest, path_back

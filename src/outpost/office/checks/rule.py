@@ -1,7 +1,5 @@
 """What a rule is, and what several of them ask."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 

@@ -1,7 +1,5 @@
 """What the schema finds, in the reader's words: field, value, message, remedy."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Zones and hosts: addresses that fit, roles that are there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import partial
 

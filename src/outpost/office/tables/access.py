@@ -1,7 +1,5 @@
 """Who gets in: administrators by SSH, users by webmail, readers of the secrets."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from outpost.office.tables.values import Account, AgeRecipient, Part, SshKey

@@ -1,7 +1,5 @@
 """The office's own zones, and how long their keys live."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from outpost.office.tables.values import Duration, Network, Part, lasting

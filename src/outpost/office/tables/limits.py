@@ -1,7 +1,5 @@
 """Sizes and counts."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from outpost.office.tables.values import Duration, Part, Size, counted, lasting, sized

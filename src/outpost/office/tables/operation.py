@@ -1,7 +1,5 @@
 """Running the office: its logs, hours, backups and alarms, and its end."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Which mail is refused or tagged, and the filter's settings."""
 
-from __future__ import annotations
-
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 

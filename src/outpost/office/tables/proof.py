@@ -1,7 +1,5 @@
 """What may be done to the office to prove it: attacks, and the checks on running hosts."""
 
-from __future__ import annotations
-
 import re
 from datetime import date
 from typing import Annotated

@@ -1,7 +1,5 @@
 """Whom the office takes mail for: users, aliases, shared mailboxes."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from outpost.office.tables.values import Line, MailAddress, Part, Size

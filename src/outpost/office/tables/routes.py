@@ -1,7 +1,5 @@
 """Where mail leaves: peers, a smarthost, the line to the Internet."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Encryption, and where certificates come from."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

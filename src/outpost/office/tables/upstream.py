@@ -1,7 +1,5 @@
 """What the hosts take from servers elsewhere: answers about names, packages, the time."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

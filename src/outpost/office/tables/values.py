@@ -1,7 +1,5 @@
 """What a value in the office file may be: names, addresses, networks, durations; and the base of every table."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from ipaddress import (

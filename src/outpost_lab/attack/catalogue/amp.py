@@ -1,7 +1,5 @@
 """A-AMP: one message that becomes many (essay 3.1.6)."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 

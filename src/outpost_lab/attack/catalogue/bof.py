@@ -1,7 +1,5 @@
 """A-BOF: probing commands, overlong and malformed input, ambiguous ends of data (essay 3.1.2)."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import re

@@ -1,7 +1,5 @@
 """Attacks that are nothing but words: ``dialogues.toml``, which says how."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """A-DNS: copying the zone, borrowing the resolver, aiming answers at others (essay 4.0)."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from collections.abc import Iterator

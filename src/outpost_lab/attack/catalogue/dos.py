@@ -1,7 +1,5 @@
 """A-DOS: keeping honest clients out (essay 3.1.3)."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import math

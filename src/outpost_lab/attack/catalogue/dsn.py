@@ -1,7 +1,5 @@
 """A-DSN: making the office send notifications to people who never wrote (essay 3.1.1)."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A-IMAP: reading somebody's mail on the way in (essay 1.2)."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """A-REL: sending through the office without a right to (essay 3.1.5)."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 

@@ -1,7 +1,5 @@
 """A-SPF: writing in somebody else's name (essay 3.1.4)."""
 
-from __future__ import annotations
-
 from outpost_lab.attack import content
 from outpost_lab.attack.catalogue.dsn import filtered
 from outpost_lab.attack.evidence import Evidence

@@ -1,7 +1,5 @@
 """A-VIR: content that harms anybody who opens it, and content that harms its readers (essay 3.1.7)."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from functools import partial

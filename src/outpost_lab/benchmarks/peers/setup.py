@@ -1,7 +1,5 @@
 """Makes what the peers read: Ansible's inventory, host variables and configuration."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path
