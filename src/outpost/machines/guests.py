@@ -10,8 +10,8 @@ from outpost.machines.server import Present, Server, bridged, wanted
 PACKAGES = ("libvirt-daemon-system", "qemu-system-x86", "qemu-utils")
 VIRSH = "virsh --connect qemu:///system"
 CDROM = "sda"
-ENDS = 180
-"""Seconds that a guest may take to shut down."""
+ENDS = {"kvm": 180, "qemu": 540}
+"""Seconds that a guest may take to shut down; an emulated one is slow."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def disk(guest: Guest, image: Image) -> str:
 def stop(guest: Guest) -> str:
     """Shell: the guest shuts down, and has ended."""
     return (
-        f"{VIRSH} shutdown {guest.name} && for second in $(seq {ENDS}); do "
+        f"{VIRSH} shutdown {guest.name} && for second in $(seq {ENDS[guest.kind]}); do "
         f"[ \"$({VIRSH} domstate {guest.name} | head -n 1)\" != 'shut off' ] || break; sleep 1; done && "
         f"[ \"$({VIRSH} domstate {guest.name} | head -n 1)\" = 'shut off' ]"
     )
