@@ -8,15 +8,15 @@ import typer
 from outpost.cli.console import Table, err, out, say_json
 from outpost.cli.options import JsonOption, NameOption
 from outpost.cli.progress import Lines
-from outpost.target import LAB, find, shown
-from outpost_lab.benchmarks import measure, plot, run
+from outpost.target import LAB, find
+from outpost_lab.benchmarks import measure, run
 
 app = typer.Typer()
 
 
 @app.command(
     "bench",
-    epilog="Examples: `./outpost bench --list`, `./outpost bench reapply-cold verify --name two`; `./outpost bench --keep --plot` "
+    epilog="Examples: `./outpost bench --list`, `./outpost bench reapply-cold verify --name two`; `./outpost bench --keep` "
     "measures everything (half an hour and more). Exit code 0: every ratio reached, 1: a ratio missed.",
 )
 def bench(
@@ -24,10 +24,9 @@ def bench(
     name: NameOption = None,
     listed: Annotated[bool, typer.Option("--list", help="Show the rows and measure none.")] = False,
     as_json: JsonOption = False,
-    draw: Annotated[
-        bool, typer.Option("--plot", help="Write docs/benchmarks.svg and the table in docs/measurements.md.")
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Write docs/benchmarks.json and the table in docs/measurements.md.")
     ] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the results in docs/benchmarks.json.")] = False,
 ) -> int:
     """Measure speed beside SSH, pyinfra, Ansible and apt-get.
 
@@ -52,8 +51,6 @@ def bench(
         )
         if keep:
             measure.keep([measurement])
-    if draw:
-        out.print(f"wrote {' and '.join(map(shown, plot.write()))}")
     if as_json:
         say_json([measurement.as_data() for measurement in found])
     else:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from outpost.target import ROOT
+from outpost.templates import environment, render
 
 Sense = Literal["at most", "times faster"]
-RESULTS = ROOT / "docs" / "benchmarks.json"
+RESULTS, PAGE = ROOT / "docs" / "benchmarks.json", ROOT / "docs" / "measurements.md"
+BEGIN, END = "<!-- measured, by `./outpost bench --keep` -->", "<!-- end of what is measured -->"
 
 
 class Figures(NamedTuple):
@@ -75,8 +77,8 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-def keep(found: Sequence[Measurement], file: Path = RESULTS) -> None:
-    """Into the file of results; rows that were not measured now stay as they are."""
+def keep(found: Sequence[Measurement], file: Path = RESULTS, page: Path = PAGE) -> None:
+    """Into the file of results and the table of a page; rows that were not measured now stay as they are."""
     known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     machine = {
@@ -87,6 +89,9 @@ def keep(found: Sequence[Measurement], file: Path = RESULTS) -> None:
     }
     known |= {each.row: each.as_data() | {"measured": machine} for each in found}
     file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    table = render(environment(Path(__file__).parent), "results.md.j2", {"rows": list(known.values())})
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    page.write_text(f"{before}{BEGIN}{table}{END}{rest.split(END, 1)[1]}", encoding="utf-8")
 
 
 def _processor() -> str:

@@ -39,11 +39,6 @@ class Place:
         """The file for ``ssh -F``."""
         return ssh.configuration(self.office, self.directory)
 
-    @property
-    def runs(self) -> Path:
-        """Where its verifications are kept (`outpost.verification.history`)."""
-        return self.directory.parent / "outpost" / self.directory.name / "verifications"
-
     def environment(self) -> dict[str, str]:
         """For programs that read this office; they may keep what Python compiled, as in anybody's shell."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

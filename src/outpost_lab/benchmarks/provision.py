@@ -43,8 +43,7 @@ def provision(target: Target, watcher: Watcher | None = None) -> Figures:
         ours = time.monotonic() - started
     finally:
         lab.down(NAME)
-    notes = {"packages named": sum(map(len, packages.values())), "hosts": len(packages)}
-    return of_samples({"ours": [ours], "peer": [peer]}, notes)
+    return of_samples({"ours": [ours], "peer": [peer]})
 
 
 def _on_each(instance: Instance, scripts: dict[str, str]) -> float:

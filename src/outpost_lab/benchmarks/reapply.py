@@ -8,7 +8,7 @@ from typing import Any
 
 from outpost.target import ROOT, Target
 from outpost.transport.remote import run_script
-from outpost_lab.benchmarks.measure import Figures, median, of_samples
+from outpost_lab.benchmarks.measure import Figures, of_samples
 from outpost_lab.benchmarks.peers import setup
 from outpost_lab.benchmarks.place import Place, behind
 
@@ -17,14 +17,10 @@ RUNS = 5
 
 
 def cold(target: Target) -> Figures:
-    """No-op re-apply of all hosts, no connection open, against bare logins."""
+    """No-op re-apply of all hosts, no connection open, against bare logins; a whole comparison as a note."""
     with _settled(target, RTT) as place:
         samples = place.paired(_apply(place), RUNS)
-        notes = {
-            "the store alone, s": _alone(place, closed=True),
-            "whole comparison (--refresh), s": place.closed(_apply(place, "--refresh"))(),
-            "raw pyinfra, s": place.closed(_raw(place))(),
-        }
+        notes = {"whole comparison (--refresh), s": place.closed(_apply(place, "--refresh"))()}
     return of_samples(samples, notes)
 
 
@@ -33,9 +29,7 @@ def opened(target: Target) -> Figures:
     with _settled(target, RTT) as place:
         bare = [place.closed(place.bare)() for _ in range(RUNS)]
         _apply(place)()
-        samples = {"peer": bare, "ours": [_apply(place)() for _ in range(RUNS)]}
-        notes = {"the store alone, s": _alone(place, closed=False), "raw pyinfra, s": _raw(place)()}
-    return of_samples(samples, notes)
+        return of_samples({"peer": bare, "ours": [_apply(place)() for _ in range(RUNS)]})
 
 
 def thin(target: Target) -> Figures:
@@ -92,12 +86,6 @@ def _settled(target: Target, rtt: float, rate: float = 0.0) -> Iterator[Place]:
 
 def _apply(place: Place, *options: str) -> Callable[[], float]:
     return lambda: place.timed([str(ROOT / "outpost"), "apply", str(place.directory), "-y", *options])
-
-
-def _alone(place: Place, *, closed: bool) -> float:
-    """One host's no-op: the machine's processors have nothing else to do, as where each host has its own."""
-    one = _apply(place, "--limit", "store")
-    return median([(place.closed(one) if closed else one)() for _ in range(RUNS)])
 
 
 def _raw(place: Place) -> Callable[[], float]:

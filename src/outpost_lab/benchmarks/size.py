@@ -15,7 +15,7 @@ from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.office import load, ports
 from outpost.target import Target
-from outpost_lab.benchmarks.measure import Figures, median, of_samples
+from outpost_lab.benchmarks.measure import Figures, of_samples
 from outpost_lab.info import info
 from outpost_lab.instance import Instance
 from outpost_lab.office import seal
@@ -30,8 +30,7 @@ def logins(target: Target) -> Figures:
     """Every user of a large office logs in at the same moment; twice, as programs do that lost their connection."""
     with _grown(target) as instance:
         first, again = (asyncio.run(_storm(instance)) for _ in range(2))
-    notes = {"median": round(median(first), 1), "again": round(max(again), 1)}
-    return Figures(max(first), MINUTE, {"ours": [max(first), max(again)]}, notes)
+    return Figures(max(first), MINUTE, {"ours": [max(first), max(again)]}, {})
 
 
 def unchanged(target: Target) -> Figures:

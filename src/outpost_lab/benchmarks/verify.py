@@ -1,15 +1,14 @@
 """Verification over a slow line: checks that only read the hosts, against a bare login to each."""
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from outpost.target import LAB, ROOT, Target
+from outpost.target import LAB, Target
 from outpost.verification.live import LEAN, SIDE_BY_SIDE, WHITE_BOX
 from outpost_lab import office
-from outpost_lab.benchmarks.measure import Figures, median, of_samples
+from outpost_lab.benchmarks.measure import Figures, of_samples
 from outpost_lab.benchmarks.place import Place, behind
 from outpost_lab.benchmarks.reapply import RTT, RUNS
 from outpost_lab.instance import Instance
@@ -22,17 +21,7 @@ def white_box(target: Target) -> Figures:
         listed = Path(temporary) / "asked"
         _checks(near, listed, *SIDE_BY_SIDE)()
         with behind(target, rtt=RTT) as place:
-            samples = place.paired(_checks(place, listed), RUNS)
-            one = [place.closed(_checks(place, listed, "--host", "store"))() for _ in range(RUNS)]
-            command = [str(ROOT / "outpost"), "verify", str(place.directory), "--white-box"]
-            place.runs.mkdir(parents=True)
-            shutil.copy(listed, place.runs / "asked-white-box")
-            times = [place.closed(lambda: place.timed(command))() for _ in range(RUNS)]
-    notes = {
-        "outpost verify --white-box, s": round(median(times), 2),
-        "the store alone, s": round(median(one), 2),
-    }
-    return of_samples(samples, notes)
+            return of_samples(place.paired(_checks(place, listed), RUNS))
 
 
 def _checks(place: Place, listed: Path, *options: str) -> Callable[[], float]:
