@@ -264,7 +264,7 @@ def test_what_is_moved_while_interfaces_get_other_names_is_a_persons_to_put_back
     [
         ("file\t/etc/localtime\tlink to /usr/share/zoneinfo/Asia/Tokyo", "file\t/etc/localtime\tlink to /usr/share/zoneinfo/Etc/UTC",
          "ln -sfnT /usr/share/zoneinfo/Etc/UTC /etc/localtime"),
-        ("file\t/var/spool/postfix/etc/hosts\tabc", "file\t/var/spool/postfix/etc/hosts\tdef", "cp --archive --dereference /etc/hosts /var/spool/postfix/etc/hosts.outpost-new"),
+        ("file\t/var/spool/postfix/etc/hosts\tabc", "file\t/var/spool/postfix/etc/hosts\tdef", "cp --archive --dereference --remove-destination -T /etc/hosts /var/spool/postfix/etc/hosts.outpost-new"),
         ("mode\t/etc/gshadow\t755 root root", "mode\t/etc/gshadow\t640 root shadow", "cp --archive /etc/gshadow- /etc/gshadow"),
         ("mode\t/etc/shadow\t120777 root root", "mode\t/etc/shadow\t640 root shadow", "mv -T --backup=numbered /etc/shadow /var/lib/outpost/removed/etc/shadow"),
         ("file\t/etc/alternatives/pager\tlink to /tmp/x", "file\t/etc/alternatives/pager\tlink to /bin/less", "update-alternatives --auto pager"),
@@ -276,7 +276,7 @@ def test_what_is_moved_while_interfaces_get_other_names_is_a_persons_to_put_back
         ),
         ("", "address\t10.0.0.1/24\teth0", "ip address add 10.0.0.1/24 dev eth0"),
         ("", "capability\t/usr/bin/ping\t01000002", "os.setxattr"),
-        ("special\t/etc/x\t666 root root", "special\t/etc/x\t4755 root root", "chmod 4755 /etc/x"),
+        ("special\t/etc/x\t666 root root", "special\t/etc/x\t4755 root root", "chmod -h 4755 /etc/x"),
         ("shadow\troot\tabc", "shadow\troot\tdef", "/var/lib/outpost/known-files/etc/shadow"),
         ("group\tgames\t0", "group\tgames\t60", r"s|^(games:[^:]*):[0-9]+:|\1:60:|"),
         ("version\tknot\t3.4.5", "version\tknot\t3.4.6", "--only-upgrade install knot"),

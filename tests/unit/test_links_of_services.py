@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import hashlib
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -13,8 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from outpost.converge.files import TEMPLATES
+from outpost.converge import operations
+from outpost.converge.declaration import Directory
+from outpost.converge.files import TEMPLATES, text
+from outpost.drift import repairs
 from outpost.onhost import policy, routes
+from outpost.onhost.observe import OBSERVER, permissions
 
 NOBODY = 65534
 
@@ -48,6 +54,108 @@ def test_routes_opens_the_services_directory_itself(
     assert place is not None
     assert os.listdir(place) == ["4gVxB25hBLz1"]  # noqa: PTH208  # by descriptor
     os.close(place)
+
+
+@pytest.mark.parametrize("at", ["new", "above", "itself"])
+def test_a_declared_file_with_another_name_is_made_one_of_its_own_and_nothing_else_is_written(
+    state: Path, at: str
+) -> None:
+    """A daemon's account makes a second name of a file of its own, and a link where root would write."""
+    own, victim, elsewhere = state / "own", state / "victim", state / "elsewhere"
+    own.mkdir()
+    victim.write_text("root's")
+    victim.chmod(0o600)
+    (own / "declared").write_text("chosen by the account")
+    (own / "other").hardlink_to(own / "declared")
+    match at:
+        case "new":
+            (own / "declared.outpost-new").symlink_to(victim)
+        case "above":
+            own.rename(elsewhere)
+            own.symlink_to(elsewhere)
+        case "itself":
+            (own / "declared").unlink()
+            (own / "declared").symlink_to(victim)
+    permissions.release([str(own / "declared")])
+    assert (victim.read_text(), victim.stat().st_mode & 0o777) == ("root's", 0o600)
+    if at == "new":
+        assert (own / "declared").read_text() == "chosen by the account"
+        assert (own / "declared").stat().st_nlink == 1
+    assert (own / "other").stat().st_nlink == (2 if at == "above" else 1)
+
+
+def test_a_mode_is_set_where_no_link_leads(state: Path) -> None:
+    own, victim = state / "own", state / "victim"
+    own.mkdir()
+    (state / "there").mkdir()
+    for path in (victim, own / "file", state / "there/file"):
+        path.touch(mode=0o600)
+    (own / "link").symlink_to(victim)
+    (own / "above").symlink_to(state / "there")
+    permissions.set_mode("644", str(own / "file"))
+    assert (own / "file").stat().st_mode & 0o777 == 0o644
+    for path in (own / "link", own / "above/file"):
+        with pytest.raises(OSError, match=r"ymbolic|irectory"):
+            permissions.set_mode("644", str(path))
+    assert {path.stat().st_mode & 0o777 for path in (victim, state / "there/file")} == {0o600}
+
+
+def test_what_is_wrong_outside_the_systems_places_is_put_right_by_the_observer() -> None:
+    repair = repairs.usual("/var/lib/clamav/it's", "4666")
+    assert repair == f"""{OBSERVER} mode 644 '/var/lib/clamav/it'"'"'s'"""
+
+
+def test_a_directory_is_made_where_no_link_leads(state: Path) -> None:
+    victim = state / "victim"
+    victim.mkdir(mode=0o755)
+    (state / "own").symlink_to(victim)
+    whose = (pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name)
+    for name, code in (("own", 1), ("new", 0)):
+        item = Directory(name=str(state / name), owner=whose[0], group=whose[1], mode="0700")
+        assert (
+            subprocess.run(["sh", "-c", operations.made(item)], capture_output=True, check=False).returncode
+            == code
+        )
+    assert victim.stat().st_mode & 0o777 == 0o755
+    assert (state / "new").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can let go of root's rights")
+@pytest.mark.parametrize("at", ["new", "above", "directory"])
+@pytest.mark.parametrize("owner", ["root", "nobody"])
+def test_a_file_that_an_apply_writes_goes_through_no_link_of_a_services(
+    state: Path, monkeypatch: pytest.MonkeyPatch, at: str, owner: str
+) -> None:
+    own, victim, stage = state / "own", state / "victim", state / "stage"
+    own.mkdir()
+    file = text(
+        str(own / "declared"), "declared", owner=owner, group="root" if owner == "root" else "nogroup"
+    )
+    (state / "there").mkdir()
+    victim.write_text("root's")
+    match at:
+        case "new":
+            (own / "declared.outpost-new").symlink_to(victim)
+        case "directory":
+            (own / "declared.outpost-new").mkdir()
+        case "above" if owner == "root":
+            pytest.skip("a file of root's is in directories of root's")
+        case "above":
+            own.rmdir()
+            own.symlink_to(state / "there")
+    if not own.is_symlink():
+        os.chown(own, *((0, 0) if owner == "root" else (NOBODY, NOBODY)))
+    (state / "archive").write_bytes(operations._tar([file]).read())
+    monkeypatch.setattr(operations, "STAGE", str(stage))
+    script = operations._install_script("key", str(state / "archive"), [file], (), None)
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert victim.read_text() == "root's"
+    assert not list((state / "there").iterdir())
+    assert (done.returncode == 0) == (at != "above"), done.stderr
+    if at != "above":
+        written = own / "declared"
+        assert (written.read_text(), written.owner(), written.is_symlink()) == ("declared", owner, False)
+        assert not (own / "declared.outpost-new").exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can let go of root's rights")

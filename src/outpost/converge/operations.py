@@ -18,7 +18,6 @@ from pathlib import PurePosixPath
 
 from pyinfra.api.command import FileUploadCommand, FunctionCommand, StringCommand
 from pyinfra.context import state
-from pyinfra.operations import files as stock_files
 from pyinfra.operations import server as stock_server
 
 from outpost.converge import guard
@@ -199,7 +198,7 @@ def _install_script(
     """Unpack aside, check in an overlay of the future file system, then move each file into place."""
     paths = [file.path for file in changed]
     return shell(
-        "install", key=key, archive=archive, stage=f"{STAGE}/{key}", changed=paths, gone=gone, check=check, arrange=arrange,
+        "install", key=key, archive=archive, stage=f"{STAGE}/{key}", changed=changed, gone=gone, check=check, arrange=arrange,
         tops=sorted({_top(path) for path in (*paths, *gone)}), removals=[_removal(path) for path in gone], ASIDE=ASIDE,
     )  # fmt: skip
 
@@ -284,10 +283,20 @@ def directory(item: Directory) -> Generator[Command, None, None]:
                 diff=(*([f"-{' '.join(seen[:3])}"] if seen else []), f"+{' '.join(wanted[:3])}"),
             )
         )
-        yield from stock_files.directory._inner(
-            path=item.name, user=item.owner, group=item.group, mode=item.mode
-        )
+        yield alone(made(item))
         void()
+
+
+def made(item: Directory) -> str:
+    """Shell after which a directory is there with its owner and mode.
+
+    SYS-01: not by pyinfra's operation, which follows a link: the owner of the directory above may put one there meanwhile.
+    """
+    quoted = shlex.quote(item.name)
+    return (
+        f"set -eu\nmkdir -p -- {quoted}\nchown -h {item.owner}:{item.group} {quoted}\nchmod -h {item.mode} {quoted}\n"
+        f"[ ! -L {quoted} ] || {{ echo {quoted} is a link >&2; exit 1; }}"
+    )
 
 
 @operation()

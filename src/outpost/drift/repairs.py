@@ -5,6 +5,7 @@ import shlex
 
 from outpost.drift.differences import Difference, named
 from outpost.office.roles import every_role
+from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.declared import KNOWN
 from outpost.onhost.observe.network import DEFAULT, XDP
 from outpost.units import restarted
@@ -36,7 +37,9 @@ def with_mode(it: Difference) -> str:
 def capabilities(it: Difference) -> str:
     """Shell that gives a file the ones that it had."""
     back = (
-        f"os.setxattr(path, name, bytes.fromhex('{it.old[0]}'))" if it.old else "os.removexattr(path, name)"
+        f"os.setxattr(path, name, bytes.fromhex('{it.old[0]}'), follow_symlinks=False)"
+        if it.old
+        else "os.removexattr(path, name, follow_symlinks=False)"
     )
     program = f"import os, sys; path, name = sys.argv[1], 'security.capability'; {back}"
     return f'! [ -e {it.quoted} ] || python3 -c "{program}" {it.quoted}'
@@ -47,8 +50,10 @@ def usual(path: str, mode: str) -> str:
     quoted = named(path)
     calm = int(mode, 8) & ~0o6022
     roots = path.startswith(("/etc/", "/usr/", "/root/"))
-    if calm in USUAL or not roots:
-        return (f"chown root:root {quoted} && " if roots else "") + f"chmod {calm:o} {quoted}"
+    if not roots:  # a daemon's account may own its directory, and put a link there or on the way
+        return f"{OBSERVER} mode {calm:o} {quoted}"
+    if calm in USUAL:
+        return f"chown root:root {quoted} && chmod {calm:o} {quoted}"
     plain = f"chown root:root {quoted}; if [ -d {quoted} ] || head -c 2 {quoted} | grep -q '#!'; then chmod 755 {quoted}; else chmod 644 {quoted}; fi"
     if not path.startswith("/usr/"):
         return plain

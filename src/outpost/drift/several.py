@@ -69,7 +69,7 @@ def _file(it: Difference) -> Iterator[Finding]:
             "edited by hand" if new else "removed by hand",
             "it belongs to the system, and daemons or administrators depend on it",
             ("SYS-08",),
-            f'{free}[ ! -e {copy} ] || {{ mkdir -p "$(dirname {quoted})"; cp --archive --dereference {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}',
+            f'{free}[ ! -e {copy} ] || {{ mkdir -p "$(dirname {quoted})"; rm -rf {quoted}.outpost-new; cp --archive --dereference --remove-destination -T {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}',
             facts=facts,
         )
     elif DEVICE in new:
@@ -179,7 +179,9 @@ def _special(it: Difference) -> Iterator[Finding]:
     new, old, quoted = it.new, it.old, it.quoted
     mode, owner, group = (old or new)[0].split(" ")
     calm = (
-        f"chown {owner}:{group} {quoted} && chmod {mode} {quoted}" if old else repairs.usual(it.thing, mode)
+        f"chown -h {owner}:{group} {quoted} && chmod -h {mode} {quoted}"
+        if old
+        else repairs.usual(it.thing, mode)
     )
     cause, consequence = "its mode was changed by hand, or it is gone", "programs that need it do not work"
     if new:

@@ -26,7 +26,7 @@ from outpost.onhost.observe.network import (
     queues,
     waiting,
 )
-from outpost.onhost.observe.permissions import capable_elsewhere, held_elsewhere, modes, release
+from outpost.onhost.observe.permissions import capable_elsewhere, held_elsewhere, modes, release, set_mode
 from outpost.onhost.observe.processes import Processes, opened_sockets
 from outpost.onhost.observe.reading import Probes, content, lines_of
 from outpost.onhost.observe.units import manager, running_units, troubled_units
@@ -142,6 +142,9 @@ def main() -> None:
     verb, *words = sys.argv[1:] or ["look"]
     if verb == "release":
         release(words)
+        return
+    if verb == "mode":
+        set_mode(*words)
         return
     if verb in ("seal", "is-sealed"):
         from outpost.onhost.observe.known import is_sealed, seal
