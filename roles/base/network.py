@@ -36,7 +36,8 @@ def names_and_clock(view: BaseView) -> Items:
         yield once(
             "trust anchor of the root",  # Unbound keeps it up to date from then on (RFC 5011)
             unless="test -s /var/lib/unbound/root.key",
-            command="install -o unbound -g unbound -m 0644 /usr/share/dns/root.key /var/lib/unbound/root.key",
+            # SYS-01: its own directory, so with its own rights
+            command="runuser -u unbound -- install -m 0644 /usr/share/dns/root.key /var/lib/unbound/root.key",
         )
     yield service(
         name="unbound",

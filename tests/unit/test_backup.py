@@ -17,6 +17,7 @@ import time
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,7 +33,9 @@ from outpost.onhost import vault, watch
 from outpost.onhost.backup import Seen, folder, linked_tree, manifest, unpacked
 from outpost.onhost.vault import COMPACTED, Known, Vault, VaultError, objections
 from outpost.recovery import backup
+from outpost.recovery.backup import Manifest
 from outpost.transport import answers
+from outpost_lab import drill
 from outpost_lab.drill import different
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -505,3 +508,27 @@ def test_whatever_does_not_come_back_the_same_is_named(maildir: Path) -> None:
         "folder alice/Maildir/.Archive is missing",
     ):
         assert part in named
+
+
+def test_a_drill_reads_no_file_that_a_host_names_outside_of_what_is_kept() -> None:
+    asked: list[str] = []
+
+    def say(script: str, **_: Any) -> str:
+        asked.append(script)
+        return "" if "sha256sum" in script else '{"folders": {}, "files": {}}'
+
+    rooms: Any = SimpleNamespace(
+        say=say,
+        machine=SimpleNamespace(name="store"),
+        view=SimpleNamespace(sources=({"path": "/var/lib/outpost-accounts"},)),
+    )
+    named = (
+        "/dev/zero",
+        "/var/lib/outpost-accounts/../../../dev/zero",
+        "/var/lib/outpost-accounts/a@x.test",
+        "/var/lib/outpost-accountsX",
+    )
+    wanted: Manifest = {"folders": {}, "files": {f"rest{path}": "0" * 64 for path in named}}
+    (difference,) = drill._files_compared(rooms, wanted)
+    assert difference.startswith("3 files outside of what is kept")
+    assert [line.split()[1] for line in asked[1].splitlines() if line.startswith("0")] == [named[2]]
