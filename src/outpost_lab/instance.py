@@ -135,21 +135,10 @@ class Instance:
         """Docker labels of everything that belongs to the instance."""
         return {LABEL: self.name, "outpost.slot": str(self.slot), CHECKOUT: str(ROOT)}
 
-    @property
-    def timings(self) -> dict[str, float]:
-        """Step → seconds of the last ``up``."""
-        return dict(self._known.get("timings", {}))
-
-    @property
-    def _known(self) -> dict[str, Any]:
-        path = self.directory / "instance.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {}
-
-    def save(self, **facts: Any) -> None:
-        """Remembers the slot and further facts (such as ``timings``) for later commands."""
-        known = self._known | {"name": self.name, "slot": self.slot} | facts
+    def save(self) -> None:
+        """Remembers the slot for later commands."""
         partial = self.directory / "instance.new"
-        partial.write_text(json.dumps(known, indent=2) + "\n")
+        partial.write_text(json.dumps({"name": self.name, "slot": self.slot}, indent=2) + "\n")
         partial.replace(self.directory / "instance.json")
 
     def write_office(self, trust_anchor: list[str], source: Path = OFFICE) -> None:

@@ -5,35 +5,46 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from rich.console import Console
+from rich.progress import Progress as Bar
+from rich.progress import SpinnerColumn, TaskID, TextColumn
+
 
 class Progress:
-    """Gets each step as it begins and ends, possibly from several threads; this one shows nothing."""
+    """Shows steps, possibly of several threads: a live line for each on a terminal, plain lines elsewhere, nothing without a console."""
 
-    def begin(self, step: str) -> None:
-        """A step begins."""
-
-    def end(self, step: str, seconds: float) -> None:
-        """A step has ended well after this many seconds."""
-
-    def note(self, step: str, text: str) -> None:
-        """A running step has come to something that takes a while."""
-
-    def doing(self, step: str, text: str) -> None:
-        """What a running step is doing this moment; worth showing only where it can be overwritten."""
-
-
-class Clock:
-    """Times steps, in the order in which they end, and passes them on."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self.progress = progress or Progress()
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(quiet=True)
+        columns, live = (SpinnerColumn(), TextColumn("{task.description}")), console and console.is_terminal
+        self._bar = Bar(*columns, console=self._console, transient=True, disable=not live)
+        self._running: dict[str, TaskID] = {}
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        """A step, and what to call with what it has come to."""
-        self.progress.begin(name)
+        """A step, and what to call with what it has come to. One that is broken off has no time."""
+        self._bar.start()
+        self._running[name] = self._bar.add_task(name)
         started = time.monotonic()
-        yield partial(self.progress.note, name)
+        yield partial(self.note, name)
         self.seconds[name] = round(time.monotonic() - started, 1)
-        self.progress.end(name, self.seconds[name])
+        if name in self._running:
+            self._bar.remove_task(self._running.pop(name))
+        self._console.print(f"[green]✓[/] {name} [dim]{self.seconds[name]:.1f} s[/]")
+
+    def note(self, step: str, text: str) -> None:
+        """A running step has come to something that takes a while."""
+        if not self._console.is_terminal:
+            self._console.print(f"  {step}: {text}", markup=False)
+        self.doing(step, text)
+
+    def doing(self, step: str, text: str) -> None:
+        """What a running step is doing this moment; worth showing only where it can be overwritten."""
+        if step in self._running:
+            self._bar.update(self._running[step], description=f"{step} [dim]{text}[/]")
+
+    def close(self) -> None:
+        """Takes the live lines off the screen, also of steps that were broken off."""
+        while self._running:
+            self._bar.remove_task(self._running.popitem()[1])
+        self._bar.stop()

@@ -18,7 +18,7 @@ from outpost_lab.errors import LabError
 from outpost_lab.instance import CHECKOUT, DEFAULT, LABEL, Instance, directory
 from outpost_lab.material import world_authority
 from outpost_lab.paths import OFFICE, ROOT, state
-from outpost_lab.progress import Clock, Progress
+from outpost_lab.progress import Progress
 from outpost_lab.world import Machine
 
 AT_ONCE = 4  # containers created or booted side by side
@@ -38,19 +38,19 @@ def up(
         install: The user agrees to Docker and mmdebstrap on this machine, and to higher limits until the next boot.
         source: Office file written for slot 0.
     """
-    clock = Clock(progress)
-    with _alone(clock):
-        with clock.step("Docker") as note:
+    progress = progress or Progress()
+    with _alone(progress):
+        with progress.step("Docker") as note:
             client = engine.ensure(install=install, note=note)
             _only_ours(client, name)
-        with clock.step("room on this machine") as note:
+        with progress.step("room on this machine") as note:
             machines = len(world.around(0)) + len(tomllib.loads(source.read_text(encoding="utf-8"))["hosts"])
             room.ensure(client, machines, name, consent=install, note=note)
-        with clock.step("images") as note:
+        with progress.step("images") as note:
             wanted = ("base", "postfix", "exim", "acme", "collector", "vault", "apt-cache")
             images.build(client, wanted, install=install, note=note)
             aptcache.ensure(client, images.tag("apt-cache"))
-        with clock.step("networks") as note:
+        with progress.step("networks") as note:
             instance, zones = _networks(client, name, source, note)
             cache = world.address("mgmt", world.APT_CACHE_OCTET, instance.slot)
             aptcache.attach(client, zones["mgmt"], *cache)
@@ -61,11 +61,10 @@ def up(
     def made(machine: Machine) -> None:
         containers.ensure(client, instance, machine, zones)
 
-    _each(clock, "world and hosts", instance, made)
-    _each(clock, "boot", instance, booted)
+    _each(progress, "world and hosts", instance, made)
+    _each(progress, "boot", instance, booted)
     containers.run(instance.container("gw", client), *RESOLVES)
     trust.learn_acme_root(instance)
-    instance.save(timings=clock.seconds)
     return instance
 
 
@@ -74,14 +73,14 @@ def down(name: str = DEFAULT, *, progress: Progress | None = None) -> None:
 
     Finds everything by label, also after an ``up`` that broke off. Nothing to remove is no error.
     """
-    clock = Clock(progress)
+    progress = progress or Progress()
     client = engine.connect()
     instance = Instance(name=name, slot=0)
-    with clock.step(f"{name}: containers"), ThreadPoolExecutor(AT_ONCE) as pool:
+    with progress.step(f"{name}: containers"), ThreadPoolExecutor(AT_ONCE) as pool:
         for found in [pool.submit(item.remove, force=True, v=True) for item in instance.containers(client)]:
             with suppress(NotFound):
                 found.result()
-    with clock.step(f"{name}: networks"):
+    with progress.step(f"{name}: networks"):
         for network in networks.mine(client, instance):
             with suppress(APIError):  # not connected to it
                 network.disconnect(aptcache.NAME, force=True)
@@ -110,14 +109,14 @@ def instances(client: docker.DockerClient) -> tuple[str, ...]:
     return tuple(sorted(known))
 
 
-def _each(clock: Clock, step: str, instance: Instance, work: Callable[[Machine], object]) -> None:
+def _each(progress: Progress, step: str, instance: Instance, work: Callable[[Machine], object]) -> None:
     """Does something for each machine, a few at a time; raises what the first one raised."""
 
     def one(machine: Machine) -> None:
-        clock.progress.doing(step, machine.name)
+        progress.doing(step, machine.name)
         work(machine)
 
-    with clock.step(step), ThreadPoolExecutor(AT_ONCE) as pool:
+    with progress.step(step), ThreadPoolExecutor(AT_ONCE) as pool:
         for done in [pool.submit(one, machine) for machine in instance.contained]:
             done.result()
 
@@ -172,13 +171,13 @@ def _only_ours(client: docker.DockerClient, name: str) -> None:
 
 
 @contextmanager
-def _alone(clock: Clock) -> Iterator[None]:
+def _alone(progress: Progress) -> Iterator[None]:
     """Slots and images are given out by one command at a time."""
     state().mkdir(parents=True, exist_ok=True)
     with (state() / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            with clock.step("waiting for another lab command"):
+            with progress.step("waiting for another lab command"):
                 fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -11,14 +11,13 @@ import typer
 from docker.errors import DockerException
 
 from outpost.cli.console import Table, err, out, say_json
-from outpost.cli.lab_progress import Lines
 from outpost.target import LAB
 from outpost_lab import LabError, engine
 from outpost_lab import box as vagrant
 from outpost_lab import up as bringing
 from outpost_lab.info import info as lab_info
 from outpost_lab.instance import DEFAULT, Instance
-from outpost_lab.progress import Clock
+from outpost_lab.progress import Progress
 
 app = typer.Typer()
 lab = typer.Typer(
@@ -59,31 +58,28 @@ def up(
     with shown() as progress:
         instance = bringing.up(name, progress=progress, install=yes)
         progress.close()  # the deploy shows its own progress
-        clock = Clock(progress)
-        clock.seconds |= instance.timings
         started = time.monotonic()
         office.deploy(instance, watcher())
-        clock.seconds["deploy"] = round(time.monotonic() - started, 1)
-        with clock.step("trust"):
+        progress.seconds["deploy"] = round(time.monotonic() - started, 1)
+        with progress.step("trust"):
             trust.after_deploy(instance)
-        with clock.step("certificates"):
+        with progress.step("certificates"):
             trust.certificates(instance)
             office.settle(instance)
         if instance.office.backup:
-            with clock.step("first backups"):
+            with progress.step("first backups"):
                 office.back_up(instance)
         office.came_up(instance)
-        with clock.step("first messages"):
+        with progress.step("first messages") as note:
             for sender, reader in office.first_messages(instance):
-                clock.progress.note("first messages", f"{sender} → {reader}")
-        instance.save(timings=clock.seconds)
+                note(f"{sender} → {reader}")
     proven = _verified(name, as_json=as_json) if verify else True
     if as_json:
         say_json(lab_info(instance))
     else:
         _show_next(instance)
     if timings:
-        _show_timings(clock.seconds)
+        _show_timings(progress.seconds)
     raise typer.Exit(0 if proven else 1)
 
 
@@ -187,10 +183,8 @@ def box(
     ] = False,
 ) -> None:
     """Make the Vagrant box `outpost/trixie` from Debian's archive."""
-    with shown() as progress:
-        clock = Clock(progress)
-        with clock.step("box"):
-            vagrant.make(install=yes, note=lambda text: clock.progress.note("box", text))
+    with shown() as progress, progress.step("box") as note:
+        vagrant.make(install=yes, note=note)
 
 
 @lab.command(
@@ -222,9 +216,9 @@ def first_files(
 
 
 @contextmanager
-def shown() -> Iterator[Lines]:
+def shown() -> Iterator[Progress]:
     """Progress on standard error, over before an error is printed."""
-    progress = Lines()
+    progress = Progress(err)
     try:
         yield progress
     except DockerException as error:
