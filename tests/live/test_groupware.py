@@ -133,6 +133,13 @@ def test_each_request_for_calendars_has_a_process_that_can_be_ended(
     assert int(host.check_output(f"wc -l < {group}")) > view.workers
 
 
+@pytest.mark.control("VIR-05")
+def test_radicale_takes_no_program_from_among_the_calendars(host: TestinfraHost) -> None:
+    main = "/proc/$(systemctl show --property MainPID --value radicale.service)"
+    assert host.check_output(f"readlink {main}/cwd") == "/"
+    assert "PYTHONNOUSERSITE=1" in host.check_output(f"tr '\\0' '\\n' < {main}/environ").splitlines()
+
+
 @pytest.mark.control("CAL-01")
 def test_nobody_but_radicale_reads_calendars(host: TestinfraHost, view: GroupwareView) -> None:
     assert modes(host, view.storage) == ["radicale radicale 700"]

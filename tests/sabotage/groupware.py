@@ -39,6 +39,10 @@ SABOTAGES = (
         "groupware::too_large_an_entry_is_refused", activate=RELOAD,
     ),
     edited(
+        "groupware", "Radicale starts among the calendars", UNIT, "s|^WorkingDirectory=.*|WorkingDirectory=/var/lib/radicale|",
+        "groupware::radicale_takes_no_program_from_among_the_calendars", activate=RESTART,
+    ),
+    edited(
         "groupware", "requests for calendars share processes", UNIT,
         "s/--workers [0-9]+ --worker-class sync/--workers 2 --worker-class gthread --threads 4/",
         "groupware::each_request_for_calendars_has_a_process_that_can_be_ended", activate=RESTART,
