@@ -221,7 +221,9 @@ def test_a_backup_leaves_the_line_to_the_mail(percent: int, rate: int) -> None:
 def test_a_snapshot_links_messages_and_copies_what_dovecot_writes_in_place(
     maildir: Path, tmp_path: Path
 ) -> None:
+    (maildir / "alice/.dovecot.svbin").touch()
     assert linked_tree(str(maildir), str(tmp_path / "snapshot"), {}) == 3
+    assert not (tmp_path / "snapshot/alice/.dovecot.svbin").exists()
     box, copy = maildir / "alice" / "Maildir", tmp_path / "snapshot" / "alice" / "Maildir"
     assert (copy / "cur" / "1.M1.host:2,FS").samefile(box / "cur" / "1.M1.host:2,FS")
     assert not (copy / "dovecot-uidlist").samefile(box / "dovecot-uidlist")
@@ -286,6 +288,10 @@ def test_only_plain_files_below_their_source_come_back(tmp_path: Path) -> None:
         ("hard", tarfile.LNKTYPE, "../outside/secret"),
         ("dangling", tarfile.LNKTYPE, "nothing"),
         ("a/one/below-a-file", tarfile.REGTYPE, "x"),
+        # Dovecot would run them
+        ("a/compiled.svbin", tarfile.REGTYPE, "x"),
+        (".dovecot.svbin", tarfile.LNKTYPE, "a/one"),
+        ("linked.svbin", tarfile.SYMTYPE, "a/one"),
     )
     (outside / "secret").write_text("secret")
     assert unpacked(hostile, into, {}) == 9

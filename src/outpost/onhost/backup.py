@@ -47,8 +47,10 @@ from urllib.parse import urlsplit
 SETTINGS = Path("/etc/outpost/backup/settings.json")
 LINKED = ("cur", "new")
 """Directories of a Maildir whose files never change: a flag is a new name."""
+COMPILED = "*.svbin"
+"""Filters as Dovecot has compiled them. It makes them again, and runs what stands there without asking who wrote it."""
 LEFT_OUT = (
-    "fts-flatcurve", "dovecot.index.cache", "dovecot.list.index*", "tmp", ".snapshot", ".restored-*",
+    COMPILED, "fts-flatcurve", "dovecot.index.cache", "dovecot.list.index*", "tmp", ".snapshot", ".restored-*",
     "*.lock",
 )  # fmt: skip
 MAIL, REST = "mail", "rest"
@@ -536,6 +538,8 @@ def unpacked(stream: IO[bytes], into: Path, source: dict[str, Any]) -> int:
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             if member.isdir() and only:  # those of the tree that the files were copied from
+                continue
+            if fnmatch.fnmatchcase(member.name, COMPILED):  # of an older backup
                 continue
             link = member.islnk() or member.issym()
             names = [member.name, *([member.linkname] if link else [])]
