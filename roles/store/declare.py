@@ -28,6 +28,7 @@ from roles.base.declare import tls_files
 from roles.store import MAIL, OWN
 from roles.store.learning import learning
 from roles.store.view import DELIVERIES_PER_USER, FOLDERS, QUOTA_GRACE, TRASH_ROOM, StoreView, decoy
+from roles.webmail.guide import Guide
 from roles.webmail.view import SESSION_HOURS
 
 PACKAGES = (
@@ -81,6 +82,9 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
         yield from _listener("calendars", view, certificates)
     # deleted messages leave the indexes every night
     yield job("store", "outpost-forget", rendered("store", "/usr/local/lib/outpost/forget", mode="0755"))
+    # what the filter put into Junk, every week (JNK-06)
+    digest = rendered("store", "/usr/local/lib/outpost/digest", mode="0755", store=view)
+    yield job("store", "outpost-digest", digest)
     yield from _departed(view)
     yield from _rescanning(view)
     # what the store took again because it was killed leaves its mailbox (QUE-02)
@@ -206,9 +210,9 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
         name="before",
         files=[
             rendered("store", f"/etc/dovecot/sieve/{name}.sieve", store=view)
-            for name in ("again", "junk", "spam", "ham")
+            for name in ("again", "junk", "spam", "ham", "block", "unblock")
         ],
-        activate="for name in again junk spam ham; do sievec /etc/dovecot/sieve/$name.sieve || exit 1; done",
+        activate="for name in again junk spam ham block unblock; do sievec /etc/dovecot/sieve/$name.sieve || exit 1; done",
     )
     # Dovecot 2.4 loses all of anvil's sockets when a reload takes one away, and then nobody can log in: seen.
     yield once(
@@ -251,6 +255,8 @@ def _chosen(view: StoreView) -> Items:
         "auth": "/run/dovecot/auth-accounts",
         "socket": ACCOUNTS_SOCKET,
         "ended": ENDED,
+        "server": (view.me.fqdn, ports.IMAPS, ports.SUBMISSIONS),
+        "profile": Guide(view.office).profile,
     }
     # apart: another user is no reason to restart what others are just using
     yield settings(name="words", files=[as_json(WORDS, sorted(office_words(view.office)))])

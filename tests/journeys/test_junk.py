@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import re
 import subprocess
 from email.message import EmailMessage
 from secrets import token_hex
@@ -12,11 +13,13 @@ from typing import Any
 
 import pytest
 from imap_tools import AND
+from playwright.sync_api import Page, expect
 
 from outpost_lab.instance import Instance
 from outpost_lab.post import OfficeUser
 from tests.awaiting import until
 from tests.corpus import ordinary
+from tests.journeys.desk import idle, log_in, needs_browser
 from tests.journeys.test_traces import said_on
 
 logger = logging.getLogger(__name__)
@@ -153,6 +156,73 @@ def test_who_is_taken_out_of_junk_stays_out_of_it_where_dmarc_proves_the_author(
     assert folder(delivered(forged)) == ["Junk"]
     moved(first, "INBOX", "Junk")
     assert folder(delivered(proven)) == ["Junk"]
+
+
+@pytest.mark.control("JNK-05")
+def test_whom_a_user_blocks_lands_in_junk_until_the_user_unblocks(lab: Instance, bob: OfficeUser) -> None:
+    pest = f"pest-{token_hex(6)}@internet.test"
+
+    def delivered(author: str) -> str:
+        """Where ordinary mail of an author lands."""
+        token = f"outpost-{token_hex(8)}"
+        message = f"X-Office-Author: proven\r\nFrom: Pest <{author}>\r\nSubject: {token}\r\n\r\nAgain.\r\n"
+        command = [
+            "docker",
+            "exec",
+            "-i",
+            lab.container_name("store"),
+            "python3",
+            "-I",
+            "-c",
+            LMTP,
+            bob.address,
+        ]
+        subprocess.run(command, input=message.encode(), check=True)
+        with bob.mailbox() as mailbox:
+            for name in ("INBOX", "Junk"):
+                mailbox.folder.set(name)
+                if uids := mailbox.uids(AND(subject=token)):
+                    if name == "INBOX":
+                        mailbox.move(uids, "Junk/Blocked" if author == pest else "Trash")
+                    return name
+        return "nowhere"
+
+    before = learnt(lab)
+    assert delivered(pest) == "INBOX"  # and moved into Junk/Blocked
+    assert delivered(pest.replace("pest", "Pest")) == "Junk"
+    assert delivered(f"other-{pest}") == "INBOX"
+    with bob.mailbox() as mailbox:
+        mailbox.folder.set("Junk/Blocked")
+        mailbox.move(mailbox.uids(AND(from_=pest)), "Archive")
+    assert delivered(pest) == "INBOX"
+    said_on(lab, "store", "systemctl start outpost-learn.service")
+    assert learnt(lab) == before, "who is not wanted is no spammer"
+
+
+@needs_browser
+@pytest.mark.control("JNK-06")
+def test_a_digest_leads_to_each_message_in_junk_and_from_there_to_the_inbox(
+    lab: Instance, page: Page, site: str, bob: OfficeUser
+) -> None:
+    token = f"outpost-{token_hex(8)}"
+    message = f"X-Spam: Yes\r\nFrom: https://evil.test/ <shop@internet.test>\r\nSubject: {token} www.evil.test\r\n\r\nBuy.\r\n"
+    command = ["docker", "exec", "-i", lab.container_name("store"), "python3", "-I", "-c", LMTP, bob.address]
+    subprocess.run(command, input=message.encode(), check=True)
+    said_on(lab, "store", "systemctl start outpost-digest.service")
+    with bob.mailbox() as mailbox:
+        (digest, *_) = list(mailbox.fetch(AND(subject="Junk of the last week"), reverse=True, limit=1))
+    _, _, rest = digest.text.partition(token)
+    link = re.search(r"https://\S+", rest)
+    assert link is not None
+    assert link[0].startswith(site), "a stranger's subject became a link"
+    assert not re.search(r"https://evil|www\.evil", digest.text)
+    log_in(page, site, bob)
+    idle(page)
+    page.goto(link[0])
+    expect(page.locator("#message-header")).to_contain_text(token)
+    idle(page)
+    page.locator("a.notjunk, .button.notjunk").first.click()
+    until(lambda: bob.count(token) == 1, "the message is in the inbox", seconds=60)
 
 
 # Before and after -------------------------------------------------------------------------------------------------

@@ -112,6 +112,26 @@ def test_a_browser_in_german_gets_german(browser: Browser, site: str) -> None:
     context.close()
 
 
+def test_a_message_is_kept_when_the_session_ended_at_send(
+    lab: Instance, page: Page, site: str, alice: OfficeUser, bob: OfficeUser
+) -> None:
+    text = f"An hour of typing {token_hex(8)}"
+    log_in(page, site, alice)
+    idle(page)
+    page.click("#taskmenu a.compose")
+    page.locator("#compose_to input").press_sequentially(f"{bob.address},")
+    page.fill("#compose-subject", text)
+    page.fill("#composebody", text)
+    webmail = lab.container("webmail")
+    assert (
+        webmail.exec_run(["systemctl", "restart", "php8.4-fpm.service"]).exit_code == 0
+    )  # ends all sessions
+    page.click("button.send")
+    expect(page.locator("#messagestack")).to_contain_text("Your session is invalid or has expired")
+    assert page.input_value("#composebody") == text
+    assert page.input_value("#compose-subject") == text
+
+
 def test_http_leads_to_https(page: Page, site: str) -> None:
     page.goto(site.replace("https://", "http://"))
     assert page.url.startswith(site)

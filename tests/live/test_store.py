@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -625,7 +626,15 @@ def test_the_filter_hears_what_users_call_junk(host: TestinfraHost, units: Units
 
 
 @pytest.mark.control("JNK-01")
-@pytest.mark.parametrize(("of", "verdict"), [("mailbox Junk", "spam"), ("imapsieve_from Junk", "ham")])
+@pytest.mark.parametrize(
+    ("of", "verdict"),
+    [
+        ("mailbox Junk", "spam"),
+        ("imapsieve_from Junk", "ham"),
+        pytest.param("mailbox Junk/Blocked", "block", marks=pytest.mark.control("JNK-05")),
+        pytest.param("imapsieve_from Junk/Blocked", "unblock", marks=pytest.mark.control("JNK-05")),
+    ],
+)
 def test_a_move_into_junk_and_out_of_it_is_noticed(host: TestinfraHost, of: str, verdict: str) -> None:
     _, _, section = host.check_output("doveconf -n").partition(f"{of} {{")
     _, _, script = section.partition(f"sieve_script {verdict} {{")
@@ -699,6 +708,43 @@ def test_who_was_taken_out_of_junk_is_allowed_and_nobody_else(host: TestinfraHos
         for author in Shop@example.net other@example.net '.*'; do {programs}/allowed "$author" && echo "$author"; done; true
     """
     assert host.check_output("runuser -u vmail -- sh -c %s", script).split() == ["Shop@example.net"]
+
+
+@pytest.mark.probe
+@pytest.mark.control("JNK-05")
+def test_who_was_blocked_lands_in_junk_and_nobody_else(host: TestinfraHost) -> None:
+    """As Dovecot starts them, for a user who has an empty home for so long; what they write is run as the delivery would."""
+    programs = "/usr/local/lib/outpost/sieve"
+    script = f"""
+        export HOME=$(mktemp -d); trap 'rm -rf "$HOME" /var/lib/dovecot/learn/check@check.invalid.*' EXIT
+        for author in shop@example.net pest@example.net 'a"]{{}}stop;"@example.net'; do echo | {programs}/learn block check@check.invalid "$author"; done
+        echo | {programs}/learn unblock check@check.invalid pest@example.net
+        ls /var/lib/dovecot/learn | grep check@check.invalid
+        for author in Shop@example.net pest@example.net other@example.net; do
+            printf 'From: %s\\nSubject: x\\n\\nx\\n' "$author" > "$HOME/message"
+            sieve-test "$HOME/blocked.sieve" "$HOME/message" 2>&1 | grep -q 'folder: Junk' && echo "$author"
+        done; true
+    """
+    assert host.check_output("runuser -u vmail -- sh -c %s", script).split() == ["Shop@example.net"]
+
+
+@pytest.mark.control("JNK-05")
+def test_a_delivery_asks_who_is_blocked_before_the_filters_word(host: TestinfraHost) -> None:
+    scripts = re.findall(
+        r"^sieve_script (\w+) \{(.*?)\}", host.check_output("doveconf -n"), re.MULTILINE | re.DOTALL
+    )
+    order = [name for name, _ in scripts]
+    assert order.index("blocked") < order.index("junk")
+    (blocked,) = (body for name, body in scripts if name == "blocked")
+    assert "path = ~/blocked.sieve" in blocked
+    assert "type = before" in blocked
+
+
+@pytest.mark.control("JNK-06")
+def test_users_read_every_week_what_is_in_junk(host: TestinfraHost, units: Units) -> None:
+    assert units.runs("outpost-digest.timer")
+    assert units.comes_up("outpost-digest.timer")
+    host.check_output("sh -n /usr/local/lib/outpost/digest")
 
 
 @pytest.mark.control("JNK-04")

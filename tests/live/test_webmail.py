@@ -488,6 +488,20 @@ def test_outlook_finds_its_settings_by_asking_with_a_post(host: TestinfraHost, v
     elements = ElementTree.fromstring(answer.body).iter()
     found = [element.text for element in elements if element.tag.endswith("Port")]
     assert found == [str(ports.IMAPS), str(ports.SUBMISSIONS)]
+    for path in (
+        "/autodiscover/autodiscover.json?Email=alice%40example.com&Protocol=Autodiscoverv1&RedirectCount=1",
+        "/autodiscover/autodiscover.json/v1.0/alice@example.com?Protocol=AutodiscoverV1",
+    ):
+        answer = browse(host, view.addresses[0], view.discovery_names[1], path)
+        assert answer.headers.get_content_type() == "application/json"
+        assert json.loads(answer.body) == {
+            "Protocol": "AutodiscoverV1",
+            "Url": f"https://{view.discovery_names[1]}/autodiscover/autodiscover.xml",
+        }
+    other = path.replace("AutodiscoverV1", "ActiveSync")
+    answer = browse(host, view.addresses[0], view.discovery_names[1], other)
+    assert answer.status == 404
+    assert json.loads(answer.body)["ErrorCode"] == "InvalidProtocol"
 
 
 @pytest.mark.probe

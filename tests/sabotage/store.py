@@ -55,7 +55,7 @@ SABOTAGES = (
         "store::the_filter_hears_what_users_call_junk", undo="systemctl enable --now --quiet outpost-learn.timer",
     ),
     edited(
-        "store", "nobody notices what users move", DOVECOT, "/^ *sieve_script (spam|ham)/,/^ *}/d",
+        "store", "nobody notices what users move", DOVECOT, "/^ *sieve_script (spam|ham|(un)?block) /,/^ *}/d",
         "store::a_move_into_junk_and_out_of_it_is_noticed",
     ),
     edited(
@@ -80,6 +80,18 @@ SABOTAGES = (
     edited(
         "store", "any author is allowed", "/usr/local/lib/outpost/sieve/allowed", "s/grep -qixF/grep -qvixF/",
         "store::who_was_taken_out_of_junk_is_allowed_and_nobody_else",
+    ),
+    edited(
+        "store", "whom a user has blocked comes through", "/usr/local/lib/outpost/sieve/learn", "s/fileinto .Junk.; stop;/keep;/",
+        "store::who_was_blocked_lands_in_junk_and_nobody_else",
+    ),
+    edited(
+        "store", "a delivery does not ask who is blocked", DOVECOT, "/^sieve_script blocked /,/^}/d",
+        "store::a_delivery_asks_who_is_blocked_before_the_filters_word",
+    ),
+    broken(
+        "store", "nobody reads what is in Junk", "systemctl disable --now --quiet outpost-digest.timer",
+        "store::users_read_every_week_what_is_in_junk", undo="systemctl enable --now --quiet outpost-digest.timer",
     ),
     edited(
         "store", "an author is allowed without proof", "/etc/dovecot/sieve/junk.sieve", "s/header :is .X-Office[^,]*, //",

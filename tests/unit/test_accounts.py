@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ from outpost.onhost.accounts import (
     WRONG_CODES,
     Accounts,
     Chosen,
+    ask_dovecot,
     end_sessions,
     time_code,
     token_hash,
@@ -49,6 +52,8 @@ class Desk:
             hash_password=lambda password: f"{{ARGON2ID}}{password}",
             draw=lambda text: f"data:{text}",
             ended=self.ended.append,
+            server=("store.po.example.com", 993, 465),
+            profile="https://autoconfig.po.example.com/mail/apple.mobileconfig",
             clock=lambda: self.now,
         )
 
@@ -80,7 +85,8 @@ class Desk:
     def with_factor(self) -> tuple[str, str]:
         """A session and the second factor's secret, turned on a minute ago."""
         session = self.settle()
-        secret = self.ask("begin_factor", session=session, password=GOOD, remote="192.0.2.7")["secret"]
+        asked = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
+        secret = self.ask("begin_factor", name="telephone", **asked)["secret"]
         assert "recovery" in self.ask("confirm_factor", session=session, code=self.code(secret))
         self.now += 60
         return session, secret
@@ -99,7 +105,7 @@ def test_a_first_password_is_good_for_choosing_another_and_nothing_else(desk: De
     assert answer["must_change"] is True
     common = {"session": answer["session"], "password": "first", "remote": "192.0.2.7"}
     assert desk.ask("add_application", name="telephone", **common) == {"refused": "first"}
-    assert desk.ask("begin_factor", **common) == {"refused": "first"}
+    assert desk.ask("begin_factor", name="telephone", **common) == {"refused": "first"}
     desk.ask("change", new=GOOD, **common)
     assert desk.log_in("first") == {"refused": "password"}
     assert desk.log_in(GOOD)["must_change"] is False
@@ -158,27 +164,127 @@ def test_a_session_ends_with_its_day_and_with_the_logout(desk: Desk) -> None:
 
 def test_with_a_second_factor_the_password_is_not_enough(desk: Desk) -> None:
     _, secret = desk.with_factor()
-    assert desk.log_in(GOOD) == {"refused": "code"}
-    assert desk.log_in(GOOD, "000000" if desk.code(secret) != "000000" else "111111") == {"refused": "code"}
+    assert desk.log_in(GOOD) == {"refused": "code", "proven": ANY}
+    wrong = "000000" if desk.code(secret) != "000000" else "111111"
+    assert desk.log_in(GOOD, wrong) == {"refused": "code", "proven": ANY}
     assert "session" in desk.log_in(GOOD, desk.code(secret))
+
+
+def test_only_the_code_is_typed_once_more_where_only_the_code_was_wrong(desk: Desk) -> None:
+    session, secret = desk.with_factor()
+    proven = desk.log_in(GOOD)["proven"]
+    assert GOOD not in proven
+    assert "proven" not in desk.log_in("guess")
+    for elsewhere in ({"user": "bob"}, {"remote": "192.0.2.8"}):
+        asked = {"do": "login", "user": ALICE, "password": proven, "code": desk.code(secret)} | elsewhere
+        desk.accounts.verify = lambda *_: False
+        assert desk.accounts.answer({"remote": "192.0.2.7", **asked}) == {"refused": "password"}
+    desk.accounts.verify = desk.verify
+    proven = desk.log_in(proven)["proven"]  # no code again
+    assert "session" in desk.log_in(proven, desk.code(secret))
+    desk.now += 60
+    assert desk.log_in(proven, desk.code(secret)) == {"refused": "password"}, "it is good for one login"
+    old = desk.log_in(GOOD)["proven"]
+    desk.now += 301
+    assert desk.log_in(old, desk.code(secret)) == {"refused": "password"}
+    before = desk.log_in(GOOD)["proven"]
+    asked = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
+    assert desk.ask("change", new="granite lemon otter viaduct", **asked) == {}
+    assert desk.log_in(before, desk.code(secret)) == {"refused": "password"}, "the password is another now"
+
+
+def test_several_devices_show_codes_and_each_is_removed_by_itself(desk: Desk) -> None:
+    session, telephone = desk.with_factor()
+    asked = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
+    assert desk.ask("begin_factor", name="telephone", **asked) == {"refused": "device_taken"}
+    assert desk.ask("begin_factor", name=" \n", **asked) == {"refused": "no_name"}
+    tablet = desk.ask("begin_factor", name="tablet of Zoë", **asked)["secret"]
+    assert "recovery" in desk.ask("confirm_factor", session=session, code=desk.code(tablet))
+    assert desk.ask("state", session=session)["devices"] == ["telephone", "tablet of Zoë"]
+    desk.now += 60
+    code = desk.code(tablet)
+    assert "session" in desk.log_in(GOOD, code)
+    assert desk.log_in(GOOD, code)["refused"] == "code", "a code is right once"
+    assert "session" in desk.log_in(GOOD, desk.code(telephone))
+    assert desk.ask("remove_factor", name="phone", **asked) == {"refused": "unknown_device"}
+    assert desk.ask("remove_factor", name="telephone", **asked) == {}
+    desk.now += 60
+    assert desk.log_in(GOOD, desk.code(telephone))["refused"] == "code"
+    assert "session" in desk.log_in(GOOD, desk.code(tablet))
+    for number in range(4):
+        more = desk.ask("begin_factor", name=f"device {number}", **asked)["secret"]
+        assert "recovery" in desk.ask("confirm_factor", session=session, code=desk.code(more))
+    assert desk.ask("begin_factor", name="one more", **asked) == {
+        "refused": "devices_full",
+        "args": {"most": 5},
+    }
+
+
+def test_a_telephone_sets_itself_up_by_a_picture(desk: Desk) -> None:
+    """Thunderbird's "Export for Mobile" QR code, version 1: TLS is 3, a password 1."""
+    session = desk.settle()
+    asked = {"session": session, "password": GOOD, "name": "telephone", "remote": "192.0.2.7"}
+    made = desk.ask("add_application", full_name="Álice 'Al' Archer", **asked)
+    password, pictures = made["application_password"], made["pictures"]
+    server = ["store.po.example.com", 993, 3, 1, ALICE, None, password]
+    sending = ["store.po.example.com", 465, 3, 1, ALICE, password]
+    shown = json.loads(pictures["thunderbird"].removeprefix("data:"))
+    assert shown == [1, [1, 1], [0, *server], [[[0, *sending], [ALICE, "Álice 'Al' Archer"]]]]
+    assert pictures["apple"] == "data:https://autoconfig.po.example.com/mail/apple.mobileconfig"
+
+
+@pytest.mark.parametrize(
+    ("line", "refused"),
+    [
+        (
+            "FAIL\t1\tuser=a@b\treason=Too many wrong passwords: try again in 42 minutes.\n",
+            {"refused": "shut", "args": {"minutes": 42}},
+        ),
+        ("FAIL\t1\tuser=a@b\n", {"refused": "password"}),
+        ("FAIL\t1\tuser=reason=x in 9 minutes\n", {"refused": "password"}),
+        ("OK\t1\tuser=a@b\treason=in 9 minutes\n", None),
+    ],
+)
+def test_who_is_shut_out_gets_to_know_for_how_long(
+    tmp_path: Path, desk: Desk, line: str, refused: dict[str, Any] | None
+) -> None:
+    path = str(tmp_path / "auth")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+
+        def dovecot() -> None:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as asked:
+                while not next(asked).startswith(b"AUTH"):
+                    pass
+                connection.sendall(b"VERSION\t1\t2\nDONE\n" + line.encode())
+
+        answering = threading.Thread(target=dovecot)
+        answering.start()
+        desk.accounts.verify = lambda *asked: ask_dovecot(path, *asked)
+        answer = desk.log_in("first")
+        answering.join()
+    assert answer == refused or (refused is None and "session" in answer)
 
 
 def test_a_code_is_right_once(desk: Desk) -> None:
     _, secret = desk.with_factor()
     code = desk.code(secret)
     assert "session" in desk.log_in(GOOD, code)
-    assert desk.log_in(GOOD, code) == {"refused": "code"}
+    assert desk.log_in(GOOD, code)["refused"] == "code"
 
 
 def test_codes_cannot_be_guessed(desk: Desk) -> None:
     _, secret = desk.with_factor()
     wrong = "000000" if desk.code(secret) != "000000" else "111111"
     for _ in range(WRONG_CODES):
-        assert desk.log_in(GOOD, wrong) == {"refused": "code"}
+        assert desk.log_in(GOOD, wrong)["refused"] == "code"
     desk.now += 299
     assert desk.log_in(GOOD, desk.code(secret)) == {
         "refused": "locked",
         "args": {"minutes": 6},
+        "proven": ANY,
     }
     desk.now += 302  # a refusal meanwhile does not make it longer
     assert "session" in desk.log_in(GOOD, desk.code(secret))
@@ -186,16 +292,17 @@ def test_codes_cannot_be_guessed(desk: Desk) -> None:
 
 def test_a_recovery_code_stands_for_the_telephone_once(desk: Desk) -> None:
     session = desk.settle()
-    begun = desk.ask("begin_factor", session=session, password=GOOD, remote="192.0.2.7")
+    asked = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
+    begun = desk.ask("begin_factor", name="telephone", **asked)
     assert begun["picture"] == f"data:{begun['uri']}"
     codes = desk.ask("confirm_factor", session=session, code=desk.code(begun["secret"]))["recovery"]
     assert len(set(codes)) == RECOVERY
     assert codes[0].replace(" ", "") not in (desk.own / ALICE).read_text()
     assert "session" in desk.log_in(GOOD, codes[0])
-    assert desk.log_in(GOOD, codes[0]) == {"refused": "code"}
+    assert desk.log_in(GOOD, codes[0])["refused"] == "code"
     assert "session" in desk.log_in(GOOD, codes[1].replace(" ", ""))
     assert desk.ask("state", session=session)["recovery"] == RECOVERY - 2
-    desk.ask("remove_factor", session=session, password=GOOD, remote="192.0.2.7")
+    assert desk.ask("remove_factor", name="telephone", **asked) == {}
     assert "recovery" not in (desk.own / ALICE).read_text()
 
 
@@ -208,7 +315,7 @@ def test_what_a_thief_opened_ends_when_the_password_changes_or_the_second_factor
     assert desk.ended == [ALICE]
     made = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
     thief = desk.log_in(GOOD)["session"]
-    secret = desk.ask("begin_factor", **made)["secret"]
+    secret = desk.ask("begin_factor", name="telephone", **made)["secret"]
     assert desk.ask("confirm_factor", session=session, code="000000") == {"refused": "code"}
     assert desk.ended == [ALICE]
     assert "recovery" in desk.ask("confirm_factor", session=session, code=desk.code(secret))
@@ -264,6 +371,7 @@ def test_a_new_first_password_voids_what_was_chosen_and_an_apply_does_not(desk: 
         "factor": True,
         "factor_from": None,
         "recovery": RECOVERY,
+        "devices": ["telephone"],
         "applications": [{"name": "telephone", "made": int(desk.now)}],
         "sessions": ANY,
     }
@@ -316,12 +424,12 @@ def test_a_required_second_factor_comes_before_anything_else_and_stays(desk: Des
     assert desk.log_in(GOOD)["must_factor"] is True
     request = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
     assert desk.ask("add_application", name="tablet", **request) == {"refused": "factor_first"}
-    secret = desk.ask("begin_factor", **request)["secret"]
+    secret = desk.ask("begin_factor", name="telephone", **request)["secret"]
     assert "recovery" in desk.ask("confirm_factor", session=session, code=desk.code(secret))
     assert desk.ask("state", session=session)["must_factor"] is False
     assert "application_password" in desk.ask("add_application", name="tablet", **request)
-    assert desk.ask("remove_factor", **request) == {"refused": "factor_required"}
-    another = desk.ask("begin_factor", **request)["secret"]  # a new telephone
+    assert desk.ask("remove_factor", name="telephone", **request) == {"refused": "factor_required"}
+    another = desk.ask("begin_factor", name="new telephone", **request)["secret"]
     assert "recovery" in desk.ask("confirm_factor", session=session, code=desk.code(another))
 
 
@@ -329,7 +437,8 @@ def test_who_has_a_first_password_chooses_another_before_the_second_factor(desk:
     desk.declare(factor_from=0)
     answer = desk.log_in("first")
     assert (answer["must_change"], answer["must_factor"]) == (True, True)
-    refused = desk.ask("begin_factor", session=answer["session"], password="first", remote="192.0.2.7")
+    asked = {"session": answer["session"], "password": "first", "remote": "192.0.2.7"}
+    refused = desk.ask("begin_factor", name="telephone", **asked)
     assert refused == {"refused": "first"}
 
 
@@ -355,5 +464,6 @@ def test_a_place_that_is_no_address_is_not_kept(desk: Desk) -> None:
 
 
 def test_what_an_older_version_kept_is_read() -> None:
-    old = "from x\napplication hash my telephone\nsession hash 1700000000\n"
+    old = "from x\nfactor AAAA 7\napplication hash my telephone\nsession hash 1700000000\n"
+    assert Chosen.parse(old).factors == {"": ("AAAA", 7)}
     assert Chosen.parse(old).lines() == old

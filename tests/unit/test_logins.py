@@ -37,7 +37,11 @@ def test_an_account_shuts_after_so_many_different_passwords_and_opens_again(logi
     assert logins.allow("a@po.test", ELSEWHERE) > 0
     logins.guess("a@po.test", ELSEWHERE, 20)
     assert logins.allow("a@po.test", ELSEWHERE) == REFUSE
+    assert logins.shut("a@po.test", ELSEWHERE) == 15
+    logins.now = 870
+    assert (logins.shut("a@po.test", ELSEWHERE), logins.shut("b@po.test", HOME)) == (1, 0)
     logins.now = 901
+    assert logins.shut("a@po.test", ELSEWHERE) == 0
     assert logins.allow("a@po.test", ELSEWHERE) == 0
 
 
@@ -75,6 +79,7 @@ def test_spraying_many_accounts_ends_but_not_for_those_who_belong_there(logins: 
     for number in range(30):
         logins.report(f"u{number}@po.test", HOME, "Spring2026", success=False)
     assert logins.allow("fresh@po.test", HOME) == REFUSE
+    assert logins.shut("fresh@po.test", HOME) == 15
     assert logins.allow("z@po.test", HOME) == 0
     assert logins.allow("fresh@po.test", ELSEWHERE) == 0
 

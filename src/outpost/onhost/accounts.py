@@ -41,9 +41,15 @@ SESSIONS = 8
 APPLICATIONS = 10
 WRONG_CODES, WHILE = 5, 600
 """So many wrong codes within so many seconds, and no code is right until the first of them is that old (a guess has 3 chances in a million)."""
+PROVEN = 300
+"""Seconds for which a login that lacked the right code need not repeat the password."""
+DEVICES = 5
+"""Devices that show codes, of one user."""
 RECOVERY = 8
 """Codes that stand for the second factor once each, for somebody whose telephone is lost."""
 ADDRESS = re.compile(r"[0-9a-fA-F:.]{1,45}")
+SHUT = re.compile(r"^FAIL\t1\t(?:.*\t)?reason=[^\t]*in (\d{1,9}) minutes")
+"""Dovecot hands on what the login policy says (``logins``)."""
 STEP = 30
 """Seconds that a code is for (RFC 6238); the one before and the one after are right, too, for clocks that differ."""
 LONGEST_LINE = 8192
@@ -68,8 +74,7 @@ class Chosen:
     Attributes:
         grown_from: The hash of the first password it belongs to.
         password: Hash of the user's own password; empty until it is chosen.
-        factor: Secret of the second factor, base32; empty without one.
-        counter: The last code's time step, which is never right again.
+        factors: Name of a device to its secret (base32) and the time step of its last code, which is never right again.
         recovery: Hashes of recovery codes that were not used yet.
         applications: Name of a program to the hash of its password.
         sessions: Hash of a webmail session's token to its end, UNIX time.
@@ -79,8 +84,7 @@ class Chosen:
 
     grown_from: str
     password: str = ""
-    factor: str = ""
-    counter: int = 0
+    factors: dict[str, tuple[str, int]] = field(default_factory=dict)
     recovery: list[str] = field(default_factory=list)
     applications: dict[str, str] = field(default_factory=dict)
     sessions: dict[str, int] = field(default_factory=dict)
@@ -91,7 +95,10 @@ class Chosen:
         """As the file has it: one fact a line, its kind first."""
         rows = [("from", self.grown_from)]
         rows += [("password", self.password)] if self.password else []
-        rows += [("factor", f"{self.factor} {self.counter}")] if self.factor else []
+        rows += [
+            ("factor", f"{secret} {counter} {name}".rstrip())
+            for name, (secret, counter) in self.factors.items()
+        ]
         rows += [("recovery", hashed) for hashed in self.recovery]
         rows += [("application", f"{hashed} {name}") for name, hashed in self.applications.items()]
         rows += [("made", f"{self.made[name]} {name}") for name in self.applications if name in self.made]
@@ -119,7 +126,8 @@ class Chosen:
             elif kind == "password":
                 chosen.password = value
             elif kind == "factor":
-                chosen.factor, chosen.counter = first, int(rest or 0)
+                counter, _, name = rest.partition(" ")
+                chosen.factors[name] = (first, int(counter or 0))
             elif kind == "recovery":
                 chosen.recovery.append(value)
             elif kind == "application":
@@ -158,6 +166,8 @@ class Accounts:
         hash_password: What is kept of a password (AUT-01).
         session_seconds: How long a webmail session lasts.
         draw: A picture of a text, as a ``data:`` URI with a QR code.
+        server: Where programs read and send mail: name, port of IMAP, port of submission.
+        profile: The address of the profile for Apple's programs.
         ended: Takes the address of a user whose open sessions with Dovecot have to end.
     """
 
@@ -170,8 +180,11 @@ class Accounts:
     hash_password: Callable[[str], str]
     draw: Callable[[str], str]
     ended: Callable[[str], None]
+    server: tuple[str, int, int] = ("", 0, 0)
+    profile: str = ""
     clock: Callable[[], float] = time.time
-    pending: dict[str, str] = field(default_factory=dict)
+    pending: dict[str, tuple[str, str]] = field(default_factory=dict)
+    proven: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     wrong: dict[str, list[float]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -200,14 +213,24 @@ class Accounts:
     # Coming and going -----------------------------------------------------------------------------------------
 
     def login(self, address: str, password: str, remote: str, code: str = "") -> dict[str, Any]:
-        """A session for the right password and, where there is a second factor, the right code."""
-        self._prove(address, password, remote)
+        """A session for the right password and, where there is a second factor, the right code.
+
+        Without the right code the answer has something that stands for the password for some minutes, so that nobody has to
+        type it once more.
+        """
+        if not self._was_proven(address, password, remote):
+            self._prove(address, password, remote)
         with self.lock:
             chosen = self._chosen(address)
-            if chosen.factor:
+            if chosen.factors:
                 if not code.strip():
-                    return {"refused": "code"}
-                self._use_code(address, chosen, code)
+                    return {"refused": "code"} | self._now_proven(address, chosen, remote)
+                try:
+                    self._use_code(address, chosen, code)
+                except RefusedError as refusal:
+                    refusal.answer |= self._now_proven(address, chosen, remote)
+                    raise
+                self.proven.pop(address, None)
             token = secrets.token_urlsafe(32)
             ends = sorted(chosen.sessions.items(), key=lambda item: item[1])[-(SESSIONS - 1) :]
             chosen.sessions = {hashed: end for hashed, end in ends if end > self.clock()}
@@ -230,6 +253,7 @@ class Accounts:
             chosen = self._in_session(address, session)
             return {
                 "recovery": len(chosen.recovery),
+                "devices": list(chosen.factors),
                 "applications": [
                     {"name": name, "made": chosen.made.get(name)} for name in chosen.applications
                 ],
@@ -264,13 +288,11 @@ class Accounts:
         return {}
 
     def add_application(
-        self, address: str, session: str, password: str, name: str, remote: str
+        self, address: str, session: str, password: str, name: str, remote: str, full_name: str = ""
     ) -> dict[str, Any]:
-        """A password for one program, shown once."""
+        """A password for one program, shown once, and pictures that telephones set themselves up by."""
         self._authorise(address, session, password, remote)
-        name = "".join(sign for sign in name if sign.isprintable()).strip()[:40].strip()
-        if not name:
-            raise RefusedError("no_name")
+        name = as_typed(name)
         made = "-".join(
             "".join(secrets.choice("abcdefghijkmnpqrstuvwxyz23456789") for _ in range(4)) for _ in range(5)
         )
@@ -285,7 +307,12 @@ class Accounts:
                 raise RefusedError("full", most=APPLICATIONS)
             chosen.applications[name], chosen.made[name] = token_hash(made), int(self.clock())
             self._keep(address, chosen)
-        return {"application_password": made}
+        host, imap, submission = self.server
+        # Thunderbird's "Export for Mobile", version 1: 3 is TLS from the first octet, 1 a password
+        server = (host, imap, 3, 1, address, None, made), (host, submission, 3, 1, address, made)
+        android = [1, [1, 1], [0, *server[0]], [[[0, *server[1]], [address, full_name[:80]]]]]
+        pictures = {"thunderbird": self.draw(json.dumps(android)), "apple": self.draw(self.profile)}
+        return {"application_password": made, "pictures": pictures}
 
     def remove_application(self, address: str, session: str, name: str) -> dict[str, Any]:
         """Its password is right no more, and what is logged in by it is logged out."""
@@ -306,13 +333,21 @@ class Accounts:
             self._keep(address, chosen)
         return {}
 
-    def begin_factor(self, address: str, session: str, password: str, remote: str) -> dict[str, Any]:
-        """A new secret for an authenticator; nothing changes before a code of it has been right."""
+    def begin_factor(
+        self, address: str, session: str, password: str, name: str, remote: str
+    ) -> dict[str, Any]:
+        """A secret for one more device; nothing changes before a code of it has been right."""
         self._authorise(address, session, password, remote)
+        name = as_typed(name)
         with self.lock:
-            self._refuse_first(address, self._in_session(address, session))
+            chosen = self._in_session(address, session)
+            self._refuse_first(address, chosen)
+            if name in chosen.factors:
+                raise RefusedError("device_taken")
+            if len(chosen.factors) >= DEVICES:
+                raise RefusedError("devices_full", most=DEVICES)
             secret = base64.b32encode(secrets.token_bytes(20)).decode()
-            self.pending[address] = secret
+            self.pending[address] = (secret, name)
         label = quote(f"{self.domain}:{address}")
         uri = f"otpauth://totp/{label}?secret={secret}&issuer={quote(self.domain)}"
         return {"secret": secret, "uri": uri, "picture": self.draw(uri)}
@@ -321,12 +356,12 @@ class Accounts:
         """From now on the password alone opens nothing: webmail wants a code, programs a password of their own."""
         with self.lock:
             chosen = self._in_session(address, session)
-            secret = self.pending.get(address)
-            if secret is None:
+            if address not in self.pending:
                 raise RefusedError("not_begun")
-            trial = Chosen(chosen.grown_from, factor=secret)
+            secret, name = self.pending[address]
+            trial = Chosen(chosen.grown_from, factors={name: (secret, 0)})
             self._use_code(address, trial, code)
-            chosen.factor, chosen.counter = secret, trial.counter
+            chosen.factors |= trial.factors
             codes = [f"{secrets.randbelow(10**20):020}" for _ in range(RECOVERY)]
             chosen.recovery = [token_hash(one) for one in codes]
             del self.pending[address]
@@ -335,14 +370,20 @@ class Accounts:
         self.ended(address)
         return {"recovery": [" ".join(re.findall(r"\d{5}", one)) for one in codes]}
 
-    def remove_factor(self, address: str, session: str, password: str, remote: str) -> dict[str, Any]:
-        """The password alone is enough again, where the office leaves that to its users."""
+    def remove_factor(
+        self, address: str, session: str, password: str, name: str, remote: str
+    ) -> dict[str, Any]:
+        """One device shows no codes any more. Without the last one the password alone is enough again, where the office allows that."""
         self._authorise(address, session, password, remote)
-        if self._declared(address).factor_from is not None:
-            raise RefusedError("factor_required")
         with self.lock:
             chosen = self._in_session(address, session)
-            chosen.factor, chosen.counter, chosen.recovery = "", 0, []
+            if name not in chosen.factors:
+                raise RefusedError("unknown_device")
+            if len(chosen.factors) == 1 and self._declared(address).factor_from is not None:
+                raise RefusedError("factor_required")
+            del chosen.factors[name]
+            if not chosen.factors:
+                chosen.recovery = []
             self._keep(address, chosen)
         return {}
 
@@ -351,6 +392,23 @@ class Accounts:
     def _prove(self, address: str, password: str, remote: str) -> None:
         if "\0" in password or not self.verify(address, password, remote):
             raise RefusedError("password")
+
+    def _now_proven(self, address: str, chosen: Chosen, remote: str) -> dict[str, Any]:
+        """What stands for the password for a while, for a login that lacked the right code."""
+        token = secrets.token_urlsafe(32)
+        until = self.clock() + PROVEN
+        self.proven[address] = (token_hash(token), chosen.grown_from, chosen.password, remote, until)
+        return {"proven": token}
+
+    def _was_proven(self, address: str, token: str, remote: str) -> bool:
+        """Whether that stands for the password: from the same place, and the password is still the same."""
+        with self.lock:
+            *kept, until = self.proven.get(address, (None, 0))
+            if until <= self.clock():
+                self.proven.pop(address, None)
+                return False
+            chosen = self._chosen(address)
+            return kept == [token_hash(token), chosen.grown_from, chosen.password, remote]
 
     def _authorise(self, address: str, session: str, password: str, remote: str) -> None:
         """Anybody who changes an account has its session and knows its password: a browser left open is not enough."""
@@ -374,11 +432,12 @@ class Accounts:
         if (hashed := token_hash(digits)) in chosen.recovery:
             chosen.recovery.remove(hashed)
             return
-        for counter in range(int(now // STEP) - 1, int(now // STEP) + 2):
-            right = hmac.compare_digest(time_code(chosen.factor, counter).encode(), digits.encode())
-            if right and counter > chosen.counter:
-                chosen.counter = counter
-                return
+        for name, (secret, used) in chosen.factors.items():
+            for counter in range(int(now // STEP) - 1, int(now // STEP) + 2):
+                right = hmac.compare_digest(time_code(secret, counter).encode(), digits.encode())
+                if right and counter > used:
+                    chosen.factors[name] = (secret, counter)
+                    return
         self.wrong[address] = [*recent, now]
         raise RefusedError("code")
 
@@ -390,8 +449,8 @@ class Accounts:
         begins = self._declared(address).factor_from
         return {
             "must_change": self._is_first(address, chosen),
-            "must_factor": not chosen.factor and begins is not None and begins <= self.clock(),
-            "factor": bool(chosen.factor),
+            "must_factor": not chosen.factors and begins is not None and begins <= self.clock(),
+            "factor": bool(chosen.factors),
             "factor_from": begins,
         }
 
@@ -437,6 +496,14 @@ class Accounts:
             os.close(directory)
 
 
+def as_typed(name: str) -> str:
+    """The name that a user gives to a program or device: one short line."""
+    name = "".join(sign for sign in name if sign.isprintable()).strip()[:40].strip()
+    if not name:
+        raise RefusedError("no_name")
+    return name
+
+
 def token_hash(token: str) -> str:
     """What is kept of a random token: 100 bits and more need no slow hash, and each login checks several."""
     return "{SHA256}" + base64.b64encode(hashlib.sha256(token.encode()).digest()).decode()
@@ -462,7 +529,11 @@ def time_code(secret: str, counter: int) -> str:
 
 
 def ask_dovecot(path: str, address: str, password: str, remote: str) -> bool:
-    """Whether Dovecot takes a password, by its authentication protocol: delays and counts of guesses are its own."""
+    """Whether Dovecot takes a password, by its authentication protocol: delays and counts of guesses are its own.
+
+    Raises:
+        RefusedError: It does not try any for a while (``logins``), and says so whether the account exists or not.
+    """
     response = base64.b64encode(f"\0{address}\0{password}".encode()).decode()
     place = f"rip={remote}\t" if ADDRESS.fullmatch(remote) else ""
     asked = f"AUTH\t1\tPLAIN\tprotocol=accounts\tsecured\tnologin\t{place}resp={response}\n"
@@ -471,6 +542,8 @@ def ask_dovecot(path: str, address: str, password: str, remote: str) -> bool:
         connection.connect(path)
         connection.sendall(f"VERSION\t1\t2\nCPID\t{os.getpid()}\n{asked}".encode())
         for line in connection.makefile(encoding="utf-8"):
+            if shut := SHUT.search(line):
+                raise RefusedError("shut", minutes=int(shut[1]))
             if line.startswith(("OK\t1", "FAIL\t1")):
                 return line.startswith("OK")
     return False
@@ -540,6 +613,8 @@ def main() -> None:
         hash_password=lambda password: "{ARGON2ID}" + hasher.hash(password),
         draw=picture,
         ended=lambda address: end_sessions(Path(settings["ended"]), address),
+        server=tuple(settings["server"]),
+        profile=settings["profile"],
     )
     path = Path(settings["socket"])
     path.unlink(missing_ok=True)

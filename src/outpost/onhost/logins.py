@@ -17,6 +17,7 @@ strange one, which a guesser can shut. A place is an IPv4 address or an IPv6 net
 from __future__ import annotations
 
 import json
+import math
 import os
 import pwd
 import sys
@@ -77,18 +78,27 @@ class Logins:
 
     def allow(self, login: str, remote: str) -> int:
         """0 to go on at once, seconds to wait first, or -1 to refuse whatever the password."""
+        if self.shut(login, remote):
+            return REFUSE
+        remote = network(remote)
+        with self.lock:
+            count = self._count(self._place(self._account(login), remote))
+            free = self.failures // 2
+            return 0 if count < free else int(min(2 ** (count - free), LONGEST_WAIT))
+
+    def shut(self, login: str, remote: str) -> int:
+        """Minutes for which no password is tried for that account from there; 0 where one is."""
         remote = network(remote)
         with self.lock:
             account = self._account(login)
-            if not self._is_known(account, remote) and self._count(("", remote)) >= max(
-                SPRAYING * self.failures, self.accounts
-            ):
-                return REFUSE
-            count = self._count(self._place(account, remote))
-            if count >= self.failures:
-                return REFUSE
-            free = self.failures // 2
-            return 0 if count < free else int(min(2 ** (count - free), LONGEST_WAIT))
+            limits = {self._place(account, remote): self.failures}
+            if not self._is_known(account, remote):
+                limits["", remote] = max(SPRAYING * self.failures, self.accounts)
+            left = 0.0
+            for key, most in limits.items():
+                if self._count(key) >= most:
+                    left = max(left, sorted(self.wrong[key].values())[-most] + self.ban - self.clock())
+            return math.ceil(left / 60)
 
     def report(self, login: str, remote: str, password: str, *, success: bool) -> bool:
         """Note an outcome; true when it shut the account."""
@@ -176,11 +186,12 @@ class Handler(BaseHTTPRequestHandler):
         try:
             said: dict[str, Any] = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
             answer = self._answer(said)
+            # the same whether the account exists or not (AUT-04); webmail reads the number (accounts.SHUT)
+            minutes = self.logins.shut(str(said.get("login", "")), str(said.get("remote", "")))
         except (ValueError, TypeError, AttributeError):
-            answer = 0
-        body = json.dumps(
-            {"status": answer, "msg": "Authentication failed." if answer < 0 else "ok"}
-        ).encode()
+            answer, minutes = 0, 0
+        message = f"Too many wrong passwords: try again in {minutes} minutes."
+        body = json.dumps({"status": answer, "msg": message if answer < 0 else "ok"}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
