@@ -782,6 +782,14 @@ def test_a_bounce_carries_no_more_than_headers(postconf: dict[str, str]) -> None
     assert postconf["bounce_size_limit"] == "1"
 
 
+def test_a_notification_is_in_english_and_german(host: TestinfraHost, office: Office) -> None:
+    said = host.check_output("postconf -b")
+    failure, _, delay = said.partition("expanded_delay_text")
+    assert re.search(r"could not be delivered.* konnte den Empfängern", failure, re.DOTALL)
+    assert office.postmaster in failure
+    assert re.search(r"for \d+ hours.* seit \d+ Stunden", delay, re.DOTALL)
+
+
 @pytest.mark.control("DSN-13")
 def test_a_users_machine_is_not_named_to_the_world(of_services: dict[str, str]) -> None:
     hidden = [

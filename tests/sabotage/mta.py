@@ -230,6 +230,7 @@ SABOTAGES = (
     ),
     postfix("a mailbox gets messages side by side", "mta::a_mailbox_gets_one_message_at_a_time", lmtp_destination_recipient_limit="50"),
     postfix("a bounce carries the message", "mta::a_bounce_carries_no_more_than_headers", bounce_size_limit="50000"),
+    postfix("a bounce in one language", "mta::a_notification_is_in_english_and_german", bounce_template_file=""),
     edited(
         "mta", "the users' machines are named to the world", MASTER, "s/smtpd_hide_client_session=yes/smtpd_hide_client_session=no/",
         "mta::a_users_machine_is_not_named_to_the_world",
