@@ -14,7 +14,7 @@ import pytest
 from outpost.office.flows import outbound
 from outpost.office.tables.topology import RoleName
 from outpost.office.watch import watch_settings
-from outpost.onhost import davlogins, watch
+from outpost.onhost import accounts, davlogins, watch
 from outpost.onhost.watch import DAY, Alarm, Memory
 from tests.unit.test_mta import office_of
 
@@ -197,6 +197,25 @@ def test_guesses_at_many_accounts_by_calendars_are_an_alarm(
     (alarm,) = watch.logins(settings("store"), NOW)
     assert "51 accounts" in alarm.text
     assert "10.0.3.5" in alarm.text
+
+
+def test_guesses_at_a_second_factor_are_an_alarm(
+    answers: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the lines that the accounts service writes; a code that is wrong while the factor is set up has no place."""
+    for address, place, times in (
+        ("a@po.test", "10.0.3.7", 5),
+        ("b@po.test", "10.0.3.8", 4),
+        ("c@po.test", "", 9),
+    ):
+        for _ in range(times):
+            accounts.tell_of_guess(address, place, "code")
+    lines = capsys.readouterr().err.splitlines(keepends=True)
+    answers["journalctl"] = "".join(line.partition(">")[2] for line in lines)
+    (alarm,) = watch.logins(settings("store"), NOW)
+    assert alarm.about == "second factor a@po.test"
+    assert "10.0.3.7" in alarm.text
+    assert watch.WRONG_CODES == accounts.WRONG_CODES
 
 
 def test_guesses_at_one_account_are_an_alarm_when_it_shuts(answers: dict[str, str]) -> None:

@@ -42,6 +42,8 @@ OUT_OF_MEMORY = "fe6faa94e7774663a0da52717891d8ef"
 """systemd's message when the kernel ended a process of a unit (systemd-journald's catalogue)."""
 DAMAGED = re.compile(r"/srv/mail/[^/\s]+/Maildir/(?:\.[^/\n]+/)?(?:cur|new)/[^/\s:)]+(?::2,[A-Za-z]*)?")
 MOST_DAMAGED = 5
+WRONG_CODES = 5
+"""Of a second factor, within ten minutes, after which the accounts service takes none for a while (`outpost.onhost.accounts`)."""
 PROBE = 150.0
 """Seconds for one check: what hangs is an alarm, and keeps no other from being sent. The scanner may take 120."""
 
@@ -240,6 +242,18 @@ def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
             if (match := re.match(r"login shut: (\S+),", line)) and not match[1].endswith(".invalid")
         }
     )
+    # AUT-06: a code is asked for behind the right password only, and at this pace one is right within a year
+    tried = Counter(
+        (match[1], match[2])
+        for line in lines
+        if (match := re.search(r"webmail login refused: wrong code, user=<([^>]*)>, rip=(\S+)", line))
+    )
+    for user, place in sorted(who for who, times in tried.items() if times >= WRONG_CODES):
+        yield Alarm(
+            f"second factor {user}",
+            f"{WRONG_CODES} wrong codes from {place}, behind the right password of {user}: ask its owner; if it was somebody else, "
+            f"`./outpost user passwd OFFICE {user}`",
+        )
     if shut or len(wrong) > settings["wrong_logins"]:
         places = sorted({place for _, place in wrong})
         accounts = f"{len({user for user, _ in wrong} | set(shut))} accounts" + (
