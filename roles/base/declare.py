@@ -244,7 +244,7 @@ def _access(view: BaseView) -> Items:
         guarded=True,
     )
     yield settings(
-        name="sshd-other-doors",
+        name="systemd-ssh-generator",
         files=[rendered("base", "/etc/systemd/system-generators/systemd-ssh-generator", mode="0755")],
         activate="systemctl stop sshd-unix-local.socket sshd-vsock.socket 2>/dev/null || true",
     )
@@ -253,11 +253,11 @@ def _access(view: BaseView) -> Items:
 def _logs(view: BaseView, *, office: Office, me: Host, secrets: Secrets) -> Items:
     """What the host writes goes to head office, too."""
     yield account("outpost-shipper", home="/var/lib/outpost-logs")
-    asked = {
+    content = {
         "host": me.fqdn,
         "collector": office.logs.collector,
         "address": view.collector,
         "port": office.logs.port,
     }
     watched = [*tls_files(office=office, me=me, secrets=secrets), *_authorities(office)]
-    yield own("base", "logs", outpost.onhost.logs, asked, watches=watched, view=view)
+    yield own("base", "logs", outpost.onhost.logs, content, watches=watched, view=view)

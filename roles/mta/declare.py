@@ -56,7 +56,7 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     scanning = program("/usr/local/lib/outpost/scanning", outpost.onhost.scanning)
     after = "clamav-daemon.socket"
     yield from _stores_listener(
-        "scanner", view, certificates, scanning, title="scanner-door", after=after, also_in="clamav"
+        "scanner", view, certificates, scanning, title="scanner-listener", after=after, also_in="clamav"
     )
     yield from _filter(view, secrets)
     # the store has Rspamd learn what users call junk (JNK-01), and can do nothing else to it (JNK-03)

@@ -51,7 +51,7 @@ FORMER = "/usr/local/lib/outpost/former"
 FORWARD = "/etc/dovecot/sieve/forward"
 OPENSSL = "/etc/dovecot/openssl.cnf"
 # `doveconf` warns about what it will ignore and still succeeds; a setting that is ignored is not a setting.
-CHECK_DOVECOT = 'said=$(doveconf -n 2>&1 >/dev/null) && [ -z "$said" ] || { echo "$said"; exit 1; }'
+CHECK_DOVECOT = 'output=$(doveconf -n 2>&1 >/dev/null) && [ -z "$output" ] || { echo "$output"; exit 1; }'
 
 
 def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
@@ -121,14 +121,14 @@ def _accounts(view: StoreView, secrets: Secrets) -> Items:
 def _logins(view: StoreView) -> Items:
     """What Dovecot asks before it tries a password."""
     limits = view.office.limits
-    asked = {
+    content = {
         "port": ports.LOGINS,
         "domain": view.office.domain,
         "failures": limits.login_failures,
         "ban": limits.login_ban,
         "accounts": view.size.users,
     }
-    yield own("store", "logins", outpost.onhost.logins, asked)
+    yield own("store", "logins", outpost.onhost.logins, content)
 
 
 def _attachments() -> Items:
@@ -277,14 +277,14 @@ def _chosen(view: StoreView) -> Items:
 
 def _calendars(view: StoreView) -> Items:
     """Whether a login opens calendars, which are on a host of their own."""
-    asked = {"auth": "/run/dovecot/auth-calendars", "socket": DAV, "realm": view.office.domain}
-    yield own("store", "davlogins", outpost.onhost.davlogins, asked)
+    content = {"auth": "/run/dovecot/auth-calendars", "socket": DAV, "realm": view.office.domain}
+    yield own("store", "davlogins", outpost.onhost.davlogins, content)
 
 
 def _listener(name: str, view: StoreView, certificates: Sequence[File]) -> Items:
     """stunnel, which demands a certificate: Dovecot's LMTP takes a client without one (docs/adr/0007)."""
     yield service(
-        name=f"{name}-door",
+        name=f"{name}-listener",
         unit=f"stunnel@{name}.service",
         files=[
             rendered(

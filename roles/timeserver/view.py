@@ -23,6 +23,6 @@ class TimeView(HostView):
         return self._ends(source=True)
 
     def _ends(self, *, source: bool) -> tuple[IPNetwork, ...]:
-        asked = (flow for flow in inbound(self.office, self.me) if flow.port == ports.NTP)
-        ends = (flow.source if source else flow.destination for flow in asked)
+        flows = (flow for flow in inbound(self.office, self.me) if flow.port == ports.NTP)
+        ends = (flow.source if source else flow.destination for flow in flows)
         return tuple(dict.fromkeys(network for end in ends for network in end.networks))

@@ -8,12 +8,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from outpost.converge import operations
 from outpost.converge.declaration import Change, Declaration, Packages, declaration
 from outpost.converge.files import text
-from outpost.converge.shapes import settings
+from outpost.converge.observation import Run
+from outpost.converge.shapes import service, settings
+from outpost.drift.differences import Finding
 from outpost.keys import secrets_file
 from outpost.keys.secrets_file import IDENTITY_VARIABLE
 from outpost.office import load
@@ -138,3 +143,36 @@ def test_what_is_declared_is_known_without_pyinfra(place: Path) -> None:
         cwd=ROOT,
     )
     assert done.stdout == "False\n"
+
+
+def test_a_record_under_a_new_name_loses_neither_its_unit_nor_its_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A host of an earlier version has the record `old`; its unit and its files belong to `new` now."""
+    listener = service(name="new", unit="stunnel@x.service", files=[text("/etc/stunnel/x.conf", "x")])
+    known = Declaration((("store", (listener,)),))
+    entries = ("unit stunnel@x.service", "path /etc/stunnel/x.conf", "digest 0")
+    gone = ("unit gone.service", "path /etc/gone", "digest 0")
+    (file,) = known.content.values()
+    answer = SimpleNamespace(
+        records={"old": entries, "gone": gone}, files={file.path: file.fingerprint}, units={"stunnel@x.service": ("active", "enabled")},
+    )  # fmt: skip
+    found: list[Finding] = []
+    monkeypatch.setattr(operations, "run", lambda: Run(known))
+    monkeypatch.setattr(operations, "observe", lambda: answer)
+    monkeypatch.setattr(operations, "answer_to", lambda _: ())
+    monkeypatch.setattr(operations, "sealing", lambda: "")
+    monkeypatch.setattr(operations, "void", lambda: None)
+    monkeypatch.setattr(operations, "report", found.append)
+    monkeypatch.setattr(operations, "state", SimpleNamespace(is_executing=False))
+    retire: Any = operations.retire
+    converge: Any = operations.converge
+    old, other, *_ = (str(command) for command in retire._inner())
+    assert "stunnel" not in old.partition("systemctl daemon-reload")[0]
+    assert "applied/old" in old
+    assert "disable --now --quiet gone.service" in other
+    assert "rm -f -- /etc/gone" in other
+    assert [(each.kind, each.thing) for each in found] == [("unit", "gone.service"), ("file", "/etc/gone")]
+    found.clear()
+    assert next(converge._inner(listener))
+    assert [each.cause for each in found] == ["not applied under this name yet"]

@@ -44,8 +44,8 @@ STAGE = f"{RUN}/stage"
 PATIENCE = 300
 """Seconds that a change waits for another to end."""
 HELD = (
-    f"another apply has been changing this host for {PATIENCE} s: nothing was done; run again when it has ended "
-    f"(lslocks there shows who holds {LOCK})"
+    f"another apply has been changing this host for {PATIENCE} s: nothing was done; run the command again when it has "
+    f"ended (lslocks on the host shows which process holds {LOCK})"
 )
 RUNNING = ("active", "reloading")
 """States of a unit that does its work; it reloads when its certificate is new, too (systemctl(1))."""
@@ -73,7 +73,7 @@ def converge(item: Change) -> Generator[Command, None, None]:
     guarded = item.guarded and bool(record)
     run().vital = item.guarded and not record
     wanted = {file.path for file in files}
-    before = [line.removeprefix("path ") for line in record if line.startswith("path ")]
+    before = _named("path", record)
     gone = tuple(path for path in before if path not in wanted and path not in run().known.files)
     changed = tuple(file for file in files if answer.files.get(file.path) != file.fingerprint)
     digest = _digest(files + item.watches)
@@ -84,10 +84,16 @@ def converge(item: Change) -> Generator[Command, None, None]:
         _report(key, changed, gone, answer.files, known=set(before), by_hand=loaded)
         if unit and not running:
             cause = f"{active or 'not there'}, {enabled or 'not enabled'}"
-            report(Finding("unit", unit, cause, "the office does without its service", ("AVL-01",)))
+            report(Finding("unit", unit, cause, "its service is missing in the office", ("AVL-01",)))
         if record and not loaded and not changed:
-            cause = "its daemon has not loaded the present files: an apply broke off, or a certificate is new"
-            report(Finding("daemon", unit or key, cause, "the daemon runs with former files"))
+            cause = "its daemon has not loaded the current files: an apply was interrupted, or a certificate is new"
+            report(Finding("daemon", unit or key, cause, "the daemon runs with old files"))
+        elif answer.records and not record and not changed:
+            report(
+                Finding(
+                    "daemon", unit or key, "not applied under this name yet", "an apply loads its files again"
+                )
+            )
     if not (changed or gone) and loaded and running:
         return
     run().attended.add(unit)
@@ -141,6 +147,11 @@ def alone(script: str, *, seal: str = "") -> StringCommand:
     """
     whole = f"mkdir -p -m 0700 {RUN}; exec 9>{LOCK}; flock --wait {PATIENCE} 9 || {{ echo '{HELD}' >&2; exit 1; }}\n{script}"
     return StringCommand(f"read -r {KEY}; {whole}", _stdin=seal) if seal else StringCommand(whole)
+
+
+def _named(kind: str, record: Sequence[str]) -> list[str]:
+    """What a record has of a kind: ``unit`` or ``path``."""
+    return [entry.removeprefix(f"{kind} ") for entry in record if entry.startswith(f"{kind} ")]
 
 
 def _digest(files: Sequence[File]) -> str:
@@ -247,7 +258,7 @@ def _report(
         )
         report(finding)
     for path in gone:
-        report(Finding("file", path, "no longer declared", "it goes; nothing reads it any more"))
+        report(Finding("file", path, "no longer declared", "it is removed; nothing reads it any more"))
 
 
 @operation()
@@ -343,16 +354,18 @@ def once(item: Once) -> Generator[Command, None, None]:
 
 @operation()
 def retire() -> Generator[Command, None, None]:
-    """Remove what earlier runs installed and nobody declares any more: files, units, packages."""
+    """Remove what earlier runs installed and nobody declares any more: files, units, packages.
+
+    A record that only has a new name loses neither its unit nor its files.
+    """
     known = run().known
     for record, entries in observe().records.items():
         if record in known.changes or record.endswith(".new"):
             continue
-        units = [entry.removeprefix("unit ") for entry in entries if entry.startswith("unit ")]
-        paths = [entry.removeprefix("path ") for entry in entries if entry.startswith("path ")]
-        leaving = [path for path in paths if path not in known.files]
+        units = [unit for unit in _named("unit", entries) if unit not in known.units]
+        leaving = [path for path in _named("path", entries) if path not in known.files]
         for kind, thing in (*(("unit", unit) for unit in units), *(("file", path) for path in leaving)):
-            report(Finding(kind, thing, "no longer declared", "it goes; nothing needs it any more"))
+            report(Finding(kind, thing, "no longer declared", "it is removed; nothing needs it any more"))
         removals = map(_removal, leaving)
         reloads = dict.fromkeys(filter(None, map(reload_for, leaving)))
         yield alone(shell("retire", record=record, units=units, removals=removals, reloads=reloads))
@@ -365,7 +378,9 @@ def _retire_packages(wanted: frozenset[str]) -> Generator[Command, None, None]:
     before = set(answer_to(PACKAGES_BEFORE))
     if extra := sorted(before - wanted):
         for each in extra:
-            report(Finding("package", each, "no longer declared", "it goes; its data stays", ("SYS-04",)))
+            report(
+                Finding("package", each, "no longer declared", "it is removed; its data stays", ("SYS-04",))
+            )
         listed = " ".join(map(shlex.quote, extra))
         yield alone(
             f"{UPGRADES_WAIT}\nDEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 --auto-remove remove {listed} </dev/null"
