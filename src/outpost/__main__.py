@@ -5,23 +5,23 @@ import sys
 
 CHANGING = {
     "apply": "hosts may be changed in part: ./outpost plan OFFICE shows what is left, and apply goes on where it stopped",
-    "upgrade": "hosts may be changed in part: the same command goes on where it stopped",
+    "upgrade": "hosts may be changed in part: run the same command to go on where it stopped",
     "each": "hosts may be changed in part: ./outpost each plan shows what is left, and apply goes on where it stopped",
-    "lab": "what was made is there: the same command goes on, and ./outpost lab down removes it",
-    "test": "its lab may be there: ./outpost lab down --name test removes it",
+    "lab": "the lab exists in part: run the same command to go on, or ./outpost lab down to remove it",
+    "test": "its lab may still run: ./outpost lab down --name test removes it",
     "attack": "a defence may be off: the next ./outpost attack turns it on again first",
-    "rotate": "a step may be half done: the same command goes on",
-    "restore": "the host may be restored in part: the same command begins again",
-    "drill": "its machine may be there: the next drill removes it",
-    "decommission": "a step may be half done: the same command goes on",
+    "rotate": "a step may be unfinished: run the same command to go on",
+    "restore": "the host may be restored in part: run the same command to begin again",
+    "drill": "its machine may still run: the next drill removes it",
+    "decommission": "a step may be unfinished: run the same command to go on",
     "user": "office.toml may be changed: ./outpost plan OFFICE shows what is not applied",
     "alias": "office.toml may be changed: ./outpost plan OFFICE shows what is not applied",
     "shared": "office.toml may be changed: ./outpost plan OFFICE shows what is not applied",
     "group": "office.toml may be changed: ./outpost plan OFFICE shows what is not applied",
-    "secrets": "secrets.age is as it was, or as it was to become: it is replaced at once",
-    "new": "no office was written, unless it said so",
-    "backup": "a backup that has begun goes on, on its host",
-    "bench": "its lab may be there: ./outpost lab down --all removes every lab",
+    "secrets": "secrets.age is whole: the old file or the new one",
+    "new": "no office was written, unless the command printed its path",
+    "backup": "a backup that has started continues on its host",
+    "bench": "its lab may still run: ./outpost lab down --all removes every lab",
 }
 """Command → what it leaves when it is broken off; any other changes nothing."""
 
@@ -68,7 +68,7 @@ def _passing(name: str) -> str:
     found = os.lstat(place)
     if found.st_uid != os.getuid() or found.st_mode & 0o77077 != 0o40000:
         raise SystemExit(
-            f"outpost: {place} is not yours alone. Remedy: set XDG_CACHE_HOME and XDG_STATE_HOME."
+            f"outpost: other users may have access to {place}. Remedy: set XDG_CACHE_HOME and XDG_STATE_HOME."
         )
     return os.path.join(place, name)  # noqa: PTH118
 
@@ -85,7 +85,7 @@ def main(words: list[str]) -> int:
         return broken_off(words, "interrupted", 130)
     except BrokenPipeError:
         silent()
-        return broken_off(words, "the reader of the output has gone", 141)
+        return broken_off(words, "the program that reads the output has ended", 141)
     return status
 
 

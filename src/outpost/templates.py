@@ -13,8 +13,8 @@ from outpost.errors import OutpostError
 class TemplateMistakeError(Exception):
     """A template that cannot be rendered: file, line, and what is wrong there."""
 
-    def __init__(self, place: str, said: str) -> None:
-        self.message, self.remedy = f"{place}: {said}", f"correct {place}"
+    def __init__(self, place: str, problem: str) -> None:
+        self.message, self.remedy = f"{place}: {problem}", f"correct {place}"
         super().__init__(f"{self.message}. Remedy: {self.remedy}.")
 
 

@@ -92,7 +92,7 @@ def _build(client: docker.DockerClient, name: str, *, install: bool, note: Note)
         log = getattr(error, "build_log", None) or []
         output = "".join(str(line.get("stream", "")) for line in log if isinstance(line, dict))
         last = "".join(f"\n    {line}" for line in output.strip().splitlines()[-8:])
-        remedy = "see that deb.debian.org can be reached, then run the command again"
+        remedy = "check that deb.debian.org can be reached, then run the command again"
         raise LabError(f"the image {name} cannot be built: {error}{last}", remedy) from error
 
 
@@ -122,5 +122,5 @@ def bootstrap(into: Path, *options: str) -> None:
     sources = [f"deb {MIRROR} {SUITE}{part} main" for part in ("", "-updates")]
     run(
         "mmdebstrap", "--aptopt=Apt::Install-Recommends false", *options, SUITE, str(into), *sources,
-        f"deb {SECURITY} {SUITE}-security main", remedy="see that deb.debian.org can be reached, then run it again",
+        f"deb {SECURITY} {SUITE}-security main", remedy="check that deb.debian.org can be reached, then run it again",
     )  # fmt: skip

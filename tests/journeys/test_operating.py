@@ -48,10 +48,10 @@ def test_a_message_is_followed_through_every_host_by_any_of_its_names(
     (story,) = outpost(lab, "trace", LAB, message["Message-ID"])
     printed = [(hop["host"], hop["what"], hop["tls"]) for hop in story["hops"]]
     for host, what, tls in (
-        ("store", f"{alice.address} handed it over", ""),
-        ("mta", f"taken from {alice.address}", "Trusted TLSv1.3"),
-        ("mta", f"<{bob.address}> taken by", "Verified TLSv1.3"),
-        ("mta", f"<{head.address}> taken by mx.myertor.test", "Verified TLSv1.3"),
+        ("store", f"submitted by {alice.address}", ""),
+        ("mta", f"received from {alice.address}", "Trusted TLSv1.3"),
+        ("mta", f"<{bob.address}> accepted by", "Verified TLSv1.3"),
+        ("mta", f"<{head.address}> accepted by mx.myertor.test", "Verified TLSv1.3"),
         ("store", f"{bob.address}: stored mail into mailbox 'INBOX'", ""),
         ("mta", "done, out of the queue", ""),
     ):

@@ -103,8 +103,8 @@ def test_the_timer_holds_the_drill_and_says_what_a_loss_would_cost(
     assert on(controller, f"systemctl show --property=Result --value {SERVICE}").strip() == "success", log
     assert on(controller, f"systemctl show --property=TriggeredBy --value {SERVICE}").strip() == TIMER
     assert "everything was restored unchanged" in log
-    assert "back after" in log
-    assert "lost would have been the mail of" in log
+    assert "restored after" in log
+    assert "a loss now would cost the mail of" in log
     done, *older = held(target)
     assert tuple(older) == before
     assert done.good

@@ -185,7 +185,7 @@ def test_a_bare_server_becomes_the_site_and_stays_it(desk: Desk, image: Path) ->
 
     change(desk.site, ("hosts", HOST), memory="600MiB", disk="6GiB")
     running = desk.virsh("domid", HOST)
-    assert "waits for a restart" in desk.up()
+    assert "takes effect after a restart" in desk.up()
     assert desk.virsh("domid", HOST) == running, "nothing restarts unasked"
     assert int(desk.asks("df --output=size -BM / | tail -n 1").rstrip("M")) > 5000, "the disk grew meanwhile"
     desk.up("--restart")

@@ -61,7 +61,7 @@ def test_of_two_applies_at_once_one_is_refused_and_changes_nothing(
     refused = [process for process in outputs if process.returncode]
     assert len(refused) == 1, outputs
     assert "is being changed by" in outputs[refused[0]]
-    assert "nothing was changed from here" in outputs[refused[0]]
+    assert "this command changed nothing" in outputs[refused[0]]
     assert "Traceback" not in "".join(outputs.values())
     assert pyinfra("--dry", "--json").changes == {}
 

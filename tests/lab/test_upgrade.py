@@ -27,9 +27,9 @@ UNTAGGED = "bb2a0d6"
 """A commit of 1.0.0rc1, with other files on every host: the version before, where no tag names one."""
 INSTANCE = "upgrade"
 DECLARED = (
-    "declared otherwise since the last apply",
-    "declared, not there yet",
-    "permissions declared otherwise",
+    "declared differently since the last apply",
+    "declared, not on the host yet",
+    "permissions declared differently",
 )
 """Causes of a finding that say: the office declares this file differently now."""
 

@@ -78,7 +78,7 @@ def test_a_second_controller_is_stopped_before_anything_changes(
     one, two = controller("one"), controller("two")
     with changing(one, ["mta"]):
         with (
-            pytest.raises(OutpostError, match=r"mta is being changed by .*; nothing was changed"),
+            pytest.raises(OutpostError, match=r"mta is being changed by .*; this command changed nothing"),
             changing(two, ["mta"]),
         ):
             pytest.fail("both change it")
@@ -441,7 +441,7 @@ def test_adding_a_user_applies_no_change_of_others(
         pass  # nothing waits
     planned[:] = [(run.Change("mta", "mta | recipients"),)]
     with edit._claimed(desk, ("transport",), apply=True, urgent=True):  # type: ignore[arg-type]
-        assert "this is urgent" in desk.printed[-1]
+        assert "this change is urgent" in desk.printed[-1]
     with changing(one, ["mta"]) as held:
         held.converged.add("mta")
     planned.clear()

@@ -31,7 +31,7 @@ HARBOUR = Target("harbour", INVENTORY / "harbour", INVENTORY / "harbour")
     ("command", "left"),
     [
         (["apply", "lab", "-y"], "apply goes on where it stopped"),
-        (["lab", "up"], "lab down removes it"),
+        (["lab", "up"], "or ./outpost lab down to remove it"),
         (["verify", "lab"], "nothing was changed"),
         ([], "nothing was changed"),
     ],
@@ -85,7 +85,7 @@ def test_a_closed_pipe_ends_without_a_traceback() -> None:
     stderr = process.communicate()[1]
     assert "Traceback" not in stderr
     assert "Exception ignored" not in stderr
-    assert "the reader of the output has gone; " in stderr
+    assert "the program that reads the output has ended; " in stderr
     assert process.returncode == 141
 
 
@@ -126,7 +126,7 @@ def test_a_home_that_cannot_be_written_is_no_obstacle(
     place.chmod(0o777)
     for variable in entry.KEPT:
         monkeypatch.delenv(variable)
-    with pytest.raises(SystemExit, match="not yours alone"):
+    with pytest.raises(SystemExit, match="other users may have access"):
         entry.find_room()
 
 
@@ -239,10 +239,10 @@ def finding(host: str, thing: str, cause: str) -> dict[str, object]:
 def test_the_first_plan_of_a_new_host_is_a_summary(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new = [finding("mta", f"/etc/file{number}", "declared, not there yet") for number in range(70)]
+    new = [finding("mta", f"/etc/file{number}", "declared, not on the host yet") for number in range(70)]
     new += [
         finding("mta", "/etc/ssh/sshd_config", "not as declared"),
-        finding("mta", "/usr/local/lib/outpost/observe", "declared, not there yet"),
+        finding("mta", "/usr/local/lib/outpost/observe", "declared, not on the host yet"),
         finding("mta", "/etc/outpost", "not there") | {"kind": "directory"},
         finding("mta", "/etc/sudoers.d/backdoor", "there, and nobody declared it") | {"diff": []},
     ]

@@ -73,10 +73,10 @@ def test_a_message_is_followed_from_host_to_host(identifier: str) -> None:
     printed = tracing.follow(office, [identifier], ask)
     story = next(story for story in printed if story.message_id == "<one@po.test>")
     assert [(hop.host, hop.what) for hop in story.hops] == [
-        ("mta", "taken from alice@po.test at unknown[10.0.3.1]"),
-        ("store", "alice@po.test handed it over"),
+        ("mta", "received from alice@po.test at unknown[10.0.3.1]"),
+        ("store", "submitted by alice@po.test"),
         ("mta", "in the queue: 528 bytes from <alice@po.test> for 2"),
-        ("mta", "<head@ho.test> taken by mx.ho.test[fd00:78::51]:25: 250 2.0.0 Ok: queued as BDF0CD0099"),
+        ("mta", "<head@ho.test> accepted by mx.ho.test[fd00:78::51]:25: 250 2.0.0 Ok: queued as BDF0CD0099"),
         ("mta", "<bob@po.test> deferred: connect to 10.0.2.31[10.0.2.31]:24: Connection refused"),
         ("mta", "sender delay notification as 4gVxB35hBLz2"),
         ("store", "bob@po.test: stored mail into mailbox 'INBOX'"),

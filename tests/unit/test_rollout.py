@@ -141,7 +141,7 @@ def test_only_a_check_that_newly_fails_is_a_reason_to_go_back(
     waiting: tuple[str, ...],
 ) -> None:
     changes = tuple(Change(host, "dns | knot") for host in ("ns1", "ns2"))
-    missing = {"host": "ns1", "thing": OBSERVER, "cause": "declared, not there yet"}
+    missing = {"host": "ns1", "thing": OBSERVER, "cause": "declared, not on the host yet"}
     planned = Outcome(("ns1", "ns2"), changes, {}, (), 0.1, (missing,) if fresh else ())
     verdicts = iter([*([] if fresh else [failing(*before)]), failing(*after), failing(), failing()])
     monkeypatch.setattr(rollout, "verify", lambda *_, **__: next(verdicts))

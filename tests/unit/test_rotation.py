@@ -267,7 +267,7 @@ SPARE = "cd34" * 10
     ("days", "times", "refused"),
     [
         (300, {}, "a new key-signing key, cd34cd34"),
-        (300, {"active": 1}, "older than it was"),
+        (300, {"active": 1}, "now dated earlier"),
         (366, {}, None),
     ],
     ids=["before its time", "by a key that claims to be old", "when it is due"],

@@ -272,8 +272,8 @@ def test_down_keeps_disks_unless_their_deletion_is_asked_for(place: Path) -> Non
         ("release debian 12", "runs debian 12"),
         ("machine aarch64", "aarch64"),
         ("memory 2000", "2000 MiB of memory"),
-        ("disk 2000", "2000 MiB of disk"),
-        ("site other.example.com", "is the site of other.example.com"),
+        ("disk 2000", "2000 MiB of free disk"),
+        ("site other.example.com", "already runs the office other.example.com"),
     ],
 )
 def test_what_is_missing_is_found_before_anything_is_changed(place: Path, lines: str, message: str) -> None:

@@ -14,7 +14,7 @@ app = App()
 alias = App(name="alias", help="Addresses that stand for several people.", no_args_is_help=True)
 group = App(name="group", help="Aliases that only the office's own users may write to.", no_args_is_help=True)
 shared = App(
-    name="shared", help="Mailboxes that several people read, and nobody logs in to.", no_args_is_help=True
+    name="shared", help="Mailboxes that several users read, each with their own login.", no_args_is_help=True
 )
 for part in (alias, group, shared):
     app.add_typer(part)

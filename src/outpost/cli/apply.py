@@ -154,7 +154,7 @@ def change_hosts(
 def _as_declared(at: At, limit: list[str] | None, *, as_json: bool) -> bool:
     """Whether every host is unchanged since it was last found as declared; if so, print that result."""
     started = time.monotonic()
-    if (asked := unchanged.ask(at.target, at.via, limit or ())) is None:
+    if (answers := unchanged.ask(at.target, at.via, limit or ())) is None:
         return False
     from rich.markup import escape  # while the hosts answer
 
@@ -163,7 +163,7 @@ def _as_declared(at: At, limit: list[str] | None, *, as_json: bool) -> bool:
     with err.status("asking the hosts"):
         if not err.is_terminal:
             err.print("  asking the hosts")
-        hosts = asked.as_declared()
+        hosts = answers.as_declared()
     if hosts is None:
         return False
     seconds = time.monotonic() - started

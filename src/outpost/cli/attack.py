@@ -85,7 +85,7 @@ def _chosen(only: list[str], *, slow: bool) -> tuple[AttackPlan, ...]:
         plans = catalogue().chosen(wanted)
     except KeyError as error:
         raise OutpostError(
-            f"--only {error.args[0]} names no attack",
+            f"--only {error.args[0]} matches no attack",
             "choose an id, family, control or fault from: ./outpost attack OFFICE --list",
         ) from None
     return tuple(plan for plan in plans if wanted or slow or not plan.slow)

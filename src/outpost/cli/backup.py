@@ -80,7 +80,7 @@ def back_up(
     if now:
         made = backup.run_now(target, loaded, hosts, via)
         for host, outcome in made.items() if not as_json else ():
-            out.print(f"[bold]{escape(host)}[/]: {_said(outcome)}")
+            out.print(f"[bold]{escape(host)}[/]: {_summary(outcome)}")
     if prune:
         for line in backup.thin_out(loaded, secrets_file.read(target.data)):
             out.print(line, markup=False)
@@ -109,7 +109,7 @@ def restore_host(
     target, loaded, via = at.target, at.office, at.via
     expect_hosts(loaded, [host])
     lost = loaded.host(host)
-    question = f"{lost.name} is an empty machine that is to become {lost.fqdn} again? [y/N] "
+    question = f"{lost.name} will be overwritten and become {lost.fqdn}. Is it an empty machine? [y/N] "
     if not yes and err.input(question, markup=False).strip().lower() not in ("y", "yes"):
         return 1
     done = recovery.host(
@@ -183,14 +183,14 @@ def hold_drill(at: At, as_json: JsonOption = False) -> int:
         + (f", {done.logins} users logged in" if done.logins else "")
     )
     out.print(
-        f"back after {duration(done.rto)} (its data after {duration(done.data)}); lost would have been the mail of "
+        f"restored after {duration(done.rto)} (its data after {duration(done.data)}); a loss now would cost the mail of "
         f"{duration(done.rpo)}, of {duration(done.worst_gap)} at the worst moment of the last week"
     )
     return 0 if done.good else 1
 
 
-def _said(outcome: dict[str, Any]) -> str:
-    still = f", everything stood still for {outcome['frozen'] * 1000:.0f} ms" if outcome["frozen"] else ""
+def _summary(outcome: dict[str, Any]) -> str:
+    still = f", writing was paused for {outcome['frozen'] * 1000:.0f} ms" if outcome["frozen"] else ""
     return f"{outcome['files']} files, {size(outcome['size'])}, of which {size(outcome['added'])} new, in {outcome['seconds']} s{still}"
 
 
@@ -201,6 +201,6 @@ def _show(found: Iterable[backup.Archive], hosts: Iterable[Host]) -> None:
         if own:
             table.add_row(host.name, str(len(own)), own[0].name, own[-1].name, duration(own[-1].age))
         else:
-            table.add_row(host.name, "0", "", "[red]nothing is kept yet[/]", "")
+            table.add_row(host.name, "0", "", "[red]no backup yet[/]", "")
     out.print(table)
     out.print(f"[dim]as of {datetime.now(UTC):%Y-%m-%d %H:%M} UTC[/]")

@@ -22,7 +22,7 @@ app = typer.Typer()
 def bench(
     rows: Annotated[list[str] | None, typer.Argument(metavar="[ROW…]", help="Only these rows.")] = None,
     name: NameOption = None,
-    listed: Annotated[bool, typer.Option("--list", help="Show the rows and measure none.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="List the rows, and measure nothing.")] = False,
     as_json: JsonOption = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Write docs/benchmarks.json and the table in docs/measurements.md.")

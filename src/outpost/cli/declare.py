@@ -66,7 +66,7 @@ def print_declaration(
 def _compare(revision: str, directory: Path, hosts: list[str], *, as_json: bool) -> int:
     with revisions.checkout(revision) as before:
         if (before / LOCK).read_bytes() != (ROOT / LOCK).read_bytes():
-            err.print(f"{LOCK} of {revision} differs: its code runs with the packages of today", markup=False)
+            err.print(f"{LOCK} of {revision} differs: its code runs with today's packages", markup=False)
         found = revisions.differences(directory, hosts, before)
     if as_json:
         listed = {host: [asdict(each) for each in found[host]] for host in hosts}

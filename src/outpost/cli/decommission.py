@@ -51,7 +51,7 @@ def close_office(
 
 
 def _show(closing: Closing) -> None:
-    table = Table("step", "", "what is so afterwards")
+    table = Table("step", "", "afterwards")
     for step in STEPS:
         taken = closing.done.get(step)
         state = (

@@ -94,7 +94,7 @@ def each_office(
 ) -> int:
     """Plan, apply or verify many offices, several at a time."""
     if command not in COMMANDS:
-        raise OutpostError(f"each does not {command}", f"choose one of: {', '.join(COMMANDS)}")
+        raise OutpostError(f"each cannot run {command}", f"choose one of: {', '.join(COMMANDS)}")
     options = [*(("-y",) if yes else ()), *(("--refresh",) if refresh else ())]
     started = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -126,10 +126,12 @@ def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool)
                 )
                 if not urgent:
                     raise OutpostError(
-                        f"changes that are not this one wait to be applied ({others}); office.toml is unchanged",
+                        f"other changes have not been applied yet ({others}); office.toml is unchanged",
                         f"./outpost apply {desk.target.typed} shows and applies them; then run the same command again",
                     )
-                desk.report(f"this is urgent: the apply also brings the changes that were waiting: {others}")
+                desk.report(
+                    f"this change is urgent, so it is applied together with changes that were not applied yet: {others}"
+                )
         yield base
 
 

@@ -76,7 +76,7 @@ def init_secrets(
             out.print(f"{reader} reads the secrets now")
         for reader in left:
             out.print(
-                f"{reader} reads no later version; what it could read, it knows: docs/how-to/share-the-secrets.md"
+                f"{reader} cannot read the new version, and may have kept the old one: see docs/how-to/share-the-secrets.md"
             )
         out.print(f"[green]encrypted {where} again[/], {readers}")
     else:

@@ -41,7 +41,7 @@ def up(
         typer.Option(
             "--yes",
             "--install-docker",
-            help="Install Docker and mmdebstrap where they are missing, and raise limits of the kernel where they are too low.",
+            help="Install Docker and mmdebstrap if they are missing; raise kernel limits that are too low.",
         ),
     ] = False,
     verify: Annotated[bool, typer.Option(help="Check every host at the end.")] = True,
@@ -211,7 +211,7 @@ def first_files(
     with shown():
         instance = Instance.stored(name)
         if instance is None:
-            raise LabError(f"the lab {name} is not known here", f"./outpost lab up --name {name}")
+            raise LabError(f"there is no lab {name} on this machine", f"./outpost lab up --name {name}")
         sys.stdout.buffer.write(vagrant.first_files(instance, host))
 
 
@@ -223,6 +223,6 @@ def shown() -> Iterator[Progress]:
         yield progress
     except DockerException as error:
         reason = getattr(error, "explanation", None) or str(error)
-        raise LabError(f"Docker: {reason}", "run the command again; it takes up where it stopped") from error
+        raise LabError(f"Docker: {reason}", "run the command again; it goes on where it stopped") from error
     finally:
         progress.close()

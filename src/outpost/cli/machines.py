@@ -98,7 +98,9 @@ def make_guests(
     limit: LimitOption = None,
     restart: Annotated[
         bool,
-        typer.Option("--restart", help="Restart guests whose memory, processors or cards changed, unasked."),
+        typer.Option(
+            "--restart", help="Restart guests whose memory, processors or cards changed, without a question."
+        ),
     ] = False,
     yes: YesOption = False,
 ) -> int:
@@ -161,7 +163,7 @@ def _wait(work: up.Work, late: Collection[Guest]) -> None:
     if late:
         again = f"./outpost machines up {work.target.typed} --on {work.login} --restart"
         names = ", ".join(guest.name for guest in late)
-        out.print(f"{names}: the new size waits for a restart. Remedy: {escape(again)}")
+        out.print(f"{names}: the new size takes effect after a restart. Remedy: {escape(again)}")
 
 
 def _image(source: str, digest: str, new: tuple[Guest, ...], work: up.Work) -> Image | None:
@@ -210,7 +212,9 @@ def _restarts(changed: tuple[Guest, ...], *, asked: bool, agreed: bool) -> tuple
 
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise OutpostError("this asks, and standard input is not a terminal", "agree with --yes")
+        raise OutpostError(
+            "this command asks a question, and standard input is not a terminal", "agree with --yes"
+        )
     return typer.confirm(question, err=True)
 
 
@@ -272,7 +276,7 @@ def build_image(
         typer.Option(
             "--host",
             metavar="HOST",
-            help="With this host's seed in it: for a machine without a second medium.",
+            help="Put this host's seed into the image, for a machine without a second medium.",
         ),
     ] = "",
     epoch: Annotated[
@@ -280,7 +284,7 @@ def build_image(
         typer.Option(
             "--epoch",
             metavar="SECONDS",
-            help="The time of everything in it (default: the last midnight, UTC). The same one makes the same image while the archive is the same.",
+            help="Timestamp of all files (default: the last midnight, UTC). The same timestamp and archive make the same image.",
         ),
     ] = None,
     tools: Annotated[
@@ -339,7 +343,7 @@ def build_image(
     if not yes and not _agreed(f"Overwrite all of {device}?"):
         return 1
     disk_image.write(built.raw, device)
-    out.print(f"{escape(str(device))} holds the image; it was read back")
+    out.print(f"{escape(str(device))} holds the image: it was read back and compared")
     return 0
 
 

@@ -36,7 +36,7 @@ QUESTIONS = {
     "proxy": ("HTTP proxy for packages in the administrators' network (http://…), for the store", ""),
     "acme_proxy": ("HTTP proxy to the certificate authority (http://…), for the store", ""),
     "certificates": ("Certificates: acme (Let's Encrypt) or office (its own authority)", "acme"),
-    "ssh_user": ("Account on the machines that you log in to: root, or one with sudo without a password", "root"),
+    "ssh_user": ("Account on the machines for your SSH login: root, or one with sudo without a password", "root"),
     "key": ("Your SSH public key, or the file that holds it", ""),
 }  # fmt: skip
 """Option to what is asked where it is missing, and the default."""
@@ -59,11 +59,11 @@ UNASKED = dict.fromkeys(MAY_BE_EMPTY, "") | {
 def _with_questions(command: Command) -> Command:
     """Declares an option for each question."""
     office, secrets, _ = inspect.signature(command, eval_str=True).parameters.values()
-    asked = (
+    options = (
         secrets.replace(name=key, default=None, annotation=Annotated[str | None, typer.Option(help=text)])
         for key, (text, _) in QUESTIONS.items()
     )
-    return takes(command, [office, *asked, secrets])
+    return takes(command, [office, *options, secrets])
 
 
 @app.command(

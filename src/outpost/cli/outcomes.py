@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 FIRST = frozenset(
     {
-        "declared, not there yet", "not as declared", "permissions declared otherwise", "not there", "not installed",
-        "not so on the host", "inactive, not-found", "inactive, disabled",
+        "declared, not on the host yet", "not as declared", "permissions declared differently", "not there", "not installed",
+        "not done on the host yet", "inactive, not-found", "inactive, disabled",
     }
 )  # fmt: skip
 """Causes that say no more than that no apply has been there; any other one of a new host is shown in full."""
@@ -32,7 +32,7 @@ def _summarise(host: str, findings: Sequence[Mapping[str, Any]]) -> None:
     replaced = [
         finding["thing"]
         for finding in findings
-        if finding["kind"] == "file" and finding["cause"] != "declared, not there yet"
+        if finding["kind"] == "file" and finding["cause"] != "declared, not on the host yet"
     ]
     out.print(
         f"[bold]{escape(host)}[/] is new: nothing was applied to it yet. The first apply creates {counted}"

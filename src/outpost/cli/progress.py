@@ -72,7 +72,7 @@ class Lines:
         self._follower = follower
         self._phase = ""
         self._operation = ""
-        self._since = self._said = time.monotonic()
+        self._since = self._printed = time.monotonic()
         self._before: dict[str, int] = {}
         self._say(f"$ {what}")
 
@@ -87,7 +87,7 @@ class Lines:
             self._finish()
             self._operation, self._since = follower.operation, follower.operation_since
             self._before = {name: host.changed for name, host in follower.hosts.items()}
-        elif now - self._said > STILL:
+        elif now - self._printed > STILL:
             self._say(f"  still: {self._operation or self._phase or 'starting'} ({now - self._since:.0f} s)")
 
     def stop(self) -> None:
@@ -110,7 +110,7 @@ class Lines:
         self._operation = ""
 
     def _say(self, text: str) -> None:
-        self._said = time.monotonic()
+        self._printed = time.monotonic()
         self._console.print(text, markup=False)
 
 

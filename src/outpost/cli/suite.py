@@ -84,11 +84,11 @@ def run_suite(
     ]
     if not fast:
         stages += [
-            (Stage("lab up", "five bare hosts and their world, provisioned cold"), suite.lab_up),
-            (Stage("live", "each host keeps its role's promises"), suite.in_lab("tests/live", "-n", "2")),
+            (Stage("lab up", "five bare hosts and their test environment, set up from nothing"), suite.lab_up),
+            (Stage("live", "the checks of every host"), suite.in_lab("tests/live", "-n", "2")),
             (Stage("lab", "the second apply changes nothing; raw pyinfra agrees"), suite.in_lab("tests/lab")),
             (Stage("journeys", "mail in every direction, by real clients; webmail in a browser"), suite.in_lab("tests/journeys")),
-            (Stage("attacks", "the case study's weaknesses, tried, with what honest people notice"), suite.in_lab("tests/attacks")),
+            (Stage("attacks", "attacks on the case study's weaknesses, and what honest users notice"), suite.in_lab("tests/attacks")),
             (Stage("strangers", "other offices, from bare hosts by the README's commands"), suite.strangers),
         ]  # fmt: skip
     try:

@@ -174,7 +174,7 @@ def forward(
 
 @user.of_office(
     "send-as",
-    epilog="Example: `./outpost user send-as po erin site tenders`; without addresses no extra sender address is left.",
+    epilog="Example: `./outpost user send-as po erin site tenders`; without addresses all extra sender addresses are removed.",
 )
 def send_as(
     at: At,

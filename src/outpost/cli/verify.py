@@ -227,7 +227,7 @@ def sabotage_office(target: Target, hosts: Sequence[str]) -> int:
     """Every check's positive control, in a lab; then an apply and a plan, which must find nothing left of it."""
     if not target.instance:
         raise OutpostError(
-            f"--sabotage runs against a lab only, and {target.name} is none",
+            f"--sabotage runs against a lab only, and {target.name} is no lab",
             "run ./outpost verify lab --sabotage",
         )
     arguments = [

@@ -180,7 +180,9 @@ def declaration(office: Office, secrets: Secrets, name: str) -> Declaration:
     known: Declaration = every.host(**given, role=role.declare(**given))
     if taken := sorted(path for path in known.files if me.keeps(path)):
         message = f"hosts.{name}.local names {', '.join(taken)}, which a role declares"
-        remedy = "take it out; what differs belongs into the office file, or into a drop-in of its own"
+        remedy = (
+            "remove it from hosts.NAME.local; put the difference into the office file, or into a drop-in file"
+        )
         raise OutpostError(message, remedy)
     return known
 

@@ -90,8 +90,8 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
                 Finding(
                     "known state",
                     OBSERVER,
-                    "gone, or does not answer, on a host that is known",
-                    "examine the host first: the apply that puts it back also repairs what was changed beside the declared files",
+                    "missing, or does not answer, although an apply installed it",
+                    "examine the host first: the next apply restores it, and repairs what was changed beside the declared files",
                     ("SYS-08",),
                 )
             )
@@ -197,7 +197,7 @@ def _remembered() -> Generator[Command, None, None]:
     before = _before()
     if not state.is_executing:
         if before.usable and before.unfinished:  # a run broke off before it came here
-            consequence = "an apply broke off: what it was to do beside the declared files may be missing"
+            consequence = "an apply was interrupted: its repairs beside the declared files may be missing"
             cause = "missing, or older than what was applied"
             report(Finding("known state", "/var/lib/outpost/known", cause, consequence, ("SYS-08",)))
         if before.usable and (
@@ -217,7 +217,7 @@ def _remembered() -> Generator[Command, None, None]:
     for finding in _waiting():
         report(finding, while_executing=True)
     undone = [_undone(name, why) for name, why in failed]
-    if left := [*undone, *map(_said, _left(before, now))]:
+    if left := [*undone, *map(_text, _left(before, now))]:
         yield StringCommand(f"printf '%s\\n' {' '.join(map(shlex.quote, left))} >&2; exit 1")
 
 
@@ -243,13 +243,13 @@ def _undone(operation: str, why: str) -> str:
     """What of the declaration is not in force, and what to do about it."""
     me = _me().name
     strange = [f"`{name}`" for finding in _waiting() if (name := words(min(finding.facts)))]
-    cause = f"correct on {me} what this names"
+    cause = f"correct on {me} what the message names"
     if strange:
         cause = f"put {', '.join(strange)} into hosts.{me}.refused or hosts.{me}.accepted"
     return f"not done: {operation}: {why}. Remedy: {cause}"
 
 
-def _said(finding: Finding) -> str:
+def _text(finding: Finding) -> str:
     """What is still there, and what to do about it."""
     by_hand = finding.repair or f"{OBSERVER} look"
     return (

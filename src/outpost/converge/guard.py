@@ -121,8 +121,8 @@ def _confirm(state: State, host: Host, key: str, disarms: str) -> None:  # noqa:
     configuration = data.get("openssh_config")
     if configuration is None:
         raise OperationError(
-            f"{host.name}: {key} needs a new connection to confirm it, and this inventory names none; the host goes "
-            "back by itself. Remedy: an inventory made by outpost.hosts.ssh"
+            f"{host.name}: {key} must be confirmed over a new connection, and this inventory configures none; the host "
+            "restores the previous file by itself. Remedy: use an inventory made by outpost.hosts.ssh"
         )
     command = ["ssh", "-F", configuration, *NEW, "-o", "ConnectTimeout=10", host.name]
     prefix = "sudo -n " if data.get("_sudo") else ""
@@ -138,6 +138,6 @@ def _confirm(state: State, host: Host, key: str, disarms: str) -> None:  # noqa:
     if not good:
         why = printed[-1] if printed else "no answer"
         raise OperationError(
-            f"no new connection to the host after the change of {key} ({why}); the host goes back to what was "
-            f"before within {seconds()} s"
+            f"no new connection to the host after the change of {key} ({why}); the host restores "
+            f"the previous files within {seconds()} s"
         )

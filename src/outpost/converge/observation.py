@@ -196,7 +196,9 @@ def _asked(asking: Asking) -> Answer:
         )
         if answer is not None:
             return answer
-    raise OperationError(f"the host did not answer {ATTEMPTS} times; nothing is concluded from it: run again")
+    raise OperationError(
+        f"the host did not answer {ATTEMPTS} times, so nothing was compared: run the command again"
+    )
 
 
 def _note(command: str, answer: Answer) -> None:
@@ -277,10 +279,12 @@ class Survey(FactBase[Answer]):
         parts = _parts(lines)
         asking = self.asking
         if lines[-1:] != (END,) or len(parts) != 5 + len(asking.questions):
-            raise FactProcessError("the host's answer was cut off; nothing is concluded from it: run again")
+            raise FactProcessError(
+                "the host's answer was cut off, so nothing was compared: run the command again"
+            )
         (observed, *active), kept, described, hashed, enabled, *replies = parts
         if not len(active) == len(enabled) == len(asking.units):
-            raise FactProcessError("systemd's answer does not match what it was asked: run again")
+            raise FactProcessError("systemd's answer does not match the question: run the command again")
         records: dict[str, list[str]] = {}
         for line in kept:
             record, _, entry = line.partition(":")
@@ -317,9 +321,9 @@ def _observed(asking: Asking, plain: str) -> str:
         }
     )
     return (
-        f'said=$({OBSERVER} view {shlex.quote(settings)} "$files" 2>/dev/null)\n'
-        f'case "$said" in *{SURVEYED}) printf %s "${{said%{SURVEYED}}}";; *) '
-        f'if [ "$said" ]; then printf "%s\\\\n" "$said"; elif [ -e {KNOWN} ]; then echo {BLIND}; else echo; fi; {plain};; esac'
+        f'answer=$({OBSERVER} view {shlex.quote(settings)} "$files" 2>/dev/null)\n'
+        f'case "$answer" in *{SURVEYED}) printf %s "${{answer%{SURVEYED}}}";; *) '
+        f'if [ "$answer" ]; then printf "%s\\\\n" "$answer"; elif [ -e {KNOWN} ]; then echo {BLIND}; else echo; fi; {plain};; esac'
     )
 
 

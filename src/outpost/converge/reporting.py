@@ -56,21 +56,21 @@ def file_finding(
     """
     diff = [*unified_diff(before or (), after, "on the host", "declared", lineterm="", n=1)]
     if before is None:
-        cause = "removed by hand" if known else "declared, not there yet"
+        cause = "removed by hand" if known else "declared, not on the host yet"
     elif link:
         diff, cause = [], "a symbolic link has taken its place"
     elif diff or secret:
-        declared = "declared otherwise since the last apply" if known else "not as declared"
+        declared = "declared differently since the last apply" if known else "not as declared"
         cause = "edited by hand" if by_hand else declared
     else:
-        cause = "permissions or owner changed by hand" if by_hand else "permissions declared otherwise"
+        cause = "permissions or owner changed by hand" if by_hand else "permissions declared differently"
     controls, why = _control(after, diff)
     if secret:
         diff = ["(secret: content not shown)"]
     if permissions:
         rest = [] if cause.startswith("permissions") else diff
         diff = [f"-{permissions[0]}", f"+{permissions[1]}", *rest]
-    former = cause == "declared otherwise since the last apply"
+    former = cause == "declared differently since the last apply"
     works = "works as declared before, until an apply" if former else "does not work as the office declares"
     return Finding("file", path, cause, why or f"{owner} {works}", controls, diff=tuple(diff))
 

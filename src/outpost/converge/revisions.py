@@ -100,7 +100,7 @@ def _declared(top: Path, directory: Path, hosts: Sequence[str]) -> dict[str, Dec
     answer = json.loads((done.stdout.splitlines() or ['{"failed": "no answer"}'])[-1])
     if failed := answer.get("failed"):
         raise OutpostError(
-            f"{'this checkout' if top == ROOT else 'that revision'} declares nothing for the office file of today: {failed}",
+            f"{'this checkout' if top == ROOT else 'that revision'} cannot declare the current office file: {failed}",
             "choose a later revision, which has `./outpost declare` and the keys of this office file",
         )
     found: dict[str, Declared] = answer["found"]

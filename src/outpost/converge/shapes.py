@@ -156,7 +156,7 @@ def once(
             (`declaration.Item.beside`), or one of these.
         masks: Units that it masks or unmasks.
     """
-    shown = finding or Finding("state", name, "not so on the host", "a role relies on it")
+    shown = finding or Finding("state", name, "not done on the host yet", "a role relies on it")
     return Once(
         name=name, question=f"if ( {unless} ) >/dev/null 2>&1; then echo met; else echo unmet; fi",
         beside=None if untouched is None else tuple(untouched), command=command, files=tuple(files), finding=shown, masks=tuple(masks),

@@ -77,11 +77,11 @@ class Beside:
         return self.appeared | self.vanished | self.faults
 
 
-def _facts(said: list[str]) -> frozenset[str]:
+def _facts(lines: list[str]) -> frozenset[str]:
     """Facts of an answer; a line feed in one would begin a line of the log, and that may name another host."""
-    if not all(isinstance(fact, str) and "\n" not in fact for fact in said):
+    if not all(isinstance(fact, str) and "\n" not in fact for fact in lines):
         raise TypeError("no fact")
-    return frozenset(said)
+    return frozenset(lines)
 
 
 def findings(
@@ -159,7 +159,7 @@ def _of_found(fact: str) -> Finding:
 def _to_decide(finding: Finding, host: str) -> Finding:
     name = "`, `".join(dict.fromkeys(map(words, sorted(finding.facts))))
     remedy = f"Remedy: put `{name}` into hosts.{host}.accepted of the office file, or into hosts.{host}.refused to have it removed"
-    cause = "no apply put it there; neither Debian, nor a package, nor the office explains it"
+    cause = "it comes from no apply, no package and no installation of Debian"
     return replace(finding, cause=cause, consequence=f"{finding.consequence}. {remedy}", repair="")
 
 

@@ -64,7 +64,7 @@ STATES = (
         lambda it: f"rm -f {it.quoted}", "file",
     ),
     Meaning(
-        "running", only_went, "stopped by hand", "the host does without its service", ("AVL-01",),
+        "running", only_went, "stopped by hand", "its service is missing on the host", ("AVL-01",),
         lambda it: f"systemctl start {it.quoted}",
     ),
     Meaning(
@@ -121,11 +121,11 @@ STATES = (
         "capability", always, "capabilities removed by hand", "programs that need it do not work", ("SYS-09",), repairs.capabilities, "file", lines,
     ),
     Meaning(
-        "alias", changed, "points elsewhere by hand", "its name leads to another program or file", ("SYS-08",),
+        "alias", changed, "its target was changed by hand", "its name leads to another program or file", ("SYS-08",),
         lambda it: repairs.linked_again(it.thing, it.old[0].removeprefix("link to ")), "file", lines,
     ),
     Meaning(
-        "alias", only_came, "leads to a file of no package, set by hand", "its name leads to another program or file", ("SYS-08",),
+        "alias", only_came, "its target was changed by hand to a file of no package", "its name leads to another program or file", ("SYS-08",),
         lambda it: repairs.from_package(it.thing), "file", lines,
     ),
     Meaning(
@@ -133,7 +133,7 @@ STATES = (
         lambda it: repairs.numbered(it.thing, it.old[0]), shows=lines,
     ),
     Meaning(
-        "group", came, "was given the number of another group by hand", "members of one group have the rights of the other", ("SYS-09",),
+        "group", came, "its number was changed by hand to that of another group", "members of one group have the rights of the other", ("SYS-09",),
         lambda it: f"groupdel {it.quoted}", shows=lines,
     ),
     Meaning(
@@ -159,7 +159,7 @@ STATES = (
         f"mount -o remount,bind,{it.old[0]} {it.quoted}", shows=lines,
     ),
     Meaning(
-        "mounted", came, "mounted by hand", "it hides the files below, and anybody may own the files that are shown instead", ("VIR-05",),
+        "mounted", came, "mounted by hand", "it hides the files below; the files that are visible instead may belong to anybody", ("VIR-05",),
         lambda it: f"umount --lazy {it.quoted}", "mount",
     ),
     Meaning(
@@ -167,7 +167,7 @@ STATES = (
         lambda it: f"sysctl --quiet --write {shlex.quote(f'{it.thing}={it.old[0]}')}", "kernel setting", lines,
     ),
     Meaning(
-        "manager", always, lambda it: "set by hand" if it.new else "taken out by hand", "every daemon that starts from now on inherits it", ("SYS-08",),
+        "manager", always, lambda it: "set by hand" if it.new else "removed by hand", "every daemon that starts from now on inherits it", ("SYS-08",),
         lambda it: f"systemctl set-environment {shlex.quote(f'{it.thing}={it.old[0]}')}" if it.old
         else f"systemctl unset-environment {it.quoted}", "environment of daemons", lines,
     ),
@@ -264,7 +264,7 @@ FAULTS = (
         lambda it: f"echo -1 > {it.quoted}", "binary format",
     ),
     Meaning(
-        "failed", always, "failed", "the host does without its service", ("AVL-01",),
+        "failed", always, "failed", "its service is missing on the host", ("AVL-01",),
         lambda it: f"systemctl reset-failed {it.quoted}; systemctl is-enabled --quiet {it.quoted} && systemctl restart {it.quoted} || true", "unit",
     ),
     Meaning(
@@ -280,8 +280,8 @@ FAULTS = (
     Meaning(
         "moved", always, lambda it: f"moved by hand from interface {it.new[0].split(' ')[0]} to {it.new[0].split(' ')[1]}",
         lambda it: "traffic of one zone is on the network of another. "
-        f"Remedy: where it belongs there, put `network {it.thing}` into hosts.NAME.accepted of the office file"
-        + (", else move it back: interfaces have other names as well, so no apply does" if it.new[0].endswith(UNSURE) else ""),
+        f"Remedy: if it belongs there, put `network {it.thing}` into hosts.NAME.accepted of the office file"
+        + ("; if not, move it back by hand: interfaces have other names, too, so an apply does not do it" if it.new[0].endswith(UNSURE) else ""),
         ("NET-02",), repairs.moved_back, "network interface",
     ),
     Meaning(

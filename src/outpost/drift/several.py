@@ -58,7 +58,7 @@ def _file(it: Difference) -> Iterator[Finding]:
     free = f"{OBSERVER} release {quoted}; "
     if old and old[0].startswith("link to "):
         yield Finding(
-            "file", thing, "points elsewhere by hand" if new else "removed by hand",
+            "file", thing, "its target was changed by hand" if new else "removed by hand",
             "its name leads to another program or file", ("SYS-08",), f"{free}{repairs.linked(thing, old[0].removeprefix('link to '))}{reload}",
             as_lines(new, old), facts,
         )  # fmt: skip
@@ -102,7 +102,7 @@ def _unit(it: Difference) -> Iterator[Finding]:
     elif links or any(value.startswith("link to ") for value in new):
         away = f"systemctl disable --now --quiet {quoted} 2>/dev/null || true; rm -f /etc/systemd/system/{quoted} /run/systemd/system/{quoted}"
         yield Finding(
-            "unit", thing, "its name was linked elsewhere by hand" if new else "its other name was removed by hand",
+            "unit", thing, "its link was changed by hand" if new else "its alias was removed by hand",
             "that name starts another unit, or none", ("SYS-08",),
             "; ".join(filter(None, (away if new and not links else "", linked or "systemctl daemon-reload"))), as_lines(new, old), facts,
         )  # fmt: skip
@@ -207,7 +207,7 @@ def _network(it: Difference) -> Iterator[Finding]:
     cause = "changed by hand" if new and old else "added by hand" if new else "removed by hand"
     consequence = "what the office sends does not arrive"
     if new and not old:
-        consequence = "traffic goes where no flow was meant to lead"
+        consequence = "traffic goes where no flow leads"
     yield Finding(
         f"network {kind}", thing, cause, consequence, ("NET-02",), repair, as_lines(new, old), facts
     )

@@ -264,7 +264,7 @@ def _claim(
         return failure(name, errors)
     other = Record.parse(text)
     return _BusyError(
-        f"{name} is being changed by {other.shown if other else 'another controller'}; nothing was changed from here",
+        f"{name} is being changed by {other.shown if other else 'another controller'}; this command changed nothing",
         "wait until it has finished, then run plan again",
     )
 
@@ -349,5 +349,5 @@ def _office_file_known(target: Target, held: _Held, own: Record) -> None:
         raise OutpostError(
             f"{held.host} was last changed by {record.shown}, with an office file that this checkout has never had: it may undo "
             "what they changed; nothing was changed",
-            "git pull, or have them commit office.toml, then run plan again; use `apply --force` to go on without theirs",
+            "git pull, or have them commit office.toml, then run plan again; use `apply --force` to go on without their changes",
         )

@@ -91,10 +91,10 @@ def _ask(target: Target, office: Office, host: Host, via: str | None) -> Answer 
     script = f"{head}\nwork=$(mktemp -d) && trap 'rm -rf \"$work\"' EXIT\n{_SCRIPT}"
     began = time.time()
     try:
-        said = run_script(target, office, host, script, via, patience=PATIENCE)
+        output = run_script(target, office, host, script, via, patience=PATIENCE)
     except OutpostError as error:
         return Finding(host.name, "bad", error.message.removeprefix(f"{host.name}: "), error.remedy)
-    lines = [answers.line(line, 200) for line in said.splitlines()[:MOST_FACTS]]
+    lines = [answers.line(line, 200) for line in output.splitlines()[:MOST_FACTS]]
     facts = [(key, value) for key, _, value in (line.partition(" ") for line in lines)]
     return Answer(facts, (began, time.time()))
 
@@ -156,14 +156,16 @@ def judge(
         yield from _others(office, host, facts)
 
 
-def _release(host: Host, said: str) -> Finding:
-    if said == f"debian {RELEASE}":
+def _release(host: Host, release: str) -> Finding:
+    if release == f"debian {RELEASE}":
         return Finding(host.name, "good", f"Debian {RELEASE}")
-    return Finding(host.name, "bad", f"runs {said or 'an unknown system'}", f"install Debian {RELEASE} on it")
+    return Finding(
+        host.name, "bad", f"runs {release or 'an unknown system'}", f"install Debian {RELEASE} on it"
+    )
 
 
-def _clock(host: Host, said: str, now: tuple[float, float]) -> Finding:
-    own = _number(said)
+def _clock(host: Host, clock: str, now: tuple[float, float]) -> Finding:
+    own = _number(clock)
     off = own - int(now[1]) if own > now[1] else own - int(now[0]) if own < now[0] - 1 else 0
     if abs(off) <= CLOCK:
         return Finding(host.name, "good", "its clock agrees with this machine's")
@@ -171,7 +173,7 @@ def _clock(host: Host, said: str, now: tuple[float, float]) -> Finding:
         host.name,
         "note",
         f"its clock is {abs(off)} s {'ahead' if off > 0 else 'behind'}",
-        "apply sets up chrony; if it stays so, compare time.servers, and the hypervisor's clock",
+        "run apply, which sets up chrony; if the clock stays wrong, check time.servers and the hypervisor's clock",
     )
 
 
@@ -207,12 +209,12 @@ def _platform(office: Office, host: Host, container: str) -> Iterator[Finding]:
 
 def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterator[Finding]:
     """Whom the host needs: resolvers, the archive, time servers."""
-    said = {
+    answers = {
         key: [value for name, value in facts if name == key]
         for key in ("resolver", "archive", "unfetched", "ntp")
     }
     given = {
-        server: _number(count) for server, _, count in (value.partition(" ") for value in said["resolver"])
+        server: _number(count) for server, _, count in (value.partition(" ") for value in answers["resolver"])
     }
     wanted = [str(server) for server in _resolvers(office, host)]
     silent = [server for server in wanted if server not in given]
@@ -222,7 +224,7 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
             host.name,
             "bad" if len(silent) == len(wanted) else "note",
             f"no DNS answer from {', '.join(silent)} (UDP 53)",
-            "let port 53 (UDP and TCP) through to it, or name resolvers that this host reaches: [resolver] forwarders",
+            "allow port 53 (UDP and TCP) to it in the firewall, or name resolvers that this host reaches: [resolver] forwarders",
         )
     elif unsigned:
         yield Finding(
@@ -233,30 +235,30 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
         )
     else:
         yield Finding(host.name, "good", "resolves names")
-    missing = [url for url in _archives(office) if url not in said["archive"]]
+    missing = [url for url in _archives(office) if url not in answers["archive"]]
     if missing:
         by = f" by way of {office.archive.proxy}" if office.archive.proxy else ""
-        why = {url: text.strip() for url, _, text in (value.partition(" ") for value in said["unfetched"])}
+        why = {url: text.strip() for url, _, text in (value.partition(" ") for value in answers["unfetched"])}
         answer = why.get(missing[0]) or f"no answer within {2 * WAIT} s"
         yield Finding(
             host.name,
             "bad",
             f"no packages: {', '.join(missing)} is not reached{by} ({answer})",
-            "let it through, or name a proxy or mirror that this host reaches: [archive]",
+            "allow it in the firewall, or name a proxy or mirror that this host reaches: [archive]",
         )
     else:
         yield Finding(host.name, "good", "reaches Debian's packages")
-    if BaseView(office, host).is_machine and not said["ntp"]:
+    if BaseView(office, host).is_machine and not answers["ntp"]:
         yield Finding(
             host.name,
             "note",
             f"no time server answers ({', '.join(office.time.servers)}, UDP 123)",
-            "let UDP 123 through, or name servers that this host reaches: [time] servers",
+            "allow UDP 123 in the firewall, or name servers that this host reaches: [time] servers",
         )
 
 
-def _number(said: str) -> int:
-    return int(said) if re.fullmatch(r"\d{1,12}", said) else 0
+def _number(text: str) -> int:
+    return int(text) if re.fullmatch(r"\d{1,12}", text) else 0
 
 
 def _ports(office: Office, host: Host, lines: list[str]) -> Finding:
@@ -274,12 +276,12 @@ def _ports(office: Office, host: Host, lines: list[str]) -> Finding:
             f"holds ports of the office: {', '.join(sorted(set(held)))}",
             "remove that program: a host does one thing",
         )
-    return Finding(host.name, "good", "its ports are free, or held by what belongs there")
+    return Finding(host.name, "good", "its ports are free, or used by its own daemons")
 
 
 def _outbound(host: Host, reached: bool) -> Finding:
     if reached:
-        return Finding(host.name, "good", "reaches port 25 of others")
+        return Finding(host.name, "good", "reaches port 25 of other mail servers")
     return Finding(
         host.name,
         "note",
@@ -308,7 +310,7 @@ def delegation(office: Office) -> Iterator[Finding]:
             office.domain,
             "note",
             f"no delegation seen ({type(error).__name__})",
-            f"at the parent zone: NS {', '.join(sorted(wanted))} with glue; mail and certificates wait for it",
+            f"enter at the parent zone: NS {', '.join(sorted(wanted))} with glue; mail and certificates wait for it",
         )
         return
     if present == wanted:
@@ -318,7 +320,7 @@ def delegation(office: Office) -> Iterator[Finding]:
             office.domain,
             "bad",
             f"delegated to {', '.join(sorted(present))}",
-            f"at the parent zone: NS {', '.join(sorted(wanted))}, and no other",
+            f"enter at the parent zone: NS {', '.join(sorted(wanted))}, and no other",
         )
 
 
@@ -340,5 +342,5 @@ def reverse_names(office: Office) -> Iterator[Finding]:
                     host.name,
                     "note",
                     f"{address} has {'the name ' + ', '.join(sorted(names)) if names else 'no reverse name'}",
-                    f"at the provider: {dns.reversename.from_address(str(address))} PTR {host.fqdn}.",
+                    f"enter at the provider: {dns.reversename.from_address(str(address))} PTR {host.fqdn}.",
                 )

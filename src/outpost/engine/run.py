@@ -65,7 +65,7 @@ class Outcome:
         return frozenset(
             each["host"]
             for each in self.findings
-            if each["thing"] == OBSERVER and each["cause"] == "declared, not there yet"
+            if each["thing"] == OBSERVER and each["cause"] == "declared, not on the host yet"
         )
 
     def expect_success(self, remedy: str, what: str = "the apply failed on") -> Outcome:
@@ -343,8 +343,8 @@ def _last(host: HostState) -> str:
     undone = [line for line in host.lines if line.startswith(("not done: ", "not repaired: "))]
     if undone:  # of one apply, each thing with its remedy (`outpost.converge.drift`)
         return "\n".join(undone)
-    said = next((line for line in reversed(host.lines) if line), "")
-    return f"{host.failed}: {said}" if said and said != host.failed else host.failed
+    last = next((line for line in reversed(host.lines) if line), "")
+    return f"{host.failed}: {last}" if last and last != host.failed else host.failed
 
 
 def _reason(follower: Follower) -> str:
@@ -355,13 +355,13 @@ def _reason(follower: Follower) -> str:
             failed.setdefault(_last(host), []).append(name)
     if failed:
         return "; ".join(f"{', '.join(names)}: {why}" for why, names in failed.items())
-    said = [
+    lines = [
         line.strip() for line in follower.log if line.strip() and not line.startswith("--> Disconnecting")
     ]
-    for line in reversed(said):
+    for line in reversed(lines):
         if re.match(r"^[A-Za-z_.]+(Error|Exception): ", line):
             return line
-    for line in reversed(said):
+    for line in reversed(lines):
         if "rror" in line:
             return line.removeprefix("--> ")
-    return said[-1] if said else f"no output from {shown(Path(sys.executable))}"
+    return lines[-1] if lines else f"no output from {shown(Path(sys.executable))}"

@@ -136,7 +136,7 @@ def public_pair(office: Office, host: Host, secrets: Secrets) -> KeyPair:
         return own
     pem = next(item.pem for item in office.tls.provided if item.host == host.name)
     given = KeyPair(certificate=pem, key=own.key)
-    remedy = f"have the request certified that this prints: ./outpost secrets csr OFFICE {host.name}"
+    remedy = f"get a certificate for the request that `./outpost secrets csr OFFICE {host.name}` prints"
     if given.loaded.public_key() != own.loaded.public_key():
         raise OutpostError(f"{host.name}.pem certifies another key than {host.name}'s", remedy)
     if missing := set(public_names(office, host)) - set(given.names.get_values_for_type(x509.DNSName)):

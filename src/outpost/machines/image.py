@@ -120,10 +120,10 @@ def _run(command: list[str]) -> None:
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
     )
     if done.returncode:
-        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-6:]
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-6:]
         raise OutpostError(
-            f"{command[0]} failed: {' | '.join(said)[-1500:]}",
-            "see that the archive can be reached; where mkosi's tools are missing or do not fit, use --tools default",
+            f"{command[0]} failed: {' | '.join(lines)[-1500:]}",
+            "check that the archive can be reached; where mkosi's tools are missing or do not fit, use --tools default",
         )
 
 

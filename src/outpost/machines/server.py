@@ -124,9 +124,9 @@ def survey(login: str, target: Target, site: Site) -> Server:
     return read(run(login, target, head + _SCRIPT), tuple(guest.name for guest in site.guests))
 
 
-def read(said: str, names: tuple[str, ...]) -> Server:
+def read(output: str, names: tuple[str, ...]) -> Server:
     """The script's lines as data; what is of no known form is left out."""
-    lines = [tuple(line.split(" ", 1)) for line in said.splitlines() if " " in line]
+    lines = [tuple(line.split(" ", 1)) for line in output.splitlines() if " " in line]
     first = {key: answers.line(value, 300) for key, value in reversed(lines)}
     several = {
         key: frozenset(value for found, value in lines if found == key and len(value) < 300)
@@ -212,7 +212,7 @@ def judge(server: Server, site: Site, login: str) -> Iterator[Finding]:
         yield Finding(login, "bad", seen, f"install Debian {RELEASE} for amd64 on it")
     if server.site not in ("", site.domain):
         remedy = "use a server of its own for each office"
-        yield Finding(login, "bad", f"is the site of {server.site}", remedy)
+        yield Finding(login, "bad", f"already runs the office {server.site}", remedy)
     if not server.kvm:
         yield Finding(
             login,
@@ -236,7 +236,7 @@ def judge(server: Server, site: Site, login: str) -> Iterator[Finding]:
                 login,
                 "note",
                 f"the disk of {guest.name} has {present.disk // 1024**3} GiB, more than {guest.disk}",
-                "nothing is to be done: a disk only grows",
+                "leave it so: a disk only grows",
             )
 
 
@@ -248,17 +248,15 @@ def _room(server: Server, site: Site, login: str) -> Iterator[Finding]:
     )
     guests = others + sum(guest.memory for guest in site.guests)
     need = guests + OWN_MEMORY
-    seen = f"{server.memory} MiB of memory for guests with {guests}"
+    seen = f"{server.memory} MiB of memory; its guests need {guests}"
     if server.memory < need:
-        remedy = (
-            f"give it {need} MiB, or set hosts.NAME.memory, or let hosts stand elsewhere: hosts.NAME.server"
-        )
+        remedy = f"give it {need} MiB, or set hosts.NAME.memory, or move hosts to another server: hosts.NAME.server"
         yield Finding(login, "bad", seen, remedy)
     else:
         yield Finding(login, "good", seen)
     new = [guest for guest in site.guests if not server.guests[guest.name].disk]
     whole = sum(guest.disk for guest in new) * 1024
-    seen = f"{server.free} MiB of disk for {len(new)} new disks that may grow to {whole}"
+    seen = f"{server.free} MiB of free disk; {len(new)} new disks may grow to {whole}"
     if server.free < len(new) * FIRST_DISK * 1024:
         yield Finding(login, "bad", seen, f"enlarge the file system of {DIRECTORY}")
     elif server.free < whole:

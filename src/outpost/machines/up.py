@@ -93,7 +93,7 @@ def hosts_on(office: Office, login: str) -> tuple[Host, ...]:
     hosts = tuple(host for host in office.hosts if host.server in ("", login))
     if not hosts:
         raise OutpostError(
-            f"no host of {office.domain} stands on {login}", "compare hosts.NAME.server with --on"
+            f"office.toml places no host of {office.domain} on {login}", "compare hosts.NAME.server with --on"
         )
     return hosts
 
@@ -107,7 +107,7 @@ def examined(target: Target, office: Office, login: str, names: Collection[str] 
     hosts = hosts_on(office, login)
     if away := set(names) - {host.name for host in hosts}:
         raise OutpostError(
-            f"{', '.join(sorted(away))}: another server in office.toml than {login}",
+            f"{', '.join(sorted(away))}: office.toml names another server than {login}",
             "compare hosts.NAME.server with --on",
         )
     whole = site_of(office, hosts)
@@ -176,7 +176,7 @@ def await_first_boots(work: Work, tell: Callable[[str], None]) -> None:
     until, last = time.monotonic() + patience, ""
     while waiting and time.monotonic() < until:
         for name, guest in tuple(waiting.items()):
-            answer = _asked(work, name, "test ! -e /etc/cloud/cloud-init.disabled || echo done")
+            answer = _output(work, name, "test ! -e /etc/cloud/cloud-init.disabled || echo done")
             if answer == "done":
                 server.run(
                     work.login, work.target, "set -e\n" + guests.forget_seed(guest, work.found.guests[name])
@@ -196,7 +196,7 @@ def await_first_boots(work: Work, tell: Callable[[str], None]) -> None:
         )
 
 
-def _asked(work: Work, name: str, script: str) -> str:
+def _output(work: Work, name: str, script: str) -> str:
     """What a guest prints, or why there is nothing; one line."""
     try:
         answer = run_script(

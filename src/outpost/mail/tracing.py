@@ -89,17 +89,17 @@ ID = r"^(?P<id>\w{10,20}): "
 TO = ID + r"to=(?P<to><[^>]*>),(?: orig_to=\S+)? relay=(?P<relay>[^,]+), (?:conn_use=\d+, )?"
 DELIVERY = r"delay=(?P<delay>[\d.]+), delays=(?P<delays>[\d./]+), dsn=\S+, status="
 RULES = (
-    Rule("dovecot", r"^submission\((?P<user>[^)]*)\)(?>.*?relayed message: ).*queued as (?P<id>\w+)", "{user} handed it over"),
-    Rule("smtpd$", ID + r"client=(?P<client>[^,]+), sasl_method=\S+, sasl_username=(?P<user>\S+)", "taken from {user} at {client}"),
-    Rule("smtpd$", ID + r"client=(?P<client>[^,]+)$", "taken from {client}"),
+    Rule("dovecot", r"^submission\((?P<user>[^)]*)\)(?>.*?relayed message: ).*queued as (?P<id>\w+)", "submitted by {user}"),
+    Rule("smtpd$", ID + r"client=(?P<client>[^,]+), sasl_method=\S+, sasl_username=(?P<user>\S+)", "received from {user} at {client}"),
+    Rule("smtpd$", ID + r"client=(?P<client>[^,]+)$", "received from {client}"),
     Rule(
         "rspamd", r"^(?>.*?qid: <)(?P<id>\w+)>(?>.*?\(default: \w \()(?P<action>[^)]*)\): \[(?P<score>[-\d.]+)/",
         "filters: {action}, score {score}",
     ),
     Rule("cleanup$", ID + r"(?P<what>milter-\w+|hold|reject|warning): (?P<why>.*?)(?: from \S+\[.*)?$", "{what}: {why}"),
     Rule("qmgr$", ID + r"from=(?P<sender><[^>]*>), size=(?P<size>\d+), nrcpt=(?P<count>\d+)", "in the queue: {size} bytes from {sender} for {count}"),
-    Rule("(smtp|lmtp)$", TO + DELIVERY + r"sent \((?P<said>.*)\)$", "{to} taken by {relay}: {said}"),
-    Rule("postfix", TO + DELIVERY + r"(?P<status>deferred|bounced|sent|expired|undeliverable) \((?P<said>.*)\)$", "{to} {status}: {said}"),
+    Rule("(smtp|lmtp)$", TO + DELIVERY + r"sent \((?P<reply>.*)\)$", "{to} accepted by {relay}: {reply}"),
+    Rule("postfix", TO + DELIVERY + r"(?P<status>deferred|bounced|sent|expired|undeliverable) \((?P<reply>.*)\)$", "{to} {status}: {reply}"),
     Rule("bounce$", ID + r"(?P<what>sender (?:non-delivery|delay|delivery status) notification): (?P<notice>\w+)", "{what} as {notice}"),
     Rule("qmgr$", ID + r"from=(?P<sender><[^>]*>), status=expired", "expired: returned to {sender}"),
     Rule("postsuper$", ID + r"(?P<what>placed on hold|released from hold|expired|requeued|removed)", "{what} by an administrator"),

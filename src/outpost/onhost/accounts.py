@@ -188,7 +188,7 @@ class Accounts:
     wrong: dict[str, list[float]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to one request; ``refused`` says why there is none."""
         actions: dict[str, Callable[..., dict[str, Any]]] = {
             "login": self.login, "logout": self.logout, "state": self.state, "change": self.change,
@@ -196,16 +196,16 @@ class Accounts:
             "end_session": self.end_session,
             "begin_factor": self.begin_factor, "confirm_factor": self.confirm_factor, "remove_factor": self.remove_factor,
         }  # fmt: skip
-        said = {str(key): str(value) for key, value in asked.items()}
-        action = actions.get(said.pop("do", ""))
+        arguments = {str(key): str(value) for key, value in request.items()}
+        action = actions.get(arguments.pop("do", ""))
         if action is None:
             return {"refused": "request"}
-        address = self._address(said.pop("user", ""))
+        address = self._address(arguments.pop("user", ""))
         try:
-            return action(address, **said)
+            return action(address, **arguments)
         except RefusedError as reason:
             if str(reason) in GUESSES:
-                tell_of_guess(address, said.get("remote", ""), str(reason))
+                tell_of_guess(address, arguments.get("remote", ""), str(reason))
             return reason.answer
         except TypeError:
             return {"refused": "request"}
@@ -536,11 +536,11 @@ def ask_dovecot(path: str, address: str, password: str, remote: str) -> bool:
     """
     response = base64.b64encode(f"\0{address}\0{password}".encode()).decode()
     place = f"rip={remote}\t" if ADDRESS.fullmatch(remote) else ""
-    asked = f"AUTH\t1\tPLAIN\tprotocol=accounts\tsecured\tnologin\t{place}resp={response}\n"
+    request = f"AUTH\t1\tPLAIN\tprotocol=accounts\tsecured\tnologin\t{place}resp={response}\n"
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(30)
         connection.connect(path)
-        connection.sendall(f"VERSION\t1\t2\nCPID\t{os.getpid()}\n{asked}".encode())
+        connection.sendall(f"VERSION\t1\t2\nCPID\t{os.getpid()}\n{request}".encode())
         for line in connection.makefile(encoding="utf-8"):
             if shut := SHUT.search(line):
                 raise RefusedError("shut", minutes=int(shut[1]))
@@ -574,8 +574,8 @@ class Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         """Read one line, answer by one line."""
         try:
-            asked = json.loads(self.rfile.readline(LONGEST_LINE))
-            answer = self.accounts.answer(asked)
+            request = json.loads(self.rfile.readline(LONGEST_LINE))
+            answer = self.accounts.answer(request)
         except (ValueError, AttributeError):
             answer = {"refused": "request"}
         except OSError as error:

@@ -40,11 +40,11 @@ def serve() -> None:
             number, length = map(int, head.split())
             if len(rest) < length:
                 break
-            said = os.memfd_create("output"), os.memfd_create("errors")
-            process = _started(rest[:length], *said)
+            files = os.memfd_create("output"), os.memfd_create("errors")
+            process = _started(rest[:length], *files)
             pending = rest[length:]
             awaited = os.pidfd_open(process)
-            running[awaited] = number, process, said
+            running[awaited] = number, process, files
             events.register(awaited, select.POLLIN)
 
 
@@ -58,9 +58,9 @@ def _started(command: bytes, output: int, errors: int) -> int:
     return os.posix_spawn("/bin/sh", words, os.environ, file_actions=actions, setsigdef=[SIGPIPE])
 
 
-def _answer(number: int, process: int, said: tuple[int, int]) -> None:
+def _answer(number: int, process: int, files: tuple[int, int]) -> None:
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    output, errors = map(_content, said)
+    output, errors = map(_content, files)
     sys.stdout.buffer.write(b"%d %d %d %d\n" % (number, status, len(output), len(errors)))
     sys.stdout.buffer.write(output + errors)
     sys.stdout.buffer.flush()

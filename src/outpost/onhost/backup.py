@@ -125,8 +125,8 @@ class Backup:
             ["borg", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
         )
         if done.returncode and done.returncode < 100:
-            said = [line for line in done.stderr.strip().splitlines() if line.strip()]
-            why = next((line for line in said if QUOTA in line), said[-1] if said else done.returncode)
+            errors = [line for line in done.stderr.strip().splitlines() if line.strip()]
+            why = next((line for line in errors if QUOTA in line), errors[-1] if errors else done.returncode)
             raise BackupError(f"borg {arguments[0]}: {why}")
         return done.stdout
 
@@ -250,14 +250,14 @@ class Backup:
             found: dict[str, Any] | None = None
             with self.snapshot() as shown:
                 started = datetime.now(UTC)
-                said = self._create(
+                output = self._create(
                     "create", *WAITED, *rate, "--json", "--compression", "zstd", "--files-cache", "mtime,size,inode",
                     "--checkpoint-interval", "600", f"::{started:%Y-%m-%dT%H%M%SZ}-{started.microsecond // 1000:03}",
                     *shown, cwd=Path("/"),
                 )  # fmt: skip
                 if with_manifest:
                     found = manifest(Path(self.mail["snapshot"]) if self.mail else None, self.stage)
-            made = json.loads(said)["archive"]
+            made = json.loads(output)["archive"]
             outcome: dict[str, Any] = {
                 "archive": made["name"],
                 "id": made["id"],
@@ -277,13 +277,13 @@ class Backup:
     def _create(self, *arguments: str, cwd: Path) -> str:
         full = self.state / FULL
         try:
-            said = self.borg(*arguments, cwd=cwd)
+            output = self.borg(*arguments, cwd=cwd)
         except BackupError as error:
             if QUOTA in str(error):
                 full.touch()
             raise
         full.unlink(missing_ok=True)
-        return said
+        return output
 
     def extract(self, archive: str, into: dict[str, Path], below: str = "", only: str = "") -> str:
         """Bring back the mail, the rest or both, each below a directory; gives the archive's name.
@@ -349,9 +349,9 @@ class Backup:
                 assert export.stdout is not None
                 refused = self.unpack(export.stdout, source, into)
             errors.seek(max(0, errors.tell() - 4000))
-            said = errors.read().decode(errors="replace").strip().splitlines()
+            lines = errors.read().decode(errors="replace").strip().splitlines()
         if export.returncode and export.returncode < 100:
-            raise BackupError(f"borg export-tar: {said[-1] if said else export.returncode}")
+            raise BackupError(f"borg export-tar: {lines[-1] if lines else export.returncode}")
         return refused
 
     def check(self, *, quick: bool = False) -> dict[str, str]:
@@ -374,9 +374,9 @@ class Backup:
             ("delete a repository", trial, ("delete", "--force"), "append-only"),
             ("open another host's", elsewhere, ("info",), "not allowed"),
         ):
-            said = self._tried(repository, *arguments)
-            refused = [line.strip() for line in said.splitlines() if refusal in line]
-            found[what] = refused[0] if refused else f"allowed ({said[-200:] or 'done'})"
+            output = self._tried(repository, *arguments)
+            refused = [line.strip() for line in output.splitlines() if refusal in line]
+            found[what] = refused[0] if refused else f"allowed ({output[-200:] or 'done'})"
         found["a shell"] = self._shell()
         return found
 
@@ -704,16 +704,16 @@ def main(arguments: list[str] | None = None) -> int:
     shown.add_argument("--rest", type=Path)
     chosen = parser.parse_args(arguments)
     if chosen.command == "manifest":
-        said: Any = manifest(chosen.mail, chosen.rest)
+        result: Any = manifest(chosen.mail, chosen.rest)
     else:
         backup = Backup(json.loads(chosen.settings.read_text(encoding="utf-8")))
         try:
             if chosen.command == "run":
-                said = backup.run(with_manifest=chosen.manifest)
+                result = backup.run(with_manifest=chosen.manifest)
             elif chosen.command == "list":
-                said = backup.archives()
+                result = backup.archives()
             elif chosen.command == "check":
-                said = backup.check(quick=chosen.quick)
+                result = backup.check(quick=chosen.quick)
             elif chosen.command == "clean":
                 backup.clean()
                 return 0
@@ -723,16 +723,18 @@ def main(arguments: list[str] | None = None) -> int:
                 return 0 if done.returncode == 0 or done.returncode >= 100 else 1
             elif chosen.command == "unpack":
                 source = backup.source(chosen.source)
-                said = {"refused": backup.unpack(sys.stdin.buffer, source, Path(backup.archived(source)[1]))}
+                result = {
+                    "refused": backup.unpack(sys.stdin.buffer, source, Path(backup.archived(source)[1]))
+                }
             elif chosen.command == "probe":
-                said = backup.probe()
+                result = backup.probe()
             else:
                 into = {part: where for part, where in ((MAIL, chosen.mail), (REST, chosen.rest)) if where}
-                said = backup.extract(chosen.archive, into, chosen.below, chosen.only)
+                result = backup.extract(chosen.archive, into, chosen.below, chosen.only)
         except (BackupError, OSError) as error:
             sys.stderr.write(f"{error}\n")
             return 1
-    json.dump(said, sys.stdout)
+    json.dump(result, sys.stdout)
     sys.stdout.write("\n")
     return 0
 

@@ -46,12 +46,12 @@ def credentials(header: str) -> tuple[str, str] | None:
 def ask_dovecot(path: str, login: str, password: str, remote: str) -> str:
     """The address that a password is right for, by Dovecot's authentication protocol; empty: it is not right."""
     response = base64.b64encode(f"\0{login}\0{password}".encode()).decode()
-    asked = f"AUTH\t1\tPLAIN\tprotocol=dav\tsecured\tnologin\trip={remote}\tresp={response}\n"
+    request = f"AUTH\t1\tPLAIN\tprotocol=dav\tsecured\tnologin\trip={remote}\tresp={response}\n"
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(PATIENCE)
             connection.connect(path)
-            connection.sendall(f"VERSION\t1\t2\nCPID\t{os.getpid()}\n{asked}".encode())
+            connection.sendall(f"VERSION\t1\t2\nCPID\t{os.getpid()}\n{request}".encode())
             for line in connection.makefile(encoding="utf-8"):
                 kind, *fields = line.rstrip("\n").split("\t")
                 if kind in ("OK", "FAIL") and fields[:1] == ["1"]:

@@ -61,10 +61,10 @@ class Filter:
             answer = answered_to(message, self.address, port, context, self.name)
         except OSError as error:
             raise UnavailableError(f"{self.name} [{self.address}]:{port}: {error}") from error
-        said = " ".join(answer.decode(errors="replace").split())
-        if not re.search(rf"{LEARNT}|\berror = |HTTP error: ", said):
-            raise UnavailableError(f"{self.name}: {said[:200] or 'closed the connection'}")
-        return said
+        text = " ".join(answer.decode(errors="replace").split())
+        if not re.search(rf"{LEARNT}|\berror = |HTTP error: ", text):
+            raise UnavailableError(f"{self.name}: {text[:200] or 'closed the connection'}")
+        return text
 
 
 def answered_to(message: bytes, address: str, port: int, context: ssl.SSLContext, name: str) -> bytes:
@@ -210,7 +210,7 @@ def teach(settings: dict[str, Any], ledger: Ledger, mail: Path = MAIL) -> dict[s
             finished = len(answers) == len(filters)
             if finished:
                 ledger.count(lesson.user)
-                done["learnt" if any(LEARNT in said for said in answers) else "not learnt"] += 1
+                done["learnt" if any(LEARNT in answer for answer in answers) else "not learnt"] += 1
         if lesson.spooled and (finished or lesson.message.lstat().st_mtime < now - KEPT):
             lesson.message.unlink()
     return done

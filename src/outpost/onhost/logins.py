@@ -184,10 +184,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """``?command=allow`` and ``?command=report``."""
         try:
-            said: dict[str, Any] = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-            answer = self._answer(said)
+            request: dict[str, Any] = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+            answer = self._answer(request)
             # the same whether the account exists or not (AUT-04); webmail reads the number (accounts.SHUT)
-            minutes = self.logins.shut(str(said.get("login", "")), str(said.get("remote", "")))
+            minutes = self.logins.shut(str(request.get("login", "")), str(request.get("remote", "")))
         except (ValueError, TypeError, AttributeError):
             answer, minutes = 0, 0
         message = f"Too many wrong passwords: try again in {minutes} minutes."
@@ -198,14 +198,14 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _answer(self, said: dict[str, Any]) -> int:
-        login, remote = str(said.get("login", "")), str(said.get("remote", ""))
+    def _answer(self, request: dict[str, Any]) -> int:
+        login, remote = str(request.get("login", "")), str(request.get("remote", ""))
         if "command=allow" in self.path:
             return self.logins.allow(login, remote)
         # what was refused here was not tried
-        if "command=report" in self.path and not said.get("policy_reject"):
-            success = bool(said.get("success"))
-            if self.logins.report(login, remote, str(said.get("pwhash", "")), success=success):
+        if "command=report" in self.path and not request.get("policy_reject"):
+            success = bool(request.get("success"))
+            if self.logins.report(login, remote, str(request.get("pwhash", "")), success=success):
                 say(4, f"login shut: {login}, {self.logins.failures} different wrong passwords")
         return 0
 

@@ -266,8 +266,8 @@ def deliver(lines: list[Line], session: Session | None, settings: dict[str, Any]
                 session.close()
                 session = None
             if attempt in (1, len(PAUSES)):  # not for a connection that has only gone stale
-                said = str(error) or type(error).__name__
-                sys.stderr.write(f"<4>{settings['collector']}: {said}; lines wait in the journal\n")
+                problem = str(error) or type(error).__name__
+                sys.stderr.write(f"<4>{settings['collector']}: {problem}; lines wait in the journal\n")
             time.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])
             attempt += 1
         else:

@@ -99,14 +99,14 @@ def _chosen(
 
 def _with_tls(lines: Iterable[Line]) -> list[Line]:
     """Each line, with what the same process said last of TLS with the same other end."""
-    said: dict[tuple[str, str], str] = {}
+    protection: dict[tuple[str, str], str] = {}
     result = []
     for line in lines:
         if match := TLS.match(re.sub(r"^\w{10,20}: ", "", line.text)):
-            said[line.pid, match[2]] = said[line.pid, HANDED_OVER] = f"{match[1]} {match[3]}"
+            protection[line.pid, match[2]] = protection[line.pid, HANDED_OVER] = f"{match[1]} {match[3]}"
         elif match := PEER.search(line.text):
             other_end = HANDED_OVER if HANDED_OVER in line.text else match[1]
-            line.tls = said.get((line.pid, other_end), "")
+            line.tls = protection.get((line.pid, other_end), "")
         result.append(line)
     return result
 

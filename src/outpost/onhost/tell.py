@@ -53,17 +53,20 @@ def tell(path: str, news: News) -> None:
 
 
 def _by_mail(url: SplitResult, news: News) -> None:
-    asked = {name: values[-1] for name, values in parse_qs(url.query).items()}
-    if not url.hostname or not asked.get("to") or not asked.get("from"):
+    parameters = {name: values[-1] for name, values in parse_qs(url.query).items()}
+    if not url.hostname or not parameters.get("to") or not parameters.get("from"):
         raise ValueError(f"{url.geturl()} names no server, to or from")
-    if url.username and not asked.get("password_file"):
+    if url.username and not parameters.get("password_file"):
         raise ValueError(f"{url.geturl()} names no password_file for {url.username}")
     message = EmailMessage()
-    message["From"], message["To"], message["Subject"] = asked["from"], asked["to"], news.subject
-    message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=asked["from"].partition("@")[2])
+    message["From"], message["To"], message["Subject"] = parameters["from"], parameters["to"], news.subject
+    message["Date"], message["Message-ID"] = (
+        formatdate(),
+        make_msgid(domain=parameters["from"].partition("@")[2]),
+    )
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's vacation answers it
     message.set_content(news.text)
-    trust = ssl.create_default_context(cafile=asked.get("ca"))
+    trust = ssl.create_default_context(cafile=parameters.get("ca"))
     if url.scheme == "smtps":
         session: smtplib.SMTP = smtplib.SMTP_SSL(
             url.hostname, url.port or 465, timeout=PATIENCE, context=trust
@@ -74,7 +77,7 @@ def _by_mail(url: SplitResult, news: News) -> None:
         if url.scheme == "smtp":
             session.starttls(context=trust)  # or it fails: nothing is sent in clear text
         if url.username:
-            session.login(url.username, Path(asked["password_file"]).read_text(encoding="utf-8").strip())
+            session.login(url.username, Path(parameters["password_file"]).read_text(encoding="utf-8").strip())
         session.send_message(message)
 
 

@@ -166,14 +166,14 @@ class Vault:
             raise VaultError("no copy of today or yesterday: systemctl status 'outpost-vault-*'")
 
     def _archives(self, repository: Path, passphrase: str) -> list[tuple[str, str, float]]:
-        said = json.loads(self._borg(repository, passphrase, "list", "--json"))
+        listed = json.loads(self._borg(repository, passphrase, "list", "--json"))
         return [
             (
                 entry["id"],
                 entry["name"],
                 datetime.fromisoformat(entry["time"]).replace(tzinfo=UTC).timestamp(),
             )
-            for entry in said["archives"]
+            for entry in listed["archives"]
         ]
 
     def _borg(self, repository: Path, passphrase: str, command: str, *arguments: str) -> str:
@@ -289,24 +289,24 @@ def main(arguments: list[str] | None = None) -> int:
     top = Path(__file__).resolve().parent
     vault = Vault(top, json.loads((top / "vault.json").read_text(encoding="utf-8")))
     hosts: list[str] = vault.settings["hosts"]
-    asked: list[tuple[str, ...]] = [(host,) for host in hosts]
+    tasks: list[tuple[str, ...]] = [(host,) for host in hosts]
     if command == "thin-out":
-        asked = [
+        tasks = [
             (host, word)
             for host, _, word in (line.strip().partition(" ") for line in sys.stdin)
             if host in hosts
         ]
     elif command == "roll-back":
-        asked = [(rest[0], rest[1])] if len(rest) == 2 and rest[0] in hosts else []
+        tasks = [(rest[0], rest[1])] if len(rest) == 2 and rest[0] in hosts else []
     run = {"copy": vault.copy, "thin-out": vault.thin_out, "roll-back": vault.roll_back}[command]
-    failed = not asked
-    for host, *more in asked:
+    failed = not tasks
+    for host, *more in tasks:
         try:
-            said = run(host, *more)  # type: ignore[operator]
+            result = run(host, *more)  # type: ignore[operator]
         except (VaultError, OSError, ValueError, KeyError, TypeError) as error:
-            said, failed = f"refused: {error}", True
-        if said:
-            sys.stdout.write(f"{host}: {said}\n")
+            result, failed = f"refused: {error}", True
+        if result:
+            sys.stdout.write(f"{host}: {result}\n")
     return 1 if failed else 0
 
 

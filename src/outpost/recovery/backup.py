@@ -201,12 +201,12 @@ def thin_out(office: Office, secrets: Secrets) -> list[str]:
         OutpostError: A key is missing, it cannot be reached, or a repository is not as an honest host and a whole disk leave it.
     """
     shown, pruning = _with_keys(office, secrets)
-    asked = "".join(
+    passphrases = "".join(
         f"{view.me.name} {secrets.backup[view.me.name].passphrase.get_secret_value()}\n" for view in shown
     )
     try:
         with _ssh(shown[0], pruning) as command:
-            done = answers.exchange(command, asked.encode(), patience=PATIENCE)
+            done = answers.exchange(command, passphrases.encode(), patience=PATIENCE)
     except (TimeoutError, answers.TooMuchError):
         raise OutpostError(
             "the backup server's answer is too long, or a week late",

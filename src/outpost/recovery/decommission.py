@@ -50,7 +50,7 @@ FILE = "decommission.json"
 STATEMENT = "decommission-certificate.json"
 STEPS = ("freeze", "forward", "handover", "drain", "withdraw", "erase", "certificate")
 WORDS = {
-    "freeze": "every account is shut: nobody logs in, open sessions end, filters redirect nothing; mail still arrives",
+    "freeze": "every account is disabled: nobody can log in, open sessions end, filters redirect nothing; mail still arrives",
     "forward": "mail for every address goes to head office; the mailboxes no longer change",
     "handover": "every mailbox is copied out, and each copied message's SHA-256 compared with the store's",
     "drain": "the MTAs' queues are empty",
@@ -222,7 +222,7 @@ class Closing:
         self._apply("names")
         shown_by: dict[str, dict[str, str]] = {}
         apex = self.office.domain
-        asked = {"MX": apex, "SPF": apex, "DMARC": f"_dmarc.{apex}"} | {
+        queries = {"MX": apex, "SPF": apex, "DMARC": f"_dmarc.{apex}"} | {
             f"DKIM {selector}": f"{selector}._domainkey.{apex}"
             for selector in (dkim_selector(name, kind) for name in revoked for kind in ("rsa", "ed25519"))
         }
@@ -230,13 +230,13 @@ class Closing:
             at = self.office.link_addresses(server, server)[0]
             script = "\n".join(
                 f"kdig +short @{at} {name} {'MX' if what == 'MX' else 'TXT'} | tr '\\n' ' '; echo"
-                for what, name in asked.items()
+                for what, name in queries.items()
             )
-            reply = self._ask(server, script).splitlines()[: len(asked)]
-            if len(reply) < len(asked):
+            reply = self._ask(server, script).splitlines()[: len(queries)]
+            if len(reply) < len(queries):
                 raise answers.unexpected(server.name)
             shown_by[server.name] = dict(
-                zip(asked, (answers.line(each.strip()) for each in reply), strict=True)
+                zip(queries, (answers.line(each.strip()) for each in reply), strict=True)
             )
             if shown_by[server.name]["MX"] != "0 .":
                 raise OutpostError(
@@ -272,8 +272,8 @@ class Closing:
             "by": who(),
             "steps": {step: {"meaning": WORDS[step], **checkpoint} for step, checkpoint in self.done.items()},
             "not done by it": [
-                "the parent's delegation and DS, reverse names, and the domain itself are the registrant's to give back",
-                "deleted files are overwritten only as far as the medium does it: disks that were not encrypted are to be destroyed",
+                "the registrant gives back the delegation and DS at the parent, the reverse names and the domain",
+                "a deleted file may stay readable on the disk: destroy disks that were not encrypted",
                 *(["archives at head office stay until their own term ends"] if self.office.backup else []),
             ],
         }
@@ -301,7 +301,7 @@ class Closing:
     def _apply(self, duty: Duty) -> None:
         names = tuple(host.name for host in serving(self.office, duty))
         outcome = run.apply(self.target, limit=names, connector=self.via, watcher=self.watcher)
-        outcome.expect_success("mend the cause; the same command goes on from there")
+        outcome.expect_success("correct the cause, then run the same command again: it goes on from there")
 
     def _ask(self, host: Host, script: str, most: int = answers.MOST) -> str:
         return run_script(self.target, self.office, host, script, self.via, patience=PATIENCE, most=most)

@@ -161,7 +161,7 @@ def mailbox(
     (mail,) = role_of(store).data
     if archive != "latest" and archive not in {one.name for one in archives(target, office, (store,), via)}:
         raise OutpostError(
-            f"there is no archive {archive}", f"./outpost backup {target.typed} --json lists them"
+            f"there is no archive {archive}", f"list them with ./outpost backup {target.typed} --json"
         )
     now = datetime.now(UTC)
     into = f"Restored/{now:%Y-%m-%d %H.%M.%S}"
@@ -175,6 +175,6 @@ def mailbox(
     if not counts:
         raise OutpostError(
             f"{address} had no folder {folder}" if folder else f"{address} had no mail then",
-            "./outpost restore mailbox without --folder brings all of them",
+            "leave out --folder to restore all its folders",
         )
     return into, sum(counts)

@@ -159,18 +159,18 @@ class Ahead:
     @pytest.hookimpl(trylast=True)  # the workers have ended
     def pytest_sessionfinish(self) -> None:
         """Keep what was asked."""
-        asked = {host: sorted(commands) for host, commands in self.asked.items()}
+        lists = {host: sorted(commands) for host, commands in self.asked.items()}
         if hasattr(self.config, "workeroutput"):
-            self.config.workeroutput["asked"] = asked
+            self.config.workeroutput["asked"] = lists
         else:
-            self._keep(asked)
+            self._keep(lists)
 
-    def _keep(self, asked: dict[str, list[str]]) -> None:
+    def _keep(self, lists: dict[str, list[str]]) -> None:
         """Whole or not at all; nobody else's to write or read, for they are carried out."""
-        if (known := self._listed()) | asked == known:
+        if (known := self._listed()) | lists == known:
             return
         self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = self.file.with_name(f"{self.file.name}.{os.getpid()}")
         new.touch(mode=0o600)
-        new.write_text(json.dumps(known | asked, indent=1), encoding="utf-8")
+        new.write_text(json.dumps(known | lists, indent=1), encoding="utf-8")
         new.replace(self.file)

@@ -94,7 +94,7 @@ class Reporter:
             self._event(
                 event="result", id=report.nodeid, outcome="failed", seconds=0.0, controls=[], host="",
                 promise=f"the checks of {report.nodeid} can run",
-                remedy="the file itself has to be mended: it cannot be imported", seen=_seen(report),
+                remedy="correct the test file: it cannot be imported", seen=_seen(report),
             )  # fmt: skip
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -58,4 +58,4 @@ def _forget(desk: Desk) -> None:
     desk.report("every host shows its new certificate")
     desk.change(authority_past="")
     desk.apply(desk.office.hosts)
-    desk.report("the old authority is trusted no more")
+    desk.report("no host trusts the old authority any more")

@@ -52,7 +52,7 @@ def keep(desk: Desk, *, seen: bool = False) -> bool:
         primary = serving(desk.office, "names")[0].name
         raise UnexplainedError(
             f"no rollover explains the keys of {primary}: {'; '.join(unexplained)}",
-            f"examine {primary}: who controls it can make them. If they are yours, keep them: ./outpost rotate dnssec {desk.target.typed}",
+            f"examine {primary}: an intruder on it could have made them. If they are yours, run ./outpost rotate dnssec {desk.target.typed}",
         )
     for line in unexplained:
         desk.report(f"kept, though no rollover explains it: {line}")
@@ -79,9 +79,9 @@ def _unexplained(desk: Desk, found: dict[str, tuple[SigningKey, ...]]) -> Iterat
             if old is None and "ksk" in key.roles and entries and not due:
                 yield f"{zone} has a new key-signing key, {key.id[:8]}, before the old one's time is over"
             elif old and (old.key.get_secret_value(), old.roles) != (key.key.get_secret_value(), key.roles):
-                yield f"{zone} has another private key or role under the name {key.id[:8]}"
+                yield f"{zone}: key {key.id[:8]} has another private key or role than before"
             elif old and _began(key) < _began(old):
-                yield f"{zone} says that its key {key.id[:8]} is older than it was"
+                yield f"{zone}: key {key.id[:8]} is now dated earlier than before"
 
 
 def _began(key: SigningKey) -> int:

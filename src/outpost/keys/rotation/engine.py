@@ -65,7 +65,7 @@ class Desk:
         """Bring hosts to what is declared now."""
         names = tuple(host.name for host in hosts)
         outcome = run.apply(self.target, limit=names, connector=self.via, watcher=self.watcher)
-        outcome.expect_success("mend the cause and run the same command again")
+        outcome.expect_success("correct the cause, then run the same command again")
 
 
 def spoken(moment: datetime) -> str:

@@ -34,7 +34,7 @@ def roll(desk: Desk, *, keys: bool) -> None:
     if desk.secrets.hosts_past:
         desk.change(hosts_past={})
         desk.apply(serving(desk.office, "transport"))
-        desk.report("the old keys are accepted no more")
+        desk.report("the old keys are no longer accepted")
 
 
 def status(desk: Desk) -> Rows:

@@ -132,7 +132,7 @@ def _finish(desk: Desk, host: Host) -> None:
     rest = {name: digest for name, digest in desk.secrets.public_past.items() if name != host.name}
     desk.change(public_past=rest)
     desk.apply(serving(desk.office, "names"))
-    desk.report(f"the old key of {host.name} is no longer published, the one after the new one is")
+    desk.report(f"the old key of {host.name} is no longer published; the next one is")
     note_published(desk, host)
 
 
@@ -141,7 +141,7 @@ def _fetch(desk: Desk, host: Host) -> None:
         run_script(desk.target, desk.office, host, "systemctl start outpost-certificate.service", desk.via)
     except OutpostError as error:
         raise NotYetError(
-            f"{host.name} has no certificate for its new key yet and goes on with the old pair: {error.message}",
+            f"{host.name} has no certificate for its new key yet, and still uses the old key and certificate: {error.message}",
             "journalctl -u outpost-certificate there says why; its timer tries again, then run the same command again",
         ) from error
 

@@ -36,7 +36,7 @@ def _peer_listeners(office: Office) -> Iterator[Problem]:
     for index, peer in enumerate(office.peers):
         zone = office.zones.get(peer.zone)
         if zone is not None and zone.kind == "internet" and peer.listen == 25:
-            message = "the Internet's own port: a flood there would starve this peer"
+            message = "the Internet's own port: a flood there would block this peer"
             yield Problem(f"peers[{index}].listen", "25", message, "choose another port, like 2525")
         other = taken.setdefault((peer.zone, peer.listen), peer.name)
         if other != peer.name:

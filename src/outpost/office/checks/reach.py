@@ -18,14 +18,14 @@ def _elsewhere(office: Office) -> Iterator[Problem]:
     hosts = {str(address): host for host in office.hosts for address in host.all_addresses}
     hosts |= {host.fqdn: host for host in office.hosts}
     named: list[tuple[str, object, str]] = [
-        *((f"resolver.forwarders[{i}]", a, "it asks them itself: a circle") for i, a in enumerate(office.resolver.forwarders)),
-        *((f"time.servers[{i}]", a, "it takes the time from there itself: a circle") for i, a in enumerate(office.time.servers)),
-        *((f"logs.addresses[{i}]", a, "a log that is kept where it is written helps nobody") for i, a in enumerate(office.logs.addresses)),
-        ("logs.collector", office.logs.collector, "a log that is kept where it is written helps nobody"),
+        *((f"resolver.forwarders[{i}]", a, "it would ask itself") for i, a in enumerate(office.resolver.forwarders)),
+        *((f"time.servers[{i}]", a, "it would ask itself for the time") for i, a in enumerate(office.time.servers)),
+        *((f"logs.addresses[{i}]", a, "an intruder on the host could change its log") for i, a in enumerate(office.logs.addresses)),
+        ("logs.collector", office.logs.collector, "an intruder on the host could change its log"),
         ("backup.server", office.backup and office.backup.server, "a backup would be lost with the host that it is for"),
-        ("smarthost.host", office.smarthost and office.smarthost.host, "mail would come back: a circle"),
-        ("archive.proxy", urlsplit(office.archive.proxy).hostname, "a host does one thing"),
-        ("acme.proxy", urlsplit(office.acme.proxy).hostname, "a host does one thing"),
+        ("smarthost.host", office.smarthost and office.smarthost.host, "mail would return to the office: a mail loop"),
+        ("archive.proxy", urlsplit(office.archive.proxy).hostname, "a host has one role"),
+        ("acme.proxy", urlsplit(office.acme.proxy).hostname, "a host has one role"),
     ]  # fmt: skip
     for field, value, why in named:
         if value and (host := hosts.get(str(value))):
@@ -78,11 +78,14 @@ def _alarms_leave(office: Office) -> Iterator[Problem]:
     for index, path in enumerate(office.alarms.tell):
         if path.startswith("http:") and _literal(path) is None:
             yield Problem(
-                f"alarms.tell[{index}]", path, "in clear across the Internet", "write https:// for a name"
+                f"alarms.tell[{index}]",
+                path,
+                "not encrypted, and it crosses the Internet",
+                "write https:// for a name",
             )
-        asked = parse_qs(urlsplit(path).query)
-        if path.startswith("smtp") and not (asked.get("to") and asked.get("from")):
-            message = "a message from nobody, or to nobody"
+        parameters = parse_qs(urlsplit(path).query)
+        if path.startswith("smtp") and not (parameters.get("to") and parameters.get("from")):
+            message = "the sender (from) or the recipient (to) is missing"
             remedy = "write smtp://RELAY/?to=ADDRESS&from=ADDRESS"
             yield Problem(f"alarms.tell[{index}]", path, message, remedy)
 

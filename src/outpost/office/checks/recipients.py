@@ -99,7 +99,7 @@ def _users_rights(office: Office) -> Iterator[Problem]:
             yield Problem(
                 f"users[{index}].forward",
                 str(len(user.forward)),
-                f"more copies than limits.redirects ({office.limits.redirects}) lets leave",
+                f"more copies than limits.redirects ({office.limits.redirects}) allows",
                 "name fewer",
             )
 

@@ -48,7 +48,7 @@ def schema_problem(detail: ErrorDetails) -> Problem:
     by_kind = {
         "byte_size": ("not a size", "write a number with a unit, like 25MiB or 2GiB"),
         "too_short": ("an empty list", f"name at least one ({what}), or leave the key out"),
-        "string_pattern_mismatch": ("not what can stand here", like),
+        "string_pattern_mismatch": ("not a valid value", like),
     }
     if kind in by_kind:
         return Problem(field, value, *by_kind[kind])
@@ -58,8 +58,8 @@ def schema_problem(detail: ErrorDetails) -> Problem:
         "full path": f"{like}, without wildcards",
         "duration": "write it like 90s, 15m, 6h or 30d",
         "true or false": what,
-        "cannot be seen": "take it out",
-        "white space": "take it out",
+        "cannot be seen": "remove it",
+        "white space": "remove it",
     }
     for words, remedy in by_words.items():
         if words in message:
@@ -73,7 +73,10 @@ def syntax_problem(file: Path, error: tomllib.TOMLDecodeError) -> Problem:
     if "Cannot declare" in text or "overwrite" in text:
         remedy = "merge them, or rename one: a host has one table and one role"
         return wrong(f"the same table or key stands twice ({text})", remedy)
-    return wrong(f"not valid TOML ({text})", "mend the line named; strings need quotes, tables need brackets")
+    return wrong(
+        f"not valid TOML ({text})",
+        "correct the line that it names; strings need quotes, tables need brackets",
+    )
 
 
 def derived(

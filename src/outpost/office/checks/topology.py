@@ -84,12 +84,14 @@ def _local_files(office: Office) -> Iterator[Problem]:
         for index, path in enumerate(host.local):
             wrong = partial(Problem, f"hosts.{host.name}.local[{index}]", path)
             if path.startswith(OUTPOST_OWN) or f"{path}/".startswith(OUTPOST_OWN):
-                yield wrong("Outpost's own place", "put the file beside the daemon it is for")
+                yield wrong("this directory belongs to Outpost", "put the file beside the daemon it is for")
             elif not path.startswith(LOCAL_PLACES):
-                yield wrong("not compared there", f"put local files below {', '.join(LOCAL_PLACES)}")
+                yield wrong(
+                    "Outpost compares no files there", f"put local files below {', '.join(LOCAL_PLACES)}"
+                )
             elif path in ("/etc/", "/usr/local/", "/root/"):
                 remedy = "name the files, or a directory of their own"
-                yield wrong("so no change by hand would be seen any more", remedy)
+                yield wrong("Outpost would report no change by hand there any more", remedy)
 
 
 def _addresses_fit(
@@ -178,7 +180,7 @@ def _ports_apart(office: Office) -> Iterator[Problem]:
         field, (card, _, vlan) = f"zones.{zone.name}.port", zone.port.partition(".")
         if card.startswith("zone-") or card == "lo":
             yield Problem(
-                field, zone.port, "no network card of a server", "name one that `ip link` prints there"
+                field, zone.port, "not the name of a network card", "name one that `ip link` prints there"
             )
         for other, name in carries.items():
             if zone.port == other or (card == other.partition(".")[0] and not (vlan and "." in other)):

@@ -36,7 +36,7 @@ def _host_path(value: str) -> str:
 def _one_role(value: object) -> object:
     several = re.split(r"[,+/ ]+", value) if isinstance(value, str) else value
     if isinstance(several, list | tuple) and len(several) > 1:
-        raise ValueError("two roles on one host; a role that is broken into must not hand over another")
+        raise ValueError("two roles on one host: a break-in into one must not reach the other")
     return value
 
 

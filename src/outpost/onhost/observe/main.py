@@ -50,7 +50,7 @@ def seen_now() -> Seen:
         contract = json.loads(content(CONTRACT))
     marking = Marking()
     there = {unit: command for unit, _, needed, command in OF_DAEMONS if os.path.exists(needed)}
-    asked = Asked(LIVE | there)
+    asking = Asked(LIVE | there)
     declared_units, declared = records()
     processes: Processes | None = probes("processes", Processes, otherwise=None)
     states = [
@@ -73,7 +73,7 @@ def seen_now() -> Seen:
         *probes("trust anchors", anchors, otherwise=nothing),
     ]
     options = probes("unbound", unbound, otherwise=nothing)
-    answers = asked.answers()
+    answers = asking.answers()
     live = probes("answers of daemons", steady, answers, otherwise=answers) | {UNBOUND_ANSWERS[0]: options}
     no_sockets: list[Waiting] = []
     sockets = probes("sockets", waiting, live, processes.holders if processes else {}, otherwise=no_sockets)
@@ -119,20 +119,20 @@ def still() -> None:
         os.close(lock)
 
 
-def survey(seen: Seen, asked: dict[str, list[str]], script: str) -> list[str]:
+def survey(seen: Seen, question: dict[str, list[str]], script: str) -> list[str]:
     """A scan, states of units, and the answers of a script that reads files alone.
 
     Args:
-        asked: ``units``, and the files ``beside`` (`mark_with`).
+        question: ``units``, and the files ``beside`` (`mark_with`).
         script: Shell; a line ``unmet`` means that its answer may change though no file is touched.
     """
     listed = kept(
         "survey",
-        mark_with(seen.mark, script, asked["beside"]),
+        mark_with(seen.mark, script, question["beside"]),
         lambda: lines_of(script),
         lambda lines: "unmet" not in lines,
     )
-    return [scan(seen), *map(seen.state_of, asked["units"]), "", *listed, SURVEYED]
+    return [scan(seen), *map(seen.state_of, question["units"]), "", *listed, SURVEYED]
 
 
 def main() -> None:
@@ -156,9 +156,9 @@ def main() -> None:
         return
     if verb == "view":
         still()
-        asked = json.loads(words[0])
-        LOCAL.extend(asked["local"])
-        sys.stdout.write("".join(f"{line}\n" for line in survey(seen_now(), asked, words[1])))
+        question = json.loads(words[0])
+        LOCAL.extend(question["local"])
+        sys.stdout.write("".join(f"{line}\n" for line in survey(seen_now(), question, words[1])))
         return
     if verb not in ("look", "remember"):  # of another version's controller
         sys.exit(f"no such command: {verb}")
